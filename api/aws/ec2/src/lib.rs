@@ -1,0 +1,1 @@
+//! EC2: shapes of the operations.

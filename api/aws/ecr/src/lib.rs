@@ -1,0 +1,1 @@
+//! ECR: shapes of the operations.

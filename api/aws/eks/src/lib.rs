@@ -1,0 +1,1 @@
+//! EKS: shapes of the operations.

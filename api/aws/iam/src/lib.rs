@@ -1,0 +1,1 @@
+//! IAM: shapes of the operations.

@@ -1,0 +1,1 @@
+//! SSM: shapes of the operations.

@@ -1,0 +1,1 @@
+//! STS: shapes of the operations.

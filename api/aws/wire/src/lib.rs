@@ -1,0 +1,1 @@
+//! SigV4, the AWS protocols, operations and errors.

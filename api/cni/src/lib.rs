@@ -1,0 +1,1 @@
+//! CNI configuration, results and error codes.

@@ -1,0 +1,1 @@
+//! IMDSv2 paths, documents and client.

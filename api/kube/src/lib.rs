@@ -1,0 +1,1 @@
+//! Well-known names of Kubernetes and EKS.

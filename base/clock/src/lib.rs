@@ -1,0 +1,59 @@
+//! Wall-clock time for every component.
+//!
+//! Timers come from Tokio; dates come from here. A simulated clock derives its date from Tokio's,
+//! so that pausing Tokio pauses credentials, leases and timestamps with it.
+//!
+//! **Invariant:** no other crate reads the date; `clippy.toml` bans `Timestamp::now` elsewhere.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// A source of wall-clock time. Cheap to copy; hand it out by value.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    System,
+    Simulated { epoch: Timestamp, started: Instant },
+}
+
+impl Clock {
+    /// Follows the host's clock, including its corrections.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// Reads `epoch` now and advances with Tokio's clock.
+    pub fn simulated(epoch: Timestamp) -> Self {
+        Self(Source::Simulated { epoch, started: Instant::now() })
+    }
+
+    pub fn now(&self) -> Timestamp {
+        match self.0 {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the date")]
+            Source::System => Timestamp::now(),
+            Source::Simulated { epoch, started } => epoch + started.elapsed(),
+        }
+    }
+
+    /// How long until `deadline`; zero once it has passed.
+    pub fn until(&self, deadline: Timestamp) -> Duration {
+        deadline.duration_since(self.now()).try_into().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_clock_ages_with_tokio() {
+        let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH + Duration::from_secs(3600));
+        assert_eq!(clock.until(Timestamp::UNIX_EPOCH), Duration::ZERO);
+    }
+}

@@ -1,0 +1,19 @@
+//! The only sockets: TCP, TLS, Unix and in-memory, in any network namespace.
+//!
+//! A socket belongs to the namespace in which it was made, for ever. [`Place`] says where, so one
+//! process can serve the host, a VPC's router and a control plane at once.
+//!
+//! **Invariant:** no other crate opens a socket; `clippy.toml` bans it.
+
+mod body;
+mod client;
+mod place;
+mod server;
+pub mod tls;
+
+pub use self::{
+    body::{Body, BoxError, collect, empty, full, stream},
+    client::{HttpClient, SendError},
+    place::{Place, memory, unix_connect, unix_listen},
+    server::{Peer, serve, serve_unix},
+};

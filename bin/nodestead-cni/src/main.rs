@@ -1,0 +1,3 @@
+//! The CNI plug-in.
+
+fn main() {}

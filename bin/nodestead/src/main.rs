@@ -1,0 +1,3 @@
+//! The command line, and every component as a subcommand.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! STS tokens to Kubernetes users.

@@ -1,0 +1,1 @@
+//! Keeps Nodes in step with EC2 instances.

@@ -1,0 +1,1 @@
+//! Revisioned store with watch: etcd's model.

@@ -1,0 +1,1 @@
+//! Observe, plan, apply: a harness over the Kubernetes watch.

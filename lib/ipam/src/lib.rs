@@ -1,0 +1,1 @@
+//! CIDR arithmetic and address accounting.

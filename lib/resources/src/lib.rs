@@ -1,0 +1,1 @@
+//! Quantities, pod requests, node allocatable.

@@ -1,0 +1,1 @@
+//! Predicates and scores shared by the scheduler and the autoscalers.

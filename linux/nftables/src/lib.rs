@@ -1,0 +1,1 @@
+//! nftables rulesets as values, applied in one transaction.

@@ -1,0 +1,1 @@
+//! Processes: identity across restarts, namespaces, signals.

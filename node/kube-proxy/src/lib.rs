@@ -1,0 +1,1 @@
+//! Services as an nftables ruleset.

@@ -1,0 +1,1 @@
+//! Turns user data into a configured node.

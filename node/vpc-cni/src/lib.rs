@@ -1,0 +1,1 @@
+//! ipamd: ENIs, the warm pool, and the CNI plug-in's logic.

@@ -1,0 +1,1 @@
+//! The ECR service and its OCI registry.

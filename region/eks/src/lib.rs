@@ -1,0 +1,1 @@
+//! The EKS service: clusters, access entries, add-ons, updates.

@@ -1,0 +1,1 @@
+//! The AWS endpoint: routing, SigV4, IAM, errors, event log.

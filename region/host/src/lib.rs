@@ -1,0 +1,1 @@
+//! An instance as an isolated Linux host.

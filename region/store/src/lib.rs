@@ -1,0 +1,1 @@
+//! Durable, versioned resources with a change feed.

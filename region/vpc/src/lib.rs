@@ -1,0 +1,1 @@
+//! A VPC in the kernel: router namespace, ENIs, security groups.

@@ -1,0 +1,3 @@
+//! Layers, sizes, generated files, test images, benchmarks.
+
+fn main() {}
