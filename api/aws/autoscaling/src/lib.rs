@@ -1,1 +1,12 @@
-//! Auto Scaling: shapes of the operations.
+//! EC2 Auto Scaling: the shapes of its operations, and nothing else.
+//!
+//! Deviation: only the fields that some component of ours reads or writes are here.
+
+pub mod activity;
+pub mod capacity;
+pub mod group;
+pub mod instance;
+pub mod lifecycle_hook;
+pub mod other;
+pub mod process;
+pub mod tag;

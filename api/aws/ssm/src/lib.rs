@@ -1,1 +1,4 @@
-//! SSM: shapes of the operations.
+//! SSM Parameter Store: the shapes of its operations, and nothing else.
+
+pub mod parameter;
+pub mod tag;
