@@ -1,1 +1,11 @@
-//! SigV4, the AWS protocols, operations and errors.
+//! What every AWS API has in common: operations, errors, protocols, signatures, a client.
+
+mod fault;
+mod operation;
+pub mod tree;
+
+pub use self::{
+    fault::{AwsError, Fault},
+    operation::{Http, Operation},
+};
+pub use http::StatusCode;

@@ -1,0 +1,95 @@
+//! Who calls, from where: what a handler may rely on, because the gateway has checked it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+
+/// The authenticated principal behind a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub account: String,
+    /// `arn:aws:iam::ACCOUNT:root`, `…:user/NAME`, `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`.
+    pub arn: String,
+    /// `AIDA…`, `AROA…:SESSION`, or the account for root.
+    pub user_id: String,
+    pub access_key_id: String,
+    pub kind: CallerKind,
+    pub source: Source,
+    /// The region of the endpoint that was called.
+    pub region: String,
+    pub request_id: String,
+    pub user_agent: String,
+    pub at: Timestamp,
+    /// Tags of the user or role, overridden by session tags (`aws:PrincipalTag/…`).
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerKind {
+    Root,
+    User {
+        name: String,
+    },
+    AssumedRole {
+        role_arn: String,
+        session: String,
+    },
+    /// An AWS service that acts for the account: `eks-nodegroup.amazonaws.com`.
+    Service(String),
+    /// Nobody: only for the few operations that are not signed.
+    Anonymous,
+}
+
+/// Where the request came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// A listener on the host machine.
+    Host,
+    /// The endpoint as seen inside of a VPC; `address` is the caller's.
+    Vpc { vpc_id: String, address: IpAddr },
+    /// A component in this process.
+    #[default]
+    Internal,
+}
+
+impl Caller {
+    /// The ARN that names the principal for good: a role's own rather than its session's.
+    pub fn principal_arn(&self) -> &str {
+        match &self.kind {
+            CallerKind::AssumedRole { role_arn, .. } => role_arn,
+            _ => &self.arn,
+        }
+    }
+
+    pub fn is_service(&self) -> bool {
+        matches!(self.kind, CallerKind::Service(_))
+    }
+
+    /// A service of AWS in this process, for tests and for calls that pass no gateway.
+    pub fn service(name: &str, account: &str, region: &str, at: Timestamp) -> Self {
+        Self {
+            account: account.to_owned(),
+            arn: name.to_owned(),
+            user_id: name.to_owned(),
+            access_key_id: String::new(),
+            kind: CallerKind::Service(name.to_owned()),
+            source: Source::Internal,
+            region: region.to_owned(),
+            request_id: entropy::uuid(),
+            user_agent: name.to_owned(),
+            at,
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// The account's root user, for tests.
+    pub fn root(account: &str, region: &str, at: Timestamp) -> Self {
+        Self {
+            arn: format!("arn:aws:iam::{account}:root"),
+            user_id: account.to_owned(),
+            kind: CallerKind::Root,
+            source: Source::Host,
+            ..Self::service("root", account, region, at)
+        }
+    }
+}

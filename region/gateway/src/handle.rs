@@ -1,0 +1,77 @@
+//! The region's side of an operation.
+
+use std::collections::BTreeMap;
+
+use aws_wire::{Fault, Operation};
+
+use crate::Caller;
+
+/// Serves one operation. A service implements it once per operation, one file each.
+pub trait Handle<O: Operation>: Send + Sync + 'static {
+    /// What the call touches: each target must be allowed before [`Handle::handle`] is called.
+    fn targets(&self, caller: &Caller, request: &O::Request) -> Vec<Target> {
+        let _ = (caller, request);
+        vec![Target::any()]
+    }
+
+    fn handle(
+        &self,
+        caller: &Caller,
+        request: O::Request,
+    ) -> impl Future<Output = Result<O::Response, Fault>> + Send;
+}
+
+/// One (action, resource, condition keys) that IAM decides on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `None` stands for the operation's own action; `Some("iam:PassRole")` for another one.
+    pub action: Option<String>,
+    /// An ARN, or `*` for actions without resources.
+    pub resource: String,
+    /// Condition keys beyond the global ones: `ec2:Vpc`, `aws:RequestTag/team`,
+    /// `aws:ResourceTag/team`.
+    pub context: BTreeMap<String, Vec<String>>,
+}
+
+impl Target {
+    pub fn any() -> Self {
+        Self::resource("*")
+    }
+
+    pub fn resource(arn: impl Into<String>) -> Self {
+        Self { action: None, resource: arn.into(), context: BTreeMap::new() }
+    }
+
+    /// Another action that the call implies.
+    pub fn action(action: &str, arn: impl Into<String>) -> Self {
+        Self { action: Some(action.to_owned()), ..Self::resource(arn) }
+    }
+
+    /// Handing a role to a service: `iam:PassRole` with its condition key.
+    pub fn pass_role(role_arn: &str, service: &str) -> Self {
+        Self::action("iam:PassRole", role_arn).with("iam:PassedToService", [service.to_owned()])
+    }
+
+    pub fn with(mut self, key: &str, values: impl IntoIterator<Item = String>) -> Self {
+        self.context.insert(key.to_owned(), values.into_iter().collect());
+        self
+    }
+
+    /// Sets `prefix/KEY` for each tag (`aws:RequestTag`, `aws:ResourceTag`), and `aws:TagKeys`
+    /// for tags of the request.
+    pub fn with_tags<'a>(
+        mut self,
+        prefix: &str,
+        tags: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut keys = Vec::new();
+        for (key, value) in tags {
+            keys.push(key.to_owned());
+            self.context.insert(format!("{prefix}/{key}"), vec![value.to_owned()]);
+        }
+        if prefix == "aws:RequestTag" && !keys.is_empty() {
+            self.context.insert("aws:TagKeys".to_owned(), keys);
+        }
+        self
+    }
+}

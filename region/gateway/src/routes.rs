@@ -1,0 +1,128 @@
+//! Which handler serves which operation.
+//!
+//! Handlers are generic, a server is not: here each operation becomes a [`Route`] over trees
+//! (`serde_json::Value`), whatever protocol its bytes come in.
+
+use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+
+use aws_wire::{
+    Fault, Http, Operation,
+    tree::{self, ShapeError},
+};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::{Caller, Handle, Target};
+
+/// The table of all operations, by service and action.
+#[derive(Default)]
+pub struct Routes {
+    services: HashMap<&'static str, HashMap<&'static str, Arc<dyn Route>>>,
+}
+
+impl Routes {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `handler` serve `O`.
+    pub fn operation<O, H>(mut self, handler: Arc<H>) -> Self
+    where
+        O: Operation,
+        H: Handle<O>,
+    {
+        let route = TypedRoute::<O, H> { handler, operation: PhantomData };
+        self.services.entry(O::SERVICE).or_default().insert(O::ACTION, Arc::new(route));
+        self
+    }
+
+    /// The routes of both.
+    pub fn merge(mut self, other: Self) -> Self {
+        for (service, routes) in other.services {
+            self.services.entry(service).or_default().extend(routes);
+        }
+        self
+    }
+
+    /// Every (service, action) that is served.
+    pub fn actions(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.services.iter().flat_map(|(service, it)| it.keys().map(|action| (*service, *action)))
+    }
+
+    pub(crate) fn find(&self, service: &str, action: &str) -> Option<&Arc<dyn Route>> {
+        self.services.get(service)?.get(action)
+    }
+
+    pub(crate) fn of(&self, service: &str) -> impl Iterator<Item = &Arc<dyn Route>> {
+        self.services.get(service).into_iter().flat_map(HashMap::values)
+    }
+}
+
+/// How a tree's leaves are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// All leaves are strings, and become what the shape wants.
+    Text,
+    /// JSON: a number is a number.
+    Typed,
+}
+
+/// An operation whose types are forgotten.
+pub(crate) trait Route: Send + Sync {
+    fn service(&self) -> &'static str;
+    fn action(&self) -> &'static str;
+    fn http(&self) -> Http;
+    fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError>;
+}
+
+/// A decoded request, ready to be decided on and run.
+pub(crate) trait Call: Send {
+    fn targets(&self, caller: &Caller) -> Vec<Target>;
+    fn run(self: Box<Self>, caller: Arc<Caller>) -> BoxFuture<'static, Result<Value, Fault>>;
+}
+
+struct TypedRoute<O, H> {
+    handler: Arc<H>,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O: Operation, H: Handle<O>> Route for TypedRoute<O, H> {
+    fn service(&self) -> &'static str {
+        O::SERVICE
+    }
+
+    fn action(&self) -> &'static str {
+        O::ACTION
+    }
+
+    fn http(&self) -> Http {
+        O::HTTP
+    }
+
+    fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError> {
+        let request = match leaves {
+            Leaves::Text => tree::from_text(tree)?,
+            Leaves::Typed => tree::from_json(tree)?,
+        };
+        Ok(Box::new(TypedCall::<O, H> { handler: self.handler.clone(), request }))
+    }
+}
+
+struct TypedCall<O: Operation, H> {
+    handler: Arc<H>,
+    request: O::Request,
+}
+
+impl<O: Operation, H: Handle<O>> Call for TypedCall<O, H> {
+    fn targets(&self, caller: &Caller) -> Vec<Target> {
+        self.handler.targets(caller, &self.request)
+    }
+
+    fn run(self: Box<Self>, caller: Arc<Caller>) -> BoxFuture<'static, Result<Value, Fault>> {
+        let Self { handler, request } = *self;
+        Box::pin(async move {
+            let response = Handle::<O>::handle(&*handler, &caller, request).await?;
+            serde_json::to_value(response).map_err(|error| Fault::internal(error.to_string()))
+        })
+    }
+}
