@@ -1,1 +1,9 @@
-//! The Kubernetes API server.
+//! The Kubernetes API server: REST and watch over a durable, revisioned store.
+
+mod admission;
+mod authn;
+mod authz;
+mod proxy;
+pub mod registry;
+pub mod request;
+pub mod status;

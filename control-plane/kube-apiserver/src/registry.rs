@@ -1,0 +1,160 @@
+//! Read access to stored objects for the parts of the server that decide: authenticators,
+//! authorizers, admission plugins.
+//!
+//! Everything is answered from memory, synchronously, at the latest durable revision.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+/// A cheap handle for reading objects. Clones share the store.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    store: mvcc::Store,
+}
+
+impl Reader {
+    pub fn new(store: mvcc::Store) -> Self {
+        Self { store }
+    }
+
+    /// One object, with its `resourceVersion`. `namespace` is empty for cluster-scoped resources.
+    pub fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        let record = self.store.get(&key(group, resource, namespace, name))?;
+        Some(decode(&record))
+    }
+
+    /// All objects of a resource, of one namespace if `namespace` is not empty.
+    pub fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Value> {
+        let prefix = prefix(group, resource, namespace);
+        self.store.scan(&prefix).iter().map(|record| decode(record)).collect()
+    }
+
+    /// The revision of the last change to any object of this resource: caches that are derived
+    /// from a list are valid as long as it stays the same.
+    pub fn revision(&self, group: &str, resource: &str) -> u64 {
+        self.store.bucket_revision(&prefix(group, resource, ""))
+    }
+}
+
+/// `GROUP/RESOURCE/NAMESPACE/NAME`; the core group is `core`, cluster-scoped objects have an
+/// empty namespace.
+pub fn key(group: &str, resource: &str, namespace: &str, name: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    format!("{group}/{resource}/{namespace}/{name}")
+}
+
+/// The prefix of all keys of a resource, or of its part in one namespace.
+pub fn prefix(group: &str, resource: &str, namespace: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    if namespace.is_empty() {
+        format!("{group}/{resource}/")
+    } else {
+        format!("{group}/{resource}/{namespace}/")
+    }
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// An object as stored: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
+pub fn encode(object: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    let Some(fields) = object.as_object() else { return b"{}".to_vec() };
+    for first in ["apiVersion", "kind"] {
+        if let Some(value) = fields.get(first) {
+            push_field(&mut out, first, value);
+        }
+    }
+    let mut metadata = fields.get("metadata").cloned().unwrap_or_else(|| serde_json::json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    push_field(&mut out, "metadata", &metadata);
+    for (name, value) in fields {
+        if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            push_field(&mut out, name, value);
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+fn push_field(out: &mut Vec<u8>, name: &str, value: &Value) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, name).expect("a string serializes");
+    out.push(b':');
+    serde_json::to_writer(&mut *out, value).expect("a JSON value serializes");
+}
+
+/// Writes the stored bytes with `resourceVersion` put in its place.
+pub fn write_with_revision(out: &mut Vec<u8>, stored: &[u8], revision: u64) {
+    let Some(at) = find(stored, METADATA) else {
+        out.extend_from_slice(stored);
+        return;
+    };
+    let (head, tail) = stored.split_at(at + METADATA.len());
+    out.extend_from_slice(head);
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.push(b'"');
+    if tail.first() != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(tail);
+}
+
+/// The record as the API shows it, in bytes.
+pub fn bytes(record: &mvcc::Record) -> Bytes {
+    bytes_at(record, record.mod_revision)
+}
+
+/// The record's object, shown as of another revision (the one at which it was deleted).
+pub fn bytes_at(record: &mvcc::Record, revision: u64) -> Bytes {
+    let mut out = Vec::with_capacity(record.value.len() + 40);
+    write_with_revision(&mut out, &record.value, revision);
+    out.into()
+}
+
+/// The record as a value, with its `resourceVersion`.
+pub fn decode(record: &mvcc::Record) -> Value {
+    let mut object: Value =
+        serde_json::from_slice(&record.value).expect("only valid JSON is ever stored");
+    object["metadata"]["resourceVersion"] = record.mod_revision.to_string().into();
+    object
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_revision_is_put_into_the_objects_own_metadata() {
+        let object = json!({
+            "kind": "ControllerRevision", "apiVersion": "apps/v1",
+            "data": {"metadata": {"x": 1}}, "metadata": {"name": "a", "resourceVersion": "7"},
+        });
+        let stored = encode(&object);
+        assert!(!String::from_utf8_lossy(&stored).contains("resourceVersion"));
+        let mut shown = Vec::new();
+        write_with_revision(&mut shown, &stored, 9);
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!(shown["metadata"]["resourceVersion"], "9");
+        assert_eq!(shown["data"], object["data"]);
+    }
+
+    #[test]
+    fn empty_metadata_still_gets_its_revision() {
+        let mut shown = Vec::new();
+        write_with_revision(&mut shown, &encode(&json!({"kind": "X"})), 3);
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!(shown["metadata"], json!({"resourceVersion": "3"}));
+    }
+}
