@@ -46,7 +46,9 @@ fn deviations(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut is_open = false;
     for line in text.lines() {
-        let Some(line) = line.trim_start().strip_prefix("//!").or_else(|| line.trim_start().strip_prefix("///")) else {
+        let Some(line) =
+            line.trim_start().strip_prefix("//!").or_else(|| line.trim_start().strip_prefix("///"))
+        else {
             is_open = false;
             continue;
         };

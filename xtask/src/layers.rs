@@ -93,7 +93,10 @@ mod tests {
             manifest_path: format!("/w/{from}/Cargo.toml"),
             dependencies: vec![dependency],
         };
-        violations(&Layers { layer }, &Metadata { packages: vec![package], workspace_root: "/w".into() })
+        violations(
+            &Layers { layer },
+            &Metadata { packages: vec![package], workspace_root: "/w".into() },
+        )
     }
 
     #[test]

@@ -1,0 +1,80 @@
+# `make up` and `make test` are the two commands of the README; both install what is missing.
+# The build cache lives outside of the checkout when CACHE is set (CI does).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(HOME)/.cache/nodestead
+export CARGO_TARGET_DIR ?= $(if $(CI),$(CACHE)/target,$(CURDIR)/target)
+IMAGES := $(CACHE)/images
+VENV := $(CACHE)/venv
+NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates
+
+.PHONY: help up test check unit kernel e2e bench build images packages tools clean-host down
+
+help: ## Show this help
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+up: packages build images ## Install, build, bring a region up, run the guestbook on it
+	$(SUDO) $(NODESTEAD) up
+	$(SUDO) $(NODESTEAD) demo --images $(IMAGES)
+
+down: ## Remove the region that `make up` brought up
+	$(SUDO) $(NODESTEAD) down
+
+test: check kernel e2e ## All tests, root tests included
+
+check: ## Format, clippy, layers, unit and simulation tests; no root
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run --quiet --package xtask -- tidy
+	$(MAKE) unit
+
+unit: ## Unit and simulation tests
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace --exclude e2e --profile unit
+else
+	cargo test --workspace --exclude e2e
+endif
+
+kernel: packages ## Tests against the kernel, in throw-away namespaces (root)
+ifeq ($(NEXTEST),yes)
+	$(SUDO) env "PATH=$$PATH" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo nextest run --workspace --exclude e2e --profile kernel
+else
+	$(SUDO) env "PATH=$$PATH" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --workspace --exclude e2e -- kernel
+endif
+
+e2e: packages build images tools ## The whole product with real clients (root)
+	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
+	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e -- --test-threads=1 --nocapture
+
+bench: packages build images ## Measure; prints a table with the floors beside it (root)
+	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
+	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo run --quiet --release --package bench
+
+build: ## The release binaries
+	cargo build --release --package nodestead --package nodestead-cni
+
+images: ## Container images of the demo and the tests, from Debian's packages
+	cargo run --quiet --package xtask -- images --out $(IMAGES)
+
+packages: ## Packages that a node needs, from the distribution
+	@missing=""; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; $(SUDO) apt-get update -qq; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+tools: $(VENV)/.done ## The AWS CLI and boto3, as test clients
+
+$(VENV)/.done:
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet awscli boto3
+	touch $@
+
+clean-host: ## Remove everything that any Nodestead left on this machine
+	$(SUDO) $(NODESTEAD) down --all --purge
