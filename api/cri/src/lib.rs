@@ -1,1 +1,32 @@
-//! CRI v1: the messages and the client.
+//! CRI v1, the protocol between a kubelet and its container runtime: messages, client, server trait.
+//!
+//! `proto/cri.proto` states the messages and numbers; nothing is downloaded and no `protoc` is
+//! needed. [`connect`] dials a runtime's Unix socket; a channel over any other transport comes from
+//! [`channel`], which tests use with an in-memory runtime.
+//!
+//! Beside CRI there is containerd's own event stream ([`containerd`]): containerd 1.6 serves no CRI
+//! events, and without events a kubelet has to poll.
+//!
+//! **Invariant:** nothing here decides anything; it is what crosses the wire.
+
+mod connect;
+
+/// `runtime.v1`.
+pub mod v1 {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("runtime.v1");
+}
+
+/// `containerd.services.events.v1`.
+pub mod containerd {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("containerd.services.events.v1");
+}
+
+pub use self::connect::{ConnectError, channel, connect};
+
+/// The gRPC channel that all clients here use.
+pub type Channel = tonic::transport::Channel;
+pub type RuntimeClient = v1::runtime_service_client::RuntimeServiceClient<Channel>;
+pub type ImageClient = v1::image_service_client::ImageServiceClient<Channel>;
+pub type EventsClient = containerd::events_client::EventsClient<Channel>;
