@@ -1,0 +1,188 @@
+//! What a whole pod asks for: containers, init containers, sidecars, overhead, pod-level requests.
+//!
+//! Init containers run one after another and before the rest, so they need the largest of
+//! themselves; a restartable init container (sidecar) stays, so it is added to all that comes
+//! after it.
+//!
+//! Upstream: `k8s.io/component-helpers/resource`. Deviation: requests under an in-place resize are
+//! read from the spec, not merged with the status.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+
+use crate::Amounts;
+
+/// What scoring assumes of a container that requests no CPU (`DefaultMilliCPURequest`).
+const NONZERO_CPU_MILLIS: i64 = 100;
+/// What scoring assumes of a container that requests no memory (`DefaultMemoryRequest`).
+const NONZERO_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// What a container requests, with upstream's rule that a limit stands in for a missing request.
+pub fn container_requests(container: &Container) -> Amounts {
+    requirements(container.resources.as_ref(), Side::Requests)
+}
+
+/// What the scheduler reserves for a pod, one for `pods` included.
+pub fn pod_requests(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else { return Amounts { pods: 1, ..Amounts::default() } };
+    let mut total = sum(spec, container_requests);
+    apply_pod_level(spec, Side::Requests, &mut total);
+    total.add(&Amounts::from_list(spec.overhead.as_ref()));
+    total.pods = 1;
+    total
+}
+
+/// The limits of a pod, as its cgroup gets them. A resource is missing where no container has it.
+pub fn pod_limits(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else { return Amounts::default() };
+    let mut total = sum(spec, |it| requirements(it.resources.as_ref(), Side::Limits));
+    apply_pod_level(spec, Side::Limits, &mut total);
+    let overhead = Amounts::from_list(spec.overhead.as_ref());
+    for (name, amount) in [("cpu", overhead.cpu_millis), ("memory", overhead.memory)] {
+        if total.amount(name) != 0 {
+            total.set(name, total.amount(name) + amount);
+        }
+    }
+    total
+}
+
+/// As [`pod_requests`], with a minimum of CPU and memory for each container that requests none:
+/// what scores are computed from, so that request-less pods spread.
+pub fn pod_nonzero_requests(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else { return Amounts::default() };
+    let mut total = sum(spec, |container| {
+        let mut amounts = container_requests(container);
+        if amounts.cpu_millis == 0 {
+            amounts.cpu_millis = NONZERO_CPU_MILLIS;
+        }
+        if amounts.memory == 0 {
+            amounts.memory = NONZERO_MEMORY;
+        }
+        amounts
+    });
+    apply_pod_level(spec, Side::Requests, &mut total);
+    total.add(&Amounts::from_list(spec.overhead.as_ref()));
+    total
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Requests,
+    Limits,
+}
+
+fn requirements(requirements: Option<&ResourceRequirements>, side: Side) -> Amounts {
+    let Some(it) = requirements else { return Amounts::default() };
+    match side {
+        Side::Limits => Amounts::from_list(it.limits.as_ref()),
+        Side::Requests => {
+            let mut list = it.limits.clone().unwrap_or_default();
+            list.extend(it.requests.clone().unwrap_or_default());
+            Amounts::from_list(Some(&list))
+        }
+    }
+}
+
+fn sum(spec: &PodSpec, of: impl Fn(&Container) -> Amounts) -> Amounts {
+    let mut running = Amounts::default();
+    for container in &spec.containers {
+        running.add(&of(container));
+    }
+    let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
+    for container in spec.init_containers.iter().flatten() {
+        let mut needs = of(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            running.add(&needs);
+            sidecars.add(&needs);
+            needs = sidecars.clone();
+        } else {
+            needs.add(&sidecars);
+        }
+        peak.raise_to(&needs);
+    }
+    running.raise_to(&peak);
+    running
+}
+
+/// Pod-level resources replace the sum of the containers, for the resources that allow it.
+fn apply_pod_level(spec: &PodSpec, side: Side, total: &mut Amounts) {
+    let Some(resources) = &spec.resources else { return };
+    let list = match side {
+        Side::Requests => resources.requests.as_ref().or(resources.limits.as_ref()),
+        Side::Limits => resources.limits.as_ref(),
+    };
+    let amounts = Amounts::from_list(list);
+    for name in list.into_iter().flat_map(|it| it.keys()) {
+        if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
+            total.set(name, amounts.amount(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+    use super::*;
+
+    fn container(cpu: &str, restart: Option<&str>) -> Container {
+        let requests = [("cpu".to_owned(), Quantity(cpu.to_owned()))].into();
+        Container {
+            resources: Some(ResourceRequirements {
+                requests: Some(requests),
+                ..Default::default()
+            }),
+            restart_policy: restart.map(Into::into),
+            ..Default::default()
+        }
+    }
+
+    fn pod(init: Vec<Container>, containers: Vec<Container>) -> Pod {
+        let spec = PodSpec { containers, init_containers: Some(init), ..Default::default() };
+        Pod { spec: Some(spec), ..Default::default() }
+    }
+
+    #[test]
+    fn init_containers_take_the_largest_and_sidecars_add_up() {
+        let always = Some("Always");
+        let cases = [
+            (vec![], vec![container("1", None), container("2", None)], 3000),
+            (vec![container("5", None)], vec![container("1", None)], 5000),
+            (vec![container("1", always)], vec![container("1", None)], 2000),
+            // The sidecar runs beside the second init container.
+            (vec![container("1", always), container("4", None)], vec![container("1", None)], 5000),
+            // …but not beside one that came before it.
+            (vec![container("4", None), container("1", always)], vec![container("1", None)], 4000),
+        ];
+        for (index, (init, main, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(pod_requests(&pod(init, main)).cpu_millis, expected, "case {index}");
+        }
+    }
+
+    #[test]
+    fn overhead_and_pod_level_requests_count() {
+        let mut pod = pod(vec![], vec![container("1", None)]);
+        let spec = pod.spec.as_mut().unwrap();
+        spec.overhead = Some([("cpu".to_owned(), Quantity("100m".into()))].into());
+        assert_eq!(pod_requests(&pod).cpu_millis, 1100);
+        let requests = Some([("cpu".to_owned(), Quantity("3".into()))].into());
+        pod.spec.as_mut().unwrap().resources =
+            Some(ResourceRequirements { requests, ..Default::default() });
+        assert_eq!(pod_requests(&pod).cpu_millis, 3100);
+    }
+
+    #[test]
+    fn a_limit_stands_in_for_a_missing_request() {
+        let limits = Some([("memory".to_owned(), Quantity("1Gi".into()))].into());
+        let resources = Some(ResourceRequirements { limits, ..Default::default() });
+        let pod = pod(vec![], vec![Container { resources, ..Default::default() }]);
+        assert_eq!(pod_requests(&pod).memory, 1 << 30);
+    }
+
+    #[test]
+    fn scoring_assumes_a_little_of_containers_that_request_nothing() {
+        let pod = pod(vec![], vec![Container::default(), container("1", None)]);
+        let amounts = pod_nonzero_requests(&pod);
+        assert_eq!(amounts.cpu_millis, 1100);
+        assert_eq!(amounts.memory, 2 * NONZERO_MEMORY);
+    }
+}
