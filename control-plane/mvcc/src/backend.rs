@@ -1,0 +1,201 @@
+//! The log on disk: one redb table of records by revision, as etcd keeps them.
+//!
+//! A commit appends; nothing is rewritten. Compaction removes superseded records in the same
+//! transaction that moves the compacted revision, so that after any crash the records at or below
+//! it are exactly the ones that are still current (and tombstones' predecessors are gone).
+
+use std::{io, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::{Event, Record, state::State};
+
+/// Key: revision, and place in the commit. Value: see [`encode`].
+const LOG: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+const REVISION: &str = "revision";
+const COMPACTED: &str = "compacted";
+
+const TOMBSTONE: u64 = 0;
+
+/// The log's own cache: reads come from memory, so only the tree's upper pages matter.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("failed to open the store at `{path}`")]
+    Database {
+        path: String,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    #[error("the store holds a log entry at revision {revision} that cannot be read")]
+    Entry { revision: u64 },
+    #[error("failed to start the store's writer")]
+    Thread(#[from] io::Error),
+}
+
+/// Why a batch could not be made durable.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to append to the store's log")]
+pub struct AppendError {
+    #[source]
+    source: Box<redb::Error>,
+}
+
+impl<E: Into<redb::Error>> From<E> for AppendError {
+    fn from(source: E) -> Self {
+        Self { source: Box::new(source.into()) }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Disk {
+    database: Database,
+}
+
+impl Disk {
+    pub(crate) fn open(path: &Path) -> Result<(Self, State), OpenError> {
+        let failed = |source: redb::Error| OpenError::Database {
+            path: path.display().to_string(),
+            source: Box::new(source),
+        };
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| failed(error.into()))?;
+        let disk = Self { database };
+        disk.create_tables().map_err(|error| failed(*error.source))?;
+        let entries = disk.read().map_err(|error| failed(*error.source))?;
+        Ok((disk, replay(entries)?))
+    }
+
+    fn create_tables(&self) -> Result<(), AppendError> {
+        let write = self.database.begin_write()?;
+        write.open_table(LOG)?;
+        write.open_table(META)?;
+        write.commit()?;
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Entries, AppendError> {
+        let read = self.database.begin_read()?;
+        let meta = read.open_table(META)?;
+        let value = |name: &str| -> Result<u64, AppendError> {
+            Ok(meta.get(name)?.map_or(0, |it| it.value()))
+        };
+        let mut entries =
+            Entries { revision: value(REVISION)?, compacted: value(COMPACTED)?, log: Vec::new() };
+        for entry in read.open_table(LOG)?.iter()? {
+            let (key, value) = entry?;
+            entries.log.push((key.value(), value.value().to_vec()));
+        }
+        Ok(entries)
+    }
+
+    /// Appends events and drops what a compaction up to `compacted` (0: none) made useless, in
+    /// one durable transaction.
+    pub(crate) fn append(
+        &self,
+        events: &[Event],
+        revision: u64,
+        compacted: u64,
+        garbage: &[(u64, u32)],
+    ) -> Result<(), AppendError> {
+        let write = self.database.begin_write()?;
+        {
+            let mut log = write.open_table(LOG)?;
+            let mut place = (0, 0);
+            for event in events {
+                place = if place.0 == event.revision {
+                    (event.revision, place.1 + 1)
+                } else {
+                    (event.revision, 0)
+                };
+                log.insert(place, &*encode(event))?;
+            }
+            if compacted > 0 {
+                for place in garbage {
+                    log.remove(place)?;
+                }
+                drop_tombstones(&mut log, compacted)?;
+                let mut meta = write.open_table(META)?;
+                meta.insert(COMPACTED, compacted)?;
+                meta.insert(REVISION, revision)?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+}
+
+fn drop_tombstones(
+    log: &mut redb::Table<'_, (u64, u32), &'static [u8]>,
+    compacted: u64,
+) -> Result<(), AppendError> {
+    let end = (compacted + 1, 0);
+    log.retain_in(..end, |_, value| !is_tombstone(value))?;
+    Ok(())
+}
+
+struct Entries {
+    revision: u64,
+    compacted: u64,
+    log: Vec<((u64, u32), Vec<u8>)>,
+}
+
+fn replay(entries: Entries) -> Result<State, OpenError> {
+    let mut state = State::new();
+    state.compacted = entries.compacted;
+    for ((revision, index), bytes) in entries.log {
+        let entry = decode(bytes).ok_or(OpenError::Entry { revision })?;
+        let previous = state.current.get(&*entry.key).cloned();
+        let key: Arc<str> = match &previous {
+            Some(previous) => previous.key.clone(),
+            None => entry.key.into(),
+        };
+        let record = entry
+            .value
+            .map(|value| Arc::new(Record::new(key.clone(), value, entry.created, revision, index)));
+        state.apply(Event { revision, key, record, previous });
+    }
+    state.revision = state.revision.max(entries.revision);
+    Ok(state)
+}
+
+/// Create revision (0 for a tombstone), length of the key, key, value.
+fn encode(event: &Event) -> Vec<u8> {
+    let (created, value) =
+        event.record.as_ref().map_or((TOMBSTONE, &[][..]), |it| (it.create_revision, &it.value));
+    let mut out = Vec::with_capacity(12 + event.key.len() + value.len());
+    out.extend_from_slice(&created.to_le_bytes());
+    let length = u32::try_from(event.key.len()).expect("a key is shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(event.key.as_bytes());
+    out.extend_from_slice(value);
+    out
+}
+
+fn is_tombstone(entry: &[u8]) -> bool {
+    entry.starts_with(&TOMBSTONE.to_le_bytes())
+}
+
+struct Entry {
+    key: String,
+    created: u64,
+    value: Option<Bytes>,
+}
+
+fn decode(bytes: Vec<u8>) -> Option<Entry> {
+    let (created, rest) = bytes.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let key = String::from_utf8(rest.get(..length)?.to_vec()).ok()?;
+    let created = u64::from_le_bytes(*created);
+    let start = 12 + length;
+    let value = (created != TOMBSTONE).then(|| Bytes::from(bytes).slice(start..));
+    Some(Entry { key, created, value })
+}
