@@ -1,0 +1,46 @@
+//! What the processes of a cgroup may use.
+
+use std::time::Duration;
+
+use crate::{Cgroup, CgroupError, Version, tree::write};
+
+/// The length of the time slices that a CPU quota is counted in: the kernel's default.
+const CPU_PERIOD: Duration = Duration::from_millis(100);
+
+impl Cgroup {
+    /// Lets the cgroup use at most `bytes` of memory.
+    pub fn set_memory_limit(&self, bytes: u64) -> Result<(), CgroupError> {
+        let Some(hierarchy) = self.layout.hierarchy("memory") else { return Ok(()) };
+        let file = match hierarchy.version {
+            Version::V1 => "memory.limit_in_bytes",
+            Version::V2 => "memory.max",
+        };
+        write(&hierarchy.folder(self.path()).join(file), &bytes.to_string())
+    }
+
+    /// Lets the cgroup use at most the time of `cpus` whole CPUs.
+    pub fn set_cpu_limit(&self, cpus: u32) -> Result<(), CgroupError> {
+        let Some(hierarchy) = self.layout.hierarchy("cpu") else { return Ok(()) };
+        let folder = hierarchy.folder(self.path());
+        let period = CPU_PERIOD.as_micros();
+        let quota = period * u128::from(cpus);
+        match hierarchy.version {
+            Version::V1 => {
+                write(&folder.join("cpu.cfs_period_us"), &period.to_string())?;
+                write(&folder.join("cpu.cfs_quota_us"), &quota.to_string())
+            }
+            Version::V2 => write(&folder.join("cpu.max"), &format!("{quota} {period}")),
+        }
+    }
+
+    /// Keeps the cgroup from reading and writing block devices, so that not even its root can get
+    /// at the machine's disks. Making device nodes stays allowed: containers must.
+    ///
+    /// Says whether it could be done: v2 has no such file (it takes an eBPF program).
+    pub fn deny_block_devices(&self) -> Result<bool, CgroupError> {
+        match self.folder("devices") {
+            None => Ok(false),
+            Some(folder) => write(&folder.join("devices.deny"), "b *:* rw").map(|()| true),
+        }
+    }
+}
