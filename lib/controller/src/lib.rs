@@ -1,1 +1,31 @@
-//! Observe, plan, apply: a harness over the Kubernetes watch.
+//! Observe, plan, apply: what every controller here is built from.
+//!
+//! - [`Store`]: a cache of one kind, kept up to date by a watch, shared by all controllers of a
+//!   process. It drops the fields that nobody reads, and tells subscribers what changed.
+//! - [`Queue`]: keys to work on. A key is queued once, worked on by one pass at a time, retried
+//!   with back-off.
+//! - [`run`]: takes keys from a queue and reconciles them, some at a time.
+//! - [`Recorder`]: events, aggregated as upstream does.
+//! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
+//!
+//! **Invariant:** a pass gets a key and nothing else; why it runs is not told. What it decides is
+//! the value of a pure function over caches and a date.
+
+pub mod apply;
+mod harness;
+mod key;
+pub mod object;
+mod queue;
+mod recorder;
+mod selector;
+mod store;
+
+pub use self::{
+    apply::{ApplyError, delete, patch_status},
+    harness::{Action, run},
+    key::Key,
+    queue::Queue,
+    recorder::{EventType, Recorder},
+    selector::{matches, selector},
+    store::{Change, Store, StoreSpec, reflect, reflect_metadata},
+};
