@@ -1,1 +1,24 @@
-//! nftables rulesets as values, applied in one transaction.
+//! nftables rulesets as plain values, applied to the kernel in one transaction.
+//!
+//! A component computes the whole [`Table`] that it wants. [`Nft::replace`] puts it in place of
+//! whatever table of that name is there; [`Table::changes_from`] gives the [`Transaction`] that
+//! turns one value into another by touching only the elements and chains that differ, which is
+//! what makes a change cost what it changes. Callers that know what changed (kube-proxy) build the
+//! transaction themselves.
+//!
+//! The text goes to `nft -f -`: its parser is the one that users know, and starting it costs about
+//! 5 ms. It runs in any network namespace, entered by `setns` on a thread that ends with the call.
+//!
+//! **Invariant:** everything here acts on a table that the caller names; nothing lists, flushes or
+//! deletes another program's rules.
+
+mod diff;
+mod nft;
+mod transaction;
+mod value;
+
+pub use nft::{ApplyError, Nft};
+pub use transaction::Transaction;
+pub use value::{
+    Chain, ChainKind, Family, Hook, HookPoint, Policy, Set, Table, is_valid_name, priority, quote,
+};
