@@ -1,0 +1,175 @@
+//! Container images made from Debian's packages, as OCI archives.
+//!
+//! Nothing is pulled from an image registry: `apt-get download` fetches the packages, their files
+//! become one uncompressed layer. Packages are cached beside the archives; an archive that exists
+//! is made again only when its recipe changed.
+
+mod layer;
+mod packages;
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use oci_archive::Image;
+
+/// What an image is made of.
+#[derive(Debug)]
+struct Recipe {
+    /// The name by which containers ask for it.
+    name: &'static str,
+    packages: &'static [&'static str],
+    /// Files of our own: path, content, mode.
+    files: &'static [(&'static str, &'static str, u32)],
+    entrypoint: &'static [&'static str],
+    cmd: &'static [&'static str],
+    user: &'static str,
+    /// Changes with this file's recipes, so that stale archives are made again.
+    revision: u32,
+}
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nredis:x:999:999::/data:/bin/sh\n\
+                      www-data:x:33:33::/var/www:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nredis:x:999:\nwww-data:x:33:\nadm:x:4:\nnogroup:x:65534:\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
+/// Files that every image has.
+const COMMON: &[(&str, &str, u32)] = &[
+    ("etc/passwd", PASSWD, 0o644),
+    ("etc/group", GROUP, 0o644),
+    ("etc/nsswitch.conf", NSSWITCH, 0o644),
+];
+
+const GUESTBOOK_CGI: &str = include_str!("images/guestbook.sh");
+
+const RECIPES: &[Recipe] = &[
+    Recipe {
+        name: "docker.io/library/busybox:1.35",
+        packages: &["busybox-static"],
+        files: &[],
+        entrypoint: &[],
+        cmd: &["sh"],
+        user: "",
+        revision: 1,
+    },
+    Recipe {
+        name: "docker.io/library/redis:7.0",
+        packages: &[
+            "busybox-static",
+            "redis-server",
+            "redis-tools",
+            "libc6",
+            "libatomic1",
+            "libjemalloc2",
+            "liblzf1",
+            "libsystemd0",
+            "libssl3",
+            "libgcc-s1",
+            "libstdc++6",
+            "libcap2",
+            "libgcrypt20",
+            "libgpg-error0",
+            "liblz4-1",
+            "liblzma5",
+            "libzstd1",
+        ],
+        files: &[],
+        entrypoint: &[],
+        cmd: &["redis-server", "--protected-mode", "no", "--dir", "/data"],
+        user: "999:999",
+        revision: 1,
+    },
+    Recipe {
+        name: "docker.io/library/nginx:1.22",
+        packages: &[
+            "busybox-static",
+            "nginx",
+            "nginx-common",
+            "libc6",
+            "libcrypt1",
+            "libpcre2-8-0",
+            "libssl3",
+            "zlib1g",
+        ],
+        files: &[],
+        entrypoint: &[],
+        cmd: &["nginx", "-g", "daemon off;"],
+        user: "",
+        revision: 1,
+    },
+    Recipe {
+        name: "docker.io/nodestead/guestbook:v1",
+        packages: &[
+            "busybox-static",
+            "fcgiwrap",
+            "libfcgi0ldbl",
+            "redis-tools",
+            "libc6",
+            "libatomic1",
+            "libjemalloc2",
+            "liblzf1",
+            "libsystemd0",
+            "libssl3",
+            "libgcc-s1",
+            "libstdc++6",
+            "libcap2",
+            "libgcrypt20",
+            "libgpg-error0",
+            "liblz4-1",
+            "liblzma5",
+            "libzstd1",
+        ],
+        files: &[("usr/lib/cgi-bin/guestbook", GUESTBOOK_CGI, 0o755)],
+        entrypoint: &[],
+        cmd: &["fcgiwrap", "-c", "4", "-s", "unix:/run/guestbook/cgi.sock"],
+        user: "",
+        revision: 1,
+    },
+];
+
+/// Makes every image below `out` that is not there yet, and `out/all` naming them.
+pub(crate) fn make_all(out: &Path) -> anyhow::Result<()> {
+    let cache = out.join("packages");
+    fs::create_dir_all(&cache)?;
+    for recipe in RECIPES {
+        let archive = out.join(archive_name(recipe));
+        if archive.exists() {
+            continue;
+        }
+        println!("image {}", recipe.name);
+        make(recipe, &cache, &archive).with_context(|| format!("image `{}`", recipe.name))?;
+    }
+    Ok(())
+}
+
+/// `docker.io/library/redis:7.0`, revision 1 → `redis-7.0-r1.tar`.
+fn archive_name(recipe: &Recipe) -> String {
+    let last = recipe.name.rsplit('/').next().unwrap_or(recipe.name);
+    format!("{}-r{}.tar", last.replace(':', "-"), recipe.revision)
+}
+
+fn make(recipe: &Recipe, cache: &Path, archive: &Path) -> anyhow::Result<()> {
+    let mut packages = layer::Packages::new()?;
+    for package in recipe.packages {
+        packages.add(&packages::fetch(package, cache)?)?;
+    }
+    if recipe.packages.contains(&"busybox-static") {
+        packages.add_busybox_links()?;
+    }
+    let mut layer = packages.layer;
+    for (path, content, mode) in COMMON.iter().chain(recipe.files) {
+        layer.add_file(path, content.as_bytes(), *mode)?;
+    }
+    for folder in ["tmp", "data", "run", "proc", "sys", "dev", "root", "var/log/nginx"] {
+        let is_shared = folder == "tmp" || folder == "data";
+        layer.add_folder(folder, if is_shared { 0o1777 } else { 0o755 })?;
+    }
+    let strings = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
+    let image = Image {
+        name: recipe.name.to_owned(),
+        entrypoint: strings(recipe.entrypoint),
+        cmd: strings(recipe.cmd),
+        user: recipe.user.to_owned(),
+        layer: layer.finish()?,
+    };
+    Ok(image.write(archive)?)
+}
