@@ -1,1 +1,1 @@
-//! The whole product, driven by real clients.
+//! The whole product, driven by real clients; everything is in `tests/`.

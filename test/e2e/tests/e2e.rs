@@ -1,0 +1,102 @@
+//! The e2e tier: one region, brought up once and shared; real kubectl and aws as clients.
+//!
+//! A harness of our own, because the order matters (the tests that kill things come late, the one
+//! that takes the region down comes last) and because a region costs seconds. Arguments filter by
+//! name. It needs root; without root or the binary it says so and counts nothing as passed.
+
+#[path = "e2e/access.rs"]
+mod access;
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/clients.rs"]
+mod clients;
+#[path = "e2e/guestbook.rs"]
+mod guestbook;
+#[path = "e2e/kills.rs"]
+mod kills;
+#[path = "e2e/lifecycle.rs"]
+mod lifecycle;
+#[path = "e2e/missing_rights.rs"]
+mod missing_rights;
+#[path = "e2e/nodes.rs"]
+mod nodes;
+#[path = "e2e/region.rs"]
+mod region;
+#[path = "e2e/scaling.rs"]
+mod scaling;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Instant,
+};
+
+use region::Region;
+
+/// A test: its name is a sentence of behaviour.
+type Test = (&'static str, fn(&Region) -> anyhow::Result<()>);
+
+/// In the order in which they run.
+fn tests() -> Vec<Test> {
+    [
+        nodes::TESTS,
+        guestbook::TESTS,
+        clients::TESTS,
+        access::TESTS,
+        bad_input::TESTS,
+        scaling::TESTS,
+        missing_rights::TESTS,
+        kills::TESTS,
+        lifecycle::TESTS,
+    ]
+    .concat()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|it| it == "--list") {
+        // cargo-nextest and editors ask; the tier is not theirs to run.
+        return ExitCode::SUCCESS;
+    }
+    let filters: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
+    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|it| name.contains(*it));
+    let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    if let Some(reason) = region::cannot_run() {
+        eprintln!("e2e tier not run: {reason}");
+        return ExitCode::FAILURE;
+    }
+    let region = match Region::up() {
+        Ok(region) => region,
+        Err(error) => {
+            eprintln!("e2e: the region did not come up: {error:?}");
+            println!("0 passed, 1 failed");
+            return ExitCode::FAILURE;
+        }
+    };
+    let failed = run_all(&region, &chosen);
+    println!("{} passed, {} failed", chosen.len() - failed, failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_all(region: &Region, chosen: &[Test]) -> usize {
+    let mut failed = 0;
+    for (name, test) in chosen {
+        let started = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| test(region)));
+        let seconds = started.elapsed().as_secs_f32();
+        let error = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:?}")),
+            Err(_) => Some("panicked".to_owned()),
+        };
+        match error {
+            None => println!("ok      {name} ({seconds:.1} s)"),
+            Some(error) => {
+                failed += 1;
+                println!("FAILED  {name} ({seconds:.1} s)\n{error}");
+                region.explain();
+            }
+        }
+    }
+    failed
+}

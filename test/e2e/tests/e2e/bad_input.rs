@@ -1,0 +1,129 @@
+//! Bad input gets the code and the shape that AWS or Kubernetes gives.
+
+use std::io::Write;
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    Test,
+    region::{Region, outcome, run},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("malformed_bodies_are_bad_requests", malformed_bodies_are_bad_requests),
+    ("unknown_fields_are_refused_or_warned_of", unknown_fields_are_refused_or_warned_of),
+    ("an_oversized_body_is_refused", an_oversized_body_is_refused),
+    ("a_bad_signature_is_refused", a_bad_signature_is_refused),
+    ("an_unknown_action_or_filter_is_refused", an_unknown_action_or_filter_is_refused),
+    ("an_expired_or_forged_token_is_unauthorized", a_forged_token_is_unauthorized),
+];
+
+/// An HTTP call with the administrator's certificate: status code and body.
+fn kube(region: &Region, arguments: &[&str], path: &str) -> anyhow::Result<(String, String)> {
+    let config = region.kubectl_json(&["config", "view", "--raw"])?;
+    let text = |pointer: &str| {
+        config.pointer(pointer).and_then(|it| it.as_str()).map(str::to_owned).context("kubeconfig")
+    };
+    let folder = tempfile::tempdir()?;
+    for (name, pointer) in [
+        ("ca", "/clusters/0/cluster/certificate-authority-data"),
+        ("cert", "/users/0/user/client-certificate-data"),
+        ("key", "/users/0/user/client-key-data"),
+    ] {
+        let script = format!("echo {} | base64 -d", text(pointer)?);
+        let pem = run(std::process::Command::new("sh").args(["-c", &script]))?;
+        std::fs::write(folder.path().join(name), pem)?;
+    }
+    let url = format!("{}{path}", text("/clusters/0/cluster/server")?);
+    let mut curl = std::process::Command::new("curl");
+    curl.current_dir(folder.path());
+    curl.args(["-s", "-w", "\n%{http_code}", "--cacert", "ca", "--cert", "cert", "--key", "key"]);
+    let said = run(curl.args(arguments).arg(url))?;
+    let (body, code) = said.rsplit_once('\n').context("a status code")?;
+    Ok((code.to_owned(), body.to_owned()))
+}
+
+const JSON: &str = "Content-Type: application/json";
+const YAML: &str = "Content-Type: application/yaml";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn malformed_bodies_are_bad_requests(region: &Region) -> anyhow::Result<()> {
+    for (content, body) in [(JSON, "{\"kind\": "), (YAML, "a: [b")] {
+        let (code, said) = kube(region, &["-H", content, "-d", body], MAPS)?;
+        ensure!(code == "400", "{content}: {code} {said}");
+        let status: serde_json::Value = serde_json::from_str(&said)?;
+        ensure!(status["kind"] == "Status" && status["reason"] == "BadRequest", "{status}");
+    }
+    Ok(())
+}
+
+const UNKNOWN: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"odd"},
+    "spec":{"containerz":[],"containers":[{"name":"a","image":"busybox:1.35"}]}}"#;
+
+fn unknown_fields_are_refused_or_warned_of(region: &Region) -> anyhow::Result<()> {
+    let pods = "/api/v1/namespaces/default/pods?dryRun=All&fieldValidation=";
+    let (code, said) = kube(region, &["-H", JSON, "-d", UNKNOWN], &format!("{pods}Strict"))?;
+    ensure!(code == "400" && said.contains("unknown field \\\"spec.containerz\\\""), "{said}");
+    let (code, said) = kube(region, &["-i", "-H", JSON, "-d", UNKNOWN], &format!("{pods}Warn"))?;
+    ensure!(code == "201", "{code} {said}");
+    let warning = said.lines().find(|it| it.to_lowercase().starts_with("warning:"));
+    ensure!(warning.is_some_and(|it| it.contains("unknown field \"spec.containerz\"")), "{said}");
+    let (code, said) = kube(region, &["-i", "-H", JSON, "-d", UNKNOWN], &format!("{pods}Ignore"))?;
+    ensure!(code == "201" && !said.to_lowercase().contains("\nwarning:"), "{said}");
+    Ok(())
+}
+
+fn an_oversized_body_is_refused(region: &Region) -> anyhow::Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    let filler = "x".repeat(4 << 20);
+    write!(file, r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{{"a":"{filler}"}}}}"#)?;
+    let data = format!("@{}", file.path().display());
+    let (code, said) = kube(region, &["-H", JSON, "--data-binary", &data], MAPS)?;
+    ensure!(code == "413", "{code} {said}");
+    Ok(())
+}
+
+fn a_bad_signature_is_refused(region: &Region) -> anyhow::Result<()> {
+    for (service, operation) in
+        [("ec2", "describe-vpcs"), ("sts", "get-caller-identity"), ("eks", "list-clusters")]
+    {
+        let mut command = region.client("aws", &[service, operation]);
+        let (succeeded, said) = outcome(command.env("AWS_SECRET_ACCESS_KEY", "wrong"))?;
+        let code = if service == "ec2" { "AuthFailure" } else { "SignatureDoesNotMatch" };
+        let code = if service == "eks" { "InvalidSignatureException" } else { code };
+        ensure!(!succeeded && said.contains(code), "{service}: {said}");
+        let mut command = region.client("aws", &[service, operation]);
+        let (succeeded, said) = outcome(command.env("AWS_ACCESS_KEY_ID", "AKIANOTTHERE0000000"))?;
+        let code = match service {
+            "ec2" => "AuthFailure",
+            "eks" => "UnrecognizedClientException",
+            _ => "InvalidClientTokenId",
+        };
+        ensure!(!succeeded && said.contains(code), "{service}: {said}");
+    }
+    Ok(())
+}
+
+fn an_unknown_action_or_filter_is_refused(region: &Region) -> anyhow::Result<()> {
+    let filter = ["ec2", "describe-vpcs", "--filters", "Name=no-such,Values=a"];
+    let (succeeded, said) = outcome(&mut region.client("aws", &filter))?;
+    ensure!(!succeeded && said.contains("InvalidParameterValue"), "{said}");
+    let unsupported = ["ec2", "describe-fpga-images"];
+    let (succeeded, said) = outcome(&mut region.client("aws", &unsupported))?;
+    ensure!(!succeeded && said.contains("InvalidAction"), "{said}");
+    Ok(())
+}
+
+fn a_forged_token_is_unauthorized(region: &Region) -> anyhow::Result<()> {
+    let expired = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6YTpiIn0.AAAA";
+    for token in [expired, "k8s-aws-v1.aHR0cHM6Ly9leGFtcGxlLmNvbS8", "nonsense"] {
+        let mut command = region.client("kubectl", &["get", "pods", "--token", token]);
+        let config = ["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify"];
+        let config_json = region.kubectl_json(&["config", "view"])?;
+        let server = config_json["clusters"][0]["cluster"]["server"].as_str().context("server")?;
+        let (succeeded, said) = outcome(command.args(config).args(["--server", server]))?;
+        let is_refused = said.contains("Unauthorized") || said.contains("must be logged in");
+        ensure!(!succeeded && is_refused, "{token}: {said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `kill -9` of each part under a running workload: the page keeps answering, nothing acknowledged
+//! is lost, nothing is started twice.
+
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::{
+    Test,
+    region::{Region, eventually, nodestead, run, seconds},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("killing_a_kubelet_restarts_no_pod", killing_a_kubelet_restarts_no_pod),
+    ("killing_containerd_restarts_no_pod", killing_containerd_restarts_no_pod),
+    ("killing_kube_proxy_keeps_services", killing_kube_proxy_keeps_services),
+    ("killing_the_daemon_loses_nothing", killing_the_daemon_loses_nothing),
+];
+
+/// Container ids of the guestbook: they change when anything is started again.
+fn containers(region: &Region) -> anyhow::Result<Vec<String>> {
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app in (redis, guestbook)"])?;
+    let mut found = Vec::new();
+    for pod in pods["items"].as_array().context("a list of pods")? {
+        for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+            found.push(format!("{} {}", status["containerID"], status["restartCount"]));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn instance(region: &Region) -> anyhow::Result<String> {
+    let status = region.status()?;
+    let instances = status["instances"].as_array().context("a list of instances")?;
+    let running = instances.iter().find(|it| it["state"] == "running");
+    let id = running.and_then(|it| it["id"].as_str()).context("a running instance")?;
+    Ok(id.to_owned())
+}
+
+/// Kills the process of an instance whose command line matches, and waits for another one.
+fn kill_and_await(region: &Region, instance: &str, pattern: &str) -> anyhow::Result<()> {
+    let find = ["shell", instance, "--", "pgrep", "-of", pattern];
+    let before = run(&mut nodestead(&region.data_dir, &find))?;
+    let kill = ["shell", instance, "--", "kill", "-9", before.trim()];
+    run(&mut nodestead(&region.data_dir, &kill))?;
+    eventually("another one runs", seconds(30), || {
+        let after = run(&mut nodestead(&region.data_dir, &find))?;
+        Ok((after != before).then_some(()))
+    })
+}
+
+fn page_answers(region: &Region) -> anyhow::Result<String> {
+    region.kubectl(&["get", "--raw", crate::guestbook::MESSAGES])
+}
+
+fn settles_unchanged(region: &Region, before: &[String]) -> anyhow::Result<()> {
+    eventually("the page answers", seconds(30), || Ok(page_answers(region).ok()))?;
+    eventually("all nodes are Ready", seconds(60), || {
+        let nodes = region.kubectl(&["get", "nodes", "--no-headers"])?;
+        Ok((nodes.matches(" Ready ").count() == 3).then_some(()))
+    })?;
+    eventually("the same containers run", seconds(60), || {
+        let after = containers(region)?;
+        ensure!(after == before, "before {before:?}\nafter  {after:?}");
+        Ok(Some(()))
+    })
+}
+
+fn killing_a_kubelet_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
+    let before = containers(region)?;
+    kill_and_await(region, &instance(region)?, "nodestead run kubelet")?;
+    page_answers(region)?;
+    settles_unchanged(region, &before)
+}
+
+fn killing_containerd_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
+    let before = containers(region)?;
+    kill_and_await(region, &instance(region)?, "containerd --config")?;
+    settles_unchanged(region, &before)
+}
+
+fn killing_kube_proxy_keeps_services(region: &Region) -> anyhow::Result<()> {
+    let before = containers(region)?;
+    kill_and_await(region, &instance(region)?, "nodestead run kube-proxy")?;
+    page_answers(region)?;
+    settles_unchanged(region, &before)
+}
+
+fn killing_the_daemon_loses_nothing(region: &Region) -> anyhow::Result<()> {
+    let before = containers(region)?;
+    region.kubectl(&["create", "configmap", "acknowledged", "--from-literal=a=b"])?;
+    let pid = region.status()?["pid"].as_i64().context("the daemon has a pid")?;
+    run(Command::new("kill").args(["-9", &pid.to_string()]))?;
+    run(&mut nodestead(&region.data_dir, &["up"]))?;
+    let kept: Value = region.kubectl_json(&["get", "configmap", "acknowledged"])?;
+    ensure!(kept["data"]["a"] == "b", "{kept}");
+    settles_unchanged(region, &before)
+}

@@ -1,0 +1,97 @@
+//! Up, again, beside another, and down without a trace.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use anyhow::ensure;
+
+use crate::{
+    Test,
+    region::{Region, nodestead, outcome, run},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_second_up_changes_nothing", a_second_up_changes_nothing),
+    ("a_port_in_use_is_refused_with_a_way_out", a_port_in_use_is_refused),
+    ("two_regions_run_side_by_side_and_one_goes_without_a_trace", two_regions_side_by_side),
+];
+
+fn a_second_up_changes_nothing(region: &Region) -> anyhow::Result<()> {
+    let before = region.status()?;
+    run(&mut nodestead(&region.data_dir, &["up"]))?;
+    let after = region.status()?;
+    ensure!(before["instances"] == after["instances"], "{before}\n{after}");
+    ensure!(before["pid"] == after["pid"], "the daemon was restarted");
+    Ok(())
+}
+
+fn a_port_in_use_is_refused(region: &Region) -> anyhow::Result<()> {
+    let port = region.export("AWS_ENDPOINT_URL").rsplit(':').next().unwrap_or_default().to_owned();
+    let folder = tempfile::tempdir()?;
+    let mut up = nodestead(folder.path(), &["up", "--aws-port", &port]);
+    let (succeeded, said) = outcome(&mut up)?;
+    ensure!(!succeeded && said.contains("in use") && said.contains("next:"), "{said}");
+    Ok(())
+}
+
+/// What a region could leave behind, of all regions.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    namespaces: BTreeSet<String>,
+    links: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    cgroups: BTreeSet<String>,
+    tables: String,
+    routes: String,
+    processes: BTreeSet<String>,
+}
+
+fn traces() -> anyhow::Result<Traces> {
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let command_lines = run(Command::new("ps").args(["-eo", "pid,args"]))?;
+    let is_ours = |line: &&str| line.contains("nodestead") || line.contains("containerd");
+    let is_test = |line: &&str| line.contains("e2e") && line.contains("target");
+    Ok(Traces {
+        namespaces: lines(run(Command::new("ip").args(["netns", "list"]))?),
+        links: lines(run(Command::new("ip").args(["-br", "link"]))?),
+        mounts: mounts.lines().filter(|it| it.contains("nodestead")).map(str::to_owned).collect(),
+        cgroups: cgroups(Path::new("/sys/fs/cgroup")),
+        tables: run(Command::new("nft").args(["list", "tables"]))?,
+        routes: run(Command::new("ip").args(["route", "show", "table", "all"]))?,
+        processes: command_lines
+            .lines()
+            .filter(|it| is_ours(it) && !is_test(it))
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+fn cgroups(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if path.display().to_string().contains("nodestead") {
+                found.insert(path.display().to_string());
+            }
+            found.extend(cgroups(&path));
+        }
+    }
+    found
+}
+
+fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
+    let before = traces()?;
+    let folder = tempfile::tempdir()?;
+    {
+        let other = Region::up_with(folder.path(), &["--nodes", "1", "--name", "other"])?;
+        let nodes = other.kubectl(&["get", "nodes", "--no-headers"])?;
+        ensure!(nodes.lines().count() == 1 && nodes.contains(" Ready "), "{nodes}");
+        let own = region.kubectl(&["get", "nodes", "--no-headers"])?;
+        ensure!(own.lines().count() == 3, "{own}");
+        // `other` is taken down here.
+    }
+    let after = traces()?;
+    ensure!(after == before, "before {before:#?}\nafter {after:#?}");
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! A node role without one of its policies breaks exactly the step that needs it; a closed 10250
+//! breaks logs and exec and nothing else.
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::{
+    Test,
+    region::{Region, eventually, outcome, run, seconds},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("without_the_worker_node_policy_nodes_do_not_join", without_worker_node_policy),
+    ("without_the_cni_policy_pods_get_no_address", without_cni_policy),
+    ("without_the_registry_policy_addons_are_not_pulled", without_registry_policy),
+    ("a_closed_10250_breaks_logs_and_exec_only", a_closed_10250_breaks_logs_and_exec_only),
+];
+
+const POLICIES: [&str; 3] =
+    ["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"];
+
+const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+    "Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+
+/// A node group of one node whose role lacks `missing`; removed with the value.
+struct Group<'a> {
+    region: &'a Region,
+    name: String,
+}
+
+impl<'a> Group<'a> {
+    fn without(region: &'a Region, missing: &str, name: &str) -> anyhow::Result<Self> {
+        let role = format!("role-{name}");
+        let created = region.aws(&[
+            "iam",
+            "create-role",
+            "--role-name",
+            &role,
+            "--assume-role-policy-document",
+            TRUST,
+        ])?;
+        let arn = created["Role"]["Arn"].as_str().context("a role has an ARN")?;
+        for policy in POLICIES.iter().filter(|it| **it != missing) {
+            let policy = format!("arn:aws:iam::aws:policy/{policy}");
+            run(&mut region.client(
+                "aws",
+                &["iam", "attach-role-policy", "--role-name", &role, "--policy-arn", &policy],
+            ))?;
+        }
+        let subnet = region.aws(&["ec2", "describe-subnets", "--query", "Subnets[0].SubnetId"])?;
+        let subnet = subnet.as_str().context("a subnet")?.to_owned();
+        region.aws(&[
+            "eks",
+            "create-nodegroup",
+            "--cluster-name",
+            "stead",
+            "--nodegroup-name",
+            name,
+            "--subnets",
+            &subnet,
+            "--node-role",
+            arn,
+            "--instance-types",
+            "m5.large",
+            "--scaling-config",
+            "minSize=0,maxSize=1,desiredSize=1",
+            "--taints",
+            "key=only,value=test,effect=NO_SCHEDULE",
+        ])?;
+        Ok(Self { region, name: name.to_owned() })
+    }
+
+    /// The instance, as EC2 describes it.
+    fn instance(&self) -> anyhow::Result<Value> {
+        let filter = format!("Name=tag:eks:nodegroup-name,Values={}", self.name);
+        eventually("the group has an instance", seconds(30), || {
+            let found = self.region.aws(&[
+                "ec2",
+                "describe-instances",
+                "--filters",
+                &filter,
+                "Name=instance-state-name,Values=running",
+                "--query",
+                "Reservations[].Instances[]",
+            ])?;
+            Ok(found.as_array().and_then(|it| it.first()).cloned())
+        })
+    }
+
+    /// The node that the instance became.
+    fn node(&self) -> anyhow::Result<String> {
+        let instance = self.instance()?;
+        let name = instance["PrivateDnsName"].as_str().context("a private name")?.to_owned();
+        eventually("the node is registered", seconds(30), || {
+            Ok(self.region.kubectl(&["get", "node", &name]).ok().map(|_| name.clone()))
+        })
+    }
+
+    fn delete(self) -> anyhow::Result<()> {
+        let Self { region, name } = self;
+        run(&mut region.client(
+            "aws",
+            &["eks", "delete-nodegroup", "--cluster-name", "stead", "--nodegroup-name", &name],
+        ))?;
+        eventually("the group is gone", seconds(90), || {
+            let groups = region.aws(&["eks", "list-nodegroups", "--cluster-name", "stead"])?;
+            let left = groups["nodegroups"].as_array().cloned().unwrap_or_default();
+            Ok((!left.iter().any(|it| *it == *name)).then_some(()))
+        })
+    }
+}
+
+/// Waits until the AWS event log shows that `action` was denied to the group's role.
+fn ensure_denied(region: &Region, group: &str, action: &str) -> anyhow::Result<()> {
+    eventually(&format!("{action} was denied to {group}"), seconds(60), || {
+        let log = run(&mut crate::region::nodestead(&region.data_dir, &["logs", "aws"]))?;
+        let role = format!("role-{group}/");
+        let is_it =
+            |line: &&str| line.contains(&role) && line.contains(action) && line.contains("enied");
+        Ok(log.lines().any(|line| is_it(&line)).then_some(()))
+    })
+}
+
+fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
+    let group = Group::without(region, POLICIES[0], "no-worker-policy")?;
+    group.instance()?;
+    ensure_denied(region, "no-worker-policy", "ec2:Describe")?;
+    group.delete()
+}
+
+fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
+    let group = Group::without(region, POLICIES[1], "no-cni-policy")?;
+    let node = group.node()?;
+    ensure_denied(region, "no-cni-policy", "ec2:")?;
+    eventually("an event names the missing right", seconds(60), || {
+        let events = region.kubectl(&["get", "events", "-A"])?;
+        Ok(events.contains("MissingIAMPermissions").then_some(()))
+    })?;
+    let ready = region.kubectl_json(&["get", "node", &node])?;
+    let conditions = ready["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let is_ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+    ensure!(!is_ready, "{conditions:?}");
+    group.delete()
+}
+
+fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
+    let group = Group::without(region, POLICIES[2], "no-registry-policy")?;
+    let node = group.node()?;
+    ensure_denied(region, "no-registry-policy", "ecr:")?;
+    let selector = format!("--field-selector=spec.nodeName={node}");
+    eventually("its add-ons cannot be pulled", seconds(60), || {
+        let pods = region.kubectl(&["get", "pods", "-n", "kube-system", &selector])?;
+        Ok((pods.contains("ImagePullBackOff") || pods.contains("ErrImagePull")).then_some(()))
+    })?;
+    group.delete()
+}
+
+fn a_closed_10250_breaks_logs_and_exec_only(region: &Region) -> anyhow::Result<()> {
+    let cluster = region.aws(&["eks", "describe-cluster", "--name", "stead"])?;
+    let group = cluster
+        .pointer("/cluster/resourcesVpcConfig/clusterSecurityGroupId")
+        .and_then(Value::as_str)
+        .context("a cluster security group")?;
+    let source = format!("IpProtocol=-1,UserIdGroupPairs=[{{GroupId={group}}}]");
+    let rule = ["--group-id", group, "--ip-permissions", &source];
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"])?;
+    let pod = crate::region::strings(&pods, "/metadata/name").first().cloned().context("a pod")?;
+    run(region.client("aws", &["ec2", "revoke-security-group-ingress"]).args(rule))?;
+    let closed = eventually("logs time out", seconds(90), || {
+        let (ok, said) = outcome(&mut region.client("kubectl", &["logs", &pod, "-c", "nginx"]))?;
+        let (exec_ok, exec_said) =
+            outcome(&mut region.client("kubectl", &["exec", &pod, "-c", "app", "--", "true"]))?;
+        let is_timeout = said.contains(":10250: i/o timeout") && exec_said.contains("i/o timeout");
+        ensure!(!ok && !exec_ok && is_timeout, "{said}\n{exec_said}");
+        Ok(Some(()))
+    });
+    run(region.client("aws", &["ec2", "authorize-security-group-ingress"]).args(rule))?;
+    closed?;
+    eventually("logs work again", seconds(30), || {
+        Ok(region.kubectl(&["logs", &pod, "-c", "nginx"]).ok())
+    })?;
+    let restarts = region.kubectl_json(&["get", "pod", &pod])?;
+    ensure!(restarts["status"]["phase"] == "Running", "{restarts}");
+    Ok(())
+}

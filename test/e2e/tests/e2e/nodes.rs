@@ -1,0 +1,63 @@
+//! Worker nodes as EKS has them.
+
+use anyhow::ensure;
+
+use crate::{
+    Test,
+    region::{Region, strings},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("three_nodes_are_ready_in_three_zones", three_nodes_are_ready_in_three_zones),
+    ("a_node_carries_what_eks_puts_on_it", a_node_carries_what_eks_puts_on_it),
+    ("an_instance_knows_itself_from_imds", an_instance_knows_itself_from_imds),
+];
+
+fn three_nodes_are_ready_in_three_zones(region: &Region) -> anyhow::Result<()> {
+    let wide = region.kubectl(&["get", "nodes", "-o", "wide"])?;
+    ensure!(wide.matches(" Ready ").count() == 3, "{wide}");
+    let nodes = region.kubectl_json(&["get", "nodes"])?;
+    let mut zones = strings(&nodes, "/metadata/labels/topology.kubernetes.io~1zone");
+    zones.sort();
+    ensure!(zones == ["us-east-1a", "us-east-1b", "us-east-1c"], "{zones:?}");
+    Ok(())
+}
+
+fn a_node_carries_what_eks_puts_on_it(region: &Region) -> anyhow::Result<()> {
+    let nodes = region.kubectl_json(&["get", "nodes"])?;
+    for node in nodes["items"].as_array().expect("a list has items") {
+        let labels = &node["metadata"]["labels"];
+        ensure!(labels["node.kubernetes.io/instance-type"] == "m5.large", "{labels}");
+        ensure!(labels["topology.kubernetes.io/region"] == "us-east-1", "{labels}");
+        ensure!(labels["eks.amazonaws.com/capacityType"] == "ON_DEMAND", "{labels}");
+        ensure!(labels["eks.amazonaws.com/nodegroup"].is_string(), "{labels}");
+        ensure!(labels["eks.amazonaws.com/nodegroup-image"].is_string(), "{labels}");
+        let zone = labels["topology.kubernetes.io/zone"].as_str().unwrap_or_default();
+        let provider_id = node["spec"]["providerID"].as_str().unwrap_or_default();
+        ensure!(provider_id.starts_with(&format!("aws:///{zone}/i-")), "{provider_id}");
+        let capacity = &node["status"]["capacity"];
+        ensure!(capacity["cpu"] == "2", "{capacity}");
+        ensure!(capacity["pods"] == "29", "maxPods by the ENI formula: {capacity}");
+        ensure!(node["spec"]["taints"].is_null(), "{}", node["spec"]);
+    }
+    Ok(())
+}
+
+fn an_instance_knows_itself_from_imds(region: &Region) -> anyhow::Result<()> {
+    let status = region.status()?;
+    for instance in status["instances"].as_array().expect("status lists instances") {
+        let id = instance["id"].as_str().expect("an instance has an id");
+        let script = "t=$(curl -sX PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
+                      http://169.254.169.254/latest/api/token); \
+                      curl -s -H \"X-aws-ec2-metadata-token: $t\" \
+                      http://169.254.169.254/latest/meta-data/instance-id; echo; \
+                      curl -s -o /dev/null -w '%{http_code}' \
+                      http://169.254.169.254/latest/meta-data/instance-id";
+        let said = crate::region::run(&mut crate::region::nodestead(
+            &region.data_dir,
+            &["shell", id, "--", "/bin/sh", "-c", script],
+        ))?;
+        ensure!(said.lines().collect::<Vec<_>>() == [id, "401"], "{said}");
+    }
+    Ok(())
+}

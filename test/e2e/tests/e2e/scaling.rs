@@ -1,0 +1,113 @@
+//! Node groups that grow and shrink, and nodes that are full.
+
+use anyhow::ensure;
+
+use crate::{
+    Test,
+    region::{Region, eventually, run, seconds, strings},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_hundred_pods_fill_the_nodes_and_the_rest_stay_pending", a_hundred_pods_fill_the_nodes),
+    ("a_fourth_node_joins_and_leaves", a_fourth_node_joins_and_leaves),
+];
+
+const MANY: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: 100
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - {name: sleep, image: 'busybox:1.35', command: [sleep, '100000']}
+";
+
+fn a_hundred_pods_fill_the_nodes(region: &Region) -> anyhow::Result<()> {
+    let others = region.kubectl_json(&["get", "pods", "-A"])?;
+    let others = others["items"].as_array().map_or(0, Vec::len);
+    let room = 3 * 29 - others;
+    region.apply(MANY)?;
+    eventually("every free place is taken", seconds(120), || {
+        let running = region.kubectl_json(&[
+            "get",
+            "pods",
+            "-l",
+            "app=many",
+            "--field-selector=status.phase=Running",
+        ])?;
+        let count = running["items"].as_array().map_or(0, Vec::len);
+        ensure!(count == room, "{count} of {room} run");
+        Ok(Some(()))
+    })?;
+    let pending = region.kubectl_json(&[
+        "get",
+        "pods",
+        "-l",
+        "app=many",
+        "--field-selector=status.phase=Pending",
+    ])?;
+    let messages = strings(&pending, "/status/conditions/0/message");
+    let wanted = "0/3 nodes are available: 3 Too many pods.";
+    ensure!(messages.len() == 100 - room, "{}", messages.len());
+    ensure!(messages.iter().all(|it| it.starts_with(wanted)), "{messages:?}");
+    region.kubectl(&["delete", "deployment", "many"])?;
+    eventually("its pods are gone", seconds(120), || {
+        let left = region.kubectl_json(&["get", "pods", "-l", "app=many"])?;
+        Ok(left["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })
+}
+
+fn set_desired(region: &Region, desired: u32) -> anyhow::Result<()> {
+    let groups = region.aws(&["eks", "list-nodegroups", "--cluster-name", "stead"])?;
+    let group = groups["nodegroups"][0].as_str().unwrap_or_default().to_owned();
+    let config = format!("desiredSize={desired}");
+    run(&mut region.client(
+        "aws",
+        &[
+            "eks",
+            "update-nodegroup-config",
+            "--cluster-name",
+            "stead",
+            "--nodegroup-name",
+            &group,
+            "--scaling-config",
+            &config,
+        ],
+    ))?;
+    Ok(())
+}
+
+fn ready_nodes(region: &Region) -> anyhow::Result<usize> {
+    let text = region.kubectl(&["get", "nodes", "--no-headers"])?;
+    Ok(text.lines().filter(|it| it.contains(" Ready ")).count())
+}
+
+fn a_fourth_node_joins_and_leaves(region: &Region) -> anyhow::Result<()> {
+    set_desired(region, 4)?;
+    eventually("a fourth node is Ready", seconds(60), || {
+        Ok((ready_nodes(region)? == 4).then_some(()))
+    })?;
+    set_desired(region, 3)?;
+    eventually("one node is gone", seconds(120), || {
+        let text = region.kubectl(&["get", "nodes", "--no-headers"])?;
+        Ok((text.lines().count() == 3).then_some(()))
+    })?;
+    eventually("its instance is terminated", seconds(60), || {
+        let running = region.aws(&[
+            "ec2",
+            "describe-instances",
+            "--filters",
+            "Name=instance-state-name,Values=running",
+            "--query",
+            "Reservations[].Instances[].InstanceId",
+        ])?;
+        Ok((running.as_array().map_or(0, Vec::len) == 3).then_some(()))
+    })?;
+    region.kubectl(&["rollout", "status", "deployment/guestbook", "--timeout=60s"])?;
+    Ok(())
+}
