@@ -214,10 +214,8 @@ fn numbered(fields: Map<String, Value>) -> Result<Vec<Value>, Map<String, Value>
     if !is_numbered {
         return Err(fields);
     }
-    let mut items: Vec<(u32, Value)> = fields
-        .into_iter()
-        .filter_map(|(index, item)| Some((index.parse().ok()?, item)))
-        .collect();
+    let mut items: Vec<(u32, Value)> =
+        fields.into_iter().filter_map(|(index, item)| Some((index.parse().ok()?, item))).collect();
     items.sort_by_key(|(index, _)| *index);
     Ok(items.into_iter().map(|(_, item)| item).collect())
 }
