@@ -1,0 +1,131 @@
+//! Host ports: a port of the node that leads to a pod, in a table of our own.
+//!
+//! One map from protocol and port (of any address of the node, or of one) to the pod. A mapping is
+//! an element, so adding one costs an element however many there are. A pod without host ports
+//! starts no `nft`.
+//!
+//! Upstream: the `portmap` plug-in with `snat: true`.
+
+use std::net::Ipv4Addr;
+
+use api_cni::PortMapping;
+use linux_nftables::{
+    ApplyError, Chain, ChainKind, Family, Hook, HookPoint, Nft, Set, Table, Transaction, priority,
+};
+
+const TABLE: &str = "aws-cni-hostports";
+/// Before kube-proxy's: a host port is more special than a node port.
+const PRIORITY: i32 = priority::DSTNAT - 5;
+
+pub(crate) fn add(mappings: &[PortMapping], pod: Ipv4Addr) -> Result<(), ApplyError> {
+    if mappings.is_empty() {
+        return Ok(());
+    }
+    let nft = Nft::here();
+    if !nft.has_table(Family::Ip, TABLE)? {
+        nft.replace(&table())?;
+    }
+    let transaction = elements(mappings, pod);
+    match nft.apply(&transaction) {
+        // A port that is taken by a pod that is gone without its DEL: the newer one has it.
+        Err(ApplyError::Refused { .. }) => {
+            drop(remove_all(&nft, mappings));
+            nft.apply(&transaction)
+        }
+        done => done,
+    }
+}
+
+pub(crate) fn remove(mappings: &[PortMapping], pod: Ipv4Addr) -> Result<(), ApplyError> {
+    if mappings.is_empty() {
+        return Ok(());
+    }
+    let nft = Nft::here();
+    let listed = nft.list_table(Family::Ip, TABLE)?.unwrap_or_default();
+    let ours: Vec<PortMapping> = mappings
+        .iter()
+        .filter(|mapping| listed.contains(&format!(": {pod} . {}", mapping.container_port)))
+        .cloned()
+        .collect();
+    // Gone meanwhile is gone.
+    drop(remove_all(&nft, &ours));
+    Ok(())
+}
+
+fn remove_all(nft: &Nft, mappings: &[PortMapping]) -> Result<(), ApplyError> {
+    for mapping in mappings {
+        let (map, key) = place(mapping);
+        let mut transaction = Transaction::on(Family::Ip, TABLE);
+        transaction.delete_elements(map, [key.as_str()]);
+        nft.apply(&transaction)?;
+    }
+    Ok(())
+}
+
+fn elements(mappings: &[PortMapping], pod: Ipv4Addr) -> Transaction {
+    let mut transaction = Transaction::on(Family::Ip, TABLE);
+    for mapping in mappings {
+        let (map, key) = place(mapping);
+        let target = format!("{pod} . {}", mapping.container_port);
+        transaction.add_elements(map, [(key.as_str(), target.as_str())]);
+    }
+    let member = pod.to_string();
+    transaction.add_elements("pods", [(member.as_str(), "")]);
+    transaction
+}
+
+/// Which map a mapping is in, and under which key.
+fn place(mapping: &PortMapping) -> (&'static str, String) {
+    let protocol = match mapping.protocol.to_ascii_lowercase().as_str() {
+        "udp" => "udp",
+        "sctp" => "sctp",
+        _ => "tcp",
+    };
+    match mapping.host_address() {
+        None => ("ports", format!("{protocol} . {}", mapping.host_port)),
+        Some(address) => ("addresses", format!("{address} . {protocol} . {}", mapping.host_port)),
+    }
+}
+
+fn table() -> Table {
+    let mut table = Table::new(Family::Ip, TABLE);
+    table.set("ports", Set::map("inet_proto . inet_service", "ipv4_addr . inet_service"));
+    let key = "ipv4_addr . inet_proto . inet_service";
+    table.set("addresses", Set::map(key, "ipv4_addr . inet_service"));
+    table.set("pods", Set::of("ipv4_addr"));
+    let nat = |point, priority| Chain::hooked(Hook::new(ChainKind::Nat, point, priority));
+    table.chains.insert("prerouting".into(), nat(HookPoint::Prerouting, PRIORITY));
+    table.chains.insert("output".into(), nat(HookPoint::Output, PRIORITY));
+    table.chains.insert("postrouting".into(), nat(HookPoint::Postrouting, priority::SRCNAT));
+    for chain in ["prerouting", "output"] {
+        table.chain(chain).rule("fib daddr type local jump to-pods");
+    }
+    table
+        .chain("to-pods")
+        .rule("dnat ip to ip daddr . meta l4proto . th dport map @addresses")
+        .rule("dnat ip to meta l4proto . th dport map @ports");
+    // What the node itself or the pod itself sends to a host port has to come back the same way.
+    table
+        .chain("postrouting")
+        .rule("ct status dnat ip daddr @pods ip saddr 127.0.0.0/8 masquerade")
+        .rule("ct status dnat ip daddr @pods ip saddr @pods masquerade");
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_for_one_address_is_kept_apart_from_those_for_all() {
+        let any = PortMapping {
+            host_port: 8080,
+            container_port: 80,
+            protocol: "TCP".into(),
+            host_ip: "0.0.0.0".into(),
+        };
+        let one = PortMapping { host_ip: "10.0.0.1".into(), protocol: "UDP".into(), ..any.clone() };
+        assert_eq!(place(&any), ("ports", "tcp . 8080".to_owned()));
+        assert_eq!(place(&one), ("addresses", "10.0.0.1 . udp . 8080".to_owned()));
+    }
+}
