@@ -8,6 +8,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
 
 /// A process that can be found again, or found gone, by another process at a later time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,6 +74,15 @@ impl Identity {
                 _ => return !self.is_alive(),
             }
         }
+    }
+
+    /// Ends when the process has ended.
+    pub async fn ended(&self) -> io::Result<()> {
+        let Some(pidfd) = self.pidfd() else { return Ok(()) };
+        // SAFETY: the descriptor is owned, is moved into the `AsyncFd`, and is neither replaced nor
+        // closed before the `AsyncFd` is dropped.
+        let pidfd = unsafe { AsyncFd::register(pidfd) }.map_err(io::Error::from)?;
+        pidfd.readable().await.map(drop)
     }
 
     /// A descriptor that becomes readable when the process ends; `None` when it is gone already.

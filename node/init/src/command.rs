@@ -1,0 +1,94 @@
+//! The subcommand's flags, and the life of an instance from its first process to its last.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clock::Clock;
+use lifecycle::Scope;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{
+    boot, logs,
+    reaper::Reaper,
+    services::{self, Service},
+    shutdown,
+    status::{Phase, Recorder},
+};
+
+/// Be PID 1 of an instance.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where user data comes from.
+    #[arg(long, default_value = "imds://user-data")]
+    pub config_source: String,
+    /// How long containers may take to end when the instance is shut down, in seconds.
+    #[arg(long, default_value_t = 10)]
+    pub shutdown_grace: u64,
+    /// Where the state of the boot and of the services is written down.
+    #[arg(long, default_value = "/var/lib/nodestead/init.json")]
+    pub status_file: PathBuf,
+    /// The folder of the services' logs.
+    #[arg(long, default_value = "/var/log")]
+    pub log_dir: PathBuf,
+}
+
+pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if std::process::id() != 1 {
+        return Err("init is the first process of an instance; it cannot run beside others".into());
+    }
+    telemetry::init("info");
+    let scope = Scope::new();
+    let reaper = Arc::new(Reaper::default());
+    let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    drop(scope.spawn("reaper", Reaper::run(reaper.clone(), signal(SignalKind::child())?)));
+    let status = Recorder::open(&args.status_file, Clock::system());
+    status.phase(Phase::Booting);
+    boot::loopback_up()?;
+
+    let work = live(&args, &scope, &reaper, &status);
+    let stop = async {
+        let [terminate, interrupt] = &mut ends;
+        first_of(terminate, interrupt).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop => {}
+    }
+    info!("shutting down");
+    status.phase(Phase::Stopping);
+    // No service comes back from here on.
+    scope.cancel();
+    let reaping = Scope::new();
+    drop(reaping.spawn("reaper", Reaper::run(reaper.clone(), signal(SignalKind::child())?)));
+    shutdown::run(&status.snapshot(), Duration::from_secs(args.shutdown_grace)).await;
+    status.phase(Phase::Stopped);
+    info!("power off");
+    Ok(())
+}
+
+async fn first_of(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Configures the node, then keeps its services running. Ends with the scope only.
+async fn live(args: &Args, scope: &Scope, reaper: &Arc<Reaper>, status: &Recorder) {
+    boot::configure(args, reaper, status).await;
+    status.phase(Phase::Running);
+    let wanted = Service::of_a_node();
+    let present: Vec<_> = wanted.into_iter().filter(Service::is_configured).collect();
+    if present.is_empty() {
+        warn!("user data asked for no node: nothing but init runs here");
+    }
+    for service in present {
+        let file = args.log_dir.join(format!("{}.log", service.name));
+        let rotation = logs::rotate(file.clone());
+        drop(scope.spawn("rotation", rotation));
+        let (reaper, status) = (reaper.clone(), status.clone());
+        let name = service.name;
+        drop(scope.spawn(name, services::keep_running(service, file, reaper, status)));
+    }
+    scope.cancelled().await;
+}

@@ -1,0 +1,351 @@
+//! All instances of a region on this machine: started, found, stopped, removed.
+//!
+//! Every operation is idempotent and begins with what is there, so it can be repeated after a crash
+//! at any line.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use linux_cgroup::{Cgroup, CgroupError, Layout};
+use linux_mount::MountError;
+use linux_netns::NetnsError;
+use linux_process::{Identity, Signal, SignalError};
+
+use crate::{
+    HostSpec,
+    spec::console_of,
+    state::{self, FileError, State, make_folder},
+};
+
+/// How long a launch may take, on a machine with a lot to do.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+/// How long the processes of an instance may take to end once they are killed.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+
+/// Looks after the instances whose folders are in one folder. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Hosts {
+    folder: PathBuf,
+    layout: Arc<Layout>,
+}
+
+/// What an instance does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Its PID 1 runs.
+    Running(Identity),
+    /// It was started once and runs no more: shut down, or without power.
+    Stopped,
+    /// It has never been started.
+    Prepared,
+}
+
+/// One instance, as found on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub spec: HostSpec,
+    pub condition: Condition,
+    pub boots: u64,
+}
+
+/// An operation on an instance that failed. Each can be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("failed to find the machine's cgroups")]
+    Layout {
+        #[source]
+        source: CgroupError,
+    },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("failed to list `{}`", folder.display())]
+    List {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{id}` is not the name of an instance")]
+    BadId { id: String },
+    #[error("there is no instance `{id}` on this machine")]
+    Unknown { id: String },
+    #[error("failed to make the network namespace of `{id}`")]
+    Netns {
+        id: String,
+        #[source]
+        source: NetnsError,
+    },
+    #[error("failed to run the launcher `{}`", program.display())]
+    Launcher {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to start `{id}`: {reason}")]
+    Launch { id: String, reason: String },
+    #[error("failed to signal init of `{id}`")]
+    Signal {
+        id: String,
+        #[source]
+        source: SignalError,
+    },
+    #[error("failed to clear the cgroup of `{id}`")]
+    Cgroup {
+        id: String,
+        #[source]
+        source: CgroupError,
+    },
+    #[error("failed to remove the files of `{id}`")]
+    Remove {
+        id: String,
+        #[source]
+        source: MountError,
+    },
+    #[error("failed to wait for the end of `{id}`")]
+    Wait {
+        id: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Hosts {
+    /// `folder` holds one folder per instance; it must be on a file system that overlays can use.
+    pub fn new(folder: &Path) -> Result<Self, HostError> {
+        make_folder(folder)?;
+        let layout = Layout::detect().map_err(|source| HostError::Layout { source })?;
+        Ok(Self { folder: folder.to_owned(), layout: Arc::new(layout) })
+    }
+
+    /// The folder of an instance: what [`HostSpec::folder`] must be.
+    pub fn folder_of(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
+    }
+
+    /// Makes the instance's folder and network namespace, so that the VPC can put interfaces in
+    /// before it boots.
+    pub async fn prepare(&self, spec: &HostSpec) -> Result<(), HostError> {
+        let (hosts, spec) = (self.clone(), spec.clone());
+        blocking(move || hosts.prepare_now(&spec)).await
+    }
+
+    /// Makes sure that the instance runs. Says whether it had to be started.
+    pub async fn ensure(&self, spec: &HostSpec) -> Result<bool, HostError> {
+        let (hosts, spec) = (self.clone(), spec.clone());
+        blocking(move || hosts.ensure_now(&spec)).await
+    }
+
+    /// Shuts the instance down: init gets `grace` to end in order, then the power goes.
+    pub async fn stop(&self, id: &str, grace: Duration) -> Result<(), HostError> {
+        let (hosts, id) = (self.clone(), id.to_owned());
+        blocking(move || hosts.stop_now(&id, grace)).await
+    }
+
+    /// Shuts the instance down and starts it again.
+    pub async fn reboot(&self, id: &str, grace: Duration) -> Result<(), HostError> {
+        let (hosts, id) = (self.clone(), id.to_owned());
+        blocking(move || {
+            let observed = hosts.find(&id)?.ok_or(HostError::Unknown { id: id.clone() })?;
+            hosts.stop_now(&id, grace)?;
+            hosts.ensure_now(&observed.spec).map(drop)
+        })
+        .await
+    }
+
+    /// Removes the instance with all that it had. One that does not exist is no error.
+    pub async fn terminate(&self, id: &str) -> Result<(), HostError> {
+        let (hosts, id) = (self.clone(), id.to_owned());
+        blocking(move || hosts.terminate_now(&id)).await
+    }
+
+    /// All instances on this machine, by id.
+    pub fn observe(&self) -> Result<BTreeMap<String, Observed>, HostError> {
+        let failed = |source| HostError::List { folder: self.folder.clone(), source };
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(id) = name.to_str() else { continue };
+            if let Some(observed) = self.find(id)? {
+                found.insert(id.to_owned(), observed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One instance; `None` when there is none of that id.
+    pub fn find(&self, id: &str) -> Result<Option<Observed>, HostError> {
+        check(id)?;
+        let folder = self.folder_of(id);
+        let Some(spec) = state::load::<HostSpec>(&spec_file(&folder))? else { return Ok(None) };
+        let state = State::load(&folder)?;
+        let condition = match state {
+            None => Condition::Prepared,
+            Some(state) if state.init.is_alive() => Condition::Running(state.init),
+            Some(_) => Condition::Stopped,
+        };
+        Ok(Some(Observed { spec, condition, boots: state.map_or(0, |it| it.boots) }))
+    }
+
+    /// Ends when the instance's PID 1 has ended, for whatever reason. At once when it does not run.
+    pub async fn ended(&self, id: &str) -> Result<(), HostError> {
+        let Some(Observed { condition: Condition::Running(init), .. }) = self.find(id)? else {
+            return Ok(());
+        };
+        init.ended().await.map_err(|source| HostError::Wait { id: id.to_owned(), source })
+    }
+
+    /// What the instance's console has shown, at most the last `limit` bytes.
+    pub fn console(&self, id: &str, limit: usize) -> Result<String, HostError> {
+        check(id)?;
+        let path = console_of(&self.folder_of(id));
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let tail = &bytes[bytes.len().saturating_sub(limit)..];
+                Ok(String::from_utf8_lossy(tail).into_owned())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(FileError::io("read", &path)(error).into()),
+        }
+    }
+
+    pub(crate) fn cgroup(&self, spec: &HostSpec) -> Cgroup {
+        Cgroup::new(self.layout.clone(), &spec.cgroup)
+    }
+
+    fn prepare_now(&self, spec: &HostSpec) -> Result<(), HostError> {
+        let id = &spec.instance_id;
+        check(id)?;
+        make_folder(&spec.folder)?;
+        state::save(&spec_file(&spec.folder), spec)?;
+        linux_netns::create(&spec.netns)
+            .map(drop)
+            .map_err(|source| HostError::Netns { id: id.clone(), source })
+    }
+
+    fn ensure_now(&self, spec: &HostSpec) -> Result<bool, HostError> {
+        let id = &spec.instance_id;
+        check(id)?;
+        if let Some(Observed { condition: Condition::Running(_), .. }) = self.find(id)? {
+            return Ok(false);
+        }
+        self.prepare_now(spec)?;
+        // What a launcher that died in the middle may have left.
+        self.clear_cgroup(spec)?;
+        let output = launch(spec)?;
+        if output.status.success() {
+            return Ok(true);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let reason = match said.trim() {
+            "" => output.status.to_string(),
+            said => said.to_owned(),
+        };
+        Err(HostError::Launch { id: id.clone(), reason })
+    }
+
+    fn stop_now(&self, id: &str, grace: Duration) -> Result<(), HostError> {
+        let Some(observed) = self.find(id)? else { return Ok(()) };
+        if let Condition::Running(init) = observed.condition {
+            let failed = |source| HostError::Signal { id: id.to_owned(), source };
+            if !grace.is_zero() {
+                init.signal(Signal::SIGTERM).map_err(failed)?;
+            }
+            if grace.is_zero() || !init.wait(grace) {
+                init.signal(Signal::SIGKILL).map_err(failed)?;
+                init.wait(KILL_LIMIT);
+            }
+        }
+        self.clear_cgroup(&observed.spec)
+    }
+
+    fn terminate_now(&self, id: &str) -> Result<(), HostError> {
+        let Some(observed) = self.find(id)? else {
+            // A folder without a description: a preparation that did not get far.
+            return remove_folder(id, &self.folder_of(id));
+        };
+        self.stop_now(id, Duration::ZERO)?;
+        linux_netns::delete(&observed.spec.netns)
+            .map_err(|source| HostError::Netns { id: id.to_owned(), source })?;
+        // The description goes last, with the folder: until then a repetition finds everything.
+        remove_folder(id, &observed.spec.folder)
+    }
+
+    fn clear_cgroup(&self, spec: &HostSpec) -> Result<(), HostError> {
+        let failed = |source| HostError::Cgroup { id: spec.instance_id.clone(), source };
+        let cgroup = self.cgroup(spec);
+        cgroup.kill(KILL_LIMIT).map_err(failed)?;
+        cgroup.remove().map_err(failed)?;
+        cgroup.remove_empty_parents();
+        Ok(())
+    }
+}
+
+fn spec_file(folder: &Path) -> PathBuf {
+    folder.join("spec.json")
+}
+
+/// An id becomes a part of paths.
+fn check(id: &str) -> Result<(), HostError> {
+    let is_good = !id.is_empty()
+        && id.len() < 64
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_good { Ok(()) } else { Err(HostError::BadId { id: id.to_owned() }) }
+}
+
+fn remove_folder(id: &str, folder: &Path) -> Result<(), HostError> {
+    linux_mount::remove_tree(folder)
+        .map_err(|source| HostError::Remove { id: id.to_owned(), source })
+}
+
+fn launch(spec: &HostSpec) -> Result<std::process::Output, HostError> {
+    let failed = |source| HostError::Launcher { program: spec.binary.clone(), source };
+    let child = Command::new(&spec.binary)
+        .args(["run", "host-launch", "--spec"])
+        .arg(spec_file(&spec.folder))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let launcher = Identity::of(child.id().cast_signed());
+    // The launcher ends by itself; one that hangs is killed, and its pipe then ends.
+    let watch = std::thread::spawn(move || {
+        let Some(launcher) = launcher else { return };
+        if !launcher.wait(LAUNCH_LIMIT) {
+            launcher.signal(Signal::SIGKILL).ok();
+        }
+    });
+    let output = child.wait_with_output().map_err(failed);
+    watch.join().ok();
+    output
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_would_leave_the_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(hosts) = Hosts::new(folder.path()) else { return };
+        for id in ["", "..", "a/b", "i-0abc/../../x"] {
+            assert!(matches!(hosts.find(id), Err(HostError::BadId { .. })), "{id}");
+        }
+        assert_eq!(hosts.find("i-0abc").unwrap(), None);
+    }
+}

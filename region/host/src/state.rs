@@ -1,0 +1,108 @@
+//! What is known of an instance between two runs of whoever looks after it.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use linux_process::Identity;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The instance's PID 1, as the machine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State {
+    pub(crate) init: Identity,
+    /// How often the instance has been started.
+    pub(crate) boots: u64,
+}
+
+/// A file of the instance's folder that could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("failed to {verb} `{}`", path.display())]
+    Io {
+        verb: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is damaged", path.display())]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl FileError {
+    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { verb, path, source }
+    }
+}
+
+impl State {
+    pub(crate) fn file(folder: &Path) -> PathBuf {
+        folder.join("state.json")
+    }
+
+    pub(crate) fn load(folder: &Path) -> Result<Option<Self>, FileError> {
+        load(&Self::file(folder))
+    }
+
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), FileError> {
+        save(&Self::file(folder), self)
+    }
+}
+
+/// Reads a JSON file; `None` when there is none.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError::io("read", path)(error)),
+    };
+    let parsed = serde_json::from_slice(&text);
+    parsed.map(Some).map_err(|source| FileError::Damaged { path: path.to_owned(), source })
+}
+
+/// Writes a JSON file so that a reader, or a crash, sees the old or the new content.
+pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|source| FileError::Damaged { path: path.to_owned(), source })?;
+    write(path, &text)
+}
+
+/// See [`save`].
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let partial = path.with_extension("part");
+    let put = || {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    put().map_err(FileError::io("write", path))
+}
+
+pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(FileError::io("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written_and_damage_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(folder.path()).unwrap(), None);
+        let state = State { init: Identity { pid: 7, start_time: 9 }, boots: 2 };
+        state.save(folder.path()).unwrap();
+        assert_eq!(State::load(folder.path()).unwrap(), Some(state));
+        fs::write(State::file(folder.path()), "{").unwrap();
+        assert!(matches!(State::load(folder.path()), Err(FileError::Damaged { .. })));
+    }
+}
