@@ -1,1 +1,25 @@
-//! IAM policy documents and their evaluation.
+//! IAM policy documents and their evaluation, as a pure function.
+//!
+//! [`evaluate`] takes a request and the policies that apply to it and returns the decision together
+//! with the statement that made it. Nothing here knows users, roles or HTTP.
+//!
+//! Deviation: SCPs and RCPs are not evaluated; there is one account and no organization.
+//!
+//! Source: "Policy evaluation logic" and "IAM JSON policy elements", IAM User Guide.
+
+mod condition;
+mod context;
+mod document;
+mod evaluate;
+mod pattern;
+mod principal;
+
+pub use self::{
+    context::Context,
+    document::{Effect, Kind, Policy, PolicyError},
+    evaluate::{Deciding, Decision, Layer, Named, Policies, Request, Verdict, evaluate},
+    principal::{Identity, IdentityKind},
+};
+
+#[cfg(test)]
+mod tests;
