@@ -1,18 +1,43 @@
-//! Changes and refusals of objects on their way in. (Builder A2's; see the signatures below.)
+//! Changes and refusals of objects on their way in: the plugins that upstream has on by default,
+//! as far as the kinds here need them.
+//!
+//! Each plugin is a function over the object; those that change come before those that only
+//! refuse. Escalation checks of RBAC run here too, because they need the same things.
+//!
+//! **Invariant:** a plugin that cannot find out refuses.
+//! Deviation: no admission webhooks here (the registry calls those); no PersistentVolume,
+//! StorageClass, IngressClass or RuntimeClass plugins.
+
+mod certificates;
+mod namespace_lifecycle;
+mod node_restriction;
+mod pod_defaults;
+mod priority;
+mod service_account;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use self::node_restriction::check_token as check_node_token;
+pub use self::priority::bootstrap_objects as priority_classes;
 use crate::{
-    registry::Reader,
+    authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
     status::Status,
 };
 
-/// What admission plugins may look at.
-#[derive(Clone, Debug)]
+/// What admission plugins may look at. Cheap to clone.
+#[derive(Clone)]
 pub struct Context {
-    pub objects: Reader,
-    pub clock: clock::Clock,
+    objects: Arc<dyn Objects>,
+    authorizer: Authorizer,
+}
+
+impl Context {
+    pub fn new(objects: impl Objects, authorizer: Authorizer) -> Self {
+        Self { objects: Arc::new(objects), authorizer }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +48,64 @@ pub enum Operation {
     Connect,
 }
 
+/// One request on its way through the plugins.
+pub(crate) struct Attributes<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) user: &'a UserInfo,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) old: Option<&'a Value>,
+}
+
+impl Attributes<'_> {
+    /// `true` for `resource` (or `resource/subresource`) of `group`.
+    fn is_about(&self, group: &str, resource: &str) -> bool {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        self.info.group == group
+            && self.info.resource == resource
+            && self.info.subresource == subresource
+    }
+
+    fn is(&self, operation: Operation, group: &str, resource: &str) -> bool {
+        self.operation == operation && self.is_about(group, resource)
+    }
+
+    /// The refusal of this request, as `admission.NewForbidden` words it.
+    fn forbidden(&self, object: &Value, why: &str) -> Status {
+        let name = match text(object, "/metadata/name") {
+            "" => self.info.name.as_str(),
+            name => name,
+        };
+        Status::forbidden(&self.info.group_resource(), name, why)
+    }
+}
+
 /// May change `new` and may refuse. For `Delete`, `new` is the object that is to go.
 pub async fn admit(
-    _context: &Context,
-    _operation: Operation,
-    _user: &UserInfo,
-    _request: &RequestInfo,
-    _old: Option<&Value>,
-    _new: &mut Value,
+    context: &Context,
+    operation: Operation,
+    user: &UserInfo,
+    request: &RequestInfo,
+    old: Option<&Value>,
+    new: &mut Value,
 ) -> Result<(), Status> {
+    let attributes = Attributes { operation, user, info: request, old };
+    let objects = &*context.objects;
+    namespace_lifecycle::check(objects, &attributes, new)?;
+    if attributes.is(Operation::Create, "", "pods") {
+        service_account::admit(objects, &attributes, new).await?;
+        priority::admit(objects, &attributes, new)?;
+        pod_defaults::add_tolerations(new);
+    }
+    if attributes.is(Operation::Create, "", "nodes") {
+        pod_defaults::taint_new_node(new);
+    }
+    node_restriction::check(objects, &attributes, new)?;
+    certificates::admit(&context.authorizer, &attributes, new).await?;
+    if matches!(operation, Operation::Create | Operation::Update) {
+        authz::check_escalation(&context.authorizer, user, request, old, new).await?;
+    }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,153 @@
-//! Who makes a request. (Builder A2's; the signatures that the router calls are below.)
+//! Who makes a request: client certificates, service-account tokens, a token webhook, and for the
+//! health paths nobody in particular.
+//!
+//! **Invariant:** credentials that were given and are not good end the request; they never fall
+//! back to anonymous.
 
-use crate::{registry::Reader, request::UserInfo};
+mod hook;
+mod impersonation;
+mod reviews;
+mod service_account;
+mod token_request;
+mod webhook;
+
+use std::{sync::Arc, time::Duration};
+
+use clock::Clock;
+use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
+
+pub(crate) use self::reviews::create as create_review;
+use self::webhook::TokenWebhook;
+pub use self::{
+    hook::{Hook, HookError},
+    impersonation::impersonate,
+    service_account::{ServiceAccounts, TokenError},
+};
+use crate::{authz::Objects, request::UserInfo};
+
+/// Paths that anyone may ask for (EKS restricts anonymous requests to them).
+const OPEN_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 
 /// Where credentials are checked.
 #[derive(Clone, Debug, Default)]
-pub struct Config {}
+pub struct Config {
+    /// Who signs service-account tokens; `None`: nobody does, and none is accepted.
+    pub service_accounts: Option<ServiceAccounts>,
+    /// Who knows bearer tokens of other kinds (`k8s-aws-v1.…`).
+    pub token_webhook: Option<Hook>,
+    /// How long the webhook's good answers are kept; upstream's default is two minutes.
+    pub token_webhook_memory: Duration,
+}
 
-#[derive(Clone, Debug)]
-pub struct Authenticator {}
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Authenticator {
+    config: Arc<Config>,
+    objects: Arc<dyn Objects>,
+    clock: Clock,
+    webhook: Option<Arc<TokenWebhook>>,
+}
 
-/// The credentials were given and are not good.
+/// The credentials were given and are not good, or none were given where some are needed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("Unauthorized")]
 pub struct Unauthorized;
 
+/// Why a bearer token is nobody's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BearerError {
+    #[error("{0}")]
+    ServiceAccount(TokenError),
+    #[error("token lookup failed")]
+    Unknown,
+}
+
 impl Authenticator {
-    pub fn new(_config: Config, _objects: Reader, _clock: clock::Clock) -> Self {
-        Self {}
+    pub fn new(config: Config, objects: impl Objects, clock: Clock) -> Self {
+        let webhook = config.token_webhook.clone();
+        let memory = config.token_webhook_memory;
+        let webhook = webhook.map(|hook| Arc::new(TokenWebhook::new(hook, memory)));
+        Self { config: Arc::new(config), objects: Arc::new(objects), clock, webhook }
     }
 
     pub async fn authenticate(
         &self,
-        _parts: &http::request::Parts,
-        _peer: Option<&transport::Peer>,
+        parts: &Parts,
+        peer: Option<&transport::Peer>,
     ) -> Result<UserInfo, Unauthorized> {
-        Err(Unauthorized)
+        if let Some(certificate) = peer.and_then(|peer| peer.certificate.as_ref()) {
+            // The TLS layer verified the chain, its dates and that it is for clients.
+            return certificate_user(certificate);
+        }
+        match bearer(&parts.headers)? {
+            Some(token) => match self.authenticate_token(token, &[]).await {
+                Ok((user, _)) => Ok(user),
+                Err(error) => {
+                    tracing::debug!(%error, "a bearer token was refused");
+                    Err(Unauthorized)
+                }
+            },
+            None if is_open(parts.uri.path()) => Ok(UserInfo::anonymous()),
+            None => Err(Unauthorized),
+        }
+    }
+
+    /// The issuer's public keys and discovery document, if tokens are signed here.
+    pub fn service_accounts(&self) -> Option<&ServiceAccounts> {
+        self.config.service_accounts.as_ref()
+    }
+
+    /// Checks a token for `audiences` (none: the API server's own). Returns those in common.
+    pub(crate) async fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(UserInfo, Vec<String>), BearerError> {
+        let own = self.config.service_accounts.as_ref();
+        let default = own.map(|it| it.audiences.as_slice()).unwrap_or_default();
+        let audiences = if audiences.is_empty() { default } else { audiences };
+        if let Some(accounts) = own.filter(|it| it.is_own(token)) {
+            let verified = accounts.verify(token, audiences, &self.objects, self.clock);
+            return verified.map_err(BearerError::ServiceAccount);
+        }
+        let webhook = self.webhook.as_ref().ok_or(BearerError::Unknown)?;
+        let mut user = webhook.authenticate(token, audiences).await.ok_or(BearerError::Unknown)?;
+        if !user.is_in("system:authenticated") {
+            user.groups.push("system:authenticated".into());
+        }
+        Ok((user, audiences.to_vec()))
     }
 }
+
+fn certificate_user(der: &[u8]) -> Result<UserInfo, Unauthorized> {
+    let subject = pki::subject(der).map_err(|_| Unauthorized)?;
+    if subject.common_name.is_empty() {
+        return Err(Unauthorized);
+    }
+    let groups: Vec<&str> = subject.organizations.iter().map(String::as_str).collect();
+    let mut user = UserInfo::new(&subject.common_name, &groups);
+    let id = format!("X509SHA256={}", pki::fingerprint(der));
+    user.extra.insert("authentication.kubernetes.io/credential-id".into(), vec![id]);
+    Ok(user)
+}
+
+/// The bearer token, if there is one. Another scheme is no credential; an empty token is a bad one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Unauthorized)?.trim();
+    let Some((scheme, token)) = value.split_once(' ') else { return Err(Unauthorized) };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Unauthorized);
+    }
+    match token.trim() {
+        "" => Err(Unauthorized),
+        token => Ok(Some(token)),
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN_PATHS.contains(&path.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests;

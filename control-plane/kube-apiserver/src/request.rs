@@ -65,6 +65,8 @@ pub struct RequestInfo {
     /// The whole path, as received.
     pub path: String,
     pub is_resource: bool,
+    /// `?fieldSelector=`, decoded: the Node authorizer lets a node list its own pods only.
+    pub field_selector: String,
     /// `?fieldSelector=metadata.name=…` or the path pins the request to one name.
     pub is_watch: bool,
 }
@@ -94,6 +96,7 @@ impl RequestInfo {
             version: version.into(),
             path: path.into(),
             is_resource: true,
+            field_selector: query_value(query, "fieldSelector").unwrap_or_default(),
             ..Self::default()
         };
         info.fill_resource(rest);

@@ -1,0 +1,58 @@
+//! The RBAC objects that EKS adds to upstream's defaults.
+//!
+//! The add-ons (`eks:kube-proxy`, `aws-node`, `eks:coredns`) bring their own with their manifests.
+
+use serde_json::Value;
+
+use super::bootstrap::{cluster_role, cluster_role_binding};
+
+pub(super) fn objects() -> Vec<Value> {
+    vec![
+        cluster_role(
+            "eks:node-bootstrapper",
+            &["create | certificates.k8s.io | certificatesigningrequests/selfnodeserver"],
+        ),
+        cluster_role_binding(
+            "eks:node-bootstrapper",
+            "eks:node-bootstrapper",
+            &["Group system:bootstrappers", "Group system:nodes"],
+        ),
+        cluster_role(
+            "eks:cloud-controller-manager",
+            &[
+                "create patch update | core events.k8s.io | events",
+                "create get list update watch | coordination.k8s.io | leases",
+                "delete get list patch update watch | core | nodes",
+                "patch update | core | nodes/status",
+                "get list patch update watch | core | services",
+                "patch update | core | services/status",
+                "create get | core | serviceaccounts",
+                "get list watch | core | configmaps endpoints pods",
+            ],
+        ),
+        cluster_role_binding(
+            "eks:cloud-controller-manager",
+            "eks:cloud-controller-manager",
+            &[
+                "User eks:cloud-controller-manager",
+                "User system:cloud-controller-manager",
+                "ServiceAccount kube-system/cloud-controller-manager",
+            ],
+        ),
+        cluster_role(
+            "eks:nodegroup-manager",
+            &[
+                "get list patch watch | core | nodes",
+                "get list watch | core | pods",
+                "create | core | pods/eviction",
+                "get list watch | apps | daemonsets",
+                "get list watch | policy | poddisruptionbudgets",
+            ],
+        ),
+        cluster_role_binding(
+            "eks:nodegroup-manager",
+            "eks:nodegroup-manager",
+            &["User eks:nodegroup-manager", "User eks:node-manager"],
+        ),
+    ]
+}

@@ -1,0 +1,154 @@
+//! Where a request goes: the address of a kubelet, a pod, or a ready endpoint of a Service.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::{
+    authz::{Objects, items, text},
+    status::Status,
+};
+
+const KUBELET_PORT: u16 = 10250;
+const SLICES: &str = "endpointslices.discovery.k8s.io";
+
+/// An address, and whether TLS is spoken there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub(super) address: SocketAddr,
+    pub(super) is_tls: bool,
+}
+
+/// The kubelet of a node, at its internal address.
+pub(super) fn kubelet(objects: &dyn Objects, node: &str) -> Result<SocketAddr, Status> {
+    let object = objects.get("nodes", "", node).ok_or_else(|| Status::not_found("nodes", node))?;
+    let port = object
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .and_then(Value::as_u64)
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+        .unwrap_or(KUBELET_PORT);
+    Ok(SocketAddr::new(node_address(&object)?, port))
+}
+
+fn node_address(node: &Value) -> Result<IpAddr, Status> {
+    let addresses = items(node, "/status/addresses");
+    let of = |kind: &str| {
+        let mut all = addresses.iter().filter(|it| text(it, "/type") == kind);
+        all.find_map(|it| text(it, "/address").parse().ok())
+    };
+    of("InternalIP").or_else(|| of("ExternalIP")).ok_or_else(|| {
+        let known: Vec<&str> = addresses.iter().map(|it| text(it, "/address")).collect();
+        let message =
+            format!("no preferred addresses found; known addresses: [{}]", known.join(" "));
+        Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    })
+}
+
+/// `[scheme:]name[:port]`, as the proxies' names are written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name<'a> {
+    pub(super) is_tls: bool,
+    pub(super) name: &'a str,
+    pub(super) port: &'a str,
+}
+
+impl<'a> Name<'a> {
+    pub(super) fn parse(raw: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = raw.split(':').collect();
+        let (scheme, name, port) = match parts.as_slice() {
+            [name] => ("", *name, ""),
+            [name, port] => ("", *name, *port),
+            [scheme, name, port] => (*scheme, *name, *port),
+            _ => return None,
+        };
+        let is_known = matches!(scheme, "" | "http" | "https");
+        (is_known && !name.is_empty()).then_some(Self { is_tls: scheme == "https", name, port })
+    }
+}
+
+pub(super) fn pod(objects: &dyn Objects, namespace: &str, raw: &str) -> Result<Backend, Status> {
+    let bad = || Status::bad_request(format!("invalid pod request {raw:?}"));
+    let asked = Name::parse(raw).ok_or_else(bad)?;
+    let pod = objects.get("pods", namespace, asked.name);
+    let pod = pod.ok_or_else(|| Status::not_found("pods", asked.name))?;
+    let address: IpAddr = text(&pod, "/status/podIP")
+        .parse()
+        .map_err(|_| Status::bad_request("address not allowed"))?;
+    let port = match asked.port {
+        "" => items(&pod, "/spec/containers").iter().find_map(first_port).unwrap_or(80),
+        port => port.parse().map_err(|_| bad())?,
+    };
+    Ok(Backend { address: SocketAddr::new(address, port), is_tls: asked.is_tls })
+}
+
+fn first_port(container: &Value) -> Option<u16> {
+    let port = items(container, "/ports").first()?.get("containerPort")?.as_u64()?;
+    u16::try_from(port).ok()
+}
+
+/// A ready endpoint behind a port of a Service, drawn at random.
+pub(super) fn service(
+    objects: &dyn Objects,
+    namespace: &str,
+    raw: &str,
+) -> Result<Backend, Status> {
+    let bad = || Status::bad_request(format!("invalid service request {raw:?}"));
+    let asked = Name::parse(raw).ok_or_else(bad)?;
+    let service = objects.get("services", namespace, asked.name);
+    let service = service.ok_or_else(|| Status::not_found("services", asked.name))?;
+    let none = |what: &str| {
+        Status::unavailable(format!("no {what} available for service {:?}", asked.name))
+    };
+    let ports = items(&service, "/spec/ports");
+    let port = match (asked.port, ports) {
+        ("", [only]) => Some(only),
+        ("", _) => ports.iter().find(|port| text(port, "/name").is_empty()),
+        (wanted, _) => ports.iter().find(|port| {
+            text(port, "/name") == wanted
+                || port["port"].as_u64().is_some_and(|it| it.to_string() == wanted)
+        }),
+    };
+    let Some(port) = port else {
+        let message =
+            format!("no service port {:?} found for service {:?}", asked.port, asked.name);
+        return Err(Status::unavailable(message));
+    };
+    let ready = ready_endpoints(objects, namespace, asked.name, text(port, "/name"));
+    if ready.is_empty() {
+        return Err(none("endpoints"));
+    }
+    let drawn = entropy::below(ready.len() as u64);
+    let address = ready[usize::try_from(drawn).unwrap_or(0)];
+    Ok(Backend { address, is_tls: asked.is_tls })
+}
+
+fn ready_endpoints(
+    objects: &dyn Objects,
+    namespace: &str,
+    service: &str,
+    port: &str,
+) -> Vec<SocketAddr> {
+    let mut ready = Vec::new();
+    for slice in objects.list(SLICES, namespace) {
+        if text(&slice, "/metadata/labels/kubernetes.io~1service-name") != service {
+            continue;
+        }
+        let number = items(&slice, "/ports")
+            .iter()
+            .find(|it| text(it, "/name") == port)
+            .and_then(|it| it["port"].as_u64())
+            .and_then(|it| u16::try_from(it).ok());
+        let Some(number) = number else { continue };
+        for endpoint in items(&slice, "/endpoints") {
+            if endpoint.pointer("/conditions/ready") == Some(&Value::Bool(false)) {
+                continue;
+            }
+            let addresses = items(endpoint, "/addresses").iter().filter_map(Value::as_str);
+            let parsed = addresses.filter_map(|it| it.parse::<IpAddr>().ok());
+            ready.extend(parsed.map(|it| SocketAddr::new(it, number)));
+        }
+    }
+    ready
+}

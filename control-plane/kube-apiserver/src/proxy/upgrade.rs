@@ -1,0 +1,105 @@
+//! Connections that are upgraded on both sides and then only carry bytes.
+//!
+//! The handshake is the client's own, passed on: key, protocols and answer are end to end, so any
+//! protocol that the kubelet speaks works (WebSocket v4 and v5, and SPDY with kubelets that have it).
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use transport::Body;
+
+use super::{Config, dial};
+use crate::status::Status;
+
+/// Headers of a handshake that mean something to the other end.
+const HANDSHAKE: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// The stream protocols of SPDY clients are negotiated in this header.
+const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
+
+/// What the backend made of the handshake.
+pub(super) enum Answer {
+    Switched(Response<Body>),
+    Refused(Response<Incoming>),
+}
+
+/// Hands the request's upgrade to `path` at `address`; the tunnel lives until either side ends.
+pub(super) async fn tunnel(
+    config: &Config,
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    path: &str,
+    mut request: Request<Body>,
+) -> Result<Answer, Status> {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
+    let method = request.method().clone();
+    let client = hyper::upgrade::on(&mut request);
+    let onward = handshake(method, path, address, request.headers())?;
+    let sent = dial::send(config, address, tls, onward).await;
+    let mut answer = sent.map_err(|error| {
+        let message = format!("error dialing backend: {error}");
+        Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    })?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Answer::Refused(answer));
+    }
+    let backend = hyper::upgrade::on(&mut answer);
+    let mut response = Response::new(transport::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = picked(answer.headers());
+    drop(config.scope.spawn("tunnel", carry(client, backend)));
+    Ok(Answer::Switched(response))
+}
+
+fn handshake(
+    method: Method,
+    path: &str,
+    address: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Request<Body>, Status> {
+    let mut onward = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, address.to_string())
+        .body(transport::empty())
+        .map_err(Status::internal)?;
+    onward.headers_mut().extend(picked(headers));
+    Ok(onward)
+}
+
+fn picked(headers: &HeaderMap) -> HeaderMap {
+    let is_wanted =
+        |name: &HeaderName| HANDSHAKE.contains(name) || name.as_str() == STREAM_PROTOCOL;
+    let mut picked = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| is_wanted(name)) {
+        picked.append(name.clone(), value.clone());
+    }
+    picked
+}
+
+async fn carry(client: OnUpgrade, backend: OnUpgrade) {
+    let (client, backend) = match tokio::try_join!(client, backend) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade did not complete");
+            return;
+        }
+    };
+    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
+        tracing::debug!(%error, "a tunnel ended");
+    }
+}
