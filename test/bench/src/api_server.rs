@@ -1,0 +1,111 @@
+//! The API server: durable creates, lists, watch fan-out.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt};
+use http::Request;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::{
+    Api, Client,
+    api::{PostParams, WatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    region::Region,
+    rows::{Row, median, millis, per_second},
+};
+
+const CLIENTS: usize = 32;
+const CREATES: usize = 5000;
+const PODS: usize = 5000;
+const WATCHERS: usize = 50;
+const NAMESPACE: &str = "bench";
+
+pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
+    let client = region.client().await?;
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
+    namespaces.create(&PostParams::default(), &namespace).await?;
+    Ok(vec![creates(region).await?, list(&client).await?, fan_out(&client).await?])
+}
+
+async fn creates(region: &Region) -> anyhow::Result<Row> {
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(region.client().await?);
+    }
+    let started = Instant::now();
+    let work = clients.into_iter().enumerate().map(|(lane, client)| async move {
+        let api = Api::<ConfigMap>::namespaced(client, NAMESPACE);
+        for index in 0..CREATES / CLIENTS {
+            let object = serde_json::from_value(json!({
+                "metadata": {"name": format!("c-{lane}-{index}")}, "data": {"a": "b"},
+            }))?;
+            api.create(&PostParams::default(), &object).await?;
+        }
+        anyhow::Ok(())
+    });
+    futures::future::try_join_all(work).await?;
+    let rate = per_second(CREATES / CLIENTS * CLIENTS, started.elapsed());
+    Ok(Row::new("durable creates of ConfigMaps, 32 clients", rate, "-", "5,000 per s"))
+}
+
+/// 5,000 pods that no scheduler takes, listed as JSON bytes.
+async fn list(client: &Client) -> anyhow::Result<Row> {
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    let create = |index| {
+        let pods = pods.clone();
+        async move { pods.create(&PostParams::default(), &pod(index)).await }
+    };
+    futures::stream::iter(0..PODS)
+        .map(create)
+        .buffer_unordered(CLIENTS)
+        .try_for_each(|_| async { Ok(()) })
+        .await?;
+    let mut samples = Vec::new();
+    for _ in 0..10 {
+        let started = Instant::now();
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let text = client.request_text(Request::get(path).body(Vec::new())?).await?;
+        samples.push(started.elapsed());
+        anyhow::ensure!(text.len() > PODS * 100, "the list is too short");
+    }
+    Ok(Row::new("list of 5,000 pods, JSON", millis(median(&samples)), "-", "40 ms"))
+}
+
+fn pod(index: usize) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("p-{index}")},
+        "spec": {
+            "schedulerName": "nobody",
+            "containers": [{"name": "a", "image": "busybox:1.35"}],
+        },
+    }))
+    .expect("the literal is a pod")
+}
+
+/// 50 watchers; the time until the last of them has seen a change.
+async fn fan_out(client: &Client) -> anyhow::Result<Row> {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
+    let mut watchers = Vec::new();
+    let list = api.list_metadata(&kube::api::ListParams::default().limit(1)).await?;
+    let version = list.metadata.resource_version.context("a list has a version")?;
+    for _ in 0..WATCHERS {
+        watchers.push(api.watch(&WatchParams::default(), &version).await?.boxed());
+    }
+    let mut samples = Vec::new();
+    for index in 0..20 {
+        let object = serde_json::from_value(json!({"metadata": {"name": format!("f-{index}")}}))?;
+        let started = Instant::now();
+        api.create(&PostParams::default(), &object).await?;
+        let seen = watchers.iter_mut().map(|watcher| watcher.next());
+        let all = futures::future::join_all(seen);
+        tokio::time::timeout(Duration::from_secs(10), all)
+            .await
+            .context("a watcher saw nothing")?;
+        samples.push(started.elapsed());
+    }
+    Ok(Row::new("create → seen by 50 watchers", millis(median(&samples)), "-", "-"))
+}

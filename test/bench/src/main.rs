@@ -1,0 +1,51 @@
+//! What things cost: a table of medians with the floor and the budget beside each.
+//!
+//! It brings a region of its own up (`/var/lib/nodestead-bench`), measures through the public
+//! protocols, and takes it down. Floors are measured in the same run on the same machine: the bare
+//! CRI calls for a pod, the bare kernel transaction for a rule. Budgets are those of DESIGN §7.
+//!
+//! Every duration is that of real work seen through the API that a user sees it through; nothing is
+//! extrapolated. A row that cannot be measured says why.
+
+mod api_server;
+mod memory;
+mod nodes;
+mod pods;
+mod region;
+mod rows;
+mod services;
+
+use std::time::Instant;
+
+use region::Region;
+use rows::{Row, seconds};
+
+fn main() -> anyhow::Result<()> {
+    transport::tls::install_provider();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
+    let started = Instant::now();
+    let region = Region::up()?;
+    let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
+    measure("nodes", &mut rows, nodes::rows(&region).await);
+    measure("memory", &mut rows, memory::rows(&region));
+    measure("pods", &mut rows, pods::rows(&region).await);
+    measure("services", &mut rows, services::rows(&region).await);
+    measure("API server", &mut rows, api_server::rows(&region).await);
+    println!("{}", rows::table(&rows));
+    Ok(())
+}
+
+/// Adds what was measured, or a row that says why it was not.
+fn measure(what: &str, rows: &mut Vec<Row>, measured: anyhow::Result<Vec<Row>>) {
+    match measured {
+        Ok(found) => rows.extend(found),
+        Err(error) => rows.push(Row::new(what, format!("not measured: {error:#}"), "-", "-")),
+    }
+}

@@ -1,0 +1,110 @@
+//! Resident memory and idle CPU of every process of ours.
+//!
+//! Memory is proportional (`Pss`): what processes share is counted once, divided among them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use crate::{region::Region, rows::Row};
+
+const WINDOW: Duration = Duration::from_secs(10);
+/// Clock ticks per second of /proc/PID/stat: `USER_HZ`, 100 on every architecture of Linux.
+const TICKS: f64 = 100.0;
+
+pub(crate) fn rows(_: &Region) -> anyhow::Result<Vec<Row>> {
+    let before = usage();
+    let started = Instant::now();
+    std::thread::sleep(WINDOW);
+    let window = started.elapsed().as_secs_f64();
+    let after = usage();
+    let mut rows = Vec::new();
+    for (name, now) in &after {
+        let ticks = before.get(name).map_or(0, |it| now.ticks.saturating_sub(it.ticks));
+        let mib = kib_to_mib(now.pss_kib) / f64::from(now.count);
+        let cpu = f64::from(ticks) / TICKS / window * 100.0 / f64::from(now.count);
+        rows.push(Row::new(
+            format!("idle: {name} ({} processes)", now.count),
+            format!("{mib:.1} MiB, {cpu:.2} % CPU each"),
+            "-",
+            budget(name),
+        ));
+    }
+    Ok(rows)
+}
+
+fn budget(name: &str) -> &'static str {
+    match name {
+        "nodestead daemon" => "150 MiB (control plane and region)",
+        "nodestead run kubelet" | "nodestead run kube-proxy" | "nodestead run vpc-cni" => {
+            "40 MiB all of a node's together"
+        }
+        _ => "-",
+    }
+}
+
+#[derive(Default)]
+struct Usage {
+    count: u32,
+    pss_kib: u32,
+    ticks: u32,
+}
+
+/// By name: `nodestead run kubelet`, `containerd`, …
+fn usage() -> BTreeMap<String, Usage> {
+    let mut found: BTreeMap<String, Usage> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let folder = entry.path();
+        let Ok(line) = fs::read_to_string(folder.join("cmdline")) else { continue };
+        let Some(name) = name(&line) else { continue };
+        let usage = found.entry(name).or_default();
+        usage.count += 1;
+        let rollup = fs::read_to_string(folder.join("smaps_rollup")).unwrap_or_default();
+        usage.pss_kib += field(&rollup, "Pss:").unwrap_or(0);
+        usage.ticks += fs::read_to_string(folder.join("stat")).ok().and_then(ticks).unwrap_or(0);
+    }
+    found
+}
+
+fn name(command_line: &str) -> Option<String> {
+    let mut words = command_line.split('\0');
+    let program = words.next()?.rsplit('/').next()?;
+    match program {
+        "nodestead" => {
+            let first = words.next()?;
+            let second = if first == "run" { words.next()? } else { "" };
+            Some(format!("nodestead {first} {second}").trim_end().to_owned())
+        }
+        "containerd" | "containerd-shim-runc-v2" => Some(program.to_owned()),
+        _ => None,
+    }
+}
+
+fn field(text: &str, name: &str) -> Option<u32> {
+    let line = text.lines().find_map(|it| it.strip_prefix(name))?;
+    line.trim().split(' ').next()?.parse().ok()
+}
+
+/// User and system time together.
+fn ticks(stat: String) -> Option<u32> {
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?)
+}
+
+fn kib_to_mib(kib: u32) -> f64 {
+    f64::from(kib) / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_named_by_what_they_run() {
+        assert_eq!(name("/a/nodestead\0run\0kubelet\0--config").unwrap(), "nodestead run kubelet");
+        assert_eq!(name("/a/nodestead\0daemon\0--data-dir").unwrap(), "nodestead daemon");
+        assert_eq!(name("/usr/bin/bash\0"), None);
+    }
+}

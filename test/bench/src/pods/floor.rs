@@ -1,0 +1,85 @@
+//! The floor: the CRI calls that any kubelet must make for a pod, made bare.
+//!
+//! Sandbox (with the node's CNI), container, start: on the same containerd, with the same image.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use api_cri::{
+    ImageClient, RuntimeClient,
+    v1::{
+        ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, ListImagesRequest,
+        PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
+        StartContainerRequest, StopPodSandboxRequest,
+    },
+};
+
+use crate::rows::median;
+
+const SAMPLES: u32 = 10;
+const IMAGE: &str = "busybox";
+
+/// The median of [`SAMPLES`] pods.
+pub(crate) async fn measure(socket: &str) -> anyhow::Result<Duration> {
+    let channel = api_cri::connect(socket)?;
+    let mut runtime = RuntimeClient::new(channel.clone());
+    let image = image(ImageClient::new(channel)).await?;
+    let mut samples = Vec::new();
+    for index in 0..SAMPLES {
+        samples.push(pod(&mut runtime, &image, index).await?);
+    }
+    Ok(median(&samples))
+}
+
+async fn image(mut images: ImageClient) -> anyhow::Result<String> {
+    let list = images.list_images(ListImagesRequest::default()).await?.into_inner();
+    let is_it = |tags: &[String]| tags.iter().any(|it| it.contains(IMAGE));
+    let found = list.images.into_iter().find(|it| is_it(&it.repo_tags));
+    Ok(found.context("the node has no busybox image")?.id)
+}
+
+async fn pod(runtime: &mut RuntimeClient, image: &str, index: u32) -> anyhow::Result<Duration> {
+    let name = format!("floor-{index}");
+    let config = PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: name.clone(),
+            uid: name.clone(),
+            namespace: "floor".to_owned(),
+            attempt: 0,
+        }),
+        hostname: name,
+        ..PodSandboxConfig::default()
+    };
+    let started = Instant::now();
+    let sandbox = runtime
+        .run_pod_sandbox(RunPodSandboxRequest {
+            config: Some(config.clone()),
+            ..RunPodSandboxRequest::default()
+        })
+        .await?
+        .into_inner()
+        .pod_sandbox_id;
+    let container = ContainerConfig {
+        metadata: Some(ContainerMetadata { name: "sleep".to_owned(), attempt: 0 }),
+        image: Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() }),
+        command: vec!["sleep".to_owned(), "100000".to_owned()],
+        ..ContainerConfig::default()
+    };
+    let container = runtime
+        .create_container(CreateContainerRequest {
+            pod_sandbox_id: sandbox.clone(),
+            config: Some(container),
+            sandbox_config: Some(config),
+        })
+        .await?
+        .into_inner()
+        .container_id;
+    runtime.start_container(StartContainerRequest { container_id: container }).await?;
+    let taken = started.elapsed();
+    let pod_sandbox_id = sandbox;
+    runtime
+        .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
+        .await?;
+    runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
+    Ok(taken)
+}

@@ -1,0 +1,91 @@
+//! The region that is measured.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+const DATA_DIR: &str = "/var/lib/nodestead-bench";
+
+/// Taken down when the value goes.
+pub(crate) struct Region {
+    binary: PathBuf,
+}
+
+/// One instance, as `nodestead status` shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) node: String,
+    pub(crate) pid: i64,
+}
+
+impl Region {
+    pub(crate) fn up() -> anyhow::Result<Self> {
+        let binary = std::env::var_os("NODESTEAD").context("run this with `make bench`")?;
+        let region = Self { binary: binary.into() };
+        region.nodestead(&["down", "--purge"])?;
+        region.nodestead(&["up", "--nodes", "3"])?;
+        Ok(region)
+    }
+
+    pub(crate) fn nodestead(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.binary);
+        output(command.args(arguments).env("NODESTEAD_DATA_DIR", DATA_DIR))
+    }
+
+    pub(crate) fn load_images(&self) -> anyhow::Result<()> {
+        let folder = std::env::var_os("NODESTEAD_IMAGES").context("run this with `make bench`")?;
+        for entry in std::fs::read_dir(Path::new(&folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "tar") {
+                let path = path.display().to_string();
+                self.nodestead(&["image", "load", &path])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(Path::new(DATA_DIR).join("kubeconfig"))?;
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        Ok(Client::try_from(config)?)
+    }
+
+    pub(crate) fn status(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.nodestead(&["status", "-o", "json"])?)?)
+    }
+
+    pub(crate) fn instances(&self) -> anyhow::Result<Vec<Instance>> {
+        let status = self.status()?;
+        let found = status["instances"].as_array().cloned().unwrap_or_default();
+        let running = found.iter().filter(|it| it["state"] == "running");
+        let instance = |it: &Value| {
+            let node = it["nodeName"].as_str().context("an instance without a node")?.to_owned();
+            anyhow::Ok(Instance { node, pid: it["pid"].as_i64().context("no process")? })
+        };
+        running.map(instance).collect()
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if let Err(error) = self.nodestead(&["down", "--purge"]) {
+            eprintln!("bench: the region was not removed: {error:#}");
+        }
+    }
+}
+
+/// Standard output of a command that must succeed.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
