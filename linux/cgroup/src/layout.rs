@@ -121,8 +121,9 @@ fn parse_line(line: &str) -> Option<Hierarchy> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ').skip(3);
     let (root, mount) = (left.next()?, left.next()?);
-    // A part of a hierarchy, bound elsewhere, is not the hierarchy.
-    if root != "/" {
+    // A part of a hierarchy, bound elsewhere, is not the hierarchy. The whole of it, seen from a
+    // cgroup namespace further down, is shown as the way up.
+    if root.split('/').any(|name| !name.is_empty() && name != "..") {
         return None;
     }
     let mut right = right.split(' ');
@@ -153,7 +154,7 @@ mod tests {
 33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
 34 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 35 30 0:30 /docker /mnt/elsewhere rw - cgroup cgroup rw,memory
-36 30 0:29 / /second rw - cgroup cgroup rw,cpu,cpuacct
+36 30 0:29 /../.. /second rw - cgroup cgroup rw,cpu,cpuacct
 ";
 
     #[test]

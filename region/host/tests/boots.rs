@@ -1,0 +1,203 @@
+//! An instance boots, runs containerd, is stopped, boots again and leaves nothing behind.
+//!
+//! The test program plays the part of `nodestead`: it starts itself as launcher, as init and as
+//! nodeadm, so it has a `main` of its own. Without root it says that it did not run.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+use region_host::{Condition, HostSpec, Hosts, ami};
+
+const NAME: &str = "an_instance_boots_runs_containerd_and_leaves_nothing_behind";
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let outcome = match words[1..] {
+        ["run", "host-launch", ..] => {
+            let args = parse::<region_host::launch::command::Args>(&args[2..]);
+            runtime.block_on(region_host::launch::command::run(args))
+        }
+        ["run", "init", ..] => {
+            runtime.block_on(node_init::command::run(parse::<node_init::command::Args>(&args[2..])))
+        }
+        ["run", "nodeadm", ..] => configure(),
+        // What cargo-nextest asks for.
+        _ if words.contains(&"--list") => {
+            if !words.contains(&"--ignored") {
+                println!("{NAME}: test");
+            }
+            Ok(())
+        }
+        _ if !nix::unistd::geteuid().is_root() => {
+            println!("{NAME} ... not run: it needs root");
+            Ok(())
+        }
+        _ => runtime.block_on(test()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", telemetry::chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse<A: Args>(args: &[String]) -> A {
+    let command = A::augment_args(clap::Command::new("test"));
+    A::from_arg_matches(&command.get_matches_from(args)).unwrap()
+}
+
+/// Stands for nodeadm: containerd without its Kubernetes part.
+fn configure() -> Outcome {
+    let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+    fs::write("/etc/containerd/config.toml", config)?;
+    Ok(())
+}
+
+/// What an instance could leave on the machine.
+fn traces(id: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    found.extend(linux_netns::list().unwrap().into_iter().filter(|it| it.contains(id)));
+    let mounts = linux_mount::mounts().unwrap();
+    found.extend(
+        mounts.iter().map(|it| it.target.display().to_string()).filter(|it| it.contains(id)),
+    );
+    let layout = linux_cgroup::Layout::detect().unwrap();
+    for hierarchy in &layout.hierarchies {
+        let folder = hierarchy.mount.join("nst-t-boots");
+        found.extend(folder.exists().then(|| folder.display().to_string()));
+    }
+    for pid in linux_process::all().unwrap() {
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        found.extend(command.contains(id).then(|| format!("process {pid}: {command}")));
+    }
+    found
+}
+
+async fn test() -> Outcome {
+    let base = PathBuf::from(format!("/var/tmp/nst-t-boots-{}", std::process::id()));
+    let result = in_folder(&base).await;
+    linux_mount::remove_tree(&base)?;
+    if result.is_ok() {
+        println!("test {NAME} ... ok");
+    }
+    result
+}
+
+async fn in_folder(base: &Path) -> Outcome {
+    let id = format!("i-{:017x}", std::process::id());
+    let hosts = Hosts::new(&base.join("instances"))?;
+    let image = base.join("ami");
+    ami::build(&image, &ami::Ami { region_ca_pem: "", files: Vec::new() })?;
+    let spec = HostSpec {
+        instance_id: id.clone(),
+        hostname: "ip-192-168-0-12.ec2.internal".to_owned(),
+        vcpus: 16,
+        memory_bytes: 4 << 30,
+        folder: hosts.folder_of(&id),
+        ami: image,
+        binary: std::env::current_exe()?,
+        netns: format!("nst-t-{id}"),
+        cgroup: format!("nst-t-boots/{id}"),
+        resolver: [192, 168, 0, 2].into(),
+        search_domain: "ec2.internal".to_owned(),
+        init: HostSpec::default_init(),
+    };
+    let host_name = nix::unistd::gethostname()?;
+    let outcome = boot_twice(&hosts, &spec).await;
+    if outcome.is_err() {
+        eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
+    }
+    hosts.terminate(&id).await?;
+    hosts.terminate(&id).await?;
+    outcome?;
+    assert_eq!(traces(&id), BTreeSet::new());
+    assert!(!spec.folder.exists());
+    assert_eq!(nix::unistd::gethostname()?, host_name);
+    Ok(())
+}
+
+async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let id = &spec.instance_id;
+    assert!(hosts.ensure(spec).await?);
+    assert!(!hosts.ensure(spec).await?, "a running instance is not started again");
+    let first = running(hosts, id);
+    look_around(hosts, id).await?;
+    versions(hosts, id).await?;
+    hosts.stop(id, Duration::from_secs(20)).await?;
+    assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
+
+    // A power loss is seen as a stop, and what was written is there after the next boot.
+    assert!(hosts.ensure(spec).await?);
+    let second = running(hosts, id);
+    assert_ne!(first, second);
+    assert_eq!(output(hosts, id, &["cat", "/root/kept"]).await?, "kept\n");
+    second.signal(linux_process::Signal::SIGKILL)?;
+    tokio::time::timeout(Duration::from_secs(10), hosts.ended(id)).await??;
+    assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
+    assert_eq!(hosts.find(id)?.unwrap().boots, 2);
+    Ok(())
+}
+
+fn running(hosts: &Hosts, id: &str) -> linux_process::Identity {
+    match hosts.find(id).unwrap().unwrap().condition {
+        Condition::Running(init) => init,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The instance is itself, and does not see the machine.
+async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
+    let script = "hostname; nproc --all; head -1 /proc/meminfo; ls /home /root; \
+                  cat /sys/devices/system/cpu/online; \
+                  grep -c ^processor /proc/cpuinfo; echo $$; \
+                  touch /usr/x 2>/dev/null || echo read-only; \
+                  test -e /work || echo hidden; ls /dev/vda /dev/sda 2>/dev/null; \
+                  echo 7 > /proc/sys/kernel/panic; echo kept > /root/kept; \
+                  cat /proc/1/cmdline | tr '\\0' ' '; ls /sys/fs/cgroup | head -1";
+    let seen = output(hosts, id, &["sh", "-c", script]).await?;
+    println!("{seen}");
+    for wanted in [
+        "ip-192-168-0-12.ec2.internal\n",
+        "4194304 kB\n",
+        "\n0-15\n",
+        "\n16\n",
+        "read-only\nhidden\n",
+        "run init",
+    ] {
+        assert!(seen.contains(wanted), "`{wanted}` is not in:\n{seen}");
+    }
+    assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
+    assert!(!seen.contains("/dev/vda"));
+    Ok(())
+}
+
+async fn versions(hosts: &Hosts, id: &str) -> Outcome {
+    // containerd answers as soon as it listens: `ctr` itself waits for the socket that long.
+    let script = "timeout 20 sh -c 'until ctr version 2>/dev/null; do sleep 0.1; done'";
+    let seen = output(hosts, id, &["sh", "-c", script]).await?;
+    assert!(seen.contains("Server:"), "{seen}");
+    Ok(())
+}
+
+async fn output(
+    hosts: &Hosts,
+    id: &str,
+    argv: &[&str],
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let argv: Vec<String> = argv.iter().map(|&it| it.to_owned()).collect();
+    let child = hosts.exec(id, &argv, [Stdio::null(), Stdio::piped(), Stdio::inherit()])?;
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
+    Ok(String::from_utf8(output.stdout)?)
+}
