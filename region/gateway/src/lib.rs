@@ -1,11 +1,31 @@
 //! The AWS endpoint: routing, SigV4, IAM, errors in each protocol, the event log.
+//!
+//! **Invariant:** a handler runs only for a caller who is authenticated and allowed, and every call
+//! is recorded with its decision.
 
+mod authorize;
 mod caller;
+mod events;
+mod gateway;
 mod handle;
+mod incoming;
+mod page;
+mod principals;
+mod refusal;
 mod routes;
+mod service;
 
 pub use self::{
+    authorize::{Authorizer, Decided, identity},
     caller::{Caller, CallerKind, Source},
+    events::{Event, Events, Outcome},
+    gateway::{Config, Gateway},
     handle::{Handle, Target},
+    page::{InvalidToken, Page, page},
+    principals::{AccessKey, AccessKeys, Attached, Identities, Principal, Role},
     routes::Routes,
+    service::{GatewayService, Side},
 };
+
+#[cfg(test)]
+mod tests;

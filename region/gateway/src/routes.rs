@@ -69,7 +69,6 @@ pub(crate) enum Leaves {
 
 /// An operation whose types are forgotten.
 pub(crate) trait Route: Send + Sync {
-    fn service(&self) -> &'static str;
     fn action(&self) -> &'static str;
     fn http(&self) -> Http;
     fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError>;
@@ -87,10 +86,6 @@ struct TypedRoute<O, H> {
 }
 
 impl<O: Operation, H: Handle<O>> Route for TypedRoute<O, H> {
-    fn service(&self) -> &'static str {
-        O::SERVICE
-    }
-
     fn action(&self) -> &'static str {
         O::ACTION
     }

@@ -221,17 +221,18 @@ fn numbered(fields: Map<String, Value>) -> Result<Vec<Value>, Map<String, Value>
 }
 
 /// A map of the query protocol is a list of `{key, value}` named `entry`.
-fn entries(mut fields: Map<String, Value>) -> Map<String, Value> {
-    if fields.len() != 1 {
-        return fields;
-    }
-    let Some(entry) = fields.remove("entry") else { return fields };
+fn entries(fields: Map<String, Value>) -> Map<String, Value> {
+    let items = match fields.get("entry") {
+        Some(entry) if fields.len() == 1 => wrapped(entry.clone()),
+        _ => return fields,
+    };
     let pair = |item: Value| {
         let Value::Object(mut item) = item else { return None };
         let key = item.remove("key")?.as_str()?.to_owned();
         Some((key, item.remove("value").unwrap_or_default()))
     };
-    wrapped(entry).into_iter().filter_map(pair).collect()
+    // Any other map may have a key of this name.
+    items.into_iter().map(pair).collect::<Option<_>>().unwrap_or(fields)
 }
 
 struct Items(std::vec::IntoIter<Value>);

@@ -1,0 +1,183 @@
+//! The IAM decision on a call.
+
+use std::sync::Arc;
+
+use aws_wire::{Fault, StatusCode};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use iam_policy::{Context, Decision, Identity, IdentityKind, Named, Policies, Request, evaluate};
+use serde_json::json;
+
+use crate::{Caller, CallerKind, Identities, Source, Target};
+
+/// Decides with the policies that IAM holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Authorizer {
+    identities: Arc<dyn Identities>,
+}
+
+/// A target and what was decided on it.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub action: String,
+    pub resource: String,
+    pub decision: Decision,
+}
+
+impl Authorizer {
+    pub fn new(identities: Arc<dyn Identities>) -> Self {
+        Self { identities }
+    }
+
+    /// Decides on one target. `session` holds the session's own policies.
+    pub fn decide(
+        &self,
+        caller: &Caller,
+        session: &[Named],
+        action: &str,
+        target: &Target,
+    ) -> Decided {
+        self.decide_on(caller, session, action, target, None)
+    }
+
+    /// The same with a resource policy. `must_allow` is for trust policies, which are never
+    /// bypassed.
+    pub fn decide_on(
+        &self,
+        caller: &Caller,
+        session: &[Named],
+        action: &str,
+        target: &Target,
+        resource_policy: Option<(Named, bool)>,
+    ) -> Decided {
+        let action = target.action.as_deref().unwrap_or(action);
+        // A principal that was deleted has no policies left.
+        let attached = self.identities.attached(&caller.kind).unwrap_or_default();
+        let (resource, resource_must_allow) = match resource_policy {
+            Some((policy, must_allow)) => (Some(policy), must_allow),
+            None => (None, false),
+        };
+        let policies = Policies {
+            identity: attached.identity,
+            boundary: attached.boundary,
+            session: session.to_vec(),
+            resource,
+            resource_must_allow,
+        };
+        let context = context(caller, target);
+        let identity = identity(caller);
+        let request =
+            Request { identity: &identity, action, resource: &target.resource, context: &context };
+        let decision = evaluate(&request, &policies);
+        Decided { action: action.to_owned(), resource: target.resource.clone(), decision }
+    }
+}
+
+impl Decided {
+    /// The error that AWS answers, in EC2's words or in everyone else's.
+    pub fn denial(&self, caller: &Caller, service: &str) -> Fault {
+        let Self { action, resource, decision } = self;
+        let text = format!(
+            "User: {} is not authorized to perform: {action} on resource: {resource} {}",
+            caller.arn,
+            decision.reason(action),
+        );
+        match service {
+            "ec2" => Fault::new(
+                "UnauthorizedOperation",
+                format!(
+                    "You are not authorized to perform this operation. {text}. Encoded \
+                     authorization failure message: {}",
+                    self.encoded(caller)
+                ),
+            )
+            .with_status(StatusCode::FORBIDDEN),
+            "iam" | "sts" | "autoscaling" => {
+                Fault::new("AccessDenied", text).with_status(StatusCode::FORBIDDEN)
+            }
+            "eks" => Fault::new("AccessDeniedException", text).with_status(StatusCode::FORBIDDEN),
+            _ => Fault::new("AccessDeniedException", text),
+        }
+    }
+
+    /// What `sts:DecodeAuthorizationMessage` decodes.
+    ///
+    /// Deviation: AWS encrypts it; here it is only encoded, and says no more than the message.
+    fn encoded(&self, caller: &Caller) -> String {
+        let deciding = self.decision.deciding.as_ref();
+        let message = json!({
+            "allowed": self.decision.is_allowed(),
+            "explicitDeny": self.decision.verdict == iam_policy::Verdict::ExplicitDeny,
+            "matchedStatements": { "items": deciding.map(|it| json!({
+                "statementId": it.sid, "index": it.index, "policy": it.policy,
+            })) },
+            "context": {
+                "principal": { "id": caller.user_id, "arn": caller.arn },
+                "action": self.action,
+                "resource": self.resource,
+            },
+        });
+        URL_SAFE_NO_PAD.encode(message.to_string())
+    }
+}
+
+/// The caller as policies name them.
+pub fn identity(caller: &Caller) -> Identity {
+    let kind = match &caller.kind {
+        CallerKind::Root => IdentityKind::Root,
+        CallerKind::User { .. } => {
+            IdentityKind::User { arn: caller.arn.clone(), id: caller.user_id.clone() }
+        }
+        CallerKind::AssumedRole { role_arn, .. } => IdentityKind::Session {
+            role_arn: role_arn.clone(),
+            role_id: caller.user_id.split(':').next().unwrap_or_default().to_owned(),
+            session_arn: caller.arn.clone(),
+        },
+        CallerKind::Service(name) => IdentityKind::Service { name: name.clone() },
+        CallerKind::Anonymous => IdentityKind::Federated { provider: String::new() },
+    };
+    Identity { account: caller.account.clone(), kind }
+}
+
+/// The global condition keys, then the target's own.
+fn context(caller: &Caller, target: &Target) -> Context {
+    let kind = match &caller.kind {
+        CallerKind::Root => "Account",
+        CallerKind::User { .. } => "User",
+        CallerKind::AssumedRole { .. } => "AssumedRole",
+        CallerKind::Service(_) => "AWSService",
+        CallerKind::Anonymous => "Anonymous",
+    };
+    let mut context = Context::new()
+        .with("aws:PrincipalAccount", &caller.account)
+        .with("aws:PrincipalArn", caller.principal_arn())
+        .with("aws:PrincipalType", kind)
+        .with("aws:PrincipalIsAWSService", caller.is_service().to_string())
+        .with("aws:ViaAWSService", "false")
+        .with("aws:userid", &caller.user_id)
+        .with("aws:RequestedRegion", &caller.region)
+        .with("aws:UserAgent", &caller.user_agent)
+        .with("aws:CurrentTime", caller.at.to_string())
+        .with("aws:EpochTime", caller.at.as_second().to_string());
+    if let CallerKind::User { name } = &caller.kind {
+        context.set("aws:username", name);
+    }
+    match &caller.source {
+        Source::Vpc { vpc_id, address } => {
+            context.set("aws:SourceVpc", vpc_id);
+            context.set("aws:SourceIp", address.to_string());
+            context.set("aws:SecureTransport", "true");
+        }
+        Source::Host => {
+            context.set("aws:SourceIp", "127.0.0.1");
+            context.set("aws:SecureTransport", "false");
+        }
+        Source::Internal => {}
+    }
+    for (key, value) in &caller.tags {
+        context.set(&format!("aws:PrincipalTag/{key}"), value);
+    }
+    for (key, values) in &target.context {
+        context.set_all(key, values.clone());
+    }
+    context
+}

@@ -1,0 +1,343 @@
+//! One call from its first byte to its last.
+//!
+//! authenticate → find the operation → decode → decide → handle → encode → record. Each step can
+//! end the call with a fault, and every call is recorded.
+
+use std::sync::{Arc, OnceLock};
+
+use aws_wire::{
+    Client, Fault,
+    client::{Config as ClientConfig, Endpoints, Exchange},
+    codec::{self, Form},
+    service::{self, Protocol, Service},
+    sigv4::Presented,
+};
+use bytes::Bytes;
+use clock::Clock;
+use http::{Request, Response, header::ACCEPT, request::Parts};
+use iam_policy::Named;
+use serde_json::Value;
+
+use crate::{
+    AccessKeys, Authorizer, Caller, CallerKind, Identities, Routes, Source,
+    authorize::Decided,
+    events::{Event, Events, Outcome},
+    incoming::{self, Asked},
+    refusal::{self, Unauthenticated},
+};
+
+/// The endpoint of all services. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    region: String,
+    account: String,
+    clock: Clock,
+    keys: Vec<Arc<dyn AccessKeys>>,
+    authorizer: Authorizer,
+    events: Events,
+    routes: OnceLock<Routes>,
+}
+
+/// What a [`Gateway`] is made of.
+pub struct Config {
+    pub region: String,
+    pub account: String,
+    pub clock: Clock,
+    /// Asked in this order.
+    pub keys: Vec<Arc<dyn AccessKeys>>,
+    pub identities: Arc<dyn Identities>,
+    pub events: Events,
+}
+
+/// What is known about a call so far, for its record.
+#[derive(Default)]
+struct Record {
+    service: &'static str,
+    action: String,
+    caller: Option<Arc<Caller>>,
+    decided: Vec<Decided>,
+    is_denied: bool,
+}
+
+/// An authenticated caller with the policies of their session.
+struct Authenticated {
+    caller: Caller,
+    session: Vec<Named>,
+}
+
+impl Gateway {
+    /// Services need the gateway for calls of their own, so their routes come later, with
+    /// [`Gateway::open`].
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Inner {
+            region: config.region,
+            account: config.account,
+            clock: config.clock,
+            keys: config.keys,
+            authorizer: Authorizer::new(config.identities),
+            events: config.events,
+            routes: OnceLock::new(),
+        }))
+    }
+
+    /// Starts to answer. A second call changes nothing and says so.
+    pub fn open(&self, routes: Routes) -> bool {
+        self.0.routes.set(routes).is_ok()
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.0.authorizer
+    }
+
+    /// A client in this process that acts as an AWS service, such as `eks.amazonaws.com`.
+    ///
+    /// The name travels beside the request, where no socket can put it.
+    pub fn client_as(&self, service: &str) -> Client {
+        let (gateway, name) = (self.clone(), Arc::<str>::from(service));
+        let server = tower::service_fn(move |request: Request<Bytes>| {
+            let (gateway, name) = (gateway.clone(), name.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let response = gateway.answer(&parts, &body, Source::Internal, Some(&name)).await;
+                Ok::<_, std::convert::Infallible>(response.map(transport::full))
+            }
+        });
+        Client::new(ClientConfig {
+            region: self.0.region.clone(),
+            endpoints: Endpoints::default(),
+            exchange: Exchange::service(server),
+            credentials: None,
+            clock: self.0.clock,
+            attempts: 5,
+        })
+    }
+
+    /// Answers one request. `internal` is the service that makes it from within this process.
+    pub async fn answer(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        source: Source,
+        internal: Option<&str>,
+    ) -> Response<Bytes> {
+        let started = tokio::time::Instant::now();
+        let request_id = entropy::uuid();
+        let mut record = Record::default();
+        let presented = Presented::read(parts);
+        let signed = presented.as_ref().ok().and_then(Option::as_ref);
+        let service = incoming::service(parts, body, signed);
+        // Without a service there is no protocol; the query protocol's XML is what browsers and
+        // curl make most of.
+        let Some(service) = service.or_else(|| service::find("sts").filter(|_| signed.is_none()))
+        else {
+            return unknown_service(&request_id);
+        };
+        record.service = service.name;
+        let result = match (internal, presented) {
+            (Some(name), _) => {
+                let mut caller =
+                    Caller::service(name, &self.0.account, &self.0.region, self.0.clock.now());
+                caller.request_id.clone_from(&request_id);
+                Ok(Authenticated { caller, session: Vec::new() })
+            }
+            (None, Ok(presented)) => {
+                self.authenticate(service, parts, body, presented, source.clone(), &request_id)
+            }
+            (None, Err(problem)) => {
+                Err(refusal::unauthenticated(service, Unauthenticated::BadSignature(problem)))
+            }
+        };
+        let result = match result {
+            Ok(authenticated) => self.run(service, parts, body, authenticated, &mut record).await,
+            Err(fault) => Err(fault),
+        };
+        let form = response_form(parts);
+        let response = match &result {
+            Ok(tree) => codec::encode_response(service, &record.action, tree, &request_id, form),
+            Err(fault) => codec::encode_fault(service, fault, &request_id, form),
+        };
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.record(record, &request_id, &source, result.as_ref().err(), &response, micros);
+        response
+    }
+
+    fn authenticate(
+        &self,
+        service: &'static Service,
+        parts: &Parts,
+        body: &Bytes,
+        presented: Option<Presented>,
+        source: Source,
+        request_id: &str,
+    ) -> Result<Authenticated, Fault> {
+        let refuse = |why| refusal::unauthenticated(service, why);
+        let now = self.0.clock.now();
+        let Some(presented) = presented else {
+            return match is_unsigned_operation(service, parts, body) {
+                true => Ok(self.anonymous(parts, source, request_id)),
+                false => Err(refuse(Unauthenticated::NotSigned)),
+            };
+        };
+        if presented.region != self.0.region {
+            let expected = self.0.region.clone();
+            let given = presented.region.clone();
+            return Err(refuse(Unauthenticated::WrongRegion { given, expected }));
+        }
+        let key = self.0.keys.iter().find_map(|it| it.access_key(&presented.access_key_id));
+        let Some(key) = key.filter(|it| it.session_token == presented.session_token) else {
+            return Err(refuse(Unauthenticated::UnknownKey));
+        };
+        presented
+            .verify(parts, body, &key.secret, now)
+            .map_err(|problem| refuse(Unauthenticated::BadSignature(problem)))?;
+        if key.expires.is_some_and(|it| it <= now) {
+            return Err(refuse(Unauthenticated::ExpiredToken));
+        }
+        let principal = key.principal;
+        let caller = Caller {
+            account: principal.account,
+            arn: principal.arn,
+            user_id: principal.user_id,
+            access_key_id: presented.access_key_id,
+            kind: principal.kind,
+            tags: principal.tags,
+            ..self.anonymous(parts, source, request_id).caller
+        };
+        Ok(Authenticated { caller, session: key.session_policies })
+    }
+
+    fn anonymous(&self, parts: &Parts, source: Source, request_id: &str) -> Authenticated {
+        let agent = parts.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
+        let service =
+            Caller::service("anonymous", &self.0.account, &self.0.region, self.0.clock.now());
+        let caller = Caller {
+            kind: CallerKind::Anonymous,
+            source,
+            request_id: request_id.to_owned(),
+            user_agent: agent.unwrap_or_default().to_owned(),
+            ..service
+        };
+        Authenticated { caller, session: Vec::new() }
+    }
+
+    async fn run(
+        &self,
+        service: &'static Service,
+        parts: &Parts,
+        body: &Bytes,
+        authenticated: Authenticated,
+        record: &mut Record,
+    ) -> Result<Value, Fault> {
+        let Authenticated { caller, session } = authenticated;
+        let caller = Arc::new(caller);
+        record.caller = Some(caller.clone());
+        let routes = self.0.routes.get().ok_or_else(refusal::not_ready)?;
+        let Asked { action, mut tree, leaves } = incoming::read(service, routes, parts, body)?;
+        record.action.clone_from(&action);
+        let route = routes
+            .find(service.name, &action)
+            .ok_or_else(|| refusal::unknown_action(service, &action))?;
+        let is_dry_run = service.protocol == Protocol::Ec2 && take_dry_run(&mut tree);
+        let call =
+            route.decode(tree, leaves).map_err(|error| refusal::misshapen(service, &error))?;
+        let full_action = format!("{}:{action}", service.name);
+        if !caller.is_service() && !is_free(&full_action) {
+            for target in call.targets(&caller) {
+                let decided = self.0.authorizer.decide(&caller, &session, &full_action, &target);
+                let denial =
+                    (!decided.decision.is_allowed()).then(|| decided.denial(&caller, service.name));
+                record.decided.push(decided);
+                if let Some(denial) = denial {
+                    record.is_denied = true;
+                    return Err(denial);
+                }
+            }
+        }
+        if is_dry_run {
+            return Err(refusal::dry_run());
+        }
+        call.run(caller).await
+    }
+
+    fn record(
+        &self,
+        record: Record,
+        request_id: &str,
+        source: &Source,
+        fault: Option<&Fault>,
+        response: &Response<Bytes>,
+        micros: u64,
+    ) {
+        let Record { service, action, caller, decided, is_denied } = record;
+        let decision = match (&caller, is_denied) {
+            (_, true) => Outcome::Denied,
+            (Some(_), false) if !action.is_empty() => Outcome::Allowed,
+            _ => Outcome::Refused,
+        };
+        let by = decided.last().and_then(|it| it.decision.deciding.as_ref()).map(|it| {
+            format!("{} {}", it.policy, it.sid.clone().unwrap_or_else(|| it.index.to_string()))
+        });
+        self.0.events.record(Event {
+            at: self.0.clock.now(),
+            request_id: request_id.to_owned(),
+            service: service.to_owned(),
+            action,
+            principal: caller.map(|it| it.arn.clone()).unwrap_or_default(),
+            source: match source {
+                Source::Host => "host".to_owned(),
+                Source::Internal => "internal".to_owned(),
+                Source::Vpc { vpc_id, address } => format!("{vpc_id} {address}"),
+            },
+            decision,
+            resources: decided.into_iter().map(|it| it.resource).collect(),
+            by,
+            status: response.status().as_u16(),
+            code: fault.map(|it| it.code.to_string()),
+            message: fault.map(|it| it.message.clone()),
+            micros,
+        });
+    }
+}
+
+/// Nobody needs a permission for these, and STS decides on `AssumeRole…` itself: a trust policy has
+/// a say there.
+fn is_free(action: &str) -> bool {
+    const FREE: [&str; 3] =
+        ["sts:GetCallerIdentity", "sts:GetSessionToken", "sts:AssumeRoleWithWebIdentity"];
+    FREE.contains(&action)
+}
+
+fn is_unsigned_operation(service: &Service, parts: &Parts, body: &Bytes) -> bool {
+    let is_web_identity = |pairs: Vec<(String, String)>| {
+        pairs.iter().any(|(name, value)| name == "Action" && value == "AssumeRoleWithWebIdentity")
+    };
+    let body = std::str::from_utf8(body).unwrap_or_default();
+    service.name == "sts"
+        && (is_web_identity(aws_wire::percent::pairs(parts.uri.query().unwrap_or_default()))
+            || is_web_identity(aws_wire::percent::pairs(body)))
+}
+
+fn take_dry_run(tree: &mut Value) -> bool {
+    let flag = tree.as_object_mut().and_then(|it| it.remove("DryRun"));
+    flag.and_then(|it| it.as_str().map(|it| it.eq_ignore_ascii_case("true"))).unwrap_or(false)
+}
+
+fn response_form(parts: &Parts) -> Form {
+    let accepts = parts.headers.get(ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    if accepts.contains("application/json") { Form::Json } else { Form::Native }
+}
+
+fn unknown_service(request_id: &str) -> Response<Bytes> {
+    let fault = Fault::new("UnknownOperationException", "This service is not part of the region.")
+        .with_status(http::StatusCode::NOT_FOUND);
+    match service::find("eks") {
+        Some(json) => codec::encode_fault(json, &fault, request_id, Form::Native),
+        None => Response::new(Bytes::new()),
+    }
+}

@@ -1,0 +1,92 @@
+//! The gateway as an HTTP service, for `transport::serve`.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Body as HttpBody;
+use transport::{Body, Peer};
+
+use crate::{Gateway, Source, refusal};
+
+/// The longest request that is read: user data and policies are far below.
+const MAX_REQUEST: usize = 8 << 20;
+
+/// On which side of the region a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    Host,
+    /// Inside of the VPC with this id.
+    Vpc(String),
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct GatewayService {
+    gateway: Gateway,
+    side: Side,
+}
+
+impl Gateway {
+    /// The service for a listener on this side.
+    pub fn service(&self, side: Side) -> GatewayService {
+        GatewayService { gateway: self.clone(), side }
+    }
+}
+
+impl GatewayService {
+    fn source(&self, peer: Option<&Peer>) -> Source {
+        match &self.side {
+            Side::Host => Source::Host,
+            Side::Vpc(vpc_id) => Source::Vpc {
+                vpc_id: vpc_id.clone(),
+                address: peer
+                    .and_then(|it| it.address)
+                    .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.ip()),
+            },
+        }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for GatewayService
+where
+    B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display + Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let source = this.source(request.extensions().get::<Peer>());
+            let (parts, body) = request.into_parts();
+            let body = match transport::collect(body, MAX_REQUEST).await {
+                Ok(Some(body)) => body,
+                Ok(None) => return Ok(refused(&refusal::too_large())),
+                Err(error) => {
+                    tracing::debug!(%error, "a request ended early");
+                    return Ok(refused(&refusal::too_large()));
+                }
+            };
+            let response = this.gateway.answer(&parts, &body, source, None).await;
+            Ok(response.map(transport::full))
+        })
+    }
+}
+
+fn refused(fault: &aws_wire::Fault) -> Response<Body> {
+    let mut response = Response::new(transport::full(fault.to_string()));
+    *response.status_mut() = fault.status;
+    response
+}

@@ -1,0 +1,351 @@
+//! Calls through the whole gateway, in each protocol.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aws_wire::{
+    Client, Fault, Operation, StatusCode,
+    client::{Config as ClientConfig, Endpoints, Exchange},
+    credentials::Credentials,
+};
+use bytes::Bytes;
+use clock::Clock;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use iam_policy::{Kind, Named, Policy};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::*;
+
+const ACCOUNT: &str = "111122223333";
+const TOKEN: &str = "token/+=";
+
+macro_rules! echo {
+    ($name:ident, $service:literal) => {
+        #[derive(Debug)]
+        enum $name {}
+
+        impl Operation for $name {
+            const SERVICE: &'static str = $service;
+            const ACTION: &'static str = "DescribeEcho";
+            const HTTP: aws_wire::Http = aws_wire::Http { method: "POST", path: "/echo/{Name}" };
+            type Request = Echo;
+            type Response = Echo;
+        }
+
+        impl Handle<$name> for Echoes {
+            fn targets(&self, _: &Caller, request: &Echo) -> Vec<Target> {
+                vec![Target::resource(format!("arn:aws:x:::{}", request.name))]
+            }
+
+            async fn handle(&self, caller: &Caller, request: Echo) -> Result<Echo, Fault> {
+                if request.name == "missing" {
+                    return Err(Fault::new("NotFound", "no such echo"));
+                }
+                Ok(Echo { principal: Some(caller.arn.clone()), ..request })
+            }
+        }
+    };
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Echo {
+    name: String,
+    #[serde(default)]
+    sizes: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
+}
+
+struct Echoes;
+
+echo!(Ec2Echo, "ec2");
+echo!(QueryEcho, "autoscaling");
+echo!(JsonEcho, "ssm");
+echo!(RestEcho, "eks");
+
+/// `root` is the account, `bob` a user who may describe `arn:aws:x:::mine`, `gone` has expired.
+struct People;
+
+fn principal(kind: CallerKind, arn: &str) -> Principal {
+    let arn = format!("arn:aws:iam::{ACCOUNT}:{arn}");
+    let user_id = "AIDABOB".to_owned();
+    Principal { account: ACCOUNT.to_owned(), arn, user_id, kind, tags: BTreeMap::new() }
+}
+
+impl AccessKeys for People {
+    fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
+        let bob = CallerKind::User { name: "bob".to_owned() };
+        let (principal, token, expires) = match access_key_id {
+            "root" => (principal(CallerKind::Root, "root"), None, None),
+            "bob" => (principal(bob, "user/bob"), None, None),
+            "gone" => (principal(bob, "user/bob"), Some(TOKEN), Some(Timestamp::MIN)),
+            _ => return None,
+        };
+        Some(AccessKey {
+            secret: "secret".to_owned(),
+            session_token: token.map(str::to_owned),
+            expires,
+            principal,
+            session_policies: Vec::new(),
+        })
+    }
+}
+
+impl Identities for People {
+    fn attached(&self, kind: &CallerKind) -> Option<Attached> {
+        let CallerKind::User { .. } = kind else { return None };
+        let text = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow", "Action": "*:Describe*", "Resource": "arn:aws:x:::mine"
+        }});
+        let policy = Arc::new(Policy::parse(&text.to_string(), Kind::Identity).unwrap());
+        let identity = vec![Named { name: "mine".to_owned(), policy }];
+        Some(Attached { identity, boundary: None })
+    }
+
+    fn role(&self, _: &str) -> Option<Role> {
+        None
+    }
+
+    fn managed_policy(&self, _: &str) -> Option<Named> {
+        None
+    }
+}
+
+fn clock() -> Clock {
+    Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap())
+}
+
+fn gateway() -> Gateway {
+    let gateway = Gateway::new(Config {
+        region: "us-east-1".to_owned(),
+        account: ACCOUNT.to_owned(),
+        clock: clock(),
+        keys: vec![Arc::new(People)],
+        identities: Arc::new(People),
+        events: Events::in_memory(),
+    });
+    let echoes = Arc::new(Echoes);
+    let routes = Routes::new()
+        .operation::<Ec2Echo, _>(echoes.clone())
+        .operation::<QueryEcho, _>(echoes.clone())
+        .operation::<JsonEcho, _>(echoes.clone())
+        .operation::<RestEcho, _>(echoes);
+    assert!(gateway.open(routes));
+    gateway
+}
+
+fn client(gateway: &Gateway, key: &str, secret: &str, token: Option<&str>) -> Client {
+    let service = gateway.service(Side::Host);
+    let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
+        service.clone().oneshot(request.map(Full::new))
+    }));
+    let credentials =
+        Credentials { session_token: token.map(str::to_owned), ..Credentials::new(key, secret) };
+    Client::new(ClientConfig {
+        region: "us-east-1".to_owned(),
+        endpoints: Endpoints::single("http://127.0.0.1:4566"),
+        exchange,
+        credentials: Some(Arc::new(credentials)),
+        clock: clock(),
+        attempts: 1,
+    })
+}
+
+fn echo(name: &str) -> Echo {
+    Echo { name: name.to_owned(), sizes: vec![1, 2], principal: None }
+}
+
+async fn code<O>(client: &Client, name: &str) -> (String, u16, String)
+where
+    O: Operation<Request = Echo, Response = Echo>,
+{
+    match client.call::<O>(echo(name)).await {
+        Ok(_) => ("fine".to_owned(), 200, String::new()),
+        Err(error) => {
+            let fault = error.fault().expect("the service answered").clone();
+            (fault.code.into_owned(), fault.status.as_u16(), fault.message)
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_protocol_passes_there_and_back() {
+    let gateway = gateway();
+    let client = client(&gateway, "root", "secret", None);
+    let principal = Some(format!("arn:aws:iam::{ACCOUNT}:root"));
+    let expected = Echo { principal, ..echo("any") };
+    assert_eq!(client.call::<Ec2Echo>(echo("any")).await.unwrap(), expected);
+    assert_eq!(client.call::<QueryEcho>(echo("any")).await.unwrap(), expected);
+    assert_eq!(client.call::<JsonEcho>(echo("any")).await.unwrap(), expected);
+    assert_eq!(client.call::<RestEcho>(echo("any")).await.unwrap(), expected);
+    assert_eq!(code::<RestEcho>(&client, "missing").await.0, "NotFound");
+    assert_eq!(gateway.events().recent(10).len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_are_not_who_they_say_get_the_codes_of_their_protocol() {
+    let gateway = gateway();
+    for (key, secret, token, ec2, query, json, rest) in [
+        (
+            "nobody",
+            "secret",
+            None,
+            ("AuthFailure", 401),
+            ("InvalidClientTokenId", 403),
+            ("UnrecognizedClientException", 400),
+            ("UnrecognizedClientException", 403),
+        ),
+        (
+            "root",
+            "wrong",
+            None,
+            ("AuthFailure", 401),
+            ("SignatureDoesNotMatch", 403),
+            ("InvalidSignatureException", 400),
+            ("InvalidSignatureException", 403),
+        ),
+        (
+            "root",
+            "secret",
+            Some("made up"),
+            ("AuthFailure", 401),
+            ("InvalidClientTokenId", 403),
+            ("UnrecognizedClientException", 400),
+            ("UnrecognizedClientException", 403),
+        ),
+        (
+            "gone",
+            "secret",
+            Some(TOKEN),
+            ("RequestExpired", 400),
+            ("ExpiredToken", 403),
+            ("ExpiredTokenException", 400),
+            ("ExpiredTokenException", 403),
+        ),
+    ] {
+        let client = client(&gateway, key, secret, token);
+        let pair = |(code, status, _): (String, u16, String)| (code, status);
+        let expected = |(code, status): (&str, u16)| (code.to_owned(), status);
+        assert_eq!(pair(code::<Ec2Echo>(&client, "x").await), expected(ec2), "{key} {secret}");
+        assert_eq!(pair(code::<QueryEcho>(&client, "x").await), expected(query), "{key}");
+        assert_eq!(pair(code::<JsonEcho>(&client, "x").await), expected(json), "{key}");
+        assert_eq!(pair(code::<RestEcho>(&client, "x").await), expected(rest), "{key}");
+    }
+    assert!(gateway.events().recent(99).iter().all(|it| it.decision == Outcome::Refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_policy_allows_is_denied_with_the_reason_and_recorded() {
+    let gateway = gateway();
+    let bob = client(&gateway, "bob", "secret", None);
+    assert_eq!(code::<QueryEcho>(&bob, "mine").await.0, "fine");
+    let (name, status, message) = code::<QueryEcho>(&bob, "yours").await;
+    assert_eq!((name.as_str(), status), ("AccessDenied", 403));
+    assert_eq!(
+        message,
+        "User: arn:aws:iam::111122223333:user/bob is not authorized to perform: \
+         autoscaling:DescribeEcho on resource: arn:aws:x:::yours because no identity-based policy \
+         allows the autoscaling:DescribeEcho action"
+    );
+    let (name, status, message) = code::<Ec2Echo>(&bob, "yours").await;
+    assert_eq!((name.as_str(), status), ("UnauthorizedOperation", 403));
+    assert!(message.starts_with("You are not authorized to perform this operation. User: "));
+    assert_eq!(code::<RestEcho>(&bob, "yours").await.0, "AccessDeniedException");
+
+    let events = gateway.events().recent(10);
+    let decisions: Vec<Outcome> = events.iter().map(|it| it.decision).collect();
+    let denied = Outcome::Denied;
+    assert_eq!(decisions, [Outcome::Allowed, denied, denied, denied]);
+    assert_eq!(events[0].by.as_deref(), Some("mine 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_in_this_process_needs_no_policy() {
+    let gateway = gateway();
+    let eks = gateway.client_as("eks.amazonaws.com");
+    let answer = eks.call::<Ec2Echo>(echo("x")).await.unwrap();
+    assert_eq!(answer.principal.as_deref(), Some("eks.amazonaws.com"));
+}
+
+async fn raw(request: Request<&'static str>) -> (StatusCode, String) {
+    let request = request.map(|it| Full::new(Bytes::from_static(it.as_bytes())));
+    let response: Response<_> = gateway().service(Side::Host).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsigned_requests_are_refused_in_the_protocol_that_they_look_like() {
+    let form = || Request::post("http://127.0.0.1:4566/");
+    let (status, body) = raw(form().body("Action=X&Version=2016-11-15").unwrap()).await;
+    assert_eq!(status, 401);
+    assert!(body.contains("<Response><Errors><Error><Code>AuthFailure</Code>"), "{body}");
+    let (status, body) = raw(form().body("Action=X&Version=2011-06-15").unwrap()).await;
+    assert_eq!(status, 403);
+    assert!(body.contains("<Code>MissingAuthenticationToken</Code>"), "{body}");
+    let json = form().header("x-amz-target", "AmazonSSM.X").body("{}").unwrap();
+    let (status, body) = raw(json).await;
+    assert_eq!(status, 400);
+    assert!(body.contains("MissingAuthenticationTokenException"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_actions_have_the_code_of_their_protocol() {
+    macro_rules! unknown {
+        ($name:ident, $service:literal) => {
+            enum $name {}
+            impl Operation for $name {
+                const SERVICE: &'static str = $service;
+                const ACTION: &'static str = "Frobnicate";
+                const HTTP: aws_wire::Http = aws_wire::Http { method: "PUT", path: "/nope" };
+                type Request = Echo;
+                type Response = Echo;
+            }
+        };
+    }
+    unknown!(Ec2Unknown, "ec2");
+    unknown!(SsmUnknown, "ssm");
+    unknown!(EksUnknown, "eks");
+    let client = client(&gateway(), "root", "secret", None);
+    let (name, status, message) = code::<Ec2Unknown>(&client, "x").await;
+    assert_eq!((name.as_str(), status), ("InvalidAction", 400));
+    assert_eq!(message, "The action Frobnicate is not valid for this web service.");
+    let (name, status, _) = code::<SsmUnknown>(&client, "x").await;
+    assert_eq!((name.as_str(), status), ("UnknownOperationException", 400));
+    let (name, status, _) = code::<EksUnknown>(&client, "x").await;
+    assert_eq!((name.as_str(), status), ("UnknownOperationException", 404));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn arbitrary_requests_never_panic_and_never_reach_a_handler(
+        path in "/[!-~&&[^#\"<>`{}\\\\^|]]{0,40}",
+        target in "[ -~]{0,20}",
+        authorization in "[ -~]{0,60}",
+        body in any::<Vec<u8>>(),
+    ) {
+        let request = Request::post(format!("http://h{path}"))
+            .header("x-amz-target", target)
+            .header("x-amz-date", "20261123T120000Z")
+            .header("authorization", authorization)
+            .body(Full::new(Bytes::from(body)));
+        if let Ok(request) = request {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            let status = runtime.block_on(async {
+                gateway().service(Side::Host).oneshot(request).await.unwrap().status()
+            });
+            prop_assert!(status.is_client_error());
+        }
+    }
+}
