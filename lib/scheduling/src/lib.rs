@@ -1,1 +1,40 @@
-//! Predicates and scores shared by the scheduler and the autoscalers.
+//! Where a pod may run, where it runs best, and why it cannot: pure functions over a [`Cluster`].
+//!
+//! The scheduler decides with them; autoscalers simulate with them; `explain` prints what they
+//! say. A [`Cluster`] is cheap to change by one pod or node and to ask about thousands of pods a
+//! second: equal label sets are interned and counted per node, so spreading 10,000 replicas costs
+//! as much as spreading ten.
+//!
+//! Upstream: the default plug-ins of `pkg/scheduler/framework/plugins`, their order, weights and
+//! messages. Deviation: no image locality, dynamic resource allocation or volume limits; of
+//! volumes, bound claims' node affinity and zones.
+//!
+//! **Invariant:** no clock, client, lock or random number in here.
+
+mod affinity;
+mod cluster;
+mod evaluate;
+mod filter;
+mod label_sets;
+mod node;
+mod pod;
+mod preemption;
+mod reason;
+mod score;
+mod taint;
+mod volume;
+
+#[cfg(test)]
+mod testing;
+
+pub use self::{
+    affinity::{matches_node_selector_terms, node_affinity_matches},
+    cluster::Cluster,
+    evaluate::{Choice, evaluate, filter_node},
+    node::NodeInfo,
+    pod::{PodInfo, Term},
+    preemption::{Budget, Preemption, preempt},
+    reason::{Diagnosis, Plugin, Reason, Verdict},
+    taint::{find_untolerated, tolerates},
+    volume::VolumeFact,
+};

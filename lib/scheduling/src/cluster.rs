@@ -1,0 +1,149 @@
+//! All nodes with their pods, changed one pod or node at a time.
+//!
+//! A node that pods are on but that is not (or no longer) there is remembered until its last pod
+//! goes, so that the order in which watches deliver does not matter.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use k8s_openapi::api::core::v1::Node;
+
+use crate::{NodeInfo, PodInfo, label_sets::LabelSets, node::Placed, pod::NamespaceLabels};
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    nodes: Vec<NodeInfo>,
+    index: HashMap<String, usize>,
+    /// Pods on nodes that are not there.
+    waiting: HashMap<String, Vec<Arc<PodInfo>>>,
+    /// Where each pod is, by UID.
+    places: HashMap<String, String>,
+    pub(crate) label_sets: LabelSets,
+    pub(crate) namespaces: NamespaceLabels,
+}
+
+impl Cluster {
+    pub fn nodes(&self) -> &[NodeInfo] {
+        &self.nodes
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.index.get(name).map(|&at| &self.nodes[at])
+    }
+
+    pub fn set_node(&mut self, node: &Node) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if let Some(&at) = self.index.get(&name) {
+            return self.nodes[at].update(node);
+        }
+        self.index.insert(name.clone(), self.nodes.len());
+        self.nodes.push(NodeInfo::new(node));
+        for pod in self.waiting.remove(&name).unwrap_or_default() {
+            self.place(&name, pod);
+        }
+    }
+
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(at) = self.index.remove(name) else { return };
+        let node = self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.index.insert(moved.name.clone(), at);
+        }
+        for placed in &node.pods {
+            self.label_sets.release(placed.labels);
+        }
+        if !node.pods.is_empty() {
+            let pods = node.pods.into_iter().map(|it| it.pod).collect();
+            self.waiting.insert(name.to_owned(), pods);
+        }
+    }
+
+    pub fn set_namespace(&mut self, name: &str, labels: BTreeMap<String, String>) {
+        self.namespaces.insert(name.to_owned(), labels);
+    }
+
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// Puts a pod on a node, wherever it was before.
+    pub fn set_pod(&mut self, node: &str, pod: Arc<PodInfo>) {
+        self.remove_pod(&pod.uid);
+        self.places.insert(pod.uid.clone(), node.to_owned());
+        self.place(node, pod);
+    }
+
+    fn place(&mut self, node: &str, pod: Arc<PodInfo>) {
+        match self.index.get(node) {
+            Some(&at) => {
+                let labels = self.label_sets.take(pod.label_set());
+                self.nodes[at].add(Placed { pod, labels });
+            }
+            None => self.waiting.entry(node.to_owned()).or_default().push(pod),
+        }
+    }
+
+    /// Takes a pod away. Returns it and the node that it was on.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<(String, Arc<PodInfo>)> {
+        let node = self.places.remove(uid)?;
+        if let Some(&at) = self.index.get(&node) {
+            let placed = self.nodes[at].remove(uid)?;
+            self.label_sets.release(placed.labels);
+            return Some((node, placed.pod));
+        }
+        let pods = self.waiting.get_mut(&node)?;
+        let at = pods.iter().position(|it| it.uid == uid)?;
+        let pod = pods.swap_remove(at);
+        if pods.is_empty() {
+            self.waiting.remove(&node);
+        }
+        Some((node, pod))
+    }
+
+    /// The node that a pod is on.
+    pub fn place_of(&self, uid: &str) -> Option<&str> {
+        self.places.get(uid).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, placed};
+
+    #[test]
+    fn pods_wait_for_their_node_and_survive_its_return() {
+        let mut cluster = Cluster::default();
+        cluster.set_pod(
+            "n",
+            placed(
+                "p",
+                r#"{"containers":[{"name":"c",
+            "resources":{"requests":{"cpu":"1"}}}]}"#,
+            ),
+        );
+        cluster.set_node(&node("n", "2", "1Gi", 10));
+        assert_eq!(cluster.node("n").unwrap().requested.cpu_millis, 1000);
+        cluster.remove_node("n");
+        assert!(cluster.node("n").is_none());
+        cluster.set_node(&node("n", "2", "1Gi", 10));
+        assert_eq!(cluster.node("n").unwrap().requested.pods, 1);
+        assert!(cluster.remove_pod("p").is_some());
+        assert_eq!(cluster.node("n").unwrap().requested, Default::default());
+        assert!(cluster.remove_pod("p").is_none());
+    }
+
+    #[test]
+    fn a_node_that_goes_leaves_the_others_findable() {
+        let mut cluster = Cluster::default();
+        for name in ["a", "b", "c"] {
+            cluster.set_node(&node(name, "1", "1Gi", 10));
+        }
+        cluster.remove_node("a");
+        assert_eq!(cluster.node("c").unwrap().name, "c");
+        assert_eq!(cluster.node("b").unwrap().name, "b");
+    }
+}

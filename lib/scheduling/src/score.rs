@@ -1,0 +1,136 @@
+//! Which of the nodes that do is best.
+//!
+//! Each plug-in gives 0 to 100; the sum is weighted as upstream's default profile weighs.
+
+mod balance;
+mod inter_pod;
+mod spread;
+
+use crate::{Cluster, NodeInfo, PodInfo, affinity::matches_term, taint};
+
+/// The best mark of one plug-in.
+pub(crate) const MAX: i64 = 100;
+
+/// The weighted sum for each of `nodes`.
+pub(crate) fn scores(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let mut totals = vec![0; nodes.len()];
+    let mut weigh = |weight: i64, marks: Vec<i64>| {
+        for (total, mark) in totals.iter_mut().zip(marks) {
+            *total += weight * mark;
+        }
+    };
+    weigh(3, taints(pod, nodes));
+    if !pod.preferred_nodes.is_empty() {
+        weigh(2, node_affinity(pod, nodes));
+    }
+    weigh(1, nodes.iter().map(|it| balance::least_allocated(pod, it)).collect());
+    weigh(1, nodes.iter().map(|it| balance::balanced(pod, it)).collect());
+    weigh(2, spread::marks(cluster, pod, nodes));
+    weigh(2, inter_pod::marks(cluster, pod, nodes));
+    totals
+}
+
+/// Fewer untolerated `PreferNoSchedule` taints are better.
+fn taints(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let count = |node: &&NodeInfo| {
+        let soft = node.taints.iter().filter(|it| it.effect == "PreferNoSchedule");
+        let open = soft.filter(|it| !pod.tolerations.iter().any(|by| taint::tolerates(by, it)));
+        i64::try_from(open.count()).unwrap_or(i64::MAX)
+    };
+    let counts: Vec<_> = nodes.iter().map(count).collect();
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let mark = |count: i64| if most == 0 { MAX } else { MAX - MAX * count / most };
+    counts.into_iter().map(mark).collect()
+}
+
+fn node_affinity(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let sum = |node: &&NodeInfo| {
+        let terms = pod.preferred_nodes.iter();
+        let met = terms.filter(|(_, term)| matches_term(term, &node.name, &node.labels));
+        met.map(|(weight, _)| weight).sum()
+    };
+    let sums: Vec<i64> = nodes.iter().map(sum).collect();
+    let most = sums.iter().copied().max().unwrap_or(0);
+    sums.into_iter().map(|it| if most == 0 { 0 } else { MAX * it / most }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{api_pod, labelled, node, placed, pod, requesting};
+
+    const ZONE: &str = "topology.kubernetes.io/zone";
+
+    fn best<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Vec<&'a str> {
+        let nodes: Vec<_> = cluster.nodes().iter().collect();
+        let scores = scores(cluster, pod, &nodes);
+        let top = scores.iter().max().copied();
+        let nodes = nodes.iter().zip(scores).filter(|(_, score)| Some(*score) == top);
+        nodes.map(|(node, _)| node.name.as_str()).collect()
+    }
+
+    fn pair() -> Cluster {
+        let mut cluster = Cluster::default();
+        cluster.set_node(&labelled("a", "4", "8Gi", 10, &[(ZONE, "z1")]));
+        cluster.set_node(&labelled("b", "4", "8Gi", 10, &[(ZONE, "z2")]));
+        cluster
+    }
+
+    #[test]
+    fn the_emptier_node_is_better_even_for_pods_that_request_nothing() {
+        let mut cluster = pair();
+        cluster.set_pod("a", placed("p", &requesting("1", "2Gi")));
+        assert_eq!(best(&cluster, &pod(&requesting("1", "2Gi"))), ["b"]);
+        let mut cluster = pair();
+        cluster.set_pod("a", placed("p", r#"{"containers":[{"name":"c"}]}"#));
+        assert_eq!(best(&cluster, &pod("{}")), ["b"]);
+    }
+
+    #[test]
+    fn a_preference_for_a_node_outweighs_how_full_it_is() {
+        let mut cluster = pair();
+        cluster.set_pod("a", placed("p", &requesting("500m", "1Gi")));
+        let spec = serde_json::json!({ "affinity": { "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1, "preference": {
+                "matchExpressions": [{ "key": ZONE, "operator": "In", "values": ["z1"] }] } }] } } });
+        assert_eq!(best(&cluster, &pod(&spec.to_string())), ["a"]);
+    }
+
+    #[test]
+    fn siblings_spread_over_zones_without_being_asked_to() {
+        let mut cluster = pair();
+        cluster.set_node(&labelled("c", "4", "8Gi", 10, &[(ZONE, "z1")]));
+        let web = api_pod("incoming", &[("app", "web")], "{}");
+        let mut incoming = PodInfo::new(&web);
+        incoming.siblings = Some([("app".to_owned(), "web".to_owned())].into_iter().collect());
+        let mut there = PodInfo::new(&web);
+        there.uid = "there".into();
+        cluster.set_pod("a", there.into());
+        assert_eq!(best(&cluster, &incoming), ["b"]);
+    }
+
+    #[test]
+    fn preferred_affinity_attracts_and_preferred_anti_affinity_repels() {
+        let mut cluster = pair();
+        cluster.set_pod("a", PodInfo::shared(&api_pod("p", &[("app", "web")], "{}")));
+        let spec = |kind: &str| {
+            serde_json::json!({ "affinity": { kind: {
+                "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 100,
+                    "podAffinityTerm": { "topologyKey": ZONE,
+                        "labelSelector": { "matchLabels": { "app": "web" } } } }] } } })
+            .to_string()
+        };
+        assert_eq!(best(&cluster, &pod(&spec("podAffinity"))), ["a"]);
+        assert_eq!(best(&cluster, &pod(&spec("podAntiAffinity"))), ["b"]);
+    }
+
+    #[test]
+    fn soft_taints_make_a_node_worse() {
+        let mut cluster = pair();
+        let mut tainted = node("a", "4", "8Gi", 10);
+        tainted.spec.as_mut().unwrap().taints =
+            serde_json::from_str(r#"[{"key":"k","effect":"PreferNoSchedule"}]"#).unwrap();
+        cluster.set_node(&tainted);
+        assert_eq!(best(&cluster, &pod("{}")), ["b"]);
+    }
+}
