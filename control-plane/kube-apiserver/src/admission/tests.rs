@@ -1,1 +1,208 @@
+use serde_json::json;
 
+use super::*;
+use crate::authz::testing::Memory;
+
+fn objects() -> Memory {
+    let memory = Memory::default();
+    memory.put("namespaces", json!({"metadata": {"name": "ns"}, "status": {"phase": "Active"}}));
+    memory.put(
+        "namespaces",
+        json!({"metadata": {"name": "going", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    );
+    memory.put("serviceaccounts", json!({"metadata": {"namespace": "ns", "name": "default"}}));
+    memory
+}
+
+async fn try_admit(
+    memory: Memory,
+    user: &UserInfo,
+    method: &str,
+    path: &str,
+    old: Option<&Value>,
+    mut new: Value,
+) -> Result<Value, Status> {
+    let memory = Arc::new(memory);
+    let authorizer = Authorizer::new(Handle(memory.clone()));
+    let context = Context::new(Handle(memory), authorizer);
+    let info = RequestInfo::parse(&method.parse().unwrap(), path, "");
+    let operation = match method {
+        "POST" => Operation::Create,
+        "DELETE" => Operation::Delete,
+        _ => Operation::Update,
+    };
+    admit(&context, operation, user, &info, old, &mut new).await.map(|()| new)
+}
+
+struct Handle(Arc<Memory>);
+
+impl Objects for Handle {
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.0.get(resource, namespace, name)
+    }
+
+    fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+        self.0.list(resource, namespace)
+    }
+
+    fn revision(&self, resource: &str) -> u64 {
+        self.0.revision(resource)
+    }
+}
+
+fn pod() -> Value {
+    json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}})
+}
+
+const PODS: &str = "/api/v1/namespaces/ns/pods";
+
+#[tokio::test]
+async fn a_pod_gets_its_account_its_token_its_priority_and_its_tolerations() {
+    let bob = UserInfo::new("bob", &[]);
+    let made = try_admit(objects(), &bob, "POST", PODS, None, pod()).await.unwrap();
+    let spec = &made["spec"];
+    assert_eq!(spec["serviceAccountName"], "default");
+    assert_eq!(spec["priority"], 0);
+    assert_eq!(spec["preemptionPolicy"], "PreemptLowerPriority");
+    assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
+    let volume = &spec["volumes"][0];
+    let name = volume["name"].as_str().unwrap();
+    assert!(name.starts_with("kube-api-access-") && name.len() == "kube-api-access-12345".len());
+    assert_eq!(volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], 3607);
+    let mount = json!({
+        "name": name, "readOnly": true,
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+    });
+    assert_eq!(spec["containers"][0]["volumeMounts"], json!([mount]));
+}
+
+#[tokio::test]
+async fn a_pod_that_wants_no_token_gets_none() {
+    let mut pod = pod();
+    pod["spec"]["automountServiceAccountToken"] = false.into();
+    let bob = UserInfo::new("bob", &[]);
+    let made = try_admit(objects(), &bob, "POST", PODS, None, pod).await.unwrap();
+    assert!(made["spec"].get("volumes").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_an_unknown_account_is_refused_in_upstreams_words() {
+    let mut pod = pod();
+    pod["spec"]["serviceAccountName"] = "nobody".into();
+    let bob = UserInfo::new("bob", &[]);
+    let refused = try_admit(objects(), &bob, "POST", PODS, None, pod).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "pods \"p\" is forbidden: error looking up service account ns/nobody: serviceaccount \
+         \"nobody\" not found"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_a_namespace_that_is_missing_or_going() {
+    let bob = UserInfo::new("bob", &[]);
+    let thing = || json!({"metadata": {"name": "x"}});
+    let path = "/api/v1/namespaces/none/configmaps";
+    let missing = try_admit(objects(), &bob, "POST", path, None, thing()).await.unwrap_err();
+    assert_eq!((missing.code.as_u16(), &*missing.message), (404, "namespaces \"none\" not found"));
+    let path = "/api/v1/namespaces/going/configmaps";
+    let going = try_admit(objects(), &bob, "POST", path, None, thing()).await.unwrap_err();
+    assert_eq!(
+        going.message,
+        "configmaps \"x\" is forbidden: unable to create new content in namespace going because \
+         it is being terminated"
+    );
+    assert_eq!(going.details["causes"][0]["reason"], "NamespaceTerminating");
+    let update = try_admit(objects(), &bob, "PUT", &format!("{path}/x"), None, thing()).await;
+    assert!(update.is_ok());
+}
+
+#[tokio::test]
+async fn the_system_namespaces_stay() {
+    let admin = UserInfo::master("admin");
+    for name in ["default", "kube-system", "kube-public"] {
+        let path = format!("/api/v1/namespaces/{name}");
+        let object = json!({"metadata": {"name": name}});
+        let refused = try_admit(objects(), &admin, "DELETE", &path, None, object).await;
+        assert!(refused.unwrap_err().message.ends_with("this namespace may not be deleted"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_hold() {
+    let memory = objects();
+    let grant = |memory: &Memory, name: &str, rules: Value| {
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        memory.put("clusterroles.rbac.authorization.k8s.io", role);
+    };
+    grant(&memory, "root", json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]));
+    grant(
+        &memory,
+        "limited",
+        json!([{"verbs": ["create", "update"], "apiGroups": ["rbac.authorization.k8s.io"],
+                "resources": ["clusterroles", "clusterrolebindings"]},
+               {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]),
+    );
+    memory.put(
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "limited"},
+               "subjects": [{"kind": "User", "name": "bob"}]}),
+    );
+    let memory = Arc::new(memory);
+    let authorizer = Authorizer::new(Handle(memory.clone()));
+    let context = Context::new(Handle(memory), authorizer);
+    let bob = UserInfo::new("bob", &[]);
+    let create = async |resource: &str, mut object: Value| {
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/{resource}");
+        let info = RequestInfo::parse(&http::Method::POST, &path, "");
+        admit(&context, Operation::Create, &bob, &info, None, &mut object).await
+    };
+    let rule =
+        |resource: &str| json!([{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]);
+    let role = |rules: Value| json!({"metadata": {"name": "r"}, "rules": rules});
+    assert!(create("clusterroles", role(rule("pods"))).await.is_ok());
+    let refused = create("clusterroles", role(rule("secrets"))).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "clusterroles.rbac.authorization.k8s.io \"r\" is forbidden: user \"bob\" \
+         (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently \
+         held:\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\"]}"
+    );
+    let binding = |role: &str| {
+        json!({"metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": role},
+               "subjects": [{"kind": "User", "name": "bob"}]})
+    };
+    assert_eq!(create("clusterrolebindings", binding("root")).await.unwrap_err().code, 403);
+    assert!(create("clusterrolebindings", binding("limited")).await.is_ok());
+    let aggregate = json!({"metadata": {"name": "r"}, "aggregationRule": {
+        "clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}});
+    assert_eq!(create("clusterroles", aggregate).await.unwrap_err().code, 403);
+}
+
+#[tokio::test]
+async fn a_signing_request_is_of_whoever_sent_it() {
+    let object = json!({"metadata": {"name": "c"}, "spec": {
+        "signerName": "example.com/x", "username": "system:node:other", "groups": ["system:masters"],
+        "extra": {"a": ["b"]}, "uid": "1",
+    }});
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let bob = UserInfo::new("bob", &[]);
+    let made = try_admit(objects(), &bob, "POST", path, None, object).await.unwrap();
+    let spec = json!({
+        "signerName": "example.com/x", "username": "bob", "groups": ["system:authenticated"],
+    });
+    assert_eq!(made["spec"], spec);
+}
+
+#[tokio::test]
+async fn a_signing_request_is_approved_only_by_those_who_may_for_its_signer() {
+    let stored = json!({"metadata": {"name": "c"}, "spec": {"signerName": "example.com/x"}});
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests/c/approval";
+    let bob = UserInfo::new("bob", &[]);
+    let tried = try_admit(objects(), &bob, "PUT", path, Some(&stored), stored.clone()).await;
+    assert_eq!(
+        tried.unwrap_err().message,
+        "certificatesigningrequests.certificates.k8s.io \"c\" is forbidden: user not permitted to \
+         approve requests with signerName \"example.com/x\""
+    );
+}

@@ -1,1 +1,205 @@
+use std::{convert::Infallible, net::SocketAddr};
 
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::authz::testing::Memory;
+
+/// A kubelet over plain HTTP: shows its path, refuses `c2`, and echoes what is upgraded.
+async fn kubelet(scope: &Scope) -> SocketAddr {
+    let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let tasks = scope.clone();
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let answer = answer(request, &tasks);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    drop(scope.spawn("kubelet", transport::serve(listener, None, service, scope.clone())));
+    address
+}
+
+fn answer(mut request: Request<Incoming>, scope: &Scope) -> Response<Body> {
+    let target = request.uri().to_string();
+    if target.contains("/c2") {
+        let body = "container \"c2\" in pod \"p\" is waiting to start: ContainerCreating";
+        return Response::builder().status(400).body(transport::full(body)).unwrap();
+    }
+    if request.headers().contains_key(header::UPGRADE) {
+        let upgrade = hyper::upgrade::on(&mut request);
+        drop(scope.spawn("echo", async move {
+            let mut stream = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).await.unwrap();
+            stream.write_all(&word).await.unwrap();
+        }));
+        return Response::builder()
+            .status(101)
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header("x-target", target)
+            .body(transport::empty())
+            .unwrap();
+    }
+    let has_credentials = request.headers().contains_key(header::AUTHORIZATION);
+    Response::new(transport::full(format!("{target} credentials={has_credentials}")))
+}
+
+fn objects(address: SocketAddr, containers: &[&str]) -> Memory {
+    let memory = Memory::default();
+    memory.put(
+        "nodes",
+        json!({"metadata": {"name": "n"}, "status": {
+            "addresses": [{"type": "InternalIP", "address": address.ip().to_string()}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": address.port()}},
+        }}),
+    );
+    let containers: Vec<Value> = containers.iter().map(|name| json!({"name": name})).collect();
+    memory.put(
+        "pods",
+        json!({"metadata": {"namespace": "ns", "name": "p"},
+               "spec": {"nodeName": "n", "containers": containers}}),
+    );
+    memory
+}
+
+async fn ask(proxy: &Proxy, target: &str) -> Result<String, Status> {
+    let request = Request::builder()
+        .uri(target)
+        .header(header::AUTHORIZATION, "Bearer secret")
+        .body(transport::empty())
+        .unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let info = RequestInfo::parse(request.method(), path, query);
+    let answer = proxy.connect(&UserInfo::master("admin"), &info, request).await?;
+    let body = transport::collect(answer.into_body(), 1 << 16).await.unwrap().unwrap();
+    Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn proxy(scope: &Scope, memory: Memory) -> Proxy {
+    let config =
+        Config { dial_limit: Duration::from_millis(50), scope: scope.clone(), ..Config::default() };
+    Proxy::new(config, memory)
+}
+
+const LOG: &str = "/api/v1/namespaces/ns/pods/p/log";
+
+#[tokio::test]
+async fn a_log_is_asked_of_the_kubelet_with_the_options_and_without_the_credentials() {
+    let scope = Scope::new();
+    let address = kubelet(&scope).await;
+    let proxy = proxy(&scope, objects(address, &["c"]));
+    let said = ask(&proxy, &format!("{LOG}?tailLines=5&follow=true&previous=false")).await.unwrap();
+    assert_eq!(said, "/containerLogs/ns/p/c?follow=true&tailLines=5 credentials=false");
+}
+
+#[tokio::test]
+async fn the_container_must_be_clear() {
+    let scope = Scope::new();
+    let address = kubelet(&scope).await;
+    let proxy = proxy(&scope, objects(address, &["c1", "c2"]));
+    let unclear = ask(&proxy, LOG).await.unwrap_err();
+    assert_eq!(
+        unclear.message,
+        "a container name must be specified for pod p, choose one of: [c1 c2]"
+    );
+    let unknown = ask(&proxy, &format!("{LOG}?container=x")).await.unwrap_err();
+    assert_eq!(unknown.message, "container x is not valid for pod p");
+    let waiting = ask(&proxy, &format!("{LOG}?container=c2")).await.unwrap_err();
+    assert_eq!(
+        (waiting.code.as_u16(), &*waiting.message),
+        (400, "container \"c2\" in pod \"p\" is waiting to start: ContainerCreating")
+    );
+}
+
+#[tokio::test]
+async fn a_refused_dial_is_worded_as_go_words_it() {
+    let scope = Scope::new();
+    let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let proxy = proxy(&scope, objects(address, &["c"]));
+    let refused = ask(&proxy, LOG).await.unwrap_err();
+    let expected = format!(
+        "Get \"https://{address}/containerLogs/ns/p/c\": dial tcp {address}: connect: connection \
+         refused"
+    );
+    assert_eq!((refused.code.as_u16(), refused.reason, refused.message), (500, "", expected));
+}
+
+#[test]
+fn a_dial_that_times_out_is_worded_as_eks_users_know_it() {
+    let address = "192.168.0.12:10250".parse().unwrap();
+    let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let error = dial::DialError::Connect { address, source };
+    assert_eq!(error.to_string(), "dial tcp 192.168.0.12:10250: i/o timeout");
+}
+
+#[tokio::test]
+async fn an_exec_is_tunnelled_after_both_upgrades() {
+    let scope = Scope::new();
+    let address = kubelet(&scope).await;
+    let proxy = proxy(&scope, objects(address, &["c"]));
+    // The front: a server that hands every request to the proxy.
+    let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let front = listener.local_addr().unwrap();
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let proxy = proxy.clone();
+        async move {
+            let uri = request.uri().clone();
+            let info =
+                RequestInfo::parse(request.method(), uri.path(), uri.query().unwrap_or_default());
+            let request = request.map(forward::body);
+            let answer = proxy.connect(&UserInfo::master("admin"), &info, request).await;
+            Ok::<_, Infallible>(answer.unwrap())
+        }
+    });
+    drop(scope.spawn("front", transport::serve(listener, None, service, scope.clone())));
+
+    let client = transport::HttpClient::new(Place::Here, None, Duration::from_secs(5));
+    let command = "command=sh&command=-c&command=echo+hi&stdout=true&tty=false";
+    let uri = format!("http://{front}/api/v1/namespaces/ns/pods/p/exec?{command}");
+    let request = Request::builder()
+        .uri(uri)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io")
+        .body(transport::empty())
+        .unwrap();
+    let mut answer = client.send(request).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    let upgraded = hyper::upgrade::on(&mut answer).await.unwrap();
+    let mut stream = hyper_util::rt::TokioIo::new(upgraded);
+    stream.write_all(b"ping").await.unwrap();
+    let mut word = [0; 4];
+    stream.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"ping");
+}
+
+#[test]
+fn a_service_is_reached_at_its_ready_endpoints_only() {
+    let memory = Memory::default();
+    memory.put(
+        "services",
+        json!({"metadata": {"namespace": "ns", "name": "web"},
+               "spec": {"ports": [{"name": "http", "port": 80}]}}),
+    );
+    memory.put(
+        "endpointslices.discovery.k8s.io",
+        json!({"metadata": {"namespace": "ns", "name": "web-1",
+                     "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": true}},
+        ]}),
+    );
+    for name in ["web", "web:80", "web:http", "http:web:http"] {
+        let backend = target::service(&memory, "ns", name).unwrap();
+        assert_eq!(backend.address, "10.0.0.2:8080".parse().unwrap(), "{name}");
+    }
+    assert!(target::service(&memory, "ns", "https:web:80").unwrap().is_tls);
+    assert!(target::service(&memory, "ns", "web:81").is_err());
+    assert!(target::service(&memory, "ns", "a:b:c:d").is_err());
+}
