@@ -27,7 +27,9 @@ pub enum VolumeFact {
     /// Waits for its volume whatever the pod does.
     UnboundImmediate,
     /// Waits for the pod; a provisioner will make the volume wherever the pod goes.
-    Provisionable,
+    Provisionable {
+        claim: String,
+    },
     /// Waits for the pod, and nobody can make a volume.
     Unbindable,
     /// The volume that the claim is bound to is gone or lost.

@@ -1,0 +1,59 @@
+//! `kube-scheduler` alone, against any API server.
+
+use std::path::PathBuf;
+
+use clock::Clock;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use lifecycle::Scope;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Upstream's flags, as far as they mean something here.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The kubeconfig of the API server; the pod's service account where it is not given.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The address of the API server; overrides the kubeconfig's.
+    #[arg(long)]
+    pub master: Option<String>,
+    /// Accepted for upstream's sake; one process runs, so only `false` has an effect: none.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Log verbosity, as klog counts it.
+    #[arg(short = 'v', long = "v", default_value_t = 2)]
+    pub verbosity: u8,
+}
+
+/// Runs until the process is told to stop.
+pub async fn run(args: Args) -> Result<(), BoxError> {
+    if args.leader_elect {
+        tracing::warn!("--leader-elect is not supported: run one kube-scheduler only");
+    }
+    let client = client(&args).await?;
+    let scope = Scope::new();
+    tokio::select! {
+        () = crate::run(client, Clock::system(), scope.clone()) => {}
+        signal = tokio::signal::ctrl_c() => signal?,
+    }
+    scope.cancel();
+    Ok(())
+}
+
+async fn client(args: &Args) -> Result<Client, BoxError> {
+    let mut config = match &args.kubeconfig {
+        None => Config::infer().await?,
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+    };
+    if let Some(master) = &args.master {
+        config.cluster_url = master.parse()?;
+    }
+    Ok(Client::try_from(config)?)
+}

@@ -1,0 +1,152 @@
+//! Watch events into the picture.
+
+use controller::{Change, Key};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use scheduling::PodInfo;
+use tokio::time::Instant;
+
+use crate::{Context, queue::Event, state::State};
+
+const SCHEDULER_NAME: &str = "default-scheduler";
+
+/// From now on every change reaches the picture and wakes the loop.
+pub(crate) fn subscribe(context: &Context) {
+    let stores = &context.stores;
+    let on = context.clone();
+    stores.namespaces.subscribe(move |it| on.change(|state| namespace_changed(state, it)));
+    let on = context.clone();
+    stores.nodes.subscribe(move |it| on.change(|state| node_changed(state, it)));
+    let on = context.clone();
+    stores.pods.subscribe(move |it| on.change(|state| pod_changed(state, it)));
+    let on = context.clone();
+    stores.claims.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
+    stores.volumes.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
+    stores.classes.subscribe(move |_| on.change(volumes_changed));
+}
+
+impl Context {
+    fn change(&self, apply: impl FnOnce(&mut State)) {
+        apply(&mut self.state.lock());
+        self.changed.notify_one();
+    }
+}
+
+fn volumes_changed(state: &mut State) {
+    state.queue.happened(Event::VolumesChanged, Instant::now());
+}
+
+fn namespace_changed(state: &mut State, change: &Change<Namespace>) {
+    match &change.new {
+        None => state.cluster.remove_namespace(&change.key.name),
+        Some(namespace) => {
+            let labels = namespace.metadata.labels.clone().unwrap_or_default();
+            state.cluster.set_namespace(&change.key.name, labels);
+        }
+    }
+}
+
+fn node_changed(state: &mut State, change: &Change<Node>) {
+    let now = Instant::now();
+    match (&change.old, &change.new) {
+        (_, None) => state.cluster.remove_node(&change.key.name),
+        (None, Some(node)) => {
+            state.cluster.set_node(node);
+            state.queue.happened(Event::NodeAdded, now);
+        }
+        (Some(old), Some(new)) => {
+            let is_same = old.spec == new.spec
+                && old.status == new.status
+                && old.metadata.labels == new.metadata.labels;
+            if !is_same {
+                state.cluster.set_node(new);
+                state.queue.happened(Event::NodeChanged, now);
+            }
+        }
+    }
+}
+
+fn pod_changed(state: &mut State, change: &Change<Pod>) {
+    match &change.new {
+        None => {
+            let uid = change.old.as_ref().and_then(|it| it.metadata.uid.clone());
+            forget(state, &change.key, &uid.unwrap_or_default());
+        }
+        Some(pod) if is_over(pod) => {
+            forget(state, &change.key, &pod.metadata.uid.clone().unwrap_or_default());
+        }
+        Some(pod) if node_of(pod).is_some() => placed(state, change.old.as_deref(), pod),
+        Some(pod) if is_ours(pod) => waiting(state, &change.key, change.old.as_deref(), pod),
+        Some(_) => state.queue.remove(&change.key),
+    }
+}
+
+fn forget(state: &mut State, key: &Key, uid: &str) {
+    state.queue.remove(key);
+    state.nominated.remove(key);
+    state.assumed.remove(uid);
+    if state.cluster.remove_pod(uid).is_some() {
+        state.queue.happened(Event::PodRemoved, Instant::now());
+    }
+}
+
+fn placed(state: &mut State, old: Option<&Pod>, pod: &Pod) {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let key = Key::of(pod);
+    state.queue.remove(&key);
+    state.nominated.remove(&key);
+    state.assumed.remove(&uid);
+    let Some(node) = node_of(pod) else { return };
+    let is_same = |old: &Pod| {
+        old.spec == pod.spec
+            && old.metadata.labels == pod.metadata.labels
+            && old.metadata.deletion_timestamp.is_some()
+                == pod.metadata.deletion_timestamp.is_some()
+    };
+    if state.cluster.place_of(&uid) == Some(node) && old.is_some_and(is_same) {
+        return;
+    }
+    state.cluster.set_pod(node, PodInfo::shared(pod));
+    state.queue.happened(Event::PodPlaced, Instant::now());
+}
+
+fn waiting(state: &mut State, key: &Key, old: Option<&Pod>, pod: &Pod) {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    if state.assumed.contains(uid) {
+        return;
+    }
+    if pod.metadata.deletion_timestamp.is_some() || is_gated(pod) {
+        state.queue.remove(key);
+        state.nominated.remove(key);
+        return;
+    }
+    let is_same = |old: &Pod| {
+        old.spec == pod.spec
+            && old.metadata.labels == pod.metadata.labels
+            && old.metadata.uid == pod.metadata.uid
+    };
+    if state.queue.contains(key) && old.is_some_and(is_same) {
+        return;
+    }
+    let priority = pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0);
+    state.queue.add(key.clone(), priority);
+}
+
+pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|it| !it.is_empty())
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn is_ours(pod: &Pod) -> bool {
+    let name = pod.spec.as_ref().and_then(|it| it.scheduler_name.as_deref());
+    name.is_none_or(|it| it.is_empty() || it == SCHEDULER_NAME)
+}
+
+fn is_gated(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|it| it.scheduling_gates.as_ref()).is_some_and(|it| !it.is_empty())
+}

@@ -1,0 +1,218 @@
+//! Writes what was decided: bindings, conditions, evictions, events.
+//!
+//! A binding that fails is forgotten: the room is free again and the pod is tried again later.
+
+use controller::Key;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use scheduling::{Diagnosis, PodInfo};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::{
+    Context,
+    pass::{Decision, Eviction},
+    queue::Event,
+};
+
+/// What `kubectl get pvc` shows a provisioner.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
+    match decision {
+        Decision::Bind { node } => bind(context, pod, &node).await,
+        Decision::Provision { node, claims } => select_node(context, pod, &node, &claims).await,
+        Decision::Wait { diagnosis, preemption } => {
+            refuse(context, pod, &diagnosis, preemption).await;
+        }
+    }
+}
+
+async fn bind(context: &Context, pod: &Pod, node: &str) {
+    let key = Key::of(pod);
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": { "name": key.name, "namespace": key.namespace, "uid": pod.uid() },
+        "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+    });
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
+    let parameters = PostParams::default();
+    let bound = pods
+        .create_subresource::<_, serde_json::Value>("binding", &key.name, &parameters, &binding)
+        .await;
+    match bound {
+        Ok(_) => {
+            let message = format!("Successfully assigned {key} to {node}");
+            context.recorder.normal(pod, "Scheduled", message);
+        }
+        Err(error) => {
+            let is_gone = matches!(&error, kube::Error::Api(status) if status.is_not_found());
+            if !is_gone {
+                let error = telemetry::chain(&error).to_string();
+                warn!(pod = %key, node, error, "failed to bind");
+                let message = format!("binding rejected: {error}");
+                context.recorder.warn(pod, "FailedScheduling", message);
+            }
+            forget(context, pod, &key);
+        }
+    }
+}
+
+/// Takes the assumption back; the pod waits again unless it is gone.
+fn forget(context: &Context, pod: &Pod, key: &Key) {
+    let uid = pod.uid().unwrap_or_default();
+    let mut state = context.state.lock();
+    if !state.assumed.remove(&uid) {
+        return;
+    }
+    state.cluster.remove_pod(&uid);
+    state.queue.happened(Event::PodRemoved, Instant::now());
+    let current = context.stores.pods.get(key);
+    let is_waiting = current.is_some_and(|it| {
+        it.uid() == pod.uid()
+            && it.metadata.deletion_timestamp.is_none()
+            && crate::observe::node_of(&it).is_none()
+    });
+    if is_waiting {
+        let priority = pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0);
+        state.queue.add_failed(key.clone(), priority, Instant::now());
+    }
+    drop(state);
+    context.changed.notify_one();
+}
+
+async fn select_node(context: &Context, pod: &Pod, node: &str, claims: &[String]) {
+    let namespace = pod.namespace().unwrap_or_default();
+    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace);
+    let patch = json!({ "metadata": { "annotations": { SELECTED_NODE: node } } });
+    for claim in claims {
+        let patched = api.patch(claim, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        if let Err(error) = patched {
+            warn!(claim, error = %telemetry::chain(&error), "failed to select a node for a claim");
+        }
+    }
+}
+
+async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption: Option<Eviction>) {
+    let message = diagnosis.to_string();
+    context.recorder.warn(pod, "FailedScheduling", message.clone());
+    let nominated = preemption.as_ref().map(|it| it.node.as_str());
+    set_unschedulable(context, pod, &message, nominated).await;
+    for victim in preemption.iter().flat_map(|it| &it.victims) {
+        let node = preemption.as_ref().map(|it| it.node.as_str()).unwrap_or_default();
+        evict(context, pod, victim, node).await;
+    }
+}
+
+async fn set_unschedulable(context: &Context, pod: &Pod, message: &str, nominated: Option<&str>) {
+    let known = pod.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    let Some(conditions) = with_unschedulable(known, message, context.clock.now()) else {
+        if nominated.is_none() {
+            return;
+        }
+        return patch_pod(context, pod, &json!({ "nominatedNodeName": nominated })).await;
+    };
+    let mut status = json!({ "conditions": conditions });
+    if let Some(node) = nominated {
+        status["nominatedNodeName"] = node.into();
+    }
+    patch_pod(context, pod, &status).await;
+}
+
+async fn patch_pod(context: &Context, pod: &Pod, status: &serde_json::Value) {
+    let key = Key::of(pod);
+    let patched =
+        controller::patch_status::<Pod, _>(&context.client, &key.namespace, &key.name, status)
+            .await;
+    match patched {
+        Err(error) if !error.is_not_found() => {
+            debug!(pod = %key, error = %telemetry::chain(&error), "status not written");
+        }
+        _ => {}
+    }
+}
+
+/// The conditions with `PodScheduled` false, or `None` when it says so already.
+fn with_unschedulable(
+    mut known: Vec<PodCondition>,
+    message: &str,
+    now: Timestamp,
+) -> Option<Vec<PodCondition>> {
+    let position = known.iter().position(|it| it.type_ == "PodScheduled");
+    let old = position.map(|at| known.remove(at));
+    let was_false = old.as_ref().is_some_and(|it| it.status == "False");
+    let is_same = was_false
+        && old.as_ref().is_some_and(|it| {
+            it.message.as_deref() == Some(message) && it.reason.as_deref() == Some("Unschedulable")
+        });
+    if is_same {
+        return None;
+    }
+    let since = old.filter(|_| was_false).and_then(|it| it.last_transition_time);
+    known.push(PodCondition {
+        type_: "PodScheduled".into(),
+        status: "False".into(),
+        reason: Some("Unschedulable".into()),
+        message: Some(message.to_owned()),
+        last_transition_time: since.or_else(|| Some(controller::object::time(now))),
+        ..PodCondition::default()
+    });
+    Some(known)
+}
+
+/// Deletes a victim for the sake of `pod`.
+async fn evict(context: &Context, pod: &Pod, victim: &PodInfo, node: &str) {
+    let Some(found) = context.stores.pods.get(&Key::new(&victim.namespace, &victim.name)) else {
+        return;
+    };
+    if found.uid().as_deref() != Some(victim.uid.as_str()) {
+        return;
+    }
+    let mut conditions =
+        found.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    conditions.retain(|it| it.type_ != "DisruptionTarget");
+    conditions.push(PodCondition {
+        type_: "DisruptionTarget".into(),
+        status: "True".into(),
+        reason: Some("PreemptionByScheduler".into()),
+        message: Some("default-scheduler: preempting to accommodate a higher priority pod".into()),
+        last_transition_time: Some(controller::object::time(context.clock.now())),
+        ..PodCondition::default()
+    });
+    patch_pod(context, &found, &json!({ "conditions": conditions })).await;
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &victim.namespace);
+    let only_this = Preconditions { uid: Some(victim.uid.clone()), ..Preconditions::default() };
+    let parameters = DeleteParams::default().preconditions(only_this);
+    match pods.delete(&victim.name, &parameters).await {
+        Ok(_) => {
+            let by = pod.uid().unwrap_or_default();
+            let message = format!("Preempted by pod {by} on node {node}");
+            context.recorder.normal(&*found, "Preempted", message);
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+        Err(error) => {
+            warn!(victim = victim.name, error = %telemetry::chain(&error), "failed to preempt");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_condition_is_written_once_per_message_and_keeps_its_date() {
+        let (early, late) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        let first = with_unschedulable(vec![], "0/1 nodes", early).unwrap();
+        assert_eq!(with_unschedulable(first.clone(), "0/1 nodes", late), None);
+        let second = with_unschedulable(first.clone(), "0/2 nodes", late).unwrap();
+        assert_eq!(second.len(), 1);
+        assert_eq!(second[0].last_transition_time, first[0].last_transition_time);
+        assert_eq!(second[0].message.as_deref(), Some("0/2 nodes"));
+    }
+}

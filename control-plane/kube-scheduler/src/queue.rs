@@ -1,0 +1,266 @@
+//! The pods that wait: ready to be tried, backing off, or until something changes.
+//!
+//! Ready pods are taken by priority, then by age. A pod that fits nowhere is parked with the
+//! plug-ins that refused it; an event that could change their minds brings it back, not before its
+//! back-off is over.
+//!
+//! Upstream: `backend/queue/scheduling_queue.go`.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use controller::Key;
+use scheduling::Plugin;
+use tokio::time::Instant;
+
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LAST_BACKOFF: Duration = Duration::from_secs(10);
+/// Parked pods are tried again after this time whatever happens (`unschedulableQ` flush).
+const PARKED_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// Something that could make room for a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    NodeAdded,
+    NodeChanged,
+    /// A pod left its node.
+    PodRemoved,
+    /// A pod was placed, or its labels changed.
+    PodPlaced,
+    VolumesChanged,
+}
+
+impl Event {
+    /// Whether a pod that `plugin` refused might now be let through.
+    fn may_help(self, plugin: Plugin) -> bool {
+        use Plugin as P;
+        match self {
+            Self::NodeAdded => true,
+            Self::NodeChanged => plugin != P::NodePorts,
+            Self::PodRemoved => matches!(
+                plugin,
+                P::NodePorts | P::NodeResourcesFit | P::PodTopologySpread | P::InterPodAffinity
+            ),
+            Self::PodPlaced => matches!(plugin, P::PodTopologySpread | P::InterPodAffinity),
+            Self::VolumesChanged => matches!(plugin, P::VolumeBinding | P::VolumeZone),
+        }
+    }
+}
+
+type Rank = (Reverse<i32>, u64);
+
+#[derive(Debug)]
+struct Entry {
+    /// Pods of equal priority are served in the order in which they came.
+    rank: Rank,
+    attempts: u32,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Ready,
+    BackingOff {
+        until: Instant,
+    },
+    Parked {
+        until: Instant,
+        plugins: BTreeSet<Plugin>,
+        backoff: Instant,
+    },
+    /// Taken by [`SchedulingQueue::pop`].
+    Out,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct SchedulingQueue {
+    entries: HashMap<Key, Entry>,
+    ready: BTreeMap<Rank, Key>,
+    timed: BTreeSet<(Instant, Key)>,
+    sequence: u64,
+}
+
+impl SchedulingQueue {
+    /// A pod that is new, or that changed so much that it deserves a try at once.
+    pub(crate) fn add(&mut self, key: Key, priority: i32) {
+        let known = self.take(&key);
+        self.sequence += 1;
+        let age = known.map_or(self.sequence, |it| it.rank.1);
+        let rank = (Reverse(priority), age);
+        self.ready.insert(rank, key.clone());
+        self.entries.insert(key, Entry { rank, attempts: 0, place: Place::Ready });
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        drop(self.take(key));
+    }
+
+    /// The next pod to try. It stays known until it is removed or comes back.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Key> {
+        self.wake(now);
+        let (_, key) = self.ready.pop_first()?;
+        let entry = self.entries.get_mut(&key)?;
+        entry.place = Place::Out;
+        entry.attempts += 1;
+        Some(key)
+    }
+
+    /// When the next waiting pod is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.timed.first().map(|(at, _)| *at)
+    }
+
+    /// The pod fits nowhere for now.
+    pub(crate) fn park(&mut self, key: &Key, plugins: BTreeSet<Plugin>, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let backoff = now + backoff(entry.attempts);
+        let until = now + PARKED_FOR;
+        entry.place = Place::Parked { until, plugins, backoff };
+        self.timed.insert((until, key.clone()));
+    }
+
+    /// Something went wrong that has nothing to do with room.
+    pub(crate) fn back_off(&mut self, key: &Key, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let until = now + backoff(entry.attempts);
+        entry.place = Place::BackingOff { until };
+        self.timed.insert((until, key.clone()));
+    }
+
+    /// A pod that was placed, but whose placement could not be written.
+    pub(crate) fn add_failed(&mut self, key: Key, priority: i32, now: Instant) {
+        self.add(key.clone(), priority);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.attempts = 1;
+            self.ready.remove(&entry.rank);
+        }
+        self.back_off(&key, now);
+    }
+
+    /// Brings back the parked pods that an event may help.
+    pub(crate) fn happened(&mut self, event: Event, now: Instant) {
+        let helped: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| match &entry.place {
+                Place::Parked { plugins, .. } => {
+                    plugins.is_empty() || plugins.iter().any(|it| event.may_help(*it))
+                }
+                _ => false,
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in helped {
+            self.unpark(&key, now);
+        }
+    }
+
+    fn unpark(&mut self, key: &Key, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Place::Parked { until, backoff, .. } = entry.place else { return };
+        self.timed.remove(&(until, key.clone()));
+        if backoff <= now {
+            entry.place = Place::Ready;
+            self.ready.insert(entry.rank, key.clone());
+        } else {
+            entry.place = Place::BackingOff { until: backoff };
+            self.timed.insert((backoff, key.clone()));
+        }
+    }
+
+    /// Makes ready what has waited long enough.
+    fn wake(&mut self, now: Instant) {
+        while let Some((at, _)) = self.timed.first()
+            && *at <= now
+        {
+            let Some((_, key)) = self.timed.pop_first() else { break };
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.place = Place::Ready;
+                self.ready.insert(entry.rank, key);
+            }
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        match &entry.place {
+            Place::Ready => drop(self.ready.remove(&entry.rank)),
+            Place::BackingOff { until } | Place::Parked { until, .. } => {
+                self.timed.remove(&(*until, key.clone()));
+            }
+            Place::Out => {}
+        }
+        Some(entry)
+    }
+}
+
+fn backoff(attempts: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new("default", name)
+    }
+
+    fn fit() -> BTreeSet<Plugin> {
+        [Plugin::NodeResourcesFit].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn priority_comes_first_and_then_age() {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        for (name, priority) in [("old", 0), ("young", 0), ("important", 100)] {
+            queue.add(key(name), priority);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop(now)).map(|it| it.name).collect();
+        assert_eq!(order, ["important", "old", "young"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_pod_returns_with_a_helpful_event_but_not_before_its_backoff() {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.add(key("a"), 0);
+        queue.pop(now).unwrap();
+        queue.park(&key("a"), fit(), now);
+        queue.happened(Event::PodPlaced, now);
+        assert_eq!(queue.pop(now + Duration::from_secs(2)), None);
+        queue.happened(Event::PodRemoved, now);
+        assert_eq!(queue.pop(now), None);
+        assert_eq!(queue.next_due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(queue.pop(now + Duration::from_secs(1)), Some(key("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_pod_is_tried_again_after_five_minutes_whatever_happens() {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.add(key("a"), 0);
+        queue.pop(now).unwrap();
+        queue.park(&key("a"), fit(), now);
+        assert_eq!(queue.pop(now + PARKED_FOR - Duration::from_millis(1)), None);
+        assert_eq!(queue.pop(now + PARKED_FOR), Some(key("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backoff_doubles_up_to_ten_seconds_and_removal_forgets() {
+        assert_eq!([1, 2, 3, 4, 5, 9].map(|it| backoff(it).as_secs()), [1, 2, 4, 8, 10, 10]);
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.add(key("a"), 0);
+        queue.pop(now).unwrap();
+        queue.back_off(&key("a"), now);
+        queue.remove(&key("a"));
+        assert_eq!(queue.pop(now + LAST_BACKOFF), None);
+        assert!(!queue.contains(&key("a")));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the scheduler watches, with all that it never reads cut away.
+
+use controller::{Store, StoreSpec, reflect};
+use k8s_openapi::api::{
+    core::v1::{
+        Container, Namespace, Node, NodeStatus, PersistentVolume, PersistentVolumeClaim, Pod,
+        PodSpec, PodStatus, Service,
+    },
+    policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
+};
+use kube::Client;
+use lifecycle::Scope;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) pods: Store<Pod>,
+    pub(crate) nodes: Store<Node>,
+    pub(crate) namespaces: Store<Namespace>,
+    pub(crate) services: Store<Service>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
+    pub(crate) volumes: Store<PersistentVolume>,
+    pub(crate) classes: Store<StorageClass>,
+    pub(crate) budgets: Store<PodDisruptionBudget>,
+}
+
+impl Stores {
+    pub(crate) fn new(client: &Client, scope: &Scope) -> Self {
+        let pods = StoreSpec::default().trim(trim_pod);
+        Self {
+            pods: reflect(client.clone(), pods, scope),
+            nodes: reflect(client.clone(), StoreSpec::default().trim(trim_node), scope),
+            namespaces: reflect(client.clone(), StoreSpec::default(), scope),
+            services: reflect(client.clone(), StoreSpec::default(), scope),
+            claims: reflect(client.clone(), StoreSpec::default(), scope),
+            volumes: reflect(client.clone(), StoreSpec::default(), scope),
+            classes: reflect(client.clone(), StoreSpec::default(), scope),
+            budgets: reflect(client.clone(), StoreSpec::default(), scope),
+        }
+    }
+
+    pub(crate) async fn synced(&self) {
+        tokio::join!(
+            self.pods.synced(),
+            self.nodes.synced(),
+            self.namespaces.synced(),
+            self.services.synced(),
+            self.claims.synced(),
+            self.volumes.synced(),
+            self.classes.synced(),
+            self.budgets.synced(),
+        );
+    }
+}
+
+fn trim_pod(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        trim_spec(spec);
+    }
+    if let Some(status) = &mut pod.status {
+        *status = PodStatus {
+            conditions: status.conditions.take(),
+            nominated_node_name: status.nominated_node_name.take(),
+            phase: status.phase.take(),
+            start_time: status.start_time.take(),
+            ..PodStatus::default()
+        };
+    }
+}
+
+fn trim_spec(spec: &mut PodSpec) {
+    let containers = spec.containers.iter_mut();
+    for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
+        *container = Container {
+            name: std::mem::take(&mut container.name),
+            ports: container.ports.take(),
+            resources: container.resources.take(),
+            restart_policy: container.restart_policy.take(),
+            ..Container::default()
+        };
+    }
+    if let Some(volumes) = &mut spec.volumes {
+        volumes.retain(|it| it.persistent_volume_claim.is_some() || it.ephemeral.is_some());
+    }
+}
+
+/// The kubelet rewrites the conditions' heartbeat and the list of images all the time.
+fn trim_node(node: &mut Node) {
+    node.metadata.annotations = None;
+    if let Some(status) = &mut node.status {
+        *status = NodeStatus {
+            allocatable: status.allocatable.take(),
+            capacity: status.capacity.take(),
+            ..NodeStatus::default()
+        };
+    }
+}
