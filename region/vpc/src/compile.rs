@@ -1,0 +1,102 @@
+//! The whole wanted state of a router's kernel, from a [`VpcSpec`]: pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
+
+use ipnet::Ipv4Net;
+use linux_netlink::Mac;
+use linux_nftables::Table;
+
+use crate::{ENDPOINTS, Eni, IMDS, Location, RESOLVER, Setup, VpcSpec, rules};
+
+/// See the module. Two equal states are the same kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelState {
+    /// The addresses of the router's own services, on its loopback link.
+    pub services: BTreeSet<Ipv4Addr>,
+    /// The near ends of the ENIs, by the names that they have in the router.
+    pub links: BTreeMap<String, EniLink>,
+    pub table: Table,
+}
+
+/// One ENI as a veth pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniLink {
+    pub eni: String,
+    pub mac: Mac,
+    /// The near end's address: the subnet's router.
+    pub gateway: Ipv4Addr,
+    pub primary: Ipv4Addr,
+    /// The length of the subnet's prefix, which the far end's address has.
+    pub prefix_len: u8,
+    /// What is routed to it, beside the primary address.
+    pub routed: BTreeSet<Ipv4Net>,
+    pub netns: PathBuf,
+    pub device: String,
+    pub setup: Setup,
+}
+
+/// The near end's name: `eni` and as much of the id's end as fits into the 15 bytes of a name.
+pub fn link_name(eni: &str) -> String {
+    let digits: String = eni.chars().filter(char::is_ascii_alphanumeric).collect();
+    let tail = digits.get(digits.len().saturating_sub(12)..).unwrap_or_default();
+    format!("eni{tail}")
+}
+
+/// See the module.
+pub fn compile(spec: &VpcSpec) -> KernelState {
+    let services = [IMDS, RESOLVER, ENDPOINTS].into_iter().chain(spec.resolver()).collect();
+    let links = spec.enis.iter().filter_map(|eni| Some((link_name(&eni.id), link(spec, eni)?)));
+    KernelState { services, links: links.collect(), table: rules::table(spec) }
+}
+
+fn link(spec: &VpcSpec, eni: &Eni) -> Option<EniLink> {
+    let Location::Netns { path, device, setup } = &eni.location else { return None };
+    let subnet = spec.subnets.get(&eni.subnet)?;
+    Some(EniLink {
+        eni: eni.id.clone(),
+        mac: eni.mac,
+        gateway: subnet.gateway(),
+        primary: eni.primary,
+        prefix_len: subnet.cidr.prefix_len(),
+        routed: eni.networks().filter(|it| *it != Ipv4Net::from(eni.primary)).collect(),
+        netns: path.clone(),
+        device: device.clone(),
+        setup: *setup,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::samples;
+
+    #[test]
+    fn only_attached_interfaces_are_in_the_kernel() {
+        let mut spec = samples::vpc();
+        assert!(compile(&spec).links.is_empty());
+        spec.enis[0].location = Location::Netns {
+            path: "/run/netns/x".into(),
+            device: "eth1".to_owned(),
+            setup: Setup::Bare,
+        };
+        spec.enis[0].secondary.insert(Ipv4Addr::new(192, 168, 0, 99));
+        spec.enis[0].prefixes.insert("192.168.1.16/28".parse().unwrap());
+        let state = compile(&spec);
+        let link = &state.links["eni000000000001"];
+        assert_eq!(link.gateway, Ipv4Addr::new(192, 168, 0, 1));
+        assert_eq!(link.routed.len(), 2);
+        assert!(!link.routed.contains(&Ipv4Net::from(link.primary)));
+        assert!(state.services.contains(&Ipv4Addr::new(192, 168, 0, 2)));
+    }
+
+    #[test]
+    fn two_interfaces_have_two_names_that_the_kernel_takes() {
+        let (one, other) = (link_name("eni-0123456789abcdef0"), link_name("eni-0123456789abcdef1"));
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 15);
+    }
+}

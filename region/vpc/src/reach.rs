@@ -1,0 +1,223 @@
+//! "Can a reach b, and which rule says so?", from the same value that the kernel's rules come from.
+
+use std::{fmt, net::Ipv4Addr};
+
+use crate::{ENDPOINTS, Eni, IMDS, Peer, RESOLVER, Rule, Traffic, VpcSpec};
+
+/// The first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    Tcp { port: u16 },
+    Udp { port: u16 },
+    Icmp { kind: u8, code: u8 },
+    Protocol(u8),
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub is_allowed: bool,
+    pub reason: Reason,
+}
+
+/// What decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody in this VPC owns the sender's address: the source check drops it.
+    NoSuchSource { address: Ipv4Addr },
+    /// The destination is owned by nobody, or its ENI is not attached.
+    NoRoute { address: Ipv4Addr },
+    /// The subnet of `eni` has no way to the AWS endpoints.
+    NoRouteToEndpoints { eni: String, subnet: String },
+    /// No egress rule of the sender's groups allows it.
+    Egress { eni: String, groups: Vec<String> },
+    /// No ingress rule of the receiver's groups allows it.
+    Ingress { eni: String, groups: Vec<String> },
+    /// IMDS and the VPC's resolver are never filtered.
+    Service,
+    /// The router has no such service.
+    NoService { address: Ipv4Addr },
+    /// These rules allow it; `ingress` is `None` for the AWS endpoints.
+    Allowed { egress: (String, Rule), ingress: Option<(String, Rule)> },
+}
+
+/// Says whether `packet` gets from `from` to `to`.
+pub fn can_reach(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Verdict {
+    match decide(spec, from, to, packet) {
+        Ok(reason) => Verdict { is_allowed: true, reason },
+        Err(reason) => Verdict { is_allowed: false, reason },
+    }
+}
+
+fn decide(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Result<Reason, Reason> {
+    let source = spec.owner(from).ok_or(Reason::NoSuchSource { address: from })?;
+    if is_service(spec, to) {
+        let dns = matches!(packet, Packet::Tcp { port: 53 } | Packet::Udp { port: 53 });
+        let is_there = if to == IMDS { packet == (Packet::Tcp { port: 80 }) } else { dns };
+        return if is_there { Ok(Reason::Service) } else { Err(Reason::NoService { address: to }) };
+    }
+    if to == ENDPOINTS && !spec.reaches_endpoints(source) {
+        let (eni, subnet) = (source.id.clone(), source.subnet.clone());
+        return Err(Reason::NoRouteToEndpoints { eni, subnet });
+    }
+    let target = spec.owner(to);
+    if to != ENDPOINTS && target.is_none() {
+        return Err(Reason::NoRoute { address: to });
+    }
+    let egress = find(spec, source, Direction::Egress, to, packet)
+        .ok_or_else(|| Reason::Egress { eni: source.id.clone(), groups: groups(source) })?;
+    let Some(target) = target else { return Ok(Reason::Allowed { egress, ingress: None }) };
+    let ingress = find(spec, target, Direction::Ingress, from, packet)
+        .ok_or_else(|| Reason::Ingress { eni: target.id.clone(), groups: groups(target) })?;
+    Ok(Reason::Allowed { egress, ingress: Some(ingress) })
+}
+
+fn is_service(spec: &VpcSpec, address: Ipv4Addr) -> bool {
+    address == IMDS || address == RESOLVER || spec.resolver() == Some(address)
+}
+
+fn groups(eni: &Eni) -> Vec<String> {
+    eni.security_groups.iter().cloned().collect()
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Egress,
+    Ingress,
+}
+
+/// The group and the rule that allow `packet`.
+fn find(
+    spec: &VpcSpec,
+    eni: &Eni,
+    direction: Direction,
+    peer: Ipv4Addr,
+    packet: Packet,
+) -> Option<(String, Rule)> {
+    eni.security_groups.iter().find_map(|id| {
+        let group = spec.security_groups.get(id)?;
+        let rules = match direction {
+            Direction::Egress => &group.egress,
+            Direction::Ingress => &group.ingress,
+        };
+        let rule = rules.iter().find(|it| matches(spec, it, peer, packet))?;
+        Some((id.clone(), rule.clone()))
+    })
+}
+
+fn matches(spec: &VpcSpec, rule: &Rule, peer: Ipv4Addr, packet: Packet) -> bool {
+    let is_peer = match &rule.peer {
+        Peer::Cidr(cidr) => cidr.contains(&peer),
+        Peer::Group(id) => {
+            spec.security_groups.contains_key(id)
+                && spec.owner(peer).is_some_and(|eni| eni.security_groups.contains(id))
+        }
+    };
+    is_peer && is_traffic(&rule.traffic, packet)
+}
+
+fn is_traffic(traffic: &Traffic, packet: Packet) -> bool {
+    match (traffic, packet) {
+        (Traffic::All, _) => true,
+        (Traffic::Tcp { from, to }, Packet::Tcp { port }) => (*from..=*to).contains(&port),
+        (Traffic::Udp { from, to }, Packet::Udp { port }) => (*from..=*to).contains(&port),
+        (Traffic::Icmp { kind, code }, Packet::Icmp { kind: k, code: c }) => {
+            kind.is_none_or(|kind| kind == k && code.is_none_or(|code| code == c))
+        }
+        (Traffic::Protocol(number), packet) => *number == number_of(packet),
+        _ => false,
+    }
+}
+
+fn number_of(packet: Packet) -> u8 {
+    match packet {
+        Packet::Tcp { .. } => 6,
+        Packet::Udp { .. } => 17,
+        Packet::Icmp { .. } => 1,
+        Packet::Protocol(number) => number,
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |groups: &[String]| groups.join(", ");
+        match self {
+            Self::NoSuchSource { address } => {
+                write!(f, "no interface owns {address}: the source check drops it")
+            }
+            Self::NoRoute { address } => write!(f, "no interface owns {address}"),
+            Self::NoRouteToEndpoints { eni, subnet } => write!(
+                f,
+                "{subnet} gives {eni} no way to AWS: it takes an internet gateway and a public \
+                 address, a NAT gateway or a VPC endpoint"
+            ),
+            Self::Egress { eni, groups } => {
+                write!(f, "no egress rule of {} ({eni}) allows it", list(groups))
+            }
+            Self::Ingress { eni, groups } => {
+                write!(f, "no ingress rule of {} ({eni}) allows it", list(groups))
+            }
+            Self::Service => f.write_str("security groups do not filter IMDS and the resolver"),
+            Self::NoService { address } => write!(f, "{address} has no such service"),
+            Self::Allowed { egress: (out, rule), ingress: None } => {
+                write!(f, "{out} allows {rule} to leave")
+            }
+            Self::Allowed { egress: (out, sent), ingress: Some((into, taken)) } => {
+                write!(f, "{out} allows {sent} to leave and {into} allows {taken} to enter")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InternetRoute, spec::samples};
+
+    const WEB: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 11);
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 13);
+    const HTTP: Packet = Packet::Tcp { port: 80 };
+
+    #[test]
+    fn a_reference_to_a_group_lets_its_members_in_and_nobody_else() {
+        let spec = samples::vpc();
+        let verdict = can_reach(&spec, CLIENT, WEB, HTTP);
+        assert!(verdict.is_allowed, "{}", verdict.reason);
+        let other = can_reach(&spec, Ipv4Addr::new(192, 168, 0, 12), WEB, HTTP);
+        assert!(matches!(other.reason, Reason::Ingress { .. }));
+        let port = can_reach(&spec, CLIENT, WEB, Packet::Tcp { port: 81 });
+        assert_eq!(
+            port.reason.to_string(),
+            "no ingress rule of sg-web (eni-00000000000000001) allows it"
+        );
+        assert!(!can_reach(&spec, WEB, CLIENT, HTTP).is_allowed);
+    }
+
+    #[test]
+    fn endpoints_take_a_public_address_behind_an_internet_gateway() {
+        let mut spec = samples::vpc();
+        let https = Packet::Tcp { port: 443 };
+        let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
+        assert!(matches!(verdict.reason, Reason::NoRouteToEndpoints { .. }));
+        spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
+        assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
+        spec.enis[0].public_ip = None;
+        spec.subnets.get_mut("subnet-a").unwrap().internet = InternetRoute::NatGateway;
+        assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
+        spec.security_groups.get_mut("sg-web").unwrap().egress.clear();
+        let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
+        assert!(matches!(verdict.reason, Reason::Egress { .. }));
+    }
+
+    #[test]
+    fn groups_do_not_filter_metadata_and_names() {
+        let mut spec = samples::vpc();
+        spec.security_groups.clear();
+        assert!(can_reach(&spec, WEB, IMDS, HTTP).is_allowed);
+        let dns = Packet::Udp { port: 53 };
+        assert!(can_reach(&spec, WEB, Ipv4Addr::new(192, 168, 0, 2), dns).is_allowed);
+        assert!(!can_reach(&spec, WEB, IMDS, Packet::Tcp { port: 22 }).is_allowed);
+        let stranger = can_reach(&spec, Ipv4Addr::new(10, 0, 0, 1), IMDS, HTTP);
+        assert!(matches!(stranger.reason, Reason::NoSuchSource { .. }));
+    }
+}

@@ -1,0 +1,188 @@
+//! What a VPC is to be: one pure value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
+
+use ipnet::Ipv4Net;
+use linux_netlink::Mac;
+
+use crate::SecurityGroup;
+
+/// The instance metadata service.
+pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The VPC's resolver, by the address that every VPC has; the other is the VPC's base plus two.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+/// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-3, RFC 5737).
+pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpcSpec {
+    pub id: String,
+    /// The name of the router's namespace.
+    pub netns: String,
+    /// The primary CIDR first.
+    pub cidrs: Vec<Ipv4Net>,
+    pub subnets: BTreeMap<String, Subnet>,
+    pub enis: Vec<Eni>,
+    pub security_groups: BTreeMap<String, SecurityGroup>,
+}
+
+/// A subnet, with what its route table makes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub cidr: Ipv4Net,
+    /// Where the route table sends `0.0.0.0/0`.
+    pub internet: InternetRoute,
+    /// AWS's endpoints are reachable through VPC endpoints.
+    pub has_endpoints: bool,
+}
+
+/// The way out of a subnet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InternetRoute {
+    #[default]
+    None,
+    /// For ENIs with a public address only.
+    InternetGateway,
+    NatGateway,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eni {
+    pub id: String,
+    pub mac: Mac,
+    pub subnet: String,
+    pub primary: Ipv4Addr,
+    pub secondary: BTreeSet<Ipv4Addr>,
+    pub prefixes: BTreeSet<Ipv4Net>,
+    pub security_groups: BTreeSet<String>,
+    pub source_dest_check: bool,
+    pub public_ip: Option<Ipv4Addr>,
+    pub location: Location,
+}
+
+/// Where the far end of an ENI is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Location {
+    #[default]
+    Unattached,
+    Netns {
+        path: PathBuf,
+        /// `eth0`, `eth1`, …
+        device: String,
+        setup: Setup,
+    },
+}
+
+/// Who configures the far end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// As DHCP would: address, default route.
+    Primary,
+    /// Address, and a routing table of its own for what comes from that address.
+    Additional { table: u32 },
+    /// Nobody: it appears down and without address, for the VPC CNI to set up.
+    Bare,
+}
+
+impl Subnet {
+    /// The subnet's router.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.cidr.network()) + 1)
+    }
+}
+
+impl VpcSpec {
+    /// The VPC's resolver on its own CIDR.
+    pub fn resolver(&self) -> Option<Ipv4Addr> {
+        self.cidrs.first().map(|cidr| Ipv4Addr::from(u32::from(cidr.network()) + 2))
+    }
+
+    /// The ENI that owns `address`.
+    pub fn owner(&self, address: Ipv4Addr) -> Option<&Eni> {
+        self.enis.iter().find(|eni| eni.owns(address))
+    }
+
+    /// Says whether the AWS endpoints can be reached from `eni`.
+    pub fn reaches_endpoints(&self, eni: &Eni) -> bool {
+        self.subnets.get(&eni.subnet).is_some_and(|subnet| {
+            let by_route = match subnet.internet {
+                InternetRoute::None => false,
+                InternetRoute::InternetGateway => eni.public_ip.is_some(),
+                InternetRoute::NatGateway => true,
+            };
+            by_route || subnet.has_endpoints
+        })
+    }
+
+    /// The private addresses of all ENIs that carry the security group `id`, as few networks.
+    pub fn members(&self, id: &str) -> Vec<Ipv4Net> {
+        let carriers = self.enis.iter().filter(|eni| eni.security_groups.contains(id));
+        let networks: Vec<Ipv4Net> = carriers.flat_map(Eni::networks).collect();
+        Ipv4Net::aggregate(&networks)
+    }
+}
+
+impl Eni {
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        self.primary == address
+            || self.secondary.contains(&address)
+            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+
+    /// Everything that it owns.
+    pub fn networks(&self) -> impl Iterator<Item = Ipv4Net> {
+        let hosts = std::iter::once(self.primary).chain(self.secondary.iter().copied());
+        hosts.map(Ipv4Net::from).chain(self.prefixes.iter().copied())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! A small VPC that the tests share.
+
+    use super::*;
+    use crate::{Peer, Rule, Traffic};
+
+    pub(crate) fn eni(number: u8, group: &str) -> Eni {
+        Eni {
+            id: format!("eni-0000000000000000{number}"),
+            mac: Mac([2, 0, 0, 0, 0, number]),
+            subnet: "subnet-a".to_owned(),
+            primary: Ipv4Addr::new(192, 168, 0, 10 + number),
+            secondary: BTreeSet::new(),
+            prefixes: BTreeSet::new(),
+            security_groups: BTreeSet::from([group.to_owned()]),
+            source_dest_check: true,
+            public_ip: None,
+            location: Location::Unattached,
+        }
+    }
+
+    /// Two web servers that anyone in the group `sg-client` may reach on port 80, and a client.
+    pub(crate) fn vpc() -> VpcSpec {
+        let mut web = SecurityGroup::new("sg-web");
+        web.ingress.push(Rule::new(Traffic::tcp(80, 80), Peer::Group("sg-client".to_owned())));
+        web.egress.push(Rule::everything_to_anywhere());
+        let mut client = SecurityGroup::new("sg-client");
+        client.egress.push(Rule::everything_to_anywhere());
+        let subnet = Subnet {
+            cidr: "192.168.0.0/19".parse().unwrap(),
+            internet: InternetRoute::InternetGateway,
+            has_endpoints: false,
+        };
+        VpcSpec {
+            id: "vpc-0".to_owned(),
+            netns: "nst-t-vpc".to_owned(),
+            cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+            subnets: BTreeMap::from([("subnet-a".to_owned(), subnet)]),
+            enis: vec![eni(1, "sg-web"), eni(2, "sg-web"), eni(3, "sg-client")],
+            security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
+        }
+    }
+}
