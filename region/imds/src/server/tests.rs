@@ -1,0 +1,120 @@
+use api_imds::{SecurityCredentials, paths};
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::*;
+use crate::{CredentialsError, tree::tests::sample};
+
+struct One(InstanceMetadata);
+
+impl Metadata for One {
+    fn instance(&self, vpc: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+        (vpc == "vpc-1" && self.0.owns(source)).then(|| Arc::new(self.0.clone()))
+    }
+
+    async fn credentials(
+        &self,
+        _: &InstanceMetadata,
+        role: &str,
+    ) -> Result<SecurityCredentials, CredentialsError> {
+        let code = "AssumeRoleUnauthorizedAccess".to_owned();
+        Err(CredentialsError { role: role.to_owned(), code, source: "not trusted".into() })
+    }
+}
+
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
+const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 17);
+
+fn imds(change: impl FnOnce(&mut InstanceMetadata)) -> Imds<One> {
+    let mut instance = sample();
+    change(&mut instance);
+    let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+    Imds::new("vpc-1", Arc::new(One(instance)), clock)
+}
+
+async fn ask(
+    imds: &Imds<One>,
+    source: Ipv4Addr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(String, Reach), StatusCode> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(()).unwrap();
+    let (response, reach) = imds.decide(&request, source).await.map_err(Refusal::status)?;
+    let body = transport::collect(response.into_body(), 1 << 20).await.unwrap().unwrap();
+    Ok((String::from_utf8(body.to_vec()).unwrap(), reach))
+}
+
+async fn token(imds: &Imds<One>, source: Ipv4Addr) -> String {
+    let ttl = [(paths::TTL_HEADER, "60")];
+    ask(imds, source, "PUT", "/latest/api/token", &ttl).await.unwrap().0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_opens_the_tree_until_it_is_over() {
+    let imds = imds(|_| {});
+    let token = token(&imds, POD).await;
+    let with = [(paths::TOKEN_HEADER, token.as_str())];
+    let id = "/latest/meta-data/instance-id";
+    let (body, reach) = ask(&imds, HOST, "GET", id, &with).await.unwrap();
+    assert_eq!((body.as_str(), reach), ("i-1", Reach::Far));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(ask(&imds, HOST, "GET", id, &with).await.unwrap_err(), 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tokens_answer_alone_is_bound_by_the_hop_limit() {
+    let imds = imds(|instance| instance.options.hop_limit = 1);
+    let ttl = [(paths::TTL_HEADER, "21600")];
+    let (_, reach) = ask(&imds, HOST, "PUT", "/latest/api/token", &ttl).await.unwrap();
+    assert_eq!(reach, Reach::Hops(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_requests_get_amazons_codes() {
+    let imds = imds(|_| {});
+    let forwarded = [(paths::TTL_HEADER, "60"), ("X-Forwarded-For", "10.0.0.1")];
+    let cases: [(&str, &str, &[(&str, &str)], u16); 9] = [
+        ("PUT", "/latest/api/token", &[], 400),
+        ("PUT", "/latest/api/token", &[(paths::TTL_HEADER, "0")], 400),
+        ("PUT", "/latest/api/token", &[(paths::TTL_HEADER, "21601")], 400),
+        ("PUT", "/latest/api/token", &[(paths::TTL_HEADER, "soon")], 400),
+        ("PUT", "/latest/api/token", &forwarded, 403),
+        ("PUT", "/latest/meta-data/", &[(paths::TTL_HEADER, "60")], 405),
+        ("GET", "/latest/meta-data/", &[], 401),
+        ("GET", "/latest/meta-data/", &[(paths::TOKEN_HEADER, "x")], 401),
+        ("POST", "/latest/meta-data/", &[], 405),
+    ];
+    for (method, path, headers, status) in cases {
+        let answer = ask(&imds, HOST, method, path, headers).await;
+        assert_eq!(answer.unwrap_err(), status, "{method} {path} {headers:?}");
+    }
+    let token = token(&imds, HOST).await;
+    let with = [(paths::TOKEN_HEADER, token.as_str())];
+    assert_eq!(ask(&imds, HOST, "GET", "/latest/no", &with).await.unwrap_err(), 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_1_answers_where_tokens_are_optional_only() {
+    let v1 = imds(|instance| instance.options.tokens_required = false);
+    assert!(ask(&v1, HOST, "GET", "/latest/meta-data/mac", &[]).await.is_ok());
+    let disabled = imds(|instance| instance.options.is_enabled = false);
+    let answer = ask(&disabled, HOST, "GET", "/latest/meta-data/mac", &[]).await;
+    assert_eq!(answer.unwrap_err(), 403);
+    let stranger = Ipv4Addr::new(10, 0, 0, 1);
+    assert_eq!(ask(&v1, stranger, "GET", "/latest/", &[]).await.unwrap_err(), 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_cannot_be_assumed_is_told_in_its_document() {
+    let imds = imds(|instance| instance.options.tokens_required = false);
+    let path = "/latest/meta-data/iam/security-credentials/node";
+    let (body, _) = ask(&imds, HOST, "GET", path, &[]).await.unwrap();
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
+    assert!(document.get("AccessKeyId").is_none());
+}
