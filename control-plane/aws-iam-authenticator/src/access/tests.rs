@@ -1,0 +1,61 @@
+use super::*;
+
+fn association(policy: &str, scope: Scope) -> Association {
+    Association { policy_arn: format!("arn:aws:eks::aws:cluster-access-policy/{policy}"), scope }
+}
+
+fn resource(verb: &str, group: &str, resource: &str, namespace: &str) -> Asked {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    Asked::of(&json!({"resourceAttributes": {
+        "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+        "namespace": namespace,
+    }}))
+}
+
+fn allows(policy: &str, scope: Scope, asked: &Asked) -> bool {
+    decide(&[association(policy, scope)], asked).is_some()
+}
+
+#[test]
+fn a_policy_allows_what_its_name_says() {
+    let cases = [
+        ("AmazonEKSClusterAdminPolicy", "delete", "", "nodes", true),
+        ("AmazonEKSAdminPolicy", "delete", "", "nodes", false),
+        ("AmazonEKSAdminPolicy", "create", "rbac.authorization.k8s.io", "rolebindings", true),
+        ("AmazonEKSEditPolicy", "create", "rbac.authorization.k8s.io", "rolebindings", false),
+        ("AmazonEKSEditPolicy", "create", "apps", "deployments", true),
+        ("AmazonEKSEditPolicy", "create", "", "pods/exec", true),
+        ("AmazonEKSViewPolicy", "create", "apps", "deployments", false),
+        ("AmazonEKSViewPolicy", "list", "", "pods", true),
+        ("AmazonEKSViewPolicy", "get", "", "pods/log", true),
+        ("AmazonEKSViewPolicy", "get", "", "secrets", false),
+        ("AmazonEKSAdminViewPolicy", "get", "", "secrets", true),
+        ("AmazonEKSAdminViewPolicy", "create", "", "pods", false),
+        ("SomePolicyOfMine", "get", "", "pods", false),
+    ];
+    for (policy, verb, group, what, expected) in cases {
+        let asked = resource(verb, group, what, "ns");
+        assert_eq!(allows(policy, Scope::Cluster, &asked), expected, "{policy} {verb} {what}");
+    }
+}
+
+#[test]
+fn a_namespace_scope_ends_at_its_namespaces() {
+    let scope = || Scope::Namespaces(vec!["dev-*".into(), "shop".into()]);
+    let admin = "AmazonEKSClusterAdminPolicy";
+    for (namespace, expected) in
+        [("shop", true), ("dev-1", true), ("shopping", false), ("prod", false), ("", false)]
+    {
+        let asked = resource("get", "", "pods", namespace);
+        assert_eq!(allows(admin, scope(), &asked), expected, "{namespace:?}");
+    }
+}
+
+#[test]
+fn only_users_that_the_authenticator_made_have_policies() {
+    let spec = |uid: &str| json!({"uid": uid, "extra": {"canonicalArn": ["arn:x"]}});
+    assert_eq!(principal(&spec("aws-iam-authenticator:1:A")).as_deref(), Some("arn:x"));
+    assert_eq!(principal(&spec("")), None);
+    let two = json!({"uid": "aws-iam-authenticator:1:A", "extra": {"canonicalArn": ["a", "b"]}});
+    assert_eq!(principal(&two), None);
+}
