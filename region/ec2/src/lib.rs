@@ -1,1 +1,49 @@
-//! The EC2 service.
+//! EC2: VPCs, interfaces, security groups, instances, launch templates, images.
+//!
+//! The service keeps records and answers calls; what the records mean for the kernel is compiled
+//! elsewhere, from [`Ec2::view`], and what becomes of the hosts is reported to [`Ec2::report`].
+//!
+//! **Invariant:** a refused call changes nothing, and an answered one is durable.
+//! Deviation: IPv4 only; one account and one region; operations that are not listed in `serve` are
+//! refused by the gateway.
+
+mod addressing;
+mod elastic_ips;
+mod faults;
+mod images;
+mod instances;
+mod internet_gateways;
+mod key_pairs;
+mod launch_templates;
+pub mod names;
+mod nat_gateways;
+mod network_interfaces;
+mod query;
+mod read_only;
+pub mod records;
+mod route;
+mod route_tables;
+mod security_groups;
+pub mod seed;
+mod serve;
+mod service;
+mod state;
+mod subnets;
+mod tagging;
+mod tags;
+mod targets;
+mod types;
+mod vpc_endpoints;
+mod vpcs;
+mod zones;
+
+pub use crate::{
+    serve::routes,
+    service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
+    state::{Record, State, Table},
+};
+
+pub(crate) use crate::service::Call;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Machine images: Amazon's EKS-optimized ones, and those that users register.
+//!
+//! A user's image is a root file system on this machine: `ImageLocation` is its path.
+//! Deviation: EC2 registers images from snapshots; here there are none.
+
+use aws_ec2::{
+    image::{
+        self, DeregisterImageRequest, DeregisterImageResponse, DescribeImagesRequest,
+        DescribeImagesResponse, RegisterImageRequest, RegisterImageResponse,
+    },
+    run_instances::{BlockDeviceMapping, EbsBlockDevice},
+};
+use aws_wire::Fault;
+
+use crate::{
+    Call, faults, names,
+    query::{self, Values, maybe, one},
+    records::Image,
+    state::State,
+    tagging,
+};
+
+pub(crate) fn describe(
+    call: &Call<'_>,
+    state: &State,
+    request: DescribeImagesRequest,
+) -> Result<DescribeImagesResponse, Fault> {
+    let named = state.images.named(&request.image_ids)?;
+    let owned = named.into_iter().filter(|it| {
+        request.owners.is_empty() || request.owners.iter().any(|owner| is_owner(call, it, owner))
+    });
+    let executable = owned.filter(|it| {
+        request.executable_users.is_empty()
+            || request.executable_users.iter().any(|user| match user.as_str() {
+                "all" => it.is_public,
+                _ => it.owner_id == call.config.account,
+            })
+    });
+    let found = query::select(executable.collect(), &request.filters, |it| &it.tags, attribute)?;
+    let (found, next_token) =
+        query::page(found, request.max_results, request.next_token.as_deref(), |it| &it.id)?;
+    Ok(DescribeImagesResponse { next_token, images: found.into_iter().map(answer).collect() })
+}
+
+fn is_owner(call: &Call<'_>, image: &Image, owner: &str) -> bool {
+    match owner {
+        "self" => image.owner_id == call.config.account,
+        _ => image.owner_id == owner || image.owner_alias.as_deref() == Some(owner),
+    }
+}
+
+fn attribute(image: &Image, name: &str) -> Values {
+    match name {
+        "image-id" => one(&image.id),
+        "name" => one(&image.name),
+        "description" => one(&image.description),
+        "architecture" => one(&image.architecture),
+        "owner-id" => one(&image.owner_id),
+        "owner-alias" => maybe(image.owner_alias.as_ref()),
+        "is-public" => one(image.is_public),
+        "state" => one("available"),
+        "creation-date" => one(names::date(image.created_at)),
+        "root-device-name" => one(&image.root_device_name),
+        "root-device-type" => one("ebs"),
+        "virtualization-type" => one("hvm"),
+        "hypervisor" => one("xen"),
+        "image-type" => one("machine"),
+        "ena-support" => one(true),
+        "manifest-location" => one(location(image)),
+        "block-device-mapping.device-name" => one(&image.root_device_name),
+        "block-device-mapping.volume-size" => one(image.root_size_gib),
+        "block-device-mapping.volume-type" => one("gp3"),
+        "block-device-mapping.delete-on-termination" => one(true),
+        "block-device-mapping.encrypted" => one(false),
+        "platform" | "product-code" | "kernel-id" | "ramdisk-id" => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+fn location(image: &Image) -> String {
+    match image.location.is_empty() {
+        true => format!("amazon/{}", image.name),
+        false => image.location.clone(),
+    }
+}
+
+fn answer(image: &Image) -> image::Image {
+    let text = |it: &str| Some(it.to_owned());
+    let root = BlockDeviceMapping {
+        device_name: Some(image.root_device_name.clone()),
+        ebs: Some(EbsBlockDevice {
+            delete_on_termination: Some(true),
+            volume_size: Some(image.root_size_gib),
+            volume_type: text("gp3"),
+            encrypted: Some(false),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    image::Image {
+        platform_details: text("Linux/UNIX"),
+        usage_operation: text("RunInstances"),
+        block_device_mappings: vec![root],
+        description: Some(image.description.clone()),
+        ena_support: Some(true),
+        hypervisor: text("xen"),
+        image_owner_alias: image.owner_alias.clone(),
+        name: Some(image.name.clone()),
+        root_device_name: Some(image.root_device_name.clone()),
+        root_device_type: text("ebs"),
+        sriov_net_support: text("simple"),
+        tags: tagging::answer(&image.tags),
+        virtualization_type: text("hvm"),
+        image_id: Some(image.id.clone()),
+        image_location: Some(location(image)),
+        state: text("available"),
+        owner_id: Some(image.owner_id.clone()),
+        creation_date: Some(names::date(image.created_at)),
+        public: Some(image.is_public),
+        architecture: Some(image.architecture.clone()),
+        image_type: text("machine"),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn register(
+    call: &Call<'_>,
+    state: &mut State,
+    request: RegisterImageRequest,
+) -> Result<RegisterImageResponse, Fault> {
+    let location = request.image_location.ok_or_else(|| faults::missing("ImageLocation"))?;
+    if !location.starts_with('/') {
+        return Err(faults::invalid(
+            "ImageLocation must be the absolute path of a root file system on this machine.",
+        ));
+    }
+    let owned = |it: &Image| it.owner_id == call.config.account && it.name == request.name;
+    if let Some(known) = state.images.iter().find(|it| owned(it)) {
+        return Err(Fault::new(
+            "InvalidAMIName.Duplicate",
+            format!("AMI name {} is already in use by AMI {}", request.name, known.id),
+        ));
+    }
+    let tags = tagging::of_specifications(call, &request.tag_specifications, "image", &["image"])?;
+    let root_device_name = request.root_device_name.unwrap_or("/dev/xvda".to_owned());
+    let root = request
+        .block_device_mappings
+        .iter()
+        .find(|it| it.device_name.as_ref() == Some(&root_device_name));
+    let root_size_gib = root.and_then(|it| it.ebs.as_ref()?.volume_size).unwrap_or(20);
+    let image = Image {
+        id: entropy::aws_id("ami"),
+        name: request.name,
+        description: request.description.unwrap_or_default(),
+        architecture: request.architecture.unwrap_or("x86_64".to_owned()),
+        owner_id: call.config.account.clone(),
+        owner_alias: None,
+        is_public: false,
+        created_at: call.now,
+        root_device_name,
+        root_size_gib,
+        location,
+        tags,
+    };
+    let image_id = Some(image.id.clone());
+    state.images.insert(image);
+    Ok(RegisterImageResponse { image_id })
+}
+
+pub(crate) fn deregister(
+    call: &Call<'_>,
+    state: &mut State,
+    request: DeregisterImageRequest,
+) -> Result<DeregisterImageResponse, Fault> {
+    let image = state.images.find(&request.image_id)?;
+    if image.owner_id != call.config.account {
+        return Err(Fault::new(
+            "AuthFailure",
+            format!("Not authorized for image:{}", request.image_id),
+        ));
+    }
+    state.images.remove(&request.image_id)?;
+    Ok(DeregisterImageResponse { r#return: Some(true) })
+}

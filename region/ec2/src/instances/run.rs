@@ -1,0 +1,349 @@
+//! `RunInstances`.
+//!
+//! A call launches as many instances as it can between its two counts, or none. With a client
+//! token a repeated call is answered with what the first one made.
+
+use aws_ec2::{instance::Reservation, run_instances::RunInstancesRequest};
+use aws_wire::Fault;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use instance_types::{Arch, InstanceType};
+use region_gateway::{Caller, CallerKind, Target};
+use sha2::{Digest, Sha256};
+
+use super::{interfaces, launch::Launch, reports, shape};
+use crate::{
+    Call, Ec2, faults, launch_templates,
+    records::{BlockDevice, Image, Instance, InstanceState, Profile, Tags, Token},
+    service::ProfileInfo,
+    state::State,
+};
+
+/// User data is limited in its raw form.
+const USER_DATA_LIMIT: usize = 16 * 1024;
+
+pub(crate) fn run(
+    call: &Call<'_>,
+    state: &mut State,
+    request: RunInstancesRequest,
+) -> Result<Reservation, Fault> {
+    let token = Asked::of(&request)?;
+    if let Some(known) = token.as_ref().map(|it| it.find(state)).transpose()?.flatten() {
+        return reservation(call, state, &known);
+    }
+    let (min, max) = counts(&request)?;
+    let launch = merged(call, state, &request)?;
+    let plan = Plan::check(call, state, &request, launch)?;
+    if max > 1 && plan.launch.is_for_one() {
+        return Err(faults::combination(
+            "A private address or network interface can be given for one instance only.",
+        ));
+    }
+    reports::forget_terminated(call, state)?;
+    let reservation_id = entropy::aws_id("r");
+    for index in 0..max {
+        let mut attempt = state.clone();
+        match plan.make(call, &mut attempt, &reservation_id, index) {
+            Ok(()) => *state = attempt,
+            Err(_) if index >= min => break,
+            Err(fault) => return Err(fault),
+        }
+    }
+    if let Some(token) = token {
+        state.tokens.insert(token.made(call, &reservation_id));
+    }
+    reservation(call, state, &reservation_id)
+}
+
+fn counts(request: &RunInstancesRequest) -> Result<(i64, i64), Fault> {
+    let (min, max) = (request.min_count, request.max_count);
+    if min < 1 || max < min {
+        return Err(faults::invalid(format!(
+            "Value ({min}, {max}) for parameters minCount and maxCount is invalid."
+        )));
+    }
+    Ok((min, max))
+}
+
+/// Template and request as one.
+fn merged(call: &Call<'_>, state: &State, request: &RunInstancesRequest) -> Result<Launch, Fault> {
+    let base = match &request.launch_template {
+        None => Launch::default(),
+        Some(named) => {
+            let (_, version) = launch_templates::resolve(
+                state,
+                named.launch_template_id.as_deref(),
+                named.launch_template_name.as_deref(),
+                named.version.as_deref(),
+            )?;
+            Launch::from_template(call, &version.data)?
+        }
+    };
+    base.with_request(call, request)
+}
+
+/// Everything about a launch that is the same for all of its instances, checked.
+struct Plan {
+    launch: Launch,
+    image: Image,
+    facts: &'static InstanceType,
+    profile: Option<ProfileInfo>,
+    template: Option<(String, i64)>,
+    client_token: Option<String>,
+}
+
+impl Plan {
+    fn check(
+        call: &Call<'_>,
+        state: &State,
+        request: &RunInstancesRequest,
+        launch: Launch,
+    ) -> Result<Self, Fault> {
+        let image_id = launch.image_id.as_deref().ok_or_else(|| faults::missing("ImageId"))?;
+        let image = state.images.find(image_id)?.clone();
+        let facts = instance_type(launch.instance_type.as_deref().unwrap_or("m1.small"), &image)?;
+        if let Some(name) = &launch.key_name
+            && !state.key_pairs.iter().any(|it| it.name == *name)
+        {
+            return Err(Fault::new(
+                "InvalidKeyPair.NotFound",
+                format!("The key pair '{name}' does not exist"),
+            ));
+        }
+        check_user_data(launch.user_data.as_deref())?;
+        let profile = launch.profile.as_deref().map(|it| find_profile(call, it)).transpose()?;
+        let template = match &request.launch_template {
+            None => None,
+            Some(it) => Some(launch_templates::resolve(
+                state,
+                it.launch_template_id.as_deref(),
+                it.launch_template_name.as_deref(),
+                it.version.as_deref(),
+            )?),
+        };
+        let template = template.map(|(template, version)| {
+            let numbered = template.versions.iter().find(|(_, it)| *it == version);
+            (template.id.clone(), numbered.map_or(template.latest_version, |(number, _)| *number))
+        });
+        let client_token = request.client_token.clone();
+        Ok(Self { launch, image, facts, profile, template, client_token })
+    }
+
+    fn make(
+        &self,
+        call: &Call<'_>,
+        state: &mut State,
+        reservation_id: &str,
+        index: i64,
+    ) -> Result<(), Fault> {
+        let launch = &self.launch;
+        let subnet = interfaces::subnet_for(state, launch)?;
+        let id = entropy::aws_id("i");
+        let profile = self.profile.as_ref().map(|it| Profile {
+            association_id: entropy::aws_id("iip-assoc"),
+            arn: it.arn.clone(),
+            id: it.id.clone(),
+        });
+        state.instances.insert(Instance {
+            id: id.clone(),
+            reservation_id: reservation_id.to_owned(),
+            requester: match &call.caller.kind {
+                CallerKind::Service(name) => Some(name.clone()),
+                _ => None,
+            },
+            image_id: self.image.id.clone(),
+            instance_type: self.facts.name.to_owned(),
+            state: InstanceState::Pending,
+            boot: 1,
+            state_reason: None,
+            transition_reason: String::new(),
+            launched_at: call.now,
+            terminated_at: None,
+            launch_index: index,
+            key_name: launch.key_name.clone(),
+            user_data: launch.user_data.clone(),
+            profile,
+            metadata: launch.metadata.clone(),
+            zone: subnet.zone.clone(),
+            vpc_id: subnet.vpc_id.clone(),
+            subnet_id: subnet.id.clone(),
+            is_monitored: launch.is_monitored,
+            is_ebs_optimized: launch.is_ebs_optimized,
+            disable_api_termination: launch.disable_api_termination,
+            disable_api_stop: launch.disable_api_stop,
+            shutdown_behavior: launch.shutdown_behavior.clone().unwrap_or("stop".to_owned()),
+            is_spot: launch.is_spot,
+            cpu_credits: launch.cpu_credits.clone(),
+            client_token: self.client_token.clone(),
+            launch_template: self.template.clone(),
+            block_devices: block_devices(launch, &self.image),
+            tags: launch.tags_for("instance"),
+        });
+        interfaces::attach_all(call, state, &id, &subnet, launch)
+    }
+}
+
+impl Launch {
+    /// Whether something in it can be had by one instance only.
+    fn is_for_one(&self) -> bool {
+        let single = |it: &super::launch::InterfaceSpec| {
+            it.network_interface_id.is_some() || it.primary.is_some() || !it.secondary.is_empty()
+        };
+        self.private_address.is_some() || self.interfaces.iter().any(single)
+    }
+}
+
+/// The type's facts, when this region can run it and the image fits.
+fn instance_type(name: &str, image: &Image) -> Result<&'static InstanceType, Fault> {
+    let facts = instance_types::find(name)
+        .ok_or_else(|| faults::invalid(format!("Invalid value '{name}' for InstanceType.")))?;
+    if facts.arch != Arch::X86_64 {
+        return Err(Fault::new(
+            "Unsupported",
+            format!(
+                "The instance type '{name}' ({}) cannot be run by this region's hosts.",
+                facts.arch.as_str()
+            ),
+        ));
+    }
+    if image.architecture != facts.arch.as_str() {
+        return Err(faults::invalid(format!(
+            "The architecture '{}' of the specified instance type does not match the architecture \
+             '{}' of the specified AMI. Specify an instance type and an AMI that have matching \
+             architectures, and try again.",
+            facts.arch.as_str(),
+            image.architecture
+        )));
+    }
+    Ok(facts)
+}
+
+pub(crate) fn check_user_data(user_data: Option<&str>) -> Result<(), Fault> {
+    let Some(encoded) = user_data else { return Ok(()) };
+    let raw = BASE64_STANDARD
+        .decode(encoded.as_bytes())
+        .map_err(|_| faults::invalid("Invalid BASE64 encoding of user data."))?;
+    if raw.len() > USER_DATA_LIMIT {
+        return Err(faults::invalid(format!("User data is limited to {USER_DATA_LIMIT} bytes")));
+    }
+    Ok(())
+}
+
+pub(crate) fn find_profile(call: &Call<'_>, name_or_arn: &str) -> Result<ProfileInfo, Fault> {
+    call.environment.instance_profile(name_or_arn).ok_or_else(|| {
+        let (field, what) = match name_or_arn.starts_with("arn:") {
+            true => ("arn", "ARN"),
+            false => ("name", "name"),
+        };
+        faults::invalid(format!(
+            "Value ({name_or_arn}) for parameter iamInstanceProfile.{field} is invalid. Invalid \
+             IAM Instance Profile {what}"
+        ))
+    })
+}
+
+fn block_devices(launch: &Launch, image: &Image) -> Vec<BlockDevice> {
+    let named = |name: &str| launch.block_devices.iter().find(|it| it.device_name == name);
+    let mut names: Vec<&str> = vec![&image.root_device_name];
+    names.extend(
+        launch
+            .block_devices
+            .iter()
+            .map(|it| it.device_name.as_str())
+            .filter(|it| *it != image.root_device_name),
+    );
+    let kept = names.into_iter().filter(|it| !named(it).is_some_and(|it| it.is_removed));
+    kept.map(|name| {
+        let spec = named(name).cloned().unwrap_or_default();
+        BlockDevice {
+            device_name: name.to_owned(),
+            volume_id: entropy::aws_id("vol"),
+            size_gib: spec.size_gib.unwrap_or(image.root_size_gib),
+            volume_type: spec.volume_type.unwrap_or("gp3".to_owned()),
+            iops: spec.iops.or(Some(3000)),
+            throughput: spec.throughput.or(Some(125)),
+            is_encrypted: spec.is_encrypted.unwrap_or(false),
+            delete_on_termination: spec.delete_on_termination.unwrap_or(true),
+        }
+    })
+    .collect()
+}
+
+/// The reservation as it is now.
+fn reservation(call: &Call<'_>, state: &State, reservation_id: &str) -> Result<Reservation, Fault> {
+    let instances: Vec<&Instance> =
+        state.instances.iter().filter(|it| it.reservation_id == reservation_id).collect();
+    Ok(shape::reservation(call, state, reservation_id, &instances))
+}
+
+// === Client tokens ===
+
+/// A client token and what it came with.
+struct Asked {
+    id: String,
+    digest: String,
+}
+
+impl Asked {
+    fn of(request: &RunInstancesRequest) -> Result<Option<Self>, Fault> {
+        let Some(token) = &request.client_token else { return Ok(None) };
+        if token.len() > 64 || !token.is_ascii() {
+            return Err(faults::invalid_value("clientToken", token));
+        }
+        let bytes = serde_json::to_vec(request).map_err(|it| Fault::internal(it.to_string()))?;
+        let digest = hex::encode(Sha256::digest(bytes));
+        Ok(Some(Self { id: format!("RunInstances/{token}"), digest }))
+    }
+
+    fn find(&self, state: &State) -> Result<Option<String>, Fault> {
+        match state.tokens.get(&self.id) {
+            None => Ok(None),
+            Some(known) if known.digest == self.digest => Ok(Some(known.made.clone())),
+            Some(_) => Err(Fault::new(
+                "IdempotentParameterMismatch",
+                "The request uses the same client token as a previous, but non-identical request. \
+                 Do not reuse a client token with different requests, unless the requests are \
+                 identical",
+            )),
+        }
+    }
+
+    fn made(self, call: &Call<'_>, reservation_id: &str) -> Token {
+        let made = reservation_id.to_owned();
+        Token { id: self.id, digest: self.digest, made, at: call.now, tags: Tags::new() }
+    }
+}
+
+// === Authorization ===
+
+/// What the caller must be allowed to do: launch, tag what is launched, hand over the role.
+pub(crate) fn targets(ec2: &Ec2, caller: &Caller, request: &RunInstancesRequest) -> Vec<Target> {
+    let view = ec2.view();
+    let call = ec2.call(caller);
+    let config = call.config;
+    let Ok(launch) = merged(&call, &view, request) else { return vec![Target::any()] };
+    let tags = launch.tags_for("instance");
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let instance_type = launch.instance_type.clone().unwrap_or_default();
+    let mut targets = vec![
+        Target::resource(config.arn("instance", "*"))
+            .with("ec2:InstanceType", [instance_type])
+            .with_tags("aws:RequestTag", tags.iter().copied()),
+        Target::resource(config.arn("network-interface", "*")),
+        Target::resource(config.arn("volume", "*")),
+    ];
+    if let Some(image) = &launch.image_id {
+        targets.push(Target::resource(format!("arn:aws:ec2:{}::image/{image}", config.region)));
+    }
+    if !tags.is_empty() {
+        targets.push(
+            Target::action("ec2:CreateTags", config.arn("instance", "*"))
+                .with("ec2:CreateAction", ["RunInstances".to_owned()])
+                .with_tags("aws:RequestTag", tags.iter().copied()),
+        );
+    }
+    let profile = launch.profile.and_then(|it| call.environment.instance_profile(&it));
+    if let Some(role) = profile.and_then(|it| it.role_arn) {
+        targets.push(Target::pass_role(&role, "ec2.amazonaws.com"));
+    }
+    targets
+}

@@ -1,0 +1,160 @@
+//! Terminate, stop, start, reboot: what an instance shall become.
+//!
+//! A call names several instances and changes all of them or none.
+
+use aws_ec2::instance_state::{
+    InstanceStateChange, RebootInstancesRequest, RebootInstancesResponse, StartInstancesRequest,
+    StartInstancesResponse, StopInstancesRequest, StopInstancesResponse, TerminateInstancesRequest,
+    TerminateInstancesResponse,
+};
+use aws_wire::Fault;
+
+use super::{interfaces, reports::transition_reason, shape};
+use crate::{
+    Call, faults,
+    records::{Instance, InstanceState, StateReason},
+    state::State,
+};
+
+pub(crate) fn terminate(
+    call: &Call<'_>,
+    state: &mut State,
+    request: TerminateInstancesRequest,
+) -> Result<TerminateInstancesResponse, Fault> {
+    let terminating_instances = each(state, &request.instance_ids, |instance| {
+        if instance.disable_api_termination && !instance.state.is_ending() {
+            return Err(Fault::new(
+                "OperationNotPermitted",
+                format!(
+                    "The instance '{}' may not be terminated. Modify its 'disableApiTermination' \
+                     instance attribute and try again.",
+                    instance.id
+                ),
+            ));
+        }
+        if !instance.state.is_ending() {
+            user_initiated(call, instance);
+            instance.state = InstanceState::ShuttingDown;
+        }
+        Ok(())
+    })?;
+    Ok(TerminateInstancesResponse { terminating_instances })
+}
+
+pub(crate) fn stop(
+    call: &Call<'_>,
+    state: &mut State,
+    request: StopInstancesRequest,
+) -> Result<StopInstancesResponse, Fault> {
+    if request.hibernate == Some(true) {
+        return Err(faults::unsupported("Hibernation is not supported in this region."));
+    }
+    let stopping_instances = each(state, &request.instance_ids, |instance| {
+        if instance.disable_api_stop {
+            return Err(Fault::new(
+                "OperationNotPermitted",
+                format!(
+                    "The instance '{}' may not be stopped. Modify its 'disableApiStop' instance \
+                     attribute and try again.",
+                    instance.id
+                ),
+            ));
+        }
+        match instance.state {
+            InstanceState::Pending | InstanceState::Running => {
+                user_initiated(call, instance);
+                instance.state = InstanceState::Stopping;
+                Ok(())
+            }
+            InstanceState::Stopping | InstanceState::Stopped => Ok(()),
+            InstanceState::ShuttingDown | InstanceState::Terminated => {
+                Err(faults::incorrect_state(format!(
+                    "This instance '{}' is not in a state from which it can be stopped.",
+                    instance.id
+                )))
+            }
+        }
+    })?;
+    Ok(StopInstancesResponse { stopping_instances })
+}
+
+pub(crate) fn start(
+    call: &Call<'_>,
+    state: &mut State,
+    request: StartInstancesRequest,
+) -> Result<StartInstancesResponse, Fault> {
+    let mut started = Vec::new();
+    let starting_instances = each(state, &request.instance_ids, |instance| match instance.state {
+        InstanceState::Pending | InstanceState::Running => Ok(()),
+        InstanceState::Stopped => {
+            instance.state = InstanceState::Pending;
+            instance.boot += 1;
+            instance.launched_at = call.now;
+            instance.state_reason = None;
+            instance.transition_reason = String::new();
+            started.push((instance.id.clone(), instance.subnet_id.clone()));
+            Ok(())
+        }
+        _ => Err(faults::incorrect_state(format!(
+            "The instance '{}' is not in a state from which it can be started.",
+            instance.id
+        ))),
+    })?;
+    for (id, subnet) in started {
+        let primary = state.interfaces_of(&id).first().map(|it| it.id.clone());
+        let is_public = state.subnets.get(&subnet).is_some_and(|it| it.map_public_ip_on_launch);
+        if let Some(primary) = primary.filter(|_| is_public) {
+            interfaces::give_public_address(state, &primary)?;
+        }
+    }
+    Ok(StartInstancesResponse { starting_instances })
+}
+
+pub(crate) fn reboot(
+    _call: &Call<'_>,
+    state: &mut State,
+    request: RebootInstancesRequest,
+) -> Result<RebootInstancesResponse, Fault> {
+    each(state, &request.instance_ids, |instance| match instance.state {
+        InstanceState::Pending | InstanceState::Running => {
+            instance.boot += 1;
+            Ok(())
+        }
+        _ => Err(faults::incorrect_state(format!(
+            "The instance '{}' is not in a state from which it can be rebooted.",
+            instance.id
+        ))),
+    })?;
+    Ok(RebootInstancesResponse {})
+}
+
+fn user_initiated(call: &Call<'_>, instance: &mut Instance) {
+    instance.transition_reason = transition_reason(call, "User initiated");
+    instance.state_reason = Some(StateReason {
+        code: "Client.UserInitiatedShutdown".to_owned(),
+        message: "Client.UserInitiatedShutdown: User initiated shutdown".to_owned(),
+    });
+}
+
+/// Changes each named instance; the copy of the state makes it all or none.
+fn each(
+    state: &mut State,
+    ids: &[String],
+    mut change: impl FnMut(&mut Instance) -> Result<(), Fault>,
+) -> Result<Vec<InstanceStateChange>, Fault> {
+    if ids.is_empty() {
+        return Err(faults::missing("InstanceId"));
+    }
+    let mut changes = Vec::new();
+    for id in ids {
+        let instance = state.instances.edit(id)?;
+        let before = instance.state;
+        change(instance)?;
+        changes.push(InstanceStateChange {
+            instance_id: Some(id.clone()),
+            previous_state: Some(shape::instance_state(before)),
+            current_state: Some(shape::instance_state(instance.state)),
+        });
+    }
+    Ok(changes)
+}

@@ -1,0 +1,302 @@
+//! Elastic network interfaces.
+//!
+//! An interface that a service made for itself (`requester-managed`) can be changed, detached and
+//! deleted by services only.
+
+mod attachments;
+mod attributes;
+mod private_addresses;
+mod shape;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use aws_ec2::network_interface::{
+    CreateNetworkInterfaceRequest, CreateNetworkInterfaceResponse, DeleteNetworkInterfaceRequest,
+    DeleteNetworkInterfaceResponse, DescribeNetworkInterfacesRequest,
+    DescribeNetworkInterfacesResponse,
+};
+use aws_wire::Fault;
+use ipnet::Ipv4Net;
+use region_gateway::CallerKind;
+
+pub(crate) use self::{
+    attachments::{attach, attach_checked, detach},
+    attributes::{describe_attribute, modify_attribute},
+    private_addresses::{assign, unassign},
+    shape::{answer, association, groups},
+};
+use crate::{
+    Call,
+    addressing::Pool,
+    faults, names,
+    query::{self, query_of},
+    records::{NetworkInterface, Subnet, Tags},
+    state::State,
+    tagging,
+};
+
+const TYPE: &str = "network-interface";
+
+/// Without an instance there is no type to set a limit: EC2 allows what the largest types do.
+const UNATTACHED_LIMIT: usize = 50;
+
+/// What a new interface shall be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub primary: Option<Ipv4Addr>,
+    pub secondary: Vec<Ipv4Addr>,
+    pub secondary_count: usize,
+    pub prefixes: Vec<Ipv4Net>,
+    pub prefix_count: usize,
+    pub security_groups: Vec<String>,
+    pub description: String,
+    pub requester: Option<String>,
+    pub tags: Tags,
+}
+
+pub(crate) fn create(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateNetworkInterfaceRequest,
+) -> Result<CreateNetworkInterfaceResponse, Fault> {
+    if request.ipv6_address_count.is_some_and(|it| it > 0) {
+        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    }
+    let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
+    let requester = match &call.caller.kind {
+        CallerKind::Service(name) => Some(name.clone()),
+        _ => None,
+    };
+    let (primary, secondary) = listed(&request)?;
+    let wanted = Wanted {
+        primary,
+        secondary,
+        secondary_count: count(request.secondary_private_ip_address_count)?,
+        prefixes: request
+            .ipv4_prefixes
+            .iter()
+            .filter_map(|it| it.ipv4_prefix.as_deref())
+            .map(parse_prefix)
+            .collect::<Result<_, _>>()?,
+        prefix_count: count(request.ipv4_prefix_count)?,
+        security_groups: request.groups,
+        description: request.description.unwrap_or_default(),
+        requester,
+        tags,
+    };
+    let interface = make(state, &request.subnet_id, wanted)?;
+    Ok(CreateNetworkInterfaceResponse {
+        network_interface: Some(answer(call, state, &interface)),
+        client_token: request.client_token,
+    })
+}
+
+fn listed(
+    request: &CreateNetworkInterfaceRequest,
+) -> Result<(Option<Ipv4Addr>, Vec<Ipv4Addr>), Fault> {
+    let mut primary = request.private_ip_address.as_deref().map(parse_address).transpose()?;
+    let mut secondary = Vec::new();
+    for item in &request.private_ip_addresses {
+        let Some(address) = &item.private_ip_address else {
+            return Err(faults::missing("PrivateIpAddress"));
+        };
+        let address = parse_address(address)?;
+        match (item.primary, primary) {
+            (Some(true), Some(known)) if known != address => {
+                return Err(faults::combination("Only one primary private IP address is allowed."));
+            }
+            (Some(true), _) => primary = Some(address),
+            _ => secondary.push(address),
+        }
+    }
+    Ok((primary, secondary))
+}
+
+pub(crate) fn parse_address(text: &str) -> Result<Ipv4Addr, Fault> {
+    text.parse()
+        .map_err(|_| faults::invalid(format!("invalid value for parameter address: {text}")))
+}
+
+pub(crate) fn parse_prefix(text: &str) -> Result<Ipv4Net, Fault> {
+    text.parse().map_err(|_| faults::invalid_value("ipv4Prefix", text))
+}
+
+pub(crate) fn count(value: Option<i64>) -> Result<usize, Fault> {
+    let value = value.unwrap_or(0);
+    usize::try_from(value).map_err(|_| faults::invalid_value("count", value))
+}
+
+/// Makes an interface with all that is wanted, or fails and changes nothing that is kept.
+pub(crate) fn make(
+    state: &mut State,
+    subnet_id: &str,
+    wanted: Wanted,
+) -> Result<NetworkInterface, Fault> {
+    if wanted.secondary_count > 0 && !wanted.secondary.is_empty() {
+        return Err(faults::combination(
+            "Private IP addresses and a count of them cannot both be given.",
+        ));
+    }
+    let subnet = state.subnets.find(subnet_id)?.clone();
+    let security_groups = groups_for(state, &subnet, &wanted.security_groups)?;
+    let id = entropy::aws_id("eni");
+    let mut pool = Pool::of(state, &subnet);
+    let mut addresses = Vec::new();
+    for address in wanted.primary.iter().chain(&wanted.secondary) {
+        pool.take_address(*address)?;
+    }
+    let unnamed = wanted.secondary_count + usize::from(wanted.primary.is_none());
+    addresses.extend(pool.take_many(unnamed)?);
+    let mut prefixes: BTreeSet<Ipv4Net> = BTreeSet::new();
+    for prefix in wanted.prefixes {
+        pool.take_this_prefix(prefix)?;
+        prefixes.insert(prefix);
+    }
+    for _ in 0..wanted.prefix_count {
+        prefixes.insert(pool.take_prefix()?);
+    }
+    let primary = wanted.primary.unwrap_or_else(|| addresses.remove(0));
+    let interface = NetworkInterface {
+        vpc_id: subnet.vpc_id.clone(),
+        subnet_id: subnet.id.clone(),
+        zone: subnet.zone.clone(),
+        mac: names::mac(&id),
+        id,
+        description: wanted.description,
+        interface_type: "interface".to_owned(),
+        primary_address: primary,
+        secondary_addresses: wanted.secondary.into_iter().chain(addresses).collect(),
+        prefixes,
+        security_groups,
+        source_dest_check: true,
+        public_addresses: Vec::new(),
+        attachment: None,
+        requester: wanted.requester,
+        tags: wanted.tags,
+    };
+    if interface.slots() > UNATTACHED_LIMIT {
+        return Err(address_limit(interface.slots(), UNATTACHED_LIMIT, None));
+    }
+    state.subnets.edit(&subnet.id)?.cursor = pool.cursor();
+    state.network_interfaces.insert(interface.clone());
+    Ok(interface)
+}
+
+/// The groups asked for, which must be of the subnet's VPC, or the VPC's default one.
+pub(crate) fn groups_for(
+    state: &State,
+    subnet: &Subnet,
+    asked: &[String],
+) -> Result<BTreeSet<String>, Fault> {
+    /// Default quota per interface.
+    const LIMIT: usize = 5;
+    if asked.is_empty() {
+        let default = state
+            .security_groups
+            .iter()
+            .find(|it| it.vpc_id == subnet.vpc_id && it.name == "default");
+        return Ok(default.map(|it| it.id.clone()).into_iter().collect());
+    }
+    for id in asked {
+        let group = state.security_groups.find(id)?;
+        if group.vpc_id != subnet.vpc_id {
+            return Err(Fault::new(
+                "InvalidGroup.NotFound",
+                format!("The security group '{id}' does not exist in VPC '{}'", subnet.vpc_id),
+            ));
+        }
+    }
+    let groups: BTreeSet<String> = asked.iter().cloned().collect();
+    if groups.len() > LIMIT {
+        return Err(Fault::new(
+            "SecurityGroupsPerInterfaceLimitExceeded",
+            format!(
+                "The maximum number of security groups per interface ({LIMIT}) has been reached."
+            ),
+        ));
+    }
+    Ok(groups)
+}
+
+/// The interface has more addresses than it may.
+pub(crate) fn address_limit(wanted: usize, limit: usize, instance_type: Option<&str>) -> Fault {
+    let of = instance_type.map(|it| format!(" for {it}")).unwrap_or_default();
+    Fault::new(
+        "PrivateIpAddressLimitExceeded",
+        format!("Number of private addresses will exceed limit{of}: {wanted} of {limit}."),
+    )
+}
+
+/// The most addresses and prefixes the interface may hold where it is.
+pub(crate) fn limit_of<'a>(
+    state: &'a State,
+    interface: &NetworkInterface,
+) -> (usize, Option<&'a str>) {
+    let instance =
+        interface.attachment.as_ref().and_then(|it| state.instances.get(&it.instance_id));
+    let Some(instance) = instance else { return (UNATTACHED_LIMIT, None) };
+    let facts = instance_types::find(&instance.instance_type);
+    let limit = facts.and_then(|it| usize::try_from(it.ipv4_per_eni).ok());
+    (limit.unwrap_or(UNATTACHED_LIMIT), Some(&instance.instance_type))
+}
+
+/// Refuses everyone but services where a service manages the interface.
+pub(crate) fn refuse_foreign(call: &Call<'_>, interface: &NetworkInterface) -> Result<(), Fault> {
+    match &interface.requester {
+        Some(requester) if !call.caller.is_service() => Err(Fault::new(
+            "OperationNotPermitted",
+            format!("The network interface '{}' is managed by {requester}.", interface.id),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn delete(
+    call: &Call<'_>,
+    state: &mut State,
+    request: DeleteNetworkInterfaceRequest,
+) -> Result<DeleteNetworkInterfaceResponse, Fault> {
+    let id = request.network_interface_id;
+    let interface = state.network_interfaces.find(&id)?;
+    refuse_foreign(call, interface)?;
+    if interface.attachment.is_some() {
+        return Err(Fault::new(
+            "InvalidNetworkInterface.InUse",
+            format!("The network interface '{id}' is currently in use."),
+        ));
+    }
+    if state.nat_gateways.iter().any(|it| it.network_interface_id == id && it.deleted_at.is_none())
+    {
+        return Err(Fault::new(
+            "InvalidNetworkInterface.InUse",
+            format!("The network interface '{id}' is currently in use by a NAT gateway."),
+        ));
+    }
+    remove(state, &id)?;
+    Ok(DeleteNetworkInterfaceResponse {})
+}
+
+/// Forgets the interface and frees what it held.
+pub(crate) fn remove(state: &mut State, id: &str) -> Result<(), Fault> {
+    let interface = state.network_interfaces.remove(id)?;
+    for public in &interface.public_addresses {
+        if let Some(allocation) = &public.allocation_id {
+            state.addresses.edit(allocation)?.association = None;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn describe(
+    call: &Call<'_>,
+    state: &State,
+    request: DescribeNetworkInterfacesRequest,
+) -> Result<DescribeNetworkInterfacesResponse, Fault> {
+    let query = query_of!(request, network_interface_ids);
+    let (found, next_token) = query::run(&state.network_interfaces, query, |it, name| {
+        shape::attribute(call, state, it, name)
+    })?;
+    let network_interfaces = found.into_iter().map(|it| answer(call, state, it)).collect();
+    Ok(DescribeNetworkInterfacesResponse { network_interfaces, next_token })
+}

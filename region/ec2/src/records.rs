@@ -1,0 +1,56 @@
+//! What the region knows about each resource.
+//!
+//! Records are the truth; the shapes that clients see are made from them at each call.
+
+mod compute;
+mod gateway;
+mod network;
+mod security_group;
+mod template;
+
+use std::collections::BTreeMap;
+
+pub use self::{
+    compute::{
+        BlockDevice, HostReport, Image, Instance, InstanceState, KeyPair, MetadataOptions, Profile,
+        StateReason, Token,
+    },
+    gateway::{
+        ElasticIp, ElasticIpAssociation, InternetGateway, NatGateway, Route, RouteTable,
+        RouteTableAssociation, RouteTarget, VpcEndpoint,
+    },
+    network::{
+        Attachment, CidrAssociation, DhcpOptions, NetworkAcl, NetworkInterface, PublicAddress,
+        Subnet, Vpc,
+    },
+    security_group::{Direction, Peer, Rule, SecurityGroup},
+    template::{LaunchTemplate, TemplateVersion},
+};
+
+/// Tags of a resource.
+pub type Tags = BTreeMap<String, String>;
+
+macro_rules! record {
+    ($name:ty, $type:literal, $prefix:literal, $code:literal, $noun:literal) => {
+        impl $crate::state::Record for $name {
+            const TYPE: &'static str = $type;
+            const PREFIX: &'static str = $prefix;
+            const CODE: &'static str = $code;
+            const NOUN: &'static str = $noun;
+
+            fn id(&self) -> &str {
+                &self.id
+            }
+
+            fn tags(&self) -> &$crate::records::Tags {
+                &self.tags
+            }
+
+            fn tags_mut(&mut self) -> &mut $crate::records::Tags {
+                &mut self.tags
+            }
+        }
+    };
+}
+
+pub(crate) use record;

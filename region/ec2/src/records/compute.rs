@@ -1,0 +1,191 @@
+//! Instances, the images they boot, and key pairs.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Tags, record};
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Instance {
+    pub id: String,
+    pub reservation_id: String,
+    /// Who asked for it, when not the account itself: a service such as Auto Scaling.
+    pub requester: Option<String>,
+    pub image_id: String,
+    pub instance_type: String,
+    pub state: InstanceState,
+    /// Counts starts and reboots: the host is booted anew when it is behind.
+    pub boot: u64,
+    pub state_reason: Option<StateReason>,
+    /// As `User initiated (2026-11-23 16:00:00 GMT)`.
+    pub transition_reason: String,
+    pub launched_at: Timestamp,
+    pub terminated_at: Option<Timestamp>,
+    pub launch_index: i64,
+    pub key_name: Option<String>,
+    /// In base64, as it came.
+    pub user_data: Option<String>,
+    pub profile: Option<Profile>,
+    pub metadata: MetadataOptions,
+    pub zone: String,
+    pub vpc_id: String,
+    pub subnet_id: String,
+    pub is_monitored: bool,
+    pub is_ebs_optimized: bool,
+    pub disable_api_termination: bool,
+    pub disable_api_stop: bool,
+    /// `stop` or `terminate`: what an instance's own power-off means.
+    pub shutdown_behavior: String,
+    pub is_spot: bool,
+    pub cpu_credits: Option<String>,
+    pub client_token: Option<String>,
+    pub launch_template: Option<(String, i64)>,
+    pub block_devices: Vec<BlockDevice>,
+    pub tags: Tags,
+}
+
+record!(Instance, "instance", "i-", "InvalidInstanceID", "instance");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum InstanceState {
+    Pending,
+    Running,
+    ShuttingDown,
+    Terminated,
+    Stopping,
+    Stopped,
+}
+
+impl InstanceState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::ShuttingDown => "shutting-down",
+            Self::Terminated => "terminated",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Pending => 0,
+            Self::Running => 16,
+            Self::ShuttingDown => 32,
+            Self::Terminated => 48,
+            Self::Stopping => 64,
+            Self::Stopped => 80,
+        }
+    }
+
+    /// On its way out, or gone.
+    pub fn is_ending(self) -> bool {
+        matches!(self, Self::ShuttingDown | Self::Terminated)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct StateReason {
+    pub code: String,
+    pub message: String,
+}
+
+/// An instance profile as the instance knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Profile {
+    pub association_id: String,
+    pub arn: String,
+    pub id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MetadataOptions {
+    pub http_tokens: String,
+    pub http_put_response_hop_limit: i64,
+    pub http_endpoint: String,
+    pub http_protocol_ipv6: String,
+    pub instance_metadata_tags: String,
+}
+
+impl Default for MetadataOptions {
+    /// The defaults of accounts and AMIs made since 2024: IMDSv2 only, one hop short of pods.
+    fn default() -> Self {
+        Self {
+            http_tokens: "required".to_owned(),
+            http_put_response_hop_limit: 2,
+            http_endpoint: "enabled".to_owned(),
+            http_protocol_ipv6: "disabled".to_owned(),
+            instance_metadata_tags: "disabled".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct BlockDevice {
+    pub device_name: String,
+    pub volume_id: String,
+    pub size_gib: i64,
+    pub volume_type: String,
+    pub iops: Option<i64>,
+    pub throughput: Option<i64>,
+    pub is_encrypted: bool,
+    pub delete_on_termination: bool,
+}
+
+/// What the host under an instance did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostReport {
+    Started,
+    Stopped,
+    Terminated,
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Image {
+    pub id: String,
+    pub name: String,
+    pub description: String,
+    pub architecture: String,
+    pub owner_id: String,
+    pub owner_alias: Option<String>,
+    pub is_public: bool,
+    pub created_at: Timestamp,
+    pub root_device_name: String,
+    pub root_size_gib: i64,
+    /// The path of a root file system on the machine, for images of the user's own.
+    pub location: String,
+    pub tags: Tags,
+}
+
+record!(Image, "image", "ami-", "InvalidAMIID", "image");
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct KeyPair {
+    pub id: String,
+    pub name: String,
+    pub kind: String,
+    pub fingerprint: String,
+    /// In OpenSSH's form.
+    pub public_key: String,
+    pub created_at: Timestamp,
+    pub tags: Tags,
+}
+
+record!(KeyPair, "key-pair", "key-", "InvalidKeyPair", "key pair");
+
+/// Remembers what a client token stands for, so that a repeated call is answered, not repeated.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Token {
+    /// The action and the token.
+    pub id: String,
+    /// Digest of the request's parameters.
+    pub digest: String,
+    /// What the first call made.
+    pub made: String,
+    pub at: Timestamp,
+    pub tags: Tags,
+}
+
+record!(Token, "", "", "InvalidClientToken", "client token");

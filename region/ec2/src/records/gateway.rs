@@ -1,0 +1,110 @@
+//! What leads out of a subnet: route tables, gateways, elastic addresses, endpoints.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Tags, record};
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct InternetGateway {
+    pub id: String,
+    pub vpc_id: Option<String>,
+    pub tags: Tags,
+}
+
+record!(InternetGateway, "internet-gateway", "igw-", "InvalidInternetGatewayID", "internetGateway");
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct NatGateway {
+    pub id: String,
+    pub vpc_id: String,
+    pub subnet_id: String,
+    pub is_public: bool,
+    pub allocation_id: Option<String>,
+    pub public_address: Option<Ipv4Addr>,
+    pub network_interface_id: String,
+    pub private_address: Ipv4Addr,
+    pub created_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+    pub tags: Tags,
+}
+
+record!(NatGateway, "natgateway", "nat-", "NatGateway", "NatGateway");
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct RouteTable {
+    pub id: String,
+    pub vpc_id: String,
+    /// Beside the local routes, which follow from the VPC's blocks.
+    pub routes: Vec<Route>,
+    pub associations: Vec<RouteTableAssociation>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    pub target: RouteTarget,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum RouteTarget {
+    InternetGateway(String),
+    NatGateway(String),
+    NetworkInterface(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct RouteTableAssociation {
+    pub id: String,
+    /// `None` for the VPC's main table.
+    pub subnet_id: Option<String>,
+}
+
+impl RouteTable {
+    pub fn is_main(&self) -> bool {
+        self.associations.iter().any(|it| it.subnet_id.is_none())
+    }
+}
+
+record!(RouteTable, "route-table", "rtb-", "InvalidRouteTableID", "routeTable");
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ElasticIp {
+    /// The allocation id.
+    pub id: String,
+    pub public_address: Ipv4Addr,
+    pub association: Option<ElasticIpAssociation>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ElasticIpAssociation {
+    pub id: String,
+    pub network_interface_id: String,
+    pub private_address: Ipv4Addr,
+}
+
+record!(ElasticIp, "elastic-ip", "eipalloc-", "InvalidAllocationID", "allocation");
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct VpcEndpoint {
+    pub id: String,
+    pub vpc_id: String,
+    pub service_name: String,
+    /// `Gateway` or `Interface`.
+    pub kind: String,
+    pub route_table_ids: Vec<String>,
+    pub subnet_ids: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub network_interface_ids: Vec<String>,
+    pub private_dns_enabled: bool,
+    pub policy: String,
+    pub created_at: Timestamp,
+    pub tags: Tags,
+}
+
+record!(VpcEndpoint, "vpc-endpoint", "vpce-", "InvalidVpcEndpointId", "Vpc Endpoint");

@@ -1,0 +1,179 @@
+//! Which function serves which operation, and what IAM is asked before.
+//!
+//! A `read` looks at the state as it is; a `write` works on a copy that takes its place when it
+//! succeeds. `DryRun` ends a call after authorization.
+
+use aws_wire::Fault;
+use region_gateway::{Caller, Handle, Routes, Target};
+use std::sync::Arc;
+
+use crate::{
+    Ec2, elastic_ips, faults, images, instances, internet_gateways, key_pairs, launch_templates,
+    nat_gateways, network_interfaces, read_only, route, route_tables, security_groups, subnets,
+    tags, targets, types, vpc_endpoints, vpcs, zones,
+};
+
+macro_rules! targets {
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, any) => {
+        vec![Target::any()]
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, new $kind:literal) => {
+        targets::of_creation($ec2, stringify!($operation), $kind, &$request.tag_specifications)
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, id $field:ident) => {
+        targets::of_ids($ec2, $caller, std::slice::from_ref(&$request.$field))
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, ids $field:ident) => {
+        targets::of_ids($ec2, $caller, &$request.$field)
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, maybe $field:ident) => {
+        targets::of_ids($ec2, $caller, $request.$field.as_slice())
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, by $function:path) => {
+        $function($ec2, $caller, $request)
+    };
+}
+
+macro_rules! is_dry_run {
+    ($request:ident, dry) => {
+        $request.dry_run == Some(true)
+    };
+    ($request:ident, wet) => {
+        false
+    };
+}
+
+macro_rules! serve {
+    ($($module:ident::$operation:ident $dry:ident: $mode:ident $function:path, [$($target:tt)*];)*) => {
+        $(impl Handle<aws_ec2::$module::$operation> for Ec2 {
+            fn targets(
+                &self,
+                caller: &Caller,
+                request: &<aws_ec2::$module::$operation as aws_wire::Operation>::Request,
+            ) -> Vec<Target> {
+                let (_, _) = (caller, request);
+                targets!(self, caller, request, $operation, $($target)*)
+            }
+
+            async fn handle(
+                &self,
+                caller: &Caller,
+                request: <aws_ec2::$module::$operation as aws_wire::Operation>::Request,
+            ) -> Result<<aws_ec2::$module::$operation as aws_wire::Operation>::Response, Fault> {
+                if is_dry_run!(request, $dry) {
+                    return Err(faults::dry_run());
+                }
+                self.$mode(caller, |call, state| $function(call, state, request))
+            }
+        })*
+
+        /// Every operation of the service, to be served by `ec2`.
+        pub fn routes(ec2: &Arc<Ec2>) -> Routes {
+            let routes = Routes::new();
+            $(let routes = routes.operation::<aws_ec2::$module::$operation, Ec2>(ec2.clone());)*
+            routes
+        }
+    };
+}
+
+serve! {
+    vpc::CreateVpc dry: write vpcs::create, [new "vpc"];
+    vpc::DeleteVpc dry: write vpcs::delete, [id vpc_id];
+    vpc::DescribeVpcs dry: read vpcs::describe, [any];
+    vpc::DescribeVpcAttribute dry: read vpcs::describe_attribute, [any];
+    vpc::ModifyVpcAttribute wet: write vpcs::modify_attribute, [id vpc_id];
+    vpc::AssociateVpcCidrBlock wet: write vpcs::associate_cidr, [id vpc_id];
+    vpc::DisassociateVpcCidrBlock wet: write vpcs::disassociate_cidr, [any];
+    subnet::CreateSubnet dry: write subnets::create, [new "subnet"];
+    subnet::DeleteSubnet dry: write subnets::delete, [id subnet_id];
+    subnet::DescribeSubnets dry: read subnets::describe, [any];
+    subnet::ModifySubnetAttribute wet: write subnets::modify_attribute, [id subnet_id];
+    internet_gateway::CreateInternetGateway dry: write internet_gateways::create, [new "internet-gateway"];
+    internet_gateway::DeleteInternetGateway dry: write internet_gateways::delete, [id internet_gateway_id];
+    internet_gateway::DescribeInternetGateways dry: read internet_gateways::describe, [any];
+    internet_gateway::AttachInternetGateway dry: write internet_gateways::attach, [id internet_gateway_id];
+    internet_gateway::DetachInternetGateway dry: write internet_gateways::detach, [id internet_gateway_id];
+    nat_gateway::CreateNatGateway dry: write nat_gateways::create, [new "natgateway"];
+    nat_gateway::DeleteNatGateway dry: write nat_gateways::delete, [id nat_gateway_id];
+    nat_gateway::DescribeNatGateways dry: read nat_gateways::describe, [any];
+    route_table::CreateRouteTable dry: write route_tables::create, [new "route-table"];
+    route_table::DeleteRouteTable dry: write route_tables::delete, [id route_table_id];
+    route_table::DescribeRouteTables dry: read route_tables::describe, [any];
+    route_table::AssociateRouteTable dry: write route_tables::associate, [id route_table_id];
+    route_table::DisassociateRouteTable dry: write route_tables::disassociate, [any];
+    route_table::ReplaceRouteTableAssociation dry: write route_tables::replace_association, [id route_table_id];
+    route_table::CreateRoute dry: write route::create, [id route_table_id];
+    route_table::DeleteRoute dry: write route::delete, [id route_table_id];
+    route_table::ReplaceRoute dry: write route::replace, [id route_table_id];
+    address::AllocateAddress dry: write elastic_ips::allocate, [new "elastic-ip"];
+    address::ReleaseAddress dry: write elastic_ips::release, [any];
+    address::DescribeAddresses dry: read elastic_ips::describe, [any];
+    address::DescribeAddressesAttribute dry: read elastic_ips::describe_attribute, [any];
+    address::AssociateAddress dry: write elastic_ips::associate, [any];
+    address::DisassociateAddress dry: write elastic_ips::disassociate, [any];
+    network_acl::DescribeNetworkAcls dry: read read_only::describe_acls, [any];
+    dhcp_options::DescribeDhcpOptions dry: read read_only::describe_dhcp_options, [any];
+    vpc_endpoint::CreateVpcEndpoint dry: write vpc_endpoints::create, [new "vpc-endpoint"];
+    vpc_endpoint::DeleteVpcEndpoints dry: write vpc_endpoints::delete, [ids vpc_endpoint_ids];
+    vpc_endpoint::DescribeVpcEndpoints dry: read vpc_endpoints::describe, [any];
+    vpc_endpoint::ModifyVpcEndpoint dry: write vpc_endpoints::modify, [id vpc_endpoint_id];
+    vpc_endpoint::DescribePrefixLists dry: read vpc_endpoints::describe_prefix_lists, [any];
+    security_group::CreateSecurityGroup dry: write security_groups::create, [new "security-group"];
+    security_group::DeleteSecurityGroup dry: write security_groups::delete, [maybe group_id];
+    security_group::DescribeSecurityGroups dry: read security_groups::describe, [any];
+    security_group::AuthorizeSecurityGroupIngress dry: write security_groups::authorize_ingress, [maybe group_id];
+    security_group::AuthorizeSecurityGroupEgress dry: write security_groups::authorize_egress, [id group_id];
+    security_group::RevokeSecurityGroupIngress dry: write security_groups::revoke_ingress, [maybe group_id];
+    security_group::RevokeSecurityGroupEgress dry: write security_groups::revoke_egress, [id group_id];
+    security_group_rule::DescribeSecurityGroupRules dry: read security_groups::describe_rules, [any];
+    security_group_rule::ModifySecurityGroupRules dry: write security_groups::modify_rules, [id group_id];
+    security_group_rule::UpdateSecurityGroupRuleDescriptionsIngress dry: write security_groups::update_descriptions_ingress, [maybe group_id];
+    security_group_rule::UpdateSecurityGroupRuleDescriptionsEgress dry: write security_groups::update_descriptions_egress, [maybe group_id];
+    network_interface::CreateNetworkInterface dry: write network_interfaces::create, [new "network-interface"];
+    network_interface::DeleteNetworkInterface dry: write network_interfaces::delete, [id network_interface_id];
+    network_interface::DescribeNetworkInterfaces dry: read network_interfaces::describe, [any];
+    network_interface::AttachNetworkInterface dry: write network_interfaces::attach, [id network_interface_id];
+    network_interface::DetachNetworkInterface dry: write network_interfaces::detach, [any];
+    network_interface::ModifyNetworkInterfaceAttribute dry: write network_interfaces::modify_attribute, [id network_interface_id];
+    network_interface::DescribeNetworkInterfaceAttribute dry: read network_interfaces::describe_attribute, [any];
+    private_addresses::AssignPrivateIpAddresses wet: write network_interfaces::assign, [id network_interface_id];
+    private_addresses::UnassignPrivateIpAddresses wet: write network_interfaces::unassign, [id network_interface_id];
+    run_instances::RunInstances dry: write instances::run::run, [by instances::run::targets];
+    instance::DescribeInstances dry: read instances::describe::describe, [any];
+    instance_state::TerminateInstances dry: write instances::transitions::terminate, [ids instance_ids];
+    instance_state::StopInstances dry: write instances::transitions::stop, [ids instance_ids];
+    instance_state::StartInstances dry: write instances::transitions::start, [ids instance_ids];
+    instance_state::RebootInstances dry: write instances::transitions::reboot, [ids instance_ids];
+    instance_state::DescribeInstanceStatus dry: read instances::status::describe, [any];
+    instance_state::GetConsoleOutput dry: read instances::status::console, [id instance_id];
+    instance_attribute::DescribeInstanceAttribute dry: read instances::attributes::describe, [id instance_id];
+    instance_attribute::ModifyInstanceAttribute dry: write instances::attributes::modify, [id instance_id];
+    instance_attribute::ModifyInstanceMetadataOptions dry: write instances::attributes::modify_metadata, [id instance_id];
+    instance_attribute::AssociateIamInstanceProfile wet: write instances::profiles::associate, [by instances::profiles::targets];
+    instance_attribute::DisassociateIamInstanceProfile wet: write instances::profiles::disassociate, [any];
+    instance_attribute::DescribeIamInstanceProfileAssociations wet: read instances::profiles::describe, [any];
+    instance_attribute::DescribeInstanceCreditSpecifications dry: read instances::status::describe_credits, [any];
+    launch_template::CreateLaunchTemplate dry: write launch_templates::create, [new "launch-template"];
+    launch_template::CreateLaunchTemplateVersion dry: write launch_templates::create_version, [maybe launch_template_id];
+    launch_template::DescribeLaunchTemplates dry: read launch_templates::describe, [any];
+    launch_template::DescribeLaunchTemplateVersions dry: read launch_templates::describe_versions, [any];
+    launch_template::ModifyLaunchTemplate dry: write launch_templates::modify, [maybe launch_template_id];
+    launch_template::DeleteLaunchTemplate dry: write launch_templates::delete, [maybe launch_template_id];
+    launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [maybe launch_template_id];
+    image::DescribeImages dry: read images::describe, [any];
+    image::RegisterImage dry: write images::register, [new "image"];
+    image::DeregisterImage dry: write images::deregister, [id image_id];
+    key_pair::CreateKeyPair dry: write key_pairs::create, [new "key-pair"];
+    key_pair::ImportKeyPair dry: write key_pairs::import, [new "key-pair"];
+    key_pair::DescribeKeyPairs dry: read key_pairs::describe, [any];
+    key_pair::DeleteKeyPair dry: write key_pairs::delete, [any];
+    instance_type::DescribeInstanceTypes dry: read types::describe, [any];
+    instance_type::DescribeInstanceTypeOfferings dry: read types::describe_offerings, [any];
+    zone::DescribeAvailabilityZones dry: read zones::describe_zones, [any];
+    zone::DescribeRegions dry: read zones::describe_regions, [any];
+    zone::DescribeAccountAttributes dry: read zones::describe_account, [any];
+    volume::DescribeVolumes dry: read instances::volumes::describe, [any];
+    tag::CreateTags dry: write tags::create, [by tags::create_targets];
+    tag::DeleteTags dry: write tags::delete, [by tags::delete_targets];
+    tag::DescribeTags dry: read tags::describe, [any];
+}

@@ -1,0 +1,212 @@
+//! All of EC2's resources, as one value.
+//!
+//! A call works on a copy (tables are shared until they are written to) and the copy takes the
+//! original's place only once its changes are durable.
+//!
+//! **Invariant:** a refused call changes nothing, because its copy is dropped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use aws_wire::Fault;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    faults,
+    records::{
+        DhcpOptions, ElasticIp, Image, Instance, InternetGateway, KeyPair, LaunchTemplate,
+        NatGateway, NetworkAcl, NetworkInterface, RouteTable, SecurityGroup, Subnet, Tags, Token,
+        Vpc, VpcEndpoint,
+    },
+};
+
+/// A resource that is kept in a [`Table`].
+pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// `vpc`, `network-interface`: as in tag specifications and ARNs.
+    const TYPE: &'static str;
+    /// `vpc-`.
+    const PREFIX: &'static str;
+    /// The part of error codes before `.NotFound`.
+    const CODE: &'static str;
+    /// What error messages call it: "The vpc ID 'vpc-1' does not exist".
+    const NOUN: &'static str;
+
+    fn id(&self) -> &str;
+    fn tags(&self) -> &Tags;
+    fn tags_mut(&mut self) -> &mut Tags;
+}
+
+/// Resources of one type by id, with a note of those that are not stored yet.
+#[derive(Clone, Debug)]
+pub struct Table<T> {
+    rows: Arc<BTreeMap<String, Arc<T>>>,
+    dirty: BTreeSet<String>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { rows: Arc::default(), dirty: BTreeSet::new() }
+    }
+}
+
+impl<T: Record> Table<T> {
+    pub fn get(&self, id: &str) -> Option<&T> {
+        self.rows.get(id).map(AsRef::as_ref)
+    }
+
+    /// The resource, or the fault that EC2 answers without it.
+    pub fn find(&self, id: &str) -> Result<&T, Fault> {
+        match self.get(id) {
+            Some(row) => Ok(row),
+            None => Err(faults::no_such::<T>(id)),
+        }
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.rows.values().map(AsRef::as_ref)
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(crate) fn edit(&mut self, id: &str) -> Result<&mut T, Fault> {
+        let Some(row) = Arc::make_mut(&mut self.rows).get_mut(id) else {
+            return Err(faults::no_such::<T>(id));
+        };
+        self.dirty.insert(id.to_owned());
+        Ok(Arc::make_mut(row))
+    }
+
+    pub(crate) fn insert(&mut self, row: T) {
+        let id = row.id().to_owned();
+        self.dirty.insert(id.clone());
+        Arc::make_mut(&mut self.rows).insert(id, Arc::new(row));
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) -> Result<Arc<T>, Fault> {
+        let Some(row) = Arc::make_mut(&mut self.rows).remove(id) else {
+            return Err(faults::no_such::<T>(id));
+        };
+        self.dirty.insert(id.to_owned());
+        Ok(row)
+    }
+
+    /// Those named, or all when none is named.
+    pub(crate) fn named<'a>(&'a self, ids: &[String]) -> Result<Vec<&'a T>, Fault> {
+        if ids.is_empty() {
+            return Ok(self.iter().collect());
+        }
+        let wanted: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        wanted.into_iter().map(|id| self.find(id)).collect()
+    }
+
+    /// Rows from the store.
+    pub(crate) fn load(rows: impl IntoIterator<Item = Arc<T>>) -> Self {
+        let rows = rows.into_iter().map(|row| (row.id().to_owned(), row)).collect();
+        Self { rows: Arc::new(rows), dirty: BTreeSet::new() }
+    }
+
+    /// What changed since the last call: a row, or `None` for one that is gone.
+    pub(crate) fn take_changes(&mut self) -> Vec<(String, Option<Arc<T>>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|id| (id.clone(), self.rows.get(&id).cloned())).collect()
+    }
+}
+
+macro_rules! tables {
+    ($($name:ident: $record:ty,)*) => {
+        /// The tables. Cloning is cheap.
+        #[derive(Clone, Debug, Default)]
+        pub struct State {
+            $(pub $name: Table<$record>,)*
+        }
+
+        impl State {
+            /// Calls `each!` style visitor with every table and its bucket's name.
+            pub(crate) fn visit(&mut self, visitor: &mut impl TableVisitor) -> Result<(), Fault> {
+                $(visitor.table(concat!("ec2/", stringify!($name)), &mut self.$name)?;)*
+                Ok(())
+            }
+
+            /// The tags of the resource with that id, whatever its type.
+            pub(crate) fn tags_mut(&mut self, id: &str) -> Result<&mut Tags, Fault> {
+                $(if let Some(found) = taggable(&mut self.$name, id) { return found; })*
+                Err(faults::unknown_id(id))
+            }
+
+            /// Every (resource type, id, tags).
+            pub(crate) fn all_tags(&self) -> impl Iterator<Item = (&'static str, &str, &Tags)> {
+                let all = std::iter::empty();
+                $(let all = all.chain(
+                    self.$name.iter().map(|row| (<$record>::TYPE, row.id(), row.tags())),
+                );)*
+                all.filter(|(kind, ..)| !kind.is_empty())
+            }
+        }
+    };
+}
+
+tables! {
+    vpcs: Vpc,
+    subnets: Subnet,
+    internet_gateways: InternetGateway,
+    nat_gateways: NatGateway,
+    route_tables: RouteTable,
+    addresses: ElasticIp,
+    network_acls: NetworkAcl,
+    dhcp_options: DhcpOptions,
+    vpc_endpoints: VpcEndpoint,
+    security_groups: SecurityGroup,
+    network_interfaces: NetworkInterface,
+    instances: Instance,
+    launch_templates: LaunchTemplate,
+    images: Image,
+    key_pairs: KeyPair,
+    tokens: Token,
+}
+
+/// What is done with each table in turn.
+pub(crate) trait TableVisitor {
+    fn table<T: Record>(&mut self, bucket: &'static str, table: &mut Table<T>)
+    -> Result<(), Fault>;
+}
+
+fn taggable<'a, T: Record>(
+    table: &'a mut Table<T>,
+    id: &str,
+) -> Option<Result<&'a mut Tags, Fault>> {
+    // Rule ids (`sgr-`) and the like are handled by their own tables; ids of other types differ in
+    // their prefix.
+    if T::PREFIX.is_empty() || !id.starts_with(T::PREFIX) {
+        return None;
+    }
+    Some(table.edit(id).map(T::tags_mut))
+}
+
+impl State {
+    /// The interfaces of an instance, by device index.
+    pub fn interfaces_of(&self, instance_id: &str) -> Vec<&NetworkInterface> {
+        let mut found: Vec<_> = self
+            .network_interfaces
+            .iter()
+            .filter(|it| it.attachment.as_ref().is_some_and(|it| it.instance_id == instance_id))
+            .collect();
+        found.sort_by_key(|it| it.attachment.as_ref().map(|it| it.device_index));
+        found
+    }
+
+    /// The route table that a subnet uses: its own, or the VPC's main one.
+    pub fn route_table_of(&self, subnet: &Subnet) -> Option<&RouteTable> {
+        let of_vpc = || self.route_tables.iter().filter(|it| it.vpc_id == subnet.vpc_id);
+        of_vpc()
+            .find(|it| it.associations.iter().any(|it| it.subnet_id.as_deref() == Some(&subnet.id)))
+            .or_else(|| of_vpc().find(|it| it.is_main()))
+    }
+}

@@ -1,0 +1,227 @@
+//! VPC endpoints: what lets a subnet reach AWS's services without a way out.
+//!
+//! An interface endpoint has an interface of EC2's in each of its subnets; a gateway endpoint is
+//! a route in its tables. Both are enforced by whoever compiles the VPC.
+
+use aws_ec2::vpc_endpoint::{
+    self, CreateVpcEndpointRequest, CreateVpcEndpointResponse, DeleteVpcEndpointsRequest,
+    DeleteVpcEndpointsResponse, DescribePrefixListsRequest, DescribePrefixListsResponse,
+    DescribeVpcEndpointsRequest, DescribeVpcEndpointsResponse, ModifyVpcEndpointRequest,
+    ModifyVpcEndpointResponse, PrefixList, SecurityGroupIdentifier, UnsuccessfulItem,
+    UnsuccessfulItemError,
+};
+use aws_wire::Fault;
+
+use crate::{
+    Call, faults, names,
+    network_interfaces::{self, Wanted},
+    query::{self, Values, many, one, query_of},
+    records::VpcEndpoint,
+    state::State,
+    tagging,
+};
+
+const TYPE: &str = "vpc-endpoint";
+const OPEN_POLICY: &str =
+    r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
+
+pub(crate) fn create(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateVpcEndpointRequest,
+) -> Result<CreateVpcEndpointResponse, Fault> {
+    state.vpcs.find(&request.vpc_id)?;
+    let service_name = request.service_name.ok_or_else(|| faults::missing("ServiceName"))?;
+    let prefix = format!("com.amazonaws.{}.", call.config.region);
+    if !service_name.starts_with(&prefix) {
+        return Err(Fault::new(
+            "InvalidServiceName",
+            format!("The Vpc Endpoint Service '{service_name}' does not exist"),
+        ));
+    }
+    let kind = request.vpc_endpoint_type.unwrap_or("Gateway".to_owned());
+    if kind != "Gateway" && kind != "Interface" {
+        return Err(faults::unsupported(format!("Endpoints of type {kind} are not supported.")));
+    }
+    for table in &request.route_table_ids {
+        state.route_tables.find(table)?;
+    }
+    let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
+    let mut endpoint = VpcEndpoint {
+        id: entropy::aws_id("vpce"),
+        vpc_id: request.vpc_id,
+        service_name,
+        kind,
+        route_table_ids: request.route_table_ids,
+        subnet_ids: Vec::new(),
+        security_groups: request.security_group_ids,
+        network_interface_ids: Vec::new(),
+        private_dns_enabled: request.private_dns_enabled.unwrap_or(true),
+        policy: request.policy_document.unwrap_or(OPEN_POLICY.to_owned()),
+        created_at: call.now,
+        tags,
+    };
+    for subnet in &request.subnet_ids {
+        enter_subnet(state, &mut endpoint, subnet)?;
+    }
+    state.vpc_endpoints.insert(endpoint.clone());
+    Ok(CreateVpcEndpointResponse {
+        vpc_endpoint: Some(answer(call, state, &endpoint)),
+        client_token: request.client_token,
+    })
+}
+
+fn enter_subnet(state: &mut State, endpoint: &mut VpcEndpoint, subnet: &str) -> Result<(), Fault> {
+    let wanted = Wanted {
+        security_groups: endpoint.security_groups.clone(),
+        description: format!("VPC Endpoint Interface {}", endpoint.id),
+        requester: Some("vpce.amazonaws.com".to_owned()),
+        ..Wanted::default()
+    };
+    let interface = network_interfaces::make(state, subnet, wanted)?;
+    state.network_interfaces.edit(&interface.id)?.interface_type = "vpc_endpoint".to_owned();
+    endpoint.subnet_ids.push(subnet.to_owned());
+    endpoint.network_interface_ids.push(interface.id);
+    Ok(())
+}
+
+/// Each endpoint is deleted or not on its own.
+pub(crate) fn delete(
+    _call: &Call<'_>,
+    state: &mut State,
+    request: DeleteVpcEndpointsRequest,
+) -> Result<DeleteVpcEndpointsResponse, Fault> {
+    let mut unsuccessful = Vec::new();
+    for id in request.vpc_endpoint_ids {
+        match state.vpc_endpoints.remove(&id) {
+            Ok(endpoint) => {
+                for interface in &endpoint.network_interface_ids {
+                    network_interfaces::remove(state, interface)?;
+                }
+            }
+            Err(fault) => {
+                let error = UnsuccessfulItemError {
+                    code: Some(fault.code.into_owned()),
+                    message: Some(fault.message),
+                };
+                unsuccessful.push(UnsuccessfulItem { error: Some(error), resource_id: Some(id) });
+            }
+        }
+    }
+    Ok(DeleteVpcEndpointsResponse { unsuccessful })
+}
+
+pub(crate) fn modify(
+    _call: &Call<'_>,
+    state: &mut State,
+    request: ModifyVpcEndpointRequest,
+) -> Result<ModifyVpcEndpointResponse, Fault> {
+    for table in &request.add_route_table_ids {
+        state.route_tables.find(table)?;
+    }
+    let mut endpoint = state.vpc_endpoints.find(&request.vpc_endpoint_id)?.clone();
+    endpoint.route_table_ids.retain(|it| !request.remove_route_table_ids.contains(it));
+    endpoint.route_table_ids.extend(request.add_route_table_ids);
+    endpoint.security_groups.retain(|it| !request.remove_security_group_ids.contains(it));
+    endpoint.security_groups.extend(request.add_security_group_ids);
+    for subnet in &request.remove_subnet_ids {
+        let position = endpoint.subnet_ids.iter().position(|it| it == subnet);
+        let position = position.ok_or_else(|| faults::invalid_value("RemoveSubnetIds", subnet))?;
+        endpoint.subnet_ids.remove(position);
+        let interface = endpoint.network_interface_ids.remove(position);
+        network_interfaces::remove(state, &interface)?;
+    }
+    for subnet in &request.add_subnet_ids {
+        enter_subnet(state, &mut endpoint, subnet)?;
+    }
+    for interface in &endpoint.network_interface_ids {
+        let groups = endpoint.security_groups.iter().cloned().collect();
+        state.network_interfaces.edit(interface)?.security_groups = groups;
+    }
+    if let Some(enabled) = request.private_dns_enabled {
+        endpoint.private_dns_enabled = enabled;
+    }
+    if request.reset_policy == Some(true) {
+        endpoint.policy = OPEN_POLICY.to_owned();
+    }
+    endpoint.policy = request.policy_document.unwrap_or(endpoint.policy);
+    state.vpc_endpoints.insert(endpoint);
+    Ok(ModifyVpcEndpointResponse { r#return: Some(true) })
+}
+
+pub(crate) fn describe(
+    call: &Call<'_>,
+    state: &State,
+    request: DescribeVpcEndpointsRequest,
+) -> Result<DescribeVpcEndpointsResponse, Fault> {
+    let query = query_of!(request, vpc_endpoint_ids);
+    let (found, next_token) = query::run(&state.vpc_endpoints, query, attribute)?;
+    let vpc_endpoints = found.into_iter().map(|it| answer(call, state, it)).collect();
+    Ok(DescribeVpcEndpointsResponse { vpc_endpoints, next_token })
+}
+
+fn attribute(endpoint: &VpcEndpoint, name: &str) -> Values {
+    match name {
+        "vpc-endpoint-id" => one(&endpoint.id),
+        "vpc-id" => one(&endpoint.vpc_id),
+        "service-name" => one(&endpoint.service_name),
+        "vpc-endpoint-type" => one(&endpoint.kind),
+        "vpc-endpoint-state" => one("available"),
+        "ip-address-type" => one("ipv4"),
+        "subnet-id" => many(&endpoint.subnet_ids),
+        _ => None,
+    }
+}
+
+fn answer(call: &Call<'_>, state: &State, endpoint: &VpcEndpoint) -> vpc_endpoint::VpcEndpoint {
+    let group = |id: &String| SecurityGroupIdentifier {
+        group_id: Some(id.clone()),
+        group_name: state.security_groups.get(id).map(|it| it.name.clone()),
+    };
+    vpc_endpoint::VpcEndpoint {
+        vpc_endpoint_id: Some(endpoint.id.clone()),
+        vpc_endpoint_type: Some(endpoint.kind.clone()),
+        vpc_id: Some(endpoint.vpc_id.clone()),
+        service_name: Some(endpoint.service_name.clone()),
+        state: Some("available".to_owned()),
+        policy_document: Some(endpoint.policy.clone()),
+        route_table_ids: endpoint.route_table_ids.clone(),
+        subnet_ids: endpoint.subnet_ids.clone(),
+        groups: endpoint.security_groups.iter().map(group).collect(),
+        ip_address_type: Some("ipv4".to_owned()),
+        private_dns_enabled: Some(endpoint.kind == "Interface" && endpoint.private_dns_enabled),
+        requester_managed: Some(false),
+        network_interface_ids: endpoint.network_interface_ids.clone(),
+        creation_timestamp: Some(names::date(endpoint.created_at)),
+        tags: tagging::answer(&endpoint.tags),
+        owner_id: Some(call.config.account.clone()),
+        ..Default::default()
+    }
+}
+
+/// The lists that gateway endpoints route. Deviation: both hold the endpoints' own address.
+pub(crate) fn describe_prefix_lists(
+    call: &Call<'_>,
+    _state: &State,
+    request: DescribePrefixListsRequest,
+) -> Result<DescribePrefixListsResponse, Fault> {
+    let mut prefix_lists = Vec::new();
+    for (id, service) in [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")] {
+        let name = format!("com.amazonaws.{}.{service}", call.config.region);
+        let is_named =
+            request.prefix_list_ids.is_empty() || request.prefix_list_ids.iter().any(|it| it == id);
+        let passes = query::passes(&request.filters, query::no_tags(), |it| match it {
+            "prefix-list-id" => one(id),
+            "prefix-list-name" => one(&name),
+            _ => None,
+        })?;
+        if is_named && passes {
+            prefix_lists.push(PrefixList {
+                cidrs: vec!["203.0.113.1/32".to_owned()],
+                prefix_list_id: Some(id.to_owned()),
+                prefix_list_name: Some(name),
+            });
+        }
+    }
+    Ok(DescribePrefixListsResponse { next_token: None, prefix_lists })
+}
