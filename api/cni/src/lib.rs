@@ -12,11 +12,13 @@ pub mod backend;
 mod config;
 mod error;
 mod invocation;
+mod link_name;
 mod result;
 
 pub use config::{ConfList, NetConf, PortMapping, RuntimeConfig};
 pub use error::{CniError, ErrorCode};
 pub use invocation::{Command, Invocation, MAX_STDIN, PodArgs, Variables};
+pub use link_name::host_link_name;
 pub use result::{Interface, IpConfig, NetResult, RouteConfig};
 
 /// The versions that a plug-in of ours speaks, oldest first.

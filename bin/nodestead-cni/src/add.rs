@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use api_cni::{
     CniError, ErrorCode, Interface, Invocation, IpConfig, NetResult,
     backend::{self, Assignment, Request, Response, SOCKET, Sandbox},
+    host_link_name,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
     let mtu = mtu_of(config.text("mtu", ""))?;
     let prefix = config.text("vethPrefix", "eni");
     let (namespace, name) = (&invocation.pod.namespace, &invocation.pod.name);
-    let host_link = plumbing::host_link_name(prefix, namespace, name);
+    let host_link = host_link_name(prefix, namespace, name);
 
     let assignment = assign(invocation)?;
     let pod = Pod {

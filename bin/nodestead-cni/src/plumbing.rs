@@ -66,13 +66,6 @@ fn unreachable(source: OpenError) -> PlumbError {
     PlumbError::Open { source }
 }
 
-/// The host's end of a pod's pair: a prefix and eleven digits of the pod's name's SHA-1.
-pub(crate) fn host_link_name(prefix: &str, namespace: &str, pod: &str) -> String {
-    let digest = Sha1::digest(format!("{namespace}.{pod}"));
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{prefix}{}", &digits[..11])
-}
-
 /// A hardware address for one end: unicast, locally administered, the same for the same sandbox.
 ///
 /// Set when the link is made, it also keeps systemd from giving the link another one later.
@@ -191,14 +184,6 @@ pub(crate) fn is_set_up(netns: &Path, ifname: &str, address: Ipv4Addr) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hosts_end_is_named_after_the_pod_as_upstream_does() {
-        // `printf default.web-0 | sha1sum`
-        let name = host_link_name("eni", "default", "web-0");
-        assert_eq!(name.len(), 14);
-        assert_eq!(name, "eni0d7763386da");
-    }
 
     #[test]
     fn hardware_addresses_are_unicast_and_locally_administered() {

@@ -1,0 +1,415 @@
+//! The EC2 calls that ipamd makes, with the node role's rights.
+//!
+//! A thin adapter: each function is one call (or one that has to follow another), and its error
+//! says what the rest of ipamd decides by: whether the subnet is out of addresses, whether the role
+//! may not, whether the local view is behind.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use aws_ec2::{
+    common::{Filter, TagInput, TagSpecification},
+    instance::{DescribeInstances, DescribeInstancesRequest},
+    network_interface::{
+        AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,
+        CreateNetworkInterfaceRequest, DeleteNetworkInterface, DeleteNetworkInterfaceRequest,
+        DescribeNetworkInterfaces, DescribeNetworkInterfacesRequest, DetachNetworkInterface,
+        DetachNetworkInterfaceRequest, ModifyNetworkInterfaceAttribute,
+        ModifyNetworkInterfaceAttributeRequest, NetworkInterface,
+        NetworkInterfaceAttachmentChanges,
+    },
+    private_addresses::{
+        AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest, UnassignPrivateIpAddresses,
+        UnassignPrivateIpAddressesRequest,
+    },
+    subnet::{DescribeSubnets, DescribeSubnetsRequest, Subnet},
+};
+use aws_wire::{CallError, Client, Operation};
+use ipnet::Ipv4Net;
+
+/// How often a detach or a delete is tried, and how long between tries at most.
+const TRIES: u32 = 12;
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+pub const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
+pub const TAG_CREATED: &str = "node.k8s.amazonaws.com/createdAt";
+pub const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+const TAG_OWNER: &str = "eks:eni:owner";
+
+/// See the module.
+#[derive(Clone)]
+pub struct Cloud {
+    client: Client,
+    instance_id: String,
+}
+
+/// How many of what a call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    Addresses(usize),
+    Prefixes(usize),
+}
+
+impl Amount {
+    /// The smallest amount of its kind: what is tried when a larger one failed.
+    pub fn one(self) -> Self {
+        match self {
+            Self::Addresses(_) => Self::Addresses(1),
+            Self::Prefixes(_) => Self::Prefixes(1),
+        }
+    }
+
+    fn addresses(self) -> Option<i64> {
+        match self {
+            Self::Addresses(count) => i64::try_from(count).ok(),
+            Self::Prefixes(_) => None,
+        }
+    }
+
+    fn prefixes(self) -> Option<i64> {
+        match self {
+            Self::Prefixes(count) => i64::try_from(count).ok(),
+            Self::Addresses(_) => None,
+        }
+    }
+}
+
+/// An interface to create.
+#[derive(Clone, Debug)]
+pub struct NewEni {
+    pub subnet_id: String,
+    pub security_groups: Vec<String>,
+    pub amount: Amount,
+    pub cluster_name: String,
+    pub created_at: String,
+    pub additional_tags: BTreeMap<String, String>,
+}
+
+/// A failed call, as ipamd sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("EC2 did not {action}")]
+pub struct CloudError {
+    pub action: String,
+    #[source]
+    pub source: CallError,
+}
+
+impl CloudError {
+    /// The subnet has no addresses, or no whole block, left.
+    pub fn is_subnet_exhausted(&self) -> bool {
+        // Deviation: upstream knows the first two only and misses the third (CNI#3105).
+        let Some(fault) = self.source.fault() else { return false };
+        matches!(&*fault.code, "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks")
+            || (fault.code == "InvalidParameterValue" && fault.message.contains("sufficient free"))
+    }
+
+    /// The node role lacks a permission.
+    pub fn is_unauthorized(&self) -> bool {
+        self.source.is("UnauthorizedOperation") || self.source.is("AccessDenied")
+    }
+
+    /// EC2 has more on the interface than we know of.
+    pub fn is_view_stale(&self) -> bool {
+        self.source.is("PrivateIpAddressLimitExceeded")
+    }
+
+    fn is_gone(&self) -> bool {
+        self.source.is("InvalidNetworkInterfaceID.NotFound")
+            || self.source.is("InvalidAttachmentID.NotFound")
+    }
+}
+
+impl Cloud {
+    pub fn new(client: Client, instance_id: impl Into<String>) -> Self {
+        Self { client, instance_id: instance_id.into() }
+    }
+
+    async fn call<O: Operation>(
+        &self,
+        action: impl Into<String>,
+        request: O::Request,
+    ) -> Result<O::Response, CloudError> {
+        let action = action.into();
+        self.client.call::<O>(request).await.map_err(|source| CloudError { action, source })
+    }
+
+    /// Puts more addresses or prefixes on an interface.
+    pub async fn assign(&self, eni: &str, amount: Amount) -> Result<usize, CloudError> {
+        let request = AssignPrivateIpAddressesRequest {
+            network_interface_id: eni.to_owned(),
+            secondary_private_ip_address_count: amount.addresses(),
+            ipv4_prefix_count: amount.prefixes(),
+            ..Default::default()
+        };
+        let action = format!("assign addresses to `{eni}`");
+        let done = self.call::<AssignPrivateIpAddresses>(action, request).await?;
+        Ok(done.assigned_private_ip_addresses.len() + done.assigned_ipv4_prefixes.len())
+    }
+
+    pub async fn unassign_addresses(
+        &self,
+        eni: &str,
+        addresses: &[Ipv4Addr],
+    ) -> Result<(), CloudError> {
+        let request = UnassignPrivateIpAddressesRequest {
+            network_interface_id: eni.to_owned(),
+            private_ip_addresses: addresses.iter().map(Ipv4Addr::to_string).collect(),
+            ..Default::default()
+        };
+        let action = format!("unassign addresses of `{eni}`");
+        self.call::<UnassignPrivateIpAddresses>(action, request).await.map(drop)
+    }
+
+    pub async fn unassign_prefixes(
+        &self,
+        eni: &str,
+        prefixes: &[Ipv4Net],
+    ) -> Result<(), CloudError> {
+        let request = UnassignPrivateIpAddressesRequest {
+            network_interface_id: eni.to_owned(),
+            ipv4_prefixes: prefixes.iter().map(Ipv4Net::to_string).collect(),
+            ..Default::default()
+        };
+        let action = format!("unassign prefixes of `{eni}`");
+        self.call::<UnassignPrivateIpAddresses>(action, request).await.map(drop)
+    }
+
+    /// Creates and attaches an interface that goes with the instance. Nothing stays on failure.
+    pub async fn add_eni(&self, new: &NewEni) -> Result<String, CloudError> {
+        let request = CreateNetworkInterfaceRequest {
+            subnet_id: new.subnet_id.clone(),
+            description: Some(format!("aws-K8S-{}", self.instance_id)),
+            groups: new.security_groups.clone(),
+            secondary_private_ip_address_count: new.amount.addresses(),
+            ipv4_prefix_count: new.amount.prefixes(),
+            tag_specifications: vec![self.tags(new)],
+            client_token: Some(entropy::uuid()),
+            ..Default::default()
+        };
+        let action = format!("create a network interface in `{}`", new.subnet_id);
+        let created = self.call::<CreateNetworkInterface>(action, request).await?;
+        let id =
+            created.network_interface.and_then(|eni| eni.network_interface_id).unwrap_or_default();
+        match self.attach(&id).await {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                if let Err(error) = self.remove_eni(&id).await {
+                    tracing::warn!(eni = id, error = %telemetry::chain(&error), "left behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn attach(&self, eni: &str) -> Result<(), CloudError> {
+        let device_index = self.free_device_index().await?;
+        let request = AttachNetworkInterfaceRequest {
+            network_interface_id: eni.to_owned(),
+            instance_id: self.instance_id.clone(),
+            device_index,
+            ..Default::default()
+        };
+        let action = format!("attach `{eni}` as device {device_index}");
+        let attached = self.call::<AttachNetworkInterface>(action, request).await?;
+        let request = ModifyNetworkInterfaceAttributeRequest {
+            network_interface_id: eni.to_owned(),
+            attachment: Some(NetworkInterfaceAttachmentChanges {
+                attachment_id: attached.attachment_id,
+                delete_on_termination: Some(true),
+            }),
+            ..Default::default()
+        };
+        let action = format!("make `{eni}` go with the instance");
+        self.call::<ModifyNetworkInterfaceAttribute>(action, request).await.map(drop)
+    }
+
+    async fn free_device_index(&self) -> Result<i64, CloudError> {
+        let request = DescribeInstancesRequest {
+            instance_ids: vec![self.instance_id.clone()],
+            ..Default::default()
+        };
+        let action = format!("describe instance `{}`", self.instance_id);
+        let described = self.call::<DescribeInstances>(action, request).await?;
+        let instances = described.reservations.into_iter().flat_map(|it| it.instances);
+        let attachments = instances.flat_map(|it| it.network_interfaces);
+        let taken: Vec<i64> =
+            attachments.filter_map(|it| it.attachment.and_then(|it| it.device_index)).collect();
+        Ok((0..).find(|index| !taken.contains(index)).unwrap_or_default())
+    }
+
+    /// Detaches and deletes an interface. One that is gone is fine.
+    pub async fn remove_eni(&self, eni: &str) -> Result<(), CloudError> {
+        let Some(described) = self.describe(eni).await? else { return Ok(()) };
+        if let Some(id) = described.attachment.and_then(|it| it.attachment_id) {
+            let request = DetachNetworkInterfaceRequest { attachment_id: id, ..Default::default() };
+            let action = format!("detach `{eni}`");
+            self.persist::<DetachNetworkInterface>(&action, request).await?;
+        }
+        let request = DeleteNetworkInterfaceRequest {
+            network_interface_id: eni.to_owned(),
+            ..Default::default()
+        };
+        // Refused while the detachment is under way: that is what the repetition waits for.
+        self.persist::<DeleteNetworkInterface>(&format!("delete `{eni}`"), request).await
+    }
+
+    /// Repeats a call until it works, the object is gone, or it may not be made.
+    async fn persist<O: Operation>(
+        &self,
+        action: &str,
+        request: O::Request,
+    ) -> Result<(), CloudError>
+    where
+        O::Request: Clone,
+    {
+        let mut pause = Duration::from_millis(100);
+        let mut tries = 1;
+        loop {
+            match self.call::<O>(action, request.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_gone() => return Ok(()),
+                Err(error) if error.is_unauthorized() || tries == TRIES => return Err(error),
+                Err(_) => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    async fn describe(&self, eni: &str) -> Result<Option<NetworkInterface>, CloudError> {
+        let request = DescribeNetworkInterfacesRequest {
+            network_interface_ids: vec![eni.to_owned()],
+            ..Default::default()
+        };
+        let action = format!("describe `{eni}`");
+        match self.call::<DescribeNetworkInterfaces>(action, request).await {
+            Ok(described) => Ok(described.network_interfaces.into_iter().next()),
+            Err(error) if error.is_gone() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Interfaces with these tag values and states.
+    pub async fn find_enis(
+        &self,
+        filters: &[(&str, &str)],
+    ) -> Result<Vec<NetworkInterface>, CloudError> {
+        let filters: Vec<Filter> =
+            filters.iter().map(|(name, value)| filter(name, value)).collect();
+        let mut found = Vec::new();
+        let mut next_token = None;
+        loop {
+            let request = DescribeNetworkInterfacesRequest {
+                filters: filters.clone(),
+                next_token,
+                ..Default::default()
+            };
+            let action = "describe network interfaces";
+            let page = self.call::<DescribeNetworkInterfaces>(action, request).await?;
+            found.extend(page.network_interfaces);
+            next_token = page.next_token.filter(|token| !token.is_empty());
+            if next_token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The subnets of the VPC in the zone.
+    pub async fn subnets(&self, vpc: &str, zone: &str) -> Result<Vec<Subnet>, CloudError> {
+        let filters = vec![filter("vpc-id", vpc), filter("availability-zone", zone)];
+        let request = DescribeSubnetsRequest { filters, ..Default::default() };
+        let described = self.call::<DescribeSubnets>("describe subnets", request).await?;
+        Ok(described.subnets)
+    }
+
+    fn tags(&self, new: &NewEni) -> TagSpecification {
+        let mut tags = new.additional_tags.clone();
+        tags.insert(TAG_INSTANCE.to_owned(), self.instance_id.clone());
+        tags.insert(TAG_CREATED.to_owned(), new.created_at.clone());
+        tags.insert(TAG_OWNER.to_owned(), "amazon-vpc-cni".to_owned());
+        if !new.cluster_name.is_empty() {
+            tags.insert(TAG_CLUSTER.to_owned(), new.cluster_name.clone());
+        }
+        let tags = tags.into_iter();
+        TagSpecification {
+            resource_type: Some("network-interface".to_owned()),
+            tags: tags
+                .map(|(key, value)| TagInput { key: Some(key), value: Some(value) })
+                .collect(),
+        }
+    }
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter { name: Some(name.to_owned()), values: vec![value.to_owned()] }
+}
+
+/// The tag's value.
+pub fn tag<'a>(tags: &'a [aws_ec2::common::Tag], key: &str) -> Option<&'a str> {
+    let found = tags.iter().find(|tag| tag.key.as_deref() == Some(key))?;
+    Some(found.value.as_deref().unwrap_or_default())
+}
+
+/// The subnets in which a new interface may be made, the emptiest first.
+///
+/// The primary interface's counts unless it is tagged `kubernetes.io/role/cni=0`; another one counts
+/// only if it has that tag with another value.
+pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str) -> Vec<String> {
+    const TAG_ROLE: &str = "kubernetes.io/role/cni";
+    subnets.sort_by_key(|subnet| std::cmp::Reverse(subnet.available_ip_address_count));
+    let is_eligible = |subnet: &Subnet| match tag(&subnet.tags, TAG_ROLE) {
+        None => subnet.subnet_id.as_deref() == Some(primary),
+        Some(value) => value != "0",
+    };
+    subnets.into_iter().filter(is_eligible).filter_map(|subnet| subnet.subnet_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_ec2::common::Tag;
+    use aws_wire::Fault;
+
+    use super::*;
+
+    fn failed(code: &'static str, message: &str) -> CloudError {
+        let fault = Fault::new(code, message);
+        let source = CallError::Service { service: "ec2", action: "X", fault };
+        CloudError { action: "x".into(), source }
+    }
+
+    #[test]
+    fn an_exhausted_subnet_is_known_in_all_its_forms() {
+        assert!(failed("InsufficientFreeAddressesInSubnet", "").is_subnet_exhausted());
+        assert!(failed("InsufficientCidrBlocks", "").is_subnet_exhausted());
+        let message = "There aren't sufficient free Ipv4 addresses or prefixes in subnet";
+        assert!(failed("InvalidParameterValue", message).is_subnet_exhausted());
+        assert!(!failed("InvalidParameterValue", "no such thing").is_subnet_exhausted());
+        assert!(failed("UnauthorizedOperation", "").is_unauthorized());
+    }
+
+    #[test]
+    fn other_subnets_count_only_when_tagged_and_the_emptiest_comes_first() {
+        let subnet = |id: &str, free, role: Option<&str>| Subnet {
+            subnet_id: Some(id.to_owned()),
+            available_ip_address_count: Some(free),
+            tags: role
+                .map(|role| Tag {
+                    key: Some("kubernetes.io/role/cni".into()),
+                    value: Some(role.into()),
+                })
+                .into_iter()
+                .collect(),
+            ..Subnet::default()
+        };
+        let all = vec![
+            subnet("primary", 10, None),
+            subnet("tagged", 90, Some("1")),
+            subnet("plain", 500, None),
+            subnet("off", 700, Some("0")),
+        ];
+        assert_eq!(eligible_subnets(all, "primary"), ["tagged", "primary"]);
+        assert!(eligible_subnets(vec![subnet("primary", 1, Some("0"))], "primary").is_empty());
+    }
+}

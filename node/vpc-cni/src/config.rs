@@ -1,0 +1,254 @@
+//! The DaemonSet's environment, by upstream's names and defaults.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ipnet::Ipv4Net;
+use tracing::warn;
+
+use crate::warm_pool::Targets;
+
+/// What operators can set. See upstream's README for the meaning of each variable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `WARM_ENI_TARGET`, `WARM_IP_TARGET`, `MINIMUM_IP_TARGET`, `WARM_PREFIX_TARGET`,
+    /// `ENABLE_PREFIX_DELEGATION`
+    pub targets: Targets,
+    /// `MAX_ENI`: only ever lowers the instance type's limit.
+    pub max_eni: Option<usize>,
+    /// `AWS_VPC_K8S_CNI_EXTERNALSNAT`
+    pub is_external_snat: bool,
+    /// `AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS`
+    pub exclude_snat_cidrs: Vec<Ipv4Net>,
+    /// `AWS_EXTERNAL_SERVICE_CIDRS`
+    pub external_service_cidrs: Vec<Ipv4Net>,
+    /// `AWS_VPC_K8S_CNI_RANDOMIZESNAT`: `prng` (default), `hashrandom`, `none`
+    pub randomize_snat: String,
+    /// `AWS_VPC_ENI_MTU`
+    pub eni_mtu: u32,
+    /// `POD_MTU`, else the interfaces'.
+    pub pod_mtu: u32,
+    /// `AWS_VPC_K8S_CNI_VETHPREFIX`
+    pub veth_prefix: String,
+    /// `IP_COOLDOWN_PERIOD`
+    pub cooldown: Duration,
+    /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`: use what IMDS shows, never call EC2.
+    pub is_provisioning_disabled: bool,
+    /// `AWS_MANAGE_ENIS_NON_SCHEDULABLE`
+    pub manages_when_unschedulable: bool,
+    /// `MANAGE_UNTAGGED_ENI`
+    pub manages_untagged: bool,
+    /// `ENABLE_SUBNET_DISCOVERY`
+    pub discovers_subnets: bool,
+    /// `ADDITIONAL_ENI_TAGS`, JSON.
+    pub additional_tags: BTreeMap<String, String>,
+    /// `DISABLE_METRICS`, `DISABLE_INTROSPECTION`, `INTROSPECTION_BIND_ADDRESS`
+    pub is_metrics_disabled: bool,
+    pub is_introspection_disabled: bool,
+    pub introspection_address: String,
+    /// `CLUSTER_NAME`, `MY_NODE_NAME`, `MY_POD_NAME`
+    pub cluster_name: String,
+    pub node_name: String,
+    pub pod_name: String,
+}
+
+/// Why ipamd does not start with this environment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("`{variable}={value}` is not supported here")]
+    Unsupported { variable: &'static str, value: String },
+    #[error("`{variable}` is `{value}`: {problem}")]
+    Wrong { variable: &'static str, value: String, problem: &'static str },
+    #[error(
+        "with ENABLE_PREFIX_DELEGATION at least one of WARM_PREFIX_TARGET, WARM_IP_TARGET and \
+         MINIMUM_IP_TARGET has to be above 0"
+    )]
+    NoPrefixTarget,
+}
+
+impl Config {
+    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let env = Environment(&get);
+        for variable in [
+            "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
+            "ENABLE_POD_ENI",
+            "ENABLE_IPv6",
+            "ENABLE_MULTI_NIC",
+        ] {
+            if env.flag(variable, false) {
+                return Err(ConfigError::Unsupported { variable, value: "true".to_owned() });
+            }
+        }
+        let eni_mtu = env.mtu("AWS_VPC_ENI_MTU", 9001)?;
+        let prefix = env.text("AWS_VPC_K8S_CNI_VETHPREFIX", "eni");
+        if prefix.len() > 4 || matches!(prefix.as_str(), "eth" | "vlan" | "lo") {
+            return Err(ConfigError::Wrong {
+                variable: "AWS_VPC_K8S_CNI_VETHPREFIX",
+                value: prefix,
+                problem: "it has to be at most four characters, and not `eth`, `vlan` or `lo`",
+            });
+        }
+        let targets = env.targets()?;
+        Ok(Self {
+            targets,
+            max_eni: env.number("MAX_ENI", 0).try_into().ok().filter(|max| *max >= 1),
+            is_external_snat: env.flag("AWS_VPC_K8S_CNI_EXTERNALSNAT", false),
+            exclude_snat_cidrs: env.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+            external_service_cidrs: env.cidrs("AWS_EXTERNAL_SERVICE_CIDRS"),
+            randomize_snat: env.text("AWS_VPC_K8S_CNI_RANDOMIZESNAT", "prng"),
+            eni_mtu,
+            pod_mtu: env.mtu("POD_MTU", eni_mtu)?,
+            veth_prefix: prefix,
+            cooldown: Duration::from_secs(
+                env.number("IP_COOLDOWN_PERIOD", 30).try_into().unwrap_or(30),
+            ),
+            is_provisioning_disabled: env.flag("DISABLE_NETWORK_RESOURCE_PROVISIONING", false),
+            manages_when_unschedulable: env.flag("AWS_MANAGE_ENIS_NON_SCHEDULABLE", false),
+            manages_untagged: env.flag("MANAGE_UNTAGGED_ENI", true),
+            discovers_subnets: env.flag("ENABLE_SUBNET_DISCOVERY", true),
+            additional_tags: env.tags("ADDITIONAL_ENI_TAGS"),
+            is_metrics_disabled: env.flag("DISABLE_METRICS", false),
+            is_introspection_disabled: env.flag("DISABLE_INTROSPECTION", false),
+            introspection_address: env.text("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:61679"),
+            cluster_name: env.text("CLUSTER_NAME", ""),
+            node_name: env.text("MY_NODE_NAME", ""),
+            pod_name: env.text("MY_POD_NAME", ""),
+        })
+    }
+}
+
+struct Environment<'a, F>(&'a F);
+
+impl<F: Fn(&str) -> Option<String>> Environment<'_, F> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        self.get(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        match self.get(name).map(|value| value.to_ascii_lowercase()).as_deref() {
+            Some("true" | "t" | "1") => true,
+            Some("false" | "f" | "0") => false,
+            _ => default,
+        }
+    }
+
+    /// What is no number counts as the default, as upstream does.
+    fn number(&self, name: &str, default: i64) -> i64 {
+        let Some(text) = self.get(name) else { return default };
+        text.parse().unwrap_or_else(|_| {
+            warn!(variable = name, value = text, default, "not a number: the default is used");
+            default
+        })
+    }
+
+    fn targets(&self) -> Result<Targets, ConfigError> {
+        let amount = |name, default| usize::try_from(self.number(name, default)).unwrap_or(0);
+        let targets = Targets {
+            warm_eni: amount("WARM_ENI_TARGET", 1),
+            warm_ip: amount("WARM_IP_TARGET", 0),
+            minimum_ip: amount("MINIMUM_IP_TARGET", 0),
+            warm_prefix: amount("WARM_PREFIX_TARGET", 1),
+            is_prefix_mode: self.flag("ENABLE_PREFIX_DELEGATION", false),
+        };
+        let has_none = targets.warm_ip == 0 && targets.minimum_ip == 0 && targets.warm_prefix == 0;
+        if targets.is_prefix_mode && has_none {
+            return Err(ConfigError::NoPrefixTarget);
+        }
+        Ok(targets)
+    }
+
+    fn mtu(&self, name: &'static str, default: u32) -> Result<u32, ConfigError> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        let problem = "it has to be a number from 576 to 9001";
+        match value.parse().ok().filter(|mtu| (576..=9001).contains(mtu)) {
+            Some(mtu) => Ok(mtu),
+            None => Err(ConfigError::Wrong { variable: name, value, problem }),
+        }
+    }
+
+    fn cidrs(&self, name: &str) -> Vec<Ipv4Net> {
+        let text = self.get(name).unwrap_or_default();
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts
+            .filter_map(|part| match part.parse() {
+                Ok(cidr) => Some(cidr),
+                Err(_) => {
+                    warn!(variable = name, value = part, "not a CIDR: left out");
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// Tags beginning with `k8s.amazonaws.com` are reserved and left out.
+    fn tags(&self, name: &str) -> BTreeMap<String, String> {
+        let text = self.get(name).unwrap_or_else(|| "{}".to_owned());
+        let mut tags: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_else(|_| {
+            warn!(variable = name, "not a JSON object of strings: left out");
+            BTreeMap::new()
+        });
+        tags.retain(|key, _| !key.contains("k8s.amazonaws.com"));
+        tags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_environment(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_has_upstreams_defaults() {
+        let config = config(&[]).unwrap();
+        assert_eq!((config.targets.warm_eni, config.targets.warm_ip), (1, 0));
+        assert_eq!((config.eni_mtu, config.pod_mtu, config.max_eni), (9001, 9001, None));
+        assert_eq!(config.cooldown, Duration::from_secs(30));
+        assert!(!config.is_external_snat && config.discovers_subnets);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_by_name() {
+        let error = config(&[("ENABLE_IPv6", "true")]).unwrap_err();
+        assert_eq!(error.to_string(), "`ENABLE_IPv6=true` is not supported here");
+    }
+
+    #[test]
+    fn prefix_mode_needs_a_target_above_zero() {
+        let prefix = ("ENABLE_PREFIX_DELEGATION", "true");
+        assert_eq!(
+            config(&[prefix, ("WARM_PREFIX_TARGET", "0")]),
+            Err(ConfigError::NoPrefixTarget)
+        );
+        assert!(config(&[prefix, ("WARM_PREFIX_TARGET", "0"), ("WARM_IP_TARGET", "5")]).is_ok());
+    }
+
+    #[test]
+    fn numbers_lists_and_tags_survive_nonsense() {
+        let config = config(&[
+            ("WARM_ENI_TARGET", "many"),
+            ("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "10.0.0.0/8, nonsense,172.16.0.0/12"),
+            ("ADDITIONAL_ENI_TAGS", r#"{"team":"a","node.k8s.amazonaws.com/instance_id":"x"}"#),
+            ("MAX_ENI", "-1"),
+        ])
+        .unwrap();
+        assert_eq!(config.targets.warm_eni, 1);
+        assert_eq!(config.exclude_snat_cidrs.len(), 2);
+        assert_eq!(config.additional_tags.into_keys().collect::<Vec<_>>(), ["team"]);
+        assert_eq!(config.max_eni, None);
+    }
+
+    #[test]
+    fn an_mtu_outside_of_its_range_is_refused() {
+        for mtu in ["575", "9002", "x"] {
+            assert!(config(&[("AWS_VPC_ENI_MTU", mtu)]).is_err(), "{mtu}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Steps that make the pool larger.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Ipamd, IpamdError, unreadable};
+use crate::{
+    cloud::{Amount, Cloud, CloudError, NewEni, eligible_subnets},
+    datastore::AttachedEni,
+    network::{self, LINK_WAIT, NetworkError},
+    plan::Step,
+};
+
+/// After a subnet ran out nothing is asked of EC2 for this long.
+const PAUSE: Duration = Duration::from_secs(120);
+/// IMDS may be behind the API for a moment.
+const IMDS_TRIES: u32 = 12;
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+
+impl Ipamd {
+    pub(super) async fn grow(&self, cloud: &Cloud, step: Step) -> Result<(), IpamdError> {
+        self.metrics.count("awscni_ec2api_req_count");
+        let done = match step {
+            Step::AssignAddresses { eni, count } => {
+                self.fill(cloud, &eni, self.amount(count)).await
+            }
+            Step::CreateEni { count } => self.extend(cloud, self.amount(count)).await,
+            _ => Ok(()),
+        };
+        if let Err(IpamdError::Cloud { source }) = &done
+            && source.is_subnet_exhausted()
+        {
+            warn!(
+                "the subnet doesn't seem to have enough IPs/Prefixes: no allocation for {PAUSE:?}"
+            );
+            self.pool.lock().paused_until = Some(self.parts.clock.now() + PAUSE);
+        }
+        done
+    }
+
+    fn amount(&self, count: usize) -> Amount {
+        match self.parts.config.targets.is_prefix_mode {
+            true => Amount::Prefixes(count),
+            false => Amount::Addresses(count),
+        }
+    }
+
+    /// Puts more on an interface; where that much is not to be had, one.
+    async fn fill(&self, cloud: &Cloud, eni: &str, amount: Amount) -> Result<(), IpamdError> {
+        let failed = |source| IpamdError::Cloud { source };
+        let before = self.held(eni);
+        let count = match cloud.assign(eni, amount).await {
+            Ok(count) => count,
+            Err(error) if error.is_view_stale() => return self.reconcile().await,
+            Err(error) if error.is_unauthorized() || amount == amount.one() => {
+                return Err(failed(error));
+            }
+            Err(error) => {
+                info!(eni, error = %telemetry::chain(&error), "trying for one");
+                cloud.assign(eni, amount.one()).await.map_err(failed)?
+            }
+        };
+        let wanted = before + count;
+        self.await_metadata(|enis| enis.iter().any(|it| it.id == eni && held(it) >= wanted))
+            .await?;
+        self.reconcile().await
+    }
+
+    /// Adds an interface, in the first subnet that has room.
+    async fn extend(&self, cloud: &Cloud, amount: Amount) -> Result<(), IpamdError> {
+        let store = self.snapshot();
+        let Some(primary) = store.enis().find(|eni| eni.attached.is_primary()) else {
+            return Err(IpamdError::NoSubnet);
+        };
+        let primary = &primary.attached;
+        let mut last: Option<CloudError> = None;
+        for subnet_id in self.candidates(cloud, &primary.subnet_id).await {
+            for amount in [amount, amount.one()] {
+                let new = NewEni {
+                    subnet_id: subnet_id.clone(),
+                    security_groups: primary.security_groups.clone(),
+                    amount,
+                    cluster_name: self.parts.config.cluster_name.clone(),
+                    created_at: self.parts.clock.now().to_string(),
+                    additional_tags: self.parts.config.additional_tags.clone(),
+                };
+                match cloud.add_eni(&new).await {
+                    Ok(id) => return self.adopt(&id).await,
+                    Err(source) if source.is_unauthorized() => {
+                        return Err(IpamdError::Cloud { source });
+                    }
+                    Err(source) => last = Some(source),
+                }
+            }
+        }
+        Err(last.map_or(IpamdError::NoSubnet, |source| IpamdError::Cloud { source }))
+    }
+
+    /// Where new interfaces may be made, the emptiest subnet first.
+    async fn candidates(&self, cloud: &Cloud, primary: &str) -> Vec<String> {
+        let only_primary = || vec![primary.to_owned()];
+        if !self.parts.config.discovers_subnets {
+            return only_primary();
+        }
+        let filter = [("attachment.instance-id", self.parts.identity.instance_id.as_str())];
+        let vpc = match cloud.find_enis(&filter).await {
+            Ok(enis) => enis.into_iter().find_map(|eni| eni.vpc_id).unwrap_or_default(),
+            Err(_) => return only_primary(),
+        };
+        match cloud.subnets(&vpc, &self.parts.identity.availability_zone).await {
+            Ok(subnets) => eligible_subnets(subnets, primary),
+            Err(error) => {
+                info!(error = %telemetry::chain(&error), "only the primary subnet is used");
+                only_primary()
+            }
+        }
+    }
+
+    /// Waits for a new interface's metadata and link, and sets it up.
+    async fn adopt(&self, id: &str) -> Result<(), IpamdError> {
+        let seen = self.await_metadata(|enis| enis.iter().any(|it| it.id == id)).await?;
+        let Some(eni) = seen.into_iter().find(|eni| eni.id == id) else {
+            return Err(IpamdError::NotAttached { eni: id.to_owned() });
+        };
+        self.await_link(&eni).await?;
+        self.reconcile().await
+    }
+
+    async fn await_link(&self, eni: &AttachedEni) -> Result<(), IpamdError> {
+        let deadline = tokio::time::Instant::now() + LINK_WAIT;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (id, mac) = (eni.id.clone(), eni.mac.clone());
+            let found =
+                linux_netlink::run(None, move |netlink| network::link_of(netlink, &id, &mac)).await;
+            match found {
+                Ok(_) => return Ok(()),
+                Err(NetworkError::NoLink { .. }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(1));
+                }
+                Err(source) => return Err(IpamdError::Network { source }),
+            }
+        }
+    }
+
+    /// Reads IMDS until it shows what was just done; what it shows then is accepted as it is.
+    async fn await_metadata(
+        &self,
+        shows: impl Fn(&[AttachedEni]) -> bool,
+    ) -> Result<Vec<AttachedEni>, IpamdError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..IMDS_TRIES {
+            let seen = self.parts.metadata.interfaces().await.map_err(unreadable)?;
+            if shows(&seen) {
+                return Ok(seen);
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.parts.metadata.interfaces().await.map_err(unreadable)
+    }
+
+    fn held(&self, eni: &str) -> usize {
+        let store = self.store.lock();
+        store.eni(eni).map_or(0, |eni| held(&eni.attached))
+    }
+}
+
+/// How many addresses and prefixes IMDS shows.
+fn held(eni: &AttachedEni) -> usize {
+    eni.addresses.len() + eni.prefixes.len()
+}

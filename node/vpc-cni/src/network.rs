@@ -1,0 +1,269 @@
+//! The node's side of the pod network: interfaces, policy routing, SNAT.
+//!
+//! Compiled, not edited: [`table`] gives the whole nftables table for what is known now, and
+//! [`rules`] the policy rules; both are put in place again whenever IMDS says something new.
+//!
+//! - What a pod sends to an address outside of the VPC leaves by the primary interface with its
+//!   address (SNAT), whatever interface the pod's address belongs to: it is marked, and the rule
+//!   at 1024 sends what is marked to the main table.
+//! - What came to a node port by the primary interface goes back by it: the connection is marked
+//!   when it comes in and the mark restored on the pod's answers.
+//!
+//! **Invariant:** priorities, mark and names are upstream's. Upstream: `pkg/networkutils`.
+//! Deviation: no iptables rules; the table is `ip aws-cni` on every host.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use linux_netlink::{
+    LinkChange, Mac, Netlink, OpenError, ParseMacError, RequestError, Route, Rule, Scope,
+    TABLE_MAIN,
+};
+use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
+
+use crate::datastore::AttachedEni;
+
+/// On connections and packets that have to use the primary interface.
+const MARK: u32 = 0x80;
+pub const TABLE: &str = "aws-cni";
+/// After kube-proxy's DNAT: a Service's address is not a destination.
+const AFTER_DNAT: i32 = priority::DSTNAT + 10;
+
+const TO_POD: u32 = 512;
+const MARKED: u32 = 1024;
+const EXTERNAL_SERVICES: u32 = 1535;
+const FROM_POD: u32 = 1536;
+const FROM_ENI: u32 = 32765;
+
+/// What the node's rules depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeNetwork {
+    /// The primary interface's link.
+    pub primary_link: String,
+    pub primary_address: Ipv4Addr,
+    pub vpc_cidrs: Vec<Ipv4Net>,
+    pub exclude_snat_cidrs: Vec<Ipv4Net>,
+    pub external_service_cidrs: Vec<Ipv4Net>,
+    pub is_external_snat: bool,
+    /// `prng`, `hashrandom`, `none`
+    pub randomize_snat: String,
+    pub veth_prefix: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("failed to reach the kernel")]
+    Open {
+        #[source]
+        source: OpenError,
+    },
+    #[error("the kernel refused a change of the node's network")]
+    Request {
+        #[source]
+        source: RequestError,
+    },
+    #[error("interface `{eni}` has a hardware address that cannot be read")]
+    Mac {
+        eni: String,
+        #[source]
+        source: ParseMacError,
+    },
+    #[error("the link of `{eni}` (`{mac}`) did not appear")]
+    NoLink { eni: String, mac: String },
+}
+
+impl From<OpenError> for NetworkError {
+    fn from(source: OpenError) -> Self {
+        Self::Open { source }
+    }
+}
+
+fn refused(source: RequestError) -> NetworkError {
+    NetworkError::Request { source }
+}
+
+/// The rules of the node itself.
+pub fn rules(node: &NodeNetwork) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !node.is_external_snat {
+        rules.push(Rule::new(MARKED, TABLE_MAIN).mark(MARK, MARK));
+    }
+    let services = node.external_service_cidrs.iter();
+    rules.extend(services.map(|cidr| Rule::new(EXTERNAL_SERVICES, TABLE_MAIN).to((*cidr).into())));
+    rules
+}
+
+/// The rules that a pod's address needs.
+pub fn pod_rules(address: Ipv4Addr, table: u32) -> Vec<Rule> {
+    let ip = IpAddr::V4(address).into();
+    let mut rules = vec![Rule::new(TO_POD, TABLE_MAIN).to(ip)];
+    if table != TABLE_MAIN {
+        rules.push(Rule::new(FROM_POD, table).from(ip));
+    }
+    rules
+}
+
+/// The whole nftables table.
+pub fn table(node: &NodeNetwork) -> Table {
+    let mut table = Table::new(Family::Ip, TABLE);
+    if node.is_external_snat {
+        // Somebody else's NAT: an empty table says so, and replaces what was there before.
+        return table;
+    }
+    let inside = table.set("inside", Set::of("ipv4_addr").flag("interval"));
+    for cidr in merged(node.vpc_cidrs.iter().chain(&node.exclude_snat_cidrs)) {
+        inside.member(cidr.to_string());
+    }
+    let primary = quote(&node.primary_link);
+    let pods = quote(&format!("{}*", node.veth_prefix));
+    let hook = |kind, point, priority| Chain::hooked(Hook::new(kind, point, priority));
+    table.chains.insert(
+        "mangle-prerouting".into(),
+        hook(ChainKind::Filter, HookPoint::Prerouting, priority::MANGLE),
+    );
+    table.chain("mangle-prerouting").rule(format!(
+        "iifname {primary} fib daddr . iif type local ct mark set ct mark or {MARK:#x}"
+    ));
+    table
+        .chains
+        .insert("snat-mark".into(), hook(ChainKind::Filter, HookPoint::Prerouting, AFTER_DNAT));
+    table
+        .chain("snat-mark")
+        .rule(format!(
+            "iifname {pods} ct state new ip daddr != @inside fib daddr type != local \
+             ct mark set ct mark or {MARK:#x}"
+        ))
+        .rule(format!(
+            "iifname {pods} ct mark and {MARK:#x} == {MARK:#x} meta mark set meta mark or {MARK:#x}"
+        ));
+    table
+        .chains
+        .insert("snat".into(), hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT));
+    let random = match node.randomize_snat.as_str() {
+        "none" => "",
+        "hashrandom" => " random",
+        _ => " fully-random",
+    };
+    table
+        .chain("snat")
+        .rule("ip daddr @inside return")
+        .rule("oifname \"lo\" return")
+        .rule(format!("fib daddr type != local snat to {}{random}", node.primary_address));
+    table
+}
+
+/// Networks without those that another one contains: nft refuses overlapping intervals.
+fn merged<'a>(cidrs: impl Iterator<Item = &'a Ipv4Net>) -> Vec<Ipv4Net> {
+    Ipv4Net::aggregate(&cidrs.map(Ipv4Net::trunc).collect())
+}
+
+/// Puts the node's rules in place and removes earlier ones of the same priorities.
+pub fn ensure_rules(netlink: &Netlink, node: &NodeNetwork) -> Result<(), NetworkError> {
+    let wanted = rules(node);
+    for stale in netlink.rules().map_err(refused)? {
+        let is_ours = !stale.is_ipv6 && matches!(stale.priority, MARKED | EXTERNAL_SERVICES);
+        if is_ours && !wanted.contains(&stale) {
+            netlink.delete_rule(&stale).map_err(refused)?;
+        }
+    }
+    wanted.iter().try_for_each(|rule| netlink.add_rule(rule).map_err(refused))
+}
+
+/// The link with this hardware address.
+pub fn link_of(netlink: &Netlink, eni: &str, mac: &str) -> Result<(u32, String), NetworkError> {
+    let parsed: Mac =
+        mac.parse().map_err(|source| NetworkError::Mac { eni: eni.to_owned(), source })?;
+    let link = netlink.link_by_mac(parsed).map_err(refused)?;
+    let link =
+        link.ok_or_else(|| NetworkError::NoLink { eni: eni.to_owned(), mac: mac.to_owned() })?;
+    Ok((link.index, link.name))
+}
+
+/// Sets a secondary interface up: its address, its own table of routes and the rule that what is
+/// sent from its address uses it.
+pub fn set_up_eni(netlink: &Netlink, eni: &AttachedEni, mtu: u32) -> Result<(), NetworkError> {
+    let (index, _) = link_of(netlink, &eni.id, &eni.mac)?;
+    let change = LinkChange { mtu: Some(mtu), is_up: Some(true), ..LinkChange::default() };
+    netlink.change_link(index, &change).map_err(refused)?;
+    let address = IpAddr::V4(eni.primary_address);
+    let net = Ipv4Net::new(eni.primary_address, eni.subnet_cidr.prefix_len())
+        .unwrap_or_else(|_| eni.primary_address.into());
+    let addresses = netlink.addresses().map_err(refused)?;
+    for stale in addresses.iter().filter(|it| it.index == index && it.net.addr().is_ipv4()) {
+        if stale.net != net.into() {
+            netlink.delete_address(index, stale.net).map_err(refused)?;
+        }
+    }
+    netlink.add_address(index, net.into()).map_err(refused)?;
+    let table = eni.route_table();
+    let gateway = IpAddr::V4(eni.gateway());
+    let routes = [
+        Route::to_host(gateway).device(index).scope(Scope::Link).table(table),
+        Route::default_via(gateway).device(index).table(table),
+    ];
+    routes.iter().try_for_each(|route| netlink.add_route(route)).map_err(refused)?;
+    // The subnet is reached by the primary interface; the kernel's own route by this one would
+    // compete with it.
+    let connected = Route::to(eni.subnet_cidr.into()).device(index);
+    netlink.delete_route(&connected).map_err(refused)?;
+    netlink.add_rule(&Rule::new(FROM_ENI, table).from(address.into())).map_err(refused)
+}
+
+/// Removes what [`set_up_eni`] made and a detached link does not take along.
+pub fn tear_down_eni(netlink: &Netlink, eni: &AttachedEni) -> Result<(), NetworkError> {
+    let table = eni.route_table();
+    for rule in netlink.rules().map_err(refused)? {
+        if matches!(rule.priority, FROM_ENI | FROM_POD) && rule.table == table {
+            netlink.delete_rule(&rule).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
+/// How long to wait for a link after its interface was attached.
+pub const LINK_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeNetwork {
+        NodeNetwork {
+            primary_link: "eth0".into(),
+            primary_address: Ipv4Addr::new(192, 168, 0, 10),
+            vpc_cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+            exclude_snat_cidrs: vec!["192.168.3.0/24".parse().unwrap()],
+            external_service_cidrs: vec!["203.0.113.0/24".parse().unwrap()],
+            is_external_snat: false,
+            randomize_snat: "prng".into(),
+            veth_prefix: "eni".into(),
+        }
+    }
+
+    #[test]
+    fn a_cidr_inside_another_is_listed_once() {
+        let table = table(&node());
+        let members: Vec<_> = table.sets["inside"].elements.keys().collect();
+        assert_eq!(members, ["192.168.0.0/16"]);
+    }
+
+    #[test]
+    fn external_snat_leaves_nothing_of_ours() {
+        let node = NodeNetwork { is_external_snat: true, ..node() };
+        assert!(table(&node).chains.is_empty());
+        assert_eq!(rules(&node).iter().map(|it| it.priority).collect::<Vec<_>>(), [1535]);
+    }
+
+    #[test]
+    fn only_pods_of_secondary_interfaces_get_a_rule_of_their_own_table() {
+        let address = Ipv4Addr::new(192, 168, 0, 20);
+        let priorities = |table| {
+            pod_rules(address, table).into_iter().map(|rule| rule.priority).collect::<Vec<_>>()
+        };
+        assert_eq!(priorities(TABLE_MAIN), [512]);
+        assert_eq!(priorities(2), [512, 1536]);
+    }
+}
