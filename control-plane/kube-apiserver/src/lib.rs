@@ -1,9 +1,129 @@
 //! The Kubernetes API server: REST and watch over a durable, revisioned store.
+//!
+//! [`ApiServer`] is built from a [`Config`] around an `mvcc::Store`; [`ApiServer::service`] is what a
+//! listener serves, and [`ApiServer::client`] is a `kube::Client` that reaches it without a socket
+//! (but as bytes). Objects are JSON from end to end: one table of resources and one of types drive
+//! routing, decoding, defaulting, merging and discovery.
+//!
+//! **Invariant:** a write is answered only after it is durable; every read is of durable state.
+//!
+//! Deviation: no protobuf. Clients that prefer it fall back to JSON, as they do for custom
+//! resources.
 
 mod admission;
-mod authn;
-mod authz;
-mod proxy;
+mod apply;
+mod attributes;
+pub mod authn;
+pub mod authz;
+mod bootstrap;
+mod conditions;
+mod config;
+mod convert;
+mod custom_resources;
+mod decode;
+mod defaults;
+mod discovery;
+mod flow;
+mod jobs;
+mod managed_fields;
+mod negotiate;
+mod openapi;
+pub mod proxy;
+mod qos;
 pub mod registry;
+mod render;
 pub mod request;
+mod resources;
+mod schema;
+pub mod selectors;
+mod server;
+mod services;
 pub mod status;
+mod strategic;
+mod strategy;
+mod subresources;
+mod table;
+mod validation;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use parking_lot::RwLock;
+
+pub use self::{bootstrap::StartError, config::Config, server::ApiService};
+use crate::{registry::Reader, request::UserInfo, server::Server};
+
+/// A running API server. Clones share it.
+#[derive(Clone)]
+pub struct ApiServer {
+    server: Arc<Server>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// Reads what is stored, and makes sure that what must always exist does.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let objects = Reader::new(config.store.clone());
+        let authorizer = authz::Authorizer::new(objects.clone());
+        let server = Arc::new(Server {
+            store: config.store.clone(),
+            clock: config.clock,
+            catalog: RwLock::new(custom_resources::catalog(&objects)),
+            services: services::Allocator::new(config.service_cidr, config.node_ports.clone()),
+            admission: admission::Context::new(objects.clone(), authorizer.clone()),
+            authenticator: authn::Authenticator::new(
+                config.authn.clone(),
+                objects.clone(),
+                config.clock,
+            ),
+            authorizer,
+            proxy: proxy::Proxy::new(config.proxy.clone(), objects.clone()),
+            flow: flow::Limiter::new(config.requests_per_user),
+            objects,
+            config,
+        });
+        bootstrap::ensure(&server).await?;
+        let endpoints = server.config.endpoints.clone();
+        let this = Self { server };
+        this.set_endpoints(&endpoints).await?;
+        Ok(this)
+    }
+
+    /// For `transport::serve`: requests are authenticated by what they carry.
+    pub fn service(&self) -> ApiService {
+        ApiService { server: self.server.clone(), user: None }
+    }
+
+    /// A service whose requests all come from this user.
+    pub fn service_as(&self, user: UserInfo) -> ApiService {
+        ApiService { server: self.server.clone(), user: Some(user) }
+    }
+
+    /// A client in this process, as this user.
+    pub fn client(&self, user: UserInfo) -> kube::Client {
+        kube::Client::new(self.service_as(user), "default")
+    }
+
+    /// Read access to the stored objects.
+    pub fn objects(&self) -> Reader {
+        self.server.objects.clone()
+    }
+
+    /// Whom the server trusts: for the service-account issuer's documents, and for reviews.
+    pub fn authenticator(&self) -> &authn::Authenticator {
+        &self.server.authenticator
+    }
+
+    /// Makes these addresses the endpoints of `default/kubernetes`.
+    pub async fn set_endpoints(&self, addresses: &[Ipv4Addr]) -> Result<(), StartError> {
+        bootstrap::ensure_endpoints(&self.server, addresses).await
+    }
+}

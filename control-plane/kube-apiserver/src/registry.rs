@@ -105,6 +105,16 @@ pub fn write_with_revision(out: &mut Vec<u8>, stored: &[u8], revision: u64) {
     out.extend_from_slice(tail);
 }
 
+/// As [`write_with_revision`], without `apiVersion` and `kind`: an item of a typed list.
+pub fn write_item(out: &mut Vec<u8>, stored: &[u8], revision: u64) {
+    let Some(at) = find(stored, METADATA) else {
+        out.extend_from_slice(stored);
+        return;
+    };
+    out.push(b'{');
+    write_with_revision(out, &stored[at..], revision);
+}
+
 /// The record as the API shows it, in bytes.
 pub fn bytes(record: &mvcc::Record) -> Bytes {
     bytes_at(record, record.mod_revision)

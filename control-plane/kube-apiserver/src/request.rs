@@ -77,11 +77,8 @@ impl RequestInfo {
         let segments: Vec<String> =
             path.trim_matches('/').split('/').filter(|it| !it.is_empty()).map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let plain = || Self {
-            verb: method.as_str().to_lowercase(),
-            path: path.into(),
-            ..Self::default()
-        };
+        let plain =
+            || Self { verb: method.as_str().to_lowercase(), path: path.into(), ..Self::default() };
         let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
@@ -203,18 +200,59 @@ mod tests {
             ("GET", "/api/v1/watch/namespaces/ns/pods", "watch", "", "pods", "", "ns", ""),
             ("GET", "/api/v1/namespaces", "list", "", "namespaces", "", "", ""),
             ("GET", "/api/v1/namespaces/ns", "get", "", "namespaces", "", "ns", "ns"),
-            ("PUT", "/api/v1/namespaces/ns/status", "update", "", "namespaces", "status", "ns", "ns"),
-            ("PUT", "/api/v1/namespaces/ns/finalize", "update", "", "namespaces", "finalize", "ns", "ns"),
+            (
+                "PUT",
+                "/api/v1/namespaces/ns/status",
+                "update",
+                "",
+                "namespaces",
+                "status",
+                "ns",
+                "ns",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/ns/finalize",
+                "update",
+                "",
+                "namespaces",
+                "finalize",
+                "ns",
+                "ns",
+            ),
             ("POST", "/api/v1/namespaces/ns/pods/p/exec", "create", "", "pods", "exec", "ns", "p"),
-            ("DELETE", "/apis/apps/v1/namespaces/ns/deployments", "deletecollection", "apps", "deployments", "", "ns", ""),
-            ("PATCH", "/apis/apps/v1/namespaces/ns/deployments/d", "patch", "apps", "deployments", "", "ns", "d"),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/ns/deployments",
+                "deletecollection",
+                "apps",
+                "deployments",
+                "",
+                "ns",
+                "",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/ns/deployments/d",
+                "patch",
+                "apps",
+                "deployments",
+                "",
+                "ns",
+                "d",
+            ),
             ("GET", "/api/v1/nodes/n/proxy/stats/summary", "get", "", "nodes", "proxy", "", "n"),
         ];
         for (method, target, verb, group, resource, subresource, namespace, name) in cases {
             let info = parse(method, target);
             assert!(info.is_resource, "{target}");
             let found = [
-                &info.verb, &info.group, &info.resource, &info.subresource, &info.namespace, &info.name,
+                &info.verb,
+                &info.group,
+                &info.resource,
+                &info.subresource,
+                &info.namespace,
+                &info.name,
             ];
             assert_eq!(found, [verb, group, resource, subresource, namespace, name], "{target}");
         }

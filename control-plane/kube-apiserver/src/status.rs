@@ -127,9 +127,7 @@ impl Status {
     }
 
     pub fn not_acceptable(accepted: &str) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {accepted}"
-        );
+        let message = format!("only the following media types are accepted: {accepted}");
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
@@ -147,8 +145,7 @@ impl Status {
     }
 
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        let mut status =
-            Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        let mut status = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         status.retry_after = Some(seconds);
         status.details = json!({ "retryAfterSeconds": seconds });
         status

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, fmt, time::Duration};
 
+use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use serde_json::Value;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
@@ -23,7 +24,7 @@ pub struct Hook {
 #[derive(Clone)]
 enum Peer {
     Remote(HttpClient),
-    Local(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>),
+    Local(Local),
 }
 
 /// Why a webhook gave no review.
@@ -90,13 +91,23 @@ impl Hook {
                 Ok((answer.status(), answer.into_body()))
             }
             Peer::Local(service) => {
-                let answer = service.clone().oneshot(request).await?;
+                let answer = answered(service.clone(), request).await?;
                 let status = answer.status();
                 let body = transport::collect(answer.into_body(), ANSWER_LIMIT).await?;
                 Ok((status, body.ok_or("the answer is too long")?))
             }
         }
     }
+}
+
+type Local = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Boxed, or the compiler cannot see that whoever awaits it is `Send`.
+fn answered(
+    service: Local,
+    request: Request<Body>,
+) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+    Box::pin(service.oneshot(request))
 }
 
 impl fmt::Debug for Hook {

@@ -1,0 +1,181 @@
+//! What exists in every cluster from its first moment on.
+//!
+//! Each object is created if it is not there, so that a start after a crash half-way is no special
+//! case. The `kubernetes` Service and its endpoints follow the configuration.
+//!
+//! Upstream: the controlplane controllers `kubernetesservice` and `systemnamespaces`.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    admission, authz, custom_resources,
+    decode::BODY_LIMIT,
+    registry,
+    request::UserInfo,
+    resources::{Resource, meta},
+    server::Server,
+};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to write `{path}`: {message}")]
+    Write { path: String, message: String },
+}
+
+pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
+    for service in server.objects.list("", "services", "") {
+        server.services.learn(&service);
+    }
+    for name in NAMESPACES {
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        create(server, &namespace).await?;
+    }
+    for object in admission::priority_classes().iter().chain(&authz::bootstrap_objects()) {
+        create(server, object).await?;
+    }
+    ensure_service(server).await
+}
+
+async fn ensure_service(server: &Arc<Server>) -> Result<(), StartError> {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "component": "apiserver", "provider": "kubernetes" },
+        },
+        "spec": {
+            "type": "ClusterIP", "sessionAffinity": "None", "ipFamilyPolicy": "SingleStack",
+            "clusterIP": server.services.first_address().to_string(),
+            "ports": [{
+                "name": "https", "protocol": "TCP", "port": 443,
+                "targetPort": server.config.endpoint_port,
+            }],
+        },
+    });
+    create(server, &service).await
+}
+
+/// The Endpoints and the EndpointSlice of `default/kubernetes`.
+pub(crate) async fn ensure_endpoints(
+    server: &Arc<Server>,
+    addresses: &[Ipv4Addr],
+) -> Result<(), StartError> {
+    let mut sorted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    sorted.sort();
+    let port = json!([{ "name": "https", "port": server.config.endpoint_port, "protocol": "TCP" }]);
+    let each: Vec<Value> = sorted.iter().map(|it| json!({ "ip": it })).collect();
+    let subsets =
+        if each.is_empty() { json!([]) } else { json!([{ "addresses": each, "ports": port }]) };
+    let labels = json!({ "endpointslice.kubernetes.io/skip-mirror": "true" });
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints", "subsets": subsets,
+        "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
+    });
+    let each: Vec<Value> = sorted
+        .iter()
+        .map(|it| json!({ "addresses": [it], "conditions": { "ready": true } }))
+        .collect();
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "endpoints": each, "ports": port,
+    });
+    put(server, &endpoints).await?;
+    put(server, &slice).await
+}
+
+fn path(server: &Server, object: &Value) -> String {
+    let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+    let resource = server.catalog().of_kind(version.unwrap_or_default(), kind.unwrap_or_default());
+    let (root, plural) = match resource.as_deref() {
+        Some(it) if it.group.is_empty() => (format!("/api/{}", it.version), it.plural.clone()),
+        Some(it) => (format!("/apis/{}/{}", it.group, it.version), it.plural.clone()),
+        None => (String::new(), kind.unwrap_or_default().to_lowercase()),
+    };
+    match meta(object, "namespace") {
+        "" => format!("{root}/{plural}"),
+        namespace => format!("{root}/namespaces/{namespace}/{plural}"),
+    }
+}
+
+/// Creates an object if it is not there.
+async fn create(server: &Arc<Server>, object: &Value) -> Result<(), StartError> {
+    if is_stored(server, object) {
+        return Ok(());
+    }
+    send(server, Method::POST, path(server, object), object, &[StatusCode::CONFLICT]).await
+}
+
+async fn put(server: &Arc<Server>, object: &Value) -> Result<(), StartError> {
+    if !is_stored(server, object) {
+        return create(server, object).await;
+    }
+    let path = format!("{}/{}", path(server, object), meta(object, "name"));
+    send(server, Method::PUT, path, object, &[]).await
+}
+
+fn is_stored(server: &Server, object: &Value) -> bool {
+    let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+    let resource = server.catalog().of_kind(version.unwrap_or_default(), kind.unwrap_or_default());
+    let key = resource.map(|it| it.key(meta(object, "namespace"), meta(object, "name")));
+    key.is_some_and(|key| server.store.get(&key).is_some())
+}
+
+async fn send(
+    server: &Arc<Server>,
+    method: Method,
+    path: String,
+    object: &Value,
+    tolerated: &[StatusCode],
+) -> Result<(), StartError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(&path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(transport::full(object.to_string()))
+        .map_err(|error| StartError::Write { path: path.clone(), message: error.to_string() })?;
+    request.extensions_mut().insert(UserInfo::master("system:apiserver"));
+    let response = server.clone().handle(request).await;
+    let code = response.status();
+    if code.is_success() || tolerated.contains(&code) {
+        return Ok(());
+    }
+    let body = transport::collect(response.into_body(), BODY_LIMIT).await.ok().flatten();
+    let message = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+    Err(StartError::Write { path, message })
+}
+
+impl Server {
+    /// What follows from a write that happened.
+    pub(crate) fn after_write(&self, resource: &Resource, object: &Value) {
+        if resource.is("", "services") {
+            self.services.learn(object);
+        }
+        self.follow_definitions(resource);
+    }
+
+    /// What follows from a removal that happened.
+    pub(crate) fn after_delete(&self, resource: &Resource, object: &Value) {
+        if resource.is("", "services") {
+            self.services.forget(object);
+        }
+        self.follow_definitions(resource);
+    }
+
+    fn follow_definitions(&self, resource: &Resource) {
+        if custom_resources::is_definition(&resource.group, &resource.plural) {
+            *self.catalog.write() =
+                custom_resources::catalog(&registry::Reader::new(self.store.clone()));
+        }
+    }
+}

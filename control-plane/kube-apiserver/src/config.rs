@@ -1,0 +1,43 @@
+//! What the server is told when it starts.
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use ipnet::Ipv4Net;
+
+use crate::{authn, proxy};
+
+/// Settings of an [`ApiServer`](crate::ApiServer).
+pub struct Config {
+    pub store: mvcc::Store,
+    pub clock: clock::Clock,
+    pub authn: authn::Config,
+    pub proxy: proxy::Config,
+    /// Where ClusterIPs come from; the first address is that of `default/kubernetes`.
+    pub service_cidr: Ipv4Net,
+    pub node_ports: RangeInclusive<u16>,
+    /// What `/version` reports as `gitVersion`.
+    pub git_version: String,
+    /// Addresses at which the cluster reaches this server: the endpoints of `default/kubernetes`.
+    pub endpoints: Vec<Ipv4Addr>,
+    pub endpoint_port: u16,
+    /// How many requests of one user are worked on at once.
+    pub requests_per_user: usize,
+}
+
+impl Config {
+    /// Upstream's and EKS's defaults around a store.
+    pub fn new(store: mvcc::Store, clock: clock::Clock) -> Self {
+        Self {
+            store,
+            clock,
+            authn: authn::Config::default(),
+            proxy: proxy::Config::default(),
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
+            node_ports: 30000..=32767,
+            git_version: "v1.36.2-eks-nodestead".into(),
+            endpoints: Vec::new(),
+            endpoint_port: 443,
+            requests_per_user: 100,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! CustomResourceDefinitions: their status, and the catalogue that follows them.
+//!
+//! Deviation: names are accepted and the definition is established at once, in the same write;
+//! upstream's controllers do it a moment later. Conflicts of names are not looked for.
+//!
+//! Upstream: the controllers of k8s.io/apiextensions-apiserver.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    registry::Reader,
+    resources::{Catalog, custom},
+};
+
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+
+/// Fills in names and status.
+pub(crate) fn prepare(definition: &mut Value, now: &str) {
+    let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+    let names = &mut definition["spec"]["names"];
+    if names["singular"].as_str().unwrap_or_default().is_empty() {
+        names["singular"] = kind.to_lowercase().into();
+    }
+    if names["listKind"].as_str().unwrap_or_default().is_empty() {
+        names["listKind"] = format!("{kind}List").into();
+    }
+    if definition["spec"]["conversion"].is_null() {
+        definition["spec"]["conversion"] = json!({ "strategy": "None" });
+    }
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let stored: Vec<Value> =
+        versions.filter(|it| it["storage"] == true).map(|it| it["name"].clone()).collect();
+    let since = |status: &Value, kind: &str| {
+        let known = status["conditions"].as_array().into_iter().flatten();
+        let known = known.into_iter().find(|it| it["type"] == kind);
+        known.map_or_else(|| now.into(), |it| it["lastTransitionTime"].clone())
+    };
+    let status = definition["status"].clone();
+    let condition = |kind: &str, reason: &str, message: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": reason, "message": message,
+            "lastTransitionTime": since(&status, kind),
+        })
+    };
+    definition["status"] = json!({
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+        "acceptedNames": definition["spec"]["names"],
+        "storedVersions": stored,
+    });
+}
+
+/// The catalogue with all resources of the stored definitions.
+pub(crate) fn catalog(objects: &Reader) -> Arc<Catalog> {
+    let definitions = objects.list(GROUP, PLURAL, "");
+    let served = definitions.iter().filter(|it| it["metadata"]["deletionTimestamp"].is_null());
+    Arc::new(Catalog::with(served.flat_map(custom::resources).collect()))
+}
+
+/// Whether a write to this resource changes the catalogue.
+pub(crate) fn is_definition(group: &str, plural: &str) -> bool {
+    group == GROUP && plural == PLURAL
+}

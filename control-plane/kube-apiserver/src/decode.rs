@@ -1,0 +1,277 @@
+//! From a request's body to an object: JSON or YAML, field validation, and the two fields that
+//! say what it is.
+//!
+//! Upstream: the codec factory and the `fieldValidation` parameter (KEP-2885).
+
+use std::{cell::RefCell, fmt, sync::Arc};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::{
+    resources::Resource,
+    schema::{self, Object, check},
+    status::Status,
+};
+
+/// The limit on bodies (`MaxRequestBodyBytes`).
+pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+const ACCEPTED: &str = "application/json, application/yaml";
+
+/// What to do about unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    pub(crate) fn parse(text: Option<&str>) -> Result<Self, Status> {
+        match text {
+            None | Some("") => Ok(Self::default()),
+            Some("Ignore") => Ok(Self::Ignore),
+            Some("Warn") => Ok(Self::Warn),
+            Some("Strict") => Ok(Self::Strict),
+            Some(other) => Err(Status::bad_request(format!(
+                "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \
+                 \"Warn\", \"Strict\""
+            ))),
+        }
+    }
+}
+
+/// A decoded value, and the paths of fields that stood in it twice.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) value: Value,
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Reads a body of the content type that the client named.
+pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    match media {
+        "" | "application/json" => json(bytes),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
+        _ => Err(Status::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, Status> {
+    let duplicates = RefCell::new(Vec::new());
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let seed = Seed { path: String::new(), duplicates: &duplicates };
+    let value = seed.deserialize(&mut deserializer).and_then(|it| deserializer.end().map(|()| it));
+    let value = value.map_err(|error| malformed(&error))?;
+    Ok(Decoded { value, duplicates: duplicates.into_inner() })
+}
+
+fn yaml(bytes: &[u8]) -> Result<Decoded, Status> {
+    let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
+    let value = serde_saphyr::from_str(text)
+        .map_err(|error| malformed(&format!("error converting YAML to JSON: yaml: {error}")))?;
+    Ok(Decoded { value, duplicates: Vec::new() })
+}
+
+fn malformed(error: &dyn fmt::Display) -> Status {
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type Object): {error}"
+    ))
+}
+
+/// Makes a decoded body an object of `resource`: checks `apiVersion` and `kind`, drops what the
+/// type does not have. Returns warnings.
+pub(crate) fn object(
+    resource: &Resource,
+    decoded: Decoded,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let Decoded { mut value, duplicates } = decoded;
+    identify(resource, &mut value)?;
+    let Some(shape) = shape(resource) else { return Ok((value, Vec::new())) };
+    let warnings = typed(resource, &shape, &mut value, &duplicates, validation)?;
+    Ok((value, warnings))
+}
+
+/// The type of a resource's objects.
+pub(crate) fn shape(resource: &Resource) -> Option<Arc<Object>> {
+    match &resource.custom {
+        Some(custom) => Some(custom.shape.clone()),
+        None => schema::find(&resource.schema),
+    }
+}
+
+/// Checks a value against a type; see [`object`].
+pub(crate) fn typed(
+    resource: &Resource,
+    shape: &Arc<Object>,
+    value: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let findings = check::object(value, shape);
+    let (kind, version) = (&resource.kind, &resource.version);
+    let failed = |why: &str| {
+        Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
+    };
+    if let Some(wrong) = findings.wrong {
+        return Err(failed(&wrong));
+    }
+    let unknown = findings.unknown.iter().map(|path| format!("unknown field \"{path}\""));
+    let twice = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+    let found: Vec<String> = twice.chain(unknown).collect();
+    match validation {
+        FieldValidation::Strict if !found.is_empty() => {
+            Err(failed(&format!("strict decoding error: {}", found.join(", "))))
+        }
+        FieldValidation::Warn => Ok(found),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Checks what the body says that it is, and fills in what it does not say.
+fn identify(resource: &Resource, value: &mut Value) -> Result<(), Status> {
+    let Some(fields) = value.as_object_mut() else {
+        let message = "couldn't get version/kind; json parse error: the body is not an object";
+        return Err(Status::bad_request(message));
+    };
+    let (api_version, kind) = (resource.api_version(), resource.kind.clone());
+    for (field, wanted) in [("apiVersion", &api_version), ("kind", &kind)] {
+        match fields.get(field).map(|it| it.as_str()) {
+            None | Some(Some("")) => drop(fields.insert(field.into(), wanted.clone().into())),
+            Some(Some(found)) if found == wanted => {}
+            Some(found) => {
+                let found = found.unwrap_or_default();
+                return Err(Status::bad_request(format!(
+                    "the {field} in the data ({found}) does not match the expected {field} \
+                     ({wanted})"
+                )));
+            }
+        }
+    }
+    if !fields.get("metadata").is_some_and(Value::is_object) {
+        fields.insert("metadata".into(), Value::Object(Map::new()));
+    }
+    Ok(())
+}
+
+/// Builds a [`Value`] and notes fields that occur twice; the last one wins, as upstream.
+struct Seed<'a> {
+    path: String,
+    duplicates: &'a RefCell<Vec<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        loop {
+            let path = format!("{}[{}]", self.path, out.len());
+            match items.next_element_seed(Seed { path, duplicates: self.duplicates })? {
+                Some(item) => out.push(item),
+                None => return Ok(Value::Array(out)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let dot = if self.path.is_empty() { "" } else { "." };
+            let path = format!("{}{dot}{key}", self.path);
+            if out.contains_key(&key) {
+                self.duplicates.borrow_mut().push(path.clone());
+            }
+            let value = entries.next_value_seed(Seed { path, duplicates: self.duplicates })?;
+            if out.len() > 1_000_000 {
+                return Err(A::Error::custom("too many fields"));
+            }
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Catalog;
+
+    fn deployment(text: &str, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+        let resource = Catalog::builtin().find("apps", "v1", "deployments").unwrap();
+        object(&resource, json(text.as_bytes())?, validation)
+    }
+
+    const ODD: &str = r#"{"metadata":{"name":"a"},"spec":{"foo":1,"replicas":1,"replicas":2}}"#;
+
+    #[test]
+    fn strict_refuses_what_warn_only_mentions() {
+        let error = deployment(ODD, FieldValidation::Strict).unwrap_err();
+        assert_eq!(
+            error.message,
+            "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding \
+             error: duplicate field \"spec.replicas\", unknown field \"spec.foo\""
+        );
+        let (value, warnings) = deployment(ODD, FieldValidation::Warn).unwrap();
+        assert_eq!(warnings, ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+        assert_eq!(value["spec"], serde_json::json!({"replicas": 2}));
+        assert!(deployment(ODD, FieldValidation::Ignore).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn a_body_of_another_kind_is_refused() {
+        let error = deployment(r#"{"kind":"Pod"}"#, FieldValidation::Warn).unwrap_err();
+        assert_eq!(
+            error.message,
+            "the kind in the data (Pod) does not match the expected kind (Deployment)"
+        );
+        assert_eq!(json(b"{nope").unwrap_err().code, 400);
+        assert_eq!(body("application/vnd.kubernetes.protobuf", b"").unwrap_err().code, 415);
+    }
+}

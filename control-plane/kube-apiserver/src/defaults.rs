@@ -1,0 +1,120 @@
+//! Defaults of the built-in types.
+//!
+//! Each function sets what is absent and touches nothing else, so running it twice changes nothing.
+//!
+//! Upstream: pkg/apis/*/v1/defaults.go.
+
+mod networking;
+mod pod;
+mod workloads;
+
+use serde_json::{Map, Value, json};
+
+use crate::resources::Resource;
+
+pub(crate) fn apply(resource: &Resource, object: &mut Value) {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pod::spec(at(object, "spec")),
+        ("", "podtemplates") => pod::template(at(object, "template")),
+        ("", "replicationcontrollers") => workloads::replication_controller(object),
+        ("", "services") => networking::service(object),
+        ("", "secrets") => secret(object),
+        ("", "endpoints") => networking::endpoints(object),
+        ("", "persistentvolumeclaims") => or(at(object, "spec"), "volumeMode", json!("Filesystem")),
+        ("", "persistentvolumes") => persistent_volume(object),
+        ("", "events") => {}
+        ("apps", "deployments") => workloads::deployment(object),
+        ("apps", "replicasets") => workloads::replica_set(object),
+        ("apps", "daemonsets") => workloads::daemon_set(object),
+        ("apps", "statefulsets") => workloads::stateful_set(object),
+        ("batch", "jobs") => workloads::job(at(object, "spec")),
+        ("batch", "cronjobs") => workloads::cron_job(object),
+        ("autoscaling", _) => workloads::autoscaler(object),
+        ("discovery.k8s.io", _) => networking::endpoint_slice(object),
+        ("networking.k8s.io", "networkpolicies") => networking::policy(object),
+        ("networking.k8s.io", "ingresses") => {}
+        ("storage.k8s.io", "storageclasses") => {
+            or(object, "reclaimPolicy", json!("Delete"));
+            or(object, "volumeBindingMode", json!("Immediate"));
+        }
+        ("storage.k8s.io", "csidrivers") => csi_driver(at(object, "spec")),
+        ("scheduling.k8s.io", _) => or(object, "preemptionPolicy", json!("PreemptLowerPriority")),
+        ("rbac.authorization.k8s.io", _) => role_binding(object),
+        _ => {}
+    }
+}
+
+/// The object at a field, made if it is not there.
+pub(super) fn at<'a>(object: &'a mut Value, field: &str) -> &'a mut Value {
+    if !object[field].is_object() {
+        object[field] = Value::Object(Map::new());
+    }
+    &mut object[field]
+}
+
+/// Sets a field that is absent.
+pub(super) fn or(object: &mut Value, field: &str, value: Value) {
+    let Some(fields) = object.as_object_mut() else { return };
+    match fields.get(field) {
+        None | Some(Value::Null) => drop(fields.insert(field.into(), value)),
+        Some(_) => {}
+    }
+}
+
+/// Sets a text field that is absent or empty.
+pub(super) fn or_text(object: &mut Value, field: &str, value: &str) {
+    if object[field].as_str().unwrap_or_default().is_empty() {
+        object[field] = value.into();
+    }
+}
+
+/// The elements of a list, none if there is no list.
+pub(super) fn each<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn secret(secret: &mut Value) {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    or_text(secret, "type", "Opaque");
+    // `stringData` is for writing only.
+    let plain = secret.as_object_mut().and_then(|it| it.remove("stringData"));
+    for (key, value) in plain.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        at(secret, "data")[key] = BASE64_STANDARD.encode(text).into();
+    }
+}
+
+fn persistent_volume(volume: &mut Value) {
+    let spec = at(volume, "spec");
+    or_text(spec, "persistentVolumeReclaimPolicy", "Retain");
+    or(spec, "volumeMode", json!("Filesystem"));
+}
+
+fn csi_driver(spec: &mut Value) {
+    for (field, value) in [
+        ("attachRequired", json!(true)),
+        ("podInfoOnMount", json!(false)),
+        ("storageCapacity", json!(false)),
+        ("fsGroupPolicy", json!("ReadWriteOnceWithFSType")),
+        ("volumeLifecycleModes", json!(["Persistent"])),
+        ("requiresRepublish", json!(false)),
+        ("seLinuxMount", json!(false)),
+    ] {
+        or(spec, field, value);
+    }
+}
+
+fn role_binding(binding: &mut Value) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    if binding.get("roleRef").is_some() {
+        or_text(at(binding, "roleRef"), "apiGroup", GROUP);
+    }
+    for subject in each(binding, "subjects") {
+        if matches!(subject["kind"].as_str(), Some("User" | "Group")) {
+            or_text(subject, "apiGroup", GROUP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Defaults of pods and pod templates.
+
+use serde_json::{Value, json};
+
+use super::{at, each, or, or_text};
+
+pub(super) fn template(template: &mut Value) {
+    at(template, "metadata");
+    spec(at(template, "spec"));
+}
+
+pub(super) fn spec(spec: &mut Value) {
+    or_text(spec, "restartPolicy", "Always");
+    or_text(spec, "dnsPolicy", "ClusterFirst");
+    or_text(spec, "schedulerName", "default-scheduler");
+    or(spec, "terminationGracePeriodSeconds", json!(30));
+    or(spec, "securityContext", json!({}));
+    or(spec, "enableServiceLinks", json!(true));
+    mirror_service_account(spec);
+    let is_host_network = spec["hostNetwork"] == true;
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in each(spec, list) {
+            self::container(container);
+            if is_host_network {
+                for port in each(container, "ports") {
+                    let number = port["containerPort"].clone();
+                    or(port, "hostPort", number);
+                }
+            }
+        }
+    }
+    for volume in each(spec, "volumes") {
+        self::volume(volume);
+    }
+    for constraint in each(spec, "topologySpreadConstraints") {
+        or(constraint, "nodeAffinityPolicy", Value::Null);
+        if let Some(fields) = constraint.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+    }
+}
+
+/// The old name of the same field.
+fn mirror_service_account(spec: &mut Value) {
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let (new, old) = (text("serviceAccountName"), text("serviceAccount"));
+    let name = if new.is_empty() { old } else { new };
+    if !name.is_empty() {
+        spec["serviceAccountName"] = name.clone().into();
+        spec["serviceAccount"] = name.into();
+    }
+}
+
+fn container(container: &mut Value) {
+    or_text(container, "terminationMessagePath", "/dev/termination-log");
+    or_text(container, "terminationMessagePolicy", "File");
+    let policy = pull_policy(container["image"].as_str().unwrap_or_default());
+    or_text(container, "imagePullPolicy", policy);
+    resources(container);
+    for port in each(container, "ports") {
+        or_text(port, "protocol", "TCP");
+    }
+    for variable in each(container, "env") {
+        if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef") {
+            or_text(field, "apiVersion", "v1");
+        }
+    }
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if container[name].is_object() {
+            probe(at(container, name));
+        }
+    }
+    for hook in ["postStart", "preStop"] {
+        if let Some(get) = container.pointer_mut(&format!("/lifecycle/{hook}/httpGet")) {
+            http_get(get);
+        }
+    }
+}
+
+/// `Always` for `latest` and untagged images without a digest.
+fn pull_policy(image: &str) -> &'static str {
+    if image.contains('@') {
+        return "IfNotPresent";
+    }
+    let last = image.rsplit('/').next().unwrap_or_default();
+    match last.split_once(':') {
+        None | Some((_, "latest")) => "Always",
+        Some(_) => "IfNotPresent",
+    }
+}
+
+/// Requests follow limits where they are absent.
+fn resources(container: &mut Value) {
+    let resources = at(container, "resources");
+    let limits = resources["limits"].as_object().cloned().unwrap_or_default();
+    for (name, limit) in limits {
+        or(at(resources, "requests"), &name, limit);
+    }
+    for kind in ["limits", "requests"] {
+        for (_, amount) in resources[kind].as_object_mut().into_iter().flatten() {
+            if let Value::Number(number) = amount {
+                *amount = number.to_string().into();
+            }
+        }
+    }
+}
+
+fn probe(probe: &mut Value) {
+    for (field, value) in [
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ] {
+        if probe[field].as_i64().unwrap_or_default() == 0 {
+            probe[field] = value.into();
+        }
+    }
+    if probe["httpGet"].is_object() {
+        http_get(at(probe, "httpGet"));
+    }
+    if probe["grpc"].is_object() {
+        or(at(probe, "grpc"), "service", json!(""));
+    }
+}
+
+fn http_get(get: &mut Value) {
+    or_text(get, "path", "/");
+    or_text(get, "scheme", "HTTP");
+}
+
+/// Octal 0644, the mode of files made from configuration.
+const FILE_MODE: i64 = 0o644;
+
+fn volume(volume: &mut Value) {
+    let has_source = volume.as_object().is_some_and(|it| it.keys().any(|key| key != "name"));
+    if !has_source {
+        volume["emptyDir"] = json!({});
+    }
+    for source in ["secret", "configMap", "downwardAPI", "projected"] {
+        if volume[source].is_object() {
+            or(at(volume, source), "defaultMode", json!(FILE_MODE));
+        }
+    }
+    if volume["hostPath"].is_object() {
+        or(at(volume, "hostPath"), "type", json!(""));
+    }
+    for source in
+        volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        if source["serviceAccountToken"].is_object() {
+            or(at(source, "serviceAccountToken"), "expirationSeconds", json!(3600));
+        }
+        if source["downwardAPI"].is_object() {
+            field_references(at(source, "downwardAPI"));
+        }
+    }
+    if volume["downwardAPI"].is_object() {
+        field_references(at(volume, "downwardAPI"));
+    }
+    if let Some(claim) = volume.pointer_mut("/ephemeral/volumeClaimTemplate") {
+        or(at(claim, "spec"), "volumeMode", json!("Filesystem"));
+    }
+    if volume["iscsi"].is_object() {
+        or_text(at(volume, "iscsi"), "iscsiInterface", "default");
+    }
+}
+
+fn field_references(source: &mut Value) {
+    for item in each(source, "items") {
+        if item["fieldRef"].is_object() {
+            or_text(at(item, "fieldRef"), "apiVersion", "v1");
+        }
+    }
+}

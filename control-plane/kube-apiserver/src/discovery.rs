@@ -1,0 +1,314 @@
+//! Everything that is not a resource: health, version, discovery, OpenAPI.
+//!
+//! Upstream: the discovery and endpoints packages of k8s.io/apiserver.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use transport::Body;
+
+use crate::{
+    negotiate::{self, Form},
+    openapi, render,
+    request::RequestInfo,
+    resources::{Catalog, Resource},
+    server::Server,
+    status::Status,
+};
+
+/// Paths that `/` lists beside the API's own.
+const PATHS: [&str; 7] =
+    ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version", "/metrics"];
+
+pub(crate) fn answer(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    head: &http::request::Parts,
+) -> Result<Response<Body>, Status> {
+    if head.method != http::Method::GET && head.method != http::Method::HEAD {
+        let message = "the server does not allow this method on the requested resource";
+        return Err(Status::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
+    }
+    let catalog = server.catalog();
+    let path = info.path.trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let document = match parts.as_slice() {
+        [] | [""] => paths(&catalog),
+        ["healthz" | "livez" | "readyz", ..] => return Ok(health(server, head)),
+        ["version"] => version(server),
+        ["metrics"] => return Ok(metrics(server)),
+        ["openapi", rest @ ..] => return openapi::answer(&catalog, rest, head),
+        ["api"] | ["apis"] => return groups(server, &catalog, parts[0] == "api", head),
+        ["api", version] if catalog.has_version("", version) => resources(&catalog, "", version),
+        ["apis", group] => group_document(&catalog, group).ok_or_else(Status::no_such_path)?,
+        ["apis", group, version] if catalog.has_version(group, version) => {
+            resources(&catalog, group, version)
+        }
+        _ => return Err(Status::no_such_path()),
+    };
+    let accept = negotiate::accept(&head.headers)?;
+    Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+fn plain(text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(transport::full(text));
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
+fn health(server: &Server, head: &http::request::Parts) -> Response<Body> {
+    let path = head.uri.path();
+    let is_verbose = head.uri.query().is_some_and(|it| it.starts_with("verbose"));
+    // A store that cannot be read would have ended the process; reading it is the check.
+    let revision = server.store.revision();
+    tracing::trace!(revision, "health was asked for");
+    if !is_verbose {
+        return plain("ok");
+    }
+    let name = path.trim_start_matches('/').split('/').next().unwrap_or("healthz");
+    plain(format!("[+]ping ok\n[+]store ok\n{name} check passed\n"))
+}
+
+fn metrics(server: &Server) -> Response<Body> {
+    let mut text = String::from(
+        "# HELP apiserver_storage_objects Number of stored objects at the time of last check, \
+         split by kind.\n# TYPE apiserver_storage_objects gauge\n",
+    );
+    for resource in server.catalog().all() {
+        if resource.is_virtual || resource.stored_as.is_some() {
+            continue;
+        }
+        let count = server.store.scan(&resource.prefix("")).len();
+        let name = resource.qualified();
+        text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {count}\n"));
+    }
+    plain(text)
+}
+
+fn version(server: &Server) -> Value {
+    let git = &server.config.git_version;
+    let mut numbers = git.trim_start_matches('v').split(['.', '-']);
+    let mut next = || numbers.next().unwrap_or_default().to_owned();
+    let (major, minor) = (next(), next());
+    json!({
+        "major": major, "minor": format!("{minor}+"), "emulationMajor": major,
+        "emulationMinor": minor, "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
+        "gitVersion": git, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, platform()),
+    })
+}
+
+/// The architecture in Go's spelling.
+fn platform() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn paths(catalog: &Catalog) -> Value {
+    let mut all: Vec<String> =
+        vec!["/api".into(), "/api/v1".into(), "/apis".into(), "/apis/".into()];
+    for (group, versions) in catalog.groups() {
+        all.push(format!("/apis/{group}"));
+        all.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    all.extend(PATHS.iter().map(ToString::to_string));
+    all.sort();
+    json!({ "paths": all })
+}
+
+fn groups(
+    server: &Server,
+    catalog: &Catalog,
+    is_core: bool,
+    head: &http::request::Parts,
+) -> Result<Response<Body>, Status> {
+    let accept = negotiate::accept(&head.headers)?;
+    if accept.form == Form::AggregatedDiscovery {
+        let document = aggregated(catalog, is_core).to_string();
+        let mut response = render::response(StatusCode::OK, accept.format, document.into());
+        let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        return Ok(response);
+    }
+    let document = if is_core {
+        let address = format!("{}:443", server.services.first_address());
+        json!({
+            "kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }],
+        })
+    } else {
+        let groups: Vec<Value> =
+            catalog.groups().filter_map(|(group, _)| group_entry(catalog, group)).collect();
+        json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+    };
+    Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+fn group_entry(catalog: &Catalog, group: &str) -> Option<Value> {
+    let (_, versions) = catalog.groups().find(|(it, _)| it == group)?;
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|it| json!({ "groupVersion": format!("{group}/{it}"), "version": it }))
+        .collect();
+    let preferred = versions.first().cloned();
+    Some(json!({ "name": group, "versions": versions, "preferredVersion": preferred }))
+}
+
+fn group_document(catalog: &Catalog, group: &str) -> Option<Value> {
+    let mut document = group_entry(catalog, group)?;
+    document["kind"] = "APIGroup".into();
+    document["apiVersion"] = "v1".into();
+    Some(document)
+}
+
+/// The verbs, kind and version of a subresource.
+fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]>) {
+    const CONNECT: &[&str] = &["create", "delete", "get", "patch", "update"];
+    match name {
+        "status" | "approval" | "ephemeralcontainers" | "resize" => {
+            (&["get", "patch", "update"], None)
+        }
+        "scale" => (&["get", "patch", "update"], Some(["autoscaling", "v1", "Scale"])),
+        "log" => (&["get"], None),
+        "exec" => (&["create", "get"], Some(["", "v1", "PodExecOptions"])),
+        "attach" => (&["create", "get"], Some(["", "v1", "PodAttachOptions"])),
+        "portforward" => (&["create", "get"], Some(["", "v1", "PodPortForwardOptions"])),
+        "proxy" => (CONNECT, None),
+        "binding" => (&["create"], Some(["", "v1", "Binding"])),
+        "eviction" => (&["create"], Some(["policy", "v1", "Eviction"])),
+        "token" => (&["create"], Some(["authentication.k8s.io", "v1", "TokenRequest"])),
+        "finalize" => (&["update"], None),
+        _ => (&["get"], None),
+    }
+}
+
+fn proxy_kind(resource: &Resource) -> [&'static str; 3] {
+    match resource.plural.as_str() {
+        "nodes" => ["", "v1", "NodeProxyOptions"],
+        "services" => ["", "v1", "ServiceProxyOptions"],
+        _ => ["", "v1", "PodProxyOptions"],
+    }
+}
+
+fn resources(catalog: &Catalog, group: &str, version: &str) -> Value {
+    let mut list = Vec::new();
+    for it in catalog.of_version(group, version) {
+        let mut entry = json!({
+            "name": it.plural, "singularName": it.singular, "namespaced": it.namespaced,
+            "kind": it.kind, "verbs": it.verbs(),
+        });
+        if !it.short_names.is_empty() {
+            entry["shortNames"] = json!(it.short_names);
+        }
+        if !it.categories.is_empty() {
+            entry["categories"] = json!(it.categories);
+        }
+        if !it.is_virtual {
+            entry["storageVersionHash"] = storage_hash(it).into();
+        }
+        list.push(entry);
+        for name in &it.subresources {
+            let (verbs, kind) = subresource(name);
+            let kind = if name == "proxy" { Some(proxy_kind(it)) } else { kind };
+            let mut entry = json!({
+                "name": format!("{}/{name}", it.plural), "singularName": "",
+                "namespaced": it.namespaced, "kind": it.kind, "verbs": verbs,
+            });
+            if let Some([group, version, kind]) = kind {
+                entry["kind"] = kind.into();
+                if !(group.is_empty() && it.group.is_empty()) {
+                    entry["group"] = group.into();
+                    entry["version"] = version.into();
+                }
+            }
+            list.push(entry);
+        }
+    }
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let mut document = json!({
+        "kind": "APIResourceList", "groupVersion": group_version, "resources": list,
+    });
+    if !group.is_empty() {
+        document["apiVersion"] = "v1".into();
+    }
+    document
+}
+
+/// An opaque token that changes with the stored version.
+fn storage_hash(resource: &Resource) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use sha2::{Digest, Sha256};
+    let (group, plural) = resource.storage();
+    let hash = Sha256::digest(format!("{group}/{}/{plural}", resource.version));
+    BASE64_STANDARD.encode(&hash[..8])
+}
+
+fn aggregated(catalog: &Catalog, is_core: bool) -> Value {
+    let core = (String::new(), vec!["v1".to_owned()]);
+    let all: Vec<&(String, Vec<String>)> =
+        if is_core { vec![&core] } else { catalog.groups().collect() };
+    let items: Vec<Value> = all
+        .into_iter()
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|version| {
+                    let resources: Vec<Value> =
+                        catalog.of_version(group, version).map(|it| aggregated_entry(it)).collect();
+                    json!({ "version": version, "resources": resources, "freshness": "Current" })
+                })
+                .collect();
+            let metadata = if group.is_empty() {
+                json!({ "creationTimestamp": null })
+            } else {
+                json!({ "name": group, "creationTimestamp": null })
+            };
+            json!({ "metadata": metadata, "versions": versions })
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_entry(resource: &Resource) -> Value {
+    let own_kind =
+        || json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
+    let scope = if resource.namespaced { "Namespaced" } else { "Cluster" };
+    let mut entry = json!({
+        "resource": resource.plural, "responseKind": own_kind(), "scope": scope,
+        "singularResource": resource.singular, "verbs": resource.verbs(),
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+    let subresources: Vec<Value> = resource
+        .subresources
+        .iter()
+        .map(|name| {
+            let (verbs, kind) = subresource(name);
+            let kind = if name == "proxy" { Some(proxy_kind(resource)) } else { kind };
+            let kind = kind.map_or_else(own_kind, |[group, version, kind]| {
+                json!({ "group": group, "version": version, "kind": kind })
+            });
+            json!({ "subresource": name, "responseKind": kind, "verbs": verbs })
+        })
+        .collect();
+    if !subresources.is_empty() {
+        entry["subresources"] = subresources.into();
+    }
+    entry
+}

@@ -1,0 +1,227 @@
+//! From answers to bytes: objects, lists, tables, Status, in the form that the client asked for.
+
+use std::{io::Write, sync::Arc};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderValue, Response, StatusCode, header};
+use mvcc::Record;
+use serde_json::{Value, json};
+use transport::Body;
+
+use crate::{
+    negotiate::{Accept, Form, Format},
+    registry,
+    resources::Resource,
+    server::Call,
+    status::Status,
+    table,
+};
+
+/// Answers longer than this are compressed for clients that can take it (upstream: 128 KiB).
+const GZIP_FROM: usize = 128 * 1024;
+
+/// What a verb found or did.
+pub(crate) enum Answer {
+    /// One object, as JSON with its `resourceVersion`.
+    Object(StatusCode, Bytes),
+    List(Page),
+    /// Ready to go.
+    Response(Response<Body>),
+}
+
+/// A page of a list.
+pub(crate) struct Page {
+    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) revision: u64,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl Page {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(next) = &self.next {
+            metadata["continue"] = next.clone().into();
+            if let Some(remaining) = self.remaining {
+                metadata["remainingItemCount"] = remaining.into();
+            }
+        }
+        metadata
+    }
+}
+
+/// A response with this body, of this format.
+pub(crate) fn response(code: StatusCode, format: Format, json: Bytes) -> Response<Body> {
+    let (media, bytes) = match format {
+        Format::Json => ("application/json", json),
+        Format::Yaml => ("application/yaml", yaml(&json)),
+    };
+    let mut response = Response::new(transport::full(bytes));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+fn yaml(json: &Bytes) -> Bytes {
+    let value: Value = serde_json::from_slice(json).unwrap_or_default();
+    match serde_saphyr::to_string(&value) {
+        Ok(text) => text.into(),
+        // JSON is YAML.
+        Err(_) => json.clone(),
+    }
+}
+
+pub(crate) fn status(status: &Status, format: Format) -> Response<Body> {
+    let mut response = response(status.code, format, status.to_json().to_string().into());
+    if let Some(seconds) = status.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Renders what a verb answered.
+pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Status> {
+    let mut response = match answer {
+        Answer::Response(response) => response,
+        Answer::Object(code, bytes) => {
+            let bytes = object(&call.resource, call.accept, bytes, include(call));
+            response(code, call.accept.format, bytes)
+        }
+        Answer::List(page) => {
+            let bytes = list(&call.resource, call.accept, &page, include(call));
+            compressed(call, response(StatusCode::OK, call.accept.format, Bytes::new()), bytes)
+        }
+    };
+    for warning in &call.warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {
+    let bytes = match call.accept.format {
+        Format::Json => bytes,
+        Format::Yaml => yaml(&bytes),
+    };
+    let accepts = call.header(header::ACCEPT_ENCODING).contains("gzip");
+    if accepts && bytes.len() >= GZIP_FROM {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
+        if encoder.write_all(&bytes).is_ok()
+            && let Ok(packed) = encoder.finish()
+        {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+                .headers_mut()
+                .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            *response.body_mut() = transport::full(packed);
+            return response;
+        }
+    }
+    *response.body_mut() = transport::full(bytes);
+    response
+}
+
+/// How much of each object a table carries.
+fn include(call: &Call) -> table::Include {
+    table::Include::parse(call.parameter("includeObject"))
+}
+
+/// One object, in the wanted form.
+pub(crate) fn object(
+    resource: &Resource,
+    accept: Accept,
+    bytes: Bytes,
+    include: table::Include,
+) -> Bytes {
+    match accept.form {
+        Form::Table => {
+            let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            if object["kind"] == "Status" {
+                return bytes;
+            }
+            let version = object["metadata"]["resourceVersion"].clone();
+            let metadata = json!({ "resourceVersion": version });
+            table::render(resource, std::slice::from_ref(&object), metadata, include)
+                .to_string()
+                .into()
+        }
+        Form::PartialMetadata => {
+            let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            if object["kind"] == "Status" {
+                return bytes;
+            }
+            partial(&object).to_string().into()
+        }
+        _ => bytes,
+    }
+}
+
+pub(crate) fn partial(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
+}
+
+/// A record as the resource shows it, at a revision.
+pub(crate) fn record_at(resource: &Resource, record: &Record, revision: u64) -> Bytes {
+    let bytes = registry::bytes_at(record, revision);
+    if resource.stored_as.is_none() && resource.custom.is_none() {
+        return bytes;
+    }
+    let mut object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    crate::convert::from_storage(resource, &mut object);
+    object.to_string().into()
+}
+
+fn list(resource: &Resource, accept: Accept, page: &Page, include: table::Include) -> Bytes {
+    let objects = || -> Vec<Value> {
+        let shown = page.records.iter().map(|it| record_at(resource, it, it.mod_revision));
+        shown.map(|it| serde_json::from_slice(&it).unwrap_or_default()).collect()
+    };
+    match accept.form {
+        Form::Table => {
+            table::render(resource, &objects(), page.metadata(), include).to_string().into()
+        }
+        Form::PartialMetadata | Form::PartialMetadataList => {
+            let items: Vec<Value> = objects().iter().map(partial).collect();
+            let list = json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": page.metadata(), "items": items,
+            });
+            list.to_string().into()
+        }
+        _ => plain_list(resource, page),
+    }
+}
+
+/// The list as stored bytes beside each other: nothing is parsed.
+fn plain_list(resource: &Resource, page: &Page) -> Bytes {
+    let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    let head = format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        resource.kind,
+        resource.api_version(),
+        page.metadata()
+    );
+    out.extend_from_slice(head.as_bytes());
+    for (index, record) in page.records.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        if resource.stored_as.is_some() || resource.custom.is_some() {
+            out.extend_from_slice(&record_at(resource, record, record.mod_revision));
+        } else {
+            registry::write_item(&mut out, &record.value, record.mod_revision);
+        }
+    }
+    out.extend_from_slice(b"]}");
+    out.into()
+}

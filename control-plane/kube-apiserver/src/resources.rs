@@ -1,0 +1,211 @@
+//! The catalogue of served resources: one table for routing, discovery, storage and rules.
+//!
+//! Built-in types come from [`builtin`]; types of CustomResourceDefinitions are added while the
+//! server runs, by replacing the whole catalogue.
+
+mod builtin;
+pub(crate) mod custom;
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+
+/// One resource of one group and version.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) namespaced: bool,
+    /// `status`, `scale`, `log`, …
+    pub(crate) subresources: Vec<String>,
+    /// Name of the OpenAPI schema; empty for custom resources, which carry their own.
+    pub(crate) schema: String,
+    /// Changes outside of metadata and status bump `metadata.generation`.
+    pub(crate) has_generation: bool,
+    /// Only `create` is served, and nothing is stored (reviews).
+    pub(crate) is_virtual: bool,
+    /// A PUT without `resourceVersion` replaces whatever is there.
+    pub(crate) unconditional_update: bool,
+    /// A PUT of something that does not exist creates it.
+    pub(crate) create_on_update: bool,
+    /// A delete answers with the object rather than with a Status.
+    pub(crate) returns_deleted: bool,
+    /// Where the objects are stored, when another resource's version is the stored one.
+    pub(crate) stored_as: Option<(String, String)>,
+    /// For custom resources: the definition's version entry.
+    pub(crate) custom: Option<Arc<custom::Custom>>,
+}
+
+impl Resource {
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// `deployments.apps`: how messages name it.
+    pub(crate) fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// `Deployment.apps`: how validation messages name it.
+    pub(crate) fn qualified_kind(&self) -> String {
+        if self.group.is_empty() {
+            self.kind.clone()
+        } else {
+            format!("{}.{}", self.kind, self.group)
+        }
+    }
+
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
+    }
+
+    pub(crate) fn has(&self, subresource: &str) -> bool {
+        self.subresources.iter().any(|it| it == subresource)
+    }
+
+    pub(crate) fn has_status(&self) -> bool {
+        self.has("status")
+    }
+
+    /// Group and plural under which objects are stored.
+    pub(crate) fn storage(&self) -> (&str, &str) {
+        match &self.stored_as {
+            Some((group, plural)) => (group, plural),
+            None => (&self.group, &self.plural),
+        }
+    }
+
+    pub(crate) fn key(&self, namespace: &str, name: &str) -> String {
+        let (group, plural) = self.storage();
+        crate::registry::key(group, plural, namespace, name)
+    }
+
+    pub(crate) fn prefix(&self, namespace: &str) -> String {
+        let (group, plural) = self.storage();
+        crate::registry::prefix(group, plural, namespace)
+    }
+
+    pub(crate) fn verbs(&self) -> &'static [&'static str] {
+        if self.is_virtual {
+            &["create"]
+        } else {
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        }
+    }
+}
+
+/// All served resources. Immutable; a change makes a new one.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    resources: Vec<Arc<Resource>>,
+    by_name: HashMap<(String, String, String), Arc<Resource>>,
+    /// Groups in the order of discovery, with their versions, preferred first.
+    groups: Vec<(String, Vec<String>)>,
+}
+
+impl Catalog {
+    pub(crate) fn builtin() -> Self {
+        Self::of(builtin::table())
+    }
+
+    fn of(resources: Vec<Arc<Resource>>) -> Self {
+        let mut catalog = Self::default();
+        for resource in resources {
+            catalog.add(resource);
+        }
+        catalog
+    }
+
+    /// The built-in resources and these.
+    pub(crate) fn with(custom: Vec<Arc<Resource>>) -> Self {
+        let mut all = builtin::table();
+        all.extend(custom);
+        Self::of(all)
+    }
+
+    fn add(&mut self, resource: Arc<Resource>) {
+        let name = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        let at = self.groups.iter().position(|(group, _)| *group == resource.group);
+        let versions = match at {
+            Some(at) => &mut self.groups[at].1,
+            None => {
+                self.groups.push((resource.group.clone(), Vec::new()));
+                &mut self.groups.last_mut().expect("a group was just added").1
+            }
+        };
+        if !versions.contains(&resource.version) {
+            versions.push(resource.version.clone());
+        }
+        self.by_name.insert(name, resource.clone());
+        self.resources.push(resource);
+    }
+
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_name.get(&(group.into(), version.into(), plural.into())).cloned()
+    }
+
+    pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let mut all = self.resources.iter();
+        all.find(|it| it.kind == kind && it.api_version() == api_version).cloned()
+    }
+
+    /// Groups other than the core one, with their versions.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &(String, Vec<String>)> {
+        self.groups.iter().filter(|(group, _)| !group.is_empty())
+    }
+
+    pub(crate) fn has_version(&self, group: &str, version: &str) -> bool {
+        self.groups
+            .iter()
+            .any(|(it, versions)| it == group && versions.iter().any(|it| it == version))
+    }
+
+    pub(crate) fn of_version<'a>(
+        &'a self,
+        group: &'a str,
+        version: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Resource>> {
+        self.resources.iter().filter(move |it| it.group == group && it.version == version)
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+}
+
+/// `metadata.NAME` as text; empty where it is absent.
+pub(crate) fn meta<'a>(object: &'a Value, name: &str) -> &'a str {
+    object["metadata"][name].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_builtin_has_its_own_place_and_a_schema() {
+        let catalog = Catalog::builtin();
+        let mut places = std::collections::HashSet::new();
+        for resource in catalog.all() {
+            assert!(!resource.schema.is_empty(), "{}", resource.qualified());
+            if !resource.is_virtual && resource.stored_as.is_none() {
+                assert!(places.insert(resource.prefix("")), "{} twice", resource.qualified());
+            }
+        }
+        assert!(catalog.find("apps", "v1", "deployments").is_some());
+        assert!(catalog.of_kind("v1", "Pod").is_some());
+    }
+}

@@ -1,0 +1,208 @@
+//! Checks a decoded body against its type: unknown fields, and values of the wrong type.
+//!
+//! Unknown fields are dropped, and reported in the words of upstream's strict decoder; a wrong
+//! type is an error in the words of Go's. `null` is dropped as Go drops it.
+//!
+//! Deviation: a required field that is absent is the business of validation, not of decoding, as
+//! upstream; but numbers out of range are reported as wrong types without the value.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Object, Shape};
+
+/// What was found in a body.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Findings {
+    /// Paths of fields that the type does not have.
+    pub(crate) unknown: Vec<String>,
+    /// The first wrong type, as a message.
+    pub(crate) wrong: Option<String>,
+}
+
+/// Removes unknown fields and nulls from `value`, and says what was unknown or wrong.
+pub(crate) fn object(value: &mut Value, object: &Arc<Object>) -> Findings {
+    let mut findings = Findings::default();
+    let mut path = Path { text: String::new(), owner: object.name.clone() };
+    match value {
+        Value::Object(fields) => walk_object(fields, object, &mut path, &mut findings),
+        other => path.wrong(other, &object.name, &mut findings),
+    }
+    findings
+}
+
+struct Path {
+    text: String,
+    /// The Go struct that holds the current field.
+    owner: String,
+}
+
+impl Path {
+    fn within<T>(&mut self, part: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.text.len();
+        if !part.starts_with('[') && length > 0 {
+            self.text.push('.');
+        }
+        self.text.push_str(part);
+        let result = then(self);
+        self.text.truncate(length);
+        result
+    }
+
+    fn wrong(&self, value: &Value, wanted: &str, findings: &mut Findings) {
+        if findings.wrong.is_some() {
+            return;
+        }
+        let found = match value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(number) if number.is_f64() || number.as_i64().is_none() => {
+                format!("number {number}")
+            }
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
+        };
+        // Go names the fields without the indices of lists.
+        let mut field = String::new();
+        let mut depth = 0;
+        for it in self.text.chars() {
+            match it {
+                '[' => depth += 1,
+                ']' => depth -= 1,
+                it if depth == 0 => field.push(it),
+                _ => {}
+            }
+        }
+        let place = if field.is_empty() {
+            "value".to_owned()
+        } else {
+            format!("struct field {}.{field}", self.owner)
+        };
+        findings.wrong =
+            Some(format!("json: cannot unmarshal {found} into Go {place} of type {wanted}"));
+    }
+}
+
+fn walk_object(
+    fields: &mut Map<String, Value>,
+    object: &Arc<Object>,
+    path: &mut Path,
+    findings: &mut Findings,
+) {
+    fields.retain(|name, value| {
+        let Some(field) = object.fields.get(name) else {
+            if !object.is_open {
+                findings.unknown.push(path.within(name, |path| path.text.clone()));
+            }
+            return object.is_open;
+        };
+        if value.is_null() {
+            return false;
+        }
+        let owner = std::mem::replace(&mut path.owner, object.name.clone());
+        path.within(name, |path| walk(value, &field.shape, path, findings));
+        path.owner = owner;
+        true
+    });
+}
+
+fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findings) {
+    match (shape, value) {
+        (Shape::Any, _) | (Shape::AnyObject, Value::Object(_)) => {}
+        (Shape::String | Shape::Bytes | Shape::Time, Value::String(_))
+        | (Shape::Number, Value::Number(_))
+        | (Shape::Boolean, Value::Bool(_))
+        | (Shape::IntOrString | Shape::Quantity, Value::String(_) | Value::Number(_)) => {}
+        (Shape::Integer(kind), Value::Number(number)) => {
+            let fits =
+                number.as_i64().is_some_and(|it| *kind != "int32" || i32::try_from(it).is_ok());
+            if !fits {
+                path.wrong(&Value::Number(number.clone()), kind, findings);
+            }
+        }
+        (Shape::Named(_) | Shape::Inline(_), Value::Object(fields)) => {
+            if let Some(object) = shape.object() {
+                walk_object(fields, &object, path, findings);
+            }
+        }
+        (Shape::List(inner), Value::Array(items)) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                path.within(&format!("[{index}]"), |path| walk(item, inner, path, findings));
+            }
+        }
+        (Shape::Map(inner), Value::Object(entries)) => {
+            entries.retain(|_, value| !value.is_null() || matches!(**inner, Shape::String));
+            for (key, value) in entries {
+                if value.is_null() {
+                    *value = Value::String(String::new());
+                }
+                path.within(key, |path| walk(value, inner, path, findings));
+            }
+        }
+        (shape, value) => path.wrong(value, &go_type(shape), findings),
+    }
+}
+
+fn go_type(shape: &Shape) -> String {
+    match shape {
+        Shape::Any => "interface {}".into(),
+        Shape::AnyObject => "map[string]interface {}".into(),
+        Shape::String => "string".into(),
+        Shape::Bytes => "[]uint8".into(),
+        Shape::Time => "time.Time".into(),
+        Shape::Integer(kind) => (*kind).into(),
+        Shape::Number => "float64".into(),
+        Shape::Boolean => "bool".into(),
+        Shape::IntOrString => "intstr.IntOrString".into(),
+        Shape::Quantity => "resource.Quantity".into(),
+        Shape::Named(name) => {
+            let mut parts = name.rsplit('.');
+            let kind = parts.next().unwrap_or_default();
+            format!("{}.{kind}", parts.next().unwrap_or_default())
+        }
+        Shape::Inline(_) => "map[string]interface {}".into(),
+        Shape::List(inner) => format!("[]{}", go_type(inner)),
+        Shape::Map(inner) => format!("map[string]{}", go_type(inner)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(mut value: Value) -> (Value, Findings) {
+        let deployment = crate::schema::find("io.k8s.api.apps.v1.Deployment").unwrap();
+        let findings = object(&mut value, &deployment);
+        (value, findings)
+    }
+
+    #[test]
+    fn unknown_fields_are_dropped_and_named_by_their_path() {
+        let (value, findings) = check(json!({
+            "spec": {"foo": 1, "template": {"spec": {"containers": [{"name": "a", "imag": "b"}]}}},
+        }));
+        assert_eq!(findings.unknown, ["spec.foo", "spec.template.spec.containers[0].imag"]);
+        assert_eq!(value["spec"]["template"]["spec"]["containers"], json!([{"name": "a"}]));
+    }
+
+    #[test]
+    fn a_wrong_type_is_reported_in_the_words_of_go() {
+        let (_, findings) = check(json!({"spec": {"replicas": "three"}}));
+        assert_eq!(
+            findings.wrong.unwrap(),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of \
+             type int32"
+        );
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let (value, findings) = check(json!({"metadata": {"creationTimestamp": null}}));
+        assert_eq!((value, findings), (json!({"metadata": {}}), Findings::default()));
+    }
+}

@@ -1,0 +1,365 @@
+//! What the server makes of an object before it is stored: metadata, status, generation, and the
+//! few types that get more than that.
+//!
+//! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    resources::{Resource, meta},
+    server::Call,
+    status::FieldError,
+};
+
+/// Which part of an object a write may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status.
+    Main,
+    /// The status only.
+    Status,
+    /// `certificatesigningrequests/approval`: the approval conditions.
+    Approval,
+    /// `namespaces/finalize`: `spec.finalizers`.
+    Finalize,
+    /// `pods/ephemeralcontainers`.
+    EphemeralContainers,
+    /// `pods/resize`.
+    Resize,
+    /// The server's own change through another subresource, already limited to what it may change.
+    Whole,
+}
+
+impl Part {
+    pub(crate) fn of(subresource: &str) -> Self {
+        match subresource {
+            "" => Self::Main,
+            "status" => Self::Status,
+            "approval" => Self::Approval,
+            "finalize" => Self::Finalize,
+            "ephemeralcontainers" => Self::EphemeralContainers,
+            "resize" => Self::Resize,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// Metadata that only the server writes.
+const SERVER_OWNED: [&str; 7] = [
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
+
+fn fields(object: &mut Value) -> &mut Map<String, Value> {
+    object.as_object_mut().expect("decoding makes sure that it is an object")
+}
+
+/// Sets a field to what another object has there, or removes it.
+fn copy(from: &Value, to: &mut Value, field: &str) {
+    match from.get(field) {
+        Some(value) if !value.is_null() => drop(fields(to).insert(field.into(), value.clone())),
+        _ => drop(fields(to).remove(field)),
+    }
+}
+
+pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
+    let resource = &call.resource;
+    if resource.has_status() {
+        fields(object).remove("status");
+    }
+    if resource.has_generation {
+        object["metadata"]["generation"] = 1.into();
+    }
+    let name = meta(object, "name").to_owned();
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "namespaces") => {
+            object["spec"]["finalizers"] = json!(["kubernetes"]);
+            object["status"] = json!({ "phase": "Active" });
+            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
+        }
+        ("", "persistentvolumeclaims" | "persistentvolumes") => {
+            object["status"] = json!({ "phase": "Pending" });
+        }
+        ("", "pods") => {
+            object["status"] = json!({ "phase": "Pending", "observedGeneration": 1 });
+            fields(object.get_mut("status").expect("just set")).remove("observedGeneration");
+            if let Some(spec) = object["spec"].as_object_mut() {
+                spec.remove("ephemeralContainers");
+            }
+        }
+        ("certificates.k8s.io", _) => sign_request(call, object),
+        ("batch", "jobs") => crate::jobs::generate_selector(object),
+        ("apiextensions.k8s.io", _) => {
+            crate::custom_resources::prepare(object, &call.now());
+        }
+        ("", "services" | "replicationcontrollers")
+        | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
+            empty_status(object);
+        }
+        ("policy", "poddisruptionbudgets")
+        | ("batch", "cronjobs")
+        | ("networking.k8s.io", "ingresses") => {
+            object["status"] = json!({});
+        }
+        _ => {}
+    }
+}
+
+/// What the typed status looks like before any controller wrote to it.
+fn empty_status(object: &mut Value) {
+    let status = match object["kind"].as_str().unwrap_or_default() {
+        "Service" => json!({ "loadBalancer": {} }),
+        "DaemonSet" => json!({
+            "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0,
+            "numberReady": 0,
+        }),
+        "ReplicaSet" | "ReplicationController" => json!({ "replicas": 0 }),
+        "StatefulSet" => json!({ "replicas": 0, "availableReplicas": 0 }),
+        _ => json!({}),
+    };
+    object["status"] = status;
+}
+
+/// A signing request says who made it; the client cannot.
+fn sign_request(call: &Call, object: &mut Value) {
+    let user = &call.user;
+    let spec = &mut object["spec"];
+    spec["username"] = user.username.clone().into();
+    spec["groups"] = user.groups.clone().into();
+    if user.uid.is_empty() {
+        fields(spec).remove("uid");
+    } else {
+        spec["uid"] = user.uid.clone().into();
+    }
+    if user.extra.is_empty() {
+        fields(spec).remove("extra");
+    } else {
+        spec["extra"] = json!(user.extra);
+    }
+    object["status"] = json!({});
+}
+
+/// The last touch before validation, when admission has had its say.
+pub(crate) fn finish_create(object: &mut Value, resource: &Resource) {
+    if resource.is("", "pods") {
+        let class = crate::qos::class(&object["spec"]);
+        object["status"]["qosClass"] = class.into();
+    }
+}
+
+/// Makes `new` an update of `old` that changes only `part`.
+pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Value) {
+    let resource = &call.resource;
+    if !new["metadata"].is_object() {
+        new["metadata"] = json!({});
+    }
+    match part {
+        Part::Main if resource.has_status() => copy(old, new, "status"),
+        Part::Main | Part::Whole => {}
+        Part::Status => keep_all_but(old, new, "status"),
+        Part::Approval => keep_all_but(old, new, "status"),
+        Part::Finalize => keep_all_but(old, new, "spec"),
+        Part::EphemeralContainers | Part::Resize => keep_pod_but(part, old, new),
+    }
+    for field in SERVER_OWNED {
+        let value = old["metadata"].clone();
+        copy(&value, &mut new["metadata"], field);
+    }
+    fields(&mut new["metadata"]).remove("selfLink");
+    if resource.is("certificates.k8s.io", "certificatesigningrequests") && part != Part::Whole {
+        prepare_signing_request(call, part, old, new);
+    }
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
+        crate::custom_resources::prepare(new, &call.now());
+    }
+}
+
+/// The new object with everything but one field as it was; labels and annotations too.
+fn keep_all_but(old: &Value, new: &mut Value, field: &str) {
+    let changed = new.get(field).cloned();
+    let finalizers = new["metadata"]["finalizers"].clone();
+    let managed = new["metadata"]["managedFields"].clone();
+    let mut kept = old.clone();
+    match changed {
+        Some(value) => drop(fields(&mut kept).insert(field.into(), value)),
+        None => drop(fields(&mut kept).remove(field)),
+    }
+    if field == "status" {
+        // A status write may change metadata that is the owner's, as upstream allows.
+        for name in ["labels", "annotations"] {
+            let wanted = new["metadata"].clone();
+            copy(&wanted, &mut kept["metadata"], name);
+        }
+    }
+    if field == "spec" && !finalizers.is_null() {
+        kept["metadata"]["finalizers"] = finalizers;
+    }
+    if !managed.is_null() {
+        kept["metadata"]["managedFields"] = managed;
+    }
+    *new = kept;
+}
+
+fn keep_pod_but(part: Part, old: &Value, new: &mut Value) {
+    let wanted = std::mem::replace(new, old.clone());
+    if part == Part::EphemeralContainers {
+        copy(&wanted["spec"], &mut new["spec"], "ephemeralContainers");
+        return;
+    }
+    for list in ["containers", "initContainers"] {
+        let Some(current) = new["spec"][list].as_array_mut() else { continue };
+        for container in current {
+            let others = wanted["spec"][list].as_array().into_iter().flatten();
+            let Some(other) = others.into_iter().find(|it| it["name"] == container["name"]) else {
+                continue;
+            };
+            for field in ["resources", "resizePolicy"] {
+                copy(other, container, field);
+            }
+        }
+    }
+}
+
+fn prepare_signing_request(call: &Call, part: Part, old: &Value, new: &mut Value) {
+    let spec = old["spec"].clone();
+    new["spec"] = spec;
+    let is_approval = |it: &&Value| matches!(it["type"].as_str(), Some("Approved" | "Denied"));
+    if part == Part::Approval {
+        // Only conditions; a certificate is issued through the status.
+        let mut status = old["status"].clone();
+        if !status.is_object() {
+            status = json!({});
+        }
+        copy(&new["status"], &mut status, "conditions");
+        new["status"] = status;
+    } else if part == Part::Status {
+        let approvals = old["status"]["conditions"].as_array().into_iter().flatten();
+        let mut conditions: Vec<Value> = approvals.filter(is_approval).cloned().collect();
+        let others = new["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.extend(others.filter(|it| !is_approval(it)).cloned());
+        if !conditions.is_empty() {
+            new["status"]["conditions"] = conditions.into();
+        }
+    }
+    let now = call.now();
+    for condition in new["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        let known = old["status"]["conditions"].as_array().into_iter().flatten();
+        let known = known.into_iter().find(|it| it["type"] == condition["type"]);
+        if condition["lastUpdateTime"].is_null() {
+            condition["lastUpdateTime"] = now.clone().into();
+        }
+        if condition["lastTransitionTime"].is_null() {
+            let since = known.map(|it| it["lastTransitionTime"].clone()).filter(|it| !it.is_null());
+            condition["lastTransitionTime"] = since.unwrap_or_else(|| now.clone().into());
+        }
+    }
+}
+
+/// After defaulting: what an update leaves out and keeps all the same.
+pub(crate) fn fix_update(resource: &Resource, part: Part, old: &Value, new: &mut Value) {
+    if part != Part::Main {
+        return;
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "services") => crate::services::keep_allocations(old, new),
+        ("", "namespaces") => copy_into_spec(old, new, "finalizers"),
+        ("", "pods") => {
+            for field in
+                ["priority", "priorityClassName", "preemptionPolicy", "ephemeralContainers"]
+            {
+                copy_into_spec(old, new, field);
+            }
+            let status = old["status"].clone();
+            new["status"] = status;
+        }
+        ("batch", "jobs") => {
+            copy_into_spec(old, new, "selector");
+        }
+        _ => {}
+    }
+}
+
+fn copy_into_spec(old: &Value, new: &mut Value, field: &str) {
+    if !new["spec"].is_object() {
+        new["spec"] = json!({});
+    }
+    let old = old["spec"].clone();
+    copy(&old, &mut new["spec"], field);
+}
+
+/// A change of anything but metadata and status is a new generation.
+pub(crate) fn bump_generation(resource: &Resource, old: &Value, new: &mut Value) {
+    if !resource.has_generation {
+        return;
+    }
+    let differs = |a: &Value, b: &Value| {
+        let names = a.as_object().into_iter().flat_map(Map::keys);
+        names
+            .filter(|it| !matches!(it.as_str(), "metadata" | "status"))
+            .any(|name| a.get(name) != b.get(name))
+    };
+    if differs(old, new) || differs(new, old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
+        new["metadata"]["generation"] = (generation + 1).into();
+    }
+}
+
+/// Whether an object that is marked for deletion has nothing left to wait for.
+pub(crate) fn is_finished(resource: &Resource, object: &Value) -> bool {
+    let has_items = |list: &Value| list.as_array().is_some_and(|it| !it.is_empty());
+    let metadata = &object["metadata"];
+    let is_marked = metadata["deletionTimestamp"].is_string();
+    let waits_for_kubelet = resource.is("", "pods")
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() > 0;
+    let is_held = has_items(&metadata["finalizers"])
+        || resource.is("", "namespaces") && has_items(&object["spec"]["finalizers"]);
+    is_marked && !is_held && !waits_for_kubelet
+}
+
+/// While an object is going, finalizers can only be taken away.
+pub(crate) fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    if meta(old, "deletionTimestamp").is_empty() {
+        return Vec::new();
+    }
+    let list =
+        |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let before = list(old);
+    let added: Vec<String> = list(new)
+        .iter()
+        .filter(|it| !before.contains(it))
+        .map(|it| it.as_str().unwrap_or_default().to_owned())
+        .collect();
+    if added.is_empty() {
+        return Vec::new();
+    }
+    let shown: Vec<String> = added.iter().map(|it| format!("\"{it}\"")).collect();
+    vec![FieldError::forbidden(
+        "metadata.finalizers",
+        format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers \
+             []string{{{}}}",
+            shown.join(", ")
+        ),
+    )]
+}
+
+/// What the user should know about an object that is accepted all the same.
+pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if resource.is("", "endpoints") {
+        warnings.push(
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
+        );
+    }
+    if resource.is("", "pods")
+        && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()
+    {
+        warnings.push("metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead".into());
+    }
+    warnings
+}

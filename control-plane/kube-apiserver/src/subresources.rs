@@ -1,0 +1,71 @@
+//! Subresources that are answered here, and the reviews that store nothing.
+
+mod binding;
+mod eviction;
+mod scale;
+
+use http::StatusCode;
+
+use crate::{
+    authn, authz, decode,
+    render::Answer,
+    server::Call,
+    status::Status,
+    strategy::Part,
+    verbs::{get, modify, patch, write},
+};
+
+/// Answers a subresource other than `status`.
+pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let (subresource, verb) = (call.info.subresource.clone(), call.info.verb.clone());
+    match (subresource.as_str(), verb.as_str()) {
+        ("scale", _) => scale::answer(call).await,
+        ("binding", "create") => binding::bind(call).await,
+        ("eviction", "create") => eviction::evict(call).await,
+        ("token", "create") => token(call),
+        ("approval" | "ephemeralcontainers" | "resize", "get") => get::get(call),
+        ("approval" | "ephemeralcontainers" | "resize", "patch") => patch::patch(call).await,
+        ("approval" | "ephemeralcontainers" | "resize" | "finalize", "update") => {
+            modify::update(call).await
+        }
+        _ => Err(Status::method_not_allowed(&verb, &call.resource.qualified())),
+    }
+}
+
+/// Answers a resource of which nothing is stored.
+pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
+    if call.info.verb != "create" {
+        return Err(Status::method_not_allowed(&call.info.verb, &call.resource.qualified()));
+    }
+    if call.resource.is("", "bindings") {
+        return binding::bind(call).await;
+    }
+    let (server, user, info) = (call.server.clone(), call.user.clone(), call.info.clone());
+    let body = write::decode(call)?;
+    let answer = match info.group.as_str() {
+        "authentication.k8s.io" => {
+            authn::create_review(&server.authenticator, &user, &info, body).await
+        }
+        _ => authz::create_review(&server.authorizer, &user, &info, body).await,
+    };
+    let answer = answer.ok_or_else(Status::no_such_path)??;
+    Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
+}
+
+fn token(call: &mut Call) -> Result<Answer, Status> {
+    let decoded = decode::body(call.header(http::header::CONTENT_TYPE), &call.body)?;
+    let answer = call.server.authenticator.create_token(&call.user, &call.info, decoded.value)?;
+    Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
+}
+
+/// A part of an object that a subresource changes as a whole.
+pub(crate) const WHOLE: Part = Part::Whole;
+
+/// `Status` of success, as subresources without an object answer.
+pub(crate) fn success(code: StatusCode) -> Answer {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "code": code.as_u16(),
+    });
+    Answer::Object(code, status.to_string().into())
+}

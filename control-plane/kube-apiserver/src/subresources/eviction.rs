@@ -1,0 +1,219 @@
+//! `pods/eviction`: a delete that asks the PodDisruptionBudgets first.
+//!
+//! Upstream: `EvictionREST` in pkg/registry/core/pod/storage/eviction.go.
+
+use http::StatusCode;
+use mvcc::{Record, Txn};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use crate::{
+    decode, registry,
+    render::Answer,
+    resources::meta,
+    selectors::Labels,
+    server::{Call, timestamp},
+    status::Status,
+    verbs::{
+        delete::{self, Options},
+        write::{self, Refused},
+    },
+};
+
+const ATTEMPTS: usize = 20;
+const BUDGETS: &str = "poddisruptionbudgets";
+
+/// What an eviction may do to a pod.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    /// No budget covers it, or none needs to.
+    Free,
+    /// The budget with this name must be charged first.
+    Charge,
+}
+
+pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
+    let media = call.header(http::header::CONTENT_TYPE).to_owned();
+    let eviction = decode::body(&media, &call.body)?.value;
+    let name = call.name().to_owned();
+    let named = meta(&eviction, "name");
+    if !named.is_empty() && named != name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let mut options = Options::of(&eviction["deleteOptions"])?;
+    let is_dry_run = write::is_dry_run(call)?;
+    let pod_key = call.resource.key(&call.info.namespace, &name);
+    let pod = call.server.store.get(&pod_key).map(|it| registry::decode(&it));
+    let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;
+    if !can_ignore_budgets(&pod) && !is_dry_run {
+        charge(call, &pod).await?;
+    }
+    if options.grace.is_none() {
+        options.grace = eviction["deleteOptions"]["gracePeriodSeconds"].as_i64();
+    }
+    mark_disrupted(call, &pod_key, is_dry_run).await?;
+    delete::delete_one(call, &name, &options).await?;
+    Ok(super::success(StatusCode::CREATED))
+}
+
+/// Finished, pending and going pods are not available to anyone, so no budget is touched.
+fn can_ignore_budgets(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"))
+        || !meta(pod, "deletionTimestamp").is_empty()
+}
+
+/// Takes one disruption from the pod's budget.
+async fn charge(call: &Call, pod: &Value) -> Result<(), Status> {
+    for _ in 0..ATTEMPTS {
+        let Some(record) = budget(call, pod)? else { return Ok(()) };
+        let mut budget = registry::decode(&record);
+        if verdict(pod, &budget)? == Verdict::Free {
+            return Ok(());
+        }
+        let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or_default();
+        budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
+        let name = meta(pod, "name");
+        budget["status"]["disruptedPods"][name] = timestamp(call.server.clock.now()).into();
+        let txn = Txn::update(&*record.key, record.mod_revision, registry::encode(&budget));
+        match write::commit(call, txn).await {
+            Ok(_) => return Ok(()),
+            Err(Refused::Changed(_)) => {}
+            Err(Refused::Failed(status)) => return Err(status),
+        }
+    }
+    Err(Status::too_many_requests("couldn't update PodDisruptionBudget due to conflicts", 10))
+}
+
+/// The one budget that covers the pod.
+fn budget(call: &Call, pod: &Value) -> Result<Option<Arc<Record>>, Status> {
+    let prefix = registry::prefix("policy", BUDGETS, meta(pod, "namespace"));
+    let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
+    let labels = labels
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let mut covering = call.server.store.scan(&prefix).into_iter().filter(|record| {
+        let budget = registry::decode(record);
+        let selector = &budget["spec"]["selector"];
+        selector.is_object() && Labels::of(selector).is_ok_and(|it| it.matches(&labels))
+    });
+    let first = covering.next();
+    if covering.next().is_some() {
+        return Err(Status::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does \
+             not support.",
+        ));
+    }
+    Ok(first)
+}
+
+fn verdict(pod: &Value, budget: &Value) -> Result<Verdict, Status> {
+    let (status, name) = (&budget["status"], meta(budget, "name"));
+    let number = |field: &str| status[field].as_i64().unwrap_or_default();
+    let observed = number("observedGeneration");
+    let generation = budget["metadata"]["generation"].as_i64().unwrap_or_default();
+    let (healthy, desired) = (number("currentHealthy"), number("desiredHealthy"));
+    if !is_ready(pod) {
+        let policy = budget["spec"]["unhealthyPodEvictionPolicy"].as_str();
+        let is_covered = healthy >= desired && desired > 0 || policy == Some("AlwaysAllow");
+        if is_covered {
+            return Ok(Verdict::Free);
+        }
+    }
+    if observed < generation {
+        let status = Status::too_many_requests(refusal(), 10);
+        return Err(status.cause(
+            "DisruptionBudget",
+            &format!("The disruption budget {name} is still being processed by the server."),
+            "",
+        ));
+    }
+    let disrupted = status["disruptedPods"].as_object().map_or(0, serde_json::Map::len);
+    if number("disruptionsAllowed") <= 0 || disrupted > 2000 {
+        let mut status = Status::too_many_requests(refusal(), 0);
+        status.retry_after = None;
+        status.details = json!({});
+        return Err(status.cause(
+            "DisruptionBudget",
+            &format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"),
+            "",
+        ));
+    }
+    Ok(Verdict::Charge)
+}
+
+fn refusal() -> &'static str {
+    "Cannot evict pod as it would violate the pod's disruption budget."
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
+}
+
+/// The pod says why it goes (KEP-3329).
+async fn mark_disrupted(call: &Call, key: &str, is_dry_run: bool) -> Result<(), Status> {
+    for _ in 0..ATTEMPTS {
+        let Some(record) = call.server.store.get(key).filter(|_| !is_dry_run) else {
+            return Ok(());
+        };
+        let mut pod = registry::decode(&record);
+        if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
+            return Ok(());
+        }
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        });
+        crate::conditions::set(&mut pod, condition, &call.now());
+        let txn = Txn::update(key, record.mod_revision, registry::encode(&pod));
+        match write::commit(call, txn).await {
+            Ok(_) => return Ok(()),
+            Err(Refused::Changed(_)) => {}
+            Err(Refused::Failed(status)) => return Err(status),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Value {
+        json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn budget(allowed: i64, healthy: i64) -> Value {
+        json!({"metadata": {"name": "b", "generation": 1}, "spec": {},
+               "status": {"observedGeneration": 1, "disruptionsAllowed": allowed,
+                          "currentHealthy": healthy, "desiredHealthy": 2}})
+    }
+
+    #[test]
+    fn an_exhausted_budget_refuses_with_its_numbers() {
+        let status = verdict(&ready(), &budget(0, 2)).unwrap_err();
+        assert_eq!(status.code, 429);
+        assert_eq!(
+            status.message,
+            "Cannot evict pod as it would violate the pod's disruption budget."
+        );
+        assert_eq!(
+            status.details["causes"][0]["message"],
+            "The disruption budget b needs 2 healthy pods and has 2 currently"
+        );
+        assert_eq!(verdict(&ready(), &budget(1, 3)).unwrap(), Verdict::Charge);
+    }
+
+    #[test]
+    fn an_unready_pod_of_a_healthy_application_is_free() {
+        assert_eq!(verdict(&json!({}), &budget(0, 2)).unwrap(), Verdict::Free);
+        assert!(verdict(&json!({}), &budget(0, 1)).is_err());
+    }
+
+    #[test]
+    fn a_budget_that_was_not_seen_yet_refuses_for_now() {
+        let mut fresh = budget(5, 5);
+        fresh["metadata"]["generation"] = 2.into();
+        assert_eq!(verdict(&ready(), &fresh).unwrap_err().retry_after, Some(10));
+    }
+}

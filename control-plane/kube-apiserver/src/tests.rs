@@ -1,0 +1,77 @@
+//! The whole server over an in-memory store, through its service and through kube-rs.
+
+mod crud;
+
+use http::{Method, Request, StatusCode, header};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::{ApiServer, Config, request::UserInfo};
+
+/// A server, and requests to it as an administrator.
+pub(crate) struct Cluster {
+    pub(crate) api: ApiServer,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        let config = Config::new(mvcc::Store::memory(), clock::Clock::system());
+        Self { api: ApiServer::start(config).await.unwrap() }
+    }
+
+    pub(crate) fn client(&self) -> kube::Client {
+        self.api.client(UserInfo::master("admin"))
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> (http::response::Parts, Value) {
+        let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let request = request.body(transport::full(body)).unwrap();
+        let service = self.api.service_as(UserInfo::master("admin"));
+        let (head, body) = service.oneshot(request).await.unwrap().into_parts();
+        let body = transport::collect(body, 64 << 20).await.unwrap().unwrap();
+        (head, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.send("GET", path, &[], "").await.1
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let (head, body) = self.send("POST", path, &[], body.to_string()).await;
+        (head.status, body)
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let (head, body) = self.send("PUT", path, &[], body.to_string()).await;
+        (head.status, body)
+    }
+
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: Value) -> (StatusCode, Value) {
+        let media = format!("application/{kind}");
+        let headers = [(header::CONTENT_TYPE, media.as_str())];
+        let (head, body) = self.send("PATCH", path, &headers, body.to_string()).await;
+        (head.status, body)
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> (StatusCode, Value) {
+        let (head, body) = self.send("DELETE", path, &[], "").await;
+        (head.status, body)
+    }
+
+    /// A service account for pods of `default`, as the controller manager makes it.
+    pub(crate) async fn with_default_account(self) -> Self {
+        let path = "/api/v1/namespaces/default/serviceaccounts";
+        let account = serde_json::json!({"metadata": {"name": "default"}});
+        assert_eq!(self.post(path, account).await.0, 201);
+        self
+    }
+}

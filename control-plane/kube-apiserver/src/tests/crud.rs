@@ -1,0 +1,126 @@
+//! Create, read, change, delete, watch.
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams},
+    core::WatchEvent,
+};
+use serde_json::json;
+
+use super::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"n": name}}})).unwrap()
+}
+
+fn pod(name: &str) -> serde_json::Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "x:1"}]}})
+}
+
+#[tokio::test]
+async fn a_kube_client_can_do_all_that_it_needs() {
+    let cluster = Cluster::start().await;
+    let maps = Api::<ConfigMap>::default_namespaced(cluster.client());
+    let made = maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    assert!(made.metadata.uid.is_some() && made.metadata.resource_version.is_some());
+    let again = maps.create(&PostParams::default(), &map("a")).await.unwrap_err();
+    assert!(again.to_string().contains("configmaps \"a\" already exists"), "{again}");
+    let patch = Patch::Merge(json!({"data": {"k": "v"}}));
+    let patched = maps.patch("a", &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(patched.data.unwrap()["k"], "v");
+    let stale = maps.replace("a", &PostParams::default(), &made).await.unwrap_err();
+    assert!(stale.to_string().contains("the object has been modified"), "{stale}");
+    assert_eq!(maps.list(&ListParams::default().labels("n in (a)")).await.unwrap().items.len(), 1);
+    assert_eq!(maps.list(&ListParams::default().labels("n!=a")).await.unwrap().items.len(), 0);
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    assert!(maps.get_opt("a").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_happened_since_its_revision() {
+    let cluster = Cluster::start().await;
+    let maps = Api::<ConfigMap>::default_namespaced(cluster.client());
+    let made = maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    let version = made.metadata.resource_version.unwrap();
+    let stream = maps.watch(&WatchParams::default().labels("n=a"), &version).await.unwrap();
+    let unlabel = Patch::Merge(json!({"metadata": {"labels": {"n": "other"}}}));
+    maps.create(&PostParams::default(), &map("b")).await.unwrap();
+    maps.patch("a", &PatchParams::default(), &unlabel).await.unwrap();
+    let event = stream.boxed().try_next().await.unwrap().unwrap();
+    let WatchEvent::Deleted(gone) = event else { panic!("{event:?}") };
+    assert_eq!(gone.metadata.name.unwrap(), "a");
+    assert!(gone.metadata.resource_version.unwrap() > version);
+}
+
+#[tokio::test]
+async fn lists_are_paged_at_one_revision() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b", "c"] {
+        cluster.post(MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let first = cluster.get(&format!("{MAPS}?limit=2")).await;
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    cluster.delete(&format!("{MAPS}/c")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = cluster.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "c");
+    assert!(rest["metadata"].get("continue").is_none());
+}
+
+#[tokio::test]
+async fn a_pod_is_defaulted_bound_and_deleted_gracefully() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    let (code, made) = cluster.post(PODS, pod("p")).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"]["restartPolicy"], "Always");
+    assert_eq!(made["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    let (code, answer) = cluster.post(&format!("{PODS}/p/binding"), binding.clone()).await;
+    assert_eq!(code, 201, "{answer}");
+    let (code, answer) = cluster.post(&format!("{PODS}/p/binding"), binding).await;
+    assert_eq!(code, 409);
+    assert!(answer["message"].as_str().unwrap().contains("already assigned to node \"n1\""));
+    let bound: Pod = serde_json::from_value(cluster.get(&format!("{PODS}/p")).await).unwrap();
+    assert_eq!(bound.spec.unwrap().node_name.unwrap(), "n1");
+    let (_, going) = cluster.delete(&format!("{PODS}/p")).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
+    cluster.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await;
+    assert_eq!(cluster.get(&format!("{PODS}/p")).await["reason"], "NotFound");
+}
+
+#[tokio::test]
+async fn status_and_spec_are_written_through_their_own_doors() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    cluster.post(PODS, pod("p")).await;
+    let mut object = cluster.get(&format!("{PODS}/p")).await;
+    object["status"]["phase"] = "Running".into();
+    object["spec"]["containers"][0]["image"] = "y:1".into();
+    let (_, updated) = cluster.put(&format!("{PODS}/p/status"), object.clone()).await;
+    assert_eq!(updated["status"]["phase"], "Running");
+    assert_eq!(updated["spec"]["containers"][0]["image"], "x:1");
+    object["status"]["phase"] = "Failed".into();
+    object["metadata"]["resourceVersion"] = "".into();
+    let (_, updated) = cluster.put(&format!("{PODS}/p"), object).await;
+    assert_eq!(updated["status"]["phase"], "Running");
+    assert_eq!(updated["spec"]["containers"][0]["image"], "y:1");
+    assert_eq!(updated["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn finalizers_hold_and_their_removal_deletes() {
+    let cluster = Cluster::start().await;
+    let held = json!({"metadata": {"name": "h", "finalizers": ["example.com/hold"]}});
+    cluster.post(MAPS, held).await;
+    let (_, going) = cluster.delete(&format!("{MAPS}/h")).await;
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let patch = json!({"metadata": {"finalizers": null}});
+    cluster.patch(&format!("{MAPS}/h"), "merge-patch+json", patch).await;
+    assert_eq!(cluster.get(&format!("{MAPS}/h")).await["code"], 404);
+}

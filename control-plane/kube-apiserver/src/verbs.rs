@@ -1,0 +1,66 @@
+//! The verbs of stored resources, and which of them answers a request.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod modify;
+pub(crate) mod patch;
+pub(crate) mod watch;
+pub(crate) mod write;
+
+use http::Response;
+use transport::Body;
+
+use crate::{
+    render::{self, Answer},
+    server::Call,
+    status::Status,
+    subresources,
+};
+
+/// Answers a request to a resource or to one of its subresources.
+pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
+    check_scope(&call)?;
+    let answer = route(&mut call).await?;
+    render::answer(&call, answer)
+}
+
+async fn route(call: &mut Call) -> Result<Answer, Status> {
+    if !matches!(call.info.subresource.as_str(), "" | "status") {
+        return subresources::answer(call).await;
+    }
+    if call.resource.is_virtual {
+        return subresources::review(call).await;
+    }
+    let is_status = call.info.subresource == "status";
+    match call.info.verb.as_str() {
+        "get" => get::get(call),
+        "list" => get::list(call),
+        "watch" => watch::watch(call),
+        "create" if !is_status => create::create(call).await,
+        "update" => modify::update(call).await,
+        "patch" => patch::patch(call).await,
+        "delete" if !is_status => delete::delete(call).await,
+        "deletecollection" if !is_status => delete::collection(call).await,
+        verb => Err(Status::method_not_allowed(verb, &call.resource.qualified())),
+    }
+}
+
+/// Whether the path has a namespace where the resource has one.
+fn check_scope(call: &Call) -> Result<(), Status> {
+    let (resource, info) = (&call.resource, &call.info);
+    if resource.namespaced {
+        let needs_one = !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+        if needs_one && info.namespace.is_empty() && !resource.is_virtual {
+            return Err(Status::no_such_path());
+        }
+    } else if !info.namespace.is_empty() && !resource.is("", "namespaces") {
+        return Err(Status::no_such_path());
+    }
+    Ok(())
+}
+
+/// The namespace under which the request's object is stored.
+pub(crate) fn namespace(call: &Call) -> &str {
+    if call.resource.namespaced { &call.info.namespace } else { "" }
+}

@@ -1,0 +1,138 @@
+//! `create`.
+//!
+//! Upstream: `rest.BeforeCreate` and the create handler of k8s.io/apiserver.
+
+use http::StatusCode;
+use mvcc::Txn;
+use serde_json::Value;
+
+use crate::{
+    admission::{self, Operation},
+    defaults, managed_fields, registry,
+    render::Answer,
+    resources::meta,
+    server::Call,
+    status::Status,
+    strategy, validation,
+    verbs::{
+        namespace,
+        write::{self, Refused},
+    },
+};
+
+/// Names are generated anew this often before a clash is reported (KEP-4420).
+const GENERATE_ATTEMPTS: usize = 8;
+
+/// `generateName` is cut to this before its suffix is added.
+const GENERATED_PREFIX: usize = 58;
+const SUFFIX: usize = 5;
+
+pub(crate) async fn create(call: &mut Call) -> Result<Answer, Status> {
+    let object = write::decode(call)?;
+    let bytes = create_object(call, object).await?;
+    Ok(Answer::Object(StatusCode::CREATED, bytes))
+}
+
+/// Creates a decoded object. Also for writes that turn out to be creations.
+pub(crate) async fn create_object(call: &mut Call, object: Value) -> Result<bytes::Bytes, Status> {
+    let is_generated =
+        meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
+    let attempts = if is_generated { GENERATE_ATTEMPTS } else { 1 };
+    let mut last = None;
+    for _ in 0..attempts {
+        match attempt(call, object.clone()).await {
+            Err(status) if status.reason == "AlreadyExists" => last = Some(status),
+            result => return result,
+        }
+    }
+    Err(last.unwrap_or_else(|| Status::internal("no name was tried")))
+}
+
+async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Status> {
+    let resource = call.resource.clone();
+    prepare_metadata(call, &mut object)?;
+    strategy::prepare_create(call, &mut object);
+    defaults::apply(&resource, &mut object);
+    let (context, user) = (call.server.admission.clone(), call.user.clone());
+    admission::admit(&context, Operation::Create, &user, &call.info, None, &mut object).await?;
+    defaults::apply(&resource, &mut object);
+    strategy::finish_create(&mut object, &resource);
+    let name = meta(&object, "name").to_owned();
+    let errors = validation::create(&resource, &object);
+    if !errors.is_empty() {
+        let shown = if name.is_empty() { meta(&object, "generateName") } else { &name };
+        return Err(Status::invalid(&resource.qualified_kind(), shown, &errors));
+    }
+    call.warnings.extend(strategy::warnings(&resource, &object));
+    managed_fields::on_create(call, &mut object);
+    store(call, &name, object).await
+}
+
+async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::Bytes, Status> {
+    let resource = call.resource.clone();
+    let key = resource.key(namespace(call), name);
+    let clash = || Status::already_exists(&resource.qualified(), name);
+    if call.server.store.get(&key).is_some() {
+        return Err(clash());
+    }
+    let mut reserved = call.server.services.reserve_for(&resource, &mut object, None)?;
+    if write::is_dry_run(call)? {
+        return Ok(write::shown_unwritten(call, &object));
+    }
+    let stored = registry::encode(&object);
+    match write::commit(call, Txn::create(key, stored.clone())).await {
+        Ok(revision) => {
+            reserved.keep();
+            call.server.after_write(&resource, &object);
+            Ok(write::shown(call, &stored, revision))
+        }
+        Err(Refused::Changed(_)) => Err(clash()),
+        Err(Refused::Failed(status)) => Err(status),
+    }
+}
+
+fn prepare_metadata(call: &Call, object: &mut Value) -> Result<(), Status> {
+    if !meta(object, "resourceVersion").is_empty() {
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    set_namespace(call, object)?;
+    let now = call.now();
+    let metadata = &mut object["metadata"];
+    for server_owned in
+        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
+    {
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.remove(server_owned);
+        }
+    }
+    metadata["uid"] = entropy::uuid().into();
+    metadata["creationTimestamp"] = now.into();
+    if metadata["name"].as_str().unwrap_or_default().is_empty()
+        && let Some(prefix) = metadata["generateName"].as_str().filter(|it| !it.is_empty())
+    {
+        let cut: String = prefix.chars().take(GENERATED_PREFIX).collect();
+        metadata["name"] = format!("{cut}{}", entropy::name_suffix(SUFFIX)).into();
+    }
+    Ok(())
+}
+
+/// The path's namespace and the object's must agree; the object's may be left out.
+pub(crate) fn set_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let wanted = namespace(call);
+    let found = meta(object, "namespace");
+    if !call.resource.namespaced {
+        if let Some(fields) = object["metadata"].as_object_mut() {
+            fields.remove("namespace");
+        }
+        return Ok(());
+    }
+    if !found.is_empty() && found != wanted {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    object["metadata"]["namespace"] = wanted.into();
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! `delete` and `deletecollection`: preconditions, grace, finalizers, propagation.
+//!
+//! What a delete does is decided by [`plan`]: remove the object, or mark it and leave the rest to
+//! those who hold finalizers, and for pods on a node to its kubelet.
+//!
+//! Upstream: `rest.BeforeDelete` and the generic registry store of k8s.io/apiserver.
+
+use http::{StatusCode, header};
+use mvcc::Txn;
+use serde_json::{Value, json};
+
+use crate::{
+    admission::{self, Operation},
+    decode, registry,
+    render::{Answer, record_at},
+    resources::{Resource, meta},
+    server::{Call, timestamp},
+    status::Status,
+    verbs::{
+        get, namespace,
+        write::{self, Refused},
+    },
+};
+
+const ATTEMPTS: usize = 20;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// `DeleteOptions`, from the body or the query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) grace: Option<i64>,
+    propagation: Option<Propagation>,
+    uid: Option<String>,
+    version: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+impl Propagation {
+    fn parse(text: &str) -> Result<Self, Status> {
+        match text {
+            "Orphan" => Ok(Self::Orphan),
+            "Background" => Ok(Self::Background),
+            "Foreground" => Ok(Self::Foreground),
+            other => Err(Status::bad_request(format!(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
+                 \"{other}\": supported values: \"Background\", \"Foreground\", \"Orphan\""
+            ))),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn read(call: &Call) -> Result<Self, Status> {
+        let body = if call.body.is_empty() {
+            Value::Null
+        } else {
+            decode::body(call.header(header::CONTENT_TYPE), &call.body)?.value
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let mut options = Self::of(&body)?;
+        options.uid = text(&body["preconditions"]["uid"]);
+        options.version = text(&body["preconditions"]["resourceVersion"]);
+        if let Some(grace) = call.parameter("gracePeriodSeconds") {
+            options.grace = grace.parse().ok();
+        }
+        if let Some(policy) = call.parameter("propagationPolicy") {
+            options.propagation = Some(Propagation::parse(policy)?);
+        } else if call.parameter("orphanDependents").is_some() {
+            let is_orphan = call.is_set("orphanDependents");
+            options.propagation =
+                Some(if is_orphan { Propagation::Orphan } else { Propagation::Background });
+        }
+        Ok(options)
+    }
+
+    /// The options without their preconditions.
+    pub(crate) fn of(body: &Value) -> Result<Self, Status> {
+        let mut options = Self { grace: body["gracePeriodSeconds"].as_i64(), ..Self::default() };
+        if let Some(policy) = body["propagationPolicy"].as_str() {
+            options.propagation = Some(Propagation::parse(policy)?);
+        } else if let Some(is_orphan) = body["orphanDependents"].as_bool() {
+            options.propagation =
+                Some(if is_orphan { Propagation::Orphan } else { Propagation::Background });
+        }
+        Ok(options)
+    }
+
+    fn check(&self, resource: &Resource, object: &Value) -> Result<(), Status> {
+        let failed = |what: &str, wanted: &str, found: &str| {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            Status::conflict(&resource.qualified(), meta(object, "name"), &why)
+        };
+        let (uid, version) = (meta(object, "uid"), meta(object, "resourceVersion"));
+        match (&self.uid, &self.version) {
+            (Some(wanted), _) if wanted != uid => Err(failed("UID", wanted, uid)),
+            (_, Some(wanted)) if wanted != version => {
+                Err(failed("ResourceVersion", wanted, version))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a delete makes of an object.
+#[derive(Debug, PartialEq)]
+enum Plan {
+    /// It goes now.
+    Remove,
+    /// It stays, in this state.
+    Mark(Value),
+    /// It is already on its way and nothing changes.
+    Nothing,
+}
+
+pub(crate) async fn delete(call: &mut Call) -> Result<Answer, Status> {
+    let options = Options::read(call)?;
+    let name = call.name().to_owned();
+    let (object, is_gone) = delete_one(call, &name, &options).await?;
+    let returns_object = call.resource.returns_deleted || !is_gone;
+    if returns_object {
+        return Ok(Answer::Object(StatusCode::OK, object));
+    }
+    let object: Value = serde_json::from_slice(&object).unwrap_or_default();
+    let mut details =
+        json!({ "name": name, "kind": call.resource.plural, "uid": meta(&object, "uid") });
+    if !call.resource.group.is_empty() {
+        details["group"] = call.resource.group.clone().into();
+    }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": details,
+    });
+    Ok(Answer::Object(StatusCode::OK, status.to_string().into()))
+}
+
+/// Deletes one object of the call's resource. Returns its last state and whether it is gone.
+pub(crate) async fn delete_one(
+    call: &mut Call,
+    name: &str,
+    options: &Options,
+) -> Result<(bytes::Bytes, bool), Status> {
+    let resource = call.resource.clone();
+    let key = resource.key(namespace(call), name);
+    let is_dry_run = write::is_dry_run(call)?;
+    for _ in 0..ATTEMPTS {
+        let record = call.server.store.get(&key);
+        let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
+        let mut object = registry::decode(&record);
+        options.check(&resource, &object)?;
+        let (context, user) = (call.server.admission.clone(), call.user.clone());
+        let old = object.clone();
+        admission::admit(&context, Operation::Delete, &user, &call.info, Some(&old), &mut object)
+            .await?;
+        let plan = plan(&resource, old, options, call.server.clock.now())?;
+        if is_dry_run || plan == Plan::Nothing {
+            let is_gone = plan == Plan::Remove;
+            return Ok((record_at(&resource, &record, record.mod_revision), is_gone));
+        }
+        let (txn, stored) = match &plan {
+            Plan::Mark(object) => {
+                let stored = registry::encode(object);
+                (Txn::update(&*key, record.mod_revision, stored.clone()), stored)
+            }
+            _ => (Txn::delete(&*key, record.mod_revision), record.value.to_vec()),
+        };
+        match write::commit(call, txn).await {
+            Ok(revision) => {
+                let is_gone = plan == Plan::Remove;
+                match &plan {
+                    Plan::Mark(object) => call.server.after_write(&resource, object),
+                    _ => call.server.after_delete(&resource, &registry::decode(&record)),
+                }
+                return Ok((write::shown(call, &stored, revision), is_gone));
+            }
+            Err(Refused::Changed(_)) if options.version.is_some() => {
+                return Err(Status::modified(&resource.qualified(), name));
+            }
+            Err(Refused::Changed(_)) => {}
+            Err(Refused::Failed(status)) => return Err(status),
+        }
+    }
+    Err(Status::modified(&resource.qualified(), name))
+}
+
+fn plan(
+    resource: &Resource,
+    mut object: Value,
+    options: &Options,
+    now: jiff::Timestamp,
+) -> Result<Plan, Status> {
+    let before = object.clone();
+    let is_namespace = resource.is("", "namespaces");
+    let grace = grace(resource, &object, options);
+    set_propagation(&mut object, options);
+    let is_marked = !meta(&object, "deletionTimestamp").is_empty();
+    let has_finalizers = has_items(&object["metadata"]["finalizers"])
+        || is_namespace && has_items(&object["spec"]["finalizers"]);
+    if grace == 0 && !has_finalizers {
+        return Ok(Plan::Remove);
+    }
+    let left = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    // A second delete can only shorten the grace.
+    if !is_marked || left.is_some_and(|it| grace < it) {
+        let at = now + std::time::Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+        object["metadata"]["deletionTimestamp"] = timestamp(at).into();
+        object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        if resource.has_generation && !is_marked {
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+            object["metadata"]["generation"] = (generation + 1).into();
+        }
+        if is_namespace {
+            object["status"]["phase"] = "Terminating".into();
+        }
+    }
+    if object == before { Ok(Plan::Nothing) } else { Ok(Plan::Mark(object)) }
+}
+
+fn has_items(list: &Value) -> bool {
+    list.as_array().is_some_and(|it| !it.is_empty())
+}
+
+/// Seconds between the mark and the removal. Only pods have any.
+fn grace(resource: &Resource, pod: &Value, options: &Options) -> i64 {
+    if !resource.is("", "pods") {
+        return 0;
+    }
+    let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+    let is_placed = pod["spec"]["nodeName"].as_str().is_some_and(|it| !it.is_empty());
+    if !is_placed || matches!(phase, "Succeeded" | "Failed") {
+        // No kubelet has anything to stop.
+        return 0;
+    }
+    let asked = options.grace.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64());
+    match asked.unwrap_or(30) {
+        negative if negative < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// `propagationPolicy` becomes a finalizer, which the garbage collector removes.
+fn set_propagation(object: &mut Value, options: &Options) {
+    let Some(policy) = options.propagation else { return };
+    let finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let mut finalizers: Vec<Value> =
+        finalizers.into_iter().filter(|it| it != ORPHAN && it != FOREGROUND).collect();
+    match policy {
+        Propagation::Orphan => finalizers.push(ORPHAN.into()),
+        Propagation::Foreground => finalizers.push(FOREGROUND.into()),
+        Propagation::Background => {}
+    }
+    if finalizers.is_empty() {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("finalizers");
+        }
+    } else {
+        object["metadata"]["finalizers"] = finalizers.into();
+    }
+}
+
+pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
+    let options = Options::read(call)?;
+    let selection = get::selection(call)?;
+    let page = get::page(call, &selection)?;
+    let namespaced = call.info.namespace.clone();
+    let mut items = Vec::new();
+    for record in &page.records {
+        let mut place = record.key.rsplit('/');
+        let (name, space) = (place.next().unwrap_or_default(), place.next().unwrap_or_default());
+        if call.resource.namespaced {
+            call.info.namespace = space.into();
+        }
+        call.info.name = name.into();
+        match delete_one(call, name, &options).await {
+            Ok((object, _)) => items.push(serde_json::from_slice(&object).unwrap_or_default()),
+            Err(status) if status.code == StatusCode::NOT_FOUND => {}
+            Err(status) => return Err(status),
+        }
+    }
+    call.info.namespace = namespaced;
+    let list = json!({
+        "kind": format!("{}List", call.resource.kind), "apiVersion": call.resource.api_version(),
+        "metadata": { "resourceVersion": call.server.store.revision().to_string() },
+        "items": Value::Array(items),
+    });
+    let response =
+        crate::render::response(StatusCode::OK, call.accept.format, list.to_string().into());
+    Ok(Answer::Response(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Catalog;
+
+    fn decide(plural: &str, object: Value, options: Value) -> Plan {
+        let resource = Catalog::builtin().find("", "v1", plural).unwrap();
+        let options = Options::of(&options).unwrap();
+        plan(&resource, object, &options, jiff::Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn a_pod_on_a_node_waits_for_its_kubelet_and_one_without_goes_at_once() {
+        let pod =
+            json!({"metadata": {}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 7}});
+        let Plan::Mark(marked) = decide("pods", pod.clone(), json!({})) else { panic!() };
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "1970-01-01T00:00:07Z");
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 7);
+        assert_eq!(decide("pods", marked.clone(), json!({"gracePeriodSeconds": 9})), Plan::Nothing);
+        let Plan::Mark(sooner) = decide("pods", marked.clone(), json!({"gracePeriodSeconds": 2}))
+        else {
+            panic!()
+        };
+        assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 2);
+        assert_eq!(decide("pods", marked, json!({"gracePeriodSeconds": 0})), Plan::Remove);
+        let unplaced = json!({"metadata": {}, "spec": {}});
+        assert_eq!(decide("pods", unplaced, json!({})), Plan::Remove);
+    }
+
+    #[test]
+    fn finalizers_hold_an_object_that_is_marked() {
+        let held = json!({"metadata": {"finalizers": ["x/y"]}});
+        let Plan::Mark(marked) = decide("configmaps", held, json!({})) else { panic!() };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        assert_eq!(decide("configmaps", marked, json!({})), Plan::Nothing);
+    }
+
+    #[test]
+    fn a_propagation_policy_becomes_a_finalizer() {
+        let plan = decide(
+            "configmaps",
+            json!({"metadata": {}}),
+            json!({"propagationPolicy": "Foreground"}),
+        );
+        let Plan::Mark(marked) = plan else { panic!() };
+        assert_eq!(marked["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+        let background = json!({"propagationPolicy": "Background"});
+        assert_eq!(decide("configmaps", json!({"metadata": {}}), background), Plan::Remove);
+        assert!(Options::of(&json!({"propagationPolicy": "No"})).is_err());
+    }
+
+    #[test]
+    fn a_namespace_stays_until_its_own_finalizer_is_gone() {
+        let space = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}, "status": {}});
+        let Plan::Mark(marked) = decide("namespaces", space, json!({})) else { panic!() };
+        assert_eq!(marked["status"]["phase"], "Terminating");
+    }
+}

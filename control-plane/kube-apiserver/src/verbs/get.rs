@@ -1,0 +1,161 @@
+//! `get` and `list`.
+//!
+//! Reads are always as of the latest durable revision, or of an exact older one where the client
+//! asks for it; `resourceVersion` as a lower bound is met by the latest.
+//!
+//! Upstream: the semantics of `resourceVersion` and `resourceVersionMatch` in the API concepts.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    attributes::Selection,
+    render::{Answer, Page, record_at},
+    server::Call,
+    status::Status,
+    verbs::namespace,
+};
+
+pub(crate) fn get(call: &Call) -> Result<Answer, Status> {
+    check_not_ahead(call)?;
+    let record = call.server.store.get(&call.resource.key(namespace(call), call.name()));
+    let record =
+        record.ok_or_else(|| Status::not_found(&call.resource.qualified(), call.name()))?;
+    let bytes = record_at(&call.resource, &record, record.mod_revision);
+    Ok(Answer::Object(StatusCode::OK, bytes))
+}
+
+pub(crate) fn list(call: &Call) -> Result<Answer, Status> {
+    let selection = selection(call)?;
+    page(call, &selection).map(Answer::List)
+}
+
+pub(crate) fn selection(call: &Call) -> Result<Selection, Status> {
+    Selection::parse(
+        &call.resource,
+        call.parameter("labelSelector"),
+        call.parameter("fieldSelector"),
+    )
+}
+
+/// What a list request asks for.
+struct Plan {
+    at: Option<u64>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+fn plan(call: &Call) -> Result<Plan, Status> {
+    let limit = call.parameter("limit").map(str::parse::<usize>).transpose();
+    let limit =
+        limit.map_err(|_| Status::bad_request("limit: invalid value"))?.filter(|it| *it > 0);
+    let version = revision(call)?;
+    let matching = call.parameter("resourceVersionMatch");
+    if let Some(token) = call.parameter("continue") {
+        if version.is_some_and(|it| it > 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let (revision, after) = read_continue(token)?;
+        return Ok(Plan { at: Some(revision), after: Some(after), limit });
+    }
+    let at = match (matching, version) {
+        (None | Some("NotOlderThan"), _) => None,
+        (Some("Exact"), Some(version)) if version > 0 => Some(version),
+        (Some("Exact"), _) => {
+            return Err(invalid_match(
+                "Forbidden",
+                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        (Some(other), _) => {
+            return Err(invalid_match(
+                "Unsupported value",
+                &format!("\"{other}\": supported values: \"Exact\", \"NotOlderThan\""),
+            ));
+        }
+    };
+    if matching.is_some() && version.is_none() {
+        return Err(invalid_match(
+            "Forbidden",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
+    }
+    check_not_ahead(call)?;
+    Ok(Plan { at, after: None, limit })
+}
+
+fn invalid_match(what: &str, why: &str) -> Status {
+    Status::bad_request(format!(
+        "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {what}: {why}"
+    ))
+}
+
+/// `resourceVersion` of the query.
+pub(crate) fn revision(call: &Call) -> Result<Option<u64>, Status> {
+    let Some(text) = call.parameter("resourceVersion") else { return Ok(None) };
+    let parsed = text.parse().map_err(|_| {
+        Status::bad_request(format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"))
+    });
+    parsed.map(Some)
+}
+
+fn check_not_ahead(call: &Call) -> Result<(), Status> {
+    let (wanted, now) = (revision(call)?.unwrap_or_default(), call.server.store.revision());
+    if wanted <= now {
+        return Ok(());
+    }
+    let mut status =
+        Status::timeout(format!("Too large resource version: {wanted}, current: {now}"));
+    status.retry_after = Some(1);
+    Err(status.cause("ResourceVersionTooLarge", "Too large resource version", ""))
+}
+
+/// The page that the request asks for. With selectors it is filled from as many records as needed.
+pub(crate) fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
+    let Plan { at, after, limit } = plan(call)?;
+    let prefix = call.resource.prefix(namespace(call));
+    let store = &call.server.store;
+    let batch = if selection.is_empty() { limit } else { None };
+    let range =
+        store.range(&prefix, after.as_deref(), batch, at).map_err(|_| expired(after.is_some()))?;
+    let revision = range.revision;
+    if selection.is_empty() {
+        let remaining = range.remaining;
+        let last = range.records.last().filter(|_| remaining > 0);
+        let next = last.map(|it| write_continue(revision, &it.key));
+        return Ok(Page { records: range.records, revision, next, remaining: Some(remaining) });
+    }
+    let mut selected = range.records.into_iter().filter(|it| selection.matches(it));
+    let records: Vec<_> = selected.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
+    let has_more = limit.is_some() && selected.next().is_some();
+    let next = records.last().filter(|_| has_more).map(|it| write_continue(revision, &it.key));
+    Ok(Page { records, revision, next, remaining: None })
+}
+
+fn expired(is_continued: bool) -> Status {
+    if is_continued {
+        Status::gone(
+            "The provided continue parameter is too old to display a consistent list result. You \
+             must start a new list without the continue parameter.",
+        )
+    } else {
+        Status::gone("The resourceVersion for the provided list is too old.")
+    }
+}
+
+fn write_continue(revision: u64, key: &str) -> String {
+    let token = json!({ "v": "meta.k8s.io/v1", "rv": revision, "start": key });
+    BASE64_URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn read_continue(token: &str) -> Result<(u64, String), Status> {
+    let read = || {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        let token: Value = serde_json::from_slice(&bytes).ok()?;
+        Some((token["rv"].as_u64()?, token["start"].as_str()?.to_owned()))
+    };
+    read().ok_or_else(|| Status::bad_request("continue key is not valid: incorrect format"))
+}

@@ -1,0 +1,164 @@
+//! `update`, and the read–change–write loop below all changes of stored objects.
+//!
+//! **Invariant:** a change is computed from the very record that it replaces; when another write
+//! came between, it is computed anew, or refused if the client named the older version.
+//!
+//! Upstream: `rest.BeforeUpdate` and `GuaranteedUpdate` of k8s.io/apiserver.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use mvcc::{Record, Txn};
+use serde_json::Value;
+
+use crate::{
+    admission::{self, Operation},
+    defaults, managed_fields, registry,
+    render::Answer,
+    resources::{Resource, meta},
+    server::Call,
+    status::{FieldError, Status},
+    strategy::{self, Part},
+    validation,
+    verbs::{
+        create, namespace,
+        write::{self, Refused},
+    },
+};
+
+/// Lost races before the client is told of a conflict.
+const ATTEMPTS: usize = 20;
+
+pub(crate) async fn update(call: &mut Call) -> Result<Answer, Status> {
+    let mut object = write::decode(call)?;
+    create::set_namespace(call, &mut object)?;
+    check_name(call, &mut object)?;
+    let name = call.name().to_owned();
+    let part = Part::of(&call.info.subresource);
+    let key = call.resource.key(namespace(call), &name);
+    let may_create = call.resource.create_on_update && part == Part::Main;
+    if may_create && call.server.store.get(&key).is_none() {
+        let bytes = create::create_object(call, object).await?;
+        return Ok(Answer::Object(StatusCode::CREATED, bytes));
+    }
+    if meta(&object, "resourceVersion").is_empty() && !call.resource.unconditional_update {
+        let error =
+            FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+        return Err(Status::invalid(&call.resource.qualified_kind(), &name, &[error]));
+    }
+    let bytes = modify(call, &name, part, |_| Ok(object.clone())).await?;
+    Ok(Answer::Object(StatusCode::OK, bytes))
+}
+
+fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let found = meta(object, "name").to_owned();
+    if found.is_empty() {
+        object["metadata"]["name"] = call.name().into();
+    } else if found != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({found}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    Ok(())
+}
+
+/// Changes one part of a stored object, and answers with its new state.
+///
+/// `change` gets the current object and makes the wanted one; it may be called several times.
+pub(crate) async fn modify<F>(
+    call: &mut Call,
+    name: &str,
+    part: Part,
+    change: F,
+) -> Result<Bytes, Status>
+where
+    F: Fn(&Value) -> Result<Value, Status>,
+{
+    let resource = call.resource.clone();
+    let key = resource.key(namespace(call), name);
+    for _ in 0..ATTEMPTS {
+        let record = call.server.store.get(&key);
+        let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
+        let old = registry::decode(&record);
+        let new = plan(call, &resource, part, &old, change(&old)?).await?;
+        match apply(call, &resource, &record, &old, new).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(Refused::Changed(_)) => {}
+            Err(Refused::Failed(status)) => return Err(status),
+        }
+    }
+    Err(Status::modified(&resource.qualified(), name))
+}
+
+/// The object to store, or why there is none.
+async fn plan(
+    call: &mut Call,
+    resource: &Arc<Resource>,
+    part: Part,
+    old: &Value,
+    mut new: Value,
+) -> Result<Value, Status> {
+    check_version(resource, old, &new)?;
+    strategy::prepare_update(call, part, old, &mut new);
+    defaults::apply(resource, &mut new);
+    strategy::fix_update(resource, part, old, &mut new);
+    let (context, user) = (call.server.admission.clone(), call.user.clone());
+    admission::admit(&context, Operation::Update, &user, &call.info, Some(old), &mut new).await?;
+    strategy::bump_generation(resource, old, &mut new);
+    let mut errors = validation::update(resource, part, old, &new);
+    errors.extend(strategy::validate_metadata_update(old, &new));
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
+    }
+    managed_fields::on_update(call, old, &mut new);
+    Ok(new)
+}
+
+/// The client's version and uid, if it named them, must be the stored ones.
+fn check_version(resource: &Resource, old: &Value, new: &Value) -> Result<(), Status> {
+    let name = meta(old, "name");
+    let (version, uid) = (meta(new, "resourceVersion"), meta(new, "uid"));
+    if !uid.is_empty() && uid != meta(old, "uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta(old, "uid")
+        );
+        return Err(Status::conflict(&resource.qualified(), name, &why));
+    }
+    if !version.is_empty() && version != "0" && version != meta(old, "resourceVersion") {
+        return Err(Status::modified(&resource.qualified(), name));
+    }
+    Ok(())
+}
+
+async fn apply(
+    call: &mut Call,
+    resource: &Arc<Resource>,
+    record: &Record,
+    old: &Value,
+    mut new: Value,
+) -> Result<Bytes, Refused> {
+    let reserved = call.server.services.reserve_for(resource, &mut new, Some(old));
+    let mut reserved = reserved.map_err(Refused::Failed)?;
+    let stored = registry::encode(&new);
+    let is_dry_run = write::is_dry_run(call).map_err(Refused::Failed)?;
+    if stored == record.value {
+        return Ok(write::shown(call, &stored, record.mod_revision));
+    }
+    if is_dry_run {
+        return Ok(write::shown_unwritten(call, &new));
+    }
+    let key = &*record.key;
+    if strategy::is_finished(resource, &new) {
+        let revision = write::commit(call, Txn::delete(key, record.mod_revision)).await?;
+        call.server.after_delete(resource, &new);
+        return Ok(write::shown(call, &stored, revision));
+    }
+    let txn = Txn::update(key, record.mod_revision, stored.clone());
+    let revision = write::commit(call, txn).await?;
+    reserved.keep();
+    call.server.after_write(resource, &new);
+    Ok(write::shown(call, &stored, revision))
+}

@@ -1,0 +1,266 @@
+//! `watch`: a stream of events from a revision, with bookmarks and streaming lists.
+//!
+//! Selectors see an object before and after each change, so an object that comes to match is
+//! `ADDED` and one that ceases to is `DELETED`, whatever happened to it.
+//!
+//! Upstream: the watch cache of k8s.io/apiserver, and KEP-3157 for `sendInitialEvents`.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use mvcc::{Event, Record, Watcher};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::{
+    attributes::Selection,
+    negotiate::{Accept, Form},
+    render::{self, Answer},
+    resources::Resource,
+    server::Call,
+    status::Status,
+    table::Include,
+    verbs::{get, namespace},
+};
+
+/// How often a bookmark is sent when nothing else is (upstream: about once a minute).
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+
+/// The longest watch when the client names none (upstream: 30 to 60 minutes, at random).
+const MIN_TIMEOUT: u64 = 1800;
+
+/// Events are put into one chunk until it is this long.
+const CHUNK: usize = 64 * 1024;
+
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// One client's stream.
+struct Stream {
+    resource: Arc<Resource>,
+    selection: Selection,
+    accept: Accept,
+    include: Include,
+    watcher: Watcher,
+    /// Records to send as `ADDED` before anything else.
+    initial: VecDeque<Arc<Record>>,
+    /// The revision of the initial records, if their end is to be marked.
+    mark_end: Option<u64>,
+    wants_bookmarks: bool,
+    bookmarks: Interval,
+    deadline: Instant,
+    sent_columns: bool,
+    last_bookmark: u64,
+}
+
+pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
+    let selection = get::selection(call)?;
+    let stream = open(call, selection)?;
+    let frames = stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next_chunk().await?;
+        Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(Answer::Response(response))
+}
+
+/// Where a watch begins.
+fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
+    let store = &call.server.store;
+    let prefix = call.resource.prefix(namespace(call));
+    let version = get::revision(call)?;
+    let sends_initial = match call.parameter("sendInitialEvents") {
+        None => None,
+        Some(text) => Some(text == "true" || text == "1"),
+    };
+    check_initial_events(call, sends_initial)?;
+    let wants_bookmarks = call.is_set("allowWatchBookmarks");
+    let starts_with_list = sends_initial.unwrap_or(version.unwrap_or_default() == 0);
+    let (initial, from) = if starts_with_list {
+        let range = store.range(&prefix, None, None, None).map_err(|error| gone(&error))?;
+        let records = range.records.into_iter().filter(|it| selection.matches(it)).collect();
+        (records, range.revision)
+    } else {
+        (VecDeque::new(), version.filter(|it| *it > 0).unwrap_or_else(|| store.revision()))
+    };
+    let watcher = store.watch(&prefix, from).map_err(|error| gone(&error))?;
+    let mark_end = (sends_initial == Some(true) && wants_bookmarks).then_some(from);
+    let timeout = match call.parameter("timeoutSeconds").and_then(|it| it.parse().ok()) {
+        Some(seconds) if seconds > 0 => seconds,
+        _ => MIN_TIMEOUT + entropy::below(MIN_TIMEOUT),
+    };
+    let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
+    bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(Stream {
+        resource: call.resource.clone(),
+        selection,
+        accept: call.accept,
+        include: Include::parse(call.parameter("includeObject")),
+        watcher,
+        initial,
+        mark_end,
+        wants_bookmarks,
+        bookmarks,
+        deadline: Instant::now() + Duration::from_secs(timeout),
+        sent_columns: false,
+        last_bookmark: 0,
+    })
+}
+
+fn check_initial_events(call: &Call, sends_initial: Option<bool>) -> Result<(), Status> {
+    let matching = call.parameter("resourceVersionMatch");
+    let fault = match (sends_initial, matching) {
+        (Some(_), None) => {
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
+             resourceVersionMatch to NotOlderThan"
+        }
+        (None, Some(_)) => {
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless \
+             sendInitialEvents is provided"
+        }
+        (Some(_), Some(other)) if other != "NotOlderThan" => {
+            "resourceVersionMatch: Unsupported value: supported values: \"NotOlderThan\""
+        }
+        _ => return Ok(()),
+    };
+    let kind = "ListOptions.meta.k8s.io";
+    let mut status = Status::invalid(kind, "", &[]);
+    status.message = format!("{kind} \"\" is invalid: {fault}");
+    Err(status)
+}
+
+fn gone(error: &mvcc::Compacted) -> Status {
+    Status::gone(format!("too old resource version: {} ({})", error.asked, error.oldest))
+}
+
+impl Stream {
+    /// The next bytes to send; `None` ends the stream.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        let mut chunk = BytesMut::new();
+        while let Some(record) = self.initial.pop_front() {
+            self.push_object(&mut chunk, "ADDED", &record, record.mod_revision);
+            if chunk.len() >= CHUNK {
+                return Some(chunk.freeze());
+            }
+        }
+        if let Some(revision) = self.mark_end.take() {
+            self.push_bookmark(&mut chunk, revision, true);
+        }
+        if !chunk.is_empty() {
+            return Some(chunk.freeze());
+        }
+        while chunk.is_empty() {
+            let deadline = self.deadline;
+            tokio::select! {
+                event = self.watcher.next() => self.push_event(&mut chunk, &*event?),
+                _ = self.bookmarks.tick(), if self.wants_bookmarks => self.push_progress(&mut chunk),
+                () = tokio::time::sleep_until(deadline) => return self.last_words(),
+            }
+        }
+        while chunk.len() < CHUNK
+            && let Some(event) = self.watcher.try_next()
+        {
+            self.push_event(&mut chunk, &event);
+        }
+        Some(chunk.freeze())
+    }
+
+    /// A bookmark just before the end, so that the client resumes from there.
+    fn last_words(&mut self) -> Option<Bytes> {
+        if !self.wants_bookmarks {
+            return None;
+        }
+        self.wants_bookmarks = false;
+        self.deadline = Instant::now();
+        let mut chunk = BytesMut::new();
+        self.push_progress(&mut chunk);
+        (!chunk.is_empty()).then(|| chunk.freeze())
+    }
+
+    fn push_event(&mut self, chunk: &mut BytesMut, event: &Event) {
+        let selected =
+            |record: &Option<Arc<Record>>| record.clone().filter(|it| self.selection.matches(it));
+        let revision = event.revision;
+        match (selected(&event.previous), selected(&event.record)) {
+            (None, None) => {}
+            (None, Some(record)) => self.push_object(chunk, "ADDED", &record, revision),
+            (Some(_), Some(record)) => self.push_object(chunk, "MODIFIED", &record, revision),
+            // The last state that matched, at the revision at which it ceased to.
+            (Some(record), None) => self.push_object(chunk, "DELETED", &record, revision),
+        }
+    }
+
+    fn push_object(&mut self, chunk: &mut BytesMut, kind: &str, record: &Record, revision: u64) {
+        let bytes = render::record_at(&self.resource, record, revision);
+        let bytes = match self.accept.form {
+            Form::Object => bytes,
+            Form::PartialMetadataList => {
+                let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                render::partial(&object).to_string().into()
+            }
+            Form::Table => self.table(bytes),
+            _ => render::object(&self.resource, self.accept, bytes, self.include),
+        };
+        push(chunk, kind, &bytes);
+    }
+
+    /// Only the first table of a stream names its columns.
+    fn table(&mut self, bytes: Bytes) -> Bytes {
+        let bytes = render::object(&self.resource, self.accept, bytes, self.include);
+        if !std::mem::replace(&mut self.sent_columns, true) {
+            return bytes;
+        }
+        let mut table: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        table["columnDefinitions"] = Value::Null;
+        table.to_string().into()
+    }
+
+    fn push_progress(&mut self, chunk: &mut BytesMut) {
+        // Only a revision of which this stream has told everything may be marked.
+        let Some(revision) = self.watcher.progress() else { return };
+        if revision > self.last_bookmark {
+            self.push_bookmark(chunk, revision, false);
+        }
+    }
+
+    fn push_bookmark(&mut self, chunk: &mut BytesMut, revision: u64, is_end: bool) {
+        self.last_bookmark = revision;
+        let mut metadata =
+            json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        if is_end {
+            metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
+        }
+        let (kind, api_version) = match self.accept.form {
+            Form::Table => ("Table".into(), "meta.k8s.io/v1".into()),
+            Form::PartialMetadata | Form::PartialMetadataList => {
+                ("PartialObjectMetadata".into(), "meta.k8s.io/v1".into())
+            }
+            _ => (self.resource.kind.clone(), self.resource.api_version()),
+        };
+        let mut object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
+        if self.accept.form == Form::Table {
+            let row = json!({ "cells": [], "object": {
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            }});
+            object["metadata"] = json!({ "resourceVersion": revision.to_string() });
+            object["columnDefinitions"] = Value::Null;
+            object["rows"] = json!([row]);
+        }
+        push(chunk, "BOOKMARK", object.to_string().as_bytes());
+    }
+}
+
+fn push(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+    chunk.reserve(object.len() + 40);
+    chunk.extend_from_slice(b"{\"type\":\"");
+    chunk.extend_from_slice(kind.as_bytes());
+    chunk.extend_from_slice(b"\",\"object\":");
+    chunk.extend_from_slice(object);
+    chunk.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,80 @@
+//! What all writing verbs share: decoding the body, dry runs, commits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use mvcc::{CommitError, Record, Txn};
+use serde_json::Value;
+
+use crate::{
+    convert,
+    decode::{self, FieldValidation},
+    registry,
+    server::Call,
+    status::Status,
+};
+
+/// The request's body as an object of its resource, in the stored form.
+pub(crate) fn decode(call: &mut Call) -> Result<Value, Status> {
+    let validation = field_validation(call)?;
+    let decoded = decode::body(call.header(header::CONTENT_TYPE), &call.body)?;
+    let (mut object, warnings) = decode::object(&call.resource, decoded, validation)?;
+    call.warnings.extend(warnings);
+    convert::to_storage(&call.resource, &mut object);
+    Ok(object)
+}
+
+pub(crate) fn field_validation(call: &Call) -> Result<FieldValidation, Status> {
+    FieldValidation::parse(call.parameter("fieldValidation"))
+}
+
+/// Whether the write is only tried.
+pub(crate) fn is_dry_run(call: &Call) -> Result<bool, Status> {
+    match call.parameter("dryRun") {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => Err(Status::bad_request(format!(
+            "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
+        ))),
+    }
+}
+
+/// Why a guarded commit did not happen.
+pub(crate) enum Refused {
+    /// The key is not as it was: look again.
+    Changed(Option<Arc<Record>>),
+    Failed(Status),
+}
+
+/// Commits, and returns the revision.
+pub(crate) async fn commit(call: &Call, txn: Txn) -> Result<u64, Refused> {
+    call.server.store.commit(txn).await.map_err(|error| match error {
+        CommitError::Conflict { current, .. } => Refused::Changed(current),
+        CommitError::Append { source } => {
+            tracing::error!(error = %telemetry::chain(&source), "a write could not be stored");
+            Refused::Failed(Status::internal(telemetry::chain(&source)))
+        }
+        CommitError::Closed => Refused::Failed(Status::unavailable("the server is shutting down")),
+    })
+}
+
+/// A just written object as it is answered.
+pub(crate) fn shown(call: &Call, stored: &[u8], revision: u64) -> Bytes {
+    let mut out = Vec::with_capacity(stored.len() + 40);
+    registry::write_with_revision(&mut out, stored, revision);
+    if call.resource.stored_as.is_none() && call.resource.custom.is_none() {
+        return out.into();
+    }
+    let mut object: Value = serde_json::from_slice(&out).unwrap_or_default();
+    convert::from_storage(&call.resource, &mut object);
+    object.to_string().into()
+}
+
+/// An object that was not written (dry run, or nothing to change), without `resourceVersion` if it
+/// is new.
+pub(crate) fn shown_unwritten(call: &Call, object: &Value) -> Bytes {
+    let mut object = object.clone();
+    convert::from_storage(&call.resource, &mut object);
+    object.to_string().into()
+}
