@@ -16,6 +16,7 @@ mod attributes;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
+pub mod command;
 mod conditions;
 mod config;
 mod convert;

@@ -1,0 +1,265 @@
+//! `nodestead run kube-apiserver`: the server alone, with upstream's flags.
+//!
+//! What is not given is made and kept in the data directory: an authority, a serving certificate,
+//! the service-account key, and a kubeconfig (`admin.conf`) for whoever runs it.
+//!
+//! Upstream: the options of cmd/kube-apiserver.
+
+mod webhook_config;
+
+use std::{
+    error::Error,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use lifecycle::Scope;
+use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, ServiceAccountKey, Usage};
+use transport::{Place, tls};
+
+use crate::{ApiServer, Config, authn, proxy};
+
+/// Certificates that are made here live this long.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long connections may take to end on shutdown.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Flags, named as upstream's.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder for the store and for what is made at the first start
+    #[arg(long, default_value = "/var/lib/nodestead/kube-apiserver")]
+    pub data_dir: PathBuf,
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Address under which the cluster reaches the server
+    #[arg(long)]
+    pub advertise_address: Option<Ipv4Addr>,
+    #[arg(long, default_value = "10.100.0.0/16")]
+    pub service_cluster_ip_range: Ipv4Net,
+    /// Lowest and highest node port
+    #[arg(long, default_value = "30000-32767")]
+    pub service_node_port_range: String,
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub tls_private_key_file: Option<PathBuf>,
+    #[arg(long, default_value = "https://kubernetes.default.svc")]
+    pub service_account_issuer: String,
+    #[arg(long)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Vec<String>,
+    /// Kubeconfig of the service that reviews bearer tokens
+    #[arg(long)]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// How long the webhook's answers are kept
+    #[arg(long, default_value_t = 120)]
+    pub authentication_token_webhook_cache_ttl_seconds: u64,
+    #[arg(long, requires = "kubelet_client_key")]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    #[arg(long)]
+    pub kubelet_client_key: Option<PathBuf>,
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+}
+
+/// Serves until the process is told to end.
+pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let scope = Scope::new();
+    let made = Made::ensure(&args)?;
+    let store_file = args.data_dir.join("store.redb");
+    let store = tokio::task::spawn_blocking(move || mvcc::Store::open(&store_file)).await??;
+    let config = config(&args, &made, store, &scope)?;
+    let api = ApiServer::start(config).await?;
+    let identity = made.serving(&args)?;
+    let client_ca = match &args.client_ca_file {
+        Some(path) => read(path)?,
+        None => made.ca.certificate_pem().to_owned(),
+    };
+    let tls = tls::server(&identity, Some(&client_ca))?;
+    let address = SocketAddr::new(args.bind_address, args.secure_port);
+    let listener = Place::Here.listen(address)?;
+    tracing::info!(%address, "serving the Kubernetes API");
+    drop(scope.spawn(
+        "kube-apiserver",
+        transport::serve(listener, Some(tls), api.service(), scope.clone()),
+    ));
+    tokio::signal::ctrl_c().await?;
+    scope.drain(DRAIN_LIMIT).await;
+    Ok(())
+}
+
+fn config(
+    args: &Args,
+    made: &Made,
+    store: mvcc::Store,
+    scope: &Scope,
+) -> Result<Config, Box<dyn Error + Send + Sync>> {
+    let mut config = Config::new(store, clock::Clock::system());
+    config.service_cidr = args.service_cluster_ip_range;
+    let (low, high) = args
+        .service_node_port_range
+        .split_once('-')
+        .ok_or("--service-node-port-range must be LOW-HIGH")?;
+    config.node_ports = low.parse()?..=high.parse()?;
+    config.endpoints.extend(args.advertise_address);
+    config.endpoint_port = args.secure_port;
+    let issuer = args.service_account_issuer.clone();
+    let audiences = if args.api_audiences.is_empty() {
+        vec![issuer.clone()]
+    } else {
+        args.api_audiences.clone()
+    };
+    let keys = vec![made.account_key.clone()];
+    let memory = Duration::from_secs(args.authentication_token_webhook_cache_ttl_seconds);
+    config.authn = authn::Config {
+        service_accounts: Some(authn::ServiceAccounts { issuer, audiences, keys }),
+        token_webhook: match &args.authentication_token_webhook_config_file {
+            Some(path) => Some(webhook_config::hook(&read(path)?)?),
+            None => None,
+        },
+        token_webhook_memory: memory,
+    };
+    config.proxy = proxy::Config {
+        kubelet_tls: kubelet_tls(args, made)?,
+        scope: scope.clone(),
+        ..proxy::Config::default()
+    };
+    Ok(config)
+}
+
+/// How kubelets are spoken to: with the given certificate, or with one of our own authority.
+fn kubelet_tls(
+    args: &Args,
+    made: &Made,
+) -> Result<Option<std::sync::Arc<rustls::ClientConfig>>, Box<dyn Error + Send + Sync>> {
+    let identity = match (&args.kubelet_client_certificate, &args.kubelet_client_key) {
+        (Some(certificate), Some(key)) => {
+            Identity { certificate_pem: read(certificate)?, key_pem: read(key)? }
+        }
+        _ => made.issue("kube-apiserver-kubelet-client", "system:masters", &[], Usage::Client)?,
+    };
+    let config = match &args.kubelet_certificate_authority {
+        Some(path) => tls::client(&read(path)?, Some(&identity))?,
+        // Upstream's default too: without an authority, kubelets are not verified.
+        None => tls::client_unverified(Some(&identity))?,
+    };
+    Ok(Some(config))
+}
+
+/// What the first start makes.
+struct Made {
+    ca: Ca,
+    account_key: ServiceAccountKey,
+    not_after: jiff::Timestamp,
+}
+
+impl Made {
+    fn ensure(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let folder = args.data_dir.join("pki");
+        fs::create_dir_all(&folder)?;
+        let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+        let ca = if key.exists() {
+            Ca::from_pem(&read(&certificate)?, &read(&key)?)?
+        } else {
+            let ca = Ca::new("kubernetes")?;
+            write(&certificate, ca.certificate_pem())?;
+            write(&key, ca.key_pem())?;
+            ca
+        };
+        let account_file = match &args.service_account_signing_key_file {
+            Some(path) => path.clone(),
+            None => folder.join("sa.key"),
+        };
+        let account_key = if account_file.exists() {
+            ServiceAccountKey::from_pem(&read(&account_file)?)?
+        } else {
+            let key = ServiceAccountKey::generate()?;
+            write(&account_file, key.private_pem())?;
+            key
+        };
+        let not_after = clock::Clock::system().now() + CERTIFICATE_LIFE;
+        let made = Self { ca, account_key, not_after };
+        made.write_admin_config(args)?;
+        Ok(made)
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        group: &str,
+        sans: &[String],
+        usage: Usage,
+    ) -> Result<Identity, pki::PkiError> {
+        let organizations = if group.is_empty() { Vec::new() } else { vec![group.to_owned()] };
+        let profile = Profile {
+            cn: name.into(),
+            organizations,
+            sans: sans.to_vec(),
+            usages: vec![usage],
+            not_after: self.not_after,
+        };
+        self.ca.issue(&profile)
+    }
+
+    fn serving(&self, args: &Args) -> Result<Identity, Box<dyn Error + Send + Sync>> {
+        if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
+            return Ok(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? });
+        }
+        let first = Ipv4Addr::from(u32::from(args.service_cluster_ip_range.network()) + 1);
+        let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+            .into_iter()
+            .chain(["kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1"])
+            .map(str::to_owned)
+            .collect();
+        names.push(first.to_string());
+        names.extend(args.advertise_address.map(|it| it.to_string()));
+        if !args.bind_address.is_unspecified() {
+            names.push(args.bind_address.to_string());
+        }
+        Ok(self.issue("kube-apiserver", "", &names, Usage::Server)?)
+    }
+
+    fn write_admin_config(&self, args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let path = args.data_dir.join("admin.conf");
+        if path.exists() {
+            return Ok(());
+        }
+        let host = if args.bind_address.is_unspecified() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            args.bind_address
+        };
+        let identity = self.issue("kubernetes-admin", "system:masters", &[], Usage::Client)?;
+        let config = Kubeconfig {
+            name: "nodestead".into(),
+            server: format!("https://{}", SocketAddr::new(host, args.secure_port)),
+            ca_pem: self.ca.certificate_pem().into(),
+            tls_server_name: None,
+            credentials: Credentials::Certificate(identity),
+        };
+        write(&path, &config.render()?)?;
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let named = |error| io::Error::other(format!("failed to read `{}`: {error}", path.display()));
+    fs::read_to_string(path).map_err(named)
+}
+
+/// Writes a file that only its owner may read.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
