@@ -51,7 +51,8 @@ async fn end(what: &str, processes: Vec<Identity>, limit: Duration) {
     }
 }
 
-/// Everything but init, containerd and the shims.
+/// Everything but init, containerd, the shims, and the sandboxes' own processes, which hold the
+/// containers' namespaces and end with nothing less than SIGKILL.
 fn others(containerd: Option<Identity>) -> Vec<Identity> {
     let all = linux_process::all().unwrap_or_default();
     let is_other = |pid: &i32| {
@@ -59,6 +60,7 @@ fn others(containerd: Option<Identity>) -> Vec<Identity> {
         *pid != 1
             && containerd.is_none_or(|it| it.pid != *pid)
             && !name.starts_with("containerd-shim")
+            && name.trim_end() != "pause"
     };
     all.into_iter().filter(is_other).filter_map(Identity::of).collect()
 }

@@ -1,1 +1,35 @@
-//! Turns user data into a configured node.
+//! Turns an instance's user data into a configured node.
+//!
+//! `nodeadm init` reads user data, merges its `NodeConfig` parts, learns from IMDS and EC2 what
+//! instance this is, and writes the configuration of containerd and of the kubelet. Then it runs
+//! the user's scripts, once per instance, so that they can change what was written before any
+//! service reads it. Starting services is init's work.
+//!
+//! The way from facts and wishes to files is pure ([`plan::plan`]); what can fail is named by its step,
+//! since a node that does not join is mostly looked at through this program's last message.
+//!
+//! Upstream: nodeadm of awslabs/amazon-eks-ami (`node.eks.aws/v1alpha1`).
+//!
+//! Deviation: the kubelet's user configuration is merged into `config.json` instead of a drop-in
+//! folder; the cgroup driver is cgroupfs; `localStorage`, `baseRuntimeSpec` and Outposts are
+//! refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
+
+pub mod command;
+mod containerd;
+mod credentials;
+mod expression;
+mod facts;
+mod files;
+mod init;
+mod kubeconfig;
+mod kubelet;
+mod merge;
+pub mod mime;
+pub mod node_config;
+pub mod plan;
+mod scripts;
+mod source;
+mod sysctl;
+pub mod user_data;
+
+pub use self::{facts::Facts, files::PlannedFile, init::InitError};
