@@ -1,1 +1,52 @@
-//! Runs the pods of one node over CRI.
+//! The kubelet: runs the pods that are bound to one node, over CRI.
+//!
+//! Reconciliation of one pod is in [`pod_workers`], what it decides in [`plan`], what it tells the
+//! API in [`status`]; [`pleg`] wakes it when the runtime says that something happened.
+//!
+//! It is event driven: nothing is polled where an event can be had, and idle it does almost nothing.
+//!
+//! **Invariant:** what runs is in the runtime, what should run is in the API server. The process can be
+//! killed at any line; the next one finds what runs by its labels and starts nothing twice.
+
+mod admission;
+mod backoff;
+mod cgroups;
+pub mod command;
+mod config;
+mod context;
+mod cri;
+mod dns;
+mod downward;
+mod duration;
+mod env;
+mod events;
+mod expand;
+mod hooks;
+mod hosts;
+mod images;
+mod kubelet;
+mod labels;
+mod logs;
+mod node;
+mod objects;
+mod observed;
+mod paths;
+mod plan;
+mod pleg;
+mod pod;
+mod pod_config;
+mod pod_workers;
+mod probes;
+mod qos;
+mod quantity;
+mod security;
+mod services;
+mod settings;
+mod status;
+mod volumes;
+
+pub use self::{
+    config::KubeletConfiguration,
+    kubelet::{Kubelet, StartError},
+    settings::{Settings, VERSION},
+};

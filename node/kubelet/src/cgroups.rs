@@ -1,0 +1,116 @@
+//! The cgroup tree of pods: `kubepods/{burstable,besteffort}/pod<UID>`, on v1 and v2.
+//!
+//! The runtime puts containers below a pod's group. The groups hold what belongs to the pod as a
+//! whole: its CPU shares and quota, its memory limit, its number of processes.
+//!
+//! Upstream: `pkg/kubelet/cm`. Deviation: the driver is `cgroupfs` also where systemd runs.
+
+mod hierarchy;
+
+use std::{io, path::PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+use tracing::debug;
+
+pub(crate) use self::hierarchy::Hierarchy;
+use crate::{
+    pod::{PodExt, PodUid},
+    qos::{self, QosClass},
+};
+
+pub(crate) struct Cgroups {
+    hierarchy: Hierarchy,
+    root: PathBuf,
+    pids_limit: i64,
+}
+
+/// What a group is allowed; zero or `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub shares: Option<i64>,
+    pub quota: Option<i64>,
+    pub memory: Option<i64>,
+    pub pids: Option<i64>,
+}
+
+impl Cgroups {
+    pub(crate) fn new(hierarchy: Hierarchy, root: &str, pids_limit: i64) -> Self {
+        let root = PathBuf::from(root.trim_start_matches('/')).join("kubepods");
+        Self { hierarchy, root, pids_limit }
+    }
+
+    /// Makes the groups above pods.
+    pub(crate) fn prepare(&self, allocatable: Limits) -> io::Result<()> {
+        self.hierarchy.ensure(&self.root, allocatable)?;
+        let least = Limits { shares: Some(2), ..Limits::default() };
+        for class in [QosClass::Burstable, QosClass::BestEffort] {
+            self.hierarchy.ensure(&self.class(class), least)?;
+        }
+        Ok(())
+    }
+
+    fn class(&self, class: QosClass) -> PathBuf {
+        match class {
+            QosClass::Guaranteed => self.root.clone(),
+            QosClass::Burstable => self.root.join("burstable"),
+            QosClass::BestEffort => self.root.join("besteffort"),
+        }
+    }
+
+    fn pod(&self, class: QosClass, uid: &PodUid) -> PathBuf {
+        self.class(class).join(format!("pod{uid}"))
+    }
+
+    /// The pod's group as CRI names it.
+    pub(crate) fn parent(&self, pod: &Pod) -> String {
+        format!("/{}", self.pod(qos::qos_class(pod), &pod.uid()).display())
+    }
+
+    pub(crate) fn ensure_pod(&self, pod: &Pod) -> io::Result<()> {
+        let path = self.pod(qos::qos_class(pod), &pod.uid());
+        self.hierarchy.ensure(&path, pod_limits(pod, self.pids_limit))
+    }
+
+    /// Removes a pod's group and what is left below it.
+    pub(crate) fn remove_pod(&self, uid: &PodUid) {
+        for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
+            if let Err(error) = self.hierarchy.remove(&self.pod(class, uid)) {
+                debug!(%uid, %error, "a pod's cgroup is not empty yet");
+            }
+        }
+    }
+
+    /// The pods that have a group.
+    pub(crate) fn pods(&self) -> Vec<PodUid> {
+        [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
+            .into_iter()
+            .flat_map(|class| self.hierarchy.children(&self.class(class)))
+            .filter_map(|name| name.strip_prefix("pod").map(|it| PodUid(it.to_owned())))
+            .collect()
+    }
+
+    /// A pod's memory in bytes and CPU in nanoseconds, as the kernel counts them.
+    pub(crate) fn pod_usage(&self, pod: &Pod) -> hierarchy::Usage {
+        self.hierarchy.usage(&self.pod(qos::qos_class(pod), &pod.uid()))
+    }
+
+    /// The same of the whole node: of the group that this kubelet's instance is in.
+    pub(crate) fn node_usage(&self) -> hierarchy::Usage {
+        self.hierarchy.usage(std::path::Path::new(""))
+    }
+}
+
+fn pod_limits(pod: &Pod, pids_limit: i64) -> Limits {
+    let requests = qos::pod_requests(pod);
+    let (limits, all_cpu, all_memory) = qos::pod_limits(pod);
+    let pids = (pids_limit > 0).then_some(pids_limit);
+    match qos::qos_class(pod) {
+        QosClass::BestEffort => Limits { shares: Some(2), pids, ..Limits::default() },
+        _ => Limits {
+            shares: Some(qos::cpu_shares(requests.cpu_milli)),
+            quota: all_cpu.then(|| qos::cpu_quota(limits.cpu_milli)),
+            memory: all_memory.then_some(limits.memory),
+            pids,
+        },
+    }
+}

@@ -1,0 +1,299 @@
+//! Groups as folders, in the one tree of cgroup v2 or in the trees of v1's controllers.
+//!
+//! **Invariant:** a limit that the kernel does not offer is left out, never an error of the pod; a
+//! group that cannot be made at all is.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tracing::debug;
+
+use super::Limits;
+use crate::qos::{CPU_PERIOD, cpu_weight};
+
+/// Where the controllers are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hierarchy {
+    V2 {
+        root: PathBuf,
+    },
+    /// Each mount point with its controllers.
+    V1 {
+        mounts: Vec<(PathBuf, Vec<String>)>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub memory: u64,
+    pub working_set: u64,
+    pub rss: u64,
+    pub cpu_nanos: u64,
+}
+
+const V2_CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "cpuset"];
+
+impl Hierarchy {
+    /// Finds what this host has, from `/proc/self/mountinfo`.
+    pub(crate) fn detect() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    pub(super) fn parse(mountinfo: &str) -> Self {
+        let (mut mounts, mut v2) = (Vec::<(PathBuf, Vec<String>)>::new(), None);
+        for line in mountinfo.lines() {
+            let Some((front, back)) = line.split_once(" - ") else { continue };
+            let Some(point) = front.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut back = back.split(' ');
+            let kind = back.next().unwrap_or_default();
+            let options = back.nth(1).unwrap_or_default();
+            match kind {
+                "cgroup2" => v2 = Some(point),
+                "cgroup" => {
+                    let names = options.split(',').filter(|it| {
+                        !matches!(*it, "rw" | "ro") && !it.starts_with("name=") && *it != "xattr"
+                    });
+                    let names: Vec<_> = names.map(str::to_owned).collect();
+                    let is_new = mounts.iter().all(|(_, known)| *known != names);
+                    if !names.is_empty() && is_new {
+                        mounts.push((point, names));
+                    }
+                }
+                _ => {}
+            }
+        }
+        match v2 {
+            Some(root) if mounts.is_empty() => Self::V2 { root },
+            _ => Self::V1 { mounts },
+        }
+    }
+
+    pub(super) fn ensure(&self, path: &Path, limits: Limits) -> io::Result<()> {
+        match self {
+            Self::V2 { root } => {
+                make_v2(root, path)?;
+                write_v2(&root.join(path), limits);
+                Ok(())
+            }
+            Self::V1 { mounts } => {
+                for (mount, controllers) in mounts {
+                    make_v1(mount, path, controllers)?;
+                    write_v1(&mount.join(path), controllers, limits);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut result = Ok(());
+        for root in self.roots() {
+            if let Err(error) = remove_tree(&root.join(path)) {
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    pub(super) fn children(&self, path: &Path) -> Vec<String> {
+        let Some(root) = self.roots().into_iter().next() else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(root.join(path)) else { return Vec::new() };
+        entries
+            .flatten()
+            .filter(|it| it.file_type().is_ok_and(|it| it.is_dir()))
+            .map(|it| it.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        match self {
+            Self::V2 { root } => vec![root.clone()],
+            Self::V1 { mounts } => mounts.iter().map(|(mount, _)| mount.clone()).collect(),
+        }
+    }
+
+    pub(super) fn usage(&self, path: &Path) -> Usage {
+        let number = |path: PathBuf| {
+            fs::read_to_string(path).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0)
+        };
+        match self {
+            Self::V2 { root } => {
+                let group = root.join(path);
+                let memory = number(group.join("memory.current"));
+                let inactive = stat(&group.join("memory.stat"), "inactive_file");
+                Usage {
+                    memory,
+                    working_set: memory.saturating_sub(inactive),
+                    rss: stat(&group.join("memory.stat"), "anon"),
+                    cpu_nanos: stat(&group.join("cpu.stat"), "usage_usec") * 1000,
+                }
+            }
+            Self::V1 { mounts } => {
+                let of = |name: &str| {
+                    mounts
+                        .iter()
+                        .find(|(_, all)| all.iter().any(|it| it == name))
+                        .map(|(mount, _)| mount.join(path))
+                        .unwrap_or_default()
+                };
+                let group = of("memory");
+                let memory = number(group.join("memory.usage_in_bytes"));
+                let inactive = stat(&group.join("memory.stat"), "total_inactive_file");
+                Usage {
+                    memory,
+                    working_set: memory.saturating_sub(inactive),
+                    rss: stat(&group.join("memory.stat"), "total_rss"),
+                    cpu_nanos: number(of("cpuacct").join("cpuacct.usage")),
+                }
+            }
+        }
+    }
+}
+
+/// One number of a `name value` file.
+fn stat(path: &Path, name: &str) -> u64 {
+    let Ok(text) = fs::read_to_string(path) else { return 0 };
+    let line = text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|it| it.parse().ok()).unwrap_or(0)
+}
+
+fn make_v2(root: &Path, path: &Path) -> io::Result<()> {
+    let mut at = root.to_owned();
+    for part in path {
+        // A controller is available below a group when the group says so.
+        for controller in V2_CONTROLLERS {
+            put(&at.join("cgroup.subtree_control"), &format!("+{controller}"));
+        }
+        at.push(part);
+        make_folder(&at)?;
+    }
+    Ok(())
+}
+
+fn make_v1(mount: &Path, path: &Path, controllers: &[String]) -> io::Result<()> {
+    let is_cpuset = controllers.iter().any(|it| it == "cpuset");
+    let mut at = mount.to_owned();
+    for part in path {
+        let parent = at.clone();
+        at.push(part);
+        make_folder(&at)?;
+        if is_cpuset {
+            // A new cpuset is empty, and nothing can run in an empty one.
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(at.join(file)).unwrap_or_default();
+                if own.trim().is_empty() {
+                    let inherited = fs::read_to_string(parent.join(file)).unwrap_or_default();
+                    put(&at.join(file), inherited.trim());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn write_v2(group: &Path, limits: Limits) {
+    if let Some(shares) = limits.shares {
+        put(&group.join("cpu.weight"), &cpu_weight(shares).to_string());
+    }
+    if let Some(quota) = limits.quota.filter(|it| *it > 0) {
+        put(&group.join("cpu.max"), &format!("{quota} {CPU_PERIOD}"));
+    }
+    if let Some(memory) = limits.memory.filter(|it| *it > 0) {
+        put(&group.join("memory.max"), &memory.to_string());
+    }
+    if let Some(pids) = limits.pids {
+        put(&group.join("pids.max"), &pids.to_string());
+    }
+}
+
+fn write_v1(group: &Path, controllers: &[String], limits: Limits) {
+    for controller in controllers {
+        match controller.as_str() {
+            "cpu" => {
+                if let Some(shares) = limits.shares {
+                    put(&group.join("cpu.shares"), &shares.to_string());
+                }
+                if let Some(quota) = limits.quota.filter(|it| *it > 0) {
+                    put(&group.join("cpu.cfs_period_us"), &CPU_PERIOD.to_string());
+                    put(&group.join("cpu.cfs_quota_us"), &quota.to_string());
+                }
+            }
+            "memory" => {
+                if let Some(memory) = limits.memory.filter(|it| *it > 0) {
+                    put(&group.join("memory.limit_in_bytes"), &memory.to_string());
+                }
+            }
+            "pids" => {
+                if let Some(pids) = limits.pids {
+                    put(&group.join("pids.max"), &pids.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn put(path: &Path, value: &str) {
+    if let Err(error) = fs::write(path, value) {
+        debug!(path = %path.display(), value, %error, "a cgroup file was not written");
+    }
+}
+
+/// Removes a group and those below it; only folders can be removed in a cgroup tree.
+fn remove_tree(group: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|it| it.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_controllers_are_found_in_both_versions() {
+        let v1 = "30 24 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n\
+                  31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                  32 24 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                  33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let Hierarchy::V1 { mounts } = Hierarchy::parse(v1) else { panic!("hybrid is v1") };
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].1, ["cpu", "cpuacct"]);
+        let v2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(Hierarchy::parse(v2), Hierarchy::V2 { root: "/sys/fs/cgroup".into() });
+    }
+
+    #[test]
+    fn groups_are_made_with_their_limits_and_removed_with_their_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::V1 {
+            mounts: vec![(folder.path().to_owned(), vec!["cpu".to_owned(), "cpuset".to_owned()])],
+        };
+        fs::write(folder.path().join("cpuset.cpus"), "0-1\n").unwrap();
+        let limits = Limits { shares: Some(102), quota: Some(5000), ..Limits::default() };
+        hierarchy.ensure(Path::new("kubepods/pod1"), limits).unwrap();
+        let group = folder.path().join("kubepods/pod1");
+        assert_eq!(fs::read_to_string(group.join("cpu.shares")).unwrap(), "102");
+        assert_eq!(fs::read_to_string(group.join("cpuset.cpus")).unwrap(), "0-1");
+        assert_eq!(hierarchy.children(Path::new("kubepods")), ["pod1"]);
+    }
+}

@@ -1,0 +1,56 @@
+//! What every part of the kubelet works with.
+
+use std::sync::Arc;
+
+use clock::Clock;
+use kube::Client;
+use lifecycle::Scope;
+use tokio::sync::watch;
+
+use crate::{
+    cgroups::Cgroups, cri::Runtime, dns::ClusterDns, downward::Facts, events::Recorder,
+    images::Images, node::capacity::Machine, objects::Objects, paths::Paths, probes::Probes,
+    services::Services, settings::Settings, status::manager::Statuses, volumes::Volumes,
+};
+
+pub(crate) struct Context {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub scope: Scope,
+    pub client: Client,
+    pub runtime: Runtime,
+    pub recorder: Recorder,
+    pub objects: Arc<Objects>,
+    pub services: Arc<Services>,
+    pub volumes: Volumes,
+    pub images: Images,
+    pub cgroups: Cgroups,
+    pub statuses: Arc<Statuses>,
+    pub probes: Arc<Probes>,
+    pub paths: Paths,
+    pub machine: Machine,
+    /// Why the runtime's network is not ready; `None` when it is.
+    pub network_problem: watch::Sender<Option<String>>,
+    pub node_ips: Vec<std::net::IpAddr>,
+}
+
+impl Context {
+    pub(crate) fn cluster_dns(&self) -> ClusterDns {
+        ClusterDns {
+            servers: self.settings.config.cluster_dns.clone(),
+            domain: self.settings.config.cluster_domain.clone(),
+        }
+    }
+
+    /// What the downward API tells of this node, and of a pod with these addresses.
+    pub(crate) fn facts(&self, pod_ips: &[std::net::IpAddr]) -> Facts {
+        let allocatable = self.machine.allocatable(&self.settings.config);
+        Facts {
+            pod_ips: pod_ips.to_vec(),
+            host_ips: self.node_ips.clone(),
+            allocatable_cpu_milli: allocatable.cpu_milli,
+            allocatable_memory: allocatable.memory,
+            allocatable_storage: allocatable.storage,
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The container runtime as the kubelet calls it: each call with a deadline and a named error.
+//!
+//! **Invariant:** no call here waits for ever; a runtime that hangs becomes an error of the pod whose
+//! call hung, and of no other.
+
+use std::{future::Future, time::Duration};
+
+use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, containerd, v1};
+use tonic::{Code, Response, Status, Streaming};
+
+/// Cheap to clone; all clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    runtime: RuntimeClient,
+    images: ImageClient,
+    events: EventsClient,
+    limit: Duration,
+}
+
+/// A CRI call that failed.
+///
+/// Its text is the runtime's own, in the form that upstream's kubelet puts into events.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("rpc error: code = {} desc = {message}", code_name(*.code))]
+pub struct CriError {
+    pub call: &'static str,
+    pub code: Code,
+    pub message: String,
+}
+
+impl CriError {
+    pub fn is_not_found(&self) -> bool {
+        self.code == Code::NotFound
+    }
+
+    pub fn is_unimplemented(&self) -> bool {
+        self.code == Code::Unimplemented
+    }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+/// Longer than any CRI list of a full node.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// A pull has no deadline of its own upstream; it fails when it makes no progress. This is the
+/// outermost bound.
+const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// What upstream adds to a stop's own timeout.
+const STOP_MARGIN: Duration = Duration::from_secs(120);
+
+impl Runtime {
+    pub fn new(channel: Channel, limit: Duration) -> Self {
+        Self {
+            runtime: RuntimeClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
+            images: ImageClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
+            events: EventsClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
+            limit,
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        reply: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CriError> {
+        match tokio::time::timeout(limit, reply).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner()),
+            Ok(Err(status)) => {
+                Err(CriError { call, code: status.code(), message: describe(&status) })
+            }
+            Err(_) => Err(CriError {
+                call,
+                code: Code::DeadlineExceeded,
+                message: "context deadline exceeded".to_owned(),
+            }),
+        }
+    }
+
+    pub async fn version(&self) -> Result<v1::VersionResponse, CriError> {
+        let request = v1::VersionRequest { version: "0.1.0".to_owned() };
+        self.call("Version", self.limit, self.runtime.clone().version(request)).await
+    }
+
+    pub async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
+        let request = v1::StatusRequest { verbose: false };
+        let reply = self.call("Status", self.limit, self.runtime.clone().status(request)).await?;
+        Ok(reply.status.unwrap_or_default())
+    }
+
+    pub async fn run_sandbox(
+        &self,
+        config: v1::PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, CriError> {
+        let request =
+            v1::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        // Twice the limit, as upstream: the CNI plugin runs in this call.
+        let reply = self.runtime.clone();
+        let reply = async move { reply.clone().run_pod_sandbox(request).await };
+        Ok(self.call("RunPodSandbox", self.limit * 2, reply).await?.pod_sandbox_id)
+    }
+
+    pub async fn stop_sandbox(&self, id: &str) -> Result<(), CriError> {
+        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let mut client = self.runtime.clone();
+        self.call("StopPodSandbox", self.limit, client.stop_pod_sandbox(request)).await?;
+        Ok(())
+    }
+
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), CriError> {
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let mut client = self.runtime.clone();
+        self.call("RemovePodSandbox", self.limit, client.remove_pod_sandbox(request)).await?;
+        Ok(())
+    }
+
+    pub async fn sandbox_status(&self, id: &str) -> Result<v1::PodSandboxStatus, CriError> {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let mut client = self.runtime.clone();
+        let reply =
+            self.call("PodSandboxStatus", self.limit, client.pod_sandbox_status(request)).await?;
+        Ok(reply.status.unwrap_or_default())
+    }
+
+    pub async fn list_sandboxes(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<v1::PodSandbox>, CriError> {
+        let filter = label.map(|(key, value)| v1::PodSandboxFilter {
+            label_selector: [(key.to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        });
+        let request = v1::ListPodSandboxRequest { filter };
+        let mut client = self.runtime.clone();
+        Ok(self.call("ListPodSandbox", self.limit, client.list_pod_sandbox(request)).await?.items)
+    }
+
+    pub async fn list_containers(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<v1::Container>, CriError> {
+        let filter = label.map(|(key, value)| v1::ContainerFilter {
+            label_selector: [(key.to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        });
+        let request = v1::ListContainersRequest { filter };
+        let mut client = self.runtime.clone();
+        let reply = self.call("ListContainers", self.limit, client.list_containers(request));
+        Ok(reply.await?.containers)
+    }
+
+    pub async fn create_container(
+        &self,
+        sandbox: &str,
+        config: v1::ContainerConfig,
+        sandbox_config: v1::PodSandboxConfig,
+    ) -> Result<String, CriError> {
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let mut client = self.runtime.clone();
+        let reply = self.call("CreateContainer", self.limit, client.create_container(request));
+        Ok(reply.await?.container_id)
+    }
+
+    pub async fn start_container(&self, id: &str) -> Result<(), CriError> {
+        let request = v1::StartContainerRequest { container_id: id.to_owned() };
+        let mut client = self.runtime.clone();
+        self.call("StartContainer", self.limit, client.start_container(request)).await?;
+        Ok(())
+    }
+
+    /// Asks the process to end, and kills it after `grace`.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CriError> {
+        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let request = v1::StopContainerRequest { container_id: id.to_owned(), timeout };
+        let mut client = self.runtime.clone();
+        let reply = client.stop_container(request);
+        self.call("StopContainer", grace.saturating_add(STOP_MARGIN), reply).await?;
+        Ok(())
+    }
+
+    pub async fn remove_container(&self, id: &str) -> Result<(), CriError> {
+        let request = v1::RemoveContainerRequest { container_id: id.to_owned() };
+        let mut client = self.runtime.clone();
+        self.call("RemoveContainer", self.limit, client.remove_container(request)).await?;
+        Ok(())
+    }
+
+    pub async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus, CriError> {
+        let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let mut client = self.runtime.clone();
+        let reply = self.call("ContainerStatus", self.limit, client.container_status(request));
+        Ok(reply.await?.status.unwrap_or_default())
+    }
+
+    pub async fn update_resources(
+        &self,
+        id: &str,
+        linux: v1::LinuxContainerResources,
+    ) -> Result<(), CriError> {
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            annotations: Default::default(),
+        };
+        let mut client = self.runtime.clone();
+        let reply = client.update_container_resources(request);
+        self.call("UpdateContainerResources", self.limit, reply).await?;
+        Ok(())
+    }
+
+    pub async fn reopen_log(&self, id: &str) -> Result<(), CriError> {
+        let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
+        let mut client = self.runtime.clone();
+        self.call("ReopenContainerLog", self.limit, client.reopen_container_log(request)).await?;
+        Ok(())
+    }
+
+    /// Runs a command in a container and waits for it, at most `limit`.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<v1::ExecSyncResponse, CriError> {
+        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        let request =
+            v1::ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout };
+        let mut client = self.runtime.clone();
+        // The runtime enforces the command's own limit; ours catches a runtime that hangs.
+        let outer = limit.saturating_add(Duration::from_secs(5));
+        self.call("ExecSync", outer, client.exec_sync(request)).await
+    }
+
+    /// The URL at which the runtime streams this exec.
+    pub async fn exec(&self, request: v1::ExecRequest) -> Result<String, CriError> {
+        let mut client = self.runtime.clone();
+        Ok(self.call("Exec", self.limit, client.exec(request)).await?.url)
+    }
+
+    pub async fn attach(&self, request: v1::AttachRequest) -> Result<String, CriError> {
+        let mut client = self.runtime.clone();
+        Ok(self.call("Attach", self.limit, client.attach(request)).await?.url)
+    }
+
+    pub async fn port_forward(&self, sandbox: &str) -> Result<String, CriError> {
+        let request =
+            v1::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port: Vec::new() };
+        let mut client = self.runtime.clone();
+        Ok(self.call("PortForward", self.limit, client.port_forward(request)).await?.url)
+    }
+
+    pub async fn container_stats(&self) -> Result<Vec<v1::ContainerStats>, CriError> {
+        let request = v1::ListContainerStatsRequest { filter: None };
+        let mut client = self.runtime.clone();
+        let reply = client.list_container_stats(request);
+        Ok(self.call("ListContainerStats", self.limit, reply).await?.stats)
+    }
+
+    pub async fn set_pod_cidr(&self, pod_cidr: &str) -> Result<(), CriError> {
+        let network_config = Some(v1::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
+        let request = v1::UpdateRuntimeConfigRequest {
+            runtime_config: Some(v1::RuntimeConfig { network_config }),
+        };
+        let mut client = self.runtime.clone();
+        let reply = client.update_runtime_config(request);
+        self.call("UpdateRuntimeConfig", self.limit, reply).await?;
+        Ok(())
+    }
+
+    // === Images ===
+
+    pub async fn list_images(&self) -> Result<Vec<v1::Image>, CriError> {
+        let request = v1::ListImagesRequest { filter: None };
+        let mut client = self.images.clone();
+        Ok(self.call("ListImages", self.limit, client.list_images(request)).await?.images)
+    }
+
+    pub async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
+        let request = v1::ImageStatusRequest { image: Some(spec(image)), verbose: false };
+        let mut client = self.images.clone();
+        Ok(self.call("ImageStatus", self.limit, client.image_status(request)).await?.image)
+    }
+
+    /// Pulls, and says under which reference the runtime knows the image.
+    pub async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<v1::AuthConfig>,
+        sandbox_config: Option<v1::PodSandboxConfig>,
+    ) -> Result<String, CriError> {
+        let request = v1::PullImageRequest { image: Some(spec(image)), auth, sandbox_config };
+        let mut client = self.images.clone();
+        Ok(self.call("PullImage", PULL_LIMIT, client.pull_image(request)).await?.image_ref)
+    }
+
+    pub async fn remove_image(&self, image: &str) -> Result<(), CriError> {
+        let request = v1::RemoveImageRequest { image: Some(spec(image)) };
+        let mut client = self.images.clone();
+        self.call("RemoveImage", self.limit, client.remove_image(request)).await?;
+        Ok(())
+    }
+
+    pub async fn image_fs(&self) -> Result<Vec<v1::FilesystemUsage>, CriError> {
+        let mut client = self.images.clone();
+        let reply = client.image_fs_info(v1::ImageFsInfoRequest {});
+        Ok(self.call("ImageFsInfo", self.limit, reply).await?.image_filesystems)
+    }
+
+    // === Events ===
+
+    /// CRI's event stream: containerd 1.7 and CRI-O have it, containerd 1.6 answers `Unimplemented`.
+    pub async fn cri_events(&self) -> Result<Streaming<v1::ContainerEventResponse>, CriError> {
+        let mut client = self.runtime.clone();
+        let reply = client.get_container_events(v1::GetEventsRequest {});
+        self.call("GetContainerEvents", self.limit, reply).await
+    }
+
+    /// containerd's own event stream, of the namespace in which its CRI plug-in works.
+    pub async fn containerd_events(&self) -> Result<Streaming<containerd::Envelope>, CriError> {
+        let filters = ["/tasks/exit", "/tasks/start", "/tasks/oom", "/tasks/delete"]
+            .map(|topic| format!("namespace==k8s.io,topic==\"{topic}\""))
+            .to_vec();
+        let mut client = self.events.clone();
+        let reply = client.subscribe(containerd::SubscribeRequest { filters });
+        self.call("Subscribe", self.limit, reply).await
+    }
+}
+
+fn spec(image: &str) -> v1::ImageSpec {
+    v1::ImageSpec { image: image.to_owned(), annotations: Default::default() }
+}
+
+/// tonic hides why a connection failed in the sources of the status.
+fn describe(status: &Status) -> String {
+    use std::error::Error;
+    let mut innermost: Option<&dyn Error> = status.source();
+    while let Some(source) = innermost.and_then(|it| it.source()) {
+        innermost = Some(source);
+    }
+    match innermost {
+        Some(source) if status.code() == Code::Unavailable || status.code() == Code::Unknown => {
+            format!("{}: {source}", status.message())
+        }
+        _ => status.message().to_owned(),
+    }
+}

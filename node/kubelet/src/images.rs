@@ -1,0 +1,269 @@
+//! Images: pull policies, back-off, credentials, and one pull for many pods that wait for it.
+//!
+//! Upstream: `pkg/kubelet/images/image_manager.go`.
+//!
+//! Deviation: pods that want the same image with the same credentials share one pull; upstream pulls
+//! for each of them.
+
+pub(crate) mod credentials;
+pub(crate) mod gc;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use api_cri::v1;
+use clock::Clock;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
+
+use self::credentials::Credentials;
+use crate::{
+    backoff::Backoffs,
+    cri::{CriError, Runtime},
+    duration,
+    events::Recorder,
+    objects::Objects,
+    pod::PodExt,
+};
+
+/// Why a container's image is not there: the reason and message of its `waiting` state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ImageError {
+    pub reason: &'static str,
+    pub message: String,
+    /// When it is worth to try again.
+    pub until: Option<jiff::Timestamp>,
+}
+
+type Pull = Shared<BoxFuture<'static, Result<String, CriError>>>;
+
+pub(crate) struct Images {
+    runtime: Runtime,
+    recorder: Recorder,
+    clock: Clock,
+    credentials: Arc<Credentials>,
+    permits: Arc<Semaphore>,
+    under_way: Mutex<HashMap<(String, String), Pull>>,
+    backoffs: Mutex<Backoffs<String>>,
+    last_errors: Mutex<HashMap<String, (jiff::Timestamp, String)>>,
+}
+
+impl Images {
+    pub(crate) fn new(
+        runtime: Runtime,
+        recorder: Recorder,
+        clock: Clock,
+        credentials: Credentials,
+        parallel: usize,
+    ) -> Self {
+        Self {
+            runtime,
+            recorder,
+            clock,
+            credentials: Arc::new(credentials),
+            permits: Arc::new(Semaphore::new(parallel)),
+            under_way: Mutex::default(),
+            backoffs: Mutex::default(),
+            last_errors: Mutex::default(),
+        }
+    }
+
+    /// Sees to it that a container's image is there.
+    pub(crate) async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        objects: &Objects,
+    ) -> Result<v1::Image, ImageError> {
+        let name = normalized(container.image.as_deref().unwrap_or_default());
+        if name.is_empty() {
+            return Err(ImageError {
+                reason: "InvalidImageName",
+                message: format!(
+                    "Failed to apply default image tag \"{name}\": couldn't parse image name"
+                ),
+                until: None,
+            });
+        }
+        let present = self.runtime.image_status(&name).await.map_err(|error| ImageError {
+            reason: "ImageInspectError",
+            message: format!("Failed to inspect image \"{name}\": {error}"),
+            until: None,
+        })?;
+        let policy = policy(container, &name);
+        match (present, policy) {
+            (Some(image), "IfNotPresent" | "Never") => {
+                let message = format!("Container image \"{name}\" already present on machine");
+                self.recorder.container_normal(pod, &container.name, "Pulled", message);
+                Ok(image)
+            }
+            (None, "Never") => {
+                let message =
+                    format!("Container image \"{name}\" is not present with pull policy of Never");
+                let event = "ErrImageNeverPull";
+                self.recorder.container_warning(pod, &container.name, event, message.clone());
+                Err(ImageError { reason: "ErrImageNeverPull", message, until: None })
+            }
+            _ => self.pull(pod, container, &name, objects).await,
+        }
+    }
+
+    async fn pull(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        name: &str,
+        objects: &Objects,
+    ) -> Result<v1::Image, ImageError> {
+        let key = format!("{}_{name}", pod.uid());
+        self.check_backoff(pod, container, name, &key)?;
+        let waiting_since = Instant::now();
+        let message = format!("Pulling image \"{name}\"");
+        self.recorder.container_normal(pod, &container.name, "Pulling", message);
+        let candidates = self.credentials.candidates(pod, name, objects).await;
+        match self.pull_with_any(name, candidates).await {
+            Ok((reference, took)) => {
+                self.backoffs.lock().forget(&key);
+                self.last_errors.lock().remove(&key);
+                let image = self.runtime.image_status(&reference).await.ok().flatten();
+                let image =
+                    image.unwrap_or_else(|| v1::Image { id: reference, ..Default::default() });
+                let message = format!(
+                    "Successfully pulled image \"{name}\" in {} ({} including waiting). Image size: {} bytes.",
+                    duration::format(millis(took)),
+                    duration::format(millis(waiting_since.elapsed())),
+                    image.size
+                );
+                self.recorder.container_normal(pod, &container.name, "Pulled", message);
+                Ok(image)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let message = format!("Failed to pull image \"{name}\": {text}");
+                self.recorder.container_warning(pod, &container.name, "Failed", message.clone());
+                let now = self.clock.now();
+                self.backoffs.lock().note(key.clone(), now, now);
+                self.last_errors.lock().insert(key, (now, text.clone()));
+                let until = Some(now);
+                Err(ImageError { reason: "ErrImagePull", message: text, until })
+            }
+        }
+    }
+
+    fn check_backoff(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        name: &str,
+        key: &str,
+    ) -> Result<(), ImageError> {
+        let Some((failed, text)) = self.last_errors.lock().get(key).cloned() else {
+            return Ok(());
+        };
+        let held = self.backoffs.lock().held(&key.to_owned(), failed, self.clock.now());
+        let Some((_, until)) = held else { return Ok(()) };
+        let message = format!("Back-off pulling image \"{name}\"");
+        self.recorder.container_normal(pod, &container.name, "BackOff", message.clone());
+        Err(ImageError {
+            reason: "ImagePullBackOff",
+            message: format!("{message}: ErrImagePull: {text}"),
+            until: Some(until),
+        })
+    }
+
+    /// Tries the credentials one after the other, and says how long the good pull took.
+    async fn pull_with_any(
+        &self,
+        name: &str,
+        candidates: Vec<v1::AuthConfig>,
+    ) -> Result<(String, Duration), CriError> {
+        let tries: Vec<_> = if candidates.is_empty() {
+            vec![None]
+        } else {
+            candidates.into_iter().map(Some).collect()
+        };
+        let mut last = None;
+        for auth in tries {
+            let started = Instant::now();
+            match self.shared_pull(name, auth).await {
+                Ok(reference) => return Ok((reference, started.elapsed())),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| CriError {
+            call: "PullImage",
+            code: tonic::Code::Unknown,
+            message: "nothing was tried".to_owned(),
+        }))
+    }
+
+    async fn shared_pull(
+        &self,
+        name: &str,
+        auth: Option<v1::AuthConfig>,
+    ) -> Result<String, CriError> {
+        let identity = auth.as_ref().map(|it| format!("{}:{}", it.username, it.password));
+        let key = (name.to_owned(), identity.unwrap_or_default());
+        let (runtime, permits, name) =
+            (self.runtime.clone(), self.permits.clone(), name.to_owned());
+        let begin = || {
+            let pull = async move {
+                let _permit = permits.acquire_owned().await;
+                runtime.pull_image(&name, auth, None).await
+            };
+            pull.boxed().shared()
+        };
+        let pull = self.under_way.lock().entry(key.clone()).or_insert_with(begin).clone();
+        let result = pull.await;
+        self.under_way.lock().remove(&key);
+        result
+    }
+}
+
+fn millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// `Always` for `:latest` and for no tag, as the API server defaults it.
+fn policy<'a>(container: &'a Container, name: &str) -> &'a str {
+    match container.image_pull_policy.as_deref().filter(|it| !it.is_empty()) {
+        Some(policy) => policy,
+        None if name.ends_with(":latest") && !name.contains('@') => "Always",
+        None => "IfNotPresent",
+    }
+}
+
+/// With a tag: the runtime does not add one.
+fn normalized(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() || last.contains(':') || last.contains('@') {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_latest_and_is_pulled_always() {
+        let container = Container::default();
+        for (name, full, expected) in [
+            ("nginx", "nginx:latest", "Always"),
+            ("host:5000/nginx", "host:5000/nginx:latest", "Always"),
+            ("host:5000/nginx:1", "host:5000/nginx:1", "IfNotPresent"),
+            ("nginx@sha256:0", "nginx@sha256:0", "IfNotPresent"),
+        ] {
+            let normal = normalized(name);
+            assert_eq!(normal, full);
+            assert_eq!(policy(&container, &normal), expected, "{name}");
+        }
+    }
+}

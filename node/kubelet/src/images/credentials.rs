@@ -1,0 +1,126 @@
+//! Credentials for registries: pull secrets, and plugins (`credentialprovider.kubelet.k8s.io/v1`).
+//!
+//! Upstream: `pkg/credentialprovider` (the keyring and its matching) and its `plugin` folder.
+
+mod matching;
+mod plugin;
+
+use api_cri::v1;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clock::Clock;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tracing::{debug, warn};
+
+pub(crate) use self::plugin::{LoadProvidersError, Providers};
+use crate::{
+    objects::{ObjectKind, Objects},
+    pod::PodExt,
+};
+
+pub(crate) struct Credentials {
+    providers: Providers,
+    clock: Clock,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct DockerConfig {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Entry {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    auth: String,
+    #[serde(default, rename = "identitytoken")]
+    identity_token: String,
+}
+
+impl Credentials {
+    pub(crate) fn new(providers: Providers, clock: Clock) -> Self {
+        Self { providers, clock }
+    }
+
+    /// What to try for an image, the best first: the pod's secrets, then the node's plugins.
+    pub(crate) async fn candidates(
+        &self,
+        pod: &Pod,
+        image: &str,
+        objects: &Objects,
+    ) -> Vec<v1::AuthConfig> {
+        let mut ring: Vec<(String, Entry)> = Vec::new();
+        for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
+            let name = reference.name.as_str();
+            match objects.find(ObjectKind::Secret, pod.namespace(), name).await {
+                Ok(Some(data)) => ring.extend(entries(&data)),
+                Ok(None) => debug!(name, "an image pull secret does not exist"),
+                Err(error) => warn!(%error, "an image pull secret cannot be read"),
+            }
+        }
+        ring.extend(self.providers.entries(image, self.clock.now()).await);
+        let mut matched: Vec<_> =
+            ring.into_iter().filter(|(pattern, _)| matching::matches(pattern, image)).collect();
+        // The most specific pattern first; the order within is kept.
+        matched.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        matched.into_iter().map(|(pattern, entry)| auth(&pattern, entry)).collect()
+    }
+}
+
+fn entries(data: &crate::objects::Data) -> Vec<(String, Entry)> {
+    if let Some(text) = data.get(".dockerconfigjson") {
+        return match serde_json::from_slice::<DockerConfig>(text) {
+            Ok(config) => config.auths.into_iter().collect(),
+            Err(error) => {
+                warn!(%error, "an image pull secret holds no Docker configuration");
+                Vec::new()
+            }
+        };
+    }
+    let old = data.get(".dockercfg").map(|it| serde_json::from_slice::<BTreeMap<_, _>>(it));
+    old.and_then(Result::ok).unwrap_or_default().into_iter().collect()
+}
+
+fn auth(pattern: &str, entry: Entry) -> v1::AuthConfig {
+    let (mut username, mut password) = (entry.username, entry.password);
+    if username.is_empty()
+        && let Some(decoded) = STANDARD.decode(&entry.auth).ok()
+        && let Ok(text) = String::from_utf8(decoded)
+        && let Some((user, secret)) = text.split_once(':')
+    {
+        (username, password) = (user.to_owned(), secret.trim_end_matches('\0').to_owned());
+    }
+    v1::AuthConfig {
+        username,
+        password,
+        identity_token: entry.identity_token,
+        server_address: pattern.to_owned(),
+        ..Default::default()
+    }
+}
+
+impl Entry {
+    fn new(username: String, password: String) -> Self {
+        Self { username, password, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_docker_configuration_is_read_in_each_of_its_forms() {
+        let text = br#"{"auths":{"https://a.example/v1/":{"auth":"dTpwOnA="},"b.example":{"username":"x","password":"y"}}}"#;
+        let data = BTreeMap::from([(".dockerconfigjson".to_owned(), text.to_vec())]);
+        let all: Vec<_> =
+            entries(&data).into_iter().map(|(pattern, entry)| auth(&pattern, entry)).collect();
+        assert_eq!((all[0].username.as_str(), all[0].password.as_str()), ("u", "p:p"));
+        assert_eq!((all[1].username.as_str(), all[1].password.as_str()), ("x", "y"));
+    }
+}

@@ -1,0 +1,234 @@
+//! Puts the kubelet together and runs it.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use clock::Clock;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    runtime::{WatchStreamExt, watcher},
+};
+use lifecycle::Scope;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    cgroups::{Cgroups, Hierarchy, Limits},
+    context::Context,
+    cri::Runtime,
+    events::Recorder,
+    images::{
+        Images,
+        credentials::{Credentials, LoadProvidersError, Providers},
+    },
+    node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
+    objects::Objects,
+    paths::Paths,
+    pleg::Pleg,
+    pod::{PodExt, PodUid},
+    pod_workers::PodWorkers,
+    probes::Probes,
+    qos,
+    services::Services,
+    settings::Settings,
+    status::manager::Statuses,
+    volumes::Volumes,
+};
+
+/// Why a kubelet cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to make the folder `{path}`")]
+    Folder {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("failed to read the cgroup hierarchies")]
+    Cgroups(#[source] std::io::Error),
+    #[error("failed to load the image credential providers")]
+    Providers(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("failed to start the server")]
+    Server(#[source] std::io::Error),
+}
+
+/// A kubelet that has been put together.
+pub struct Kubelet {
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    pleg: Arc<Pleg>,
+    status: NodeStatusLoop,
+    pressure: watch::Sender<Pressure>,
+    wake: StatusWake,
+}
+
+impl Kubelet {
+    /// Everything that can fail fails here. Nothing is asked of the API server yet.
+    pub fn new(
+        settings: Settings,
+        client: Client,
+        channel: api_cri::Channel,
+        clock: Clock,
+        scope: Scope,
+    ) -> Result<Self, StartError> {
+        let context = Arc::new(context(settings, client, channel, clock, scope)?);
+        let workers = PodWorkers::new(context.clone());
+        let pleg = Pleg::new(context.clone(), workers.clone());
+        let (pressure, pressure_seen) = watch::channel(Pressure::default());
+        let wake = StatusWake::default();
+        let woken = workers.clone();
+        let status = NodeStatusLoop::new(
+            context.clone(),
+            pressure_seen,
+            wake.clone(),
+            Box::new(move || woken.notify_all()),
+        );
+        Ok(Self { context, workers, pleg, status, pressure, wake })
+    }
+
+    /// Runs until the scope is cancelled.
+    pub async fn run(self) {
+        let Self { context, workers, pleg, status, pressure, wake } = self;
+        let scope = context.scope.clone();
+        let services = context.services.clone();
+        let client = context.client.clone();
+        drop(scope.spawn("services", async move { services.run(client).await }));
+        drop(scope.spawn("node", node::run(context.clone(), status)));
+        drop(scope.spawn("pleg", pleg.clone().run()));
+        drop(scope.spawn("pods", watch_pods(context.clone(), workers.clone(), pleg)));
+        drop((pressure, wake));
+        scope.cancelled().await;
+    }
+}
+
+fn context(
+    settings: Settings,
+    client: Client,
+    channel: api_cri::Channel,
+    clock: Clock,
+    scope: Scope,
+) -> Result<Context, StartError> {
+    let config = &settings.config;
+    let paths = Paths::new(&settings.root_dir, &config.pod_logs_dir);
+    for folder in [paths.pods(), paths.certificates(), paths.all_pod_logs().to_owned()] {
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| StartError::Folder { path: folder.display().to_string(), source })?;
+    }
+    let machine = Machine::detect(&settings);
+    let hierarchy = Hierarchy::detect().map_err(StartError::Cgroups)?;
+    let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
+    if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
+        warn!(%error, "the cgroups of pods were not made");
+    }
+    let runtime = Runtime::new(channel, config.runtime_request_timeout.0);
+    let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
+    drop(scope.spawn("events", events));
+    let objects = Arc::new(Objects::new(client.clone()));
+    let credentials = Credentials::new(providers(&settings)?, clock);
+    let parallel = if config.serialize_image_pulls {
+        1
+    } else {
+        config.max_parallel_image_pulls.unwrap_or(1000)
+    };
+    let images = Images::new(runtime.clone(), recorder.clone(), clock, credentials, parallel);
+    let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
+    let statuses = Statuses::new(client.clone(), scope.clone());
+    let node_ips = settings.node_ips.clone();
+    let unknown = Some("container runtime status check may not have completed yet".to_owned());
+    Ok(Context {
+        clock,
+        scope,
+        client,
+        runtime,
+        recorder,
+        objects,
+        services: Arc::new(Services::new()),
+        volumes,
+        images,
+        cgroups,
+        statuses,
+        probes: Arc::new(Probes::default()),
+        paths,
+        machine,
+        network_problem: watch::channel(unknown).0,
+        node_ips,
+        settings,
+    })
+}
+
+fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
+    let allocatable = machine.allocatable(&settings.config);
+    Limits { shares: Some(qos::cpu_shares(allocatable.cpu_milli)), ..Limits::default() }
+}
+
+fn providers(settings: &Settings) -> Result<Providers, StartError> {
+    let config = settings.credential_provider_config.as_ref();
+    match config.zip(settings.credential_provider_bin_dir.as_ref()) {
+        None => Ok(Providers::default()),
+        Some((config, folder)) => {
+            let failed = |error: LoadProvidersError| StartError::Providers(Box::new(error));
+            Providers::load(config, folder).map_err(failed)
+        }
+    }
+}
+
+/// Follows the pods that are bound to this node.
+async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, pleg: Arc<Pleg>) {
+    let fields = format!("spec.nodeName={}", context.settings.node_name);
+    let config = watcher::Config::default().fields(&fields);
+    let stream = watcher(Api::<Pod>::all(context.client.clone()), config);
+    let mut events = pin!(stream.default_backoff());
+    let mut listed: Vec<PodUid> = Vec::new();
+    let mut is_first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
+                let pod = lean(pod);
+                listed.push(pod.uid());
+                workers.update(Arc::new(pod));
+            }
+            Ok(watcher::Event::InitDone) => {
+                let known = std::mem::take(&mut listed);
+                workers.retain(|uid| known.contains(uid));
+                if std::mem::take(&mut is_first) {
+                    info!(pods = known.len(), "the pods of this node are known");
+                    drop(
+                        context.scope.spawn(
+                            "orphans",
+                            sweep(context.clone(), workers.clone(), pleg.clone()),
+                        ),
+                    );
+                }
+            }
+            Ok(watcher::Event::Delete(pod)) => workers.remove(&pod.uid()),
+            Err(error) => debug!(error = %telemetry::chain(&error), "watch of pods failed"),
+        }
+        if !is_first {
+            listed.clear();
+        }
+    }
+}
+
+/// Without what is large and never looked at.
+fn lean(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    pod
+}
+
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Removes what pods that are gone have left behind.
+async fn sweep(context: Arc<Context>, workers: Arc<PodWorkers>, pleg: Arc<Pleg>) {
+    loop {
+        pleg.remove_orphans().await;
+        context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
+        for uid in context.cgroups.pods() {
+            if !workers.is_known(&uid) {
+                context.cgroups.remove_pod(&uid);
+            }
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}

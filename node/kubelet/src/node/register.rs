@@ -1,0 +1,109 @@
+//! Registers the node, or takes over the object of an earlier run.
+//!
+//! Upstream: `tryRegisterWithAPIServer` in `pkg/kubelet/kubelet_node_status.go`.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSpec, Taint},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::context::Context;
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(7);
+const LIMIT: Duration = Duration::from_secs(10);
+
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
+
+pub(super) async fn until_registered(context: &Arc<Context>) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        match tokio::time::timeout(LIMIT, register(context)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                let node = &context.settings.node_name;
+                warn!(node, error = %telemetry::chain(&error), "the node was not registered");
+            }
+            Err(_) => warn!("the API server did not answer the registration"),
+        }
+        tokio::time::sleep(retry).await;
+        retry = (retry * 2).min(LONGEST_RETRY);
+    }
+}
+
+async fn register(context: &Arc<Context>) -> Result<(), kube::Error> {
+    let api = Api::<Node>::all(context.client.clone());
+    let node = wanted(context).await;
+    let name = &context.settings.node_name;
+    match api.create(&PostParams::default(), &node).await {
+        Ok(_) => {
+            info!(node = name, "registered");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() || status.code == 409 => {
+            adopt(&api, name, &node).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings labels, annotations and the provider id of an object that is already there up to date.
+async fn adopt(api: &Api<Node>, name: &str, node: &Node) -> Result<(), kube::Error> {
+    let existing = api.get(name).await?;
+    let spec = existing.spec.unwrap_or_default();
+    let wanted = node.spec.clone().unwrap_or_default();
+    let mut patch = json!({
+        "metadata": {
+            "labels": node.metadata.labels,
+            "annotations": node.metadata.annotations,
+        }
+    });
+    // The provider id can be set once.
+    if spec.provider_id.as_deref().unwrap_or_default().is_empty() && wanted.provider_id.is_some() {
+        patch["spec"] = json!({ "providerID": wanted.provider_id });
+    }
+    api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    info!(node = name, "the node was registered before");
+    Ok(())
+}
+
+async fn wanted(context: &Arc<Context>) -> Node {
+    let settings = &context.settings;
+    let config = &settings.config;
+    let mut taints: Vec<Taint> = settings.taints.clone();
+    taints.extend(config.register_with_taints.clone());
+    if settings.has_external_cloud {
+        taints.push(Taint {
+            key: UNINITIALIZED.to_owned(),
+            value: Some("true".to_owned()),
+            effect: "NoSchedule".to_owned(),
+            time_added: None,
+        });
+    }
+    let annotations = settings.has_external_cloud.then(|| settings.node_ips.first()).flatten();
+    let annotations = annotations.map(|ip| [(PROVIDED_IP.to_owned(), ip.to_string())].into());
+    let provider_id = Some(config.provider_id.clone()).filter(|it| !it.is_empty());
+    Node {
+        metadata: ObjectMeta {
+            name: Some(settings.node_name.clone()),
+            labels: Some(super::labels(settings, &context.machine)),
+            annotations,
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec {
+            provider_id,
+            taints: (!taints.is_empty()).then_some(taints),
+            ..NodeSpec::default()
+        }),
+        status: Some(super::status::first(context).await),
+    }
+}

@@ -1,0 +1,201 @@
+//! What the runtime holds of one pod.
+//!
+//! **Invariant:** sandboxes and containers are sorted newest first, so that "the" container of a name
+//! is the first one found.
+
+use std::net::IpAddr;
+
+use api_cri::v1;
+use futures::future::try_join_all;
+use jiff::Timestamp;
+
+use crate::{
+    cri::{CriError, Runtime},
+    labels,
+    pod::PodUid,
+};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RuntimePod {
+    pub sandboxes: Vec<Sandbox>,
+    pub containers: Vec<RuntimeContainer>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sandbox {
+    pub id: String,
+    pub attempt: u32,
+    pub is_ready: bool,
+    pub created: Timestamp,
+    pub ips: Vec<IpAddr>,
+    /// Shares the node's network.
+    pub is_host_network: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RuntimeContainer {
+    pub id: String,
+    pub sandbox_id: String,
+    pub name: String,
+    pub restart_count: u32,
+    pub hash: String,
+    pub image: String,
+    pub image_ref: String,
+    pub created: Timestamp,
+    pub state: State,
+    /// Where its termination message is on this host.
+    pub message_path: Option<String>,
+    pub log_path: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    Created,
+    Running { started: Timestamp },
+    Exited { started: Timestamp, finished: Timestamp, code: i32, reason: String, message: String },
+    Unknown,
+}
+
+impl RuntimeContainer {
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
+    pub(crate) fn exit(&self) -> Option<(i32, Timestamp)> {
+        match self.state {
+            State::Exited { code, finished, .. } => Some((code, finished)),
+            _ => None,
+        }
+    }
+}
+
+impl RuntimePod {
+    /// The newest container of this name, in whichever sandbox.
+    pub(crate) fn latest(&self, name: &str) -> Option<&RuntimeContainer> {
+        self.containers.iter().find(|it| it.name == name)
+    }
+
+    /// The one before the newest.
+    pub(crate) fn previous(&self, name: &str) -> Option<&RuntimeContainer> {
+        self.containers.iter().filter(|it| it.name == name).nth(1)
+    }
+
+    pub(crate) fn latest_in(&self, sandbox: &str, name: &str) -> Option<&RuntimeContainer> {
+        self.containers.iter().find(|it| it.name == name && it.sandbox_id == sandbox)
+    }
+
+    pub(crate) fn ready_sandbox(&self) -> Option<&Sandbox> {
+        self.sandboxes.first().filter(|it| it.is_ready)
+    }
+
+    pub(crate) fn ips(&self) -> &[IpAddr] {
+        self.ready_sandbox().map_or(&[], |it| &it.ips)
+    }
+
+    pub(crate) fn has_live_parts(&self) -> bool {
+        self.sandboxes.iter().any(|it| it.is_ready)
+            || self.containers.iter().any(|it| !matches!(it.state, State::Exited { .. }))
+    }
+}
+
+/// Asks the runtime for everything it holds of a pod.
+pub(crate) async fn observe(runtime: &Runtime, uid: &PodUid) -> Result<RuntimePod, CriError> {
+    let label = Some((labels::POD_UID, uid.0.as_str()));
+    let (sandboxes, containers) =
+        tokio::try_join!(runtime.list_sandboxes(label), runtime.list_containers(label))?;
+    let sandboxes = sandboxes.into_iter().map(|it| sandbox(runtime, it));
+    let containers = containers.into_iter().map(|it| container(runtime, it));
+    let (sandboxes, containers) =
+        tokio::try_join!(try_join_all(sandboxes), try_join_all(containers))?;
+    Ok(sorted(
+        sandboxes.into_iter().flatten().collect(),
+        containers.into_iter().flatten().collect(),
+    ))
+}
+
+pub(crate) fn sorted(
+    mut sandboxes: Vec<Sandbox>,
+    mut containers: Vec<RuntimeContainer>,
+) -> RuntimePod {
+    sandboxes.sort_by(|a, b| (b.created, b.attempt).cmp(&(a.created, a.attempt)));
+    containers.sort_by(|a, b| (b.created, b.restart_count).cmp(&(a.created, a.restart_count)));
+    RuntimePod { sandboxes, containers }
+}
+
+/// `None` when it was removed meanwhile.
+async fn sandbox(runtime: &Runtime, it: v1::PodSandbox) -> Result<Option<Sandbox>, CriError> {
+    match runtime.sandbox_status(&it.id).await {
+        Ok(status) => Ok(Some(sandbox_from(status))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn sandbox_from(status: v1::PodSandboxStatus) -> Sandbox {
+    let mode = status
+        .linux
+        .and_then(|it| it.namespaces)
+        .and_then(|it| it.options)
+        .map_or(v1::NamespaceMode::Pod as i32, |it| it.network);
+    let network = status.network.unwrap_or_default();
+    let texts =
+        std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|it| it.ip));
+    Sandbox {
+        attempt: status.metadata.map_or(0, |it| it.attempt),
+        is_ready: status.state == v1::PodSandboxState::SandboxReady as i32,
+        created: nanos(status.created_at),
+        ips: texts.filter_map(|it| it.parse().ok()).collect(),
+        is_host_network: mode == v1::NamespaceMode::Node as i32,
+        id: status.id,
+    }
+}
+
+async fn container(
+    runtime: &Runtime,
+    it: v1::Container,
+) -> Result<Option<RuntimeContainer>, CriError> {
+    match runtime.container_status(&it.id).await {
+        Ok(status) => Ok(Some(container_from(status, it.pod_sandbox_id))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn container_from(
+    mut status: v1::ContainerStatus,
+    sandbox_id: String,
+) -> RuntimeContainer {
+    let state = match v1::ContainerState::try_from(status.state) {
+        Ok(v1::ContainerState::ContainerCreated) => State::Created,
+        Ok(v1::ContainerState::ContainerRunning) => {
+            State::Running { started: nanos(status.started_at) }
+        }
+        Ok(v1::ContainerState::ContainerExited) => State::Exited {
+            started: nanos(status.started_at),
+            finished: nanos(status.finished_at),
+            code: status.exit_code,
+            reason: status.reason,
+            message: status.message,
+        },
+        Ok(v1::ContainerState::ContainerUnknown) | Err(_) => State::Unknown,
+    };
+    let restart_count =
+        status.annotations.get(labels::RESTART_COUNT).and_then(|it| it.parse().ok()).unwrap_or(0);
+    RuntimeContainer {
+        name: status.labels.remove(labels::CONTAINER_NAME).unwrap_or_default(),
+        hash: status.annotations.remove(labels::HASH).unwrap_or_default(),
+        message_path: status.annotations.remove(labels::MESSAGE_HOST_PATH),
+        image: status.image.map(|it| it.image).unwrap_or_default(),
+        image_ref: status.image_ref,
+        created: nanos(status.created_at),
+        log_path: status.log_path,
+        id: status.id,
+        sandbox_id,
+        restart_count,
+        state,
+    }
+}
+
+fn nanos(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}

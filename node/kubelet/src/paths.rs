@@ -1,0 +1,82 @@
+//! Where the kubelet keeps what belongs to a pod; the layout is upstream's.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod::{PodExt, PodUid};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    root: PathBuf,
+    logs: PathBuf,
+    container_links: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(root: &str, logs: &str) -> Self {
+        let logs = PathBuf::from(logs);
+        let container_links = logs.with_file_name("containers");
+        Self { root: PathBuf::from(root), logs, container_links }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    pub(crate) fn pod(&self, uid: &PodUid) -> PathBuf {
+        self.pods().join(&uid.0)
+    }
+
+    pub(crate) fn volume(&self, uid: &PodUid, plugin: &str, name: &str) -> PathBuf {
+        self.pod(uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+    }
+
+    pub(crate) fn subpath(
+        &self,
+        uid: &PodUid,
+        volume: &str,
+        container: &str,
+        index: usize,
+    ) -> PathBuf {
+        self.pod(uid).join("volume-subpaths").join(volume).join(container).join(index.to_string())
+    }
+
+    pub(crate) fn container(&self, uid: &PodUid, name: &str) -> PathBuf {
+        self.pod(uid).join("containers").join(name)
+    }
+
+    pub(crate) fn hosts_file(&self, uid: &PodUid) -> PathBuf {
+        self.pod(uid).join("etc-hosts")
+    }
+
+    pub(crate) fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
+    }
+
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    pub(crate) fn pod_logs(&self, pod: &Pod) -> PathBuf {
+        self.logs.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
+    }
+
+    pub(crate) fn all_pod_logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// The link that log collectors follow.
+    pub(crate) fn container_log_link(&self, pod: &Pod, container: &str, id: &str) -> PathBuf {
+        let file = format!("{}_{}_{container}-{id}.log", pod.name(), pod.namespace());
+        self.container_links.join(file)
+    }
+
+    pub(crate) fn container_log_links(&self) -> &Path {
+        &self.container_links
+    }
+}

@@ -1,0 +1,101 @@
+//! The steps for init containers and sidecars.
+//!
+//! They run in their order. A step is passed when an init container has exited with 0, or when a
+//! sidecar has started. Once a regular container has been made in the sandbox, the steps are behind
+//! the pod: only sidecars are still looked after.
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::{Input, Plan, containers, restarts_after};
+use crate::{
+    observed::{RuntimeContainer, State},
+    pod::{Kind, PodExt, init_kind},
+};
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Regular containers may start.
+    Done,
+    Waiting,
+    /// An init container failed for good.
+    Failed,
+}
+
+pub(super) fn plan(input: &Input<'_>, sandbox: &str, plan: &mut Plan) -> Progress {
+    let spec = PodExt::spec(input.pod);
+    let is_past =
+        spec.containers.iter().any(|it| input.observed.latest_in(sandbox, &it.name).is_some());
+    for container in spec.init_containers.iter().flatten() {
+        let latest = input.observed.latest_in(sandbox, &container.name);
+        let step = match init_kind(container) {
+            Kind::Sidecar => sidecar(input, container, latest, plan),
+            _ if is_past => Progress::Done,
+            _ => once(input, container, latest, plan),
+        };
+        if step != Progress::Done && !is_past {
+            return step;
+        }
+    }
+    Progress::Done
+}
+
+pub(super) fn start(
+    input: &Input<'_>,
+    kind: Kind,
+    container: &Container,
+    latest: Option<&RuntimeContainer>,
+    plan: &mut Plan,
+) {
+    // In a new sandbox an init container that had succeeded runs again, and was no failure.
+    let latest = latest.filter(|it| !matches!(it.state, State::Exited { code: 0, .. }));
+    containers::start_after(input, kind, container, latest, plan);
+}
+
+fn once(
+    input: &Input<'_>,
+    container: &Container,
+    latest: Option<&RuntimeContainer>,
+    plan: &mut Plan,
+) -> Progress {
+    let Some(latest) = latest else {
+        start(input, Kind::Init, container, input.observed.latest(&container.name), plan);
+        return Progress::Waiting;
+    };
+    match &latest.state {
+        State::Exited { code: 0, .. } => return Progress::Done,
+        State::Exited { code, .. } if !restarts_once(input, container, *code) => {
+            return Progress::Failed;
+        }
+        State::Running { .. } => return Progress::Waiting,
+        _ => {}
+    }
+    containers::start_after(input, Kind::Init, container, Some(latest), plan);
+    Progress::Waiting
+}
+
+/// For an init container `Always` means what `OnFailure` does.
+fn restarts_once(input: &Input<'_>, container: &Container, code: i32) -> bool {
+    restarts_after(input.pod, container, code)
+}
+
+fn sidecar(
+    input: &Input<'_>,
+    container: &Container,
+    latest: Option<&RuntimeContainer>,
+    plan: &mut Plan,
+) -> Progress {
+    let Some(latest) = latest else {
+        start(input, Kind::Sidecar, container, input.observed.latest(&container.name), plan);
+        return Progress::Waiting;
+    };
+    if let State::Running { .. } = latest.state {
+        if let Some(kill) = containers::reason_to_kill(input, container, latest) {
+            plan.kill.push(kill);
+            return Progress::Waiting;
+        }
+        let is_started = input.probes.get(&latest.id).is_some_and(|it| it.is_started);
+        return if is_started { Progress::Done } else { Progress::Waiting };
+    }
+    containers::start_after(input, Kind::Sidecar, container, Some(latest), plan);
+    Progress::Waiting
+}

@@ -1,0 +1,224 @@
+//! Notices what happens to containers (upstream's "pod lifecycle event generator").
+//!
+//! containerd tells of every start, exit and OOM kill on its event stream; each wakes the worker of
+//! the pod that it concerns. A runtime without such a stream is listed every second instead. In both
+//! cases a rare full list finds what was missed, and containers of pods that nobody knows any more.
+//!
+//! **Invariant:** events only wake; what a worker does follows from what it then observes.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use api_cri::{containerd, v1};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::{context::Context, cri::CriError, labels, pod::PodUid, pod_workers::PodWorkers};
+
+/// How often everything is listed: with an event stream, and without one.
+const RELIST: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_secs(1);
+const RECONNECT: Duration = Duration::from_millis(500);
+/// The runtime writes its own state down a moment after it has told of an exit.
+const SECOND_LOOK: [Duration; 3] =
+    [Duration::from_millis(15), Duration::from_millis(60), Duration::from_millis(300)];
+
+pub(crate) struct Pleg {
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    /// Which pod a container or sandbox belongs to.
+    owners: Mutex<HashMap<String, PodUid>>,
+    /// What a poll saw last.
+    seen: Mutex<HashMap<String, i32>>,
+}
+
+impl Pleg {
+    pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Arc<Self> {
+        Arc::new(Self { context, workers, owners: Mutex::default(), seen: Mutex::default() })
+    }
+
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            match self.context.runtime.containerd_events().await {
+                Ok(stream) => self.clone().follow(stream).await,
+                Err(error) if error.is_unimplemented() => {
+                    info!("the runtime has no event stream: it is listed every second");
+                    self.poll().await;
+                }
+                Err(error) => debug!(%error, "no event stream"),
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn follow(self: Arc<Self>, mut stream: tonic::Streaming<containerd::Envelope>) {
+        // What happened while nobody listened.
+        self.relist_and_wake().await;
+        let mut next_relist = Instant::now() + RELIST;
+        loop {
+            tokio::select! {
+                event = stream.next() => match event {
+                    Some(Ok(envelope)) => self.handle(&envelope).await,
+                    Some(Err(error)) => {
+                        debug!(error = error.message(), "the event stream ended");
+                        return;
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next_relist) => {
+                    self.relist_and_wake().await;
+                    next_relist = Instant::now() + RELIST;
+                }
+            }
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, envelope: &containerd::Envelope) {
+        let Some(event) = &envelope.event else { return };
+        let is_exit = envelope.topic == "/tasks/exit";
+        let id = if is_exit {
+            let Ok(exit) = containerd::TaskExit::decode(event.value.as_slice()) else { return };
+            if exit.id != exit.container_id {
+                // A process that was started by an exec.
+                return;
+            }
+            exit.container_id
+        } else {
+            let Ok(event) = containerd::TaskEvent::decode(event.value.as_slice()) else { return };
+            event.container_id
+        };
+        let known = self.owners.lock().get(&id).cloned();
+        let owner = match known {
+            Some(uid) => Some(uid),
+            None => {
+                drop(self.relist().await);
+                self.owners.lock().get(&id).cloned()
+            }
+        };
+        let Some(uid) = owner else { return };
+        self.workers.notify(&uid);
+        if is_exit {
+            let this = self.clone();
+            let again = async move {
+                for pause in SECOND_LOOK {
+                    tokio::time::sleep(pause).await;
+                    let is_noticed = this.workers.observed(&uid).is_none_or(|observed| {
+                        observed.containers.iter().all(|it| it.id != id || !it.is_running())
+                    });
+                    if is_noticed {
+                        return;
+                    }
+                    this.workers.notify(&uid);
+                }
+            };
+            drop(self.context.scope.spawn("exit", again));
+        }
+    }
+
+    async fn poll(&self) {
+        loop {
+            match self.relist().await {
+                Ok(states) => self.wake_changed(states),
+                Err(error) => {
+                    debug!(%error, "the runtime was not listed");
+                    return;
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn wake_changed(&self, states: HashMap<String, i32>) {
+        let owners = self.owners.lock();
+        let mut seen = self.seen.lock();
+        let changed = states.iter().filter(|(id, state)| seen.get(*id) != Some(state));
+        let gone = seen.keys().filter(|id| !states.contains_key(*id));
+        let mut uids: Vec<_> = changed
+            .map(|(id, _)| id)
+            .chain(gone)
+            .filter_map(|id| owners.get(id).cloned())
+            .collect();
+        uids.sort();
+        uids.dedup();
+        *seen = states;
+        drop((owners, seen));
+        for uid in uids {
+            self.workers.notify(&uid);
+        }
+    }
+
+    async fn relist_and_wake(&self) {
+        match self.relist().await {
+            Ok(states) => self.wake_changed(states),
+            Err(error) => debug!(%error, "the runtime was not listed"),
+        }
+    }
+
+    /// Learns who owns what, and returns the state of everything.
+    async fn relist(&self) -> Result<HashMap<String, i32>, CriError> {
+        let runtime = &self.context.runtime;
+        let (sandboxes, containers) =
+            tokio::try_join!(runtime.list_sandboxes(None), runtime.list_containers(None))?;
+        let mut states = HashMap::new();
+        let mut owners = HashMap::new();
+        let sandboxes = sandboxes.into_iter().map(|it| (it.id, it.state, it.labels));
+        let containers = containers.into_iter().map(|it| (it.id, it.state, it.labels));
+        for (id, state, mut labels) in sandboxes.chain(containers) {
+            if let Some(uid) = labels.remove(labels::POD_UID) {
+                owners.insert(id.clone(), PodUid(uid));
+            }
+            states.insert(id, state);
+        }
+        *self.owners.lock() = owners;
+        Ok(states)
+    }
+
+    /// Ends and removes what belongs to pods that this node does not have.
+    ///
+    /// Called only after the pods of the node are known.
+    pub(crate) async fn remove_orphans(&self) {
+        let runtime = &self.context.runtime;
+        let (Ok(sandboxes), Ok(containers)) =
+            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
+        else {
+            return;
+        };
+        for sandbox in sandboxes {
+            let Some(uid) = sandbox.labels.get(labels::POD_UID).cloned().map(PodUid) else {
+                continue;
+            };
+            if self.workers.is_known(&uid) {
+                continue;
+            }
+            info!(%uid, id = sandbox.id, "ending a sandbox of a pod that is gone");
+            let own = containers.iter().filter(|it| it.pod_sandbox_id == sandbox.id);
+            for container in own {
+                self.remove_container(container).await;
+            }
+            let removed = async {
+                runtime.stop_sandbox(&sandbox.id).await?;
+                runtime.remove_sandbox(&sandbox.id).await
+            };
+            if let Err(error) = removed.await {
+                warn!(%uid, %error, "a sandbox of a pod that is gone was not removed");
+            }
+            self.context.cgroups.remove_pod(&uid);
+        }
+    }
+
+    async fn remove_container(&self, container: &v1::Container) {
+        let runtime = &self.context.runtime;
+        let grace = Duration::from_secs(30);
+        let removed = async {
+            if container.state == v1::ContainerState::ContainerRunning as i32 {
+                runtime.stop_container(&container.id, grace).await?;
+            }
+            runtime.remove_container(&container.id).await
+        };
+        if let Err(error) = removed.await {
+            warn!(id = container.id, %error, "a container of a pod that is gone was not removed");
+        }
+    }
+}

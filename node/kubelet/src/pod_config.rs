@@ -1,0 +1,232 @@
+//! The CRI configuration of a pod's sandbox and containers.
+//!
+//! Everything here is computed from values; files that a container mounts (hosts, termination
+//! message, subpaths) are made by the caller.
+
+use api_cri::v1;
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use crate::{
+    expand::expand,
+    labels,
+    observed::RuntimePod,
+    pod::{Kind, PodExt},
+    qos, security,
+};
+
+/// What the sandbox needs beside the pod.
+pub(crate) struct SandboxParts {
+    pub attempt: u32,
+    pub hostname: String,
+    pub log_directory: String,
+    pub dns: v1::DnsConfig,
+    pub cgroup_parent: String,
+}
+
+pub(crate) fn sandbox(pod: &Pod, parts: SandboxParts) -> v1::PodSandboxConfig {
+    // On the host's network the runtime must not set the host's name.
+    let hostname = if pod.is_host_network() { String::new() } else { parts.hostname };
+    let requests = qos::pod_requests(pod);
+    let (limits, all_cpu, all_memory) = qos::pod_limits(pod);
+    v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: pod.name().to_owned(),
+            uid: pod.uid().0,
+            namespace: pod.namespace().to_owned(),
+            attempt: parts.attempt,
+        }),
+        hostname,
+        log_directory: parts.log_directory,
+        dns_config: Some(parts.dns),
+        port_mappings: port_mappings(pod),
+        labels: labels::sandbox_labels(pod),
+        annotations: labels::sandbox_annotations(pod),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            cgroup_parent: parts.cgroup_parent,
+            security_context: Some(security::sandbox(pod)),
+            sysctls: crate::hosts::sysctls(pod).into_iter().collect(),
+            overhead: None,
+            resources: Some(v1::LinuxContainerResources {
+                cpu_shares: qos::cpu_shares(requests.cpu_milli),
+                cpu_quota: if all_cpu { qos::cpu_quota(limits.cpu_milli) } else { 0 },
+                cpu_period: qos::CPU_PERIOD,
+                memory_limit_in_bytes: if all_memory { limits.memory } else { 0 },
+                ..Default::default()
+            }),
+        }),
+    }
+}
+
+fn port_mappings(pod: &Pod) -> Vec<v1::PortMapping> {
+    if pod.is_host_network() {
+        return Vec::new();
+    }
+    let all = pod.all_containers();
+    let ports = all.iter().flat_map(|(_, it)| it.ports.iter().flatten());
+    let mapping = |port: &k8s_openapi::api::core::v1::ContainerPort| v1::PortMapping {
+        protocol: match port.protocol.as_deref() {
+            Some("UDP") => v1::Protocol::Udp,
+            Some("SCTP") => v1::Protocol::Sctp,
+            _ => v1::Protocol::Tcp,
+        } as i32,
+        container_port: port.container_port,
+        host_port: port.host_port.unwrap_or(0),
+        host_ip: port.host_ip.clone().unwrap_or_default(),
+    };
+    ports.map(mapping).collect()
+}
+
+/// What a container needs beside the pod.
+pub(crate) struct ContainerParts<'a> {
+    pub kind: Kind,
+    pub restart_count: u32,
+    pub image: &'a v1::Image,
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<v1::Mount>,
+    pub message_host_path: &'a str,
+    pub node_memory: i64,
+    pub seccomp_root: &'a str,
+    pub observed: &'a RuntimePod,
+}
+
+pub(crate) fn container(
+    pod: &Pod,
+    it: &Container,
+    parts: ContainerParts<'_>,
+) -> v1::ContainerConfig {
+    let lookup = |name: &str| {
+        parts.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
+    let expanded = |list: &Option<Vec<String>>| {
+        list.iter().flatten().map(|text| expand(text, lookup)).collect::<Vec<_>>()
+    };
+    let target = PodExt::spec(pod).ephemeral_containers.iter().flatten();
+    let target = target
+        .filter(|known| known.name == it.name)
+        .find_map(|known| known.target_container_name.clone());
+    let context = security::container(
+        pod,
+        parts.kind,
+        it,
+        target.as_deref(),
+        parts.seccomp_root,
+        parts.observed,
+    );
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata {
+            name: it.name.clone(),
+            attempt: parts.restart_count,
+        }),
+        image: Some(v1::ImageSpec {
+            image: parts.image.id.clone(),
+            annotations: Default::default(),
+        }),
+        command: expanded(&it.command),
+        args: expanded(&it.args),
+        working_dir: it.working_dir.clone().unwrap_or_default(),
+        labels: labels::container_labels(pod, it),
+        annotations: labels::container_annotations(
+            pod,
+            it,
+            parts.restart_count,
+            parts.message_host_path,
+        ),
+        log_path: format!("{}/{}.log", it.name, parts.restart_count),
+        stdin: it.stdin.unwrap_or(false),
+        stdin_once: it.stdin_once.unwrap_or(false),
+        tty: it.tty.unwrap_or(false),
+        linux: Some(v1::LinuxContainerConfig {
+            resources: Some(resources(pod, it, parts.node_memory)),
+            security_context: Some(context),
+        }),
+        envs: parts.env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
+        mounts: parts.mounts,
+        devices: Vec::new(),
+    }
+}
+
+pub(crate) fn resources(
+    pod: &Pod,
+    container: &Container,
+    node_memory: i64,
+) -> v1::LinuxContainerResources {
+    let own = container.resources.as_ref();
+    let (requests, limits) = (qos::requests(own), qos::limits(own));
+    v1::LinuxContainerResources {
+        cpu_period: qos::CPU_PERIOD,
+        cpu_quota: qos::cpu_quota(limits.cpu_milli),
+        cpu_shares: qos::cpu_shares(requests.cpu_milli),
+        memory_limit_in_bytes: limits.memory,
+        oom_score_adj: qos::oom_score_adj(pod, container, node_memory),
+        hugepage_limits: hugepages(container),
+        ..Default::default()
+    }
+}
+
+fn hugepages(container: &Container) -> Vec<v1::HugepageLimit> {
+    let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
+    let listed = limits.into_iter().flatten().filter_map(|(name, quantity)| {
+        let page_size = name.strip_prefix("hugepages-")?;
+        let limit = u64::try_from(crate::quantity::value(quantity)?).ok()?;
+        // The runtime writes sizes as the kernel names them: 2MB, 1GB.
+        let page_size = page_size.trim_end_matches('i').to_owned() + "B";
+        Some(v1::HugepageLimit { page_size, limit })
+    });
+    listed.collect()
+}
+
+/// One mount of a volume; `host_path` is the volume's or its subpath's.
+pub(crate) fn mount(it: &VolumeMount, host_path: String) -> v1::Mount {
+    let propagation = match it.mount_propagation.as_deref() {
+        Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
+        _ => v1::MountPropagation::PropagationPrivate,
+    };
+    let container_path = if it.mount_path.starts_with('/') {
+        it.mount_path.clone()
+    } else {
+        format!("/{}", it.mount_path)
+    };
+    v1::Mount {
+        container_path,
+        host_path,
+        readonly: it.read_only.unwrap_or(false),
+        selinux_relabel: false,
+        propagation: propagation as i32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts<'a>(image: &'a v1::Image, observed: &'a RuntimePod) -> ContainerParts<'a> {
+        ContainerParts {
+            kind: Kind::Regular,
+            restart_count: 2,
+            image,
+            env: vec![("A".to_owned(), "1".to_owned())],
+            mounts: Vec::new(),
+            message_host_path: "/m",
+            node_memory: 1 << 30,
+            seccomp_root: "/s",
+            observed,
+        }
+    }
+
+    #[test]
+    fn a_container_is_recognisable_to_the_next_kubelet() {
+        let (image, observed) = (v1::Image::default(), RuntimePod::default());
+        let it = Container {
+            name: "c".to_owned(),
+            command: Some(vec!["echo".to_owned(), "$(A)".to_owned()]),
+            ..Container::default()
+        };
+        let config = container(&Pod::default(), &it, parts(&image, &observed));
+        assert_eq!(config.command, ["echo", "1"]);
+        assert_eq!(config.log_path, "c/2.log");
+        assert_eq!(config.annotations[labels::RESTART_COUNT], "2");
+        assert_eq!(config.labels[labels::CONTAINER_NAME], "c");
+        assert_eq!(config.annotations[labels::HASH], labels::container_hash(&it));
+    }
+}

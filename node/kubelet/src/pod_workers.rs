@@ -1,0 +1,144 @@
+//! One worker per pod.
+//!
+//! A worker owns everything that happens to its pod. Others only put things into its inbox: a new
+//! version of the object, the news that something about it changed in the runtime or in a probe, an
+//! order to evict it. The worker takes the newest of each, looks, plans and acts; then it sleeps until
+//! the inbox has something or a time that the plan named has come.
+//!
+//! **Invariant:** at most one worker acts for a UID at any time.
+
+pub(crate) mod inbox;
+mod kill;
+mod lookup;
+mod start;
+mod terminate;
+mod worker;
+
+use std::{collections::HashMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tracing::debug;
+
+use self::inbox::Inbox;
+use crate::{
+    context::Context,
+    observed::RuntimePod,
+    pod::{PodExt, PodUid},
+    status::Verdict,
+};
+
+/// The pods of this node and their workers.
+pub(crate) struct PodWorkers {
+    context: Arc<Context>,
+    workers: Mutex<HashMap<PodUid, Arc<Inbox>>>,
+}
+
+impl PodWorkers {
+    pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self { context, workers: Mutex::default() })
+    }
+
+    /// A pod was added or changed.
+    pub(crate) fn update(self: &Arc<Self>, pod: Arc<Pod>) {
+        self.context.statuses.observe(&pod);
+        let uid = pod.uid();
+        let existing = self.workers.lock().get(&uid).cloned();
+        match existing {
+            Some(inbox) => inbox.put_pod(pod),
+            None => self.start(pod),
+        }
+    }
+
+    fn start(self: &Arc<Self>, pod: Arc<Pod>) {
+        let uid = pod.uid();
+        let inbox = Arc::new(Inbox::new(pod));
+        self.workers.lock().insert(uid.clone(), inbox.clone());
+        let this = self.clone();
+        let task = async move {
+            worker::run(this.clone(), inbox).await;
+            this.workers.lock().remove(&uid);
+        };
+        drop(self.context.scope.spawn("pod", task));
+    }
+
+    /// A pod is no longer in the API.
+    pub(crate) fn remove(&self, uid: &PodUid) {
+        match self.workers.lock().get(uid) {
+            Some(inbox) => inbox.put_removed(),
+            None => self.context.statuses.forget(uid),
+        }
+    }
+
+    /// Only these pods exist: what else has a worker is gone.
+    pub(crate) fn retain(&self, exists: impl Fn(&PodUid) -> bool) {
+        let gone: Vec<_> = self.workers.lock().keys().filter(|uid| !exists(uid)).cloned().collect();
+        for uid in gone {
+            debug!(%uid, "a pod went while nobody was looking");
+            self.remove(&uid);
+        }
+    }
+
+    /// Something about this pod changed outside of the API.
+    pub(crate) fn notify(&self, uid: &PodUid) {
+        if let Some(inbox) = self.workers.lock().get(uid) {
+            inbox.notify();
+        }
+    }
+
+    pub(crate) fn notify_all(&self) {
+        for inbox in self.workers.lock().values() {
+            inbox.notify();
+        }
+    }
+
+    /// Ends a pod with a verdict.
+    pub(crate) fn evict(&self, uid: &PodUid, verdict: Verdict, grace: Option<i64>) {
+        if let Some(inbox) = self.workers.lock().get(uid) {
+            inbox.put_verdict(verdict, grace);
+        }
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(crate) fn pod(&self, uid: &PodUid) -> Option<Arc<Pod>> {
+        self.workers.lock().get(uid).map(|it| it.pod())
+    }
+
+    pub(crate) fn is_known(&self, uid: &PodUid) -> bool {
+        self.workers.lock().contains_key(uid)
+    }
+
+    /// The pods, with the newest status of each.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        let pods: Vec<_> = self.workers.lock().values().map(|it| it.pod()).collect();
+        pods.iter()
+            .map(|pod| {
+                let status = self.context.statuses.get(&pod.uid());
+                Pod { status: status.or_else(|| pod.status.clone()), ..Pod::clone(pod) }
+            })
+            .collect()
+    }
+
+    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let workers = self.workers.lock();
+        let mut pods = workers.values().map(|it| it.pod());
+        pods.find(|it| it.namespace() == namespace && it.name() == name)
+    }
+
+    /// The pods that hold resources of the node: admitted, and not over.
+    fn admitted(&self, except: &PodUid) -> Vec<Arc<Pod>> {
+        let workers = self.workers.lock();
+        workers
+            .iter()
+            .filter(|(uid, inbox)| *uid != except && inbox.is_admitted())
+            .map(|(_, inbox)| inbox.pod())
+            .collect()
+    }
+
+    pub(crate) fn observed(&self, uid: &PodUid) -> Option<RuntimePod> {
+        self.workers.lock().get(uid).map(|it| it.observed())
+    }
+}

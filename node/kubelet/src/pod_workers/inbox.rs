@@ -1,0 +1,130 @@
+//! What a pod's worker has to know, newest only.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    observed::RuntimePod,
+    pod::{PodExt, PodUid},
+    status::Verdict,
+};
+
+pub(crate) struct Inbox {
+    news: Mutex<News>,
+    woken: Notify,
+}
+
+#[derive(Clone)]
+pub(crate) struct News {
+    pub pod: Arc<Pod>,
+    /// The object is gone from the API.
+    pub is_removed: bool,
+    pub verdict: Option<Verdict>,
+    /// The grace that the verdict allows.
+    pub verdict_grace: Option<i64>,
+    is_admitted: bool,
+    observed: RuntimePod,
+}
+
+impl News {
+    /// The pod has to end.
+    pub(crate) fn must_end(&self) -> bool {
+        self.is_removed || self.verdict.is_some() || self.pod.is_terminating()
+    }
+
+    /// How long its containers may take to end.
+    pub(crate) fn grace(&self) -> i64 {
+        let own = self.pod.grace_seconds();
+        // Even a forced end asks the process first.
+        self.verdict_grace.map_or(own, |it| it.min(own)).max(1)
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new(pod: Arc<Pod>) -> Self {
+        let news = News {
+            pod,
+            is_removed: false,
+            verdict: None,
+            verdict_grace: None,
+            is_admitted: false,
+            observed: RuntimePod::default(),
+        };
+        let inbox = Self { news: Mutex::new(news), woken: Notify::new() };
+        inbox.woken.notify_one();
+        inbox
+    }
+
+    pub(crate) fn put_pod(&self, pod: Arc<Pod>) {
+        self.news.lock().pod = pod;
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn put_removed(&self) {
+        self.news.lock().is_removed = true;
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn put_verdict(&self, verdict: Verdict, grace: Option<i64>) {
+        let mut news = self.news.lock();
+        // The first verdict is the one that the status tells.
+        if news.verdict.is_none() {
+            news.verdict = Some(verdict);
+            news.verdict_grace = grace;
+        }
+        drop(news);
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn notify(&self) {
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn news(&self) -> News {
+        self.news.lock().clone()
+    }
+
+    pub(crate) fn pod(&self) -> Arc<Pod> {
+        self.news.lock().pod.clone()
+    }
+
+    pub(crate) fn uid(&self) -> PodUid {
+        self.news.lock().pod.uid()
+    }
+
+    pub(crate) fn set_admitted(&self, is_admitted: bool) {
+        self.news.lock().is_admitted = is_admitted;
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.news.lock().is_admitted
+    }
+
+    pub(crate) fn set_observed(&self, observed: &RuntimePod) {
+        self.news.lock().observed = observed.clone();
+    }
+
+    pub(crate) fn observed(&self) -> RuntimePod {
+        self.news.lock().observed.clone()
+    }
+
+    /// Ends when there is something new. News that come while nobody waits are not lost.
+    pub(crate) async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Ends when `is_it` is true of the news.
+    pub(crate) async fn until(&self, is_it: impl Fn(&News) -> bool) {
+        loop {
+            if is_it(&self.news.lock()) {
+                // Whoever waits next has to see what woke us.
+                self.woken.notify_one();
+                return;
+            }
+            self.woken.notified().await;
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The end of a pod: its containers, its status, and what it leaves on the node.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use tracing::{debug, warn};
+
+use super::{
+    inbox::News,
+    kill,
+    worker::{Next, Worker},
+};
+use crate::{cri::CriError, observed::RuntimePod, pod::PodExt};
+
+/// How often an end that did not work is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// All containers of a pod that is not restarted have ended by themselves.
+    pub(super) async fn end_complete(
+        &mut self,
+        news: &News,
+        observed: RuntimePod,
+    ) -> Result<Next, CriError> {
+        if observed.has_live_parts() {
+            let grace = Duration::from_secs(u64::try_from(news.grace()).unwrap_or(30));
+            kill::pod(&self.context, &news.pod, &observed, grace).await?;
+        }
+        let observed = self.observe().await?;
+        self.publish(&news.pod, &observed, &BTreeMap::new(), !observed.has_live_parts());
+        Ok(Next::Again)
+    }
+
+    /// The pod must end, or has ended earlier.
+    pub(super) async fn end(&mut self, news: News) -> Result<Next, CriError> {
+        if !self.is_cleared {
+            self.failures.clear();
+            let observed = self.observe().await?;
+            if observed.has_live_parts() {
+                self.publish(&news.pod, &observed, &BTreeMap::new(), false);
+                self.kill_all(&news, &observed).await;
+                let observed = self.observe().await?;
+                if observed.has_live_parts() {
+                    return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
+                }
+            }
+            let observed = self.observe().await?;
+            self.publish(&news.pod, &observed, &BTreeMap::new(), true);
+            if !self.clear(&news.pod).await {
+                return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
+            }
+            self.is_cleared = true;
+        }
+        if news.is_removed {
+            self.forget(&news.pod).await;
+            return Ok(Next::Done);
+        }
+        if news.pod.is_terminating() {
+            self.context.statuses.finish(&news.pod.uid());
+        }
+        Ok(Next::Wait(None))
+    }
+
+    /// Kills with the grace that the pod has, and again when it is given less.
+    async fn kill_all(&self, news: &News, observed: &RuntimePod) {
+        let mut grace = news.grace();
+        loop {
+            let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(30));
+            let killing = kill::pod(&self.context, &news.pod, observed, limit);
+            let is_shorter = |now: &News| now.grace() < grace;
+            tokio::select! {
+                result = killing => {
+                    if let Err(error) = result {
+                        let message = format!("error killing pod: {error}");
+                        self.context.recorder.warning(&news.pod, "FailedKillPod", message);
+                    }
+                    return;
+                }
+                () = self.inbox.until(is_shorter) => grace = self.inbox.news().grace(),
+            }
+        }
+    }
+
+    /// Takes away volumes and cgroups. Says whether it worked.
+    async fn clear(&mut self, pod: &Arc<Pod>) -> bool {
+        let uid = pod.uid();
+        self.context.probes.forget(&uid);
+        self.inbox.set_admitted(false);
+        self.mounted = None;
+        if let Err(error) = self.context.volumes.unmount(&uid).await {
+            warn!(%uid, %error, "failed to take a pod's volumes away");
+            let message = format!("UnmountVolume.TearDown failed: {error}");
+            self.context.recorder.warning(pod, "FailedUnMount", message);
+            return false;
+        }
+        self.context.cgroups.remove_pod(&uid);
+        true
+    }
+
+    /// Removes what was kept for `kubectl logs`, and the record of the pod.
+    async fn forget(&mut self, pod: &Arc<Pod>) {
+        let runtime = &self.context.runtime;
+        let observed = self.inbox.observed();
+        for container in &observed.containers {
+            let link = self.context.paths.container_log_link(pod, &container.name, &container.id);
+            drop(std::fs::remove_file(link));
+            if let Err(error) = runtime.remove_container(&container.id).await {
+                debug!(id = container.id, %error, "a container was not removed");
+            }
+        }
+        for sandbox in &observed.sandboxes {
+            if let Err(error) = runtime.remove_sandbox(&sandbox.id).await {
+                debug!(id = sandbox.id, %error, "a sandbox was not removed");
+            }
+        }
+        self.context.cgroups.remove_pod(&pod.uid());
+        if let Err(error) = std::fs::remove_dir_all(self.context.paths.pod_logs(pod))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            debug!(%error, "the logs of a pod were not removed");
+        }
+        self.context.statuses.forget(&pod.uid());
+    }
+}

@@ -1,0 +1,286 @@
+//! The life of one pod on this node: admitted, kept as it should be, ended, cleared away.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tracing::{debug, info, warn};
+
+use super::{
+    PodWorkers,
+    inbox::{Inbox, News},
+    lookup,
+};
+use crate::{
+    admission,
+    context::Context,
+    cri::CriError,
+    observed::{self, RuntimePod, State},
+    plan::{self, ContainerBackoffs, Plan, Waiting},
+    pod::PodExt,
+    status::{self, Verdict},
+    volumes::Mounted,
+};
+
+/// Retries after an error of the runtime or of the API.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// How long the runtime may take to notice an exit that its event already told.
+const SETTLE: Duration = Duration::from_millis(20);
+
+pub(super) struct Worker {
+    pub workers: Arc<PodWorkers>,
+    pub context: Arc<Context>,
+    pub inbox: Arc<Inbox>,
+    pub backoffs: ContainerBackoffs,
+    /// Why starts failed, for the status.
+    pub failures: BTreeMap<String, Waiting>,
+    pub messages: BTreeMap<String, String>,
+    pub mounted: Option<Mounted>,
+    pub image_error_until: Option<Timestamp>,
+    pub is_cleared: bool,
+    retry: Duration,
+}
+
+/// What the worker does after a round.
+pub(super) enum Next {
+    /// Sleep until something happens, or until then.
+    Wait(Option<Timestamp>),
+    Again,
+    Done,
+}
+
+pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
+    let mut worker = Worker {
+        context: workers.context.clone(),
+        workers,
+        inbox,
+        backoffs: ContainerBackoffs::default(),
+        failures: BTreeMap::new(),
+        messages: BTreeMap::new(),
+        mounted: None,
+        image_error_until: None,
+        is_cleared: false,
+        retry: FIRST_RETRY,
+    };
+    worker.run().await;
+}
+
+impl Worker {
+    async fn run(&mut self) {
+        let inbox = self.inbox.clone();
+        inbox.woken().await;
+        loop {
+            let next = match self.round().await {
+                Ok(next) => next,
+                Err(error) => {
+                    let uid = self.inbox.uid();
+                    warn!(%uid, call = error.call, %error, "the runtime failed");
+                    let next = Next::Wait(Some(self.context.clock.now() + self.retry));
+                    self.retry = (self.retry * 2).min(LONGEST_RETRY);
+                    next
+                }
+            };
+            match next {
+                Next::Done => return,
+                Next::Again => {}
+                Next::Wait(None) => inbox.woken().await,
+                Next::Wait(Some(at)) => {
+                    let sleep = self.context.clock.until(at);
+                    drop(tokio::time::timeout(sleep, inbox.woken()).await);
+                }
+            }
+        }
+    }
+
+    /// Looks once, and does what is due.
+    async fn round(&mut self) -> Result<Next, CriError> {
+        let news = self.inbox.news();
+        if self.is_over(&news.pod) || news.must_end() {
+            return self.end(news).await;
+        }
+        if let Some(verdict) = self.deadline(&news.pod) {
+            let pod = &news.pod;
+            self.context.recorder.normal(pod, &verdict.reason, verdict.message.clone());
+            self.inbox.put_verdict(verdict, None);
+            return Ok(Next::Again);
+        }
+        if !self.inbox.is_admitted()
+            && let Err(verdict) = self.admit(&news.pod)
+        {
+            self.context.recorder.warning(&news.pod, &verdict.reason, verdict.message.clone());
+            self.inbox.put_verdict(verdict, Some(0));
+            return Ok(Next::Again);
+        }
+        self.sync(&news).await
+    }
+
+    /// The pod has ended earlier, as the API or we ourselves have said.
+    fn is_over(&self, pod: &Pod) -> bool {
+        let status = self.context.statuses.get(&pod.uid()).unwrap_or_default();
+        matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    fn admit(&self, pod: &Arc<Pod>) -> Result<(), Verdict> {
+        // A pod that already has a start time was admitted by an earlier run of this kubelet.
+        let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
+        if !was_admitted {
+            let others = self.workers.admitted(&pod.uid());
+            admission::check(pod, &others, &self.context.machine, &self.context.settings)?;
+        }
+        self.inbox.set_admitted(true);
+        Ok(())
+    }
+
+    fn deadline(&self, pod: &Pod) -> Option<Verdict> {
+        let seconds = PodExt::spec(pod).active_deadline_seconds?;
+        let at = self.deadline_at(pod, seconds)?;
+        (self.context.clock.now() >= at).then(|| Verdict {
+            reason: "DeadlineExceeded".to_owned(),
+            message: "Pod was active on the node longer than the specified deadline".to_owned(),
+        })
+    }
+
+    fn deadline_at(&self, pod: &Pod, seconds: i64) -> Option<Timestamp> {
+        let status = self.context.statuses.get(&pod.uid())?;
+        let seconds = u64::try_from(seconds).ok()?;
+        Some(status.start_time?.0 + Duration::from_secs(seconds))
+    }
+
+    async fn sync(&mut self, news: &News) -> Result<Next, CriError> {
+        let pod = &news.pod;
+        let observed = self.observe().await?;
+        let plan = self.plan(pod, &observed);
+        self.publish(
+            pod,
+            &observed,
+            &plan.waiting,
+            plan.is_complete && !observed_is_live(&observed),
+        );
+        if plan.is_complete {
+            info!(pod = pod.full_name(), "all containers have ended");
+            return self.end_complete(news, observed).await;
+        }
+        if is_idle(&plan) {
+            self.retry = FIRST_RETRY;
+            return Ok(Next::Wait(self.wake_at(pod, &plan)));
+        }
+        if let Some(problem) = self.network_problem(pod, &plan) {
+            let message = format!("network is not ready: {problem}");
+            self.context.recorder.warning(pod, "NetworkNotReady", message);
+            // The node's watch of the network wakes all workers when it becomes ready.
+            return Ok(Next::Wait(None));
+        }
+        let inbox = self.inbox.clone();
+        // A pod that is deleted does not wait for its own start to end.
+        let is_done = tokio::select! {
+            is_done = self.apply(pod, &plan, &observed) => is_done,
+            () = inbox.until(News::must_end) => true,
+        };
+        if is_done {
+            self.retry = FIRST_RETRY;
+            return Ok(Next::Again);
+        }
+        let observed = self.observe().await?;
+        self.publish(pod, &observed, &plan.waiting, false);
+        let mut at = self.context.clock.now() + self.retry;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        if let Some(until) = self.image_error_until.take() {
+            at = until;
+        }
+        Ok(Next::Wait(Some(at)))
+    }
+
+    fn network_problem(&self, pod: &Pod, plan: &Plan) -> Option<String> {
+        let needs_network = plan.create_sandbox.is_some() && !pod.is_host_network();
+        self.context.network_problem.borrow().clone().filter(|_| needs_network)
+    }
+
+    fn plan(&self, pod: &Pod, observed: &RuntimePod) -> Plan {
+        plan::plan(&plan::Input {
+            pod,
+            observed,
+            probes: &self.context.probes.states(observed),
+            backoffs: &self.backoffs,
+            now: self.context.clock.now(),
+        })
+    }
+
+    /// The earliest of the times that the plan, the volumes and the deadline name.
+    fn wake_at(&self, pod: &Pod, plan: &Plan) -> Option<Timestamp> {
+        let deadline = PodExt::spec(pod).active_deadline_seconds;
+        let deadline = deadline.and_then(|it| self.deadline_at(pod, it));
+        let refresh = self.mounted.as_ref().and_then(|it| it.refresh_at);
+        [plan.again_at, deadline, refresh].into_iter().flatten().min()
+    }
+
+    /// What the runtime holds; an exit that is about to be noticed is waited for.
+    pub(super) async fn observe(&mut self) -> Result<RuntimePod, CriError> {
+        let uid = self.inbox.uid();
+        let observed = observed::observe(&self.context.runtime, &uid).await?;
+        self.read_messages(&observed);
+        self.inbox.set_observed(&observed);
+        self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);
+        Ok(observed)
+    }
+
+    fn read_messages(&mut self, observed: &RuntimePod) {
+        let pod = self.inbox.pod();
+        self.messages.retain(|id, _| observed.containers.iter().any(|it| it.id == *id));
+        for container in &observed.containers {
+            if matches!(container.state, State::Exited { .. })
+                && !self.messages.contains_key(&container.id)
+            {
+                let message = lookup::termination_message(&pod, container);
+                self.messages.insert(container.id.clone(), message);
+            }
+        }
+    }
+
+    /// Hands the status to whoever sends it.
+    pub(super) fn publish(
+        &self,
+        pod: &Arc<Pod>,
+        observed: &RuntimePod,
+        waiting: &BTreeMap<String, Waiting>,
+        is_over: bool,
+    ) -> PodStatus {
+        let news = self.inbox.news();
+        let uid = pod.uid();
+        let previous = self.context.statuses.get(&uid).unwrap_or_default();
+        let mut all = self.failures.clone();
+        all.extend(waiting.iter().map(|(name, it)| (name.clone(), it.clone())));
+        let status = status::generate(&status::Input {
+            pod,
+            observed,
+            probes: &self.context.probes.states(observed),
+            waiting: &all,
+            verdict: news.verdict.as_ref(),
+            is_over,
+            previous: &previous,
+            host_ips: &self.context.node_ips,
+            messages: &self.messages,
+            now: self.context.clock.now(),
+        });
+        self.context.statuses.set(pod, status.clone());
+        status
+    }
+
+    /// Waits a moment for the runtime to catch up with its own event.
+    pub(super) async fn settle(&self) {
+        debug!(uid = %self.inbox.uid(), "waiting for the runtime to catch up");
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+fn observed_is_live(observed: &RuntimePod) -> bool {
+    observed.containers.iter().any(|it| !matches!(it.state, State::Exited { .. }))
+}
+
+fn is_idle(plan: &Plan) -> bool {
+    plan.kill_pod.is_none()
+        && plan.create_sandbox.is_none()
+        && plan.kill.is_empty()
+        && plan.remove.is_empty()
+        && plan.start.is_empty()
+}

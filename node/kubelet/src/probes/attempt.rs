@@ -1,0 +1,225 @@
+//! One attempt of a probe: exec, HTTP, TCP or gRPC.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ContainerPort, ExecAction, GRPCAction, Pod, Probe, TCPSocketAction,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use tonic::Code;
+use transport::Place;
+
+use super::{http, worker::Task};
+use crate::{context::Context, pod::PodExt};
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Good,
+    Bad(String),
+    /// The probe itself did not work; it counts as bad.
+    Failed(String),
+}
+
+impl Answer {
+    pub(super) fn is_good(&self) -> bool {
+        *self == Self::Good
+    }
+}
+
+pub(super) async fn attempt(
+    context: &Arc<Context>,
+    pod: &Pod,
+    task: &Task,
+    probe: &Probe,
+    limit: Duration,
+) -> Answer {
+    if let Some(action) = &probe.exec {
+        return exec(context, &task.id, action, limit).await;
+    }
+    let status = context.statuses.get(&pod.uid()).and_then(|it| it.pod_ip);
+    let ip = status.and_then(|it| it.parse::<IpAddr>().ok());
+    if let Some(action) = &probe.http_get {
+        return match http::get(pod, &task.container.name, action, ip, limit).await {
+            Ok(answer) => http_answer(&answer),
+            Err(message) => Answer::Bad(message),
+        };
+    }
+    if let Some(action) = &probe.tcp_socket {
+        return tcp(&task.container, action, ip, limit).await;
+    }
+    if let Some(action) = &probe.grpc {
+        return grpc(action, ip, limit).await;
+    }
+    Answer::Failed(format!("missing probe handler for {}:{}", pod.full_name(), task.container.name))
+}
+
+fn http_answer(answer: &http::Answer) -> Answer {
+    let code = answer.status.as_u16();
+    match code {
+        200..400 => Answer::Good,
+        _ => Answer::Bad(format!("HTTP probe failed with statuscode: {code}")),
+    }
+}
+
+async fn exec(context: &Context, id: &str, action: &ExecAction, limit: Duration) -> Answer {
+    let command = action.command.clone().unwrap_or_default();
+    match context.runtime.exec_sync(id, &command, limit).await {
+        Ok(ran) if ran.exit_code == 0 => Answer::Good,
+        Ok(ran) => {
+            let output = [ran.stdout, ran.stderr].concat();
+            Answer::Bad(cut(String::from_utf8_lossy(&output).trim()))
+        }
+        Err(error) if error.code == Code::DeadlineExceeded => {
+            let seconds = limit.as_secs();
+            let text = command.join(" ");
+            Answer::Bad(format!("command timed out: \"{text}\" timed out after {seconds}s"))
+        }
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}
+
+/// Upstream's bound of what a probe says.
+fn cut(text: &str) -> String {
+    text.chars().take(1024).collect()
+}
+
+async fn tcp(
+    container: &Container,
+    action: &TCPSocketAction,
+    ip: Option<IpAddr>,
+    limit: Duration,
+) -> Answer {
+    let Some(port) = port(&action.port, container) else {
+        return Answer::Failed(format!("{} is no port of the container", named(&action.port)));
+    };
+    let host = action.host.as_deref().and_then(|it| it.parse().ok()).or(ip);
+    let Some(host) = host else { return Answer::Failed("the pod has no address".to_owned()) };
+    let address = SocketAddr::new(host, port);
+    match Place::Here.connect(address, limit).await {
+        Ok(_) => Answer::Good,
+        Err(error) => Answer::Bad(dial_error(address, &error)),
+    }
+}
+
+/// As Go's dialler says it.
+pub(super) fn dial_error(address: SocketAddr, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),
+        ErrorKind::ConnectionRefused => {
+            format!("dial tcp {address}: connect: connection refused")
+        }
+        ErrorKind::HostUnreachable => format!("dial tcp {address}: connect: no route to host"),
+        _ => format!("dial tcp {address}: connect: {error}"),
+    }
+}
+
+/// The number of a port that may be given by its name.
+pub(super) fn port(port: &IntOrString, container: &Container) -> Option<u16> {
+    let number = match port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let has_name = |it: &&ContainerPort| it.name.as_deref() == Some(name);
+            match container.ports.iter().flatten().find(has_name) {
+                Some(found) => found.container_port,
+                None => name.parse().ok()?,
+            }
+        }
+    };
+    u16::try_from(number).ok().filter(|it| *it > 0)
+}
+
+pub(super) fn named(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    }
+}
+
+// === gRPC (`grpc.health.v1.Health/Check`) ===
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+const SERVING: i32 = 1;
+
+async fn grpc(action: &GRPCAction, ip: Option<IpAddr>, limit: Duration) -> Answer {
+    let (Some(host), Ok(port)) = (ip, u16::try_from(action.port)) else {
+        return Answer::Failed("the pod has no address".to_owned());
+    };
+    let address = SocketAddr::new(host, port);
+    let service = action.service.clone().unwrap_or_default();
+    match tokio::time::timeout(limit, check(address, service, limit)).await {
+        Ok(Ok(SERVING)) => Answer::Good,
+        Ok(Ok(status)) => {
+            let name = if status == 2 { "NOT_SERVING" } else { "UNKNOWN" };
+            Answer::Bad(format!("service unhealthy (responded with \"{name}\")"))
+        }
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Answer::Bad(
+            "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+                .to_owned(),
+        ),
+        Ok(Err(status)) => {
+            Answer::Bad(format!("error: health rpc probe failed: {}", status.message()))
+        }
+        Err(_) => {
+            let seconds = limit.as_secs();
+            Answer::Bad(format!(
+                "timeout: failed to connect service \"{address}\" within {seconds}s"
+            ))
+        }
+    }
+}
+
+async fn check(
+    address: SocketAddr,
+    service: String,
+    limit: Duration,
+) -> Result<i32, tonic::Status> {
+    let channel = api_cri::channel(move || Place::Here.connect_owned(address, limit));
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    let path = http_path("/grpc.health.v1.Health/Check");
+    let request = tonic::Request::new(HealthCheckRequest { service });
+    Ok(client.unary(request, path, codec).await?.into_inner().status)
+}
+
+fn http_path(path: &'static str) -> ::http::uri::PathAndQuery {
+    ::http::uri::PathAndQuery::from_static(path)
+}
+
+/// A connection whose future borrows nothing.
+trait ConnectOwned {
+    fn connect_owned(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> impl Future<Output = std::io::Result<tokio::net::TcpStream>> + Send + 'static;
+}
+
+impl ConnectOwned for Place {
+    fn connect_owned(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> impl Future<Output = std::io::Result<tokio::net::TcpStream>> + Send + 'static {
+        let place = self.clone();
+        async move { place.connect(address, limit).await }
+    }
+}

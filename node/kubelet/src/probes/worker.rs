@@ -1,0 +1,81 @@
+//! One probe of one container.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{
+    ProbeKind, Probes,
+    attempt::{self, Answer},
+    thresholds::Thresholds,
+};
+use crate::{context::Context, pod::PodUid, pod_workers::PodWorkers};
+
+pub(super) struct Task {
+    pub probes: Arc<Probes>,
+    pub workers: Arc<PodWorkers>,
+    pub context: Arc<Context>,
+    pub uid: PodUid,
+    pub container: Container,
+    pub id: String,
+    pub started: Timestamp,
+    pub kind: ProbeKind,
+}
+
+/// How often a probe that must wait for the startup probe looks whether it still has to.
+const STARTUP_CHECK: Duration = Duration::from_millis(100);
+
+impl Task {
+    pub(super) async fn run(self) {
+        let Some(probe) = self.kind.of(&self.container).cloned() else { return };
+        let seconds = |it: Option<i32>, default: u64| {
+            let it = it.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
+            Duration::from_secs(it.unwrap_or(default))
+        };
+        let period = seconds(probe.period_seconds, 10);
+        let limit = seconds(probe.timeout_seconds, 1);
+        let delay = Duration::from_secs(
+            probe.initial_delay_seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
+        );
+        tokio::time::sleep(self.context.clock.until(self.started + delay)).await;
+        self.wait_for_startup().await;
+        let mut thresholds = Thresholds::new(probe.success_threshold, probe.failure_threshold);
+        let mut ticks = tokio::time::interval_at(Instant::now(), period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(pod) = self.workers.pod(&self.uid) else { return };
+            let answer = attempt::attempt(&self.context, &pod, &self, &probe, limit).await;
+            self.tell(&pod, &answer);
+            let Some(verdict) = thresholds.add(answer.is_good()) else { continue };
+            if self.probes.note(&self.id, self.kind, verdict, &probe) {
+                self.workers.notify(&self.uid);
+            }
+            match (self.kind, verdict) {
+                // It has done its work.
+                (ProbeKind::Startup, true) => return,
+                // The container will be replaced, and its successor has probes of its own.
+                (ProbeKind::Startup | ProbeKind::Liveness, false) => thresholds.reset(),
+                _ => {}
+            }
+        }
+    }
+
+    async fn wait_for_startup(&self) {
+        while self.kind != ProbeKind::Startup && !self.probes.is_started(&self.id) {
+            tokio::time::sleep(STARTUP_CHECK).await;
+        }
+    }
+
+    fn tell(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer) {
+        let title = self.kind.title();
+        let text = match answer {
+            Answer::Good => return,
+            Answer::Bad(output) => format!("{title} probe failed: {output}"),
+            Answer::Failed(error) => format!("{title} probe errored: {error}"),
+        };
+        self.context.recorder.container_warning(pod, &self.container.name, "Unhealthy", text);
+    }
+}

@@ -1,0 +1,106 @@
+//! Kubernetes quantities as numbers: `100m`, `1.5Gi`, `2e3`.
+//!
+//! **Invariant:** rounding is upwards, as upstream's `Quantity.Value()` and `MilliValue()` do.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// Whole units, rounded up. `None` for text that is no quantity.
+pub(crate) fn value(quantity: &Quantity) -> Option<i64> {
+    nanos(&quantity.0).and_then(|nanos| rounded_up(nanos, 1_000_000_000))
+}
+
+/// Thousandths, rounded up.
+pub(crate) fn milli(quantity: &Quantity) -> Option<i64> {
+    nanos(&quantity.0).and_then(|nanos| rounded_up(nanos, 1_000_000))
+}
+
+/// Whole units of a quantity in text.
+pub(crate) fn parse(text: &str) -> Option<i64> {
+    nanos(text).and_then(|nanos| rounded_up(nanos, 1_000_000_000))
+}
+
+fn rounded_up(nanos: i128, unit: i128) -> Option<i64> {
+    let whole = nanos.div_euclid(unit) + i128::from(nanos.rem_euclid(unit) != 0);
+    i64::try_from(whole).ok()
+}
+
+fn nanos(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let end = text
+        .char_indices()
+        .find(|(index, it)| {
+            !(it.is_ascii_digit() || *it == '.' || (*index == 0 && matches!(it, '+' | '-')))
+        })
+        .map_or(text.len(), |(index, _)| index);
+    let (number, suffix) = text.split_at(end);
+    let (scale, power) = scale(suffix)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.trim_start_matches(['+', '-']).is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let exponent = 9 + power - i32::try_from(fraction.len()).ok()?;
+    let scaled = digits.checked_mul(scale)?;
+    if exponent >= 0 {
+        scaled.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)
+    } else {
+        // Finer than a nano: rounded up like everything else.
+        let divisor = 10_i128.checked_pow(exponent.unsigned_abs())?;
+        Some(scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) != 0))
+    }
+}
+
+/// The binary multiplier and the decimal power of a suffix.
+fn scale(suffix: &str) -> Option<(i128, i32)> {
+    Some(match suffix {
+        "" => (1, 0),
+        "n" => (1, -9),
+        "u" => (1, -6),
+        "m" => (1, -3),
+        "k" => (1, 3),
+        "M" => (1, 6),
+        "G" => (1, 9),
+        "T" => (1, 12),
+        "P" => (1, 15),
+        "E" => (1, 18),
+        "Ki" => (1 << 10, 0),
+        "Mi" => (1 << 20, 0),
+        "Gi" => (1 << 30, 0),
+        "Ti" => (1 << 40, 0),
+        "Pi" => (1 << 50, 0),
+        "Ei" => (1 << 60, 0),
+        _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_rounded_up_in_every_notation() {
+        let cases = [
+            ("100m", 1, 100),
+            ("1.5", 2, 1500),
+            ("1500m", 2, 1500),
+            ("1Ki", 1024, 1_024_000),
+            ("0.5Gi", 536_870_912, 536_870_912_000),
+            ("2e3", 2000, 2_000_000),
+            ("1u", 1, 1),
+            ("128Mi", 134_217_728, 134_217_728_000),
+            ("0", 0, 0),
+        ];
+        for (text, whole, thousandths) in cases {
+            let quantity = Quantity(text.to_owned());
+            assert_eq!(value(&quantity), Some(whole), "{text}");
+            assert_eq!(milli(&quantity), Some(thousandths), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_quantity() {
+        for text in ["", "Mi", "1Q", "abc", "1.2.3"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Security contexts: what a container and its sandbox may do, in CRI's terms.
+//!
+//! Upstream: `pkg/kubelet/kuberuntime/security_context.go`, `pkg/securitycontext/util.go`.
+//!
+//! **Invariant:** a container that must not run as root is refused unless its user is known not to be.
+//!
+//! Deviation: AppArmor and SELinux are not applied; the hosts we run on have neither.
+
+use api_cri::v1;
+use k8s_openapi::api::core::v1::{
+    Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext,
+};
+
+use crate::{
+    observed::RuntimePod,
+    pod::{Kind, PodExt},
+};
+
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+];
+const MASKED_SYS: [&str; 2] = ["/sys/firmware", "/sys/devices/virtual/powercap"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Why a container may not be created as it is configured.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RunAsError {
+    #[error(
+        "container's runAsUser breaks non-root policy (pod: \"{pod}\", container: {container})"
+    )]
+    RootRequested { pod: String, container: String },
+    #[error(
+        "container has runAsNonRoot and image will run as root (pod: \"{pod}\", container: {container})"
+    )]
+    RootImage { pod: String, container: String },
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root (pod: \"{pod}\", container: {container})"
+    )]
+    NamedUser { user: String, pod: String, container: String },
+}
+
+fn pod_context(pod: &Pod) -> PodSecurityContext {
+    PodExt::spec(pod).security_context.clone().unwrap_or_default()
+}
+
+fn context(container: &Container) -> SecurityContext {
+    container.security_context.clone().unwrap_or_default()
+}
+
+pub(crate) fn is_privileged(container: &Container) -> bool {
+    container.security_context.as_ref().and_then(|it| it.privileged).unwrap_or(false)
+}
+
+fn any_privileged(pod: &Pod) -> bool {
+    pod.all_containers().iter().any(|(_, it)| is_privileged(it))
+}
+
+/// Checks `runAsNonRoot` against the user that the image would run as.
+pub(crate) fn verify_run_as_non_root(
+    pod: &Pod,
+    container: &Container,
+    image: &v1::Image,
+) -> Result<(), RunAsError> {
+    let (of_pod, own) = (pod_context(pod), context(container));
+    if !own.run_as_non_root.or(of_pod.run_as_non_root).unwrap_or(false) {
+        return Ok(());
+    }
+    let (pod, container) = (pod.full_name(), container.name.clone());
+    match own.run_as_user.or(of_pod.run_as_user) {
+        Some(0) => Err(RunAsError::RootRequested { pod, container }),
+        Some(_) => Ok(()),
+        None => match (&image.uid, image.username.as_str()) {
+            (Some(uid), _) if uid.value != 0 => Ok(()),
+            (Some(_), _) | (None, "") => Err(RunAsError::RootImage { pod, container }),
+            (None, user) => Err(RunAsError::NamedUser { user: user.to_owned(), pod, container }),
+        },
+    }
+}
+
+pub(crate) fn namespaces(pod: &Pod) -> v1::NamespaceOption {
+    let spec = PodExt::spec(pod);
+    let node_or = |is_host: Option<bool>, other| {
+        if is_host.unwrap_or(false) { v1::NamespaceMode::Node } else { other }
+    };
+    let pid = if spec.share_process_namespace.unwrap_or(false) {
+        v1::NamespaceMode::Pod
+    } else {
+        v1::NamespaceMode::Container
+    };
+    v1::NamespaceOption {
+        network: node_or(spec.host_network, v1::NamespaceMode::Pod) as i32,
+        pid: node_or(spec.host_pid, pid) as i32,
+        ipc: node_or(spec.host_ipc, v1::NamespaceMode::Pod) as i32,
+        target_id: String::new(),
+        userns_options: None,
+    }
+}
+
+pub(crate) fn sandbox(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
+    let of_pod = pod_context(pod);
+    v1::LinuxSandboxSecurityContext {
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: of_pod.run_as_user.map(int64),
+        // A group without a user is refused by runtimes.
+        run_as_group: of_pod.run_as_user.and(of_pod.run_as_group).map(int64),
+        supplemental_groups: groups(&of_pod),
+        privileged: any_privileged(pod),
+        seccomp: Some(profile(v1::security_profile::ProfileType::RuntimeDefault, "")),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn container(
+    pod: &Pod,
+    kind: Kind,
+    container: &Container,
+    target: Option<&str>,
+    seccomp_root: &str,
+    observed: &RuntimePod,
+) -> v1::LinuxContainerSecurityContext {
+    let (of_pod, own) = (pod_context(pod), context(container));
+    let privileged = own.privileged.unwrap_or(false);
+    let is_unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
+    let seccomp = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
+    let mut namespace_options = namespaces(pod);
+    let target = target.and_then(|name| observed.latest(name)).filter(|_| kind == Kind::Ephemeral);
+    if let Some(target) = target {
+        namespace_options.pid = v1::NamespaceMode::Target as i32;
+        namespace_options.target_id = target.id.clone();
+    }
+    let uses_user = own.run_as_user.or(of_pod.run_as_user);
+    v1::LinuxContainerSecurityContext {
+        capabilities: own.capabilities.as_ref().map(|it| v1::Capability {
+            add_capabilities: it.add.clone().unwrap_or_default(),
+            drop_capabilities: it.drop.clone().unwrap_or_default(),
+            add_ambient_capabilities: Vec::new(),
+        }),
+        privileged,
+        namespace_options: Some(namespace_options),
+        run_as_user: uses_user.map(int64),
+        run_as_group: own.run_as_group.or(of_pod.run_as_group).map(int64),
+        readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
+        supplemental_groups: groups(&of_pod),
+        no_new_privs: own.allow_privilege_escalation == Some(false),
+        masked_paths: if is_unmasked { Vec::new() } else { masked() },
+        readonly_paths: if is_unmasked { Vec::new() } else { texts(&READ_ONLY) },
+        seccomp: Some(match seccomp {
+            _ if privileged => profile(v1::security_profile::ProfileType::Unconfined, ""),
+            given => seccomp_profile(given, seccomp_root),
+        }),
+        ..Default::default()
+    }
+}
+
+fn seccomp_profile(given: Option<&SeccompProfile>, root: &str) -> v1::SecurityProfile {
+    use v1::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
+    let Some(given) = given else { return profile(Unconfined, "") };
+    match given.type_.as_str() {
+        "RuntimeDefault" => profile(RuntimeDefault, ""),
+        "Localhost" => {
+            let file = given.localhost_profile.as_deref().unwrap_or_default();
+            profile(Localhost, &format!("{root}/{file}"))
+        }
+        _ => profile(Unconfined, ""),
+    }
+}
+
+fn profile(kind: v1::security_profile::ProfileType, path: &str) -> v1::SecurityProfile {
+    v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path.to_owned() }
+}
+
+fn groups(of_pod: &PodSecurityContext) -> Vec<i64> {
+    of_pod.supplemental_groups.iter().flatten().copied().chain(of_pod.fs_group).collect()
+}
+
+fn masked() -> Vec<String> {
+    texts(&MASKED).into_iter().chain(texts(&MASKED_SYS)).collect()
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|it| (*it).to_owned()).collect()
+}
+
+fn int64(value: i64) -> v1::Int64Value {
+    v1::Int64Value { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PodSpec;
+
+    use super::*;
+
+    fn pod(context: PodSecurityContext) -> Pod {
+        let spec = PodSpec { security_context: Some(context), ..PodSpec::default() };
+        Pod { spec: Some(spec), ..Pod::default() }
+    }
+
+    fn image(uid: Option<i64>, username: &str) -> v1::Image {
+        v1::Image { uid: uid.map(int64), username: username.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn root_is_refused_wherever_it_comes_from() {
+        let strict = PodSecurityContext { run_as_non_root: Some(true), ..Default::default() };
+        let container = Container { name: "c".to_owned(), ..Container::default() };
+        let check = |pod: &Pod, image| verify_run_as_non_root(pod, &container, &image).is_ok();
+        assert!(!check(&pod(strict.clone()), image(Some(0), "")));
+        assert!(!check(&pod(strict.clone()), image(None, "")));
+        assert!(!check(&pod(strict.clone()), image(None, "nginx")));
+        assert!(check(&pod(strict.clone()), image(Some(101), "")));
+        let asked = PodSecurityContext { run_as_user: Some(0), ..strict.clone() };
+        assert!(!check(&pod(asked), image(Some(101), "")));
+        let asked = PodSecurityContext { run_as_user: Some(5), ..strict };
+        assert!(check(&pod(asked), image(Some(0), "")));
+        assert!(check(&pod(PodSecurityContext::default()), image(Some(0), "")));
+    }
+
+    #[test]
+    fn a_privileged_container_sees_all_of_proc_and_no_filter() {
+        let privileged = Container {
+            security_context: Some(SecurityContext {
+                privileged: Some(true),
+                ..Default::default()
+            }),
+            ..Container::default()
+        };
+        let pod = pod(PodSecurityContext::default());
+        let observed = RuntimePod::default();
+        let made = |it: &Container| container(&pod, Kind::Regular, it, None, "/s", &observed);
+        assert!(made(&privileged).masked_paths.is_empty());
+        assert!(!made(&Container::default()).masked_paths.is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! A pod's status, computed from what the runtime holds.
+//!
+//! Pure: [`generate`] is told everything and returns the status as it should be in the API.
+//!
+//! Upstream: `generateAPIPodStatus`, `getPhase`, `convertToAPIContainerStatuses` in
+//! `pkg/kubelet/kubelet_pods.go`, `pkg/kubelet/status/generate.go`.
+//!
+//! **Invariant:** a pod whose phase is `Succeeded` or `Failed` never leaves it.
+
+mod conditions;
+mod containers;
+pub(crate) mod manager;
+mod phase;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{HostIP, Pod, PodIP, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+pub(crate) use self::phase::Phase;
+use crate::{
+    observed::RuntimePod,
+    plan::{ProbeStates, Waiting},
+    pod::{Kind, PodExt},
+    qos,
+};
+
+pub(crate) struct Input<'a> {
+    pub pod: &'a Pod,
+    pub observed: &'a RuntimePod,
+    pub probes: &'a ProbeStates,
+    /// Why containers that should run do not.
+    pub waiting: &'a BTreeMap<String, Waiting>,
+    /// The pod was ended by the kubelet: its phase is failed, with this reason and message.
+    pub verdict: Option<&'a Verdict>,
+    /// Everything of the pod has ended and nothing will start.
+    pub is_over: bool,
+    pub previous: &'a PodStatus,
+    pub host_ips: &'a [IpAddr],
+    pub messages: &'a BTreeMap<String, String>,
+    pub now: Timestamp,
+}
+
+/// Why the kubelet ended or refused a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub reason: String,
+    pub message: String,
+}
+
+pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
+    let pod = input.pod;
+    let spec = PodExt::spec(pod);
+    let init = spec.init_containers.iter().flatten();
+    let init_statuses: Vec<_> =
+        init.map(|it| containers::status(input, crate::pod::init_kind(it), it)).collect();
+    let statuses: Vec<_> =
+        spec.containers.iter().map(|it| containers::status(input, Kind::Regular, it)).collect();
+    let ephemeral: Vec<_> = pod
+        .all_containers()
+        .iter()
+        .filter(|(kind, _)| *kind == Kind::Ephemeral)
+        .map(|(kind, it)| containers::status(input, *kind, it))
+        .collect();
+    let phase = phase::of(input, &init_statuses, &statuses);
+    let mut status = PodStatus {
+        phase: Some(phase.name().to_owned()),
+        reason: input.verdict.map(|it| it.reason.clone()),
+        message: input.verdict.map(|it| it.message.clone()),
+        start_time: Some(input.previous.start_time.clone().unwrap_or(Time(input.now))),
+        qos_class: Some(qos::qos_class(pod).name().to_owned()),
+        observed_generation: pod.metadata.generation,
+        container_statuses: Some(statuses),
+        init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
+        ..PodStatus::default()
+    };
+    addresses(input, &mut status);
+    status.conditions = Some(conditions::all(input, phase, &status));
+    keep_others(input.previous, &mut status);
+    status
+}
+
+fn addresses(input: &Input<'_>, status: &mut PodStatus) {
+    let hosts = input.host_ips;
+    status.host_ip = hosts.first().map(IpAddr::to_string);
+    status.host_ips =
+        (!hosts.is_empty()).then(|| hosts.iter().map(|it| HostIP { ip: it.to_string() }).collect());
+    let own = if input.pod.is_host_network() { hosts } else { input.observed.ips() };
+    if own.is_empty() {
+        // The address of a pod that has ended stays in its status.
+        status.pod_ip = input.previous.pod_ip.clone();
+        status.pod_ips = input.previous.pod_ips.clone();
+        return;
+    }
+    status.pod_ip = own.first().map(IpAddr::to_string);
+    status.pod_ips = Some(own.iter().map(|it| PodIP { ip: it.to_string() }).collect());
+}
+
+/// What others write into the status stays.
+fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
+    status.nominated_node_name = previous.nominated_node_name.clone();
+    status.resource_claim_statuses = previous.resource_claim_statuses.clone();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Sends pod statuses to the API server, behind the backs of those who change them.
+//!
+//! A worker sets a status and goes on; what is sent is always the newest one. When a pod that is
+//! being deleted has ended, its last status is sent first and the object is deleted then.
+//!
+//! **Invariant:** a status is sent for the UID it was made for, never for a later pod of that name.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use lifecycle::Scope;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use crate::pod::{PodExt, PodUid};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+pub(crate) struct Statuses {
+    client: Client,
+    scope: Scope,
+    entries: Mutex<HashMap<PodUid, Entry>>,
+}
+
+struct Entry {
+    pod: Arc<Pod>,
+    wanted: PodStatus,
+    /// What the API holds as far as we know.
+    sent: PodStatus,
+    /// All of the pod has ended: it may be deleted.
+    is_finished: bool,
+    is_sending: bool,
+}
+
+/// What a sender has to do next.
+enum Job {
+    Patch { pod: Arc<Pod>, wanted: PodStatus, patch: Value },
+    Delete { pod: Arc<Pod> },
+    Nothing,
+}
+
+impl Statuses {
+    pub(crate) fn new(client: Client, scope: Scope) -> Arc<Self> {
+        Arc::new(Self { client, scope, entries: Mutex::default() })
+    }
+
+    /// The newest status of a pod, sent or not.
+    pub(crate) fn get(&self, uid: &PodUid) -> Option<PodStatus> {
+        self.entries.lock().get(uid).map(|it| it.wanted.clone())
+    }
+
+    /// What the watch says of a pod.
+    pub(crate) fn observe(self: &Arc<Self>, pod: &Arc<Pod>) {
+        let mut entries = self.entries.lock();
+        let known = pod.status.clone().unwrap_or_default();
+        let Some(entry) = entries.get_mut(&pod.uid()) else {
+            let entry = Entry {
+                pod: pod.clone(),
+                wanted: known.clone(),
+                sent: known,
+                is_finished: false,
+                is_sending: false,
+            };
+            entries.insert(pod.uid(), entry);
+            return;
+        };
+        entry.pod = pod.clone();
+        if !entry.is_sending {
+            adopt_others(&known, &mut entry.wanted);
+            entry.sent = known;
+        }
+        let is_behind = entry.is_finished || entry.sent != entry.wanted;
+        drop(entries);
+        if is_behind {
+            self.wake(&pod.uid());
+        }
+    }
+
+    /// The status that the pod should have from now on.
+    pub(crate) fn set(self: &Arc<Self>, pod: &Arc<Pod>, status: PodStatus) {
+        {
+            let mut entries = self.entries.lock();
+            let entry = entries.entry(pod.uid()).or_insert_with(|| Entry {
+                pod: pod.clone(),
+                wanted: PodStatus::default(),
+                sent: pod.status.clone().unwrap_or_default(),
+                is_finished: false,
+                is_sending: false,
+            });
+            if entry.wanted == status && entry.sent == status {
+                return;
+            }
+            entry.wanted = status;
+        }
+        self.wake(&pod.uid());
+    }
+
+    /// Nothing of the pod is left on this node.
+    pub(crate) fn finish(self: &Arc<Self>, uid: &PodUid) {
+        if let Some(entry) = self.entries.lock().get_mut(uid) {
+            entry.is_finished = true;
+        }
+        self.wake(uid);
+    }
+
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        self.entries.lock().remove(uid);
+    }
+
+    fn wake(self: &Arc<Self>, uid: &PodUid) {
+        {
+            let mut entries = self.entries.lock();
+            let Some(entry) = entries.get_mut(uid).filter(|it| !it.is_sending) else { return };
+            entry.is_sending = true;
+        }
+        let (this, uid) = (self.clone(), uid.clone());
+        drop(self.scope.spawn("status", async move { this.send(uid).await }));
+    }
+
+    async fn send(&self, uid: PodUid) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let job = self.next_job(&uid);
+            let result = match job {
+                Job::Nothing => return,
+                Job::Patch { pod, wanted, patch } => {
+                    let result = self.patch(&pod, patch).await;
+                    if result.is_ok()
+                        && let Some(entry) = self.entries.lock().get_mut(&uid)
+                    {
+                        entry.sent = wanted;
+                    }
+                    result
+                }
+                Job::Delete { pod } => self.delete(&pod).await.inspect(|()| self.forget(&uid)),
+            };
+            match result {
+                Ok(()) => retry = FIRST_RETRY,
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                    debug!(%uid, "the pod of a status is gone");
+                    self.forget(&uid);
+                    return;
+                }
+                Err(error) => {
+                    warn!(%uid, error = %telemetry::chain(&error), "a status was not sent");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+    }
+
+    fn next_job(&self, uid: &PodUid) -> Job {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else { return Job::Nothing };
+        if entry.sent != entry.wanted {
+            let patch = patch(&entry.pod, &entry.sent, &entry.wanted);
+            return Job::Patch { pod: entry.pod.clone(), wanted: entry.wanted.clone(), patch };
+        }
+        let is_mirrored = entry.pod.annotation(crate::pod::SOURCE_ANNOTATION) == Some("file");
+        if entry.is_finished && entry.pod.is_terminating() && !is_mirrored {
+            return Job::Delete { pod: entry.pod.clone() };
+        }
+        entry.is_sending = false;
+        Job::Nothing
+    }
+
+    async fn patch(&self, pod: &Pod, patch: Value) -> Result<(), kube::Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), pod.namespace());
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let sent = api.patch_status(pod.name(), &params, &patch);
+        within(sent).await.map(drop)
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), kube::Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), pod.namespace());
+        let only_this = Preconditions { uid: Some(pod.uid().0), ..Preconditions::default() };
+        let params = DeleteParams::default().grace_period(0).preconditions(only_this);
+        within(api.delete(pod.name(), &params)).await.map(drop)
+    }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    match tokio::time::timeout(LIMIT, call).await {
+        Ok(result) => result,
+        Err(_) => Err(kube::Error::Service("the API server did not answer in time".into())),
+    }
+}
+
+/// Conditions that others have set since.
+fn adopt_others(known: &PodStatus, wanted: &mut PodStatus) {
+    const OURS: [&str; 5] =
+        ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    let Some(conditions) = &mut wanted.conditions else { return };
+    conditions.retain(|it| OURS.contains(&it.type_.as_str()));
+    let others = known.conditions.iter().flatten();
+    conditions.extend(others.filter(|it| !OURS.contains(&it.type_.as_str())).cloned());
+}
+
+/// A strategic merge patch from one status to another.
+///
+/// Lists with a merge key need to be told what goes; everything else is replaced.
+fn patch(pod: &Pod, from: &PodStatus, to: &PodStatus) -> Value {
+    let (from, mut status) = (json!(from), json!(to));
+    for name in ["podIPs", "hostIPs"] {
+        let gone = gone(&from[name], &status[name], "ip");
+        if let Some(list) = status[name].as_array_mut() {
+            list.extend(gone.into_iter().map(|ip| json!({ "ip": ip, "$patch": "delete" })));
+        }
+    }
+    clear_condition_texts(&from, &mut status);
+    if let (Some(from), Some(to)) = (from.as_object(), status.as_object_mut()) {
+        for name in from.keys() {
+            to.entry(name.clone()).or_insert(Value::Null);
+        }
+    }
+    json!({ "metadata": { "uid": pod.uid() }, "status": status })
+}
+
+fn gone(from: &Value, to: &Value, key: &str) -> Vec<Value> {
+    let all = |list: &Value| -> Vec<Value> {
+        list.as_array().into_iter().flatten().map(|it| it[key].clone()).collect()
+    };
+    let kept = all(to);
+    all(from).into_iter().filter(|it| !kept.contains(it)).collect()
+}
+
+/// A reason or message that a condition no longer has must be taken away.
+fn clear_condition_texts(from: &Value, to: &mut Value) {
+    let Some(conditions) = to["conditions"].as_array_mut() else { return };
+    for condition in conditions {
+        let earlier = from["conditions"].as_array().into_iter().flatten();
+        let Some(earlier) = earlier.filter(|it| it["type"] == condition["type"]).next() else {
+            continue;
+        };
+        for text in ["reason", "message"] {
+            if !earlier[text].is_null() && condition[text].is_null() {
+                condition[text] = Value::Null;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+
+    use super::*;
+
+    #[test]
+    fn a_patch_takes_away_what_the_new_status_lacks() {
+        let condition = |reason: Option<&str>| PodCondition {
+            type_: "Ready".to_owned(),
+            reason: reason.map(str::to_owned),
+            ..PodCondition::default()
+        };
+        let from = PodStatus {
+            reason: Some("Old".to_owned()),
+            pod_ips: Some(vec![PodIP { ip: "10.0.0.1".to_owned() }]),
+            conditions: Some(vec![condition(Some("ContainersNotReady"))]),
+            ..PodStatus::default()
+        };
+        let to = PodStatus {
+            pod_ips: Some(vec![PodIP { ip: "10.0.0.2".to_owned() }]),
+            conditions: Some(vec![condition(None)]),
+            ..PodStatus::default()
+        };
+        let patch = patch(&Pod::default(), &from, &to);
+        let status = &patch["status"];
+        assert!(status.as_object().unwrap()["reason"].is_null());
+        assert_eq!(status["podIPs"][1], json!({ "ip": "10.0.0.1", "$patch": "delete" }));
+        assert!(status["conditions"][0].as_object().unwrap().contains_key("reason"));
+    }
+}

@@ -1,0 +1,217 @@
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, PodReadinessGate, PodSpec};
+
+use super::*;
+use crate::{
+    observed::{RuntimeContainer, Sandbox, State, sorted},
+    plan::ProbeState,
+};
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn container(name: &str) -> Container {
+    Container { name: name.to_owned(), ..Container::default() }
+}
+
+fn made(name: &str, state: State) -> RuntimeContainer {
+    RuntimeContainer {
+        id: name.to_owned(),
+        sandbox_id: "s".to_owned(),
+        name: name.to_owned(),
+        restart_count: 0,
+        hash: String::new(),
+        image: String::new(),
+        image_ref: "ref".to_owned(),
+        created: at(1),
+        state,
+        message_path: None,
+        log_path: String::new(),
+    }
+}
+
+fn exited(code: i32) -> State {
+    State::Exited {
+        started: at(1),
+        finished: at(2),
+        code,
+        reason: if code == 0 { "Completed" } else { "Error" }.to_owned(),
+        message: String::new(),
+    }
+}
+
+fn running() -> State {
+    State::Running { started: at(1) }
+}
+
+#[derive(Default)]
+struct World {
+    policy: &'static str,
+    init: Vec<Container>,
+    containers: Vec<RuntimeContainer>,
+    ready: Vec<&'static str>,
+    waiting: BTreeMap<String, Waiting>,
+    gates: Vec<&'static str>,
+    previous: PodStatus,
+    is_over: bool,
+    verdict: Option<Verdict>,
+}
+
+impl World {
+    fn status(&self) -> PodStatus {
+        let spec = PodSpec {
+            restart_policy: Some(self.policy.to_owned()),
+            init_containers: Some(self.init.clone()),
+            containers: vec![container("a")],
+            readiness_gates: Some(
+                self.gates
+                    .iter()
+                    .map(|it| PodReadinessGate { condition_type: (*it).to_owned() })
+                    .collect(),
+            ),
+            ..PodSpec::default()
+        };
+        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        let sandbox = Sandbox {
+            id: "s".to_owned(),
+            attempt: 0,
+            is_ready: true,
+            created: at(0),
+            ips: vec!["10.0.0.9".parse().unwrap()],
+            is_host_network: false,
+        };
+        let observed = sorted(vec![sandbox], self.containers.clone());
+        let state = |is_ready| ProbeState { is_started: true, is_ready, failure: None };
+        let probes = self
+            .containers
+            .iter()
+            .map(|it| (it.id.clone(), state(self.ready.contains(&it.name.as_str()))))
+            .collect();
+        generate(&Input {
+            pod: &pod,
+            observed: &observed,
+            probes: &probes,
+            waiting: &self.waiting,
+            verdict: self.verdict.as_ref(),
+            is_over: self.is_over,
+            previous: &self.previous,
+            host_ips: &["192.168.0.4".parse().unwrap()],
+            messages: &BTreeMap::new(),
+            now: at(100),
+        })
+    }
+}
+
+fn phase(world: &World) -> String {
+    world.status().phase.unwrap()
+}
+
+fn condition(status: &PodStatus, kind: &str) -> (String, Option<String>, Timestamp) {
+    let all = status.conditions.as_ref().unwrap();
+    let found = all.iter().find(|it| it.type_ == kind).unwrap();
+    let since = found.last_transition_time.clone().unwrap().0;
+    (found.status.clone(), found.reason.clone(), since)
+}
+
+#[test]
+fn the_phase_follows_the_containers_and_the_policy() {
+    let cases = [
+        ("Always", vec![], false, "Pending"),
+        ("Always", vec![made("a", running())], false, "Running"),
+        ("Always", vec![made("a", exited(1))], false, "Running"),
+        ("OnFailure", vec![made("a", exited(1))], false, "Running"),
+        ("OnFailure", vec![made("a", exited(0))], true, "Succeeded"),
+        ("Never", vec![made("a", exited(1))], true, "Failed"),
+        ("Never", vec![made("a", exited(0))], true, "Succeeded"),
+        ("Never", vec![made("a", exited(0))], false, "Running"),
+    ];
+    for (policy, containers, is_over, expected) in cases {
+        let world = World { policy, containers, is_over, ..World::default() };
+        assert_eq!(phase(&world), expected, "{policy} over={is_over}");
+    }
+}
+
+#[test]
+fn a_pod_that_initializes_is_pending_and_says_what_it_waits_for() {
+    let world = World {
+        policy: "Always",
+        init: vec![container("i")],
+        containers: vec![made("i", running())],
+        ..World::default()
+    };
+    let status = world.status();
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    let (is, reason, _) = condition(&status, "Initialized");
+    assert_eq!((is.as_str(), reason.as_deref()), ("False", Some("ContainersNotInitialized")));
+    let waiting = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+}
+
+#[test]
+fn ready_needs_every_container_and_every_gate() {
+    let mut world =
+        World { policy: "Always", containers: vec![made("a", running())], ..World::default() };
+    let (is, reason, _) = condition(&world.status(), "Ready");
+    assert_eq!((is.as_str(), reason.as_deref()), ("False", Some("ContainersNotReady")));
+    world.ready = vec!["a"];
+    assert_eq!(condition(&world.status(), "Ready").0, "True");
+    world.gates = vec!["example.com/lb"];
+    let (is, reason, _) = condition(&world.status(), "Ready");
+    assert_eq!((is.as_str(), reason.as_deref()), ("False", Some("ReadinessGatesNotReady")));
+    assert_eq!(condition(&world.status(), "ContainersReady").0, "True");
+}
+
+#[test]
+fn a_transition_time_is_kept_while_nothing_changes() {
+    let mut world = World {
+        policy: "Always",
+        containers: vec![made("a", running())],
+        ready: vec!["a"],
+        ..World::default()
+    };
+    world.previous = world.status();
+    for it in world.previous.conditions.iter_mut().flatten() {
+        it.last_transition_time = Some(Time(at(50)));
+    }
+    assert_eq!(condition(&world.status(), "Ready").2, at(50));
+    world.ready.clear();
+    assert_eq!(condition(&world.status(), "Ready").2, at(100));
+}
+
+#[test]
+fn a_crash_loop_is_waiting_with_the_exit_as_last_state() {
+    let reason = "CrashLoopBackOff".to_owned();
+    let waiting = Waiting { reason: reason.clone(), message: "back-off".to_owned() };
+    let world = World {
+        policy: "Always",
+        containers: vec![made("a", exited(3))],
+        waiting: [("a".to_owned(), waiting)].into(),
+        ..World::default()
+    };
+    let status = world.status();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    let container = &status.container_statuses.unwrap()[0];
+    assert_eq!(container.state.clone().unwrap().waiting.unwrap().reason, Some(reason));
+    assert_eq!(container.last_state.clone().unwrap().terminated.unwrap().exit_code, 3);
+}
+
+#[test]
+fn a_verdict_fails_the_pod_and_a_final_phase_stays() {
+    let verdict = Verdict { reason: "Evicted".to_owned(), message: "low".to_owned() };
+    let mut world = World {
+        policy: "Always",
+        containers: vec![made("a", running())],
+        verdict: Some(verdict),
+        ..World::default()
+    };
+    let status = world.status();
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref()),
+        (Some("Failed"), Some("Evicted"))
+    );
+    world.verdict = None;
+    world.previous = status;
+    assert_eq!(phase(&world), "Failed");
+}

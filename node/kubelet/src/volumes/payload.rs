@@ -1,0 +1,257 @@
+//! The files of volumes that are made from API objects.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod,
+    ProjectedVolumeSource, SecretProjection, SecretVolumeSource, ServiceAccountTokenProjection,
+    Volume, VolumeProjection,
+};
+
+use super::{MountVolumeError, Volumes, atomic};
+use crate::{
+    downward::{self, Facts},
+    objects::{Data, ObjectKind},
+    pod::PodExt,
+};
+
+const DEFAULT_MODE: i32 = 0o644;
+/// A token that belongs to nobody in particular is readable by root only.
+const TOKEN_MODE: u32 = 0o600;
+
+pub(super) struct Plugin {
+    pub name: &'static str,
+    /// Kept off the disk.
+    pub is_secret: bool,
+}
+
+pub(super) fn plugin(volume: &Volume) -> Option<Plugin> {
+    let (name, is_secret) = if volume.config_map.is_some() {
+        ("configmap", false)
+    } else if volume.secret.is_some() {
+        ("secret", true)
+    } else if volume.downward_api.is_some() {
+        ("downward-api", true)
+    } else if volume.projected.is_some() {
+        ("projected", true)
+    } else {
+        return None;
+    };
+    Some(Plugin { name, is_secret })
+}
+
+#[derive(Default)]
+pub(super) struct Made {
+    pub files: atomic::Files,
+    pub refresh_at: Option<Timestamp>,
+    /// The user that tokens are given to.
+    pub owner: Option<u32>,
+}
+
+pub(super) struct Maker<'a> {
+    pub volumes: &'a Volumes,
+    pub pod: &'a Pod,
+    pub facts: &'a Facts,
+}
+
+impl Maker<'_> {
+    pub(super) async fn make(&self, volume: &Volume) -> Result<Made, MountVolumeError> {
+        let mut made = Made::default();
+        if let Some(source) = &volume.config_map {
+            self.config_map(source, &mut made).await?;
+        } else if let Some(source) = &volume.secret {
+            self.secret(source, &mut made).await?;
+        } else if let Some(source) = &volume.downward_api {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            self.downward(source.items.as_deref().unwrap_or_default(), mode, &mut made)?;
+        } else if let Some(source) = &volume.projected {
+            self.projected(source, &mut made).await?;
+        }
+        Ok(made)
+    }
+
+    async fn config_map(
+        &self,
+        source: &ConfigMapVolumeSource,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        let from = From {
+            kind: ObjectKind::ConfigMap,
+            name: &source.name,
+            items: source.items.as_deref(),
+            optional: source.optional,
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+        };
+        self.object(from, made).await
+    }
+
+    async fn secret(
+        &self,
+        source: &SecretVolumeSource,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        let from = From {
+            kind: ObjectKind::Secret,
+            name: source.secret_name.as_deref().unwrap_or_default(),
+            items: source.items.as_deref(),
+            optional: source.optional,
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+        };
+        self.object(from, made).await
+    }
+
+    async fn object(&self, from: From<'_>, made: &mut Made) -> Result<(), MountVolumeError> {
+        let objects = &self.volumes.objects;
+        let found = objects.find(from.kind, self.pod.namespace(), from.name).await;
+        let is_optional = from.optional == Some(true);
+        match found.map_err(MountVolumeError::Object)? {
+            Some(data) => add_items(&data, &from, made),
+            None if is_optional => Ok(()),
+            None => Err(MountVolumeError::Object(crate::objects::ReadObjectError::NotFound {
+                kind: if from.kind == ObjectKind::Secret { "secret" } else { "configmap" },
+                name: from.name.to_owned(),
+            })),
+        }
+    }
+
+    fn downward(
+        &self,
+        items: &[DownwardAPIVolumeFile],
+        default_mode: i32,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        for item in items {
+            let text = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => downward::field(self.pod, field, self.facts),
+                (None, Some(resource)) => downward::resource(self.pod, None, resource, self.facts),
+                (None, None) => continue,
+            };
+            let text = text.map_err(MountVolumeError::Field)?;
+            put(made, &item.path, text.into_bytes(), item.mode.unwrap_or(default_mode))?;
+        }
+        Ok(())
+    }
+
+    async fn projected(
+        &self,
+        source: &ProjectedVolumeSource,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        for projection in source.sources.iter().flatten() {
+            self.projection(projection, mode, made).await?;
+        }
+        Ok(())
+    }
+
+    async fn projection(
+        &self,
+        projection: &VolumeProjection,
+        mode: i32,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        if let Some(it) = &projection.config_map {
+            self.object(from_map(it, mode), made).await?;
+        }
+        if let Some(it) = &projection.secret {
+            self.object(from_secret(it, mode), made).await?;
+        }
+        if let Some(it) = &projection.downward_api {
+            self.downward(it.items.as_deref().unwrap_or_default(), mode, made)?;
+        }
+        if let Some(it) = &projection.service_account_token {
+            self.token(it, mode, made).await?;
+        }
+        match &projection.cluster_trust_bundle {
+            Some(it) if it.optional != Some(true) => {
+                Err(MountVolumeError::Unsupported { kind: "clusterTrustBundle" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn token(
+        &self,
+        source: &ServiceAccountTokenProjection,
+        mode: i32,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        let (client, now) = (&self.volumes.client, self.volumes.clock.now());
+        let (text, replace_at) = self.volumes.tokens.get(client, self.pod, source, now).await?;
+        made.refresh_at = Some(made.refresh_at.map_or(replace_at, |it| it.min(replace_at)));
+        // A pod that runs as one user gets tokens that only this user can read.
+        let has_group = super::fs_group(self.pod).is_some();
+        let user = if has_group { None } else { only_user(self.pod) };
+        let mode = match (has_group, user) {
+            (false, Some(user)) => {
+                made.owner = Some(user);
+                i32::try_from(TOKEN_MODE).unwrap_or(mode)
+            }
+            (true, _) => i32::try_from(TOKEN_MODE).unwrap_or(mode),
+            (false, None) => mode,
+        };
+        put(made, &source.path, text.into_bytes(), mode)
+    }
+}
+
+/// The user of all containers, if they share one.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let of_pod = PodExt::spec(pod).security_context.as_ref().and_then(|it| it.run_as_user);
+    let mut users = pod
+        .all_containers()
+        .into_iter()
+        .map(|(_, it)| it.security_context.as_ref().and_then(|it| it.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|it| it == Some(first)).then(|| u32::try_from(first).ok()).flatten()
+}
+
+struct From<'a> {
+    kind: ObjectKind,
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: Option<bool>,
+    mode: i32,
+}
+
+fn from_map(it: &ConfigMapProjection, mode: i32) -> From<'_> {
+    let kind = ObjectKind::ConfigMap;
+    From { kind, name: &it.name, items: it.items.as_deref(), optional: it.optional, mode }
+}
+
+fn from_secret(it: &SecretProjection, mode: i32) -> From<'_> {
+    let kind = ObjectKind::Secret;
+    From { kind, name: &it.name, items: it.items.as_deref(), optional: it.optional, mode }
+}
+
+fn add_items(data: &Data, from: &From<'_>, made: &mut Made) -> Result<(), MountVolumeError> {
+    let Some(items) = from.items.filter(|it| !it.is_empty()) else {
+        for (key, content) in data {
+            put(made, key, content.clone(), from.mode)?;
+        }
+        return Ok(());
+    };
+    for item in items {
+        match data.get(&item.key) {
+            Some(content) => {
+                put(made, &item.path, content.clone(), item.mode.unwrap_or(from.mode))?;
+            }
+            None if from.optional == Some(true) => {}
+            None => {
+                let kind = if from.kind == ObjectKind::Secret { "secret" } else { "config" };
+                return Err(MountVolumeError::NoKey { kind, key: item.key.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn put(made: &mut Made, path: &str, content: Vec<u8>, mode: i32) -> Result<(), MountVolumeError> {
+    let path = PathBuf::from(path);
+    if !atomic::is_valid(&path) {
+        return Err(MountVolumeError::BadPath { path: path.display().to_string() });
+    }
+    let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
+    made.files.insert(path, (content, mode));
+    Ok(())
+}
