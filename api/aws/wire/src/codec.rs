@@ -70,7 +70,7 @@ pub fn encode_request(service: &Service, action: &str, http: Http, tree: Value) 
             if let Ok(target) = HeaderValue::from_str(&format!("{}.{action}", service.target)) {
                 headers.insert("x-amz-target", target);
             }
-            post(headers, if tree.is_null() { "{}".to_owned() } else { tree.to_string() })
+            post(headers, json_text(&tree))
         }
         Protocol::RestJson => encode_rest(headers, http, tree),
     }
@@ -88,7 +88,7 @@ fn encode_rest(mut headers: HeaderMap, http: Http, tree: Value) -> RawRequest {
     let mut body = Bytes::new();
     if has_body(http.method) {
         headers.insert(CONTENT_TYPE, JSON);
-        body = Value::Object(fields).to_string().into();
+        body = json_text(&Value::Object(fields)).into();
     } else {
         let pairs = rest::query_pairs(&fields);
         if !pairs.is_empty() {
@@ -129,8 +129,21 @@ pub fn encode_response(
     respond(StatusCode::OK, kind, body, request_id)
 }
 
+/// Members without a value are left out, as AWS does.
 fn json_text(tree: &Value) -> String {
-    if tree.is_null() { "{}".to_owned() } else { tree.to_string() }
+    if tree.is_null() { "{}".to_owned() } else { without_nulls(tree).to_string() }
+}
+
+fn without_nulls(tree: &Value) -> Value {
+    match tree {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
 }
 
 fn query_response(service: &Service, action: &str, tree: &Value, request_id: &str) -> String {

@@ -9,6 +9,7 @@ mod operation;
 pub mod percent;
 pub mod rest;
 pub mod service;
+mod shapes;
 pub mod sigv4;
 pub mod tree;
 pub mod xml;

@@ -1,0 +1,234 @@
+//! Managed policies and their versions.
+
+use std::sync::Arc;
+
+use aws_iam::*;
+use aws_wire::Fault;
+use iam_policy::Kind;
+use region_gateway::Caller;
+
+use crate::{
+    Iam, IamError, checked_name,
+    records::{ManagedPolicy, Version},
+    view,
+};
+
+/// Quotas of IAM.
+const MOST_VERSIONS: usize = 5;
+const LONGEST_DOCUMENT: usize = 6144;
+
+impl Iam {
+    fn check_document(&self, document: &str) -> Result<(), IamError> {
+        let length = document.chars().filter(|it| !it.is_whitespace()).count();
+        if length > LONGEST_DOCUMENT {
+            return Err(IamError::Quota { what: "PolicySize", limit: LONGEST_DOCUMENT });
+        }
+        self.parse(document, Kind::Identity).map(drop)
+    }
+
+    fn known_policy(&self, arn: &str) -> Result<Arc<ManagedPolicy>, IamError> {
+        self.policy(arn).ok_or_else(|| IamError::PolicyNotFound { arn: arn.to_owned() })
+    }
+
+    /// Changes a policy of this account. AWS's own cannot be changed.
+    pub(crate) fn change_policy<R>(
+        &self,
+        arn: &str,
+        change: impl FnOnce(&mut ManagedPolicy) -> Result<R, IamError>,
+    ) -> Result<R, Fault> {
+        if self.managed.contains_key(arn) {
+            let message = format!("Policy {arn} is managed by AWS and cannot be modified.");
+            return Err(
+                Fault::new("AccessDenied", message).with_status(aws_wire::StatusCode::FORBIDDEN)
+            );
+        }
+        self.change(|tx| {
+            let found = tx.get(&self.policies, arn);
+            let found = found.ok_or_else(|| IamError::PolicyNotFound { arn: arn.to_owned() })?;
+            let mut policy = ManagedPolicy::clone(&found);
+            let result = change(&mut policy)?;
+            policy.updated = self.clock.now();
+            tx.put(&self.policies, arn, policy);
+            Ok(result)
+        })
+    }
+
+    pub(crate) fn create_policy(
+        &self,
+        _: &Caller,
+        request: CreatePolicyRequest,
+    ) -> Result<CreatePolicyResponse, Fault> {
+        let name = request.policy_name;
+        checked_name("policyName", &name, 128)?;
+        self.check_document(&request.policy_document)?;
+        let entity = self.entity("policy", "ANPA", &name, request.path, request.tags)?;
+        let created = entity.created;
+        let document = request.policy_document;
+        let policy = ManagedPolicy {
+            versions: vec![Version { id: "v1".to_owned(), document, created }],
+            default_version: "v1".to_owned(),
+            last_version: 1,
+            description: request.description,
+            updated: created,
+            entity,
+        };
+        let shown = self.show_policy(&policy);
+        self.change(|tx| {
+            if tx.list(&self.policies).iter().any(|it| it.entity.name == name) {
+                return Err(IamError::PolicyExists { name: name.clone() }.into());
+            }
+            tx.put(&self.policies, policy.entity.arn.clone(), policy);
+            Ok(())
+        })?;
+        Ok(CreatePolicyResponse { policy: shown })
+    }
+
+    pub(crate) fn get_policy(
+        &self,
+        _: &Caller,
+        request: GetPolicyRequest,
+    ) -> Result<GetPolicyResponse, Fault> {
+        let policy = self.known_policy(&request.policy_arn)?;
+        Ok(GetPolicyResponse { policy: self.show_policy(&policy) })
+    }
+
+    pub(crate) fn list_policies(
+        &self,
+        _: &Caller,
+        request: ListPoliciesRequest,
+    ) -> Result<ListPoliciesResponse, Fault> {
+        let scope = request.scope.as_deref().unwrap_or("All");
+        let mut found: Vec<Arc<ManagedPolicy>> = Vec::new();
+        if scope != "Local" {
+            found.extend(self.managed.values().cloned());
+        }
+        if scope != "AWS" {
+            found.extend(self.policies.list());
+        }
+        let prefix = request.path_prefix.unwrap_or_default();
+        found.retain(|it| {
+            it.entity.path.starts_with(&prefix)
+                && (!request.only_attached || self.uses(&it.entity.arn).0 > 0)
+        });
+        found.sort_by(|a, b| a.entity.arn.cmp(&b.entity.arn));
+        let key = |it: &Arc<ManagedPolicy>| it.entity.arn.clone();
+        let page = crate::serve::page(found, request.max_items, request.marker, key)?;
+        let shown = page.items.iter().map(|it| Policy {
+            tags: vec![],
+            description: None,
+            ..self.show_policy(it)
+        });
+        Ok(ListPoliciesResponse {
+            policies: shown.collect(),
+            is_truncated: page.next.is_some(),
+            marker: page.next,
+        })
+    }
+
+    pub(crate) fn delete_policy(
+        &self,
+        _: &Caller,
+        request: DeletePolicyRequest,
+    ) -> Result<DeletePolicyResponse, Fault> {
+        let arn = request.policy_arn;
+        if self.uses(&arn) != (0, 0) {
+            return Err(IamError::PolicyInUse.into());
+        }
+        self.change_policy(&arn, |policy| match policy.versions.len() {
+            1 => Ok(()),
+            _ => Err(IamError::InUse { what: "delete all non-default versions" }),
+        })?;
+        self.change(|tx| {
+            tx.delete(&self.policies, &arn);
+            Ok(())
+        })?;
+        Ok(DeletePolicyResponse {})
+    }
+
+    pub(crate) fn create_policy_version(
+        &self,
+        _: &Caller,
+        request: CreatePolicyVersionRequest,
+    ) -> Result<CreatePolicyVersionResponse, Fault> {
+        self.check_document(&request.policy_document)?;
+        let created = self.clock.now();
+        let policy_version = self.change_policy(&request.policy_arn, |policy| {
+            if policy.versions.len() >= MOST_VERSIONS {
+                return Err(IamError::TooManyVersions);
+            }
+            policy.last_version += 1;
+            let id = format!("v{}", policy.last_version);
+            if request.set_as_default {
+                policy.default_version.clone_from(&id);
+            }
+            let version = Version { id, document: request.policy_document, created };
+            let shown = view::version(&version, &policy.default_version);
+            policy.versions.push(version);
+            Ok(PolicyVersion { document: None, ..shown })
+        })?;
+        Ok(CreatePolicyVersionResponse { policy_version })
+    }
+
+    pub(crate) fn get_policy_version(
+        &self,
+        _: &Caller,
+        request: GetPolicyVersionRequest,
+    ) -> Result<GetPolicyVersionResponse, Fault> {
+        let policy = self.known_policy(&request.policy_arn)?;
+        let version = policy.version(&request.version_id);
+        let version = version.ok_or_else(|| IamError::VersionNotFound {
+            arn: request.policy_arn.clone(),
+            version: request.version_id.clone(),
+        })?;
+        let policy_version = view::version(version, &policy.default_version);
+        Ok(GetPolicyVersionResponse { policy_version })
+    }
+
+    pub(crate) fn delete_policy_version(
+        &self,
+        _: &Caller,
+        request: DeletePolicyVersionRequest,
+    ) -> Result<DeletePolicyVersionResponse, Fault> {
+        let (arn, version) = (request.policy_arn, request.version_id);
+        self.change_policy(&arn, |policy| {
+            if policy.default_version == version {
+                return Err(IamError::DefaultVersion);
+            }
+            if policy.version(&version).is_none() {
+                return Err(IamError::VersionNotFound { arn: arn.clone(), version });
+            }
+            policy.versions.retain(|it| it.id != version);
+            Ok(())
+        })?;
+        Ok(DeletePolicyVersionResponse {})
+    }
+
+    pub(crate) fn list_policy_versions(
+        &self,
+        _: &Caller,
+        request: ListPolicyVersionsRequest,
+    ) -> Result<ListPolicyVersionsResponse, Fault> {
+        let policy = self.known_policy(&request.policy_arn)?;
+        let versions = policy.versions.iter().rev().map(|it| PolicyVersion {
+            document: None,
+            ..view::version(it, &policy.default_version)
+        });
+        Ok(ListPolicyVersionsResponse { versions: versions.collect(), is_truncated: false })
+    }
+
+    pub(crate) fn set_default_policy_version(
+        &self,
+        _: &Caller,
+        request: SetDefaultPolicyVersionRequest,
+    ) -> Result<SetDefaultPolicyVersionResponse, Fault> {
+        let (arn, version) = (request.policy_arn, request.version_id);
+        self.change_policy(&arn, |policy| {
+            if policy.version(&version).is_none() {
+                return Err(IamError::VersionNotFound { arn: arn.clone(), version });
+            }
+            policy.default_version = version;
+            Ok(())
+        })?;
+        Ok(SetDefaultPolicyVersionResponse {})
+    }
+}

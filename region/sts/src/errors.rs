@@ -1,0 +1,44 @@
+//! STS's errors, in its words.
+
+use aws_wire::{AwsError, StatusCode};
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StsError {
+    #[error("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {role}")]
+    NotAuthorized { caller: String, role: String },
+    #[error("Roles may not be assumed by root accounts.")]
+    Root,
+    #[error("{message}")]
+    Denied { message: String },
+    #[error(
+        "1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: {constraint}"
+    )]
+    Invalid { field: &'static str, value: String, constraint: String },
+    #[error("The requested DurationSeconds exceeds the {limit} set for this role.")]
+    TooLong { limit: &'static str },
+    #[error("{arn} is invalid")]
+    BadArn { arn: String },
+    #[error("{message}")]
+    Malformed { message: String },
+    #[error("Message is not valid")]
+    BadMessage,
+}
+
+impl AwsError for StsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotAuthorized { .. } | Self::Root | Self::Denied { .. } => "AccessDenied",
+            Self::Invalid { .. } | Self::TooLong { .. } | Self::BadArn { .. } => "ValidationError",
+            Self::Malformed { .. } => "MalformedPolicyDocument",
+            Self::BadMessage => "InvalidAuthorizationMessageException",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.code() {
+            "AccessDenied" => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}

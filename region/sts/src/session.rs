@@ -1,0 +1,224 @@
+//! Sessions: temporary keys and whom they belong to.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_wire::Fault;
+use iam_policy::{Identity, IdentityKind, Kind, Named, Policies, Policy, Request, evaluate};
+use jiff::{Timestamp, tz::TimeZone};
+use region_gateway::{AccessKey, AccessKeys, CallerKind, Principal, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::{Sts, StsError};
+
+/// How long the credentials of an instance last, and when IMDS shows new ones.
+const INSTANCE_SESSION: Duration = Duration::from_secs(6 * 3600);
+const INSTANCE_RENEWAL: Duration = Duration::from_secs(3600);
+
+/// Keyed by its access key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) access_key_id: String,
+    pub(crate) secret: String,
+    pub(crate) token: String,
+    pub(crate) owner: Owner,
+    pub(crate) expires: Timestamp,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Documents that limit the session, and ARNs of managed policies that do.
+    pub(crate) policies: Vec<String>,
+    pub(crate) policy_arns: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Owner {
+    Role {
+        name: String,
+        id: String,
+        arn: String,
+        session: String,
+    },
+    /// `GetSessionToken`: the key's own principal.
+    User {
+        name: String,
+        id: String,
+        arn: String,
+    },
+    Root,
+}
+
+/// What instance metadata shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceCredentials {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub token: String,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+}
+
+impl Sts {
+    /// The credentials of an instance whose profile gives `role_name`. The same until they are
+    /// soon to expire. The role's trust policy must name EC2.
+    pub fn instance_credentials(
+        &self,
+        role_name: &str,
+        instance_id: &str,
+    ) -> Result<InstanceCredentials, Fault> {
+        let role = self.identities.role(role_name).ok_or_else(|| StsError::Denied {
+            message: format!("role {role_name} does not exist"),
+        })?;
+        self.check_ec2_trust(&role)?;
+        let now = self.clock.now();
+        let owner = owner(&role, instance_id);
+        let current =
+            self.sessions.find(|it| it.owner == owner && it.expires > now + INSTANCE_RENEWAL);
+        let session =
+            match current {
+                Some(session) => session,
+                None => Arc::new(self.issue(Session {
+                    tags: role.tags,
+                    ..self.new_session(owner, INSTANCE_SESSION)
+                })?),
+            };
+        Ok(InstanceCredentials {
+            access_key_id: session.access_key_id.clone(),
+            secret_access_key: session.secret.clone(),
+            token: session.token.clone(),
+            issued: session.expires - INSTANCE_SESSION,
+            expires: session.expires,
+        })
+    }
+
+    fn check_ec2_trust(&self, role: &Role) -> Result<(), StsError> {
+        let kind = IdentityKind::Service { name: "ec2.amazonaws.com".to_owned() };
+        let identity = Identity { account: self.account.clone(), kind };
+        let policies = Policies {
+            resource: Some(Named { name: role.arn.clone(), policy: role.trust.clone() }),
+            resource_must_allow: true,
+            ..Policies::default()
+        };
+        let request = Request {
+            identity: &identity,
+            action: "sts:AssumeRole",
+            resource: &role.arn,
+            context: &iam_policy::Context::new(),
+        };
+        if evaluate(&request, &policies).is_allowed() {
+            return Ok(());
+        }
+        let (caller, role) = ("ec2.amazonaws.com".to_owned(), role.arn.clone());
+        Err(StsError::NotAuthorized { caller, role })
+    }
+
+    pub(crate) fn new_session(&self, owner: Owner, lasts: Duration) -> Session {
+        Session {
+            access_key_id: format!("ASIA{}", &entropy::iam_id("")[..16]),
+            secret: entropy::secret(40),
+            token: format!("IQoJb3JpZ2luX2Vj{}", entropy::secret(340)),
+            owner,
+            expires: self.clock.now() + lasts,
+            tags: BTreeMap::new(),
+            policies: Vec::new(),
+            policy_arns: Vec::new(),
+        }
+    }
+
+    /// Writes a session down, and forgets those that have ended.
+    pub(crate) fn issue(&self, session: Session) -> Result<Session, Fault> {
+        let now = self.clock.now();
+        self.store.transaction(|tx| {
+            for old in tx.list(&self.sessions).iter().filter(|it| it.expires + KEPT < now) {
+                tx.delete(&self.sessions, &old.access_key_id);
+            }
+            tx.put(&self.sessions, session.access_key_id.clone(), session.clone());
+            Ok::<_, Fault>(())
+        })?;
+        Ok(session)
+    }
+
+    /// The policies that limit the session of this key.
+    pub(crate) fn session_policies(&self, session: &Session) -> Vec<Named> {
+        let inline = session.policies.iter().map(|document| {
+            let policy = Policy::parse(document, Kind::Identity);
+            let policy = policy.expect("documents are checked before they are stored");
+            Named { name: "session policy".to_owned(), policy: Arc::new(policy) }
+        });
+        let managed = session.policy_arns.iter();
+        inline.chain(managed.filter_map(|arn| self.identities.managed_policy(arn))).collect()
+    }
+}
+
+/// An ended session is remembered for a while: its user is told `ExpiredToken`, not that the token
+/// was never known.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+impl AccessKeys for Sts {
+    fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
+        let session = self.sessions.get(access_key_id)?;
+        Some(AccessKey {
+            secret: session.secret.clone(),
+            session_token: Some(session.token.clone()),
+            expires: Some(session.expires),
+            principal: self.principal(&session)?,
+            session_policies: self.session_policies(&session),
+        })
+    }
+}
+
+impl Sts {
+    /// `None`: the role is no more, or another one of the same name.
+    fn principal(&self, session: &Session) -> Option<Principal> {
+        let account = self.account.clone();
+        let tags = session.tags.clone();
+        Some(match &session.owner {
+            Owner::Role { name, id, arn, session } => {
+                self.identities.role(name).filter(|it| it.id == *id)?;
+                Principal {
+                    arn: session_arn(&account, name, session),
+                    user_id: format!("{id}:{session}"),
+                    kind: CallerKind::AssumedRole {
+                        role_arn: arn.clone(),
+                        session: session.clone(),
+                    },
+                    account,
+                    tags,
+                }
+            }
+            Owner::User { name, id, arn } => {
+                let kind = CallerKind::User { name: name.clone() };
+                self.identities.attached(&kind)?;
+                Principal { account, arn: arn.clone(), user_id: id.clone(), kind, tags }
+            }
+            Owner::Root => Principal {
+                arn: format!("arn:aws:iam::{account}:root"),
+                user_id: account.clone(),
+                kind: CallerKind::Root,
+                account,
+                tags,
+            },
+        })
+    }
+}
+
+pub(crate) fn owner(role: &Role, session: &str) -> Owner {
+    Owner::Role {
+        name: role.name.clone(),
+        id: role.id.clone(),
+        arn: role.arn.clone(),
+        session: session.to_owned(),
+    }
+}
+
+/// Roles lose their path here.
+pub(crate) fn session_arn(account: &str, role: &str, session: &str) -> String {
+    format!("arn:aws:sts::{account}:assumed-role/{role}/{session}")
+}
+
+pub(crate) fn shown(session: &Session) -> aws_sts::Credentials {
+    let expires = session.expires.to_zoned(TimeZone::UTC);
+    aws_sts::Credentials {
+        access_key_id: session.access_key_id.clone(),
+        secret_access_key: session.secret.clone(),
+        session_token: session.token.clone(),
+        expiration: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    }
+}

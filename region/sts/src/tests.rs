@@ -1,0 +1,137 @@
+//! STS through its handlers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_sts::AssumeRoleRequest;
+use aws_wire::Fault;
+use iam_policy::{Kind, Named, Policy};
+use jiff::Timestamp;
+use region_gateway::{AccessKeys, Attached, Caller, CallerKind, Handle, Role};
+use serde_json::json;
+
+use super::*;
+
+const ACCOUNT: &str = "111122223333";
+
+/// `node` trusts EC2, `admin` trusts the account; bob may assume, eve may not.
+struct People;
+
+impl Identities for People {
+    fn attached(&self, kind: &CallerKind) -> Option<Attached> {
+        let CallerKind::User { name } = kind else { return Some(Attached::default()) };
+        if name != "bob" {
+            return Some(Attached::default());
+        }
+        let text = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow", "Action": "sts:*", "Resource": "*"
+        }});
+        let policy = Arc::new(Policy::parse(&text.to_string(), Kind::Identity).unwrap());
+        let identity = vec![Named { name: "p".to_owned(), policy }];
+        Some(Attached { identity, boundary: None })
+    }
+
+    fn role(&self, name: &str) -> Option<Role> {
+        let principal = match name {
+            "node" => json!({"Service": "ec2.amazonaws.com"}),
+            "admin" => json!({"AWS": ACCOUNT}),
+            _ => return None,
+        };
+        let text = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"],
+            "Principal": principal
+        }});
+        Some(Role {
+            name: name.to_owned(),
+            arn: format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
+            id: format!("AROA{name}"),
+            trust: Arc::new(Policy::parse(&text.to_string(), Kind::Trust).unwrap()),
+            max_session: Duration::from_secs(7200),
+            tags: BTreeMap::new(),
+        })
+    }
+
+    fn managed_policy(&self, _: &str) -> Option<Named> {
+        None
+    }
+}
+
+fn sts(clock: Clock) -> Arc<Sts> {
+    Sts::open(&Store::in_memory(), ACCOUNT, Arc::new(People), clock).unwrap()
+}
+
+fn clock() -> Clock {
+    Clock::simulated(Timestamp::UNIX_EPOCH)
+}
+
+fn user(name: &str) -> Caller {
+    Caller {
+        arn: format!("arn:aws:iam::{ACCOUNT}:user/{name}"),
+        user_id: format!("AIDA{name}"),
+        kind: CallerKind::User { name: name.to_owned() },
+        ..Caller::root(ACCOUNT, "us-east-1", Timestamp::UNIX_EPOCH)
+    }
+}
+
+async fn assume(
+    sts: &Sts,
+    caller: &Caller,
+    role: &str,
+    seconds: Option<i64>,
+) -> Result<aws_sts::AssumeRoleResponse, Fault> {
+    let request = AssumeRoleRequest {
+        role_arn: format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
+        role_session_name: "work".to_owned(),
+        duration_seconds: seconds,
+        ..AssumeRoleRequest::default()
+    };
+    Handle::<AssumeRole>::handle(sts, caller, request).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_keeps_its_credentials_until_they_are_soon_to_expire() {
+    let sts = sts(clock());
+    let hour = Duration::from_secs(3600);
+    let first = sts.instance_credentials("node", "i-1").unwrap();
+    tokio::time::sleep(4 * hour).await;
+    assert_eq!(sts.instance_credentials("node", "i-1").unwrap(), first);
+    tokio::time::sleep(hour).await;
+    let second = sts.instance_credentials("node", "i-1").unwrap();
+    assert_ne!(second.access_key_id, first.access_key_id);
+    assert_eq!(second.expires, second.issued + 6 * hour);
+
+    let key = sts.access_key(&first.access_key_id).unwrap();
+    assert_eq!(key.principal.arn, format!("arn:aws:sts::{ACCOUNT}:assumed-role/node/i-1"));
+    assert_eq!(key.principal.user_id, "AROAnode:i-1");
+    assert_eq!(key.session_token.as_deref(), Some(first.token.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_does_not_trust_ec2_gives_an_instance_nothing() {
+    let error = sts(clock()).instance_credentials("admin", "i-1").unwrap_err();
+    assert_eq!(error.code, "AccessDenied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trust_and_permission_are_both_needed_to_assume_a_role() {
+    let sts = sts(clock());
+    let response = assume(&sts, &user("bob"), "admin", None).await.unwrap();
+    assert!(response.credentials.access_key_id.starts_with("ASIA"));
+    assert_eq!(response.credentials.expiration, "1970-01-01T01:00:00Z");
+    for (caller, role) in [("eve", "admin"), ("bob", "node"), ("bob", "nobody")] {
+        let error = assume(&sts, &user(caller), role, None).await.unwrap_err();
+        assert_eq!(&*error.code, "AccessDenied", "{caller} {role}");
+    }
+    let root = Caller::root(ACCOUNT, "us-east-1", Timestamp::UNIX_EPOCH);
+    let error = assume(&sts, &root, "admin", None).await.unwrap_err();
+    assert_eq!(error.message, "Roles may not be assumed by root accounts.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_lasts_no_longer_than_its_role_allows() {
+    let sts = sts(clock());
+    assert!(assume(&sts, &user("bob"), "admin", Some(7200)).await.is_ok());
+    for seconds in [7201, 899, 43_201] {
+        let error = assume(&sts, &user("bob"), "admin", Some(seconds)).await.unwrap_err();
+        assert_eq!(&*error.code, "ValidationError", "{seconds}");
+    }
+}
