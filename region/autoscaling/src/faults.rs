@@ -1,0 +1,19 @@
+//! Auto Scaling's fault codes.
+
+use aws_wire::Fault;
+
+pub(crate) fn validation(message: impl Into<String>) -> Fault {
+    Fault::new("ValidationError", message)
+}
+
+pub(crate) fn no_such_group(name: &str) -> Fault {
+    validation(format!("AutoScalingGroup name not found - AutoScalingGroup '{name}' not found"))
+}
+
+pub(crate) fn no_such_member(id: &str) -> Fault {
+    validation(format!("Instance Id not found - No managed instance found for instance ID: {id}"))
+}
+
+pub(crate) fn unsupported(what: &str) -> Fault {
+    validation(format!("{what} are not supported in this region."))
+}

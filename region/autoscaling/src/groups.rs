@@ -1,0 +1,266 @@
+//! Groups: creation, change, deletion, description.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_autoscaling::group::{
+    CreateAutoScalingGroupRequest, CreateAutoScalingGroupResponse, DeleteAutoScalingGroupRequest,
+    DeleteAutoScalingGroupResponse, DescribeAutoScalingGroupsRequest,
+    DescribeAutoScalingGroupsResponse, UpdateAutoScalingGroupRequest,
+    UpdateAutoScalingGroupResponse,
+};
+use aws_wire::Fault;
+
+use crate::{
+    AutoScaling, Call, faults, hooks,
+    plan::seconds,
+    records::Group,
+    shape::{self, page},
+    tags, template,
+};
+
+pub(crate) async fn create(
+    service: &AutoScaling,
+    call: Call<'_>,
+    request: CreateAutoScalingGroupRequest,
+) -> Result<CreateAutoScalingGroupResponse, Fault> {
+    if request.launch_configuration_name.is_some() || request.instance_id.is_some() {
+        return Err(faults::unsupported("Launch configurations"));
+    }
+    if !request.load_balancer_names.is_empty() || !request.target_group_ar_ns.is_empty() {
+        return Err(faults::unsupported("Load balancers and target groups"));
+    }
+    let ec2 = service.ec2()?;
+    let source =
+        template::source(ec2, request.launch_template, request.mixed_instances_policy).await?;
+    let zones = &request.availability_zones;
+    let subnets = template::subnets(ec2, request.vpc_zone_identifier.as_deref(), zones).await?;
+    let name = request.auto_scaling_group_name;
+    let (region, account) = (&call.config.region, &call.config.account);
+    let arn = format!(
+        "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{}:autoScalingGroupName/{name}",
+        entropy::uuid()
+    );
+    let role = format!(
+        "arn:aws:iam::{account}:role/aws-service-role/autoscaling.amazonaws.com/\
+         AWSServiceRoleForAutoScaling"
+    );
+    let mut group = Group {
+        arn,
+        created_at: call.now,
+        source,
+        min: request.min_size,
+        max: request.max_size,
+        desired: request.desired_capacity.unwrap_or(request.min_size),
+        default_cooldown: request.default_cooldown.unwrap_or(300),
+        subnets,
+        health_check_type: request.health_check_type.unwrap_or("EC2".to_owned()),
+        health_check_grace_period: request.health_check_grace_period.unwrap_or(0),
+        termination_policies: policies(request.termination_policies),
+        protects_new_instances: request.new_instances_protected_from_scale_in.unwrap_or(false),
+        capacity_rebalance: request.capacity_rebalance.unwrap_or(false),
+        suspended: BTreeSet::new(),
+        metrics: BTreeSet::new(),
+        service_linked_role_arn: request.service_linked_role_arn.unwrap_or(role),
+        context: request.context,
+        max_instance_lifetime: request.max_instance_lifetime,
+        default_instance_warmup: request.default_instance_warmup,
+        healthy_percentages: request.instance_maintenance_policy.map(|it| {
+            (it.min_healthy_percentage.unwrap_or(-1), it.max_healthy_percentage.unwrap_or(-1))
+        }),
+        tags: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+        members: BTreeMap::new(),
+        launches: BTreeMap::new(),
+        last_change: String::new(),
+        retry: None,
+        failed_zones: BTreeSet::new(),
+        is_deleting: false,
+        name,
+    };
+    check_sizes(&group)?;
+    for tag in request.tags {
+        tags::set(&call, &mut group, &tag)?;
+    }
+    for specification in request.lifecycle_hook_specification_list {
+        let hook = hooks::of_specification(specification)?;
+        group.hooks.insert(hook.name.clone(), hook);
+    }
+    group.last_change = change(&call, "created", &group, 0);
+    service.insert(group)?;
+    Ok(CreateAutoScalingGroupResponse {})
+}
+
+fn policies(given: Vec<String>) -> Vec<String> {
+    if given.is_empty() { vec!["Default".to_owned()] } else { given }
+}
+
+/// How a change of the size is told in the causes of activities.
+fn change(call: &Call<'_>, verb: &str, group: &Group, before: i64) -> String {
+    format!(
+        "At {} a user request {verb} an AutoScalingGroup changing the desired capacity from \
+         {before} to {}.",
+        seconds(call.now),
+        group.desired
+    )
+}
+
+fn check_sizes(group: &Group) -> Result<(), Fault> {
+    let (min, max, desired) = (group.min, group.max, group.desired);
+    if min < 0 || max < 0 {
+        return Err(faults::validation("MinSize and MaxSize must not be negative."));
+    }
+    if min > max {
+        return Err(faults::validation(format!(
+            "Max bound, {max}, must be greater than or equal to min bound, {min}"
+        )));
+    }
+    if desired < min {
+        return Err(faults::validation(format!(
+            "Desired capacity:{desired} must be between the specified min size:{min} and max \
+             size:{max}"
+        )));
+    }
+    if desired > max {
+        return Err(faults::validation(format!(
+            "Desired capacity:{desired} must be between the specified min size:{min} and max \
+             size:{max}"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) async fn update(
+    service: &AutoScaling,
+    call: Call<'_>,
+    request: UpdateAutoScalingGroupRequest,
+) -> Result<UpdateAutoScalingGroupResponse, Fault> {
+    if request.launch_configuration_name.is_some() {
+        return Err(faults::unsupported("Launch configurations"));
+    }
+    let name = request.auto_scaling_group_name.clone();
+    service.group(&name)?;
+    let ec2 = service.ec2()?;
+    let (given, policy) = (request.launch_template.clone(), request.mixed_instances_policy.clone());
+    let source = match (&given, &policy) {
+        (None, None) => None,
+        _ => Some(template::source(ec2, given, policy).await?),
+    };
+    let (identifier, zones) = (request.vpc_zone_identifier.as_deref(), &request.availability_zones);
+    let subnets = match (identifier, zones.is_empty()) {
+        (None, true) => None,
+        _ => Some(template::subnets(ec2, identifier, zones).await?),
+    };
+    service.update(&name, |group, _| {
+        if group.is_deleting {
+            return Err(being_deleted(&group.name));
+        }
+        if let Some(source) = source {
+            group.source = source;
+        }
+        if let Some(subnets) = subnets {
+            group.subnets = subnets;
+        }
+        apply(&call, group, request)
+    })?;
+    Ok(UpdateAutoScalingGroupResponse {})
+}
+
+pub(crate) fn being_deleted(name: &str) -> Fault {
+    faults::validation(format!(
+        "AutoScalingGroup name not found - AutoScalingGroup '{name}' is pending delete"
+    ))
+}
+
+/// A change of the bounds pulls the desired capacity with it, unless that is given too.
+fn apply(
+    call: &Call<'_>,
+    group: &mut Group,
+    request: UpdateAutoScalingGroupRequest,
+) -> Result<(), Fault> {
+    let before = group.desired;
+    group.min = request.min_size.unwrap_or(group.min);
+    group.max = request.max_size.unwrap_or(group.max);
+    let pulled = group.desired.clamp(group.min.min(group.max), group.max);
+    group.desired = request.desired_capacity.unwrap_or(pulled);
+    check_sizes(group)?;
+    if group.desired != before {
+        group.last_change = change(call, "update of", group, before);
+        group.retry = None;
+    }
+    set(&mut group.default_cooldown, request.default_cooldown);
+    set(&mut group.health_check_type, request.health_check_type);
+    set(&mut group.health_check_grace_period, request.health_check_grace_period);
+    set(&mut group.protects_new_instances, request.new_instances_protected_from_scale_in);
+    set(&mut group.capacity_rebalance, request.capacity_rebalance);
+    set(&mut group.service_linked_role_arn, request.service_linked_role_arn);
+    if !request.termination_policies.is_empty() {
+        group.termination_policies = request.termination_policies;
+    }
+    group.context = request.context.or(group.context.take());
+    group.max_instance_lifetime = request.max_instance_lifetime.or(group.max_instance_lifetime);
+    group.default_instance_warmup =
+        request.default_instance_warmup.or(group.default_instance_warmup);
+    if let Some(policy) = request.instance_maintenance_policy {
+        group.healthy_percentages = Some((
+            policy.min_healthy_percentage.unwrap_or(-1),
+            policy.max_healthy_percentage.unwrap_or(-1),
+        ));
+    }
+    Ok(())
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+/// Without force, a group with instances stays.
+pub(crate) async fn delete(
+    service: &AutoScaling,
+    _call: Call<'_>,
+    request: DeleteAutoScalingGroupRequest,
+) -> Result<DeleteAutoScalingGroupResponse, Fault> {
+    let name = request.auto_scaling_group_name;
+    let is_empty = service.update(&name, |group, _| {
+        let is_empty = group.members.is_empty() && group.launches.is_empty();
+        if !is_empty && request.force_delete != Some(true) {
+            return Err(Fault::new(
+                "ResourceInUse",
+                "You cannot delete an AutoScalingGroup while there are instances or pending Spot \
+                 instance request(s) still in the group.",
+            ));
+        }
+        (group.min, group.max, group.desired) = (0, 0, 0);
+        group.is_deleting = true;
+        // Nobody waits for a group that is forced away.
+        group.hooks.clear();
+        for member in group.members.values_mut() {
+            member.waits.clear();
+        }
+        Ok(is_empty)
+    })?;
+    if is_empty {
+        service.remove(&name)?;
+    }
+    Ok(DeleteAutoScalingGroupResponse {})
+}
+
+pub(crate) async fn describe(
+    service: &AutoScaling,
+    call: Call<'_>,
+    request: DescribeAutoScalingGroupsRequest,
+) -> Result<DescribeAutoScalingGroupsResponse, Fault> {
+    let names = &request.auto_scaling_group_names;
+    let mut found = Vec::new();
+    for group in service.groups() {
+        let is_named = names.is_empty() || names.contains(&group.name);
+        if is_named && tags::passes(&request.filters, &group)? {
+            found.push(group);
+        }
+    }
+    let (found, next_token) =
+        page(found, request.max_records, request.next_token.as_deref(), |it| it.name.clone())?;
+    let auto_scaling_groups = found.iter().map(|it| shape::group(call.config, it)).collect();
+    Ok(DescribeAutoScalingGroupsResponse { auto_scaling_groups, next_token })
+}

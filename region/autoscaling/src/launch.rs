@@ -1,0 +1,188 @@
+//! One launch: the request is fixed and written down, sent under its token, and what came of it is
+//! written down again. Each step can be repeated.
+
+use std::collections::BTreeMap;
+
+use aws_ec2::{
+    common::{TagInput, TagSpecification},
+    instance::Instance,
+    run_instances::{
+        InstanceMarketOptionsRequest, LaunchTemplateSpecification, RunInstances,
+        RunInstancesRequest,
+    },
+};
+use aws_wire::{CallError, Client};
+
+use crate::{
+    AutoScaling,
+    plan::retry_at,
+    records::{ActivityStatus, Group, Launch, LaunchRequest, Member, MemberState, Source},
+    template,
+};
+
+/// Tries the launch. A failure is written into the group's history and delays the next try.
+pub(crate) async fn launch(service: &AutoScaling, ec2: &Client, group: &Group, launch: Launch) {
+    let outcome = attempt(service, ec2, group, &launch).await;
+    let written = match outcome {
+        Ok((request, instance)) => succeeded(service, &group.name, &launch, request, &instance),
+        Err(error) => failed(service, &group.name, &launch, &error),
+    };
+    if let Err(fault) = written {
+        tracing::warn!(group = group.name, %fault, "the outcome of a launch was not written down");
+    }
+}
+
+async fn attempt(
+    service: &AutoScaling,
+    ec2: &Client,
+    group: &Group,
+    launch: &Launch,
+) -> Result<(LaunchRequest, Instance), CallError> {
+    let request = match &launch.request {
+        Some(request) => request.clone(),
+        None => fix_request(service, ec2, group, launch).await?,
+    };
+    let response = ec2.call::<RunInstances>(wire(launch, &request)).await?;
+    let instance = response.instances.into_iter().next().unwrap_or_default();
+    Ok((request, instance))
+}
+
+/// Resolves what may change (the template's version) and writes it down under the token.
+async fn fix_request(
+    service: &AutoScaling,
+    ec2: &Client,
+    group: &Group,
+    launch: &Launch,
+) -> Result<LaunchRequest, CallError> {
+    let named = group.source.template();
+    let template = template::resolve(ec2, Some(named.id.clone()), None, &named.version).await?;
+    let overrides = match &group.source {
+        Source::Template(_) => None,
+        Source::Mixed { policy, .. } => {
+            policy.launch_template.as_ref().and_then(|it| it.overrides.first())
+        }
+    };
+    let mut tags: BTreeMap<String, String> = group
+        .tags
+        .iter()
+        .filter(|(_, tag)| tag.propagates)
+        .map(|(key, tag)| (key.clone(), tag.value.clone()))
+        .collect();
+    tags.insert("aws:autoscaling:groupName".to_owned(), group.name.clone());
+    tags.insert("aws:ec2launchtemplate:id".to_owned(), template.id.clone());
+    tags.insert("aws:ec2launchtemplate:version".to_owned(), template.version.clone());
+    let request = LaunchRequest {
+        template,
+        instance_type: overrides.and_then(|it| it.instance_type.clone()),
+        image_id: overrides.and_then(|it| it.image_id.clone()),
+        tags,
+    };
+    let fixed = request.clone();
+    let written = service.update(&group.name, |group, _| {
+        if let Some(known) = group.launches.get_mut(&launch.activity) {
+            known.request = Some(fixed);
+        }
+        Ok(())
+    });
+    match written {
+        Ok(()) => Ok(request),
+        Err(fault) => Err(CallError::Service { service: "autoscaling", action: "Launch", fault }),
+    }
+}
+
+fn wire(launch: &Launch, request: &LaunchRequest) -> RunInstancesRequest {
+    let tag = |(key, value): (&String, &String)| TagInput {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    let tags = TagSpecification {
+        resource_type: Some("instance".to_owned()),
+        tags: request.tags.iter().map(tag).collect(),
+    };
+    RunInstancesRequest {
+        min_count: 1,
+        max_count: 1,
+        client_token: Some(launch.activity.clone()),
+        subnet_id: Some(launch.subnet.clone()),
+        instance_type: request.instance_type.clone(),
+        image_id: request.image_id.clone(),
+        instance_market_options: launch.is_spot.then(|| InstanceMarketOptionsRequest {
+            market_type: Some("spot".to_owned()),
+            ..Default::default()
+        }),
+        launch_template: Some(LaunchTemplateSpecification {
+            launch_template_id: Some(request.template.id.clone()),
+            version: Some(request.template.version.clone()),
+            ..Default::default()
+        }),
+        tag_specifications: vec![tags],
+        ..Default::default()
+    }
+}
+
+fn succeeded(
+    service: &AutoScaling,
+    group: &str,
+    launch: &Launch,
+    request: LaunchRequest,
+    instance: &Instance,
+) -> Result<(), aws_wire::Fault> {
+    let id = instance.instance_id.clone().unwrap_or_default();
+    let now = service.now();
+    service.update(group, |group, history| {
+        group.launches.remove(&launch.activity);
+        group.retry = None;
+        group.failed_zones.remove(&launch.zone);
+        history.change(&launch.activity, |it| {
+            it.description = format!("Launching a new EC2 instance: {id}");
+            it.status = ActivityStatus::PreInService;
+        });
+        let member = Member {
+            instance_id: id.clone(),
+            instance_type: instance.instance_type.clone().unwrap_or_default(),
+            zone: launch.zone.clone(),
+            state: MemberState::Pending,
+            is_healthy: true,
+            is_protected: false,
+            is_spot: launch.is_spot,
+            template: request.template,
+            launched_at: now,
+            activity: Some(launch.activity.clone()),
+            waits: BTreeMap::new(),
+        };
+        group.members.insert(id.clone(), member);
+        Ok(())
+    })
+}
+
+fn failed(
+    service: &AutoScaling,
+    group: &str,
+    launch: &Launch,
+    error: &CallError,
+) -> Result<(), aws_wire::Fault> {
+    let now = service.now();
+    let message = match error.fault() {
+        Some(fault) => format!("{} Launching EC2 instance failed.", fault.message),
+        None => format!("{error}. Launching EC2 instance failed."),
+    };
+    tracing::warn!(group, %error, "a launch failed");
+    service.update(group, |group, history| {
+        // A refused launch made nothing; one that got no answer is asked about again, by its token.
+        if error.fault().is_some() {
+            group.launches.remove(&launch.activity);
+            history.change(&launch.activity, |it| {
+                it.status = ActivityStatus::Failed;
+                it.ended_at = Some(now);
+                it.message = Some(message.clone());
+            });
+        }
+        let failures = group.retry.map_or(0, |(_, failures)| failures) + 1;
+        group.retry = Some((retry_at(now, failures), failures));
+        group.failed_zones.insert(launch.zone.clone());
+        if group.failed_zones.len() >= group.zones().len() {
+            group.failed_zones.clear();
+        }
+        Ok(())
+    })
+}

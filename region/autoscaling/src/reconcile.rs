@@ -1,0 +1,145 @@
+//! Makes groups what they shall be: observe, plan, write down, call EC2; again whenever something
+//! changed or falls due.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_ec2::{
+    common::Filter,
+    instance::{DescribeInstances, DescribeInstancesRequest},
+    instance_state::{TerminateInstances, TerminateInstancesRequest},
+};
+use aws_wire::{CallError, Client, Fault};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    AutoScaling, launch,
+    plan::{self, Ec2Call, Observed},
+};
+
+/// At the latest: for changes that nobody announced.
+const RESYNC: Duration = Duration::from_secs(15);
+
+impl AutoScaling {
+    /// Keeps all groups at their size until it is dropped. `ec2_changes` tells when instances may
+    /// have changed; without it they are looked at every few seconds.
+    pub async fn run(self, mut ec2_changes: watch::Receiver<u64>) {
+        loop {
+            let wake_at = self.pass().await;
+            let pause = wake_at.map_or(RESYNC, |at| self.clock().until(at).min(RESYNC));
+            tokio::select! {
+                () = self.changed() => {}
+                changed = ec2_changes.changed() => {
+                    // Without anyone to announce changes, only the others wake us.
+                    if changed.is_err() {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One look at every group. Answers when the next one is due.
+    pub(crate) async fn pass(&self) -> Option<Timestamp> {
+        let ec2 = match self.ec2() {
+            Ok(ec2) => ec2.clone(),
+            Err(fault) => {
+                tracing::warn!(%fault, "groups are not kept");
+                return None;
+            }
+        };
+        let mut wake_at: Option<Timestamp> = None;
+        for group in self.groups() {
+            match self.reconcile(&ec2, &group.name).await {
+                Ok(at) => wake_at = wake_at.into_iter().chain(at).min(),
+                Err(error) => {
+                    tracing::warn!(group = group.name, %error, "a group could not be reconciled");
+                }
+            }
+        }
+        wake_at
+    }
+
+    async fn reconcile(
+        &self,
+        ec2: &Client,
+        name: &str,
+    ) -> Result<Option<Timestamp>, ReconcileError> {
+        let Ok(group) = self.group(name) else { return Ok(None) };
+        let ids: Vec<String> = group.members.keys().cloned().collect();
+        let observed =
+            observe(ec2, ids).await.map_err(|source| ReconcileError::Observe { source })?;
+        let now = self.now();
+        let wake_at = self
+            .update(name, |group, history| {
+                let plan = plan::plan(group, &observed, now);
+                *group = plan.group;
+                for activity in plan.activities {
+                    history.add(activity);
+                }
+                for ending in plan.endings {
+                    history.change(&ending.activity, |it| {
+                        it.status = ending.status;
+                        it.message = ending.message.clone();
+                        it.ended_at = ending.status.is_over().then_some(now);
+                    });
+                }
+                Ok(plan.wake_at)
+            })
+            .map_err(|source| ReconcileError::Write { source })?;
+        let group = self.group(name).map_err(|source| ReconcileError::Write { source })?;
+        if group.is_deleting && group.members.is_empty() && group.launches.is_empty() {
+            self.remove(name).map_err(|source| ReconcileError::Write { source })?;
+            return Ok(None);
+        }
+        for call in plan::calls(&group, &observed, now) {
+            match call {
+                Ec2Call::Launch(launch) => launch::launch(self, ec2, &group, launch).await,
+                Ec2Call::Terminate(id) => {
+                    let request =
+                        TerminateInstancesRequest { instance_ids: vec![id], ..Default::default() };
+                    let outcome = ec2.call::<TerminateInstances>(request).await;
+                    outcome.map_err(|source| ReconcileError::Terminate { source })?;
+                }
+            }
+        }
+        Ok(wake_at)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error("failed to describe the group's instances")]
+    Observe {
+        #[source]
+        source: CallError,
+    },
+    #[error("failed to terminate an instance")]
+    Terminate {
+        #[source]
+        source: CallError,
+    },
+    #[error("failed to write the group down")]
+    Write {
+        #[source]
+        source: Fault,
+    },
+}
+
+/// What EC2 says about these instances; a filter, because an unknown id is no fault there.
+async fn observe(ec2: &Client, ids: Vec<String>) -> Result<Observed, CallError> {
+    let mut states = BTreeMap::new();
+    for some in ids.chunks(200) {
+        let filter = Filter { name: Some("instance-id".to_owned()), values: some.to_vec() };
+        let request = DescribeInstancesRequest { filters: vec![filter], ..Default::default() };
+        let response = ec2.call::<DescribeInstances>(request).await?;
+        for instance in response.reservations.into_iter().flat_map(|it| it.instances) {
+            let state = instance.state.and_then(|it| it.name);
+            if let (Some(id), Some(state)) = (instance.instance_id, state) {
+                states.insert(id, state);
+            }
+        }
+    }
+    Ok(Observed { asked: ids.into_iter().collect(), states })
+}

@@ -1,0 +1,263 @@
+//! What is kept of a group and its members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_autoscaling::group::MixedInstancesPolicy;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Group {
+    pub name: String,
+    pub arn: String,
+    pub created_at: Timestamp,
+    pub source: Source,
+    pub min: i64,
+    pub max: i64,
+    pub desired: i64,
+    pub default_cooldown: i64,
+    /// Subnet to zone.
+    pub subnets: BTreeMap<String, String>,
+    pub health_check_type: String,
+    pub health_check_grace_period: i64,
+    pub termination_policies: Vec<String>,
+    pub protects_new_instances: bool,
+    pub capacity_rebalance: bool,
+    pub suspended: BTreeSet<String>,
+    pub metrics: BTreeSet<String>,
+    pub service_linked_role_arn: String,
+    pub context: Option<String>,
+    pub max_instance_lifetime: Option<i64>,
+    pub default_instance_warmup: Option<i64>,
+    pub healthy_percentages: Option<(i64, i64)>,
+    pub tags: BTreeMap<String, GroupTag>,
+    pub hooks: BTreeMap<String, Hook>,
+    pub members: BTreeMap<String, Member>,
+    /// By activity id.
+    pub launches: BTreeMap<String, Launch>,
+    /// Why the capacity last changed, for the causes of activities.
+    pub last_change: String,
+    /// After a failed launch: when to try again, and how often it failed in a row.
+    pub retry: Option<(Timestamp, u32)>,
+    /// Zones in which the last launch failed are tried last.
+    pub failed_zones: BTreeSet<String>,
+    pub is_deleting: bool,
+}
+
+/// Where instances come from.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub enum Source {
+    Template(TemplateRef),
+    Mixed { template: TemplateRef, policy: Box<MixedInstancesPolicy> },
+}
+
+impl Source {
+    pub fn template(&self) -> &TemplateRef {
+        match self {
+            Self::Template(template) | Self::Mixed { template, .. } => template,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct TemplateRef {
+    pub id: String,
+    pub name: String,
+    /// A number, `$Latest` or `$Default`.
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct GroupTag {
+    pub value: String,
+    pub propagates: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Hook {
+    pub name: String,
+    pub transition: Transition,
+    pub heartbeat_timeout: i64,
+    pub default_result: HookResult,
+    pub notification_target_arn: Option<String>,
+    pub role_arn: Option<String>,
+    pub notification_metadata: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Transition {
+    Launching,
+    Terminating,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum HookResult {
+    Continue,
+    Abandon,
+}
+
+/// An instance of the group.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Member {
+    pub instance_id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub state: MemberState,
+    pub is_healthy: bool,
+    pub is_protected: bool,
+    pub is_spot: bool,
+    pub template: TemplateRef,
+    pub launched_at: Timestamp,
+    /// The activity in progress.
+    pub activity: Option<String>,
+    /// Hooks that still hold it, by name.
+    pub waits: BTreeMap<String, Wait>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum MemberState {
+    Pending,
+    PendingWait,
+    InService,
+    TerminatingWait,
+    /// EC2 is (to be) told; the member goes when the instance is gone.
+    TerminatingProceed,
+}
+
+impl MemberState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::PendingWait => "Pending:Wait",
+            Self::InService => "InService",
+            Self::TerminatingWait => "Terminating:Wait",
+            Self::TerminatingProceed => "Terminating:Proceed",
+        }
+    }
+
+    pub fn is_terminating(self) -> bool {
+        matches!(self, Self::TerminatingWait | Self::TerminatingProceed)
+    }
+}
+
+/// One hook's hold on a member.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Wait {
+    pub token: String,
+    pub deadline: Timestamp,
+    /// Heartbeats do not reach beyond it.
+    pub last_deadline: Timestamp,
+    pub heartbeat_timeout: i64,
+    pub default_result: HookResult,
+}
+
+/// A launch that is decided but may not be done.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Launch {
+    /// Also EC2's client token.
+    pub activity: String,
+    pub subnet: String,
+    pub zone: String,
+    pub is_spot: bool,
+    /// The rest of the request, fixed at the first try so that the token always means the same.
+    pub request: Option<LaunchRequest>,
+    pub decided_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct LaunchRequest {
+    pub template: TemplateRef,
+    pub instance_type: Option<String>,
+    pub image_id: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A line of a group's history.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Activity {
+    pub id: String,
+    pub group: String,
+    pub description: String,
+    pub cause: String,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub status: ActivityStatus,
+    pub message: Option<String>,
+    pub zone: String,
+    pub subnet: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ActivityStatus {
+    PreInService,
+    InProgress,
+    WaitingForLifecycleHook,
+    Successful,
+    Failed,
+    Cancelled,
+}
+
+impl ActivityStatus {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreInService => "PreInService",
+            Self::InProgress => "InProgress",
+            Self::WaitingForLifecycleHook => "MidLifecycleAction",
+            Self::Successful => "Successful",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Successful | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl Group {
+    pub fn is_suspended(&self, process: &str) -> bool {
+        self.suspended.contains(process)
+    }
+
+    /// Members that are, or will be, in service.
+    pub fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|it| !it.state.is_terminating())
+    }
+
+    pub fn zones(&self) -> BTreeSet<&str> {
+        self.subnets.values().map(String::as_str).collect()
+    }
+
+    /// Begins the way out: through the hooks, if there are any.
+    pub fn begin_termination(&mut self, id: &str, activity: &str, now: Timestamp) {
+        let waits = self.waits(Transition::Terminating, now);
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.activity = Some(activity.to_owned());
+        member.state = match waits.is_empty() {
+            true => MemberState::TerminatingProceed,
+            false => MemberState::TerminatingWait,
+        };
+        member.waits = waits;
+    }
+
+    /// The holds that a transition's hooks put on a member.
+    pub fn waits(&self, transition: Transition, now: Timestamp) -> BTreeMap<String, Wait> {
+        /// The most that heartbeats can reach: 48 hours or 100 timeouts, whichever is less.
+        const LONGEST: i64 = 48 * 3600;
+        let seconds = jiff::SignedDuration::from_secs;
+        let hooks = self.hooks.values().filter(|it| it.transition == transition);
+        hooks
+            .map(|hook| {
+                let longest = LONGEST.min(hook.heartbeat_timeout.saturating_mul(100));
+                let wait = Wait {
+                    token: entropy::uuid(),
+                    deadline: now + seconds(hook.heartbeat_timeout),
+                    last_deadline: now + seconds(longest),
+                    heartbeat_timeout: hook.heartbeat_timeout,
+                    default_result: hook.default_result,
+                };
+                (hook.name.clone(), wait)
+            })
+            .collect()
+    }
+}

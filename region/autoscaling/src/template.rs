@@ -1,0 +1,130 @@
+//! Launch templates and subnets, as EC2 knows them.
+
+use std::collections::BTreeMap;
+
+use aws_autoscaling::group::{LaunchTemplateSpecification, MixedInstancesPolicy};
+use aws_ec2::{
+    launch_template::{DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest},
+    subnet::{DescribeSubnets, DescribeSubnetsRequest},
+};
+use aws_wire::{CallError, Client, Fault};
+
+use crate::{
+    faults,
+    records::{Source, TemplateRef},
+};
+
+/// Checks what a request names as its source of instances.
+pub(crate) async fn source(
+    ec2: &Client,
+    template: Option<LaunchTemplateSpecification>,
+    policy: Option<MixedInstancesPolicy>,
+) -> Result<Source, Fault> {
+    match (template, policy) {
+        (Some(template), None) => Ok(Source::Template(check(ec2, &template).await?)),
+        (None, Some(policy)) => {
+            let named = policy
+                .launch_template
+                .as_ref()
+                .and_then(|it| it.launch_template_specification.as_ref());
+            let named = named.ok_or_else(|| {
+                faults::validation(
+                    "A mixed instances policy needs a launch template specification.",
+                )
+            })?;
+            let template = check(ec2, named).await?;
+            Ok(Source::Mixed { template, policy: Box::new(policy) })
+        }
+        _ => Err(faults::validation(
+            "Valid requests must contain either LaunchTemplate, LaunchConfigurationName, InstanceId \
+             or MixedInstancesPolicy parameter.",
+        )),
+    }
+}
+
+/// The template with both its names; the version stays as it was given.
+async fn check(ec2: &Client, named: &LaunchTemplateSpecification) -> Result<TemplateRef, Fault> {
+    let version = named.version.clone().unwrap_or("$Default".to_owned());
+    let found = resolve(
+        ec2,
+        named.launch_template_id.clone(),
+        named.launch_template_name.clone(),
+        &version,
+    )
+    .await
+    .map_err(|error| match error.fault() {
+        Some(fault) => faults::validation(format!(
+            "You must use a valid fully-formed launch template. {}",
+            fault.message
+        )),
+        None => Fault::internal(error.to_string()),
+    })?;
+    Ok(TemplateRef { version, ..found })
+}
+
+/// The template with the number that its version stands for now.
+pub(crate) async fn resolve(
+    ec2: &Client,
+    id: Option<String>,
+    name: Option<String>,
+    version: &str,
+) -> Result<TemplateRef, CallError> {
+    let request = DescribeLaunchTemplateVersionsRequest {
+        launch_template_name: if id.is_some() { None } else { name },
+        launch_template_id: id,
+        versions: vec![version.to_owned()],
+        ..Default::default()
+    };
+    let response = ec2.call::<DescribeLaunchTemplateVersions>(request).await?;
+    let found = response.launch_template_versions.into_iter().next().unwrap_or_default();
+    Ok(TemplateRef {
+        id: found.launch_template_id.unwrap_or_default(),
+        name: found.launch_template_name.unwrap_or_default(),
+        version: found.version_number.unwrap_or_default().to_string(),
+    })
+}
+
+/// The zone of each subnet: those named (separated by commas), or the default ones of the zones.
+pub(crate) async fn subnets(
+    ec2: &Client,
+    identifier: Option<&str>,
+    zones: &[String],
+) -> Result<BTreeMap<String, String>, Fault> {
+    let ids: Vec<String> = identifier
+        .unwrap_or_default()
+        .split(',')
+        .map(|it| it.trim().to_owned())
+        .filter(|it| !it.is_empty())
+        .collect();
+    let filter = |name: &str, values: Vec<String>| aws_ec2::common::Filter {
+        name: Some(name.to_owned()),
+        values,
+    };
+    let filters = match (ids.is_empty(), zones.is_empty()) {
+        (true, true) => {
+            return Err(faults::validation(
+                "At least one Availability Zone or VPC Subnet is required.",
+            ));
+        }
+        (true, false) => vec![
+            filter("availability-zone", zones.to_vec()),
+            filter("default-for-az", vec!["true".to_owned()]),
+        ],
+        (false, _) => Vec::new(),
+    };
+    let request = DescribeSubnetsRequest { subnet_ids: ids, filters, ..Default::default() };
+    let response =
+        ec2.call::<DescribeSubnets>(request).await.map_err(|error| match error.fault() {
+            Some(fault) => faults::validation(fault.message.clone()),
+            None => Fault::internal(error.to_string()),
+        })?;
+    let found: BTreeMap<String, String> = response
+        .subnets
+        .into_iter()
+        .filter_map(|it| Some((it.subnet_id?, it.availability_zone?)))
+        .collect();
+    match found.is_empty() {
+        true => Err(faults::validation("No default subnet was found for the Availability Zones.")),
+        false => Ok(found),
+    }
+}
