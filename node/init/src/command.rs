@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::{
     boot, logs,
     reaper::Reaper,
-    services::{self, Service},
+    services::{self, Service, Surroundings},
     shutdown,
     status::{Phase, Recorder},
 };
@@ -82,13 +82,17 @@ async fn live(args: &Args, scope: &Scope, reaper: &Arc<Reaper>, status: &Recorde
     if present.is_empty() {
         warn!("user data asked for no node: nothing but init runs here");
     }
+    let around = Surroundings {
+        reaper: reaper.clone(),
+        status: status.clone(),
+        log_dir: args.log_dir.clone(),
+        runtime: Arc::default(),
+    };
     for service in present {
-        let file = args.log_dir.join(format!("{}.log", service.name));
-        let rotation = logs::rotate(file.clone());
-        drop(scope.spawn("rotation", rotation));
-        let (reaper, status) = (reaper.clone(), status.clone());
         let name = service.name;
-        drop(scope.spawn(name, services::keep_running(service, file, reaper, status)));
+        let log = args.log_dir.join(format!("{name}.log"));
+        drop(scope.spawn("rotation", logs::rotate(log)));
+        drop(scope.spawn(name, services::keep_running(service, around.clone())));
     }
     scope.cancelled().await;
 }

@@ -12,7 +12,9 @@
 
 mod boot;
 pub mod command;
+mod images;
 mod logs;
+mod readiness;
 mod reaper;
 mod restart;
 mod services;

@@ -1,17 +1,26 @@
 //! The services of a node, and keeping them running.
+//!
+//! containerd says when it serves, by systemd's notification protocol; only then are the AMI's
+//! images imported and the kubelet started, as under EKS's units.
 
 use std::{
+    convert::Infallible,
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::Arc,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tracing::{error, info, warn};
 
 use crate::{
+    images,
+    readiness::Readiness,
     reaper::{Reaper, Started},
     restart::Backoff,
     status::Recorder,
@@ -27,6 +36,18 @@ pub(crate) struct Service {
     args: Vec<String>,
     /// A file of `KEY=value` lines, and the key whose value holds further arguments.
     environment: Option<(PathBuf, &'static str)>,
+    /// It says when it is ready; until then nothing that needs it is started.
+    is_notifying: bool,
+}
+
+/// What a service has to do with: shared by all of them.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) status: Recorder,
+    pub(crate) log_dir: PathBuf,
+    /// Says whether containerd has been ready once.
+    pub(crate) runtime: Arc<watch::Sender<bool>>,
 }
 
 impl Service {
@@ -40,6 +61,7 @@ impl Service {
             program: "/usr/bin/containerd".into(),
             args: strings(&["--config", "/etc/containerd/config.toml"]),
             environment: None,
+            is_notifying: true,
         };
         let kubelet = Self {
             name: "kubelet",
@@ -47,6 +69,7 @@ impl Service {
             program: own,
             args: strings(&["run", "kubelet"]),
             environment: Some(("/etc/eks/kubelet/environment".into(), "NODEADM_KUBELET_ARGS")),
+            is_notifying: false,
         };
         vec![containerd, kubelet]
     }
@@ -77,35 +100,69 @@ impl Service {
 }
 
 /// Starts the service, and again whenever it ends. Ends with its scope only.
-pub(crate) async fn keep_running(
-    service: Service,
-    log: PathBuf,
-    reaper: Arc<Reaper>,
-    status: Recorder,
-) {
+pub(crate) async fn keep_running(service: Service, around: Surroundings) {
+    if !service.is_notifying {
+        let mut runtime = around.runtime.subscribe();
+        // An error: the sender is gone, and so is everything else.
+        runtime.wait_for(|is_ready| *is_ready).await.ok();
+    }
     let mut backoff = Backoff::default();
     loop {
         let begun = Instant::now();
-        match start(&service, &log, &reaper) {
-            Ok(Started { identity, ended }) => {
-                info!(service = service.name, pid = identity.pid, "started");
-                status.started(service.name, identity);
-                let Ok(end) = ended.await else { return };
-                warn!(service = service.name, pid = identity.pid, %end, "ended");
-                status.ended(service.name, &end.to_string());
+        let name = service.name;
+        match start(&service, &around) {
+            Ok((Started { identity, ended }, readiness)) => {
+                info!(service = name, pid = identity.pid, "started");
+                around.status.started(name, identity);
+                let Ok(end) = while_running(ended, watch_over(readiness, &around)).await else {
+                    return;
+                };
+                warn!(service = name, pid = identity.pid, %end, "ended");
+                around.status.ended(name, &end.to_string());
             }
             Err(failure) => {
-                error!(service = service.name, error = %failure, "failed to start");
-                status.ended(service.name, &failure.to_string());
+                error!(service = name, error = %failure, "failed to start");
+                around.status.ended(name, &failure.to_string());
             }
         }
         tokio::time::sleep(backoff.after(begun.elapsed())).await;
     }
 }
 
-fn start(service: &Service, log: &Path, reaper: &Reaper) -> io::Result<Started> {
-    let log = File::options().create(true).append(true).open(log)?;
-    reaper.spawn(&mut service.command(log)?)
+/// Waits for the end of a process, doing `work` meanwhile; the end cuts the work short.
+async fn while_running<T>(
+    ended: oneshot::Receiver<T>,
+    work: impl Future<Output = ()>,
+) -> Result<T, oneshot::error::RecvError> {
+    let work = async {
+        work.await;
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        end = ended => end,
+        never = work => match never {},
+    }
+}
+
+/// What there is to do while a service runs: once it is ready, the images of the AMI.
+async fn watch_over(readiness: Option<Readiness>, around: &Surroundings) {
+    let Some(readiness) = readiness else { return };
+    if let Err(error) = readiness.wait().await {
+        warn!(%error, "a service's notification cannot be read");
+    }
+    images::import_new(&around.reaper).await;
+    around.runtime.send_replace(true);
+}
+
+fn start(service: &Service, around: &Surroundings) -> io::Result<(Started, Option<Readiness>)> {
+    let path = around.log_dir.join(format!("{}.log", service.name));
+    let log = File::options().create(true).append(true).open(path)?;
+    let mut command = service.command(log)?;
+    let readiness = match service.is_notifying {
+        true => Some(Readiness::of(service.name, &mut command)?),
+        false => None,
+    };
+    Ok((around.reaper.spawn(&mut command)?, readiness))
 }
 
 /// The assignments of a systemd `EnvironmentFile`: one per line, the value perhaps in quotes.

@@ -27,6 +27,8 @@ pub struct Ami<'a> {
 
 /// Where the region's authority lies alone, for programs that should trust nothing else.
 pub const REGION_CA: &str = "/etc/pki/ca-trust/source/anchors/nodestead-region.pem";
+/// Archives (`*.tar`) in this folder are imported when an instance's containerd first runs.
+pub const IMAGES: &str = "/opt/nodestead/images";
 /// Where programs of Debian's kind look for all authorities.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -47,6 +49,7 @@ const FOLDERS: &[(&str, u32)] = &[
     ("media", 0o755),
     ("opt/cni/bin", 0o755),
     ("opt/nodestead/bin", 0o755),
+    ("opt/nodestead/images", 0o755),
     ("proc", 0o555),
     ("root", 0o700),
     ("run", 0o755),
