@@ -1,1 +1,59 @@
-//! The controllers of Kubernetes.
+//! kube-controller-manager: the loops that make the cluster what its objects ask for.
+//!
+//! All controllers run in one process over one set of [`caches`]. Each is observe, plan, apply;
+//! the plans are pure functions with tests beside them.
+//!
+//! Upstream: `pkg/controller`. Deviation: no leader election and no per-controller switches; one
+//! process runs all of them.
+
+mod caches;
+mod claim;
+pub mod command;
+mod config;
+mod deployment;
+mod expectations;
+mod pods;
+mod replica_set;
+
+use clock::Clock;
+use controller::Recorder;
+use kube::Client;
+use lifecycle::Scope;
+
+use self::caches::Caches;
+pub use self::config::Config;
+
+/// What every controller has.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) scope: Scope,
+    pub(crate) caches: Caches,
+    pub(crate) config: Config,
+}
+
+impl Context {
+    pub(crate) fn recorder(&self, component: &'static str) -> Recorder {
+        Recorder::new(self.client.clone(), component, self.clock, &self.scope)
+    }
+}
+
+impl Context {
+    fn start<F>(&self, name: &str, run: impl FnOnce(Context) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.scope.spawn(name, run(self.clone())));
+    }
+}
+
+/// Runs all controllers until `scope` is cancelled.
+pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
+    let caches = Caches::new(&client, &scope);
+    caches.synced().await;
+    let context = Context { client, clock, scope: scope.clone(), caches, config };
+    context.start("deployment", deployment::run);
+    context.start("replicaset", replica_set::run);
+    scope.cancelled().await;
+}

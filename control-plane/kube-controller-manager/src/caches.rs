@@ -1,0 +1,169 @@
+//! What the controllers watch: one store per kind, shared by all of them.
+//!
+//! **Invariant:** a full object from a cache is never written back, because parts of it were cut
+//! away; controllers patch what they mean to change.
+
+use controller::{Store, StoreSpec, object, reflect};
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
+    certificates::v1::CertificateSigningRequest,
+    coordination::v1::Lease,
+    core::v1::{
+        ConfigMap, Container, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service,
+        ServiceAccount,
+    },
+    discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::ClusterRole,
+};
+use kube::{Client, Resource};
+use lifecycle::Scope;
+
+/// The index of objects by the UID of their controller, or by [`orphans_of`] a namespace.
+pub(crate) const BY_OWNER: &str = "owner";
+/// The index of pods by the node that they are on.
+pub(crate) const BY_NODE: &str = "node";
+/// The index of endpoint slices by their Service.
+pub(crate) const BY_SERVICE: &str = "service";
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Caches {
+    pub(crate) pods: Store<Pod>,
+    pub(crate) nodes: Store<Node>,
+    pub(crate) leases: Store<Lease>,
+    pub(crate) namespaces: Store<Namespace>,
+    pub(crate) services: Store<Service>,
+    pub(crate) service_accounts: Store<ServiceAccount>,
+    pub(crate) root_cas: Store<ConfigMap>,
+    pub(crate) endpoints: Store<Endpoints>,
+    pub(crate) endpoint_slices: Store<EndpointSlice>,
+    pub(crate) deployments: Store<Deployment>,
+    pub(crate) replica_sets: Store<ReplicaSet>,
+    pub(crate) daemon_sets: Store<DaemonSet>,
+    pub(crate) stateful_sets: Store<StatefulSet>,
+    pub(crate) revisions: Store<ControllerRevision>,
+    pub(crate) jobs: Store<Job>,
+    pub(crate) cron_jobs: Store<CronJob>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
+    pub(crate) budgets: Store<PodDisruptionBudget>,
+    pub(crate) requests: Store<CertificateSigningRequest>,
+    pub(crate) cluster_roles: Store<ClusterRole>,
+}
+
+impl Caches {
+    /// Starts the watches.
+    pub(crate) fn new(client: &Client, scope: &Scope) -> Self {
+        let client = || client.clone();
+        let by_node: fn(&Pod) -> Vec<String> =
+            |pod| pod.spec.iter().filter_map(|it| it.node_name.clone()).collect();
+        let by_service: fn(&EndpointSlice) -> Vec<String> = |slice| {
+            let service = object::label(slice, SERVICE_NAME);
+            let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+            service.map(|it| format!("{namespace}/{it}")).into_iter().collect()
+        };
+        let pods = owned::<Pod>().index(BY_NODE, by_node).trim(trim_pod);
+        let slices = StoreSpec::default().index(BY_SERVICE, by_service);
+        let root_cas = StoreSpec::default().fields(&format!("metadata.name={ROOT_CA}"));
+        Self {
+            pods: reflect(client(), pods, scope),
+            nodes: reflect(client(), StoreSpec::default().trim(trim_node), scope),
+            leases: reflect(client(), StoreSpec::default(), scope),
+            namespaces: reflect(client(), StoreSpec::default(), scope),
+            services: reflect(client(), StoreSpec::default(), scope),
+            service_accounts: reflect(client(), StoreSpec::default(), scope),
+            root_cas: reflect(client(), root_cas, scope),
+            endpoints: reflect(client(), StoreSpec::default(), scope),
+            endpoint_slices: reflect(client(), slices, scope),
+            deployments: reflect(client(), StoreSpec::default(), scope),
+            replica_sets: reflect(client(), owned(), scope),
+            daemon_sets: reflect(client(), StoreSpec::default(), scope),
+            stateful_sets: reflect(client(), StoreSpec::default(), scope),
+            revisions: reflect(client(), owned(), scope),
+            jobs: reflect(client(), owned(), scope),
+            cron_jobs: reflect(client(), StoreSpec::default(), scope),
+            claims: reflect(client(), StoreSpec::default(), scope),
+            budgets: reflect(client(), StoreSpec::default(), scope),
+            requests: reflect(client(), StoreSpec::default(), scope),
+            cluster_roles: reflect(client(), StoreSpec::default(), scope),
+        }
+    }
+
+    /// Waits for the first list of everything.
+    pub(crate) async fn synced(&self) {
+        tokio::join!(
+            self.pods.synced(),
+            self.nodes.synced(),
+            self.leases.synced(),
+            self.namespaces.synced(),
+            self.services.synced(),
+            self.service_accounts.synced(),
+            self.root_cas.synced(),
+            self.endpoints.synced(),
+            self.endpoint_slices.synced(),
+            self.deployments.synced(),
+            self.replica_sets.synced(),
+            self.daemon_sets.synced(),
+            self.stateful_sets.synced(),
+            self.revisions.synced(),
+            self.jobs.synced(),
+            self.cron_jobs.synced(),
+            self.claims.synced(),
+            self.budgets.synced(),
+            self.requests.synced(),
+            self.cluster_roles.synced(),
+        );
+    }
+}
+
+/// The value under which [`BY_OWNER`] files what has no controller.
+pub(crate) fn orphans_of(namespace: &str) -> String {
+    format!("orphans of {namespace}")
+}
+
+fn owned<K: Resource>() -> StoreSpec<K> {
+    StoreSpec::default().index(BY_OWNER, owner_or_orphan)
+}
+
+fn owner_or_orphan<K: Resource>(it: &K) -> Vec<String> {
+    match object::controller_of(it) {
+        Some(owner) => vec![owner.uid.clone()],
+        None => vec![orphans_of(it.meta().namespace.as_deref().unwrap_or_default())],
+    }
+}
+
+/// Controllers read who a pod is, where it is and how it is, not what it runs.
+fn trim_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        let containers = spec.containers.iter_mut();
+        for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
+            *container = Container {
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                resources: container.resources.take(),
+                restart_policy: container.restart_policy.take(),
+                ..Container::default()
+            };
+        }
+        if let Some(volumes) = &mut spec.volumes {
+            volumes.retain(|it| it.persistent_volume_claim.is_some());
+        }
+    }
+    if let Some(status) = &mut pod.status {
+        status.host_ips = None;
+        status.resize = None;
+    }
+}
+
+fn trim_node(node: &mut Node) {
+    if let Some(status) = &mut node.status {
+        status.images = None;
+        status.node_info = None;
+        status.volumes_attached = None;
+        status.volumes_in_use = None;
+    }
+}

@@ -1,0 +1,50 @@
+//! What the controllers are told from outside.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// Answers whether a node (by its Kubernetes name) may have a serving certificate for these names.
+///
+/// On EKS the cloud is asked: the names must be the instance's. `bin` knows the cloud; nothing
+/// here does.
+pub type NodeNamesCheck = dyn Fn(&str, &[String], &[IpAddr]) -> bool + Send + Sync;
+
+/// Settings of [`crate::run`].
+#[derive(Clone)]
+pub struct Config {
+    /// Signs the certificates of kubelets and clients.
+    pub ca: Arc<pki::Ca>,
+    /// What pods trust the API server by: the `kube-root-ca.crt` ConfigMap of each namespace.
+    pub root_ca_pem: String,
+    /// See [`NodeNamesCheck`]. `None` compares with the addresses that the Node object shows.
+    pub node_names: Option<Arc<NodeNamesCheck>>,
+    /// How long a node may be silent before it counts as unreachable.
+    pub node_monitor_grace_period: std::time::Duration,
+    /// How many finished pods are kept before the oldest are deleted.
+    pub terminated_pod_gc_threshold: usize,
+    /// How long signed certificates are valid, at most.
+    pub cluster_signing_duration: std::time::Duration,
+}
+
+impl Config {
+    /// Upstream's defaults.
+    pub fn new(ca: Arc<pki::Ca>, root_ca_pem: String) -> Self {
+        Self {
+            ca,
+            root_ca_pem,
+            node_names: None,
+            node_monitor_grace_period: std::time::Duration::from_secs(50),
+            terminated_pod_gc_threshold: 12_500,
+            cluster_signing_duration: std::time::Duration::from_secs(365 * 24 * 3600),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("node_monitor_grace_period", &self.node_monitor_grace_period)
+            .field("terminated_pod_gc_threshold", &self.terminated_pod_gc_threshold)
+            .field("asks_for_node_names", &self.node_names.is_some())
+            .finish_non_exhaustive()
+    }
+}
