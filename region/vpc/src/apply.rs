@@ -88,7 +88,7 @@ impl ApplyError {
 }
 
 /// Settings of the router's namespace; links inherit `default` when they are made.
-const SYSCTLS: [(&str, &str); 12] = [
+const SYSCTLS: [(&str, &str); 11] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
@@ -98,7 +98,6 @@ const SYSCTLS: [(&str, &str); 12] = [
     ("net/ipv4/conf/default/accept_redirects", "0"),
     // Neighbours of one subnet are on different links: the router answers for all of them.
     ("net/ipv4/conf/default/proxy_arp", "1"),
-    ("net/ipv4/neigh/default/proxy_delay", "0"),
     ("net/ipv4/conf/default/arp_ignore", "0"),
     ("net/ipv6/conf/all/disable_ipv6", "1"),
     ("net/ipv6/conf/default/disable_ipv6", "1"),
@@ -169,19 +168,27 @@ fn is_ours(link: &Link) -> bool {
 }
 
 fn sysctls(netns: &Path) -> Result<(), ApplyError> {
-    let set = || {
-        for (name, value) in SYSCTLS {
-            let path = Path::new("/proc/sys").join(name);
-            match fs::write(&path, value) {
-                // A kernel without IPv6.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(ApplyError::Sysctl { path, source }),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    };
+    let set = || SYSCTLS.iter().try_for_each(|(name, value)| sysctl(name, value));
     linux_netns::enter(netns, set).map_err(|source| ApplyError::Netns { source })?
+}
+
+/// In the namespace of the calling thread.
+fn sysctl(name: &str, value: &str) -> Result<(), ApplyError> {
+    let path = Path::new("/proc/sys").join(name);
+    match fs::write(&path, value) {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(ApplyError::Sysctl { path, source }),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The kernel answers ARP for others after a random pause of up to 0.8 s, and a namespace has no
+/// default for that: each link is told.
+fn answer_at_once(netns: &Path, link: &str) -> Result<(), ApplyError> {
+    let name = format!("net/ipv4/neigh/{link}/proxy_delay");
+    linux_netns::enter(netns, move || sysctl(&name, "0"))
+        .map_err(|source| ApplyError::Netns { source })?
 }
 
 fn services(netlink: &Netlink, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), ApplyError> {
@@ -252,6 +259,7 @@ fn attach(netlink: &Netlink, router: &Path, name: &str, eni: &EniLink) -> Result
     };
     tracing::debug!(eni = eni.eni, router = %router.display(), "attaching");
     netlink.create_veth(&Veth { end: near, peer: far }).map_err(&failed)?;
+    answer_at_once(router, name)?;
     let Some(link) = netlink.link_by_name(name).map_err(&failed)? else { return Ok(()) };
     netlink.add_address(link.index, Ipv4Net::from(eni.gateway).into()).map_err(&failed)?;
     let up = LinkChange { is_up: Some(true), ..LinkChange::default() };

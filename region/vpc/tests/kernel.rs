@@ -1,0 +1,287 @@
+//! The kernel agrees with the evaluator: real namespaces, real packets. Without root nothing runs.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use linux_netlink::{Mac, Netlink};
+use region_vpc::{
+    ENDPOINTS, Eni, InternetRoute, Location, Packet, Peer, Router, Rule, SecurityGroup, Setup,
+    Subnet, Traffic, VpcSpec, can_reach,
+};
+
+/// How long a packet that is dropped is waited for.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+struct World {
+    router: Router,
+    spec: VpcSpec,
+    guests: Vec<String>,
+}
+
+impl World {
+    /// Two servers and a client, each in its own namespace. `None` without root.
+    async fn build(name: &str) -> Option<Self> {
+        if !nix_is_root() {
+            return None;
+        }
+        let prefix = format!("nst-t-{}-{name}", std::process::id());
+        let guests: Vec<String> = (0..3).map(|it| format!("{prefix}-{it}")).collect();
+        for guest in &guests {
+            linux_netns::create(guest).unwrap();
+        }
+        let mut web = SecurityGroup::new("sg-web");
+        web.ingress.push(Rule::new(Traffic::tcp(80, 80), Peer::Group("sg-client".to_owned())));
+        web.egress.push(Rule::everything_to_anywhere());
+        let mut client = SecurityGroup::new("sg-client");
+        client.egress.push(Rule::everything_to_anywhere());
+        let subnet = |cidr: &str| Subnet {
+            cidr: cidr.parse().unwrap(),
+            internet: InternetRoute::InternetGateway,
+            has_endpoints: false,
+        };
+        let spec = VpcSpec {
+            id: "vpc-0".to_owned(),
+            netns: format!("{prefix}-r"),
+            cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+            subnets: BTreeMap::from([
+                ("a".to_owned(), subnet("192.168.0.0/19")),
+                ("b".to_owned(), subnet("192.168.32.0/19")),
+            ]),
+            enis: vec![
+                eni(0, "a", [192, 168, 0, 10], "sg-web", &guests[0]),
+                eni(1, "a", [192, 168, 0, 11], "sg-client", &guests[1]),
+                eni(2, "b", [192, 168, 32, 10], "sg-client", &guests[2]),
+            ],
+            security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
+        };
+        let world = Self { router: Router::new(&spec.netns), spec, guests };
+        world.router.apply(&world.spec).await.unwrap();
+        Some(world)
+    }
+
+    async fn apply(&self) {
+        self.router.apply(&self.spec).await.unwrap();
+    }
+
+    fn path(&self, guest: usize) -> PathBuf {
+        linux_netns::path(&self.guests[guest])
+    }
+
+    fn address(&self, eni: usize) -> Ipv4Addr {
+        self.spec.enis[eni].primary
+    }
+
+    /// What the kernel does with a connection, which must be what the evaluator says.
+    fn connects(&self, from: usize, to: Ipv4Addr, port: u16) -> bool {
+        let target = SocketAddr::from((to, port));
+        let connected = linux_netns::enter(&self.path(from), move || {
+            TcpStream::connect_timeout(&target, PATIENCE).is_ok()
+        });
+        let verdict = can_reach(&self.spec, self.address(from), to, Packet::Tcp { port });
+        let connected = connected.unwrap();
+        assert_eq!(connected, verdict.is_allowed, "{to}:{port}: {}", verdict.reason);
+        connected
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let netlink = Netlink::at(&linux_netns::path(&self.spec.netns));
+        for link in netlink.iter().flat_map(|it| it.links().unwrap_or_default()) {
+            if link.name.starts_with("eni") {
+                netlink.as_ref().map(|it| it.delete_link(link.index).ok()).ok();
+            }
+        }
+        for name in self.guests.iter().chain([&self.spec.netns]) {
+            linux_netns::delete(name).ok();
+        }
+    }
+}
+
+fn nix_is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|it| it.lines().any(|line| line.starts_with("Uid:\t0\t")))
+}
+
+fn eni(number: u8, subnet: &str, address: [u8; 4], group: &str, guest: &str) -> Eni {
+    Eni {
+        id: format!("eni-0000000000000000{number}"),
+        mac: Mac([0x0a, 0, 0, 0, 0, number]),
+        subnet: subnet.to_owned(),
+        primary: address.into(),
+        secondary: Default::default(),
+        prefixes: Default::default(),
+        security_groups: [group.to_owned()].into(),
+        source_dest_check: true,
+        public_ip: None,
+        location: Location::Netns {
+            path: linux_netns::path(guest),
+            device: "eth0".to_owned(),
+            setup: Setup::Primary,
+        },
+    }
+}
+
+/// A server that accepts for as long as it is held.
+fn listen(path: &std::path::Path, port: u16) -> TcpListener {
+    linux_netns::enter(path, move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn groups_decide_in_the_kernel_as_in_the_evaluator() {
+    let Some(mut world) = World::build("sg").await else { return };
+    let _web = [listen(&world.path(0), 80), listen(&world.path(0), 81)];
+    let _client = listen(&world.path(1), 80);
+    let web = world.address(0);
+    assert!(world.connects(1, web, 80), "same subnet, by proxy ARP");
+    assert!(world.connects(2, web, 80), "another subnet");
+    assert!(!world.connects(1, web, 81), "a port without a rule");
+    assert!(!world.connects(0, world.address(1), 80), "the client's group lets nobody in");
+
+    let open = Rule::new(Traffic::tcp(81, 81), Peer::Cidr("192.168.32.0/19".parse().unwrap()));
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.push(open);
+    world.apply().await;
+    assert!(world.connects(2, web, 81));
+    assert!(!world.connects(1, web, 81), "not from the other subnet");
+
+    world.spec.security_groups.get_mut("sg-client").unwrap().egress.clear();
+    world.apply().await;
+    assert!(!world.connects(2, web, 81), "nothing leaves");
+}
+
+#[tokio::test]
+async fn an_established_connection_survives_the_rule_that_allowed_it() {
+    let Some(mut world) = World::build("ct").await else { return };
+    let listener = listen(&world.path(0), 80);
+    let web = SocketAddr::from((world.address(0), 80));
+    let mut client =
+        linux_netns::enter(&world.path(1), move || TcpStream::connect(web).unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.clear();
+    world.apply().await;
+    assert!(!world.connects(
+        1,
+        *match &web {
+            SocketAddr::V4(it) => it.ip(),
+            SocketAddr::V6(_) => unreachable!(),
+        },
+        80
+    ));
+    std::io::Write::write_all(&mut client, b"still").unwrap();
+    let mut seen = [0; 5];
+    server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    std::io::Read::read_exact(&mut server, &mut seen).unwrap();
+    assert_eq!(&seen, b"still");
+}
+
+/// Sends from `source`, which is put on the guest's link, and says whether it arrives.
+fn arrives(world: &World, from: usize, source: Ipv4Addr, to: usize) -> bool {
+    let receiver = linux_netns::enter(&world.path(to), || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 9)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    })
+    .unwrap();
+    let netlink = Netlink::at(&world.path(from)).unwrap();
+    let link = netlink.link_by_name("eth0").unwrap().unwrap();
+    netlink.add_address(link.index, Ipv4Net::from(source).into()).unwrap();
+    let target = SocketAddr::from((world.address(to), 9));
+    linux_netns::enter(&world.path(from), move || {
+        UdpSocket::bind((source, 0)).unwrap().send_to(b"x", target).unwrap()
+    })
+    .unwrap();
+    receiver.recv_from(&mut [0; 8]).is_ok_and(|(_, peer)| peer.ip() == IpAddr::V4(source))
+}
+
+#[tokio::test]
+async fn a_forged_source_is_dropped_until_the_check_is_off_or_the_address_is_owned() {
+    let Some(mut world) = World::build("src").await else { return };
+    let anything = Rule::new(Traffic::All, Peer::Cidr(Ipv4Net::default()));
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.push(anything);
+    world.apply().await;
+    let forged = Ipv4Addr::new(192, 168, 0, 77);
+    assert!(arrives(&world, 1, world.address(1), 0));
+    assert!(!arrives(&world, 1, forged, 0));
+    world.spec.enis[1].prefixes.insert("192.168.0.64/28".parse().unwrap());
+    world.apply().await;
+    assert!(arrives(&world, 1, forged, 0), "it owns the prefix now");
+    world.spec.enis[1].prefixes.clear();
+    world.spec.enis[1].source_dest_check = false;
+    world.apply().await;
+    assert!(arrives(&world, 1, forged, 0), "nobody checks");
+}
+
+#[tokio::test]
+async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
+    let Some(mut world) = World::build("aws").await else { return };
+    let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
+    assert!(!world.connects(0, ENDPOINTS, 443));
+    world.spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
+    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway;
+    world.apply().await;
+    assert!(world.connects(0, ENDPOINTS, 443), "a public address behind an internet gateway");
+    assert!(!world.connects(1, ENDPOINTS, 443), "no public address");
+    assert!(world.connects(2, ENDPOINTS, 443), "a NAT gateway");
+}
+
+#[tokio::test]
+async fn interfaces_come_move_and_go() {
+    let Some(mut world) = World::build("eni").await else { return };
+    let mut second = eni(7, "a", [192, 168, 0, 70], "sg-web", &world.guests[0]);
+    let bare =
+        |path: PathBuf| Location::Netns { path, device: "eth1".to_owned(), setup: Setup::Bare };
+    second.location = bare(world.path(0));
+    world.spec.enis.push(second);
+    let applied = world.router.apply(&world.spec).await.unwrap();
+    assert_eq!(applied.attached, ["eni-00000000000000007"]);
+    let device = |path: &PathBuf| Netlink::at(path).unwrap().link_by_name("eth1").unwrap();
+    let paths = [world.path(0), world.path(1)];
+    let link = device(&paths[0]).unwrap();
+    assert!(!link.is_up, "the VPC CNI brings it up");
+    assert_eq!(link.mac, Some(Mac([0x0a, 0, 0, 0, 0, 7])));
+
+    let again = world.router.apply(&world.spec).await.unwrap();
+    assert_eq!(again, Default::default(), "a second pass changes nothing");
+    let restarted = Router::new(&world.spec.netns).apply(&world.spec).await.unwrap();
+    assert_eq!(restarted, Default::default(), "nor does one of a new process");
+
+    world.spec.enis[3].location = bare(world.path(1));
+    world.router.apply(&world.spec).await.unwrap();
+    assert!(
+        device(&paths[0]).is_none() && device(&paths[1]).is_some(),
+        "attached to another instance"
+    );
+
+    world.spec.enis[3].location = Location::Unattached;
+    let applied = world.router.apply(&world.spec).await.unwrap();
+    assert_eq!(applied.detached.len(), 1);
+    assert!(device(&paths[1]).is_none());
+
+    world.spec.enis[3].location = bare("/run/netns/nst-t-not-yet".into());
+    let applied = world.router.apply(&world.spec).await.unwrap();
+    assert_eq!(applied.waiting, ["eni-00000000000000007"]);
+}
+
+#[tokio::test]
+async fn two_interfaces_of_one_guest_answer_from_their_own_addresses() {
+    let Some(mut world) = World::build("cp").await else { return };
+    // As the control plane has them: the second with a table of its own.
+    let mut second = eni(7, "b", [192, 168, 32, 70], "sg-web", &world.guests[0]);
+    second.location = Location::Netns {
+        path: world.path(0),
+        device: "eth1".to_owned(),
+        setup: Setup::Additional { table: 101 },
+    };
+    world.spec.enis.push(second);
+    world.apply().await;
+    let _servers = listen(&world.path(0), 80);
+    assert!(world.connects(1, Ipv4Addr::new(192, 168, 0, 10), 80));
+    assert!(world.connects(1, Ipv4Addr::new(192, 168, 32, 70), 80));
+    assert!(world.connects(2, Ipv4Addr::new(192, 168, 32, 70), 80));
+}
