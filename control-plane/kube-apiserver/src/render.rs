@@ -15,7 +15,7 @@ use crate::{
     resources::Resource,
     server::Call,
     status::Status,
-    table,
+    table::{self, View},
 };
 
 /// Answers longer than this are compressed for clients that can take it (upstream: 128 KiB).
@@ -85,11 +85,11 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
     let mut response = match answer {
         Answer::Response(response) => response,
         Answer::Object(code, bytes) => {
-            let bytes = object(&call.resource, call.accept, bytes, include(call));
+            let bytes = object(&call.resource, call.accept, bytes, view(call));
             response(code, call.accept.format, bytes)
         }
         Answer::List(page) => {
-            let bytes = list(&call.resource, call.accept, &page, include(call));
+            let bytes = list(&call.resource, call.accept, &page, view(call));
             compressed(call, response(StatusCode::OK, call.accept.format, Bytes::new()), bytes)
         }
     };
@@ -127,18 +127,13 @@ fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Respon
     response
 }
 
-/// How much of each object a table carries.
-fn include(call: &Call) -> table::Include {
-    table::Include::parse(call.parameter("includeObject"))
+/// How the client wants its tables.
+fn view(call: &Call) -> View {
+    View::parse(call.parameter("includeObject"), call.server.clock)
 }
 
 /// One object, in the wanted form.
-pub(crate) fn object(
-    resource: &Resource,
-    accept: Accept,
-    bytes: Bytes,
-    include: table::Include,
-) -> Bytes {
+pub(crate) fn object(resource: &Resource, accept: Accept, bytes: Bytes, view: View) -> Bytes {
     match accept.form {
         Form::Table => {
             let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -147,7 +142,7 @@ pub(crate) fn object(
             }
             let version = object["metadata"]["resourceVersion"].clone();
             let metadata = json!({ "resourceVersion": version });
-            table::render(resource, std::slice::from_ref(&object), metadata, include)
+            table::render(resource, std::slice::from_ref(&object), metadata, view)
                 .to_string()
                 .into()
         }
@@ -180,14 +175,14 @@ pub(crate) fn record_at(resource: &Resource, record: &Record, revision: u64) -> 
     object.to_string().into()
 }
 
-fn list(resource: &Resource, accept: Accept, page: &Page, include: table::Include) -> Bytes {
+fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
     let objects = || -> Vec<Value> {
         let shown = page.records.iter().map(|it| record_at(resource, it, it.mod_revision));
         shown.map(|it| serde_json::from_slice(&it).unwrap_or_default()).collect()
     };
     match accept.form {
         Form::Table => {
-            table::render(resource, &objects(), page.metadata(), include).to_string().into()
+            table::render(resource, &objects(), page.metadata(), view).to_string().into()
         }
         Form::PartialMetadata | Form::PartialMetadataList => {
             let items: Vec<Value> = objects().iter().map(partial).collect();

@@ -23,7 +23,7 @@ use crate::{
     resources::Resource,
     server::Call,
     status::Status,
-    table::Include,
+    table::View,
     verbs::{get, namespace},
 };
 
@@ -43,7 +43,7 @@ struct Stream {
     resource: Arc<Resource>,
     selection: Selection,
     accept: Accept,
-    include: Include,
+    view: View,
     watcher: Watcher,
     /// Records to send as `ADDED` before anything else.
     initial: VecDeque<Arc<Record>>,
@@ -101,7 +101,7 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         resource: call.resource.clone(),
         selection,
         accept: call.accept,
-        include: Include::parse(call.parameter("includeObject")),
+        view: View::parse(call.parameter("includeObject"), call.server.clock),
         watcher,
         initial,
         mark_end,
@@ -205,14 +205,14 @@ impl Stream {
                 render::partial(&object).to_string().into()
             }
             Form::Table => self.table(bytes),
-            _ => render::object(&self.resource, self.accept, bytes, self.include),
+            _ => render::object(&self.resource, self.accept, bytes, self.view),
         };
         push(chunk, kind, &bytes);
     }
 
     /// Only the first table of a stream names its columns.
     fn table(&mut self, bytes: Bytes) -> Bytes {
-        let bytes = render::object(&self.resource, self.accept, bytes, self.include);
+        let bytes = render::object(&self.resource, self.accept, bytes, self.view);
         if !std::mem::replace(&mut self.sent_columns, true) {
             return bytes;
         }
