@@ -1,1 +1,32 @@
 //! The EKS service: clusters, access entries, add-ons, updates.
+//!
+//! Handlers only check and write records; the reconciler ([`reconcile`]) brings the world in line
+//! with them: the cluster security group and the control plane's interfaces through EC2's API, the
+//! control plane through [`ControlPlanes`], the add-ons through the cluster's own API. It is
+//! level-triggered and begins with what is there, so it goes on after a kill at any line.
+//!
+//! Deviation: `DescribeCluster` answers `https://127.0.0.1:PORT` as the endpoint to callers on the
+//! region's own machine, since names under amazonaws.com cannot be resolved there; inside of a VPC
+//! it is the usual name. One Kubernetes version is served; version updates are refused.
+
+mod access;
+pub mod addons;
+mod clusters;
+mod faults;
+mod nodegroups;
+pub mod reconcile;
+mod records;
+mod routes;
+mod service;
+mod tags;
+mod updates;
+
+pub use self::{
+    access::Mapping,
+    records::{AccessEntry, Addon, AssociatedPolicy, Cluster, Interface, Status, Update},
+    routes::routes,
+    service::{
+        Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, KUBERNETES_VERSION, Roles,
+    },
+    updates::NewUpdate,
+};

@@ -1,0 +1,358 @@
+//! Access entries: which IAM principals may use a cluster, and as whom.
+//!
+//! Upstream: EKS user guide, "Grant IAM users access to Kubernetes with EKS access entries".
+
+mod policies;
+
+use aws_eks::{
+    CreateAccessEntry, CreateAccessEntryRequest, CreateAccessEntryResponse, DeleteAccessEntry,
+    DeleteAccessEntryRequest, DeleteAccessEntryResponse, DescribeAccessEntry,
+    DescribeAccessEntryRequest, DescribeAccessEntryResponse, ListAccessEntries,
+    ListAccessEntriesRequest, ListAccessEntriesResponse, UpdateAccessEntry,
+    UpdateAccessEntryRequest, UpdateAccessEntryResponse,
+};
+use aws_wire::Fault;
+use region_gateway::{Caller, Handle, Target};
+
+use crate::{
+    Eks, faults,
+    records::{AccessEntry, AssociatedPolicy},
+    tags,
+};
+
+pub(crate) use self::policies::CLUSTER_ADMIN;
+
+/// What the authenticator learns about a principal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mapping {
+    /// May hold `{{EC2PrivateDNSName}}`, `{{SessionName}}`.
+    pub username: String,
+    pub groups: Vec<String>,
+    pub kind: String,
+    pub policies: Vec<AssociatedPolicy>,
+}
+
+/// Types whose principals are nodes.
+const NODE_TYPES: [&str; 5] = ["EC2_LINUX", "EC2_WINDOWS", "FARGATE_LINUX", "HYBRID_LINUX", "EC2"];
+/// Prefixes that EKS keeps for itself.
+const RESERVED: [&str; 5] = ["system:", "eks:", "aws:", "amazon:", "iam:"];
+
+impl Eks {
+    /// Who the principal is in the cluster; `None` when it has no entry.
+    pub fn mapping(&self, cluster: &str, principal_arn: &str) -> Option<Mapping> {
+        let entry = self.0.entries.get(&key_of(cluster, principal_arn))?;
+        let mut groups = entry.groups.clone();
+        if NODE_TYPES.contains(&entry.kind.as_str()) {
+            groups.extend(["system:bootstrappers", "system:nodes"].map(str::to_owned));
+        }
+        Some(Mapping {
+            username: entry.username.clone(),
+            groups,
+            kind: entry.kind.clone(),
+            policies: entry.policies.clone(),
+        })
+    }
+
+    /// Makes sure that the node role has an entry of type EC2_LINUX.
+    pub(crate) fn ensure_node_entry(&self, cluster: &str, role_arn: &str) -> Result<(), Fault> {
+        let entry = self.entry(cluster, role_arn, "EC2_LINUX");
+        self.0.store.transaction(|transaction| {
+            if transaction.get(&self.0.entries, &key(&entry)).is_none() {
+                transaction.put(&self.0.entries, key(&entry), entry);
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn delete_entry(&self, cluster: &str, principal_arn: &str) -> Result<(), Fault> {
+        self.0.store.transaction(|transaction| {
+            transaction.delete(&self.0.entries, &key_of(cluster, principal_arn));
+            Ok(())
+        })
+    }
+
+    fn entry(&self, cluster: &str, principal_arn: &str, kind: &str) -> AccessEntry {
+        let now = self.now();
+        AccessEntry {
+            cluster: cluster.to_owned(),
+            principal_arn: principal_arn.to_owned(),
+            kind: kind.to_owned(),
+            username: default_username(principal_arn, kind),
+            groups: Vec::new(),
+            id: entropy::uuid(),
+            created_at: now,
+            modified_at: now,
+            tags: Default::default(),
+            policies: Vec::new(),
+        }
+    }
+
+    pub(crate) fn find_entry(&self, cluster: &str, arn: &str) -> Result<AccessEntry, Fault> {
+        self.find(cluster)?;
+        let found = self.0.entries.get(&key_of(cluster, arn));
+        found.map(|it| (*it).clone()).ok_or_else(|| no_entry(arn))
+    }
+
+    fn entry_target(&self, cluster: &str, principal: &str) -> Vec<Target> {
+        let known = self.0.entries.get(&key_of(cluster, principal));
+        match known {
+            Some(entry) => vec![Target::resource(arn(self, &entry))],
+            None => self.cluster_target(cluster),
+        }
+    }
+
+    pub(crate) fn save_entry(&self, entry: AccessEntry) -> Result<AccessEntry, Fault> {
+        self.0.store.transaction(|transaction| {
+            transaction.put(&self.0.entries, key(&entry), entry.clone());
+            Ok(entry)
+        })
+    }
+
+    /// The API is there only in the modes that use it.
+    fn ensure_api_mode(&self, cluster: &str) -> Result<(), Fault> {
+        if self.find(cluster)?.authentication_mode == "CONFIG_MAP" {
+            return Err(faults::invalid_request(
+                "The cluster's authentication mode must be set to one of [API, \
+                 API_AND_CONFIG_MAP] to perform this operation.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The entry of a cluster's creator, with the rights of an administrator.
+pub(crate) fn creator(eks: &Eks, cluster: &str, caller: &Caller) -> AccessEntry {
+    let mut entry = eks.entry(cluster, caller.principal_arn(), "STANDARD");
+    entry.policies.push(AssociatedPolicy {
+        arn: CLUSTER_ADMIN.to_owned(),
+        namespaces: Vec::new(),
+        associated_at: entry.created_at,
+        modified_at: entry.created_at,
+    });
+    entry
+}
+
+fn default_username(principal_arn: &str, kind: &str) -> String {
+    if kind == "FARGATE_LINUX" || kind == "HYBRID_LINUX" {
+        return "system:node:{{SessionName}}".to_owned();
+    }
+    if NODE_TYPES.contains(&kind) {
+        return "system:node:{{EC2PrivateDNSName}}".to_owned();
+    }
+    let parts: Vec<&str> = principal_arn.splitn(6, ':').collect();
+    match (parts.get(4), parts.get(5).and_then(|it| it.strip_prefix("role/"))) {
+        (Some(account), Some(path)) => {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            format!("arn:aws:sts::{account}:assumed-role/{name}/{{{{SessionName}}}}")
+        }
+        _ => principal_arn.to_owned(),
+    }
+}
+
+pub(crate) fn key(entry: &AccessEntry) -> String {
+    key_of(&entry.cluster, &entry.principal_arn)
+}
+
+fn key_of(cluster: &str, principal_arn: &str) -> String {
+    format!("{cluster}/{principal_arn}")
+}
+
+/// `access-entry/CLUSTER/role/ACCOUNT/NAME/UUID`.
+pub(crate) fn arn(eks: &Eks, entry: &AccessEntry) -> String {
+    let parts: Vec<&str> = entry.principal_arn.splitn(6, ':').collect();
+    let account = parts.get(4).copied().unwrap_or_default();
+    let rest = parts.get(5).copied().unwrap_or_default();
+    let (kind, path) = rest.split_once('/').unwrap_or((rest, rest));
+    let name = path.rsplit('/').next().unwrap_or(path);
+    eks.arn(&format!("access-entry/{}/{kind}/{account}/{name}/{}", entry.cluster, entry.id))
+}
+
+fn no_entry(principal_arn: &str) -> Fault {
+    faults::not_found(format!(
+        "The specified principalArn could not be found. You can view a list of access entries \
+         with ListAccessEntries: {principal_arn}"
+    ))
+}
+
+fn describe(eks: &Eks, entry: &AccessEntry) -> aws_eks::AccessEntry {
+    aws_eks::AccessEntry {
+        cluster_name: entry.cluster.clone(),
+        principal_arn: entry.principal_arn.clone(),
+        kubernetes_groups: entry.groups.clone(),
+        access_entry_arn: arn(eks, entry),
+        created_at: Eks::seconds(entry.created_at),
+        modified_at: Eks::seconds(entry.modified_at),
+        tags: entry.tags.clone(),
+        username: entry.username.clone(),
+        kind: entry.kind.clone(),
+    }
+}
+
+/// Refuses what would let a principal pose as part of the system.
+fn check_identity(username: Option<&str>, groups: &[String]) -> Result<(), Fault> {
+    let is_reserved = |it: &str| RESERVED.iter().any(|prefix| it.starts_with(prefix));
+    if username.is_some_and(is_reserved) {
+        return Err(faults::invalid_parameter(
+            "The username specified for the access entry cannot start with one of the following \
+             prefixes: system:, eks:, aws:, amazon:, iam:",
+        ));
+    }
+    match groups.iter().find(|it| is_reserved(it)) {
+        None => Ok(()),
+        Some(group) => Err(faults::invalid_parameter(format!(
+            "The kubernetes group name {group} is invalid, it cannot start with system:, eks:, \
+             aws:, amazon:, or iam:"
+        ))),
+    }
+}
+
+impl Handle<CreateAccessEntry> for Eks {
+    fn targets(&self, _: &Caller, request: &CreateAccessEntryRequest) -> Vec<Target> {
+        self.cluster_target(&request.cluster_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: CreateAccessEntryRequest,
+    ) -> Result<CreateAccessEntryResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
+        let kind = request.kind.as_deref().unwrap_or("STANDARD");
+        let is_node = NODE_TYPES.contains(&kind);
+        if !is_node && kind != "STANDARD" {
+            return Err(faults::invalid_parameter(format!("The type {kind} is not valid")));
+        }
+        if is_node && (request.username.is_some() || !request.kubernetes_groups.is_empty()) {
+            return Err(faults::invalid_parameter(format!(
+                "The username and kubernetesGroups cannot be set for an access entry of type {kind}"
+            )));
+        }
+        if !request.principal_arn.starts_with("arn:aws:iam::") {
+            return Err(faults::invalid_parameter(
+                "The principalArn parameter format is not valid",
+            ));
+        }
+        check_identity(request.username.as_deref(), &request.kubernetes_groups)?;
+        let mut entry = self.entry(&request.cluster_name, &request.principal_arn, kind);
+        entry.groups = request.kubernetes_groups;
+        entry.tags = request.tags;
+        entry.username = request.username.unwrap_or(entry.username);
+        self.0.store.transaction(|transaction| {
+            if transaction.get(&self.0.entries, &key(&entry)).is_some() {
+                return Err(faults::in_use(
+                    "The specified access entry resource is already in use on this cluster.",
+                ));
+            }
+            transaction.put(&self.0.entries, key(&entry), entry.clone());
+            Ok(())
+        })?;
+        Ok(CreateAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
+    }
+}
+
+impl Handle<DescribeAccessEntry> for Eks {
+    fn targets(&self, _: &Caller, request: &DescribeAccessEntryRequest) -> Vec<Target> {
+        self.entry_target(&request.cluster_name, &request.principal_arn)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeAccessEntryRequest,
+    ) -> Result<DescribeAccessEntryResponse, Fault> {
+        let entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
+        Ok(DescribeAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
+    }
+}
+
+impl Handle<ListAccessEntries> for Eks {
+    fn targets(&self, _: &Caller, request: &ListAccessEntriesRequest) -> Vec<Target> {
+        self.cluster_target(&request.cluster_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: ListAccessEntriesRequest,
+    ) -> Result<ListAccessEntriesResponse, Fault> {
+        self.find(&request.cluster_name)?;
+        let wanted = request.associated_policy_arn.as_deref();
+        let has = |it: &AccessEntry| {
+            wanted.is_none_or(|arn| it.policies.iter().any(|policy| policy.arn == arn))
+        };
+        let all = self.0.entries.under(&format!("{}/", request.cluster_name));
+        let arns =
+            all.iter().filter(|(_, it)| has(it)).map(|(_, it)| it.principal_arn.clone()).collect();
+        let (access_entries, next_token) =
+            tags::page(arns, request.max_results, request.next_token.as_deref())?;
+        Ok(ListAccessEntriesResponse { access_entries, next_token })
+    }
+}
+
+impl Handle<UpdateAccessEntry> for Eks {
+    fn targets(&self, _: &Caller, request: &UpdateAccessEntryRequest) -> Vec<Target> {
+        self.entry_target(&request.cluster_name, &request.principal_arn)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: UpdateAccessEntryRequest,
+    ) -> Result<UpdateAccessEntryResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
+        let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
+        if entry.kind != "STANDARD" {
+            return Err(faults::invalid_request(format!(
+                "Access entries of type {} cannot be updated",
+                entry.kind
+            )));
+        }
+        let groups = request.kubernetes_groups.unwrap_or_else(|| entry.groups.clone());
+        check_identity(request.username.as_deref(), &groups)?;
+        entry.groups = groups;
+        entry.username = request.username.unwrap_or(entry.username);
+        entry.modified_at = self.now();
+        let entry = self.save_entry(entry)?;
+        Ok(UpdateAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
+    }
+}
+
+impl Handle<DeleteAccessEntry> for Eks {
+    fn targets(&self, _: &Caller, request: &DeleteAccessEntryRequest) -> Vec<Target> {
+        self.entry_target(&request.cluster_name, &request.principal_arn)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DeleteAccessEntryRequest,
+    ) -> Result<DeleteAccessEntryResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
+        self.find_entry(&request.cluster_name, &request.principal_arn)?;
+        self.delete_entry(&request.cluster_name, &request.principal_arn)?;
+        Ok(DeleteAccessEntryResponse {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_follows_from_the_principal_and_the_type() {
+        let role = "arn:aws:iam::1:role/path/dev";
+        assert_eq!(default_username("arn:aws:iam::1:user/a", "STANDARD"), "arn:aws:iam::1:user/a");
+        assert_eq!(
+            default_username(role, "STANDARD"),
+            "arn:aws:sts::1:assumed-role/dev/{{SessionName}}"
+        );
+        assert_eq!(default_username(role, "EC2_LINUX"), "system:node:{{EC2PrivateDNSName}}");
+    }
+
+    #[test]
+    fn nobody_becomes_part_of_the_system_by_name() {
+        assert!(check_identity(Some("system:admin"), &[]).is_err());
+        assert!(check_identity(None, &["system:masters".to_owned()]).is_err());
+        assert!(check_identity(Some("ann"), &["viewers".to_owned()]).is_ok());
+    }
+}

@@ -1,0 +1,211 @@
+//! An add-on's objects: filled in, configured, applied, removed.
+
+use aws_wire::Fault;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use super::catalog;
+use crate::{
+    faults,
+    records::{Addon, Cluster},
+};
+
+/// The account that owns EKS's images, by region; this is us-east-1's.
+const REGISTRY_ACCOUNT: &str = "602401143452";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("the manifest of add-on `{addon}` is broken: {reason}")]
+    Broken { addon: String, reason: String },
+    #[error("failed to apply {kind} `{name}`")]
+    Apply {
+        kind: String,
+        name: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Creates the add-on's objects, or merges them into what is there.
+pub(crate) async fn apply(
+    client: &Client,
+    region: &str,
+    cluster: &Cluster,
+    addon: &Addon,
+) -> Result<(), ManifestError> {
+    for object in objects(region, cluster, addon)? {
+        let (api, name, kind) = parts(client, addon, &object)?;
+        let failed = |source| ManifestError::Apply {
+            kind: kind.clone(),
+            name: name.clone(),
+            source: Box::new(source),
+        };
+        match api.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let patch = Patch::Merge(&object);
+                api.patch(&name, &PatchParams::default(), &patch).await.map_err(failed)?;
+            }
+            result => drop(result.map_err(failed)?),
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the add-on's objects, in the reverse of their order.
+pub(crate) async fn remove(
+    client: &Client,
+    region: &str,
+    cluster: &Cluster,
+    addon: &Addon,
+) -> Result<(), ManifestError> {
+    for object in objects(region, cluster, addon)?.into_iter().rev() {
+        let (api, name, kind) = parts(client, addon, &object)?;
+        match api.delete(&name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(source) => {
+                return Err(ManifestError::Apply { kind, name, source: Box::new(source) });
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn parts(
+    client: &Client,
+    addon: &Addon,
+    object: &DynamicObject,
+) -> Result<(Api<DynamicObject>, String, String), ManifestError> {
+    let broken = |reason: &str| ManifestError::Broken {
+        addon: addon.name.clone(),
+        reason: reason.to_owned(),
+    };
+    let types = object.types.as_ref().ok_or_else(|| broken("an object without a kind"))?;
+    let kind = GroupVersionKind::try_from(types).map_err(|error| broken(&error.to_string()))?;
+    let name = object.metadata.name.clone().ok_or_else(|| broken("an object without a name"))?;
+    let resource = ApiResource::from_gvk(&kind);
+    let api = match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    Ok((api, name, kind.kind))
+}
+
+fn objects(
+    region: &str,
+    cluster: &Cluster,
+    addon: &Addon,
+) -> Result<Vec<DynamicObject>, ManifestError> {
+    let broken = |reason: String| ManifestError::Broken { addon: addon.name.clone(), reason };
+    let known = catalog::find(&addon.name).map_err(|fault| broken(fault.message))?;
+    let registry = format!("{REGISTRY_ACCOUNT}.dkr.ecr.{region}.amazonaws.com");
+    let text = known
+        .manifest
+        .replace("{{REGISTRY}}", &registry)
+        .replace("{{VERSION}}", known.version)
+        .replace("{{REGION}}", region)
+        .replace("{{CLUSTER}}", &cluster.name)
+        .replace("{{VPC}}", &cluster.vpc_id)
+        .replace("{{API_HOST}}", &cluster.endpoint_host(region));
+    let configuration = configuration(addon.configuration.as_deref()).unwrap_or(Value::Null);
+    let mut found = Vec::new();
+    for part in text.split("\n---\n") {
+        let mut value: Value =
+            serde_saphyr::from_str(part).map_err(|error| broken(error.to_string()))?;
+        configure(&mut value, &configuration);
+        found.push(serde_json::from_value(value).map_err(|error| broken(error.to_string()))?);
+    }
+    Ok(found)
+}
+
+/// What the customer configured, written over the manifest: environment and replicas.
+fn configure(object: &mut Value, configuration: &Value) {
+    if let Some(env) = configuration["env"].as_object()
+        && object["kind"] == "DaemonSet"
+        && let Some(list) =
+            object.pointer_mut("/spec/template/spec/containers/0/env").and_then(Value::as_array_mut)
+    {
+        for (name, value) in env {
+            list.retain(|it| it["name"] != name.as_str());
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            list.push(json!({"name": name, "value": value}));
+        }
+    }
+    if let Some(count) = configuration["replicaCount"].as_u64()
+        && object["kind"] == "Deployment"
+    {
+        object["spec"]["replicas"] = count.into();
+    }
+}
+
+/// JSON or YAML; `None` stands for nothing.
+fn configuration(text: Option<&str>) -> Result<Value, Fault> {
+    let Some(text) = text.filter(|it| !it.trim().is_empty()) else { return Ok(Value::Null) };
+    serde_saphyr::from_str(text).map_err(|_| unsupported("it is neither JSON nor YAML"))
+}
+
+/// Refuses what would have no effect.
+pub(crate) fn check_configuration(addon: &str, text: Option<&str>) -> Result<(), Fault> {
+    let value = configuration(text)?;
+    let supported: &[&str] = match addon {
+        "vpc-cni" => &["env"],
+        "coredns" => &["replicaCount"],
+        _ => &[],
+    };
+    let keys = match &value {
+        Value::Null => return Ok(()),
+        Value::Object(map) => map.keys(),
+        _ => return Err(unsupported("it is not an object")),
+    };
+    match keys.into_iter().find(|key| !supported.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(unsupported(&format!("[$.{key}: is not defined in the schema]"))),
+    }
+}
+
+fn unsupported(why: &str) -> Fault {
+    faults::invalid_parameter(format!(
+        "ConfigurationValue provided in request is not supported: Json schema validation failed \
+         with error: {why}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configured_environment_replaces_the_manifests() {
+        let mut object = json!({"kind": "DaemonSet", "spec": {"template": {"spec": {"containers": [
+            {"env": [{"name": "WARM_ENI_TARGET", "value": "1"}, {"name": "B", "value": "2"}]},
+        ]}}}});
+        configure(&mut object, &json!({"env": {"WARM_ENI_TARGET": "0"}}));
+        let env = &object["spec"]["template"]["spec"]["containers"][0]["env"];
+        let wanted =
+            json!([{"name": "B", "value": "2"}, {"name": "WARM_ENI_TARGET", "value": "0"}]);
+        assert_eq!(*env, wanted);
+    }
+
+    #[test]
+    fn configuration_that_would_have_no_effect_is_refused() {
+        assert!(check_configuration("vpc-cni", Some(r#"{"env": {"A": "b"}}"#)).is_ok());
+        assert!(check_configuration("coredns", Some("replicaCount: 3")).is_ok());
+        assert!(check_configuration("coredns", Some(r#"{"env": {}}"#)).is_err());
+        assert!(check_configuration("kube-proxy", Some("[]")).is_err());
+        assert!(check_configuration("kube-proxy", None).is_ok());
+    }
+
+    #[test]
+    fn every_manifest_is_whole_once_filled_in() {
+        for known in &catalog::ADDONS {
+            for part in known.manifest.split("\n---\n") {
+                let value: Value = serde_saphyr::from_str(part).unwrap();
+                assert!(value["metadata"]["name"].is_string(), "{}: {part}", known.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Clusters: created, described, listed, changed, deleted.
+
+mod shape;
+mod validate;
+
+use std::sync::Arc;
+
+use aws_eks::{
+    CreateCluster, CreateClusterRequest, CreateClusterResponse, DeleteCluster,
+    DeleteClusterRequest, DeleteClusterResponse, DescribeCluster, DescribeClusterRequest,
+    DescribeClusterResponse, ListClusters, ListClustersRequest, ListClustersResponse,
+    UpdateClusterConfig, UpdateClusterConfigRequest, UpdateClusterConfigResponse,
+};
+use aws_wire::Fault;
+use region_gateway::{Caller, Handle, Target};
+
+use crate::{
+    Eks, access, addons, faults,
+    records::{Cluster, Status},
+    service::{KUBERNETES_VERSION, is_in_vpc},
+    updates::NewUpdate,
+};
+
+impl Handle<CreateCluster> for Eks {
+    fn targets(&self, _: &Caller, request: &CreateClusterRequest) -> Vec<Target> {
+        let mut targets = self.cluster_target(&request.name);
+        targets.push(Target::pass_role(&request.role_arn, "eks.amazonaws.com"));
+        targets
+    }
+
+    async fn handle(
+        &self,
+        caller: &Caller,
+        request: CreateClusterRequest,
+    ) -> Result<CreateClusterResponse, Fault> {
+        let place = validate::place(self, &request).await?;
+        let cluster = self.new_cluster(&request, place)?;
+        let wants_addons = request.bootstrap_self_managed_addons.unwrap_or(true);
+        let made = self.0.store.transaction(|transaction| {
+            if let Some(known) = transaction.get(&self.0.clusters, &request.name) {
+                let is_same = request.client_request_token.is_some()
+                    && known.client_token == request.client_request_token;
+                let used = format!("Cluster already exists with name: {}", request.name);
+                return if is_same { Ok(known) } else { Err(faults::in_use(used)) };
+            }
+            transaction.put(&self.0.clusters, cluster.name.clone(), cluster.clone());
+            if cluster.bootstrap_creator_admin {
+                let entry = access::creator(self, &cluster.name, caller);
+                transaction.put(&self.0.entries, access::key(&entry), entry);
+            }
+            if wants_addons {
+                for addon in addons::defaults(self, &cluster.name) {
+                    transaction.put(&self.0.addons, addons::key(&addon), addon);
+                }
+            }
+            Ok(Arc::new(cluster))
+        })?;
+        Ok(CreateClusterResponse { cluster: Some(shape::describe(self, &made, is_in_vpc(caller))) })
+    }
+}
+
+impl Eks {
+    fn new_cluster(
+        &self,
+        request: &CreateClusterRequest,
+        place: validate::Place,
+    ) -> Result<Cluster, Fault> {
+        let access = request.access_config.clone().unwrap_or_default();
+        let network = request.kubernetes_network_config.clone().unwrap_or_default();
+        let config = &request.resources_vpc_config;
+        Ok(Cluster {
+            name: request.name.clone(),
+            id: entropy::hex(32),
+            version: request.version.clone().unwrap_or_else(|| KUBERNETES_VERSION.to_owned()),
+            role_arn: request.role_arn.clone(),
+            vpc_id: place.vpc_id,
+            subnet_ids: config.subnet_ids.clone(),
+            security_group_ids: config.security_group_ids.clone(),
+            cluster_security_group_id: None,
+            endpoint_public_access: config.endpoint_public_access.unwrap_or(true),
+            endpoint_private_access: config.endpoint_private_access.unwrap_or(true),
+            public_access_cidrs: if config.public_access_cidrs.is_empty() {
+                vec!["0.0.0.0/0".to_owned()]
+            } else {
+                config.public_access_cidrs.clone()
+            },
+            service_cidr: validate::service_cidr(network.service_ipv4_cidr.as_deref())?,
+            authentication_mode: validate::authentication_mode(
+                access.authentication_mode.as_deref(),
+            )?,
+            bootstrap_creator_admin: access
+                .bootstrap_cluster_creator_admin_permissions
+                .unwrap_or(true),
+            deletion_protection: request.deletion_protection.unwrap_or(false),
+            status: Status::Creating,
+            created_at: self.now(),
+            tags: request.tags.clone(),
+            client_token: request.client_request_token.clone(),
+            interfaces: Vec::new(),
+            certificate_authority_pem: None,
+            host_endpoint: None,
+            issues: Vec::new(),
+        })
+    }
+}
+
+impl Handle<DescribeCluster> for Eks {
+    fn targets(&self, _: &Caller, request: &DescribeClusterRequest) -> Vec<Target> {
+        self.cluster_target(&request.name)
+    }
+
+    async fn handle(
+        &self,
+        caller: &Caller,
+        request: DescribeClusterRequest,
+    ) -> Result<DescribeClusterResponse, Fault> {
+        let cluster = self.find(&request.name)?;
+        let cluster = shape::describe(self, &cluster, is_in_vpc(caller));
+        Ok(DescribeClusterResponse { cluster: Some(cluster) })
+    }
+}
+
+impl Handle<ListClusters> for Eks {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: ListClustersRequest,
+    ) -> Result<ListClustersResponse, Fault> {
+        let names = self.clusters().iter().map(|it| it.name.clone()).collect();
+        let (clusters, next_token) =
+            crate::tags::page(names, request.max_results, request.next_token.as_deref())?;
+        Ok(ListClustersResponse { clusters, next_token })
+    }
+}
+
+impl Handle<DeleteCluster> for Eks {
+    fn targets(&self, _: &Caller, request: &DeleteClusterRequest) -> Vec<Target> {
+        self.cluster_target(&request.name)
+    }
+
+    async fn handle(
+        &self,
+        caller: &Caller,
+        request: DeleteClusterRequest,
+    ) -> Result<DeleteClusterResponse, Fault> {
+        let cluster = self.find(&request.name)?;
+        if cluster.deletion_protection {
+            return Err(faults::invalid_request(
+                "Cluster deletion is not allowed because deletion protection is enabled",
+            ));
+        }
+        let groups = self.nodegroups_of(&request.name);
+        if groups > 0 {
+            return Err(faults::in_use("Cluster has nodegroups attached")
+                .with_field("clusterName", request.name.as_str()));
+        }
+        self.change_cluster(&request.name, |it| it.status = Status::Deleting)?;
+        let cluster = self.find(&request.name)?;
+        let cluster = shape::describe(self, &cluster, is_in_vpc(caller));
+        Ok(DeleteClusterResponse { cluster: Some(cluster) })
+    }
+}
+
+impl Handle<UpdateClusterConfig> for Eks {
+    fn targets(&self, _: &Caller, request: &UpdateClusterConfigRequest) -> Vec<Target> {
+        self.cluster_target(&request.name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: UpdateClusterConfigRequest,
+    ) -> Result<UpdateClusterConfigResponse, Fault> {
+        let cluster = self.find(&request.name)?;
+        if cluster.status != Status::Active {
+            return Err(faults::in_use(format!(
+                "Cannot update cluster {} while it is {}",
+                cluster.name,
+                cluster.status.name()
+            )));
+        }
+        let update = validate::update(&cluster, &request)?;
+        let change = update.change;
+        self.change_cluster(&request.name, |it| change.apply(it))?;
+        // The change is a matter of records: it has taken effect with the write above.
+        let record = self.record_update(NewUpdate {
+            cluster: request.name,
+            kind: update.kind.to_owned(),
+            params: update.params,
+            status: "Successful".to_owned(),
+            ..NewUpdate::default()
+        })?;
+        Ok(UpdateClusterConfigResponse { update: Some(crate::updates::shape(&record)) })
+    }
+}
+
+impl Eks {
+    /// Writes a changed copy of the cluster's record.
+    pub(crate) fn change_cluster(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Cluster),
+    ) -> Result<(), Fault> {
+        self.0.store.transaction(|transaction| {
+            if transaction.update(&self.0.clusters, name, change) {
+                Ok(())
+            } else {
+                Err(faults::no_cluster(name))
+            }
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! Managed node groups: created, described, listed, changed, deleted.
+//!
+//! Handlers check and write records; [`reconcile`] makes the launch template, the Auto Scaling
+//! group, the instance profile and the access entry, waits for nodes, and drains what leaves.
+
+mod config_update;
+mod drain;
+pub(crate) mod reconcile;
+mod records;
+mod resources;
+mod shape;
+mod user_data;
+mod validate;
+
+use std::sync::Arc;
+
+use aws_eks::{
+    CreateNodegroup, CreateNodegroupRequest, CreateNodegroupResponse, DeleteNodegroup,
+    DeleteNodegroupRequest, DeleteNodegroupResponse, DescribeNodegroup, DescribeNodegroupRequest,
+    DescribeNodegroupResponse, ListNodegroups, ListNodegroupsRequest, ListNodegroupsResponse,
+    UpdateNodegroupConfig, UpdateNodegroupConfigRequest, UpdateNodegroupConfigResponse,
+    UpdateNodegroupVersion, UpdateNodegroupVersionRequest, UpdateNodegroupVersionResponse,
+};
+use aws_wire::Fault;
+use region_gateway::{Caller, Handle, Target};
+
+pub(crate) use self::records::Nodegroup;
+use self::records::State;
+use crate::{
+    Eks, faults, tags,
+    updates::{self, NewUpdate},
+};
+
+pub(crate) fn key_of(cluster: &str, name: &str) -> String {
+    format!("{cluster}/{name}")
+}
+
+pub(crate) fn key(group: &Nodegroup) -> String {
+    key_of(&group.cluster, &group.name)
+}
+
+impl Eks {
+    pub(crate) fn nodegroups_of(&self, cluster: &str) -> usize {
+        self.0.nodegroups.under(&format!("{cluster}/")).len()
+    }
+
+    pub(crate) fn find_nodegroup(&self, cluster: &str, name: &str) -> Result<Nodegroup, Fault> {
+        self.find(cluster)?;
+        let found = self.0.nodegroups.get(&key_of(cluster, name));
+        found.map(|it| (*it).clone()).ok_or_else(|| {
+            faults::not_found(format!("No node group found for name: {name}."))
+                .with_field("clusterName", cluster)
+                .with_field("nodegroupName", name)
+        })
+    }
+
+    /// Writes a changed copy of the group's record; one that is gone stays gone.
+    pub(crate) fn change_nodegroup(
+        &self,
+        group: &Nodegroup,
+        change: impl FnOnce(&mut Nodegroup),
+    ) -> Result<(), Fault> {
+        let now = self.now();
+        self.0.store.transaction(|transaction| {
+            transaction.update(&self.0.nodegroups, &key(group), |it| {
+                change(it);
+                it.modified_at = now;
+            });
+            Ok(())
+        })
+    }
+
+    fn nodegroup_target(&self, cluster: &str, name: &str) -> Vec<Target> {
+        match self.0.nodegroups.get(&key_of(cluster, name)) {
+            Some(group) => vec![Target::resource(shape::arn(self, &group))],
+            None => self.cluster_target(cluster),
+        }
+    }
+}
+
+impl Handle<CreateNodegroup> for Eks {
+    fn targets(&self, _: &Caller, request: &CreateNodegroupRequest) -> Vec<Target> {
+        let mut targets = self.cluster_target(&request.cluster_name);
+        targets.push(Target::pass_role(&request.node_role, "ec2.amazonaws.com"));
+        targets
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: CreateNodegroupRequest,
+    ) -> Result<CreateNodegroupResponse, Fault> {
+        let cluster = self.find(&request.cluster_name)?;
+        let release = validate::create(self, &cluster, &request).await?;
+        let group = records::new(self, &cluster, &request, release);
+        let made = self.0.store.transaction(|transaction| {
+            if let Some(known) = transaction.get(&self.0.nodegroups, &key(&group)) {
+                let is_same = request.client_request_token.is_some()
+                    && known.client_token == request.client_request_token;
+                let used = format!(
+                    "NodeGroup already exists with name {} and cluster name {}",
+                    group.name, group.cluster
+                );
+                return if is_same { Ok(known) } else { Err(faults::in_use(used)) };
+            }
+            transaction.put(&self.0.nodegroups, key(&group), group.clone());
+            Ok(Arc::new(group))
+        })?;
+        Ok(CreateNodegroupResponse { nodegroup: Some(shape::describe(self, &made)) })
+    }
+}
+
+impl Handle<DescribeNodegroup> for Eks {
+    fn targets(&self, _: &Caller, request: &DescribeNodegroupRequest) -> Vec<Target> {
+        self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeNodegroupRequest,
+    ) -> Result<DescribeNodegroupResponse, Fault> {
+        let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        Ok(DescribeNodegroupResponse { nodegroup: Some(shape::describe(self, &group)) })
+    }
+}
+
+impl Handle<ListNodegroups> for Eks {
+    fn targets(&self, _: &Caller, request: &ListNodegroupsRequest) -> Vec<Target> {
+        self.cluster_target(&request.cluster_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: ListNodegroupsRequest,
+    ) -> Result<ListNodegroupsResponse, Fault> {
+        self.find(&request.cluster_name)?;
+        let all = self.0.nodegroups.under(&format!("{}/", request.cluster_name));
+        let names = all.iter().map(|(_, it)| it.name.clone()).collect();
+        let (nodegroups, next_token) =
+            tags::page(names, request.max_results, request.next_token.as_deref())?;
+        Ok(ListNodegroupsResponse { nodegroups, next_token })
+    }
+}
+
+impl Handle<DeleteNodegroup> for Eks {
+    fn targets(&self, _: &Caller, request: &DeleteNodegroupRequest) -> Vec<Target> {
+        self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DeleteNodegroupRequest,
+    ) -> Result<DeleteNodegroupResponse, Fault> {
+        let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        self.change_nodegroup(&group, |it| it.state = State::Deleting)?;
+        let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        Ok(DeleteNodegroupResponse { nodegroup: Some(shape::describe(self, &group)) })
+    }
+}
+
+impl Handle<UpdateNodegroupConfig> for Eks {
+    fn targets(&self, _: &Caller, request: &UpdateNodegroupConfigRequest) -> Vec<Target> {
+        self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: UpdateNodegroupConfigRequest,
+    ) -> Result<UpdateNodegroupConfigResponse, Fault> {
+        let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        if group.state != State::Active && group.state != State::Degraded {
+            return Err(faults::in_use(format!(
+                "Nodegroup cannot be updated as it is currently not in Active State: {}",
+                group.state.name()
+            )));
+        }
+        let change = config_update::plan(&group, &request)?;
+        let update = self.record_update(NewUpdate {
+            cluster: request.cluster_name,
+            nodegroup: Some(request.nodegroup_name),
+            kind: "ConfigUpdate".to_owned(),
+            params: change.params.clone(),
+            ..NewUpdate::default()
+        })?;
+        let id = update.id.clone();
+        self.change_nodegroup(&group, |it| {
+            change.apply(it);
+            it.state = State::Updating;
+            it.update_id = Some(id);
+        })?;
+        Ok(UpdateNodegroupConfigResponse { update: Some(updates::shape(&update)) })
+    }
+}
+
+impl Handle<UpdateNodegroupVersion> for Eks {
+    fn targets(&self, _: &Caller, request: &UpdateNodegroupVersionRequest) -> Vec<Target> {
+        self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
+    }
+
+    /// Deviation: one release of one image exists, so there is nothing to update to.
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: UpdateNodegroupVersionRequest,
+    ) -> Result<UpdateNodegroupVersionResponse, Fault> {
+        let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        let asked = request.release_version.as_deref().or(request.version.as_deref());
+        if asked.is_none_or(|it| it == group.release_version || it == group.version) {
+            return Err(faults::invalid_parameter(format!(
+                "The nodegroup {} already uses the latest release version {}",
+                group.name, group.release_version
+            )));
+        }
+        Err(faults::invalid_parameter("Requested release version is not valid for this nodegroup"))
+    }
+}

@@ -1,0 +1,73 @@
+//! `UpdateNodegroupConfig`: what changes, as a value.
+
+use aws_eks::{Taint, UpdateNodegroupConfigRequest};
+use aws_wire::Fault;
+
+use super::{
+    records::{Nodegroup, Scaling},
+    validate,
+};
+use crate::faults;
+
+/// The group as it shall be, and the parameters of the update's record.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) params: Vec<(String, String)>,
+    wanted: Box<Nodegroup>,
+}
+
+impl Change {
+    pub(crate) fn apply(self, group: &mut Nodegroup) {
+        *group = *self.wanted;
+    }
+}
+
+pub(crate) fn plan(
+    group: &Nodegroup,
+    request: &UpdateNodegroupConfigRequest,
+) -> Result<Change, Fault> {
+    let mut wanted = group.clone();
+    let mut params = Vec::new();
+    if let Some(asked) = &request.scaling_config {
+        let now = group.scaling;
+        wanted.scaling = Scaling {
+            min: asked.min_size.unwrap_or(now.min),
+            max: asked.max_size.unwrap_or(now.max),
+            desired: asked.desired_size.unwrap_or(now.desired),
+        };
+        let Scaling { min, max, desired } = wanted.scaling;
+        validate::check_sizes(min, max, desired)?;
+        for (name, value) in [("MinSize", min), ("MaxSize", max), ("DesiredSize", desired)] {
+            params.push((name.to_owned(), value.to_string()));
+        }
+    }
+    if let Some(labels) = &request.labels {
+        wanted.labels.extend(labels.add_or_update_labels.clone());
+        wanted.labels.retain(|key, _| !labels.remove_labels.contains(key));
+        wanted.removed_labels.extend(labels.remove_labels.clone());
+        params.push(("LabelsToAdd".to_owned(), json(&labels.add_or_update_labels)));
+        params.push(("LabelsToRemove".to_owned(), json(&labels.remove_labels)));
+    }
+    if let Some(change) = &request.taints {
+        validate::taints(&change.add_or_update_taints)?;
+        let is_same = |a: &Taint, b: &Taint| a.key == b.key && a.effect == b.effect;
+        let touched = [&change.add_or_update_taints[..], &change.remove_taints[..]].concat();
+        wanted.taints.retain(|it| !touched.iter().any(|other| is_same(it, other)));
+        wanted.taints.extend(change.add_or_update_taints.clone());
+        wanted.removed_taints.extend(change.remove_taints.clone());
+        params.push(("TaintsToAdd".to_owned(), json(&change.add_or_update_taints)));
+        params.push(("TaintsToRemove".to_owned(), json(&change.remove_taints)));
+    }
+    if let Some(asked) = request.update_config.as_ref().and_then(|it| it.max_unavailable) {
+        wanted.max_unavailable = asked;
+        params.push(("MaxUnavailable".to_owned(), asked.to_string()));
+    }
+    if params.is_empty() {
+        return Err(faults::invalid_parameter("No changes needed for the nodegroup configuration"));
+    }
+    Ok(Change { params, wanted: Box::new(wanted) })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

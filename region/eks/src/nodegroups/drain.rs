@@ -1,0 +1,114 @@
+//! Empties a node before its instance goes: cordon, then evict.
+//!
+//! PodDisruptionBudgets are honoured for 15 minutes; after that the instance goes regardless, as
+//! EKS documents for scale-in.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{EvictParams, ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+use tracing::{debug, info};
+
+/// How long evictions may be refused. Source: EKS user guide, "Managed node update behavior".
+pub(crate) const EVICTION_LIMIT: SignedDuration = SignedDuration::from_mins(15);
+/// An eviction that a budget refuses is tried again after this.
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
+
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Pods are still there.
+    Draining,
+    /// Nothing that would be missed is left, or time is up.
+    Done,
+}
+
+/// Makes one step: cordons, asks for evictions, and looks what is left.
+pub(crate) async fn step(
+    client: &Client,
+    instance_id: &str,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Progress, kube::Error> {
+    let nodes = Api::<Node>::all(client.clone());
+    let all = nodes.list(&ListParams::default()).await?;
+    let Some(node) = all.items.into_iter().find(|it| is_of(it, instance_id)) else {
+        return Ok(Progress::Done);
+    };
+    let name = node.name_any();
+    if !node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or(false) {
+        info!(node = name, instance = instance_id, "draining node");
+        let cordon = json!({"spec": {"unschedulable": true}});
+        nodes.patch(&name, &PatchParams::default(), &Patch::Merge(cordon)).await?;
+    }
+    let pods = Api::<Pod>::all(client.clone());
+    let here = ListParams::default().fields(&format!("spec.nodeName={name}"));
+    let left: Vec<Pod> = pods.list(&here).await?.items.into_iter().filter(must_move).collect();
+    if left.is_empty() || now.duration_since(since) > EVICTION_LIMIT {
+        return Ok(Progress::Done);
+    }
+    for pod in left.iter().filter(|it| it.metadata.deletion_timestamp.is_none()) {
+        evict(client, pod).await?;
+    }
+    Ok(Progress::Draining)
+}
+
+/// Whether `provider_id` ends in the instance's id.
+pub(crate) fn is_of(node: &Node, instance_id: &str) -> bool {
+    let provider_id = node.spec.as_ref().and_then(|it| it.provider_id.as_deref());
+    provider_id.and_then(|it| it.rsplit('/').next()) == Some(instance_id)
+}
+
+/// Pods of DaemonSets and mirror pods belong to the node; finished ones are not missed.
+fn must_move(pod: &Pod) -> bool {
+    let is_daemon = pod.owner_references().iter().any(|it| it.kind == "DaemonSet");
+    let is_mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    !is_daemon && !is_mirror && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A refusal by a budget is no error: the next step asks again.
+async fn evict(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
+    match pods.evict(&pod.name_any(), &EvictParams::default()).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => {
+            debug!(pod = pod.name_any(), reason = status.message, "eviction is refused for now");
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn pods_that_belong_to_the_node_stay() {
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "a", "uid": "1"}]);
+        assert!(!must_move(&pod(json!({"metadata": {"ownerReferences": owner}}))));
+        assert!(!must_move(&pod(json!({"status": {"phase": "Succeeded"}}))));
+        assert!(must_move(&pod(json!({"metadata": {}, "status": {"phase": "Running"}}))));
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_instance() {
+        let node: Node = serde_json::from_value(
+            json!({"metadata": {}, "spec": {"providerID": "aws:///us-east-1a/i-0abc"}}),
+        )
+        .unwrap();
+        assert!(is_of(&node, "i-0abc"));
+        assert!(!is_of(&node, "i-0ab"));
+    }
+}

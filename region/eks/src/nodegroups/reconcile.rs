@@ -1,0 +1,220 @@
+//! Brings node groups in line with their records: level-triggered, one pass after each change in
+//! the region or in the cluster's nodes.
+//!
+//! A pass observes (Auto Scaling group, nodes), plans ([`plan`], pure) and applies one plan. What is
+//! cut off is made again by the next pass.
+
+mod nodes;
+mod plan;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_autoscaling::lifecycle_hook::{CompleteLifecycleAction, CompleteLifecycleActionRequest};
+use aws_wire::Fault;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use self::plan::{Observed, Step};
+use super::{
+    drain::{self, Progress},
+    key,
+    records::{Nodegroup, State},
+    resources::{self, TERMINATE_HOOK},
+};
+use crate::{
+    Eks,
+    reconcile::{Context, PassError},
+};
+
+/// How soon an unfinished pass is followed by another when nothing changes.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs passes until it is dropped.
+pub(crate) async fn run(context: Context) {
+    let mut changes = context.eks.0.store.subscribe();
+    let woken = Arc::new(Notify::new());
+    let mut watched = BTreeMap::new();
+    loop {
+        changes.mark_unchanged();
+        let mut wait = None;
+        for group in context.eks.0.nodegroups.list() {
+            follow_nodes(&context, &group.cluster, &woken, &mut watched);
+            let next = pass(&context, &group).await;
+            wait = [wait, next].into_iter().flatten().min();
+        }
+        let sleep = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { break },
+            () = woken.notified() => {}
+            () = sleep => {}
+        }
+    }
+}
+
+/// Wakes the loop when a node of the cluster changes.
+fn follow_nodes(
+    context: &Context,
+    cluster: &str,
+    woken: &Arc<Notify>,
+    watched: &mut BTreeMap<String, tokio::task::JoinHandle<Option<()>>>,
+) {
+    let is_watched = watched.get(cluster).is_some_and(|it| !it.is_finished());
+    let Some(running) = context.running(cluster).filter(|_| !is_watched) else { return };
+    let nodes = Api::<Node>::all(running.plane.client.clone());
+    let woken = woken.clone();
+    let task = async move {
+        let mut events = watcher(nodes, watcher::Config::default()).default_backoff().boxed();
+        let mut ready = BTreeMap::new();
+        while let Some(event) = events.next().await {
+            if event.is_ok_and(|event| nodes::is_news(event, &mut ready)) {
+                woken.notify_one();
+            }
+        }
+    };
+    let handle = context.scope.spawn("nodes of node groups", task);
+    watched.insert(cluster.to_owned(), handle);
+}
+
+/// One pass; how long to wait for the next if nothing changes, `None`: for ever.
+async fn pass(context: &Context, group: &Nodegroup) -> Option<Duration> {
+    match try_pass(context, group).await {
+        Ok(next) => next,
+        Err(error) => {
+            warn!(
+                nodegroup = group.name,
+                error = %telemetry::chain(&error),
+                "a pass over a node group failed; it is tried again"
+            );
+            Some(RETRY)
+        }
+    }
+}
+
+async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duration>, PassError> {
+    let eks = &context.eks;
+    let Some(running) = context.running(&group.cluster) else { return Ok(None) };
+    let auto_scaling_group = resources::auto_scaling_group(eks, group).await?;
+    let nodes = nodes::of_group(&running.plane.client, &group.name).await?;
+    let limit = eks.0.config.join_limit;
+    let observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
+    let plan = plan::plan(group, &observed, eks.now(), limit);
+    for step in plan.steps {
+        apply(context, group, &running.plane.client, step).await?;
+    }
+    nodes::label_and_taint(&running.plane.client, group, &nodes).await?;
+    Ok(plan.wait)
+}
+
+async fn apply(
+    context: &Context,
+    group: &Nodegroup,
+    client: &kube::Client,
+    step: Step,
+) -> Result<(), PassError> {
+    let eks = &context.eks;
+    match step {
+        Step::Create => create(eks, group).await,
+        Step::Resize { min, max, desired } => {
+            resources::resize(eks, group, min, max, desired).await
+        }
+        Step::Drain { instance } => drain_instance(eks, group, client, &instance).await,
+        Step::Activate => {
+            info!(nodegroup = group.name, "node group is active");
+            let update = group.update_id.clone();
+            eks.change_nodegroup(group, |it| {
+                it.state = State::Active;
+                it.issues.clear();
+                it.update_id = None;
+                it.removed_labels.clear();
+                it.removed_taints.clear();
+            })?;
+            match update {
+                Some(update) => Ok(eks.finish_update(&group.cluster, &update, Vec::new())?),
+                None => Ok(()),
+            }
+        }
+        Step::Fail(issue) => {
+            warn!(nodegroup = group.name, code = issue.code, "node group failed");
+            let errors = vec![(issue.code.clone(), issue.message.clone())];
+            if let Some(update) = &group.update_id {
+                eks.finish_update(&group.cluster, update, errors)?;
+            }
+            let state = match group.state {
+                State::Creating => State::CreateFailed,
+                _ => State::Degraded,
+            };
+            Ok(eks.change_nodegroup(group, |it| {
+                it.state = state;
+                it.issues = vec![issue];
+                it.update_id = None;
+            })?)
+        }
+        Step::Remove => remove(eks, group).await,
+    }
+}
+
+async fn create(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+    let cluster = eks.find(&group.cluster)?;
+    if cluster.authentication_mode != "CONFIG_MAP" {
+        eks.ensure_node_entry(&group.cluster, &group.node_role)?;
+    }
+    resources::ensure_profile(eks, group).await?;
+    resources::ensure_template(eks, &cluster, group).await?;
+    resources::create_auto_scaling_group(eks, group).await
+}
+
+async fn drain_instance(
+    eks: &Eks,
+    group: &Nodegroup,
+    client: &kube::Client,
+    instance: &str,
+) -> Result<(), PassError> {
+    let now = eks.now();
+    let since = group.draining.get(instance).copied();
+    if since.is_none() {
+        eks.change_nodegroup(group, |it| {
+            it.draining.insert(instance.to_owned(), now);
+        })?;
+    }
+    if drain::step(client, instance, since.unwrap_or(now), now).await? == Progress::Draining {
+        return Ok(());
+    }
+    let request = CompleteLifecycleActionRequest {
+        lifecycle_hook_name: TERMINATE_HOOK.to_owned(),
+        auto_scaling_group_name: group.auto_scaling_group(),
+        lifecycle_action_result: "CONTINUE".to_owned(),
+        instance_id: Some(instance.to_owned()),
+        ..Default::default()
+    };
+    eks.0.config.client.call::<CompleteLifecycleAction>(request).await?;
+    Ok(eks.change_nodegroup(group, |it| {
+        it.draining.remove(instance);
+    })?)
+}
+
+async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+    resources::remove(eks, group).await?;
+    let all = eks.0.nodegroups.under(&format!("{}/", group.cluster));
+    let is_shared =
+        all.iter().any(|(_, it)| it.name != group.name && it.node_role == group.node_role);
+    if !is_shared {
+        eks.delete_entry(&group.cluster, &group.node_role)?;
+    }
+    eks.0.store.transaction(|transaction| {
+        transaction.delete(&eks.0.nodegroups, &key(group));
+        Ok::<_, Fault>(())
+    })?;
+    info!(nodegroup = group.name, "node group is deleted");
+    Ok(())
+}

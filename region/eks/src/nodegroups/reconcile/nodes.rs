@@ -1,0 +1,126 @@
+//! The nodes of a group: which are Ready, and the labels and taints that the group wants on them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    runtime::watcher::Event,
+};
+use serde_json::{Map, Value, json};
+
+use super::super::{
+    records::{Nodegroup, State},
+    user_data::effect,
+};
+
+const GROUP_LABEL: &str = "eks.amazonaws.com/nodegroup";
+
+/// A node of the group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupNode {
+    pub(crate) instance: String,
+    pub(crate) is_ready: bool,
+    node: Node,
+}
+
+pub(crate) async fn of_group(client: &Client, name: &str) -> Result<Vec<GroupNode>, kube::Error> {
+    let selector = ListParams::default().labels(&format!("{GROUP_LABEL}={name}"));
+    let list = Api::<Node>::all(client.clone()).list(&selector).await?;
+    Ok(list.items.into_iter().filter_map(group_node).collect())
+}
+
+fn group_node(node: Node) -> Option<GroupNode> {
+    let provider_id = node.spec.as_ref()?.provider_id.as_deref()?;
+    let instance = provider_id.rsplit('/').next()?.to_owned();
+    Some(GroupNode { instance, is_ready: is_ready(&node), node })
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+/// Whether an event changes what a pass would see: nodes that come, go or change readiness.
+/// Heartbeats are no news.
+pub(crate) fn is_news(event: Event<Node>, known: &mut BTreeMap<String, bool>) -> bool {
+    match event {
+        Event::Init | Event::InitDone => true,
+        Event::Delete(node) => known.remove(&node.name_any()).is_some(),
+        Event::Apply(node) | Event::InitApply(node) => {
+            let ready = is_ready(&node);
+            known.insert(node.name_any(), ready) != Some(ready)
+        }
+    }
+}
+
+/// Puts changed labels and taints on the group's nodes. New nodes bring theirs along.
+///
+/// Taints that a user removed by hand stay removed: only an update under way writes them.
+pub(crate) async fn label_and_taint(
+    client: &Client,
+    group: &Nodegroup,
+    nodes: &[GroupNode],
+) -> Result<(), kube::Error> {
+    if group.state != State::Updating {
+        return Ok(());
+    }
+    let api = Api::<Node>::all(client.clone());
+    for node in nodes {
+        let patch = json!({
+            "metadata": {"labels": labels(group)},
+            "spec": {"taints": taints(group, &node.node)},
+        });
+        api.patch(&node.node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    Ok(())
+}
+
+fn labels(group: &Nodegroup) -> Map<String, Value> {
+    let removed = group.removed_labels.iter().map(|key| (key.clone(), Value::Null));
+    let wanted = group.labels.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+    removed.chain(wanted).collect()
+}
+
+fn taints(group: &Nodegroup, node: &Node) -> Vec<Taint> {
+    let present = node.spec.as_ref().and_then(|it| it.taints.clone()).unwrap_or_default();
+    let is_touched = |taint: &Taint| {
+        let touched = group.taints.iter().chain(&group.removed_taints);
+        touched.into_iter().any(|it| {
+            it.key.as_deref() == Some(taint.key.as_str())
+                && effect(it.effect.as_deref().unwrap_or_default()) == taint.effect
+        })
+    };
+    let mut wanted: Vec<Taint> = present.into_iter().filter(|it| !is_touched(it)).collect();
+    wanted.extend(group.taints.iter().map(|it| Taint {
+        key: it.key.clone().unwrap_or_default(),
+        value: it.value.clone(),
+        effect: effect(it.effect.as_deref().unwrap_or_default()).to_owned(),
+        time_added: None,
+    }));
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, ready: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn heartbeats_are_no_news() {
+        let mut known = BTreeMap::new();
+        assert!(is_news(Event::Apply(node("a", "False")), &mut known));
+        assert!(!is_news(Event::Apply(node("a", "False")), &mut known));
+        assert!(is_news(Event::Apply(node("a", "True")), &mut known));
+        assert!(is_news(Event::Delete(node("a", "True")), &mut known));
+        assert!(!is_news(Event::Delete(node("a", "True")), &mut known));
+    }
+}

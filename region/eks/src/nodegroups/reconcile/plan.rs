@@ -1,0 +1,145 @@
+//! What to do next for a node group: pure.
+
+use std::time::Duration;
+
+use aws_autoscaling::group::AutoScalingGroup;
+use jiff::Timestamp;
+
+use super::{
+    super::{
+        drain,
+        records::{Issue, Nodegroup, Scaling, State},
+    },
+    nodes::GroupNode,
+};
+
+/// What is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Observed {
+    /// Sizes of the Auto Scaling group; `None` when there is none.
+    pub(crate) sizes: Option<Scaling>,
+    /// Id and lifecycle state of each instance.
+    pub(crate) instances: Vec<(String, String)>,
+    /// Instances whose nodes are Ready.
+    pub(crate) ready: Vec<String>,
+}
+
+impl Observed {
+    pub(crate) fn new(group: Option<&AutoScalingGroup>, nodes: &[GroupNode]) -> Self {
+        let sizes = group.map(|it| Scaling {
+            min: it.min_size.unwrap_or(0),
+            max: it.max_size.unwrap_or(0),
+            desired: it.desired_capacity.unwrap_or(0),
+        });
+        let instances = group.into_iter().flat_map(|it| &it.instances);
+        let instances = instances
+            .filter_map(|it| Some((it.instance_id.clone()?, it.lifecycle_state.clone()?)))
+            .collect();
+        let ready = nodes.iter().filter(|it| it.is_ready).map(|it| it.instance.clone()).collect();
+        Self { sizes, instances, ready }
+    }
+
+    fn is_settled(&self, desired: i64) -> bool {
+        let in_service = self.instances.iter().filter(|(_, state)| state == "InService");
+        let ready = in_service.clone().filter(|(id, _)| self.ready.contains(id)).count();
+        let wanted = usize::try_from(desired).unwrap_or(0);
+        in_service.count() == wanted && ready == wanted && self.instances.len() == wanted
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Create,
+    Resize { min: i64, max: i64, desired: i64 },
+    Drain { instance: String },
+    Activate,
+    Fail(Issue),
+    Remove,
+}
+
+/// Steps in their order, and how long to wait for the next pass if nothing changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) wait: Option<Duration>,
+}
+
+pub(crate) fn plan(
+    group: &Nodegroup,
+    observed: &Observed,
+    now: Timestamp,
+    join_limit: Duration,
+) -> Plan {
+    let mut plan = Plan::default();
+    let leaving = observed.instances.iter().filter(|(_, state)| state == "Terminating:Wait");
+    for (instance, _) in leaving {
+        plan.steps.push(Step::Drain { instance: instance.clone() });
+        plan.wait = Some(drain::RETRY.min(Duration::from_millis(500)));
+    }
+    match group.state {
+        State::Deleting | State::DeleteFailed => delete(observed, &mut plan),
+        State::CreateFailed => {}
+        _ => keep(group, observed, now, join_limit, &mut plan),
+    }
+    plan
+}
+
+fn delete(observed: &Observed, plan: &mut Plan) {
+    let is_empty = observed.instances.is_empty();
+    match observed.sizes {
+        Some(sizes) if sizes.max != 0 => {
+            plan.steps.push(Step::Resize { min: 0, max: 0, desired: 0 });
+        }
+        _ if is_empty => plan.steps.push(Step::Remove),
+        _ => {}
+    }
+}
+
+fn keep(
+    group: &Nodegroup,
+    observed: &Observed,
+    now: Timestamp,
+    join_limit: Duration,
+    plan: &mut Plan,
+) {
+    let Some(sizes) = observed.sizes else {
+        plan.steps.push(Step::Create);
+        return;
+    };
+    // Others (an autoscaler) may change the desired size; EKS sets it when it was asked to.
+    let is_asked = matches!(group.state, State::Creating | State::Updating);
+    let Scaling { min, max, desired } = group.scaling;
+    if is_asked && sizes != group.scaling {
+        plan.steps.push(Step::Resize { min, max, desired });
+        return;
+    }
+    if !is_asked {
+        if group.state == State::Degraded && observed.is_settled(sizes.desired) {
+            plan.steps.push(Step::Activate);
+        }
+        return;
+    }
+    if observed.is_settled(desired) {
+        plan.steps.push(Step::Activate);
+        return;
+    }
+    let waited = Duration::try_from(now.duration_since(group.modified_at)).unwrap_or_default();
+    if waited > join_limit {
+        plan.steps.push(Step::Fail(not_joined(observed)));
+        return;
+    }
+    plan.wait = Some(plan.wait.map_or(join_limit - waited, |it| it.min(join_limit - waited)));
+}
+
+fn not_joined(observed: &Observed) -> Issue {
+    let missing = observed.instances.iter().filter(|(id, _)| !observed.ready.contains(id));
+    Issue {
+        code: "NodeCreationFailure".to_owned(),
+        message: "Instances failed to join the kubernetes cluster".to_owned(),
+        resources: missing.map(|(id, _)| id.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

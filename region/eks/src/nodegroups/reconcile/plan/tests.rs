@@ -1,0 +1,109 @@
+//! Plans for node groups.
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(1200);
+const SIZES: Scaling = Scaling { min: 0, max: 4, desired: 2 };
+
+fn group(state: State) -> Nodegroup {
+    Nodegroup {
+        cluster: "c".into(),
+        name: "g".into(),
+        id: "1".into(),
+        state,
+        scaling: SIZES,
+        subnets: Vec::new(),
+        instance_types: Vec::new(),
+        ami_type: String::new(),
+        image_id: String::new(),
+        capacity_type: String::new(),
+        disk_size: 20,
+        node_role: String::new(),
+        labels: Default::default(),
+        taints: Vec::new(),
+        tags: Default::default(),
+        max_unavailable: 1,
+        version: String::new(),
+        release_version: String::new(),
+        launch_template: None,
+        client_token: None,
+        issues: Vec::new(),
+        created_at: Timestamp::UNIX_EPOCH,
+        modified_at: Timestamp::UNIX_EPOCH,
+        update_id: None,
+        removed_labels: Vec::new(),
+        removed_taints: Vec::new(),
+        draining: Default::default(),
+    }
+}
+
+fn observed(states: &[&str], ready: usize) -> Observed {
+    let ids: Vec<String> = (0..states.len()).map(|it| format!("i-{it}")).collect();
+    Observed {
+        sizes: Some(SIZES),
+        ready: ids.iter().take(ready).cloned().collect(),
+        instances: ids.into_iter().zip(states.iter().map(|it| (*it).to_owned())).collect(),
+    }
+}
+
+fn steps(group: &Nodegroup, observed: &Observed, seconds: u64) -> Vec<Step> {
+    let now = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+    plan(group, observed, now, LIMIT).steps
+}
+
+#[test]
+fn a_new_group_gets_its_resources() {
+    assert_eq!(steps(&group(State::Creating), &Observed::default(), 0), [Step::Create]);
+}
+
+#[test]
+fn a_group_is_active_once_every_wanted_instance_is_a_ready_node() {
+    let creating = group(State::Creating);
+    assert_eq!(steps(&creating, &observed(&["InService", "InService"], 1), 0), []);
+    assert_eq!(steps(&creating, &observed(&["InService", "Pending"], 2), 0), []);
+    assert_eq!(steps(&creating, &observed(&["InService", "InService"], 2), 0), [Step::Activate]);
+}
+
+#[test]
+fn instances_that_do_not_join_in_time_fail_the_group() {
+    let creating = group(State::Creating);
+    let late = observed(&["InService", "InService"], 1);
+    assert_eq!(steps(&creating, &late, 1200), []);
+    let failed = steps(&creating, &late, 1201);
+    let [Step::Fail(issue)] = failed.as_slice() else { panic!("{failed:?}") };
+    assert_eq!(
+        (issue.code.as_str(), issue.resources.as_slice()),
+        ("NodeCreationFailure", &["i-1".to_owned()][..])
+    );
+}
+
+#[test]
+fn an_update_waits_until_what_leaves_is_gone() {
+    let updating = group(State::Updating);
+    let leaving = observed(&["InService", "InService", "Terminating:Wait"], 3);
+    assert_eq!(steps(&updating, &leaving, 0), [Step::Drain { instance: "i-2".to_owned() }]);
+    assert_eq!(steps(&updating, &observed(&["InService", "InService"], 2), 0), [Step::Activate]);
+}
+
+#[test]
+fn a_size_that_others_set_is_left_alone() {
+    let mut seen = observed(&["InService"], 1);
+    seen.sizes = Some(Scaling { desired: 1, ..SIZES });
+    assert_eq!(steps(&group(State::Active), &seen, 0), []);
+    assert_eq!(
+        steps(&group(State::Updating), &seen, 0),
+        [Step::Resize { min: 0, max: 4, desired: 2 }]
+    );
+}
+
+#[test]
+fn a_deleted_group_shrinks_drains_and_goes() {
+    let deleting = group(State::Deleting);
+    let full = observed(&["InService"], 1);
+    assert_eq!(steps(&deleting, &full, 0), [Step::Resize { min: 0, max: 0, desired: 0 }]);
+    let empty = Scaling { min: 0, max: 0, desired: 0 };
+    let draining = Observed { sizes: Some(empty), ..observed(&["Terminating:Wait"], 1) };
+    assert_eq!(steps(&deleting, &draining, 0), [Step::Drain { instance: "i-0".to_owned() }]);
+    let gone = Observed { sizes: Some(empty), ..observed(&[], 0) };
+    assert_eq!(steps(&deleting, &gone, 0), [Step::Remove]);
+}

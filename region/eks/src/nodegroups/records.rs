@@ -1,0 +1,163 @@
+//! What EKS keeps of a node group.
+
+use std::collections::BTreeMap;
+
+use aws_eks::{CreateNodegroupRequest, LaunchTemplateSpecification, Taint};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Eks, records::Cluster, service::KUBERNETES_VERSION};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum State {
+    Creating,
+    Active,
+    Updating,
+    Deleting,
+    CreateFailed,
+    DeleteFailed,
+    Degraded,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+            Self::CreateFailed => "CREATE_FAILED",
+            Self::DeleteFailed => "DELETE_FAILED",
+            Self::Degraded => "DEGRADED",
+        }
+    }
+}
+
+/// Sizes of the Auto Scaling group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Scaling {
+    pub(crate) min: i64,
+    pub(crate) max: i64,
+    pub(crate) desired: i64,
+}
+
+/// What is wrong: a code of EKS, what it says, which resources.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Issue {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) resources: Vec<String>,
+}
+
+/// The image that nodes start from, and the release that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub(crate) image_id: String,
+    pub(crate) version: String,
+}
+
+/// A node group. Its key is `CLUSTER/NAME`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Nodegroup {
+    pub(crate) cluster: String,
+    pub(crate) name: String,
+    /// The part of names and ARNs that is unique for ever.
+    pub(crate) id: String,
+    pub(crate) state: State,
+    pub(crate) scaling: Scaling,
+    pub(crate) subnets: Vec<String>,
+    pub(crate) instance_types: Vec<String>,
+    pub(crate) ami_type: String,
+    pub(crate) image_id: String,
+    pub(crate) capacity_type: String,
+    pub(crate) disk_size: i64,
+    pub(crate) node_role: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) taints: Vec<Taint>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) max_unavailable: i64,
+    pub(crate) version: String,
+    pub(crate) release_version: String,
+    /// The customer's.
+    pub(crate) launch_template: Option<LaunchTemplateSpecification>,
+    pub(crate) client_token: Option<String>,
+    pub(crate) issues: Vec<Issue>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) modified_at: Timestamp,
+    pub(crate) update_id: Option<String>,
+    /// Labels and taints were changed and are not on all nodes yet.
+    #[serde(default)]
+    pub(crate) removed_labels: Vec<String>,
+    #[serde(default)]
+    pub(crate) removed_taints: Vec<Taint>,
+    /// Instances that are being drained, since when.
+    #[serde(default)]
+    pub(crate) draining: BTreeMap<String, Timestamp>,
+}
+
+impl Nodegroup {
+    /// The Auto Scaling group's name: `eks-GROUP-ID`.
+    pub(crate) fn auto_scaling_group(&self) -> String {
+        format!("eks-{}-{}", self.name, self.id)
+    }
+
+    /// EKS's own launch template and the instance profile: `eks-ID`.
+    pub(crate) fn template(&self) -> String {
+        format!("eks-{}", self.id)
+    }
+}
+
+pub(crate) fn new(
+    eks: &Eks,
+    cluster: &Cluster,
+    request: &CreateNodegroupRequest,
+    release: Release,
+) -> Nodegroup {
+    let now = eks.now();
+    let or =
+        |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
+    let types = request.instance_types.clone();
+    Nodegroup {
+        cluster: cluster.name.clone(),
+        name: request.nodegroup_name.clone(),
+        id: entropy::uuid(),
+        state: State::Creating,
+        scaling: scaling(request),
+        subnets: request.subnets.clone(),
+        instance_types: if types.is_empty() { vec!["t3.medium".to_owned()] } else { types },
+        ami_type: or(&request.ami_type, "AL2023_x86_64_STANDARD"),
+        capacity_type: or(&request.capacity_type, "ON_DEMAND"),
+        disk_size: request.disk_size.unwrap_or(20),
+        node_role: request.node_role.clone(),
+        labels: request.labels.clone(),
+        taints: request.taints.clone(),
+        tags: request.tags.clone(),
+        max_unavailable: request
+            .update_config
+            .as_ref()
+            .and_then(|it| it.max_unavailable)
+            .unwrap_or(1),
+        version: KUBERNETES_VERSION.to_owned(),
+        release_version: release.version,
+        image_id: release.image_id,
+        launch_template: request.launch_template.clone(),
+        client_token: request.client_request_token.clone(),
+        issues: Vec::new(),
+        created_at: now,
+        modified_at: now,
+        update_id: None,
+        removed_labels: Vec::new(),
+        removed_taints: Vec::new(),
+        draining: BTreeMap::new(),
+    }
+}
+
+/// EKS's defaults: 1, 2, 2.
+fn scaling(request: &CreateNodegroupRequest) -> Scaling {
+    let asked = request.scaling_config.clone().unwrap_or_default();
+    Scaling {
+        min: asked.min_size.unwrap_or(1),
+        max: asked.max_size.unwrap_or(2),
+        desired: asked.desired_size.unwrap_or(2),
+    }
+}

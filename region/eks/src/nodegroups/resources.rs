@@ -1,0 +1,253 @@
+//! What a node group is made of, through the APIs of the services that own it: instance profile,
+//! launch template, Auto Scaling group. Every step begins with what is there.
+
+use aws_autoscaling::{
+    group::{
+        AutoScalingGroup, CreateAutoScalingGroup, CreateAutoScalingGroupRequest,
+        DeleteAutoScalingGroup, DeleteAutoScalingGroupRequest, DescribeAutoScalingGroups,
+        DescribeAutoScalingGroupsRequest, LaunchTemplate, LaunchTemplateOverrides,
+        LaunchTemplateSpecification, MixedInstancesPolicy, UpdateAutoScalingGroup,
+        UpdateAutoScalingGroupRequest,
+    },
+    lifecycle_hook::LifecycleHookSpecification,
+    tag::Tag,
+};
+use aws_ec2::{
+    common::TagInput,
+    launch_template::{
+        CreateLaunchTemplate, CreateLaunchTemplateRequest, DeleteLaunchTemplate,
+        DeleteLaunchTemplateRequest,
+    },
+    launch_template_request::{
+        LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
+        LaunchTemplateIamInstanceProfileSpecificationRequest,
+        LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
+        RequestLaunchTemplateData,
+    },
+};
+use aws_iam::{
+    AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, CreateInstanceProfile,
+    CreateInstanceProfileRequest, DeleteInstanceProfile, DeleteInstanceProfileRequest,
+    RemoveRoleFromInstanceProfile, RemoveRoleFromInstanceProfileRequest,
+};
+use aws_wire::CallError;
+
+use super::{
+    records::Nodegroup,
+    user_data::{self, Facts},
+};
+use crate::{Eks, reconcile::PassError, records::Cluster};
+
+/// The lifecycle hook on which EKS drains an instance before it goes.
+pub(crate) const TERMINATE_HOOK: &str = "Terminate-LC-Hook";
+/// From memory of real groups: their hooks' heartbeat.
+const HEARTBEAT_SECONDS: i64 = 1800;
+
+/// Whether a call failed with `code`, which means that there is nothing left to do.
+fn already<T>(result: Result<T, CallError>, code: &str) -> Result<(), PassError> {
+    match result {
+        Err(error) if error.is(code) => Ok(()),
+        result => result.map(drop).map_err(Into::into),
+    }
+}
+
+pub(crate) async fn ensure_profile(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+    let client = &eks.0.config.client;
+    let name = group.template();
+    let create =
+        CreateInstanceProfileRequest { instance_profile_name: name.clone(), ..Default::default() };
+    already(client.call::<CreateInstanceProfile>(create).await, "EntityAlreadyExists")?;
+    let add = AddRoleToInstanceProfileRequest {
+        instance_profile_name: name,
+        role_name: role_name(&group.node_role),
+    };
+    already(client.call::<AddRoleToInstanceProfile>(add).await, "LimitExceeded")
+}
+
+fn role_name(arn: &str) -> String {
+    arn.rsplit('/').next().unwrap_or(arn).to_owned()
+}
+
+pub(crate) async fn ensure_template(
+    eks: &Eks,
+    cluster: &Cluster,
+    group: &Nodegroup,
+) -> Result<(), PassError> {
+    let request = CreateLaunchTemplateRequest {
+        launch_template_name: group.template(),
+        launch_template_data: template_data(eks, cluster, group),
+        tag_specifications: vec![aws_ec2::common::TagSpecification {
+            resource_type: Some("launch-template".to_owned()),
+            tags: eks_tags(group),
+        }],
+        ..Default::default()
+    };
+    let made = eks.0.config.client.call::<CreateLaunchTemplate>(request).await;
+    already(made, "InvalidLaunchTemplateName.AlreadyExistsException")
+}
+
+fn eks_tags(group: &Nodegroup) -> Vec<TagInput> {
+    let tag = |key: &str, value: &str| TagInput {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    };
+    vec![tag("eks:cluster-name", &group.cluster), tag("eks:nodegroup-name", &group.name)]
+}
+
+fn template_data(eks: &Eks, cluster: &Cluster, group: &Nodegroup) -> RequestLaunchTemplateData {
+    let facts = Facts { cluster, region: &eks.0.config.region, image_id: &group.image_id };
+    let single_type = match group.instance_types.as_slice() {
+        [one] => Some(one.clone()),
+        _ => None,
+    };
+    RequestLaunchTemplateData {
+        image_id: Some(group.image_id.clone()),
+        instance_type: single_type,
+        user_data: Some(user_data::render(group, &facts)),
+        security_group_ids: cluster.cluster_security_group_id.iter().cloned().collect(),
+        iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
+            name: Some(group.template()),
+            ..Default::default()
+        }),
+        // Two hops: a pod's answer has one more to go than the instance's own.
+        metadata_options: Some(LaunchTemplateInstanceMetadataOptionsRequest {
+            http_tokens: Some("required".to_owned()),
+            http_put_response_hop_limit: Some(2),
+            ..Default::default()
+        }),
+        block_device_mappings: vec![LaunchTemplateBlockDeviceMappingRequest {
+            device_name: Some("/dev/xvda".to_owned()),
+            ebs: Some(LaunchTemplateEbsBlockDeviceRequest {
+                volume_size: Some(group.disk_size),
+                volume_type: Some("gp3".to_owned()),
+                delete_on_termination: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }],
+        tag_specifications: ["instance", "volume"]
+            .map(|resource| LaunchTemplateTagSpecificationRequest {
+                resource_type: Some(resource.to_owned()),
+                tags: eks_tags(group),
+            })
+            .to_vec(),
+        ..Default::default()
+    }
+}
+
+/// The Auto Scaling group as it is; `None` when there is none.
+pub(crate) async fn auto_scaling_group(
+    eks: &Eks,
+    group: &Nodegroup,
+) -> Result<Option<AutoScalingGroup>, PassError> {
+    let request = DescribeAutoScalingGroupsRequest {
+        auto_scaling_group_names: vec![group.auto_scaling_group()],
+        ..Default::default()
+    };
+    let found = eks.0.config.client.call::<DescribeAutoScalingGroups>(request).await?;
+    Ok(found.auto_scaling_groups.into_iter().next())
+}
+
+pub(crate) async fn create_auto_scaling_group(
+    eks: &Eks,
+    group: &Nodegroup,
+) -> Result<(), PassError> {
+    let template = LaunchTemplateSpecification {
+        launch_template_name: Some(group.template()),
+        version: Some("1".to_owned()),
+        ..Default::default()
+    };
+    let overrides = group.instance_types.iter().map(|it| LaunchTemplateOverrides {
+        instance_type: Some(it.clone()),
+        ..Default::default()
+    });
+    let policy = MixedInstancesPolicy {
+        launch_template: Some(LaunchTemplate {
+            launch_template_specification: Some(template),
+            overrides: overrides.collect(),
+        }),
+        ..Default::default()
+    };
+    let hook = LifecycleHookSpecification {
+        lifecycle_hook_name: TERMINATE_HOOK.to_owned(),
+        lifecycle_transition: "autoscaling:EC2_INSTANCE_TERMINATING".to_owned(),
+        heartbeat_timeout: Some(HEARTBEAT_SECONDS),
+        default_result: Some("CONTINUE".to_owned()),
+        ..Default::default()
+    };
+    let request = CreateAutoScalingGroupRequest {
+        auto_scaling_group_name: group.auto_scaling_group(),
+        mixed_instances_policy: Some(policy),
+        min_size: group.scaling.min,
+        max_size: group.scaling.max,
+        desired_capacity: Some(group.scaling.desired),
+        vpc_zone_identifier: Some(group.subnets.join(",")),
+        lifecycle_hook_specification_list: vec![hook],
+        tags: group_tags(group),
+        ..Default::default()
+    };
+    let made = eks.0.config.client.call::<CreateAutoScalingGroup>(request).await;
+    already(made, "AlreadyExists")
+}
+
+/// Those by which instances and the Cluster Autoscaler find their group.
+fn group_tags(group: &Nodegroup) -> Vec<Tag> {
+    let tag = |key: String, value: &str, propagate: bool| Tag {
+        key,
+        value: Some(value.to_owned()),
+        propagate_at_launch: Some(propagate),
+        resource_id: Some(group.auto_scaling_group()),
+        resource_type: Some("auto-scaling-group".to_owned()),
+    };
+    vec![
+        tag("eks:cluster-name".to_owned(), &group.cluster, true),
+        tag("eks:nodegroup-name".to_owned(), &group.name, true),
+        tag(format!("kubernetes.io/cluster/{}", group.cluster), "owned", true),
+        tag("k8s.io/cluster-autoscaler/enabled".to_owned(), "true", false),
+        tag(format!("k8s.io/cluster-autoscaler/{}", group.cluster), "owned", false),
+    ]
+}
+
+pub(crate) async fn resize(
+    eks: &Eks,
+    group: &Nodegroup,
+    min: i64,
+    max: i64,
+    desired: i64,
+) -> Result<(), PassError> {
+    let request = UpdateAutoScalingGroupRequest {
+        auto_scaling_group_name: group.auto_scaling_group(),
+        min_size: Some(min),
+        max_size: Some(max),
+        desired_capacity: Some(desired),
+        ..Default::default()
+    };
+    eks.0.config.client.call::<UpdateAutoScalingGroup>(request).await?;
+    Ok(())
+}
+
+/// Removes all but the instances, which must be gone.
+pub(crate) async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+    let client = &eks.0.config.client;
+    if auto_scaling_group(eks, group).await?.is_some() {
+        let request = DeleteAutoScalingGroupRequest {
+            auto_scaling_group_name: group.auto_scaling_group(),
+            ..Default::default()
+        };
+        client.call::<DeleteAutoScalingGroup>(request).await?;
+    }
+    let template = DeleteLaunchTemplateRequest {
+        launch_template_name: Some(group.template()),
+        ..Default::default()
+    };
+    let deleted = client.call::<DeleteLaunchTemplate>(template).await;
+    already(deleted, "InvalidLaunchTemplateName.NotFoundException")?;
+    let name = group.template();
+    let role = RemoveRoleFromInstanceProfileRequest {
+        instance_profile_name: name.clone(),
+        role_name: role_name(&group.node_role),
+    };
+    already(client.call::<RemoveRoleFromInstanceProfile>(role).await, "NoSuchEntity")?;
+    let profile = DeleteInstanceProfileRequest { instance_profile_name: name };
+    already(client.call::<DeleteInstanceProfile>(profile).await, "NoSuchEntity")
+}

@@ -1,0 +1,58 @@
+//! A node group as it is described.
+
+use aws_eks::{
+    AutoScalingGroup, NodegroupHealth, NodegroupResources, NodegroupScalingConfig,
+    NodegroupUpdateConfig,
+};
+
+use super::records::{Issue, Nodegroup};
+use crate::Eks;
+
+pub(crate) fn arn(eks: &Eks, group: &Nodegroup) -> String {
+    eks.arn(&format!("nodegroup/{}/{}/{}", group.cluster, group.name, group.id))
+}
+
+pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
+    let issue = |it: &Issue| aws_eks::Issue {
+        code: Some(it.code.clone()),
+        message: Some(it.message.clone()),
+        resource_ids: it.resources.clone(),
+    };
+    let name = Some(group.auto_scaling_group());
+    aws_eks::Nodegroup {
+        nodegroup_name: group.name.clone(),
+        nodegroup_arn: arn(eks, group),
+        cluster_name: group.cluster.clone(),
+        version: Some(group.version.clone()),
+        release_version: Some(group.release_version.clone()),
+        created_at: Eks::seconds(group.created_at),
+        modified_at: Eks::seconds(group.modified_at),
+        status: group.state.name().to_owned(),
+        capacity_type: group.capacity_type.clone(),
+        scaling_config: NodegroupScalingConfig {
+            min_size: Some(group.scaling.min),
+            max_size: Some(group.scaling.max),
+            desired_size: Some(group.scaling.desired),
+        },
+        instance_types: group.instance_types.clone(),
+        subnets: group.subnets.clone(),
+        remote_access: None,
+        ami_type: group.ami_type.clone(),
+        node_role: group.node_role.clone(),
+        labels: group.labels.clone(),
+        taints: group.taints.clone(),
+        resources: Some(NodegroupResources {
+            auto_scaling_groups: vec![AutoScalingGroup { name }],
+            remote_access_security_group: None,
+        }),
+        disk_size: group.launch_template.is_none().then_some(group.disk_size),
+        health: NodegroupHealth { issues: group.issues.iter().map(issue).collect() },
+        update_config: NodegroupUpdateConfig {
+            max_unavailable: Some(group.max_unavailable),
+            ..Default::default()
+        },
+        node_repair_config: None,
+        launch_template: group.launch_template.clone(),
+        tags: group.tags.clone(),
+    }
+}

@@ -1,0 +1,97 @@
+//! The user data of a managed node: MIME multi-part with a nodeadm `NodeConfig`.
+//!
+//! Source: the AL2023 section of the EKS user guide ("Customize managed nodes with launch
+//! templates") for the form, compute facts §2.1 for the fields.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use super::records::Nodegroup;
+use crate::records::Cluster;
+
+/// What a node learns from its user data besides the group.
+pub(crate) struct Facts<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) region: &'a str,
+    pub(crate) image_id: &'a str,
+}
+
+/// Base64, as launch templates want it.
+pub(crate) fn render(group: &Nodegroup, facts: &Facts<'_>) -> String {
+    let config = config(group, facts);
+    let text = format!(
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"//\"\r\n\r\n--//\r\n\
+         Content-Type: application/node.eks.aws\r\n\r\n{config}\r\n--//--\r\n"
+    );
+    STANDARD.encode(text)
+}
+
+/// JSON is YAML.
+fn config(group: &Nodegroup, facts: &Facts<'_>) -> String {
+    let ca = facts.cluster.certificate_authority_pem.as_deref().unwrap_or_default();
+    let config = json!({
+        "apiVersion": "node.eks.aws/v1alpha1",
+        "kind": "NodeConfig",
+        "spec": {
+            "cluster": {
+                "name": facts.cluster.name,
+                "apiServerEndpoint":
+                    format!("https://{}", facts.cluster.endpoint_host(facts.region)),
+                "certificateAuthority": STANDARD.encode(ca),
+                "cidr": facts.cluster.service_cidr,
+            },
+            "kubelet": {"flags": flags(group, facts.image_id)},
+        },
+    });
+    serde_json::to_string_pretty(&config).unwrap_or_default()
+}
+
+fn flags(group: &Nodegroup, image_id: &str) -> Vec<String> {
+    let mut labels = vec![
+        ("eks.amazonaws.com/nodegroup-image".to_owned(), image_id.to_owned()),
+        ("eks.amazonaws.com/capacityType".to_owned(), group.capacity_type.clone()),
+        ("eks.amazonaws.com/nodegroup".to_owned(), group.name.clone()),
+    ];
+    labels.extend(group.labels.clone());
+    let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut flags = vec![format!("--node-labels={}", labels.join(","))];
+    let taints: Vec<_> = group.taints.iter().map(taint).collect();
+    if !taints.is_empty() {
+        flags.push(format!("--register-with-taints={}", taints.join(",")));
+    }
+    flags
+}
+
+/// `key=value:NoSchedule`.
+fn taint(taint: &aws_eks::Taint) -> String {
+    format!(
+        "{}={}:{}",
+        taint.key.as_deref().unwrap_or_default(),
+        taint.value.as_deref().unwrap_or_default(),
+        effect(taint.effect.as_deref().unwrap_or_default())
+    )
+}
+
+/// EKS's spelling to Kubernetes'.
+pub(crate) fn effect(eks: &str) -> &'static str {
+    match eks {
+        "NO_EXECUTE" => "NoExecute",
+        "PREFER_NO_SCHEDULE" => "PreferNoSchedule",
+        _ => "NoSchedule",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_are_spelled_as_the_kubelet_wants_them() {
+        let spelled = taint(&aws_eks::Taint {
+            key: Some("a".to_owned()),
+            value: Some("b".to_owned()),
+            effect: Some("PREFER_NO_SCHEDULE".to_owned()),
+        });
+        assert_eq!(spelled, "a=b:PreferNoSchedule");
+    }
+}

@@ -1,0 +1,212 @@
+//! What EKS refuses before it makes a node group.
+
+use aws_ec2::{
+    common::Filter,
+    instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
+    subnet::{DescribeSubnets, DescribeSubnetsRequest},
+};
+use aws_eks::{CreateNodegroupRequest, Taint};
+use aws_ssm::parameter::{GetParameter, GetParameterRequest};
+use aws_wire::Fault;
+
+use super::records::Release;
+use crate::{
+    Eks, faults,
+    records::{Cluster, Status},
+    service::KUBERNETES_VERSION,
+};
+
+const AMI_TYPE: &str = "AL2023_x86_64_STANDARD";
+const EFFECTS: [&str; 3] = ["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"];
+
+pub(crate) async fn create(
+    eks: &Eks,
+    cluster: &Cluster,
+    request: &CreateNodegroupRequest,
+) -> Result<Release, Fault> {
+    if cluster.status != Status::Active {
+        return Err(faults::invalid_request(format!(
+            "Cluster '{}' is not in ACTIVE status",
+            cluster.name
+        )));
+    }
+    name(&request.nodegroup_name)?;
+    unsupported(request)?;
+    sizes(request)?;
+    taints(&request.taints)?;
+    role(eks, cluster, &request.node_role)?;
+    subnets(eks, cluster, &request.subnets).await?;
+    instance_types(eks, &request.instance_types).await?;
+    release(eks, request.release_version.as_deref()).await
+}
+
+fn name(name: &str) -> Result<(), Fault> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins_well && name.len() <= 63 && name.chars().all(is_part) {
+        return Ok(());
+    }
+    Err(faults::invalid_parameter(
+        "The nodegroup name can't be longer than 63 characters. It must start with a letter or \
+         digit, but can also include hyphens and underscores for the remaining characters.",
+    ))
+}
+
+/// What is there on AWS and not here is refused, never ignored.
+fn unsupported(request: &CreateNodegroupRequest) -> Result<(), Fault> {
+    let no = |what: &str| {
+        Err(faults::invalid_parameter(format!("{what} is not supported in this region")))
+    };
+    match request {
+        _ if request.ami_type.as_deref().is_some_and(|it| it != AMI_TYPE) => {
+            no(&format!("amiType {}", request.ami_type.as_deref().unwrap_or_default()))
+        }
+        _ if request.capacity_type.as_deref().is_some_and(|it| it != "ON_DEMAND") => {
+            no("capacityType other than ON_DEMAND")
+        }
+        _ if request.remote_access.is_some() => no("remoteAccess"),
+        _ if request.launch_template.is_some() => no("launchTemplate"),
+        _ if request.node_repair_config.as_ref().is_some_and(|it| it.enabled == Some(true)) => {
+            no("nodeRepairConfig.enabled")
+        }
+        _ if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) => {
+            Err(faults::invalid_parameter("Requested Nodegroup version is not supported"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sizes(request: &CreateNodegroupRequest) -> Result<(), Fault> {
+    let asked = request.scaling_config.clone().unwrap_or_default();
+    let min = asked.min_size.unwrap_or(1);
+    let (max, desired) = (asked.max_size.unwrap_or(2), asked.desired_size.unwrap_or(2));
+    check_sizes(min, max, desired)
+}
+
+pub(crate) fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), Fault> {
+    let wrong = |what: &str| Err(faults::invalid_parameter(what));
+    match () {
+        () if min < 0 || desired < 0 => wrong("minSize and desiredSize must be 0 or more"),
+        () if max < 1 => wrong("maxSize must be 1 or more"),
+        () if min > max => {
+            wrong(&format!("Minimum capacity {min} can't be greater than maximum size {max}"))
+        }
+        () if desired < min => {
+            wrong(&format!("Minimum capacity {min} can't be greater than desired size {desired}"))
+        }
+        () if desired > max => {
+            wrong(&format!("Maximum capacity {max} can't be less than desired size {desired}"))
+        }
+        () => Ok(()),
+    }
+}
+
+pub(crate) fn taints(taints: &[Taint]) -> Result<(), Fault> {
+    let is_good = |taint: &Taint| {
+        taint.key.as_deref().is_some_and(|it| !it.is_empty() && it.len() <= 63)
+            && taint.effect.as_deref().is_some_and(|it| EFFECTS.contains(&it))
+    };
+    if taints.len() > 50 || !taints.iter().all(is_good) {
+        return Err(faults::invalid_parameter(
+            "Each taint needs a key of 1 to 63 characters and one of the effects NO_SCHEDULE, \
+             NO_EXECUTE, PREFER_NO_SCHEDULE; at most 50 taints are allowed",
+        ));
+    }
+    Ok(())
+}
+
+fn role(eks: &Eks, cluster: &Cluster, arn: &str) -> Result<(), Fault> {
+    if arn == cluster.role_arn {
+        return Err(faults::invalid_parameter(
+            "The node role cannot be the same as the role of the cluster",
+        ));
+    }
+    if eks.0.config.roles.can_be_assumed(arn, "ec2.amazonaws.com") {
+        return Ok(());
+    }
+    Err(faults::invalid_parameter(format!(
+        "The role with name {} cannot be found, or ec2.amazonaws.com is not a trusted entity of it.",
+        arn.rsplit('/').next().unwrap_or(arn)
+    )))
+}
+
+async fn subnets(eks: &Eks, cluster: &Cluster, ids: &[String]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Err(faults::invalid_parameter("Subnets cannot be empty"));
+    }
+    let request = DescribeSubnetsRequest { subnet_ids: ids.to_vec(), ..Default::default() };
+    let found = eks.0.config.client.call::<DescribeSubnets>(request).await;
+    let found = found.map_err(|error| match error.fault() {
+        Some(fault) => faults::invalid_parameter(fault.message.clone()),
+        None => Fault::internal(error.to_string()),
+    })?;
+    let is_elsewhere = |vpc: &Option<String>| vpc.as_deref() != Some(cluster.vpc_id.as_str());
+    if found.subnets.iter().any(|it| is_elsewhere(&it.vpc_id)) {
+        return Err(faults::invalid_parameter("Subnets are not in the VPC of the cluster"));
+    }
+    Ok(())
+}
+
+/// The recommended release, as SSM's public parameters name it.
+async fn release(eks: &Eks, asked: Option<&str>) -> Result<Release, Fault> {
+    let prefix = format!(
+        "/aws/service/eks/optimized-ami/{KUBERNETES_VERSION}/amazon-linux-2023/x86_64/standard/\
+         recommended"
+    );
+    let version = parameter(eks, &format!("{prefix}/release_version")).await?;
+    let image_id = parameter(eks, &format!("{prefix}/image_id")).await?;
+    if asked.is_some_and(|it| it != version) {
+        return Err(faults::invalid_parameter("Requested release version is not valid"));
+    }
+    Ok(Release { image_id, version })
+}
+
+async fn parameter(eks: &Eks, name: &str) -> Result<String, Fault> {
+    let request = GetParameterRequest { name: name.to_owned(), ..Default::default() };
+    let found = eks.0.config.client.call::<GetParameter>(request).await;
+    let found = found.map_err(|error| Fault::internal(error.to_string()))?;
+    let value = found.parameter.and_then(|it| it.value);
+    value.ok_or_else(|| Fault::internal(format!("{name} has no value")))
+}
+
+async fn instance_types(eks: &Eks, types: &[String]) -> Result<(), Fault> {
+    if types.is_empty() {
+        return Ok(());
+    }
+    let filter = Filter { name: Some("instance-type".to_owned()), values: types.to_vec() };
+    let request = DescribeInstanceTypesRequest { filters: vec![filter], ..Default::default() };
+    let found = eks.0.config.client.call::<DescribeInstanceTypes>(request).await;
+    let found = found.map_err(|error| Fault::internal(error.to_string()))?.instance_types;
+    let is_known = |name: &String| found.iter().any(|it| it.instance_type.as_ref() == Some(name));
+    match types.iter().find(|it| !is_known(it)) {
+        None => Ok(()),
+        Some(unknown) => Err(faults::invalid_parameter(format!(
+            "The following supplied instance types do not exist: [{unknown}]"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_must_contain_each_other() {
+        assert!(check_sizes(0, 10, 3).is_ok());
+        assert!(check_sizes(0, 0, 0).is_err());
+        assert!(check_sizes(4, 10, 3).is_err());
+        assert!(check_sizes(0, 2, 3).is_err());
+        assert!(check_sizes(-1, 2, 0).is_err());
+    }
+
+    #[test]
+    fn taints_have_eks_spelling() {
+        let taint = |effect: &str| Taint {
+            key: Some("a".to_owned()),
+            value: None,
+            effect: Some(effect.to_owned()),
+        };
+        assert!(taints(&[taint("NO_SCHEDULE")]).is_ok());
+        assert!(taints(&[taint("NoSchedule")]).is_err());
+    }
+}

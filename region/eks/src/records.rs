@@ -1,0 +1,141 @@
+//! What EKS keeps: clusters, access entries, add-ons, updates.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A cluster. Its key is its name.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Cluster {
+    pub name: String,
+    /// 32 hexadecimal digits: part of the endpoint's and the issuer's host name.
+    pub id: String,
+    pub version: String,
+    pub role_arn: String,
+    pub vpc_id: String,
+    pub subnet_ids: Vec<String>,
+    /// What the customer named; the cluster security group is beside them.
+    pub security_group_ids: Vec<String>,
+    pub cluster_security_group_id: Option<String>,
+    pub endpoint_public_access: bool,
+    pub endpoint_private_access: bool,
+    pub public_access_cidrs: Vec<String>,
+    pub service_cidr: String,
+    pub authentication_mode: String,
+    pub bootstrap_creator_admin: bool,
+    pub deletion_protection: bool,
+    pub status: Status,
+    pub created_at: Timestamp,
+    pub tags: BTreeMap<String, String>,
+    pub client_token: Option<String>,
+    /// The control plane's interfaces, in the order of their zones.
+    pub interfaces: Vec<Interface>,
+    pub certificate_authority_pem: Option<String>,
+    /// Where a client on the region's own machine reaches the API.
+    pub host_endpoint: Option<String>,
+    pub issues: Vec<(String, String)>,
+}
+
+/// A requester-managed interface of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Interface {
+    pub id: String,
+    pub address: std::net::Ipv4Addr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Status {
+    Creating,
+    Active,
+    Updating,
+    Deleting,
+    Failed,
+    Degraded,
+}
+
+impl Status {
+    /// As clusters and add-ons are described.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+            Self::Failed => "FAILED",
+            Self::Degraded => "DEGRADED",
+        }
+    }
+}
+
+impl Cluster {
+    /// `HEX.gr7.REGION.eks.amazonaws.com`: the endpoint's name inside of the VPC.
+    pub fn endpoint_host(&self, region: &str) -> String {
+        format!("{}.gr7.{region}.eks.amazonaws.com", self.id.to_uppercase())
+    }
+
+    pub fn issuer(&self, region: &str) -> String {
+        format!("https://oidc.eks.{region}.amazonaws.com/id/{}", self.id.to_uppercase())
+    }
+}
+
+/// An access entry. Its key is `CLUSTER/PRINCIPAL-ARN`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct AccessEntry {
+    pub cluster: String,
+    pub principal_arn: String,
+    /// STANDARD, EC2_LINUX, …
+    pub kind: String,
+    pub username: String,
+    pub groups: Vec<String>,
+    pub id: String,
+    pub created_at: Timestamp,
+    pub modified_at: Timestamp,
+    pub tags: BTreeMap<String, String>,
+    pub policies: Vec<AssociatedPolicy>,
+}
+
+/// An access policy of an entry, and where it holds.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct AssociatedPolicy {
+    pub arn: String,
+    /// Empty: the whole cluster.
+    pub namespaces: Vec<String>,
+    pub associated_at: Timestamp,
+    pub modified_at: Timestamp,
+}
+
+/// An installed add-on. Its key is `CLUSTER/NAME`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Addon {
+    pub cluster: String,
+    pub name: String,
+    pub version: String,
+    pub status: Status,
+    pub id: String,
+    pub created_at: Timestamp,
+    pub modified_at: Timestamp,
+    pub role_arn: Option<String>,
+    pub configuration: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    pub issues: Vec<(String, String)>,
+    /// A removal that leaves the objects in the cluster.
+    pub preserve: bool,
+    /// The update that is under way.
+    pub update_id: Option<String>,
+}
+
+/// An update of a cluster, a node group or an add-on. Its key is `CLUSTER/ID`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Update {
+    pub cluster: String,
+    pub id: String,
+    pub nodegroup: Option<String>,
+    pub addon: Option<String>,
+    pub kind: String,
+    /// InProgress, Successful, Failed, Cancelled.
+    pub status: String,
+    pub params: Vec<(String, String)>,
+    pub errors: Vec<(String, String)>,
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,131 @@
+//! The service itself: its buckets, and what it asks of others.
+
+use std::sync::Arc;
+
+use aws_wire::{Client, Fault};
+use clock::Clock;
+use futures::future::BoxFuture;
+use region_gateway::Caller;
+use region_store::{Bucket, OpenStoreError, Store};
+
+use crate::{
+    faults,
+    nodegroups::Nodegroup,
+    records::{AccessEntry, Addon, Cluster, Update},
+};
+
+/// The Kubernetes version of every control plane here.
+pub const KUBERNETES_VERSION: &str = "1.36";
+pub(crate) const PLATFORM_VERSION: &str = "eks.1";
+
+/// Starts and stops control planes: a private matter of EKS, so this is a trait and no protocol.
+pub trait ControlPlanes: Send + Sync + 'static {
+    /// Makes sure that the cluster's control plane runs. Running it twice changes nothing.
+    fn ensure<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+    ) -> BoxFuture<'a, Result<ControlPlane, ControlPlaneError>>;
+
+    /// Stops the control plane and deletes its state. One that does not exist is no error.
+    fn remove<'a>(&'a self, cluster: &'a Cluster) -> BoxFuture<'a, Result<(), ControlPlaneError>>;
+}
+
+/// A control plane that runs.
+#[derive(Clone)]
+pub struct ControlPlane {
+    pub certificate_authority_pem: String,
+    /// `https://127.0.0.1:6443`.
+    pub host_endpoint: String,
+    /// EKS's own way in, as an administrator.
+    pub client: kube::Client,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the control plane of `{cluster}` failed: {reason}")]
+pub struct ControlPlaneError {
+    pub cluster: String,
+    pub reason: String,
+}
+
+/// What EKS asks IAM about a role.
+pub trait Roles: Send + Sync + 'static {
+    /// Whether the role exists and `service` may assume it.
+    fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool;
+}
+
+/// What the service is made of.
+pub struct Config {
+    pub account: String,
+    pub region: String,
+    pub clock: Clock,
+    /// Calls other services as `eks.amazonaws.com`.
+    pub client: Client,
+    pub roles: Arc<dyn Roles>,
+    /// How long new instances may take to become nodes.
+    pub join_limit: std::time::Duration,
+}
+
+/// See the module. Clones share the state.
+#[derive(Clone)]
+pub struct Eks(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) clusters: Bucket<Cluster>,
+    pub(crate) entries: Bucket<AccessEntry>,
+    pub(crate) addons: Bucket<Addon>,
+    pub(crate) updates: Bucket<Update>,
+    pub(crate) nodegroups: Bucket<Nodegroup>,
+}
+
+impl Eks {
+    pub fn open(store: &Store, config: Config) -> Result<Self, OpenStoreError> {
+        Ok(Self(Arc::new(Inner {
+            config,
+            store: store.clone(),
+            clusters: store.bucket("eks/clusters")?,
+            entries: store.bucket("eks/access-entries")?,
+            addons: store.bucket("eks/addons")?,
+            updates: store.bucket("eks/updates")?,
+            nodegroups: store.bucket("eks/nodegroups")?,
+        })))
+    }
+
+    /// All clusters, by name.
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.0.clusters.list()
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.0.clusters.get(name)
+    }
+
+    /// The cluster, or EKS's answer that there is none.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Cluster>, Fault> {
+        self.cluster(name).ok_or_else(|| faults::no_cluster(name))
+    }
+
+    pub(crate) fn arn(&self, rest: &str) -> String {
+        let Config { account, region, .. } = &self.0.config;
+        format!("arn:aws:eks:{region}:{account}:{rest}")
+    }
+
+    /// Seconds since 1970, as rest-json wants dates.
+    pub(crate) fn seconds(at: jiff::Timestamp) -> f64 {
+        at.as_duration().as_secs_f64()
+    }
+
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.0.config.clock.now()
+    }
+
+    pub(crate) fn cluster_target(&self, name: &str) -> Vec<region_gateway::Target> {
+        vec![region_gateway::Target::resource(self.arn(&format!("cluster/{name}")))]
+    }
+}
+
+/// Whether the caller came in from a VPC: it is given the endpoint's name there.
+pub(crate) fn is_in_vpc(caller: &Caller) -> bool {
+    matches!(caller.source, region_gateway::Source::Vpc { .. } | region_gateway::Source::Internal)
+}

@@ -1,0 +1,132 @@
+//! Updates: the record of a change that was asked for.
+
+use aws_eks::{
+    DescribeUpdate, DescribeUpdateRequest, DescribeUpdateResponse, ErrorDetail, ListUpdates,
+    ListUpdatesRequest, ListUpdatesResponse, UpdateParam,
+};
+use aws_wire::Fault;
+use region_gateway::{Caller, Handle, Target};
+
+use crate::{Eks, faults, records::Update, tags};
+
+/// An update that begins.
+#[derive(Clone, Debug, Default)]
+pub struct NewUpdate {
+    pub cluster: String,
+    pub nodegroup: Option<String>,
+    pub addon: Option<String>,
+    pub kind: String,
+    pub params: Vec<(String, String)>,
+    /// `InProgress` unless it is over already.
+    pub status: String,
+}
+
+impl Eks {
+    /// Writes the record of a new update.
+    pub fn record_update(&self, new: NewUpdate) -> Result<Update, Fault> {
+        let update = Update {
+            cluster: new.cluster,
+            id: entropy::uuid(),
+            nodegroup: new.nodegroup,
+            addon: new.addon,
+            kind: new.kind,
+            status: if new.status.is_empty() { "InProgress".to_owned() } else { new.status },
+            params: new.params,
+            errors: Vec::new(),
+            created_at: self.now(),
+        };
+        self.0.store.transaction(|transaction| {
+            let key = key(&update.cluster, &update.id);
+            transaction.put(&self.0.updates, key, update.clone());
+            Ok::<_, Fault>(())
+        })?;
+        Ok(update)
+    }
+
+    /// Ends an update. One that has ended stays as it is.
+    pub fn finish_update(
+        &self,
+        cluster: &str,
+        id: &str,
+        errors: Vec<(String, String)>,
+    ) -> Result<(), Fault> {
+        let status = if errors.is_empty() { "Successful" } else { "Failed" };
+        self.0.store.transaction(|transaction| {
+            transaction.update(&self.0.updates, &key(cluster, id), |it| {
+                if it.status == "InProgress" {
+                    it.status = status.to_owned();
+                    it.errors = errors;
+                }
+            });
+            Ok(())
+        })
+    }
+}
+
+fn key(cluster: &str, id: &str) -> String {
+    format!("{cluster}/{id}")
+}
+
+/// An update as it is described.
+pub(crate) fn shape(update: &Update) -> aws_eks::Update {
+    let param =
+        |(kind, value): &(String, String)| UpdateParam { kind: kind.clone(), value: value.clone() };
+    let error = |(code, message): &(String, String)| ErrorDetail {
+        error_code: Some(code.clone()),
+        error_message: Some(message.clone()),
+        resource_ids: Vec::new(),
+    };
+    aws_eks::Update {
+        id: update.id.clone(),
+        status: update.status.clone(),
+        kind: update.kind.clone(),
+        params: update.params.iter().map(param).collect(),
+        created_at: Eks::seconds(update.created_at),
+        errors: update.errors.iter().map(error).collect(),
+    }
+}
+
+impl Handle<DescribeUpdate> for Eks {
+    fn targets(&self, _: &Caller, request: &DescribeUpdateRequest) -> Vec<Target> {
+        self.cluster_target(&request.name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeUpdateRequest,
+    ) -> Result<DescribeUpdateResponse, Fault> {
+        self.find(&request.name)?;
+        let found = self.0.updates.get(&key(&request.name, &request.update_id));
+        let is_meant =
+            |it: &Update| it.nodegroup == request.nodegroup_name && it.addon == request.addon_name;
+        let update = found.filter(|it| is_meant(it)).ok_or_else(|| {
+            faults::not_found(format!("No update found for ID: {}", request.update_id))
+        })?;
+        Ok(DescribeUpdateResponse { update: Some(shape(&update)) })
+    }
+}
+
+impl Handle<ListUpdates> for Eks {
+    fn targets(&self, _: &Caller, request: &ListUpdatesRequest) -> Vec<Target> {
+        self.cluster_target(&request.name)
+    }
+
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: ListUpdatesRequest,
+    ) -> Result<ListUpdatesResponse, Fault> {
+        self.find(&request.name)?;
+        let all = self.0.updates.under(&format!("{}/", request.name));
+        let ids = all
+            .iter()
+            .map(|(_, update)| update)
+            .filter(|it| it.nodegroup == request.nodegroup_name && it.addon == request.addon_name)
+            .map(|it| it.id.clone())
+            .collect();
+        let (update_ids, next_token) =
+            tags::page(ids, request.max_results, request.next_token.as_deref())?;
+        Ok(ListUpdatesResponse { update_ids, next_token })
+    }
+}

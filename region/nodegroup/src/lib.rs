@@ -1,1 +1,0 @@
-//! EKS managed node groups.
