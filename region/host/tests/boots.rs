@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::Args;
+use nodeadm::{Facts, node_config::NodeConfig};
 use region_host::{Condition, HostSpec, Hosts, ami};
 
 const NAME: &str = "an_instance_boots_runs_containerd_and_leaves_nothing_behind";
@@ -58,10 +59,31 @@ fn parse<A: Args>(args: &[String]) -> A {
     A::from_arg_matches(&command.get_matches_from(args)).unwrap()
 }
 
-/// Stands for nodeadm: containerd without its Kubernetes part.
+/// Stands for nodeadm, which has no metadata service here: the same files, from made-up facts.
+/// The kubelet's configuration is left out, so init starts containerd alone.
 fn configure() -> Outcome {
-    let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
-    fs::write("/etc/containerd/config.toml", config)?;
+    let document = "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    \
+                    name: c\n    apiServerEndpoint: https://api\n    cidr: 10.100.0.0/16\n    \
+                    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n";
+    let config = NodeConfig::parse(&[document.to_owned()])?.ok_or("no configuration")?;
+    let facts = Facts {
+        instance_id: "i-1".to_owned(),
+        instance_type: "m5.large".to_owned(),
+        region: "us-east-1".to_owned(),
+        zone: "us-east-1a".to_owned(),
+        account: "111122223333".to_owned(),
+        address: [192, 168, 0, 12].into(),
+        domain: "amazonaws.com".to_owned(),
+        has_sys_resource: linux_process::has_sys_resource(),
+        has_apparmor: false,
+    };
+    for file in nodeadm::plan::plan(&config, &facts, "node")?.files {
+        let path = Path::new(file.path);
+        if path.starts_with("/etc/containerd") {
+            fs::create_dir_all(path.parent().ok_or("a file has a folder")?)?;
+            fs::write(path, file.content)?;
+        }
+    }
     Ok(())
 }
 
@@ -188,6 +210,9 @@ async fn versions(hosts: &Hosts, id: &str) -> Outcome {
     let script = "timeout 20 sh -c 'until ctr version 2>/dev/null; do sleep 0.1; done'";
     let seen = output(hosts, id, &["sh", "-c", script]).await?;
     assert!(seen.contains("Server:"), "{seen}");
+    let plugins = output(hosts, id, &["ctr", "plugins", "ls"]).await?;
+    let cri = plugins.lines().find(|it| it.split_whitespace().nth(1) == Some("cri"));
+    assert!(cri.is_some_and(|it| it.trim_end().ends_with("ok")), "{plugins}");
     Ok(())
 }
 
