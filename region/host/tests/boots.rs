@@ -11,11 +11,14 @@ use std::{
     time::Duration,
 };
 
+use api_cri::v1;
 use clap::Args;
 use nodeadm::{Facts, node_config::NodeConfig};
 use region_host::{Condition, HostSpec, Hosts, ami};
 
 const NAME: &str = "an_instance_boots_runs_containerd_and_leaves_nothing_behind";
+
+const PAUSE: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks/pause:3.10";
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -121,7 +124,8 @@ async fn in_folder(base: &Path) -> Outcome {
     let id = format!("i-{:017x}", std::process::id());
     let hosts = Hosts::new(&base.join("instances"))?;
     let image = base.join("ami");
-    ami::build(&image, &ami::Ami { region_ca_pem: "", files: Vec::new() })?;
+    let pause = (PathBuf::from("opt/nodestead/images/pause.tar"), pause_image(base)?, 0o644);
+    ami::build(&image, &ami::Ami { region_ca_pem: "", files: vec![pause] })?;
     let spec = HostSpec {
         instance_id: id.clone(),
         hostname: "ip-192-168-0-12.ec2.internal".to_owned(),
@@ -157,6 +161,7 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     let first = running(hosts, id);
     look_around(hosts, id).await?;
     versions(hosts, id).await?;
+    sandbox(hosts, id).await?;
     hosts.stop(id, Duration::from_secs(20)).await?;
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
 
@@ -214,6 +219,102 @@ async fn versions(hosts: &Hosts, id: &str) -> Outcome {
     let cri = plugins.lines().find(|it| it.split_whitespace().nth(1) == Some("cri"));
     assert!(cri.is_some_and(|it| it.trim_end().ends_with("ok")), "{plugins}");
     Ok(())
+}
+
+/// A pod's sandbox and a privileged container in it, as a kubelet asks for them.
+async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
+    let pid = running(hosts, id).pid;
+    let socket = format!("/proc/{pid}/root/run/containerd/containerd.sock");
+    let channel = api_cri::connect(&socket)?;
+    let (mut runtime, mut images) =
+        (api_cri::RuntimeClient::new(channel.clone()), api_cri::ImageClient::new(channel));
+    let imported = async {
+        let image = Some(v1::ImageSpec { image: PAUSE.to_owned(), ..Default::default() });
+        let request = v1::ImageStatusRequest { image, verbose: false };
+        // Init imports it once containerd is ready.
+        loop {
+            let status = images.image_status(request.clone()).await;
+            if status.is_ok_and(|it| it.into_inner().image.is_some()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), imported).await?;
+    let security = v1::LinuxSandboxSecurityContext {
+        namespace_options: Some(v1::NamespaceOption {
+            network: v1::NamespaceMode::Node.into(),
+            ..Default::default()
+        }),
+        privileged: true,
+        ..Default::default()
+    };
+    let config = v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "p".to_owned(),
+            uid: "u".to_owned(),
+            namespace: "n".to_owned(),
+            attempt: 0,
+        }),
+        log_directory: "/var/log/pods/n_p_u".to_owned(),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            cgroup_parent: "/kubepods/podu".to_owned(),
+            security_context: Some(security),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+    let sandbox = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+    let container = v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
+        image: Some(v1::ImageSpec { image: PAUSE.to_owned(), ..Default::default() }),
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                privileged: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = v1::CreateContainerRequest {
+        pod_sandbox_id: sandbox.clone(),
+        config: Some(container),
+        sandbox_config: Some(config),
+    };
+    let container_id = runtime.create_container(request).await?.into_inner().container_id;
+    runtime
+        .start_container(v1::StartContainerRequest { container_id: container_id.clone() })
+        .await?;
+    let script = "hostname; id -u; head -1 /proc/self/cgroup";
+    let request = v1::ExecSyncRequest {
+        container_id,
+        cmd: ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout: 10,
+    };
+    let seen = String::from_utf8(runtime.exec_sync(request).await?.into_inner().stdout)?;
+    assert!(seen.starts_with("ip-192-168-0-12"), "{seen}");
+    let layout = linux_cgroup::Layout::detect()?;
+    let folder = layout.folder("memory", &format!("nst-t-boots/{id}/kubepods/podu"));
+    assert!(folder.is_some_and(|it| it.is_dir()), "the pod is not in the instance's cgroup");
+    runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: sandbox }).await?;
+    Ok(())
+}
+
+/// The pause image of these tests is busybox.
+fn pause_image(base: &Path) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut layer = oci_archive::Layer::new()?;
+    layer.add_file("busybox", &fs::read("/bin/busybox")?, 0o755)?;
+    let image = oci_archive::Image {
+        name: PAUSE.to_owned(),
+        entrypoint: ["/busybox", "sleep", "100000"].map(str::to_owned).to_vec(),
+        layer: layer.finish()?,
+        ..oci_archive::Image::default()
+    };
+    fs::create_dir_all(base)?;
+    image.write(&base.join("pause.tar"))?;
+    Ok(fs::read(base.join("pause.tar"))?)
 }
 
 async fn output(
