@@ -23,6 +23,10 @@ use k8s_openapi::api::{
 use serde_json::json;
 
 use self::plan::{Observed, Plan, Scale};
+pub(crate) use self::{
+    hash::template_hash,
+    plan::{Round, scaled},
+};
 use crate::{Context, caches::BY_OWNER, claim, pods};
 
 const PARALLEL: usize = 5;

@@ -10,10 +10,13 @@ mod caches;
 mod claim;
 pub mod command;
 mod config;
+mod daemon_set;
 mod deployment;
 mod expectations;
 mod pods;
 mod replica_set;
+mod revisions;
+mod service_account;
 
 use clock::Clock;
 use controller::Recorder;
@@ -21,7 +24,7 @@ use kube::Client;
 use lifecycle::Scope;
 
 use self::caches::Caches;
-pub use self::config::Config;
+pub use self::config::{Config, NodeNamesCheck};
 
 /// What every controller has.
 #[derive(Clone)]
@@ -53,7 +56,9 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     let caches = Caches::new(&client, &scope);
     caches.synced().await;
     let context = Context { client, clock, scope: scope.clone(), caches, config };
+    context.start("daemonset", daemon_set::run);
     context.start("deployment", deployment::run);
     context.start("replicaset", replica_set::run);
+    context.start("serviceaccount", service_account::run);
     scope.cancelled().await;
 }

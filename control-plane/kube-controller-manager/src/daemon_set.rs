@@ -1,0 +1,227 @@
+//! Runs one pod of a DaemonSet on each node that it is for.
+//!
+//! The pods name their node by affinity, and the scheduler binds them. A rolling update replaces
+//! pods of an old template within `maxUnavailable` and `maxSurge`.
+//!
+//! Upstream: `pkg/controller/daemon`. Deviation: a pod that failed is replaced with the queue's
+//! back-off instead of one per node.
+
+mod plan;
+mod pod;
+mod status;
+
+use std::sync::Arc;
+
+use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, Pod},
+};
+
+use self::plan::Plan;
+use crate::{Context, claim, expectations::Expectations, pods, revisions};
+
+const PARALLEL: usize = 2;
+/// At most so many creations or deletions per pass, as upstream.
+const BURST: usize = 250;
+/// Upstream's `revisionHistoryLimit`, where the API server has not set it.
+const HISTORY_LIMIT: i32 = 10;
+
+#[derive(Clone)]
+struct Controller {
+    context: Context,
+    recorder: Recorder,
+    queue: Queue<Key>,
+    expectations: Arc<Expectations>,
+}
+
+pub(crate) async fn run(context: Context) {
+    let it = Controller {
+        recorder: context.recorder("daemonset-controller"),
+        queue: Queue::new(),
+        expectations: Arc::default(),
+        context,
+    };
+    it.subscribe();
+    let queue = it.queue.clone();
+    controller::run("daemonset", queue, PARALLEL, |key| it.reconcile(key)).await;
+}
+
+impl Controller {
+    fn subscribe(&self) {
+        let caches = &self.context.caches;
+        let queue = self.queue.clone();
+        caches.daemon_sets.subscribe(move |change| queue.add(change.key.clone()));
+        let this = self.clone();
+        caches.pods.subscribe(move |change| this.pod_changed(change));
+        let this = self.clone();
+        caches.nodes.subscribe(move |change| {
+            if matters(change) {
+                this.context
+                    .caches
+                    .daemon_sets
+                    .keys()
+                    .into_iter()
+                    .for_each(|it| this.queue.add(it));
+            }
+        });
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let Some(pod) = change.latest() else { return };
+        let Some(owner) = object::controller_of(&**pod).filter(|it| it.kind == "DaemonSet") else {
+            return;
+        };
+        let key = Key::new(&change.key.namespace, &owner.name);
+        if change.old.is_none() {
+            self.expectations.created(&key, 1);
+        }
+        if change.new.is_none() || object::is_terminating(&**pod) {
+            self.expectations.deleted(&key, &object::uid(&**pod));
+        }
+        self.queue.add(key);
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
+        let caches = &self.context.caches;
+        let Some(set) = caches.daemon_sets.get(&key) else {
+            self.expectations.forget(&key);
+            return Ok(Action::Done);
+        };
+        let Some(spec) = &set.spec else { return Ok(Action::Done) };
+        let Some(selector) = controller::selector(Some(&spec.selector)) else {
+            return Err(ApplyError::other(format!("DaemonSet `{key}` has an invalid selector")));
+        };
+        if object::is_terminating(&*set) {
+            return Ok(Action::Done);
+        }
+        let client = &self.context.client;
+        let are_met = self.expectations.are_met(&key);
+        let known = claim::find(&*set, &selector, &caches.revisions).apply(client, &*set).await?;
+        let collisions = set.status.as_ref().and_then(|it| it.collision_count);
+        let history = revisions::sync(client, &*set, &spec.template, collisions, known).await?;
+        let owned = claim::find(&*set, &selector, &caches.pods).apply(client, &*set).await?;
+        let now = self.context.clock.now();
+        let nodes = caches.nodes.all();
+        let observed = plan::Observed::new(&set, &nodes, &owned, &history.hash, now);
+        let result = if are_met {
+            self.apply(&key, &set, observed.plan(), &history.hash).await
+        } else {
+            Ok(())
+        };
+        self.write_status(&key, &set, &status::status(&observed)).await?;
+        result?;
+        let in_use = |hash: &str| {
+            owned.iter().any(|it| object::label(&**it, revisions::HASH_LABEL) == Some(hash))
+        };
+        let limit = spec.revision_history_limit.unwrap_or(HISTORY_LIMIT);
+        revisions::clean(client, &history, in_use, usize::try_from(limit).unwrap_or(0)).await?;
+        let seconds = spec.min_ready_seconds.unwrap_or(0);
+        let due = pods::until_available(owned.iter().map(|it| &**it), seconds, &self.context.clock);
+        Ok(due.map_or(Action::Done, Action::After))
+    }
+
+    async fn apply(
+        &self,
+        key: &Key,
+        set: &DaemonSet,
+        plan: Plan,
+        hash: &str,
+    ) -> Result<(), ApplyError> {
+        for (pod, message) in &plan.failed {
+            self.recorder.warn(set, "FailedDaemonPod", message.clone());
+            let _ = pod;
+        }
+        let deleted = self.delete(key, set, plan.delete).await;
+        let created = self.create(key, set, plan.create, hash).await;
+        deleted.and(created)
+    }
+
+    async fn create(
+        &self,
+        key: &Key,
+        set: &DaemonSet,
+        mut nodes: Vec<String>,
+        hash: &str,
+    ) -> Result<(), ApplyError> {
+        nodes.truncate(BURST);
+        let wanted: Vec<_> = nodes.iter().map(|node| pod::on_node(set, node, hash)).collect();
+        self.expectations.expect_creations(key, wanted.len());
+        let created = pods::create_in_batches(&self.context.client, wanted).await;
+        for pod in &created.pods {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            self.recorder.normal(set, "SuccessfulCreate", format!("Created pod: {name}"));
+        }
+        self.expectations.created(key, created.skipped + created.errors.len());
+        let mut errors =
+            created.errors.into_iter().filter(|it| !pods::is_namespace_terminating(it));
+        let Some(error) = errors.next() else { return Ok(()) };
+        self.recorder.warn(
+            set,
+            "FailedCreate",
+            format!("Error creating: {}", error.server_message()),
+        );
+        Err(error)
+    }
+
+    async fn delete(
+        &self,
+        key: &Key,
+        set: &DaemonSet,
+        mut victims: Vec<Arc<Pod>>,
+    ) -> Result<(), ApplyError> {
+        victims.truncate(BURST);
+        for pod in &victims {
+            self.expectations.expect_deletion(key, object::uid(&**pod));
+        }
+        let results = stream::iter(victims)
+            .map(|pod| async move { (apply::delete(&self.context.client, &*pod).await, pod) })
+            .buffer_unordered(32)
+            .collect::<Vec<_>>()
+            .await;
+        let mut failure = None;
+        for (result, pod) in results {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            match result {
+                Ok(()) => {
+                    self.recorder.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                }
+                Err(error) => {
+                    self.expectations.deleted(key, &object::uid(&*pod));
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn write_status(
+        &self,
+        key: &Key,
+        set: &DaemonSet,
+        wanted: &k8s_openapi::api::apps::v1::DaemonSetStatus,
+    ) -> Result<(), ApplyError> {
+        if set.status.as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        let patch = status::patch(wanted);
+        let client = &self.context.client;
+        let patched =
+            apply::patch_status::<DaemonSet, _>(client, &key.namespace, &key.name, &patch).await;
+        match patched {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a change of a node can change where daemons belong.
+fn matters(change: &Change<Node>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => {
+            old.metadata.labels != new.metadata.labels || old.spec != new.spec
+        }
+        _ => true,
+    }
+}
