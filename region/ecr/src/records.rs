@@ -1,0 +1,37 @@
+//! What is kept of repositories and images.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A repository; its key is `REGISTRY/NAME`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Repository {
+    pub(crate) registry: String,
+    pub(crate) name: String,
+    pub(crate) created_at: f64,
+    pub(crate) is_immutable: bool,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) policy: Option<String>,
+}
+
+/// A manifest of a repository; its key is `REGISTRY/NAME@DIGEST`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Image {
+    pub(crate) media_type: String,
+    /// With its layers.
+    pub(crate) size: u64,
+    pub(crate) pushed_at: f64,
+}
+
+/// A blob that belongs to a repository; its key is `REGISTRY/NAME@DIGEST`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Layer {
+    pub(crate) size: u64,
+}
+
+/// An upload that has begun; its key is its id.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Upload {
+    pub(crate) repository: String,
+}
