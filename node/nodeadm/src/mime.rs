@@ -121,7 +121,7 @@ fn split_head(data: &[u8]) -> (&[u8], &[u8]) {
         if text.is_empty() {
             return (&data[..at], &data[at + line.len()..]);
         }
-        let is_continued = at > 0 && line.first().is_some_and(|it| it.is_ascii_whitespace());
+        let is_continued = at > 0 && line.first().is_some_and(u8::is_ascii_whitespace);
         if !is_continued && !is_header(text) {
             return (&[], data);
         }

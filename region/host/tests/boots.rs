@@ -3,6 +3,8 @@
 //! The test program plays the part of `nodestead`: it starts itself as launcher, as init and as
 //! nodeadm, so it has a `main` of its own. Without root it says that it did not run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,11 +1,13 @@
 //! The hop limit, on real packets: an instance reads its metadata, a pod on it only as far as the
 //! limit lets it. Without root nothing runs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -101,7 +103,7 @@ fn vpc(prefix: &str) -> VpcSpec {
 }
 
 /// A pod's namespace behind the node's, as the VPC CNI makes it.
-fn pod(node: &PathBuf, pod: &PathBuf) {
+fn pod(node: &Path, pod: &Path) {
     linux_netns::enter(node, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap())
         .unwrap();
     let gateway = Ipv4Addr::new(169, 254, 1, 1);
@@ -125,8 +127,8 @@ fn pod(node: &PathBuf, pod: &PathBuf) {
 }
 
 /// One request; `None` when no answer comes back.
-async fn ask(from: &PathBuf, request: String) -> Option<String> {
-    let from = from.clone();
+async fn ask(from: &Path, request: String) -> Option<String> {
+    let from = from.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
         linux_netns::enter(&from, move || {
             let mut stream = TcpStream::connect(("169.254.169.254", 80)).unwrap();
@@ -140,7 +142,7 @@ async fn ask(from: &PathBuf, request: String) -> Option<String> {
     asked.await.unwrap()
 }
 
-async fn token(from: &PathBuf) -> Option<String> {
+async fn token(from: &Path) -> Option<String> {
     let request = "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                    X-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n";
     let answer = ask(from, request.to_owned()).await?;

@@ -1,5 +1,7 @@
 //! The kernel agrees with the evaluator: real namespaces, real packets. Without root nothing runs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},

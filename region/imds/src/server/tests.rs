@@ -78,7 +78,8 @@ async fn the_tokens_answer_alone_is_bound_by_the_hop_limit() {
 async fn bad_requests_get_amazons_codes() {
     let imds = imds(|_| {});
     let forwarded = [(paths::TTL_HEADER, "60"), ("X-Forwarded-For", "10.0.0.1")];
-    let cases: [(&str, &str, &[(&str, &str)], u16); 9] = [
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16);
+    let cases: [Case<'_>; 9] = [
         ("PUT", "/latest/api/token", &[], 400),
         ("PUT", "/latest/api/token", &[(paths::TTL_HEADER, "0")], 400),
         ("PUT", "/latest/api/token", &[(paths::TTL_HEADER, "21601")], 400),
