@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::{
+    certificates::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
     context::Context,
     cri::Runtime,
@@ -29,7 +30,7 @@ use crate::{
     pod::{PodExt, PodUid},
     pod_workers::PodWorkers,
     probes::Probes,
-    qos,
+    qos, server,
     services::Services,
     settings::Settings,
     status::manager::Statuses,
@@ -49,6 +50,8 @@ pub enum StartError {
     Cgroups(#[source] std::io::Error),
     #[error("failed to load the image credential providers")]
     Providers(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("failed to prepare the serving certificate")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to start the server")]
     Server(#[source] std::io::Error),
 }
@@ -61,6 +64,7 @@ pub struct Kubelet {
     status: NodeStatusLoop,
     pressure: watch::Sender<Pressure>,
     wake: StatusWake,
+    serving: Arc<Serving>,
 }
 
 impl Kubelet {
@@ -74,6 +78,9 @@ impl Kubelet {
     ) -> Result<Self, StartError> {
         let context = Arc::new(context(settings, client, channel, clock, scope)?);
         let workers = PodWorkers::new(context.clone());
+        let serving = Serving::new(&context.settings, context.paths.certificates())
+            .map_err(|error| StartError::Certificate(Box::new(error)))?;
+        server::start(&context, &workers, serving.clone()).map_err(StartError::Server)?;
         let pleg = Pleg::new(context.clone(), workers.clone());
         let (pressure, pressure_seen) = watch::channel(Pressure::default());
         let wake = StatusWake::default();
@@ -84,17 +91,18 @@ impl Kubelet {
             wake.clone(),
             Box::new(move || woken.notify_all()),
         );
-        Ok(Self { context, workers, pleg, status, pressure, wake })
+        Ok(Self { context, workers, pleg, status, pressure, wake, serving })
     }
 
     /// Runs until the scope is cancelled.
     pub async fn run(self) {
-        let Self { context, workers, pleg, status, pressure, wake } = self;
+        let Self { context, workers, pleg, status, pressure, wake, serving } = self;
         let scope = context.scope.clone();
         let services = context.services.clone();
         let client = context.client.clone();
         drop(scope.spawn("services", async move { services.run(client).await }));
         drop(scope.spawn("node", node::run(context.clone(), status)));
+        drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
         drop(scope.spawn("pods", watch_pods(context.clone(), workers.clone(), pleg)));
         drop((pressure, wake));

@@ -10,6 +10,7 @@
 
 mod admission;
 mod backoff;
+mod certificates;
 mod cgroups;
 pub mod command;
 mod config;
@@ -40,6 +41,7 @@ mod probes;
 mod qos;
 mod quantity;
 mod security;
+mod server;
 mod services;
 mod settings;
 mod status;

@@ -152,7 +152,12 @@ fn new_sandbox(input: &Input<'_>, attempt: u32, reason: &'static str, plan: &mut
     let observed = input.observed;
     let has_run = attempt != 0 && !observed.containers.is_empty();
     let wanted = |container: &Container| match observed.latest(&container.name) {
-        Some(latest) if has_run => should_restart(input.pod, container, latest),
+        Some(latest) if has_run => match latest.state {
+            State::Exited { code, .. } => restarts_after(input.pod, container, code),
+            State::Created => true,
+            // It is killed with its sandbox.
+            State::Running { .. } | State::Unknown => restarts_after(input.pod, container, 137),
+        },
         _ => true,
     };
     let spec = PodExt::spec(input.pod);

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_docker_configuration_is_read_in_each_of_its_forms() {
-        let text = br#"{"auths":{"https://a.example/v1/":{"auth":"dTpwOnA="},"b.example":{"username":"x","password":"y"}}}"#;
+        let text = br#"{"auths":{"a.example":{"auth":"dTpwOnA="},"b.example":{"username":"x","password":"y"}}}"#;
         let data = BTreeMap::from([(".dockerconfigjson".to_owned(), text.to_vec())]);
         let all: Vec<_> =
             entries(&data).into_iter().map(|(pattern, entry)| auth(&pattern, entry)).collect();

@@ -1,0 +1,218 @@
+//! Who calls, and whether they may: client certificates, TokenReview, SubjectAccessReview.
+//!
+//! Upstream: `pkg/kubelet/server/auth.go`.
+//!
+//! **Invariant:** an answer of the API server is kept no longer than configured; no answer is a no.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use hyper::body::Incoming;
+use k8s_openapi::api::{
+    authentication::v1::{TokenReview, TokenReviewSpec},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+};
+use kube::{Api, api::PostParams};
+use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tracing::debug;
+use transport::{Body, Peer};
+
+use super::text;
+use crate::context::Context;
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// How many answers are kept.
+const KEPT: usize = 512;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct User {
+    pub name: String,
+    pub groups: Vec<String>,
+}
+
+type AccessKey = (User, &'static str, &'static str);
+
+pub(super) struct Auth {
+    context: Arc<Context>,
+    tokens: Mutex<HashMap<[u8; 32], (Instant, Option<User>)>>,
+    decisions: Mutex<HashMap<AccessKey, (Instant, bool)>>,
+}
+
+impl Auth {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context, tokens: Mutex::default(), decisions: Mutex::default() }
+    }
+
+    pub(super) async fn check(&self, request: &Request<Incoming>) -> Result<(), Response<Body>> {
+        let Some(user) = self.user(request).await else {
+            return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+        };
+        if self.context.settings.config.authorization.mode == "AlwaysAllow" {
+            return Ok(());
+        }
+        let verb = verb(request.method());
+        let subresources = subresources(request.uri().path());
+        for subresource in subresources {
+            if self.is_allowed(&user, verb, subresource).await {
+                return Ok(());
+            }
+        }
+        let listed = subresources.join(" ");
+        let message = format!(
+            "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{listed}])\n",
+            user.name
+        );
+        Err(text(StatusCode::FORBIDDEN, message))
+    }
+
+    async fn user(&self, request: &Request<Incoming>) -> Option<User> {
+        let peer = request.extensions().get::<Peer>();
+        if let Some(certificate) = peer.and_then(|it| it.certificate.as_ref()) {
+            return of_certificate(certificate);
+        }
+        let config = &self.context.settings.config.authentication;
+        let bearer = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+        if let Some(token) = bearer.and_then(|it| it.strip_prefix("Bearer ")) {
+            return if config.webhook.enabled { self.of_token(token.trim()).await } else { None };
+        }
+        config.anonymous.enabled.then(|| User {
+            name: "system:anonymous".to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+        })
+    }
+
+    async fn of_token(&self, token: &str) -> Option<User> {
+        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let life = self.context.settings.config.authentication.webhook.cache_ttl.0;
+        if let Some((at, user)) = self.tokens.lock().get(&key)
+            && at.elapsed() < life
+        {
+            return user.clone();
+        }
+        let user = self.review(token).await.ok()?;
+        let mut tokens = self.tokens.lock();
+        if tokens.len() >= KEPT {
+            tokens.clear();
+        }
+        tokens.insert(key, (Instant::now(), user.clone()));
+        user
+    }
+
+    async fn review(&self, token: &str) -> Result<Option<User>, ()> {
+        let review = TokenReview {
+            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
+            ..TokenReview::default()
+        };
+        let api = Api::<TokenReview>::all(self.context.client.clone());
+        let params = PostParams::default();
+        let reply = tokio::time::timeout(LIMIT, api.create(&params, &review)).await;
+        let reply = reply.map_err(drop)?.map_err(|error| {
+            debug!(error = %telemetry::chain(&error), "a token was not reviewed");
+        })?;
+        let status = reply.status.unwrap_or_default();
+        let user = status.user.filter(|_| status.authenticated == Some(true));
+        Ok(user.map(|it| User {
+            name: it.username.unwrap_or_default(),
+            groups: it.groups.unwrap_or_default(),
+        }))
+    }
+
+    async fn is_allowed(&self, user: &User, verb: &'static str, sub: &'static str) -> bool {
+        let webhook = &self.context.settings.config.authorization.webhook;
+        let key = (user.clone(), verb, sub);
+        if let Some((at, is_allowed)) = self.decisions.lock().get(&key) {
+            let life = if *is_allowed {
+                webhook.cache_authorized_ttl.0
+            } else {
+                webhook.cache_unauthorized_ttl.0
+            };
+            if at.elapsed() < life {
+                return *is_allowed;
+            }
+        }
+        let Ok(is_allowed) = self.access_review(user, verb, sub).await else { return false };
+        let mut decisions = self.decisions.lock();
+        if decisions.len() >= KEPT {
+            decisions.clear();
+        }
+        decisions.insert(key, (Instant::now(), is_allowed));
+        is_allowed
+    }
+
+    async fn access_review(&self, user: &User, verb: &str, sub: &str) -> Result<bool, ()> {
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            version: Some("v1".to_owned()),
+            resource: Some("nodes".to_owned()),
+            subresource: Some(sub.to_owned()),
+            name: Some(self.context.settings.node_name.clone()),
+            ..ResourceAttributes::default()
+        };
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(user.name.clone()),
+                groups: Some(user.groups.clone()),
+                resource_attributes: Some(attributes),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api = Api::<SubjectAccessReview>::all(self.context.client.clone());
+        let params = PostParams::default();
+        let reply = tokio::time::timeout(LIMIT, api.create(&params, &review)).await;
+        let reply = reply.map_err(drop)?.map_err(|error| {
+            debug!(error = %telemetry::chain(&error), "an access was not reviewed");
+        })?;
+        Ok(reply.status.is_some_and(|it| it.allowed))
+    }
+}
+
+fn of_certificate(certificate: &CertificateDer<'_>) -> Option<User> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let subject = parsed.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups = subject.iter_organization().filter_map(|it| it.as_str().ok());
+    let groups = groups.map(str::to_owned).chain(["system:authenticated".to_owned()]).collect();
+    Some(User { name, groups })
+}
+
+fn verb(method: &Method) -> &'static str {
+    match method.as_str() {
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ => "get",
+    }
+}
+
+/// Any of these is enough.
+fn subresources(path: &str) -> &'static [&'static str] {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match first {
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
+        _ => &["proxy"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_guarded_by_their_own_subresource() {
+        assert_eq!(subresources("/metrics/resource"), ["metrics"]);
+        assert_eq!(subresources("/exec/ns/p/c"), ["proxy"]);
+        assert_eq!(subresources("/pods"), ["pods", "proxy"]);
+        assert_eq!(verb(&Method::POST), "create");
+    }
+}
