@@ -1,0 +1,318 @@
+//! From user data to a kubelet's command line: the whole way of an instance in its VPC.
+//!
+//! What is real: the router, security groups, IMDS, the resolver, TLS, the signed EC2 call, nodeadm,
+//! init, the user's script. What stands in: EC2's answer, and the kubelet, which only says how it
+//! was called. The test program starts itself for every part, so it has a `main` of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use api_imds::SecurityCredentials;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::Args;
+use clock::Clock;
+use lifecycle::Scope;
+use region_host::{HostSpec, Hosts, ami};
+use region_imds::{
+    CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata, Options, Profile,
+};
+use region_vpc::{
+    ENDPOINTS, Eni, InternetRoute, Location, RESOLVER, Router, Rule, SecurityGroup, Setup, Subnet,
+    VpcSpec,
+};
+use transport::Place;
+
+const NAME: &str = "user_data_becomes_a_kubelets_command_line";
+const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 12);
+const NODE_NAME: &str = "ip-192-168-0-12.ec2.internal";
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), BoxError>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let outcome = match words[1..] {
+        ["run", "host-launch", ..] => {
+            runtime.block_on(region_host::launch::command::run(parse(&args[2..])))
+        }
+        ["run", "init", ..] => runtime.block_on(node_init::command::run(parse(&args[2..]))),
+        ["run", "nodeadm", ..] => runtime.block_on(nodeadm::command::run(parse(&args[2..]))),
+        ["run", "kubelet", ..] => {
+            fs::write("/root/kubelet", args[3..].join("\n")).unwrap();
+            std::thread::park();
+            Ok(())
+        }
+        // What cargo-nextest asks for.
+        _ if words.contains(&"--list") => {
+            if !words.contains(&"--ignored") {
+                println!("{NAME}: test");
+            }
+            Ok(())
+        }
+        _ if !nix::unistd::geteuid().is_root() => {
+            println!("{NAME} ... not run: it needs root");
+            Ok(())
+        }
+        _ => runtime.block_on(test()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", telemetry::chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse<A: Args>(args: &[String]) -> A {
+    let command = A::augment_args(clap::Command::new("test"));
+    A::from_arg_matches(&command.get_matches_from(args)).unwrap()
+}
+
+struct One(InstanceMetadata);
+
+impl Metadata for One {
+    fn instance(&self, _: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+        self.0.owns(source).then(|| Arc::new(self.0.clone()))
+    }
+
+    async fn credentials(
+        &self,
+        _: &InstanceMetadata,
+        _: &str,
+    ) -> Result<SecurityCredentials, CredentialsError> {
+        let now = Clock::system().now();
+        Ok(SecurityCredentials {
+            code: "Success".to_owned(),
+            last_updated: now,
+            kind: "AWS-HMAC".to_owned(),
+            access_key_id: "ASIATEST".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            token: "token".to_owned(),
+            expiration: now + Duration::from_secs(3600),
+        })
+    }
+}
+
+fn user_data(ca: &str) -> String {
+    let authority = STANDARD.encode(ca);
+    format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\n\
+         Content-Type: text/x-shellscript; charset=\"us-ascii\"\n\n\
+         #!/bin/sh\ngrep -c maxPods /etc/kubernetes/kubelet/config.json > /root/script\n\
+         --//\nContent-Type: application/node.eks.aws\n\n\
+         apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    \
+         name: stead\n    apiServerEndpoint: https://abc.gr7.us-east-1.eks.amazonaws.com\n    \
+         certificateAuthority: {authority}\n    cidr: 10.100.0.0/16\n  kubelet:\n    \
+         flags:\n    - --node-labels=a=b\n--//--\n"
+    )
+}
+
+fn metadata(ca: &str) -> InstanceMetadata {
+    let interface = Interface {
+        id: "eni-1".to_owned(),
+        mac: "0a:00:00:00:00:01".to_owned(),
+        device_number: 0,
+        primary: NODE,
+        secondary: Vec::new(),
+        prefixes: Vec::new(),
+        public_ipv4: None,
+        subnet_id: "subnet-1".to_owned(),
+        subnet_cidr: "192.168.0.0/19".parse().unwrap(),
+        vpc_id: "vpc-1".to_owned(),
+        vpc_cidrs: Vec::new(),
+        security_groups: Vec::new(),
+        owner: String::new(),
+        hostname: NODE_NAME.to_owned(),
+    };
+    InstanceMetadata {
+        identity: Identity {
+            account: "111122223333".to_owned(),
+            region: "us-east-1".to_owned(),
+            zone: "us-east-1a".to_owned(),
+            instance_id: "i-0abc".to_owned(),
+            instance_type: "m5.large".to_owned(),
+            architecture: "x86_64".to_owned(),
+            ..Identity::default()
+        },
+        hostname: NODE_NAME.to_owned(),
+        user_data: Some(user_data(ca).into_bytes()),
+        interfaces: vec![interface],
+        instance_profile: Some(Profile { role: Some("node".to_owned()), ..Profile::default() }),
+        options: Options::default(),
+        ..InstanceMetadata::default()
+    }
+}
+
+fn vpc(router: &str, guest: &str) -> VpcSpec {
+    let eni = Eni {
+        id: "eni-00000000000000001".to_owned(),
+        mac: "0a:00:00:00:00:01".parse().unwrap(),
+        subnet: "a".to_owned(),
+        primary: NODE,
+        secondary: Default::default(),
+        prefixes: Default::default(),
+        security_groups: ["sg-1".to_owned()].into(),
+        source_dest_check: true,
+        public_ip: None,
+        location: Location::Netns {
+            path: linux_netns::path(guest),
+            device: "eth0".to_owned(),
+            setup: Setup::Primary,
+        },
+    };
+    let subnet = Subnet {
+        cidr: "192.168.0.0/19".parse().unwrap(),
+        internet: InternetRoute::NatGateway,
+        has_endpoints: false,
+    };
+    let mut group = SecurityGroup::new("sg-1");
+    group.egress.push(Rule::everything_to_anywhere());
+    VpcSpec {
+        id: "vpc-1".to_owned(),
+        netns: router.to_owned(),
+        cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+        subnets: BTreeMap::from([("a".to_owned(), subnet)]),
+        enis: vec![eni],
+        security_groups: BTreeMap::from([("sg-1".to_owned(), group)]),
+    }
+}
+
+/// Stands for EC2: knows one instance, and notes what it was asked.
+async fn ec2(
+    asked: Arc<Mutex<Vec<String>>>,
+    request: http::Request<hyper::body::Incoming>,
+) -> Result<http::Response<transport::Body>, Infallible> {
+    let host = request.headers()["host"].to_str().unwrap().to_owned();
+    let signed = request.headers().contains_key("authorization");
+    let body = transport::collect(request.into_body(), 1 << 16).await.unwrap().unwrap();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    asked.lock().unwrap().push(format!("{host} {signed} {body}"));
+    let answer = format!(
+        "<DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+         <requestId>r</requestId><reservationSet><item><instancesSet><item>\
+         <instanceId>i-0abc</instanceId><privateDnsName>{NODE_NAME}</privateDnsName>\
+         </item></instancesSet></item></reservationSet></DescribeInstancesResponse>"
+    );
+    Ok(http::Response::new(transport::full(answer)))
+}
+
+async fn test() -> Outcome {
+    let base = PathBuf::from(format!("/var/tmp/nst-t-joins-{}", std::process::id()));
+    let id = format!("i-{:017x}", std::process::id());
+    let hosts = Hosts::new(&base.join("instances"))?;
+    let router = Router::new(&format!("nst-t-{id}-r"));
+    let scope = Scope::new();
+    let outcome = join(&hosts, &router, &base, &id, &scope).await;
+    if outcome.is_err() {
+        eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
+    }
+    scope.drain(Duration::from_secs(1)).await;
+    hosts.terminate(&id).await?;
+    router.remove().await?;
+    linux_mount::remove_tree(&base)?;
+    outcome?;
+    println!("test {NAME} ... ok");
+    Ok(())
+}
+
+async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Scope) -> Outcome {
+    let ca = pki::Ca::new("region")?;
+    let image = base.join("ami");
+    ami::build(&image, &ami::Ami { region_ca_pem: ca.certificate_pem(), files: Vec::new() })?;
+    let spec = HostSpec {
+        instance_id: id.to_owned(),
+        hostname: NODE_NAME.to_owned(),
+        vcpus: 2,
+        memory_bytes: 8 << 30,
+        folder: hosts.folder_of(id),
+        ami: image,
+        binary: std::env::current_exe()?,
+        netns: format!("nst-t-{id}"),
+        cgroup: format!("nst-t-joins/{id}"),
+        resolver: [192, 168, 0, 2].into(),
+        search_domain: "ec2.internal".to_owned(),
+        init: HostSpec::default_init(),
+    };
+    hosts.prepare(&spec).await?;
+    let vpc = vpc(&format!("nst-t-{id}-r"), &spec.netns);
+    router.apply(&vpc).await?;
+    let asked = services(&vpc, &ca, scope)?;
+
+    hosts.ensure(&spec).await?;
+    let kubelet = spec.upper().join("root/kubelet");
+    let wait = async {
+        while !kubelet.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await?;
+
+    let asked = asked.lock().unwrap().clone();
+    assert!(
+        asked
+            .iter()
+            .any(|it| it.starts_with("ec2.us-east-1.amazonaws.com true Action=DescribeInstances")),
+        "{asked:?}"
+    );
+    let args = fs::read_to_string(&kubelet)?;
+    for wanted in [
+        "--hostname-override=ip-192-168-0-12.ec2.internal",
+        "--node-ip=192.168.0.12",
+        "--node-labels=a=b",
+        "--config=/etc/kubernetes/kubelet/config.json",
+    ] {
+        assert!(args.lines().any(|it| it == wanted), "`{wanted}` is not in:\n{args}");
+    }
+    let script = fs::read_to_string(spec.upper().join("root/script"))?;
+    assert_eq!(script, "1\n", "the script ran after the files were written");
+    let status = fs::read_to_string(spec.upper().join("var/lib/nodestead/init.json"))?;
+    let status: node_init::Status = serde_json::from_str(&status)?;
+    assert_eq!((status.phase, status.services.len()), (node_init::Phase::Running, 2));
+    Ok(())
+}
+
+fn services(
+    vpc: &VpcSpec,
+    ca: &pki::Ca,
+    scope: &Scope,
+) -> Result<Arc<Mutex<Vec<String>>>, BoxError> {
+    let place = Place::named(&vpc.netns);
+    let imds = Imds::new(&vpc.id, Arc::new(One(metadata(ca.certificate_pem()))), Clock::system());
+    drop(scope.spawn("imds", region_imds::serve(place.clone(), imds, scope.clone())));
+    let zone = region_dns::Zone {
+        cidrs: vpc.cidrs.clone(),
+        private_domain: "ec2.internal".to_owned(),
+        endpoints: ENDPOINTS,
+        names: Arc::new(|_| None),
+        outside: Vec::new(),
+    };
+    region_dns::serve(&place, &[RESOLVER, [192, 168, 0, 2].into()], zone, scope)?;
+    let identity = ca.issue(&pki::Profile {
+        cn: "endpoints".to_owned(),
+        organizations: Vec::new(),
+        sans: vec!["*.us-east-1.amazonaws.com".to_owned()],
+        usages: vec![pki::Usage::Server],
+        not_after: Clock::system().now() + Duration::from_secs(3600),
+    })?;
+    let tls = transport::tls::server(&identity, None)?;
+    let listener = place.listen((ENDPOINTS, 443).into())?;
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let noted = asked.clone();
+    let service = tower::service_fn(move |request| ec2(noted.clone(), request));
+    let serving = transport::serve(listener, Some(tls), service, scope.clone());
+    drop(scope.spawn("endpoints", serving));
+    Ok(asked)
+}
