@@ -14,6 +14,7 @@
 
 mod address;
 pub mod codec;
+mod conntrack;
 mod link;
 mod neighbour;
 mod route;
@@ -23,6 +24,7 @@ mod socket;
 use std::path::PathBuf;
 
 pub use address::Address;
+pub use conntrack::{Conntrack, FlowFilter};
 pub use link::{Link, LinkChange, Mac, ParseMacError, Veth, VethEnd};
 pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, Scope, TABLE_LOCAL, TABLE_MAIN};

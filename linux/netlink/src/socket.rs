@@ -45,7 +45,7 @@ pub struct Netlink {
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("failed to open an rtnetlink socket")]
+    #[error("failed to open a netlink socket")]
     Socket {
         #[source]
         source: Errno,
@@ -90,7 +90,11 @@ impl RequestError {
 impl Netlink {
     /// Opens a socket in the caller's namespace.
     pub fn here() -> Result<Self, OpenError> {
-        open().map_err(|source| OpenError::Socket { source })
+        Self::open_here(SockProtocol::NetlinkRoute)
+    }
+
+    pub(crate) fn open_here(protocol: SockProtocol) -> Result<Self, OpenError> {
+        open(protocol).map_err(|source| OpenError::Socket { source })
     }
 
     /// Opens a socket in the namespace at `netns` (`/run/netns/NAME`, `/proc/PID/ns/net`).
@@ -102,7 +106,7 @@ impl Netlink {
             scope
                 .spawn(|| {
                     setns(&file, CloneFlags::CLONE_NEWNET)?;
-                    open()
+                    open(SockProtocol::NetlinkRoute)
                 })
                 .join()
         });
@@ -161,12 +165,7 @@ fn outcome(payload: &[u8]) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(Errno::from_raw(code.wrapping_neg())) }
 }
 
-fn open() -> Result<Netlink, Errno> {
-    let socket = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
+fn open(protocol: SockProtocol) -> Result<Netlink, Errno> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     Ok(Netlink { socket, sequence: Cell::new(0), buffer: RefCell::new(vec![0; BUFFER_LEN]) })
 }

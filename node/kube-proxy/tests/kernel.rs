@@ -1,0 +1,322 @@
+//! Shows that the kernel forwards as compiled: a node with two pods and a machine outside, in
+//! throw-away namespaces.
+
+use std::{
+    fs::File,
+    io::Read,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use kube_proxy::{
+    compile::Options,
+    endpoint_slices::{Here, Slice, reduce},
+    proxier::Proxier,
+    service_map::{ServiceName, ServicePort, ports_of},
+};
+use linux_netlink::{Netlink, Route, Veth, VethEnd};
+use linux_nftables::{Family, Nft};
+use serde_json::json;
+
+struct Netns(String);
+
+impl Netns {
+    fn new(tail: &str) -> Option<Self> {
+        let name = format!("nst-t-kp-{}-{tail}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("not run: cannot make network namespaces here");
+            return None;
+        }
+        Some(Self(name))
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.0)
+    }
+
+    fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let file = File::open(self.path()).unwrap();
+        let entered = std::thread::spawn(move || {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        entered.join().unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        drop(Command::new("ip").args(["netns", "delete", &self.0]).status());
+    }
+}
+
+/// A node, the machines on its links (10.N.0.2, the node is 10.N.0.1), and its proxy.
+struct World {
+    node: Netns,
+    machines: Vec<Netns>,
+    proxier: Proxier,
+}
+
+/// Machine 0 is outside, the others are pods.
+fn world(tail: &str, machines: u8) -> Option<World> {
+    let node = Netns::new(&format!("{tail}n"))?;
+    node.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    let here = Netlink::at(&node.path()).unwrap();
+    let lo = here.link_by_name("lo").unwrap().unwrap().index;
+    here.set_up(lo).unwrap();
+    let mut all = Vec::new();
+    for number in 0..machines {
+        let machine = Netns::new(&format!("{tail}{number}"))?;
+        let there = Netlink::at(&machine.path()).unwrap();
+        let other = File::open(machine.path()).unwrap();
+        let name = format!("m{number}");
+        let peer = VethEnd { netns: Some(other.as_fd()), ..VethEnd::named("eth0") };
+        here.create_veth(&Veth { end: VethEnd::named(&name), peer }).unwrap();
+        for (netlink, link, last) in [(&here, name.as_str(), 1), (&there, "eth0", 2)] {
+            let index = netlink.link_by_name(link).unwrap().unwrap().index;
+            netlink.set_up(index).unwrap();
+            let net = format!("10.{number}.0.{last}/24").parse().unwrap();
+            netlink.add_address(index, net).unwrap();
+        }
+        there.add_route(&Route::default_via([10, number, 0, 1].into())).unwrap();
+        all.push(machine);
+    }
+    // The kernel chooses a source by the route, before it translates the address.
+    let first = here.link_by_name("m0").unwrap().unwrap().index;
+    here.add_route(&Route::default_via([10, 0, 0, 2].into()).device(first)).unwrap();
+    let options = Options {
+        family: Family::Ip,
+        masquerade_mark: 0x4000,
+        masquerade_all: false,
+        cluster_cidr: None,
+        node_port_cidrs: vec![],
+    };
+    let nft = Nft::at(node.path());
+    let here = Here { node: "node".into(), zone: None };
+    Some(World { node, machines: all, proxier: Proxier::new(nft, here, vec![options]) })
+}
+
+impl World {
+    fn sync(&mut self) {
+        let pass = self.proxier.plan();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(pass.apply(self.proxier.nft())).unwrap();
+    }
+
+    fn service(&mut self, spec: serde_json::Value) {
+        let (name, ports) = service(spec);
+        self.proxier.set_service(&name, ports);
+    }
+
+    /// Endpoints at port 8080 of these machines, on the node or elsewhere.
+    fn endpoints(&mut self, machines: &[(u8, &str)]) {
+        self.proxier.set_slice(&name(), "slice", Some(slice(machines)));
+    }
+
+    /// Each pod answers with its number and the client's address.
+    fn serve(&self, machine: u8) {
+        let listener = self.machines[usize::from(machine)]
+            .inside(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let peer = stream.peer_addr().unwrap().ip();
+                let text = format!("{machine} {peer}");
+                drop(std::io::Write::write_all(&mut stream, text.as_bytes()));
+            }
+        });
+    }
+
+    /// What a client on the machine (`None`: the node) hears at `address`.
+    fn ask(
+        &self,
+        machine: Option<usize>,
+        address: &str,
+    ) -> Result<(u8, IpAddr), std::io::ErrorKind> {
+        let address: SocketAddr = address.parse().unwrap();
+        let place = machine.map_or(&self.node, |machine| &self.machines[machine]);
+        place.inside(move || {
+            let limit = Duration::from_millis(700);
+            let mut stream =
+                TcpStream::connect_timeout(&address, limit).map_err(|error| error.kind())?;
+            stream.set_read_timeout(Some(limit)).unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map_err(|error| error.kind())?;
+            let (number, peer) = text.split_once(' ').unwrap();
+            Ok((number.parse().unwrap(), peer.parse().unwrap()))
+        })
+    }
+}
+
+fn name() -> ServiceName {
+    ServiceName { namespace: "default".into(), name: "web".into() }
+}
+
+fn service(spec: serde_json::Value) -> (ServiceName, Vec<ServicePort>) {
+    let value = json!({ "metadata": { "namespace": "default", "name": "web" }, "spec": spec });
+    (name(), ports_of(&serde_json::from_value(value).unwrap()))
+}
+
+fn slice(machines: &[(u8, &str)]) -> Slice {
+    let endpoints: Vec<_> = machines
+        .iter()
+        .map(|(n, node)| json!({ "addresses": [format!("10.{n}.0.2")], "nodeName": node }))
+        .collect();
+    let value = json!({
+        "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
+        "addressType": "IPv4",
+        "ports": [{ "name": "", "port": 8080 }],
+        "endpoints": endpoints,
+    });
+    reduce(&serde_json::from_value(value).unwrap()).unwrap().1
+}
+
+const VIP: &str = "10.100.0.20:80";
+
+#[test]
+fn a_cluster_address_reaches_every_endpoint_from_pods_and_from_the_node() {
+    let Some(mut world) = world("a", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80 }] }));
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    for client in [None, Some(0), Some(1)] {
+        let heard: Vec<u8> = (0..24).map(|_| world.ask(client, VIP).unwrap().0).collect();
+        assert!(heard.contains(&1) && heard.contains(&2), "{client:?} heard {heard:?}");
+    }
+    // The client's address is kept, but for a pod that reaches itself.
+    assert_eq!(world.ask(Some(0), VIP).unwrap().1.to_string(), "10.0.0.2");
+    let own = (0..24).map(|_| world.ask(Some(1), VIP).unwrap()).find(|(it, _)| *it == 1).unwrap();
+    assert_ne!(own.1.to_string(), "10.1.0.2");
+
+    // One endpoint less is one element less, and connections go to the other.
+    world.endpoints(&[(2, "other")]);
+    world.sync();
+    assert!((0..8).all(|_| world.ask(Some(0), VIP).unwrap().0 == 2));
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_and_so_does_a_port_it_does_not_have() {
+    let Some(mut world) = world("b", 2) else { return };
+    let spec = json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80, "nodePort": 30080 }] });
+    world.service(spec);
+    world.endpoints(&[]);
+    world.sync();
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    for client in [None, Some(1)] {
+        for address in [VIP, "10.100.0.20:81"] {
+            assert_eq!(world.ask(client, address).unwrap_err(), refused, "{client:?} {address}");
+        }
+    }
+    assert_eq!(world.ask(Some(0), "10.0.0.1:30080").unwrap_err(), refused);
+    world.serve(1);
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    assert_eq!(world.ask(None, VIP).unwrap().0, 1);
+    world.proxier.set_service(&name(), Vec::new());
+    world.sync();
+    assert!(world.ask(Some(1), VIP).is_err());
+}
+
+#[test]
+fn a_node_port_is_masqueraded_or_local() {
+    let Some(mut world) = world("c", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    let spec = |policy: &str| {
+        json!({
+            "clusterIP": "10.100.0.20",
+            "externalTrafficPolicy": policy,
+            "ports": [{ "port": 80, "nodePort": 30080 }],
+        })
+    };
+    world.service(spec("Cluster"));
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    let (_, peer) = world.ask(Some(0), "10.0.0.1:30080").unwrap();
+    assert_ne!(peer.to_string(), "10.0.0.2");
+
+    world.service(spec("Local"));
+    world.sync();
+    for _ in 0..12 {
+        let heard = world.ask(Some(0), "10.0.0.1:30080").unwrap();
+        assert_eq!((heard.0, heard.1.to_string()), (1, "10.0.0.2".to_owned()));
+    }
+    let heard: Vec<u8> = (0..24).map(|_| world.ask(None, "10.0.0.1:30080").unwrap().0).collect();
+    assert!(heard.contains(&2), "what begins on the node may go anywhere: {heard:?}");
+
+    world.endpoints(&[(2, "other")]);
+    world.sync();
+    let error = world.ask(Some(0), "10.0.0.1:30080").unwrap_err();
+    assert!(matches!(error, std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock));
+    assert_eq!(world.ask(None, "10.0.0.1:30080").unwrap().0, 2);
+}
+
+#[test]
+fn a_client_with_affinity_stays_with_its_endpoint_until_that_goes() {
+    let Some(mut world) = world("d", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    world.service(json!({
+        "clusterIP": "10.100.0.20",
+        "sessionAffinity": "ClientIP",
+        "ports": [{ "port": 80 }],
+    }));
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    let first = world.ask(Some(0), VIP).unwrap().0;
+    assert!((0..12).all(|_| world.ask(Some(0), VIP).unwrap().0 == first));
+    let other = 3 - first;
+    world.endpoints(&[(other, "other")]);
+    world.sync();
+    assert_eq!(world.ask(Some(0), VIP).unwrap().0, other);
+}
+
+#[test]
+fn load_balancer_addresses_obey_their_source_ranges() {
+    let Some(mut world) = world("e", 2) else { return };
+    world.serve(1);
+    let spec = |range: &str| {
+        let value = json!({
+            "metadata": { "namespace": "default", "name": "web" },
+            "spec": {
+                "clusterIP": "10.100.0.20",
+                "loadBalancerSourceRanges": [range],
+                "ports": [{ "port": 80 }],
+            },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.9" }] } },
+        });
+        ports_of(&serde_json::from_value(value).unwrap())
+    };
+    world.proxier.set_service(&name(), spec("10.0.0.0/24"));
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    assert_eq!(world.ask(Some(0), "203.0.113.9:80").unwrap().0, 1);
+    world.proxier.set_service(&name(), spec("198.51.100.0/24"));
+    world.sync();
+    assert!(world.ask(Some(0), "203.0.113.9:80").is_err());
+    assert_eq!(world.ask(Some(0), VIP).unwrap().0, 1, "the cluster address is not restricted");
+}
+
+#[test]
+fn a_table_that_somebody_deleted_comes_back_whole() {
+    let Some(mut world) = world("f", 2) else { return };
+    world.serve(1);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80 }] }));
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    world.proxier.nft().delete_table(Family::Ip, "kube-proxy").unwrap();
+    world.endpoints(&[(1, "node"), (0, "other")]);
+    let pass = world.proxier.plan();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(runtime.block_on(pass.apply(world.proxier.nft())).is_err());
+    world.proxier.distrust();
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    assert_eq!(world.ask(Some(0), VIP).unwrap().0, 1);
+}
