@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     time::Duration,
@@ -15,6 +16,7 @@ use std::{
 
 use api_cri::v1;
 use clap::Args;
+use futures::FutureExt;
 use nodeadm::{Facts, node_config::NodeConfig};
 use region_host::{Condition, HostSpec, Hosts, ami};
 
@@ -143,7 +145,10 @@ async fn in_folder(base: &Path) -> Outcome {
         init: HostSpec::default_init(),
     };
     let host_name = nix::unistd::gethostname()?;
-    let outcome = boot_twice(&hosts, &spec).await;
+    let booting = AssertUnwindSafe(boot_twice(&hosts, &spec));
+    // A failed assertion, too, must leave the machine as it was.
+    let outcome =
+        booting.catch_unwind().await.unwrap_or_else(|_| Err("an assertion failed".into()));
     if outcome.is_err() {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }

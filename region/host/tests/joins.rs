@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     fs,
     net::Ipv4Addr,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
@@ -21,6 +22,7 @@ use api_imds::SecurityCredentials;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use clock::Clock;
+use futures::FutureExt;
 use lifecycle::Scope;
 use region_host::{HostSpec, Hosts, ami};
 use region_imds::{
@@ -215,7 +217,10 @@ async fn test() -> Outcome {
     let hosts = Hosts::new(&base.join("instances"))?;
     let router = Router::new(&format!("nst-t-{id}-r"));
     let scope = Scope::new();
-    let outcome = join(&hosts, &router, &base, &id, &scope).await;
+    let joining = AssertUnwindSafe(join(&hosts, &router, &base, &id, &scope));
+    // A failed assertion, too, must leave the machine as it was.
+    let outcome =
+        joining.catch_unwind().await.unwrap_or_else(|_| Err("an assertion failed".into()));
     if outcome.is_err() {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }
@@ -278,10 +283,18 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
     }
     let script = fs::read_to_string(spec.upper().join("root/script"))?;
     assert_eq!(script, "1\n", "the script ran after the files were written");
-    let status = fs::read_to_string(spec.upper().join("var/lib/nodestead/init.json"))?;
-    let status: node_init::Status = serde_json::from_str(&status)?;
-    assert_eq!((status.phase, status.services.len()), (node_init::Phase::Running, 2));
-    Ok(())
+    // Written by init a moment after the kubelet has started.
+    let file = spec.upper().join("var/lib/nodestead/init.json");
+    let wait = async {
+        loop {
+            let status: node_init::Status = serde_json::from_slice(&fs::read(&file)?)?;
+            if status.phase == node_init::Phase::Running && status.services.len() == 2 {
+                return Ok::<_, BoxError>(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await?
 }
 
 fn services(
