@@ -136,7 +136,7 @@ impl Gateway {
         // curl make most of.
         let Some(service) = service.or_else(|| service::find("sts").filter(|_| signed.is_none()))
         else {
-            return unknown_service(&request_id);
+            return unknown_service(parts, &request_id);
         };
         record.service = service.name;
         let result = match (internal, presented) {
@@ -333,11 +333,20 @@ fn response_form(parts: &Parts) -> Form {
     if accepts.contains("application/json") { Form::Json } else { Form::Native }
 }
 
-fn unknown_service(request_id: &str) -> Response<Bytes> {
-    let fault = Fault::new("UnknownOperationException", "This service is not part of the region.")
-        .with_status(http::StatusCode::NOT_FOUND);
-    match service::find("eks") {
-        Some(json) => codec::encode_fault(json, &fault, request_id, Form::Native),
-        None => Response::new(Bytes::new()),
-    }
+/// Nobody knows this service's protocol; the request's own form is the best guess.
+fn unknown_service(parts: &Parts, request_id: &str) -> Response<Bytes> {
+    let message = "This service is not part of the region.";
+    let is_form = parts.headers.get(http::header::CONTENT_TYPE).is_some_and(|it| {
+        it.to_str().is_ok_and(|it| it.starts_with("application/x-www-form-urlencoded"))
+    });
+    let (guess, fault) = if is_form {
+        ("sts", Fault::new("InvalidAction", message))
+    } else if parts.headers.contains_key("x-amz-target") {
+        ("ssm", Fault::new("UnknownOperationException", message))
+    } else {
+        let fault = Fault::new("UnknownOperationException", message);
+        ("eks", fault.with_status(http::StatusCode::NOT_FOUND))
+    };
+    let guess = service::find(guess).expect("it is in the table of services");
+    codec::encode_fault(guess, &fault, request_id, Form::Native)
 }

@@ -75,7 +75,7 @@ serve! {
     TagRole => tag_role, |iam, it| iam.role_target(&it.role_name);
     UntagRole => untag_role, |iam, it| iam.role_target(&it.role_name);
     ListRoleTags => list_role_tags, |iam, it| iam.role_target(&it.role_name);
-    ListRoles => list_roles, |_, _| Target::any();
+    ListRoles => list_roles, |iam, _| iam.target("role", "");
     CreateServiceLinkedRole => create_service_linked_role, |iam, it| iam.target("role", &format!("aws-service-role/{}/*", it.aws_service_name)).with("iam:AWSServiceName", [it.aws_service_name.clone()]);
     GetServiceLinkedRoleDeletionStatus => service_linked_role_deletion, |_, _| Target::any();
     CreateUser => create_user, |iam, it| iam.new_target("user", it.path.as_deref(), &it.user_name, &it.tags).with_boundary(it.permissions_boundary.as_deref());
@@ -91,13 +91,13 @@ serve! {
     DeleteAccessKey => delete_access_key, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
     UpdateAccessKey => update_access_key, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
     ListAccessKeys => list_access_keys, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
-    ListUsers => list_users, |_, _| Target::any();
+    ListUsers => list_users, |iam, _| iam.target("user", "");
     CreateGroup => create_group, |iam, it| iam.target("group", &it.group_name);
     GetGroup => get_group, |iam, it| iam.target("group", &it.group_name);
     DeleteGroup => delete_group, |iam, it| iam.target("group", &it.group_name);
     AddUserToGroup => add_user_to_group, |iam, it| iam.target("group", &it.group_name);
     RemoveUserFromGroup => remove_user_from_group, |iam, it| iam.target("group", &it.group_name);
-    ListGroups => list_groups, |_, _| Target::any();
+    ListGroups => list_groups, |iam, _| iam.target("group", "");
     CreatePolicy => create_policy, |iam, it| iam.new_target("policy", it.path.as_deref(), &it.policy_name, &it.tags);
     GetPolicy => get_policy, |_, it| Target::resource(&*it.policy_arn);
     DeletePolicy => delete_policy, |_, it| Target::resource(&*it.policy_arn);
@@ -109,7 +109,7 @@ serve! {
     TagPolicy => tag_policy, |_, it| Target::resource(&*it.policy_arn);
     UntagPolicy => untag_policy, |_, it| Target::resource(&*it.policy_arn);
     ListPolicyTags => list_policy_tags, |_, it| Target::resource(&*it.policy_arn);
-    ListPolicies => list_policies, |_, _| Target::any();
+    ListPolicies => list_policies, |iam, _| iam.target("policy", "");
     CreateInstanceProfile => create_instance_profile, |iam, it| iam.new_target("instance-profile", it.path.as_deref(), &it.instance_profile_name, &it.tags);
     GetInstanceProfile => get_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     DeleteInstanceProfile => delete_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
@@ -117,10 +117,10 @@ serve! {
     TagInstanceProfile => tag_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     UntagInstanceProfile => untag_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     ListInstanceProfileTags => list_profile_tags, |iam, it| iam.profile_target(&it.instance_profile_name);
-    ListInstanceProfiles => list_instance_profiles, |_, _| Target::any();
+    ListInstanceProfiles => list_instance_profiles, |iam, _| iam.target("instance-profile", "");
     ListInstanceProfilesForRole => list_profiles_for_role, |iam, it| iam.role_target(&it.role_name);
     CreateOpenIDConnectProvider => create_oidc_provider, |iam, it| iam.target("oidc-provider", it.url.trim_start_matches("https://"));
-    ListOpenIDConnectProviders => list_oidc_providers, |_, _| Target::any();
+    ListOpenIDConnectProviders => list_oidc_providers, |iam, _| iam.target("oidc-provider", "");
     GetOpenIDConnectProvider => get_oidc_provider, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
     DeleteOpenIDConnectProvider => delete_oidc_provider, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
     UpdateOpenIDConnectProviderThumbprint => update_oidc_thumbprint, |_, it| Target::resource(&*it.open_id_connect_provider_arn);

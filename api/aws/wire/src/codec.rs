@@ -148,10 +148,9 @@ fn without_nulls(tree: &Value) -> Value {
 
 fn query_response(service: &Service, action: &str, tree: &Value, request_id: &str) -> String {
     let mut body = format!("<{action}Response xmlns=\"{}\">", service.namespace);
-    let is_empty = tree.is_null() || tree.as_object().is_some_and(Map::is_empty);
-    if !is_empty {
-        xml::write_element(&mut body, &format!("{action}Result"), tree, "member");
-    }
+    // Go's SDK insists on the element where the model has a result, even an empty one.
+    let result = if tree.is_null() { &Value::Object(Map::new()) } else { tree };
+    xml::write_element(&mut body, &format!("{action}Result"), result, "member");
     let metadata = json!({ "RequestId": request_id });
     xml::write_element(&mut body, "ResponseMetadata", &metadata, "member");
     body + &format!("</{action}Response>")

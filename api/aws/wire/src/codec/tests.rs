@@ -82,7 +82,9 @@ fn responses_look_as_aws_writes_them() {
          <member>a</member></Names></DoResult><ResponseMetadata><RequestId>id-1</RequestId>\
          </ResponseMetadata></DoResponse>"
     );
+    assert!(text("sts", &Value::Null).contains("<DoResult></DoResult>"));
     assert_eq!(text("eks", &Value::Null), "{}");
+    assert_eq!(text("eks", &json!({"a": null, "b": [{"c": null}]})), "{\"b\":[{}]}");
 }
 
 #[test]
