@@ -11,6 +11,9 @@ pub struct Config {
     pub store: mvcc::Store,
     pub clock: clock::Clock,
     pub authn: authn::Config,
+    /// Who is asked where RBAC and the Node authorizer have no opinion, and how long the answers are
+    /// kept (EKS access policies).
+    pub authorization_webhook: Option<(authn::Hook, std::time::Duration)>,
     pub proxy: proxy::Config,
     /// Where ClusterIPs come from; the first address is that of `default/kubernetes`.
     pub service_cidr: Ipv4Net,
@@ -31,6 +34,7 @@ impl Config {
             store,
             clock,
             authn: authn::Config::default(),
+            authorization_webhook: None,
             proxy: proxy::Config::default(),
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
             node_ports: 30000..=32767,

@@ -7,8 +7,8 @@
 //!
 //! **Invariant:** a write is answered only after it is durable; every read is of durable state.
 //!
-//! Deviation: no protobuf. Clients that prefer it fall back to JSON, as they do for custom
-//! resources.
+//! Deviation: protobuf is read but not written; clients that prefer it are answered in JSON, which
+//! they take for custom resources too.
 
 mod admission;
 mod apply;
@@ -29,6 +29,7 @@ mod jobs;
 mod managed_fields;
 mod negotiate;
 mod openapi;
+mod protobuf;
 pub mod proxy;
 mod qos;
 pub mod registry;
@@ -73,7 +74,10 @@ impl ApiServer {
     /// Reads what is stored, and makes sure that what must always exist does.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let objects = Reader::new(config.store.clone());
-        let authorizer = authz::Authorizer::new(objects.clone());
+        let mut authorizer = authz::Authorizer::new(objects.clone());
+        if let Some((hook, memory)) = config.authorization_webhook.clone() {
+            authorizer = authorizer.with_webhook(hook, memory);
+        }
         let server = Arc::new(Server {
             store: config.store.clone(),
             clock: config.clock,
