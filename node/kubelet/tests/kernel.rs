@@ -1,0 +1,152 @@
+//! The kubelet on the real containerd and on our API server, in one process.
+//!
+//! Needs root and containerd; where either is missing each test says so and does nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+#[path = "kernel/support.rs"]
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::Bed;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_becomes_ready_with_its_network_and_runs_pods_until_they_are_deleted() {
+    let Some(bed) = Bed::new("ready").await else { return };
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("False", "cni plugin not initialized").await;
+    bed.install_cni();
+    bed.until_node("True", "kubelet is posting ready status").await;
+
+    bed.create_config_map("settings", &[("greeting", "hello"), ("file.txt", "one")]).await;
+    bed.create_pod(json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "initContainers": [bed.container("prepare", "echo made > /work/made")],
+            "containers": [{
+                "name": "main",
+                "image": support::IMAGE,
+                "command": ["/bin/busybox", "sh", "-c",
+                    "echo $GREETING $(cat /work/made) $(cat /etc/settings/file.txt) $MY_IP; exec sleep 1000"],
+                "env": [
+                    { "name": "GREETING", "valueFrom": { "configMapKeyRef": { "name": "settings", "key": "greeting" } } },
+                    { "name": "MY_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } },
+                ],
+                "readinessProbe": { "exec": { "command": ["/bin/busybox", "true"] }, "periodSeconds": 1 },
+                "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+                "volumeMounts": [
+                    { "name": "work", "mountPath": "/work" },
+                    { "name": "settings", "mountPath": "/etc/settings" },
+                ],
+            }],
+            "volumes": [
+                { "name": "work", "emptyDir": {} },
+                { "name": "settings", "configMap": { "name": "settings" } },
+            ],
+        },
+    }))
+    .await;
+    let pod = bed.until_ready("web").await;
+    let ip = pod.status.unwrap().pod_ip.unwrap();
+    assert!(ip.starts_with("10.99."), "{ip}");
+    assert_eq!(bed.log("web", "main").await, format!("hello made one {ip}\n"));
+
+    // A kubelet that is killed and started again finds what runs.
+    let before = bed.container_id("web", 0).await;
+    kubelet.kill().await;
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "kubelet is posting ready status").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bed.container_id("web", 0).await, before);
+    assert_eq!(bed.restarts("web").await, 0);
+
+    bed.delete_pod("web", 1).await;
+    bed.until_gone("web").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_end_crash_and_restart_as_their_policy_says() {
+    let Some(bed) = Bed::new("policy").await else { return };
+    bed.install_cni();
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "").await;
+    bed.create_pod(json!({
+        "metadata": { "name": "job" },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [bed.container("main", "echo done > /dev/termination-log; exit 3")],
+        },
+    }))
+    .await;
+    bed.create_pod(json!({
+        "metadata": { "name": "crash" },
+        "spec": { "containers": [bed.container("main", "exit 1")] },
+    }))
+    .await;
+    bed.create_pod(json!({
+        "metadata": { "name": "sick" },
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "main",
+                "image": support::IMAGE,
+                "command": ["/bin/busybox", "sleep", "1000"],
+                "livenessProbe": {
+                    "exec": { "command": ["/bin/busybox", "false"] },
+                    "periodSeconds": 1,
+                    "failureThreshold": 1,
+                },
+            }],
+        },
+    }))
+    .await;
+    let job = bed.until("job", |it| it.phase.as_deref() == Some("Failed")).await;
+    let status = job.status.unwrap().container_statuses.unwrap().remove(0);
+    let ended = status.state.unwrap().terminated.unwrap();
+    assert_eq!((ended.exit_code, ended.message.as_deref()), (3, Some("done\n")));
+    assert_eq!(ended.reason.as_deref(), Some("Error"));
+    let crash = bed
+        .until("crash", |it| {
+            let waiting = support::waiting(it);
+            waiting.as_deref() == Some("CrashLoopBackOff")
+        })
+        .await;
+    assert_eq!(crash.status.unwrap().container_statuses.unwrap()[0].restart_count, 1);
+    bed.until("sick", |it| support::restarts(it) >= 1).await;
+    for name in ["job", "crash", "sick"] {
+        bed.delete_pod(name, 0).await;
+        bed.until_gone(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exec_carries_both_directions_and_the_exit_status() {
+    let Some(bed) = Bed::new("exec").await else { return };
+    bed.install_cni();
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "").await;
+    bed.create_pod(json!({
+        "metadata": { "name": "shell" },
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [bed.container("main", "exec sleep 1000")],
+        },
+    }))
+    .await;
+    bed.until_ready("shell").await;
+    let ran = bed.exec("shell", "main", &["/bin/busybox", "cat"], Some("piped\n")).await;
+    assert_eq!((ran.stdout.as_str(), ran.exit_code()), ("piped\n", 0));
+    let script = "echo out; echo err >&2; exit 7";
+    let ran = bed.exec("shell", "main", &["/bin/busybox", "sh", "-c", script], None).await;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("out\n", "err\n"));
+    assert_eq!(ran.exit_code(), 7);
+    bed.delete_pod("shell", 0).await;
+    bed.until_gone("shell").await;
+    kubelet.kill().await;
+}

@@ -1,0 +1,504 @@
+//! A containerd of its own, an API server in this process, and a kubelet between them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use api_cri::{RuntimeClient, v1};
+use clock::Clock;
+use futures::{SinkExt, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, PodStatus, ServiceAccount};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use kube_apiserver::{ApiServer, request::UserInfo};
+use kubelet::{Kubelet, KubeletConfiguration, Settings};
+use lifecycle::Scope;
+use oci_archive::{Image, Layer};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, handshake::client::generate_key, protocol::Role},
+};
+use transport::{HttpClient, Place};
+
+pub(crate) const IMAGE: &str = "nst.test/busybox:1";
+const PAUSE: &str = "nst.test/pause:1";
+const NODE: &str = "nst-node";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything that one test needs; taken down when it is dropped.
+pub(crate) struct Bed {
+    folder: PathBuf,
+    name: String,
+    containerd: Child,
+    api: ApiServer,
+    client: Client,
+    port: u16,
+}
+
+pub(crate) struct Running {
+    scope: Scope,
+}
+
+impl Running {
+    /// Ends at once, like a process that is killed.
+    pub(crate) async fn kill(self) {
+        self.scope.drain(Duration::from_secs(2)).await;
+    }
+}
+
+impl Bed {
+    /// `None` where it cannot be had.
+    pub(crate) async fn new(name: &str) -> Option<Self> {
+        let has = |path: &str| Path::new(path).exists();
+        if !nix::unistd::geteuid().is_root() || !has("/usr/bin/containerd") || !has("/bin/busybox")
+        {
+            println!("{name}: not run: needs root, containerd and busybox-static");
+            return None;
+        }
+        let name = format!("nst-t-kubelet-{name}");
+        let folder = PathBuf::from(format!("/var/tmp/{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        write_configuration(&folder);
+        let containerd = Command::new("/usr/bin/containerd")
+            .arg("--config")
+            .arg(folder.join("config.toml"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("containerd.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
+        config.endpoints.push([127, 0, 0, 1].into());
+        let api = ApiServer::start(config).await.unwrap();
+        let client = api.client(UserInfo::master("admin"));
+        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let bed = Self { folder, name, containerd, api, client, port };
+        bed.until_runtime().await;
+        bed.import_images();
+        bed.create_service_account().await;
+        Some(bed)
+    }
+
+    fn socket(&self) -> String {
+        self.folder.join("c.sock").display().to_string()
+    }
+
+    pub(crate) fn runtime(&self) -> RuntimeClient {
+        RuntimeClient::new(api_cri::connect(&self.socket()).unwrap())
+    }
+
+    async fn until_runtime(&self) {
+        let deadline = Instant::now() + LIMIT;
+        let mut client = self.runtime();
+        while client.status(v1::StatusRequest::default()).await.is_err() {
+            assert!(Instant::now() < deadline, "containerd does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn import_images(&self) {
+        let busybox = fs::read("/bin/busybox").unwrap();
+        for (name, command) in [(PAUSE, vec!["/bin/busybox", "sleep", "1000000"]), (IMAGE, vec![])]
+        {
+            let mut layer = Layer::new().unwrap();
+            layer.add_folder("bin", 0o755).unwrap();
+            layer.add_folder("etc", 0o755).unwrap();
+            layer.add_folder("tmp", 0o1777).unwrap();
+            layer.add_file("bin/busybox", &busybox, 0o755).unwrap();
+            for applet in ["sh", "sleep", "cat", "echo", "true", "false"] {
+                layer.add_link(&format!("bin/{applet}"), "busybox").unwrap();
+            }
+            let image = Image {
+                name: name.to_owned(),
+                entrypoint: command.into_iter().map(str::to_owned).collect(),
+                layer: layer.finish().unwrap(),
+                ..Image::default()
+            };
+            let path = self.folder.join("image.tar");
+            image.write(&path).unwrap();
+            let done = Command::new("ctr")
+                .args(["-a", &self.socket(), "-n", "k8s.io", "images", "import"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+
+    async fn create_service_account(&self) {
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
+        let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
+        drop(api.create(&PostParams::default(), &account).await);
+    }
+
+    pub(crate) async fn start_kubelet(&self) -> Running {
+        let folder = self.folder.display().to_string();
+        let mut config = KubeletConfiguration {
+            port: self.port,
+            healthz_port: 0,
+            address: "127.0.0.1".to_owned(),
+            cgroup_root: format!("/{}", self.name),
+            pod_logs_dir: format!("{folder}/log/pods"),
+            cluster_dns: vec!["10.100.0.10".to_owned()],
+            cluster_domain: "cluster.local".to_owned(),
+            ..KubeletConfiguration::default()
+        };
+        config.authentication.anonymous.enabled = true;
+        config.authorization.mode = "AlwaysAllow".to_owned();
+        let mut settings = Settings::new(config, NODE);
+        settings.root_dir = format!("{folder}/kubelet");
+        settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        let scope = Scope::new();
+        let client = self
+            .api
+            .client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]));
+        let channel = api_cri::connect(&self.socket()).unwrap();
+        let kubelet =
+            Kubelet::new(settings, client, channel, Clock::system(), scope.clone()).unwrap();
+        drop(scope.spawn("kubelet", kubelet.run()));
+        Running { scope }
+    }
+
+    /// A CNI plug-in that puts an address on the loopback device.
+    pub(crate) fn install_cni(&self) {
+        let bin = self.folder.join("cni/bin");
+        let counter = self.folder.join("cni/next");
+        fs::create_dir_all(&bin).unwrap();
+        let script = format!(
+            "#!/bin/sh\ncat > /dev/null\n\
+             case $CNI_COMMAND in\n\
+             ADD) n=$(flock {0} sh -c 'n=$(cat {0}.n 2>/dev/null || echo 1); n=$((n+1)); echo $n > {0}.n; echo $n')\n\
+             nsenter --net=$CNI_NETNS ip link set lo up\n\
+             nsenter --net=$CNI_NETNS ip addr add 10.99.0.$n/32 dev lo\n\
+             echo '{{\"cniVersion\":\"0.4.0\",\"interfaces\":[{{\"name\":\"eth0\",\"sandbox\":\"x\"}}],\"ips\":[{{\"version\":\"4\",\"interface\":0,\"address\":\"10.99.0.'$n'/32\"}}]}}';;\n\
+             VERSION) echo '{{\"cniVersion\":\"0.4.0\",\"supportedVersions\":[\"0.4.0\"]}}';;\n\
+             *) echo '{{\"cniVersion\":\"0.4.0\"}}';;\nesac\n",
+            counter.display()
+        );
+        for name in ["nst", "loopback"] {
+            fs::write(bin.join(name), &script).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let conf = r#"{"cniVersion":"0.4.0","name":"nst","plugins":[{"type":"nst"}]}"#;
+        fs::write(self.folder.join("cni/net.d/10-nst.conflist"), conf).unwrap();
+    }
+
+    // === The API ===
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    pub(crate) fn container(&self, name: &str, script: &str) -> Value {
+        json!({
+            "name": name,
+            "image": IMAGE,
+            "command": ["/bin/busybox", "sh", "-c", script],
+            "volumeMounts": if name == "prepare" {
+                json!([{ "name": "work", "mountPath": "/work" }])
+            } else {
+                json!([])
+            },
+        })
+    }
+
+    pub(crate) async fn create_pod(&self, mut pod: Value) {
+        pod["spec"]["nodeName"] = json!(NODE);
+        pod["spec"]["automountServiceAccountToken"] = json!(false);
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    pub(crate) async fn create_config_map(&self, name: &str, data: &[(&str, &str)]) {
+        let data: serde_json::Map<_, _> =
+            data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let map: ConfigMap =
+            serde_json::from_value(json!({ "metadata": { "name": name }, "data": data })).unwrap();
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), "default");
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+
+    pub(crate) async fn delete_pod(&self, name: &str, grace: u32) {
+        let params = DeleteParams::default().grace_period(grace);
+        self.pods().delete(name, &params).await.unwrap();
+    }
+
+    pub(crate) async fn until_node(&self, status: &str, message: &str) {
+        let api = Api::<Node>::all(self.client.clone());
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let node = api.get_opt(NODE).await.unwrap();
+            let conditions = node.and_then(|it| it.status?.conditions).unwrap_or_default();
+            let ready = conditions.into_iter().find(|it| it.type_ == "Ready");
+            let is_it = ready.as_ref().is_some_and(|it| {
+                it.status == status && it.message.as_deref().unwrap_or_default().contains(message)
+            });
+            if is_it {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the node is not {status}: {ready:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn until(&self, name: &str, is_it: impl Fn(&PodStatus) -> bool) -> Pod {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let pod = self.pods().get(name).await.unwrap();
+            if pod.status.as_ref().is_some_and(&is_it) {
+                return pod;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{name}: {}\n{}",
+                json!(pod.status),
+                self.events().await
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn events(&self) -> String {
+        use k8s_openapi::api::core::v1::Event;
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let events = api.list(&Default::default()).await.unwrap();
+        let line = |it: Event| {
+            let (reason, message) = (it.reason.unwrap_or_default(), it.message.unwrap_or_default());
+            format!("{} {reason}: {message}", it.involved_object.name.unwrap_or_default())
+        };
+        events.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) async fn until_ready(&self, name: &str) -> Pod {
+        self.until(name, |it| {
+            it.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+        })
+        .await
+    }
+
+    pub(crate) async fn until_gone(&self, name: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while let Some(pod) = self.pods().get_opt(name).await.unwrap() {
+            assert!(Instant::now() < deadline, "{name} stays: {}", json!(pod.status));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn container_id(&self, name: &str, index: usize) -> Option<String> {
+        let status = self.pods().get(name).await.unwrap().status.unwrap();
+        status.container_statuses.unwrap()[index].container_id.clone()
+    }
+
+    pub(crate) async fn restarts(&self, name: &str) -> i32 {
+        restarts(&self.pods().get(name).await.unwrap().status.unwrap())
+    }
+
+    /// No container, mount or cgroup of any pod.
+    pub(crate) async fn until_nothing_is_left(&self) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let left = self.left().await;
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left behind: {left:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn left(&self) -> Vec<String> {
+        let mut client = self.runtime();
+        let sandboxes = client.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await;
+        let containers = client.list_containers(v1::ListContainersRequest::default()).await;
+        let mut left: Vec<_> =
+            sandboxes.unwrap().into_inner().items.into_iter().map(|it| it.id).collect();
+        left.extend(containers.unwrap().into_inner().containers.into_iter().map(|it| it.id));
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let pods = self.folder.join("kubelet/pods").display().to_string();
+        left.extend(mounts.lines().filter(|it| it.contains(&pods)).map(str::to_owned));
+        let cpu = Path::new("/sys/fs/cgroup/cpu").join(&self.name).join("kubepods/besteffort");
+        let groups = fs::read_dir(cpu).into_iter().flatten().flatten();
+        left.extend(
+            groups
+                .filter(|it| it.path().is_dir())
+                .map(|it| it.file_name().to_string_lossy().into_owned()),
+        );
+        left
+    }
+
+    // === The kubelet's server ===
+
+    fn kubelet_client(&self) -> HttpClient {
+        let tls = transport::tls::client_unverified(None).unwrap();
+        HttpClient::new(Place::Here, Some(tls), LIMIT)
+    }
+
+    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        let uri = format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
+        let request = http::Request::get(uri).body(transport::empty()).unwrap();
+        let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
+        String::from_utf8(reply.into_body().to_vec()).unwrap()
+    }
+
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+        stdin: Option<&str>,
+    ) -> Ran {
+        let mut query: String = command
+            .iter()
+            .map(|it| {
+                let text = percent_encoding::utf8_percent_encode(
+                    it,
+                    percent_encoding::NON_ALPHANUMERIC,
+                );
+                format!("command={text}&")
+            })
+            .collect();
+        query.push_str("output=1&error=1");
+        if stdin.is_some() {
+            query.push_str("&input=1");
+        }
+        let port = self.port;
+        let uri = format!("https://127.0.0.1:{port}/exec/default/{pod}/{container}?{query}");
+        let request = http::Request::get(uri)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", generate_key())
+            .header("sec-websocket-protocol", "v5.channel.k8s.io, v4.channel.k8s.io")
+            .body(transport::empty())
+            .unwrap();
+        let mut response = self.kubelet_client().send(request).await.unwrap();
+        if response.status() != 101 {
+            let status = response.status();
+            let body = transport::collect(response.into_body(), 1 << 16).await.unwrap();
+            panic!("{status}: {}", String::from_utf8_lossy(&body.unwrap_or_default()));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(upgraded);
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+        if let Some(text) = stdin {
+            let message = [&[0], text.as_bytes()].concat();
+            socket.send(Message::Binary(message.into())).await.unwrap();
+            socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
+        }
+        let mut ran = Ran::default();
+        let reading = async {
+            while let Some(Ok(message)) = socket.next().await {
+                let Message::Binary(data) = message else { continue };
+                let text = String::from_utf8_lossy(&data[1..]);
+                match data[0] {
+                    1 => ran.stdout.push_str(&text),
+                    2 => ran.stderr.push_str(&text),
+                    3 => ran.status.push_str(&text),
+                    other => panic!("channel {other}"),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("the exec ends");
+        ran
+    }
+}
+
+/// What an exec gave.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    status: String,
+}
+
+impl Ran {
+    pub(crate) fn exit_code(&self) -> i32 {
+        let status: Value = serde_json::from_str(&self.status).unwrap();
+        if status["status"] == "Success" {
+            return 0;
+        }
+        let causes = status["details"]["causes"].as_array().unwrap();
+        let cause = causes.iter().find(|it| it["reason"] == "ExitCode").unwrap();
+        cause["message"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+pub(crate) fn restarts(status: &PodStatus) -> i32 {
+    status.container_statuses.iter().flatten().map(|it| it.restart_count).sum()
+}
+
+pub(crate) fn waiting(status: &PodStatus) -> Option<String> {
+    let first = status.container_statuses.as_ref()?.first()?;
+    first.state.as_ref()?.waiting.as_ref()?.reason.clone()
+}
+
+fn write_configuration(folder: &Path) {
+    fs::create_dir_all(folder.join("cni/net.d")).unwrap();
+    let at = folder.display();
+    let config = format!(
+        r#"version = 2
+root = "{at}/root"
+state = "{at}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "{at}/c.sock"
+[ttrpc]
+address = "{at}/t.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+restrict_oom_score_adj = true
+disable_apparmor = true
+stream_server_address = "127.0.0.1"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{at}/cni/bin"
+conf_dir = "{at}/cni/net.d"
+"#
+    );
+    fs::write(folder.join("config.toml"), config).unwrap();
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let socket = self.socket();
+        let ctr = |args: &[&str]| {
+            let done = Command::new("ctr").args(["-a", &socket, "-n", "k8s.io"]).args(args).output();
+            done.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default()
+        };
+        for id in ctr(&["tasks", "ls", "-q"]).lines() {
+            ctr(&["tasks", "rm", "-f", id]);
+        }
+        for id in ctr(&["containers", "ls", "-q"]).lines() {
+            ctr(&["containers", "rm", id]);
+        }
+        drop(self.containerd.kill());
+        drop(self.containerd.wait());
+        let at = self.folder.display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|it| it.split(' ').nth(4));
+        for point in points.filter(|it| it.starts_with(&at)).collect::<Vec<_>>().into_iter().rev() {
+            drop(Command::new("umount").args(["-l", point]).status());
+        }
+        drop(fs::remove_dir_all(&self.folder));
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_groups(&hierarchy.path().join(&self.name));
+        }
+    }
+}
+
+fn remove_groups(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_groups(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(path));
+}
