@@ -9,10 +9,12 @@
 //! StorageClass, IngressClass or RuntimeClass plugins.
 
 mod certificates;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
 mod priority;
+mod resource_quota;
 mod service_account;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
-pub use self::priority::bootstrap_objects as priority_classes;
+pub(crate) use self::priority::bootstrap_objects as priority_classes;
 use crate::{
     authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
@@ -29,23 +31,22 @@ use crate::{
 
 /// What admission plugins may look at. Cheap to clone.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
 }
 
 impl Context {
-    pub fn new(objects: impl Objects, authorizer: Authorizer) -> Self {
+    pub(crate) fn new(objects: impl Objects, authorizer: Authorizer) -> Self {
         Self { objects: Arc::new(objects), authorizer }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     Create,
     Update,
     Delete,
-    Connect,
 }
 
 /// One request on its way through the plugins.
@@ -80,7 +81,7 @@ impl Attributes<'_> {
 }
 
 /// May change `new` and may refuse. For `Delete`, `new` is the object that is to go.
-pub async fn admit(
+pub(crate) async fn admit(
     context: &Context,
     operation: Operation,
     user: &UserInfo,
@@ -92,9 +93,11 @@ pub async fn admit(
     let objects = &*context.objects;
     namespace_lifecycle::check(objects, &attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
+        limit_ranger::apply_defaults(objects, &attributes, new);
         service_account::admit(objects, &attributes, new).await?;
         priority::admit(objects, &attributes, new)?;
         pod_defaults::add_tolerations(new);
+        limit_ranger::check(objects, &attributes, new)?;
     }
     if attributes.is(Operation::Create, "", "nodes") {
         pod_defaults::taint_new_node(new);
@@ -104,7 +107,7 @@ pub async fn admit(
     if matches!(operation, Operation::Create | Operation::Update) {
         authz::check_escalation(&context.authorizer, user, request, old, new).await?;
     }
-    Ok(())
+    resource_quota::check(objects, &attributes, new)
 }
 
 #[cfg(test)]

@@ -29,6 +29,21 @@ impl Reader {
         self.store.scan(&prefix).iter().map(|record| decode(record)).collect()
     }
 
+    /// Those of [`Reader::list`] whose stored text holds `word`; the others are not decoded.
+    pub fn list_mentioning(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        word: &str,
+    ) -> Vec<Value> {
+        let prefix = prefix(group, resource, namespace);
+        let records = self.store.scan(&prefix);
+        let mentions =
+            |value: &[u8]| std::str::from_utf8(value).is_ok_and(|text| text.contains(word));
+        records.iter().filter(|it| mentions(&it.value)).map(|record| decode(record)).collect()
+    }
+
     /// The revision of the last change to any object of this resource: caches that are derived
     /// from a list are valid as long as it stays the same.
     pub fn revision(&self, group: &str, resource: &str) -> u64 {

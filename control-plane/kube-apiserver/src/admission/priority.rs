@@ -11,7 +11,7 @@ use crate::{
 const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
 
 /// The classes that exist from the start.
-pub fn bootstrap_objects() -> Vec<Value> {
+pub(crate) fn bootstrap_objects() -> Vec<Value> {
     let class = |name: &str, value: i64, description: &str| {
         json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",

@@ -206,3 +206,62 @@ async fn a_signing_request_is_approved_only_by_those_who_may_for_its_signer() {
          approve requests with signerName \"example.com/x\""
     );
 }
+
+fn limited(resources: Value) -> Value {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["resources"] = resources;
+    pod
+}
+
+#[tokio::test]
+async fn a_limit_range_fills_in_and_bounds() {
+    let memory = || {
+        let memory = objects();
+        let limits = json!([{
+            "type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"},
+            "max": {"cpu": "1"}, "min": {"cpu": "50m"},
+        }]);
+        let metadata = json!({"namespace": "ns", "name": "l"});
+        memory.put("limitranges", json!({"metadata": metadata, "spec": {"limits": limits}}));
+        memory
+    };
+    let bob = UserInfo::new("bob", &[]);
+    let made = try_admit(memory(), &bob, "POST", PODS, None, pod()).await.unwrap();
+    let filled = json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}});
+    assert_eq!(made["spec"]["containers"][0]["resources"], filled);
+    let greedy = limited(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "10m"}}));
+    let refused = try_admit(memory(), &bob, "POST", PODS, None, greedy).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "pods \"p\" is forbidden: [minimum cpu usage per Container is 50m, but request is 10m, \
+         maximum cpu usage per Container is 1, but limit is 2]"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_is_full_at_its_limit_and_not_before() {
+    let memory = |used: &str| {
+        let memory = objects();
+        let metadata = json!({"namespace": "ns", "name": "q"});
+        let hard = json!({"pods": "2", "requests.cpu": "1"});
+        memory.put("resourcequotas", json!({"metadata": metadata, "spec": {"hard": hard}}));
+        let mut other = limited(json!({"requests": {"cpu": used}}));
+        other["metadata"] = json!({"namespace": "ns", "name": "other"});
+        memory.put("pods", other);
+        memory
+    };
+    let bob = UserInfo::new("bob", &[]);
+    let half = || limited(json!({"requests": {"cpu": "500m"}}));
+    assert!(try_admit(memory("500m"), &bob, "POST", PODS, None, half()).await.is_ok());
+    let refused = try_admit(memory("501m"), &bob, "POST", PODS, None, half()).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "pods \"p\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: \
+         requests.cpu=501m, limited: requests.cpu=1"
+    );
+    let open = try_admit(memory("1m"), &bob, "POST", PODS, None, pod()).await.unwrap_err();
+    assert_eq!(
+        open.message,
+        "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c"
+    );
+}

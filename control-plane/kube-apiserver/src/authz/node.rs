@@ -149,10 +149,8 @@ impl<'a> NodeAuthorizer<'a> {
     fn pod(&self, node: &str, info: &RequestInfo) -> Result<(), String> {
         match (info.subresource.as_str(), info.verb.as_str()) {
             // NodeRestriction looks at the object.
-            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
-                Ok(())
-            }
-            ("", "get") => {
+            ("", "create" | "delete") | ("status", "update" | "patch") => Ok(()),
+            ("", "get") | ("eviction", "create") => {
                 let pod = self.objects.get("pods", &info.namespace, &info.name);
                 let is_own = pod.is_some_and(|pod| text(&pod, "/spec/nodeName") == node);
                 if is_own { Ok(()) } else { Err(no_relationship(node)) }
@@ -177,7 +175,7 @@ impl<'a> NodeAuthorizer<'a> {
         node: &'b str,
         namespace: &str,
     ) -> impl Iterator<Item = std::sync::Arc<Value>> + 'b {
-        let pods = self.objects.list("pods", namespace).into_iter();
+        let pods = self.objects.list_mentioning("pods", namespace, node).into_iter();
         pods.filter(move |pod| {
             text(pod, "/spec/nodeName") == node
                 && pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_none()

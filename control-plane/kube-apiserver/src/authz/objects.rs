@@ -17,6 +17,13 @@ pub trait Objects: Send + Sync + 'static {
     /// An empty `namespace` means all of them.
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
 
+    /// Those of [`Objects::list`] in whose text `word` occurs, and perhaps others: what one looks
+    /// for among thousands need not be decoded for all of them.
+    fn list_mentioning(&self, resource: &str, namespace: &str, word: &str) -> Vec<Arc<Value>> {
+        let _ = word;
+        self.list(resource, namespace)
+    }
+
     /// The revision of the newest change to any object of the resource (deletions included).
     /// Equal revisions mean equal lists.
     fn revision(&self, resource: &str) -> u64;
@@ -31,6 +38,12 @@ impl Objects for Reader {
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         Self::list(self, group, resource, namespace).into_iter().map(Arc::new).collect()
+    }
+
+    fn list_mentioning(&self, resource: &str, namespace: &str, word: &str) -> Vec<Arc<Value>> {
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let found = Self::list_mentioning(self, group, resource, namespace, word);
+        found.into_iter().map(Arc::new).collect()
     }
 
     fn revision(&self, resource: &str) -> u64 {

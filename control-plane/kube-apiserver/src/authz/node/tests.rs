@@ -115,3 +115,11 @@ fn the_name_alone_does_not_make_a_node() {
     let decision = NodeAuthorizer::new(&Memory::default()).authorize(&imposter, &info);
     assert_eq!(decision, Decision::NoOpinion(String::new()));
 }
+
+#[test]
+fn a_node_evicts_its_own_pods_only() {
+    let objects = Memory::with(&[("pods", pod("p", "a"))]);
+    let eviction = "/api/v1/namespaces/ns/pods/p/eviction";
+    assert!(may(&objects, "a", "POST", eviction));
+    assert!(!may(&objects, "b", "POST", eviction));
+}

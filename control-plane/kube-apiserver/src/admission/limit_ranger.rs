@@ -1,0 +1,149 @@
+//! LimitRanger: a namespace's defaults for containers, and its bounds for containers and pods.
+//!
+//! Upstream: plugin/pkg/admission/limitranger.
+//! Deviation: pods only; bounds for PersistentVolumeClaims are not looked at. The annotation that
+//! tells of applied defaults is not set.
+
+use std::sync::Arc;
+
+use resources::Quantity;
+use serde_json::{Map, Value};
+
+use super::Attributes;
+use crate::{
+    authz::{Objects, items, text},
+    status::Status,
+};
+
+/// Fills in what containers leave open: limits from `default`, requests from `defaultRequest`.
+pub(super) fn apply_defaults(objects: &dyn Objects, attributes: &Attributes<'_>, pod: &mut Value) {
+    for range in ranges(objects, attributes) {
+        for item in items(&range, "/spec/limits").iter().filter(|it| is_for(it, "Container")) {
+            for list in ["containers", "initContainers"] {
+                for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+                    fill(container, "limits", item.get("default"));
+                    fill(container, "requests", item.get("defaultRequest"));
+                }
+            }
+        }
+    }
+}
+
+fn fill(container: &mut Value, part: &str, defaults: Option<&Value>) {
+    let Some(defaults) = defaults.and_then(Value::as_object).filter(|it| !it.is_empty()) else {
+        return;
+    };
+    if !container["resources"][part].is_object() {
+        container["resources"][part] = Value::Object(Map::new());
+    }
+    let Some(given) = container["resources"][part].as_object_mut() else { return };
+    for (resource, amount) in defaults {
+        given.entry(resource.clone()).or_insert_with(|| amount.clone());
+    }
+}
+
+/// Refuses what is out of bounds, all faults at once.
+pub(super) fn check(
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+    pod: &Value,
+) -> Result<(), Status> {
+    let mut faults = Vec::new();
+    for range in ranges(objects, attributes) {
+        for item in items(&range, "/spec/limits") {
+            if is_for(item, "Container") {
+                let containers = items(pod, "/spec/containers").iter();
+                for container in containers.chain(items(pod, "/spec/initContainers")) {
+                    let amount = |part: &str, resource: &str| {
+                        quantity(container.pointer(&format!("/resources/{part}")), resource)
+                    };
+                    bounds(item, "Container", &amount, &mut faults);
+                }
+            }
+            if is_for(item, "Pod") {
+                let amount = |part: &str, resource: &str| total(pod, part, resource);
+                bounds(item, "Pod", &amount, &mut faults);
+            }
+        }
+    }
+    match faults.as_slice() {
+        [] => Ok(()),
+        [one] => Err(attributes.forbidden(pod, one)),
+        many => Err(attributes.forbidden(pod, &format!("[{}]", many.join(", ")))),
+    }
+}
+
+/// One item of a range against one container or pod. `amount` gives a request or limit.
+fn bounds(
+    item: &Value,
+    kind: &str,
+    amount: &dyn Fn(&str, &str) -> Option<Quantity>,
+    faults: &mut Vec<String>,
+) {
+    for (resource, least) in quantities(item.get("min")) {
+        let found = amount("requests", &resource).map(|it| (it, "request"));
+        // A limit below the minimum cannot hold a request above it.
+        let found = found.or_else(|| amount("limits", &resource).map(|it| (it, "limit")));
+        match found {
+            None => faults.push(format!(
+                "minimum {resource} usage per {kind} is {least}.  No request is specified"
+            )),
+            Some((found, what)) if found < least => faults.push(format!(
+                "minimum {resource} usage per {kind} is {least}, but {what} is {found}"
+            )),
+            Some(_) => {}
+        }
+    }
+    for (resource, most) in quantities(item.get("max")) {
+        match amount("limits", &resource) {
+            None => faults.push(format!(
+                "maximum {resource} usage per {kind} is {most}.  No limit is specified"
+            )),
+            Some(found) if found > most => faults.push(format!(
+                "maximum {resource} usage per {kind} is {most}, but limit is {found}"
+            )),
+            Some(_) => {}
+        }
+    }
+    for (resource, ratio) in quantities(item.get("maxLimitRequestRatio")) {
+        let (Some(limit), Some(request)) =
+            (amount("limits", &resource), amount("requests", &resource))
+        else {
+            continue;
+        };
+        let allowed = i128::from(request.millis()) * i128::from(ratio.millis()) / 1000;
+        if i128::from(limit.millis()) > allowed {
+            faults.push(format!(
+                "{resource} max limit to request ratio per {kind} is {ratio}, but provided ratio \
+                 is larger"
+            ));
+        }
+    }
+}
+
+/// The sum over the containers that name the resource; nothing if none does.
+fn total(pod: &Value, part: &str, resource: &str) -> Option<Quantity> {
+    let containers = items(pod, "/spec/containers").iter();
+    containers
+        .filter_map(|it| quantity(it.pointer(&format!("/resources/{part}")), resource))
+        .reduce(Quantity::plus)
+}
+
+fn ranges(objects: &dyn Objects, attributes: &Attributes<'_>) -> Vec<Arc<Value>> {
+    objects.list("limitranges", &attributes.info.namespace)
+}
+
+fn is_for(item: &Value, kind: &str) -> bool {
+    text(item, "/type") == kind
+}
+
+fn quantity(list: Option<&Value>, resource: &str) -> Option<Quantity> {
+    list?.get(resource)?.as_str()?.parse().ok()
+}
+
+fn quantities(list: Option<&Value>) -> Vec<(String, Quantity)> {
+    let entries = list.and_then(Value::as_object).into_iter().flatten();
+    entries
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.parse().ok()?)))
+        .collect()
+}

@@ -1,0 +1,173 @@
+//! ResourceQuota: a namespace holds no more than its quotas allow.
+//!
+//! Upstream: apiserver/pkg/admission/plugin/resourcequota.
+//! Deviation: usage is counted from the objects at each creation instead of being kept in the
+//! quota's status, so two creations at the same moment can both pass. Scopes other than none are
+//! not looked at, and such quotas hold for everything.
+
+use std::sync::Arc;
+
+use resources::{Format, Quantity};
+use serde_json::Value;
+
+use super::{Attributes, Operation};
+use crate::{
+    authz::{Objects, items, text},
+    status::Status,
+};
+
+pub(super) fn check(
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+    object: &Value,
+) -> Result<(), Status> {
+    let info = attributes.info;
+    let is_new = attributes.operation == Operation::Create && info.subresource.is_empty();
+    if !is_new || info.namespace.is_empty() {
+        return Ok(());
+    }
+    for quota in objects.list("resourcequotas", &info.namespace) {
+        check_one(objects, attributes, object, &quota)?;
+    }
+    Ok(())
+}
+
+fn check_one(
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+    object: &Value,
+    quota: &Value,
+) -> Result<(), Status> {
+    let kind = attributes.info.group_resource();
+    let name = text(quota, "/metadata/name");
+    let hard = quota.pointer("/spec/hard").and_then(Value::as_object);
+    let mut open = Vec::new();
+    let mut over: Vec<[String; 3]> = Vec::new();
+    let mut known: Option<Vec<Arc<Value>>> = None;
+    for (resource, limit) in hard.into_iter().flatten() {
+        let Some(limit) = limit.as_str().and_then(|it| it.parse::<Quantity>().ok()) else {
+            continue;
+        };
+        let Some(requested) = usage(&kind, resource, object) else { continue };
+        if kind == "pods" && is_left_open(object, resource) {
+            open.push(format!("{resource} for: {}", names_without(object, resource).join(",")));
+            continue;
+        }
+        if requested.is_zero() {
+            continue;
+        }
+        let existing = known.get_or_insert_with(|| objects.list(&kind, &attributes.info.namespace));
+        let used = existing
+            .iter()
+            .filter(|it| counts(&kind, it))
+            .filter_map(|it| usage(&kind, resource, it))
+            .fold(Quantity::ZERO, Quantity::plus);
+        if used.plus(requested) > limit {
+            over.push([requested, used, limit].map(|amount| format!("{resource}={amount}")));
+        }
+    }
+    if !open.is_empty() {
+        let why = format!("failed quota: {name}: must specify {}", open.join("; "));
+        return Err(attributes.forbidden(object, &why));
+    }
+    if over.is_empty() {
+        return Ok(());
+    }
+    let column = |index: usize| -> String {
+        over.iter().map(|row| row[index].as_str()).collect::<Vec<_>>().join(",")
+    };
+    let why = format!(
+        "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+        column(0),
+        column(1),
+        column(2)
+    );
+    Err(attributes.forbidden(object, &why))
+}
+
+/// How much of a quota's resource an object of this kind takes; `None`: none of its business.
+fn usage(kind: &str, resource: &str, object: &Value) -> Option<Quantity> {
+    let one = Quantity::new(1, Format::DecimalSi);
+    if let Some(counted) = resource.strip_prefix("count/") {
+        return (counted == kind).then_some(one);
+    }
+    match (kind, resource) {
+        (
+            "pods"
+            | "services"
+            | "secrets"
+            | "configmaps"
+            | "persistentvolumeclaims"
+            | "replicationcontrollers"
+            | "resourcequotas",
+            resource,
+        ) if resource == kind => Some(one),
+        ("services", "services.nodeports") => {
+            let is_node = matches!(text(object, "/spec/type"), "NodePort" | "LoadBalancer");
+            let ports = if is_node { items(object, "/spec/ports").len() } else { 0 };
+            Some(Quantity::new(i64::try_from(ports).unwrap_or(i64::MAX), Format::DecimalSi))
+        }
+        ("services", "services.loadbalancers") => {
+            let is_balancer = text(object, "/spec/type") == "LoadBalancer";
+            Some(if is_balancer { one } else { Quantity::ZERO })
+        }
+        ("persistentvolumeclaims", "requests.storage") => {
+            let storage = text(object, "/spec/resources/requests/storage");
+            Some(storage.parse().unwrap_or_default())
+        }
+        ("pods", resource) => {
+            let (part, name) = compute(resource)?;
+            Some(pod_total(object, part, name))
+        }
+        _ => None,
+    }
+}
+
+/// `requests.cpu`, `limits.memory` and the short forms of the requests.
+fn compute(resource: &str) -> Option<(&'static str, &str)> {
+    match resource {
+        "cpu" | "memory" | "ephemeral-storage" => Some(("requests", resource)),
+        resource => match resource.split_once('.')? {
+            ("requests", name) => Some(("requests", name)),
+            ("limits", name) => Some(("limits", name)),
+            _ => None,
+        },
+    }
+}
+
+/// The larger of the containers' sum and the largest init container.
+fn pod_total(pod: &Value, part: &str, resource: &str) -> Quantity {
+    let all = |pointer: &str| amounts(pod, pointer, part, resource);
+    let sum = all("/spec/containers").into_iter().flatten().fold(Quantity::ZERO, Quantity::plus);
+    let init = all("/spec/initContainers").into_iter().flatten();
+    init.fold(sum, |most, it| if it > most { it } else { most })
+}
+
+fn amounts(pod: &Value, pointer: &str, part: &str, resource: &str) -> Vec<Option<Quantity>> {
+    let amount = |container: &Value| {
+        let list = container.get("resources")?.get(part)?;
+        list.get(resource)?.as_str()?.parse().ok()
+    };
+    items(pod, pointer).iter().map(amount).collect()
+}
+
+/// A pod under a quota of cpu or memory says how much it wants.
+fn is_left_open(pod: &Value, resource: &str) -> bool {
+    !names_without(pod, resource).is_empty()
+}
+
+fn names_without<'a>(pod: &'a Value, resource: &str) -> Vec<&'a str> {
+    let Some((part, name)) = compute(resource) else { return Vec::new() };
+    if !matches!(name, "cpu" | "memory") {
+        return Vec::new();
+    }
+    let amounts = amounts(pod, "/spec/containers", part, name);
+    let containers = items(pod, "/spec/containers").iter();
+    let missing = containers.zip(amounts).filter(|(_, amount)| amount.is_none());
+    missing.map(|(container, _)| text(container, "/name")).collect()
+}
+
+/// A pod that has ended takes nothing.
+fn counts(kind: &str, object: &Value) -> bool {
+    kind != "pods" || !matches!(text(object, "/status/phase"), "Succeeded" | "Failed")
+}
