@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 use crate::{
+    protobuf,
     resources::Resource,
     schema::{self, Object, check},
     status::Status,
@@ -17,7 +18,7 @@ use crate::{
 /// The limit on bodies (`MaxRequestBodyBytes`).
 pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// What to do about unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> 
     let media = content_type.split(';').next().unwrap_or_default().trim();
     match media {
         "" | "application/json" => json(bytes),
+        "application/vnd.kubernetes.protobuf" => {
+            let value = protobuf::decode(bytes).map_err(|error| malformed(&error))?;
+            Ok(Decoded { value, duplicates: Vec::new() })
+        }
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
@@ -272,6 +277,6 @@ mod tests {
             "the kind in the data (Pod) does not match the expected kind (Deployment)"
         );
         assert_eq!(json(b"{nope").unwrap_err().code, 400);
-        assert_eq!(body("application/vnd.kubernetes.protobuf", b"").unwrap_err().code, 415);
+        assert_eq!(body("application/cbor", b"").unwrap_err().code, 415);
     }
 }

@@ -68,8 +68,6 @@ pub(crate) struct Field {
 /// The file that `examples/generate-openapi.rs` writes.
 const PACKED: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
 
-static TYPES: LazyLock<HashMap<String, Arc<Object>>> = LazyLock::new(load);
-
 /// The whole generated file, with descriptions. Not kept: it is large and seldom asked for.
 pub(crate) fn document() -> Value {
     let mut text = Vec::new();
@@ -79,16 +77,38 @@ pub(crate) fn document() -> Value {
     serde_json::from_slice(&text).expect("the packed schemas are part of the binary")
 }
 
-fn load() -> HashMap<String, Arc<Object>> {
+type Types = HashMap<String, Arc<Object>>;
+type Kinds = HashMap<(String, String), String>;
+
+static LOADED: LazyLock<(Types, Kinds)> = LazyLock::new(load);
+
+fn load() -> (Types, Kinds) {
     let document = document();
     let schemas = document["schemas"].as_object().expect("the generator writes an object");
     let objects = schemas.iter().filter(|(_, schema)| schema["properties"].is_object());
-    objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema)))).collect()
+    let types = objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema))));
+    let kinds = document["kinds"].as_object().expect("the generator writes an object");
+    let kinds = kinds.iter().map(|(name, kind)| {
+        let part = |field: &str| kind[field].as_str().unwrap_or_default().to_owned();
+        let (group, version) = (part("group"), part("version"));
+        let version = if group.is_empty() { version } else { format!("{group}/{version}") };
+        ((version, part("kind")), name.clone())
+    });
+    (types.collect(), kinds.collect())
 }
 
 /// The object type of that schema name.
 pub(crate) fn find(name: &str) -> Option<Arc<Object>> {
-    TYPES.get(name).cloned()
+    LOADED.0.get(name).cloned()
+}
+
+/// The schema's name of a built-in kind.
+pub(crate) fn name_of_kind(api_version: &str, kind: &str) -> Option<String> {
+    if kind == "DeleteOptions" {
+        // It is sent under every group's name.
+        return Some("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
+    }
+    LOADED.1.get(&(api_version.to_owned(), kind.to_owned())).cloned()
 }
 
 impl Shape {
@@ -117,10 +137,15 @@ fn object(name: &str, schema: &Value) -> Object {
     Object {
         name: type_name.into(),
         fields: fields.collect(),
-        required: Vec::new(),
+        required: required(schema),
         is_open: false,
         is_atomic: merge_keys::ATOMIC_OBJECTS.contains(&type_name),
     }
+}
+
+fn required(schema: &Value) -> Vec<String> {
+    let names = schema["required"].as_array().into_iter().flatten();
+    names.filter_map(|it| it.as_str().map(str::to_owned)).collect()
 }
 
 const REFERENCE: &str = "#/components/schemas/";
@@ -175,7 +200,7 @@ mod tests {
                 _ => {}
             }
         }
-        for (name, object) in TYPES.iter() {
+        for (name, object) in LOADED.0.iter() {
             for (field, it) in &object.fields {
                 check(&it.shape, &format!("{name}.{field}"));
             }
@@ -185,7 +210,8 @@ mod tests {
     #[test]
     fn every_merge_key_names_a_field_that_exists() {
         for row in merge_keys::ROWS {
-            let found = TYPES
+            let found = LOADED
+                .0
                 .values()
                 .any(|object| object.name == row.object && object.fields.contains_key(row.field));
             assert!(found, "{}.{}", row.object, row.field);
