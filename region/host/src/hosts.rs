@@ -146,7 +146,8 @@ impl Hosts {
         blocking(move || hosts.stop_now(&id, grace)).await
     }
 
-    /// Shuts the instance down and starts it again.
+    /// Shuts the instance down and starts it again. Its interfaces are gone until the VPC is applied
+    /// the next time, as after [`Hosts::prepare`].
     pub async fn reboot(&self, id: &str, grace: Duration) -> Result<(), HostError> {
         let (hosts, id) = (self.clone(), id.to_owned());
         blocking(move || {
@@ -222,9 +223,17 @@ impl Hosts {
         check(id)?;
         make_folder(&spec.folder)?;
         state::save(&spec_file(&spec.folder), spec)?;
-        linux_netns::create(&spec.netns)
-            .map(drop)
-            .map_err(|source| HostError::Netns { id: id.clone(), source })
+        let failed = |source| HostError::Netns { id: id.clone(), source };
+        let used = State::load(&spec.folder)?
+            .filter(|state| !state.is_netns_fresh && !state.init.is_alive());
+        if let Some(state) = used {
+            // No address, route or rule of an earlier boot survives on a real machine either. The
+            // VPC puts the interfaces into the new one.
+            linux_netns::delete(&spec.netns).map_err(failed)?;
+            linux_netns::create(&spec.netns).map_err(failed)?;
+            State { is_netns_fresh: true, ..state }.save(&spec.folder)?;
+        }
+        linux_netns::create(&spec.netns).map(drop).map_err(failed)
     }
 
     fn ensure_now(&self, spec: &HostSpec) -> Result<bool, HostError> {

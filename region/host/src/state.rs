@@ -16,6 +16,9 @@ pub(crate) struct State {
     pub(crate) init: Identity,
     /// How often the instance has been started.
     pub(crate) boots: u64,
+    /// The network namespace was made anew since the instance last ran.
+    #[serde(default)]
+    pub(crate) is_netns_fresh: bool,
 }
 
 /// A file of the instance's folder that could not be used.
@@ -99,7 +102,8 @@ mod tests {
     fn a_state_is_read_as_it_was_written_and_damage_is_told() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), None);
-        let state = State { init: Identity { pid: 7, start_time: 9 }, boots: 2 };
+        let state =
+            State { init: Identity { pid: 7, start_time: 9 }, boots: 2, is_netns_fresh: false };
         state.save(folder.path()).unwrap();
         assert_eq!(State::load(folder.path()).unwrap(), Some(state));
         fs::write(State::file(folder.path()), "{").unwrap();

@@ -17,6 +17,7 @@ use std::{
 use api_cri::v1;
 use clap::Args;
 use futures::FutureExt;
+use linux_netlink::Netlink;
 use nodeadm::{Facts, node_config::NodeConfig};
 use region_host::{Condition, HostSpec, Hosts, ami};
 
@@ -24,7 +25,8 @@ const NAME: &str = "an_instance_boots_runs_containerd_and_leaves_nothing_behind"
 
 const PAUSE: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks/pause:3.10";
 
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), BoxError>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -167,13 +169,21 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     assert!(!hosts.ensure(spec).await?, "a running instance is not started again");
     let first = running(hosts, id);
     look_around(hosts, id).await?;
+    leave_trace(spec)?;
     versions(hosts, id).await?;
     sandbox(hosts, id).await?;
     hosts.stop(id, Duration::from_secs(20)).await?;
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
 
+    // What a boot leaves in the network is not there at the next.
+    assert!(has_trace(spec)?);
+    hosts.prepare(spec).await?;
+    assert!(!has_trace(spec)?);
+    leave_trace(spec)?;
+
     // A power loss is seen as a stop, and what was written is there after the next boot.
     assert!(hosts.ensure(spec).await?);
+    assert!(has_trace(spec)?, "renewed once, so that interfaces can be put in before the boot");
     let second = running(hosts, id);
     assert_ne!(first, second);
     assert_eq!(output(hosts, id, &["cat", "/root/kept"]).await?, "kept\n");
@@ -189,6 +199,20 @@ fn running(hosts: &Hosts, id: &str) -> linux_process::Identity {
         Condition::Running(init) => init,
         other => panic!("{other:?}"),
     }
+}
+
+const TRACE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 51, 100, 1);
+
+/// Puts an address into the instance's network.
+fn leave_trace(spec: &HostSpec) -> Outcome {
+    let netlink = Netlink::at(&linux_netns::path(&spec.netns))?;
+    let lo = netlink.link_by_name("lo")?.ok_or("no loopback")?;
+    Ok(netlink.add_address(lo.index, std::net::IpAddr::from(TRACE).into())?)
+}
+
+fn has_trace(spec: &HostSpec) -> Result<bool, BoxError> {
+    let netlink = Netlink::at(&linux_netns::path(&spec.netns))?;
+    Ok(netlink.addresses()?.iter().any(|it| it.net.addr() == TRACE))
 }
 
 /// The instance is itself, and does not see the machine.
@@ -310,7 +334,7 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
 }
 
 /// The pause image of these tests is busybox.
-fn pause_image(base: &Path) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+fn pause_image(base: &Path) -> Result<Vec<u8>, BoxError> {
     let mut layer = oci_archive::Layer::new()?;
     layer.add_file("busybox", &fs::read("/bin/busybox")?, 0o755)?;
     let image = oci_archive::Image {
