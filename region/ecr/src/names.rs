@@ -36,6 +36,12 @@ pub(crate) fn account_of(host: &str) -> Option<(&str, &str)> {
     (is_account && is_region).then_some((account, region))
 }
 
+/// The host that instances ask for images of all other registries (nodeadm's `hosts.toml`).
+pub(crate) fn is_mirror(host: &str, region: &str) -> bool {
+    host.strip_prefix("mirror.registry.").and_then(|it| it.strip_suffix(".amazonaws.com"))
+        == Some(region)
+}
+
 /// Whether it can be a repository's name (the OCI distribution specification's grammar).
 pub(crate) fn is_repository(name: &str) -> bool {
     let is_part = |part: &str| {

@@ -69,7 +69,9 @@ impl RegistryService {
     /// services at one address.
     pub fn is_for_registry(&self, headers: &HeaderMap, authority: Option<&str>) -> bool {
         let host = headers.get(HOST).and_then(|it| it.to_str().ok()).or(authority);
-        host.is_some_and(|host| names::account_of(bare(host)).is_some())
+        host.map(bare).is_some_and(|host| {
+            names::account_of(host).is_some() || names::is_mirror(host, &self.0.config.region)
+        })
     }
 
     async fn answer(&self, parts: &Parts, body: Body) -> Response<Body> {
@@ -221,7 +223,9 @@ fn split(rest: &str) -> Option<(&str, Route<'_>)> {
 
 fn registry_of(parts: &Parts) -> String {
     let host = parts.headers.get(HOST).and_then(|it| it.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(|it| it.as_str())).unwrap_or_default();
+    let host = host
+        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or_default();
     if names::account_of(bare(host)).is_some() {
         return bare(host).to_owned();
     }

@@ -1,4 +1,4 @@
-use http::header::WWW_AUTHENTICATE;
+use http::header::{HOST as HOST_HEADER, WWW_AUTHENTICATE};
 use jiff::{SignedDuration, Timestamp};
 use region_gateway::CallerKind;
 use serde_json::{Value, json};
@@ -187,7 +187,17 @@ async fn other_registries_names_are_public_to_read_and_ecrs_are_not() {
     }
     let bytes = ecr.blobs.read(&manifest).unwrap();
     ecr.catalog.put_manifest(&id, &bytes, None, Some("1"), 0.0).unwrap();
-    let mirror = [("host", "mirror.local")];
+    let mirror = [("host", "mirror.registry.us-east-1.amazonaws.com")];
+    let mut headers = HeaderMap::new();
+    for (host, expected) in [
+        (mirror[0].1, true),
+        (HOST, true),
+        ("mirror.registry.eu-west-1.amazonaws.com", false),
+        ("ec2.us-east-1.amazonaws.com", false),
+    ] {
+        headers.insert(HOST_HEADER, host.parse().unwrap());
+        assert_eq!(ecr.registry().is_for_registry(&headers, None), expected, "{host}");
+    }
     let path = "/v2/library/nginx/manifests/1?ns=docker.io";
     assert_eq!(send(&ecr, "GET", path, &mirror, b"").await.status, 200);
     let missing = "/v2/library/none/manifests/1?ns=docker.io";
