@@ -1,1 +1,8 @@
+//! The service as its clients see it: every call goes through the gateway as bytes.
 
+mod images;
+mod instances;
+mod interfaces;
+mod network;
+mod support;
+mod templates;
