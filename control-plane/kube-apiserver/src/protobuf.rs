@@ -17,7 +17,6 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::read::GzDecoder;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::schema::{self, Object, Shape};
@@ -39,8 +38,7 @@ pub(crate) enum ProtobufError {
 }
 
 /// What a field number stands for.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum Entry {
     Field(String),
     /// A message whose fields JSON shows in the message around it.
@@ -53,8 +51,20 @@ static TABLE: LazyLock<HashMap<String, Numbers>> = LazyLock::new(|| {
     let packed: &[u8] = include_bytes!("../schemas/protobuf.json.gz");
     let mut text = Vec::new();
     GzDecoder::new(packed).read_to_end(&mut text).expect("the packed table is part of the binary");
-    serde_json::from_slice(&text).expect("the packed table is part of the binary")
+    let table: Value =
+        serde_json::from_slice(&text).expect("the packed table is part of the binary");
+    let messages = table.as_object().into_iter().flatten();
+    messages.map(|(name, entries)| (name.clone(), numbers(entries))).collect()
 });
+
+fn numbers(entries: &Value) -> Numbers {
+    let entries = entries.as_object().into_iter().flatten();
+    let entry = |value: &Value| match value {
+        Value::String(name) => Entry::Field(name.clone()),
+        inner => Entry::Inline(numbers(inner)),
+    };
+    entries.filter_map(|(number, value)| Some((number.parse().ok()?, entry(value)))).collect()
+}
 
 /// Scalar fields that Go holds by pointer: a zero in them is a value.
 const POINTERS: &[&str] = &[

@@ -6,9 +6,9 @@
 //!
 //! Upstream: `DefaultBuildHandlerChain` of k8s.io/apiserver.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
@@ -116,7 +116,10 @@ impl Server {
         });
         let accept = negotiate::accept(request.headers());
         let format = accept.as_ref().map(|it| it.format).unwrap_or_default();
-        let mut response = match self.answer(request, accept).await {
+        // A panic is a fault of ours: one request fails, and the log says where.
+        let answer = AssertUnwindSafe(self.answer(request, accept)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::internal("the server panicked")));
+        let mut response = match answer {
             Ok(response) => response,
             Err(status) => render::status(&status, format),
         };
