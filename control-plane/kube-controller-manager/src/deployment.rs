@@ -24,7 +24,7 @@ use serde_json::json;
 
 use self::plan::{Observed, Plan, Scale};
 pub(crate) use self::{
-    hash::template_hash,
+    hash::{safe, template_hash},
     plan::{Round, scaled},
 };
 use crate::{Context, caches::BY_OWNER, claim, pods};

@@ -7,12 +7,20 @@
 //! process runs all of them.
 
 mod caches;
+mod certificates;
 mod claim;
 pub mod command;
 mod config;
 mod daemon_set;
 mod deployment;
+mod discovery;
+mod disruption;
+mod endpoints;
 mod expectations;
+mod garbage_collector;
+mod namespace;
+mod node_lifecycle;
+mod pod_gc;
 mod pods;
 mod replica_set;
 mod revisions;
@@ -56,8 +64,15 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     let caches = Caches::new(&client, &scope);
     caches.synced().await;
     let context = Context { client, clock, scope: scope.clone(), caches, config };
+    context.start("certificates", certificates::run);
     context.start("daemonset", daemon_set::run);
     context.start("deployment", deployment::run);
+    context.start("disruption", disruption::run);
+    context.start("endpoints", endpoints::run);
+    context.start("garbage-collector", garbage_collector::run);
+    context.start("namespace", namespace::run);
+    context.start("node-lifecycle", node_lifecycle::run);
+    context.start("podgc", pod_gc::run);
     context.start("replicaset", replica_set::run);
     context.start("serviceaccount", service_account::run);
     scope.cancelled().await;

@@ -54,6 +54,27 @@ pub(crate) fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     needed.is_zero() || ready_since(pod).is_some_and(|since| since + needed <= now)
 }
 
+/// The pod's conditions with one more that says why it is deleted.
+pub(crate) fn with_disruption(
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let known = pod.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    let mut conditions: Vec<_> =
+        known.into_iter().filter(|it| it.type_ != "DisruptionTarget").collect();
+    conditions.push(PodCondition {
+        type_: "DisruptionTarget".into(),
+        status: "True".into(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(object::time(now)),
+        ..PodCondition::default()
+    });
+    conditions
+}
+
 pub(crate) fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
     statuses.map(|it| it.restart_count).max().unwrap_or(0)

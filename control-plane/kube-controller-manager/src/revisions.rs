@@ -21,9 +21,7 @@ use crate::deployment::template_hash;
 /// What one pass finds or makes.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
-    /// The revision of the template that is wanted now.
-    pub(crate) current: Arc<ControllerRevision>,
-    /// The label value of pods that have it.
+    /// The label value of pods that have the template that is wanted now.
     pub(crate) hash: String,
     /// All others, the oldest first.
     pub(crate) old: Vec<Arc<ControllerRevision>>,
@@ -71,7 +69,7 @@ pub(crate) async fn sync<O: Resource<DynamicType = ()>>(
         }
     };
     let hash = hash_of(&current).to_owned();
-    Ok(History { current, hash, old: known })
+    Ok(History { hash, old: known })
 }
 
 fn new<O: Resource<DynamicType = ()>>(

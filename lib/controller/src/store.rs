@@ -143,12 +143,13 @@ where
 pub fn reflect_metadata(
     client: Client,
     resource: &ApiResource,
+    spec: StoreSpec<PartialObjectMeta<DynamicObject>>,
     scope: &Scope,
 ) -> Store<PartialObjectMeta<DynamicObject>> {
-    let store = Store::new(Vec::new());
+    let store = Store::new(spec.indexes);
     let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, resource);
-    let events = watcher::watcher(api, watcher::Config::default());
-    let follow = store.clone().follow(events, |_| {}, resource.plural.clone());
+    let events = watcher::watcher(api, spec.config);
+    let follow = store.clone().follow(events, spec.trim, resource.plural.clone());
     drop(scope.spawn(&format!("metadata-reflector/{}", resource.plural), follow));
     store
 }

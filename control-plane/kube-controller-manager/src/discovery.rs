@@ -1,0 +1,39 @@
+//! Which kinds of objects the API server has, asked again every half minute.
+//!
+//! The garbage collector and the namespace controller must reach everything, custom resources
+//! included.
+//!
+//! Upstream: `ServerPreferredResources`, with the same period as its garbage collector.
+
+use kube::{
+    Client, Discovery,
+    core::ApiResource,
+    discovery::{Scope, verbs},
+};
+
+/// A kind that can be listed and deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) resource: ApiResource,
+    pub(crate) is_namespaced: bool,
+    pub(crate) is_watchable: bool,
+    pub(crate) deletes_collections: bool,
+}
+
+/// All kinds that can be listed and deleted, each in its preferred version.
+pub(crate) async fn kinds(client: &Client) -> Result<Vec<Kind>, kube::Error> {
+    let discovery = Discovery::new(client.clone()).run().await?;
+    let found = discovery.groups().flat_map(|group| group.recommended_resources());
+    let found = found.filter(|(resource, capabilities)| {
+        let can = |verb| capabilities.supports_operation(verb);
+        // Subresources have a slash in their names.
+        can(verbs::LIST) && can(verbs::DELETE) && !resource.plural.contains('/')
+    });
+    let kinds = found.map(|(resource, capabilities)| Kind {
+        is_namespaced: capabilities.scope == Scope::Namespaced,
+        is_watchable: capabilities.supports_operation(verbs::WATCH),
+        deletes_collections: capabilities.supports_operation(verbs::DELETE_COLLECTION),
+        resource,
+    });
+    Ok(kinds.collect())
+}

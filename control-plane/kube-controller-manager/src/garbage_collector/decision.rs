@@ -1,0 +1,157 @@
+//! What to do with an object, given the state of its owners.
+//!
+//! Upstream: `attemptToDeleteItem`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::graph::Meta;
+
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const ORPHAN: &str = "orphan";
+
+/// One owner of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// It is there.
+    Solid,
+    /// It is gone.
+    Dangling,
+    /// It is being deleted, and this object must go before it.
+    WaitsForDependents,
+}
+
+/// The UIDs of the owners in each state.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    pub(super) solid: Vec<String>,
+    pub(super) dangling: Vec<String>,
+    pub(super) waiting: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Keep,
+    /// Takes these references away.
+    Forget {
+        uids: Vec<String>,
+    },
+    Delete {
+        policy: Policy,
+    },
+}
+
+pub(super) fn state_of(owner: &ObjectMeta) -> Owner {
+    let waits = owner.deletion_timestamp.is_some()
+        && owner.finalizers.iter().flatten().any(|it| it == FOREGROUND);
+    if waits { Owner::WaitsForDependents } else { Owner::Solid }
+}
+
+pub(super) fn decide(owners: &Owners, has_dependents: bool, object: &Meta) -> Decision {
+    if !owners.solid.is_empty() {
+        let uids: Vec<_> = owners.dangling.iter().chain(&owners.waiting).cloned().collect();
+        return if uids.is_empty() { Decision::Keep } else { Decision::Forget { uids } };
+    }
+    if !owners.waiting.is_empty() && has_dependents {
+        // Its own dependents go before it, as it goes before its owner.
+        return Decision::Delete { policy: Policy::Foreground };
+    }
+    // How an object wants to be deleted is remembered in its finalizers.
+    let policy = if has_finalizer(object, ORPHAN) {
+        Policy::Orphan
+    } else if has_finalizer(object, FOREGROUND) {
+        Policy::Foreground
+    } else {
+        Policy::Background
+    };
+    Decision::Delete { policy }
+}
+
+pub(super) fn has_finalizer(object: &Meta, name: &str) -> bool {
+    object.metadata.finalizers.iter().flatten().any(|it| it == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(finalizers: &[&str]) -> Meta {
+        serde_json::from_value(json!({ "apiVersion": "meta.k8s.io/v1",
+            "kind": "PartialObjectMetadata", "metadata": { "finalizers": finalizers } }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_object_lives_as_long_as_one_of_its_owners() {
+        let delete = |policy| Decision::Delete { policy };
+        let forget = |uids: &[&str]| Decision::Forget {
+            uids: uids.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let plain: &[&str] = &[];
+        for (what, solid, dangling, waiting, dependents, finalizers, expected) in [
+            ("one living owner", vec!["a"], vec![], vec![], false, plain, Decision::Keep),
+            ("a living and a dead one", vec!["a"], vec!["b"], vec![], false, plain, forget(&["b"])),
+            (
+                "a living and a leaving one",
+                vec!["a"],
+                vec![],
+                vec!["c"],
+                true,
+                plain,
+                forget(&["c"]),
+            ),
+            ("all dead", vec![], vec!["b"], vec![], true, plain, delete(Policy::Background)),
+            (
+                "all dead, orphaning",
+                vec![],
+                vec!["b"],
+                vec![],
+                true,
+                &[ORPHAN],
+                delete(Policy::Orphan),
+            ),
+            (
+                "leaving, with dependents",
+                vec![],
+                vec![],
+                vec!["c"],
+                true,
+                plain,
+                delete(Policy::Foreground),
+            ),
+            (
+                "leaving, without",
+                vec![],
+                vec![],
+                vec!["c"],
+                false,
+                plain,
+                delete(Policy::Background),
+            ),
+        ] {
+            let own = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+            let owners =
+                Owners { solid: own(solid), dangling: own(dangling), waiting: own(waiting) };
+            assert_eq!(decide(&owners, dependents, &object(finalizers)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_a_foreground_deletion_waits_for_dependents() {
+        let owner = |value| serde_json::from_value::<ObjectMeta>(value).unwrap();
+        let date = "2026-01-01T00:00:00Z";
+        let foreground = owner(json!({ "deletionTimestamp": date, "finalizers": [FOREGROUND] }));
+        assert_eq!(state_of(&foreground), Owner::WaitsForDependents);
+        let other = owner(json!({ "deletionTimestamp": date, "finalizers": ["x/y"] }));
+        assert_eq!(state_of(&other), Owner::Solid);
+        assert_eq!(state_of(&owner(json!({}))), Owner::Solid);
+    }
+}
