@@ -22,7 +22,7 @@ pub use self::{
     gateway::{Config, Gateway},
     handle::{Handle, Target},
     page::{InvalidToken, Page, page},
-    principals::{AccessKey, AccessKeys, Attached, Identities, Principal, Role},
+    principals::{AccessKey, AccessKeys, Attached, Identities, IdentityProvider, Principal, Role},
     routes::Routes,
     service::{GatewayService, Side},
 };

@@ -51,6 +51,20 @@ pub trait Identities: Send + Sync + 'static {
 
     /// A managed policy by its ARN, for session policies.
     fn managed_policy(&self, arn: &str) -> Option<Named>;
+
+    /// The identity provider of this issuer (`https://…`), if the account trusts it.
+    fn identity_provider(&self, issuer: &str) -> Option<IdentityProvider> {
+        let _ = issuer;
+        None
+    }
+}
+
+/// An OpenID Connect provider that the account has registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityProvider {
+    pub arn: String,
+    /// The audiences that its tokens may be for.
+    pub client_ids: Vec<String>,
 }
 
 /// What STS must know of a role.

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use iam_policy::{Kind, Named, Policy};
 use region_gateway::{
-    AccessKey, AccessKeys, Attached, CallerKind, Identities, Principal, Role as RoleFacts,
+    AccessKey, AccessKeys, Attached, CallerKind, Identities, IdentityProvider, Principal,
+    Role as RoleFacts,
 };
 
 use crate::{Iam, records::Grants};
@@ -68,6 +69,13 @@ impl Identities for Iam {
         let policy = self.policy(arn)?;
         let parsed = self.parse(policy.document()?, Kind::Identity).ok()?;
         Some(Named { name: arn.to_owned(), policy: parsed })
+    }
+
+    fn identity_provider(&self, issuer: &str) -> Option<IdentityProvider> {
+        let bare = issuer.strip_prefix("https://")?.trim_end_matches('/');
+        let provider = self.providers.get(&self.arn("oidc-provider", bare))?;
+        let (arn, client_ids) = (provider.entity.arn.clone(), provider.clients.clone());
+        Some(IdentityProvider { arn, client_ids })
     }
 }
 

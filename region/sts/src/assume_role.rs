@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aws_sts::{AssumeRole, AssumeRoleRequest, AssumeRoleResponse, AssumedRoleUser};
+use aws_sts::{
+    AssumeRole, AssumeRoleRequest, AssumeRoleResponse, AssumedRoleUser, PolicyDescriptor,
+};
 use aws_wire::Fault;
 use iam_policy::{Kind, Named, Policy};
 use region_gateway::{Caller, CallerKind, Handle, Role, Target};
@@ -33,8 +35,8 @@ impl Handle<AssumeRole> for Sts {
         let role = self.authorize(caller, &request)?;
         let lasts = self.lasts(caller, &role, request.duration_seconds)?;
         let session = Session {
-            policies: self.checked_documents(&request)?,
-            policy_arns: self.checked_arns(&request)?,
+            policies: checked_documents(request.policy.as_deref())?,
+            policy_arns: self.checked_arns(&request.policy_arns)?,
             tags: session_tags(&role, &request)?,
             ..self.new_session(session::owner(&role, &request.role_session_name), lasts)
         };
@@ -110,20 +112,20 @@ impl Sts {
         Ok(lasts)
     }
 
-    fn checked_documents(&self, request: &AssumeRoleRequest) -> Result<Vec<String>, StsError> {
-        let Some(document) = &request.policy else { return Ok(Vec::new()) };
-        match Policy::parse(document, Kind::Identity) {
-            Ok(_) => Ok(vec![document.clone()]),
-            Err(error) => Err(StsError::Malformed { message: error.to_string() }),
-        }
-    }
-
-    fn checked_arns(&self, request: &AssumeRoleRequest) -> Result<Vec<String>, StsError> {
-        let arns: Vec<String> = request.policy_arns.iter().map(|it| it.arn.clone()).collect();
+    pub(crate) fn checked_arns(&self, given: &[PolicyDescriptor]) -> Result<Vec<String>, StsError> {
+        let arns: Vec<String> = given.iter().map(|it| it.arn.clone()).collect();
         match arns.iter().find(|it| self.identities.managed_policy(it).is_none()) {
             Some(arn) => Err(StsError::BadArn { arn: arn.clone() }),
             None => Ok(arns),
         }
+    }
+}
+
+pub(crate) fn checked_documents(document: Option<&str>) -> Result<Vec<String>, StsError> {
+    let Some(document) = document else { return Ok(Vec::new()) };
+    match Policy::parse(document, Kind::Identity) {
+        Ok(_) => Ok(vec![document.to_owned()]),
+        Err(error) => Err(StsError::Malformed { message: error.to_string() }),
     }
 }
 
@@ -146,7 +148,7 @@ fn session_tags(
     Ok(tags)
 }
 
-fn check_session_name(name: &str) -> Result<(), StsError> {
+pub(crate) fn check_session_name(name: &str) -> Result<(), StsError> {
     let is_valid = |it: char| it.is_ascii_alphanumeric() || "_+=,.@-".contains(it);
     if (2..=64).contains(&name.len()) && name.chars().all(is_valid) {
         return Ok(());

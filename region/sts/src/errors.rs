@@ -23,12 +23,24 @@ pub enum StsError {
     Malformed { message: String },
     #[error("Message is not valid")]
     BadMessage,
+    #[error("{message}")]
+    InvalidToken { message: String },
+    #[error(
+        "Token expired: current date/time {now} must be before the expiration date/time {expires}"
+    )]
+    ExpiredToken { now: i64, expires: i64 },
+    #[error("Not authorized to perform sts:AssumeRoleWithWebIdentity")]
+    NoWebIdentity,
 }
 
 impl AwsError for StsError {
     fn code(&self) -> &'static str {
         match self {
-            Self::NotAuthorized { .. } | Self::Root | Self::Denied { .. } => "AccessDenied",
+            Self::NotAuthorized { .. } | Self::Root | Self::Denied { .. } | Self::NoWebIdentity => {
+                "AccessDenied"
+            }
+            Self::InvalidToken { .. } => "InvalidIdentityToken",
+            Self::ExpiredToken { .. } => "ExpiredTokenException",
             Self::Invalid { .. } | Self::TooLong { .. } | Self::BadArn { .. } => "ValidationError",
             Self::Malformed { .. } => "MalformedPolicyDocument",
             Self::BadMessage => "InvalidAuthorizationMessageException",

@@ -4,25 +4,26 @@
 //! to the role with the unique id that it was made for: deleting a role and making one of the same
 //! name revives no session.
 //!
-//! Deviation: `AssumeRoleWithWebIdentity` is refused as an unknown action; SAML, MFA and federation
-//! tokens do not exist.
+//! Deviation: SAML, MFA and federation tokens do not exist.
 
 mod assume_role;
 mod caller_identity;
 mod errors;
 mod session;
+mod web_identity;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_sts::{
-    AssumeRole, DecodeAuthorizationMessage, GetAccessKeyInfo, GetCallerIdentity, GetSessionToken,
+    AssumeRole, AssumeRoleWithWebIdentity, DecodeAuthorizationMessage, GetAccessKeyInfo,
+    GetCallerIdentity, GetSessionToken,
 };
 use clock::Clock;
 use region_gateway::{Authorizer, Identities, Routes};
 use region_store::{Bucket, OpenStoreError, Store};
 
 use self::session::Session;
-pub use self::{errors::StsError, session::InstanceCredentials};
+pub use self::{errors::StsError, session::InstanceCredentials, web_identity::VerificationKeys};
 
 /// See the crate.
 pub struct Sts {
@@ -32,6 +33,7 @@ pub struct Sts {
     identities: Arc<dyn Identities>,
     authorizer: Authorizer,
     sessions: Bucket<Session>,
+    verification_keys: OnceLock<Arc<dyn VerificationKeys>>,
 }
 
 impl Sts {
@@ -48,7 +50,14 @@ impl Sts {
             authorizer: Authorizer::new(identities.clone()),
             identities,
             sessions: store.bucket("sts/sessions")?,
+            verification_keys: OnceLock::new(),
         }))
+    }
+
+    /// Where the public keys of identity providers come from. Until this is called, no web identity
+    /// can be verified. A second call changes nothing.
+    pub fn verify_web_identities_with(&self, keys: Arc<dyn VerificationKeys>) {
+        drop(self.verification_keys.set(keys));
     }
 }
 
@@ -57,6 +66,7 @@ pub fn routes(sts: &Arc<Sts>) -> Routes {
     Routes::new()
         .operation::<GetCallerIdentity, _>(sts.clone())
         .operation::<AssumeRole, _>(sts.clone())
+        .operation::<AssumeRoleWithWebIdentity, _>(sts.clone())
         .operation::<GetSessionToken, _>(sts.clone())
         .operation::<GetAccessKeyInfo, _>(sts.clone())
         .operation::<DecodeAuthorizationMessage, _>(sts.clone())

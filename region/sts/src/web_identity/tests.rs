@@ -1,0 +1,150 @@
+//! Tokens that are good, and each way in which one is not.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use clock::Clock;
+use iam_policy::{Kind, Policy};
+use jiff::Timestamp;
+use jsonwebtoken::{EncodingKey, Header};
+use pki::ServiceAccountKey;
+use proptest::prelude::*;
+use region_gateway::{AccessKeys, Attached, CallerKind, Identities};
+use region_store::Store;
+use serde_json::json;
+
+use super::*;
+
+const ACCOUNT: &str = "111122223333";
+const ISSUER: &str = "https://oidc.eks.us-east-1.amazonaws.com/id/ABC";
+const PROVIDER: &str =
+    "arn:aws:iam::111122223333:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/ABC";
+const SUBJECT: &str = "system:serviceaccount:default:app";
+
+/// `app` trusts the service account `default/app`.
+struct People;
+
+impl Identities for People {
+    fn attached(&self, _: &CallerKind) -> Option<Attached> {
+        None
+    }
+
+    fn role(&self, name: &str) -> Option<Role> {
+        let text = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Principal": { "Federated": PROVIDER },
+            "Condition": { "StringEquals": {
+                "oidc.eks.us-east-1.amazonaws.com/id/ABC:sub": SUBJECT,
+                "oidc.eks.us-east-1.amazonaws.com/id/ABC:aud": "sts.amazonaws.com",
+            }},
+        }});
+        (name == "app").then(|| Role {
+            name: name.to_owned(),
+            arn: format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
+            id: "AROAAPP".to_owned(),
+            trust: Arc::new(Policy::parse(&text.to_string(), Kind::Trust).unwrap()),
+            max_session: Duration::from_secs(3600),
+            tags: BTreeMap::new(),
+        })
+    }
+
+    fn managed_policy(&self, _: &str) -> Option<Named> {
+        None
+    }
+
+    fn identity_provider(&self, issuer: &str) -> Option<IdentityProvider> {
+        let client_ids = vec!["sts.amazonaws.com".to_owned()];
+        (issuer == ISSUER).then(|| IdentityProvider { arn: PROVIDER.to_owned(), client_ids })
+    }
+}
+
+struct Keys(Value);
+
+impl VerificationKeys for Keys {
+    fn jwks<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(async { Some(self.0.clone()) })
+    }
+}
+
+fn sts(key: &ServiceAccountKey) -> Arc<Sts> {
+    let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+    let sts = Sts::open(&Store::in_memory(), ACCOUNT, Arc::new(People), clock).unwrap();
+    sts.verify_web_identities_with(Arc::new(Keys(key.jwks())));
+    sts
+}
+
+fn claims() -> Value {
+    json!({"iss": ISSUER, "sub": SUBJECT, "aud": ["sts.amazonaws.com"], "exp": 600, "nbf": 0})
+}
+
+fn sign(key: &ServiceAccountKey, claims: &Value) -> String {
+    let mut header = Header::new(Algorithm::RS256);
+    header.kid = Some(key.key_id().to_owned());
+    let key = EncodingKey::from_rsa_pem(key.private_pem().as_bytes()).unwrap();
+    jsonwebtoken::encode(&header, claims, &key).unwrap()
+}
+
+async fn assume(
+    sts: &Sts,
+    token: String,
+    role: &str,
+) -> Result<AssumeRoleWithWebIdentityResponse, Fault> {
+    let caller = Caller::root(ACCOUNT, "us-east-1", Timestamp::UNIX_EPOCH);
+    let request = AssumeRoleWithWebIdentityRequest {
+        role_arn: format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
+        role_session_name: "session".to_owned(),
+        web_identity_token: token,
+        ..AssumeRoleWithWebIdentityRequest::default()
+    };
+    Handle::<AssumeRoleWithWebIdentity>::handle(sts, &caller, request).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_true_token_of_the_trusted_subject_gives_credentials() {
+    let (key, other) =
+        (ServiceAccountKey::generate().unwrap(), ServiceAccountKey::generate().unwrap());
+    let sts = sts(&key);
+    let good = assume(&sts, sign(&key, &claims()), "app").await.unwrap();
+    assert_eq!(good.subject_from_web_identity_token, SUBJECT);
+    assert_eq!(good.provider, PROVIDER);
+    assert!(sts.access_key(&good.credentials.access_key_id).is_some());
+
+    let with = |field: &str, value: Value| {
+        let mut claims = claims();
+        claims[field] = value;
+        sign(&key, &claims)
+    };
+    let mut tampered: Vec<String> = sign(&key, &claims()).split('.').map(str::to_owned).collect();
+    tampered[1] = with("sub", json!("evil")).split('.').nth(1).unwrap().to_owned();
+    for (why, token, role, code) in [
+        ("issuer", with("iss", json!("https://evil")), "app", "InvalidIdentityToken"),
+        ("audience", with("aud", json!("vault")), "app", "InvalidIdentityToken"),
+        ("expired", with("exp", json!(0)), "app", "ExpiredTokenException"),
+        ("early", with("nbf", json!(3600)), "app", "InvalidIdentityToken"),
+        ("subject", with("sub", json!("system:serviceaccount:x:app")), "app", "AccessDenied"),
+        ("role", sign(&key, &claims()), "other", "AccessDenied"),
+        ("signer", sign(&other, &claims()), "app", "InvalidIdentityToken"),
+        ("tampered", tampered.join("."), "app", "InvalidIdentityToken"),
+        ("no token", "a.b.c".to_owned(), "app", "InvalidIdentityToken"),
+    ] {
+        let fault = assume(&sts, token, role).await.unwrap_err();
+        assert_eq!(&*fault.code, code, "{why}: {}", fault.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keys_no_token_is_believed() {
+    let key = ServiceAccountKey::generate().unwrap();
+    let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+    let sts = Sts::open(&Store::in_memory(), ACCOUNT, Arc::new(People), clock).unwrap();
+    let fault = assume(&sts, sign(&key, &claims()), "app").await.unwrap_err();
+    assert_eq!(&*fault.code, "InvalidIdentityToken");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_tokens_never_panic(token in "[A-Za-z0-9_=-]{0,40}(\\.[A-Za-z0-9_=-]{0,40}){0,3}") {
+        let jwks = json!({"keys": [{"kid": "a", "n": "AQAB", "e": "AQAB"}]});
+        prop_assert!(signed_claims(&token, &jwks).is_none());
+    }
+}
