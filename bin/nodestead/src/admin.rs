@@ -1,0 +1,137 @@
+//! The daemon's own interface, on a Unix socket in the data directory: what AWS and Kubernetes do
+//! not offer (where things run on this machine, loading images, stopping).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::failure::Failure;
+
+/// Where the region answers, and what runs on this machine.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DaemonStatus {
+    pub(crate) pid: u32,
+    pub(crate) region: String,
+    pub(crate) account: String,
+    pub(crate) aws_endpoint: String,
+    pub(crate) clusters: Vec<ClusterStatus>,
+    pub(crate) instances: Vec<InstanceStatus>,
+    /// What this machine could not give, in words.
+    pub(crate) limits: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClusterStatus {
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) endpoint: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceStatus {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) instance_type: String,
+    pub(crate) zone: String,
+    pub(crate) private_ip: String,
+    pub(crate) node_name: String,
+    pub(crate) netns: String,
+    pub(crate) pid: Option<i32>,
+    pub(crate) folder: PathBuf,
+    /// What this type costs on AWS, on demand, in US dollars per hour.
+    pub(crate) usd_per_hour: Option<f64>,
+}
+
+/// A client of the daemon. It dials for each request: the daemon may come and go.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    socket: PathBuf,
+}
+
+impl Admin {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Whether a daemon answers.
+    pub(crate) async fn is_up(&self) -> bool {
+        transport::unix_connect(&self.socket).await.is_ok()
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let answer = self.exchange(Method::GET, path, transport::empty()).await?;
+        serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let answer = self.exchange(Method::POST, path, transport::empty()).await?;
+        serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
+    }
+
+    /// Sends a file's content in chunks.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        file: &Path,
+    ) -> anyhow::Result<T> {
+        let mut source = tokio::fs::File::open(file)
+            .await
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let scope = lifecycle::Scope::new();
+        let reading = scope.spawn("read", async move {
+            use tokio::io::AsyncReadExt;
+            loop {
+                let mut chunk = vec![0; 256 * 1024];
+                match source.read(&mut chunk).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => {
+                        chunk.truncate(read);
+                        if sender.send(Bytes::from(chunk)).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        let answer = self.exchange(Method::POST, path, transport::stream(receiver)).await;
+        reading.abort();
+        serde_json::from_slice(&answer?).context("the daemon's answer is not what it should be")
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: transport::Body,
+    ) -> anyhow::Result<Bytes> {
+        let stream = transport::unix_connect(&self.socket).await.map_err(|error| {
+            anyhow::Error::new(Failure::new(
+                format!("no region runs on `{}` ({error})", self.socket.display()),
+                "start one with `nodestead up`, or name its data directory with --data-dir",
+            ))
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let scope = lifecycle::Scope::new();
+        drop(scope.spawn("admin connection", connection));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "nodestead")
+            .body(body)?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = transport::collect(body, 64 << 20).await?.context("the answer is too long")?;
+        if head.status != StatusCode::OK {
+            bail!("the daemon refused: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(body)
+    }
+}

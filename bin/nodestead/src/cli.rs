@@ -1,0 +1,191 @@
+//! The command line as DESIGN §5 has it: a contract that users and tests rely on.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An EKS data plane on one Linux machine.
+#[derive(Debug, Parser)]
+#[command(name = "nodestead", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring a region up: AWS endpoints, a VPC, a cluster and its worker nodes
+    #[command(after_help = "Example:\n  nodestead up --nodes 3 --instance-type m5.large")]
+    Up(Up),
+    /// Stop everything that `up` started
+    #[command(after_help = "Example:\n  nodestead down --purge")]
+    Down(Down),
+    /// Show what runs, where, and what the same fleet would cost on AWS
+    #[command(after_help = "Example:\n  nodestead status -o json | jq .instances")]
+    Status(Status),
+    /// Print shell exports for kubectl and aws
+    #[command(after_help = "Example:\n  eval \"$(nodestead env)\"")]
+    Env(Env),
+    /// Work with container images
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Deploy the guestbook and show what happens
+    #[command(after_help = "Example:\n  nodestead demo --images ~/.cache/nodestead/images")]
+    Demo(Demo),
+    /// Show the log of a component (daemon, aws) or of an instance
+    #[command(
+        after_help = "Examples:\n  nodestead logs daemon -f\n  nodestead logs i-0123456789abcdef0"
+    )]
+    Logs(Logs),
+    /// Open a session on an instance, or run a command there
+    #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
+    Shell(Shell),
+    /// Print a completion script
+    #[command(
+        after_help = "Example:\n  nodestead completion bash > /etc/bash_completion.d/nodestead"
+    )]
+    Completion { shell: clap_complete::Shell },
+    /// Run one component alone, against any peer
+    Run(crate::run::Run),
+    /// The region and its control planes, in the foreground (what `up` starts)
+    #[command(hide = true)]
+    Daemon(At),
+}
+
+/// Which region is meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct At {
+    /// Where the region keeps its state
+    #[arg(long, env = "NODESTEAD_DATA_DIR", default_value = "/var/lib/nodestead")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The cluster's name [default: stead]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// How many worker nodes, one per zone first [default: 3]
+    #[arg(long)]
+    pub(crate) nodes: Option<u32>,
+    /// The worker nodes' instance type [default: m5.large]
+    #[arg(long)]
+    pub(crate) instance_type: Option<String>,
+    /// Port of the AWS endpoint on 127.0.0.1 [default: 4566, or the next free one]
+    #[arg(long)]
+    pub(crate) aws_port: Option<u16>,
+    /// Port of the Kubernetes API on 127.0.0.1 [default: 6443, or the next free one]
+    #[arg(long)]
+    pub(crate) api_port: Option<u16>,
+    /// Let the VPC's internet and NAT gateways reach the outside world
+    #[arg(long)]
+    pub(crate) egress: bool,
+    /// How long AWS operations take
+    #[arg(long, value_enum, default_value_t = Latency::Instant)]
+    pub(crate) latency: Latency,
+    /// Keep the daemon in the foreground
+    #[arg(long)]
+    pub(crate) foreground: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Latency {
+    Instant,
+    Aws,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Delete the state too
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Output {
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Env {
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Load OCI or docker archives into the region's registry, from which every node pulls
+    #[command(
+        after_help = "Example:\n  docker save app:v1 -o app.tar && nodestead image load app.tar"
+    )]
+    Load {
+        #[command(flatten)]
+        at: At,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The folder of image archives that `cargo xtask images` made
+    #[arg(long, env = "NODESTEAD_IMAGES")]
+    pub(crate) images: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// `daemon`, `aws`, an instance id, or `INSTANCE/kubelet`, `INSTANCE/containerd`, `INSTANCE/console`
+    pub(crate) of: String,
+    /// Keep printing as the log grows
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// An instance id or a node's name
+    pub(crate) instance: String,
+    /// What to run instead of a shell
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,10 @@
+//! What a user types: one file per command.
+
+pub(crate) mod demo;
+pub(crate) mod down;
+pub(crate) mod env;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod shell;
+pub(crate) mod status;
+pub(crate) mod up;

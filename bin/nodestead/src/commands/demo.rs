@@ -1,0 +1,155 @@
+//! `nodestead demo`: the guestbook, deployed and used, step by step.
+//!
+//! It does what a user would do with kubectl, through the same API, and prints what happened: where
+//! each pod runs, which VPC address it got, how long each step took. Running it again changes
+//! nothing.
+
+mod apply;
+mod narrate;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use http::Request;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, Client,
+    api::ListParams,
+    runtime::wait::{Condition, await_condition},
+};
+
+use crate::{
+    admin::Admin, cli, commands::image::Loaded, failure::Failure, kubernetes, layout::Layout,
+    progress::Progress,
+};
+
+const MANIFESTS: [(&str, &str); 2] = [
+    ("redis.yaml", include_str!("../../../../examples/guestbook/redis.yaml")),
+    ("frontend.yaml", include_str!("../../../../examples/guestbook/frontend.yaml")),
+];
+const DEPLOYMENTS: [&str; 3] = ["redis-leader", "redis-follower", "guestbook"];
+const MESSAGES: &str = "/api/v1/namespaces/default/services/guestbook:http/proxy/messages";
+const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
+
+pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
+    let layout = Layout::new(&args.at.data_dir)?;
+    let archives = archives(&args.images)?;
+    let client = kubernetes::client(&layout).await?;
+    let mut progress = Progress::new(4 + DEPLOYMENTS.len() as u64);
+
+    progress.step("loading images into the region's registry");
+    load(&layout, &archives).await?;
+    progress.step("applying examples/guestbook/");
+    for (name, manifest) in MANIFESTS {
+        apply::manifest(&client, manifest).await.with_context(|| format!("applying {name}"))?;
+    }
+    for name in DEPLOYMENTS {
+        progress.step(format!("deployment/{name} becomes available"));
+        await_rollout(&client, name).await?;
+    }
+    progress.step("signing the guestbook through its Service");
+    sign(&client, "Hello from a worker node").await?;
+    progress.step("reading it back from a follower");
+    let page = read_back(&client).await?;
+    progress.done();
+
+    let pods = Api::<Pod>::default_namespaced(client).list(&ListParams::default()).await?;
+    print!("{}", narrate::story(&pods.items, &page, &layout));
+    Ok(())
+}
+
+fn archives(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let missing = || {
+        Failure::new(
+            format!("there are no image archives in `{}`", folder.display()),
+            "make them with `make images`, or name their folder with --images",
+        )
+    };
+    let entries = std::fs::read_dir(folder).map_err(|_| missing())?;
+    let mut found: Vec<_> = entries.filter_map(|it| it.ok().map(|it| it.path())).collect();
+    found.retain(|path| path.extension().is_some_and(|it| it == "tar"));
+    found.sort();
+    if found.is_empty() { Err(missing().into()) } else { Ok(found) }
+}
+
+async fn load(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()> {
+    let admin = Admin::new(layout.admin_socket());
+    for archive in archives {
+        let _loaded: Loaded = admin.upload("/v1/images", archive).await?;
+    }
+    Ok(())
+}
+
+async fn await_rollout(client: &Client, name: &str) -> anyhow::Result<()> {
+    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    let waiting = await_condition(deployments, name, Available);
+    if tokio::time::timeout(ROLLOUT_LIMIT, waiting).await.is_err() {
+        bail!(Failure::new(
+            format!("deployment/{name} did not become available in {ROLLOUT_LIMIT:?}"),
+            format!("look at `kubectl describe deployment {name}` and `kubectl get events`"),
+        ));
+    }
+    Ok(())
+}
+
+struct Available;
+
+impl Condition<Deployment> for Available {
+    fn matches_object(&self, deployment: Option<&Deployment>) -> bool {
+        let Some(deployment) = deployment else { return false };
+        let wanted = deployment.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+        let Some(status) = &deployment.status else { return false };
+        status.observed_generation == deployment.metadata.generation
+            && status.updated_replicas == Some(wanted)
+            && status.available_replicas == Some(wanted)
+    }
+}
+
+async fn sign(client: &Client, message: &str) -> anyhow::Result<()> {
+    let request = Request::post(MESSAGES)
+        .header(http::header::CONTENT_TYPE, "text/plain")
+        .body(message.as_bytes().to_vec())?;
+    client.request_text(request).await.context("the guestbook did not take the message")?;
+    Ok(())
+}
+
+/// Replication is asynchronous: asks again until the message has arrived.
+async fn read_back(client: &Client) -> anyhow::Result<String> {
+    let mut page = String::new();
+    for _ in 0..50 {
+        page = client.request_text(Request::get(MESSAGES).body(Vec::new())?).await?;
+        if !page.trim().is_empty() {
+            return Ok(page);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("the followers never showed the message; they answered {page:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_archives_is_refused_with_a_way_out() {
+        let error = archives(Path::new("/no/such/folder")).unwrap_err();
+        assert!(error.downcast_ref::<Failure>().is_some());
+    }
+
+    #[test]
+    fn a_rollout_is_over_only_when_its_own_generation_was_seen() {
+        let deployment = |seen| {
+            serde_json::from_value::<Deployment>(serde_json::json!({
+                "metadata": {"generation": 2},
+                "spec": {"replicas": 3, "selector": {}, "template": {}},
+                "status": {"observedGeneration": seen, "updatedReplicas": 3, "availableReplicas": 3},
+            }))
+            .unwrap()
+        };
+        assert!(!Available.matches_object(Some(&deployment(1))));
+        assert!(Available.matches_object(Some(&deployment(2))));
+    }
+}

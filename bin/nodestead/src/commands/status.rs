@@ -1,0 +1,58 @@
+//! `nodestead status`: what runs, where, and what it would cost on AWS.
+
+use comfy_table::{Table, presets::NOTHING};
+
+use crate::{
+    admin::{Admin, DaemonStatus},
+    cli::{self, Format},
+    layout::Layout,
+};
+
+pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
+    let layout = Layout::new(&args.at.data_dir)?;
+    let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
+    match args.output.output {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+        Format::Table => print!("{}", rendered(&status)),
+    }
+    Ok(())
+}
+
+fn rendered(status: &DaemonStatus) -> String {
+    let mut text = format!(
+        "Region    {} (account {}), AWS endpoint {}, daemon {}\n",
+        status.region, status.account, status.aws_endpoint, status.pid
+    );
+    for cluster in &status.clusters {
+        text +=
+            &format!("Cluster   {} is {} at {}\n", cluster.name, cluster.status, cluster.endpoint);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["INSTANCE", "STATE", "TYPE", "ZONE", "ADDRESS", "NODE", "PID", "USD/HOUR"]);
+    for instance in &status.instances {
+        table.add_row([
+            instance.id.clone(),
+            instance.state.clone(),
+            instance.instance_type.clone(),
+            instance.zone.clone(),
+            instance.private_ip.clone(),
+            instance.node_name.clone(),
+            instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            instance.usd_per_hour.map_or_else(|| "?".to_owned(), |usd| format!("{usd:.4}")),
+        ]);
+    }
+    text += &format!("\n{}\n", table.trim_fmt());
+    text +=
+        &format!("\nOn AWS the running instances would cost {:.4} USD per hour.\n", hourly(status));
+    for limit in &status.limits {
+        text += &format!("Note: {limit}\n");
+    }
+    text
+}
+
+/// The price of the running instances, without the control plane's.
+fn hourly(status: &DaemonStatus) -> f64 {
+    let running = status.instances.iter().filter(|it| it.state == "running");
+    running.filter_map(|it| it.usd_per_hour).sum()
+}

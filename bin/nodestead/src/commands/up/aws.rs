@@ -1,0 +1,266 @@
+//! What a customer does at the AWS endpoint to get a cluster with nodes.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use aws_ec2::{
+    common::Filter,
+    subnet::{DescribeSubnets, DescribeSubnetsRequest},
+};
+use aws_eks::{
+    Cluster, CreateCluster, CreateClusterRequest, CreateNodegroup, CreateNodegroupRequest,
+    DescribeCluster, DescribeClusterRequest, DescribeNodegroup, DescribeNodegroupRequest,
+    Nodegroup, NodegroupScalingConfig, UpdateNodegroupConfig, UpdateNodegroupConfigRequest,
+    VpcConfigRequest,
+};
+use aws_iam::{
+    AttachRolePolicy, AttachRolePolicyRequest, CreateRole, CreateRoleRequest, GetRole,
+    GetRoleRequest,
+};
+use aws_wire::{
+    Client,
+    client::{Config, Endpoints, Exchange},
+    credentials::Credentials,
+};
+use clock::Clock;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, api::ListParams};
+use serde_json::json;
+use transport::Place;
+
+use super::STEP_LIMIT;
+use crate::{
+    admin::DaemonStatus,
+    failure::Failure,
+    kubernetes,
+    layout::{Layout, Settings},
+    progress::Progress,
+};
+
+const NODEGROUP: &str = "default";
+const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy"];
+const NODE_POLICIES: &[&str] =
+    &["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"];
+/// Room to scale by hand without another call.
+const MOST_NODES: i64 = 10;
+/// AWS has no way to wait but to ask again.
+const POLL: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(crate) struct Customer<'a> {
+    client: Client,
+    settings: &'a Settings,
+}
+
+pub(crate) struct Roles {
+    cluster: String,
+    node: String,
+}
+
+impl<'a> Customer<'a> {
+    pub(crate) fn new(status: &DaemonStatus, settings: &'a Settings) -> Self {
+        let client = Client::new(Config {
+            region: status.region.clone(),
+            endpoints: Endpoints::single(&status.aws_endpoint),
+            exchange: Exchange::http(Place::Here, None, Duration::from_secs(30)),
+            credentials: Some(Arc::new(Credentials::new("test", "test"))),
+            clock: Clock::system(),
+            attempts: 3,
+        });
+        Self { client, settings }
+    }
+
+    pub(crate) async fn ensure_roles(&self) -> anyhow::Result<Roles> {
+        let name = &self.settings.name;
+        let cluster = format!("{name}-cluster-role");
+        let node = format!("{name}-node-role");
+        Ok(Roles {
+            cluster: self.ensure_role(&cluster, "eks.amazonaws.com", CLUSTER_POLICIES).await?,
+            node: self.ensure_role(&node, "ec2.amazonaws.com", NODE_POLICIES).await?,
+        })
+    }
+
+    /// The role's ARN.
+    async fn ensure_role(
+        &self,
+        name: &str,
+        service: &str,
+        policies: &[&str],
+    ) -> anyhow::Result<String> {
+        let get = GetRoleRequest { role_name: name.to_owned() };
+        let role = match self.client.call::<GetRole>(get).await {
+            Ok(found) => found.role,
+            Err(error) if error.is("NoSuchEntity") => {
+                let trust = json!({"Version": "2012-10-17", "Statement": [{
+                    "Effect": "Allow",
+                    "Principal": {"Service": service},
+                    "Action": "sts:AssumeRole",
+                }]});
+                let create = CreateRoleRequest {
+                    role_name: name.to_owned(),
+                    assume_role_policy_document: trust.to_string(),
+                    ..Default::default()
+                };
+                self.client.call::<CreateRole>(create).await?.role
+            }
+            Err(error) => return Err(error).context(format!("looking for role `{name}`")),
+        };
+        for policy in policies {
+            let attach = AttachRolePolicyRequest {
+                role_name: name.to_owned(),
+                policy_arn: format!("arn:aws:iam::aws:policy/{policy}"),
+            };
+            self.client.call::<AttachRolePolicy>(attach).await?;
+        }
+        Ok(role.arn)
+    }
+
+    pub(crate) async fn ensure_cluster(&self, roles: &Roles) -> anyhow::Result<()> {
+        if self.cluster().await?.is_none() {
+            let request = CreateClusterRequest {
+                name: self.settings.name.clone(),
+                role_arn: roles.cluster.clone(),
+                resources_vpc_config: VpcConfigRequest {
+                    subnet_ids: self.subnets().await?,
+                    ..Default::default()
+                },
+                ..Default::default()
+            };
+            self.client.call::<CreateCluster>(request).await.context("CreateCluster")?;
+        }
+        let deadline = tokio::time::Instant::now() + STEP_LIMIT;
+        while tokio::time::Instant::now() < deadline {
+            let cluster = self.cluster().await?;
+            if cluster.is_some_and(|it| it.status == "ACTIVE") {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!(Failure::new(
+            format!("cluster `{}` did not become active in {STEP_LIMIT:?}", self.settings.name),
+            "see `nodestead logs daemon`",
+        ))
+    }
+
+    async fn cluster(&self) -> anyhow::Result<Option<Cluster>> {
+        let request = DescribeClusterRequest { name: self.settings.name.clone() };
+        match self.client.call::<DescribeCluster>(request).await {
+            Ok(found) => Ok(found.cluster),
+            Err(error) if error.is("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(error).context("DescribeCluster"),
+        }
+    }
+
+    /// The default VPC's subnets.
+    async fn subnets(&self) -> anyhow::Result<Vec<String>> {
+        let filter =
+            Filter { name: Some("default-for-az".to_owned()), values: vec!["true".to_owned()] };
+        let request = DescribeSubnetsRequest { filters: vec![filter], ..Default::default() };
+        let found = self.client.call::<DescribeSubnets>(request).await?.subnets;
+        Ok(found.into_iter().filter_map(|it| it.subnet_id).collect())
+    }
+
+    pub(crate) async fn ensure_nodes(
+        &self,
+        layout: &Layout,
+        roles: &Roles,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let wanted = i64::from(self.settings.nodes);
+        match self.nodegroup().await? {
+            None => self.create_nodegroup(roles, wanted).await?,
+            Some(group) if group.scaling_config.desired_size != Some(wanted) => {
+                self.resize(wanted).await?;
+            }
+            Some(_) => {}
+        }
+        let deadline = tokio::time::Instant::now() + STEP_LIMIT;
+        while tokio::time::Instant::now() < deadline {
+            let group = self.nodegroup().await?.context("the node group is gone")?;
+            if let Some(failure) = failure(&group) {
+                bail!(failure);
+            }
+            let ready = ready_nodes(layout).await;
+            if group.status == "ACTIVE" && ready >= self.settings.nodes as usize {
+                return Ok(());
+            }
+            progress.detail(&format!("{ready} of {wanted} nodes are Ready"));
+            tokio::time::sleep(POLL).await;
+        }
+        bail!(Failure::new(
+            format!("the nodes did not become Ready in {STEP_LIMIT:?}"),
+            "see `nodestead status`, `nodestead logs INSTANCE` and `kubectl describe nodes`",
+        ))
+    }
+
+    async fn nodegroup(&self) -> anyhow::Result<Option<Nodegroup>> {
+        let request = DescribeNodegroupRequest {
+            cluster_name: self.settings.name.clone(),
+            nodegroup_name: NODEGROUP.to_owned(),
+        };
+        match self.client.call::<DescribeNodegroup>(request).await {
+            Ok(found) => Ok(found.nodegroup),
+            Err(error) if error.is("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(error).context("DescribeNodegroup"),
+        }
+    }
+
+    async fn create_nodegroup(&self, roles: &Roles, wanted: i64) -> anyhow::Result<()> {
+        let request = CreateNodegroupRequest {
+            cluster_name: self.settings.name.clone(),
+            nodegroup_name: NODEGROUP.to_owned(),
+            node_role: roles.node.clone(),
+            subnets: self.subnets().await?,
+            instance_types: vec![self.settings.instance_type.clone()],
+            scaling_config: Some(scaling(wanted)),
+            ..Default::default()
+        };
+        self.client.call::<CreateNodegroup>(request).await.context("CreateNodegroup")?;
+        Ok(())
+    }
+
+    async fn resize(&self, wanted: i64) -> anyhow::Result<()> {
+        let request = UpdateNodegroupConfigRequest {
+            cluster_name: self.settings.name.clone(),
+            nodegroup_name: NODEGROUP.to_owned(),
+            scaling_config: Some(scaling(wanted)),
+            ..Default::default()
+        };
+        self.client
+            .call::<UpdateNodegroupConfig>(request)
+            .await
+            .context("UpdateNodegroupConfig")?;
+        Ok(())
+    }
+}
+
+fn scaling(wanted: i64) -> NodegroupScalingConfig {
+    NodegroupScalingConfig {
+        min_size: Some(0),
+        max_size: Some(wanted.max(MOST_NODES)),
+        desired_size: Some(wanted),
+    }
+}
+
+fn failure(group: &Nodegroup) -> Option<Failure> {
+    let is_failed = matches!(group.status.as_str(), "CREATE_FAILED" | "DEGRADED");
+    is_failed.then(|| {
+        let issue = group.health.issues.first();
+        let message = issue.and_then(|it| it.message.clone()).unwrap_or_default();
+        Failure::new(
+            format!("the node group is {}: {message}", group.status),
+            "see `nodestead logs INSTANCE` and `nodestead logs aws`",
+        )
+    })
+}
+
+/// None while the API server cannot be asked.
+async fn ready_nodes(layout: &Layout) -> usize {
+    let Ok(client) = kubernetes::client(layout).await else { return 0 };
+    let Ok(nodes) = Api::<Node>::all(client).list(&ListParams::default()).await else { return 0 };
+    let is_ready = |node: &&Node| {
+        let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
+        conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+    };
+    nodes.items.iter().filter(is_ready).count()
+}

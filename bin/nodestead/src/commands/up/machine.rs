@@ -1,0 +1,108 @@
+//! Whether this machine can carry a region: checked before anything is changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::failure::Failure;
+
+/// Programs that instances run from the host's `/usr`, and the Debian package of each.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+];
+
+/// What was found; a value, so that the verdict can be tested without a machine.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) is_root: bool,
+    pub(crate) missing_packages: Vec<&'static str>,
+    pub(crate) has_overlay: bool,
+    pub(crate) has_namespaces: bool,
+    pub(crate) has_cgroups: bool,
+}
+
+impl Machine {
+    pub(crate) fn observe() -> Self {
+        let has = |program: &str| folders().iter().any(|folder| folder.join(program).is_file());
+        let missing = PROGRAMS.iter().filter(|(program, _)| !has(program));
+        let file_systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let namespaces = ["net", "mnt", "pid", "uts", "ipc"];
+        Self {
+            is_root: nix::unistd::geteuid().is_root(),
+            missing_packages: missing.map(|(_, package)| *package).collect(),
+            has_overlay: file_systems.lines().any(|it| it.ends_with("\toverlay")),
+            has_namespaces: namespaces
+                .iter()
+                .all(|it| Path::new("/proc/self/ns").join(it).exists()),
+            has_cgroups: ["cgroup.controllers", "memory", "cpu"]
+                .iter()
+                .any(|it| Path::new("/sys/fs/cgroup").join(it).exists()),
+        }
+    }
+
+    /// The first thing that stands in the way, with the way out.
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+        if !self.is_root {
+            return Err(Failure::new(
+                "bringing a region up takes root: it makes namespaces, links and cgroups",
+                "run it with sudo",
+            ));
+        }
+        if !self.missing_packages.is_empty() {
+            let packages = self.missing_packages.join(" ");
+            return Err(Failure::new(
+                format!("this machine lacks: {packages}"),
+                format!("install them: apt-get update && apt-get install -y {packages}"),
+            ));
+        }
+        let features = [
+            (self.has_namespaces, "namespaces (net, mnt, pid, uts, ipc)"),
+            (self.has_overlay, "the overlay file system"),
+            (self.has_cgroups, "cgroups, mounted on /sys/fs/cgroup"),
+        ];
+        match features.iter().find(|(is_there, _)| !is_there) {
+            None => Ok(()),
+            Some((_, feature)) => Err(Failure::new(
+                format!("this kernel lacks {feature}"),
+                "use a kernel that has it; in a container, run it privileged",
+            )),
+        }
+    }
+}
+
+fn folders() -> Vec<PathBuf> {
+    let standard = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    standard.into_iter().map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn able() -> Machine {
+        Machine {
+            is_root: true,
+            missing_packages: Vec::new(),
+            has_overlay: true,
+            has_namespaces: true,
+            has_cgroups: true,
+        }
+    }
+
+    #[test]
+    fn a_machine_that_has_everything_is_accepted() {
+        assert!(able().verdict().is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let said = |machine: Machine| machine.verdict().unwrap_err().to_string();
+        assert!(said(Machine { is_root: false, ..able() }).contains("root"));
+        assert!(said(Machine { missing_packages: vec!["runc"], ..able() }).contains("runc"));
+        assert!(said(Machine { has_overlay: false, ..able() }).contains("overlay"));
+    }
+}

@@ -1,0 +1,142 @@
+//! The daemon's own interface on a Unix socket; see `crate::admin` for the client.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use region_host::{Condition, Hosts};
+use serde::Serialize;
+use serde_json::json;
+use tower::Service;
+use transport::Body;
+
+use super::{
+    region::{ACCOUNT, REGION, Region},
+    world::{self, Names},
+};
+use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus};
+
+/// What the daemon tells of itself.
+pub(crate) struct Admin {
+    pub(crate) region: Region,
+    pub(crate) hosts: Hosts,
+    pub(crate) names: Names,
+    pub(crate) aws_endpoint: String,
+    pub(crate) limits: Vec<String>,
+}
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AdminService(pub(crate) Arc<Admin>);
+
+impl Service<Request<Incoming>> for AdminService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let admin = self.0.clone();
+        Box::pin(async move { Ok(admin.answer(request).await) })
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        match (method, path.as_str()) {
+            (Method::GET, "/v1/status") => match self.status() {
+                Ok(status) => answer(StatusCode::OK, &status),
+                Err(error) => failed(&error),
+            },
+            (Method::POST, "/v1/images") => match self.load(request.into_body()).await {
+                Ok(names) => answer(StatusCode::OK, &json!({"names": names})),
+                Err(error) => failed(&error),
+            },
+            _ => answer(StatusCode::NOT_FOUND, &json!({"error": format!("no `{path}`")})),
+        }
+    }
+
+    /// An archive, from the body to a file and from there into the registry.
+    async fn load(&self, mut body: Incoming) -> anyhow::Result<Vec<String>> {
+        let file = tempfile::NamedTempFile::new()?;
+        let mut writer = tokio::fs::File::from_std(file.reopen()?);
+        while let Some(frame) = body.frame().await {
+            if let Ok(chunk) = frame?.into_data() {
+                tokio::io::AsyncWriteExt::write_all(&mut writer, &chunk).await?;
+            }
+        }
+        tokio::io::AsyncWriteExt::flush(&mut writer).await?;
+        let ecr = self.region.ecr.clone();
+        let imported = tokio::task::spawn_blocking(move || {
+            ecr.import_archive(file.reopen()?).map_err(anyhow::Error::from)
+        });
+        imported.await?
+    }
+
+    fn status(&self) -> anyhow::Result<DaemonStatus> {
+        let state = self.region.ec2.view();
+        let observed = self.hosts.observe()?;
+        let mut instances = Vec::new();
+        for instance in state.instances.iter() {
+            let primary = world::primary(&state, &instance.id);
+            let address = primary.map(|it| it.primary_address);
+            let pid = observed.get(&instance.id).and_then(|it| match it.condition {
+                Condition::Running(identity) => Some(identity.pid),
+                _ => None,
+            });
+            let node = address.map(|it| region_ec2::names::private_dns(REGION, it));
+            instances.push(InstanceStatus {
+                id: instance.id.clone(),
+                state: instance.state.name().to_owned(),
+                instance_type: instance.instance_type.clone(),
+                zone: instance.zone.clone(),
+                private_ip: address.map(|it| it.to_string()).unwrap_or_default(),
+                node_name: node.unwrap_or_default(),
+                netns: self.names.instance(&instance.id),
+                pid,
+                folder: self.hosts.folder_of(&instance.id),
+                usd_per_hour: instance_types::find(&instance.instance_type).and_then(|it| it.price),
+            });
+        }
+        Ok(DaemonStatus {
+            pid: std::process::id(),
+            region: REGION.to_owned(),
+            account: ACCOUNT.to_owned(),
+            aws_endpoint: self.aws_endpoint.clone(),
+            clusters: self.region.eks.clusters().iter().map(|it| cluster(it)).collect(),
+            instances,
+            limits: self.limits.clone(),
+        })
+    }
+}
+
+fn cluster(cluster: &region_eks::Cluster) -> ClusterStatus {
+    ClusterStatus {
+        name: cluster.name.clone(),
+        status: cluster.status.name().to_owned(),
+        endpoint: cluster.host_endpoint.clone().unwrap_or_default(),
+    }
+}
+
+fn answer(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(transport::full(bytes));
+    *response.status_mut() = status;
+    response
+}
+
+fn failed(error: &anyhow::Error) -> Response<Body> {
+    let mut response = Response::new(transport::full(format!("{error:#}")));
+    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    response
+}

@@ -1,0 +1,335 @@
+//! Keeps this machine in line with EC2's records: routers, interfaces, hosts.
+//!
+//! Level-triggered: a pass looks at the records and at the machine, applies the networks, and starts
+//! what is missing for each instance. What takes long (a boot, a shutdown) runs beside the loop, one
+//! task per instance, and wakes it when it ends.
+//!
+//! **Invariant:** EC2 hears of a state only after the machine is in it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use lifecycle::Scope;
+use parking_lot::Mutex;
+use region_ec2::{
+    Ec2, State,
+    records::{HostReport, Instance, InstanceState},
+};
+use region_eks::Eks;
+use region_host::{Condition, HostSpec, Hosts, Observed};
+use region_vpc::{Router, VpcSpec};
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::{
+    endpoints::Endpoints,
+    world::{self, ControlPlanes, Names},
+};
+
+/// How long an instance may take to shut down in order before its power goes.
+const GRACE: Duration = Duration::from_secs(10);
+/// How soon a pass that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// See the module. Clones share the state.
+#[derive(Clone)]
+pub(crate) struct Driver(Arc<Inner>);
+
+struct Inner {
+    ec2: Arc<Ec2>,
+    eks: Eks,
+    hosts: Hosts,
+    names: Names,
+    ami: PathBuf,
+    endpoints: Endpoints,
+    scope: Scope,
+    woken: Notify,
+    /// Instances with a task under way.
+    busy: Mutex<BTreeSet<String>>,
+    /// Instances whose end is waited for.
+    followed: Mutex<BTreeSet<String>>,
+    /// Boots that each instance had when it was last seen to run as EC2 wants it.
+    boots: Mutex<HashMap<String, u64>>,
+    routers: Mutex<BTreeMap<String, (Router, VpcSpec)>>,
+    /// The interfaces that are in place, as of the last pass.
+    placed: watch::Sender<BTreeSet<String>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        ec2: Arc<Ec2>,
+        eks: Eks,
+        hosts: Hosts,
+        names: Names,
+        ami: PathBuf,
+        endpoints: Endpoints,
+        scope: Scope,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            ec2,
+            eks,
+            hosts,
+            names,
+            ami,
+            endpoints,
+            scope,
+            woken: Notify::new(),
+            busy: Mutex::default(),
+            followed: Mutex::default(),
+            boots: Mutex::default(),
+            routers: Mutex::default(),
+            placed: watch::Sender::default(),
+        }))
+    }
+
+    /// Runs passes until it is dropped.
+    pub(crate) async fn run(self) {
+        let mut changes = self.0.ec2.changes();
+        loop {
+            changes.mark_unchanged();
+            let result = self.pass().await;
+            let retry = async {
+                match &result {
+                    Ok(()) => std::future::pending().await,
+                    Err(error) => {
+                        warn!("a pass over the machine failed, it is tried again: {error:#}");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { break },
+                () = self.0.woken.notified() => {}
+                () = retry => {}
+            }
+        }
+    }
+
+    /// Waits until these interfaces are in their namespaces.
+    pub(crate) async fn await_placed(&self, interfaces: &[String]) {
+        let mut placed = self.0.placed.subscribe();
+        self.0.woken.notify_one();
+        let are_there =
+            |set: &BTreeSet<String>| interfaces.iter().all(|interface| set.contains(interface));
+        // The sender lives as long as `self`.
+        drop(placed.wait_for(are_there).await);
+    }
+
+    async fn pass(&self) -> anyhow::Result<()> {
+        let inner = &self.0;
+        let state = inner.ec2.view();
+        let planes = self.control_planes()?;
+        for instance in state.instances.iter().filter(|it| it.state == InstanceState::Pending) {
+            if let Some(spec) = world::host(&state, instance, &inner.ami, &inner.names) {
+                inner.hosts.prepare(&spec).await?;
+            }
+        }
+        self.apply_networks(&state, &planes).await?;
+        let observed = inner.hosts.observe()?;
+        for instance in state.instances.iter() {
+            self.drive(&state, instance, observed.get(&instance.id));
+        }
+        self.remove_strangers(&state, &observed);
+        Ok(())
+    }
+
+    /// Namespaces of control planes exist before their interfaces are put in.
+    fn control_planes(&self) -> anyhow::Result<ControlPlanes> {
+        let mut planes = ControlPlanes::new();
+        for cluster in self.0.eks.clusters() {
+            let name = self.0.names.control_plane(&cluster.name);
+            if !cluster.interfaces.is_empty() {
+                linux_netns::create(&name)?;
+            }
+            for (index, interface) in cluster.interfaces.iter().enumerate() {
+                planes.insert(interface.id.clone(), (name.clone(), index));
+            }
+        }
+        Ok(planes)
+    }
+
+    async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> anyhow::Result<()> {
+        let mut placed = BTreeSet::new();
+        let specs = world::vpcs(state, planes, &self.0.names);
+        for spec in &specs {
+            let router = self.router(spec);
+            let applied =
+                router.apply(spec).await.with_context(|| format!("router of {}", spec.id))?;
+            let waiting: BTreeSet<_> = applied.waiting.into_iter().collect();
+            let is_placed = |it: &&region_vpc::Eni| {
+                matches!(it.location, region_vpc::Location::Netns { .. })
+                    && !waiting.contains(&it.id)
+            };
+            placed.extend(spec.enis.iter().filter(is_placed).map(|it| it.id.clone()));
+            self.0.endpoints.ensure(spec)?;
+        }
+        self.remove_routers(&specs).await?;
+        self.0.placed.send_replace(placed);
+        Ok(())
+    }
+
+    fn router(&self, spec: &VpcSpec) -> Router {
+        let mut routers = self.0.routers.lock();
+        let (router, known) = routers
+            .entry(spec.id.clone())
+            .or_insert_with(|| (Router::new(&spec.netns), spec.clone()));
+        *known = spec.clone();
+        router.clone()
+    }
+
+    async fn remove_routers(&self, specs: &[VpcSpec]) -> anyhow::Result<()> {
+        let gone: Vec<_> = {
+            let mut routers = self.0.routers.lock();
+            let is_gone = |id: &String| specs.iter().all(|it| it.id != *id);
+            let ids: Vec<_> = routers.keys().filter(|id| is_gone(id)).cloned().collect();
+            ids.into_iter().filter_map(|id| routers.remove(&id)).collect()
+        };
+        for (router, spec) in gone {
+            self.0.endpoints.remove(&spec.id);
+            router.remove().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts what the instance needs next, unless it is under way.
+    fn drive(&self, state: &State, instance: &Instance, observed: Option<&Observed>) {
+        let condition = observed.map(|it| it.condition);
+        let is_running = matches!(condition, Some(Condition::Running(_)));
+        match instance.state {
+            InstanceState::Pending => {
+                let spec = world::host(state, instance, &self.0.ami, &self.0.names);
+                let Some(spec) = spec else { return };
+                self.start(spec, instance.boot);
+            }
+            InstanceState::Running if is_running => {
+                let boots = self
+                    .0
+                    .boots
+                    .lock()
+                    .entry(instance.id.clone())
+                    .or_insert(instance.boot)
+                    .to_owned();
+                if boots < instance.boot {
+                    self.reboot(&instance.id, instance.boot);
+                }
+                self.follow(&instance.id);
+            }
+            InstanceState::Running | InstanceState::Stopping if !is_running => {
+                self.report(&instance.id, &HostReport::Stopped);
+            }
+            InstanceState::Stopping => self.stop(&instance.id),
+            InstanceState::ShuttingDown => self.terminate(&instance.id),
+            _ => {}
+        }
+    }
+
+    /// Runs `work` for an instance if nothing runs for it yet, and wakes the loop at its end.
+    fn once<F>(&self, id: &str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !self.0.busy.lock().insert(id.to_owned()) {
+            return;
+        }
+        let (driver, id) = (self.clone(), id.to_owned());
+        drop(self.0.scope.spawn("instance", async move {
+            work.await;
+            driver.0.busy.lock().remove(&id);
+            driver.0.woken.notify_one();
+        }));
+    }
+
+    fn start(&self, spec: HostSpec, boot: u64) {
+        let driver = self.clone();
+        let id = spec.instance_id.clone();
+        self.once(&id, async move {
+            let report = match driver.0.hosts.ensure(&spec).await {
+                Ok(_) => HostReport::Started,
+                Err(error) => HostReport::Failed(telemetry::chain(&error).to_string()),
+            };
+            info!(instance = spec.instance_id, ?report, "instance start");
+            driver.0.boots.lock().insert(spec.instance_id.clone(), boot);
+            driver.report(&spec.instance_id, &report);
+        });
+    }
+
+    fn reboot(&self, id: &str, boot: u64) {
+        let (driver, instance) = (self.clone(), id.to_owned());
+        self.once(id, async move {
+            if let Err(error) = driver.0.hosts.reboot(&instance, GRACE).await {
+                warn!(instance, error = %telemetry::chain(&error), "reboot failed");
+                return;
+            }
+            driver.0.boots.lock().insert(instance, boot);
+        });
+    }
+
+    fn stop(&self, id: &str) {
+        let (driver, instance) = (self.clone(), id.to_owned());
+        self.once(id, async move {
+            match driver.0.hosts.stop(&instance, GRACE).await {
+                Ok(()) => driver.report(&instance, &HostReport::Stopped),
+                Err(error) => warn!(instance, error = %telemetry::chain(&error), "stop failed"),
+            }
+        });
+    }
+
+    fn terminate(&self, id: &str) {
+        let (driver, instance) = (self.clone(), id.to_owned());
+        self.once(id, async move {
+            let hosts = &driver.0.hosts;
+            let stopped = hosts.stop(&instance, GRACE).await;
+            match stopped.and(hosts.terminate(&instance).await) {
+                Ok(()) => driver.report(&instance, &HostReport::Terminated),
+                Err(error) => {
+                    warn!(instance, error = %telemetry::chain(&error), "termination failed");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        });
+    }
+
+    /// Wakes the loop when the instance's PID 1 ends.
+    fn follow(&self, id: &str) {
+        if !self.0.followed.lock().insert(id.to_owned()) {
+            return;
+        }
+        let (driver, instance) = (self.clone(), id.to_owned());
+        drop(self.0.scope.spawn("instance end", async move {
+            if let Err(error) = driver.0.hosts.ended(&instance).await {
+                warn!(instance, error = %telemetry::chain(&error), "cannot follow an instance");
+            }
+            driver.0.followed.lock().remove(&instance);
+            driver.0.woken.notify_one();
+        }));
+    }
+
+    /// Hosts of instances that EC2 does not know (any more).
+    fn remove_strangers(&self, state: &State, observed: &BTreeMap<String, Observed>) {
+        for id in observed.keys() {
+            let is_known =
+                state.instances.get(id).is_some_and(|it| it.state != InstanceState::Terminated);
+            if is_known {
+                continue;
+            }
+            let (driver, instance) = (self.clone(), id.clone());
+            self.once(id, async move {
+                if let Err(error) = driver.0.hosts.terminate(&instance).await {
+                    warn!(instance, error = %telemetry::chain(&error), "removal failed");
+                    tokio::time::sleep(RETRY).await;
+                }
+            });
+        }
+    }
+
+    fn report(&self, id: &str, report: &HostReport) {
+        if let Err(fault) = self.0.ec2.report(id, report) {
+            warn!(instance = id, %fault, "EC2 did not take a report");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a VPC sees of AWS: metadata, names, and the endpoints of all services, in its router.
+//!
+//! Sockets live in the router's namespace and in this process; they are made when a router is first
+//! applied and again after a restart.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clock::Clock;
+use lifecycle::Scope;
+use parking_lot::Mutex;
+use pki::{Ca, Profile, Usage};
+use region_dns::Zone;
+use region_ec2::names;
+use region_ecr::Ecr;
+use region_eks::Eks;
+use region_gateway::{Gateway, Side};
+use region_imds::Imds;
+use region_vpc::{ENDPOINTS, RESOLVER, VpcSpec};
+use rustls::ServerConfig;
+use transport::{Place, tls};
+
+use super::{front::Front, metadata::RegionMetadata, region::REGION};
+
+const HTTPS: u16 = 443;
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// See the module. Clones share the state.
+#[derive(Clone)]
+pub(crate) struct Endpoints(Arc<Inner>);
+
+struct Inner {
+    eks: Eks,
+    gateway: Gateway,
+    ecr: Arc<Ecr>,
+    metadata: Arc<RegionMetadata>,
+    tls: Arc<ServerConfig>,
+    clock: Clock,
+    scope: Scope,
+    served: Mutex<HashMap<String, Scope>>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(
+        eks: Eks,
+        gateway: Gateway,
+        ecr: Arc<Ecr>,
+        metadata: RegionMetadata,
+        ca: &Ca,
+        clock: Clock,
+        scope: Scope,
+    ) -> anyhow::Result<Self> {
+        let identity = ca.issue(&certificate(clock))?;
+        let tls = tls::server(&identity, None)?;
+        let metadata = Arc::new(metadata);
+        let served = Mutex::default();
+        Ok(Self(Arc::new(Inner { eks, gateway, ecr, metadata, tls, clock, scope, served })))
+    }
+
+    /// Makes sure that the VPC's endpoints are served; its router must have been applied.
+    pub(crate) fn ensure(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
+        let mut served = self.0.served.lock();
+        if served.contains_key(&vpc.id) {
+            return Ok(());
+        }
+        let scope = self.0.scope.child();
+        let result = self.serve(vpc, &scope);
+        if result.is_err() {
+            // Half of the listeners would keep the other half from being made again.
+            scope.cancel();
+        } else {
+            served.insert(vpc.id.clone(), scope);
+        }
+        result
+    }
+
+    pub(crate) fn remove(&self, vpc: &str) {
+        if let Some(scope) = self.0.served.lock().remove(vpc) {
+            scope.cancel();
+        }
+    }
+
+    fn serve(&self, vpc: &VpcSpec, scope: &Scope) -> anyhow::Result<()> {
+        let inner = &self.0;
+        let router = Place::named(&vpc.netns);
+        let resolver = vpc.resolver().context("a VPC without a CIDR")?;
+        region_dns::serve(&router, &[resolver, RESOLVER], self.zone(vpc), scope)?;
+        let listener = router.listen(SocketAddr::from((ENDPOINTS, HTTPS)))?;
+        let front =
+            Front::new(inner.gateway.service(Side::Vpc(vpc.id.clone())), inner.ecr.registry());
+        let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
+        drop(scope.spawn("AWS endpoints", serving));
+        let imds = Imds::new(&vpc.id, inner.metadata.clone(), inner.clock);
+        let metadata = region_imds::serve(router, imds, scope.clone());
+        drop(scope.spawn("instance metadata", async move {
+            if let Err(error) = metadata.await {
+                tracing::error!(%error, "instance metadata is not served");
+            }
+        }));
+        Ok(())
+    }
+
+    fn zone(&self, vpc: &VpcSpec) -> Zone {
+        let (eks, vpc_id) = (self.0.eks.clone(), vpc.id.clone());
+        Zone {
+            cidrs: vpc.cidrs.clone(),
+            private_domain: names::private_domain(REGION),
+            endpoints: ENDPOINTS,
+            names: Arc::new(move |name| cluster_addresses(&eks, &vpc_id, name)),
+            outside: Vec::new(),
+        }
+    }
+}
+
+/// The private addresses of a cluster's endpoint, for its own VPC.
+fn cluster_addresses(eks: &Eks, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
+    let clusters = eks.clusters();
+    let cluster = clusters.iter().find(|it| it.endpoint_host(REGION).eq_ignore_ascii_case(name))?;
+    let is_here = cluster.vpc_id == vpc && cluster.endpoint_private_access;
+    is_here.then(|| cluster.interfaces.iter().map(|it| it.address).collect())
+}
+
+/// One certificate for all names that the resolver gives the endpoints' address for.
+fn certificate(clock: Clock) -> Profile {
+    let names = [
+        format!("*.{REGION}.amazonaws.com"),
+        "*.amazonaws.com".to_owned(),
+        format!("*.ecr.{REGION}.amazonaws.com"),
+        format!("*.dkr.ecr.{REGION}.amazonaws.com"),
+        format!("*.registry.{REGION}.amazonaws.com"),
+        format!("*.eks.{REGION}.amazonaws.com"),
+        format!("*.{REGION}.api.aws"),
+    ];
+    Profile {
+        cn: format!("{REGION}.amazonaws.com"),
+        organizations: Vec::new(),
+        sans: names.to_vec(),
+        usages: vec![Usage::Server],
+        not_after: clock.now() + CERTIFICATE_LIFE,
+    }
+}

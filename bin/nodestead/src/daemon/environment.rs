@@ -1,0 +1,81 @@
+//! What services ask of each other in private: EC2 about instance profiles and consoles, EKS about
+//! roles.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
+use region_ec2::{Environment, ProfileInfo};
+use region_eks::Roles;
+use region_gateway::Identities;
+use region_iam::Iam;
+
+use super::region::ACCOUNT;
+
+/// EC2 keeps the last 64 KiB of a console.
+const CONSOLE_LIMIT: usize = 64 << 10;
+
+/// See the module.
+pub(crate) struct Ec2Environment {
+    iam: Arc<Iam>,
+    instances: PathBuf,
+}
+
+impl Ec2Environment {
+    pub(crate) fn new(iam: Arc<Iam>, instances: &Path) -> Self {
+        Self { iam, instances: instances.to_owned() }
+    }
+}
+
+impl Environment for Ec2Environment {
+    fn instance_profile(&self, name_or_arn: &str) -> Option<ProfileInfo> {
+        let id = self.iam.profile_id(name_or_arn)?;
+        let name = name_or_arn.rsplit('/').next().unwrap_or(name_or_arn);
+        let arn = match name_or_arn.starts_with("arn:") {
+            true => name_or_arn.to_owned(),
+            false => format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}"),
+        };
+        let role_arn = self.iam.profile_role(name_or_arn).map(|it| it.arn);
+        Some(ProfileInfo { arn, id, role_arn })
+    }
+
+    fn console(&self, instance_id: &str) -> Option<Vec<u8>> {
+        let text = std::fs::read(self.instances.join(instance_id).join("console.log")).ok()?;
+        Some(text[text.len().saturating_sub(CONSOLE_LIMIT)..].to_vec())
+    }
+}
+
+/// See the module.
+pub(crate) struct EksRoles {
+    iam: Arc<Iam>,
+}
+
+impl EksRoles {
+    pub(crate) fn new(iam: Arc<Iam>) -> Self {
+        Self { iam }
+    }
+}
+
+impl Roles for EksRoles {
+    fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool {
+        let name = role_arn.rsplit('/').next().unwrap_or(role_arn);
+        let Some(role) = self.iam.role(name).filter(|it| it.arn == role_arn) else { return false };
+        let kind = IdentityKind::Service { name: service.to_owned() };
+        let identity = Identity { account: ACCOUNT.to_owned(), kind };
+        let policies = Policies {
+            resource: Some(Named { name: role.arn.clone(), policy: role.trust.clone() }),
+            resource_must_allow: true,
+            ..Policies::default()
+        };
+        let context = Context::new();
+        let request = Request {
+            identity: &identity,
+            action: "sts:AssumeRole",
+            resource: &role.arn,
+            context: &context,
+        };
+        evaluate(&request, &policies).is_allowed()
+    }
+}

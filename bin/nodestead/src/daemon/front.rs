@@ -1,0 +1,46 @@
+//! One listener for all of AWS: the registry's hosts go to the registry, the rest to the gateway.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use region_ecr::RegistryService;
+use region_gateway::GatewayService;
+use tower::Service;
+use transport::Body;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Front {
+    gateway: GatewayService,
+    registry: RegistryService,
+}
+
+impl Front {
+    pub(crate) fn new(gateway: GatewayService, registry: RegistryService) -> Self {
+        Self { gateway, registry }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let authority = request.uri().authority().map(|it| it.as_str().to_owned());
+        if self.registry.is_for_registry(request.headers(), authority.as_deref()) {
+            self.registry.call(request)
+        } else {
+            self.gateway.call(request)
+        }
+    }
+}

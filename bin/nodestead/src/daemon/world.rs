@@ -1,0 +1,232 @@
+//! EC2's records as what the kernel shall be: pure.
+//!
+//! EC2 knows no namespaces and the VPC knows no instances; here one's view becomes the other's
+//! specification.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use region_ec2::{
+    State, names,
+    records::{Direction, Instance, NetworkInterface, Peer, RouteTarget, Rule, SecurityGroup},
+};
+use region_host::HostSpec;
+use region_vpc::{InternetRoute, Location, Setup, Traffic, VpcSpec};
+
+use super::region::REGION;
+use crate::{layout::Layout, sweep};
+
+/// The routing table of a control plane's second interface.
+const SECOND_TABLE: u32 = 101;
+
+/// Names of this region's things on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    id: String,
+    folder: PathBuf,
+    binary: PathBuf,
+}
+
+impl Names {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self {
+            id: layout.id(),
+            folder: layout.instances(),
+            binary: layout.binaries().join("nodestead"),
+        }
+    }
+
+    pub(crate) fn instance(&self, id: &str) -> String {
+        format!("{}{id}", sweep::netns_prefix(&self.id))
+    }
+
+    pub(crate) fn router(&self, vpc: &str) -> String {
+        format!("{}{vpc}", sweep::netns_prefix(&self.id))
+    }
+
+    pub(crate) fn control_plane(&self, cluster: &str) -> String {
+        format!("{}cp-{cluster}", sweep::netns_prefix(&self.id))
+    }
+}
+
+/// Interfaces of control planes: ENI → namespace and place in the order of interfaces.
+pub(crate) type ControlPlanes = BTreeMap<String, (String, usize)>;
+
+/// Every VPC, as its router shall be.
+pub(crate) fn vpcs(state: &State, planes: &ControlPlanes, names: &Names) -> Vec<VpcSpec> {
+    state.vpcs.iter().map(|vpc| vpc_spec(state, planes, names, vpc)).collect()
+}
+
+fn vpc_spec(
+    state: &State,
+    planes: &ControlPlanes,
+    names: &Names,
+    vpc: &region_ec2::records::Vpc,
+) -> VpcSpec {
+    let subnets = state.subnets.iter().filter(|it| it.vpc_id == vpc.id);
+    let enis = state.network_interfaces.iter().filter(|it| it.vpc_id == vpc.id);
+    let groups = state.security_groups.iter().filter(|it| it.vpc_id == vpc.id);
+    VpcSpec {
+        id: vpc.id.clone(),
+        netns: names.router(&vpc.id),
+        cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
+        subnets: subnets
+            .map(|it| {
+                let subnet = region_vpc::Subnet {
+                    cidr: it.cidr,
+                    internet: internet(state, &it.id, &vpc.id),
+                    has_endpoints: has_endpoints(state, &vpc.id),
+                };
+                (it.id.clone(), subnet)
+            })
+            .collect(),
+        enis: enis.filter_map(|it| eni(it, state, planes, names)).collect(),
+        security_groups: groups.map(|it| (it.id.clone(), security_group(it))).collect(),
+    }
+}
+
+/// Where the subnet's route table (its own, or the VPC's main one) sends `0.0.0.0/0`.
+fn internet(state: &State, subnet: &str, vpc: &str) -> InternetRoute {
+    let tables = || state.route_tables.iter().filter(|it| it.vpc_id == vpc);
+    let own = tables()
+        .find(|it| it.associations.iter().any(|it| it.subnet_id.as_deref() == Some(subnet)));
+    let Some(table) = own.or_else(|| tables().find(|it| it.is_main())) else {
+        return InternetRoute::None;
+    };
+    let default = table.routes.iter().find(|it| it.destination.prefix_len() == 0);
+    match default.map(|it| &it.target) {
+        Some(RouteTarget::InternetGateway(_)) => InternetRoute::InternetGateway,
+        Some(RouteTarget::NatGateway(_)) => InternetRoute::NatGateway,
+        _ => InternetRoute::None,
+    }
+}
+
+fn has_endpoints(state: &State, vpc: &str) -> bool {
+    state.vpc_endpoints.iter().any(|it| it.vpc_id == vpc && it.kind == "Interface")
+}
+
+fn eni(
+    eni: &NetworkInterface,
+    state: &State,
+    planes: &ControlPlanes,
+    names: &Names,
+) -> Option<region_vpc::Eni> {
+    Some(region_vpc::Eni {
+        id: eni.id.clone(),
+        mac: eni.mac.parse().ok()?,
+        subnet: eni.subnet_id.clone(),
+        primary: eni.primary_address,
+        secondary: eni.secondary_addresses.clone(),
+        prefixes: eni.prefixes.clone(),
+        security_groups: eni.security_groups.clone(),
+        source_dest_check: eni.source_dest_check,
+        public_ip: eni.public_address(),
+        location: location(eni, state, planes, names),
+    })
+}
+
+fn location(
+    eni: &NetworkInterface,
+    state: &State,
+    planes: &ControlPlanes,
+    names: &Names,
+) -> Location {
+    let netns = |name: &str| Path::new(linux_netns::DIR).join(name);
+    if let Some((name, index)) = planes.get(&eni.id) {
+        let setup = match index {
+            0 => Setup::Primary,
+            _ => Setup::Additional { table: SECOND_TABLE },
+        };
+        return Location::Netns { path: netns(name), device: format!("eth{index}"), setup };
+    }
+    let Some(attachment) = &eni.attachment else { return Location::Unattached };
+    let is_there = state.instances.get(&attachment.instance_id).is_some_and(|it| is_on_machine(it));
+    if !is_there {
+        return Location::Unattached;
+    }
+    let setup = if attachment.device_index == 0 { Setup::Primary } else { Setup::Bare };
+    Location::Netns {
+        path: netns(&names.instance(&attachment.instance_id)),
+        device: format!("eth{}", attachment.device_index),
+        setup,
+    }
+}
+
+/// Whether the instance has (or is about to have) a host.
+pub(crate) fn is_on_machine(instance: &Instance) -> bool {
+    use region_ec2::records::InstanceState::{Pending, Running, ShuttingDown, Stopping};
+    matches!(instance.state, Pending | Running | Stopping | ShuttingDown)
+}
+
+fn security_group(group: &SecurityGroup) -> region_vpc::SecurityGroup {
+    let rules = |direction| group.rules(direction).filter_map(rule).collect();
+    region_vpc::SecurityGroup {
+        id: group.id.clone(),
+        ingress: rules(Direction::Ingress),
+        egress: rules(Direction::Egress),
+    }
+}
+
+/// IPv6 and prefix lists have no meaning in a VPC of IPv4.
+fn rule(rule: &Rule) -> Option<region_vpc::Rule> {
+    let peer = match &rule.peer {
+        Peer::V4(cidr) => region_vpc::Peer::Cidr(*cidr),
+        Peer::Group(id) => region_vpc::Peer::Group(id.clone()),
+        Peer::V6(_) | Peer::PrefixList(_) => return None,
+    };
+    let traffic =
+        Traffic::from_ec2(&rule.protocol, Some(rule.from_port), Some(rule.to_port)).ok()?;
+    Some(region_vpc::Rule::new(traffic, peer))
+}
+
+/// The host that an instance shall be; `None` while EC2 has not given it an interface or a type.
+pub(crate) fn host(
+    state: &State,
+    instance: &Instance,
+    ami: &Path,
+    names: &Names,
+) -> Option<HostSpec> {
+    let primary = primary(state, &instance.id)?;
+    let kind = instance_types::find(&instance.instance_type)?;
+    let vpc = state.vpcs.get(&instance.vpc_id)?;
+    let resolver = Ipv4Addr::from(u32::from(vpc.cidr().network()) + 2);
+    Some(HostSpec {
+        instance_id: instance.id.clone(),
+        hostname: names::private_dns(REGION, primary.primary_address),
+        vcpus: kind.vcpus,
+        memory_bytes: u64::from(kind.memory_mib) << 20,
+        folder: names.folder.join(&instance.id),
+        ami: ami.to_owned(),
+        binary: names.binary.clone(),
+        netns: names.instance(&instance.id),
+        cgroup: format!("{}/{}", sweep::cgroup_path(&names.id), instance.id),
+        resolver,
+        search_domain: names::private_domain(REGION),
+        init: HostSpec::default_init(),
+    })
+}
+
+/// The interface with device index 0.
+pub(crate) fn primary<'a>(state: &'a State, instance: &str) -> Option<&'a NetworkInterface> {
+    interfaces(state, instance).into_iter().next().map(|(_, eni)| eni)
+}
+
+/// The interfaces of an instance, by device index.
+pub(crate) fn interfaces<'a>(
+    state: &'a State,
+    instance: &str,
+) -> BTreeMap<u32, &'a NetworkInterface> {
+    let attached = state.network_interfaces.iter().filter_map(|eni| {
+        let attachment = eni.attachment.as_ref().filter(|it| it.instance_id == instance)?;
+        Some((attachment.device_index, eni))
+    });
+    attached.collect()
+}
+
+/// The ids of all instances that have a host.
+pub(crate) fn on_machine(state: &State) -> BTreeSet<String> {
+    state.instances.iter().filter(|it| is_on_machine(it)).map(|it| it.id.clone()).collect()
+}

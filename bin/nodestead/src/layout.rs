@@ -1,0 +1,142 @@
+//! The data directory: what lies where, and the settings that a region was brought up with.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A data directory's paths. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// `root` need not exist; the same folder always gives the same [`Layout::id`].
+    pub(crate) fn new(root: &Path) -> io::Result<Self> {
+        let absolute = std::path::absolute(root)?;
+        Ok(Self { root: fs::canonicalize(&absolute).unwrap_or(absolute) })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Six hexadecimal digits that tell this region's namespaces, links and cgroups from those of
+    /// another region on the same machine.
+    pub(crate) fn id(&self) -> String {
+        let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+        hex::encode(&digest[..3])
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.root.join("settings.json")
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.root.join("admin.sock")
+    }
+
+    pub(crate) fn daemon_log(&self) -> PathBuf {
+        self.root.join("daemon.log")
+    }
+
+    pub(crate) fn daemon_state(&self) -> PathBuf {
+        self.root.join("daemon.json")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    pub(crate) fn binaries(&self) -> PathBuf {
+        self.root.join("bin")
+    }
+
+    pub(crate) fn instances(&self) -> PathBuf {
+        self.root.join("instances")
+    }
+
+    pub(crate) fn amis(&self) -> PathBuf {
+        self.root.join("ami")
+    }
+
+    pub(crate) fn clusters(&self) -> PathBuf {
+        self.root.join("clusters")
+    }
+
+    pub(crate) fn region_store(&self) -> PathBuf {
+        self.root.join("region.redb")
+    }
+
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    pub(crate) fn aws_log(&self) -> PathBuf {
+        self.root.join("aws.jsonl")
+    }
+}
+
+/// What `up` was asked for; kept, so that a second `up` without flags means the same region.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) nodes: u32,
+    pub(crate) instance_type: String,
+    pub(crate) aws_port: u16,
+    pub(crate) api_port: u16,
+    pub(crate) egress: bool,
+}
+
+impl Settings {
+    pub(crate) fn load(layout: &Layout) -> anyhow::Result<Option<Self>> {
+        let path = layout.settings();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context(format!("cannot read `{}`", path.display())),
+        };
+        let settings = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is damaged", path.display()))?;
+        Ok(Some(settings))
+    }
+
+    pub(crate) fn save(&self, layout: &Layout) -> anyhow::Result<()> {
+        write_atomically(&layout.settings(), &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// Writes beside the file and renames, so that a reader sees the old or the new content.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("part");
+    fs::write(&temporary, content)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_data_directories_have_two_ids_and_one_has_one() {
+        let a = Layout::new(Path::new("/var/lib/a")).unwrap();
+        let b = Layout::new(Path::new("/var/lib/b")).unwrap();
+        assert_ne!(a.id(), b.id());
+        assert_eq!(a.id(), Layout::new(Path::new("/var/lib/a/")).unwrap().id());
+        assert_eq!(a.id().len(), 6);
+    }
+}

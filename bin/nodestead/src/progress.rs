@@ -1,0 +1,67 @@
+//! Progress on standard error: a spinner with a bar on a terminal, plain lines elsewhere.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// One step after the other; each is printed with the time that it took.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    step: Option<(String, Instant)>,
+}
+
+impl Progress {
+    /// A bar of `steps` steps.
+    pub(crate) fn new(steps: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(steps);
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} [{bar:24}] {msg} ({elapsed})")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, step: None }
+    }
+
+    /// Ends the step before and begins this one.
+    pub(crate) fn step(&mut self, what: impl Into<String>) {
+        self.finish_step();
+        let what = what.into();
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.clone());
+        }
+        self.step = Some((what, Instant::now()));
+    }
+
+    /// Says how far the current step is.
+    pub(crate) fn detail(&self, detail: &str) {
+        if let (Some(bar), Some((what, _))) = (&self.bar, &self.step) {
+            bar.set_message(format!("{what}: {detail}"));
+        }
+    }
+
+    fn finish_step(&mut self) {
+        let Some((what, started)) = self.step.take() else { return };
+        let line = format!("✓ {what} ({:.1} s)", started.elapsed().as_secs_f32());
+        match &self.bar {
+            None => eprintln!("{line}"),
+            Some(bar) => {
+                bar.println(line);
+                bar.inc(1);
+            }
+        }
+    }
+
+    /// Ends the last step.
+    pub(crate) fn done(mut self) {
+        self.finish_step();
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
