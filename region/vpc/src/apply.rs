@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use crate::{
     EniLink, KernelState, VpcSpec, compile,
+    egress::{self, Egress},
     guest::{self, Guests, MTU},
 };
 
@@ -31,6 +32,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Router {
     netns: String,
+    egress: Option<Egress>,
     applied: Arc<Mutex<Remembered>>,
 }
 
@@ -106,13 +108,23 @@ const SYSCTLS: [(&str, &str); 11] = [
 impl Router {
     /// The router whose namespace is called `netns`. Nothing is done yet.
     pub fn new(netns: &str) -> Self {
-        Self { netns: netns.to_owned(), applied: Arc::default() }
+        Self { netns: netns.to_owned(), egress: None, applied: Arc::default() }
+    }
+
+    /// Gives the VPC's gateways a way out of this machine.
+    pub fn with_egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
+        self
     }
 
     /// Makes the kernel agree with `spec`, whose `netns` must be this router's.
     pub async fn apply(&self, spec: &VpcSpec) -> Result<Applied, ApplyError> {
-        let (router, wanted) = (self.clone(), compile(spec));
-        blocking(move || router.apply_now(&wanted)).await
+        let (router, mut wanted) = (self.clone(), compile(spec));
+        if self.egress.is_some() {
+            egress::add_rules(spec, &mut wanted.table);
+        }
+        let cidrs = spec.cidrs.clone();
+        blocking(move || router.apply_now(&wanted, &cidrs)).await
     }
 
     /// Removes the router with all links that end in it.
@@ -121,7 +133,7 @@ impl Router {
         blocking(move || router.remove_now()).await
     }
 
-    fn apply_now(&self, wanted: &KernelState) -> Result<Applied, ApplyError> {
+    fn apply_now(&self, wanted: &KernelState, cidrs: &[Ipv4Net]) -> Result<Applied, ApplyError> {
         // One pass at a time: two would undo each other's work.
         let mut remembered = self.applied.lock();
         let is_new =
@@ -142,6 +154,9 @@ impl Router {
         }
         let netlink = Netlink::at(&path).map_err(|source| ApplyError::Open { source })?;
         services(&netlink, &wanted.services)?;
+        if let Some(egress) = &self.egress {
+            egress::apply(egress, &netlink, &path, cidrs)?;
+        }
         let applied = links(&netlink, &path, &wanted.links)?;
         routes(&netlink, &wanted.links)?;
         Ok(applied)
@@ -158,6 +173,9 @@ impl Router {
             for link in netlink.links().map_err(&failed)?.iter().filter(|it| is_ours(it)) {
                 netlink.delete_link(link.index).map_err(&failed)?;
             }
+        }
+        if let Some(egress) = &self.egress {
+            egress::remove(egress)?;
         }
         linux_netns::delete(&self.netns).map_err(|source| ApplyError::Netns { source })
     }

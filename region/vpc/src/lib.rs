@@ -16,6 +16,7 @@
 
 mod apply;
 mod compile;
+mod egress;
 mod guest;
 mod reach;
 mod rules;
@@ -25,6 +26,7 @@ mod spec;
 pub use self::{
     apply::{Applied, ApplyError, Router},
     compile::{EniLink, KernelState, compile, link_name},
+    egress::Egress,
     reach::{Packet, Reason, Verdict, can_reach},
     rules::{TABLE, table},
     security_group::{Peer, Rule, SecurityGroup, Traffic, TrafficError},
