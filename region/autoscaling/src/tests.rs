@@ -1,1 +1,464 @@
+//! The service in virtual time, over an EC2 that answers the few calls it makes.
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_autoscaling::{
+    activity::{Activity, DescribeScalingActivities, DescribeScalingActivitiesRequest},
+    capacity::{
+        SetDesiredCapacity, SetDesiredCapacityRequest, TerminateInstanceInAutoScalingGroup,
+        TerminateInstanceInAutoScalingGroupRequest,
+    },
+    group::{
+        AutoScalingGroup, CreateAutoScalingGroup, CreateAutoScalingGroupRequest,
+        DeleteAutoScalingGroup, DeleteAutoScalingGroupRequest, DescribeAutoScalingGroups,
+        DescribeAutoScalingGroupsRequest, LaunchTemplateSpecification, UpdateAutoScalingGroup,
+        UpdateAutoScalingGroupRequest,
+    },
+    lifecycle_hook::{
+        CompleteLifecycleAction, CompleteLifecycleActionRequest, PutLifecycleHook,
+        PutLifecycleHookRequest,
+    },
+    tag::Tag,
+};
+use aws_ec2::{
+    instance::{
+        DescribeInstances, DescribeInstancesRequest, DescribeInstancesResponse, Instance,
+        InstanceState, Reservation,
+    },
+    instance_state::{TerminateInstances, TerminateInstancesRequest, TerminateInstancesResponse},
+    launch_template::{
+        DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest,
+        DescribeLaunchTemplateVersionsResponse, LaunchTemplateVersion,
+    },
+    run_instances::{RunInstances, RunInstancesRequest},
+    subnet::{DescribeSubnets, DescribeSubnetsRequest, DescribeSubnetsResponse, Subnet},
+};
+use aws_wire::{Client, Fault, Operation};
+use clock::Clock;
+use lifecycle::Scope;
+use parking_lot::Mutex;
+use region_gateway::{
+    Attached, Caller, CallerKind, Config as GatewayConfig, Events, Gateway, Handle, Identities,
+    Role,
+};
+use region_store::Store;
+use tokio::sync::watch;
+
+use super::*;
+
+/// Instances by client token; a state for each. Subnets in `full` have no room.
+#[derive(Default)]
+struct FakeEc2 {
+    world: Mutex<World>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct World {
+    instances: BTreeMap<String, (RunInstancesRequest, &'static str)>,
+    full: Vec<String>,
+}
+
+impl FakeEc2 {
+    fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world.lock());
+        self.changes.send_modify(|it| *it += 1);
+    }
+
+    /// Everyone pending runs, everyone shutting down is gone.
+    fn settle(&self) {
+        self.change(|world| {
+            for (_, state) in world.instances.values_mut() {
+                *state = match *state {
+                    "pending" => "running",
+                    "shutting-down" => "terminated",
+                    other => other,
+                };
+            }
+        });
+    }
+}
+
+fn shown(token: &str, request: &RunInstancesRequest, state: &str) -> Instance {
+    Instance {
+        instance_id: Some(format!("i-{}", &token[..8])),
+        instance_type: Some("m5.large".to_owned()),
+        subnet_id: request.subnet_id.clone(),
+        state: Some(InstanceState { code: None, name: Some(state.to_owned()) }),
+        ..Default::default()
+    }
+}
+
+impl Handle<RunInstances> for FakeEc2 {
+    async fn handle(&self, _: &Caller, request: RunInstancesRequest) -> Result<Reservation, Fault> {
+        let subnet = request.subnet_id.clone().unwrap();
+        if self.world.lock().full.contains(&subnet) {
+            return Err(Fault::new("InsufficientFreeAddressesInSubnet", "The subnet is full."));
+        }
+        let token = request.client_token.clone().unwrap();
+        let instance = shown(&token, &request, "pending");
+        self.change(|world| {
+            world.instances.entry(token).or_insert((request, "pending"));
+        });
+        Ok(Reservation { instances: vec![instance], ..Default::default() })
+    }
+}
+
+impl Handle<DescribeInstances> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeInstancesRequest,
+    ) -> Result<DescribeInstancesResponse, Fault> {
+        let world = self.world.lock();
+        let all = world.instances.iter().map(|(token, (it, state))| shown(token, it, state));
+        let wanted = &request.filters[0].values;
+        let instances =
+            all.filter(|it| wanted.contains(it.instance_id.as_ref().unwrap())).collect();
+        let reservation = Reservation { instances, ..Default::default() };
+        Ok(DescribeInstancesResponse { reservations: vec![reservation], next_token: None })
+    }
+}
+
+impl Handle<TerminateInstances> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: TerminateInstancesRequest,
+    ) -> Result<TerminateInstancesResponse, Fault> {
+        self.change(|world| {
+            for (token, (_, state)) in &mut world.instances {
+                if request.instance_ids[0] == format!("i-{}", &token[..8]) {
+                    *state = "shutting-down";
+                }
+            }
+        });
+        Ok(TerminateInstancesResponse::default())
+    }
+}
+
+impl Handle<DescribeLaunchTemplateVersions> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeLaunchTemplateVersionsRequest,
+    ) -> Result<DescribeLaunchTemplateVersionsResponse, Fault> {
+        if request.launch_template_id.as_deref() != Some("lt-1") {
+            return Err(Fault::new(
+                "InvalidLaunchTemplateId.NotFound",
+                "The launch template does not exist.",
+            ));
+        }
+        let version = LaunchTemplateVersion {
+            launch_template_id: request.launch_template_id,
+            launch_template_name: Some("nodes".to_owned()),
+            version_number: Some(7),
+            ..Default::default()
+        };
+        Ok(DescribeLaunchTemplateVersionsResponse {
+            launch_template_versions: vec![version],
+            next_token: None,
+        })
+    }
+}
+
+impl Handle<DescribeSubnets> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeSubnetsRequest,
+    ) -> Result<DescribeSubnetsResponse, Fault> {
+        let subnet = |id: &String| Subnet {
+            subnet_id: Some(id.clone()),
+            availability_zone: Some(format!("us-east-1{}", &id[7..])),
+            ..Default::default()
+        };
+        let subnets = request.subnet_ids.iter().map(subnet).collect();
+        Ok(DescribeSubnetsResponse { subnets, next_token: None })
+    }
+}
+
+struct Nobody;
+
+impl Identities for Nobody {
+    fn attached(&self, _: &CallerKind) -> Option<Attached> {
+        None
+    }
+
+    fn role(&self, _: &str) -> Option<Role> {
+        None
+    }
+
+    fn managed_policy(&self, _: &str) -> Option<iam_policy::Named> {
+        None
+    }
+}
+
+struct Region {
+    ec2: Arc<FakeEc2>,
+    client: Client,
+    _scope: Scope,
+}
+
+fn region() -> Region {
+    let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
+    let (account, name) = ("111122223333".to_owned(), "us-east-1".to_owned());
+    let config = Config { account: account.clone(), region: name.clone() };
+    let service = AutoScaling::open(&Store::in_memory(), config, clock).unwrap();
+    let ec2 = Arc::new(FakeEc2::default());
+    let gateway = Gateway::new(GatewayConfig {
+        region: name,
+        account,
+        clock,
+        keys: Vec::new(),
+        identities: Arc::new(Nobody),
+        events: Events::in_memory(),
+    });
+    let fake = region_gateway::Routes::new()
+        .operation::<RunInstances, _>(ec2.clone())
+        .operation::<DescribeInstances, _>(ec2.clone())
+        .operation::<TerminateInstances, _>(ec2.clone())
+        .operation::<DescribeLaunchTemplateVersions, _>(ec2.clone())
+        .operation::<DescribeSubnets, _>(ec2.clone());
+    assert!(gateway.open(routes(&Arc::new(service.clone())).merge(fake)));
+    service.connect(gateway.client_as("autoscaling.amazonaws.com"));
+    let scope = Scope::new();
+    drop(scope.spawn("autoscaling", service.run(ec2.changes.subscribe())));
+    Region { ec2, client: gateway.client_as("test.amazonaws.com"), _scope: scope }
+}
+
+impl Region {
+    async fn call<O: Operation>(&self, request: O::Request) -> O::Response {
+        self.client.call::<O>(request).await.unwrap_or_else(|it| panic!("{}: {it}", O::ACTION))
+    }
+
+    async fn code<O: Operation>(&self, request: O::Request) -> String {
+        let error = self.client.call::<O>(request).await.err().expect("a refusal");
+        error.fault().expect("an answer").code.clone().into_owned()
+    }
+
+    async fn group(&self) -> AutoScalingGroup {
+        let request = DescribeAutoScalingGroupsRequest::default();
+        let mut found = self.call::<DescribeAutoScalingGroups>(request).await.auto_scaling_groups;
+        found.pop().unwrap_or_default()
+    }
+
+    /// (id, state) of all members, once nothing more happens by itself.
+    async fn members(&self) -> Vec<(String, String)> {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let members = self.group().await.instances;
+        let shown = |it: aws_autoscaling::group::Instance| {
+            (it.instance_id.unwrap(), it.lifecycle_state.unwrap())
+        };
+        members.into_iter().map(shown).collect()
+    }
+
+    async fn states(&self) -> Vec<String> {
+        self.members().await.into_iter().map(|(_, state)| state).collect()
+    }
+
+    async fn activities(&self) -> Vec<Activity> {
+        let request = DescribeScalingActivitiesRequest::default();
+        self.call::<DescribeScalingActivities>(request).await.activities
+    }
+}
+
+fn create(desired: i64) -> CreateAutoScalingGroupRequest {
+    CreateAutoScalingGroupRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        launch_template: Some(LaunchTemplateSpecification {
+            launch_template_id: Some("lt-1".to_owned()),
+            version: Some("$Latest".to_owned()),
+            ..Default::default()
+        }),
+        min_size: 1,
+        max_size: 4,
+        desired_capacity: Some(desired),
+        vpc_zone_identifier: Some("subnet-a,subnet-b,subnet-c".to_owned()),
+        tags: vec![Tag {
+            key: "team".to_owned(),
+            value: Some("blue".to_owned()),
+            propagate_at_launch: Some(true),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn desire(desired_capacity: i64) -> SetDesiredCapacityRequest {
+    SetDesiredCapacityRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        desired_capacity,
+        ..Default::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_grows_shrinks_and_goes() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(3)).await;
+    assert_eq!(region.states().await, ["Pending"; 3]);
+    region.ec2.settle();
+    assert_eq!(region.states().await, ["InService"; 3]);
+    let group = region.group().await;
+    assert_eq!(group.instances[0].launch_template.as_ref().unwrap().version.as_deref(), Some("7"));
+    let subnets: std::collections::BTreeSet<_> = {
+        let world = region.ec2.world.lock();
+        world.instances.values().map(|(it, _)| it.subnet_id.clone().unwrap()).collect()
+    };
+    assert_eq!(subnets.len(), 3);
+
+    assert_eq!(region.code::<SetDesiredCapacity>(desire(5)).await, "ValidationError");
+    region.call::<SetDesiredCapacity>(desire(1)).await;
+    region.members().await;
+    region.ec2.settle();
+    assert_eq!(region.states().await, ["InService"]);
+    let activities = region.activities().await;
+    assert_eq!(activities.len(), 5);
+    assert!(activities.iter().all(|it| it.status_code.as_deref() == Some("Successful")));
+    assert!(activities[0].cause.as_ref().unwrap().contains("from 3 to 1"));
+
+    let delete = |force| DeleteAutoScalingGroupRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        force_delete: force,
+    };
+    assert_eq!(region.code::<DeleteAutoScalingGroup>(delete(None)).await, "ResourceInUse");
+    region.call::<DeleteAutoScalingGroup>(delete(Some(true))).await;
+    region.members().await;
+    region.ec2.settle();
+    assert!(region.members().await.is_empty());
+    assert_eq!(region.group().await.auto_scaling_group_name, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_carry_the_groups_tags_and_name() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    region.members().await;
+    let (request, _) = region.ec2.world.lock().instances.values().next().cloned().unwrap();
+    let tags: Vec<_> =
+        request.tag_specifications[0].tags.iter().filter_map(|it| it.key.as_deref()).collect();
+    assert!(tags.contains(&"team") && tags.contains(&"aws:autoscaling:groupName"), "{tags:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_needs_a_template_and_sizes_that_make_sense() {
+    let region = region();
+    let template = |id: &str| {
+        Some(LaunchTemplateSpecification {
+            launch_template_id: Some(id.to_owned()),
+            ..Default::default()
+        })
+    };
+    for request in [
+        CreateAutoScalingGroupRequest { launch_template: None, ..create(1) },
+        CreateAutoScalingGroupRequest { launch_template: template("lt-2"), ..create(1) },
+        CreateAutoScalingGroupRequest { min_size: 5, ..create(5) },
+        create(9),
+        CreateAutoScalingGroupRequest { vpc_zone_identifier: None, ..create(1) },
+    ] {
+        assert_eq!(region.code::<CreateAutoScalingGroup>(request).await, "ValidationError");
+    }
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    assert_eq!(region.code::<CreateAutoScalingGroup>(create(1)).await, "AlreadyExists");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_subnet_is_told_and_another_zone_is_tried() {
+    let region = region();
+    region.ec2.change(|world| world.full.push("subnet-a".to_owned()));
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    assert!(region.members().await.is_empty());
+    let failed = region.activities().await.pop().unwrap();
+    assert_eq!(failed.status_code.as_deref(), Some("Failed"));
+    assert_eq!(
+        failed.status_message.as_deref(),
+        Some("The subnet is full. Launching EC2 instance failed.")
+    );
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(region.states().await, ["Pending"]);
+    assert!(
+        region
+            .ec2
+            .world
+            .lock()
+            .instances
+            .values()
+            .all(|(it, _)| { it.subnet_id.as_deref() != Some("subnet-a") })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_instance_is_replaced() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(2)).await;
+    region.members().await;
+    region.ec2.settle();
+    let before = region.members().await;
+    region.ec2.change(|world| {
+        world.instances.values_mut().next().unwrap().1 = "terminated";
+    });
+    region.members().await;
+    region.ec2.settle();
+    let after = region.members().await;
+    assert_eq!(after.len(), 2);
+    assert_ne!(after, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_waits_for_its_hook_and_the_desired_capacity_follows() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(2)).await;
+    region.members().await;
+    region.ec2.settle();
+    let hook = PutLifecycleHookRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        lifecycle_hook_name: "drain".to_owned(),
+        lifecycle_transition: Some("autoscaling:EC2_INSTANCE_TERMINATING".to_owned()),
+        heartbeat_timeout: Some(1800),
+        default_result: Some("CONTINUE".to_owned()),
+        ..Default::default()
+    };
+    region.call::<PutLifecycleHook>(hook).await;
+    let victim = region.members().await[0].0.clone();
+    let terminate = TerminateInstanceInAutoScalingGroupRequest {
+        instance_id: victim.clone(),
+        should_decrement_desired_capacity: true,
+    };
+    region.call::<TerminateInstanceInAutoScalingGroup>(terminate.clone()).await;
+    assert_eq!(region.group().await.desired_capacity, Some(1));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(region.states().await.contains(&"Terminating:Wait".to_owned()));
+
+    let complete = CompleteLifecycleActionRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        lifecycle_hook_name: "drain".to_owned(),
+        lifecycle_action_result: "CONTINUE".to_owned(),
+        instance_id: Some(victim),
+        ..Default::default()
+    };
+    region.call::<CompleteLifecycleAction>(complete.clone()).await;
+    region.members().await;
+    region.ec2.settle();
+    assert_eq!(region.states().await, ["InService"]);
+    assert_eq!(region.code::<CompleteLifecycleAction>(complete).await, "ValidationError");
+    let last = TerminateInstanceInAutoScalingGroupRequest {
+        instance_id: region.members().await[0].0.clone(),
+        ..terminate
+    };
+    let code = region.code::<TerminateInstanceInAutoScalingGroup>(last).await;
+    assert_eq!(code, "ValidationError");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lowering_the_maximum_pulls_the_desired_capacity_down() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(3)).await;
+    let update = UpdateAutoScalingGroupRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        max_size: Some(2),
+        ..Default::default()
+    };
+    region.call::<UpdateAutoScalingGroup>(update).await;
+    assert_eq!(region.group().await.desired_capacity, Some(2));
+}

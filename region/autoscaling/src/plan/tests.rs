@@ -1,1 +1,288 @@
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
+
+use super::*;
+use crate::records::{Hook, HookResult, Member, Source, TemplateRef, Transition};
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn minutes(n: i64) -> Timestamp {
+    START + SignedDuration::from_mins(n)
+}
+
+fn template(version: &str) -> TemplateRef {
+    TemplateRef { id: "lt-1".into(), name: "nodes".into(), version: version.into() }
+}
+
+fn group(desired: i64) -> Group {
+    let subnets = [("subnet-a", "a"), ("subnet-b", "b"), ("subnet-c", "c")];
+    Group {
+        name: "nodes".into(),
+        arn: String::new(),
+        created_at: START,
+        source: Source::Template(template("$Default")),
+        min: 0,
+        max: 10,
+        desired,
+        default_cooldown: 300,
+        subnets: subnets.map(|(id, zone)| (id.to_owned(), zone.to_owned())).into(),
+        health_check_type: "EC2".into(),
+        health_check_grace_period: 0,
+        termination_policies: vec!["Default".into()],
+        protects_new_instances: false,
+        capacity_rebalance: false,
+        suspended: BTreeSet::new(),
+        metrics: BTreeSet::new(),
+        service_linked_role_arn: String::new(),
+        context: None,
+        max_instance_lifetime: None,
+        default_instance_warmup: None,
+        healthy_percentages: None,
+        tags: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+        members: BTreeMap::new(),
+        launches: BTreeMap::new(),
+        last_change: String::new(),
+        retry: None,
+        failed_zones: BTreeSet::new(),
+        is_deleting: false,
+    }
+}
+
+/// Adds a member in service.
+fn with(mut group: Group, id: &str, zone: &str, version: &str) -> Group {
+    let member = Member {
+        instance_id: id.into(),
+        instance_type: "m5.large".into(),
+        zone: zone.into(),
+        state: MemberState::InService,
+        is_healthy: true,
+        is_protected: false,
+        is_spot: false,
+        template: template(version),
+        launched_at: minutes(i64::try_from(group.members.len()).unwrap()),
+        activity: None,
+        waits: BTreeMap::new(),
+    };
+    group.members.insert(id.into(), member);
+    group
+}
+
+fn hook(mut group: Group, transition: Transition, default_result: HookResult) -> Group {
+    let hook = Hook {
+        name: "drain".into(),
+        transition,
+        heartbeat_timeout: 600,
+        default_result,
+        notification_target_arn: None,
+        role_arn: None,
+        notification_metadata: None,
+    };
+    group.hooks.insert(hook.name.clone(), hook);
+    group
+}
+
+fn observed(states: &[(&str, &str)]) -> Observed {
+    let states: BTreeMap<String, String> =
+        states.iter().map(|(id, state)| ((*id).to_owned(), (*state).to_owned())).collect();
+    Observed { asked: states.keys().cloned().collect(), states }
+}
+
+/// Everyone runs.
+fn running(group: &Group) -> Observed {
+    let ids: Vec<(&str, &str)> = group.members.keys().map(|it| (it.as_str(), "running")).collect();
+    observed(&ids)
+}
+
+fn zones(group: &Group) -> Vec<&str> {
+    let mut zones: Vec<&str> = group.launches.values().map(|it| it.zone.as_str()).collect();
+    zones.sort_unstable();
+    zones
+}
+
+fn terminating(group: &Group) -> Vec<&str> {
+    let found = group.members.values().filter(|it| it.state.is_terminating());
+    found.map(|it| it.instance_id.as_str()).collect()
+}
+
+#[test]
+fn launches_are_spread_over_the_zones() {
+    for (desired, expected) in
+        [(1, vec!["a"]), (3, vec!["a", "b", "c"]), (4, vec!["a", "a", "b", "c"])]
+    {
+        let plan = plan(&group(desired), &Observed::default(), START);
+        assert_eq!(zones(&plan.group), expected);
+        assert_eq!(plan.activities.len(), expected.len());
+        assert_eq!(calls(&plan.group, &Observed::default(), START).len(), expected.len());
+    }
+}
+
+#[test]
+fn planning_twice_changes_nothing_the_second_time() {
+    let group = with(with(group(4), "i-1", "a", "1"), "i-2", "a", "1");
+    let observed = observed(&[("i-1", "running"), ("i-2", "stopped")]);
+    let once = plan(&group, &observed, minutes(5));
+    let twice = plan(&once.group, &observed, minutes(5));
+    assert_eq!(once.group, twice.group);
+    assert!(twice.activities.is_empty());
+}
+
+#[test]
+fn what_is_too_much_goes_from_the_fullest_zone_and_the_oldest_template_first() {
+    let mut group = group(2);
+    for (id, zone, version) in
+        [("i-1", "a", "2"), ("i-2", "a", "1"), ("i-3", "b", "1"), ("i-4", "a", "2")]
+    {
+        group = with(group, id, zone, version);
+    }
+    let plan = plan(&group, &running(&group), minutes(9));
+    assert_eq!(terminating(&plan.group), ["i-1", "i-2"]);
+}
+
+#[test]
+fn a_protected_instance_is_not_scaled_in() {
+    let mut group = with(with(group(1), "i-1", "a", "1"), "i-2", "a", "1");
+    group.members.get_mut("i-1").unwrap().is_protected = true;
+    let plan = plan(&group, &running(&group), minutes(9));
+    assert_eq!(terminating(&plan.group), ["i-2"]);
+}
+
+#[test]
+fn an_instance_that_is_gone_is_replaced_at_once() {
+    let group = with(with(group(2), "i-1", "a", "1"), "i-2", "b", "1");
+    let gone = Observed {
+        asked: ["i-1".to_owned(), "i-2".to_owned()].into(),
+        states: [("i-2".to_owned(), "running".to_owned())].into(),
+    };
+    let plan = plan(&group, &gone, minutes(1));
+    assert!(!plan.group.members.contains_key("i-1"));
+    assert_eq!(plan.group.launches.len(), 1);
+    assert!(plan.activities[0].cause.contains("EC2 health check"));
+}
+
+#[test]
+fn a_member_newer_than_the_question_is_not_taken_for_gone() {
+    let group = with(group(1), "i-new", "a", "1");
+    let plan = plan(&group, &Observed::default(), minutes(1));
+    assert_eq!(plan.group, group);
+}
+
+#[test]
+fn a_stopped_instance_is_replaced_unless_that_is_suspended() {
+    let mut group = with(group(1), "i-1", "a", "1");
+    let stopped = observed(&[("i-1", "stopped")]);
+    let replaced = plan(&group, &stopped, minutes(1));
+    assert_eq!(terminating(&replaced.group), ["i-1"]);
+    assert_eq!(replaced.group.launches.len(), 1);
+    group.suspended.insert("ReplaceUnhealthy".into());
+    let kept = plan(&group, &stopped, minutes(1));
+    assert!(terminating(&kept.group).is_empty());
+    assert!(!kept.group.members["i-1"].is_healthy);
+}
+
+#[test]
+fn a_launch_hook_holds_an_instance_until_it_runs_out_and_then_replaces_it() {
+    let mut group =
+        hook(with(group(1), "i-1", "a", "1"), Transition::Launching, HookResult::Abandon);
+    group.members.get_mut("i-1").unwrap().state = MemberState::Pending;
+    group.members.get_mut("i-1").unwrap().activity = Some("launch".into());
+    let running = running(&group);
+    let held = plan(&group, &running, START);
+    assert_eq!(held.group.members["i-1"].state, MemberState::PendingWait);
+    assert_eq!(held.wake_at, Some(minutes(10)));
+
+    let still = plan(&held.group, &running, minutes(10) - SignedDuration::from_nanos(1));
+    assert_eq!(still.group, held.group);
+    let out = plan(&held.group, &running, minutes(10));
+    assert_eq!(out.group.members["i-1"].state, MemberState::TerminatingProceed);
+    assert_eq!(out.group.launches.len(), 1);
+    let launch = out.endings.iter().find(|it| it.activity == "launch").unwrap();
+    assert_eq!(launch.status, ActivityStatus::Cancelled);
+}
+
+#[test]
+fn a_completed_launch_hook_lets_the_instance_into_service() {
+    let mut group =
+        hook(with(group(1), "i-1", "a", "1"), Transition::Launching, HookResult::Abandon);
+    group.members.get_mut("i-1").unwrap().state = MemberState::PendingWait;
+    let plan = plan(&group, &running(&group), START);
+    assert_eq!(plan.group.members["i-1"].state, MemberState::InService);
+}
+
+#[test]
+fn a_termination_hook_holds_the_instance_before_ec2_is_told() {
+    let group =
+        hook(with(group(0), "i-1", "a", "1"), Transition::Terminating, HookResult::Continue);
+    let running = running(&group);
+    let held = plan(&group, &running, START);
+    assert_eq!(held.group.members["i-1"].state, MemberState::TerminatingWait);
+    assert!(calls(&held.group, &running, START).is_empty());
+
+    let out = plan(&held.group, &running, minutes(10));
+    assert_eq!(calls(&out.group, &running, minutes(10)), [Ec2Call::Terminate("i-1".to_owned())]);
+    let going = observed(&[("i-1", "shutting-down")]);
+    assert!(calls(&out.group, &going, minutes(11)).is_empty());
+    let gone = plan(&out.group, &observed(&[("i-1", "terminated")]), minutes(12));
+    assert!(gone.group.members.is_empty());
+    assert_eq!(gone.endings[0].status, ActivityStatus::Successful);
+}
+
+#[test]
+fn uneven_zones_are_evened_out_by_launching_before_terminating() {
+    let mut group = group(3);
+    for id in ["i-1", "i-2", "i-3"] {
+        group = with(group, id, "a", "1");
+    }
+    let first = plan(&group, &running(&group), minutes(9));
+    assert_eq!(zones(&first.group), ["b"]);
+    assert!(terminating(&first.group).is_empty());
+
+    // The new one is in service: the fullest zone gives one up.
+    let mut grown = with(first.group, "i-4", "b", "1");
+    grown.launches.clear();
+    let second = plan(&grown, &running(&grown), minutes(10));
+    assert_eq!(terminating(&second.group), ["i-1"]);
+    assert!(second.group.launches.is_empty());
+}
+
+#[test]
+fn a_suspended_rebalance_leaves_the_zones_uneven() {
+    let mut group = group(3);
+    for id in ["i-1", "i-2", "i-3"] {
+        group = with(group, id, "a", "1");
+    }
+    group.suspended.insert("AZRebalance".into());
+    let plan = plan(&group, &running(&group), minutes(9));
+    assert!(plan.group.launches.is_empty());
+}
+
+#[test]
+fn a_zone_in_which_a_launch_failed_is_tried_last_and_after_a_pause() {
+    let mut group = group(1);
+    group.failed_zones.insert("a".into());
+    group.retry = Some((minutes(1), 2));
+    let plan = plan(&group, &Observed::default(), START);
+    assert_eq!(zones(&plan.group), ["b"]);
+    assert!(calls(&plan.group, &Observed::default(), START).is_empty());
+    assert_eq!(plan.wake_at, Some(minutes(1)));
+    assert_eq!(calls(&plan.group, &Observed::default(), minutes(1)).len(), 1);
+}
+
+#[test]
+fn the_pause_between_failing_launches_doubles_up_to_two_minutes() {
+    let pauses: Vec<i64> =
+        (1..=7).map(|failures| retry_at(START, failures).duration_since(START).as_secs()).collect();
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 120, 120]);
+}
+
+#[test]
+fn a_deleted_group_lets_everyone_go_and_launches_nobody() {
+    let mut group = with(group(0), "i-1", "a", "1");
+    group.is_deleting = true;
+    group.desired = 3;
+    group.members.get_mut("i-1").unwrap().is_protected = true;
+    let plan = plan(&group, &running(&group), START);
+    assert_eq!(terminating(&plan.group), ["i-1"]);
+    assert!(plan.group.launches.is_empty());
+}
