@@ -50,12 +50,12 @@ pub enum ApplyError {
 impl Nft {
     /// In the caller's namespace.
     pub fn here() -> Self {
-        Self { program: "nft".into(), netns: None }
+        Self { program: program(), netns: None }
     }
 
     /// In the namespace at `netns` (`/run/netns/NAME`, `/proc/PID/ns/net`).
     pub fn at(netns: impl Into<PathBuf>) -> Self {
-        Self { program: "nft".into(), netns: Some(netns.into()) }
+        Self { program: program(), netns: Some(netns.into()) }
     }
 
     /// Applies all of `transaction` or nothing. An empty one starts no process.
@@ -165,6 +165,12 @@ impl Nft {
             child.wait_with_output()
         })
     }
+}
+
+/// Where distributions put it: a container's or a CNI plug-in's `PATH` may lack `sbin`.
+fn program() -> OsString {
+    let known = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+    known.into_iter().find(|path| Path::new(path).exists()).unwrap_or("nft").into()
 }
 
 /// The first error of nft's output with the line it complains about.

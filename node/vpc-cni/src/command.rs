@@ -86,6 +86,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         events,
         clock,
         checkpoint: args.checkpoint.clone(),
+        netns: None,
     };
     let started = Ipamd::start(parts).await;
     if started.is_err() {
@@ -114,7 +115,7 @@ async fn identity(metadata: &Metadata) -> Result<Identity, MetadataError> {
     let mut pause = Duration::from_millis(100);
     loop {
         match metadata.identity().await {
-            Err(MetadataError::Send { .. }) if pause < Duration::from_secs(5) => {
+            Err(error) if error.is_unreachable() && pause < Duration::from_secs(5) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

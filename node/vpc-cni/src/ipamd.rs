@@ -59,6 +59,8 @@ pub struct Parts {
     pub events: Option<Events>,
     pub clock: Clock,
     pub checkpoint: PathBuf,
+    /// The node's network namespace; `None`: this process's.
+    pub netns: Option<PathBuf>,
 }
 
 /// See the module.
@@ -326,7 +328,7 @@ impl Ipamd {
         let secondary: Vec<AttachedEni> =
             attached.iter().filter(|eni| !eni.is_primary()).cloned().collect();
         let failed = |source| IpamdError::Network { source };
-        let node = linux_netlink::run(None, move |netlink| {
+        let node = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
             let (_, primary_link) = network::link_of(netlink, "the primary interface", &mac)?;
             let node = NodeNetwork {
                 primary_link,
@@ -348,7 +350,7 @@ impl Ipamd {
         let known = self.pool.lock().table.clone();
         if known.as_ref() != Some(&table) {
             let wanted = linux_nftables::Transaction::replace(&table);
-            let applied = Nft::here().apply_async(wanted).await;
+            let applied = self.nft().apply_async(wanted).await;
             applied.map_err(|source| IpamdError::Nftables { source })?;
         }
         let mut pool = self.pool.lock();
@@ -362,7 +364,7 @@ impl Ipamd {
     async fn restore(&self) -> Result<(), IpamdError> {
         let failed = |source| IpamdError::Checkpoint { source };
         let rows = checkpoint::read(&self.parts.checkpoint).map_err(failed)?;
-        let links = linux_netlink::run(None, |netlink| {
+        let links = linux_netlink::run(self.parts.netns.clone(), |netlink| {
             let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
             let links = netlink.links().map_err(failed)?;
             Ok::<_, IpamdError>(links.into_iter().map(|link| link.name).collect::<BTreeSet<_>>())
@@ -389,7 +391,7 @@ impl Ipamd {
             }
             checkpoint::write(&self.parts.checkpoint, store.rows()).map_err(failed)?;
         }
-        let ensured = linux_netlink::run(None, move |netlink| {
+        let ensured = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
             let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
             rules.iter().try_for_each(|rule| netlink.add_rule(rule)).map_err(failed)
         });
@@ -463,6 +465,10 @@ impl Ipamd {
             use_external_snat: self.parts.config.is_external_snat,
             vpc_cidrs: self.pool.lock().vpc_cidrs.clone(),
         }
+    }
+
+    fn nft(&self) -> Nft {
+        self.parts.netns.as_ref().map_or_else(Nft::here, Nft::at)
     }
 
     fn announce(&self) {

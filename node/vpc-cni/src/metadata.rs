@@ -3,27 +3,20 @@
 //! Only the paths that upstream reads. A leaf that is missing is a normal "none": an interface
 //! without prefixes has no such leaf.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, str::FromStr};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use api_imds::{
+    FetchError, ImdsClient,
+    paths::{self, interface, of_interface},
+};
 use ipnet::Ipv4Net;
-use parking_lot::Mutex;
-use transport::{BoxError, HttpClient, Place};
+use transport::Place;
 
 use crate::datastore::AttachedEni;
 
-const ENDPOINT: &str = "http://169.254.169.254";
-const LIMIT: Duration = Duration::from_secs(5);
-const MAX_BODY: usize = 64 * 1024;
-
-/// An IMDSv2 client with its session.
-#[derive(Debug)]
-pub struct Metadata {
-    endpoint: String,
-    http: HttpClient,
-    token: Mutex<Option<String>>,
-}
+/// What this instance is told about itself.
+#[derive(Clone, Debug)]
+pub struct Metadata(ImdsClient);
 
 /// Who this instance is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,42 +32,47 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     #[error("failed to ask the instance metadata service for `{path}`")]
-    Send {
+    Fetch {
         path: String,
         #[source]
-        source: BoxError,
+        source: FetchError,
     },
-    #[error("the instance metadata service answered {status} to `{path}`")]
-    Status { path: String, status: StatusCode },
     #[error("the instance metadata service has no `{path}`")]
     Missing { path: String },
     #[error("the instance metadata service's `{path}` is `{value}`")]
     Wrong { path: String, value: String },
 }
 
+impl MetadataError {
+    /// Whether nobody answered at all, as may be just after boot.
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Fetch { source, .. } = self else { return false };
+        matches!(source, FetchError::Token { .. } | FetchError::Send { .. })
+    }
+}
+
 impl Metadata {
     /// IMDS at `endpoint`, or at its well-known address.
     pub fn new(endpoint: Option<&str>) -> Self {
-        Self {
-            endpoint: endpoint.unwrap_or(ENDPOINT).trim_end_matches('/').to_owned(),
-            http: HttpClient::new(Place::Here, None, LIMIT),
-            token: Mutex::new(None),
-        }
+        Self(match endpoint {
+            Some(endpoint) => ImdsClient::at(endpoint, Place::Here),
+            None => ImdsClient::new(),
+        })
     }
 
     pub async fn identity(&self) -> Result<Identity, MetadataError> {
         Ok(Identity {
-            instance_id: self.text("instance-id").await?,
-            instance_type: self.text("instance-type").await?,
-            availability_zone: self.text("placement/availability-zone").await?,
-            mac: self.text("mac").await?,
-            local_ipv4: self.value("local-ipv4").await?,
+            instance_id: self.text(paths::INSTANCE_ID).await?,
+            instance_type: self.text(paths::INSTANCE_TYPE).await?,
+            availability_zone: self.text(paths::AVAILABILITY_ZONE).await?,
+            mac: self.text(paths::MAC).await?,
+            local_ipv4: self.value(paths::LOCAL_IPV4).await?,
         })
     }
 
     /// All interfaces that are attached, by device number.
     pub async fn interfaces(&self) -> Result<Vec<AttachedEni>, MetadataError> {
-        let macs = self.text("network/interfaces/macs/").await?;
+        let macs = self.text(paths::MACS).await?;
         let mut enis = Vec::new();
         for mac in lines(&macs) {
             // One that is being detached may lose its leaves between two requests.
@@ -92,24 +90,24 @@ impl Metadata {
 
     /// The VPC's CIDRs, the primary interface's view of them.
     pub async fn vpc_cidrs(&self, mac: &str) -> Result<Vec<Ipv4Net>, MetadataError> {
-        self.values(&format!("network/interfaces/macs/{mac}/vpc-ipv4-cidr-blocks")).await
+        self.values(&of_interface(mac, interface::VPC_CIDRS)).await
     }
 
     async fn interface(&self, mac: &str) -> Result<AttachedEni, MetadataError> {
-        let leaf = |name: &str| format!("network/interfaces/macs/{mac}/{name}");
-        let addresses: Vec<Ipv4Addr> = self.values(&leaf("local-ipv4s")).await?;
+        let leaf = |name: &str| of_interface(mac, name);
+        let addresses: Vec<Ipv4Addr> = self.values(&leaf(interface::LOCAL_IPV4S)).await?;
         let Some(primary_address) = addresses.first().copied() else {
-            return Err(MetadataError::Missing { path: leaf("local-ipv4s") });
+            return Err(MetadataError::Missing { path: leaf(interface::LOCAL_IPV4S) });
         };
-        let prefixes: Vec<Ipv4Net> = self.values(&leaf("ipv4-prefix")).await?;
+        let prefixes: Vec<Ipv4Net> = self.values(&leaf(interface::IPV4_PREFIX)).await?;
         Ok(AttachedEni {
-            id: self.text(&leaf("interface-id")).await?,
+            id: self.text(&leaf(interface::INTERFACE_ID)).await?,
             mac: mac.to_owned(),
-            device_number: self.value(&leaf("device-number")).await?,
+            device_number: self.value(&leaf(interface::DEVICE_NUMBER)).await?,
             primary_address,
-            subnet_id: self.text(&leaf("subnet-id")).await?,
-            subnet_cidr: self.value(&leaf("subnet-ipv4-cidr-block")).await?,
-            security_groups: self.values(&leaf("security-group-ids")).await?,
+            subnet_id: self.text(&leaf(interface::SUBNET_ID)).await?,
+            subnet_cidr: self.value(&leaf(interface::SUBNET_CIDR)).await?,
+            security_groups: self.values(&leaf(interface::SECURITY_GROUP_IDS)).await?,
             addresses: addresses.into_iter().collect::<BTreeSet<_>>(),
             prefixes: prefixes.into_iter().collect(),
         })
@@ -131,53 +129,8 @@ impl Metadata {
     }
 
     async fn find(&self, path: &str) -> Result<Option<String>, MetadataError> {
-        let mut is_fresh = false;
-        loop {
-            let known = self.token.lock().clone();
-            let token = match known {
-                Some(token) => token,
-                None => {
-                    is_fresh = true;
-                    self.new_token().await?
-                }
-            };
-            let url = format!("{}/latest/meta-data/{path}", self.endpoint);
-            let request = Request::get(url).header("x-aws-ec2-metadata-token", token);
-            let response = self.send(path, request).await?;
-            match response.status() {
-                StatusCode::OK => {
-                    return Ok(Some(String::from_utf8_lossy(response.body()).into_owned()));
-                }
-                StatusCode::NOT_FOUND => return Ok(None),
-                // The session ended; a new one gets the answer.
-                StatusCode::UNAUTHORIZED if !is_fresh => *self.token.lock() = None,
-                status => return Err(MetadataError::Status { path: path.to_owned(), status }),
-            }
-        }
-    }
-
-    async fn new_token(&self) -> Result<String, MetadataError> {
-        let path = "api/token";
-        let request = Request::put(format!("{}/latest/{path}", self.endpoint))
-            .header("x-aws-ec2-metadata-token-ttl-seconds", "21600");
-        let response = self.send(path, request).await?;
-        if response.status() != StatusCode::OK {
-            let status = response.status();
-            return Err(MetadataError::Status { path: path.to_owned(), status });
-        }
-        let token = String::from_utf8_lossy(response.body()).into_owned();
-        *self.token.lock() = Some(token.clone());
-        Ok(token)
-    }
-
-    async fn send(
-        &self,
-        path: &str,
-        request: http::request::Builder,
-    ) -> Result<Response<Bytes>, MetadataError> {
-        let failed = |source: BoxError| MetadataError::Send { path: path.to_owned(), source };
-        let request = request.body(transport::empty()).map_err(|it| failed(it.into()))?;
-        self.http.fetch(request, MAX_BODY).await.map_err(failed)
+        let failed = |source| MetadataError::Fetch { path: path.to_owned(), source };
+        self.0.text(path).await.map_err(failed)
     }
 }
 

@@ -132,8 +132,10 @@ impl Ipamd {
         let mut wait = FIRST_WAIT;
         loop {
             let (id, mac) = (eni.id.clone(), eni.mac.clone());
-            let found =
-                linux_netlink::run(None, move |netlink| network::link_of(netlink, &id, &mac)).await;
+            let found = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
+                network::link_of(netlink, &id, &mac)
+            })
+            .await;
             match found {
                 Ok(_) => return Ok(()),
                 Err(NetworkError::NoLink { .. }) if tokio::time::Instant::now() < deadline => {

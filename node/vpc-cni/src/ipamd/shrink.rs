@@ -38,7 +38,7 @@ impl Ipamd {
                 let taken = self.store.lock().take_idle_eni(&eni, now);
                 let Some(taken) = taken else { return Ok(()) };
                 let attached = taken.attached;
-                let torn_down = linux_netlink::run(None, move |netlink| {
+                let torn_down = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
                     network::tear_down_eni(netlink, &attached)
                 });
                 torn_down.await.map_err(|source| IpamdError::Network { source })?;
