@@ -50,8 +50,17 @@ impl Iam {
         checked_name("policyName", policy_name, 128)?;
         self.parse(&document, Kind::Identity)?;
         self.change_holder(bucket, name, |holder| {
-            holder.grants_mut().inline.insert(policy_name.to_owned(), document);
-            Ok(())
+            let inline = &mut holder.grants_mut().inline;
+            inline.insert(policy_name.to_owned(), document);
+            let size: usize = inline.values().map(|it| crate::size(it)).sum();
+            match size <= H::INLINE_LIMIT {
+                true => Ok(()),
+                false => Err(IamError::InlineSize {
+                    limit: H::INLINE_LIMIT,
+                    noun: H::NOUN,
+                    name: name.to_owned(),
+                }),
+            }
         })
     }
 

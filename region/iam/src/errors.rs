@@ -46,6 +46,8 @@ pub enum IamError {
          delete an existing version."
     )]
     TooManyVersions,
+    #[error("Maximum policy size of {limit} bytes exceeded for {noun} {name}")]
+    InlineSize { limit: usize, noun: &'static str, name: String },
     #[error(
         "Cannot perform the operation on the protected role '{name}' - this role is only modifiable by AWS"
     )]
@@ -78,7 +80,7 @@ impl AwsError for IamError {
             | Self::PolicyExists { .. }
             | Self::ProviderExists { .. } => "EntityAlreadyExists",
             Self::InUse { .. } | Self::PolicyInUse | Self::DefaultVersion => "DeleteConflict",
-            Self::Quota { .. } | Self::TooManyVersions => "LimitExceeded",
+            Self::Quota { .. } | Self::TooManyVersions | Self::InlineSize { .. } => "LimitExceeded",
             Self::Protected { .. } => "UnmodifiableEntity",
             Self::Malformed { .. } => "MalformedPolicyDocument",
             Self::Invalid { .. } | Self::NoUserName => "ValidationError",

@@ -47,7 +47,7 @@ pub struct Iam {
     profiles: Bucket<Profile>,
     providers: Bucket<Oidc>,
     managed: HashMap<String, Arc<ManagedPolicy>>,
-    parsed: RwLock<HashMap<String, Arc<Policy>>>,
+    parsed: RwLock<Parsed>,
 }
 
 /// The root user's access key.
@@ -57,7 +57,25 @@ pub struct RootKey {
     pub secret_access_key: String,
 }
 
-/// Documents seen; more than this many are forgotten at once and parsed again.
+/// Documents seen, by what they are attached to: the same text may be a policy in one place and not
+/// in the other.
+#[derive(Default)]
+struct Parsed {
+    identity: HashMap<String, Arc<Policy>>,
+    trust: HashMap<String, Arc<Policy>>,
+}
+
+impl Parsed {
+    fn of(&self, kind: Kind) -> &HashMap<String, Arc<Policy>> {
+        if kind == Kind::Trust { &self.trust } else { &self.identity }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut HashMap<String, Arc<Policy>> {
+        if kind == Kind::Trust { &mut self.trust } else { &mut self.identity }
+    }
+}
+
+/// More documents than this are forgotten at once and parsed again.
 const PARSED: usize = 4096;
 
 impl Iam {
@@ -92,19 +110,18 @@ impl Iam {
 
     /// A checked document; parsed once however often it is asked for.
     fn parse(&self, document: &str, kind: Kind) -> Result<Arc<Policy>, IamError> {
-        // The same text may be an identity policy and not a trust policy.
-        let key = format!("{kind:?}{document}");
-        if let Some(known) = self.parsed.read().get(&key) {
+        if let Some(known) = self.parsed.read().of(kind).get(document) {
             return Ok(known.clone());
         }
         let policy = Policy::parse(document, kind)
             .map_err(|error| IamError::Malformed { message: error.to_string() })?;
         let policy = Arc::new(policy);
         let mut parsed = self.parsed.write();
-        if parsed.len() >= PARSED {
-            parsed.clear();
+        let known = parsed.of_mut(kind);
+        if known.len() >= PARSED {
+            known.clear();
         }
-        parsed.insert(key, policy.clone());
+        known.insert(document.to_owned(), policy.clone());
         Ok(policy)
     }
 
@@ -138,6 +155,11 @@ impl Iam {
     ) -> Result<R, Fault> {
         self.store.transaction(change)
     }
+}
+
+/// The length that quotas count: white space is free.
+fn size(document: &str) -> usize {
+    document.chars().filter(|it| !it.is_whitespace()).count()
 }
 
 fn checked_name(field: &'static str, name: &str, longest: usize) -> Result<(), IamError> {

@@ -19,8 +19,7 @@ const LONGEST_DOCUMENT: usize = 6144;
 
 impl Iam {
     fn check_document(&self, document: &str) -> Result<(), IamError> {
-        let length = document.chars().filter(|it| !it.is_whitespace()).count();
-        if length > LONGEST_DOCUMENT {
+        if crate::size(document) > LONGEST_DOCUMENT {
             return Err(IamError::Quota { what: "PolicySize", limit: LONGEST_DOCUMENT });
         }
         self.parse(document, Kind::Identity).map(drop)

@@ -112,6 +112,8 @@ pub(crate) trait Tagged {
 pub(crate) trait Holder: Tagged {
     /// As messages call it: `role`.
     const NOUN: &'static str;
+    /// Quota: characters of all inline policies together, white space aside.
+    const INLINE_LIMIT: usize;
     fn grants(&self) -> &Grants;
     fn grants_mut(&mut self) -> &mut Grants;
 }
@@ -126,9 +128,10 @@ macro_rules! tagged {
 }
 
 macro_rules! holders {
-    ($($record:ident $noun:literal),*) => {$(
+    ($($record:ident $noun:literal $limit:literal),*) => {$(
         impl Holder for $record {
             const NOUN: &'static str = $noun;
+            const INLINE_LIMIT: usize = $limit;
             fn grants(&self) -> &Grants { &self.grants }
             fn grants_mut(&mut self) -> &mut Grants { &mut self.grants }
         }
@@ -136,4 +139,4 @@ macro_rules! holders {
 }
 
 tagged!(User, Group, Role, ManagedPolicy, Profile, Oidc);
-holders!(User "user", Group "group", Role "role");
+holders!(User "user" 2048, Group "group" 5120, Role "role" 10240);

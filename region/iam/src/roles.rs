@@ -14,6 +14,9 @@ use crate::{
 const DEFAULT_SESSION: i64 = 3600;
 const LONGEST_SESSION: i64 = 43_200;
 
+/// Quota: characters of a trust policy.
+const LONGEST_TRUST: usize = 2048;
+
 impl Iam {
     pub(crate) fn create_role(
         &self,
@@ -22,7 +25,7 @@ impl Iam {
     ) -> Result<CreateRoleResponse, Fault> {
         let name = request.role_name;
         checked_name("roleName", &name, 64)?;
-        self.parse(&request.assume_role_policy_document, Kind::Trust)?;
+        self.check_trust(&request.assume_role_policy_document)?;
         self.check_boundary(request.permissions_boundary.as_deref())?;
         let role = Role {
             entity: self.entity("role", "AROA", &name, request.path, request.tags)?,
@@ -128,7 +131,7 @@ impl Iam {
         _: &Caller,
         request: UpdateAssumeRolePolicyRequest,
     ) -> Result<UpdateAssumeRolePolicyResponse, Fault> {
-        self.parse(&request.policy_document, Kind::Trust)?;
+        self.check_trust(&request.policy_document)?;
         self.change_holder(&self.roles, &request.role_name, |role| {
             role.trust = request.policy_document;
             Ok(())
@@ -153,6 +156,15 @@ impl Iam {
     ) -> Result<DeleteRolePermissionsBoundaryResponse, Fault> {
         self.set_boundary(&self.roles, &request.role_name, None)?;
         Ok(DeleteRolePermissionsBoundaryResponse {})
+    }
+}
+
+impl Iam {
+    fn check_trust(&self, document: &str) -> Result<(), IamError> {
+        if crate::size(document) > LONGEST_TRUST {
+            return Err(IamError::Quota { what: "ACLSizePerRole", limit: LONGEST_TRUST });
+        }
+        self.parse(document, Kind::Trust).map(drop)
     }
 }
 
