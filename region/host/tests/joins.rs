@@ -52,7 +52,8 @@ fn main() -> ExitCode {
         ["run", "init", ..] => runtime.block_on(node_init::command::run(parse(&args[2..]))),
         ["run", "nodeadm", ..] => runtime.block_on(nodeadm::command::run(parse(&args[2..]))),
         ["run", "kubelet", ..] => {
-            fs::write("/root/kubelet", args[3..].join("\n")).unwrap();
+            fs::write("/root/part", args[3..].join("\n")).unwrap();
+            fs::rename("/root/part", "/root/kubelet").unwrap();
             std::thread::park();
             Ok(())
         }
