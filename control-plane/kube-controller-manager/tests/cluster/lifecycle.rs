@@ -1,0 +1,124 @@
+//! What becomes of pods and namespaces when their nodes or users go.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, Node, Pod, Secret},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::json;
+
+use crate::support::Cluster;
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_loses_its_pods_after_five_minutes() {
+    let cluster = Cluster::start(2).await;
+    // A node whose kubelet never reports.
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let silent = json!({ "metadata": { "name": "silent" }, "status": {
+        "allocatable": { "cpu": "2", "memory": "4Gi", "pods": "10" },
+        "conditions": [{ "type": "Ready", "status": "True" }] } });
+    let silent: Node = serde_json::from_value(silent).unwrap();
+    nodes.create(&PostParams::default(), &silent).await.unwrap();
+    cluster
+        .create::<Pod>(json!({ "metadata": { "name": "stranded" }, "spec": { "nodeName": "silent",
+            "tolerations": [{ "key": "node.kubernetes.io/unreachable", "operator": "Exists",
+                "effect": "NoExecute", "tolerationSeconds": 300 }],
+            "containers": [{ "name": "c", "image": "one" }] } }))
+        .await;
+    let start = cluster.clock.now();
+    cluster
+        .eventually("the node is unreachable", async |_| {
+            let node = nodes.get("silent").await.unwrap();
+            let taints = node.spec.unwrap().taints.unwrap_or_default();
+            taints
+                .iter()
+                .any(|it| it.key == "node.kubernetes.io/unreachable" && it.effect == "NoExecute")
+        })
+        .await;
+    let noticed = cluster.clock.now().duration_since(start).as_secs();
+    assert!((50..=60).contains(&noticed), "noticed after {noticed} s");
+    cluster
+        .eventually("its pod is deleted", async |it| {
+            let pod = it.get::<Pod>("stranded").await;
+            pod.is_none_or(|it| it.metadata.deletion_timestamp.is_some())
+        })
+        .await;
+    let left = cluster.clock.now().duration_since(start).as_secs();
+    assert!((350..=362).contains(&left), "left after {left} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_with_everything_in_it() {
+    let cluster = Cluster::start(1).await;
+    let namespaces = Api::<Namespace>::all(cluster.client.clone());
+    let team: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "team" } })).unwrap();
+    namespaces.create(&PostParams::default(), &team).await.unwrap();
+    let secrets = Api::<Secret>::namespaced(cluster.client.clone(), "team");
+    let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "s" } })).unwrap();
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), "team");
+    cluster
+        .eventually("the CA is published", async |it| {
+            let maps = Api::<ConfigMap>::namespaced(it.client.clone(), "team");
+            let accounts = Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(
+                it.client.clone(),
+                "team",
+            );
+            maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
+                && accounts.get_opt("default").await.unwrap().is_some()
+        })
+        .await;
+    let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "p" },
+        "spec": { "containers": [{ "name": "c", "image": "one" }] } }))
+    .unwrap();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("the namespace is gone", async |it| it.namespace("team").await.is_none())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_in_the_foreground_waits_and_orphaning_leaves() {
+    let cluster = Cluster::start(1).await;
+    let deployment = |name: &str| {
+        json!({ "metadata": { "name": name }, "spec": { "replicas": 1,
+        "selector": { "matchLabels": { "app": name } }, "template": {
+            "metadata": { "labels": { "app": name } },
+            "spec": { "containers": [{ "name": "c", "image": "one" }] } } } })
+    };
+    for name in ["waits", "leaves"] {
+        cluster.create::<Deployment>(deployment(name)).await;
+    }
+    cluster.eventually("both run", async |it| it.ready_pods().await == 2).await;
+    let api = cluster.api::<Deployment>();
+    api.delete("waits", &DeleteParams::foreground()).await.unwrap();
+    api.delete("leaves", &DeleteParams::orphan()).await.unwrap();
+    cluster
+        .eventually("the deployments are gone", async |it| it.list::<Deployment>().await.is_empty())
+        .await;
+    let labels: Vec<_> =
+        cluster.list::<Pod>().await.iter().map(|it| it.labels()["app"].clone()).collect();
+    assert_eq!(labels, ["leaves"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.ready_pods().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_that_is_deleted_are_collected() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .create::<Pod>(json!({ "metadata": { "name": "p" },
+            "spec": { "containers": [{ "name": "c", "image": "one" }] } }))
+        .await;
+    cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    nodes.delete("n0", &DeleteParams::default()).await.unwrap();
+    cluster.eventually("it is gone", async |it| it.list::<Pod>().await.is_empty()).await;
+}

@@ -1,0 +1,211 @@
+//! Deployments, DaemonSets, Services and what the scheduler makes of their pods.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, ReplicaSet},
+    core::v1::{Event, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::support::Cluster;
+
+fn deployment(replicas: i32, image: &str) -> Value {
+    json!({
+        "metadata": { "name": "web" },
+        "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": "web" } },
+            "template": template(image) },
+    })
+}
+
+fn template(image: &str) -> Value {
+    json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{
+        "name": "c", "image": image, "ports": [{ "name": "http", "containerPort": 8080 }],
+        "resources": { "requests": { "cpu": "100m" } } }] } })
+}
+
+fn image(image: &str) -> Value {
+    json!({ "spec": { "template": template(image) } })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_is_rolled_out_scaled_updated_and_deleted() {
+    let cluster = Cluster::start(2).await;
+    cluster.create::<Deployment>(deployment(3, "one")).await;
+    cluster.eventually("three pods run", async |it| it.ready_pods().await == 3).await;
+    let nodes: BTreeSet<_> =
+        cluster.list::<Pod>().await.iter().map(|it| it.spec.clone().unwrap().node_name).collect();
+    assert_eq!(nodes.len(), 2, "the pods are spread");
+
+    cluster
+        .eventually("the status is complete", async |it| {
+            let status = it.get::<Deployment>("web").await.unwrap().status.unwrap();
+            let conditions = status.conditions.unwrap_or_default();
+            status.available_replicas == Some(3)
+                && conditions
+                    .iter()
+                    .any(|it| it.reason.as_deref() == Some("NewReplicaSetAvailable"))
+                && conditions.iter().any(|it| it.type_ == "Available" && it.status == "True")
+        })
+        .await;
+
+    cluster.patch::<Deployment>("web", json!({ "spec": { "replicas": 5 } })).await;
+    cluster.eventually("five pods run", async |it| it.ready_pods().await == 5).await;
+
+    cluster.patch::<Deployment>("web", image("two")).await;
+    cluster
+        .eventually("all pods are of the new image", async |it| {
+            let pods = it.list::<Pod>().await;
+            pods.len() == 5
+                && pods.iter().all(|it| {
+                    it.spec.as_ref().unwrap().containers[0].image.as_deref() == Some("two")
+                })
+        })
+        .await;
+    let sets = cluster.list::<ReplicaSet>().await;
+    assert_eq!(sets.len(), 2, "the old one is kept for a rollback");
+    let revision = |it: &Deployment| it.annotations()["deployment.kubernetes.io/revision"].clone();
+    assert_eq!(revision(&cluster.get::<Deployment>("web").await.unwrap()), "2");
+
+    cluster.patch::<Deployment>("web", image("one")).await;
+    cluster
+        .eventually("the old set is used again", async |it| {
+            revision(&it.get::<Deployment>("web").await.unwrap()) == "3"
+                && it.list::<Pod>().await.len() == 5
+        })
+        .await;
+    assert_eq!(cluster.list::<ReplicaSet>().await.len(), 2);
+
+    cluster.delete::<Deployment>("web").await;
+    cluster
+        .eventually("everything of it is gone", async |it| {
+            it.list::<Pod>().await.is_empty() && it.list::<ReplicaSet>().await.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_follows_the_pods_that_it_selects() {
+    let cluster = Cluster::start(2).await;
+    cluster.create::<Deployment>(deployment(3, "one")).await;
+    cluster
+        .create::<Service>(json!({ "metadata": { "name": "web" }, "spec": {
+            "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] } }))
+        .await;
+    let ready = async |it: &Cluster| {
+        let slices = it.list::<EndpointSlice>().await;
+        let ours = slices.iter().filter(|it| {
+            it.labels().get("kubernetes.io/service-name").map(String::as_str) == Some("web")
+        });
+        let endpoints: Vec<_> =
+            ours.flat_map(|it| it.endpoints.clone().unwrap_or_default()).collect();
+        endpoints
+            .iter()
+            .filter(|it| it.conditions.as_ref().unwrap().ready == Some(true) && it.zone.is_some())
+            .count()
+    };
+    cluster.eventually("three endpoints are ready", async |it| ready(it).await == 3).await;
+    cluster.patch::<Deployment>("web", json!({ "spec": { "replicas": 1 } })).await;
+    cluster.eventually("one endpoint is ready", async |it| ready(it).await == 1).await;
+    cluster.delete::<Service>("web").await;
+    cluster
+        .eventually("its slices are collected", async |it| {
+            let slices = it.list::<EndpointSlice>().await;
+            slices.iter().all(|it| {
+                it.labels().get("kubernetes.io/service-name").map(String::as_str) != Some("web")
+            })
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_fit_nowhere_wait_with_upstreams_message_and_start_when_there_is_room() {
+    let cluster = Cluster::start(2).await;
+    let big = json!({ "metadata": { "name": "big" }, "spec": { "containers": [{ "name": "c",
+        "image": "one", "resources": { "requests": { "cpu": "1500m" } } }] } });
+    for name in ["a", "b", "c"] {
+        let mut pod = big.clone();
+        pod["metadata"]["name"] = name.into();
+        cluster.create::<Pod>(pod).await;
+    }
+    cluster.eventually("two of three run", async |it| it.ready_pods().await == 2).await;
+    let expected = "0/2 nodes are available: 2 Insufficient cpu. preemption: \
+         0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    cluster
+        .eventually("the third says why not", async |it| {
+            let pods = it.list::<Pod>().await;
+            let conditions = pods
+                .iter()
+                .flat_map(|it| it.status.clone().unwrap().conditions.unwrap_or_default());
+            let messages: Vec<_> = conditions
+                .filter(|it| it.reason.as_deref() == Some("Unschedulable"))
+                .map(|it| it.message)
+                .collect();
+            messages == [Some(expected.to_owned())]
+        })
+        .await;
+    cluster
+        .eventually("and an event says so", async |it| {
+            let events = it.list::<Event>().await;
+            events.iter().any(|it| {
+                it.reason.as_deref() == Some("FailedScheduling")
+                    && it.message.as_deref() == Some(expected)
+            })
+        })
+        .await;
+    cluster.add_node("n2").await;
+    cluster.eventually("a new node makes room", async |it| it.ready_pods().await == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_important_pod_takes_the_place_of_another() {
+    let cluster = Cluster::start(1).await;
+    let pod = |name: &str, priority: i32| {
+        json!({ "metadata": { "name": name }, "spec": {
+        "priority": priority, "containers": [{ "name": "c", "image": "one",
+            "resources": { "requests": { "cpu": "1500m" } } }] } })
+    };
+    for (name, value) in [("low", 1), ("high", 100)] {
+        let class = json!({ "metadata": { "name": name }, "value": value });
+        let class: k8s_openapi::api::scheduling::v1::PriorityClass =
+            serde_json::from_value(class).unwrap();
+        kube::Api::all(cluster.client.clone()).create(&Default::default(), &class).await.unwrap();
+    }
+    let classed = |name: &str, class: &str| {
+        let mut pod = pod(name, 0);
+        pod["spec"].as_object_mut().unwrap().remove("priority");
+        pod["spec"]["priorityClassName"] = class.into();
+        pod
+    };
+    cluster.create::<Pod>(classed("humble", "low")).await;
+    cluster.eventually("the first runs", async |it| it.ready_pods().await == 1).await;
+    cluster.create::<Pod>(classed("important", "high")).await;
+    cluster
+        .eventually("the important one runs alone", async |it| {
+            let pods = it.list::<Pod>().await;
+            pods.len() == 1 && pods[0].name_any() == "important" && it.ready_pods().await == 1
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_runs_on_every_node_and_is_updated_one_by_one() {
+    let cluster = Cluster::start(3).await;
+    cluster
+        .create::<DaemonSet>(json!({ "metadata": { "name": "web" }, "spec": {
+            "selector": { "matchLabels": { "app": "web" } }, "template": template("one") } }))
+        .await;
+    cluster.eventually("one on each node", async |it| it.ready_pods().await == 3).await;
+    cluster.add_node("n3").await;
+    cluster.eventually("and on a new node", async |it| it.ready_pods().await == 4).await;
+    cluster.patch::<DaemonSet>("web", image("two")).await;
+    cluster
+        .eventually("the update reaches all", async |it| {
+            let status = it.get::<DaemonSet>("web").await.unwrap().status.unwrap();
+            assert!(status.number_unavailable.unwrap_or(0) <= 2);
+            status.updated_number_scheduled == Some(4) && status.number_available == Some(4)
+        })
+        .await;
+}
