@@ -71,13 +71,17 @@ impl Cgroups {
         self.hierarchy.ensure(&path, pod_limits(pod, self.pids_limit))
     }
 
-    /// Removes a pod's group and what is left below it.
-    pub(crate) fn remove_pod(&self, uid: &PodUid) {
+    /// Removes a pod's group and what is left below it. Says whether all of it is gone: processes
+    /// that were killed a moment ago still hold theirs.
+    pub(crate) fn remove_pod(&self, uid: &PodUid) -> bool {
+        let mut is_gone = true;
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             if let Err(error) = self.hierarchy.remove(&self.pod(class, uid)) {
                 debug!(%uid, %error, "a pod's cgroup is not empty yet");
+                is_gone = false;
             }
         }
+        is_gone
     }
 
     /// The pods that have a group.

@@ -21,9 +21,10 @@ use crate::{context::Context, cri::CriError, labels, pod::PodUid, pod_workers::P
 const RELIST: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
-/// The runtime writes its own state down a moment after it has told of an exit.
-const SECOND_LOOK: [Duration; 3] =
-    [Duration::from_millis(15), Duration::from_millis(60), Duration::from_millis(300)];
+/// The runtime writes its own state down a moment after it has told of an exit: the worker is woken
+/// until it has seen the exit, after these pauses.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(crate) struct Pleg {
     context: Arc<Context>,
@@ -102,19 +103,24 @@ impl Pleg {
         if is_exit {
             let this = self.clone();
             let again = async move {
-                for pause in SECOND_LOOK {
+                let mut pause = FIRST_LOOK;
+                while pause < LAST_LOOK {
                     tokio::time::sleep(pause).await;
-                    let is_noticed = this.workers.observed(&uid).is_none_or(|observed| {
-                        observed.containers.iter().all(|it| it.id != id || !it.is_running())
-                    });
-                    if is_noticed {
+                    if this.has_noticed_exit(&uid, &id) {
                         return;
                     }
                     this.workers.notify(&uid);
+                    pause *= 2;
                 }
             };
             drop(self.context.scope.spawn("exit", again));
         }
+    }
+
+    fn has_noticed_exit(&self, uid: &PodUid, id: &str) -> bool {
+        let Some(observed) = self.workers.observed(uid) else { return true };
+        // A worker that is busy starting it has not seen it at all yet.
+        observed.containers.iter().any(|it| it.id == *id && !it.is_running())
     }
 
     async fn poll(&self) {

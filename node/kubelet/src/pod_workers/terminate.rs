@@ -14,6 +14,9 @@ use crate::{cri::CriError, observed::RuntimePod, pod::PodExt};
 
 /// How often an end that did not work is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// A killed process leaves its cgroup when the kernel has cleared it away.
+const CGROUP_PAUSE: Duration = Duration::from_millis(5);
+const CGROUP_LIMIT: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// All containers of a pod that is not restarted have ended by themselves.
@@ -93,8 +96,17 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedUnMount", message);
             return false;
         }
-        self.context.cgroups.remove_pod(&uid);
+        self.remove_cgroups().await;
         true
+    }
+
+    /// What cannot be removed now is left to the sweep.
+    async fn remove_cgroups(&self) {
+        let (uid, mut pause) = (self.inbox.uid(), CGROUP_PAUSE);
+        while !self.context.cgroups.remove_pod(&uid) && pause < CGROUP_LIMIT {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
     }
 
     /// Removes what was kept for `kubectl logs`, and the record of the pod.
@@ -113,7 +125,7 @@ impl Worker {
                 debug!(id = sandbox.id, %error, "a sandbox was not removed");
             }
         }
-        self.context.cgroups.remove_pod(&pod.uid());
+        self.remove_cgroups().await;
         if let Err(error) = std::fs::remove_dir_all(self.context.paths.pod_logs(pod))
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -68,6 +68,8 @@ impl Encoder {
             stored.put_u16_le(!size);
             stored.extend_from_slice(part);
         }
+        // An empty block is what makes an inflater hand out what it has (`Z_SYNC_FLUSH`).
+        stored.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
         control(SYN_STREAM, 10 + stored.len(), out);
         out.put_u32(id);
         out.put_u32(0);
@@ -176,7 +178,8 @@ mod tests {
         encoder.open(1, &[("streamtype", "stdin")], &mut first);
         encoder.open(3, &[("streamtype", "stdout")], &mut second);
         let block = 4 + 4 + "streamtype".len() + 4 + "stdin".len();
-        assert_eq!(first.len(), HEAD + 10 + 2 + 5 + block);
+        assert_eq!(first.len(), HEAD + 10 + 2 + 5 + block + 5);
+        assert!(first.ends_with(&[0, 0, 0, 0xff, 0xff]));
         assert_eq!(&first[HEAD + 10..HEAD + 12], [0x78, 0x01]);
         assert_eq!(second[HEAD + 10], 0, "no second zlib header");
     }

@@ -104,6 +104,7 @@ where
             count = reader.read_buf(&mut received) => {
                 let is_end = count? == 0;
                 while let Some(frame) = decode(&mut received)? {
+                    tracing::trace!(?frame, "from the runtime");
                     match frame {
                         Frame::Data { stream, data, is_last } => {
                             if let Some(channel) = streams.channel(stream) {

@@ -63,6 +63,7 @@ impl Bed {
             println!("{name}: not run: needs root, containerd and busybox-static");
             return None;
         }
+        telemetry::init("error");
         let name = format!("nst-t-kubelet-{name}");
         let folder = PathBuf::from(format!("/var/tmp/{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
