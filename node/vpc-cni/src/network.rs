@@ -139,16 +139,17 @@ pub fn table(node: &NodeNetwork) -> Table {
         .rule(format!(
             "iifname {pods} ct mark and {MARK:#x} == {MARK:#x} meta mark set meta mark or {MARK:#x}"
         ));
-    table
-        .chains
-        .insert("snat".into(), hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT));
+    table.chains.insert(
+        "nat-postrouting".into(),
+        hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT),
+    );
     let random = match node.randomize_snat.as_str() {
         "none" => "",
         "hashrandom" => " random",
         _ => " fully-random",
     };
     table
-        .chain("snat")
+        .chain("nat-postrouting")
         .rule("ip daddr @inside return")
         .rule("oifname \"lo\" return")
         .rule(format!("fib daddr type != local snat to {}{random}", node.primary_address));

@@ -1,0 +1,337 @@
+//! A region with the real EC2 and IMDS in this process, and an instance that is a throw-away
+//! network namespace: attaching an interface makes a veth pair in it.
+
+use std::{
+    collections::BTreeMap, fs::File, net::Ipv4Addr, os::fd::AsFd, path::PathBuf, process::Command,
+    sync::Arc,
+};
+
+use api_imds::SecurityCredentials;
+use aws_ec2::{
+    run_instances::{RunInstances, RunInstancesRequest},
+    subnet::{CreateSubnet, CreateSubnetRequest},
+};
+use aws_wire::{
+    Client,
+    client::{Config as ClientConfig, Endpoints, Exchange},
+    credentials::Credentials,
+};
+use bytes::Bytes;
+use clock::Clock;
+use http::Request;
+use http_body_util::Full;
+use lifecycle::Scope;
+use linux_netlink::{Mac, Netlink, Veth, VethEnd};
+use region_ec2::{Config as Ec2Config, Ec2, Environment, ProfileInfo, records, routes, seed};
+use region_gateway::{
+    AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
+    Identities, Principal, Role, Side,
+};
+use region_imds::{
+    CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata as Served, Options,
+};
+use region_store::Store;
+use tower::ServiceExt;
+use transport::Place;
+use vpc_cni::{
+    cloud::Cloud,
+    config::Config,
+    ipamd::{Ipamd, IpamdError, Parts},
+    metadata::Metadata,
+    plan::Limits,
+};
+
+const ACCOUNT: &str = "111122223333";
+
+/// What the region asks about IAM: two access keys, of the root user and of somebody who may not.
+struct Iam;
+
+impl Environment for Iam {
+    fn instance_profile(&self, _: &str) -> Option<ProfileInfo> {
+        None
+    }
+
+    fn console(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl AccessKeys for Iam {
+    fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
+        let kind = match access_key_id {
+            "root" => CallerKind::Root,
+            name => CallerKind::User { name: name.to_owned() },
+        };
+        let principal = Principal {
+            account: ACCOUNT.to_owned(),
+            arn: format!("arn:aws:iam::{ACCOUNT}:{access_key_id}"),
+            user_id: "AIDA".to_owned(),
+            kind,
+            tags: BTreeMap::new(),
+        };
+        Some(AccessKey {
+            secret: "secret".to_owned(),
+            session_token: None,
+            expires: None,
+            principal,
+            session_policies: Vec::new(),
+        })
+    }
+}
+
+impl Identities for Iam {
+    fn attached(&self, _: &CallerKind) -> Option<Attached> {
+        Some(Attached::default())
+    }
+
+    fn role(&self, _: &str) -> Option<Role> {
+        None
+    }
+
+    fn managed_policy(&self, _: &str) -> Option<iam_policy::Named> {
+        None
+    }
+}
+
+/// IMDS's view of EC2's records.
+struct View {
+    ec2: Arc<Ec2>,
+    instance: String,
+}
+
+impl Served for View {
+    fn instance(&self, _: &str, _: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+        let state = self.ec2.view();
+        let instance = state.instances.get(&self.instance)?;
+        let interface = |eni: &records::NetworkInterface| Interface {
+            id: eni.id.clone(),
+            mac: eni.mac.clone(),
+            device_number: eni.attachment.as_ref().map_or(0, |it| it.device_index),
+            primary: eni.primary_address,
+            secondary: eni.secondary_addresses.iter().copied().collect(),
+            prefixes: eni.prefixes.iter().copied().collect(),
+            subnet_id: eni.subnet_id.clone(),
+            subnet_cidr: state.subnets.get(&eni.subnet_id).expect("it is in a subnet").cidr,
+            vpc_id: eni.vpc_id.clone(),
+            vpc_cidrs: vec!["192.168.0.0/16".parse().expect("it is a CIDR")],
+            security_groups: eni
+                .security_groups
+                .iter()
+                .map(|id| (id.clone(), id.clone()))
+                .collect(),
+            public_ipv4: None,
+            owner: ACCOUNT.to_owned(),
+            hostname: String::new(),
+        };
+        let interfaces = state.interfaces_of(&self.instance).into_iter().map(interface).collect();
+        Some(Arc::new(InstanceMetadata {
+            identity: Identity {
+                zone: instance.zone.clone(),
+                instance_id: instance.id.clone(),
+                instance_type: instance.instance_type.clone(),
+                ..Identity::default()
+            },
+            interfaces,
+            options: Options {
+                is_enabled: true,
+                tokens_required: true,
+                hop_limit: 2,
+                tags_enabled: false,
+            },
+            ..InstanceMetadata::default()
+        }))
+    }
+
+    async fn credentials(
+        &self,
+        _: &InstanceMetadata,
+        role: &str,
+    ) -> Result<SecurityCredentials, CredentialsError> {
+        let source = "no roles in this region".into();
+        Err(CredentialsError { role: role.to_owned(), code: String::new(), source })
+    }
+}
+
+/// The region, one instance in it, and its namespace.
+pub(crate) struct World {
+    pub(crate) ec2: Arc<Ec2>,
+    pub(crate) instance: String,
+    pub(crate) folder: tempfile::TempDir,
+    gateway: Gateway,
+    netns: Netns,
+    imds: String,
+    _scope: Guard,
+}
+
+struct Guard(Scope);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+struct Netns(String);
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        drop(Command::new("ip").args(["netns", "delete", &self.0]).status());
+    }
+}
+
+impl World {
+    /// An m5.large in a subnet of its own with this CIDR. `None`, with a word on the terminal, where
+    /// namespaces cannot be made.
+    pub(crate) async fn new(tail: &str, cidr: &str) -> Option<Self> {
+        let name = format!("nst-t-ipamd-{}-{tail}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("not run: cannot make network namespaces here");
+            return None;
+        }
+        let netns = Netns(name);
+        let clock = Clock::system();
+        let config = Ec2Config::new(ACCOUNT, "us-east-1");
+        let ec2 = Ec2::open(&Store::in_memory(), config, clock, Arc::new(Iam)).expect("it is new");
+        let ec2 = Arc::new(ec2);
+        let gateway = Gateway::new(GatewayConfig {
+            region: "us-east-1".to_owned(),
+            account: ACCOUNT.to_owned(),
+            clock,
+            keys: vec![Arc::new(Iam)],
+            identities: Arc::new(Iam),
+            events: Events::in_memory(),
+        });
+        assert!(gateway.open(routes(&ec2)));
+        let instance = launch(&client(&gateway, "root"), &ec2, cidr).await;
+        let scope = Scope::new();
+        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let imds = format!("http://{}", listener.local_addr().expect("it listens"));
+        let view = Arc::new(View { ec2: ec2.clone(), instance: instance.clone() });
+        drop(scope.spawn("imds", Imds::new("vpc", view, clock).accept(listener, scope.clone())));
+        let world = Self {
+            ec2,
+            instance,
+            folder: tempfile::tempdir().expect("a folder"),
+            gateway,
+            netns,
+            imds,
+            _scope: Guard(scope.clone()),
+        };
+        world.plug();
+        let (ec2, instance, netns) = (world.ec2.clone(), world.instance.clone(), world.netns());
+        drop(scope.spawn("cables", async move {
+            let mut changes = ec2.changes();
+            while changes.changed().await.is_ok() {
+                plug(&ec2, &instance, &netns);
+            }
+        }));
+        Some(world)
+    }
+
+    pub(crate) fn netns(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.netns.0)
+    }
+
+    pub(crate) fn netlink(&self) -> Netlink {
+        Netlink::at(&self.netns()).expect("the namespace is there")
+    }
+
+    fn plug(&self) {
+        plug(&self.ec2, &self.instance, &self.netns());
+    }
+
+    /// ipamd with this environment, as the root user or as somebody who may not.
+    pub(crate) async fn start(
+        &self,
+        environment: &[(&str, &str)],
+        key: &str,
+    ) -> Result<Arc<Ipamd>, IpamdError> {
+        let variable = |name: &str| {
+            let found = environment.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let metadata = Metadata::new(Some(&self.imds));
+        let identity = metadata.identity().await.expect("IMDS serves");
+        let parts = Parts {
+            config: Config::from_environment(variable).expect("it is valid"),
+            limits: Limits { max_enis: 3, per_eni: 9, max_pods: 29 },
+            cloud: Some(Cloud::new(client(&self.gateway, key), &self.instance)),
+            identity,
+            metadata,
+            events: None,
+            clock: Clock::system(),
+            checkpoint: self.folder.path().join("ipam.json"),
+            netns: Some(self.netns()),
+        };
+        Ipamd::start(parts).await.map(Arc::new)
+    }
+}
+
+/// Makes links for attached interfaces and removes those of others.
+fn plug(ec2: &Ec2, instance: &str, netns: &std::path::Path) {
+    let (here, there) = (Netlink::here().expect("root"), Netlink::at(netns).expect("it is there"));
+    let namespace = File::open(netns).expect("it is there");
+    let state = ec2.view();
+    let attached = state.interfaces_of(instance);
+    for eni in &attached {
+        let mac: Mac = eni.mac.parse().expect("EC2 writes hardware addresses");
+        if there.link_by_mac(mac).expect("it can be asked").is_some() {
+            continue;
+        }
+        let index = eni.attachment.as_ref().map_or(0, |it| it.device_index);
+        let (end, name) = (format!("nstt{}", &eni.id[eni.id.len() - 9..]), format!("eth{index}"));
+        let peer =
+            VethEnd { mac: Some(mac), netns: Some(namespace.as_fd()), ..VethEnd::named(&name) };
+        here.create_veth(&Veth { end: VethEnd::named(&end), peer }).expect("the names are free");
+        let link = there.link_by_mac(mac).expect("it can be asked").expect("it was just made");
+        there.set_up(link.index).expect("it is there");
+        let outer = here.link_by_name(&end).expect("it can be asked").expect("it was just made");
+        here.set_up(outer.index).expect("it is there");
+    }
+    for link in there.links().expect("it can be asked") {
+        let is_eni = link.name.starts_with("eth");
+        let is_attached = attached.iter().any(|eni| eni.mac.parse().ok() == link.mac);
+        if is_eni && !is_attached {
+            there.delete_link(link.index).expect("it is there");
+        }
+    }
+}
+
+async fn launch(root: &Client, ec2: &Ec2, cidr: &str) -> String {
+    let vpc = ec2.default_vpc().expect("the account has one").id;
+    let request = CreateSubnetRequest {
+        vpc_id: vpc,
+        cidr_block: Some(cidr.to_owned()),
+        availability_zone: Some("us-east-1a".to_owned()),
+        ..Default::default()
+    };
+    let subnet = root.call::<CreateSubnet>(request).await.expect("the CIDR is free").subnet;
+    let request = RunInstancesRequest {
+        image_id: Some(seed::releases().last().expect("there are images").image_id()),
+        instance_type: Some("m5.large".to_owned()),
+        subnet_id: subnet.and_then(|it| it.subnet_id),
+        min_count: 1,
+        max_count: 1,
+        ..Default::default()
+    };
+    let mut launched = root.call::<RunInstances>(request).await.expect("it fits").instances;
+    let id = launched.remove(0).instance_id.expect("it has an id");
+    ec2.report(&id, &records::HostReport::Started).expect("it is pending");
+    id
+}
+
+fn client(gateway: &Gateway, key: &str) -> Client {
+    let service = gateway.service(Side::Host);
+    let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
+        service.clone().oneshot(request.map(Full::new))
+    }));
+    Client::new(ClientConfig {
+        region: "us-east-1".to_owned(),
+        endpoints: Endpoints::single("http://127.0.0.1:4566"),
+        exchange,
+        credentials: Some(Arc::new(Credentials::new(key, "secret"))),
+        clock: Clock::system(),
+        attempts: 1,
+    })
+}
