@@ -53,7 +53,7 @@ pub struct Ending {
 /// A call to EC2 that the group is waiting for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ec2Call {
-    Launch(Launch),
+    Launch(Box<Launch>),
     Terminate(String),
 }
 
@@ -81,7 +81,7 @@ pub fn calls(group: &Group, observed: &Observed, now: Timestamp) -> Vec<Ec2Call>
     }
     let is_due = group.retry.is_none_or(|(at, _)| at <= now);
     if is_due {
-        calls.extend(group.launches.values().cloned().map(Ec2Call::Launch));
+        calls.extend(group.launches.values().cloned().map(|it| Ec2Call::Launch(Box::new(it))));
     }
     calls
 }

@@ -95,7 +95,7 @@ impl AutoScaling {
         }
         for call in plan::calls(&group, &observed, now) {
             match call {
-                Ec2Call::Launch(launch) => launch::launch(self, ec2, &group, launch).await,
+                Ec2Call::Launch(launch) => launch::launch(self, ec2, &group, *launch).await,
                 Ec2Call::Terminate(id) => {
                     let request =
                         TerminateInstancesRequest { instance_ids: vec![id], ..Default::default() };
