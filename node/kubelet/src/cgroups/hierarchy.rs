@@ -19,10 +19,9 @@ pub(crate) enum Hierarchy {
     V2 {
         root: PathBuf,
     },
-    /// Each mount point with its controllers.
-    V1 {
-        mounts: Vec<(PathBuf, Vec<String>)>,
-    },
+    /// Each mount point with its controllers; runtimes make groups in the others (systemd's own, the
+    /// unified tree) too, and leave them.
+    V1 { mounts: Vec<(PathBuf, Vec<String>)>, others: Vec<PathBuf> },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +42,7 @@ impl Hierarchy {
 
     pub(super) fn parse(mountinfo: &str) -> Self {
         let (mut mounts, mut v2) = (Vec::<(PathBuf, Vec<String>)>::new(), None);
+        let mut others = Vec::new();
         for line in mountinfo.lines() {
             let Some((front, back)) = line.split_once(" - ") else { continue };
             let Some(point) = front.split(' ').nth(4).map(PathBuf::from) else { continue };
@@ -57,7 +57,9 @@ impl Hierarchy {
                     });
                     let names: Vec<_> = names.map(str::to_owned).collect();
                     let is_new = mounts.iter().all(|(_, known)| *known != names);
-                    if !names.is_empty() && is_new {
+                    if names.is_empty() {
+                        others.push(point);
+                    } else if is_new {
                         mounts.push((point, names));
                     }
                 }
@@ -66,7 +68,10 @@ impl Hierarchy {
         }
         match v2 {
             Some(root) if mounts.is_empty() => Self::V2 { root },
-            _ => Self::V1 { mounts },
+            _ => {
+                others.extend(v2);
+                Self::V1 { mounts, others }
+            }
         }
     }
 
@@ -77,7 +82,7 @@ impl Hierarchy {
                 write_v2(&root.join(path), limits);
                 Ok(())
             }
-            Self::V1 { mounts } => {
+            Self::V1 { mounts, .. } => {
                 for (mount, controllers) in mounts {
                     make_v1(mount, path, controllers)?;
                     write_v1(&mount.join(path), controllers, limits);
@@ -110,7 +115,9 @@ impl Hierarchy {
     fn roots(&self) -> Vec<PathBuf> {
         match self {
             Self::V2 { root } => vec![root.clone()],
-            Self::V1 { mounts } => mounts.iter().map(|(mount, _)| mount.clone()).collect(),
+            Self::V1 { mounts, others } => {
+                mounts.iter().map(|(mount, _)| mount).chain(others).cloned().collect()
+            }
         }
     }
 
@@ -130,7 +137,7 @@ impl Hierarchy {
                     cpu_nanos: stat(&group.join("cpu.stat"), "usage_usec") * 1000,
                 }
             }
-            Self::V1 { mounts } => {
+            Self::V1 { mounts, .. } => {
                 let of = |name: &str| {
                     mounts
                         .iter()
@@ -275,8 +282,8 @@ mod tests {
                   31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 24 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                   33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let Hierarchy::V1 { mounts } = Hierarchy::parse(v1) else { panic!("hybrid is v1") };
-        assert_eq!(mounts.len(), 2);
+        let Hierarchy::V1 { mounts, others } = Hierarchy::parse(v1) else { panic!("hybrid is v1") };
+        assert_eq!((mounts.len(), others.len()), (2, 2));
         assert_eq!(mounts[0].1, ["cpu", "cpuacct"]);
         let v2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(Hierarchy::parse(v2), Hierarchy::V2 { root: "/sys/fs/cgroup".into() });
@@ -287,6 +294,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hierarchy = Hierarchy::V1 {
             mounts: vec![(folder.path().to_owned(), vec!["cpu".to_owned(), "cpuset".to_owned()])],
+            others: Vec::new(),
         };
         fs::write(folder.path().join("cpuset.cpus"), "0-1\n").unwrap();
         let limits = Limits { shares: Some(102), quota: Some(5000), ..Limits::default() };

@@ -41,6 +41,7 @@ pub(crate) struct Bed {
     api: ApiServer,
     client: Client,
     port: u16,
+    scope: Scope,
 }
 
 pub(crate) struct Running {
@@ -64,8 +65,8 @@ impl Bed {
             return None;
         }
         telemetry::init("error");
-        let name = format!("nst-t-kubelet-{name}");
-        let folder = PathBuf::from(format!("/var/tmp/{name}-{}", std::process::id()));
+        let name = format!("nst-t-kubelet-{name}-{}", std::process::id());
+        let folder = PathBuf::from(format!("/var/tmp/{name}"));
         fs::create_dir_all(&folder).unwrap();
         write_configuration(&folder);
         let containerd = Command::new("/usr/bin/containerd")
@@ -82,7 +83,8 @@ impl Bed {
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let bed = Self { folder, name, containerd, api, client, port };
+        let scope = Scope::new();
+        let bed = Self { folder, name, containerd, api, client, port, scope };
         bed.until_runtime().await;
         bed.import_images();
         bed.create_service_account().await;
@@ -158,10 +160,9 @@ impl Bed {
         let mut settings = Settings::new(config, NODE);
         settings.root_dir = format!("{folder}/kubelet");
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
-        let scope = Scope::new();
-        let client = self
-            .api
-            .client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]));
+        let scope = self.scope.child();
+        let client =
+            self.api.client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]));
         let channel = api_cri::connect(&self.socket()).unwrap();
         let kubelet =
             Kubelet::new(settings, client, channel, Clock::system(), scope.clone()).unwrap();
@@ -326,13 +327,14 @@ impl Bed {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let pods = self.folder.join("kubelet/pods").display().to_string();
         left.extend(mounts.lines().filter(|it| it.contains(&pods)).map(str::to_owned));
-        let cpu = Path::new("/sys/fs/cgroup/cpu").join(&self.name).join("kubepods/besteffort");
-        let groups = fs::read_dir(cpu).into_iter().flatten().flatten();
-        left.extend(
-            groups
-                .filter(|it| it.path().is_dir())
-                .map(|it| it.file_name().to_string_lossy().into_owned()),
-        );
+        for hierarchy in ["cpu", "memory", "systemd", "unified"] {
+            let root = Path::new("/sys/fs/cgroup").join(hierarchy).join(&self.name);
+            for class in ["kubepods", "kubepods/besteffort", "kubepods/burstable"] {
+                let groups = fs::read_dir(root.join(class)).into_iter().flatten().flatten();
+                let names = groups.map(|it| it.path().display().to_string());
+                left.extend(names.filter(|it| it.contains("/pod")));
+            }
+        }
         left
     }
 
@@ -344,7 +346,8 @@ impl Bed {
     }
 
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
-        let uri = format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
+        let uri =
+            format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
         let request = http::Request::get(uri).body(transport::empty()).unwrap();
         let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
         String::from_utf8(reply.into_body().to_vec()).unwrap()
@@ -360,10 +363,8 @@ impl Bed {
         let mut query: String = command
             .iter()
             .map(|it| {
-                let text = percent_encoding::utf8_percent_encode(
-                    it,
-                    percent_encoding::NON_ALPHANUMERIC,
-                );
+                let text =
+                    percent_encoding::utf8_percent_encode(it, percent_encoding::NON_ALPHANUMERIC);
                 format!("command={text}&")
             })
             .collect();
@@ -469,19 +470,11 @@ conf_dir = "{at}/cni/net.d"
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let socket = self.socket();
-        let ctr = |args: &[&str]| {
-            let done = Command::new("ctr").args(["-a", &socket, "-n", "k8s.io"]).args(args).output();
-            done.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default()
-        };
-        for id in ctr(&["tasks", "ls", "-q"]).lines() {
-            ctr(&["tasks", "rm", "-f", id]);
-        }
-        for id in ctr(&["containers", "ls", "-q"]).lines() {
-            ctr(&["containers", "rm", id]);
-        }
+        self.scope.cancel();
+        self.remove_sandboxes();
         drop(self.containerd.kill());
         drop(self.containerd.wait());
+        self.kill_shims();
         let at = self.folder.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let points = mounts.lines().filter_map(|it| it.split(' ').nth(4));
@@ -491,6 +484,43 @@ impl Drop for Bed {
         drop(fs::remove_dir_all(&self.folder));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             remove_groups(&hierarchy.path().join(&self.name));
+        }
+    }
+}
+
+impl Bed {
+    /// A test that failed leaves pods: they go the way that takes their network with them.
+    fn remove_sandboxes(&self) {
+        let socket = self.socket();
+        let work = async move {
+            let mut client = RuntimeClient::new(api_cri::connect(&socket).unwrap());
+            let list = client.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await;
+            for sandbox in list.map(|it| it.into_inner().items).unwrap_or_default() {
+                let pod_sandbox_id = sandbox.id;
+                let stop = v1::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+                drop(client.stop_pod_sandbox(stop).await);
+                drop(
+                    client.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id }).await,
+                );
+            }
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            drop(runtime.block_on(async { tokio::time::timeout(LIMIT, work).await }));
+        });
+        drop(thread.join());
+    }
+
+    fn kill_shims(&self) {
+        let socket = self.socket();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            if command.contains("containerd-shim") && command.contains(&socket) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL));
+            }
         }
     }
 }
