@@ -122,8 +122,8 @@ pub fn evaluate(request: &Request<'_>, policies: &Policies) -> Decision {
         None => {}
     }
     let Some(allowed) = identity else { return implicit(Layer::Identity) };
-    let boundary = policies.boundary.as_ref().map(std::slice::from_ref);
-    if boundary.is_some_and(|it| asked.grant(it, Layer::Boundary).is_none()) {
+    let boundary = policies.boundary.as_slice();
+    if !boundary.is_empty() && asked.grant(boundary, Layer::Boundary).is_none() {
         return implicit(Layer::Boundary);
     }
     if !policies.session.is_empty() && asked.grant(&policies.session, Layer::Session).is_none() {
@@ -144,8 +144,8 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn explicit_deny(&self, policies: &Policies) -> Option<Decision> {
-        let boundary = policies.boundary.as_ref().map_or(&[][..], std::slice::from_ref);
-        let resource = policies.resource.as_ref().map_or(&[][..], std::slice::from_ref);
+        let boundary = policies.boundary.as_slice();
+        let resource = policies.resource.as_slice();
         let layers: [(Layer, &[Named]); 4] = [
             (Layer::Resource, resource),
             (Layer::Identity, &policies.identity),

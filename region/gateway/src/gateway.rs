@@ -59,6 +59,8 @@ struct Record {
     caller: Option<Arc<Caller>>,
     decided: Vec<Decided>,
     is_denied: bool,
+    /// The handler was reached, or would have been but for a dry run.
+    is_admitted: bool,
 }
 
 /// An authenticated caller with the policies of their session.
@@ -259,6 +261,7 @@ impl Gateway {
                 }
             }
         }
+        record.is_admitted = true;
         if is_dry_run {
             return Err(refusal::dry_run());
         }
@@ -274,11 +277,11 @@ impl Gateway {
         response: &Response<Bytes>,
         micros: u64,
     ) {
-        let Record { service, action, caller, decided, is_denied } = record;
-        let decision = match (&caller, is_denied) {
-            (_, true) => Outcome::Denied,
-            (Some(_), false) if !action.is_empty() => Outcome::Allowed,
-            _ => Outcome::Refused,
+        let Record { service, action, caller, decided, is_denied, is_admitted } = record;
+        let decision = match (is_denied, is_admitted) {
+            (true, _) => Outcome::Denied,
+            (false, true) => Outcome::Allowed,
+            (false, false) => Outcome::Refused,
         };
         let by = decided.last().and_then(|it| it.decision.deciding.as_ref()).map(|it| {
             format!("{} {}", it.policy, it.sid.clone().unwrap_or_else(|| it.index.to_string()))

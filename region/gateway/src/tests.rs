@@ -312,7 +312,8 @@ async fn unknown_actions_have_the_code_of_their_protocol() {
     unknown!(Ec2Unknown, "ec2");
     unknown!(SsmUnknown, "ssm");
     unknown!(EksUnknown, "eks");
-    let client = client(&gateway(), "root", "secret", None);
+    let gateway = gateway();
+    let client = client(&gateway, "root", "secret", None);
     let (name, status, message) = code::<Ec2Unknown>(&client, "x").await;
     assert_eq!((name.as_str(), status), ("InvalidAction", 400));
     assert_eq!(message, "The action Frobnicate is not valid for this web service.");
@@ -320,6 +321,7 @@ async fn unknown_actions_have_the_code_of_their_protocol() {
     assert_eq!((name.as_str(), status), ("UnknownOperationException", 400));
     let (name, status, _) = code::<EksUnknown>(&client, "x").await;
     assert_eq!((name.as_str(), status), ("UnknownOperationException", 404));
+    assert!(gateway.events().recent(9).iter().all(|it| it.decision == Outcome::Refused));
 }
 
 proptest! {

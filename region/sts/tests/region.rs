@@ -1,5 +1,7 @@
 //! Identity as a whole: store, IAM, STS and gateway, called by the client that every component has.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::{path::Path, sync::Arc};
 
 use aws_iam::{

@@ -85,7 +85,7 @@ pub fn from_environment(
         .or_else(|| given("AWS_DEFAULT_REGION"))
         .unwrap_or_else(|| "us-east-1".to_owned());
     let exchange = exchange(given("AWS_CA_BUNDLE").as_deref())?;
-    let endpoints = Endpoints::from_environment(&given);
+    let endpoints = Endpoints::from_environment(given);
     let credentials = Some(provider(&given, &exchange, &endpoints, &region, clock));
     let config = Config { region, endpoints, exchange, credentials, clock, attempts: ATTEMPTS };
     Ok(Client::new(config))

@@ -89,14 +89,11 @@ impl Presented {
         };
         let (credential, signed) = (field("Credential")?, field("SignedHeaders")?);
         let signature = field("Signature")?;
-        let date = match headers.get("x-amz-date").and_then(|it| it.to_str().ok()) {
-            Some(date) => date,
-            None => {
-                return Err(incomplete(&format!(
-                    "Authorization header requires existence of either a 'X-Amz-Date' or a \
-                     'Date' header. Authorization={text}"
-                )));
-            }
+        let Some(date) = headers.get("x-amz-date").and_then(|it| it.to_str().ok()) else {
+            return Err(incomplete(&format!(
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' \
+                 header. Authorization={text}"
+            )));
         };
         let token = headers.get("x-amz-security-token").and_then(|it| it.to_str().ok());
         let claims = Claims { credential, signed, signature, date, token };
