@@ -64,12 +64,27 @@ fn mirror(facts: &Facts) -> String {
 fn config(facts: &Facts, user: &str) -> Result<String, ContainerdConfigError> {
     let failed = |message: String| ContainerdConfigError { message };
     let mut table: Table = toml::from_str(&base(facts)).map_err(|it| failed(it.to_string()))?;
+    if facts.has_crun {
+        let crun = toml::from_str(CRUN).map_err(|it| failed(it.to_string()))?;
+        merge_toml(&mut table, crun);
+    }
     for document in user.split(SEPARATOR).filter(|it| !it.trim().is_empty()) {
         let over = toml::from_str(document).map_err(|it| failed(it.to_string()))?;
         merge_toml(&mut table, over);
     }
     toml::to_string(&table).map_err(|it| failed(it.to_string()))
 }
+
+/// A second runtime for those who ask for it, by a RuntimeClass whose handler is `crun` or by
+/// `default_runtime_name`.
+const CRUN: &str = r#"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
+BinaryName = "/usr/bin/crun"
+SystemdCgroup = false
+"#;
 
 /// The plug-ins that are switched off only cost time at each start: snapshotters that nobody here
 /// uses, the downloader of optional programs, the tracing of requests.
@@ -154,6 +169,17 @@ mod tests {
         assert_eq!(containerd["snapshotter"].as_str(), Some("native"));
         assert_eq!(containerd["default_runtime_name"].as_str(), Some("runc"));
         assert!(config(&facts(), "a = ").is_err());
+    }
+
+    #[test]
+    fn crun_is_offered_where_it_is_and_runc_stays_the_default() {
+        let with = Facts { has_crun: true, ..facts() };
+        let containerd = cri(&config(&with, "").unwrap())["containerd"].clone();
+        assert_eq!(containerd["default_runtime_name"].as_str(), Some("runc"));
+        let options = &containerd["runtimes"]["crun"]["options"];
+        assert_eq!(options["BinaryName"].as_str(), Some("/usr/bin/crun"));
+        let without = cri(&config(&facts(), "").unwrap())["containerd"].clone();
+        assert!(without["runtimes"].get("crun").is_none());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct Facts {
     pub domain: String,
     pub has_sys_resource: bool,
     pub has_apparmor: bool,
+    pub has_crun: bool,
 }
 
 /// How long EC2 may take to name an instance: upstream's budget.
@@ -60,6 +61,7 @@ pub(crate) async fn from_imds(imds: &ImdsClient) -> Result<Facts, FetchError> {
         domain: imds.required(api_imds::paths::DOMAIN).await?,
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: std::path::Path::new("/sys/kernel/security/apparmor").exists(),
+        has_crun: std::path::Path::new("/usr/bin/crun").exists(),
     })
 }
 

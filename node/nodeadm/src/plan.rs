@@ -53,6 +53,7 @@ pub(crate) mod tests {
             domain: "amazonaws.com".to_owned(),
             has_sys_resource: false,
             has_apparmor: false,
+            has_crun: false,
         }
     }
 

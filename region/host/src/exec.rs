@@ -7,7 +7,11 @@ use std::{
 };
 
 use linux_cgroup::{Kind, Layout};
-use linux_process::{EnterError, Entrance};
+use linux_process::{EnterError, Entrance, Identity};
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::OpenptFlags,
+};
 
 use crate::{Condition, HostError, Hosts, Observed, inside::INIT_CGROUP};
 
@@ -37,7 +41,7 @@ pub enum ExecError {
 impl Hosts {
     /// Starts `argv` on a running instance, with the given standard streams.
     pub fn exec(&self, id: &str, argv: &[String], streams: [Stdio; 3]) -> Result<Child, ExecError> {
-        let (entrance, mut command) = self.enter(id, argv)?;
+        let (_, entrance, mut command) = self.enter(id, argv)?;
         let [stdin, stdout, stderr] = streams;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         entrance.spawn(command).map_err(|source| ExecError::Enter { id: id.to_owned(), source })
@@ -51,8 +55,8 @@ impl Hosts {
         argv: &[String],
     ) -> Result<(Child, OwnedFd), ExecError> {
         let failed = |source| ExecError::Terminal { id: id.to_owned(), source };
-        let (entrance, mut command) = self.enter(id, argv)?;
-        let pty = open_terminal().map_err(failed)?;
+        let (init, entrance, mut command) = self.enter(id, argv)?;
+        let pty = open_terminal(init).map_err(failed)?;
         let clone = || pty.inner.try_clone().map_err(failed);
         command.stdin(clone()?).stdout(clone()?).stderr(clone()?).env("TERM", "xterm-256color");
         linux_process::on_terminal(&mut command, clone()?);
@@ -61,7 +65,7 @@ impl Hosts {
         Ok((child, pty.outer))
     }
 
-    fn enter(&self, id: &str, argv: &[String]) -> Result<(Entrance, Command), ExecError> {
+    fn enter(&self, id: &str, argv: &[String]) -> Result<(Identity, Entrance, Command), ExecError> {
         let observed = self.find(id)?.ok_or(HostError::Unknown { id: id.to_owned() })?;
         let Observed { spec, condition: Condition::Running(init), .. } = observed else {
             return Err(ExecError::NotRunning { id: id.to_owned() });
@@ -83,7 +87,7 @@ impl Hosts {
             .env("HOME", "/root")
             .env("USER", "root")
             .env("LANG", "C.UTF-8");
-        Ok((entrance, command))
+        Ok((init, entrance, command))
     }
 }
 
@@ -92,12 +96,13 @@ struct Terminal {
     inner: OwnedFd,
 }
 
-fn open_terminal() -> io::Result<Terminal> {
-    let pty = nix::pty::openpty(None, None)?;
-    // Both ends must not reach the programs that this process starts meanwhile.
-    for end in [&pty.master, &pty.slave] {
-        let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
-        nix::fcntl::fcntl(end, flag)?;
-    }
-    Ok(Terminal { outer: pty.master, inner: pty.slave })
+/// Opens a terminal of the instance's own `/dev/pts`, so that programs inside find it by its name.
+fn open_terminal(init: Identity) -> io::Result<Terminal> {
+    let multiplexer = format!("/proc/{}/root/dev/pts/ptmx", init.pid);
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let outer = rustix::fs::open(multiplexer, flags, Mode::empty())?;
+    rustix::pty::unlockpt(&outer)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, flags)?;
+    Ok(Terminal { outer, inner })
 }

@@ -75,16 +75,21 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileEr
 pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(|source| FileError::Damaged { path: path.to_owned(), source })?;
-    write(path, &text)
-}
-
-/// See [`save`].
-pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let partial = path.with_extension("part");
     let put = || {
         let mut file = fs::File::create(&partial)?;
-        file.write_all(content)?;
+        file.write_all(&text)?;
         file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    put().map_err(FileError::io("write", path))
+}
+
+/// Writes a file that can be made again: whole for a reader, but perhaps lost in a power failure.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let partial = path.with_extension("part");
+    let put = || {
+        fs::write(&partial, content)?;
         fs::rename(&partial, path)
     };
     put().map_err(FileError::io("write", path))

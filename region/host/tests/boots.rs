@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
@@ -85,6 +86,7 @@ fn configure() -> Outcome {
         domain: "amazonaws.com".to_owned(),
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: false,
+        has_crun: false,
     };
     for file in nodeadm::plan::plan(&config, &facts, "node")?.files {
         let path = Path::new(file.path);
@@ -169,6 +171,7 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     assert!(!hosts.ensure(spec).await?, "a running instance is not started again");
     let first = running(hosts, id);
     look_around(hosts, id).await?;
+    terminal(hosts, id).await?;
     leave_trace(spec)?;
     versions(hosts, id).await?;
     sandbox(hosts, id).await?;
@@ -238,6 +241,25 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
     }
     assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
     assert!(!seen.contains("/dev/vda"));
+    Ok(())
+}
+
+/// A session has a terminal that programs inside know by name, and ends with its program's code.
+async fn terminal(hosts: &Hosts, id: &str) -> Outcome {
+    let argv = ["sh", "-c", "tty; read line; echo got $line; exit 3"].map(str::to_owned);
+    let (mut child, outer) = hosts.exec_on_terminal(id, &argv)?;
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut outer = fs::File::from(outer);
+        outer.write_all(b"typed\n")?;
+        let mut seen = Vec::new();
+        // A terminal without programs is an error to read from.
+        outer.read_to_end(&mut seen).ok();
+        let code = child.wait()?.code();
+        Ok::<_, std::io::Error>((String::from_utf8_lossy(&seen).into_owned(), code))
+    });
+    let (seen, code) = seen.await??;
+    assert!(seen.contains("/dev/pts/") && seen.contains("got typed"), "{seen}");
+    assert_eq!(code, Some(3));
     Ok(())
 }
 
