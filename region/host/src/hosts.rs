@@ -62,6 +62,12 @@ pub enum HostError {
         #[source]
         source: CgroupError,
     },
+    #[error(
+        "`{}` is on an overlay file system, which cannot hold another one: choose a data directory \
+         on a disk (ext4, xfs) or in memory (tmpfs)",
+        folder.display()
+    )]
+    FileSystem { folder: PathBuf },
     #[error(transparent)]
     File(#[from] FileError),
     #[error("failed to list `{}`", folder.display())]
@@ -118,6 +124,11 @@ impl Hosts {
     /// `folder` holds one folder per instance; it must be on a file system that overlays can use.
     pub fn new(folder: &Path) -> Result<Self, HostError> {
         make_folder(folder)?;
+        let stat = nix::sys::statfs::statfs(folder)
+            .map_err(|errno| HostError::List { folder: folder.to_owned(), source: errno.into() })?;
+        if stat.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
+            return Err(HostError::FileSystem { folder: folder.to_owned() });
+        }
         let layout = Layout::detect().map_err(|source| HostError::Layout { source })?;
         Ok(Self { folder: folder.to_owned(), layout: Arc::new(layout) })
     }

@@ -22,11 +22,13 @@ mod facts;
 mod hosts;
 mod inside;
 pub mod launch;
+mod limits;
 mod spec;
 mod state;
 
 pub use self::{
     exec::ExecError,
     hosts::{Condition, HostError, Hosts, Observed},
+    limits::{Limit, limits},
     spec::HostSpec,
 };

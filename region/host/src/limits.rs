@@ -1,0 +1,51 @@
+//! What this machine cannot give its instances. Each is worked around; `status` tells.
+
+use linux_cgroup::{Kind, Layout};
+
+/// One thing that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub what: &'static str,
+    pub consequence: &'static str,
+}
+
+/// The limits of this machine, as root on it is now.
+pub fn limits() -> Vec<Limit> {
+    let kind = Layout::detect().ok().map(|layout| layout.kind());
+    from(linux_process::has_sys_resource(), kind)
+}
+
+fn from(has_sys_resource: bool, cgroups: Option<Kind>) -> Vec<Limit> {
+    let mut found = Vec::new();
+    if !has_sys_resource {
+        found.push(Limit {
+            what: "root lacks CAP_SYS_RESOURCE",
+            consequence: "containers cannot get a lower OOM score than their runtime, and limits \
+                          cannot be raised",
+        });
+    }
+    if cgroups == Some(Kind::V2) {
+        found.push(Limit {
+            what: "cgroup v2 has no list of devices",
+            consequence: "privileged pods can reach the machine's disks",
+        });
+    }
+    if cgroups.is_none() {
+        found.push(Limit {
+            what: "no cgroup hierarchy is mounted",
+            consequence: "no instance can be started",
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_root_on_v1_has_no_limits() {
+        assert!(from(true, Some(Kind::Hybrid)).is_empty());
+        assert_eq!(from(false, Some(Kind::V2)).len(), 2);
+    }
+}
