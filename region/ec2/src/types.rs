@@ -161,7 +161,7 @@ fn storage(facts: &InstanceType) -> Option<InstanceStorageInfo> {
 #[expect(clippy::cast_precision_loss, reason = "megabits are small")]
 fn network(facts: &InstanceType) -> NetworkInfo {
     let gigabits = facts.network_bandwidth_mbps.map(|it| it as f64 / 1000.0);
-    let performance = gigabits.map_or("Moderate".to_owned(), |it| format!("Up to {it} Gigabit"));
+    let performance = gigabits.map_or("Moderate".to_owned(), |it| format!("{it} Gigabit"));
     let card = NetworkCardInfo {
         network_card_index: Some(0),
         network_performance: Some(performance.clone()),

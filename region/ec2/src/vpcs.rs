@@ -34,6 +34,12 @@ pub(crate) fn create(
     if request.amazon_provided_ipv6_cidr_block == Some(true) || request.ipv6_cidr_block.is_some() {
         return Err(faults::unsupported("IPv6 is not supported in this region."));
     }
+    if request.instance_tenancy.as_deref().is_some_and(|it| it != "default") {
+        return Err(faults::unsupported("Dedicated tenancy is not supported in this region."));
+    }
+    if request.ipv4_netmask_length.is_some() {
+        return Err(faults::unsupported("IPAM pools are not supported in this region."));
+    }
     let cidr = request.cidr_block.as_deref().ok_or_else(|| faults::missing("cidrBlock"))?;
     let cidr = parse_cidr(cidr)?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, "vpc", &["vpc"])?;

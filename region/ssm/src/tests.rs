@@ -1,3 +1,5 @@
+//! Public parameters and the account's own.
+
 use std::sync::Arc;
 
 use aws_ssm::parameter::{

@@ -147,13 +147,13 @@ pub struct IpPermission {
     pub from_port: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_port: Option<i64>,
-    #[serde(rename = "groups", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "groups", default)]
     pub user_id_group_pairs: Vec<UserIdGroupPair>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub ip_ranges: Vec<IpRange>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub ipv6_ranges: Vec<Ipv6Range>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub prefix_list_ids: Vec<PrefixListId>,
 }
 

@@ -1,3 +1,5 @@
+//! What the plan decides, case by case.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;

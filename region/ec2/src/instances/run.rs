@@ -30,6 +30,7 @@ pub(crate) fn run(
     if let Some(known) = token.as_ref().map(|it| it.find(state)).transpose()?.flatten() {
         return reservation(call, state, &known);
     }
+    refuse_unsupported(&request)?;
     let (min, max) = counts(&request)?;
     let launch = merged(call, state, &request)?;
     let plan = Plan::check(call, state, &request, launch)?;
@@ -52,6 +53,31 @@ pub(crate) fn run(
         state.tokens.insert(token.made(call, &reservation_id));
     }
     reservation(call, state, &reservation_id)
+}
+
+/// What would change the instance and cannot be had here.
+fn refuse_unsupported(request: &RunInstancesRequest) -> Result<(), Fault> {
+    let placement = request.placement.as_ref();
+    let tenancy = placement.and_then(|it| it.tenancy.as_deref());
+    let has_host =
+        placement.is_some_and(|it| it.host_id.is_some() || it.host_resource_group_arn.is_some());
+    let has_group =
+        placement.and_then(|it| it.group_name.as_deref()).is_some_and(|it| !it.is_empty());
+    if has_host || tenancy.is_some_and(|it| it != "default") {
+        return Err(faults::unsupported("Dedicated hosts are not supported in this region."));
+    }
+    if has_group {
+        return Err(faults::unsupported("Placement groups are not supported in this region."));
+    }
+    let counts = [request.ipv6_address_count].into_iter();
+    let of_interfaces = request.network_interfaces.iter().map(|it| it.ipv6_address_count);
+    if counts.chain(of_interfaces).flatten().any(|it| it > 0) {
+        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    }
+    if request.cpu_options.is_some() {
+        return Err(faults::unsupported("CPU options are not supported in this region."));
+    }
+    Ok(())
 }
 
 fn counts(request: &RunInstancesRequest) -> Result<(i64, i64), Fault> {

@@ -1,3 +1,5 @@
+//! Images, instance types and zones.
+
 use aws_ec2::{
     image::{
         DeregisterImage, DeregisterImageRequest, DescribeImages, DescribeImagesRequest,

@@ -1,3 +1,5 @@
+//! The life of instances, and how they are found.
+
 use std::time::Duration;
 
 use aws_ec2::{

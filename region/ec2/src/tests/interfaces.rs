@@ -1,3 +1,5 @@
+//! Interfaces: limits, addresses, attachments, and whose they are.
+
 use aws_ec2::{
     network_interface::{
         AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,

@@ -1,3 +1,5 @@
+//! VPCs, subnets, routes, security groups and tags.
+
 use aws_ec2::{
     address::{AllocateAddress, AllocateAddressRequest, ReleaseAddress, ReleaseAddressRequest},
     common::TagInput,

@@ -1,3 +1,5 @@
+//! Launch templates, their versions, and launches from them.
+
 use aws_ec2::{
     common::TagInput,
     launch_template::{
