@@ -106,9 +106,7 @@ fn record(question: &Query, data: RData) -> Record {
 fn authority(name: &Name) -> Option<Record> {
     let server = Name::from_ascii("ns.amazonaws.internal.").ok()?;
     let mailbox = Name::from_ascii("hostmaster.amazonaws.internal.").ok()?;
-    let ttl = i32::try_from(NEGATIVE_TTL).ok()?;
     let soa = SOA::new(server, mailbox, 1, 7200, 900, 1_209_600, NEGATIVE_TTL);
-    debug_assert!(ttl > 0);
     Some(Record::from_rdata(name.base_name(), NEGATIVE_TTL, RData::SOA(soa)))
 }
 

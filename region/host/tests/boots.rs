@@ -294,46 +294,12 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), imported).await?;
-    let security = v1::LinuxSandboxSecurityContext {
-        namespace_options: Some(v1::NamespaceOption {
-            network: v1::NamespaceMode::Node.into(),
-            ..Default::default()
-        }),
-        privileged: true,
-        ..Default::default()
-    };
-    let config = v1::PodSandboxConfig {
-        metadata: Some(v1::PodSandboxMetadata {
-            name: "p".to_owned(),
-            uid: "u".to_owned(),
-            namespace: "n".to_owned(),
-            attempt: 0,
-        }),
-        log_directory: "/var/log/pods/n_p_u".to_owned(),
-        linux: Some(v1::LinuxPodSandboxConfig {
-            cgroup_parent: "/kubepods/podu".to_owned(),
-            security_context: Some(security),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
+    let config = pod();
     let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
     let sandbox = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
-    let container = v1::ContainerConfig {
-        metadata: Some(v1::ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
-        image: Some(v1::ImageSpec { image: PAUSE.to_owned(), ..Default::default() }),
-        linux: Some(v1::LinuxContainerConfig {
-            security_context: Some(v1::LinuxContainerSecurityContext {
-                privileged: true,
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
     let request = v1::CreateContainerRequest {
         pod_sandbox_id: sandbox.clone(),
-        config: Some(container),
+        config: Some(container()),
         sandbox_config: Some(config),
     };
     let container_id = runtime.create_container(request).await?.into_inner().container_id;
@@ -353,6 +319,48 @@ async fn sandbox(hosts: &Hosts, id: &str) -> Outcome {
     assert!(folder.is_some_and(|it| it.is_dir()), "the pod is not in the instance's cgroup");
     runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: sandbox }).await?;
     Ok(())
+}
+
+/// A pod on the instance's own network.
+fn pod() -> v1::PodSandboxConfig {
+    let security = v1::LinuxSandboxSecurityContext {
+        namespace_options: Some(v1::NamespaceOption {
+            network: v1::NamespaceMode::Node.into(),
+            ..Default::default()
+        }),
+        privileged: true,
+        ..Default::default()
+    };
+    v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "p".to_owned(),
+            uid: "u".to_owned(),
+            namespace: "n".to_owned(),
+            attempt: 0,
+        }),
+        log_directory: "/var/log/pods/n_p_u".to_owned(),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            cgroup_parent: "/kubepods/podu".to_owned(),
+            security_context: Some(security),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn container() -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
+        image: Some(v1::ImageSpec { image: PAUSE.to_owned(), ..Default::default() }),
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                privileged: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 /// The pause image of these tests is busybox.

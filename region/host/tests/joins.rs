@@ -266,22 +266,7 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
     };
     tokio::time::timeout(Duration::from_secs(30), wait).await?;
 
-    let asked = asked.lock().unwrap().clone();
-    assert!(
-        asked
-            .iter()
-            .any(|it| it.starts_with("ec2.us-east-1.amazonaws.com true Action=DescribeInstances")),
-        "{asked:?}"
-    );
-    let args = fs::read_to_string(&kubelet)?;
-    for wanted in [
-        "--hostname-override=ip-192-168-0-12.ec2.internal",
-        "--node-ip=192.168.0.12",
-        "--node-labels=a=b",
-        "--config=/etc/kubernetes/kubelet/config.json",
-    ] {
-        assert!(args.lines().any(|it| it == wanted), "`{wanted}` is not in:\n{args}");
-    }
+    check(&asked.lock().unwrap(), &fs::read_to_string(&kubelet)?);
     let script = fs::read_to_string(spec.upper().join("root/script"))?;
     assert_eq!(script, "1\n", "the script ran after the files were written");
     // Written by init a moment after the kubelet has started.
@@ -296,6 +281,20 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
         }
     };
     tokio::time::timeout(Duration::from_secs(10), wait).await?
+}
+
+/// What EC2 was asked, and how the kubelet was called.
+fn check(asked: &[String], args: &str) {
+    let call = "ec2.us-east-1.amazonaws.com true Action=DescribeInstances";
+    assert!(asked.iter().any(|it| it.starts_with(call)), "{asked:?}");
+    for wanted in [
+        "--hostname-override=ip-192-168-0-12.ec2.internal",
+        "--node-ip=192.168.0.12",
+        "--node-labels=a=b",
+        "--config=/etc/kubernetes/kubelet/config.json",
+    ] {
+        assert!(args.lines().any(|it| it == wanted), "`{wanted}` is not in:\n{args}");
+    }
 }
 
 fn services(
