@@ -1,5 +1,7 @@
 //! Executes the plug-in as a runtime does, in a node and two pods made of throw-away namespaces.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{
     fs::File,
     io::Write,

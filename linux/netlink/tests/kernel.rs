@@ -1,5 +1,7 @@
 //! Shows that the kernel does what the encoded requests say, in throw-away namespaces.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{fs::File, os::fd::AsFd, path::PathBuf, process::Command};
 
 use ipnet::IpNet;

@@ -169,9 +169,8 @@ impl Loop {
         let mut is_behind = false;
         loop {
             let limit = if is_behind { RETRY } else { Duration::from_secs(3600) };
-            match timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
-                Ok(0) => return,
-                Ok(_) | Err(_) => {}
+            if let Ok(0) = timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
+                return;
             }
             batch.drain(..).for_each(|update| self.take(update));
             if self.lists == (true, true) {

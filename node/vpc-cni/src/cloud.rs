@@ -91,7 +91,7 @@ pub struct NewEni {
 pub struct CloudError {
     pub action: String,
     #[source]
-    pub source: CallError,
+    pub source: Box<CallError>,
 }
 
 impl CloudError {
@@ -130,7 +130,8 @@ impl Cloud {
         request: O::Request,
     ) -> Result<O::Response, CloudError> {
         let action = action.into();
-        self.client.call::<O>(request).await.map_err(|source| CloudError { action, source })
+        let done = self.client.call::<O>(request).await;
+        done.map_err(|source| CloudError { action, source: Box::new(source) })
     }
 
     /// Puts more addresses or prefixes on an interface.
@@ -375,7 +376,7 @@ mod tests {
 
     fn failed(code: &'static str, message: &str) -> CloudError {
         let fault = Fault::new(code, message);
-        let source = CallError::Service { service: "ec2", action: "X", fault };
+        let source = Box::new(CallError::Service { service: "ec2", action: "X", fault });
         CloudError { action: "x".into(), source }
     }
 

@@ -1,5 +1,7 @@
 //! ipamd against the real EC2 and IMDS of this region, on an instance made of a namespace.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod support;
 
 use std::{
