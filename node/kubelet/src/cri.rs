@@ -10,7 +10,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 /// Cheap to clone; all clones share one connection.
 #[derive(Clone, Debug)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     runtime: RuntimeClient,
     images: ImageClient,
     events: EventsClient,
@@ -22,18 +22,18 @@ pub struct Runtime {
 /// Its text is the runtime's own, in the form that upstream's kubelet puts into events.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("rpc error: code = {} desc = {message}", code_name(*.code))]
-pub struct CriError {
-    pub call: &'static str,
-    pub code: Code,
-    pub message: String,
+pub(crate) struct CriError {
+    pub(crate) call: &'static str,
+    pub(crate) code: Code,
+    pub(crate) message: String,
 }
 
 impl CriError {
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         self.code == Code::NotFound
     }
 
-    pub fn is_unimplemented(&self) -> bool {
+    pub(crate) fn is_unimplemented(&self) -> bool {
         self.code == Code::Unimplemented
     }
 }
@@ -69,7 +69,7 @@ const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
 const STOP_MARGIN: Duration = Duration::from_secs(120);
 
 impl Runtime {
-    pub fn new(channel: Channel, limit: Duration) -> Self {
+    pub(crate) fn new(channel: Channel, limit: Duration) -> Self {
         Self {
             runtime: RuntimeClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
             images: ImageClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
@@ -97,18 +97,18 @@ impl Runtime {
         }
     }
 
-    pub async fn version(&self) -> Result<v1::VersionResponse, CriError> {
+    pub(crate) async fn version(&self) -> Result<v1::VersionResponse, CriError> {
         let request = v1::VersionRequest { version: "0.1.0".to_owned() };
         self.call("Version", self.limit, self.runtime.clone().version(request)).await
     }
 
-    pub async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
+    pub(crate) async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
         let request = v1::StatusRequest { verbose: false };
         let reply = self.call("Status", self.limit, self.runtime.clone().status(request)).await?;
         Ok(reply.status.unwrap_or_default())
     }
 
-    pub async fn run_sandbox(
+    pub(crate) async fn run_sandbox(
         &self,
         config: v1::PodSandboxConfig,
         handler: &str,
@@ -121,21 +121,21 @@ impl Runtime {
         Ok(self.call("RunPodSandbox", self.limit * 2, reply).await?.pod_sandbox_id)
     }
 
-    pub async fn stop_sandbox(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), CriError> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         let mut client = self.runtime.clone();
         self.call("StopPodSandbox", self.limit, client.stop_pod_sandbox(request)).await?;
         Ok(())
     }
 
-    pub async fn remove_sandbox(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), CriError> {
         let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         let mut client = self.runtime.clone();
         self.call("RemovePodSandbox", self.limit, client.remove_pod_sandbox(request)).await?;
         Ok(())
     }
 
-    pub async fn sandbox_status(&self, id: &str) -> Result<v1::PodSandboxStatus, CriError> {
+    pub(crate) async fn sandbox_status(&self, id: &str) -> Result<v1::PodSandboxStatus, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let mut client = self.runtime.clone();
         let reply =
@@ -143,7 +143,7 @@ impl Runtime {
         Ok(reply.status.unwrap_or_default())
     }
 
-    pub async fn list_sandboxes(
+    pub(crate) async fn list_sandboxes(
         &self,
         label: Option<(&str, &str)>,
     ) -> Result<Vec<v1::PodSandbox>, CriError> {
@@ -156,7 +156,7 @@ impl Runtime {
         Ok(self.call("ListPodSandbox", self.limit, client.list_pod_sandbox(request)).await?.items)
     }
 
-    pub async fn list_containers(
+    pub(crate) async fn list_containers(
         &self,
         label: Option<(&str, &str)>,
     ) -> Result<Vec<v1::Container>, CriError> {
@@ -170,7 +170,7 @@ impl Runtime {
         Ok(reply.await?.containers)
     }
 
-    pub async fn create_container(
+    pub(crate) async fn create_container(
         &self,
         sandbox: &str,
         config: v1::ContainerConfig,
@@ -186,7 +186,7 @@ impl Runtime {
         Ok(reply.await?.container_id)
     }
 
-    pub async fn start_container(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) async fn start_container(&self, id: &str) -> Result<(), CriError> {
         let request = v1::StartContainerRequest { container_id: id.to_owned() };
         let mut client = self.runtime.clone();
         self.call("StartContainer", self.limit, client.start_container(request)).await?;
@@ -194,7 +194,7 @@ impl Runtime {
     }
 
     /// Asks the process to end, and kills it after `grace`.
-    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CriError> {
+    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CriError> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let request = v1::StopContainerRequest { container_id: id.to_owned(), timeout };
         let mut client = self.runtime.clone();
@@ -203,37 +203,21 @@ impl Runtime {
         Ok(())
     }
 
-    pub async fn remove_container(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CriError> {
         let request = v1::RemoveContainerRequest { container_id: id.to_owned() };
         let mut client = self.runtime.clone();
         self.call("RemoveContainer", self.limit, client.remove_container(request)).await?;
         Ok(())
     }
 
-    pub async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus, CriError> {
+    pub(crate) async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus, CriError> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let mut client = self.runtime.clone();
         let reply = self.call("ContainerStatus", self.limit, client.container_status(request));
         Ok(reply.await?.status.unwrap_or_default())
     }
 
-    pub async fn update_resources(
-        &self,
-        id: &str,
-        linux: v1::LinuxContainerResources,
-    ) -> Result<(), CriError> {
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: id.to_owned(),
-            linux: Some(linux),
-            annotations: Default::default(),
-        };
-        let mut client = self.runtime.clone();
-        let reply = client.update_container_resources(request);
-        self.call("UpdateContainerResources", self.limit, reply).await?;
-        Ok(())
-    }
-
-    pub async fn reopen_log(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), CriError> {
         let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
         let mut client = self.runtime.clone();
         self.call("ReopenContainerLog", self.limit, client.reopen_container_log(request)).await?;
@@ -241,7 +225,7 @@ impl Runtime {
     }
 
     /// Runs a command in a container and waits for it, at most `limit`.
-    pub async fn exec_sync(
+    pub(crate) async fn exec_sync(
         &self,
         id: &str,
         command: &[String],
@@ -257,57 +241,46 @@ impl Runtime {
     }
 
     /// The URL at which the runtime streams this exec.
-    pub async fn exec(&self, request: v1::ExecRequest) -> Result<String, CriError> {
+    pub(crate) async fn exec(&self, request: v1::ExecRequest) -> Result<String, CriError> {
         let mut client = self.runtime.clone();
         Ok(self.call("Exec", self.limit, client.exec(request)).await?.url)
     }
 
-    pub async fn attach(&self, request: v1::AttachRequest) -> Result<String, CriError> {
+    pub(crate) async fn attach(&self, request: v1::AttachRequest) -> Result<String, CriError> {
         let mut client = self.runtime.clone();
         Ok(self.call("Attach", self.limit, client.attach(request)).await?.url)
     }
 
-    pub async fn port_forward(&self, sandbox: &str) -> Result<String, CriError> {
+    pub(crate) async fn port_forward(&self, sandbox: &str) -> Result<String, CriError> {
         let request =
             v1::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port: Vec::new() };
         let mut client = self.runtime.clone();
         Ok(self.call("PortForward", self.limit, client.port_forward(request)).await?.url)
     }
 
-    pub async fn container_stats(&self) -> Result<Vec<v1::ContainerStats>, CriError> {
+    pub(crate) async fn container_stats(&self) -> Result<Vec<v1::ContainerStats>, CriError> {
         let request = v1::ListContainerStatsRequest { filter: None };
         let mut client = self.runtime.clone();
         let reply = client.list_container_stats(request);
         Ok(self.call("ListContainerStats", self.limit, reply).await?.stats)
     }
 
-    pub async fn set_pod_cidr(&self, pod_cidr: &str) -> Result<(), CriError> {
-        let network_config = Some(v1::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
-        let request = v1::UpdateRuntimeConfigRequest {
-            runtime_config: Some(v1::RuntimeConfig { network_config }),
-        };
-        let mut client = self.runtime.clone();
-        let reply = client.update_runtime_config(request);
-        self.call("UpdateRuntimeConfig", self.limit, reply).await?;
-        Ok(())
-    }
-
     // === Images ===
 
-    pub async fn list_images(&self) -> Result<Vec<v1::Image>, CriError> {
+    pub(crate) async fn list_images(&self) -> Result<Vec<v1::Image>, CriError> {
         let request = v1::ListImagesRequest { filter: None };
         let mut client = self.images.clone();
         Ok(self.call("ListImages", self.limit, client.list_images(request)).await?.images)
     }
 
-    pub async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
+    pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
         let request = v1::ImageStatusRequest { image: Some(spec(image)), verbose: false };
         let mut client = self.images.clone();
         Ok(self.call("ImageStatus", self.limit, client.image_status(request)).await?.image)
     }
 
     /// Pulls, and says under which reference the runtime knows the image.
-    pub async fn pull_image(
+    pub(crate) async fn pull_image(
         &self,
         image: &str,
         auth: Option<v1::AuthConfig>,
@@ -318,14 +291,14 @@ impl Runtime {
         Ok(self.call("PullImage", PULL_LIMIT, client.pull_image(request)).await?.image_ref)
     }
 
-    pub async fn remove_image(&self, image: &str) -> Result<(), CriError> {
+    pub(crate) async fn remove_image(&self, image: &str) -> Result<(), CriError> {
         let request = v1::RemoveImageRequest { image: Some(spec(image)) };
         let mut client = self.images.clone();
         self.call("RemoveImage", self.limit, client.remove_image(request)).await?;
         Ok(())
     }
 
-    pub async fn image_fs(&self) -> Result<Vec<v1::FilesystemUsage>, CriError> {
+    pub(crate) async fn image_fs(&self) -> Result<Vec<v1::FilesystemUsage>, CriError> {
         let mut client = self.images.clone();
         let reply = client.image_fs_info(v1::ImageFsInfoRequest {});
         Ok(self.call("ImageFsInfo", self.limit, reply).await?.image_filesystems)
@@ -334,14 +307,18 @@ impl Runtime {
     // === Events ===
 
     /// CRI's event stream: containerd 1.7 and CRI-O have it, containerd 1.6 answers `Unimplemented`.
-    pub async fn cri_events(&self) -> Result<Streaming<v1::ContainerEventResponse>, CriError> {
+    pub(crate) async fn cri_events(
+        &self,
+    ) -> Result<Streaming<v1::ContainerEventResponse>, CriError> {
         let mut client = self.runtime.clone();
         let reply = client.get_container_events(v1::GetEventsRequest {});
         self.call("GetContainerEvents", self.limit, reply).await
     }
 
     /// containerd's own event stream, of the namespace in which its CRI plug-in works.
-    pub async fn containerd_events(&self) -> Result<Streaming<containerd::Envelope>, CriError> {
+    pub(crate) async fn containerd_events(
+        &self,
+    ) -> Result<Streaming<containerd::Envelope>, CriError> {
         let filters = ["/tasks/exit", "/tasks/start", "/tasks/oom", "/tasks/delete"]
             .map(|topic| format!("namespace==k8s.io,topic==\"{topic}\""))
             .to_vec();

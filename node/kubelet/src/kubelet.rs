@@ -1,6 +1,6 @@
 //! Puts the kubelet together and runs it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
 use clock::Clock;
 use futures::StreamExt;
@@ -19,6 +19,8 @@ use crate::{
     context::Context,
     cri::Runtime,
     events::Recorder,
+    eviction::Eviction,
+    housekeeping::Housekeeping,
     images::{
         Images,
         credentials::{Credentials, LoadProvidersError, Providers},
@@ -27,12 +29,13 @@ use crate::{
     objects::Objects,
     paths::Paths,
     pleg::Pleg,
-    pod::{PodExt, PodUid},
+    pod::{MIRROR_ANNOTATION, PodExt, PodUid},
     pod_workers::PodWorkers,
     probes::Probes,
     qos, server,
     services::Services,
     settings::Settings,
+    static_pods::StaticPods,
     status::manager::Statuses,
     volumes::Volumes,
 };
@@ -104,8 +107,17 @@ impl Kubelet {
         drop(scope.spawn("node", node::run(context.clone(), status)));
         drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
-        drop(scope.spawn("pods", watch_pods(context.clone(), workers.clone(), pleg)));
-        drop((pressure, wake));
+        let static_pods = StaticPods::new(context.clone(), workers.clone());
+        drop(scope.spawn("static-pods", static_pods.run()));
+        let eviction = Eviction {
+            context: context.clone(),
+            workers: workers.clone(),
+            pressure,
+            wake: wake.clone(),
+        };
+        drop(scope.spawn("eviction", eviction.run()));
+        let housekeeping = Housekeeping::new(context.clone(), workers.clone(), pleg, wake);
+        drop(scope.spawn("pods", watch_pods(context.clone(), workers, housekeeping)));
         scope.cancelled().await;
     }
 }
@@ -182,61 +194,42 @@ fn providers(settings: &Settings) -> Result<Providers, StartError> {
 }
 
 /// Follows the pods that are bound to this node.
-async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, pleg: Arc<Pleg>) {
+async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeeping: Housekeeping) {
     let fields = format!("spec.nodeName={}", context.settings.node_name);
     let config = watcher::Config::default().fields(&fields);
     let stream = watcher(Api::<Pod>::all(context.client.clone()), config);
     let mut events = pin!(stream.default_backoff());
     let mut listed: Vec<PodUid> = Vec::new();
-    let mut is_first = true;
+    let mut housekeeping = Some(housekeeping);
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
-                let pod = lean(pod);
+            Ok(watcher::Event::InitApply(pod)) => {
                 listed.push(pod.uid());
-                workers.update(Arc::new(pod));
+                update(&workers, pod);
             }
+            Ok(watcher::Event::Apply(pod)) => update(&workers, pod),
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
-                if std::mem::take(&mut is_first) {
+                if let Some(housekeeping) = housekeeping.take() {
                     info!(pods = known.len(), "the pods of this node are known");
-                    drop(
-                        context.scope.spawn(
-                            "orphans",
-                            sweep(context.clone(), workers.clone(), pleg.clone()),
-                        ),
-                    );
+                    drop(context.scope.spawn("housekeeping", housekeeping.run()));
                 }
             }
             Ok(watcher::Event::Delete(pod)) => workers.remove(&pod.uid()),
             Err(error) => debug!(error = %telemetry::chain(&error), "watch of pods failed"),
         }
-        if !is_first {
-            listed.clear();
-        }
     }
 }
 
-/// Without what is large and never looked at.
-fn lean(mut pod: Pod) -> Pod {
+fn update(workers: &Arc<PodWorkers>, mut pod: Pod) {
+    // The shadow of a static pod is not run.
+    if pod.annotation(MIRROR_ANNOTATION).is_some() {
+        workers.mirror(pod);
+        return;
+    }
+    // Large, and never looked at.
     pod.metadata.managed_fields = None;
-    pod
-}
-
-const SWEEP: Duration = Duration::from_secs(60);
-
-/// Removes what pods that are gone have left behind.
-async fn sweep(context: Arc<Context>, workers: Arc<PodWorkers>, pleg: Arc<Pleg>) {
-    loop {
-        pleg.remove_orphans().await;
-        context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
-        for uid in context.cgroups.pods() {
-            if !workers.is_known(&uid) {
-                context.cgroups.remove_pod(&uid);
-            }
-        }
-        tokio::time::sleep(SWEEP).await;
-    }
+    workers.update(Arc::new(pod));
 }

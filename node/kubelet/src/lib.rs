@@ -21,9 +21,11 @@ mod downward;
 mod duration;
 mod env;
 mod events;
+mod eviction;
 mod expand;
 mod hooks;
 mod hosts;
+mod housekeeping;
 mod images;
 mod kubelet;
 mod labels;
@@ -44,11 +46,16 @@ mod security;
 mod server;
 mod services;
 mod settings;
+mod static_pods;
 mod status;
 mod volumes;
 
 pub use self::{
-    config::KubeletConfiguration,
+    config::{
+        Anonymous, Authentication, AuthenticationWebhook, Authorization, AuthorizationWebhook,
+        KubeletConfiguration, LoadConfigurationError, X509,
+    },
+    duration::GoDuration,
     kubelet::{Kubelet, StartError},
     settings::{Settings, VERSION},
 };

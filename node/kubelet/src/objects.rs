@@ -61,19 +61,6 @@ impl Objects {
         Self { client, slots: Mutex::default() }
     }
 
-    /// The content, or `NotFound`.
-    pub(crate) async fn get(
-        &self,
-        kind: ObjectKind,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Arc<Data>, ReadObjectError> {
-        match self.find(kind, namespace, name).await? {
-            Some(data) => Ok(data),
-            None => Err(ReadObjectError::NotFound { kind: kind.resource(), name: name.to_owned() }),
-        }
-    }
-
     /// The content, or `None` where there is no such object.
     pub(crate) async fn find(
         &self,

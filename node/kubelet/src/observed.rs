@@ -60,13 +60,6 @@ impl RuntimeContainer {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
     }
-
-    pub(crate) fn exit(&self) -> Option<(i32, Timestamp)> {
-        match self.state {
-            State::Exited { code, finished, .. } => Some((code, finished)),
-            _ => None,
-        }
-    }
 }
 
 impl RuntimePod {

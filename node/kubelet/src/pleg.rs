@@ -44,14 +44,32 @@ impl Pleg {
         loop {
             match self.context.runtime.containerd_events().await {
                 Ok(stream) => self.clone().follow(stream).await,
-                Err(error) if error.is_unimplemented() => {
-                    info!("the runtime has no event stream: it is listed every second");
-                    self.poll().await;
-                }
+                Err(error) if error.is_unimplemented() => match self.cri_events().await {
+                    Ok(()) => {}
+                    Err(error) if error.is_unimplemented() => {
+                        info!("the runtime has no event stream: it is listed every second");
+                        self.poll().await;
+                    }
+                    Err(error) => debug!(%error, "no event stream"),
+                },
                 Err(error) => debug!(%error, "no event stream"),
             }
             tokio::time::sleep(RECONNECT).await;
         }
+    }
+
+    /// The stream of runtimes that have CRI's own, until it ends.
+    async fn cri_events(&self) -> Result<(), CriError> {
+        let mut stream = self.context.runtime.cri_events().await?;
+        self.relist_and_wake().await;
+        while let Some(Ok(event)) = stream.next().await {
+            let known = self.owners.lock().get(&event.container_id).cloned();
+            match known {
+                Some(uid) => self.workers.notify(&uid),
+                None => self.relist_and_wake().await,
+            }
+        }
+        Ok(())
     }
 
     async fn follow(self: Arc<Self>, mut stream: tonic::Streaming<containerd::Envelope>) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A pod's `metadata.uid`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PodUid(pub String);
+pub(crate) struct PodUid(pub String);
 
 impl fmt::Display for PodUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,7 +18,7 @@ impl fmt::Display for PodUid {
 
 /// Which of the three lists of a pod a container is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Runs to completion before the others start.
     Init,
     /// An init container with `restartPolicy: Always`.
@@ -47,7 +47,7 @@ pub(crate) trait PodExt {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
+pub(crate) enum RestartPolicy {
     Always,
     OnFailure,
     Never,

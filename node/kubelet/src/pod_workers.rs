@@ -70,9 +70,24 @@ impl PodWorkers {
         }
     }
 
-    /// Only these pods exist: what else has a worker is gone.
+    /// The API's shadow of a static pod: its status is that of the pod that runs.
+    pub(crate) fn mirror(&self, mirror: Pod) {
+        if let Some(pod) = self.find(mirror.namespace(), mirror.name())
+            && pod.is_mirror_or_static()
+        {
+            self.context.statuses.set_mirror(&pod.uid(), Arc::new(mirror));
+        }
+    }
+
+    /// Only these pods exist in the API: what else has a worker, and is not from a file, is gone.
     pub(crate) fn retain(&self, exists: impl Fn(&PodUid) -> bool) {
-        let gone: Vec<_> = self.workers.lock().keys().filter(|uid| !exists(uid)).cloned().collect();
+        let gone: Vec<_> = self
+            .workers
+            .lock()
+            .iter()
+            .filter(|(uid, inbox)| !inbox.pod().is_mirror_or_static() && !exists(uid))
+            .map(|(uid, _)| uid.clone())
+            .collect();
         for uid in gone {
             debug!(%uid, "a pod went while nobody was looking");
             self.remove(&uid);

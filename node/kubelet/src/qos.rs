@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QosClass {
+pub(crate) enum QosClass {
     Guaranteed,
     Burstable,
     BestEffort,

@@ -21,7 +21,10 @@ pub(crate) enum Hierarchy {
     },
     /// Each mount point with its controllers; runtimes make groups in the others (systemd's own, the
     /// unified tree) too, and leave them.
-    V1 { mounts: Vec<(PathBuf, Vec<String>)>, others: Vec<PathBuf> },
+    V1 {
+        mounts: Vec<(PathBuf, Vec<String>)>,
+        others: Vec<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -37,6 +37,7 @@ struct Entry {
     /// All of the pod has ended: it may be deleted.
     is_finished: bool,
     is_sending: bool,
+    mirror: Option<Arc<Pod>>,
 }
 
 /// What a sender has to do next.
@@ -67,6 +68,7 @@ impl Statuses {
                 sent: known,
                 is_finished: false,
                 is_sending: false,
+                mirror: None,
             };
             entries.insert(pod.uid(), entry);
             return;
@@ -93,6 +95,7 @@ impl Statuses {
                 sent: pod.status.clone().unwrap_or_default(),
                 is_finished: false,
                 is_sending: false,
+                mirror: None,
             });
             if entry.wanted == status && entry.sent == status {
                 return;
@@ -100,6 +103,19 @@ impl Statuses {
             entry.wanted = status;
         }
         self.wake(&pod.uid());
+    }
+
+    /// A static pod's status goes to its mirror in the API.
+    pub(crate) fn set_mirror(self: &Arc<Self>, uid: &PodUid, mirror: Arc<Pod>) {
+        {
+            let mut entries = self.entries.lock();
+            let Some(entry) = entries.get_mut(uid) else { return };
+            if !entry.is_sending {
+                entry.sent = mirror.status.clone().unwrap_or_default();
+            }
+            entry.mirror = Some(mirror);
+        }
+        self.wake(uid);
     }
 
     /// Nothing of the pod is left on this node.
@@ -160,12 +176,13 @@ impl Statuses {
     fn next_job(&self, uid: &PodUid) -> Job {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(uid) else { return Job::Nothing };
-        if entry.sent != entry.wanted {
-            let patch = patch(&entry.pod, &entry.sent, &entry.wanted);
-            return Job::Patch { pod: entry.pod.clone(), wanted: entry.wanted.clone(), patch };
+        let is_static = entry.pod.annotation(crate::pod::SOURCE_ANNOTATION) == Some("file");
+        let shown = if is_static { entry.mirror.clone() } else { Some(entry.pod.clone()) };
+        if let Some(pod) = shown.filter(|_| entry.sent != entry.wanted) {
+            let patch = patch(&pod, &entry.sent, &entry.wanted);
+            return Job::Patch { pod, wanted: entry.wanted.clone(), patch };
         }
-        let is_mirrored = entry.pod.annotation(crate::pod::SOURCE_ANNOTATION) == Some("file");
-        if entry.is_finished && entry.pod.is_terminating() && !is_mirrored {
+        if entry.is_finished && entry.pod.is_terminating() && !is_static {
             return Job::Delete { pod: entry.pod.clone() };
         }
         entry.is_sending = false;

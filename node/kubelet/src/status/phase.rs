@@ -25,10 +25,6 @@ impl Phase {
             Self::Failed => "Failed",
         }
     }
-
-    pub(crate) fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
-    }
 }
 
 pub(super) fn of(
