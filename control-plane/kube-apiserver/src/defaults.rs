@@ -42,6 +42,21 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("rbac.authorization.k8s.io", _) => role_binding(object),
         _ => {}
     }
+    if resource.custom.is_none() && resource.plural != "controllerrevisions" {
+        drop_nulls(object);
+    }
+}
+
+/// A null is an absent field in every built-in type.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// The object at a field, made if it is not there.

@@ -32,12 +32,6 @@ pub(super) fn spec(spec: &mut Value) {
     for volume in each(spec, "volumes") {
         self::volume(volume);
     }
-    for constraint in each(spec, "topologySpreadConstraints") {
-        or(constraint, "nodeAffinityPolicy", Value::Null);
-        if let Some(fields) = constraint.as_object_mut() {
-            fields.retain(|_, value| !value.is_null());
-        }
-    }
 }
 
 /// The old name of the same field.
@@ -97,7 +91,8 @@ fn resources(container: &mut Value) {
         or(at(resources, "requests"), &name, limit);
     }
     for kind in ["limits", "requests"] {
-        for (_, amount) in resources[kind].as_object_mut().into_iter().flatten() {
+        let amounts = resources.get_mut(kind).and_then(Value::as_object_mut);
+        for (_, amount) in amounts.into_iter().flatten() {
             if let Value::Number(number) = amount {
                 *amount = number.to_string().into();
             }

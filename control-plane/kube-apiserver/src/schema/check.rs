@@ -115,7 +115,10 @@ fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findin
         (Shape::String | Shape::Bytes | Shape::Time, Value::String(_))
         | (Shape::Number, Value::Number(_))
         | (Shape::Boolean, Value::Bool(_))
-        | (Shape::IntOrString | Shape::Quantity, Value::String(_) | Value::Number(_)) => {}
+        | (Shape::IntOrString, Value::String(_) | Value::Number(_)) => {}
+        (Shape::Quantity, value @ (Value::String(_) | Value::Number(_))) => {
+            quantity(value, findings);
+        }
         (Shape::Integer(kind), Value::Number(number)) => {
             let fits =
                 number.as_i64().is_some_and(|it| *kind != "int32" || i32::try_from(it).is_ok());
@@ -143,6 +146,20 @@ fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findin
             }
         }
         (shape, value) => path.wrong(value, &go_type(shape), findings),
+    }
+}
+
+/// Quantities are stored in their canonical form (`1000m` is `1`).
+fn quantity(value: &mut Value, findings: &mut Findings) {
+    let text = match &*value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match text.parse::<resources::Quantity>() {
+        Ok(quantity) => *value = quantity.to_string().into(),
+        Err(error) => {
+            findings.wrong.get_or_insert_with(|| error.to_string());
+        }
     }
 }
 

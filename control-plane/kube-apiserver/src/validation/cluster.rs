@@ -1,0 +1,174 @@
+//! Nodes, storage, leases, classes, certificate signing requests.
+
+use serde_json::Value;
+
+use super::{Faults, fields, items, text};
+use crate::status::FieldError;
+
+/// User-made priorities end here; above are the system's.
+const HIGHEST_USER_PRIORITY: i64 = 1_000_000_000;
+
+pub(super) fn node(faults: &mut Faults, object: &Value) {
+    let spec = &object["spec"];
+    for (index, taint) in items(spec, "taints") {
+        let at = format!("metadata.taints[{index}]");
+        let key = text(taint, "key");
+        faults.each(&format!("{at}.key"), key, fields::qualified_name(key));
+        let value = text(taint, "value");
+        faults.each(&format!("{at}.value"), value, fields::label_value(value));
+        let supported = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+        faults.one_of(&format!("{at}.effect"), &taint["effect"], supported);
+        let twins = items(spec, "taints")
+            .take(index)
+            .filter(|(_, it)| it["key"] == taint["key"] && it["effect"] == taint["effect"]);
+        if twins.count() > 0 {
+            let mut error = FieldError::duplicate(at, taint.clone());
+            error.detail = "taints must be unique by key and effect pair".into();
+            faults.add(error);
+        }
+    }
+}
+
+pub(super) fn node_update(faults: &mut Faults, old: &Value, new: &Value) {
+    let (before, after) = (&old["spec"], &new["spec"]);
+    for (field, what) in [("podCIDR", "podCIDR"), ("providerID", "providerID")] {
+        let (before, after) = (text(before, field), text(after, field));
+        if !before.is_empty() && before != after {
+            let why = format!("node updates may not change {what} except from \"\" to valid");
+            faults.add(FieldError::forbidden(format!("spec.{field}"), why));
+        }
+    }
+}
+
+pub(super) fn volume(faults: &mut Faults, object: &Value) {
+    let spec = &object["spec"];
+    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+        faults.required("spec.accessModes");
+    }
+    if spec["capacity"]["storage"].is_null() {
+        let why = "only storage is expected";
+        let mut error = FieldError::required("spec.capacity", "");
+        if spec["capacity"].is_object() {
+            error = FieldError::not_supported("spec.capacity", "", &["storage"]);
+            error.detail = format!("{why}: {}", error.detail);
+        }
+        faults.add(error);
+    }
+}
+
+pub(super) fn claim(faults: &mut Faults, at: &str, spec: &Value) {
+    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+        let why = "at least 1 access mode is required";
+        faults.add(FieldError::required(format!("{at}.accessModes"), why));
+    }
+    for (index, mode) in items(spec, "accessModes") {
+        let mode = mode.as_str().unwrap_or_default();
+        let supported = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+        if !supported.contains(&mode) {
+            let field = format!("{at}.accessModes[{index}]");
+            faults.add(FieldError::not_supported(field, mode, supported));
+        }
+    }
+    if spec["resources"]["requests"]["storage"].is_null() {
+        faults.required(format!("{at}.resources[storage]"));
+    }
+}
+
+pub(super) fn claim_update(faults: &mut Faults, old: &Value, new: &Value) {
+    let closed = |claim: &Value| {
+        let mut spec = claim["spec"].clone();
+        if let Some(fields) = spec.as_object_mut() {
+            let is_bound = !text(&old["spec"], "volumeName").is_empty();
+            for open in ["resources", "volumeAttributesClassName"] {
+                fields.remove(open);
+            }
+            if !is_bound {
+                fields.remove("volumeName");
+            }
+        }
+        spec
+    };
+    if closed(old) != closed(new) {
+        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        faults.add(FieldError::forbidden("spec", why));
+    }
+}
+
+pub(super) fn lease(faults: &mut Faults, object: &Value) {
+    let seconds = &object["spec"]["leaseDurationSeconds"];
+    if let Some(seconds) = seconds.as_i64().filter(|it| *it <= 0) {
+        faults.invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0");
+    }
+    let moves = &object["spec"]["leaseTransitions"];
+    if let Some(moves) = moves.as_i64().filter(|it| *it < 0) {
+        faults.invalid("spec.leaseTransitions", moves, "must be greater than or equal to 0");
+    }
+}
+
+pub(super) fn priority_class(faults: &mut Faults, object: &Value) {
+    let (name, value) =
+        (text(&object["metadata"], "name"), object["value"].as_i64().unwrap_or_default());
+    let is_system = matches!(name, "system-node-critical" | "system-cluster-critical");
+    if name.starts_with("system-") && !is_system {
+        let why = "priority class names with 'system-' prefix are reserved for system use only. error: name is not allowed";
+        faults.add(FieldError::forbidden("metadata.name", why));
+    }
+    if value > HIGHEST_USER_PRIORITY && !is_system {
+        let why =
+            format!("maximum allowed value of a user defined priority is {HIGHEST_USER_PRIORITY}");
+        faults.add(FieldError::forbidden("value", why));
+    }
+    let policy = text(object, "preemptionPolicy");
+    let supported = &["Never", "PreemptLowerPriority"];
+    if !policy.is_empty() && !supported.contains(&policy) {
+        faults.add(FieldError::not_supported("preemptionPolicy", policy, supported));
+    }
+}
+
+pub(super) fn priority_class_update(faults: &mut Faults, old: &Value, new: &Value) {
+    if old["value"] != new["value"] {
+        faults.add(FieldError::forbidden("value", "may not be changed in an update."));
+    }
+    faults.immutable("preemptionPolicy", &old["preemptionPolicy"], &new["preemptionPolicy"]);
+}
+
+pub(super) fn storage_class_update(faults: &mut Faults, old: &Value, new: &Value) {
+    for (field, why) in [
+        ("parameters", "updates to parameters are forbidden."),
+        ("provisioner", "updates to provisioner are forbidden."),
+        ("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
+    ] {
+        if old[field] != new[field] {
+            faults.add(FieldError::forbidden(field, why));
+        }
+    }
+    faults.immutable("volumeBindingMode", &old["volumeBindingMode"], &new["volumeBindingMode"]);
+}
+
+pub(super) fn signing_request(faults: &mut Faults, object: &Value) {
+    let spec = &object["spec"];
+    faults.text("spec.request", &spec["request"]);
+    if spec["usages"].as_array().is_none_or(Vec::is_empty) {
+        faults.required("spec.usages");
+    }
+    let signer = text(spec, "signerName");
+    if signer.is_empty() {
+        faults.required("spec.signerName");
+    } else if !signer.contains('/') {
+        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        faults.invalid("spec.signerName", signer, why);
+    }
+    if let Some(seconds) = spec["expirationSeconds"].as_i64().filter(|it| *it < 600) {
+        let why = "may not specify a duration less than 600 seconds (10 minutes)";
+        faults.invalid("spec.expirationSeconds", seconds, why);
+    }
+}
+
+pub(super) fn runtime_class(faults: &mut Faults, object: &Value) {
+    let handler = text(object, "handler");
+    if handler.is_empty() {
+        faults.required("handler");
+    } else {
+        faults.each("handler", handler, fields::label(handler));
+    }
+}

@@ -1,0 +1,237 @@
+use serde_json::json;
+
+use super::*;
+use crate::{defaults, resources::Catalog};
+
+fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
+    let catalog = Catalog::builtin();
+    catalog.all().iter().find(|it| it.is(group, plural)).unwrap().clone()
+}
+
+/// The faults of a defaulted object, as text.
+fn faults(group: &str, plural: &str, mut object: Value) -> Vec<String> {
+    let resource = resource(group, plural);
+    defaults::apply(&resource, &mut object);
+    create(&resource, &object).iter().map(ToString::to_string).collect()
+}
+
+fn changes(group: &str, plural: &str, mut old: Value, mut new: Value) -> Vec<String> {
+    let resource = resource(group, plural);
+    defaults::apply(&resource, &mut old);
+    defaults::apply(&resource, &mut new);
+    update(&resource, Part::Main, &old, &new).iter().map(ToString::to_string).collect()
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"metadata": {"name": "p"}, "spec": spec})
+}
+
+fn template(labels: Value) -> Value {
+    json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "x"}]}})
+}
+
+#[test]
+fn names_must_fit_into_dns() {
+    let found = faults("", "configmaps", json!({"metadata": {"name": "A_b"}}));
+    assert_eq!(found, [format!("metadata.name: Invalid value: \"A_b\": {}", fields::SUBDOMAIN)]);
+    assert!(
+        faults(
+            "",
+            "services",
+            json!({"metadata": {"name": "1a"}, "spec": {"ports": [{"port": 1}]}})
+        )[0]
+        .contains("DNS-1035")
+    );
+    assert!(
+        faults("rbac.authorization.k8s.io", "roles", json!({"metadata": {"name": "system:A"}}))
+            .is_empty()
+    );
+    assert_eq!(
+        faults("", "configmaps", json!({"metadata": {}})),
+        ["metadata.name: Required value: name or generateName is required"]
+    );
+}
+
+#[test]
+fn a_pod_needs_named_containers_with_images_and_known_volumes() {
+    assert_eq!(faults("", "pods", pod(json!({}))), ["spec.containers: Required value"]);
+    let twins = json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": ""}]});
+    assert_eq!(
+        faults("", "pods", pod(twins)),
+        [
+            "spec.containers[1].name: Duplicate value: \"a\"",
+            "spec.containers[1].image: Required value"
+        ]
+    );
+    let mount = json!({"containers": [{"name": "a", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]});
+    assert_eq!(
+        faults("", "pods", pod(mount)),
+        ["spec.containers[0].volumeMounts[0].name: Not found: \"v\""]
+    );
+}
+
+#[test]
+fn requests_stay_within_limits() {
+    let found = faults(
+        "",
+        "pods",
+        pod(json!({"containers": [{"name": "a", "image": "x", "resources":
+        {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}]})),
+    );
+    assert_eq!(
+        found,
+        [
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"
+        ]
+    );
+}
+
+#[test]
+fn probes_name_exactly_one_handler() {
+    let probe = |probe: Value| {
+        faults(
+            "",
+            "pods",
+            pod(json!({"containers": [{"name": "a", "image": "x", "livenessProbe": probe}]})),
+        )
+    };
+    assert_eq!(
+        probe(json!({})),
+        ["spec.containers[0].livenessProbe: Required value: must specify a handler type"]
+    );
+    let two = json!({"exec": {"command": ["x"]}, "tcpSocket": {"port": 1}});
+    assert_eq!(
+        probe(two),
+        [
+            "spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"
+        ]
+    );
+    let often = json!({"exec": {"command": ["x"]}, "successThreshold": 2});
+    assert_eq!(
+        probe(often),
+        ["spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1"]
+    );
+}
+
+#[test]
+fn a_running_pod_may_change_its_images_and_little_else() {
+    let old = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
+    let image = pod(json!({"containers": [{"name": "a", "image": "y"}]}));
+    let mut image = image;
+    image["spec"]["containers"][0]["imagePullPolicy"] = "Always".into();
+    assert!(changes("", "pods", old.clone(), image).is_empty());
+    let command = pod(json!({"containers": [{"name": "a", "image": "x", "command": ["z"]}]}));
+    let found = changes("", "pods", old.clone(), command);
+    assert!(found[0].starts_with(
+        "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+    ));
+    let more =
+        pod(json!({"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}));
+    assert_eq!(
+        changes("", "pods", old, more),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+}
+
+#[test]
+fn a_deployments_selector_matches_its_template_and_never_changes() {
+    let deployment = |selector: Value, labels: Value| json!({"metadata": {"name": "d"}, "spec": {"selector": selector, "template": template(labels)}});
+    assert_eq!(
+        faults(
+            "apps",
+            "deployments",
+            deployment(json!({"matchLabels": {"a": "1"}}), json!({"a": "2"}))
+        ),
+        [
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"2\"}: `selector` does not match template `labels`"
+        ]
+    );
+    assert_eq!(
+        faults("apps", "deployments", deployment(json!({}), json!({"a": "2"}))),
+        ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]
+    );
+    let (one, two) = (json!({"matchLabels": {"a": "1"}}), json!({"matchLabels": {"b": "1"}}));
+    let labels = json!({"a": "1", "b": "1"});
+    assert_eq!(
+        changes("apps", "deployments", deployment(one, labels.clone()), deployment(two, labels)),
+        ["spec.selector: Invalid value: {\"matchLabels\":{\"b\":\"1\"}}: field is immutable"]
+    );
+}
+
+#[test]
+fn jobs_do_not_restart_always() {
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": template(json!({}))}});
+    assert_eq!(
+        faults("batch", "jobs", job),
+        [
+            "spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""
+        ]
+    );
+}
+
+#[test]
+fn services_need_ports_with_names_when_there_are_several() {
+    let service =
+        |spec: Value| faults("", "services", json!({"metadata": {"name": "s"}, "spec": spec}));
+    assert_eq!(service(json!({})), ["spec.ports: Required value"]);
+    assert!(service(json!({"clusterIP": "None"})).is_empty());
+    assert_eq!(
+        service(json!({"ports": [{"port": 80, "name": "a"}, {"port": 0}]})),
+        [
+            "spec.ports[1].name: Required value",
+            "spec.ports[1].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+            "spec.ports[1].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"
+        ]
+    );
+    let before = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.100.0.5", "ports": [{"port": 1}]}});
+    let mut after = before.clone();
+    after["spec"]["clusterIP"] = "10.100.0.6".into();
+    assert_eq!(
+        changes("", "services", before, after),
+        ["spec.clusterIPs[0]: Invalid value: [\"10.100.0.6\"]: may not change once set"]
+    );
+}
+
+#[test]
+fn immutable_config_maps_stay_as_they_are() {
+    let old = json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "1"}});
+    let mut new = old.clone();
+    new["data"]["a"] = "2".into();
+    assert_eq!(
+        changes("", "configmaps", old, new),
+        ["data: Forbidden: field is immutable when `immutable` is set"]
+    );
+    let bad = json!({"metadata": {"name": "c"}, "data": {"a/b": ""}});
+    assert!(
+        faults("", "configmaps", bad)[0]
+            .starts_with("data[a/b]: Invalid value: \"a/b\": a valid config key")
+    );
+}
+
+#[test]
+fn labels_and_qualified_names_have_their_forms() {
+    for good in ["a", "A_b.c-1", "example.com/x"] {
+        assert!(fields::qualified_name(good).is_empty(), "{good}");
+    }
+    for bad in ["", "-a", "a/", "/a", "a/b/c", "Ex.com/x", &"a".repeat(64)] {
+        assert!(!fields::qualified_name(bad).is_empty(), "{bad}");
+    }
+    assert!(fields::label_value("").is_empty());
+    assert!(!fields::label_value("a b").is_empty());
+}
+
+#[test]
+fn custom_resources_follow_their_schema() {
+    let schema = json!({"properties": {"spec": {"type": "object", "required": ["size"], "properties": {
+        "size": {"type": "integer", "minimum": 1}, "mode": {"type": "string", "enum": ["a", "b"]}}}}});
+    let mut found = Faults::default();
+    custom::validate(&mut found, &schema, &json!({"spec": {"mode": "c"}}));
+    let found: Vec<String> = found.found.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "spec.size: Required value",
+            "spec.mode: Unsupported value: \"c\": supported values: \"a\", \"b\""
+        ]
+    );
+}
