@@ -63,7 +63,7 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
     let here = Here { node: "node".into(), zone: None };
     let mut proxier = Proxier::new(nft, here, vec![options]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut sync = |proxier: &mut Proxier| {
+    let sync = |proxier: &mut Proxier| {
         let started = Instant::now();
         let pass = proxier.plan();
         runtime.block_on(pass.apply(proxier.nft())).unwrap();
