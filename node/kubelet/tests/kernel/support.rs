@@ -69,6 +69,13 @@ impl Bed {
         let folder = PathBuf::from(format!("/var/tmp/{name}"));
         fs::create_dir_all(&folder).unwrap();
         write_configuration(&folder);
+        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
+        config.endpoints.push([192, 0, 2, 1].into());
+        let api = ApiServer::start(config).await.unwrap();
+        let client = api.client(UserInfo::master("admin"));
+        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         let containerd = Command::new("/usr/bin/containerd")
             .arg("--config")
             .arg(folder.join("config.toml"))
@@ -76,13 +83,6 @@ impl Bed {
             .stderr(fs::File::create(folder.join("containerd.log")).unwrap())
             .spawn()
             .unwrap();
-        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
-        config.endpoints.push([127, 0, 0, 1].into());
-        let api = ApiServer::start(config).await.unwrap();
-        let client = api.client(UserInfo::master("admin"));
-        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
         let scope = Scope::new();
         let bed = Self { folder, name, containerd, api, client, port, scope };
         bed.until_runtime().await;
@@ -336,6 +336,29 @@ impl Bed {
             }
         }
         left
+    }
+
+    pub(crate) async fn floor(&self, index: usize) -> Duration {
+        let mut client = self.runtime();
+        let name = format!("floor{index}");
+        let config = v1::PodSandboxConfig {
+            metadata: Some(v1::PodSandboxMetadata { name: name.clone(), uid: name.clone(), namespace: "f".into(), attempt: 0 }),
+            hostname: name.clone(),
+            linux: Some(v1::LinuxPodSandboxConfig { cgroup_parent: format!("/{}/kubepods/besteffort", self.name), ..Default::default() }),
+            ..Default::default()
+        };
+        let started = Instant::now();
+        let id = client.run_pod_sandbox(v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() }).await.unwrap().into_inner().pod_sandbox_id;
+        let container = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 0 }),
+            image: Some(v1::ImageSpec { image: IMAGE.into(), ..Default::default() }),
+            command: vec!["/bin/busybox".into(), "sleep".into(), "1000".into()],
+            linux: Some(Default::default()),
+            ..Default::default()
+        };
+        let c = client.create_container(v1::CreateContainerRequest { pod_sandbox_id: id.clone(), config: Some(container), sandbox_config: Some(config) }).await.unwrap().into_inner().container_id;
+        client.start_container(v1::StartContainerRequest { container_id: c }).await.unwrap();
+        started.elapsed()
     }
 
     // === The kubelet's server ===
