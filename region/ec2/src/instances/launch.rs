@@ -225,8 +225,9 @@ impl Launch {
     }
 }
 
-fn set<T: Clone>(field: &mut Option<T>, value: &Option<T>) {
-    if let Some(value) = value {
+/// Clients send empty strings for what they do not mean to say.
+fn set(field: &mut Option<String>, value: &Option<String>) {
+    if let Some(value) = value.as_ref().filter(|it| !it.is_empty()) {
         *field = Some(value.clone());
     }
 }
