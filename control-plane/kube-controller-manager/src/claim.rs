@@ -52,6 +52,13 @@ fn plan<K: Resource>(owned: Vec<Arc<K>>, selector: &Selector) -> Claims<K> {
     Claims { owned, adopt: Vec::new(), release }
 }
 
+impl<K> Claims<K> {
+    /// Adopts only what also satisfies `test`.
+    pub(crate) fn adopt_only(&mut self, test: impl Fn(&K) -> bool) {
+        self.adopt.retain(|it| test(it));
+    }
+}
+
 impl<K> Claims<K>
 where
     K: Object + Resource<Scope = NamespaceResourceScope>,

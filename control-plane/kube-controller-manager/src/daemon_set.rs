@@ -15,7 +15,7 @@ use std::sync::Arc;
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
-    apps::v1::DaemonSet,
+    apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
 
@@ -112,8 +112,9 @@ impl Controller {
         };
         self.write_status(&key, &set, &status::status(&observed)).await?;
         result?;
-        let in_use = |hash: &str| {
-            owned.iter().any(|it| object::label(&**it, revisions::HASH_LABEL) == Some(hash))
+        let in_use = |revision: &ControllerRevision| {
+            let hash = Some(revisions::hash_of(revision));
+            owned.iter().any(|it| object::label(&**it, revisions::HASH_LABEL) == hash)
         };
         let limit = spec.revision_history_limit.unwrap_or(HISTORY_LIMIT);
         revisions::clean(client, &history, in_use, usize::try_from(limit).unwrap_or(0)).await?;

@@ -21,6 +21,8 @@ use crate::deployment::template_hash;
 /// What one pass finds or makes.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
+    /// The revision of the template that is wanted now.
+    pub(crate) current: Arc<ControllerRevision>,
     /// The label value of pods that have the template that is wanted now.
     pub(crate) hash: String,
     /// All others, the oldest first.
@@ -69,7 +71,7 @@ pub(crate) async fn sync<O: Resource<DynamicType = ()>>(
         }
     };
     let hash = hash_of(&current).to_owned();
-    Ok(History { hash, old: known })
+    Ok(History { current, hash, old: known })
 }
 
 fn new<O: Resource<DynamicType = ()>>(
@@ -122,10 +124,10 @@ async fn create(
 pub(crate) async fn clean(
     client: &Client,
     history: &History,
-    in_use: impl Fn(&str) -> bool,
+    in_use: impl Fn(&ControllerRevision) -> bool,
     limit: usize,
 ) -> Result<(), ApplyError> {
-    let unused: Vec<_> = history.old.iter().filter(|it| !in_use(hash_of(it))).collect();
+    let unused: Vec<_> = history.old.iter().filter(|it| !in_use(it)).collect();
     let surplus = unused.len().saturating_sub(limit);
     for revision in unused.into_iter().take(surplus) {
         apply::delete(client, &**revision).await?;

@@ -2,6 +2,7 @@
 //!
 //! Kubelets are imitated by [`support::kubelet`]: they run whatever is bound to a node.
 
+mod batch;
 mod certificates;
 mod lifecycle;
 mod support;

@@ -1,0 +1,186 @@
+//! Starts a Job whenever its schedule says so.
+//!
+//! Each Job is named after its minute, so that no pass can start one twice.
+//!
+//! Upstream: `pkg/controller/cronjob`.
+
+mod plan;
+mod schedule;
+
+use std::sync::Arc;
+
+use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::ObjectReference,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use self::plan::{Observed, Plan, Start};
+use crate::{Context, caches::BY_OWNER};
+
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+
+#[derive(Clone)]
+struct Controller {
+    context: Context,
+    recorder: Recorder,
+    queue: Queue<Key>,
+}
+
+pub(crate) async fn run(context: Context) {
+    let it = Controller {
+        recorder: context.recorder("cronjob-controller"),
+        queue: Queue::new(),
+        context,
+    };
+    let queue = it.queue.clone();
+    it.context.caches.cron_jobs.subscribe(move |change| queue.add(change.key.clone()));
+    let this = it.clone();
+    it.context.caches.jobs.subscribe(move |change| this.job_changed(change));
+    let queue = it.queue.clone();
+    controller::run("cronjob", queue, 5, |key| it.reconcile(key)).await;
+}
+
+impl Controller {
+    fn job_changed(&self, change: &Change<Job>) {
+        let owner = change.latest().and_then(|it| object::controller_of(&**it));
+        if let Some(owner) = owner.filter(|it| it.kind == "CronJob") {
+            self.queue.add(Key::new(&change.key.namespace, &owner.name));
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
+        let Some(cron) = self.context.caches.cron_jobs.get(&key) else { return Ok(Action::Done) };
+        if object::is_terminating(&*cron) {
+            return Ok(Action::Done);
+        }
+        let uid = object::uid(&*cron);
+        let jobs = self.context.caches.jobs.indexed(BY_OWNER, &uid);
+        let now = self.context.clock.now();
+        let observed = Observed { cron: &cron, jobs: &jobs, now };
+        let plan = match observed.plan() {
+            Ok(plan) => plan,
+            Err(error) => {
+                // It stays wrong until somebody changes it.
+                let message = format!("unparseable schedule: {error}");
+                self.recorder.warn(&*cron, "UnparseableSchedule", message);
+                return Ok(Action::Done);
+            }
+        };
+        self.apply(&key, &cron, &plan).await?;
+        let due = plan.next.map(|at| self.context.clock.until(at));
+        Ok(due.map_or(Action::Done, |it| Action::After(it + std::time::Duration::from_millis(1))))
+    }
+
+    async fn apply(&self, key: &Key, cron: &CronJob, plan: &Plan) -> Result<(), ApplyError> {
+        let jobs = apply::api::<Job>(&self.context.client, &key.namespace);
+        for job in plan.clean.iter().chain(&plan.replace) {
+            apply::delete_with(&jobs, &**job, DeleteParams::background()).await?;
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            self.recorder.normal(cron, "SuccessfulDelete", format!("Deleted job {name}"));
+        }
+        let mut active: Vec<_> = plan.active.iter().map(|it| reference(it)).collect();
+        let mut last = cron.status.as_ref().and_then(|it| it.last_schedule_time.clone());
+        match &plan.start {
+            Start::Nothing => {}
+            Start::Forbidden => {
+                let message = "Not starting job because prior execution is running and \
+                     concurrency policy is Forbid";
+                self.recorder.normal(cron, "JobAlreadyActive", message);
+            }
+            Start::Missed { at } => {
+                let message = format!("Missed scheduled time to start a job: {at}");
+                self.recorder.warn(cron, "MissSchedule", message);
+            }
+            Start::At(at) => {
+                if let Some(job) = self.start(cron, *at).await? {
+                    active.push(reference(&job));
+                }
+                last = Some(object::time(*at));
+            }
+        }
+        for job in &plan.ended {
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            let message = format!("Saw completed job: {name}, condition: {}", plan::end_of(job));
+            self.recorder.normal(cron, "SawCompletedJob", message);
+        }
+        let known = cron.status.clone().unwrap_or_default();
+        let successful = plan.last_success.map(object::time).or(known.last_successful_time.clone());
+        let names =
+            |list: &[ObjectReference]| -> Vec<_> { list.iter().map(|it| it.uid.clone()).collect() };
+        let is_same = names(known.active.as_deref().unwrap_or_default()) == names(&active)
+            && known.last_schedule_time == last
+            && known.last_successful_time == successful;
+        if is_same {
+            return Ok(());
+        }
+        let status = json!({ "active": active, "lastScheduleTime": last,
+            "lastSuccessfulTime": successful });
+        let client = &self.context.client;
+        let patched =
+            apply::patch_status::<CronJob, _>(client, &key.namespace, &key.name, &status).await;
+        match patched {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn start(&self, cron: &CronJob, at: Timestamp) -> Result<Option<Job>, ApplyError> {
+        let job = new_job(cron, at);
+        let name = job.metadata.name.clone().unwrap_or_default();
+        match apply::create(&self.context.client, &job).await {
+            Ok(job) => {
+                self.recorder.normal(cron, "SuccessfulCreate", format!("Created job {name}"));
+                Ok(Some(job))
+            }
+            // An earlier pass made it.
+            Err(error) if error.is_already_exists() => Ok(None),
+            Err(error) if crate::pods::is_namespace_terminating(&error) => Ok(None),
+            Err(error) => {
+                let message = format!("Error creating job: {}", error.server_message());
+                self.recorder.warn(cron, "FailedCreate", message);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn new_job(cron: &CronJob, at: Timestamp) -> Job {
+    let template = cron.spec.job_template.clone();
+    let meta = template.metadata.unwrap_or_default();
+    let mut annotations = meta.annotations.unwrap_or_default();
+    annotations.insert(SCHEDULED.to_owned(), object::time(at).0.to_string());
+    let name = cron.metadata.name.as_deref().unwrap_or_default();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-{}", at.as_second() / 60)),
+            namespace: cron.metadata.namespace.clone(),
+            labels: meta.labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![object::controller_reference(cron)]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        status: None,
+    }
+}
+
+fn reference(job: &Job) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("batch/v1".into()),
+        kind: Some("Job".into()),
+        namespace: job.metadata.namespace.clone(),
+        name: job.metadata.name.clone(),
+        uid: job.metadata.uid.clone(),
+        resource_version: job.metadata.resource_version.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+type Jobs = [Arc<Job>];

@@ -1,0 +1,238 @@
+//! Runs pods until enough of them have succeeded.
+//!
+//! A pod that ends is counted exactly once, even if it is deleted or this process dies in between:
+//! it is held by a finalizer, noted as ended in the Job's status, released, and then counted.
+//!
+//! Upstream: `pkg/controller/job`. Deviation: no pod failure policy, success policy, back-off limit
+//! per index or pod replacement policy other than the default.
+
+mod plan;
+mod pod;
+mod status;
+
+use std::sync::Arc;
+
+use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    batch::v1::{Job, JobStatus},
+    core::v1::Pod,
+};
+use serde_json::json;
+
+use self::plan::{Observed, Plan};
+pub(crate) use self::status::ended_at;
+use crate::{Context, claim, expectations::Expectations, pods};
+
+const PARALLEL: usize = 5;
+
+#[derive(Clone)]
+struct Controller {
+    context: Context,
+    recorder: Recorder,
+    queue: Queue<Key>,
+    expectations: Arc<Expectations>,
+}
+
+pub(crate) async fn run(context: Context) {
+    let it = Controller {
+        recorder: context.recorder("job-controller"),
+        queue: Queue::new(),
+        expectations: Arc::default(),
+        context,
+    };
+    it.subscribe();
+    let queue = it.queue.clone();
+    controller::run("job", queue, PARALLEL, |key| it.reconcile(key)).await;
+}
+
+impl Controller {
+    fn subscribe(&self) {
+        let queue = self.queue.clone();
+        self.context.caches.jobs.subscribe(move |change| queue.add(change.key.clone()));
+        let this = self.clone();
+        self.context.caches.pods.subscribe(move |change| this.pod_changed(change));
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let Some(pod) = change.latest() else { return };
+        let Some(owner) = object::controller_of(&**pod).filter(|it| it.kind == "Job") else {
+            return;
+        };
+        let key = Key::new(&change.key.namespace, &owner.name);
+        if change.old.is_none() {
+            self.expectations.created(&key, 1);
+        }
+        if change.new.is_none() || object::is_terminating(&**pod) {
+            self.expectations.deleted(&key, &object::uid(&**pod));
+        }
+        self.queue.add(key);
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
+        let caches = &self.context.caches;
+        let Some(job) = caches.jobs.get(&key) else {
+            self.expectations.forget(&key);
+            return Ok(Action::Done);
+        };
+        if job.spec.as_ref().and_then(|it| it.managed_by.as_ref()).is_some() {
+            return Ok(Action::Done);
+        }
+        let selector = job.spec.as_ref().and_then(|it| it.selector.as_ref());
+        let Some(selector) = controller::selector(selector) else {
+            return Err(ApplyError::other(format!("Job `{key}` has an invalid selector")));
+        };
+        let client = &self.context.client;
+        let are_met = self.expectations.are_met(&key);
+        let owned = claim::find(&*job, &selector, &caches.pods).apply(client, &*job).await?;
+        if object::is_terminating(&*job) {
+            return self.release(&owned, |_| true).await.map(|()| Action::Done);
+        }
+        let observed = Observed::new(&job, &owned, self.context.clock.now());
+        let outcome = observed.outcome();
+        let wanted = status::status(&observed, outcome.as_ref());
+        // First it is written who has ended, then they are released, then they are counted.
+        if job.status.as_ref() != Some(&wanted) {
+            self.write_status(&key, &job, &wanted).await?;
+            self.announce(&job, &wanted);
+        }
+        self.release(&owned, |pod| observed.is_noted(pod)).await?;
+        if are_met {
+            self.apply(&key, &job, observed.plan(outcome.as_ref())).await?;
+        }
+        Ok(observed.next_look().map_or(Action::Done, |at| {
+            Action::After(self.context.clock.until(at) + std::time::Duration::from_millis(1))
+        }))
+    }
+
+    async fn apply(&self, key: &Key, job: &Job, plan: Plan) -> Result<(), ApplyError> {
+        let client = &self.context.client;
+        for pod in &plan.delete {
+            self.expectations.expect_deletion(key, object::uid(&**pod));
+        }
+        let deleted: Vec<_> = stream::iter(plan.delete)
+            .map(|pod| async move { (apply::delete(client, &*pod).await, pod) })
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        for (result, pod) in deleted {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            match result {
+                Ok(()) => {
+                    self.recorder.normal(job, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                }
+                Err(error) => {
+                    self.expectations.deleted(key, &object::uid(&*pod));
+                    return Err(error);
+                }
+            }
+        }
+        self.create(key, job, plan.create).await
+    }
+
+    async fn create(
+        &self,
+        key: &Key,
+        job: &Job,
+        slots: Vec<Option<i32>>,
+    ) -> Result<(), ApplyError> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<_> = slots.into_iter().map(|slot| pod::new(job, slot)).collect();
+        self.expectations.expect_creations(key, wanted.len());
+        let created = pods::create_in_batches(&self.context.client, wanted).await;
+        for pod in &created.pods {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            self.recorder.normal(job, "SuccessfulCreate", format!("Created pod: {name}"));
+        }
+        self.expectations.created(key, created.skipped + created.errors.len());
+        let mut errors =
+            created.errors.into_iter().filter(|it| !pods::is_namespace_terminating(it));
+        let Some(error) = errors.next() else { return Ok(()) };
+        self.recorder.warn(
+            job,
+            "FailedCreate",
+            format!("Error creating: {}", error.server_message()),
+        );
+        Err(error)
+    }
+
+    /// Takes the finalizer off the pods that `may_go`.
+    async fn release(
+        &self,
+        owned: &[Arc<Pod>],
+        may_go: impl Fn(&Pod) -> bool,
+    ) -> Result<(), ApplyError> {
+        let held: Vec<_> =
+            owned.iter().filter(|it| pod::is_held(it) && may_go(it)).cloned().collect();
+        let results: Vec<_> = stream::iter(held)
+            .map(|pod| async move {
+                let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
+                finalizers.retain(|it| it != pod::FINALIZER);
+                let patch = json!({ "metadata": {
+                    "uid": pod.metadata.uid,
+                    "resourceVersion": pod.metadata.resource_version,
+                    "finalizers": finalizers,
+                } });
+                let key = Key::of(&*pod);
+                apply::patch::<Pod>(&self.context.client, &key.namespace, &key.name, &patch).await
+            })
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        for result in results {
+            match result {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The version guards the counts: one of two passes over the same status fails.
+    async fn write_status(
+        &self,
+        key: &Key,
+        job: &Job,
+        wanted: &JobStatus,
+    ) -> Result<(), ApplyError> {
+        let patch = json!({
+            "metadata": { "resourceVersion": job.metadata.resource_version },
+            "status": status::patch(wanted),
+        });
+        let api = apply::api::<Job>(&self.context.client, &key.namespace);
+        let patch = kube::api::Patch::Merge(&patch);
+        match api.patch_status(&key.name, &kube::api::PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(it)) if it.is_not_found() => Ok(()),
+            Err(source) => Err(ApplyError::new::<Job>("patch the status of", &key.name, source)),
+        }
+    }
+
+    fn announce(&self, job: &Job, wanted: &JobStatus) {
+        let is_new = |kind: &str| {
+            let has = |status: Option<&JobStatus>| {
+                status
+                    .and_then(|it| status::condition(it, kind))
+                    .is_some_and(|it| it.status == "True")
+            };
+            has(Some(wanted)) && !has(job.status.as_ref())
+        };
+        if is_new("Complete") {
+            self.recorder.normal(job, "Completed", "Job completed");
+        }
+        if is_new("Suspended") {
+            self.recorder.normal(job, "Suspended", "Job suspended");
+        }
+        if is_new("Failed") {
+            let failed = status::condition(wanted, "Failed");
+            let message = failed.and_then(|it| it.message.clone()).unwrap_or_default();
+            let reason = match failed.and_then(|it| it.reason.as_deref()) {
+                Some(plan::DEADLINE) => plan::DEADLINE,
+                _ => plan::BACKOFF,
+            };
+            self.recorder.warn(job, reason, message);
+        }
+    }
+}

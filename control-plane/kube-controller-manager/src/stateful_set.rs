@@ -1,0 +1,210 @@
+//! Keeps pods with lasting names and volumes, one per ordinal.
+//!
+//! A pod's name is its identity, so the API server itself rules out two pods of one ordinal: a
+//! stale cache makes a creation fail, never double.
+//!
+//! Upstream: `pkg/controller/statefulset`. Deviation: volume claims are kept when the set is scaled
+//! down or deleted (`Retain`), whatever `persistentVolumeClaimRetentionPolicy` says; updates take one pod at a time (`maxUnavailable` is not read).
+
+mod plan;
+mod pod;
+mod status;
+
+use std::sync::Arc;
+
+use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    apps::v1::{StatefulSet, StatefulSetStatus},
+    core::v1::{PersistentVolumeClaim, Pod},
+};
+
+use self::plan::{Observed, Plan};
+use crate::{Context, claim, pods, revisions};
+
+const PARALLEL: usize = 5;
+/// Upstream's `revisionHistoryLimit`, where the API server has not set it.
+const HISTORY_LIMIT: i32 = 10;
+
+#[derive(Clone)]
+struct Controller {
+    context: Context,
+    recorder: Recorder,
+    queue: Queue<Key>,
+}
+
+pub(crate) async fn run(context: Context) {
+    let it = Controller {
+        recorder: context.recorder("statefulset-controller"),
+        queue: Queue::new(),
+        context,
+    };
+    it.subscribe();
+    let queue = it.queue.clone();
+    controller::run("statefulset", queue, PARALLEL, |key| it.reconcile(key)).await;
+}
+
+impl Controller {
+    fn subscribe(&self) {
+        let queue = self.queue.clone();
+        self.context.caches.stateful_sets.subscribe(move |change| queue.add(change.key.clone()));
+        let this = self.clone();
+        self.context.caches.pods.subscribe(move |change| this.pod_changed(change));
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let owner = change.latest().and_then(|it| object::controller_of(&**it));
+        if let Some(owner) = owner.filter(|it| it.kind == "StatefulSet") {
+            self.queue.add(Key::new(&change.key.namespace, &owner.name));
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
+        let caches = &self.context.caches;
+        let Some(set) = caches.stateful_sets.get(&key) else { return Ok(Action::Done) };
+        let Some(spec) = &set.spec else { return Ok(Action::Done) };
+        let Some(selector) = controller::selector(Some(&spec.selector)) else {
+            return Err(ApplyError::other(format!("StatefulSet `{key}` has an invalid selector")));
+        };
+        if object::is_terminating(&*set) {
+            return Ok(Action::Done);
+        }
+        let client = &self.context.client;
+        let known = claim::find(&*set, &selector, &caches.revisions).apply(client, &*set).await?;
+        let collisions = set.status.as_ref().and_then(|it| it.collision_count);
+        let history = revisions::sync(client, &*set, &spec.template, collisions, known).await?;
+        let mut claims = claim::find(&*set, &selector, &caches.pods);
+        // Only pods with one of its names can be its members.
+        claims.adopt_only(|it| pod::ordinal(&set, it).is_some());
+        let owned = claims.apply(client, &*set).await?;
+        let observed = Observed::new(&set, &history, &owned, self.context.clock.now());
+        let plan = observed.plan();
+        let result = self.apply(&key, &set, &observed, plan).await;
+        self.write_status(&key, &set, &status::status(&observed)).await?;
+        result?;
+        self.clean(&set, &history, &owned).await?;
+        let seconds = spec.min_ready_seconds.unwrap_or(0);
+        let due = pods::until_available(owned.iter().map(|it| &**it), seconds, &self.context.clock);
+        Ok(due.map_or(Action::Done, Action::After))
+    }
+
+    async fn apply(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        observed: &Observed<'_>,
+        plan: Plan,
+    ) -> Result<(), ApplyError> {
+        let deletions: Vec<_> = stream::iter(plan.delete)
+            .map(|it| self.delete(set, it))
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        deletions.into_iter().collect::<Result<(), _>>()?;
+        let creations: Vec<_> = stream::iter(plan.create)
+            .map(|ordinal| self.create(key, set, observed, ordinal))
+            .buffer_unordered(16)
+            .collect()
+            .await;
+        creations.into_iter().collect()
+    }
+
+    async fn create(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        observed: &Observed<'_>,
+        ordinal: i32,
+    ) -> Result<(), ApplyError> {
+        self.ensure_claims(key, set, ordinal).await?;
+        let (template, revision) = observed.version_of(ordinal);
+        let pod = pod::new(set, &template, revision, ordinal);
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let of = format!("Pod {name} in StatefulSet {}", key.name);
+        match apply::create(&self.context.client, &pod).await {
+            Ok(_) => {
+                let message = format!("create {of} successful");
+                self.recorder.normal(set, "SuccessfulCreate", message);
+                Ok(())
+            }
+            Err(error) if pods::is_namespace_terminating(&error) => Ok(()),
+            Err(error) => {
+                let message = format!("create {of} failed error: {}", error.server_message());
+                self.recorder.warn(set, "FailedCreate", message);
+                Err(error)
+            }
+        }
+    }
+
+    async fn ensure_claims(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        ordinal: i32,
+    ) -> Result<(), ApplyError> {
+        for claim in pod::claims(set, ordinal) {
+            let name = claim.metadata.name.clone().unwrap_or_default();
+            if self.context.caches.claims.get(&Key::new(&key.namespace, &name)).is_some() {
+                continue;
+            }
+            let created =
+                apply::create::<PersistentVolumeClaim>(&self.context.client, &claim).await;
+            match created {
+                Ok(_) => {
+                    let message =
+                        format!("create Claim {name} in StatefulSet {} success", key.name);
+                    self.recorder.normal(set, "SuccessfulCreate", message);
+                }
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, set: &StatefulSet, pod: Arc<Pod>) -> Result<(), ApplyError> {
+        apply::delete(&self.context.client, &*pod).await?;
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let of = set.metadata.name.as_deref().unwrap_or_default();
+        let message = format!("delete Pod {name} in StatefulSet {of} successful");
+        self.recorder.normal(set, "SuccessfulDelete", message);
+        Ok(())
+    }
+
+    async fn clean(
+        &self,
+        set: &StatefulSet,
+        history: &revisions::History,
+        owned: &[Arc<Pod>],
+    ) -> Result<(), ApplyError> {
+        let spec = set.spec.as_ref();
+        let limit = spec.and_then(|it| it.revision_history_limit).unwrap_or(HISTORY_LIMIT);
+        let current = set.status.as_ref().and_then(|it| it.current_revision.clone());
+        let in_use = |revision: &k8s_openapi::api::apps::v1::ControllerRevision| {
+            let name = revision.metadata.name.as_deref();
+            current.as_deref() == name
+                || owned.iter().any(|it| object::label(&**it, revisions::HASH_LABEL) == name)
+        };
+        let limit = usize::try_from(limit).unwrap_or(0);
+        revisions::clean(&self.context.client, history, in_use, limit).await
+    }
+
+    async fn write_status(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        wanted: &StatefulSetStatus,
+    ) -> Result<(), ApplyError> {
+        if set.status.as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        let patch = status::patch(wanted);
+        let client = &self.context.client;
+        let patched =
+            apply::patch_status::<StatefulSet, _>(client, &key.namespace, &key.name, &patch).await;
+        match patched {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

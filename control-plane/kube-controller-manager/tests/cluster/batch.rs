@@ -1,0 +1,117 @@
+//! StatefulSets, Jobs and CronJobs.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    batch::v1::{CronJob, Job},
+    core::v1::Pod,
+};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::support::Cluster;
+
+fn job(image: &str, extra: Value) -> Value {
+    let mut spec = json!({ "template": { "spec": { "restartPolicy": "Never",
+        "containers": [{ "name": "c", "image": image }] } } });
+    for (key, value) in extra.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    json!({ "metadata": { "name": "j" }, "spec": spec })
+}
+
+fn ended(job: &Job) -> Option<String> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|it| it.type_ == "Complete" || it.type_ == "Failed")
+        .map(|it| it.type_.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_completes_and_is_deleted_after_its_time() {
+    let cluster = Cluster::start(1).await;
+    let spec = json!({ "completions": 5, "parallelism": 2, "ttlSecondsAfterFinished": 60 });
+    cluster.create::<Job>(job("exits", spec)).await;
+    cluster
+        .eventually("the job is complete", async |it| {
+            it.get::<Job>("j").await.as_ref().and_then(ended).as_deref() == Some("Complete")
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!((status.succeeded, status.failed, status.active), (Some(5), None, None));
+    let pods = cluster.list::<Pod>().await;
+    assert_eq!(pods.len(), 5);
+    assert!(pods.iter().all(|it| it.finalizers().is_empty()), "every pod was released");
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(cluster.get::<Job>("j").await.is_none());
+    assert!(cluster.list::<Pod>().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_keeps_failing_gives_up_at_its_limit() {
+    let cluster = Cluster::start(1).await;
+    let start = cluster.clock.now();
+    cluster.create::<Job>(job("fails", json!({ "backoffLimit": 2 }))).await;
+    cluster
+        .eventually("the job has failed", async |it| {
+            it.get::<Job>("j").await.as_ref().and_then(ended).as_deref() == Some("Failed")
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!(status.failed, Some(3));
+    let took = cluster.clock.now().duration_since(start).as_secs();
+    assert!(took >= 10, "it waited between its tries, but only {took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_runs_its_job_every_minute_and_keeps_three() {
+    let cluster = Cluster::start(1).await;
+    let template = json!({ "spec": job("exits", json!({}))["spec"] });
+    cluster
+        .create::<CronJob>(json!({ "metadata": { "name": "tick" },
+            "spec": { "schedule": "* * * * *", "jobTemplate": template } }))
+        .await;
+    tokio::time::sleep(Duration::from_secs(10 * 60)).await;
+    let number = |it: &Job| it.name_any().strip_prefix("tick-")?.parse::<i64>().ok();
+    let mut minutes: Vec<_> = cluster.list::<Job>().await.iter().filter_map(number).collect();
+    minutes.sort_unstable();
+    let [first, second, third] = minutes[..] else { panic!("not three jobs: {minutes:?}") };
+    assert_eq!((second, third), (first + 1, first + 2), "no minute was left out");
+    assert!(cluster.clock.now().as_second() / 60 - third <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stateful_set_grows_is_updated_and_shrinks_in_order() {
+    let cluster = Cluster::start(2).await;
+    let template = |image: &str| {
+        json!({ "metadata": { "labels": { "app": "db" } },
+            "spec": { "containers": [{ "name": "c", "image": image }] } })
+    };
+    cluster
+        .create::<StatefulSet>(json!({ "metadata": { "name": "db" }, "spec": { "replicas": 3,
+            "serviceName": "db", "selector": { "matchLabels": { "app": "db" } },
+            "template": template("one") } }))
+        .await;
+    let names = async |it: &Cluster| -> Vec<String> {
+        let mut names: Vec<_> = it.list::<Pod>().await.iter().map(ResourceExt::name_any).collect();
+        names.sort();
+        names
+    };
+    cluster.eventually("three members serve", async |it| it.ready_pods().await == 3).await;
+    assert_eq!(names(&cluster).await, ["db-0", "db-1", "db-2"]);
+    cluster.patch::<StatefulSet>("db", json!({ "spec": { "template": template("two") } })).await;
+    cluster
+        .eventually("all are updated", async |it| {
+            let set = it.get::<StatefulSet>("db").await.unwrap();
+            let status = set.status.unwrap();
+            status.updated_replicas == Some(3)
+                && status.ready_replicas == Some(3)
+                && status.current_revision == status.update_revision
+                && status.observed_generation == set.metadata.generation
+        })
+        .await;
+    cluster.patch::<StatefulSet>("db", json!({ "spec": { "replicas": 1 } })).await;
+    cluster.eventually("one is left", async |it| names(it).await == ["db-0"]).await;
+}
