@@ -1,7 +1,9 @@
 //! Key pairs: public keys under names.
 //!
-//! Deviation: keys are imported, never made here: a private key that the region has seen is no
-//! longer the user's alone. `CreateKeyPair` is refused.
+//! The private half of a pair that is made here is answered once and not kept.
+//! Deviation: the PPK format is refused.
+
+mod generate;
 
 use aws_ec2::key_pair::{
     CreateKeyPairRequest, CreateKeyPairResponse, DeleteKeyPairRequest, DeleteKeyPairResponse,
@@ -23,15 +25,50 @@ use crate::{
 const TYPE: &str = "key-pair";
 
 pub(crate) fn create(
-    _call: &Call<'_>,
-    _state: &mut State,
+    call: &Call<'_>,
+    state: &mut State,
     request: CreateKeyPairRequest,
 ) -> Result<CreateKeyPairResponse, Fault> {
-    Err(faults::unsupported(format!(
-        "Key pairs are not generated in this region. Make one with ssh-keygen and import it: aws \
-         ec2 import-key-pair --key-name {} --public-key-material fileb://KEY.pub",
-        request.key_name
-    )))
+    let name = request.key_name;
+    refuse_duplicate(state, &name)?;
+    if request.key_format.as_deref().is_some_and(|it| it != "pem") {
+        return Err(faults::unsupported("Only the key format pem is supported in this region."));
+    }
+    let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
+    let kind = request.key_type.unwrap_or("rsa".to_owned());
+    let made = match kind.as_str() {
+        "rsa" => generate::rsa()?,
+        "ed25519" => generate::ed25519()?,
+        other => return Err(faults::invalid_value("KeyType", other)),
+    };
+    let pair = KeyPair {
+        id: entropy::aws_id("key"),
+        public_key: format!("{} {name}", made.public_key),
+        name,
+        kind,
+        fingerprint: made.fingerprint,
+        created_at: call.now,
+        tags,
+    };
+    let response = CreateKeyPairResponse {
+        key_pair_id: Some(pair.id.clone()),
+        tags: tagging::answer(&pair.tags),
+        key_name: Some(pair.name.clone()),
+        key_fingerprint: Some(pair.fingerprint.clone()),
+        key_material: Some(made.private_key),
+    };
+    state.key_pairs.insert(pair);
+    Ok(response)
+}
+
+fn refuse_duplicate(state: &State, name: &str) -> Result<(), Fault> {
+    match state.key_pairs.iter().any(|it| it.name == name) {
+        false => Ok(()),
+        true => Err(Fault::new(
+            "InvalidKeyPair.Duplicate",
+            format!("The keypair '{name}' already exists."),
+        )),
+    }
 }
 
 pub(crate) fn import(
@@ -40,12 +77,7 @@ pub(crate) fn import(
     request: ImportKeyPairRequest,
 ) -> Result<ImportKeyPairResponse, Fault> {
     let name = request.key_name;
-    if state.key_pairs.iter().any(|it| it.name == name) {
-        return Err(Fault::new(
-            "InvalidKeyPair.Duplicate",
-            format!("The key pair '{name}' already exists"),
-        ));
-    }
+    refuse_duplicate(state, &name)?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let key = PublicKey::parse(&request.public_key_material)?;
     let pair = KeyPair {

@@ -202,9 +202,21 @@ impl Plan {
             client_token: self.client_token.clone(),
             launch_template: self.template.clone(),
             block_devices: block_devices(launch, &self.image),
-            tags: launch.tags_for("instance"),
+            tags: self.tags(),
         });
         interfaces::attach_all(call, state, &id, &subnet, launch)
+    }
+}
+
+impl Plan {
+    /// An instance carries the name of the template that it came from.
+    fn tags(&self) -> Tags {
+        let mut tags = self.launch.tags_for("instance");
+        if let Some((id, version)) = &self.template {
+            tags.insert("aws:ec2launchtemplate:id".to_owned(), id.clone());
+            tags.insert("aws:ec2launchtemplate:version".to_owned(), version.to_string());
+        }
+        tags
     }
 }
 

@@ -75,7 +75,8 @@ async fn a_launch_takes_from_the_template_what_the_request_does_not_say() {
     let request = RunInstancesRequest { instance_type: text("m5.large"), ..from(&id, None) };
     let instance = region.run(request).await.remove(0);
     assert_eq!(instance.instance_type.as_deref(), Some("m5.large"));
-    assert_eq!(instance.tags[0].value.as_deref(), Some("template"));
+    let tags: Vec<_> = instance.tags.iter().filter_map(|it| it.value.as_deref()).collect();
+    assert_eq!(tags, [id.as_str(), "1", "template"]);
     let options = instance.metadata_options.unwrap();
     assert_eq!(options.http_put_response_hop_limit, Some(1));
     assert_eq!(options.http_tokens.as_deref(), Some("required"));
