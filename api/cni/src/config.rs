@@ -20,14 +20,21 @@ pub struct NetConf {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_config: Option<RuntimeConfig>,
     /// What the plug-in before this one answered (ADD), or the last of all (CHECK, DEL).
+    ///
+    /// Read only where it is needed, by [`Self::previous`]: a DEL must not fail for its shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prev_result: Option<NetResult>,
+    pub prev_result: Option<Value>,
     /// The plug-in's own fields.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl NetConf {
+    /// The previous result, if there is one that can be read.
+    pub fn previous(&self) -> Option<NetResult> {
+        serde_json::from_value(self.prev_result.clone()?).ok()
+    }
+
     /// A field of the plug-in's own that is a string, or `default` where it is missing or empty.
     pub fn text<'a>(&'a self, field: &str, default: &'a str) -> &'a str {
         match self.other.get(field).and_then(Value::as_str) {

@@ -41,7 +41,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), CniError> {
 
 /// The pod's address by the result of its ADD.
 pub(crate) fn previous_address(invocation: &Invocation) -> Option<Ipv4Addr> {
-    let result = invocation.config.prev_result.as_ref()?;
+    let result = invocation.config.previous()?;
     result.ips.iter().find_map(|ip| match ip.address.addr() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,

@@ -18,6 +18,9 @@ const TABLE: &str = "aws-cni-hostports";
 const PRIORITY: i32 = priority::DSTNAT - 5;
 
 pub(crate) fn add(mappings: &[PortMapping], pod: Ipv4Addr) -> Result<(), ApplyError> {
+    // Runtimes may list ports that are not mapped.
+    let mapped = mappings.iter().filter(|it| it.host_port != 0).cloned();
+    let mappings: &[PortMapping] = &mapped.collect::<Vec<_>>();
     if mappings.is_empty() {
         return Ok(());
     }

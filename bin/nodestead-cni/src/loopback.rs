@@ -44,6 +44,6 @@ fn result(invocation: &Invocation, netns: &Path) -> NetResult {
         ips: vec![IpConfig { version: None, interface: Some(0), address, gateway: None }],
         ..NetResult::default()
     };
-    let result = invocation.config.prev_result.clone().unwrap_or(made);
+    let result = invocation.config.previous().unwrap_or(made);
     result.in_version(&invocation.config.cni_version)
 }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use linux_netlink::{Conntrack, FlowFilter};
+use linux_netlink::{Conntrack, FlowFilter, OpenError, RequestError};
 
 use crate::{
     endpoint_slices::Choice,
@@ -53,16 +53,37 @@ pub async fn delete(stale: Vec<Stale>) {
     if stale.is_empty() {
         return;
     }
-    let done = tokio::task::spawn_blocking(move || {
-        let conntrack = Conntrack::here().map_err(|error| error.to_string())?;
-        let filters: Vec<FlowFilter> = stale.iter().map(filter).collect();
-        conntrack.delete_udp(&filters).map_err(|error| telemetry::chain(&error).to_string())
-    });
+    let done = tokio::task::spawn_blocking(move || delete_now(&stale));
     match done.await {
         Ok(Ok(count)) => tracing::debug!(count, "deleted stale UDP flows"),
-        Ok(Err(error)) => tracing::warn!(error, "failed to delete stale UDP flows"),
+        Ok(Err(error)) => {
+            let error = telemetry::chain(&error).to_string();
+            tracing::warn!(error, "failed to delete stale UDP flows");
+        }
         Err(error) => tracing::warn!(%error, "failed to delete stale UDP flows"),
     }
+}
+
+/// Why flows were not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteFlowsError {
+    #[error("failed to reach connection tracking")]
+    Open {
+        #[source]
+        source: OpenError,
+    },
+    #[error("connection tracking refused")]
+    Request {
+        #[source]
+        source: RequestError,
+    },
+}
+
+/// [`delete`], at once and in the thread's own namespace; says how many.
+pub fn delete_now(stale: &[Stale]) -> Result<usize, DeleteFlowsError> {
+    let conntrack = Conntrack::here().map_err(|source| DeleteFlowsError::Open { source })?;
+    let filters: Vec<FlowFilter> = stale.iter().map(filter).collect();
+    conntrack.delete_udp(&filters).map_err(|source| DeleteFlowsError::Request { source })
 }
 
 fn filter(stale: &Stale) -> FlowFilter {

@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::Read,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
@@ -15,6 +15,7 @@ use std::{
 
 use kube_proxy::{
     compile::Options,
+    conntrack,
     endpoint_slices::{Here, Slice, reduce},
     proxier::Proxier,
     service_map::{ServiceName, ServicePort, ports_of},
@@ -107,6 +108,8 @@ impl World {
         let pass = self.proxier.plan();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(pass.apply(self.proxier.nft())).unwrap();
+        let stale = pass.stale;
+        self.node.inside(move || conntrack::delete_now(&stale).unwrap());
     }
 
     fn service(&mut self, spec: serde_json::Value) {
@@ -164,6 +167,10 @@ fn service(spec: serde_json::Value) -> (ServiceName, Vec<ServicePort>) {
 }
 
 fn slice(machines: &[(u8, &str)]) -> Slice {
+    slice_of(machines, "TCP")
+}
+
+fn slice_of(machines: &[(u8, &str)], protocol: &str) -> Slice {
     let endpoints: Vec<_> = machines
         .iter()
         .map(|(n, node)| json!({ "addresses": [format!("10.{n}.0.2")], "nodeName": node }))
@@ -171,7 +178,7 @@ fn slice(machines: &[(u8, &str)]) -> Slice {
     let value = json!({
         "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
         "addressType": "IPv4",
-        "ports": [{ "name": "", "port": 8080 }],
+        "ports": [{ "name": "", "port": 8080, "protocol": protocol }],
         "endpoints": endpoints,
     });
     reduce(&serde_json::from_value(value).unwrap()).unwrap().1
@@ -321,4 +328,39 @@ fn a_table_that_somebody_deleted_comes_back_whole() {
     world.endpoints(&[(1, "node")]);
     world.sync();
     assert_eq!(world.ask(Some(0), VIP).unwrap().0, 1);
+}
+
+/// A client that keeps its socket goes on to the next endpoint when its own is gone.
+#[test]
+fn udp_flows_do_not_stick_to_an_endpoint_that_is_no_more() {
+    let Some(mut world) = world("g", 3) else { return };
+    for machine in [1, 2] {
+        let socket = world.machines[usize::from(machine)]
+            .inside(|| UdpSocket::bind("0.0.0.0:8080").unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                drop(socket.send_to(&[machine], peer));
+            }
+        });
+    }
+    let port = json!([{ "port": 53, "protocol": "UDP" }]);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": port }));
+    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(1, "node")], "UDP")));
+    world.sync();
+    let client = world.machines[0].inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("10.100.0.20:53").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket
+    });
+    let ask = || {
+        client.send(b"?").ok()?;
+        let mut buffer = [0; 1];
+        client.recv(&mut buffer).ok().map(|_| buffer[0])
+    };
+    assert_eq!(ask(), Some(1));
+    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(2, "node")], "UDP")));
+    world.sync();
+    assert_eq!(ask(), Some(2));
 }

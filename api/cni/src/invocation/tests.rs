@@ -70,6 +70,20 @@ fn configurations_fail_with_the_specifications_codes() {
 }
 
 #[test]
+fn a_previous_result_of_another_shape_does_not_make_a_delete_fail() {
+    let config = |previous: &str| {
+        format!(r#"{{"cniVersion":"0.4.0","name":"aws-cni","prevResult":{previous}}}"#)
+    };
+    let variables = Variables { command: "DEL".into(), ..variables() };
+    let parse = |text: &str| Invocation::parse(&variables, config(text).as_bytes()).unwrap();
+    for odd in ["null", "7", r#"{"ips":"none"}"#, r#"{"ips":[{"address":"x"}]}"#] {
+        assert!(parse(odd).config.previous().is_none(), "{odd}");
+    }
+    let good = r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.9/32"}],"dns":{}}"#;
+    assert_eq!(parse(good).config.previous().unwrap().ips.len(), 1);
+}
+
+#[test]
 fn version_asks_for_nothing_else() {
     let variables = Variables { command: "VERSION".into(), ..Variables::default() };
     for stdin in ["", r#"{"cniVersion":"0.4.0"}"#] {

@@ -52,21 +52,22 @@ impl Ipamd {
         done.map_err(|source| IpamdError::Cloud { source })
     }
 
-    /// Deletes, hourly, interfaces that a node of this cluster created and never attached, or
-    /// detached and never deleted.
+    /// Sweeps hourly; see [`Self::sweep_once`].
     pub async fn sweep(&self) {
-        let Some(cloud) = &self.parts.cloud else { return };
         let mut wait = Duration::from_secs(entropy::below(SWEEP_SPREAD_SECONDS));
         loop {
             tokio::time::sleep(wait).await;
             wait = SWEEP_INTERVAL;
-            if let Err(error) = self.sweep_once(cloud).await {
+            if let Err(error) = self.sweep_once().await {
                 self.fail("cleanupLeakedENIs", &error).await;
             }
         }
     }
 
-    async fn sweep_once(&self, cloud: &Cloud) -> Result<(), IpamdError> {
+    /// Deletes interfaces that a node of this cluster created and never attached, or detached and
+    /// never deleted.
+    pub async fn sweep_once(&self) -> Result<(), IpamdError> {
+        let Some(cloud) = &self.parts.cloud else { return Ok(()) };
         let failed = |source| IpamdError::Cloud { source };
         let cluster = &self.parts.config.cluster_name;
         let mut filters = vec![("status", "available"), ("tag-key", cloud::TAG_INSTANCE)];

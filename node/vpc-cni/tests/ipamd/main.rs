@@ -15,10 +15,17 @@ use api_cni::{
     backend::{Assignment, Sandbox},
     host_link_name,
 };
+use aws_ec2::{
+    common::{TagInput, TagSpecification},
+    network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
+};
 use lifecycle::Scope;
 use linux_netlink::{Rule, Veth, VethEnd};
 use support::World;
-use vpc_cni::ipamd::{Ipamd, IpamdError};
+use vpc_cni::{
+    cloud,
+    ipamd::{Ipamd, IpamdError},
+};
 
 fn sandbox(number: usize) -> Sandbox {
     Sandbox {
@@ -152,6 +159,43 @@ async fn prefixes_give_sixteen_addresses_each() {
     let state = world.ec2.view();
     let eni = state.interfaces_of(&world.instance).remove(0).clone();
     assert!(eni.prefixes.iter().any(|prefix| prefix.contains(&address)));
+}
+
+#[tokio::test]
+async fn interfaces_that_a_dead_node_left_behind_are_deleted_and_others_are_not() {
+    let Some(world) = World::new("g", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("CLUSTER_NAME", "stead")], "root").await.unwrap();
+    let subnet = world.ec2.view().instances.get(&world.instance).unwrap().subnet_id.clone();
+    let mut ids = Vec::new();
+    for (cluster, created) in [
+        ("stead", "2020-01-01T00:00:00Z"),
+        ("stead", "2999-01-01T00:00:00Z"),
+        ("other", "2020-01-01T00:00:00Z"),
+    ] {
+        let tag = |key: &str, value: &str| TagInput {
+            key: Some(key.to_owned()),
+            value: Some(value.to_owned()),
+        };
+        let tags = vec![
+            tag(cloud::TAG_INSTANCE, "i-dead"),
+            tag(cloud::TAG_CREATED, created),
+            tag("cluster.k8s.amazonaws.com/name", cluster),
+        ];
+        let kind = Some("network-interface".to_owned());
+        let request = CreateNetworkInterfaceRequest {
+            subnet_id: subnet.clone(),
+            description: Some("aws-K8S-i-dead".to_owned()),
+            tag_specifications: vec![TagSpecification { resource_type: kind, tags }],
+            ..Default::default()
+        };
+        let made = world.root().call::<CreateNetworkInterface>(request).await.unwrap();
+        ids.push(made.network_interface.unwrap().network_interface_id.unwrap());
+    }
+    ipamd.sweep_once().await.unwrap();
+    let state = world.ec2.view();
+    let is_left: Vec<bool> =
+        ids.iter().map(|id| state.network_interfaces.get(id).is_some()).collect();
+    assert_eq!(is_left, [false, true, true]);
 }
 
 /// Kills and restarts ipamd between any two calls: no address is given twice, none is lost, and what

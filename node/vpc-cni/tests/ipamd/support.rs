@@ -237,6 +237,10 @@ impl World {
         Netlink::at(&self.netns()).expect("the namespace is there")
     }
 
+    pub(crate) fn root(&self) -> Client {
+        client(&self.gateway, "root")
+    }
+
     fn plug(&self) {
         plug(&self.ec2, &self.instance, &self.netns());
     }
