@@ -27,7 +27,8 @@ enum Component {
     VpcCni(vpc_cni::command::Args),
     /// Puts the VPC CNI's plug-in on the host
     VpcCniInit(vpc_cni::init::Args),
-    // DNS-LATER
+    /// Cluster DNS
+    ClusterDns(cluster_dns::command::Args),
     /// The API server
     KubeApiserver(kube_apiserver::command::Args),
     /// The scheduler
@@ -59,6 +60,7 @@ impl Run {
             }
             Component::VpcCniInit(args) => single(vpc_cni::init::run(args)),
             Component::VpcCni(args) => single(vpc_cni::command::run(args)),
+            Component::ClusterDns(args) => single(cluster_dns::command::run(args)),
             Component::KubeProxy(args) => single(kube_proxy::command::run(args)),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
             Component::KubeApiserver(args) => several(kube_apiserver::command::run(args)),
