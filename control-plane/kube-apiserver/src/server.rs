@@ -51,6 +51,7 @@ pub(crate) struct Server {
 }
 
 /// One request to a resource, ready to be answered.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) server: Arc<Server>,
     pub(crate) user: UserInfo,

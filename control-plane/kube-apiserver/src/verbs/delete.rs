@@ -5,6 +5,7 @@
 //!
 //! Upstream: `rest.BeforeDelete` and the generic registry store of k8s.io/apiserver.
 
+use futures::{StreamExt, future::BoxFuture, stream};
 use http::{StatusCode, header};
 use mvcc::Txn;
 use serde_json::{Value, json};
@@ -23,6 +24,10 @@ use crate::{
 };
 
 const ATTEMPTS: usize = 20;
+
+/// Deletions of one collection that are under way at once.
+const COLLECTION_WORKERS: usize = 128;
+
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -270,30 +275,48 @@ pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     let selection = get::selection(call)?;
     let page = get::page(call, &selection)?;
-    let namespaced = call.info.namespace.clone();
-    let mut items = Vec::new();
+    let mut deletions = Vec::new();
     for record in &page.records {
         let mut place = record.key.rsplit('/');
         let (name, space) = (place.next().unwrap_or_default(), place.next().unwrap_or_default());
-        if call.resource.namespaced {
-            call.info.namespace = space.into();
+        let mut one = call.clone();
+        if one.resource.namespaced {
+            one.info.namespace = space.into();
         }
-        call.info.name = name.into();
-        match delete_one(call, name, &options).await {
-            Ok((object, _)) => items.push(serde_json::from_slice(&object).unwrap_or_default()),
+        one.info.name = name.into();
+        deletions.push(delete_in_collection(one, options.clone()));
+    }
+    let mut done = stream::iter(deletions).buffered(COLLECTION_WORKERS);
+    let mut items = Vec::with_capacity(page.records.len());
+    while let Some(result) = done.next().await {
+        match result {
+            Ok(object) => items.push(object),
             Err(status) if status.code == StatusCode::NOT_FOUND => {}
             Err(status) => return Err(status),
         }
     }
-    call.info.namespace = namespaced;
-    let list = json!({
-        "kind": format!("{}List", call.resource.kind), "apiVersion": call.resource.api_version(),
-        "metadata": { "resourceVersion": call.server.store.revision().to_string() },
-        "items": Value::Array(items),
-    });
-    let response =
-        crate::render::response(StatusCode::OK, call.accept.format, list.to_string().into());
+    let (kind, version) = (&call.resource.kind, call.resource.api_version());
+    let revision = call.server.store.revision();
+    let mut list = format!(
+        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":\
+         {{\"resourceVersion\":\"{revision}\"}},\"items\":["
+    )
+    .into_bytes();
+    list.extend(items.join(&b","[..]));
+    list.extend_from_slice(b"]}");
+    let response = crate::render::response(StatusCode::OK, call.accept.format, list.into());
     Ok(Answer::Response(response))
+}
+
+/// Boxed, so that many can be under way at once and share their `fsync`.
+fn delete_in_collection(
+    mut call: Call,
+    options: Options,
+) -> BoxFuture<'static, Result<bytes::Bytes, Status>> {
+    Box::pin(async move {
+        let name = call.info.name.clone();
+        delete_one(&mut call, &name, &options).await.map(|(object, _)| object)
+    })
 }
 
 #[cfg(test)]
