@@ -114,6 +114,10 @@ pub(super) fn scale_out(plan: &mut Plan, now: Timestamp) {
     {
         return;
     }
+    // After a failure the next try waits, and is decided upon only then.
+    if plan.group.retry.is_some_and(|(at, _)| at > now) {
+        return;
+    }
     loop {
         let planned = plan.group.active().count() + plan.group.launches.len();
         let planned = i64::try_from(planned).unwrap_or(i64::MAX);

@@ -264,11 +264,12 @@ fn a_zone_in_which_a_launch_failed_is_tried_last_and_after_a_pause() {
     let mut group = group(1);
     group.failed_zones.insert("a".into());
     group.retry = Some((minutes(1), 2));
-    let plan = plan(&group, &Observed::default(), START);
-    assert_eq!(zones(&plan.group), ["b"]);
-    assert!(calls(&plan.group, &Observed::default(), START).is_empty());
-    assert_eq!(plan.wake_at, Some(minutes(1)));
-    assert_eq!(calls(&plan.group, &Observed::default(), minutes(1)).len(), 1);
+    let waiting = plan(&group, &Observed::default(), START);
+    assert_eq!(waiting.group, group);
+    assert_eq!(waiting.wake_at, Some(minutes(1)));
+    let due = plan(&group, &Observed::default(), minutes(1));
+    assert_eq!(zones(&due.group), ["b"]);
+    assert_eq!(calls(&due.group, &Observed::default(), minutes(1)).len(), 1);
 }
 
 #[test]
