@@ -1,3 +1,5 @@
+//! Addresses and blocks of small subnets.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests of runtimes, whole and damaged.
+
 use proptest::prelude::*;
 
 use super::*;

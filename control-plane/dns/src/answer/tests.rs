@@ -1,3 +1,5 @@
+//! Queries as bytes, and what comes back.
+
 use super::*;
 use crate::zone::{EndpointRecord, ServiceRecord, tests::zone};
 

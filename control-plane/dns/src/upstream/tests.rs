@@ -1,3 +1,5 @@
+//! A server that forges, and what is kept of its replies.
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

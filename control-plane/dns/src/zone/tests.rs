@@ -1,3 +1,5 @@
+//! A small zone, and every kind of name in it.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One Service in all its forms, compiled.
+
 use super::*;
 use crate::service_map::ServiceName;
 

@@ -1,3 +1,5 @@
+//! Whom a node sends to, by conditions and hints.
+
 use serde_json::json;
 
 use super::*;

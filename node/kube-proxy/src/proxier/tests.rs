@@ -1,3 +1,5 @@
+//! What a change costs, and who gets an address that two want.
+
 use linux_nftables::Family as Table;
 use serde_json::json;
 

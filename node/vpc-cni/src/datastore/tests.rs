@@ -1,3 +1,5 @@
+//! Assignments, rest, and what may go back.
+
 use super::*;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;

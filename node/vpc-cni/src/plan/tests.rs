@@ -1,3 +1,5 @@
+//! The next step, by stock, limits and time.
+
 use super::*;
 use crate::datastore::{AttachedEni, Key, PodName};
 

@@ -1,3 +1,5 @@
+//! The published rows, and the edges of each target.
+
 use super::*;
 
 fn targets(warm_eni: usize, warm_ip: usize, minimum_ip: usize) -> Targets {

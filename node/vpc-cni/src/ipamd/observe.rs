@@ -1,0 +1,165 @@
+//! What there is: interfaces by IMDS, assignments by the checkpoint, and the node's network kept
+//! equal to them.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use api_cni::host_link_name;
+use linux_netlink::Netlink;
+use linux_nftables::Transaction;
+use tracing::{info, warn};
+
+use super::{Ipamd, IpamdError, unreadable};
+use crate::{
+    checkpoint, cloud,
+    datastore::{AttachedEni, PodName, Row},
+    network::{self, NetworkError, NodeNetwork},
+};
+
+/// How often IMDS is read where nothing happens.
+const RECONCILE: Duration = Duration::from_secs(60);
+
+impl Ipamd {
+    /// Finds the interfaces that are not ours to manage. Fails where the role may not even look,
+    /// which is where upstream gives up, too.
+    pub(super) async fn find_unmanaged(&self) -> Result<(), IpamdError> {
+        let Some(cloud) = &self.parts.cloud else { return Ok(()) };
+        let filter = [("attachment.instance-id", self.parts.identity.instance_id.as_str())];
+        let described = match cloud.find_enis(&filter).await {
+            Ok(described) => described,
+            Err(source) => {
+                self.report_permission(&source).await;
+                return Err(IpamdError::Cloud { source });
+            }
+        };
+        let is_unmanaged = |eni: &aws_ec2::network_interface::NetworkInterface| {
+            let is_primary = eni.attachment.as_ref().is_some_and(|it| it.device_index == Some(0));
+            let is_own = cloud::tag(&eni.tag_set, cloud::TAG_INSTANCE)
+                == Some(self.parts.identity.instance_id.as_str());
+            let is_refused = cloud::tag(&eni.tag_set, cloud::TAG_NO_MANAGE) == Some("true");
+            let is_foreign = !is_own && !self.parts.config.manages_untagged;
+            !is_primary && (is_refused || is_foreign)
+        };
+        let ids =
+            described.into_iter().filter(is_unmanaged).filter_map(|it| it.network_interface_id);
+        self.pool.lock().unmanaged = ids.collect();
+        Ok(())
+    }
+
+    pub(super) fn needs_reconcile(&self) -> bool {
+        let last = self.pool.lock().last_reconcile;
+        last.is_none_or(|last| last + RECONCILE <= self.parts.clock.now())
+    }
+
+    /// Takes what IMDS says, and puts the node's routes, rules and NAT in place for it.
+    pub(crate) async fn reconcile(&self) -> Result<(), IpamdError> {
+        self.metrics.count("awscni_reconcile_count");
+        let mut attached = self.parts.metadata.interfaces().await.map_err(unreadable)?;
+        let unmanaged = self.pool.lock().unmanaged.clone();
+        attached.retain(|eni| !unmanaged.contains(&eni.id));
+        self.ensure_network(&attached).await?;
+        let now = self.parts.clock.now();
+        {
+            let mut store = self.store.lock();
+            let gone: Vec<String> = store
+                .enis()
+                .map(|eni| eni.attached.id.clone())
+                .filter(|id| !attached.iter().any(|eni| eni.id == *id))
+                .collect();
+            gone.iter().for_each(|id| store.remove_eni(id));
+            attached.into_iter().for_each(|eni| store.observe(eni, now));
+        }
+        self.pool.lock().last_reconcile = Some(now);
+        self.announce();
+        Ok(())
+    }
+
+    async fn ensure_network(&self, attached: &[AttachedEni]) -> Result<(), IpamdError> {
+        let identity = &self.parts.identity;
+        let vpc_cidrs = self.parts.metadata.vpc_cidrs(&identity.mac).await.map_err(unreadable)?;
+        let config = self.parts.config.clone();
+        let (mac, address) = (identity.mac.clone(), identity.local_ipv4);
+        let cidrs = vpc_cidrs.clone();
+        let secondary: Vec<AttachedEni> =
+            attached.iter().filter(|eni| !eni.is_primary()).cloned().collect();
+        let failed = |source| IpamdError::Network { source };
+        let node = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
+            let (_, primary_link) = network::link_of(netlink, "the primary interface", &mac)?;
+            let node = NodeNetwork {
+                primary_link,
+                primary_address: address,
+                vpc_cidrs: cidrs,
+                exclude_snat_cidrs: config.exclude_snat_cidrs.clone(),
+                external_service_cidrs: config.external_service_cidrs.clone(),
+                is_external_snat: config.is_external_snat,
+                randomize_snat: config.randomize_snat.clone(),
+                veth_prefix: config.veth_prefix.clone(),
+            };
+            network::ensure_rules(netlink, &node)?;
+            for eni in &secondary {
+                set_up_if_there(netlink, eni, config.eni_mtu)?;
+            }
+            Ok::<_, NetworkError>(node)
+        });
+        let table = network::table(&node.await.map_err(failed)?);
+        let known = self.pool.lock().table.clone();
+        if known.as_ref() != Some(&table) {
+            let wanted = Transaction::replace(&table);
+            let applied = self.nft().apply_async(wanted).await;
+            applied.map_err(|source| IpamdError::Nftables { source })?;
+        }
+        let mut pool = self.pool.lock();
+        pool.table = Some(table);
+        pool.vpc_cidrs = vpc_cidrs;
+        Ok(())
+    }
+
+    /// Puts the checkpoint's assignments back, without those whose link is gone: the runtime may
+    /// never have told that the sandbox went.
+    pub(super) async fn restore(&self) -> Result<(), IpamdError> {
+        let failed = |source| IpamdError::Checkpoint { source };
+        let rows = checkpoint::read(&self.parts.checkpoint).map_err(failed)?;
+        let links = linux_netlink::run(self.parts.netns.clone(), |netlink| {
+            let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
+            let links = netlink.links().map_err(failed)?;
+            Ok::<_, IpamdError>(links.into_iter().map(|link| link.name).collect::<BTreeSet<_>>())
+        });
+        let links = links.await?;
+        let prefix = &self.parts.config.veth_prefix;
+        let is_alive =
+            |row: &Row| links.contains(&host_link_name(prefix, &row.pod.namespace, &row.pod.name));
+        let mut rules = Vec::new();
+        {
+            let mut store = self.store.lock();
+            for row in rows {
+                let address = row.address;
+                let (is_alive, key) = (is_alive(&row), row.key.clone());
+                if !is_alive {
+                    info!(%address, container = key.container_id, "the sandbox is gone");
+                } else if store.restore(row) {
+                    let known = store.assign(&key, &PodName::default(), self.parts.clock.now());
+                    let table = known.map_or(linux_netlink::TABLE_MAIN, |it| it.route_table);
+                    rules.extend(network::pod_rules(address, table));
+                } else {
+                    warn!(%address, "the checkpoint has an address that no interface has");
+                }
+            }
+            checkpoint::write(&self.parts.checkpoint, store.rows()).map_err(failed)?;
+        }
+        let ensured = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
+            let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
+            rules.iter().try_for_each(|rule| netlink.add_rule(rule)).map_err(failed)
+        });
+        ensured.await
+    }
+}
+
+/// A link that is not there yet is set up by the step that attached it, or by the next pass.
+fn set_up_if_there(netlink: &Netlink, eni: &AttachedEni, mtu: u32) -> Result<(), NetworkError> {
+    match network::set_up_eni(netlink, eni, mtu) {
+        Err(NetworkError::NoLink { eni, .. }) => {
+            warn!(eni, "the interface has no link yet");
+            Ok(())
+        }
+        other => other,
+    }
+}

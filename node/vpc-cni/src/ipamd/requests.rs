@@ -1,0 +1,92 @@
+//! What the plug-in asks for: an address for a sandbox, and its return.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use api_cni::backend::{Assignment, Sandbox};
+use tracing::{debug, warn};
+
+use super::{AddError, Ipamd};
+use crate::{
+    checkpoint,
+    datastore::{Assigned, Key, PodName},
+};
+
+/// How long an ADD waits for a pool that can grow.
+const ADD_WAIT: Duration = Duration::from_secs(5);
+
+impl Ipamd {
+    /// Gives a sandbox an address; waits a moment for a pool that is growing.
+    pub async fn add(&self, sandbox: &Sandbox) -> Result<Assignment, AddError> {
+        self.metrics.count("awscni_add_ip_req_count");
+        let deadline = tokio::time::Instant::now() + ADD_WAIT;
+        let mut changes = self.changed.subscribe();
+        loop {
+            if let Some(assignment) = self.try_add(sandbox)? {
+                self.wake.notify_one();
+                return Ok(assignment);
+            }
+            let plan = self.plan();
+            let can_grow = self.parts.cloud.is_some() && plan.step.is_growth();
+            let is_growing = self.is_growing.load(Ordering::Relaxed);
+            self.wake.notify_one();
+            let is_over = !(can_grow || is_growing)
+                || tokio::time::timeout_at(deadline, changes.changed()).await.is_err();
+            if is_over {
+                self.metrics.count("awscni_no_available_ip_addresses");
+                warn!(pod = sandbox.pod_name, "DataStore has no available IP/Prefix addresses");
+                return Err(AddError::Exhausted { reason: plan.reason });
+            }
+        }
+    }
+
+    fn try_add(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {
+        let key = key_of(sandbox);
+        let (namespace, name) = (sandbox.pod_namespace.clone(), sandbox.pod_name.clone());
+        let now = self.parts.clock.now();
+        let mut store = self.store.lock();
+        let Some(assigned) = store.assign(&key, &PodName { namespace, name }, now) else {
+            return Ok(None);
+        };
+        // On disk before anybody hears of it.
+        if let Err(source) = checkpoint::write(&self.parts.checkpoint, store.rows()) {
+            store.undo(&key);
+            return Err(AddError::Checkpoint { source });
+        }
+        debug!(address = %assigned.address, pod = sandbox.pod_name, "assigned");
+        Ok(Some(self.describe(&assigned)))
+    }
+
+    /// Takes a sandbox's address back; `None` where it had none.
+    pub fn delete(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {
+        self.metrics.count("awscni_del_ip_req_count");
+        let released = {
+            let mut store = self.store.lock();
+            let released = store.release(&key_of(sandbox), self.parts.clock.now());
+            if released.is_some() {
+                checkpoint::write(&self.parts.checkpoint, store.rows())
+                    .map_err(|source| AddError::Checkpoint { source })?;
+            }
+            released
+        };
+        self.wake.notify_one();
+        Ok(released.map(|it| self.describe(&it)))
+    }
+
+    fn describe(&self, assigned: &Assigned) -> Assignment {
+        Assignment {
+            address: assigned.address,
+            device_number: assigned.device_number,
+            route_table: assigned.route_table,
+            use_external_snat: self.parts.config.is_external_snat,
+            vpc_cidrs: self.pool.lock().vpc_cidrs.clone(),
+        }
+    }
+}
+
+fn key_of(sandbox: &Sandbox) -> Key {
+    Key {
+        network_name: sandbox.network_name.clone(),
+        container_id: sandbox.container_id.clone(),
+        if_name: sandbox.interface_name.clone(),
+    }
+}
