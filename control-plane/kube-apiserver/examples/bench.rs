@@ -14,7 +14,7 @@ use kube_apiserver::{ApiServer, ApiService, Config, request::UserInfo};
 use lifecycle::Scope;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 const CLIENTS: usize = 32;
 const OBJECTS: usize = 5000;
@@ -143,10 +143,10 @@ fn send(
 ) -> BoxFuture<'static, Result<bytes::Bytes, String>> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = Request::builder().method(method).uri(path).body(transport::full(body));
-    let (service, name) = (service.clone(), format!("{method} {path}"));
+    let name = format!("{method} {path}");
+    let answer = request.map(|request| service.clone().call(request));
     Box::pin(async move {
-        let request = request.map_err(|error| error.to_string())?;
-        let Ok(response) = service.oneshot(request).await;
+        let Ok(response) = answer.map_err(|error| error.to_string())?.await;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
         let bytes = body.to_bytes();
