@@ -214,6 +214,11 @@ impl Datastore {
         self.describe(address)
     }
 
+    /// What the sandbox has.
+    pub fn assigned(&self, key: &Key) -> Option<Assigned> {
+        self.describe(self.rows.get(key)?.address)
+    }
+
     /// Takes the sandbox's address back; `None` for one that has none.
     pub fn release(&mut self, key: &Key, now: Timestamp) -> Option<Assigned> {
         let row = self.rows.remove(key)?;

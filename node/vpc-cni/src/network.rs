@@ -106,6 +106,24 @@ pub fn pod_rules(address: Ipv4Addr, table: u32) -> Vec<Rule> {
     rules
 }
 
+/// Adds those of `wanted` that are not there.
+pub fn add_pod_rules(netlink: &Netlink, wanted: &[Rule]) -> Result<(), NetworkError> {
+    let there = netlink.rules().map_err(refused)?;
+    let missing = wanted.iter().filter(|rule| !there.contains(rule));
+    missing.into_iter().try_for_each(|rule| netlink.add_rule(rule)).map_err(refused)
+}
+
+/// Removes rules of pods that are none of `wanted`.
+pub fn remove_other_pod_rules(netlink: &Netlink, wanted: &[Rule]) -> Result<(), NetworkError> {
+    for rule in netlink.rules().map_err(refused)? {
+        let is_of_pod = !rule.is_ipv6 && matches!(rule.priority, TO_POD | FROM_POD);
+        if is_of_pod && !wanted.contains(&rule) {
+            netlink.delete_rule(&rule).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
 /// The whole nftables table.
 pub fn table(node: &NodeNetwork) -> Table {
     let mut table = Table::new(Family::Ip, TABLE);

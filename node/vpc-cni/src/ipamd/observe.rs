@@ -4,19 +4,21 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use api_cni::host_link_name;
-use linux_netlink::Netlink;
+use linux_netlink::{Netlink, Rule};
 use linux_nftables::Transaction;
 use tracing::{info, warn};
 
 use super::{Ipamd, IpamdError, unreadable};
 use crate::{
     checkpoint, cloud,
-    datastore::{AttachedEni, PodName, Row},
+    datastore::{AttachedEni, Row},
     network::{self, NetworkError, NodeNetwork},
 };
 
 /// How often IMDS is read where nothing happens.
 const RECONCILE: Duration = Duration::from_secs(60);
+/// A plug-in that has not made its link by then has failed.
+const PLUMBING: Duration = Duration::from_secs(15);
 
 impl Ipamd {
     /// Finds the interfaces that are not ours to manage. Fails where the role may not even look,
@@ -70,7 +72,7 @@ impl Ipamd {
         }
         self.pool.lock().last_reconcile = Some(now);
         self.announce();
-        Ok(())
+        self.ensure_pod_rules().await
     }
 
     async fn ensure_network(&self, attached: &[AttachedEni]) -> Result<(), IpamdError> {
@@ -115,41 +117,61 @@ impl Ipamd {
 
     /// Puts the checkpoint's assignments back, without those whose link is gone: the runtime may
     /// never have told that the sandbox went.
+    ///
+    /// Deviation: an assignment of the last seconds is kept without a link, since its plug-in may be
+    /// about to make one; and rules for addresses that nobody has are removed.
     pub(super) async fn restore(&self) -> Result<(), IpamdError> {
         let failed = |source| IpamdError::Checkpoint { source };
         let rows = checkpoint::read(&self.parts.checkpoint).map_err(failed)?;
-        let links = linux_netlink::run(self.parts.netns.clone(), |netlink| {
-            let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
-            let links = netlink.links().map_err(failed)?;
-            Ok::<_, IpamdError>(links.into_iter().map(|link| link.name).collect::<BTreeSet<_>>())
-        });
-        let links = links.await?;
+        let links = self.link_names().await?;
         let prefix = &self.parts.config.veth_prefix;
-        let is_alive =
-            |row: &Row| links.contains(&host_link_name(prefix, &row.pod.namespace, &row.pod.name));
-        let mut rules = Vec::new();
+        let now = self.parts.clock.now();
+        let is_alive = |row: &Row| {
+            let link = host_link_name(prefix, &row.pod.namespace, &row.pod.name);
+            links.contains(&link) || now < row.since + PLUMBING
+        };
         {
             let mut store = self.store.lock();
             for row in rows {
-                let address = row.address;
-                let (is_alive, key) = (is_alive(&row), row.key.clone());
-                if !is_alive {
-                    info!(%address, container = key.container_id, "the sandbox is gone");
-                } else if store.restore(row) {
-                    let known = store.assign(&key, &PodName::default(), self.parts.clock.now());
-                    let table = known.map_or(linux_netlink::TABLE_MAIN, |it| it.route_table);
-                    rules.extend(network::pod_rules(address, table));
-                } else {
-                    warn!(%address, "the checkpoint has an address that no interface has");
+                let (address, container) = (row.address, row.key.container_id.clone());
+                if !is_alive(&row) {
+                    info!(%address, container, "the sandbox is gone");
+                } else if !store.restore(row) {
+                    warn!(%address, container, "the checkpoint has an address of no interface");
                 }
             }
             checkpoint::write(&self.parts.checkpoint, store.rows()).map_err(failed)?;
         }
-        let ensured = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
-            let failed = |source| IpamdError::Network { source: NetworkError::Request { source } };
-            rules.iter().try_for_each(|rule| netlink.add_rule(rule)).map_err(failed)
+        let wanted = self.wanted_pod_rules();
+        let cleaned = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
+            network::remove_other_pod_rules(netlink, &wanted)
         });
-        ensured.await
+        cleaned.await.map_err(|source| IpamdError::Network { source })?;
+        self.ensure_pod_rules().await
+    }
+
+    /// Puts rules of pods back that somebody flushed (CNI#3309).
+    async fn ensure_pod_rules(&self) -> Result<(), IpamdError> {
+        let wanted = self.wanted_pod_rules();
+        let ensured = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
+            network::add_pod_rules(netlink, &wanted)
+        });
+        ensured.await.map_err(|source| IpamdError::Network { source })
+    }
+
+    fn wanted_pod_rules(&self) -> Vec<Rule> {
+        let store = self.store.lock();
+        let assigned = store.rows().filter_map(|row| store.assigned(&row.key));
+        assigned.flat_map(|it| network::pod_rules(it.address, it.route_table)).collect()
+    }
+
+    async fn link_names(&self) -> Result<BTreeSet<String>, IpamdError> {
+        let listed = linux_netlink::run(self.parts.netns.clone(), |netlink| {
+            let failed = |source| NetworkError::Request { source };
+            let links = netlink.links().map_err(failed)?;
+            Ok::<_, NetworkError>(links.into_iter().map(|link| link.name).collect())
+        });
+        listed.await.map_err(|source| IpamdError::Network { source })
     }
 }
 

@@ -25,6 +25,7 @@ use support::World;
 use vpc_cni::{
     cloud,
     ipamd::{Ipamd, IpamdError},
+    network,
 };
 
 fn sandbox(number: usize) -> Sandbox {
@@ -232,11 +233,30 @@ async fn churn_with_kills_neither_leaks_nor_gives_an_address_twice() {
     }
     let known = secondary(&world);
     assert!(held.values().all(|it| known.contains(&it.address)));
-    // A sandbox whose link went while ipamd was down is forgotten.
-    let (&number, _) = held.first_key_value().unwrap();
+    // A sandbox whose link went while ipamd was down is forgotten, once its plug-in has had the
+    // time to make the link; and so are the rules that led to it.
+    let (&number, assignment) = held.first_key_value().unwrap();
+    let rule = network::pod_rules(assignment.address, assignment.route_table).remove(0);
+    assert!(world.netlink().rules().unwrap().contains(&rule));
     cable(&world, number, false);
+    let again = world.start(&environment, "root").await.unwrap();
+    assert_eq!(again.snapshot().stock().assigned, held.len());
+    age_checkpoint(&world);
     let ipamd = world.start(&environment, "root").await.unwrap();
     assert_eq!(ipamd.snapshot().stock().assigned, held.len() - 1);
+    assert!(!world.netlink().rules().unwrap().contains(&rule));
+}
+
+/// Makes all assignments an hour older.
+fn age_checkpoint(world: &World) {
+    let path = world.folder.path().join("ipam.json");
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for row in file["allocations"].as_array_mut().unwrap() {
+        let at = row["allocationTimestamp"].as_i64().unwrap();
+        row["allocationTimestamp"] = (at - 3_600_000_000_000).into();
+    }
+    std::fs::write(&path, file.to_string()).unwrap();
 }
 
 /// The link by which ipamd knows that a sandbox exists.
