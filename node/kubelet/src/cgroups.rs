@@ -63,6 +63,9 @@ impl Cgroups {
 
     /// The pod's group as CRI names it.
     pub(crate) fn parent(&self, pod: &Pod) -> String {
+        if self.hierarchy == Hierarchy::Unused {
+            return String::new();
+        }
         format!("/{}", self.pod(qos::qos_class(pod), &pod.uid()).display())
     }
 

@@ -29,9 +29,17 @@ pub(crate) struct Context {
     pub probes: Arc<Probes>,
     pub paths: Paths,
     pub machine: Machine,
-    /// Why the runtime's network is not ready; `None` when it is.
-    pub network_problem: watch::Sender<Option<String>>,
+    pub network: watch::Sender<Network>,
     pub node_ips: Vec<std::net::IpAddr>,
+}
+
+/// What is known of the runtime and its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// The runtime has not been asked yet.
+    Unknown,
+    Ready,
+    NotReady(String),
 }
 
 impl Context {

@@ -156,6 +156,7 @@ type Key = (Option<String>, Option<String>, String, String);
 
 async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>) {
     let mut written: HashMap<Key, Written> = HashMap::new();
+    let mut last_stamp = 0;
     while let Some(note) = notes.recv().await {
         let key = (
             note.object.uid.clone(),
@@ -168,7 +169,7 @@ async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<
         }
         let result = match written.get_mut(&key) {
             Some(earlier) => count_again(&client, earlier, &note).await,
-            None => match create(&client, &node_name, &note).await {
+            None => match create(&client, &node_name, &note, &mut last_stamp).await {
                 Ok(new) => {
                     written.insert(key, new);
                     Ok(())
@@ -182,10 +183,17 @@ async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<
     }
 }
 
-async fn create(client: &Client, node_name: &str, note: &Note) -> Result<Written, kube::Error> {
+async fn create(
+    client: &Client,
+    node_name: &str,
+    note: &Note,
+    last_stamp: &mut i128,
+) -> Result<Written, kube::Error> {
     let namespace = note.object.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let of = note.object.name.as_deref().unwrap_or_default();
-    let name = format!("{of}.{:x}", note.at.as_nanosecond());
+    // Two events of one instant must not have one name.
+    *last_stamp = note.at.as_nanosecond().max(*last_stamp + 1);
+    let name = format!("{of}.{last_stamp:x}");
     let event = Event {
         metadata: ObjectMeta {
             name: Some(name.clone()),

@@ -40,6 +40,9 @@ pub(crate) struct ImageError {
     pub until: Option<jiff::Timestamp>,
 }
 
+/// How long a failed pull is shown as such before it is shown as held back.
+const TOLD: Duration = Duration::from_secs(2);
+
 type Pull = Shared<BoxFuture<'static, Result<String, CriError>>>;
 
 pub(crate) struct Images {
@@ -149,7 +152,7 @@ impl Images {
                 let now = self.clock.now();
                 self.backoffs.lock().note(key.clone(), now, now);
                 self.last_errors.lock().insert(key, (now, text.clone()));
-                let until = Some(now);
+                let until = Some(now + TOLD);
                 Err(ImageError { reason: "ErrImagePull", message: text, until })
             }
         }

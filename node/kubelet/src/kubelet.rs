@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::{
     certificates::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
-    context::Context,
+    context::{Context, Network},
     cri::Runtime,
     events::Recorder,
     eviction::Eviction,
@@ -136,7 +136,11 @@ fn context(
             .map_err(|source| StartError::Folder { path: folder.display().to_string(), source })?;
     }
     let machine = Machine::detect(&settings);
-    let hierarchy = Hierarchy::detect().map_err(StartError::Cgroups)?;
+    let hierarchy = if config.cgroups_per_qos {
+        Hierarchy::detect().map_err(StartError::Cgroups)?
+    } else {
+        Hierarchy::Unused
+    };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
@@ -155,7 +159,6 @@ fn context(
     let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
     let statuses = Statuses::new(client.clone(), scope.clone());
     let node_ips = settings.node_ips.clone();
-    let unknown = Some("container runtime status check may not have completed yet".to_owned());
     Ok(Context {
         clock,
         scope,
@@ -171,7 +174,7 @@ fn context(
         probes: Arc::new(Probes::default()),
         paths,
         machine,
-        network_problem: watch::channel(unknown).0,
+        network: watch::channel(Network::Unknown).0,
         node_ips,
         settings,
     })

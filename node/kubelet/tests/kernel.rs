@@ -150,30 +150,3 @@ async fn exec_carries_both_directions_and_the_exit_status() {
     bed.until_gone("shell").await;
     kubelet.kill().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn zz_latency() {
-    let Some(bed) = Bed::new("latency").await else { return };
-    bed.install_cni();
-    let kubelet = bed.start_kubelet().await;
-    bed.until_node("True", "").await;
-    let mut all = Vec::new();
-    for index in 0..12 {
-        let name = format!("p{index}");
-        let started = std::time::Instant::now();
-        bed.create_pod(json!({
-            "metadata": { "name": name },
-            "spec": { "terminationGracePeriodSeconds": 0, "containers": [bed.container("main", "exec sleep 1000")] },
-        }))
-        .await;
-        bed.until(&name, |it| it.phase.as_deref() == Some("Running")).await;
-        all.push(started.elapsed().as_millis());
-    }
-    println!("create to running: {all:?}");
-    let mut floors = Vec::new();
-    for index in 0..12 {
-        floors.push(bed.floor(index).await.as_millis());
-    }
-    println!("floor: {floors:?}");
-    kubelet.kill().await;
-}

@@ -1,1 +1,142 @@
-//! A CRI runtime in memory, with scripted containers.
+//! A CRI runtime in memory: a server of the public protocol whose containers follow scripts.
+//!
+//! Tests of a kubelet run against it in virtual time: a container that lives for an hour costs
+//! nothing. [`FakeCri::inject`] makes the next call of a kind fail, [`FakeCri::calls`] tells what was
+//! asked, in order.
+//!
+//! It serves containerd's event stream too, so a kubelet that listens to events does.
+//!
+//! **Invariant:** it refuses what containerd refuses: starting twice, removing what runs, a container
+//! in a sandbox that is not ready.
+
+mod images;
+mod runtime;
+mod script;
+mod state;
+
+use std::{io, sync::Arc};
+
+use api_cri::{
+    Channel,
+    containerd::{self, events_server::EventsServer},
+    v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer},
+};
+use clock::Clock;
+use lifecycle::Scope;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+pub use self::script::Script;
+use self::state::State;
+
+/// See the module. Clones share the runtime.
+#[derive(Clone)]
+pub struct FakeCri {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) clock: Clock,
+    pub(crate) scope: Scope,
+    pub(crate) events: broadcast::Sender<containerd::Envelope>,
+}
+
+impl FakeCri {
+    pub fn new(clock: Clock, scope: Scope) -> Self {
+        let events = broadcast::channel(1024).0;
+        let mut state = State::default();
+        state.connections = scope.child();
+        Self { state: Arc::new(Mutex::new(state)), clock, scope, events }
+    }
+
+    /// What containers of this name do, from now on. Without a script they run until stopped.
+    pub fn script(&self, container: &str, script: Script) {
+        self.state.lock().scripts.insert(container.to_owned(), script);
+    }
+
+    /// Makes the next `call` (`RunPodSandbox`, `PullImage`, …) fail. Several stand in line.
+    pub fn inject(&self, call: &'static str, status: Status) {
+        self.state.lock().faults.entry(call).or_default().push_back(status);
+    }
+
+    /// What was asked so far: the call and the name that it was about.
+    pub fn calls(&self) -> Vec<(&'static str, String)> {
+        self.state.lock().calls.clone()
+    }
+
+    /// How often `call` was asked about `name`.
+    pub fn count(&self, call: &str, name: &str) -> usize {
+        self.state.lock().calls.iter().filter(|it| it.0 == call && it.1 == name).count()
+    }
+
+    /// The names of the containers that run.
+    pub fn running(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let running = state
+            .containers
+            .values()
+            .filter(|it| it.state == api_cri::v1::ContainerState::ContainerRunning);
+        running.map(|it| it.name().to_owned()).collect()
+    }
+
+    /// Ends all connections, as a runtime that is killed and started again does. What runs goes on.
+    pub fn break_connections(&self) {
+        self.state.lock().connections.cancel();
+        self.state.lock().connections = self.scope.child();
+    }
+
+    /// Whether the CNI plug-in is there.
+    pub fn set_network_ready(&self, is_ready: bool) {
+        self.state.lock().is_network_ready = is_ready;
+    }
+
+    /// An image that need not be pulled.
+    pub fn add_image(&self, name: &str) {
+        self.state.lock().add_image(name);
+    }
+
+    /// Ends the running container of this name with a code.
+    pub fn exit(&self, container: &str, code: i32) {
+        let running = self.state.lock().running(container);
+        if let Some(id) = running {
+            self.finish(&id, code, if code == 0 { "Completed" } else { "Error" });
+        }
+    }
+
+    /// A client of this runtime, over memory.
+    pub fn channel(&self) -> Channel {
+        let (connections, incoming) = mpsc::channel::<io::Result<tokio::io::DuplexStream>>(8);
+        let server = tonic::transport::Server::builder()
+            .add_service(RuntimeServiceServer::new(self.clone()))
+            .add_service(ImageServiceServer::new(self.clone()))
+            .add_service(EventsServer::new(self.clone()))
+            .serve_with_incoming(ReceiverStream::new(incoming));
+        drop(self.scope.spawn("fake-cri", server));
+        let state = self.state.clone();
+        api_cri::channel(move || {
+            let (connections, state) = (connections.clone(), state.clone());
+            async move {
+                let (ours, theirs) = transport::memory();
+                let gone = |_| io::Error::other("the runtime is gone");
+                // The pipe in between is what can be broken.
+                let (mut near, far) = transport::memory();
+                connections.send(Ok(theirs)).await.map_err(gone)?;
+                let (mut inner, scope) = (ours, state.lock().connections.clone());
+                let pipe = async move {
+                    drop(tokio::io::copy_bidirectional(&mut near, &mut inner).await);
+                };
+                drop(scope.spawn("connection", pipe));
+                Ok(far)
+            }
+        })
+    }
+
+    /// Notes a call, and fails it if a fault is waiting.
+    pub(crate) fn enter(&self, call: &'static str, name: &str) -> Result<(), Status> {
+        let mut state = self.state.lock();
+        state.calls.push((call, name.to_owned()));
+        match state.faults.get_mut(call).and_then(|it| it.pop_front()) {
+            Some(status) => Err(status),
+            None => Ok(()),
+        }
+    }
+}

@@ -16,6 +16,8 @@ use crate::qos::{CPU_PERIOD, cpu_weight};
 /// Where the controllers are mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
+    /// Pods have no groups of their own (`cgroupsPerQOS: false`).
+    Unused,
     V2 {
         root: PathBuf,
     },
@@ -80,6 +82,7 @@ impl Hierarchy {
 
     pub(super) fn ensure(&self, path: &Path, limits: Limits) -> io::Result<()> {
         match self {
+            Self::Unused => Ok(()),
             Self::V2 { root } => {
                 make_v2(root, path)?;
                 write_v2(&root.join(path), limits);
@@ -117,6 +120,7 @@ impl Hierarchy {
 
     fn roots(&self) -> Vec<PathBuf> {
         match self {
+            Self::Unused => Vec::new(),
             Self::V2 { root } => vec![root.clone()],
             Self::V1 { mounts, others } => {
                 mounts.iter().map(|(mount, _)| mount).chain(others).cloned().collect()
@@ -129,6 +133,7 @@ impl Hierarchy {
             fs::read_to_string(path).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0)
         };
         match self {
+            Self::Unused => Usage::default(),
             Self::V2 { root } => {
                 let group = root.join(path);
                 let memory = number(group.join("memory.current"));

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{Pressure, conditions, info};
-use crate::context::Context;
+use crate::context::{Context, Network};
 
 /// While not ready, for so long and so often; then seldom.
 const EAGER: Duration = Duration::from_millis(50);
@@ -151,16 +151,18 @@ impl NodeStatusLoop {
     }
 
     fn note_network(&self, problem: Option<&str>) {
-        let network = problem.map(str::to_owned);
-        let is_new = self.context.network_problem.send_if_modified(|known| {
+        let network = match problem {
+            None => Network::Ready,
+            Some(problem) => Network::NotReady(problem.to_owned()),
+        };
+        let is_new = self.context.network.send_if_modified(|known| {
             let is_new = *known != network;
-            if is_new {
-                known.clone_from(&network);
-            }
+            known.clone_from(&network);
             is_new
         });
-        if is_new && problem.is_none() {
-            info!("the runtime is ready");
+        if is_new {
+            info!(?network, "the runtime's network");
+            // Pods wait for it, or have to say why they wait.
             (self.on_network)();
         }
     }

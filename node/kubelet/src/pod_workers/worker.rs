@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     admission,
-    context::Context,
+    context::{Context, Network},
     cri::CriError,
     observed::{self, RuntimePod, State},
     plan::{self, ContainerBackoffs, Plan, Waiting},
@@ -25,6 +25,7 @@ use crate::{
 /// Retries after an error of the runtime or of the API.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+const REFRESH_RETRY: Duration = Duration::from_secs(60);
 /// How long the runtime may take to notice an exit that its event already told.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -39,6 +40,7 @@ pub(super) struct Worker {
     pub mounted: Option<Mounted>,
     pub image_error_until: Option<Timestamp>,
     pub is_cleared: bool,
+    hold: Option<(Option<i64>, Timestamp)>,
     retry: Duration,
 }
 
@@ -61,6 +63,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         mounted: None,
         image_error_until: None,
         is_cleared: false,
+        hold: None,
         retry: FIRST_RETRY,
     };
     worker.run().await;
@@ -163,13 +166,23 @@ impl Worker {
         }
         if is_idle(&plan) {
             self.retry = FIRST_RETRY;
+            self.refresh_volumes(pod, &observed).await;
             return Ok(Next::Wait(self.wake_at(pod, &plan)));
         }
-        if let Some(problem) = self.network_problem(pod, &plan) {
-            let message = format!("network is not ready: {problem}");
-            self.context.recorder.warning(pod, "NetworkNotReady", message);
-            // The node's watch of the network wakes all workers when it becomes ready.
-            return Ok(Next::Wait(None));
+        if plan.create_sandbox.is_some() && !pod.is_host_network() {
+            // The node's watch of the network wakes all workers when it changes.
+            match self.context.network.borrow().clone() {
+                Network::Ready => {}
+                Network::Unknown => return Ok(Next::Wait(None)),
+                Network::NotReady(problem) => {
+                    let message = format!("network is not ready: {problem}");
+                    self.context.recorder.warning(pod, "NetworkNotReady", message);
+                    return Ok(Next::Wait(None));
+                }
+            }
+        }
+        if let Some(until) = self.held_until(pod) {
+            return Ok(Next::Wait(Some(until)));
         }
         let inbox = self.inbox.clone();
         // A pod that is deleted does not wait for its own start to end.
@@ -188,12 +201,41 @@ impl Worker {
         if let Some(until) = self.image_error_until.take() {
             at = until;
         }
+        self.hold = Some((pod.metadata.generation, at));
         Ok(Next::Wait(Some(at)))
     }
 
-    fn network_problem(&self, pod: &Pod, plan: &Plan) -> Option<String> {
-        let needs_network = plan.create_sandbox.is_some() && !pod.is_host_network();
-        self.context.network_problem.borrow().clone().filter(|_| needs_network)
+    /// After a failure nothing is tried again before its time, whatever wakes the worker (the echo of
+    /// its own status does), unless the pod has been changed.
+    fn held_until(&mut self, pod: &Pod) -> Option<Timestamp> {
+        let (generation, until) = self.hold?;
+        if generation == pod.metadata.generation && self.context.clock.now() < until {
+            return Some(until);
+        }
+        self.hold = None;
+        None
+    }
+
+    /// Makes the content of volumes again when it is time: what changed in the API reaches the pod, and
+    /// tokens are replaced. A kubelet that adopts a running pod begins with it.
+    async fn refresh_volumes(&mut self, pod: &Arc<Pod>, observed: &RuntimePod) {
+        let now = self.context.clock.now();
+        let is_due = match &self.mounted {
+            None => true,
+            Some(mounted) => mounted.refresh_at.is_some_and(|it| it <= now),
+        };
+        if !is_due {
+            return;
+        }
+        let facts = self.context.facts(observed.ips());
+        match self.context.volumes.mount(pod, &facts).await {
+            Ok(mounted) => self.mounted = Some(mounted),
+            Err(error) => {
+                self.context.recorder.warning(pod, "FailedMount", error.to_string());
+                let mounted = self.mounted.get_or_insert_default();
+                mounted.refresh_at = Some(now + REFRESH_RETRY);
+            }
+        }
     }
 
     fn plan(&self, pod: &Pod, observed: &RuntimePod) -> Plan {

@@ -338,29 +338,6 @@ impl Bed {
         left
     }
 
-    pub(crate) async fn floor(&self, index: usize) -> Duration {
-        let mut client = self.runtime();
-        let name = format!("floor{index}");
-        let config = v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata { name: name.clone(), uid: name.clone(), namespace: "f".into(), attempt: 0 }),
-            hostname: name.clone(),
-            linux: Some(v1::LinuxPodSandboxConfig { cgroup_parent: format!("/{}/kubepods/besteffort", self.name), ..Default::default() }),
-            ..Default::default()
-        };
-        let started = Instant::now();
-        let id = client.run_pod_sandbox(v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() }).await.unwrap().into_inner().pod_sandbox_id;
-        let container = v1::ContainerConfig {
-            metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 0 }),
-            image: Some(v1::ImageSpec { image: IMAGE.into(), ..Default::default() }),
-            command: vec!["/bin/busybox".into(), "sleep".into(), "1000".into()],
-            linux: Some(Default::default()),
-            ..Default::default()
-        };
-        let c = client.create_container(v1::CreateContainerRequest { pod_sandbox_id: id.clone(), config: Some(container), sandbox_config: Some(config) }).await.unwrap().into_inner().container_id;
-        client.start_container(v1::StartContainerRequest { container_id: c }).await.unwrap();
-        started.elapsed()
-    }
-
     // === The kubelet's server ===
 
     fn kubelet_client(&self) -> HttpClient {

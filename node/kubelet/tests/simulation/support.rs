@@ -1,0 +1,189 @@
+//! A node in memory.
+
+use std::time::Duration;
+
+use clock::Clock;
+use fake_cri::FakeCri;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodStatus, ServiceAccount};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use kube_apiserver::{ApiServer, request::UserInfo};
+use kubelet::{Kubelet, KubeletConfiguration, Settings};
+use lifecycle::Scope;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const NODE: &str = "node";
+/// In virtual time.
+const LIMIT: Duration = Duration::from_secs(600);
+const STEP: Duration = Duration::from_millis(50);
+
+pub(crate) struct World {
+    pub runtime: FakeCri,
+    api: ApiServer,
+    client: Client,
+    clock: Clock,
+    folder: TempDir,
+    scope: Scope,
+    kubelet: Scope,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let world = Self::without_network().await;
+        world.runtime.set_network_ready(true);
+        world
+    }
+
+    pub(crate) async fn without_network() -> Self {
+        telemetry::init("error");
+        let start: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        let (clock, scope) = (Clock::simulated(start), Scope::new());
+        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
+        config.endpoints.push([192, 0, 2, 1].into());
+        let api = ApiServer::start(config).await.unwrap();
+        let client = api.client(UserInfo::master("admin"));
+        let runtime = FakeCri::new(clock, scope.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
+        let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
+        drop(accounts.create(&PostParams::default(), &account).await);
+        let kubelet = Scope::new();
+        let mut world = Self { runtime, api, client, clock, folder, scope, kubelet };
+        world.restart_kubelet().await;
+        world
+    }
+
+    /// The kubelet ends like a killed process, and a new one begins.
+    pub(crate) async fn restart_kubelet(&mut self) {
+        self.kubelet.drain(Duration::from_secs(1)).await;
+        self.kubelet = self.scope.child();
+        let root = self.folder.path().display().to_string();
+        let config = KubeletConfiguration {
+            port: 0,
+            healthz_port: 0,
+            address: "127.0.0.1".to_owned(),
+            cgroups_per_qos: false,
+            pod_logs_dir: format!("{root}/log/pods"),
+            ..KubeletConfiguration::default()
+        };
+        let mut settings = Settings::new(config, NODE);
+        settings.root_dir = format!("{root}/kubelet");
+        settings.node_ips = vec!["192.0.2.7".parse().unwrap()];
+        let user = UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]);
+        let (client, channel) = (self.api.client(user), self.runtime.channel());
+        let kubelet =
+            Kubelet::new(settings, client, channel, self.clock, self.kubelet.clone()).unwrap();
+        drop(self.kubelet.spawn("kubelet", kubelet.run()));
+    }
+
+    pub(crate) async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    pub(crate) async fn create(&self, mut pod: Value) {
+        pod["spec"]["nodeName"] = json!(NODE);
+        pod["spec"]["automountServiceAccountToken"] = json!(false);
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    pub(crate) async fn put_config_map(&self, name: &str, key: &str, value: &str) {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), "default");
+        let map = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "data": { key: value },
+        }))
+        .unwrap();
+        if api.get_opt(name).await.unwrap().is_some() {
+            api.replace(name, &PostParams::default(), &map).await.unwrap();
+        } else {
+            api.create(&PostParams::default(), &map).await.unwrap();
+        }
+    }
+
+    /// A file in a volume of the only pod.
+    pub(crate) fn volume_file(&self, path: &str) -> String {
+        let pods = self.folder.path().join("kubelet/pods");
+        let pod = std::fs::read_dir(pods).unwrap().next().unwrap().unwrap().path();
+        std::fs::read_to_string(pod.join("volumes").join(format!("kubernetes.io~{path}"))).unwrap()
+    }
+
+    pub(crate) async fn delete(&self, name: &str, grace: u32) {
+        let params = DeleteParams::default().grace_period(grace);
+        self.pods().delete(name, &params).await.unwrap();
+    }
+
+    pub(crate) async fn status(&self, name: &str) -> PodStatus {
+        self.pods().get(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    pub(crate) async fn until(&self, name: &str, is_it: impl Fn(&PodStatus) -> bool) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let status = self.status(name).await;
+            if is_it(&status) {
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{name}: {}\n{:?}",
+                json!(status),
+                self.runtime.calls()
+            );
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    pub(crate) async fn until_gone(&self, name: &str) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while self.pods().get_opt(name).await.unwrap().is_some() {
+            assert!(tokio::time::Instant::now() < deadline, "{name} stays");
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    pub(crate) async fn until_event(&self, reason: &str, message: &str) {
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let events = api.list(&ListParams::default()).await.unwrap().items;
+            let is_it = |it: &Event| {
+                it.reason.as_deref() == Some(reason) && it.message.as_deref() == Some(message)
+            };
+            if events.iter().any(is_it) {
+                return;
+            }
+            let told: Vec<_> = events.into_iter().map(|it| (it.reason, it.message)).collect();
+            assert!(tokio::time::Instant::now() < deadline, "no {reason}: {told:?}");
+            tokio::time::sleep(STEP).await;
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.scope.cancel();
+    }
+}
+
+pub(crate) fn waiting(status: &PodStatus) -> Option<&str> {
+    let first = status.container_statuses.as_ref()?.first()?;
+    first.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+}
+
+pub(crate) fn restarts(status: &PodStatus) -> i32 {
+    status.container_statuses.iter().flatten().map(|it| it.restart_count).sum()
+}
+
+pub(crate) fn is_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|it| it.type_ == "Ready" && it.status == "True")
+}

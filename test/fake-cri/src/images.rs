@@ -1,0 +1,62 @@
+//! The image service.
+
+use api_cri::v1::{self, image_service_server::ImageService};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::FakeCri;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn name(image: Option<v1::ImageSpec>) -> String {
+    image.map(|it| it.image).unwrap_or_default()
+}
+
+#[async_trait]
+impl ImageService for FakeCri {
+    async fn list_images(
+        &self,
+        _: Request<v1::ListImagesRequest>,
+    ) -> Reply<v1::ListImagesResponse> {
+        let images = self.state.lock().images.values().cloned().collect();
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Reply<v1::ImageStatusResponse> {
+        let name = name(request.into_inner().image);
+        self.enter("ImageStatus", &name)?;
+        let image = self.state.lock().image(&name).cloned();
+        Ok(Response::new(v1::ImageStatusResponse { image, ..Default::default() }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Reply<v1::PullImageResponse> {
+        let name = name(request.into_inner().image);
+        self.enter("PullImage", &name)?;
+        let mut state = self.state.lock();
+        state.add_image(&name);
+        let image_ref = state.image(&name).map(|it| it.id.clone()).unwrap_or_default();
+        Ok(Response::new(v1::PullImageResponse { image_ref }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Reply<v1::RemoveImageResponse> {
+        let name = name(request.into_inner().image);
+        self.enter("RemoveImage", &name)?;
+        self.state.lock().images.retain(|_, it| it.id != name);
+        Ok(Response::new(v1::RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(
+        &self,
+        _: Request<v1::ImageFsInfoRequest>,
+    ) -> Reply<v1::ImageFsInfoResponse> {
+        Ok(Response::new(v1::ImageFsInfoResponse::default()))
+    }
+}

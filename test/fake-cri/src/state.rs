@@ -1,0 +1,87 @@
+//! What the runtime holds.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use api_cri::v1;
+use lifecycle::Scope;
+use tonic::Status;
+
+use crate::Script;
+
+const NAME: &str = "io.kubernetes.container.name";
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub sandboxes: BTreeMap<String, Sandbox>,
+    pub containers: BTreeMap<String, Container>,
+    pub images: BTreeMap<String, v1::Image>,
+    pub scripts: HashMap<String, Script>,
+    pub faults: HashMap<&'static str, VecDeque<Status>>,
+    pub calls: Vec<(&'static str, String)>,
+    pub is_network_ready: bool,
+    /// The owner of the connections.
+    pub connections: Scope,
+    next: u32,
+}
+
+pub(crate) struct Sandbox {
+    pub config: v1::PodSandboxConfig,
+    pub is_ready: bool,
+    pub created_at: i64,
+    pub ip: String,
+}
+
+pub(crate) struct Container {
+    pub sandbox: String,
+    pub config: v1::ContainerConfig,
+    pub log_directory: String,
+    pub created_at: i64,
+    pub started_at: i64,
+    pub finished_at: i64,
+    pub state: v1::ContainerState,
+    pub code: i32,
+    pub reason: String,
+}
+
+impl State {
+    pub(crate) fn id(&mut self, prefix: &str) -> String {
+        self.next += 1;
+        format!("{prefix}{}", self.next)
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.next
+    }
+
+    pub(crate) fn running(&self, name: &str) -> Option<String> {
+        let is_it =
+            |it: &&Container| it.name() == name && it.state == v1::ContainerState::ContainerRunning;
+        self.containers.iter().find(|(_, it)| is_it(it)).map(|(id, _)| id.clone())
+    }
+
+    pub(crate) fn add_image(&mut self, name: &str) {
+        let image = v1::Image {
+            id: format!("sha256:{name}"),
+            repo_tags: vec![name.to_owned()],
+            size: 1000,
+            ..Default::default()
+        };
+        self.images.insert(name.to_owned(), image);
+    }
+
+    pub(crate) fn image(&self, name: &str) -> Option<&v1::Image> {
+        self.images.values().find(|it| it.id == name || it.repo_tags.iter().any(|tag| tag == name))
+    }
+}
+
+impl Sandbox {
+    pub(crate) fn name(&self) -> &str {
+        self.config.metadata.as_ref().map(|it| it.name.as_str()).unwrap_or_default()
+    }
+}
+
+impl Container {
+    pub(crate) fn name(&self) -> &str {
+        self.config.labels.get(NAME).map(String::as_str).unwrap_or_default()
+    }
+}
