@@ -70,11 +70,10 @@ async fn over_tcp(server: SocketAddr, names: [&str; 2]) -> Vec<Message> {
 }
 
 fn address(reply: &Message) -> Option<[u8; 4]> {
-    let record = reply.answers.iter().find_map(|record| match &record.data {
+    reply.answers.iter().find_map(|record| match &record.data {
         RData::A(A(ip)) => Some(ip.octets()),
         _ => None,
-    });
-    record
+    })
 }
 
 #[tokio::test]
