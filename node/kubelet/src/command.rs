@@ -109,12 +109,8 @@ fn parse_taint(text: &str) -> Result<Taint, String> {
 
 /// Runs until it is asked to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let settings = settings(&args)?;
-    transport::tls::install_provider();
-    let client = client(args.kubeconfig.as_ref()).await?;
-    let channel = api_cri::connect(&settings.config.container_runtime_endpoint)?;
     let scope = Scope::new();
-    let kubelet = Kubelet::new(settings, client, channel, Clock::system(), scope.clone())?;
+    let kubelet = build(&args, scope.clone()).await?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         () = kubelet.run() => {}
@@ -123,6 +119,15 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     scope.drain(Duration::from_secs(2)).await;
     Ok(())
+}
+
+/// A kubelet as the flags describe it. Its tasks belong to `scope`.
+pub async fn build(args: &Args, scope: Scope) -> Result<Kubelet, BoxError> {
+    let settings = settings(args)?;
+    transport::tls::install_provider();
+    let client = client(args.kubeconfig.as_ref()).await?;
+    let channel = api_cri::connect(&settings.config.container_runtime_endpoint)?;
+    Ok(Kubelet::new(settings, client, channel, Clock::system(), scope)?)
 }
 
 /// The configuration file with the flags over it.

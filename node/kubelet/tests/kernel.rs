@@ -10,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
-use support::Bed;
+use support::{Bed, kubectl};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_becomes_ready_with_its_network_and_runs_pods_until_they_are_deleted() {
@@ -146,6 +146,51 @@ async fn exec_carries_both_directions_and_the_exit_status() {
     let ran = bed.exec("shell", "main", &["/bin/busybox", "sh", "-c", script], None).await;
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(ran.exit_code(), 7);
+    bed.delete_pod("shell", 0).await;
+    bed.until_gone("shell").await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_reaches_containers_through_the_api_server_and_a_signed_kubelet() {
+    let Some(bed) = Bed::new("kubectl").await else { return };
+    if std::process::Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+        println!("not run: needs kubectl");
+        return;
+    }
+    bed.install_cni();
+    let admin = bed.serve_api().await;
+    bed.sign_requests().await;
+    let kubelet = bed.start_kubelet_command().await;
+    bed.until_node("True", "").await;
+    let script = "echo line; mkdir -p /tmp/www; echo served > /tmp/www/index.html; \
+                  exec busybox httpd -f -p 127.0.0.1:8080 -h /tmp/www";
+    bed.create_pod(json!({
+        "metadata": { "name": "shell" },
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [bed.container("main", script)],
+        },
+    }))
+    .await;
+    bed.until_ready("shell").await;
+    let run = async |arguments: &[&str], stdin: &str| kubectl(&admin, arguments, stdin).await;
+    let (out, err, _) = bed
+        .eventually(async || {
+            let ran = run(&["logs", "shell"], "").await;
+            (ran.2 == Some(0)).then_some(ran)
+        })
+        .await;
+    assert_eq!(out, "line\n", "{err}");
+    let (out, err, code) = run(&["exec", "-i", "shell", "--", "cat"], "piped\n").await;
+    assert_eq!((out.as_str(), code), ("piped\n", Some(0)), "{err}");
+    let (_, err, code) = run(&["exec", "shell", "--", "sh", "-c", "exit 7"], "").await;
+    assert_eq!(code, Some(7), "{err}");
+    let (_, err, code) = run(&["exec", "shell", "-c", "nope", "--", "true"], "").await;
+    assert_eq!(code, Some(1), "{err}");
+    let nodes = run(&["get", "node", "-L", "example.com/a"], "").await;
+    assert!(nodes.0.contains("Ready") && nodes.0.contains(" b\n"), "{nodes:?}");
+    assert_eq!(bed.forward(&admin, "shell", 8080).await, "served\n");
     bed.delete_pod("shell", 0).await;
     bed.until_gone("shell").await;
     kubelet.kill().await;

@@ -11,7 +11,10 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::Role},
+    tungstenite::{
+        Message, Utf8Bytes,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
 };
 
 use super::{
@@ -131,7 +134,7 @@ where
             writer.write_all_buf(&mut out).await?;
         }
     }
-    drop(socket.close(None).await);
+    close(&mut socket).await;
     // The caller answers the close, and only then is the connection over.
     while let Some(Ok(_)) = socket.next().await {}
     Ok(())
@@ -194,8 +197,14 @@ where
             }
         }
     }
-    drop(socket.close(None).await);
+    close(&mut socket).await;
     Ok(())
+}
+
+/// Callers take anything but a normal closure for an error.
+async fn close<C: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<C>) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    drop(socket.close(Some(frame)).await);
 }
 
 #[cfg(test)]

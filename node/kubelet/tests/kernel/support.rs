@@ -20,13 +20,14 @@ use kube_apiserver::{ApiServer, request::UserInfo};
 use kubelet::{Kubelet, KubeletConfiguration, Settings};
 use lifecycle::Scope;
 use oci_archive::{Image, Layer};
+use pki::Ca;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::client::generate_key, protocol::Role},
 };
-use transport::{HttpClient, Place};
+use transport::{HttpClient, Place, tls::Identity};
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";
@@ -42,6 +43,7 @@ pub(crate) struct Bed {
     client: Client,
     port: u16,
     scope: Scope,
+    ca: Ca,
 }
 
 pub(crate) struct Running {
@@ -69,8 +71,12 @@ impl Bed {
         let folder = PathBuf::from(format!("/var/tmp/{name}"));
         fs::create_dir_all(&folder).unwrap();
         write_configuration(&folder);
+        let ca = Ca::new("kubernetes").unwrap();
         let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
         config.endpoints.push([192, 0, 2, 1].into());
+        let identity = issue(&ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
+        let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();
+        config.proxy.kubelet_tls = Some(tls);
         let api = ApiServer::start(config).await.unwrap();
         let client = api.client(UserInfo::master("admin"));
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
@@ -84,7 +90,7 @@ impl Bed {
             .spawn()
             .unwrap();
         let scope = Scope::new();
-        let bed = Self { folder, name, containerd, api, client, port, scope };
+        let bed = Self { folder, name, containerd, api, client, port, scope, ca };
         bed.until_runtime().await;
         bed.import_images();
         bed.create_service_account().await;
@@ -117,7 +123,7 @@ impl Bed {
             layer.add_folder("etc", 0o755).unwrap();
             layer.add_folder("tmp", 0o1777).unwrap();
             layer.add_file("bin/busybox", &busybox, 0o755).unwrap();
-            for applet in ["sh", "sleep", "cat", "echo", "true", "false"] {
+            for applet in ["sh", "sleep", "cat", "echo", "true", "false", "mkdir", "tar"] {
                 layer.add_link(&format!("bin/{applet}"), "busybox").unwrap();
             }
             let image = Image {
@@ -168,6 +174,97 @@ impl Bed {
             Kubelet::new(settings, client, channel, Clock::system(), scope.clone()).unwrap();
         drop(scope.spawn("kubelet", kubelet.run()));
         Running { scope }
+    }
+
+    // === Over sockets, as separate processes would ===
+
+    /// Serves the API over TLS, and returns the administrator's kubeconfig.
+    pub(crate) async fn serve_api(&self) -> PathBuf {
+        let identity = issue(&self.ca, "kube-apiserver", "", &["127.0.0.1"]);
+        let tls = transport::tls::server(&identity, Some(self.ca.certificate_pem())).unwrap();
+        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (service, scope) = (self.api.service(), self.scope.clone());
+        let serving = transport::serve(listener, Some(tls), service, scope.clone());
+        drop(scope.spawn("api", serving));
+        let write = |file: &str, user: &str, group: &str| {
+            let config = pki::Kubeconfig {
+                name: "test".to_owned(),
+                server: format!("https://{address}"),
+                ca_pem: self.ca.certificate_pem().to_owned(),
+                tls_server_name: None,
+                credentials: pki::Credentials::Certificate(issue(&self.ca, user, group, &[])),
+            };
+            let path = self.folder.join(file);
+            fs::write(&path, config.render().unwrap()).unwrap();
+            path
+        };
+        write("node.conf", &format!("system:node:{NODE}"), "system:nodes");
+        write("admin.conf", "admin", "system:masters")
+    }
+
+    /// A kubelet as its command line makes it.
+    pub(crate) async fn start_kubelet_command(&self) -> Running {
+        #[derive(Debug, clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: kubelet::command::Args,
+        }
+        let at = self.folder.display().to_string();
+        let ca = self.folder.join("ca.crt");
+        fs::write(&ca, self.ca.certificate_pem()).unwrap();
+        let config = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": { "x509": { "clientCAFile": ca } },
+            "serverTLSBootstrap": true,
+            "port": self.port,
+            "healthzPort": 0,
+            "cgroupRoot": format!("/{}", self.name),
+            "podLogsDir": format!("{at}/log/pods"),
+            "containerRuntimeEndpoint": format!("unix://{at}/c.sock"),
+            "providerID": "aws:///us-east-1a/i-1",
+        });
+        fs::write(self.folder.join("kubelet.json"), config.to_string()).unwrap();
+        let cli = <Cli as clap::Parser>::parse_from([
+            "kubelet",
+            &format!("--config={at}/kubelet.json"),
+            &format!("--kubeconfig={at}/node.conf"),
+            &format!("--root-dir={at}/kubelet"),
+            &format!("--hostname-override={NODE}"),
+            "--node-ip=127.0.0.1",
+            "--node-labels=example.com/a=b",
+        ]);
+        let scope = self.scope.child();
+        let kubelet = kubelet::command::build(&cli.args, scope.clone()).await.unwrap();
+        drop(scope.spawn("kubelet", kubelet.run()));
+        Running { scope }
+    }
+
+    /// Signs what kubelets ask for, as the controller manager does.
+    pub(crate) async fn sign_requests(&self) {
+        use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+        let api = Api::<CertificateSigningRequest>::all(self.client.clone());
+        let ca = Ca::from_pem(self.ca.certificate_pem(), self.ca.key_pem()).unwrap();
+        let signing = async move {
+            loop {
+                for it in api.list(&Default::default()).await.unwrap() {
+                    if it.status.as_ref().is_some_and(|it| it.certificate.is_some()) {
+                        continue;
+                    }
+                    let pem = String::from_utf8(it.spec.request.0.clone()).unwrap();
+                    let now = Clock::system().now();
+                    let until = now + Duration::from_secs(86_400);
+                    let signed = ca.sign_csr(&pem, &[pki::Usage::Server], now, until).unwrap();
+                    let signed = k8s_openapi::ByteString(signed.into_bytes());
+                    let patch = json!({ "status": { "certificate": signed } });
+                    let patch = kube::api::Patch::Merge(patch);
+                    api.patch_status(&it.name_any(), &Default::default(), &patch).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        drop(self.scope.spawn("signer", signing));
     }
 
     /// A CNI plug-in that puts an address on the loopback device.
@@ -278,6 +375,40 @@ impl Bed {
             format!("{} {reason}: {message}", it.involved_object.name.unwrap_or_default())
         };
         events.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Tries until it works.
+    pub(crate) async fn eventually<T>(&self, work: impl AsyncFn() -> Option<T>) -> T {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(done) = work().await {
+                return done;
+            }
+            assert!(Instant::now() < deadline, "it never works");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What a server in the pod answers through `kubectl port-forward`.
+    pub(crate) async fn forward(&self, config: &Path, pod: &str, port: u16) -> String {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let mut child = tokio::process::Command::new("kubectl")
+            .arg(format!("--kubeconfig={}", config.display()))
+            .args(["port-forward", pod, &format!(":{port}")])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap();
+        let line = line.unwrap().expect("kubectl says where it listens");
+        // `Forwarding from 127.0.0.1:40001 -> 8080`
+        let address = line.split(' ').nth(2).unwrap().to_owned();
+        let client = HttpClient::new(Place::Here, None, LIMIT);
+        let request = http::Request::get(format!("http://{address}/index.html"));
+        let request = request.body(transport::empty()).unwrap();
+        let reply = client.fetch(request, 1 << 16).await.unwrap();
+        String::from_utf8(reply.into_body().to_vec()).unwrap()
     }
 
     pub(crate) async fn until_ready(&self, name: &str) -> Pod {
@@ -432,6 +563,44 @@ impl Ran {
         let cause = causes.iter().find(|it| it["reason"] == "ExitCode").unwrap();
         cause["message"].as_str().unwrap().parse().unwrap()
     }
+}
+
+fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {
+    let organizations = if group.is_empty() { Vec::new() } else { vec![group.to_owned()] };
+    let usage = if group.is_empty() { pki::Usage::Server } else { pki::Usage::Client };
+    let profile = pki::Profile {
+        cn: name.to_owned(),
+        organizations,
+        sans: sans.iter().map(|it| (*it).to_owned()).collect(),
+        usages: vec![usage],
+        not_after: Clock::system().now() + Duration::from_secs(86_400),
+    };
+    ca.issue(&profile).unwrap()
+}
+
+/// Runs kubectl, and returns what it printed and how it ended.
+pub(crate) async fn kubectl(
+    config: &Path,
+    arguments: &[&str],
+    stdin: &str,
+) -> (String, String, Option<i32>) {
+    use tokio::io::AsyncWriteExt;
+    let mut child = tokio::process::Command::new("kubectl")
+        .arg(format!("--kubeconfig={}", config.display()))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(stdin.as_bytes()).await.unwrap();
+    drop(input);
+    let done = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
+    let done = done.expect("kubectl ends").unwrap();
+    let text = |it: Vec<u8>| String::from_utf8_lossy(&it).into_owned();
+    (text(done.stdout), text(done.stderr), done.status.code())
 }
 
 pub(crate) fn restarts(status: &PodStatus) -> i32 {
