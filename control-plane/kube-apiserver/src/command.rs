@@ -80,6 +80,8 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let store = tokio::task::spawn_blocking(move || mvcc::Store::open(&store_file)).await??;
     let config = config(&args, &made, store, &scope)?;
     let api = ApiServer::start(config).await?;
+    let keeper = api.clone();
+    drop(scope.spawn("maintenance", async move { keeper.maintain().await }));
     let identity = made.serving(&args)?;
     let client_ca = match &args.client_ca_file {
         Some(path) => read(path)?,

@@ -7,11 +7,15 @@
 
 use std::sync::Arc;
 
+use mvcc::{Op, Txn};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::Reader,
+    registry::{self, Reader},
     resources::{Catalog, custom},
+    server::Call,
+    status::Status,
+    verbs::write::{self, Refused},
 };
 
 const GROUP: &str = "apiextensions.k8s.io";
@@ -60,6 +64,27 @@ pub(crate) fn catalog(objects: &Reader) -> Arc<Catalog> {
     let definitions = objects.list(GROUP, PLURAL, "");
     let served = definitions.iter().filter(|it| it["metadata"]["deletionTimestamp"].is_null());
     Arc::new(Catalog::with(served.flat_map(custom::resources).collect()))
+}
+
+/// Removes the custom resources of a definition that is gone.
+///
+/// Deviation: upstream deletes them first, under a finalizer, and waits for theirs.
+pub(crate) async fn purge(call: &Call, definition: &Value) -> Result<(), Status> {
+    if !is_definition(&call.resource.group, &call.resource.plural) {
+        return Ok(());
+    }
+    let spec = &definition["spec"];
+    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let prefix = registry::prefix(&part(&spec["group"]), &part(&spec["names"]["plural"]), "");
+    let ops = call.server.store.scan(&prefix);
+    let ops: Vec<Op> = ops.iter().map(|it| Op::Delete(it.key.to_string())).collect();
+    if ops.is_empty() {
+        return Ok(());
+    }
+    match write::commit(call, Txn { guards: Vec::new(), ops }).await {
+        Err(Refused::Failed(status)) => Err(status),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a write to this resource changes the catalogue.

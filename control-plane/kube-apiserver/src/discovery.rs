@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transport::Body;
 
 use crate::{
-    negotiate::{self, Form},
+    negotiate::{self, Form, Format},
     openapi, render,
     request::RequestInfo,
     resources::{Catalog, Resource},
@@ -39,6 +39,8 @@ pub(crate) fn answer(
         ["healthz" | "livez" | "readyz", ..] => return Ok(health(server, head)),
         ["version"] => version(server),
         ["metrics"] => return Ok(metrics(server)),
+        [".well-known", "openid-configuration"] => return issuer(server, |it| it.configuration),
+        ["openid", "v1", "jwks"] => return issuer(server, |it| it.keys),
         ["openapi", rest @ ..] => return openapi::answer(&catalog, rest, head),
         ["api"] | ["apis"] => return groups(server, &catalog, parts[0] == "api", head),
         ["api", version] if catalog.has_version("", version) => resources(&catalog, "", version),
@@ -70,6 +72,30 @@ fn health(server: &Server, head: &http::request::Parts) -> Response<Body> {
     }
     let name = path.trim_start_matches('/').split('/').next().unwrap_or("healthz");
     plain(format!("[+]ping ok\n[+]store ok\n{name} check passed\n"))
+}
+
+/// What relying parties ask to check service-account tokens by themselves.
+struct IssuerDocuments {
+    configuration: Value,
+    keys: Value,
+}
+
+fn issuer(server: &Server, pick: fn(IssuerDocuments) -> Value) -> Result<Response<Body>, Status> {
+    let accounts = server.authenticator.service_accounts().ok_or_else(Status::no_such_path)?;
+    let keys = accounts
+        .keys
+        .iter()
+        .flat_map(|it| it.jwks()["keys"].as_array().cloned().unwrap_or_default());
+    let issuer = &accounts.issuer;
+    let documents = IssuerDocuments {
+        keys: json!({ "keys": keys.collect::<Vec<_>>() }),
+        configuration: json!({
+            "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"),
+            "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }),
+    };
+    Ok(render::response(StatusCode::OK, Format::Json, pick(documents).to_string().into()))
 }
 
 fn metrics(server: &Server) -> Response<Body> {

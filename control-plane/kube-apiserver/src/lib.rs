@@ -51,12 +51,15 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 
 pub use self::{bootstrap::StartError, config::Config, server::ApiService};
 use crate::{registry::Reader, request::UserInfo, server::Server};
+
+/// Upstream's period for the `kubernetes` Service and the system namespaces.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(10);
 
 /// A running API server. Clones share it.
 #[derive(Clone)]
@@ -92,6 +95,7 @@ impl ApiServer {
             authorizer,
             proxy: proxy::Proxy::new(config.proxy.clone(), objects.clone()),
             flow: flow::Limiter::new(config.requests_per_user),
+            endpoints: RwLock::new(config.endpoints.clone()),
             objects,
             config,
         });
@@ -127,8 +131,26 @@ impl ApiServer {
         &self.server.authenticator
     }
 
+    /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
+    /// and its endpoints. Spawn it beside the listeners.
+    pub async fn maintain(&self) {
+        let mut ticks = tokio::time::interval(MAINTENANCE_PERIOD);
+        loop {
+            ticks.tick().await;
+            let endpoints = self.server.endpoints.read().clone();
+            let done = match bootstrap::ensure(&self.server).await {
+                Ok(()) => bootstrap::ensure_endpoints(&self.server, &endpoints).await,
+                failed => failed,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "what must always exist could not be put back");
+            }
+        }
+    }
+
     /// Makes these addresses the endpoints of `default/kubernetes`.
     pub async fn set_endpoints(&self, addresses: &[Ipv4Addr]) -> Result<(), StartError> {
+        *self.server.endpoints.write() = addresses.to_vec();
         bootstrap::ensure_endpoints(&self.server, addresses).await
     }
 }

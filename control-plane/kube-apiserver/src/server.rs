@@ -48,6 +48,8 @@ pub(crate) struct Server {
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
     pub(crate) flow: flow::Limiter,
+    /// The current endpoints of `default/kubernetes`.
+    pub(crate) endpoints: RwLock<Vec<std::net::Ipv4Addr>>,
 }
 
 /// One request to a resource, ready to be answered.

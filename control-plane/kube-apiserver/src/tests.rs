@@ -1,6 +1,11 @@
 //! The whole server over an in-memory store, through its service and through kube-rs.
 
+mod apply;
 mod crud;
+mod custom;
+mod protocol;
+mod subresources;
+mod watches;
 
 use http::{Method, Request, StatusCode, header};
 use serde_json::Value;

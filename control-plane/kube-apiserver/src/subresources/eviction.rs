@@ -2,12 +2,14 @@
 //!
 //! Upstream: `EvictionREST` in pkg/registry/core/pod/storage/eviction.go.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use mvcc::{Record, Txn};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::{
+    admission::{self, Operation},
     decode, registry,
     render::Answer,
     resources::meta,
@@ -34,7 +36,9 @@ enum Verdict {
 
 pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
     let media = call.header(http::header::CONTENT_TYPE).to_owned();
-    let eviction = decode::body(&media, &call.body)?.value;
+    let mut eviction = decode::body(&media, &call.body)?.value;
+    let (context, user) = (call.server.admission.clone(), call.user.clone());
+    admission::admit(&context, Operation::Create, &user, &call.info, None, &mut eviction).await?;
     let name = call.name().to_owned();
     let named = meta(&eviction, "name");
     if !named.is_empty() && named != name {

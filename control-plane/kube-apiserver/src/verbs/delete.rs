@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admission::{self, Operation},
-    decode, registry,
+    custom_resources, decode, registry,
     render::{Answer, record_at},
     resources::{Resource, meta},
     server::{Call, timestamp},
@@ -165,7 +165,7 @@ pub(crate) async fn delete_one(
         let old = object.clone();
         admission::admit(&context, Operation::Delete, &user, &call.info, Some(&old), &mut object)
             .await?;
-        let plan = plan(&resource, old, options, call.server.clock.now())?;
+        let plan = plan(&resource, old.clone(), options, call.server.clock.now())?;
         if is_dry_run || plan == Plan::Nothing {
             let is_gone = plan == Plan::Remove;
             return Ok((record_at(&resource, &record, record.mod_revision), is_gone));
@@ -182,7 +182,10 @@ pub(crate) async fn delete_one(
                 let is_gone = plan == Plan::Remove;
                 match &plan {
                     Plan::Mark(object) => call.server.after_write(&resource, object),
-                    _ => call.server.after_delete(&resource, &registry::decode(&record)),
+                    _ => {
+                        call.server.after_delete(&resource, &old);
+                        custom_resources::purge(call, &old).await?;
+                    }
                 }
                 return Ok((write::shown(call, &stored, revision), is_gone));
             }

@@ -1,0 +1,64 @@
+//! Custom resources, from definition to removal.
+
+use serde_json::{Value, json};
+
+use super::Cluster;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+fn definition() -> Value {
+    json!({"metadata": {"name": "widgets.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                "spec": {"type": "object", "properties": {"size": {"type": "integer", "minimum": 1}}},
+                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}]}})
+}
+
+#[tokio::test]
+async fn a_definition_is_served_at_once_and_takes_its_objects_with_it() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.get(WIDGETS).await["code"], 404);
+    let (code, made) = cluster.post(DEFINITIONS, definition()).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["status"]["conditions"][1]["type"], "Established");
+    let widget = json!({"metadata": {"name": "w"}, "spec": {"size": 2}, "status": {"x": 1}});
+    let (code, made) = cluster.post(WIDGETS, widget).await;
+    assert_eq!((code.as_u16(), made["kind"].as_str()), (201, Some("Widget")), "{made}");
+    assert!(made.get("status").is_none());
+    let patch = json!({"status": {"anything": {"goes": true}}});
+    let (_, patched) =
+        cluster.patch(&format!("{WIDGETS}/w/status"), "merge-patch+json", patch).await;
+    assert_eq!(patched["status"]["anything"]["goes"], true);
+    assert_eq!(patched["metadata"]["generation"], 1);
+    let (code, bad) =
+        cluster.post(WIDGETS, json!({"metadata": {"name": "b"}, "spec": {"size": 0}})).await;
+    assert_eq!(code, 422);
+    assert!(
+        bad["message"]
+            .as_str()
+            .unwrap()
+            .contains("spec.size in body should be greater than or equal to 1")
+    );
+    let strategic = json!({"spec": {"size": 3}});
+    let (code, _) =
+        cluster.patch(&format!("{WIDGETS}/w"), "strategic-merge-patch+json", strategic).await;
+    assert_eq!(code, 415);
+    cluster.delete(&format!("{DEFINITIONS}/widgets.example.com")).await;
+    assert_eq!(cluster.get(WIDGETS).await["code"], 404);
+    cluster.post(DEFINITIONS, definition()).await;
+    assert_eq!(cluster.get(WIDGETS).await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_definition_must_be_named_after_what_it_defines() {
+    let cluster = Cluster::start().await;
+    let mut wrong = definition();
+    wrong["metadata"]["name"] = "gadgets.example.com".into();
+    let (code, refused) = cluster.post(DEFINITIONS, wrong).await;
+    assert_eq!(code, 422);
+    assert!(
+        refused["message"].as_str().unwrap().contains("must be spec.names.plural+\".\"+spec.group")
+    );
+}

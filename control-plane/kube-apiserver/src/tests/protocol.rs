@@ -1,0 +1,177 @@
+//! What goes over the wire beside the objects: codes, headers, formats, discovery.
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, WARNING};
+use serde_json::json;
+
+use super::Cluster;
+use crate::{decode::BODY_LIMIT, request::UserInfo};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn bad_bodies_get_the_codes_of_upstream() {
+    let cluster = Cluster::start().await;
+    let long = format!("{{\"data\":{{\"a\":\"{}\"}}}}", "x".repeat(BODY_LIMIT));
+    let cases: [(&str, String, u16, &str); 4] = [
+        ("application/json", "{nope".into(), 400, "BadRequest"),
+        ("application/yaml", "a: [".into(), 400, "BadRequest"),
+        ("application/xml", "<a/>".into(), 415, "UnsupportedMediaType"),
+        ("application/json", long, 413, "RequestEntityTooLarge"),
+    ];
+    for (media, body, code, reason) in cases {
+        let (head, status) = cluster.send("POST", MAPS, &[(CONTENT_TYPE, media)], body).await;
+        assert_eq!((head.status.as_u16(), status["reason"].as_str().unwrap()), (code, reason));
+        assert_eq!(status["kind"], "Status");
+        assert!(head.headers.contains_key("audit-id"));
+    }
+}
+
+#[tokio::test]
+async fn unknown_fields_warn_and_can_be_refused() {
+    let cluster = Cluster::start().await;
+    let body = json!({"metadata": {"name": "a"}, "dada": {}}).to_string();
+    let strict = format!("{MAPS}?fieldValidation=Strict");
+    let (_, refused) = cluster.send("POST", &strict, &[], body.clone()).await;
+    assert_eq!(
+        refused["message"],
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         unknown field \"dada\""
+    );
+    let (head, _) = cluster.send("POST", MAPS, &[], body).await;
+    assert_eq!(head.status, 201);
+    assert_eq!(head.headers[WARNING], "299 - \"unknown field \\\"dada\\\"\"");
+}
+
+#[tokio::test]
+async fn yaml_goes_in_and_out() {
+    let cluster = Cluster::start().await;
+    let yaml = "metadata:\n  name: yam\ndata:\n  a: b\n";
+    let headers = [(CONTENT_TYPE, "application/yaml"), (ACCEPT, "application/yaml")];
+    let (head, _) = cluster.send("POST", MAPS, &headers, yaml).await;
+    assert_eq!(head.status, 201);
+    assert_eq!(head.headers[CONTENT_TYPE], "application/yaml");
+    assert_eq!(cluster.get(&format!("{MAPS}/yam")).await["data"], json!({"a": "b"}));
+}
+
+#[tokio::test]
+async fn long_lists_are_compressed_for_those_who_can_take_it() {
+    let cluster = Cluster::start().await;
+    for number in 0..4 {
+        let body =
+            json!({"metadata": {"name": format!("m{number}")}, "data": {"a": "x".repeat(50_000)}});
+        cluster.post(MAPS, body).await;
+    }
+    let (head, _) = cluster.send("GET", MAPS, &[(ACCEPT_ENCODING, "gzip")], "").await;
+    assert_eq!(head.headers[CONTENT_ENCODING], "gzip");
+    let (head, list) = cluster.send("GET", MAPS, &[], "").await;
+    assert!(!head.headers.contains_key(CONTENT_ENCODING));
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn dry_runs_answer_and_store_nothing() {
+    let cluster = Cluster::start().await;
+    let body = json!({"metadata": {"generateName": "g-"}});
+    let (code, made) = cluster.post(&format!("{MAPS}?dryRun=All"), body.clone()).await;
+    assert_eq!(code, 201);
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert_eq!(name.len(), 7);
+    assert_eq!(cluster.get(MAPS).await["items"], json!([]));
+    let (_, one) = cluster.post(MAPS, body.clone()).await;
+    let (_, two) = cluster.post(MAPS, body).await;
+    assert_ne!(one["metadata"]["name"], two["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn discovery_says_the_same_in_both_forms() {
+    let cluster = Cluster::start().await;
+    let plain = cluster.get("/apis/apps/v1").await;
+    let names = |list: &serde_json::Value, field: &str| -> Vec<String> {
+        let items = list.as_array().unwrap().iter();
+        items
+            .filter_map(|it| it[field].as_str())
+            .filter(|it| !it.contains('/'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let accept =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let (head, aggregated) = cluster.send("GET", "/apis", &[(ACCEPT, accept)], "").await;
+    assert!(head.headers[CONTENT_TYPE].to_str().unwrap().contains("apidiscovery.k8s.io"));
+    let groups = aggregated["items"].as_array().unwrap();
+    let apps = groups.iter().find(|it| it["metadata"]["name"] == "apps").unwrap();
+    let found = names(&apps["versions"][0]["resources"], "resource");
+    assert_eq!(found, names(&plain["resources"], "name"));
+    assert_eq!(cluster.get("/version").await["gitVersion"], "v1.36.2-eks-nodestead");
+    assert_eq!(cluster.get("/apis/nope/v1").await["code"], 404);
+}
+
+#[tokio::test]
+async fn openapi_documents_close_over_their_references() {
+    let cluster = Cluster::start().await;
+    let index = cluster.get("/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let document = cluster.get(url).await;
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let text = document["components"].to_string();
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name}");
+    }
+    let spec = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(spec["x-kubernetes-patch-merge-key"], "name");
+    let protobuf = [(ACCEPT, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    assert_eq!(cluster.send("GET", "/openapi/v2", &protobuf, "").await.0.status, 406);
+}
+
+#[tokio::test]
+async fn those_without_rights_are_told_which_they_lack() {
+    let cluster = Cluster::start().await;
+    let client = cluster.api.client(UserInfo::new("eve", &[]));
+    let maps = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(client, "default");
+    let error = maps.get("x").await.unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "configmaps \"x\" is forbidden: User \"eve\" cannot get resource \"configmaps\" in API \
+             group \"\" in the namespace \"default\""
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn requests_without_credentials_reach_health_only() {
+    let cluster = Cluster::start().await;
+    use tower::ServiceExt;
+    for (path, code) in [("/healthz", 200), ("/version", 200), ("/api/v1/nodes", 401)] {
+        let request = http::Request::get(path).body(transport::empty()).unwrap();
+        let response = cluster.api.service().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), code, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn both_event_groups_show_one_set_of_events() {
+    let cluster = Cluster::start().await;
+    let event = json!({
+        "metadata": {"name": "e"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "R", "note": "N", "type": "Normal", "action": "A",
+        "reportingController": "c", "reportingInstance": "i",
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+    });
+    let (code, made) =
+        cluster.post("/apis/events.k8s.io/v1/namespaces/default/events", event).await;
+    assert_eq!((code.as_u16(), made["note"].as_str()), (201, Some("N")), "{made}");
+    let core = cluster.get("/api/v1/namespaces/default/events/e").await;
+    assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("N"), &json!("p")));
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp";
+    assert_eq!(cluster.get(path).await["items"][0]["apiVersion"], "events.k8s.io/v1");
+}
+
+#[tokio::test]
+async fn the_same_audit_id_comes_back() {
+    let cluster = Cluster::start().await;
+    let header = (HeaderName::from_static("audit-id"), "abc");
+    let (head, _) = cluster.send("GET", "/api/v1/nodes", &[header], "").await;
+    assert_eq!(head.headers["audit-id"], "abc");
+}

@@ -1,0 +1,164 @@
+//! Scale, eviction, approval, finalize, and what Services are given.
+
+use serde_json::{Value, json};
+
+use super::Cluster;
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+
+fn deployment() -> Value {
+    json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}})
+}
+
+#[tokio::test]
+async fn scale_shows_and_sets_one_number() {
+    let cluster = Cluster::start().await;
+    cluster.post(DEPLOYMENTS, deployment()).await;
+    let scale = cluster.get(&format!("{DEPLOYMENTS}/d/scale")).await;
+    assert_eq!(scale["spec"]["replicas"], 1);
+    assert_eq!(scale["status"]["selector"], "a=b");
+    let patch = json!({"spec": {"replicas": 4}});
+    let (code, scale) =
+        cluster.patch(&format!("{DEPLOYMENTS}/d/scale"), "merge-patch+json", patch).await;
+    assert_eq!((code.as_u16(), &scale["spec"]["replicas"]), (200, &json!(4)));
+    let object = cluster.get(&format!("{DEPLOYMENTS}/d")).await;
+    assert_eq!(
+        (&object["spec"]["replicas"], &object["metadata"]["generation"]),
+        (&json!(4), &json!(2))
+    );
+    let patch = json!({"spec": {"replicas": -1}});
+    let (code, _) =
+        cluster.patch(&format!("{DEPLOYMENTS}/d/scale"), "merge-patch+json", patch).await;
+    assert_eq!(code, 422);
+}
+
+async fn ready_pod(cluster: &Cluster, name: &str) {
+    let pod = json!({"metadata": {"name": name, "labels": {"a": "b"}},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "x"}]}});
+    let (code, made) = cluster.post(PODS, pod).await;
+    assert_eq!(code, 201, "{made}");
+    let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    cluster.patch(&format!("{PODS}/{name}/status"), "merge-patch+json", status).await;
+}
+
+#[tokio::test]
+async fn an_eviction_spends_the_budget_and_then_is_refused() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    ready_pod(&cluster, "p").await;
+    ready_pod(&cluster, "q").await;
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    cluster.post(BUDGETS, budget).await;
+    let evict = |name: &str| {
+        let path = format!("{PODS}/{name}/eviction");
+        let body =
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        let cluster = &cluster;
+        async move { cluster.post(&path, body).await }
+    };
+    // The budget's controller has not spoken yet.
+    assert_eq!(evict("p").await.0, 429);
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2,
+        "desiredHealthy": 1, "expectedPods": 2}});
+    cluster.patch(&format!("{BUDGETS}/b/status"), "merge-patch+json", status).await;
+    let (code, answer) = evict("p").await;
+    assert_eq!((code.as_u16(), answer["status"].as_str()), (201, Some("Success")), "{answer}");
+    let pod = cluster.get(&format!("{PODS}/p")).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    assert!(pod["status"]["conditions"].to_string().contains("EvictionByEvictionAPI"));
+    let (code, refused) = evict("q").await;
+    assert_eq!(code, 429);
+    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
+    let budget = cluster.get(&format!("{BUDGETS}/b")).await;
+    assert_eq!(budget["status"]["disruptionsAllowed"], 0);
+    assert!(budget["status"]["disruptedPods"]["p"].is_string());
+}
+
+#[tokio::test]
+async fn approval_changes_conditions_and_issuing_changes_the_rest() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let request = json!({"metadata": {"name": "r"}, "spec": {"request": "YQ==", "usages": ["client auth"],
+        "signerName": "example.com/x", "username": "forged"}});
+    let (_, made) = cluster.post(path, request).await;
+    assert_eq!(made["spec"]["username"], "admin");
+    let mut approved = made.clone();
+    approved["status"]["conditions"] =
+        json!([{"type": "Approved", "status": "True", "reason": "R"}]);
+    approved["status"]["certificate"] = "c29tZQ==".into();
+    let (code, approved) = cluster.put(&format!("{path}/r/approval"), approved).await;
+    assert_eq!(code, 200, "{approved}");
+    assert!(approved["status"].get("certificate").is_none());
+    let condition = &approved["status"]["conditions"][0];
+    assert!(condition["lastTransitionTime"].is_string());
+    let issued = json!({"status": {"certificate": "c29tZQ==", "conditions": null}});
+    let (_, issued) = cluster.patch(&format!("{path}/r/status"), "merge-patch+json", issued).await;
+    assert_eq!(issued["status"]["certificate"], "c29tZQ==");
+    assert_eq!(issued["status"]["conditions"][0]["type"], "Approved");
+}
+
+#[tokio::test]
+async fn a_namespace_goes_when_it_is_finalized() {
+    let cluster = Cluster::start().await;
+    cluster.post("/api/v1/namespaces", json!({"metadata": {"name": "n"}})).await;
+    let (_, going) = cluster.delete("/api/v1/namespaces/n").await;
+    assert_eq!(going["status"]["phase"], "Terminating");
+    let refused =
+        cluster.post("/api/v1/namespaces/n/configmaps", json!({"metadata": {"name": "c"}})).await;
+    assert_eq!(refused.0, 403);
+    let mut finished = going;
+    finished["spec"]["finalizers"] = json!([]);
+    cluster.put("/api/v1/namespaces/n/finalize", finished).await;
+    assert_eq!(cluster.get("/api/v1/namespaces/n").await["code"], 404);
+}
+
+#[tokio::test]
+async fn a_cluster_begins_with_its_own_service_and_namespaces() {
+    let cluster = Cluster::start().await;
+    let service = cluster.get(&format!("{SERVICES}/kubernetes")).await;
+    assert_eq!(service["spec"]["clusterIP"], "10.100.0.1");
+    cluster.api.set_endpoints(&["192.168.0.9".parse().unwrap()]).await.unwrap();
+    let endpoints = cluster.get("/api/v1/namespaces/default/endpoints/kubernetes").await;
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.168.0.9");
+    let (code, clash) = cluster
+        .post(SERVICES, json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.100.0.1", "ports": [{"port": 1}]}}))
+        .await;
+    assert_eq!(code, 422);
+    assert!(clash["message"].as_str().unwrap().contains("provided IP is already allocated"));
+    assert_eq!(
+        cluster.get("/api/v1/namespaces/kube-node-lease").await["status"]["phase"],
+        "Active"
+    );
+}
+
+#[tokio::test]
+async fn addresses_are_free_again_when_a_service_is_gone_and_survive_a_restart() {
+    let store = mvcc::Store::memory();
+    let start = || async {
+        let config = crate::Config::new(store.clone(), clock::Clock::system());
+        Cluster { api: crate::ApiServer::start(config).await.unwrap() }
+    };
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.100.9.9", "ports": [{"port": 1}]}});
+    let cluster = start().await;
+    assert_eq!(cluster.post(SERVICES, service("a")).await.0, 201);
+    let cluster = start().await;
+    assert_eq!(cluster.post(SERVICES, service("b")).await.0, 422);
+    cluster.delete(&format!("{SERVICES}/a")).await;
+    assert_eq!(cluster.post(SERVICES, service("b")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_whole_collection_goes_by_selector() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    for name in ["p", "q", "r"] {
+        let labels = json!({"keep": if name == "r" { "yes" } else { "no" }});
+        let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+        cluster.post(PODS, pod).await;
+    }
+    let (code, gone) = cluster.delete(&format!("{PODS}?labelSelector=keep%3Dno")).await;
+    assert_eq!((code.as_u16(), gone["items"].as_array().unwrap().len()), (200, 2));
+    assert_eq!(cluster.get(PODS).await["items"][0]["metadata"]["name"], "r");
+}
