@@ -8,7 +8,7 @@
 use kube::{
     Client, Discovery,
     core::ApiResource,
-    discovery::{Scope, verbs},
+    discovery::{ApiGroup, Scope, verbs},
 };
 
 /// A kind that can be listed and deleted.
@@ -22,8 +22,12 @@ pub(crate) struct Kind {
 
 /// All kinds that can be listed and deleted, each in its preferred version.
 pub(crate) async fn kinds(client: &Client) -> Result<Vec<Kind>, kube::Error> {
-    let discovery = Discovery::new(client.clone()).run().await?;
-    let found = discovery.groups().flat_map(|group| group.recommended_resources());
+    // One request per kind of API, where the server can; one per group where it cannot.
+    let discovery = match Discovery::new(client.clone()).run_aggregated().await {
+        Ok(discovery) => discovery,
+        Err(_) => Discovery::new(client.clone()).run().await?,
+    };
+    let found = discovery.groups().flat_map(ApiGroup::recommended_resources);
     let found = found.filter(|(resource, capabilities)| {
         let can = |verb| capabilities.supports_operation(verb);
         // Subresources have a slash in their names.

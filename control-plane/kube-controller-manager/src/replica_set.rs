@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_plan_makes_up_the_difference_within_the_burst() {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let pods = |count| vec![Arc::new(Pod::default()); count];
+        let pods = |count| (0..count).map(|_| Arc::new(Pod::default())).collect::<Vec<_>>();
         assert_eq!(plan(3, pods(3), Vec::new, now), Plan::Keep);
         assert_eq!(plan(3, pods(1), Vec::new, now), Plan::Create(2));
         assert_eq!(plan(5000, pods(0), Vec::new, now), Plan::Create(500));

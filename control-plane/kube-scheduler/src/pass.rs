@@ -5,7 +5,9 @@ use std::sync::Arc;
 use controller::{Key, object};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::Selector;
-use scheduling::{Budget, Choice, Diagnosis, PodInfo, Preemption, VolumeFact, evaluate, preempt};
+use scheduling::{
+    Budget, Choice, Diagnosis, NodeInfo, PodInfo, Preemption, VolumeFact, evaluate, preempt,
+};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -101,7 +103,7 @@ fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -
 fn victims_are_leaving(state: &State, key: &Key, pod: &PodInfo) -> bool {
     let Some((node, _)) = state.nominated.get(key) else { return false };
     let there = state.cluster.node(node);
-    let mut pods = there.into_iter().flat_map(|it| it.pods());
+    let mut pods = there.into_iter().flat_map(NodeInfo::pods);
     pods.any(|it| it.is_terminating && it.priority < pod.priority)
 }
 

@@ -84,10 +84,10 @@ impl<K> Object for K where
 {
 }
 
-/// The API for objects like `object`: of its namespace, or of the cluster.
-pub fn api<K: Object>(client: &Client, namespace: &str) -> Api<K>
+/// The API for the objects of a namespace.
+pub fn api<K>(client: &Client, namespace: &str) -> Api<K>
 where
-    K: Resource<Scope = NamespaceResourceScope>,
+    K: Object + Resource<Scope = NamespaceResourceScope>,
 {
     Api::namespaced(client.clone(), namespace)
 }

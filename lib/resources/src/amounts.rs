@@ -83,7 +83,7 @@ impl Amounts {
 
     /// Keeps the larger of each.
     pub fn raise_to(&mut self, other: &Self) {
-        self.combine(other, |a, b| a.max(b));
+        self.combine(other, i64::max);
     }
 
     fn combine(&mut self, other: &Self, with: impl Fn(i64, i64) -> i64) {

@@ -111,7 +111,7 @@ fn select_victims(
         for victim in lower {
             cluster.set_pod(node, victim);
         }
-        let reasons = verdict.iter().flat_map(|it| it.reasons()).map(ToString::to_string);
+        let reasons = verdict.iter().flat_map(Verdict::reasons).map(ToString::to_string);
         return Err(reasons.collect());
     }
     // The most important first: higher priority, then longer running.

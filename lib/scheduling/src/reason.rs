@@ -134,7 +134,7 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The plug-ins that objected anywhere.
     pub fn plugins(&self) -> BTreeSet<Plugin> {
-        let reasons = self.verdicts.values().flat_map(|it| it.reasons());
+        let reasons = self.verdicts.values().flat_map(Verdict::reasons);
         let plugins = reasons.map(Reason::plugin);
         plugins.chain(self.prerequisite.iter().map(|(plugin, _)| *plugin)).collect()
     }
@@ -149,7 +149,7 @@ impl fmt::Display for Diagnosis {
         match &self.prerequisite {
             Some((_, message)) => write!(f, " {message}.")?,
             None => {
-                let reasons = self.verdicts.values().flat_map(|it| it.reasons());
+                let reasons = self.verdicts.values().flat_map(Verdict::reasons);
                 write!(f, " {}.", histogram(reasons.map(ToString::to_string)))?;
             }
         }

@@ -159,9 +159,9 @@ impl<'a> Observed<'a> {
     fn roll(&self, plan: &mut Plan) {
         let (max_unavailable, max_surge) = self.bounds();
         if max_surge == 0 {
-            self.roll_down(max_unavailable, plan)
+            self.roll_down(max_unavailable, plan);
         } else {
-            self.roll_over(max_surge, plan)
+            self.roll_over(max_surge, plan);
         }
     }
 

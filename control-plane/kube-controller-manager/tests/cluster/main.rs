@@ -2,6 +2,8 @@
 //!
 //! Kubelets are imitated by [`support::kubelet`]: they run whatever is bound to a node.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod batch;
 mod certificates;
 mod lifecycle;

@@ -1,3 +1,5 @@
+//! What each predicate lets through and what it refuses.
+
 use k8s_openapi::api::core::v1::Taint;
 
 use super::*;

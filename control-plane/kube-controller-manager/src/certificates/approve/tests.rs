@@ -1,3 +1,5 @@
+//! Who is approved, who waits, who is left to a person.
+
 use k8s_openapi::{ByteString, api::certificates::v1::CertificateSigningRequestSpec};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Where daemon pods come and go, and how an update replaces them.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The steps of a rollout, and the arithmetic of its bounds.
+
 use serde_json::{Value, json};
 
 use super::*;

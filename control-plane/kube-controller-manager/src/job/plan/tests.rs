@@ -1,3 +1,5 @@
+//! How a Job stands, and what it does next.
+
 use serde_json::{Value, json};
 
 use super::*;

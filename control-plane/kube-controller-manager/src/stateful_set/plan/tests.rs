@@ -1,3 +1,5 @@
+//! The order in which members come, go and are replaced.
+
 use serde_json::{Value, json};
 
 use super::*;
