@@ -171,7 +171,10 @@ mod tests {
         assert_eq!(ask(&pod("1500m", None), &[]), Ok(()));
         assert_eq!(ask(&pod("1501m", None), &[]), Err("OutOfcpu".to_owned()));
         let other = Arc::new(pod("1", None));
-        assert_eq!(ask(&pod("600m", None), &[other.clone()]), Err("OutOfcpu".to_owned()));
+        assert_eq!(
+            ask(&pod("600m", None), std::slice::from_ref(&other)),
+            Err("OutOfcpu".to_owned())
+        );
         let full = [other.clone(), other];
         assert_eq!(ask(&pod("0", None), &full), Err("OutOfpods".to_owned()));
     }
@@ -179,7 +182,10 @@ mod tests {
     #[test]
     fn a_taken_host_port_and_a_wrong_selector_are_refused() {
         let other = Arc::new(pod("1m", Some(8080)));
-        assert_eq!(ask(&pod("1m", Some(8080)), &[other.clone()]), Err("NodePorts".to_owned()));
+        assert_eq!(
+            ask(&pod("1m", Some(8080)), std::slice::from_ref(&other)),
+            Err("NodePorts".to_owned())
+        );
         assert_eq!(ask(&pod("1m", Some(8081)), &[other]), Ok(()));
         let mut picky = pod("1m", None);
         picky.spec.as_mut().unwrap().node_selector = Some([("a".into(), "b".into())].into());

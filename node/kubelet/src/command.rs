@@ -13,6 +13,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use lifecycle::Scope;
+use nix::sys::socket::SockaddrIn;
 
 use crate::{config::KubeletConfiguration, kubelet::Kubelet, settings::Settings};
 
@@ -197,7 +198,7 @@ fn check(args: &Args, config: &KubeletConfiguration) -> Result<(), BoxError> {
 /// The address from which this host would reach others.
 fn default_address() -> Vec<IpAddr> {
     let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let found = addresses.filter_map(|it| it.address?.as_sockaddr_in().map(|it| it.ip()));
+    let found = addresses.filter_map(|it| it.address?.as_sockaddr_in().map(SockaddrIn::ip));
     found.filter(|it| !it.is_loopback() && !it.is_link_local()).map(IpAddr::V4).take(1).collect()
 }
 

@@ -70,7 +70,7 @@ pub struct KubeletConfiguration {
     pub feature_gates: BTreeMap<String, bool>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Authentication {
     pub x509: X509,
@@ -113,16 +113,6 @@ pub struct AuthorizationWebhook {
     pub cache_authorized_ttl: GoDuration,
     #[serde(rename = "cacheUnauthorizedTTL")]
     pub cache_unauthorized_ttl: GoDuration,
-}
-
-impl Default for Authentication {
-    fn default() -> Self {
-        Self {
-            x509: X509::default(),
-            webhook: AuthenticationWebhook::default(),
-            anonymous: Anonymous::default(),
-        }
-    }
 }
 
 impl Default for AuthenticationWebhook {

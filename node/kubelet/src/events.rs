@@ -57,13 +57,6 @@ impl Recorder {
         (recorder, write_all(client, node_name.to_owned(), notes))
     }
 
-    /// A recorder whose events go nowhere, for tests of what is around it.
-    #[cfg(test)]
-    pub(crate) fn silent() -> Self {
-        let (queue, _) = mpsc::channel(1);
-        Self { queue, node_name: "n".to_owned(), clock: Clock::system() }
-    }
-
     pub(crate) fn normal(&self, pod: &Pod, reason: &str, message: impl Into<String>) {
         self.record(reference(pod, None), false, reason, message.into());
     }

@@ -1,6 +1,6 @@
 //! Puts the kubelet together and runs it.
 
-use std::{pin::pin, sync::Arc};
+use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use clock::Clock;
 use futures::StreamExt;
@@ -25,6 +25,7 @@ use crate::{
         Images,
         credentials::{Credentials, LoadProvidersError, Providers},
     },
+    labels,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     objects::Objects,
     paths::Paths,
@@ -198,6 +199,14 @@ fn providers(settings: &Settings) -> Result<Providers, StartError> {
 
 /// Follows the pods that are bound to this node.
 async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeeping: Housekeeping) {
+    // Without an answer every pod is looked at as if it may have run.
+    if let Ok(sandboxes) = context.runtime.list_sandboxes(None).await {
+        let mut found = HashSet::new();
+        for mut sandbox in sandboxes {
+            found.extend(sandbox.labels.remove(labels::POD_UID).map(PodUid));
+        }
+        workers.set_found(found);
+    }
     let fields = format!("spec.nodeName={}", context.settings.node_name);
     let config = watcher::Config::default().fields(&fields);
     let stream = watcher(Api::<Pod>::all(context.client.clone()), config);

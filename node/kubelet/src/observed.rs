@@ -3,7 +3,7 @@
 //! **Invariant:** sandboxes and containers are sorted newest first, so that "the" container of a name
 //! is the first one found.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
 use api_cri::v1;
 use futures::future::try_join_all;
@@ -110,8 +110,8 @@ pub(crate) fn sorted(
     mut sandboxes: Vec<Sandbox>,
     mut containers: Vec<RuntimeContainer>,
 ) -> RuntimePod {
-    sandboxes.sort_by(|a, b| (b.created, b.attempt).cmp(&(a.created, a.attempt)));
-    containers.sort_by(|a, b| (b.created, b.restart_count).cmp(&(a.created, a.restart_count)));
+    sandboxes.sort_by_key(|it| Reverse((it.created, it.attempt)));
+    containers.sort_by_key(|it| Reverse((it.created, it.restart_count)));
     RuntimePod { sandboxes, containers }
 }
 

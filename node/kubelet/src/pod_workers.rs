@@ -14,7 +14,10 @@ mod start;
 mod terminate;
 mod worker;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -32,11 +35,24 @@ use crate::{
 pub(crate) struct PodWorkers {
     context: Arc<Context>,
     workers: Mutex<HashMap<PodUid, Arc<Inbox>>>,
+    /// The pods of which the runtime held something when this process began; `None` until it has
+    /// been asked.
+    found: Mutex<Option<HashSet<PodUid>>>,
 }
 
 impl PodWorkers {
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, workers: Mutex::default() })
+        Arc::new(Self { context, workers: Mutex::default(), found: Mutex::default() })
+    }
+
+    /// What the runtime held when this process began, asked before the first worker starts.
+    pub(crate) fn set_found(&self, found: HashSet<PodUid>) {
+        *self.found.lock() = Some(found);
+    }
+
+    /// Whether the runtime may hold something of a pod that this process has not made.
+    fn may_have_run(&self, uid: &PodUid) -> bool {
+        self.found.lock().as_ref().is_none_or(|it| it.contains(uid))
     }
 
     /// A pod was added or changed.

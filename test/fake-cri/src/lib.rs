@@ -14,7 +14,7 @@ mod runtime;
 mod script;
 mod state;
 
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use api_cri::{
     Channel,
@@ -134,7 +134,7 @@ impl FakeCri {
     pub(crate) fn enter(&self, call: &'static str, name: &str) -> Result<(), Status> {
         let mut state = self.state.lock();
         state.calls.push((call, name.to_owned()));
-        match state.faults.get_mut(call).and_then(|it| it.pop_front()) {
+        match state.faults.get_mut(call).and_then(VecDeque::pop_front) {
             Some(status) => Err(status),
             None => Ok(()),
         }

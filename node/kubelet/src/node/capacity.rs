@@ -113,9 +113,10 @@ pub(crate) fn threshold(text: &str, capacity: i64) -> Option<i64> {
     match text.strip_suffix('%') {
         None => quantity::parse(text),
         Some(percent) => {
-            let percent: f64 = percent.parse().ok()?;
-            let bytes = i128::from(capacity) * i128::from((percent * 1000.0).round() as i64);
-            i64::try_from(bytes / 100_000).ok()
+            // In thousandths of a percent, which is finer than anyone writes.
+            let thousandths = quantity::milli(&Quantity(percent.to_owned()))?;
+            let bytes = i128::from(capacity) * i128::from(thousandths) / 100_000;
+            i64::try_from(bytes).ok()
         }
     }
 }
@@ -197,9 +198,11 @@ mod tests {
 
     #[test]
     fn what_is_reserved_and_kept_free_is_not_allocatable() {
-        let mut config = KubeletConfiguration::default();
-        config.kube_reserved =
-            [("cpu", "70m"), ("memory", "574Mi")].map(|(k, v)| (k.into(), v.into())).into();
+        let reserved = [("cpu", "70m"), ("memory", "574Mi")];
+        let config = KubeletConfiguration {
+            kube_reserved: reserved.map(|(k, v)| (k.into(), v.into())).into(),
+            ..KubeletConfiguration::default()
+        };
         let machine = Machine::of(2, 8 << 30);
         let allocatable = machine.allocatable(&config);
         assert_eq!(allocatable.cpu_milli, 1930);

@@ -235,7 +235,8 @@ impl NodeStatusLoop {
         };
         let before = self.sent.as_ref();
         let was = |of: fn(&Pressure) -> bool| before.map(|it| of(&it.pressure));
-        let kinds: [(fn(&Pressure) -> bool, &str, &str); 3] = [
+        type Kind = (fn(&Pressure) -> bool, &'static str, &'static str);
+        let kinds: [Kind; 3] = [
             (|it| it.memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
             (|it| it.disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
             (|it| it.pids, "NodeHasInsufficientPID", "NodeHasSufficientPID"),

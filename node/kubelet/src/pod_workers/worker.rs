@@ -41,6 +41,7 @@ pub(super) struct Worker {
     pub image_error_until: Option<Timestamp>,
     pub is_cleared: bool,
     hold: Option<(Option<i64>, Timestamp)>,
+    is_first_look: bool,
     retry: Duration,
 }
 
@@ -64,6 +65,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         image_error_until: None,
         is_cleared: false,
         hold: None,
+        is_first_look: true,
         retry: FIRST_RETRY,
     };
     worker.run().await;
@@ -259,7 +261,13 @@ impl Worker {
     /// What the runtime holds; an exit that is about to be noticed is waited for.
     pub(super) async fn observe(&mut self) -> Result<RuntimePod, CriError> {
         let uid = self.inbox.uid();
-        let observed = observed::observe(&self.context.runtime, &uid).await?;
+        // A pod that the scheduler has only just bound: there is nothing to ask for.
+        let is_new = std::mem::take(&mut self.is_first_look) && !self.workers.may_have_run(&uid);
+        let observed = if is_new {
+            RuntimePod::default()
+        } else {
+            observed::observe(&self.context.runtime, &uid).await?
+        };
         self.read_messages(&observed);
         self.inbox.set_observed(&observed);
         self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);

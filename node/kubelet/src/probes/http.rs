@@ -2,12 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use ::http::{HeaderName, HeaderValue, Request, StatusCode, header::HOST};
-use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod};
 use transport::{HttpClient, Place};
 
@@ -16,8 +14,6 @@ use crate::pod::PodExt;
 
 pub(crate) struct Answer {
     pub status: StatusCode,
-    #[expect(dead_code, reason = "kept for events that quote it")]
-    pub body: Bytes,
 }
 
 /// Upstream reads no more of an answer.
@@ -40,7 +36,7 @@ pub(crate) async fn get(
     } else {
         None
     };
-    let client = HttpClient::new(Place::Here, tls.map(Arc::from), limit).to(address);
+    let client = HttpClient::new(Place::Here, tls, limit).to(address);
     let uri = request.uri().clone();
     let sent = tokio::time::timeout(limit, client.send(request)).await;
     let failed = |text: String| format!("Get \"{uri}\": {text}");
@@ -58,9 +54,9 @@ pub(crate) async fn get(
         Ok(Ok(response)) => response,
     };
     let (head, body) = response.into_parts();
-    let read = tokio::time::timeout(limit, transport::collect(body, BODY_LIMIT)).await;
-    let body = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
-    Ok(Answer { status: head.status, body })
+    // Read to its end, so that the server sees no broken connection.
+    drop(tokio::time::timeout(limit, transport::collect(body, BODY_LIMIT)).await);
+    Ok(Answer { status: head.status })
 }
 
 fn target(

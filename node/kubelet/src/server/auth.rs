@@ -33,12 +33,14 @@ pub(super) struct User {
     pub groups: Vec<String>,
 }
 
+/// An answer and when it was given.
+type Kept<T> = (Instant, T);
 type AccessKey = (User, &'static str, &'static str);
 
 pub(super) struct Auth {
     context: Arc<Context>,
-    tokens: Mutex<HashMap<[u8; 32], (Instant, Option<User>)>>,
-    decisions: Mutex<HashMap<AccessKey, (Instant, bool)>>,
+    tokens: Mutex<HashMap<[u8; 32], Kept<Option<User>>>>,
+    decisions: Mutex<HashMap<AccessKey, Kept<bool>>>,
 }
 
 impl Auth {

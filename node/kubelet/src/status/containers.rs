@@ -73,13 +73,7 @@ fn unknown(input: &Input<'_>, container: &Container, status: &mut ContainerStatu
     }
     let has_init =
         PodExt::spec(input.pod).init_containers.as_ref().is_some_and(|it| !it.is_empty());
-    let is_init = PodExt::spec(input.pod)
-        .init_containers
-        .iter()
-        .flatten()
-        .any(|it| it.name == container.name);
-    let reason =
-        if has_init && !is_init || is_init { "PodInitializing" } else { "ContainerCreating" };
+    let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
     hold(status, reason.to_owned(), None);
 }
 

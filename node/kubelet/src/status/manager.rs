@@ -42,7 +42,7 @@ struct Entry {
 
 /// What a sender has to do next.
 enum Job {
-    Patch { pod: Arc<Pod>, wanted: PodStatus, patch: Value },
+    Patch { pod: Arc<Pod>, wanted: Box<PodStatus>, patch: Value },
     Delete { pod: Arc<Pod> },
     Nothing,
 }
@@ -151,7 +151,7 @@ impl Statuses {
                     if result.is_ok()
                         && let Some(entry) = self.entries.lock().get_mut(&uid)
                     {
-                        entry.sent = wanted;
+                        entry.sent = *wanted;
                     }
                     result
                 }
@@ -180,7 +180,7 @@ impl Statuses {
         let shown = if is_static { entry.mirror.clone() } else { Some(entry.pod.clone()) };
         if let Some(pod) = shown.filter(|_| entry.sent != entry.wanted) {
             let patch = patch(&pod, &entry.sent, &entry.wanted);
-            return Job::Patch { pod, wanted: entry.wanted.clone(), patch };
+            return Job::Patch { pod, wanted: Box::new(entry.wanted.clone()), patch };
         }
         if entry.is_finished && entry.pod.is_terminating() && !is_static {
             return Job::Delete { pod: entry.pod.clone() };
@@ -253,8 +253,8 @@ fn gone(from: &Value, to: &Value, key: &str) -> Vec<Value> {
 fn clear_condition_texts(from: &Value, to: &mut Value) {
     let Some(conditions) = to["conditions"].as_array_mut() else { return };
     for condition in conditions {
-        let earlier = from["conditions"].as_array().into_iter().flatten();
-        let Some(earlier) = earlier.filter(|it| it["type"] == condition["type"]).next() else {
+        let mut earlier = from["conditions"].as_array().into_iter().flatten();
+        let Some(earlier) = earlier.find(|it| it["type"] == condition["type"]) else {
             continue;
         };
         for text in ["reason", "message"] {

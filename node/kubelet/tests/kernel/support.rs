@@ -688,7 +688,7 @@ impl Bed {
             let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
             if command.contains("containerd-shim") && command.contains(&socket) {
                 let pid = nix::unistd::Pid::from_raw(pid);
-                drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL));
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
             }
         }
     }
