@@ -293,6 +293,7 @@ where
         trim: fn(&mut K),
         plural: String,
     ) {
+        let _unsubscribe = Unsubscribe(&self);
         let mut events = std::pin::pin!(events);
         let mut retry = FIRST_RETRY;
         let mut listed: Option<BTreeMap<Key, Arc<K>>> = None;
@@ -343,6 +344,15 @@ where
                 self.set(key, Some(object));
             }
         }
+    }
+}
+
+/// Subscribers often hold the store that they subscribe to; without this, neither would ever go.
+struct Unsubscribe<'a, K>(&'a Store<K>);
+
+impl<K> Drop for Unsubscribe<'_, K> {
+    fn drop(&mut self) {
+        self.0.shared.handlers.lock().clear();
     }
 }
 

@@ -79,8 +79,16 @@ impl Cluster {
     }
 
     pub(crate) async fn add_node(&self, name: &str) {
+        self.add_node_with(name, "2").await;
+    }
+
+    pub(crate) async fn add_big_node(&self, name: &str) {
+        self.add_node_with(name, "192").await;
+    }
+
+    async fn add_node_with(&self, name: &str, cpu: &str) {
         let zone = format!("us-east-1{}", if name.ends_with('0') { "a" } else { "b" });
-        let resources = json!({ "cpu": "2", "memory": "4Gi", "pods": "29" });
+        let resources = json!({ "cpu": cpu, "memory": "4Gi", "pods": "29" });
         let node: Node = serde_json::from_value(json!({
             "metadata": { "name": name, "labels": {
                 "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone } },

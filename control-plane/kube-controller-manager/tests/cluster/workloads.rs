@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, ReplicaSet},
     core::v1::{Event, Pod, Service},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -206,6 +207,75 @@ async fn a_daemon_runs_on_every_node_and_is_updated_one_by_one() {
             let status = it.get::<DaemonSet>("web").await.unwrap().status.unwrap();
             assert!(status.number_unavailable.unwrap_or(0) <= 2);
             status.updated_number_scheduled == Some(4) && status.number_available == Some(4)
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_makes_no_progress_says_so_after_its_deadline() {
+    let cluster = Cluster::start(1).await;
+    let mut stuck = deployment(2, "one");
+    stuck["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] =
+        "64".into();
+    stuck["spec"]["progressDeadlineSeconds"] = 120.into();
+    let start = cluster.clock.now();
+    cluster.create::<Deployment>(stuck).await;
+    let reason = async |it: &Cluster| {
+        let status = it.get::<Deployment>("web").await.unwrap().status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let progressing = conditions.into_iter().find(|it| it.type_ == "Progressing");
+        progressing.map(|it| (it.status, it.reason.unwrap()))
+    };
+    cluster
+        .eventually("it gives up", async |it| {
+            reason(it).await == Some(("False".into(), "ProgressDeadlineExceeded".into()))
+        })
+        .await;
+    let took = cluster.clock.now().duration_since(start).as_secs();
+    assert!((120..=130).contains(&took), "after {took} s");
+    cluster.add_big_node("big").await;
+    cluster
+        .eventually("it goes on when there is room", async |it| {
+            reason(it).await == Some(("True".into(), "NewReplicaSetAvailable".into()))
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gated_pod_waits_until_its_last_gate_is_taken_away() {
+    let cluster = Cluster::start(1).await;
+    let gates = json!([{ "name": "example.com/wait" }]);
+    cluster
+        .create::<Pod>(json!({ "metadata": { "name": "gated" }, "spec": {
+            "schedulingGates": gates, "containers": [{ "name": "c", "image": "one" }] } }))
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(cluster.ready_pods().await, 0);
+    cluster.patch::<Pod>("gated", json!({ "spec": { "schedulingGates": null } })).await;
+    cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disruption_budget_lets_one_pod_go_at_a_time() {
+    let cluster = Cluster::start(2).await;
+    cluster.create::<Deployment>(deployment(3, "one")).await;
+    cluster
+        .create::<PodDisruptionBudget>(json!({ "metadata": { "name": "web" }, "spec": {
+            "maxUnavailable": 1, "selector": { "matchLabels": { "app": "web" } } } }))
+        .await;
+    let allowed = async |it: &Cluster| {
+        let budget = it.get::<PodDisruptionBudget>("web").await.unwrap();
+        budget.status.and_then(|it| it.disruptions_allowed)
+    };
+    cluster.eventually("one may go", async |it| allowed(it).await == Some(1)).await;
+    let names: Vec<_> = cluster.list::<Pod>().await.iter().map(ResourceExt::name_any).collect();
+    let pods = cluster.api::<Pod>();
+    pods.evict(&names[0], &Default::default()).await.unwrap();
+    let second = pods.evict(&names[1], &Default::default()).await;
+    assert!(matches!(second, Err(kube::Error::Api(status)) if status.code == 429));
+    cluster
+        .eventually("another takes its place", async |it| {
+            allowed(it).await == Some(1) && it.ready_pods().await == 3
         })
         .await;
 }
