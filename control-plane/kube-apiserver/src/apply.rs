@@ -9,6 +9,7 @@
 pub(crate) mod field_set;
 pub(crate) mod typed;
 
+use api_kube::annotations::LAST_APPLIED;
 use http::{StatusCode, header};
 use serde_json::Value;
 
@@ -27,7 +28,6 @@ use crate::{
 };
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// One conflict: whose it is, and where.
 #[derive(Debug, PartialEq)]

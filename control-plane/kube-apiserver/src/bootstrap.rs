@@ -7,6 +7,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use api_kube::labels;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -73,10 +74,10 @@ pub(crate) async fn ensure_endpoints(
     let each: Vec<Value> = sorted.iter().map(|it| json!({ "ip": it })).collect();
     let subsets =
         if each.is_empty() { json!([]) } else { json!([{ "addresses": each, "ports": port }]) };
-    let labels = json!({ "endpointslice.kubernetes.io/skip-mirror": "true" });
+    let skip = json!({ labels::SKIP_MIRROR: "true" });
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints", "subsets": subsets,
-        "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
+        "metadata": { "name": "kubernetes", "namespace": "default", "labels": skip },
     });
     let each: Vec<Value> = sorted
         .iter()
@@ -86,7 +87,7 @@ pub(crate) async fn ensure_endpoints(
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {
             "name": "kubernetes", "namespace": "default",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
+            "labels": { labels::SERVICE_NAME: "kubernetes" },
         },
         "endpoints": each, "ports": port,
     });

@@ -2,6 +2,7 @@
 //!
 //! Upstream: pkg/registry/batch/job/strategy.go (`generateSelector`).
 
+use api_kube::labels;
 use serde_json::{Value, json};
 
 use crate::resources::meta;
@@ -19,17 +20,17 @@ pub(crate) fn generate_selector(job: &mut Value) {
     if !template["metadata"]["labels"].is_object() {
         template["metadata"]["labels"] = json!({});
     }
-    let labels = &mut template["metadata"]["labels"];
+    let target = &mut template["metadata"]["labels"];
     for (key, value) in [
         ("controller-uid", &uid),
         ("job-name", &name),
-        ("batch.kubernetes.io/controller-uid", &uid),
-        ("batch.kubernetes.io/job-name", &name),
+        (labels::JOB_CONTROLLER_UID, &uid),
+        (labels::JOB_NAME, &name),
     ] {
-        labels[key] = value.clone().into();
+        target[key] = value.clone().into();
     }
     if !job["spec"]["selector"].is_object() {
         job["spec"]["selector"] = json!({});
     }
-    job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"] = uid.into();
+    job["spec"]["selector"]["matchLabels"][labels::JOB_CONTROLLER_UID] = uid.into();
 }

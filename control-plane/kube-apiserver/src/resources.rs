@@ -117,6 +117,8 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// The built-in resources alone.
+    #[cfg(test)]
     pub(crate) fn builtin() -> Self {
         Self::of(builtin::table())
     }

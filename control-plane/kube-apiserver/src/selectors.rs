@@ -3,7 +3,7 @@
 //! Upstream: k8s.io/apimachinery/pkg/labels and pkg/fields; the wording of parse errors follows it
 //! where tools match on it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
@@ -114,8 +114,8 @@ impl Requirement {
             (Operator::NotIn, found) => !found.is_some_and(is_among),
             (Operator::Exists, found) => found.is_some(),
             (Operator::DoesNotExist, found) => found.is_none(),
-            (Operator::Greater, found) => found.and_then(compare).is_some_and(|it| it.is_gt()),
-            (Operator::Less, found) => found.and_then(compare).is_some_and(|it| it.is_lt()),
+            (Operator::Greater, found) => found.and_then(compare).is_some_and(Ordering::is_gt),
+            (Operator::Less, found) => found.and_then(compare).is_some_and(Ordering::is_lt),
         }
     }
 }
@@ -180,7 +180,7 @@ fn requirement(term: &str) -> Result<Requirement, String> {
 
 fn is_label_key(key: &str) -> bool {
     let name = match key.split_once('/') {
-        Some((prefix, _)) if prefix.is_empty() => return false,
+        Some(("", _)) => return false,
         Some((_, name)) => name,
         None => key,
     };

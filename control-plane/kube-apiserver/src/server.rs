@@ -33,6 +33,9 @@ use crate::{
 /// `--request-timeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+const TIMED_OUT: &str = "the server was unable to return a response in the time allotted, but may \
+                         still be processing the request";
+
 /// Subresources that other servers answer.
 const CONNECTED: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
 
@@ -148,18 +151,15 @@ impl Server {
         self.check(&user, &info).await?;
         let is_long = info.is_watch || CONNECTED.contains(&info.subresource.as_str());
         let work = self.dispatch(user, info, head, body, accept);
-        let result = if is_long {
+        if is_long {
             // Long-running requests hold no seat once they are under way.
             drop(permit);
             work.await
         } else {
             let result = tokio::time::timeout(REQUEST_TIMEOUT, work).await;
             drop(permit);
-            result.unwrap_or_else(|_| {
-                Err(Status::timeout("the server was unable to return a response in the time allotted, but may still be processing the request"))
-            })
-        };
-        result
+            result.unwrap_or_else(|_| Err(Status::timeout(TIMED_OUT)))
+        }
     }
 
     /// Who asks, after impersonation.

@@ -8,7 +8,12 @@
 //!
 //! Upstream: pkg/registry/core/service/storage/alloc.go.
 
-use std::{collections::HashMap, net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
@@ -192,8 +197,8 @@ impl Allocator {
         } else {
             self.check_address(&taken, &asked, &reserved.owner)?
         };
-        if !taken.addresses.contains_key(&address) {
-            taken.addresses.insert(address, reserved.owner.clone());
+        if let Entry::Vacant(place) = taken.addresses.entry(address) {
+            place.insert(reserved.owner.clone());
             reserved.addresses.push(address);
         }
         service["spec"]["clusterIP"] = address.to_string().into();

@@ -3,6 +3,7 @@
 //!
 //! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
 
+use api_kube::{finalizers, labels};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -78,9 +79,9 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     let name = meta(object, "name").to_owned();
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => {
-            object["spec"]["finalizers"] = json!(["kubernetes"]);
+            object["spec"]["finalizers"] = json!([finalizers::NAMESPACE]);
             object["status"] = json!({ "phase": "Active" });
-            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
+            object["metadata"]["labels"][labels::NAMESPACE_NAME] = name.into();
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             object["status"] = json!({ "phase": "Pending" });

@@ -147,7 +147,7 @@ fn matches(item: &Value, element: &str) -> bool {
                 })
             })
         }
-        Some(("v", value)) => item.to_string() == value,
+        Some(("v", value)) => serde_json::from_str::<Value>(value).is_ok_and(|it| it == *item),
         _ => false,
     }
 }

@@ -81,7 +81,7 @@ async fn charge(call: &Call, pod: &Value) -> Result<(), Status> {
         let txn = Txn::update(&*record.key, record.mod_revision, registry::encode(&budget));
         match write::commit(call, txn).await {
             Ok(_) => return Ok(()),
-            Err(Refused::Changed(_)) => {}
+            Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }
     }
@@ -172,7 +172,7 @@ async fn mark_disrupted(call: &Call, key: &str, is_dry_run: bool) -> Result<(), 
         let txn = Txn::update(key, record.mod_revision, registry::encode(&pod));
         match write::commit(call, txn).await {
             Ok(_) => return Ok(()),
-            Err(Refused::Changed(_)) => {}
+            Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }
     }

@@ -1,5 +1,6 @@
 //! Nodes, namespaces, events, leases, certificates, storage.
 
+use api_kube::labels::NODE_ROLE_PREFIX;
 use serde_json::{Value, json};
 
 use super::{
@@ -56,7 +57,7 @@ fn node_status(node: &Value) -> String {
 fn roles(node: &Value) -> String {
     let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
     let mut roles: Vec<&str> = labels
-        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+        .filter_map(|(key, value)| match key.strip_prefix(NODE_ROLE_PREFIX) {
             Some(role) => Some(role).filter(|it| !it.is_empty()),
             None => (key == "kubernetes.io/role").then(|| value.as_str())?,
         })

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Printer, narrow,
+    Printer, narrow,
     text::{NONE, age, items, name, number, since, text, text_or},
     wide,
 };

@@ -2,13 +2,13 @@
 //!
 //! Upstream: pkg/apis/batch/validation.
 
+use api_kube::labels::JOB_CONTROLLER_UID;
 use serde_json::Value;
 
 use super::{Faults, pod, text};
 use crate::status::FieldError;
 
 const JOB_RESTARTS: &[&str] = &["OnFailure", "Never"];
-const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
 pub(super) fn job(faults: &mut Faults, at: &str, spec: &Value, uid: &str) {
     for field in [
@@ -30,7 +30,7 @@ pub(super) fn job(faults: &mut Faults, at: &str, spec: &Value, uid: &str) {
         faults.required(format!("{at}.selector"));
     }
     if spec["manualSelector"] != true && !uid.is_empty() {
-        let label = &spec["template"]["metadata"]["labels"][UID_LABEL];
+        let label = &spec["template"]["metadata"]["labels"][JOB_CONTROLLER_UID];
         if label.as_str().is_some_and(|it| it != uid) {
             let field = format!("{at}.template.metadata.labels");
             let why = format!("must be '{uid}'");

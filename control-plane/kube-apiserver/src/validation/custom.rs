@@ -113,10 +113,10 @@ fn check(faults: &mut Faults, at: &str, schema: &Value, value: &Value) {
     }
     match value {
         Value::String(text) => {
-            lengths(faults, at, schema, text.chars().count(), ["minLength", "maxLength"], "chars")
+            lengths(faults, at, schema, text.chars().count(), ["minLength", "maxLength"], "chars");
         }
         Value::Number(number) => {
-            bounds(faults, at, schema, number.as_f64().unwrap_or_default(), value)
+            bounds(faults, at, schema, number.as_f64().unwrap_or_default(), value);
         }
         Value::Array(list) => {
             lengths(faults, at, schema, list.len(), ["minItems", "maxItems"], "items");

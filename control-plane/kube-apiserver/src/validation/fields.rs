@@ -228,7 +228,7 @@ pub(super) fn selector(faults: &mut Faults, field: &str, selector: &Value) {
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => {
-                faults.invalid(format!("{at}.operator"), other, "not a valid selector operator")
+                faults.invalid(format!("{at}.operator"), other, "not a valid selector operator");
             }
         }
         let key = text(expression, "key");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Faults, fields, items, pod, text};
+use super::{Faults, fields, pod, text};
 use crate::{resources::Resource, selectors::Labels, status::FieldError};
 
 pub(super) fn validate(faults: &mut Faults, resource: &Resource, object: &Value) {
@@ -103,7 +103,7 @@ fn deployment_strategy(faults: &mut Faults, strategy: &Value) {
         }
         "Recreate" => {}
         "RollingUpdate" => {
-            rolling(faults, &format!("{at}.rollingUpdate"), &strategy["rollingUpdate"])
+            rolling(faults, &format!("{at}.rollingUpdate"), &strategy["rollingUpdate"]);
         }
         other => {
             let field = format!("{at}.type");

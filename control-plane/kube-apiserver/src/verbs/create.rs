@@ -86,7 +86,7 @@ async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::
             call.server.after_write(&resource, &object);
             Ok(write::shown(call, &stored, revision))
         }
-        Err(Refused::Changed(_)) => Err(clash()),
+        Err(Refused::Changed) => Err(clash()),
         Err(Refused::Failed(status)) => Err(status),
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Upstream: `rest.BeforeDelete` and the generic registry store of k8s.io/apiserver.
 
+use api_kube::finalizers::{FOREGROUND, ORPHAN};
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{StatusCode, header};
 use mvcc::Txn;
@@ -27,9 +28,6 @@ const ATTEMPTS: usize = 20;
 
 /// Deletions of one collection that are under way at once.
 const COLLECTION_WORKERS: usize = 128;
-
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -189,10 +187,10 @@ pub(crate) async fn delete_one(
                 }
                 return Ok((write::shown(call, &stored, revision), is_gone));
             }
-            Err(Refused::Changed(_)) if options.version.is_some() => {
+            Err(Refused::Changed) if options.version.is_some() => {
                 return Err(Status::modified(&resource.qualified(), name));
             }
-            Err(Refused::Changed(_)) => {}
+            Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }
     }

@@ -85,7 +85,7 @@ where
         let new = plan(call, &resource, part, &old, change(&old)?).await?;
         match apply(call, &resource, &record, &old, new).await {
             Ok(bytes) => return Ok(bytes),
-            Err(Refused::Changed(_)) => {}
+            Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }
     }

@@ -7,6 +7,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use api_kube::annotations::INITIAL_EVENTS_END;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Response, header};
@@ -35,8 +36,6 @@ const MIN_TIMEOUT: u64 = 1800;
 
 /// Events are put into one chunk until it is this long.
 const CHUNK: usize = 64 * 1024;
-
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// One client's stream.
 struct Stream {
@@ -75,10 +74,8 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
     let store = &call.server.store;
     let prefix = call.resource.prefix(namespace(call));
     let version = get::revision(call)?;
-    let sends_initial = match call.parameter("sendInitialEvents") {
-        None => None,
-        Some(text) => Some(text == "true" || text == "1"),
-    };
+    let sends_initial =
+        call.parameter("sendInitialEvents").map(|text| text == "true" || text == "1");
     check_initial_events(call, sends_initial)?;
     let wants_bookmarks = call.is_set("allowWatchBookmarks");
     let starts_with_list = sends_initial.unwrap_or(version.unwrap_or_default() == 0);

@@ -1,10 +1,8 @@
 //! What all writing verbs share: decoding the body, dry runs, commits.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header;
-use mvcc::{CommitError, Record, Txn};
+use mvcc::{CommitError, Txn};
 use serde_json::Value;
 
 use crate::{
@@ -43,14 +41,14 @@ pub(crate) fn is_dry_run(call: &Call) -> Result<bool, Status> {
 /// Why a guarded commit did not happen.
 pub(crate) enum Refused {
     /// The key is not as it was: look again.
-    Changed(Option<Arc<Record>>),
+    Changed,
     Failed(Status),
 }
 
 /// Commits, and returns the revision.
 pub(crate) async fn commit(call: &Call, txn: Txn) -> Result<u64, Refused> {
     call.server.store.commit(txn).await.map_err(|error| match error {
-        CommitError::Conflict { current, .. } => Refused::Changed(current),
+        CommitError::Conflict { .. } => Refused::Changed,
         CommitError::Append { source } => {
             tracing::error!(error = %telemetry::chain(&source), "a write could not be stored");
             Refused::Failed(Status::internal(telemetry::chain(&source)))
