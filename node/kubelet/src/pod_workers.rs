@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** at most one worker acts for a UID at any time.
 
+mod container;
 pub(crate) mod inbox;
 mod kill;
 mod lookup;

@@ -4,13 +4,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[path = "kernel/clients.rs"]
+mod clients;
 #[path = "kernel/support.rs"]
 mod support;
 
 use std::time::Duration;
 
+use clients::kubectl;
 use serde_json::json;
-use support::{Bed, kubectl};
+use support::Bed;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_becomes_ready_with_its_network_and_runs_pods_until_they_are_deleted() {
@@ -193,5 +196,36 @@ async fn kubectl_reaches_containers_through_the_api_server_and_a_signed_kubelet(
     assert_eq!(bed.forward(&admin, "shell", 8080).await, "served\n");
     bed.delete_pod("shell", 0).await;
     bed.until_gone("shell").await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_go_on_while_containerd_is_killed_and_comes_back() {
+    let Some(mut bed) = Bed::new("runtime").await else { return };
+    bed.install_cni();
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "").await;
+    let spec = |script: &str| json!({ "terminationGracePeriodSeconds": 0, "containers": [bed.container("main", script)] });
+    let (stays, ends) =
+        (spec("exec sleep 1000"), spec("until [ -e /tmp/end ]; do sleep 0.1; done"));
+    bed.create_pod(json!({ "metadata": { "name": "stays" }, "spec": stays })).await;
+    bed.until_ready("stays").await;
+    let before = bed.container_id("stays", 0).await;
+    bed.kill_containerd();
+    bed.until_node("False", "container runtime is down").await;
+    bed.start_containerd().await;
+    bed.until_node("True", "").await;
+    assert_eq!(bed.container_id("stays", 0).await, before);
+    assert_eq!(bed.restarts("stays").await, 0);
+    // New pods run, and what happens in them is noticed.
+    bed.create_pod(json!({ "metadata": { "name": "ends" }, "spec": ends })).await;
+    bed.until_ready("ends").await;
+    bed.exec("ends", "main", &["/bin/busybox", "touch", "/tmp/end"], None).await;
+    bed.until("ends", |it| support::restarts(it) == 1).await;
+    for name in ["stays", "ends"] {
+        bed.delete_pod(name, 0).await;
+        bed.until_gone(name).await;
+    }
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }

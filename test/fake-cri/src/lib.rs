@@ -10,6 +10,7 @@
 //! in a sandbox that is not ready.
 
 mod images;
+mod process;
 mod runtime;
 mod script;
 mod state;

@@ -1,4 +1,4 @@
-//! The runtime service, and containerd's events.
+//! The runtime service, and containerd's events. What processes do is in [`crate::process`].
 
 use std::{pin::Pin, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 type Reply<T> = Result<Response<T>, Status>;
 type Flow<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn missing(kind: &str, id: &str) -> Status {
+pub(crate) fn missing(kind: &str, id: &str) -> Status {
     Status::not_found(format!("an error occurred when try to find {kind} \"{id}\": not found"))
 }
 
@@ -28,90 +28,6 @@ fn has_labels(
     wanted: &std::collections::HashMap<String, String>,
 ) -> bool {
     wanted.iter().all(|(key, value)| own.get(key) == Some(value))
-}
-
-impl FakeCri {
-    fn nanos(&self) -> i64 {
-        i64::try_from(self.clock.now().as_nanosecond()).unwrap_or(i64::MAX)
-    }
-
-    fn name_of(&self, id: &str) -> String {
-        let state = self.state.lock();
-        let container = state.containers.get(id).map(|it| it.name().to_owned());
-        container
-            .or_else(|| state.sandboxes.get(id).map(|it| it.name().to_owned()))
-            .unwrap_or_default()
-    }
-
-    fn tell(&self, topic: &str, id: &str, value: Vec<u8>) {
-        let event = containerd::Any { type_url: String::new(), value };
-        // Nobody need listen.
-        drop(self.events.send(containerd::Envelope {
-            timestamp: None,
-            namespace: "k8s.io".to_owned(),
-            topic: topic.to_owned(),
-            event: Some(event),
-        }));
-        debug_assert!(!id.is_empty(), "every event is about a container");
-    }
-
-    /// A container's process has ended.
-    pub(crate) fn finish(&self, id: &str, code: i32, reason: &str) {
-        {
-            let mut state = self.state.lock();
-            let Some(container) = state.containers.get_mut(id) else { return };
-            if container.state != v1::ContainerState::ContainerRunning {
-                return;
-            }
-            container.state = v1::ContainerState::ContainerExited;
-            container.code = code;
-            container.reason = reason.to_owned();
-            container.finished_at = self.nanos();
-        }
-        let exit = containerd::TaskExit {
-            container_id: id.to_owned(),
-            id: id.to_owned(),
-            exit_status: code.unsigned_abs(),
-            ..Default::default()
-        };
-        self.tell("/tasks/exit", id, exit.encode_to_vec());
-    }
-
-    async fn end(&self, id: &str, grace: Duration) {
-        let name = self.name_of(id);
-        let script = self.state.lock().scripts.get(&name).cloned().unwrap_or_default();
-        if self.state.lock().running(&name).is_none() {
-            return;
-        }
-        if script.stop_takes > grace {
-            tokio::time::sleep(grace).await;
-            self.finish(id, 137, "Error");
-        } else {
-            tokio::time::sleep(script.stop_takes).await;
-            self.finish(id, 143, "Error");
-        }
-    }
-
-    fn container_status_of(&self, id: &str) -> Result<v1::ContainerStatus, Status> {
-        let state = self.state.lock();
-        let it = state.containers.get(id).ok_or_else(|| missing("container", id))?;
-        Ok(v1::ContainerStatus {
-            id: id.to_owned(),
-            metadata: it.config.metadata.clone(),
-            state: it.state as i32,
-            created_at: it.created_at,
-            started_at: it.started_at,
-            finished_at: it.finished_at,
-            exit_code: it.code,
-            image: it.config.image.clone(),
-            image_ref: it.config.image.clone().map(|it| it.image).unwrap_or_default(),
-            reason: it.reason.clone(),
-            labels: it.config.labels.clone(),
-            annotations: it.config.annotations.clone(),
-            log_path: format!("{}/{}", it.log_directory, it.config.log_path),
-            ..Default::default()
-        })
-    }
 }
 
 #[async_trait]

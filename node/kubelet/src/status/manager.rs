@@ -159,7 +159,7 @@ impl Statuses {
             };
             match result {
                 Ok(()) => retry = FIRST_RETRY,
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
                     debug!(%uid, "the pod of a status is gone");
                     self.forget(&uid);
                     return;

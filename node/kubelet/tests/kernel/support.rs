@@ -10,7 +10,6 @@ use std::{
 
 use api_cri::{RuntimeClient, v1};
 use clock::Clock;
-use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt,
@@ -23,16 +22,12 @@ use oci_archive::{Image, Layer};
 use pki::Ca;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, handshake::client::generate_key, protocol::Role},
-};
-use transport::{HttpClient, Place, tls::Identity};
+use transport::{Place, tls::Identity};
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";
 const NODE: &str = "nst-node";
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that one test needs; taken down when it is dropped.
 pub(crate) struct Bed {
@@ -41,7 +36,7 @@ pub(crate) struct Bed {
     containerd: Child,
     api: ApiServer,
     client: Client,
-    port: u16,
+    pub(crate) port: u16,
     scope: Scope,
     ca: Ca,
 }
@@ -82,13 +77,7 @@ impl Bed {
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let containerd = Command::new("/usr/bin/containerd")
-            .arg("--config")
-            .arg(folder.join("config.toml"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.join("containerd.log")).unwrap())
-            .spawn()
-            .unwrap();
+        let containerd = start_containerd(&folder);
         let scope = Scope::new();
         let bed = Self { folder, name, containerd, api, client, port, scope, ca };
         bed.until_runtime().await;
@@ -267,6 +256,16 @@ impl Bed {
         drop(self.scope.spawn("signer", signing));
     }
 
+    pub(crate) fn kill_containerd(&mut self) {
+        self.containerd.kill().unwrap();
+        self.containerd.wait().unwrap();
+    }
+
+    pub(crate) async fn start_containerd(&mut self) {
+        self.containerd = start_containerd(&self.folder);
+        self.until_runtime().await;
+    }
+
     /// A CNI plug-in that puts an address on the loopback device.
     pub(crate) fn install_cni(&self) {
         let bin = self.folder.join("cni/bin");
@@ -389,28 +388,6 @@ impl Bed {
         }
     }
 
-    /// What a server in the pod answers through `kubectl port-forward`.
-    pub(crate) async fn forward(&self, config: &Path, pod: &str, port: u16) -> String {
-        use tokio::io::{AsyncBufReadExt, BufReader};
-        let mut child = tokio::process::Command::new("kubectl")
-            .arg(format!("--kubeconfig={}", config.display()))
-            .args(["port-forward", pod, &format!(":{port}")])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap();
-        let line = line.unwrap().expect("kubectl says where it listens");
-        // `Forwarding from 127.0.0.1:40001 -> 8080`
-        let address = line.split(' ').nth(2).unwrap().to_owned();
-        let client = HttpClient::new(Place::Here, None, LIMIT);
-        let request = http::Request::get(format!("http://{address}/index.html"));
-        let request = request.body(transport::empty()).unwrap();
-        let reply = client.fetch(request, 1 << 16).await.unwrap();
-        String::from_utf8(reply.into_body().to_vec()).unwrap()
-    }
-
     pub(crate) async fn until_ready(&self, name: &str) -> Pod {
         self.until(name, |it| {
             it.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
@@ -468,101 +445,6 @@ impl Bed {
         }
         left
     }
-
-    // === The kubelet's server ===
-
-    fn kubelet_client(&self) -> HttpClient {
-        let tls = transport::tls::client_unverified(None).unwrap();
-        HttpClient::new(Place::Here, Some(tls), LIMIT)
-    }
-
-    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
-        let uri =
-            format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
-        let request = http::Request::get(uri).body(transport::empty()).unwrap();
-        let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
-        String::from_utf8(reply.into_body().to_vec()).unwrap()
-    }
-
-    pub(crate) async fn exec(
-        &self,
-        pod: &str,
-        container: &str,
-        command: &[&str],
-        stdin: Option<&str>,
-    ) -> Ran {
-        let mut query: String = command
-            .iter()
-            .map(|it| {
-                let text =
-                    percent_encoding::utf8_percent_encode(it, percent_encoding::NON_ALPHANUMERIC);
-                format!("command={text}&")
-            })
-            .collect();
-        query.push_str("output=1&error=1");
-        if stdin.is_some() {
-            query.push_str("&input=1");
-        }
-        let port = self.port;
-        let uri = format!("https://127.0.0.1:{port}/exec/default/{pod}/{container}?{query}");
-        let request = http::Request::get(uri)
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", generate_key())
-            .header("sec-websocket-protocol", "v5.channel.k8s.io, v4.channel.k8s.io")
-            .body(transport::empty())
-            .unwrap();
-        let mut response = self.kubelet_client().send(request).await.unwrap();
-        if response.status() != 101 {
-            let status = response.status();
-            let body = transport::collect(response.into_body(), 1 << 16).await.unwrap();
-            panic!("{status}: {}", String::from_utf8_lossy(&body.unwrap_or_default()));
-        }
-        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
-        let io = hyper_util::rt::TokioIo::new(upgraded);
-        let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
-        if let Some(text) = stdin {
-            let message = [&[0], text.as_bytes()].concat();
-            socket.send(Message::Binary(message.into())).await.unwrap();
-            socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
-        }
-        let mut ran = Ran::default();
-        let reading = async {
-            while let Some(Ok(message)) = socket.next().await {
-                let Message::Binary(data) = message else { continue };
-                let text = String::from_utf8_lossy(&data[1..]);
-                match data[0] {
-                    1 => ran.stdout.push_str(&text),
-                    2 => ran.stderr.push_str(&text),
-                    3 => ran.status.push_str(&text),
-                    other => panic!("channel {other}"),
-                }
-            }
-        };
-        tokio::time::timeout(LIMIT, reading).await.expect("the exec ends");
-        ran
-    }
-}
-
-/// What an exec gave.
-#[derive(Debug, Default)]
-pub(crate) struct Ran {
-    pub stdout: String,
-    pub stderr: String,
-    status: String,
-}
-
-impl Ran {
-    pub(crate) fn exit_code(&self) -> i32 {
-        let status: Value = serde_json::from_str(&self.status).unwrap();
-        if status["status"] == "Success" {
-            return 0;
-        }
-        let causes = status["details"]["causes"].as_array().unwrap();
-        let cause = causes.iter().find(|it| it["reason"] == "ExitCode").unwrap();
-        cause["message"].as_str().unwrap().parse().unwrap()
-    }
 }
 
 fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {
@@ -578,31 +460,6 @@ fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {
     ca.issue(&profile).unwrap()
 }
 
-/// Runs kubectl, and returns what it printed and how it ended.
-pub(crate) async fn kubectl(
-    config: &Path,
-    arguments: &[&str],
-    stdin: &str,
-) -> (String, String, Option<i32>) {
-    use tokio::io::AsyncWriteExt;
-    let mut child = tokio::process::Command::new("kubectl")
-        .arg(format!("--kubeconfig={}", config.display()))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(stdin.as_bytes()).await.unwrap();
-    drop(input);
-    let done = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
-    let done = done.expect("kubectl ends").unwrap();
-    let text = |it: Vec<u8>| String::from_utf8_lossy(&it).into_owned();
-    (text(done.stdout), text(done.stderr), done.status.code())
-}
-
 pub(crate) fn restarts(status: &PodStatus) -> i32 {
     status.container_statuses.iter().flatten().map(|it| it.restart_count).sum()
 }
@@ -610,6 +467,16 @@ pub(crate) fn restarts(status: &PodStatus) -> i32 {
 pub(crate) fn waiting(status: &PodStatus) -> Option<String> {
     let first = status.container_statuses.as_ref()?.first()?;
     first.state.as_ref()?.waiting.as_ref()?.reason.clone()
+}
+
+fn start_containerd(folder: &Path) -> Child {
+    Command::new("/usr/bin/containerd")
+        .arg("--config")
+        .arg(folder.join("config.toml"))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(folder.join("containerd.log")).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 fn write_configuration(folder: &Path) {

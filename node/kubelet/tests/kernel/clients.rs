@@ -1,0 +1,155 @@
+//! Clients of the kubelet's server: directly, and kubectl through the API server.
+
+use std::{path::Path, process::Stdio};
+
+use futures::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, handshake::client::generate_key, protocol::Role},
+};
+use transport::{HttpClient, Place};
+
+use crate::support::{Bed, LIMIT};
+
+impl Bed {
+    /// What a server in the pod answers through `kubectl port-forward`.
+    pub(crate) async fn forward(&self, config: &Path, pod: &str, port: u16) -> String {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let mut child = tokio::process::Command::new("kubectl")
+            .arg(format!("--kubeconfig={}", config.display()))
+            .args(["port-forward", pod, &format!(":{port}")])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap();
+        let line = line.unwrap().expect("kubectl says where it listens");
+        // `Forwarding from 127.0.0.1:40001 -> 8080`
+        let address = line.split(' ').nth(2).unwrap().to_owned();
+        let client = HttpClient::new(Place::Here, None, LIMIT);
+        let request = http::Request::get(format!("http://{address}/index.html"));
+        let request = request.body(transport::empty()).unwrap();
+        let reply = client.fetch(request, 1 << 16).await.unwrap();
+        String::from_utf8(reply.into_body().to_vec()).unwrap()
+    }
+
+    fn kubelet_client(&self) -> HttpClient {
+        let tls = transport::tls::client_unverified(None).unwrap();
+        HttpClient::new(Place::Here, Some(tls), LIMIT)
+    }
+
+    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        let uri =
+            format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
+        let request = http::Request::get(uri).body(transport::empty()).unwrap();
+        let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
+        String::from_utf8(reply.into_body().to_vec()).unwrap()
+    }
+
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+        stdin: Option<&str>,
+    ) -> Ran {
+        let mut query: String = command
+            .iter()
+            .map(|it| {
+                let text =
+                    percent_encoding::utf8_percent_encode(it, percent_encoding::NON_ALPHANUMERIC);
+                format!("command={text}&")
+            })
+            .collect();
+        query.push_str("output=1&error=1");
+        if stdin.is_some() {
+            query.push_str("&input=1");
+        }
+        let port = self.port;
+        let uri = format!("https://127.0.0.1:{port}/exec/default/{pod}/{container}?{query}");
+        let request = http::Request::get(uri)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", generate_key())
+            .header("sec-websocket-protocol", "v5.channel.k8s.io, v4.channel.k8s.io")
+            .body(transport::empty())
+            .unwrap();
+        let mut response = self.kubelet_client().send(request).await.unwrap();
+        if response.status() != 101 {
+            let status = response.status();
+            let body = transport::collect(response.into_body(), 1 << 16).await.unwrap();
+            panic!("{status}: {}", String::from_utf8_lossy(&body.unwrap_or_default()));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(upgraded);
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+        if let Some(text) = stdin {
+            let message = [&[0], text.as_bytes()].concat();
+            socket.send(Message::Binary(message.into())).await.unwrap();
+            socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
+        }
+        let mut ran = Ran::default();
+        let reading = async {
+            while let Some(Ok(message)) = socket.next().await {
+                let Message::Binary(data) = message else { continue };
+                let text = String::from_utf8_lossy(&data[1..]);
+                match data[0] {
+                    1 => ran.stdout.push_str(&text),
+                    2 => ran.stderr.push_str(&text),
+                    3 => ran.status.push_str(&text),
+                    other => panic!("channel {other}"),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("the exec ends");
+        ran
+    }
+}
+
+/// What an exec gave.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    status: String,
+}
+
+impl Ran {
+    pub(crate) fn exit_code(&self) -> i32 {
+        let status: Value = serde_json::from_str(&self.status).unwrap();
+        if status["status"] == "Success" {
+            return 0;
+        }
+        let causes = status["details"]["causes"].as_array().unwrap();
+        let cause = causes.iter().find(|it| it["reason"] == "ExitCode").unwrap();
+        cause["message"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// Runs kubectl, and returns what it printed and how it ended.
+pub(crate) async fn kubectl(
+    config: &Path,
+    arguments: &[&str],
+    stdin: &str,
+) -> (String, String, Option<i32>) {
+    use tokio::io::AsyncWriteExt;
+    let mut child = tokio::process::Command::new("kubectl")
+        .arg(format!("--kubeconfig={}", config.display()))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(stdin.as_bytes()).await.unwrap();
+    drop(input);
+    let done = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
+    let done = done.expect("kubectl ends").unwrap();
+    let text = |it: Vec<u8>| String::from_utf8_lossy(&it).into_owned();
+    (text(done.stdout), text(done.stderr), done.status.code())
+}
