@@ -68,7 +68,7 @@ impl Credentials {
             ring.into_iter().filter(|(pattern, _)| matching::matches(pattern, image)).collect();
         // The most specific pattern first; the order within is kept.
         matched.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
-        matched.into_iter().map(|(pattern, entry)| auth(&pattern, entry)).collect()
+        matched.into_iter().map(|(_, entry)| auth(entry)).collect()
     }
 }
 
@@ -86,7 +86,9 @@ fn entries(data: &crate::objects::Data) -> Vec<(String, Entry)> {
     old.and_then(Result::ok).unwrap_or_default().into_iter().collect()
 }
 
-fn auth(pattern: &str, entry: Entry) -> v1::AuthConfig {
+/// Without a server address: containerd gives no credentials to a server whose address it cannot
+/// parse as a URL, and patterns are none.
+fn auth(entry: Entry) -> v1::AuthConfig {
     let (mut username, mut password) = (entry.username, entry.password);
     if username.is_empty()
         && let Some(decoded) = STANDARD.decode(&entry.auth).ok()
@@ -99,7 +101,6 @@ fn auth(pattern: &str, entry: Entry) -> v1::AuthConfig {
         username,
         password,
         identity_token: entry.identity_token,
-        server_address: pattern.to_owned(),
         ..Default::default()
     }
 }
@@ -118,8 +119,8 @@ mod tests {
     fn a_docker_configuration_is_read_in_each_of_its_forms() {
         let text = br#"{"auths":{"a.example":{"auth":"dTpwOnA="},"b.example":{"username":"x","password":"y"}}}"#;
         let data = BTreeMap::from([(".dockerconfigjson".to_owned(), text.to_vec())]);
-        let all: Vec<_> =
-            entries(&data).into_iter().map(|(pattern, entry)| auth(&pattern, entry)).collect();
+        let all: Vec<_> = entries(&data).into_iter().map(|(_, entry)| auth(entry)).collect();
+        assert!(all.iter().all(|it| it.server_address.is_empty()));
         assert_eq!((all[0].username.as_str(), all[0].password.as_str()), ("u", "p:p"));
         assert_eq!((all[1].username.as_str(), all[1].password.as_str()), ("x", "y"));
     }
