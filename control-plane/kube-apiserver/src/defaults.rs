@@ -8,6 +8,7 @@ mod networking;
 mod pod;
 mod workloads;
 
+use api_kube::labels;
 use serde_json::{Map, Value, json};
 
 use crate::resources::Resource;
@@ -22,7 +23,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("", "endpoints") => networking::endpoints(object),
         ("", "persistentvolumeclaims") => or(at(object, "spec"), "volumeMode", json!("Filesystem")),
         ("", "persistentvolumes") => persistent_volume(object),
-        ("", "events") => {}
+        ("", "namespaces") => namespace(object),
         ("apps", "deployments") => workloads::deployment(object),
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "daemonsets") => workloads::daemon_set(object),
@@ -86,6 +87,14 @@ pub(super) fn or_text(object: &mut Value, field: &str, value: &str) {
 /// The elements of a list, none if there is no list.
 pub(super) fn each<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
     object.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// A Namespace is labelled with its own name, whatever a client makes of its labels.
+fn namespace(namespace: &mut Value) {
+    let name = namespace["metadata"]["name"].clone();
+    if name.as_str().is_some_and(|it| !it.is_empty()) {
+        at(at(namespace, "metadata"), "labels")[labels::NAMESPACE_NAME] = name;
+    }
 }
 
 fn secret(secret: &mut Value) {

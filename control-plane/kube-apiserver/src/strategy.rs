@@ -3,7 +3,7 @@
 //!
 //! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
 
-use api_kube::{finalizers, labels};
+use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -76,12 +76,10 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     if resource.has_generation {
         object["metadata"]["generation"] = 1.into();
     }
-    let name = meta(object, "name").to_owned();
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => {
             object["spec"]["finalizers"] = json!([finalizers::NAMESPACE]);
             object["status"] = json!({ "phase": "Active" });
-            object["metadata"]["labels"][labels::NAMESPACE_NAME] = name.into();
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             object["status"] = json!({ "phase": "Pending" });
@@ -294,8 +292,10 @@ fn copy_into_spec(old: &Value, new: &mut Value, field: &str) {
 }
 
 /// A change of anything but metadata and status is a new generation.
-pub(crate) fn bump_generation(resource: &Resource, old: &Value, new: &mut Value) {
-    if !resource.has_generation {
+pub(crate) fn bump_generation(resource: &Resource, part: Part, old: &Value, new: &mut Value) {
+    // Binding a pod is no change of what is wanted of it.
+    let is_binding = resource.is("", "pods") && part == Part::Whole;
+    if !resource.has_generation || is_binding {
         return;
     }
     let differs = |a: &Value, b: &Value| {

@@ -87,6 +87,7 @@ async fn a_pod_is_defaulted_bound_and_deleted_gracefully() {
     let (code, answer) = cluster.post(&format!("{PODS}/p/binding"), binding).await;
     assert_eq!(code, 409);
     assert!(answer["message"].as_str().unwrap().contains("already assigned to node \"n1\""));
+    assert_eq!(cluster.get(&format!("{PODS}/p")).await["metadata"]["generation"], 1);
     let bound: Pod = serde_json::from_value(cluster.get(&format!("{PODS}/p")).await).unwrap();
     assert_eq!(bound.spec.unwrap().node_name.unwrap(), "n1");
     let (_, going) = cluster.delete(&format!("{PODS}/p")).await;
