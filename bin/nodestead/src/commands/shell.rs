@@ -29,7 +29,7 @@ pub(crate) async fn run(args: cli::Shell) -> anyhow::Result<()> {
 fn enter(pid: i32, command: &[String]) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
     let error = std::process::Command::new("nsenter")
-        .args(["--target", &pid.to_string(), "--all", "--root", "--wd=/root", "--"])
+        .args(["--target", &pid.to_string(), "--all", "--root", "--wdns=/root", "--"])
         .args(command)
         .env_clear()
         .env("PATH", "/opt/nodestead/bin:/usr/sbin:/usr/bin:/sbin:/bin")

@@ -26,7 +26,9 @@ pub(crate) fn ami(layout: &Layout, ca_pem: &str) -> anyhow::Result<PathBuf> {
     if root.exists() {
         return Ok(root);
     }
-    let files = vec![(Path::new(ami::IMAGES).join("pause.tar"), pause, 0o644)];
+    // Below the AMI's root: an absolute path would be the machine's own.
+    let folder = ami::IMAGES.trim_start_matches('/');
+    let files = vec![(Path::new(folder).join("pause.tar"), pause, 0o644)];
     let part = root.with_extension("part");
     if part.exists() {
         fs::remove_dir_all(&part)?;
