@@ -10,8 +10,8 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Container, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod,
-        ResourceQuota, Service, ServiceAccount,
+        ConfigMap, Container, ContainerStatus, Endpoints, Namespace, Node, PersistentVolumeClaim,
+        Pod, PodSpec, PodStatus, ResourceQuota, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
@@ -142,8 +142,8 @@ fn owner_or_orphan<K: Resource>(it: &K) -> Vec<String> {
 /// Controllers read who a pod is, where it is and how it is, not what it runs.
 fn trim_pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
-        let containers = spec.containers.iter_mut();
-        for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten())
+        {
             *container = Container {
                 name: std::mem::take(&mut container.name),
                 ports: container.ports.take(),
@@ -152,14 +152,42 @@ fn trim_pod(pod: &mut Pod) {
                 ..Container::default()
             };
         }
-        if let Some(volumes) = &mut spec.volumes {
-            volumes.retain(|it| it.persistent_volume_claim.is_some());
-        }
+        *spec = PodSpec {
+            affinity: spec.affinity.take(),
+            containers: std::mem::take(&mut spec.containers),
+            hostname: spec.hostname.take(),
+            init_containers: spec.init_containers.take(),
+            node_name: spec.node_name.take(),
+            overhead: spec.overhead.take(),
+            resources: spec.resources.take(),
+            subdomain: spec.subdomain.take(),
+            tolerations: spec.tolerations.take(),
+            ..PodSpec::default()
+        };
     }
     if let Some(status) = &mut pod.status {
-        status.host_ips = None;
-        status.resize = None;
+        *status = PodStatus {
+            conditions: status.conditions.take(),
+            container_statuses: status.container_statuses.take().map(trim_statuses),
+            init_container_statuses: status.init_container_statuses.take().map(trim_statuses),
+            phase: status.phase.take(),
+            pod_ip: status.pod_ip.take(),
+            pod_ips: status.pod_ips.take(),
+            start_time: status.start_time.take(),
+            ..PodStatus::default()
+        };
     }
+}
+
+/// How often a container was restarted and when it ended.
+fn trim_statuses(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let trimmed = statuses.into_iter().map(|it| ContainerStatus {
+        name: it.name,
+        restart_count: it.restart_count,
+        state: it.state,
+        ..ContainerStatus::default()
+    });
+    trimmed.collect()
 }
 
 fn trim_node(node: &mut Node) {

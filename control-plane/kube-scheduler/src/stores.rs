@@ -84,6 +84,29 @@ fn trim_spec(spec: &mut PodSpec) {
     if let Some(volumes) = &mut spec.volumes {
         volumes.retain(|it| it.persistent_volume_claim.is_some() || it.ephemeral.is_some());
     }
+    let is_placed = spec.node_name.as_ref().is_some_and(|it| !it.is_empty());
+    if is_placed {
+        trim_placed(spec);
+    }
+}
+
+/// A pod that has its node takes room there and attracts or repels others; where else it might have
+/// gone is of no interest any more.
+fn trim_placed(spec: &mut PodSpec) {
+    *spec = PodSpec {
+        affinity: spec.affinity.take(),
+        containers: std::mem::take(&mut spec.containers),
+        init_containers: spec.init_containers.take(),
+        node_name: spec.node_name.take(),
+        overhead: spec.overhead.take(),
+        priority: spec.priority.take(),
+        resources: spec.resources.take(),
+        scheduler_name: spec.scheduler_name.take(),
+        ..PodSpec::default()
+    };
+    if let Some(affinity) = &mut spec.affinity {
+        affinity.node_affinity = None;
+    }
 }
 
 /// The kubelet rewrites the conditions' heartbeat and the list of images all the time.

@@ -185,6 +185,7 @@ fn spec() -> StoreSpec<Meta> {
     };
     let uid: fn(&Meta) -> Vec<String> = |object| object.metadata.uid.clone().into_iter().collect();
     StoreSpec::default().index(BY_OWNER, owners).index(BY_UID, uid).trim(|object| {
+        object.types = None;
         object.metadata.labels = None;
         object.metadata.annotations = None;
         object.metadata.generate_name = None;
