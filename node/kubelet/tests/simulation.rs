@@ -5,7 +5,7 @@
 #[path = "simulation/support.rs"]
 mod support;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use fake_cri::Script;
 use serde_json::json;
@@ -76,6 +76,18 @@ async fn a_changed_config_map_reaches_a_running_pod_within_a_minute() {
     let before = world.runtime.calls().len();
     world.pass(Duration::from_secs(300)).await;
     assert_eq!(world.runtime.calls().len(), before, "nothing is done for an idle pod");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_sent_when_it_changes_and_at_no_other_time() {
+    let world = World::new().await;
+    world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;
+    world.until("p", support::is_ready).await;
+    world.pass(SECOND).await;
+    let sent = world.patches.load(Ordering::SeqCst);
+    assert!(sent <= 3, "pending, addressed, running: {sent}");
+    world.pass(Duration::from_secs(600)).await;
+    assert_eq!(world.patches.load(Ordering::SeqCst), sent);
 }
 
 #[tokio::test(start_paused = true)]

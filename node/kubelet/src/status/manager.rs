@@ -87,6 +87,7 @@ impl Statuses {
 
     /// The status that the pod should have from now on.
     pub(crate) fn set(self: &Arc<Self>, pod: &Arc<Pod>, status: PodStatus) {
+        let status = as_sent(status);
         {
             let mut entries = self.entries.lock();
             let entry = entries.entry(pod.uid()).or_insert_with(|| Entry {
@@ -204,6 +205,15 @@ impl Statuses {
     }
 }
 
+/// A status as the API gives it back: times on the wire have whole seconds, and a status that differs
+/// only below would be sent again and again.
+fn as_sent(status: PodStatus) -> PodStatus {
+    match serde_json::from_value(json!(status)) {
+        Ok(status) => status,
+        Err(_) => status,
+    }
+}
+
 async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
     match tokio::time::timeout(LIMIT, call).await {
         Ok(result) => result,
@@ -270,6 +280,16 @@ mod tests {
     use k8s_openapi::api::core::v1::{PodCondition, PodIP};
 
     use super::*;
+
+    #[test]
+    fn a_status_that_comes_back_is_the_one_that_was_sent() {
+        let now = "2026-11-23T10:00:00.123456789Z".parse().unwrap();
+        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
+        let status = PodStatus { start_time: Some(time), ..PodStatus::default() };
+        let sent = as_sent(status);
+        let text = serde_json::to_string(&sent).unwrap();
+        assert_eq!(serde_json::from_str::<PodStatus>(&text).unwrap(), sent);
+    }
 
     #[test]
     fn a_patch_takes_away_what_the_new_status_lacks() {

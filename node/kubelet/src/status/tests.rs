@@ -1,3 +1,5 @@
+//! What must hold of `status`.
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, PodReadinessGate, PodSpec};

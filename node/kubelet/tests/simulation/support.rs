@@ -1,6 +1,12 @@
 //! A node in memory.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use clock::Clock;
 use fake_cri::FakeCri;
@@ -29,6 +35,8 @@ pub(crate) struct World {
     folder: TempDir,
     scope: Scope,
     kubelet: Scope,
+    /// How often a pod's status was sent.
+    pub patches: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -52,7 +60,8 @@ impl World {
         let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
         drop(accounts.create(&PostParams::default(), &account).await);
         let kubelet = Scope::new();
-        let mut world = Self { runtime, api, client, clock, folder, scope, kubelet };
+        let patches = Arc::default();
+        let mut world = Self { runtime, api, client, clock, folder, scope, kubelet, patches };
         world.restart_kubelet().await;
         world
     }
@@ -74,7 +83,17 @@ impl World {
         settings.root_dir = format!("{root}/kubelet");
         settings.node_ips = vec!["192.0.2.7".parse().unwrap()];
         let user = UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]);
-        let (client, channel) = (self.api.client(user), self.runtime.channel());
+        let patches = self.patches.clone();
+        let service = tower::ServiceBuilder::new()
+            .map_request(move |request: http::Request<kube::client::Body>| {
+                let path = request.uri().path();
+                if path.contains("/pods/") && path.ends_with("/status") {
+                    patches.fetch_add(1, Ordering::SeqCst);
+                }
+                request
+            })
+            .service(self.api.service_as(user));
+        let (client, channel) = (Client::new(service, "default"), self.runtime.channel());
         let kubelet =
             Kubelet::new(settings, client, channel, self.clock, self.kubelet.clone()).unwrap();
         drop(self.kubelet.spawn("kubelet", kubelet.run()));
