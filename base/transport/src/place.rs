@@ -47,12 +47,16 @@ impl Place {
 
     /// Connects, or fails with `TimedOut` after `limit`.
     pub async fn connect(&self, address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-        let socket = self.enter(move || {
-            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
-        })?;
-        let stream = tokio::time::timeout(limit, socket.connect(address)).await.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, format!("dial tcp {address}: i/o timeout"))
-        })??;
+        let socket =
+            self.enter(
+                move || {
+                    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+                },
+            )?;
+        let stream =
+            tokio::time::timeout(limit, socket.connect(address)).await.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, format!("dial tcp {address}: i/o timeout"))
+            })??;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

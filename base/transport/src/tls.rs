@@ -50,9 +50,8 @@ pub fn client(ca_pem: &str, identity: Option<&Identity>) -> io::Result<Arc<Clien
 /// Kubernetes says so.
 pub fn client_unverified(identity: Option<&Identity>) -> io::Result<Arc<ClientConfig>> {
     install_provider();
-    let builder = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAny));
+    let builder =
+        ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny));
     with_identity(builder, identity)
 }
 

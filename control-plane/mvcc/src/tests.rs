@@ -1,3 +1,5 @@
+//! What must hold of `src`.
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,

@@ -22,10 +22,8 @@ impl<T> Clone for Bucket<T> {
 
 impl<T: Value> Bucket<T> {
     pub(crate) fn load(name: &str, database: &Database) -> Result<Self, OpenStoreError> {
-        let stored = read(name, database).map_err(|source| OpenStoreError::Read {
-            bucket: name.to_owned(),
-            source,
-        })?;
+        let stored = read(name, database)
+            .map_err(|source| OpenStoreError::Read { bucket: name.to_owned(), source })?;
         let mut values = BTreeMap::new();
         for (key, bytes) in stored {
             let value = serde_json::from_slice(&bytes).map_err(|source| OpenStoreError::Value {
@@ -59,10 +57,8 @@ impl<T: Value> Bucket<T> {
     /// The values whose keys begin with `prefix`.
     pub fn under(&self, prefix: &str) -> Vec<(String, Arc<T>)> {
         let values = self.values.read();
-        let from = values.range::<str, _>((
-            std::ops::Bound::Included(prefix),
-            std::ops::Bound::Unbounded,
-        ));
+        let from =
+            values.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         from.take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()

@@ -49,8 +49,7 @@ impl Transaction {
             let (values, key, value) = (bucket.values.clone(), key.clone(), value.clone());
             move || drop(values.write().insert(key, value))
         };
-        let write =
-            Write { value: Some(value), bytes: Some(bytes), publish: Box::new(publish) };
+        let write = Write { value: Some(value), bytes: Some(bytes), publish: Box::new(publish) };
         self.writes.insert((bucket.name.clone(), key), write);
     }
 

@@ -1,3 +1,5 @@
+//! What must hold of `access`.
+
 use super::*;
 
 fn association(policy: &str, scope: Scope) -> Association {

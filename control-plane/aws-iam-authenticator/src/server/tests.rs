@@ -1,3 +1,5 @@
+//! What must hold of `server`.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;

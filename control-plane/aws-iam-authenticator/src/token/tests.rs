@@ -1,3 +1,5 @@
+//! What must hold of `token`.
+
 use std::time::Duration;
 
 use aws_wire::{

@@ -1,3 +1,5 @@
+//! What must hold of `admission`.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What must hold of `apply`.
+
 use serde_json::json;
 
 use super::*;

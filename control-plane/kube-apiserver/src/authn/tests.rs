@@ -1,3 +1,5 @@
+//! What must hold of `authn`.
+
 use std::convert::Infallible;
 
 use http::{Request, Response};

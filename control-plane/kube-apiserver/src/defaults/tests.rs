@@ -1,3 +1,5 @@
+//! What must hold of `defaults`.
+
 use super::*;
 use crate::resources::Catalog;
 

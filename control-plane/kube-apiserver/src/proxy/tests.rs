@@ -1,3 +1,5 @@
+//! What must hold of `proxy`.
+
 use std::{convert::Infallible, net::SocketAddr};
 
 use hyper::body::Incoming;

@@ -1,3 +1,5 @@
+//! What must hold of `services`.
+
 use super::*;
 use crate::resources::Catalog;
 

@@ -1,3 +1,5 @@
+//! What must hold of `table`.
+
 use super::*;
 use crate::resources::Catalog;
 

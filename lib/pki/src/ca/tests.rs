@@ -1,3 +1,5 @@
+//! What must hold of `ca`.
+
 use super::*;
 use crate::{Subject, parse_csr, subject_of_pem};
 

@@ -1,3 +1,5 @@
+//! What must hold of `archive`.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What must hold of `registry`.
+
 use http::header::{HOST as HOST_HEADER, WWW_AUTHENTICATE};
 use jiff::{SignedDuration, Timestamp};
 use region_gateway::CallerKind;

@@ -1,3 +1,5 @@
+//! What must hold of `server`.
+
 use api_imds::{SecurityCredentials, paths};
 use http::StatusCode;
 use jiff::Timestamp;

@@ -1,3 +1,5 @@
+//! What must hold of `node_restriction`.
+
 use serde_json::json;
 
 use super::*;

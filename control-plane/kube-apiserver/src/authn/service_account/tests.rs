@@ -1,3 +1,5 @@
+//! What must hold of `service_account`.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What must hold of `node`.
+
 use serde_json::json;
 
 use super::*;
