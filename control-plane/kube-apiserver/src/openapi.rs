@@ -136,7 +136,6 @@ fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
     let mut definitions = builtin_schemas(&document);
     let mut paths = Map::new();
     for resource in catalog.all() {
-        add_schemas(&mut definitions.clone(), &definitions, resource);
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), custom_schema(resource));
         }

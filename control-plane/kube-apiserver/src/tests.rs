@@ -20,7 +20,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        let config = Config::new(mvcc::Store::memory(), clock::Clock::system());
+        Self::over(mvcc::Store::memory()).await
+    }
+
+    pub(crate) async fn over(store: mvcc::Store) -> Self {
+        let config = Config::new(store, clock::Clock::system());
         Self { api: ApiServer::start(config).await.unwrap() }
     }
 

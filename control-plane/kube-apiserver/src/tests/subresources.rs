@@ -137,10 +137,7 @@ async fn a_cluster_begins_with_its_own_service_and_namespaces() {
 #[tokio::test]
 async fn addresses_are_free_again_when_a_service_is_gone_and_survive_a_restart() {
     let store = mvcc::Store::memory();
-    let start = || async {
-        let config = crate::Config::new(store.clone(), clock::Clock::system());
-        Cluster { api: crate::ApiServer::start(config).await.unwrap() }
-    };
+    let start = || Cluster::over(store.clone());
     let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.100.9.9", "ports": [{"port": 1}]}});
     let cluster = start().await;
     assert_eq!(cluster.post(SERVICES, service("a")).await.0, 201);

@@ -19,12 +19,20 @@ struct Stream {
 
 impl Stream {
     async fn open(cluster: &Cluster, query: &str, accept: &str) -> Self {
+        Self::try_open(cluster, query, accept).await.unwrap()
+    }
+
+    /// `None`: the revision is gone.
+    async fn try_open(cluster: &Cluster, query: &str, accept: &str) -> Option<Self> {
         let request = Request::get(format!("{MAPS}?watch=1&{query}")).header("accept", accept);
         let request = request.body(transport::empty()).unwrap();
         let service = cluster.api.service_as(UserInfo::master("admin"));
         let response = service.oneshot(request).await.unwrap();
+        if response.status() == 410 {
+            return None;
+        }
         assert_eq!(response.status(), 200);
-        Self { body: response.into_body(), text: String::new() }
+        Some(Self { body: response.into_body(), text: String::new() })
     }
 
     /// The next event; `None` when the stream has ended.
@@ -127,4 +135,74 @@ async fn initial_events_need_their_match() {
     let cluster = cluster().await;
     let refused = cluster.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await;
     assert_eq!(refused["code"], 422);
+}
+
+/// What an informer holds: names and versions.
+type Cache = std::collections::BTreeMap<String, String>;
+
+fn entry(object: &Value) -> (String, String) {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
+    (text("name"), text("resourceVersion"))
+}
+
+/// Lists, then watches until there is nothing more to see, however often it must begin anew.
+async fn follow(cluster: &Cluster, cache: &mut Cache, version: &mut String, events: usize) {
+    if version.is_empty() {
+        let list = cluster.get(MAPS).await;
+        *cache = list["items"].as_array().unwrap().iter().map(entry).collect();
+        *version = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    }
+    let query = format!("resourceVersion={version}&timeoutSeconds=1&allowWatchBookmarks=true");
+    let Some(mut stream) = Stream::try_open(cluster, &query, "application/json").await else {
+        // Gone: the next time begins with a list.
+        version.clear();
+        return;
+    };
+    for _ in 0..events {
+        let Some(event) = stream.next().await else { return };
+        let (name, at) = match event["type"].as_str().unwrap() {
+            "BOOKMARK" => {
+                *version = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().into();
+                continue;
+            }
+            "DELETED" => {
+                let (name, at) = entry(&event["object"]);
+                cache.remove(&name);
+                *version = at;
+                continue;
+            }
+            _ => entry(&event["object"]),
+        };
+        version.clone_from(&at);
+        cache.insert(name, at);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_cut_off_again_and_again_ends_equal_to_the_store() {
+    let limits = mvcc::Limits { history_events: 12, history_bytes: 1 << 20 };
+    let cluster = Cluster::over(mvcc::Store::memory_with(limits)).await;
+    let (mut cache, mut version) = (Cache::new(), String::new());
+    let mut seed = 7_u64;
+    for round in 0..25 {
+        for _ in 0..round % 9 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let name = format!("m{}", (seed >> 33) % 6);
+            let path = format!("{MAPS}/{name}");
+            let body = json!({"metadata": {"name": name}, "data": {"n": seed.to_string()}});
+            match (seed >> 40) % 3 {
+                0 => drop(cluster.delete(&path).await),
+                1 => drop(cluster.post(MAPS, body).await),
+                _ => drop(cluster.put(&path, body).await),
+            }
+        }
+        follow(&cluster, &mut cache, &mut version, round % 4).await;
+    }
+    // Undisturbed, it catches up: a list if it must, then everything until the watch times out.
+    for _ in 0..3 {
+        follow(&cluster, &mut cache, &mut version, usize::MAX).await;
+    }
+    let list = cluster.get(MAPS).await;
+    let stored: Cache = list["items"].as_array().unwrap().iter().map(entry).collect();
+    assert_eq!(cache, stored);
 }
