@@ -11,10 +11,9 @@ IMAGES := $(CACHE)/images
 VENV := $(CACHE)/venv
 NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates
 
-.PHONY: help up test check unit kernel e2e bench build images packages tools clean-host down
+.PHONY: help up test check tidy unit e2e bench build images packages tools clean-host down
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,27 +25,18 @@ up: packages build images ## Install, build, bring a region up, run the guestboo
 down: ## Remove the region that `make up` brought up
 	$(SUDO) $(NODESTEAD) down
 
-test: check kernel e2e ## All tests, root tests included
+test: packages tidy unit e2e ## All tests, root tests included
 
 check: ## Format, clippy, layers, unit and simulation tests; no root
-	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(MAKE) tidy unit
+
+tidy: ## Format, layers, sizes, deviations
+	cargo fmt --all --check
 	cargo run --quiet --package xtask -- tidy
-	$(MAKE) unit
 
-unit: ## Unit and simulation tests
-ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace --exclude e2e --profile unit
-else
-	cargo test --workspace --exclude e2e
-endif
-
-kernel: packages ## Tests against the kernel, in throw-away namespaces (root)
-ifeq ($(NEXTEST),yes)
-	$(SUDO) env "PATH=$$PATH" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo nextest run --workspace --exclude e2e --profile kernel
-else
-	$(SUDO) env "PATH=$$PATH" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --workspace --exclude e2e -- kernel
-endif
+unit: ## Unit, simulation and kernel tests; those that need root say so where it is missing
+	cargo test --workspace --exclude e2e --lib --bins --tests
 
 e2e: packages build images tools ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
