@@ -16,7 +16,7 @@ mod taints;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use controller::{Action, ApplyError, Key, Queue, Recorder, apply, object};
+use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -71,6 +71,7 @@ impl Controller {
         let this = self.clone();
         caches.nodes.subscribe(move |change| {
             let name = change.key.name.clone();
+            this.announce(change);
             match &change.new {
                 None => drop(this.heartbeats.lock().remove(&name)),
                 Some(node) => this.seen(&name, |it, now| it.see_node(node, now)),
@@ -94,6 +95,21 @@ impl Controller {
                 this.pods.add(change.key.clone());
             }
         });
+    }
+
+    fn announce(&self, change: &Change<Node>) {
+        let name = &change.key.name;
+        match (&change.old, &change.new) {
+            (None, Some(node)) => {
+                let message = format!("Node {name} event: Registered Node {name} in Controller");
+                self.recorder.normal(&**node, "RegisteredNode", message);
+            }
+            (Some(node), None) => {
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                self.recorder.normal(&**node, "RemovingNode", message);
+            }
+            _ => {}
+        }
     }
 
     fn lease_seen(&self, lease: Option<&Lease>) {

@@ -2,6 +2,8 @@
 //!
 //! A binding that fails is forgotten: the room is free again and the pod is tried again later.
 
+use std::time::Duration;
+
 use controller::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
@@ -23,6 +25,9 @@ use crate::{
 /// What `kubectl get pvc` shows a provisioner.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
+/// If it was written after all, the watch will say so.
+const BIND_LIMIT: Duration = Duration::from_secs(30);
+
 pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
     match decision {
         Decision::Bind { node } => bind(context, pod, &node).await,
@@ -42,9 +47,16 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
     });
     let pods = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
     let parameters = PostParams::default();
-    let bound = pods
-        .create_subresource::<_, serde_json::Value>("binding", &key.name, &parameters, &binding)
-        .await;
+    let bound = pods.create_subresource::<_, serde_json::Value>(
+        "binding",
+        &key.name,
+        &parameters,
+        &binding,
+    );
+    let Ok(bound) = tokio::time::timeout(BIND_LIMIT, bound).await else {
+        warn!(pod = %key, node, "binding was not answered in time");
+        return forget(context, pod, &key);
+    };
     match bound {
         Ok(_) => {
             let message = format!("Successfully assigned {key} to {node}");

@@ -10,6 +10,9 @@ use tracing::{debug, error, warn};
 
 use crate::{ApplyError, Queue};
 
+/// No pass takes this long unless a peer hangs; it is given up and tried again.
+const PASS_LIMIT: Duration = Duration::from_secs(5 * 60);
+
 /// What to do with a key after a pass that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -36,7 +39,7 @@ where
     loop {
         tokio::select! {
             key = queue.next(), if passes.len() < limit => {
-                let pass = AssertUnwindSafe(reconcile(key.clone())).catch_unwind();
+                let pass = AssertUnwindSafe(within_limit(reconcile(key.clone()))).catch_unwind();
                 passes.push(pass.map(|result| (key, result)));
             }
             Some((key, result)) = passes.next() => {
@@ -44,6 +47,15 @@ where
                 finish(&queue, key, &outcome);
             }
         }
+    }
+}
+
+async fn within_limit(
+    pass: impl Future<Output = Result<Action, ApplyError>>,
+) -> Result<Action, ApplyError> {
+    match tokio::time::timeout(PASS_LIMIT, pass).await {
+        Ok(result) => result,
+        Err(_) => Err(ApplyError::other(format!("the pass took longer than {PASS_LIMIT:?}"))),
     }
 }
 
@@ -92,6 +104,29 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_hangs_is_given_up_and_tried_again() {
+        let queue = Queue::new();
+        let passes = Arc::new(Mutex::new(0));
+        queue.add("hangs once");
+        let count = passes.clone();
+        let controller = run("test", queue, 1, move |_: &'static str| {
+            let pass = {
+                let mut count = count.lock();
+                *count += 1;
+                *count
+            };
+            async move {
+                if pass == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Action::Done)
+            }
+        });
+        drop(tokio::time::timeout(PASS_LIMIT * 2, controller).await);
+        assert_eq!(*passes.lock(), 2);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_that_panics_comes_back_and_stops_nobody() {

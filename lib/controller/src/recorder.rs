@@ -9,7 +9,7 @@
 //! not merged under a "(combined from similar events)" message. An event that cannot be written is
 //! lost, as upstream's are.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use clock::Clock;
 use jiff::Timestamp;
@@ -28,6 +28,7 @@ const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
 const PENDING: usize = 1024;
 const REMEMBERED: usize = 4096;
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// `Normal` or `Warning`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +77,10 @@ impl Recorder {
         drop(scope.spawn(&format!("events/{component}"), async move {
             let mut ledger = Ledger::default();
             while let Some(note) = notes.recv().await {
-                write(&client, component, &clock, &mut ledger, note).await;
+                let write = write(&client, component, &clock, &mut ledger, note);
+                if tokio::time::timeout(WRITE_LIMIT, write).await.is_err() {
+                    debug!(component, "event not written in time");
+                }
             }
         }));
         Self { sender }
@@ -261,8 +265,6 @@ fn new_event(note: &Note, component: &str, now: Timestamp) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn note(message: &str) -> Note {
