@@ -136,7 +136,7 @@ fn plan(
     let wanted = FieldSet::of_entry(own);
     let conflicts = conflicts(live, applied, &entries, own, &wanted);
     if !conflicts.is_empty() && !is_forced {
-        return Err(refusal(&conflicts, &entries));
+        return Err(refusal(&conflicts));
     }
     let previous = entries.iter().find(|it| managed_fields::is_same_owner(it, own));
     let previous = previous.map(FieldSet::of_entry).unwrap_or_default();
@@ -243,7 +243,7 @@ fn contested(conflicts: &[Conflict]) -> FieldSet {
     set
 }
 
-fn refusal(conflicts: &[Conflict], _entries: &[Value]) -> Status {
+fn refusal(conflicts: &[Conflict]) -> Status {
     let count = conflicts.len();
     let message = match conflicts {
         [one] => format!(

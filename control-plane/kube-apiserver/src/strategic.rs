@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Field, Merge, Object, Shape};
+use crate::schema::{Field, Object, Shape};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -123,7 +123,7 @@ fn merge_field(
                 return Err(PatchError::NotAList { field: name.into() });
             };
             let element = field.and_then(element_type);
-            merge_list(items, patch, key, merge, element.as_ref())?;
+            merge_list(items, patch, key, element.as_ref())?;
             if let Some(order) = order {
                 let original = items.clone();
                 reorder(items, &original, order, key);
@@ -166,7 +166,6 @@ fn merge_list(
     items: &mut Vec<Value>,
     patch: &[Value],
     key: &str,
-    _merge: Merge,
     element: Option<&Arc<Object>>,
 ) -> Result<(), PatchError> {
     if key.is_empty() {

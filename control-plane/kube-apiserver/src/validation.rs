@@ -118,7 +118,7 @@ pub(crate) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
 
 pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut faults = Faults::default();
-    metadata::update(&mut faults, old, new);
+    metadata::update(&mut faults, new);
     if let Some(custom) = &resource.custom {
         custom::validate(&mut faults, &custom.schema, new);
         return faults.found;

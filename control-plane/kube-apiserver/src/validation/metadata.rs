@@ -37,7 +37,7 @@ pub(super) fn object(faults: &mut Faults, resource: &Resource, object: &Value) {
     shared(faults, metadata);
 }
 
-pub(super) fn update(faults: &mut Faults, _old: &Value, new: &Value) {
+pub(super) fn update(faults: &mut Faults, new: &Value) {
     shared(faults, &new["metadata"]);
 }
 
@@ -47,12 +47,7 @@ fn shared(faults: &mut Faults, metadata: &Value) {
     for (index, finalizer) in items(metadata, "finalizers") {
         let name = finalizer.as_str().unwrap_or_default();
         let field = format!("metadata.finalizers[{index}]");
-        let is_standard = matches!(name, "orphan" | "foregroundDeletion" | "kubernetes");
         faults.each(&field, name, fields::qualified_name(name));
-        if !name.contains('/') && !is_standard && !name.is_empty() {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            tracing::debug!(name, why, "accepted, as upstream does with a warning");
-        }
     }
     owners(faults, metadata);
 }

@@ -37,7 +37,7 @@ pub(super) fn spec(faults: &mut Faults, at: &str, spec: &Value) {
     for (index, it) in items(spec, "containers") {
         let at = format!("{at}.containers[{index}]");
         container(faults, &at, it, &names, &mut seen);
-        probes::container(faults, &at, it, false);
+        probes::container(faults, &at, it);
     }
     for (index, it) in items(spec, "initContainers") {
         let at = format!("{at}.initContainers[{index}]");
@@ -88,7 +88,7 @@ fn init_container(faults: &mut Faults, at: &str, container: &Value) {
         faults.add(FieldError::not_supported(field, policy, &["Always"]));
     }
     if policy == "Always" {
-        probes::container(faults, at, container, true);
+        probes::container(faults, at, container);
         return;
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {

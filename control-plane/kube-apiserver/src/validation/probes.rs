@@ -7,7 +7,7 @@ use crate::status::FieldError;
 
 const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
 
-pub(super) fn container(faults: &mut Faults, at: &str, container: &Value, _is_sidecar: bool) {
+pub(super) fn container(faults: &mut Faults, at: &str, container: &Value) {
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if container[name].is_object() {
             probe(faults, &format!("{at}.{name}"), &container[name], name != "readinessProbe");
