@@ -101,6 +101,8 @@ impl Planes {
         let api = self.api_server(cluster, &ca, &place, scope).await?;
         let port = self.port(cluster)?;
         self.listen(cluster, &ca, &api, &place, port, scope)?;
+        let upkeep = api.clone();
+        drop(scope.spawn("upkeep", async move { upkeep.maintain().await }));
         self.start_controllers(&ca, &api, scope)?;
         let host_endpoint = format!("https://127.0.0.1:{port}");
         self.write_kubeconfig(cluster, &ca, &host_endpoint)?;
