@@ -108,7 +108,8 @@ impl Kubelet {
         drop(scope.spawn("node", node::run(context.clone(), status)));
         drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
-        let static_pods = StaticPods::new(context.clone(), workers.clone());
+        let mut static_pods = StaticPods::new(context.clone(), workers.clone());
+        static_pods.begin();
         drop(scope.spawn("static-pods", static_pods.run()));
         let eviction = Eviction {
             context: context.clone(),

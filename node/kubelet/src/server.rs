@@ -80,7 +80,10 @@ fn tls(client_ca: &str, serving: Arc<Serving>) -> std::io::Result<Arc<ServerConf
         builder.with_no_client_auth()
     } else {
         let mut roots = RootCertStore::empty();
-        let pem = std::fs::read(client_ca)?;
+        let pem = std::fs::read(client_ca).map_err(|error| {
+            let message = format!("failed to read the client CA file `{client_ca}`: {error}");
+            std::io::Error::new(error.kind(), message)
+        })?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(std::io::Error::other)?;
             roots.add(certificate).map_err(std::io::Error::other)?;

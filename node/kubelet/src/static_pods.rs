@@ -44,51 +44,68 @@ impl StaticPods {
     }
 
     pub(crate) async fn run(mut self) {
-        let folder = PathBuf::from(&self.context.settings.config.static_pod_path);
-        if folder.as_os_str().is_empty() {
-            return;
-        }
+        let Some(folder) = self.folder() else { return };
         loop {
-            self.pass(&folder).await;
+            for pod in self.take_up(&folder) {
+                self.delete_mirror(&pod).await;
+            }
+            for pod in self.known.values() {
+                if let Err(error) = self.ensure_mirror(pod).await {
+                    debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
+                }
+            }
             tokio::time::sleep(self.context.settings.config.file_check_frequency.0).await;
         }
     }
 
-    async fn pass(&mut self, folder: &Path) {
-        let found = read_folder(folder, &self.context.settings.node_name);
-        let gone: Vec<_> =
-            self.known.keys().filter(|it| !found.contains_key(*it)).cloned().collect();
-        for uid in gone {
-            if let Some(pod) = self.known.remove(&uid) {
-                self.workers.remove(&uid);
-                self.delete_mirror(&pod).await;
-            }
-        }
-        for (uid, pod) in found {
-            let pod = self.known.entry(uid).or_insert_with(|| Arc::new(pod)).clone();
-            if self.workers.pod(&pod.uid()).is_none() {
-                self.workers.update(pod.clone());
-            }
-            if let Err(error) = self.ensure_mirror(&pod).await {
-                debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
-            }
+    /// Makes the pods known before anything looks for what belongs to no pod.
+    pub(crate) fn begin(&mut self) {
+        if let Some(folder) = self.folder() {
+            self.take_up(&folder);
         }
     }
 
-    async fn ensure_mirror(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let api = Api::<Pod>::namespaced(self.context.client.clone(), pod.namespace());
-        let hash = pod.annotation(HASH_ANNOTATION).unwrap_or_default();
-        if let Some(existing) = api.get_opt(pod.name()).await? {
-            if existing.annotation(MIRROR_ANNOTATION) == Some(hash) {
-                return Ok(());
+    fn folder(&self) -> Option<PathBuf> {
+        let path = &self.context.settings.config.static_pod_path;
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    }
+
+    /// Starts what is new, ends what is gone, and returns the latter.
+    fn take_up(&mut self, folder: &Path) -> Vec<Arc<Pod>> {
+        let found = read_folder(folder, &self.context.settings.node_name);
+        let gone: Vec<_> =
+            self.known.keys().filter(|it| !found.contains_key(*it)).cloned().collect();
+        let gone = gone.into_iter().filter_map(|uid| {
+            self.workers.remove(&uid);
+            self.known.remove(&uid)
+        });
+        let gone = gone.collect();
+        for (uid, pod) in found {
+            let pod = self.known.entry(uid).or_insert_with(|| Arc::new(pod)).clone();
+            if self.workers.pod(&pod.uid()).is_none() {
+                self.workers.update(pod);
             }
-            api.delete(pod.name(), &DeleteParams::default().grace_period(0)).await?;
         }
+        gone
+    }
+
+    /// A node may read only pods that are bound to it, so the mirror is made first and looked at when
+    /// there is one already.
+    async fn ensure_mirror(&self, pod: &Pod) -> Result<(), kube::Error> {
         let node = Api::<Node>::all(self.context.client.clone());
         let node = node.get(&self.context.settings.node_name).await?;
         let mirror = mirror(pod, &node);
-        api.create(&PostParams::default(), &mirror).await?;
-        Ok(())
+        let api = Api::<Pod>::namespaced(self.context.client.clone(), pod.namespace());
+        match api.create(&PostParams::default(), &mirror).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            result => return result.map(drop),
+        }
+        let existing = api.get(pod.name()).await?;
+        if existing.annotation(MIRROR_ANNOTATION) == pod.annotation(HASH_ANNOTATION) {
+            return Ok(());
+        }
+        api.delete(pod.name(), &DeleteParams::default().grace_period(0)).await?;
+        api.create(&PostParams::default(), &mirror).await.map(drop)
     }
 
     async fn delete_mirror(&self, pod: &Pod) {

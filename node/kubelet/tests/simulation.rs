@@ -79,6 +79,20 @@ async fn a_changed_config_map_reaches_a_running_pod_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_pod_runs_is_shown_and_goes_with_its_file() {
+    let world = World::new().await;
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec:\n  containers:\n  - {name: c, image: \"i:1\"}\n";
+    world.put_static_pod("s.yaml", Some(text));
+    world.until_there("s-node").await;
+    world.until("s-node", |it| it.phase.as_deref() == Some("Running")).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    world.put_static_pod("s.yaml", None);
+    world.until_gone("s-node").await;
+    world.pass(Duration::from_secs(40)).await;
+    assert!(world.runtime.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_is_sent_when_it_changes_and_at_no_other_time() {
     let world = World::new().await;
     world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Retries after an error of the runtime or of the API.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 const REFRESH_RETRY: Duration = Duration::from_secs(60);
 /// How long the runtime may take to notice an exit that its event already told.

@@ -77,6 +77,7 @@ impl World {
             address: "127.0.0.1".to_owned(),
             cgroups_per_qos: false,
             pod_logs_dir: format!("{root}/log/pods"),
+            static_pod_path: format!("{root}/manifests"),
             ..KubeletConfiguration::default()
         };
         let mut settings = Settings::new(config, NODE);
@@ -133,6 +134,24 @@ impl World {
         let pods = self.folder.path().join("kubelet/pods");
         let pod = std::fs::read_dir(pods).unwrap().next().unwrap().unwrap().path();
         std::fs::read_to_string(pod.join("volumes").join(format!("kubernetes.io~{path}"))).unwrap()
+    }
+
+    /// Writes or removes a file of a static pod.
+    pub(crate) fn put_static_pod(&self, file: &str, text: Option<&str>) {
+        let folder = self.folder.path().join("manifests");
+        std::fs::create_dir_all(&folder).unwrap();
+        match text {
+            Some(text) => std::fs::write(folder.join(file), text).unwrap(),
+            None => std::fs::remove_file(folder.join(file)).unwrap(),
+        }
+    }
+
+    pub(crate) async fn until_there(&self, name: &str) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while self.pods().get_opt(name).await.unwrap().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "{name} does not come");
+            tokio::time::sleep(STEP).await;
+        }
     }
 
     pub(crate) async fn delete(&self, name: &str, grace: u32) {
