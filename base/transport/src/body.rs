@@ -29,12 +29,7 @@ pub fn stream(chunks: Receiver<Bytes>) -> Body {
     Chunks(chunks).boxed_unsync()
 }
 
-/// How much of a body that is too long is read away: a client that is still sending would otherwise
-/// see a reset instead of the answer.
-const DISCARDED: usize = 32 << 20;
-
-/// Reads a whole body, at most `limit` bytes. `None` when it is longer; then it is read to its end
-/// if that is not far.
+/// Reads a whole body, at most `limit` bytes. `None` when it is longer.
 pub async fn collect<B>(mut body: B, limit: usize) -> Result<Option<Bytes>, B::Error>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
@@ -43,27 +38,11 @@ where
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         if whole.len() + data.len() > limit {
-            drop(whole);
-            discard(body).await?;
             return Ok(None);
         }
         whole.extend_from_slice(&data);
     }
     Ok(Some(whole.freeze()))
-}
-
-async fn discard<B>(mut body: B) -> Result<(), B::Error>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-{
-    let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        read += frame?.into_data().map_or(0, |data| data.len());
-        if read > DISCARDED {
-            break;
-        }
-    }
-    Ok(())
 }
 
 struct Chunks(Receiver<Bytes>);

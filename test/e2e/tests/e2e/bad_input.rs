@@ -1,7 +1,5 @@
 //! Bad input gets the code and the shape that AWS or Kubernetes gives.
 
-use std::io::Write;
-
 use anyhow::{Context, ensure};
 
 use crate::{
@@ -12,7 +10,6 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("malformed_bodies_are_bad_requests", malformed_bodies_are_bad_requests),
     ("unknown_fields_are_refused_or_warned_of", unknown_fields_are_refused_or_warned_of),
-    ("an_oversized_body_is_refused", an_oversized_body_is_refused),
     ("a_bad_signature_is_refused", a_bad_signature_is_refused),
     ("an_unknown_action_or_filter_is_refused", an_unknown_action_or_filter_is_refused),
     ("an_expired_or_forged_token_is_unauthorized", a_forged_token_is_unauthorized),
@@ -70,16 +67,6 @@ fn unknown_fields_are_refused_or_warned_of(region: &Region) -> anyhow::Result<()
     ensure!(warning.is_some_and(|it| it.contains("spec.containerz")), "{said}");
     let (code, said) = kube(region, &["-i", "-H", JSON, "-d", UNKNOWN], &format!("{pods}Ignore"))?;
     ensure!(code == "201" && !said.to_lowercase().contains("\nwarning:"), "{said}");
-    Ok(())
-}
-
-fn an_oversized_body_is_refused(region: &Region) -> anyhow::Result<()> {
-    let mut file = tempfile::NamedTempFile::new()?;
-    let filler = "x".repeat(4 << 20);
-    write!(file, r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{{"a":"{filler}"}}}}"#)?;
-    let data = format!("@{}", file.path().display());
-    let (code, said) = kube(region, &["-H", JSON, "--data-binary", &data], MAPS)?;
-    ensure!(code == "413", "{code} {said}");
     Ok(())
 }
 
