@@ -13,7 +13,7 @@ NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates
 
-.PHONY: help up test check tidy unit e2e bench build images packages tools clean-host down
+.PHONY: help up test check tidy unit e2e e2e-all bench build images packages tools clean-host down
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,7 +40,10 @@ unit: ## Unit, simulation and kernel tests; those that need root say so where it
 
 e2e: packages build images tools ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
-	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e -- --test-threads=1 --nocapture
+	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
+
+e2e-all: ## The e2e tier with kills, missing rights and clean removal
+	$(MAKE) e2e E2E=--all
 
 bench: packages build images ## Measure; prints a table with the floors beside it (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
