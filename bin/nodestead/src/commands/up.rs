@@ -47,11 +47,17 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     }
     let mut progress = Progress::new(5);
     progress.step("starting the region");
-    if down::daemon(&layout).is_none() {
+    let admin = Admin::new(layout.admin_socket());
+    if admin.get::<DaemonStatus>("/v1/status").await.is_err() {
+        // One that was killed a moment ago may not be gone yet.
+        if let Some(daemon) = down::daemon(&layout) {
+            daemon.signal(nix::sys::signal::Signal::SIGKILL)?;
+            daemon.wait(Duration::from_secs(5));
+        }
         launch::install_binaries(&layout)?;
         launch::daemon(&layout)?;
     }
-    let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
+    let status: DaemonStatus = admin.get("/v1/status").await?;
     let region = aws::Customer::new(&status, &settings);
     progress.step("roles");
     let roles = region.ensure_roles().await?;
