@@ -19,7 +19,9 @@ impl Layout {
     /// `root` need not exist; the same folder always gives the same [`Layout::id`].
     pub(crate) fn new(root: &Path) -> io::Result<Self> {
         let absolute = std::path::absolute(root)?;
-        Ok(Self { root: fs::canonicalize(&absolute).unwrap_or(absolute) })
+        // Components, so that a final slash makes no other folder of it.
+        let plain = absolute.components().collect();
+        Ok(Self { root: fs::canonicalize(&absolute).unwrap_or(plain) })
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -14,7 +14,7 @@ const HEADERS: u64 = 64 + 56;
 const CODE: [u8; 40] = [
     0xb8, 13, 0, 0, 0, // mov eax, 13 (rt_sigaction)
     0xbf, 17, 0, 0, 0, // mov edi, 17 (SIGCHLD)
-    0x48, 0x8d, 0x35, 19, 0, 0, 0, // lea rsi, [rip + 19] (the action, after the code)
+    0x48, 0x8d, 0x35, 23, 0, 0, 0, // lea rsi, [rip + 23] (the action, after the code)
     0x31, 0xd2, // xor edx, edx
     0x41, 0xba, 8, 0, 0, 0, // mov r10d, 8 (the size of a signal set)
     0x0f, 0x05, // syscall
