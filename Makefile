@@ -13,7 +13,7 @@ NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates
 
-.PHONY: help up test check tidy unit e2e e2e-all bench build images packages tools clean-host down
+.PHONY: help up test check tidy unit e2e e2e-all bench build images packages tools down
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,3 @@ $(VENV)/.done:
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet awscli boto3
 	touch $@
-
-clean-host: ## Remove everything that any Nodestead left on this machine
-	$(SUDO) $(NODESTEAD) down --all --purge

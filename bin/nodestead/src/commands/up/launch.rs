@@ -94,7 +94,6 @@ fn tail(path: &Path) -> String {
 }
 
 /// The port that was asked for if it is free; without a wish the first free one from `preferred`.
-#[expect(clippy::disallowed_methods, reason = "a probe: the socket is closed at once")]
 pub(crate) fn free_port(asked: Option<u16>, preferred: u16) -> Result<u16, Failure> {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     match asked {
