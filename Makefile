@@ -11,9 +11,9 @@ IMAGES := $(CACHE)/images
 VENV := $(CACHE)/venv
 NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates
+PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
 
-.PHONY: help up test check tidy unit e2e e2e-all bench build images packages tools down
+.PHONY: help up test check tidy unit e2e bench build images packages tools down
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,10 +42,7 @@ e2e: packages build images tools ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
 
-e2e-all: ## The e2e tier with kills, missing rights and clean removal
-	$(MAKE) e2e E2E=--all
-
-bench: packages build images ## Measure; prints a table with the floors beside it (root)
+bench: packages build images tools ## Measure; prints a table with the floors beside it (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo run --quiet --release --package bench
 

@@ -2,6 +2,8 @@
 //!
 //! Only names that cross a wire between components are here, each with where it comes from.
 
+pub mod shapes;
+
 /// Labels.
 pub mod labels {
     /// k8s.io/api/core/v1, on every Namespace.

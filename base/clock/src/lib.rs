@@ -5,7 +5,10 @@
 //!
 //! **Invariant:** no other crate reads the date; `clippy.toml` bans `Timestamp::now` elsewhere.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -17,7 +20,18 @@ pub struct Clock(Source);
 #[derive(Clone, Copy, Debug)]
 enum Source {
     System,
-    Simulated { epoch: Timestamp, started: Instant },
+    Simulated { epoch: Timestamp, started: Instant, shift: Option<&'static AtomicI64> },
+}
+
+/// Moves a simulated clock, as an administrator or NTP moves a host's.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift(&'static AtomicI64);
+
+impl Shift {
+    /// Moves the date by so many seconds, forwards or back; timers do not notice.
+    pub fn jump(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
 }
 
 impl Clock {
@@ -28,14 +42,24 @@ impl Clock {
 
     /// Reads `epoch` now and advances with Tokio's clock.
     pub fn simulated(epoch: Timestamp) -> Self {
-        Self(Source::Simulated { epoch, started: Instant::now() })
+        Self(Source::Simulated { epoch, started: Instant::now(), shift: None })
+    }
+
+    /// A simulated clock that can be made to jump. It keeps a few bytes for ever.
+    pub fn movable(epoch: Timestamp) -> (Self, Shift) {
+        let shift: &AtomicI64 = Box::leak(Box::default());
+        let source = Source::Simulated { epoch, started: Instant::now(), shift: Some(shift) };
+        (Self(source), Shift(shift))
     }
 
     pub fn now(&self) -> Timestamp {
         match self.0 {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the date")]
             Source::System => Timestamp::now(),
-            Source::Simulated { epoch, started } => epoch + started.elapsed(),
+            Source::Simulated { epoch, started, shift } => {
+                let shift = shift.map_or(0, |it| it.load(Ordering::Relaxed));
+                epoch + started.elapsed() + jiff::SignedDuration::from_secs(shift)
+            }
         }
     }
 
@@ -55,5 +79,14 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(clock.now(), Timestamp::UNIX_EPOCH + Duration::from_secs(3600));
         assert_eq!(clock.until(Timestamp::UNIX_EPOCH), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_movable_clock_jumps_both_ways() {
+        let (clock, shift) = Clock::movable(Timestamp::UNIX_EPOCH);
+        shift.jump(3600);
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH + Duration::from_secs(3600));
+        shift.jump(-7200);
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH - Duration::from_secs(3600));
     }
 }

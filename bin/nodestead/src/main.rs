@@ -3,6 +3,8 @@
 //! Components know each other through protocols only; which world is behind a protocol is decided
 //! here and nowhere else.
 
+use api_kube as _;
+
 mod admin;
 mod cli;
 mod commands;

@@ -8,6 +8,8 @@
 //! Deviation: no Service or route controllers, no node IPAM; events of Nodes start a pass at once
 //! instead of a poll every few seconds.
 
+use api_kube as _;
+
 pub mod command;
 mod instance;
 mod plan;

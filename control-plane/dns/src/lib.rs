@@ -14,6 +14,8 @@
 //! Upstream: CoreDNS with the plug-ins kubernetes, forward and cache. Deviation: other plug-ins of a
 //! Corefile are named in the log and left out.
 
+use api_kube as _;
+
 pub mod answer;
 pub mod command;
 pub mod corefile;

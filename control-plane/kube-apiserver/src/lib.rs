@@ -10,6 +10,8 @@
 //! Deviation: protobuf is read but not written; clients that prefer it are answered in JSON, which
 //! they take for custom resources too.
 
+use api_kube as _;
+
 mod admission;
 mod apply;
 mod attributes;

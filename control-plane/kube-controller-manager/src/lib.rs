@@ -6,6 +6,8 @@
 //! Upstream: `pkg/controller`. Deviation: no leader election and no per-controller switches; one
 //! process runs all of them.
 
+use api_kube as _;
+
 mod caches;
 mod certificates;
 mod claim;

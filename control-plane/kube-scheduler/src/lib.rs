@@ -12,6 +12,8 @@
 //! siblings for default spreading are found by the pod's own labels instead of by the selectors of
 //! ReplicaSets and StatefulSets.
 
+use api_kube as _;
+
 pub mod command;
 mod observe;
 mod outcome;

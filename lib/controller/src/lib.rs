@@ -11,6 +11,8 @@
 //! **Invariant:** a pass gets a key and nothing else; why it runs is not told. What it decides is
 //! the value of a pure function over caches and a date.
 
+use api_kube as _;
+
 pub mod apply;
 mod harness;
 mod key;

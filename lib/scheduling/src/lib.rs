@@ -11,6 +11,8 @@
 //!
 //! **Invariant:** no clock, client, lock or random number in here.
 
+use api_kube as _;
+
 mod affinity;
 mod cluster;
 mod evaluate;

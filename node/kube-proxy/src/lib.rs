@@ -17,6 +17,8 @@
 //! Upstream: kube-proxy's nftables mode. Deviation: endpoints are elements of maps keyed by address,
 //! port and number, not chains.
 
+use api_kube as _;
+
 pub mod command;
 pub mod compile;
 pub mod config;

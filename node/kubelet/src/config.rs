@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::GoDuration;
+use crate::{duration::GoDuration, yaml};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -223,8 +223,9 @@ impl KubeletConfiguration {
     }
 
     fn parse(text: &str, path: &str) -> Result<Self, LoadConfigurationError> {
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| {
-            LoadConfigurationError::Parse { path: path.to_owned(), message: error.to_string() }
+        let config: Self = yaml::from_str(text).map_err(|error| LoadConfigurationError::Parse {
+            path: path.to_owned(),
+            message: error.to_string(),
         })?;
         let is_right = config.kind == "KubeletConfiguration"
             && config.api_version == "kubelet.config.k8s.io/v1beta1";

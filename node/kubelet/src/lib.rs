@@ -8,6 +8,8 @@
 //! **Invariant:** what runs is in the runtime, what should run is in the API server. The process can be
 //! killed at any line; the next one finds what runs by its labels and starts nothing twice.
 
+use api_kube as _;
+
 mod admission;
 mod backoff;
 mod certificates;
@@ -49,6 +51,7 @@ mod settings;
 mod static_pods;
 mod status;
 mod volumes;
+mod yaml;
 
 pub use self::{
     config::{

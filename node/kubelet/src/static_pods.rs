@@ -30,6 +30,7 @@ use crate::{
     context::Context,
     pod::{HASH_ANNOTATION, MIRROR_ANNOTATION, PodExt, PodUid, SOURCE_ANNOTATION},
     pod_workers::PodWorkers,
+    yaml,
 };
 
 pub(crate) struct StaticPods {
@@ -153,7 +154,7 @@ fn read_folder(folder: &Path, node_name: &str) -> BTreeMap<PodUid, Pod> {
             continue;
         }
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        match serde_saphyr::from_str::<Pod>(&text) {
+        match yaml::from_str::<Pod>(&text) {
             Ok(pod) => {
                 let pod = completed(pod, &text, node_name);
                 pods.insert(pod.uid(), pod);
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_mirror_carries_the_hash_and_belongs_to_the_node() {
-        let pod = completed(serde_saphyr::from_str(TEXT).unwrap(), TEXT, "n1");
+        let pod = completed(yaml::from_str(TEXT).unwrap(), TEXT, "n1");
         let mirror = mirror(&pod, &Node::default());
         assert_eq!(mirror.annotation(MIRROR_ANNOTATION), pod.annotation(HASH_ANNOTATION));
         assert_eq!(mirror.metadata.owner_references.unwrap()[0].kind, "Node");

@@ -6,6 +6,8 @@
 
 #[path = "kernel/clients.rs"]
 mod clients;
+#[path = "kernel/faults.rs"]
+mod faults;
 #[path = "kernel/support.rs"]
 mod support;
 

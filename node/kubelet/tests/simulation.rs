@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/support.rs"]
 mod support;
 

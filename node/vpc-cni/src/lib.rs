@@ -16,6 +16,8 @@
 //! Upstream: amazon-vpc-cni-k8s `pkg/ipamd`. Deviation: IPv6 mode, custom networking, security
 //! groups for pods and several network cards are refused at start, not ignored.
 
+use api_kube as _;
+
 pub mod checkpoint;
 pub mod cloud;
 pub mod command;

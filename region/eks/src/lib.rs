@@ -9,6 +9,8 @@
 //! region's own machine, since names under amazonaws.com cannot be resolved there; inside of a VPC
 //! it is the usual name. One Kubernetes version is served; version updates are refused.
 
+use api_kube as _;
+
 mod access;
 pub mod addons;
 mod clusters;

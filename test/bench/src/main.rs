@@ -7,6 +7,8 @@
 //! Every duration is that of real work seen through the API that a user sees it through; nothing is
 //! extrapolated. A row that cannot be measured says why.
 
+use api_kube as _;
+
 mod api_server;
 mod memory;
 mod nodes;

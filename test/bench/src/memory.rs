@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
+
 use crate::{region::Region, rows::Row};
 
 const WINDOW: Duration = Duration::from_secs(10);
@@ -33,6 +35,69 @@ pub(crate) fn rows(_: &Region) -> anyhow::Result<Vec<Row>> {
         ));
     }
     Ok(rows)
+}
+
+/// Proportional memory and CPU of all components of ours on one node, whose PID 1 is `init`.
+pub(crate) fn of_a_node(init: i64) -> anyhow::Result<(f64, f64)> {
+    let count = || {
+        let ours = processes_of(init).into_iter().filter(|(_, name)| name.starts_with("nodestead"));
+        let used = ours.map(|(pid, _)| (pss_kib(pid), ticks_of(pid)));
+        used.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    };
+    let (_, before) = count();
+    let started = Instant::now();
+    std::thread::sleep(WINDOW);
+    let window = started.elapsed().as_secs_f64();
+    let (kib, after) = count();
+    let cpu = f64::from(after.saturating_sub(before)) / TICKS / window * 100.0;
+    Ok((kib_to_mib(kib), cpu))
+}
+
+pub(crate) fn kubelet_of(init: i64) -> anyhow::Result<u32> {
+    let found = processes_of(init).into_iter().find(|(_, name)| name == "nodestead run kubelet");
+    found.map(|(pid, _)| pid).context("no kubelet")
+}
+
+pub(crate) fn shims_of(init: i64) -> usize {
+    let all = processes_of(init).into_iter();
+    all.filter(|(_, name)| name == "containerd-shim-runc-v2").count()
+}
+
+pub(crate) fn resident_mib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    kib_to_mib(field(&status, "VmRSS:").unwrap_or(0))
+}
+
+/// The processes of an instance, by its PID namespace or one below it: those whose cgroup is the
+/// instance's.
+fn processes_of(init: i64) -> Vec<(u32, String)> {
+    let cgroup = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let line =
+            text.lines().find(|it| it.contains("/nodestead/")).unwrap_or_default().to_owned();
+        line.split('/').skip(1).take(3).collect::<Vec<_>>().join("/")
+    };
+    let wanted = cgroup(&init.to_string());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let text = file_name.to_string_lossy();
+        let Ok(pid) = text.parse() else { continue };
+        let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if let Some(name) = name(&line).filter(|_| cgroup(&text) == wanted) {
+            found.push((pid, name));
+        }
+    }
+    found
+}
+
+fn pss_kib(pid: u32) -> u32 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    field(&rollup, "Pss:").unwrap_or(0)
+}
+
+fn ticks_of(pid: u32) -> u32 {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(ticks).unwrap_or(0)
 }
 
 fn budget(name: &str) -> &'static str {

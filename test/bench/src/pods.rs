@@ -1,134 +1,125 @@
-//! A pod from its creation to Running, beside the bare CRI calls for the same pod.
+//! Pods: from their creation to Running, many at once, at rest, at their end, and over and over.
+//!
+//! All run on one node, with the image present and everything warm.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use futures::StreamExt;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api,
+    Api, Client,
     api::{DeleteParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     region::{Instance, Region},
-    rows::{Row, median, millis, seconds},
+    rows::Row,
 };
 
+mod churn;
+mod exits;
 mod floor;
+mod many;
+mod single;
 
-const SAMPLES: usize = 20;
-const MANY: i32 = 25;
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// One node and its pods.
+pub(crate) struct Bed {
+    pub(crate) client: Client,
+    pub(crate) pods: Api<Pod>,
+    pub(crate) instance: Instance,
+}
+
+impl Bed {
+    pub(crate) async fn new(region: &Region) -> anyhow::Result<Self> {
+        let client = region.client().await?;
+        let pods = Api::default_namespaced(client.clone());
+        let instance = region.instances()?.first().cloned().context("no instance")?;
+        Ok(Self { client, pods, instance })
+    }
+
+    /// A pod of one container on this node.
+    pub(crate) fn pod(&self, name: &str, spec: &Value, container: &Value) -> anyhow::Result<Pod> {
+        let mut pod = json!({
+            "metadata": {"name": name, "labels": {"bench": "pods"}},
+            "spec": {
+                "nodeName": self.instance.node,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "sleep", "image": "busybox:1.35", "command": ["sleep", "100000"],
+                }],
+            },
+        });
+        merge(&mut pod["spec"], spec);
+        merge(&mut pod["spec"]["containers"][0], container);
+        Ok(serde_json::from_value(pod)?)
+    }
+
+    pub(crate) async fn create(&self, pod: &Pod) -> anyhow::Result<()> {
+        self.pods.create(&PostParams::default(), pod).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+
+    /// The pods with this name, as they change.
+    pub(crate) fn watch(&self, name: &str) -> BoxStream<'static, watcher::Result<Pod>> {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        watcher(self.pods.clone(), config).applied_objects().boxed()
+    }
+
+    /// The instance's containerd, through its root.
+    pub(crate) fn socket(&self) -> String {
+        format!("/proc/{}/root/run/containerd/containerd.sock", self.instance.pid)
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        into[key] = value.clone();
+    }
+}
+
+/// The moment at which a watch shows a pod that `is_it`.
+pub(crate) async fn seen(
+    events: &mut BoxStream<'static, watcher::Result<Pod>>,
+    is_it: impl Fn(&Pod) -> bool,
+) -> anyhow::Result<Instant> {
+    let deadline = Instant::now() + LIMIT;
+    while let Ok(event) = tokio::time::timeout_at(deadline.into(), events.next()).await {
+        if is_it(&event.context("the watch ended")??) {
+            return Ok(Instant::now());
+        }
+    }
+    bail!("not seen within {LIMIT:?}")
+}
+
+pub(crate) fn is_running(pod: &Pod) -> bool {
+    phase(pod) == "Running"
+}
+
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default()
+}
 
 pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     region.load_images()?;
-    let client = region.client().await?;
-    let pods = Api::<Pod>::default_namespaced(client.clone());
-    let instance = region.instances()?.first().cloned().context("no instance")?;
-    // The image is on the node, and everything has run once, before anything is measured.
-    one(&pods, &instance, 0).await?;
-    let mut samples = Vec::new();
-    for index in 1..=SAMPLES {
-        samples.push(one(&pods, &instance, index).await?);
-    }
-    let floor = match floor::measure(&socket(&instance)).await {
-        Ok(floor) => millis(floor),
-        Err(error) => format!("not measured: {error:#}"),
-    };
-    let deployments = Api::<Deployment>::default_namespaced(client);
-    let together = many(&deployments, &pods, &instance).await?;
-    Ok(vec![
-        Row::new(
-            "pod created → Running, one by one",
-            millis(median(&samples)),
-            format!("{floor} (bare CRI calls)"),
-            "floor + 60 ms",
-        ),
-        Row::new(
-            format!("Deployment of {MANY} pods, all Running on one node"),
-            seconds(together),
-            "-",
-            "half of upstream (8.6 s for 50)",
-        ),
-    ])
-}
-
-/// The instance's containerd, through its root.
-fn socket(instance: &Instance) -> String {
-    format!("/proc/{}/root/run/containerd/containerd.sock", instance.pid)
-}
-
-async fn one(pods: &Api<Pod>, instance: &Instance, index: usize) -> anyhow::Result<Duration> {
-    let name = format!("single-{index}");
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": {"name": name},
-        "spec": {
-            "nodeName": instance.node,
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{
-                "name": "sleep", "image": "busybox:1.35", "command": ["sleep", "100000"],
-            }],
-        },
-    }))?;
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(pods.clone(), config).applied_objects().boxed();
-    let started = Instant::now();
-    let parameters = PostParams::default();
-    let (made, seen) = tokio::join!(pods.create(&parameters, &pod), async {
-        while let Some(event) = events.next().await {
-            let phase = event.ok().and_then(|it| it.status?.phase);
-            if phase.as_deref() == Some("Running") {
-                return Some(started.elapsed());
-            }
-        }
-        None
-    });
-    made?;
-    pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
-    seen.context("the watch ended")
-}
-
-async fn many(
-    deployments: &Api<Deployment>,
-    pods: &Api<Pod>,
-    instance: &Instance,
-) -> anyhow::Result<Duration> {
-    let deployment = serde_json::from_value(json!({
-        "metadata": {"name": "many"},
-        "spec": {
-            "replicas": MANY,
-            "selector": {"matchLabels": {"app": "many"}},
-            "template": {
-                "metadata": {"labels": {"app": "many"}},
-                "spec": {
-                    "nodeSelector": {"kubernetes.io/hostname": instance.node},
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{
-                        "name": "sleep", "image": "busybox:1.35", "command": ["sleep", "100000"],
-                    }],
-                },
-            },
-        },
-    }))?;
-    let config = watcher::Config::default().labels("app=many");
-    let mut events = watcher(pods.clone(), config).applied_objects().boxed();
-    let started = Instant::now();
-    deployments.create(&PostParams::default(), &deployment).await?;
-    let mut running = std::collections::BTreeSet::new();
-    while running.len() < usize::try_from(MANY)? {
-        if started.elapsed() > LIMIT {
-            bail!("{} of {MANY} pods ran within {LIMIT:?}", running.len());
-        }
-        let event = tokio::time::timeout(LIMIT, events.next()).await?.context("the watch ended")?;
-        let pod = event?;
-        if pod.status.and_then(|it| it.phase).as_deref() == Some("Running") {
-            running.insert(pod.metadata.name);
-        }
-    }
-    let taken = started.elapsed();
-    deployments.delete("many", &DeleteParams::default()).await?;
-    Ok(taken)
+    let bed = Bed::new(region).await?;
+    let mut rows = single::rows(&bed).await?;
+    rows.extend(many::rows(&bed).await?);
+    rows.extend(exits::rows(&bed).await?);
+    rows.extend(churn::rows(&bed).await?);
+    Ok(rows)
 }

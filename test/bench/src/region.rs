@@ -31,7 +31,8 @@ impl Region {
         let binary = std::env::var_os("NODESTEAD").context("run this with `make bench`")?;
         let region = Self { binary: binary.into() };
         region.nodestead(&["down", "--purge"])?;
-        region.nodestead(&["up", "--nodes", "3"])?;
+        // maxPods of this type is 110: a node full of pods fits.
+        region.nodestead(&["up", "--nodes", "3", "--instance-type", "m5.4xlarge"])?;
         Ok(region)
     }
 

@@ -24,6 +24,8 @@ mod nodes;
 mod region;
 #[path = "e2e/scaling.rs"]
 mod scaling;
+#[path = "e2e/traffic.rs"]
+mod traffic;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -37,21 +39,19 @@ use region::Region;
 type Test = (&'static str, fn(&Region) -> anyhow::Result<()>);
 
 /// In the order in which they run.
-fn tests(is_all: bool) -> Vec<Test> {
-    let mut tests = [
+fn tests() -> Vec<Test> {
+    [
         nodes::TESTS,
         guestbook::TESTS,
         clients::TESTS,
         access::TESTS,
         bad_input::TESTS,
         scaling::TESTS,
+        missing_rights::TESTS,
+        kills::TESTS,
+        lifecycle::TESTS,
     ]
-    .concat();
-    // With `--all`: these have not all been seen to pass yet; `make e2e-all` runs them.
-    if is_all {
-        tests.extend([missing_rights::TESTS, kills::TESTS, lifecycle::TESTS].concat());
-    }
-    tests
+    .concat()
 }
 
 fn main() -> ExitCode {
@@ -62,8 +62,7 @@ fn main() -> ExitCode {
     }
     let filters: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
     let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|it| name.contains(*it));
-    let is_all = arguments.iter().any(|it| it == "--all");
-    let chosen: Vec<Test> = tests(is_all).into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| is_wanted(name)).collect();
     if let Some(reason) = region::cannot_run() {
         eprintln!("e2e tier not run: {reason}");
         return ExitCode::FAILURE;

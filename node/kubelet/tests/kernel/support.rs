@@ -261,6 +261,35 @@ impl Bed {
         self.containerd.wait().unwrap();
     }
 
+    /// Stops containerd's process without ending it, or lets it go on.
+    pub(crate) fn pause_containerd(&self, is_paused: bool) {
+        use nix::sys::signal::{Signal, kill};
+        let signal = if is_paused { Signal::SIGSTOP } else { Signal::SIGCONT };
+        let pid = nix::unistd::Pid::from_raw(self.containerd.id().try_into().unwrap());
+        kill(pid, signal).unwrap();
+    }
+
+    /// The socket's file goes while its listener lives, and comes back.
+    pub(crate) fn hide_socket(&self, is_hidden: bool) {
+        let (socket, hidden) = (self.folder.join("c.sock"), self.folder.join("hidden.sock"));
+        let (from, to) = if is_hidden { (socket, hidden) } else { (hidden, socket) };
+        fs::rename(from, to).unwrap();
+    }
+
+    /// Puts the kubelet's folder on a small disk of its own; call it before the kubelet starts.
+    pub(crate) fn give_a_small_disk(&self) -> PathBuf {
+        let root = self.folder.join("kubelet");
+        fs::create_dir_all(&root).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
+        assert!(Command::new("mount").args(mount).arg(&root).status().unwrap().success());
+        root
+    }
+
+    /// Open descriptors of this process, which is the kubelet here.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
     pub(crate) async fn start_containerd(&mut self) {
         self.containerd = start_containerd(&self.folder);
         self.until_runtime().await;
@@ -362,6 +391,18 @@ impl Bed {
                 self.events().await
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn until_event(&self, part: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let events = self.events().await;
+            if events.contains(part) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no `{part}` in\n{events}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

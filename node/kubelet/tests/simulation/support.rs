@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
-use clock::Clock;
+use clock::{Clock, Shift};
 use fake_cri::FakeCri;
+use futures::StreamExt;
+use http_body_util::{BodyStream, StreamBody};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodStatus, ServiceAccount};
 use kube::{
@@ -21,6 +23,8 @@ use kubelet::{Kubelet, KubeletConfiguration, Settings};
 use lifecycle::Scope;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
+use tower::ServiceExt;
 
 const NODE: &str = "node";
 /// In virtual time.
@@ -32,11 +36,15 @@ pub(crate) struct World {
     api: ApiServer,
     client: Client,
     clock: Clock,
+    /// Moves the date of everything on this node.
+    pub shift: Shift,
     folder: TempDir,
     scope: Scope,
     kubelet: Scope,
     /// How often a pod's status was sent.
     pub patches: Arc<AtomicUsize>,
+    /// Whether the kubelet cannot reach the API server.
+    is_away: watch::Sender<bool>,
 }
 
 impl World {
@@ -49,7 +57,7 @@ impl World {
     pub(crate) async fn without_network() -> Self {
         telemetry::init("error");
         let start: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        let (clock, scope) = (Clock::simulated(start), Scope::new());
+        let ((clock, shift), scope) = (Clock::movable(start), Scope::new());
         let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         config.endpoints.push([192, 0, 2, 1].into());
         let api = ApiServer::start(config).await.unwrap();
@@ -60,8 +68,9 @@ impl World {
         let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
         drop(accounts.create(&PostParams::default(), &account).await);
         let kubelet = Scope::new();
-        let patches = Arc::default();
-        let mut world = Self { runtime, api, client, clock, folder, scope, kubelet, patches };
+        let (patches, is_away) = (Arc::default(), watch::Sender::new(false));
+        let mut world =
+            Self { runtime, api, client, clock, shift, folder, scope, kubelet, patches, is_away };
         world.restart_kubelet().await;
         world
     }
@@ -84,20 +93,51 @@ impl World {
         settings.root_dir = format!("{root}/kubelet");
         settings.node_ips = vec!["192.0.2.7".parse().unwrap()];
         let user = UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]);
-        let patches = self.patches.clone();
-        let service = tower::ServiceBuilder::new()
-            .map_request(move |request: http::Request<kube::client::Body>| {
-                let path = request.uri().path();
-                if path.contains("/pods/") && path.ends_with("/status") {
-                    patches.fetch_add(1, Ordering::SeqCst);
-                }
-                request
-            })
-            .service(self.api.service_as(user));
+        let service = self.link(user);
         let (client, channel) = (Client::new(service, "default"), self.runtime.channel());
         let kubelet =
             Kubelet::new(settings, client, channel, self.clock, self.kubelet.clone()).unwrap();
         drop(self.kubelet.spawn("kubelet", kubelet.run()));
+    }
+
+    /// The kubelet's way to the API server: it counts statuses, and can be cut.
+    fn link(
+        &self,
+        user: UserInfo,
+    ) -> impl tower::Service<
+        http::Request<kube::client::Body>,
+        Response = http::Response<kube::client::Body>,
+        Error = tower::BoxError,
+        Future: Send,
+    > + Send
+    + 'static {
+        let (api, patches) = (self.api.service_as(user), self.patches.clone());
+        let is_away = self.is_away.clone();
+        tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (api, patches) = (api.clone(), patches.clone());
+            let mut away = is_away.subscribe();
+            async move {
+                if *away.borrow_and_update() {
+                    return Err("connection refused".into());
+                }
+                let path = request.uri().path();
+                if path.contains("/pods/") && path.ends_with("/status") {
+                    patches.fetch_add(1, Ordering::SeqCst);
+                }
+                let response = api.oneshot(request).await.map_err(tower::BoxError::from)?;
+                let cut = Box::pin(async move { drop(away.wait_for(|it| *it).await) });
+                Ok(response.map(|body| {
+                    kube::client::Body::wrap_body(StreamBody::new(
+                        BodyStream::new(body).take_until(cut),
+                    ))
+                }))
+            }
+        })
+    }
+
+    /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.is_away.send_replace(is_away);
     }
 
     pub(crate) async fn pass(&self, time: Duration) {

@@ -19,14 +19,14 @@ use crate::rows::median;
 const SAMPLES: u32 = 10;
 const IMAGE: &str = "busybox";
 
-/// The median of [`SAMPLES`] pods.
-pub(crate) async fn measure(socket: &str) -> anyhow::Result<Duration> {
+/// The median of [`SAMPLES`] pods, run by the runtime's `handler` (its default one if empty).
+pub(crate) async fn measure(socket: &str, handler: &str) -> anyhow::Result<Duration> {
     let channel = api_cri::connect(socket)?;
     let mut runtime = RuntimeClient::new(channel.clone());
     let image = image(ImageClient::new(channel)).await?;
     let mut samples = Vec::new();
     for index in 0..SAMPLES {
-        samples.push(pod(&mut runtime, &image, index).await?);
+        samples.push(pod(&mut runtime, &image, handler, index).await?);
     }
     Ok(median(&samples))
 }
@@ -38,8 +38,13 @@ async fn image(mut images: ImageClient) -> anyhow::Result<String> {
     Ok(found.context("the node has no busybox image")?.id)
 }
 
-async fn pod(runtime: &mut RuntimeClient, image: &str, index: u32) -> anyhow::Result<Duration> {
-    let name = format!("floor-{index}");
+async fn pod(
+    runtime: &mut RuntimeClient,
+    image: &str,
+    handler: &str,
+    index: u32,
+) -> anyhow::Result<Duration> {
+    let name = format!("floor{handler}-{index}");
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: name.clone(),
@@ -54,7 +59,7 @@ async fn pod(runtime: &mut RuntimeClient, image: &str, index: u32) -> anyhow::Re
     let sandbox = runtime
         .run_pod_sandbox(RunPodSandboxRequest {
             config: Some(config.clone()),
-            ..RunPodSandboxRequest::default()
+            runtime_handler: handler.to_owned(),
         })
         .await?
         .into_inner()

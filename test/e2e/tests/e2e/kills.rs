@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     Test,
     region::{Region, eventually, nodestead, run, seconds},
+    traffic::Traffic,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -51,12 +52,11 @@ fn kill_and_await(region: &Region, instance: &str, pattern: &str) -> anyhow::Res
     })
 }
 
-fn page_answers(region: &Region) -> anyhow::Result<String> {
-    region.kubectl(&["get", "--raw", crate::guestbook::MESSAGES])
-}
-
+/// The page answers through the API server's proxy too, and everything is as it was.
 fn settles_unchanged(region: &Region, before: &[String]) -> anyhow::Result<()> {
-    eventually("the page answers", seconds(30), || Ok(page_answers(region).ok()))?;
+    eventually("the page answers", seconds(30), || {
+        Ok(region.kubectl(&["get", "--raw", crate::guestbook::MESSAGES]).ok())
+    })?;
     eventually("all nodes are Ready", seconds(60), || {
         let nodes = region.kubectl(&["get", "nodes", "--no-headers"])?;
         Ok((nodes.matches(" Ready ").count() == 3).then_some(()))
@@ -68,33 +68,38 @@ fn settles_unchanged(region: &Region, before: &[String]) -> anyhow::Result<()> {
     })
 }
 
-fn killing_a_kubelet_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
+/// Kills under traffic: no request fails, no container is started again.
+fn survives(region: &Region, kill: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let before = containers(region)?;
-    kill_and_await(region, &instance(region)?, "nodestead run kubelet")?;
-    page_answers(region)?;
-    settles_unchanged(region, &before)
+    let traffic = Traffic::start(region)?;
+    kill()?;
+    settles_unchanged(region, &before)?;
+    traffic.ensure_unbroken()
+}
+
+fn killing_a_kubelet_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
+    let instance = instance(region)?;
+    survives(region, || kill_and_await(region, &instance, "nodestead run kubelet"))
 }
 
 fn killing_containerd_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
-    let before = containers(region)?;
-    kill_and_await(region, &instance(region)?, "containerd --config")?;
-    settles_unchanged(region, &before)
+    let instance = instance(region)?;
+    survives(region, || kill_and_await(region, &instance, "containerd --config"))
 }
 
 fn killing_kube_proxy_keeps_services(region: &Region) -> anyhow::Result<()> {
-    let before = containers(region)?;
-    kill_and_await(region, &instance(region)?, "nodestead run kube-proxy")?;
-    page_answers(region)?;
-    settles_unchanged(region, &before)
+    let instance = instance(region)?;
+    survives(region, || kill_and_await(region, &instance, "nodestead run kube-proxy"))
 }
 
 fn killing_the_daemon_loses_nothing(region: &Region) -> anyhow::Result<()> {
-    let before = containers(region)?;
-    region.kubectl(&["create", "configmap", "acknowledged", "--from-literal=a=b"])?;
-    let pid = region.status()?["pid"].as_i64().context("the daemon has a pid")?;
-    run(Command::new("kill").args(["-9", &pid.to_string()]))?;
-    run(&mut nodestead(&region.data_dir, &["up"]))?;
-    let kept: Value = region.kubectl_json(&["get", "configmap", "acknowledged"])?;
-    ensure!(kept["data"]["a"] == "b", "{kept}");
-    settles_unchanged(region, &before)
+    survives(region, || {
+        region.kubectl(&["create", "configmap", "acknowledged", "--from-literal=a=b"])?;
+        let pid = region.status()?["pid"].as_i64().context("the daemon has a pid")?;
+        run(Command::new("kill").args(["-9", &pid.to_string()]))?;
+        run(&mut nodestead(&region.data_dir, &["up"]))?;
+        let kept: Value = region.kubectl_json(&["get", "configmap", "acknowledged"])?;
+        ensure!(kept["data"]["a"] == "b", "{kept}");
+        Ok(())
+    })
 }

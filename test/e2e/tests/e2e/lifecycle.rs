@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::{
     Test,
@@ -12,6 +12,9 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("a_second_up_changes_nothing", a_second_up_changes_nothing),
     ("a_port_in_use_is_refused_with_a_way_out", a_port_in_use_is_refused),
+    ("the_demo_can_be_run_twice", the_demo_can_be_run_twice),
+    ("logs_of_the_daemon_and_of_an_instance_are_shown", logs_are_shown),
+    ("completion_is_printed_for_a_shell", completion_is_printed),
     ("two_regions_run_side_by_side_and_one_goes_without_a_trace", two_regions_side_by_side),
 ];
 
@@ -30,6 +33,36 @@ fn a_port_in_use_is_refused(region: &Region) -> anyhow::Result<()> {
     let mut up = nodestead(folder.path(), &["up", "--aws-port", &port]);
     let (succeeded, said) = outcome(&mut up)?;
     ensure!(!succeeded && said.contains("in use") && said.contains("next:"), "{said}");
+    Ok(())
+}
+
+fn the_demo_can_be_run_twice(region: &Region) -> anyhow::Result<()> {
+    let images = crate::region::images().display().to_string();
+    for _ in 0..2 {
+        let said = run(&mut nodestead(&region.data_dir, &["demo", "--images", &images]))?;
+        ensure!(said.contains("Hello from a worker node"), "{said}");
+    }
+    Ok(())
+}
+
+fn logs_are_shown(region: &Region) -> anyhow::Result<()> {
+    let status = region.status()?;
+    let id = status["instances"][0]["id"].as_str().context("an instance")?;
+    let kubelet = format!("{id}/kubelet");
+    for (of, part) in
+        [("daemon", "the region is up"), (&kubelet, "the pods of this node are known")]
+    {
+        let said = run(&mut nodestead(&region.data_dir, &["logs", of]))?;
+        ensure!(said.contains(part), "{of}: {said}");
+    }
+    let (succeeded, said) = outcome(&mut nodestead(&region.data_dir, &["logs", "i-nowhere"]))?;
+    ensure!(!succeeded && said.contains("i-nowhere"), "{said}");
+    Ok(())
+}
+
+fn completion_is_printed(region: &Region) -> anyhow::Result<()> {
+    let said = run(&mut nodestead(&region.data_dir, &["completion", "bash"]))?;
+    ensure!(said.contains("complete -F _nodestead"), "{said}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use tracing::warn;
 
 use super::{Entry, matching};
-use crate::duration::GoDuration;
+use crate::{duration::GoDuration, yaml};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -109,7 +109,7 @@ impl Providers {
     pub(crate) fn load(config: &Path, folder: &Path) -> Result<Self, LoadProvidersError> {
         let text = std::fs::read_to_string(config)
             .map_err(|source| LoadProvidersError::Read { path: config.to_owned(), source })?;
-        let config: ProviderConfig = serde_saphyr::from_str(&text).map_err(|error| {
+        let config: ProviderConfig = yaml::from_str(&text).map_err(|error| {
             LoadProvidersError::Parse { path: config.to_owned(), message: error.to_string() }
         })?;
         let folder = folder.to_owned();

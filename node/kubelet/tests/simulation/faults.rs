@@ -1,0 +1,109 @@
+//! What is around the kubelet fails: no container is lost, no status is wrong.
+
+use std::time::Duration;
+
+use fake_cri::Script;
+use serde_json::json;
+use tonic::Status;
+
+use crate::{
+    SECOND, pod,
+    support::{self, World},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn one(container: &str) -> serde_json::Value {
+    json!({ "containers": [{ "name": container, "image": "i:1" }] })
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_without_the_api_server_cost_no_container_and_are_told_afterwards() {
+    let world = World::new().await;
+    world.create(pod("stays", one("stays"))).await;
+    world.create(pod("crashes", one("crashes"))).await;
+    world.create(pod("goes", one("goes"))).await;
+    for name in ["stays", "crashes", "goes"] {
+        world.until(name, support::is_ready).await;
+    }
+    world.set_away(true);
+    world.pass(MINUTE).await;
+    // Containers are looked after without the API.
+    world.runtime.exit("crashes", 1);
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.count("StartContainer", "crashes"), 2);
+    world.delete("goes", 0).await;
+    world.create(pod("comes", one("comes"))).await;
+    world.pass(8 * MINUTE).await;
+    assert_eq!(world.status("crashes").await.container_statuses.unwrap()[0].restart_count, 0);
+    world.set_away(false);
+    world.until("crashes", |it| support::restarts(it) == 1).await;
+    world.until("comes", support::is_ready).await;
+    world.pass(MINUTE).await;
+    let mut running = world.runtime.running();
+    running.sort();
+    assert_eq!(running, ["comes", "crashes", "stays"]);
+    assert_eq!(world.runtime.count("StartContainer", "stays"), 1);
+    assert_eq!(support::restarts(&world.status("stays").await), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_starts_without_the_api_server_leaves_running_pods_alone() {
+    let mut world = World::new().await;
+    world.create(pod("p", one("c"))).await;
+    world.until("p", support::is_ready).await;
+    world.set_away(true);
+    world.restart_kubelet().await;
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    world.set_away(false);
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+    world.until("p", support::is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_starts_nothing_twice() {
+    let world = World::new().await;
+    world.runtime.script("crash", Script::exits(SECOND, 1));
+    world.create(pod("stays", one("stays"))).await;
+    world.create(pod("crashes", one("crash"))).await;
+    world.until("stays", support::is_ready).await;
+    world.until("crashes", |it| support::waiting(it) == Some("CrashLoopBackOff")).await;
+    for jump in [86_400, -2 * 86_400, 86_400] {
+        world.shift.jump(jump);
+        world.pass(20 * MINUTE).await;
+        assert!(world.runtime.running().contains(&"stays".to_owned()));
+        assert_eq!(world.runtime.count("StartContainer", "stays"), 1);
+        assert_eq!(support::restarts(&world.status("stays").await), 0);
+    }
+    // It was held back for five minutes at the most, whatever the date said.
+    let starts = world.runtime.count("StartContainer", "crash");
+    assert!((12..=30).contains(&starts), "{starts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
+    let world = World::new().await;
+    world.create(pod("p", one("c"))).await;
+    world.until("p", support::is_ready).await;
+    for call in ["ListPodSandbox", "ListContainers", "ContainerStatus", "PodSandboxStatus"] {
+        for _ in 0..20 {
+            world.runtime.inject(call, Status::unavailable("the disk is full"));
+        }
+    }
+    world.runtime.exit("c", 1);
+    world.until("p", |it| support::restarts(it) == 1).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    assert_eq!(world.runtime.count("RunPodSandbox", "p"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_creation_failed_after_it_was_made_is_not_started_twice() {
+    let world = World::new().await;
+    world.runtime.inject("StartContainer", Status::deadline_exceeded("context deadline exceeded"));
+    world.create(pod("p", one("c"))).await;
+    world.until("p", support::is_ready).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+}

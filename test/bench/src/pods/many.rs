@@ -1,0 +1,102 @@
+//! A Deployment of 50 pods, all Ready on one node; then a node full of idle pods.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+
+use super::{Bed, LIMIT, is_ready};
+use crate::{
+    memory,
+    rows::{Row, seconds},
+};
+
+const MANY: usize = 50;
+/// What the node takes beside its add-ons' pods (maxPods 110).
+const FULL: usize = 100;
+
+pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
+    let deployments = Api::<Deployment>::default_namespaced(bed.client.clone());
+    let together = ready(bed, &deployments, "many", MANY).await?;
+    gone(bed, &deployments, "many").await?;
+    ready(bed, &deployments, "idle", FULL).await?;
+    // What has just been done is not idleness.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let (mib, cpu) = memory::of_a_node(bed.instance.pid)?;
+    gone(bed, &deployments, "idle").await?;
+    Ok(vec![
+        Row::new(
+            format!("Deployment of {MANY} pods, all Ready on one node"),
+            seconds(together),
+            "upstream's kubelet: 8.6 s",
+            "4.3 s",
+        ),
+        Row::new(
+            format!("kubelet, kube-proxy, CNI of a node with {FULL} idle pods"),
+            format!("{mib:.1} MiB, {cpu:.2} % of a core"),
+            "upstream: 155 MiB for kubelet and kube-proxy",
+            "40 MiB, 1 %",
+        ),
+    ])
+}
+
+async fn ready(
+    bed: &Bed,
+    deployments: &Api<Deployment>,
+    name: &str,
+    count: usize,
+) -> anyhow::Result<Duration> {
+    let deployment = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": count,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": bed.instance.node},
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{
+                        "name": "sleep", "image": "busybox:1.35", "command": ["sleep", "100000"],
+                    }],
+                },
+            },
+        },
+    }))?;
+    let config = watcher::Config::default().labels(&format!("app={name}"));
+    let mut events = watcher(bed.pods.clone(), config).applied_objects().boxed();
+    let started = Instant::now();
+    deployments.create(&PostParams::default(), &deployment).await?;
+    let mut ready = std::collections::BTreeSet::new();
+    while ready.len() < count {
+        if started.elapsed() > LIMIT {
+            bail!("{} of {count} pods were Ready within {LIMIT:?}", ready.len());
+        }
+        let event = tokio::time::timeout(LIMIT, events.next()).await;
+        let pod: Pod = event.context("no more pods")?.context("the watch ended")??;
+        if is_ready(&pod) {
+            ready.insert(pod.metadata.name);
+        }
+    }
+    Ok(started.elapsed())
+}
+
+async fn gone(bed: &Bed, deployments: &Api<Deployment>, name: &str) -> anyhow::Result<()> {
+    deployments.delete(name, &DeleteParams::default()).await?;
+    let deadline = Instant::now() + LIMIT;
+    let list = ListParams::default().labels(&format!("app={name}"));
+    while !bed.pods.list(&list).await?.items.is_empty() {
+        if Instant::now() > deadline {
+            bail!("the pods of {name} are not gone within {LIMIT:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
