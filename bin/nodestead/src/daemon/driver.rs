@@ -124,7 +124,11 @@ impl Driver {
         let inner = &self.0;
         let state = inner.ec2.view();
         let planes = self.control_planes()?;
-        for instance in state.instances.iter().filter(|it| it.state == InstanceState::Pending) {
+        // One that is starting has been prepared, and its folder is its task's.
+        let is_due = |it: &&Instance| {
+            it.state == InstanceState::Pending && !inner.busy.lock().contains(&it.id)
+        };
+        for instance in state.instances.iter().filter(is_due) {
             if let Some(spec) = world::host(&state, instance, &inner.ami, &inner.names) {
                 inner.hosts.prepare(&spec).await?;
             }

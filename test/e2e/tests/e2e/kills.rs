@@ -33,11 +33,7 @@ fn containers(region: &Region) -> anyhow::Result<Vec<String>> {
 }
 
 fn instance(region: &Region) -> anyhow::Result<String> {
-    let status = region.status()?;
-    let instances = status["instances"].as_array().context("a list of instances")?;
-    let running = instances.iter().find(|it| it["state"] == "running");
-    let id = running.and_then(|it| it["id"].as_str()).context("a running instance")?;
-    Ok(id.to_owned())
+    region.running_instances()?.into_iter().next().context("a running instance")
 }
 
 /// Kills the process of an instance whose command line matches, and waits for another one.

@@ -2,11 +2,12 @@
 //! breaks logs and exec and nothing else.
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Test,
     region::{Region, eventually, outcome, run, seconds},
+    traffic::Traffic,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -162,11 +163,28 @@ fn a_closed_10250_breaks_logs_and_exec_only(region: &Region) -> anyhow::Result<(
         .pointer("/cluster/resourcesVpcConfig/clusterSecurityGroupId")
         .and_then(Value::as_str)
         .context("a cluster security group")?;
-    let source = format!("IpProtocol=-1,UserIdGroupPairs=[{{GroupId={group}}}]");
-    let rule = ["--group-id", group, "--ip-permissions", &source];
+    let all = json!([{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}]);
+    let range = |protocol: &str, from: i32, to: i32| {
+        let pairs = json!([{"GroupId": group}]);
+        json!({"IpProtocol": protocol, "FromPort": from, "ToPort": to, "UserIdGroupPairs": pairs})
+    };
+    let all_but_10250 = json!([
+        range("tcp", 0, 10249),
+        range("tcp", 10251, 65535),
+        range("udp", 0, 65535),
+        range("icmp", -1, -1),
+    ]);
+    let change = |verb: &str, rules: &Value| {
+        let operation = format!("{verb}-security-group-ingress");
+        let rules = rules.to_string();
+        let arguments = ["ec2", &operation, "--group-id", group, "--ip-permissions", &rules];
+        run(&mut region.client("aws", &arguments)).map(drop)
+    };
     let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"])?;
     let pod = crate::region::strings(&pods, "/metadata/name").first().cloned().context("a pod")?;
-    run(region.client("aws", &["ec2", "revoke-security-group-ingress"]).args(rule))?;
+    let traffic = Traffic::start(region)?;
+    change("authorize", &all_but_10250)?;
+    change("revoke", &all)?;
     let closed = eventually("logs time out", seconds(90), || {
         let (ok, said) = outcome(&mut region.client("kubectl", &["logs", &pod, "-c", "nginx"]))?;
         let (exec_ok, exec_said) =
@@ -175,12 +193,13 @@ fn a_closed_10250_breaks_logs_and_exec_only(region: &Region) -> anyhow::Result<(
         ensure!(!ok && !exec_ok && is_timeout, "{said}\n{exec_said}");
         Ok(Some(()))
     });
-    run(region.client("aws", &["ec2", "authorize-security-group-ingress"]).args(rule))?;
+    change("authorize", &all)?;
+    change("revoke", &all_but_10250)?;
     closed?;
     eventually("logs work again", seconds(30), || {
         Ok(region.kubectl(&["logs", &pod, "-c", "nginx"]).ok())
     })?;
-    let restarts = region.kubectl_json(&["get", "pod", &pod])?;
-    ensure!(restarts["status"]["phase"] == "Running", "{restarts}");
-    Ok(())
+    let running = region.kubectl_json(&["get", "pod", &pod])?;
+    ensure!(running["status"]["phase"] == "Running", "{running}");
+    traffic.ensure_unbroken()
 }

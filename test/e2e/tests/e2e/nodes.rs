@@ -20,6 +20,9 @@ fn three_nodes_are_ready_in_three_zones(region: &Region) -> anyhow::Result<()> {
     let mut zones = strings(&nodes, "/metadata/labels/topology.kubernetes.io~1zone");
     zones.sort();
     ensure!(zones == ["us-east-1a", "us-east-1b", "us-east-1c"], "{zones:?}");
+    let status = region.status()?;
+    let instances = status["instances"].as_array().map_or(0, Vec::len);
+    ensure!(instances == 3, "none had to be started again: {status}");
     Ok(())
 }
 
@@ -45,9 +48,8 @@ fn a_node_carries_what_eks_puts_on_it(region: &Region) -> anyhow::Result<()> {
 }
 
 fn an_instance_knows_itself_from_imds(region: &Region) -> anyhow::Result<()> {
-    let status = region.status()?;
-    for instance in status["instances"].as_array().expect("status lists instances") {
-        let id = instance["id"].as_str().expect("an instance has an id");
+    for id in region.running_instances()? {
+        let id = id.as_str();
         let script = "t=$(curl -sX PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
                       http://169.254.169.254/latest/api/token); \
                       curl -s -H \"X-aws-ec2-metadata-token: $t\" \

@@ -117,6 +117,13 @@ impl Region {
         Ok(serde_json::from_str(&run(&mut nodestead(&self.data_dir, &["status", "-o", "json"]))?)?)
     }
 
+    pub(crate) fn running_instances(&self) -> anyhow::Result<Vec<String>> {
+        let status = self.status()?;
+        let instances = status["instances"].as_array().context("a list of instances")?;
+        let running = instances.iter().filter(|it| it["state"] == "running");
+        Ok(running.filter_map(|it| it["id"].as_str().map(str::to_owned)).collect())
+    }
+
     /// Prints what helps to understand a failure.
     pub(crate) fn explain(&self) {
         for arguments in [
