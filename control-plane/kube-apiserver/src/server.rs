@@ -17,7 +17,7 @@ use transport::{Body, BoxError, Peer};
 use crate::{
     admission, authn, authz,
     config::Config,
-    discovery, flow,
+    delegated, discovery, flow,
     negotiate::{self, Accept},
     proxy,
     registry::Reader,
@@ -50,6 +50,7 @@ pub(crate) struct Server {
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
+    pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     /// The current endpoints of `default/kubernetes`.
     pub(crate) endpoints: RwLock<Vec<std::net::Ipv4Addr>>,
@@ -206,6 +207,9 @@ impl Server {
         let resource = resource.ok_or_else(Status::no_such_path)?;
         if !info.subresource.is_empty() && !resource.has(&info.subresource) {
             return Err(Status::no_such_path());
+        }
+        if resource.delegated.is_some() {
+            return self.delegates.answer(&user, &info, head, body).await;
         }
         if CONNECTED.contains(&info.subresource.as_str()) {
             let request = Request::from_parts(head, body);
