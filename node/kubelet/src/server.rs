@@ -7,7 +7,9 @@
 //! Deviation: `/run`, `/checkpoint` and `/debug` are not served.
 
 mod auth;
+mod channels;
 mod container_logs;
+mod idle;
 mod metrics;
 mod spdy;
 mod stats;
