@@ -48,6 +48,7 @@ mod services;
 mod settings;
 mod static_pods;
 mod status;
+mod timeline;
 mod volumes;
 
 pub use self::{
