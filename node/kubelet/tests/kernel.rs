@@ -6,6 +6,8 @@
 
 #[path = "kernel/clients.rs"]
 mod clients;
+#[path = "kernel/streams.rs"]
+mod streams;
 #[path = "kernel/support.rs"]
 mod support;
 
