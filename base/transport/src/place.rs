@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{setsockopt, sockopt},
+};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 /// A network namespace to make sockets in.
@@ -57,7 +60,7 @@ impl Place {
             tokio::time::timeout(limit, socket.connect(address)).await.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, format!("dial tcp {address}: i/o timeout"))
             })??;
-        stream.set_nodelay(true)?;
+        tune(&stream);
         Ok(stream)
     }
 
@@ -73,6 +76,22 @@ impl Place {
             make()
         });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the socket's thread panicked")))
+    }
+}
+
+/// Go's period of probes and count, which Kubernetes' own servers have.
+const KEEP_ALIVE_SECONDS: u32 = 15;
+const KEEP_ALIVE_COUNT: u32 = 9;
+
+/// No delays, and no peer that has vanished is kept for ever.
+pub(crate) fn tune(stream: &TcpStream) {
+    drop(stream.set_nodelay(true));
+    let tuned = setsockopt(stream, sockopt::KeepAlive, &true)
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepInterval, &KEEP_ALIVE_SECONDS))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepCount, &KEEP_ALIVE_COUNT));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a connection has no keep-alive");
     }
 }
 

@@ -62,7 +62,7 @@ pub async fn serve<S>(
                 continue;
             }
         };
-        drop(stream.set_nodelay(true));
+        crate::place::tune(&stream);
         let local = stream.local_addr().ok().or(local);
         let peer = Peer { address: Some(address), local, certificate: None };
         let (service, tls) = (service.clone(), tls.clone());

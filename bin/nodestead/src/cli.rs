@@ -42,6 +42,11 @@ pub(crate) enum Command {
     /// Open a session on an instance, or run a command there
     #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
     Shell(Shell),
+    /// Tell what happened to a pod, step by step, and what it waits for
+    Explain {
+        #[command(subcommand)]
+        command: ExplainCommand,
+    },
     /// Print a completion script
     #[command(
         after_help = "Example:\n  nodestead completion bash > /etc/bash_completion.d/nodestead"
@@ -145,6 +150,28 @@ pub(crate) enum ImageCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExplainCommand {
+    /// A pod's way from the scheduler to Ready, with durations and failures
+    #[command(
+        after_help = "Example:\n  nodestead explain pod kube-system/coredns-5d78c9869d-x2x4b"
+    )]
+    Pod(ExplainPod),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainPod {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Ask this cluster instead of the region's
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// `NAMESPACE/NAME`, or a name in `default`
+    pub(crate) pod: String,
 }
 
 #[derive(Args, Debug)]

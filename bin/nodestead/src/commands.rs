@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod env;
+pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod shell;

@@ -1,5 +1,7 @@
 //! A Kubernetes client from the data directory's kubeconfig.
 
+use std::path::Path;
+
 use anyhow::Context;
 use kube::{
     Client, Config,
@@ -10,12 +12,13 @@ use crate::{failure::Failure, layout::Layout};
 
 /// The administrator's client of the region's cluster.
 pub(crate) async fn client(layout: &Layout) -> anyhow::Result<Client> {
-    let path = layout.kubeconfig();
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| {
-        Failure::new(
-            format!("cannot read `{}` ({error})", path.display()),
-            "bring the region up with `nodestead up`",
-        )
+    client_of(&layout.kubeconfig(), "bring the region up with `nodestead up`").await
+}
+
+/// The client that a kubeconfig describes; `next` is what to do where there is none.
+pub(crate) async fn client_of(path: &Path, next: &str) -> anyhow::Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| {
+        Failure::new(format!("cannot read `{}` ({error})", path.display()), next)
     })?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await

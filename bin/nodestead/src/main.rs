@@ -51,6 +51,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Image { command } => block_on(1, commands::image::run(command)),
         Command::Demo(args) => block_on(1, commands::demo::run(args)),
         Command::Logs(args) => block_on(1, commands::logs::run(args)),
+        Command::Explain { command } => block_on(1, commands::explain::run(command)),
         Command::Shell(args) => block_on(1, commands::shell::run(args)),
     }
 }

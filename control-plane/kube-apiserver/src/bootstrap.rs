@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     admission, authz, custom_resources,
     decode::BODY_LIMIT,
-    registry,
+    delegated, registry,
     request::UserInfo,
     resources::{Resource, meta},
     server::Server,
@@ -27,6 +27,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 pub enum StartError {
     #[error("failed to write `{path}`: {message}")]
     Write { path: String, message: String },
+    #[error("failed to ask what is served at `{path}`: {message}")]
+    Delegate { path: String, message: String },
 }
 
 pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
@@ -40,6 +42,9 @@ pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
     }
     for object in admission::priority_classes().iter().chain(&authz::bootstrap_objects()) {
         create(server, object).await?;
+    }
+    for service in delegated::services(&server.catalog()) {
+        create(server, &service).await?;
     }
     ensure_service(server).await
 }
@@ -175,8 +180,8 @@ impl Server {
 
     fn follow_definitions(&self, resource: &Resource) {
         if custom_resources::is_definition(&resource.group, &resource.plural) {
-            *self.catalog.write() =
-                custom_resources::catalog(&registry::Reader::new(self.store.clone()));
+            let objects = registry::Reader::new(self.store.clone());
+            *self.catalog.write() = custom_resources::catalog(&objects, self.delegates.resources());
         }
     }
 }

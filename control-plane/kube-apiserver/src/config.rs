@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
 
-use crate::{authn, proxy};
+use crate::{Delegate, authn, proxy};
 
 /// Settings of an [`ApiServer`](crate::ApiServer).
 pub struct Config {
@@ -15,6 +15,8 @@ pub struct Config {
     /// kept (EKS access policies).
     pub authorization_webhook: Option<(authn::Hook, std::time::Duration)>,
     pub proxy: proxy::Config,
+    /// APIs of other servers in this process.
+    pub delegates: Vec<Delegate>,
     /// Where ClusterIPs come from; the first address is that of `default/kubernetes`.
     pub service_cidr: Ipv4Net,
     pub node_ports: RangeInclusive<u16>,
@@ -36,6 +38,7 @@ impl Config {
             authn: authn::Config::default(),
             authorization_webhook: None,
             proxy: proxy::Config::default(),
+            delegates: Vec::new(),
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
             node_ports: 30000..=32767,
             git_version: "v1.36.2-eks-nodestead".into(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{self, Reader},
-    resources::{Catalog, custom},
+    resources::{Catalog, Resource, custom},
     server::Call,
     status::Status,
     verbs::write::{self, Refused},
@@ -59,11 +59,13 @@ pub(crate) fn prepare(definition: &mut Value, now: &str) {
     });
 }
 
-/// The catalogue with all resources of the stored definitions.
-pub(crate) fn catalog(objects: &Reader) -> Arc<Catalog> {
+/// The catalogue with all resources of the stored definitions, and these.
+pub(crate) fn catalog(objects: &Reader, delegated: &[Arc<Resource>]) -> Arc<Catalog> {
     let definitions = objects.list(GROUP, PLURAL, "");
     let served = definitions.iter().filter(|it| it["metadata"]["deletionTimestamp"].is_null());
-    Arc::new(Catalog::with(served.flat_map(custom::resources).collect()))
+    Arc::new(Catalog::with(
+        delegated.iter().cloned().chain(served.flat_map(custom::resources)).collect(),
+    ))
 }
 
 /// Removes the custom resources of a definition that is gone.

@@ -25,6 +25,7 @@ mod convert;
 mod custom_resources;
 mod decode;
 mod defaults;
+mod delegated;
 mod discovery;
 mod flow;
 mod jobs;
@@ -57,7 +58,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 
-pub use self::{bootstrap::StartError, config::Config, server::ApiService};
+pub use self::{bootstrap::StartError, config::Config, delegated::Delegate, server::ApiService};
 use crate::{registry::Reader, request::UserInfo, server::Server};
 
 /// Upstream's period for the `kubernetes` Service and the system namespaces.
@@ -83,10 +84,12 @@ impl ApiServer {
         if let Some((hook, memory)) = config.authorization_webhook.clone() {
             authorizer = authorizer.with_webhook(hook, memory);
         }
+        let delegates = delegated::Delegates::learn(config.delegates.clone()).await?;
         let server = Arc::new(Server {
             store: config.store.clone(),
             clock: config.clock,
-            catalog: RwLock::new(custom_resources::catalog(&objects)),
+            catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
+            delegates,
             services: services::Allocator::new(config.service_cidr, config.node_ports.clone()),
             admission: admission::Context::new(objects.clone(), authorizer.clone()),
             authenticator: authn::Authenticator::new(

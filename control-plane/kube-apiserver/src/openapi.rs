@@ -71,6 +71,9 @@ fn index(catalog: &Catalog) -> Value {
     let core = (String::new(), vec!["v1".to_owned()]);
     for (group, versions) in catalog.groups().chain(std::iter::once(&core)) {
         for version in versions {
+            if catalog.of_version(group, version).all(|it| it.delegated.is_some()) {
+                continue;
+            }
             let path = if group.is_empty() {
                 format!("api/{version}")
             } else {
@@ -105,7 +108,8 @@ fn v3(
     let document = schema::document();
     let all = builtin_schemas(&document);
     let (mut schemas, mut paths) = (Map::new(), Map::new());
-    let resources: Vec<_> = catalog.of_version(group, version).collect();
+    let resources: Vec<_> =
+        catalog.of_version(group, version).filter(|it| it.delegated.is_none()).collect();
     for resource in &resources {
         add_schemas(&mut schemas, &all, resource);
         add_paths(&mut paths, resource, &schema_name(resource), REFERENCE);
@@ -135,7 +139,7 @@ fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
     let document = schema::document();
     let mut definitions = builtin_schemas(&document);
     let mut paths = Map::new();
-    for resource in catalog.all() {
+    for resource in catalog.all().iter().filter(|it| it.delegated.is_none()) {
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), custom_schema(resource));
         }

@@ -1,6 +1,7 @@
 //! The catalogue of served resources: one table for routing, discovery, storage and rules.
 //!
-//! Built-in types come from [`builtin`]; types of CustomResourceDefinitions are added while the
+//! Built-in types come from [`builtin`], those of other servers are known from the start (see
+//! [`crate::delegated`]); types of CustomResourceDefinitions are added while the
 //! server runs, by replacing the whole catalogue.
 
 mod builtin;
@@ -37,6 +38,8 @@ pub(crate) struct Resource {
     pub(crate) returns_deleted: bool,
     /// Where the objects are stored, when another resource's version is the stored one.
     pub(crate) stored_as: Option<(String, String)>,
+    /// Another server answers; what can be asked of it.
+    pub(crate) delegated: Option<Vec<String>>,
     /// For custom resources: the definition's version entry.
     pub(crate) custom: Option<Arc<custom::Custom>>,
 }
@@ -98,12 +101,14 @@ impl Resource {
         crate::registry::prefix(group, plural, namespace)
     }
 
-    pub(crate) fn verbs(&self) -> &'static [&'static str] {
-        if self.is_virtual {
-            &["create"]
-        } else {
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    pub(crate) fn verbs(&self) -> Vec<&str> {
+        if let Some(verbs) = &self.delegated {
+            return verbs.iter().map(String::as_str).collect();
         }
+        if self.is_virtual {
+            return vec!["create"];
+        }
+        vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     }
 }
 

@@ -17,7 +17,7 @@ use transport::{Body, BoxError, Peer};
 use crate::{
     admission, authn, authz,
     config::Config,
-    discovery, flow,
+    delegated, discovery, flow,
     negotiate::{self, Accept},
     proxy,
     registry::Reader,
@@ -50,6 +50,7 @@ pub(crate) struct Server {
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
+    pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     /// The current endpoints of `default/kubernetes`.
     pub(crate) endpoints: RwLock<Vec<std::net::Ipv4Addr>>,
@@ -149,6 +150,9 @@ impl Server {
         let user = self.user(&mut head).await?;
         let permit = self.flow.admit(&user, &info).await?;
         self.check(&user, &info).await?;
+        if let Some(info) = as_create(&info) {
+            self.check(&user, &info).await?;
+        }
         let is_long = info.is_watch || CONNECTED.contains(&info.subresource.as_str());
         let work = self.dispatch(user, info, head, body, accept);
         if is_long {
@@ -204,6 +208,9 @@ impl Server {
         if !info.subresource.is_empty() && !resource.has(&info.subresource) {
             return Err(Status::no_such_path());
         }
+        if resource.delegated.is_some() {
+            return self.delegates.answer(&user, &info, head, body).await;
+        }
         if CONNECTED.contains(&info.subresource.as_str()) {
             let request = Request::from_parts(head, body);
             return self.proxy.connect(&user, &info, request).await;
@@ -223,6 +230,17 @@ impl Server {
         };
         verbs::answer(call).await
     }
+}
+
+/// What a GET that opens a stream into a pod has to be allowed besides: a WebSocket's handshake is a
+/// GET, but to run a command is no reading.
+///
+/// Upstream: the feature `AuthorizePodWebsocketUpgradeCreatePermission`.
+fn as_create(info: &RequestInfo) -> Option<RequestInfo> {
+    let opens = info.group.is_empty()
+        && info.resource == "pods"
+        && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
+    (opens && info.verb == "get").then(|| RequestInfo { verb: "create".into(), ..info.clone() })
 }
 
 async fn read(body: Body, info: &RequestInfo) -> Result<bytes::Bytes, Status> {
@@ -272,5 +290,25 @@ where
             request.extensions_mut().insert(user.clone());
         }
         Box::pin(async move { Ok(server.handle(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_only_read_opens_no_stream_into_a_pod() {
+        let of = |method: http::Method, path: &str| {
+            as_create(&RequestInfo::parse(&method, path, "")).map(|it| it.verb)
+        };
+        let pod = "/api/v1/namespaces/n/pods/p";
+        for stream in ["exec", "attach", "portforward"] {
+            let path = format!("{pod}/{stream}");
+            assert_eq!(of(http::Method::GET, &path).as_deref(), Some("create"), "{stream}");
+            assert_eq!(of(http::Method::POST, &path), None, "asked already");
+        }
+        assert_eq!(of(http::Method::GET, &format!("{pod}/log")), None);
+        assert_eq!(of(http::Method::GET, pod), None);
     }
 }

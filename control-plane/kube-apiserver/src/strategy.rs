@@ -96,6 +96,7 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         ("apiextensions.k8s.io", _) => {
             crate::custom_resources::prepare(object, &call.now());
         }
+        ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
         ("", "services" | "replicationcontrollers")
         | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
             empty_status(object);
@@ -175,6 +176,9 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
         crate::custom_resources::prepare(new, &call.now());
+    }
+    if resource.is("apiregistration.k8s.io", "apiservices") {
+        crate::delegated::prepare(new, &call.now());
     }
 }
 

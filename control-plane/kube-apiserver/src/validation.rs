@@ -161,6 +161,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
         ("apiextensions.k8s.io", _) => custom::definition(faults, object),
+        ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),
         _ => {}
     }
 }

@@ -60,6 +60,7 @@ pub struct KubeletConfiguration {
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
     pub runtime_request_timeout: GoDuration,
+    pub streaming_connection_idle_timeout: GoDuration,
     pub sync_frequency: GoDuration,
     pub file_check_frequency: GoDuration,
     #[serde(rename = "podCIDR")]
@@ -186,6 +187,7 @@ impl Default for KubeletConfiguration {
             register_with_taints: Vec::new(),
             register_node: true,
             runtime_request_timeout: GoDuration::seconds(120),
+            streaming_connection_idle_timeout: GoDuration::seconds(4 * 3600),
             sync_frequency: GoDuration::seconds(60),
             file_check_frequency: GoDuration::seconds(20),
             pod_cidr: String::new(),

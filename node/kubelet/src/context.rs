@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use crate::{
     cgroups::Cgroups, cri::Runtime, dns::ClusterDns, downward::Facts, events::Recorder,
     images::Images, node::capacity::Machine, objects::Objects, paths::Paths, probes::Probes,
-    services::Services, settings::Settings, status::manager::Statuses, volumes::Volumes,
+    services::Services, settings::Settings, status::manager::Statuses, timeline::Timelines,
+    volumes::Volumes,
 };
 
 pub(crate) struct Context {
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub images: Images,
     pub cgroups: Cgroups,
     pub statuses: Arc<Statuses>,
+    pub timelines: Timelines,
     pub probes: Arc<Probes>,
     pub paths: Paths,
     pub machine: Machine,

@@ -38,6 +38,7 @@ use crate::{
     settings::Settings,
     static_pods::StaticPods,
     status::manager::Statuses,
+    timeline::Timelines,
     volumes::Volumes,
 };
 
@@ -173,6 +174,7 @@ fn context(
         images,
         cgroups,
         statuses,
+        timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
         paths,
         machine,

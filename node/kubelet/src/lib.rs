@@ -50,6 +50,7 @@ mod services;
 mod settings;
 mod static_pods;
 mod status;
+mod timeline;
 mod volumes;
 mod yaml;
 

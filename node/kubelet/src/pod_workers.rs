@@ -69,11 +69,13 @@ impl PodWorkers {
 
     fn start(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod.uid();
+        self.context.timelines.open(&pod);
         let inbox = Arc::new(Inbox::new(pod));
         self.workers.lock().insert(uid.clone(), inbox.clone());
         let this = self.clone();
         let task = async move {
             worker::run(this.clone(), inbox).await;
+            this.context.timelines.end(&uid);
             this.workers.lock().remove(&uid);
         };
         drop(self.context.scope.spawn("pod", task));

@@ -4,10 +4,12 @@
 //!
 //! **Invariant:** on 10250 nothing is answered before the caller is known and allowed.
 //!
-//! Deviation: `/run`, `/checkpoint` and `/debug` are not served.
+//! Deviation: `/run`, `/checkpoint` and `/debug` are not served; `/explain` is ours.
 
 mod auth;
+mod channels;
 mod container_logs;
+mod idle;
 mod metrics;
 mod spdy;
 mod stats;
@@ -131,11 +133,22 @@ impl Server {
             }
             (_, ["exec" | "attach" | "portForward", ..]) => self.stream(request, &parts).await,
             (&Method::GET, ["stats", "summary"]) => self.summary().await,
+            (&Method::GET, ["explain", "pods", namespace, name]) => self.explain(namespace, name),
             (&Method::GET, ["metrics"]) => self.metrics(),
             (&Method::GET, ["metrics", "resource"]) => self.metrics_resource().await,
             (&Method::GET, ["metrics", "cadvisor"]) => self.metrics_cadvisor().await,
             (&Method::GET, ["metrics", "probes"]) => text(StatusCode::OK, ""),
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        }
+    }
+
+    fn explain(&self, namespace: &str, name: &str) -> Response<Body> {
+        match self.context.timelines.find(namespace, name) {
+            Some(timeline) => json_answer(&json!(timeline)),
+            None => {
+                let message = format!("pod \"{namespace}/{name}\" is not known to this kubelet\n");
+                text(StatusCode::NOT_FOUND, message)
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 mod clients;
 #[path = "kernel/faults.rs"]
 mod faults;
+#[path = "kernel/streams.rs"]
+mod streams;
 #[path = "kernel/support.rs"]
 mod support;
 

@@ -20,8 +20,9 @@ use bytes::Bytes;
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::Request;
-use kube_apiserver::{ApiServer, authn, proxy, request::UserInfo};
+use kube_apiserver::{ApiServer, Delegate, authn, proxy, request::UserInfo};
 use lifecycle::Scope;
+use metrics_server::MetricsServer;
 use parking_lot::Mutex;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, Usage};
 use region_eks::{Cluster, ControlPlane, ControlPlaneError, ControlPlanes};
@@ -152,7 +153,13 @@ impl Planes {
             dial_limit: DIAL_LIMIT,
             scope: scope.clone(),
         };
-        Ok(ApiServer::start(config).await?)
+        let metrics = MetricsServer::new(self.clock);
+        let (group, version) = (metrics_server::GROUP, metrics_server::VERSION);
+        config.delegates.push(Delegate::new(group, version, metrics.service()));
+        let api = ApiServer::start(config).await?;
+        let account = "system:serviceaccount:kube-system:metrics-server";
+        metrics.connect(api.client(UserInfo::new(account, &["system:masters"])));
+        Ok(api)
     }
 
     fn authenticator(&self, cluster: &Cluster, entries: Arc<AccessEntries>) -> Authenticator {

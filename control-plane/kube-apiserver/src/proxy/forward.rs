@@ -1,6 +1,10 @@
 //! `nodes/proxy`, `pods/proxy`, `services/proxy`: plain HTTP, handed on.
+//!
+//! Upstream: `k8s.io/apimachinery/pkg/util/proxy`.
+//!
+//! Deviation: links in HTML pages are not rewritten; `Location` headers are.
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use transport::{Body, tls};
@@ -34,36 +38,32 @@ impl Proxy {
             "pods" => (target::pod(objects, &info.namespace, &info.name)?, None),
             "services" => (target::service(objects, &info.namespace, &info.name)?, None),
             _ => {
-                let name = target::Name::parse(&info.name)
-                    .ok_or_else(|| Status::bad_request("invalid node request"))?;
-                let address = target::kubelet(objects, name.name)?;
-                let is_kubelet = name.port.is_empty() || name.port == address.port().to_string();
-                if !is_kubelet {
-                    let message = format!("port {:?} of a node cannot be proxied", name.port);
-                    return Err(Status::bad_request(message));
-                }
-                (Backend { address, is_tls: true }, self.config.kubelet_tls.clone())
+                let (backend, is_kubelet) = target::node(objects, &info.name)?;
+                (backend, self.config.kubelet_tls.clone().filter(|_| is_kubelet))
             }
         };
         let tls = match (backend.is_tls, tls) {
             (false, _) => None,
             (true, Some(tls)) => Some(tls),
-            // Pods and Services bring certificates of their own making.
+            // Whoever is not a kubelet brings a certificate of its own making.
             (true, None) => Some(tls::client_unverified(None).map_err(Status::internal)?),
         };
-        let path = path_beyond(info, request.uri());
+        let Beyond { prefix, path, is_bare } = beyond(info, request.uri());
+        if is_bare && matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Ok(redirect(request.uri()));
+        }
         if request.headers().contains_key(header::UPGRADE) {
             let answer =
                 upgrade::tunnel(&self.config, backend.address, tls, &path, request).await?;
             return Ok(match answer {
                 upgrade::Answer::Switched(response) => response,
-                upgrade::Answer::Refused(response) => onward_answer(response),
+                upgrade::Answer::Refused(response) => onward_answer(response, backend, &prefix),
             });
         }
-        let request = onward_request(request, &path, backend)?;
+        let request = onward_request(request, &path, backend, &prefix)?;
         let answer = dial::send(&self.config, backend.address, tls, request).await;
         answer
-            .map(onward_answer)
+            .map(|answer| onward_answer(answer, backend, &prefix))
             .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
     }
 }
@@ -72,6 +72,7 @@ fn onward_request(
     request: Request<Body>,
     path: &str,
     backend: Backend,
+    prefix: &str,
 ) -> Result<Request<Body>, Status> {
     let (mut head, body) = request.into_parts();
     let bad = |_| Status::bad_request("the path cannot be forwarded");
@@ -79,16 +80,32 @@ fn onward_request(
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     strip_hop_by_hop(&mut head.headers);
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
+    let forwarded = [
+        ("x-forwarded-uri", HeaderValue::try_from(format!("{prefix}{path}")).ok()),
+        ("x-forwarded-host", head.headers.get(header::HOST).cloned()),
+        ("x-forwarded-proto", Some(HeaderValue::from_static("https"))),
+    ];
+    for (name, value) in forwarded {
+        if let Some(value) = value {
+            head.headers.insert(name, value);
+        }
+    }
     let host = backend.address.to_string();
     let host = host.parse().expect("an address is a header value");
     head.headers.insert(header::HOST, host);
     Ok(Request::from_parts(head, body))
 }
 
-fn onward_answer(answer: Response<Incoming>) -> Response<Body> {
+fn onward_answer(answer: Response<Incoming>, backend: Backend, prefix: &str) -> Response<Body> {
     let (mut head, incoming) = answer.into_parts();
     head.extensions.clear();
     strip_hop_by_hop(&mut head.headers);
+    let location = head.headers.get(header::LOCATION).and_then(|it| it.to_str().ok());
+    let moved = location.and_then(|it| relocated(it, &backend.address.to_string(), prefix));
+    if let Some(moved) = moved.and_then(|it| HeaderValue::try_from(it).ok()) {
+        head.headers.insert(header::LOCATION, moved);
+    }
     Response::from_parts(head, body(incoming))
 }
 
@@ -103,15 +120,78 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove("keep-alive");
 }
 
-/// The raw path behind `…/proxy`, with the query; encodings and slashes as they came.
-fn path_beyond(info: &RequestInfo, uri: &http::Uri) -> String {
+/// A place at the backend, as the caller reaches it. `None` for places elsewhere and relative ones.
+fn relocated(location: &str, backend: &str, prefix: &str) -> Option<String> {
+    let uri: http::Uri = location.parse().ok()?;
+    let is_here = uri.authority().is_none_or(|it| it.as_str() == backend);
+    let path = uri.path_and_query()?.as_str();
+    let is_rooted = uri.authority().is_some() || location.starts_with('/');
+    let is_done = path.starts_with(prefix);
+    (is_here && is_rooted && !is_done).then(|| format!("{prefix}{path}"))
+}
+
+/// `…/proxy` alone is a folder: pages behind it name each other relatively.
+fn redirect(uri: &http::Uri) -> Response<Body> {
+    let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
+    let mut response = Response::new(transport::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{query}", uri.path())) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A request's path, taken apart at `proxy`; encodings and slashes as they came.
+struct Beyond {
+    /// Up to and with `proxy`.
+    prefix: String,
+    /// What is behind, with the query.
+    path: String,
+    /// Nothing is behind, not even a slash.
+    is_bare: bool,
+}
+
+fn beyond(info: &RequestInfo, uri: &http::Uri) -> Beyond {
     let segments: Vec<&str> = uri.path().split('/').collect();
     let at = segments
         .windows(3)
-        .position(|window| window[0] == info.resource && window[2] == info.subresource);
-    let rest = at.map(|at| segments[at + 3..].join("/")).unwrap_or_default();
-    match uri.query() {
-        Some(query) => format!("/{rest}?{query}"),
-        None => format!("/{rest}"),
+        .position(|window| window[0] == info.resource && window[2] == info.subresource)
+        .map_or(segments.len(), |at| at + 3);
+    let rest = segments[at..].join("/");
+    let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
+    Beyond {
+        prefix: segments[..at].join("/"),
+        path: format!("/{rest}{query}"),
+        is_bare: at == segments.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_of_a_backend_stay_behind_the_proxy() {
+        let prefix = "/api/v1/namespaces/n/pods/p/proxy";
+        let of = |location| relocated(location, "10.0.0.1:80", prefix);
+        assert_eq!(of("/login?a=b").unwrap(), format!("{prefix}/login?a=b"));
+        assert_eq!(of("http://10.0.0.1:80/x").unwrap(), format!("{prefix}/x"));
+        assert_eq!(of(&format!("{prefix}/x")), None);
+        for elsewhere in ["http://example.com/x", "next"] {
+            assert_eq!(of(elsewhere), None, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_taken_apart_at_proxy() {
+        let of = |target: &str| {
+            let uri: http::Uri = target.parse().unwrap();
+            beyond(&RequestInfo::parse(&Method::GET, uri.path(), ""), &uri)
+        };
+        let root = "/api/v1/namespaces/n/pods/https:p:443/proxy";
+        assert!(of(root).is_bare);
+        let slash = of(&format!("{root}/"));
+        assert_eq!((slash.prefix.as_str(), slash.path.as_str(), slash.is_bare), (root, "/", false));
+        assert_eq!(of(&format!("{root}/a%2Fb/?q=1")).path, "/a%2Fb/?q=1");
     }
 }

@@ -1,4 +1,6 @@
-//! Where a request goes: the address of a kubelet, a pod, or a ready endpoint of a Service.
+//! Where a request goes: the address of a node, a pod, or a ready endpoint of a Service.
+//!
+//! **Invariant:** no name that a user chose leads to a loopback or link-local address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,6 +32,31 @@ pub(super) fn kubelet(objects: &dyn Objects, node: &str) -> Result<SocketAddr, S
         .filter(|port| *port != 0)
         .unwrap_or(KUBELET_PORT);
     Ok(SocketAddr::new(node_address(&object)?, port))
+}
+
+/// A node as `nodes/proxy` names it, and whether it is the kubelet that is meant.
+pub(super) fn node(objects: &dyn Objects, raw: &str) -> Result<(Backend, bool), Status> {
+    let bad = || Status::bad_request(format!("invalid node request {raw:?}"));
+    let asked = Name::parse(raw).ok_or_else(bad)?;
+    let address = kubelet(objects, asked.name)?;
+    if asked.port.is_empty() || asked.port == address.port().to_string() {
+        return Ok((Backend { address, is_tls: true }, true));
+    }
+    let port = asked.port.parse().map_err(|_| bad())?;
+    let address = SocketAddr::new(proxyable(address.ip())?, port);
+    Ok((Backend { address, is_tls: asked.is_tls }, false))
+}
+
+/// Upstream: `IsProxyableIP`.
+fn proxyable(ip: IpAddr) -> Result<IpAddr, Status> {
+    let is_own = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if is_own || ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() {
+        return Err(Status::bad_request("address not allowed"));
+    }
+    Ok(ip)
 }
 
 fn node_address(node: &Value) -> Result<IpAddr, Status> {
@@ -76,8 +103,10 @@ pub(super) fn pod(objects: &dyn Objects, namespace: &str, raw: &str) -> Result<B
     let address: IpAddr = text(&pod, "/status/podIP")
         .parse()
         .map_err(|_| Status::bad_request("address not allowed"))?;
+    let address = proxyable(address)?;
+    let default = if asked.is_tls { 443 } else { 80 };
     let port = match asked.port {
-        "" => items(&pod, "/spec/containers").iter().find_map(first_port).unwrap_or(80),
+        "" => items(&pod, "/spec/containers").iter().find_map(first_port).unwrap_or(default),
         port => port.parse().map_err(|_| bad())?,
     };
     Ok(Backend { address: SocketAddr::new(address, port), is_tls: asked.is_tls })

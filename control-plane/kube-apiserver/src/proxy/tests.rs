@@ -205,3 +205,51 @@ fn a_service_is_reached_at_its_ready_endpoints_only() {
     assert!(target::service(&memory, "ns", "web:81").is_err());
     assert!(target::service(&memory, "ns", "a:b:c:d").is_err());
 }
+
+fn pod(ip: &str) -> Memory {
+    let memory = Memory::default();
+    memory.put(
+        "pods",
+        json!({"metadata": {"namespace": "ns", "name": "p"}, "spec": {"containers": []},
+               "status": {"podIP": ip}}),
+    );
+    memory
+}
+
+#[test]
+fn a_pods_scheme_says_its_port_where_nothing_else_does() {
+    let at = |name: &str| target::pod(&pod("10.0.0.1"), "ns", name).map(|it| it.address.port());
+    assert_eq!(at("p").ok(), Some(80));
+    assert_eq!(at("https:p:").ok(), Some(443));
+    assert_eq!(at("http:p:8080").ok(), Some(8080));
+    assert!(at("p:x").is_err() && at("ftp:p:21").is_err());
+}
+
+#[test]
+fn no_name_leads_to_an_address_of_the_control_plane_itself() {
+    for ip in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", ""] {
+        let refused = target::pod(&pod(ip), "ns", "p").unwrap_err();
+        assert_eq!(
+            (refused.code.as_u16(), &*refused.message),
+            (400, "address not allowed"),
+            "{ip}"
+        );
+    }
+    let node = objects("127.0.0.1:10250".parse().unwrap(), &[]);
+    let (kubelet, is_kubelet) = target::node(&node, "n:10250").unwrap();
+    assert!(is_kubelet && kubelet.is_tls);
+    let refused = target::node(&node, "http:n:9100").unwrap_err();
+    assert_eq!(refused.message, "address not allowed");
+}
+
+#[tokio::test]
+async fn a_node_without_a_path_is_a_folder() {
+    let scope = Scope::new();
+    let proxy = proxy(&scope, objects("127.0.0.1:1".parse().unwrap(), &[]));
+    let target = "/api/v1/nodes/n/proxy?a=b";
+    let request = Request::get(target).body(transport::empty()).unwrap();
+    let info = RequestInfo::parse(request.method(), "/api/v1/nodes/n/proxy", "a=b");
+    let answer = proxy.connect(&UserInfo::master("admin"), &info, request).await.unwrap();
+    assert_eq!(answer.status(), 301);
+    assert_eq!(answer.headers()[header::LOCATION], "/api/v1/nodes/n/proxy/?a=b");
+}

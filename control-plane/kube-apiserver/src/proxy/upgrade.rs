@@ -1,7 +1,7 @@
 //! Connections that are upgraded on both sides and then only carry bytes.
 //!
 //! The handshake is the client's own, passed on: key, protocols and answer are end to end, so any
-//! protocol that the kubelet speaks works (WebSocket v4 and v5, and SPDY with kubelets that have it).
+//! protocol that the other end speaks works (WebSocket of every version, SPDY, a pod's own).
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,19 +14,17 @@ use transport::Body;
 use super::{Config, dial};
 use crate::status::Status;
 
-/// Headers of a handshake that mean something to the other end.
-const HANDSHAKE: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::UPGRADE,
-    header::SEC_WEBSOCKET_KEY,
-    header::SEC_WEBSOCKET_VERSION,
-    header::SEC_WEBSOCKET_PROTOCOL,
-    header::SEC_WEBSOCKET_EXTENSIONS,
-    header::SEC_WEBSOCKET_ACCEPT,
+/// Headers that say something about one of the two connections only.
+const OWN: [HeaderName; 6] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHORIZATION,
 ];
 
-/// The stream protocols of SPDY clients are negotiated in this header.
-const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
+const BUFFER: usize = 64 * 1024;
 
 /// What the backend made of the handshake.
 pub(super) enum Answer {
@@ -59,7 +57,7 @@ pub(super) async fn tunnel(
     let backend = hyper::upgrade::on(&mut answer);
     let mut response = Response::new(transport::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = picked(answer.headers());
+    *response.headers_mut() = end_to_end(answer.headers());
     drop(config.scope.spawn("tunnel", carry(client, backend)));
     Ok(Answer::Switched(response))
 }
@@ -76,18 +74,16 @@ fn handshake(
         .header(header::HOST, address.to_string())
         .body(transport::empty())
         .map_err(Status::internal)?;
-    onward.headers_mut().extend(picked(headers));
+    onward.headers_mut().extend(end_to_end(headers));
     Ok(onward)
 }
 
-fn picked(headers: &HeaderMap) -> HeaderMap {
-    let is_wanted =
-        |name: &HeaderName| HANDSHAKE.contains(name) || name.as_str() == STREAM_PROTOCOL;
-    let mut picked = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| is_wanted(name)) {
-        picked.append(name.clone(), value.clone());
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in OWN {
+        headers.remove(name);
     }
-    picked
+    headers
 }
 
 async fn carry(client: OnUpgrade, backend: OnUpgrade) {
@@ -99,7 +95,9 @@ async fn carry(client: OnUpgrade, backend: OnUpgrade) {
         }
     };
     let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
+    let carried =
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER);
+    if let Err(error) = carried.await {
         tracing::debug!(%error, "a tunnel ended");
     }
 }

@@ -318,6 +318,12 @@ const GROUPS: &[Group] = &[
         )],
     },
     Group {
+        group: "apiregistration.k8s.io",
+        version: "v1",
+        schemas: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1",
+        rows: &[Row("APIService", "apiservices", "", "api-extensions", &[CONDITIONAL], "status")],
+    },
+    Group {
         group: "scheduling.k8s.io",
         version: "v1",
         schemas: "io.k8s.api.scheduling.v1",
@@ -405,6 +411,7 @@ impl Row {
             create_on_update: is(CREATE_ON_UPDATE),
             returns_deleted: is(RETURNS_DELETED),
             stored_as,
+            delegated: None,
             custom: None,
         }
     }

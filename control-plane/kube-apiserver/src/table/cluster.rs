@@ -351,6 +351,16 @@ const REPLICAS_LABELS: Printer = Printer {
     cells: |it, now| vec![name(it), labels(&it["metadata"]["labels"]), age(it, now)],
 };
 
+const API_SERVICES: Printer = Printer {
+    columns: &[narrow("Name"), narrow("Service"), narrow("Available"), narrow("Age")],
+    cells: |it, now| {
+        let conditions = items(it, "/status/conditions").iter();
+        let available = conditions.into_iter().find(|it| it["type"] == "Available");
+        let available = available.map_or("Unknown", |it| text(it, "/status"));
+        vec![name(it), "Local".into(), available.into(), age(it, now)]
+    },
+};
+
 pub(super) fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
     Some(match (group, plural) {
         ("", "nodes") => &NODES,
@@ -366,6 +376,7 @@ pub(super) fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
         ("scheduling.k8s.io", "priorityclasses") => &PRIORITY_CLASSES,
         ("node.k8s.io", "runtimeclasses") => &RUNTIME_CLASSES,
         ("", "resourcequotas") => &QUOTAS,
+        ("apiregistration.k8s.io", _) => &API_SERVICES,
         ("resource.k8s.io", "resourceslices") => &RESOURCE_SLICES,
         ("resource.k8s.io", "deviceclasses") => &REPLICAS_LABELS,
         _ => return None,

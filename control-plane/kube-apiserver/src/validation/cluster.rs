@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Faults, fields, items, text};
-use crate::status::FieldError;
+use crate::{resources::meta, status::FieldError};
 
 /// User-made priorities end here; above are the system's.
 const HIGHEST_USER_PRIORITY: i64 = 1_000_000_000;
@@ -161,6 +161,21 @@ pub(super) fn signing_request(faults: &mut Faults, object: &Value) {
     if let Some(seconds) = spec["expirationSeconds"].as_i64().filter(|it| *it < 600) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         faults.invalid("spec.expirationSeconds", seconds, why);
+    }
+}
+
+pub(super) fn api_service(faults: &mut Faults, object: &Value) {
+    let (name, expected) = (meta(object, "name"), crate::delegated::expected_name(object));
+    if name != expected {
+        faults.invalid(
+            "metadata.name",
+            name,
+            format!("must be `spec.version+\".\"+spec.group`: {expected:?}"),
+        );
+    }
+    if object["spec"]["service"].is_object() {
+        let why = "servers behind a Service are not aggregated here";
+        faults.add(FieldError::forbidden("spec.service", why));
     }
 }
 

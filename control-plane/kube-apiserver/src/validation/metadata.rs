@@ -16,7 +16,7 @@ fn name_faults(resource: &Resource, name: &str) -> Vec<String> {
         ("", "namespaces") => fields::label(name),
         // Relaxed in 1.36 only for Services that ask for it; the stricter form is safe for DNS.
         ("", "services") => fields::label_1035(name),
-        ("rbac.authorization.k8s.io", _) => fields::path_segment(name),
+        ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => fields::path_segment(name),
         ("apps", "statefulsets") => fields::label(name),
         ("flowcontrol.apiserver.k8s.io", _) => fields::subdomain(name),
         _ => fields::subdomain(name),

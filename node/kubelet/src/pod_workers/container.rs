@@ -16,6 +16,7 @@ use crate::{
     plan::{Start, Waiting},
     pod::PodExt,
     pod_config, security,
+    timeline::Phase,
     volumes::Mounted,
 };
 
@@ -44,31 +45,43 @@ impl Worker {
     pub(super) async fn run_container(&self, making: &Making<'_>) -> Result<(), StartError> {
         let Making { pod, start, container, sandbox, .. } = *making;
         let (context, recorder) = (&self.context, &self.context.recorder);
+        let (uid, begun) = (pod.uid(), context.timelines.begin());
         let failed = |reason: &str, message: String| {
             let text = format!("Error: {message}");
             recorder.container_warning(pod, &start.name, "Failed", text);
             start_error(reason, message)
         };
-        let config = self
-            .container_config(making)
-            .await
-            .map_err(|message| failed("CreateContainerConfigError", message))?;
+        let config = self.container_config(making).await.map_err(|message| {
+            let step = begun.ended(Phase::Created).of(&start.name);
+            context.timelines.add(&uid, step.failed("container configuration", &message));
+            failed("CreateContainerConfigError", message)
+        })?;
         let created = context
             .runtime
             .create_container(&sandbox.id, config, making.sandbox_config.clone())
             .await;
+        let step = begun.ended(Phase::Created).of(&start.name).result("CreateContainer", &created);
+        context.timelines.add(&uid, step);
         let id = created.map_err(|it| failed("CreateContainerError", it.message))?;
         let message = format!("Created container {}", start.name);
         recorder.container_normal(pod, &start.name, "Created", message);
-        if let Err(error) = context.runtime.start_container(&id).await {
+        let begun = context.timelines.begin();
+        let started = context.runtime.start_container(&id).await;
+        let step = begun.ended(Phase::Started).of(&start.name).result("StartContainer", &started);
+        context.timelines.add(&uid, step);
+        if let Err(error) = started {
             return Err(failed("RunContainerError", error.message));
         }
         let message = format!("Started container {}", start.name);
         recorder.container_normal(pod, &start.name, "Started", message);
         self.link_log(pod, start, &id);
-        if let Some(hook) = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref())
-            && let Err(error) = hooks::run(context, pod, &start.name, &id, hook).await
-        {
+        let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
+        let Some(hook) = hook else { return Ok(()) };
+        let begun = context.timelines.begin();
+        let ran = hooks::run(context, pod, &start.name, &id, hook).await;
+        let step = begun.ended(Phase::PostStart).of(&start.name).result("PostStartHook", &ran);
+        context.timelines.add(&uid, step);
+        if let Err(error) = ran {
             let message = format!("PostStartHook failed: {error}");
             recorder.container_warning(pod, &start.name, "FailedPostStartHook", message);
             let seconds = u64::try_from(pod.grace_seconds()).unwrap_or(30);

@@ -15,6 +15,7 @@ use crate::{
     hooks,
     observed::{RuntimeContainer, RuntimePod, State},
     pod::{Kind, PodExt},
+    timeline::Phase,
 };
 
 /// What a container gets even when its hook has used up the grace.
@@ -45,7 +46,13 @@ pub(super) async fn pod(
         results.push(container(context, pod, it, message(it), left).await);
     }
     let sandboxes = observed.sandboxes.iter().filter(|it| it.is_ready);
-    let stops = sandboxes.map(|it| context.runtime.stop_sandbox(&it.id));
+    let stops = sandboxes.map(|it| async {
+        let begun = context.timelines.begin();
+        let stopped = context.runtime.stop_sandbox(&it.id).await;
+        let step = begun.ended(Phase::SandboxStopped).result("StopPodSandbox", &stopped);
+        context.timelines.add(&pod.uid(), step);
+        stopped
+    });
     results.extend(join_all(stops).await);
     results.into_iter().find(is_failure).unwrap_or(Ok(()))
 }
@@ -65,7 +72,7 @@ pub(super) async fn container(
     if it.is_running() {
         context.recorder.container_normal(pod, &it.name, "Killing", message);
     }
-    let started = Instant::now();
+    let (started, begun) = (Instant::now(), context.timelines.begin());
     let hook = pod
         .find_container(&it.name)
         .and_then(|(_, spec)| spec.lifecycle.map(|it| it.pre_stop).map(|hook| (spec.name, hook)));
@@ -83,7 +90,10 @@ pub(super) async fn container(
         }
     }
     let left = grace.saturating_sub(started.elapsed()).max(LEAST.min(grace));
-    match context.runtime.stop_container(&it.id, left).await {
+    let stopped = context.runtime.stop_container(&it.id, left).await;
+    let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);
+    context.timelines.add(&pod.uid(), step);
+    match stopped {
         Err(error) if error.is_not_found() => Ok(()),
         result => result,
     }

@@ -14,12 +14,16 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    dns, hosts,
+    dns,
+    downward::Facts,
+    hosts,
     images::ImageError,
     observed::{self, RuntimePod},
     plan::{self, Kill, Plan, Start, Waiting},
     pod::PodExt,
     pod_config,
+    timeline::Phase,
+    volumes::{MountError, Mounted},
 };
 
 /// A sandbox to start containers in, what it was made from, and the images of the containers.
@@ -105,10 +109,17 @@ impl Worker {
         let starts = plan.start.iter().filter_map(|it| pod.find_container(&it.name));
         let images = starts.map(|(_, it)| {
             let context = context.clone();
-            async move { context.images.ensure(pod, &it, &context.objects).await }
+            async move {
+                let begun = context.timelines.begin();
+                let image = context.images.ensure(pod, &it, &context.objects).await;
+                let step = begun.ended(Phase::Image).of(&it.name);
+                let step = step.with(it.image.unwrap_or_default()).result("PullImage", &image);
+                context.timelines.add(&pod.uid(), step);
+                image
+            }
         });
         let (mounted, sandbox, images) = tokio::join!(
-            context.volumes.mount(pod, &facts),
+            self.volumes(pod, &facts),
             self.sandbox(pod, attempt, observed),
             futures::future::join_all(images),
         );
@@ -123,6 +134,14 @@ impl Worker {
         Some(Prepared { sandbox, config, images })
     }
 
+    async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, MountError> {
+        let begun = self.context.timelines.begin();
+        let mounted = self.context.volumes.mount(pod, facts).await;
+        let step = begun.ended(Phase::Volumes).result("MountVolume.SetUp", &mounted);
+        self.context.timelines.add(&pod.uid(), step);
+        mounted
+    }
+
     async fn sandbox(
         &self,
         pod: &Arc<Pod>,
@@ -135,24 +154,37 @@ impl Worker {
         if attempt.is_none() {
             return newest.map(|it| (it.clone(), config));
         }
-        let failed = |message: String| {
+        let begun = self.context.timelines.begin();
+        let failed = |call: &str, message: String| {
+            let step = begun.ended(Phase::Sandbox).failed(call, &message);
+            self.context.timelines.add(&pod.uid(), step);
             self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
             None
         };
         if let Err(error) = self.context.cgroups.ensure_pod(pod) {
-            return failed(format!("Failed to create pod sandbox: pod cgroup: {error}"));
+            let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
+            return failed("cgroup", message);
         }
         if let Err(error) = fs::create_dir_all(self.context.paths.pod_logs(pod)) {
-            return failed(format!("Failed to create pod sandbox: log folder: {error}"));
+            let message = format!("Failed to create pod sandbox: log folder: {error}");
+            return failed("mkdir", message);
         }
         let runtime = &self.context.runtime;
         let id = match runtime.run_sandbox(config.clone(), "").await {
             Ok(id) => id,
-            Err(error) => return failed(format!("Failed to create pod sandbox: {error}")),
+            Err(error) => {
+                return failed(error.call, format!("Failed to create pod sandbox: {error}"));
+            }
         };
         match runtime.sandbox_status(&id).await {
-            Ok(status) => Some((observed::sandbox_from(status), config)),
-            Err(error) => failed(format!("Unable to get pod sandbox status: {error}")),
+            Ok(status) => {
+                let sandbox = observed::sandbox_from(status);
+                let addresses: Vec<_> = sandbox.ips.iter().map(ToString::to_string).collect();
+                let step = begun.ended(Phase::Sandbox).with(addresses.join(", "));
+                self.context.timelines.add(&pod.uid(), step);
+                Some((sandbox, config))
+            }
+            Err(error) => failed(error.call, format!("Unable to get pod sandbox status: {error}")),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     kill,
     worker::{Next, Worker},
 };
-use crate::{cri::CriError, observed::RuntimePod, pod::PodExt};
+use crate::{cri::CriError, observed::RuntimePod, pod::PodExt, timeline::Phase};
 
 /// How often an end that did not work is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -90,7 +90,12 @@ impl Worker {
         self.context.probes.forget(&uid);
         self.inbox.set_admitted(false);
         self.mounted = None;
-        if let Err(error) = self.context.volumes.unmount(&uid).await {
+        let begun = self.context.timelines.begin();
+        let unmounted = self.context.volumes.unmount(&uid).await;
+        let call = "UnmountVolume.TearDown";
+        let step = begun.ended(Phase::Cleared).result(call, &unmounted);
+        self.context.timelines.add(&uid, step);
+        if let Err(error) = unmounted {
             warn!(%uid, %error, "failed to take a pod's volumes away");
             let message = format!("UnmountVolume.TearDown failed: {error}");
             self.context.recorder.warning(pod, "FailedUnMount", message);

@@ -19,6 +19,7 @@ use crate::{
     plan::{self, ContainerBackoffs, Plan, Waiting},
     pod::PodExt,
     status::{self, Verdict},
+    timeline::Phase,
     volumes::Mounted,
 };
 
@@ -81,6 +82,10 @@ impl Worker {
                 Err(error) => {
                     let uid = self.inbox.uid();
                     warn!(%uid, call = error.call, %error, "the runtime failed");
+                    let message = format!("error determining status: {error}");
+                    self.context.recorder.warning(&self.inbox.pod(), "FailedSync", message);
+                    let step = self.context.timelines.begin().ended(Phase::Sync);
+                    self.context.timelines.add(&uid, step.failed(error.call, &error));
                     let next = Next::Wait(Some(self.context.clock.now() + self.retry));
                     self.retry = (self.retry * 2).min(LONGEST_RETRY);
                     next
@@ -114,6 +119,9 @@ impl Worker {
             && let Err(verdict) = self.admit(&news.pod)
         {
             self.context.recorder.warning(&news.pod, &verdict.reason, verdict.message.clone());
+            let step = self.context.timelines.begin().ended(Phase::Admitted);
+            let step = step.failed(&verdict.reason, &verdict.message);
+            self.context.timelines.add(&news.pod.uid(), step);
             self.inbox.put_verdict(verdict, Some(0));
             return Ok(Next::Again);
         }
@@ -132,6 +140,7 @@ impl Worker {
         if !was_admitted {
             let others = self.workers.admitted(&pod.uid());
             admission::check(pod, &others, &self.context.machine, &self.context.settings)?;
+            self.context.timelines.note(&pod.uid(), Phase::Admitted, "");
         }
         self.inbox.set_admitted(true);
         Ok(())
@@ -312,6 +321,11 @@ impl Worker {
             messages: &self.messages,
             now: self.context.clock.now(),
         });
+        match (is_ready(&previous), is_ready(&status)) {
+            (false, true) => self.context.timelines.note(&uid, Phase::Ready, ""),
+            (true, false) => self.context.timelines.note(&uid, Phase::NotReady, ""),
+            _ => {}
+        }
         self.context.statuses.set(pod, status.clone());
         status
     }
@@ -321,6 +335,10 @@ impl Worker {
         debug!(uid = %self.inbox.uid(), "waiting for the runtime to catch up");
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 fn observed_is_live(observed: &RuntimePod) -> bool {

@@ -1,11 +1,13 @@
 //! `/exec`, `/attach` and `/portForward`: the runtime streams, we connect the two ends.
 //!
-//! The runtime's streaming server speaks SPDY/3.1. Callers speak WebSocket (today's API server and
-//! kubectl) or SPDY (older ones). SPDY is passed through byte for byte; port-forward's tunnel inside
-//! a WebSocket is too; only exec and attach over WebSocket are translated (see [`super::websocket`]).
+//! The runtime's streaming server speaks SPDY/3.1. Callers speak SPDY, which is passed on byte for
+//! byte; or WebSocket: as a tunnel of SPDY (port-forward, passed on too) or with Kubernetes'
+//! channels, which are translated (see [`super::channels`]).
+//!
+//! Upstream: `pkg/kubelet/server/server.go` (`getExec` and its neighbours), which hands WebSocket on
+//! to the runtime; containerd 1.6 does not know the newest protocols.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use api_cri::v1;
 use http::{
@@ -23,13 +25,23 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 use transport::{Body, HttpClient, Place};
 
-use super::{Server, query_flag, query_values, text, websocket};
+use super::{
+    Server,
+    channels::{self, Channels, PROTOCOLS, Protocol, Version},
+    idle, query_flag, query_values, text, websocket,
+};
 use crate::{cri::CriError, pod::PodExt};
 
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const SPDY: &str = "SPDY/3.1";
-const TUNNEL_PREFIX: &str = "SPDY/3.1+";
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 const PORT_FORWARD: &str = "portforward.k8s.io";
+const REMOTE_COMMAND: &str = "v4.channel.k8s.io";
+/// What the runtime offers where it refuses a protocol.
+const ACCEPTED_PROTOCOLS: &str = "x-accepted-stream-protocol-versions";
+/// A refusal is a line of text.
+const REFUSAL_LIMIT: usize = 64 * 1024;
+const BUFFER: usize = 64 * 1024;
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the caller wants of an exec or attach.
@@ -45,11 +57,14 @@ pub(super) struct Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     Spdy,
-    /// Exec and attach; v5 can close stdin.
-    Channels {
-        is_v5: bool,
-    },
     Tunnel,
+    Channels(Protocol),
+}
+
+/// What is carried.
+enum Carried {
+    Process(Wanted),
+    Ports(Vec<u16>),
 }
 
 struct Refusal(Response<Body>);
@@ -76,20 +91,15 @@ impl Server {
         parts: &[&str],
     ) -> Result<Response<Body>, Refusal> {
         let kind = parts[0];
-        let (caller, protocol) = agree(request.headers(), kind).ok_or_else(|| {
-            refuse(StatusCode::BAD_REQUEST, "unable to upgrade: no protocol that is spoken here\n")
-        })?;
+        let (caller, protocol) = agree(request.headers(), kind)?;
         let query = request.uri().query().map(str::to_owned);
-        let wanted = wanted(kind, query.as_deref());
-        if kind != "portForward" && !(wanted.stdin || wanted.stdout || wanted.stderr) {
-            let message = "you must specify at least 1 of stdin, stdout, stderr\n";
-            return Err(refuse(StatusCode::BAD_REQUEST, message));
-        }
-        let url = self.runtime_url(parts, query.as_deref(), wanted).await?;
+        let (url, carried) = self.runtime_url(parts, query.as_deref(), caller).await?;
         let (backend, answered) = dial(&url, kind, caller, request.headers()).await?;
         let client = hyper::upgrade::on(&mut request);
         let response = switching(request.headers(), caller, protocol, &answered);
-        drop(self.context.scope.spawn("stream", connect(client, backend, caller, wanted)));
+        let limit = self.context.settings.config.streaming_connection_idle_timeout.0;
+        let work = connect(client, backend, caller, carried, limit);
+        drop(self.context.scope.spawn("stream", work));
         Ok(response)
     }
 
@@ -98,8 +108,8 @@ impl Server {
         &self,
         parts: &[&str],
         query: Option<&str>,
-        wanted: Wanted,
-    ) -> Result<String, Refusal> {
+        caller: Caller,
+    ) -> Result<(String, Carried), Refusal> {
         let (namespace, name) = match parts {
             [_, namespace, name, ..] => (*namespace, *name),
             _ => return Err(refuse(StatusCode::NOT_FOUND, "404 page not found\n")),
@@ -111,36 +121,53 @@ impl Server {
         let runtime = &self.context.runtime;
         let failed = |error: CriError| refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
         if parts[0] == "portForward" {
+            let ports = match caller {
+                Caller::Channels(_) => ports(query)?,
+                _ => Vec::new(),
+            };
             let sandbox = observed.ready_sandbox().ok_or_else(|| {
-                let message = format!("not found (\"{}\")", pod.full_name());
+                let message = format!("pod not found (\"{}_{namespace}\")", pod.name());
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
             })?;
-            return runtime.port_forward(&sandbox.id).await.map_err(failed);
+            let url = runtime.port_forward(&sandbox.id).await.map_err(failed)?;
+            return Ok((url, Carried::Ports(ports)));
+        }
+        let wanted = wanted(query);
+        if !(wanted.stdin || wanted.stdout || wanted.stderr) {
+            let message = "you must specify at least 1 of stdin, stdout, stderr\n";
+            return Err(refuse(StatusCode::BAD_REQUEST, message));
         }
         let container = parts.last().copied().unwrap_or_default();
         let running = observed.latest(container).filter(|it| it.is_running());
-        let Some(running) = running else {
-            let message = format!("container not found (\"{container}\")");
-            return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, message));
-        };
-        let Wanted { stdin, stdout, stderr, tty } = wanted;
-        let container_id = running.id.clone();
+        let container_id = running.map(|it| it.id.clone());
         if parts[0] == "attach" {
+            let container_id = container_id.ok_or_else(|| {
+                let message = format!("container {container} not found in pod {}", pod.full_name());
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
+            })?;
             // A terminal is the container's, whatever the caller says.
             let tty = pod.find_container(container).is_some_and(|(_, it)| it.tty == Some(true));
-            let stderr = stderr && !tty;
+            let wanted = Wanted { tty, stderr: wanted.stderr && !tty, ..wanted };
+            let Wanted { stdin, stdout, stderr, tty } = wanted;
             let request = v1::AttachRequest { container_id, stdin, tty, stdout, stderr };
-            return runtime.attach(request).await.map_err(failed);
+            let url = runtime.attach(request).await.map_err(failed)?;
+            return Ok((url, Carried::Process(wanted)));
         }
+        let container_id = container_id.ok_or_else(|| {
+            let message = format!("container not found (\"{container}\")");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
+        })?;
         let cmd = query_values(query, "command");
+        let Wanted { stdin, stdout, stderr, tty } = wanted;
         let request = v1::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
-        runtime.exec(request).await.map_err(failed)
+        let url = runtime.exec(request).await.map_err(failed)?;
+        Ok((url, Carried::Process(wanted)))
     }
 }
 
-fn wanted(kind: &str, query: Option<&str>) -> Wanted {
+fn wanted(query: Option<&str>) -> Wanted {
     let flag = |short: &str, long: &str| query_flag(query, short) || query_flag(query, long);
-    let tty = query_flag(query, "tty") && kind != "portForward";
+    let tty = query_flag(query, "tty");
     Wanted {
         stdin: flag("input", "stdin"),
         stdout: flag("output", "stdout"),
@@ -150,14 +177,30 @@ fn wanted(kind: &str, query: Option<&str>) -> Wanted {
     }
 }
 
+/// The ports that a caller without SPDY forwards: it can say so in the URL only.
+fn ports(query: Option<&str>) -> Result<Vec<u16>, Refusal> {
+    let bad = |message: String| refuse(StatusCode::BAD_REQUEST, message);
+    let given = query_values(query, "port");
+    let given: Vec<&str> = given.iter().flat_map(|it| it.split(',')).collect();
+    if given.is_empty() {
+        return Err(bad("query parameter \"port\" is required".to_owned()));
+    }
+    let parse = |text: &str| match text.parse::<u16>() {
+        Ok(0) => Err(bad(format!("port {text:?} must be > 0"))),
+        Ok(port) => Ok(port),
+        Err(error) => Err(bad(format!("unable to parse {text:?} as a port: {error}"))),
+    };
+    given.into_iter().map(parse).collect()
+}
+
 /// The protocol to use with the caller, and its name for the answer.
-fn agree(headers: &HeaderMap, kind: &str) -> Option<(Caller, Option<&'static str>)> {
-    let upgrade = headers.get(UPGRADE)?.to_str().ok()?;
+fn agree(headers: &HeaderMap, kind: &str) -> Result<(Caller, Option<&'static str>), Refusal> {
+    let upgrade = headers.get(UPGRADE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     if upgrade.eq_ignore_ascii_case(SPDY) {
-        return Some((Caller::Spdy, None));
+        return Ok((Caller::Spdy, None));
     }
     if !upgrade.eq_ignore_ascii_case("websocket") {
-        return None;
+        return Err(refuse(StatusCode::BAD_REQUEST, "Upgrade request required"));
     }
     let offered: Vec<&str> = headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
@@ -166,19 +209,28 @@ fn agree(headers: &HeaderMap, kind: &str) -> Option<(Caller, Option<&'static str
         .flat_map(|it| it.split(','))
         .map(str::trim)
         .collect();
-    if kind == "portForward" {
-        const NAME: &str = "SPDY/3.1+portforward.k8s.io";
-        return offered.contains(&NAME).then_some((Caller::Tunnel, Some(NAME)));
+    let is_forward = kind == "portForward";
+    // Port-forward's channels are those of version 4 alone.
+    let known = PROTOCOLS
+        .into_iter()
+        .filter(|(_, it)| !is_forward || it.version == Version::V4)
+        .map(|(name, it)| (Caller::Channels(it), name));
+    let tunnel = is_forward.then_some((Caller::Tunnel, TUNNEL));
+    let known: Vec<_> = tunnel.into_iter().chain(known).collect();
+    if offered.is_empty() {
+        let version = if is_forward { Version::V4 } else { Version::V1 };
+        return Ok((Caller::Channels(Protocol { version, is_base64: false }), None));
     }
-    const V5: &str = "v5.channel.k8s.io";
-    const V4: &str = "v4.channel.k8s.io";
-    if offered.contains(&V5) {
-        Some((Caller::Channels { is_v5: true }, Some(V5)))
-    } else if offered.contains(&V4) {
-        Some((Caller::Channels { is_v5: false }, Some(V4)))
-    } else {
-        None
-    }
+    let agreed = known.iter().find(|(_, name)| offered.contains(name));
+    agreed.map(|(caller, name)| (*caller, Some(*name))).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(_, name)| *name).collect();
+        let message = format!(
+            "requested protocol(s) are not supported: [{}]; supports [{}]",
+            offered.join(" "),
+            names.join(" ")
+        );
+        refuse(StatusCode::FORBIDDEN, message)
+    })
 }
 
 /// Connects to the runtime's streaming server and switches to SPDY.
@@ -204,7 +256,7 @@ async fn dial(
     let protocols: Vec<HeaderValue> = match caller {
         Caller::Spdy => from.get_all(&STREAM_PROTOCOL).iter().cloned().collect(),
         _ if kind == "portForward" => vec![HeaderValue::from_static(PORT_FORWARD)],
-        _ => vec![HeaderValue::from_static("v4.channel.k8s.io")],
+        _ => vec![HeaderValue::from_static(REMOTE_COMMAND)],
     };
     for protocol in protocols {
         request.headers_mut().append(STREAM_PROTOCOL, protocol);
@@ -217,10 +269,22 @@ async fn dial(
     let mut response =
         client.send(request).await.map_err(|error| failed(telemetry::chain(&error).to_string()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(failed(format!("it answered {}", response.status())));
+        return Err(refused(response).await);
     }
     let headers = response.headers().clone();
     Ok((hyper::upgrade::on(&mut response), headers))
+}
+
+/// What the runtime says against it is the caller's to know.
+async fn refused(response: Response<Incoming>) -> Refusal {
+    let (head, body) = response.into_parts();
+    let reading = tokio::time::timeout(DIAL_LIMIT, transport::collect(body, REFUSAL_LIMIT)).await;
+    let body = reading.ok().and_then(Result::ok).flatten().unwrap_or_default();
+    let mut answer = text(head.status, String::from_utf8_lossy(&body));
+    for value in head.headers.get_all(ACCEPTED_PROTOCOLS) {
+        answer.headers_mut().append(ACCEPTED_PROTOCOLS, value.clone());
+    }
+    Refusal(answer)
 }
 
 /// The runtime may listen on every address of the host: ours is as good as any.
@@ -258,23 +322,42 @@ fn switching(
     response
 }
 
-async fn connect(client: OnUpgrade, backend: OnUpgrade, caller: Caller, wanted: Wanted) {
-    let (client, backend) = match tokio::try_join!(client, backend) {
-        Ok(both) => both,
-        Err(error) => {
-            debug!(%error, "a stream was not upgraded");
-            return;
+async fn connect(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    caller: Caller,
+    carried: Carried,
+    limit: Duration,
+) {
+    let both = tokio::time::timeout(DIAL_LIMIT, async { tokio::try_join!(client, backend) }).await;
+    let Ok(Ok((client, backend))) = both else {
+        debug!("a stream was not upgraded");
+        return;
+    };
+    let mut client: TokioIo<Upgraded> = TokioIo::new(client);
+    let (mut backend, idle) = idle::watch(TokioIo::new(backend), limit);
+    let work = async {
+        match (caller, carried) {
+            (Caller::Spdy, _) => {
+                let sized = tokio::io::copy_bidirectional_with_sizes;
+                sized(&mut client, &mut backend, BUFFER, BUFFER).await.map(drop)
+            }
+            (Caller::Tunnel, _) => websocket::tunnel(client, backend).await,
+            (Caller::Channels(protocol), Carried::Process(wanted)) => {
+                let channels = Channels::of_process(protocol, wanted);
+                channels::carry(client, backend, channels).await
+            }
+            (Caller::Channels(protocol), Carried::Ports(ports)) => {
+                let channels = Channels::of_ports(protocol, &ports);
+                channels::carry(client, backend, channels).await
+            }
         }
     };
-    let (mut client, mut backend): (TokioIo<Upgraded>, TokioIo<Upgraded>) =
-        (TokioIo::new(client), TokioIo::new(backend));
-    let result = match caller {
-        Caller::Spdy => tokio::io::copy_bidirectional(&mut client, &mut backend).await.map(drop),
-        Caller::Tunnel => websocket::tunnel(client, backend).await,
-        Caller::Channels { is_v5 } => websocket::channels(client, backend, wanted, is_v5).await,
-    };
-    if let Err(error) = result {
-        debug!(%error, prefix = TUNNEL_PREFIX, "a stream ended");
+    tokio::select! {
+        result = work => if let Err(error) = result {
+            debug!(%error, "a stream ended");
+        },
+        () = idle => debug!(?limit, "a stream was idle for too long"),
     }
 }
 
@@ -291,20 +374,38 @@ mod tests {
 
     #[test]
     fn the_newest_protocol_that_both_speak_is_agreed_on() {
-        let of = |protocols, kind| agree(&headers("websocket", protocols), kind).map(|it| it.0);
-        let v5 = Some(Caller::Channels { is_v5: true });
-        assert_eq!(of("v4.channel.k8s.io, v5.channel.k8s.io", "exec"), v5);
-        let v4 = Some(Caller::Channels { is_v5: false });
-        assert_eq!(of("v4.channel.k8s.io", "attach"), v4);
-        assert_eq!(of("base64.channel.k8s.io", "exec"), None);
-        assert_eq!(of("SPDY/3.1+portforward.k8s.io", "portForward"), Some(Caller::Tunnel));
-        assert_eq!(agree(&headers("SPDY/3.1", ""), "exec").map(|it| it.0), Some(Caller::Spdy));
-        assert_eq!(agree(&HeaderMap::new(), "exec"), None);
+        let of = |protocols: &'static str, kind| {
+            agree(&headers("websocket", protocols), kind).map(|it| it.1).ok().flatten()
+        };
+        assert_eq!(of("v4.channel.k8s.io, v5.channel.k8s.io", "exec"), Some("v5.channel.k8s.io"));
+        assert_eq!(of("v4.channel.k8s.io", "attach"), Some("v4.channel.k8s.io"));
+        let old = Some("base64.channel.k8s.io");
+        assert_eq!(of("base64.channel.k8s.io", "exec"), old);
+        assert_eq!(of("SPDY/3.1+portforward.k8s.io", "portForward"), Some(TUNNEL));
+        assert_eq!(of("v4.channel.k8s.io", "portForward"), Some("v4.channel.k8s.io"));
+        assert_eq!(of("v5.channel.k8s.io", "portForward"), None);
+        let spdy = agree(&headers("SPDY/3.1", ""), "exec").map(|it| it.0).ok();
+        assert_eq!(spdy, Some(Caller::Spdy));
+    }
+
+    #[test]
+    fn what_cannot_be_agreed_on_is_refused_as_upstream_does() {
+        let code = |headers: &HeaderMap| agree(headers, "exec").err().unwrap().0.status();
+        assert_eq!(code(&HeaderMap::new()), StatusCode::BAD_REQUEST);
+        assert_eq!(code(&headers("websocket", "v9.channel.k8s.io")), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn ports_are_numbers_above_zero() {
+        assert_eq!(ports(Some("port=80&port=8080,81")).ok(), Some(vec![80, 8080, 81]));
+        for query in ["", "port=0", "port=x", "port=65536", "port="] {
+            assert!(ports(Some(query)).is_err(), "{query}");
+        }
     }
 
     #[test]
     fn a_terminal_has_no_stderr() {
-        let wanted = wanted("exec", Some("input=1&output=1&error=1&tty=1"));
+        let wanted = wanted(Some("input=1&output=1&error=1&tty=1"));
         assert!(wanted.stdin && wanted.stdout && wanted.tty && !wanted.stderr);
     }
 }

@@ -1,175 +1,49 @@
-//! Kubernetes' channels in a WebSocket (`v4.channel.k8s.io`, `v5.channel.k8s.io`) to SPDY streams.
+//! What port-forward's tunnel and the channels share of a WebSocket.
 //!
-//! The first byte of a message is the channel: 0 stdin, 1 stdout, 2 stderr, 3 error (the exit status
-//! as a `Status` object), 4 resize. In v5, 255 closes the channel that the second byte names; that is
-//! how `echo x | kubectl exec -i … -- cat` ends.
+//! **Invariant:** the two directions never wait for each other. A process that echoes what it is
+//! sent blocks on its output, and with it its input, until somebody reads.
 
-use std::io;
+use std::{io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use bytes::BytesMut;
+use futures::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message, Utf8Bytes,
+        Bytes, Message, Utf8Bytes,
         protocol::{CloseFrame, Role, frame::coding::CloseCode},
     },
 };
 
-use super::{
-    spdy::{Encoder, Frame, decode},
-    streams::Wanted,
-};
+pub(super) const BLOCK: usize = 32 * 1024;
+/// How long a caller may take to answer the end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
-const BLOCK: usize = 32 * 1024;
+pub(super) type Sink<C> = SplitSink<WebSocketStream<C>, Message>;
+pub(super) type Stream<C> = SplitStream<WebSocketStream<C>>;
 
-/// The SPDY streams, by channel.
-struct Streams {
-    ids: Vec<(u8, u32)>,
+pub(super) async fn accept<C: AsyncRead + AsyncWrite + Unpin>(client: C) -> (Sink<C>, Stream<C>) {
+    WebSocketStream::from_raw_socket(client, Role::Server, None).await.split()
 }
 
-impl Streams {
-    fn open(wanted: Wanted, encoder: &mut Encoder, out: &mut BytesMut) -> Self {
-        let listed = [
-            (ERROR, "error", true),
-            (STDIN, "stdin", wanted.stdin),
-            (STDOUT, "stdout", wanted.stdout),
-            (STDERR, "stderr", wanted.stderr),
-            (RESIZE, "resize", wanted.tty),
-        ];
-        let mut streams = Self { ids: Vec::new() };
-        let mut id = 1;
-        for (channel, kind, is_wanted) in listed {
-            if is_wanted {
-                encoder.open(id, &[("streamtype", kind)], out);
-                streams.ids.push((channel, id));
-                id += 2;
-            }
-        }
-        streams
-    }
-
-    fn id(&self, channel: u8) -> Option<u32> {
-        self.ids.iter().find(|(known, _)| *known == channel).map(|(_, id)| *id)
-    }
-
-    fn channel(&self, id: u32) -> Option<u8> {
-        self.ids.iter().find(|(_, known)| *known == id).map(|(channel, _)| *channel)
-    }
-}
-
-/// Exec and attach: until the runtime has ended the streams, or the caller has gone.
-pub(super) async fn channels<C, B>(
-    client: C,
-    mut backend: B,
-    wanted: Wanted,
-    is_v5: bool,
-) -> io::Result<()>
+/// The next message that carries data; `None` when the caller has ended or gone. Old clients send
+/// text where others send bytes.
+pub(super) async fn next<C>(stream: &mut Stream<C>) -> Option<Bytes>
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
-    let mut encoder = Encoder::default();
-    let mut out = BytesMut::new();
-    let streams = Streams::open(wanted, &mut encoder, &mut out);
-    // Nothing is read from these.
-    for channel in [ERROR, STDOUT, STDERR] {
-        if let Some(id) = streams.id(channel) {
-            encoder.data(id, &[], true, &mut out);
-        }
-    }
-    backend.write_all_buf(&mut out).await?;
-    let (mut reader, mut writer) = tokio::io::split(backend);
-    let (mut received, mut open) = (BytesMut::with_capacity(BLOCK), 0);
-    for channel in [ERROR, STDOUT, STDERR] {
-        open += usize::from(streams.id(channel).is_some());
-    }
     loop {
-        tokio::select! {
-            message = socket.next() => {
-                let Some(Ok(message)) = message else { return Ok(()) };
-                match message {
-                    Message::Binary(data) => {
-                        forward(&streams, &encoder, &data, is_v5, &mut out);
-                    }
-                    Message::Close(_) => return Ok(()),
-                    _ => {}
-                }
-            }
-            count = reader.read_buf(&mut received) => {
-                let is_end = count? == 0;
-                while let Some(frame) = decode(&mut received)? {
-                    tracing::trace!(?frame, "from the runtime");
-                    match frame {
-                        Frame::Data { stream, data, is_last } => {
-                            if let Some(channel) = streams.channel(stream) {
-                                send(&mut socket, channel, &data).await?;
-                                open -= usize::from(is_last).min(open);
-                            }
-                        }
-                        Frame::Reset { stream } => {
-                            let is_output = streams
-                                .channel(stream)
-                                .is_some_and(|it| matches!(it, ERROR | STDOUT | STDERR));
-                            open -= usize::from(is_output).min(open);
-                        }
-                        Frame::Ping { id } => encoder.ping(id, &mut out),
-                        Frame::GoAway | Frame::Other => {}
-                    }
-                }
-                if is_end || open == 0 {
-                    break;
-                }
-            }
-        }
-        if !out.is_empty() {
-            writer.write_all_buf(&mut out).await?;
+        match stream.next().await {
+            Some(Ok(Message::Binary(data))) => return Some(data),
+            Some(Ok(Message::Text(text))) => return Some(text.into()),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+            Some(Ok(_)) => {}
         }
     }
-    close(&mut socket).await;
-    // The caller answers the close, and only then is the connection over.
-    while let Some(Ok(_)) = socket.next().await {}
-    Ok(())
-}
-
-/// One message of the caller.
-fn forward(streams: &Streams, encoder: &Encoder, data: &[u8], is_v5: bool, out: &mut BytesMut) {
-    let Some((channel, payload)) = data.split_first() else { return };
-    match *channel {
-        CLOSE if is_v5 => {
-            let closed = payload.first().filter(|it| matches!(**it, STDIN | RESIZE));
-            if let Some(id) = closed.and_then(|it| streams.id(*it)) {
-                encoder.data(id, &[], true, out);
-            }
-        }
-        STDIN | RESIZE if !payload.is_empty() => {
-            if let Some(id) = streams.id(*channel) {
-                encoder.data(id, payload, false, out);
-            }
-        }
-        _ => {}
-    }
-}
-
-async fn send<C>(socket: &mut WebSocketStream<C>, channel: u8, data: &[u8]) -> io::Result<()>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    if data.is_empty() {
-        return Ok(());
-    }
-    let mut message = BytesMut::with_capacity(data.len() + 1);
-    message.extend_from_slice(&[channel]);
-    message.extend_from_slice(data);
-    socket.send(Message::Binary(message.freeze())).await.map_err(io::Error::other)
 }
 
 /// Port-forward: the messages are a SPDY connection's bytes.
@@ -178,56 +52,83 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
+    let (mut sink, mut stream) = accept(client).await;
     let (mut reader, mut writer) = tokio::io::split(backend);
-    let mut block = BytesMut::with_capacity(BLOCK);
-    loop {
-        tokio::select! {
-            message = socket.next() => match message {
-                Some(Ok(Message::Binary(data))) => writer.write_all(&data).await?,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
-                Some(Ok(_)) => {}
-            },
-            count = reader.read_buf(&mut block) => {
-                if count? == 0 {
-                    break;
-                }
-                let data: Bytes = block.split().freeze();
-                socket.send(Message::Binary(data)).await.map_err(io::Error::other)?;
-            }
+    let inbound = async {
+        while let Some(data) = next(&mut stream).await {
+            writer.write_all(&data).await?;
         }
+        io::Result::Ok(())
+    };
+    let outbound = async {
+        let mut block = BytesMut::new();
+        loop {
+            block.reserve(BLOCK);
+            if reader.read_buf(&mut block).await? == 0 {
+                return io::Result::Ok(());
+            }
+            let data = block.split().freeze();
+            sink.send(Message::Binary(data)).await.map_err(io::Error::other)?;
+        }
+    };
+    tokio::select! {
+        result = inbound => return result,
+        result = outbound => result?,
     }
-    close(&mut socket).await;
+    close(sink, stream).await;
     Ok(())
 }
 
-/// Callers take anything but a normal closure for an error.
-async fn close<C: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<C>) {
+/// Ends in order: callers take anything but a normal closure for an error.
+pub(super) async fn close<C>(mut sink: Sink<C>, mut stream: Stream<C>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-    drop(socket.close(Some(frame)).await);
+    let closing = async {
+        if sink.send(Message::Close(Some(frame))).await.is_ok() {
+            // The caller answers, and only then is the connection over.
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    };
+    drop(tokio::time::timeout(CLOSE_LIMIT, closing).await);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_version_five_can_close_stdin() {
-        let mut encoder = Encoder::default();
-        let mut out = BytesMut::new();
-        let wanted = Wanted { stdin: true, stdout: true, stderr: false, tty: false };
-        let streams = Streams::open(wanted, &mut encoder, &mut out);
-        let id = streams.id(STDIN).unwrap();
-        out.clear();
-        forward(&streams, &encoder, &[CLOSE, STDIN], false, &mut out);
-        assert!(out.is_empty());
-        forward(&streams, &encoder, &[CLOSE, STDIN], true, &mut out);
-        let frame = decode(&mut out).unwrap().unwrap();
-        assert_eq!(frame, Frame::Data { stream: id, data: Bytes::new(), is_last: true });
-        forward(&streams, &encoder, &[STDIN, b'x'], true, &mut out);
-        let frame = decode(&mut out).unwrap().unwrap();
-        assert_eq!(frame, Frame::Data { stream: id, data: Bytes::from("x"), is_last: false });
-        forward(&streams, &encoder, &[STDOUT, b'x'], true, &mut out);
-        assert!(out.is_empty(), "callers write to stdin only");
+    #[tokio::test]
+    async fn a_backend_that_echoes_more_than_all_buffers_hold_gets_through() {
+        const SIZE: usize = 4 << 20;
+        let (client, near) = tokio::io::duplex(1024);
+        let (backend, far) = tokio::io::duplex(1024);
+        let echo = async {
+            let (mut reader, mut writer) = tokio::io::split(far);
+            drop(tokio::io::copy(&mut reader, &mut writer).await);
+        };
+        let caller = async {
+            let socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+            let (mut sink, mut stream) = socket.split();
+            let send = async {
+                for _ in 0..SIZE / BLOCK {
+                    sink.send(Message::Binary(vec![7; BLOCK].into())).await.unwrap();
+                }
+            };
+            let receive = async {
+                let mut count = 0;
+                while count < SIZE {
+                    let message = stream.next().await.unwrap().unwrap();
+                    count += message.len();
+                }
+                count
+            };
+            tokio::join!(send, receive).1
+        };
+        tokio::select! {
+            count = caller => assert_eq!(count, SIZE),
+            result = tunnel(near, backend) => panic!("{result:?}"),
+            () = echo => panic!("the backend ended"),
+        }
     }
 }

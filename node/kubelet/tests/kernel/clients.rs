@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio_tungstenite::{
@@ -48,33 +49,18 @@ impl Bed {
         String::from_utf8(reply.into_body().to_vec()).unwrap()
     }
 
-    pub(crate) async fn exec(
+    /// A WebSocket to the kubelet.
+    async fn web_socket(
         &self,
-        pod: &str,
-        container: &str,
-        command: &[&str],
-        stdin: Option<&str>,
-    ) -> Ran {
-        let mut query: String = command
-            .iter()
-            .map(|it| {
-                let text =
-                    percent_encoding::utf8_percent_encode(it, percent_encoding::NON_ALPHANUMERIC);
-                format!("command={text}&")
-            })
-            .collect();
-        query.push_str("output=1&error=1");
-        if stdin.is_some() {
-            query.push_str("&input=1");
-        }
-        let port = self.port;
-        let uri = format!("https://127.0.0.1:{port}/exec/default/{pod}/{container}?{query}");
-        let request = http::Request::get(uri)
+        target: &str,
+        protocols: &str,
+    ) -> WebSocketStream<hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>> {
+        let request = http::Request::get(format!("https://127.0.0.1:{}{target}", self.port))
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", generate_key())
-            .header("sec-websocket-protocol", "v5.channel.k8s.io, v4.channel.k8s.io")
+            .header("sec-websocket-protocol", protocols)
             .body(transport::empty())
             .unwrap();
         let mut response = self.kubelet_client().send(request).await.unwrap();
@@ -85,7 +71,81 @@ impl Bed {
         }
         let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
         let io = hyper_util::rt::TokioIo::new(upgraded);
-        let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+        WebSocketStream::from_raw_socket(io, Role::Client, None).await
+    }
+
+    /// Runs a command as clients with this protocol do, and gives its output and its error channel.
+    /// Input goes as text, as the Python client sends it.
+    pub(crate) async fn exec_as(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+        protocol: &str,
+        stdin: &str,
+    ) -> (String, String) {
+        let target = format!(
+            "/exec/default/{pod}/{container}?{}output=1&error=1&input=1",
+            command_query(command)
+        );
+        let mut socket = self.web_socket(&target, protocol).await;
+        let is_base64 = protocol.contains("base64");
+        let message = match is_base64 {
+            true => format!("0{}", BASE64_STANDARD.encode(stdin)),
+            false => format!("\0{stdin}"),
+        };
+        socket.send(Message::Text(message.into())).await.unwrap();
+        let mut heard = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        let reading = async {
+            while let Some(Ok(message)) = socket.next().await {
+                let data = match message {
+                    Message::Text(_) | Message::Binary(_) => message.into_data(),
+                    _ => continue,
+                };
+                let (channel, data) = match is_base64 {
+                    true => (data[0] - b'0', BASE64_STANDARD.decode(&data[1..]).unwrap()),
+                    false => (data[0], data[1..].to_vec()),
+                };
+                heard[usize::from(channel)].extend(data);
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("the exec ends");
+        let [_, out, _, error] = heard.map(|it| String::from_utf8(it).unwrap());
+        (out, error)
+    }
+
+    /// What comes on the data and error channels of a forwarded port that answers as much as it hears.
+    pub(crate) async fn forward_as(&self, pod: &str, port: u16, sent: &str) -> (Vec<u8>, Vec<u8>) {
+        let target = format!("/portForward/default/{pod}?port={port}");
+        let mut socket = self.web_socket(&target, "v4.channel.k8s.io").await;
+        let message = [&[0], sent.as_bytes()].concat();
+        socket.send(Message::Binary(message.into())).await.unwrap();
+        let (mut data, mut error) = (Vec::new(), Vec::new());
+        let reading = async {
+            while data.len() < sent.len() + 2 {
+                let message = socket.next().await.unwrap().unwrap().into_data();
+                let heard = if message[0] == 0 { &mut data } else { &mut error };
+                heard.extend_from_slice(&message[1..]);
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("it is answered");
+        (data, error)
+    }
+
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+        stdin: Option<&str>,
+    ) -> Ran {
+        let mut query = command_query(command);
+        query.push_str("output=1&error=1");
+        if stdin.is_some() {
+            query.push_str("&input=1");
+        }
+        let target = format!("/exec/default/{pod}/{container}?{query}");
+        let mut socket = self.web_socket(&target, "v5.channel.k8s.io, v4.channel.k8s.io").await;
         if let Some(text) = stdin {
             let message = [&[0], text.as_bytes()].concat();
             socket.send(Message::Binary(message.into())).await.unwrap();
@@ -107,6 +167,13 @@ impl Bed {
         tokio::time::timeout(LIMIT, reading).await.expect("the exec ends");
         ran
     }
+}
+
+fn command_query(command: &[&str]) -> String {
+    let escaped = command
+        .iter()
+        .map(|it| percent_encoding::utf8_percent_encode(it, percent_encoding::NON_ALPHANUMERIC));
+    escaped.map(|it| format!("command={it}&")).collect()
 }
 
 /// What an exec gave.

@@ -15,7 +15,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
-use kube_apiserver::{ApiServer, request::UserInfo};
+use kube_apiserver::{ApiServer, Delegate, request::UserInfo};
 use kubelet::{Kubelet, KubeletConfiguration, Settings};
 use lifecycle::Scope;
 use oci_archive::{Image, Layer};
@@ -26,7 +26,7 @@ use transport::{Place, tls::Identity};
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";
-const NODE: &str = "nst-node";
+pub(crate) const NODE: &str = "nst-node";
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that one test needs; taken down when it is dropped.
@@ -72,8 +72,12 @@ impl Bed {
         let identity = issue(&ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
         let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();
         config.proxy.kubelet_tls = Some(tls);
+        let metrics = metrics_server::MetricsServer::new(Clock::system());
+        let (group, version) = (metrics_server::GROUP, metrics_server::VERSION);
+        config.delegates.push(Delegate::new(group, version, metrics.service()));
         let api = ApiServer::start(config).await.unwrap();
         let client = api.client(UserInfo::master("admin"));
+        metrics.connect(client.clone());
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -134,7 +138,12 @@ impl Bed {
 
     async fn create_service_account(&self) {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
-        let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
+        let account = serde_json::from_value(json!({
+            "metadata": { "name": "default" },
+            // Nobody signs tokens here.
+            "automountServiceAccountToken": false,
+        }))
+        .unwrap();
         drop(api.create(&PostParams::default(), &account).await);
     }
 
@@ -447,6 +456,11 @@ impl Bed {
     pub(crate) async fn container_id(&self, name: &str, index: usize) -> Option<String> {
         let status = self.pods().get(name).await.unwrap().status.unwrap();
         status.container_statuses.unwrap()[index].container_id.clone()
+    }
+
+    pub(crate) async fn pod_names(&self) -> Vec<String> {
+        let pods = self.pods().list(&Default::default()).await.unwrap();
+        pods.iter().map(ResourceExt::name_any).collect()
     }
 
     pub(crate) async fn restarts(&self, name: &str) -> i32 {

@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("logs_follow_a_container", logs_follow_a_container),
     ("exec_runs_a_command_and_passes_its_exit_code", exec_runs_a_command),
     ("exec_with_a_terminal_works", exec_with_a_terminal_works),
+    ("attach_cp_and_debug_work", attach_cp_and_debug_work),
+    ("port_forward_and_proxies_reach_a_pod", port_forward_and_proxies_reach_a_pod),
+    ("top_shows_nodes_and_pods", top_shows_nodes_and_pods),
+    ("a_pods_way_is_explained", a_pods_way_is_explained),
     ("a_rollout_goes_forward_and_back", a_rollout_goes_forward_and_back),
     ("scale_describe_events_delete_work", scale_describe_events_delete_work),
     ("what_is_not_there_is_refused_clearly", what_is_not_there_is_refused_clearly),
@@ -81,6 +85,147 @@ fn exec_with_a_terminal_works(region: &Region) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn attach_cp_and_debug_work(region: &Region) -> anyhow::Result<()> {
+    let pods = ensure_web(region)?;
+    let mut attach = region.client("kubectl", &["attach", &pods[0]]);
+    let mut child = attach.stdout(Stdio::piped()).spawn()?;
+    let lines = std::io::BufReader::new(child.stdout.take().context("no stdout")?);
+    let seen: Vec<String> = std::io::BufRead::lines(lines).take(3).collect::<Result<_, _>>()?;
+    child.kill()?;
+    child.wait()?;
+    ensure!(seen.iter().all(|it| it.starts_with("line ")), "{seen:?}");
+
+    let (here, there) = (region.data_dir.join("copied"), format!("{}:/tmp/copied", pods[0]));
+    std::fs::write(&here, "copied there and back")?;
+    let path = here.to_str().context("a path")?;
+    region.kubectl(&["cp", path, &there])?;
+    std::fs::write(&here, "")?;
+    region.kubectl(&["cp", &there, path])?;
+    ensure!(std::fs::read_to_string(&here)? == "copied there and back");
+    std::fs::remove_file(&here)?;
+
+    let debug = [
+        "debug",
+        &pods[0],
+        "-i",
+        "--image=busybox:1.35",
+        "--target=web",
+        "--profile=general",
+        "--",
+        "sh",
+        "-c",
+        "ps; echo debugged",
+    ];
+    let said = region.kubectl(&debug)?;
+    ensure!(said.contains("echo line") && said.contains("debugged"), "{said}");
+    let run =
+        ["run", "typed", "-i", "--rm", "--restart=Never", "--image=busybox:1.35", "--", "cat"];
+    let echoed = crate::region::run_with_input(&mut region.client("kubectl", &run), "typed in\n")?;
+    ensure!(echoed.contains("typed in"), "{echoed}");
+    Ok(())
+}
+
+const SERVED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: served, labels: {app: served}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: served
+      image: busybox:1.35
+      command: [sh, -c, 'mkdir /tmp/w; echo page > /tmp/w/page.txt; exec httpd -f -p 8080 -h /tmp/w']
+      ports: [{containerPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: served}
+spec:
+  selector: {app: served}
+  ports: [{port: 80, targetPort: 8080}]
+";
+
+fn port_forward_and_proxies_reach_a_pod(region: &Region) -> anyhow::Result<()> {
+    region.apply(SERVED)?;
+    region.kubectl(&["wait", "pod/served", "--for=condition=Ready", "--timeout=60s"])?;
+    let mut forward = region.client("kubectl", &["port-forward", "service/served", ":80"]);
+    let mut child = forward.stdout(Stdio::piped()).spawn()?;
+    let mut said = String::new();
+    let out = child.stdout.take().context("no stdout")?;
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut said)?;
+    // `Forwarding from 127.0.0.1:40001 -> 8080`
+    let address = said.split(' ').nth(2).context(said.clone())?;
+    let page = run(std::process::Command::new("curl").args([
+        "-sS",
+        "--max-time",
+        "20",
+        &format!("http://{address}/page.txt"),
+    ]));
+    child.kill()?;
+    child.wait()?;
+    ensure!(page? == "page\n");
+
+    let node = region.kubectl_json(&["get", "pod", "served"])?;
+    let node = node["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    for path in [
+        "namespaces/default/pods/served/proxy/page.txt".to_owned(),
+        "namespaces/default/pods/http:served:8080/proxy/page.txt".to_owned(),
+        "namespaces/default/services/served:80/proxy/page.txt".to_owned(),
+        "namespaces/default/services/http:served:80/proxy/page.txt".to_owned(),
+    ] {
+        let page = eventually(&path, seconds(20), || {
+            region.kubectl(&["get", "--raw", &format!("/api/v1/{path}")]).map(Some)
+        })?;
+        ensure!(page == "page\n", "{path}: {page}");
+    }
+    let health =
+        region.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")])?;
+    ensure!(health == "ok", "{health}");
+    let refused = ["get", "--raw", "/api/v1/namespaces/default/pods/served:9/proxy/"];
+    let (succeeded, said) = outcome(&mut region.client("kubectl", &refused))?;
+    ensure!(!succeeded && said.contains("connection refused"), "{said}");
+    region.kubectl(&["delete", "pod/served", "service/served"])?;
+    Ok(())
+}
+
+fn top_shows_nodes_and_pods(region: &Region) -> anyhow::Result<()> {
+    let pods = ensure_web(region)?;
+    let nodes = region.kubectl(&["top", "nodes", "--no-headers"])?;
+    let ready = strings(&region.kubectl_json(&["get", "nodes"])?, "/metadata/name");
+    ensure!(ready.iter().all(|it| nodes.contains(it.as_str())), "{nodes}");
+    ensure!(!nodes.contains("<unknown>"), "{nodes}");
+    let used = region.kubectl(&["top", "pods", "--containers", "-l", "app=web", "--no-headers"])?;
+    ensure!(used.contains(&pods[0]) && used.lines().all(|it| it.contains(" web ")), "{used}");
+    let services = region.kubectl(&["get", "apiservices", "v1beta1.metrics.k8s.io"])?;
+    ensure!(services.contains("True"), "{services}");
+    Ok(())
+}
+
+fn a_pods_way_is_explained(region: &Region) -> anyhow::Result<()> {
+    let pods = ensure_web(region)?;
+    let explain = |pod: &str| {
+        let arguments = ["explain", "pod", pod];
+        outcome(&mut crate::region::nodestead(&region.data_dir, &arguments))
+    };
+    let (succeeded, said) = explain(&format!("default/{}", pods[0]))?;
+    ensure!(succeeded && said.contains("after the kubelet heard of it"), "{said}");
+    for step in ["Received", "Admitted", "Sandbox", "Image", "Created", "Started"] {
+        ensure!(said.contains(step), "{step}: {said}");
+    }
+    let (succeeded, said) = explain("default/none")?;
+    ensure!(!succeeded && said.contains("there is no pod `default/none`"), "{said}");
+    region.kubectl(&[
+        "run", "huge", "--image=busybox:1.35", "--overrides",
+        r#"{"spec":{"containers":[{"name":"huge","image":"busybox:1.35","resources":{"requests":{"cpu":"900"}}}]}}"#,
+    ])?;
+    let told = eventually("the scheduler says why", seconds(20), || {
+        let (_, said) = explain("huge")?;
+        Ok(said.contains("Insufficient cpu").then_some(()))
+    });
+    region.kubectl(&["delete", "pod", "huge"])?;
+    told
+}
+
 fn a_rollout_goes_forward_and_back(region: &Region) -> anyhow::Result<()> {
     ensure_web(region)?;
     region.kubectl(&["set", "env", "deployment/web", "COLOUR=blue"])?;
@@ -122,8 +267,14 @@ fn scale_describe_events_delete_work(region: &Region) -> anyhow::Result<()> {
 }
 
 fn what_is_not_there_is_refused_clearly(region: &Region) -> anyhow::Result<()> {
-    let (succeeded, said) = outcome(&mut region.client("kubectl", &["top", "nodes"]))?;
-    ensure!(!succeeded && said.contains("Metrics API not available"), "{said}");
+    for (arguments, message) in [
+        (["top", "node", "none"].as_slice(), "nodes \"none\" not found"),
+        (&["logs", "none"], "pods \"none\" not found"),
+        (&["exec", "none", "--", "true"], "pods \"none\" not found"),
+    ] {
+        let (succeeded, said) = outcome(&mut region.client("kubectl", arguments))?;
+        ensure!(!succeeded && said.contains(message), "{arguments:?}: {said}");
+    }
     Ok(())
 }
 

@@ -58,7 +58,10 @@ pub(super) fn roles() -> Vec<Value> {
     let edit = [with(READ, EDIT_READ), own(EDIT_OTHER), with(WRITE, EDIT_WRITE)].concat();
     let admin = own(ADMIN);
     let all = |parts: &[&[String]]| parts.concat();
+    let metrics = ["get list watch | metrics.k8s.io | nodes pods".to_owned()];
     vec![
+        // Upstream's is in metrics-server's manifest.
+        part("system:aggregated-metrics-reader", "view", &metrics),
         part("system:aggregate-to-view", "view", &view),
         part("system:aggregate-to-edit", "edit", &edit),
         part("system:aggregate-to-admin", "admin", &admin),

@@ -1,0 +1,290 @@
+//! `nodestead explain pod`: what happened to a pod, step by step, and what it waits for.
+//!
+//! The API server knows the pod and why it is not scheduled; the kubelet of its node, asked through
+//! `nodes/proxy`, knows the steps.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use comfy_table::{Table, presets::NOTHING};
+use http::Request;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::{Api, Client};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cli::{ExplainCommand, ExplainPod, Format},
+    failure::Failure,
+    kubernetes,
+    layout::Layout,
+};
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A pod's story.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    namespace: String,
+    name: String,
+    uid: String,
+    phase: String,
+    created: Option<Timestamp>,
+    node: Option<String>,
+    /// Why no node was found, in the scheduler's words.
+    unscheduled: Option<String>,
+    /// Why containers do not run.
+    waiting: Vec<Waiting>,
+    timeline: Option<Timeline>,
+}
+
+#[derive(Debug, Serialize)]
+struct Waiting {
+    container: String,
+    reason: String,
+    message: String,
+}
+
+/// The kubelet's `/explain/pods/NS/NAME`.
+#[derive(Debug, Deserialize, Serialize)]
+struct Timeline {
+    uid: String,
+    steps: Vec<Step>,
+    forgotten: u32,
+    has_ended: bool,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Step {
+    step: String,
+    #[serde(default)]
+    container: String,
+    at: Timestamp,
+    seconds: Option<f64>,
+    #[serde(default)]
+    detail: String,
+    failure: Option<StepFailure>,
+    count: u32,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct StepFailure {
+    call: String,
+    error: String,
+}
+
+pub(crate) async fn run(command: ExplainCommand) -> anyhow::Result<()> {
+    let ExplainCommand::Pod(args) = command;
+    let client = client(&args).await?;
+    let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));
+    let explained = tokio::time::timeout(LIMIT, explain(&client, namespace, name)).await;
+    let explanation = explained.map_err(|_| {
+        Failure::new(
+            format!("the API server did not answer within {LIMIT:?}"),
+            "see whether it runs with `nodestead status`",
+        )
+    })??;
+    match args.output.output {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        Format::Table => print!("{}", rendered(&explanation)),
+    }
+    Ok(())
+}
+
+async fn client(args: &ExplainPod) -> anyhow::Result<Client> {
+    match &args.kubeconfig {
+        Some(path) => kubernetes::client_of(path, "give the path of a kubeconfig").await,
+        None => kubernetes::client(&Layout::new(&args.at.data_dir)?).await,
+    }
+}
+
+async fn explain(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Explanation> {
+    let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await;
+    let pod = pod.context("cannot read the pod")?.ok_or_else(|| {
+        Failure::new(
+            format!("there is no pod `{namespace}/{name}`"),
+            format!("list what there is with `kubectl get pods -n {namespace}`"),
+        )
+    })?;
+    let mut explanation = of_pod(&pod);
+    if let Some(node) = explanation.node.clone() {
+        let timeline = timeline(client, &node, namespace, name).await?;
+        // The kubelet may still tell of an earlier pod of this name.
+        explanation.timeline = timeline.filter(|it| it.uid == explanation.uid);
+    }
+    Ok(explanation)
+}
+
+async fn timeline(
+    client: &Client,
+    node: &str,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<Option<Timeline>> {
+    let path = format!("/api/v1/nodes/{node}/proxy/explain/pods/{namespace}/{name}");
+    let request = Request::get(path).body(Vec::new())?;
+    match client.request_text(request).await {
+        Ok(text) => {
+            Ok(Some(serde_json::from_str(&text).context("the kubelet's answer is damaged")?))
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 && status.reason != "NotFound" => {
+            Ok(None)
+        }
+        Err(error) => {
+            let why = match &error {
+                kube::Error::Api(status) => status.message.clone(),
+                error => telemetry::chain(error).to_string(),
+            };
+            Err(Failure::new(
+                format!("the kubelet of node `{node}` cannot be asked: {why}"),
+                format!(
+                    "see whether the node is Ready (`kubectl get node {node}`) and its security \
+                     group lets the control plane reach port 10250"
+                ),
+            )
+            .into())
+        }
+    }
+}
+
+fn of_pod(pod: &Pod) -> Explanation {
+    let status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions
+        .clone()
+        .find(|it| it.type_ == "PodScheduled" && it.status == "False")
+        .map(|it| {
+            let reason = it.reason.clone().unwrap_or_default();
+            format!("{reason}: {}", it.message.clone().unwrap_or_default())
+        });
+    let containers = [
+        status.init_container_statuses.as_deref(),
+        status.container_statuses.as_deref(),
+        status.ephemeral_container_statuses.as_deref(),
+    ];
+    let metadata = pod.metadata.clone();
+    Explanation {
+        namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        phase: status.phase.clone().unwrap_or_default(),
+        created: metadata.creation_timestamp.map(|it| it.0),
+        node: pod.spec.as_ref().and_then(|it| it.node_name.clone()).filter(|it| !it.is_empty()),
+        unscheduled,
+        waiting: containers.into_iter().flatten().flatten().filter_map(waiting).collect(),
+        timeline: None,
+    }
+}
+
+fn waiting(status: &ContainerStatus) -> Option<Waiting> {
+    let waiting = status.state.as_ref()?.waiting.clone()?;
+    Some(Waiting {
+        container: status.name.clone(),
+        reason: waiting.reason.unwrap_or_default(),
+        message: waiting.message.unwrap_or_default(),
+    })
+}
+
+fn rendered(it: &Explanation) -> String {
+    let node = it.node.as_deref().unwrap_or("no node");
+    let mut text = format!("Pod {}/{} is {} on {node}\n", it.namespace, it.name, it.phase);
+    if let Some(why) = &it.unscheduled {
+        text += &format!("Not scheduled: {why}\n");
+    }
+    for Waiting { container, reason, message } in &it.waiting {
+        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+        text += &format!("Container {container} waits: {reason}{message}\n");
+    }
+    match (&it.timeline, &it.node) {
+        (Some(timeline), _) => text += &table(timeline),
+        (None, Some(_)) => text += "The kubelet knows nothing of the pod (yet, or any more).\n",
+        (None, None) => {}
+    }
+    text
+}
+
+fn table(timeline: &Timeline) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["STEP", "CONTAINER", "AFTER", "TOOK", "DETAIL"]);
+    let Some(first) = timeline.steps.first().map(|it| it.at) else { return String::new() };
+    for it in &timeline.steps {
+        let after = it.at.duration_since(first).as_secs_f64();
+        let mut detail = match &it.failure {
+            Some(failure) => format!("{} failed: {}", failure.call, failure.error),
+            None => it.detail.clone(),
+        };
+        if it.count > 1 {
+            detail += &format!(" ({} times)", it.count);
+        }
+        table.add_row([
+            it.step.clone(),
+            it.container.clone(),
+            seconds(after),
+            it.seconds.map_or_else(|| "-".to_owned(), seconds),
+            detail,
+        ]);
+    }
+    let mut text = format!("\n{}\n", table.trim_fmt());
+    if timeline.forgotten > 0 {
+        text += &format!("{} steps in between were forgotten.\n", timeline.forgotten);
+    }
+    let ready = timeline.steps.iter().find(|it| it.step == "Ready");
+    if let Some(ready) = ready {
+        let took = ready.at.duration_since(first).as_secs_f64();
+        text += &format!("\nReady {} after the kubelet heard of it.\n", seconds(took));
+    }
+    text
+}
+
+fn seconds(it: f64) -> String {
+    if it < 1.0 { format!("{:.0} ms", it * 1000.0) } else { format!("{it:.2} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pending_pod_shows_the_schedulers_words() {
+        let pod = serde_json::from_value(json!({
+            "metadata": { "namespace": "n", "name": "p", "uid": "1" },
+            "spec": { "containers": [] },
+            "status": { "phase": "Pending", "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/3 nodes are available: 3 Insufficient cpu.",
+            }] },
+        }))
+        .unwrap();
+        assert_eq!(
+            rendered(&of_pod(&pod)),
+            "Pod n/p is Pending on no node\n\
+             Not scheduled: Unschedulable: 0/3 nodes are available: 3 Insufficient cpu.\n"
+        );
+    }
+
+    #[test]
+    fn steps_are_shown_with_durations_and_failures_with_their_call() {
+        let timeline: Timeline = serde_json::from_value(json!({
+            "uid": "1", "forgotten": 0, "has_ended": false, "steps": [
+                { "step": "Received", "at": "2026-01-01T00:00:00Z", "seconds": null,
+                  "failure": null, "count": 1 },
+                { "step": "Sandbox", "at": "2026-01-01T00:00:00.01Z", "seconds": 0.153,
+                  "failure": { "call": "RunPodSandbox", "error": "no address" }, "count": 3 },
+                { "step": "Ready", "at": "2026-01-01T00:00:01.5Z", "seconds": null,
+                  "failure": null, "count": 1 },
+            ],
+        }))
+        .unwrap();
+        let text = table(&timeline);
+        let sandbox = text.lines().find(|it| it.starts_with("Sandbox")).unwrap();
+        let words: Vec<&str> = sandbox.split_whitespace().collect();
+        assert_eq!(
+            words.join(" "),
+            "Sandbox 10 ms 153 ms RunPodSandbox failed: no address (3 times)"
+        );
+        assert!(text.ends_with("Ready 1.50 s after the kubelet heard of it.\n"), "{text}");
+    }
+}
