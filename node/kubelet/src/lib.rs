@@ -9,6 +9,7 @@
 //! killed at any line; the next one finds what runs by its labels and starts nothing twice.
 
 mod admission;
+mod api_client;
 mod backoff;
 mod certificates;
 mod cgroups;
@@ -23,6 +24,7 @@ mod env;
 mod events;
 mod eviction;
 mod expand;
+mod garbage;
 mod hooks;
 mod hosts;
 mod housekeeping;
@@ -30,7 +32,9 @@ mod images;
 mod kubelet;
 mod labels;
 mod logs;
+mod metrics;
 mod node;
+mod node_admission;
 mod objects;
 mod observed;
 mod paths;
@@ -46,16 +50,21 @@ mod security;
 mod server;
 mod services;
 mod settings;
+mod shutdown;
 mod static_pods;
+mod stats;
 mod status;
 mod volumes;
 
 pub use self::{
+    api_client::ApiClient,
     config::{
         Anonymous, Authentication, AuthenticationWebhook, Authorization, AuthorizationWebhook,
-        KubeletConfiguration, LoadConfigurationError, X509,
+        CrashLoopBackOff, KubeletConfiguration, LoadConfigurationError, MemoryReservation,
+        MemorySwap, ShutdownGracePeriodByPodPriority, Sources, UserNamespaces, X509,
     },
     duration::GoDuration,
     kubelet::{Kubelet, StartError},
     settings::{Settings, VERSION},
+    shutdown::Shutdown,
 };

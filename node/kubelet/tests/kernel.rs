@@ -6,6 +6,8 @@
 
 #[path = "kernel/clients.rs"]
 mod clients;
+#[path = "kernel/node.rs"]
+mod node;
 #[path = "kernel/support.rs"]
 mod support;
 

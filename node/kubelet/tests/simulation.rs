@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[path = "simulation/node.rs"]
+mod node;
 #[path = "simulation/support.rs"]
 mod support;
 

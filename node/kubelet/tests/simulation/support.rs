@@ -11,18 +11,18 @@ use std::{
 use clock::Clock;
 use fake_cri::FakeCri;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodStatus, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
-use kubelet::{Kubelet, KubeletConfiguration, Settings};
+use kubelet::{Kubelet, KubeletConfiguration, Settings, Shutdown};
 use lifecycle::Scope;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const NODE: &str = "node";
+pub(crate) const NODE: &str = "node";
 /// In virtual time.
 const LIMIT: Duration = Duration::from_secs(600);
 const STEP: Duration = Duration::from_millis(50);
@@ -37,7 +37,13 @@ pub(crate) struct World {
     kubelet: Scope,
     /// How often a pod's status was sent.
     pub patches: Arc<AtomicUsize>,
+    /// Begins the end of the node.
+    pub shutdown: Option<Shutdown>,
+    configure: Configure,
 }
+
+/// Changes what a kubelet is told, each time that one begins.
+type Configure = Box<dyn Fn(&mut Settings) + Send + Sync>;
 
 impl World {
     pub(crate) async fn new() -> Self {
@@ -46,7 +52,20 @@ impl World {
         world
     }
 
+    /// A node whose kubelet is told something else; its `/proc` is a folder of the world.
+    pub(crate) async fn configured(
+        configure: impl Fn(&mut Settings) + Send + Sync + 'static,
+    ) -> Self {
+        let world = Self::begin(Box::new(configure)).await;
+        world.runtime.set_network_ready(true);
+        world
+    }
+
     pub(crate) async fn without_network() -> Self {
+        Self::begin(Box::new(|_| {})).await
+    }
+
+    async fn begin(configure: Configure) -> Self {
         telemetry::init("error");
         let start: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         let (clock, scope) = (Clock::simulated(start), Scope::new());
@@ -61,7 +80,18 @@ impl World {
         drop(accounts.create(&PostParams::default(), &account).await);
         let kubelet = Scope::new();
         let patches = Arc::default();
-        let mut world = Self { runtime, api, client, clock, folder, scope, kubelet, patches };
+        let mut world = Self {
+            runtime,
+            api,
+            client,
+            clock,
+            folder,
+            scope,
+            kubelet,
+            patches,
+            shutdown: None,
+            configure,
+        };
         world.restart_kubelet().await;
         world
     }
@@ -83,6 +113,7 @@ impl World {
         let mut settings = Settings::new(config, NODE);
         settings.root_dir = format!("{root}/kubelet");
         settings.node_ips = vec!["192.0.2.7".parse().unwrap()];
+        (self.configure)(&mut settings);
         let user = UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]);
         let patches = self.patches.clone();
         let service = tower::ServiceBuilder::new()
@@ -97,7 +128,20 @@ impl World {
         let (client, channel) = (Client::new(service, "default"), self.runtime.channel());
         let kubelet =
             Kubelet::new(settings, client, channel, self.clock, self.kubelet.clone()).unwrap();
+        self.shutdown = Some(kubelet.shutdown());
         drop(self.kubelet.spawn("kubelet", kubelet.run()));
+    }
+
+    pub(crate) fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// A condition of the node: its status, reason and message.
+    pub(crate) async fn condition(&self, kind: &str) -> (String, String, String) {
+        let node = self.nodes().get(NODE).await.unwrap();
+        let conditions = node.status.and_then(|it| it.conditions).unwrap_or_default();
+        let found = conditions.into_iter().find(|it| it.type_ == kind).unwrap();
+        (found.status, found.reason.unwrap_or_default(), found.message.unwrap_or_default())
     }
 
     pub(crate) async fn pass(&self, time: Duration) {
