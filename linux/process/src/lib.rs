@@ -6,10 +6,12 @@
 
 mod identity;
 mod session;
+mod watched;
 
 pub use self::{
     identity::{Identity, SignalError},
     session::{EnterError, Entrance, Fork, NAMESPACES, on_terminal},
+    watched::Watched,
 };
 pub use nix::sys::signal::Signal;
 

@@ -7,7 +7,10 @@
 
 mod hierarchy;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use tracing::debug;
@@ -16,6 +19,7 @@ pub(crate) use self::hierarchy::Hierarchy;
 use crate::{
     pod::{PodExt, PodUid},
     qos::{self, QosClass},
+    stats::group::Group,
 };
 
 pub(crate) struct Cgroups {
@@ -96,14 +100,22 @@ impl Cgroups {
             .collect()
     }
 
-    /// A pod's memory in bytes and CPU in nanoseconds, as the kernel counts them.
-    pub(crate) fn pod_usage(&self, pod: &Pod) -> hierarchy::Usage {
-        self.hierarchy.usage(&self.pod(qos::qos_class(pod), &pod.uid()))
+    pub(crate) fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
     }
 
-    /// The same of the whole node: of the group that this kubelet's instance is in.
-    pub(crate) fn node_usage(&self) -> hierarchy::Usage {
-        self.hierarchy.usage(std::path::Path::new(""))
+    /// The group that holds all pods.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A group for reading; the empty path is the whole of what this kubelet sees.
+    pub(crate) fn group(&self, path: &Path) -> Group<'_> {
+        Group::new(&self.hierarchy, path)
+    }
+
+    pub(crate) fn pod_group(&self, pod: &Pod) -> Group<'_> {
+        self.group(&self.pod(qos::qos_class(pod), &pod.uid()))
     }
 }
 

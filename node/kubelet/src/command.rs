@@ -1,4 +1,13 @@
 //! `nodestead run kubelet`, with upstream's flags.
+//!
+//! Upstream: `cmd/kubelet/app/server.go`, `cmd/kubelet/app/options/options.go`.
+//!
+//! Deviation: SIGPWR, which no upstream kubelet uses, begins a graceful node shutdown; upstream is told
+//! of it by systemd's logind, which need not be there.
+
+mod flags;
+mod host;
+mod node_flags;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -7,173 +16,206 @@ use clap::{
     error::{Error as UsageError, ErrorKind},
 };
 use clock::Clock;
-use k8s_openapi::api::core::v1::Taint;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 use nix::sys::socket::SockaddrIn;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{config::KubeletConfiguration, kubelet::Kubelet, settings::Settings};
+use self::flags::ConfigurationFlags;
+use crate::{
+    GoDuration,
+    api_client::{self, ApiClient},
+    config::{KubeletConfiguration, Sources},
+    kubelet::Kubelet,
+    settings::Settings,
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Flags win over the configuration file, as upstream's do.
+/// Flags win over the configuration files, as upstream's do.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct Args {
-    /// The KubeletConfiguration file (YAML or JSON).
+    /// The KubeletConfiguration file (YAML or JSON)
     #[arg(long)]
-    pub config: Option<String>,
-    /// How to reach and authenticate to the API server.
+    pub config: Option<PathBuf>,
+    /// A folder of `*.conf` files that are merged over it, by name
+    #[arg(long)]
+    pub config_dir: Option<PathBuf>,
+    /// How to reach and authenticate to the API server; without it static pods run, and nothing else
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
-    /// The node's name; the host's name by default.
+    /// With which to ask for a client certificate where `--kubeconfig` does not exist yet
+    #[arg(long)]
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Where certificates are kept; `pki` below the root directory by default
+    #[arg(long)]
+    pub cert_dir: Option<PathBuf>,
+    /// The node's name; the host's name by default
     #[arg(long)]
     pub hostname_override: Option<String>,
-    /// The node's addresses, comma-separated.
+    /// The node's addresses, comma-separated
     #[arg(long, value_delimiter = ',')]
     pub node_ip: Vec<IpAddr>,
-    /// Labels to register with: `a=b,c=d`.
-    #[arg(long, value_delimiter = ',', value_parser = parse_label)]
+    /// Labels to register with: `a=b,c=d`
+    #[arg(long, value_delimiter = ',', value_parser = node_flags::label)]
     pub node_labels: Vec<(String, String)>,
-    /// Taints to register with: `key=value:Effect,…`.
-    #[arg(long, value_delimiter = ',', value_parser = parse_taint)]
-    pub register_with_taints: Vec<Taint>,
-    /// `external` when a cloud controller manager initializes the node.
+    /// `external` when a cloud controller manager initializes the node
     #[arg(long, default_value = "")]
     pub cloud_provider: String,
     #[arg(long)]
     pub image_credential_provider_config: Option<PathBuf>,
     #[arg(long)]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
-    #[arg(long)]
-    pub container_runtime_endpoint: Option<String>,
+    /// Where the kubelet keeps its files
     #[arg(long, default_value = "/var/lib/kubelet")]
     pub root_dir: String,
-    /// Verbosity of the log, 0 to 10.
-    #[arg(long, short = 'v', default_value_t = 2)]
-    pub v: u8,
+    /// A file that one kubelet at a time holds
     #[arg(long)]
-    pub pod_manifest_path: Option<String>,
+    pub lock_file: Option<PathBuf>,
+    /// End when somebody else wants the lock file
     #[arg(long)]
-    pub max_pods: Option<i64>,
+    pub exit_on_lock_contention: bool,
+    /// How old a dead container must be before it is removed
+    #[arg(long, value_parser = node_flags::duration, default_value = "0s")]
+    pub minimum_container_ttl_duration: GoDuration,
+    /// How many old containers of a name are kept
+    #[arg(long, default_value_t = 1, allow_hyphen_values = true)]
+    pub maximum_dead_containers_per_container: i64,
+    /// How many old containers are kept in all; negative: any number
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    pub maximum_dead_containers: i64,
+    /// Verbosity of the log, 0 to 10
+    #[arg(long, short = 'v')]
+    pub v: Option<u8>,
+    /// Print the version and end
     #[arg(long)]
-    pub cluster_dns: Option<String>,
-    #[arg(long)]
-    pub cluster_domain: Option<String>,
-    #[arg(long)]
-    pub provider_id: Option<String>,
-    #[arg(long)]
-    pub address: Option<String>,
-    #[arg(long)]
-    pub port: Option<u16>,
-    #[arg(long)]
-    pub cgroup_root: Option<String>,
-    #[arg(long)]
-    pub cgroup_driver: Option<String>,
-    #[arg(long)]
-    pub register_node: Option<bool>,
-    #[arg(long)]
-    pub resolv_conf: Option<String>,
-    #[arg(long)]
-    pub cert_dir: Option<String>,
-    #[arg(long)]
-    pub runtime_cgroups: Option<String>,
-    #[arg(long)]
-    pub system_cgroups: Option<String>,
-    #[arg(long)]
-    pub pod_infra_container_image: Option<String>,
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is written `key=value`")?;
-    if key.is_empty() {
-        return Err("a label is written `key=value`".to_owned());
-    }
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-fn parse_taint(text: &str) -> Result<Taint, String> {
-    let (front, effect) = text.rsplit_once(':').ok_or("a taint is written `key=value:Effect`")?;
-    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-        return Err(format!("`{effect}` is no effect: NoSchedule, PreferNoSchedule or NoExecute"));
-    }
-    let (key, value) = front.split_once('=').unwrap_or((front, ""));
-    Ok(Taint {
-        key: key.to_owned(),
-        value: Some(value.to_owned()).filter(|it| !it.is_empty()),
-        effect: effect.to_owned(),
-        time_added: None,
-    })
+    pub version: bool,
+    #[command(flatten)]
+    pub configuration: ConfigurationFlags,
 }
 
 /// Runs until it is asked to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
+    if args.version {
+        use std::io::Write;
+        writeln!(std::io::stdout(), "Kubernetes {}", crate::settings::VERSION)?;
+        return Ok(());
+    }
+    let settings = settings(&args)?;
+    let lock = host::acquire_lock(&args).await?;
+    host::prepare(&settings)?;
     let scope = Scope::new();
-    let kubelet = build(&args, scope.clone()).await?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        () = kubelet.run() => {}
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let kubelet = assemble(&args, settings, scope.clone()).await?;
+    let shutdown = kubelet.shutdown();
+    let mut signals = Signals::new()?;
+    let running = kubelet.run();
+    tokio::pin!(running);
+    let asked = tokio::select! {
+        () = &mut running => Asked::End,
+        () = lock.contended() => Asked::End,
+        asked = signals.next() => asked,
+    };
+    if asked == Asked::Shutdown {
+        // The pods' workers go on meanwhile; who asks for the end now gets it.
+        tokio::select! {
+            () = &mut running => {}
+            () = shutdown.begin() => {}
+            () = signals.end() => {}
+        }
     }
     scope.drain(Duration::from_secs(2)).await;
     Ok(())
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    Shutdown,
+}
+
+/// The signals that end a kubelet.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    power: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            power: signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGPWR as i32))?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.power.recv() => Asked::Shutdown,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await != Asked::End {}
+    }
+}
+
 /// A kubelet as the flags describe it. Its tasks belong to `scope`.
 pub async fn build(args: &Args, scope: Scope) -> Result<Kubelet, BoxError> {
     let settings = settings(args)?;
-    transport::tls::install_provider();
-    let client = client(args.kubeconfig.as_ref()).await?;
-    let channel = api_cri::connect(&settings.config.container_runtime_endpoint)?;
-    Ok(Kubelet::new(settings, client, channel, Clock::system(), scope)?)
+    assemble(args, settings, scope).await
 }
 
-/// The configuration file with the flags over it.
+async fn assemble(args: &Args, settings: Settings, scope: Scope) -> Result<Kubelet, BoxError> {
+    transport::tls::install_provider();
+    let clock = Clock::system();
+    let sources = api_client::Sources {
+        kubeconfig: args.kubeconfig.clone(),
+        bootstrap: args.bootstrap_kubeconfig.clone(),
+    };
+    let client = ApiClient::connect(&sources, &settings, clock).await?;
+    let channel = api_cri::connect(&settings.config.container_runtime_endpoint)?;
+    let images = match settings.config.image_service_endpoint.as_str() {
+        "" => channel.clone(),
+        endpoint => api_cri::connect(endpoint)?,
+    };
+    Ok(Kubelet::with_client(settings, client, channel, images, clock, scope)?)
+}
+
+/// The configuration files with the flags over them.
 pub fn settings(args: &Args) -> Result<Settings, BoxError> {
-    let mut config = match &args.config {
-        Some(path) => KubeletConfiguration::load(path)?,
-        None => KubeletConfiguration::default(),
+    let sources = Sources {
+        file: args.config.clone(),
+        folder: args.config_dir.clone(),
+        flags: args.configuration.overlay.clone(),
     };
-    let set = |to: &mut String, from: &Option<String>| {
-        if let Some(value) = from {
-            to.clone_from(value);
-        }
-    };
-    set(&mut config.container_runtime_endpoint, &args.container_runtime_endpoint);
-    set(&mut config.static_pod_path, &args.pod_manifest_path);
-    set(&mut config.cluster_domain, &args.cluster_domain);
-    set(&mut config.provider_id, &args.provider_id);
-    set(&mut config.address, &args.address);
-    set(&mut config.cgroup_root, &args.cgroup_root);
-    set(&mut config.cgroup_driver, &args.cgroup_driver);
-    set(&mut config.resolv_conf, &args.resolv_conf);
-    if let Some(list) = &args.cluster_dns {
-        config.cluster_dns = list.split(',').map(str::to_owned).collect();
-    }
-    config.max_pods = args.max_pods.unwrap_or(config.max_pods);
-    config.port = args.port.unwrap_or(config.port);
-    config.register_node = args.register_node.unwrap_or(config.register_node);
-    check(args, &config)?;
+    let config = KubeletConfiguration::from_sources(&sources)?;
+    check(args)?;
     let name = match &args.hostname_override {
         Some(name) => name.trim().to_lowercase(),
         None => nix::unistd::gethostname()?.to_string_lossy().trim().to_lowercase(),
     };
+    if name.is_empty() {
+        return Err("empty hostname is invalid".into());
+    }
     let mut settings = Settings::new(config, &name);
-    settings.node_ips =
-        if args.node_ip.is_empty() { default_address() } else { args.node_ip.clone() };
+    settings.node_ips = node_ips(&args.node_ip)?;
     settings.node_labels = args.node_labels.iter().cloned().collect::<BTreeMap<_, _>>();
-    settings.taints.clone_from(&args.register_with_taints);
     settings.has_external_cloud = args.cloud_provider == "external";
+    settings.is_standalone = args.kubeconfig.is_none();
     settings.root_dir.clone_from(&args.root_dir);
+    settings.cert_dir.clone_from(&args.cert_dir);
     settings.credential_provider_config.clone_from(&args.image_credential_provider_config);
     settings.credential_provider_bin_dir.clone_from(&args.image_credential_provider_bin_dir);
+    settings.minimum_container_age = args.minimum_container_ttl_duration.0;
+    settings.dead_containers_per_container = args.maximum_dead_containers_per_container;
+    settings.dead_containers = args.maximum_dead_containers;
+    settings.flags = node_flags::shown(args);
     Ok(settings)
 }
 
-fn check(args: &Args, config: &KubeletConfiguration) -> Result<(), BoxError> {
+fn check(args: &Args) -> Result<(), BoxError> {
     let wrong = |message: String| {
         let error: UsageError = UsageError::raw(ErrorKind::ValueValidation, message);
         Box::new(error)
@@ -182,9 +224,6 @@ fn check(args: &Args, config: &KubeletConfiguration) -> Result<(), BoxError> {
         let given = &args.cloud_provider;
         return Err(wrong(format!("--cloud-provider is `external` or empty, not `{given}`\n")));
     }
-    if config.cgroup_driver == "systemd" {
-        tracing::warn!("the cgroup driver is cgroupfs, whatever the configuration says");
-    }
     if args.image_credential_provider_config.is_some()
         != args.image_credential_provider_bin_dir.is_some()
     {
@@ -192,26 +231,44 @@ fn check(args: &Args, config: &KubeletConfiguration) -> Result<(), BoxError> {
             "--image-credential-provider-config and --image-credential-provider-bin-dir are given both or not at all\n".to_owned(),
         ));
     }
+    if args.exit_on_lock_contention && args.lock_file.is_none() {
+        return Err(wrong(
+            "cannot exit on lock file contention: no lock file specified\n".to_owned(),
+        ));
+    }
+    if args.bootstrap_kubeconfig.is_some() && args.kubeconfig.is_none() {
+        return Err(wrong(
+            "--bootstrap-kubeconfig needs --kubeconfig, which it writes\n".to_owned(),
+        ));
+    }
+    node_flags::check_labels(&args.node_labels).map_err(|it| wrong(format!("{it}\n")))?;
     Ok(())
 }
 
-/// The address from which this host would reach others.
-fn default_address() -> Vec<IpAddr> {
-    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let found = addresses.filter_map(|it| it.address?.as_sockaddr_in().map(SockaddrIn::ip));
-    found.filter(|it| !it.is_loopback() && !it.is_link_local()).map(IpAddr::V4).take(1).collect()
+/// The addresses that were given, or the host's own.
+fn node_ips(given: &[IpAddr]) -> Result<Vec<IpAddr>, BoxError> {
+    match given {
+        [] => Ok(default_address(false)),
+        [only] if only.is_unspecified() => Ok(default_address(only.is_ipv6())),
+        [one, other] if one.is_ipv4() == other.is_ipv4() => {
+            Err("dual-stack --node-ip takes one IPv4 and one IPv6 address".into())
+        }
+        [_, _, _, ..] => Err("--node-ip takes at most two addresses".into()),
+        many => Ok(many.to_vec()),
+    }
 }
 
-async fn client(kubeconfig: Option<&PathBuf>) -> Result<Client, BoxError> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(Client::try_from(config)?)
+/// The address from which this host would reach others.
+fn default_address(wants_v6: bool) -> Vec<IpAddr> {
+    let addresses: Vec<_> = nix::ifaddrs::getifaddrs().into_iter().flatten().collect();
+    let v4 =
+        addresses.iter().filter_map(|it| it.address.as_ref()?.as_sockaddr_in().map(SockaddrIn::ip));
+    let v4 = v4.filter(|it| !it.is_loopback() && !it.is_link_local()).map(IpAddr::V4).next();
+    let v6 = addresses.iter().filter_map(|it| Some(it.address.as_ref()?.as_sockaddr_in6()?.ip()));
+    let v6 =
+        v6.filter(|it| !it.is_loopback() && !it.is_unicast_link_local()).map(IpAddr::V6).next();
+    let found = if wants_v6 { v6.or(v4) } else { v4.or(v6) };
+    found.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -241,16 +298,26 @@ mod tests {
         .unwrap();
         let settings = settings(&cli.args).unwrap();
         assert_eq!(settings.node_labels["a"], "b");
-        assert_eq!(settings.taints[1].key, "y");
+        assert_eq!(settings.config.register_with_taints[1].key, "y");
         assert_eq!(settings.config.max_pods, 29);
-        assert!(settings.has_external_cloud);
+        assert!(settings.has_external_cloud && settings.is_standalone);
     }
 
     #[test]
     fn wrong_flags_are_wrong_usage() {
         assert!(Cli::try_parse_from(["kubelet", "--no-such-flag"]).is_err());
-        assert!(Cli::try_parse_from(["kubelet", "--register-with-taints=a:Sometimes"]).is_err());
-        let args = Args { cloud_provider: "aws".to_owned(), ..Args::default() };
-        assert!(settings(&args).unwrap_err().downcast_ref::<UsageError>().is_some());
+        let wrong = [
+            Args { cloud_provider: "aws".to_owned(), ..Args::default() },
+            Args { exit_on_lock_contention: true, ..Args::default() },
+            Args { bootstrap_kubeconfig: Some("b".into()), ..Args::default() },
+            Args {
+                node_labels: vec![("kubernetes.io/mine".to_owned(), "x".to_owned())],
+                ..Args::default()
+            },
+        ];
+        for args in wrong {
+            let error = settings(&args).unwrap_err();
+            assert!(error.downcast_ref::<UsageError>().is_some(), "{error}");
+        }
     }
 }

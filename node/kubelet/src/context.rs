@@ -8,9 +8,21 @@ use lifecycle::Scope;
 use tokio::sync::watch;
 
 use crate::{
-    cgroups::Cgroups, cri::Runtime, dns::ClusterDns, downward::Facts, events::Recorder,
-    images::Images, node::capacity::Machine, objects::Objects, paths::Paths, probes::Probes,
-    services::Services, settings::Settings, status::manager::Statuses, timeline::Timelines,
+    cgroups::Cgroups,
+    cri::Runtime,
+    dns::ClusterDns,
+    downward::Facts,
+    events::Recorder,
+    images::Images,
+    metrics::Metrics,
+    node::{Pressure, capacity::Machine},
+    objects::Objects,
+    paths::Paths,
+    probes::Probes,
+    services::Services,
+    settings::Settings,
+    status::manager::Statuses,
+    timeline::Timelines,
     volumes::Volumes,
 };
 
@@ -32,6 +44,10 @@ pub(crate) struct Context {
     pub paths: Paths,
     pub machine: Machine,
     pub network: watch::Sender<Network>,
+    /// What the node is short of.
+    pub pressure: watch::Sender<Pressure>,
+    pub is_shutting_down: watch::Sender<bool>,
+    pub metrics: Arc<Metrics>,
     pub node_ips: Vec<std::net::IpAddr>,
 }
 

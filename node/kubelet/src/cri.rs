@@ -3,18 +3,22 @@
 //! **Invariant:** no call here waits for ever; a runtime that hangs becomes an error of the pod whose
 //! call hung, and of no other.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, containerd, v1};
+use tokio::time::Instant;
 use tonic::{Code, Response, Status, Streaming};
 
+use crate::metrics::Metrics;
+
 /// Cheap to clone; all clones share one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Runtime {
     runtime: RuntimeClient,
     images: ImageClient,
     events: EventsClient,
     limit: Duration,
+    metrics: Arc<Metrics>,
 }
 
 /// A CRI call that failed.
@@ -69,12 +73,30 @@ const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
 const STOP_MARGIN: Duration = Duration::from_secs(120);
 
 impl Runtime {
-    pub(crate) fn new(channel: Channel, limit: Duration) -> Self {
+    /// `images` may be another service than the containers'.
+    pub(crate) fn new(
+        channel: Channel,
+        images: Channel,
+        limit: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             runtime: RuntimeClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
-            images: ImageClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
+            images: ImageClient::new(images).max_decoding_message_size(MAX_MESSAGE),
             events: EventsClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
             limit,
+            metrics,
+        }
+    }
+
+    /// Counts a call under upstream's name for it.
+    fn count(&self, call: &str, took: Duration, is_good: bool) {
+        let name = operation(call);
+        let labels = [("operation_type", name.as_str())];
+        self.metrics.add("kubelet_runtime_operations_total", &labels, 1.0);
+        self.metrics.observe("kubelet_runtime_operations_duration_seconds", &labels, took);
+        if !is_good {
+            self.metrics.add("kubelet_runtime_operations_errors_total", &labels, 1.0);
         }
     }
 
@@ -84,7 +106,10 @@ impl Runtime {
         limit: Duration,
         reply: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CriError> {
-        match tokio::time::timeout(limit, reply).await {
+        let started = Instant::now();
+        let reply = tokio::time::timeout(limit, reply).await;
+        self.count(call, started.elapsed(), matches!(reply, Ok(Ok(_))));
+        match reply {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => {
                 Err(CriError { call, code: status.code(), message: describe(&status) })
@@ -102,10 +127,10 @@ impl Runtime {
         self.call("Version", self.limit, self.runtime.clone().version(request)).await
     }
 
-    pub(crate) async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
+    /// How the runtime is, and what it can do.
+    pub(crate) async fn status(&self) -> Result<v1::StatusResponse, CriError> {
         let request = v1::StatusRequest { verbose: false };
-        let reply = self.call("Status", self.limit, self.runtime.clone().status(request)).await?;
-        Ok(reply.status.unwrap_or_default())
+        self.call("Status", self.limit, self.runtime.clone().status(request)).await
     }
 
     pub(crate) async fn run_sandbox(
@@ -240,6 +265,24 @@ impl Runtime {
         self.call("ExecSync", outer, client.exec_sync(request)).await
     }
 
+    /// Writes the state of a container into an archive.
+    pub(crate) async fn checkpoint(
+        &self,
+        id: &str,
+        location: &str,
+        limit: Duration,
+    ) -> Result<(), CriError> {
+        let request = v1::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: location.to_owned(),
+            timeout: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        };
+        let mut client = self.runtime.clone();
+        let outer = limit.saturating_add(Duration::from_secs(5));
+        self.call("CheckpointContainer", outer, client.checkpoint_container(request)).await?;
+        Ok(())
+    }
+
     /// The URL at which the runtime streams this exec.
     pub(crate) async fn exec(&self, request: v1::ExecRequest) -> Result<String, CriError> {
         let mut client = self.runtime.clone();
@@ -326,6 +369,19 @@ impl Runtime {
         let reply = client.subscribe(containerd::SubscribeRequest { filters });
         self.call("Subscribe", self.limit, reply).await
     }
+}
+
+/// `ListPodSandbox` is `list_podsandbox` upstream, and so on.
+fn operation(call: &str) -> String {
+    let call = call.replace("PodSandbox", "Podsandbox").replace("ContainerStats", "Containerstats");
+    let mut name = String::new();
+    for char in call.chars() {
+        if char.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(char.to_lowercase());
+    }
+    name.replace("containerstats", "container_stats")
 }
 
 fn spec(image: &str) -> v1::ImageSpec {

@@ -1,241 +1,221 @@
-//! Ends pods before the node runs out of memory, disk or process ids.
+//! Ends pods before the node runs out of memory, disk, inodes or process ids.
 //!
-//! The node is measured every ten seconds. Below a hard threshold the node says that it is under
-//! pressure, and one pod is ended per round: the one that uses most beyond what it asked for, of the
-//! lowest priority. The condition stays for the transition period after the pressure has gone.
+//! The node is measured every ten seconds, and at once when the kernel says that memory is short.
+//! What is below a threshold becomes a condition of the node; what stays below it for its grace period
+//! is reclaimed: first dead containers and unused images, then one pod per round, ranked as upstream
+//! ranks them. The condition stays for the transition period after the pressure has gone.
 //!
-//! Upstream: `pkg/kubelet/eviction`. Deviation: hard thresholds only; memory is measured from
-//! `/proc/meminfo`; local storage of single pods is not limited.
+//! Upstream: `pkg/kubelet/eviction`.
+//!
+//! Deviation: containers and images share a file system for every runtime that this kubelet knows, so
+//! thresholds on `containerfs` are accepted and ignored, and those of `imagefs` or `nodefs` count. The
+//! kernel's notifications are used wherever it has them, not only with `kernelMemcgNotification`.
+//!
+//! Deviation: above 85 % of a disk the node gets the condition `DiskFillingUp` and an event, before
+//! eviction begins; upstream has neither.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+mod filling;
+mod manager;
+mod message;
+pub(crate) mod notifier;
+mod observe;
+mod rank;
+mod signal;
+mod threshold;
+
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::{
-    sync::watch,
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
+use self::{
+    filling::Filling,
+    manager::{Manager, Step},
+    observe::Observations,
+    signal::Resource,
+    threshold::Threshold,
+};
 use crate::{
+    config::KubeletConfiguration,
     context::Context,
-    node::{
-        Pressure, StatusWake,
-        capacity::{meminfo_bytes, threshold},
-    },
+    garbage::Garbage,
+    node::{Pressure, StatusWake},
     pod::{PodExt, PodUid},
     pod_workers::PodWorkers,
-    qos,
-    status::Verdict,
+    stats::Stats,
+    status::{Phase, Verdict},
 };
 
 const PERIOD: Duration = Duration::from_secs(10);
+const REASON: &str = "Evicted";
+/// How long a round waits for the pod that the last one ended.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
+const CLEANUP_PERIOD: Duration = Duration::from_secs(1);
+/// What a pod gets to end when there is no time.
+const IMMEDIATE: i64 = 1;
 
-/// What is scarce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resource {
-    Memory,
-    Disk,
-    Inodes,
-    Pids,
-}
-
-impl Resource {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Disk => "ephemeral-storage",
-            Self::Inodes => "inodes",
-            Self::Pids => "pids",
-        }
-    }
-}
-
-/// One signal: what is left, and of how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Measure {
-    pub resource: Resource,
-    pub signal: &'static str,
-    pub available: i64,
-    pub capacity: i64,
-}
-
-/// A pod as a candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub uid: PodUid,
-    pub priority: i32,
-    pub usage: i64,
-    pub requested: i64,
+/// The thresholds of a configuration, or what upstream says against them.
+pub(crate) fn thresholds(config: &KubeletConfiguration) -> Result<Vec<Threshold>, String> {
+    threshold::parse_all(config)
 }
 
 pub(crate) struct Eviction {
     pub context: Arc<Context>,
     pub workers: Arc<PodWorkers>,
-    pub pressure: watch::Sender<Pressure>,
+    pub stats: Stats,
+    pub garbage: Arc<Garbage>,
     pub wake: StatusWake,
 }
 
 impl Eviction {
     pub(crate) async fn run(self) {
+        let config = &self.context.settings.config;
+        // They were validated when the configuration was loaded.
+        let thresholds = thresholds(config).unwrap_or_default();
+        let transition = config.eviction_pressure_transition_period.0;
+        let mut manager = Manager::new(thresholds, transition);
+        let mut filling = Filling::default();
+        let (events, mut told) = mpsc::channel(1);
+        notifier::start(&self.context, manager.thresholds(), events);
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut until = [None; 3];
         loop {
-            ticks.tick().await;
-            let scarce = self.scarce();
-            self.tell(&scarce, &mut until);
-            if let Some((measure, limit)) = scarce.first() {
-                self.evict_one(*measure, *limit);
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(()) = told.recv() => info!("the kernel says that memory is short"),
+            }
+            while let Some(evicted) = self.synchronize(&mut manager, &mut filling).await {
+                self.until_cleaned_up(&evicted).await;
             }
         }
     }
 
-    /// The signals that are below their thresholds.
-    fn scarce(&self) -> Vec<(Measure, i64)> {
-        let config = &self.context.settings.config;
-        let measures = measure(&self.context);
-        measures
-            .into_iter()
-            .filter_map(|it| {
-                let limit = threshold(config.eviction_hard.get(it.signal)?, it.capacity)?;
-                (it.available < limit).then_some((it, limit))
-            })
-            .collect()
+    /// One round. Returns the pod that it ended.
+    async fn synchronize(&self, manager: &mut Manager, filling: &mut Filling) -> Option<PodUid> {
+        let is_quiet = manager.is_quiet();
+        let observed = observe::node(&self.stats).await;
+        let step = manager.step(&observed, Instant::now());
+        self.tell(&step, filling, &observed);
+        if step.reclaim.is_empty() {
+            return None;
+        }
+        if is_quiet {
+            info!(thresholds = step.reclaim.len(), "eviction thresholds are met");
+        }
+        self.reclaim(manager, &step.reclaim, &observed).await
     }
 
-    fn tell(&self, scarce: &[(Measure, i64)], until: &mut [Option<Instant>; 3]) {
-        let hold = self.context.settings.config.eviction_pressure_transition_period.0;
-        let is = |list: &[Resource]| scarce.iter().any(|(it, _)| list.contains(&it.resource));
-        let now = [
-            is(&[Resource::Memory]),
-            is(&[Resource::Disk, Resource::Inodes]),
-            is(&[Resource::Pids]),
-        ];
-        for (until, is_pressed) in until.iter_mut().zip(now) {
-            if is_pressed {
-                *until = Some(Instant::now() + hold);
-            }
+    /// The conditions of the node, for its status and for admission.
+    fn tell(&self, step: &Step, filling: &mut Filling, observed: &Observations) {
+        if let Some(message) = filling.step(observed) {
+            self.context.recorder.node_warning("DiskFillingUp", message);
         }
-        let held = |index: usize| until[index].is_some_and(|it| Instant::now() < it);
-        let pressure = Pressure { memory: held(0), disk: held(1), pids: held(2) };
-        let is_new =
-            self.pressure.send_if_modified(|known| std::mem::replace(known, pressure) != pressure);
+        let pressure = Pressure { filling: filling.is_on(), ..step.pressure };
+        let is_new = self
+            .context
+            .pressure
+            .send_if_modified(|known| std::mem::replace(known, pressure) != pressure);
         if is_new {
             self.wake.wake();
         }
     }
 
-    fn evict_one(&self, measure: Measure, limit: i64) {
-        let resource = measure.resource.name();
-        let message = format!("Attempting to reclaim {resource}");
-        self.context.recorder.node_warning("EvictionThresholdMet", message);
-        let pods = self.workers.pods();
-        let mut candidates: Vec<_> =
-            pods.iter().filter(|it| !it.is_critical()).map(|it| self.candidate(it)).collect();
-        rank(&mut candidates);
-        let Some(first) = candidates.first() else {
-            warn!(resource, "no pod can be evicted");
-            return;
-        };
-        let message = format!(
-            "The node was low on resource: {resource}. Threshold quantity: {limit}, available: {}. ",
-            measure.available
-        );
-        if let Some(pod) = pods.iter().find(|it| it.uid() == first.uid) {
-            self.context.recorder.warning(pod, "Evicted", message.clone());
+    async fn reclaim(
+        &self,
+        manager: &Manager,
+        met: &[Threshold],
+        observed: &Observations,
+    ) -> Option<PodUid> {
+        let first = met.first()?;
+        let resource = first.signal.resource();
+        let text = format!("Attempting to reclaim {}", resource.name());
+        self.context.recorder.node_warning("EvictionThresholdMet", text);
+        if self.reclaim_node_level(manager, first, observed).await {
+            info!(resource = resource.name(), "pressure is reduced without ending pods");
+            return None;
         }
-        let verdict = Verdict { reason: "Evicted".to_owned(), message };
-        self.workers.evict(&first.uid, verdict, Some(0));
+        let summary = self.stats.summary(resource.needs_disks()).await;
+        let pods = self.active();
+        let mut candidates = rank::candidates(&pods, &summary, first.signal, observed.has_image_fs);
+        rank::rank(&mut candidates, resource);
+        for candidate in candidates {
+            let pod = &pods[candidate.index];
+            if pod.is_critical() {
+                warn!(pod = pod.full_name(), "a critical pod is not evicted");
+                continue;
+            }
+            let use_of = summary.pods.iter().find(|it| it.pod_ref.uid == pod.uid().0);
+            let text = message::eviction(pod, use_of, first, observed);
+            let grace = if first.grace.is_zero() {
+                IMMEDIATE
+            } else {
+                i64::from(self.context.settings.config.eviction_max_pod_grace_period)
+            };
+            self.evict(pod, text, grace);
+            self.count(first.signal.name());
+            return Some(pod.uid());
+        }
+        warn!(resource = resource.name(), "no pod can be evicted");
+        None
     }
 
-    fn candidate(&self, pod: &Pod) -> Candidate {
-        let usage = self.context.cgroups.pod_usage(pod).working_set;
-        Candidate {
-            uid: pod.uid(),
-            priority: PodExt::spec(pod).priority.unwrap_or(0),
-            usage: i64::try_from(usage).unwrap_or(i64::MAX),
-            requested: qos::pod_requests(pod).memory,
+    /// Dead containers and unused images first. Says whether that was enough.
+    async fn reclaim_node_level(
+        &self,
+        manager: &Manager,
+        first: &Threshold,
+        observed: &Observations,
+    ) -> bool {
+        if !first.signal.is_reclaimed_by_garbage(observed.has_image_fs) {
+            return false;
+        }
+        self.garbage.delete_unused_containers().await;
+        self.garbage.delete_unused_images().await;
+        let now = observe::node(&self.stats).await;
+        manager.is_satisfied(&now)
+    }
+
+    /// The pods that run or may run.
+    fn active(&self) -> Vec<Pod> {
+        let mut pods = self.workers.pods();
+        pods.retain(|it| {
+            let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
+            !matches!(phase, Some("Succeeded" | "Failed")) && !it.is_terminating()
+        });
+        pods
+    }
+
+    fn evict(&self, pod: &Pod, message: String, grace: i64) {
+        self.context.recorder.warning(pod, REASON, message.clone());
+        let verdict = Verdict { reason: REASON.to_owned(), message };
+        // A negative grace leaves the pod its own.
+        self.workers.evict(&pod.uid(), verdict, (grace >= 0).then_some(grace));
+    }
+
+    fn count(&self, signal: &str) {
+        self.context.metrics.add("kubelet_evictions", &[("eviction_signal", signal)], 1.0);
+    }
+
+    async fn until_cleaned_up(&self, uid: &PodUid) {
+        let deadline = Instant::now() + CLEANUP_LIMIT;
+        let is_clean = || {
+            let status = self.context.statuses.get(uid);
+            let has_failed =
+                status.is_none_or(|it| it.phase.as_deref() == Some(Phase::Failed.name()));
+            has_failed && self.workers.observed(uid).is_none_or(|it| !it.has_live_parts())
+        };
+        while !is_clean() && Instant::now() < deadline {
+            tokio::time::sleep(CLEANUP_PERIOD).await;
         }
     }
 }
 
-/// The first goes first: those over their request, then the lowest priority, then the largest excess.
-pub(crate) fn rank(candidates: &mut [Candidate]) {
-    candidates.sort_by_key(|it| {
-        let excess = it.usage - it.requested;
-        (excess <= 0, it.priority, std::cmp::Reverse(excess))
-    });
-}
-
-fn measure(context: &Context) -> Vec<Measure> {
-    let mut measures = Vec::new();
-    let proc = &context.settings.proc;
-    let meminfo = fs::read_to_string(proc.join("meminfo")).unwrap_or_default();
-    if let Some(available) = meminfo_bytes(&meminfo, "MemAvailable") {
-        measures.push(Measure {
-            resource: Resource::Memory,
-            signal: "memory.available",
-            available,
-            capacity: context.machine.memory,
-        });
-    }
-    measures.extend(disk(context.paths.root()));
-    let number = |name: &str| -> Option<i64> {
-        fs::read_to_string(proc.join(name)).ok()?.trim().parse().ok()
-    };
-    let running = fs::read_to_string(proc.join("loadavg"))
-        .ok()
-        .and_then(|it| it.split(' ').nth(3)?.split_once('/')?.1.parse::<i64>().ok());
-    if let Some((limit, running)) = number("sys/kernel/pid_max").zip(running) {
-        measures.push(Measure {
-            resource: Resource::Pids,
-            signal: "pid.available",
-            available: limit - running,
-            capacity: limit,
-        });
-    }
-    measures
-}
-
-fn disk(path: &Path) -> Vec<Measure> {
-    let Ok(stat) = nix::sys::statvfs::statvfs(path) else { return Vec::new() };
-    let size = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    vec![
-        Measure {
-            resource: Resource::Disk,
-            signal: "nodefs.available",
-            available: size(stat.blocks_available() * stat.fragment_size()),
-            capacity: size(stat.blocks() * stat.fragment_size()),
-        },
-        Measure {
-            resource: Resource::Inodes,
-            signal: "nodefs.inodesFree",
-            available: size(stat.files_free()),
-            capacity: size(stat.files()),
-        },
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_uses_more_than_it_asked_for_goes_first_then_who_matters_least() {
-        let of = |uid: &str, priority, usage, requested| Candidate {
-            uid: PodUid(uid.to_owned()),
-            priority,
-            usage,
-            requested,
-        };
-        let mut candidates = [
-            of("within", 0, 50, 100),
-            of("over", 0, 150, 100),
-            of("far over", 0, 300, 100),
-            of("over but important", 1000, 900, 100),
-        ];
-        rank(&mut candidates);
-        let order: Vec<_> = candidates.iter().map(|it| it.uid.0.as_str()).collect();
-        assert_eq!(order, ["far over", "over", "over but important", "within"]);
+impl Resource {
+    fn needs_disks(self) -> bool {
+        matches!(self, Self::Disk | Self::Inodes)
     }
 }

@@ -14,18 +14,21 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::{
-    certificates::Serving,
+    api_client::{ApiClient, Rotation},
+    certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
     context::{Context, Network},
     cri::Runtime,
     events::Recorder,
     eviction::Eviction,
+    garbage::Garbage,
     housekeeping::Housekeeping,
     images::{
         Images,
         credentials::{Credentials, LoadProvidersError, Providers},
     },
     labels,
+    metrics::Metrics,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     objects::Objects,
     paths::Paths,
@@ -36,7 +39,9 @@ use crate::{
     qos, server,
     services::Services,
     settings::Settings,
+    shutdown::{self, Shutdown},
     static_pods::StaticPods,
+    stats::Stats,
     status::manager::Statuses,
     timeline::Timelines,
     volumes::Volumes,
@@ -67,9 +72,10 @@ pub struct Kubelet {
     workers: Arc<PodWorkers>,
     pleg: Arc<Pleg>,
     status: NodeStatusLoop,
-    pressure: watch::Sender<Pressure>,
+    stats: Stats,
     wake: StatusWake,
     serving: Arc<Serving>,
+    rotation: Option<Rotation>,
 }
 
 impl Kubelet {
@@ -81,45 +87,80 @@ impl Kubelet {
         clock: Clock,
         scope: Scope,
     ) -> Result<Self, StartError> {
-        let context = Arc::new(context(settings, client, channel, clock, scope)?);
+        Self::with_client(settings, client.into(), channel.clone(), channel, clock, scope)
+    }
+
+    /// With a client that has to be kept valid, and perhaps another service for images.
+    pub(crate) fn with_client(
+        settings: Settings,
+        client: ApiClient,
+        channel: api_cri::Channel,
+        images: api_cri::Channel,
+        clock: Clock,
+        scope: Scope,
+    ) -> Result<Self, StartError> {
+        let ApiClient { client, rotation } = client;
+        let context = Arc::new(context(settings, client, channel, images, clock, scope)?);
+        shutdown::tell_last(&context);
         let workers = PodWorkers::new(context.clone());
-        let serving = Serving::new(&context.settings, context.paths.certificates())
+        let stats = Stats::new(context.clone(), workers.clone());
+        let serving = Serving::new(&context.settings)
             .map_err(|error| StartError::Certificate(Box::new(error)))?;
-        server::start(&context, &workers, serving.clone()).map_err(StartError::Server)?;
+        server::start(&context, &workers, &stats, serving.clone()).map_err(StartError::Server)?;
         let pleg = Pleg::new(context.clone(), workers.clone());
-        let (pressure, pressure_seen) = watch::channel(Pressure::default());
         let wake = StatusWake::default();
         let woken = workers.clone();
         let status = NodeStatusLoop::new(
             context.clone(),
-            pressure_seen,
+            context.pressure.subscribe(),
             wake.clone(),
             Box::new(move || woken.notify_all()),
         );
-        Ok(Self { context, workers, pleg, status, pressure, wake, serving })
+        Ok(Self { context, workers, pleg, status, stats, wake, serving, rotation })
+    }
+
+    /// What begins the end of the node, while the kubelet runs.
+    pub fn shutdown(&self) -> Shutdown {
+        let told = self.status.told();
+        Shutdown::new(self.context.clone(), self.workers.clone(), self.wake.clone(), told)
     }
 
     /// Runs until the scope is cancelled.
     pub async fn run(self) {
-        let Self { context, workers, pleg, status, pressure, wake, serving } = self;
+        let Self { context, workers, pleg, status, stats, wake, serving, rotation } = self;
         let scope = context.scope.clone();
         let services = context.services.clone();
         let client = context.client.clone();
-        drop(scope.spawn("services", async move { services.run(client).await }));
+        if context.settings.is_standalone {
+            services.set_none();
+        } else {
+            drop(scope.spawn("services", async move { services.run(client).await }));
+        }
+        if let Some(rotation) = rotation {
+            drop(scope.spawn("client-certificate", rotation.run(context.clone())));
+        }
         drop(scope.spawn("node", node::run(context.clone(), status)));
         drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
         let mut static_pods = StaticPods::new(context.clone(), workers.clone());
         static_pods.begin();
         drop(scope.spawn("static-pods", static_pods.run()));
+        let garbage = Arc::new(Garbage::new(context.clone()));
         let eviction = Eviction {
             context: context.clone(),
             workers: workers.clone(),
-            pressure,
+            stats,
+            garbage: garbage.clone(),
             wake: wake.clone(),
         };
         drop(scope.spawn("eviction", eviction.run()));
-        let housekeeping = Housekeeping::new(context.clone(), workers.clone(), pleg, wake);
+        let housekeeping = Housekeeping {
+            context: context.clone(),
+            workers: workers.clone(),
+            pleg,
+            wake,
+            garbage,
+        };
         drop(scope.spawn("pods", watch_pods(context.clone(), workers, housekeeping)));
         scope.cancelled().await;
     }
@@ -129,16 +170,18 @@ fn context(
     settings: Settings,
     client: Client,
     channel: api_cri::Channel,
+    images: api_cri::Channel,
     clock: Clock,
     scope: Scope,
 ) -> Result<Context, StartError> {
     let config = &settings.config;
     let paths = Paths::new(&settings.root_dir, &config.pod_logs_dir);
-    for folder in [paths.pods(), paths.certificates(), paths.all_pod_logs().to_owned()] {
+    for folder in [paths.pods(), settings.certificates(), paths.all_pod_logs().to_owned()] {
         std::fs::create_dir_all(&folder)
             .map_err(|source| StartError::Folder { path: folder.display().to_string(), source })?;
     }
     let machine = Machine::detect(&settings);
+    let max_pods = max_pods(&settings, &machine);
     let hierarchy = if config.cgroups_per_qos {
         Hierarchy::detect().map_err(StartError::Cgroups)?
     } else {
@@ -148,9 +191,16 @@ fn context(
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
     }
-    let runtime = Runtime::new(channel, config.runtime_request_timeout.0);
+    let metrics = Arc::<Metrics>::default();
+    let limit = config.runtime_request_timeout.0;
+    let runtime = Runtime::new(channel, images, limit, metrics.clone());
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
-    drop(scope.spawn("events", events));
+    if settings.is_standalone {
+        // They are in the log; there is nobody else to tell.
+        drop(events);
+    } else {
+        drop(scope.spawn("events", events));
+    }
     let objects = Arc::new(Objects::new(client.clone()));
     let credentials = Credentials::new(providers(&settings)?, clock);
     let parallel = if config.serialize_image_pulls {
@@ -160,8 +210,10 @@ fn context(
     };
     let images = Images::new(runtime.clone(), recorder.clone(), clock, credentials, parallel);
     let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
-    let statuses = Statuses::new(client.clone(), scope.clone());
+    let statuses = Statuses::new(client.clone(), scope.clone(), settings.is_standalone);
     let node_ips = settings.node_ips.clone();
+    let config = crate::KubeletConfiguration { max_pods, ..settings.config.clone() };
+    let settings = Settings { config, ..settings };
     Ok(Context {
         clock,
         scope,
@@ -179,9 +231,21 @@ fn context(
         paths,
         machine,
         network: watch::channel(Network::Unknown).0,
+        pressure: watch::channel(Pressure::default()).0,
+        is_shutting_down: watch::channel(false).0,
+        metrics,
         node_ips,
         settings,
     })
+}
+
+/// `podsPerCore` can only lower the number of pods.
+fn max_pods(settings: &Settings, machine: &Machine) -> i64 {
+    let config = &settings.config;
+    match i64::from(config.pods_per_core) * machine.cpus {
+        0 => config.max_pods,
+        by_cores => config.max_pods.min(by_cores),
+    }
 }
 
 fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
@@ -209,6 +273,10 @@ async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeepin
             found.extend(sandbox.labels.remove(labels::POD_UID).map(PodUid));
         }
         workers.set_found(found);
+    }
+    if context.settings.is_standalone {
+        drop(context.scope.spawn("housekeeping", housekeeping.run()));
+        return;
     }
     let fields = format!("spec.nodeName={}", context.settings.node_name);
     let config = watcher::Config::default().fields(&fields);

@@ -11,6 +11,7 @@
 use api_kube as _;
 
 mod admission;
+mod api_client;
 mod backoff;
 mod certificates;
 mod cgroups;
@@ -25,6 +26,7 @@ mod env;
 mod events;
 mod eviction;
 mod expand;
+mod garbage;
 mod hooks;
 mod hosts;
 mod housekeeping;
@@ -32,7 +34,9 @@ mod images;
 mod kubelet;
 mod labels;
 mod logs;
+mod metrics;
 mod node;
+mod node_admission;
 mod objects;
 mod observed;
 mod paths;
@@ -48,18 +52,23 @@ mod security;
 mod server;
 mod services;
 mod settings;
+mod shutdown;
 mod static_pods;
+mod stats;
 mod status;
 mod timeline;
 mod volumes;
 mod yaml;
 
 pub use self::{
+    api_client::ApiClient,
     config::{
         Anonymous, Authentication, AuthenticationWebhook, Authorization, AuthorizationWebhook,
-        KubeletConfiguration, LoadConfigurationError, X509,
+        CrashLoopBackOff, KubeletConfiguration, LoadConfigurationError, MemoryReservation,
+        MemorySwap, ShutdownGracePeriodByPodPriority, Sources, UserNamespaces, X509,
     },
     duration::GoDuration,
     kubelet::{Kubelet, StartError},
     settings::{Settings, VERSION},
+    shutdown::Shutdown,
 };

@@ -34,10 +34,17 @@ pub(crate) fn labels(settings: &Settings, machine: &Machine) -> BTreeMap<String,
 
 /// Registers the node, and keeps its status and its lease until the scope ends.
 pub(crate) async fn run(context: Arc<Context>, mut status: NodeStatusLoop) {
+    if context.settings.is_standalone {
+        return status.run().await;
+    }
     if context.settings.config.register_node {
         register::until_registered(&context).await;
     }
     context.recorder.node_normal("Starting", "Starting kubelet.");
+    if context.settings.config.enforce_node_allocatable.iter().any(|it| it == "pods") {
+        let text = "Updated Node Allocatable limit across pods";
+        context.recorder.node_normal("NodeAllocatableEnforced", text);
+    }
     let lease = lease::run(context.clone());
     tokio::join!(lease, status.run());
 }

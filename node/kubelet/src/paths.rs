@@ -58,10 +58,6 @@ impl Paths {
         self.root.join("seccomp")
     }
 
-    pub(crate) fn certificates(&self) -> PathBuf {
-        self.root.join("pki")
-    }
-
     pub(crate) fn pod_logs(&self, pod: &Pod) -> PathBuf {
         self.logs.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
     }

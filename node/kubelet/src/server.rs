@@ -1,20 +1,28 @@
-//! The kubelet's server on port 10250, and its health check on 10248.
+//! The kubelet's server on port 10250, its read-only port, and its health check on 10248.
 //!
 //! Upstream: `pkg/kubelet/server/server.go`.
 //!
 //! **Invariant:** on 10250 nothing is answered before the caller is known and allowed.
 //!
-//! Deviation: `/run`, `/checkpoint` and `/debug` are not served; `/explain` is ours.
+//! Deviation: `/debug` is not served: there is no profiler, and the log level is set at the start.
+//! `/explain` is ours.
 
 mod auth;
+mod cadvisor;
 mod channels;
+mod checkpoint;
 mod container_logs;
 mod idle;
+mod listings;
+mod log_query;
 mod metrics;
+mod resource_metrics;
 mod spdy;
-mod stats;
 mod streams;
+mod system_logs;
+mod tls;
 mod websocket;
+mod zpages;
 
 use std::{
     convert::Infallible,
@@ -27,76 +35,90 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 use tower::Service;
 use transport::{Body, Place};
 
 use self::auth::Auth;
-use crate::{certificates::Serving, context::Context, pod_workers::PodWorkers};
+use crate::{
+    certificates::serving::Serving, context::Context, pod_workers::PodWorkers, stats::Stats,
+};
+
+/// What a server lets everybody see, and what it lets those see who are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    ReadWrite,
+    ReadOnly,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "readwrite",
+            Self::ReadOnly => "readonly",
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Server {
     context: Arc<Context>,
     workers: Arc<PodWorkers>,
+    stats: Stats,
     auth: Arc<Auth>,
+    kind: Kind,
+    started: Timestamp,
 }
 
-/// Opens both ports and serves until the scope ends.
+/// Opens the ports that are configured and serves until the scope ends.
 pub(crate) fn start(
     context: &Arc<Context>,
     workers: &Arc<PodWorkers>,
+    stats: &Stats,
     serving: Arc<Serving>,
 ) -> std::io::Result<()> {
     let config = &context.settings.config;
-    let invalid =
-        |it: std::net::AddrParseError| std::io::Error::new(std::io::ErrorKind::InvalidInput, it);
-    let address = SocketAddr::new(config.address.parse().map_err(invalid)?, config.port);
-    let tls = tls(&config.authentication.x509.client_ca_file, serving)?;
-    let listener = Place::Here.listen(address)?;
     let server = Server {
         context: context.clone(),
         workers: workers.clone(),
+        stats: stats.clone(),
         auth: Arc::new(Auth::new(context.clone())),
+        kind: Kind::ReadWrite,
+        started: context.clock.now(),
     };
     let scope = context.scope.clone();
-    let main = transport::serve(listener, Some(tls), server, scope.clone());
-    drop(scope.spawn("server", main));
+    if config.enable_server {
+        let listener = Place::Here.listen(address(&config.address, config.port)?)?;
+        let tls = tls::config(context, serving)?;
+        let main = transport::serve(listener, Some(tls), server.clone(), scope.clone());
+        drop(scope.spawn("server", main));
+    }
+    if config.read_only_port != 0 {
+        let listener = Place::Here.listen(address(&config.address, config.read_only_port)?)?;
+        let read_only = Server { kind: Kind::ReadOnly, ..server };
+        let serving = transport::serve(listener, None, read_only, scope.clone());
+        drop(scope.spawn("read-only-server", serving));
+    }
     if config.healthz_port != 0 {
-        let ip = config.healthz_bind_address.parse().map_err(invalid)?;
-        let listener = Place::Here.listen(SocketAddr::new(ip, config.healthz_port))?;
-        let health = tower::service_fn(|_: Request<Incoming>| async {
-            Ok::<_, Infallible>(text(StatusCode::OK, "ok"))
+        let at = address(&config.healthz_bind_address, config.healthz_port)?;
+        let listener = Place::Here.listen(at)?;
+        let health = tower::service_fn(|request: Request<Incoming>| async move {
+            let path = request.uri().path().trim_matches('/').to_owned();
+            let parts: Vec<&str> = path.split('/').collect();
+            Ok::<_, Infallible>(healthz(&parts, request.uri().query()))
         });
         drop(scope.spawn("healthz", transport::serve(listener, None, health, scope.clone())));
     }
     Ok(())
 }
 
-/// Client certificates are asked for, and the serving certificate is looked up for each connection.
-fn tls(client_ca: &str, serving: Arc<Serving>) -> std::io::Result<Arc<ServerConfig>> {
-    transport::tls::install_provider();
-    let builder = ServerConfig::builder();
-    let builder = if client_ca.is_empty() {
-        builder.with_no_client_auth()
-    } else {
-        let mut roots = RootCertStore::empty();
-        let pem = std::fs::read(client_ca).map_err(|error| {
-            let message = format!("failed to read the client CA file `{client_ca}`: {error}");
-            std::io::Error::new(error.kind(), message)
-        })?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(std::io::Error::other)?;
-            roots.add(certificate).map_err(std::io::Error::other)?;
-        }
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated();
-        builder.with_client_cert_verifier(verifier.build().map_err(std::io::Error::other)?)
-    };
-    let mut config = builder.with_cert_resolver(serving);
-    // Upgrades need HTTP/1.1.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+fn address(ip: &str, port: u16) -> std::io::Result<SocketAddr> {
+    let ip = ip.parse().map_err(|it: std::net::AddrParseError| {
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, it)
+    })?;
+    Ok(SocketAddr::new(ip, port))
 }
 
 impl Service<Request<Incoming>> for Server {
@@ -110,35 +132,68 @@ impl Service<Request<Incoming>> for Server {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let server = self.clone();
-        Box::pin(async move { Ok(server.answer(request).await) })
+        Box::pin(async move { Ok(server.counted(request).await) })
     }
 }
 
 impl Server {
+    async fn counted(&self, request: Request<Incoming>) -> Response<Body> {
+        let (method, path) = (request.method().to_string(), label(request.uri().path()));
+        let long = matches!(path.as_str(), "exec" | "attach" | "portForward").to_string();
+        let labels = [
+            ("long_running", long.as_str()),
+            ("method", method.as_str()),
+            ("path", path.as_str()),
+            ("server_type", self.kind.name()),
+        ];
+        let metrics = &self.context.metrics;
+        metrics.add("kubelet_http_requests_total", &labels, 1.0);
+        metrics.add("kubelet_http_inflight_requests", &labels, 1.0);
+        let started = Instant::now();
+        let response = match self.kind {
+            Kind::ReadWrite => self.answer(request).await,
+            Kind::ReadOnly => self.answer_anybody(request).await,
+        };
+        metrics.observe("kubelet_http_requests_duration_seconds", &labels, started.elapsed());
+        metrics.add("kubelet_http_inflight_requests", &labels, -1.0);
+        response
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if let Err(refusal) = self.auth.check(&request).await {
             return refusal;
         }
         let path = request.uri().path().trim_matches('/').to_owned();
         let parts: Vec<&str> = path.split('/').collect();
+        let query = request.uri().query().map(str::to_owned);
+        let query = query.as_deref();
+        if let Some(answer) = self.readable(request.method(), &parts, query).await {
+            return answer;
+        }
+        if let Some(refusal) = self.disabled(&parts) {
+            return refusal;
+        }
         match (request.method(), parts.as_slice()) {
-            (&Method::GET, ["healthz"]) => text(StatusCode::OK, "ok"),
-            (&Method::GET, ["healthz", "ping" | "log" | "syncloop"]) => text(StatusCode::OK, "ok"),
-            (&Method::GET, ["pods"]) => self.pods(),
             (&Method::GET, ["configz"]) => {
-                json_answer(&json!({ "kubeletconfig": self.context.settings.config }))
+                json_answer(&json!({ "kubeletconfig": self.context.settings.config.shown() }))
             }
+            (&Method::GET, ["flagz"]) => self.flagz(),
+            (&Method::GET, ["statusz"]) => self.statusz(),
+            (&Method::GET, ["runningpods"]) => self.running_pods(),
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-                self.container_logs(namespace, pod, container, request.uri().query()).await
+                self.container_logs(namespace, pod, container, query).await
             }
+            (&Method::GET, ["logs", ..]) => self.system_logs(request.uri().path(), query).await,
+            (
+                &Method::POST,
+                ["run", namespace, pod, container] | ["run", namespace, pod, _, container],
+            ) => self.run(namespace, pod, container, query).await,
             (_, ["exec" | "attach" | "portForward", ..]) => self.stream(request, &parts).await,
-            (&Method::GET, ["stats", "summary"]) => self.summary().await,
             (&Method::GET, ["explain", "pods", namespace, name]) => self.explain(namespace, name),
-            (&Method::GET, ["metrics"]) => self.metrics(),
-            (&Method::GET, ["metrics", "resource"]) => self.metrics_resource().await,
-            (&Method::GET, ["metrics", "cadvisor"]) => self.metrics_cadvisor().await,
-            (&Method::GET, ["metrics", "probes"]) => text(StatusCode::OK, ""),
-            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            (&Method::POST, ["checkpoint", namespace, pod, container]) => {
+                self.checkpoint(namespace, pod, container, query).await
+            }
+            _ => not_found(),
         }
     }
 
@@ -152,14 +207,100 @@ impl Server {
         }
     }
 
-    fn pods(&self) -> Response<Body> {
-        json_answer(&json!({
-            "kind": "PodList",
-            "apiVersion": "v1",
-            "metadata": {},
-            "items": self.workers.pods(),
-        }))
+    async fn answer_anybody(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().trim_matches('/').to_owned();
+        let parts: Vec<&str> = path.split('/').collect();
+        let query = request.uri().query().map(str::to_owned);
+        let answer = self.readable(request.method(), &parts, query.as_deref()).await;
+        answer.unwrap_or_else(not_found)
     }
+
+    /// What the read-only port shows too.
+    async fn readable(
+        &self,
+        method: &Method,
+        parts: &[&str],
+        query: Option<&str>,
+    ) -> Option<Response<Body>> {
+        if method != Method::GET {
+            return None;
+        }
+        Some(match parts {
+            ["healthz", ..] => healthz(parts, query),
+            ["pods"] => self.pods(),
+            ["stats", "summary"] => self.summary(query).await,
+            ["metrics"] => self.metrics(),
+            ["metrics", "resource"] => self.metrics_resource().await,
+            ["metrics", "cadvisor"] => self.metrics_cadvisor().await,
+            ["metrics", "probes"] => self.metrics_probes(),
+            _ => return None,
+        })
+    }
+
+    /// What is switched off is said to be.
+    fn disabled(&self, parts: &[&str]) -> Option<Response<Body>> {
+        let config = &self.context.settings.config;
+        let is_debugging = matches!(
+            parts,
+            [
+                "run"
+                    | "exec"
+                    | "attach"
+                    | "portForward"
+                    | "containerLogs"
+                    | "runningpods"
+                    | "logs",
+                ..
+            ]
+        );
+        if is_debugging && !config.enable_debugging_handlers {
+            let message = "Debug endpoints are disabled.\n";
+            return Some(text(StatusCode::METHOD_NOT_ALLOWED, message));
+        }
+        if matches!(parts, ["logs", ..]) && !config.enable_system_log_handler {
+            return Some(text(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n"));
+        }
+        None
+    }
+
+    async fn summary(&self, query: Option<&str>) -> Response<Body> {
+        let with_disks = !query_flag(query, "only_cpu_and_memory");
+        let summary = self.stats.summary(with_disks).await;
+        json_answer(&json!(summary))
+    }
+}
+
+/// The process answers, and so do its parts: they are tasks of one runtime.
+fn healthz(parts: &[&str], query: Option<&str>) -> Response<Body> {
+    const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
+    match parts {
+        ["healthz"] if has_query(query, "verbose") => {
+            let lines: String = CHECKS.iter().map(|it| format!("[+]{it} ok\n")).collect();
+            text(StatusCode::OK, format!("{lines}healthz check passed\n"))
+        }
+        ["healthz"] => text(StatusCode::OK, "ok"),
+        ["healthz", check] if CHECKS.contains(check) => text(StatusCode::OK, "ok"),
+        _ => not_found(),
+    }
+}
+
+/// A path as the metrics name it: no names of pods, or there would be a series for each.
+fn label(path: &str) -> String {
+    let mut parts = path.trim_matches('/').split('/');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        (first @ ("metrics" | "stats" | "healthz"), Some(second)) => format!("{first}/{second}"),
+        (
+            first @ ("metrics" | "stats" | "healthz" | "pods" | "runningpods" | "containerLogs"
+            | "logs" | "run" | "exec" | "attach" | "portForward" | "checkpoint"
+            | "configz" | "flagz" | "statusz" | "explain"),
+            _,
+        ) => first.to_owned(),
+        _ => "other".to_owned(),
+    }
+}
+
+fn not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
@@ -197,6 +338,10 @@ fn query_flag(query: Option<&str>, name: &str) -> bool {
     query_values(query, name).first().is_some_and(|it| it == "1" || it == "true")
 }
 
+fn has_query(query: Option<&str>, name: &str) -> bool {
+    !query_values(query, name).is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +351,13 @@ mod tests {
         let query = Some("command=sh&command=-c&command=echo+a%26b&input=1&tty=false");
         assert_eq!(query_values(query, "command"), ["sh", "-c", "echo a&b"]);
         assert!(query_flag(query, "input") && !query_flag(query, "tty"));
+        assert!(has_query(Some("verbose"), "verbose") && !has_query(None, "verbose"));
+    }
+
+    #[test]
+    fn paths_are_counted_without_the_names_in_them() {
+        assert_eq!(label("/exec/ns/pod/c"), "exec");
+        assert_eq!(label("/metrics/cadvisor"), "metrics/cadvisor");
+        assert_eq!(label("/../../etc/passwd"), "other");
     }
 }

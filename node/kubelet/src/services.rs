@@ -48,6 +48,11 @@ impl Services {
         drop(synced.wait_for(|it| *it).await);
     }
 
+    /// Nobody will tell of any: there is no API server.
+    pub(crate) fn set_none(&self) {
+        self.synced.send_replace(true);
+    }
+
     pub(crate) async fn run(&self, client: Client) {
         let stream = watcher(Api::<Service>::all(client), watcher::Config::default());
         let mut events = pin!(stream.default_backoff());

@@ -47,10 +47,13 @@ impl StaticPods {
     pub(crate) async fn run(mut self) {
         let Some(folder) = self.folder() else { return };
         loop {
-            for pod in self.take_up(&folder) {
-                self.delete_mirror(&pod).await;
+            let gone = self.take_up(&folder);
+            // Nobody looks at mirrors where there is no API server.
+            let is_alone = self.context.settings.is_standalone;
+            for pod in gone.iter().filter(|_| !is_alone) {
+                self.delete_mirror(pod).await;
             }
-            for pod in self.known.values() {
+            for pod in self.known.values().filter(|_| !is_alone) {
                 if let Err(error) = self.ensure_mirror(pod).await {
                     debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
                 }

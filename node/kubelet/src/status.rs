@@ -51,6 +51,15 @@ pub(crate) struct Verdict {
     pub message: String,
 }
 
+impl Verdict {
+    /// Whether it tells of a disruption that the pod had no part in: its retries are not counted.
+    pub(crate) fn is_disruption(&self) -> bool {
+        let is_pressure =
+            self.reason == "Evicted" && self.message.starts_with("The node was low on resource");
+        is_pressure || self.reason == "Terminated"
+    }
+}
+
 pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     let pod = input.pod;
     let spec = PodExt::spec(pod);

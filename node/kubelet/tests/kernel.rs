@@ -10,6 +10,8 @@ mod clients;
 mod faults;
 #[path = "kernel/streams.rs"]
 mod streams;
+#[path = "kernel/node.rs"]
+mod node;
 #[path = "kernel/support.rs"]
 mod support;
 

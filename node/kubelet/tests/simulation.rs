@@ -4,6 +4,8 @@
 
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/node.rs"]
+mod node;
 #[path = "simulation/support.rs"]
 mod support;
 

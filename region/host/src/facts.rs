@@ -26,6 +26,8 @@ const THREADS_PER_CORE: u32 = 2;
 pub(crate) fn generate(folder: &Path, vcpus: u32, memory_bytes: u64) -> Result<(), FileError> {
     make_folder(folder)?;
     write(&folder.join("meminfo"), meminfo(memory_bytes).as_bytes())?;
+    // The machine's swap is none of the instance's: a kubelet does not start where there is some.
+    write(&folder.join("swaps"), b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")?;
     let host = fs::read_to_string("/proc/cpuinfo")
         .map_err(FileError::io("read", Path::new("/proc/cpuinfo")))?;
     write(&folder.join("cpuinfo"), cpuinfo(&host, vcpus).as_bytes())?;

@@ -116,6 +116,10 @@ fn proc(spec: &HostSpec, root: &Path) -> Result<(), InsideError> {
     linux_mount::filesystem("proc", &proc, plain, "")?;
     linux_mount::bind_readonly(&facts.join("meminfo"), &proc.join("meminfo"))?;
     linux_mount::bind_readonly(&facts.join("cpuinfo"), &proc.join("cpuinfo"))?;
+    // An instance that was made before there was such a file has none.
+    if facts.join("swaps").exists() {
+        linux_mount::bind_readonly(&facts.join("swaps"), &proc.join("swaps"))?;
+    }
     linux_mount::bind_readonly(&facts.join("boot_id"), &proc.join("sys/kernel/random/boot_id"))?;
     for name in facts::PRIVATE_SYSCTLS {
         let file = facts.join(facts::sysctl_file(name));

@@ -43,6 +43,16 @@ impl RuntimeService for FakeCri {
         }))
     }
 
+    /// As containerd 1.6, which does not know the call.
+    async fn checkpoint_container(
+        &self,
+        _: Request<v1::CheckpointContainerRequest>,
+    ) -> Reply<v1::CheckpointContainerResponse> {
+        Err(Status::unimplemented(
+            "unknown method CheckpointContainer for service runtime.v1.RuntimeService",
+        ))
+    }
+
     async fn status(&self, _: Request<v1::StatusRequest>) -> Reply<v1::StatusResponse> {
         let is_network_ready = self.state.lock().is_network_ready;
         let condition =

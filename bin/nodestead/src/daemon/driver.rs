@@ -32,7 +32,7 @@ use super::{
 };
 
 /// How long an instance may take to shut down in order before its power goes.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(180);
 /// How soon a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

@@ -29,14 +29,6 @@ pub(crate) enum Hierarchy {
     },
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub memory: u64,
-    pub working_set: u64,
-    pub rss: u64,
-    pub cpu_nanos: u64,
-}
-
 const V2_CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "cpuset"];
 
 impl Hierarchy {
@@ -128,50 +120,17 @@ impl Hierarchy {
         }
     }
 
-    pub(super) fn usage(&self, path: &Path) -> Usage {
-        let number = |path: PathBuf| {
-            fs::read_to_string(path).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0)
-        };
+    /// The folder of a group in the tree that has a controller.
+    pub(crate) fn folder(&self, controller: &str, path: &Path) -> Option<PathBuf> {
         match self {
-            Self::Unused => Usage::default(),
-            Self::V2 { root } => {
-                let group = root.join(path);
-                let memory = number(group.join("memory.current"));
-                let inactive = stat(&group.join("memory.stat"), "inactive_file");
-                Usage {
-                    memory,
-                    working_set: memory.saturating_sub(inactive),
-                    rss: stat(&group.join("memory.stat"), "anon"),
-                    cpu_nanos: stat(&group.join("cpu.stat"), "usage_usec") * 1000,
-                }
-            }
-            Self::V1 { mounts, .. } => {
-                let of = |name: &str| {
-                    mounts
-                        .iter()
-                        .find(|(_, all)| all.iter().any(|it| it == name))
-                        .map(|(mount, _)| mount.join(path))
-                        .unwrap_or_default()
-                };
-                let group = of("memory");
-                let memory = number(group.join("memory.usage_in_bytes"));
-                let inactive = stat(&group.join("memory.stat"), "total_inactive_file");
-                Usage {
-                    memory,
-                    working_set: memory.saturating_sub(inactive),
-                    rss: stat(&group.join("memory.stat"), "total_rss"),
-                    cpu_nanos: number(of("cpuacct").join("cpuacct.usage")),
-                }
-            }
+            Self::Unused => None,
+            Self::V2 { root } => Some(root.join(path)),
+            Self::V1 { mounts, .. } => mounts
+                .iter()
+                .find(|(_, all)| all.iter().any(|it| it == controller))
+                .map(|(mount, _)| mount.join(path)),
         }
     }
-}
-
-/// One number of a `name value` file.
-fn stat(path: &Path, name: &str) -> u64 {
-    let Ok(text) = fs::read_to_string(path) else { return 0 };
-    let line = text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
 fn make_v2(root: &Path, path: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Removes images that nothing uses when the disk fills up.
+//! Which images go when the disk fills up, or when they have been unused for too long.
 //!
 //! Upstream: `pkg/kubelet/images/image_gc_manager.go`: above the high threshold, the images that have
 //! been unused for longest go until the low one is reached.
@@ -7,6 +7,8 @@ use std::{collections::HashMap, time::Duration};
 
 use api_cri::v1;
 use jiff::Timestamp;
+
+use crate::config::KubeletConfiguration;
 
 /// How much is used and how much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,19 @@ pub(crate) struct Thresholds {
     pub high_percent: u8,
     pub low_percent: u8,
     pub minimum_age: Duration,
+    /// Zero is no limit.
+    pub maximum_age: Duration,
+}
+
+impl Thresholds {
+    pub(crate) fn of(config: &KubeletConfiguration) -> Self {
+        Self {
+            high_percent: config.image_gc_high_threshold_percent,
+            low_percent: config.image_gc_low_threshold_percent,
+            minimum_age: config.image_minimum_gc_age.0,
+            maximum_age: config.image_maximum_gc_age.0,
+        }
+    }
 }
 
 /// When an image was first seen and last used.
@@ -29,7 +44,21 @@ pub(crate) struct Use {
     pub last_used: Option<Timestamp>,
 }
 
-/// The images to remove, in this order.
+/// The images to remove, in this order, and how far that goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub removed: Vec<String>,
+    pub wanted: u64,
+    pub found: u64,
+}
+
+impl Plan {
+    pub(crate) fn is_short(&self) -> bool {
+        self.found < self.wanted
+    }
+}
+
+/// What the disk needs.
 pub(crate) fn plan(
     images: &[v1::Image],
     in_use: impl Fn(&v1::Image) -> bool,
@@ -37,61 +66,116 @@ pub(crate) fn plan(
     disk: Disk,
     thresholds: Thresholds,
     now: Timestamp,
-) -> Vec<String> {
+) -> Plan {
     let used = disk.capacity.saturating_sub(disk.available);
     let part = |percent: u8| disk.capacity / 100 * u64::from(percent);
-    if disk.capacity == 0 || used < part(thresholds.high_percent) {
+    // A threshold of 100 switches it off.
+    let is_off = thresholds.high_percent >= 100 || disk.capacity == 0;
+    if is_off || used < part(thresholds.high_percent) {
+        return Plan::default();
+    }
+    let wanted = used.saturating_sub(part(thresholds.low_percent));
+    let mut plan = Plan { wanted, ..Plan::default() };
+    for (image, of) in unused(images, in_use, uses) {
+        if plan.found >= wanted {
+            break;
+        }
+        if of.first_seen + thresholds.minimum_age <= now {
+            plan.found += image.size;
+            plan.removed.push(image.id.clone());
+        }
+    }
+    plan
+}
+
+/// What nobody has used for the maximum age.
+pub(crate) fn too_old(
+    images: &[v1::Image],
+    in_use: impl Fn(&v1::Image) -> bool,
+    uses: &HashMap<String, Use>,
+    thresholds: Thresholds,
+    now: Timestamp,
+) -> Vec<String> {
+    if thresholds.maximum_age.is_zero() {
         return Vec::new();
     }
-    let mut to_free = used.saturating_sub(part(thresholds.low_percent));
+    let is_old = |of: &Use| of.last_used.unwrap_or(of.first_seen) + thresholds.maximum_age < now;
+    let old = unused(images, in_use, uses).into_iter().filter(|(_, of)| is_old(of));
+    old.map(|(image, _)| image.id.clone()).collect()
+}
+
+/// Longest unused first.
+fn unused<'a>(
+    images: &'a [v1::Image],
+    in_use: impl Fn(&v1::Image) -> bool,
+    uses: &HashMap<String, Use>,
+) -> Vec<(&'a v1::Image, Use)> {
     let mut unused: Vec<_> = images
         .iter()
         .filter(|it| !it.pinned && !in_use(it))
-        .filter_map(|it| uses.get(&it.id).map(|of| (it, of)))
-        .filter(|(_, of)| of.first_seen + thresholds.minimum_age <= now)
+        .filter_map(|it| uses.get(&it.id).map(|of| (it, *of)))
         .collect();
     unused.sort_by_key(|(_, of)| (of.last_used, of.first_seen));
-    let mut removed = Vec::new();
-    for (image, _) in unused {
-        if to_free == 0 {
-            break;
-        }
-        to_free = to_free.saturating_sub(image.size);
-        removed.push(image.id.clone());
-    }
-    removed
+    unused
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_longest_unused_images_go_until_the_low_threshold() {
+    fn images() -> [v1::Image; 4] {
         let image = |id: &str, pinned| v1::Image {
             id: id.to_owned(),
             size: 60,
             pinned,
             ..Default::default()
         };
-        let images =
-            [image("used", false), image("old", false), image("new", false), image("pause", true)];
-        let at = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
-        let uses: HashMap<_, _> = [("used", 1), ("old", 2), ("new", 3), ("pause", 0)]
+        [image("used", false), image("old", false), image("new", false), image("pause", true)]
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn uses() -> HashMap<String, Use> {
+        [("used", 1), ("old", 2), ("new", 3), ("pause", 0)]
             .map(|(id, used)| {
                 let of = Use { first_seen: at(0), last_used: Some(at(used)) };
                 (id.to_owned(), of)
             })
-            .into();
-        let thresholds =
-            Thresholds { high_percent: 85, low_percent: 80, minimum_age: Duration::from_secs(120) };
+            .into()
+    }
+
+    fn thresholds(maximum_age: u64) -> Thresholds {
+        Thresholds {
+            high_percent: 85,
+            low_percent: 80,
+            minimum_age: Duration::from_secs(120),
+            maximum_age: Duration::from_secs(maximum_age),
+        }
+    }
+
+    #[test]
+    fn the_longest_unused_images_go_until_the_low_threshold() {
         let ask = |available, now| {
             let disk = Disk { capacity: 1000, available };
-            plan(&images, |it| it.id == "used", &uses, disk, thresholds, at(now))
+            plan(&images(), |it| it.id == "used", &uses(), disk, thresholds(0), at(now))
         };
-        assert_eq!(ask(151, 500), Vec::<String>::new());
-        assert_eq!(ask(150, 500), ["old"]);
-        assert_eq!(ask(100, 500), ["old", "new"]);
-        assert_eq!(ask(100, 60), Vec::<String>::new(), "too young");
+        assert_eq!(ask(151, 500).removed, Vec::<String>::new());
+        assert_eq!(ask(150, 500).removed, ["old"]);
+        assert_eq!(ask(100, 500).removed, ["old", "new"]);
+        assert!(!ask(100, 500).is_short());
+        let short = ask(50, 500);
+        assert_eq!((short.is_short(), short.wanted, short.found), (true, 150, 120));
+        assert_eq!(ask(100, 60).removed, Vec::<String>::new(), "too young");
+    }
+
+    #[test]
+    fn what_was_unused_for_the_maximum_age_goes_whatever_the_disk() {
+        let ask =
+            |age, now| too_old(&images(), |it| it.id == "used", &uses(), thresholds(age), at(now));
+        assert!(ask(0, 10_000).is_empty(), "zero is no limit");
+        assert_eq!(ask(600, 603), ["old"]);
+        assert_eq!(ask(600, 604), ["old", "new"]);
     }
 }

@@ -61,6 +61,13 @@ impl Machine {
         list
     }
 
+    /// The memory that all pods together may use: the capacity less what is reserved.
+    pub(crate) fn allocatable_absolute(&self, config: &KubeletConfiguration) -> i64 {
+        let lists = [&config.kube_reserved, &config.system_reserved];
+        let reserved = lists.into_iter().filter_map(|it| quantity::parse(it.get("memory")?));
+        (self.memory - reserved.sum::<i64>()).max(0)
+    }
+
     /// The capacity less what is reserved, and less what eviction keeps free.
     pub(crate) fn allocatable(&self, config: &KubeletConfiguration) -> Allocatable {
         let reserved = |name: &str| -> i64 {
@@ -77,6 +84,11 @@ impl Machine {
                 })
                 .sum()
         };
+        let reserved_cpu = match config.reserved_system_cpus.as_str() {
+            "" => reserved("cpu"),
+            // A list of CPUs stands for both amounts.
+            list => count_list(list).unwrap_or(0) * 1000,
+        };
         let kept = |signal: &str, capacity: i64| {
             config.eviction_hard.get(signal).and_then(|it| threshold(it, capacity)).unwrap_or(0)
         };
@@ -85,7 +97,7 @@ impl Machine {
         let storage =
             self.storage - reserved("ephemeral-storage") - kept("nodefs.available", self.storage);
         Allocatable {
-            cpu_milli: (self.cpus * 1000 - reserved("cpu")).max(0),
+            cpu_milli: (self.cpus * 1000 - reserved_cpu).max(0),
             memory: (memory - pages).max(0),
             storage: storage.max(0),
         }

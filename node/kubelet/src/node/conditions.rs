@@ -1,4 +1,7 @@
 //! The conditions of the node.
+//!
+//! Deviation: `DiskFillingUp` is a condition that upstream does not have: it comes before
+//! `DiskPressure`, taints nothing and refuses no pod.
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::NodeCondition, apimachinery::pkg::apis::meta::v1::Time};
@@ -9,6 +12,8 @@ pub(crate) struct Pressure {
     pub memory: bool,
     pub disk: bool,
     pub pids: bool,
+    /// A disk is more than 85 % full.
+    pub filling: bool,
 }
 
 struct Draft {
@@ -47,6 +52,12 @@ pub(super) fn all(
             pressure.pids,
             ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
             ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
+        ),
+        pressed(
+            "DiskFillingUp",
+            pressure.filling,
+            ["KubeletDiskFillingUp", "a disk of the node is more than 85% full"],
+            ["KubeletDiskHasRoom", "the disks of the node have room"],
         ),
         ready(problem),
     ];

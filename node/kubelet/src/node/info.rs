@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use k8s_openapi::api::core::v1::NodeSystemInfo;
+use k8s_openapi::api::core::v1::{NodeSwapStatus, NodeSystemInfo};
 
 use crate::{
     cri::Runtime,
@@ -31,8 +31,15 @@ pub(super) async fn collect(settings: &Settings, runtime: &Runtime) -> NodeSyste
         machine_id,
         operating_system: "linux".to_owned(),
         os_image: os_image(&read(settings.etc.join("os-release"))),
+        swap: swap(&read(settings.proc.join("meminfo"))),
         ..NodeSystemInfo::default()
     }
+}
+
+/// How much swap the machine has, if any.
+fn swap(meminfo: &str) -> Option<NodeSwapStatus> {
+    let total = super::capacity::meminfo_bytes(meminfo, "SwapTotal").filter(|it| *it > 0)?;
+    Some(NodeSwapStatus { capacity: Some(total) })
 }
 
 fn os_image(release: &str) -> String {

@@ -56,14 +56,32 @@ async fn register(context: &Arc<Context>) -> Result<(), kube::Error> {
     }
 }
 
-/// Brings labels, annotations and the provider id of an object that is already there up to date.
+/// The labels that follow the node; others are only set when it registers for the first time.
+const DEFAULT_LABELS: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+
+/// Brings default labels, annotations and the provider id of an object that is already there up to
+/// date.
 async fn adopt(api: &Api<Node>, name: &str, node: &Node) -> Result<(), kube::Error> {
     let existing = api.get(name).await?;
     let spec = existing.spec.unwrap_or_default();
     let wanted = node.spec.clone().unwrap_or_default();
+    let mut labels = node.metadata.labels.clone().unwrap_or_default();
+    labels.retain(|key, _| DEFAULT_LABELS.contains(&key.as_str()));
     let mut patch = json!({
         "metadata": {
-            "labels": node.metadata.labels,
+            "labels": labels,
             "annotations": node.metadata.annotations,
         }
     });

@@ -7,10 +7,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use api_cri::v1;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeRuntimeHandler, NodeStatus, NodeSystemInfo,
+    NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use kube::{
     Api,
@@ -24,7 +25,11 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{Pressure, conditions, info};
-use crate::context::{Context, Network};
+use crate::{
+    context::{Context, Network},
+    cri::CriError,
+    shutdown,
+};
 
 /// While not ready, for so long and so often; then seldom.
 const EAGER: Duration = Duration::from_millis(50);
@@ -33,8 +38,8 @@ const PATIENT: Duration = Duration::from_secs(1);
 /// Upstream's period of runtime checks.
 const SETTLED: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(10);
-/// Upstream lists the 50 largest images.
-const MAX_IMAGES: usize = 50;
+/// Upstream lists so many names of an image.
+const MAX_NAMES: usize = 5;
 
 /// Wakes the loop: something about the node changed.
 #[derive(Clone, Default)]
@@ -54,6 +59,8 @@ pub(crate) struct NodeStatusLoop {
     conditions: Vec<NodeCondition>,
     info: NodeSystemInfo,
     sent: Option<Sent>,
+    /// The problem that the API server knows of.
+    told: watch::Sender<Option<String>>,
 }
 
 struct Sent {
@@ -66,7 +73,8 @@ struct Sent {
 /// The status that the node registers with: known before anything was asked.
 pub(super) async fn first(context: &Arc<Context>) -> NodeStatus {
     let info = info::collect(&context.settings, &context.runtime).await;
-    let problem = runtime_problem(context).await;
+    let asked = context.runtime.status().await;
+    let problem = problem(context, runtime_problem(&asked));
     let now = context.clock.now();
     let conditions = conditions::all(&[], problem.as_deref(), Pressure::default(), now);
     NodeStatus {
@@ -76,7 +84,36 @@ pub(super) async fn first(context: &Arc<Context>) -> NodeStatus {
         conditions: Some(conditions),
         node_info: Some(info),
         daemon_endpoints: Some(endpoints(context)),
+        runtime_handlers: asked.as_ref().ok().and_then(handlers),
+        features: asked.as_ref().ok().and_then(features),
         ..NodeStatus::default()
+    }
+}
+
+/// What the runtime's handlers can do; runtimes before containerd 2 do not say.
+fn handlers(asked: &v1::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
+    let of = |it: &v1::RuntimeHandler| NodeRuntimeHandler {
+        name: Some(it.name.clone()),
+        features: it.features.as_ref().map(|it| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(it.recursive_read_only_mounts),
+            user_namespaces: Some(it.user_namespaces),
+        }),
+    };
+    let list: Vec<_> = asked.runtime_handlers.iter().map(of).collect();
+    (!list.is_empty()).then_some(list)
+}
+
+fn features(asked: &v1::StatusResponse) -> Option<NodeFeatures> {
+    let policy = asked.features.as_ref()?.supplemental_groups_policy;
+    Some(NodeFeatures { supplemental_groups_policy: Some(policy) })
+}
+
+/// Everything for which the node is not ready, in upstream's form of several errors.
+fn problem(context: &Context, runtime: Option<String>) -> Option<String> {
+    let shutdown = (*context.is_shutting_down.borrow()).then(|| shutdown::PROBLEM.to_owned());
+    match (runtime, shutdown) {
+        (Some(runtime), Some(shutdown)) => Some(format!("[{runtime}, {shutdown}]")),
+        (one, other) => one.or(other),
     }
 }
 
@@ -92,9 +129,9 @@ fn addresses(context: &Context) -> Vec<NodeAddress> {
 }
 
 /// Why the node cannot run pods, in upstream's words.
-async fn runtime_problem(context: &Context) -> Option<String> {
-    let status = match context.runtime.status().await {
-        Ok(status) => status,
+fn runtime_problem(asked: &Result<v1::StatusResponse, CriError>) -> Option<String> {
+    let status = match asked {
+        Ok(reply) => reply.status.clone().unwrap_or_default(),
         Err(error) => {
             return Some(format!("container runtime is down: {error}"));
         }
@@ -126,17 +163,24 @@ impl NodeStatusLoop {
             conditions: Vec::new(),
             info: NodeSystemInfo::default(),
             sent: None,
+            told: watch::Sender::new(None),
         }
+    }
+
+    pub(crate) fn told(&self) -> watch::Receiver<Option<String>> {
+        self.told.subscribe()
     }
 
     pub(super) async fn run(&mut self) {
         self.info = info::collect(&self.context.settings, &self.context.runtime).await;
         let started = Instant::now();
         loop {
-            let problem = runtime_problem(&self.context).await;
-            self.note_network(problem.as_deref());
-            if self.is_due(problem.as_deref()).await {
-                self.send(problem.clone()).await;
+            let asked = self.context.runtime.status().await;
+            let runtime = runtime_problem(&asked);
+            self.note_network(runtime.as_deref());
+            let problem = problem(&self.context, runtime);
+            if !self.context.settings.is_standalone && self.is_due(problem.as_deref()).await {
+                self.send(problem.clone(), asked.ok()).await;
             }
             let pause = match (&problem, started.elapsed() < EAGER_FOR) {
                 (None, _) => SETTLED,
@@ -175,14 +219,16 @@ impl NodeStatusLoop {
             || sent.at.elapsed() >= report
     }
 
-    async fn send(&mut self, problem: Option<String>) {
+    async fn send(&mut self, problem: Option<String>, asked: Option<v1::StatusResponse>) {
         let pressure = *self.pressure.borrow();
         let now = self.context.clock.now();
         let images = images(&self.context).await;
         let count = images.len();
-        match tokio::time::timeout(LIMIT, self.patch(&problem, pressure, images, now)).await {
+        match tokio::time::timeout(LIMIT, self.patch(&problem, pressure, images, asked, now)).await
+        {
             Ok(Ok(())) => {
                 self.tell(&problem, pressure);
+                self.told.send_replace(problem.clone());
                 self.sent = Some(Sent { at: Instant::now(), problem, pressure, images: count });
             }
             Ok(Err(error)) => {
@@ -197,12 +243,14 @@ impl NodeStatusLoop {
         problem: &Option<String>,
         pressure: Pressure,
         images: Vec<ContainerImage>,
+        asked: Option<v1::StatusResponse>,
         now: Timestamp,
     ) -> Result<(), kube::Error> {
         let api = Api::<Node>::all(self.context.client.clone());
         let name = &self.context.settings.node_name;
         if self.conditions.is_empty() {
             let status = api.get_opt(name).await?.and_then(|it| it.status).unwrap_or_default();
+            self.tell_reboot(status.node_info.as_ref());
             self.conditions = status.conditions.unwrap_or_default();
         }
         let conditions = conditions::all(&self.conditions, problem.as_deref(), pressure, now);
@@ -214,7 +262,8 @@ impl NodeStatusLoop {
             "nodeInfo": self.info,
             "daemonEndpoints": endpoints(&self.context),
             "images": images,
-            "runtimeHandlers": [NodeRuntimeHandler::default()],
+            "runtimeHandlers": asked.as_ref().and_then(handlers),
+            "features": asked.as_ref().and_then(features),
         });
         // With a cloud provider of its own the addresses are the cloud's once it has set them.
         if !self.context.settings.has_external_cloud {
@@ -224,6 +273,17 @@ impl NodeStatusLoop {
         api.patch_status(name, &PatchParams::default(), &patch).await?;
         self.conditions = conditions;
         Ok(())
+    }
+
+    /// The node is another boot's than the one that the API server knows.
+    fn tell_reboot(&self, known: Option<&NodeSystemInfo>) {
+        let Some(known) = known.map(|it| &it.boot_id).filter(|it| !it.is_empty()) else { return };
+        let own = &self.info.boot_id;
+        if known != own && !own.is_empty() {
+            let name = &self.context.settings.node_name;
+            let text = format!("Node {name} has been rebooted, boot id: {own}");
+            self.context.recorder.node_warning("Rebooted", text);
+        }
     }
 
     /// Events for what has changed.
@@ -259,8 +319,10 @@ impl NodeStatusLoop {
 async fn images(context: &Context) -> Vec<ContainerImage> {
     let mut images = context.runtime.list_images().await.unwrap_or_default();
     images.sort_by_key(|it| std::cmp::Reverse(it.size));
-    let listed = images.into_iter().take(MAX_IMAGES).map(|it| ContainerImage {
-        names: Some(it.repo_digests.into_iter().chain(it.repo_tags).take(5).collect()),
+    // A negative number is no limit.
+    let limit = usize::try_from(context.settings.config.node_status_max_images);
+    let listed = images.into_iter().take(limit.unwrap_or(usize::MAX)).map(|it| ContainerImage {
+        names: Some(it.repo_digests.into_iter().chain(it.repo_tags).take(MAX_NAMES).collect()),
         size_bytes: i64::try_from(it.size).ok(),
     });
     listed.collect()

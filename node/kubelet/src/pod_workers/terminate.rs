@@ -136,6 +136,9 @@ impl Worker {
         {
             debug!(%error, "the logs of a pod were not removed");
         }
+        for name in ["prober_probe_total", "prober_probe_duration_seconds"] {
+            self.context.metrics.forget(name, pod);
+        }
         self.context.statuses.forget(&pod.uid());
     }
 }

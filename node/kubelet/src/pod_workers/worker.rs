@@ -15,6 +15,7 @@ use crate::{
     admission,
     context::{Context, Network},
     cri::CriError,
+    node_admission,
     observed::{self, RuntimePod, State},
     plan::{self, ContainerBackoffs, Plan, Waiting},
     pod::PodExt,
@@ -138,6 +139,9 @@ impl Worker {
         // A pod that already has a start time was admitted by an earlier run of this kubelet.
         let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
         if !was_admitted {
+            let pressure = *self.context.pressure.borrow();
+            let is_shutting_down = *self.context.is_shutting_down.borrow();
+            node_admission::check(pod, pressure, is_shutting_down)?;
             let others = self.workers.admitted(&pod.uid());
             admission::check(pod, &others, &self.context.machine, &self.context.settings)?;
             self.context.timelines.note(&pod.uid(), Phase::Admitted, "");

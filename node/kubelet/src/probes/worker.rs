@@ -11,7 +11,11 @@ use super::{
     attempt::{self, Answer},
     thresholds::Thresholds,
 };
-use crate::{context::Context, pod::PodUid, pod_workers::PodWorkers};
+use crate::{
+    context::Context,
+    pod::{PodExt, PodUid},
+    pod_workers::PodWorkers,
+};
 
 pub(super) struct Task {
     pub probes: Arc<Probes>,
@@ -47,7 +51,9 @@ impl Task {
         loop {
             ticks.tick().await;
             let Some(pod) = self.workers.pod(&self.uid) else { return };
+            let asked = Instant::now();
             let answer = attempt::attempt(&self.context, &pod, &self, &probe, limit).await;
+            self.count(&pod, &answer, asked.elapsed());
             self.tell(&pod, &answer);
             let Some(verdict) = thresholds.add(answer.is_good()) else { continue };
             if self.probes.note(&self.id, self.kind, verdict, &probe) {
@@ -61,6 +67,23 @@ impl Task {
                 _ => {}
             }
         }
+    }
+
+    fn count(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer, took: Duration) {
+        let result = match answer {
+            Answer::Good => "successful",
+            Answer::Bad(_) => "failed",
+            Answer::Failed(_) => "unknown",
+        };
+        let labels = [
+            ("probe_type", self.kind.title()),
+            ("container", self.container.name.as_str()),
+            ("pod", pod.name()),
+            ("namespace", pod.namespace()),
+        ];
+        self.context.metrics.observe("prober_probe_duration_seconds", &labels, took);
+        let total = [&labels[..], &[("pod_uid", self.uid.0.as_str()), ("result", result)]].concat();
+        self.context.metrics.add("prober_probe_total", &total, 1.0);
     }
 
     async fn wait_for_startup(&self) {

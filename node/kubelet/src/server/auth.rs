@@ -33,6 +33,10 @@ pub(super) struct User {
     pub groups: Vec<String>,
 }
 
+/// The API server was asked and did not say yes or no.
+#[derive(Clone, Copy, Debug)]
+struct NoAnswer;
+
 /// An answer and when it was given.
 type Kept<T> = (Instant, T);
 type AccessKey = (User, &'static str, &'static str);
@@ -57,12 +61,20 @@ impl Auth {
         }
         let verb = verb(request.method());
         let subresources = subresources(request.uri().path());
+        let listed = subresources.join(" ");
         for subresource in subresources {
-            if self.is_allowed(&user, verb, subresource).await {
-                return Ok(());
+            match self.is_allowed(&user, verb, subresource).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(NoAnswer) => {
+                    let name = &user.name;
+                    let message = format!(
+                        "Authorization error (user={name}, verb={verb}, resource=nodes, subresource(s)=[{listed}])\n"
+                    );
+                    return Err(text(StatusCode::INTERNAL_SERVER_ERROR, message));
+                }
             }
         }
-        let listed = subresources.join(" ");
         let message = format!(
             "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{listed}])\n",
             user.name
@@ -122,7 +134,12 @@ impl Auth {
         }))
     }
 
-    async fn is_allowed(&self, user: &User, verb: &'static str, sub: &'static str) -> bool {
+    async fn is_allowed(
+        &self,
+        user: &User,
+        verb: &'static str,
+        sub: &'static str,
+    ) -> Result<bool, NoAnswer> {
         let webhook = &self.context.settings.config.authorization.webhook;
         let key = (user.clone(), verb, sub);
         if let Some((at, is_allowed)) = self.decisions.lock().get(&key) {
@@ -132,19 +149,19 @@ impl Auth {
                 webhook.cache_unauthorized_ttl.0
             };
             if at.elapsed() < life {
-                return *is_allowed;
+                return Ok(*is_allowed);
             }
         }
-        let Ok(is_allowed) = self.access_review(user, verb, sub).await else { return false };
+        let is_allowed = self.access_review(user, verb, sub).await?;
         let mut decisions = self.decisions.lock();
         if decisions.len() >= KEPT {
             decisions.clear();
         }
         decisions.insert(key, (Instant::now(), is_allowed));
-        is_allowed
+        Ok(is_allowed)
     }
 
-    async fn access_review(&self, user: &User, verb: &str, sub: &str) -> Result<bool, ()> {
+    async fn access_review(&self, user: &User, verb: &str, sub: &str) -> Result<bool, NoAnswer> {
         let attributes = ResourceAttributes {
             verb: Some(verb.to_owned()),
             version: Some("v1".to_owned()),
@@ -165,8 +182,9 @@ impl Auth {
         let api = Api::<SubjectAccessReview>::all(self.context.client.clone());
         let params = PostParams::default();
         let reply = tokio::time::timeout(LIMIT, api.create(&params, &review)).await;
-        let reply = reply.map_err(drop)?.map_err(|error| {
+        let reply = reply.map_err(|_| NoAnswer)?.map_err(|error| {
             debug!(error = %telemetry::chain(&error), "an access was not reviewed");
+            NoAnswer
         })?;
         Ok(reply.status.is_some_and(|it| it.allowed))
     }
@@ -187,7 +205,9 @@ fn verb(method: &Method) -> &'static str {
         "PUT" => "update",
         "PATCH" => "patch",
         "DELETE" => "delete",
-        _ => "get",
+        "GET" => "get",
+        // Upstream has no word for the others, and nobody is allowed nothing.
+        _ => "",
     }
 }
 
@@ -202,6 +222,8 @@ fn subresources(path: &str) -> &'static [&'static str] {
         "pods" | "runningpods" => &["pods", "proxy"],
         "healthz" => &["healthz", "proxy"],
         "configz" => &["configz", "proxy"],
+        "statusz" => &["statusz", "proxy"],
+        "flagz" => &["flagz", "proxy"],
         _ => &["proxy"],
     }
 }
@@ -215,6 +237,10 @@ mod tests {
         assert_eq!(subresources("/metrics/resource"), ["metrics"]);
         assert_eq!(subresources("/exec/ns/p/c"), ["proxy"]);
         assert_eq!(subresources("/pods"), ["pods", "proxy"]);
+        assert_eq!(subresources("/runningpods/"), ["pods", "proxy"]);
+        assert_eq!(subresources("/logs/../pods"), ["log"]);
+        assert_eq!(subresources("/podsx"), ["proxy"]);
         assert_eq!(verb(&Method::POST), "create");
+        assert_eq!(verb(&Method::HEAD), "");
     }
 }

@@ -34,6 +34,11 @@ pub(super) fn all(input: &Input<'_>, phase: Phase, status: &PodStatus) -> Vec<Po
     let drafts = [sandbox(input), initialized(input, phase, status), ready, containers_ready];
     let mut conditions: Vec<_> = drafts.into_iter().map(|it| finished(input, it)).collect();
     conditions.push(finished(input, Draft::yes("PodScheduled")));
+    if let Some(verdict) = input.verdict.filter(|it| it.is_disruption()) {
+        let (reason, message) = (Some("TerminationByKubelet"), Some(verdict.message.clone()));
+        let draft = Draft { kind: "DisruptionTarget", is_true: true, reason, message };
+        conditions.push(finished(input, draft));
+    }
     let earlier = input.previous.conditions.iter().flatten();
     // Conditions of others, readiness gates among them, are theirs.
     let others = earlier.filter(|it| conditions.iter().all(|own| own.type_ != it.type_)).cloned();

@@ -26,6 +26,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Statuses {
     client: Client,
     scope: Scope,
+    /// There is nobody to send to.
+    is_alone: bool,
     entries: Mutex<HashMap<PodUid, Entry>>,
 }
 
@@ -48,8 +50,8 @@ enum Job {
 }
 
 impl Statuses {
-    pub(crate) fn new(client: Client, scope: Scope) -> Arc<Self> {
-        Arc::new(Self { client, scope, entries: Mutex::default() })
+    pub(crate) fn new(client: Client, scope: Scope, is_alone: bool) -> Arc<Self> {
+        Arc::new(Self { client, scope, is_alone, entries: Mutex::default() })
     }
 
     /// The newest status of a pod, sent or not.
@@ -127,11 +129,19 @@ impl Statuses {
         self.wake(uid);
     }
 
+    /// Nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.entries.lock().values().all(|it| !it.is_sending)
+    }
+
     pub(crate) fn forget(&self, uid: &PodUid) {
         self.entries.lock().remove(uid);
     }
 
     fn wake(self: &Arc<Self>, uid: &PodUid) {
+        if self.is_alone {
+            return;
+        }
         {
             let mut entries = self.entries.lock();
             let Some(entry) = entries.get_mut(uid).filter(|it| !it.is_sending) else { return };
@@ -226,9 +236,13 @@ fn adopt_others(known: &PodStatus, wanted: &mut PodStatus) {
     const OURS: [&str; 5] =
         ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
     let Some(conditions) = &mut wanted.conditions else { return };
-    conditions.retain(|it| OURS.contains(&it.type_.as_str()));
+    // Why the pod is ended can be said by others too; ours stays until they say something else.
+    let is_ours = |it: &str| OURS.contains(&it) || it == "DisruptionTarget";
     let others = known.conditions.iter().flatten();
-    conditions.extend(others.filter(|it| !OURS.contains(&it.type_.as_str())).cloned());
+    let others: Vec<_> = others.filter(|it| !OURS.contains(&it.type_.as_str())).cloned().collect();
+    conditions
+        .retain(|it| is_ours(&it.type_) && !others.iter().any(|other| other.type_ == it.type_));
+    conditions.extend(others);
 }
 
 /// A strategic merge patch from one status to another.

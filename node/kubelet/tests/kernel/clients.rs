@@ -41,6 +41,16 @@ impl Bed {
         HttpClient::new(Place::Here, Some(tls), LIMIT)
     }
 
+    /// What the kubelet's server answers.
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let uri = format!("https://127.0.0.1:{}{path}", self.port);
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.body(transport::empty()).unwrap();
+        let reply = self.kubelet_client().fetch(request, 1 << 22).await.unwrap();
+        let status = reply.status().as_u16();
+        (status, String::from_utf8(reply.into_body().to_vec()).unwrap())
+    }
+
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
         let uri =
             format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);

@@ -203,6 +203,16 @@ impl Bed {
 
     /// A kubelet as its command line makes it.
     pub(crate) async fn start_kubelet_command(&self) -> Running {
+        let kubeconfig = self.folder.join("node.conf").display().to_string();
+        self.start_kubelet_with(&[&format!("--kubeconfig={kubeconfig}")]).await
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// A kubelet as its command line makes it, with these flags too.
+    pub(crate) async fn start_kubelet_with(&self, flags: &[&str]) -> Running {
         #[derive(Debug, clap::Parser)]
         struct Cli {
             #[command(flatten)]
@@ -224,15 +234,16 @@ impl Bed {
             "providerID": "aws:///us-east-1a/i-1",
         });
         fs::write(self.folder.join("kubelet.json"), config.to_string()).unwrap();
-        let cli = <Cli as clap::Parser>::parse_from([
-            "kubelet",
-            &format!("--config={at}/kubelet.json"),
-            &format!("--kubeconfig={at}/node.conf"),
-            &format!("--root-dir={at}/kubelet"),
-            &format!("--hostname-override={NODE}"),
-            "--node-ip=127.0.0.1",
-            "--node-labels=example.com/a=b",
-        ]);
+        let own = [
+            "kubelet".to_owned(),
+            format!("--config={at}/kubelet.json"),
+            format!("--root-dir={at}/kubelet"),
+            format!("--hostname-override={NODE}"),
+            "--node-ip=127.0.0.1".to_owned(),
+            "--node-labels=example.com/a=b".to_owned(),
+        ];
+        let given = flags.iter().map(|&it| it.to_owned());
+        let cli = <Cli as clap::Parser>::parse_from(own.into_iter().chain(given));
         let scope = self.scope.child();
         let kubelet = kubelet::command::build(&cli.args, scope.clone()).await.unwrap();
         drop(scope.spawn("kubelet", kubelet.run()));
@@ -241,6 +252,11 @@ impl Bed {
 
     /// Signs what kubelets ask for, as the controller manager does.
     pub(crate) async fn sign_requests(&self) {
+        self.sign_requests_for(Duration::from_secs(86_400)).await;
+    }
+
+    /// Certificates that live so long, counted from now.
+    pub(crate) async fn sign_requests_for(&self, life: Duration) {
         use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
         let ca = Ca::from_pem(self.ca.certificate_pem(), self.ca.key_pem()).unwrap();
@@ -252,8 +268,12 @@ impl Bed {
                     }
                     let pem = String::from_utf8(it.spec.request.0.clone()).unwrap();
                     let now = Clock::system().now();
-                    let until = now + Duration::from_secs(86_400);
-                    let signed = ca.sign_csr(&pem, &[pki::Usage::Server], now, until).unwrap();
+                    let until = now + life;
+                    let usage = match it.spec.signer_name.as_str() {
+                        "kubernetes.io/kube-apiserver-client-kubelet" => pki::Usage::Client,
+                        _ => pki::Usage::Server,
+                    };
+                    let signed = ca.sign_csr(&pem, &[usage], now, until).unwrap();
                     let signed = k8s_openapi::ByteString(signed.into_bytes());
                     let patch = json!({ "status": { "certificate": signed } });
                     let patch = kube::api::Patch::Merge(patch);

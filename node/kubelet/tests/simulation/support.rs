@@ -13,20 +13,20 @@ use fake_cri::FakeCri;
 use futures::StreamExt;
 use http_body_util::{BodyStream, StreamBody};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodStatus, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
-use kubelet::{Kubelet, KubeletConfiguration, Settings};
+use kubelet::{Kubelet, KubeletConfiguration, Settings, Shutdown};
 use lifecycle::Scope;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-const NODE: &str = "node";
+pub(crate) const NODE: &str = "node";
 /// In virtual time.
 const LIMIT: Duration = Duration::from_secs(600);
 const STEP: Duration = Duration::from_millis(50);
@@ -45,7 +45,13 @@ pub(crate) struct World {
     pub patches: Arc<AtomicUsize>,
     /// Whether the kubelet cannot reach the API server.
     is_away: watch::Sender<bool>,
+    /// Begins the end of the node.
+    pub shutdown: Option<Shutdown>,
+    configure: Configure,
 }
+
+/// Changes what a kubelet is told, each time that one begins.
+type Configure = Box<dyn Fn(&mut Settings) + Send + Sync>;
 
 impl World {
     pub(crate) async fn new() -> Self {
@@ -54,7 +60,20 @@ impl World {
         world
     }
 
+    /// A node whose kubelet is told something else; its `/proc` is a folder of the world.
+    pub(crate) async fn configured(
+        configure: impl Fn(&mut Settings) + Send + Sync + 'static,
+    ) -> Self {
+        let world = Self::begin(Box::new(configure)).await;
+        world.runtime.set_network_ready(true);
+        world
+    }
+
     pub(crate) async fn without_network() -> Self {
+        Self::begin(Box::new(|_| {})).await
+    }
+
+    async fn begin(configure: Configure) -> Self {
         telemetry::init("error");
         let start: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         let ((clock, shift), scope) = (Clock::movable(start), Scope::new());
@@ -68,9 +87,20 @@ impl World {
         let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
         drop(accounts.create(&PostParams::default(), &account).await);
         let kubelet = Scope::new();
-        let (patches, is_away) = (Arc::default(), watch::Sender::new(false));
-        let mut world =
-            Self { runtime, api, client, clock, shift, folder, scope, kubelet, patches, is_away };
+        let mut world = Self {
+            runtime,
+            api,
+            client,
+            clock,
+            shift,
+            folder,
+            scope,
+            kubelet,
+            patches: Arc::default(),
+            is_away: watch::Sender::new(false),
+            shutdown: None,
+            configure,
+        };
         world.restart_kubelet().await;
         world
     }
@@ -92,11 +122,13 @@ impl World {
         let mut settings = Settings::new(config, NODE);
         settings.root_dir = format!("{root}/kubelet");
         settings.node_ips = vec!["192.0.2.7".parse().unwrap()];
+        (self.configure)(&mut settings);
         let user = UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]);
         let service = self.link(user);
         let (client, channel) = (Client::new(service, "default"), self.runtime.channel());
         let kubelet =
             Kubelet::new(settings, client, channel, self.clock, self.kubelet.clone()).unwrap();
+        self.shutdown = Some(kubelet.shutdown());
         drop(self.kubelet.spawn("kubelet", kubelet.run()));
     }
 
@@ -138,6 +170,18 @@ impl World {
     /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.send_replace(is_away);
+    }
+
+    pub(crate) fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// A condition of the node: its status, reason and message.
+    pub(crate) async fn condition(&self, kind: &str) -> (String, String, String) {
+        let node = self.nodes().get(NODE).await.unwrap();
+        let conditions = node.status.and_then(|it| it.conditions).unwrap_or_default();
+        let found = conditions.into_iter().find(|it| it.type_ == kind).unwrap();
+        (found.status, found.reason.unwrap_or_default(), found.message.unwrap_or_default())
     }
 
     pub(crate) async fn pass(&self, time: Duration) {

@@ -1,0 +1,169 @@
+//! Removes what no pod needs: dead containers and images.
+//!
+//! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_gc.go`, `pkg/kubelet/images/image_gc_manager.go`.
+//!
+//! **Invariant:** the newest containers of a name stay, as many as configured (the newest is the pod's
+//! state, the one before it its last state and log); what runs, and what is pinned, always stays.
+
+mod containers;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use api_cri::v1;
+use parking_lot::Mutex;
+use tracing::{debug, info};
+
+use self::containers::Policy;
+use crate::{
+    context::Context,
+    images::gc::{self, Disk, Thresholds, Use},
+    pod::PodUid,
+};
+
+pub(crate) struct Garbage {
+    context: Arc<Context>,
+    uses: Mutex<HashMap<String, Use>>,
+    /// One sweep at a time.
+    sweeping: tokio::sync::Mutex<()>,
+}
+
+/// The images, and the names and ids that containers use.
+struct Images {
+    all: Vec<v1::Image>,
+    used: HashSet<String>,
+}
+
+impl Images {
+    fn is_used(&self, image: &v1::Image) -> bool {
+        let mut names = image.repo_digests.iter().chain(&image.repo_tags);
+        self.used.contains(&image.id) || names.any(|it| self.used.contains(it))
+    }
+}
+
+impl Garbage {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let sweeping = tokio::sync::Mutex::new(());
+        Self { context, uses: Mutex::default(), sweeping }
+    }
+
+    /// What the policy does not keep.
+    pub(crate) async fn collect_containers(&self) {
+        self.sweep_containers(|_| false).await;
+    }
+
+    /// That, and all containers of pods that have ended.
+    pub(crate) async fn delete_unused_containers(&self) {
+        let is_over = |uid: &str| {
+            let status = self.context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
+            matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        };
+        self.sweep_containers(is_over).await;
+    }
+
+    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool) {
+        let _one = self.sweeping.lock().await;
+        let Ok(mut containers) = self.context.runtime.list_containers(None).await else { return };
+        containers.sort_by_key(|it| std::cmp::Reverse(it.created_at));
+        let policy = Policy::of(&self.context.settings, self.context.clock.now());
+        for id in containers::plan(&containers, &policy, is_over) {
+            if let Err(error) = self.context.runtime.remove_container(&id).await {
+                debug!(id, %error, "a dead container was not removed");
+            }
+        }
+    }
+
+    /// Images beyond their age, and as many as the disk needs. Says whether any went.
+    pub(crate) async fn collect_images(&self) -> bool {
+        let _one = self.sweeping.lock().await;
+        let thresholds = Thresholds::of(&self.context.settings.config);
+        let now = self.context.clock.now();
+        let Some(images) = self.images().await else { return false };
+        let disk = self.image_disk().await;
+        let (aged, spaced) = {
+            let uses = self.uses.lock();
+            let in_use = |it: &v1::Image| images.is_used(it);
+            let aged = gc::too_old(&images.all, in_use, &uses, thresholds, now);
+            let plan = |disk| gc::plan(&images.all, in_use, &uses, disk, thresholds, now);
+            (aged, disk.map(plan).unwrap_or_default())
+        };
+        let removed = self.remove_images(&aged, "age").await
+            + self.remove_images(&spaced.removed, "space").await;
+        if spaced.is_short() {
+            let message = format!(
+                "Failed to garbage collect required amount of images. Attempted to free {} bytes, but only found {} bytes eligible to free.",
+                spaced.wanted, spaced.found
+            );
+            self.context.recorder.node_warning("FreeDiskSpaceFailed", message);
+        }
+        removed > 0
+    }
+
+    /// All images that nothing uses, whatever their age.
+    pub(crate) async fn delete_unused_images(&self) -> bool {
+        let _one = self.sweeping.lock().await;
+        let Some(images) = self.images().await else { return false };
+        let unused = images.all.iter().filter(|it| !it.pinned && !images.is_used(it));
+        let unused: Vec<_> = unused.map(|it| it.id.clone()).collect();
+        self.remove_images(&unused, "space").await > 0
+    }
+
+    async fn images(&self) -> Option<Images> {
+        let runtime = &self.context.runtime;
+        let (all, containers) = tokio::join!(runtime.list_images(), runtime.list_containers(None));
+        let used = containers
+            .ok()?
+            .into_iter()
+            .flat_map(|it| [it.image_ref, it.image.map(|it| it.image).unwrap_or_default()])
+            .collect();
+        let images = Images { all: all.ok()?, used };
+        self.note_uses(&images);
+        Some(images)
+    }
+
+    fn note_uses(&self, images: &Images) {
+        let now = self.context.clock.now();
+        let mut uses = self.uses.lock();
+        uses.retain(|id, _| images.all.iter().any(|it| it.id == *id));
+        for image in &images.all {
+            let of =
+                uses.entry(image.id.clone()).or_insert(Use { first_seen: now, last_used: None });
+            if images.is_used(image) {
+                of.last_used = Some(now);
+            }
+        }
+    }
+
+    async fn remove_images(&self, ids: &[String], reason: &str) -> usize {
+        let mut removed = 0;
+        for id in ids {
+            match self.context.runtime.remove_image(id).await {
+                Ok(()) => {
+                    info!(id, reason, "removed an image that nothing uses");
+                    let labels = [("reason", reason)];
+                    self.context.metrics.add("kubelet_image_garbage_collected_total", &labels, 1.0);
+                    removed += 1;
+                }
+                Err(error) => debug!(id, %error, "an image was not removed"),
+            }
+        }
+        removed
+    }
+
+    async fn image_disk(&self) -> Option<Disk> {
+        let file_systems = self.context.runtime.image_fs().await.ok()?;
+        let mount = file_systems.into_iter().next()?.fs_id?.mountpoint;
+        disk(Path::new(&mount))
+    }
+}
+
+fn disk(path: &Path) -> Option<Disk> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(Disk {
+        capacity: stat.blocks() * stat.fragment_size(),
+        available: stat.blocks_available() * stat.fragment_size(),
+    })
+}

@@ -1,0 +1,105 @@
+//! The families that the kubelet counts itself: upstream's names and kinds, our helps.
+
+/// What a family holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+pub(super) struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+/// Prometheus's default buckets.
+const DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From 5 ms, each 2.5 times the one before.
+const OPERATIONS: &[f64] = &[
+    0.005,
+    0.0125,
+    0.03125,
+    0.078125,
+    0.1953125,
+    0.48828125,
+    1.220703125,
+    3.0517578125,
+    7.62939453125,
+    19.073486328125,
+    47.6837158203125,
+    119.20928955078125,
+    298.0232238769531,
+    745.0580596923828,
+];
+const STARTS: &[f64] = &[
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0,
+    300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, buckets: &'static [f64], help: &'static str) -> Family {
+    Family { name, kind: Kind::Histogram(buckets), help }
+}
+
+pub(super) const FAMILIES: &[Family] = &[
+    counter(
+        "kubelet_certificate_manager_client_expiration_renew_errors",
+        "Renewals of the client certificate that failed.",
+    ),
+    gauge(
+        "kubelet_certificate_manager_client_ttl_seconds",
+        "Time until the client certificate expires; negative when it has.",
+    ),
+    gauge(
+        "kubelet_certificate_manager_server_ttl_seconds",
+        "Time until the serving certificate expires; negative when it has.",
+    ),
+    counter(
+        "kubelet_server_expiration_renew_errors",
+        "Renewals of the serving certificate that failed.",
+    ),
+    counter("kubelet_evictions", "Pods ended for want of a resource, by signal."),
+    gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began."),
+    gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended."),
+    counter("kubelet_http_requests_total", "Requests to the kubelet's server."),
+    histogram(
+        "kubelet_http_requests_duration_seconds",
+        DEFAULT,
+        "How long requests to the kubelet's server took.",
+    ),
+    gauge("kubelet_http_inflight_requests", "Requests that are being answered."),
+    counter("kubelet_image_garbage_collected_total", "Images that were removed, by reason."),
+    counter("kubelet_runtime_operations_total", "Calls to the container runtime."),
+    counter("kubelet_runtime_operations_errors_total", "Calls to the runtime that failed."),
+    histogram(
+        "kubelet_runtime_operations_duration_seconds",
+        OPERATIONS,
+        "How long calls to the container runtime took.",
+    ),
+    histogram(
+        "kubelet_pod_start_duration_seconds",
+        STARTS,
+        "From the first sight of a pod to its first running container.",
+    ),
+    counter("prober_probe_total", "Probes of containers, by their result."),
+    histogram("prober_probe_duration_seconds", DEFAULT, "How long probes took."),
+];

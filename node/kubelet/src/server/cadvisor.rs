@@ -1,0 +1,289 @@
+//! `/metrics/cadvisor`: the counters of cgroups under cAdvisor's names and labels.
+//!
+//! Upstream: `github.com/google/cadvisor/metrics/prometheus.go`, and the labels that
+//! `pkg/kubelet/server` adds: `container`, `id`, `image`, `name`, `namespace`, `pod`.
+//!
+//! Deviation: what block devices count (`container_fs_reads_*`, `container_blkio_*`), and sockets,
+//! threads and file descriptors, are not told.
+
+use http::Response;
+use transport::Body;
+
+use super::{Server, metrics::answer};
+use crate::{
+    metrics::text::Exposition,
+    pod::PodExt,
+    stats::{
+        group::GroupStats,
+        model::{FsStats, InterfaceStats, PodStats},
+    },
+};
+
+/// One cgroup with everything that is told of it.
+struct Told {
+    labels: Labels,
+    stats: GroupStats,
+    start: Option<f64>,
+    interfaces: Vec<InterfaceStats>,
+    fs: Option<FsStats>,
+}
+
+type Labels = Vec<(&'static str, String)>;
+/// `None` where there is no such number, a limit that is not set.
+type Read = fn(&GroupStats) -> Option<f64>;
+type Row = (&'static str, &'static str, &'static str, Read);
+
+const OF_GROUPS: &[Row] = &[
+    ("container_cpu_user_seconds_total", "counter", "User CPU time.", |it| {
+        Some(seconds(it.cpu_user_nanos))
+    }),
+    ("container_cpu_system_seconds_total", "counter", "System CPU time.", |it| {
+        Some(seconds(it.cpu_system_nanos))
+    }),
+    ("container_cpu_cfs_periods_total", "counter", "Periods of the CPU quota.", |it| {
+        Some(it.periods as f64)
+    }),
+    (
+        "container_cpu_cfs_throttled_periods_total",
+        "counter",
+        "Periods that were cut short.",
+        |it| Some(it.throttled_periods as f64),
+    ),
+    (
+        "container_cpu_cfs_throttled_seconds_total",
+        "counter",
+        "Time spent waiting for quota.",
+        |it| Some(seconds(it.throttled_nanos)),
+    ),
+    ("container_memory_failcnt", "counter", "How often the memory limit was hit.", |it| {
+        Some(it.failcnt as f64)
+    }),
+    (
+        "container_oom_events_total",
+        "counter",
+        "Processes that the kernel killed for memory.",
+        |it| Some(it.oom_kills as f64),
+    ),
+    ("container_memory_usage_bytes", "gauge", "Memory in use, caches included.", |it| {
+        Some(it.memory_usage as f64)
+    }),
+    ("container_memory_max_usage_bytes", "gauge", "The most memory that was in use.", |it| {
+        Some(it.memory_peak as f64)
+    }),
+    (
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Memory that cannot be reclaimed easily.",
+        |it| Some(it.working_set as f64),
+    ),
+    ("container_memory_rss", "gauge", "Anonymous memory.", |it| Some(it.rss as f64)),
+    ("container_memory_cache", "gauge", "Page cache.", |it| Some(it.cache as f64)),
+    ("container_memory_swap", "gauge", "Swap in use.", |it| Some(it.swap as f64)),
+    ("container_memory_mapped_file", "gauge", "Mapped files.", |it| Some(it.mapped_file as f64)),
+    ("container_processes", "gauge", "Processes and threads.", |it| Some(it.processes as f64)),
+    ("container_spec_cpu_shares", "gauge", "The CPU share.", |it| it.shares.map(|it| it as f64)),
+    ("container_spec_cpu_period", "gauge", "The period of the CPU quota.", |it| {
+        it.period.map(|it| it as f64)
+    }),
+    ("container_spec_cpu_quota", "gauge", "The CPU quota, if there is one.", |it| {
+        it.quota.map(|it| it as f64)
+    }),
+    ("container_spec_memory_limit_bytes", "gauge", "The memory limit; 0: none.", |it| {
+        Some(it.memory_limit.unwrap_or(0) as f64)
+    }),
+];
+
+type ReadFs = fn(&FsStats) -> u64;
+
+const OF_FILE_SYSTEMS: &[(&str, &str, ReadFs)] = &[
+    ("container_fs_usage_bytes", "Bytes in use.", |it| it.used_bytes.unwrap_or(0)),
+    ("container_fs_limit_bytes", "Bytes that there are.", |it| it.capacity_bytes),
+    ("container_fs_inodes_free", "Inodes that are free.", |it| it.inodes_free),
+    ("container_fs_inodes_total", "Inodes that there are.", |it| it.inodes),
+];
+
+type ReadInterface = fn(&InterfaceStats) -> u64;
+
+const OF_INTERFACES: &[(&str, ReadInterface)] = &[
+    ("container_network_receive_bytes_total", |it| it.rx_bytes),
+    ("container_network_receive_packets_total", |it| it.rx_packets),
+    ("container_network_receive_errors_total", |it| it.rx_errors),
+    ("container_network_receive_packets_dropped_total", |it| it.rx_dropped),
+    ("container_network_transmit_bytes_total", |it| it.tx_bytes),
+    ("container_network_transmit_packets_total", |it| it.tx_packets),
+    ("container_network_transmit_errors_total", |it| it.tx_errors),
+    ("container_network_transmit_packets_dropped_total", |it| it.tx_dropped),
+];
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+impl Server {
+    pub(super) async fn metrics_cadvisor(&self) -> Response<Body> {
+        let summary = self.stats.summary(true).await;
+        let mut told = vec![Told {
+            labels: labels("/", None, "", "", ""),
+            stats: self.stats.node_group(),
+            start: summary.node.start_time.as_ref().map(|it| it.0.as_second() as f64),
+            interfaces: summary.node.network.map(|it| it.interfaces).unwrap_or_default(),
+            fs: summary.node.fs,
+        }];
+        for pod in &summary.pods {
+            self.add_pod(pod, &mut told);
+        }
+        let mut page = Exposition::default();
+        let now = self.context.clock.now().as_millisecond();
+        write(&mut page, &told, now);
+        self.machine(&mut page);
+        answer(page)
+    }
+
+    fn add_pod(&self, stats: &PodStats, told: &mut Vec<Told>) {
+        let reference = &stats.pod_ref;
+        let Some(pod) = self.workers.find(&reference.namespace, &reference.name) else { return };
+        let group = self.context.cgroups.pod_group(&pod);
+        told.push(Told {
+            labels: labels(&group.id(), Some(stats), "", "", ""),
+            stats: group.read(),
+            start: stats.start_time.as_ref().map(|it| it.0.as_second() as f64),
+            interfaces: stats.network.clone().map(|it| it.interfaces).unwrap_or_default(),
+            fs: None,
+        });
+        for container in &stats.containers {
+            let own = group.child(&container.id);
+            let (name, image, id) = (&container.name, &container.image, &container.id);
+            told.push(Told {
+                labels: labels(&own.id(), Some(stats), name, image, id),
+                stats: self.stats.container_group(&group, id, None),
+                start: container.start_time.as_ref().map(|it| it.0.as_second() as f64),
+                interfaces: Vec::new(),
+                fs: container.rootfs.clone(),
+            });
+        }
+        debug_assert_eq!(pod.uid().0, reference.uid);
+    }
+
+    fn machine(&self, page: &mut Exposition) {
+        let none: [(&str, &str); 0] = [];
+        let machine = &self.context.machine;
+        for (name, help, value) in [
+            ("machine_cpu_cores", "Logical CPUs.", machine.cpus),
+            ("machine_memory_bytes", "Memory of the machine.", machine.memory),
+        ] {
+            page.begin(name, "gauge", help);
+            page.sample(name, &none, value as f64);
+        }
+        let name = "container_scrape_error";
+        page.begin(name, "gauge", "1 if there was an error while getting container metrics.");
+        page.sample(name, &none, 0.0);
+    }
+}
+
+fn labels(id: &str, pod: Option<&PodStats>, container: &str, image: &str, name: &str) -> Labels {
+    let reference = pod.map(|it| &it.pod_ref);
+    vec![
+        ("container", container.to_owned()),
+        ("id", id.to_owned()),
+        ("image", image.to_owned()),
+        ("name", name.to_owned()),
+        ("namespace", reference.map(|it| it.namespace.clone()).unwrap_or_default()),
+        ("pod", reference.map(|it| it.name.clone()).unwrap_or_default()),
+    ]
+}
+
+fn write(page: &mut Exposition, told: &[Told], now: i64) {
+    let name = "container_cpu_usage_seconds_total";
+    page.begin(name, "counter", "Cumulative cpu time consumed in seconds.");
+    for it in told {
+        page.sample_at(name, &with(&it.labels, "cpu", "total"), seconds(it.stats.cpu_nanos), now);
+    }
+    let name = "container_memory_failures_total";
+    page.begin(name, "counter", "Cumulative count of memory allocation failures.");
+    for it in told {
+        let kinds = [("pgfault", it.stats.page_faults), ("pgmajfault", it.stats.major_page_faults)];
+        for (kind, count) in kinds {
+            let labels = with(&with(&it.labels, "failure_type", kind), "scope", "hierarchy");
+            page.sample_at(name, &labels, count as f64, now);
+        }
+    }
+    for (name, kind, help, read) in OF_GROUPS {
+        page.begin(name, kind, help);
+        for it in told {
+            if let Some(value) = read(&it.stats) {
+                page.sample_at(name, &it.labels, value, now);
+            }
+        }
+    }
+    let name = "container_start_time_seconds";
+    page.begin(name, "gauge", "Start time of the container since unix epoch in seconds.");
+    for it in told {
+        if let Some(start) = it.start {
+            page.sample_at(name, &it.labels, start, now);
+        }
+    }
+    let name = "container_last_seen";
+    page.begin(name, "gauge", "Last time a container was seen by the exporter");
+    for it in told {
+        page.sample_at(name, &it.labels, (now / 1000) as f64, now);
+    }
+    for (name, help, read) in OF_FILE_SYSTEMS {
+        page.begin(name, "gauge", help);
+        for it in told {
+            if let Some(fs) = &it.fs {
+                page.sample_at(name, &with(&it.labels, "device", ""), read(fs) as f64, now);
+            }
+        }
+    }
+    for (name, read) in OF_INTERFACES {
+        page.begin(name, "counter", "Cumulative count of the interface.");
+        for it in told {
+            for interface in &it.interfaces {
+                let labels = with(&it.labels, "interface", &interface.name);
+                page.sample_at(name, &labels, read(interface) as f64, now);
+            }
+        }
+    }
+}
+
+fn with(labels: &Labels, key: &'static str, value: &str) -> Labels {
+    let mut labels = labels.clone();
+    labels.push((key, value.to_owned()));
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_told_with_upstreams_labels() {
+        let mut pod = PodStats::default();
+        pod.pod_ref.name = "p".to_owned();
+        pod.pod_ref.namespace = "n".to_owned();
+        let stats =
+            GroupStats { cpu_nanos: 1_500_000_000, working_set: 7, ..GroupStats::default() };
+        let interface =
+            InterfaceStats { name: "eth0".to_owned(), rx_bytes: 9, ..Default::default() };
+        let told = Told {
+            labels: labels("/kubepods/podu/abc", Some(&pod), "c", "i:1", "abc"),
+            stats,
+            start: Some(5.0),
+            interfaces: vec![interface],
+            fs: None,
+        };
+        let mut page = Exposition::default();
+        write(&mut page, &[told], 1000);
+        let text = page.finish();
+        let own = "container=\"c\",id=\"/kubepods/podu/abc\",image=\"i:1\",name=\"abc\",namespace=\"n\",pod=\"p\"";
+        for line in [
+            format!("container_cpu_usage_seconds_total{{{own},cpu=\"total\"}} 1.5 1000\n"),
+            format!("container_memory_working_set_bytes{{{own}}} 7 1000\n"),
+            format!("container_network_receive_bytes_total{{{own},interface=\"eth0\"}} 9 1000\n"),
+            format!("container_spec_memory_limit_bytes{{{own}}} 0 1000\n"),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+        assert!(!text.contains("container_spec_cpu_quota{"), "there is none");
+    }
+}

@@ -1,0 +1,195 @@
+//! What the node and its pods use: one picture for `/stats/summary`, the metrics and eviction.
+//!
+//! Nothing is sampled in the background. Whoever asks has the kernel read at that moment; only the
+//! sizes of volumes, which cost a walk over their files, are kept for `volumeStatsAggPeriod`. Rates
+//! are the change since the last question that is at least a second old.
+//!
+//! Upstream: `pkg/kubelet/stats`, `pkg/kubelet/server/stats`.
+//!
+//! Deviation: the parts come from the cgroups and `/proc` directly, not from cAdvisor; a first
+//! question has no `usageNanoCores`, as a rate takes two. There are no user-defined metrics.
+
+mod collect;
+pub(crate) mod disk;
+pub(crate) mod group;
+pub(crate) mod model;
+mod network;
+mod rates;
+mod volumes;
+
+use std::{path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+
+use self::{
+    group::GroupStats,
+    model::{
+        ContainerStats, CpuStats, FsStats, MemoryStats, NodeStats, Rlimit, RuntimeStats, Summary,
+    },
+    rates::Rates,
+    volumes::VolumeSizes,
+};
+use crate::{context::Context, pod_workers::PodWorkers};
+
+/// Cheap to clone; clones share what is remembered.
+#[derive(Clone)]
+pub(crate) struct Stats {
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    rates: Arc<Rates>,
+    volumes: Arc<VolumeSizes>,
+}
+
+impl Stats {
+    pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Self {
+        let period = context.settings.config.volume_stats_agg_period.0;
+        Self {
+            context,
+            workers,
+            rates: Arc::default(),
+            volumes: Arc::new(VolumeSizes::new(period)),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// The whole picture. `with_disks` false leaves out what only disks tell.
+    pub(crate) async fn summary(&self, with_disks: bool) -> Summary {
+        let now = self.context.clock.now();
+        let pods = self.workers.pods();
+        let (node, pods) =
+            tokio::join!(self.node(now, with_disks), self.pods(&pods, now, with_disks));
+        Summary { node, pods }
+    }
+
+    pub(crate) async fn node(&self, now: Timestamp, with_disks: bool) -> NodeStats {
+        let context = &self.context;
+        let capacity = u64::try_from(context.machine.memory).unwrap_or(0);
+        let stats = self.node_group();
+        let runtime = match with_disks {
+            true => Some(self.runtime_fs(now).await),
+            false => None,
+        };
+        NodeStats {
+            node_name: context.settings.node_name.clone(),
+            system_containers: self.system_containers(now),
+            start_time: self.boot_time().map(Time),
+            cpu: Some(self.cpu("node", &stats, now)),
+            memory: Some(MemoryStats {
+                available_bytes: Some(capacity.saturating_sub(stats.working_set)),
+                ..memory(&stats, now)
+            }),
+            network: network::of_process(&context.settings.proc, "self", now),
+            fs: disk::file_system(context.paths.root(), now),
+            runtime,
+            rlimit: self.rlimit(now),
+            swap: None,
+        }
+    }
+
+    /// The node's own group; a machine's root group does not count its memory on cgroup v2.
+    pub(crate) fn node_group(&self) -> GroupStats {
+        let group = self.context.cgroups.group(Path::new(""));
+        let mut stats = group.read();
+        if !group.counts_memory() {
+            let meminfo = self.context.settings.proc.join("meminfo");
+            group::from_meminfo(&mut stats, &std::fs::read_to_string(meminfo).unwrap_or_default());
+        }
+        stats
+    }
+
+    /// `kubelet` and `pods`, as upstream names them.
+    fn system_containers(&self, now: Timestamp) -> Vec<ContainerStats> {
+        let mut list = Vec::new();
+        let pods = self.context.cgroups.group(self.context.cgroups.root());
+        if pods.exists() {
+            let stats = pods.read();
+            let allocatable =
+                self.context.machine.allocatable_absolute(&self.context.settings.config);
+            let allocatable = u64::try_from(allocatable).unwrap_or(0);
+            let memory = MemoryStats {
+                available_bytes: Some(allocatable.saturating_sub(stats.working_set)),
+                ..memory(&stats, now)
+            };
+            list.push(ContainerStats {
+                name: "pods".to_owned(),
+                cpu: Some(self.cpu("system/pods", &stats, now)),
+                memory: Some(memory),
+                ..ContainerStats::default()
+            });
+        }
+        if let Some(stats) = group::own_process(&self.context.settings.proc) {
+            list.push(ContainerStats {
+                name: "kubelet".to_owned(),
+                cpu: Some(self.cpu("system/kubelet", &stats, now)),
+                memory: Some(memory(&stats, now)),
+                ..ContainerStats::default()
+            });
+        }
+        list
+    }
+
+    async fn runtime_fs(&self, now: Timestamp) -> RuntimeStats {
+        let image_fs = self.image_fs(now).await;
+        RuntimeStats { container_fs: image_fs.clone(), image_fs }
+    }
+
+    /// The file system that the runtime keeps images and containers on, and what images use of it.
+    pub(crate) async fn image_fs(&self, now: Timestamp) -> Option<FsStats> {
+        let told = self.context.runtime.image_fs().await.ok()?.into_iter().next()?;
+        let mount = told.fs_id.map(|it| it.mountpoint)?;
+        let fs = disk::file_system(Path::new(&mount), now)?;
+        Some(FsStats {
+            used_bytes: told.used_bytes.map(|it| it.value),
+            inodes_used: told.inodes_used.map(|it| it.value),
+            ..fs
+        })
+    }
+
+    fn rlimit(&self, now: Timestamp) -> Option<Rlimit> {
+        let proc = &self.context.settings.proc;
+        let read = |name: &str| std::fs::read_to_string(proc.join(name)).ok();
+        let number = |name: &str| read(name)?.trim().parse::<i64>().ok();
+        let most = number("sys/kernel/pid_max")?;
+        // A limit on threads binds first where it is lower.
+        let maxpid = number("sys/kernel/threads-max").map_or(most, |it| it.min(most));
+        let loadavg = read("loadavg")?;
+        let curproc = loadavg.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
+        Some(Rlimit { time: Time(now), maxpid, curproc })
+    }
+
+    fn boot_time(&self) -> Option<Timestamp> {
+        let stat = std::fs::read_to_string(self.context.settings.proc.join("stat")).ok()?;
+        let line = stat.lines().find_map(|it| it.strip_prefix("btime "))?;
+        Timestamp::from_second(line.trim().parse().ok()?).ok()
+    }
+
+    fn cpu(&self, key: &str, stats: &GroupStats, now: Timestamp) -> CpuStats {
+        CpuStats {
+            time: Time(now),
+            usage_nano_cores: self.rates.nano_cores(key, stats.cpu_nanos, now),
+            usage_core_nano_seconds: stats.cpu_nanos,
+        }
+    }
+
+    /// Forgets what belongs to pods that are gone.
+    pub(crate) fn retain(&self, pods: &[Pod]) {
+        use crate::pod::PodExt;
+        self.volumes.retain(|uid| pods.iter().any(|it| it.uid() == *uid));
+    }
+}
+
+fn memory(stats: &GroupStats, now: Timestamp) -> MemoryStats {
+    MemoryStats {
+        time: Time(now),
+        available_bytes: stats.memory_limit.map(|it| it.saturating_sub(stats.working_set)),
+        usage_bytes: stats.memory_usage,
+        working_set_bytes: stats.working_set,
+        rss_bytes: stats.rss,
+        page_faults: stats.page_faults,
+        major_page_faults: stats.major_page_faults,
+    }
+}

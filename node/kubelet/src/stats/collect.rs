@@ -1,0 +1,180 @@
+//! The pods' part of the summary.
+//!
+//! CPU, memory and processes come from the pod's cgroups where there are some, else from the runtime;
+//! the sizes of writable layers come from the runtime, logs and volumes from the disk.
+
+use std::collections::HashMap;
+
+use api_cri::v1;
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+
+use super::{
+    Stats, disk,
+    group::{Group, GroupStats},
+    memory,
+    model::{ContainerStats, FsStats, PodReference, PodStats, ProcessStats, VolumeStats},
+    network,
+};
+use crate::{
+    observed::State,
+    pod::{PodExt, PodUid},
+};
+
+/// The file systems that the parts of containers are on.
+struct FileSystems {
+    node: Option<FsStats>,
+    image: Option<FsStats>,
+}
+
+impl Stats {
+    pub(super) async fn pods(
+        &self,
+        pods: &[Pod],
+        now: Timestamp,
+        with_disks: bool,
+    ) -> Vec<PodStats> {
+        self.retain(pods);
+        let told = self.context.runtime.container_stats().await.unwrap_or_default();
+        let told: HashMap<String, v1::ContainerStats> = told
+            .into_iter()
+            .filter_map(|it| Some((it.attributes.as_ref()?.id.clone(), it)))
+            .collect();
+        let systems = match with_disks {
+            true => FileSystems {
+                node: disk::file_system(self.context.paths.root(), now),
+                image: self.image_fs(now).await,
+            },
+            false => FileSystems { node: None, image: None },
+        };
+        let mut list = Vec::with_capacity(pods.len());
+        for pod in pods {
+            if let Some(stats) = self.pod(pod, &told, &systems, now).await {
+                list.push(stats);
+            }
+        }
+        list
+    }
+
+    /// `None` for a pod of which nothing runs.
+    async fn pod(
+        &self,
+        pod: &Pod,
+        told: &HashMap<String, v1::ContainerStats>,
+        systems: &FileSystems,
+        now: Timestamp,
+    ) -> Option<PodStats> {
+        let uid = pod.uid();
+        let observed = self.workers.observed(&uid)?;
+        let sandbox = observed.ready_sandbox()?;
+        let group = self.context.cgroups.pod_group(pod);
+        let mut containers = Vec::new();
+        for container in observed.containers.iter().filter(|it| it.is_running()) {
+            let State::Running { started } = container.state else { continue };
+            let told = told.get(&container.id);
+            let stats = self.container_group(&group, &container.id, told);
+            containers.push(ContainerStats {
+                name: container.name.clone(),
+                start_time: Some(Time(started)),
+                cpu: Some(self.cpu(&container.id, &stats, now)),
+                memory: Some(memory(&stats, now)),
+                rootfs: systems.image.as_ref().map(|fs| rootfs(fs, told)),
+                logs: systems.node.as_ref().map(|fs| self.logs(pod, &container.name, fs)),
+                swap: None,
+                id: container.id.clone(),
+                image: container.image.clone(),
+            });
+        }
+        let stats = match group.exists() {
+            true => group.read(),
+            false => sum(&containers),
+        };
+        let process = group.first_process().map(|it| it.to_string());
+        let network = process
+            .filter(|_| !sandbox.is_host_network)
+            .and_then(|pid| network::of_process(&self.context.settings.proc, &pid, now));
+        let volume = match systems.node {
+            Some(_) => self.volumes.of(pod, &self.context.paths, now).await,
+            None => Vec::new(),
+        };
+        Some(PodStats {
+            pod_ref: PodReference {
+                name: pod.name().to_owned(),
+                namespace: pod.namespace().to_owned(),
+                uid: uid.0.clone(),
+            },
+            start_time: self.start_time(&uid),
+            cpu: Some(self.cpu(&uid.0, &stats, now)),
+            memory: Some(memory(&stats, now)),
+            network,
+            ephemeral_storage: systems.node.as_ref().map(|it| ephemeral(it, &containers, &volume)),
+            process_stats: Some(ProcessStats { process_count: stats.processes }),
+            volume,
+            containers,
+            swap: None,
+        })
+    }
+
+    fn start_time(&self, uid: &PodUid) -> Option<Time> {
+        self.context.statuses.get(uid)?.start_time
+    }
+
+    /// A container's own group, or what the runtime says of it.
+    pub(crate) fn container_group(
+        &self,
+        pod: &Group<'_>,
+        id: &str,
+        told: Option<&v1::ContainerStats>,
+    ) -> GroupStats {
+        let group = pod.child(id);
+        if group.exists() {
+            return group.read();
+        }
+        let value = |it: Option<v1::UInt64Value>| it.map_or(0, |it| it.value);
+        let cpu = told.and_then(|it| it.cpu.as_ref());
+        let memory = told.and_then(|it| it.memory.as_ref());
+        GroupStats {
+            cpu_nanos: value(cpu.and_then(|it| it.usage_core_nano_seconds)),
+            working_set: value(memory.and_then(|it| it.working_set_bytes)),
+            memory_usage: value(memory.and_then(|it| it.working_set_bytes)),
+            ..GroupStats::default()
+        }
+    }
+
+    fn logs(&self, pod: &Pod, container: &str, fs: &FsStats) -> FsStats {
+        let used = disk::usage(&self.context.paths.pod_logs(pod).join(container));
+        FsStats { used_bytes: Some(used.bytes), inodes_used: Some(used.inodes), ..fs.clone() }
+    }
+}
+
+fn rootfs(fs: &FsStats, told: Option<&v1::ContainerStats>) -> FsStats {
+    let layer = told.and_then(|it| it.writable_layer.as_ref());
+    FsStats {
+        used_bytes: layer.and_then(|it| it.used_bytes).map(|it| it.value),
+        inodes_used: layer.and_then(|it| it.inodes_used).map(|it| it.value),
+        ..fs.clone()
+    }
+}
+
+/// What a pod takes of the node's disk: layers, logs, and the volumes that are on it.
+fn ephemeral(fs: &FsStats, containers: &[ContainerStats], volumes: &[VolumeStats]) -> FsStats {
+    let parts = containers.iter().flat_map(|it| [&it.rootfs, &it.logs]).flatten();
+    let parts = parts.chain(volumes.iter().filter(|it| it.is_local).map(|it| &it.fs));
+    let (mut bytes, mut inodes) = (0, 0);
+    for part in parts {
+        bytes += part.used_bytes.unwrap_or(0);
+        inodes += part.inodes_used.unwrap_or(0);
+    }
+    FsStats { used_bytes: Some(bytes), inodes_used: Some(inodes), ..fs.clone() }
+}
+
+fn sum(containers: &[ContainerStats]) -> GroupStats {
+    let mut sum = GroupStats::default();
+    for container in containers {
+        sum.cpu_nanos += container.cpu.as_ref().map_or(0, |it| it.usage_core_nano_seconds);
+        let memory = container.memory.as_ref();
+        sum.working_set += memory.map_or(0, |it| it.working_set_bytes);
+        sum.memory_usage += memory.map_or(0, |it| it.usage_bytes);
+    }
+    sum
+}
