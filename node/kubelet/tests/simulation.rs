@@ -1,5 +1,6 @@
 //! The kubelet on a runtime in memory and on our API server, in virtual time.
 
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "simulation/faults.rs"]

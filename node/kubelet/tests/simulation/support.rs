@@ -11,7 +11,7 @@ use std::{
 use clock::{Clock, Shift};
 use fake_cri::FakeCri;
 use futures::StreamExt;
-use http_body_util::{BodyStream, StreamBody};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
@@ -136,16 +136,14 @@ impl World {
     fn link(
         &self,
         user: UserInfo,
-    ) -> impl tower::Service<
+    ) -> tower::util::BoxService<
         http::Request<kube::client::Body>,
-        Response = http::Response<kube::client::Body>,
-        Error = tower::BoxError,
-        Future: Send,
-    > + Send
-    + 'static {
+        http::Response<transport::Body>,
+        tower::BoxError,
+    > {
         let (api, patches) = (self.api.service_as(user), self.patches.clone());
         let is_away = self.is_away.clone();
-        tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (api, patches) = (api.clone(), patches.clone());
             let mut away = is_away.subscribe();
             async move {
@@ -159,12 +157,12 @@ impl World {
                 let response = api.oneshot(request).await.map_err(tower::BoxError::from)?;
                 let cut = Box::pin(async move { drop(away.wait_for(|it| *it).await) });
                 Ok(response.map(|body| {
-                    kube::client::Body::wrap_body(StreamBody::new(
-                        BodyStream::new(body).take_until(cut),
-                    ))
+                    let frames = BodyStream::new(body).take_until(cut);
+                    StreamBody::new(frames).map_err(Into::into).boxed_unsync()
                 }))
             }
-        })
+        });
+        tower::util::BoxService::new(service)
     }
 
     /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
