@@ -60,18 +60,8 @@ impl Admin {
         Self { socket }
     }
 
-    /// Whether a daemon answers.
-    pub(crate) async fn is_up(&self) -> bool {
-        transport::unix_connect(&self.socket).await.is_ok()
-    }
-
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let answer = self.exchange(Method::GET, path, transport::empty()).await?;
-        serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
-    }
-
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let answer = self.exchange(Method::POST, path, transport::empty()).await?;
         serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
     }
 

@@ -8,10 +8,10 @@
 mod clients;
 #[path = "kernel/faults.rs"]
 mod faults;
-#[path = "kernel/streams.rs"]
-mod streams;
 #[path = "kernel/node.rs"]
 mod node;
+#[path = "kernel/streams.rs"]
+mod streams;
 #[path = "kernel/support.rs"]
 mod support;
 

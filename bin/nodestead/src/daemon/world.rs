@@ -4,7 +4,7 @@
 //! specification.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
@@ -224,9 +224,4 @@ pub(crate) fn interfaces<'a>(
         Some((attachment.device_index, eni))
     });
     attached.collect()
-}
-
-/// The ids of all instances that have a host.
-pub(crate) fn on_machine(state: &State) -> BTreeSet<String> {
-    state.instances.iter().filter(|it| is_on_machine(it)).map(|it| it.id.clone()).collect()
 }

@@ -77,23 +77,39 @@ struct Traces {
     processes: BTreeSet<String>,
 }
 
-fn traces() -> anyhow::Result<Traces> {
+/// What is there now. Processes in instances that were there `before` are another region's business:
+/// their probes come and go.
+fn traces(before: Option<&Traces>) -> anyhow::Result<Traces> {
     let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let command_lines = run(Command::new("ps").args(["-eo", "pid,comm"]))?;
+    let cgroups = cgroups(Path::new("/sys/fs/cgroup"));
+    let of_others = before.map_or(&cgroups, |it| &it.cgroups).clone();
     Ok(Traces {
         namespaces: lines(run(Command::new("ip").args(["netns", "list"]))?),
         links: lines(run(Command::new("ip").args(["-br", "link"]))?),
         mounts: mounts.lines().filter(|it| it.contains("nodestead")).map(str::to_owned).collect(),
-        cgroups: cgroups(Path::new("/sys/fs/cgroup")),
+        cgroups,
         tables: run(Command::new("nft").args(["list", "tables"]))?,
         routes: run(Command::new("ip").args(["route", "show", "table", "all"]))?,
-        processes: command_lines
-            .lines()
-            .filter(|it| it.contains("nodestead") || it.contains("containerd"))
-            .map(str::to_owned)
-            .collect(),
+        processes: processes(&of_others),
     })
+}
+
+/// Our processes outside of the instances of these cgroups.
+fn processes(of_others: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let name = read("comm");
+        let cgroup = read("cgroup");
+        let path = cgroup.lines().find_map(|it| it.split_once("/nodestead/")).map(|it| it.1);
+        let id = path.and_then(|it| it.split('/').next()).map(|id| format!("/nodestead/{id}"));
+        let is_others = id.is_some_and(|id| of_others.iter().any(|it| it.ends_with(&id)));
+        if (name.starts_with("nodestead") || name.starts_with("containerd")) && !is_others {
+            found.insert(format!("{} {}", entry.file_name().display(), name.trim()));
+        }
+    }
+    found
 }
 
 fn cgroups(folder: &Path) -> BTreeSet<String> {
@@ -111,7 +127,7 @@ fn cgroups(folder: &Path) -> BTreeSet<String> {
 }
 
 fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
-    let before = traces()?;
+    let before = traces(None)?;
     let folder = tempfile::tempdir()?;
     {
         let other = Region::up_with(folder.path(), &["--nodes", "1", "--name", "other"])?;
@@ -121,7 +137,7 @@ fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
         ensure!(own.lines().count() == 3, "{own}");
         // `other` is taken down here.
     }
-    let after = traces()?;
+    let after = traces(Some(&before))?;
     ensure!(after == before, "before {before:#?}\nafter {after:#?}");
     Ok(())
 }

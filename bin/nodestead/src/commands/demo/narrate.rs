@@ -1,7 +1,5 @@
 //! What the demo tells at its end: where the pods run, what the page says, how to go on.
 
-use std::fmt::Write;
-
 use comfy_table::{Table, presets::NOTHING};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -10,7 +8,6 @@ use kube::ResourceExt;
 use crate::layout::Layout;
 
 pub(crate) fn story(pods: &[Pod], page: &str, layout: &Layout) -> String {
-    let mut text = String::from("\nEvery pod has an address of its node's subnet:\n\n");
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["POD", "NODE", "VPC ADDRESS", "SCHEDULED→READY"]);
@@ -18,9 +15,8 @@ pub(crate) fn story(pods: &[Pod], page: &str, layout: &Layout) -> String {
         table.add_row(row(pod));
     }
     let first = page.lines().next().unwrap_or_default();
-    drop(write!(
-        text,
-        "{}\n\nThe guestbook says: {first}\n\nGo on with:\n  \
+    format!(
+        "\nEvery pod has an address of its node's subnet:\n\n{}\n\nThe guestbook says: {first}\n\nGo on with:\n  \
          eval \"$(nodestead env --data-dir {})\"\n  \
          kubectl get nodes -o wide\n  \
          kubectl get pods -o wide\n  \
@@ -29,8 +25,7 @@ pub(crate) fn story(pods: &[Pod], page: &str, layout: &Layout) -> String {
         table.trim_fmt(),
         layout.root().display(),
         super::MESSAGES,
-    ));
-    text
+    )
 }
 
 fn row(pod: &Pod) -> [String; 4] {
