@@ -90,6 +90,25 @@ impl FakeCri {
         self.state.lock().is_network_ready = is_ready;
     }
 
+    /// A runtime handler that is configured.
+    pub fn add_handler(&self, name: &str) {
+        self.state.lock().handlers.push(name.to_owned());
+    }
+
+    /// How the newest sandbox of this pod was configured.
+    pub fn sandbox_config(&self, pod: &str) -> Option<api_cri::v1::PodSandboxConfig> {
+        let state = self.state.lock();
+        let own = state.sandboxes.values().filter(|it| it.name() == pod);
+        own.max_by_key(|it| it.created_at).map(|it| it.config.clone())
+    }
+
+    /// How the newest container of this name is configured now.
+    pub fn container_config(&self, name: &str) -> Option<api_cri::v1::ContainerConfig> {
+        let state = self.state.lock();
+        let own = state.containers.values().filter(|it| it.name() == name);
+        own.max_by_key(|it| it.created_at).map(|it| it.config.clone())
+    }
+
     /// An image that need not be pulled.
     pub fn add_image(&self, name: &str) {
         self.state.lock().add_image(name);

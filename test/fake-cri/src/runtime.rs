@@ -75,9 +75,15 @@ impl RuntimeService for FakeCri {
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Reply<v1::RunPodSandboxResponse> {
-        let config = request.into_inner().config.unwrap_or_default();
+        let v1::RunPodSandboxRequest { config, runtime_handler } = request.into_inner();
+        let config = config.unwrap_or_default();
         let name = config.metadata.clone().unwrap_or_default().name;
         self.enter("RunPodSandbox", &name)?;
+        if !runtime_handler.is_empty() && !self.state.lock().handlers.contains(&runtime_handler) {
+            return Err(Status::unknown(format!(
+                "failed to get sandbox runtime: no runtime for \"{runtime_handler}\" is configured"
+            )));
+        }
         let mut state = self.state.lock();
         let id = state.id("sandbox");
         let ip = format!("10.0.0.{}", state.number() % 250 + 1);
@@ -296,7 +302,9 @@ impl RuntimeService for FakeCri {
     ) -> Reply<v1::ExecSyncResponse> {
         let name = self.name_of(&request.into_inner().container_id);
         self.enter("ExecSync", &name)?;
-        let exit_code = self.state.lock().scripts.get(&name).map_or(0, |it| it.exec_code);
+        let script = self.state.lock().scripts.get(&name).cloned().unwrap_or_default();
+        tokio::time::sleep(script.exec_takes).await;
+        let exit_code = script.exec_code;
         Ok(Response::new(v1::ExecSyncResponse { exit_code, ..Default::default() }))
     }
 
@@ -304,8 +312,13 @@ impl RuntimeService for FakeCri {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Reply<v1::UpdateContainerResourcesResponse> {
-        let name = self.name_of(&request.into_inner().container_id);
+        let request = request.into_inner();
+        let name = self.name_of(&request.container_id);
         self.enter("UpdateContainerResources", &name)?;
+        let mut state = self.state.lock();
+        let it = state.containers.get_mut(&request.container_id);
+        let it = it.ok_or_else(|| missing("container", &request.container_id))?;
+        it.config.linux.get_or_insert_default().resources = request.linux;
         Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
     }
 
@@ -350,9 +363,14 @@ impl RuntimeService for FakeCri {
 
     async fn container_stats(
         &self,
-        _: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Reply<v1::ContainerStatsResponse> {
-        Err(Status::unimplemented("the fake runtime measures nothing"))
+        let name = self.name_of(&request.into_inner().container_id);
+        let memory = self.state.lock().scripts.get(&name).map_or(0, |it| it.memory);
+        let usage_bytes = Some(v1::UInt64Value { value: memory });
+        let memory = Some(v1::MemoryUsage { usage_bytes, ..Default::default() });
+        let stats = Some(v1::ContainerStats { memory, ..Default::default() });
+        Ok(Response::new(v1::ContainerStatsResponse { stats }))
     }
 
     async fn pod_sandbox_stats(

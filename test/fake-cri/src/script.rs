@@ -11,6 +11,9 @@ pub struct Script {
     /// How long it takes to end after it was asked to; longer than the grace means killed.
     pub(crate) stop_takes: Duration,
     pub(crate) exec_code: i32,
+    pub(crate) exec_takes: Duration,
+    /// Bytes that it uses.
+    pub(crate) memory: u64,
 }
 
 impl Script {
@@ -30,5 +33,14 @@ impl Script {
     /// What commands in it (probes, hooks) exit with.
     pub fn exec_code(self, exec_code: i32) -> Self {
         Self { exec_code, ..self }
+    }
+
+    pub fn exec_takes(self, exec_takes: Duration) -> Self {
+        Self { exec_takes, ..self }
+    }
+
+    /// How many bytes of memory it uses.
+    pub fn memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub faults: HashMap<&'static str, VecDeque<Status>>,
     pub calls: Vec<(&'static str, String)>,
     pub is_network_ready: bool,
+    /// Runtime handlers beside the default one.
+    pub handlers: Vec<String>,
     /// The owner of the connections.
     pub connections: Scope,
     next: u32,
