@@ -1,76 +1,212 @@
 //! Whether a pod that was bound to this node can run on it.
 //!
 //! The scheduler has already decided with what it knew; the node knows better. A refusal ends the
-//! pod with phase `Failed`, and its controller makes another one.
+//! pod with phase `Failed`, and its controller makes another one. A critical pod that only lacks room
+//! is not refused: others make room for it ([`preemption`]).
 //!
-//! Upstream: `pkg/kubelet/lifecycle/predicate.go` and the messages of `pkg/scheduler/framework`.
+//! Upstream: `pkg/kubelet/lifecycle/predicate.go` and the messages of `pkg/scheduler/framework`,
+//! `pkg/kubelet/sysctl/allowlist.go`, `pkg/security/apparmor/validate.go`.
+//!
+//! Deviation: a pod that already has a start time was admitted by an earlier run of this kubelet and
+//! is not asked again; upstream asks again, and may end a pod that runs since a label of the node was
+//! changed.
 
-use std::collections::BTreeMap;
+mod node_affinity;
+pub(crate) mod preemption;
+pub(crate) mod requests;
+pub(crate) mod sysctls;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{node::capacity::Machine, pod::PodExt, qos, settings::Settings, status::Verdict};
+use k8s_openapi::api::core::v1::{Pod, Taint};
 
+use self::requests::Requests;
+use crate::{config::KubeletConfiguration, node::capacity::Machine, pod::PodExt, status::Verdict};
+
+/// The node as admission sees it.
+pub(crate) struct Ground<'a> {
+    pub config: &'a KubeletConfiguration,
+    pub machine: &'a Machine,
+    pub labels: &'a BTreeMap<String, String>,
+    pub taints: &'a [Taint],
+    /// Extended resources of the Node object's `allocatable`.
+    pub extended: &'a BTreeMap<String, i64>,
+    pub has_apparmor: bool,
+}
+
+/// A resource of which there is not enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    pub resource: String,
+    pub requested: i64,
+    pub used: i64,
+    pub capacity: i64,
+}
+
+/// Why a pod is not admitted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Final(Verdict),
+    /// Nothing but room is missing.
+    Lacks(Vec<Lack>),
+}
+
+impl Lack {
+    pub(crate) fn message(&self) -> String {
+        let Self { resource, requested, used, capacity } = self;
+        format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        )
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        refused(&format!("OutOf{}", self.resource), self.message())
+    }
+}
+
+/// `message` is what the event says; the status has it behind upstream's preamble.
 fn refused(reason: &str, message: String) -> Verdict {
-    Verdict { reason: reason.to_owned(), message }
+    Verdict::rejected(reason, message)
 }
 
 /// Refuses a pod that does not fit beside the others.
-pub(crate) fn check(
-    pod: &Pod,
-    others: &[std::sync::Arc<Pod>],
-    machine: &Machine,
-    settings: &Settings,
-) -> Result<(), Verdict> {
-    if pod.is_critical() && pod.is_mirror_or_static() {
-        return Ok(());
+pub(crate) fn check(pod: &Pod, others: &[Arc<Pod>], ground: &Ground<'_>) -> Result<(), Refusal> {
+    operating_system(pod).map_err(Refusal::Final)?;
+    features(pod, ground).map_err(Refusal::Final)?;
+    sysctls::check(pod, &ground.config.allowed_unsafe_sysctls).map_err(Refusal::Final)?;
+    let lacks = lacks(pod, others, ground);
+    let other = predicates(pod, others, ground);
+    match (lacks.first(), other) {
+        (None, Ok(())) => Ok(()),
+        (None, Err(verdict)) => Err(Refusal::Final(verdict)),
+        (Some(_), Ok(())) => Err(Refusal::Lacks(lacks)),
+        // With more than room missing, the first lack is what is told.
+        (Some(_), Err(verdict)) if pod.is_critical() => Err(Refusal::Final(verdict)),
+        (Some(first), Err(_)) => Err(Refusal::Final(first.verdict())),
     }
-    let allocatable = machine.allocatable(&settings.config);
-    let max_pods = settings.config.max_pods;
-    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    let lacking = |reason: &str, name: &str, requested: i64, used: i64, capacity: i64| {
-        refused(
-            reason,
-            format!(
-                "Pod was rejected: Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-            ),
-        )
-    };
-    if count >= max_pods {
-        return Err(lacking("OutOfpods", "pods", 1, count, max_pods));
-    }
-    let wanted = qos::pod_requests(pod);
-    let (mut cpu, mut memory) = (0, 0);
-    for other in others {
-        let used = qos::pod_requests(other);
-        cpu += used.cpu_milli;
-        memory += used.memory;
-    }
-    if wanted.cpu_milli > 0 && cpu + wanted.cpu_milli > allocatable.cpu_milli {
-        let capacity = allocatable.cpu_milli;
-        return Err(lacking("OutOfcpu", "cpu", wanted.cpu_milli, cpu, capacity));
-    }
-    if wanted.memory > 0 && memory + wanted.memory > allocatable.memory {
-        let capacity = allocatable.memory;
-        return Err(lacking("OutOfmemory", "memory", wanted.memory, memory, capacity));
-    }
-    ports(pod, others)?;
-    selectors(pod, &crate::node::labels(settings, machine))
 }
 
-fn ports(pod: &Pod, others: &[std::sync::Arc<Pod>]) -> Result<(), Verdict> {
-    let own = host_ports(pod);
-    let is_taken = others.iter().flat_map(|it| host_ports(it)).any(|taken| {
-        own.iter().any(|it| {
-            let same_ip = it.2 == taken.2 || it.2 == "0.0.0.0" || taken.2 == "0.0.0.0";
-            it.0 == taken.0 && it.1 == taken.1 && same_ip
-        })
-    });
-    if is_taken {
-        let message = "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
-        return Err(refused("NodePorts", message.to_owned()));
+fn operating_system(pod: &Pod) -> Result<(), Verdict> {
+    let labels = pod.metadata.labels.as_ref();
+    if labels.and_then(|it| it.get("kubernetes.io/os")).is_some_and(|it| it != "linux") {
+        let message =
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(refused("PodOSSelectorNodeLabelDoesNotMatch", message.to_owned()));
+    }
+    let named = PodExt::spec(pod).os.as_ref();
+    if named.is_some_and(|it| !it.name.is_empty() && it.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return Err(refused("PodOSNotSupported", message.to_owned()));
     }
     Ok(())
+}
+
+/// What the runtime (CRI of containerd 1.6) or the kernel does not have.
+fn features(pod: &Pod, ground: &Ground<'_>) -> Result<(), Verdict> {
+    let context = PodExt::spec(pod).security_context.as_ref();
+    let policy = context.and_then(|it| it.supplemental_groups_policy.as_deref());
+    if policy == Some("Strict") {
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Err(refused("SupplementalGroupsPolicyNotSupported", message.to_owned()));
+    }
+    let of_pod = context.and_then(|it| it.app_armor_profile.as_ref());
+    let containers = pod.all_containers();
+    let own = containers.iter().filter_map(|(_, it)| {
+        it.security_context.as_ref().and_then(|it| it.app_armor_profile.as_ref())
+    });
+    let is_required = of_pod.into_iter().chain(own).any(|it| it.type_ != "Unconfined");
+    if is_required && !ground.has_apparmor {
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        return Err(refused("AppArmor", message.to_owned()));
+    }
+    Ok(())
+}
+
+/// What of the node's room a pod would miss, in upstream's order.
+pub(crate) fn lacks(pod: &Pod, others: &[Arc<Pod>], ground: &Ground<'_>) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    let max_pods = ground.config.max_pods;
+    if count >= max_pods {
+        let resource = "pods".to_owned();
+        lacks.push(Lack { resource, requested: 1, used: count, capacity: max_pods });
+    }
+    let capacity = capacity(ground);
+    let wanted = Requests::of(pod);
+    let used = others.iter().fold(Requests::default(), |sum, it| sum.plus(&Requests::of(it)));
+    for (resource, requested) in wanted.in_order() {
+        // An extended resource that this node does not list is somebody else's affair.
+        let Some(capacity) = capacity.get(resource).copied().or_else(|| native(resource)) else {
+            continue;
+        };
+        let used = used.get(resource);
+        if requested > 0 && requested > capacity - used {
+            lacks.push(Lack { resource: resource.to_owned(), requested, used, capacity });
+        }
+    }
+    lacks
+}
+
+/// Kubernetes' own resources are there, or there is none of them.
+fn native(resource: &str) -> Option<i64> {
+    let is_native = !resource.contains('/') || resource.contains("kubernetes.io/");
+    is_native.then_some(0)
+}
+
+fn capacity(ground: &Ground<'_>) -> BTreeMap<String, i64> {
+    let allocatable = ground.machine.allocatable(ground.config);
+    let mut all = ground.extended.clone();
+    all.extend([
+        ("cpu".to_owned(), allocatable.cpu_milli),
+        ("memory".to_owned(), allocatable.memory),
+        ("ephemeral-storage".to_owned(), allocatable.storage),
+    ]);
+    let pages = ground.machine.hugepages.iter();
+    all.extend(pages.map(|(size, bytes)| (format!("hugepages-{size}"), *bytes)));
+    all
+}
+
+fn predicates(pod: &Pod, others: &[Arc<Pod>], ground: &Ground<'_>) -> Result<(), Verdict> {
+    let failed =
+        |name: &str, reason: &str| Err(refused(name, format!("Predicate {name} failed: {reason}")));
+    if !node_affinity::matches(pod, ground.labels) {
+        return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
+    }
+    if !has_free_ports(pod, others) {
+        let reason = "node(s) didn't have free ports for the requested pod ports";
+        return failed("NodePorts", reason);
+    }
+    if !pod.is_mirror_or_static() && !tolerates(pod, ground.taints) {
+        return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    Ok(())
+}
+
+/// Of the node's taints only `NoExecute` is the kubelet's business.
+fn tolerates(pod: &Pod, taints: &[Taint]) -> bool {
+    let tolerations = PodExt::spec(pod).tolerations.as_deref().unwrap_or_default();
+    taints.iter().filter(|it| it.effect == "NoExecute").all(|taint| {
+        tolerations.iter().any(|it| {
+            let effect = it.effect.as_deref().unwrap_or_default();
+            let key = it.key.as_deref().unwrap_or_default();
+            let has_value = it.value.as_deref().unwrap_or_default()
+                == taint.value.as_deref().unwrap_or_default();
+            (effect.is_empty() || effect == taint.effect)
+                && (key.is_empty() || key == taint.key)
+                && (it.operator.as_deref() == Some("Exists") || (has_value && !key.is_empty()))
+        })
+    })
+}
+
+fn has_free_ports(pod: &Pod, others: &[Arc<Pod>]) -> bool {
+    let own = host_ports(pod);
+    own.is_empty()
+        || others.iter().flat_map(|it| host_ports(it)).all(|taken| {
+            own.iter().all(|it| {
+                let same_ip = it.2 == taken.2 || it.2 == "0.0.0.0" || taken.2 == "0.0.0.0";
+                it.0 != taken.0 || it.1 != taken.1 || !same_ip
+            })
+        })
 }
 
 fn host_ports(pod: &Pod) -> Vec<(i32, String, String)> {
@@ -86,109 +222,5 @@ fn host_ports(pod: &Pod) -> Vec<(i32, String, String)> {
         .collect()
 }
 
-fn selectors(pod: &Pod, labels: &BTreeMap<String, String>) -> Result<(), Verdict> {
-    let spec = PodExt::spec(pod);
-    let selected = spec.node_selector.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|it| it.node_affinity.as_ref())
-        .and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
-    let name = labels.get("kubernetes.io/hostname").cloned().unwrap_or_default();
-    let name = spec.node_name.clone().unwrap_or(name);
-    let fits = required
-        .is_none_or(|it| it.node_selector_terms.iter().any(|term| fits(term, labels, &name)));
-    if selected && fits {
-        return Ok(());
-    }
-    let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-    Err(refused("NodeAffinity", message.to_owned()))
-}
-
-fn fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    expressions.iter().all(|it| holds(it, labels.get(&it.key).map(String::as_str)))
-        && fields.iter().all(|it| it.key == "metadata.name" && holds(it, Some(name)))
-}
-
-fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let is_listed = value.is_some_and(|it| values.iter().any(|listed| listed == it));
-    let number = |it: Option<&str>| it.and_then(|it| it.parse::<i64>().ok());
-    let bound = number(values.first().map(String::as_str));
-    match requirement.operator.as_str() {
-        "In" => is_listed,
-        "NotIn" => !is_listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => number(value).zip(bound).is_some_and(|(a, b)| a > b),
-        "Lt" => number(value).zip(bound).is_some_and(|(a, b)| a < b),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::{
-        api::core::v1::{Container, ContainerPort, PodSpec, ResourceRequirements},
-        apimachinery::pkg::api::resource::Quantity,
-    };
-
-    use super::*;
-    use crate::config::KubeletConfiguration;
-
-    fn pod(cpu: &str, host_port: Option<i32>) -> Pod {
-        let requests = [("cpu".to_owned(), Quantity(cpu.to_owned()))].into();
-        let port = ContainerPort { container_port: 80, host_port, ..ContainerPort::default() };
-        let container = Container {
-            resources: Some(ResourceRequirements {
-                requests: Some(requests),
-                ..Default::default()
-            }),
-            ports: Some(vec![port]),
-            ..Container::default()
-        };
-        let spec = PodSpec { containers: vec![container], ..PodSpec::default() };
-        Pod { spec: Some(spec), ..Pod::default() }
-    }
-
-    fn ask(pod: &Pod, others: &[Arc<Pod>]) -> Result<(), String> {
-        let mut config = KubeletConfiguration { max_pods: 2, ..KubeletConfiguration::default() };
-        config.kube_reserved = [("cpu".to_owned(), "500m".to_owned())].into();
-        let settings = Settings::new(config, "n");
-        let machine = Machine::of(2, 4 << 30);
-        check(pod, others, &machine, &settings).map_err(|it| it.reason)
-    }
-
-    #[test]
-    fn a_pod_that_does_not_fit_is_refused_with_upstreams_reason() {
-        assert_eq!(ask(&pod("1500m", None), &[]), Ok(()));
-        assert_eq!(ask(&pod("1501m", None), &[]), Err("OutOfcpu".to_owned()));
-        let other = Arc::new(pod("1", None));
-        assert_eq!(
-            ask(&pod("600m", None), std::slice::from_ref(&other)),
-            Err("OutOfcpu".to_owned())
-        );
-        let full = [other.clone(), other];
-        assert_eq!(ask(&pod("0", None), &full), Err("OutOfpods".to_owned()));
-    }
-
-    #[test]
-    fn a_taken_host_port_and_a_wrong_selector_are_refused() {
-        let other = Arc::new(pod("1m", Some(8080)));
-        assert_eq!(
-            ask(&pod("1m", Some(8080)), std::slice::from_ref(&other)),
-            Err("NodePorts".to_owned())
-        );
-        assert_eq!(ask(&pod("1m", Some(8081)), &[other]), Ok(()));
-        let mut picky = pod("1m", None);
-        picky.spec.as_mut().unwrap().node_selector = Some([("a".into(), "b".into())].into());
-        assert_eq!(ask(&picky, &[]), Err("NodeAffinity".to_owned()));
-    }
-}
+mod tests;

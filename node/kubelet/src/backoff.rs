@@ -1,7 +1,10 @@
 //! Upstream's back-off: 10 s, doubled to 5 min, forgotten after 10 quiet minutes.
 //!
+//! `crashLoopBackOff.maxContainerRestartPeriod` makes the longest wait of containers shorter, and the
+//! first one too where it is below 10 s.
+//!
 //! Upstream: `client-go/util/flowcontrol/backoff.go`; the times are `kubelet.go`'s
-//! `backOffPeriod` and `MaxCrashLoopBackOff`.
+//! `initialNodeBackOff…` and `MaxCrashLoopBackOff`.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -9,16 +12,25 @@ use jiff::Timestamp;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
+/// After so long without a failure the next one is a first one.
+const FORGIVEN: Duration = Duration::from_secs(600);
 
 /// What is held back, by key.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoffs<K> {
     entries: HashMap<K, Entry>,
+    longest: Duration,
 }
 
 impl<K> Default for Backoffs<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new() }
+        Self::up_to(LONGEST)
+    }
+}
+
+impl<K> Backoffs<K> {
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self { entries: HashMap::new(), longest }
     }
 }
 
@@ -45,8 +57,8 @@ impl<K: Eq + Hash> Backoffs<K> {
     /// Notes an attempt after a failure at `failed`: the next failure waits longer.
     pub(crate) fn note(&mut self, key: K, failed: Timestamp, now: Timestamp) {
         let delay = match self.entries.get(&key) {
-            Some(entry) if !entry.is_forgotten(failed) => (entry.delay * 2).min(LONGEST),
-            _ => FIRST,
+            Some(entry) if !entry.is_forgotten(failed) => (entry.delay * 2).min(self.longest),
+            _ => FIRST.min(self.longest),
         };
         self.entries.insert(key, Entry { delay, updated: now });
     }
@@ -58,7 +70,7 @@ impl<K: Eq + Hash> Backoffs<K> {
 
 impl Entry {
     fn is_forgotten(&self, at: Timestamp) -> bool {
-        at > self.updated + LONGEST * 2
+        at > self.updated + FORGIVEN
     }
 }
 
@@ -81,6 +93,15 @@ mod tests {
             assert_eq!(delay, Duration::from_secs(expected));
             assert_eq!(backoffs.held(&"c", at(now), until), None, "ends on time");
             now += expected;
+        }
+    }
+
+    #[test]
+    fn a_shorter_longest_wait_is_kept_to() {
+        let mut backoffs = Backoffs::up_to(Duration::from_secs(4));
+        for _ in 0..3 {
+            backoffs.note("c", at(0), at(0));
+            assert_eq!(backoffs.held(&"c", at(0), at(0)).unwrap().0, Duration::from_secs(4));
         }
     }
 

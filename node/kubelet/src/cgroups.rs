@@ -78,6 +78,20 @@ impl Cgroups {
         self.hierarchy.ensure(&path, pod_limits(pod, self.pids_limit))
     }
 
+    /// What a pod's group is allowed.
+    pub(crate) fn limits_of(&self, pod: &Pod) -> Limits {
+        pod_limits(pod, self.pids_limit)
+    }
+
+    /// Changes what the group of a running pod is allowed; what has no limit loses the one it had.
+    pub(crate) fn set_pod(&self, pod: &Pod, limits: Limits) -> io::Result<()> {
+        let path = self.pod(qos::qos_class(pod), &pod.uid());
+        let unlimited = |it: Option<i64>| it.filter(|it| *it > 0).or(Some(hierarchy::UNLIMITED));
+        let limits =
+            Limits { quota: unlimited(limits.quota), memory: unlimited(limits.memory), ..limits };
+        self.hierarchy.ensure(&path, limits)
+    }
+
     /// Removes a pod's group and what is left below it. Says whether all of it is gone: processes
     /// that were killed a moment ago still hold theirs.
     pub(crate) fn remove_pod(&self, uid: &PodUid) -> bool {

@@ -8,6 +8,7 @@ use lifecycle::Scope;
 use tokio::sync::watch;
 
 use crate::{
+    allocation::Allocations,
     cgroups::Cgroups,
     cri::Runtime,
     dns::ClusterDns,
@@ -16,6 +17,7 @@ use crate::{
     images::Images,
     metrics::Metrics,
     node::{Pressure, capacity::Machine},
+    node_object::NodeObject,
     objects::Objects,
     paths::Paths,
     probes::Probes,
@@ -48,6 +50,8 @@ pub(crate) struct Context {
     pub pressure: watch::Sender<Pressure>,
     pub is_shutting_down: watch::Sender<bool>,
     pub metrics: Arc<Metrics>,
+    pub node_object: Arc<NodeObject>,
+    pub allocations: Allocations,
     pub node_ips: Vec<std::net::IpAddr>,
 }
 

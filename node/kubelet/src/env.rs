@@ -10,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvVar, FileKeySelector, Pod};
 
 use crate::{
     downward::{self, Facts, FieldError},
+    env_file::{ReadEnvFileError, Variables},
     expand::expand,
     objects::{Data, ObjectKind},
     pod::PodExt,
@@ -28,6 +29,12 @@ pub(crate) enum BuildEnvError {
     NoKey { kind: ObjectKind, namespace: String, name: String, key: String },
     #[error(transparent)]
     Field(FieldError),
+    #[error("cannot find the volume \"{volume}\" referenced by FileKeyRef")]
+    NoVolume { volume: String },
+    #[error("couldn't parse env file")]
+    File(#[source] ReadEnvFileError),
+    #[error("environment variable key \"{key}\" not found in file \"{path}\"")]
+    NoFileKey { key: String, path: String },
 }
 
 fn kind_name(kind: ObjectKind) -> &'static str {
@@ -46,6 +53,16 @@ fn title(kind: ObjectKind) -> &'static str {
 
 /// The objects that were read; `None` for those that do not exist.
 pub(crate) type Found = HashMap<(ObjectKind, String), Option<Arc<Data>>>;
+
+/// The files of variables that were read, by volume and path; `None` where the volume is not mounted.
+pub(crate) type Files = HashMap<(String, String), Option<Result<Variables, ReadEnvFileError>>>;
+
+/// Which files of variables the environment needs: volume and path.
+pub(crate) fn files(container: &Container) -> Vec<(String, String)> {
+    let sources = container.env.iter().flatten().filter_map(|it| it.value_from.as_ref());
+    let files = sources.filter_map(|it| it.file_key_ref.as_ref());
+    files.map(|it| (it.volume_name.clone(), it.path.clone())).collect()
+}
 
 /// Which ConfigMaps and Secrets the environment needs.
 pub(crate) fn references(container: &Container) -> Vec<(ObjectKind, String)> {
@@ -70,13 +87,17 @@ pub(crate) fn build(
     pod: &Pod,
     container: &Container,
     services: BTreeMap<String, String>,
-    found: &Found,
+    (found, files): (&Found, &Files),
     facts: &Facts,
 ) -> Result<Vec<(String, String)>, BuildEnvError> {
-    let mut own = Variables::default();
+    let mut own = Ordered::default();
     add_from(container, found, &mut own)?;
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value_of(pod, container, variable, found, facts, &own, &services)? {
+        let value = match variable.value_from.as_ref().and_then(|it| it.file_key_ref.as_ref()) {
+            Some(it) => of_file(it, files)?,
+            None => value_of(pod, container, variable, found, facts, &own, &services)?,
+        };
+        if let Some(value) = value {
             own.set(&variable.name, value);
         }
     }
@@ -88,13 +109,30 @@ pub(crate) fn build(
     Ok(own.in_order())
 }
 
+fn of_file(it: &FileKeySelector, files: &Files) -> Result<Option<String>, BuildEnvError> {
+    let is_optional = it.optional == Some(true);
+    let variables = match files.get(&(it.volume_name.clone(), it.path.clone())) {
+        None | Some(None) => {
+            return Err(BuildEnvError::NoVolume { volume: it.volume_name.clone() });
+        }
+        Some(Some(Err(ReadEnvFileError::Open { .. }))) if is_optional => return Ok(None),
+        Some(Some(Err(error))) => return Err(BuildEnvError::File(error.clone())),
+        Some(Some(Ok(variables))) => variables,
+    };
+    match variables.get(&it.key) {
+        Some(value) => Ok(Some(value.clone())),
+        None if is_optional => Ok(None),
+        None => Err(BuildEnvError::NoFileKey { key: it.key.clone(), path: it.path.clone() }),
+    }
+}
+
 #[derive(Default)]
-struct Variables {
+struct Ordered {
     order: Vec<String>,
     values: HashMap<String, String>,
 }
 
-impl Variables {
+impl Ordered {
     fn set(&mut self, name: &str, value: String) {
         if self.values.insert(name.to_owned(), value).is_none() {
             self.order.push(name.to_owned());
@@ -111,11 +149,7 @@ impl Variables {
     }
 }
 
-fn add_from(
-    container: &Container,
-    found: &Found,
-    own: &mut Variables,
-) -> Result<(), BuildEnvError> {
+fn add_from(container: &Container, found: &Found, own: &mut Ordered) -> Result<(), BuildEnvError> {
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let of_map = from.config_map_ref.as_ref().map(|it| (&it.name, it.optional));
@@ -143,7 +177,7 @@ fn value_of(
     variable: &EnvVar,
     found: &Found,
     facts: &Facts,
-    own: &Variables,
+    own: &Ordered,
     services: &BTreeMap<String, String>,
 ) -> Result<Option<String>, BuildEnvError> {
     if let Some(value) = variable.value.as_ref().filter(|it| !it.is_empty()) {
@@ -206,7 +240,11 @@ mod tests {
 
     fn built(container: &Container, found: &Found) -> Result<Vec<(String, String)>, BuildEnvError> {
         let services = BTreeMap::from([("S_SERVICE_HOST".to_owned(), "10.1.1.1".to_owned())]);
-        build(&Pod::default(), container, services, found, &Facts::default())
+        let files = Files::from([(
+            ("v".to_owned(), "env".to_owned()),
+            Some(Ok(Variables::from([("K".to_owned(), "of file".to_owned())]))),
+        )]);
+        build(&Pod::default(), container, services, (found, &files), &Facts::default())
     }
 
     fn map() -> Found {
@@ -243,6 +281,31 @@ mod tests {
         };
         let all = built(&container, &map()).unwrap();
         assert_eq!(all[0], ("P_k".to_owned(), "own".to_owned()));
+    }
+
+    #[test]
+    fn a_variable_comes_from_a_file_of_a_volume() {
+        let of = |volume: &str, key: &str, optional| {
+            let selector = FileKeySelector {
+                key: key.to_owned(),
+                path: "env".to_owned(),
+                volume_name: volume.to_owned(),
+                optional,
+            };
+            let source = EnvVarSource { file_key_ref: Some(selector), ..EnvVarSource::default() };
+            let variable = EnvVar { name: "A".to_owned(), value: None, value_from: Some(source) };
+            built(&Container { env: Some(vec![variable]), ..Container::default() }, &Found::new())
+        };
+        assert_eq!(of("v", "K", None).unwrap()[0].1, "of file");
+        assert_eq!(of("v", "X", Some(true)).unwrap().len(), 1);
+        assert_eq!(
+            of("v", "X", None).unwrap_err().to_string(),
+            "environment variable key \"X\" not found in file \"env\""
+        );
+        assert_eq!(
+            of("w", "K", None).unwrap_err().to_string(),
+            "cannot find the volume \"w\" referenced by FileKeyRef"
+        );
     }
 
     #[test]

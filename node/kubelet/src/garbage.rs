@@ -112,7 +112,8 @@ impl Garbage {
     }
 
     async fn images(&self) -> Option<Images> {
-        let runtime = &self.context.runtime;
+        let (runtime, access) = (&self.context.runtime, &self.context.images.access);
+        access.begin_sweep();
         let (all, containers) = tokio::join!(runtime.list_images(), runtime.list_containers(None));
         let used = containers
             .ok()?
@@ -120,6 +121,7 @@ impl Garbage {
             .flat_map(|it| [it.image_ref, it.image.map(|it| it.image).unwrap_or_default()])
             .collect();
         let images = Images { all: all.ok()?, used };
+        access.retain(|id| images.all.iter().any(|it| it.id == id));
         self.note_uses(&images);
         Some(images)
     }

@@ -7,7 +7,20 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::pod::PodExt;
+use crate::{admission::sysctls, pod::PodExt};
+
+const MAX_HOSTNAME: usize = 63;
+/// What fits into Linux' `nodename`.
+const MAX_NODENAME: usize = 64;
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({MAX_NODENAME} characters is the max, {length} characters requested)"
+)]
+pub(crate) struct NameTooLongError {
+    name: String,
+    length: usize,
+}
 
 const MANAGED: &str = "# Kubernetes-managed hosts file.\n";
 const MANAGED_HOST: &str = "# Kubernetes-managed hosts file (host network).\n";
@@ -58,11 +71,10 @@ pub(crate) fn names(pod: &Pod, cluster_domain: &str, node_name: &str) -> (String
         return (node_name.to_owned(), String::new());
     }
     if let Some(given) = &spec.hostname_override {
-        return (given.clone(), String::new());
+        return (cut(given), String::new());
     }
     let name = spec.hostname.as_deref().filter(|it| !it.is_empty()).unwrap_or_else(|| pod.name());
-    let cut = &name[..name.len().min(63)];
-    let hostname = cut.trim_end_matches(['-', '.']).to_owned();
+    let hostname = cut(name);
     let domain = match spec.subdomain.as_deref().filter(|it| !it.is_empty()) {
         Some(sub) => format!("{sub}.{}.svc.{cluster_domain}", pod.namespace()),
         None => String::new(),
@@ -70,11 +82,30 @@ pub(crate) fn names(pod: &Pod, cluster_domain: &str, node_name: &str) -> (String
     (hostname, domain)
 }
 
+fn cut(name: &str) -> String {
+    name[..name.len().min(MAX_HOSTNAME)].trim_end_matches(['-', '.']).to_owned()
+}
+
+/// The name that the kernel is told: with its domain where the pod asks for that.
+pub(crate) fn kernel_name(
+    pod: &Pod,
+    hostname: &str,
+    domain: &str,
+) -> Result<String, NameTooLongError> {
+    let is_full = PodExt::spec(pod).set_hostname_as_fqdn == Some(true);
+    if !is_full || domain.is_empty() {
+        return Ok(hostname.to_owned());
+    }
+    let name = format!("{hostname}.{domain}");
+    let length = name.len();
+    if length > MAX_NODENAME { Err(NameTooLongError { name, length }) } else { Ok(name) }
+}
+
 /// Sysctls of the sandbox.
 pub(crate) fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
     let context = PodExt::spec(pod).security_context.as_ref();
     let listed = context.and_then(|it| it.sysctls.as_ref()).into_iter().flatten();
-    listed.map(|it| (it.name.clone(), it.value.clone())).collect()
+    listed.map(|it| (sysctls::normalized(&it.name), it.value.clone())).collect()
 }
 
 #[cfg(test)]
@@ -103,6 +134,18 @@ mod tests {
         assert_eq!((hostname.as_str(), domain.as_str()), ("db-0", "db.shop.svc.cluster.local"));
         let text = content(&pod, &["10.1.2.3".parse().unwrap()], &hostname, &domain, "");
         assert!(text.contains("10.1.2.3\tdb-0.db.shop.svc.cluster.local\tdb-0\n"));
+    }
+
+    #[test]
+    fn the_full_name_is_the_kernels_only_on_request_and_if_it_fits() {
+        let spec = PodSpec { subdomain: Some("db".to_owned()), ..PodSpec::default() };
+        let mut pod = pod("db-0", spec);
+        let name = |pod: &Pod, domain: &str| kernel_name(pod, "db-0", domain);
+        assert_eq!(name(&pod, "db.shop.svc.c").unwrap(), "db-0");
+        pod.spec.as_mut().unwrap().set_hostname_as_fqdn = Some(true);
+        assert_eq!(name(&pod, "db.shop.svc.c").unwrap(), "db-0.db.shop.svc.c");
+        let error = name(&pod, &"x".repeat(60)).unwrap_err().to_string();
+        assert!(error.ends_with("(64 characters is the max, 65 characters requested)"), "{error}");
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Housekeeping {
     async fn remove_orphans(&self) {
         let (context, workers) = (&self.context, &self.workers);
         self.pleg.remove_orphans().await;
+        context.allocations.retain(|uid| workers.is_known(uid));
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
         for uid in context.cgroups.pods() {
             if !workers.is_known(&uid) {

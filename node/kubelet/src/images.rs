@@ -5,8 +5,10 @@
 //! Deviation: pods that want the same image with the same credentials share one pull; upstream pulls
 //! for each of them.
 
+pub(crate) mod access;
 pub(crate) mod credentials;
 pub(crate) mod gc;
+mod reference;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,7 +22,10 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
-use self::credentials::Credentials;
+use self::{
+    access::Access,
+    credentials::{Candidate, Credentials},
+};
 use crate::{
     backoff::Backoffs,
     cri::{CriError, Runtime},
@@ -50,6 +55,7 @@ pub(crate) struct Images {
     recorder: Recorder,
     clock: Clock,
     credentials: Arc<Credentials>,
+    pub access: Access,
     permits: Arc<Semaphore>,
     under_way: Mutex<HashMap<(String, String), Pull>>,
     backoffs: Mutex<Backoffs<String>>,
@@ -61,7 +67,7 @@ impl Images {
         runtime: Runtime,
         recorder: Recorder,
         clock: Clock,
-        credentials: Credentials,
+        (credentials, access): (Credentials, Access),
         parallel: usize,
     ) -> Self {
         Self {
@@ -69,6 +75,7 @@ impl Images {
             recorder,
             clock,
             credentials: Arc::new(credentials),
+            access,
             permits: Arc::new(Semaphore::new(parallel)),
             under_way: Mutex::default(),
             backoffs: Mutex::default(),
@@ -83,25 +90,37 @@ impl Images {
         container: &Container,
         objects: &Objects,
     ) -> Result<v1::Image, ImageError> {
-        let name = normalized(container.image.as_deref().unwrap_or_default());
-        if name.is_empty() {
-            return Err(ImageError {
-                reason: "InvalidImageName",
-                message: format!(
-                    "Failed to apply default image tag \"{name}\": couldn't parse image name"
-                ),
-                until: None,
-            });
-        }
-        let present = self.runtime.image_status(&name).await.map_err(|error| ImageError {
-            reason: "ImageInspectError",
-            message: format!("Failed to inspect image \"{name}\": {error}"),
-            until: None,
+        let failed = |reason, message: String| {
+            let event = "InspectFailed";
+            self.recorder.container_warning(pod, &container.name, event, message.clone());
+            ImageError { reason, message, until: None }
+        };
+        let given = container.image.as_deref().unwrap_or_default();
+        let name = reference::normalized(given).map_err(|error| {
+            let message = format!("Failed to apply default image tag \"{given}\": {error}");
+            failed("InvalidImageName", message)
+        })?;
+        let present = self.runtime.image_status(&name).await.map_err(|error| {
+            failed("ImageInspectError", format!("Failed to inspect image \"{name}\": {error}"))
         })?;
         let policy = policy(container, &name);
+        let is_granted = match &present {
+            Some(image) if policy != "Always" => self.is_granted(pod, &name, image, objects).await,
+            _ => true,
+        };
         match (present, policy) {
-            (Some(image), "IfNotPresent" | "Never") => {
-                let message = format!("Container image \"{name}\" already present on machine");
+            (Some(_), "Never") if !is_granted => {
+                let message = format!(
+                    "Container image \"{name}\" is present with pull policy of Never but does not have the proper credentials to access the image"
+                );
+                let event = "ErrImageNeverPull";
+                self.recorder.container_warning(pod, &container.name, event, message.clone());
+                Err(ImageError { reason: "ErrImageNeverPull", message, until: None })
+            }
+            (Some(image), "IfNotPresent" | "Never") if is_granted => {
+                let message = format!(
+                    "Container image \"{name}\" already present on machine and can be accessed by the pod"
+                );
                 self.recorder.container_normal(pod, &container.name, "Pulled", message);
                 Ok(image)
             }
@@ -114,6 +133,20 @@ impl Images {
             }
             _ => self.pull(pod, container, &name, objects).await,
         }
+    }
+
+    async fn is_granted(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: &v1::Image,
+        objects: &Objects,
+    ) -> bool {
+        if self.access.is_open(name, &image.id) {
+            return true;
+        }
+        let credentials = self.credentials.candidates(pod, name, objects).await;
+        self.access.is_granted(name, &image.id, &credentials)
     }
 
     async fn pull(
@@ -129,8 +162,11 @@ impl Images {
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
         let candidates = self.credentials.candidates(pod, name, objects).await;
+        self.access.begin(name);
         match self.pull_with_any(name, candidates).await {
-            Ok((reference, took)) => {
+            Ok((reference, took, with)) => {
+                self.access.note(&reference, with.as_ref());
+                self.access.end(name);
                 self.backoffs.lock().forget(&key);
                 self.last_errors.lock().remove(&key);
                 let image = self.runtime.image_status(&reference).await.ok().flatten();
@@ -146,6 +182,7 @@ impl Images {
                 Ok(image)
             }
             Err(error) => {
+                self.access.end(name);
                 let text = error.to_string();
                 let message = format!("Failed to pull image \"{name}\": {text}");
                 self.recorder.container_warning(pod, &container.name, "Failed", message.clone());
@@ -183,18 +220,19 @@ impl Images {
     async fn pull_with_any(
         &self,
         name: &str,
-        candidates: Vec<v1::AuthConfig>,
-    ) -> Result<(String, Duration), CriError> {
+        candidates: Vec<Candidate>,
+    ) -> Result<(String, Duration, Option<Candidate>), CriError> {
         let tries: Vec<_> = if candidates.is_empty() {
             vec![None]
         } else {
             candidates.into_iter().map(Some).collect()
         };
         let mut last = None;
-        for auth in tries {
+        for with in tries {
             let started = Instant::now();
+            let auth = with.as_ref().map(|it| it.auth.clone());
             match self.shared_pull(name, auth).await {
-                Ok(reference) => return Ok((reference, started.elapsed())),
+                Ok(reference) => return Ok((reference, started.elapsed(), with)),
                 Err(error) => last = Some(error),
             }
         }
@@ -241,30 +279,21 @@ fn policy<'a>(container: &'a Container, name: &str) -> &'a str {
     }
 }
 
-/// With a tag: the runtime does not add one.
-fn normalized(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or_default();
-    if name.is_empty() || last.contains(':') || last.contains('@') {
-        name.to_owned()
-    } else {
-        format!("{name}:latest")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_image_without_a_tag_is_latest_and_is_pulled_always() {
+        const DIGEST: &str = "nginx@sha256:00000000000000000000000000000000";
         let container = Container::default();
         for (name, full, expected) in [
             ("nginx", "nginx:latest", "Always"),
             ("host:5000/nginx", "host:5000/nginx:latest", "Always"),
             ("host:5000/nginx:1", "host:5000/nginx:1", "IfNotPresent"),
-            ("nginx@sha256:0", "nginx@sha256:0", "IfNotPresent"),
+            (DIGEST, DIGEST, "IfNotPresent"),
         ] {
-            let normal = normalized(name);
+            let normal = reference::normalized(name).unwrap();
             assert_eq!(normal, full);
             assert_eq!(policy(&container, &normal), expected, "{name}");
         }

@@ -10,10 +10,11 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use lifecycle::Scope;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::{
+    allocation::Allocations,
     api_client::{ApiClient, Rotation},
     certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
@@ -25,6 +26,7 @@ use crate::{
     housekeeping::Housekeeping,
     images::{
         Images,
+        access::{Access, Policy},
         credentials::{Credentials, LoadProvidersError, Providers},
     },
     labels,
@@ -60,6 +62,10 @@ pub enum StartError {
     Cgroups(#[source] std::io::Error),
     #[error("failed to load the image credential providers")]
     Providers(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "invalid configuration: option {policy} specified for imagePullCredentialsVerificationPolicy is not known"
+    )]
+    VerificationPolicy { policy: String },
     #[error("failed to prepare the serving certificate")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to start the server")]
@@ -135,6 +141,9 @@ impl Kubelet {
             services.set_none();
         } else {
             drop(scope.spawn("services", async move { services.run(client).await }));
+            let (object, client) = (context.node_object.clone(), context.client.clone());
+            let name = context.settings.node_name.clone();
+            drop(scope.spawn("node-object", async move { object.run(client, &name).await }));
         }
         if let Some(rotation) = rotation {
             drop(scope.spawn("client-certificate", rotation.run(context.clone())));
@@ -144,6 +153,7 @@ impl Kubelet {
         drop(scope.spawn("pleg", pleg.clone().run()));
         let mut static_pods = StaticPods::new(context.clone(), workers.clone());
         static_pods.begin();
+        let mirrors = static_pods.wake();
         drop(scope.spawn("static-pods", static_pods.run()));
         let garbage = Arc::new(Garbage::new(context.clone()));
         let eviction = Eviction {
@@ -161,7 +171,7 @@ impl Kubelet {
             wake,
             garbage,
         };
-        drop(scope.spawn("pods", watch_pods(context.clone(), workers, housekeeping)));
+        drop(scope.spawn("pods", watch_pods(context.clone(), workers, housekeeping, mirrors)));
         scope.cancelled().await;
     }
 }
@@ -208,12 +218,19 @@ fn context(
     } else {
         config.max_parallel_image_pulls.unwrap_or(1000)
     };
-    let images = Images::new(runtime.clone(), recorder.clone(), clock, credentials, parallel);
+    let policy = &config.image_pull_credentials_verification_policy;
+    let policy = Policy::parse(policy)
+        .ok_or_else(|| StartError::VerificationPolicy { policy: policy.clone() })?;
+    let allowlist = config.preloaded_images_verification_allowlist.clone();
+    let access = Access::new(paths.root(), policy, allowlist);
+    let keys = (credentials, access);
+    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, parallel);
     let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
     let statuses = Statuses::new(client.clone(), scope.clone(), settings.is_standalone);
     let node_ips = settings.node_ips.clone();
     let config = crate::KubeletConfiguration { max_pods, ..settings.config.clone() };
     let settings = Settings { config, ..settings };
+    let allocations = Allocations::load(paths.root());
     Ok(Context {
         clock,
         scope,
@@ -234,6 +251,8 @@ fn context(
         pressure: watch::channel(Pressure::default()).0,
         is_shutting_down: watch::channel(false).0,
         metrics,
+        node_object: Arc::default(),
+        allocations,
         node_ips,
         settings,
     })
@@ -265,7 +284,12 @@ fn providers(settings: &Settings) -> Result<Providers, StartError> {
 }
 
 /// Follows the pods that are bound to this node.
-async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeeping: Housekeeping) {
+async fn watch_pods(
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    housekeeping: Housekeeping,
+    mirrors: Arc<Notify>,
+) {
     // Without an answer every pod is looked at as if it may have run.
     if let Ok(sandboxes) = context.runtime.list_sandboxes(None).await {
         let mut found = HashSet::new();
@@ -291,7 +315,10 @@ async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeepin
                 listed.push(pod.uid());
                 update(&workers, pod);
             }
-            Ok(watcher::Event::Apply(pod)) => update(&workers, pod),
+            Ok(watcher::Event::Apply(pod)) => {
+                wake_mirrors(&mirrors, &pod, pod.is_terminating());
+                update(&workers, pod);
+            }
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
@@ -300,9 +327,19 @@ async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeepin
                     drop(context.scope.spawn("housekeeping", housekeeping.run()));
                 }
             }
-            Ok(watcher::Event::Delete(pod)) => workers.remove(&pod.uid()),
+            Ok(watcher::Event::Delete(pod)) => {
+                wake_mirrors(&mirrors, &pod, true);
+                workers.remove(&pod.uid());
+            }
             Err(error) => debug!(error = %telemetry::chain(&error), "watch of pods failed"),
         }
+    }
+}
+
+/// Whoever deletes a mirror gets another one.
+fn wake_mirrors(mirrors: &Notify, pod: &Pod, is_going: bool) {
+    if is_going && pod.annotation(MIRROR_ANNOTATION).is_some() {
+        mirrors.notify_one();
     }
 }
 

@@ -16,9 +16,7 @@ use crate::{
 const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 
 pub(crate) fn check(pod: &Pod, pressure: Pressure, is_shutting_down: bool) -> Result<(), Verdict> {
-    let refused = |reason: &str, message: String| {
-        Err(Verdict { reason: reason.to_owned(), message: format!("Pod was rejected: {message}") })
-    };
+    let refused = |reason: &str, message: String| Err(Verdict::rejected(reason, message));
     if is_shutting_down {
         let message = "Pod was rejected as the node is shutting down.".to_owned();
         return refused("NodeShutdown", message);

@@ -15,6 +15,8 @@
 
 mod containers;
 mod init;
+mod resize;
+mod restart_all;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,6 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
+    allocation::Resources,
     backoff::Backoffs,
     duration,
     observed::{RuntimeContainer, RuntimePod, State},
@@ -55,6 +58,8 @@ pub(crate) struct Input<'a> {
     pub observed: &'a RuntimePod,
     pub probes: &'a ProbeStates,
     pub backoffs: &'a ContainerBackoffs,
+    /// The resources that containers were last given, by name.
+    pub actuated: &'a Resources,
     pub now: Timestamp,
 }
 
@@ -66,8 +71,12 @@ pub(crate) struct Plan {
     /// A new sandbox of this attempt.
     pub create_sandbox: Option<u32>,
     pub kill: Vec<Kill>,
-    /// Containers that never ran and stand in the way.
+    /// Containers that stand in the way of others.
     pub remove: Vec<String>,
+    /// Running containers that get other resources.
+    pub resize: Vec<Resize>,
+    /// A container's exit makes all of them start anew.
+    pub restart_all: Option<Trigger>,
     pub start: Vec<Start>,
     /// Why a container that should run does not, for the status.
     pub waiting: BTreeMap<String, Waiting>,
@@ -86,12 +95,29 @@ pub(crate) struct Kill {
     pub grace: Option<Duration>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resize {
+    pub id: String,
+    pub name: String,
+}
+
+/// The exit that a rule answers with a start of everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    /// For the back-off.
+    pub key: String,
+    pub finished: Timestamp,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KillReason {
     Liveness,
     Startup,
     SpecChanged,
     Unknown,
+    /// Its new resources need a new start.
+    Resize,
+    RestartAll,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +139,9 @@ pub(crate) fn plan(input: &Input<'_>) -> Plan {
     let mut plan = Plan::default();
     match sandbox_need(input) {
         SandboxNeed::None => {
+            if let Some(plan) = restart_all::plan(input) {
+                return plan;
+            }
             let sandbox = input.observed.sandboxes[0].id.clone();
             in_sandbox(input, &sandbox, &mut plan);
         }
@@ -226,17 +255,8 @@ pub(crate) fn should_restart(pod: &Pod, container: &Container, latest: &RuntimeC
 
 /// The container's own policy and rules come before the pod's.
 pub(crate) fn restarts_after(pod: &Pod, container: &Container, code: i32) -> bool {
-    for rule in container.restart_policy_rules.iter().flatten() {
-        let Some(on) = &rule.exit_codes else { continue };
-        let is_listed = on.values.iter().flatten().any(|it| *it == code);
-        let is_match = match on.operator.as_str() {
-            "In" => is_listed,
-            "NotIn" => !is_listed,
-            _ => false,
-        };
-        if is_match {
-            return rule.action == "Restart" || rule.action == "RestartAllContainers";
-        }
+    if let Some(action) = restart_all::matching_action(container, code) {
+        return action == "Restart" || action == restart_all::ACTION;
     }
     let policy = match container.restart_policy.as_deref() {
         Some(own) => RestartPolicy::parse(Some(own)),

@@ -45,7 +45,7 @@ pub(crate) fn sandbox(pod: &Pod, parts: SandboxParts) -> v1::PodSandboxConfig {
             cgroup_parent: parts.cgroup_parent,
             security_context: Some(security::sandbox(pod)),
             sysctls: crate::hosts::sysctls(pod).into_iter().collect(),
-            overhead: None,
+            overhead: Some(overhead(pod)),
             resources: Some(v1::LinuxContainerResources {
                 cpu_shares: qos::cpu_shares(requests.cpu_milli),
                 cpu_quota: if all_cpu { qos::cpu_quota(limits.cpu_milli) } else { 0 },
@@ -54,6 +54,23 @@ pub(crate) fn sandbox(pod: &Pod, parts: SandboxParts) -> v1::PodSandboxConfig {
                 ..Default::default()
             }),
         }),
+    }
+}
+
+/// What the sandbox itself takes, as its RuntimeClass says.
+fn overhead(pod: &Pod) -> v1::LinuxContainerResources {
+    let list = PodExt::spec(pod).overhead.as_ref();
+    let cpu = list.and_then(|it| it.get("cpu")).and_then(crate::quantity::milli).unwrap_or(0);
+    let memory = list.and_then(|it| it.get("memory")).and_then(crate::quantity::value);
+    if list.is_none_or(std::collections::BTreeMap::is_empty) {
+        return v1::LinuxContainerResources::default();
+    }
+    v1::LinuxContainerResources {
+        cpu_shares: qos::cpu_shares(cpu),
+        cpu_quota: qos::cpu_quota(cpu),
+        cpu_period: qos::CPU_PERIOD,
+        memory_limit_in_bytes: memory.unwrap_or(0),
+        ..Default::default()
     }
 }
 
@@ -86,6 +103,7 @@ pub(crate) struct ContainerParts<'a> {
     pub message_host_path: &'a str,
     pub node_memory: i64,
     pub seccomp_root: &'a str,
+    pub seccomp_default: bool,
     pub observed: &'a RuntimePod,
 }
 
@@ -104,14 +122,14 @@ pub(crate) fn container(
     let target = target
         .filter(|known| known.name == it.name)
         .find_map(|known| known.target_container_name.clone());
-    let context = security::container(
-        pod,
-        parts.kind,
-        it,
-        target.as_deref(),
-        parts.seccomp_root,
-        parts.observed,
-    );
+    let given = security::Given {
+        image: parts.image,
+        target: target.as_deref(),
+        seccomp_root: parts.seccomp_root,
+        seccomp_default: parts.seccomp_default,
+        observed: parts.observed,
+    };
+    let context = security::container(pod, parts.kind, it, &given);
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
             name: it.name.clone(),
@@ -210,6 +228,7 @@ mod tests {
             message_host_path: "/m",
             node_memory: 1 << 30,
             seccomp_root: "/s",
+            seccomp_default: false,
             observed,
         }
     }

@@ -7,10 +7,12 @@
 //!
 //! **Invariant:** at most one worker acts for a UID at any time.
 
+mod admit;
 mod container;
 pub(crate) mod inbox;
 mod kill;
 mod lookup;
+mod resize;
 mod start;
 mod terminate;
 mod worker;
@@ -62,7 +64,10 @@ impl PodWorkers {
         let uid = pod.uid();
         let existing = self.workers.lock().get(&uid).cloned();
         match existing {
-            Some(inbox) => inbox.put_pod(pod),
+            Some(inbox) => {
+                let allocated = self.context.allocations.applied_to(&pod);
+                inbox.put_pod(pod, allocated);
+            }
             None => self.start(pod),
         }
     }
@@ -70,7 +75,8 @@ impl PodWorkers {
     fn start(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod.uid();
         self.context.timelines.open(&pod);
-        let inbox = Arc::new(Inbox::new(pod));
+        let allocated = self.context.allocations.applied_to(&pod);
+        let inbox = Arc::new(Inbox::new(pod, allocated));
         self.workers.lock().insert(uid.clone(), inbox.clone());
         let this = self.clone();
         let task = async move {
@@ -160,6 +166,18 @@ impl PodWorkers {
         let workers = self.workers.lock();
         let mut pods = workers.values().map(|it| it.pod());
         pods.find(|it| it.namespace() == namespace && it.name() == name)
+    }
+
+    /// Room has been made: pods that wait for it look again.
+    fn notify_waiting(&self) {
+        for inbox in self.workers.lock().values().filter(|it| it.waits_for_room()) {
+            inbox.notify();
+        }
+    }
+
+    /// Whether a pod still holds resources of the node.
+    fn is_holding(&self, uid: &PodUid) -> bool {
+        self.workers.lock().get(uid).is_some_and(|it| it.is_admitted())
     }
 
     /// The pods that hold resources of the node: admitted, and not over.

@@ -4,11 +4,13 @@
 //!
 //! **Invariant:** a container that must not run as root is refused unless its user is known not to be.
 //!
-//! Deviation: AppArmor and SELinux are not applied; the hosts we run on have neither.
+//! AppArmor profiles and SELinux options are handed to the runtime; where the host has no AppArmor,
+//! admission refuses the pod.
 
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{
-    Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext,
+    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile,
+    SecurityContext,
 };
 
 use crate::{
@@ -116,24 +118,35 @@ pub(crate) fn sandbox(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
         supplemental_groups: groups(&of_pod),
         privileged: any_privileged(pod),
         seccomp: Some(profile(v1::security_profile::ProfileType::RuntimeDefault, "")),
+        selinux_options: of_pod.se_linux_options.map(selinux),
         ..Default::default()
     }
+}
+
+/// What a container's context depends on beside the pod.
+pub(crate) struct Given<'a> {
+    pub image: &'a v1::Image,
+    /// The container whose processes a debugger sees.
+    pub target: Option<&'a str>,
+    pub seccomp_root: &'a str,
+    /// `seccompDefault` of the configuration.
+    pub seccomp_default: bool,
+    pub observed: &'a RuntimePod,
 }
 
 pub(crate) fn container(
     pod: &Pod,
     kind: Kind,
     container: &Container,
-    target: Option<&str>,
-    seccomp_root: &str,
-    observed: &RuntimePod,
+    given: &Given<'_>,
 ) -> v1::LinuxContainerSecurityContext {
     let (of_pod, own) = (pod_context(pod), context(container));
     let privileged = own.privileged.unwrap_or(false);
     let is_unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
     let seccomp = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
     let mut namespace_options = namespaces(pod);
-    let target = target.and_then(|name| observed.latest(name)).filter(|_| kind == Kind::Ephemeral);
+    let target = given.target.and_then(|name| given.observed.latest(name));
+    let target = target.filter(|_| kind == Kind::Ephemeral);
     if let Some(target) = target {
         namespace_options.pid = v1::NamespaceMode::Target as i32;
         namespace_options.target_id = target.id.clone();
@@ -147,7 +160,12 @@ pub(crate) fn container(
         }),
         privileged,
         namespace_options: Some(namespace_options),
-        run_as_user: uses_user.map(int64),
+        // Without a user of the pod's choice it is the image's.
+        run_as_user: uses_user.map(int64).or(given.image.uid),
+        run_as_username: match uses_user {
+            Some(_) => String::new(),
+            None => given.image.username.clone(),
+        },
         run_as_group: own.run_as_group.or(of_pod.run_as_group).map(int64),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: groups(&of_pod),
@@ -156,15 +174,37 @@ pub(crate) fn container(
         readonly_paths: if is_unmasked { Vec::new() } else { texts(&READ_ONLY) },
         seccomp: Some(match seccomp {
             _ if privileged => profile(v1::security_profile::ProfileType::Unconfined, ""),
-            given => seccomp_profile(given, seccomp_root),
+            wanted => seccomp_profile(wanted, given),
         }),
-        ..Default::default()
+        selinux_options: own.se_linux_options.or(of_pod.se_linux_options).map(selinux),
+        apparmor: own.app_armor_profile.or(of_pod.app_armor_profile).map(apparmor),
     }
 }
 
-fn seccomp_profile(given: Option<&SeccompProfile>, root: &str) -> v1::SecurityProfile {
+fn selinux(options: SELinuxOptions) -> v1::SeLinuxOption {
+    v1::SeLinuxOption {
+        user: options.user.unwrap_or_default(),
+        role: options.role.unwrap_or_default(),
+        r#type: options.type_.unwrap_or_default(),
+        level: options.level.unwrap_or_default(),
+    }
+}
+
+fn apparmor(given: AppArmorProfile) -> v1::SecurityProfile {
     use v1::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
-    let Some(given) = given else { return profile(Unconfined, "") };
+    match given.type_.as_str() {
+        "Unconfined" => profile(Unconfined, ""),
+        "Localhost" => profile(Localhost, &given.localhost_profile.unwrap_or_default()),
+        _ => profile(RuntimeDefault, ""),
+    }
+}
+
+fn seccomp_profile(wanted: Option<&SeccompProfile>, of: &Given<'_>) -> v1::SecurityProfile {
+    use v1::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
+    let root = of.seccomp_root;
+    let Some(given) = wanted else {
+        return profile(if of.seccomp_default { RuntimeDefault } else { Unconfined }, "");
+    };
     match given.type_.as_str() {
         "RuntimeDefault" => profile(RuntimeDefault, ""),
         "Localhost" => {
@@ -236,9 +276,45 @@ mod tests {
             ..Container::default()
         };
         let pod = pod(PodSecurityContext::default());
-        let observed = RuntimePod::default();
-        let made = |it: &Container| container(&pod, Kind::Regular, it, None, "/s", &observed);
+        let made = |it: &Container| made(&pod, it, false);
         assert!(made(&privileged).masked_paths.is_empty());
         assert!(!made(&Container::default()).masked_paths.is_empty());
+    }
+
+    fn made(pod: &Pod, it: &Container, seccomp_default: bool) -> v1::LinuxContainerSecurityContext {
+        let given = Given {
+            image: &image(Some(101), ""),
+            target: None,
+            seccomp_root: "/s",
+            seccomp_default,
+            observed: &RuntimePod::default(),
+        };
+        container(pod, Kind::Regular, it, &given)
+    }
+
+    #[test]
+    fn the_default_filter_is_what_the_node_says_and_the_pods_own_wins() {
+        use v1::security_profile::ProfileType::{RuntimeDefault, Unconfined};
+        let plain = Container::default();
+        let kind = |pod: &Pod, default| made(pod, &plain, default).seccomp.unwrap().profile_type;
+        let none = pod(PodSecurityContext::default());
+        assert_eq!(kind(&none, false), Unconfined as i32);
+        assert_eq!(kind(&none, true), RuntimeDefault as i32);
+        let unconfined = pod(PodSecurityContext {
+            seccomp_profile: Some(SeccompProfile {
+                type_: "Unconfined".to_owned(),
+                localhost_profile: None,
+            }),
+            ..Default::default()
+        });
+        assert_eq!(kind(&unconfined, true), Unconfined as i32);
+    }
+
+    #[test]
+    fn the_images_user_stands_where_the_pod_names_none() {
+        let user = |pod: &Pod| made(pod, &Container::default(), false).run_as_user.unwrap().value;
+        assert_eq!(user(&pod(PodSecurityContext::default())), 101);
+        let asked = PodSecurityContext { run_as_user: Some(7), ..Default::default() };
+        assert_eq!(user(&pod(asked)), 7);
     }
 }

@@ -24,6 +24,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::{
@@ -37,11 +38,18 @@ pub(crate) struct StaticPods {
     pub context: Arc<Context>,
     pub workers: Arc<PodWorkers>,
     known: BTreeMap<PodUid, Arc<Pod>>,
+    /// A mirror has gone, or is about to.
+    wake: Arc<Notify>,
 }
 
 impl StaticPods {
     pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Self {
-        Self { context, workers, known: BTreeMap::new() }
+        Self { context, workers, known: BTreeMap::new(), wake: Arc::default() }
+    }
+
+    /// Wakes the task that keeps the mirrors.
+    pub(crate) fn wake(&self) -> Arc<Notify> {
+        self.wake.clone()
     }
 
     pub(crate) async fn run(mut self) {
@@ -58,7 +66,8 @@ impl StaticPods {
                     debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
                 }
             }
-            tokio::time::sleep(self.context.settings.config.file_check_frequency.0).await;
+            let period = self.context.settings.config.file_check_frequency.0;
+            drop(tokio::time::timeout(period, self.wake.notified()).await);
         }
     }
 
@@ -105,7 +114,8 @@ impl StaticPods {
             result => return result.map(drop),
         }
         let existing = api.get(pod.name()).await?;
-        if existing.annotation(MIRROR_ANNOTATION) == pod.annotation(HASH_ANNOTATION) {
+        let is_right = existing.annotation(MIRROR_ANNOTATION) == pod.annotation(HASH_ANNOTATION);
+        if is_right && !existing.is_terminating() {
             return Ok(());
         }
         api.delete(pod.name(), &DeleteParams::default().grace_period(0)).await?;

@@ -22,6 +22,7 @@ use k8s_openapi::{
 
 pub(crate) use self::phase::Phase;
 use crate::{
+    allocation::{ResizeState, Resources},
     observed::RuntimePod,
     plan::{ProbeStates, Waiting},
     pod::{Kind, PodExt},
@@ -41,6 +42,11 @@ pub(crate) struct Input<'a> {
     pub previous: &'a PodStatus,
     pub host_ips: &'a [IpAddr],
     pub messages: &'a BTreeMap<String, String>,
+    /// A rule says that all containers start anew, and they have not ended yet.
+    pub restarts_all: bool,
+    pub resize: &'a ResizeState,
+    /// The resources that containers were last given, by name.
+    pub actuated: &'a Resources,
     pub now: Timestamp,
 }
 
@@ -51,12 +57,30 @@ pub(crate) struct Verdict {
     pub message: String,
 }
 
+/// How the status of a pod that was not admitted begins.
+const REJECTED: &str = "Pod was rejected: ";
+
 impl Verdict {
-    /// Whether it tells of a disruption that the pod had no part in: its retries are not counted.
-    pub(crate) fn is_disruption(&self) -> bool {
-        let is_pressure =
-            self.reason == "Evicted" && self.message.starts_with("The node was low on resource");
-        is_pressure || self.reason == "Terminated"
+    /// Of a pod that is not admitted.
+    pub(crate) fn rejected(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message: format!("{REJECTED}{message}") }
+    }
+
+    /// The message as the event has it.
+    pub(crate) fn event(&self) -> &str {
+        self.message.strip_prefix(REJECTED).unwrap_or(&self.message)
+    }
+
+    /// The message of the `DisruptionTarget` condition: of a disruption that the pod had no part in,
+    /// so that its retries are not counted.
+    pub(crate) fn disruption(&self) -> Option<&str> {
+        let is_pressure = self.message.starts_with("The node was low on resource");
+        match self.reason.as_str() {
+            "Evicted" if is_pressure => Some(&self.message),
+            "Terminated" => Some(&self.message),
+            "Preempting" => Some("Pod was preempted by Kubelet to accommodate a critical pod."),
+            _ => None,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod clients;
 mod faults;
 #[path = "kernel/node.rs"]
 mod node;
+#[path = "kernel/pods.rs"]
+mod pods;
 #[path = "kernel/streams.rs"]
 mod streams;
 #[path = "kernel/support.rs"]

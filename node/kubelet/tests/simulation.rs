@@ -3,10 +3,22 @@
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[path = "simulation/admission.rs"]
+mod admission;
+#[path = "simulation/environment.rs"]
+mod environment;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/lifecycle.rs"]
+mod lifecycle;
 #[path = "simulation/node.rs"]
 mod node;
+#[path = "simulation/probes.rs"]
+mod probes;
+#[path = "simulation/resize.rs"]
+mod resize;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/support.rs"]
 mod support;
 
@@ -242,4 +254,36 @@ async fn a_runtime_that_goes_away_costs_no_container() {
     // And an exit is still noticed at once.
     world.runtime.exit("d", 1);
     world.until("q", |it| support::restarts(it) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_whose_name_is_none_is_told_and_not_pulled() {
+    let world = World::new().await;
+    world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "Not A Name" }] }))).await;
+    world.until("p", |it| support::waiting(it) == Some("InvalidImageName")).await;
+    let message = "Failed to apply default image tag \"Not A Name\": couldn't parse image name \"Not A Name\": invalid reference format";
+    world.until_event("InspectFailed", message).await;
+    assert_eq!(world.runtime.count("PullImage", "Not A Name"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_was_pulled_with_a_secret_is_not_lent_to_a_pod_without_it() {
+    let world = World::new().await;
+    world.put_pull_secret("key", "example.com", "u", "p").await;
+    let containers = |policy: &str| json!([{ "name": "c", "image": "example.com/i:1", "imagePullPolicy": policy }]);
+    let secrets = json!([{ "name": "key" }]);
+    let spec = json!({ "imagePullSecrets": secrets, "containers": containers("IfNotPresent") });
+    world.create(pod("owner", spec)).await;
+    world.until("owner", support::is_running).await;
+    assert_eq!(world.runtime.count("PullImage", "example.com/i:1"), 1);
+    // Never pulled for it, and not its to use.
+    world.create(pod("stranger", json!({ "containers": containers("Never") }))).await;
+    world.until("stranger", |it| support::waiting(it) == Some("ErrImageNeverPull")).await;
+    // Pulled again, with nothing: the registry decides.
+    world.runtime.inject("PullImage", Status::permission_denied("no"));
+    world.create(pod("other", json!({ "containers": containers("IfNotPresent") }))).await;
+    world.until("other", |it| support::waiting(it) == Some("ErrImagePull")).await;
+    let spec = json!({ "imagePullSecrets": secrets, "containers": containers("Never") });
+    world.create(pod("second", spec)).await;
+    world.until("second", support::is_running).await;
 }

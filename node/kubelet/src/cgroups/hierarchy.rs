@@ -29,6 +29,9 @@ pub(crate) enum Hierarchy {
     },
 }
 
+/// Takes a limit away.
+pub(super) const UNLIMITED: i64 = -1;
+
 const V2_CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "cpuset"];
 
 impl Hierarchy {
@@ -178,15 +181,20 @@ fn write_v2(group: &Path, limits: Limits) {
     if let Some(shares) = limits.shares {
         put(&group.join("cpu.weight"), &cpu_weight(shares).to_string());
     }
-    if let Some(quota) = limits.quota.filter(|it| *it > 0) {
-        put(&group.join("cpu.max"), &format!("{quota} {CPU_PERIOD}"));
+    let text = |it: i64| if it == UNLIMITED { "max".to_owned() } else { it.to_string() };
+    if let Some(quota) = limits.quota.filter(is_limit) {
+        put(&group.join("cpu.max"), &format!("{} {CPU_PERIOD}", text(quota)));
     }
-    if let Some(memory) = limits.memory.filter(|it| *it > 0) {
-        put(&group.join("memory.max"), &memory.to_string());
+    if let Some(memory) = limits.memory.filter(is_limit) {
+        put(&group.join("memory.max"), &text(memory));
     }
     if let Some(pids) = limits.pids {
         put(&group.join("pids.max"), &pids.to_string());
     }
+}
+
+fn is_limit(limit: &i64) -> bool {
+    *limit > 0 || *limit == UNLIMITED
 }
 
 fn write_v1(group: &Path, controllers: &[String], limits: Limits) {
@@ -196,13 +204,13 @@ fn write_v1(group: &Path, controllers: &[String], limits: Limits) {
                 if let Some(shares) = limits.shares {
                     put(&group.join("cpu.shares"), &shares.to_string());
                 }
-                if let Some(quota) = limits.quota.filter(|it| *it > 0) {
+                if let Some(quota) = limits.quota.filter(is_limit) {
                     put(&group.join("cpu.cfs_period_us"), &CPU_PERIOD.to_string());
                     put(&group.join("cpu.cfs_quota_us"), &quota.to_string());
                 }
             }
             "memory" => {
-                if let Some(memory) = limits.memory.filter(|it| *it > 0) {
+                if let Some(memory) = limits.memory.filter(is_limit) {
                     put(&group.join("memory.limit_in_bytes"), &memory.to_string());
                 }
             }

@@ -19,6 +19,14 @@ use crate::{
     pod::PodExt,
 };
 
+/// Something to try for an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub auth: v1::AuthConfig,
+    /// The node has it, and with it every pod.
+    pub is_nodes: bool,
+}
+
 pub(crate) struct Credentials {
     providers: Providers,
     clock: Clock,
@@ -53,22 +61,27 @@ impl Credentials {
         pod: &Pod,
         image: &str,
         objects: &Objects,
-    ) -> Vec<v1::AuthConfig> {
-        let mut ring: Vec<(String, Entry)> = Vec::new();
+    ) -> Vec<Candidate> {
+        let mut ring: Vec<(String, Entry, bool)> = Vec::new();
+        let of = |is_nodes| move |(pattern, entry)| (pattern, entry, is_nodes);
         for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
             let name = reference.name.as_str();
             match objects.find(ObjectKind::Secret, pod.namespace(), name).await {
-                Ok(Some(data)) => ring.extend(entries(&data)),
+                Ok(Some(data)) => ring.extend(entries(&data).into_iter().map(of(false))),
                 Ok(None) => debug!(name, "an image pull secret does not exist"),
                 Err(error) => warn!(%error, "an image pull secret cannot be read"),
             }
         }
-        ring.extend(self.providers.entries(image, self.clock.now()).await);
+        let provided = self.providers.entries(image, self.clock.now()).await;
+        ring.extend(provided.into_iter().map(of(true)));
         let mut matched: Vec<_> =
-            ring.into_iter().filter(|(pattern, _)| matching::matches(pattern, image)).collect();
+            ring.into_iter().filter(|(pattern, ..)| matching::matches(pattern, image)).collect();
         // The most specific pattern first; the order within is kept.
-        matched.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
-        matched.into_iter().map(|(_, entry)| auth(entry)).collect()
+        matched.sort_by_key(|(pattern, ..)| std::cmp::Reverse(pattern.len()));
+        matched
+            .into_iter()
+            .map(|(_, entry, is_nodes)| Candidate { auth: auth(entry), is_nodes })
+            .collect()
     }
 }
 

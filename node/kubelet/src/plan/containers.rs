@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::{Input, Kill, KillReason, Plan, Start, backoff_key, crash_loop, should_restart};
+use super::{
+    Input, Kill, KillReason, Plan, Start, backoff_key, crash_loop, resize, should_restart,
+};
 use crate::{
     labels,
     observed::{RuntimeContainer, State},
@@ -17,7 +19,7 @@ pub(super) fn plan(input: &Input<'_>, container: &Container, plan: &mut Plan) ->
     };
     if let State::Running { .. } = latest.state {
         match reason_to_kill(input, container, latest) {
-            None => {}
+            None => resize::plan(input, Kind::Regular, container, latest, plan),
             Some(kill) => {
                 let is_failure = kill.reason != KillReason::SpecChanged;
                 // A killed container exits with an error, whatever its code will be.

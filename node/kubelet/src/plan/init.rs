@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::{Input, Plan, containers, restarts_after};
+use super::{Input, Plan, containers, resize, restarts_after};
 use crate::{
     observed::{RuntimeContainer, State},
     pod::{Kind, PodExt, init_kind},
@@ -93,6 +93,7 @@ fn sidecar(
             plan.kill.push(kill);
             return Progress::Waiting;
         }
+        resize::plan(input, Kind::Sidecar, container, latest, plan);
         let is_started = input.probes.get(&latest.id).is_some_and(|it| it.is_started);
         return if is_started { Progress::Done } else { Progress::Waiting };
     }

@@ -75,6 +75,7 @@ struct World {
     observed: RuntimePod,
     probes: ProbeStates,
     backoffs: ContainerBackoffs,
+    actuated: Resources,
     now: Timestamp,
 }
 
@@ -85,6 +86,7 @@ impl World {
             observed: sorted(sandboxes, containers),
             probes: ProbeStates::new(),
             backoffs: ContainerBackoffs::default(),
+            actuated: Resources::new(),
             now: at(30),
         }
     }
@@ -95,6 +97,7 @@ impl World {
             observed: &self.observed,
             probes: &self.probes,
             backoffs: &self.backoffs,
+            actuated: &self.actuated,
             now: self.now,
         })
     }
@@ -283,4 +286,64 @@ fn a_sandbox_without_an_address_is_no_sandbox() {
     host.spec.as_mut().unwrap().host_network = Some(true);
     let world = World::new(host, vec![bare], vec![]);
     assert_eq!(world.plan().create_sandbox, None);
+}
+
+#[test]
+fn what_all_restart_is_killed_first_and_removed_with_its_cause_last() {
+    let rule = k8s_openapi::api::core::v1::ContainerRestartRule {
+        action: "RestartAllContainers".to_owned(),
+        exit_codes: Some(k8s_openapi::api::core::v1::ContainerRestartRuleOnExitCodes {
+            operator: "In".to_owned(),
+            values: Some(vec![42]),
+        }),
+    };
+    let cause = Container { restart_policy_rules: Some(vec![rule]), ..container("cause") };
+    let pod = pod("Never", vec![container("i")], vec![cause, container("b")]);
+    let containers =
+        |b| vec![made("i", 0, exited(0)), made("cause", 0, exited(42)), made("b", 0, b)];
+    let world = World::new(pod.clone(), vec![sandbox(0, true)], containers(running()));
+    let plan = world.plan();
+    assert!(plan.restart_all.is_some() && plan.remove.is_empty());
+    let killed: Vec<_> = plan.kill.iter().map(|it| (it.name.as_str(), it.grace)).collect();
+    assert_eq!(killed, [("b", Some(Duration::ZERO))]);
+    let world = World::new(pod, vec![sandbox(0, true)], containers(exited(137)));
+    assert_eq!(world.plan().remove.last().map(String::as_str), Some("cause-0"));
+}
+
+#[test]
+fn a_container_is_resized_in_place_unless_its_policy_says_otherwise() {
+    use k8s_openapi::{
+        api::core::v1::{ContainerResizePolicy, ResourceRequirements},
+        apimachinery::pkg::api::resource::Quantity,
+    };
+    let of = |cpu: &str, memory: &str| ResourceRequirements {
+        limits: Some(
+            [("cpu", cpu), ("memory", memory)]
+                .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
+                .into(),
+        ),
+        ..Default::default()
+    };
+    let policy = ContainerResizePolicy {
+        resource_name: "memory".to_owned(),
+        restart_policy: "RestartContainer".to_owned(),
+    };
+    let planned = |wanted: ResourceRequirements| {
+        let container = Container {
+            resources: Some(wanted),
+            resize_policy: Some(vec![policy.clone()]),
+            ..container("a")
+        };
+        let pod = pod("Always", vec![], vec![container]);
+        let mut world = World::new(pod, vec![sandbox(0, true)], vec![made("a", 0, running())]);
+        world.actuated.insert("a".to_owned(), of("1", "1Gi"));
+        world.plan()
+    };
+    assert_eq!(planned(of("1000m", "1024Mi")), Plan::default(), "the same in other words");
+    let plan = planned(of("2", "1Gi"));
+    assert!(plan.kill.is_empty() && plan.resize.len() == 1);
+    let plan = planned(of("2", "2Gi"));
+    assert_eq!(plan.kill[0].reason, KillReason::Resize);
+    assert_eq!(starts(&plan), [("a", 1)]);
+    assert!(plan.resize.is_empty());
 }

@@ -7,9 +7,9 @@ use std::{
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::worker::Worker;
+use super::{kill, worker::Worker};
 use crate::{
-    env,
+    env, env_file,
     expand::expand,
     hooks, hosts, labels,
     observed::{self, RuntimePod},
@@ -63,8 +63,7 @@ impl Worker {
         let step = begun.ended(Phase::Created).of(&start.name).result("CreateContainer", &created);
         context.timelines.add(&uid, step);
         let id = created.map_err(|it| failed("CreateContainerError", it.message))?;
-        let message = format!("Created container {}", start.name);
-        recorder.container_normal(pod, &start.name, "Created", message);
+        recorder.container_normal(pod, &start.name, "Created", "Container created");
         let begun = context.timelines.begin();
         let started = context.runtime.start_container(&id).await;
         let step = begun.ended(Phase::Started).of(&start.name).result("StartContainer", &started);
@@ -72,8 +71,7 @@ impl Worker {
         if let Err(error) = started {
             return Err(failed("RunContainerError", error.message));
         }
-        let message = format!("Started container {}", start.name);
-        recorder.container_normal(pod, &start.name, "Started", message);
+        recorder.container_normal(pod, &start.name, "Started", "Container started");
         self.link_log(pod, start, &id);
         let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
         let Some(hook) = hook else { return Ok(()) };
@@ -82,13 +80,24 @@ impl Worker {
         let step = begun.ended(Phase::PostStart).of(&start.name).result("PostStartHook", &ran);
         context.timelines.add(&uid, step);
         if let Err(error) = ran {
-            let message = format!("PostStartHook failed: {error}");
+            let message = "PostStartHook failed";
             recorder.container_warning(pod, &start.name, "FailedPostStartHook", message);
-            let seconds = u64::try_from(pod.grace_seconds()).unwrap_or(30);
-            drop(context.runtime.stop_container(&id, Duration::from_secs(seconds)).await);
+            self.kill_after_hook(pod, &start.name, &id).await;
             return Err(start_error("PostStartHookError", error.to_string()));
         }
         Ok(())
+    }
+
+    async fn kill_after_hook(&self, pod: &Arc<Pod>, name: &str, id: &str) {
+        let Ok(observed) = observed::observe(&self.context.runtime, &pod.uid()).await else {
+            return;
+        };
+        let Some(made) = observed.containers.iter().find(|it| it.id == id) else { return };
+        let grace = Duration::from_secs(u64::try_from(pod.grace_seconds()).unwrap_or(30));
+        let message = "FailedPostStartHook".to_owned();
+        if let Err(error) = kill::container(&self.context, pod, made, message, grace).await {
+            tracing::warn!(name, %error, "a container whose hook failed was not ended");
+        }
     }
 
     async fn container_config(&self, making: &Making<'_>) -> Result<v1::ContainerConfig, String> {
@@ -106,6 +115,7 @@ impl Worker {
             message_host_path: &message_path,
             node_memory: context.machine.memory,
             seccomp_root: &context.paths.seccomp().display().to_string(),
+            seccomp_default: context.settings.config.seccomp_default,
             observed,
         };
         Ok(pod_config::container(pod, container, parts))
@@ -128,10 +138,16 @@ impl Worker {
             let message = "services have not yet been read at least once, cannot construct envvars";
             return Err(message.to_owned());
         }
+        let mut files = env::Files::new();
+        for (volume, path) in env::files(container) {
+            let host = self.mounted.as_ref().and_then(|it| it.hosts.get(&volume));
+            let read = host.map(|it| env_file::read(it, &path));
+            files.insert((volume, path), read);
+        }
         let services = context.services.variables(pod.namespace(), has_links);
         let own = if pod.is_host_network() { &context.node_ips } else { ips };
-        env::build(pod, container, services, &found, &context.facts(own))
-            .map_err(|it| it.to_string())
+        env::build(pod, container, services, (&found, &files), &context.facts(own))
+            .map_err(|it| telemetry::chain(&it).to_string())
     }
 
     /// Makes the files that a container mounts: its volumes, `/etc/hosts`, the termination message.

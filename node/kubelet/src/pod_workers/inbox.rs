@@ -19,13 +19,17 @@ pub(crate) struct Inbox {
 
 #[derive(Clone)]
 pub(crate) struct News {
+    /// The pod with the resources that are promised to it.
     pub pod: Arc<Pod>,
+    /// The pod as the API has it.
+    pub desired: Arc<Pod>,
     /// The object is gone from the API.
     pub is_removed: bool,
     pub verdict: Option<Verdict>,
     /// The grace that the verdict allows.
     pub verdict_grace: Option<i64>,
     is_admitted: bool,
+    waits_for_room: bool,
     observed: RuntimePod,
 }
 
@@ -44,13 +48,15 @@ impl News {
 }
 
 impl Inbox {
-    pub(crate) fn new(pod: Arc<Pod>) -> Self {
+    pub(crate) fn new(desired: Arc<Pod>, pod: Arc<Pod>) -> Self {
         let news = News {
             pod,
+            desired,
             is_removed: false,
             verdict: None,
             verdict_grace: None,
             is_admitted: false,
+            waits_for_room: false,
             observed: RuntimePod::default(),
         };
         let inbox = Self { news: Mutex::new(news), woken: Notify::new() };
@@ -58,9 +64,16 @@ impl Inbox {
         inbox
     }
 
-    pub(crate) fn put_pod(&self, pod: Arc<Pod>) {
-        self.news.lock().pod = pod;
+    pub(crate) fn put_pod(&self, desired: Arc<Pod>, pod: Arc<Pod>) {
+        let mut news = self.news.lock();
+        (news.desired, news.pod) = (desired, pod);
+        drop(news);
         self.woken.notify_one();
+    }
+
+    /// The same pod, with what is promised to it now.
+    pub(crate) fn set_allocated(&self, pod: Arc<Pod>) {
+        self.news.lock().pod = pod;
     }
 
     pub(crate) fn put_removed(&self) {
@@ -97,6 +110,14 @@ impl Inbox {
 
     pub(crate) fn set_admitted(&self, is_admitted: bool) {
         self.news.lock().is_admitted = is_admitted;
+    }
+
+    pub(crate) fn set_waits_for_room(&self, waits: bool) {
+        self.news.lock().waits_for_room = waits;
+    }
+
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.news.lock().waits_for_room
     }
 
     pub(crate) fn is_admitted(&self) -> bool {

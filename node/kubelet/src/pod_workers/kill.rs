@@ -84,7 +84,8 @@ pub(super) async fn container(
         match tokio::time::timeout(grace, run).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => {
-                let message = format!("PreStopHook failed: {error}");
+                tracing::warn!(pod = pod.full_name(), name, %error, "a preStop hook failed");
+                let message = "PreStopHook failed";
                 context.recorder.container_warning(pod, &name, "FailedPreStopHook", message);
             }
         }

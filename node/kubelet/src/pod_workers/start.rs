@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::{
     container::{Making, StartError},
-    kill,
+    kill, lookup, resize,
     worker::Worker,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     observed::{self, RuntimePod},
     plan::{self, Kill, Plan, Start, Waiting},
     pod::PodExt,
-    pod_config,
+    pod_config, runtime_class,
     timeline::Phase,
     volumes::{MountError, Mounted},
 };
@@ -31,6 +31,20 @@ struct Prepared {
     sandbox: observed::Sandbox,
     config: v1::PodSandboxConfig,
     images: Vec<Result<v1::Image, ImageError>>,
+}
+
+/// CRI of containerd 1.6 has no user namespaces, and says so by saying nothing of them.
+fn user_namespace(pod: &Pod, handler: &str) -> Result<(), String> {
+    match (PodExt::spec(pod).host_users, handler) {
+        (None | Some(true), _) => Ok(()),
+        (Some(false), "") => {
+            Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+                .to_owned())
+        }
+        (Some(false), handler) => Err(format!(
+            "can't set `spec.hostUsers: false`, RuntimeClass handler \"{handler}\" does not support user namespaces"
+        )),
+    }
 }
 
 impl Worker {
@@ -55,9 +69,22 @@ impl Worker {
                 return false;
             }
         }
+        if let Some(trigger) = &plan.restart_all {
+            let now = self.context.clock.now();
+            if plan.kill.is_empty() {
+                self.backoffs.note(trigger.key.clone(), trigger.finished, now);
+            }
+        }
+        let is_resizing = resize::is_resizing(plan);
+        if is_resizing && let Err(message) = self.widen(pod) {
+            self.fail_resize(pod, message);
+            return false;
+        }
+        // What is to be replaced must have ended before its successor starts.
         let mut is_done = self.kill_some(pod, plan, observed).await;
-        if plan.create_sandbox.is_none() && plan.start.is_empty() {
-            return is_done;
+        is_done = is_done && self.resize_containers(pod, plan, observed).await;
+        if !is_done || (plan.create_sandbox.is_none() && plan.start.is_empty()) {
+            return is_done && (!is_resizing || self.finish_resize(pod));
         }
         let Some(prepared) = self.prepare(pod, plan, observed).await else {
             return false;
@@ -69,7 +96,17 @@ impl Worker {
         for (start, image) in plan.start.iter().zip(&prepared.images) {
             is_done &= self.start_one(pod, start, image, &prepared, observed).await;
         }
-        is_done
+        is_done && (!is_resizing || self.finish_resize(pod))
+    }
+
+    fn finish_resize(&mut self, pod: &Arc<Pod>) -> bool {
+        match self.settle_group(pod) {
+            Ok(()) => true,
+            Err(message) => {
+                self.fail_resize(pod, message);
+                false
+            }
+        }
     }
 
     async fn kill_some(&mut self, pod: &Arc<Pod>, plan: &Plan, observed: &RuntimePod) -> bool {
@@ -150,10 +187,6 @@ impl Worker {
     ) -> Option<(observed::Sandbox, v1::PodSandboxConfig)> {
         let newest = observed.ready_sandbox();
         let number = attempt.or_else(|| newest.map(|it| it.attempt)).unwrap_or(0);
-        let config = self.sandbox_config(pod, number);
-        if attempt.is_none() {
-            return newest.map(|it| (it.clone(), config));
-        }
         let begun = self.context.timelines.begin();
         let failed = |call: &str, message: String| {
             let step = begun.ended(Phase::Sandbox).failed(call, &message);
@@ -161,6 +194,24 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
             None
         };
+        let config = match self.sandbox_config(pod, number) {
+            Ok(config) => config,
+            Err(error) => {
+                return failed("hostname", format!("Failed to create pod sandbox: {error}"));
+            }
+        };
+        if attempt.is_none() {
+            return newest.map(|it| (it.clone(), config));
+        }
+        let handler = match runtime_class::handler(&self.context.client, pod).await {
+            Ok(handler) => handler,
+            Err(error) => {
+                return failed("RuntimeClass", format!("Failed to create pod sandbox: {error}"));
+            }
+        };
+        if let Err(error) = user_namespace(pod, &handler) {
+            return failed("user namespace", format!("Failed to create pod sandbox: {error}"));
+        }
         if let Err(error) = self.context.cgroups.ensure_pod(pod) {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
@@ -170,7 +221,7 @@ impl Worker {
             return failed("mkdir", message);
         }
         let runtime = &self.context.runtime;
-        let id = match runtime.run_sandbox(config.clone(), "").await {
+        let id = match runtime.run_sandbox(config.clone(), &handler).await {
             Ok(id) => id,
             Err(error) => {
                 return failed(error.call, format!("Failed to create pod sandbox: {error}"));
@@ -188,7 +239,11 @@ impl Worker {
         }
     }
 
-    fn sandbox_config(&self, pod: &Arc<Pod>, attempt: u32) -> v1::PodSandboxConfig {
+    fn sandbox_config(
+        &self,
+        pod: &Arc<Pod>,
+        attempt: u32,
+    ) -> Result<v1::PodSandboxConfig, hosts::NameTooLongError> {
         let context = &self.context;
         let resolv_conf = fs::read_to_string(&context.settings.config.resolv_conf);
         let dns = dns::for_pod(pod, &context.cluster_dns(), &resolv_conf.unwrap_or_default());
@@ -196,7 +251,8 @@ impl Worker {
             context.recorder.warning(pod, reason, message);
         }
         let domain = &context.settings.config.cluster_domain;
-        let (hostname, _) = hosts::names(pod, domain, &context.settings.node_name);
+        let (hostname, domain) = hosts::names(pod, domain, &context.settings.node_name);
+        let hostname = hosts::kernel_name(pod, &hostname, &domain)?;
         let parts = pod_config::SandboxParts {
             attempt,
             hostname,
@@ -204,7 +260,7 @@ impl Worker {
             dns: dns.config,
             cgroup_parent: context.cgroups.parent(pod),
         };
-        pod_config::sandbox(pod, parts)
+        Ok(pod_config::sandbox(pod, parts))
     }
 
     fn publish_sandbox(&self, pod: &Arc<Pod>, sandbox: &observed::Sandbox) {
@@ -235,6 +291,8 @@ impl Worker {
                 return false;
             }
         };
+        let start =
+            &Start { restart_count: self.restart_count(pod, start, observed), ..start.clone() };
         let making = Making {
             pod,
             start,
@@ -247,6 +305,7 @@ impl Worker {
         match self.run_container(&making).await {
             Ok(()) => {
                 self.failures.remove(&start.name);
+                self.context.allocations.actuate(pod, &container);
                 true
             }
             Err(StartError(waiting)) => {
@@ -263,11 +322,19 @@ impl Worker {
         }
     }
 
-    fn note_image_error(&mut self, pod: &Pod, container: &Container, error: ImageError) {
-        if error.reason != "ErrImageNeverPull" {
-            let message = format!("Error: {}", error.reason);
-            self.context.recorder.container_warning(pod, &container.name, "Failed", message);
+    /// Containers that have been removed count too: the API and the logs remember them.
+    fn restart_count(&self, pod: &Pod, start: &Start, observed: &RuntimePod) -> u32 {
+        if start.restart_count > 0 || observed.latest(&start.name).is_some() {
+            return start.restart_count;
         }
+        let status = self.context.statuses.get(&pod.uid()).unwrap_or_default();
+        let folder = self.context.paths.pod_logs(pod).join(&start.name);
+        lookup::earlier_runs(&status, &start.name).max(lookup::logged_runs(&folder))
+    }
+
+    fn note_image_error(&mut self, pod: &Pod, container: &Container, error: ImageError) {
+        let message = format!("Error: {}", error.reason);
+        self.context.recorder.container_warning(pod, &container.name, "Failed", message);
         self.image_error_until = error.until;
         let waiting = Waiting { reason: error.reason.to_owned(), message: error.message };
         self.failures.insert(container.name.clone(), waiting);

@@ -1,6 +1,6 @@
 //! The end of a pod: its containers, its status, and what it leaves on the node.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use tracing::{debug, warn};
@@ -64,22 +64,33 @@ impl Worker {
         Ok(Next::Wait(None))
     }
 
-    /// Kills with the grace that the pod has, and again when it is given less.
-    async fn kill_all(&self, news: &News, observed: &RuntimePod) {
-        let mut grace = news.grace();
+    /// Kills with the grace that the pod has, and again when it is given less. What changes meanwhile
+    /// (a container that ends, one that is no longer ready) is told.
+    async fn kill_all(&mut self, news: &News, observed: &RuntimePod) {
+        let context = self.context.clone();
+        let (inbox, mut grace) = (self.inbox.clone(), news.grace());
         loop {
             let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(30));
-            let killing = kill::pod(&self.context, &news.pod, observed, limit);
-            let is_shorter = |now: &News| now.grace() < grace;
-            tokio::select! {
-                result = killing => {
-                    if let Err(error) = result {
-                        let message = format!("error killing pod: {error}");
-                        self.context.recorder.warning(&news.pod, "FailedKillPod", message);
+            let mut killing = pin!(kill::pod(&context, &news.pod, observed, limit));
+            loop {
+                tokio::select! {
+                    result = &mut killing => {
+                        if let Err(error) = result {
+                            let message = format!("error killing pod: {error}");
+                            context.recorder.warning(&news.pod, "FailedKillPod", message);
+                        }
+                        return;
                     }
-                    return;
+                    () = inbox.woken() => {}
                 }
-                () = self.inbox.until(is_shorter) => grace = self.inbox.news().grace(),
+                let now = inbox.news().grace();
+                if now < grace {
+                    grace = now;
+                    break;
+                }
+                if let Ok(observed) = self.observe().await {
+                    self.publish(&news.pod, &observed, &BTreeMap::new(), false);
+                }
             }
         }
     }
@@ -89,6 +100,7 @@ impl Worker {
         let uid = pod.uid();
         self.context.probes.forget(&uid);
         self.inbox.set_admitted(false);
+        self.workers.notify_waiting();
         self.mounted = None;
         let begun = self.context.timelines.begin();
         let unmounted = self.context.volumes.unmount(&uid).await;
@@ -131,6 +143,7 @@ impl Worker {
             }
         }
         self.remove_cgroups().await;
+        self.context.allocations.forget(&pod.uid());
         if let Err(error) = std::fs::remove_dir_all(self.context.paths.pod_logs(pod))
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -8,17 +8,18 @@ use tracing::{debug, info, warn};
 
 use super::{
     PodWorkers,
+    admit::Admission,
     inbox::{Inbox, News},
     lookup,
+    resize::LOOK_AGAIN,
 };
 use crate::{
-    admission,
+    allocation::ResizeState,
     context::{Context, Network},
     cri::CriError,
-    node_admission,
     observed::{self, RuntimePod, State},
     plan::{self, ContainerBackoffs, Plan, Waiting},
-    pod::PodExt,
+    pod::{PodExt, PodUid},
     status::{self, Verdict},
     timeline::Phase,
     volumes::Mounted,
@@ -42,6 +43,10 @@ pub(super) struct Worker {
     pub mounted: Option<Mounted>,
     pub image_error_until: Option<Timestamp>,
     pub is_cleared: bool,
+    /// Pods that are ended to make room for this one.
+    pub preempted: Vec<PodUid>,
+    pub resize: ResizeState,
+    pub restarts_all: bool,
     hold: Option<(Option<i64>, Timestamp)>,
     is_first_look: bool,
     retry: Duration,
@@ -56,16 +61,20 @@ pub(super) enum Next {
 }
 
 pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
+    let backoffs = backoffs(&workers.context);
     let mut worker = Worker {
         context: workers.context.clone(),
         workers,
         inbox,
-        backoffs: ContainerBackoffs::default(),
+        backoffs,
         failures: BTreeMap::new(),
         messages: BTreeMap::new(),
         mounted: None,
         image_error_until: None,
         is_cleared: false,
+        preempted: Vec::new(),
+        resize: ResizeState::default(),
+        restarts_all: false,
         hold: None,
         is_first_look: true,
         retry: FIRST_RETRY,
@@ -116,14 +125,23 @@ impl Worker {
             self.inbox.put_verdict(verdict, None);
             return Ok(Next::Again);
         }
-        if !self.inbox.is_admitted()
-            && let Err(verdict) = self.admit(&news.pod)
-        {
-            self.context.recorder.warning(&news.pod, &verdict.reason, verdict.message.clone());
-            let step = self.context.timelines.begin().ended(Phase::Admitted);
-            let step = step.failed(&verdict.reason, &verdict.message);
-            self.context.timelines.add(&news.pod.uid(), step);
-            self.inbox.put_verdict(verdict, Some(0));
+        if !self.inbox.is_admitted() {
+            match self.admit(&news.pod) {
+                Admission::Admitted => {}
+                // Woken when one of those has been cleared away.
+                Admission::Waiting => return Ok(Next::Wait(None)),
+                Admission::Refused(verdict) => {
+                    let message = verdict.event().to_owned();
+                    self.context.recorder.warning(&news.pod, &verdict.reason, message);
+                    let step = self.context.timelines.begin().ended(Phase::Admitted);
+                    let step = step.failed(&verdict.reason, &verdict.message);
+                    self.context.timelines.add(&news.pod.uid(), step);
+                    self.inbox.put_verdict(verdict, Some(0));
+                    return Ok(Next::Again);
+                }
+            }
+        }
+        if self.take_up_resize(&news) {
             return Ok(Next::Again);
         }
         self.sync(&news).await
@@ -133,21 +151,6 @@ impl Worker {
     fn is_over(&self, pod: &Pod) -> bool {
         let status = self.context.statuses.get(&pod.uid()).unwrap_or_default();
         matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    }
-
-    fn admit(&self, pod: &Arc<Pod>) -> Result<(), Verdict> {
-        // A pod that already has a start time was admitted by an earlier run of this kubelet.
-        let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
-        if !was_admitted {
-            let pressure = *self.context.pressure.borrow();
-            let is_shutting_down = *self.context.is_shutting_down.borrow();
-            node_admission::check(pod, pressure, is_shutting_down)?;
-            let others = self.workers.admitted(&pod.uid());
-            admission::check(pod, &others, &self.context.machine, &self.context.settings)?;
-            self.context.timelines.note(&pod.uid(), Phase::Admitted, "");
-        }
-        self.inbox.set_admitted(true);
-        Ok(())
     }
 
     fn deadline(&self, pod: &Pod) -> Option<Verdict> {
@@ -169,6 +172,8 @@ impl Worker {
         let pod = &news.pod;
         let observed = self.observe().await?;
         let plan = self.plan(pod, &observed);
+        self.note_resize(pod, &plan);
+        self.restarts_all = plan.restart_all.is_some();
         self.publish(
             pod,
             &observed,
@@ -259,6 +264,7 @@ impl Worker {
             observed,
             probes: &self.context.probes.states(observed),
             backoffs: &self.backoffs,
+            actuated: &self.context.allocations.actuated(&pod.uid()),
             now: self.context.clock.now(),
         })
     }
@@ -268,7 +274,9 @@ impl Worker {
         let deadline = PodExt::spec(pod).active_deadline_seconds;
         let deadline = deadline.and_then(|it| self.deadline_at(pod, it));
         let refresh = self.mounted.as_ref().and_then(|it| it.refresh_at);
-        [plan.again_at, deadline, refresh].into_iter().flatten().min()
+        let is_deferred = self.resize.pending.as_ref().is_some_and(|it| it.reason == "Deferred");
+        let room = is_deferred.then(|| self.context.clock.now() + LOOK_AGAIN);
+        [plan.again_at, deadline, refresh, room].into_iter().flatten().min()
     }
 
     /// What the runtime holds; an exit that is about to be noticed is waited for.
@@ -323,6 +331,9 @@ impl Worker {
             previous: &previous,
             host_ips: &self.context.node_ips,
             messages: &self.messages,
+            restarts_all: self.restarts_all,
+            resize: &self.resize,
+            actuated: &self.context.allocations.actuated(&uid),
             now: self.context.clock.now(),
         });
         match (is_ready(&previous), is_ready(&status)) {
@@ -345,6 +356,13 @@ fn is_ready(status: &PodStatus) -> bool {
     status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
+fn backoffs(context: &Context) -> ContainerBackoffs {
+    match context.settings.config.crash_loop_back_off.max_container_restart_period {
+        Some(longest) => ContainerBackoffs::up_to(longest.0),
+        None => ContainerBackoffs::default(),
+    }
+}
+
 fn observed_is_live(observed: &RuntimePod) -> bool {
     observed.containers.iter().any(|it| !matches!(it.state, State::Exited { .. }))
 }
@@ -354,5 +372,6 @@ fn is_idle(plan: &Plan) -> bool {
         && plan.create_sandbox.is_none()
         && plan.kill.is_empty()
         && plan.remove.is_empty()
+        && plan.resize.is_empty()
         && plan.start.is_empty()
 }

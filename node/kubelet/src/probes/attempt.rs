@@ -22,13 +22,20 @@ use crate::{context::Context, pod::PodExt};
 pub(crate) enum Answer {
     Good,
     Bad(String),
-    /// The probe itself did not work; it counts as bad.
+    /// Good enough, and worth an event.
+    Warned(String),
+    /// The probe itself did not work: says nothing about the container.
     Failed(String),
 }
 
 impl Answer {
-    pub(super) fn is_good(&self) -> bool {
-        *self == Self::Good
+    /// `None` when nothing was found out.
+    pub(super) fn is_good(&self) -> Option<bool> {
+        match self {
+            Self::Good | Self::Warned(_) => Some(true),
+            Self::Bad(_) => Some(false),
+            Self::Failed(_) => None,
+        }
     }
 }
 
@@ -45,9 +52,11 @@ pub(super) async fn attempt(
     let status = context.statuses.get(&pod.uid()).and_then(|it| it.pod_ip);
     let ip = status.and_then(|it| it.parse::<IpAddr>().ok());
     if let Some(action) = &probe.http_get {
-        return match http::get(pod, &task.container.name, action, ip, limit).await {
+        let asked = http::get(pod, &task.container.name, action, ip, limit, PROBE).await;
+        return match asked {
             Ok(answer) => http_answer(&answer),
-            Err(message) => Answer::Bad(message),
+            Err(http::GetError::Answer(message)) => Answer::Bad(message),
+            Err(http::GetError::Request(message)) => Answer::Failed(message),
         };
     }
     if let Some(action) = &probe.tcp_socket {
@@ -62,6 +71,10 @@ pub(super) async fn attempt(
 fn http_answer(answer: &http::Answer) -> Answer {
     let code = answer.status.as_u16();
     match code {
+        300..400 if answer.is_redirect => {
+            let body = &answer.body;
+            Answer::Warned(format!("Probe terminated redirects, Response body: {body}"))
+        }
         200..400 => Answer::Good,
         _ => Answer::Bad(format!("HTTP probe failed with statuscode: {code}")),
     }
@@ -83,6 +96,9 @@ async fn exec(context: &Context, id: &str, action: &ExecAction, limit: Duration)
         Err(error) => Answer::Failed(error.to_string()),
     }
 }
+
+/// The client's name in a probe's requests.
+const PROBE: &str = "kube-probe/1.36";
 
 /// Upstream's bound of what a probe says.
 fn cut(text: &str) -> String {
@@ -167,13 +183,21 @@ async fn grpc(action: &GRPCAction, ip: Option<IpAddr>, limit: Duration) -> Answe
     match tokio::time::timeout(limit, check(address, service, limit)).await {
         Ok(Ok(SERVING)) => Answer::Good,
         Ok(Ok(status)) => {
-            let name = if status == 2 { "NOT_SERVING" } else { "UNKNOWN" };
+            let name = match status {
+                2 => "NOT_SERVING",
+                3 => "SERVICE_UNKNOWN",
+                _ => "UNKNOWN",
+            };
             Answer::Bad(format!("service unhealthy (responded with \"{name}\")"))
         }
-        Ok(Err(status)) if status.code() == Code::Unimplemented => Answer::Bad(
-            "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-                .to_owned(),
-        ),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Answer::Bad(format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+            status.message()
+        )),
+        Ok(Err(status)) if status.code() == Code::Unavailable => Answer::Bad(format!(
+            "error: failed to connect service at \"{address}\": {}",
+            status.message()
+        )),
         Ok(Err(status)) => {
             Answer::Bad(format!("error: health rpc probe failed: {}", status.message()))
         }

@@ -1,11 +1,18 @@
 //! HTTP requests of probes and hooks: no verification of certificates, as Kubernetes says.
+//!
+//! A redirect is followed while it stays on the same host; what points elsewhere is the answer.
+//!
+//! Upstream: `pkg/probe/http`.
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use ::http::{HeaderName, HeaderValue, Request, StatusCode, header::HOST};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT},
+};
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod};
 use transport::{HttpClient, Place};
 
@@ -14,30 +21,82 @@ use crate::pod::PodExt;
 
 pub(crate) struct Answer {
     pub status: StatusCode,
+    pub body: String,
+    /// It points to another host.
+    pub is_redirect: bool,
+}
+
+/// What an event says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GetError {
+    /// The server did not answer, or not well.
+    #[error("{0}")]
+    Answer(String),
+    /// There is nobody to ask.
+    #[error("{0}")]
+    Request(String),
 }
 
 /// Upstream reads no more of an answer.
 const BODY_LIMIT: usize = 10 * 1024;
+/// Go's bound.
+const MOST_REDIRECTS: usize = 10;
 
-/// Asks a container. The error is what an event says.
+/// Where to ask: the address that is dialled, and what the request says.
+struct Target {
+    address: SocketAddr,
+    uri: Uri,
+}
+
+/// Asks a container. `agent` is who asks.
 pub(crate) async fn get(
     pod: &Pod,
     container: &str,
     action: &HTTPGetAction,
     ip: Option<IpAddr>,
     limit: Duration,
-) -> Result<Answer, String> {
+    agent: &str,
+) -> Result<Answer, GetError> {
     let spec = pod.find_container(container).map(|(_, it)| it).unwrap_or_default();
-    let is_tls = action.scheme.as_deref() == Some("HTTPS");
-    let (address, host) = target(action, &spec, ip)?;
-    let request = request(action, &host, address.port(), is_tls)?;
-    let tls = if is_tls {
-        Some(transport::tls::client_unverified(None).map_err(|it| it.to_string())?)
-    } else {
-        None
+    let mut target = target(action, &spec, ip).map_err(GetError::Request)?;
+    let headers = headers(action, agent);
+    let deadline = tokio::time::Instant::now() + limit;
+    for _ in 0..MOST_REDIRECTS {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let (status, location, body) =
+            ask(&target, &headers, left).await.map_err(GetError::Answer)?;
+        let Some(next) = location.filter(|_| is_followed(status)) else {
+            return Ok(Answer { status, body, is_redirect: false });
+        };
+        match redirected(&target, &next) {
+            Some(next) => target = next,
+            None => return Ok(Answer { status, body, is_redirect: true }),
+        }
+    }
+    let uri = &target.uri;
+    Err(GetError::Answer(format!("Get \"{uri}\": stopped after {MOST_REDIRECTS} redirects")))
+}
+
+fn is_followed(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+async fn ask(
+    target: &Target,
+    headers: &HeaderMap,
+    limit: Duration,
+) -> Result<(StatusCode, Option<String>, String), String> {
+    let Target { address, uri } = target;
+    let mut request =
+        Request::get(uri).body(transport::empty()).map_err(|it| format!("{uri}: {it}"))?;
+    request.headers_mut().clone_from(headers);
+    let tls = match uri.scheme_str() {
+        Some("https") => {
+            Some(transport::tls::client_unverified(None).map_err(|it| it.to_string())?)
+        }
+        _ => None,
     };
-    let client = HttpClient::new(Place::Here, tls, limit).to(address);
-    let uri = request.uri().clone();
+    let client = HttpClient::new(Place::Here, tls, limit).to(*address);
     let sent = tokio::time::timeout(limit, client.send(request)).await;
     let failed = |text: String| format!("Get \"{uri}\": {text}");
     let response = match sent {
@@ -48,22 +107,24 @@ pub(crate) async fn get(
             ));
         }
         Ok(Err(transport::SendError::Connect { source, .. })) => {
-            return Err(failed(dial_error(address, &source)));
+            return Err(failed(dial_error(*address, &source)));
         }
         Ok(Err(error)) => return Err(failed(telemetry::chain(&error).to_string())),
         Ok(Ok(response)) => response,
     };
     let (head, body) = response.into_parts();
     // Read to its end, so that the server sees no broken connection.
-    drop(tokio::time::timeout(limit, transport::collect(body, BODY_LIMIT)).await);
-    Ok(Answer { status: head.status })
+    let body = tokio::time::timeout(limit, transport::collect(body, BODY_LIMIT)).await;
+    let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
+    let location = head.headers.get(LOCATION).and_then(|it| it.to_str().ok()).map(str::to_owned);
+    Ok((head.status, location, String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn target(
     action: &HTTPGetAction,
     container: &Container,
     ip: Option<IpAddr>,
-) -> Result<(SocketAddr, String), String> {
+) -> Result<Target, String> {
     let number = port(&action.port, container)
         .ok_or_else(|| format!("{} is no port of the container", named(&action.port)))?;
     let given = action.host.as_deref().filter(|it| !it.is_empty());
@@ -77,35 +138,97 @@ fn target(
         (None, IpAddr::V6(ip)) => format!("[{ip}]"),
         (None, ip) => ip.to_string(),
     };
-    Ok((SocketAddr::new(ip, number), host))
-}
-
-fn request(
-    action: &HTTPGetAction,
-    host: &str,
-    port: u16,
-    is_tls: bool,
-) -> Result<Request<transport::Body>, String> {
     let path = action.path.as_deref().unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let scheme = if is_tls { "https" } else { "http" };
-    let uri = format!("{scheme}://{host}:{port}{path}");
-    let mut request = Request::get(&uri)
-        .header("user-agent", "kube-probe/1.36")
-        .header("accept", "*/*")
-        .header("connection", "close")
-        .body(transport::empty())
-        .map_err(|error| format!("{uri}: {error}"))?;
+    let scheme = if action.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
+    let text = format!("{scheme}://{host}:{number}{path}");
+    let uri = text.parse().map_err(|error| format!("{text}: {error}"))?;
+    Ok(Target { address: SocketAddr::new(ip, number), uri })
+}
+
+/// Where a redirect leads; `None` when it leads to another host.
+fn redirected(from: &Target, location: &str) -> Option<Target> {
+    let old = &from.uri;
+    let (scheme, authority) = (old.scheme_str()?, old.authority()?);
+    let text = match location {
+        _ if location.contains("://") => location.to_owned(),
+        _ if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
+        _ => {
+            let folder = old.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{authority}{folder}/{location}")
+        }
+    };
+    let uri: Uri = text.parse().ok()?;
+    if uri.host() != old.host() {
+        return None;
+    }
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(default);
+    Some(Target { address: SocketAddr::new(from.address.ip(), port), uri })
+}
+
+/// The container's own headers come first; an empty one takes a default away.
+fn headers(action: &HTTPGetAction, agent: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut absent: Vec<HeaderName> = Vec::new();
     for header in action.http_headers.iter().flatten() {
         let name = HeaderName::try_from(header.name.as_str());
         let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(header.value.as_str())) else {
             continue;
         };
-        if name == HOST {
-            request.headers_mut().insert(name, value);
+        if value.is_empty() && (name == USER_AGENT || name == ACCEPT) {
+            absent.push(name);
+        } else if name == HOST {
+            headers.insert(name, value);
         } else {
-            request.headers_mut().append(name, value);
+            headers.append(name, value);
         }
     }
-    Ok(request)
+    let defaults = [(USER_AGENT, agent), (ACCEPT, "*/*"), (CONNECTION, "close")];
+    for (name, value) in defaults {
+        if let Ok(value) = HeaderValue::try_from(value)
+            && !absent.contains(&name)
+        {
+            headers.entry(name).or_insert(value);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{api::core::v1::HTTPHeader, apimachinery::pkg::util::intstr::IntOrString};
+
+    use super::*;
+
+    fn at(path: &str) -> Target {
+        let action = HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(8080),
+            ..HTTPGetAction::default()
+        };
+        target(&action, &Container::default(), Some("10.0.0.1".parse().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_redirect_is_followed_on_its_own_host_only() {
+        let from = at("/a/b");
+        let next = |location: &str| redirected(&from, location).map(|it| it.uri.to_string());
+        assert_eq!(next("/c").unwrap(), "http://10.0.0.1:8080/c");
+        assert_eq!(next("c").unwrap(), "http://10.0.0.1:8080/a/c");
+        assert_eq!(next("https://10.0.0.1/c").unwrap(), "https://10.0.0.1/c");
+        assert_eq!(next("http://example.com/c"), None);
+    }
+
+    #[test]
+    fn headers_of_the_probe_win_over_the_defaults() {
+        let header =
+            |name: &str, value: &str| HTTPHeader { name: name.to_owned(), value: value.to_owned() };
+        let own = vec![header("User-Agent", "me"), header("Accept", ""), header("X", "1")];
+        let action = HTTPGetAction { http_headers: Some(own), ..HTTPGetAction::default() };
+        let headers = headers(&action, "kube-probe/1.36");
+        assert_eq!(headers.get_all(USER_AGENT).iter().collect::<Vec<_>>(), ["me"]);
+        assert!(!headers.contains_key(ACCEPT));
+        assert_eq!(headers["x"], "1");
+    }
 }

@@ -28,10 +28,6 @@ impl Thresholds {
         let needed = if answer { self.success } else { self.failure };
         (self.run >= needed).then_some(answer)
     }
-
-    pub(super) fn reset(&mut self) {
-        (self.last, self.run) = (None, 0);
-    }
 }
 
 #[cfg(test)]

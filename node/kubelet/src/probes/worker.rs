@@ -51,19 +51,23 @@ impl Task {
         loop {
             ticks.tick().await;
             let Some(pod) = self.workers.pod(&self.uid) else { return };
+            // Whether a pod that is being ended lives or has started is nobody's question any more.
+            if pod.is_terminating() && self.kind != ProbeKind::Readiness {
+                return;
+            }
             let asked = Instant::now();
             let answer = attempt::attempt(&self.context, &pod, &self, &probe, limit).await;
             self.count(&pod, &answer, asked.elapsed());
             self.tell(&pod, &answer);
-            let Some(verdict) = thresholds.add(answer.is_good()) else { continue };
+            let Some(is_good) = answer.is_good() else { continue };
+            let Some(verdict) = thresholds.add(is_good) else { continue };
             if self.probes.note(&self.id, self.kind, verdict, &probe) {
                 self.workers.notify(&self.uid);
             }
             match (self.kind, verdict) {
-                // It has done its work.
-                (ProbeKind::Startup, true) => return,
-                // The container will be replaced, and its successor has probes of its own.
-                (ProbeKind::Startup | ProbeKind::Liveness, false) => thresholds.reset(),
+                // It has done its work; or the container is replaced, and its successor has probes of
+                // its own.
+                (ProbeKind::Startup, _) | (ProbeKind::Liveness, false) => return,
                 _ => {}
             }
         }
@@ -71,7 +75,7 @@ impl Task {
 
     fn count(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer, took: Duration) {
         let result = match answer {
-            Answer::Good => "successful",
+            Answer::Good | Answer::Warned(_) => "successful",
             Answer::Bad(_) => "failed",
             Answer::Failed(_) => "unknown",
         };
@@ -94,11 +98,15 @@ impl Task {
 
     fn tell(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer) {
         let title = self.kind.title();
-        let text = match answer {
+        let (reason, text) = match answer {
             Answer::Good => return,
-            Answer::Bad(output) => format!("{title} probe failed: {output}"),
-            Answer::Failed(error) => format!("{title} probe errored: {error}"),
+            Answer::Warned(output) => ("ProbeWarning", format!("{title} probe warning: {output}")),
+            Answer::Bad(output) => ("Unhealthy", format!("{title} probe failed: {output}")),
+            Answer::Failed(error) => (
+                "Unhealthy",
+                format!("{title} probe errored and resulted in unknown state: {error}"),
+            ),
         };
-        self.context.recorder.container_warning(pod, &self.container.name, "Unhealthy", text);
+        self.context.recorder.container_warning(pod, &self.container.name, reason, text);
     }
 }

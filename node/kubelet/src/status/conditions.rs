@@ -34,17 +34,67 @@ pub(super) fn all(input: &Input<'_>, phase: Phase, status: &PodStatus) -> Vec<Po
     let drafts = [sandbox(input), initialized(input, phase, status), ready, containers_ready];
     let mut conditions: Vec<_> = drafts.into_iter().map(|it| finished(input, it)).collect();
     conditions.push(finished(input, Draft::yes("PodScheduled")));
-    if let Some(verdict) = input.verdict.filter(|it| it.is_disruption()) {
-        let (reason, message) = (Some("TerminationByKubelet"), Some(verdict.message.clone()));
-        let draft = Draft { kind: "DisruptionTarget", is_true: true, reason, message };
-        conditions.push(finished(input, draft));
-    }
+    let sometimes = [disruption(input), restarting(input, phase), pending(input), progress(input)];
+    conditions.extend(sometimes.into_iter().flatten().map(|it| finished(input, it)));
     let earlier = input.previous.conditions.iter().flatten();
     // Conditions of others, readiness gates among them, are theirs.
-    let others = earlier.filter(|it| conditions.iter().all(|own| own.type_ != it.type_)).cloned();
+    let is_ours = |it: &PodCondition| {
+        PASSING.contains(&it.type_.as_str()) || conditions.iter().any(|own| own.type_ == it.type_)
+    };
+    let others = earlier.filter(|it| !is_ours(it)).cloned();
     let others: Vec<_> = others.collect();
     conditions.extend(others);
     conditions
+}
+
+/// Conditions of ours that go away.
+const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+fn disruption(input: &Input<'_>) -> Option<Draft> {
+    let message = input.verdict.and_then(|it| it.disruption())?.to_owned();
+    let reason = Some("TerminationByKubelet");
+    Some(Draft { kind: "DisruptionTarget", is_true: true, reason, message: Some(message) })
+}
+
+/// Only of pods that have a rule for it.
+fn restarting(input: &Input<'_>, phase: Phase) -> Option<Draft> {
+    const KIND: &str = "AllContainersRestarting";
+    let spec = PodExt::spec(input.pod);
+    let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let has_rule = all.any(|it| {
+        it.restart_policy_rules.iter().flatten().any(|it| it.action == "RestartAllContainers")
+    });
+    if !has_rule {
+        return None;
+    }
+    Some(match phase {
+        Phase::Succeeded => Draft::no(KIND, "PodCompleted", None),
+        Phase::Failed => Draft::no(KIND, "PodFailed", None),
+        _ if input.restarts_all => Draft {
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+            ..Draft::yes(KIND)
+        },
+        _ => Draft { is_true: false, ..Draft::yes(KIND) },
+    })
+}
+
+fn pending(input: &Input<'_>) -> Option<Draft> {
+    let pending = input.resize.pending.as_ref()?;
+    Some(Draft {
+        reason: Some(pending.reason),
+        message: Some(pending.message.clone()),
+        ..Draft::yes("PodResizePending")
+    })
+}
+
+fn progress(input: &Input<'_>) -> Option<Draft> {
+    let progress = input.resize.in_progress.as_ref()?;
+    Some(Draft {
+        reason: progress.error.as_ref().map(|_| "Error"),
+        message: progress.error.clone(),
+        ..Draft::yes("PodResizeInProgress")
+    })
 }
 
 fn finished(input: &Input<'_>, draft: Draft) -> PodCondition {
@@ -136,9 +186,9 @@ fn ready(input: &Input<'_>, containers: &Draft) -> Draft {
     for gate in PodExt::spec(input.pod).readiness_gates.iter().flatten() {
         match conditions.iter().find(|it| it.type_ == gate.condition_type) {
             Some(it) if it.status == "True" => {}
-            Some(_) => missing.push(format!(
-                "the status of pod readiness gate \"{}\" is not \"True\", but False",
-                gate.condition_type
+            Some(it) => missing.push(format!(
+                "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                gate.condition_type, it.status
             )),
             None => missing.push(format!(
                 "corresponding condition of pod readiness gate \"{}\" does not exist.",

@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-        ContainerStateWaiting, ContainerStatus,
+        ContainerStateWaiting, ContainerStatus, VolumeMount, VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -32,12 +32,33 @@ pub(super) fn status(input: &Input<'_>, kind: Kind, container: &Container) -> Co
         hold(&mut status, waiting.reason.clone(), Some(waiting.message.clone()));
     }
     readiness(input, kind, latest, &mut status);
-    if status.state.as_ref().is_some_and(|it| it.running.is_some()) {
-        status.resources = container.resources.clone();
-        status.allocated_resources =
-            container.resources.as_ref().and_then(|it| it.requests.clone());
+    if latest.is_some() {
+        resources(input, container, &mut status);
     }
+    status.volume_mounts =
+        container.volume_mounts.as_ref().map(|it| it.iter().map(mount).collect());
     status
+}
+
+/// What is promised to the container, and what it has: a running one gets to its promise by a resize.
+fn resources(input: &Input<'_>, container: &Container, status: &mut ContainerStatus) {
+    let is_running = status.state.as_ref().is_some_and(|it| it.running.is_some());
+    let actual = input.actuated.get(&container.name).filter(|_| is_running);
+    status.resources = actual.cloned().or_else(|| container.resources.clone());
+    let allocated = container.resources.as_ref().and_then(|it| it.requests.clone());
+    status.allocated_resources = allocated.filter(|it| !it.is_empty());
+}
+
+fn mount(it: &VolumeMount) -> VolumeMountStatus {
+    let is_read_only = it.read_only == Some(true);
+    VolumeMountStatus {
+        name: it.name.clone(),
+        mount_path: it.mount_path.clone(),
+        read_only: is_read_only.then_some(true),
+        // CRI of containerd 1.6 cannot mount so.
+        recursive_read_only: is_read_only.then(|| "Disabled".to_owned()),
+        ..VolumeMountStatus::default()
+    }
 }
 
 fn known(input: &Input<'_>, kind: Kind, latest: &RuntimeContainer, status: &mut ContainerStatus) {

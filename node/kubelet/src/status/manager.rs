@@ -172,7 +172,7 @@ impl Statuses {
                 Ok(()) => retry = FIRST_RETRY,
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     debug!(%uid, "the pod of a status is gone");
-                    self.forget(&uid);
+                    self.lose(&uid);
                     return;
                 }
                 Err(error) => {
@@ -184,10 +184,22 @@ impl Statuses {
         }
     }
 
+    /// The object is gone from the API. A static pod runs on, and gets another mirror.
+    fn lose(&self, uid: &PodUid) {
+        let mut entries = self.entries.lock();
+        match entries.get_mut(uid) {
+            Some(entry) if entry.pod.is_mirror_or_static() => {
+                entry.mirror = None;
+                entry.is_sending = false;
+            }
+            _ => drop(entries.remove(uid)),
+        }
+    }
+
     fn next_job(&self, uid: &PodUid) -> Job {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(uid) else { return Job::Nothing };
-        let is_static = entry.pod.annotation(crate::pod::SOURCE_ANNOTATION) == Some("file");
+        let is_static = entry.pod.is_mirror_or_static();
         let shown = if is_static { entry.mirror.clone() } else { Some(entry.pod.clone()) };
         if let Some(pod) = shown.filter(|_| entry.sent != entry.wanted) {
             let patch = patch(&pod, &entry.sent, &entry.wanted);
@@ -233,8 +245,16 @@ async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result
 
 /// Conditions that others have set since.
 fn adopt_others(known: &PodStatus, wanted: &mut PodStatus) {
-    const OURS: [&str; 5] =
-        ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    const OURS: [&str; 8] = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+        "PodResizePending",
+        "PodResizeInProgress",
+        "AllContainersRestarting",
+    ];
     let Some(conditions) = &mut wanted.conditions else { return };
     // Why the pod is ended can be said by others too; ours stays until they say something else.
     let is_ours = |it: &str| OURS.contains(&it) || it == "DisruptionTarget";
@@ -257,6 +277,10 @@ fn patch(pod: &Pod, from: &PodStatus, to: &PodStatus) -> Value {
         }
     }
     clear_condition_texts(&from, &mut status);
+    let gone = gone(&from["conditions"], &status["conditions"], "type");
+    if let Some(list) = status["conditions"].as_array_mut() {
+        list.extend(gone.into_iter().map(|it| json!({ "type": it, "$patch": "delete" })));
+    }
     if let (Some(from), Some(to)) = (from.as_object(), status.as_object_mut()) {
         for name in from.keys() {
             to.entry(name.clone()).or_insert(Value::Null);

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus};
 use super::Input;
 use crate::{
     plan::restarts_after,
-    pod::{Kind, PodExt, RestartPolicy, init_kind},
+    pod::{Kind, PodExt, init_kind},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,9 +136,6 @@ impl Counts {
         }
         let is_ending = input.pod.is_terminating();
         if self.returning > 0 && !is_ending {
-            return Phase::Running;
-        }
-        if input.pod.restart_policy() == RestartPolicy::Always && !is_ending {
             return Phase::Running;
         }
         if self.succeeded == self.stopped { Phase::Succeeded } else { Phase::Failed }

@@ -101,6 +101,9 @@ impl World {
             previous: &self.previous,
             host_ips: &["192.168.0.4".parse().unwrap()],
             messages: &BTreeMap::new(),
+            restarts_all: false,
+            resize: &ResizeState::default(),
+            actuated: &Resources::new(),
             now: at(100),
         })
     }

@@ -13,7 +13,7 @@ use clock::Clock;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use kube_apiserver::{ApiServer, Delegate, request::UserInfo};
 use kubelet::{Kubelet, KubeletConfiguration, Settings};
@@ -374,6 +374,30 @@ impl Bed {
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
     }
 
+    /// Asks for other resources of a pod's container `main`.
+    pub(crate) async fn resize(&self, name: &str, resources: Value) {
+        let containers = json!([{ "name": "main", "resources": resources }]);
+        let patch = Patch::Strategic(json!({ "spec": { "containers": containers } }));
+        let params = PatchParams::default();
+        self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
+    }
+
+    pub(crate) fn pod_memory_limit(&self, class: &str, uid: &str) -> i64 {
+        memory_limit(&self.pod_group(class, uid)).unwrap()
+    }
+
+    /// The least limit of the pod's containers: the pause container has none.
+    pub(crate) fn container_memory_limit(&self, class: &str, uid: &str) -> i64 {
+        let groups = fs::read_dir(self.pod_group(class, uid)).unwrap().flatten();
+        groups.filter_map(|it| memory_limit(&it.path())).min().unwrap()
+    }
+
+    fn pod_group(&self, class: &str, uid: &str) -> PathBuf {
+        let root = Path::new("/sys/fs/cgroup");
+        let root = if root.join("memory").exists() { root.join("memory") } else { root.into() };
+        root.join(&self.name).join("kubepods").join(class).join(format!("pod{uid}"))
+    }
+
     pub(crate) async fn create_config_map(&self, name: &str, data: &[(&str, &str)]) {
         let data: serde_json::Map<_, _> =
             data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
@@ -520,6 +544,12 @@ impl Bed {
         }
         left
     }
+}
+
+fn memory_limit(group: &Path) -> Option<i64> {
+    let files = ["memory.limit_in_bytes", "memory.max"];
+    let text = files.iter().find_map(|it| fs::read_to_string(group.join(it)).ok())?;
+    text.trim().parse().ok()
 }
 
 fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {

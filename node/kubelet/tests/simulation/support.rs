@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount};
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
 use kubelet::{Kubelet, KubeletConfiguration, Settings, Shutdown};
@@ -55,9 +55,7 @@ type Configure = Box<dyn Fn(&mut Settings) + Send + Sync>;
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let world = Self::without_network().await;
-        world.runtime.set_network_ready(true);
-        world
+        Self::configured(|_| {}).await
     }
 
     /// A node whose kubelet is told something else; its `/proc` is a folder of the world.
@@ -105,9 +103,13 @@ impl World {
         world
     }
 
+    pub(crate) async fn stop_kubelet(&mut self) {
+        self.kubelet.drain(Duration::from_secs(1)).await;
+    }
+
     /// The kubelet ends like a killed process, and a new one begins.
     pub(crate) async fn restart_kubelet(&mut self) {
-        self.kubelet.drain(Duration::from_secs(1)).await;
+        self.stop_kubelet().await;
         self.kubelet = self.scope.child();
         let root = self.folder.path().display().to_string();
         let config = KubeletConfiguration {
@@ -195,6 +197,110 @@ impl World {
         pod["spec"]["automountServiceAccountToken"] = json!(false);
         let pod = serde_json::from_value(pod).unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    pub(crate) async fn put<K>(&self, object: Value)
+    where
+        K: kube::Resource<Scope = kube::core::ClusterResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+    {
+        let object = serde_json::from_value(object).unwrap();
+        Api::<K>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Asks for other resources of a pod's only container.
+    pub(crate) async fn resize(&self, name: &str, resources: Value) {
+        let pod = self.pods().get(name).await.unwrap();
+        let container = &pod.spec.unwrap().containers[0].name.clone();
+        let patch =
+            json!({ "spec": { "containers": [{ "name": container, "resources": resources }] } });
+        let patch = Patch::Strategic(patch);
+        let params = PatchParams::default();
+        self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
+    }
+
+    pub(crate) async fn patch(&self, name: &str, patch: Value) {
+        let patch = Patch::Strategic(patch);
+        self.pods().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub(crate) async fn patch_status(&self, name: &str, patch: Value) {
+        let patch = Patch::Strategic(patch);
+        self.pods().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub(crate) async fn patch_node(&self, patch: Value) {
+        let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(self.client.clone());
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while nodes.get_opt(NODE).await.unwrap().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "the node is not registered");
+            tokio::time::sleep(STEP).await;
+        }
+        nodes.patch(NODE, &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+    }
+
+    pub(crate) async fn allocatable_cpu_milli(&self) -> i64 {
+        self.patch_node(json!({})).await;
+        let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(self.client.clone());
+        let node = nodes.get(NODE).await.unwrap();
+        let cpu = node.status.unwrap().allocatable.unwrap()["cpu"].0.clone();
+        match cpu.strip_suffix('m') {
+            Some(milli) => milli.parse().unwrap(),
+            None => cpu.parse::<i64>().unwrap() * 1000,
+        }
+    }
+
+    pub(crate) async fn condition_message(&self, name: &str, kind: &str) -> String {
+        let status = self.status(name).await;
+        let conditions = status.conditions.unwrap();
+        conditions.into_iter().find(|it| it.type_ == kind).unwrap().message.unwrap()
+    }
+
+    /// Waits for another object of this name.
+    pub(crate) async fn until_other(&self, name: &str, uid: &str) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let found = self.pods().get_opt(name).await.unwrap();
+            if found.is_some_and(|it| it.metadata.uid.as_deref() != Some(uid)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{name} stays the same");
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    pub(crate) async fn put_pull_secret(&self, name: &str, host: &str, user: &str, word: &str) {
+        let config = json!({ "auths": { host: { "username": user, "password": word } } });
+        let secret = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": { ".dockerconfigjson": config.to_string() },
+        }))
+        .unwrap();
+        let api =
+            Api::<k8s_openapi::api::core::v1::Secret>::namespaced(self.client.clone(), "default");
+        api.create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    /// Removes what the kubelet has written down of resources.
+    pub(crate) fn lose_promises(&self) {
+        let path = self.folder.path().join("kubelet/pod_resources_state");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    pub(crate) async fn uid(&self, name: &str) -> String {
+        self.pods().get(name).await.unwrap().metadata.uid.unwrap()
+    }
+
+    /// How often an event was told.
+    pub(crate) async fn told(&self, reason: &str) -> i32 {
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let events = api.list(&ListParams::default()).await.unwrap().items;
+        let own = events.into_iter().filter(|it| it.reason.as_deref() == Some(reason));
+        own.map(|it| it.count.unwrap_or(1)).sum()
     }
 
     pub(crate) async fn put_config_map(&self, name: &str, key: &str, value: &str) {
@@ -306,4 +412,14 @@ pub(crate) fn restarts(status: &PodStatus) -> i32 {
 pub(crate) fn is_ready(status: &PodStatus) -> bool {
     let mut conditions = status.conditions.iter().flatten();
     conditions.any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+/// A condition's status and reason.
+pub(crate) fn condition(status: &PodStatus, kind: &str) -> Option<(String, String)> {
+    let found = status.conditions.iter().flatten().find(|it| it.type_ == kind)?;
+    Some((found.status.clone(), found.reason.clone().unwrap_or_default()))
+}
+
+pub(crate) fn is_running(status: &PodStatus) -> bool {
+    status.phase.as_deref() == Some("Running")
 }

@@ -1,0 +1,123 @@
+//! Hooks and ends.
+
+use std::time::Duration;
+
+use fake_cri::Script;
+use serde_json::json;
+
+use super::{SECOND, pod, support, support::World};
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_post_start_hook_ends_the_container_and_leaks_nothing_into_events() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().exec_code(1));
+    let hook = json!({ "postStart": { "exec": { "command": ["secret", "word"] } } });
+    let spec = json!({ "containers": [{ "name": "c", "image": "i:1", "lifecycle": hook }] });
+    world.create(pod("p", spec)).await;
+    world.until("p", |it| support::waiting(it) == Some("PostStartHookError")).await;
+    world.until_event("FailedPostStartHook", "PostStartHook failed").await;
+    world.until_event("Killing", "FailedPostStartHook").await;
+    world.until("p", |it| support::restarts(it) >= 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pre_stop_hook_takes_of_the_grace_that_the_pod_has() {
+    let world = World::new().await;
+    world
+        .runtime
+        .script("c", Script::default().exec_takes(Duration::from_secs(3600)).stop_takes(SECOND));
+    let hook = json!({ "preStop": { "exec": { "command": ["x"] } } });
+    let spec = json!({
+        "terminationGracePeriodSeconds": 20,
+        "containers": [{ "name": "c", "image": "i:1", "lifecycle": hook }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.delete("p", 20).await;
+    world.pass(Duration::from_secs(15)).await;
+    assert_eq!(world.runtime.count("StopContainer", "c"), 0);
+    world.pass(Duration::from_secs(10)).await;
+    assert!(world.runtime.running().is_empty());
+    world.until_gone("p").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_end_takes_the_object_at_once_and_the_containers_in_their_own_time() {
+    let world = World::new().await;
+    let hook = json!({ "preStop": { "sleep": { "seconds": 50 } } });
+    let spec = json!({
+        "terminationGracePeriodSeconds": 100,
+        "containers": [{ "name": "c", "image": "i:1", "lifecycle": hook }],
+    });
+    world.create(pod("p", spec.clone())).await;
+    world.until("p", support::is_running).await;
+    world.delete("p", 0).await;
+    world.until_gone("p").await;
+    world.pass(Duration::from_secs(45)).await;
+    assert_eq!(world.runtime.running(), ["c"], "the hook sleeps");
+    world.pass(Duration::from_secs(10)).await;
+    assert!(world.runtime.running().is_empty());
+    assert_eq!(world.runtime.count("RemovePodSandbox", "p"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_while_it_starts_does_not_wait_for_its_start() {
+    let world = World::new().await;
+    world.runtime.script("init", Script::default());
+    let spec = json!({
+        "initContainers": [
+            { "name": "side", "image": "i:1", "restartPolicy": "Always" },
+            { "name": "init", "image": "i:1" },
+        ],
+        "containers": [{ "name": "c", "image": "i:1" }],
+    });
+    world.create(pod("p", spec)).await;
+    world.pass(Duration::from_secs(5)).await;
+    let mut running = world.runtime.running();
+    running.sort();
+    assert_eq!(running, ["init", "side"]);
+    world.delete("p", 30).await;
+    world.until_gone("p").await;
+    world.pass(Duration::from_secs(5)).await;
+    assert!(world.runtime.running().is_empty());
+    assert_eq!(world.runtime.count("StartContainer", "c"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_set_later_counts_from_the_start() {
+    let world = World::new().await;
+    world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;
+    world.until("p", support::is_running).await;
+    world.pass(Duration::from_secs(50)).await;
+    world.patch("p", json!({ "spec": { "activeDeadlineSeconds": 60 } })).await;
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(world.status("p").await.phase.as_deref(), Some("Running"));
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(world.status("p").await.reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_is_replaced_with_its_file_and_its_mirror_comes_back() {
+    let world = World::new().await;
+    let text = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: s}}\nspec:\n  containers:\n  - {{name: c, image: \"{image}\"}}\n"
+        )
+    };
+    world.put_static_pod("s.yaml", Some(&text("i:1")));
+    world.until_there("s-node").await;
+    world.until("s-node", support::is_running).await;
+    let first = world.uid("s-node").await;
+    // Whoever deletes the mirror gets another one, and the pod runs on.
+    world.delete("s-node", 30).await;
+    world.until_other("s-node", &first).await;
+    world.until("s-node", support::is_running).await;
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+    let second = world.uid("s-node").await;
+    world.put_static_pod("s.yaml", Some(&text("i:2")));
+    world.until_other("s-node", &second).await;
+    world.until("s-node", support::is_running).await;
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    assert_eq!(world.runtime.container_config("c").unwrap().image.unwrap().image, "sha256:i:2");
+}

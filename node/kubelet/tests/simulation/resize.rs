@@ -1,0 +1,146 @@
+//! Resources that change while a pod runs.
+
+use std::time::Duration;
+
+use fake_cri::Script;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use super::{SECOND, pod, support, support::World};
+
+fn sized(policy: Value) -> Value {
+    let resources = json!({
+        "requests": { "cpu": "100m", "memory": "64Mi" },
+        "limits": { "cpu": "200m", "memory": "128Mi" },
+    });
+    json!({ "containers": [{
+        "name": "c", "image": "i:1", "resources": resources, "resizePolicy": policy,
+    }] })
+}
+
+fn cpu_limit(world: &World) -> i64 {
+    let linux = world.runtime.container_config("c").unwrap().linux.unwrap();
+    linux.resources.unwrap().cpu_quota / 100
+}
+
+fn actual(status: &k8s_openapi::api::core::v1::PodStatus, resource: &str) -> String {
+    let container = &status.container_statuses.as_ref().unwrap()[0];
+    container.resources.as_ref().unwrap().limits.as_ref().unwrap()[resource].0.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_gets_more_without_a_restart_and_the_status_follows() {
+    let mut world = World::new().await;
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    assert_eq!(cpu_limit(&world), 200);
+    let wanted = json!({ "requests": { "cpu": "150m" }, "limits": { "cpu": "400m" } });
+    world.resize("p", wanted).await;
+    world.until("p", |it| actual(it, "cpu") == "400m").await;
+    assert_eq!(cpu_limit(&world), 400);
+    let status = world.status("p").await;
+    let allocated = &status.container_statuses.as_ref().unwrap()[0].allocated_resources;
+    assert_eq!(allocated.as_ref().unwrap()["cpu"].0, "150m");
+    assert_eq!(support::restarts(&status), 0);
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+    world.until("p", |it| support::condition(it, "PodResizeInProgress").is_none()).await;
+    assert_eq!(world.told("ResizeStarted").await, 1);
+    assert_eq!(world.told("ResizeCompleted").await, 1);
+    // The next kubelet has nothing to do.
+    world.restart_kubelet().await;
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.runtime.count("UpdateContainerResources", "c"), 1);
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_wants_to_is_restarted_for_its_new_memory() {
+    let world = World::new().await;
+    let policy = json!([{ "resourceName": "memory", "restartPolicy": "RestartContainer" }]);
+    world.create(pod("p", sized(policy))).await;
+    world.until("p", support::is_running).await;
+    world.resize("p", json!({ "limits": { "memory": "256Mi" } })).await;
+    world.until_event("Killing", "Container c resize requires restart").await;
+    world.until("p", |it| support::restarts(it) == 1 && actual(it, "memory") == "256Mi").await;
+    assert_eq!(world.runtime.count("UpdateContainerResources", "c"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_node_can_never_give_is_infeasible_and_what_it_cannot_give_now_is_deferred() {
+    let world = World::new().await;
+    let node = world.allocatable_cpu_milli().await;
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    let too_much = json!({ "requests": { "cpu": "9000" }, "limits": { "cpu": "9000" } });
+    world.resize("p", too_much).await;
+    let pending = |it: &_| support::condition(it, "PodResizePending");
+    world.until("p", |it| pending(it).is_some_and(|it| it.1 == "Infeasible")).await;
+    let message = world.condition_message("p", "PodResizePending").await;
+    assert_eq!(
+        message,
+        format!("Node didn't have enough capacity: cpu, requested: 9000000, capacity: {node}")
+    );
+    // Another pod has the rest of the node.
+    let rest = format!("{}m", node - 100);
+    let other = json!({ "containers": [{
+        "name": "other", "image": "i:1", "resources": { "requests": { "cpu": rest } },
+    }] });
+    world.create(pod("other", other)).await;
+    world.until("other", support::is_running).await;
+    world.resize("p", json!({ "requests": { "cpu": "200m" }, "limits": { "cpu": "300m" } })).await;
+    world.until("p", |it| pending(it).is_some_and(|it| it.1 == "Deferred")).await;
+    assert_eq!(cpu_limit(&world), 200);
+    world.delete("other", 1).await;
+    world.until("p", |it| pending(it).is_none() && actual(it, "cpu") == "300m").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_not_taken_from_under_a_container_that_uses_it() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().memory(100 << 20));
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    world.resize("p", json!({ "limits": { "memory": "80Mi" } })).await;
+    let progress = |it: &_| support::condition(it, "PodResizeInProgress");
+    world.until("p", |it| progress(it).is_some_and(|it| it.1 == "Error")).await;
+    let message = world.condition_message("p", "PodResizeInProgress").await;
+    assert!(
+        message.contains("memory limit (83886080) below current usage (104857600)"),
+        "{message}"
+    );
+    assert_eq!(world.runtime.count("UpdateContainerResources", "c"), 0);
+    world.runtime.script("c", Script::default().memory(10 << 20));
+    world.until("p", |it| progress(it).is_none() && actual(it, "memory") == "80Mi").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_that_the_runtime_refuses_is_told_and_tried_again_by_the_next_kubelet_too() {
+    let mut world = World::new().await;
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    for _ in 0..3 {
+        world.runtime.inject("UpdateContainerResources", Status::unknown("no cgroup"));
+    }
+    world.resize("p", json!({ "limits": { "cpu": "300m" } })).await;
+    let progress = |it: &_| support::condition(it, "PodResizeInProgress");
+    world.until("p", |it| progress(it).is_some_and(|it| it.1 == "Error")).await;
+    world.restart_kubelet().await;
+    world.pass(SECOND).await;
+    world.until("p", |it| progress(it).is_none() && actual(it, "cpu") == "300m").await;
+    assert_eq!(support::restarts(&world.status("p").await), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_has_lost_its_notes_takes_what_runs_for_what_was_promised() {
+    let mut world = World::new().await;
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    world.stop_kubelet().await;
+    world.lose_promises();
+    world.restart_kubelet().await;
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(world.runtime.count("UpdateContainerResources", "c"), 0);
+    world.resize("p", json!({ "limits": { "cpu": "300m" } })).await;
+    world.until("p", |it| actual(it, "cpu") == "300m").await;
+    assert_eq!(cpu_limit(&world), 300);
+}
