@@ -233,8 +233,11 @@ fn check(args: &Args) -> Result<(), BoxError> {
             "--bootstrap-kubeconfig needs --kubeconfig, which it writes\n".to_owned(),
         ));
     }
-    node_flags::check_labels(&args.node_labels).map_err(|it| wrong(format!("{it}\n")))?;
-    Ok(())
+    match node_flags::check_labels(&args.node_labels) {
+        Ok(()) => Ok(()),
+        // Boxed once: who looks for wrong usage looks into the box.
+        Err(message) => Err(wrong(format!("{message}\n"))),
+    }
 }
 
 /// The addresses that were given, or the host's own.
