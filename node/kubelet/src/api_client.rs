@@ -11,7 +11,11 @@ mod bootstrap;
 mod rotation;
 mod switch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clock::Clock;
 use kube::{
@@ -115,7 +119,7 @@ impl ApiClient {
 /// With the newest certificate that was kept, or else the kubeconfig's own.
 fn with_certificate(
     config: &Config,
-    path: &PathBuf,
+    path: &Path,
     store: &Store,
     clock: Clock,
 ) -> Result<Client, ConnectError> {
@@ -130,8 +134,9 @@ fn with_certificate(
     connect(config, path)
 }
 
-async fn config(path: &PathBuf) -> Result<Config, ConnectError> {
-    let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+async fn config(path: &Path) -> Result<Config, ConnectError> {
+    let failed =
+        |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     let options = KubeConfigOptions::default();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
@@ -139,7 +144,7 @@ async fn config(path: &PathBuf) -> Result<Config, ConnectError> {
     Ok(config)
 }
 
-fn connect(config: Config, path: &PathBuf) -> Result<Client, ConnectError> {
+fn connect(config: Config, path: &Path) -> Result<Client, ConnectError> {
     Client::try_from(config)
-        .map_err(|source| ConnectError::Client { path: path.clone(), source: Box::new(source) })
+        .map_err(|source| ConnectError::Client { path: path.to_owned(), source: Box::new(source) })
 }

@@ -86,20 +86,12 @@ pub struct Args {
     /// Verbosity of the log, 0 to 10
     #[arg(long, short = 'v')]
     pub v: Option<u8>,
-    /// Print the version and end
-    #[arg(long)]
-    pub version: bool,
     #[command(flatten)]
     pub configuration: ConfigurationFlags,
 }
 
 /// Runs until it is asked to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    if args.version {
-        use std::io::Write;
-        writeln!(std::io::stdout(), "Kubernetes {}", crate::settings::VERSION)?;
-        return Ok(());
-    }
     let settings = settings(&args)?;
     let lock = host::acquire_lock(&args).await?;
     host::prepare(&settings)?;
@@ -241,8 +233,11 @@ fn check(args: &Args) -> Result<(), BoxError> {
             "--bootstrap-kubeconfig needs --kubeconfig, which it writes\n".to_owned(),
         ));
     }
-    node_flags::check_labels(&args.node_labels).map_err(|it| wrong(format!("{it}\n")))?;
-    Ok(())
+    match node_flags::check_labels(&args.node_labels) {
+        Ok(()) => Ok(()),
+        // Boxed once: who looks for wrong usage looks into the box.
+        Err(message) => Err(wrong(format!("{message}\n"))),
+    }
 }
 
 /// The addresses that were given, or the host's own.

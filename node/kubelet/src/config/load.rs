@@ -288,7 +288,7 @@ tracing: {samplingRatePerMillion: 0}
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, format!("{HEAD}{text}")).unwrap();
         };
-        put("main.yaml", "maxPods: 1\nkubeReserved: {cpu: 1}\nclusterDNS: [10.0.0.1]\n");
+        put("main.yaml", "maxPods: 1\nkubeReserved: {cpu: 1000m}\nclusterDNS: [10.0.0.1]\n");
         put("d/20.conf", "maxPods: 3\nclusterDNS: [10.0.0.2]\n");
         put("d/10.conf", "maxPods: 2\nkubeReserved: {memory: 1Gi}\n");
         put("d/30/inner.conf", "port: 9000\n");

@@ -32,7 +32,6 @@ pub(super) async fn collect(settings: &Settings, runtime: &Runtime) -> NodeSyste
         operating_system: "linux".to_owned(),
         os_image: os_image(&read(settings.etc.join("os-release"))),
         swap: swap(&read(settings.proc.join("meminfo"))),
-        ..NodeSystemInfo::default()
     }
 }
 

@@ -76,7 +76,7 @@ fn provider(config: &KubeletConfiguration) -> io::Result<CryptoProvider> {
             let message = format!("Cipher suite {name} not supported or doesn't exist");
             return Err(invalid(message));
         }
-        wanted.push(name.trim_end_matches("_SHA256_OLD"));
+        wanted.push(name.as_str());
     }
     let is_wanted = |suite: rustls::CipherSuite| {
         let own = format!("{suite:?}");

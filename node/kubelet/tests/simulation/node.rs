@@ -41,7 +41,6 @@ async fn a_node_that_shuts_down_ends_its_pods_in_order_and_takes_no_more() {
         world.runtime.script(container, Script::default().stop_takes(2 * SECOND));
     }
     let mut critical = pod("critical", "critical");
-    critical["spec"]["priority"] = json!(2_000_001_000);
     critical["spec"]["priorityClassName"] = json!("system-node-critical");
     world.create(pod("web", "web")).await;
     world.create(critical).await;
@@ -116,7 +115,8 @@ async fn a_node_short_of_memory_says_so_evicts_one_pod_at_a_time_and_refuses_bes
     let shown = proc.clone();
     let world = World::configured(move |settings| settings.proc.clone_from(&shown)).await;
     let mut important = pod("important", "a");
-    important["spec"]["priority"] = json!(1000);
+    world.put_priority_class("important", 1000).await;
+    important["spec"]["priorityClassName"] = json!("important");
     world.create(important).await;
     world.create(pod("other", "b")).await;
     world.until("important", is_running).await;
@@ -161,7 +161,7 @@ async fn a_soft_threshold_waits_for_its_grace_and_spares_critical_pods() {
     })
     .await;
     let mut critical = pod("critical", "a");
-    critical["spec"]["priority"] = json!(2_000_001_000);
+    critical["spec"]["priorityClassName"] = json!("system-node-critical");
     world.create(critical).await;
     world.create(pod("web", "b")).await;
     world.until("critical", is_running).await;

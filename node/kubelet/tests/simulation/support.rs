@@ -13,7 +13,10 @@ use fake_cri::FakeCri;
 use futures::StreamExt;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount},
+    scheduling::v1::PriorityClass,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -170,6 +173,12 @@ impl World {
     /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.send_replace(is_away);
+    }
+
+    pub(crate) async fn put_priority_class(&self, name: &str, value: i32) {
+        let class = serde_json::from_value(json!({ "metadata": { "name": name }, "value": value }));
+        let api = Api::<PriorityClass>::all(self.client.clone());
+        api.create(&PostParams::default(), &class.unwrap()).await.unwrap();
     }
 
     pub(crate) fn nodes(&self) -> Api<Node> {
