@@ -92,17 +92,9 @@ async fn start(
     let region = Region::open(layout, clock, scope)?;
     let ami = prepare_software(layout, &region, ca.certificate_pem()).await?;
     let hosts = Hosts::new(&layout.instances())?;
-    let names = Names::new(layout);
+    let names = Names::new(layout, settings.egress);
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
-    let endpoints = Endpoints::new(
-        region.eks.clone(),
-        region.gateway.clone(),
-        region.ecr.clone(),
-        metadata,
-        &ca,
-        clock,
-        scope.child(),
-    )?;
+    let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child())?;
     let driver = Driver::new(
         region.ec2.clone(),
         region.eks.clone(),
@@ -113,7 +105,7 @@ async fn start(
         scope.child(),
     );
     let endpoint = listen(settings, &region, scope)?;
-    serve_admin(layout, &region, hosts, names, &endpoint, scope)?;
+    serve_admin(layout, &region, hosts, names.clone(), &endpoint, scope)?;
     drop(scope.spawn("driver", driver.clone().run()));
     let changes = region.ec2.changes();
     let autoscaling = region_autoscaling::AutoScaling::clone(&region.autoscaling);
@@ -122,6 +114,7 @@ async fn start(
         layout.clone(),
         region.clone(),
         driver,
+        names.clone(),
         settings.api_port,
         clock,
         scope.child(),

@@ -2,7 +2,7 @@
 //!
 //! Everything carries the region's id: cgroups lie below `nodestead/ID`, namespaces are called
 //! `nst-ID-…`, mounts lie below the data directory. Links and nftables tables live in the
-//! namespaces and go with them.
+//! namespaces and go with them, but for those of a way out, which are called `nst-ID-…` too.
 //!
 //! **Invariant:** nothing else is touched, and a failure of one step does not keep the others from
 //! being tried.
@@ -32,7 +32,14 @@ pub(crate) fn everything(layout: &Layout) -> Vec<anyhow::Error> {
     failures.extend(processes(&layout.id()).err());
     failures.extend(mounts(layout).err());
     failures.extend(namespaces(&layout.id()));
+    failures.extend(way_out(&layout.id()).err());
     failures
+}
+
+/// What `--egress` put on the machine itself.
+fn way_out(id: &str) -> anyhow::Result<()> {
+    region_vpc::remove_egress(&netns_prefix(id), None).context("removing the way out")?;
+    Ok(())
 }
 
 fn processes(id: &str) -> anyhow::Result<()> {

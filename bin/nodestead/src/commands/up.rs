@@ -31,9 +31,6 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     if args.latency == cli::Latency::Aws {
         bail!(Failure::usage("--latency aws is not there yet", "leave the flag out"));
     }
-    if args.egress {
-        bail!(Failure::usage("--egress is not there yet", "leave the flag out"));
-    }
     Machine::observe().verdict()?;
     let layout = Layout::new(&args.at.data_dir)?;
     fs::create_dir_all(layout.root())
@@ -130,6 +127,7 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
         ),
         ("--aws-port", args.aws_port.is_some_and(|it| it != known.aws_port)),
         ("--api-port", args.api_port.is_some_and(|it| it != known.api_port)),
+        ("--egress", args.egress && !known.egress),
     ];
     match differs.iter().find(|(_, differs)| *differs) {
         None => Ok(()),

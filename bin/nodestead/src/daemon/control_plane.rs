@@ -63,11 +63,11 @@ impl Planes {
         layout: Layout,
         region: Region,
         driver: Driver,
+        names: Names,
         api_port: u16,
         clock: Clock,
         scope: Scope,
     ) -> Self {
-        let names = Names::new(&layout);
         let running = Mutex::default();
         Self { layout, region, driver, names, api_port, clock, scope, running }
     }

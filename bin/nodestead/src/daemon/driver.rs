@@ -179,9 +179,15 @@ impl Driver {
 
     fn router(&self, spec: &VpcSpec) -> Router {
         let mut routers = self.0.routers.lock();
-        let (router, known) = routers
-            .entry(spec.id.clone())
-            .or_insert_with(|| (Router::new(&spec.netns), spec.clone()));
+        let new = || {
+            let router = Router::new(&spec.netns);
+            match self.0.names.way_out(&spec.id) {
+                Some(egress) => router.with_egress(egress),
+                None => router,
+            }
+        };
+        let (router, known) =
+            routers.entry(spec.id.clone()).or_insert_with(|| (new(), spec.clone()));
         *known = spec.clone();
         router.clone()
     }

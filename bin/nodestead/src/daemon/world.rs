@@ -10,11 +10,12 @@ use std::{
 };
 
 use region_ec2::{
-    State, names,
-    records::{Direction, Instance, NetworkInterface, Peer, RouteTarget, Rule, SecurityGroup},
+    State, WayOut, names,
+    records::{Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
 };
 use region_host::HostSpec;
-use region_vpc::{InternetRoute, Location, Setup, Traffic, VpcSpec};
+use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
+use sha2::{Digest, Sha256};
 
 use super::region::REGION;
 use crate::{layout::Layout, sweep};
@@ -28,15 +29,26 @@ pub(crate) struct Names {
     id: String,
     folder: PathBuf,
     binary: PathBuf,
+    egress: bool,
 }
 
 impl Names {
-    pub(crate) fn new(layout: &Layout) -> Self {
+    /// `egress` says whether VPCs get a way out.
+    pub(crate) fn new(layout: &Layout, egress: bool) -> Self {
         Self {
             id: layout.id(),
             folder: layout.instances(),
             binary: layout.binaries().join("nodestead"),
+            egress,
         }
+    }
+
+    /// The VPC's way out of this machine. A link's name has 15 characters: the region's id and four
+    /// digits that tell its VPCs apart.
+    pub(crate) fn way_out(&self, vpc: &str) -> Option<Egress> {
+        let digest = hex::encode(Sha256::digest(vpc));
+        let link = format!("{}{}", sweep::netns_prefix(&self.id), &digest[..4]);
+        self.egress.then_some(Egress { link, machine: None })
     }
 
     pub(crate) fn instance(&self, id: &str) -> String {
@@ -75,37 +87,24 @@ fn vpc_spec(
         cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
         subnets: subnets
             .map(|it| {
-                let subnet = region_vpc::Subnet {
-                    cidr: it.cidr,
-                    internet: internet(state, &it.id, &vpc.id),
-                    has_endpoints: has_endpoints(state, &vpc.id),
-                };
+                let subnet =
+                    region_vpc::Subnet { cidr: it.cidr, internet: internet(state, &it.id) };
                 (it.id.clone(), subnet)
             })
             .collect(),
         enis: enis.filter_map(|it| eni(it, state, planes, names)).collect(),
         security_groups: groups.map(|it| (it.id.clone(), security_group(it))).collect(),
+        has_interface_endpoints: state.interface_endpoints(&vpc.id).next().is_some(),
+        has_way_out: names.egress,
     }
 }
 
-/// Where the subnet's route table (its own, or the VPC's main one) sends `0.0.0.0/0`.
-fn internet(state: &State, subnet: &str, vpc: &str) -> InternetRoute {
-    let tables = || state.route_tables.iter().filter(|it| it.vpc_id == vpc);
-    let own = tables()
-        .find(|it| it.associations.iter().any(|it| it.subnet_id.as_deref() == Some(subnet)));
-    let Some(table) = own.or_else(|| tables().find(|it| it.is_main())) else {
-        return InternetRoute::None;
-    };
-    let default = table.routes.iter().find(|it| it.destination.prefix_len() == 0);
-    match default.map(|it| &it.target) {
-        Some(RouteTarget::InternetGateway(_)) => InternetRoute::InternetGateway,
-        Some(RouteTarget::NatGateway(_)) => InternetRoute::NatGateway,
-        _ => InternetRoute::None,
+fn internet(state: &State, subnet: &str) -> InternetRoute {
+    match state.way_out(subnet) {
+        Some(WayOut::InternetGateway) => InternetRoute::InternetGateway,
+        Some(WayOut::NatGateway) => InternetRoute::NatGateway,
+        None => InternetRoute::None,
     }
-}
-
-fn has_endpoints(state: &State, vpc: &str) -> bool {
-    state.vpc_endpoints.iter().any(|it| it.vpc_id == vpc && it.kind == "Interface")
 }
 
 fn eni(
