@@ -2,10 +2,12 @@
 //!
 //! Everything carries the region's id: cgroups lie below `nodestead/ID`, namespaces are called
 //! `nst-ID-…`, mounts lie below the data directory. Links and nftables tables live in the
-//! namespaces and go with them.
+//! namespaces and go with them, but for those of a way out, which are called `nst-ID-…` too.
 //!
 //! **Invariant:** nothing else is touched, and a failure of one step does not keep the others from
 //! being tried.
+
+pub(crate) mod machine;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +17,12 @@ use linux_cgroup::Cgroup;
 use crate::layout::Layout;
 
 const KILL_LIMIT: Duration = Duration::from_secs(15);
+/// The cgroup of all regions of the machine.
+const ROOT_CGROUP: &str = "nodestead";
 
 /// The cgroup below which all instances of a region live.
 pub(crate) fn cgroup_path(id: &str) -> String {
-    format!("nodestead/{id}")
+    format!("{ROOT_CGROUP}/{id}")
 }
 
 /// How the names of a region's network namespaces begin.
@@ -32,7 +36,14 @@ pub(crate) fn everything(layout: &Layout) -> Vec<anyhow::Error> {
     failures.extend(processes(&layout.id()).err());
     failures.extend(mounts(layout).err());
     failures.extend(namespaces(&layout.id()));
+    failures.extend(way_out(&layout.id()).err());
     failures
+}
+
+/// What `--egress` put on the machine itself.
+fn way_out(id: &str) -> anyhow::Result<()> {
+    region_vpc::remove_egress(&netns_prefix(id), None).context("removing the way out")?;
+    Ok(())
 }
 
 fn processes(id: &str) -> anyhow::Result<()> {

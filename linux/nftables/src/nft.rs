@@ -107,11 +107,17 @@ impl Nft {
 
     /// Whether the table is there.
     pub fn has_table(&self, family: Family, table: &str) -> Result<bool, ApplyError> {
+        Ok(self.tables(family)?.iter().any(|it| it == table))
+    }
+
+    /// The names of all tables.
+    pub fn tables(&self, family: Family) -> Result<Vec<String>, ApplyError> {
         let output = self.run(&["-j", "list", "tables", family.as_str()], "")?;
         let listed: serde_json::Value = serde_json::from_slice(&output.stdout)
             .map_err(|source| ApplyError::Output { source })?;
         let objects = listed["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(objects.iter().any(|object| object["table"]["name"] == table))
+        let names = objects.iter().filter_map(|object| object["table"]["name"].as_str());
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// The table as nft prints it; `None` where there is none.

@@ -16,5 +16,5 @@ mod zone;
 pub use self::{
     answer::{Answer, Limit, answer},
     server::{ServeError, serve},
-    zone::{Found, Names, Zone, private_name},
+    zone::{Found, Names, Outside, Zone, private_name, resolvers},
 };

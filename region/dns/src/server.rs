@@ -64,7 +64,7 @@ async fn datagrams(socket: Arc<UdpSocket>, zone: Arc<Zone>, scope: Scope) {
             Answer::Forward => {
                 let (socket, zone, query) = (socket.clone(), zone.clone(), buffer[..len].to_vec());
                 drop(scope.spawn("dns forward", async move {
-                    if let Some(reply) = outside(&zone, &query).await {
+                    if let Some(reply) = outside(&zone, &query, Limit::Udp).await {
                         send(&socket, &reply, peer).await;
                     }
                 }));
@@ -102,7 +102,7 @@ async fn converse(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
         timeout(IDLE_LIMIT, stream.read_exact(&mut query)).await??;
         let reply = match answer(zone, &query, Limit::Tcp) {
             Answer::Reply(reply) => Some(reply),
-            Answer::Forward => outside(zone, &query).await,
+            Answer::Forward => outside(zone, &query, Limit::Tcp).await,
             Answer::Nothing => None,
         };
         let Some(reply) = reply else { return Ok(()) };
@@ -112,10 +112,17 @@ async fn converse(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
     }
 }
 
-/// Asks the outside resolvers one after the other, from the machine's own network.
-async fn outside(zone: &Zone, query: &[u8]) -> Option<Vec<u8>> {
-    for resolver in &zone.outside {
-        match timeout(OUTSIDE_LIMIT, exchange(*resolver, query)).await {
+/// Asks the outside resolvers one after the other, from the machine's own network, and in the way
+/// that the client chose: it comes back over TCP for what was too long.
+async fn outside(zone: &Zone, query: &[u8], limit: Limit) -> Option<Vec<u8>> {
+    for resolver in (zone.outside)() {
+        let exchange = async {
+            match limit {
+                Limit::Udp => exchange(resolver, query).await,
+                Limit::Tcp => exchange_over_tcp(resolver, query).await,
+            }
+        };
+        match timeout(OUTSIDE_LIMIT, exchange).await {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => debug!(%error, %resolver, "an outside resolver failed"),
             Err(_) => debug!(%resolver, "an outside resolver did not answer"),
@@ -141,5 +148,59 @@ async fn exchange(resolver: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
             reply.truncate(len);
             return Ok(reply);
         }
+    }
+}
+
+async fn exchange_over_tcp(resolver: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = Place::Here.connect(resolver, OUTSIDE_LIMIT).await?;
+    stream.write_u16(u16::try_from(query.len()).map_err(io::Error::other)?).await?;
+    stream.write_all(query).await?;
+    let len = stream.read_u16().await?;
+    let mut reply = vec![0; usize::from(len)];
+    stream.read_exact(&mut reply).await?;
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::zone::tests::zone;
+
+    /// A resolver that gives back what it was asked, over UDP and TCP on one port.
+    async fn echo() -> (SocketAddr, Scope) {
+        let udp = Place::Here.udp((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = Place::Here.listen(address).unwrap();
+        let scope = Scope::new();
+        drop(scope.spawn("udp", async move {
+            let mut buffer = [0; 512];
+            while let Ok((len, peer)) = udp.recv_from(&mut buffer).await {
+                udp.send_to(&buffer[..len], peer).await.unwrap();
+            }
+        }));
+        drop(scope.spawn("tcp", async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let len = stream.read_u16().await.unwrap();
+                let mut query = vec![0; usize::from(len)];
+                stream.read_exact(&mut query).await.unwrap();
+                stream.write_u16(len).await.unwrap();
+                stream.write_all(&query).await.unwrap();
+            }
+        }));
+        (address, scope)
+    }
+
+    #[tokio::test]
+    async fn the_second_resolver_is_asked_when_the_first_is_silent_and_over_what_the_client_used() {
+        let ((good, _scope), mut zone) = (echo().await, zone());
+        let dead: SocketAddr = (Ipv4Addr::LOCALHOST, 1).into();
+        zone.outside = Arc::new(move || vec![dead, good]);
+        for limit in [Limit::Udp, Limit::Tcp] {
+            assert_eq!(outside(&zone, b"query", limit).await.unwrap(), b"query", "{limit:?}");
+        }
+        zone.outside = Arc::new(move || vec![dead]);
+        assert_eq!(outside(&zone, b"query", Limit::Tcp).await, None);
     }
 }

@@ -1,12 +1,19 @@
 //! What a name means in a VPC: pure.
 
-use std::{fmt, net::Ipv4Addr, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 
-/// Names that the region gives inside of this VPC (cluster endpoints), without the final dot, in
-/// lower case.
+/// Names that the region gives inside of this VPC (cluster endpoints, services with an interface
+/// endpoint), without the final dot, in lower case.
 pub type Names = Arc<dyn Fn(&str) -> Option<Vec<Ipv4Addr>> + Send + Sync>;
+
+/// Resolvers for everything else, as of now; none where the VPC has no way out.
+pub type Outside = Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>;
 
 /// All that the resolver of a VPC knows.
 #[derive(Clone)]
@@ -17,8 +24,7 @@ pub struct Zone {
     /// The address of all AWS endpoints.
     pub endpoints: Ipv4Addr,
     pub names: Names,
-    /// Resolvers for everything else; none where the VPC has no way out.
-    pub outside: Vec<SocketAddr>,
+    pub outside: Outside,
 }
 
 /// What was found out about a name.
@@ -91,12 +97,24 @@ impl Zone {
     }
 
     fn elsewhere(&self) -> Found {
-        if self.outside.is_empty() { Found::Unknown } else { Found::Outside }
+        if (self.outside)().is_empty() { Found::Unknown } else { Found::Outside }
     }
 
     fn is_inside(&self, address: Ipv4Addr) -> bool {
         self.cidrs.iter().any(|cidr| cidr.contains(&address))
     }
+}
+
+/// The name servers of a `resolv.conf`, in its order.
+pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
+    const PORT: u16 = 53;
+    let address = |line: &str| {
+        let (key, value) = line.trim().split_once(char::is_whitespace)?;
+        // A zone index says which link: it has no meaning in a list of addresses.
+        let value = value.split(['%', '#', ';']).next()?.trim();
+        (key == "nameserver").then(|| value.parse::<IpAddr>().ok()).flatten()
+    };
+    resolv_conf.lines().filter_map(address).map(|it| SocketAddr::from((it, PORT))).collect()
 }
 
 fn normal(name: &str) -> String {
@@ -127,7 +145,7 @@ pub(crate) mod tests {
             private_domain: "ec2.internal".to_owned(),
             endpoints: Ipv4Addr::new(203, 0, 113, 1),
             names: Arc::new(names),
-            outside: Vec::new(),
+            outside: Arc::new(Vec::new),
         }
     }
 
@@ -154,9 +172,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_resolv_conf_lists_the_name_servers_that_are_addresses() {
+        let text = "# nameserver 1.1.1.1\nsearch a.example\nnameserver 127.0.0.53\n\
+                    \tnameserver  2001:db8::1 # second\nnameserver fe80::1%eth0\nnameserver x\n";
+        let found: Vec<_> = resolvers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["127.0.0.53:53", "[2001:db8::1]:53", "[fe80::1]:53"]);
+    }
+
+    #[test]
     fn only_what_is_not_ours_is_asked_outside() {
         let mut zone = zone();
-        zone.outside.push(([9, 9, 9, 9], 53).into());
+        zone.outside = Arc::new(|| resolvers("nameserver 9.9.9.9"));
         assert_eq!(zone.addresses("example.com"), Found::Outside);
         assert_eq!(zone.addresses("ip-10-0-0-1.ec2.internal"), Found::Unknown);
         assert_eq!(zone.addresses("xyz.gr7.us-east-1.eks.amazonaws.com"), Found::Unknown);

@@ -40,7 +40,7 @@ mod zones;
 pub use crate::{
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
-    state::{Record, State, Table},
+    state::{Record, State, Table, WayOut},
 };
 
 pub(crate) use crate::service::Call;

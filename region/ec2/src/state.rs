@@ -17,8 +17,8 @@ use crate::{
     faults,
     records::{
         DhcpOptions, ElasticIp, Image, Instance, InternetGateway, KeyPair, LaunchTemplate,
-        NatGateway, NetworkAcl, NetworkInterface, RouteTable, SecurityGroup, Subnet, Tags, Token,
-        Vpc, VpcEndpoint,
+        NatGateway, NetworkAcl, NetworkInterface, RouteTable, RouteTarget, SecurityGroup, Subnet,
+        Tags, Token, Vpc, VpcEndpoint,
     },
 };
 
@@ -209,4 +209,51 @@ impl State {
             .find(|it| it.associations.iter().any(|it| it.subnet_id.as_deref() == Some(&subnet.id)))
             .or_else(|| of_vpc().find(|it| it.is_main()))
     }
+
+    /// Where a subnet's packets to the internet go. `None` too for a route whose target is gone, and
+    /// for a NAT gateway that itself has no way out.
+    pub fn way_out(&self, subnet_id: &str) -> Option<WayOut> {
+        let table = self.route_table_of(self.subnets.get(subnet_id)?)?;
+        let route = table.routes.iter().find(|it| it.destination.prefix_len() == 0)?;
+        match &route.target {
+            target if !crate::route::is_active(self, target) => None,
+            RouteTarget::InternetGateway(_) => Some(WayOut::InternetGateway),
+            RouteTarget::NatGateway(id) => {
+                let gateway = self.nat_gateways.get(id).filter(|it| it.is_public)?;
+                // One in a subnet that leads back to it would go round in circles.
+                let leads_out = self.is_public(&gateway.subnet_id);
+                leads_out.then_some(WayOut::NatGateway)
+            }
+            RouteTarget::NetworkInterface(_) => None,
+        }
+    }
+
+    fn is_public(&self, subnet_id: &str) -> bool {
+        let table = self.subnets.get(subnet_id).and_then(|it| self.route_table_of(it));
+        let routes = table.map(|it| it.routes.as_slice()).unwrap_or_default();
+        routes.iter().any(|it| {
+            it.destination.prefix_len() == 0
+                && matches!(it.target, RouteTarget::InternetGateway(_))
+                && crate::route::is_active(self, &it.target)
+        })
+    }
+
+    /// The VPC's interface endpoints that take the place of their service's public names.
+    pub fn interface_endpoints<'a>(
+        &'a self,
+        vpc_id: &'a str,
+    ) -> impl Iterator<Item = &'a VpcEndpoint> {
+        let is_meant = move |it: &&VpcEndpoint| {
+            it.vpc_id == vpc_id && it.kind == "Interface" && it.private_dns_enabled
+        };
+        self.vpc_endpoints.iter().filter(is_meant)
+    }
+}
+
+/// What stands behind a subnet's route to `0.0.0.0/0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayOut {
+    /// For interfaces with a public address only.
+    InternetGateway,
+    NatGateway,
 }

@@ -6,3 +6,4 @@ mod interfaces;
 mod network;
 mod support;
 mod templates;
+mod way_out;

@@ -176,11 +176,8 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
             setup: Setup::Primary,
         },
     };
-    let subnet = Subnet {
-        cidr: "192.168.0.0/19".parse().unwrap(),
-        internet: InternetRoute::NatGateway,
-        has_endpoints: false,
-    };
+    let subnet =
+        Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet: InternetRoute::NatGateway };
     let mut group = SecurityGroup::new("sg-1");
     group.egress.push(Rule::everything_to_anywhere());
     VpcSpec {
@@ -190,6 +187,8 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         subnets: BTreeMap::from([("a".to_owned(), subnet)]),
         enis: vec![eni],
         security_groups: BTreeMap::from([("sg-1".to_owned(), group)]),
+        has_interface_endpoints: false,
+        has_way_out: false,
     }
 }
 
@@ -310,7 +309,7 @@ fn services(
         private_domain: "ec2.internal".to_owned(),
         endpoints: ENDPOINTS,
         names: Arc::new(|_| None),
-        outside: Vec::new(),
+        outside: Arc::new(Vec::new),
     };
     region_dns::serve(&place, &[RESOLVER, [192, 168, 0, 2].into()], zone, scope)?;
     let identity = ca.issue(&pki::Profile {

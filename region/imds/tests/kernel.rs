@@ -87,11 +87,7 @@ fn vpc(prefix: &str) -> VpcSpec {
             setup: Setup::Primary,
         },
     };
-    let subnet = Subnet {
-        cidr: "192.168.0.0/19".parse().unwrap(),
-        internet: InternetRoute::None,
-        has_endpoints: false,
-    };
+    let subnet = Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet: InternetRoute::None };
     VpcSpec {
         id: "vpc-1".to_owned(),
         netns: format!("{prefix}-router"),
@@ -99,6 +95,8 @@ fn vpc(prefix: &str) -> VpcSpec {
         subnets: BTreeMap::from([("a".to_owned(), subnet)]),
         enis: vec![eni],
         security_groups: BTreeMap::new(),
+        has_interface_endpoints: false,
+        has_way_out: false,
     }
 }
 

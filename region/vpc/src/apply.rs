@@ -39,6 +39,8 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Remembered {
     table: Option<Table>,
+    /// This process has put the machine's half of the way out in place.
+    has_way_out: bool,
 }
 
 /// What a pass has changed, and what it could not do yet.
@@ -80,6 +82,16 @@ pub enum ApplyError {
         #[source]
         source: linux_nftables::ApplyError,
     },
+    #[error("failed to lock `{}`", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("link `{link}` was removed by somebody else")]
+    Vanished { link: String },
+    #[error("this machine uses all of {pool}: there are no addresses for a way out")]
+    NoTransferNetwork { pool: Ipv4Net },
 }
 
 impl ApplyError {
@@ -111,7 +123,7 @@ impl Router {
         Self { netns: netns.to_owned(), egress: None, applied: Arc::default() }
     }
 
-    /// Gives the VPC's gateways a way out of this machine.
+    /// Gives the VPC's gateways a way out of this machine: for specs that have one.
     pub fn with_egress(mut self, egress: Egress) -> Self {
         self.egress = Some(egress);
         self
@@ -119,10 +131,7 @@ impl Router {
 
     /// Makes the kernel agree with `spec`, whose `netns` must be this router's.
     pub async fn apply(&self, spec: &VpcSpec) -> Result<Applied, ApplyError> {
-        let (router, mut wanted) = (self.clone(), compile(spec));
-        if self.egress.is_some() {
-            egress::add_rules(spec, &mut wanted.table);
-        }
+        let (router, wanted) = (self.clone(), compile(spec));
         let cidrs = spec.cidrs.clone();
         blocking(move || router.apply_now(&wanted, &cidrs)).await
     }
@@ -139,7 +148,7 @@ impl Router {
         let is_new =
             linux_netns::create(&self.netns).map_err(|source| ApplyError::Netns { source })?;
         if is_new {
-            remembered.table = None;
+            *remembered = Remembered::default();
         }
         let path = linux_netns::path(&self.netns);
         if remembered.table.is_none() {
@@ -155,7 +164,8 @@ impl Router {
         let netlink = Netlink::at(&path).map_err(|source| ApplyError::Open { source })?;
         services(&netlink, &wanted.services)?;
         if let Some(egress) = &self.egress {
-            egress::apply(egress, &netlink, &path, cidrs)?;
+            egress::apply(egress, &netlink, &path, cidrs, !remembered.has_way_out)?;
+            remembered.has_way_out = true;
         }
         let applied = links(&netlink, &path, &wanted.links)?;
         routes(&netlink, &wanted.links)?;
@@ -164,7 +174,7 @@ impl Router {
 
     fn remove_now(&self) -> Result<(), ApplyError> {
         let mut remembered = self.applied.lock();
-        remembered.table = None;
+        *remembered = Remembered::default();
         if linux_netns::exists(&self.netns) {
             let path = linux_netns::path(&self.netns);
             let netlink = Netlink::at(&path).map_err(|source| ApplyError::Open { source })?;

@@ -10,7 +10,9 @@ use ipnet::Ipv4Net;
 use linux_netlink::Mac;
 use linux_nftables::Table;
 
-use crate::{ENDPOINTS, Eni, IMDS, Location, RESOLVER, Setup, VpcSpec, rules};
+use crate::{
+    ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Location, RESOLVER, Setup, VpcSpec, egress,
+};
 
 /// See the module. Two equal states are the same kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +50,10 @@ pub fn link_name(eni: &str) -> String {
 
 /// See the module.
 pub fn compile(spec: &VpcSpec) -> KernelState {
-    let services = [IMDS, RESOLVER, ENDPOINTS].into_iter().chain(spec.resolver()).collect();
+    let fixed = [IMDS, RESOLVER, ENDPOINTS, INTERFACE_ENDPOINTS];
+    let services = fixed.into_iter().chain(spec.resolver()).collect();
     let links = spec.enis.iter().filter_map(|eni| Some((link_name(&eni.id), link(spec, eni)?)));
-    KernelState { services, links: links.collect(), table: rules::table(spec) }
+    KernelState { services, links: links.collect(), table: egress::table(spec) }
 }
 
 fn link(spec: &VpcSpec, eni: &Eni) -> Option<EniLink> {

@@ -10,7 +10,8 @@
 //! subnet meet here too), and drops what the ENI does not own. Between two ENIs the sender's egress
 //! rules and then the receiver's ingress rules decide; replies follow the tracked connection.
 //!
-//! **Invariant:** nothing outside of the router's namespace and the ends of the ENIs is touched.
+//! **Invariant:** nothing outside of the router's namespace, the ends of the ENIs and the machine's
+//! end of a way out is touched.
 //!
 //! Deviation: network ACLs and VPC endpoints' own security groups are not enforced.
 
@@ -26,9 +27,12 @@ mod spec;
 pub use self::{
     apply::{Applied, ApplyError, Router},
     compile::{EniLink, KernelState, compile, link_name},
-    egress::Egress,
+    egress::{Egress, remove_egress},
     reach::{Packet, Reason, Verdict, can_reach},
     rules::{TABLE, table},
     security_group::{Peer, Rule, SecurityGroup, Traffic, TrafficError},
-    spec::{ENDPOINTS, Eni, IMDS, InternetRoute, Location, RESOLVER, Setup, Subnet, VpcSpec},
+    spec::{
+        ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, InternetRoute, Location, RESOLVER, Setup,
+        Subnet, VpcSpec,
+    },
 };

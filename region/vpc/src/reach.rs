@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use crate::{ENDPOINTS, Eni, IMDS, Peer, RESOLVER, Rule, Traffic, VpcSpec};
+use crate::{ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Peer, RESOLVER, Rule, Traffic, VpcSpec};
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Reason {
     NoRoute { address: Ipv4Addr },
     /// The subnet of `eni` has no way to the AWS endpoints.
     NoRouteToEndpoints { eni: String, subnet: String },
+    /// The VPC has a way out, but the subnet of `eni` has no route to it.
+    NoRouteOut { eni: String, subnet: String },
     /// No egress rule of the sender's groups allows it.
     Egress { eni: String, groups: Vec<String> },
     /// No ingress rule of the receiver's groups allows it.
@@ -37,7 +39,7 @@ pub enum Reason {
     Service,
     /// The router has no such service.
     NoService { address: Ipv4Addr },
-    /// These rules allow it; `ingress` is `None` for the AWS endpoints.
+    /// These rules allow it; `ingress` is `None` for the AWS endpoints and the outside.
     Allowed { egress: (String, Rule), ingress: Option<(String, Rule)> },
 }
 
@@ -56,13 +58,9 @@ fn decide(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Resul
         let is_there = if to == IMDS { packet == (Packet::Tcp { port: 80 }) } else { dns };
         return if is_there { Ok(Reason::Service) } else { Err(Reason::NoService { address: to }) };
     }
-    if to == ENDPOINTS && !spec.reaches_endpoints(source) {
-        let (eni, subnet) = (source.id.clone(), source.subnet.clone());
-        return Err(Reason::NoRouteToEndpoints { eni, subnet });
-    }
     let target = spec.owner(to);
-    if to != ENDPOINTS && target.is_none() {
-        return Err(Reason::NoRoute { address: to });
+    if target.is_none() {
+        leads_out(spec, source, to)?;
     }
     let egress = find(spec, source, Direction::Egress, to, packet)
         .ok_or_else(|| Reason::Egress { eni: source.id.clone(), groups: groups(source) })?;
@@ -70,6 +68,21 @@ fn decide(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Resul
     let ingress = find(spec, target, Direction::Ingress, from, packet)
         .ok_or_else(|| Reason::Ingress { eni: target.id.clone(), groups: groups(target) })?;
     Ok(Reason::Allowed { egress, ingress: Some(ingress) })
+}
+
+/// For a destination that no interface owns.
+fn leads_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr) -> Result<(), Reason> {
+    let (eni, subnet) = (source.id.clone(), source.subnet.clone());
+    let is_outside = spec.has_way_out && !spec.is_inside(to) && !to.is_link_local();
+    match to {
+        INTERFACE_ENDPOINTS if spec.has_interface_endpoints => Ok(()),
+        INTERFACE_ENDPOINTS => Err(Reason::NoRoute { address: to }),
+        ENDPOINTS if spec.reaches_internet(source) => Ok(()),
+        ENDPOINTS => Err(Reason::NoRouteToEndpoints { eni, subnet }),
+        _ if !is_outside => Err(Reason::NoRoute { address: to }),
+        _ if spec.reaches_internet(source) => Ok(()),
+        _ => Err(Reason::NoRouteOut { eni, subnet }),
+    }
 }
 
 fn is_service(spec: &VpcSpec, address: Ipv4Addr) -> bool {
@@ -151,6 +164,11 @@ impl fmt::Display for Reason {
                 "{subnet} gives {eni} no way to AWS: it takes an internet gateway and a public \
                  address, a NAT gateway or a VPC endpoint"
             ),
+            Self::NoRouteOut { eni, subnet } => write!(
+                f,
+                "{subnet} gives {eni} no way out: it takes an internet gateway and a public \
+                 address, or a NAT gateway"
+            ),
             Self::Egress { eni, groups } => {
                 write!(f, "no egress rule of {} ({eni}) allows it", list(groups))
             }
@@ -207,6 +225,31 @@ mod tests {
         spec.security_groups.get_mut("sg-web").unwrap().egress.clear();
         let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
         assert!(matches!(verdict.reason, Reason::Egress { .. }));
+    }
+
+    #[test]
+    fn an_interface_endpoint_takes_no_route() {
+        let mut spec = samples::vpc();
+        let https = Packet::Tcp { port: 443 };
+        assert!(!can_reach(&spec, WEB, INTERFACE_ENDPOINTS, https).is_allowed);
+        spec.has_interface_endpoints = true;
+        assert!(can_reach(&spec, WEB, INTERFACE_ENDPOINTS, https).is_allowed);
+        assert!(!can_reach(&spec, WEB, ENDPOINTS, https).is_allowed, "other services");
+    }
+
+    #[test]
+    fn the_outside_is_there_with_a_way_out_and_for_who_has_a_route() {
+        let mut spec = samples::vpc();
+        let outside = Ipv4Addr::new(198, 51, 100, 1);
+        let reason = |spec: &VpcSpec, to| can_reach(spec, WEB, to, HTTP).reason;
+        assert!(matches!(reason(&spec, outside), Reason::NoRoute { .. }));
+        spec.has_way_out = true;
+        assert!(matches!(reason(&spec, outside), Reason::NoRouteOut { .. }));
+        spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
+        assert!(can_reach(&spec, WEB, outside, HTTP).is_allowed);
+        for never in [[192, 168, 9, 9], [169, 254, 170, 2]] {
+            assert!(matches!(reason(&spec, never.into()), Reason::NoRoute { .. }));
+        }
     }
 
     #[test]

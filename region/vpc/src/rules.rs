@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
 
 use crate::{
-    ENDPOINTS, Eni, IMDS, Peer, RESOLVER, Rule, SecurityGroup, VpcSpec, compile::link_name,
+    ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Peer, RESOLVER, Rule, SecurityGroup, VpcSpec,
+    compile::link_name,
 };
 
 /// The name of the router's table.
@@ -36,7 +37,7 @@ pub fn table(spec: &VpcSpec) -> Table {
         table.chain(format!("{name}-ingress")).rules = jumps(spec, eni, "ingress");
         egress.entry(&link, format!("jump {name}-egress"));
         ingress.entry(&link, format!("jump {name}-ingress"));
-        if spec.reaches_endpoints(eni) {
+        if spec.reaches_internet(eni) {
             endpoints.member(&link);
         }
     }
@@ -88,6 +89,9 @@ fn services(spec: &VpcSpec) -> Vec<String> {
         rules.push(format!("ip daddr {resolver} tcp dport 53 accept"));
     }
     rules.push(format!("ip daddr {ENDPOINTS} iifname @reaches-endpoints iifname vmap @egress-of"));
+    if spec.has_interface_endpoints {
+        rules.push(format!("ip daddr {INTERFACE_ENDPOINTS} iifname vmap @egress-of"));
+    }
     rules
 }
 

@@ -17,6 +17,8 @@ pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-3, RFC 5737).
 pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Where those are that the VPC has an interface endpoint for: no route is needed to them.
+pub const INTERFACE_ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub struct VpcSpec {
     pub subnets: BTreeMap<String, Subnet>,
     pub enis: Vec<Eni>,
     pub security_groups: BTreeMap<String, SecurityGroup>,
+    /// The VPC has an interface endpoint for some service.
+    pub has_interface_endpoints: bool,
+    /// Behind its internet and NAT gateways is the world (`--egress`), and not AWS alone.
+    pub has_way_out: bool,
 }
 
 /// A subnet, with what its route table makes of it.
@@ -37,8 +43,6 @@ pub struct Subnet {
     pub cidr: Ipv4Net,
     /// Where the route table sends `0.0.0.0/0`.
     pub internet: InternetRoute,
-    /// AWS's endpoints are reachable through VPC endpoints.
-    pub has_endpoints: bool,
 }
 
 /// The way out of a subnet.
@@ -108,16 +112,18 @@ impl VpcSpec {
         self.enis.iter().find(|eni| eni.owns(address))
     }
 
-    /// Says whether the AWS endpoints can be reached from `eni`.
-    pub fn reaches_endpoints(&self, eni: &Eni) -> bool {
-        self.subnets.get(&eni.subnet).is_some_and(|subnet| {
-            let by_route = match subnet.internet {
-                InternetRoute::None => false,
-                InternetRoute::InternetGateway => eni.public_ip.is_some(),
-                InternetRoute::NatGateway => true,
-            };
-            by_route || subnet.has_endpoints
+    /// Says whether a route leads from `eni` to the internet, where the AWS endpoints are too.
+    pub fn reaches_internet(&self, eni: &Eni) -> bool {
+        self.subnets.get(&eni.subnet).is_some_and(|subnet| match subnet.internet {
+            InternetRoute::None => false,
+            InternetRoute::InternetGateway => eni.public_ip.is_some(),
+            InternetRoute::NatGateway => true,
         })
+    }
+
+    /// Says whether an address belongs to the VPC, whoever has it.
+    pub fn is_inside(&self, address: Ipv4Addr) -> bool {
+        self.cidrs.iter().any(|cidr| cidr.contains(&address))
     }
 
     /// The private addresses of all ENIs that carry the security group `id`, as few networks.
@@ -174,7 +180,6 @@ pub(crate) mod samples {
         let subnet = Subnet {
             cidr: "192.168.0.0/19".parse().unwrap(),
             internet: InternetRoute::InternetGateway,
-            has_endpoints: false,
         };
         VpcSpec {
             id: "vpc-0".to_owned(),
@@ -183,6 +188,8 @@ pub(crate) mod samples {
             subnets: BTreeMap::from([("subnet-a".to_owned(), subnet)]),
             enis: vec![eni(1, "sg-web"), eni(2, "sg-web"), eni(3, "sg-client")],
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
+            has_interface_endpoints: false,
+            has_way_out: false,
         }
     }
 }

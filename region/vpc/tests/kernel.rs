@@ -12,8 +12,8 @@ use std::{
 use ipnet::Ipv4Net;
 use linux_netlink::{Mac, Netlink};
 use region_vpc::{
-    ENDPOINTS, Egress, Eni, InternetRoute, Location, Packet, Peer, Router, Rule, SecurityGroup,
-    Setup, Subnet, Traffic, VpcSpec, can_reach,
+    ENDPOINTS, Eni, INTERFACE_ENDPOINTS, InternetRoute, Location, Packet, Peer, Router, Rule,
+    SecurityGroup, Setup, Subnet, Traffic, VpcSpec, can_reach,
 };
 
 /// How long a packet that is dropped is waited for.
@@ -44,7 +44,6 @@ impl World {
         let subnet = |cidr: &str| Subnet {
             cidr: cidr.parse().unwrap(),
             internet: InternetRoute::InternetGateway,
-            has_endpoints: false,
         };
         let spec = VpcSpec {
             id: "vpc-0".to_owned(),
@@ -60,6 +59,8 @@ impl World {
                 eni(2, "b", [192, 168, 32, 10], "sg-client", &guests[2]),
             ],
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
+            has_interface_endpoints: false,
+            has_way_out: false,
         };
         let world = Self { router: Router::new(&spec.netns), spec, guests };
         world.router.apply(&world.spec).await.unwrap();
@@ -230,6 +231,11 @@ async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
     assert!(world.connects(0, ENDPOINTS, 443), "a public address behind an internet gateway");
     assert!(!world.connects(1, ENDPOINTS, 443), "no public address");
     assert!(world.connects(2, ENDPOINTS, 443), "a NAT gateway");
+    assert!(!world.connects(1, INTERFACE_ENDPOINTS, 443), "there is none");
+    world.spec.has_interface_endpoints = true;
+    world.apply().await;
+    assert!(world.connects(1, INTERFACE_ENDPOINTS, 443), "takes no route");
+    assert!(!world.connects(1, ENDPOINTS, 443), "the other services still take one");
 }
 
 #[tokio::test]
@@ -286,44 +292,4 @@ async fn two_interfaces_of_one_guest_answer_from_their_own_addresses() {
     assert!(world.connects(1, Ipv4Addr::new(192, 168, 0, 10), 80));
     assert!(world.connects(1, Ipv4Addr::new(192, 168, 32, 70), 80));
     assert!(world.connects(2, Ipv4Addr::new(192, 168, 32, 70), 80));
-}
-
-#[tokio::test]
-async fn the_way_out_is_for_who_has_a_route_and_leaves_no_trace() {
-    let Some(mut world) = World::build("out").await else { return };
-    let machine = format!("{}-m", world.spec.netns);
-    linux_netns::create(&machine).unwrap();
-    let path = linux_netns::path(&machine);
-    let netlink = Netlink::at(&path).unwrap();
-    let lo = netlink.link_by_name("lo").unwrap().unwrap();
-    netlink.set_up(lo.index).unwrap();
-    // The internet, as far as this machine is concerned.
-    let internet = Ipv4Addr::new(198, 51, 100, 1);
-    netlink.add_address(lo.index, Ipv4Net::from(internet).into()).unwrap();
-    let _site = listen(&path, 80);
-    let egress = Egress {
-        link: "nst-t-out".to_owned(),
-        network: "100.64.7.0/30".parse().unwrap(),
-        machine: Some(path.clone()),
-    };
-    let router = Router::new(&world.spec.netns).with_egress(egress);
-    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway;
-    for _ in 0..2 {
-        router.apply(&world.spec).await.unwrap();
-    }
-    let connects = |guest: &PathBuf| {
-        let target = SocketAddr::from((internet, 80));
-        linux_netns::enter(guest, move || TcpStream::connect_timeout(&target, PATIENCE).is_ok())
-            .unwrap()
-    };
-    assert!(connects(&world.path(2)), "through the NAT gateway");
-    assert!(!connects(&world.path(1)), "an internet gateway takes a public address");
-    world.spec.enis[1].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
-    router.apply(&world.spec).await.unwrap();
-    assert!(connects(&world.path(1)));
-    router.remove().await.unwrap();
-    assert_eq!(netlink.links().unwrap().len(), 1);
-    let nft = linux_nftables::Nft::at(&path);
-    assert!(!nft.has_table(linux_nftables::Family::Ip, "nst-t-out").unwrap());
-    linux_netns::delete(&machine).unwrap();
 }

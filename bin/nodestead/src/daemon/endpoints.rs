@@ -16,16 +16,20 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use pki::{Ca, Profile, Usage};
 use region_dns::Zone;
-use region_ec2::names;
+use region_ec2::{Ec2, names};
 use region_ecr::Ecr;
 use region_eks::Eks;
 use region_gateway::{Gateway, Side};
 use region_imds::Imds;
-use region_vpc::{ENDPOINTS, RESOLVER, VpcSpec};
+use region_vpc::{ENDPOINTS, INTERFACE_ENDPOINTS, RESOLVER, VpcSpec};
 use rustls::ServerConfig;
 use transport::{Place, tls};
 
-use super::{front::Front, metadata::RegionMetadata, region::REGION};
+use super::{
+    front::Front,
+    metadata::RegionMetadata,
+    region::{REGION, Region},
+};
 
 const HTTPS: u16 = 443;
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -36,20 +40,20 @@ pub(crate) struct Endpoints(Arc<Inner>);
 
 struct Inner {
     eks: Eks,
+    ec2: Arc<Ec2>,
     gateway: Gateway,
     ecr: Arc<Ecr>,
     metadata: Arc<RegionMetadata>,
     tls: Arc<ServerConfig>,
     clock: Clock,
+    call_takes: Duration,
     scope: Scope,
     served: Mutex<HashMap<String, Scope>>,
 }
 
 impl Endpoints {
     pub(crate) fn new(
-        eks: Eks,
-        gateway: Gateway,
-        ecr: Arc<Ecr>,
+        region: &Region,
         metadata: RegionMetadata,
         ca: &Ca,
         clock: Clock,
@@ -59,7 +63,18 @@ impl Endpoints {
         let tls = tls::server(&identity, None)?;
         let metadata = Arc::new(metadata);
         let served = Mutex::default();
-        Ok(Self(Arc::new(Inner { eks, gateway, ecr, metadata, tls, clock, scope, served })))
+        Ok(Self(Arc::new(Inner {
+            eks: region.eks.clone(),
+            ec2: region.ec2.clone(),
+            gateway: region.gateway.clone(),
+            ecr: region.ecr.clone(),
+            metadata,
+            tls,
+            clock,
+            call_takes: region.latency.call,
+            scope,
+            served,
+        })))
     }
 
     /// Makes sure that the VPC's endpoints are served; its router must have been applied.
@@ -90,11 +105,13 @@ impl Endpoints {
         let router = Place::named(&vpc.netns);
         let resolver = vpc.resolver().context("a VPC without a CIDR")?;
         region_dns::serve(&router, &[resolver, RESOLVER], self.zone(vpc), scope)?;
-        let listener = router.listen(SocketAddr::from((ENDPOINTS, HTTPS)))?;
-        let front =
-            Front::new(inner.gateway.service(Side::Vpc(vpc.id.clone())), inner.ecr.registry());
-        let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
-        drop(scope.spawn("AWS endpoints", serving));
+        for address in [ENDPOINTS, INTERFACE_ENDPOINTS] {
+            let listener = router.listen(SocketAddr::from((address, HTTPS)))?;
+            let gateway = inner.gateway.service(Side::Vpc(vpc.id.clone()));
+            let front = Front::new(gateway, inner.ecr.registry(), inner.call_takes);
+            let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
+            drop(scope.spawn("AWS endpoints", serving));
+        }
         let imds = Imds::new(&vpc.id, inner.metadata.clone(), inner.clock);
         let metadata = region_imds::serve(router, imds, scope.clone());
         drop(scope.spawn("instance metadata", async move {
@@ -106,13 +123,17 @@ impl Endpoints {
     }
 
     fn zone(&self, vpc: &VpcSpec) -> Zone {
-        let (eks, vpc_id) = (self.0.eks.clone(), vpc.id.clone());
+        let (eks, ec2, vpc_id) = (self.0.eks.clone(), self.0.ec2.clone(), vpc.id.clone());
+        let has_way_out = vpc.has_way_out;
         Zone {
             cidrs: vpc.cidrs.clone(),
             private_domain: names::private_domain(REGION),
             endpoints: ENDPOINTS,
-            names: Arc::new(move |name| cluster_addresses(&eks, &vpc_id, name)),
-            outside: Vec::new(),
+            names: Arc::new(move |name| {
+                cluster_addresses(&eks, &vpc_id, name)
+                    .or_else(|| endpoint_addresses(&ec2, &vpc_id, name))
+            }),
+            outside: Arc::new(move || if has_way_out { host_resolvers() } else { Vec::new() }),
         }
     }
 }
@@ -123,6 +144,18 @@ fn cluster_addresses(eks: &Eks, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> 
     let cluster = clusters.iter().find(|it| it.endpoint_host(REGION).eq_ignore_ascii_case(name))?;
     let is_here = cluster.vpc_id == vpc && cluster.endpoint_private_access;
     is_here.then(|| cluster.interfaces.iter().map(|it| it.address).collect())
+}
+
+/// Where a service is for a VPC that has an interface endpoint for it.
+fn endpoint_addresses(ec2: &Ec2, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
+    let state = ec2.view();
+    let is_here = state.interface_endpoints(vpc).any(|it| it.serves(name));
+    is_here.then(|| vec![INTERFACE_ENDPOINTS])
+}
+
+/// Read for each question: a machine moves between networks.
+fn host_resolvers() -> Vec<SocketAddr> {
+    region_dns::resolvers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
 /// One certificate for all names that the resolver gives the endpoints' address for.

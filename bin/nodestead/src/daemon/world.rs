@@ -7,17 +7,23 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use latency::Latency;
 use region_ec2::{
-    State, names,
-    records::{Direction, Instance, NetworkInterface, Peer, RouteTarget, Rule, SecurityGroup},
+    State, WayOut, names,
+    records::{Attachment, Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
 };
 use region_host::HostSpec;
-use region_vpc::{InternetRoute, Location, Setup, Traffic, VpcSpec};
+use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
+use sha2::{Digest, Sha256};
 
 use super::region::REGION;
-use crate::{layout::Layout, sweep};
+use crate::{
+    layout::{Layout, Settings},
+    sweep,
+};
 
 /// The routing table of a control plane's second interface.
 const SECOND_TABLE: u32 = 101;
@@ -28,15 +34,27 @@ pub(crate) struct Names {
     id: String,
     folder: PathBuf,
     binary: PathBuf,
+    egress: bool,
+    latency: Latency,
 }
 
 impl Names {
-    pub(crate) fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(layout: &Layout, settings: &Settings) -> Self {
         Self {
             id: layout.id(),
             folder: layout.instances(),
             binary: layout.binaries().join("nodestead"),
+            egress: settings.egress,
+            latency: Latency::of(settings.latency),
         }
+    }
+
+    /// The VPC's way out of this machine. A link's name has 15 characters: the region's id and four
+    /// digits that tell its VPCs apart.
+    pub(crate) fn way_out(&self, vpc: &str) -> Option<Egress> {
+        let digest = hex::encode(Sha256::digest(vpc));
+        let link = format!("{}{}", sweep::netns_prefix(&self.id), &digest[..4]);
+        self.egress.then_some(Egress { link, machine: None })
     }
 
     pub(crate) fn instance(&self, id: &str) -> String {
@@ -75,37 +93,24 @@ fn vpc_spec(
         cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
         subnets: subnets
             .map(|it| {
-                let subnet = region_vpc::Subnet {
-                    cidr: it.cidr,
-                    internet: internet(state, &it.id, &vpc.id),
-                    has_endpoints: has_endpoints(state, &vpc.id),
-                };
+                let subnet =
+                    region_vpc::Subnet { cidr: it.cidr, internet: internet(state, &it.id) };
                 (it.id.clone(), subnet)
             })
             .collect(),
         enis: enis.filter_map(|it| eni(it, state, planes, names)).collect(),
         security_groups: groups.map(|it| (it.id.clone(), security_group(it))).collect(),
+        has_interface_endpoints: state.interface_endpoints(&vpc.id).next().is_some(),
+        has_way_out: names.egress,
     }
 }
 
-/// Where the subnet's route table (its own, or the VPC's main one) sends `0.0.0.0/0`.
-fn internet(state: &State, subnet: &str, vpc: &str) -> InternetRoute {
-    let tables = || state.route_tables.iter().filter(|it| it.vpc_id == vpc);
-    let own = tables()
-        .find(|it| it.associations.iter().any(|it| it.subnet_id.as_deref() == Some(subnet)));
-    let Some(table) = own.or_else(|| tables().find(|it| it.is_main())) else {
-        return InternetRoute::None;
-    };
-    let default = table.routes.iter().find(|it| it.destination.prefix_len() == 0);
-    match default.map(|it| &it.target) {
-        Some(RouteTarget::InternetGateway(_)) => InternetRoute::InternetGateway,
-        Some(RouteTarget::NatGateway(_)) => InternetRoute::NatGateway,
-        _ => InternetRoute::None,
+fn internet(state: &State, subnet: &str) -> InternetRoute {
+    match state.way_out(subnet) {
+        Some(WayOut::InternetGateway) => InternetRoute::InternetGateway,
+        Some(WayOut::NatGateway) => InternetRoute::NatGateway,
+        None => InternetRoute::None,
     }
-}
-
-fn has_endpoints(state: &State, vpc: &str) -> bool {
-    state.vpc_endpoints.iter().any(|it| it.vpc_id == vpc && it.kind == "Interface")
 }
 
 fn eni(
@@ -142,7 +147,9 @@ fn location(
         };
         return Location::Netns { path: netns(name), device: format!("eth{index}"), setup };
     }
-    let Some(attachment) = &eni.attachment else { return Location::Unattached };
+    let Some(attachment) = eni.attachment.as_ref().filter(|it| it.is_in_place()) else {
+        return Location::Unattached;
+    };
     let is_there = state.instances.get(&attachment.instance_id).is_some_and(|it| is_on_machine(it));
     if !is_there {
         return Location::Unattached;
@@ -205,8 +212,17 @@ pub(crate) fn host(
         cgroup: format!("{}/{}", sweep::cgroup_path(&names.id), instance.id),
         resolver,
         search_domain: names::private_domain(REGION),
-        init: HostSpec::default_init(),
+        init: init(names.latency.boot),
     })
+}
+
+/// What PID 1 is started with.
+fn init(boot: Duration) -> Vec<String> {
+    let mut arguments = HostSpec::default_init();
+    if !boot.is_zero() {
+        arguments.push(format!("--boot-seconds={}", boot.as_secs()));
+    }
+    arguments
 }
 
 /// The interface with device index 0.
@@ -220,7 +236,8 @@ pub(crate) fn interfaces<'a>(
     instance: &str,
 ) -> BTreeMap<u32, &'a NetworkInterface> {
     let attached = state.network_interfaces.iter().filter_map(|eni| {
-        let attachment = eni.attachment.as_ref().filter(|it| it.instance_id == instance)?;
+        let is_meant = |it: &&Attachment| it.instance_id == instance && it.is_in_place();
+        let attachment = eni.attachment.as_ref().filter(is_meant)?;
         Some((attachment.device_index, eni))
     });
     attached.collect()

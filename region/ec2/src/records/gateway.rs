@@ -107,4 +107,20 @@ pub struct VpcEndpoint {
     pub tags: Tags,
 }
 
+impl VpcEndpoint {
+    /// Whether `host` is one of the public names of the endpoint's service:
+    /// `com.amazonaws.us-east-1.ecr.api` is `api.ecr.us-east-1.amazonaws.com`, and `ecr.dkr` is all
+    /// registries.
+    pub fn serves(&self, host: &str) -> bool {
+        let Some(name) = self.service_name.strip_prefix("com.amazonaws.") else { return false };
+        let Some((region, service)) = name.split_once('.') else { return false };
+        let reversed: Vec<&str> = service.split('.').rev().collect();
+        let service = reversed.join(".");
+        ["amazonaws.com", "api.aws"].iter().any(|domain| {
+            let own = format!("{service}.{region}.{domain}");
+            host == own || host.strip_suffix(&own).is_some_and(|it| it.ends_with('.'))
+        })
+    }
+}
+
 record!(VpcEndpoint, "vpc-endpoint", "vpce-", "InvalidVpcEndpointId", "Vpc Endpoint");

@@ -1,0 +1,127 @@
+//! What a subnet's packets find on their way to the internet, and to AWS's services.
+
+use aws_ec2::{
+    address::{AllocateAddress, AllocateAddressRequest},
+    nat_gateway::{
+        CreateNatGateway, CreateNatGatewayRequest, DeleteNatGateway, DeleteNatGatewayRequest,
+    },
+    route_table::{
+        AssociateRouteTable, AssociateRouteTableRequest, CreateRoute, CreateRouteRequest,
+        CreateRouteTable, CreateRouteTableRequest, ReplaceRoute, ReplaceRouteRequest,
+    },
+    subnet::{CreateSubnet, CreateSubnetRequest},
+    vpc_endpoint::{
+        CreateVpcEndpoint, CreateVpcEndpointRequest, DeleteVpcEndpoints, DeleteVpcEndpointsRequest,
+    },
+};
+
+use super::support::*;
+use crate::WayOut;
+
+/// A subnet of the default VPC with a route table of its own: VPC, subnet, table.
+async fn private_subnet(region: &Region) -> (String, String, String) {
+    let vpc_id = region.subnets().await[0].vpc_id.clone().unwrap();
+    let request = CreateSubnetRequest {
+        vpc_id: vpc_id.clone(),
+        cidr_block: text("192.168.96.0/24"),
+        ..Default::default()
+    };
+    let made = region.call::<CreateSubnet>(request).await.subnet.unwrap();
+    let subnet_id = made.subnet_id.unwrap();
+    let request = CreateRouteTableRequest { vpc_id: vpc_id.clone(), ..Default::default() };
+    let table = region.call::<CreateRouteTable>(request).await.route_table.unwrap();
+    let route_table_id = table.route_table_id.unwrap();
+    let associate = AssociateRouteTableRequest {
+        route_table_id: route_table_id.clone(),
+        subnet_id: Some(subnet_id.clone()),
+        ..Default::default()
+    };
+    region.call::<AssociateRouteTable>(associate).await;
+    (vpc_id, subnet_id, route_table_id)
+}
+
+async fn nat_gateway(region: &Region, subnet_id: &str) -> String {
+    let address = region.call::<AllocateAddress>(AllocateAddressRequest::default()).await;
+    let request = CreateNatGatewayRequest {
+        subnet_id: text(subnet_id),
+        allocation_id: address.allocation_id,
+        ..Default::default()
+    };
+    let made = region.call::<CreateNatGateway>(request).await.nat_gateway.unwrap();
+    made.nat_gateway_id.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subnet_has_the_way_out_that_its_route_table_leads_to() {
+    let region = region();
+    let public = region.subnets().await[0].subnet_id.clone().unwrap();
+    let (_, private, route_table_id) = private_subnet(&region).await;
+    let way_out = |subnet: &str| region.ec2.view().way_out(subnet);
+    assert_eq!(way_out(&public), Some(WayOut::InternetGateway));
+    assert_eq!(way_out(&private), None, "a table without a route");
+
+    let nat_gateway_id = nat_gateway(&region, &public).await;
+    let route = CreateRouteRequest {
+        route_table_id: route_table_id.clone(),
+        destination_cidr_block: text("0.0.0.0/0"),
+        nat_gateway_id: Some(nat_gateway_id.clone()),
+        ..Default::default()
+    };
+    region.call::<CreateRoute>(route).await;
+    assert_eq!(way_out(&private), Some(WayOut::NatGateway));
+
+    let delete = DeleteNatGatewayRequest { nat_gateway_id, dry_run: None };
+    region.call::<DeleteNatGateway>(delete).await;
+    assert_eq!(way_out(&private), None, "a black hole");
+
+    let circular = nat_gateway(&region, &private).await;
+    let route = ReplaceRouteRequest {
+        route_table_id,
+        destination_cidr_block: text("0.0.0.0/0"),
+        nat_gateway_id: Some(circular),
+        ..Default::default()
+    };
+    region.call::<ReplaceRoute>(route).await;
+    assert_eq!(way_out(&private), None, "a NAT gateway must be in a public subnet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_endpoint_takes_the_names_of_its_service_alone() {
+    let region = region();
+    let (vpc_id, subnet_id, _) = private_subnet(&region).await;
+    let endpoint = |service: &str, private_dns| CreateVpcEndpointRequest {
+        vpc_id: vpc_id.clone(),
+        service_name: text(&format!("com.amazonaws.us-east-1.{service}")),
+        vpc_endpoint_type: text("Interface"),
+        subnet_ids: vec![subnet_id.clone()],
+        private_dns_enabled: private_dns,
+        ..Default::default()
+    };
+    let mut ids = Vec::new();
+    for request in [
+        endpoint("ecr.dkr", None),
+        endpoint("ecr.api", None),
+        endpoint("eks-auth", Some(true)),
+        endpoint("ec2", Some(false)),
+    ] {
+        let made = region.call::<CreateVpcEndpoint>(request).await.vpc_endpoint.unwrap();
+        ids.extend(made.vpc_endpoint_id);
+    }
+    let is_served = |host: &str| {
+        region.ec2.view().interface_endpoints(&vpc_id).any(|endpoint| endpoint.serves(host))
+    };
+    for (host, wanted) in [
+        ("api.ecr.us-east-1.amazonaws.com", true),
+        ("111122223333.dkr.ecr.us-east-1.amazonaws.com", true),
+        ("eks-auth.us-east-1.api.aws", true),
+        ("sts.us-east-1.amazonaws.com", false),
+        ("eks.us-east-1.amazonaws.com", false),
+        ("notapi.ecr.us-east-1.amazonaws.com", false),
+        ("ec2.us-east-1.amazonaws.com", false), // without private names
+    ] {
+        assert_eq!(is_served(host), wanted, "{host}");
+    }
+    let delete = DeleteVpcEndpointsRequest { vpc_endpoint_ids: ids, dry_run: None };
+    region.call::<DeleteVpcEndpoints>(delete).await;
+    assert!(!is_served("api.ecr.us-east-1.amazonaws.com"));
+}
