@@ -55,6 +55,7 @@ impl Housekeeping {
         let (context, workers) = (&self.context, &self.workers);
         self.pleg.remove_orphans().await;
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
+        context.cm.remove_stale(|uid| workers.is_known(uid));
         for uid in context.cgroups.pods() {
             if !workers.is_known(&uid) {
                 context.cgroups.remove_pod(&uid);

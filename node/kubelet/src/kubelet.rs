@@ -17,6 +17,7 @@ use crate::{
     api_client::{ApiClient, Rotation},
     certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
+    cm::{self, ContainerManager},
     context::{Context, Network},
     cri::Runtime,
     events::Recorder,
@@ -58,6 +59,10 @@ pub enum StartError {
     },
     #[error("failed to read the cgroup hierarchies")]
     Cgroups(#[source] std::io::Error),
+    #[error("failed to create the container manager")]
+    ContainerManager(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("failed to serve device plugins or the resources of pods")]
+    PodResources(#[source] std::io::Error),
     #[error("failed to load the image credential providers")]
     Providers(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to prepare the serving certificate")]
@@ -108,6 +113,10 @@ impl Kubelet {
             .map_err(|error| StartError::Certificate(Box::new(error)))?;
         server::start(&context, &workers, &stats, serving.clone()).map_err(StartError::Server)?;
         let pleg = Pleg::new(context.clone(), workers.clone());
+        context.cm.devices.serve().map_err(StartError::PodResources)?;
+        let root = context.paths.root();
+        cm::podresources::serve(context.cm.clone(), workers.clone(), root, &context.scope)
+            .map_err(StartError::PodResources)?;
         let wake = StatusWake::default();
         let woken = workers.clone();
         let status = NodeStatusLoop::new(
@@ -142,6 +151,10 @@ impl Kubelet {
         drop(scope.spawn("node", node::run(context.clone(), status)));
         drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
+        let period = context.settings.config.cpu_manager_reconcile_period.0;
+        let manager = context.cm.clone();
+        let managing = manager.run(context.runtime.clone(), workers.clone(), wake.clone(), period);
+        drop(scope.spawn("container-manager", managing));
         let mut static_pods = StaticPods::new(context.clone(), workers.clone());
         static_pods.begin();
         drop(scope.spawn("static-pods", static_pods.run()));
@@ -167,13 +180,15 @@ impl Kubelet {
 }
 
 fn context(
-    settings: Settings,
+    mut settings: Settings,
     client: Client,
     channel: api_cri::Channel,
     images: api_cri::Channel,
     clock: Clock,
     scope: Scope,
 ) -> Result<Context, StartError> {
+    settings.config = cm::reservation::with_reserved_cpus(settings.config)
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let config = &settings.config;
     let paths = Paths::new(&settings.root_dir, &config.pod_logs_dir);
     for folder in [paths.pods(), settings.certificates(), paths.all_pod_logs().to_owned()] {
@@ -188,9 +203,15 @@ fn context(
         Hierarchy::Unused
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
+    let cgroups = cgroups.configured(config);
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
     }
+    cgroups
+        .enforce_reserved(config)
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
+    let manager = ContainerManager::new(&settings, &machine, scope.clone())
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let metrics = Arc::<Metrics>::default();
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel, images, limit, metrics.clone());
@@ -225,6 +246,7 @@ fn context(
         volumes,
         images,
         cgroups,
+        cm: Arc::new(manager),
         statuses,
         timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
@@ -249,8 +271,9 @@ fn max_pods(settings: &Settings, machine: &Machine) -> i64 {
 }
 
 fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
-    let allocatable = machine.allocatable(&settings.config);
-    Limits { shares: Some(qos::cpu_shares(allocatable.cpu_milli)), ..Limits::default() }
+    let (cpu_milli, memory) = cm::reservation::for_pods(&settings.config, machine);
+    let shares = Some(qos::cpu_shares(cpu_milli));
+    Limits { shares, memory: Some(memory), ..Limits::default() }
 }
 
 fn providers(settings: &Settings) -> Result<Providers, StartError> {

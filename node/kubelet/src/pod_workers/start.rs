@@ -161,7 +161,8 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
             None
         };
-        if let Err(error) = self.context.cgroups.ensure_pod(pod) {
+        let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
+        if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive) {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
         }

@@ -117,7 +117,7 @@ impl Worker {
             return Ok(Next::Again);
         }
         if !self.inbox.is_admitted()
-            && let Err(verdict) = self.admit(&news.pod)
+            && let Err(verdict) = self.admit(&news.pod).await
         {
             self.context.recorder.warning(&news.pod, &verdict.reason, verdict.message.clone());
             let step = self.context.timelines.begin().ended(Phase::Admitted);
@@ -135,7 +135,9 @@ impl Worker {
         matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 
-    fn admit(&self, pod: &Arc<Pod>) -> Result<(), Verdict> {
+    async fn admit(&self, pod: &Arc<Pod>) -> Result<(), Verdict> {
+        // What one pod is given another one must not be.
+        let _turn = self.context.cm.turn().await;
         // A pod that already has a start time was admitted by an earlier run of this kubelet.
         let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
         if !was_admitted {
@@ -146,7 +148,12 @@ impl Worker {
             admission::check(pod, &others, &self.context.machine, &self.context.settings)?;
             self.context.timelines.note(&pod.uid(), Phase::Admitted, "");
         }
+        self.context.cm.allocate(pod).await.map_err(|error| Verdict {
+            reason: error.reason().to_owned(),
+            message: format!("Pod was rejected: {error}"),
+        })?;
         self.inbox.set_admitted(true);
+        self.workers.update_qos();
         Ok(())
     }
 
@@ -313,7 +320,7 @@ impl Worker {
         let previous = self.context.statuses.get(&uid).unwrap_or_default();
         let mut all = self.failures.clone();
         all.extend(waiting.iter().map(|(name, it)| (name.clone(), it.clone())));
-        let status = status::generate(&status::Input {
+        let mut status = status::generate(&status::Input {
             pod,
             observed,
             probes: &self.context.probes.states(observed),
@@ -330,6 +337,7 @@ impl Worker {
             (true, false) => self.context.timelines.note(&uid, Phase::NotReady, ""),
             _ => {}
         }
+        self.context.cm.add_to_status(pod, &mut status);
         self.context.statuses.set(pod, status.clone());
         status
     }
