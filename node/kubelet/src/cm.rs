@@ -30,7 +30,7 @@ use k8s_openapi::{
 };
 use lifecycle::Scope;
 use parking_lot::Mutex;
-use tokio::sync::{MutexGuard, Notify};
+use tokio::sync::{MutexGuard, Notify, watch};
 
 use self::{
     cpumanager::{CpuManager, reconcile},
@@ -55,6 +55,8 @@ pub(crate) struct ContainerManager {
     /// Held while a pod is admitted.
     turn: tokio::sync::Mutex<()>,
     changed: Arc<Notify>,
+    /// Whether the pods of this node are known, and what others left behind is removed.
+    is_settled: watch::Sender<bool>,
 }
 
 /// Why the managers cannot start.
@@ -111,6 +113,7 @@ impl ContainerManager {
             )),
             turn: tokio::sync::Mutex::default(),
             changed,
+            is_settled: watch::channel(false).0,
         })
     }
 
@@ -156,6 +159,12 @@ impl ContainerManager {
         if self.cpu.lock().release(&uid.0) {
             self.changed.notify_one();
         }
+    }
+
+    /// The pods of this node are known: what the files hold for others is free.
+    pub(crate) fn settle(&self, is_known: impl Fn(&PodUid) -> bool) {
+        self.remove_stale(is_known);
+        self.is_settled.send_replace(true);
     }
 
     /// Takes back what pods have that are no more.

@@ -318,6 +318,7 @@ async fn watch_pods(context: Arc<Context>, workers: Arc<PodWorkers>, housekeepin
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
+                context.cm.settle(|uid| workers.is_known(uid));
                 if let Some(housekeeping) = housekeeping.take() {
                     info!(pods = known.len(), "the pods of this node are known");
                     drop(context.scope.spawn("housekeeping", housekeeping.run()));

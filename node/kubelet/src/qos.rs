@@ -161,10 +161,9 @@ pub(crate) fn pod_limits(pod: &Pod) -> (Amounts, bool, bool) {
     let total = overridden(pod, folded(pod, |it| limits(it.resources.as_ref())), own);
     let spec = PodExt::spec(pod);
     let all = |has: fn(Amounts) -> bool| {
-        let sidecars = spec.init_containers.iter().flatten();
-        let sidecars = sidecars.filter(|it| init_kind(it) == Kind::Sidecar);
-        own.is_some_and(has)
-            || sidecars.chain(&spec.containers).all(|it| has(limits(it.resources.as_ref())))
+        // One init container without a limit leaves the pod without one, as upstream has it.
+        let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        own.is_some_and(has) || all.all(|it| has(limits(it.resources.as_ref())))
     };
     (total, all(|it| it.cpu_milli > 0), all(|it| it.memory > 0))
 }

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "simulation/support.rs"]
-#[allow(dead_code, reason = "the simulation uses all of it")]
 mod support;
 
 use std::{fs, path::Path, time::Duration};
@@ -115,6 +114,22 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node_and_the_others_leave_t
     assert_eq!(cpus(&world, "shared"), "0,2-4,6-7");
     let state = fs::read_to_string(world.root().join("cpu_manager_state")).unwrap();
     assert!(state.contains(r#""policyName":"static","defaultCpuSet":"0,2-4,6-7""#), "{state}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_held_that_went_while_the_kubelet_was_away_is_free() {
+    let mut world = World::with(pinning).await;
+    world.runtime.set_network_ready(true);
+    world.create(guaranteed("a", "4", "64Mi")).await;
+    running(&world, "a").await;
+    world.stop_kubelet().await;
+    world.delete("a", 0).await;
+    world.until_gone("a").await;
+    // Both want node 1, which the file still says is `a`'s.
+    world.create(guaranteed("b", "4", "64Mi")).await;
+    world.restart_kubelet().await;
+    running(&world, "b").await;
+    assert_eq!(cpus(&world, "b"), "2-3,6-7");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ struct Shared {
     /// What `GetPreferredAllocation` answers.
     preferred: Mutex<Vec<String>>,
     cdi: Mutex<Vec<String>>,
+    scope: Scope,
 }
 
 /// A healthy device on a NUMA node, or on none.
@@ -52,6 +53,7 @@ impl DevicePlugin {
         devices: Vec<v1beta1::Device>,
         options: v1beta1::DevicePluginOptions,
     ) -> io::Result<Self> {
+        let scope = Scope::new();
         let shared = Arc::new(Shared {
             resource: resource.to_owned(),
             devices: watch::channel(devices).0,
@@ -60,9 +62,9 @@ impl DevicePlugin {
             faults: Mutex::default(),
             preferred: Mutex::default(),
             cdi: Mutex::default(),
+            scope: scope.clone(),
         });
         let listener = transport::unix_listen(&folder.join(format!("{name}.sock")))?;
-        let scope = Scope::new();
         let server = tonic::transport::Server::builder()
             .add_service(DevicePluginServer::new(Plugin(shared.clone())))
             .serve_with_incoming(UnixListenerStream::new(listener));
@@ -126,7 +128,7 @@ impl DevicePlugin {
         self.shared.calls.lock().clone()
     }
 
-    /// Ends like a killed process.
+    /// Ends: nobody is accepted any more, and the stream of devices closes.
     pub async fn stop(&self) {
         self.scope.drain(Duration::from_secs(1)).await;
     }
@@ -164,6 +166,9 @@ impl Service for Plugin {
         self.enter("ListAndWatch", &[])?;
         let stream = WatchStream::new(self.0.devices.subscribe());
         let stream = stream.map(|devices| Ok(v1beta1::ListAndWatchResponse { devices }));
+        // Connections outlive the listener; a plugin that has ended says nothing more.
+        let scope = self.0.scope.clone();
+        let stream = stream.take_until(async move { scope.cancelled().await });
         Ok(Response::new(Box::pin(stream)))
     }
 

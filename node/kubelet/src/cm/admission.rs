@@ -70,7 +70,16 @@ impl ContainerManager {
             let text = "resource claims, which this kubelet does not support";
             return Err(AllocateError::Unexpected(text.to_owned()));
         }
-        let result = self.allocate_all(pod).await;
+        let mut result = self.allocate_all(pod).await;
+        // After a start, what is missing may be held by a pod that is no more. Static pods run
+        // whether or not the API can be asked.
+        if result.is_err() && !pod.is_mirror_or_static() && !*self.is_settled.borrow() {
+            self.release(&pod.uid());
+            let mut settled = self.is_settled.subscribe();
+            // The sender lives in `self`, so this cannot fail.
+            drop(settled.wait_for(|it| *it).await);
+            result = self.allocate_all(pod).await;
+        }
         if result.is_err() {
             self.release(&pod.uid());
         } else if self.has_exclusive_cpus(pod, None) {

@@ -1,5 +1,7 @@
 //! A node in memory.
 
+#![allow(dead_code, reason = "each of the tests that include it uses a part")]
+
 use std::{
     path::PathBuf,
     sync::{
@@ -109,9 +111,13 @@ impl World {
         world
     }
 
+    pub(crate) async fn stop_kubelet(&self) {
+        self.kubelet.drain(Duration::from_secs(1)).await;
+    }
+
     /// The kubelet ends like a killed process, and a new one begins.
     pub(crate) async fn restart_kubelet(&mut self) {
-        self.kubelet.drain(Duration::from_secs(1)).await;
+        self.stop_kubelet().await;
         self.kubelet = self.scope.child();
         let root = self.folder.path().display().to_string();
         let config = KubeletConfiguration {
