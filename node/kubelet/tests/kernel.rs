@@ -256,7 +256,7 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
     plugin.register(&folder, "p").await.unwrap();
     let cpus = "cpus() { while read key value; do [ $key = Cpus_allowed_list: ] && echo $value; done < /proc/self/status; };";
     let moved = format!(
-        "{cpus} first=$(cpus); while [ \"$(cpus)\" = \"$first\" ]; do sleep 0.1; done; cpus > /dev/termination-log"
+        "{cpus} first=$(cpus); while [ \"$(cpus)\" = \"$first\" ]; do sleep 0.1; done; cpus > /dev/termination-log; true"
     );
     bed.create_pod(json!({
         "metadata": { "name": "shared" },

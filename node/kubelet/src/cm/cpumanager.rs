@@ -212,7 +212,7 @@ impl CpuManager {
             return Ok(());
         }
         let per_core = self.topology.cpus_per_core();
-        if options.full_pcpus_only && count % per_core != 0 {
+        if options.full_pcpus_only && !count.is_multiple_of(per_core) {
             return Err(AllocateCpusError::SmtAlignment { requested: count, per_core });
         }
         let uid = pod.uid().0;

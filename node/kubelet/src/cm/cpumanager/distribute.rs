@@ -24,7 +24,7 @@ pub(super) fn take_distributed(
     count: usize,
     group: usize,
 ) -> Result<CpuSet, TakeCpusError> {
-    if count % group != 0 {
+    if !count.is_multiple_of(group) {
         return take_packed(topology, available, count);
     }
     let mut it = Accumulator::new(topology, available, count)?;

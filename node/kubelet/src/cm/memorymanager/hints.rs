@@ -30,7 +30,7 @@ pub(super) fn hints(
     };
     let possible: Vec<_> = NumaMask::all_of(&ids).into_iter().filter(could).collect();
     let most = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-    let least = possible.iter().map(|it| it.count()).min().unwrap_or(most);
+    let least = possible.iter().map(|it| NumaMask::count(*it)).min().unwrap_or(most);
     let fits = |mask: &NumaMask| {
         !is_against_groups(nodes, *mask)
             && wanted.iter().all(|(kind, size)| {

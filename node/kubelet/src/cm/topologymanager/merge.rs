@@ -66,7 +66,7 @@ fn merged(all: NumaMask, hints: &[Hint]) -> Hint {
 /// How many nodes the resource takes that needs the most, at least.
 fn goal(lists: &[Vec<Hint>]) -> u32 {
     let least =
-        |hints: &Vec<Hint>| hints.iter().filter_map(|it| it.affinity).map(|it| it.count()).min();
+        |hints: &Vec<Hint>| hints.iter().filter_map(|it| it.affinity).map(NumaMask::count).min();
     lists.iter().filter_map(least).max().unwrap_or(0)
 }
 
