@@ -118,8 +118,7 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node_and_the_others_leave_t
 
 #[tokio::test(start_paused = true)]
 async fn what_a_pod_held_that_went_while_the_kubelet_was_away_is_free() {
-    let mut world = World::with(pinning).await;
-    world.runtime.set_network_ready(true);
+    let mut world = World::configured(pinning).await;
     world.create(guaranteed("a", "4", "64Mi")).await;
     running(&world, "a").await;
     world.stop_kubelet().await;
