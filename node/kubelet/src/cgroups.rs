@@ -8,17 +8,22 @@
 mod hierarchy;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use api_cri::v1;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
 use tracing::debug;
 
 pub(crate) use self::hierarchy::Hierarchy;
 use crate::{
+    config::KubeletConfiguration,
     pod::{PodExt, PodUid},
-    qos::{self, QosClass},
+    qos::{self, Cfs, QosClass},
+    quantity,
     stats::group::Group,
 };
 
@@ -26,6 +31,18 @@ pub(crate) struct Cgroups {
     hierarchy: Hierarchy,
     root: PathBuf,
     pids_limit: i64,
+    cfs: Cfs,
+    kills_single_processes: bool,
+}
+
+/// A group for the system's own processes that is to be limited, and is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "failed to enforce {kind} Reserved Cgroup Limits on \"{group}\": \"{group}\" cgroup does not exist"
+)]
+pub(crate) struct EnforceError {
+    kind: &'static str,
+    group: String,
 }
 
 /// What a group is allowed; zero or `None` is no limit.
@@ -33,6 +50,8 @@ pub(crate) struct Cgroups {
 pub(crate) struct Limits {
     pub shares: Option<i64>,
     pub quota: Option<i64>,
+    /// Microseconds that the quota is for.
+    pub period: Option<i64>,
     pub memory: Option<i64>,
     pub pids: Option<i64>,
 }
@@ -40,7 +59,19 @@ pub(crate) struct Limits {
 impl Cgroups {
     pub(crate) fn new(hierarchy: Hierarchy, root: &str, pids_limit: i64) -> Self {
         let root = PathBuf::from(root.trim_start_matches('/')).join("kubepods");
-        Self { hierarchy, root, pids_limit }
+        let cfs = Cfs::default();
+        Self { hierarchy, root, pids_limit, cfs, kills_single_processes: false }
+    }
+
+    /// `cpuCFSQuota`, `cpuCFSQuotaPeriod` and `singleProcessOOMKill`.
+    pub(crate) fn configured(mut self, config: &KubeletConfiguration) -> Self {
+        let period = i64::try_from(config.cpu_cfs_quota_period.0.as_micros());
+        let period = period.unwrap_or(qos::CPU_PERIOD);
+        self.cfs = Cfs { is_enforced: config.cpu_cfs_quota, period };
+        // With cgroup v1 the kernel knows nothing else.
+        self.kills_single_processes =
+            config.single_process_oom_kill.unwrap_or(!self.hierarchy.is_v2());
+        self
     }
 
     /// Makes the groups above pods.
@@ -51,6 +82,63 @@ impl Cgroups {
             self.hierarchy.ensure(&self.class(class), least)?;
         }
         Ok(())
+    }
+
+    /// Limits the groups that the system and the kubelet itself run in (`enforceNodeAllocatable`).
+    pub(crate) fn enforce_reserved(
+        &self,
+        config: &KubeletConfiguration,
+    ) -> Result<(), EnforceError> {
+        let lists = [
+            ("System", "system-reserved", &config.system_reserved_cgroup, &config.system_reserved),
+            ("Kube", "kube-reserved", &config.kube_reserved_cgroup, &config.kube_reserved),
+        ];
+        for (kind, key, group, reserved) in lists {
+            let is_listed = |key: &str| config.enforce_node_allocatable.iter().any(|it| it == key);
+            let is_all = is_listed(key);
+            if !is_all && !is_listed(&format!("{key}-compressible")) {
+                continue;
+            }
+            let path = PathBuf::from(group.trim_start_matches('/'));
+            if !self.hierarchy.exists(&path) {
+                return Err(EnforceError { kind, group: group.clone() });
+            }
+            let limits = reserved_limits(reserved, is_all);
+            if let Err(error) = self.hierarchy.ensure(&path, limits) {
+                debug!(group, %error, "a group of the system was not limited");
+            }
+        }
+        Ok(())
+    }
+
+    /// The Burstable group weighs what its pods ask for together.
+    pub(crate) fn update_qos(&self, pods: &[Arc<Pod>]) {
+        let shares = Some(qos::burstable_shares(pods.iter().map(AsRef::as_ref)));
+        let path = self.class(QosClass::Burstable);
+        if let Err(error) = self.hierarchy.ensure(&path, Limits { shares, ..Limits::default() }) {
+            debug!(%error, "the weight of the Burstable group was not changed");
+        }
+    }
+
+    /// What the node's configuration says for every container.
+    pub(crate) fn complete(&self, resources: &mut v1::LinuxContainerResources) {
+        if resources.cpu_quota > 0 && self.cfs != Cfs::default() {
+            // Computed for the usual period.
+            let milli = resources.cpu_quota * 1000 / qos::CPU_PERIOD;
+            resources.cpu_quota = self.cfs.quota(milli);
+        }
+        resources.cpu_period = if self.cfs.is_enforced { self.cfs.period } else { 0 };
+        if self.hierarchy.is_v2() && !self.kills_single_processes {
+            resources.unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+        }
+        if !self.hierarchy.has_swap_limit(&self.root) {
+            return;
+        }
+        if self.hierarchy.is_v2() {
+            resources.unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+        } else {
+            resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes;
+        }
     }
 
     fn class(&self, class: QosClass) -> PathBuf {
@@ -73,9 +161,16 @@ impl Cgroups {
         format!("/{}", self.pod(qos::qos_class(pod), &pod.uid()).display())
     }
 
-    pub(crate) fn ensure_pod(&self, pod: &Pod) -> io::Result<()> {
+    /// A pod with CPUs of its own has no quota.
+    pub(crate) fn ensure_pod(&self, pod: &Pod, has_exclusive_cpus: bool) -> io::Result<()> {
         let path = self.pod(qos::qos_class(pod), &pod.uid());
-        self.hierarchy.ensure(&path, pod_limits(pod, self.pids_limit))
+        let mut limits = pod_limits(pod, self.pids_limit, self.cfs);
+        if has_exclusive_cpus {
+            limits.quota = None;
+        }
+        self.hierarchy.ensure(&path, limits)?;
+        self.hierarchy.limit_hugepages(&path, &qos::pod_hugepages(pod));
+        Ok(())
     }
 
     /// What a pod's group is allowed.
@@ -133,7 +228,14 @@ impl Cgroups {
     }
 }
 
-fn pod_limits(pod: &Pod, pids_limit: i64) -> Limits {
+fn reserved_limits(reserved: &BTreeMap<String, String>, is_all: bool) -> Limits {
+    let amount = |name: &str| reserved.get(name).map(|it| Quantity(it.clone()));
+    let shares = amount("cpu").and_then(|it| quantity::milli(&it)).map(qos::cpu_shares);
+    let whole = |name: &str| amount(name).and_then(|it| quantity::value(&it)).filter(|_| is_all);
+    Limits { shares, memory: whole("memory"), pids: whole("pid"), ..Limits::default() }
+}
+
+fn pod_limits(pod: &Pod, pids_limit: i64, cfs: Cfs) -> Limits {
     let requests = qos::pod_requests(pod);
     let (limits, all_cpu, all_memory) = qos::pod_limits(pod);
     let pids = (pids_limit > 0).then_some(pids_limit);
@@ -141,9 +243,13 @@ fn pod_limits(pod: &Pod, pids_limit: i64) -> Limits {
         QosClass::BestEffort => Limits { shares: Some(2), pids, ..Limits::default() },
         _ => Limits {
             shares: Some(qos::cpu_shares(requests.cpu_milli)),
-            quota: all_cpu.then(|| qos::cpu_quota(limits.cpu_milli)),
+            quota: all_cpu.then(|| cfs.quota(limits.cpu_milli)),
+            period: Some(cfs.period),
             memory: all_memory.then_some(limits.memory),
             pids,
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::{
     allocation::Allocations,
     cgroups::Cgroups,
+    cm::ContainerManager,
     cri::Runtime,
     dns::ClusterDns,
     downward::Facts,
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub volumes: Volumes,
     pub images: Images,
     pub cgroups: Cgroups,
+    pub cm: Arc<ContainerManager>,
     pub statuses: Arc<Statuses>,
     pub timelines: Timelines,
     pub probes: Arc<Probes>,

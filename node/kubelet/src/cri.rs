@@ -42,7 +42,7 @@ impl CriError {
     }
 }
 
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",
@@ -240,6 +240,23 @@ impl Runtime {
         let mut client = self.runtime.clone();
         let reply = self.call("ContainerStatus", self.limit, client.container_status(request));
         Ok(reply.await?.status.unwrap_or_default())
+    }
+
+    /// Changes what a container may use; what is empty or zero stays as it is.
+    pub(crate) async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: v1::LinuxContainerResources,
+    ) -> Result<(), CriError> {
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            annotations: Default::default(),
+        };
+        let mut client = self.runtime.clone();
+        let reply = client.update_container_resources(request);
+        self.call("UpdateContainerResources", self.limit, reply).await?;
+        Ok(())
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), CriError> {

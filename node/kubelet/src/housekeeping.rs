@@ -56,6 +56,7 @@ impl Housekeeping {
         self.pleg.remove_orphans().await;
         context.allocations.retain(|uid| workers.is_known(uid));
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
+        context.cm.remove_stale(|uid| workers.is_known(uid));
         for uid in context.cgroups.pods() {
             if !workers.is_known(&uid) {
                 context.cgroups.remove_pod(&uid);

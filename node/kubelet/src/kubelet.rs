@@ -18,6 +18,7 @@ use crate::{
     api_client::{ApiClient, Rotation},
     certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
+    cm::{self, ContainerManager},
     context::{Context, Network},
     cri::Runtime,
     events::Recorder,
@@ -60,6 +61,10 @@ pub enum StartError {
     },
     #[error("failed to read the cgroup hierarchies")]
     Cgroups(#[source] std::io::Error),
+    #[error("failed to create the container manager")]
+    ContainerManager(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("failed to serve device plugins or the resources of pods")]
+    PodResources(#[source] std::io::Error),
     #[error("failed to load the image credential providers")]
     Providers(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
@@ -114,6 +119,10 @@ impl Kubelet {
             .map_err(|error| StartError::Certificate(Box::new(error)))?;
         server::start(&context, &workers, &stats, serving.clone()).map_err(StartError::Server)?;
         let pleg = Pleg::new(context.clone(), workers.clone());
+        context.cm.devices.serve().map_err(StartError::PodResources)?;
+        let root = context.paths.root();
+        cm::podresources::serve(context.cm.clone(), workers.clone(), root, &context.scope)
+            .map_err(StartError::PodResources)?;
         let wake = StatusWake::default();
         let woken = workers.clone();
         let status = NodeStatusLoop::new(
@@ -151,6 +160,10 @@ impl Kubelet {
         drop(scope.spawn("node", node::run(context.clone(), status)));
         drop(scope.spawn("certificate", serving.keep_fresh(context.clone())));
         drop(scope.spawn("pleg", pleg.clone().run()));
+        let period = context.settings.config.cpu_manager_reconcile_period.0;
+        let manager = context.cm.clone();
+        let managing = manager.run(context.runtime.clone(), workers.clone(), wake.clone(), period);
+        drop(scope.spawn("container-manager", managing));
         let mut static_pods = StaticPods::new(context.clone(), workers.clone());
         static_pods.begin();
         let mirrors = static_pods.wake();
@@ -177,13 +190,15 @@ impl Kubelet {
 }
 
 fn context(
-    settings: Settings,
+    mut settings: Settings,
     client: Client,
     channel: api_cri::Channel,
     images: api_cri::Channel,
     clock: Clock,
     scope: Scope,
 ) -> Result<Context, StartError> {
+    settings.config = cm::reservation::with_reserved_cpus(settings.config)
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let config = &settings.config;
     let paths = Paths::new(&settings.root_dir, &config.pod_logs_dir);
     for folder in [paths.pods(), settings.certificates(), paths.all_pod_logs().to_owned()] {
@@ -198,9 +213,15 @@ fn context(
         Hierarchy::Unused
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
+    let cgroups = cgroups.configured(config);
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
     }
+    cgroups
+        .enforce_reserved(config)
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
+    let manager = ContainerManager::new(&settings, &machine, scope.clone())
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let metrics = Arc::<Metrics>::default();
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel, images, limit, metrics.clone());
@@ -242,6 +263,7 @@ fn context(
         volumes,
         images,
         cgroups,
+        cm: Arc::new(manager),
         statuses,
         timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
@@ -268,8 +290,9 @@ fn max_pods(settings: &Settings, machine: &Machine) -> i64 {
 }
 
 fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
-    let allocatable = machine.allocatable(&settings.config);
-    Limits { shares: Some(qos::cpu_shares(allocatable.cpu_milli)), ..Limits::default() }
+    let (cpu_milli, memory) = cm::reservation::for_pods(&settings.config, machine);
+    let shares = Some(qos::cpu_shares(cpu_milli));
+    Limits { shares, memory: Some(memory), ..Limits::default() }
 }
 
 fn providers(settings: &Settings) -> Result<Providers, StartError> {
@@ -322,6 +345,7 @@ async fn watch_pods(
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
+                context.cm.settle(|uid| workers.is_known(uid));
                 if let Some(housekeeping) = housekeeping.take() {
                     info!(pods = known.len(), "the pods of this node are known");
                     drop(context.scope.spawn("housekeeping", housekeeping.run()));

@@ -16,6 +16,7 @@ mod api_client;
 mod backoff;
 mod certificates;
 mod cgroups;
+mod cm;
 pub mod command;
 mod config;
 mod context;

@@ -160,6 +160,16 @@ pub(crate) fn container(
         envs: parts.env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
         mounts: parts.mounts,
         devices: Vec::new(),
+        cdi_devices: Vec::new(),
+    }
+}
+
+/// Whether a runtime gives containers CDI devices: containerd does since 1.7.
+pub(crate) fn has_cdi(runtime: &str, version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
+    match (runtime, numbers.next(), numbers.next()) {
+        ("containerd", Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (1, 7),
+        _ => true,
     }
 }
 
@@ -231,6 +241,14 @@ mod tests {
             seccomp_default: false,
             observed,
         }
+    }
+
+    #[test]
+    fn containerd_has_cdi_since_1_7() {
+        for (version, has) in [("1.6.20~ds1", false), ("v1.7.1", true), ("2.0.0", true)] {
+            assert_eq!(has_cdi("containerd", version), has, "{version}");
+        }
+        assert!(has_cdi("cri-o", "1.30.0"));
     }
 
     #[test]

@@ -190,6 +190,11 @@ impl PodWorkers {
             .collect()
     }
 
+    /// The pods that are admitted have changed.
+    fn update_qos(&self) {
+        self.context.cgroups.update_qos(&self.admitted(&PodUid(String::new())));
+    }
+
     pub(crate) fn observed(&self, uid: &PodUid) -> Option<RuntimePod> {
         self.workers.lock().get(uid).map(|it| it.observed())
     }

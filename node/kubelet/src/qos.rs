@@ -57,6 +57,30 @@ impl Amounts {
     }
 }
 
+/// How CPU limits are enforced (`cpuCFSQuota`, `cpuCFSQuotaPeriod`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cfs {
+    pub is_enforced: bool,
+    /// Microseconds.
+    pub period: i64,
+}
+
+impl Default for Cfs {
+    fn default() -> Self {
+        Self { is_enforced: true, period: CPU_PERIOD }
+    }
+}
+
+impl Cfs {
+    /// The quota for a limit; zero for none.
+    pub(crate) fn quota(self, milli: i64) -> i64 {
+        if milli <= 0 || !self.is_enforced {
+            return 0;
+        }
+        (milli * self.period / 1000).max(MIN_QUOTA)
+    }
+}
+
 type List = BTreeMap<String, Quantity>;
 
 fn amount(list: Option<&List>, name: &str) -> Option<i64> {
@@ -86,33 +110,60 @@ pub(crate) fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
 
 pub(crate) fn qos_class(pod: &Pod) -> QosClass {
     let spec = PodExt::spec(pod);
-    let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
-    let is_best_effort = containers().all(|it| {
-        requests(it.resources.as_ref()) == Amounts::default()
-            && limits(it.resources.as_ref()) == Amounts::default()
-    });
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    // What a pod says for itself is what counts.
+    let all: Vec<Option<&ResourceRequirements>> = match pod_level(pod) {
+        Some(own) => vec![Some(own)],
+        None => containers.map(|it| it.resources.as_ref()).collect(),
+    };
+    let is_best_effort = all
+        .iter()
+        .all(|it| requests(*it) == Amounts::default() && limits(*it) == Amounts::default());
     if is_best_effort {
         return QosClass::BestEffort;
     }
-    let is_guaranteed = containers().all(|it| {
-        let (request, limit) = (requests(it.resources.as_ref()), limits(it.resources.as_ref()));
+    let is_guaranteed = all.iter().all(|it| {
+        let (request, limit) = (requests(*it), limits(*it));
         limit.cpu_milli > 0 && limit.memory > 0 && request == limit
     });
     if is_guaranteed { QosClass::Guaranteed } else { QosClass::Burstable }
 }
 
+/// The resources of the pod as a whole (`spec.resources`), where it names CPU or memory.
+pub(crate) fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
+    let own = PodExt::spec(pod).resources.as_ref()?;
+    let lists = [own.requests.as_ref(), own.limits.as_ref()];
+    let mut names = lists.into_iter().flatten().flat_map(BTreeMap::keys);
+    names.any(|it| it == "cpu" || it == "memory" || it.starts_with("hugepages-")).then_some(own)
+}
+
+/// `total` with what the pod as a whole says, and its overhead.
+fn overridden(pod: &Pod, total: Amounts, own: Option<Amounts>) -> Amounts {
+    let own = own.unwrap_or_default();
+    let or = |own: i64, sum: i64| if own > 0 { own } else { sum };
+    let overhead = PodExt::spec(pod).overhead.as_ref();
+    Amounts {
+        cpu_milli: or(own.cpu_milli, total.cpu_milli) + amount(overhead, "cpu").unwrap_or(0),
+        memory: or(own.memory, total.memory) + amount(overhead, "memory").unwrap_or(0),
+    }
+}
+
 /// What a pod asks of the node: the larger of its containers' sum and its largest init step, with
 /// sidecars counted on both sides, and the overhead.
 pub(crate) fn pod_requests(pod: &Pod) -> Amounts {
-    folded(pod, |it| requests(it.resources.as_ref()))
+    let total = folded(pod, |it| requests(it.resources.as_ref()));
+    overridden(pod, total, pod_level(pod).map(|it| requests(Some(it))))
 }
 
 /// The pod's limits, and whether every container has one.
 pub(crate) fn pod_limits(pod: &Pod) -> (Amounts, bool, bool) {
-    let total = folded(pod, |it| limits(it.resources.as_ref()));
+    let own = pod_level(pod).map(|it| limits(Some(it)));
+    let total = overridden(pod, folded(pod, |it| limits(it.resources.as_ref())), own);
     let spec = PodExt::spec(pod);
     let all = |has: fn(Amounts) -> bool| {
-        spec.containers.iter().all(|it| has(limits(it.resources.as_ref())))
+        // One init container without a limit leaves the pod without one, as upstream has it.
+        let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        own.is_some_and(has) || all.all(|it| has(limits(it.resources.as_ref())))
     };
     (total, all(|it| it.cpu_milli > 0), all(|it| it.memory > 0))
 }
@@ -130,11 +181,7 @@ fn folded(pod: &Pod, amounts: impl Fn(&Container) -> Amounts) -> Amounts {
         }
     }
     let regular = spec.containers.iter().map(&amounts).fold(sidecars, Amounts::plus);
-    let overhead = Amounts {
-        cpu_milli: amount(spec.overhead.as_ref(), "cpu").unwrap_or(0),
-        memory: amount(spec.overhead.as_ref(), "memory").unwrap_or(0),
-    };
-    regular.max(largest_init).plus(overhead)
+    regular.max(largest_init)
 }
 
 /// `cpu.shares` for a request.
@@ -164,14 +211,74 @@ pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) 
         QosClass::Guaranteed => GUARANTEED,
         QosClass::BestEffort => BEST_EFFORT,
         QosClass::Burstable => {
-            let request = requests(container.resources.as_ref()).memory;
-            let score = 1000 - 1000 * request / node_memory.max(1);
+            let score = burstable_score(pod, container, node_memory.max(1));
             if score < 1000 + GUARANTEED {
                 return 1000 + GUARANTEED;
             }
             if score == BEST_EFFORT { score - 1 } else { score }
         }
     }
+}
+
+/// A sidecar is at least as safe as the container that asked for the least. What the pod asked for as
+/// a whole and no container did is shared by all of them.
+fn burstable_score(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
+    let spec = PodExt::spec(pod);
+    let memory = |it: &Container| requests(it.resources.as_ref()).memory;
+    let inits = || spec.init_containers.iter().flatten();
+    let sidecars = || inits().filter(|it| init_kind(it) == Kind::Sidecar);
+    let count = sidecars().chain(&spec.containers).count();
+    let asked: i64 = sidecars().chain(&spec.containers).map(memory).sum();
+    let whole = pod_level(pod).map(|it| requests(Some(it)).memory).unwrap_or(0);
+    let rest = (whole - asked).max(0) / i64::try_from(count).unwrap_or(1).max(1);
+    let score = |request: i64| 1000 - 1000 * (request + rest) / node_memory;
+    let own = score(memory(container));
+    if sidecars().any(|it| it.name == container.name) {
+        let least = spec.containers.iter().map(memory).min().unwrap_or(0);
+        return own.min(score(least));
+    }
+    own
+}
+
+/// The CPU shares of all Burstable pods together.
+pub(crate) fn burstable_shares<'a>(pods: impl Iterator<Item = &'a Pod>) -> i64 {
+    let burstable = pods.filter(|it| qos_class(it) == QosClass::Burstable);
+    cpu_shares(burstable.map(|it| pod_requests(it).cpu_milli).sum())
+}
+
+/// Limits of huge pages by page size (`2Mi`): what all containers of a pod may have together.
+pub(crate) fn pod_hugepages(pod: &Pod) -> BTreeMap<String, i64> {
+    let of = |resources: Option<&ResourceRequirements>| -> BTreeMap<String, i64> {
+        let list = resources.and_then(|it| it.limits.as_ref());
+        let pages = list.into_iter().flatten().filter_map(|(name, it)| {
+            Some((name.strip_prefix("hugepages-")?.to_owned(), quantity::value(it)?))
+        });
+        pages.collect()
+    };
+    let spec = PodExt::spec(pod);
+    let (mut total, mut largest) = (BTreeMap::<String, i64>::new(), BTreeMap::<String, i64>::new());
+    for container in spec.init_containers.iter().flatten() {
+        for (size, bytes) in of(container.resources.as_ref()) {
+            if init_kind(container) == Kind::Sidecar {
+                *total.entry(size).or_default() += bytes;
+            } else {
+                let step = bytes + total.get(&size).copied().unwrap_or(0);
+                let known = largest.entry(size).or_default();
+                *known = step.max(*known);
+            }
+        }
+    }
+    for container in &spec.containers {
+        for (size, bytes) in of(container.resources.as_ref()) {
+            *total.entry(size).or_default() += bytes;
+        }
+    }
+    for (size, bytes) in largest {
+        let known = total.entry(size).or_default();
+        *known = bytes.max(*known);
+    }
+    total.extend(of(pod_level(pod)));
+    total
 }
 
 #[cfg(test)]
@@ -216,6 +323,67 @@ mod tests {
         pod.spec.as_mut().unwrap().init_containers =
             Some(vec![sidecar, container(&[("cpu", "500m")], &[])]);
         assert_eq!(pod_requests(&pod).cpu_milli, 600);
+    }
+
+    fn with_whole(mut pod: Pod, requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Pod {
+        pod.spec.as_mut().unwrap().resources = container(requests, limits).resources;
+        pod
+    }
+
+    #[test]
+    fn what_the_pod_says_as_a_whole_is_what_counts() {
+        let both = [("cpu", "1"), ("memory", "64Mi")];
+        let bare = pod(vec![container(&[], &[]), container(&[("cpu", "200m")], &[])]);
+        let whole = with_whole(bare.clone(), &both, &both);
+        assert_eq!(qos_class(&whole), QosClass::Guaranteed);
+        assert_eq!(pod_requests(&whole).cpu_milli, 1000);
+        let (limits, all_cpu, all_memory) = pod_limits(&whole);
+        assert_eq!((limits.memory, all_cpu, all_memory), (64 << 20, true, true));
+        let some = with_whole(bare, &[("memory", "1Gi")], &[]);
+        assert_eq!(qos_class(&some), QosClass::Burstable);
+        assert_eq!(pod_requests(&some), Amounts { cpu_milli: 200, memory: 1 << 30 });
+        assert_eq!(pod_limits(&some).0, Amounts::default());
+    }
+
+    #[test]
+    fn the_burstable_group_weighs_what_its_pods_ask_for() {
+        let both = [("cpu", "1"), ("memory", "64Mi")];
+        let guaranteed = pod(vec![container(&both, &both)]);
+        let burstable = pod(vec![container(&[("cpu", "500m")], &[])]);
+        let pods = [&guaranteed, &burstable, &burstable];
+        assert_eq!(burstable_shares(pods.into_iter()), 1024);
+        assert_eq!(burstable_shares(std::iter::empty()), 2);
+    }
+
+    #[test]
+    fn huge_pages_of_containers_are_added_up() {
+        let mut own = pod(vec![
+            container(&[], &[("hugepages-2Mi", "4Mi")]),
+            container(&[], &[("hugepages-2Mi", "2Mi"), ("hugepages-1Gi", "1Gi")]),
+        ]);
+        own.spec.as_mut().unwrap().init_containers =
+            Some(vec![container(&[], &[("hugepages-2Mi", "8Mi")])]);
+        let expected = [("2Mi".to_owned(), 8 << 20), ("1Gi".to_owned(), 1 << 30)];
+        assert_eq!(pod_hugepages(&own), expected.into());
+    }
+
+    #[test]
+    fn sidecars_are_as_safe_as_the_least_container() {
+        let mut sidecar = container(&[("memory", "1Mi")], &[]);
+        (sidecar.restart_policy, sidecar.name) = (Some("Always".to_owned()), "s".to_owned());
+        let mut own = pod(vec![container(&[("memory", "512Mi")], &[])]);
+        own.spec.as_mut().unwrap().init_containers = Some(vec![sidecar.clone()]);
+        assert_eq!(oom_score_adj(&own, &sidecar, 1 << 30), 500);
+        // Half of what the pod asked for beyond its containers is each one's.
+        let whole = with_whole(pod(vec![container(&[], &[]); 2]), &[("memory", "512Mi")], &[]);
+        assert_eq!(oom_score_adj(&whole, &container(&[], &[]), 1 << 30), 750);
+    }
+
+    #[test]
+    fn quotas_follow_the_period_and_can_be_off() {
+        let cfs = Cfs { is_enforced: true, period: 5000 };
+        assert_eq!((cfs.quota(500), cfs.quota(1), cfs.quota(0)), (2500, 1000, 0));
+        assert_eq!(Cfs { is_enforced: false, ..cfs }.quota(500), 0);
     }
 
     #[test]

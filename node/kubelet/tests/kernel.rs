@@ -237,3 +237,65 @@ async fn pods_go_on_while_containerd_is_killed_and_comes_back() {
     bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room() {
+    let Some(bed) = Bed::new("resources").await else { return };
+    bed.install_cni();
+    let kubelet = bed
+        .start_kubelet_with(|settings| {
+            settings.config.cpu_manager_policy = "static".to_owned();
+            settings.config.kube_reserved = [("cpu".to_owned(), "1".to_owned())].into();
+        })
+        .await;
+    bed.until_node("True", "").await;
+    let folder = bed.root().join("device-plugins");
+    let devices = vec![device_plugin::device("d0", None)];
+    let options = Default::default();
+    let plugin =
+        device_plugin::DevicePlugin::serve(&folder, "p", "example.com/d", devices, options);
+    let plugin = plugin.unwrap();
+    plugin.register(&folder, "p").await.unwrap();
+    let cpus = "cpus() { while read key value; do [ $key = Cpus_allowed_list: ] && echo $value; done < /proc/self/status; };";
+    let moved = format!(
+        "{cpus} first=$(cpus); while [ \"$(cpus)\" = \"$first\" ]; do sleep 0.1; done; cpus > /dev/termination-log; true"
+    );
+    bed.create_pod(json!({
+        "metadata": { "name": "shared" },
+        "spec": { "restartPolicy": "Never", "containers": [bed.container("main", &moved)] },
+    }))
+    .await;
+    bed.until("shared", |it| it.phase.as_deref() == Some("Running")).await;
+    let script =
+        format!("{cpus} [ -c /dev/d0 ] && echo $DEVICES $(cpus) > /dev/termination-log; sleep 2");
+    let mut container = bed.container("main", &script);
+    container["resources"] =
+        json!({ "limits": { "cpu": "1", "memory": "16Mi", "example.com/d": "1" } });
+    bed.create_pod(json!({
+        "metadata": { "name": "own" },
+        "spec": { "restartPolicy": "Never", "containers": [container] },
+    }))
+    .await;
+    let message = |pod: k8s_openapi::api::core::v1::Pod| {
+        let container = pod.status.unwrap().container_statuses.unwrap().remove(0);
+        container.state.unwrap().terminated.unwrap().message.unwrap_or_default()
+    };
+    let own = message(bed.until("own", |it| it.phase.as_deref() == Some("Succeeded")).await);
+    let cpu = own.trim().strip_prefix("d0 ").unwrap_or_else(|| panic!("{own}"));
+    assert!(cpu.parse::<u32>().is_ok(), "one CPU: {cpu}");
+    let shared = message(bed.until("shared", |it| it.phase.as_deref() == Some("Succeeded")).await);
+    let is_in = |part: &str| match part.trim().split_once('-') {
+        Some((first, last)) => {
+            let number = |it: &str| it.parse::<u32>().unwrap();
+            (number(first)..=number(last)).contains(&number(cpu))
+        }
+        None => part.trim() == cpu,
+    };
+    assert!(!shared.split(',').any(is_in), "{shared} holds {cpu}");
+    for name in ["own", "shared"] {
+        bed.delete_pod(name, 0).await;
+        bed.until_gone(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}

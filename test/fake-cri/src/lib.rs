@@ -79,6 +79,14 @@ impl FakeCri {
         running.map(|it| it.name().to_owned()).collect()
     }
 
+    /// The configuration that the newest container of this name was made with; its resources are those
+    /// of the last update.
+    pub fn container_config(&self, name: &str) -> Option<api_cri::v1::ContainerConfig> {
+        let state = self.state.lock();
+        let own = state.containers.values().filter(|it| it.name() == name);
+        own.max_by_key(|it| it.created_at).map(|it| it.config.clone())
+    }
+
     /// Ends all connections, as a runtime that is killed and started again does. What runs goes on.
     pub fn break_connections(&self) {
         self.state.lock().connections.cancel();

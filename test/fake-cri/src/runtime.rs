@@ -30,6 +30,25 @@ fn has_labels(
     wanted.iter().all(|(key, value)| own.get(key) == Some(value))
 }
 
+/// What is empty or zero stays as it is.
+fn update(known: &mut v1::LinuxContainerResources, new: v1::LinuxContainerResources) {
+    let number = |known: &mut i64, new: i64| {
+        if new != 0 {
+            *known = new;
+        }
+    };
+    number(&mut known.cpu_shares, new.cpu_shares);
+    number(&mut known.cpu_quota, new.cpu_quota);
+    number(&mut known.cpu_period, new.cpu_period);
+    number(&mut known.memory_limit_in_bytes, new.memory_limit_in_bytes);
+    if !new.cpuset_cpus.is_empty() {
+        known.cpuset_cpus = new.cpuset_cpus;
+    }
+    if !new.cpuset_mems.is_empty() {
+        known.cpuset_mems = new.cpuset_mems;
+    }
+}
+
 #[async_trait]
 impl RuntimeService for FakeCri {
     type GetContainerEventsStream = Flow<v1::ContainerEventResponse>;
@@ -312,13 +331,16 @@ impl RuntimeService for FakeCri {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Reply<v1::UpdateContainerResourcesResponse> {
-        let request = request.into_inner();
-        let name = self.name_of(&request.container_id);
+        let v1::UpdateContainerResourcesRequest { container_id, linux, .. } = request.into_inner();
+        let name = self.name_of(&container_id);
         self.enter("UpdateContainerResources", &name)?;
         let mut state = self.state.lock();
-        let it = state.containers.get_mut(&request.container_id);
-        let it = it.ok_or_else(|| missing("container", &request.container_id))?;
-        it.config.linux.get_or_insert_default().resources = request.linux;
+        let it = state.containers.get_mut(&container_id);
+        let it = it.ok_or_else(|| missing("container", &container_id))?;
+        let known = it.config.linux.as_mut().and_then(|it| it.resources.as_mut());
+        if let (Some(known), Some(new)) = (known, linux) {
+            update(known, new);
+        }
         Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
     }
 

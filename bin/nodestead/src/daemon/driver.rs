@@ -135,9 +135,8 @@ impl Driver {
         let planes = self.control_planes()?;
         let pending = || state.instances.iter().filter(|it| it.state == InstanceState::Pending);
         // One that is starting has been prepared, and its folder is its task's.
-        let is_due = |it: &&Instance| {
-            self.until_power(it).is_none() && !inner.busy.lock().contains(&it.id)
-        };
+        let is_due =
+            |it: &&Instance| self.until_power(it).is_none() && !inner.busy.lock().contains(&it.id);
         for instance in pending().filter(is_due) {
             if let Some(spec) = world::host(&state, instance, &inner.ami, &inner.names) {
                 inner.hosts.prepare(&spec).await?;

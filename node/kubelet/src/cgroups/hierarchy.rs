@@ -4,6 +4,7 @@
 //! group that cannot be made at all is.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -32,7 +33,7 @@ pub(crate) enum Hierarchy {
 /// Takes a limit away.
 pub(super) const UNLIMITED: i64 = -1;
 
-const V2_CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "cpuset"];
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "hugetlb"];
 
 impl Hierarchy {
     /// Finds what this host has, from `/proc/self/mountinfo`.
@@ -90,6 +91,60 @@ impl Hierarchy {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Limits the huge pages of a group: what is not listed, it has none of.
+    pub(super) fn limit_hugepages(&self, path: &Path, limits: &BTreeMap<String, i64>) {
+        let (group, suffix) = match self {
+            Self::Unused => return,
+            Self::V2 { root } => (root.join(path), ".max"),
+            Self::V1 { mounts, .. } => {
+                let hugetlb = mounts.iter().find(|it| it.1.iter().any(|it| it == "hugetlb"));
+                let Some((mount, _)) = hugetlb else { return };
+                (mount.join(path), ".limit_in_bytes")
+            }
+        };
+        for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let size = name.strip_prefix("hugetlb.").and_then(|it| it.strip_suffix(suffix));
+            // The reservation has its own file, and the same limit.
+            let size = size.map(|it| it.strip_suffix(".rsvd").unwrap_or(it));
+            if let Some(size) = size.and_then(|it| it.strip_suffix('B')) {
+                // The kernel's `2MB` is the resource's `2Mi`.
+                let limit = limits.get(&format!("{size}i")).copied().unwrap_or(0);
+                put(&entry.path(), &limit.to_string());
+            }
+        }
+    }
+
+    /// Whether there is a group of this name in every tree that limits something.
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        match self {
+            Self::Unused => false,
+            Self::V2 { root } => root.join(path).is_dir(),
+            Self::V1 { mounts, .. } => {
+                let limiting = mounts.iter().filter(|it| {
+                    it.1.iter().any(|it| matches!(it.as_str(), "cpu" | "memory" | "pids"))
+                });
+                limiting.map(|it| it.0.join(path)).all(|it| it.is_dir())
+            }
+        }
+    }
+
+    pub(super) fn is_v2(&self) -> bool {
+        matches!(self, Self::V2 { .. })
+    }
+
+    /// Whether the swap of a group can be limited.
+    pub(super) fn has_swap_limit(&self, path: &Path) -> bool {
+        match self {
+            Self::Unused => false,
+            Self::V2 { root } => root.join(path).join("memory.swap.max").exists(),
+            Self::V1 { mounts, .. } => mounts
+                .iter()
+                .filter(|it| it.1.iter().any(|it| it == "memory"))
+                .any(|it| it.0.join(path).join("memory.memsw.limit_in_bytes").exists()),
         }
     }
 
@@ -183,7 +238,8 @@ fn write_v2(group: &Path, limits: Limits) {
     }
     let text = |it: i64| if it == UNLIMITED { "max".to_owned() } else { it.to_string() };
     if let Some(quota) = limits.quota.filter(is_limit) {
-        put(&group.join("cpu.max"), &format!("{} {CPU_PERIOD}", text(quota)));
+        let period = limits.period.unwrap_or(CPU_PERIOD);
+        put(&group.join("cpu.max"), &format!("{} {period}", text(quota)));
     }
     if let Some(memory) = limits.memory.filter(is_limit) {
         put(&group.join("memory.max"), &text(memory));
@@ -205,7 +261,8 @@ fn write_v1(group: &Path, controllers: &[String], limits: Limits) {
                     put(&group.join("cpu.shares"), &shares.to_string());
                 }
                 if let Some(quota) = limits.quota.filter(is_limit) {
-                    put(&group.join("cpu.cfs_period_us"), &CPU_PERIOD.to_string());
+                    let period = limits.period.unwrap_or(CPU_PERIOD);
+                    put(&group.join("cpu.cfs_period_us"), &period.to_string());
                     put(&group.join("cpu.cfs_quota_us"), &quota.to_string());
                 }
             }
@@ -262,6 +319,42 @@ mod tests {
         assert_eq!(mounts[0].1, ["cpu", "cpuacct"]);
         let v2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(Hierarchy::parse(v2), Hierarchy::V2 { root: "/sys/fs/cgroup".into() });
+    }
+
+    #[test]
+    fn a_tree_of_cgroup_v2_gets_weights_quotas_and_huge_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::V2 { root: folder.path().to_owned() };
+        let path = Path::new("kubepods/burstable/pod1");
+        let limits = Limits {
+            shares: Some(1024),
+            quota: Some(25_000),
+            period: Some(50_000),
+            memory: Some(1 << 20),
+            pids: Some(64),
+        };
+        hierarchy.ensure(path, limits).unwrap();
+        let group = folder.path().join(path);
+        let files =
+            ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max", "hugetlb.1GB.max", "hugetlb.2MB.current"];
+        for name in files {
+            fs::write(group.join(name), "max").unwrap();
+        }
+        hierarchy.limit_hugepages(path, &[("2Mi".to_owned(), 4 << 20)].into());
+        let read = |name: &str| fs::read_to_string(group.join(name)).unwrap();
+        assert_eq!(read("cpu.weight"), "39");
+        assert_eq!(read("cpu.max"), "25000 50000");
+        assert_eq!((read("memory.max").as_str(), read("pids.max").as_str()), ("1048576", "64"));
+        assert_eq!(read("hugetlb.2MB.max"), "4194304");
+        assert_eq!(read("hugetlb.2MB.rsvd.max"), "4194304");
+        assert_eq!(
+            (read("hugetlb.1GB.max").as_str(), read("hugetlb.2MB.current").as_str()),
+            ("0", "max")
+        );
+        let above = fs::read_to_string(folder.path().join("kubepods/cgroup.subtree_control"));
+        assert_eq!(above.unwrap(), "+hugetlb", "the last that was enabled");
+        assert!(hierarchy.exists(path) && !hierarchy.exists(Path::new("system.slice")));
+        assert!(!hierarchy.has_swap_limit(path));
     }
 
     #[test]

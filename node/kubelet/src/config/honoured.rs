@@ -5,7 +5,7 @@
 //!
 //! Deviation: settings for things that this kubelet does in another way, or not at all, are accepted
 //! with a warning: pull, event and API rate limits, profiling, tracing, the log format, iptables
-//! chains, FlexVolumes, cgroups for system daemons, memory QoS, `systemd` as the cgroup driver.
+//! chains, FlexVolumes, memory QoS, `systemd` as the cgroup driver.
 
 use serde_json::Value;
 
@@ -21,8 +21,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("streamingConnectionIdleTimeout", "upstream ignores it too"),
     ("kubeletCgroups", "the kubelet stays in the cgroup that it was started in"),
     ("systemCgroups", "processes of the system are not moved"),
-    ("systemReservedCgroup", "processes of the system are not limited"),
-    ("kubeReservedCgroup", "daemons of Kubernetes are not limited"),
     ("qosReserved", "memory is not reserved by QoS class"),
     ("podCIDR", "the network is the CNI plug-in's"),
     ("contentType", "requests are JSON"),

@@ -5,13 +5,16 @@
 //!
 //! Upstream: `pkg/kubelet/nodestatus/setters.go`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_cri::v1;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+        NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
     Api,
@@ -68,6 +71,20 @@ struct Sent {
     problem: Option<String>,
     pressure: Pressure,
     images: usize,
+    resources: Resources,
+}
+
+/// Capacity and allocatable, with what device plugins offer.
+type Resources = (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>);
+
+fn resources(context: &Context) -> Resources {
+    let config = &context.settings.config;
+    let (mut capacity, mut allocatable) =
+        (context.machine.capacity(config), context.machine.allocatable_list(config));
+    let (extended, usable) = context.cm.extended_resources();
+    capacity.extend(extended);
+    allocatable.extend(usable);
+    (capacity, allocatable)
 }
 
 /// The status that the node registers with: known before anything was asked.
@@ -76,11 +93,12 @@ pub(super) async fn first(context: &Arc<Context>) -> NodeStatus {
     let asked = context.runtime.status().await;
     let problem = problem(context, runtime_problem(&asked));
     let now = context.clock.now();
+    let (capacity, allocatable) = resources(context);
     let conditions = conditions::all(&[], problem.as_deref(), Pressure::default(), now);
     NodeStatus {
         addresses: Some(addresses(context)),
-        capacity: Some(context.machine.capacity(&context.settings.config)),
-        allocatable: Some(context.machine.allocatable_list(&context.settings.config)),
+        capacity: Some(capacity),
+        allocatable: Some(allocatable),
         conditions: Some(conditions),
         node_info: Some(info),
         daemon_endpoints: Some(endpoints(context)),
@@ -216,6 +234,7 @@ impl NodeStatusLoop {
         let report = self.context.settings.config.node_status_report_frequency.0;
         sent.problem.as_deref() != problem
             || sent.pressure != *self.pressure.borrow()
+            || sent.resources != resources(&self.context)
             || sent.at.elapsed() >= report
     }
 
@@ -224,12 +243,14 @@ impl NodeStatusLoop {
         let now = self.context.clock.now();
         let images = images(&self.context).await;
         let count = images.len();
-        match tokio::time::timeout(LIMIT, self.patch(&problem, pressure, images, asked, now)).await
-        {
+        let resources = resources(&self.context);
+        let patch = self.patch(&problem, pressure, &resources, images, asked, now);
+        match tokio::time::timeout(LIMIT, patch).await {
             Ok(Ok(())) => {
                 self.tell(&problem, pressure);
                 self.told.send_replace(problem.clone());
-                self.sent = Some(Sent { at: Instant::now(), problem, pressure, images: count });
+                let at = Instant::now();
+                self.sent = Some(Sent { at, problem, pressure, images: count, resources });
             }
             Ok(Err(error)) => {
                 debug!(error = %telemetry::chain(&error), "the node's status was not sent");
@@ -242,6 +263,7 @@ impl NodeStatusLoop {
         &mut self,
         problem: &Option<String>,
         pressure: Pressure,
+        resources: &Resources,
         images: Vec<ContainerImage>,
         asked: Option<v1::StatusResponse>,
         now: Timestamp,
@@ -254,10 +276,9 @@ impl NodeStatusLoop {
             self.conditions = status.conditions.unwrap_or_default();
         }
         let conditions = conditions::all(&self.conditions, problem.as_deref(), pressure, now);
-        let config = &self.context.settings.config;
         let mut status = json!({
-            "capacity": self.context.machine.capacity(config),
-            "allocatable": self.context.machine.allocatable_list(config),
+            "capacity": resources.0,
+            "allocatable": resources.1,
             "conditions": conditions,
             "nodeInfo": self.info,
             "daemonEndpoints": endpoints(&self.context),

@@ -21,12 +21,19 @@ pub(super) enum Admission {
 }
 
 impl Worker {
-    pub(super) fn admit(&mut self, pod: &Arc<Pod>) -> Admission {
+    pub(super) async fn admit(&mut self, pod: &Arc<Pod>) -> Admission {
+        let context = self.context.clone();
+        // What one pod is given another one must not be.
+        let _turn = context.cm.turn().await;
         // A pod that already has a start time was admitted by an earlier run of this kubelet.
         let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
         let refusal = if was_admitted { None } else { self.refusal(pod) };
         match refusal {
             None => {
+                if let Err(error) = context.cm.allocate(pod).await {
+                    let verdict = Verdict::rejected(error.reason(), error.to_string());
+                    return Admission::Refused(verdict);
+                }
                 self.preempted.clear();
                 self.inbox.set_waits_for_room(false);
                 if was_admitted {
@@ -36,6 +43,7 @@ impl Worker {
                     self.context.timelines.note(&pod.uid(), Phase::Admitted, "");
                 }
                 self.inbox.set_admitted(true);
+                self.workers.update_qos();
                 Admission::Admitted
             }
             Some(Refusal::Final(verdict)) => Admission::Refused(verdict),

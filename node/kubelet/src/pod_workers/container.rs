@@ -118,7 +118,24 @@ impl Worker {
             seccomp_default: context.settings.config.seccomp_default,
             observed,
         };
-        Ok(pod_config::container(pod, container, parts))
+        let mut config = pod_config::container(pod, container, parts);
+        context.cm.apply(pod, container, &mut config).await?;
+        if let Some(resources) = config.linux.as_mut().and_then(|it| it.resources.as_mut()) {
+            context.cgroups.complete(resources);
+        }
+        self.check_cdi(&config).await?;
+        Ok(config)
+    }
+
+    /// A runtime that knows no CDI would leave the devices out without a word.
+    async fn check_cdi(&self, config: &v1::ContainerConfig) -> Result<(), String> {
+        let Some(device) = config.cdi_devices.first() else { return Ok(()) };
+        let version = self.context.runtime.version().await.map_err(|it| it.to_string())?;
+        if pod_config::has_cdi(&version.runtime_name, &version.runtime_version) {
+            return Ok(());
+        }
+        let (name, number) = (version.runtime_name, version.runtime_version);
+        Err(format!("{name} {number} has no CDI, which device {} needs", device.name))
     }
 
     async fn environment(

@@ -212,7 +212,8 @@ impl Worker {
         if let Err(error) = user_namespace(pod, &handler) {
             return failed("user namespace", format!("Failed to create pod sandbox: {error}"));
         }
-        if let Err(error) = self.context.cgroups.ensure_pod(pod) {
+        let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
+        if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive) {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
         }

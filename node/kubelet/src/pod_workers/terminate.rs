@@ -113,6 +113,8 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedUnMount", message);
             return false;
         }
+        self.context.cm.release(&uid);
+        self.workers.update_qos();
         self.remove_cgroups().await;
         true
     }

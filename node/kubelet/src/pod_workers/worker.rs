@@ -126,7 +126,7 @@ impl Worker {
             return Ok(Next::Again);
         }
         if !self.inbox.is_admitted() {
-            match self.admit(&news.pod) {
+            match self.admit(&news.pod).await {
                 Admission::Admitted => {}
                 // Woken when one of those has been cleared away.
                 Admission::Waiting => return Ok(Next::Wait(None)),
@@ -321,7 +321,7 @@ impl Worker {
         let previous = self.context.statuses.get(&uid).unwrap_or_default();
         let mut all = self.failures.clone();
         all.extend(waiting.iter().map(|(name, it)| (name.clone(), it.clone())));
-        let status = status::generate(&status::Input {
+        let mut status = status::generate(&status::Input {
             pod,
             observed,
             probes: &self.context.probes.states(observed),
@@ -341,6 +341,7 @@ impl Worker {
             (true, false) => self.context.timelines.note(&uid, Phase::NotReady, ""),
             _ => {}
         }
+        self.context.cm.add_to_status(pod, &mut status);
         self.context.statuses.set(pod, status.clone());
         status
     }

@@ -148,6 +148,15 @@ impl Bed {
     }
 
     pub(crate) async fn start_kubelet(&self) -> Running {
+        self.start_kubelet_with(|_| {}).await
+    }
+
+    /// The kubelet's folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.join("kubelet")
+    }
+
+    pub(crate) async fn start_kubelet_with(&self, change: impl FnOnce(&mut Settings)) -> Running {
         let folder = self.folder.display().to_string();
         let mut config = KubeletConfiguration {
             port: self.port,
@@ -164,6 +173,7 @@ impl Bed {
         let mut settings = Settings::new(config, NODE);
         settings.root_dir = format!("{folder}/kubelet");
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        change(&mut settings);
         let scope = self.scope.child();
         let client =
             self.api.client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]));

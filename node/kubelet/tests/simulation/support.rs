@@ -1,6 +1,9 @@
 //! A node in memory.
 
+#![allow(dead_code, reason = "each of the tests that include it uses a part")]
+
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,9 +16,12 @@ use fake_cri::FakeCri;
 use futures::StreamExt;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount},
-    scheduling::v1::PriorityClass,
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount},
+        scheduling::v1::PriorityClass,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
     Api, Client,
@@ -106,7 +112,7 @@ impl World {
         world
     }
 
-    pub(crate) async fn stop_kubelet(&mut self) {
+    pub(crate) async fn stop_kubelet(&self) {
         self.kubelet.drain(Duration::from_secs(1)).await;
     }
 
@@ -323,6 +329,34 @@ impl World {
             api.replace(name, &PostParams::default(), &map).await.unwrap();
         } else {
             api.create(&PostParams::default(), &map).await.unwrap();
+        }
+    }
+
+    /// The kubelet's folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("kubelet")
+    }
+
+    /// Capacity and allocatable of the node, as the API knows them.
+    pub(crate) async fn node_resource(&self, name: &str) -> (Option<String>, Option<String>) {
+        let node = Api::<Node>::all(self.client.clone()).get(NODE).await.unwrap();
+        let status = node.status.unwrap_or_default();
+        let of = |list: Option<std::collections::BTreeMap<String, Quantity>>| {
+            list.and_then(|it| it.get(name).map(|it| it.0.clone()))
+        };
+        (of(status.capacity), of(status.allocatable))
+    }
+
+    pub(crate) async fn until_node_has(&self, name: &str, capacity: &str, allocatable: &str) {
+        let wanted = (Some(capacity.to_owned()), Some(allocatable.to_owned()));
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let has = self.node_resource(name).await;
+            if has == wanted {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{name}: {has:?}, not {wanted:?}");
+            tokio::time::sleep(STEP).await;
         }
     }
 
