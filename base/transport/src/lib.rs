@@ -12,7 +12,7 @@ mod server;
 pub mod tls;
 
 pub use self::{
-    body::{Body, BoxError, collect, empty, full, stream},
+    body::{Body, BoxError, collect, collect_request, empty, full, stream},
     client::{HttpClient, SendError},
     place::{Place, memory, unix_connect, unix_listen},
     server::{Peer, serve, serve_unix},

@@ -247,7 +247,7 @@ async fn read(body: Body, info: &RequestInfo) -> Result<bytes::Bytes, Status> {
     if matches!(info.verb.as_str(), "get" | "list" | "watch") {
         return Ok(bytes::Bytes::new());
     }
-    let read = transport::collect(body, crate::decode::BODY_LIMIT).await;
+    let read = transport::collect_request(body, crate::decode::BODY_LIMIT).await;
     let whole = read.map_err(|error| {
         Status::bad_request(format!("failed to read the request's body: {error}"))
     })?;

@@ -169,6 +169,20 @@ impl Gateway {
         response
     }
 
+    /// Answers a request whose body could not be had, in the form of the service that it is for.
+    pub(crate) fn refuse(&self, parts: &Parts, source: &Source, fault: &Fault) -> Response<Bytes> {
+        let request_id = entropy::uuid();
+        let presented = Presented::read(parts).ok().flatten();
+        let service = incoming::service(parts, &Bytes::new(), presented.as_ref());
+        let Some(service) = service.or_else(|| service::find("sts")) else {
+            return unknown_service(parts, &request_id);
+        };
+        let response = codec::encode_fault(service, fault, &request_id, response_form(parts));
+        let record = Record { service: service.name, ..Record::default() };
+        self.record(record, &request_id, source, Some(fault), &response, 0);
+        response
+    }
+
     fn authenticate(
         &self,
         service: &'static Service,

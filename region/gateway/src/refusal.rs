@@ -150,6 +150,10 @@ pub(crate) fn too_large() -> Fault {
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
+pub(crate) fn cut_off() -> Fault {
+    Fault::new("IncompleteBody", "The request's body ended before its end.")
+}
+
 pub(crate) fn not_ready() -> Fault {
     Fault::new("ServiceUnavailable", "The region is starting.")
         .with_status(StatusCode::SERVICE_UNAVAILABLE)

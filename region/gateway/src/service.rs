@@ -71,22 +71,20 @@ where
         Box::pin(async move {
             let source = this.source(request.extensions().get::<Peer>());
             let (parts, body) = request.into_parts();
-            let body = match transport::collect(body, MAX_REQUEST).await {
+            let body = match transport::collect_request(body, MAX_REQUEST).await {
                 Ok(Some(body)) => body,
-                Ok(None) => return Ok(refused(&refusal::too_large())),
+                Ok(None) => {
+                    let answer = this.gateway.refuse(&parts, &source, &refusal::too_large());
+                    return Ok(answer.map(transport::full));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a request ended early");
-                    return Ok(refused(&refusal::too_large()));
+                    let answer = this.gateway.refuse(&parts, &source, &refusal::cut_off());
+                    return Ok(answer.map(transport::full));
                 }
             };
             let response = this.gateway.answer(&parts, &body, source, None).await;
             Ok(response.map(transport::full))
         })
     }
-}
-
-fn refused(fault: &aws_wire::Fault) -> Response<Body> {
-    let mut response = Response::new(transport::full(fault.to_string()));
-    *response.status_mut() = fault.status;
-    response
 }

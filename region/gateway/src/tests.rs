@@ -187,6 +187,29 @@ async fn every_protocol_passes_there_and_back() {
     assert_eq!(gateway.events().recent(10).len(), 5);
 }
 
+#[tokio::test]
+async fn a_request_that_is_too_long_is_refused_in_the_form_of_its_service() {
+    let gateway = gateway();
+    for (host, header, wanted) in [
+        ("ec2.us-east-1.amazonaws.com", ("accept", "*/*"), "<Code>RequestEntityTooLarge</Code>"),
+        (
+            "ssm.us-east-1.amazonaws.com",
+            ("x-amz-target", "AmazonSSM.DescribeEcho"),
+            "\"__type\":\"RequestEntityTooLarge\"",
+        ),
+    ] {
+        let request = Request::post("/").header("host", host).header(header.0, header.1);
+        let body = Full::new(Bytes::from(vec![b'x'; (8 << 20) + 1]));
+        let service = gateway.service(Side::Host);
+        let response = service.oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 413, "{host}");
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(wanted), "{host}: {text}");
+    }
+    assert_eq!(gateway.events().recent(10).len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_who_are_not_who_they_say_get_the_codes_of_their_protocol() {
     let gateway = gateway();

@@ -26,6 +26,34 @@ async fn bad_bodies_get_the_codes_of_upstream() {
     }
 }
 
+/// Served for real, by the client that shows a reset as "error 92".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("not run: there is no curl");
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}{MAPS}", listener.local_addr().unwrap());
+    let scope = lifecycle::Scope::new();
+    let service = cluster.api.service_as(UserInfo::master("admin"));
+    drop(scope.spawn("server", transport::serve(listener, None, service, scope.clone())));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("body");
+    std::fs::write(&file, vec![b'x'; 4 * BODY_LIMIT]).unwrap();
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", version, "-H", "Content-Type: application/json"]);
+        curl.args(["-H", "Expect:", "--data-binary"]).arg(format!("@{}", file.display()));
+        let output = curl.arg(&url).output().await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{version}: {errors}");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((status["code"].as_u64(), status["kind"].as_str()), (Some(413), Some("Status")));
+    }
+}
+
 #[tokio::test]
 async fn unknown_fields_warn_and_can_be_refused() {
     let cluster = Cluster::start().await;

@@ -52,7 +52,7 @@ impl Call<'_> {
     async fn put_manifest(&self, reference: &str, body: Body) -> Result<Response<Body>, Refusal> {
         self.require("PutImage")?;
         self.repository()?;
-        let read = transport::collect(body, LIMIT).await;
+        let read = transport::collect_request(body, LIMIT).await;
         let bytes = read.ok().flatten().ok_or_else(|| {
             Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "the manifest is too long")
         })?;
