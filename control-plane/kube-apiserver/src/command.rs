@@ -58,6 +58,19 @@ pub struct Args {
     pub service_account_signing_key_file: Option<PathBuf>,
     #[arg(long, value_delimiter = ',')]
     pub api_audiences: Vec<String>,
+    /// Members of the etcd cluster to keep the state in; a file in the data directory without
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// What every key in etcd begins with
+    #[arg(long, default_value = "/registry")]
+    pub etcd_prefix: String,
+    /// Who signs etcd's certificates
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    #[arg(long, requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Kubeconfig of the service that reviews bearer tokens
     #[arg(long)]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
@@ -76,8 +89,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let scope = Scope::new();
     let made = Made::ensure(&args)?;
-    let store_file = args.data_dir.join("store.redb");
-    let store = tokio::task::spawn_blocking(move || mvcc::Store::open(&store_file)).await??;
+    let store = open_store(&args).await?;
     let config = config(&args, &made, store, &scope)?;
     let api = ApiServer::start(config).await?;
     let keeper = api.clone();
@@ -98,6 +110,27 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     tokio::signal::ctrl_c().await?;
     scope.drain(DRAIN_LIMIT).await;
     Ok(())
+}
+
+/// A file of its own, or etcd.
+async fn open_store(args: &Args) -> Result<mvcc::Store, Box<dyn Error + Send + Sync>> {
+    if args.etcd_servers.is_empty() {
+        let file = args.data_dir.join("store.redb");
+        return Ok(tokio::task::spawn_blocking(move || mvcc::Store::open(&file)).await??);
+    }
+    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? })
+        }
+        _ => None,
+    };
+    let ca_pem = args.etcd_cafile.as_deref().map(read).transpose()?;
+    let config = mvcc::EtcdConfig {
+        endpoints: args.etcd_servers.clone(),
+        tls: ca_pem.map(|ca_pem| mvcc::Tls { ca_pem, identity }),
+        prefix: format!("{}/", args.etcd_prefix.trim_end_matches('/')),
+    };
+    Ok(mvcc::Store::etcd(config).await?)
 }
 
 fn config(

@@ -1,4 +1,4 @@
-//! A revisioned store with watch, in etcd's model, embedded.
+//! A revisioned store with watch, in etcd's model: embedded, or over etcd itself.
 //!
 //! Every commit gets the next revision. The whole current state, and the events since the last
 //! compaction, are held in memory, so reads and watches never touch the disk. Writes go through
@@ -13,6 +13,7 @@
 //! Upstream: the data model of etcd v3 (`mvcc`).
 
 mod backend;
+mod etcd;
 mod state;
 mod watch;
 mod writer;
@@ -28,11 +29,14 @@ use parking_lot::RwLock;
 
 pub use self::{
     backend::OpenError,
+    etcd::{EtcdConfig, EtcdError, erase},
     state::{Compacted, Range},
     watch::Watcher,
     writer::CommitError,
 };
-use self::{state::State, writer::Writer};
+pub use api_etcd::Tls;
+
+use self::{etcd::Remote, state::State, writer::Writer};
 
 /// One key's value at one revision.
 #[derive(Debug)]
@@ -153,6 +157,16 @@ impl Store {
         let state = Arc::new(RwLock::new(state));
         let writer = Writer::threaded(backend, state.clone(), limits)?;
         Ok(Self { writer: Arc::new(writer), state })
+    }
+
+    /// The store that an etcd cluster keeps. Fails where no member answers.
+    pub async fn etcd(config: EtcdConfig) -> Result<Self, EtcdError> {
+        Self::etcd_with(config, Limits::default()).await
+    }
+
+    pub async fn etcd_with(config: EtcdConfig, limits: Limits) -> Result<Self, EtcdError> {
+        let (remote, state) = Remote::open(config, limits).await?;
+        Ok(Self { writer: Arc::new(Writer::Etcd(remote)), state })
     }
 
     /// A store that forgets, for tests. Commits happen inline, without a thread.

@@ -83,6 +83,17 @@ impl State {
         }
     }
 
+    /// The state at `revision`, of which nothing before is known.
+    pub(crate) fn loaded(records: impl Iterator<Item = Arc<Record>>, revision: u64) -> Self {
+        let mut state = Self { revision, compacted: revision, ..Self::new() };
+        for record in records {
+            let last = state.buckets.entry(bucket(&record.key).into()).or_default();
+            *last = record.mod_revision.max(*last);
+            state.current.insert(record.key.clone(), record);
+        }
+        state
+    }
+
     pub(crate) fn bucket_revision(&self, key: &str) -> u64 {
         self.buckets.get(bucket(key)).copied().unwrap_or_default()
     }

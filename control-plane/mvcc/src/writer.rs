@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Event, Guard, Limits, Op, Record, Txn,
     backend::{AppendError, Disk},
+    etcd::{EtcdError, Remote},
     state::{Garbage, State},
 };
 
@@ -32,6 +33,11 @@ pub enum CommitError {
         #[source]
         source: Arc<AppendError>,
     },
+    #[error("failed to commit to etcd")]
+    Etcd {
+        #[source]
+        source: Arc<EtcdError>,
+    },
     #[error("the store is closed")]
     Closed,
 }
@@ -48,6 +54,7 @@ pub(crate) enum Request {
 pub(crate) enum Writer {
     Threaded { requests: Option<mpsc::Sender<Request>>, thread: Option<JoinHandle<()>> },
     Inline(Mutex<Core>),
+    Etcd(Remote),
 }
 
 impl Writer {
@@ -69,11 +76,17 @@ impl Writer {
     }
 
     pub(crate) async fn commit(&self, txn: Txn) -> Result<u64, CommitError> {
-        self.request(|reply| Request::Commit(txn, reply)).await
+        match self {
+            Self::Etcd(remote) => remote.commit(txn).await,
+            _ => self.request(|reply| Request::Commit(txn, reply)).await,
+        }
     }
 
     pub(crate) async fn compact(&self, revision: u64) -> Result<(), CommitError> {
-        self.request(|reply| Request::Compact(revision, reply)).await.map(drop)
+        match self {
+            Self::Etcd(remote) => remote.compact(revision).await,
+            _ => self.request(|reply| Request::Compact(revision, reply)).await.map(drop),
+        }
     }
 
     async fn request(&self, make: impl FnOnce(Reply) -> Request) -> Result<u64, CommitError> {
@@ -84,6 +97,7 @@ impl Writer {
                 let requests = requests.as_ref().ok_or(CommitError::Closed)?;
                 requests.send(make(reply)).await.map_err(|_| CommitError::Closed)?;
             }
+            Self::Etcd(_) => return Err(CommitError::Closed),
         }
         answer.await.map_err(|_| CommitError::Closed)?
     }

@@ -53,6 +53,10 @@ pub(crate) async fn commit(call: &Call, txn: Txn) -> Result<u64, Refused> {
             tracing::error!(error = %telemetry::chain(&source), "a write could not be stored");
             Refused::Failed(Status::internal(telemetry::chain(&source)))
         }
+        CommitError::Etcd { source } => {
+            tracing::error!(error = %telemetry::chain(&*source), "etcd did not take a write");
+            Refused::Failed(Status::internal(telemetry::chain(&*source)))
+        }
         CommitError::Closed => Refused::Failed(Status::unavailable("the server is shutting down")),
     })
 }
