@@ -13,7 +13,7 @@ NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
 
-.PHONY: help up test check tidy unit e2e bench build images packages tools down
+.PHONY: help up test check tidy unit e2e fuzz bench build images packages tools down clean-host
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ up: packages build images ## Install, build, bring a region up, run the guestboo
 
 down: ## Remove the region that `make up` brought up
 	$(SUDO) $(NODESTEAD) down
+
+clean-host: ## Remove all of Nodestead from this machine: regions, their state, leftovers of killed runs
+	cargo build --quiet --package nodestead
+	$(SUDO) $(CARGO_TARGET_DIR)/debug/nodestead down --all --purge
 
 test: packages tidy unit e2e ## All tests, root tests included
 
@@ -41,6 +45,24 @@ unit: ## Unit, simulation and kernel tests; those that need root say so where it
 e2e: packages build images tools ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
+
+# libFuzzer's instrumentation, as cargo-fuzz sets it, without a sanitizer: a stable compiler does.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+  -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGETS := sigv4 query user_data cni_stdin
+FUZZ_SECONDS ?= 30
+
+fuzz: ## Each fuzz target for a while: FUZZ_SECONDS=30 FUZZ_TARGETS="sigv4 query …"
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --manifest-path fuzz/Cargo.toml --target $$host; \
+	for target in $(FUZZ_TARGETS); do \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+	  corpus=$(CACHE)/fuzz/$$target; mkdir -p $$corpus; \
+	  $(CARGO_TARGET_DIR)/$$host/debug/$$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 \
+	    -timeout=10 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(CACHE)/fuzz/$$target- \
+	    $$corpus fuzz/seeds/$$target; \
+	done
 
 bench: packages build images tools ## Measure; prints a table with the floors beside it (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \

@@ -18,7 +18,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  nodestead up --nodes 3 --instance-type m5.large")]
     Up(Up),
     /// Stop everything that `up` started
-    #[command(after_help = "Example:\n  nodestead down --purge")]
+    #[command(after_help = "Examples:\n  nodestead down --purge\n  nodestead down --all")]
     Down(Down),
     /// Show what runs, where, and what the same fleet would cost on AWS
     #[command(after_help = "Example:\n  nodestead status -o json | jq .instances")]
@@ -59,11 +59,13 @@ pub(crate) enum Command {
     Daemon(At),
 }
 
+pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/nodestead";
+
 /// Which region is meant.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct At {
     /// Where the region keeps its state
-    #[arg(long, env = "NODESTEAD_DATA_DIR", default_value = "/var/lib/nodestead")]
+    #[arg(long, env = "NODESTEAD_DATA_DIR", default_value = DEFAULT_DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -89,9 +91,21 @@ pub(crate) struct Up {
     /// Let the VPC's internet and NAT gateways reach the outside world
     #[arg(long)]
     pub(crate) egress: bool,
-    /// How long AWS operations take
-    #[arg(long, value_enum, default_value_t = Latency::Instant)]
-    pub(crate) latency: Latency,
+    /// How long AWS operations take [default: instant]
+    #[arg(long, value_enum)]
+    pub(crate) latency: Option<Latency>,
+    /// Keep clusters' state in this etcd cluster: its members, `https://10.0.0.1:2379,…`
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) etcd_endpoints: Vec<String>,
+    /// Who signs etcd's certificates
+    #[arg(long, requires = "etcd_endpoints")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to etcd
+    #[arg(long, requires_all = ["etcd_endpoints", "etcd_keyfile"])]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, requires = "etcd_certfile")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
     /// Keep the daemon in the foreground
     #[arg(long)]
     pub(crate) foreground: bool,
@@ -99,8 +113,19 @@ pub(crate) struct Up {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Latency {
+    /// At once
     Instant,
+    /// As long as on AWS: minutes for a cluster, most of a minute for a node
     Aws,
+}
+
+impl From<Latency> for latency::Profile {
+    fn from(latency: Latency) -> Self {
+        match latency {
+            Latency::Instant => Self::Instant,
+            Latency::Aws => Self::Aws,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -110,6 +135,9 @@ pub(crate) struct Down {
     /// Delete the state too
     #[arg(long)]
     pub(crate) purge: bool,
+    /// Remove every region of this machine, and what killed runs and tests have left
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Args, Debug)]

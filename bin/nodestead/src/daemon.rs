@@ -89,21 +89,14 @@ async fn start(
 ) -> anyhow::Result<Daemon> {
     fs::create_dir_all(layout.pki())?;
     let ca = region::authority(&layout.pki())?;
-    let region = Region::open(layout, clock, scope)?;
+    let region = Region::open(layout, settings, clock, scope)?;
     let ami = prepare_software(layout, &region, ca.certificate_pem()).await?;
     let hosts = Hosts::new(&layout.instances())?;
-    let names = Names::new(layout, settings.egress);
+    let names = Names::new(layout, settings);
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child())?;
-    let driver = Driver::new(
-        region.ec2.clone(),
-        region.eks.clone(),
-        hosts.clone(),
-        names.clone(),
-        ami,
-        endpoints,
-        scope.child(),
-    );
+    let driver =
+        Driver::new(&region, hosts.clone(), names.clone(), ami, endpoints, clock, scope.child());
     let endpoint = listen(settings, &region, scope)?;
     serve_admin(layout, &region, hosts, names.clone(), &endpoint, scope)?;
     drop(scope.spawn("driver", driver.clone().run()));
@@ -115,7 +108,7 @@ async fn start(
         region.clone(),
         driver,
         names.clone(),
-        settings.api_port,
+        settings,
         clock,
         scope.child(),
     );
@@ -145,7 +138,8 @@ fn listen(settings: &Settings, region: &Region, scope: &Scope) -> anyhow::Result
     let listener = Place::Here
         .listen(address)
         .with_context(|| format!("the AWS endpoint cannot listen on {address}"))?;
-    let front = Front::new(region.gateway.service(Side::Host), region.ecr.registry());
+    let gateway = region.gateway.service(Side::Host);
+    let front = Front::new(gateway, region.ecr.registry(), region.latency.call);
     let serving = transport::serve(listener, None, front, scope.child());
     drop(scope.spawn("AWS endpoint", serving));
     Ok(format!("http://{address}"))

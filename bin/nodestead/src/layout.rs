@@ -101,6 +101,46 @@ pub(crate) struct Settings {
     pub(crate) aws_port: u16,
     pub(crate) api_port: u16,
     pub(crate) egress: bool,
+    #[serde(default)]
+    pub(crate) latency: latency::Profile,
+    /// Where clusters' state is, if not in the data directory.
+    #[serde(default)]
+    pub(crate) etcd: Option<Etcd>,
+}
+
+/// A region's place in an etcd cluster.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Etcd {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) cert_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+    /// Before every key of the region: drawn when it is first brought up, so that regions of many
+    /// machines can share one etcd.
+    pub(crate) prefix: String,
+}
+
+impl Etcd {
+    /// The part of etcd below `name`: a cluster, or the whole region for an empty one.
+    pub(crate) fn config(&self, name: &str) -> anyhow::Result<mvcc::EtcdConfig> {
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+        };
+        let identity = match (&self.cert_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Some(transport::tls::Identity {
+                certificate_pem: read(certificate)?,
+                key_pem: read(key)?,
+            }),
+            _ => None,
+        };
+        let ca_pem = self.ca_file.as_ref().map(read).transpose()?;
+        let folder = if name.is_empty() { String::new() } else { format!("{name}/") };
+        Ok(mvcc::EtcdConfig {
+            endpoints: self.endpoints.clone(),
+            tls: ca_pem.map(|ca_pem| mvcc::Tls { ca_pem, identity }),
+            prefix: format!("{}/{folder}", self.prefix),
+        })
+    }
 }
 
 impl Settings {

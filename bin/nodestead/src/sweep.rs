@@ -7,6 +7,8 @@
 //! **Invariant:** nothing else is touched, and a failure of one step does not keep the others from
 //! being tried.
 
+pub(crate) mod machine;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
@@ -15,10 +17,12 @@ use linux_cgroup::Cgroup;
 use crate::layout::Layout;
 
 const KILL_LIMIT: Duration = Duration::from_secs(15);
+/// The cgroup of all regions of the machine.
+const ROOT_CGROUP: &str = "nodestead";
 
 /// The cgroup below which all instances of a region live.
 pub(crate) fn cgroup_path(id: &str) -> String {
-    format!("nodestead/{id}")
+    format!("{ROOT_CGROUP}/{id}")
 }
 
 /// How the names of a region's network namespaces begin.

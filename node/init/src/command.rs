@@ -21,6 +21,10 @@ pub struct Args {
     /// Where user data comes from.
     #[arg(long, default_value = "imds://user-data")]
     pub config_source: String,
+    /// How long to wait before user data, in seconds: firmware, kernel and systemd take that long on
+    /// hardware.
+    #[arg(long, default_value_t = 0)]
+    pub boot_seconds: u64,
     /// How long containers may take to end when the instance is shut down, in seconds.
     #[arg(long, default_value_t = 10)]
     pub shutdown_grace: u64,
@@ -75,6 +79,7 @@ async fn first_of(one: &mut Signal, other: &mut Signal) {
 
 /// Configures the node, then keeps its services running. Ends with the scope only.
 async fn live(args: &Args, scope: &Scope, reaper: &Arc<Reaper>, status: &Recorder) {
+    tokio::time::sleep(Duration::from_secs(args.boot_seconds)).await;
     boot::configure(args, reaper, status).await;
     status.phase(Phase::Running);
     let wanted = Service::of_a_node();

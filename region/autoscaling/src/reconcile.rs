@@ -28,7 +28,7 @@ impl AutoScaling {
             let wake_at = self.pass().await;
             let pause = wake_at.map_or(RESYNC, |at| self.clock().until(at).min(RESYNC));
             tokio::select! {
-                () = self.changed() => {}
+                () = self.changed() => tokio::time::sleep(self.latency().scaling).await,
                 changed = ec2_changes.changed() => {
                     // Without anyone to announce changes, only the others wake us.
                     if changed.is_err() {

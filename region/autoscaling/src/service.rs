@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use aws_wire::{Client, Fault};
 use clock::Clock;
 use jiff::Timestamp;
+use latency::Latency;
 use region_gateway::Caller;
 use region_store::{Bucket, OpenStoreError, Store, Transaction};
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ use crate::{
 pub struct Config {
     pub account: String,
     pub region: String,
+    /// How long a group takes to follow a change.
+    pub latency: Latency,
 }
 
 /// See the module. Clones share the state.
@@ -73,6 +76,10 @@ impl AutoScaling {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.0.config.latency
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -35,6 +35,7 @@ use aws_ec2::{
 };
 use aws_wire::{Client, Fault, Operation};
 use clock::Clock;
+use latency::Latency;
 use lifecycle::Scope;
 use parking_lot::Mutex;
 use region_gateway::{
@@ -201,9 +202,13 @@ struct Region {
 }
 
 fn region() -> Region {
+    region_with(Latency::INSTANT)
+}
+
+fn region_with(latency: Latency) -> Region {
     let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
     let (account, name) = ("111122223333".to_owned(), "us-east-1".to_owned());
-    let config = Config { account: account.clone(), region: name.clone() };
+    let config = Config { account: account.clone(), region: name.clone(), latency };
     let service = AutoScaling::open(&Store::in_memory(), config, clock).unwrap();
     let ec2 = Arc::new(FakeEc2::default());
     let gateway = Gateway::new(GatewayConfig {
@@ -291,6 +296,17 @@ fn desire(desired_capacity: i64) -> SetDesiredCapacityRequest {
         desired_capacity,
         ..Default::default()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_a_region_that_takes_its_time_follows_a_change_later() {
+    let scaling = Duration::from_secs(5);
+    let region = region_with(Latency { scaling, ..Latency::INSTANT });
+    region.call::<CreateAutoScalingGroup>(create(3)).await;
+    tokio::time::sleep(scaling - Duration::from_millis(500)).await;
+    assert!(region.states().await.is_empty(), "not yet");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(region.states().await, ["Pending"; 3]);
 }
 
 #[tokio::test(start_paused = true)]

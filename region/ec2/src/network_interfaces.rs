@@ -21,7 +21,7 @@ use ipnet::Ipv4Net;
 use region_gateway::CallerKind;
 
 pub(crate) use self::{
-    attachments::{attach, attach_checked, detach},
+    attachments::{attach, attach_checked, detach, settle},
     attributes::{describe_attribute, modify_attribute},
     private_addresses::{assign, unassign},
     shape::{answer, association, groups},

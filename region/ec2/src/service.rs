@@ -5,13 +5,14 @@ use std::sync::Arc;
 use aws_wire::Fault;
 use clock::Clock;
 use jiff::Timestamp;
+use latency::Latency;
 use parking_lot::{Mutex, RwLock};
 use region_gateway::Caller;
 use region_store::{Bucket, OpenStoreError, Store, Transaction};
 use tokio::sync::watch;
 
 use crate::{
-    instances,
+    instances, network_interfaces,
     records::{HostReport, Vpc},
     seed,
     state::{Record, State, Table, TableVisitor},
@@ -24,6 +25,8 @@ pub struct Config {
     pub region: String,
     /// Name and id of each zone: `us-east-1a`, `use1-az1`.
     pub zones: Vec<(String, String)>,
+    /// How long interfaces take to come and go; hosts take their time elsewhere.
+    pub latency: Latency,
 }
 
 impl Config {
@@ -35,7 +38,13 @@ impl Config {
         };
         let zones = [('a', 1), ('b', 2), ('c', 3)]
             .map(|(letter, number)| (format!("{region}{letter}"), format!("{short}-az{number}")));
-        Self { account: account.to_owned(), region: region.to_owned(), zones: zones.to_vec() }
+        let latency = Latency::INSTANT;
+        Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            zones: zones.to_vec(),
+            latency,
+        }
     }
 
     pub(crate) fn zone_id(&self, zone: &str) -> Option<&str> {
@@ -148,6 +157,13 @@ impl Ec2 {
         self.write(&caller, |call, state| {
             instances::reports::apply(call, state, instance_id, report)
         })
+    }
+
+    /// Ends what has taken its time, and says when the next thing will have.
+    pub fn settle(&self) -> Result<Option<Timestamp>, Fault> {
+        let caller =
+            Caller::service("ec2.amazonaws.com", self.account(), self.region(), self.0.clock.now());
+        self.write(&caller, network_interfaces::settle)
     }
 
     pub(crate) fn read<R>(

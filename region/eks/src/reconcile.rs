@@ -76,43 +76,47 @@ pub async fn run(context: Context) {
     let groups = context.scope.spawn("node groups", nodegroups::reconcile::run(context.clone()));
     loop {
         changes.mark_unchanged();
-        let mut is_settled = true;
+        let mut wait = None;
         for cluster in context.eks.clusters() {
-            is_settled &= pass(&context, &cluster).await;
+            let next = pass(&context, &cluster).await;
+            wait = [wait, next].into_iter().flatten().min();
         }
         let changed = changes.changed();
-        if is_settled {
-            if changed.await.is_err() {
-                break;
-            }
-        } else {
-            drop(tokio::time::timeout(RETRY, changed).await);
+        match wait {
+            None => match changed.await {
+                Ok(()) => {}
+                Err(_) => break,
+            },
+            Some(wait) => drop(tokio::time::timeout(wait, changed).await),
         }
     }
     groups.abort();
 }
 
-/// One pass over one cluster; says whether nothing is left to do.
-async fn pass(context: &Context, cluster: &Cluster) -> bool {
+/// One pass over one cluster; how long to wait for the next if nothing changes, `None`: for ever.
+async fn pass(context: &Context, cluster: &Cluster) -> Option<Duration> {
     let result = match cluster.status {
-        Status::Deleting => delete(context, cluster).await,
+        Status::Deleting => delete(context, cluster).await.map(|()| None),
         _ => bring_up(context, cluster).await,
     };
     match result {
-        Ok(()) => true,
+        Ok(next) => next,
         Err(error) => {
             warn!(
                 cluster = cluster.name,
                 error = %telemetry::chain(&error),
                 "a pass over a cluster failed; it is tried again"
             );
-            false
+            Some(RETRY)
         }
     }
 }
 
-async fn bring_up(context: &Context, cluster: &Cluster) -> Result<(), PassError> {
+async fn bring_up(context: &Context, cluster: &Cluster) -> Result<Option<Duration>, PassError> {
     let cluster = network::ensure(&context.eks, cluster).await?;
+    if let Some(rest) = rest_of_creation(&context.eks, &cluster) {
+        return Ok(Some(rest));
+    }
     let plane = ensure_control_plane(context, &cluster).await?;
     if cluster.status == Status::Creating {
         context.eks.change_cluster(&cluster.name, |it| {
@@ -126,7 +130,15 @@ async fn bring_up(context: &Context, cluster: &Cluster) -> Result<(), PassError>
             it.host_endpoint = Some(plane.host_endpoint.clone());
         })?;
     }
-    reconcile_addons(context, &cluster, &plane).await
+    reconcile_addons(context, &cluster, &plane).await?;
+    Ok(None)
+}
+
+/// A new control plane answers nobody before its time.
+fn rest_of_creation(eks: &Eks, cluster: &Cluster) -> Option<Duration> {
+    let passed = eks.now().duration_since(cluster.created_at);
+    let rest = latency::rest(eks.0.config.latency.cluster, passed);
+    rest.filter(|_| cluster.status == Status::Creating)
 }
 
 async fn ensure_control_plane(

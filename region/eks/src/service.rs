@@ -63,6 +63,8 @@ pub struct Config {
     pub roles: Arc<dyn Roles>,
     /// How long new instances may take to become nodes.
     pub join_limit: std::time::Duration,
+    /// How long clusters and node groups take.
+    pub latency: latency::Latency,
 }
 
 /// See the module. Clones share the state.

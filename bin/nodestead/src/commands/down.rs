@@ -5,11 +5,21 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use linux_process::Identity;
 use nix::sys::signal::Signal;
 
-use crate::{cli, commands::up::lock, failure::Failure, layout::Layout, progress::Progress, sweep};
+use crate::{
+    cli,
+    commands::up::lock,
+    failure::Failure,
+    layout::{Layout, Settings},
+    progress::Progress,
+    sweep::{
+        self,
+        machine::{self, Claim, Report},
+    },
+};
 
 /// How long the daemon may take to end by itself.
 const ORDERLY: Duration = Duration::from_secs(10);
@@ -18,6 +28,9 @@ pub(crate) async fn run(args: cli::Down) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     if !nix::unistd::geteuid().is_root() {
         bail!(Failure::new("taking a region down takes root", "run it with sudo"));
+    }
+    if args.all {
+        return everything(args.purge).await;
     }
     if !layout.root().exists() {
         eprintln!("nothing runs on `{}`", layout.root().display());
@@ -31,17 +44,50 @@ pub(crate) async fn run(args: cli::Down) -> anyhow::Result<()> {
     failures.extend(sweep::everything(&layout));
     progress.step(if args.purge { "deleting the state" } else { "keeping the state" });
     if args.purge && failures.is_empty() {
-        failures.extend(purge(&layout).err());
+        failures.extend(purge_state(&layout).await.err());
     }
     progress.done();
     drop(lock);
+    verdict(&failures, "nodestead down")
+}
+
+/// Every region of the machine, and what killed runs and tests have left.
+async fn everything(purge: bool) -> anyhow::Result<()> {
+    let claim = Claim::everything();
+    let mut report = Report::default();
+    for dir in &claim.data_dirs {
+        let layout = Layout::new(dir)?;
+        if let Some(daemon) = daemon(&layout) {
+            report.removed.push(format!("daemon {} of {}", daemon.pid, dir.display()));
+        }
+        report.failures.extend(stop_daemon(&layout));
+    }
+    let swept = machine::remove(&claim);
+    report.removed.extend(swept.removed);
+    report.failures.extend(swept.failures);
+    let is_purged = purge && report.failures.is_empty();
+    for dir in claim.data_dirs.iter().filter(|_| is_purged) {
+        let done = purge_state(&Layout::new(dir)?).await;
+        report.removed.push(format!("the state in {}", dir.display()));
+        report.failures.extend(done.err());
+    }
+    for removed in &report.removed {
+        println!("removed {removed}");
+    }
+    if report.removed.is_empty() && report.failures.is_empty() {
+        println!("nothing of Nodestead is on this machine");
+    }
+    verdict(&report.failures, "nodestead down --all")
+}
+
+fn verdict(failures: &[anyhow::Error], again: &str) -> anyhow::Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
     let list: Vec<_> = failures.iter().map(|it| format!("  {it:#}")).collect();
     bail!(Failure::new(
-        format!("some of the region could not be removed:\n{}", list.join("\n")),
-        "run `nodestead down` again; what is gone stays gone",
+        format!("some of it could not be removed:\n{}", list.join("\n")),
+        format!("run `{again}` again; what is gone stays gone"),
     ))
 }
 
@@ -68,7 +114,10 @@ pub(crate) fn daemon(layout: &Layout) -> Option<Identity> {
 }
 
 /// Deletes what Nodestead wrote, and the folder if nothing else is in it.
-fn purge(layout: &Layout) -> anyhow::Result<()> {
+async fn purge_state(layout: &Layout) -> anyhow::Result<()> {
+    if let Some(etcd) = Settings::load(layout)?.and_then(|it| it.etcd) {
+        mvcc::erase(&etcd.config("")?).await.context("deleting the state in etcd")?;
+    }
     let folders = [
         layout.binaries(),
         layout.instances(),

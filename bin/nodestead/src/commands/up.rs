@@ -8,7 +8,7 @@ mod aws;
 mod launch;
 mod machine;
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -20,7 +20,7 @@ use crate::{
     cli,
     commands::down,
     failure::Failure,
-    layout::{Layout, Settings},
+    layout::{Etcd, Layout, Settings},
     progress::Progress,
 };
 
@@ -28,9 +28,6 @@ const AWS_PORT: u16 = 4566;
 const API_PORT: u16 = 6443;
 
 pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
-    if args.latency == cli::Latency::Aws {
-        bail!(Failure::usage("--latency aws is not there yet", "leave the flag out"));
-    }
     Machine::observe().verdict()?;
     let layout = Layout::new(&args.at.data_dir)?;
     fs::create_dir_all(layout.root())
@@ -59,7 +56,7 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     progress.step("roles");
     let roles = region.ensure_roles().await?;
     progress.step(format!("cluster {}: control plane and add-ons", settings.name));
-    region.ensure_cluster(&roles).await?;
+    region.ensure_cluster(&roles, &progress).await?;
     link_kubeconfig(&layout, &settings.name)?;
     progress.step(format!("node group: {} × {}", settings.nodes, settings.instance_type));
     region.ensure_nodes(&layout, &roles, &progress).await?;
@@ -113,9 +110,26 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         aws_port: free_port(args.aws_port, AWS_PORT)?,
         api_port: free_port(args.api_port, API_PORT)?,
         egress: args.egress,
+        latency: args.latency.map(Into::into).unwrap_or_default(),
+        etcd: etcd(args)?,
     };
     settings.save(layout)?;
     Ok(settings)
+}
+
+/// Where clusters' state shall be: paths are kept whole, as the daemon works elsewhere.
+fn etcd(args: &cli::Up) -> anyhow::Result<Option<Etcd>> {
+    if args.etcd_endpoints.is_empty() {
+        return Ok(None);
+    }
+    let whole = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+    Ok(Some(Etcd {
+        endpoints: args.etcd_endpoints.clone(),
+        ca_file: whole(&args.etcd_cafile)?,
+        cert_file: whole(&args.etcd_certfile)?,
+        key_file: whole(&args.etcd_keyfile)?,
+        prefix: format!("/nodestead/{}", entropy::uuid()),
+    }))
 }
 
 fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
@@ -127,6 +141,11 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
         ),
         ("--aws-port", args.aws_port.is_some_and(|it| it != known.aws_port)),
         ("--api-port", args.api_port.is_some_and(|it| it != known.api_port)),
+        ("--latency", args.latency.is_some_and(|it| known.latency != it.into())),
+        ("--etcd-endpoints", {
+            let known = known.etcd.as_ref().map(|it| &it.endpoints);
+            !args.etcd_endpoints.is_empty() && known != Some(&args.etcd_endpoints)
+        }),
         ("--egress", args.egress && !known.egress),
     ];
     match differs.iter().find(|(_, differs)| *differs) {

@@ -36,7 +36,7 @@ use super::{
     region::{REGION, Region},
     world::Names,
 };
-use crate::layout::{Layout, write_atomically};
+use crate::layout::{Etcd, Layout, Settings, write_atomically};
 
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Upstream's limit for dialling a kubelet.
@@ -53,6 +53,7 @@ pub(crate) struct Planes {
     names: Names,
     /// The port that `up` was asked for: the first cluster's.
     api_port: u16,
+    etcd: Option<Etcd>,
     clock: Clock,
     scope: Scope,
     running: Mutex<BTreeMap<String, (Scope, ControlPlane)>>,
@@ -64,12 +65,13 @@ impl Planes {
         region: Region,
         driver: Driver,
         names: Names,
-        api_port: u16,
+        settings: &Settings,
         clock: Clock,
         scope: Scope,
     ) -> Self {
         let running = Mutex::default();
-        Self { layout, region, driver, names, api_port, clock, scope, running }
+        let (api_port, etcd) = (settings.api_port, settings.etcd.clone());
+        Self { layout, region, driver, names, api_port, etcd, clock, scope, running }
     }
 
     fn folder(&self, cluster: &str) -> PathBuf {
@@ -122,8 +124,7 @@ impl Planes {
         scope: &Scope,
     ) -> anyhow::Result<ApiServer> {
         let folder = self.folder(&cluster.name);
-        let file = folder.join("state.redb");
-        let store = tokio::task::spawn_blocking(move || mvcc::Store::open(&file)).await??;
+        let store = self.store(&cluster.name).await?;
         let mut config = kube_apiserver::Config::new(store, self.clock);
         config.endpoints = cluster.interfaces.iter().map(|it| it.address).collect();
         let entries = || {
@@ -162,8 +163,17 @@ impl Planes {
         Ok(api)
     }
 
+    /// The cluster's state: a file of its own, or its part of etcd.
+    async fn store(&self, cluster: &str) -> anyhow::Result<mvcc::Store> {
+        if let Some(etcd) = &self.etcd {
+            return Ok(mvcc::Store::etcd(etcd.config(cluster)?).await?);
+        }
+        let file = self.folder(cluster).join("state.redb");
+        Ok(tokio::task::spawn_blocking(move || mvcc::Store::open(&file)).await??)
+    }
+
     fn authenticator(&self, cluster: &Cluster, entries: Arc<AccessEntries>) -> Authenticator {
-        let settings = crate::layout::Settings::load(&self.layout).ok().flatten();
+        let settings = Settings::load(&self.layout).ok().flatten();
         let port = settings.map_or(4566, |it| it.aws_port);
         let origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{port}"));
         Authenticator::new(aws_iam_authenticator::Config {
@@ -279,6 +289,9 @@ impl Planes {
         let folder = self.folder(&cluster.name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
+        }
+        if let Some(etcd) = &self.etcd {
+            mvcc::erase(&etcd.config(&cluster.name)?).await?;
         }
         linux_netns::delete(&self.names.control_plane(&cluster.name))?;
         Ok(())

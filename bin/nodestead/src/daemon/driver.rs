@@ -14,6 +14,8 @@ use std::{
 };
 
 use anyhow::Context;
+use clock::Clock;
+use latency::Latency;
 use lifecycle::Scope;
 use parking_lot::Mutex;
 use region_ec2::{
@@ -28,6 +30,7 @@ use tracing::{info, warn};
 
 use super::{
     endpoints::Endpoints,
+    region::Region,
     world::{self, ControlPlanes, Names},
 };
 
@@ -47,6 +50,8 @@ struct Inner {
     names: Names,
     ami: PathBuf,
     endpoints: Endpoints,
+    clock: Clock,
+    latency: Latency,
     scope: Scope,
     woken: Notify,
     /// Instances with a task under way.
@@ -62,21 +67,23 @@ struct Inner {
 
 impl Driver {
     pub(crate) fn new(
-        ec2: Arc<Ec2>,
-        eks: Eks,
+        region: &Region,
         hosts: Hosts,
         names: Names,
         ami: PathBuf,
         endpoints: Endpoints,
+        clock: Clock,
         scope: Scope,
     ) -> Self {
         Self(Arc::new(Inner {
-            ec2,
-            eks,
+            ec2: region.ec2.clone(),
+            eks: region.eks.clone(),
             hosts,
             names,
             ami,
             endpoints,
+            clock,
+            latency: region.latency,
             scope,
             woken: Notify::new(),
             busy: Mutex::default(),
@@ -92,20 +99,20 @@ impl Driver {
         let mut changes = self.0.ec2.changes();
         loop {
             changes.mark_unchanged();
-            let result = self.pass().await;
-            let retry = async {
-                match &result {
-                    Ok(()) => std::future::pending().await,
-                    Err(error) => {
-                        warn!("a pass over the machine failed, it is tried again: {error:#}");
-                        tokio::time::sleep(RETRY).await;
-                    }
+            let wait = self.pass().await.unwrap_or_else(|error| {
+                warn!("a pass over the machine failed, it is tried again: {error:#}");
+                Some(RETRY)
+            });
+            let due = async {
+                match wait {
+                    None => std::future::pending().await,
+                    Some(wait) => tokio::time::sleep(wait).await,
                 }
             };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { break },
                 () = self.0.woken.notified() => {}
-                () = retry => {}
+                () = due => {}
             }
         }
     }
@@ -120,15 +127,17 @@ impl Driver {
         drop(placed.wait_for(are_there).await);
     }
 
-    async fn pass(&self) -> anyhow::Result<()> {
+    /// Says how long the next pass can wait if nothing changes; `None`: for ever.
+    async fn pass(&self) -> anyhow::Result<Option<Duration>> {
         let inner = &self.0;
+        let settled = inner.ec2.settle().map_err(|fault| anyhow::anyhow!("EC2: {fault}"))?;
         let state = inner.ec2.view();
         let planes = self.control_planes()?;
+        let pending = || state.instances.iter().filter(|it| it.state == InstanceState::Pending);
         // One that is starting has been prepared, and its folder is its task's.
-        let is_due = |it: &&Instance| {
-            it.state == InstanceState::Pending && !inner.busy.lock().contains(&it.id)
-        };
-        for instance in state.instances.iter().filter(is_due) {
+        let is_due =
+            |it: &&Instance| self.until_power(it).is_none() && !inner.busy.lock().contains(&it.id);
+        for instance in pending().filter(is_due) {
             if let Some(spec) = world::host(&state, instance, &inner.ami, &inner.names) {
                 inner.hosts.prepare(&spec).await?;
             }
@@ -139,7 +148,14 @@ impl Driver {
             self.drive(&state, instance, observed.get(&instance.id));
         }
         self.remove_strangers(&state, &observed);
-        Ok(())
+        let powers = pending().filter_map(|it| self.until_power(it));
+        Ok(powers.chain(settled.map(|at| inner.clock.until(at))).min())
+    }
+
+    /// How long EC2 takes before it powers the instance on; `None` once it has.
+    fn until_power(&self, instance: &Instance) -> Option<Duration> {
+        let passed = self.0.clock.now().duration_since(instance.launched_at);
+        latency::rest(self.0.latency.launch, passed)
     }
 
     /// Namespaces of control planes exist before their interfaces are put in.
@@ -211,6 +227,7 @@ impl Driver {
         let condition = observed.map(|it| it.condition);
         let is_running = matches!(condition, Some(Condition::Running(_)));
         match instance.state {
+            InstanceState::Pending if self.until_power(instance).is_some() => {}
             InstanceState::Pending => {
                 let spec = world::host(state, instance, &self.0.ami, &self.0.names);
                 let Some(spec) = spec else { return };
@@ -282,7 +299,9 @@ impl Driver {
     fn stop(&self, id: &str) {
         let (driver, instance) = (self.clone(), id.to_owned());
         self.once(id, async move {
-            match driver.0.hosts.stop(&instance, GRACE).await {
+            let at_least = tokio::time::sleep(driver.0.latency.stop);
+            let (stopped, ()) = tokio::join!(driver.0.hosts.stop(&instance, GRACE), at_least);
+            match stopped {
                 Ok(()) => driver.report(&instance, &HostReport::Stopped),
                 Err(error) => warn!(instance, error = %telemetry::chain(&error), "stop failed"),
             }
@@ -293,7 +312,8 @@ impl Driver {
         let (driver, instance) = (self.clone(), id.to_owned());
         self.once(id, async move {
             let hosts = &driver.0.hosts;
-            let stopped = hosts.stop(&instance, GRACE).await;
+            let at_least = tokio::time::sleep(driver.0.latency.terminate);
+            let (stopped, ()) = tokio::join!(hosts.stop(&instance, GRACE), at_least);
             match stopped.and(hosts.terminate(&instance).await) {
                 Ok(()) => driver.report(&instance, &HostReport::Terminated),
                 Err(error) => {

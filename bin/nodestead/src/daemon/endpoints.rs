@@ -46,6 +46,7 @@ struct Inner {
     metadata: Arc<RegionMetadata>,
     tls: Arc<ServerConfig>,
     clock: Clock,
+    call_takes: Duration,
     scope: Scope,
     served: Mutex<HashMap<String, Scope>>,
 }
@@ -70,6 +71,7 @@ impl Endpoints {
             metadata,
             tls,
             clock,
+            call_takes: region.latency.call,
             scope,
             served,
         })))
@@ -106,7 +108,7 @@ impl Endpoints {
         for address in [ENDPOINTS, INTERFACE_ENDPOINTS] {
             let listener = router.listen(SocketAddr::from((address, HTTPS)))?;
             let gateway = inner.gateway.service(Side::Vpc(vpc.id.clone()));
-            let front = Front::new(gateway, inner.ecr.registry());
+            let front = Front::new(gateway, inner.ecr.registry(), inner.call_takes);
             let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
             drop(scope.spawn("AWS endpoints", serving));
         }

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -18,11 +19,17 @@ use transport::Body;
 pub(crate) struct Front {
     gateway: GatewayService,
     registry: RegistryService,
+    call_takes: Duration,
 }
 
 impl Front {
-    pub(crate) fn new(gateway: GatewayService, registry: RegistryService) -> Self {
-        Self { gateway, registry }
+    /// `call_takes` is how long a caller waits at least for an answer of the gateway.
+    pub(crate) fn new(
+        gateway: GatewayService,
+        registry: RegistryService,
+        call_takes: Duration,
+    ) -> Self {
+        Self { gateway, registry, call_takes }
     }
 }
 
@@ -40,7 +47,8 @@ impl Service<Request<Incoming>> for Front {
         if self.registry.is_for_registry(request.headers(), authority.as_deref()) {
             self.registry.call(request)
         } else {
-            self.gateway.call(request)
+            let (at_least, answer) = (self.call_takes, self.gateway.call(request));
+            Box::pin(async move { tokio::join!(answer, tokio::time::sleep(at_least)).0 })
         }
     }
 }

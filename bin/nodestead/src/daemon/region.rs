@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use aws_wire::Client;
 use clock::Clock;
+use latency::Latency;
 use lifecycle::Scope;
 use region_autoscaling::AutoScaling;
 use region_ec2::Ec2;
@@ -17,7 +17,7 @@ use region_store::Store;
 use region_sts::Sts;
 
 use super::environment::{Ec2Environment, EksRoles};
-use crate::layout::Layout;
+use crate::layout::{Layout, Settings};
 
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "us-east-1";
@@ -34,11 +34,18 @@ pub(crate) struct Region {
     pub(crate) eks: Eks,
     pub(crate) gateway: Gateway,
     pub(crate) ecr: Arc<Ecr>,
+    pub(crate) latency: Latency,
 }
 
 impl Region {
     /// Opens the region's state, or makes a new account.
-    pub(crate) fn open(layout: &Layout, clock: Clock, scope: &Scope) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        layout: &Layout,
+        settings: &Settings,
+        clock: Clock,
+        scope: &Scope,
+    ) -> anyhow::Result<Self> {
+        let latency = Latency::of(settings.latency);
         let store = Store::open(layout.region_store())?;
         let root =
             RootKey { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
@@ -56,11 +63,11 @@ impl Region {
             events,
         });
         let environment = Ec2Environment::new(iam.clone(), &layout.instances());
-        let ec2 = region_ec2::Config::new(ACCOUNT, REGION);
+        let ec2 = region_ec2::Config { latency, ..region_ec2::Config::new(ACCOUNT, REGION) };
         let ec2 = Arc::new(Ec2::open(&store, ec2, clock, Arc::new(environment))?);
-        let autoscaling = autoscaling(&store, &gateway, clock)?;
+        let autoscaling = autoscaling(&store, &gateway, latency, clock)?;
         let ssm = Arc::new(Ssm::open(&store, ssm_config(), clock)?);
-        let eks = eks(&store, gateway.client_as("eks.amazonaws.com"), iam.clone(), clock)?;
+        let eks = Eks::open(&store, eks_config(&gateway, iam.clone(), latency, clock))?;
         let ecr = ecr(&store, layout, &gateway, clock, scope)?;
         let routes = region_iam::routes(&iam)
             .merge(region_sts::routes(&sts))
@@ -70,7 +77,7 @@ impl Region {
             .merge(region_eks::routes(&eks))
             .merge(ecr.routes());
         open(&gateway, routes)?;
-        Ok(Self { iam, sts, ec2, autoscaling, eks, gateway, ecr })
+        Ok(Self { iam, sts, ec2, autoscaling, eks, gateway, ecr, latency })
     }
 }
 
@@ -79,9 +86,17 @@ fn open(gateway: &Gateway, routes: Routes) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn autoscaling(store: &Store, gateway: &Gateway, clock: Clock) -> anyhow::Result<Arc<AutoScaling>> {
-    let config =
-        region_autoscaling::Config { account: ACCOUNT.to_owned(), region: REGION.to_owned() };
+fn autoscaling(
+    store: &Store,
+    gateway: &Gateway,
+    latency: Latency,
+    clock: Clock,
+) -> anyhow::Result<Arc<AutoScaling>> {
+    let config = region_autoscaling::Config {
+        account: ACCOUNT.to_owned(),
+        region: REGION.to_owned(),
+        latency,
+    };
     let service = AutoScaling::open(store, config, clock)?;
     service.connect(gateway.client_as("autoscaling.amazonaws.com"));
     Ok(Arc::new(service))
@@ -104,16 +119,21 @@ fn ssm_config() -> region_ssm::Config {
     }
 }
 
-fn eks(store: &Store, client: Client, iam: Arc<Iam>, clock: Clock) -> anyhow::Result<Eks> {
-    let config = region_eks::Config {
+fn eks_config(
+    gateway: &Gateway,
+    iam: Arc<Iam>,
+    latency: Latency,
+    clock: Clock,
+) -> region_eks::Config {
+    region_eks::Config {
         account: ACCOUNT.to_owned(),
         region: REGION.to_owned(),
         clock,
-        client,
+        client: gateway.client_as("eks.amazonaws.com"),
         roles: Arc::new(EksRoles::new(iam)),
         join_limit: JOIN_LIMIT,
-    };
-    Ok(Eks::open(store, config)?)
+        latency,
+    }
 }
 
 fn ecr(

@@ -7,18 +7,23 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use latency::Latency;
 use region_ec2::{
     State, WayOut, names,
-    records::{Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
+    records::{Attachment, Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
 };
 use region_host::HostSpec;
 use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
 use sha2::{Digest, Sha256};
 
 use super::region::REGION;
-use crate::{layout::Layout, sweep};
+use crate::{
+    layout::{Layout, Settings},
+    sweep,
+};
 
 /// The routing table of a control plane's second interface.
 const SECOND_TABLE: u32 = 101;
@@ -30,16 +35,17 @@ pub(crate) struct Names {
     folder: PathBuf,
     binary: PathBuf,
     egress: bool,
+    latency: Latency,
 }
 
 impl Names {
-    /// `egress` says whether VPCs get a way out.
-    pub(crate) fn new(layout: &Layout, egress: bool) -> Self {
+    pub(crate) fn new(layout: &Layout, settings: &Settings) -> Self {
         Self {
             id: layout.id(),
             folder: layout.instances(),
             binary: layout.binaries().join("nodestead"),
-            egress,
+            egress: settings.egress,
+            latency: Latency::of(settings.latency),
         }
     }
 
@@ -141,7 +147,9 @@ fn location(
         };
         return Location::Netns { path: netns(name), device: format!("eth{index}"), setup };
     }
-    let Some(attachment) = &eni.attachment else { return Location::Unattached };
+    let Some(attachment) = eni.attachment.as_ref().filter(|it| it.is_in_place()) else {
+        return Location::Unattached;
+    };
     let is_there = state.instances.get(&attachment.instance_id).is_some_and(|it| is_on_machine(it));
     if !is_there {
         return Location::Unattached;
@@ -204,8 +212,17 @@ pub(crate) fn host(
         cgroup: format!("{}/{}", sweep::cgroup_path(&names.id), instance.id),
         resolver,
         search_domain: names::private_domain(REGION),
-        init: HostSpec::default_init(),
+        init: init(names.latency.boot),
     })
+}
+
+/// What PID 1 is started with.
+fn init(boot: Duration) -> Vec<String> {
+    let mut arguments = HostSpec::default_init();
+    if !boot.is_zero() {
+        arguments.push(format!("--boot-seconds={}", boot.as_secs()));
+    }
+    arguments
 }
 
 /// The interface with device index 0.
@@ -219,7 +236,8 @@ pub(crate) fn interfaces<'a>(
     instance: &str,
 ) -> BTreeMap<u32, &'a NetworkInterface> {
     let attached = state.network_interfaces.iter().filter_map(|eni| {
-        let attachment = eni.attachment.as_ref().filter(|it| it.instance_id == instance)?;
+        let is_meant = |it: &&Attachment| it.instance_id == instance && it.is_in_place();
+        let attachment = eni.attachment.as_ref().filter(is_meant)?;
         Some((attachment.device_index, eni))
     });
     attached.collect()

@@ -171,7 +171,7 @@ fn interface(
         attachment_id: Some(it.id.clone()),
         delete_on_termination: Some(it.delete_on_termination),
         device_index: Some(it.device_index.into()),
-        status: Some("attached".to_owned()),
+        status: Some(it.status().to_owned()),
         network_card_index: Some(it.network_card_index.into()),
     });
     let address = |it| InstancePrivateIpAddress {

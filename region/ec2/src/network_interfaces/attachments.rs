@@ -5,6 +5,7 @@ use aws_ec2::network_interface::{
     DetachNetworkInterfaceResponse,
 };
 use aws_wire::Fault;
+use jiff::Timestamp;
 
 use super::{address_limit, refuse_foreign};
 use crate::{
@@ -91,6 +92,9 @@ pub(crate) fn attach_checked(
         network_card_index: 0,
         delete_on_termination: false,
         attached_at: call.now,
+        // The interface that an instance is launched with comes with its power.
+        is_attached: device_index == 0 || call.config.latency.attach.is_zero(),
+        detaching_since: None,
     };
     state.network_interfaces.edit(interface_id)?.attachment = Some(attachment.clone());
     Ok(attachment)
@@ -125,6 +129,41 @@ pub(crate) fn detach(
             "The network interface at device index 0 cannot be detached.",
         ));
     }
-    state.network_interfaces.edit(&interface.id)?.attachment = None;
+    let interface = state.network_interfaces.edit(&interface.id)?;
+    match &mut interface.attachment {
+        Some(attachment) if !call.config.latency.detach.is_zero() => {
+            attachment.detaching_since.get_or_insert(call.now);
+        }
+        attachment => *attachment = None,
+    }
     Ok(DetachNetworkInterfaceResponse {})
+}
+
+/// Attaches and detaches what has had its time, and says when the next interface will have.
+pub(crate) fn settle(call: &Call<'_>, state: &mut State) -> Result<Option<Timestamp>, Fault> {
+    let latency = &call.config.latency;
+    let mut next = None;
+    let moving = state.network_interfaces.iter().filter_map(|interface| {
+        let attachment = interface.attachment.as_ref()?;
+        let due = match attachment.detaching_since {
+            Some(since) => since + latency.detach,
+            None if attachment.is_attached => return None,
+            None => attachment.attached_at + latency.attach,
+        };
+        Some((interface.id.clone(), due))
+    });
+    for (id, due) in moving.collect::<Vec<_>>() {
+        if due > call.now {
+            next = next.into_iter().chain([due]).min();
+            continue;
+        }
+        let interface = state.network_interfaces.edit(&id)?;
+        match &mut interface.attachment {
+            Some(attachment) if attachment.detaching_since.is_none() => {
+                attachment.is_attached = true;
+            }
+            attachment => *attachment = None,
+        }
+    }
+    Ok(next)
 }

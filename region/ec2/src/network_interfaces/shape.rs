@@ -96,7 +96,7 @@ pub(crate) fn attachment(
             network_card_index: Some(it.network_card_index.into()),
             instance_id: Some(it.instance_id.clone()),
             instance_owner_id: Some(call.config.account.clone()),
-            status: Some("attached".to_owned()),
+            status: Some(it.status().to_owned()),
         });
     }
     // A service's interface hangs on something of the service's own, which nobody can see.

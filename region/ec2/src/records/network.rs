@@ -101,6 +101,32 @@ pub struct Attachment {
     pub network_card_index: u32,
     pub delete_on_termination: bool,
     pub attached_at: Timestamp,
+    /// Until then it is `attaching`, and not in the instance.
+    #[serde(default = "Attachment::of_old")]
+    pub is_attached: bool,
+    /// When it was told to go.
+    #[serde(default)]
+    pub detaching_since: Option<Timestamp>,
+}
+
+impl Attachment {
+    /// Records of a region without this field knew no other state.
+    fn of_old() -> bool {
+        true
+    }
+
+    /// Whether the instance has the interface.
+    pub fn is_in_place(&self) -> bool {
+        self.is_attached && self.detaching_since.is_none()
+    }
+
+    pub fn status(&self) -> &'static str {
+        match (self.detaching_since, self.is_attached) {
+            (Some(_), _) => "detaching",
+            (None, true) => "attached",
+            (None, false) => "attaching",
+        }
+    }
 }
 
 impl NetworkInterface {

@@ -18,6 +18,10 @@ use aws_ec2::{
     vpc::{CreateVpc, CreateVpcRequest},
 };
 
+use clock::Clock;
+use latency::Latency;
+use region_store::Store;
+
 use super::support::*;
 
 async fn create(region: &Region, request: CreateNetworkInterfaceRequest) -> NetworkInterface {
@@ -204,4 +208,37 @@ async fn instances_are_launched_as_far_as_addresses_last() {
     assert_eq!(region.run(request.clone()).await.len(), 11);
     let code = region.code::<aws_ec2::run_instances::RunInstances>(request).await;
     assert_eq!(code, "InsufficientFreeAddressesInSubnet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn interfaces_come_and_go_as_slowly_as_the_region_is_told() {
+    let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
+    let region = with(Store::in_memory(), clock, Latency::AWS);
+    let instance = region.run(launch()).await.remove(0).instance_id.unwrap();
+    let id = eni_id(&create(&region, in_default_subnet(&region).await).await);
+    let attached = region.call::<AttachNetworkInterface>(attach(&id, &instance, 1)).await;
+    let status = async || one(&region, &id).await.attachment.and_then(|it| it.status);
+    let due = region.ec2.settle().unwrap().unwrap();
+    assert_eq!(clock.until(due), Latency::AWS.attach);
+    assert_eq!(status().await.as_deref(), Some("attaching"));
+    let state = region.ec2.view();
+    let primary = state.interfaces_of(&instance)[0].attachment.as_ref().unwrap();
+    assert!(primary.is_in_place(), "it came with the instance");
+
+    tokio::time::advance(Latency::AWS.attach).await;
+    assert_eq!(region.ec2.settle().unwrap(), None);
+    assert_eq!(status().await.as_deref(), Some("attached"));
+
+    let detach = DetachNetworkInterfaceRequest {
+        attachment_id: attached.attachment_id.unwrap(),
+        ..Default::default()
+    };
+    region.call::<DetachNetworkInterface>(detach).await;
+    assert_eq!(status().await.as_deref(), Some("detaching"));
+    let delete = DeleteNetworkInterfaceRequest { network_interface_id: id.clone(), dry_run: None };
+    let code = region.code::<DeleteNetworkInterface>(delete.clone()).await;
+    assert_eq!(code, "InvalidNetworkInterface.InUse");
+    tokio::time::advance(Latency::AWS.detach).await;
+    region.ec2.settle().unwrap();
+    region.call::<DeleteNetworkInterface>(delete).await;
 }

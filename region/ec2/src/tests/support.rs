@@ -17,6 +17,7 @@ use bytes::Bytes;
 use clock::Clock;
 use http::Request;
 use http_body_util::Full;
+use latency::Latency;
 use region_gateway::{
     AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
     Identities, Principal, Role, Side,
@@ -97,7 +98,11 @@ pub(super) fn region() -> Region {
 
 /// A region over what another one left behind.
 pub(super) fn over(store: Store, clock: Clock) -> Region {
-    let config = Config::new(ACCOUNT, "us-east-1");
+    with(store, clock, Latency::INSTANT)
+}
+
+pub(super) fn with(store: Store, clock: Clock, latency: Latency) -> Region {
+    let config = Config { latency, ..Config::new(ACCOUNT, "us-east-1") };
     let ec2 = Arc::new(Ec2::open(&store, config, clock, Arc::new(World)).unwrap());
     let gateway = Gateway::new(GatewayConfig {
         region: "us-east-1".to_owned(),

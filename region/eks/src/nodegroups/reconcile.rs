@@ -20,7 +20,7 @@ use kube::{
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use self::plan::{Observed, Step};
+use self::plan::{Limits, Observed, Step};
 use super::{
     drain::{self, Progress},
     key,
@@ -106,9 +106,10 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
     let Some(running) = context.running(&group.cluster) else { return Ok(None) };
     let auto_scaling_group = resources::auto_scaling_group(eks, group).await?;
     let nodes = nodes::of_group(&running.plane.client, &group.name).await?;
-    let limit = eks.0.config.join_limit;
+    let config = &eks.0.config;
+    let limits = Limits { creation: config.latency.nodegroup, join: config.join_limit };
     let observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
-    let plan = plan::plan(group, &observed, eks.now(), limit);
+    let plan = plan::plan(group, &observed, eks.now(), limits);
     for step in plan.steps {
         apply(context, group, &running.plane.client, step).await?;
     }

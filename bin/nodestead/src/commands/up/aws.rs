@@ -25,6 +25,7 @@ use aws_wire::{
 use clock::Clock;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::ListParams};
+use latency::Latency;
 use serde_json::json;
 use transport::Place;
 
@@ -115,7 +116,11 @@ impl<'a> Customer<'a> {
         Ok(role.arn)
     }
 
-    pub(crate) async fn ensure_cluster(&self, roles: &Roles) -> anyhow::Result<()> {
+    pub(crate) async fn ensure_cluster(
+        &self,
+        roles: &Roles,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
         if self.cluster().await?.is_none() {
             let request = CreateClusterRequest {
                 name: self.settings.name.clone(),
@@ -128,18 +133,24 @@ impl<'a> Customer<'a> {
             };
             self.client.call::<CreateCluster>(request).await.context("CreateCluster")?;
         }
-        let deadline = tokio::time::Instant::now() + STEP_LIMIT;
+        let limit = STEP_LIMIT + self.latency().cluster;
+        let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline {
-            let cluster = self.cluster().await?;
-            if cluster.is_some_and(|it| it.status == "ACTIVE") {
+            let status = self.cluster().await?.map(|it| it.status).unwrap_or_default();
+            if status == "ACTIVE" {
                 return Ok(());
             }
+            progress.detail(&expected(&format!("it is {status}"), self.latency().cluster));
             tokio::time::sleep(POLL).await;
         }
         bail!(Failure::new(
-            format!("cluster `{}` did not become active in {STEP_LIMIT:?}", self.settings.name),
+            format!("cluster `{}` did not become active in {limit:?}", self.settings.name),
             "see `nodestead logs daemon`",
         ))
+    }
+
+    fn latency(&self) -> Latency {
+        Latency::of(self.settings.latency)
     }
 
     async fn cluster(&self) -> anyhow::Result<Option<Cluster>> {
@@ -174,7 +185,9 @@ impl<'a> Customer<'a> {
             }
             Some(_) => {}
         }
-        let deadline = tokio::time::Instant::now() + STEP_LIMIT;
+        let latency = self.latency();
+        let limit = STEP_LIMIT + latency.first_nodes() + latency.attach;
+        let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline {
             let group = self.nodegroup().await?.context("the node group is gone")?;
             if let Some(failure) = failure(&group) {
@@ -184,11 +197,12 @@ impl<'a> Customer<'a> {
             if group.status == "ACTIVE" && ready >= self.settings.nodes as usize {
                 return Ok(());
             }
-            progress.detail(&format!("{ready} of {wanted} nodes are Ready"));
+            let so_far = format!("{}, {ready} of {wanted} nodes are Ready", group.status);
+            progress.detail(&expected(&so_far, latency.first_nodes()));
             tokio::time::sleep(POLL).await;
         }
         bail!(Failure::new(
-            format!("the nodes did not become Ready in {STEP_LIMIT:?}"),
+            format!("the nodes did not become Ready in {limit:?}"),
             "see `nodestead status`, `nodestead logs INSTANCE` and `kubectl describe nodes`",
         ))
     }
@@ -231,6 +245,14 @@ impl<'a> Customer<'a> {
             .await
             .context("UpdateNodegroupConfig")?;
         Ok(())
+    }
+}
+
+/// What is waited for, and for how long when the region takes its time as AWS does.
+fn expected(so_far: &str, takes: Duration) -> String {
+    match takes.as_secs() {
+        0 => so_far.to_owned(),
+        seconds => format!("{so_far}; --latency aws takes about {seconds} s for this"),
     }
 }
 

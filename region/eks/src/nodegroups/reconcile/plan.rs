@@ -58,6 +58,15 @@ pub(crate) enum Step {
     Remove,
 }
 
+/// How long things take, at least and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// From a group's record to its resources, at least.
+    pub(crate) creation: Duration,
+    /// From an instance to a node, at most.
+    pub(crate) join: Duration,
+}
+
 /// Steps in their order, and how long to wait for the next pass if nothing changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -65,12 +74,7 @@ pub(crate) struct Plan {
     pub(crate) wait: Option<Duration>,
 }
 
-pub(crate) fn plan(
-    group: &Nodegroup,
-    observed: &Observed,
-    now: Timestamp,
-    join_limit: Duration,
-) -> Plan {
+pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits) -> Plan {
     let mut plan = Plan::default();
     let leaving = observed.instances.iter().filter(|(_, state)| state == "Terminating:Wait");
     for (instance, _) in leaving {
@@ -80,7 +84,7 @@ pub(crate) fn plan(
     match group.state {
         State::Deleting | State::DeleteFailed => delete(observed, &mut plan),
         State::CreateFailed => {}
-        _ => keep(group, observed, now, join_limit, &mut plan),
+        _ => keep(group, observed, now, limits, &mut plan),
     }
     plan
 }
@@ -96,15 +100,12 @@ fn delete(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-fn keep(
-    group: &Nodegroup,
-    observed: &Observed,
-    now: Timestamp,
-    join_limit: Duration,
-    plan: &mut Plan,
-) {
+fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, plan: &mut Plan) {
     let Some(sizes) = observed.sizes else {
-        plan.steps.push(Step::Create);
+        match latency::rest(limits.creation, now.duration_since(group.created_at)) {
+            Some(rest) => plan.wait = Some(rest),
+            None => plan.steps.push(Step::Create),
+        }
         return;
     };
     // Others (an autoscaler) may change the desired size; EKS sets it when it was asked to.
@@ -125,6 +126,7 @@ fn keep(
         return;
     }
     let waited = Duration::try_from(now.duration_since(group.modified_at)).unwrap_or_default();
+    let join_limit = limits.join;
     if waited > join_limit {
         plan.steps.push(Step::Fail(not_joined(observed)));
         return;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMITS: Limits = Limits { creation: Duration::ZERO, join: Duration::from_secs(1200) };
 const SIZES: Scaling = Scaling { min: 0, max: 4, desired: 2 };
 
 fn group(state: State) -> Nodegroup {
@@ -48,12 +48,23 @@ fn observed(states: &[&str], ready: usize) -> Observed {
 
 fn steps(group: &Nodegroup, observed: &Observed, seconds: u64) -> Vec<Step> {
     let now = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
-    plan(group, observed, now, LIMIT).steps
+    plan(group, observed, now, LIMITS).steps
 }
 
 #[test]
 fn a_new_group_gets_its_resources() {
     assert_eq!(steps(&group(State::Creating), &Observed::default(), 0), [Step::Create]);
+}
+
+#[test]
+fn a_group_of_a_region_that_takes_its_time_waits_for_its_resources() {
+    let at = |seconds| {
+        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+        let limits = Limits { creation: Duration::from_secs(30), ..LIMITS };
+        plan(&group(State::Creating), &Observed::default(), now, limits)
+    };
+    assert_eq!(at(12), Plan { steps: Vec::new(), wait: Some(Duration::from_secs(18)) });
+    assert_eq!(at(30).steps, [Step::Create]);
 }
 
 #[test]
