@@ -175,7 +175,7 @@ impl Cgroups {
 
     /// What a pod's group is allowed.
     pub(crate) fn limits_of(&self, pod: &Pod) -> Limits {
-        pod_limits(pod, self.pids_limit)
+        pod_limits(pod, self.pids_limit, self.cfs)
     }
 
     /// Changes what the group of a running pod is allowed; what has no limit loses the one it had.

@@ -110,13 +110,6 @@ impl FakeCri {
         own.max_by_key(|it| it.created_at).map(|it| it.config.clone())
     }
 
-    /// How the newest container of this name is configured now.
-    pub fn container_config(&self, name: &str) -> Option<api_cri::v1::ContainerConfig> {
-        let state = self.state.lock();
-        let own = state.containers.values().filter(|it| it.name() == name);
-        own.max_by_key(|it| it.created_at).map(|it| it.config.clone())
-    }
-
     /// An image that need not be pulled.
     pub fn add_image(&self, name: &str) {
         self.state.lock().add_image(name);

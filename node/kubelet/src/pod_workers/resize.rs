@@ -204,5 +204,6 @@ fn wider(a: Limits, b: Limits) -> Limits {
         quota: most(a.quota, b.quota),
         memory: most(a.memory, b.memory),
         pids: b.pids,
+        period: b.period,
     }
 }
