@@ -50,6 +50,10 @@ impl<K: Eq + Hash> Backoffs<K> {
         now: Timestamp,
     ) -> Option<(Duration, Timestamp)> {
         let entry = self.entries.get(key).filter(|it| !it.is_forgotten(failed))?;
+        // A failure of the future: the clock was set back, and nobody waits until it is there again.
+        if failed > now {
+            return None;
+        }
         let until = failed + entry.delay;
         (now < until).then_some((entry.delay, until))
     }

@@ -23,7 +23,7 @@ async fn a_node_gets_its_first_certificate_with_a_bootstrap_kubeconfig_and_rotat
         "--rotate-certificates".to_owned(),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let kubelet = bed.start_kubelet_with(&flags).await;
+    let kubelet = bed.start_kubelet_flags(&flags).await;
     bed.until_node("True", "").await;
     let written = std::fs::read_to_string(&kubeconfig).unwrap();
     assert!(written.contains("kubelet-client-current.pem"), "{written}");

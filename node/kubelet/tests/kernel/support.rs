@@ -214,7 +214,7 @@ impl Bed {
     /// A kubelet as its command line makes it.
     pub(crate) async fn start_kubelet_command(&self) -> Running {
         let kubeconfig = self.folder.join("node.conf").display().to_string();
-        self.start_kubelet_with(&[&format!("--kubeconfig={kubeconfig}")]).await
+        self.start_kubelet_flags(&[&format!("--kubeconfig={kubeconfig}")]).await
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -222,7 +222,7 @@ impl Bed {
     }
 
     /// A kubelet as its command line makes it, with these flags too.
-    pub(crate) async fn start_kubelet_with(&self, flags: &[&str]) -> Running {
+    pub(crate) async fn start_kubelet_flags(&self, flags: &[&str]) -> Running {
         #[derive(Debug, clap::Parser)]
         struct Cli {
             #[command(flatten)]
@@ -286,7 +286,7 @@ impl Bed {
                     let signed = ca.sign_csr(&pem, &[usage], now, until).unwrap();
                     let signed = k8s_openapi::ByteString(signed.into_bytes());
                     let patch = json!({ "status": { "certificate": signed } });
-                    let patch = kube::api::Patch::Merge(patch);
+                    let patch = Patch::Merge(patch);
                     api.patch_status(&it.name_any(), &Default::default(), &patch).await.unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -248,7 +248,7 @@ impl World {
     }
 
     pub(crate) async fn patch_node(&self, patch: Value) {
-        let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(self.client.clone());
+        let nodes = self.nodes();
         let deadline = tokio::time::Instant::now() + LIMIT;
         while nodes.get_opt(NODE).await.unwrap().is_none() {
             assert!(tokio::time::Instant::now() < deadline, "the node is not registered");
@@ -259,7 +259,7 @@ impl World {
 
     pub(crate) async fn allocatable_cpu_milli(&self) -> i64 {
         self.patch_node(json!({})).await;
-        let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(self.client.clone());
+        let nodes = self.nodes();
         let node = nodes.get(NODE).await.unwrap();
         let cpu = node.status.unwrap().allocatable.unwrap()["cpu"].0.clone();
         match cpu.strip_suffix('m') {
