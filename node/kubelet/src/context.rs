@@ -23,7 +23,7 @@ pub(crate) struct Context {
     pub objects: Arc<Objects>,
     pub services: Arc<Services>,
     pub volumes: Volumes,
-    pub images: Images,
+    pub images: Arc<Images>,
     pub cgroups: Cgroups,
     pub statuses: Arc<Statuses>,
     pub probes: Arc<Probes>,

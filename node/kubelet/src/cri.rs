@@ -3,7 +3,9 @@
 //! **Invariant:** no call here waits for ever; a runtime that hangs becomes an error of the pod whose
 //! call hung, and of no other.
 
-use std::{future::Future, time::Duration};
+pub(crate) mod snapshots;
+
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, containerd, v1};
 use tonic::{Code, Response, Status, Streaming};
@@ -38,7 +40,7 @@ impl CriError {
     }
 }
 
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",
@@ -106,6 +108,12 @@ impl Runtime {
         let request = v1::StatusRequest { verbose: false };
         let reply = self.call("Status", self.limit, self.runtime.clone().status(request)).await?;
         Ok(reply.status.unwrap_or_default())
+    }
+
+    /// What the runtime tells of itself beside its status, such as its configuration.
+    pub(crate) async fn info(&self) -> Result<HashMap<String, String>, CriError> {
+        let request = v1::StatusRequest { verbose: true };
+        Ok(self.call("Status", self.limit, self.runtime.clone().status(request)).await?.info)
     }
 
     pub(crate) async fn run_sandbox(

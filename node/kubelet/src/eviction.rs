@@ -5,7 +5,9 @@
 //! lowest priority. The condition stays for the transition period after the pressure has gone.
 //!
 //! Upstream: `pkg/kubelet/eviction`. Deviation: hard thresholds only; memory is measured from
-//! `/proc/meminfo`; local storage of single pods is not limited.
+//! `/proc/meminfo`.
+
+pub(crate) mod local_storage;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 

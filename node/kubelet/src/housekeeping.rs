@@ -17,16 +17,20 @@ use std::{
 };
 
 use api_cri::v1;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
 use crate::{
     context::Context,
-    images::gc::{self, Disk, Thresholds, Use},
+    images::{
+        gc::{self, Disk, Thresholds, Use},
+        normalized,
+    },
     labels,
     node::StatusWake,
     pleg::Pleg,
-    pod::PodUid,
+    pod::{PodExt, PodUid},
     pod_workers::PodWorkers,
 };
 
@@ -102,10 +106,11 @@ impl Housekeeping {
         else {
             return;
         };
-        let used: HashSet<String> = containers
+        let mut used: HashSet<String> = containers
             .into_iter()
             .flat_map(|it| [it.image_ref, it.image.map(|it| it.image).unwrap_or_default()])
             .collect();
+        used.extend(self.workers.pods().iter().flat_map(volume_images));
         let in_use = |it: &v1::Image| {
             used.contains(&it.id)
                 || it.repo_digests.iter().chain(&it.repo_tags).any(|name| used.contains(name))
@@ -151,6 +156,13 @@ impl Housekeeping {
         let mount = file_systems.into_iter().next()?.fs_id?.mountpoint;
         disk(Path::new(&mount))
     }
+}
+
+/// The images that a pod's volumes show.
+fn volume_images(pod: &Pod) -> Vec<String> {
+    let volumes = PodExt::spec(pod).volumes.iter().flatten();
+    let named = volumes.filter_map(|it| it.image.as_ref()?.reference.as_deref());
+    named.map(normalized).collect()
 }
 
 pub(crate) fn disk(path: &Path) -> Option<Disk> {

@@ -242,7 +242,7 @@ fn policy<'a>(container: &'a Container, name: &str) -> &'a str {
 }
 
 /// With a tag: the runtime does not add one.
-fn normalized(name: &str) -> String {
+pub(crate) fn normalized(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or_default();
     if name.is_empty() || last.contains(':') || last.contains('@') {
         name.to_owned()

@@ -17,9 +17,9 @@ use crate::{
     certificates::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
     context::{Context, Network},
-    cri::Runtime,
+    cri::{Runtime, snapshots::Snapshots},
     events::Recorder,
-    eviction::Eviction,
+    eviction::{Eviction, local_storage::LocalStorage},
     housekeeping::Housekeeping,
     images::{
         Images,
@@ -30,6 +30,7 @@ use crate::{
     objects::Objects,
     paths::Paths,
     pleg::Pleg,
+    plugins::Plugins,
     pod::{MIRROR_ANNOTATION, PodExt, PodUid},
     pod_workers::PodWorkers,
     probes::Probes,
@@ -38,7 +39,10 @@ use crate::{
     settings::Settings,
     static_pods::StaticPods,
     status::manager::Statuses,
-    volumes::Volumes,
+    volumes::{
+        self, Volumes,
+        csi::{self, Csi},
+    },
 };
 
 /// Why a kubelet cannot start.
@@ -118,6 +122,12 @@ impl Kubelet {
             wake: wake.clone(),
         };
         drop(scope.spawn("eviction", eviction.run()));
+        let csi = context.volumes.csi.clone();
+        let plugins = Plugins::new(context.paths.root(), vec![csi::handler(&csi)]);
+        drop(scope.spawn("plugins", plugins.run()));
+        drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
+        let local_storage = LocalStorage::new(context.clone(), workers.clone());
+        drop(scope.spawn("local-storage", local_storage.run()));
         let housekeeping = Housekeeping::new(context.clone(), workers.clone(), pleg, wake);
         drop(scope.spawn("pods", watch_pods(context.clone(), workers, housekeeping)));
         scope.cancelled().await;
@@ -147,7 +157,7 @@ fn context(
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
     }
-    let runtime = Runtime::new(channel, config.runtime_request_timeout.0);
+    let runtime = Runtime::new(channel.clone(), config.runtime_request_timeout.0);
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
     drop(scope.spawn("events", events));
     let objects = Arc::new(Objects::new(client.clone()));
@@ -158,7 +168,18 @@ fn context(
         config.max_parallel_image_pulls.unwrap_or(1000)
     };
     let images = Images::new(runtime.clone(), recorder.clone(), clock, credentials, parallel);
-    let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
+    let images = Arc::new(images);
+    let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
+    let parts = volumes::Parts {
+        client: client.clone(),
+        objects: objects.clone(),
+        paths: paths.clone(),
+        clock,
+        csi: Arc::new(csi),
+        images: images.clone(),
+        snapshots: Snapshots::new(runtime.clone(), channel),
+    };
+    let volumes = Volumes::new(parts);
     let statuses = Statuses::new(client.clone(), scope.clone());
     let node_ips = settings.node_ips.clone();
     Ok(Context {

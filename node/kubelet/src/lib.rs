@@ -9,6 +9,7 @@
 //! killed at any line; the next one finds what runs by its labels and starts nothing twice.
 
 mod admission;
+mod api_limit;
 mod backoff;
 mod certificates;
 mod cgroups;
@@ -36,6 +37,7 @@ mod observed;
 mod paths;
 mod plan;
 mod pleg;
+mod plugins;
 mod pod;
 mod pod_config;
 mod pod_workers;

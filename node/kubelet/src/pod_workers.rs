@@ -11,6 +11,7 @@ mod container;
 pub(crate) mod inbox;
 mod kill;
 mod lookup;
+mod mount_kinds;
 mod start;
 mod terminate;
 mod worker;

@@ -6,8 +6,16 @@
 
 #[path = "kernel/clients.rs"]
 mod clients;
+#[path = "kernel/csi.rs"]
+mod csi;
+#[path = "kernel/csi_faults.rs"]
+mod csi_faults;
+#[path = "kernel/storage.rs"]
+mod storage;
 #[path = "kernel/support.rs"]
 mod support;
+#[path = "kernel/volumes.rs"]
+mod volumes;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //!
 //! Upstream: `pkg/kubelet/nodestatus/setters.go`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -54,9 +54,11 @@ pub(crate) struct NodeStatusLoop {
     conditions: Vec<NodeCondition>,
     info: NodeSystemInfo,
     sent: Option<Sent>,
+    in_use: watch::Receiver<BTreeSet<String>>,
 }
 
 struct Sent {
+    volumes: BTreeSet<String>,
     at: Instant,
     problem: Option<String>,
     pressure: Pressure,
@@ -118,7 +120,9 @@ impl NodeStatusLoop {
         wake: StatusWake,
         on_network: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
+        let in_use = context.volumes.csi.in_use.wanted();
         Self {
+            in_use,
             context,
             pressure,
             wake,
@@ -143,9 +147,12 @@ impl NodeStatusLoop {
                 (Some(_), true) => EAGER,
                 (Some(_), false) => PATIENT,
             };
+            let in_use = &mut self.in_use;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.0.notified() => {}
+                // The sender lives as long as the kubelet.
+                Ok(()) = in_use.changed() => {}
             }
         }
     }
@@ -172,6 +179,7 @@ impl NodeStatusLoop {
         let report = self.context.settings.config.node_status_report_frequency.0;
         sent.problem.as_deref() != problem
             || sent.pressure != *self.pressure.borrow()
+            || sent.volumes != *self.in_use.borrow()
             || sent.at.elapsed() >= report
     }
 
@@ -180,10 +188,15 @@ impl NodeStatusLoop {
         let now = self.context.clock.now();
         let images = images(&self.context).await;
         let count = images.len();
-        match tokio::time::timeout(LIMIT, self.patch(&problem, pressure, images, now)).await {
+        let volumes = self.in_use.borrow_and_update().clone();
+        match tokio::time::timeout(LIMIT, self.patch(&problem, pressure, images, &volumes, now))
+            .await
+        {
             Ok(Ok(())) => {
                 self.tell(&problem, pressure);
-                self.sent = Some(Sent { at: Instant::now(), problem, pressure, images: count });
+                self.context.volumes.csi.in_use.set_told(volumes.clone());
+                let at = Instant::now();
+                self.sent = Some(Sent { at, problem, pressure, images: count, volumes });
             }
             Ok(Err(error)) => {
                 debug!(error = %telemetry::chain(&error), "the node's status was not sent");
@@ -197,6 +210,7 @@ impl NodeStatusLoop {
         problem: &Option<String>,
         pressure: Pressure,
         images: Vec<ContainerImage>,
+        volumes: &BTreeSet<String>,
         now: Timestamp,
     ) -> Result<(), kube::Error> {
         let api = Api::<Node>::all(self.context.client.clone());
@@ -214,6 +228,7 @@ impl NodeStatusLoop {
             "nodeInfo": self.info,
             "daemonEndpoints": endpoints(&self.context),
             "images": images,
+            "volumesInUse": volumes,
             "runtimeHandlers": [NodeRuntimeHandler::default()],
         });
         // With a cloud provider of its own the addresses are the cloud's once it has set them.

@@ -114,8 +114,10 @@ impl Worker {
         );
         match mounted {
             Ok(mounted) => self.mounted = Some(mounted),
-            Err(error) => {
-                context.recorder.warning(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                for error in errors {
+                    context.recorder.warning(pod, error.reason(), error.to_string());
+                }
                 return None;
             }
         }

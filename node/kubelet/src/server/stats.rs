@@ -26,8 +26,12 @@ impl Server {
         let now = self.context.clock.now();
         let containers = self.container_use().await;
         let pods = self.workers.pods();
-        let listed: Vec<Value> =
-            pods.iter().map(|pod| self.pod_summary(pod, &containers, now)).collect();
+        let mut listed = Vec::new();
+        for pod in &pods {
+            let mut summary = self.pod_summary(pod, &containers, now);
+            summary["volume"] = self.context.volumes.summary(pod, now).await;
+            listed.push(summary);
+        }
         let node = self.context.cgroups.node_usage();
         json_answer(&json!({
             "node": {
