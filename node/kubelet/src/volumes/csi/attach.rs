@@ -162,10 +162,15 @@ impl Csi {
         let attachment = attachment_name(key, &self.node_name);
         let (deadline, mut pause) = (Instant::now() + LIMIT, FIRST_PAUSE);
         loop {
-            let found = within(api.get_opt(&attachment)).await.map_err(AttachError::Failed)?;
-            if let Some(data) = state_of(found)? {
-                return Ok((waiting, data));
-            }
+            // Before there is an attachment the node may not even ask for it: that is no end of the
+            // wait, during which the volume has to stay in use.
+            let refused = match within(api.get_opt(&attachment)).await {
+                Ok(found) => match state_of(found)? {
+                    Some(data) => return Ok((waiting, data)),
+                    None => None,
+                },
+                Err(message) => Some(message),
+            };
             // An object that comes late may say that there is nothing to wait for.
             if !has_object
                 && let Ok(Some(object)) = self.driver_object(&key.driver).await
@@ -175,7 +180,8 @@ impl Csi {
             }
             if Instant::now() >= deadline {
                 let Key { driver, handle } = key.clone();
-                return Err(AttachError::TimedOut { driver, handle });
+                let timed_out = AttachError::TimedOut { driver, handle };
+                return Err(refused.map_or(timed_out, AttachError::Failed));
             }
             // Nodes may not watch attachments.
             tokio::time::sleep(pause).await;
