@@ -122,6 +122,12 @@ pub fn pivot_root(root: &Path) -> Result<(), MountError> {
     nix::unistd::chdir("/").map_err(failed)
 }
 
+/// Unmounts what is mounted on `target`; what is in use stays, and is an error.
+pub fn unmount(target: &Path) -> Result<(), MountError> {
+    umount2(target, MntFlags::UMOUNT_NOFOLLOW)
+        .map_err(|errno| MountError::Unmount { target: target.to_owned(), source: errno.into() })
+}
+
 /// Unmounts everything at and below `folder`, deepest first. Nothing mounted is no error.
 pub fn unmount_tree(folder: &Path) -> Result<(), MountError> {
     // One pass per layer of stacked mounts; each pass removes at least one or fails.

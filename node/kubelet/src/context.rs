@@ -39,7 +39,7 @@ pub(crate) struct Context {
     pub objects: Arc<Objects>,
     pub services: Arc<Services>,
     pub volumes: Volumes,
-    pub images: Images,
+    pub images: Arc<Images>,
     pub cgroups: Cgroups,
     pub cm: Arc<ContainerManager>,
     pub statuses: Arc<Statuses>,

@@ -3,7 +3,9 @@
 //! **Invariant:** no call here waits for ever; a runtime that hangs becomes an error of the pod whose
 //! call hung, and of no other.
 
-use std::{future::Future, sync::Arc, time::Duration};
+pub(crate) mod snapshots;
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, containerd, v1};
 use tokio::time::Instant;
@@ -131,6 +133,12 @@ impl Runtime {
     pub(crate) async fn status(&self) -> Result<v1::StatusResponse, CriError> {
         let request = v1::StatusRequest { verbose: false };
         self.call("Status", self.limit, self.runtime.clone().status(request)).await
+    }
+
+    /// What the runtime tells of itself beside its status, such as its configuration.
+    pub(crate) async fn info(&self) -> Result<HashMap<String, String>, CriError> {
+        let request = v1::StatusRequest { verbose: true };
+        Ok(self.call("Status", self.limit, self.runtime.clone().status(request)).await?.info)
     }
 
     pub(crate) async fn run_sandbox(

@@ -116,7 +116,7 @@ impl Recorder {
 }
 
 fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
-    let field_path = container.map(|name| {
+    let field_path = container.filter(|it| !it.is_empty()).map(|name| {
         let spec = PodExt::spec(pod);
         let list = if spec.init_containers.iter().flatten().any(|it| it.name == name) {
             "initContainers"

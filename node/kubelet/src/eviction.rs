@@ -15,6 +15,7 @@
 //! eviction begins; upstream has neither.
 
 mod filling;
+pub(crate) mod local_storage;
 mod manager;
 mod message;
 pub(crate) mod notifier;

@@ -20,9 +20,9 @@ use crate::{
     cgroups::{Cgroups, Hierarchy, Limits},
     cm::{self, ContainerManager},
     context::{Context, Network},
-    cri::Runtime,
+    cri::{Runtime, snapshots::Snapshots},
     events::Recorder,
-    eviction::Eviction,
+    eviction::{Eviction, local_storage::LocalStorage},
     garbage::Garbage,
     housekeeping::Housekeeping,
     images::{
@@ -36,6 +36,7 @@ use crate::{
     objects::Objects,
     paths::Paths,
     pleg::Pleg,
+    plugins::Plugins,
     pod::{MIRROR_ANNOTATION, PodExt, PodUid},
     pod_workers::PodWorkers,
     probes::Probes,
@@ -47,7 +48,10 @@ use crate::{
     stats::Stats,
     status::manager::Statuses,
     timeline::Timelines,
-    volumes::Volumes,
+    volumes::{
+        self, Volumes,
+        csi::{self, Csi},
+    },
 };
 
 /// Why a kubelet cannot start.
@@ -177,6 +181,12 @@ impl Kubelet {
             wake: wake.clone(),
         };
         drop(scope.spawn("eviction", eviction.run()));
+        let csi = context.volumes.csi.clone();
+        let plugins = Plugins::new(context.paths.root(), vec![csi::handler(&csi)]);
+        drop(scope.spawn("plugins", plugins.run()));
+        drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
+        let local_storage = LocalStorage::new(context.clone(), workers.clone());
+        drop(scope.spawn("local-storage", local_storage.run()));
         let housekeeping = Housekeeping {
             context: context.clone(),
             workers: workers.clone(),
@@ -224,7 +234,7 @@ fn context(
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let metrics = Arc::<Metrics>::default();
     let limit = config.runtime_request_timeout.0;
-    let runtime = Runtime::new(channel, images, limit, metrics.clone());
+    let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
     if settings.is_standalone {
         // They are in the log; there is nobody else to tell.
@@ -246,7 +256,17 @@ fn context(
     let access = Access::new(paths.root(), policy, allowlist);
     let keys = (credentials, access);
     let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, parallel);
-    let volumes = Volumes::new(client.clone(), objects.clone(), paths.clone(), clock);
+    let images = Arc::new(images);
+    let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
+    let volumes = Volumes::new(volumes::Parts {
+        client: client.clone(),
+        objects: objects.clone(),
+        paths: paths.clone(),
+        clock,
+        csi: Arc::new(csi),
+        images: images.clone(),
+        snapshots: Snapshots::new(runtime.clone(), channel),
+    });
     let statuses = Statuses::new(client.clone(), scope.clone(), settings.is_standalone);
     let node_ips = settings.node_ips.clone();
     let config = crate::KubeletConfiguration { max_pods, ..settings.config.clone() };

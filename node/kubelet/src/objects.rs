@@ -61,6 +61,10 @@ impl Objects {
         Self { client, slots: Mutex::default() }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The content, or `None` where there is no such object.
     pub(crate) async fn find(
         &self,

@@ -12,6 +12,7 @@ mod container;
 pub(crate) mod inbox;
 mod kill;
 mod lookup;
+mod mount_kinds;
 mod resize;
 mod start;
 mod terminate;

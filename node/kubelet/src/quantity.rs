@@ -19,6 +19,16 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     nanos(text).and_then(|nanos| rounded_up(nanos, 1_000_000_000))
 }
 
+/// Whole bytes as text, with the largest binary suffix that keeps them whole.
+pub(crate) fn binary(bytes: i64) -> String {
+    let (mut number, mut power) = (bytes, 0);
+    while number != 0 && number % 1024 == 0 && power < 6 {
+        number /= 1024;
+        power += 1;
+    }
+    format!("{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power])
+}
+
 fn rounded_up(nanos: i128, unit: i128) -> Option<i64> {
     let whole = nanos.div_euclid(unit) + i128::from(nanos.rem_euclid(unit) != 0);
     i64::try_from(whole).ok()

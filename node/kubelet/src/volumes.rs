@@ -1,24 +1,37 @@
 //! Makes the volumes of a pod, keeps their content fresh, and takes them away.
 //!
 //! [`Volumes::mount`] is idempotent: the worker calls it before containers start and again from time
-//! to time, which is how a changed ConfigMap reaches a running pod and a token is replaced before it
-//! expires.
+//! to time, which is how a changed ConfigMap reaches a running pod, a token is replaced before it
+//! expires, and a volume that was given more space grows.
+//!
+//! Only volumes that a container uses are made.
 //!
 //! **Invariant:** nothing is removed below a mount point; content that a container may be reading is
 //! replaced in one rename.
 //!
-//! Deviation: volumes that need a CSI driver, and image volumes, are refused by name.
+//! Upstream: `pkg/kubelet/volumemanager`, `pkg/volume`.
+//!
+//! Deviation: a volume that cannot be had is told
+//! at once, not after two minutes; volumes are made beside the sandbox, not before it.
 
 mod atomic;
+mod claims;
+pub(crate) mod csi;
+mod empty_dir;
+mod host_mount;
 mod host_path;
+mod image;
 mod mounts;
 mod ownership;
 mod payload;
+mod spec;
+pub(crate) mod stats;
 mod subpath;
 mod tokens;
+mod trust_bundles;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,25 +40,42 @@ use std::{
 
 use clock::Clock;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::Client;
+use parking_lot::Mutex;
 use tracing::warn;
 
-pub(crate) use self::{mounts::is_mount_point, subpath::PrepareSubpathError};
+pub(crate) use self::subpath::PrepareSubpathError;
+use self::{
+    claims::ClaimError,
+    csi::{Again, Csi, CsiVolume, Needs},
+    ownership::Group,
+    spec::{Source, Spec, SpecError, Used},
+};
 use crate::{
+    cri::snapshots::Snapshots,
     downward::{Facts, FieldError},
+    images::Images,
     objects::{Objects, ReadObjectError},
     paths::Paths,
     pod::{PodExt, PodUid},
-    qos, quantity,
 };
 
 /// Where each volume of a pod is on this host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Mounted {
-    pub hosts: BTreeMap<String, PathBuf>,
+    pub hosts: BTreeMap<String, Place>,
+    /// Volumes that are devices.
+    pub devices: BTreeMap<String, Place>,
     /// When the content should be made again.
     pub refresh_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub path: PathBuf,
+    /// Whatever the container's mount says.
+    pub read_only: bool,
 }
 
 /// How often content that comes from the API is looked at again: upstream's sync period.
@@ -55,8 +85,8 @@ const REFRESH: Duration = Duration::from_secs(60);
 pub(crate) enum MountVolumeError {
     #[error(transparent)]
     Object(ReadObjectError),
-    #[error("references non-existent {kind} key: {key}")]
-    NoKey { kind: &'static str, key: String },
+    #[error("{text}: {key}")]
+    NoKey { text: &'static str, key: String },
     #[error(transparent)]
     Field(FieldError),
     #[error("failed to fetch token: {message}")]
@@ -65,8 +95,8 @@ pub(crate) enum MountVolumeError {
     HostPath { path: String, problem: &'static str },
     #[error("`{path}` is no path inside of a volume")]
     BadPath { path: String },
-    #[error("volumes of type `{kind}` are not supported by this kubelet")]
-    Unsupported { kind: &'static str },
+    #[error("{0}")]
+    Text(String),
     #[error("failed to {action} `{}`: {source}", path.display())]
     Io {
         action: &'static str,
@@ -78,44 +108,105 @@ pub(crate) enum MountVolumeError {
 
 /// A volume that could not be made, as it is told in the pod's events.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
-pub(crate) struct MountError {
-    pub volume: String,
-    #[source]
-    pub source: MountVolumeError,
+pub(crate) enum MountError {
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {message}"
+    )]
+    Process { volume: String, message: String },
+    #[error("{step} failed for volume \"{volume}\" : {source}")]
+    Step {
+        step: &'static str,
+        volume: String,
+        #[source]
+        source: MountVolumeError,
+    },
+}
+
+impl MountError {
+    /// The reason of its event.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
+            _ => "FailedMount",
+        }
+    }
+
+    fn process(volume: &Volume, error: impl ToString) -> Self {
+        Self::Process { volume: volume.name.clone(), message: error.to_string() }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnmountError {
+    #[error(transparent)]
+    Csi(csi::UnpublishError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What volumes are made with.
+pub(crate) struct Parts {
+    pub client: Client,
+    pub objects: Arc<Objects>,
+    pub paths: Paths,
+    pub clock: Clock,
+    pub csi: Arc<Csi>,
+    pub images: Arc<Images>,
+    pub snapshots: Snapshots,
 }
 
 pub(crate) struct Volumes {
-    client: Client,
-    objects: Arc<Objects>,
-    paths: Paths,
-    clock: Clock,
+    parts: Parts,
     tokens: tokens::Tokens,
+    /// What was made for each pod, for its statistics.
+    made: Mutex<HashMap<PodUid, BTreeMap<String, Made>>>,
+}
+
+/// A volume that is there.
+#[derive(Clone, Debug)]
+struct Made {
+    spec: Spec,
+    path: PathBuf,
+    refresh_at: Option<Timestamp>,
+}
+
+impl std::ops::Deref for Volumes {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Volumes {
-    pub(crate) fn new(client: Client, objects: Arc<Objects>, paths: Paths, clock: Clock) -> Self {
-        Self { client, objects, paths, clock, tokens: tokens::Tokens::default() }
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, tokens: tokens::Tokens::default(), made: Mutex::default() }
     }
 
-    /// Makes every volume, or says which one could not be made.
-    pub(crate) async fn mount(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, MountError> {
-        let spec = PodExt::spec(pod);
-        let all = spec.volumes.iter().flatten();
-        let made = all.map(|volume| async move {
-            let made = self.mount_one(pod, volume, facts).await;
-            made.map(|(path, refresh)| (volume.name.clone(), path, refresh))
-                .map_err(|source| MountError { volume: volume.name.clone(), source })
+    /// Makes every volume, or says which ones could not be made.
+    pub(crate) async fn mount(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
+        let used = Used::by(pod);
+        let wanted = PodExt::spec(pod).volumes.iter().flatten().filter(|it| used.has(&it.name));
+        let making = wanted.map(|volume| {
+            let used = &used;
+            async move {
+                let made = self.mount_one(pod, volume, facts, used).await;
+                made.map(|made| (volume.name.clone(), made))
+            }
         });
-        let mut mounted = Mounted::default();
-        for (name, path, refresh) in futures::future::try_join_all(made).await? {
-            mounted.hosts.insert(name, path);
-            mounted.refresh_at = match (mounted.refresh_at, refresh) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+        let mut made = self.made.lock().get(&pod.uid()).cloned().unwrap_or_default();
+        let (mut mounted, mut errors) = (Mounted::default(), Vec::new());
+        for result in futures::future::join_all(making).await {
+            match result {
+                Ok((name, it)) => {
+                    mounted.add(&name, &it);
+                    made.insert(name, it);
+                }
+                Err(error) => errors.push(error),
+            }
         }
-        Ok(mounted)
+        self.made.lock().insert(pod.uid(), made);
+        if errors.is_empty() { Ok(mounted) } else { Err(errors) }
     }
 
     async fn mount_one(
@@ -123,56 +214,111 @@ impl Volumes {
         pod: &Pod,
         volume: &Volume,
         facts: &Facts,
-    ) -> Result<(PathBuf, Option<Timestamp>), MountVolumeError> {
-        if let Some(source) = &volume.host_path {
-            return host_path::check(source).map(|path| (path, None));
-        }
-        if let Some(source) = &volume.empty_dir {
-            return self.empty_dir(pod, &volume.name, source).map(|path| (path, None));
-        }
-        let Some(plugin) = payload::plugin(volume) else {
-            return Err(MountVolumeError::Unsupported { kind: kind_of(volume) });
+        used: &Used,
+    ) -> Result<Made, MountError> {
+        let bound = match claims::resolve(&self.client, pod, volume).await {
+            Ok(bound) => bound,
+            // What the pod has it keeps, whatever becomes of its claim.
+            Err(error) => return self.made(pod, volume, error),
         };
+        let spec = spec::of(pod, volume, bound, used)
+            .map_err(|error: SpecError| MountError::process(volume, error))?;
+        let name = spec.name.clone();
+        let at = |step| {
+            let volume = name.clone();
+            move |source| MountError::Step { step, volume, source }
+        };
+        const SET_UP: &str = "MountVolume.SetUp";
+        let done = match &spec.source {
+            Source::HostPath(it) => host_path::check(it).map_err(at(SET_UP)).map(|it| (it, None)),
+            Source::EmptyDir(it) => {
+                let path = self.paths.volume(&pod.uid(), "empty-dir", &volume.name);
+                let made = empty_dir::make(pod, it, path, facts);
+                made.map_err(at(SET_UP)).map(|it| (it, None))
+            }
+            Source::Payload => self.payload(pod, volume, facts).await.map_err(at(SET_UP)),
+            Source::Local(it) if spec.is_block => {
+                let device = host_mount::device_of(it);
+                device.map_err(at("MapVolume.MapPodDevice")).map(|it| (it, None))
+            }
+            Source::Local(it) => {
+                host_mount::check_local(it).map_err(at("MountVolume.NewMounter initialization"))?;
+                let target = self.paths.volume(&pod.uid(), "local-volume", &spec.name);
+                let (source, read_only, group) = (it.clone(), spec.read_only, Group::of(pod));
+                let mounting = tokio::task::spawn_blocking(move || {
+                    host_mount::mount_local(&source, target, read_only, group)
+                });
+                let mounted = mounting
+                    .await
+                    .unwrap_or_else(|error| Err(MountVolumeError::Text(error.to_string())));
+                mounted.map_err(at(SET_UP)).map(|it| (it, None))
+            }
+            Source::Nfs(it) => {
+                let target = self.paths.volume(&pod.uid(), "nfs", &spec.name);
+                let options = &spec.mount_options;
+                let mounted = host_mount::mount_nfs(it, target, spec.read_only, options).await;
+                mounted.map_err(at(SET_UP)).map(|it| (it, None))
+            }
+            Source::Csi(it) => self.csi_volume(pod, it, &spec).await,
+            Source::Image(it) => {
+                let mounted = self.image(pod, &volume.name, it).await;
+                mounted.map_err(at(SET_UP)).map(|it| (it, None))
+            }
+        };
+        done.map(|(path, refresh_at)| Made { spec, path, refresh_at })
+    }
+
+    /// What was made of a volume before.
+    fn made(&self, pod: &Pod, volume: &Volume, error: ClaimError) -> Result<Made, MountError> {
+        let made = self.made.lock().get(&pod.uid()).and_then(|it| it.get(&volume.name)).cloned();
+        let refresh_at = Some(self.clock.now() + REFRESH);
+        let made = made.map(|it| Made { refresh_at, ..it });
+        made.ok_or_else(|| MountError::process(volume, error))
+    }
+
+    async fn payload(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        facts: &Facts,
+    ) -> Result<(PathBuf, Option<Timestamp>), MountVolumeError> {
         let made = payload::Maker { volumes: self, pod, facts }.make(volume).await?;
+        let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
         create_dir(&path)?;
-        if plugin.is_secret && !is_mount_point(&path) {
+        if plugin.is_secret && !mounts::is_mounted(&path) {
             // Secrets do not reach the disk.
             mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
         }
-        let group = fs_group(pod);
-        atomic::write(&path, &made.files, group, made.owner)
+        atomic::write(&path, &made.files, Group::of(pod))
             .map_err(io_error("write the content of", &path))?;
         let refresh = self.clock.now() + REFRESH;
         Ok((path, Some(made.refresh_at.map_or(refresh, |it| it.min(refresh)))))
     }
 
-    fn empty_dir(
+    async fn csi_volume(
         &self,
         pod: &Pod,
-        name: &str,
-        source: &EmptyDirVolumeSource,
-    ) -> Result<PathBuf, MountVolumeError> {
-        let path = self.paths.volume(&pod.uid(), "empty-dir", name);
-        let is_new = !path.is_dir();
-        create_dir(&path)?;
-        let is_memory = source.medium.as_deref() == Some("Memory");
-        let needs_mount = is_memory && !is_mount_point(&path);
-        if needs_mount {
-            let limit = source.size_limit.as_ref().and_then(quantity::value);
-            let (of_pod, _, all_limited) = qos::pod_limits(pod);
-            let of_pod = all_limited.then_some(of_pod.memory);
-            let size = match (limit.filter(|it| *it > 0), of_pod) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            mounts::mount_tmpfs(&path, size).map_err(io_error("mount a tmpfs on", &path))?;
+        volume: &CsiVolume,
+        spec: &Spec,
+    ) -> Result<(PathBuf, Option<Timestamp>), MountError> {
+        let now = self.clock.now();
+        let needs = Needs { pod, objects: &self.objects, tokens: &self.tokens, now };
+        let published = self.csi.publish(volume, &needs).await.map_err(|error| {
+            let volume = spec.name.clone();
+            MountError::Step { step: error.step, volume, source: error.source }
+        })?;
+        if let Some(bound) = &spec.bound {
+            self.csi.expand(pod, volume, bound, &published.path, &self.objects).await;
         }
-        if is_new || needs_mount {
-            ownership::open_to_all(&path, fs_group(pod))
-                .map_err(io_error("set the mode of", &path))?;
-        }
-        Ok(path)
+        // A claim may be given more space; some drivers want to be asked again.
+        let is_followed = spec.bound.is_some() || published.again == Again::Regularly;
+        let refresh_at = is_followed.then(|| now + REFRESH);
+        let refresh_at = match (refresh_at, published.token_ends) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, _) => a,
+        };
+        Ok((published.path, refresh_at))
     }
 
     /// What a container's mount with a `subPath` is bound from.
@@ -189,22 +335,28 @@ impl Volumes {
     }
 
     /// Takes away everything that is mounted for a pod, and its folder.
-    pub(crate) async fn unmount(&self, uid: &PodUid) -> io::Result<()> {
+    pub(crate) async fn unmount(&self, uid: &PodUid) -> Result<(), UnmountError> {
         self.tokens.forget(uid);
+        self.made.lock().remove(uid);
         let folder = self.paths.pod(uid);
         if !folder.exists() {
             return Ok(());
         }
-        let remove = move || {
+        // Parts of volumes first, as they hold the volumes.
+        let parts = folder.join("volume-subpaths");
+        blocking(move || if parts.exists() { mounts::unmount_below(&parts) } else { Ok(()) })
+            .await?;
+        self.csi.unpublish_all(uid).await.map_err(UnmountError::Csi)?;
+        self.remove_images(uid).await?;
+        blocking(move || {
             mounts::unmount_below(&folder)?;
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             }
-        };
-        tokio::task::spawn_blocking(remove)
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
+        })
+        .await?;
+        Ok(())
     }
 
     /// The folders of pods that are not in `known`.
@@ -222,9 +374,21 @@ impl Volumes {
     }
 }
 
-fn fs_group(pod: &Pod) -> Option<u32> {
-    let group = PodExt::spec(pod).security_context.as_ref()?.fs_group?;
-    u32::try_from(group).ok()
+impl Mounted {
+    fn add(&mut self, name: &str, made: &Made) {
+        let place = Place { path: made.path.clone(), read_only: made.spec.read_only };
+        let places = if made.spec.is_block { &mut self.devices } else { &mut self.hosts };
+        places.insert(name.to_owned(), place);
+        self.refresh_at = match (self.refresh_at, made.refresh_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn create_dir(path: &Path) -> Result<(), MountVolumeError> {
@@ -236,20 +400,4 @@ fn io_error<'a>(
     path: &'a Path,
 ) -> impl Fn(io::Error) -> MountVolumeError + 'a {
     move |source| MountVolumeError::Io { action, path: path.to_owned(), source }
-}
-
-fn kind_of(volume: &Volume) -> &'static str {
-    if volume.persistent_volume_claim.is_some() {
-        "persistentVolumeClaim"
-    } else if volume.csi.is_some() {
-        "csi"
-    } else if volume.image.is_some() {
-        "image"
-    } else if volume.ephemeral.is_some() {
-        "ephemeral"
-    } else if volume.nfs.is_some() {
-        "nfs"
-    } else {
-        "this"
-    }
 }

@@ -81,7 +81,11 @@ async fn a_changed_config_map_reaches_a_running_pod_within_a_minute() {
     let world = World::new().await;
     world.put_config_map("m", "k", "old").await;
     let spec = json!({
-        "containers": [{ "name": "c", "image": "i:1" }],
+        "containers": [{
+            "name": "c",
+            "image": "i:1",
+            "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+        }],
         "volumes": [{ "name": "v", "configMap": { "name": "m" } }],
     });
     world.create(pod("p", spec)).await;

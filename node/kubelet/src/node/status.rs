@@ -5,7 +5,11 @@
 //!
 //! Upstream: `pkg/kubelet/nodestatus/setters.go`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use api_cri::v1;
 use jiff::Timestamp;
@@ -64,9 +68,11 @@ pub(crate) struct NodeStatusLoop {
     sent: Option<Sent>,
     /// The problem that the API server knows of.
     told: watch::Sender<Option<String>>,
+    in_use: watch::Receiver<BTreeSet<String>>,
 }
 
 struct Sent {
+    volumes: BTreeSet<String>,
     at: Instant,
     problem: Option<String>,
     pressure: Pressure,
@@ -173,7 +179,9 @@ impl NodeStatusLoop {
         wake: StatusWake,
         on_network: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
+        let in_use = context.volumes.csi.in_use.wanted();
         Self {
+            in_use,
             context,
             pressure,
             wake,
@@ -205,9 +213,12 @@ impl NodeStatusLoop {
                 (Some(_), true) => EAGER,
                 (Some(_), false) => PATIENT,
             };
+            let in_use = &mut self.in_use;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.0.notified() => {}
+                // The sender lives as long as the kubelet.
+                Ok(()) = in_use.changed() => {}
             }
         }
     }
@@ -235,6 +246,7 @@ impl NodeStatusLoop {
         sent.problem.as_deref() != problem
             || sent.pressure != *self.pressure.borrow()
             || sent.resources != resources(&self.context)
+            || sent.volumes != *self.in_use.borrow()
             || sent.at.elapsed() >= report
     }
 
@@ -244,13 +256,15 @@ impl NodeStatusLoop {
         let images = images(&self.context).await;
         let count = images.len();
         let resources = resources(&self.context);
-        let patch = self.patch(&problem, pressure, &resources, images, asked, now);
+        let volumes = self.in_use.borrow_and_update().clone();
+        let patch = self.patch(&problem, pressure, (&resources, &volumes), images, asked, now);
         match tokio::time::timeout(LIMIT, patch).await {
             Ok(Ok(())) => {
                 self.tell(&problem, pressure);
                 self.told.send_replace(problem.clone());
+                self.context.volumes.csi.in_use.set_told(volumes.clone());
                 let at = Instant::now();
-                self.sent = Some(Sent { at, problem, pressure, images: count, resources });
+                self.sent = Some(Sent { volumes, at, problem, pressure, images: count, resources });
             }
             Ok(Err(error)) => {
                 debug!(error = %telemetry::chain(&error), "the node's status was not sent");
@@ -263,7 +277,7 @@ impl NodeStatusLoop {
         &mut self,
         problem: &Option<String>,
         pressure: Pressure,
-        resources: &Resources,
+        (resources, volumes): (&Resources, &BTreeSet<String>),
         images: Vec<ContainerImage>,
         asked: Option<v1::StatusResponse>,
         now: Timestamp,
@@ -283,6 +297,7 @@ impl NodeStatusLoop {
             "nodeInfo": self.info,
             "daemonEndpoints": endpoints(&self.context),
             "images": images,
+            "volumesInUse": volumes,
             "runtimeHandlers": asked.as_ref().and_then(handlers),
             "features": asked.as_ref().and_then(features),
         });

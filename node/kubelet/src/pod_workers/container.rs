@@ -5,19 +5,21 @@ use std::{
 };
 
 use api_cri::v1;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
-use super::{kill, worker::Worker};
+use super::{
+    kill,
+    mount_kinds::{self, subpath},
+    worker::Worker,
+};
 use crate::{
-    env, env_file,
-    expand::expand,
-    hooks, hosts, labels,
+    env, env_file, hooks, hosts, labels,
     observed::{self, RuntimePod},
     plan::{Start, Waiting},
     pod::PodExt,
     pod_config, security,
     timeline::Phase,
-    volumes::Mounted,
+    volumes::{Mounted, Place, PrepareSubpathError},
 };
 
 /// How long a container waits for the first list of Services.
@@ -119,6 +121,7 @@ impl Worker {
             observed,
         };
         let mut config = pod_config::container(pod, container, parts);
+        config.devices.extend(self.volume_devices(container)?);
         context.cm.apply(pod, container, &mut config).await?;
         if let Some(resources) = config.linux.as_mut().and_then(|it| it.resources.as_mut()) {
             context.cgroups.complete(resources);
@@ -158,7 +161,7 @@ impl Worker {
         let mut files = env::Files::new();
         for (volume, path) in env::files(container) {
             let host = self.mounted.as_ref().and_then(|it| it.hosts.get(&volume));
-            let read = host.map(|it| env_file::read(it, &path));
+            let read = host.map(|it| env_file::read(&it.path, &path));
             files.insert((volume, path), read);
         }
         let services = context.services.variables(pod.namespace(), has_links);
@@ -219,27 +222,68 @@ impl Worker {
         };
         let mut mounts = Vec::new();
         for (index, it) in container.volume_mounts.iter().flatten().enumerate() {
-            let Some(host) = mounted.hosts.get(&it.name) else {
-                return Err(format!("volume \"{}\" is not mounted", it.name));
+            let Some(place) = mounted.hosts.get(&it.name) else {
+                let (volume, name) = (&it.name, &container.name);
+                return Err(format!(
+                    "cannot find volume \"{volume}\" to mount into container \"{name}\""
+                ));
             };
-            let subpath = match (&it.sub_path, &it.sub_path_expr) {
-                (Some(path), _) if !path.is_empty() => Some(path.clone()),
-                (_, Some(text)) if !text.is_empty() => Some(expand(text, lookup)),
-                _ => None,
+            let host = match subpath(it, lookup)? {
+                None => place.path.clone(),
+                Some(subpath) => {
+                    self.prepare_subpath(pod, container, (index, it), place, &subpath)?
+                }
             };
-            let host = match subpath {
-                None => host.clone(),
-                Some(subpath) => self
-                    .context
-                    .volumes
-                    .prepare_subpath(pod, (&it.name, host), &container.name, index, &subpath)
-                    .map_err(|error| {
-                        format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}", it.name, container.name)
-                    })?,
-            };
-            mounts.push(pod_config::mount(it, host.display().to_string()));
+            mount_kinds::check_recursive_read_only(it)?;
+            let mut mount = pod_config::mount(it, host.display().to_string());
+            mount.readonly |= place.read_only;
+            mounts.push(mount);
         }
         Ok(mounts)
+    }
+
+    fn prepare_subpath(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        (index, mount): (usize, &VolumeMount),
+        place: &Place,
+        subpath: &str,
+    ) -> Result<PathBuf, String> {
+        let volumes = &self.context.volumes;
+        let volume = (mount.name.as_str(), place.path.as_path());
+        let prepared = volumes.prepare_subpath(pod, volume, &container.name, index, subpath);
+        prepared.map_err(|error| match error {
+            PrepareSubpathError::Create { .. } | PrepareSubpathError::Prepare { .. } => {
+                let pod = pod.full_name();
+                tracing::warn!(pod, subpath, error = %telemetry::chain(&error), "a subPath failed");
+                format!(
+                    "{error} for volumeMount \"{}\" of container \"{}\"",
+                    mount.name, container.name
+                )
+            }
+            PrepareSubpathError::Absolute { .. } | PrepareSubpathError::Backsteps { .. } => {
+                error.to_string()
+            }
+        })
+    }
+
+    /// The devices among a container's volumes.
+    fn volume_devices(&self, container: &Container) -> Result<Vec<v1::Device>, String> {
+        let mut devices = Vec::new();
+        for it in container.volume_devices.iter().flatten() {
+            let place = self.mounted.as_ref().and_then(|mounted| mounted.devices.get(&it.name));
+            let place = place.ok_or_else(|| {
+                let (volume, name) = (&it.name, &container.name);
+                format!("cannot find volume \"{volume}\" to pass into container \"{name}\"")
+            })?;
+            devices.push(v1::Device {
+                container_path: it.device_path.clone(),
+                host_path: place.path.display().to_string(),
+                permissions: if place.read_only { "r" } else { "mrw" }.to_owned(),
+            });
+        }
+        Ok(devices)
     }
 
     /// Log collectors look into one folder for all containers.

@@ -162,8 +162,10 @@ impl Worker {
         );
         match mounted {
             Ok(mounted) => self.mounted = Some(mounted),
-            Err(error) => {
-                context.recorder.warning(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                for error in errors {
+                    context.recorder.warning(pod, error.reason(), error.to_string());
+                }
                 return None;
             }
         }
@@ -171,10 +173,13 @@ impl Worker {
         Some(Prepared { sandbox, config, images })
     }
 
-    async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, MountError> {
+    async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
         let begun = self.context.timelines.begin();
         let mounted = self.context.volumes.mount(pod, facts).await;
-        let step = begun.ended(Phase::Volumes).result("MountVolume.SetUp", &mounted);
+        let told = mounted.as_ref().map_err(|errors| {
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        });
+        let step = begun.ended(Phase::Volumes).result("MountVolume.SetUp", &told);
         self.context.timelines.add(&pod.uid(), step);
         mounted
     }

@@ -250,8 +250,10 @@ impl Worker {
         let facts = self.context.facts(observed.ips());
         match self.context.volumes.mount(pod, &facts).await {
             Ok(mounted) => self.mounted = Some(mounted),
-            Err(error) => {
-                self.context.recorder.warning(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                for error in errors {
+                    self.context.recorder.warning(pod, error.reason(), error.to_string());
+                }
                 let mounted = self.mounted.get_or_insert_default();
                 mounted.refresh_at = Some(now + REFRESH_RETRY);
             }

@@ -13,7 +13,9 @@ use super::{
     Stats, disk,
     group::{Group, GroupStats},
     memory,
-    model::{ContainerStats, FsStats, PodReference, PodStats, ProcessStats, VolumeStats},
+    model::{
+        ContainerStats, FsStats, PodReference, PodStats, ProcessStats, PvcReference, VolumeStats,
+    },
     network,
 };
 use crate::{
@@ -28,6 +30,27 @@ struct FileSystems {
 }
 
 impl Stats {
+    /// The volumes of CSI drivers, as these tell of them.
+    async fn of_drivers(&self, pod: &Pod, now: Timestamp) -> Vec<VolumeStats> {
+        let told = self.context.volumes.of_drivers(pod).await.into_iter();
+        let reference = |name| PvcReference { name, namespace: pod.namespace().to_owned() };
+        told.map(|(name, claim, it)| VolumeStats {
+            fs: FsStats {
+                time: Time(now),
+                available_bytes: size(it.available_bytes),
+                capacity_bytes: size(it.capacity_bytes),
+                used_bytes: Some(size(it.used_bytes)),
+                inodes_free: size(it.inodes_free),
+                inodes: size(it.inodes),
+                inodes_used: Some(size(it.inodes_used)),
+            },
+            name,
+            pvc_ref: claim.map(reference),
+            is_local: false,
+        })
+        .collect()
+    }
+
     pub(super) async fn pods(
         &self,
         pods: &[Pod],
@@ -93,10 +116,11 @@ impl Stats {
         let network = process
             .filter(|_| !sandbox.is_host_network)
             .and_then(|pid| network::of_process(&self.context.settings.proc, &pid, now));
-        let volume = match systems.node {
+        let mut volume = match systems.node {
             Some(_) => self.volumes.of(pod, &self.context.paths, now).await,
             None => Vec::new(),
         };
+        volume.extend(self.of_drivers(pod, now).await);
         Some(PodStats {
             pod_ref: PodReference {
                 name: pod.name().to_owned(),
@@ -154,6 +178,11 @@ fn rootfs(fs: &FsStats, told: Option<&v1::ContainerStats>) -> FsStats {
         inodes_used: layer.and_then(|it| it.inodes_used).map(|it| it.value),
         ..fs.clone()
     }
+}
+
+/// A size as a driver tells it.
+fn size(told: i64) -> u64 {
+    u64::try_from(told).unwrap_or_default()
 }
 
 /// What a pod takes of the node's disk: layers, logs, and the volumes that are on it.

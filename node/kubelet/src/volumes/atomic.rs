@@ -12,10 +12,20 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use nix::unistd::{Gid, Uid, chown};
+use nix::unistd::{Uid, chown};
 
-/// A file's content and mode, by its path in the volume.
-pub(super) type Files = BTreeMap<PathBuf, (Vec<u8>, u32)>;
+use super::ownership::Group;
+
+/// The files of a volume, by their path in it.
+pub(super) type Files = BTreeMap<PathBuf, File>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct File {
+    pub content: Vec<u8>,
+    pub mode: u32,
+    /// The user who owns it; root, if none is given.
+    pub owner: Option<u32>,
+}
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -29,30 +39,30 @@ pub(super) fn is_valid(path: &Path) -> bool {
 }
 
 /// Makes `folder` hold exactly `files`.
-pub(super) fn write(
-    folder: &Path,
-    files: &Files,
-    group: Option<u32>,
-    owner: Option<u32>,
-) -> io::Result<()> {
+pub(super) fn write(folder: &Path, files: &Files, group: Option<Group>) -> io::Result<()> {
     let current = fs::read_link(folder.join(DATA)).ok().map(|it| folder.join(it));
+    remove_left_over(folder, current.as_deref())?;
     if current.as_deref().is_some_and(|it| holds(it, files)) {
-        return Ok(());
+        // The links may be missing if this process was killed right after the rename.
+        return link_names(folder, files);
     }
     let fresh = folder.join(format!("..{}", entropy::hex(16)));
     fs::create_dir(&fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-    for (path, (content, mode)) in files {
+    for (path, file) in files {
         let path = fresh.join(path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&path, content)?;
-        let mode = if group.is_some() { mode | 0o440 } else { *mode };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        if group.is_some() || owner.is_some() {
-            chown(&path, owner.map(Uid::from_raw), group.map(Gid::from_raw))?;
+        fs::write(&path, &file.content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        if let Some(owner) = file.owner {
+            chown(&path, Some(Uid::from_raw(owner)), None)?;
         }
+    }
+    if let Some(group) = group {
+        // Before anybody can see them; containers read them only.
+        Group { read_only: true, on_root_mismatch: false, ..group }.apply(&fresh)?;
     }
     let staged = folder.join(NEW_DATA);
     remove_if_there(&staged)?;
@@ -61,6 +71,19 @@ pub(super) fn write(
     link_names(folder, files)?;
     if let Some(old) = current {
         fs::remove_dir_all(old)?;
+    }
+    Ok(())
+}
+
+/// Folders that a process which was killed did not get to name or to remove.
+fn remove_left_over(folder: &Path, current: Option<&Path>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        let is_ours = entry.file_name().to_string_lossy().starts_with("..");
+        let is_folder = entry.file_type().is_ok_and(|it| it.is_dir());
+        if is_ours && is_folder && Some(path.as_path()) != current {
+            fs::remove_dir_all(path)?;
+        }
     }
     Ok(())
 }
@@ -80,7 +103,7 @@ fn holds(folder: &Path, files: &Files) -> bool {
             let inside = path.strip_prefix(folder).unwrap_or(&path);
             let is_same = files
                 .get(inside)
-                .is_some_and(|(content, _)| fs::read(&path).is_ok_and(|it| it == *content));
+                .is_some_and(|file| fs::read(&path).is_ok_and(|it| it == file.content));
             if !is_same {
                 return false;
             }
@@ -122,7 +145,10 @@ mod tests {
 
     fn files(list: &[(&str, &str)]) -> Files {
         list.iter()
-            .map(|(path, content)| (PathBuf::from(path), (content.as_bytes().to_vec(), 0o644)))
+            .map(|(path, content)| {
+                let content = content.as_bytes().to_vec();
+                (PathBuf::from(path), File { content, mode: 0o644, owner: None })
+            })
             .collect()
     }
 
@@ -130,17 +156,29 @@ mod tests {
     fn content_is_replaced_as_a_whole_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write(at, &files(&[("a", "1"), ("d/b", "2")]), None, None).unwrap();
+        write(at, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(at.join("d/b")).unwrap(), "2");
         let first = fs::read_link(at.join("..data")).unwrap();
-        write(at, &files(&[("a", "1"), ("d/b", "2")]), None, None).unwrap();
+        write(at, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         assert_eq!(fs::read_link(at.join("..data")).unwrap(), first, "nothing changed");
-        write(at, &files(&[("a", "9")]), None, None).unwrap();
+        write(at, &files(&[("a", "9")]), None).unwrap();
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "9");
         let mut names: Vec<_> =
             fs::read_dir(at).unwrap().map(|it| it.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names.len(), 3, "a, ..data and its folder: {names:?}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        write(at, &files(&[("a", "1")]), None).unwrap();
+        fs::create_dir(at.join("..unfinished")).unwrap();
+        fs::remove_file(at.join("a")).unwrap();
+        write(at, &files(&[("a", "1")]), None).unwrap();
+        assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "1");
+        assert!(!at.join("..unfinished").exists());
     }
 
     #[test]

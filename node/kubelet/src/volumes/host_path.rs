@@ -36,7 +36,9 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<PathBuf, MountVolum
         "Socket" => (fits(FileTypeExt::is_socket), "is not a socket file"),
         "CharDevice" => (fits(FileTypeExt::is_char_device), "is not a character device"),
         "BlockDevice" => (fits(FileTypeExt::is_block_device), "is not a block device"),
-        _ => (false, "is of an unknown hostPath type"),
+        other => {
+            return Err(MountVolumeError::Text(format!("{other} is an invalid volume type")));
+        }
     };
     if is_right {
         Ok(path)
@@ -68,5 +70,16 @@ mod tests {
         assert!(ask("f", "FileOrCreate").is_ok() && folder.path().join("f").is_file());
         assert!(ask("f", "Directory").is_err());
         assert!(ask("f", "Socket").is_err());
+        let error = ask("f", "Pipe").unwrap_err().to_string();
+        assert_eq!(error, "Pipe is an invalid volume type");
+        for (kind, problem) in [
+            ("Socket", "is not a socket file"),
+            ("CharDevice", "is not a character device"),
+            ("BlockDevice", "is not a block device"),
+        ] {
+            let error = ask("d", kind).unwrap_err().to_string();
+            assert!(error.starts_with("hostPath type check failed: "), "{error}");
+            assert!(error.ends_with(problem), "{error}");
+        }
     }
 }

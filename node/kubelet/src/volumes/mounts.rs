@@ -2,37 +2,87 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statvfs::FsFlags,
+};
 
-/// Mounts a tmpfs of at most `size` bytes.
+/// Mounts a tmpfs of at most `size` bytes that is never swapped out, where the kernel can promise it.
 pub(super) fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
-    let options = size.map(|it| format!("size={it}"));
-    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), options.as_deref())?;
+    let size = size.map(|it| format!("size={it}"));
+    let try_with = |options: &[&str]| {
+        let all: Vec<&str> = size.as_deref().into_iter().chain(options.iter().copied()).collect();
+        let options = all.join(",");
+        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+    };
+    match try_with(&["noswap"]) {
+        // Kernels before 6.4 do not know the option.
+        Err(Errno::EINVAL) => Ok(try_with(&[])?),
+        result => Ok(result?),
+    }
+}
+
+/// Mounts a file system of huge pages of `size` bytes each.
+pub(super) fn mount_huge_pages(path: &Path, size: i64) -> io::Result<()> {
+    let options = format!("pagesize={size}");
+    mount(Some("nodev"), path, Some("hugetlbfs"), MsFlags::empty(), Some(options.as_str()))?;
     Ok(())
 }
 
-/// Makes `target` show what `source` is.
+/// Makes `target` show what `source` is, and everything mounted below it.
 pub(super) fn bind(source: &Path, target: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(source), target, None::<&str>, flags, None::<&str>)?;
     Ok(())
 }
 
-/// Whether something is mounted on a folder: it lies on another device than its parent.
-pub(crate) fn is_mount_point(path: &Path) -> bool {
-    let device = |path: &Path| fs::metadata(path).ok().map(|it| it.dev());
-    let parent = path.parent().and_then(device);
-    parent.is_some() && device(path) != parent
+/// Makes `target` show what `source` is, without what is mounted below it.
+pub(super) fn bind_one(source: &Path, target: &Path) -> io::Result<()> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(())
 }
 
-/// Unmounts everything at and below `folder`, the innermost first.
+/// Makes the mount at `target` read-only; other mounts of the same file system stay as they are.
+pub(super) fn make_read_only(target: &Path) -> io::Result<()> {
+    // A remount must keep the flags that the mount has, or a locked one refuses it.
+    let kept = nix::sys::statvfs::statvfs(target)?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (has, flag) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ] {
+        flags.set(flag, kept.contains(has));
+    }
+    mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?;
+    Ok(())
+}
+
+/// Whether something is mounted exactly on `path`. A bind mount is, too, which a comparison of
+/// devices would miss.
+pub(super) fn is_mounted(path: &Path) -> bool {
+    // A mount whose server or process is gone cannot be looked at, but it is listed.
+    let parent = path.parent().and_then(|it| it.canonicalize().ok());
+    let path = parent.zip(path.file_name()).map(|(parent, name)| parent.join(name));
+    path.is_some_and(|path| points().is_ok_and(|it| it.contains(&path)))
+}
+
+/// Unmounts everything at and below `folder`, the innermost first. What is in use stays, and is an
+/// error: whoever uses it would otherwise go on writing to something that is thought to be gone.
 pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
     for point in points_below(folder)? {
-        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+        let named = |error: Errno| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("unmount `{}`: {error}", point.display()))
+        };
+        umount2(&point, MntFlags::UMOUNT_NOFOLLOW).map_err(named)?;
     }
     // What is still there would be emptied by the removal of the folder.
     match points_below(folder)?.first() {
@@ -43,15 +93,15 @@ pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
 
 fn points_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = folder.canonicalize()?;
-    let text = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut points: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape)
-        .filter(|it| it.starts_with(&folder))
-        .collect();
+    let mut points = points()?;
+    points.retain(|it| it.starts_with(&folder));
     points.reverse();
     Ok(points)
+}
+
+fn points() -> io::Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
 }
 
 /// Spaces and the like are written as octal numbers.
@@ -79,6 +129,30 @@ fn unescape(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_use_stays_mounted_and_a_bind_is_seen_as_a_mount() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let (source, target) = (base.path().join("s"), base.path().join("t"));
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(&target).unwrap();
+        assert!(!is_mounted(&target));
+        bind_one(&source, &target).unwrap();
+        assert!(is_mounted(&target));
+        make_read_only(&target).unwrap();
+        assert!(fs::write(target.join("x"), "").is_err());
+        fs::write(source.join("x"), "").unwrap();
+        let held = fs::File::open(target.join("x")).unwrap();
+        let error = unmount_below(&target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+        assert!(is_mounted(&target));
+        drop(held);
+        unmount_below(&target).unwrap();
+        assert!(!is_mounted(&target) && source.join("x").exists());
+    }
 
     #[test]
     fn the_kernels_escapes_are_undone() {

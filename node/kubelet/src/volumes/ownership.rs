@@ -1,15 +1,112 @@
-//! Who may use a volume that containers write to.
+//! Who may use the files of a volume: `fsGroup`.
+//!
+//! The root of the volume is changed last, so that a walk that was cut short is not taken for a
+//! finished one by `OnRootMismatch`.
+//!
+//! Upstream: `pkg/volume/volume_linux.go`.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt, lchown},
+    path::Path,
+};
 
-use nix::unistd::{Gid, chown};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod::PodExt;
+
+/// The group that a volume's files are given to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub id: u32,
+    pub read_only: bool,
+    /// Do nothing if the root of the volume is as wanted.
+    pub on_root_mismatch: bool,
+}
+
+impl Group {
+    /// What a pod asks for, of a volume that it can write.
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
+        let context = PodExt::spec(pod).security_context.as_ref()?;
+        let id = u32::try_from(context.fs_group?).ok()?;
+        let policy = context.fs_group_change_policy.as_deref();
+        Some(Self { id, read_only: false, on_root_mismatch: policy == Some("OnRootMismatch") })
+    }
+
+    fn mode(self, is_folder: bool) -> u32 {
+        let files = if self.read_only { 0o440 } else { 0o660 };
+        // What is made in a folder belongs to its group.
+        if is_folder { files | 0o2110 } else { files }
+    }
+
+    pub(super) fn apply(self, root: &Path) -> io::Result<()> {
+        let found = fs::symlink_metadata(root)?;
+        let wanted = self.mode(found.is_dir());
+        let fits = found.gid() == self.id && found.mode() & wanted == wanted;
+        if self.on_root_mismatch && fits { Ok(()) } else { self.walk(root) }
+    }
+
+    /// Children first; links are changed, not followed.
+    fn walk(self, path: &Path) -> io::Result<()> {
+        let found = fs::symlink_metadata(path)?;
+        if found.is_dir() {
+            for entry in fs::read_dir(path)? {
+                match self.walk(&entry?.path()) {
+                    // A container that runs may remove files meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
+            }
+        }
+        lchown(path, None, Some(self.id))?;
+        if found.is_symlink() {
+            return Ok(());
+        }
+        let mode = found.mode() & 0o7777 | self.mode(found.is_dir());
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+}
 
 /// An `emptyDir`: open to every user of the pod, and inherited by its group where there is one.
-pub(super) fn open_to_all(path: &Path, group: Option<u32>) -> io::Result<()> {
-    let mut mode = 0o777;
-    if let Some(group) = group {
-        chown(path, None, Some(Gid::from_raw(group)))?;
-        mode |= 0o2000;
+pub(super) fn open_to_all(path: &Path, group: Option<Group>) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+    group.map_or(Ok(()), |it| it.apply(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn all_files_of_a_volume_are_given_to_the_group_and_links_are_not_followed() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let (root, outside) = (base.path().join("v"), base.path().join("outside"));
+        fs::create_dir_all(root.join("d")).unwrap();
+        fs::write(&outside, "").unwrap();
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(root.join("d/f"), "").unwrap();
+        fs::set_permissions(root.join("d/f"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&outside, root.join("link")).unwrap();
+        let group = Group { id: 4711, read_only: false, on_root_mismatch: true };
+        group.apply(&root).unwrap();
+        let of = |path: &Path| {
+            let it = fs::symlink_metadata(path).unwrap();
+            (it.gid(), it.mode() & 0o7777)
+        };
+        assert_eq!(of(&root.join("d/f")), (4711, 0o660));
+        assert_eq!(of(&root.join("d")), (4711, 0o2775));
+        assert_eq!(of(&root.join("link")).0, 4711);
+        assert_eq!(of(&outside), (0, 0o600));
+        // Now the root is as wanted, so the policy leaves the rest alone.
+        fs::set_permissions(root.join("d/f"), fs::Permissions::from_mode(0o600)).unwrap();
+        group.apply(&root).unwrap();
+        assert_eq!(of(&root.join("d/f")).1, 0o600);
+        Group { on_root_mismatch: false, ..group }.apply(&root).unwrap();
+        assert_eq!(of(&root.join("d/f")).1, 0o660);
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeProjection,
 };
 
-use super::{MountVolumeError, Volumes, atomic};
+use super::{MountVolumeError, Volumes, atomic, ownership::Group, trust_bundles};
 use crate::{
     downward::{self, Facts},
     objects::{Data, ObjectKind},
@@ -17,9 +17,10 @@ use crate::{
 };
 
 const DEFAULT_MODE: i32 = 0o644;
-/// A token that belongs to nobody in particular is readable by root only.
-const TOKEN_MODE: u32 = 0o600;
+/// Of a token that belongs to one user or group.
+const PRIVATE_MODE: i32 = 0o600;
 
+#[derive(Default)]
 pub(super) struct Plugin {
     pub name: &'static str,
     /// Kept off the disk.
@@ -45,8 +46,6 @@ pub(super) fn plugin(volume: &Volume) -> Option<Plugin> {
 pub(super) struct Made {
     pub files: atomic::Files,
     pub refresh_at: Option<Timestamp>,
-    /// The user that tokens are given to.
-    pub owner: Option<u32>,
 }
 
 pub(super) struct Maker<'a> {
@@ -128,7 +127,7 @@ impl Maker<'_> {
                 (None, None) => continue,
             };
             let text = text.map_err(MountVolumeError::Field)?;
-            put(made, &item.path, text.into_bytes(), item.mode.unwrap_or(default_mode))?;
+            put(made, &item.path, text.into_bytes(), item.mode.unwrap_or(default_mode), None)?;
         }
         Ok(())
     }
@@ -163,12 +162,15 @@ impl Maker<'_> {
         if let Some(it) = &projection.service_account_token {
             self.token(it, mode, made).await?;
         }
-        match &projection.cluster_trust_bundle {
-            Some(it) if it.optional != Some(true) => {
-                Err(MountVolumeError::Unsupported { kind: "clusterTrustBundle" })
-            }
-            _ => Ok(()),
+        if let Some(it) = &projection.cluster_trust_bundle {
+            let bundle = trust_bundles::read(&self.volumes.client, it).await?;
+            self.put_private(&it.path, bundle.into_bytes(), mode, made)?;
         }
+        if projection.pod_certificate.is_some() {
+            let message = "pod certificate projection is not supported in this kubelet";
+            return Err(MountVolumeError::Text(message.to_owned()));
+        }
+        Ok(())
     }
 
     async fn token(
@@ -178,20 +180,27 @@ impl Maker<'_> {
         made: &mut Made,
     ) -> Result<(), MountVolumeError> {
         let (client, now) = (&self.volumes.client, self.volumes.clock.now());
-        let (text, replace_at) = self.volumes.tokens.get(client, self.pod, source, now).await?;
+        let audience = source.audience.as_deref().unwrap_or_default();
+        let life = source.expiration_seconds;
+        let token = self.volumes.tokens.get(client, self.pod, audience, life, now).await?;
+        let (text, replace_at) = (token.text, token.replace_at);
         made.refresh_at = Some(made.refresh_at.map_or(replace_at, |it| it.min(replace_at)));
-        // A pod that runs as one user gets tokens that only this user can read.
-        let has_group = super::fs_group(self.pod).is_some();
-        let user = if has_group { None } else { only_user(self.pod) };
-        let mode = match (has_group, user) {
-            (false, Some(user)) => {
-                made.owner = Some(user);
-                i32::try_from(TOKEN_MODE).unwrap_or(mode)
-            }
-            (true, _) => i32::try_from(TOKEN_MODE).unwrap_or(mode),
-            (false, None) => mode,
-        };
-        put(made, &source.path, text.into_bytes(), mode)
+        self.put_private(&source.path, text.into_bytes(), mode, made)
+    }
+
+    /// A pod that runs as one user gets tokens that only this user can read; a pod with a group,
+    /// tokens that only the group can read.
+    fn put_private(
+        &self,
+        path: &str,
+        content: Vec<u8>,
+        mode: i32,
+        made: &mut Made,
+    ) -> Result<(), MountVolumeError> {
+        let has_group = Group::of(self.pod).is_some();
+        let owner = if has_group { None } else { only_user(self.pod) };
+        let mode = if has_group || owner.is_some() { PRIVATE_MODE } else { mode };
+        put(made, path, content, mode, owner)
     }
 }
 
@@ -227,31 +236,41 @@ fn from_secret(it: &SecretProjection, mode: i32) -> From<'_> {
 fn add_items(data: &Data, from: &From<'_>, made: &mut Made) -> Result<(), MountVolumeError> {
     let Some(items) = from.items.filter(|it| !it.is_empty()) else {
         for (key, content) in data {
-            put(made, key, content.clone(), from.mode)?;
+            put(made, key, content.clone(), from.mode, None)?;
         }
         return Ok(());
     };
     for item in items {
         match data.get(&item.key) {
             Some(content) => {
-                put(made, &item.path, content.clone(), item.mode.unwrap_or(from.mode))?;
+                let mode = item.mode.unwrap_or(from.mode);
+                put(made, &item.path, content.clone(), mode, None)?;
             }
             None if from.optional == Some(true) => {}
             None => {
-                let kind = if from.kind == ObjectKind::Secret { "secret" } else { "config" };
-                return Err(MountVolumeError::NoKey { kind, key: item.key.clone() });
+                let text = match from.kind {
+                    ObjectKind::Secret => "references non-existent secret key",
+                    ObjectKind::ConfigMap => "configmap references non-existent config key",
+                };
+                return Err(MountVolumeError::NoKey { text, key: item.key.clone() });
             }
         }
     }
     Ok(())
 }
 
-fn put(made: &mut Made, path: &str, content: Vec<u8>, mode: i32) -> Result<(), MountVolumeError> {
+fn put(
+    made: &mut Made,
+    path: &str,
+    content: Vec<u8>,
+    mode: i32,
+    owner: Option<u32>,
+) -> Result<(), MountVolumeError> {
     let path = PathBuf::from(path);
     if !atomic::is_valid(&path) {
         return Err(MountVolumeError::BadPath { path: path.display().to_string() });
     }
     let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
-    made.files.insert(path, (content, mode));
+    made.files.insert(path, atomic::File { content, mode, owner });
     Ok(())
 }

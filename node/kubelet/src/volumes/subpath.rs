@@ -8,24 +8,35 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Component, Path, PathBuf},
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
-    sys::stat::{Mode, mkdirat},
+    sys::stat::{Mode, fstat, mkdirat},
 };
 
 use super::mounts;
 
+/// What is told to the pod's owner names nothing of the host; the causes are for the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareSubpathError {
-    #[error("subPath `{subpath}` leaves its volume")]
-    Escapes { subpath: String },
-    #[error("failed to prepare subPath `{subpath}`: {source}")]
-    Io {
-        subpath: String,
+    #[error("error SubPath `{subpath}` must not be an absolute path")]
+    Absolute { subpath: String },
+    #[error("unable to provision SubPath `{subpath}`: must not contain '..'")]
+    Backsteps { subpath: String },
+    #[error("failed to create subPath directory")]
+    Create {
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to prepare subPath")]
+    Prepare {
         #[source]
         source: io::Error,
     },
@@ -36,20 +47,22 @@ pub(super) fn prepare(
     subpath: &str,
     target: &Path,
 ) -> Result<PathBuf, PrepareSubpathError> {
-    let is_plain = Path::new(subpath)
-        .components()
-        .all(|it| matches!(it, Component::Normal(_) | Component::CurDir));
-    if !is_plain {
-        return Err(PrepareSubpathError::Escapes { subpath: subpath.to_owned() });
+    if Path::new(subpath).is_absolute() {
+        return Err(PrepareSubpathError::Absolute { subpath: subpath.to_owned() });
     }
-    let failed = |source| PrepareSubpathError::Io { subpath: subpath.to_owned(), source };
-    let opened = open_below(volume, Path::new(subpath)).map_err(|error| {
-        if error.raw_os_error() == Some(nix::libc::EXDEV) {
-            PrepareSubpathError::Escapes { subpath: subpath.to_owned() }
-        } else {
-            failed(error)
+    if Path::new(subpath).components().any(|it| it == Component::ParentDir) {
+        return Err(PrepareSubpathError::Backsteps { subpath: subpath.to_owned() });
+    }
+    let failed = |source| PrepareSubpathError::Prepare { source };
+    let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+        .map_err(|it| failed(it.into()))?;
+    let opened = match open_beneath(&root, Path::new(subpath)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_below(&root, Path::new(subpath))
+                .map_err(|source| PrepareSubpathError::Create { source })?
         }
-    })?;
+        result => result.map_err(failed)?,
+    };
     bind(&opened, target).map_err(failed)?;
     Ok(target.to_owned())
 }
@@ -73,24 +86,27 @@ fn bind(opened: &OwnedFd, target: &Path) -> io::Result<()> {
     mounts::bind(&source, target)
 }
 
-/// Opens a path below `volume`, making folders that are not there.
-fn open_below(volume: &Path, subpath: &Path) -> io::Result<OwnedFd> {
-    let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
-    match open_beneath(&root, subpath) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
-    }
+/// Opens a path below `root`, making folders that are not there. They are as open as the root of the
+/// volume is, so that whoever may write to the volume may write to its part.
+fn make_below(root: &OwnedFd, subpath: &Path) -> io::Result<OwnedFd> {
+    let mode = Mode::from_bits_truncate(fstat(root)?.st_mode & 0o7777);
     let mut at = root.try_clone()?;
     for part in subpath.components() {
         let Component::Normal(part) = part else { continue };
-        match mkdirat(&at, part, Mode::from_bits_truncate(0o750)) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        let is_new = match mkdirat(&at, part, mode) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
             Err(error) => return Err(error.into()),
-        }
+        };
         at = open_beneath(&at, Path::new(part))?;
+        if is_new {
+            // Whatever the process's mask took away.
+            let opened = PathBuf::from(format!("/proc/self/fd/{}", at.as_raw_fd()));
+            fs::set_permissions(opened, fs::Permissions::from_mode(mode.bits()))?;
+        }
     }
     // Once more from the top: a link on the way may have led out.
-    open_beneath(&root, subpath)
+    open_beneath(root, subpath)
 }
 
 fn open_beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
@@ -116,12 +132,27 @@ mod tests {
         fs::create_dir(volume.join("inside")).unwrap();
         symlink("inside", volume.join("fine")).unwrap();
         let target = folder.path().join("t");
-        for bad in ["absolute", "absolute/passwd", "upwards", "../x", "/etc"] {
-            let error = prepare(&volume, bad, &target).unwrap_err();
-            assert!(matches!(error, PrepareSubpathError::Escapes { .. }), "{bad}: {error}");
+        let ask = |it: &str| prepare(&volume, it, &target);
+        for bad in ["absolute", "absolute/passwd", "upwards", "upwards/new"] {
+            let error = ask(bad).unwrap_err();
+            // Nothing of the host is told.
+            assert_eq!(error.to_string(), "failed to prepare subPath", "{bad}");
         }
-        assert!(open_below(&volume, Path::new("fine")).is_ok());
-        assert!(open_below(&volume, Path::new("new/deep")).is_ok());
-        assert!(volume.join("new/deep").is_dir());
+        assert!(matches!(ask("a/../../x"), Err(PrepareSubpathError::Backsteps { .. })));
+        assert!(matches!(ask("/etc"), Err(PrepareSubpathError::Absolute { .. })));
+        let root = open(&volume, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        assert!(open_beneath(&root, Path::new("fine")).is_ok());
+    }
+
+    #[test]
+    fn a_part_that_is_made_is_as_open_as_the_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let root = open(folder.path(), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        make_below(&root, Path::new("new/deep")).unwrap();
+        for made in ["new", "new/deep"] {
+            let mode = fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o777, "{made}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-    core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection},
+    core::v1::{Pod, ServiceAccount},
 };
 use kube::{Api, Client, api::PostParams};
 use parking_lot::Mutex;
@@ -17,48 +17,51 @@ use crate::pod::{PodExt, PodUid};
 
 const LONGEST_USE: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_LIFE: i64 = 3600;
+const RETRY: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
 
-type Key = (PodUid, Option<String>, i64);
+/// The pod, the audience (none is the API server's), the life in seconds.
+type Key = (PodUid, String, i64);
 
 #[derive(Clone, Debug)]
-struct Token {
-    text: String,
-    replace_at: Timestamp,
+pub(super) struct Token {
+    pub text: String,
+    pub expires: Timestamp,
+    /// When to ask for the next one.
+    pub replace_at: Timestamp,
 }
 
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     kept: Mutex<HashMap<Key, Token>>,
 }
 
 impl Tokens {
-    /// The token for a projection, and when to ask for the next one.
+    /// A token of the pod's account for an audience.
     pub(super) async fn get(
         &self,
         client: &Client,
         pod: &Pod,
-        source: &ServiceAccountTokenProjection,
+        audience: &str,
+        life: Option<i64>,
         now: Timestamp,
-    ) -> Result<(String, Timestamp), MountVolumeError> {
-        let life = source.expiration_seconds.unwrap_or(DEFAULT_LIFE);
-        let key = (pod.uid(), source.audience.clone(), life);
+    ) -> Result<Token, MountVolumeError> {
+        let life = life.unwrap_or(DEFAULT_LIFE);
+        let key = (pod.uid(), audience.to_owned(), life);
         let kept = self.kept.lock().get(&key).cloned();
         if let Some(token) = kept.as_ref().filter(|it| now < it.replace_at) {
-            return Ok((token.text.clone(), token.replace_at));
+            return Ok(token.clone());
         }
-        match request(client, pod, source, life, now).await {
+        match request(client, pod, audience, life, now).await {
             Ok(token) => {
-                let answer = (token.text.clone(), token.replace_at);
-                self.kept.lock().insert(key, token);
-                Ok(answer)
+                self.kept.lock().insert(key, token.clone());
+                Ok(token)
             }
-            // The old one still works for a while; the next round tries again.
-            Err(_) if kept.is_some() => {
-                let text = kept.map(|it| it.text).unwrap_or_default();
-                Ok((text, now + Duration::from_secs(60)))
-            }
-            Err(error) => Err(error),
+            Err(error) => match kept.filter(|it| now < it.expires) {
+                // The old one still works for a while; the next round tries again.
+                Some(token) => Ok(Token { replace_at: now + RETRY, ..token }),
+                None => Err(error),
+            },
         }
     }
 
@@ -70,14 +73,14 @@ impl Tokens {
 async fn request(
     client: &Client,
     pod: &Pod,
-    source: &ServiceAccountTokenProjection,
+    audience: &str,
     life: i64,
     now: Timestamp,
 ) -> Result<Token, MountVolumeError> {
     let account = PodExt::spec(pod).service_account_name.as_deref().unwrap_or("default");
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
-            audiences: source.audience.clone().filter(|it| !it.is_empty()).map(|it| vec![it]),
+            audiences: (!audience.is_empty()).then(|| vec![audience.to_owned()]),
             expiration_seconds: Some(life),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
@@ -105,5 +108,5 @@ async fn request(
     let granted = expires.duration_since(now);
     let granted = Duration::try_from(granted).unwrap_or_default();
     let replace_at = now + granted.mul_f64(0.8).min(LONGEST_USE);
-    Ok(Token { text, replace_at })
+    Ok(Token { text, expires, replace_at })
 }

@@ -59,6 +59,14 @@ impl Bed {
         String::from_utf8(reply.into_body().to_vec()).unwrap()
     }
 
+    /// `/stats/summary`.
+    pub(crate) async fn summary(&self) -> Value {
+        let uri = format!("https://127.0.0.1:{}/stats/summary", self.port);
+        let request = http::Request::get(uri).body(transport::empty()).unwrap();
+        let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
+        serde_json::from_slice(reply.body()).unwrap()
+    }
+
     /// A WebSocket to the kubelet.
     async fn web_socket(
         &self,

@@ -69,6 +69,11 @@ impl Bed {
         let ca = Ca::new("kubernetes").unwrap();
         let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
         config.endpoints.push([192, 0, 2, 1].into());
+        config.authn.service_accounts = Some(kube_apiserver::authn::ServiceAccounts {
+            issuer: "https://nst.test".to_owned(),
+            audiences: vec!["https://nst.test".to_owned()],
+            keys: vec![pki::ServiceAccountKey::generate().unwrap()],
+        });
         let identity = issue(&ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
         let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();
         config.proxy.kubelet_tls = Some(tls);
@@ -90,7 +95,7 @@ impl Bed {
         Some(bed)
     }
 
-    fn socket(&self) -> String {
+    pub(crate) fn socket(&self) -> String {
         self.folder.join("c.sock").display().to_string()
     }
 
@@ -138,13 +143,15 @@ impl Bed {
 
     async fn create_service_account(&self) {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
-        let account = serde_json::from_value(json!({
-            "metadata": { "name": "default" },
-            // Nobody signs tokens here.
-            "automountServiceAccountToken": false,
-        }))
-        .unwrap();
-        drop(api.create(&PostParams::default(), &account).await);
+        let account: ServiceAccount =
+            serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
+        // The namespace is made behind the start of the API server.
+        self.eventually(async || {
+            let created = api.create(&PostParams::default(), &account).await;
+            let is_there = created.is_err_and(|it| it.to_string().contains("already exists"));
+            is_there.then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn start_kubelet(&self) -> Running {
@@ -457,19 +464,20 @@ impl Bed {
         }
     }
 
-    pub(crate) async fn until_event(&self, part: &str) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let events = self.events().await;
-            if events.contains(part) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no `{part}` in\n{events}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
-    async fn events(&self) -> String {
+    /// A folder that goes with the test; the kubelet's root is `kubelet` in it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) async fn pod(&self, name: &str) -> Pod {
+        self.pods().get(name).await.unwrap()
+    }
+
+    pub(crate) async fn events(&self) -> String {
         use k8s_openapi::api::core::v1::Event;
         let api = Api::<Event>::namespaced(self.client.clone(), "default");
         let events = api.list(&Default::default()).await.unwrap();
@@ -487,7 +495,7 @@ impl Bed {
             if let Some(done) = work().await {
                 return done;
             }
-            assert!(Instant::now() < deadline, "it never works");
+            assert!(Instant::now() < deadline, "it never works:\n{}", self.events().await);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -542,8 +550,18 @@ impl Bed {
             sandboxes.unwrap().into_inner().items.into_iter().map(|it| it.id).collect();
         left.extend(containers.unwrap().into_inner().containers.into_iter().map(|it| it.id));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let pods = self.folder.join("kubelet/pods").display().to_string();
-        left.extend(mounts.lines().filter(|it| it.contains(&pods)).map(str::to_owned));
+        for place in ["kubelet/pods", "kubelet/plugins"] {
+            let place = self.folder.join(place).display().to_string();
+            left.extend(mounts.lines().filter(|it| it.contains(&place)).map(str::to_owned));
+        }
+        let staged = fs::read_dir(self.folder.join("kubelet/plugins/kubernetes.io/csi"));
+        for driver in staged.into_iter().flatten().flatten() {
+            let inside = fs::read_dir(driver.path()).into_iter().flatten().flatten();
+            left.extend(inside.map(|it| it.path().display().to_string()).filter(|it| {
+                // Empty folders of devices stay, as upstream's do.
+                !it.ends_with("volumeDevices/staging") && !it.ends_with("volumeDevices/publish")
+            }));
+        }
         for hierarchy in ["cpu", "memory", "systemd", "unified"] {
             let root = Path::new("/sys/fs/cgroup").join(hierarchy).join(&self.name);
             for class in ["kubepods", "kubepods/besteffort", "kubepods/burstable"] {

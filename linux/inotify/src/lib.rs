@@ -1,0 +1,112 @@
+//! Says when something in a folder changes, by inotify.
+//!
+//! What changed is not told: whoever waits looks at the folder again. Where the kernel has no watch to
+//! give, that is once a second.
+//!
+//! **Invariant:** a change after [`Watch::add_folders`] ends the next [`Watch::changed`].
+
+use std::{fs, io, mem::MaybeUninit, os::fd::OwnedFd, path::Path, time::Duration};
+
+use rustix::{
+    fs::inotify::{self, CreateFlags, WatchFlags},
+    io::Errno,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+use tracing::warn;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watch {
+    /// `None` where there is no inotify.
+    events: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        let events = open();
+        if let Err(error) = &events {
+            warn!(%error, "no inotify: looking every second");
+        }
+        Self { events: events.ok() }
+    }
+
+    /// Watches a folder and those in it. What is watched already stays so.
+    pub fn add_folders(&mut self, folder: &Path) {
+        let Some(events) = &self.events else { return };
+        let flags = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::ATTRIB;
+        if let Err(error) = inotify::add_watch(events.get_ref(), folder, flags) {
+            if error != Errno::NOENT {
+                warn!(folder = %folder.display(), %error, "no watch: looking every second");
+                self.events = None;
+            }
+            return;
+        }
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|it| it.is_dir()) {
+                self.add_folders(&entry.path());
+            }
+        }
+    }
+
+    /// Ends when something has changed since the last time.
+    pub async fn changed(&mut self) {
+        let Some(events) = &self.events else {
+            tokio::time::sleep(PERIOD).await;
+            return;
+        };
+        match events.readable().await {
+            Ok(mut ready) => {
+                drain(events.get_ref());
+                ready.clear_ready();
+            }
+            Err(_) => tokio::time::sleep(PERIOD).await,
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "a descriptor is given to the reactor")]
+fn open() -> io::Result<AsyncFd<OwnedFd>> {
+    let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is owned, is moved into the `AsyncFd`, and is neither replaced nor
+    // closed before the `AsyncFd` is dropped.
+    let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    events.map_err(io::Error::from)
+}
+
+/// What happened is not looked at: the folder is.
+fn drain(events: &OwnedFd) {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(events, &mut buffer);
+    while reader.next().is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_in_a_new_folder_is_noticed() {
+        let base = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new();
+        watch.add_folders(base.path());
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, watch.changed()).await.is_err());
+        fs::create_dir(base.path().join("d")).unwrap();
+        watch.changed().await;
+        watch.add_folders(base.path());
+        fs::write(base.path().join("d/f"), "").unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap();
+    }
+}

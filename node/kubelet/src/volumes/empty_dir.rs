@@ -1,0 +1,122 @@
+//! `emptyDir`: a folder on the disk, in memory, or in huge pages.
+//!
+//! Upstream: `pkg/volume/emptydir`.
+//!
+//! Deviation: no disk quotas.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+
+use super::{MountVolumeError, create_dir, io_error, mounts, ownership};
+use crate::{downward::Facts, pod::PodExt, quantity};
+
+pub(super) fn make(
+    pod: &Pod,
+    source: &EmptyDirVolumeSource,
+    path: PathBuf,
+    facts: &Facts,
+) -> Result<PathBuf, MountVolumeError> {
+    let is_new = !path.is_dir();
+    create_dir(&path)?;
+    let medium = source.medium.as_deref().unwrap_or_default();
+    let was_mounted = medium.is_empty() || mounts::is_mounted(&path);
+    if !was_mounted {
+        mount(pod, source, medium, &path, facts)?;
+    }
+    if is_new || !was_mounted {
+        ownership::open_to_all(&path, ownership::Group::of(pod))
+            .map_err(io_error("set the mode of", &path))?;
+    }
+    Ok(path)
+}
+
+fn mount(
+    pod: &Pod,
+    source: &EmptyDirVolumeSource,
+    medium: &str,
+    path: &Path,
+    facts: &Facts,
+) -> Result<(), MountVolumeError> {
+    if medium == "Memory" {
+        let size = memory_size(pod, source, facts.allocatable_memory);
+        return mounts::mount_tmpfs(path, Some(size)).map_err(io_error("mount a tmpfs on", path));
+    }
+    if !medium.starts_with("HugePages") {
+        return Err(MountVolumeError::Text(format!("unknown storage medium \"{medium}\"")));
+    }
+    let size = page_size(pod, medium).map_err(|it| MountVolumeError::Text(it.to_owned()))?;
+    mounts::mount_huge_pages(path, size).map_err(io_error("mount huge pages on", path))
+}
+
+/// The least of what the node has, what the pod may use and what the volume is given.
+fn memory_size(pod: &Pod, source: &EmptyDirVolumeSource, allocatable: i64) -> i64 {
+    let limits = PodExt::spec(pod).containers.iter().filter_map(|it| {
+        it.resources.as_ref()?.limits.as_ref()?.get("memory").and_then(quantity::value)
+    });
+    let of_pod: i64 = limits.sum();
+    let own = source.size_limit.as_ref().and_then(quantity::value).unwrap_or(0);
+    [of_pod, own].into_iter().filter(|it| *it > 0).fold(allocatable, i64::min)
+}
+
+/// The size of the pages: the medium's own, or the only one that the containers ask for.
+fn page_size(pod: &Pod, medium: &str) -> Result<i64, &'static str> {
+    let spec = PodExt::spec(pod);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let asked: BTreeSet<&str> = containers
+        .filter_map(|it| it.resources.as_ref()?.requests.as_ref())
+        .flat_map(|it| it.keys())
+        .filter_map(|it| it.strip_prefix("hugepages-"))
+        .collect();
+    let size = match medium.strip_prefix("HugePages-") {
+        Some(own) => asked.contains(own).then_some(own),
+        None if asked.len() > 1 => {
+            return Err(
+                "medium: HugePages can't be used if container requests multiple huge page sizes",
+            );
+        }
+        None => asked.first().copied(),
+    };
+    size.and_then(quantity::parse)
+        .ok_or("hugePages storage requested, but there is no resource request for huge pages.")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(resources: Value) -> Pod {
+        let spec = json!({ "containers": [{ "name": "c", "resources": resources }] });
+        serde_json::from_value(json!({ "spec": spec })).unwrap()
+    }
+
+    fn source(limit: Option<&str>) -> EmptyDirVolumeSource {
+        serde_json::from_value(json!({ "medium": "Memory", "sizeLimit": limit })).unwrap()
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_least_of_node_pod_and_volume() {
+        let (free, bound) = (pod(json!({})), pod(json!({ "limits": { "memory": "64Mi" } })));
+        assert_eq!(memory_size(&free, &source(None), 1 << 30), 1 << 30);
+        assert_eq!(memory_size(&bound, &source(None), 1 << 30), 64 << 20);
+        assert_eq!(memory_size(&bound, &source(Some("16Mi")), 1 << 30), 16 << 20);
+        assert_eq!(memory_size(&bound, &source(Some("1Gi")), 1 << 30), 64 << 20);
+        assert_eq!(memory_size(&free, &source(Some("0")), 1 << 30), 1 << 30);
+    }
+
+    #[test]
+    fn huge_pages_have_to_be_asked_for_and_be_of_one_size() {
+        let one = pod(json!({ "requests": { "hugepages-2Mi": "4Mi" } }));
+        let two = pod(json!({ "requests": { "hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi" } }));
+        assert_eq!(page_size(&one, "HugePages"), Ok(2 << 20));
+        assert_eq!(page_size(&two, "HugePages-1Gi"), Ok(1 << 30));
+        assert!(page_size(&two, "HugePages").unwrap_err().contains("multiple"));
+        assert!(page_size(&one, "HugePages-1Gi").unwrap_err().contains("no resource request"));
+        assert!(page_size(&pod(json!({})), "HugePages").is_err());
+    }
+}

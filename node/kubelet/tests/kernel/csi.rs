@@ -1,0 +1,225 @@
+//! Volumes of a real CSI driver, as they should go.
+
+use k8s_openapi::api::{
+    core::v1::PersistentVolume,
+    storage::v1::{CSINode, VolumeAttachment},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    storage::{DRIVER, NODE, claim},
+    support::Bed,
+};
+
+const FREE: &str = r#"{"attachRequired":false}"#;
+
+fn free() -> serde_json::Value {
+    serde_json::from_str(FREE).unwrap()
+}
+
+fn named(mut volume: serde_json::Value) -> serde_json::Value {
+    volume["name"] = json!("v");
+    volume
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_is_staged_once_published_for_each_pod_and_taken_away_with_the_last() {
+    let Some(bed) = Bed::new("csi").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    let node = bed.node().await;
+    let annotations = node.metadata.annotations.unwrap();
+    assert_eq!(annotations["csi.volume.kubernetes.io/nodeid"], r#"{"nst.csi.test":"node-1"}"#);
+    assert_eq!(node.metadata.labels.unwrap()["topology.nst.csi.test/zone"], "a");
+    let of_node = Api::<CSINode>::all(bed.client()).get(NODE).await.unwrap().spec.drivers.remove(0);
+    assert_eq!(of_node.topology_keys.unwrap(), ["topology.nst.csi.test/zone"]);
+    assert_eq!(of_node.allocatable.unwrap().count, Some(8));
+    assert_eq!(driver.registered(), Some(Ok(())));
+
+    bed.bind_csi("data", json!({ "csi": { "fsType": "ext4" } })).await;
+    let script = "echo $HOSTNAME >> /v/names; exec sleep 1000";
+    let group = json!({ "securityContext": { "fsGroup": 4711 } });
+    bed.create_with_spec("one", claim("data"), script, group).await;
+    bed.until_ready("one").await;
+    bed.create_with("two", claim("data"), script).await;
+    bed.until_ready("two").await;
+    let file = driver.volume("data").join("names");
+    bed.eventually(async || {
+        let names = std::fs::read_to_string(&file).unwrap_or_default();
+        (names == "one\ntwo\n").then_some(())
+    })
+    .await;
+    assert_eq!(driver.count("NodeStageVolume", "data"), 2, "asked for each pod, done once");
+    assert_eq!(driver.count("NodePublishVolume", "data"), 2);
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(driver.volume("data")).unwrap();
+    assert_eq!((found.gid(), found.mode() & 0o2070), (4711, 0o2070));
+
+    let stats = bed.summary().await;
+    let pods = stats["pods"].as_array().unwrap();
+    let volume = pods.iter().find(|it| it["podRef"]["name"] == "one").unwrap()["volume"][0].clone();
+    assert_eq!(volume["pvcRef"], json!({ "name": "data", "namespace": "default" }));
+    assert_eq!((&volume["capacityBytes"], &volume["name"]), (&json!(1 << 20), &json!("v")));
+    assert_eq!(volume["volumeHealthStats"]["abnormal"], false);
+
+    bed.end_pod("one").await;
+    assert_eq!(driver.count("NodeUnstageVolume", "data"), 0, "the other pod uses it");
+    bed.end_pod("two").await;
+    bed.until_nothing_is_left().await;
+    assert_eq!(driver.count("NodeUnpublishVolume", "data"), 2);
+    assert_eq!(driver.count("NodeUnstageVolume", "data"), 1);
+    assert!(driver.volume("data").join("names").exists(), "the data outlives its pods");
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
+    let Some(bed) = Bed::new("attach").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), json!({})).await;
+    bed.bind_csi("data", json!({})).await;
+    bed.create_with("p", claim("data"), "exec sleep 1000").await;
+    let name = "kubernetes.io/csi/nst.csi.test^data".to_owned();
+    let in_use = async |wanted: bool| {
+        bed.eventually(async || {
+            let status = bed.node().await.status.unwrap();
+            let has = status.volumes_in_use.unwrap_or_default().contains(&name);
+            (has == wanted).then_some(())
+        })
+        .await;
+    };
+    in_use(true).await;
+    assert_eq!(driver.count("NodeStageVolume", "data"), 0);
+    let id = Sha256::digest(format!("data{DRIVER}{NODE}"));
+    let id: String = id.iter().map(|it| format!("{it:02x}")).collect();
+    let attachments = Api::<VolumeAttachment>::all(bed.client());
+    let attachment = json!({
+        "metadata": { "name": format!("csi-{id}") },
+        "spec": { "attacher": DRIVER, "nodeName": NODE, "source": { "persistentVolumeName": "pv-data" } },
+    });
+    bed.create(&attachments, attachment).await;
+    let status = json!({ "status": { "attached": true, "attachmentMetadata": { "slot": "7" } } });
+    let name = format!("csi-{id}");
+    attachments.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    bed.until_ready("p").await;
+    for call in ["NodeStageVolume", "NodePublishVolume"] {
+        let calls = driver.calls();
+        let asked = calls.iter().find(|it| it.name == call).unwrap();
+        assert!(asked.text.contains(r#""slot": "7""#), "{}", asked.text);
+    }
+    bed.end_pod("p").await;
+    bed.until_nothing_is_left().await;
+    in_use(false).await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inline_volume_knows_its_pod_and_goes_with_it() {
+    let Some(bed) = Bed::new("inline").await else { return };
+    let kubelet = bed.ready().await;
+    let spec = json!({
+        "attachRequired": false,
+        "podInfoOnMount": true,
+        "volumeLifecycleModes": ["Ephemeral"],
+        "tokenRequests": [{ "audience": "vault" }],
+    });
+    let driver = bed.start_driver(bed.driver_config(), spec).await;
+    let volume = json!({ "csi": { "driver": DRIVER, "volumeAttributes": { "own": "x" } } });
+    // Our API server gives nodes tokens only for audiences that the pod itself names.
+    let token = json!({ "serviceAccountToken": { "audience": "vault", "path": "t" } });
+    let tokens = json!({ "name": "tokens", "projected": { "sources": [token] } });
+    let volumes = json!({ "volumes": [named(volume), tokens] });
+    bed.create_with_spec("p", json!({}), "echo in > /v/file; exec sleep 1000", volumes).await;
+    bed.until_ready("p").await;
+    let calls = driver.calls();
+    let asked = calls.iter().find(|it| it.name == "NodePublishVolume").unwrap();
+    for part in [
+        r#""own": "x""#,
+        r#""csi.storage.k8s.io/pod.name": "p""#,
+        r#""csi.storage.k8s.io/ephemeral": "true""#,
+        r#""csi.storage.k8s.io/serviceAccount.name": "default""#,
+        r#"\"vault\":{"#,
+    ] {
+        assert!(asked.text.contains(part), "{part} in {}", asked.text);
+    }
+    assert!(asked.volume.starts_with("csi-"));
+    assert_eq!(driver.count("NodeStageVolume", &asked.volume), 0);
+    // The driver says that it serves no persistent volumes.
+    bed.bind_csi("data", json!({})).await;
+    bed.create_with("other", claim("data"), "exec sleep 1000").await;
+    bed.until_event("MountVolume.NewMounter initialization failed for volume \"pv-data\" : volume mode \"Persistent\" not supported by driver nst.csi.test (only supports [\"Ephemeral\"])").await;
+    for name in ["p", "other"] {
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_kubelet_finds_volumes_asks_again_and_lets_them_grow() {
+    let Some(bed) = Bed::new("csi-again").await else { return };
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    bed.bind_csi("data", json!({})).await;
+    bed.create_with("p", claim("data"), "exec sleep 1000").await;
+    bed.until_ready("p").await;
+    let before = bed.container_id("p", 0).await;
+    kubelet.kill().await;
+    let volumes = Api::<PersistentVolume>::all(bed.client());
+    let larger = json!({ "spec": { "capacity": { "storage": "2Gi" } } });
+    volumes.patch("pv-data", &PatchParams::default(), &Patch::Merge(larger)).await.unwrap();
+    let kubelet = bed.start_kubelet().await;
+    bed.eventually(async || {
+        let status = bed.claims().get("data").await.unwrap().status.unwrap();
+        (status.capacity.unwrap()["storage"].0 == "2Gi").then_some(())
+    })
+    .await;
+    assert_eq!(driver.count("NodeExpandVolume", "data"), 1);
+    bed.until_event("FileSystemResizeSuccessful: MountVolume.NodeExpandVolume succeeded").await;
+    assert_eq!(driver.count("NodePublishVolume", "data"), 2, "what it does not know it asks for");
+    assert_eq!((bed.container_id("p", 0).await, bed.restarts("p").await), (before, 0));
+    bed.end_pod("p").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_given_to_containers_as_one() {
+    let Some(bed) = Bed::new("csi-block").await else { return };
+    if !std::path::Path::new("/dev/loop0").exists() {
+        println!("csi-block: not run: needs a loop device");
+        return;
+    }
+    let kubelet = bed.ready().await;
+    let driver = bed.start_driver(bed.driver_config(), free()).await;
+    let attributes = json!({ "volumeAttributes": { "device": "/dev/loop0" } });
+    bed.bind_csi("disk", json!({ "volumeMode": "Block", "csi": attributes })).await;
+    let script = "[ -b /dev/data ] && echo device || echo no; exec sleep 1000";
+    let mut container = bed.container("main", script);
+    container["volumeMounts"] = json!([]);
+    container["volumeDevices"] = json!([{ "name": "v", "devicePath": "/dev/data" }]);
+    let volume = named(claim("disk"));
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [volume],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    bed.until_ready("p").await;
+    bed.eventually(async || (bed.log("p", "main").await == "device\n").then_some(())).await;
+    // A mount of it is refused.
+    bed.create_with("files", claim("disk"), "exec sleep 1000").await;
+    bed.until_event("failed to process volumes=[v]: volume v has volumeMode Block, but is specified in volumeMounts").await;
+    for name in ["p", "files"] {
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    assert_eq!(driver.count("NodeUnpublishVolume", "disk"), 1);
+    assert_eq!(driver.count("NodeUnstageVolume", "disk"), 1);
+    kubelet.kill().await;
+}

@@ -1,0 +1,231 @@
+//! Volumes that need no driver.
+
+use serde_json::{Value, json};
+
+use crate::{
+    storage::claim,
+    support::{self, Bed},
+};
+
+const SLEEP: &str = "exec sleep 1000";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
+    let Some(bed) = Bed::new("claims").await else { return };
+    let kubelet = bed.ready().await;
+    let (disk, folder) = (bed.folder().join("disk"), bed.folder().join("host"));
+    std::fs::create_dir_all(&disk).unwrap();
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+        { "key": "kubernetes.io/hostname", "operator": "In", "values": ["nst-node"] },
+    ]}]}});
+    let local =
+        |path: &std::path::Path| json!({ "local": { "path": path }, "nodeAffinity": affinity });
+    bed.bind("local", local(&disk), json!({})).await;
+    bed.bind("absent", local(&bed.folder().join("none")), json!({})).await;
+    let host = json!({ "hostPath": { "path": folder, "type": "DirectoryOrCreate" } });
+    bed.bind("host", host, json!({})).await;
+    let nfs = json!({ "nfs": { "server": "127.0.0.1", "path": "/x" } });
+    bed.bind("nfs", nfs, json!({})).await;
+
+    let script = "echo $HOSTNAME > /v/name; exec sleep 1000";
+    bed.create_with("on-local", claim("local"), script).await;
+    bed.create_with("on-host", claim("host"), script).await;
+    let read_only = json!({ "persistentVolumeClaim": { "claimName": "local", "readOnly": true } });
+    bed.create_with("reader", read_only, "echo x > /v/new || echo refused; exec sleep 1000").await;
+    for name in ["on-local", "on-host", "reader"] {
+        bed.until_ready(name).await;
+    }
+    for (file, name) in [(disk.join("name"), "on-local\n"), (folder.join("name"), "on-host\n")] {
+        let read = || std::fs::read_to_string(&file).unwrap_or_default();
+        bed.eventually(async || (read() == name).then_some(())).await;
+    }
+    bed.eventually(async || bed.log("reader", "main").await.contains("refused").then_some(()))
+        .await;
+
+    bed.create_with("no-path", claim("absent"), SLEEP).await;
+    bed.until_event(
+        "MountVolume.NewMounter initialization failed for volume \"pv-absent\" : path \"",
+    )
+    .await;
+    bed.create_with("no-claim", claim("nothing"), SLEEP).await;
+    bed.until_event("Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[v]: error processing PVC default/nothing: failed to fetch PVC from API server: persistentvolumeclaims \"nothing\" not found").await;
+    bed.create_with("on-nfs", claim("nfs"), SLEEP).await;
+    bed.until_event("MountVolume.SetUp failed for volume \"pv-nfs\" : mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs 127.0.0.1:/x ").await;
+
+    let names = ["on-local", "on-host", "reader", "no-path", "no-claim", "on-nfs"];
+    for name in names {
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    assert!(disk.join("name").exists() && folder.join("name").exists(), "the data stays");
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ephemeral_claim_has_to_belong_to_its_pod() {
+    let Some(bed) = Bed::new("ephemeral").await else { return };
+    let kubelet = bed.ready().await;
+    let folder =
+        json!({ "hostPath": { "path": bed.folder().join("e"), "type": "DirectoryOrCreate" } });
+    let template = json!({ "spec": {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": "1Gi" } },
+    }});
+    let volume = json!({ "ephemeral": { "volumeClaimTemplate": template } });
+    // Somebody has made a claim of this name.
+    bed.bind("p-v", folder.clone(), json!({})).await;
+    bed.create_with("p", volume.clone(), SLEEP).await;
+    bed.until_event("PVC default/p-v was not created for pod default/p (pod is not owner)").await;
+    bed.create_with("q", volume, SLEEP).await;
+    bed.until_event("error processing PVC default/q-v: failed to fetch PVC from API server").await;
+    let uid = bed.pod("q").await.metadata.uid;
+    let owner = json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "v1", "kind": "Pod", "name": "q", "uid": uid, "controller": true, "blockOwnerDeletion": true },
+    ]}});
+    bed.bind("q-v", folder, owner).await;
+    bed.until_ready("q").await;
+    for name in ["p", "q"] {
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_fills_its_disk_beyond_a_limit_is_evicted() {
+    let Some(bed) = Bed::new("storage").await else { return };
+    let kubelet = bed.ready().await;
+    let fill = "busybox dd if=/dev/zero of=/v/f bs=1024 count=3000 2>/dev/null; exec sleep 1000";
+    bed.create_with("volume", json!({ "emptyDir": { "sizeLimit": "1Mi" } }), fill).await;
+    let limits = json!({ "containers": [
+        { "resources": { "limits": { "ephemeral-storage": "2Mi" } } },
+    ]});
+    bed.create_with_spec("total", json!({ "emptyDir": {} }), fill, limits.clone()).await;
+    let write = "busybox dd if=/dev/zero of=/f bs=1024 count=3000 2>/dev/null; exec sleep 1000";
+    let writer = json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "4Mi" } });
+    bed.create_with_spec("layer", writer, write, limits).await;
+    for (name, message) in [
+        ("volume", "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "),
+        ("total", "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "),
+        ("layer", "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "),
+    ] {
+        let pod = bed.until(name, |it| it.phase.as_deref() == Some("Failed")).await;
+        let status = pod.status.unwrap();
+        assert_eq!(status.reason.as_deref(), Some("Evicted"));
+        assert_eq!(status.message.as_deref(), Some(message));
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_an_image_are_a_volume_that_cannot_be_changed() {
+    let Some(bed) = Bed::new("image-volume").await else { return };
+    let kubelet = bed.ready().await;
+    let script = "[ -e /v/bin/busybox ] && echo there; echo x > /v/new || echo refused; \
+                  exec sleep 1000";
+    let volume = json!({ "image": { "reference": support::IMAGE, "pullPolicy": "IfNotPresent" } });
+    bed.create_with("p", volume, script).await;
+    bed.until_ready("p").await;
+    let log = bed
+        .eventually(async || {
+            let log = bed.log("p", "main").await;
+            log.contains("refused\n").then_some(log)
+        })
+        .await;
+    assert!(log.starts_with("there\n"), "{log}");
+    assert_eq!(bed.volume_snapshots(), 1);
+    let absent = json!({ "image": { "reference": "nst.test/none:1", "pullPolicy": "Never" } });
+    bed.create_with("absent", absent, SLEEP).await;
+    bed.until_event("MountVolume.SetUp failed for volume \"v\" : ErrImageNeverPull: Container image \"nst.test/none:1\" is not present with pull policy of Never").await;
+    for name in ["p", "absent"] {
+        bed.end_pod(name).await;
+    }
+    bed.until_nothing_is_left().await;
+    assert_eq!(bed.volume_snapshots(), 0);
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_see_volumes_as_their_mounts_say() {
+    let Some(bed) = Bed::new("mounts").await else { return };
+    let kubelet = bed.ready().await;
+    bed.create_config_map("settings", &[("file.txt", "one")]).await;
+    let script = "echo x > /settings/new || echo settings refused; \
+                  echo part > /part/f && echo part made; \
+                  busybox stat -c %a:%g /part /v /settings/..data/file.txt; \
+                  busybox df /memory | busybox tail -1 | busybox awk '{print $2}'; exec sleep 1000";
+    let mut container = bed.container("main", script);
+    container["securityContext"] = json!({ "runAsUser": 1234 });
+    container["env"] = json!([{ "name": "PART", "value": "a/b" }]);
+    container["volumeMounts"] = json!([
+        { "name": "v", "mountPath": "/v" },
+        { "name": "v", "mountPath": "/part", "subPathExpr": "$(PART)" },
+        { "name": "settings", "mountPath": "/settings" },
+        { "name": "memory", "mountPath": "/memory" },
+    ]);
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": { "fsGroup": 77 },
+        "containers": [container],
+        "volumes": [
+            { "name": "v", "emptyDir": {} },
+            { "name": "settings", "configMap": { "name": "settings", "defaultMode": 0o400 } },
+            { "name": "memory", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
+            // No container uses it, so nobody misses it.
+            { "name": "unused", "secret": { "secretName": "none" } },
+        ],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    bed.until_ready("p").await;
+    let log = bed
+        .eventually(async || {
+            let log = bed.log("p", "main").await;
+            log.ends_with("1024\n").then_some(log)
+        })
+        .await;
+    let lines: Vec<_> = log.lines().filter(|it| !it.contains("can't create")).collect();
+    let wanted = ["settings refused", "part made", "2777:77", "2777:77", "440:77", "1024"];
+    assert_eq!(lines, wanted, "{log}");
+
+    let refused: [(&str, Value, &str); 4] = [
+        (
+            "up",
+            json!({ "subPath": "link" }),
+            "failed to prepare subPath for volumeMount \"v\" of container \"main\"",
+        ),
+        ("variable", json!({ "subPathExpr": "$(NONE)" }), "missing value for \"NONE\""),
+        (
+            "rro",
+            json!({ "readOnly": true, "recursiveReadOnly": "Enabled" }),
+            "volume \"v\" requested recursive read-only mode, but it is not supported by the runtime",
+        ),
+        ("type", json!({}), "hostPath type check failed: /etc/hosts is not a directory"),
+    ];
+    let folder = bed.folder().join("h");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
+    for (name, change, message) in refused {
+        let mut mount = json!({ "name": "v", "mountPath": "/v" });
+        for (key, value) in change.as_object().unwrap() {
+            mount[key] = value.clone();
+        }
+        let volume = match name {
+            "type" => json!({ "hostPath": { "path": "/etc/hosts", "type": "Directory" } }),
+            _ => json!({ "hostPath": { "path": folder } }),
+        };
+        let changes = json!({ "containers": [{ "volumeMounts": [mount] }] });
+        bed.create_with_spec(name, volume, SLEEP, changes).await;
+        bed.until_event(message).await;
+        if name != "type" {
+            let waiting =
+                |it: &_| support::waiting(it).as_deref() == Some("CreateContainerConfigError");
+            bed.until(name, waiting).await;
+        }
+        bed.end_pod(name).await;
+    }
+    bed.end_pod("p").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
