@@ -251,7 +251,7 @@ async fn a_guaranteed_container_has_its_cpu_and_its_device_and_others_make_room(
     let Some(bed) = Bed::new("resources").await else { return };
     bed.install_cni();
     let kubelet = bed
-        .start_kubelet_with(|settings| {
+        .start_kubelet_configured(|settings| {
             settings.config.cpu_manager_policy = "static".to_owned();
             settings.config.kube_reserved = [("cpu".to_owned(), "1".to_owned())].into();
         })

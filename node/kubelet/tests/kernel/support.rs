@@ -155,7 +155,7 @@ impl Bed {
     }
 
     pub(crate) async fn start_kubelet(&self) -> Running {
-        self.start_kubelet_with(|_| {}).await
+        self.start_kubelet_configured(|_| {}).await
     }
 
     /// The kubelet's folder.
@@ -163,7 +163,10 @@ impl Bed {
         self.folder.join("kubelet")
     }
 
-    pub(crate) async fn start_kubelet_with(&self, change: impl FnOnce(&mut Settings)) -> Running {
+    pub(crate) async fn start_kubelet_configured(
+        &self,
+        change: impl FnOnce(&mut Settings),
+    ) -> Running {
         let folder = self.folder.display().to_string();
         let mut config = KubeletConfiguration {
             port: self.port,
