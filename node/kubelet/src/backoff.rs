@@ -110,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_holds_nothing_back_for_days() {
+        let mut backoffs = Backoffs::default();
+        backoffs.note("c", at(100_000), at(100_000));
+        assert_eq!(backoffs.held(&"c", at(100_001), at(1_000)), None);
+        backoffs.note("c", at(1_000), at(1_000));
+        assert!(backoffs.held(&"c", at(1_001), at(1_001)).is_some());
+    }
+
+    #[test]
     fn ten_quiet_minutes_are_forgiven() {
         let mut backoffs = Backoffs::default();
         backoffs.note("c", at(0), at(0));
