@@ -1,3 +1,5 @@
+//! Tests of the tree of groups, in folders that look like cgroupfs.
+
 use std::{fs, path::Path};
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Tests of the CPU manager: which CPUs containers get, share and give back.
+
 use std::collections::BTreeMap;
 
 use super::*;

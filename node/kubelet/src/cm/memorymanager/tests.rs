@@ -1,3 +1,5 @@
+//! Tests of the memory manager: from which NUMA nodes memory is taken.
+
 use super::*;
 use crate::cm::{
     requests::tests::{guaranteed, with},

@@ -1,3 +1,5 @@
+//! Tests of the topology manager: which hints go together, and what each policy makes of them.
+
 use super::*;
 use crate::cm::topology::tests::machine;
 
