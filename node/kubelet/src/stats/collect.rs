@@ -14,7 +14,8 @@ use super::{
     group::{Group, GroupStats},
     memory,
     model::{
-        ContainerStats, FsStats, PodReference, PodStats, ProcessStats, PvcReference, VolumeStats,
+        ContainerStats, FsStats, PodReference, PodStats, ProcessStats, PvcReference,
+        VolumeHealthStats, VolumeStats,
     },
     network,
 };
@@ -46,6 +47,7 @@ impl Stats {
             },
             name,
             pvc_ref: claim.map(reference),
+            volume_health_stats: it.abnormal.map(|abnormal| VolumeHealthStats { abnormal }),
             is_local: false,
         })
         .collect()

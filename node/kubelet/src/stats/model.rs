@@ -162,9 +162,17 @@ pub(crate) struct VolumeStats {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pvc_ref: Option<PvcReference>,
+    /// What a driver says of the volume's condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_health_stats: Option<VolumeHealthStats>,
     /// Its bytes are on the node's own disk.
     #[serde(skip)]
     pub is_local: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct VolumeHealthStats {
+    pub abnormal: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -79,7 +79,13 @@ impl Wanted {
         } else {
             fs
         };
-        Some(VolumeStats { fs, name: self.name, pvc_ref: None, is_local })
+        Some(VolumeStats {
+            fs,
+            name: self.name,
+            pvc_ref: None,
+            volume_health_stats: None,
+            is_local,
+        })
     }
 }
 

@@ -143,8 +143,11 @@ impl Bed {
 
     async fn create_service_account(&self) {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
-        let account: ServiceAccount =
-            serde_json::from_value(json!({ "metadata": { "name": "default" } })).unwrap();
+        // Nobody publishes the cluster's CA here, which a token's volume needs.
+        let account: ServiceAccount = serde_json::from_value(json!({
+            "metadata": { "name": "default" }, "automountServiceAccountToken": false,
+        }))
+        .unwrap();
         // The namespace is made behind the start of the API server.
         self.eventually(async || {
             let created = api.create(&PostParams::default(), &account).await;
