@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Nanocores, in the largest unit that loses nothing.
 pub(crate) fn cpu(nanos: u64) -> String {
     for (size, unit) in [(1_000_000_000, ""), (1_000_000, "m"), (1_000, "u")] {
-        if nanos % size == 0 {
+        if nanos.is_multiple_of(size) {
             return format!("{}{unit}", nanos / size);
         }
     }
@@ -16,7 +16,7 @@ pub(crate) fn cpu(nanos: u64) -> String {
 pub(crate) fn memory(bytes: u64) -> String {
     let (mut number, mut unit) = (bytes, "");
     for next in ["Ki", "Mi", "Gi", "Ti"] {
-        if number == 0 || number % 1024 != 0 {
+        if number == 0 || !number.is_multiple_of(1024) {
             break;
         }
         (number, unit) = (number / 1024, next);

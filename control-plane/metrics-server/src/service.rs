@@ -53,13 +53,13 @@ impl tower::Service<Request<Body>> for MetricsService {
         let server = self.server.clone();
         Box::pin(async move {
             let (head, _) = request.into_parts();
-            Ok(server.answer(&head).await.unwrap_or_else(|Refusal(response)| response))
+            Ok(server.answer(&head).await.unwrap_or_else(|Refusal(response)| *response))
         })
     }
 }
 
 /// An answer that ends a request early.
-struct Refusal(Response<Body>);
+struct Refusal(Box<Response<Body>>);
 
 impl From<kube::Error> for Refusal {
     fn from(error: kube::Error) -> Self {
@@ -73,7 +73,7 @@ impl From<kube::Error> for Refusal {
 }
 
 fn refuse(code: StatusCode, reason: &str, message: &str) -> Refusal {
-    Refusal(answer::status(code, reason, message))
+    Refusal(Box::new(answer::status(code, reason, message)))
 }
 
 /// What a path names.

@@ -103,8 +103,10 @@ impl Channels {
             })
             .collect();
         // An empty message on the first channel that can carry one says that the connection stands.
-        let first = [STDOUT, STDERR, ERROR];
-        let first = first.into_iter().find(|it| lines.iter().any(|line| line.channel == *it));
+        // kubectl, which alone speaks v5, does not wait for it, and complains when it comes early.
+        let first =
+            if protocol.version == Version::V5 { &[][..] } else { &[STDOUT, STDERR, ERROR] };
+        let first = first.iter().find(|it| lines.iter().any(|line| line.channel == **it)).copied();
         for line in lines.iter_mut().filter(|it| Some(it.channel) == first) {
             line.greeting = Some(Bytes::new());
         }

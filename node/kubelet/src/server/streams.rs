@@ -67,10 +67,10 @@ enum Carried {
     Ports(Vec<u16>),
 }
 
-struct Refusal(Response<Body>);
+struct Refusal(Box<Response<Body>>);
 
 fn refuse(status: StatusCode, message: impl Into<String>) -> Refusal {
-    Refusal(text(status, message))
+    Refusal(Box::new(text(status, message)))
 }
 
 impl Server {
@@ -81,7 +81,7 @@ impl Server {
     ) -> Response<Body> {
         match self.try_stream(request, parts).await {
             Ok(response) => response,
-            Err(Refusal(response)) => response,
+            Err(Refusal(response)) => *response,
         }
     }
 
@@ -284,7 +284,7 @@ async fn refused(response: Response<Incoming>) -> Refusal {
     for value in head.headers.get_all(ACCEPTED_PROTOCOLS) {
         answer.headers_mut().append(ACCEPTED_PROTOCOLS, value.clone());
     }
-    Refusal(answer)
+    Refusal(Box::new(answer))
 }
 
 /// The runtime may listen on every address of the host: ours is as good as any.

@@ -132,22 +132,26 @@ impl Bed {
         (out, error)
     }
 
-    /// What comes on the data and error channels of a forwarded port that answers as much as it hears.
-    pub(crate) async fn forward_as(&self, pod: &str, port: u16, sent: &str) -> (Vec<u8>, Vec<u8>) {
-        let target = format!("/portForward/default/{pod}?port={port}");
+    /// What comes on the data and error channels of two forwarded ports: the first answers as much
+    /// as it hears, and hears it only when the second has told its error.
+    pub(crate) async fn forward_as(&self, pod: &str, ports: [u16; 2], sent: &str) -> [Vec<u8>; 4] {
+        let target = format!("/portForward/default/{pod}?port={}&port={}", ports[0], ports[1]);
         let mut socket = self.web_socket(&target, "v4.channel.k8s.io").await;
-        let message = [&[0], sent.as_bytes()].concat();
-        socket.send(Message::Binary(message.into())).await.unwrap();
-        let (mut data, mut error) = (Vec::new(), Vec::new());
-        let reading = async {
-            while data.len() < sent.len() + 2 {
+        let mut heard: [Vec<u8>; 4] = Default::default();
+        let talking = async {
+            let mut is_sent = false;
+            while heard[0].len() < sent.len() + 2 {
+                if heard[3].len() > 2 && !is_sent {
+                    let message = [&[0], sent.as_bytes()].concat();
+                    socket.send(Message::Binary(message.into())).await.unwrap();
+                    is_sent = true;
+                }
                 let message = socket.next().await.unwrap().unwrap().into_data();
-                let heard = if message[0] == 0 { &mut data } else { &mut error };
-                heard.extend_from_slice(&message[1..]);
+                heard[usize::from(message[0])].extend_from_slice(&message[1..]);
             }
         };
-        tokio::time::timeout(LIMIT, reading).await.expect("it is answered");
-        (data, error)
+        tokio::time::timeout(LIMIT, talking).await.expect("it is answered");
+        heard
     }
 
     pub(crate) async fn exec(

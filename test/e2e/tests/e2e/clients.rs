@@ -107,17 +107,21 @@ fn attach_cp_and_debug_work(region: &Region) -> anyhow::Result<()> {
     let debug = [
         "debug",
         &pods[0],
-        "-i",
         "--image=busybox:1.35",
         "--target=web",
+        "--container=debugger",
         "--profile=general",
         "--",
         "sh",
         "-c",
         "ps; echo debugged",
     ];
-    let said = region.kubectl(&debug)?;
-    ensure!(said.contains("echo line") && said.contains("debugged"), "{said}");
+    region.kubectl(&debug)?;
+    let logs = ["logs", pods[0].as_str(), "-c", "debugger"];
+    eventually("the debugger has seen its target", seconds(20), || {
+        let said = region.kubectl(&logs)?;
+        Ok((said.contains("echo line") && said.contains("debugged")).then_some(()))
+    })?;
     let run =
         ["run", "typed", "-i", "--rm", "--restart=Never", "--image=busybox:1.35", "--", "cat"];
     let echoed = crate::region::run_with_input(&mut region.client("kubectl", &run), "typed in\n")?;
