@@ -39,7 +39,8 @@ async fn a_volume_is_staged_once_published_for_each_pod_and_taken_away_with_the_
     let of_node = Api::<CSINode>::all(bed.client()).get(NODE).await.unwrap().spec.drivers.remove(0);
     assert_eq!(of_node.topology_keys.unwrap(), ["topology.nst.csi.test/zone"]);
     assert_eq!(of_node.allocatable.unwrap().count, Some(8));
-    assert_eq!(driver.registered(), Some(Ok(())));
+    // The driver is told last.
+    bed.eventually(async || (driver.registered() == Some(Ok(()))).then_some(())).await;
 
     bed.bind_csi("data", json!({ "csi": { "fsType": "ext4" } })).await;
     let script = "echo $HOSTNAME >> /v/names; exec sleep 1000";
