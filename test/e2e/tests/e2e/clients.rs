@@ -155,8 +155,9 @@ fn port_forward_and_proxies_reach_a_pod(region: &Region) -> anyhow::Result<()> {
     let mut forward = region.client("kubectl", &["port-forward", "service/served", ":80"]);
     let mut child = forward.stdout(Stdio::piped()).spawn()?;
     let mut said = String::new();
-    let out = child.stdout.take().context("no stdout")?;
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut said)?;
+    // Kept open: kubectl ends when nobody reads its next line.
+    let mut out = std::io::BufReader::new(child.stdout.take().context("no stdout")?);
+    std::io::BufRead::read_line(&mut out, &mut said)?;
     // `Forwarding from 127.0.0.1:40001 -> 8080`
     let address = said.split(' ').nth(2).context(said.clone())?;
     let page = run(std::process::Command::new("curl").args([
@@ -167,6 +168,7 @@ fn port_forward_and_proxies_reach_a_pod(region: &Region) -> anyhow::Result<()> {
     ]));
     child.kill()?;
     child.wait()?;
+    drop(out);
     ensure!(page? == "page\n");
 
     let node = region.kubectl_json(&["get", "pod", "served"])?;
@@ -272,7 +274,7 @@ fn scale_describe_events_delete_work(region: &Region) -> anyhow::Result<()> {
 
 fn what_is_not_there_is_refused_clearly(region: &Region) -> anyhow::Result<()> {
     for (arguments, message) in [
-        (["top", "node", "none"].as_slice(), "nodes \"none\" not found"),
+        (["top", "node", "none"].as_slice(), "nodemetrics.metrics.k8s.io \"none\" not found"),
         (&["logs", "none"], "pods \"none\" not found"),
         (&["exec", "none", "--", "true"], "pods \"none\" not found"),
     ] {
