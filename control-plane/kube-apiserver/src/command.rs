@@ -118,19 +118,8 @@ async fn open_store(args: &Args) -> Result<mvcc::Store, Box<dyn Error + Send + S
         let file = args.data_dir.join("store.redb");
         return Ok(tokio::task::spawn_blocking(move || mvcc::Store::open(&file)).await??);
     }
-    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
-        (Some(certificate), Some(key)) => {
-            Some(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? })
-        }
-        _ => None,
-    };
-    let ca_pem = args.etcd_cafile.as_deref().map(read).transpose()?;
-    let config = mvcc::EtcdConfig {
-        endpoints: args.etcd_servers.clone(),
-        tls: ca_pem.map(|ca_pem| mvcc::Tls { ca_pem, identity }),
-        prefix: format!("{}/", args.etcd_prefix.trim_end_matches('/')),
-    };
-    Ok(mvcc::Store::etcd(config).await?)
+    // The store over etcd does not pass its tests yet.
+    Err("--etcd-servers is not there yet: leave the flag out".into())
 }
 
 fn config(

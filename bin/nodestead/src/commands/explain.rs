@@ -279,7 +279,7 @@ mod tests {
         }))
         .unwrap();
         let text = table(&timeline);
-        let sandbox = text.lines().find(|it| it.starts_with("Sandbox")).unwrap();
+        let sandbox = text.lines().find(|it| it.trim_start().starts_with("Sandbox")).unwrap();
         let words: Vec<&str> = sandbox.split_whitespace().collect();
         assert_eq!(
             words.join(" "),
