@@ -151,6 +151,7 @@ mod tests {
             fs: fs(bytes),
             name: String::new(),
             pvc_ref: None,
+            volume_health_stats: None,
             is_local,
         };
         let stats = PodStats {
