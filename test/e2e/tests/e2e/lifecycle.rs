@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     Test,
-    region::{Region, nodestead, outcome, run},
+    region::{Region, eventually, nodestead, outcome, run, seconds},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -104,8 +104,13 @@ fn processes(of_others: &BTreeSet<String>) -> BTreeSet<String> {
         let cgroup = read("cgroup");
         let path = cgroup.lines().find_map(|it| it.split_once("/nodestead/")).map(|it| it.1);
         let id = path.and_then(|it| it.split('/').next()).map(|id| format!("/nodestead/{id}"));
+        // What has ended, reaped or not, has no command line, and is in nobody's group.
+        let has_ended = read("cmdline").is_empty();
         let is_others = id.is_some_and(|id| of_others.iter().any(|it| it.ends_with(&id)));
-        if (name.starts_with("nodestead") || name.starts_with("containerd")) && !is_others {
+        if (name.starts_with("nodestead") || name.starts_with("containerd"))
+            && !is_others
+            && !has_ended
+        {
             found.insert(format!("{} {}", entry.file_name().display(), name.trim()));
         }
     }
@@ -137,7 +142,10 @@ fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
         ensure!(own.lines().count() == 3, "{own}");
         // `other` is taken down here.
     }
-    let after = traces(Some(&before))?;
-    ensure!(after == before, "before {before:#?}\nafter {after:#?}");
-    Ok(())
+    // A process of the other region's that is just being started belongs to no group yet.
+    eventually("nothing is left of it", seconds(10), || {
+        let after = traces(Some(&before))?;
+        ensure!(after == before, "before {before:#?}\nafter {after:#?}");
+        Ok(Some(()))
+    })
 }
