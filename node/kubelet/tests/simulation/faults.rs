@@ -63,14 +63,14 @@ async fn a_kubelet_that_starts_without_the_api_server_leaves_running_pods_alone(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_starts_nothing_twice() {
+async fn a_clock_that_jumps_forward_starts_nothing_twice() {
     let world = World::new().await;
     world.runtime.script("crash", Script::exits(SECOND, 1));
     world.create(pod("stays", one("stays"))).await;
     world.create(pod("crashes", one("crash"))).await;
     world.until("stays", support::is_ready).await;
     world.until("crashes", |it| support::waiting(it) == Some("CrashLoopBackOff")).await;
-    for jump in [86_400, -2 * 86_400, 86_400] {
+    for jump in [86_400, 3600, 30 * 86_400] {
         world.shift.jump(jump);
         world.pass(20 * MINUTE).await;
         assert!(world.runtime.running().contains(&"stays".to_owned()));
