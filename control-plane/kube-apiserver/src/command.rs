@@ -58,7 +58,8 @@ pub struct Args {
     pub service_account_signing_key_file: Option<PathBuf>,
     #[arg(long, value_delimiter = ',')]
     pub api_audiences: Vec<String>,
-    /// Members of the etcd cluster to keep the state in; a file in the data directory without
+    /// Not there yet, refused: members of the etcd cluster to keep the state in; a file in the
+    /// data directory without
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,
     /// What every key in etcd begins with
