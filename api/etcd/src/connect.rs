@@ -59,7 +59,7 @@ pub fn connect(endpoint: &str, tls: Option<&Tls>) -> Result<Channel, ConnectErro
         async move { dial(&host, port, config).await.map(TokioIo::new) }
     });
     // tonic insists on plain HTTP where it is not its own TLS that is used.
-    let authority = uri.authority().map(|it| it.as_str()).unwrap_or_default();
+    let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
     let named = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| wrong())?;
     let kept = named.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE);
     Ok(kept.keep_alive_while_idle(true).connect_with_connector_lazy(connector))

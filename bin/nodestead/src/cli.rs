@@ -53,7 +53,7 @@ pub(crate) enum Command {
     )]
     Completion { shell: clap_complete::Shell },
     /// Run one component alone, against any peer
-    Run(crate::run::Run),
+    Run(Box<crate::run::Run>),
     /// The region and its control planes, in the foreground (what `up` starts)
     #[command(hide = true)]
     Daemon(At),

@@ -150,7 +150,7 @@ fn location(
     let Some(attachment) = eni.attachment.as_ref().filter(|it| it.is_in_place()) else {
         return Location::Unattached;
     };
-    let is_there = state.instances.get(&attachment.instance_id).is_some_and(|it| is_on_machine(it));
+    let is_there = state.instances.get(&attachment.instance_id).is_some_and(is_on_machine);
     if !is_there {
         return Location::Unattached;
     }
@@ -204,7 +204,7 @@ pub(crate) fn host(
         instance_id: instance.id.clone(),
         hostname: names::private_dns(REGION, primary.primary_address),
         vcpus: kind.vcpus,
-        memory_bytes: u64::from(kind.memory_mib) << 20,
+        memory_bytes: kind.memory_mib << 20,
         folder: names.folder.join(&instance.id),
         ami: ami.to_owned(),
         binary: names.binary.clone(),

@@ -76,11 +76,14 @@ fn containers_are_killed_as_a_whole_unless_the_node_says_otherwise() {
 #[test]
 fn what_is_reserved_is_enforced_on_groups_that_exist() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = KubeletConfiguration::default();
-    config.system_reserved =
-        [("cpu", "1"), ("memory", "64Mi")].map(|(k, v)| (k.into(), v.into())).into();
-    config.system_reserved_cgroup = "/system.slice".to_owned();
-    config.enforce_node_allocatable = vec!["pods".to_owned(), "system-reserved".to_owned()];
+    let config = KubeletConfiguration {
+        system_reserved: [("cpu", "1"), ("memory", "64Mi")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into(),
+        system_reserved_cgroup: "/system.slice".to_owned(),
+        enforce_node_allocatable: vec!["pods".to_owned(), "system-reserved".to_owned()],
+        ..Default::default()
+    };
     let cgroups = tree(folder.path(), &config);
     assert_eq!(
         cgroups.enforce_reserved(&config).unwrap_err().to_string(),

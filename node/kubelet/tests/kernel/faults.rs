@@ -125,7 +125,7 @@ async fn a_probe_that_hangs_is_a_failure_of_its_own_container_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_made_and_deleted_leave_nothing_behind() {
-    let Some(bed) = Bed::new("churn").await else { return };
+    let Some(bed) = Bed::alone("churn").await else { return };
     bed.install_cni();
     let kubelet = bed.start_kubelet().await;
     bed.until_node("True", "").await;

@@ -128,7 +128,15 @@ struct Forwarding {
 
 /// A bed whose kubelet and API server are reached over sockets, or why not.
 async fn bed(name: &str) -> Option<(Bed, PathBuf, Running)> {
-    let bed = Bed::new(name).await?;
+    reachable(Bed::new(name).await?, name).await
+}
+
+/// One whose test counts descriptors.
+async fn bed_alone(name: &str) -> Option<(Bed, PathBuf, Running)> {
+    reachable(Bed::alone(name).await?, name).await
+}
+
+async fn reachable(bed: Bed, name: &str) -> Option<(Bed, PathBuf, Running)> {
     if std::process::Command::new("kubectl").args(["version", "--client"]).output().is_err() {
         println!("{name}: not run: needs kubectl");
         return None;
@@ -179,10 +187,6 @@ fn processes(text: &str) -> usize {
     let lines = entries.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
     let lines = lines.map(|it| String::from_utf8_lossy(&it).replace('\0', " "));
     lines.filter(|it| it.contains(text) && !it.contains("kubectl")).count()
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,13 +258,13 @@ async fn large_data_passes_both_ways_without_loss() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_vanishes_leaves_nothing_behind() {
-    let Some((bed, admin, kubelet)) = bed("vanish").await else { return };
+    let Some((bed, admin, kubelet)) = bed_alone("vanish").await else { return };
     create(&bed, "shell", "exec sleep 1000").await;
     create(&bed, "ends", "until [ -e /tmp/end ]; do sleep 0.1; done").await;
     for protocol in BOTH {
         let kubectl = Kubectl::new(&admin, protocol);
         until_reachable(&bed, &kubectl, "shell").await;
-        let before = descriptors();
+        let before = bed.descriptors();
         // A marker that no other process of the machine carries.
         let marker = format!("nst-{protocol:?}-{}", std::process::id());
         let script = format!("cat > /dev/null; : {marker}");
@@ -274,7 +278,7 @@ async fn who_vanishes_leaves_nothing_behind() {
             child.kill().await.unwrap();
         }
         bed.eventually(async || (processes(&marker) == 0).then_some(())).await;
-        bed.eventually(async || (descriptors() <= before).then_some(())).await;
+        bed.eventually(async || (bed.descriptors() <= before).then_some(())).await;
     }
     let kubectl = Kubectl::new(&admin, Protocol::WebSocket);
     let ending =
@@ -394,7 +398,7 @@ async fn get(address: SocketAddr) -> std::io::Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn port_forward_carries_many_connections_and_tells_of_a_closed_port() {
-    let Some((bed, admin, kubelet)) = bed("forward").await else { return };
+    let Some((bed, admin, kubelet)) = bed_alone("forward").await else { return };
     let script = "mkdir -p /tmp/www; echo served > /tmp/www/index.html; \
                   busybox dd if=/dev/zero of=/tmp/www/large bs=1M count=8 2>/dev/null; \
                   exec busybox httpd -f -p 127.0.0.1:8080 -h /tmp/www";
@@ -402,7 +406,7 @@ async fn port_forward_carries_many_connections_and_tells_of_a_closed_port() {
     for protocol in BOTH {
         let kubectl = Kubectl::new(&admin, protocol);
         until_reachable(&bed, &kubectl, "web").await;
-        let before = descriptors();
+        let before = bed.descriptors();
         let (mut forwarding, addresses) = kubectl.forward("web", &[8080, 9]).await;
         let (open, closed) = (addresses[0], addresses[1]);
         let served = tokio::time::timeout(LIMIT, get(open)).await.unwrap().unwrap();
@@ -430,7 +434,7 @@ async fn port_forward_carries_many_connections_and_tells_of_a_closed_port() {
             "{text}"
         );
         drop(forwarding);
-        bed.eventually(async || (descriptors() <= before).then_some(())).await;
+        bed.eventually(async || (bed.descriptors() <= before).then_some(())).await;
     }
     bed.delete_pod("web", 0).await;
     bed.until_gone("web").await;

@@ -201,7 +201,9 @@ async fn drain_instance(
     match eks.0.config.client.call::<CompleteLifecycleAction>(request).await {
         // The action is over already: an earlier pass completed it, or its time was up.
         Err(error) if error.is("ValidationError") => {}
-        result => drop(result?),
+        result => {
+            result?;
+        }
     }
     Ok(eks.change_nodegroup(group, |it| {
         it.draining.remove(instance);

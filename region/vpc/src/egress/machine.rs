@@ -87,7 +87,7 @@ impl Machine {
                 let routes = routes.iter().map(|it| it.destination);
                 let used: Vec<IpNet> = routes.chain(addresses.iter().map(|it| it.net)).collect();
                 let free = first_free(&used);
-                free.ok_or_else(|| ApplyError::NoTransferNetwork { pool: POOL })?
+                free.ok_or(ApplyError::NoTransferNetwork { pool: POOL })?
             }
         };
         self.netlink.add_address(index, IpNet::V4(transfer.machines())).map_err(&failed)?;

@@ -3,23 +3,14 @@
 #![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
-#[path = "simulation/admission.rs"]
 mod admission;
-#[path = "simulation/environment.rs"]
 mod environment;
-#[path = "simulation/faults.rs"]
 mod faults;
-#[path = "simulation/lifecycle.rs"]
 mod lifecycle;
-#[path = "simulation/node.rs"]
 mod node;
-#[path = "simulation/probes.rs"]
 mod probes;
-#[path = "simulation/resize.rs"]
 mod resize;
-#[path = "simulation/restarts.rs"]
 mod restarts;
-#[path = "simulation/support.rs"]
 mod support;
 
 use std::{sync::atomic::Ordering, time::Duration};

@@ -4,27 +4,16 @@
 //! that takes the region down comes last) and because a region costs seconds. Arguments filter by
 //! name. It needs root; without root or the binary it says so and counts nothing as passed.
 
-#[path = "e2e/access.rs"]
 mod access;
-#[path = "e2e/bad_input.rs"]
 mod bad_input;
-#[path = "e2e/clients.rs"]
 mod clients;
-#[path = "e2e/guestbook.rs"]
 mod guestbook;
-#[path = "e2e/kills.rs"]
 mod kills;
-#[path = "e2e/lifecycle.rs"]
 mod lifecycle;
-#[path = "e2e/missing_rights.rs"]
 mod missing_rights;
-#[path = "e2e/nodes.rs"]
 mod nodes;
-#[path = "e2e/region.rs"]
 mod region;
-#[path = "e2e/scaling.rs"]
 mod scaling;
-#[path = "e2e/traffic.rs"]
 mod traffic;
 
 use std::{

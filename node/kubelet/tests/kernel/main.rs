@@ -4,25 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
-#[path = "kernel/clients.rs"]
 mod clients;
-#[path = "kernel/csi.rs"]
 mod csi;
-#[path = "kernel/csi_faults.rs"]
 mod csi_faults;
-#[path = "kernel/faults.rs"]
 mod faults;
-#[path = "kernel/node.rs"]
 mod node;
-#[path = "kernel/pods.rs"]
 mod pods;
-#[path = "kernel/storage.rs"]
 mod storage;
-#[path = "kernel/streams.rs"]
 mod streams;
-#[path = "kernel/support.rs"]
 mod support;
-#[path = "kernel/volumes.rs"]
 mod volumes;
 
 use std::time::Duration;
