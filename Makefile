@@ -12,8 +12,10 @@ VENV := $(CACHE)/venv
 NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
+# What only tests need. Debian starts etcd as a service unless it is told not to.
+TEST_PACKAGES := etcd-server
 
-.PHONY: help up test check tidy unit e2e fuzz bench build images packages tools down clean-host
+.PHONY: help up test check tidy unit e2e fuzz bench build images packages test-packages install tools down clean-host
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,7 +31,7 @@ clean-host: ## Remove all of Nodestead from this machine: regions, their state, 
 	cargo build --quiet --package nodestead
 	$(SUDO) $(CARGO_TARGET_DIR)/debug/nodestead down --all --purge
 
-test: packages tidy unit e2e ## All tests, root tests included
+test: packages test-packages tidy unit e2e ## All tests, root tests included
 
 check: ## Format, clippy, layers, unit and simulation tests; no root
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -75,10 +77,16 @@ images: ## Container images of the demo and the tests, from Debian's packages
 	cargo run --quiet --package xtask -- images --out $(IMAGES)
 
 packages: ## Packages that a node needs, from the distribution
-	@missing=""; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	@$(MAKE) --no-print-directory install WANTED="$(PACKAGES)"
+
+test-packages: ## What only tests need: etcd, for the store over it
+	@$(MAKE) --no-print-directory install WANTED="$(TEST_PACKAGES)"
+
+install:
+	@missing=""; for p in $(WANTED); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; $(SUDO) apt-get update -qq; \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
 
 tools: $(VENV)/.done ## The AWS CLI and boto3, as test clients

@@ -94,7 +94,7 @@ pub(crate) struct Up {
     /// How long AWS operations take [default: instant]
     #[arg(long, value_enum)]
     pub(crate) latency: Option<Latency>,
-    /// Not there yet, refused: keep clusters' state in this etcd cluster
+    /// Keep clusters' state in this etcd cluster: its members, `https://10.0.0.1:2379,…`
     #[arg(long, value_delimiter = ',')]
     pub(crate) etcd_endpoints: Vec<String>,
     /// Who signs etcd's certificates

@@ -58,8 +58,7 @@ pub struct Args {
     pub service_account_signing_key_file: Option<PathBuf>,
     #[arg(long, value_delimiter = ',')]
     pub api_audiences: Vec<String>,
-    /// Not there yet, refused: members of the etcd cluster to keep the state in; a file in the
-    /// data directory without
+    /// Members of the etcd cluster to keep the state in; a file in the data directory without
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,
     /// What every key in etcd begins with
@@ -119,8 +118,19 @@ async fn open_store(args: &Args) -> Result<mvcc::Store, Box<dyn Error + Send + S
         let file = args.data_dir.join("store.redb");
         return Ok(tokio::task::spawn_blocking(move || mvcc::Store::open(&file)).await??);
     }
-    // The store over etcd does not pass its tests yet.
-    Err("--etcd-servers is not there yet: leave the flag out".into())
+    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? })
+        }
+        _ => None,
+    };
+    let ca_pem = args.etcd_cafile.as_deref().map(read).transpose()?;
+    let config = mvcc::EtcdConfig {
+        endpoints: args.etcd_servers.clone(),
+        tls: ca_pem.map(|ca_pem| mvcc::Tls { ca_pem, identity }),
+        prefix: format!("{}/", args.etcd_prefix.trim_end_matches('/')),
+    };
+    Ok(mvcc::Store::etcd(config).await?)
 }
 
 fn config(
