@@ -8,7 +8,7 @@ mod aws;
 mod launch;
 mod machine;
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
