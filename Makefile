@@ -71,7 +71,7 @@ bench: packages build images tools ## Measure; prints a table with the floors be
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo run --quiet --release --package bench
 
 build: ## The release binaries
-	cargo build --release --package nodestead --package nodestead-cni
+	cargo build --release --package nodestead --package nodestead-addons --package nodestead-cni
 
 images: ## Container images of the demo and the tests, from Debian's packages
 	cargo run --quiet --package xtask -- images --out $(IMAGES)

@@ -160,7 +160,10 @@ async fn commits_have_etcds_revisions_and_are_there_for_the_next_store() {
     let next = etcd.store("/nst-t/").await;
     let record = next.get("core/maps/default/b").unwrap();
     assert_eq!((record.create_revision, record.mod_revision), (third, third));
-    assert!(next.watch("core/maps/", first).is_err(), "a store that was just opened has no history");
+    assert!(
+        next.watch("core/maps/", first).is_err(),
+        "a store that was just opened has no history"
+    );
     assert!(etcd.store("/nst-other/").await.scan("core/maps/").is_empty(), "prefixes are apart");
 }
 

@@ -1,6 +1,6 @@
 //! A layer as it grows: files, folders and links, each path once, `/usr` merged as Debian has it.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use tar::{Builder, EntryType, Header};
 
@@ -60,8 +60,8 @@ impl Layer {
     }
 
     /// The layer's bytes.
-    pub fn finish(self) -> io::Result<Vec<u8>> {
-        self.tar.into_inner()
+    pub fn finish(self) -> io::Result<Arc<[u8]>> {
+        Ok(self.tar.into_inner()?.into())
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         layer.add_file("bin/a", b"one", 0o755).unwrap();
         layer.add_file("usr/bin/a", b"two", 0o755).unwrap();
         let bytes = layer.finish().unwrap();
-        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut archive = tar::Archive::new(&bytes[..]);
         let paths = archive.entries().unwrap().map(|it| it.unwrap().path().unwrap().into_owned());
         assert_eq!(paths.filter(|it| it.ends_with("usr/bin/a")).count(), 1);
     }

@@ -82,7 +82,9 @@ struct Monitor {
 impl Monitor {
     fn start(pid: i64) -> anyhow::Result<Self> {
         let mut child = Command::new("nsenter")
-            .args(["--target", &pid.to_string(), "--net", "--", "nft", "monitor"])
+            .args(["--target", &pid.to_string(), "--net", "--"])
+            // Its output is a pipe here, which it would fill before it writes.
+            .args(["stdbuf", "--output=L", "nft", "monitor"])
             .stdout(Stdio::piped())
             .spawn()
             .context("nsenter")?;

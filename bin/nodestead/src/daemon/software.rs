@@ -46,9 +46,9 @@ fn host_bundle() -> &'static str {
 pub(crate) fn images(layout: &Layout, ecr: &Ecr, ca_pem: &str) -> anyhow::Result<()> {
     let names = region_eks::addons::images(system_images::EKS_REGISTRY);
     let binaries = layout.binaries();
-    let nodestead = fs::read(binaries.join("nodestead")).context("the data directory's binary")?;
-    let plugin = fs::read(binaries.join("nodestead-cni"))?;
-    let content = digest(&[&nodestead, &plugin, ca_pem.as_bytes(), names.join(" ").as_bytes()]);
+    let [addons, plugin] = system_images::OWN
+        .map(|(name, _)| fs::read(binaries.join(name)).context("the data directory's binary"));
+    let content = digest(&[&addons?, &plugin?, ca_pem.as_bytes(), names.join(" ").as_bytes()]);
     let marker = layout.registry().join("system-images");
     if fs::read_to_string(&marker).is_ok_and(|it| it == content) {
         return Ok(());
@@ -57,11 +57,8 @@ pub(crate) fn images(layout: &Layout, ecr: &Ecr, ca_pem: &str) -> anyhow::Result
     let archive = layout.registry().join("import.tar");
     let mut images = system_images::addons(&binaries, &bundle, &names)?;
     images.push(system_images::pause_image()?);
-    for image in images {
-        image.write(&archive)?;
-        let imported = ecr.import_archive(fs::File::open(&archive)?);
-        imported.with_context(|| format!("importing `{}`", image.name))?;
-    }
+    oci_archive::write(&images, &archive)?;
+    ecr.import_archive(fs::File::open(&archive)?).context("importing the add-ons' images")?;
     fs::remove_file(&archive)?;
     write_atomically(&marker, content.as_bytes())
 }

@@ -8,6 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use anyhow::{Context, ensure};
@@ -19,6 +20,9 @@ use super::pause;
 pub(crate) const EKS_REGISTRY: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com";
 pub(crate) const PAUSE: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks/pause:3.10";
 
+/// Ours, and where they are in the images.
+pub(crate) const OWN: [(&str, &str); 2] =
+    [("nodestead-addons", "usr/bin/nodestead"), ("nodestead-cni", "usr/bin/nodestead-cni")];
 const PROGRAMS: [&str; 2] = ["/usr/sbin/nft", "/usr/sbin/conntrack"];
 const PASSWD: &[u8] =
     b"root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n";
@@ -53,12 +57,11 @@ pub(crate) fn pause_image() -> io::Result<Image> {
     })
 }
 
-fn addon_layer(binaries: &Path, ca_bundle: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn addon_layer(binaries: &Path, ca_bundle: &[u8]) -> anyhow::Result<Arc<[u8]>> {
     let mut layer = Layer::new()?;
-    let own = ["nodestead", "nodestead-cni"].map(|name| binaries.join(name));
-    for binary in &own {
-        let name = binary.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-        layer.add_file(&format!("usr/bin/{name}"), &fs::read(binary)?, 0o755)?;
+    let own = OWN.map(|(name, _)| binaries.join(name));
+    for (binary, (_, path)) in own.iter().zip(OWN) {
+        layer.add_file(path, &fs::read(binary)?, 0o755)?;
     }
     let programs = PROGRAMS.map(PathBuf::from);
     for program in &programs {
@@ -114,7 +117,7 @@ mod tests {
     #[test]
     fn the_pause_image_holds_only_pause() {
         let image = pause_image().unwrap();
-        let mut archive = tar::Archive::new(image.layer.as_slice());
+        let mut archive = tar::Archive::new(&image.layer[..]);
         let files = archive.entries().unwrap().filter(|entry| {
             entry.as_ref().is_ok_and(|it| it.header().entry_type() == tar::EntryType::Regular)
         });

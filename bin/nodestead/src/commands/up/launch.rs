@@ -16,21 +16,25 @@ use crate::{failure::Failure, layout::Layout};
 /// What the daemon prints once all its listeners answer.
 pub(crate) const READY: &str = "ready";
 
-/// Copies this program and its CNI plug-in to where instances find them. A running instance keeps
-/// the file that it was started with.
+/// Programs that nodes run beside this one, built beside it.
+const COMPANIONS: [&str; 2] = ["nodestead-addons", "nodestead-cni"];
+
+/// Copies this program and its companions to where instances and images find them. A running
+/// instance keeps the file that it was started with.
 pub(crate) fn install_binaries(layout: &Layout) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let plugin = own.with_file_name("nodestead-cni");
-    if !plugin.is_file() {
-        bail!(Failure::new(
-            format!("the CNI plug-in is not at `{}`", plugin.display()),
-            "build it: cargo build --release -p nodestead -p nodestead-cni",
-        ));
-    }
     fs::create_dir_all(layout.binaries())?;
-    for (from, name) in [(own, "nodestead"), (plugin, "nodestead-cni")] {
-        install(&from, &layout.binaries().join(name))?;
+    for name in COMPANIONS {
+        let companion = own.with_file_name(name);
+        if !companion.is_file() {
+            bail!(Failure::new(
+                format!("the program `{}` is missing", companion.display()),
+                "build all three: make build",
+            ));
+        }
+        install(&companion, &layout.binaries().join(name))?;
     }
+    install(&own, &layout.binaries().join("nodestead"))?;
     Ok(())
 }
 
