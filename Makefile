@@ -10,6 +10,7 @@ export CARGO_TARGET_DIR ?= $(if $(CI),$(CACHE)/target,$(CURDIR)/target)
 IMAGES := $(CACHE)/images
 VENV := $(CACHE)/venv
 NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
+PRODUCT := --package nodestead --package nodestead-addons --package nodestead-cni
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
 # What only tests need. Debian starts etcd as a service unless it is told not to.
@@ -66,12 +67,13 @@ fuzz: ## Each fuzz target for a while: FUZZ_SECONDS=30 FUZZ_TARGETS="sigv4 query
 	    $$corpus fuzz/seeds/$$target; \
 	done
 
-bench: packages build images tools ## Measure; prints a table with the floors beside it (root)
+bench: packages images tools ## Measure; prints a table with the floors beside it (root)
+	cargo build --release $(PRODUCT) --package bench
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
-	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo run --quiet --release --package bench
+	  $(CARGO_TARGET_DIR)/release/bench
 
 build: ## The release binaries
-	cargo build --release --package nodestead --package nodestead-addons --package nodestead-cni
+	cargo build --release $(PRODUCT)
 
 images: ## Container images of the demo and the tests, from Debian's packages
 	cargo run --quiet --package xtask -- images --out $(IMAGES)

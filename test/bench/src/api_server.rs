@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use http::Request;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::{
     Api, Client,
-    api::{PostParams, WatchParams},
+    api::{PostParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
 
@@ -21,6 +21,9 @@ const CLIENTS: usize = 32;
 const CREATES: usize = 5000;
 const PODS: usize = 5000;
 const WATCHERS: usize = 50;
+/// Creates of the rate of events.
+const BURST: usize = 500;
+const LIMIT: Duration = Duration::from_secs(30);
 const NAMESPACE: &str = "bench";
 
 pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
@@ -28,7 +31,9 @@ pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
     namespaces.create(&PostParams::default(), &namespace).await?;
-    Ok(vec![creates(region).await?, list(&client).await?, fan_out(&client).await?])
+    let mut rows = vec![creates(region).await?, list(&client).await?];
+    rows.extend(fan_out(&client).await?);
+    Ok(rows)
 }
 
 async fn creates(region: &Region) -> anyhow::Result<Row> {
@@ -86,8 +91,9 @@ fn pod(index: usize) -> Pod {
     .expect("the literal is a pod")
 }
 
-/// 50 watchers; the time until the last of them has seen a change.
-async fn fan_out(client: &Client) -> anyhow::Result<Row> {
+/// 50 watchers; the time until the last of them has seen a change, and how many events a second
+/// reach them when changes come as fast as they are made.
+async fn fan_out(client: &Client) -> anyhow::Result<Vec<Row>> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
     let mut watchers = Vec::new();
     let list = api.list_metadata(&kube::api::ListParams::default().limit(1)).await?;
@@ -97,15 +103,47 @@ async fn fan_out(client: &Client) -> anyhow::Result<Row> {
     }
     let mut samples = Vec::new();
     for index in 0..20 {
-        let object = serde_json::from_value(json!({"metadata": {"name": format!("f-{index}")}}))?;
         let started = Instant::now();
-        api.create(&PostParams::default(), &object).await?;
-        let seen = watchers.iter_mut().map(|watcher| watcher.next());
-        let all = futures::future::join_all(seen);
-        tokio::time::timeout(Duration::from_secs(10), all)
-            .await
-            .context("a watcher saw nothing")?;
+        let name = format!("f-{index}");
+        create(&api, &name).await?;
+        all_see(&mut watchers, &name).await?;
         samples.push(started.elapsed());
     }
-    Ok(Row::new("create → seen by 50 watchers", millis(median(&samples)), "-", "-"))
+    let started = Instant::now();
+    let making = async {
+        for index in 0..BURST {
+            create(&api, &format!("b-{index}")).await?;
+        }
+        anyhow::Ok(())
+    };
+    let last = format!("b-{}", BURST - 1);
+    tokio::try_join!(making, all_see(&mut watchers, &last))?;
+    let rate = per_second(BURST * WATCHERS, started.elapsed());
+    Ok(vec![
+        Row::new("create → seen by 50 watchers", millis(median(&samples)), "-", "-"),
+        Row::new("events to 50 watchers, one client creating", rate, "-", "-"),
+    ])
+}
+
+async fn create(api: &Api<ConfigMap>, name: &str) -> anyhow::Result<()> {
+    let object = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+    api.create(&PostParams::default(), &object).await?;
+    Ok(())
+}
+
+type Watcher = BoxStream<'static, kube::Result<WatchEvent<ConfigMap>>>;
+
+/// Every watcher has been told of the object called `name`; an error or an end is no telling.
+async fn all_see(watchers: &mut [Watcher], name: &str) -> anyhow::Result<()> {
+    let sees = watchers.iter_mut().map(async |watcher| {
+        loop {
+            let event = watcher.next().await.context("a watch ended")??;
+            if matches!(&event, WatchEvent::Added(it) if it.metadata.name.as_deref() == Some(name))
+            {
+                return anyhow::Ok(());
+            }
+        }
+    });
+    let all = futures::future::try_join_all(sees);
+    tokio::time::timeout(LIMIT, all).await.context("a watcher saw nothing")?.map(drop)
 }

@@ -2,7 +2,7 @@
 //!
 //! It brings a region of its own up (`/var/lib/nodestead-bench`), measures through the public
 //! protocols, and takes it down. Floors are measured in the same run on the same machine: the bare
-//! CRI calls for a pod, the bare kernel transaction for a rule. Budgets are those of DESIGN §7.
+//! CRI calls for a pod, `nft` alone for a rule. Budgets are those of DESIGN §7.
 //!
 //! Every duration is that of real work seen through the API that a user sees it through; nothing is
 //! extrapolated. A row that cannot be measured says why.
@@ -35,8 +35,8 @@ async fn run() -> anyhow::Result<()> {
     let started = Instant::now();
     let region = Region::up()?;
     let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
-    measure("nodes", &mut rows, nodes::rows(&region).await);
     measure("memory", &mut rows, memory::rows(&region));
+    measure("nodes", &mut rows, nodes::rows(&region).await);
     measure("pods", &mut rows, pods::rows(&region).await);
     measure("services", &mut rows, services::rows(&region).await);
     measure("API server", &mut rows, api_server::rows(&region).await);
@@ -48,6 +48,6 @@ async fn run() -> anyhow::Result<()> {
 fn measure(what: &str, rows: &mut Vec<Row>, measured: anyhow::Result<Vec<Row>>) {
     match measured {
         Ok(found) => rows.extend(found),
-        Err(error) => rows.push(Row::new(what, format!("not measured: {error:#}"), "-", "-")),
+        Err(error) => rows.push(Row::missing(what, &error)),
     }
 }

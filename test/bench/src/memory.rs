@@ -13,15 +13,18 @@ use anyhow::Context;
 use crate::{region::Region, rows::Row};
 
 const WINDOW: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(15);
 /// Clock ticks per second of /proc/PID/stat: `USER_HZ`, 100 on every architecture of Linux.
 const TICKS: f64 = 100.0;
 
-pub(crate) fn rows(_: &Region) -> anyhow::Result<Vec<Row>> {
-    let before = usage();
+pub(crate) fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
+    // What the last step has begun comes to its end first.
+    std::thread::sleep(SETTLE);
+    let before = usage(region)?;
     let started = Instant::now();
     std::thread::sleep(WINDOW);
     let window = started.elapsed().as_secs_f64();
-    let after = usage();
+    let after = usage(region)?;
     let mut rows = Vec::new();
     for (name, now) in &after {
         let ticks = before.get(name).map_or(0, |it| now.ticks.saturating_sub(it.ticks));
@@ -117,20 +120,20 @@ struct Usage {
     ticks: u32,
 }
 
-/// By name: `nodestead run kubelet`, `containerd`, …
-fn usage() -> BTreeMap<String, Usage> {
+/// By name: `nodestead run kubelet`, `containerd`, …: of the region's instances and its daemon.
+fn usage(region: &Region) -> anyhow::Result<BTreeMap<String, Usage>> {
+    let mut processes = vec![(region.daemon()?, "nodestead daemon".to_owned())];
+    for instance in region.instances()? {
+        processes.extend(processes_of(instance.pid));
+    }
     let mut found: BTreeMap<String, Usage> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let folder = entry.path();
-        let Ok(line) = fs::read_to_string(folder.join("cmdline")) else { continue };
-        let Some(name) = name(&line) else { continue };
+    for (pid, name) in processes {
         let usage = found.entry(name).or_default();
         usage.count += 1;
-        let rollup = fs::read_to_string(folder.join("smaps_rollup")).unwrap_or_default();
-        usage.pss_kib += field(&rollup, "Pss:").unwrap_or(0);
-        usage.ticks += fs::read_to_string(folder.join("stat")).ok().and_then(ticks).unwrap_or(0);
+        usage.pss_kib += pss_kib(pid);
+        usage.ticks += ticks_of(pid);
     }
-    found
+    Ok(found)
 }
 
 fn name(command_line: &str) -> Option<String> {

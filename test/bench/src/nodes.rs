@@ -12,24 +12,41 @@ use kube::{
 
 use crate::{
     region::{Region, output},
-    rows::{Row, seconds},
+    rows::{Row, median, seconds},
 };
 
+const SAMPLES: usize = 3;
 const LIMIT: Duration = Duration::from_secs(60);
+const GONE: Duration = Duration::from_secs(180);
 
 pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     let nodes = Api::<Node>::all(region.client().await?);
-    let started = Instant::now();
-    set_desired(region, 4)?;
-    tokio::time::timeout(LIMIT, fourth_ready(nodes)).await.context("no fourth node")??;
-    let taken = started.elapsed();
-    set_desired(region, 3)?;
+    let mut samples = Vec::new();
+    for _ in 0..SAMPLES {
+        let started = Instant::now();
+        set_desired(region, 4)?;
+        let ready = fourth_ready(nodes.clone());
+        tokio::time::timeout(LIMIT, ready).await.context("no fourth node")??;
+        samples.push(started.elapsed());
+        set_desired(region, 3)?;
+        tokio::time::timeout(GONE, fourth_gone(&nodes))
+            .await
+            .context("the fourth node stays")??;
+    }
     Ok(vec![Row::new(
-        "UpdateNodegroupConfig → RunInstances → node Ready",
-        seconds(taken),
+        "UpdateNodegroupConfig (the AWS CLI) → RunInstances → node Ready",
+        seconds(median(&samples)),
         "EC2: 40 to 90 s",
         "3 s",
     )])
+}
+
+/// A node's object goes a while after its instance.
+async fn fourth_gone(nodes: &Api<Node>) -> anyhow::Result<()> {
+    while nodes.list_metadata(&Default::default()).await?.items.len() > 3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
 }
 
 async fn fourth_ready(nodes: Api<Node>) -> anyhow::Result<()> {

@@ -64,6 +64,12 @@ impl Region {
         Ok(serde_json::from_str(&self.nodestead(&["status", "-o", "json"])?)?)
     }
 
+    /// The daemon's process.
+    pub(crate) fn daemon(&self) -> anyhow::Result<u32> {
+        let pid = self.status()?["pid"].as_u64().context("no daemon")?;
+        Ok(u32::try_from(pid)?)
+    }
+
     pub(crate) fn instances(&self) -> anyhow::Result<Vec<Instance>> {
         let status = self.status()?;
         let found = status["instances"].as_array().cloned().unwrap_or_default();

@@ -27,6 +27,11 @@ impl Row {
             budget: budget.into(),
         }
     }
+
+    /// What could not be measured, and why.
+    pub(crate) fn missing(what: &str, error: &anyhow::Error) -> Self {
+        Self::new(what, format!("not measured: {error:#}"), "-", "-")
+    }
 }
 
 pub(crate) fn table(rows: &[Row]) -> Table {

@@ -87,7 +87,8 @@ impl Worker {
         let inbox = self.inbox.clone();
         inbox.woken().await;
         loop {
-            let next = match self.round().await {
+            // Boxed: a pod at rest keeps nothing of what a round needs.
+            let next = match Box::pin(self.round()).await {
                 Ok(next) => next,
                 Err(error) => {
                     let uid = self.inbox.uid();

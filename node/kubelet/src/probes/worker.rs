@@ -56,7 +56,8 @@ impl Task {
                 return;
             }
             let asked = Instant::now();
-            let answer = attempt::attempt(&self.context, &pod, &self, &probe, limit).await;
+            let attempt = attempt::attempt(&self.context, &pod, &self, &probe, limit);
+            let answer = Box::pin(attempt).await;
             self.count(&pod, &answer, asked.elapsed());
             self.tell(&pod, &answer);
             let Some(is_good) = answer.is_good() else { continue };

@@ -38,12 +38,43 @@ async fn image(mut images: ImageClient) -> anyhow::Result<String> {
     Ok(found.context("the node has no busybox image")?.id)
 }
 
+/// How long it takes to run so many pods at once.
+pub(crate) async fn together(socket: &str, count: u32) -> anyhow::Result<Duration> {
+    let channel = api_cri::connect(socket)?;
+    let runtime = RuntimeClient::new(channel.clone());
+    let image = &image(ImageClient::new(channel)).await?;
+    let started = Instant::now();
+    let pods = (0..count).map(|index| {
+        let mut runtime = runtime.clone();
+        async move { start(&mut runtime, image, "", 1000 + index).await }
+    });
+    let sandboxes = futures::future::try_join_all(pods).await?;
+    let taken = started.elapsed();
+    for sandbox in sandboxes {
+        remove(&mut runtime.clone(), sandbox).await?;
+    }
+    Ok(taken)
+}
+
 async fn pod(
     runtime: &mut RuntimeClient,
     image: &str,
     handler: &str,
     index: u32,
 ) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    let sandbox = start(runtime, image, handler, index).await?;
+    let taken = started.elapsed();
+    remove(runtime, sandbox).await?;
+    Ok(taken)
+}
+
+async fn start(
+    runtime: &mut RuntimeClient,
+    image: &str,
+    handler: &str,
+    index: u32,
+) -> anyhow::Result<String> {
     let name = format!("floor{handler}-{index}");
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -55,7 +86,6 @@ async fn pod(
         hostname: name,
         ..PodSandboxConfig::default()
     };
-    let started = Instant::now();
     let sandbox = runtime
         .run_pod_sandbox(RunPodSandboxRequest {
             config: Some(config.clone()),
@@ -80,11 +110,12 @@ async fn pod(
         .into_inner()
         .container_id;
     runtime.start_container(StartContainerRequest { container_id: container }).await?;
-    let taken = started.elapsed();
-    let pod_sandbox_id = sandbox;
-    runtime
-        .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
-        .await?;
+    Ok(sandbox)
+}
+
+async fn remove(runtime: &mut RuntimeClient, pod_sandbox_id: String) -> anyhow::Result<()> {
+    let stop = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+    runtime.stop_pod_sandbox(stop).await?;
     runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
-    Ok(taken)
+    Ok(())
 }

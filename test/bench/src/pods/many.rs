@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Bed, LIMIT, is_ready};
+use super::{Bed, LIMIT, floor, is_ready};
 use crate::{
     memory,
     rows::{Row, seconds},
@@ -24,6 +24,7 @@ const FULL: usize = 100;
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let deployments = Api::<Deployment>::default_namespaced(bed.client.clone());
+    let floor = floor::together(&bed.socket(), u32::try_from(MANY)?).await?;
     let together = ready(bed, &deployments, "many", MANY).await?;
     gone(bed, &deployments, "many").await?;
     ready(bed, &deployments, "idle", FULL).await?;
@@ -35,13 +36,13 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
         Row::new(
             format!("Deployment of {MANY} pods, all Ready on one node"),
             seconds(together),
-            "upstream's kubelet: 8.6 s",
-            "4.3 s",
+            format!("{} (bare CRI calls for {MANY} pods at once)", seconds(floor)),
+            "half of upstream's: 4.3 s where it takes 8.6 s",
         ),
         Row::new(
             format!("kubelet, kube-proxy, CNI of a node with {FULL} idle pods"),
             format!("{mib:.1} MiB, {cpu:.2} % of a core"),
-            "upstream: 155 MiB for kubelet and kube-proxy",
+            "upstream on another machine: 155 MiB for kubelet and kube-proxy",
             "40 MiB, 1 %",
         ),
     ])
