@@ -9,6 +9,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     ("update_kubeconfig_gives_the_iam_principals_identity", update_kubeconfig_gives_an_identity),
+    ("a_user_with_an_access_entry_has_its_groups_rights", a_user_with_an_access_entry),
     ("an_unmapped_principal_is_unauthorized", an_unmapped_principal_is_unauthorized),
     ("a_user_without_a_policy_is_denied_with_awss_words", a_user_without_a_policy_is_denied),
 ];
@@ -44,6 +45,38 @@ fn user(region: &Region, name: &str) -> anyhow::Result<(String, String)> {
         anyhow::Ok(value.to_owned())
     };
     Ok((text("AccessKeyId")?, text("SecretAccessKey")?))
+}
+
+fn a_user_with_an_access_entry(region: &Region) -> anyhow::Result<()> {
+    let (id, secret) = user(region, "reader")?;
+    let arn = "arn:aws:iam::111122223333:user/reader";
+    let entry = ["eks", "create-access-entry", "--cluster-name", "stead", "--principal-arn", arn];
+    region.aws(&[&entry[..], &["--kubernetes-groups", "readers"]].concat())?;
+    region.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "readers",
+        "--clusterrole=view",
+        "--group=readers",
+    ])?;
+    let folder = kubeconfig(region)?;
+    let kubectl = |arguments: &[&str]| {
+        let mut command = region.client("kubectl", arguments);
+        command
+            .env("KUBECONFIG", folder.path().join("kubeconfig"))
+            .env("AWS_ACCESS_KEY_ID", &id)
+            .env("AWS_SECRET_ACCESS_KEY", &secret);
+        command
+    };
+    let said = run(&mut kubectl(&["auth", "whoami", "-o", "json"]))?;
+    let review: serde_json::Value = serde_json::from_str(&said)?;
+    let user = &review["status"]["userInfo"];
+    let groups = user["groups"].as_array().cloned().unwrap_or_default();
+    ensure!(user["username"] == arn && groups.iter().any(|it| it == "readers"), "{user}");
+    run(&mut kubectl(&["get", "pods"]))?;
+    let (succeeded, said) = outcome(&mut kubectl(&["create", "configmap", "no"]))?;
+    ensure!(!succeeded && said.contains("Forbidden") && said.contains(arn), "{said}");
+    Ok(())
 }
 
 fn an_unmapped_principal_is_unauthorized(region: &Region) -> anyhow::Result<()> {

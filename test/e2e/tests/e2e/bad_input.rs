@@ -1,5 +1,7 @@
 //! Bad input gets the code and the shape that AWS or Kubernetes gives.
 
+use std::process::Command;
+
 use anyhow::{Context, ensure};
 
 use crate::{
@@ -12,7 +14,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("unknown_fields_are_refused_or_warned_of", unknown_fields_are_refused_or_warned_of),
     ("a_bad_signature_is_refused", a_bad_signature_is_refused),
     ("an_unknown_action_or_filter_is_refused", an_unknown_action_or_filter_is_refused),
-    ("an_expired_or_forged_token_is_unauthorized", a_forged_token_is_unauthorized),
+    ("an_oversized_body_is_refused", an_oversized_body_is_refused),
+    ("an_expired_token_is_unauthorized", an_expired_token_is_unauthorized),
+    ("a_forged_token_is_unauthorized", a_forged_token_is_unauthorized),
 ];
 
 /// An HTTP call with the administrator's certificate: status code and body.
@@ -28,11 +32,11 @@ fn kube(region: &Region, arguments: &[&str], path: &str) -> anyhow::Result<(Stri
         ("key", "/users/0/user/client-key-data"),
     ] {
         let script = format!("echo {} | base64 -d", text(pointer)?);
-        let pem = run(std::process::Command::new("sh").args(["-c", &script]))?;
+        let pem = run(Command::new("sh").args(["-c", &script]))?;
         std::fs::write(folder.path().join(name), pem)?;
     }
     let url = format!("{}{path}", text("/clusters/0/cluster/server")?);
-    let mut curl = std::process::Command::new("curl");
+    let mut curl = Command::new("curl");
     curl.current_dir(folder.path());
     curl.args(["-s", "-w", "\n%{http_code}", "--cacert", "ca", "--cert", "cert", "--key", "key"]);
     let said = run(curl.args(arguments).arg(url))?;
@@ -101,9 +105,68 @@ fn an_unknown_action_or_filter_is_refused(region: &Region) -> anyhow::Result<()>
     Ok(())
 }
 
+fn an_oversized_body_is_refused(region: &Region) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("large");
+    std::fs::write(&file, vec![b'a'; 4 << 20])?;
+    let from = format!("--from-file={}", file.display());
+    let (succeeded, said) =
+        outcome(&mut region.client("kubectl", &["create", "configmap", "large", &from]))?;
+    let is_told = said.contains("Request entity too large: limit is 3145728");
+    ensure!(!succeeded && is_told, "{said}");
+    let endpoint = region.export("AWS_ENDPOINT_URL");
+    let body = format!("@{}", file.display());
+    let code = run(Command::new("curl").args([
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "--data-binary",
+        &body,
+        endpoint,
+    ]))?;
+    ensure!(code == "413", "{code}");
+    Ok(())
+}
+
+/// A token of `aws eks get-token`, but signed sixteen minutes ago: it was good for fifteen.
+const OLD_TOKEN: &str = r#"
+import base64, datetime, os, unittest.mock
+import botocore.auth, botocore.session
+from botocore.awsrequest import AWSRequest
+real = botocore.auth.get_current_datetime
+def earlier(*arguments, **named):
+    return real(*arguments, **named) - datetime.timedelta(minutes=16)
+endpoint = os.environ["AWS_ENDPOINT_URL"]
+url = endpoint + "/?Action=GetCallerIdentity&Version=2011-06-15"
+request = AWSRequest("GET", url, headers={"x-k8s-aws-id": "stead"})
+credentials = botocore.session.Session().get_credentials()
+region = os.environ.get("AWS_REGION", "us-east-1")
+with unittest.mock.patch.object(botocore.auth, "get_current_datetime", earlier):
+    botocore.auth.SigV4QueryAuth(credentials, "sts", region, expires=60).add_auth(request)
+token = base64.urlsafe_b64encode(request.url.encode()).decode().rstrip("=")
+print("k8s-aws-v1." + token)
+"#;
+
+fn an_expired_token_is_unauthorized(region: &Region) -> anyhow::Result<()> {
+    let now = OLD_TOKEN.replace("minutes=16", "minutes=0");
+    for (script, is_good) in [(now.as_str(), true), (OLD_TOKEN, false)] {
+        let token = run(&mut region.client("python", &["-c", script]))?;
+        let mut command = region.client("kubectl", &["get", "pods", "--token", token.trim()]);
+        let config_json = region.kubectl_json(&["config", "view"])?;
+        let server = config_json["clusters"][0]["cluster"]["server"].as_str().context("server")?;
+        let config = ["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify"];
+        let (succeeded, said) = outcome(command.args(config).args(["--server", server]))?;
+        ensure!(succeeded == is_good, "{said}");
+        ensure!(is_good || said.contains("Unauthorized") || said.contains("logged in"), "{said}");
+    }
+    Ok(())
+}
+
 fn a_forged_token_is_unauthorized(region: &Region) -> anyhow::Result<()> {
-    let expired = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6YTpiIn0.AAAA";
-    for token in [expired, "k8s-aws-v1.aHR0cHM6Ly9leGFtcGxlLmNvbS8", "nonsense"] {
+    let unsigned = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6YTpiIn0.AAAA";
+    for token in [unsigned, "k8s-aws-v1.aHR0cHM6Ly9leGFtcGxlLmNvbS8", "nonsense"] {
         let mut command = region.client("kubectl", &["get", "pods", "--token", token]);
         let config = ["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify"];
         let config_json = region.kubectl_json(&["config", "view"])?;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     Test,
-    region::{Region, eventually, nodestead, outcome, run, seconds},
+    region::{Region, SHARED, eventually, nodestead, outcome, run, seconds},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -17,6 +17,19 @@ pub(crate) const TESTS: &[Test] = &[
     ("completion_is_printed_for_a_shell", completion_is_printed),
     ("two_regions_run_side_by_side_and_one_goes_without_a_trace", two_regions_side_by_side),
 ];
+
+const WORKLOAD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: left}
+spec:
+  containers:
+  - name: sleep
+    image: busybox:1.35
+    command: [sleep, \"1000000\"]
+    volumeMounts: [{name: memory, mountPath: /memory}]
+  volumes: [{name: memory, emptyDir: {medium: Memory}}]
+";
 
 fn a_second_up_changes_nothing(region: &Region) -> anyhow::Result<()> {
     let before = region.status()?;
@@ -33,6 +46,8 @@ fn a_port_in_use_is_refused(region: &Region) -> anyhow::Result<()> {
     let mut up = nodestead(folder.path(), &["up", "--aws-port", &port]);
     let (succeeded, said) = outcome(&mut up)?;
     ensure!(!succeeded && said.contains("in use") && said.contains("next:"), "{said}");
+    let left: Vec<_> = fs::read_dir(folder.path())?.flatten().map(|it| it.path()).collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
 }
 
@@ -65,15 +80,34 @@ fn completion_is_printed(region: &Region) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is on the machine before the shared region is brought up.
+pub(crate) fn before_the_region() -> anyhow::Result<Traces> {
+    // What an aborted run has left is not this one's.
+    run(&mut nodestead(Path::new(SHARED), &["down", "--purge"]))?;
+    traces(None)
+}
+
+/// After all tests: guestbook, volumes, killed daemons and kubelets.
+pub(crate) fn down_leaves_nothing(region: Region, before: &Traces) -> anyhow::Result<()> {
+    region.down()?;
+    ensure!(!Path::new(SHARED).exists(), "{SHARED} is still there");
+    eventually("nothing is left of the region", seconds(10), || {
+        let left = traces(Some(before))?.beyond(before);
+        ensure!(left.is_empty(), "left behind: {left:#?}");
+        Ok(Some(()))
+    })
+}
+
 /// What a region could leave behind, of all regions.
 #[derive(Debug, PartialEq, Eq)]
-struct Traces {
+pub(crate) struct Traces {
     namespaces: BTreeSet<String>,
     links: BTreeSet<String>,
     mounts: BTreeSet<String>,
     cgroups: BTreeSet<String>,
     tables: String,
     routes: String,
+    rules: String,
     processes: BTreeSet<String>,
 }
 
@@ -89,7 +123,11 @@ impl Traces {
         ];
         let mut left: Vec<String> =
             sets.iter().flat_map(|(now, then)| now.difference(then).cloned()).collect();
-        for (now, then) in [(&self.tables, &before.tables), (&self.routes, &before.routes)] {
+        for (now, then) in [
+            (&self.tables, &before.tables),
+            (&self.routes, &before.routes),
+            (&self.rules, &before.rules),
+        ] {
             left.extend((now != then).then(|| now.clone()));
         }
         left
@@ -106,10 +144,12 @@ fn traces(before: Option<&Traces>) -> anyhow::Result<Traces> {
     Ok(Traces {
         namespaces: lines(run(Command::new("ip").args(["netns", "list"]))?),
         links: lines(run(Command::new("ip").args(["-br", "link"]))?),
-        mounts: mounts.lines().filter(|it| it.contains("nodestead")).map(str::to_owned).collect(),
+        // All of them: a region's data directory may have any name.
+        mounts: lines(mounts),
         cgroups,
         tables: run(Command::new("nft").args(["list", "tables"]))?,
         routes: run(Command::new("ip").args(["route", "show", "table", "all"]))?,
+        rules: run(Command::new("ip").args(["rule", "show"]))?,
         processes: processes(&of_others),
     })
 }
@@ -126,10 +166,10 @@ fn processes(of_others: &BTreeSet<String>) -> BTreeSet<String> {
         // What has ended, reaped or not, has no command line, and is in nobody's group.
         let has_ended = read("cmdline").is_empty();
         let is_others = id.is_some_and(|id| of_others.iter().any(|it| it.ends_with(&id)));
-        if (name.starts_with("nodestead") || name.starts_with("containerd"))
-            && !is_others
-            && !has_ended
-        {
+        let is_ours = ["nodestead", "containerd", "redis", "nginx", "pause"]
+            .iter()
+            .any(|program| name.starts_with(program));
+        if is_ours && !is_others && !has_ended {
             found.insert(format!("{} {}", entry.file_name().display(), name.trim()));
         }
     }
@@ -159,6 +199,10 @@ fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
         ensure!(nodes.lines().count() == 1 && nodes.contains(" Ready "), "{nodes}");
         let own = region.kubectl(&["get", "nodes", "--no-headers"])?;
         ensure!(own.lines().count() == 3, "{own}");
+        // A pod with a volume in memory, so that there is something to leave behind.
+        other.load_images()?;
+        other.apply(WORKLOAD)?;
+        other.kubectl(&["wait", "--for=condition=Ready", "pod/left", "--timeout=60s"])?;
         // `other` is taken down here.
     }
     // A process of the other region's that is just being started belongs to no group yet.

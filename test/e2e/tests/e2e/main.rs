@@ -52,10 +52,15 @@ fn main() -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
     let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|it| name.contains(*it));
     let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| is_wanted(name)).collect();
+    if chosen.is_empty() {
+        eprintln!("e2e: no test has one of {filters:?} in its name");
+        return ExitCode::FAILURE;
+    }
     if let Some(reason) = region::cannot_run() {
         eprintln!("e2e tier not run: {reason}");
         return ExitCode::FAILURE;
     }
+    let before = lifecycle::before_the_region();
     let region = match Region::up() {
         Ok(region) => region,
         Err(error) => {
@@ -64,8 +69,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let failed = run_all(&region, &chosen);
-    println!("{} passed, {} failed", chosen.len() - failed, failed);
+    let mut failed = run_all(&region, &chosen);
+    let (name, count) = ("down_leaves_nothing_of_a_used_region", chosen.len() + 1);
+    match before.and_then(|before| lifecycle::down_leaves_nothing(region, &before)) {
+        Ok(()) => println!("ok      {name}"),
+        Err(error) => {
+            failed += 1;
+            println!("FAILED  {name}\n{error:?}");
+        }
+    }
+    println!("{} passed, {failed} failed", count - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

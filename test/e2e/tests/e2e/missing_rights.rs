@@ -125,8 +125,18 @@ fn ensure_denied(region: &Region, group: &str, action: &str) -> anyhow::Result<(
 fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
     // AmazonEKS_CNI_Policy allows ec2:DescribeInstances too: only without both is it denied.
     let group = Group::without(region, &POLICIES[..2], "no-worker-policy")?;
-    group.instance()?;
+    let instance = group.instance()?;
     ensure_denied(region, "no-worker-policy", "DescribeInstances")?;
+    // nodeadm goes no further: the instance runs, says why in its console, and is no node.
+    let id = instance["InstanceId"].as_str().context("an id")?;
+    eventually("the console tells why", seconds(30), || {
+        let said = run(&mut crate::region::nodestead(&region.data_dir, &["logs", id]))?;
+        let tells = said.contains("UnauthorizedOperation") && said.contains("DescribeInstances");
+        Ok(tells.then_some(()))
+    })?;
+    let name = instance["PrivateDnsName"].as_str().context("a private name")?;
+    let (is_node, said) = outcome(&mut region.client("kubectl", &["get", "node", name]))?;
+    ensure!(!is_node && said.contains("NotFound"), "{said}");
     group.delete()
 }
 
@@ -153,6 +163,11 @@ fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
     eventually("its add-ons cannot be pulled", seconds(60), || {
         let pods = region.kubectl(&["get", "pods", "-n", "kube-system", &selector])?;
         Ok((pods.contains("ImagePullBackOff") || pods.contains("ErrImagePull")).then_some(()))
+    })?;
+    eventually("an event has AWS's error", seconds(30), || {
+        let events = region.kubectl(&["get", "events", "-n", "kube-system"])?;
+        let is_it = |line: &&str| line.contains("Failed to pull image") && line.contains("ecr:");
+        Ok(events.lines().any(|line| is_it(&line)).then_some(()))
     })?;
     group.delete()
 }

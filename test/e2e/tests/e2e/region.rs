@@ -14,7 +14,11 @@ use serde_json::Value;
 pub(crate) struct Region {
     pub(crate) data_dir: PathBuf,
     exports: Vec<(String, String)>,
+    is_down: bool,
 }
+
+/// Where the shared region's state is.
+pub(crate) const SHARED: &str = "/var/lib/nodestead-e2e";
 
 /// Why the tier cannot run here.
 pub(crate) fn cannot_run() -> Option<String> {
@@ -24,6 +28,9 @@ pub(crate) fn cannot_run() -> Option<String> {
     }
     if !nodestead_binary().is_file() {
         return Some(format!("`{}` is not built", nodestead_binary().display()));
+    }
+    if outcome(Command::new("kubectl").args(["version", "--client"])).is_err() {
+        return Some("`kubectl` is not there".to_owned());
     }
     None
 }
@@ -45,7 +52,7 @@ pub(crate) fn nodestead(data_dir: &Path, arguments: &[&str]) -> Command {
 impl Region {
     /// The shared region: three nodes, images loaded, nothing deployed.
     pub(crate) fn up() -> anyhow::Result<Self> {
-        let region = Self::up_with(Path::new("/var/lib/nodestead-e2e"), &["--nodes", "3"])?;
+        let region = Self::up_with(Path::new(SHARED), &["--nodes", "3"])?;
         region.load_images()?;
         Ok(region)
     }
@@ -56,7 +63,8 @@ impl Region {
         let started = Instant::now();
         run(nodestead(data_dir, &["up"]).args(flags))?;
         println!("up in {:.1} s", started.elapsed().as_secs_f32());
-        let mut region = Self { data_dir: data_dir.to_owned(), exports: Vec::new() };
+        let mut region =
+            Self { data_dir: data_dir.to_owned(), exports: Vec::new(), is_down: false };
         region.read_exports()?;
         Ok(region)
     }
@@ -137,8 +145,19 @@ impl Region {
     }
 }
 
+impl Region {
+    /// Takes the region down; unlike a drop it says how that went.
+    pub(crate) fn down(mut self) -> anyhow::Result<()> {
+        self.is_down = true;
+        run(&mut nodestead(&self.data_dir, &["down", "--purge"])).map(drop)
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
+        if self.is_down {
+            return;
+        }
         if let Err(error) = run(&mut nodestead(&self.data_dir, &["down", "--purge"])) {
             eprintln!("e2e: the region was not removed: {error:?}");
         }

@@ -92,7 +92,21 @@ fn a_fourth_node_joins_and_leaves(region: &Region) -> anyhow::Result<()> {
     eventually("a fourth node is Ready", seconds(60), || {
         Ok((ready_nodes(region)? == 4).then_some(()))
     })?;
+    region.apply(SLOW)?;
+    region.kubectl(&["rollout", "status", "deployment/slow", "--timeout=60s"])?;
     set_desired(region, 3)?;
+    eventually("a node is drained", seconds(60), || {
+        let nodes = region.kubectl(&["get", "nodes", "--no-headers"])?;
+        Ok(nodes.contains("SchedulingDisabled").then_some(()))
+    })?;
+    eventually("its pods are evicted before it goes", seconds(60), || {
+        let pods = region.kubectl_json(&["get", "pods", "-l", "app=slow"])?;
+        let is_evicted = |pod: &serde_json::Value| {
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|it| it["reason"] == "EvictionByEvictionAPI")
+        };
+        Ok(pods["items"].as_array().is_some_and(|it| it.iter().any(is_evicted)).then_some(()))
+    })?;
     eventually("one node is gone", seconds(120), || {
         let text = region.kubectl(&["get", "nodes", "--no-headers"])?;
         Ok((text.lines().count() == 3).then_some(()))
@@ -108,6 +122,28 @@ fn a_fourth_node_joins_and_leaves(region: &Region) -> anyhow::Result<()> {
         ])?;
         Ok((running.as_array().map_or(0, Vec::len) == 3).then_some(()))
     })?;
+    region.kubectl(&["delete", "deployment", "slow"])?;
     region.kubectl(&["rollout", "status", "deployment/guestbook", "--timeout=60s"])?;
     Ok(())
 }
+
+/// A pod on every node that takes its whole grace to end.
+const SLOW: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: slow}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: slow}}
+  template:
+    metadata: {labels: {app: slow}}
+    spec:
+      terminationGracePeriodSeconds: 6
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {matchLabels: {app: slow}}
+      containers:
+      - {name: sleep, image: \"busybox:1.35\", command: [sleep, \"1000000\"]}
+";
