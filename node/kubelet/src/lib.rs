@@ -63,6 +63,7 @@ mod shutdown;
 mod static_pods;
 mod stats;
 mod status;
+mod stop_signal;
 mod timeline;
 mod volumes;
 mod yaml;

@@ -13,6 +13,7 @@ use crate::{
     cri::{CriError, Runtime},
     labels,
     pod::PodUid,
+    stop_signal::StopSignal,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +47,8 @@ pub(crate) struct RuntimeContainer {
     /// Where its termination message is on this host.
     pub message_path: Option<String>,
     pub log_path: String,
+    /// How it is asked to end, where that is known.
+    pub stop_signal: Option<StopSignal>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +161,7 @@ pub(crate) fn container_from(
     mut status: v1::ContainerStatus,
     sandbox_id: String,
 ) -> RuntimeContainer {
+    let stop_signal = StopSignal::of(&status);
     let state = match v1::ContainerState::try_from(status.state) {
         Ok(v1::ContainerState::ContainerCreated) => State::Created,
         Ok(v1::ContainerState::ContainerRunning) => {
@@ -186,6 +190,7 @@ pub(crate) fn container_from(
         sandbox_id,
         restart_count,
         state,
+        stop_signal,
     }
 }
 

@@ -161,6 +161,7 @@ pub(crate) fn container(
         mounts: parts.mounts,
         devices: Vec::new(),
         cdi_devices: Vec::new(),
+        stop_signal: 0,
     }
 }
 

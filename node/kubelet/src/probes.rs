@@ -246,6 +246,7 @@ mod tests {
             state: State::Running { started: jiff::Timestamp::UNIX_EPOCH },
             message_path: None,
             log_path: String::new(),
+            stop_signal: None,
         };
         let observed = sorted(Vec::new(), vec![container]);
         let state = || probes.states(&observed)["c"].clone();

@@ -47,6 +47,8 @@ pub(crate) struct Input<'a> {
     pub resize: &'a ResizeState,
     /// The resources that containers were last given, by name.
     pub actuated: &'a Resources,
+    /// Whether statuses tell how containers are asked to end.
+    pub tells_stop_signals: bool,
     pub now: Timestamp,
 }
 

@@ -21,6 +21,7 @@ use crate::{
     plan::{self, ContainerBackoffs, Plan, Waiting},
     pod::{PodExt, PodUid},
     status::{self, Verdict},
+    stop_signal,
     timeline::Phase,
     volumes::Mounted,
 };
@@ -336,6 +337,7 @@ impl Worker {
             restarts_all: self.restarts_all,
             resize: &self.resize,
             actuated: &self.context.allocations.actuated(&uid),
+            tells_stop_signals: stop_signal::is_on(&self.context.settings.config),
             now: self.context.clock.now(),
         });
         match (is_ready(&previous), is_ready(&status)) {
