@@ -182,7 +182,9 @@ impl Kubelet {
         };
         drop(scope.spawn("eviction", eviction.run()));
         let csi = context.volumes.csi.clone();
-        let plugins = Plugins::new(context.paths.root(), vec![csi::handler(&csi)]);
+        let handlers =
+            vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
+        let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
