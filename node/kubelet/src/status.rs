@@ -22,7 +22,7 @@ use k8s_openapi::{
 
 pub(crate) use self::phase::Phase;
 use crate::{
-    allocation::{ResizeState, Resources},
+    allocation::{ResizeState, Resources, WHOLE},
     observed::RuntimePod,
     plan::{ProbeStates, Waiting},
     pod::{Kind, PodExt},
@@ -113,10 +113,20 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..PodStatus::default()
     };
+    whole(input, &mut status);
     addresses(input, &mut status);
     status.conditions = Some(conditions::all(input, phase, &status));
     keep_others(input.previous, &mut status);
     status
+}
+
+/// What is promised to the pod as a whole, and what it has.
+fn whole(input: &Input<'_>, status: &mut PodStatus) {
+    let Some(promised) = qos::pod_level(input.pod) else { return };
+    let requests = promised.requests.clone();
+    status.allocated_resources = requests.filter(|it| !it.is_empty());
+    let has = input.actuated.get(WHOLE).unwrap_or(promised);
+    status.resources = Some(has.clone());
 }
 
 fn addresses(input: &Input<'_>, status: &mut PodStatus) {

@@ -117,6 +117,21 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node_and_the_others_leave_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_guaranteed_pod_has_for_itself_alone_is_not_resized() {
+    let world = World::configured(pinning).await;
+    world.create(guaranteed("a", "2", "64Mi")).await;
+    running(&world, "a").await;
+    let more = json!({ "cpu": "3", "memory": "64Mi" });
+    world.resize("a", json!({ "requests": more, "limits": more })).await;
+    world.until("a", |it| support::condition(it, "PodResizePending").is_some()).await;
+    assert_eq!(
+        world.condition_message("a", "PodResizePending").await,
+        "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\""
+    );
+    assert_eq!(cpus(&world, "a"), "1,5");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_pod_held_that_went_while_the_kubelet_was_away_is_free() {
     let mut world = World::configured(pinning).await;
     world.create(guaranteed("a", "4", "64Mi")).await;

@@ -378,5 +378,6 @@ fn is_idle(plan: &Plan) -> bool {
         && plan.kill.is_empty()
         && plan.remove.is_empty()
         && plan.resize.is_empty()
+        && !plan.resize_pod
         && plan.start.is_empty()
 }

@@ -237,6 +237,13 @@ impl World {
         self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
     }
 
+    /// Asks for other resources of a pod as a whole.
+    pub(crate) async fn resize_whole(&self, name: &str, resources: Value) {
+        let patch = Patch::Strategic(json!({ "spec": { "resources": resources } }));
+        let params = PatchParams::default();
+        self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
+    }
+
     pub(crate) async fn patch(&self, name: &str, patch: Value) {
         let patch = Patch::Strategic(patch);
         self.pods().patch(name, &PatchParams::default(), &patch).await.unwrap();
