@@ -40,6 +40,7 @@ impl Housekeeping {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.context.heartbeat.beat("housekeeping");
             self.remove_orphans().await;
             self.garbage.collect_containers().await;
             if images_at.is_none_or(|it| it.elapsed() >= IMAGE_PERIOD) {

@@ -10,6 +10,8 @@ pub(crate) mod credentials;
 pub(crate) mod gc;
 mod reference;
 
+pub(crate) use self::reference::normalized;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use api_cri::v1;
@@ -33,6 +35,7 @@ use crate::{
     events::Recorder,
     objects::Objects,
     pod::PodExt,
+    pod_starts::PodStarts,
 };
 
 /// Why a container's image is not there: the reason and message of its `waiting` state.
@@ -56,6 +59,7 @@ pub(crate) struct Images {
     clock: Clock,
     credentials: Arc<Credentials>,
     pub access: Access,
+    starts: Arc<PodStarts>,
     permits: Arc<Semaphore>,
     under_way: Mutex<HashMap<(String, String), Pull>>,
     backoffs: Mutex<Backoffs<String>>,
@@ -68,6 +72,7 @@ impl Images {
         recorder: Recorder,
         clock: Clock,
         (credentials, access): (Credentials, Access),
+        starts: Arc<PodStarts>,
         parallel: usize,
     ) -> Self {
         Self {
@@ -76,6 +81,7 @@ impl Images {
             clock,
             credentials: Arc::new(credentials),
             access,
+            starts,
             permits: Arc::new(Semaphore::new(parallel)),
             under_way: Mutex::default(),
             backoffs: Mutex::default(),
@@ -158,12 +164,14 @@ impl Images {
     ) -> Result<v1::Image, ImageError> {
         let key = format!("{}_{name}", pod.uid());
         self.check_backoff(pod, container, name, &key)?;
-        let waiting_since = Instant::now();
+        let (waiting_since, since) = (Instant::now(), self.clock.now());
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
         let candidates = self.credentials.candidates(pod, name, objects).await;
         self.access.begin(name);
-        match self.pull_with_any(name, candidates).await {
+        let pulled = self.pull_with_any(name, candidates).await;
+        self.starts.pulled(&pod.uid(), since);
+        match pulled {
             Ok((reference, took, with)) => {
                 self.access.note(&reference, with.as_ref());
                 self.access.end(name);

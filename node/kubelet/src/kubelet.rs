@@ -24,6 +24,7 @@ use crate::{
     events::Recorder,
     eviction::{Eviction, local_storage::LocalStorage},
     garbage::Garbage,
+    heartbeat::{self, Heartbeat},
     housekeeping::Housekeeping,
     images::{
         Images,
@@ -38,6 +39,7 @@ use crate::{
     pleg::Pleg,
     plugins::Plugins,
     pod::{MIRROR_ANNOTATION, PodExt, PodUid},
+    pod_starts::PodStarts,
     pod_workers::PodWorkers,
     probes::Probes,
     qos, server,
@@ -172,7 +174,7 @@ impl Kubelet {
         static_pods.begin();
         let mirrors = static_pods.wake();
         drop(scope.spawn("static-pods", static_pods.run()));
-        let garbage = Arc::new(Garbage::new(context.clone()));
+        let garbage = Arc::new(Garbage::new(context.clone(), workers.clone()));
         let eviction = Eviction {
             context: context.clone(),
             workers: workers.clone(),
@@ -257,7 +259,9 @@ fn context(
     let allowlist = config.preloaded_images_verification_allowlist.clone();
     let access = Access::new(paths.root(), policy, allowlist);
     let keys = (credentials, access);
-    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, parallel);
+    let starts = Arc::new(PodStarts::new(clock, metrics.clone()));
+    let pulling = starts.clone();
+    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, pulling, parallel);
     let images = Arc::new(images);
     let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
     let volumes = Volumes::new(volumes::Parts {
@@ -289,6 +293,8 @@ fn context(
         statuses,
         timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
+        starts,
+        heartbeat: Arc::new(Heartbeat::new(settings.config.sync_frequency.0)),
         paths,
         machine,
         network: watch::channel(Network::Unknown).0,
@@ -353,7 +359,14 @@ async fn watch_pods(
     let mut events = pin!(stream.default_backoff());
     let mut listed: Vec<PodUid> = Vec::new();
     let mut housekeeping = Some(housekeeping);
-    while let Some(event) = events.next().await {
+    loop {
+        context.heartbeat.beat("pods");
+        let event = match tokio::time::timeout(heartbeat::PERIOD, events.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            // A quiet node.
+            Err(_) => continue,
+        };
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(pod)) => {
@@ -362,6 +375,7 @@ async fn watch_pods(
             }
             Ok(watcher::Event::Apply(pod)) => {
                 wake_mirrors(&mirrors, &pod, pod.is_terminating());
+                context.starts.observed(&pod);
                 update(&workers, pod);
             }
             Ok(watcher::Event::InitDone) => {

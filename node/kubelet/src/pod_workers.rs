@@ -76,6 +76,7 @@ impl PodWorkers {
     fn start(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod.uid();
         self.context.timelines.open(&pod);
+        self.context.starts.begin(&pod);
         let allocated = self.context.allocations.applied_to(&pod);
         let inbox = Arc::new(Inbox::new(pod, allocated));
         self.workers.lock().insert(uid.clone(), inbox.clone());
@@ -83,6 +84,7 @@ impl PodWorkers {
         let task = async move {
             worker::run(this.clone(), inbox).await;
             this.context.timelines.end(&uid);
+            this.context.starts.forget(&uid);
             this.workers.lock().remove(&uid);
         };
         drop(self.context.scope.spawn("pod", task));

@@ -345,6 +345,9 @@ impl Worker {
             (true, false) => self.context.timelines.note(&uid, Phase::NotReady, ""),
             _ => {}
         }
+        if status.phase.as_deref() == Some("Running") {
+            self.context.starts.running(&uid);
+        }
         self.context.cm.add_to_status(pod, &mut status);
         self.context.statuses.set(pod, status.clone());
         status

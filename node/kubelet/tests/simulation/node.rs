@@ -228,3 +228,23 @@ async fn alone_a_kubelet_runs_static_pods_and_tells_nobody() {
     assert!(world.runtime.running().is_empty());
     assert!(world.nodes().get_opt(NODE).await.unwrap().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_a_volume_shows_is_not_garbage() {
+    let world = World::configured(|settings| {
+        settings.config.image_maximum_gc_age = GoDuration(Duration::from_secs(3600));
+    })
+    .await;
+    world.runtime.add_image("shown:1");
+    world.runtime.add_image("old:1");
+    let mut shows = pod("p", "c");
+    shows["spec"]["volumes"] = json!([{ "name": "v", "image": { "reference": "shown:1" } }]);
+    world.create(shows).await;
+    world.pass(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:old:1"), 1);
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:shown:1"), 0);
+    world.delete("p", 0).await;
+    world.until_gone("p").await;
+    world.pass(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:shown:1"), 1);
+}

@@ -346,8 +346,8 @@ impl World {
 
     /// Capacity and allocatable of the node, as the API knows them.
     pub(crate) async fn node_resource(&self, name: &str) -> (Option<String>, Option<String>) {
-        let node = Api::<Node>::all(self.client.clone()).get(NODE).await.unwrap();
-        let status = node.status.unwrap_or_default();
+        let node = Api::<Node>::all(self.client.clone()).get_opt(NODE).await.unwrap();
+        let status = node.and_then(|it| it.status).unwrap_or_default();
         let of = |list: Option<std::collections::BTreeMap<String, Quantity>>| {
             list.and_then(|it| it.get(name).map(|it| it.0.clone()))
         };
