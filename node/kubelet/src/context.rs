@@ -21,6 +21,7 @@ use crate::{
     node::{Pressure, capacity::Machine},
     node_object::NodeObject,
     objects::Objects,
+    pace::Pace,
     paths::Paths,
     pod_starts::PodStarts,
     probes::Probes,
@@ -34,6 +35,7 @@ use crate::{
 pub(crate) struct Context {
     pub settings: Settings,
     pub clock: Clock,
+    pub pace: Pace,
     pub scope: Scope,
     pub client: Client,
     pub runtime: Runtime,

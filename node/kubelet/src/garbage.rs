@@ -73,8 +73,13 @@ impl Garbage {
 
     async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool) {
         let _one = self.sweeping.lock().await;
-        let Ok(mut containers) = self.context.runtime.list_containers(None).await else { return };
-        containers.sort_by_key(|it| std::cmp::Reverse(it.created_at));
+        let runtime = &self.context.runtime;
+        let (Ok(sandboxes), Ok(mut containers)) =
+            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
+        else {
+            return;
+        };
+        containers::sort(&mut containers, &sandboxes);
         let policy = Policy::of(&self.context.settings, self.context.clock.now());
         for id in containers::plan(&containers, &policy, is_over) {
             if let Err(error) = self.context.runtime.remove_container(&id).await {

@@ -34,6 +34,7 @@ use crate::{
     duration,
     events::Recorder,
     objects::Objects,
+    pace::Pace,
     pod::PodExt,
     pod_starts::PodStarts,
 };
@@ -57,6 +58,7 @@ pub(crate) struct Images {
     runtime: Runtime,
     recorder: Recorder,
     clock: Clock,
+    pace: Pace,
     credentials: Arc<Credentials>,
     pub access: Access,
     starts: Arc<PodStarts>,
@@ -79,6 +81,7 @@ impl Images {
             runtime,
             recorder,
             clock,
+            pace: Pace::new(clock),
             credentials: Arc::new(credentials),
             access,
             starts,
@@ -194,10 +197,10 @@ impl Images {
                 let text = error.to_string();
                 let message = format!("Failed to pull image \"{name}\": {text}");
                 self.recorder.container_warning(pod, &container.name, "Failed", message.clone());
-                let now = self.clock.now();
+                let now = self.pace.now();
                 self.backoffs.lock().note(key.clone(), now, now);
                 self.last_errors.lock().insert(key, (now, text.clone()));
-                let until = Some(now + TOLD);
+                let until = Some(self.clock.now() + TOLD);
                 Err(ImageError { reason: "ErrImagePull", message: text, until })
             }
         }
@@ -213,14 +216,14 @@ impl Images {
         let Some((failed, text)) = self.last_errors.lock().get(key).cloned() else {
             return Ok(());
         };
-        let held = self.backoffs.lock().held(&key.to_owned(), failed, self.clock.now());
+        let held = self.backoffs.lock().held(&key.to_owned(), failed, self.pace.now());
         let Some((_, until)) = held else { return Ok(()) };
         let message = format!("Back-off pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "BackOff", message.clone());
         Err(ImageError {
             reason: "ImagePullBackOff",
             message: format!("{message}: ErrImagePull: {text}"),
-            until: Some(until),
+            until: Some(self.pace.date_of(until)),
         })
     }
 

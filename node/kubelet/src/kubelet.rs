@@ -35,6 +35,7 @@ use crate::{
     metrics::Metrics,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     objects::Objects,
+    pace::Pace,
     paths::Paths,
     pleg::Pleg,
     plugins::Plugins,
@@ -280,6 +281,7 @@ fn context(
     let allocations = Allocations::load(paths.root());
     Ok(Context {
         clock,
+        pace: Pace::new(clock),
         scope,
         client,
         runtime,

@@ -45,6 +45,7 @@ mod node_admission;
 mod node_object;
 mod objects;
 mod observed;
+mod pace;
 mod paths;
 mod plan;
 mod pleg;

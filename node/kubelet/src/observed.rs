@@ -1,7 +1,7 @@
 //! What the runtime holds of one pod.
 //!
 //! **Invariant:** sandboxes and containers are sorted newest first, so that "the" container of a name
-//! is the first one found.
+//! is the first one found. Attempts say what is newer: a date may have been set back meanwhile.
 
 use std::{cmp::Reverse, net::IpAddr};
 
@@ -113,8 +113,12 @@ pub(crate) fn sorted(
     mut sandboxes: Vec<Sandbox>,
     mut containers: Vec<RuntimeContainer>,
 ) -> RuntimePod {
-    sandboxes.sort_by_key(|it| Reverse((it.created, it.attempt)));
-    containers.sort_by_key(|it| Reverse((it.created, it.restart_count)));
+    sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created)));
+    let attempt = |id: &str| sandboxes.iter().find(|it| it.id == id).map(|it| it.attempt);
+    // The count of an init container begins anew in a new sandbox.
+    containers.sort_by_cached_key(|it| {
+        Reverse((attempt(&it.sandbox_id), it.restart_count, it.created))
+    });
     RuntimePod { sandboxes, containers }
 }
 

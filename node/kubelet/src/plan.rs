@@ -60,6 +60,7 @@ pub(crate) struct Input<'a> {
     pub backoffs: &'a ContainerBackoffs,
     /// The resources that containers were last given, by name.
     pub actuated: &'a Resources,
+    /// At the pace of the ends that are observed.
     pub now: Timestamp,
 }
 

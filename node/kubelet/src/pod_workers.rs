@@ -25,6 +25,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tracing::debug;
 
 use self::inbox::Inbox;
@@ -42,11 +43,15 @@ pub(crate) struct PodWorkers {
     /// The pods of which the runtime held something when this process began; `None` until it has
     /// been asked.
     found: Mutex<Option<HashSet<PodUid>>>,
+    /// Something about a pod has become another thing.
+    progress: watch::Sender<()>,
 }
 
 impl PodWorkers {
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, workers: Mutex::default(), found: Mutex::default() })
+        let progress = watch::Sender::new(());
+        let (workers, found) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { context, workers, found, progress })
     }
 
     /// What the runtime held when this process began, asked before the first worker starts.
@@ -86,6 +91,7 @@ impl PodWorkers {
             this.context.timelines.end(&uid);
             this.context.starts.forget(&uid);
             this.workers.lock().remove(&uid);
+            this.note_progress();
         };
         drop(self.context.scope.spawn("pod", task));
     }
@@ -139,6 +145,19 @@ impl PodWorkers {
     pub(crate) fn evict(&self, uid: &PodUid, verdict: Verdict, grace: Option<i64>) {
         if let Some(inbox) = self.workers.lock().get(uid) {
             inbox.put_verdict(verdict, grace);
+        }
+    }
+
+    fn note_progress(&self) {
+        self.progress.send_replace(());
+    }
+
+    /// Ends when something is true of the pods, their statuses and what is observed of them.
+    pub(crate) async fn until(&self, is_it: impl Fn() -> bool) {
+        let mut progress = self.progress.subscribe();
+        while !is_it() {
+            // The sender lives in `self`, so this cannot fail.
+            drop(progress.changed().await);
         }
     }
 

@@ -70,7 +70,7 @@ impl Worker {
             }
         }
         if let Some(trigger) = &plan.restart_all {
-            let now = self.context.clock.now();
+            let now = self.context.pace.now();
             if plan.kill.is_empty() {
                 self.backoffs.note(trigger.key.clone(), trigger.finished, now);
             }
@@ -291,7 +291,7 @@ impl Worker {
     ) -> bool {
         let Some((_, container)) = pod.find_container(&start.name) else { return true };
         if let Some(exit) = start.after_exit {
-            let now = self.context.clock.now();
+            let now = self.context.pace.now();
             self.backoffs.note(plan::backoff_key(&container), exit, now);
         }
         let image = match image {
