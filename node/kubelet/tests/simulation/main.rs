@@ -9,9 +9,11 @@ mod environment;
 mod faults;
 mod lifecycle;
 mod node;
+mod probe_servers;
 mod probes;
 mod resize;
 mod restarts;
+mod servers;
 mod static_pods;
 mod support;
 

@@ -1,14 +1,16 @@
 //! Pods from files and from a URL. Where there are sockets, time is real.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
+use http::HeaderMap;
 use kubelet::GoDuration;
 use lifecycle::Scope;
 use parking_lot::Mutex;
 
-use super::{support, support::World};
+use super::{
+    servers::{self, answer},
+    support::{self, World},
+};
 
 const TEXT: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec:\n  containers:\n  - {name: c, image: \"i:1\"}\n";
 
@@ -43,35 +45,28 @@ async fn a_file_is_noticed_at_once_however_seldom_the_folder_is_looked_at() {
     world.until_gone("s-node").await;
 }
 
-/// A web server that answers what it is told to, and remembers the headers it was sent.
+/// What a web server answers now, and the headers that it was sent last.
 #[derive(Clone, Default)]
 struct Web {
-    answers: Arc<Mutex<Vec<(u16, String)>>>,
-    seen: Arc<Mutex<Option<HeaderMap>>>,
+    says: Arc<Mutex<(u16, String)>>,
+    seen: Arc<Mutex<HeaderMap>>,
 }
 
 impl Web {
     /// Serves until the scope ends, and returns where.
     fn serve(&self, scope: &Scope) -> String {
-        let listener = transport::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listener.local_addr().unwrap();
         let this = self.clone();
-        let service = tower::service_fn(move |request: Request<Incoming>| {
-            *this.seen.lock() = Some(request.headers().clone());
-            let (status, body) = this.answers.lock().last().cloned().unwrap();
-            let moved = request.uri().path() == "/moved";
-            async move {
-                let response = Response::builder().status(if moved { 302 } else { status });
-                let response = response.header("location", "/pods");
-                Ok::<_, Infallible>(response.body(transport::full(body)).unwrap())
-            }
+        let port = servers::web(scope, false, move |request| {
+            *this.seen.lock() = request.headers.clone();
+            let (status, body) = this.says.lock().clone();
+            let status = if request.uri.path() == "/moved" { 302 } else { status };
+            answer(status, &[("location", "/pods")], &body)
         });
-        drop(scope.spawn("web", transport::serve(listener, None, service, scope.clone())));
-        format!("http://{address}/moved")
+        format!("http://127.0.0.1:{port}/moved")
     }
 
     fn say(&self, status: u16, body: &str) {
-        self.answers.lock().push((status, body.to_owned()));
+        *self.says.lock() = (status, body.to_owned());
     }
 }
 
@@ -90,7 +85,7 @@ async fn pods_of_a_url_come_change_and_go_with_what_it_answers() {
     .await;
     world.until_there("s-node").await;
     world.until("s-node", support::is_running).await;
-    let seen = web.seen.lock().clone().unwrap();
+    let seen = web.seen.lock().clone();
     assert_eq!(seen.get_all("x-node").iter().collect::<Vec<_>>(), ["n1", "n2"]);
 
     // A server that fails, or answers nonsense, ends no pod.
