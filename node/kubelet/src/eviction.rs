@@ -205,7 +205,7 @@ impl Eviction {
             let status = self.context.statuses.get(uid);
             let has_failed =
                 status.is_none_or(|it| it.phase.as_deref() == Some(Phase::Failed.name()));
-            has_failed && self.workers.observed(uid).is_none_or(|it| !it.has_live_parts())
+            has_failed && self.workers.is_cleared(uid)
         };
         drop(tokio::time::timeout(CLEANUP_LIMIT, self.workers.until(is_clean)).await);
     }

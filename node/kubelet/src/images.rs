@@ -105,7 +105,7 @@ impl Images {
             ImageError { reason, message, until: None }
         };
         let given = container.image.as_deref().unwrap_or_default();
-        let name = reference::normalized(given).map_err(|error| {
+        let name = normalized(given).map_err(|error| {
             let message = format!("Failed to apply default image tag \"{given}\": {error}");
             failed("InvalidImageName", message)
         })?;
@@ -304,7 +304,7 @@ mod tests {
             ("host:5000/nginx:1", "host:5000/nginx:1", "IfNotPresent"),
             (DIGEST, DIGEST, "IfNotPresent"),
         ] {
-            let normal = reference::normalized(name).unwrap();
+            let normal = normalized(name).unwrap();
             assert_eq!(normal, full);
             assert_eq!(policy(&container, &normal), expected, "{name}");
         }

@@ -202,6 +202,11 @@ impl PodWorkers {
         self.workers.lock().get(uid).is_some_and(|it| it.is_admitted())
     }
 
+    /// Whether volumes and groups of a pod are gone from the node.
+    pub(crate) fn is_cleared(&self, uid: &PodUid) -> bool {
+        self.workers.lock().get(uid).is_none_or(|it| it.is_cleared())
+    }
+
     /// The pods that hold resources of the node: admitted, and not over.
     fn admitted(&self, except: &PodUid) -> Vec<Arc<Pod>> {
         let workers = self.workers.lock();

@@ -123,9 +123,14 @@ async fn a_node_short_of_memory_says_so_evicts_one_pod_at_a_time_and_refuses_bes
     world.until("other", is_running).await;
     assert_eq!(world.condition("MemoryPressure").await.0, "False");
 
+    // What it uses is free when it has ended.
+    world.runtime.script("b", Script::default().stop_takes(SECOND / 2));
     put_memory(&proc, 50);
-    world.until("other", |it| it.reason.as_deref() == Some("Evicted")).await;
+    while world.runtime.count("StopContainer", "b") == 0 {
+        world.pass(SECOND / 10).await;
+    }
     put_memory(&proc, 4000);
+    world.until("other", |it| it.reason.as_deref() == Some("Evicted")).await;
     let status = world.status("other").await;
     let message =
         "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
