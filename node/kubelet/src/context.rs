@@ -57,6 +57,8 @@ pub(crate) struct Context {
     /// What the node is short of.
     pub pressure: watch::Sender<Pressure>,
     pub is_shutting_down: watch::Sender<bool>,
+    /// Whether the pods of `staticPodURL`, where there is one, are known.
+    pub knows_url_pods: watch::Sender<bool>,
     pub metrics: Arc<Metrics>,
     pub node_object: Arc<NodeObject>,
     pub allocations: Allocations,

@@ -54,6 +54,9 @@ impl Housekeeping {
 
     async fn remove_orphans(&self) {
         let (context, workers) = (&self.context, &self.workers);
+        if !*context.knows_url_pods.borrow() {
+            return;
+        }
         self.pleg.remove_orphans().await;
         context.allocations.retain(|uid| workers.is_known(uid));
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;

@@ -185,8 +185,7 @@ impl Kubelet {
         };
         drop(scope.spawn("eviction", eviction.run()));
         let csi = context.volumes.csi.clone();
-        let handlers =
-            vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
+        let handlers = vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
         let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
@@ -302,6 +301,7 @@ fn context(
         network: watch::channel(Network::Unknown).0,
         pressure: watch::channel(Pressure::default()).0,
         is_shutting_down: watch::channel(false).0,
+        knows_url_pods: watch::Sender::new(settings.config.static_pod_url.is_empty()),
         metrics,
         node_object: Arc::default(),
         allocations,
@@ -383,7 +383,7 @@ async fn watch_pods(
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
-                context.cm.settle(|uid| workers.is_known(uid));
+                drop(context.scope.spawn("settle", settle(context.clone(), workers.clone())));
                 if let Some(housekeeping) = housekeeping.take() {
                     info!(pods = known.len(), "the pods of this node are known");
                     drop(context.scope.spawn("housekeeping", housekeeping.run()));
@@ -396,6 +396,14 @@ async fn watch_pods(
             Err(error) => debug!(error = %telemetry::chain(&error), "watch of pods failed"),
         }
     }
+}
+
+/// What earlier pods held is free, once all pods of this node are known.
+async fn settle(context: Arc<Context>, workers: Arc<PodWorkers>) {
+    let mut known = context.knows_url_pods.subscribe();
+    // The sender lives in the context, so this cannot fail.
+    drop(known.wait_for(|it| *it).await);
+    context.cm.settle(|uid| workers.is_known(uid));
 }
 
 /// Whoever deletes a mirror gets another one.

@@ -116,9 +116,8 @@ pub(crate) fn sorted(
     sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created)));
     let attempt = |id: &str| sandboxes.iter().find(|it| it.id == id).map(|it| it.attempt);
     // The count of an init container begins anew in a new sandbox.
-    containers.sort_by_cached_key(|it| {
-        Reverse((attempt(&it.sandbox_id), it.restart_count, it.created))
-    });
+    containers
+        .sort_by_cached_key(|it| Reverse((attempt(&it.sandbox_id), it.restart_count, it.created)));
     RuntimePod { sandboxes, containers }
 }
 

@@ -43,7 +43,8 @@ use transport::{Body, Place};
 
 use self::auth::Auth;
 use crate::{
-    certificates::serving::Serving, context::Context, heartbeat::Heartbeat, pod_workers::PodWorkers, stats::Stats,
+    certificates::serving::Serving, context::Context, heartbeat::Heartbeat,
+    pod_workers::PodWorkers, stats::Stats,
 };
 
 /// What a server lets everybody see, and what it lets those see who are allowed.
@@ -382,7 +383,8 @@ mod tests {
         };
         assert_eq!(ask(&["healthz"], None).await, (200, "ok".to_owned()));
         tokio::time::sleep(std::time::Duration::from_secs(301)).await;
-        let all = "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n";
+        let all =
+            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n";
         assert_eq!(ask(&["healthz"], None).await, (500, all.to_owned()));
         let one = "internal server error: sync Loop took longer than expected\n";
         assert_eq!(ask(&["healthz", "syncloop"], None).await, (500, one.to_owned()));

@@ -21,7 +21,10 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use linux_inotify::Watch;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tracing::debug;
 
 use self::{decode::Pods, url::Source};
@@ -57,25 +60,36 @@ impl StaticPods {
         if path.is_none() && source.is_none() {
             return;
         }
-        let (found, mut remote) = watch::channel(Pods::new());
+        let (found, mut remote) = watch::channel(None::<Pods>);
         if let Some(source) = source {
             drop(self.context.scope.spawn("static-pod-url", source.run(found)));
         }
         let mut watch = Watch::new();
+        let period = self.context.settings.config.file_check_frequency.0;
+        let (mut next, mut is_due) = (Instant::now(), true);
         loop {
             if let Some(path) = &path {
                 watch.add_folders(path);
             }
             let pods = remote.borrow_and_update().clone();
-            let gone = self.take_up(pods);
-            self.keep_mirrors(gone).await;
-            let period = self.context.settings.config.file_check_frequency.0;
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = watch.changed(), if path.is_some() => {}
-                Ok(()) = remote.changed() => {}
-                () = tokio::time::sleep(period) => {}
+            let is_answered = pods.is_some();
+            let (gone, is_new) = self.take_up(pods.unwrap_or_default());
+            if is_answered {
+                self.context.knows_url_pods.send_replace(true);
             }
+            // Whoever writes files all the time costs the API server nothing.
+            if is_due || is_new || !gone.is_empty() {
+                self.keep_mirrors(gone).await;
+            }
+            if is_due {
+                next = Instant::now() + period;
+            }
+            is_due = tokio::select! {
+                () = self.wake.notified() => true,
+                () = tokio::time::sleep_until(next) => true,
+                Ok(()) = remote.changed() => false,
+                () = watch.changed(), if path.is_some() => false,
+            };
         }
     }
 
@@ -90,8 +104,8 @@ impl StaticPods {
         (!path.is_empty()).then(|| PathBuf::from(path))
     }
 
-    /// Starts what is new, ends what is gone, and returns the latter.
-    fn take_up(&mut self, remote: Pods) -> Vec<Arc<Pod>> {
+    /// Starts what is new, ends what is gone. Returns the latter, and whether anything was new.
+    fn take_up(&mut self, remote: Pods) -> (Vec<Arc<Pod>>, bool) {
         let node = &self.context.settings.node_name;
         let mut found = self.path().map(|it| decode::files(&it, node)).unwrap_or_default();
         found.extend(remote);
@@ -102,13 +116,14 @@ impl StaticPods {
             self.known.remove(&uid)
         });
         let gone = gone.collect();
+        let is_new = found.keys().any(|it| !self.known.contains_key(it));
         for (uid, pod) in found {
             let pod = self.known.entry(uid).or_insert_with(|| Arc::new(pod)).clone();
             if self.workers.pod(&pod.uid()).is_none() {
                 self.workers.update(pod);
             }
         }
-        gone
+        (gone, is_new)
     }
 
     async fn keep_mirrors(&self, gone: Vec<Arc<Pod>>) {

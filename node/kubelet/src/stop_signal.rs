@@ -11,15 +11,15 @@ use api_cri::v1;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::{
-    config::KubeletConfiguration,
-    context::Context,
-    cri::CriError,
-    labels,
+    config::KubeletConfiguration, context::Context, cri::CriError, labels,
     observed::RuntimeContainer,
 };
 
+/// How many signals have names of their own, and how many are real-time signals.
+const NAMED: u32 = 34;
+const REAL_TIME: u32 = 31;
 /// The names in the order of CRI's list, which begins at 1 with them, and the kernel's numbers.
-const NAMES: [(&str, u32); 34] = [
+const NAMES: [(&str, u32); NAMED as usize] = [
     ("SIGABRT", 6),
     ("SIGALRM", 14),
     ("SIGBUS", 7),
@@ -69,16 +69,15 @@ pub(crate) struct Signal {
 
 impl Signal {
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        (1..=NAMES.len() as u32 + 31).filter_map(Self::at).find(|it| it.name() == name)
+        (1..=NAMED + REAL_TIME).filter_map(Self::at).find(|it| it.name() == name)
     }
 
     /// The one at this place of CRI's list.
     pub(crate) fn at(place: u32) -> Option<Self> {
-        let named = NAMES.len() as u32;
         let number = match place {
             0 => return None,
-            _ if place <= named => NAMES[place as usize - 1].1,
-            _ => place - named - 1 + REAL_TIME_FIRST,
+            _ if place <= NAMED => NAMES[place as usize - 1].1,
+            _ => place - NAMED - 1 + REAL_TIME_FIRST,
         };
         (number <= REAL_TIME_LAST).then_some(Self { place, number })
     }

@@ -31,12 +31,12 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{error, info, warn};
 
-pub(crate) use self::{registration::handler, state::AllocateDevicesError};
 use self::{
     choice::Request,
     endpoint::{Endpoint, PluginError},
     state::{Allocation, Ids, STOP_GRACE, State},
 };
+pub(crate) use self::{registration::handler, state::AllocateDevicesError};
 use super::{
     requests,
     topologymanager::hint::{NumaMask, Wish},

@@ -187,7 +187,8 @@ impl Worker {
         let actuated = context.allocations.actuated(&pod.uid());
         let limit = |own, whole| qos::limits(Some(&qos::effective(own, whole))).memory;
         let old = limit(actuated.get(&container.name), actuated.get(WHOLE));
-        let new = limit(container.resources.as_ref(), PodExt::spec(pod.as_ref()).resources.as_ref());
+        let new =
+            limit(container.resources.as_ref(), PodExt::spec(pod.as_ref()).resources.as_ref());
         if new > 0 && (old == 0 || new < old) {
             self.check_shrink(resize, new).await?;
         }
@@ -220,7 +221,9 @@ impl Worker {
 }
 
 pub(super) fn is_resizing(plan: &Plan) -> bool {
-    plan.resize_pod || !plan.resize.is_empty() || plan.kill.iter().any(|it| it.reason == KillReason::Resize)
+    plan.resize_pod
+        || !plan.resize.is_empty()
+        || plan.kill.iter().any(|it| it.reason == KillReason::Resize)
 }
 
 /// No limit is wider than any.

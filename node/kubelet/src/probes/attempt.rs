@@ -7,9 +7,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{
-        Container, ContainerPort, ExecAction, Pod, Probe, TCPSocketAction,
-    },
+    api::core::v1::{Container, ContainerPort, ExecAction, Pod, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use tonic::Code;

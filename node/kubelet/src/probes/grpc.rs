@@ -1,6 +1,8 @@
 //! gRPC probes: `grpc.health.v1.Health/Check`.
 //!
-//! Upstream: `pkg/probe/grpc`. Deviation: a connection that is refused is told at once and as such;
+//! Upstream: `pkg/probe/grpc`.
+//!
+//! Deviation: a connection that is refused is told at once and as such;
 //! upstream's client tries again until the time is over, and tells of the time.
 
 use std::{

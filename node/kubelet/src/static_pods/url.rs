@@ -1,8 +1,8 @@
 //! Pods that a web server knows (`staticPodURL`), asked for every `httpCheckFrequency`.
 //!
 //! What cannot be had, or cannot be read, changes nothing; an empty answer ends the pods, as upstream
-//! has it. Redirects are followed, and lose what identifies the caller when they lead to another host,
-//! as Go's client does.
+//! has it. Before the first answer nothing is cleared away: it may be these pods'. Redirects are
+//! followed, and lose what identifies the caller when they lead to another host, as Go's client does.
 //!
 //! Upstream: `pkg/kubelet/config/http.go`.
 
@@ -31,12 +31,6 @@ const AUTHORITIES: [&str; 4] = [
     "pki/tls/certs/ca-bundle.crt",
     "ssl/ca-bundle.pem",
     "pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-];
-const OF_THE_CALLER: [HeaderName; 4] = [
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::PROXY_AUTHORIZATION,
-    header::WWW_AUTHENTICATE,
 ];
 
 pub(super) struct Source {
@@ -73,7 +67,7 @@ impl Source {
     }
 
     /// Asks for ever, and hands on what is new.
-    pub(super) async fn run(self, found: watch::Sender<Pods>) {
+    pub(super) async fn run(self, found: watch::Sender<Option<Pods>>) {
         let mut last = None;
         let mut is_failing = false;
         let mut ticks = tokio::time::interval(self.period);
@@ -95,13 +89,13 @@ impl Source {
     async fn read(
         &self,
         last: &mut Option<String>,
-        found: &watch::Sender<Pods>,
+        found: &watch::Sender<Option<Pods>>,
     ) -> Result<(), String> {
         let text = tokio::time::timeout(LIMIT, self.fetch()).await;
         let text = text.map_err(|_| format!("{}: no answer within {LIMIT:?}", self.url))??;
         if text.is_empty() {
             *last = None;
-            found.send_replace(Pods::new());
+            found.send_replace(Some(Pods::new()));
             return Err(format!("zero-length data received from {}", self.url));
         }
         if last.as_ref() == Some(&text) {
@@ -112,7 +106,7 @@ impl Source {
             format!("{}: received what is neither a pod nor a list of pods: {error}", self.url)
         })?;
         *last = Some(text);
-        found.send_replace(pods);
+        found.send_replace(Some(pods));
         Ok(())
     }
 
@@ -136,7 +130,7 @@ impl Source {
             match location.and_then(|it| it.to_str().ok()).and_then(|it| joined(&uri, it)) {
                 Some(next) if answer.status().is_redirection() => {
                     if next.host() != uri.host() {
-                        OF_THE_CALLER.iter().for_each(|it| drop(headers.remove(it)));
+                        forget_caller(&mut headers);
                     }
                     uri = next;
                 }
@@ -153,6 +147,19 @@ impl Source {
         let pem = AUTHORITIES.iter().find_map(|it| fs::read_to_string(self.etc.join(it)).ok());
         let pem = pem.ok_or("this host trusts no certificate authorities")?;
         transport::tls::client(&pem, None).map(Some).map_err(|it| it.to_string())
+    }
+}
+
+/// What must not reach another host.
+fn forget_caller(headers: &mut HeaderMap) {
+    let own = [
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::PROXY_AUTHORIZATION,
+        header::WWW_AUTHENTICATE,
+    ];
+    for name in own {
+        headers.remove(name);
     }
 }
 

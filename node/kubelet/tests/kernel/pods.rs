@@ -131,8 +131,7 @@ async fn what_a_pod_may_as_a_whole_is_the_limit_of_its_group_and_is_resized() {
             "limits": { "cpu": "100m", "memory": memory },
         })
     };
-    let containers =
-        ["main", "other"].map(|name| bed.container(name, "exec sleep 1000"));
+    let containers = ["main", "other"].map(|name| bed.container(name, "exec sleep 1000"));
     bed.create_pod(json!({
         "metadata": { "name": "p" },
         "spec": {

@@ -73,7 +73,10 @@ async fn an_http_probe_sends_its_headers_and_is_good_from_200_to_399() {
         let seen = seen.lock().clone();
         assert_eq!(seen.get_all("x-probe").iter().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(seen["host"], "shop.example.com");
-        assert_eq!((&seen["user-agent"], &seen["accept"]), (&"kube-probe/1.36".parse().unwrap(), &"*/*".parse().unwrap()));
+        assert_eq!(
+            (&seen["user-agent"], &seen["accept"]),
+            (&"kube-probe/1.36".parse().unwrap(), &"*/*".parse().unwrap())
+        );
         scope.cancel();
     })
     .await;

@@ -75,7 +75,7 @@ async fn pods_of_a_url_come_change_and_go_with_what_it_answers() {
     let (web, scope) = (Web::default(), Scope::new());
     web.say(200, TEXT);
     let url = web.serve(&scope);
-    let world = World::configured(move |settings| {
+    let mut world = World::configured(move |settings| {
         let config = &mut settings.config;
         config.static_pod_url = url.clone();
         config.static_pod_url_header =
@@ -96,7 +96,19 @@ async fn pods_of_a_url_come_change_and_go_with_what_it_answers() {
     assert_eq!(world.runtime.running(), ["c"]);
     assert_eq!(world.runtime.count("StartContainer", "c"), 1);
 
-    let list = format!("kind: PodList\nitems:\n- {}", r#"{metadata: {name: t}, spec: {containers: [{name: d, image: "i:1"}]}}"#);
+    // Nor does the next kubelet, before it has had its first answer.
+    web.say(500, "broken");
+    world.restart_kubelet().await;
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    web.say(200, TEXT);
+    world.pass(Duration::from_millis(500)).await;
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+
+    let list = format!(
+        "kind: PodList\nitems:\n- {}",
+        r#"{metadata: {name: t}, spec: {containers: [{name: d, image: "i:1"}]}}"#
+    );
     web.say(200, &list);
     world.until_there("t-node").await;
     world.until("t-node", support::is_running).await;
