@@ -6,7 +6,8 @@
 //!
 //! Beside CRI there is containerd's own event stream ([`containerd`]): containerd 1.6 serves no CRI
 //! events, and without events a kubelet has to poll. And there are its snapshots ([`snapshots`]) and its
-//! content ([`content`]): CRI mounts images from containerd 2.1 on only.
+//! content ([`content`]): CRI mounts images from containerd 2.1 on only. Its tasks ([`tasks`]) take the
+//! signals that CRI had no field for.
 //!
 //! **Invariant:** nothing here decides anything; it is what crosses the wire.
 
@@ -36,6 +37,12 @@ pub mod snapshots {
     tonic::include_proto!("containerd.services.snapshots.v1");
 }
 
+/// `containerd.services.tasks.v1`.
+pub mod tasks {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("containerd.services.tasks.v1");
+}
+
 pub use self::connect::{ConnectError, channel, connect};
 
 /// The gRPC channel that all clients here use.
@@ -45,3 +52,4 @@ pub type ImageClient = v1::image_service_client::ImageServiceClient<Channel>;
 pub type ContentClient = content::content_client::ContentClient<Channel>;
 pub type SnapshotsClient = snapshots::snapshots_client::SnapshotsClient<Channel>;
 pub type EventsClient = containerd::events_client::EventsClient<Channel>;
+pub type TasksClient = tasks::tasks_client::TasksClient<Channel>;

@@ -214,6 +214,9 @@ fn keep_pod_but(part: Part, old: &Value, new: &mut Value) {
         copy(&wanted["spec"], &mut new["spec"], "ephemeralContainers");
         return;
     }
+    if wanted["spec"]["resources"].is_object() {
+        copy(&wanted["spec"], &mut new["spec"], "resources");
+    }
     for list in ["containers", "initContainers"] {
         let Some(current) = new["spec"][list].as_array_mut() else { continue };
         for container in current {

@@ -45,6 +45,8 @@ impl Watch {
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
+            // What a file holds is known when its writer has closed it.
+            | WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB;
         if let Err(error) = inotify::add_watch(events.get_ref(), folder, flags) {
             if error != Errno::NOENT {
@@ -107,6 +109,11 @@ mod tests {
         watch.changed().await;
         watch.add_folders(base.path());
         fs::write(base.path().join("d/f"), "").unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap();
+        assert!(tokio::time::timeout(soon, watch.changed()).await.is_err());
+        let mut file = fs::File::options().append(true).open(base.path().join("d/f")).unwrap();
+        io::Write::write_all(&mut file, b"x").unwrap();
+        drop(file);
         tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap();
     }
 }

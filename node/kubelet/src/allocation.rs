@@ -31,6 +31,9 @@ use crate::{
 
 const FILE: &str = "pod_resources_state";
 
+/// Stands for the pod as a whole (`spec.resources`) among the names of its containers.
+pub(crate) const WHOLE: &str = "";
+
 /// Resources by container name.
 pub(crate) type Resources = BTreeMap<String, ResourceRequirements>;
 
@@ -87,17 +90,14 @@ impl Allocations {
             promised.is_some_and(|promised| it.resources.as_ref() != Some(promised))
         };
         let spec = PodExt::spec(pod.as_ref());
-        if !spec.init_containers.iter().flatten().chain(&spec.containers).any(differs) {
+        let whole = allocated.get(WHOLE);
+        let is_whole_same = whole.is_none() || whole == spec.resources.as_ref();
+        let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        if is_whole_same && !containers.any(differs) {
             return pod.clone();
         }
         let mut pod = Pod::clone(pod);
-        if let Some(spec) = &mut pod.spec {
-            for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-                if let Some(promised) = allocated.get(&container.name) {
-                    container.resources = Some(promised.clone());
-                }
-            }
-        }
+        put(&mut pod, allocated);
         Arc::new(pod)
     }
 
@@ -126,6 +126,7 @@ impl Allocations {
         for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
             self.actuate(pod, container);
         }
+        self.actuate_whole(pod);
     }
 
     pub(crate) fn actuated(&self, uid: &PodUid) -> Resources {
@@ -134,13 +135,23 @@ impl Allocations {
 
     /// A container has been given what is promised to it.
     pub(crate) fn actuate(&self, pod: &Pod, container: &Container) {
-        let given = container.resources.clone().unwrap_or_default();
+        self.note(pod, &container.name, container.resources.clone().unwrap_or_default());
+    }
+
+    /// The pod's group has been given what is promised to the pod as a whole.
+    pub(crate) fn actuate_whole(&self, pod: &Pod) {
+        if let Some(whole) = &PodExt::spec(pod).resources {
+            self.note(pod, WHOLE, whole.clone());
+        }
+    }
+
+    fn note(&self, pod: &Pod, name: &str, given: ResourceRequirements) {
         let mut state = self.state.lock();
         if !state.allocated.contains_key(&pod.uid()) {
             return;
         }
         let known = state.actuated.entry(pod.uid()).or_default();
-        if known.insert(container.name.clone(), given.clone()) != Some(given) {
+        if known.insert(name.to_owned(), given.clone()) != Some(given) {
             self.save(&state);
         }
     }
@@ -178,7 +189,21 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 fn of(pod: &Pod) -> Resources {
     let spec = PodExt::spec(pod);
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
-    all.map(|it| (it.name.clone(), it.resources.clone().unwrap_or_default())).collect()
+    let own = all.map(|it| (it.name.clone(), it.resources.clone().unwrap_or_default()));
+    own.chain(spec.resources.iter().map(|it| (WHOLE.to_owned(), it.clone()))).collect()
+}
+
+/// Gives a pod these resources in the place of its own.
+pub(crate) fn put(pod: &mut Pod, resources: &Resources) {
+    let Some(spec) = &mut pod.spec else { return };
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        if let Some(own) = resources.get(&container.name) {
+            container.resources = Some(own.clone());
+        }
+    }
+    if let Some(whole) = resources.get(WHOLE) {
+        spec.resources = Some(whole.clone());
+    }
 }
 
 /// Whether two versions of a pod want the same of CPU and memory.
@@ -201,6 +226,12 @@ pub(crate) fn difference(
         (amount(requests), amount(limits))
     };
     ["cpu", "memory"].into_iter().filter(|it| amounts(a, it) != amounts(b, it)).collect()
+}
+
+/// What a guaranteed pod may not change where a manager has pinned it.
+pub(crate) fn changes(a: &Pod, b: &Pod, resource: &str) -> bool {
+    let (a, b) = (of(a), of(b));
+    a.keys().chain(b.keys()).any(|it| difference(a.get(it), b.get(it)).contains(&resource))
 }
 
 /// What an event about a resize says: upstream's `podResizeMessage`.

@@ -3,11 +3,13 @@
 //! `crashLoopBackOff.maxContainerRestartPeriod` makes the longest wait of containers shorter, and the
 //! first one too where it is below 10 s.
 //!
-//! A clock that is set back holds a container that has crashed until the date of its end has come
-//! again, as upstream does.
+//! Its times are those of [`Pace`](crate::pace::Pace).
 //!
 //! Upstream: `client-go/util/flowcontrol/backoff.go`; the times are `kubelet.go`'s
 //! `initialNodeBackOff…` and `MaxCrashLoopBackOff`.
+//!
+//! Deviation: a date that is set back holds nothing back; upstream waits until the date of the failure
+//! has come again.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 

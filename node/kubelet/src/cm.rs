@@ -189,6 +189,17 @@ impl ContainerManager {
         let Some(resources) = config.linux.as_mut().and_then(|it| it.resources.as_mut()) else {
             return Ok(());
         };
+        self.pin(pod, container, resources);
+        Ok(())
+    }
+
+    /// Adds the CPUs and the nodes of memory that a container may use.
+    pub(crate) fn pin(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        resources: &mut v1::LinuxContainerResources,
+    ) {
         let uid = pod.uid().0;
         if let Some(cpus) = self.cpu.lock().affinity(&uid, &container.name) {
             resources.cpuset_cpus = cpus.to_string();
@@ -200,7 +211,6 @@ impl ContainerManager {
         let nodes = self.memory.lock().nodes(&uid, &container.name);
         let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
         resources.cpuset_mems = nodes.join(",");
-        Ok(())
     }
 
     /// Whether a container, or any of the pod, has CPUs of its own.

@@ -4,10 +4,11 @@
 //! call hung, and of no other.
 
 pub(crate) mod snapshots;
+mod tasks;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, containerd, v1};
+use api_cri::{Channel, EventsClient, ImageClient, RuntimeClient, TasksClient, containerd, v1};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status, Streaming};
 
@@ -19,6 +20,7 @@ pub(crate) struct Runtime {
     runtime: RuntimeClient,
     images: ImageClient,
     events: EventsClient,
+    tasks: TasksClient,
     limit: Duration,
     metrics: Arc<Metrics>,
 }
@@ -85,6 +87,7 @@ impl Runtime {
         Self {
             runtime: RuntimeClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE),
             images: ImageClient::new(images).max_decoding_message_size(MAX_MESSAGE),
+            tasks: TasksClient::new(channel.clone()),
             events: EventsClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
             limit,
             metrics,

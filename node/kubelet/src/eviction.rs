@@ -55,7 +55,6 @@ const PERIOD: Duration = Duration::from_secs(10);
 const REASON: &str = "Evicted";
 /// How long a round waits for the pod that the last one ended.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
-const CLEANUP_PERIOD: Duration = Duration::from_secs(1);
 /// What a pod gets to end when there is no time.
 const IMMEDIATE: i64 = 1;
 
@@ -202,16 +201,13 @@ impl Eviction {
     }
 
     async fn until_cleaned_up(&self, uid: &PodUid) {
-        let deadline = Instant::now() + CLEANUP_LIMIT;
         let is_clean = || {
             let status = self.context.statuses.get(uid);
             let has_failed =
                 status.is_none_or(|it| it.phase.as_deref() == Some(Phase::Failed.name()));
-            has_failed && self.workers.observed(uid).is_none_or(|it| !it.has_live_parts())
+            has_failed && self.workers.is_cleared(uid)
         };
-        while !is_clean() && Instant::now() < deadline {
-            tokio::time::sleep(CLEANUP_PERIOD).await;
-        }
+        drop(tokio::time::timeout(CLEANUP_LIMIT, self.workers.until(is_clean)).await);
     }
 }
 

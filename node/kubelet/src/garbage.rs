@@ -3,7 +3,8 @@
 //! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_gc.go`, `pkg/kubelet/images/image_gc_manager.go`.
 //!
 //! **Invariant:** the newest containers of a name stay, as many as configured (the newest is the pod's
-//! state, the one before it its last state and log); what runs, and what is pinned, always stays.
+//! state, the one before it its last state and log); what runs, what a volume shows, and what is pinned,
+//! always stays.
 
 mod containers;
 
@@ -14,18 +15,24 @@ use std::{
 };
 
 use api_cri::v1;
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use self::containers::Policy;
 use crate::{
     context::Context,
-    images::gc::{self, Disk, Thresholds, Use},
-    pod::PodUid,
+    images::{
+        self,
+        gc::{self, Disk, Thresholds, Use},
+    },
+    pod::{PodExt, PodUid},
+    pod_workers::PodWorkers,
 };
 
 pub(crate) struct Garbage {
     context: Arc<Context>,
+    workers: Arc<PodWorkers>,
     uses: Mutex<HashMap<String, Use>>,
     /// One sweep at a time.
     sweeping: tokio::sync::Mutex<()>,
@@ -45,9 +52,9 @@ impl Images {
 }
 
 impl Garbage {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, workers: Arc<PodWorkers>) -> Self {
         let sweeping = tokio::sync::Mutex::new(());
-        Self { context, uses: Mutex::default(), sweeping }
+        Self { context, workers, uses: Mutex::default(), sweeping }
     }
 
     /// What the policy does not keep.
@@ -66,8 +73,13 @@ impl Garbage {
 
     async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool) {
         let _one = self.sweeping.lock().await;
-        let Ok(mut containers) = self.context.runtime.list_containers(None).await else { return };
-        containers.sort_by_key(|it| std::cmp::Reverse(it.created_at));
+        let runtime = &self.context.runtime;
+        let (Ok(sandboxes), Ok(mut containers)) =
+            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
+        else {
+            return;
+        };
+        containers::sort(&mut containers, &sandboxes);
         let policy = Policy::of(&self.context.settings, self.context.clock.now());
         for id in containers::plan(&containers, &policy, is_over) {
             if let Err(error) = self.context.runtime.remove_container(&id).await {
@@ -115,15 +127,31 @@ impl Garbage {
         let (runtime, access) = (&self.context.runtime, &self.context.images.access);
         access.begin_sweep();
         let (all, containers) = tokio::join!(runtime.list_images(), runtime.list_containers(None));
-        let used = containers
+        let mut used: HashSet<String> = containers
             .ok()?
             .into_iter()
             .flat_map(|it| [it.image_ref, it.image.map(|it| it.image).unwrap_or_default()])
             .collect();
+        used.extend(self.of_volumes().await?);
         let images = Images { all: all.ok()?, used };
         access.retain(|id| images.all.iter().any(|it| it.id == id));
         self.note_uses(&images);
         Some(images)
+    }
+
+    /// The images that volumes of pods show. The runtime is asked for each, as only it knows which image
+    /// a short name means; without its answer nothing is known.
+    async fn of_volumes(&self) -> Option<Vec<String>> {
+        let mut used = Vec::new();
+        for pod in self.workers.pods().iter().filter(|it| !is_over(it)) {
+            let volumes = PodExt::spec(pod).volumes.iter().flatten();
+            for name in volumes.filter_map(|it| it.image.as_ref()?.reference.as_deref()) {
+                let Ok(name) = images::normalized(name) else { continue };
+                let image = self.context.runtime.image_status(&name).await.ok()?;
+                used.extend(image.map(|it| it.id));
+            }
+        }
+        Some(used)
     }
 
     fn note_uses(&self, images: &Images) {
@@ -160,6 +188,11 @@ impl Garbage {
         let mount = file_systems.into_iter().next()?.fs_id?.mountpoint;
         disk(Path::new(&mount))
     }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn disk(path: &Path) -> Option<Disk> {

@@ -40,6 +40,7 @@ impl Housekeeping {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.context.heartbeat.beat("housekeeping");
             self.remove_orphans().await;
             self.garbage.collect_containers().await;
             if images_at.is_none_or(|it| it.elapsed() >= IMAGE_PERIOD) {
@@ -53,6 +54,9 @@ impl Housekeeping {
 
     async fn remove_orphans(&self) {
         let (context, workers) = (&self.context, &self.workers);
+        if !*context.knows_url_pods.borrow() {
+            return;
+        }
         self.pleg.remove_orphans().await;
         context.allocations.retain(|uid| workers.is_known(uid));
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;

@@ -10,6 +10,8 @@ pub(crate) mod credentials;
 pub(crate) mod gc;
 mod reference;
 
+pub(crate) use self::reference::normalized;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use api_cri::v1;
@@ -32,7 +34,9 @@ use crate::{
     duration,
     events::Recorder,
     objects::Objects,
+    pace::Pace,
     pod::PodExt,
+    pod_starts::PodStarts,
 };
 
 /// Why a container's image is not there: the reason and message of its `waiting` state.
@@ -54,8 +58,10 @@ pub(crate) struct Images {
     runtime: Runtime,
     recorder: Recorder,
     clock: Clock,
+    pace: Pace,
     credentials: Arc<Credentials>,
     pub access: Access,
+    starts: Arc<PodStarts>,
     permits: Arc<Semaphore>,
     under_way: Mutex<HashMap<(String, String), Pull>>,
     backoffs: Mutex<Backoffs<String>>,
@@ -68,14 +74,17 @@ impl Images {
         recorder: Recorder,
         clock: Clock,
         (credentials, access): (Credentials, Access),
+        starts: Arc<PodStarts>,
         parallel: usize,
     ) -> Self {
         Self {
             runtime,
             recorder,
             clock,
+            pace: Pace::new(clock),
             credentials: Arc::new(credentials),
             access,
+            starts,
             permits: Arc::new(Semaphore::new(parallel)),
             under_way: Mutex::default(),
             backoffs: Mutex::default(),
@@ -96,7 +105,7 @@ impl Images {
             ImageError { reason, message, until: None }
         };
         let given = container.image.as_deref().unwrap_or_default();
-        let name = reference::normalized(given).map_err(|error| {
+        let name = normalized(given).map_err(|error| {
             let message = format!("Failed to apply default image tag \"{given}\": {error}");
             failed("InvalidImageName", message)
         })?;
@@ -158,12 +167,14 @@ impl Images {
     ) -> Result<v1::Image, ImageError> {
         let key = format!("{}_{name}", pod.uid());
         self.check_backoff(pod, container, name, &key)?;
-        let waiting_since = Instant::now();
+        let (waiting_since, since) = (Instant::now(), self.clock.now());
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
         let candidates = self.credentials.candidates(pod, name, objects).await;
         self.access.begin(name);
-        match self.pull_with_any(name, candidates).await {
+        let pulled = self.pull_with_any(name, candidates).await;
+        self.starts.pulled(&pod.uid(), since);
+        match pulled {
             Ok((reference, took, with)) => {
                 self.access.note(&reference, with.as_ref());
                 self.access.end(name);
@@ -186,10 +197,10 @@ impl Images {
                 let text = error.to_string();
                 let message = format!("Failed to pull image \"{name}\": {text}");
                 self.recorder.container_warning(pod, &container.name, "Failed", message.clone());
-                let now = self.clock.now();
+                let now = self.pace.now();
                 self.backoffs.lock().note(key.clone(), now, now);
                 self.last_errors.lock().insert(key, (now, text.clone()));
-                let until = Some(now + TOLD);
+                let until = Some(self.clock.now() + TOLD);
                 Err(ImageError { reason: "ErrImagePull", message: text, until })
             }
         }
@@ -205,14 +216,14 @@ impl Images {
         let Some((failed, text)) = self.last_errors.lock().get(key).cloned() else {
             return Ok(());
         };
-        let held = self.backoffs.lock().held(&key.to_owned(), failed, self.clock.now());
+        let held = self.backoffs.lock().held(&key.to_owned(), failed, self.pace.now());
         let Some((_, until)) = held else { return Ok(()) };
         let message = format!("Back-off pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "BackOff", message.clone());
         Err(ImageError {
             reason: "ImagePullBackOff",
             message: format!("{message}: ErrImagePull: {text}"),
-            until: Some(until),
+            until: Some(self.pace.date_of(until)),
         })
     }
 
@@ -293,7 +304,7 @@ mod tests {
             ("host:5000/nginx:1", "host:5000/nginx:1", "IfNotPresent"),
             (DIGEST, DIGEST, "IfNotPresent"),
         ] {
-            let normal = reference::normalized(name).unwrap();
+            let normal = normalized(name).unwrap();
             assert_eq!(normal, full);
             assert_eq!(policy(&container, &normal), expected, "{name}");
         }

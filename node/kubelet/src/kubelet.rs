@@ -24,6 +24,7 @@ use crate::{
     events::Recorder,
     eviction::{Eviction, local_storage::LocalStorage},
     garbage::Garbage,
+    heartbeat::{self, Heartbeat},
     housekeeping::Housekeeping,
     images::{
         Images,
@@ -34,10 +35,12 @@ use crate::{
     metrics::Metrics,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     objects::Objects,
+    pace::Pace,
     paths::Paths,
     pleg::Pleg,
     plugins::Plugins,
     pod::{MIRROR_ANNOTATION, PodExt, PodUid},
+    pod_starts::PodStarts,
     pod_workers::PodWorkers,
     probes::Probes,
     qos, server,
@@ -172,7 +175,7 @@ impl Kubelet {
         static_pods.begin();
         let mirrors = static_pods.wake();
         drop(scope.spawn("static-pods", static_pods.run()));
-        let garbage = Arc::new(Garbage::new(context.clone()));
+        let garbage = Arc::new(Garbage::new(context.clone(), workers.clone()));
         let eviction = Eviction {
             context: context.clone(),
             workers: workers.clone(),
@@ -182,7 +185,8 @@ impl Kubelet {
         };
         drop(scope.spawn("eviction", eviction.run()));
         let csi = context.volumes.csi.clone();
-        let plugins = Plugins::new(context.paths.root(), vec![csi::handler(&csi)]);
+        let handlers = vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
+        let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
@@ -255,7 +259,9 @@ fn context(
     let allowlist = config.preloaded_images_verification_allowlist.clone();
     let access = Access::new(paths.root(), policy, allowlist);
     let keys = (credentials, access);
-    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, parallel);
+    let starts = Arc::new(PodStarts::new(clock, metrics.clone()));
+    let pulling = starts.clone();
+    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, pulling, parallel);
     let images = Arc::new(images);
     let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
     let volumes = Volumes::new(volumes::Parts {
@@ -274,6 +280,7 @@ fn context(
     let allocations = Allocations::load(paths.root());
     Ok(Context {
         clock,
+        pace: Pace::new(clock),
         scope,
         client,
         runtime,
@@ -287,11 +294,14 @@ fn context(
         statuses,
         timelines: Timelines::new(clock),
         probes: Arc::new(Probes::default()),
+        starts,
+        heartbeat: Arc::new(Heartbeat::new(settings.config.sync_frequency.0)),
         paths,
         machine,
         network: watch::channel(Network::Unknown).0,
         pressure: watch::channel(Pressure::default()).0,
         is_shutting_down: watch::channel(false).0,
+        knows_url_pods: watch::Sender::new(settings.config.static_pod_url.is_empty()),
         metrics,
         node_object: Arc::default(),
         allocations,
@@ -351,7 +361,14 @@ async fn watch_pods(
     let mut events = pin!(stream.default_backoff());
     let mut listed: Vec<PodUid> = Vec::new();
     let mut housekeeping = Some(housekeeping);
-    while let Some(event) = events.next().await {
+    loop {
+        context.heartbeat.beat("pods");
+        let event = match tokio::time::timeout(heartbeat::PERIOD, events.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            // A quiet node.
+            Err(_) => continue,
+        };
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(pod)) => {
@@ -360,12 +377,13 @@ async fn watch_pods(
             }
             Ok(watcher::Event::Apply(pod)) => {
                 wake_mirrors(&mirrors, &pod, pod.is_terminating());
+                context.starts.observed(&pod);
                 update(&workers, pod);
             }
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::take(&mut listed);
                 workers.retain(|uid| known.contains(uid));
-                context.cm.settle(|uid| workers.is_known(uid));
+                drop(context.scope.spawn("settle", settle(context.clone(), workers.clone())));
                 if let Some(housekeeping) = housekeeping.take() {
                     info!(pods = known.len(), "the pods of this node are known");
                     drop(context.scope.spawn("housekeeping", housekeeping.run()));
@@ -378,6 +396,14 @@ async fn watch_pods(
             Err(error) => debug!(error = %telemetry::chain(&error), "watch of pods failed"),
         }
     }
+}
+
+/// What earlier pods held is free, once all pods of this node are known.
+async fn settle(context: Arc<Context>, workers: Arc<PodWorkers>) {
+    let mut known = context.knows_url_pods.subscribe();
+    // The sender lives in the context, so this cannot fail.
+    drop(known.wait_for(|it| *it).await);
+    context.cm.settle(|uid| workers.is_known(uid));
 }
 
 /// Whoever deletes a mirror gets another one.

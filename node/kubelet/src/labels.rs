@@ -27,6 +27,8 @@ const PORTS: &str = "io.kubernetes.container.ports";
 const POD_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// Ours: where the termination message is on this host.
 pub(crate) const MESSAGE_HOST_PATH: &str = "nodestead.io/termination-message";
+/// Ours: the signal that this kubelet sends, as the runtime cannot.
+pub(crate) const STOP_SIGNAL: &str = "nodestead.io/stop-signal";
 
 pub(crate) fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
     let mut labels: HashMap<_, _> =

@@ -1,7 +1,7 @@
 //! What the runtime holds of one pod.
 //!
 //! **Invariant:** sandboxes and containers are sorted newest first, so that "the" container of a name
-//! is the first one found.
+//! is the first one found. Attempts say what is newer: a date may have been set back meanwhile.
 
 use std::{cmp::Reverse, net::IpAddr};
 
@@ -13,6 +13,7 @@ use crate::{
     cri::{CriError, Runtime},
     labels,
     pod::PodUid,
+    stop_signal::StopSignal,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +47,8 @@ pub(crate) struct RuntimeContainer {
     /// Where its termination message is on this host.
     pub message_path: Option<String>,
     pub log_path: String,
+    /// How it is asked to end, where that is known.
+    pub stop_signal: Option<StopSignal>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -110,8 +113,11 @@ pub(crate) fn sorted(
     mut sandboxes: Vec<Sandbox>,
     mut containers: Vec<RuntimeContainer>,
 ) -> RuntimePod {
-    sandboxes.sort_by_key(|it| Reverse((it.created, it.attempt)));
-    containers.sort_by_key(|it| Reverse((it.created, it.restart_count)));
+    sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created)));
+    let attempt = |id: &str| sandboxes.iter().find(|it| it.id == id).map(|it| it.attempt);
+    // The count of an init container begins anew in a new sandbox.
+    containers
+        .sort_by_cached_key(|it| Reverse((attempt(&it.sandbox_id), it.restart_count, it.created)));
     RuntimePod { sandboxes, containers }
 }
 
@@ -158,6 +164,7 @@ pub(crate) fn container_from(
     mut status: v1::ContainerStatus,
     sandbox_id: String,
 ) -> RuntimeContainer {
+    let stop_signal = StopSignal::of(&status);
     let state = match v1::ContainerState::try_from(status.state) {
         Ok(v1::ContainerState::ContainerCreated) => State::Created,
         Ok(v1::ContainerState::ContainerRunning) => {
@@ -186,6 +193,7 @@ pub(crate) fn container_from(
         sandbox_id,
         restart_count,
         state,
+        stop_signal,
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Input<'a> {
     pub backoffs: &'a ContainerBackoffs,
     /// The resources that containers were last given, by name.
     pub actuated: &'a Resources,
+    /// At the pace of the ends that are observed.
     pub now: Timestamp,
 }
 
@@ -75,6 +76,8 @@ pub(crate) struct Plan {
     pub remove: Vec<String>,
     /// Running containers that get other resources.
     pub resize: Vec<Resize>,
+    /// The pod as a whole gets other resources.
+    pub resize_pod: bool,
     /// A container's exit makes all of them start anew.
     pub restart_all: Option<Trigger>,
     pub start: Vec<Start>,
@@ -142,6 +145,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Plan {
             if let Some(plan) = restart_all::plan(input) {
                 return plan;
             }
+            resize::plan_pod(input, &mut plan);
             let sandbox = input.observed.sandboxes[0].id.clone();
             in_sandbox(input, &sandbox, &mut plan);
         }

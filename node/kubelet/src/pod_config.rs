@@ -161,6 +161,7 @@ pub(crate) fn container(
         mounts: parts.mounts,
         devices: Vec::new(),
         cdi_devices: Vec::new(),
+        stop_signal: 0,
     }
 }
 
@@ -178,8 +179,8 @@ pub(crate) fn resources(
     container: &Container,
     node_memory: i64,
 ) -> v1::LinuxContainerResources {
-    let own = container.resources.as_ref();
-    let (requests, limits) = (qos::requests(own), qos::limits(own));
+    let own = qos::effective(container.resources.as_ref(), qos::pod_level(pod));
+    let (requests, limits) = (qos::requests(Some(&own)), qos::limits(Some(&own)));
     v1::LinuxContainerResources {
         cpu_period: qos::CPU_PERIOD,
         cpu_quota: qos::cpu_quota(limits.cpu_milli),

@@ -25,6 +25,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tracing::debug;
 
 use self::inbox::Inbox;
@@ -42,11 +43,15 @@ pub(crate) struct PodWorkers {
     /// The pods of which the runtime held something when this process began; `None` until it has
     /// been asked.
     found: Mutex<Option<HashSet<PodUid>>>,
+    /// Something about a pod has become another thing.
+    progress: watch::Sender<()>,
 }
 
 impl PodWorkers {
     pub(crate) fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, workers: Mutex::default(), found: Mutex::default() })
+        let progress = watch::Sender::new(());
+        let (workers, found) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { context, workers, found, progress })
     }
 
     /// What the runtime held when this process began, asked before the first worker starts.
@@ -76,6 +81,7 @@ impl PodWorkers {
     fn start(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod.uid();
         self.context.timelines.open(&pod);
+        self.context.starts.begin(&pod);
         let allocated = self.context.allocations.applied_to(&pod);
         let inbox = Arc::new(Inbox::new(pod, allocated));
         self.workers.lock().insert(uid.clone(), inbox.clone());
@@ -83,7 +89,9 @@ impl PodWorkers {
         let task = async move {
             worker::run(this.clone(), inbox).await;
             this.context.timelines.end(&uid);
+            this.context.starts.forget(&uid);
             this.workers.lock().remove(&uid);
+            this.note_progress();
         };
         drop(self.context.scope.spawn("pod", task));
     }
@@ -140,6 +148,19 @@ impl PodWorkers {
         }
     }
 
+    fn note_progress(&self) {
+        self.progress.send_replace(());
+    }
+
+    /// Ends when something is true of the pods, their statuses and what is observed of them.
+    pub(crate) async fn until(&self, is_it: impl Fn() -> bool) {
+        let mut progress = self.progress.subscribe();
+        while !is_it() {
+            // The sender lives in `self`, so this cannot fail.
+            drop(progress.changed().await);
+        }
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
@@ -179,6 +200,11 @@ impl PodWorkers {
     /// Whether a pod still holds resources of the node.
     fn is_holding(&self, uid: &PodUid) -> bool {
         self.workers.lock().get(uid).is_some_and(|it| it.is_admitted())
+    }
+
+    /// Whether volumes and groups of a pod are gone from the node.
+    pub(crate) fn is_cleared(&self, uid: &PodUid) -> bool {
+        self.workers.lock().get(uid).is_none_or(|it| it.is_cleared())
     }
 
     /// The pods that hold resources of the node: admitted, and not over.

@@ -12,6 +12,7 @@
 //! its probe says otherwise; upstream takes it out of Services for a moment.
 
 pub(crate) mod attempt;
+mod grpc;
 pub(crate) mod http;
 mod thresholds;
 mod worker;
@@ -246,6 +247,7 @@ mod tests {
             state: State::Running { started: jiff::Timestamp::UNIX_EPOCH },
             message_path: None,
             log_path: String::new(),
+            stop_signal: None,
         };
         let observed = sorted(Vec::new(), vec![container]);
         let state = || probes.states(&observed)["c"].clone();

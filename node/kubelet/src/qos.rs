@@ -108,6 +108,21 @@ pub(crate) fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
     }
 }
 
+/// What a container may use: where it has no limit of its own, the limit of the pod as a whole.
+pub(crate) fn effective(
+    own: Option<&ResourceRequirements>,
+    whole: Option<&ResourceRequirements>,
+) -> ResourceRequirements {
+    let mut all = own.cloned().unwrap_or_default();
+    for (name, limit) in whole.and_then(|it| it.limits.as_ref()).into_iter().flatten() {
+        if name == "cpu" || name == "memory" {
+            let limits = all.limits.get_or_insert_default();
+            limits.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
+    }
+    all
+}
+
 pub(crate) fn qos_class(pod: &Pod) -> QosClass {
     let spec = PodExt::spec(pod);
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);

@@ -43,7 +43,8 @@ use transport::{Body, Place};
 
 use self::auth::Auth;
 use crate::{
-    certificates::serving::Serving, context::Context, pod_workers::PodWorkers, stats::Stats,
+    certificates::serving::Serving, context::Context, heartbeat::Heartbeat,
+    pod_workers::PodWorkers, stats::Stats,
 };
 
 /// What a server lets everybody see, and what it lets those see who are allowed.
@@ -104,10 +105,12 @@ pub(crate) fn start(
     if config.healthz_port != 0 {
         let at = address(&config.healthz_bind_address, config.healthz_port)?;
         let listener = Place::Here.listen(at)?;
-        let health = tower::service_fn(|request: Request<Incoming>| async move {
+        let heartbeat = context.heartbeat.clone();
+        let health = tower::service_fn(move |request: Request<Incoming>| {
             let path = request.uri().path().trim_matches('/').to_owned();
             let parts: Vec<&str> = path.split('/').collect();
-            Ok::<_, Infallible>(healthz(&parts, request.uri().query()))
+            let answer = healthz(&parts, request.uri().query(), &heartbeat);
+            async move { Ok::<_, Infallible>(answer) }
         });
         drop(scope.spawn("healthz", transport::serve(listener, None, health, scope.clone())));
     }
@@ -226,7 +229,7 @@ impl Server {
             return None;
         }
         Some(match parts {
-            ["healthz", ..] => healthz(parts, query),
+            ["healthz", ..] => healthz(parts, query, &self.context.heartbeat),
             ["pods"] => self.pods(),
             ["stats", "summary"] => self.summary(query).await,
             ["metrics"] => self.metrics(),
@@ -270,16 +273,31 @@ impl Server {
     }
 }
 
-/// The process answers, and so do its parts: they are tasks of one runtime.
-fn healthz(parts: &[&str], query: Option<&str>) -> Response<Body> {
-    const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
+/// The process answers; its loops have to go round.
+fn healthz(parts: &[&str], query: Option<&str>, heartbeat: &Heartbeat) -> Response<Body> {
+    let checks = [("ping", Ok(())), ("log", Ok(())), ("syncloop", heartbeat.check())];
+    let status = |is_good| if is_good { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     match parts {
-        ["healthz"] if has_query(query, "verbose") => {
-            let lines: String = CHECKS.iter().map(|it| format!("[+]{it} ok\n")).collect();
-            text(StatusCode::OK, format!("{lines}healthz check passed\n"))
+        ["healthz"] => {
+            let is_good = checks.iter().all(|it| it.1.is_ok());
+            if is_good && !has_query(query, "verbose") {
+                return text(StatusCode::OK, "ok");
+            }
+            let line = |(name, result): &(&str, Result<(), &str>)| match result {
+                Ok(()) => format!("[+]{name} ok\n"),
+                Err(_) => format!("[-]{name} failed: reason withheld\n"),
+            };
+            let lines: String = checks.iter().map(line).collect();
+            let verdict = if is_good { "passed" } else { "failed" };
+            text(status(is_good), format!("{lines}healthz check {verdict}\n"))
         }
-        ["healthz"] => text(StatusCode::OK, "ok"),
-        ["healthz", check] if CHECKS.contains(check) => text(StatusCode::OK, "ok"),
+        ["healthz", check] => match checks.into_iter().find(|it| it.0 == *check) {
+            Some((_, Ok(()))) => text(StatusCode::OK, "ok"),
+            Some((_, Err(error))) => {
+                text(status(false), format!("internal server error: {error}\n"))
+            }
+            None => not_found(),
+        },
         _ => not_found(),
     }
 }
@@ -352,6 +370,25 @@ mod tests {
         assert_eq!(query_values(query, "command"), ["sh", "-c", "echo a&b"]);
         assert!(query_flag(query, "input") && !query_flag(query, "tty"));
         assert!(has_query(Some("verbose"), "verbose") && !has_query(None, "verbose"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_loop_is_told_by_name_and_in_all() {
+        let heartbeat = Heartbeat::new(std::time::Duration::from_secs(60));
+        heartbeat.beat("pods");
+        let ask = async |parts: &[&str], query| {
+            let (head, body) = healthz(parts, query, &heartbeat).into_parts();
+            let body = transport::collect(body, 1000).await.unwrap().unwrap();
+            (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
+        };
+        assert_eq!(ask(&["healthz"], None).await, (200, "ok".to_owned()));
+        tokio::time::sleep(std::time::Duration::from_secs(301)).await;
+        let all =
+            "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n";
+        assert_eq!(ask(&["healthz"], None).await, (500, all.to_owned()));
+        let one = "internal server error: sync Loop took longer than expected\n";
+        assert_eq!(ask(&["healthz", "syncloop"], None).await, (500, one.to_owned()));
+        assert_eq!(ask(&["healthz", "ping"], None).await.0, 200);
     }
 
     #[test]

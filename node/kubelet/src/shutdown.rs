@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::groups::{Group, groups};
@@ -27,8 +27,6 @@ const REASON: &str = "Terminated";
 const MESSAGE: &str = "Pod was terminated in response to imminent node shutdown.";
 /// Upstream's file, which survives the shutdown.
 const STATE: &str = "graceful_node_shutdown_state";
-/// How often it is looked at whether the pods of a group have ended.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long the last statuses may take to reach the API server.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -99,19 +97,15 @@ impl Shutdown {
             let verdict = Verdict { reason: REASON.to_owned(), message: MESSAGE.to_owned() };
             self.workers.evict(&pod.uid, verdict, Some(pod.grace.min(group.seconds)));
         }
-        let deadline = Instant::now() + limit;
         let has_ended = |uid: &PodUid| {
             let observed = self.workers.observed(uid);
             let phase = self.context.statuses.get(uid).and_then(|it| it.phase);
             observed.is_none_or(|it| !it.has_live_parts())
                 && phase.is_none_or(|it| it == "Failed" || it == "Succeeded")
         };
-        while !group.pods.iter().all(|it| has_ended(&it.uid)) {
-            if Instant::now() >= deadline {
-                warn!(priority = group.priority, "pods have not ended in time");
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
+        let all = self.workers.until(|| group.pods.iter().all(|it| has_ended(&it.uid)));
+        if tokio::time::timeout(limit, all).await.is_err() {
+            warn!(priority = group.priority, "pods have not ended in time");
         }
     }
 
@@ -124,9 +118,7 @@ impl Shutdown {
         let all = async {
             let is_it = |it: &Option<String>| it.as_deref().is_some_and(|it| it.contains(PROBLEM));
             drop(told.wait_for(is_it).await);
-            while !self.context.statuses.is_idle() {
-                tokio::time::sleep(LOOK).await;
-            }
+            self.context.statuses.until_idle().await;
         };
         if tokio::time::timeout(FAREWELL, all).await.is_err() {
             warn!("not all statuses reached the API server");

@@ -1,19 +1,16 @@
-//! Pods from files, and the mirror pods that show them in the API.
+//! Pods from files and from a URL, and the mirror pods that show them in the API.
 //!
-//! A file that appears, changes or goes is a pod that is added, replaced or removed. A static pod
-//! runs whether or not the API server can be reached; its mirror pod is made, and made again, when it
-//! can.
+//! A file that appears, changes or goes is a pod that is added, replaced or removed; so is what the URL
+//! answers. A static pod runs whether or not the API server can be reached; its mirror pod is made, and
+//! made again, when it can.
 //!
-//! Upstream: `pkg/kubelet/config/file.go`, `pkg/kubelet/pod/mirror_client.go`.
-//!
-//! Deviation: the folder is looked at every `fileCheckFrequency`; upstream also uses inotify.
+//! Upstream: `pkg/kubelet/config/file.go`, `pkg/kubelet/config/http.go`,
+//! `pkg/kubelet/pod/mirror_client.go`.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod decode;
+mod url;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
@@ -23,15 +20,19 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
-use tracing::{debug, warn};
+use linux_inotify::Watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tracing::debug;
+
+use self::{decode::Pods, url::Source};
 
 use crate::{
     context::Context,
-    pod::{HASH_ANNOTATION, MIRROR_ANNOTATION, PodExt, PodUid, SOURCE_ANNOTATION},
+    pod::{HASH_ANNOTATION, MIRROR_ANNOTATION, PodExt, PodUid},
     pod_workers::PodWorkers,
-    yaml,
 };
 
 pub(crate) struct StaticPods {
@@ -52,40 +53,62 @@ impl StaticPods {
         self.wake.clone()
     }
 
+    /// Follows the files and the URL for ever.
     pub(crate) async fn run(mut self) {
-        let Some(folder) = self.folder() else { return };
+        let path = self.path();
+        let source = Source::of(&self.context.settings);
+        if path.is_none() && source.is_none() {
+            return;
+        }
+        let (found, mut remote) = watch::channel(None::<Pods>);
+        if let Some(source) = source {
+            drop(self.context.scope.spawn("static-pod-url", source.run(found)));
+        }
+        let mut watch = Watch::new();
+        let period = self.context.settings.config.file_check_frequency.0;
+        let (mut next, mut is_due) = (Instant::now(), true);
         loop {
-            let gone = self.take_up(&folder);
-            // Nobody looks at mirrors where there is no API server.
-            let is_alone = self.context.settings.is_standalone;
-            for pod in gone.iter().filter(|_| !is_alone) {
-                self.delete_mirror(pod).await;
+            if let Some(path) = &path {
+                watch.add_folders(path);
             }
-            for pod in self.known.values().filter(|_| !is_alone) {
-                if let Err(error) = self.ensure_mirror(pod).await {
-                    debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
-                }
+            let pods = remote.borrow_and_update().clone();
+            let is_answered = pods.is_some();
+            let (gone, is_new) = self.take_up(pods.unwrap_or_default());
+            if is_answered {
+                self.context.knows_url_pods.send_replace(true);
             }
-            let period = self.context.settings.config.file_check_frequency.0;
-            drop(tokio::time::timeout(period, self.wake.notified()).await);
+            // Whoever writes files all the time costs the API server nothing.
+            if is_due || is_new || !gone.is_empty() {
+                self.keep_mirrors(gone).await;
+            }
+            if is_due {
+                next = Instant::now() + period;
+            }
+            is_due = tokio::select! {
+                () = self.wake.notified() => true,
+                () = tokio::time::sleep_until(next) => true,
+                Ok(()) = remote.changed() => false,
+                () = watch.changed(), if path.is_some() => false,
+            };
         }
     }
 
     /// Makes the pods known before anything looks for what belongs to no pod.
     pub(crate) fn begin(&mut self) {
-        if let Some(folder) = self.folder() {
-            self.take_up(&folder);
-        }
+        self.take_up(Pods::new());
     }
 
-    fn folder(&self) -> Option<PathBuf> {
+    /// A folder, or a single file.
+    fn path(&self) -> Option<PathBuf> {
         let path = &self.context.settings.config.static_pod_path;
         (!path.is_empty()).then(|| PathBuf::from(path))
     }
 
-    /// Starts what is new, ends what is gone, and returns the latter.
-    fn take_up(&mut self, folder: &Path) -> Vec<Arc<Pod>> {
-        let found = read_folder(folder, &self.context.settings.node_name);
+    /// Starts what is new, ends what is gone. Returns the latter, and whether anything was new.
+    fn take_up(&mut self, remote: Pods) -> (Vec<Arc<Pod>>, bool) {
+        let node = &self.context.settings.node_name;
+        let mut found = self.path().map(|it| decode::files(&it, node)).unwrap_or_default();
+        found.extend(remote);
         let gone: Vec<_> =
             self.known.keys().filter(|it| !found.contains_key(*it)).cloned().collect();
         let gone = gone.into_iter().filter_map(|uid| {
@@ -93,13 +116,29 @@ impl StaticPods {
             self.known.remove(&uid)
         });
         let gone = gone.collect();
+        let is_new = found.keys().any(|it| !self.known.contains_key(it));
         for (uid, pod) in found {
             let pod = self.known.entry(uid).or_insert_with(|| Arc::new(pod)).clone();
             if self.workers.pod(&pod.uid()).is_none() {
                 self.workers.update(pod);
             }
         }
-        gone
+        (gone, is_new)
+    }
+
+    async fn keep_mirrors(&self, gone: Vec<Arc<Pod>>) {
+        // Nobody looks at mirrors where there is no API server.
+        if self.context.settings.is_standalone {
+            return;
+        }
+        for pod in &gone {
+            self.delete_mirror(pod).await;
+        }
+        for pod in self.known.values() {
+            if let Err(error) = self.ensure_mirror(pod).await {
+                debug!(pod = pod.name(), error = %telemetry::chain(&error), "no mirror pod");
+            }
+        }
     }
 
     /// A node may read only pods that are bound to it, so the mirror is made first and looked at when
@@ -158,75 +197,16 @@ fn mirror(pod: &Pod, node: &Node) -> Pod {
     }
 }
 
-fn read_folder(folder: &Path, node_name: &str) -> BTreeMap<PodUid, Pod> {
-    let mut pods = BTreeMap::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if is_hidden || !path.is_file() {
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        match yaml::from_str::<Pod>(&text) {
-            Ok(pod) => {
-                let pod = completed(pod, &text, node_name);
-                pods.insert(pod.uid(), pod);
-            }
-            Err(error) => warn!(path = %path.display(), %error, "a static pod cannot be read"),
-        }
-    }
-    pods
-}
-
-/// A pod from a file, with what the API server would have added. Its UID is its content's hash, so a
-/// changed file is another pod.
-fn completed(mut pod: Pod, text: &str, node_name: &str) -> Pod {
-    let digest = Sha256::digest(format!("{node_name}\n{text}").as_bytes());
-    let hash: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = pod.metadata.name.take().unwrap_or_default();
-    pod.metadata.name = Some(format!("{name}-{node_name}"));
-    pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-    pod.metadata.uid = Some(hash.clone());
-    let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(HASH_ANNOTATION.to_owned(), hash);
-    annotations.insert(SOURCE_ANNOTATION.to_owned(), "file".to_owned());
-    let spec = pod.spec.get_or_insert_default();
-    spec.node_name = Some(node_name.to_owned());
-    // Static pods tolerate everything that would end them.
-    spec.tolerations.get_or_insert_default().push(k8s_openapi::api::core::v1::Toleration {
-        operator: Some("Exists".to_owned()),
-        effect: Some("NoExecute".to_owned()),
-        ..Default::default()
-    });
-    pod
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TEXT: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: c, image: i}\n";
-
-    #[test]
-    fn a_changed_file_is_another_pod() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.yaml");
-        fs::write(&path, TEXT).unwrap();
-        fs::write(folder.path().join(".web.yaml.swp"), TEXT).unwrap();
-        let first = read_folder(folder.path(), "n1");
-        assert_eq!(first.len(), 1);
-        let pod = first.values().next().unwrap();
-        assert_eq!((pod.name(), pod.namespace()), ("web-n1", "default"));
-        assert!(pod.is_mirror_or_static());
-        fs::write(&path, TEXT.replace("image: i", "image: j")).unwrap();
-        let second = read_folder(folder.path(), "n1");
-        assert_ne!(first.keys().next(), second.keys().next());
-    }
-
     #[test]
     fn a_mirror_carries_the_hash_and_belongs_to_the_node() {
-        let pod = completed(yaml::from_str(TEXT).unwrap(), TEXT, "n1");
-        let mirror = mirror(&pod, &Node::default());
+        let text = r#"{"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c"}]}}"#;
+        let pods = decode::answer(text, "n1", "http://example.com/pods").unwrap();
+        let pod = pods.values().next().unwrap();
+        let mirror = mirror(pod, &Node::default());
         assert_eq!(mirror.annotation(MIRROR_ANNOTATION), pod.annotation(HASH_ANNOTATION));
         assert_eq!(mirror.metadata.owner_references.unwrap()[0].kind, "Node");
     }

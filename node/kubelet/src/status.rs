@@ -22,7 +22,7 @@ use k8s_openapi::{
 
 pub(crate) use self::phase::Phase;
 use crate::{
-    allocation::{ResizeState, Resources},
+    allocation::{ResizeState, Resources, WHOLE},
     observed::RuntimePod,
     plan::{ProbeStates, Waiting},
     pod::{Kind, PodExt},
@@ -47,6 +47,8 @@ pub(crate) struct Input<'a> {
     pub resize: &'a ResizeState,
     /// The resources that containers were last given, by name.
     pub actuated: &'a Resources,
+    /// Whether statuses tell how containers are asked to end.
+    pub tells_stop_signals: bool,
     pub now: Timestamp,
 }
 
@@ -111,10 +113,20 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..PodStatus::default()
     };
+    whole(input, &mut status);
     addresses(input, &mut status);
     status.conditions = Some(conditions::all(input, phase, &status));
     keep_others(input.previous, &mut status);
     status
+}
+
+/// What is promised to the pod as a whole, and what it has.
+fn whole(input: &Input<'_>, status: &mut PodStatus) {
+    let Some(promised) = qos::pod_level(input.pod) else { return };
+    let requests = promised.requests.clone();
+    status.allocated_resources = requests.filter(|it| !it.is_empty());
+    let has = input.actuated.get(WHOLE).unwrap_or(promised);
+    status.resources = Some(has.clone());
 }
 
 fn addresses(input: &Input<'_>, status: &mut PodStatus) {

@@ -4,6 +4,9 @@
 //! error; one that fails again in the same way is counted. Nothing is written down: a kubelet that is
 //! started again begins anew.
 //!
+//! Deviation: there is no step of the network by itself: the runtime has it set up within the call that
+//! makes the sandbox, and CRI does not tell how long that took. The step of the sandbox includes it.
+//!
 //! **Invariant:** memory is bounded: so many steps of a pod, the first and the latest of them, and so
 //! many pods that have ended.
 

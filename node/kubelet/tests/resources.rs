@@ -117,6 +117,21 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node_and_the_others_leave_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_guaranteed_pod_has_for_itself_alone_is_not_resized() {
+    let world = World::configured(pinning).await;
+    world.create(guaranteed("a", "2", "64Mi")).await;
+    running(&world, "a").await;
+    let more = json!({ "cpu": "3", "memory": "64Mi" });
+    world.resize("a", json!({ "requests": more, "limits": more })).await;
+    world.until("a", |it| support::condition(it, "PodResizePending").is_some()).await;
+    assert_eq!(
+        world.condition_message("a", "PodResizePending").await,
+        "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\""
+    );
+    assert_eq!(cpus(&world, "a"), "1,5");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_pod_held_that_went_while_the_kubelet_was_away_is_free() {
     let mut world = World::configured(pinning).await;
     world.create(guaranteed("a", "4", "64Mi")).await;
@@ -248,4 +263,42 @@ async fn cdi_devices_are_passed_on() {
     running(&world, "a").await;
     let config = world.runtime.container_config("a").unwrap();
     assert_eq!(config.cdi_devices[0].name, "example.com/d=0");
+}
+
+#[tokio::test]
+async fn a_plugin_that_announces_itself_in_the_registry_serves_until_its_socket_goes() {
+    let world = World::new().await;
+    let registry = world.root().join("plugins_registry");
+    fs::create_dir_all(&registry).unwrap();
+    let options = api_kubelet::device_plugin::DevicePluginOptions::default();
+    let serve = |name: &str, resource: &str, ids: &[&str]| {
+        let devices = ids.iter().map(|it| device(it, None)).collect();
+        DevicePlugin::serve(&registry, name, resource, devices, options).unwrap()
+    };
+    let wrong = serve("wrong", "kubernetes.io/d", &["d0"]);
+    let first = serve("first", RESOURCE, &["d0"]);
+    world.until_node_has(RESOURCE, "1", "1").await;
+    world.create(with_devices("a", 1)).await;
+    running(&world, "a").await;
+    let config = world.runtime.container_config("a").unwrap();
+    assert!(config.envs.iter().any(|it| it.key == "DEVICES" && it.value == "d0"));
+    for _ in 0..100 {
+        if !wrong.told().is_empty() && !first.told().is_empty() {
+            break;
+        }
+        world.pass(Duration::from_millis(50)).await;
+    }
+    assert_eq!(first.told(), [Ok(())]);
+    let refusal = wrong.told()[0].clone().unwrap_err();
+    assert!(refusal.contains("kubernetes.io/d"), "{refusal}");
+
+    // A newer instance takes over; the old socket's end is nothing to it.
+    let second = serve("second", RESOURCE, &["d0", "d1"]);
+    world.until_node_has(RESOURCE, "2", "2").await;
+    fs::remove_file(registry.join("first.sock")).unwrap();
+    world.pass(Duration::from_millis(500)).await;
+    world.until_node_has(RESOURCE, "2", "2").await;
+    fs::remove_file(registry.join("second.sock")).unwrap();
+    world.until_node_has(RESOURCE, "2", "0").await;
+    drop(second);
 }

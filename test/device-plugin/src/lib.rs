@@ -4,8 +4,11 @@
 //! with a variable, a mount, an annotation and the host's `/dev/null` under the device's name, so that
 //! a test sees in the container what it was given.
 
+mod watched;
+
 use std::{collections::BTreeMap, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
+use api_csi::registration::registration_server::RegistrationServer as WatchedServer;
 use api_kubelet::device_plugin::{
     self as v1beta1,
     device_plugin_server::{DevicePlugin as Service, DevicePluginServer},
@@ -17,6 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
 use tonic::{Request, Response, Status, async_trait};
+
+use self::watched::Watched;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -35,6 +40,8 @@ struct Shared {
     /// What `GetPreferredAllocation` answers.
     preferred: Mutex<Vec<String>>,
     cdi: Mutex<Vec<String>>,
+    /// What it was told in `plugins_registry`.
+    told: Mutex<Vec<Result<(), String>>>,
     scope: Scope,
 }
 
@@ -45,7 +52,8 @@ pub fn device(id: &str, node: Option<i64>) -> v1beta1::Device {
 }
 
 impl DevicePlugin {
-    /// Serves at `FOLDER/NAME.sock`. It is not registered yet.
+    /// Serves at `FOLDER/NAME.sock`. It is not registered yet, unless the folder is the kubelet's
+    /// `plugins_registry`.
     pub fn serve(
         folder: &Path,
         name: &str,
@@ -62,11 +70,13 @@ impl DevicePlugin {
             faults: Mutex::default(),
             preferred: Mutex::default(),
             cdi: Mutex::default(),
+            told: Mutex::default(),
             scope: scope.clone(),
         });
         let listener = transport::unix_listen(&folder.join(format!("{name}.sock")))?;
         let server = tonic::transport::Server::builder()
             .add_service(DevicePluginServer::new(Plugin(shared.clone())))
+            .add_service(WatchedServer::new(Watched(shared.clone())))
             .serve_with_incoming(UnixListenerStream::new(listener));
         drop(scope.spawn("device-plugin", server));
         Ok(Self { shared, scope })
@@ -126,6 +136,11 @@ impl DevicePlugin {
     /// What was asked so far, and for which devices.
     pub fn calls(&self) -> Vec<(&'static str, Vec<String>)> {
         self.shared.calls.lock().clone()
+    }
+
+    /// What the kubelet has told it in `plugins_registry`.
+    pub fn told(&self) -> Vec<Result<(), String>> {
+        self.shared.told.lock().clone()
     }
 
     /// Ends: nobody is accepted any more, and the stream of devices closes.

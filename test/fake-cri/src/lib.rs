@@ -4,7 +4,8 @@
 //! nothing. [`FakeCri::inject`] makes the next call of a kind fail, [`FakeCri::calls`] tells what was
 //! asked, in order.
 //!
-//! It serves containerd's event stream too, so a kubelet that listens to events does.
+//! It serves containerd's event stream too, so a kubelet that listens to events does, and containerd's
+//! signals.
 //!
 //! **Invariant:** it refuses what containerd refuses: starting twice, removing what runs, a container
 //! in a sandbox that is not ready.
@@ -14,12 +15,14 @@ mod process;
 mod runtime;
 mod script;
 mod state;
+mod tasks;
 
 use std::{collections::VecDeque, io, sync::Arc};
 
 use api_cri::{
     Channel,
     containerd::{self, events_server::EventsServer},
+    tasks::tasks_server::TasksServer,
     v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer},
 };
 use clock::Clock;
@@ -93,6 +96,11 @@ impl FakeCri {
         self.state.lock().connections = self.scope.child();
     }
 
+    /// Which runtime it says it is.
+    pub fn set_version(&self, name: &str, version: &str) {
+        self.state.lock().version = Some((name.to_owned(), version.to_owned()));
+    }
+
     /// Whether the CNI plug-in is there.
     pub fn set_network_ready(&self, is_ready: bool) {
         self.state.lock().is_network_ready = is_ready;
@@ -130,6 +138,7 @@ impl FakeCri {
             .add_service(RuntimeServiceServer::new(self.clone()))
             .add_service(ImageServiceServer::new(self.clone()))
             .add_service(EventsServer::new(self.clone()))
+            .add_service(TasksServer::new(self.clone()))
             .serve_with_incoming(ReceiverStream::new(incoming));
         drop(self.scope.spawn("fake-cri", server));
         let state = self.state.clone();

@@ -54,10 +54,13 @@ impl RuntimeService for FakeCri {
     type GetContainerEventsStream = Flow<v1::ContainerEventResponse>;
 
     async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
+        let given = self.state.lock().version.clone();
+        let (runtime_name, runtime_version) =
+            given.unwrap_or_else(|| ("fake".to_owned(), "v1.0.0".to_owned()));
         Ok(Response::new(v1::VersionResponse {
             version: "0.1.0".to_owned(),
-            runtime_name: "fake".to_owned(),
-            runtime_version: "v1.0.0".to_owned(),
+            runtime_name,
+            runtime_version,
             runtime_api_version: "v1".to_owned(),
         }))
     }

@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub faults: HashMap<&'static str, VecDeque<Status>>,
     pub calls: Vec<(&'static str, String)>,
     pub is_network_ready: bool,
+    /// The runtime's name and version, where it is another one.
+    pub version: Option<(String, String)>,
     /// Runtime handlers beside the default one.
     pub handlers: Vec<String>,
     /// The owner of the connections.

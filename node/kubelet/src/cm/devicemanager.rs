@@ -31,12 +31,12 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{error, info, warn};
 
-pub(crate) use self::state::AllocateDevicesError;
 use self::{
     choice::Request,
     endpoint::{Endpoint, PluginError},
     state::{Allocation, Ids, STOP_GRACE, State},
 };
+pub(crate) use self::{registration::handler, state::AllocateDevicesError};
 use super::{
     requests,
     topologymanager::hint::{NumaMask, Wish},
@@ -114,7 +114,9 @@ impl DeviceManager {
             state.removed.remove(resource);
             let known = state.resources.entry(resource.to_owned()).or_default();
             known.generation += 1;
-            known.endpoint = Some(endpoint.clone());
+            if let Some(earlier) = known.endpoint.replace(endpoint.clone()) {
+                earlier.gone.cancel();
+            }
             known.stopped_at = None;
             known.generation
         };
@@ -129,7 +131,8 @@ impl DeviceManager {
     async fn watch(self: Arc<Self>, resource: String, generation: u64, endpoint: Endpoint) {
         match endpoint.list_and_watch().await {
             Ok(mut stream) => {
-                while let Ok(Some(reply)) = stream.message().await {
+                let mut next = async || endpoint.gone.run_until_cancelled(stream.message()).await;
+                while let Some(Ok(Some(reply))) = next().await {
                     let pods = {
                         let mut state = self.state.lock();
                         if !is_current(&state, &resource, generation) {
@@ -165,10 +168,14 @@ impl DeviceManager {
     }
 
     fn disconnect(&self, resource: &str) {
-        let generation = self.state.lock().resources.get(resource).map(|it| it.generation);
-        if let Some(generation) = generation {
-            self.stop(resource, generation);
+        let (generation, endpoint) = match self.state.lock().resources.get(resource) {
+            Some(it) => (it.generation, it.endpoint.clone()),
+            None => return,
+        };
+        if let Some(endpoint) = endpoint {
+            endpoint.gone.cancel();
         }
+        self.stop(resource, generation);
     }
 
     // === Pods ===

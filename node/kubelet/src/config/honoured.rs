@@ -31,7 +31,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("iptablesDropBit", "upstream ignores it too"),
     ("configMapAndSecretChangeDetectionStrategy", "objects are read again when they are due"),
     ("volumePluginDir", "there are no FlexVolumes"),
-    ("staticPodURL", "static pods are read from staticPodPath only"),
     ("tracing", "spans are not exported"),
     ("memoryThrottlingFactor", "memory QoS is not supported"),
     ("memoryReservationPolicy", "memory QoS is not supported"),

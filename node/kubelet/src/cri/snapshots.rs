@@ -44,7 +44,7 @@ pub(crate) struct Snapshots {
     snapshots: SnapshotsClient,
 }
 
-fn in_namespace<T>(message: T) -> Request<T> {
+pub(super) fn in_namespace<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let namespace = tonic::metadata::MetadataValue::from_static(NAMESPACE);
     request.metadata_mut().insert("containerd-namespace", namespace);

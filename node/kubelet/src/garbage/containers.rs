@@ -2,7 +2,7 @@
 //!
 //! Upstream: `GCPolicy`: a minimum age, so many per name, so many in all.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use api_cri::v1;
 use jiff::Timestamp;
@@ -31,6 +31,18 @@ impl Policy {
             now,
         }
     }
+}
+
+/// Newest first. Attempts say what is newer: a date may have been set back meanwhile.
+pub(super) fn sort(containers: &mut [v1::Container], sandboxes: &[v1::PodSandbox]) {
+    let sandboxes: HashMap<&str, u32> = sandboxes
+        .iter()
+        .map(|it| (it.id.as_str(), it.metadata.as_ref().map_or(0, |it| it.attempt)))
+        .collect();
+    containers.sort_by_cached_key(|it| {
+        let attempt = it.metadata.as_ref().map_or(0, |it| it.attempt);
+        Reverse((sandboxes.get(it.pod_sandbox_id.as_str()).copied(), attempt, it.created_at))
+    });
 }
 
 /// The ids to remove. `containers` is sorted, newest first.

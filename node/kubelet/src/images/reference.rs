@@ -3,7 +3,7 @@
 //! Upstream: `pkg/util/parsers` and the grammar of `distribution/reference`, whose words the errors are.
 
 /// With a tag: the runtime does not add one.
-pub(super) fn normalized(name: &str) -> Result<String, String> {
+pub(crate) fn normalized(name: &str) -> Result<String, String> {
     check(name).map_err(|error| format!("couldn't parse image name \"{name}\": {error}"))?;
     let last = name.rsplit('/').next().unwrap_or_default();
     Ok(if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") })

@@ -100,6 +100,16 @@ pub(super) const FAMILIES: &[Family] = &[
         STARTS,
         "From the first sight of a pod to its first running container.",
     ),
+    histogram(
+        "kubelet_pod_start_total_duration_seconds",
+        STARTS,
+        "From the creation of a pod to the sight of all its containers running.",
+    ),
+    histogram(
+        "kubelet_pod_start_sli_duration_seconds",
+        STARTS,
+        "As the total, without pulls of images and without init containers.",
+    ),
     counter("prober_probe_total", "Probes of containers, by their result."),
     histogram("prober_probe_duration_seconds", DEFAULT, "How long probes took."),
 ];

@@ -53,6 +53,7 @@ fn made(name: &str, restart_count: u32, state: State) -> RuntimeContainer {
         state,
         message_path: None,
         log_path: String::new(),
+        stop_signal: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     observed::{self, RuntimePod},
     plan::{Start, Waiting},
     pod::PodExt,
-    pod_config, security,
+    pod_config, security, stop_signal,
     timeline::Phase,
     volumes::{Mounted, Place, PrepareSubpathError},
 };
@@ -127,6 +127,8 @@ impl Worker {
             context.cgroups.complete(resources);
         }
         self.check_cdi(&config).await?;
+        let completed = stop_signal::complete(context, container, &mut config).await;
+        completed.map_err(|it| it.to_string())?;
         Ok(config)
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct News {
     /// The grace that the verdict allows.
     pub verdict_grace: Option<i64>,
     is_admitted: bool,
+    is_cleared: bool,
     waits_for_room: bool,
     observed: RuntimePod,
 }
@@ -56,6 +57,7 @@ impl Inbox {
             verdict: None,
             verdict_grace: None,
             is_admitted: false,
+            is_cleared: false,
             waits_for_room: false,
             observed: RuntimePod::default(),
         };
@@ -122,6 +124,15 @@ impl Inbox {
 
     pub(crate) fn is_admitted(&self) -> bool {
         self.news.lock().is_admitted
+    }
+
+    /// The pod has left nothing on the node but what logs are read from.
+    pub(crate) fn set_cleared(&self) {
+        self.news.lock().is_cleared = true;
+    }
+
+    pub(crate) fn is_cleared(&self) -> bool {
+        self.news.lock().is_cleared
     }
 
     pub(crate) fn set_observed(&self, observed: &RuntimePod) {

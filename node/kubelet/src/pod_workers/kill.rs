@@ -15,6 +15,7 @@ use crate::{
     hooks,
     observed::{RuntimeContainer, RuntimePod, State},
     pod::{Kind, PodExt},
+    stop_signal,
     timeline::Phase,
 };
 
@@ -91,7 +92,7 @@ pub(super) async fn container(
         }
     }
     let left = grace.saturating_sub(started.elapsed()).max(LEAST.min(grace));
-    let stopped = context.runtime.stop_container(&it.id, left).await;
+    let stopped = stop_signal::stop(context, it, left).await;
     let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);
     context.timelines.add(&pod.uid(), step);
     match stopped {

@@ -16,12 +16,13 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{inbox::News, worker::Worker};
 use crate::{
     admission::{self, requests::Requests},
-    allocation::{self, InProgress, Pending},
+    allocation::{self, InProgress, Pending, WHOLE},
     cgroups::Limits,
     observed::RuntimePod,
     plan::{self, KillReason, Plan, Resize},
     pod::PodExt,
-    pod_config, qos,
+    pod_config,
+    qos::{self, QosClass},
 };
 
 /// Upstream's period of looking again at what waits for room.
@@ -66,6 +67,9 @@ impl Worker {
         if desired.is_mirror_or_static() {
             return infeasible("In-place resize of static-pods is not supported".to_owned());
         }
+        if let Some(message) = self.pinned(desired) {
+            return infeasible(message);
+        }
         let allocatable = self.context.machine.allocatable(&self.context.settings.config);
         let wanted = Requests::of(desired);
         for (name, capacity) in [("memory", allocatable.memory), ("cpu", allocatable.cpu_milli)] {
@@ -80,6 +84,26 @@ impl Worker {
         let lacks = self.on_ground(|ground| admission::lacks(desired, &others, ground));
         let first = lacks.iter().find(|it| matches!(it.resource.as_str(), "cpu" | "memory"))?;
         Some(Pending { reason: "Deferred", message: first.message() })
+    }
+
+    /// What a guaranteed pod has for itself alone is not changed.
+    fn pinned(&self, desired: &Pod) -> Option<String> {
+        if qos::qos_class(desired) != QosClass::Guaranteed {
+            return None;
+        }
+        let config = &self.context.settings.config;
+        let managers = [
+            ("cpu", "CPU", &config.cpu_manager_policy, "static"),
+            ("memory", "Memory", &config.memory_manager_policy, "Static"),
+        ];
+        let allocated = self.inbox.pod();
+        let mut refusing = managers.into_iter().filter(|(resource, _, policy, pinning)| {
+            policy == pinning && allocation::changes(desired, &allocated, resource)
+        });
+        let (_, manager, policy, _) = refusing.next()?;
+        Some(format!(
+            "Resize is infeasible for Guaranteed Pods alongside {manager} Manager policy \"{policy}\""
+        ))
     }
 
     /// Keeps the condition of a resize that is under way, and tells when it begins and ends.
@@ -102,29 +126,29 @@ impl Worker {
 
     /// Makes the pod's group large enough for what containers have and for what they get.
     pub(super) fn widen(&self, pod: &Arc<Pod>) -> Result<(), String> {
-        let new = self.context.cgroups.limits_of(pod);
-        let old = self.context.cgroups.limits_of(&self.as_actuated(pod));
+        let (new, old) = (self.group_limits(pod), self.group_limits(&self.as_actuated(pod)));
         let set = self.context.cgroups.set_pod(pod, wider(old, new));
         set.map_err(|error| format!("failed to set the pod's cgroup: {error}"))
     }
 
     /// Makes the pod's group what its containers have.
     pub(super) fn settle_group(&self, pod: &Arc<Pod>) -> Result<(), String> {
-        let set = self.context.cgroups.set_pod(pod, self.context.cgroups.limits_of(pod));
+        let set = self.context.cgroups.set_pod(pod, self.group_limits(pod));
         set.map_err(|error| format!("failed to set the pod's cgroup: {error}"))
+    }
+
+    /// A pod with CPUs of its own has no quota.
+    fn group_limits(&self, pod: &Pod) -> Limits {
+        let limits = self.context.cgroups.limits_of(pod);
+        let has_own = self.context.cm.has_exclusive_cpus(pod, None);
+        Limits { quota: limits.quota.filter(|_| !has_own), ..limits }
     }
 
     /// The pod as its containers run.
     fn as_actuated(&self, pod: &Pod) -> Pod {
         let actuated = self.context.allocations.actuated(&pod.uid());
         let mut pod = pod.clone();
-        if let Some(spec) = &mut pod.spec {
-            for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-                if let Some(given) = actuated.get(&container.name) {
-                    container.resources = Some(given.clone());
-                }
-            }
-        }
+        allocation::put(&mut pod, &actuated);
         pod
     }
 
@@ -161,12 +185,16 @@ impl Worker {
         let Some((_, container)) = pod.find_container(&resize.name) else { return Ok(()) };
         let context = &self.context;
         let actuated = context.allocations.actuated(&pod.uid());
-        let old = qos::limits(actuated.get(&container.name)).memory;
-        let new = qos::limits(container.resources.as_ref()).memory;
+        let limit = |own, whole| qos::limits(Some(&qos::effective(own, whole))).memory;
+        let old = limit(actuated.get(&container.name), actuated.get(WHOLE));
+        let new =
+            limit(container.resources.as_ref(), PodExt::spec(pod.as_ref()).resources.as_ref());
         if new > 0 && (old == 0 || new < old) {
             self.check_shrink(resize, new).await?;
         }
-        let resources = pod_config::resources(pod, &container, context.machine.memory);
+        let mut resources = pod_config::resources(pod, &container, context.machine.memory);
+        context.cm.pin(pod, &container, &mut resources);
+        context.cgroups.complete(&mut resources);
         let updated = context.runtime.update_container(&resize.id, resources).await;
         updated
             .map_err(|error| format!("failed to resize container \"{}\": {error}", resize.name))?;
@@ -193,7 +221,9 @@ impl Worker {
 }
 
 pub(super) fn is_resizing(plan: &Plan) -> bool {
-    !plan.resize.is_empty() || plan.kill.iter().any(|it| it.reason == KillReason::Resize)
+    plan.resize_pod
+        || !plan.resize.is_empty()
+        || plan.kill.iter().any(|it| it.reason == KillReason::Resize)
 }
 
 /// No limit is wider than any.

@@ -70,7 +70,7 @@ impl Worker {
             }
         }
         if let Some(trigger) = &plan.restart_all {
-            let now = self.context.clock.now();
+            let now = self.context.pace.now();
             if plan.kill.is_empty() {
                 self.backoffs.note(trigger.key.clone(), trigger.finished, now);
             }
@@ -101,7 +101,10 @@ impl Worker {
 
     fn finish_resize(&mut self, pod: &Arc<Pod>) -> bool {
         match self.settle_group(pod) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.context.allocations.actuate_whole(pod);
+                true
+            }
             Err(message) => {
                 self.fail_resize(pod, message);
                 false
@@ -222,6 +225,7 @@ impl Worker {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
         }
+        self.context.allocations.actuate_whole(pod);
         if let Err(error) = fs::create_dir_all(self.context.paths.pod_logs(pod)) {
             let message = format!("Failed to create pod sandbox: log folder: {error}");
             return failed("mkdir", message);
@@ -287,7 +291,7 @@ impl Worker {
     ) -> bool {
         let Some((_, container)) = pod.find_container(&start.name) else { return true };
         if let Some(exit) = start.after_exit {
-            let now = self.context.clock.now();
+            let now = self.context.pace.now();
             self.backoffs.note(plan::backoff_key(&container), exit, now);
         }
         let image = match image {

@@ -53,6 +53,8 @@ impl Worker {
                 return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
             }
             self.is_cleared = true;
+            self.inbox.set_cleared();
+            self.workers.note_progress();
         }
         if news.is_removed {
             self.forget(&news.pod).await;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -18,9 +19,11 @@ use crate::{
     context::{Context, Network},
     cri::CriError,
     observed::{self, RuntimePod, State},
+    pace::Exits,
     plan::{self, ContainerBackoffs, Plan, Waiting},
     pod::{PodExt, PodUid},
     status::{self, Verdict},
+    stop_signal,
     timeline::Phase,
     volumes::Mounted,
 };
@@ -47,7 +50,8 @@ pub(super) struct Worker {
     pub preempted: Vec<PodUid>,
     pub resize: ResizeState,
     pub restarts_all: bool,
-    hold: Option<(Option<i64>, Timestamp)>,
+    exits: Exits,
+    hold: Option<(Option<i64>, Instant)>,
     is_first_look: bool,
     retry: Duration,
 }
@@ -75,6 +79,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         preempted: Vec::new(),
         resize: ResizeState::default(),
         restarts_all: false,
+        exits: Exits::default(),
         hold: None,
         is_first_look: true,
         retry: FIRST_RETRY,
@@ -217,21 +222,22 @@ impl Worker {
         }
         let observed = self.observe().await?;
         self.publish(pod, &observed, &plan.waiting, false);
-        let mut at = self.context.clock.now() + self.retry;
+        let mut pause = self.retry;
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
         if let Some(until) = self.image_error_until.take() {
-            at = until;
+            pause = self.context.clock.until(until);
         }
-        self.hold = Some((pod.metadata.generation, at));
-        Ok(Next::Wait(Some(at)))
+        self.hold = Some((pod.metadata.generation, Instant::now() + pause));
+        Ok(Next::Wait(Some(self.context.clock.now() + pause)))
     }
 
     /// After a failure nothing is tried again before its time, whatever wakes the worker (the echo of
     /// its own status does), unless the pod has been changed.
     fn held_until(&mut self, pod: &Pod) -> Option<Timestamp> {
         let (generation, until) = self.hold?;
-        if generation == pod.metadata.generation && self.context.clock.now() < until {
-            return Some(until);
+        let left = until.saturating_duration_since(Instant::now());
+        if generation == pod.metadata.generation && !left.is_zero() {
+            return Some(self.context.clock.now() + left);
         }
         self.hold = None;
         None
@@ -264,11 +270,11 @@ impl Worker {
     fn plan(&self, pod: &Pod, observed: &RuntimePod) -> Plan {
         plan::plan(&plan::Input {
             pod,
-            observed,
+            observed: &self.exits.paced(observed),
             probes: &self.context.probes.states(observed),
             backoffs: &self.backoffs,
             actuated: &self.context.allocations.actuated(&pod.uid()),
-            now: self.context.clock.now(),
+            now: self.context.pace.now(),
         })
     }
 
@@ -279,7 +285,8 @@ impl Worker {
         let refresh = self.mounted.as_ref().and_then(|it| it.refresh_at);
         let is_deferred = self.resize.pending.as_ref().is_some_and(|it| it.reason == "Deferred");
         let room = is_deferred.then(|| self.context.clock.now() + LOOK_AGAIN);
-        [plan.again_at, deadline, refresh, room].into_iter().flatten().min()
+        let again = plan.again_at.map(|it| self.context.pace.date_of(it));
+        [again, deadline, refresh, room].into_iter().flatten().min()
     }
 
     /// What the runtime holds; an exit that is about to be noticed is waited for.
@@ -293,7 +300,9 @@ impl Worker {
             observed::observe(&self.context.runtime, &uid).await?
         };
         self.read_messages(&observed);
+        self.exits.note(&observed, &self.context.pace);
         self.inbox.set_observed(&observed);
+        self.workers.note_progress();
         self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);
         Ok(observed)
     }
@@ -337,6 +346,7 @@ impl Worker {
             restarts_all: self.restarts_all,
             resize: &self.resize,
             actuated: &self.context.allocations.actuated(&uid),
+            tells_stop_signals: stop_signal::is_on(&self.context.settings.config),
             now: self.context.clock.now(),
         });
         match (is_ready(&previous), is_ready(&status)) {
@@ -344,8 +354,12 @@ impl Worker {
             (true, false) => self.context.timelines.note(&uid, Phase::NotReady, ""),
             _ => {}
         }
+        if status.phase.as_deref() == Some("Running") {
+            self.context.starts.running(&uid);
+        }
         self.context.cm.add_to_status(pod, &mut status);
         self.context.statuses.set(pod, status.clone());
+        self.workers.note_progress();
         status
     }
 
@@ -377,5 +391,6 @@ fn is_idle(plan: &Plan) -> bool {
         && plan.kill.is_empty()
         && plan.remove.is_empty()
         && plan.resize.is_empty()
+        && !plan.resize_pod
         && plan.start.is_empty()
 }

@@ -7,15 +7,13 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{
-        Container, ContainerPort, ExecAction, GRPCAction, Pod, Probe, TCPSocketAction,
-    },
+    api::core::v1::{Container, ContainerPort, ExecAction, Pod, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use tonic::Code;
 use transport::Place;
 
-use super::{http, worker::Task};
+use super::{grpc, http, worker::Task};
 use crate::{context::Context, pod::PodExt};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ pub(super) async fn attempt(
         return tcp(&task.container, action, ip, limit).await;
     }
     if let Some(action) = &probe.grpc {
-        return grpc(action, ip, limit).await;
+        return grpc::ask(action, ip, limit).await;
     }
     Answer::Failed(format!("missing probe handler for {}:{}", pod.full_name(), task.container.name))
 }
@@ -155,95 +153,5 @@ pub(super) fn named(port: &IntOrString) -> String {
     match port {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(name) => name.clone(),
-    }
-}
-
-// === gRPC (`grpc.health.v1.Health/Check`) ===
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckResponse {
-    #[prost(int32, tag = "1")]
-    status: i32,
-}
-
-const SERVING: i32 = 1;
-
-async fn grpc(action: &GRPCAction, ip: Option<IpAddr>, limit: Duration) -> Answer {
-    let (Some(host), Ok(port)) = (ip, u16::try_from(action.port)) else {
-        return Answer::Failed("the pod has no address".to_owned());
-    };
-    let address = SocketAddr::new(host, port);
-    let service = action.service.clone().unwrap_or_default();
-    match tokio::time::timeout(limit, check(address, service, limit)).await {
-        Ok(Ok(SERVING)) => Answer::Good,
-        Ok(Ok(status)) => {
-            let name = match status {
-                2 => "NOT_SERVING",
-                3 => "SERVICE_UNKNOWN",
-                _ => "UNKNOWN",
-            };
-            Answer::Bad(format!("service unhealthy (responded with \"{name}\")"))
-        }
-        Ok(Err(status)) if status.code() == Code::Unimplemented => Answer::Bad(format!(
-            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
-            status.message()
-        )),
-        Ok(Err(status)) if status.code() == Code::Unavailable => Answer::Bad(format!(
-            "error: failed to connect service at \"{address}\": {}",
-            status.message()
-        )),
-        Ok(Err(status)) => {
-            Answer::Bad(format!("error: health rpc probe failed: {}", status.message()))
-        }
-        Err(_) => {
-            let seconds = limit.as_secs();
-            Answer::Bad(format!(
-                "timeout: failed to connect service \"{address}\" within {seconds}s"
-            ))
-        }
-    }
-}
-
-async fn check(
-    address: SocketAddr,
-    service: String,
-    limit: Duration,
-) -> Result<i32, tonic::Status> {
-    let channel = api_cri::channel(move || Place::Here.connect_owned(address, limit));
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    let path = http_path("/grpc.health.v1.Health/Check");
-    let request = tonic::Request::new(HealthCheckRequest { service });
-    Ok(client.unary(request, path, codec).await?.into_inner().status)
-}
-
-fn http_path(path: &'static str) -> ::http::uri::PathAndQuery {
-    ::http::uri::PathAndQuery::from_static(path)
-}
-
-/// A connection whose future borrows nothing.
-trait ConnectOwned {
-    fn connect_owned(
-        &self,
-        address: SocketAddr,
-        limit: Duration,
-    ) -> impl Future<Output = std::io::Result<tokio::net::TcpStream>> + Send + 'static;
-}
-
-impl ConnectOwned for Place {
-    fn connect_owned(
-        &self,
-        address: SocketAddr,
-        limit: Duration,
-    ) -> impl Future<Output = std::io::Result<tokio::net::TcpStream>> + Send + 'static {
-        let place = self.clone();
-        async move { place.connect(address, limit).await }
     }
 }

@@ -107,7 +107,14 @@ async fn ask(
             ));
         }
         Ok(Err(transport::SendError::Connect { source, .. })) => {
-            return Err(failed(dial_error(*address, &source)));
+            let text = match source.kind() {
+                // What answered does not speak TLS.
+                std::io::ErrorKind::InvalidData => {
+                    "http: server gave HTTP response to HTTPS client".to_owned()
+                }
+                _ => dial_error(*address, &source),
+            };
+            return Err(failed(text));
         }
         Ok(Err(error)) => return Err(failed(telemetry::chain(&error).to_string())),
         Ok(Ok(response)) => response,

@@ -43,7 +43,9 @@ impl Task {
         let delay = Duration::from_secs(
             probe.initial_delay_seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
         );
-        tokio::time::sleep(self.context.clock.until(self.started + delay)).await;
+        // A date that was set back since the start makes it no longer.
+        let left = self.context.clock.until(self.started + delay).min(delay);
+        tokio::time::sleep(left).await;
         self.wait_for_startup().await;
         let mut thresholds = Thresholds::new(probe.success_threshold, probe.failure_threshold);
         let mut ticks = tokio::time::interval_at(Instant::now(), period);

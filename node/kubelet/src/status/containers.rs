@@ -12,6 +12,7 @@ use super::Input;
 use crate::{
     observed::{RuntimeContainer, State},
     pod::{Kind, PodExt},
+    stop_signal::StopSignal,
 };
 
 /// The runtime's name in container ids.
@@ -66,6 +67,8 @@ fn known(input: &Input<'_>, kind: Kind, latest: &RuntimeContainer, status: &mut 
     status.image_id = latest.image_ref.clone();
     status.restart_count = i32::try_from(latest.restart_count).unwrap_or(i32::MAX);
     status.state = Some(state(input, latest));
+    let signal = latest.stop_signal.filter(|_| input.tells_stop_signals);
+    status.stop_signal = signal.map(StopSignal::name);
     let previous = input.observed.previous(&latest.name).filter(|_| kind != Kind::Ephemeral);
     status.last_state = previous.map(|it| state(input, it)).filter(|it| it.terminated.is_some());
     if status.last_state.is_none() && latest.restart_count > 0 {

@@ -15,6 +15,7 @@ use kube::{
 use lifecycle::Scope;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::pod::{PodExt, PodUid};
@@ -29,6 +30,8 @@ pub(crate) struct Statuses {
     /// There is nobody to send to.
     is_alone: bool,
     entries: Mutex<HashMap<PodUid, Entry>>,
+    /// Something that was on its way is so no longer.
+    settled: watch::Sender<()>,
 }
 
 struct Entry {
@@ -51,7 +54,8 @@ enum Job {
 
 impl Statuses {
     pub(crate) fn new(client: Client, scope: Scope, is_alone: bool) -> Arc<Self> {
-        Arc::new(Self { client, scope, is_alone, entries: Mutex::default() })
+        let settled = watch::Sender::new(());
+        Arc::new(Self { client, scope, is_alone, entries: Mutex::default(), settled })
     }
 
     /// The newest status of a pod, sent or not.
@@ -129,13 +133,18 @@ impl Statuses {
         self.wake(uid);
     }
 
-    /// Nothing is on its way.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.entries.lock().values().all(|it| !it.is_sending)
+    /// Ends when nothing is on its way.
+    pub(crate) async fn until_idle(&self) {
+        let mut settled = self.settled.subscribe();
+        while self.entries.lock().values().any(|it| it.is_sending) {
+            // The sender lives in `self`, so this cannot fail.
+            drop(settled.changed().await);
+        }
     }
 
     pub(crate) fn forget(&self, uid: &PodUid) {
         self.entries.lock().remove(uid);
+        self.settled.send_replace(());
     }
 
     fn wake(self: &Arc<Self>, uid: &PodUid) {
@@ -194,6 +203,7 @@ impl Statuses {
             }
             _ => drop(entries.remove(uid)),
         }
+        self.settled.send_replace(());
     }
 
     fn next_job(&self, uid: &PodUid) -> Job {
@@ -209,6 +219,7 @@ impl Statuses {
             return Job::Delete { pod: entry.pod.clone() };
         }
         entry.is_sending = false;
+        self.settled.send_replace(());
         Job::Nothing
     }
 

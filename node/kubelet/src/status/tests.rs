@@ -31,6 +31,7 @@ fn made(name: &str, state: State) -> RuntimeContainer {
         state,
         message_path: None,
         log_path: String::new(),
+        stop_signal: None,
     }
 }
 
@@ -104,6 +105,7 @@ impl World {
             restarts_all: false,
             resize: &ResizeState::default(),
             actuated: &Resources::new(),
+            tells_stop_signals: false,
             now: at(100),
         })
     }

@@ -56,10 +56,13 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
     bed.install_cni();
     let kubelet = bed.start_kubelet().await;
     bed.until_node("True", "").await;
-    let script = "head -c 3000000 /dev/zero > /cache/f; \
+    let script = "head -c 3000000 /dev/zero > /cache/f; busybox touch /cache/written; \
                   x=$(head -c 20000000 /dev/zero | tr '\\0' x); while true; do sleep 0.1; done";
     let mut container = bed.container("main", script);
     container["volumeMounts"] = json!([{ "name": "cache", "mountPath": "/cache" }]);
+    // What a volume holds is not measured again for a while.
+    let command = ["/bin/busybox", "test", "-e", "/cache/written"];
+    container["readinessProbe"] = json!({ "exec": { "command": command }, "periodSeconds": 1 });
     bed.create_pod(json!({
         "metadata": { "name": "busy" },
         "spec": {
@@ -125,8 +128,14 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
         assert!(page.lines().any(|it| it.starts_with(name)), "{name}");
     }
     let (_, page) = bed.ask("GET", "/metrics").await;
-    for name in ["kubelet_runtime_operations_total", "kubelet_running_pods 1", "kubelet_node_name"]
-    {
+    for name in [
+        "kubelet_runtime_operations_total",
+        "kubelet_running_pods 1",
+        "kubelet_node_name",
+        "kubelet_pod_start_duration_seconds_count 1\n",
+        "kubelet_pod_start_total_duration_seconds_count 1\n",
+        "kubelet_pod_start_sli_duration_seconds_count 1\n",
+    ] {
         assert!(page.contains(name), "{name}");
     }
     bed.delete_pod("busy", 0).await;

@@ -118,3 +118,70 @@ async fn a_resize_reaches_the_groups_of_the_container_and_of_the_pod() {
     bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pod_may_as_a_whole_is_the_limit_of_its_group_and_is_resized() {
+    let Some(bed) = Bed::new("whole").await else { return };
+    bed.install_cni();
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "").await;
+    let resources = |memory: &str| {
+        json!({
+            "requests": { "cpu": "10m", "memory": "16Mi" },
+            "limits": { "cpu": "100m", "memory": memory },
+        })
+    };
+    let containers = ["main", "other"].map(|name| bed.container(name, "exec sleep 1000"));
+    bed.create_pod(json!({
+        "metadata": { "name": "p" },
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "resources": resources("64Mi"),
+            "containers": containers,
+        },
+    }))
+    .await;
+    let uid = bed.until_ready("p").await.metadata.uid.unwrap();
+    assert_eq!(bed.pod_memory_limit("burstable", &uid), 64 << 20);
+    bed.resize_whole("p", resources("128Mi")).await;
+    bed.until("p", |it| {
+        let limits = it.resources.as_ref().and_then(|it| it.limits.as_ref());
+        limits.is_some_and(|it| it["memory"].0 == "128Mi")
+    })
+    .await;
+    assert_eq!(bed.pod_memory_limit("burstable", &uid), 128 << 20);
+    assert_eq!(bed.restarts("p").await, 0);
+    bed.delete_pod("p", 0).await;
+    bed.until_gone("p").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_is_asked_to_end_with_the_signal_that_it_names() {
+    let Some(bed) = Bed::new("signal").await else { return };
+    bed.install_cni();
+    let gated = |settings: &mut kubelet::Settings| {
+        settings.config.feature_gates.insert("ContainerStopSignals".to_owned(), true);
+    };
+    let kubelet = bed.start_kubelet_configured(gated).await;
+    bed.until_node("True", "").await;
+    // `SIGTERM` does nothing to it.
+    let script = "trap '' TERM; trap 'exit 0' USR1; while :; do busybox sleep 0.1; done";
+    let mut main = bed.container("main", script);
+    main["lifecycle"] = json!({ "stopSignal": "SIGUSR1" });
+    bed.create_pod(json!({
+        "metadata": { "name": "p" },
+        "spec": { "os": { "name": "linux" }, "containers": [main] },
+    }))
+    .await;
+    let status = bed.until_ready("p").await.status.unwrap();
+    let container = &status.container_statuses.unwrap()[0];
+    assert_eq!(container.stop_signal.as_deref(), Some("SIGUSR1"));
+    let started = std::time::Instant::now();
+    bed.delete_pod("p", 60).await;
+    bed.until_gone("p").await;
+    assert!(started.elapsed().as_secs() < 20, "it did not wait for its grace to end");
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}

@@ -83,6 +83,31 @@ async fn a_clock_that_jumps_forward_starts_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_starts_what_crashed_after_its_pause_and_nothing_else() {
+    let mut world = World::new().await;
+    world.runtime.script("crash", Script::exits(SECOND, 1));
+    world.create(pod("stays", one("stays"))).await;
+    world.create(pod("crashes", one("crash"))).await;
+    world.until("stays", support::is_ready).await;
+    world.until("crashes", |it| support::waiting(it) == Some("CrashLoopBackOff")).await;
+    let mut starts = world.runtime.count("StartContainer", "crash");
+    for (jump, is_restarted) in [(-3600, false), (-86_400, true), (-60, false)] {
+        world.shift.jump(jump);
+        if is_restarted {
+            world.restart_kubelet().await;
+        }
+        world.pass(20 * MINUTE).await;
+        assert_eq!(world.runtime.count("StartContainer", "stays"), 1);
+        let now = world.runtime.count("StartContainer", "crash");
+        assert!((3..=9).contains(&(now - starts)), "{jump}: {starts}, {now}");
+        let restarts = support::restarts(&world.status("crashes").await);
+        assert_eq!(usize::try_from(restarts).unwrap() + 1, now, "none is counted twice");
+        starts = now;
+    }
+    assert_eq!(world.runtime.running().iter().filter(|it| *it == "stays").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
     let world = World::new().await;
     world.create(pod("p", one("c"))).await;

@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod admission;
+mod ends;
 mod environment;
 mod faults;
 mod lifecycle;
 mod node;
+mod probe_servers;
 mod probes;
 mod resize;
 mod restarts;
+mod servers;
+mod static_pods;
 mod support;
 
 use std::{sync::atomic::Ordering, time::Duration};
@@ -88,20 +92,6 @@ async fn a_changed_config_map_reaches_a_running_pod_within_a_minute() {
     let before = world.runtime.calls().len();
     world.pass(Duration::from_secs(300)).await;
     assert_eq!(world.runtime.calls().len(), before, "nothing is done for an idle pod");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_static_pod_runs_is_shown_and_goes_with_its_file() {
-    let world = World::new().await;
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: s}\nspec:\n  containers:\n  - {name: c, image: \"i:1\"}\n";
-    world.put_static_pod("s.yaml", Some(text));
-    world.until_there("s-node").await;
-    world.until("s-node", |it| it.phase.as_deref() == Some("Running")).await;
-    assert_eq!(world.runtime.running(), ["c"]);
-    world.put_static_pod("s.yaml", None);
-    world.until_gone("s-node").await;
-    world.pass(Duration::from_secs(40)).await;
-    assert!(world.runtime.running().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

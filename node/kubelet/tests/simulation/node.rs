@@ -123,9 +123,14 @@ async fn a_node_short_of_memory_says_so_evicts_one_pod_at_a_time_and_refuses_bes
     world.until("other", is_running).await;
     assert_eq!(world.condition("MemoryPressure").await.0, "False");
 
+    // What it uses is free when it has ended.
+    world.runtime.script("b", Script::default().stop_takes(SECOND / 2));
     put_memory(&proc, 50);
-    world.until("other", |it| it.reason.as_deref() == Some("Evicted")).await;
+    while world.runtime.count("StopContainer", "b") == 0 {
+        world.pass(SECOND / 10).await;
+    }
     put_memory(&proc, 4000);
+    world.until("other", |it| it.reason.as_deref() == Some("Evicted")).await;
     let status = world.status("other").await;
     let message =
         "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
@@ -227,4 +232,24 @@ async fn alone_a_kubelet_runs_static_pods_and_tells_nobody() {
     world.pass(70 * SECOND).await;
     assert!(world.runtime.running().is_empty());
     assert!(world.nodes().get_opt(NODE).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_a_volume_shows_is_not_garbage() {
+    let world = World::configured(|settings| {
+        settings.config.image_maximum_gc_age = GoDuration(Duration::from_secs(3600));
+    })
+    .await;
+    world.runtime.add_image("shown:1");
+    world.runtime.add_image("old:1");
+    let mut shows = pod("p", "c");
+    shows["spec"]["volumes"] = json!([{ "name": "v", "image": { "reference": "shown:1" } }]);
+    world.create(shows).await;
+    world.pass(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:old:1"), 1);
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:shown:1"), 0);
+    world.delete("p", 0).await;
+    world.until_gone("p").await;
+    world.pass(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(world.runtime.count("RemoveImage", "sha256:shown:1"), 1);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fake_cri::Script;
+use kubelet::GoDuration;
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -143,4 +144,56 @@ async fn a_kubelet_that_has_lost_its_notes_takes_what_runs_for_what_was_promised
     world.resize("p", json!({ "limits": { "cpu": "300m" } })).await;
     world.until("p", |it| actual(it, "cpu") == "300m").await;
     assert_eq!(cpu_limit(&world), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resized_container_has_the_configured_period_as_a_new_one_has() {
+    let world = World::configured(|settings| {
+        settings.config.cpu_cfs_quota_period = GoDuration(Duration::from_millis(50));
+    })
+    .await;
+    let cpu = |world: &World| {
+        let linux = world.runtime.container_config("c").unwrap().linux.unwrap();
+        let resources = linux.resources.unwrap();
+        (resources.cpu_quota, resources.cpu_period)
+    };
+    world.create(pod("p", sized(json!([])))).await;
+    world.until("p", support::is_running).await;
+    assert_eq!(cpu(&world), (10_000, 50_000));
+    world.resize("p", json!({ "limits": { "cpu": "400m" } })).await;
+    world.until("p", |it| actual(it, "cpu") == "400m").await;
+    assert_eq!(cpu(&world), (20_000, 50_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_may_as_a_whole_is_resized_and_reaches_containers_without_limits_of_their_own() {
+    let mut world = World::new().await;
+    let whole = json!({
+        "requests": { "cpu": "100m", "memory": "64Mi" },
+        "limits": { "cpu": "200m", "memory": "128Mi" },
+    });
+    let spec = json!({ "resources": whole, "containers": [{ "name": "c", "image": "i:1" }] });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    assert_eq!(cpu_limit(&world), 200);
+    let status = world.status("p").await;
+    assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
+    let has = |it: &k8s_openapi::api::core::v1::PodStatus, name: &str| {
+        it.resources.as_ref()?.limits.as_ref()?.get(name).map(|it| it.0.clone())
+    };
+    assert_eq!(has(&status, "memory").as_deref(), Some("128Mi"));
+    assert_eq!(status.allocated_resources.unwrap()["cpu"].0, "100m");
+    world.resize_whole("p", json!({ "limits": { "cpu": "400m" } })).await;
+    world.until("p", |it| has(it, "cpu").as_deref() == Some("400m")).await;
+    world.until("p", |it| support::condition(it, "PodResizeInProgress").is_none()).await;
+    assert_eq!(cpu_limit(&world), 400);
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+    let too_much = json!({ "requests": { "cpu": "9000" }, "limits": { "cpu": "9000" } });
+    world.resize_whole("p", too_much).await;
+    let pending = |it: &_| support::condition(it, "PodResizePending");
+    world.until("p", |it| pending(it).is_some_and(|it| it.1 == "Infeasible")).await;
+    world.restart_kubelet().await;
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.runtime.count("UpdateContainerResources", "c"), 1);
+    assert_eq!(cpu_limit(&world), 400);
 }

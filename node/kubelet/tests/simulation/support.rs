@@ -237,6 +237,13 @@ impl World {
         self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
     }
 
+    /// Asks for other resources of a pod as a whole.
+    pub(crate) async fn resize_whole(&self, name: &str, resources: Value) {
+        let patch = Patch::Strategic(json!({ "spec": { "resources": resources } }));
+        let params = PatchParams::default();
+        self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
+    }
+
     pub(crate) async fn patch(&self, name: &str, patch: Value) {
         let patch = Patch::Strategic(patch);
         self.pods().patch(name, &PatchParams::default(), &patch).await.unwrap();
@@ -339,8 +346,8 @@ impl World {
 
     /// Capacity and allocatable of the node, as the API knows them.
     pub(crate) async fn node_resource(&self, name: &str) -> (Option<String>, Option<String>) {
-        let node = Api::<Node>::all(self.client.clone()).get(NODE).await.unwrap();
-        let status = node.status.unwrap_or_default();
+        let node = Api::<Node>::all(self.client.clone()).get_opt(NODE).await.unwrap();
+        let status = node.and_then(|it| it.status).unwrap_or_default();
         let of = |list: Option<std::collections::BTreeMap<String, Quantity>>| {
             list.and_then(|it| it.get(name).map(|it| it.0.clone()))
         };

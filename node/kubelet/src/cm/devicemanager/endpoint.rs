@@ -5,11 +5,15 @@
 //! **Invariant:** no call here waits for ever; only the stream of devices does, and it ends with its
 //! plugin.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use api_kubelet::device_plugin::{
     self as v1beta1, device_plugin_client::DevicePluginClient as Client,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
 use super::state::Ids;
@@ -23,6 +27,9 @@ const ALLOCATE_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     client: Client<api_cri::Channel>,
+    pub socket: PathBuf,
+    /// Ends the stream of devices.
+    pub gone: CancellationToken,
     pub options: v1beta1::DevicePluginOptions,
 }
 
@@ -57,7 +64,8 @@ impl Endpoint {
         let options = within(CONNECT_LIMIT, asked).await.map_err(|error| {
             PluginError(format!("failed to get device plugin options: {error}"))
         })?;
-        Ok(Self { client, options })
+        let (socket, gone) = (socket.to_owned(), CancellationToken::new());
+        Ok(Self { client, socket, gone, options })
     }
 
     /// The devices, again with every change.

@@ -2,18 +2,19 @@
 //!
 //! Upstream: `pkg/kubelet/cm/devicemanager/plugin/v1beta1`.
 
-use std::{fs, io, os::unix::fs::FileTypeExt, sync::Arc};
+use std::{fs, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc};
 
 use api_kubelet::device_plugin::{
     self as v1beta1,
     registration_server::{Registration, RegistrationServer},
 };
+use futures::future::BoxFuture;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::debug;
 
 use super::DeviceManager;
-use crate::cm::requests;
+use crate::{cm::requests, plugins::Handler};
 
 const SOCKET: &str = "kubelet.sock";
 
@@ -55,10 +56,45 @@ impl DeviceManager {
         self.connect(resource, endpoint).await.map_err(|error| error.to_string())
     }
 
-    /// The socket of a plugin of the plugin watcher is gone.
-    #[expect(dead_code, reason = "for the plugin watcher, which comes with another change")]
-    pub(crate) fn unregister(&self, resource: &str) {
-        self.disconnect(resource);
+    /// The socket of a plugin of the plugin watcher is gone. Another one may serve the resource since.
+    fn unregister(&self, resource: &str, endpoint: &str) {
+        let socket = self.folder.join(endpoint);
+        if self.is_served_at(resource, &socket) {
+            self.disconnect(resource);
+        }
+    }
+
+    fn is_served_at(&self, resource: &str, socket: &Path) -> bool {
+        let state = self.state.lock();
+        let known = state.resources.get(resource).and_then(|it| it.endpoint.as_ref());
+        known.is_some_and(|it| it.socket == socket)
+    }
+}
+
+/// Device plugins of `plugins_registry`.
+struct Registry(Arc<DeviceManager>);
+
+/// So that one registry can hold it.
+pub(crate) fn handler(manager: &Arc<DeviceManager>) -> Arc<dyn Handler> {
+    Arc::new(Registry(manager.clone()))
+}
+
+impl Handler for Registry {
+    fn kind(&self) -> &'static str {
+        "DevicePlugin"
+    }
+
+    fn register<'a>(
+        &'a self,
+        name: &'a str,
+        endpoint: &'a str,
+        versions: &'a [String],
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.0.register(name, endpoint, versions))
+    }
+
+    fn unregister<'a>(&'a self, name: &'a str, endpoint: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.0.unregister(name, endpoint) })
     }
 }
 

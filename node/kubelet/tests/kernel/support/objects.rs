@@ -35,6 +35,13 @@ impl Bed {
         self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
     }
 
+    /// Asks for other resources of a pod as a whole.
+    pub(crate) async fn resize_whole(&self, name: &str, resources: Value) {
+        let patch = Patch::Strategic(json!({ "spec": { "resources": resources } }));
+        let params = PatchParams::default();
+        self.pods().patch_subresource("resize", name, &params, &patch).await.unwrap();
+    }
+
     pub(crate) async fn create_config_map(&self, name: &str, data: &[(&str, &str)]) {
         let data: serde_json::Map<_, _> =
             data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
