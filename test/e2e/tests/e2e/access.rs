@@ -75,7 +75,7 @@ fn a_user_with_an_access_entry(region: &Region) -> anyhow::Result<()> {
     ensure!(user["username"] == arn && groups.iter().any(|it| it == "readers"), "{user}");
     run(&mut kubectl(&["get", "pods"]))?;
     let (succeeded, said) = outcome(&mut kubectl(&["create", "configmap", "no"]))?;
-    ensure!(!succeeded && said.contains("Forbidden") && said.contains(arn), "{said}");
+    ensure!(!succeeded && said.contains("is forbidden") && said.contains(arn), "{said}");
     Ok(())
 }
 

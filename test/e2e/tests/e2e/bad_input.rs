@@ -108,7 +108,7 @@ fn an_unknown_action_or_filter_is_refused(region: &Region) -> anyhow::Result<()>
 fn an_oversized_body_is_refused(region: &Region) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("large");
-    std::fs::write(&file, vec![b'a'; 4 << 20])?;
+    std::fs::write(&file, vec![b'a'; 9 << 20])?;
     let from = format!("--from-file={}", file.display());
     let (succeeded, said) =
         outcome(&mut region.client("kubectl", &["create", "configmap", "large", &from]))?;
