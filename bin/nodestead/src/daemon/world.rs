@@ -213,6 +213,7 @@ pub(crate) fn host(
         resolver,
         search_domain: names::private_domain(REGION),
         init: init(names.latency.boot),
+        boot: instance.boot,
     })
 }
 
