@@ -59,7 +59,9 @@ impl Handle<AssumeRoleWithWebIdentity> for Sts {
         request: AssumeRoleWithWebIdentityRequest,
     ) -> Result<AssumeRoleWithWebIdentityResponse, Fault> {
         check_session_name(&request.role_session_name)?;
-        let verified = self.verify(&request.web_identity_token).await?;
+        let verified = self.verify(&request.web_identity_token).await.inspect_err(|_| {
+            caller.decisions.note(Decided::refused(ACTION, &request.role_arn));
+        })?;
         let role = self.trusting_role(caller, &request.role_arn, &verified)?;
         let lasts = duration(request.duration_seconds, 3600, 43_200)?;
         if lasts > role.max_session {

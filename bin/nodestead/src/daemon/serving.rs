@@ -87,7 +87,7 @@ mod tests {
         });
         assert!(gateway.open(region_ec2::routes(&Arc::new(ec2.clone()))));
         let request = RunInstancesRequest {
-            image_id: seed::releases().last().map(|it| it.image_id()),
+            image_id: seed::releases().last().map(seed::AmiRelease::image_id),
             instance_type: Some("m5.large".to_owned()),
             min_count: 2,
             max_count: 2,

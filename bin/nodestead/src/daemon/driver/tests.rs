@@ -35,7 +35,7 @@ async fn two_pending(layout: &Layout) -> (Driver, Region, Vec<String>) {
     let ami = layout.amis();
     let driver = Driver::new(&region, hosts, names, ami, endpoints, clock, scope);
     let request = RunInstancesRequest {
-        image_id: seed::releases().last().map(|it| it.image_id()),
+        image_id: seed::releases().last().map(seed::AmiRelease::image_id),
         instance_type: Some("m5.large".to_owned()),
         min_count: 2,
         max_count: 2,
