@@ -15,6 +15,7 @@ mod mappings;
 mod metadata;
 mod pause;
 mod region;
+mod serving;
 mod software;
 mod system_images;
 mod world;

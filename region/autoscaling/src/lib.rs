@@ -23,11 +23,13 @@ mod serve;
 mod service;
 mod shape;
 mod tags;
+mod targets;
 mod template;
 
 pub use crate::{
     serve::routes,
     service::{AutoScaling, Config},
+    targets::LaunchRights,
 };
 
 pub(crate) use crate::service::Call;

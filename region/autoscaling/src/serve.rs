@@ -1,16 +1,40 @@
-//! Which function serves which operation.
+//! Which function serves which operation, and what IAM is asked before.
 
 use std::sync::Arc;
 
 use aws_autoscaling as api;
 use aws_wire::{Fault, Operation};
-use region_gateway::{Caller, Handle, Routes};
+use region_gateway::{Caller, Handle, Routes, Target};
 
-use crate::{AutoScaling, activities, capacity, groups, hooks, members, tags};
+use crate::{AutoScaling, activities, capacity, groups, hooks, members, tags, targets};
+
+macro_rules! targets {
+    ($service:ident, $caller:ident, $request:ident, any) => {
+        vec![Target::any()]
+    };
+    ($service:ident, $caller:ident, $request:ident, group) => {
+        vec![targets::group($service, &$request.auto_scaling_group_name)]
+    };
+    ($service:ident, $caller:ident, $request:ident, member) => {
+        vec![targets::group_of($service, &$request.instance_id)]
+    };
+    ($service:ident, $caller:ident, $request:ident, by $function:path) => {
+        $function($service, $caller, $request)
+    };
+}
 
 macro_rules! serve {
-    ($($module:ident::$operation:ident: $function:path;)*) => {
+    ($($module:ident::$operation:ident: $function:path, [$($target:tt)*];)*) => {
         $(impl Handle<api::$module::$operation> for AutoScaling {
+            fn targets(
+                &self,
+                caller: &Caller,
+                request: &<api::$module::$operation as Operation>::Request,
+            ) -> Vec<Target> {
+                let (_, _) = (caller, request);
+                targets!(self, caller, request, $($target)*)
+            }
+
             async fn handle(
                 &self,
                 caller: &Caller,
@@ -29,30 +53,30 @@ macro_rules! serve {
 }
 
 serve! {
-    group::CreateAutoScalingGroup: groups::create;
-    group::UpdateAutoScalingGroup: groups::update;
-    group::DeleteAutoScalingGroup: groups::delete;
-    group::DescribeAutoScalingGroups: groups::describe;
-    capacity::SetDesiredCapacity: capacity::set_desired;
-    capacity::TerminateInstanceInAutoScalingGroup: capacity::terminate;
-    capacity::SetInstanceHealth: capacity::set_health;
-    capacity::SetInstanceProtection: capacity::set_protection;
-    instance::DescribeAutoScalingInstances: members::describe;
-    instance::AttachInstances: members::attach;
-    instance::DetachInstances: members::detach;
-    process::SuspendProcesses: members::suspend;
-    process::ResumeProcesses: members::resume;
-    process::EnableMetricsCollection: members::enable_metrics;
-    process::DisableMetricsCollection: members::disable_metrics;
-    activity::DescribeScalingActivities: activities::describe;
-    lifecycle_hook::PutLifecycleHook: hooks::put;
-    lifecycle_hook::DeleteLifecycleHook: hooks::delete;
-    lifecycle_hook::DescribeLifecycleHooks: hooks::describe;
-    lifecycle_hook::CompleteLifecycleAction: hooks::complete;
-    lifecycle_hook::RecordLifecycleActionHeartbeat: hooks::heartbeat;
-    tag::CreateOrUpdateTags: tags::create;
-    tag::DeleteTags: tags::delete;
-    tag::DescribeTags: tags::describe;
+    group::CreateAutoScalingGroup: groups::create, [by targets::create];
+    group::UpdateAutoScalingGroup: groups::update, [by targets::update];
+    group::DeleteAutoScalingGroup: groups::delete, [group];
+    group::DescribeAutoScalingGroups: groups::describe, [any];
+    capacity::SetDesiredCapacity: capacity::set_desired, [group];
+    capacity::TerminateInstanceInAutoScalingGroup: capacity::terminate, [member];
+    capacity::SetInstanceHealth: capacity::set_health, [member];
+    capacity::SetInstanceProtection: capacity::set_protection, [group];
+    instance::DescribeAutoScalingInstances: members::describe, [any];
+    instance::AttachInstances: members::attach, [group];
+    instance::DetachInstances: members::detach, [group];
+    process::SuspendProcesses: members::suspend, [group];
+    process::ResumeProcesses: members::resume, [group];
+    process::EnableMetricsCollection: members::enable_metrics, [group];
+    process::DisableMetricsCollection: members::disable_metrics, [group];
+    activity::DescribeScalingActivities: activities::describe, [any];
+    lifecycle_hook::PutLifecycleHook: hooks::put, [by targets::put_hook];
+    lifecycle_hook::DeleteLifecycleHook: hooks::delete, [group];
+    lifecycle_hook::DescribeLifecycleHooks: hooks::describe, [any];
+    lifecycle_hook::CompleteLifecycleAction: hooks::complete, [group];
+    lifecycle_hook::RecordLifecycleActionHeartbeat: hooks::heartbeat, [group];
+    tag::CreateOrUpdateTags: tags::create, [by targets::create_tags];
+    tag::DeleteTags: tags::delete, [by targets::delete_tags];
+    tag::DescribeTags: tags::describe, [any];
 }
 
 /// What a group here never has: the answer is always none.

@@ -11,7 +11,7 @@ use region_store::{Bucket, OpenStoreError, Store, Transaction};
 use tokio::sync::Notify;
 
 use crate::{
-    activities, faults,
+    LaunchRights, activities, faults,
     records::{Activity, Group},
 };
 
@@ -34,7 +34,7 @@ struct Inner {
     store: Store,
     groups: Bucket<Group>,
     activities: Bucket<Activity>,
-    ec2: OnceLock<Client>,
+    ec2: OnceLock<(Client, Arc<dyn LaunchRights>)>,
     changed: Notify,
 }
 
@@ -58,16 +58,25 @@ impl AutoScaling {
         })))
     }
 
-    /// Gives the service its way to EC2: `Gateway::client_as("autoscaling.amazonaws.com")`. To be
-    /// called once, before [`AutoScaling::run`].
-    pub fn connect(&self, ec2: Client) {
-        if self.0.ec2.set(ec2).is_err() {
+    /// Gives the service its way to EC2: `Gateway::client_as("autoscaling.amazonaws.com")`, and
+    /// EC2's word on what launching takes. To be called once, before [`AutoScaling::run`].
+    pub fn connect(&self, ec2: Client, rights: Arc<dyn LaunchRights>) {
+        if self.0.ec2.set((ec2, rights)).is_err() {
             tracing::warn!("Auto Scaling is connected to EC2 already");
         }
     }
 
     pub(crate) fn ec2(&self) -> Result<&Client, Fault> {
-        self.0.ec2.get().ok_or_else(|| Fault::internal("Auto Scaling has no connection to EC2 yet"))
+        let connected = self.0.ec2.get().map(|(client, _)| client);
+        connected.ok_or_else(|| Fault::internal("Auto Scaling has no connection to EC2 yet"))
+    }
+
+    pub(crate) fn launch_rights(&self) -> Option<&dyn LaunchRights> {
+        self.0.ec2.get().map(|(_, rights)| &**rights)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
     }
 
     pub(crate) fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {

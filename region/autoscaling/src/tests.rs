@@ -40,12 +40,14 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use region_gateway::{
     Attached, Caller, CallerKind, Config as GatewayConfig, Events, Gateway, Handle, Identities,
-    Role,
+    Role, Target,
 };
 use region_store::Store;
 use tokio::sync::watch;
 
 use super::*;
+
+mod rights;
 
 /// Instances by client token; a state for each. Subnets in `full` have no room.
 #[derive(Default)]
@@ -91,6 +93,14 @@ fn shown(token: &str, request: &RunInstancesRequest, state: &str) -> Instance {
 }
 
 impl Handle<RunInstances> for FakeEc2 {
+    fn targets(&self, _: &Caller, request: &RunInstancesRequest) -> Vec<Target> {
+        let subnet = request.subnet_id.as_deref().unwrap_or("*");
+        vec![
+            Target::resource(format!("arn:aws:ec2:us-east-1:111122223333:subnet/{subnet}")),
+            Target::pass_role("arn:aws:iam::111122223333:role/nodes", "ec2.amazonaws.com"),
+        ]
+    }
+
     async fn handle(&self, _: &Caller, request: RunInstancesRequest) -> Result<Reservation, Fault> {
         let subnet = request.subnet_id.clone().unwrap();
         if self.world.lock().full.contains(&subnet) {
@@ -198,6 +208,7 @@ impl Identities for Nobody {
 struct Region {
     ec2: Arc<FakeEc2>,
     client: Client,
+    service: AutoScaling,
     _scope: Scope,
 }
 
@@ -226,10 +237,10 @@ fn region_with(latency: Latency) -> Region {
         .operation::<DescribeLaunchTemplateVersions, _>(ec2.clone())
         .operation::<DescribeSubnets, _>(ec2.clone());
     assert!(gateway.open(routes(&Arc::new(service.clone())).merge(fake)));
-    service.connect(gateway.client_as("autoscaling.amazonaws.com"));
+    service.connect(gateway.client_as("autoscaling.amazonaws.com"), ec2.clone());
     let scope = Scope::new();
-    drop(scope.spawn("autoscaling", service.run(ec2.changes.subscribe())));
-    Region { ec2, client: gateway.client_as("test.amazonaws.com"), _scope: scope }
+    drop(scope.spawn("autoscaling", service.clone().run(ec2.changes.subscribe())));
+    Region { ec2, client: gateway.client_as("test.amazonaws.com"), service, _scope: scope }
 }
 
 impl Region {

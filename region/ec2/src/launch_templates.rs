@@ -213,15 +213,14 @@ pub(crate) fn describe_versions(
             push_versions(template, &request.versions, &mut found)?;
         }
     }
+    query::check(&request.filters, |name| {
+        version_attribute(&TemplateVersion::default(), false, name)
+    })?;
     let mut passed = Vec::new();
     for (template, number, version) in found {
         let is_default = template.default_version == number;
-        let passes = query::passes(&request.filters, query::no_tags(), |name| match name {
-            "is-default-version" => one(is_default),
-            "image-id" => query::maybe(version.data.image_id.as_ref()),
-            "instance-type" => query::maybe(version.data.instance_type.as_ref()),
-            "create-time" => one(crate::names::date(version.created_at)),
-            _ => None,
+        let passes = query::passes(&request.filters, query::no_tags(), |name| {
+            version_attribute(version, is_default, name)
         })?;
         if passes {
             passed.push(shape::version(template, number, version));
@@ -237,6 +236,16 @@ pub(crate) fn describe_versions(
         query::page(keyed, request.max_results, request.next_token.as_deref(), |(key, _)| key)?;
     let launch_template_versions = page.into_iter().map(|(_, it)| it).collect();
     Ok(DescribeLaunchTemplateVersionsResponse { launch_template_versions, next_token })
+}
+
+fn version_attribute(version: &TemplateVersion, is_default: bool, name: &str) -> Values {
+    match name {
+        "is-default-version" => one(is_default),
+        "image-id" => query::maybe(version.data.image_id.as_ref()),
+        "instance-type" => query::maybe(version.data.instance_type.as_ref()),
+        "create-time" => one(crate::names::date(version.created_at)),
+        _ => None,
+    }
 }
 
 fn push_versions<'a>(

@@ -41,6 +41,7 @@ pub use crate::{
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
     state::{Record, State, Table, WayOut},
+    vpc_endpoints::prefix_list,
 };
 
 pub(crate) use crate::service::Call;

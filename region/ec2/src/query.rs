@@ -58,12 +58,13 @@ pub(crate) fn run<'a, T: Record>(
 }
 
 /// The items that pass all filters. An unknown filter is a fault even when there is no item.
-pub(crate) fn select<'a, T>(
+pub(crate) fn select<'a, T: Default>(
     items: Vec<&'a T>,
     filters: &[Filter],
     tags: impl Fn(&'a T) -> &'a Tags,
     attribute: impl Fn(&T, &str) -> Values,
 ) -> Result<Vec<&'a T>, Fault> {
+    check(filters, |name| attribute(&T::default(), name))?;
     let mut found = Vec::new();
     for item in items {
         if passes(filters, tags(item), |name| attribute(item, name))? {
@@ -71,6 +72,11 @@ pub(crate) fn select<'a, T>(
         }
     }
     Ok(found)
+}
+
+/// Refuses filters that no item has; `attribute` is of an item without content.
+pub(crate) fn check(filters: &[Filter], attribute: impl Fn(&str) -> Values) -> Result<(), Fault> {
+    passes(filters, no_tags(), attribute).map(drop)
 }
 
 /// Whether one item passes all filters.

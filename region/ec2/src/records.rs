@@ -2,6 +2,7 @@
 //!
 //! Records are the truth; the shapes that clients see are made from them at each call.
 
+mod blank;
 mod compute;
 mod gateway;
 mod network;

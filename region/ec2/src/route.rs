@@ -1,4 +1,8 @@
-//! Routes: destination blocks and the gateway or interface they lead to.
+//! Routes: where a subnet's packets to the internet go.
+//!
+//! Deviation: a route is to `0.0.0.0/0`, through an internet or NAT gateway; others are refused, as
+//! the VPC's router would not follow them. Routes of older regions that do not are described as
+//! blackholes.
 
 use aws_ec2::route_table::{
     self, CreateRouteRequest, CreateRouteResponse, DeleteRouteRequest, DeleteRouteResponse,
@@ -28,6 +32,7 @@ pub(crate) fn create(
     };
     let target = target.resolve(state, table)?;
     refuse_local(state, table, destination)?;
+    refuse_narrow(destination)?;
     if let Some(known) = table.routes.iter().find(|it| it.destination == destination) {
         if known.target == target {
             return Ok(CreateRouteResponse { r#return: Some(true) });
@@ -103,6 +108,21 @@ fn refuse_local(state: &State, table: &RouteTable, destination: Ipv4Net) -> Resu
     Ok(())
 }
 
+fn refuse_narrow(destination: Ipv4Net) -> Result<(), Fault> {
+    match destination.prefix_len() {
+        0 => Ok(()),
+        _ => Err(faults::unsupported(format!(
+            "Routes to {destination} are not supported in this region, only to 0.0.0.0/0."
+        ))),
+    }
+}
+
+fn no_interfaces() -> Fault {
+    faults::unsupported(
+        "Routes to network interfaces and instances are not supported in this region.",
+    )
+}
+
 /// The targets that a request names; exactly one must be there.
 struct Asked {
     gateway_id: Option<String>,
@@ -133,19 +153,12 @@ impl Asked {
                 Ok(RouteTarget::NatGateway(state.nat_gateways.find(&id)?.id.clone()))
             }
             (None, None, Some(id), None) => {
-                Ok(RouteTarget::NetworkInterface(state.network_interfaces.find(&id)?.id.clone()))
+                state.network_interfaces.find(&id)?;
+                Err(no_interfaces())
             }
             (None, None, None, Some(id)) => {
                 state.instances.find(&id)?;
-                match state.interfaces_of(&id).as_slice() {
-                    [only] => Ok(RouteTarget::NetworkInterface(only.id.clone())),
-                    _ => Err(Fault::new(
-                        "InvalidInstanceID",
-                        format!(
-                            "There are multiple interfaces attached to instance '{id}'. Please specify an interface ID for the operation instead."
-                        ),
-                    )),
-                }
+                Err(no_interfaces())
             }
             _ => Err(faults::combination("Exactly one route target must be given.")),
         }
@@ -173,9 +186,7 @@ fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Rou
     let mut shown = route_table::Route {
         destination_cidr_block: Some(route.destination.to_string()),
         origin: Some("CreateRoute".to_owned()),
-        state: Some(
-            if is_active(state, &route.target) { "active" } else { "blackhole" }.to_owned(),
-        ),
+        state: Some(if is_followed(state, route) { "active" } else { "blackhole" }.to_owned()),
         ..Default::default()
     };
     match &route.target {
@@ -192,6 +203,10 @@ fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Rou
     shown
 }
 
+fn is_followed(state: &State, route: &Route) -> bool {
+    route.destination.prefix_len() == 0 && is_active(state, &route.target)
+}
+
 /// A route whose target is gone drops packets.
 pub(crate) fn is_active(state: &State, target: &RouteTarget) -> bool {
     match target {
@@ -201,8 +216,6 @@ pub(crate) fn is_active(state: &State, target: &RouteTarget) -> bool {
         RouteTarget::NatGateway(id) => {
             state.nat_gateways.get(id).is_some_and(|it| it.deleted_at.is_none())
         }
-        RouteTarget::NetworkInterface(id) => {
-            state.network_interfaces.get(id).is_some_and(|it| it.attachment.is_some())
-        }
+        RouteTarget::NetworkInterface(_) => false,
     }
 }

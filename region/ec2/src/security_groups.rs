@@ -118,7 +118,11 @@ fn allow_all_out() -> Rule {
 }
 
 /// The group of that id, or of that name in the default VPC.
-fn find_id(state: &State, id: Option<&str>, name: Option<&str>) -> Result<String, Fault> {
+pub(crate) fn find_id(
+    state: &State,
+    id: Option<&str>,
+    name: Option<&str>,
+) -> Result<String, Fault> {
     if let Some(id) = id {
         return state.security_groups.find(id).map(|it| it.id.clone());
     }

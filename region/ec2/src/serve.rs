@@ -26,8 +26,21 @@ macro_rules! targets {
     ($ec2:ident, $caller:ident, $request:ident, $operation:ident, ids $field:ident) => {
         targets::of_ids($ec2, $caller, &$request.$field)
     };
-    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, maybe $field:ident) => {
-        targets::of_ids($ec2, $caller, $request.$field.as_slice())
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, group) => {
+        targets::security_group(
+            $ec2,
+            $caller,
+            $request.group_id.as_ref(),
+            $request.group_name.as_ref(),
+        )
+    };
+    ($ec2:ident, $caller:ident, $request:ident, $operation:ident, template) => {
+        targets::launch_template(
+            $ec2,
+            $caller,
+            $request.launch_template_id.as_ref(),
+            $request.launch_template_name.as_ref(),
+        )
     };
     ($ec2:ident, $caller:ident, $request:ident, $operation:ident, by $function:path) => {
         $function($ec2, $caller, $request)
@@ -83,62 +96,62 @@ serve! {
     vpc::DescribeVpcAttribute dry: read vpcs::describe_attribute, [any];
     vpc::ModifyVpcAttribute wet: write vpcs::modify_attribute, [id vpc_id];
     vpc::AssociateVpcCidrBlock wet: write vpcs::associate_cidr, [id vpc_id];
-    vpc::DisassociateVpcCidrBlock wet: write vpcs::disassociate_cidr, [any];
-    subnet::CreateSubnet dry: write subnets::create, [new "subnet"];
+    vpc::DisassociateVpcCidrBlock wet: write vpcs::disassociate_cidr, [by targets::disassociate_cidr];
+    subnet::CreateSubnet dry: write subnets::create, [by targets::create_subnet];
     subnet::DeleteSubnet dry: write subnets::delete, [id subnet_id];
     subnet::DescribeSubnets dry: read subnets::describe, [any];
     subnet::ModifySubnetAttribute wet: write subnets::modify_attribute, [id subnet_id];
     internet_gateway::CreateInternetGateway dry: write internet_gateways::create, [new "internet-gateway"];
     internet_gateway::DeleteInternetGateway dry: write internet_gateways::delete, [id internet_gateway_id];
     internet_gateway::DescribeInternetGateways dry: read internet_gateways::describe, [any];
-    internet_gateway::AttachInternetGateway dry: write internet_gateways::attach, [id internet_gateway_id];
-    internet_gateway::DetachInternetGateway dry: write internet_gateways::detach, [id internet_gateway_id];
-    nat_gateway::CreateNatGateway dry: write nat_gateways::create, [new "natgateway"];
+    internet_gateway::AttachInternetGateway dry: write internet_gateways::attach, [by targets::attach_internet_gateway];
+    internet_gateway::DetachInternetGateway dry: write internet_gateways::detach, [by targets::detach_internet_gateway];
+    nat_gateway::CreateNatGateway dry: write nat_gateways::create, [by targets::create_nat_gateway];
     nat_gateway::DeleteNatGateway dry: write nat_gateways::delete, [id nat_gateway_id];
     nat_gateway::DescribeNatGateways dry: read nat_gateways::describe, [any];
-    route_table::CreateRouteTable dry: write route_tables::create, [new "route-table"];
+    route_table::CreateRouteTable dry: write route_tables::create, [by targets::create_route_table];
     route_table::DeleteRouteTable dry: write route_tables::delete, [id route_table_id];
     route_table::DescribeRouteTables dry: read route_tables::describe, [any];
-    route_table::AssociateRouteTable dry: write route_tables::associate, [id route_table_id];
-    route_table::DisassociateRouteTable dry: write route_tables::disassociate, [any];
-    route_table::ReplaceRouteTableAssociation dry: write route_tables::replace_association, [id route_table_id];
+    route_table::AssociateRouteTable dry: write route_tables::associate, [by targets::associate_route_table];
+    route_table::DisassociateRouteTable dry: write route_tables::disassociate, [by targets::disassociate_route_table];
+    route_table::ReplaceRouteTableAssociation dry: write route_tables::replace_association, [by targets::replace_route_table_association];
     route_table::CreateRoute dry: write route::create, [id route_table_id];
     route_table::DeleteRoute dry: write route::delete, [id route_table_id];
     route_table::ReplaceRoute dry: write route::replace, [id route_table_id];
     address::AllocateAddress dry: write elastic_ips::allocate, [new "elastic-ip"];
-    address::ReleaseAddress dry: write elastic_ips::release, [any];
+    address::ReleaseAddress dry: write elastic_ips::release, [by targets::release_address];
     address::DescribeAddresses dry: read elastic_ips::describe, [any];
     address::DescribeAddressesAttribute dry: read elastic_ips::describe_attribute, [any];
-    address::AssociateAddress dry: write elastic_ips::associate, [any];
-    address::DisassociateAddress dry: write elastic_ips::disassociate, [any];
+    address::AssociateAddress dry: write elastic_ips::associate, [by targets::associate_address];
+    address::DisassociateAddress dry: write elastic_ips::disassociate, [by targets::disassociate_address];
     network_acl::DescribeNetworkAcls dry: read read_only::describe_acls, [any];
     dhcp_options::DescribeDhcpOptions dry: read read_only::describe_dhcp_options, [any];
-    vpc_endpoint::CreateVpcEndpoint dry: write vpc_endpoints::create, [new "vpc-endpoint"];
+    vpc_endpoint::CreateVpcEndpoint dry: write vpc_endpoints::create, [by targets::create_vpc_endpoint];
     vpc_endpoint::DeleteVpcEndpoints dry: write vpc_endpoints::delete, [ids vpc_endpoint_ids];
     vpc_endpoint::DescribeVpcEndpoints dry: read vpc_endpoints::describe, [any];
     vpc_endpoint::ModifyVpcEndpoint dry: write vpc_endpoints::modify, [id vpc_endpoint_id];
     vpc_endpoint::DescribePrefixLists dry: read vpc_endpoints::describe_prefix_lists, [any];
-    security_group::CreateSecurityGroup dry: write security_groups::create, [new "security-group"];
-    security_group::DeleteSecurityGroup dry: write security_groups::delete, [maybe group_id];
+    security_group::CreateSecurityGroup dry: write security_groups::create, [by targets::create_security_group];
+    security_group::DeleteSecurityGroup dry: write security_groups::delete, [group];
     security_group::DescribeSecurityGroups dry: read security_groups::describe, [any];
-    security_group::AuthorizeSecurityGroupIngress dry: write security_groups::authorize_ingress, [maybe group_id];
+    security_group::AuthorizeSecurityGroupIngress dry: write security_groups::authorize_ingress, [group];
     security_group::AuthorizeSecurityGroupEgress dry: write security_groups::authorize_egress, [id group_id];
-    security_group::RevokeSecurityGroupIngress dry: write security_groups::revoke_ingress, [maybe group_id];
+    security_group::RevokeSecurityGroupIngress dry: write security_groups::revoke_ingress, [group];
     security_group::RevokeSecurityGroupEgress dry: write security_groups::revoke_egress, [id group_id];
     security_group_rule::DescribeSecurityGroupRules dry: read security_groups::describe_rules, [any];
     security_group_rule::ModifySecurityGroupRules dry: write security_groups::modify_rules, [id group_id];
-    security_group_rule::UpdateSecurityGroupRuleDescriptionsIngress dry: write security_groups::update_descriptions_ingress, [maybe group_id];
-    security_group_rule::UpdateSecurityGroupRuleDescriptionsEgress dry: write security_groups::update_descriptions_egress, [maybe group_id];
-    network_interface::CreateNetworkInterface dry: write network_interfaces::create, [new "network-interface"];
+    security_group_rule::UpdateSecurityGroupRuleDescriptionsIngress dry: write security_groups::update_descriptions_ingress, [group];
+    security_group_rule::UpdateSecurityGroupRuleDescriptionsEgress dry: write security_groups::update_descriptions_egress, [group];
+    network_interface::CreateNetworkInterface dry: write network_interfaces::create, [by targets::create_network_interface];
     network_interface::DeleteNetworkInterface dry: write network_interfaces::delete, [id network_interface_id];
     network_interface::DescribeNetworkInterfaces dry: read network_interfaces::describe, [any];
-    network_interface::AttachNetworkInterface dry: write network_interfaces::attach, [id network_interface_id];
-    network_interface::DetachNetworkInterface dry: write network_interfaces::detach, [any];
-    network_interface::ModifyNetworkInterfaceAttribute dry: write network_interfaces::modify_attribute, [id network_interface_id];
+    network_interface::AttachNetworkInterface dry: write network_interfaces::attach, [by targets::attach_network_interface];
+    network_interface::DetachNetworkInterface dry: write network_interfaces::detach, [by targets::detach_network_interface];
+    network_interface::ModifyNetworkInterfaceAttribute dry: write network_interfaces::modify_attribute, [by targets::modify_network_interface];
     network_interface::DescribeNetworkInterfaceAttribute dry: read network_interfaces::describe_attribute, [any];
     private_addresses::AssignPrivateIpAddresses wet: write network_interfaces::assign, [id network_interface_id];
     private_addresses::UnassignPrivateIpAddresses wet: write network_interfaces::unassign, [id network_interface_id];
-    run_instances::RunInstances dry: write instances::run::run, [by instances::run::targets];
+    run_instances::RunInstances dry: write instances::run::run, [by instances::rights::targets];
     instance::DescribeInstances dry: read instances::describe::describe, [any];
     instance_state::TerminateInstances dry: write instances::transitions::terminate, [ids instance_ids];
     instance_state::StopInstances dry: write instances::transitions::stop, [ids instance_ids];
@@ -150,23 +163,23 @@ serve! {
     instance_attribute::ModifyInstanceAttribute dry: write instances::attributes::modify, [id instance_id];
     instance_attribute::ModifyInstanceMetadataOptions dry: write instances::attributes::modify_metadata, [id instance_id];
     instance_attribute::AssociateIamInstanceProfile wet: write instances::profiles::associate, [by instances::profiles::targets];
-    instance_attribute::DisassociateIamInstanceProfile wet: write instances::profiles::disassociate, [any];
+    instance_attribute::DisassociateIamInstanceProfile wet: write instances::profiles::disassociate, [by targets::disassociate_profile];
     instance_attribute::DescribeIamInstanceProfileAssociations wet: read instances::profiles::describe, [any];
     instance_attribute::DescribeInstanceCreditSpecifications dry: read instances::status::describe_credits, [any];
     launch_template::CreateLaunchTemplate dry: write launch_templates::create, [new "launch-template"];
-    launch_template::CreateLaunchTemplateVersion dry: write launch_templates::create_version, [maybe launch_template_id];
+    launch_template::CreateLaunchTemplateVersion dry: write launch_templates::create_version, [template];
     launch_template::DescribeLaunchTemplates dry: read launch_templates::describe, [any];
     launch_template::DescribeLaunchTemplateVersions dry: read launch_templates::describe_versions, [any];
-    launch_template::ModifyLaunchTemplate dry: write launch_templates::modify, [maybe launch_template_id];
-    launch_template::DeleteLaunchTemplate dry: write launch_templates::delete, [maybe launch_template_id];
-    launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [maybe launch_template_id];
+    launch_template::ModifyLaunchTemplate dry: write launch_templates::modify, [template];
+    launch_template::DeleteLaunchTemplate dry: write launch_templates::delete, [template];
+    launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [template];
     image::DescribeImages dry: read images::describe, [any];
     image::RegisterImage dry: write images::register, [new "image"];
     image::DeregisterImage dry: write images::deregister, [id image_id];
     key_pair::CreateKeyPair dry: write key_pairs::create, [new "key-pair"];
     key_pair::ImportKeyPair dry: write key_pairs::import, [new "key-pair"];
     key_pair::DescribeKeyPairs dry: read key_pairs::describe, [any];
-    key_pair::DeleteKeyPair dry: write key_pairs::delete, [any];
+    key_pair::DeleteKeyPair dry: write key_pairs::delete, [by targets::delete_key_pair];
     instance_type::DescribeInstanceTypes dry: read types::describe, [any];
     instance_type::DescribeInstanceTypeOfferings dry: read types::describe_offerings, [any];
     zone::DescribeAvailabilityZones dry: read zones::describe_zones, [any];

@@ -163,7 +163,11 @@ impl Ec2 {
     pub fn settle(&self) -> Result<Option<Timestamp>, Fault> {
         let caller =
             Caller::service("ec2.amazonaws.com", self.account(), self.region(), self.0.clock.now());
-        self.write(&caller, network_interfaces::settle)
+        self.write(&caller, |call, state| {
+            let settled = network_interfaces::settle(call, state)?;
+            let forgotten = instances::reports::forget_terminated(call, state)?;
+            Ok(settled.into_iter().chain(forgotten).min())
+        })
     }
 
     pub(crate) fn read<R>(
@@ -175,6 +179,15 @@ impl Ec2 {
     }
 
     pub(crate) fn write<R>(
+        &self,
+        caller: &Caller,
+        change: impl FnOnce(&Call<'_>, &mut State) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        // The lock is held while others commit.
+        region_store::blocking(|| self.write_alone(caller, change))
+    }
+
+    fn write_alone<R>(
         &self,
         caller: &Caller,
         change: impl FnOnce(&Call<'_>, &mut State) -> Result<R, Fault>,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A resource that is kept in a [`Table`].
-pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Record: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// `vpc`, `network-interface`: as in tag specifications and ARNs.
     const TYPE: &'static str;
     /// `vpc-`.

@@ -68,15 +68,12 @@ pub(crate) fn describe(
     state: &State,
     request: DescribeTagsRequest,
 ) -> Result<DescribeTagsResponse, Fault> {
+    query::check(&request.filters, |name| attribute([""; 4], name))?;
     let mut found = Vec::new();
     for (kind, id, tags) in state.all_tags() {
         for (key, value) in tags {
-            let passes = query::passes(&request.filters, query::no_tags(), |name| match name {
-                "key" => one(key),
-                "value" => one(value),
-                "resource-id" => one(id),
-                "resource-type" => one(kind),
-                _ => None,
+            let passes = query::passes(&request.filters, query::no_tags(), |name| {
+                attribute([key, value, id, kind], name)
             })?;
             if passes {
                 let tag = TagDescription {
@@ -93,6 +90,16 @@ pub(crate) fn describe(
     let (page, next_token) =
         query::page(found, request.max_results, request.next_token.as_deref(), |(key, _)| key)?;
     Ok(DescribeTagsResponse { next_token, tags: page.into_iter().map(|(_, tag)| tag).collect() })
+}
+
+fn attribute([key, value, id, kind]: [&str; 4], name: &str) -> query::Values {
+    match name {
+        "key" => one(key),
+        "value" => one(value),
+        "resource-id" => one(id),
+        "resource-type" => one(kind),
+        _ => None,
+    }
 }
 
 pub(crate) fn create_targets(

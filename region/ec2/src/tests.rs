@@ -4,6 +4,7 @@ mod images;
 mod instances;
 mod interfaces;
 mod network;
+mod rights;
 mod support;
 mod templates;
 mod way_out;

@@ -3,6 +3,8 @@
 //! An interface endpoint has an interface of EC2's in each of its subnets; a gateway endpoint is
 //! a route in its tables. Both are enforced by whoever compiles the VPC.
 
+use std::net::Ipv4Addr;
+
 use aws_ec2::vpc_endpoint::{
     self, CreateVpcEndpointRequest, CreateVpcEndpointResponse, DeleteVpcEndpointsRequest,
     DeleteVpcEndpointsResponse, DescribePrefixListsRequest, DescribePrefixListsResponse,
@@ -11,6 +13,7 @@ use aws_ec2::vpc_endpoint::{
     UnsuccessfulItemError,
 };
 use aws_wire::Fault;
+use ipnet::Ipv4Net;
 
 use crate::{
     Call, faults, names,
@@ -199,6 +202,16 @@ fn answer(call: &Call<'_>, state: &State, endpoint: &VpcEndpoint) -> vpc_endpoin
     }
 }
 
+const PREFIX_LISTS: [(&str, &str); 2] = [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")];
+
+/// Where a VPC finds all of AWS's endpoints.
+const ENDPOINTS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 1), 32);
+
+/// The addresses that a prefix list stands for; `None` when there is no such list.
+pub fn prefix_list(id: &str) -> Option<Ipv4Net> {
+    PREFIX_LISTS.iter().any(|(known, _)| *known == id).then_some(ENDPOINTS)
+}
+
 /// The lists that gateway endpoints route. Deviation: both hold the endpoints' own address.
 pub(crate) fn describe_prefix_lists(
     call: &Call<'_>,
@@ -206,7 +219,7 @@ pub(crate) fn describe_prefix_lists(
     request: DescribePrefixListsRequest,
 ) -> Result<DescribePrefixListsResponse, Fault> {
     let mut prefix_lists = Vec::new();
-    for (id, service) in [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")] {
+    for (id, service) in PREFIX_LISTS {
         let name = format!("com.amazonaws.{}.{service}", call.config.region);
         let is_named =
             request.prefix_list_ids.is_empty() || request.prefix_list_ids.iter().any(|it| it == id);
@@ -217,7 +230,7 @@ pub(crate) fn describe_prefix_lists(
         })?;
         if is_named && passes {
             prefix_lists.push(PrefixList {
-                cidrs: vec!["203.0.113.1/32".to_owned()],
+                cidrs: vec![ENDPOINTS.to_string()],
                 prefix_list_id: Some(id.to_owned()),
                 prefix_list_name: Some(name),
             });

@@ -26,7 +26,7 @@ use std::{path::Path, sync::Arc};
 
 use clock::Clock;
 use lifecycle::Scope;
-use region_gateway::Authorizer;
+use region_gateway::Gateway;
 use region_store::{OpenStoreError, Store};
 
 pub use self::{archive::ImportError, digest::Digest, registry::RegistryService};
@@ -36,8 +36,8 @@ use self::{blobs::Blobs, catalog::Catalog, tokens::Tokens};
 pub struct Config {
     pub account: String,
     pub region: String,
-    /// Decides on pulls and pushes (`gateway.authorizer()`).
-    pub authorizer: Authorizer,
+    /// Decides on pulls and pushes, knows the sessions behind passwords, and keeps the log.
+    pub gateway: Gateway,
     pub clock: Clock,
     /// The owner of running downloads.
     pub scope: Scope,

@@ -5,6 +5,7 @@
 //!
 //! Source: OCI distribution specification 1.1; ECR's refusals as its registry words them.
 
+mod abandoned;
 mod answer;
 mod blobs;
 mod manifests;
@@ -27,7 +28,7 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use iam_policy::{Named, Policy};
-use region_gateway::{Caller, Target};
+use region_gateway::{Caller, Event, Outcome, Target};
 use tower::Service;
 use transport::{Body, BoxError};
 
@@ -75,10 +76,44 @@ impl RegistryService {
     }
 
     async fn answer(&self, parts: &Parts, body: Body) -> Response<Body> {
+        let started = tokio::time::Instant::now();
         let registry = registry_of(parts);
-        match self.route(parts, &registry, body).await {
+        let caller = match self.caller(parts, &registry) {
+            Ok(caller) => caller,
+            Err(refusal) => return refusal.render(&registry),
+        };
+        let response = match self.route(parts, &registry, caller.clone(), body).await {
             Ok(response) => response,
             Err(refusal) => refusal.render(&registry),
+        };
+        if let Some(caller) = &caller {
+            self.record(caller, response.status(), started);
+        }
+        response
+    }
+
+    /// Each decision of the request, as the call of ECR's API that it stands for.
+    fn record(&self, caller: &Caller, status: StatusCode, started: tokio::time::Instant) {
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        for decided in caller.decisions.take() {
+            let is_allowed = decided.decision.is_allowed();
+            let refusal = (!is_allowed).then(|| decided.denial(caller, "ecr"));
+            let (_, action) = decided.action.split_once(':').unwrap_or(("", &decided.action));
+            self.0.config.gateway.events().record(Event {
+                at: self.0.config.clock.now(),
+                request_id: caller.request_id.clone(),
+                service: "ecr".to_owned(),
+                action: action.to_owned(),
+                principal: caller.arn.clone(),
+                source: caller.source.to_string(),
+                decision: if is_allowed { Outcome::Allowed } else { Outcome::Denied },
+                by: decided.by(),
+                resources: vec![decided.resource],
+                status: status.as_u16(),
+                code: refusal.as_ref().map(|it| it.code.to_string()),
+                message: refusal.map(|it| it.message),
+                micros,
+            });
         }
     }
 
@@ -86,9 +121,9 @@ impl RegistryService {
         &self,
         parts: &Parts,
         registry: &str,
+        caller: Option<Caller>,
         body: Body,
     ) -> Result<Response<Body>, Refusal> {
-        let caller = self.caller(parts, registry)?;
         let path = parts.uri.path();
         let Some(rest) = path.strip_prefix("/v2/").or((path == "/v2").then_some("")) else {
             return Err(Refusal::not_found());
@@ -124,9 +159,24 @@ impl RegistryService {
         };
         let now = self.0.config.clock.now();
         match self.0.tokens.open_sealed(&password, now) {
-            Ok(caller) => Ok(Some(caller)),
+            Ok(caller) => self.limited(caller).map(Some),
             Err(error @ PasswordError::Expired) => Err(Refusal::denied(error.to_string())),
             Err(PasswordError::Forged) => Err(Refusal::Unauthenticated),
+        }
+    }
+}
+
+impl RegistryService {
+    /// The caller with the policies of the session that asked for the password. Services of the
+    /// region have no key, and no session.
+    fn limited(&self, caller: Caller) -> Result<Caller, Refusal> {
+        if caller.access_key_id.is_empty() {
+            return Ok(caller);
+        }
+        match self.0.config.gateway.session_policies(&caller.access_key_id) {
+            Some(session) => Ok(Caller { session, ..caller }),
+            // The key, its user or its role is gone.
+            None => Err(Refusal::denied(PasswordError::Expired.to_string())),
         }
     }
 }
@@ -174,19 +224,20 @@ impl Ecr {
         let target = Target::resource(&arn);
         let is_foreign = account != caller.account;
         let policy = self.catalog.repository(id).and_then(|it| policy_of(&it, &arn));
-        let authorizer = &self.config.authorizer;
+        let authorizer = self.config.gateway.authorizer();
         let mut decided = vec![];
         if is_foreign || policy.is_none() {
-            decided.push(authorizer.decide(caller, &[], action, &target));
+            decided.push(authorizer.decide(caller, action, &target));
         }
         if let Some(policy) = policy {
             let policy = Some((policy, is_foreign));
-            decided.push(authorizer.decide_on(caller, &[], action, &target, policy));
+            decided.push(authorizer.decide_on(caller, action, &target, policy));
         }
-        match decided.into_iter().find(|it| !it.decision.is_allowed()) {
-            None => Ok(()),
-            Some(refused) => Err(refused.denial(caller, "ecr").message),
-        }
+        let refused = decided.iter().position(|it| !it.decision.is_allowed());
+        let deciding = decided.swap_remove(refused.unwrap_or(decided.len() - 1));
+        let message = refused.map(|_| deciding.denial(caller, "ecr").message);
+        caller.decisions.note(deciding);
+        message.map_or(Ok(()), Err)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Passwords for the registry: who they stand for and until when, sealed.
 //!
 //! A password carries the principal itself, so that it survives a restart of the region; the
-//! principal's policies are looked up at each use.
+//! policies of the principal and of its session are looked up at each use.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
-use region_gateway::{Caller, CallerKind, Source};
+use region_gateway::{Caller, CallerKind, Decisions, Source};
 use region_store::{CommitError, Store};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -127,6 +127,8 @@ impl Tokens {
             user_agent: String::new(),
             at: now,
             tags: sealed.tags,
+            session: Vec::new(),
+            decisions: Decisions::default(),
         })
     }
 

@@ -30,6 +30,8 @@ pub struct Mapping {
     pub groups: Vec<String>,
     pub kind: String,
     pub policies: Vec<AssociatedPolicy>,
+    /// Whom the entry was made for, where that is known: the ARN alone may be of a successor.
+    pub principal_id: Option<String>,
 }
 
 /// Types whose principals are nodes.
@@ -50,6 +52,7 @@ impl Eks {
             groups,
             kind: entry.kind.clone(),
             policies: entry.policies.clone(),
+            principal_id: entry.principal_id.clone(),
         })
     }
 
@@ -76,6 +79,7 @@ impl Eks {
         AccessEntry {
             cluster: cluster.to_owned(),
             principal_arn: principal_arn.to_owned(),
+            principal_id: self.0.config.roles.principal_id(principal_arn),
             kind: kind.to_owned(),
             username: default_username(principal_arn, kind),
             groups: Vec::new(),
@@ -234,6 +238,11 @@ impl Handle<CreateAccessEntry> for Eks {
         }
         check_identity(request.username.as_deref(), &request.kubernetes_groups)?;
         let mut entry = self.entry(&request.cluster_name, &request.principal_arn, kind);
+        if entry.principal_id.is_none() {
+            return Err(faults::invalid_parameter(
+                "The specified principalArn is invalid: invalid principal.",
+            ));
+        }
         entry.groups = request.kubernetes_groups;
         entry.tags = request.tags;
         entry.username = request.username.unwrap_or(entry.username);

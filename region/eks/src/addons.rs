@@ -1,7 +1,10 @@
 //! Add-ons: what EKS installs into a cluster and looks after.
 //!
 //! An add-on is applied when it is created or updated; what users change in between
-//! (`kubectl set env ds/aws-node …`) stays.
+//! (`kubectl set env ds/aws-node …`) stays. An add-on is `ACTIVE` once its workload is.
+//!
+//! Deviation: add-ons have no role of their own (`serviceAccountRoleArn` is refused), as no webhook
+//! gives pods the credentials of their service accounts.
 
 mod catalog;
 mod health;
@@ -43,6 +46,16 @@ pub(crate) fn key_of(cluster: &str, name: &str) -> String {
     format!("{cluster}/{name}")
 }
 
+/// Nothing gives a pod the credentials of its service account's role by itself.
+fn refuse_role(role_arn: Option<&str>) -> Result<(), Fault> {
+    match role_arn.filter(|it| !it.is_empty()) {
+        None => Ok(()),
+        Some(_) => Err(faults::invalid_parameter(
+            "serviceAccountRoleArn is not supported in this region: add-ons use the node's role.",
+        )),
+    }
+}
+
 /// What every new cluster gets.
 pub(crate) fn defaults(eks: &Eks, cluster: &str) -> Vec<Addon> {
     catalog::ADDONS.iter().map(|it| new(eks, cluster, it.name, it.version)).collect()
@@ -64,6 +77,7 @@ fn new(eks: &Eks, cluster: &str, name: &str, version: &str) -> Addon {
         issues: Vec::new(),
         preserve: false,
         update_id: None,
+        applied_at: None,
     }
 }
 
@@ -131,8 +145,8 @@ impl Handle<CreateAddon> for Eks {
         let known = catalog::find(&request.addon_name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
         manifest::check_configuration(known.name, request.configuration_values.as_deref())?;
+        refuse_role(request.service_account_role_arn.as_deref())?;
         let mut addon = new(self, &request.cluster_name, known.name, known.version);
-        addon.role_arn = request.service_account_role_arn;
         addon.configuration = request.configuration_values;
         addon.tags = request.tags;
         self.0.store.transaction(|transaction| {
@@ -212,6 +226,7 @@ impl Handle<UpdateAddon> for Eks {
         let known = catalog::find(&addon.name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
         manifest::check_configuration(known.name, request.configuration_values.as_deref())?;
+        refuse_role(request.service_account_role_arn.as_deref())?;
         let mut params = vec![("AddonVersion".to_owned(), known.version.to_owned())];
         if let Some(values) = &request.configuration_values {
             params.push(("ConfigurationValues".to_owned(), values.clone()));
@@ -224,9 +239,9 @@ impl Handle<UpdateAddon> for Eks {
             ..NewUpdate::default()
         })?;
         addon.configuration = request.configuration_values.or(addon.configuration);
-        addon.role_arn = request.service_account_role_arn.or(addon.role_arn);
         addon.status = Status::Updating;
         addon.update_id = Some(update.id.clone());
+        addon.applied_at = None;
         addon.modified_at = self.now();
         self.save_addon(addon)?;
         Ok(UpdateAddonResponse { update: Some(updates::shape(&update)) })

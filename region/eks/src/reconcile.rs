@@ -1,15 +1,23 @@
 //! Brings the world in line with the clusters' records: level-triggered, one pass after each change.
 //!
+//! Each cluster has a task of its own, so that one that hangs holds up no other.
 //! A pass over a cluster begins with what EC2 and the control plane have, so a pass that was cut off
 //! is simply made again. What fails is logged, shown as the cluster's health, and tried again.
 
 mod network;
+#[cfg(test)]
+mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_wire::{CallError, Fault};
 use lifecycle::Scope;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
@@ -74,23 +82,51 @@ impl Context {
 pub async fn run(context: Context) {
     let mut changes = context.eks.0.store.subscribe();
     let groups = context.scope.spawn("node groups", nodegroups::reconcile::run(context.clone()));
+    let mut tasks = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let mut wait = None;
-        for cluster in context.eks.clusters() {
-            let next = pass(&context, &cluster).await;
-            wait = [wait, next].into_iter().flatten().min();
+        let clusters = context.eks.clusters();
+        // A cluster leaves the store in the last step of its deletion.
+        tasks.retain(|name: &String, task: &mut JoinHandle<_>| {
+            let is_there = clusters.iter().any(|it| it.name == *name);
+            if !is_there {
+                task.abort();
+            }
+            is_there
+        });
+        for cluster in clusters {
+            tasks.entry(cluster.name.clone()).or_insert_with_key(|name| {
+                context.scope.spawn("cluster", follow(context.clone(), name.clone()))
+            });
         }
-        let changed = changes.changed();
-        match wait {
-            None => match changed.await {
-                Ok(()) => {}
-                Err(_) => break,
-            },
-            Some(wait) => drop(tokio::time::timeout(wait, changed).await),
+        if changes.changed().await.is_err() {
+            break;
         }
     }
+    for task in tasks.into_values() {
+        task.abort();
+    }
     groups.abort();
+}
+
+/// Passes over one cluster, until it is aborted.
+async fn follow(context: Context, name: String) {
+    let mut changes = context.eks.0.store.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let wait = match context.eks.cluster(&name) {
+            Some(cluster) => pass(&context, &cluster).await,
+            None => None,
+        };
+        let changed = changes.changed();
+        let is_over = match wait {
+            None => changed.await.is_err(),
+            Some(wait) => matches!(tokio::time::timeout(wait, changed).await, Ok(Err(_))),
+        };
+        if is_over {
+            return;
+        }
+    }
 }
 
 /// One pass over one cluster; how long to wait for the next if nothing changes, `None`: for ever.
@@ -100,15 +136,32 @@ async fn pass(context: &Context, cluster: &Cluster) -> Option<Duration> {
         _ => bring_up(context, cluster).await,
     };
     match result {
-        Ok(next) => next,
+        Ok(next) => {
+            show_issue(&context.eks, &cluster.name, None);
+            next
+        }
         Err(error) => {
+            let text = telemetry::chain(&error).to_string();
             warn!(
                 cluster = cluster.name,
-                error = %telemetry::chain(&error),
+                error = text,
                 "a pass over a cluster failed; it is tried again"
             );
+            show_issue(&context.eks, &cluster.name, Some(text));
             Some(RETRY)
         }
+    }
+}
+
+/// What keeps the cluster from being as it should, as its health. Written only when it changes: a
+/// write is followed by another pass.
+fn show_issue(eks: &Eks, name: &str, message: Option<String>) {
+    let issues: Vec<_> = message.into_iter().map(|it| ("InternalFailure".to_owned(), it)).collect();
+    if eks.cluster(name).is_none_or(|it| it.issues == issues) {
+        return;
+    }
+    if let Err(fault) = eks.change_cluster(name, |it| it.issues = issues) {
+        warn!(cluster = name, %fault, "failed to write a cluster's health");
     }
 }
 
@@ -166,9 +219,11 @@ async fn reconcile_addons(
     let inner = &context.eks.0;
     for (_, addon) in inner.addons.under(&format!("{}/", cluster.name)) {
         match addon.status {
+            // Whether it runs is seen by who follows its workload.
+            Status::Creating | Status::Updating if addon.applied_at.is_some() => {}
             Status::Creating | Status::Updating => {
                 addons::apply(&plane.client, &inner.config.region, cluster, &addon).await?;
-                finish_addon(&context.eks, &addon)?;
+                note_applied(&context.eks, &addon)?;
             }
             Status::Deleting => {
                 if !addon.preserve {
@@ -185,13 +240,17 @@ async fn reconcile_addons(
     Ok(())
 }
 
-fn finish_addon(eks: &Eks, addon: &Addon) -> Result<(), Fault> {
-    let mut done = addon.clone();
-    done.status = Status::Active;
-    if let Some(update) = done.update_id.take() {
-        eks.finish_update(&addon.cluster, &update, Vec::new())?;
-    }
-    eks.save_addon(done)
+/// Unless it was changed in the meantime: then it is applied again.
+fn note_applied(eks: &Eks, applied: &Addon) -> Result<(), Fault> {
+    let now = eks.now();
+    eks.0.store.transaction(|transaction| {
+        transaction.update(&eks.0.addons, &addons::key(applied), |it| {
+            if it == applied {
+                it.applied_at = Some(now);
+            }
+        });
+        Ok(())
+    })
 }
 
 async fn delete(context: &Context, cluster: &Cluster) -> Result<(), PassError> {

@@ -84,6 +84,10 @@ impl Cluster {
 pub struct AccessEntry {
     pub cluster: String,
     pub principal_arn: String,
+    /// `AROA…`, `AIDA…` or the account: whoever is made anew under the same name is somebody else.
+    /// Entries of older regions do not know it.
+    #[serde(default)]
+    pub principal_id: Option<String>,
     /// STANDARD, EC2_LINUX, …
     pub kind: String,
     pub username: String,
@@ -123,6 +127,9 @@ pub struct Addon {
     pub preserve: bool,
     /// The update that is under way.
     pub update_id: Option<String>,
+    /// When its objects were last applied; its workload is waited for since.
+    #[serde(default)]
+    pub applied_at: Option<Timestamp>,
 }
 
 /// An update of a cluster, a node group or an add-on. Its key is `CLUSTER/ID`.

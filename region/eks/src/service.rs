@@ -47,10 +47,14 @@ pub struct ControlPlaneError {
     pub reason: String,
 }
 
-/// What EKS asks IAM about a role.
+/// What EKS asks IAM about principals.
 pub trait Roles: Send + Sync + 'static {
     /// Whether the role exists and `service` may assume it.
     fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool;
+
+    /// The unique id of the user or role with this ARN, or of the account for its root; `None` when
+    /// there is no such principal.
+    fn principal_id(&self, arn: &str) -> Option<String>;
 }
 
 /// What the service is made of.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use aws_wire::{Fault, StatusCode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use iam_policy::{Context, Decision, Identity, IdentityKind, Named, Policies, Request, evaluate};
+use iam_policy::{
+    Context, Decision, Identity, IdentityKind, Layer, Named, Policies, Request, Verdict, evaluate,
+};
 use serde_json::json;
 
 use crate::{Caller, CallerKind, Identities, Source, Target};
@@ -21,6 +23,8 @@ pub struct Decided {
     pub action: String,
     pub resource: String,
     pub decision: Decision,
+    /// The service's own words for a denial.
+    pub refusal: Option<String>,
 }
 
 impl Authorizer {
@@ -28,15 +32,9 @@ impl Authorizer {
         Self { identities }
     }
 
-    /// Decides on one target. `session` holds the session's own policies.
-    pub fn decide(
-        &self,
-        caller: &Caller,
-        session: &[Named],
-        action: &str,
-        target: &Target,
-    ) -> Decided {
-        self.decide_on(caller, session, action, target, None)
+    /// Decides on one target, with the policies of the caller and of their session.
+    pub fn decide(&self, caller: &Caller, action: &str, target: &Target) -> Decided {
+        self.decide_on(caller, action, target, None)
     }
 
     /// The same with a resource policy. `must_allow` is for trust policies, which are never
@@ -44,7 +42,6 @@ impl Authorizer {
     pub fn decide_on(
         &self,
         caller: &Caller,
-        session: &[Named],
         action: &str,
         target: &Target,
         resource_policy: Option<(Named, bool)>,
@@ -59,7 +56,7 @@ impl Authorizer {
         let policies = Policies {
             identity: attached.identity,
             boundary: attached.boundary,
-            session: session.to_vec(),
+            session: caller.session.clone(),
             resource,
             resource_must_allow,
         };
@@ -68,19 +65,48 @@ impl Authorizer {
         let request =
             Request { identity: &identity, action, resource: &target.resource, context: &context };
         let decision = evaluate(&request, &policies);
-        Decided { action: action.to_owned(), resource: target.resource.clone(), decision }
+        Decided {
+            action: action.to_owned(),
+            resource: target.resource.clone(),
+            decision,
+            refusal: target.refusal.clone(),
+        }
     }
 }
 
 impl Decided {
+    /// Refused without a policy to ask, such as for a resource that does not exist.
+    pub fn refused(action: &str, resource: &str) -> Self {
+        Self {
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            decision: Decision {
+                verdict: Verdict::ImplicitDeny,
+                layer: Layer::Resource,
+                deciding: None,
+            },
+            refusal: None,
+        }
+    }
+
+    /// The policy and statement that decided.
+    pub fn by(&self) -> Option<String> {
+        let it = self.decision.deciding.as_ref()?;
+        let statement = it.sid.clone().unwrap_or_else(|| it.index.to_string());
+        Some(format!("{} {statement}", it.policy))
+    }
+
     /// The error that AWS answers, in EC2's words or in everyone else's.
     pub fn denial(&self, caller: &Caller, service: &str) -> Fault {
-        let Self { action, resource, decision } = self;
-        let text = format!(
-            "User: {} is not authorized to perform: {action} on resource: {resource} {}",
-            caller.arn,
-            decision.reason(action),
-        );
+        let Self { action, resource, decision, refusal } = self;
+        let usual = || {
+            format!(
+                "User: {} is not authorized to perform: {action} on resource: {resource} {}",
+                caller.arn,
+                decision.reason(action),
+            )
+        };
+        let text = refusal.clone().unwrap_or_else(usual);
         match service {
             "ec2" => Fault::new(
                 "UnauthorizedOperation",
@@ -106,7 +132,7 @@ impl Decided {
         let deciding = self.decision.deciding.as_ref();
         let message = json!({
             "allowed": self.decision.is_allowed(),
-            "explicitDeny": self.decision.verdict == iam_policy::Verdict::ExplicitDeny,
+            "explicitDeny": self.decision.verdict == Verdict::ExplicitDeny,
             "matchedStatements": { "items": deciding.map(|it| json!({
                 "statementId": it.sid, "index": it.index, "policy": it.policy,
             })) },

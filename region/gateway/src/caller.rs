@@ -1,11 +1,15 @@
 //! Who calls, from where: what a handler may rely on, because the gateway has checked it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
+use iam_policy::Named;
 use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::Decided;
 
 /// The authenticated principal behind a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     pub account: String,
     /// `arn:aws:iam::ACCOUNT:root`, `…:user/NAME`, `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`.
@@ -22,6 +26,25 @@ pub struct Caller {
     pub at: Timestamp,
     /// Tags of the user or role, overridden by session tags (`aws:PrincipalTag/…`).
     pub tags: BTreeMap<String, String>,
+    /// The policies that the caller's session was limited to; empty: not limited.
+    pub session: Vec<Named>,
+    /// What the handler of the call has decided itself.
+    pub decisions: Decisions,
+}
+
+/// What a service decides beside the gateway, for the record of the call: where a resource policy
+/// has a say, the service alone knows it. Clones share the list.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions(Arc<Mutex<Vec<Decided>>>);
+
+impl Decisions {
+    pub fn note(&self, decided: Decided) {
+        self.0.lock().push(decided);
+    }
+
+    pub fn take(&self) -> Vec<Decided> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +75,16 @@ pub enum Source {
     Internal,
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Internal => f.write_str("internal"),
+            Self::Vpc { vpc_id, address } => write!(f, "{vpc_id} {address}"),
+        }
+    }
+}
+
 impl Caller {
     /// The ARN that names the principal for good: a role's own rather than its session's.
     pub fn principal_arn(&self) -> &str {
@@ -79,6 +112,8 @@ impl Caller {
             user_agent: name.to_owned(),
             at,
             tags: BTreeMap::new(),
+            session: Vec::new(),
+            decisions: Decisions::default(),
         }
     }
 

@@ -85,7 +85,8 @@ impl Events {
         self.feed.subscribe()
     }
 
-    pub(crate) fn record(&self, event: Event) {
+    /// Writes a call down: the gateway its own, and services those that come another way.
+    pub fn record(&self, event: Event) {
         if let Some(file) = &self.file
             && let Err(error) = file.lock().append(&event)
         {

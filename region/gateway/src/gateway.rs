@@ -58,15 +58,8 @@ struct Record {
     action: String,
     caller: Option<Arc<Caller>>,
     decided: Vec<Decided>,
-    is_denied: bool,
     /// The handler was reached, or would have been but for a dry run.
     is_admitted: bool,
-}
-
-/// An authenticated caller with the policies of their session.
-struct Authenticated {
-    caller: Caller,
-    session: Vec<Named>,
 }
 
 impl Gateway {
@@ -95,6 +88,12 @@ impl Gateway {
 
     pub fn authorizer(&self) -> &Authorizer {
         &self.0.authorizer
+    }
+
+    /// The policies that the session of this key is limited to; `None` when the key is no more.
+    pub fn session_policies(&self, access_key_id: &str) -> Option<Vec<Named>> {
+        let key = self.0.keys.iter().find_map(|it| it.access_key(access_key_id))?;
+        Some(key.session_policies)
     }
 
     /// A client in this process that acts as an AWS service, such as `eks.amazonaws.com`.
@@ -146,7 +145,7 @@ impl Gateway {
                 let mut caller =
                     Caller::service(name, &self.0.account, &self.0.region, self.0.clock.now());
                 caller.request_id.clone_from(&request_id);
-                Ok(Authenticated { caller, session: Vec::new() })
+                Ok(caller)
             }
             (None, Ok(presented)) => {
                 self.authenticate(service, parts, body, presented, source.clone(), &request_id)
@@ -156,7 +155,7 @@ impl Gateway {
             }
         };
         let result = match result {
-            Ok(authenticated) => self.run(service, parts, body, authenticated, &mut record).await,
+            Ok(caller) => self.run(service, parts, body, caller, &mut record).await,
             Err(fault) => Err(fault),
         };
         let form = response_form(parts);
@@ -191,7 +190,7 @@ impl Gateway {
         presented: Option<Presented>,
         source: Source,
         request_id: &str,
-    ) -> Result<Authenticated, Fault> {
+    ) -> Result<Caller, Fault> {
         let refuse = |why| refusal::unauthenticated(service, why);
         let now = self.0.clock.now();
         let Some(presented) = presented else {
@@ -216,30 +215,29 @@ impl Gateway {
             return Err(refuse(Unauthenticated::ExpiredToken));
         }
         let principal = key.principal;
-        let caller = Caller {
+        Ok(Caller {
             account: principal.account,
             arn: principal.arn,
             user_id: principal.user_id,
             access_key_id: presented.access_key_id,
             kind: principal.kind,
             tags: principal.tags,
-            ..self.anonymous(parts, source, request_id).caller
-        };
-        Ok(Authenticated { caller, session: key.session_policies })
+            session: key.session_policies,
+            ..self.anonymous(parts, source, request_id)
+        })
     }
 
-    fn anonymous(&self, parts: &Parts, source: Source, request_id: &str) -> Authenticated {
+    fn anonymous(&self, parts: &Parts, source: Source, request_id: &str) -> Caller {
         let agent = parts.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
         let service =
             Caller::service("anonymous", &self.0.account, &self.0.region, self.0.clock.now());
-        let caller = Caller {
+        Caller {
             kind: CallerKind::Anonymous,
             source,
             request_id: request_id.to_owned(),
             user_agent: agent.unwrap_or_default().to_owned(),
             ..service
-        };
-        Authenticated { caller, session: Vec::new() }
+        }
     }
 
     async fn run(
@@ -247,10 +245,9 @@ impl Gateway {
         service: &'static Service,
         parts: &Parts,
         body: &Bytes,
-        authenticated: Authenticated,
+        caller: Caller,
         record: &mut Record,
     ) -> Result<Value, Fault> {
-        let Authenticated { caller, session } = authenticated;
         let caller = Arc::new(caller);
         record.caller = Some(caller.clone());
         let routes = self.0.routes.get().ok_or_else(refusal::not_ready)?;
@@ -265,12 +262,11 @@ impl Gateway {
         let full_action = format!("{}:{action}", service.name);
         if !caller.is_service() && !is_free(&full_action) {
             for target in call.targets(&caller) {
-                let decided = self.0.authorizer.decide(&caller, &session, &full_action, &target);
+                let decided = self.0.authorizer.decide(&caller, &full_action, &target);
                 let denial =
                     (!decided.decision.is_allowed()).then(|| decided.denial(&caller, service.name));
                 record.decided.push(decided);
                 if let Some(denial) = denial {
-                    record.is_denied = true;
                     return Err(denial);
                 }
             }
@@ -279,7 +275,9 @@ impl Gateway {
         if is_dry_run {
             return Err(refusal::dry_run());
         }
-        call.run(caller).await
+        let result = call.run(caller.clone()).await;
+        record.decided.extend(caller.decisions.take());
+        result
     }
 
     fn record(
@@ -291,29 +289,23 @@ impl Gateway {
         response: &Response<Bytes>,
         micros: u64,
     ) {
-        let Record { service, action, caller, decided, is_denied, is_admitted } = record;
+        let Record { service, action, caller, decided, is_admitted } = record;
+        let is_denied = decided.iter().any(|it| !it.decision.is_allowed());
         let decision = match (is_denied, is_admitted) {
             (true, _) => Outcome::Denied,
             (false, true) => Outcome::Allowed,
             (false, false) => Outcome::Refused,
         };
-        let by = decided.last().and_then(|it| it.decision.deciding.as_ref()).map(|it| {
-            format!("{} {}", it.policy, it.sid.clone().unwrap_or_else(|| it.index.to_string()))
-        });
         self.0.events.record(Event {
             at: self.0.clock.now(),
             request_id: request_id.to_owned(),
             service: service.to_owned(),
             action,
             principal: caller.map(|it| it.arn.clone()).unwrap_or_default(),
-            source: match source {
-                Source::Host => "host".to_owned(),
-                Source::Internal => "internal".to_owned(),
-                Source::Vpc { vpc_id, address } => format!("{vpc_id} {address}"),
-            },
+            source: source.to_string(),
             decision,
+            by: decided.last().and_then(Decided::by),
             resources: decided.into_iter().map(|it| it.resource).collect(),
-            by,
             status: response.status().as_u16(),
             code: fault.map(|it| it.code.to_string()),
             message: fault.map(|it| it.message.clone()),

@@ -31,6 +31,8 @@ pub struct Target {
     /// Condition keys beyond the global ones: `ec2:Vpc`, `aws:RequestTag/team`,
     /// `aws:ResourceTag/team`.
     pub context: BTreeMap<String, Vec<String>>,
+    /// What a service says when this is denied, where it hides IAM's words.
+    pub refusal: Option<String>,
 }
 
 impl Target {
@@ -39,7 +41,7 @@ impl Target {
     }
 
     pub fn resource(arn: impl Into<String>) -> Self {
-        Self { action: None, resource: arn.into(), context: BTreeMap::new() }
+        Self { action: None, resource: arn.into(), context: BTreeMap::new(), refusal: None }
     }
 
     /// Another action that the call implies.
@@ -50,6 +52,12 @@ impl Target {
     /// Handing a role to a service: `iam:PassRole` with its condition key.
     pub fn pass_role(role_arn: &str, service: &str) -> Self {
         Self::action("iam:PassRole", role_arn).with("iam:PassedToService", [service.to_owned()])
+    }
+
+    /// Denied in the service's own words.
+    pub fn refused_as(mut self, message: &str) -> Self {
+        self.refusal = Some(message.to_owned());
+        self
     }
 
     pub fn with(mut self, key: &str, values: impl IntoIterator<Item = String>) -> Self {

@@ -17,7 +17,7 @@ mod service;
 
 pub use self::{
     authorize::{Authorizer, Decided, identity},
-    caller::{Caller, CallerKind, Source},
+    caller::{Caller, CallerKind, Decisions, Source},
     events::{Event, Events, Outcome},
     gateway::{Config, Gateway},
     handle::{Handle, Target},

@@ -46,6 +46,12 @@ pub trait Identities: Send + Sync + 'static {
     /// `None`: the user or role is no more, and its sessions can do nothing.
     fn attached(&self, kind: &CallerKind) -> Option<Attached>;
 
+    /// The unique id of the user of that name: `AIDA…`.
+    fn user_id(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
     /// A role by its name.
     fn role(&self, name: &str) -> Option<Role>;
 

@@ -150,6 +150,11 @@ pub(crate) fn too_large() -> Fault {
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
+pub(crate) fn too_slow() -> Fault {
+    Fault::new("RequestTimeout", "The request's body did not arrive in time.")
+        .with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
 pub(crate) fn cut_off() -> Fault {
     Fault::new("IncompleteBody", "The request's body ended before its end.")
 }

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use crate::{Gateway, Source, refusal};
 
 /// The longest request that is read: user data and policies are far below.
 const MAX_REQUEST: usize = 8 << 20;
+
+/// How long the body of a request may take to arrive.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// On which side of the region a listener is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +75,18 @@ where
         Box::pin(async move {
             let source = this.source(request.extensions().get::<Peer>());
             let (parts, body) = request.into_parts();
-            let body = match transport::collect_request(body, MAX_REQUEST).await {
-                Ok(Some(body)) => body,
-                Ok(None) => {
+            let arriving = transport::collect_request(body, MAX_REQUEST);
+            let body = match tokio::time::timeout(BODY_LIMIT, arriving).await {
+                Ok(Ok(Some(body))) => body,
+                Err(_) => {
+                    let answer = this.gateway.refuse(&parts, &source, &refusal::too_slow());
+                    return Ok(answer.map(transport::full));
+                }
+                Ok(Ok(None)) => {
                     let answer = this.gateway.refuse(&parts, &source, &refusal::too_large());
                     return Ok(answer.map(transport::full));
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "a request ended early");
                     let answer = this.gateway.refuse(&parts, &source, &refusal::cut_off());
                     return Ok(answer.map(transport::full));

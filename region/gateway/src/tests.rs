@@ -210,6 +210,20 @@ async fn a_request_that_is_too_long_is_refused_in_the_form_of_its_service() {
     assert_eq!(gateway.events().recent(10).len(), 2);
 }
 
+/// A client that stalls holds nothing for ever.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    let gateway = gateway();
+    let stalled = http_body_util::StreamBody::new(futures::stream::pending::<
+        Result<hyper::body::Frame<Bytes>, std::convert::Infallible>,
+    >());
+    let request = Request::post("/").header("host", "ec2.us-east-1.amazonaws.com");
+    let response =
+        gateway.service(Side::Host).oneshot(request.body(stalled).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 408);
+    assert_eq!(gateway.events().recent(1)[0].code.as_deref(), Some("RequestTimeout"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_who_are_not_who_they_say_get_the_codes_of_their_protocol() {
     let gateway = gateway();

@@ -159,12 +159,11 @@ impl Hosts {
 
     /// Shuts the instance down and starts it again. Its interfaces are gone until the VPC is applied
     /// the next time, as after [`Hosts::prepare`].
-    pub async fn reboot(&self, id: &str, grace: Duration) -> Result<(), HostError> {
-        let (hosts, id) = (self.clone(), id.to_owned());
+    pub async fn reboot(&self, spec: &HostSpec, grace: Duration) -> Result<(), HostError> {
+        let (hosts, spec) = (self.clone(), spec.clone());
         blocking(move || {
-            let observed = hosts.find(&id)?.ok_or(HostError::Unknown { id: id.clone() })?;
-            hosts.stop_now(&id, grace)?;
-            hosts.ensure_now(&observed.spec).map(drop)
+            hosts.stop_now(&spec.instance_id, grace)?;
+            hosts.ensure_now(&spec).map(drop)
         })
         .await
     }
@@ -175,14 +174,14 @@ impl Hosts {
         blocking(move || hosts.terminate_now(&id)).await
     }
 
-    /// All instances on this machine, by id.
-    pub fn observe(&self) -> Result<BTreeMap<String, Observed>, HostError> {
+    /// All instances on this machine, by id; of one whose folder is damaged nothing is known.
+    pub fn observe(&self) -> Result<BTreeMap<String, Result<Observed, HostError>>, HostError> {
         let failed = |source| HostError::List { folder: self.folder.clone(), source };
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             let Some(id) = name.to_str() else { continue };
-            if let Some(observed) = self.find(id)? {
+            if let Some(observed) = self.find(id).transpose() {
                 found.insert(id.to_owned(), observed);
             }
         }

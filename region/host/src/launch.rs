@@ -127,7 +127,9 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
     }
     let init = Identity::of(child.id().cast_signed()).filter(Identity::is_alive);
     let init = init.ok_or_else(ended)?;
-    let boots = State::load(&spec.folder).ok().flatten().map_or(1, |state| state.boots + 1);
+    let next = State::load(&spec.folder).ok().flatten().map_or(1, |state| state.boots + 1);
+    // Reboots that were asked for while another one was under way are made by that one.
+    let boots = spec.boot.max(next);
     let saved = State { init, boots, is_netns_fresh: false }.save(&spec.folder);
     if saved.is_err() {
         // An init that nobody can find again must not run on.

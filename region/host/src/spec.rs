@@ -33,6 +33,9 @@ pub struct HostSpec {
     /// What PID 1 is started with: `["run", "init"]`.
     #[serde(default = "HostSpec::default_init")]
     pub init: Vec<String>,
+    /// Which boot this is: starts and reboots, as EC2 counts them.
+    #[serde(default)]
+    pub boot: u64,
 }
 
 impl HostSpec {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State {
     pub(crate) init: Identity,
-    /// How often the instance has been started.
+    /// The number of the boot that runs or ran last ([`crate::HostSpec::boot`]).
     pub(crate) boots: u64,
     /// The network namespace was made anew since the instance last ran.
     #[serde(default)]

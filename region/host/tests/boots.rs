@@ -147,6 +147,7 @@ async fn in_folder(base: &Path) -> Outcome {
         resolver: [192, 168, 0, 2].into(),
         search_domain: "ec2.internal".to_owned(),
         init: HostSpec::default_init(),
+        boot: 1,
     };
     let host_name = nix::unistd::gethostname()?;
     let booting = AssertUnwindSafe(boot_twice(&hosts, &spec));

@@ -250,6 +250,7 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
         resolver: [192, 168, 0, 2].into(),
         search_domain: "ec2.internal".to_owned(),
         init: HostSpec::default_init(),
+        boot: 1,
     };
     hosts.prepare(&spec).await?;
     let vpc = vpc(&format!("nst-t-{id}-r"), &spec.netns);

@@ -52,6 +52,10 @@ impl Identities for Iam {
         }
     }
 
+    fn user_id(&self, name: &str) -> Option<String> {
+        self.users.get(name).map(|it| it.entity.id.clone())
+    }
+
     fn role(&self, name: &str) -> Option<RoleFacts> {
         let role = self.roles.get(name)?;
         let trust = self.parse(&role.trust, Kind::Trust).ok()?;

@@ -1,12 +1,13 @@
 //! The region's durable state: typed buckets of named values, transactions, a change feed.
 //!
 //! Values live in one file (redb) as JSON and in memory as they are, so reading is a lock and a
-//! lookup, and writing is one synced commit. One writer at a time: a transaction's checks and
+//! lookup, and writing is one synced commit, which keeps no other task of the runtime waiting. One writer at a time: a transaction's checks and
 //! writes cannot be interleaved with another's.
 //!
 //! **Invariant:** a value is visible to readers only after it is on disk, and what a transaction
 //! wrote becomes durable as a whole or not at all.
 
+mod blocking;
 mod bucket;
 mod transaction;
 
@@ -18,7 +19,7 @@ use redb::{Database, TableDefinition, backends::InMemoryBackend};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-pub use self::{bucket::Bucket, transaction::Transaction};
+pub use self::{blocking::blocking, bucket::Bucket, transaction::Transaction};
 
 /// (bucket, key) → JSON.
 const VALUES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("values");
@@ -139,13 +140,15 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Transaction) -> Result<R, E>,
     ) -> Result<R, E> {
-        let _alone = self.0.writer.lock();
-        let mut transaction = Transaction::default();
-        let result = change(&mut transaction)?;
-        if transaction.commit(&self.0.database)? {
-            self.0.revision.send_modify(|it| *it += 1);
-        }
-        Ok(result)
+        blocking(|| {
+            let _alone = self.0.writer.lock();
+            let mut transaction = Transaction::default();
+            let result = change(&mut transaction)?;
+            if transaction.commit(&self.0.database)? {
+                self.0.revision.send_modify(|it| *it += 1);
+            }
+            Ok(result)
+        })
     }
 
     /// Sees a new number after every transaction that wrote something.

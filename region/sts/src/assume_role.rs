@@ -7,7 +7,7 @@ use aws_sts::{
 };
 use aws_wire::Fault;
 use iam_policy::{Kind, Named, Policy};
-use region_gateway::{Caller, CallerKind, Handle, Role, Target};
+use region_gateway::{Caller, CallerKind, Decided, Handle, Role, Target};
 
 use crate::{
     Sts, StsError,
@@ -61,12 +61,17 @@ impl Sts {
         if !arn.starts_with(prefix) || !arn.contains(":role/") {
             return Err(StsError::BadArn { arn: arn.clone() });
         }
+        let none = || caller.decisions.note(Decided::refused("sts:AssumeRole", arn));
         if caller.kind == CallerKind::Root {
+            none();
             return Err(StsError::Root);
         }
         let refused = || StsError::NotAuthorized { caller: caller.arn.clone(), role: arn.clone() };
         let name = arn.rsplit('/').next().unwrap_or_default();
-        let role = self.identities.role(name).filter(|it| it.arn == *arn).ok_or_else(refused)?;
+        let Some(role) = self.identities.role(name).filter(|it| it.arn == *arn) else {
+            none();
+            return Err(refused());
+        };
         let mut target = Target::resource(arn.clone())
             .with("sts:RoleSessionName", [request.role_session_name.clone()])
             .with_tags(
@@ -76,8 +81,6 @@ impl Sts {
         if let Some(id) = &request.external_id {
             target = target.with("sts:ExternalId", [id.clone()]);
         }
-        let limits = self.sessions.get(&caller.access_key_id);
-        let limits = limits.map(|it| self.session_policies(&it)).unwrap_or_default();
         let trust = Named { name: role.arn.clone(), policy: role.trust.clone() };
         let mut actions = vec!["sts:AssumeRole"];
         if !request.tags.is_empty() {
@@ -85,8 +88,10 @@ impl Sts {
         }
         for action in actions {
             let trust = Some((trust.clone(), true));
-            let decided = self.authorizer.decide_on(caller, &limits, action, &target, trust);
-            if !decided.decision.is_allowed() {
+            let decided = self.authorizer.decide_on(caller, action, &target, trust);
+            let is_allowed = decided.decision.is_allowed();
+            caller.decisions.note(decided);
+            if !is_allowed {
                 return Err(refused());
             }
         }

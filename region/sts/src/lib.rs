@@ -1,8 +1,8 @@
 //! The STS service: who calls, and temporary credentials.
 //!
 //! A session is durable until it expires, so a restart of the region interrupts nobody. It belongs
-//! to the role with the unique id that it was made for: deleting a role and making one of the same
-//! name revives no session.
+//! to the user or role with the unique id that it was made for: deleting one and making another of
+//! the same name revives no session.
 //!
 //! Deviation: SAML, MFA and federation tokens do not exist.
 

@@ -26,6 +26,10 @@ pub(crate) struct Session {
     /// Documents that limit the session, and ARNs of managed policies that do.
     pub(crate) policies: Vec<String>,
     pub(crate) policy_arns: Vec<String>,
+    /// Made for an instance's metadata service, which hands out no others: whoever may assume the
+    /// role can choose an instance's id as the name of a session of their own.
+    #[serde(default)]
+    pub(crate) is_of_instance: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,16 +73,17 @@ impl Sts {
         self.check_ec2_trust(&role)?;
         let now = self.clock.now();
         let owner = owner(&role, instance_id);
-        let current =
-            self.sessions.find(|it| it.owner == owner && it.expires > now + INSTANCE_RENEWAL);
-        let session =
-            match current {
-                Some(session) => session,
-                None => Arc::new(self.issue(Session {
-                    tags: role.tags,
-                    ..self.new_session(owner, INSTANCE_SESSION)
-                })?),
-            };
+        let current = self.sessions.find(|it| {
+            it.is_of_instance && it.owner == owner && it.expires > now + INSTANCE_RENEWAL
+        });
+        let session = match current {
+            Some(session) => session,
+            None => Arc::new(self.issue(Session {
+                tags: role.tags,
+                is_of_instance: true,
+                ..self.new_session(owner, INSTANCE_SESSION)
+            })?),
+        };
         Ok(InstanceCredentials {
             access_key_id: session.access_key_id.clone(),
             secret_access_key: session.secret.clone(),
@@ -119,6 +124,7 @@ impl Sts {
             tags: BTreeMap::new(),
             policies: Vec::new(),
             policy_arns: Vec::new(),
+            is_of_instance: false,
         }
     }
 
@@ -165,7 +171,7 @@ impl AccessKeys for Sts {
 }
 
 impl Sts {
-    /// `None`: the role is no more, or another one of the same name.
+    /// `None`: the user or role is no more, or another one of the same name.
     fn principal(&self, session: &Session) -> Option<Principal> {
         let account = self.account.clone();
         let tags = session.tags.clone();
@@ -185,7 +191,7 @@ impl Sts {
             }
             Owner::User { name, id, arn } => {
                 let kind = CallerKind::User { name: name.clone() };
-                self.identities.attached(&kind)?;
+                self.identities.user_id(name).filter(|it| it == id)?;
                 Principal { account, arn: arn.clone(), user_id: id.clone(), kind, tags }
             }
             Owner::Root => Principal {

@@ -30,6 +30,10 @@ impl Identities for People {
         Some(Attached { identity, boundary: None })
     }
 
+    fn user_id(&self, name: &str) -> Option<String> {
+        Some(format!("AIDA{name}"))
+    }
+
     fn role(&self, name: &str) -> Option<Role> {
         let principal = match name {
             "node" => json!({"Service": "ec2.amazonaws.com"}),
@@ -134,4 +138,19 @@ async fn a_session_lasts_no_longer_than_its_role_allows() {
         let error = assume(&sts, &user("bob"), "admin", Some(seconds)).await.unwrap_err();
         assert_eq!(&*error.code, "ValidationError", "{seconds}");
     }
+}
+
+/// Whoever may assume a node's role can name the session as the instance is named.
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_not_given_a_session_that_somebody_made_under_its_name() {
+    let sts = sts(clock());
+    let role = sts.identities.role("node").unwrap();
+    let theirs = Session {
+        policies: vec![r#"{"Version":"2012-10-17","Statement":[]}"#.to_owned()],
+        ..sts.new_session(session::owner(&role, "i-1"), Duration::from_secs(7200))
+    };
+    let theirs = sts.issue(theirs).unwrap();
+    let given = sts.instance_credentials("node", "i-1").unwrap();
+    assert_ne!(given.access_key_id, theirs.access_key_id);
+    assert_eq!(sts.instance_credentials("node", "i-1").unwrap(), given);
 }

@@ -14,7 +14,7 @@ use aws_wire::Fault;
 use futures::future::BoxFuture;
 use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous::insecure_decode_claims};
-use region_gateway::{Caller, Handle, IdentityProvider, Role, Target};
+use region_gateway::{Caller, Decided, Handle, IdentityProvider, Role, Target};
 use serde_json::Value;
 
 use crate::{
@@ -27,6 +27,8 @@ const NOT_A_JWT: &str = "The ID Token provided is not a valid JWT. (You may see 
                          sent an Access Token)";
 const NO_KEY: &str = "Couldn't retrieve verification key from your identity provider,  please \
                       reference AssumeRoleWithWebIdentity documentation for requirements";
+
+const ACTION: &str = "sts:AssumeRoleWithWebIdentity";
 
 /// How far ahead of ours the clock of an issuer may be.
 const LEEWAY: Duration = Duration::from_secs(5 * 60);
@@ -53,12 +55,14 @@ impl Handle<AssumeRoleWithWebIdentity> for Sts {
 
     async fn handle(
         &self,
-        _: &Caller,
+        caller: &Caller,
         request: AssumeRoleWithWebIdentityRequest,
     ) -> Result<AssumeRoleWithWebIdentityResponse, Fault> {
         check_session_name(&request.role_session_name)?;
-        let verified = self.verify(&request.web_identity_token).await?;
-        let role = self.trusting_role(&request.role_arn, &verified)?;
+        let verified = self.verify(&request.web_identity_token).await.inspect_err(|_| {
+            caller.decisions.note(Decided::refused(ACTION, &request.role_arn));
+        })?;
+        let role = self.trusting_role(caller, &request.role_arn, &verified)?;
         let lasts = duration(request.duration_seconds, 3600, 43_200)?;
         if lasts > role.max_session {
             return Err(StsError::TooLong { limit: "MaxSessionDuration" }.into());
@@ -122,10 +126,18 @@ impl Sts {
     }
 
     /// A role that does not exist is refused as one that does not trust the token.
-    fn trusting_role(&self, arn: &str, verified: &Verified) -> Result<Role, StsError> {
+    fn trusting_role(
+        &self,
+        caller: &Caller,
+        arn: &str,
+        verified: &Verified,
+    ) -> Result<Role, StsError> {
         let name = arn.rsplit('/').next().unwrap_or_default();
         let role = self.identities.role(name).filter(|it| it.arn == arn);
-        let role = role.ok_or(StsError::NoWebIdentity)?;
+        let Some(role) = role else {
+            caller.decisions.note(Decided::refused(ACTION, arn));
+            return Err(StsError::NoWebIdentity);
+        };
         let issuer = verified.issuer.trim_start_matches("https://");
         let context = Context::new()
             .with(&format!("{issuer}:sub"), &verified.subject)
@@ -138,13 +150,17 @@ impl Sts {
             resource_must_allow: true,
             ..Policies::default()
         };
-        let request = Request {
-            identity: &identity,
-            action: "sts:AssumeRoleWithWebIdentity",
-            resource: &role.arn,
-            context: &context,
-        };
-        match evaluate(&request, &policies).is_allowed() {
+        let request =
+            Request { identity: &identity, action: ACTION, resource: &role.arn, context: &context };
+        let decision = evaluate(&request, &policies);
+        let is_allowed = decision.is_allowed();
+        caller.decisions.note(Decided {
+            action: ACTION.to_owned(),
+            resource: role.arn.clone(),
+            decision,
+            refusal: None,
+        });
+        match is_allowed {
             true => Ok(role),
             false => Err(StsError::NoWebIdentity),
         }

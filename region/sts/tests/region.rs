@@ -5,10 +5,15 @@
 use std::{path::Path, sync::Arc};
 
 use aws_iam::{
-    AttachRolePolicy, AttachRolePolicyRequest, CreateRole, CreateRoleRequest, DeleteRole,
-    DeleteRoleRequest, DetachRolePolicy, DetachRolePolicyRequest, GetRole, GetRoleRequest,
+    AttachRolePolicy, AttachRolePolicyRequest, CreateAccessKey, CreateAccessKeyRequest, CreateRole,
+    CreateRoleRequest, CreateUser, CreateUserRequest, DeleteAccessKey, DeleteAccessKeyRequest,
+    DeleteRole, DeleteRoleRequest, DeleteUser, DeleteUserRequest, DetachRolePolicy,
+    DetachRolePolicyRequest, GetRole, GetRoleRequest,
 };
-use aws_sts::{GetCallerIdentity, GetCallerIdentityRequest};
+use aws_sts::{
+    AssumeRole, AssumeRoleRequest, GetCallerIdentity, GetCallerIdentityRequest, GetSessionToken,
+    GetSessionTokenRequest,
+};
 use aws_wire::{
     Client, Operation,
     client::{Config as ClientConfig, Endpoints, Exchange},
@@ -158,5 +163,55 @@ async fn a_stolen_key_without_its_token_is_nothing() {
     let bare = Credentials::new(&*given.access_key_id, &*given.secret_access_key);
     let thief = region.client(bare);
     let refused = code::<GetCallerIdentity>(&thief, GetCallerIdentityRequest {}).await;
+    assert_eq!(refused, "InvalidClientTokenId");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_by_a_trust_policy_is_in_the_log_of_calls_as_a_denial() {
+    let folder = tempfile::tempdir().unwrap();
+    let region = start(&folder.path().join("state"));
+    region.make_role().await;
+    let given = region.sts.instance_credentials("node", "i-0abc").unwrap();
+    let assume = AssumeRoleRequest {
+        role_arn: format!("arn:aws:iam::{ACCOUNT}:role/node"),
+        role_session_name: "again".to_owned(),
+        ..AssumeRoleRequest::default()
+    };
+    // The role trusts EC2, not itself.
+    let refused = code::<AssumeRole>(&region.instance(&given), assume.clone()).await;
+    assert_eq!(refused, "AccessDenied");
+    let event = region.gateway.events().recent(1).remove(0);
+    assert_eq!(event.decision, Outcome::Denied);
+    assert_eq!(event.resources, [assume.role_arn]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_session_is_not_revived_by_another_user_of_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let region = start(&folder.path().join("state"));
+    let root = region.root();
+    let user = || CreateUserRequest { user_name: "ann".to_owned(), ..Default::default() };
+    root.call::<CreateUser>(user()).await.unwrap();
+    let request = CreateAccessKeyRequest { user_name: Some("ann".to_owned()) };
+    let key = root.call::<CreateAccessKey>(request).await.unwrap().access_key;
+    let ann = region.client(Credentials::new(&*key.access_key_id, &*key.secret_access_key));
+    let request = GetSessionTokenRequest::default();
+    let session = ann.call::<GetSessionToken>(request).await.unwrap().credentials;
+    let session = region.client(Credentials {
+        session_token: Some(session.session_token),
+        ..Credentials::new(&*session.access_key_id, &*session.secret_access_key)
+    });
+    let identify = GetCallerIdentityRequest {};
+    assert_eq!(code::<GetCallerIdentity>(&session, identify.clone()).await, "fine");
+
+    let delete = DeleteAccessKeyRequest {
+        user_name: Some("ann".to_owned()),
+        access_key_id: key.access_key_id,
+    };
+    root.call::<DeleteAccessKey>(delete).await.unwrap();
+    let delete = DeleteUserRequest { user_name: "ann".to_owned() };
+    root.call::<DeleteUser>(delete).await.unwrap();
+    root.call::<CreateUser>(user()).await.unwrap();
+    let refused = code::<GetCallerIdentity>(&session, identify).await;
     assert_eq!(refused, "InvalidClientTokenId");
 }

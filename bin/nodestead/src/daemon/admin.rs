@@ -90,7 +90,8 @@ impl Admin {
         for instance in state.instances.iter() {
             let primary = world::primary(&state, &instance.id);
             let address = primary.map(|it| it.primary_address);
-            let pid = observed.get(&instance.id).and_then(|it| match it.condition {
+            let found = observed.get(&instance.id).and_then(|it| it.as_ref().ok());
+            let pid = found.and_then(|it| match it.condition {
                 Condition::Running(identity) => Some(identity.pid),
                 _ => None,
             });

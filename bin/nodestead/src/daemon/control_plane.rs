@@ -25,6 +25,7 @@ use lifecycle::Scope;
 use metrics_server::MetricsServer;
 use parking_lot::Mutex;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, Usage};
+use region_ec2::Ec2;
 use region_eks::{Cluster, ControlPlane, ControlPlaneError, ControlPlanes};
 use region_gateway::{Gateway, Source};
 use transport::{Place, tls};
@@ -34,6 +35,7 @@ use super::{
     files,
     mappings::AccessEntries,
     region::{REGION, Region},
+    serving,
     world::Names,
 };
 use crate::layout::{Etcd, Layout, Settings, write_atomically};
@@ -57,6 +59,8 @@ pub(crate) struct Planes {
     clock: Clock,
     scope: Scope,
     running: Mutex<BTreeMap<String, (Scope, ControlPlane)>>,
+    /// A port is free until it is listened on: clusters that start at once choose one by one.
+    ports: Mutex<()>,
 }
 
 impl Planes {
@@ -71,7 +75,8 @@ impl Planes {
     ) -> Self {
         let running = Mutex::default();
         let (api_port, etcd) = (settings.api_port, settings.etcd.clone());
-        Self { layout, region, driver, names, api_port, etcd, clock, scope, running }
+        let ports = Mutex::default();
+        Self { layout, region, driver, names, api_port, etcd, clock, scope, running, ports }
     }
 
     fn folder(&self, cluster: &str) -> PathBuf {
@@ -83,7 +88,9 @@ impl Planes {
             return Ok(plane.clone());
         }
         let interfaces: Vec<String> = cluster.interfaces.iter().map(|it| it.id.clone()).collect();
-        self.driver.await_placed(&interfaces).await;
+        if !self.driver.await_placed(&interfaces).await {
+            anyhow::bail!("the interfaces {} are not in place", interfaces.join(", "));
+        }
         let scope = self.scope.child();
         let result = self.start_in(cluster, &scope).await;
         match &result {
@@ -102,8 +109,12 @@ impl Planes {
         let ca = files::ca(&folder, "ca", "kubernetes")?;
         let place = Place::named(&self.names.control_plane(&cluster.name));
         let api = self.api_server(cluster, &ca, &place, scope).await?;
-        let port = self.port(cluster)?;
-        self.listen(cluster, &ca, &api, &place, port, scope)?;
+        let port = {
+            let _alone = self.ports.lock();
+            let port = self.port(cluster)?;
+            self.listen(cluster, &ca, &api, &place, port, scope)?;
+            port
+        };
         let upkeep = api.clone();
         drop(scope.spawn("upkeep", async move { upkeep.maintain().await }));
         self.start_controllers(&ca, &api, scope)?;
@@ -236,7 +247,8 @@ impl Planes {
         let (clock, child) = (self.clock, scope.child());
         let pem = ca.certificate_pem().to_owned();
         let ca = Arc::new(Ca::from_pem(ca.certificate_pem(), ca.key_pem())?);
-        let config = kube_controller_manager::Config::new(ca, pem);
+        let mut config = kube_controller_manager::Config::new(ca, pem);
+        config.node_names = Some(node_names(self.region.ec2.clone()));
         let controllers = kube_controller_manager::run(
             client("system:kube-controller-manager"),
             config,
@@ -296,6 +308,11 @@ impl Planes {
         linux_netns::delete(&self.names.control_plane(&cluster.name))?;
         Ok(())
     }
+}
+
+/// Answers for EC2 whether a node may have a serving certificate for these names.
+fn node_names(ec2: Arc<Ec2>) -> Arc<kube_controller_manager::NodeNamesCheck> {
+    Arc::new(move |node, dns, ips| serving::are_of_instance(&ec2.view(), node, dns, ips))
 }
 
 /// Every name and address by which somebody reaches the API server.

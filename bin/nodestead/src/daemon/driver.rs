@@ -4,10 +4,17 @@
 //! what is missing for each instance. What takes long (a boot, a shutdown) runs beside the loop, one
 //! task per instance, and wakes it when it ends.
 //!
+//! What fails for one instance or one VPC holds up no other: it is reported or tried again, and the
+//! pass goes on.
+//!
 //! **Invariant:** EC2 hears of a state only after the machine is in it.
 
+mod step;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -23,11 +30,12 @@ use region_ec2::{
     records::{HostReport, Instance, InstanceState},
 };
 use region_eks::Eks;
-use region_host::{Condition, HostSpec, Hosts, Observed};
+use region_host::{HostError, HostSpec, Hosts, Observed};
 use region_vpc::{Router, VpcSpec};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use self::step::Step;
 use super::{
     endpoints::Endpoints,
     region::Region,
@@ -36,6 +44,8 @@ use super::{
 
 /// How long an instance may take to shut down in order before its power goes.
 const GRACE: Duration = Duration::from_secs(180);
+/// How long interfaces may take to be in their namespaces.
+const PLACING: Duration = Duration::from_secs(60);
 /// How soon a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -58,8 +68,6 @@ struct Inner {
     busy: Mutex<BTreeSet<String>>,
     /// Instances whose end is waited for.
     followed: Mutex<BTreeSet<String>>,
-    /// Boots that each instance had when it was last seen to run as EC2 wants it.
-    boots: Mutex<HashMap<String, u64>>,
     routers: Mutex<BTreeMap<String, (Router, VpcSpec)>>,
     /// The interfaces that are in place, as of the last pass.
     placed: watch::Sender<BTreeSet<String>>,
@@ -88,7 +96,6 @@ impl Driver {
             woken: Notify::new(),
             busy: Mutex::default(),
             followed: Mutex::default(),
-            boots: Mutex::default(),
             routers: Mutex::default(),
             placed: watch::Sender::default(),
         }))
@@ -117,14 +124,14 @@ impl Driver {
         }
     }
 
-    /// Waits until these interfaces are in their namespaces.
-    pub(crate) async fn await_placed(&self, interfaces: &[String]) {
+    /// Waits until these interfaces are in their namespaces. Says whether they are in time.
+    pub(crate) async fn await_placed(&self, interfaces: &[String]) -> bool {
         let mut placed = self.0.placed.subscribe();
         self.0.woken.notify_one();
         let are_there =
             |set: &BTreeSet<String>| interfaces.iter().all(|interface| set.contains(interface));
         // The sender lives as long as `self`.
-        drop(placed.wait_for(are_there).await);
+        matches!(tokio::time::timeout(PLACING, placed.wait_for(are_there)).await, Ok(Ok(_)))
     }
 
     /// Says how long the next pass can wait if nothing changes; `None`: for ever.
@@ -132,24 +139,55 @@ impl Driver {
         let inner = &self.0;
         let settled = inner.ec2.settle().map_err(|fault| anyhow::anyhow!("EC2: {fault}"))?;
         let state = inner.ec2.view();
-        let planes = self.control_planes()?;
+        let (planes, mut failed) = self.control_planes();
         let pending = || state.instances.iter().filter(|it| it.state == InstanceState::Pending);
-        // One that is starting has been prepared, and its folder is its task's.
-        let is_due =
-            |it: &&Instance| self.until_power(it).is_none() && !inner.busy.lock().contains(&it.id);
-        for instance in pending().filter(is_due) {
-            if let Some(spec) = world::host(&state, instance, &inner.ami, &inner.names) {
-                inner.hosts.prepare(&spec).await?;
-            }
-        }
-        self.apply_networks(&state, &planes).await?;
+        self.prepare(&state).await;
+        failed.extend(self.apply_networks(&state, &planes).await);
         let observed = inner.hosts.observe()?;
         for instance in state.instances.iter() {
-            self.drive(&state, instance, observed.get(&instance.id));
+            // Nothing boots into a VPC that is not there.
+            let has_network = !failed.contains(&instance.vpc_id);
+            if !has_network && instance.state == InstanceState::Pending {
+                continue;
+            }
+            match observed.get(&instance.id).map(Result::as_ref).transpose() {
+                Ok(observed) => self.drive(&state, instance, observed),
+                // It is not known whether it runs; only its end needs no such knowledge.
+                Err(_) if instance.state == InstanceState::ShuttingDown => {
+                    self.terminate(&instance.id);
+                }
+                Err(error) => {
+                    let (instance, error) = (&instance.id, telemetry::chain(error));
+                    warn!(instance, %error, "an instance cannot be observed");
+                }
+            }
         }
         self.remove_strangers(&state, &observed);
         let powers = pending().filter_map(|it| self.until_power(it));
-        Ok(powers.chain(settled.map(|at| inner.clock.until(at))).min())
+        let again = (!failed.is_empty()).then_some(RETRY);
+        Ok(powers.chain(settled.map(|at| inner.clock.until(at))).chain(again).min())
+    }
+
+    /// Makes the folders and namespaces of those that are to boot. One that cannot be had ends as
+    /// on AWS: the instance is terminated with `Server.InternalError`.
+    async fn prepare(&self, state: &State) {
+        let inner = &self.0;
+        let pending = state.instances.iter().filter(|it| it.state == InstanceState::Pending);
+        // One that is starting has been prepared, and its folder is its task's.
+        let is_due = |it: &&Instance| self.until_power(it).is_none() && !self.is_busy(&it.id);
+        for instance in pending.filter(is_due) {
+            let spec = world::host(state, instance, &inner.ami, &inner.names);
+            let Some(spec) = spec else { continue };
+            if let Err(error) = inner.hosts.prepare(&spec).await {
+                let reason = telemetry::chain(&error).to_string();
+                warn!(instance = instance.id, reason, "an instance could not be prepared");
+                self.report(&instance.id, &HostReport::Failed(reason));
+            }
+        }
+    }
+
+    fn is_busy(&self, id: &str) -> bool {
+        self.0.busy.lock().contains(id)
     }
 
     /// How long EC2 takes before it powers the instance on; `None` once it has.
@@ -158,39 +196,56 @@ impl Driver {
         latency::rest(self.0.latency.launch, passed)
     }
 
-    /// Namespaces of control planes exist before their interfaces are put in.
-    fn control_planes(&self) -> anyhow::Result<ControlPlanes> {
+    /// Namespaces of control planes exist before their interfaces are put in. Says too which
+    /// clusters have none.
+    fn control_planes(&self) -> (ControlPlanes, BTreeSet<String>) {
         let mut planes = ControlPlanes::new();
+        let mut failed = BTreeSet::new();
         for cluster in self.0.eks.clusters() {
             let name = self.0.names.control_plane(&cluster.name);
-            if !cluster.interfaces.is_empty() {
-                linux_netns::create(&name)?;
+            if !cluster.interfaces.is_empty()
+                && let Err(error) = linux_netns::create(&name)
+            {
+                let (cluster, error) = (&cluster.name, telemetry::chain(&error));
+                warn!(cluster, %error, "a control plane has no namespace; it is tried again");
+                failed.insert(cluster.clone());
+                continue;
             }
             for (index, interface) in cluster.interfaces.iter().enumerate() {
                 planes.insert(interface.id.clone(), (name.clone(), index));
             }
         }
-        Ok(planes)
+        (planes, failed)
     }
 
-    async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> anyhow::Result<()> {
+    /// The VPCs that are not as they should be.
+    async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> BTreeSet<String> {
         let mut placed = BTreeSet::new();
+        let mut failed = BTreeSet::new();
         let specs = world::vpcs(state, planes, &self.0.names);
         for spec in &specs {
-            let router = self.router(spec);
-            let applied =
-                router.apply(spec).await.with_context(|| format!("router of {}", spec.id))?;
-            let waiting: BTreeSet<_> = applied.waiting.into_iter().collect();
-            let is_placed = |it: &&region_vpc::Eni| {
-                matches!(it.location, region_vpc::Location::Netns { .. })
-                    && !waiting.contains(&it.id)
-            };
-            placed.extend(spec.enis.iter().filter(is_placed).map(|it| it.id.clone()));
-            self.0.endpoints.ensure(spec)?;
+            match self.apply_network(spec).await {
+                Ok(its) => placed.extend(its),
+                Err(error) => {
+                    warn!(vpc = spec.id, "a VPC failed, it is tried again: {error:#}");
+                    failed.insert(spec.id.clone());
+                }
+            }
         }
-        self.remove_routers(&specs).await?;
+        failed.extend(self.remove_routers(&specs).await);
         self.0.placed.send_replace(placed);
-        Ok(())
+        failed
+    }
+
+    /// The interfaces of the VPC that are in place.
+    async fn apply_network(&self, spec: &VpcSpec) -> anyhow::Result<Vec<String>> {
+        let applied = self.router(spec).apply(spec).await.context("its router")?;
+        let waiting: BTreeSet<_> = applied.waiting.into_iter().collect();
+        let is_placed = |it: &&region_vpc::Eni| {
+            matches!(it.location, region_vpc::Location::Netns { .. }) && !waiting.contains(&it.id)
+        };
+        self.0.endpoints.ensure(spec).context("its endpoints")?;
+        Ok(spec.enis.iter().filter(is_placed).map(|it| it.id.clone()).collect())
     }
 
     fn router(&self, spec: &VpcSpec) -> Router {
@@ -208,50 +263,43 @@ impl Driver {
         router.clone()
     }
 
-    async fn remove_routers(&self, specs: &[VpcSpec]) -> anyhow::Result<()> {
+    /// The VPCs whose routers could not be removed.
+    async fn remove_routers(&self, specs: &[VpcSpec]) -> BTreeSet<String> {
         let gone: Vec<_> = {
             let mut routers = self.0.routers.lock();
             let is_gone = |id: &String| specs.iter().all(|it| it.id != *id);
             let ids: Vec<_> = routers.keys().filter(|id| is_gone(id)).cloned().collect();
             ids.into_iter().filter_map(|id| routers.remove(&id)).collect()
         };
+        let mut failed = BTreeSet::new();
         for (router, spec) in gone {
             self.0.endpoints.remove(&spec.id);
-            router.remove().await?;
+            if let Err(error) = router.remove().await {
+                warn!(vpc = spec.id, error = %telemetry::chain(&error), "a router stays for now");
+                failed.insert(spec.id.clone());
+                self.0.routers.lock().insert(spec.id.clone(), (router, spec));
+            }
         }
-        Ok(())
+        failed
     }
 
-    /// Starts what the instance needs next, unless it is under way.
+    /// Starts what the instance needs next, unless something is under way.
     fn drive(&self, state: &State, instance: &Instance, observed: Option<&Observed>) {
-        let condition = observed.map(|it| it.condition);
-        let is_running = matches!(condition, Some(Condition::Running(_)));
-        match instance.state {
-            InstanceState::Pending if self.until_power(instance).is_some() => {}
-            InstanceState::Pending => {
-                let spec = world::host(state, instance, &self.0.ami, &self.0.names);
-                let Some(spec) = spec else { return };
-                self.start(spec, instance.boot);
-            }
-            InstanceState::Running if is_running => {
-                let boots = self
-                    .0
-                    .boots
-                    .lock()
-                    .entry(instance.id.clone())
-                    .or_insert(instance.boot)
-                    .to_owned();
-                if boots < instance.boot {
-                    self.reboot(&instance.id, instance.boot);
-                }
-                self.follow(&instance.id);
-            }
-            InstanceState::Running | InstanceState::Stopping if !is_running => {
-                self.report(&instance.id, &HostReport::Stopped);
-            }
-            InstanceState::Stopping => self.stop(&instance.id),
-            InstanceState::ShuttingDown => self.terminate(&instance.id),
-            _ => {}
+        let is_waiting =
+            instance.state == InstanceState::Pending && self.until_power(instance).is_some();
+        if is_waiting || self.is_busy(&instance.id) {
+            return;
+        }
+        let id = &instance.id;
+        let spec = || world::host(state, instance, &self.0.ami, &self.0.names);
+        match step::next(instance.state, instance.boot, observed) {
+            Step::Nothing => {}
+            Step::Start => drop(spec().map(|it| self.start(it))),
+            Step::Reboot => drop(spec().map(|it| self.reboot(it))),
+            Step::Follow => self.follow(id),
+            Step::ReportStopped => self.report(id, &HostReport::Stopped),
+            Step::Stop => self.stop(id),
+            Step::Terminate => self.terminate(id),
         }
     }
 
@@ -271,7 +319,7 @@ impl Driver {
         }));
     }
 
-    fn start(&self, spec: HostSpec, boot: u64) {
+    fn start(&self, spec: HostSpec) {
         let driver = self.clone();
         let id = spec.instance_id.clone();
         self.once(&id, async move {
@@ -280,19 +328,18 @@ impl Driver {
                 Err(error) => HostReport::Failed(telemetry::chain(&error).to_string()),
             };
             info!(instance = spec.instance_id, ?report, "instance start");
-            driver.0.boots.lock().insert(spec.instance_id.clone(), boot);
             driver.report(&spec.instance_id, &report);
         });
     }
 
-    fn reboot(&self, id: &str, boot: u64) {
-        let (driver, instance) = (self.clone(), id.to_owned());
-        self.once(id, async move {
-            if let Err(error) = driver.0.hosts.reboot(&instance, GRACE).await {
+    fn reboot(&self, spec: HostSpec) {
+        let (driver, id) = (self.clone(), spec.instance_id.clone());
+        self.once(&id, async move {
+            if let Err(error) = driver.0.hosts.reboot(&spec, GRACE).await {
+                let instance = spec.instance_id;
                 warn!(instance, error = %telemetry::chain(&error), "reboot failed");
-                return;
+                tokio::time::sleep(RETRY).await;
             }
-            driver.0.boots.lock().insert(instance, boot);
         });
     }
 
@@ -303,7 +350,10 @@ impl Driver {
             let (stopped, ()) = tokio::join!(driver.0.hosts.stop(&instance, GRACE), at_least);
             match stopped {
                 Ok(()) => driver.report(&instance, &HostReport::Stopped),
-                Err(error) => warn!(instance, error = %telemetry::chain(&error), "stop failed"),
+                Err(error) => {
+                    warn!(instance, error = %telemetry::chain(&error), "stop failed");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         });
     }
@@ -340,7 +390,11 @@ impl Driver {
     }
 
     /// Hosts of instances that EC2 does not know (any more).
-    fn remove_strangers(&self, state: &State, observed: &BTreeMap<String, Observed>) {
+    fn remove_strangers(
+        &self,
+        state: &State,
+        observed: &BTreeMap<String, Result<Observed, HostError>>,
+    ) {
         for id in observed.keys() {
             let is_known =
                 state.instances.get(id).is_some_and(|it| it.state != InstanceState::Terminated);

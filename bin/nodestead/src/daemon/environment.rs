@@ -59,6 +59,17 @@ impl EksRoles {
 }
 
 impl Roles for EksRoles {
+    fn principal_id(&self, arn: &str) -> Option<String> {
+        let rest = arn.strip_prefix(&format!("arn:aws:iam::{ACCOUNT}:"))?;
+        let name = rest.rsplit('/').next().unwrap_or(rest);
+        match rest.split('/').next() {
+            Some("root") => Some(ACCOUNT.to_owned()),
+            Some("role") => self.iam.role(name).filter(|it| it.arn == arn).map(|it| it.id),
+            Some("user") => self.iam.user_id(name),
+            _ => None,
+        }
+    }
+
     fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool {
         let name = role_arn.rsplit('/').next().unwrap_or(role_arn);
         let Some(role) = self.iam.role(name).filter(|it| it.arn == role_arn) else { return false };

@@ -25,6 +25,10 @@ impl AccessEntries {
 impl Mappings for AccessEntries {
     fn find<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Option<Mapping>> {
         let found = self.eks.mapping(&self.cluster, &identity.canonical_arn);
+        let is_same = |it: &region_eks::Mapping| {
+            it.principal_id.as_ref().is_none_or(|id| *id == identity.user_id)
+        };
+        let found = found.filter(is_same);
         let mapping = found.map(|it| Mapping { username: it.username, groups: it.groups });
         Box::pin(std::future::ready(mapping))
     }

@@ -65,7 +65,7 @@ impl Region {
         let environment = Ec2Environment::new(iam.clone(), &layout.instances());
         let ec2 = region_ec2::Config { latency, ..region_ec2::Config::new(ACCOUNT, REGION) };
         let ec2 = Arc::new(Ec2::open(&store, ec2, clock, Arc::new(environment))?);
-        let autoscaling = autoscaling(&store, &gateway, latency, clock)?;
+        let autoscaling = autoscaling(&store, &gateway, ec2.clone(), latency, clock)?;
         let ssm = Arc::new(Ssm::open(&store, ssm_config(), clock)?);
         let eks = Eks::open(&store, eks_config(&gateway, iam.clone(), latency, clock))?;
         let ecr = ecr(&store, layout, &gateway, clock, scope)?;
@@ -89,6 +89,7 @@ fn open(gateway: &Gateway, routes: Routes) -> anyhow::Result<()> {
 fn autoscaling(
     store: &Store,
     gateway: &Gateway,
+    ec2: Arc<Ec2>,
     latency: Latency,
     clock: Clock,
 ) -> anyhow::Result<Arc<AutoScaling>> {
@@ -98,7 +99,7 @@ fn autoscaling(
         latency,
     };
     let service = AutoScaling::open(store, config, clock)?;
-    service.connect(gateway.client_as("autoscaling.amazonaws.com"));
+    service.connect(gateway.client_as("autoscaling.amazonaws.com"), ec2);
     Ok(Arc::new(service))
 }
 
@@ -146,11 +147,13 @@ fn ecr(
     let config = region_ecr::Config {
         account: ACCOUNT.to_owned(),
         region: REGION.to_owned(),
-        authorizer: gateway.authorizer().clone(),
+        gateway: gateway.clone(),
         clock,
         scope: scope.child(),
     };
-    Ok(Ecr::open(config, store, &layout.registry())?)
+    let ecr = Ecr::open(config, store, &layout.registry())?;
+    drop(scope.spawn("registry uploads", ecr.clone().keep_clean()));
+    Ok(ecr)
 }
 
 /// The region's certificate authority: it signs what AWS endpoints show inside of the VPC.

@@ -177,16 +177,29 @@ fn security_group(group: &SecurityGroup) -> region_vpc::SecurityGroup {
     }
 }
 
-/// IPv6 and prefix lists have no meaning in a VPC of IPv4.
+/// IPv6 rules match nothing: as on AWS, there is no IPv6 in a VPC that has no block of it. EC2
+/// takes no other rule that the router does not know; one of an older region is told.
 fn rule(rule: &Rule) -> Option<region_vpc::Rule> {
+    let unknown = |why: &str| tracing::warn!(rule = rule.id, why, "a rule has no effect");
     let peer = match &rule.peer {
         Peer::V4(cidr) => region_vpc::Peer::Cidr(*cidr),
         Peer::Group(id) => region_vpc::Peer::Group(id.clone()),
-        Peer::V6(_) | Peer::PrefixList(_) => return None,
+        Peer::V6(_) => return None,
+        Peer::PrefixList(id) => match region_ec2::prefix_list(id) {
+            Some(cidr) => region_vpc::Peer::Cidr(cidr),
+            None => {
+                unknown("its prefix list does not exist");
+                return None;
+            }
+        },
     };
-    let traffic =
-        Traffic::from_ec2(&rule.protocol, Some(rule.from_port), Some(rule.to_port)).ok()?;
-    Some(region_vpc::Rule::new(traffic, peer))
+    match Traffic::from_ec2(&rule.protocol, Some(rule.from_port), Some(rule.to_port)) {
+        Ok(traffic) => Some(region_vpc::Rule::new(traffic, peer)),
+        Err(error) => {
+            unknown(&error.to_string());
+            None
+        }
+    }
 }
 
 /// The host that an instance shall be; `None` while EC2 has not given it an interface or a type.
@@ -213,6 +226,7 @@ pub(crate) fn host(
         resolver,
         search_domain: names::private_domain(REGION),
         init: init(names.latency.boot),
+        boot: instance.boot,
     })
 }
 
@@ -241,4 +255,27 @@ pub(crate) fn interfaces<'a>(
         Some((attachment.device_index, eni))
     });
     attached.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_for_a_prefix_list_lets_its_addresses_pass() {
+        let of = |peer| Rule {
+            id: "sgr-1".to_owned(),
+            direction: Direction::Egress,
+            protocol: "-1".to_owned(),
+            from_port: -1,
+            to_port: -1,
+            peer,
+            description: None,
+            tags: BTreeMap::new(),
+        };
+        let s3 = rule(&of(Peer::PrefixList("pl-63a5400a".to_owned()))).unwrap();
+        let endpoints = region_vpc::Peer::cidr(region_vpc::ENDPOINTS);
+        assert_eq!(s3, region_vpc::Rule::new(Traffic::All, endpoints));
+        assert!(rule(&of(Peer::V6("::/0".parse().unwrap()))).is_none());
+    }
 }

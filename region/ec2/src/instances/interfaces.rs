@@ -64,7 +64,7 @@ pub(crate) fn attach_all(
     if !specs.iter().any(|it| it.device_index == 0) {
         specs.insert(0, InterfaceSpec::default());
     }
-    let groups = groups(state, subnet, launch)?;
+    let groups = groups_of(state, subnet, launch)?;
     for spec in specs {
         attach_one(call, state, instance_id, subnet, launch, &groups, spec)?;
     }
@@ -119,7 +119,11 @@ fn attach_one(
 }
 
 /// The groups of the instance, by id or name, or none for the VPC's default.
-fn groups(state: &State, subnet: &Subnet, launch: &Launch) -> Result<Vec<String>, Fault> {
+pub(crate) fn groups_of(
+    state: &State,
+    subnet: &Subnet,
+    launch: &Launch,
+) -> Result<Vec<String>, Fault> {
     let mut groups = launch.security_group_ids.clone();
     for name in &launch.security_group_names {
         let in_vpc = state.security_groups.iter().filter(|it| it.vpc_id == subnet.vpc_id);

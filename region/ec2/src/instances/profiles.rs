@@ -47,7 +47,7 @@ pub(crate) fn targets(
     request: &AssociateIamInstanceProfileRequest,
 ) -> Vec<Target> {
     let call = ec2.call(caller);
-    let mut targets = vec![Target::resource(call.config.arn("instance", &request.instance_id))];
+    let mut targets = crate::targets::of_ids(ec2, caller, &[&request.instance_id]);
     let named = &request.iam_instance_profile;
     let named = named.arn.as_deref().or(named.name.as_deref());
     let profile = named.and_then(|it| call.environment.instance_profile(it));

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use aws_wire::Fault;
+use jiff::Timestamp;
 
 use crate::{
     Call, network_interfaces,
@@ -114,9 +115,13 @@ fn terminated(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault>
     Ok(())
 }
 
-/// Drops instances that were terminated long enough ago, and old client tokens.
-pub(crate) fn forget_terminated(call: &Call<'_>, state: &mut State) -> Result<(), Fault> {
-    let is_old = |at: jiff::Timestamp| call.now.duration_since(at).unsigned_abs() > REMEMBERED;
+/// Drops instances that were terminated long enough ago, and old client tokens. Says when the next
+/// instance will be.
+pub(crate) fn forget_terminated(
+    call: &Call<'_>,
+    state: &mut State,
+) -> Result<Option<Timestamp>, Fault> {
+    let is_old = |at: Timestamp| at + REMEMBERED <= call.now;
     let instances: Vec<String> = state
         .instances
         .iter()
@@ -136,5 +141,5 @@ pub(crate) fn forget_terminated(call: &Call<'_>, state: &mut State) -> Result<()
     for id in tokens {
         state.tokens.remove(&id)?;
     }
-    Ok(())
+    Ok(state.instances.iter().filter_map(|it| it.terminated_at).min().map(|it| it + REMEMBERED))
 }

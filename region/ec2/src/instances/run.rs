@@ -7,12 +7,12 @@ use aws_ec2::{instance::Reservation, run_instances::RunInstancesRequest};
 use aws_wire::Fault;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use instance_types::{Arch, InstanceType};
-use region_gateway::{Caller, CallerKind, Target};
+use region_gateway::CallerKind;
 use sha2::{Digest, Sha256};
 
-use super::{interfaces, launch::Launch, reports, shape};
+use super::{interfaces, launch::Launch, quota, reports, shape};
 use crate::{
-    Call, Ec2, faults, launch_templates,
+    Call, faults, launch_templates,
     records::{BlockDevice, Image, Instance, InstanceState, Profile, Tags, Token},
     service::ProfileInfo,
     state::State,
@@ -91,7 +91,11 @@ fn counts(request: &RunInstancesRequest) -> Result<(i64, i64), Fault> {
 }
 
 /// Template and request as one.
-fn merged(call: &Call<'_>, state: &State, request: &RunInstancesRequest) -> Result<Launch, Fault> {
+pub(crate) fn merged(
+    call: &Call<'_>,
+    state: &State,
+    request: &RunInstancesRequest,
+) -> Result<Launch, Fault> {
     let base = match &request.launch_template {
         None => Launch::default(),
         Some(named) => {
@@ -162,6 +166,7 @@ impl Plan {
         index: i64,
     ) -> Result<(), Fault> {
         let launch = &self.launch;
+        quota::check(state, self.facts, launch.is_spot)?;
         let subnet = interfaces::subnet_for(state, launch)?;
         let id = entropy::aws_id("i");
         let profile = self.profile.as_ref().map(|it| Profile {
@@ -349,39 +354,4 @@ impl Asked {
         let made = reservation_id.to_owned();
         Token { id: self.id, digest: self.digest, made, at: call.now, tags: Tags::new() }
     }
-}
-
-// === Authorization ===
-
-/// What the caller must be allowed to do: launch, tag what is launched, hand over the role.
-pub(crate) fn targets(ec2: &Ec2, caller: &Caller, request: &RunInstancesRequest) -> Vec<Target> {
-    let view = ec2.view();
-    let call = ec2.call(caller);
-    let config = call.config;
-    let Ok(launch) = merged(&call, &view, request) else { return vec![Target::any()] };
-    let tags = launch.tags_for("instance");
-    let tags: Vec<(&str, &str)> = tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let instance_type = launch.instance_type.clone().unwrap_or_default();
-    let mut targets = vec![
-        Target::resource(config.arn("instance", "*"))
-            .with("ec2:InstanceType", [instance_type])
-            .with_tags("aws:RequestTag", tags.iter().copied()),
-        Target::resource(config.arn("network-interface", "*")),
-        Target::resource(config.arn("volume", "*")),
-    ];
-    if let Some(image) = &launch.image_id {
-        targets.push(Target::resource(format!("arn:aws:ec2:{}::image/{image}", config.region)));
-    }
-    if !tags.is_empty() {
-        targets.push(
-            Target::action("ec2:CreateTags", config.arn("instance", "*"))
-                .with("ec2:CreateAction", ["RunInstances".to_owned()])
-                .with_tags("aws:RequestTag", tags.iter().copied()),
-        );
-    }
-    let profile = launch.profile.and_then(|it| call.environment.instance_profile(&it));
-    if let Some(role) = profile.and_then(|it| it.role_arn) {
-        targets.push(Target::pass_role(&role, "ec2.amazonaws.com"));
-    }
-    targets
 }

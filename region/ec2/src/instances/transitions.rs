@@ -9,7 +9,7 @@ use aws_ec2::instance_state::{
 };
 use aws_wire::Fault;
 
-use super::{interfaces, reports::transition_reason, shape};
+use super::{interfaces, quota, reports::transition_reason, shape};
 use crate::{
     Call, faults,
     records::{Instance, InstanceState, StateReason},
@@ -61,13 +61,13 @@ pub(crate) fn stop(
             ));
         }
         match instance.state {
-            InstanceState::Pending | InstanceState::Running => {
+            InstanceState::Running => {
                 user_initiated(call, instance);
                 instance.state = InstanceState::Stopping;
                 Ok(())
             }
             InstanceState::Stopping | InstanceState::Stopped => Ok(()),
-            InstanceState::ShuttingDown | InstanceState::Terminated => {
+            InstanceState::Pending | InstanceState::ShuttingDown | InstanceState::Terminated => {
                 Err(faults::incorrect_state(format!(
                     "This instance '{}' is not in a state from which it can be stopped.",
                     instance.id
@@ -84,6 +84,13 @@ pub(crate) fn start(
     request: StartInstancesRequest,
 ) -> Result<StartInstancesResponse, Fault> {
     let mut started = Vec::new();
+    for id in &request.instance_ids {
+        let instance = state.instances.find(id)?;
+        let facts = instance_types::find(&instance.instance_type);
+        if let Some(facts) = facts.filter(|_| instance.state == InstanceState::Stopped) {
+            quota::check(state, facts, instance.is_spot)?;
+        }
+    }
     let starting_instances = each(state, &request.instance_ids, |instance| match instance.state {
         InstanceState::Pending | InstanceState::Running => Ok(()),
         InstanceState::Stopped => {

@@ -32,6 +32,9 @@ pub(crate) fn describe(
             ));
         }
     }
+    query::check(&request.filters, |name| {
+        attribute(&Instance::default(), &BlockDevice::default(), name)
+    })?;
     let mut found = Vec::new();
     for (instance, device) in all {
         let is_named =

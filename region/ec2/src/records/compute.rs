@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Instance {
     pub id: String,
     pub reservation_id: String,
@@ -46,8 +46,9 @@ pub struct Instance {
 
 record!(Instance, "instance", "i-", "InvalidInstanceID", "instance");
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum InstanceState {
+    #[default]
     Pending,
     Running,
     ShuttingDown,
@@ -121,7 +122,7 @@ impl Default for MetadataOptions {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct BlockDevice {
     pub device_name: String,
     pub volume_id: String,
@@ -142,7 +143,7 @@ pub enum HostReport {
     Failed(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Image {
     pub id: String,
     pub name: String,
@@ -161,7 +162,7 @@ pub struct Image {
 
 record!(Image, "image", "ami-", "InvalidAMIID", "image");
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct KeyPair {
     pub id: String,
     pub name: String,
@@ -176,7 +177,7 @@ pub struct KeyPair {
 record!(KeyPair, "key-pair", "key-", "InvalidKeyPair", "key pair");
 
 /// Remembers what a client token stands for, so that a repeated call is answered, not repeated.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Token {
     /// The action and the token.
     pub id: String,

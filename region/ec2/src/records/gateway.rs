@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct InternetGateway {
     pub id: String,
     pub vpc_id: Option<String>,
@@ -34,7 +34,7 @@ pub struct NatGateway {
 
 record!(NatGateway, "natgateway", "nat-", "NatGateway", "NatGateway");
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct RouteTable {
     pub id: String,
     pub vpc_id: String,
@@ -90,7 +90,7 @@ pub struct ElasticIpAssociation {
 
 record!(ElasticIp, "elastic-ip", "eipalloc-", "InvalidAllocationID", "allocation");
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct VpcEndpoint {
     pub id: String,
     pub vpc_id: String,

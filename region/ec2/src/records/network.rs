@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Vpc {
     pub id: String,
     /// The first one is the VPC's own; the others were associated later.
@@ -162,7 +162,7 @@ record!(
 );
 
 /// The one that every VPC is born with. Deviation: there are no others.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct NetworkAcl {
     pub id: String,
     pub vpc_id: String,
@@ -172,7 +172,7 @@ pub struct NetworkAcl {
 record!(NetworkAcl, "network-acl", "acl-", "InvalidNetworkAclID", "networkAcl");
 
 /// The region's default set. Deviation: there are no others.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct DhcpOptions {
     pub id: String,
     pub domain_name: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct SecurityGroup {
     pub id: String,
     pub name: String,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct LaunchTemplate {
     pub id: String,
     pub name: String,
@@ -21,7 +21,7 @@ pub struct LaunchTemplate {
     pub tags: Tags,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct TemplateVersion {
     pub description: Option<String>,
     pub created_at: Timestamp,

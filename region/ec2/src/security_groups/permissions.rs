@@ -24,6 +24,7 @@ use crate::{
     records::{Direction, Peer, Rule, Tags},
     state::State,
     tagging,
+    vpc_endpoints::prefix_list,
 };
 
 /// Default quota per group and direction.
@@ -181,6 +182,12 @@ pub(super) fn parse(
         for list in &permission.prefix_list_ids {
             let id = list.prefix_list_id.clone();
             let id = id.ok_or_else(|| faults::missing("PrefixListId"))?;
+            if prefix_list(&id).is_none() {
+                return Err(Fault::new(
+                    "InvalidPrefixListID.NotFound",
+                    format!("The prefix list ID '{id}' does not exist"),
+                ));
+            }
             push(Peer::PrefixList(id), &list.description);
         }
     }
@@ -243,7 +250,13 @@ pub(super) fn ports(
             }
             Ok((protocol.to_owned(), from, to))
         }
-        "icmp" | "icmpv6" => Ok((protocol.to_owned(), from.unwrap_or(-1), to.unwrap_or(-1))),
+        "icmp" | "icmpv6" => {
+            let (kind, code) = (from.unwrap_or(-1), to.unwrap_or(-1));
+            if !(-1..=255).contains(&kind) || !(-1..=255).contains(&code) {
+                return Err(faults::invalid(format!("Invalid ICMP type/code: {kind}/{code}")));
+            }
+            Ok((protocol.to_owned(), kind, code))
+        }
         _ if is_number => Ok((protocol.to_owned(), -1, -1)),
         _ => Err(Fault::new(
             "InvalidPermission.Malformed",

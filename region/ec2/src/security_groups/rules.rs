@@ -40,12 +40,11 @@ pub(crate) fn describe_rules(
             return Err(no_such_rule(id));
         }
     }
+    query::check(&request.filters, |name| attribute("", "", name))?;
     let mut found = Vec::new();
     for (group, rule) in all {
-        let passes = query::passes(&request.filters, &rule.tags, |name| match name {
-            "group-id" => one(&group.id),
-            "security-group-rule-id" => one(&rule.id),
-            _ => None,
+        let passes = query::passes(&request.filters, &rule.tags, |name| {
+            attribute(&group.id, &rule.id, name)
         })?;
         if passes && (wanted.is_empty() || wanted.contains(&rule.id)) {
             found.push((group, rule));
@@ -58,6 +57,14 @@ pub(crate) fn describe_rules(
     let security_group_rules =
         found.into_iter().map(|(group, rule)| answer(call, state, group, rule)).collect();
     Ok(DescribeSecurityGroupRulesResponse { security_group_rules, next_token })
+}
+
+fn attribute(group_id: &str, rule_id: &str, name: &str) -> query::Values {
+    match name {
+        "group-id" => one(group_id),
+        "security-group-rule-id" => one(rule_id),
+        _ => None,
+    }
 }
 
 fn no_such_rule(id: &str) -> Fault {

@@ -238,3 +238,36 @@ async fn what_was_answered_is_there_after_a_restart() {
     let console = again.call::<GetConsoleOutput>(request).await;
     assert_eq!(console.output.as_deref(), Some("Ym9vdGluZw=="));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_vcpus_run_than_the_quota_allows() {
+    let region = region();
+    // 1152 vCPUs are twelve of these.
+    let many = |min, max| RunInstancesRequest {
+        min_count: min,
+        max_count: max,
+        instance_type: text("m5.24xlarge"),
+        ..launch()
+    };
+    let fault = region.refused::<RunInstances>(many(13, 7000)).await;
+    assert_eq!(fault.code, "VcpuLimitExceeded");
+    assert!(region.ec2.view().instances.is_empty());
+    assert_eq!(region.run(many(1, 7000)).await.len(), 12);
+    assert_eq!(region.code::<RunInstances>(launch()).await, "VcpuLimitExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminated_instance_is_described_for_an_hour() {
+    let region = region();
+    let id = id(&region.run(launch()).await[0]);
+    let request =
+        TerminateInstancesRequest { instance_ids: vec![id.clone()], ..Default::default() };
+    region.call::<TerminateInstances>(request).await;
+    region.report(&id, &HostReport::Terminated);
+    let due = region.ec2.settle().unwrap().unwrap();
+    assert_eq!(region.clock.until(due), Duration::from_secs(3600));
+    assert_eq!(state(&one(&region, &id).await), "terminated");
+    tokio::time::sleep(region.clock.until(due)).await;
+    assert_eq!(region.ec2.settle().unwrap(), None);
+    assert!(region.ec2.view().instances.is_empty());
+}

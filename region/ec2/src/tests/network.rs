@@ -274,3 +274,44 @@ async fn tags_are_put_on_anything_and_reserved_ones_on_nothing() {
         CreateTagsRequest { resources: vec!["vpc-0123456789abcdef0".to_owned()], ..tag("Name") };
     assert_eq!(region.code::<CreateTags>(unknown).await, "InvalidVpcID.NotFound");
 }
+
+/// Nothing of these is there in a new region.
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_does_not_exist_is_refused_where_there_is_nothing_to_filter() {
+    let region = region();
+    let bad = || vec![filter("mood", &["x"])];
+    macro_rules! refuses {
+        ($($module:ident::$operation:ident $request:ident $field:ident $known:literal;)*) => {
+            $(
+                let request = |filters| aws_ec2::$module::$request {
+                    $field: filters,
+                    ..Default::default()
+                };
+                let fault = region.refused::<aws_ec2::$module::$operation>(request(bad())).await;
+                let code = (&*fault.code, fault.message.as_str());
+                assert_eq!(code, ("InvalidParameterValue", "The filter 'mood' is invalid"));
+                let known = vec![filter($known, &["x"]), filter("tag:team", &["x"])];
+                region.call::<aws_ec2::$module::$operation>(request(known)).await;
+            )*
+        };
+    }
+    refuses! {
+        nat_gateway::DescribeNatGateways DescribeNatGatewaysRequest filter "nat-gateway-id";
+        address::DescribeAddresses DescribeAddressesRequest filters "instance-id";
+        key_pair::DescribeKeyPairs DescribeKeyPairsRequest filters "fingerprint";
+        vpc_endpoint::DescribeVpcEndpoints DescribeVpcEndpointsRequest filters "vpc-id";
+        instance::DescribeInstances DescribeInstancesRequest filters "network-interface.status";
+        instance_state::DescribeInstanceStatus DescribeInstanceStatusRequest filters "event.code";
+        network_interface::DescribeNetworkInterfaces DescribeNetworkInterfacesRequest filters
+            "group-name";
+        launch_template::DescribeLaunchTemplates DescribeLaunchTemplatesRequest filters
+            "create-time";
+        volume::DescribeVolumes DescribeVolumesRequest filters "size";
+        subnet::DescribeSubnets DescribeSubnetsRequest filters "available-ip-address-count";
+        route_table::DescribeRouteTables DescribeRouteTablesRequest filters "route.origin";
+        network_acl::DescribeNetworkAcls DescribeNetworkAclsRequest filters "association.subnet-id";
+        security_group::DescribeSecurityGroups DescribeSecurityGroupsRequest filters
+            "egress.ip-permission.cidr";
+        image::DescribeImages DescribeImagesRequest filters "manifest-location";
+    }
+}

@@ -5,9 +5,14 @@ use aws_ec2::{
     nat_gateway::{
         CreateNatGateway, CreateNatGatewayRequest, DeleteNatGateway, DeleteNatGatewayRequest,
     },
+    network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     route_table::{
         AssociateRouteTable, AssociateRouteTableRequest, CreateRoute, CreateRouteRequest,
         CreateRouteTable, CreateRouteTableRequest, ReplaceRoute, ReplaceRouteRequest,
+    },
+    security_group::{
+        AuthorizeSecurityGroupEgress, AuthorizeSecurityGroupEgressRequest, IpPermissionInput,
+        IpRangeInput, PrefixListIdInput,
     },
     subnet::{CreateSubnet, CreateSubnetRequest},
     vpc_endpoint::{
@@ -124,4 +129,65 @@ async fn an_interface_endpoint_takes_the_names_of_its_service_alone() {
     let delete = DeleteVpcEndpointsRequest { vpc_endpoint_ids: ids, dry_run: None };
     region.call::<DeleteVpcEndpoints>(delete).await;
     assert!(!is_served("api.ecr.us-east-1.amazonaws.com"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_the_router_would_not_follow_is_refused() {
+    let region = region();
+    let (vpc_id, private, route_table_id) = private_subnet(&region).await;
+    let create = CreateNetworkInterfaceRequest { subnet_id: private, ..Default::default() };
+    let made = region.call::<CreateNetworkInterface>(create).await.network_interface.unwrap();
+    let everywhere = CreateRouteRequest {
+        route_table_id,
+        destination_cidr_block: text("0.0.0.0/0"),
+        ..Default::default()
+    };
+    let to_interface = CreateRouteRequest {
+        network_interface_id: made.network_interface_id,
+        ..everywhere.clone()
+    };
+    assert_eq!(region.code::<CreateRoute>(to_interface).await, "UnsupportedOperation");
+    let view = region.ec2.view();
+    let gateway = view.internet_gateways.iter().find(|it| it.vpc_id.as_ref() == Some(&vpc_id));
+    let narrow = CreateRouteRequest {
+        gateway_id: gateway.map(|it| it.id.clone()),
+        destination_cidr_block: text("198.51.100.0/24"),
+        ..everywhere
+    };
+    assert_eq!(region.code::<CreateRoute>(narrow.clone()).await, "UnsupportedOperation");
+    let wide = CreateRouteRequest { destination_cidr_block: text("0.0.0.0/0"), ..narrow };
+    region.call::<CreateRoute>(wide).await;
+}
+
+/// What the router cannot hold to must not be said to be allowed.
+#[tokio::test(start_paused = true)]
+async fn rules_of_security_groups_name_what_the_router_knows() {
+    let region = region();
+    let group = region.ec2.view().security_groups.iter().next().unwrap().id.clone();
+    let permission = |protocol: &str, kind: i64, list: Option<&str>| {
+        let prefix_list_ids =
+            list.map(|it| PrefixListIdInput { prefix_list_id: text(it), ..Default::default() });
+        let everywhere = IpRangeInput { cidr_ip: text("0.0.0.0/0"), description: None };
+        AuthorizeSecurityGroupEgressRequest {
+            group_id: group.clone(),
+            ip_permissions: vec![IpPermissionInput {
+                ip_protocol: text(protocol),
+                from_port: Some(kind),
+                to_port: Some(-1),
+                ip_ranges: if list.is_none() { vec![everywhere] } else { Vec::new() },
+                prefix_list_ids: prefix_list_ids.into_iter().collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    };
+    for (request, code) in [
+        (permission("icmp", 300, None), "InvalidParameterValue"),
+        (permission("-1", -1, Some("pl-0123456789abcdef0")), "InvalidPrefixListID.NotFound"),
+    ] {
+        assert_eq!(region.code::<AuthorizeSecurityGroupEgress>(request).await, code);
+    }
+    region.call::<AuthorizeSecurityGroupEgress>(permission("icmp", 8, None)).await;
+    let s3 = permission("-1", -1, Some("pl-63a5400a"));
+    region.call::<AuthorizeSecurityGroupEgress>(s3).await;
 }

@@ -1,11 +1,16 @@
 //! A registry in a folder of its own, with two roles: `reader` may pull, `bare` may nothing.
+//!
+//! Of the keys, `ASIALIMITED` is of a session that may only list, and `gone` is none any more.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clock::Clock;
 use iam_policy::{Kind, Named, Policy};
 use lifecycle::Scope;
-use region_gateway::{Attached, Authorizer, CallerKind, Identities, Role};
+use region_gateway::{
+    AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
+    Identities, Principal, Role,
+};
 use region_store::Store;
 use tempfile::TempDir;
 
@@ -35,12 +40,42 @@ impl Identities for Roles {
     }
 }
 
+impl AccessKeys for Roles {
+    fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
+        let text = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*",
+            "Action":"ecr:ListImages"}]}"#;
+        let policy = Arc::new(Policy::parse(text, Kind::Identity).unwrap());
+        let limit = vec![Named { name: "session policy".into(), policy }];
+        let session_policies = if access_key_id == "ASIALIMITED" { limit } else { vec![] };
+        (access_key_id != "gone").then(|| AccessKey {
+            secret: String::new(),
+            session_token: None,
+            expires: None,
+            principal: Principal {
+                account: "111122223333".into(),
+                arn: String::new(),
+                user_id: String::new(),
+                kind: CallerKind::Root,
+                tags: BTreeMap::new(),
+            },
+            session_policies,
+        })
+    }
+}
+
 pub(crate) fn ecr() -> (Arc<Ecr>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         account: "111122223333".into(),
         region: "us-east-1".into(),
-        authorizer: Authorizer::new(Arc::new(Roles)),
+        gateway: Gateway::new(GatewayConfig {
+            region: "us-east-1".into(),
+            account: "111122223333".into(),
+            clock: Clock::system(),
+            keys: vec![Arc::new(Roles)],
+            identities: Arc::new(Roles),
+            events: Events::in_memory(),
+        }),
         clock: Clock::system(),
         scope: Scope::new(),
     };

@@ -253,3 +253,58 @@ async fn an_image_of_another_account_needs_the_callers_own_policy() {
         assert_eq!(answer.status, expected, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_password_is_worth_no_more_than_the_session_that_asked_for_it() {
+    let (ecr, _folder) = ecr();
+    create(&ecr);
+    push(&ecr, b"layer", "v1").await;
+    let statuses = async |key: &str| {
+        let auth = basic(&ecr, &Caller { access_key_id: key.to_owned(), ..role("reader") });
+        let headers = [("host", HOST), ("authorization", auth.as_str())];
+        let list = send(&ecr, "GET", "/v2/team/app/tags/list", &headers, b"").await;
+        let pull = send(&ecr, "GET", "/v2/team/app/manifests/v1", &headers, b"").await;
+        (list.status, pull.status)
+    };
+    assert_eq!(statuses("ASIAFREE").await, (200, 200));
+    assert_eq!(statuses("ASIALIMITED").await, (200, 403));
+    assert_eq!(statuses("gone").await, (403, 403));
+}
+
+#[tokio::test]
+async fn pulls_are_in_the_log_of_calls_with_their_decision() {
+    let (ecr, _folder) = ecr();
+    create(&ecr);
+    push(&ecr, b"layer", "v1").await;
+    for (name, status, decision) in
+        [("reader", 200, Outcome::Allowed), ("bare", 403, Outcome::Denied)]
+    {
+        let auth = basic(&ecr, &role(name));
+        let headers = [("host", HOST), ("authorization", auth.as_str())];
+        send(&ecr, "GET", "/v2/team/app/manifests/v1", &headers, b"").await;
+        let event = ecr.config.gateway.events().recent(1).remove(0);
+        assert_eq!((&*event.service, &*event.action), ("ecr", "BatchGetImage"));
+        assert_eq!((event.decision, event.status), (decision, status), "{name}");
+        assert!(event.principal.ends_with(&format!("{name}/i-1")), "{}", event.principal);
+        assert!(event.resources[0].ends_with(":repository/team/app"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_stalls_is_not_waited_for() {
+    let (ecr, _folder) = ecr();
+    create(&ecr);
+    let auth = basic(&ecr, &caller(CallerKind::Root));
+    let headers = [("host", HOST), ("authorization", auth.as_str())];
+    let begun = send(&ecr, "POST", "/v2/team/app/blobs/uploads/", &headers, b"").await;
+    let location = begun.headers["location"].to_str().unwrap();
+    let stalled = http_body_util::StreamBody::new(futures::stream::pending::<
+        Result<hyper::body::Frame<Bytes>, Infallible>,
+    >());
+    let mut request = Request::builder().method("PATCH").uri(location);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let response = ecr.registry().oneshot(request.body(stalled).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 408);
+}

@@ -1,11 +1,13 @@
 //! Uploads of blobs: `POST` begins, `PATCH` adds, `PUT` ends with the digest.
 
+use std::time::Duration;
+
 use http::{
     Method, Response, StatusCode,
     header::{CONTENT_RANGE, LOCATION, RANGE},
 };
 use http_body_util::BodyExt;
-use tokio::{fs::OpenOptions, io::AsyncWriteExt};
+use tokio::{fs::OpenOptions, io::AsyncWriteExt, time::timeout};
 use transport::Body;
 
 use super::{
@@ -13,6 +15,11 @@ use super::{
     answer::{self, Refusal},
 };
 use crate::{Digest, blobs::FinishError, names::RepositoryId, records::Upload};
+
+/// ECR's quota for a layer.
+const LARGEST: u64 = 52_000 << 20;
+/// How long a client may be silent in the middle of a part.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Call<'_> {
     pub(super) async fn upload(&self, id: &str, body: Body) -> Result<Response<Body>, Refusal> {
@@ -107,14 +114,27 @@ impl Call<'_> {
         }
         let path = self.ecr.blobs.upload(id);
         let mut file = OpenOptions::new().append(true).open(path).await.map_err(failed)?;
-        while let Some(frame) = body.frame().await {
+        let late = |_| {
+            let message = "the part did not arrive in time";
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID", message)
+        };
+        while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(late)? {
             let frame = frame.map_err(|error| {
                 let message = format!("the part did not arrive: {error}");
                 Refusal::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
             })?;
             if let Ok(data) = frame.into_data() {
-                file.write_all(&data).await.map_err(failed)?;
                 size += data.len() as u64;
+                if size > LARGEST {
+                    self.forget(id)?;
+                    let message = format!("a layer may have {LARGEST} bytes");
+                    return Err(Refusal::new(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        "SIZE_INVALID",
+                        message,
+                    ));
+                }
+                file.write_all(&data).await.map_err(failed)?;
             }
         }
         file.flush().await.map_err(failed)?;

@@ -29,6 +29,9 @@ use crate::{
 /// EKS places the control plane's interfaces in two zones.
 const INTERFACES: usize = 2;
 
+/// As whom EKS makes them: what a customer describes in the same words is not ours.
+const REQUESTER: &str = "eks.amazonaws.com";
+
 /// Makes sure of both and gives the record as it is then.
 pub(crate) async fn ensure(eks: &Eks, cluster: &Cluster) -> Result<Cluster, PassError> {
     let mut cluster = cluster.clone();
@@ -58,8 +61,12 @@ pub(crate) fn tag(key: &str, value: &str) -> TagInput {
 fn owned(cluster: &str, resource: &str, name: &str) -> TagSpecification {
     TagSpecification {
         resource_type: Some(resource.to_owned()),
-        tags: vec![tag("Name", name), tag(&format!("kubernetes.io/cluster/{cluster}"), "owned")],
+        tags: vec![tag("Name", name), tag(&ownership(cluster), "owned")],
     }
+}
+
+fn ownership(cluster: &str) -> String {
+    format!("kubernetes.io/cluster/{cluster}")
 }
 
 async fn ensure_security_group(eks: &Eks, cluster: &Cluster) -> Result<String, PassError> {
@@ -70,11 +77,19 @@ async fn ensure_security_group(eks: &Eks, cluster: &Cluster) -> Result<String, P
             filters: vec![
                 filter("vpc-id", &cluster.vpc_id),
                 filter("group-name", &format!("{prefix}*")),
+                filter(&format!("tag:{}", ownership(&cluster.name)), "owned"),
             ],
             ..Default::default()
         })
         .await?;
-    let known = found.security_groups.into_iter().find_map(|it| it.group_id);
+    // The group of a cluster `a-b` begins with `a`'s prefix too, and only one of them ends in
+    // digits behind it.
+    let is_ours = |name: &str| {
+        name.strip_prefix(&prefix).is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()))
+    };
+    let ours = found.security_groups.into_iter();
+    let known =
+        ours.filter(|it| it.group_name.as_deref().is_some_and(is_ours)).find_map(|it| it.group_id);
     let group = match known {
         Some(group) => group,
         None => {
@@ -129,6 +144,8 @@ async fn existing(eks: &Eks, cluster: &Cluster) -> Result<BTreeMap<String, Inter
             filters: vec![
                 filter("vpc-id", &cluster.vpc_id),
                 filter("description", &description(&cluster.name)),
+                filter("requester-id", REQUESTER),
+                filter("requester-managed", "true"),
             ],
             ..Default::default()
         })

@@ -96,7 +96,13 @@ async fn assume(
         web_identity_token: token,
         ..AssumeRoleWithWebIdentityRequest::default()
     };
-    Handle::<AssumeRoleWithWebIdentity>::handle(sts, &caller, request).await
+    let result = Handle::<AssumeRoleWithWebIdentity>::handle(sts, &caller, request).await;
+    let decided = caller.decisions.take();
+    let is_allowed = decided.iter().all(|it| it.decision.is_allowed());
+    // The log of calls says what was decided, and on which role.
+    assert_eq!((decided.len(), is_allowed), (1, result.is_ok()));
+    assert!(decided[0].resource.ends_with(role));
+    result
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,105 @@
+//! What an instance needs next, from what EC2 wants and what the machine has: pure.
+
+use region_ec2::records::InstanceState;
+use region_host::{Condition, Observed};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    Start,
+    /// It runs as it should: its end is waited for.
+    Follow,
+    Reboot,
+    /// It is off by itself, or because it was told to: EC2 is to hear of it.
+    ReportStopped,
+    Stop,
+    Terminate,
+}
+
+/// For instances without a task under way: in the middle of a start, a stop or a reboot the machine
+/// shows states that mean nothing.
+pub(super) fn next(wanted: InstanceState, boot: u64, observed: Option<&Observed>) -> Step {
+    let is_running = observed.is_some_and(|it| matches!(it.condition, Condition::Running(_)));
+    // A reboot that EC2 has acknowledged and the machine has not made, or not made to its end.
+    let is_behind = observed.is_some_and(|it| it.boots < boot);
+    match (wanted, is_running) {
+        (InstanceState::Pending, _) => Step::Start,
+        (InstanceState::Running, _) if is_behind => Step::Reboot,
+        (InstanceState::Running, true) => Step::Follow,
+        (InstanceState::Running | InstanceState::Stopping, false) => Step::ReportStopped,
+        // One that is stopped for EC2 and runs would run on, without interfaces.
+        (InstanceState::Stopping | InstanceState::Stopped, true) => Step::Stop,
+        (InstanceState::ShuttingDown, _) => Step::Terminate,
+        (InstanceState::Stopped, false) | (InstanceState::Terminated, _) => Step::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use region_host::HostSpec;
+
+    use super::*;
+
+    fn observed(condition: Condition, boots: u64) -> Observed {
+        let path = PathBuf::new;
+        let spec = HostSpec {
+            instance_id: "i-1".to_owned(),
+            hostname: String::new(),
+            vcpus: 1,
+            memory_bytes: 1,
+            folder: path(),
+            ami: path(),
+            binary: path(),
+            netns: String::new(),
+            cgroup: String::new(),
+            resolver: std::net::Ipv4Addr::LOCALHOST,
+            search_domain: String::new(),
+            init: Vec::new(),
+            boot: boots,
+        };
+        Observed { spec, condition, boots }
+    }
+
+    fn running(boots: u64) -> Observed {
+        let init = linux_process::Identity { pid: 1, start_time: 1 };
+        observed(Condition::Running(init), boots)
+    }
+
+    #[test]
+    fn an_acknowledged_reboot_is_made_after_a_restart_of_the_daemon_too() {
+        let next = |observed: &Observed| next(InstanceState::Running, 2, Some(observed));
+        assert_eq!(next(&running(2)), Step::Follow);
+        assert_eq!(next(&running(1)), Step::Reboot);
+        // The daemon died between the two halves of it.
+        assert_eq!(next(&observed(Condition::Stopped, 1)), Step::Reboot);
+        assert_eq!(next(&observed(Condition::Stopped, 2)), Step::ReportStopped);
+    }
+
+    #[test]
+    fn what_ec2_calls_stopped_does_not_run_on() {
+        let next = |observed: Option<&Observed>| next(InstanceState::Stopped, 1, observed);
+        assert_eq!(next(Some(&running(1))), Step::Stop);
+        assert_eq!(next(Some(&observed(Condition::Stopped, 1))), Step::Nothing);
+        assert_eq!(next(None), Step::Nothing);
+    }
+
+    #[test]
+    fn each_state_leads_to_the_next() {
+        let off = observed(Condition::Prepared, 0);
+        for (state, is_running, expected) in [
+            (InstanceState::Pending, false, Step::Start),
+            (InstanceState::Pending, true, Step::Start),
+            (InstanceState::Stopping, true, Step::Stop),
+            (InstanceState::Stopping, false, Step::ReportStopped),
+            (InstanceState::ShuttingDown, true, Step::Terminate),
+            (InstanceState::ShuttingDown, false, Step::Terminate),
+            (InstanceState::Terminated, false, Step::Nothing),
+        ] {
+            let found = if is_running { running(1) } else { off.clone() };
+            assert_eq!(next(state, 1, Some(&found)), expected, "{state:?} {is_running}");
+        }
+    }
+}

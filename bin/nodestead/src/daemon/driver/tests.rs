@@ -1,0 +1,73 @@
+//! A driver over a region in a folder of its own; nothing here reaches the kernel.
+
+use aws_ec2::run_instances::{RunInstances, RunInstancesRequest};
+use region_ec2::seed;
+
+use super::*;
+use crate::{
+    daemon::{metadata::RegionMetadata, region},
+    layout::{Layout, Settings},
+};
+
+fn settings() -> Settings {
+    Settings {
+        name: "stead".to_owned(),
+        nodes: 0,
+        instance_type: "m5.large".to_owned(),
+        aws_port: 0,
+        api_port: 0,
+        egress: false,
+        latency: latency::Profile::default(),
+        etcd: None,
+    }
+}
+
+/// A driver, its region, and two instances that are to boot.
+async fn two_pending(layout: &Layout) -> (Driver, Region, Vec<String>) {
+    let (settings, clock, scope) = (settings(), Clock::system(), Scope::new());
+    std::fs::create_dir_all(layout.pki()).unwrap();
+    let ca = region::authority(&layout.pki()).unwrap();
+    let region = Region::open(layout, &settings, clock, &scope).unwrap();
+    let hosts = Hosts::new(&layout.instances()).unwrap();
+    let names = Names::new(layout, &settings);
+    let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
+    let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child()).unwrap();
+    let ami = layout.amis();
+    let driver = Driver::new(&region, hosts, names, ami, endpoints, clock, scope);
+    let request = RunInstancesRequest {
+        image_id: seed::releases().last().map(seed::AmiRelease::image_id),
+        instance_type: Some("m5.large".to_owned()),
+        min_count: 2,
+        max_count: 2,
+        ..Default::default()
+    };
+    let client = region.gateway.client_as("eks.amazonaws.com");
+    let made = client.call::<RunInstances>(request).await.unwrap().instances;
+    let ids = made.into_iter().filter_map(|it| it.instance_id).collect();
+    (driver, region, ids)
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_be_prepared_ends_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path()).unwrap();
+    let (driver, region, ids) = two_pending(&layout).await;
+    for id in &ids {
+        std::fs::write(layout.instances().join(id), "in the way").unwrap();
+    }
+    driver.prepare(&region.ec2.view()).await;
+    let view = region.ec2.view();
+    for id in &ids {
+        let instance = view.instances.get(id).unwrap();
+        assert_eq!(instance.state, InstanceState::ShuttingDown);
+        let reason = instance.state_reason.as_ref().unwrap();
+        assert_eq!(reason.code, "Server.InternalError");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn interfaces_that_are_not_placed_are_not_waited_for_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let (driver, ..) = two_pending(&Layout::new(folder.path()).unwrap()).await;
+    assert!(!driver.await_placed(&["eni-nowhere".to_owned()]).await);
+}

@@ -1,0 +1,32 @@
+//! How much may run at once.
+//!
+//! Deviation: one quota of vCPUs for all families, of 1152 (an account's usual quota for its
+//! standard families), for on-demand and for spot instances each.
+
+use aws_wire::Fault;
+use instance_types::InstanceType;
+
+use crate::{records::InstanceState, state::State};
+
+const VCPUS: u32 = 1152;
+
+/// Refuses one more instance of this type beyond the quota.
+pub(crate) fn check(state: &State, facts: &InstanceType, is_spot: bool) -> Result<(), Fault> {
+    let counts = |state| matches!(state, InstanceState::Pending | InstanceState::Running);
+    let running = state.instances.iter().filter(|it| it.is_spot == is_spot && counts(it.state));
+    let vcpus = running.filter_map(|it| instance_types::find(&it.instance_type)).map(|it| it.vcpus);
+    if vcpus.sum::<u32>() + facts.vcpus <= VCPUS {
+        return Ok(());
+    }
+    if is_spot {
+        return Err(Fault::new("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded"));
+    }
+    Err(Fault::new(
+        "VcpuLimitExceeded",
+        format!(
+            "You have requested more vCPU capacity than your current vCPU limit of {VCPUS} allows \
+             for the instance bucket that the specified instance type belongs to. Please visit \
+             http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+        ),
+    ))
+}
