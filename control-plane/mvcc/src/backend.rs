@@ -66,10 +66,10 @@ impl Disk {
         // Secrets are in it: nobody but the owner may read it, at no time.
         let mut file = fs::File::options();
         let file = file.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = file.open(path).map_err(|error| failed(redb::Error::Io(error)))?;
+        drop(file.open(path).map_err(|error| failed(redb::Error::Io(error)))?);
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create_file(file)
+            .create(path)
             .map_err(|error| failed(error.into()))?;
         let disk = Self { database };
         disk.create_tables().map_err(|error| failed(*error.source))?;
