@@ -69,6 +69,17 @@ impl Clock {
     }
 }
 
+/// `time` plus `by`, and at the most the last time that can be written: how long something may
+/// take is often what a user wrote, and may be any number.
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// `time` less `by`, and at the least the first time that can be written.
+pub fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

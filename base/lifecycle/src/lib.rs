@@ -1,14 +1,17 @@
 //! Named tasks with a parent, and orderly shutdown.
 //!
 //! A [`Scope`] owns the tasks that are spawned on it. Cancelling it cancels them and those of its
-//! children; [`Scope::drain`] waits for them. A panic in a task is logged with the task's name and
+//! children; [`Scope::drain`] waits for them, the children's included. A panic in a task is logged with the task's name and
 //! takes nothing else down.
 //!
 //! **Invariant:** no other crate calls `tokio::spawn`; `clippy.toml` bans it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -17,6 +20,8 @@ use tracing::Instrument;
 pub struct Scope {
     token: CancellationToken,
     tasks: TaskTracker,
+    /// The tasks of the scopes above, which wait for this one's too.
+    above: Arc<[TaskTracker]>,
 }
 
 impl Scope {
@@ -26,7 +31,8 @@ impl Scope {
 
     /// A scope that is cancelled with this one, and can be cancelled alone.
     pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tasks: TaskTracker::new() }
+        let above = self.above.iter().chain([&self.tasks]).cloned().collect();
+        Self { token: self.token.child_token(), tasks: TaskTracker::new(), above }
     }
 
     /// Runs `task` until it ends or the scope is cancelled.
@@ -46,7 +52,13 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tasks.track_future(task))
+        let above: Vec<_> = self.above.iter().map(TaskTracker::token).collect();
+        let task = self.tasks.track_future(task);
+        tokio::spawn(async move {
+            let output = task.await;
+            drop(above);
+            output
+        })
     }
 
     /// Asks all tasks to stop. They are dropped at their next await.
@@ -63,7 +75,7 @@ impl Scope {
         self.token.cancelled().await;
     }
 
-    /// Cancels, and waits for the tasks for at most `limit`. Says whether all of them ended.
+    /// Cancels, and waits for the tasks, those of children included, for at most `limit`. Says whether all of them ended.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.cancel();
         self.tasks.close();
@@ -71,9 +83,68 @@ impl Scope {
     }
 }
 
+/// Ends when the process is told to: by SIGTERM, as service managers and container runtimes say it,
+/// or by SIGINT.
+pub async fn asked_to_end() -> io::Result<()> {
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    /// Set when a task is dropped.
+    struct Ended(Arc<AtomicBool>);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_parent_that_is_drained_has_waited_for_its_childrens_tasks() {
+        let parent = Scope::new();
+        let flag = Arc::new(AtomicBool::new(false));
+        let ended = Ended(flag.clone());
+        let task = parent.child().child().spawn("holds something", async move {
+            let _held = ended;
+            std::future::pending::<()>().await;
+        });
+        assert!(parent.drain(Duration::from_secs(5)).await);
+        assert!(flag.load(Ordering::Relaxed), "what a grandchild held is free");
+        assert_eq!(task.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_child_is_drained_alone() {
+        let parent = Scope::new();
+        let task = parent.spawn("forever", std::future::pending::<()>());
+        let child = parent.child();
+        drop(child.spawn("forever", std::future::pending::<()>()));
+        assert!(child.drain(Duration::from_secs(5)).await);
+        assert!(!parent.is_cancelled() && !task.is_finished());
+    }
+
+    /// The signal goes to this process: the one test here that may do that, and it is caught.
+    #[tokio::test]
+    async fn a_service_managers_signal_is_heard() {
+        let mut asked = std::pin::pin!(asked_to_end());
+        // Polled once, it listens.
+        assert!(tokio::time::timeout(Duration::ZERO, &mut asked).await.is_err());
+        let own = std::process::id().to_string();
+        let killed = std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap();
+        assert!(killed.success());
+        tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap().unwrap();
+    }
 
     #[tokio::test]
     async fn cancelling_a_parent_ends_the_tasks_of_its_children() {

@@ -25,6 +25,10 @@ use crate::Body;
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long to wait when no connection can be accepted: file descriptors have run out, mostly, and
+/// nothing else helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// The other end of a connection: a request extension.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -56,9 +60,8 @@ pub async fn serve<S>(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, mostly: waiting is the only thing that helps.
                 debug!(%error, "accept failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
@@ -98,7 +101,14 @@ where
     S::Future: Send,
 {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                debug!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let peer = Peer { address: None, local: None, certificate: None };
         drop(scope.spawn("connection", drive(stream, peer, service.clone())));
     }
@@ -126,5 +136,42 @@ where
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = connection.await {
         debug!(error, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::sys::{
+        resource::{UsageWho, getrusage},
+        socket::{AddressFamily, SockFlag, SockType, socket},
+    };
+
+    use super::*;
+
+    fn processor_time() -> Duration {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+        let micros = |it: nix::sys::time::TimeVal| {
+            Duration::from_secs(it.tv_sec().unsigned_abs())
+                + Duration::from_micros(it.tv_usec().unsigned_abs())
+        };
+        micros(usage.user_time()) + micros(usage.system_time())
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_that_can_accept_nobody_is_not_asked_without_a_pause() {
+        // It does not listen, so each accept(2) fails at once, as it does without a free descriptor.
+        let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+        let socket = socket(family, kind, SockFlag::SOCK_NONBLOCK, None).unwrap();
+        let listener = UnixListener::from_std(socket.into()).unwrap();
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(crate::empty()))
+        });
+        let before = processor_time();
+        let serving = serve_unix(listener, service, Scope::new());
+        assert!(tokio::time::timeout(Duration::from_millis(500), serving).await.is_err());
+        let used = processor_time() - before;
+        assert!(used < Duration::from_millis(200), "{used:?} of half a second");
     }
 }

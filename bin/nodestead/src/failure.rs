@@ -30,8 +30,24 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A program that was run for the user has failed, and has said so itself: only its code is passed
+/// on.
+#[derive(Debug)]
+pub(crate) struct Status(pub(crate) u8);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the program ended with {}", self.0)
+    }
+}
+
+impl std::error::Error for Status {}
+
 /// Prints an error with its causes and its way out, and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    if let Some(Status(code)) = error.downcast_ref::<Status>() {
+        return *code;
+    }
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");

@@ -1,7 +1,9 @@
 //! The data directory: what lies where, and the settings that a region was brought up with.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -90,6 +92,11 @@ impl Layout {
     pub(crate) fn aws_log(&self) -> PathBuf {
         self.root.join("aws.jsonl")
     }
+
+    /// What the log of AWS calls becomes when it is full.
+    pub(crate) fn aws_log_before(&self) -> PathBuf {
+        self.aws_log().with_extension("1")
+    }
 }
 
 /// What `up` was asked for; kept, so that a second `up` without flags means the same region.
@@ -161,17 +168,42 @@ impl Settings {
     }
 }
 
-/// Writes beside the file and renames, so that a reader sees the old or the new content.
+/// Writes beside the file and renames, so that a reader sees the old or the new content. Nobody but
+/// the owner may read it, at no time.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("part");
-    fs::write(&temporary, content)
+    private(&temporary)
+        .and_then(|mut file| file.write_all(content))
         .and_then(|()| fs::rename(&temporary, path))
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// An empty file that only its owner may read, made anew: one that is there may be anyone's.
+fn private(path: &Path) -> io::Result<fs::File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn what_is_written_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, part) = (folder.path().join("ca.key"), folder.path().join("ca.part"));
+        // Left by a run that was killed, and readable by all.
+        fs::write(&part, "old").unwrap();
+        write_atomically(&path, b"key").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!part.exists());
+    }
 
     #[test]
     fn two_data_directories_have_two_ids_and_one_has_one() {

@@ -1,11 +1,14 @@
 //! Removes what a region made on this machine, without its daemon's help.
 //!
 //! Everything carries the region's id: cgroups lie below `nodestead/ID`, namespaces are called
-//! `nst-ID-…`, mounts lie below the data directory. Links and nftables tables live in the
-//! namespaces and go with them, but for those of a way out, which are called `nst-ID-…` too.
+//! `nst-ID-…`, mounts lie below the data directory, and what starts instances runs the region's own
+//! copy of this program. Links and nftables tables live in the namespaces and go with them, but for
+//! those of a way out, which are called `nst-ID-…` too.
 //!
 //! **Invariant:** nothing else is touched, and a failure of one step does not keep the others from
 //! being tried.
+//! **Invariant:** it ends only after a pass that found nothing: an instance that was being started
+//! when its daemon died makes its cgroup while this runs.
 
 pub(crate) mod machine;
 
@@ -14,11 +17,14 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use linux_cgroup::Cgroup;
 
+use self::machine::Report;
 use crate::layout::Layout;
 
 const KILL_LIMIT: Duration = Duration::from_secs(15);
 /// The cgroup of all regions of the machine.
 const ROOT_CGROUP: &str = "nodestead";
+/// Each pass that finds something has ended what could make more: two find something, if ever.
+const PASSES: usize = 10;
 
 /// The cgroup below which all instances of a region live.
 pub(crate) fn cgroup_path(id: &str) -> String {
@@ -30,44 +36,49 @@ pub(crate) fn netns_prefix(id: &str) -> String {
     format!("nst-{id}-")
 }
 
-/// Kills, unmounts and removes; gives what could not be done.
-pub(crate) fn everything(layout: &Layout) -> Vec<anyhow::Error> {
-    let mut failures = Vec::new();
-    failures.extend(processes(&layout.id()).err());
-    failures.extend(mounts(layout).err());
-    failures.extend(namespaces(&layout.id()));
-    failures.extend(way_out(&layout.id()).err());
-    failures
+/// Kills, unmounts and removes.
+pub(crate) fn everything(layout: &Layout) -> Report {
+    let mut report = Report::default();
+    for pass in 1..=PASSES {
+        let found = once(layout);
+        let is_last = found.removed.is_empty() || !found.failures.is_empty();
+        report.removed.extend(found.removed);
+        report.failures.extend(found.failures);
+        if is_last {
+            break;
+        }
+        if pass == PASSES {
+            report.failures.push(anyhow::anyhow!("something makes anew what is removed"));
+        }
+    }
+    report
 }
 
-/// What `--egress` put on the machine itself.
-fn way_out(id: &str) -> anyhow::Result<()> {
-    region_vpc::remove_egress(&netns_prefix(id), None).context("removing the way out")?;
-    Ok(())
+fn once(layout: &Layout) -> Report {
+    let id = layout.id();
+    let prefix = netns_prefix(&id);
+    let mut report = Report::default();
+    // First those who start others.
+    report.note(machine::starters(layout.root()));
+    report.note(machine::processes_in_namespaces(&prefix));
+    report.note(cgroup(&id));
+    report.note(machine::mounts(layout.root()).context("unmounting the instances' file systems"));
+    machine::namespaces(&prefix, &mut report);
+    report.note(machine::way_out(&prefix));
+    report
 }
 
-fn processes(id: &str) -> anyhow::Result<()> {
+fn cgroup(id: &str) -> anyhow::Result<Vec<String>> {
     let hierarchies = Arc::new(linux_cgroup::Layout::detect()?);
     let cgroup = Cgroup::new(hierarchies, &cgroup_path(id));
     if !cgroup.exists() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     cgroup.kill(KILL_LIMIT).context("killing the instances")?;
     cgroup.remove().context("removing the instances' cgroups")?;
     cgroup.remove_empty_parents();
-    Ok(())
+    Ok(vec![format!("cgroup {}", cgroup_path(id))])
 }
 
-fn mounts(layout: &Layout) -> anyhow::Result<()> {
-    linux_mount::unmount_tree(layout.root()).context("unmounting the instances' file systems")
-}
-
-fn namespaces(id: &str) -> Vec<anyhow::Error> {
-    let prefix = netns_prefix(id);
-    let names = match linux_netns::list() {
-        Ok(names) => names,
-        Err(error) => return vec![error.into()],
-    };
-    let ours = names.into_iter().filter(|name| name.starts_with(&prefix));
-    ours.filter_map(|name| linux_netns::delete(&name).err()).map(Into::into).collect()
-}
+#[cfg(test)]
+mod tests;

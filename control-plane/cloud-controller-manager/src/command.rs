@@ -40,7 +40,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let scope = Scope::new();
     tokio::select! {
         () = crate::run(client, ec2, clock, scope.clone()) => {}
-        signal = tokio::signal::ctrl_c() => signal?,
+        asked = lifecycle::asked_to_end() => asked?,
     }
     scope.cancel();
     Ok(())

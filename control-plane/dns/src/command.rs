@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     info!(%address, domain = settings.domain, "answering");
     watch::start(client(&args).await?, &server, &scope);
 
-    wait_for_signal().await?;
+    lifecycle::asked_to_end().await?;
     // Clients that still have this address get their answers.
     tokio::time::sleep(settings.lameduck).await;
     scope.drain(Duration::from_secs(2)).await;
@@ -98,14 +98,4 @@ async fn client(args: &Args) -> Result<Client, BoxError> {
         None => Config::infer().await?,
     };
     Ok(Client::try_from(config)?)
-}
-
-async fn wait_for_signal() -> Result<(), BoxError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
 }

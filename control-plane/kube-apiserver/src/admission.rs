@@ -5,8 +5,9 @@
 //! refuse. Escalation checks of RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
-//! Deviation: no admission webhooks here (the registry calls those); no PersistentVolume,
-//! StorageClass, IngressClass or RuntimeClass plugins.
+//! Deviation: admission webhooks and ValidatingAdmissionPolicies are stored and listed but never
+//! evaluated; whoever writes one is told so by a `Warning` header.
+//! Deviation: no PersistentVolume, StorageClass, IngressClass or RuntimeClass plugins.
 
 mod certificates;
 mod limit_ranger;

@@ -26,7 +26,7 @@ pub use self::{
 use crate::{authz::Objects, request::UserInfo};
 
 /// Paths that anyone may ask for (EKS restricts anonymous requests to them).
-const OPEN_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 /// Where credentials are checked.
 #[derive(Clone, Debug, Default)]

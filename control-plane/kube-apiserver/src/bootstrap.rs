@@ -31,22 +31,43 @@ pub enum StartError {
     Delegate { path: String, message: String },
 }
 
-pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
+/// Notes what stored Services have been given. Only before the first write is served: a Service
+/// that is deleted between the reading and the noting would keep its addresses for ever.
+pub(crate) fn learn_services(server: &Server) {
     for service in server.objects.list("", "services", "") {
         server.services.learn(&service);
     }
+}
+
+pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
     for name in NAMESPACES {
         let namespace =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         create(server, &namespace).await?;
     }
-    for object in admission::priority_classes().iter().chain(&authz::bootstrap_objects()) {
+    for object in &admission::priority_classes() {
         create(server, object).await?;
     }
     for service in delegated::services(&server.catalog()) {
         create(server, &service).await?;
     }
     ensure_service(server).await
+}
+
+/// The default roles and bindings, which a data directory of an older version may lack or have in
+/// part. Once, at the start, as upstream does.
+pub(crate) async fn ensure_roles(server: &Arc<Server>) -> Result<(), StartError> {
+    for object in &authz::bootstrap_objects() {
+        let Some(stored) = stored(server, object) else {
+            create(server, object).await?;
+            continue;
+        };
+        if let Some(next) = authz::reconciled(&stored, object) {
+            let path = format!("{}/{}", path(server, object), meta(object, "name"));
+            send(server, Method::PUT, path, &next, &[]).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn ensure_service(server: &Arc<Server>) -> Result<(), StartError> {
@@ -131,10 +152,14 @@ async fn put(server: &Arc<Server>, object: &Value) -> Result<(), StartError> {
 }
 
 fn is_stored(server: &Server, object: &Value) -> bool {
+    stored(server, object).is_some()
+}
+
+fn stored(server: &Server, object: &Value) -> Option<Value> {
     let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
     let resource = server.catalog().of_kind(version.unwrap_or_default(), kind.unwrap_or_default());
-    let key = resource.map(|it| it.key(meta(object, "namespace"), meta(object, "name")));
-    key.is_some_and(|key| server.store.get(&key).is_some())
+    let key = resource?.key(meta(object, "namespace"), meta(object, "name"));
+    server.store.get(&key).map(|record| registry::decode(&record))
 }
 
 async fn send(
@@ -181,7 +206,10 @@ impl Server {
     fn follow_definitions(&self, resource: &Resource) {
         if custom_resources::is_definition(&resource.group, &resource.plural) {
             let objects = registry::Reader::new(self.store.clone());
-            *self.catalog.write() = custom_resources::catalog(&objects, self.delegates.resources());
+            // Held while it is computed: of two definitions that are written at once, the catalogue
+            // that is made last has both.
+            let mut catalog = self.catalog.write();
+            *catalog = custom_resources::catalog(&objects, self.delegates.resources());
         }
     }
 }

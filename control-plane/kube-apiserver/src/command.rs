@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
         "kube-apiserver",
         transport::serve(listener, Some(tls), api.service(), scope.clone()),
     ));
-    tokio::signal::ctrl_c().await?;
+    lifecycle::asked_to_end().await?;
     scope.drain(DRAIN_LIMIT).await;
     Ok(())
 }
@@ -294,7 +294,13 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// Writes a file that only its owner may read.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    use std::{
+        io::Write,
+        os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    };
+    let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let mut file = open?;
+    // A file that was there has the mode that it had.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
 }

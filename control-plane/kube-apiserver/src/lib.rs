@@ -104,7 +104,9 @@ impl ApiServer {
             objects,
             config,
         });
+        bootstrap::learn_services(&server);
         bootstrap::ensure(&server).await?;
+        bootstrap::ensure_roles(&server).await?;
         let endpoints = server.config.endpoints.clone();
         let this = Self { server };
         this.set_endpoints(&endpoints).await?;

@@ -364,6 +364,13 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
             "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
         );
     }
+    if resource.group == "admissionregistration.k8s.io" {
+        warnings.push(format!(
+            "this server keeps {} but does not evaluate them: nothing is refused or changed by \"{}\"",
+            resource.plural,
+            object["metadata"]["name"].as_str().unwrap_or_default()
+        ));
+    }
     if resource.is("", "pods")
         && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()
     {

@@ -35,7 +35,7 @@ pub struct Args {
     /// How many finished pods are kept before the oldest are deleted.
     #[arg(long, default_value_t = 12_500)]
     pub terminated_pod_gc_threshold: usize,
-    /// Accepted for upstream's sake; one process runs, so only `false` has an effect: none.
+    /// Not supported: `true` is answered with a warning, and one process must run.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true",
           action = clap::ArgAction::Set)]
     pub leader_elect: bool,
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let scope = Scope::new();
     tokio::select! {
         () = crate::run(client, config, Clock::system(), scope.clone()) => {}
-        signal = tokio::signal::ctrl_c() => signal?,
+        asked = lifecycle::asked_to_end() => asked?,
     }
     scope.cancel();
     Ok(())

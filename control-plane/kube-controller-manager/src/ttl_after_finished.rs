@@ -40,7 +40,7 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
 fn due(job: &Job) -> Option<Timestamp> {
     let seconds = job.spec.as_ref()?.ttl_seconds_after_finished?;
     let ended = job::ended_at(job)?;
-    Some(ended + Duration::from_secs(u64::try_from(seconds).ok()?))
+    Some(clock::later(ended, Duration::from_secs(u64::try_from(seconds).ok()?)))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub struct Args {
     /// The address of the API server; overrides the kubeconfig's.
     #[arg(long)]
     pub master: Option<String>,
-    /// Accepted for upstream's sake; one process runs, so only `false` has an effect: none.
+    /// Not supported: `true` is answered with a warning, and one process must run.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true",
           action = clap::ArgAction::Set)]
     pub leader_elect: bool,
@@ -38,7 +38,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let scope = Scope::new();
     tokio::select! {
         () = crate::run(client, Clock::system(), scope.clone()) => {}
-        signal = tokio::signal::ctrl_c() => signal?,
+        asked = lifecycle::asked_to_end() => asked?,
     }
     scope.cancel();
     Ok(())

@@ -4,7 +4,7 @@
 //! transaction that moves the compacted revision, so that after any crash the records at or below
 //! it are exactly the ones that are still current (and tombstones' predecessors are gone).
 
-use std::{io, path::Path, sync::Arc};
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -63,6 +63,10 @@ impl Disk {
             path: path.display().to_string(),
             source: Box::new(source),
         };
+        // Secrets are in it: nobody but the owner may read it, at no time.
+        let mut file = fs::File::options();
+        let file = file.read(true).write(true).create(true).truncate(false).mode(0o600);
+        drop(file.open(path).map_err(|error| failed(redb::Error::Io(error)))?);
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)

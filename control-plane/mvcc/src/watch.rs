@@ -37,10 +37,13 @@ impl Watcher {
         self.backlog.pop_front().or_else(|| self.events.try_recv().ok())
     }
 
-    /// A revision up to which this watcher has seen everything, if nothing waits for it.
+    /// A revision up to which this watcher has seen everything, if nothing waits for it. `None` for
+    /// ever once it has been cancelled: what it missed is not in its queue.
     pub fn progress(&self) -> Option<u64> {
-        // Events are queued under the state's lock, so those up to `revision` are in the queue.
-        let revision = self.state.read().revision;
-        (self.backlog.is_empty() && self.events.is_empty()).then_some(revision)
+        // Events are queued, and slow watchers cancelled, under the state's lock: what happened up
+        // to `revision` is in the queue, or the channel is closed.
+        let state = self.state.read();
+        let has_seen_all = self.backlog.is_empty() && self.events.is_empty();
+        (has_seen_all && !self.events.is_closed()).then_some(state.revision)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It does what a user would do with kubectl, through the same API, and prints what happened: where
 //! each pod runs, which VPC address it got, how long each step took. Running it again changes
-//! nothing.
+//! nothing but the guestbook, which is signed once more.
 
 mod apply;
 mod narrate;
@@ -50,14 +50,16 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
         progress.step(format!("deployment/{name} becomes available"));
         await_rollout(&client, name).await?;
     }
-    progress.step("signing the guestbook through its Service");
-    sign(&client, "Hello from a worker node").await?;
+    // Drawn anew, so that it is this message that comes back and none of an earlier run.
+    let message = format!("Hello from a worker node ({})", entropy::name_suffix(5));
+    progress.step("signing the guestbook, by the API server's proxy to its Service");
+    sign(&client, &message).await?;
     progress.step("reading it back from a follower");
-    let page = read_back(&client).await?;
+    read_back(&client, &message).await?;
     progress.done();
 
     let pods = Api::<Pod>::default_namespaced(client).list(&ListParams::default()).await?;
-    print!("{}", narrate::story(&pods.items, &page, &layout));
+    print!("{}", narrate::story(&pods.items, &message, &layout));
     Ok(())
 }
 
@@ -117,16 +119,16 @@ async fn sign(client: &Client, message: &str) -> anyhow::Result<()> {
 }
 
 /// Replication is asynchronous: asks again until the message has arrived.
-async fn read_back(client: &Client) -> anyhow::Result<String> {
+async fn read_back(client: &Client, message: &str) -> anyhow::Result<()> {
     let mut page = String::new();
     for _ in 0..50 {
         page = client.request_text(Request::get(MESSAGES).body(Vec::new())?).await?;
-        if !page.trim().is_empty() {
-            return Ok(page);
+        if page.lines().any(|line| line == message) {
+            return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bail!("the followers never showed the message; they answered {page:?}")
+    bail!("the followers never showed {message:?}; they answered {page:?}")
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! Teardown collects: it tries everything and reports all that failed. It needs no daemon: what
 //! belongs to a region is found by the region's id, so that it works after a `kill -9` of anything.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use linux_process::Identity;
@@ -33,22 +37,50 @@ pub(crate) async fn run(args: cli::Down) -> anyhow::Result<()> {
         return everything(args.purge).await;
     }
     if !layout.root().exists() {
-        eprintln!("nothing runs on `{}`", layout.root().display());
-        return Ok(());
+        return without_folder(&layout);
     }
     let lock = lock(&layout)?;
     let mut progress = Progress::new(3);
     progress.step("stopping the daemon");
     let mut failures = stop_daemon(&layout);
     progress.step("stopping instances, removing networks");
-    failures.extend(sweep::everything(&layout));
+    failures.extend(sweep::everything(&layout).failures);
     progress.step(if args.purge { "deleting the state" } else { "keeping the state" });
+    let mut kept = Vec::new();
     if args.purge && failures.is_empty() {
-        failures.extend(purge_state(&layout).await.err());
+        match purge_state(&layout).await {
+            Ok(others) => kept = others,
+            Err(error) => failures.push(error),
+        }
     }
     progress.done();
     drop(lock);
+    say_kept(&layout, &kept);
     verdict(&failures, "nodestead down")
+}
+
+/// The data directory was removed by hand, or never was. What runs is found by the region's id,
+/// which follows from the folder's name.
+fn without_folder(layout: &Layout) -> anyhow::Result<()> {
+    let report = sweep::everything(layout);
+    for removed in &report.removed {
+        println!("removed {removed}");
+    }
+    if report.removed.is_empty() && report.failures.is_empty() {
+        eprintln!("nothing runs on `{}`", layout.root().display());
+    }
+    verdict(&report.failures, "nodestead down")
+}
+
+/// What keeps the data directory: files that Nodestead did not write.
+fn say_kept(layout: &Layout, names: &[String]) {
+    if !names.is_empty() {
+        let names = names.join(", ");
+        eprintln!(
+            "kept `{}`: it holds what Nodestead did not write ({names})",
+            layout.root().display()
+        );
+    }
 }
 
 /// Every region of the machine, and what killed runs and tests have left.
@@ -67,9 +99,14 @@ async fn everything(purge: bool) -> anyhow::Result<()> {
     report.failures.extend(swept.failures);
     let is_purged = purge && report.failures.is_empty();
     for dir in claim.data_dirs.iter().filter(|_| is_purged) {
-        let done = purge_state(&Layout::new(dir)?).await;
-        report.removed.push(format!("the state in {}", dir.display()));
-        report.failures.extend(done.err());
+        let layout = Layout::new(dir)?;
+        match purge_state(&layout).await {
+            Ok(kept) => {
+                report.removed.push(format!("the state in {}", dir.display()));
+                say_kept(&layout, &kept);
+            }
+            Err(error) => report.failures.push(error),
+        }
     }
     for removed in &report.removed {
         println!("removed {removed}");
@@ -91,19 +128,35 @@ fn verdict(failures: &[anyhow::Error], again: &str) -> anyhow::Result<()> {
     ))
 }
 
+/// Ends the daemon, if there is one, and removes what says that there is.
 fn stop_daemon(layout: &Layout) -> Vec<anyhow::Error> {
-    let Some(identity) = daemon(layout) else { return Vec::new() };
     let mut failures = Vec::new();
-    for (signal, limit) in [(Signal::SIGTERM, ORDERLY), (Signal::SIGKILL, ORDERLY)] {
-        failures.extend(identity.signal(signal).err().map(Into::into));
-        if identity.wait(limit) {
-            break;
+    if let Some(identity) = daemon(layout) {
+        for (signal, limit) in [(Signal::SIGTERM, ORDERLY), (Signal::SIGKILL, ORDERLY)] {
+            failures.extend(identity.signal(signal).err().map(Into::into));
+            if identity.wait(limit) {
+                break;
+            }
+        }
+        if identity.is_alive() {
+            failures.push(anyhow::anyhow!("the daemon, process {}, does not end", identity.pid));
+            return failures;
         }
     }
+    // Left behind by one that was killed, too.
     for file in [layout.daemon_state(), layout.admin_socket()] {
-        drop(fs::remove_file(file));
+        failures.extend(remove_file(&file).err());
     }
     failures
+}
+
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The daemon of this data directory, if it is alive.
@@ -113,8 +166,8 @@ pub(crate) fn daemon(layout: &Layout) -> Option<Identity> {
     identity.is_alive().then_some(identity)
 }
 
-/// Deletes what Nodestead wrote, and the folder if nothing else is in it.
-async fn purge_state(layout: &Layout) -> anyhow::Result<()> {
+/// Deletes what Nodestead wrote, and the folder if nothing else is in it; gives what else there is.
+async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
     if let Some(etcd) = Settings::load(layout)?.and_then(|it| it.etcd) {
         mvcc::erase(&etcd.config("")?).await.context("deleting the state in etcd")?;
     }
@@ -129,19 +182,68 @@ async fn purge_state(layout: &Layout) -> anyhow::Result<()> {
     for folder in folders.iter().filter(|it| it.exists()) {
         fs::remove_dir_all(folder)?;
     }
-    let files: [PathBuf; 7] = [
+    let files: [PathBuf; 9] = [
         layout.settings(),
         layout.daemon_log(),
         layout.daemon_state(),
+        layout.admin_socket(),
         layout.kubeconfig(),
         layout.region_store(),
         layout.aws_log(),
+        layout.aws_log_before(),
         layout.lock(),
     ];
-    for file in files.iter().filter(|it| it.exists()) {
-        fs::remove_file(file)?;
+    for file in &files {
+        remove_file(file)?;
+        // What a write that was cut short has left.
+        remove_file(&file.with_extension("part"))?;
     }
-    // A file of the user's keeps its folder.
-    drop(fs::remove_dir(layout.root()));
-    Ok(())
+    let others = fs::read_dir(layout.root())?;
+    let others: Vec<String> =
+        others.flatten().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    if others.is_empty() {
+        fs::remove_dir(layout.root())?;
+    }
+    Ok(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// As after `kill -9` of the daemon: nobody removed its socket, and its log had been turned.
+    fn killed_region(folder: &Path) -> Layout {
+        let layout = Layout::new(folder).unwrap();
+        fs::create_dir_all(layout.pki()).unwrap();
+        for file in [layout.aws_log(), layout.aws_log_before(), layout.region_store()] {
+            fs::write(file, "x").unwrap();
+        }
+        fs::write(layout.root().join("settings.part"), "cut sh").unwrap();
+        let gone = Identity { pid: std::process::id().cast_signed(), start_time: 1 };
+        fs::write(layout.daemon_state(), serde_json::to_vec(&gone).unwrap()).unwrap();
+        drop(UnixListener::bind(layout.admin_socket()).unwrap());
+        layout
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_region_whose_daemon_was_killed_stays_after_a_purge() {
+        let parent = tempfile::tempdir().unwrap();
+        let layout = killed_region(&parent.path().join("region"));
+        assert!(stop_daemon(&layout).is_empty());
+        assert!(!layout.admin_socket().exists() && !layout.daemon_state().exists());
+        assert_eq!(purge_state(&layout).await.unwrap(), Vec::<String>::new());
+        assert!(!layout.root().exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_users_keeps_the_folder_and_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let layout = killed_region(&parent.path().join("region"));
+        fs::write(layout.root().join("notes.txt"), "mine").unwrap();
+        stop_daemon(&layout);
+        assert_eq!(purge_state(&layout).await.unwrap(), ["notes.txt"]);
+        assert!(layout.root().join("notes.txt").exists());
+    }
 }

@@ -1,10 +1,22 @@
-//! `nodestead shell`: a session inside an instance, in all of its namespaces.
+//! `nodestead shell`: a session inside an instance, in its namespaces and within its limits.
+//!
+//! **Invariant:** the process that is entered is the instance's PID 1 and no later owner of its
+//! number, and what is run counts against the instance's memory and processor.
+//!
+//! Deviation: no SSM session. Root of this machine enters without being asked for IAM rights, and
+//! whatever the AMI's agent would allow.
+
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::Context;
+use region_host::{ExecError, Hosts};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
     commands::logs,
-    failure::Failure,
+    failure::{Failure, Status},
     layout::Layout,
 };
 
@@ -14,27 +26,62 @@ pub(crate) async fn run(args: cli::Shell) -> anyhow::Result<()> {
     let wanted = &args.instance;
     let found = status.instances.iter().find(|it| it.id == *wanted || it.node_name == *wanted);
     let Some(found) = found else { return Err(logs::unknown(wanted, &status).into()) };
-    let Some(pid) = found.pid else {
-        return Err(Failure::new(
-            format!("`{wanted}` is {}", found.state),
-            "start it: aws ec2 start-instances --instance-ids …",
-        )
-        .into());
+    let hosts = Hosts::new(&layout.instances())?;
+    let streams = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+    let mut child = match hosts.exec(&found.id, &argv(args.command), streams) {
+        Err(ExecError::NotRunning { .. }) => {
+            return Err(Failure::new(
+                format!("`{wanted}` is {}", found.state),
+                "start it: aws ec2 start-instances --instance-ids …",
+            )
+            .into());
+        }
+        started => started?,
     };
-    let command = if args.command.is_empty() { vec!["/bin/sh".to_owned()] } else { args.command };
-    enter(pid, &command)
+    // Ctrl-C is for what runs inside: here it is heard and ignored.
+    let _heard = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
+    let ended = tokio::task::spawn_blocking(move || child.wait()).await?;
+    outcome(ended.context("waiting for the program")?)
 }
 
-/// Becomes `nsenter`, which joins the namespaces, root and cgroup of PID 1 and runs the command.
-fn enter(pid: i32, command: &[String]) -> anyhow::Result<()> {
-    use std::os::unix::process::CommandExt;
-    let error = std::process::Command::new("nsenter")
-        .args(["--target", &pid.to_string(), "--all", "--root", "--wdns=/root", "--"])
-        .args(command)
-        .env_clear()
-        .env("PATH", "/opt/nodestead/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", "/root")
-        .env("TERM", std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()))
-        .exec();
-    Err(Failure::new(format!("cannot run nsenter ({error})"), "install util-linux").into())
+/// The program, with the user's terminal type, which the instance cannot know.
+fn argv(command: Vec<String>) -> Vec<String> {
+    let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+    let mut argv = vec!["/usr/bin/env".to_owned(), "-C".to_owned(), "/root".to_owned()];
+    argv.push(format!("TERM={terminal}"));
+    argv.extend(if command.is_empty() { vec!["/bin/sh".to_owned()] } else { command });
+    argv
+}
+
+/// This command ends with the code of the program.
+fn outcome(ended: ExitStatus) -> anyhow::Result<()> {
+    use std::os::unix::process::ExitStatusExt;
+    if ended.success() {
+        return Ok(());
+    }
+    let code = ended.code().or_else(|| ended.signal().map(|it| 128 + it)).unwrap_or(1);
+    Err(Status(u8::try_from(code).unwrap_or(1)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_code_becomes_the_commands() {
+        let code = |script: &str| {
+            let ended = std::process::Command::new("sh").args(["-c", script]).status().unwrap();
+            outcome(ended).err().map(|it| crate::failure::report(&it))
+        };
+        assert_eq!(code("exit 0"), None);
+        assert_eq!(code("exit 7"), Some(7));
+        assert_eq!(code("kill -TERM $$"), Some(143));
+    }
+
+    #[test]
+    fn a_shell_is_run_where_nothing_else_was_named() {
+        assert_eq!(argv(Vec::new()).last().unwrap(), "/bin/sh");
+        let argv = argv(vec!["ps".to_owned(), "aux".to_owned()]);
+        assert_eq!(argv[argv.len() - 2..], ["ps", "aux"]);
+    }
 }

@@ -1,14 +1,23 @@
 //! `nodestead up`: a region with a cluster and nodes, as a customer of AWS would make them.
 //!
 //! It starts the daemon and then calls AWS operations at its endpoint: roles, cluster, node group.
-//! Each step looks for what is there first, so a second `up` changes nothing and one that was
-//! interrupted goes on.
+//! Each step looks for what is there first, so a second `up` changes nothing (the node group stays
+//! as it was scaled since, unless `--nodes` is given) and one that was interrupted goes on.
+//!
+//! **Invariant:** what is refused is refused before anything is written.
 
 mod aws;
+mod disk;
 mod launch;
 mod machine;
+mod nodes;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -30,48 +39,103 @@ const API_PORT: u16 = 6443;
 pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     Machine::observe().verdict()?;
     let layout = Layout::new(&args.at.data_dir)?;
-    fs::create_dir_all(layout.root())
-        .with_context(|| format!("cannot make `{}`", layout.root().display()))?;
+    // Refused before anything is made, so that a refusal leaves nothing.
+    settings(&layout, &args)?;
+    if let Some(warning) = disk::warning(layout.root()) {
+        eprintln!("{warning}");
+    }
+    make_folder(&layout)?;
     let lock = lock(&layout)?;
     let settings = settings(&layout, &args)?;
-    if args.foreground {
-        launch::install_binaries(&layout)?;
-        drop(lock);
-        return crate::daemon::run(args.at).await;
-    }
+    settings.save(&layout)?;
     let mut progress = Progress::new(5);
     progress.step("starting the region");
-    let admin = Admin::new(layout.admin_socket());
-    if admin.get::<DaemonStatus>("/v1/status").await.is_err() {
-        // One that was killed a moment ago may not be gone yet.
-        if let Some(daemon) = down::daemon(&layout) {
-            daemon.signal(nix::sys::signal::Signal::SIGKILL)?;
-            daemon.wait(Duration::from_secs(5));
+    match ensure_daemon(&layout, args.foreground).await? {
+        None => bring_up(&layout, &settings, args.nodes, progress, lock).await,
+        Some(daemon) => {
+            let work = until_asked(bring_up(&layout, &settings, args.nodes, progress, lock));
+            launch::attend(daemon, work, STEP_LIMIT).await
         }
-        launch::install_binaries(&layout)?;
-        launch::daemon(&layout)?;
     }
+}
+
+/// What a customer does, at a daemon that answers. Others may work on the region when it is done.
+async fn bring_up(
+    layout: &Layout,
+    settings: &Settings,
+    nodes: Option<u32>,
+    mut progress: Progress,
+    lock: Flock<fs::File>,
+) -> anyhow::Result<()> {
+    let admin = Admin::new(layout.admin_socket());
     let status: DaemonStatus = admin.get("/v1/status").await?;
-    let region = aws::Customer::new(&status, &settings);
+    let region = aws::Customer::new(&status, settings);
     progress.step("roles");
     let roles = region.ensure_roles().await?;
     progress.step(format!("cluster {}: control plane and add-ons", settings.name));
     region.ensure_cluster(&roles, &progress).await?;
-    link_kubeconfig(&layout, &settings.name)?;
-    progress.step(format!("node group: {} × {}", settings.nodes, settings.instance_type));
-    region.ensure_nodes(&layout, &roles, &progress).await?;
+    link_kubeconfig(layout, &settings.name)?;
+    progress.step(format!("nodes: {}", settings.instance_type));
+    let nodes = region.ensure_nodes(layout, &roles, nodes, &progress).await?;
     progress.done();
     drop(lock);
-    report(&layout, &settings, &status);
+    report(layout, settings, nodes, &status);
     Ok(())
 }
 
-fn report(layout: &Layout, settings: &Settings, status: &DaemonStatus) {
+/// Does `work` and then waits for SIGTERM or Ctrl-C, which end it before it is done too.
+async fn until_asked(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut asked = std::pin::pin!(lifecycle::asked_to_end());
+    tokio::select! {
+        done = work => done?,
+        asked = &mut asked => return Ok(asked?),
+    }
+    Ok(asked.await?)
+}
+
+/// Gives the daemon if it is this process's business to stay with it.
+async fn ensure_daemon(
+    layout: &Layout,
+    is_foreground: bool,
+) -> anyhow::Result<Option<tokio::process::Child>> {
+    let running = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
+    match running {
+        Ok(status) if is_foreground => bail!(Failure::new(
+            format!("the region's daemon runs already, in the background (process {})", status.pid),
+            "leave --foreground out, or stop it first with `nodestead down`",
+        )),
+        Ok(_) => return Ok(None),
+        Err(_) => {}
+    }
+    // One that was killed a moment ago may not be gone yet.
+    if let Some(daemon) = down::daemon(layout) {
+        daemon.signal(nix::sys::signal::Signal::SIGKILL)?;
+        daemon.wait(Duration::from_secs(5));
+    }
+    launch::install_binaries(layout)?;
+    if is_foreground {
+        return launch::daemon_in_foreground(layout, STEP_LIMIT).await.map(Some);
+    }
+    launch::daemon(layout, STEP_LIMIT).await?;
+    Ok(None)
+}
+
+/// The data directory, which keeps secrets of IAM and of clusters: nobody but root looks into it.
+fn make_folder(layout: &Layout) -> anyhow::Result<()> {
+    let root = layout.root();
+    let is_ours = !root.exists() || layout.settings().exists();
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root).and_then(|()| {
+        if is_ours { fs::set_permissions(root, fs::Permissions::from_mode(0o700)) } else { Ok(()) }
+    });
+    made.with_context(|| format!("cannot make `{}`", root.display()))
+}
+
+fn report(layout: &Layout, settings: &Settings, nodes: usize, status: &DaemonStatus) {
     let name = layout.root().display();
     println!(
         "{} is up: {} nodes, AWS endpoint {}\n\nGo on with:\n  eval \"$(nodestead env --data-dir {name})\"\n  \
          kubectl get nodes -o wide\n  nodestead status --data-dir {name}",
-        settings.name, settings.nodes, status.aws_endpoint
+        settings.name, nodes, status.aws_endpoint
     );
 }
 
@@ -90,10 +154,7 @@ pub(crate) fn lock(layout: &Layout) -> anyhow::Result<Flock<fs::File>> {
 fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
     if let Some(mut known) = Settings::load(layout)? {
         refuse_changes(&known, args)?;
-        if let Some(nodes) = args.nodes {
-            known.nodes = nodes;
-            known.save(layout)?;
-        }
+        known.nodes = args.nodes.unwrap_or(known.nodes);
         return Ok(known);
     }
     let instance_type = args.instance_type.clone().unwrap_or_else(|| "m5.large".to_owned());
@@ -103,7 +164,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
             "see `aws ec2 describe-instance-types` of a region that is up, or use m5.large",
         ));
     }
-    let settings = Settings {
+    Ok(Settings {
         name: args.name.clone().unwrap_or_else(|| "stead".to_owned()),
         nodes: args.nodes.unwrap_or(3),
         instance_type,
@@ -112,9 +173,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         egress: args.egress,
         latency: args.latency.map(Into::into).unwrap_or_default(),
         etcd: etcd(args)?,
-    };
-    settings.save(layout)?;
-    Ok(settings)
+    })
 }
 
 /// Where clusters' state shall be: paths are kept whole, as the daemon works elsewhere.
@@ -161,11 +220,57 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
 fn link_kubeconfig(layout: &Layout, cluster: &str) -> anyhow::Result<()> {
     let target = layout.clusters().join(cluster).join("kubeconfig");
     let text = fs::read(&target).with_context(|| format!("no `{}`", target.display()))?;
-    crate::layout::write_atomically(&layout.kubeconfig(), &text)?;
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(layout.kubeconfig(), fs::Permissions::from_mode(0o600))?;
-    Ok(())
+    crate::layout::write_atomically(&layout.kubeconfig(), &text)
 }
 
 /// How long a step of AWS may take before `up` gives up on it.
 pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(180);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(folder: &std::path::Path, more: &[&str]) -> cli::Up {
+        let line = ["nodestead", "up", "--data-dir", folder.to_str().unwrap()];
+        match Cli::parse_from(line.iter().chain(more)).command {
+            Command::Up(args) => args,
+            _ => panic!("not up"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_leaves_no_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("region");
+        let refused = args(&folder, &["--instance-type", "m99.large"]);
+        assert!(settings(&Layout::new(&folder).unwrap(), &refused).is_err());
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let refused = args(&folder, &["--aws-port", &port]);
+        // The whole command, where the machine is fit for it and the user is root.
+        assert!(run(refused).await.is_err());
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn only_root_looks_into_a_data_directory_that_was_made_here() {
+        let parent = tempfile::tempdir().unwrap();
+        let mode =
+            |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let layout = Layout::new(&parent.path().join("region")).unwrap();
+        make_folder(&layout).unwrap();
+        assert_eq!(mode(layout.root()), 0o700);
+        let (known, users) = (parent.path().join("known"), parent.path().join("users"));
+        for folder in [&known, &users] {
+            fs::create_dir(folder).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(known.join("settings.json"), "{}").unwrap();
+        make_folder(&Layout::new(&known).unwrap()).unwrap();
+        make_folder(&Layout::new(&users).unwrap()).unwrap();
+        assert_eq!((mode(&known), mode(&users)), (0o700, 0o755), "a user's folder is the user's");
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! What is ours is told by what it is: namespaces, links, tables and folders whose names begin with
 //! `nst-`; cgroups below `nodestead` or named `nst-t-…` (tests); processes in those cgroups or those
-//! namespaces; and daemons, by the `daemon.json` of their data directory. No process is ever found
-//! by its name.
+//! namespaces; and daemons and launchers, by the `daemon.json` and the program of their data
+//! directory. No process is ever found by its name alone.
 //!
 //! **Invariant:** twice does no more than once, and nothing that is not claimed is touched.
 
@@ -72,25 +72,53 @@ impl Report {
 /// Kills, unmounts and removes. Daemons must have been stopped before, or they make it anew.
 pub(crate) fn remove(claim: &Claim) -> Report {
     let mut report = Report::default();
+    for dir in &claim.data_dirs {
+        report.note(starters(dir));
+    }
     cgroups(claim, &mut report);
-    report.note(processes_in_namespaces(claim));
+    report.note(processes_in_namespaces(&claim.names));
     for dir in &claim.data_dirs {
         report.note(mounts(dir));
     }
-    for name in linux_netns::list().unwrap_or_default() {
-        if name.starts_with(&claim.names) {
-            let done = linux_netns::delete(&name).map(|()| vec![format!("namespace {name}")]);
-            report.note(done.map_err(Into::into));
-        }
-    }
-    let way_out = region_vpc::remove_egress(&claim.names, None);
-    report.note(way_out.context("removing the ways out"));
+    namespaces(&claim.names, &mut report);
+    report.note(way_out(&claim.names));
     for folder in SCRATCH.iter().flat_map(|it| entries(Path::new(it), &claim.tests)) {
         let done = linux_mount::remove_tree(&folder);
         report
             .note(done.map(|()| vec![format!("folder {}", folder.display())]).map_err(Into::into));
     }
     report
+}
+
+/// Network namespaces whose names begin like this.
+pub(super) fn namespaces(prefix: &str, report: &mut Report) {
+    let names = match linux_netns::list() {
+        Ok(names) => names,
+        Err(error) => return report.failures.push(error.into()),
+    };
+    for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
+        let done = linux_netns::delete(&name).map(|()| vec![format!("namespace {name}")]);
+        report.note(done.map_err(Into::into));
+    }
+}
+
+/// What `--egress` put on the machine itself.
+pub(super) fn way_out(prefix: &str) -> anyhow::Result<Vec<String>> {
+    region_vpc::remove_egress(prefix, None).context("removing the ways out")
+}
+
+/// Daemons and launchers of instances that run the program in this data directory. They are in no
+/// namespace and no cgroup of ours, and start what is.
+pub(super) fn starters(data_dir: &Path) -> anyhow::Result<Vec<String>> {
+    let is_starter = |pid: i32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|it| *it == 0).skip(1).take(2).collect();
+        program.and_then(|it| home_of(&it)).is_some_and(|it| it == data_dir)
+            && (words.first() == Some(&&b"daemon"[..])
+                || words == [&b"run"[..], &b"host-launch"[..]])
+    };
+    kill(is_starter, "which starts instances")
 }
 
 fn cgroups(claim: &Claim, report: &mut Report) {
@@ -117,22 +145,27 @@ fn cgroups(claim: &Claim, report: &mut Report) {
 }
 
 /// What runs in one of our namespaces without being in one of our cgroups.
-fn processes_in_namespaces(claim: &Claim) -> anyhow::Result<Vec<String>> {
+pub(super) fn processes_in_namespaces(prefix: &str) -> anyhow::Result<Vec<String>> {
     let names = linux_netns::list()?;
     let ours: BTreeSet<_> = names
         .iter()
-        .filter(|name| name.starts_with(&claim.names))
+        .filter(|name| name.starts_with(prefix))
         .filter_map(|name| inode(&linux_netns::path(name)))
         .collect();
     let is_ours = |pid: i32| inode(&linux_netns::of_pid(pid)).is_some_and(|it| ours.contains(&it));
+    kill(is_ours, "which was in one of our namespaces")
+}
+
+/// Kills all that are meant, but not this process.
+fn kill(is_meant: impl Fn(i32) -> bool, what: &str) -> anyhow::Result<Vec<String>> {
     let own = std::process::id().cast_signed();
     let mut removed = Vec::new();
-    for pid in pids().filter(|pid| *pid != own && is_ours(*pid)) {
+    for pid in pids().filter(|pid| *pid != own && is_meant(*pid)) {
         // Found again by PID and start time, so that no other process is meant.
-        let Some(process) = Identity::of(pid).filter(|_| is_ours(pid)) else { continue };
+        let Some(process) = Identity::of(pid).filter(|_| is_meant(pid)) else { continue };
         process.signal(Signal::SIGKILL)?;
         anyhow::ensure!(process.wait(DEATH_LIMIT), "process {pid} does not end");
-        removed.push(format!("process {pid}, which was in one of our namespaces"));
+        removed.push(format!("process {pid}, {what}"));
     }
     Ok(removed)
 }
@@ -141,7 +174,7 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 
-fn mounts(dir: &Path) -> anyhow::Result<Vec<String>> {
+pub(super) fn mounts(dir: &Path) -> anyhow::Result<Vec<String>> {
     let found = linux_mount::mounts_under(dir)?;
     linux_mount::unmount_tree(dir)?;
     Ok(found.iter().map(|it| format!("mount {}", it.target.display())).collect())

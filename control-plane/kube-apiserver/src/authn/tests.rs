@@ -49,11 +49,11 @@ fn webhook(asked: Arc<std::sync::atomic::AtomicUsize>) -> Hook {
 #[tokio::test]
 async fn nobody_in_particular_sees_the_health_paths_and_no_more() {
     let authenticator = authenticator(None);
-    for path in ["/healthz", "/livez", "/readyz", "/version"] {
+    for path in ["/healthz", "/livez", "/readyz"] {
         let user = authenticator.authenticate(&parts(path, None), None).await.unwrap();
         assert_eq!(user, UserInfo::anonymous());
     }
-    for path in ["/api", "/api/v1/pods", "/healthzz", "/healthz/../api", "/version/x"] {
+    for path in ["/api", "/api/v1/pods", "/healthzz", "/healthz/../api", "/version"] {
         assert!(authenticator.authenticate(&parts(path, None), None).await.is_err(), "{path}");
     }
 }

@@ -8,11 +8,13 @@
 //! aggregated.
 
 mod controllers;
+mod reconcile;
 mod system;
 mod users;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::reconcile::reconciled;
 use super::bootstrap_eks;
 
 const GROUP: &str = "rbac.authorization.k8s.io";

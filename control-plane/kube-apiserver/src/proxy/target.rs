@@ -117,7 +117,10 @@ fn first_port(container: &Value) -> Option<u16> {
     u16::try_from(port).ok()
 }
 
-/// A ready endpoint behind a port of a Service, drawn at random.
+/// A ready endpoint behind a port of a Service, drawn at random: an address of a pod in the
+/// Service's namespace, whatever a slice says.
+///
+/// Upstream: `isValidAddress` of pkg/registry/core/service/storage.
 pub(super) fn service(
     objects: &dyn Objects,
     namespace: &str,
@@ -176,8 +179,20 @@ fn ready_endpoints(
             }
             let addresses = items(endpoint, "/addresses").iter().filter_map(Value::as_str);
             let parsed = addresses.filter_map(|it| it.parse::<IpAddr>().ok());
+            let own = pod_addresses(objects, namespace, endpoint);
+            let parsed = parsed.filter(|it| own.contains(it) && proxyable(*it).is_ok());
             ready.extend(parsed.map(|it| SocketAddr::new(it, number)));
         }
     }
     ready
+}
+
+/// The addresses of the pod that an endpoint stands for.
+fn pod_addresses(objects: &dyn Objects, namespace: &str, endpoint: &Value) -> Vec<IpAddr> {
+    let is_pod = text(endpoint, "/targetRef/kind") == "Pod"
+        && text(endpoint, "/targetRef/namespace") == namespace;
+    let pod = is_pod.then(|| objects.get("pods", namespace, text(endpoint, "/targetRef/name")));
+    let Some(pod) = pod.flatten() else { return Vec::new() };
+    let all = items(&pod, "/status/podIPs").iter().map(|it| text(it, "/ip"));
+    all.chain([text(&pod, "/status/podIP")]).filter_map(|it| it.parse().ok()).collect()
 }

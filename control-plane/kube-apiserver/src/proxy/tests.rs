@@ -193,10 +193,11 @@ fn a_service_is_reached_at_its_ready_endpoints_only() {
                      "labels": {"kubernetes.io/service-name": "web"}},
         "ports": [{"name": "http", "port": 8080}],
         "endpoints": [
-            {"addresses": ["10.0.0.1"], "conditions": {"ready": false}},
-            {"addresses": ["10.0.0.2"], "conditions": {"ready": true}},
+            endpoint("10.0.0.1", "p", false),
+            endpoint("10.0.0.2", "p", true),
         ]}),
     );
+    memory.put("pods", running("p", "10.0.0.2"));
     for name in ["web", "web:80", "web:http", "http:web:http"] {
         let backend = target::service(&memory, "ns", name).unwrap();
         assert_eq!(backend.address, "10.0.0.2:8080".parse().unwrap(), "{name}");
@@ -204,6 +205,49 @@ fn a_service_is_reached_at_its_ready_endpoints_only() {
     assert!(target::service(&memory, "ns", "https:web:80").unwrap().is_tls);
     assert!(target::service(&memory, "ns", "web:81").is_err());
     assert!(target::service(&memory, "ns", "a:b:c:d").is_err());
+}
+
+fn endpoint(ip: &str, pod: &str, is_ready: bool) -> Value {
+    json!({"addresses": [ip], "conditions": {"ready": is_ready},
+           "targetRef": {"kind": "Pod", "namespace": "ns", "name": pod}})
+}
+
+fn running(name: &str, ip: &str) -> Value {
+    json!({"metadata": {"namespace": "ns", "name": name},
+           "status": {"podIP": ip, "podIPs": [{"ip": ip}]}})
+}
+
+/// Whoever may write EndpointSlices must not get the control plane to call what it can reach.
+#[test]
+fn a_slice_leads_to_pods_of_its_namespace_and_nowhere_else() {
+    let reached = |endpoint: Value| {
+        let memory = Memory::default();
+        memory.put(
+            "services",
+            json!({"metadata": {"namespace": "ns", "name": "web"}, "spec": {"ports": [{"port": 80}]}}),
+        );
+        let slice = json!({"metadata": {"namespace": "ns", "name": "web-1",
+                "labels": {"kubernetes.io/service-name": "web"}},
+            "ports": [{"name": "", "port": 8080}], "endpoints": [endpoint]});
+        memory.put("endpointslices.discovery.k8s.io", slice);
+        memory.put("pods", running("p", "10.0.0.2"));
+        memory.put("pods", running("forged", "169.254.169.254"));
+        target::service(&memory, "ns", "web").map(|it| it.address.ip().to_string())
+    };
+    assert_eq!(reached(endpoint("10.0.0.2", "p", true)).unwrap(), "10.0.0.2");
+    let mut elsewhere = endpoint("10.0.0.2", "p", true);
+    elsewhere["targetRef"]["namespace"] = "other".into();
+    let of_nobody = json!({"addresses": ["10.0.0.2"]});
+    for refused in [
+        endpoint("10.0.0.3", "p", true),
+        endpoint("10.0.0.2", "gone", true),
+        endpoint("169.254.169.254", "forged", true),
+        elsewhere,
+        of_nobody,
+    ] {
+        let status = reached(refused.clone()).unwrap_err();
+        assert_eq!(status.message, "no endpoints available for service \"web\"", "{refused}");
+    }
 }
 
 fn pod(ip: &str) -> Memory {

@@ -45,17 +45,15 @@ pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = Options::of(&eviction["deleteOptions"])?;
-    let is_dry_run = write::is_dry_run(call)?;
+    options.is_dry_run |= write::is_dry_run(call)?;
     let pod_key = call.resource.key(&call.info.namespace, &name);
     let pod = call.server.store.get(&pod_key).map(|it| registry::decode(&it));
     let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;
-    if !can_ignore_budgets(&pod) && !is_dry_run {
-        charge(call, &pod).await?;
+    options.check(&call.resource, &pod)?;
+    if !can_ignore_budgets(&pod) {
+        charge(call, &pod, options.is_dry_run).await?;
     }
-    if options.grace.is_none() {
-        options.grace = eviction["deleteOptions"]["gracePeriodSeconds"].as_i64();
-    }
-    mark_disrupted(call, &pod_key, is_dry_run).await?;
+    mark_disrupted(call, &pod_key, &mut options).await?;
     delete::delete_one(call, &name, &options).await?;
     Ok(super::success(StatusCode::CREATED))
 }
@@ -66,12 +64,12 @@ fn can_ignore_budgets(pod: &Value) -> bool {
         || !meta(pod, "deletionTimestamp").is_empty()
 }
 
-/// Takes one disruption from the pod's budget.
-async fn charge(call: &Call, pod: &Value) -> Result<(), Status> {
+/// Takes one disruption from the pod's budget; a dry run only asks whether there is one.
+async fn charge(call: &Call, pod: &Value, is_dry_run: bool) -> Result<(), Status> {
     for _ in 0..ATTEMPTS {
         let Some(record) = budget(call, pod)? else { return Ok(()) };
         let mut budget = registry::decode(&record);
-        if verdict(pod, &budget)? == Verdict::Free {
+        if verdict(pod, &budget)? == Verdict::Free || is_dry_run {
             return Ok(());
         }
         let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or_default();
@@ -154,13 +152,14 @@ fn is_ready(pod: &Value) -> bool {
     conditions.into_iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
 }
 
-/// The pod says why it goes (KEP-3329).
-async fn mark_disrupted(call: &Call, key: &str, is_dry_run: bool) -> Result<(), Status> {
+/// The pod says why it goes (KEP-3329). A version that the client named is then the marked pod's.
+async fn mark_disrupted(call: &Call, key: &str, options: &mut Options) -> Result<(), Status> {
     for _ in 0..ATTEMPTS {
-        let Some(record) = call.server.store.get(key).filter(|_| !is_dry_run) else {
+        let Some(record) = call.server.store.get(key).filter(|_| !options.is_dry_run) else {
             return Ok(());
         };
         let mut pod = registry::decode(&record);
+        options.check(&call.resource, &pod)?;
         if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
             return Ok(());
         }
@@ -171,7 +170,12 @@ async fn mark_disrupted(call: &Call, key: &str, is_dry_run: bool) -> Result<(), 
         crate::conditions::set(&mut pod, condition, &call.now());
         let txn = Txn::update(key, record.mod_revision, registry::encode(&pod));
         match write::commit(call, txn).await {
-            Ok(_) => return Ok(()),
+            Ok(revision) => {
+                if let Some(version) = &mut options.version {
+                    *version = revision.to_string();
+                }
+                return Ok(());
+            }
             Err(Refused::Changed) => {}
             Err(Refused::Failed(status)) => return Err(status),
         }

@@ -71,6 +71,22 @@ async fn unknown_fields_warn_and_can_be_refused() {
 }
 
 #[tokio::test]
+async fn who_configures_admission_is_told_that_it_is_not_evaluated() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let mut hooks = json!({"metadata": {"name": "w"}, "webhooks": []});
+    let (head, made) = cluster.send("POST", path, &[], hooks.to_string()).await;
+    assert_eq!(head.status, 201, "{made}");
+    let told = "299 - \"this server keeps validatingwebhookconfigurations but does not evaluate \
+                them: nothing is refused or changed by \\\"w\\\"\"";
+    assert_eq!(head.headers[WARNING], told);
+    hooks = made;
+    hooks["metadata"]["labels"] = json!({"a": "b"});
+    let (head, _) = cluster.send("PUT", &format!("{path}/w"), &[], hooks.to_string()).await;
+    assert_eq!(head.headers[WARNING], told);
+}
+
+#[tokio::test]
 async fn yaml_goes_in_and_out() {
     let cluster = Cluster::start().await;
     let yaml = "metadata:\n  name: yam\ndata:\n  a: b\n";
@@ -171,7 +187,9 @@ async fn those_without_rights_are_told_which_they_lack() {
 async fn requests_without_credentials_reach_health_only() {
     let cluster = Cluster::start().await;
     use tower::ServiceExt;
-    for (path, code) in [("/healthz", 200), ("/version", 200), ("/api/v1/nodes", 401)] {
+    for (path, code) in
+        [("/healthz", 200), ("/livez", 200), ("/version", 401), ("/api/v1/nodes", 401)]
+    {
         let request = http::Request::get(path).body(transport::empty()).unwrap();
         let response = cluster.api.service().oneshot(request).await.unwrap();
         assert_eq!(response.status(), code, "{path}");

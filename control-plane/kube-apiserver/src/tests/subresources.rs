@@ -78,6 +78,61 @@ async fn an_eviction_spends_the_budget_and_then_is_refused() {
 }
 
 #[tokio::test]
+async fn an_eviction_of_another_pod_of_that_name_is_refused_before_it_costs_anything() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    ready_pod(&cluster, "p").await;
+    let uid = cluster.get(&format!("{PODS}/p")).await["metadata"]["uid"].clone();
+    let version = cluster.get(&format!("{PODS}/p")).await["metadata"]["resourceVersion"].clone();
+    let evict = |preconditions: Value| {
+        let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": {"preconditions": preconditions}});
+        let cluster = &cluster;
+        async move { cluster.post(&format!("{PODS}/p/eviction"), body).await }
+    };
+    for other in [json!({"uid": "other"}), json!({"uid": uid, "resourceVersion": "1"})] {
+        let (code, refused) = evict(other).await;
+        assert_eq!(
+            (code.as_u16(), refused["reason"].as_str()),
+            (409, Some("Conflict")),
+            "{refused}"
+        );
+    }
+    let pod = cluster.get(&format!("{PODS}/p")).await;
+    assert_eq!(pod["metadata"]["resourceVersion"], version, "it is as it was");
+    let (code, answer) = evict(json!({"uid": uid, "resourceVersion": version})).await;
+    assert_eq!(code, 201, "{answer}");
+    assert!(cluster.get(&format!("{PODS}/p")).await["metadata"]["deletionTimestamp"].is_string());
+}
+
+/// kubectl's `--dry-run=server` is in the body's DeleteOptions, for `drain` as for `delete`.
+#[tokio::test]
+async fn a_dry_run_asked_for_in_the_body_deletes_nothing_and_still_asks_the_budgets() {
+    let cluster = Cluster::start().await.with_default_account().await;
+    ready_pod(&cluster, "p").await;
+    let dry = json!({"dryRun": ["All"]});
+    let path = format!("{PODS}/p");
+    let (head, answer) = cluster.send("DELETE", &path, &[], dry.to_string()).await;
+    assert_eq!(head.status, 200, "{answer}");
+    let evict = || async {
+        let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": dry});
+        cluster.post(&format!("{PODS}/p/eviction"), body).await
+    };
+    assert_eq!(evict().await.0, 201);
+    let pod = cluster.get(&path).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_null(), "{pod}");
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    cluster.post(BUDGETS, budget).await;
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1,
+        "desiredHealthy": 1, "expectedPods": 1}});
+    cluster.patch(&format!("{BUDGETS}/b/status"), "merge-patch+json", status).await;
+    assert_eq!(evict().await.0, 429, "a dry run says what the eviction would");
+    let (head, _) =
+        cluster.send("DELETE", &path, &[], json!({"dryRun": ["Some"]}).to_string()).await;
+    assert_eq!(head.status, 400);
+}
+
+#[tokio::test]
 async fn approval_changes_conditions_and_issuing_changes_the_rest() {
     let cluster = Cluster::start().await;
     let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
@@ -132,6 +187,35 @@ async fn a_cluster_begins_with_its_own_service_and_namespaces() {
         cluster.get("/api/v1/namespaces/kube-node-lease").await["status"]["phase"],
         "Active"
     );
+}
+
+/// As maintenance would find it that has listed the Services before one was deleted.
+#[tokio::test]
+async fn maintenance_gives_no_address_to_a_service_that_is_being_deleted() {
+    let cluster = Cluster::start().await;
+    let service = |name: &str| json!({"metadata": {"name": name, "uid": name}, "spec": {"clusterIP": "10.100.9.9", "ports": [{"port": 1}]}});
+    let (store, key) = (&cluster.api.server.store, "core/services/default/old");
+    store.commit(mvcc::Txn::put(key, service("old").to_string())).await.unwrap();
+    crate::bootstrap::ensure(&cluster.api.server).await.unwrap();
+    let ops = vec![mvcc::Op::Delete(key.into())];
+    store.commit(mvcc::Txn { guards: Vec::new(), ops }).await.unwrap();
+    let (code, made) = cluster.post(SERVICES, service("new")).await;
+    assert_eq!(code, 201, "{made}");
+}
+
+#[tokio::test]
+async fn default_roles_of_an_older_version_are_brought_up_to_date() {
+    let store = mvcc::Store::memory();
+    let cluster = Cluster::over(store.clone()).await;
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node-proxier";
+    let now = cluster.get(path).await;
+    let mut older = now.clone();
+    older["rules"] = json!([]);
+    cluster.put(path, older).await;
+    crate::bootstrap::ensure(&cluster.api.server).await.unwrap();
+    assert_eq!(cluster.get(path).await["rules"], json!([]), "only a start does it");
+    let cluster = Cluster::over(store).await;
+    assert_eq!(cluster.get(path).await["rules"], now["rules"]);
 }
 
 #[tokio::test]

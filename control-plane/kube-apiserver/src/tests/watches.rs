@@ -100,6 +100,31 @@ async fn a_watch_ends_at_its_timeout_with_a_bookmark_of_where_it_was() {
     assert_eq!(stream.next().await, None);
 }
 
+/// A bookmark there would make the client go on behind what it never saw. Which of the things that
+/// have come to pass is looked at first is drawn by lot, so there are several watches.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_fell_behind_ends_without_a_bookmark() {
+    let cluster = cluster().await;
+    let query = "allowWatchBookmarks=true&timeoutSeconds=3600";
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(Stream::open(&cluster, query, "application/json").await);
+    }
+    let store = &cluster.api.server.store;
+    for _ in 0..9000 {
+        let text = r#"{"metadata":{"name":"c","namespace":"default"}}"#;
+        store.commit(mvcc::Txn::put("core/configmaps/default/c", text)).await.unwrap();
+    }
+    for stream in &mut streams {
+        // Two that were there, and as many as may wait.
+        for _ in 0..2 + 8192 {
+            assert_ne!(stream.next().await.unwrap()["type"], "BOOKMARK");
+        }
+        tokio::time::advance(std::time::Duration::from_secs(61)).await;
+        assert_eq!(stream.next().await, None, "it was cancelled");
+    }
+}
+
 #[tokio::test]
 async fn a_table_watch_names_its_columns_once() {
     let cluster = cluster().await;
@@ -120,6 +145,14 @@ async fn a_watch_from_a_compacted_revision_is_gone() {
     assert_eq!((gone["code"].clone(), gone["reason"].clone()), (json!(410), json!("Expired")));
     let list = cluster.get(&format!("{MAPS}?resourceVersion=2&resourceVersionMatch=Exact")).await;
     assert_eq!(list["code"], 410);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_timeout_that_can_be_written_is_no_panic() {
+    let cluster = cluster().await;
+    let query = "resourceVersion=0&timeoutSeconds=18446744073709551615";
+    let mut stream = Stream::open(&cluster, query, "application/json").await;
+    assert_eq!(stream.names(2).await, ["ADDED a", "ADDED b"]);
 }
 
 #[tokio::test]

@@ -144,12 +144,22 @@ fn address(faults: &mut Faults, field: &str, address: &str) {
         Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
         Ok(it) if it.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
         Ok(it) if it.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        Ok(it) if is_link_local(it) => {
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+        }
         Ok(it) if it.is_multicast() => {
             "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
         }
         Ok(_) => return,
     };
     faults.invalid(field, address, why);
+}
+
+fn is_link_local(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(it) => it.is_link_local(),
+        std::net::IpAddr::V6(it) => it.is_unicast_link_local(),
+    }
 }
 
 pub(super) fn endpoints(faults: &mut Faults, object: &Value) {

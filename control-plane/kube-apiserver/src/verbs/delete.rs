@@ -5,6 +5,8 @@
 //!
 //! Upstream: `rest.BeforeDelete` and the generic registry store of k8s.io/apiserver.
 
+use std::time::Duration;
+
 use api_kube::finalizers::{FOREGROUND, ORPHAN};
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{StatusCode, header};
@@ -35,7 +37,9 @@ pub(crate) struct Options {
     pub(crate) grace: Option<i64>,
     propagation: Option<Propagation>,
     uid: Option<String>,
-    version: Option<String>,
+    pub(crate) version: Option<String>,
+    /// `dryRun: ["All"]`, which kubectl sends here and not in the query.
+    pub(crate) is_dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +70,8 @@ impl Options {
         } else {
             decode::body(call.header(header::CONTENT_TYPE), &call.body)?.value
         };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
         let mut options = Self::of(&body)?;
-        options.uid = text(&body["preconditions"]["uid"]);
-        options.version = text(&body["preconditions"]["resourceVersion"]);
+        options.is_dry_run |= write::is_dry_run(call)?;
         if let Some(grace) = call.parameter("gracePeriodSeconds") {
             options.grace = grace.parse().ok();
         }
@@ -83,9 +85,19 @@ impl Options {
         Ok(options)
     }
 
-    /// The options without their preconditions.
+    /// What a `DeleteOptions` says.
     pub(crate) fn of(body: &Value) -> Result<Self, Status> {
-        let mut options = Self { grace: body["gracePeriodSeconds"].as_i64(), ..Self::default() };
+        let precondition = |field: &str| {
+            let wanted = body["preconditions"][field].as_str();
+            wanted.filter(|it| !it.is_empty()).map(str::to_owned)
+        };
+        let mut options = Self {
+            grace: body["gracePeriodSeconds"].as_i64(),
+            uid: precondition("uid"),
+            version: precondition("resourceVersion"),
+            is_dry_run: dry_run(&body["dryRun"])?,
+            ..Self::default()
+        };
         if let Some(policy) = body["propagationPolicy"].as_str() {
             options.propagation = Some(Propagation::parse(policy)?);
         } else if let Some(is_orphan) = body["orphanDependents"].as_bool() {
@@ -95,7 +107,8 @@ impl Options {
         Ok(options)
     }
 
-    fn check(&self, resource: &Resource, object: &Value) -> Result<(), Status> {
+    /// Whether the object is the one that was meant.
+    pub(crate) fn check(&self, resource: &Resource, object: &Value) -> Result<(), Status> {
         let failed = |what: &str, wanted: &str, found: &str| {
             let why = format!(
                 "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
@@ -110,6 +123,17 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn dry_run(stages: &Value) -> Result<bool, Status> {
+    let stages = stages.as_array().map(Vec::as_slice).unwrap_or_default();
+    match stages.iter().find(|it| *it != "All") {
+        None => Ok(!stages.is_empty()),
+        Some(other) => Err(Status::bad_request(format!(
+            "DeleteOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other}: \
+             supported values: \"All\""
+        ))),
     }
 }
 
@@ -153,7 +177,6 @@ pub(crate) async fn delete_one(
 ) -> Result<(bytes::Bytes, bool), Status> {
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
-    let is_dry_run = write::is_dry_run(call)?;
     for _ in 0..ATTEMPTS {
         let record = call.server.store.get(&key);
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
@@ -164,7 +187,7 @@ pub(crate) async fn delete_one(
         admission::admit(&context, Operation::Delete, &user, &call.info, Some(&old), &mut object)
             .await?;
         let plan = plan(&resource, old.clone(), options, call.server.clock.now())?;
-        if is_dry_run || plan == Plan::Nothing {
+        if options.is_dry_run || plan == Plan::Nothing {
             let is_gone = plan == Plan::Remove;
             return Ok((record_at(&resource, &record, record.mod_revision), is_gone));
         }
@@ -216,7 +239,8 @@ fn plan(
     let left = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
     // A second delete can only shorten the grace.
     if !is_marked || left.is_some_and(|it| grace < it) {
-        let at = now + std::time::Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+        let grace_time = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+        let at = clock::later(now, grace_time);
         object["metadata"]["deletionTimestamp"] = timestamp(at).into();
         object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
         if resource.has_generation && !is_marked {
@@ -345,6 +369,11 @@ mod tests {
         };
         assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 2);
         assert_eq!(decide("pods", marked, json!({"gracePeriodSeconds": 0})), Plan::Remove);
+        let Plan::Mark(endless) = decide("pods", pod, json!({"gracePeriodSeconds": i64::MAX}))
+        else {
+            panic!()
+        };
+        assert_eq!(endless["metadata"]["deletionTimestamp"], "9999-12-30T22:00:00Z");
         let unplaced = json!({"metadata": {}, "spec": {}});
         assert_eq!(decide("pods", unplaced, json!({})), Plan::Remove);
     }

@@ -112,6 +112,9 @@ async fn plan(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
     }
+    if part == Part::Main && resource.group == "admissionregistration.k8s.io" {
+        call.warnings.extend(strategy::warnings(resource, &new));
+    }
     managed_fields::on_update(call, old, &mut new);
     Ok(new)
 }

@@ -34,6 +34,9 @@ const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 /// The longest watch when the client names none (upstream: 30 to 60 minutes, at random).
 const MIN_TIMEOUT: u64 = 1800;
 
+/// The longest watch that is kept: ten years, which a clock can count.
+const MAX_TIMEOUT: u64 = 10 * 365 * 24 * 3600;
+
 /// Events are put into one chunk until it is this long.
 const CHUNK: usize = 64 * 1024;
 
@@ -104,7 +107,7 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         mark_end,
         wants_bookmarks,
         bookmarks,
-        deadline: Instant::now() + Duration::from_secs(timeout),
+        deadline: Instant::now() + Duration::from_secs(timeout.min(MAX_TIMEOUT)),
         sent_columns: false,
         last_bookmark: 0,
     })

@@ -65,7 +65,10 @@ impl Observed<'_> {
         let start = match due {
             None => Start::Nothing,
             Some(_) if is_suspended => Start::Nothing,
-            Some(at) if deadline.is_some_and(|it| at + Duration::from_secs(it) < self.now) => {
+            Some(at)
+                if deadline
+                    .is_some_and(|it| clock::later(at, Duration::from_secs(it)) < self.now) =>
+            {
                 Start::Missed { at }
             }
             Some(_) if policy == Some("Forbid") && !running.is_empty() => Start::Forbidden,
@@ -99,7 +102,8 @@ impl Observed<'_> {
         let deadline = self.cron.spec.starting_deadline_seconds;
         if let Some(seconds) = deadline.and_then(|it| u64::try_from(it).ok()) {
             // What is older could not be started any more; one is kept for saying so.
-            let limit = self.now - Duration::from_secs(seconds + 24 * 3600);
+            let kept = Duration::from_secs(seconds.saturating_add(24 * 3600));
+            let limit = clock::earlier(self.now, kept);
             earliest = earliest.max(limit);
         }
         let mut due = None;
@@ -201,6 +205,8 @@ mod tests {
         assert_eq!(plan(&strict, &[], "2026-01-01T01:02:00Z").start, missed);
         let started = Start::At(at("2026-01-01T01:00:00Z"));
         assert_eq!(plan(&strict, &[], "2026-01-01T01:00:59Z").start, started);
+        let endless = cron(json!({ "startingDeadlineSeconds": i64::MAX }), Value::Null);
+        assert_eq!(plan(&endless, &[], "2026-01-01T01:59:00Z").start, started);
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl<'a> Observed<'a> {
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = u64::try_from(self.spec.active_deadline_seconds?).ok()?;
         let started = self.job.status.as_ref()?.start_time.as_ref()?.0;
-        Some(started + Duration::from_secs(seconds))
+        Some(clock::later(started, Duration::from_secs(seconds)))
     }
 
     /// Until when no pod is made because one has failed.

@@ -34,7 +34,7 @@ pub(super) fn plan(pod: &Pod, node: &Node) -> Plan {
             return Plan::LeaveNow;
         }
         let since = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |it| it.0);
-        let leave = since + Duration::from_secs(limit);
+        let leave = clock::later(since, Duration::from_secs(limit));
         earliest = Some(earliest.map_or(leave, |it| it.min(leave)));
     }
     earliest.map_or(Plan::Stay, Plan::LeaveAt)
@@ -63,6 +63,7 @@ mod tests {
             (json!([]), Plan::LeaveNow),
             (tolerating(Value::Null), Plan::Stay),
             (tolerating(json!(300)), Plan::LeaveAt(five_minutes)),
+            (tolerating(json!(i64::MAX)), Plan::LeaveAt(Timestamp::MAX)),
             (tolerating(json!(0)), Plan::LeaveNow),
             (json!([{ "operator": "Exists" }]), Plan::Stay),
         ] {

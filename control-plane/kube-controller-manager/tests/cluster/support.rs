@@ -54,18 +54,21 @@ impl Cluster {
         let clock = Clock::simulated(epoch);
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         let server = ApiServer::start(config).await.unwrap();
-        let user = UserInfo::master("admin");
-        let client = server.client(user);
+        let client = server.client(UserInfo::master("admin"));
+        // Those under test have upstream's names and no other rights than the default roles'.
+        let as_component = |name: &str| server.client(UserInfo::new(name, &[]));
+        let controllers = as_component("system:kube-controller-manager");
+        let scheduler = as_component("system:kube-scheduler");
         let scope = Scope::new();
-        let cluster = Self { server, client: client.clone(), clock, scope: scope.clone() };
+        let cluster = Self { server, client, clock, scope: scope.clone() };
         let ca = Arc::new(pki::Ca::new("kubernetes").unwrap());
         let root = ca.certificate_pem().to_owned();
         let config = Config::new(ca, root);
         drop(scope.spawn(
             "controllers",
-            kube_controller_manager::run(client.clone(), config, clock, scope.clone()),
+            kube_controller_manager::run(controllers, config, clock, scope.clone()),
         ));
-        drop(scope.spawn("scheduler", kube_scheduler::run(client, clock, scope.clone())));
+        drop(scope.spawn("scheduler", kube_scheduler::run(scheduler, clock, scope.clone())));
         for number in 0..nodes {
             cluster.add_node(&format!("n{number}")).await;
         }

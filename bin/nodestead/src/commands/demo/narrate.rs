@@ -7,16 +7,15 @@ use kube::ResourceExt;
 
 use crate::layout::Layout;
 
-pub(crate) fn story(pods: &[Pod], page: &str, layout: &Layout) -> String {
+pub(crate) fn story(pods: &[Pod], message: &str, layout: &Layout) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["POD", "NODE", "VPC ADDRESS", "SCHEDULED→READY"]);
     for pod in pods {
         table.add_row(row(pod));
     }
-    let first = page.lines().next().unwrap_or_default();
     format!(
-        "\nEvery pod has an address of its node's subnet:\n\n{}\n\nThe guestbook says: {first}\n\nGo on with:\n  \
+        "\nEvery pod has an address of its node's subnet:\n\n{}\n\nThe guestbook says: {message}\n\nGo on with:\n  \
          eval \"$(nodestead env --data-dir {})\"\n  \
          kubectl get nodes -o wide\n  \
          kubectl get pods -o wide\n  \

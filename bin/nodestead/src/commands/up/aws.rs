@@ -29,7 +29,10 @@ use latency::Latency;
 use serde_json::json;
 use transport::Place;
 
-use super::STEP_LIMIT;
+use super::{
+    STEP_LIMIT,
+    nodes::{self, NODEGROUP, Step},
+};
 use crate::{
     admin::DaemonStatus,
     failure::Failure,
@@ -38,12 +41,9 @@ use crate::{
     progress::Progress,
 };
 
-const NODEGROUP: &str = "default";
 const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy"];
 const NODE_POLICIES: &[&str] =
     &["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"];
-/// Room to scale by hand without another call.
-const MOST_NODES: i64 = 10;
 /// AWS has no way to wait but to ask again.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -171,19 +171,18 @@ impl<'a> Customer<'a> {
         Ok(found.into_iter().filter_map(|it| it.subnet_id).collect())
     }
 
+    /// The node group as large as was asked for now, or as it is; says how many nodes that are.
     pub(crate) async fn ensure_nodes(
         &self,
         layout: &Layout,
         roles: &Roles,
+        asked: Option<u32>,
         progress: &Progress,
-    ) -> anyhow::Result<()> {
-        let wanted = i64::from(self.settings.nodes);
-        match self.nodegroup().await? {
-            None => self.create_nodegroup(roles, wanted).await?,
-            Some(group) if group.scaling_config.desired_size != Some(wanted) => {
-                self.resize(wanted).await?;
-            }
-            Some(_) => {}
+    ) -> anyhow::Result<usize> {
+        match nodes::step(self.nodegroup().await?.as_ref(), asked, self.settings.nodes) {
+            Step::Create(sizes) => self.create_nodegroup(roles, sizes).await?,
+            Step::Resize(sizes) => self.resize(sizes).await?,
+            Step::Leave => {}
         }
         let latency = self.latency();
         let limit = STEP_LIMIT + latency.first_nodes() + latency.attach;
@@ -194,8 +193,10 @@ impl<'a> Customer<'a> {
                 bail!(failure);
             }
             let ready = ready_nodes(layout).await;
-            if group.status == "ACTIVE" && ready >= self.settings.nodes as usize {
-                return Ok(());
+            let wanted = group.scaling_config.desired_size.unwrap_or_default();
+            let wanted = usize::try_from(wanted).unwrap_or_default();
+            if group.status == "ACTIVE" && ready >= wanted {
+                return Ok(wanted);
             }
             let so_far = format!("{}, {ready} of {wanted} nodes are Ready", group.status);
             progress.detail(&expected(&so_far, latency.first_nodes()));
@@ -219,25 +220,29 @@ impl<'a> Customer<'a> {
         }
     }
 
-    async fn create_nodegroup(&self, roles: &Roles, wanted: i64) -> anyhow::Result<()> {
+    async fn create_nodegroup(
+        &self,
+        roles: &Roles,
+        sizes: NodegroupScalingConfig,
+    ) -> anyhow::Result<()> {
         let request = CreateNodegroupRequest {
             cluster_name: self.settings.name.clone(),
             nodegroup_name: NODEGROUP.to_owned(),
             node_role: roles.node.clone(),
             subnets: self.subnets().await?,
             instance_types: vec![self.settings.instance_type.clone()],
-            scaling_config: Some(scaling(wanted)),
+            scaling_config: Some(sizes),
             ..Default::default()
         };
         self.client.call::<CreateNodegroup>(request).await.context("CreateNodegroup")?;
         Ok(())
     }
 
-    async fn resize(&self, wanted: i64) -> anyhow::Result<()> {
+    async fn resize(&self, sizes: NodegroupScalingConfig) -> anyhow::Result<()> {
         let request = UpdateNodegroupConfigRequest {
             cluster_name: self.settings.name.clone(),
             nodegroup_name: NODEGROUP.to_owned(),
-            scaling_config: Some(scaling(wanted)),
+            scaling_config: Some(sizes),
             ..Default::default()
         };
         self.client
@@ -256,14 +261,6 @@ fn expected(so_far: &str, takes: Duration) -> String {
     }
 }
 
-fn scaling(wanted: i64) -> NodegroupScalingConfig {
-    NodegroupScalingConfig {
-        min_size: Some(0),
-        max_size: Some(wanted.max(MOST_NODES)),
-        desired_size: Some(wanted),
-    }
-}
-
 fn failure(group: &Nodegroup) -> Option<Failure> {
     let is_failed = matches!(group.status.as_str(), "CREATE_FAILED" | "DEGRADED");
     is_failed.then(|| {
@@ -276,13 +273,9 @@ fn failure(group: &Nodegroup) -> Option<Failure> {
     })
 }
 
-/// None while the API server cannot be asked.
+/// Zero while the API server cannot be asked.
 async fn ready_nodes(layout: &Layout) -> usize {
     let Ok(client) = kubernetes::client(layout).await else { return 0 };
     let Ok(nodes) = Api::<Node>::all(client).list(&ListParams::default()).await else { return 0 };
-    let is_ready = |node: &&Node| {
-        let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
-        conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
-    };
-    nodes.items.iter().filter(is_ready).count()
+    nodes::ready(&nodes.items)
 }

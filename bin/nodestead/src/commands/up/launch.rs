@@ -2,14 +2,19 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
+use linux_process::{Identity, Signal};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
 
 use crate::{failure::Failure, layout::Layout};
 
@@ -57,27 +62,74 @@ fn is_same(from: &Path, to: &Path) -> anyhow::Result<bool> {
     Ok(fs::read(from)? == fs::read(to)?)
 }
 
-/// Starts the daemon and returns when it is ready; a daemon that dies is an error with its last
-/// words.
-pub(crate) fn daemon(layout: &Layout) -> anyhow::Result<()> {
+/// Starts the daemon and returns when it is ready. One that dies, or is not ready within `limit`
+/// and is killed then, is an error with its last words.
+pub(crate) async fn daemon(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
     let log = File::options().create(true).append(true).open(layout.daemon_log())?;
-    let mut child = spawn(layout, Stdio::from(log))?;
+    let mut command = command(layout, Stdio::from(log));
+    // Its own process group: a Ctrl-C that ends `up` leaves the region running.
+    command.process_group(0);
+    started(command, layout, limit).await.map(drop)
+}
+
+/// As [`daemon`], with its log on this process's standard error, and in its process group.
+pub(crate) async fn daemon_in_foreground(
+    layout: &Layout,
+    limit: Duration,
+) -> anyhow::Result<Child> {
+    started(command(layout, Stdio::inherit()), layout, limit).await
+}
+
+async fn started(mut command: Command, layout: &Layout, limit: Duration) -> anyhow::Result<Child> {
+    let child = command.spawn();
+    let mut child = child.with_context(|| {
+        format!("cannot start `{}`", layout.binaries().join("nodestead").display())
+    })?;
     let stdout = child.stdout.take().context("the daemon has no output")?;
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    if line.trim() == READY {
-        return Ok(());
-    }
-    let status = child.wait()?;
+    let mut reader = BufReader::new(stdout);
+    let reading = reader.read_line(&mut line);
+    let how = match tokio::time::timeout(limit, reading).await {
+        Ok(Ok(_)) if line.trim() == READY => return Ok(child),
+        Ok(_) => format!("ended at its start ({})", child.wait().await?),
+        Err(_) => {
+            child.kill().await?;
+            format!("was not ready in {limit:?} and has been stopped")
+        }
+    };
     bail!(Failure::new(
-        format!("the daemon ended at its start ({status}):\n{}", tail(&layout.daemon_log())),
+        format!("the daemon {how}:\n{}", tail(&layout.daemon_log())),
         format!("see `{}`", layout.daemon_log().display()),
     ))
 }
 
-fn spawn(layout: &Layout, log: Stdio) -> anyhow::Result<Child> {
-    let binary: PathBuf = layout.binaries().join("nodestead");
-    let mut command = Command::new(&binary);
+/// Stays with the daemon while `work` goes on, and then ends it in an orderly way. A daemon that
+/// ends before because it was told to (Ctrl-C reaches both) is as good; any other end is an error.
+pub(crate) async fn attend(
+    mut daemon: Child,
+    work: impl Future<Output = anyhow::Result<()>>,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let outcome = tokio::select! {
+        status = daemon.wait() => match status? {
+            status if status.success() => return Ok(()),
+            status => bail!("the daemon has ended ({status})"),
+        },
+        outcome = work => outcome,
+    };
+    let identity = daemon.id().and_then(|pid| Identity::of(pid.cast_signed()));
+    if let Some(identity) = identity {
+        identity.signal(Signal::SIGTERM)?;
+    }
+    if tokio::time::timeout(limit, daemon.wait()).await.is_err() {
+        daemon.kill().await?;
+        bail!("the daemon did not end in {limit:?} and has been killed");
+    }
+    outcome
+}
+
+fn command(layout: &Layout, log: Stdio) -> Command {
+    let mut command = Command::new(layout.binaries().join("nodestead"));
     command
         .arg("daemon")
         .arg("--data-dir")
@@ -85,10 +137,8 @@ fn spawn(layout: &Layout, log: Stdio) -> anyhow::Result<Child> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
-        // Its own process group: a Ctrl-C that ends `up` leaves the region running.
-        .process_group(0);
-    command.spawn().with_context(|| format!("cannot start `{}`", binary.display()))
+        .stderr(log);
+    command
 }
 
 fn tail(path: &Path) -> String {
@@ -114,7 +164,60 @@ pub(crate) fn free_port(asked: Option<u16>, preferred: u16) -> Result<u16, Failu
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A data directory whose daemon is this script.
+    fn region(script: &str) -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        fs::create_dir(layout.binaries()).unwrap();
+        let program = layout.binaries().join("nodestead");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        (folder, layout)
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_hangs_at_its_start_is_stopped_and_its_log_is_shown() {
+        let (folder, layout) =
+            region("echo $$ > \"$3/pid\"; echo waiting for etcd >&2; exec sleep 600");
+        let began = Instant::now();
+        let error = daemon(&layout, Duration::from_secs(2)).await.unwrap_err().to_string();
+        assert!(began.elapsed() < LIMIT, "it went on");
+        assert!(
+            error.contains("was not ready in 2s") && error.contains("waiting for etcd"),
+            "{error}"
+        );
+        let pid = fs::read_to_string(folder.path().join("pid")).unwrap().trim().parse().unwrap();
+        assert!(linux_process::state(pid).is_none(), "it is still there");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_is_told_with_its_last_words() {
+        let (_folder, layout) = region("echo no >&2; exit 3");
+        let error = daemon(&layout, LIMIT).await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("no"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_in_the_foreground_is_ended_in_an_orderly_way_and_its_own_end_is_an_error() {
+        let patient = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let (_folder, layout) = region(patient);
+        let child = daemon_in_foreground(&layout, LIMIT).await.unwrap();
+        attend(child, std::future::ready(Ok(())), LIMIT).await.unwrap();
+        let child = daemon_in_foreground(&layout, LIMIT).await.unwrap();
+        let failing = std::future::ready(Err(anyhow::anyhow!("no cluster")));
+        let error = attend(child, failing, LIMIT).await.unwrap_err();
+        assert_eq!(error.to_string(), "no cluster");
+        let (_folder, layout) = region("echo ready; exit 4");
+        let child = daemon_in_foreground(&layout, LIMIT).await.unwrap();
+        let error = attend(child, std::future::pending(), LIMIT).await.unwrap_err();
+        assert!(error.to_string().contains("exit status: 4"), "{error}");
+    }
 
     #[test]
     fn a_taken_port_is_refused_when_asked_for_and_skipped_when_not() {

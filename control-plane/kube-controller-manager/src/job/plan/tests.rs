@@ -97,7 +97,9 @@ fn a_job_ends_by_success_by_failures_or_by_its_deadline() {
     assert_eq!(outcome(impatient, json!({}), &[simple("a", "Failed")]), Some(BACKOFF));
     let short = json!({ "completions": 1, "activeDeadlineSeconds": 60 });
     let started = json!({ "startTime": "1970-01-01T00:00:00Z" });
-    assert_eq!(outcome(short, started, &[simple("a", "Running")]), Some(DEADLINE));
+    assert_eq!(outcome(short, started.clone(), &[simple("a", "Running")]), Some(DEADLINE));
+    let endless = json!({ "completions": 1, "activeDeadlineSeconds": i64::MAX });
+    assert_eq!(outcome(endless, started, &[simple("a", "Running")]), None);
 }
 
 #[test]
