@@ -164,9 +164,12 @@ fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
         let pods = region.kubectl(&["get", "pods", "-n", "kube-system", &selector])?;
         Ok((pods.contains("ImagePullBackOff") || pods.contains("ErrImagePull")).then_some(()))
     })?;
-    eventually("an event has AWS's error", seconds(30), || {
+    // The credential provider got no password, so the registry was asked without one.
+    eventually("an event has the registry's answer", seconds(30), || {
         let events = region.kubectl(&["get", "events", "-n", "kube-system"])?;
-        let is_it = |line: &&str| line.contains("Failed to pull image") && line.contains("ecr:");
+        let is_it = |line: &&str| {
+            line.contains("Failed to pull image") && line.contains("401 Unauthorized")
+        };
         Ok(events.lines().any(|line| is_it(&line)).then_some(()))
     })?;
     group.delete()
