@@ -90,6 +90,25 @@ async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
     for call in ["ListPodSandbox", "ListContainers", "ContainerStatus", "PodSandboxStatus"] {
         for _ in 0..20 {
             world.runtime.inject(call, Status::unavailable("the disk is full"));
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_hangs_ends_with_its_pod_and_others_pull_on() {
+    let world = World::new().await;
+    world.runtime.hang_pull("never:1");
+    let hangs = json!({ "containers": [{ "name": "c", "image": "never:1" }] });
+    world.create(pod("hangs", hangs.clone())).await;
+    world.until_event("Pulling", "Pulling image \"never:1\"").await;
+    world.delete("hangs", 0).await;
+    world.until_gone("hangs").await;
+    world
+        .create(pod("other", json!({ "containers": [{ "name": "o", "image": "other:1" }] })))
+        .await;
+    world.until("other", support::is_ready).await;
+    // And the one that hung is asked for anew.
+    world.create(pod("again", hangs)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.count("PullImage", "never:1"), 2);
+}
+
         }
     }
     world.runtime.exit("c", 1);
