@@ -4,7 +4,8 @@
 //! to time, which is how a changed ConfigMap reaches a running pod, a token is replaced before it
 //! expires, and a volume that was given more space grows.
 //!
-//! Only volumes that a container uses are made.
+//! Only volumes that a container uses are made. What a pod has it keeps: content that cannot be made
+//! again (the API server is away, the object is gone) stays as it is and holds no container back.
 //!
 //! **Invariant:** nothing is removed below a mount point; content that a container may be reading is
 //! replaced in one rename.
@@ -69,6 +70,8 @@ pub(crate) struct Mounted {
     pub devices: BTreeMap<String, Place>,
     /// When the content should be made again.
     pub refresh_at: Option<Timestamp>,
+    /// Reasons and messages of those whose content could not be made again.
+    pub stale: Vec<(&'static str, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +171,8 @@ struct Made {
     spec: Spec,
     path: PathBuf,
     refresh_at: Option<Timestamp>,
+    /// Why the content is an older one.
+    stale: Option<(&'static str, String)>,
 }
 
 impl std::ops::Deref for Volumes {
@@ -265,7 +270,27 @@ impl Volumes {
                 mounted.map_err(at(SET_UP)).map(|it| (it, None))
             }
         };
-        done.map(|(path, refresh_at)| Made { spec, path, refresh_at })
+        match done {
+            Ok((path, refresh_at)) => Ok(Made { spec, path, refresh_at, stale: None }),
+            Err(error) => self.earlier_content(pod, volume, spec, error),
+        }
+    }
+
+    /// The files that a volume of the API's objects had, perhaps from an earlier run of this kubelet.
+    fn earlier_content(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        spec: Spec,
+        error: MountError,
+    ) -> Result<Made, MountError> {
+        let plugin = payload::plugin(volume).unwrap_or_default();
+        let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
+        if !matches!(spec.source, Source::Payload) || !atomic::has_content(&path) {
+            return Err(error);
+        }
+        let refresh_at = Some(self.clock.now() + REFRESH);
+        Ok(Made { spec, path, refresh_at, stale: Some((error.reason(), error.to_string())) })
     }
 
     /// What was made of a volume before.
@@ -379,6 +404,7 @@ impl Mounted {
         let place = Place { path: made.path.clone(), read_only: made.spec.read_only };
         let places = if made.spec.is_block { &mut self.devices } else { &mut self.hosts };
         places.insert(name.to_owned(), place);
+        self.stale.extend(made.stale.clone());
         self.refresh_at = match (self.refresh_at, made.refresh_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -161,7 +161,7 @@ impl Worker {
             futures::future::join_all(images),
         );
         match mounted {
-            Ok(mounted) => self.mounted = Some(mounted),
+            Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
                 for error in errors {
                     context.recorder.warning(pod, error.reason(), error.to_string());

@@ -249,7 +249,7 @@ impl Worker {
         }
         let facts = self.context.facts(observed.ips());
         match self.context.volumes.mount(pod, &facts).await {
-            Ok(mounted) => self.mounted = Some(mounted),
+            Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
                 for error in errors {
                     self.context.recorder.warning(pod, error.reason(), error.to_string());
@@ -295,6 +295,13 @@ impl Worker {
         self.inbox.set_observed(&observed);
         self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);
         Ok(observed)
+    pub(super) fn take_mounted(&mut self, pod: &Pod, mounted: Mounted) {
+        for (reason, message) in &mounted.stale {
+            self.context.recorder.warning(pod, reason, message.clone());
+        }
+        self.mounted = Some(mounted);
+    }
+
     }
 
     fn read_messages(&mut self, observed: &RuntimePod) {

@@ -20,8 +20,14 @@ fn one(container: &str) -> serde_json::Value {
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_without_the_api_server_cost_no_container_and_are_told_afterwards() {
     let world = World::new().await;
+    world.put_config_map("m", "k", "v").await;
     world.create(pod("stays", one("stays"))).await;
-    world.create(pod("crashes", one("crashes"))).await;
+    let mut crashes = one("crashes");
+    // As every ordinary pod, it has a volume that is made of the API's objects.
+    crashes["volumes"] = json!([{ "name": "v", "configMap": { "name": "m" } }]);
+    crashes["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
+    crashes["containers"][0]["envFrom"] = json!([{ "configMapRef": { "name": "m" } }]);
+    world.create(pod("crashes", crashes)).await;
     world.create(pod("goes", one("goes"))).await;
     for name in ["stays", "crashes", "goes"] {
         world.until(name, support::is_ready).await;
@@ -32,6 +38,8 @@ async fn ten_minutes_without_the_api_server_cost_no_container_and_are_told_after
     world.runtime.exit("crashes", 1);
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.count("StartContainer", "crashes"), 2);
+    let envs = world.runtime.container_config("crashes").unwrap().envs;
+    assert!(envs.iter().any(|it| it.key == "k" && it.value == "v"), "{envs:?}");
     world.delete("goes", 0).await;
     world.create(pod("comes", one("comes"))).await;
     world.pass(8 * MINUTE).await;
@@ -83,14 +91,6 @@ async fn a_clock_that_jumps_forward_starts_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
-    let world = World::new().await;
-    world.create(pod("p", one("c"))).await;
-    world.until("p", support::is_ready).await;
-    for call in ["ListPodSandbox", "ListContainers", "ContainerStatus", "PodSandboxStatus"] {
-        for _ in 0..20 {
-            world.runtime.inject(call, Status::unavailable("the disk is full"));
-#[tokio::test(start_paused = true)]
 async fn a_pull_that_hangs_ends_with_its_pod_and_others_pull_on() {
     let world = World::new().await;
     world.runtime.hang_pull("never:1");
@@ -109,6 +109,14 @@ async fn a_pull_that_hangs_ends_with_its_pod_and_others_pull_on() {
     assert_eq!(world.runtime.count("PullImage", "never:1"), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
+    let world = World::new().await;
+    world.create(pod("p", one("c"))).await;
+    world.until("p", support::is_ready).await;
+    for call in ["ListPodSandbox", "ListContainers", "ContainerStatus", "PodSandboxStatus"] {
+        for _ in 0..20 {
+            world.runtime.inject(call, Status::unavailable("the disk is full"));
         }
     }
     world.runtime.exit("c", 1);
