@@ -76,6 +76,7 @@ struct World {
     probes: ProbeStates,
     backoffs: ContainerBackoffs,
     actuated: Resources,
+    held: BTreeMap<String, Held>,
     now: Timestamp,
 }
 
@@ -87,6 +88,7 @@ impl World {
             probes: ProbeStates::new(),
             backoffs: ContainerBackoffs::default(),
             actuated: Resources::new(),
+            held: BTreeMap::new(),
             now: at(30),
         }
     }
@@ -98,6 +100,7 @@ impl World {
             probes: &self.probes,
             backoffs: &self.backoffs,
             actuated: &self.actuated,
+            held: &self.held,
             now: self.now,
         })
     }
@@ -220,6 +223,26 @@ fn a_crashing_container_waits_and_says_so() {
     assert_eq!(plan.again_at, Some(at(30)));
     world.now = at(30);
     assert_eq!(starts(&world.plan()), [("a", 4)]);
+}
+
+#[test]
+fn a_container_that_is_held_back_holds_no_other_back() {
+    let mut world = World::new(
+        pod("Always", vec![], vec![container("a"), container("b"), container("c")]),
+        vec![sandbox(0, true)],
+        vec![made("b", 0, exited(1)), made("c", 0, running())],
+    );
+    let failure = Some(ProbeFailure { kind: "liveness", grace: None });
+    world.probes.insert("c-0".to_owned(), ProbeState { failure, ..ProbeState::default() });
+    let waiting = Waiting { reason: "ImagePullBackOff".to_owned(), message: String::new() };
+    world.held.insert("a".to_owned(), Held { waiting: waiting.clone(), until: at(300) });
+    let plan = world.plan();
+    assert_eq!(starts(&plan), [("b", 1)]);
+    assert_eq!(plan.kill[0].name, "c");
+    assert_eq!(plan.waiting["a"], waiting);
+    assert_eq!(plan.again_at, Some(at(300)));
+    world.now = at(300);
+    assert_eq!(starts(&world.plan()), [("a", 0), ("b", 1)]);
 }
 
 #[test]

@@ -81,8 +81,8 @@ impl Worker {
             return false;
         }
         // What is to be replaced must have ended before its successor starts.
-        let mut is_done = self.kill_some(pod, plan, observed).await;
-        is_done = is_done && self.resize_containers(pod, plan, observed).await;
+        let is_done = self.kill_some(pod, plan, observed).await;
+        let is_done = is_done && self.resize_containers(pod, plan, observed).await;
         if !is_done || (plan.create_sandbox.is_none() && plan.start.is_empty()) {
             return is_done && (!is_resizing || self.finish_resize(pod));
         }
@@ -94,7 +94,7 @@ impl Worker {
             self.publish_sandbox(pod, &prepared.sandbox);
         }
         for (start, image) in plan.start.iter().zip(&prepared.images) {
-            is_done &= self.start_one(pod, start, image, &prepared, observed).await;
+            self.start_one(pod, start, image, &prepared, observed).await;
         }
         is_done && (!is_resizing || self.finish_resize(pod))
     }
@@ -277,6 +277,7 @@ impl Worker {
         }
     }
 
+    /// Starts one container, or holds it back.
     async fn start_one(
         &mut self,
         pod: &Arc<Pod>,
@@ -284,8 +285,8 @@ impl Worker {
         image: &Result<v1::Image, ImageError>,
         prepared: &Prepared,
         observed: &RuntimePod,
-    ) -> bool {
-        let Some((_, container)) = pod.find_container(&start.name) else { return true };
+    ) {
+        let Some((_, container)) = pod.find_container(&start.name) else { return };
         if let Some(exit) = start.after_exit {
             let now = self.context.clock.now();
             self.backoffs.note(plan::backoff_key(&container), exit, now);
@@ -294,7 +295,7 @@ impl Worker {
             Ok(image) => image,
             Err(error) => {
                 self.note_image_error(pod, &container, error.clone());
-                return false;
+                return;
             }
         };
         let start =
@@ -310,9 +311,8 @@ impl Worker {
         };
         match self.run_container(&making).await {
             Ok(()) => {
-                self.failures.remove(&start.name);
+                self.release_container(&start.name);
                 self.context.allocations.actuate(pod, &container);
-                true
             }
             Err(StartError(waiting)) => {
                 tracing::warn!(
@@ -322,8 +322,7 @@ impl Worker {
                     message = waiting.message,
                     "a container was not started"
                 );
-                self.failures.insert(start.name.clone(), waiting);
-                false
+                self.hold_container(pod, &start.name, waiting, None);
             }
         }
     }
@@ -341,8 +340,7 @@ impl Worker {
     fn note_image_error(&mut self, pod: &Pod, container: &Container, error: ImageError) {
         let message = format!("Error: {}", error.reason);
         self.context.recorder.container_warning(pod, &container.name, "Failed", message);
-        self.image_error_until = error.until;
         let waiting = Waiting { reason: error.reason.to_owned(), message: error.message };
-        self.failures.insert(container.name.clone(), waiting);
+        self.hold_container(pod, &container.name, waiting, error.until);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     context::{Context, Network},
     cri::CriError,
     observed::{self, RuntimePod, State},
-    plan::{self, ContainerBackoffs, Plan, Waiting},
+    plan::{self, ContainerBackoffs, Held, Plan, Waiting},
     pod::{PodExt, PodUid},
     status::{self, Verdict},
     timeline::Phase,
@@ -41,14 +41,22 @@ pub(super) struct Worker {
     pub failures: BTreeMap<String, Waiting>,
     pub messages: BTreeMap<String, String>,
     pub mounted: Option<Mounted>,
-    pub image_error_until: Option<Timestamp>,
     pub is_cleared: bool,
     /// Pods that are ended to make room for this one.
     pub preempted: Vec<PodUid>,
     pub resize: ResizeState,
     pub restarts_all: bool,
+    holds: BTreeMap<String, Hold>,
+    /// The same of the pod as a whole: its sandbox, its volumes.
     hold: Option<(Option<i64>, Timestamp)>,
     is_first_look: bool,
+    retry: Duration,
+}
+
+/// A container that could not be started waits, unless its pod is changed.
+struct Hold {
+    generation: Option<i64>,
+    until: Timestamp,
     retry: Duration,
 }
 
@@ -70,11 +78,11 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         failures: BTreeMap::new(),
         messages: BTreeMap::new(),
         mounted: None,
-        image_error_until: None,
         is_cleared: false,
         preempted: Vec::new(),
         resize: ResizeState::default(),
         restarts_all: false,
+        holds: BTreeMap::new(),
         hold: None,
         is_first_look: true,
         retry: FIRST_RETRY,
@@ -216,11 +224,8 @@ impl Worker {
         }
         let observed = self.observe().await?;
         self.publish(pod, &observed, &plan.waiting, false);
-        let mut at = self.context.clock.now() + self.retry;
+        let at = self.context.clock.now() + self.retry;
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
-        if let Some(until) = self.image_error_until.take() {
-            at = until;
-        }
         self.hold = Some((pod.metadata.generation, at));
         Ok(Next::Wait(Some(at)))
     }
@@ -234,6 +239,36 @@ impl Worker {
         }
         self.hold = None;
         None
+    }
+
+    /// A container was not started: until when it waits, or for as long as is due after its failures.
+    pub(super) fn hold_container(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        waiting: Waiting,
+        until: Option<Timestamp>,
+    ) {
+        let retry = self.holds.get(name).map_or(FIRST_RETRY, |it| it.retry);
+        let until = until.unwrap_or(self.context.clock.now() + retry);
+        let retry = (retry * 2).min(LONGEST_RETRY);
+        let hold = Hold { generation: pod.metadata.generation, until, retry };
+        self.holds.insert(name.to_owned(), hold);
+        self.failures.insert(name.to_owned(), waiting);
+    }
+
+    pub(super) fn release_container(&mut self, name: &str) {
+        self.holds.remove(name);
+        self.failures.remove(name);
+    }
+
+    fn held(&self, pod: &Pod) -> BTreeMap<String, Held> {
+        let own = self.holds.iter().filter(|(_, it)| it.generation == pod.metadata.generation);
+        let held = own.filter_map(|(name, it)| {
+            let waiting = self.failures.get(name)?.clone();
+            Some((name.clone(), Held { waiting, until: it.until }))
+        });
+        held.collect()
     }
 
     /// Makes the content of volumes again when it is time: what changed in the API reaches the pod, and
@@ -260,6 +295,13 @@ impl Worker {
         }
     }
 
+    pub(super) fn take_mounted(&mut self, pod: &Pod, mounted: Mounted) {
+        for (reason, message) in &mounted.stale {
+            self.context.recorder.warning(pod, reason, message.clone());
+        }
+        self.mounted = Some(mounted);
+    }
+
     fn plan(&self, pod: &Pod, observed: &RuntimePod) -> Plan {
         plan::plan(&plan::Input {
             pod,
@@ -267,6 +309,7 @@ impl Worker {
             probes: &self.context.probes.states(observed),
             backoffs: &self.backoffs,
             actuated: &self.context.allocations.actuated(&pod.uid()),
+            held: &self.held(pod),
             now: self.context.clock.now(),
         })
     }
@@ -295,13 +338,6 @@ impl Worker {
         self.inbox.set_observed(&observed);
         self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);
         Ok(observed)
-    pub(super) fn take_mounted(&mut self, pod: &Pod, mounted: Mounted) {
-        for (reason, message) in &mounted.stale {
-            self.context.recorder.warning(pod, reason, message.clone());
-        }
-        self.mounted = Some(mounted);
-    }
-
     }
 
     fn read_messages(&mut self, observed: &RuntimePod) {
