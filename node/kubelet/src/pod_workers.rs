@@ -140,6 +140,11 @@ impl PodWorkers {
         }
     }
 
+    /// Whether a pod has been told to end, by whomever.
+    pub(crate) fn is_ending(&self, uid: &PodUid) -> bool {
+        self.workers.lock().get(uid).is_none_or(|it| it.news().must_end())
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }

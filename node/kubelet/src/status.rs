@@ -9,6 +9,7 @@
 
 mod conditions;
 mod containers;
+mod ended;
 pub(crate) mod manager;
 mod phase;
 
@@ -35,7 +36,8 @@ pub(crate) struct Input<'a> {
     pub probes: &'a ProbeStates,
     /// Why containers that should run do not.
     pub waiting: &'a BTreeMap<String, Waiting>,
-    /// The pod was ended by the kubelet: its phase is failed, with this reason and message.
+    /// The pod is ended by the kubelet: when it has ended, its phase is failed, with this reason and
+    /// message.
     pub verdict: Option<&'a Verdict>,
     /// Everything of the pod has ended and nothing will start.
     pub is_over: bool,
@@ -66,6 +68,10 @@ impl Verdict {
         Self { reason: reason.to_owned(), message: format!("{REJECTED}{message}") }
     }
 
+    fn is_rejection(&self) -> bool {
+        self.message.starts_with(REJECTED)
+    }
+
     /// The message as the event has it.
     pub(crate) fn event(&self) -> &str {
         self.message.strip_prefix(REJECTED).unwrap_or(&self.message)
@@ -88,9 +94,9 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     let pod = input.pod;
     let spec = PodExt::spec(pod);
     let init = spec.init_containers.iter().flatten();
-    let init_statuses: Vec<_> =
+    let mut init_statuses: Vec<_> =
         init.map(|it| containers::status(input, crate::pod::init_kind(it), it)).collect();
-    let statuses: Vec<_> =
+    let mut statuses: Vec<_> =
         spec.containers.iter().map(|it| containers::status(input, Kind::Regular, it)).collect();
     let ephemeral: Vec<_> = pod
         .all_containers()
@@ -99,10 +105,14 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
         .map(|(kind, it)| containers::status(input, *kind, it))
         .collect();
     let phase = phase::of(input, &init_statuses, &statuses);
+    if input.is_over && !input.verdict.is_some_and(Verdict::is_rejection) {
+        ended::fill(&mut init_statuses, &mut statuses);
+    }
+    let (reason, message) = words(input, phase);
     let mut status = PodStatus {
         phase: Some(phase.name().to_owned()),
-        reason: input.verdict.map(|it| it.reason.clone()),
-        message: input.verdict.map(|it| it.message.clone()),
+        reason,
+        message,
         start_time: Some(input.previous.start_time.clone().unwrap_or(Time(input.now))),
         qos_class: Some(qos::qos_class(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
@@ -115,6 +125,17 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     status.conditions = Some(conditions::all(input, phase, &status));
     keep_others(input.previous, &mut status);
     status
+}
+
+/// The reason and message that belong to the phase.
+fn words(input: &Input<'_>, phase: Phase) -> (Option<String>, Option<String>) {
+    match input.verdict.filter(|_| input.is_over) {
+        Some(it) => (Some(it.reason.clone()), Some(it.message.clone())),
+        None if input.previous.phase.as_deref() == Some(phase.name()) => {
+            (input.previous.reason.clone(), input.previous.message.clone())
+        }
+        None => (None, None),
+    }
 }
 
 fn addresses(input: &Input<'_>, status: &mut PodStatus) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, PodReadinessGate, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodReadinessGate, PodSpec};
 
 use super::*;
 use crate::{
@@ -211,12 +211,33 @@ fn a_verdict_fails_the_pod_and_a_final_phase_stays() {
         verdict: Some(verdict),
         ..World::default()
     };
-    let status = world.status();
-    assert_eq!(
-        (status.phase.as_deref(), status.reason.as_deref()),
-        (Some("Failed"), Some("Evicted"))
-    );
+    let told = |it: PodStatus| (it.phase.unwrap(), it.reason);
+    // Others take the end as leave to start its successor.
+    assert_eq!(told(world.status()), ("Running".to_owned(), None), "it has not ended yet");
+    world.is_over = true;
+    let failed = ("Failed".to_owned(), Some("Evicted".to_owned()));
+    assert_eq!(told(world.status()), failed);
+    world.previous = world.status();
     world.verdict = None;
-    world.previous = status;
-    assert_eq!(phase(&world), "Failed");
+    assert_eq!(told(world.status()), failed);
+}
+
+#[test]
+fn a_pod_that_ended_before_it_ran_has_failed_and_its_containers_with_it() {
+    let over = || World { policy: "Always", is_over: true, ..World::default() };
+    let status = over().status();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    let state = |it: &[ContainerStatus]| it[0].state.clone().unwrap();
+    let ended = state(&status.container_statuses.unwrap()).terminated.unwrap();
+    let told = (ended.reason.as_deref(), ended.exit_code);
+    assert_eq!(told, (Some("ContainerStatusUnknown"), 137));
+    // Nothing is claimed of containers that cannot have run.
+    let status = World { init: vec![container("i")], ..over() }.status();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    for it in [status.container_statuses.unwrap(), status.init_container_statuses.unwrap()] {
+        assert!(state(&it).waiting.is_some(), "{it:?}");
+    }
+    let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
+    let refused = World { verdict, ..over() }.status();
+    assert!(state(&refused.container_statuses.unwrap()).waiting.is_some());
 }

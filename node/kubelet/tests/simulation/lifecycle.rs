@@ -121,3 +121,36 @@ async fn a_static_pod_is_replaced_with_its_file_and_its_mirror_comes_back() {
     assert_eq!(world.runtime.running(), ["c"]);
     assert_eq!(world.runtime.container_config("c").unwrap().image.unwrap().image, "sha256:i:2");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_time_is_up_has_failed_when_its_containers_have_ended_and_not_before() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().stop_takes(Duration::from_secs(3600)));
+    let spec = json!({
+        "activeDeadlineSeconds": 60,
+        "terminationGracePeriodSeconds": 20,
+        "containers": [{ "name": "c", "image": "i:1" }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.pass(Duration::from_secs(70)).await;
+    let status = world.status("p").await;
+    assert_eq!((status.phase.as_deref(), status.reason), (Some("Running"), None));
+    assert_eq!(world.runtime.running(), ["c"]);
+    world.pass(Duration::from_secs(20)).await;
+    let status = world.status("p").await;
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_before_it_ran_has_failed() {
+    let world = World::without_network().await;
+    let spec = json!({ "containers": [{ "name": "c", "image": "i:1" }] });
+    let mut waits = pod("p", spec);
+    waits["metadata"]["finalizers"] = json!(["example.com/counts"]);
+    world.create(waits).await;
+    world.until("p", |it| it.phase.as_deref() == Some("Pending")).await;
+    world.delete("p", 30).await;
+    world.until("p", |it| it.phase.as_deref() == Some("Failed")).await;
+}
