@@ -161,7 +161,13 @@ impl Worker {
         let mut files = env::Files::new();
         for (volume, path) in env::files(container) {
             let host = self.mounted.as_ref().and_then(|it| it.hosts.get(&volume));
-            let read = host.map(|it| env_file::read(&it.path, &path));
+            let read = match host.map(|it| (it.path.clone(), path.clone())) {
+                None => None,
+                Some((host, path)) => {
+                    let reading = tokio::task::spawn_blocking(move || env_file::read(&host, &path));
+                    Some(reading.await.map_err(|it| it.to_string())?)
+                }
+            };
             files.insert((volume, path), read);
         }
         let services = context.services.variables(pod.namespace(), has_links);
