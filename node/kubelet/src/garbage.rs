@@ -6,6 +6,8 @@
 //! state, the one before it its last state and log); what runs, and what is pinned, always stays.
 
 mod containers;
+mod logs;
+mod sandboxes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -57,22 +59,53 @@ impl Garbage {
 
     /// That, and all containers of pods that have ended.
     pub(crate) async fn delete_unused_containers(&self) {
-        let is_over = |uid: &str| {
-            let status = self.context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
+        let context = self.context.clone();
+        let is_over = move |uid: &str| {
+            let status = context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
             matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
         };
         self.sweep_containers(is_over).await;
     }
 
-    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool) {
+    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool + Send + 'static) {
         let _one = self.sweeping.lock().await;
         let Ok(mut containers) = self.context.runtime.list_containers(None).await else { return };
         containers.sort_by_key(|it| std::cmp::Reverse(it.created_at));
         let policy = Policy::of(&self.context.settings, self.context.clock.now());
-        for id in containers::plan(&containers, &policy, is_over) {
+        for id in containers::plan(&containers, &policy, &is_over) {
             if let Err(error) = self.context.runtime.remove_container(&id).await {
                 debug!(id, %error, "a dead container was not removed");
             }
+        }
+        self.sweep_sandboxes().await;
+        self.sweep_logs(is_over).await;
+    }
+
+    async fn sweep_sandboxes(&self) {
+        let runtime = &self.context.runtime;
+        let (Ok(sandboxes), Ok(containers)) =
+            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
+        else {
+            return;
+        };
+        for id in sandboxes::plan(&sandboxes, &containers) {
+            let removed = async {
+                // It may still hold an address.
+                runtime.stop_sandbox(&id).await?;
+                runtime.remove_sandbox(&id).await
+            };
+            if let Err(error) = removed.await {
+                debug!(id, %error, "a dead sandbox was not removed");
+            }
+        }
+    }
+
+    async fn sweep_logs(&self, is_over: impl Fn(&str) -> bool + Send + 'static) {
+        let Ok(containers) = self.context.runtime.list_containers(None).await else { return };
+        let (root, runs) = (self.context.paths.all_pod_logs().to_owned(), logs::runs(&containers));
+        let swept = tokio::task::spawn_blocking(move || logs::sweep(&root, &runs, is_over));
+        if let Err(error) = swept.await {
+            debug!(%error, "logs of dead containers were not removed");
         }
     }
 
