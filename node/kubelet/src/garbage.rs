@@ -1,4 +1,4 @@
-//! Removes what no pod needs: dead containers and images.
+//! Removes what no pod needs: dead containers and sandboxes, their logs, and images.
 //!
 //! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_gc.go`, `pkg/kubelet/images/image_gc_manager.go`.
 //!
