@@ -135,12 +135,14 @@ impl Garbage {
         removed > 0
     }
 
-    /// All images that nothing uses, whatever their age.
+    /// All images that nothing uses, but those that may just have been pulled for a container.
     pub(crate) async fn delete_unused_images(&self) -> bool {
         let _one = self.sweeping.lock().await;
         let Some(images) = self.images().await else { return false };
-        let unused = images.all.iter().filter(|it| !it.pinned && !images.is_used(it));
-        let unused: Vec<_> = unused.map(|it| it.id.clone()).collect();
+        let (thresholds, now) =
+            (Thresholds::of(&self.context.settings.config), self.context.clock.now());
+        let in_use = |it: &v1::Image| images.is_used(it);
+        let unused = gc::all_unused(&images.all, in_use, &self.uses.lock(), thresholds, now);
         self.remove_images(&unused, "space").await > 0
     }
 
