@@ -164,7 +164,10 @@ pub(crate) fn container(
         privileged,
         namespace_options: Some(namespace_options),
         // Without a user of the pod's choice it is the image's.
-        run_as_user: uses_user.map(int64).or(given.image.uid),
+        run_as_user: uses_user.map(int64).or(given.image.uid).or_else(|| {
+            // An image that names no user is root's; runtimes refuse a group without a user.
+            given.image.username.is_empty().then(|| int64(0))
+        }),
         run_as_username: match uses_user {
             Some(_) => String::new(),
             None => given.image.username.clone(),
@@ -331,9 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn the_images_user_stands_where_the_pod_names_none() {
-        let user = |pod: &Pod| made(pod, &Container::default(), false).run_as_user.unwrap().value;
-    #[test]
     fn how_hot_the_cpus_run_is_hidden() {
         let cpus = tempfile::tempdir().unwrap();
         for name in ["cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu2", "cpufreq"] {
@@ -362,6 +362,9 @@ mod tests {
         assert_eq!(user(image(None, "nginx")), (None, "nginx".to_owned()));
     }
 
+    #[test]
+    fn the_images_user_stands_where_the_pod_names_none() {
+        let user = |pod: &Pod| made(pod, &Container::default(), false).run_as_user.unwrap().value;
         assert_eq!(user(&pod(PodSecurityContext::default())), 101);
         let asked = PodSecurityContext { run_as_user: Some(7), ..Default::default() };
         assert_eq!(user(&pod(asked)), 7);
