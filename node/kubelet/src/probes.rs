@@ -12,6 +12,7 @@
 //! its probe says otherwise; upstream takes it out of Services for a moment.
 
 pub(crate) mod attempt;
+mod host;
 pub(crate) mod http;
 mod thresholds;
 mod worker;
