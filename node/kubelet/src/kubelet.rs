@@ -349,21 +349,21 @@ async fn watch_pods(
     let config = watcher::Config::default().fields(&fields);
     let stream = watcher(Api::<Pod>::all(context.client.clone()), config);
     let mut events = pin!(stream.default_backoff());
-    let mut listed: Vec<PodUid> = Vec::new();
+    let mut listed: Vec<Pod> = Vec::new();
     let mut housekeeping = Some(housekeeping);
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(pod)) => {
-                listed.push(pod.uid());
-                update(&workers, pod);
-            }
+            // None is admitted before all are known that hold something of the node.
+            Ok(watcher::Event::InitApply(pod)) => listed.push(pod),
             Ok(watcher::Event::Apply(pod)) => {
                 wake_mirrors(&mirrors, &pod, pod.is_terminating());
                 update(&workers, pod);
             }
             Ok(watcher::Event::InitDone) => {
-                let known = std::mem::take(&mut listed);
+                let listed = in_order(std::mem::take(&mut listed));
+                let known: Vec<_> = listed.iter().map(PodExt::uid).collect();
+                listed.into_iter().for_each(|pod| update(&workers, pod));
                 workers.retain(|uid| known.contains(uid));
                 context.cm.settle(|uid| workers.is_known(uid));
                 if let Some(housekeeping) = housekeeping.take() {
@@ -381,6 +381,15 @@ async fn watch_pods(
 }
 
 /// Whoever deletes a mirror gets another one.
+/// Those that an earlier run of this kubelet admitted come first, then the older ones.
+fn in_order(mut pods: Vec<Pod>) -> Vec<Pod> {
+    let is_new = |it: &Pod| it.status.as_ref().is_none_or(|it| it.start_time.is_none());
+    pods.sort_by_cached_key(|it| {
+        (is_new(it), it.metadata.creation_timestamp.as_ref().map(|it| it.0), it.uid())
+    });
+    pods
+}
+
 fn wake_mirrors(mirrors: &Notify, pod: &Pod, is_going: bool) {
     if is_going && pod.annotation(MIRROR_ANNOTATION).is_some() {
         mirrors.notify_one();

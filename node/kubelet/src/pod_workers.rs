@@ -183,7 +183,7 @@ impl PodWorkers {
 
     /// Whether a pod still holds resources of the node.
     fn is_holding(&self, uid: &PodUid) -> bool {
-        self.workers.lock().get(uid).is_some_and(|it| it.is_admitted())
+        self.workers.lock().get(uid).is_some_and(|it| it.is_holding())
     }
 
     /// The pods that hold resources of the node: admitted, and not over.
@@ -191,7 +191,7 @@ impl PodWorkers {
         let workers = self.workers.lock();
         workers
             .iter()
-            .filter(|(uid, inbox)| *uid != except && inbox.is_admitted())
+            .filter(|(uid, inbox)| *uid != except && inbox.is_holding())
             .map(|(_, inbox)| inbox.pod())
             .collect()
     }
