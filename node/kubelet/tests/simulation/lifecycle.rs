@@ -42,6 +42,33 @@ async fn a_pre_stop_hook_takes_of_the_grace_that_the_pod_has() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hooks_of_sidecars_run_beside_the_others_and_all_end_when_the_grace_is_over() {
+    let world = World::new().await;
+    let hangs = Script::default().exec_takes(Duration::from_secs(3600));
+    for name in ["first", "second", "third", "main"] {
+        world.runtime.script(name, hangs.clone().stop_takes(Duration::from_secs(3600)));
+    }
+    let hook = json!({ "preStop": { "exec": { "command": ["x"] } } });
+    let sidecar = |name: &str| json!({ "name": name, "image": "i:1", "restartPolicy": "Always", "lifecycle": hook });
+    let spec = json!({
+        "terminationGracePeriodSeconds": 20,
+        "initContainers": [sidecar("first"), sidecar("second"), sidecar("third")],
+        "containers": [{ "name": "main", "image": "i:1", "lifecycle": hook }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.delete("p", 20).await;
+    world.pass(SECOND).await;
+    for name in ["first", "second", "third", "main"] {
+        assert_eq!(world.runtime.count("ExecSync", name), 1, "{name}");
+        assert_eq!(world.runtime.count("StopContainer", name), 0, "{name}");
+    }
+    // The grace, and the two seconds that each one gets at least.
+    world.pass(Duration::from_secs(22)).await;
+    assert!(world.runtime.running().is_empty(), "{:?}", world.runtime.running());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forced_end_takes_the_object_at_once_and_the_containers_in_their_own_time() {
     let world = World::new().await;
     let hook = json!({ "preStop": { "sleep": { "seconds": 50 } } });
