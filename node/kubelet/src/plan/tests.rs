@@ -172,6 +172,39 @@ fn a_sidecar_holds_the_next_step_until_it_has_started() {
 }
 
 #[test]
+fn a_sidecar_that_crashes_later_holds_no_later_step_back() {
+    let init = vec![sidecar("s"), container("i"), container("j")];
+    let mut world = World::new(
+        pod("Always", init, vec![container("a")]),
+        vec![sandbox(0, true)],
+        vec![made("s", 0, exited(1)), made("i", 0, exited(0))],
+    );
+    world.now = at(21);
+    world.backoffs.note(backoff_key(&sidecar("s")), at(20), at(20));
+    let plan = world.plan();
+    assert_eq!(starts(&plan), [("j", 0)]);
+    assert_eq!(plan.waiting["s"].reason, "CrashLoopBackOff");
+    // And it comes back while a later step runs.
+    world.now = at(300);
+    world.observed = sorted(
+        vec![sandbox(0, true)],
+        vec![made("s", 0, exited(1)), made("i", 0, exited(0)), made("j", 0, running())],
+    );
+    assert_eq!(starts(&world.plan()), [("s", 1)]);
+}
+
+#[test]
+fn an_init_container_whose_record_is_gone_does_not_run_again() {
+    let init = vec![container("i"), container("j")];
+    let world = World::new(
+        pod("Always", init, vec![container("a")]),
+        vec![sandbox(0, true)],
+        vec![made("j", 0, exited(0))],
+    );
+    assert_eq!(starts(&world.plan()), [("a", 0)]);
+}
+
+#[test]
 fn a_dead_sidecar_comes_back_beside_running_containers_but_keeps_no_pod_alive() {
     let job = pod("Never", vec![sidecar("s")], vec![container("a")]);
     let mut world = World::new(
