@@ -56,6 +56,43 @@ impl Worker {
         observed: &RuntimePod,
     ) -> bool {
         if let Some(reason) = plan.kill_pod {
+/// Sees to an image, and tells whoever waits for it.
+async fn pull(
+    context: Arc<Context>,
+    pod: &Pod,
+    container: Container,
+    there: oneshot::Sender<Result<v1::Image, ImageError>>,
+) {
+    let begun = context.timelines.begin();
+    let image = context.images.ensure(pod, &container, &context.objects).await;
+    let step = begun.ended(Phase::Image).of(&container.name);
+    let step = step.with(container.image.unwrap_or_default()).result("PullImage", &image);
+    context.timelines.add(&pod.uid(), step);
+    // The sandbox may have failed meanwhile.
+    drop(there.send(image));
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConfigureSandboxError {
+    #[error(transparent)]
+    Hostname(#[from] hosts::NameTooLongError),
+    #[error("could not open resolv conf {path:?}: {source}")]
+    ResolvConf {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The node's own; without a name there is none.
+fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let path = path.to_owned();
+    fs::read_to_string(&path).map_err(|source| ConfigureSandboxError::ResolvConf { path, source })
+}
+
             tracing::info!(pod = pod.full_name(), reason, "the pod's sandbox has to be replaced");
             self.context.recorder.normal(
                 pod,
@@ -202,7 +239,7 @@ impl Worker {
         let config = match self.sandbox_config(pod, number) {
             Ok(config) => config,
             Err(error) => {
-                return failed("hostname", format!("Failed to create pod sandbox: {error}"));
+                return failed("configuration", format!("Failed to create pod sandbox: {error}"));
             }
         };
         if attempt.is_none() {
@@ -249,10 +286,10 @@ impl Worker {
         &self,
         pod: &Arc<Pod>,
         attempt: u32,
-    ) -> Result<v1::PodSandboxConfig, hosts::NameTooLongError> {
+    ) -> Result<v1::PodSandboxConfig, ConfigureSandboxError> {
         let context = &self.context;
-        let resolv_conf = fs::read_to_string(&context.settings.config.resolv_conf);
-        let dns = dns::for_pod(pod, &context.cluster_dns(), &resolv_conf.unwrap_or_default());
+        let resolv_conf = resolv_conf(&context.settings.config.resolv_conf)?;
+        let dns = dns::for_pod(pod, &context.cluster_dns(), &resolv_conf);
         for (reason, message) in dns.warnings {
             context.recorder.warning(pod, reason, message);
         }
