@@ -1,12 +1,14 @@
 //! Carries out a plan: kills, makes the sandbox, starts containers.
 //!
 //! What can be done side by side is: while the runtime sets up the sandbox, volumes are made and
-//! images are looked at or pulled.
+//! images are looked at or pulled. Containers start in their order, each as soon as its image is there;
+//! images that come later are pulled on meanwhile.
 
 use std::{fs, sync::Arc, time::Duration};
 
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::sync::oneshot;
 
 use super::{
     container::{Making, StartError},
@@ -14,6 +16,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    context::Context,
     dns,
     downward::Facts,
     hosts,
@@ -26,11 +29,17 @@ use crate::{
     volumes::{MountError, Mounted},
 };
 
-/// A sandbox to start containers in, what it was made from, and the images of the containers.
+/// A sandbox to start containers in, and what it was made from.
 struct Prepared {
     sandbox: observed::Sandbox,
     config: v1::PodSandboxConfig,
-    images: Vec<Result<v1::Image, ImageError>>,
+}
+
+/// A container to start, and its image when it is there.
+struct Wanted<'a> {
+    start: &'a Start,
+    container: Container,
+    image: oneshot::Receiver<Result<v1::Image, ImageError>>,
 }
 
 /// CRI of containerd 1.6 has no user namespaces, and says so by saying nothing of them.
@@ -47,15 +56,6 @@ fn user_namespace(pod: &Pod, handler: &str) -> Result<(), String> {
     }
 }
 
-impl Worker {
-    /// Says whether everything was done.
-    pub(super) async fn apply(
-        &mut self,
-        pod: &Arc<Pod>,
-        plan: &Plan,
-        observed: &RuntimePod,
-    ) -> bool {
-        if let Some(reason) = plan.kill_pod {
 /// Sees to an image, and tells whoever waits for it.
 async fn pull(
     context: Arc<Context>,
@@ -93,6 +93,15 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
     fs::read_to_string(&path).map_err(|source| ConfigureSandboxError::ResolvConf { path, source })
 }
 
+impl Worker {
+    /// Says whether everything was done.
+    pub(super) async fn apply(
+        &mut self,
+        pod: &Arc<Pod>,
+        plan: &Plan,
+        observed: &RuntimePod,
+    ) -> bool {
+        if let Some(reason) = plan.kill_pod {
             tracing::info!(pod = pod.full_name(), reason, "the pod's sandbox has to be replaced");
             self.context.recorder.normal(
                 pod,
@@ -123,17 +132,38 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
         if !is_done || (plan.create_sandbox.is_none() && plan.start.is_empty()) {
             return is_done && (!is_resizing || self.finish_resize(pod));
         }
-        let Some(prepared) = self.prepare(pod, plan, observed).await else {
+        let (mut pulls, mut wanted) = (Vec::new(), Vec::new());
+        for start in &plan.start {
+            let Some((_, container)) = pod.find_container(&start.name) else { continue };
+            let (there, image) = oneshot::channel();
+            pulls.push(pull(self.context.clone(), pod, container.clone(), there));
+            wanted.push(Wanted { start, container, image });
+        }
+        let starting = self.start_all(pod, plan, wanted, observed);
+        let (is_done, _) = tokio::join!(starting, futures::future::join_all(pulls));
+        is_done && (!is_resizing || self.finish_resize(pod))
+    }
+
+    async fn start_all(
+        &mut self,
+        pod: &Arc<Pod>,
+        plan: &Plan,
+        wanted: Vec<Wanted<'_>>,
+        observed: &RuntimePod,
+    ) -> bool {
+        let Some(prepared) = self.prepare(pod, plan.create_sandbox, observed).await else {
             return false;
         };
         if plan.create_sandbox.is_some() {
             // The address of the pod is worth to be known before its containers run.
             self.publish_sandbox(pod, &prepared.sandbox);
         }
-        for (start, image) in plan.start.iter().zip(&prepared.images) {
-            self.start_one(pod, start, image, &prepared, observed).await;
+        for Wanted { start, container, image } in wanted {
+            // Whoever pulls it always says how that went.
+            let Ok(image) = image.await else { return false };
+            self.start_one(pod, start, &container, &image, &prepared, observed).await;
         }
-        is_done && (!is_resizing || self.finish_resize(pod))
+        true
     }
 
     fn finish_resize(&mut self, pod: &Arc<Pod>) -> bool {
@@ -170,33 +200,17 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
         is_done
     }
 
-    /// The sandbox (made or found), the volumes, and the images of the containers to start.
+    /// The sandbox (made or found) and the volumes.
     async fn prepare(
         &mut self,
         pod: &Arc<Pod>,
-        plan: &Plan,
+        attempt: Option<u32>,
         observed: &RuntimePod,
     ) -> Option<Prepared> {
-        let attempt = plan.create_sandbox;
         let context = self.context.clone();
         let facts = context.facts(observed.ips());
-        let starts = plan.start.iter().filter_map(|it| pod.find_container(&it.name));
-        let images = starts.map(|(_, it)| {
-            let context = context.clone();
-            async move {
-                let begun = context.timelines.begin();
-                let image = context.images.ensure(pod, &it, &context.objects).await;
-                let step = begun.ended(Phase::Image).of(&it.name);
-                let step = step.with(it.image.unwrap_or_default()).result("PullImage", &image);
-                context.timelines.add(&pod.uid(), step);
-                image
-            }
-        });
-        let (mounted, sandbox, images) = tokio::join!(
-            self.volumes(pod, &facts),
-            self.sandbox(pod, attempt, observed),
-            futures::future::join_all(images),
-        );
+        let (mounted, sandbox) =
+            tokio::join!(self.volumes(pod, &facts), self.sandbox(pod, attempt, observed));
         match mounted {
             Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
@@ -207,7 +221,7 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
             }
         }
         let (sandbox, config) = sandbox?;
-        Some(Prepared { sandbox, config, images })
+        Some(Prepared { sandbox, config })
     }
 
     async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
@@ -319,19 +333,19 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
         &mut self,
         pod: &Arc<Pod>,
         start: &Start,
+        container: &Container,
         image: &Result<v1::Image, ImageError>,
         prepared: &Prepared,
         observed: &RuntimePod,
     ) {
-        let Some((_, container)) = pod.find_container(&start.name) else { return };
         if let Some(exit) = start.after_exit {
             let now = self.context.clock.now();
-            self.backoffs.note(plan::backoff_key(&container), exit, now);
+            self.backoffs.note(plan::backoff_key(container), exit, now);
         }
         let image = match image {
             Ok(image) => image,
             Err(error) => {
-                self.note_image_error(pod, &container, error.clone());
+                self.note_image_error(pod, container, error.clone());
                 return;
             }
         };
@@ -340,7 +354,7 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
         let making = Making {
             pod,
             start,
-            container: &container,
+            container,
             image,
             sandbox: &prepared.sandbox,
             sandbox_config: &prepared.config,
@@ -349,7 +363,7 @@ fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
         match self.run_container(&making).await {
             Ok(()) => {
                 self.release_container(&start.name);
-                self.context.allocations.actuate(pod, &container);
+                self.context.allocations.actuate(pod, container);
             }
             Err(StartError(waiting)) => {
                 tracing::warn!(

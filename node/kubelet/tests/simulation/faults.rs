@@ -134,3 +134,15 @@ async fn a_container_whose_creation_failed_after_it_was_made_is_not_started_twic
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.running(), ["c"]);
 }
+#[tokio::test(start_paused = true)]
+async fn a_container_runs_while_the_next_ones_image_is_pulled() {
+    let world = World::new().await;
+    world.runtime.hang_pull("never:1");
+    let spec = json!({ "containers": [
+        { "name": "first", "image": "i:1" }, { "name": "second", "image": "never:1" },
+    ] });
+    world.create(pod("p", spec)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.running(), ["first"]);
+}
+
