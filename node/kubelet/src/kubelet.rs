@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     allocation::Allocations,
-    api_client::{ApiClient, Rotation},
+    api_client::{ApiClient, Rotation, limited},
     certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
     cm::{self, ContainerManager},
@@ -115,6 +115,7 @@ impl Kubelet {
         scope: Scope,
     ) -> Result<Self, StartError> {
         let ApiClient { client, rotation } = client;
+        let client = limited::client(client);
         let context = Arc::new(context(settings, client, channel, images, clock, scope)?);
         shutdown::tell_last(&context);
         let workers = PodWorkers::new(context.clone());
@@ -380,7 +381,6 @@ async fn watch_pods(
     }
 }
 
-/// Whoever deletes a mirror gets another one.
 /// Those that an earlier run of this kubelet admitted come first, then the older ones.
 fn in_order(mut pods: Vec<Pod>) -> Vec<Pod> {
     let is_new = |it: &Pod| it.status.as_ref().is_none_or(|it| it.start_time.is_none());
@@ -390,6 +390,7 @@ fn in_order(mut pods: Vec<Pod>) -> Vec<Pod> {
     pods
 }
 
+/// Whoever deletes a mirror gets another one.
 fn wake_mirrors(mirrors: &Notify, pod: &Pod, is_going: bool) {
     if is_going && pod.annotation(MIRROR_ANNOTATION).is_some() {
         mirrors.notify_one();

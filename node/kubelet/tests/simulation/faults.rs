@@ -71,6 +71,37 @@ async fn a_kubelet_that_starts_without_the_api_server_leaves_running_pods_alone(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_expired_is_told_anew_and_one_of_an_outage_afterwards() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::exits(SECOND, 1));
+    world.create(pod("p", one("c"))).await;
+    let started = ("Started", "Container started");
+    world.until_event(started.0, started.1).await;
+    world.expire_events().await;
+    world.until_event(started.0, started.1).await;
+    world.expire_events().await;
+    world.set_away(true);
+    world.runtime.script("c", Script::default());
+    // Held back for no longer than that.
+    world.pass(MINUTE).await;
+    assert_eq!(world.told("Started").await, 0);
+    world.set_away(false);
+    world.until_event(started.0, started.1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_stops_answering_holds_no_task_up_for_ever() {
+    let world = World::new().await;
+    world.set_hanging(true);
+    world.create(pod("p", one("c"))).await;
+    world.pass(MINUTE).await;
+    world.set_hanging(false);
+    // Everything that was asked meanwhile is asked again.
+    world.until("p", support::is_ready).await;
+    world.until_event("Started", "Container started").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_forward_starts_nothing_twice() {
     let world = World::new().await;
     world.runtime.script("crash", Script::exits(SECOND, 1));
@@ -110,6 +141,18 @@ async fn a_pull_that_hangs_ends_with_its_pod_and_others_pull_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_runs_while_the_next_ones_image_is_pulled() {
+    let world = World::new().await;
+    world.runtime.hang_pull("never:1");
+    let spec = json!({ "containers": [
+        { "name": "first", "image": "i:1" }, { "name": "second", "image": "never:1" },
+    ] });
+    world.create(pod("p", spec)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.running(), ["first"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_runtime_that_answers_nothing_but_errors_loses_no_container() {
     let world = World::new().await;
     world.create(pod("p", one("c"))).await;
@@ -134,15 +177,3 @@ async fn a_container_whose_creation_failed_after_it_was_made_is_not_started_twic
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.running(), ["c"]);
 }
-#[tokio::test(start_paused = true)]
-async fn a_container_runs_while_the_next_ones_image_is_pulled() {
-    let world = World::new().await;
-    world.runtime.hang_pull("never:1");
-    let spec = json!({ "containers": [
-        { "name": "first", "image": "i:1" }, { "name": "second", "image": "never:1" },
-    ] });
-    world.create(pod("p", spec)).await;
-    world.pass(MINUTE).await;
-    assert_eq!(world.runtime.running(), ["first"]);
-}
-
