@@ -7,7 +7,8 @@
 //! Only volumes that a container uses are made. What a pod has it keeps: content that cannot be made
 //! again (the API server is away, the object is gone) stays as it is and holds no container back.
 //!
-//! **Invariant:** nothing is removed below a mount point; content that a container may be reading is
+//! **Invariant:** nothing is removed below a mount point, also of one that comes while its folder is
+//! removed; content that a container may be reading is
 //! replaced in one rename.
 //!
 //! Upstream: `pkg/kubelet/volumemanager`, `pkg/volume`.
@@ -25,6 +26,7 @@ mod image;
 mod mounts;
 mod ownership;
 mod payload;
+mod remove;
 mod spec;
 pub(crate) mod stats;
 mod subpath;
@@ -375,10 +377,7 @@ impl Volumes {
         self.remove_images(uid).await?;
         blocking(move || {
             mounts::unmount_below(&folder)?;
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
+            remove::all_below_no_mount(&folder)
         })
         .await?;
         Ok(())
