@@ -27,7 +27,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tracing::debug;
 
-use self::inbox::Inbox;
+use self::inbox::{Inbox, News};
 use crate::{
     context::Context,
     observed::RuntimePod,
@@ -168,10 +168,23 @@ impl PodWorkers {
             .collect()
     }
 
+    /// The pod of this name. Beside one that is still being ended its successor is meant.
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let workers = self.workers.lock();
-        let mut pods = workers.values().map(|it| it.pod());
-        pods.find(|it| it.namespace() == namespace && it.name() == name)
+        let news = workers.values().map(|it| it.news());
+        meant(news.filter(|it| it.pod.namespace() == namespace && it.pod.name() == name))
+    }
+
+    /// The same, or the very one of this UID.
+    pub(crate) fn find_with(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Option<Arc<Pod>> {
+        let Some(uid) = uid else { return self.find(namespace, name) };
+        let pod = self.pod(&PodUid(uid.to_owned()))?;
+        (pod.namespace() == namespace && pod.name() == name).then_some(pod)
     }
 
     /// Room has been made: pods that wait for it look again.
@@ -203,5 +216,45 @@ impl PodWorkers {
 
     pub(crate) fn observed(&self, uid: &PodUid) -> Option<RuntimePod> {
         self.workers.lock().get(uid).map(|it| it.observed())
+    }
+}
+
+/// Of pods of one name: one that stays rather than one that ends, then the newest.
+fn meant(news: impl Iterator<Item = News>) -> Option<Arc<Pod>> {
+    let best = news.max_by_key(|it| {
+        let created = it.pod.metadata.creation_timestamp.as_ref().map(|it| it.0);
+        (!it.must_end(), created)
+    });
+    best.map(|it| it.pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+    use super::*;
+
+    #[test]
+    fn of_two_pods_of_one_name_the_one_that_stays_is_meant_and_then_the_newer_one() {
+        let news = |uid: &str, created: &str, is_removed: bool| {
+            let metadata = ObjectMeta {
+                uid: Some(uid.to_owned()),
+                creation_timestamp: Some(Time(created.parse().unwrap())),
+                ..ObjectMeta::default()
+            };
+            let pod = Arc::new(Pod { metadata, ..Pod::default() });
+            let inbox = Inbox::new(pod.clone(), pod);
+            if is_removed {
+                inbox.put_removed();
+            }
+            inbox.news()
+        };
+        let old = || news("old", "2026-11-23T10:00:00Z", false);
+        let young = || news("young", "2026-11-23T10:00:01Z", false);
+        let gone = || news("gone", "2026-11-23T10:00:02Z", true);
+        let ask = |all: Vec<News>| meant(all.into_iter()).unwrap().uid().0;
+        assert_eq!(ask(vec![old(), young(), gone()]), "young");
+        assert_eq!(ask(vec![gone(), old()]), "old");
+        assert_eq!(ask(vec![gone()]), "gone");
     }
 }
