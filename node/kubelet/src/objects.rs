@@ -11,7 +11,7 @@
 //! **Invariant:** nothing is listed: the node's identity may read only what its pods refer to.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -46,7 +46,37 @@ impl ObjectKind {
 pub(crate) type Reference = (ObjectKind, String, String);
 
 /// The content of a ConfigMap or Secret.
-pub(crate) type Data = BTreeMap<String, Vec<u8>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Data {
+    content: BTreeMap<String, Vec<u8>>,
+    /// Keys of `binaryData`: files can be made of them, and no variables.
+    binary: BTreeSet<String>,
+}
+
+impl Data {
+    /// What a variable can hold.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        self.content.iter().filter(|(key, _)| !self.binary.contains(*key))
+    }
+
+    pub(crate) fn variable(&self, key: &str) -> Option<&Vec<u8>> {
+        self.content.get(key).filter(|_| !self.binary.contains(key))
+    }
+}
+
+impl std::ops::Deref for Data {
+    type Target = BTreeMap<String, Vec<u8>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.content
+    }
+}
+
+impl FromIterator<(String, Vec<u8>)> for Data {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(texts: I) -> Self {
+        Self { content: texts.into_iter().collect(), binary: BTreeSet::new() }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -189,10 +219,33 @@ fn of_volume(volume: &Volume) -> Vec<(ObjectKind, String)> {
 
 fn config_map_data(object: ConfigMap) -> Data {
     let texts = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
-    let binary = object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
-    texts.chain(binary).collect()
+    let mut data: Data = texts.collect();
+    for (key, value) in object.binary_data.into_iter().flatten() {
+        data.binary.insert(key.clone());
+        data.content.insert(key, value.0);
+    }
+    data
 }
 
 fn secret_data(object: Secret) -> Data {
     object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn binary_data_makes_files_and_no_variables() {
+        let data = config_map_data(ConfigMap {
+            data: Some([("text".to_owned(), "t".to_owned())].into()),
+            binary_data: Some([("binary".to_owned(), ByteString(vec![0]))].into()),
+            ..ConfigMap::default()
+        });
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["binary", "text"]);
+        assert_eq!(data.variables().map(|it| it.0).collect::<Vec<_>>(), ["text"]);
+        assert_eq!((data.variable("binary"), data.variable("text")), (None, Some(&b"t".to_vec())));
+    }
 }
