@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{HostIP, Pod, PodIP, PodStatus},
+    api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -98,7 +98,7 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
         init.map(|it| containers::status(input, crate::pod::init_kind(it), it)).collect();
     let mut statuses: Vec<_> =
         spec.containers.iter().map(|it| containers::status(input, Kind::Regular, it)).collect();
-    let ephemeral: Vec<_> = pod
+    let mut ephemeral: Vec<_> = pod
         .all_containers()
         .iter()
         .filter(|(kind, _)| *kind == Kind::Ephemeral)
@@ -108,6 +108,7 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     if input.is_over && !input.verdict.is_some_and(Verdict::is_rejection) {
         ended::fill(&mut init_statuses, &mut statuses);
     }
+    cut_messages([&mut init_statuses, &mut statuses, &mut ephemeral]);
     let (reason, message) = words(input, phase);
     let mut status = PodStatus {
         phase: Some(phase.name().to_owned()),
@@ -155,9 +156,33 @@ fn addresses(input: &Input<'_>, status: &mut PodStatus) {
 }
 
 /// What others write into the status stays.
-fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
-    status.nominated_node_name = previous.nominated_node_name.clone();
-    status.resource_claim_statuses = previous.resource_claim_statuses.clone();
+pub(crate) fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
+    let theirs = previous.clone();
+    status.nominated_node_name = theirs.nominated_node_name;
+    status.resource_claim_statuses = theirs.resource_claim_statuses;
+    status.extended_resource_claim_status = theirs.extended_resource_claim_status;
+    status.node_allocatable_resource_claim_statuses =
+        theirs.node_allocatable_resource_claim_statuses;
+    status.allocated_resources = theirs.allocated_resources;
+    status.resources = theirs.resources;
+    status.resize = theirs.resize;
+}
+
+/// Upstream's `MaxPodTerminationMessageLogLength`: of all containers together.
+const MESSAGES_LIMIT: usize = 12 * 1024;
+
+/// Cuts what containers say of their ends, so that the object of a pod with many stays acceptable.
+fn cut_messages(lists: [&mut Vec<ContainerStatus>; 3]) {
+    let count: usize = lists.iter().map(|it| it.len()).sum();
+    let limit = MESSAGES_LIMIT / count.max(1);
+    for status in lists.into_iter().flatten() {
+        for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+            let terminated = state.terminated.as_mut();
+            if let Some(message) = terminated.and_then(|it| it.message.as_mut()) {
+                message.truncate(message.floor_char_boundary(limit));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

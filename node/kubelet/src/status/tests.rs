@@ -58,6 +58,7 @@ struct World {
     gates: Vec<&'static str>,
     previous: PodStatus,
     is_over: bool,
+    is_deleted: bool,
     verdict: Option<Verdict>,
 }
 
@@ -75,7 +76,8 @@ impl World {
             ),
             ..PodSpec::default()
         };
-        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        let mut pod = Pod { spec: Some(spec), ..Pod::default() };
+        pod.metadata.deletion_timestamp = self.is_deleted.then(|| Time(at(90)));
         let sandbox = Sandbox {
             id: "s".to_owned(),
             attempt: 0,
@@ -200,6 +202,74 @@ fn a_crash_loop_is_waiting_with_the_exit_as_last_state() {
     let container = &status.container_statuses.unwrap()[0];
     assert_eq!(container.state.clone().unwrap().waiting.unwrap().reason, Some(reason));
     assert_eq!(container.last_state.clone().unwrap().terminated.unwrap().exit_code, 3);
+}
+
+#[test]
+fn the_image_of_a_container_is_the_one_that_runs() {
+    let runs =
+        RuntimeContainer { image: "docker.io/library/a:1".to_owned(), ..made("a", running()) };
+    let world = World { policy: "Always", containers: vec![runs], ..World::default() };
+    assert_eq!(world.status().container_statuses.unwrap()[0].image, "docker.io/library/a:1");
+}
+
+#[test]
+fn a_container_that_is_lost_is_counted_unless_its_pod_is_deleted() {
+    let mut world =
+        World { policy: "Always", containers: vec![made("a", running())], ..World::default() };
+    world.previous = world.status();
+    world.containers.clear();
+    let lost = |world: &World| world.status().container_statuses.unwrap().remove(0);
+    let told = lost(&world);
+    let ended = told.last_state.unwrap().terminated.unwrap();
+    assert_eq!((told.restart_count, ended.exit_code), (1, 137));
+    let words = "when the pod was deleted.  The container used to be Running";
+    assert!(ended.message.unwrap().ends_with(words));
+    world.is_deleted = true;
+    assert_eq!(lost(&world).restart_count, 0);
+}
+
+#[test]
+fn the_messages_of_many_containers_fit_into_one_object() {
+    let mut world = World { policy: "Always", is_over: true, ..World::default() };
+    world.init = (0..23).map(|it| container(&format!("i{it}"))).collect();
+    let text = "\u{e4}".repeat(2048);
+    world.containers = world
+        .init
+        .iter()
+        .map(|it| &it.name)
+        .chain([&"a".to_owned()])
+        .map(|name| {
+            let mut it = made(name, exited(0));
+            let State::Exited { message, .. } = &mut it.state else { unreachable!() };
+            *message = text.clone();
+            it
+        })
+        .collect();
+    let status = world.status();
+    let all = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    let lengths: Vec<_> = all
+        .map(|it| {
+            it.state.as_ref().unwrap().terminated.as_ref().unwrap().message.as_ref().unwrap().len()
+        })
+        .collect();
+    assert_eq!(lengths, [12 * 1024 / 24; 24]);
+}
+
+#[test]
+fn what_others_write_into_a_status_stays() {
+    let others = serde_json::json!({
+        "nominatedNodeName": "n",
+        "extendedResourceClaimStatus": { "requestMappings": [], "resourceClaimName": "c" },
+    });
+    let previous: PodStatus = serde_json::from_value(others).unwrap();
+    let status =
+        World { policy: "Always", previous: previous.clone(), ..World::default() }.status();
+    assert_eq!(status.extended_resource_claim_status, previous.extended_resource_claim_status);
+    assert_eq!(status.nominated_node_name.as_deref(), Some("n"));
 }
 
 #[test]
