@@ -34,7 +34,7 @@ use crate::{
     duration,
     events::Recorder,
     objects::Objects,
-    pod::PodExt,
+    pod::{PodExt, PodUid},
 };
 
 /// Why a container's image is not there: the reason and message of its `waiting` state.
@@ -225,6 +225,13 @@ impl Images {
                 Err(ImageError { reason: "ErrImagePull", message: text, until })
             }
         }
+    }
+
+    /// A pod is gone: how its pulls went is of no more use.
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        let is_others = |key: &String| !key.starts_with(&format!("{uid}_"));
+        self.backoffs.lock().retain(is_others);
+        self.last_errors.lock().retain(|key, _| is_others(key));
     }
 
     fn check_backoff(
