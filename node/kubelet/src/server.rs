@@ -43,7 +43,8 @@ use transport::{Body, Place};
 
 use self::auth::Auth;
 use crate::{
-    certificates::serving::Serving, context::Context, pod_workers::PodWorkers, stats::Stats,
+    certificates::serving::Serving, context::Context, metrics::Metrics, pod_workers::PodWorkers,
+    stats::Stats,
 };
 
 /// What a server lets everybody see, and what it lets those see who are allowed.
@@ -148,14 +149,13 @@ impl Server {
         ];
         let metrics = &self.context.metrics;
         metrics.add("kubelet_http_requests_total", &labels, 1.0);
-        metrics.add("kubelet_http_inflight_requests", &labels, 1.0);
+        let _one = InFlight::of(metrics, labels);
         let started = Instant::now();
         let response = match self.kind {
             Kind::ReadWrite => self.answer(request).await,
             Kind::ReadOnly => self.answer_anybody(request).await,
         };
         metrics.observe("kubelet_http_requests_duration_seconds", &labels, started.elapsed());
-        metrics.add("kubelet_http_inflight_requests", &labels, -1.0);
         response
     }
 
@@ -270,6 +270,27 @@ impl Server {
     }
 }
 
+/// Counts a request until it is answered, or until nobody waits for the answer any more.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    labels: [(&'static str, &'a str); 4],
+}
+
+impl<'a> InFlight<'a> {
+    const NAME: &'static str = "kubelet_http_inflight_requests";
+
+    fn of(metrics: &'a Metrics, labels: [(&'static str, &'a str); 4]) -> Self {
+        metrics.add(Self::NAME, &labels, 1.0);
+        Self { metrics, labels }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.add(Self::NAME, &self.labels, -1.0);
+    }
+}
+
 /// The process answers, and so do its parts: they are tasks of one runtime.
 fn healthz(parts: &[&str], query: Option<&str>) -> Response<Body> {
     const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
@@ -352,6 +373,27 @@ mod tests {
         assert_eq!(query_values(query, "command"), ["sh", "-c", "echo a&b"]);
         assert!(query_flag(query, "input") && !query_flag(query, "tty"));
         assert!(has_query(Some("verbose"), "verbose") && !has_query(None, "verbose"));
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_any_more_is_under_way_no_more() {
+        use crate::metrics::text::Exposition;
+        let metrics = Metrics::default();
+        let counted = || {
+            let mut page = Exposition::default();
+            metrics.write(&mut page, |name| name == InFlight::NAME);
+            page.finish().trim().lines().last().unwrap().to_owned()
+        };
+        let labels = [
+            ("long_running", "false"),
+            ("method", "GET"),
+            ("path", "metrics"),
+            ("server_type", "readwrite"),
+        ];
+        let one = InFlight::of(&metrics, labels);
+        assert!(counted().ends_with(" 1"), "{:?}", counted());
+        drop(one);
+        assert!(counted().ends_with(" 0"), "{:?}", counted());
     }
 
     #[test]
