@@ -86,6 +86,9 @@ pub(crate) struct Place {
 /// How often content that comes from the API is looked at again: upstream's sync period.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// Upstream waits so long for volumes, too.
+const DISK_LIMIT: Duration = Duration::from_secs(123);
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MountVolumeError {
     #[error(transparent)]
@@ -237,7 +240,11 @@ impl Volumes {
         };
         const SET_UP: &str = "MountVolume.SetUp";
         let done = match &spec.source {
-            Source::HostPath(it) => host_path::check(it).map_err(at(SET_UP)).map(|it| (it, None)),
+            Source::HostPath(it) => {
+                let it = it.clone();
+                let checked = in_time(move || host_path::check(&it)).await;
+                checked.map_err(at(SET_UP)).map(|it| (it, None))
+            }
             Source::EmptyDir(it) => {
                 let path = self.paths.volume(&pod.uid(), "empty-dir", &volume.name);
                 let made = empty_dir::make(pod, it, path, facts);
@@ -312,13 +319,17 @@ impl Volumes {
         let made = payload::Maker { volumes: self, pod, facts }.make(volume).await?;
         let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
-        create_dir(&path)?;
-        if plugin.is_secret && !mounts::is_mounted(&path) {
-            // Secrets do not reach the disk.
-            mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
-        }
-        atomic::write(&path, &made.files, Group::of(pod))
-            .map_err(io_error("write the content of", &path))?;
+        let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
+        let path = in_time(move || {
+            create_dir(&path)?;
+            if is_secret && !mounts::is_mounted(&path) {
+                // Secrets do not reach the disk.
+                mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
+            }
+            atomic::write(&path, &files, group).map_err(io_error("write the content of", &path))?;
+            Ok(path)
+        })
+        .await?;
         let refresh = self.clock.now() + REFRESH;
         Ok((path, Some(made.refresh_at.map_or(refresh, |it| it.min(refresh)))))
     }
@@ -349,7 +360,7 @@ impl Volumes {
     }
 
     /// What a container's mount with a `subPath` is bound from.
-    pub(crate) fn prepare_subpath(
+    pub(crate) async fn prepare_subpath(
         &self,
         pod: &Pod,
         volume: (&str, &Path),
@@ -358,7 +369,14 @@ impl Volumes {
         subpath: &str,
     ) -> Result<PathBuf, PrepareSubpathError> {
         let target = self.paths.subpath(&pod.uid(), volume.0, container, index);
-        subpath::prepare(volume.1, subpath, &target)
+        let (volume, subpath) = (volume.1.to_owned(), subpath.to_owned());
+        let failed = |source| PrepareSubpathError::Prepare { source };
+        let preparing =
+            tokio::task::spawn_blocking(move || subpath::prepare(&volume, &subpath, &target));
+        match tokio::time::timeout(DISK_LIMIT, preparing).await {
+            Ok(prepared) => prepared.map_err(|it| failed(io::Error::other(it)))?,
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Takes away everything that is mounted for a pod, and its folder.
@@ -408,6 +426,18 @@ impl Mounted {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+    }
+}
+
+/// Work on a disk that may never answer: a server behind it is gone. The thread is given up then, and
+/// nobody else waits.
+async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MountVolumeError> + Send + 'static,
+) -> Result<T, MountVolumeError> {
+    match tokio::time::timeout(DISK_LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => Err(MountVolumeError::Text(error.to_string())),
+        Err(_) => Err(MountVolumeError::Text("the file system did not answer".to_owned())),
     }
 }
 
