@@ -8,6 +8,7 @@
 //! `pkg/kubelet/certificate/transport.go`.
 
 mod bootstrap;
+pub(crate) mod limited;
 mod rotation;
 mod switch;
 

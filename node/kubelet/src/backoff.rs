@@ -68,6 +68,10 @@ impl<K: Eq + Hash> Backoffs<K> {
         self.entries.insert(key, Entry { delay, updated: now });
     }
 
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, _| is_kept(key));
+    }
+
     pub(crate) fn forget(&mut self, key: &K) {
         self.entries.remove(key);
     }

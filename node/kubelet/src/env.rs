@@ -158,7 +158,7 @@ fn add_from(container: &Container, found: &Found, own: &mut Ordered) -> Result<(
         for (kind, (name, optional)) in listed.chain(of_secret.map(|it| (ObjectKind::Secret, it))) {
             match found.get(&(kind, name.clone())).and_then(Option::as_ref) {
                 Some(data) => {
-                    for (key, value) in data.iter() {
+                    for (key, value) in data.variables() {
                         let value = String::from_utf8_lossy(value).into_owned();
                         own.set(&format!("{prefix}{key}"), value);
                     }
@@ -213,7 +213,7 @@ fn key_of(
     match found.get(&(kind, name.to_owned())).and_then(Option::as_ref) {
         None if is_optional => Ok(None),
         None => Err(BuildEnvError::NoObject { kind, name: name.to_owned() }),
-        Some(data) => match data.get(key) {
+        Some(data) => match data.variable(key) {
             Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
             None if is_optional => Ok(None),
             None => Err(BuildEnvError::NoKey {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn map() -> Found {
-        let data = Data::from([("k".to_owned(), b"v".to_vec())]);
+        let data = Data::from_iter([("k".to_owned(), b"v".to_vec())]);
         Found::from([((ObjectKind::ConfigMap, "m".to_owned()), Some(Arc::new(data)))])
     }
 

@@ -7,7 +7,19 @@
 //!
 //! **Invariant:** a file outside of its volume is never read, whatever links lead to it.
 
-use std::{collections::BTreeMap, fs, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::stat::Mode,
+};
 
 /// Upstream's bound of a whole file.
 const MOST: u64 = 64 * 1024;
@@ -18,6 +30,8 @@ pub(crate) enum ReadEnvFileError {
     Open { path: String, message: String },
     #[error("{path} leads out of its volume")]
     Outside { path: String },
+    #[error("{path} is no regular file")]
+    NoFile { path: String },
     #[error("{path} is longer than {MOST} bytes")]
     TooLong { path: String },
     #[error("invalid environment variable format at line {line}")]
@@ -26,27 +40,38 @@ pub(crate) enum ReadEnvFileError {
 
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// Reads the file at `path` in the volume at `volume`.
+/// Reads the file at `path` in the volume at `volume`. Containers may write there at the same time:
+/// what is opened is what is read, and nothing is waited for.
 pub(crate) fn read(volume: &Path, path: &str) -> Result<Variables, ReadEnvFileError> {
-    let failed = |error: std::io::Error| {
+    let failed = |error: io::Error| {
         let message = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
             _ => error.to_string(),
         };
         ReadEnvFileError::Open { path: path.to_owned(), message }
     };
-    let root = volume.canonicalize().map_err(failed)?;
-    let file = root.join(path.trim_start_matches('/')).canonicalize().map_err(failed)?;
-    if !file.starts_with(&root) {
-        return Err(ReadEnvFileError::Outside { path: path.to_owned() });
+    let file = match open_beneath(volume, path.trim_start_matches('/')) {
+        Err(Errno::EXDEV) => return Err(ReadEnvFileError::Outside { path: path.to_owned() }),
+        opened => File::from(opened.map_err(|it| failed(it.into()))?),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(ReadEnvFileError::NoFile { path: path.to_owned() });
     }
     let mut text = String::new();
-    let opened = fs::File::open(file).map_err(failed)?;
-    opened.take(MOST + 1).read_to_string(&mut text).map_err(failed)?;
+    file.take(MOST + 1).read_to_string(&mut text).map_err(failed)?;
     if u64::try_from(text.len()).is_ok_and(|it| it > MOST) {
         return Err(ReadEnvFileError::TooLong { path: path.to_owned() });
     }
     parse(&text)
+}
+
+fn open_beneath(volume: &Path, path: &str) -> Result<OwnedFd, Errno> {
+    let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let how = OpenHow::new()
+        // A pipe without a writer would be waited for otherwise.
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(root, path, how)
 }
 
 fn parse(text: &str) -> Result<Variables, ReadEnvFileError> {
@@ -79,6 +104,8 @@ fn parse(text: &str) -> Result<Variables, ReadEnvFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -108,5 +135,18 @@ mod tests {
         assert!(matches!(read(&volume, "../secret"), Err(ReadEnvFileError::Outside { .. })));
         fs::write(volume.join("own"), "A='1'\n").unwrap();
         assert_eq!(read(&volume, "own").unwrap()["A"], "1");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&folder.path().join("env"), Mode::S_IRWXU).unwrap();
+        let (told, answer) = std::sync::mpsc::channel();
+        let volume = folder.path().to_owned();
+        std::thread::spawn(move || told.send(read(&volume, "env")));
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(10));
+        let answer = answer.expect("a pipe without a writer is waited for");
+        assert!(matches!(answer, Err(ReadEnvFileError::NoFile { .. })), "{answer:?}");
+        assert!(matches!(read(folder.path(), "."), Err(ReadEnvFileError::NoFile { .. })));
     }
 }

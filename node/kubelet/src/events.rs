@@ -5,7 +5,7 @@
 //!
 //! Upstream: `client-go/tools/record`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use clock::Clock;
 use jiff::Timestamp;
@@ -19,13 +19,16 @@ use kube::{
 };
 use serde_json::json;
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::pod::PodExt;
 
 const QUEUE: usize = 1000;
 /// How many different events are remembered for counting.
 const REMEMBERED: usize = 512;
+/// client-go's bounds: as often, after so long.
+const TRIES: usize = 12;
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -110,7 +113,7 @@ impl Recorder {
         let reason = reason.to_owned();
         let note = Note { object, annotations: None, is_warning, reason, message, at };
         if let Err(error) = self.queue.try_send(note) {
-            debug!(%error, "an event was dropped");
+            warn!(%error, "an event was dropped");
         }
     }
 }
@@ -148,31 +151,57 @@ struct Written {
 type Key = (Option<String>, Option<String>, String, String);
 
 async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>) {
-    let mut written: HashMap<Key, Written> = HashMap::new();
-    let mut last_stamp = 0;
+    let mut writer = Writer { client, node_name, written: HashMap::new(), last_stamp: 0 };
     while let Some(note) = notes.recv().await {
+        writer.write_surely(&note).await;
+    }
+}
+
+struct Writer {
+    client: Client,
+    node_name: String,
+    written: HashMap<Key, Written>,
+    last_stamp: i128,
+}
+
+impl Writer {
+    /// What the API server refuses is dropped; where there is no answer it is asked again.
+    async fn write_surely(&mut self, note: &Note) {
+        for _ in 0..TRIES {
+            let error = match self.write(note).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let text = telemetry::chain(&error).to_string();
+            debug!(error = text, reason = note.reason, "an event was not written");
+            if matches!(&error, kube::Error::Api(it) if (400..500).contains(&it.code)) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        warn!(reason = note.reason, "an event was given up");
+    }
+
+    async fn write(&mut self, note: &Note) -> Result<(), kube::Error> {
         let key = (
             note.object.uid.clone(),
             note.object.field_path.clone(),
             note.reason.clone(),
             note.message.clone(),
         );
-        if written.len() >= REMEMBERED {
-            written.clear();
+        if self.written.len() >= REMEMBERED {
+            self.written.clear();
         }
-        let result = match written.get_mut(&key) {
-            Some(earlier) => count_again(&client, earlier, &note).await,
-            None => match create(&client, &node_name, &note, &mut last_stamp).await {
-                Ok(new) => {
-                    written.insert(key, new);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = result {
-            debug!(error = %telemetry::chain(&error), reason = note.reason, "an event was not written");
+        if let Some(earlier) = self.written.get_mut(&key) {
+            match count_again(&self.client, earlier, note).await {
+                // The API server keeps events for an hour.
+                Err(kube::Error::Api(it)) if it.is_not_found() => drop(self.written.remove(&key)),
+                counted => return counted,
+            }
         }
+        let new = create(&self.client, &self.node_name, note, &mut self.last_stamp).await?;
+        self.written.insert(key, new);
+        Ok(())
     }
 }
 
@@ -219,9 +248,10 @@ async fn count_again(
     earlier: &mut Written,
     note: &Note,
 ) -> Result<(), kube::Error> {
-    earlier.count += 1;
-    let patch = json!({ "count": earlier.count, "lastTimestamp": Time(note.at) });
+    let count = earlier.count + 1;
+    let patch = json!({ "count": count, "lastTimestamp": Time(note.at) });
     let api = Api::<Event>::namespaced(client.clone(), &earlier.namespace);
     api.patch(&earlier.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    earlier.count = count;
     Ok(())
 }

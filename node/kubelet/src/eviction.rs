@@ -184,7 +184,7 @@ impl Eviction {
         let mut pods = self.workers.pods();
         pods.retain(|it| {
             let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
-            !matches!(phase, Some("Succeeded" | "Failed")) && !it.is_terminating()
+            !matches!(phase, Some("Succeeded" | "Failed")) && !self.workers.is_ending(&it.uid())
         });
         pods
     }

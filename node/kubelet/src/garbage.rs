@@ -1,4 +1,4 @@
-//! Removes what no pod needs: dead containers and images.
+//! Removes what no pod needs: dead containers and sandboxes, their logs, and images.
 //!
 //! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_gc.go`, `pkg/kubelet/images/image_gc_manager.go`.
 //!
@@ -7,6 +7,8 @@
 //! always stays.
 
 mod containers;
+mod logs;
+mod sandboxes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -64,14 +66,15 @@ impl Garbage {
 
     /// That, and all containers of pods that have ended.
     pub(crate) async fn delete_unused_containers(&self) {
-        let is_over = |uid: &str| {
-            let status = self.context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
+        let context = self.context.clone();
+        let is_over = move |uid: &str| {
+            let status = context.statuses.get(&PodUid(uid.to_owned())).unwrap_or_default();
             matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
         };
         self.sweep_containers(is_over).await;
     }
 
-    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool) {
+    async fn sweep_containers(&self, is_over: impl Fn(&str) -> bool + Send + 'static) {
         let _one = self.sweeping.lock().await;
         let runtime = &self.context.runtime;
         let (Ok(sandboxes), Ok(mut containers)) =
@@ -81,10 +84,40 @@ impl Garbage {
         };
         containers::sort(&mut containers, &sandboxes);
         let policy = Policy::of(&self.context.settings, self.context.clock.now());
-        for id in containers::plan(&containers, &policy, is_over) {
+        for id in containers::plan(&containers, &policy, &is_over) {
             if let Err(error) = self.context.runtime.remove_container(&id).await {
                 debug!(id, %error, "a dead container was not removed");
             }
+        }
+        self.sweep_sandboxes().await;
+        self.sweep_logs(is_over).await;
+    }
+
+    async fn sweep_sandboxes(&self) {
+        let runtime = &self.context.runtime;
+        let (Ok(sandboxes), Ok(containers)) =
+            tokio::join!(runtime.list_sandboxes(None), runtime.list_containers(None))
+        else {
+            return;
+        };
+        for id in sandboxes::plan(&sandboxes, &containers) {
+            let removed = async {
+                // It may still hold an address.
+                runtime.stop_sandbox(&id).await?;
+                runtime.remove_sandbox(&id).await
+            };
+            if let Err(error) = removed.await {
+                debug!(id, %error, "a dead sandbox was not removed");
+            }
+        }
+    }
+
+    async fn sweep_logs(&self, is_over: impl Fn(&str) -> bool + Send + 'static) {
+        let Ok(containers) = self.context.runtime.list_containers(None).await else { return };
+        let (root, runs) = (self.context.paths.all_pod_logs().to_owned(), logs::runs(&containers));
+        let swept = tokio::task::spawn_blocking(move || logs::sweep(&root, &runs, is_over));
+        if let Err(error) = swept.await {
+            debug!(%error, "logs of dead containers were not removed");
         }
     }
 
@@ -114,12 +147,14 @@ impl Garbage {
         removed > 0
     }
 
-    /// All images that nothing uses, whatever their age.
+    /// All images that nothing uses, but those that may just have been pulled for a container.
     pub(crate) async fn delete_unused_images(&self) -> bool {
         let _one = self.sweeping.lock().await;
         let Some(images) = self.images().await else { return false };
-        let unused = images.all.iter().filter(|it| !it.pinned && !images.is_used(it));
-        let unused: Vec<_> = unused.map(|it| it.id.clone()).collect();
+        let (thresholds, now) =
+            (Thresholds::of(&self.context.settings.config), self.context.clock.now());
+        let in_use = |it: &v1::Image| images.is_used(it);
+        let unused = gc::all_unused(&images.all, in_use, &self.uses.lock(), thresholds, now);
         self.remove_images(&unused, "space").await > 0
     }
 

@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{
-    context::Context, garbage::Garbage, node::StatusWake, pleg::Pleg, pod::PodUid,
+    context::Context, garbage::Garbage, node::StatusWake, objects, pleg::Pleg, pod::PodUid,
     pod_workers::PodWorkers,
 };
 
@@ -59,6 +59,7 @@ impl Housekeeping {
         }
         self.pleg.remove_orphans().await;
         context.allocations.retain(|uid| workers.is_known(uid));
+        context.objects.retain(&workers.pods().iter().flat_map(objects::references).collect());
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
         context.cm.remove_stale(|uid| workers.is_known(uid));
         for uid in context.cgroups.pods() {

@@ -2,6 +2,8 @@
 //!
 //! Upstream: `pkg/kubelet/images/image_manager.go`.
 //!
+//! **Invariant:** a pull that nobody waits for any more ends, and gives its permit back.
+//!
 //! Deviation: pods that want the same image with the same credentials share one pull; upstream pulls
 //! for each of them.
 
@@ -35,7 +37,7 @@ use crate::{
     events::Recorder,
     objects::Objects,
     pace::Pace,
-    pod::PodExt,
+    pod::{PodExt, PodUid},
     pod_starts::PodStarts,
 };
 
@@ -54,6 +56,36 @@ const TOLD: Duration = Duration::from_secs(2);
 
 type Pull = Shared<BoxFuture<'static, Result<String, CriError>>>;
 
+/// The image, and whose credentials it is pulled with.
+type PullKey = (String, String);
+
+struct UnderWay {
+    pull: Pull,
+    waiters: usize,
+}
+
+/// One of those that wait for a pull. A waiter may go at any moment: its pod is deleted.
+struct Waiter<'a> {
+    images: &'a Images,
+    key: PullKey,
+    pull: Pull,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.images.under_way.lock();
+        let Some(known) = under_way.get_mut(&self.key) else { return };
+        if !known.pull.ptr_eq(&self.pull) {
+            return;
+        }
+        known.waiters -= 1;
+        // Who comes later begins another one.
+        if known.waiters == 0 || self.pull.peek().is_some() {
+            under_way.remove(&self.key);
+        }
+    }
+}
+
 pub(crate) struct Images {
     runtime: Runtime,
     recorder: Recorder,
@@ -63,7 +95,7 @@ pub(crate) struct Images {
     pub access: Access,
     starts: Arc<PodStarts>,
     permits: Arc<Semaphore>,
-    under_way: Mutex<HashMap<(String, String), Pull>>,
+    under_way: Mutex<HashMap<PullKey, UnderWay>>,
     backoffs: Mutex<Backoffs<String>>,
     last_errors: Mutex<HashMap<String, (jiff::Timestamp, String)>>,
 }
@@ -206,6 +238,13 @@ impl Images {
         }
     }
 
+    /// A pod is gone: how its pulls went is of no more use.
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        let is_others = |key: &String| !key.starts_with(&format!("{uid}_"));
+        self.backoffs.lock().retain(is_others);
+        self.last_errors.lock().retain(|key, _| is_others(key));
+    }
+
     fn check_backoff(
         &self,
         pod: &Pod,
@@ -259,21 +298,28 @@ impl Images {
         name: &str,
         auth: Option<v1::AuthConfig>,
     ) -> Result<String, CriError> {
+        let waiter = self.wait_for(name, auth);
+        waiter.pull.clone().await
+    }
+
+    /// Joins the pull that is under way, or begins one.
+    fn wait_for(&self, name: &str, auth: Option<v1::AuthConfig>) -> Waiter<'_> {
         let identity = auth.as_ref().map(|it| format!("{}:{}", it.username, it.password));
         let key = (name.to_owned(), identity.unwrap_or_default());
-        let (runtime, permits, name) =
-            (self.runtime.clone(), self.permits.clone(), name.to_owned());
         let begin = || {
+            let (runtime, permits) = (self.runtime.clone(), self.permits.clone());
+            let name = name.to_owned();
             let pull = async move {
                 let _permit = permits.acquire_owned().await;
                 runtime.pull_image(&name, auth, None).await
             };
-            pull.boxed().shared()
+            UnderWay { pull: pull.boxed().shared(), waiters: 0 }
         };
-        let pull = self.under_way.lock().entry(key.clone()).or_insert_with(begin).clone();
-        let result = pull.await;
-        self.under_way.lock().remove(&key);
-        result
+        let mut under_way = self.under_way.lock();
+        let known = under_way.entry(key.clone()).or_insert_with(begin);
+        known.waiters += 1;
+        let pull = known.pull.clone();
+        Waiter { images: self, key, pull }
     }
 }
 

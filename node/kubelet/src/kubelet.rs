@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     allocation::Allocations,
-    api_client::{ApiClient, Rotation},
+    api_client::{ApiClient, Rotation, limited},
     certificates::serving::Serving,
     cgroups::{Cgroups, Hierarchy, Limits},
     cm::{self, ContainerManager},
@@ -118,6 +118,7 @@ impl Kubelet {
         scope: Scope,
     ) -> Result<Self, StartError> {
         let ApiClient { client, rotation } = client;
+        let client = limited::client(client);
         let context = Arc::new(context(settings, client, channel, images, clock, scope)?);
         shutdown::tell_last(&context);
         let workers = PodWorkers::new(context.clone());
@@ -359,7 +360,7 @@ async fn watch_pods(
     let config = watcher::Config::default().fields(&fields);
     let stream = watcher(Api::<Pod>::all(context.client.clone()), config);
     let mut events = pin!(stream.default_backoff());
-    let mut listed: Vec<PodUid> = Vec::new();
+    let mut listed: Vec<Pod> = Vec::new();
     let mut housekeeping = Some(housekeeping);
     loop {
         context.heartbeat.beat("pods");
@@ -371,17 +372,17 @@ async fn watch_pods(
         };
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(pod)) => {
-                listed.push(pod.uid());
-                update(&workers, pod);
-            }
+            // None is admitted before all are known that hold something of the node.
+            Ok(watcher::Event::InitApply(pod)) => listed.push(pod),
             Ok(watcher::Event::Apply(pod)) => {
                 wake_mirrors(&mirrors, &pod, pod.is_terminating());
                 context.starts.observed(&pod);
                 update(&workers, pod);
             }
             Ok(watcher::Event::InitDone) => {
-                let known = std::mem::take(&mut listed);
+                let listed = in_order(std::mem::take(&mut listed));
+                let known: Vec<_> = listed.iter().map(PodExt::uid).collect();
+                listed.into_iter().for_each(|pod| update(&workers, pod));
                 workers.retain(|uid| known.contains(uid));
                 drop(context.scope.spawn("settle", settle(context.clone(), workers.clone())));
                 if let Some(housekeeping) = housekeeping.take() {
@@ -404,6 +405,15 @@ async fn settle(context: Arc<Context>, workers: Arc<PodWorkers>) {
     // The sender lives in the context, so this cannot fail.
     drop(known.wait_for(|it| *it).await);
     context.cm.settle(|uid| workers.is_known(uid));
+}
+
+/// Those that an earlier run of this kubelet admitted come first, then the older ones.
+fn in_order(mut pods: Vec<Pod>) -> Vec<Pod> {
+    let is_new = |it: &Pod| it.status.as_ref().is_none_or(|it| it.start_time.is_none());
+    pods.sort_by_cached_key(|it| {
+        (is_new(it), it.metadata.creation_timestamp.as_ref().map(|it| it.0), it.uid())
+    });
+    pods
 }
 
 /// Whoever deletes a mirror gets another one.

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::pod::PodExt;
 
@@ -91,8 +90,30 @@ pub(crate) fn message_policy(container: &Container) -> &str {
 
 /// Changes when a running container has to be replaced: when its image does. Every other field of a
 /// running pod is immutable, or is changed in place.
+///
+/// The value is upstream's (`HashContainer` in `pkg/kubelet/container/helpers.go`), so that neither
+/// kubelet restarts what the other one has started: FNV-1a over Go's way to write the bytes of the JSON.
 pub(crate) fn container_hash(container: &Container) -> String {
-    let text = json!([container.name, container.image]).to_string();
-    let digest = Sha256::digest(text.as_bytes());
-    digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    let image = container.image.as_deref().unwrap_or_default();
+    let text = json!({ "image": image, "name": container.name }).to_string();
+    let bytes: Vec<_> = text.bytes().map(|it| it.to_string()).collect();
+    let written = format!("([]uint8)[{}]", bytes.join(" "));
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    format!("{:x}", written.bytes().fold(0x811c_9dc5, step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number is one that upstream's own tests expect.
+    #[test]
+    fn a_container_has_the_hash_that_upstreams_kubelet_gives_it() {
+        let container = Container {
+            name: "test_container".to_owned(),
+            image: Some("foo/image:v1".to_owned()),
+            ..Container::default()
+        };
+        assert_eq!(container_hash(&container), "8e45cbd0");
+    }
 }

@@ -3,14 +3,25 @@
 //! Each is read when a pod needs it and kept for a moment, so that fifty pods of one Deployment that
 //! start together cost one request. A refused or failed read is not kept.
 //!
+//! While the API server cannot be reached, what an object held last is given: a container that crashed
+//! starts again. That is kept for as long as a pod refers to the object.
+//!
+//! Upstream: `pkg/kubelet/util/manager` (`watch_based_manager.go`).
+//!
 //! **Invariant:** nothing is listed: the node's identity may read only what its pods refer to.
 
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+
+use crate::{env, pod::PodExt};
 
 /// Long enough for a burst of pods, short enough that a pod made after a change sees the change.
 const FRESH: Duration = Duration::from_millis(500);
@@ -31,8 +42,41 @@ impl ObjectKind {
     }
 }
 
+/// An object that a pod refers to.
+pub(crate) type Reference = (ObjectKind, String, String);
+
 /// The content of a ConfigMap or Secret.
-pub(crate) type Data = BTreeMap<String, Vec<u8>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Data {
+    content: BTreeMap<String, Vec<u8>>,
+    /// Keys of `binaryData`: files can be made of them, and no variables.
+    binary: BTreeSet<String>,
+}
+
+impl Data {
+    /// What a variable can hold.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        self.content.iter().filter(|(key, _)| !self.binary.contains(*key))
+    }
+
+    pub(crate) fn variable(&self, key: &str) -> Option<&Vec<u8>> {
+        self.content.get(key).filter(|_| !self.binary.contains(key))
+    }
+}
+
+impl std::ops::Deref for Data {
+    type Target = BTreeMap<String, Vec<u8>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.content
+    }
+}
+
+impl FromIterator<(String, Vec<u8>)> for Data {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(texts: I) -> Self {
+        Self { content: texts.into_iter().collect(), binary: BTreeSet::new() }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -47,6 +91,13 @@ pub(crate) enum ReadObjectError {
     NotFound { kind: &'static str, name: String },
     #[error("failed to read {kind} \"{name}\": {message}")]
     Refused { kind: &'static str, name: String, message: String },
+    /// The API server could not be asked.
+    #[error("{0}")]
+    Away(String),
+}
+
+fn refused(key: &Key, message: String) -> ReadObjectError {
+    ReadObjectError::Refused { kind: key.kind.resource(), name: key.name.clone(), message }
 }
 
 type Slot = Arc<AsyncMutex<Option<(Instant, Option<Arc<Data>>)>>>;
@@ -54,11 +105,13 @@ type Slot = Arc<AsyncMutex<Option<(Instant, Option<Arc<Data>>)>>>;
 pub(crate) struct Objects {
     client: Client,
     slots: Mutex<HashMap<Key, Slot>>,
+    /// What was read last.
+    last: Mutex<HashMap<Key, Option<Arc<Data>>>>,
 }
 
 impl Objects {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, slots: Mutex::default() }
+        Self { client, slots: Mutex::default(), last: Mutex::default() }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -81,9 +134,23 @@ impl Objects {
         {
             return Ok(data.clone());
         }
-        let data = self.read(&key).await?;
+        let data = match self.read(&key).await {
+            Err(ReadObjectError::Away(message)) => {
+                let last = self.last.lock().get(&key).cloned();
+                return last.ok_or_else(|| refused(&key, message));
+            }
+            read => read?,
+        };
         *held = Some((Instant::now(), data.clone()));
+        self.last.lock().insert(key, data.clone());
         Ok(data)
+    }
+
+    /// Forgets what no pod of this node refers to.
+    pub(crate) fn retain(&self, referred: &HashSet<Reference>) {
+        self.last.lock().retain(|key, _| {
+            referred.contains(&(key.kind, key.namespace.clone(), key.name.clone()))
+        });
     }
 
     fn slot(&self, key: &Key) -> Slot {
@@ -99,11 +166,6 @@ impl Objects {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Arc<Data>>, ReadObjectError> {
-        let refused = |message: String| ReadObjectError::Refused {
-            kind: key.kind.resource(),
-            name: key.name.clone(),
-            message,
-        };
         let read = async {
             match key.kind {
                 ObjectKind::ConfigMap => {
@@ -118,19 +180,72 @@ impl Objects {
         };
         match tokio::time::timeout(LIMIT, read).await {
             Ok(Ok(data)) => Ok(data.map(Arc::new)),
-            Ok(Err(kube::Error::Api(status))) => Err(refused(status.message.clone())),
-            Ok(Err(error)) => Err(refused(telemetry::chain(&error).to_string())),
-            Err(_) => Err(refused("the API server did not answer".to_owned())),
+            Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => {
+                Err(refused(key, status.message.clone()))
+            }
+            Ok(Err(error)) => Err(ReadObjectError::Away(telemetry::chain(&error).to_string())),
+            Err(_) => Err(ReadObjectError::Away("the API server did not answer".to_owned())),
         }
     }
 }
 
+/// The ConfigMaps and Secrets that a pod's own text names.
+pub(crate) fn references(pod: &Pod) -> Vec<Reference> {
+    let spec = PodExt::spec(pod);
+    let pulls = spec.image_pull_secrets.iter().flatten();
+    let mut all: Vec<_> = pulls.map(|it| (ObjectKind::Secret, it.name.clone())).collect();
+    for (_, container) in pod.all_containers() {
+        all.extend(env::references(&container));
+    }
+    for volume in spec.volumes.iter().flatten() {
+        all.extend(of_volume(volume));
+    }
+    all.into_iter().map(|(kind, name)| (kind, pod.namespace().to_owned(), name)).collect()
+}
+
+fn of_volume(volume: &Volume) -> Vec<(ObjectKind, String)> {
+    use ObjectKind::{ConfigMap, Secret};
+    let mut all = Vec::new();
+    all.extend(volume.config_map.iter().map(|it| (ConfigMap, it.name.clone())));
+    let secret = volume.secret.iter().filter_map(|it| it.secret_name.clone());
+    all.extend(secret.map(|it| (Secret, it)));
+    let projected = volume.projected.iter().flat_map(|it| it.sources.iter().flatten());
+    for source in projected {
+        all.extend(source.config_map.iter().map(|it| (ConfigMap, it.name.clone())));
+        all.extend(source.secret.iter().map(|it| (Secret, it.name.clone())));
+    }
+    all
+}
+
 fn config_map_data(object: ConfigMap) -> Data {
     let texts = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
-    let binary = object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
-    texts.chain(binary).collect()
+    let mut data: Data = texts.collect();
+    for (key, value) in object.binary_data.into_iter().flatten() {
+        data.binary.insert(key.clone());
+        data.content.insert(key, value.0);
+    }
+    data
 }
 
 fn secret_data(object: Secret) -> Data {
     object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn binary_data_makes_files_and_no_variables() {
+        let data = config_map_data(ConfigMap {
+            data: Some([("text".to_owned(), "t".to_owned())].into()),
+            binary_data: Some([("binary".to_owned(), ByteString(vec![0]))].into()),
+            ..ConfigMap::default()
+        });
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["binary", "text"]);
+        assert_eq!(data.variables().map(|it| it.0).collect::<Vec<_>>(), ["text"]);
+        assert_eq!((data.variable("binary"), data.variable("text")), (None, Some(&b"t".to_vec())));
+    }
 }

@@ -60,8 +60,18 @@ pub(crate) struct Input<'a> {
     pub backoffs: &'a ContainerBackoffs,
     /// The resources that containers were last given, by name.
     pub actuated: &'a Resources,
-    /// At the pace of the ends that are observed.
+    /// Containers that could not be started, by name.
+    pub held: &'a BTreeMap<String, Held>,
+    /// At the pace of the ends that are observed, as are the times of those held.
     pub now: Timestamp,
+}
+
+/// Why a container is not tried again before its time: its image cannot be had, its configuration
+/// cannot be made. The others of its pod go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub waiting: Waiting,
+    pub until: Timestamp,
 }
 
 /// What to do, in this order: kill, then the sandbox, then the starts.

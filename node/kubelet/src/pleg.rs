@@ -62,14 +62,23 @@ impl Pleg {
     async fn cri_events(&self) -> Result<(), CriError> {
         let mut stream = self.context.runtime.cri_events().await?;
         self.relist_and_wake().await;
-        while let Some(Ok(event)) = stream.next().await {
-            let known = self.owners.lock().get(&event.container_id).cloned();
-            match known {
-                Some(uid) => self.workers.notify(&uid),
-                None => self.relist_and_wake().await,
+        let mut next_relist = Instant::now() + RELIST;
+        loop {
+            tokio::select! {
+                event = stream.next() => {
+                    let Some(Ok(event)) = event else { return Ok(()) };
+                    let known = self.owners.lock().get(&event.container_id).cloned();
+                    match known {
+                        Some(uid) => self.workers.notify(&uid),
+                        None => self.relist_and_wake().await,
+                    }
+                }
+                () = tokio::time::sleep_until(next_relist) => {
+                    self.relist_and_wake().await;
+                    next_relist = Instant::now() + RELIST;
+                }
             }
         }
-        Ok(())
     }
 
     async fn follow(self: Arc<Self>, mut stream: tonic::Streaming<containerd::Envelope>) {

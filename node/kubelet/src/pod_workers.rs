@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::debug;
 
-use self::inbox::Inbox;
+use self::inbox::{Inbox, News};
 use crate::{
     context::Context,
     observed::RuntimePod,
@@ -161,6 +161,11 @@ impl PodWorkers {
         }
     }
 
+    /// Whether a pod has been told to end, by whomever.
+    pub(crate) fn is_ending(&self, uid: &PodUid) -> bool {
+        self.workers.lock().get(uid).is_none_or(|it| it.news().must_end())
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
@@ -184,10 +189,23 @@ impl PodWorkers {
             .collect()
     }
 
+    /// The pod of this name. Beside one that is still being ended its successor is meant.
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let workers = self.workers.lock();
-        let mut pods = workers.values().map(|it| it.pod());
-        pods.find(|it| it.namespace() == namespace && it.name() == name)
+        let news = workers.values().map(|it| it.news());
+        meant(news.filter(|it| it.pod.namespace() == namespace && it.pod.name() == name))
+    }
+
+    /// The same, or the very one of this UID.
+    pub(crate) fn find_with(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Option<Arc<Pod>> {
+        let Some(uid) = uid else { return self.find(namespace, name) };
+        let pod = self.pod(&PodUid(uid.to_owned()))?;
+        (pod.namespace() == namespace && pod.name() == name).then_some(pod)
     }
 
     /// Room has been made: pods that wait for it look again.
@@ -199,7 +217,7 @@ impl PodWorkers {
 
     /// Whether a pod still holds resources of the node.
     fn is_holding(&self, uid: &PodUid) -> bool {
-        self.workers.lock().get(uid).is_some_and(|it| it.is_admitted())
+        self.workers.lock().get(uid).is_some_and(|it| it.is_holding())
     }
 
     /// Whether volumes and groups of a pod are gone from the node.
@@ -212,7 +230,7 @@ impl PodWorkers {
         let workers = self.workers.lock();
         workers
             .iter()
-            .filter(|(uid, inbox)| *uid != except && inbox.is_admitted())
+            .filter(|(uid, inbox)| *uid != except && inbox.is_holding())
             .map(|(_, inbox)| inbox.pod())
             .collect()
     }
@@ -224,5 +242,45 @@ impl PodWorkers {
 
     pub(crate) fn observed(&self, uid: &PodUid) -> Option<RuntimePod> {
         self.workers.lock().get(uid).map(|it| it.observed())
+    }
+}
+
+/// Of pods of one name: one that stays rather than one that ends, then the newest.
+fn meant(news: impl Iterator<Item = News>) -> Option<Arc<Pod>> {
+    let best = news.max_by_key(|it| {
+        let created = it.pod.metadata.creation_timestamp.as_ref().map(|it| it.0);
+        (!it.must_end(), created)
+    });
+    best.map(|it| it.pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+    use super::*;
+
+    #[test]
+    fn of_two_pods_of_one_name_the_one_that_stays_is_meant_and_then_the_newer_one() {
+        let news = |uid: &str, created: &str, is_removed: bool| {
+            let metadata = ObjectMeta {
+                uid: Some(uid.to_owned()),
+                creation_timestamp: Some(Time(created.parse().unwrap())),
+                ..ObjectMeta::default()
+            };
+            let pod = Arc::new(Pod { metadata, ..Pod::default() });
+            let inbox = Inbox::new(pod.clone(), pod);
+            if is_removed {
+                inbox.put_removed();
+            }
+            inbox.news()
+        };
+        let old = || news("old", "2026-11-23T10:00:00Z", false);
+        let young = || news("young", "2026-11-23T10:00:01Z", false);
+        let gone = || news("gone", "2026-11-23T10:00:02Z", true);
+        let ask = |all: Vec<News>| meant(all.into_iter()).unwrap().uid().0;
+        assert_eq!(ask(vec![old(), young(), gone()]), "young");
+        assert_eq!(ask(vec![gone(), old()]), "old");
+        assert_eq!(ask(vec![gone()]), "gone");
     }
 }

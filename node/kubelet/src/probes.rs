@@ -13,6 +13,7 @@
 
 pub(crate) mod attempt;
 mod grpc;
+mod host;
 pub(crate) mod http;
 mod thresholds;
 mod worker;

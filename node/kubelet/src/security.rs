@@ -7,6 +7,8 @@
 //! AppArmor profiles and SELinux options are handed to the runtime; where the host has no AppArmor,
 //! admission refuses the pod.
 
+use std::{path::Path, sync::LazyLock};
+
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile,
@@ -31,6 +33,7 @@ const MASKED: [&str; 10] = [
     "/proc/scsi",
 ];
 const MASKED_SYS: [&str; 2] = ["/sys/firmware", "/sys/devices/virtual/powercap"];
+const CPUS: &str = "/sys/devices/system/cpu";
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -161,7 +164,10 @@ pub(crate) fn container(
         privileged,
         namespace_options: Some(namespace_options),
         // Without a user of the pod's choice it is the image's.
-        run_as_user: uses_user.map(int64).or(given.image.uid),
+        run_as_user: uses_user.map(int64).or(given.image.uid).or_else(|| {
+            // An image that names no user is root's; runtimes refuse a group without a user.
+            given.image.username.is_empty().then(|| int64(0))
+        }),
         run_as_username: match uses_user {
             Some(_) => String::new(),
             None => given.image.username.clone(),
@@ -224,7 +230,24 @@ fn groups(of_pod: &PodSecurityContext) -> Vec<i64> {
 }
 
 fn masked() -> Vec<String> {
-    texts(&MASKED).into_iter().chain(texts(&MASKED_SYS)).collect()
+    static THROTTLES: LazyLock<Vec<String>> = LazyLock::new(|| throttles(Path::new(CPUS)));
+    [texts(&MASKED), texts(&MASKED_SYS), THROTTLES.clone()].concat()
+}
+
+/// How hot each CPU runs tells of what its neighbours do.
+fn throttles(cpus: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    let is_cpu = |name: &str| {
+        let number = name.strip_prefix("cpu").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit())
+    };
+    let folders = entries
+        .filter(|it| is_cpu(&it.file_name().to_string_lossy()))
+        .map(|it| it.path().join("thermal_throttle"));
+    let mut paths: Vec<_> =
+        folders.filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
+    paths.sort();
+    paths
 }
 
 fn texts(list: &[&str]) -> Vec<String> {
@@ -308,6 +331,35 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(kind(&unconfined, true), Unconfined as i32);
+    }
+
+    #[test]
+    fn how_hot_the_cpus_run_is_hidden() {
+        let cpus = tempfile::tempdir().unwrap();
+        for name in ["cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu2", "cpufreq"] {
+            std::fs::create_dir_all(cpus.path().join(name)).unwrap();
+        }
+        let hidden = throttles(cpus.path());
+        let names: Vec<_> = hidden.iter().filter_map(|it| it.rsplit('/').nth(1)).collect();
+        assert_eq!(names, ["cpu0", "cpu11"]);
+    }
+
+    #[test]
+    fn a_group_without_a_user_is_of_root_where_the_image_names_none() {
+        let asked = PodSecurityContext { run_as_group: Some(3000), ..Default::default() };
+        let user = |image: v1::Image| {
+            let given = Given {
+                image: &image,
+                target: None,
+                seccomp_root: "/s",
+                seccomp_default: false,
+                observed: &RuntimePod::default(),
+            };
+            let made = container(&pod(asked.clone()), Kind::Regular, &Container::default(), &given);
+            (made.run_as_user.map(|it| it.value), made.run_as_username)
+        };
+        assert_eq!(user(image(None, "")), (Some(0), String::new()));
+        assert_eq!(user(image(None, "nginx")), (None, "nginx".to_owned()));
     }
 
     #[test]

@@ -43,7 +43,7 @@ use transport::{Body, Place};
 
 use self::auth::Auth;
 use crate::{
-    certificates::serving::Serving, context::Context, heartbeat::Heartbeat,
+    certificates::serving::Serving, context::Context, heartbeat::Heartbeat, metrics::Metrics,
     pod_workers::PodWorkers, stats::Stats,
 };
 
@@ -151,14 +151,13 @@ impl Server {
         ];
         let metrics = &self.context.metrics;
         metrics.add("kubelet_http_requests_total", &labels, 1.0);
-        metrics.add("kubelet_http_inflight_requests", &labels, 1.0);
+        let _one = InFlight::of(metrics, labels);
         let started = Instant::now();
         let response = match self.kind {
             Kind::ReadWrite => self.answer(request).await,
             Kind::ReadOnly => self.answer_anybody(request).await,
         };
         metrics.observe("kubelet_http_requests_duration_seconds", &labels, started.elapsed());
-        metrics.add("kubelet_http_inflight_requests", &labels, -1.0);
         response
     }
 
@@ -270,6 +269,27 @@ impl Server {
         let with_disks = !query_flag(query, "only_cpu_and_memory");
         let summary = self.stats.summary(with_disks).await;
         json_answer(&json!(summary))
+    }
+}
+
+/// Counts a request until it is answered, or until nobody waits for the answer any more.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    labels: [(&'static str, &'a str); 4],
+}
+
+impl<'a> InFlight<'a> {
+    const NAME: &'static str = "kubelet_http_inflight_requests";
+
+    fn of(metrics: &'a Metrics, labels: [(&'static str, &'a str); 4]) -> Self {
+        metrics.add(Self::NAME, &labels, 1.0);
+        Self { metrics, labels }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.add(Self::NAME, &self.labels, -1.0);
     }
 }
 
@@ -389,6 +409,27 @@ mod tests {
         let one = "internal server error: sync Loop took longer than expected\n";
         assert_eq!(ask(&["healthz", "syncloop"], None).await, (500, one.to_owned()));
         assert_eq!(ask(&["healthz", "ping"], None).await.0, 200);
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_any_more_is_under_way_no_more() {
+        use crate::metrics::text::Exposition;
+        let metrics = Metrics::default();
+        let counted = || {
+            let mut page = Exposition::default();
+            metrics.write(&mut page, |name| name == InFlight::NAME);
+            page.finish().trim().lines().last().unwrap().to_owned()
+        };
+        let labels = [
+            ("long_running", "false"),
+            ("method", "GET"),
+            ("path", "metrics"),
+            ("server_type", "readwrite"),
+        ];
+        let one = InFlight::of(&metrics, labels);
+        assert!(counted().ends_with(" 1"), "{:?}", counted());
+        drop(one);
+        assert!(counted().ends_with(" 0"), "{:?}", counted());
     }
 
     #[test]

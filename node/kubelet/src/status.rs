@@ -9,6 +9,7 @@
 
 mod conditions;
 mod containers;
+mod ended;
 pub(crate) mod manager;
 mod phase;
 
@@ -16,7 +17,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{HostIP, Pod, PodIP, PodStatus},
+    api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -35,7 +36,8 @@ pub(crate) struct Input<'a> {
     pub probes: &'a ProbeStates,
     /// Why containers that should run do not.
     pub waiting: &'a BTreeMap<String, Waiting>,
-    /// The pod was ended by the kubelet: its phase is failed, with this reason and message.
+    /// The pod is ended by the kubelet: when it has ended, its phase is failed, with this reason and
+    /// message.
     pub verdict: Option<&'a Verdict>,
     /// Everything of the pod has ended and nothing will start.
     pub is_over: bool,
@@ -68,6 +70,10 @@ impl Verdict {
         Self { reason: reason.to_owned(), message: format!("{REJECTED}{message}") }
     }
 
+    fn is_rejection(&self) -> bool {
+        self.message.starts_with(REJECTED)
+    }
+
     /// The message as the event has it.
     pub(crate) fn event(&self) -> &str {
         self.message.strip_prefix(REJECTED).unwrap_or(&self.message)
@@ -90,21 +96,26 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     let pod = input.pod;
     let spec = PodExt::spec(pod);
     let init = spec.init_containers.iter().flatten();
-    let init_statuses: Vec<_> =
+    let mut init_statuses: Vec<_> =
         init.map(|it| containers::status(input, crate::pod::init_kind(it), it)).collect();
-    let statuses: Vec<_> =
+    let mut statuses: Vec<_> =
         spec.containers.iter().map(|it| containers::status(input, Kind::Regular, it)).collect();
-    let ephemeral: Vec<_> = pod
+    let mut ephemeral: Vec<_> = pod
         .all_containers()
         .iter()
         .filter(|(kind, _)| *kind == Kind::Ephemeral)
         .map(|(kind, it)| containers::status(input, *kind, it))
         .collect();
     let phase = phase::of(input, &init_statuses, &statuses);
+    if input.is_over && !input.verdict.is_some_and(Verdict::is_rejection) {
+        ended::fill(&mut init_statuses, &mut statuses);
+    }
+    cut_messages([&mut init_statuses, &mut statuses, &mut ephemeral]);
+    let (reason, message) = words(input, phase);
     let mut status = PodStatus {
         phase: Some(phase.name().to_owned()),
-        reason: input.verdict.map(|it| it.reason.clone()),
-        message: input.verdict.map(|it| it.message.clone()),
+        reason,
+        message,
         start_time: Some(input.previous.start_time.clone().unwrap_or(Time(input.now))),
         qos_class: Some(qos::qos_class(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
@@ -129,6 +140,17 @@ fn whole(input: &Input<'_>, status: &mut PodStatus) {
     status.resources = Some(has.clone());
 }
 
+/// The reason and message that belong to the phase.
+fn words(input: &Input<'_>, phase: Phase) -> (Option<String>, Option<String>) {
+    match input.verdict.filter(|_| input.is_over) {
+        Some(it) => (Some(it.reason.clone()), Some(it.message.clone())),
+        None if input.previous.phase.as_deref() == Some(phase.name()) => {
+            (input.previous.reason.clone(), input.previous.message.clone())
+        }
+        None => (None, None),
+    }
+}
+
 fn addresses(input: &Input<'_>, status: &mut PodStatus) {
     let hosts = input.host_ips;
     status.host_ip = hosts.first().map(IpAddr::to_string);
@@ -146,9 +168,33 @@ fn addresses(input: &Input<'_>, status: &mut PodStatus) {
 }
 
 /// What others write into the status stays.
-fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
-    status.nominated_node_name = previous.nominated_node_name.clone();
-    status.resource_claim_statuses = previous.resource_claim_statuses.clone();
+pub(crate) fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
+    let theirs = previous.clone();
+    status.nominated_node_name = theirs.nominated_node_name;
+    status.resource_claim_statuses = theirs.resource_claim_statuses;
+    status.extended_resource_claim_status = theirs.extended_resource_claim_status;
+    status.node_allocatable_resource_claim_statuses =
+        theirs.node_allocatable_resource_claim_statuses;
+    status.allocated_resources = theirs.allocated_resources;
+    status.resources = theirs.resources;
+    status.resize = theirs.resize;
+}
+
+/// Upstream's `MaxPodTerminationMessageLogLength`: of all containers together.
+const MESSAGES_LIMIT: usize = 12 * 1024;
+
+/// Cuts what containers say of their ends, so that the object of a pod with many stays acceptable.
+fn cut_messages(lists: [&mut Vec<ContainerStatus>; 3]) {
+    let count: usize = lists.iter().map(|it| it.len()).sum();
+    let limit = MESSAGES_LIMIT / count.max(1);
+    for status in lists.into_iter().flatten() {
+        for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+            let terminated = state.terminated.as_mut();
+            if let Some(message) = terminated.and_then(|it| it.message.as_mut()) {
+                message.truncate(message.floor_char_boundary(limit));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! to time, which is how a changed ConfigMap reaches a running pod, a token is replaced before it
 //! expires, and a volume that was given more space grows.
 //!
-//! Only volumes that a container uses are made.
+//! Only volumes that a container uses are made. What a pod has it keeps: content that cannot be made
+//! again (the API server is away, the object is gone) stays as it is and holds no container back.
 //!
-//! **Invariant:** nothing is removed below a mount point; content that a container may be reading is
+//! **Invariant:** nothing is removed below a mount point, also of one that comes while its folder is
+//! removed; content that a container may be reading is
 //! replaced in one rename.
 //!
 //! Upstream: `pkg/kubelet/volumemanager`, `pkg/volume`.
@@ -24,6 +26,7 @@ mod image;
 mod mounts;
 mod ownership;
 mod payload;
+mod remove;
 mod spec;
 pub(crate) mod stats;
 mod subpath;
@@ -69,6 +72,8 @@ pub(crate) struct Mounted {
     pub devices: BTreeMap<String, Place>,
     /// When the content should be made again.
     pub refresh_at: Option<Timestamp>,
+    /// Reasons and messages of those whose content could not be made again.
+    pub stale: Vec<(&'static str, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,9 @@ pub(crate) struct Place {
 
 /// How often content that comes from the API is looked at again: upstream's sync period.
 const REFRESH: Duration = Duration::from_secs(60);
+
+/// Upstream waits so long for volumes, too.
+const DISK_LIMIT: Duration = Duration::from_secs(123);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MountVolumeError {
@@ -165,9 +173,12 @@ pub(crate) struct Volumes {
 /// A volume that is there.
 #[derive(Clone, Debug)]
 struct Made {
-    spec: Spec,
+    /// Boxed: it may hold a claim and its volume, and few volumes have any.
+    spec: Box<Spec>,
     path: PathBuf,
     refresh_at: Option<Timestamp>,
+    /// Why the content is an older one.
+    stale: Option<(&'static str, String)>,
 }
 
 impl std::ops::Deref for Volumes {
@@ -230,7 +241,11 @@ impl Volumes {
         };
         const SET_UP: &str = "MountVolume.SetUp";
         let done = match &spec.source {
-            Source::HostPath(it) => host_path::check(it).map_err(at(SET_UP)).map(|it| (it, None)),
+            Source::HostPath(it) => {
+                let it = it.clone();
+                let checked = in_time(move || host_path::check(&it)).await;
+                checked.map_err(at(SET_UP)).map(|it| (it, None))
+            }
             Source::EmptyDir(it) => {
                 let path = self.paths.volume(&pod.uid(), "empty-dir", &volume.name);
                 let made = empty_dir::make(pod, it, path, facts);
@@ -265,7 +280,30 @@ impl Volumes {
                 mounted.map_err(at(SET_UP)).map(|it| (it, None))
             }
         };
-        done.map(|(path, refresh_at)| Made { spec, path, refresh_at })
+        match done {
+            Ok((path, refresh_at)) => {
+                Ok(Made { spec: Box::new(spec), path, refresh_at, stale: None })
+            }
+            Err(error) => self.earlier_content(pod, volume, spec, error),
+        }
+    }
+
+    /// The files that a volume of the API's objects had, perhaps from an earlier run of this kubelet.
+    fn earlier_content(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        spec: Spec,
+        error: MountError,
+    ) -> Result<Made, MountError> {
+        let plugin = payload::plugin(volume).unwrap_or_default();
+        let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
+        if !matches!(spec.source, Source::Payload) || !atomic::has_content(&path) {
+            return Err(error);
+        }
+        let refresh_at = Some(self.clock.now() + REFRESH);
+        let stale = Some((error.reason(), error.to_string()));
+        Ok(Made { spec: Box::new(spec), path, refresh_at, stale })
     }
 
     /// What was made of a volume before.
@@ -285,13 +323,17 @@ impl Volumes {
         let made = payload::Maker { volumes: self, pod, facts }.make(volume).await?;
         let plugin = payload::plugin(volume).unwrap_or_default();
         let path = self.paths.volume(&pod.uid(), plugin.name, &volume.name);
-        create_dir(&path)?;
-        if plugin.is_secret && !mounts::is_mounted(&path) {
-            // Secrets do not reach the disk.
-            mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
-        }
-        atomic::write(&path, &made.files, Group::of(pod))
-            .map_err(io_error("write the content of", &path))?;
+        let (files, group, is_secret) = (made.files, Group::of(pod), plugin.is_secret);
+        let path = in_time(move || {
+            create_dir(&path)?;
+            if is_secret && !mounts::is_mounted(&path) {
+                // Secrets do not reach the disk.
+                mounts::mount_tmpfs(&path, None).map_err(io_error("mount a tmpfs on", &path))?;
+            }
+            atomic::write(&path, &files, group).map_err(io_error("write the content of", &path))?;
+            Ok(path)
+        })
+        .await?;
         let refresh = self.clock.now() + REFRESH;
         Ok((path, Some(made.refresh_at.map_or(refresh, |it| it.min(refresh)))))
     }
@@ -322,7 +364,7 @@ impl Volumes {
     }
 
     /// What a container's mount with a `subPath` is bound from.
-    pub(crate) fn prepare_subpath(
+    pub(crate) async fn prepare_subpath(
         &self,
         pod: &Pod,
         volume: (&str, &Path),
@@ -331,7 +373,14 @@ impl Volumes {
         subpath: &str,
     ) -> Result<PathBuf, PrepareSubpathError> {
         let target = self.paths.subpath(&pod.uid(), volume.0, container, index);
-        subpath::prepare(volume.1, subpath, &target)
+        let (volume, subpath) = (volume.1.to_owned(), subpath.to_owned());
+        let failed = |source| PrepareSubpathError::Prepare { source };
+        let preparing =
+            tokio::task::spawn_blocking(move || subpath::prepare(&volume, &subpath, &target));
+        match tokio::time::timeout(DISK_LIMIT, preparing).await {
+            Ok(prepared) => prepared.map_err(|it| failed(io::Error::other(it)))?,
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Takes away everything that is mounted for a pod, and its folder.
@@ -350,10 +399,7 @@ impl Volumes {
         self.remove_images(uid).await?;
         blocking(move || {
             mounts::unmount_below(&folder)?;
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
+            remove::all_below_no_mount(&folder)
         })
         .await?;
         Ok(())
@@ -379,10 +425,23 @@ impl Mounted {
         let place = Place { path: made.path.clone(), read_only: made.spec.read_only };
         let places = if made.spec.is_block { &mut self.devices } else { &mut self.hosts };
         places.insert(name.to_owned(), place);
+        self.stale.extend(made.stale.clone());
         self.refresh_at = match (self.refresh_at, made.refresh_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+    }
+}
+
+/// Work on a disk that may never answer: a server behind it is gone. The thread is given up then, and
+/// nobody else waits.
+async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MountVolumeError> + Send + 'static,
+) -> Result<T, MountVolumeError> {
+    match tokio::time::timeout(DISK_LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => Err(MountVolumeError::Text(error.to_string())),
+        Err(_) => Err(MountVolumeError::Text("the file system did not answer".to_owned())),
     }
 }
 

@@ -37,6 +37,9 @@ impl ImageService for FakeCri {
     ) -> Reply<v1::PullImageResponse> {
         let name = name(request.into_inner().image);
         self.enter("PullImage", &name)?;
+        if self.state.lock().hanging.contains(&name) {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state.lock();
         state.add_image(&name);
         let image_ref = state.image(&name).map(|it| it.id.clone()).unwrap_or_default();

@@ -123,6 +123,11 @@ impl FakeCri {
         self.state.lock().add_image(name);
     }
 
+    /// Makes pulls of this image last for ever: its registry accepts, and never answers.
+    pub fn hang_pull(&self, name: &str) {
+        self.state.lock().hanging.insert(name.to_owned());
+    }
+
     /// Ends the running container of this name with a code.
     pub fn exit(&self, container: &str, code: i32) {
         let running = self.state.lock().running(container);

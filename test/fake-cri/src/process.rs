@@ -73,6 +73,9 @@ impl FakeCri {
     pub(crate) fn container_status_of(&self, id: &str) -> Result<v1::ContainerStatus, Status> {
         let state = self.state.lock();
         let it = state.containers.get(id).ok_or_else(|| missing("container", id))?;
+        let image_ref = it.config.image.clone().map(|it| it.image).unwrap_or_default();
+        let tag = state.image(&image_ref).and_then(|it| it.repo_tags.first());
+        let image = tag.cloned().unwrap_or_else(|| image_ref.clone());
         Ok(v1::ContainerStatus {
             id: id.to_owned(),
             metadata: it.config.metadata.clone(),
@@ -81,8 +84,8 @@ impl FakeCri {
             started_at: it.started_at,
             finished_at: it.finished_at,
             exit_code: it.code,
-            image: it.config.image.clone(),
-            image_ref: it.config.image.clone().map(|it| it.image).unwrap_or_default(),
+            image: Some(v1::ImageSpec { image, ..Default::default() }),
+            image_ref,
             reason: it.reason.clone(),
             labels: it.config.labels.clone(),
             annotations: it.config.annotations.clone(),

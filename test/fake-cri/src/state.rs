@@ -1,6 +1,6 @@
 //! What the runtime holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use api_cri::v1;
 use lifecycle::Scope;
@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub scripts: HashMap<String, Script>,
     pub faults: HashMap<&'static str, VecDeque<Status>>,
     pub calls: Vec<(&'static str, String)>,
+    /// Images whose pull never ends.
+    pub hanging: HashSet<String>,
     pub is_network_ready: bool,
     /// The runtime's name and version, where it is another one.
     pub version: Option<(String, String)>,

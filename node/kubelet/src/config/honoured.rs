@@ -5,7 +5,7 @@
 //!
 //! Deviation: settings for things that this kubelet does in another way, or not at all, are accepted
 //! with a warning: pull, event and API rate limits, profiling, tracing, the log format, iptables
-//! chains, FlexVolumes, memory QoS, `systemd` as the cgroup driver.
+//! chains, FlexVolumes, memory QoS.
 
 use serde_json::Value;
 
@@ -18,7 +18,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("eventRecordQPS", "events are written one after the other"),
     ("eventBurst", "events are written one after the other"),
     ("enableContentionProfiling", "there is no profiler"),
-    ("streamingConnectionIdleTimeout", "upstream ignores it too"),
     ("kubeletCgroups", "the kubelet stays in the cgroup that it was started in"),
     ("systemCgroups", "processes of the system are not moved"),
     ("qosReserved", "memory is not reserved by QoS class"),
@@ -51,9 +50,6 @@ pub(super) fn without_effect(
         .filter(|(field, _)| written.get(field).is_some() && own[field] != default[field])
         .copied()
         .collect();
-    if config.cgroup_driver == "systemd" {
-        found.push(("cgroupDriver", "the driver is cgroupfs: the runtime must use it too"));
-    }
     if !matches!(config.logging["format"].as_str(), None | Some("text" | "")) {
         found.push(("logging.format", "the log is text"));
     }
@@ -68,10 +64,10 @@ mod tests {
 
     #[test]
     fn only_what_was_set_to_something_else_is_told() {
-        let written = json!({ "kubeAPIQPS": 10, "kubeAPIBurst": 100, "cgroupDriver": "systemd" });
+        let written = json!({ "kubeAPIQPS": 10, "kubeAPIBurst": 100, "streamingConnectionIdleTimeout": "1m" });
         let config = serde_json::from_value(written.clone()).unwrap();
         let told: Vec<_> = without_effect(&written, &config).into_iter().map(|it| it.0).collect();
-        assert_eq!(told, ["kubeAPIQPS", "cgroupDriver"]);
+        assert_eq!(told, ["kubeAPIQPS"]);
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl LocalStorage {
         loop {
             ticks.tick().await;
             let pods = self.workers.pods();
-            let limited: Vec<_> = pods.iter().filter(|it| is_candidate(it)).collect();
+            let is_staying = |it: &&Pod| is_candidate(it) && !self.workers.is_ending(&it.uid());
+            let limited: Vec<_> = pods.iter().filter(is_staying).collect();
             if limited.is_empty() {
                 continue;
             }

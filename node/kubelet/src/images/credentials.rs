@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_docker_configuration_is_read_in_each_of_its_forms() {
         let text = br#"{"auths":{"a.example":{"auth":"dTpwOnA="},"b.example":{"username":"x","password":"y"}}}"#;
-        let data = BTreeMap::from([(".dockerconfigjson".to_owned(), text.to_vec())]);
+        let data =
+            crate::objects::Data::from_iter([(".dockerconfigjson".to_owned(), text.to_vec())]);
         let all: Vec<_> = entries(&data).into_iter().map(|(_, entry)| auth(entry)).collect();
         assert!(all.iter().all(|it| it.server_address.is_empty()));
         assert_eq!((all[0].username.as_str(), all[0].password.as_str()), ("u", "p:p"));

@@ -104,6 +104,19 @@ pub(crate) fn too_old(
     old.map(|(image, _)| image.id.clone()).collect()
 }
 
+/// Everything that can go.
+pub(crate) fn all_unused(
+    images: &[v1::Image],
+    in_use: impl Fn(&v1::Image) -> bool,
+    uses: &HashMap<String, Use>,
+    thresholds: Thresholds,
+    now: Timestamp,
+) -> Vec<String> {
+    let is_grown = |of: &Use| of.first_seen + thresholds.minimum_age <= now;
+    let unused = unused(images, in_use, uses).into_iter().filter(|(_, of)| is_grown(of));
+    unused.map(|(image, _)| image.id.clone()).collect()
+}
+
 /// Longest unused first.
 fn unused<'a>(
     images: &'a [v1::Image],
@@ -168,6 +181,14 @@ mod tests {
         let short = ask(50, 500);
         assert_eq!((short.is_short(), short.wanted, short.found), (true, 150, 120));
         assert_eq!(ask(100, 60).removed, Vec::<String>::new(), "too young");
+    }
+
+    #[test]
+    fn an_image_that_was_just_pulled_is_not_taken_away_before_its_container_is_made() {
+        let ask =
+            |now| all_unused(&images(), |it| it.id == "used", &uses(), thresholds(0), at(now));
+        assert!(ask(119).is_empty());
+        assert_eq!(ask(120), ["old", "new"]);
     }
 
     #[test]

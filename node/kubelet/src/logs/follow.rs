@@ -57,7 +57,13 @@ pub(crate) async fn stream(
             () = tokio::time::sleep(LOOK) => {}
             () = writer.out.closed() => return Ok(()),
         }
-        reader.reopen_if_rotated(&path).await?;
+        if reader.is_rotated(&path).await {
+            // What was written until then.
+            if !reader.read_all(&mut writer).await? {
+                return Ok(());
+            }
+            reader.reopen(&path).await?;
+        }
     }
 }
 
@@ -71,7 +77,13 @@ impl Reader {
     async fn open(path: &Path, options: &LogOptions) -> io::Result<Self> {
         let offset = match options.tail_lines {
             None => 0,
-            Some(count) => tail::offset_of_last(&mut std::fs::File::open(path)?, count)?,
+            Some(count) => {
+                let path = path.to_owned();
+                let looking = tokio::task::spawn_blocking(move || {
+                    tail::offset_of_last(&mut std::fs::File::open(path)?, count)
+                });
+                looking.await.map_err(io::Error::other)??
+            }
         };
         let mut file = File::open(path).await?;
         file.seek(SeekFrom::Start(offset)).await?;
@@ -97,16 +109,15 @@ impl Reader {
     }
 
     /// A rotated log goes on in a new file of the same name.
-    async fn reopen_if_rotated(&mut self, path: &Path) -> io::Result<()> {
-        match tokio::fs::metadata(path).await {
-            Ok(now) if now.ino() != self.inode => {
-                self.file = File::open(path).await?;
-                self.inode = self.file.metadata().await?.ino();
-                self.rest.clear();
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+    async fn is_rotated(&self, path: &Path) -> bool {
+        tokio::fs::metadata(path).await.is_ok_and(|it| it.ino() != self.inode)
+    }
+
+    async fn reopen(&mut self, path: &Path) -> io::Result<()> {
+        self.file = File::open(path).await?;
+        self.inode = self.file.metadata().await?.ino();
+        self.rest.clear();
+        Ok(())
     }
 }
 
@@ -213,8 +224,12 @@ mod tests {
         let reading = stream(path.clone(), options, out, move || flag.load(Ordering::SeqCst));
         let writing = async {
             assert_eq!(chunks.recv().await.unwrap(), "one\n");
+            let mut old = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
             std::fs::rename(&path, folder.path().join("old")).unwrap();
+            // The runtime writes on until it is told to reopen it.
+            old.write_all(b"2026-11-23T10:00:01Z stdout F late\n").unwrap();
             std::fs::write(&path, "2026-11-23T10:00:01Z stdout F two\n").unwrap();
+            assert_eq!(chunks.recv().await.unwrap(), "late\n");
             assert_eq!(chunks.recv().await.unwrap(), "two\n");
             is_over.store(true, Ordering::SeqCst);
             assert_eq!(chunks.recv().await, None);

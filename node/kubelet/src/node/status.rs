@@ -4,6 +4,9 @@
 //! moment after its CNI plug-in is there; afterwards rarely.
 //!
 //! Upstream: `pkg/kubelet/nodestatus/setters.go`.
+//!
+//! Deviation: user namespaces, recursively read-only mounts and the `Strict` policy of supplemental
+//! groups are announced as missing, whatever the runtime can do: pods that ask for them are refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -114,13 +117,15 @@ pub(super) async fn first(context: &Arc<Context>) -> NodeStatus {
     }
 }
 
-/// What the runtime's handlers can do; runtimes before containerd 2 do not say.
+/// The runtime's handlers; runtimes before containerd 2 do not say.
+///
+/// What this kubelet refuses is not announced, whatever the runtime could do.
 fn handlers(asked: &v1::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
     let of = |it: &v1::RuntimeHandler| NodeRuntimeHandler {
         name: Some(it.name.clone()),
-        features: it.features.as_ref().map(|it| NodeRuntimeHandlerFeatures {
-            recursive_read_only_mounts: Some(it.recursive_read_only_mounts),
-            user_namespaces: Some(it.user_namespaces),
+        features: it.features.as_ref().map(|_| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(false),
+            user_namespaces: Some(false),
         }),
     };
     let list: Vec<_> = asked.runtime_handlers.iter().map(of).collect();
@@ -128,8 +133,8 @@ fn handlers(asked: &v1::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
 }
 
 fn features(asked: &v1::StatusResponse) -> Option<NodeFeatures> {
-    let policy = asked.features.as_ref()?.supplemental_groups_policy;
-    Some(NodeFeatures { supplemental_groups_policy: Some(policy) })
+    asked.features.as_ref()?;
+    Some(NodeFeatures { supplemental_groups_policy: Some(false) })
 }
 
 /// Everything for which the node is not ready, in upstream's form of several errors.

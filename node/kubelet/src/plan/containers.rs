@@ -89,6 +89,11 @@ pub(super) fn start_after(
     latest: Option<&RuntimeContainer>,
     plan: &mut Plan,
 ) {
+    if let Some(held) = input.held.get(&container.name).filter(|it| input.now < it.until) {
+        plan.waiting.insert(container.name.clone(), held.waiting.clone());
+        plan.look_again_at(held.until);
+        return;
+    }
     let mut restart_count = latest.map_or(0, |it| it.restart_count + 1);
     let mut after_exit = None;
     match latest.map(|it| (it, &it.state)) {

@@ -1,8 +1,9 @@
 //! The steps for init containers and sidecars.
 //!
 //! They run in their order. A step is passed when an init container has exited with 0, or when a
-//! sidecar has started. Once a regular container has been made in the sandbox, the steps are behind
-//! the pod: only sidecars are still looked after.
+//! sidecar has started. The last one that was made in the sandbox says how far the pod is; what comes
+//! before it has been passed, whatever became of it since: only sidecars are still looked after. Once a
+//! regular container has been made, all steps are behind the pod.
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -25,14 +26,18 @@ pub(super) fn plan(input: &Input<'_>, sandbox: &str, plan: &mut Plan) -> Progres
     let spec = PodExt::spec(input.pod);
     let is_past =
         spec.containers.iter().any(|it| input.observed.latest_in(sandbox, &it.name).is_some());
-    for container in spec.init_containers.iter().flatten() {
+    let init: Vec<&Container> = spec.init_containers.iter().flatten().collect();
+    let made = |it: &&Container| input.observed.latest_in(sandbox, &it.name).is_some();
+    let newest = init.iter().rposition(made);
+    for (index, container) in init.into_iter().enumerate() {
         let latest = input.observed.latest_in(sandbox, &container.name);
+        let is_passed = is_past || newest.is_some_and(|it| index < it);
         let step = match init_kind(container) {
             Kind::Sidecar => sidecar(input, container, latest, plan),
-            _ if is_past => Progress::Done,
+            _ if is_passed => Progress::Done,
             _ => once(input, container, latest, plan),
         };
-        if step != Progress::Done && !is_past {
+        if step != Progress::Done && !is_passed {
             return step;
         }
     }
@@ -63,7 +68,8 @@ fn once(
     };
     match &latest.state {
         State::Exited { code: 0, .. } => return Progress::Done,
-        State::Exited { code, .. } if !restarts_once(input, container, *code) => {
+        // Of an init container `Always` means what `OnFailure` does.
+        State::Exited { code, .. } if !restarts_after(input.pod, container, *code) => {
             return Progress::Failed;
         }
         State::Running { .. } => return Progress::Waiting,
@@ -71,11 +77,6 @@ fn once(
     }
     containers::start_after(input, Kind::Init, container, Some(latest), plan);
     Progress::Waiting
-}
-
-/// For an init container `Always` means what `OnFailure` does.
-fn restarts_once(input: &Input<'_>, container: &Container, code: i32) -> bool {
-    restarts_after(input.pod, container, code)
 }
 
 fn sidecar(

@@ -77,6 +77,7 @@ struct World {
     probes: ProbeStates,
     backoffs: ContainerBackoffs,
     actuated: Resources,
+    held: BTreeMap<String, Held>,
     now: Timestamp,
 }
 
@@ -88,6 +89,7 @@ impl World {
             probes: ProbeStates::new(),
             backoffs: ContainerBackoffs::default(),
             actuated: Resources::new(),
+            held: BTreeMap::new(),
             now: at(30),
         }
     }
@@ -99,6 +101,7 @@ impl World {
             probes: &self.probes,
             backoffs: &self.backoffs,
             actuated: &self.actuated,
+            held: &self.held,
             now: self.now,
         })
     }
@@ -170,6 +173,39 @@ fn a_sidecar_holds_the_next_step_until_it_has_started() {
 }
 
 #[test]
+fn a_sidecar_that_crashes_later_holds_no_later_step_back() {
+    let init = vec![sidecar("s"), container("i"), container("j")];
+    let mut world = World::new(
+        pod("Always", init, vec![container("a")]),
+        vec![sandbox(0, true)],
+        vec![made("s", 0, exited(1)), made("i", 0, exited(0))],
+    );
+    world.now = at(21);
+    world.backoffs.note(backoff_key(&sidecar("s")), at(20), at(20));
+    let plan = world.plan();
+    assert_eq!(starts(&plan), [("j", 0)]);
+    assert_eq!(plan.waiting["s"].reason, "CrashLoopBackOff");
+    // And it comes back while a later step runs.
+    world.now = at(300);
+    world.observed = sorted(
+        vec![sandbox(0, true)],
+        vec![made("s", 0, exited(1)), made("i", 0, exited(0)), made("j", 0, running())],
+    );
+    assert_eq!(starts(&world.plan()), [("s", 1)]);
+}
+
+#[test]
+fn an_init_container_whose_record_is_gone_does_not_run_again() {
+    let init = vec![container("i"), container("j")];
+    let world = World::new(
+        pod("Always", init, vec![container("a")]),
+        vec![sandbox(0, true)],
+        vec![made("j", 0, exited(0))],
+    );
+    assert_eq!(starts(&world.plan()), [("a", 0)]);
+}
+
+#[test]
 fn a_dead_sidecar_comes_back_beside_running_containers_but_keeps_no_pod_alive() {
     let job = pod("Never", vec![sidecar("s")], vec![container("a")]);
     let mut world = World::new(
@@ -221,6 +257,26 @@ fn a_crashing_container_waits_and_says_so() {
     assert_eq!(plan.again_at, Some(at(30)));
     world.now = at(30);
     assert_eq!(starts(&world.plan()), [("a", 4)]);
+}
+
+#[test]
+fn a_container_that_is_held_back_holds_no_other_back() {
+    let mut world = World::new(
+        pod("Always", vec![], vec![container("a"), container("b"), container("c")]),
+        vec![sandbox(0, true)],
+        vec![made("b", 0, exited(1)), made("c", 0, running())],
+    );
+    let failure = Some(ProbeFailure { kind: "liveness", grace: None });
+    world.probes.insert("c-0".to_owned(), ProbeState { failure, ..ProbeState::default() });
+    let waiting = Waiting { reason: "ImagePullBackOff".to_owned(), message: String::new() };
+    world.held.insert("a".to_owned(), Held { waiting: waiting.clone(), until: at(300) });
+    let plan = world.plan();
+    assert_eq!(starts(&plan), [("b", 1)]);
+    assert_eq!(plan.kill[0].name, "c");
+    assert_eq!(plan.waiting["a"], waiting);
+    assert_eq!(plan.again_at, Some(at(300)));
+    world.now = at(300);
+    assert_eq!(starts(&world.plan()), [("a", 0), ("b", 1)]);
 }
 
 #[test]

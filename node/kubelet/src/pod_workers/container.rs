@@ -107,7 +107,7 @@ impl Worker {
         let (context, ips) = (&self.context, making.sandbox.ips.as_slice());
         security::verify_run_as_non_root(pod, container, image).map_err(|it| it.to_string())?;
         let env = self.environment(pod, container, ips).await?;
-        let (message_path, mounts) = self.files(pod, container, &env, ips)?;
+        let (message_path, mounts) = self.files(pod, container, &env, ips).await?;
         let parts = pod_config::ContainerParts {
             kind: start.kind,
             restart_count: start.restart_count,
@@ -163,7 +163,13 @@ impl Worker {
         let mut files = env::Files::new();
         for (volume, path) in env::files(container) {
             let host = self.mounted.as_ref().and_then(|it| it.hosts.get(&volume));
-            let read = host.map(|it| env_file::read(&it.path, &path));
+            let read = match host.map(|it| (it.path.clone(), path.clone())) {
+                None => None,
+                Some((host, path)) => {
+                    let reading = tokio::task::spawn_blocking(move || env_file::read(&host, &path));
+                    Some(reading.await.map_err(|it| it.to_string())?)
+                }
+            };
             files.insert((volume, path), read);
         }
         let services = context.services.variables(pod.namespace(), has_links);
@@ -173,14 +179,14 @@ impl Worker {
     }
 
     /// Makes the files that a container mounts: its volumes, `/etc/hosts`, the termination message.
-    fn files(
+    async fn files(
         &self,
         pod: &Pod,
         container: &Container,
         env: &[(String, String)],
         ips: &[IpAddr],
     ) -> Result<(String, Vec<v1::Mount>), String> {
-        let mut mounts = self.volume_mounts(pod, container, env)?;
+        let mut mounts = self.volume_mounts(pod, container, env).await?;
         let has_own_hosts = mounts.iter().any(|it| it.container_path == "/etc/hosts");
         if !has_own_hosts {
             let path = self.hosts_file(pod, ips).map_err(|it| format!("hosts file: {it}"))?;
@@ -211,7 +217,7 @@ impl Worker {
         Ok(path)
     }
 
-    fn volume_mounts(
+    async fn volume_mounts(
         &self,
         pod: &Pod,
         container: &Container,
@@ -233,7 +239,8 @@ impl Worker {
             let host = match subpath(it, lookup)? {
                 None => place.path.clone(),
                 Some(subpath) => {
-                    self.prepare_subpath(pod, container, (index, it), place, &subpath)?
+                    let mount = (index, it);
+                    self.prepare_subpath(pod, container, mount, place, &subpath).await?
                 }
             };
             mount_kinds::check_recursive_read_only(it)?;
@@ -244,7 +251,7 @@ impl Worker {
         Ok(mounts)
     }
 
-    fn prepare_subpath(
+    async fn prepare_subpath(
         &self,
         pod: &Pod,
         container: &Container,
@@ -254,7 +261,7 @@ impl Worker {
     ) -> Result<PathBuf, String> {
         let volumes = &self.context.volumes;
         let volume = (mount.name.as_str(), place.path.as_path());
-        let prepared = volumes.prepare_subpath(pod, volume, &container.name, index, subpath);
+        let prepared = volumes.prepare_subpath(pod, volume, &container.name, index, subpath).await;
         prepared.map_err(|error| match error {
             PrepareSubpathError::Create { .. } | PrepareSubpathError::Prepare { .. } => {
                 let pod = pod.full_name();

@@ -30,6 +30,8 @@ pub(crate) struct News {
     pub verdict_grace: Option<i64>,
     is_admitted: bool,
     is_cleared: bool,
+    /// An earlier run of this kubelet admitted it: what it uses counts before its worker comes to it.
+    was_admitted: bool,
     waits_for_room: bool,
     observed: RuntimePod,
 }
@@ -50,6 +52,7 @@ impl News {
 
 impl Inbox {
     pub(crate) fn new(desired: Arc<Pod>, pod: Arc<Pod>) -> Self {
+        let was_admitted = was_admitted(&pod);
         let news = News {
             pod,
             desired,
@@ -58,6 +61,7 @@ impl Inbox {
             verdict_grace: None,
             is_admitted: false,
             is_cleared: false,
+            was_admitted,
             waits_for_room: false,
             observed: RuntimePod::default(),
         };
@@ -111,7 +115,9 @@ impl Inbox {
     }
 
     pub(crate) fn set_admitted(&self, is_admitted: bool) {
-        self.news.lock().is_admitted = is_admitted;
+        let mut news = self.news.lock();
+        news.is_admitted = is_admitted;
+        news.was_admitted = false;
     }
 
     pub(crate) fn set_waits_for_room(&self, waits: bool) {
@@ -133,6 +139,12 @@ impl Inbox {
 
     pub(crate) fn is_cleared(&self) -> bool {
         self.news.lock().is_cleared
+    }
+
+    /// Whether the pod holds resources of the node.
+    pub(crate) fn is_holding(&self) -> bool {
+        let news = self.news.lock();
+        news.is_admitted || news.was_admitted
     }
 
     pub(crate) fn set_observed(&self, observed: &RuntimePod) {
@@ -159,4 +171,11 @@ impl Inbox {
             self.woken.notified().await;
         }
     }
+}
+
+/// A pod that has a start time and is not over.
+fn was_admitted(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    status.start_time.is_some() && !is_over
 }

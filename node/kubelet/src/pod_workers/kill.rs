@@ -1,13 +1,16 @@
 //! Ends containers: hooks first, sidecars last, within the grace that the pod has.
 //!
+//! The hooks of all containers run at once; only the stop of a sidecar waits for the containers that
+//! come after it, and for no longer than the grace.
+//!
 //! Upstream: `killContainer`, `killContainersWithSyncResult` in `kuberuntime_container.go`, and its
 //! termination order of sidecars.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
-use tokio::time::Instant;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     context::Context,
@@ -29,23 +32,31 @@ pub(super) async fn pod(
     observed: &RuntimePod,
     grace: Duration,
 ) -> Result<(), CriError> {
-    let deadline = Instant::now() + grace;
     let live: Vec<_> =
         observed.containers.iter().filter(|it| !matches!(it.state, State::Exited { .. })).collect();
-    let is_sidecar = |it: &RuntimeContainer| {
-        pod.find_container(&it.name).is_some_and(|(kind, _)| kind == Kind::Sidecar)
-    };
-    let (mut sidecars, others): (Vec<_>, Vec<_>) = live.into_iter().partition(|it| is_sidecar(it));
-    let message = |it: &RuntimeContainer| format!("Stopping container {}", it.name);
-    let kills = others.iter().map(|it| container(context, pod, it, message(it), grace));
+    let order: Vec<_> = pod.all_containers();
+    let ended = watch::Sender::new(BTreeSet::<&str>::new());
+    let kills = live.iter().map(|it| {
+        let first: Vec<&str> = live
+            .iter()
+            .filter(|other| ends_before(&order, &other.name, &it.name))
+            .map(|other| other.id.as_str())
+            .collect();
+        let (ended, mut others) = (&ended, ended.subscribe());
+        async move {
+            let turn = async {
+                let is_it = |gone: &BTreeSet<&str>| first.iter().all(|id| gone.contains(id));
+                drop(others.wait_for(is_it).await);
+            };
+            let message = format!("Stopping container {}", it.name);
+            let result = in_turn(context, pod, it, message, grace, turn).await;
+            ended.send_modify(|gone| {
+                gone.insert(&it.id);
+            });
+            result
+        }
+    });
     let mut results = join_all(kills).await;
-    // Sidecars go in the reverse of the order in which they came.
-    let order: Vec<_> = pod.all_containers().into_iter().map(|(_, it)| it.name).collect();
-    sidecars.sort_by_key(|it| order.iter().position(|name| *name == it.name));
-    for it in sidecars.into_iter().rev() {
-        let left = deadline.saturating_duration_since(Instant::now()).max(LEAST.min(grace));
-        results.push(container(context, pod, it, message(it), left).await);
-    }
     let sandboxes = observed.sandboxes.iter().filter(|it| it.is_ready);
     let stops = sandboxes.map(|it| async {
         let begun = context.timelines.begin();
@@ -56,6 +67,19 @@ pub(super) async fn pod(
     });
     results.extend(join_all(stops).await);
     results.into_iter().find(is_failure).unwrap_or(Ok(()))
+}
+
+/// Sidecars go after all others, in the reverse of the order in which they came.
+fn ends_before(order: &[(Kind, Container)], first: &str, then: &str) -> bool {
+    let place = |name: &str| {
+        let at = order.iter().position(|(_, it)| it.name == name);
+        at.filter(|at| order[*at].0 == Kind::Sidecar)
+    };
+    match (place(first), place(then)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(first), Some(then)) => first > then,
+    }
 }
 
 fn is_failure(result: &Result<(), CriError>) -> bool {
@@ -69,6 +93,18 @@ pub(super) async fn container(
     it: &RuntimeContainer,
     message: String,
     grace: Duration,
+) -> Result<(), CriError> {
+    in_turn(context, pod, it, message, grace, std::future::ready(())).await
+}
+
+/// The same, when its turn has come after its hook, or its grace is over.
+async fn in_turn(
+    context: &Arc<Context>,
+    pod: &Arc<Pod>,
+    it: &RuntimeContainer,
+    message: String,
+    grace: Duration,
+    turn: impl Future<Output = ()>,
 ) -> Result<(), CriError> {
     if it.is_running() {
         context.recorder.container_normal(pod, &it.name, "Killing", message);
@@ -91,6 +127,8 @@ pub(super) async fn container(
             }
         }
     }
+    // Whoever has no turn in time goes together with the others.
+    drop(tokio::time::timeout(grace.saturating_sub(started.elapsed()), turn).await);
     let left = grace.saturating_sub(started.elapsed()).max(LEAST.min(grace));
     let stopped = stop_signal::stop(context, it, left).await;
     let step = begun.ended(Phase::Killed).of(&it.name).result("StopContainer", &stopped);

@@ -1,12 +1,14 @@
 //! Carries out a plan: kills, makes the sandbox, starts containers.
 //!
 //! What can be done side by side is: while the runtime sets up the sandbox, volumes are made and
-//! images are looked at or pulled.
+//! images are looked at or pulled. Containers start in their order, each as soon as its image is there;
+//! images that come later are pulled on meanwhile.
 
 use std::{fs, sync::Arc, time::Duration};
 
 use api_cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::sync::oneshot;
 
 use super::{
     container::{Making, StartError},
@@ -14,6 +16,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    context::Context,
     dns,
     downward::Facts,
     hosts,
@@ -26,11 +29,17 @@ use crate::{
     volumes::{MountError, Mounted},
 };
 
-/// A sandbox to start containers in, what it was made from, and the images of the containers.
+/// A sandbox to start containers in, and what it was made from.
 struct Prepared {
     sandbox: observed::Sandbox,
     config: v1::PodSandboxConfig,
-    images: Vec<Result<v1::Image, ImageError>>,
+}
+
+/// A container to start, and its image when it is there.
+struct Wanted<'a> {
+    start: &'a Start,
+    container: Container,
+    image: oneshot::Receiver<Result<v1::Image, ImageError>>,
 }
 
 /// CRI of containerd 1.6 has no user namespaces, and says so by saying nothing of them.
@@ -45,6 +54,43 @@ fn user_namespace(pod: &Pod, handler: &str) -> Result<(), String> {
             "can't set `spec.hostUsers: false`, RuntimeClass handler \"{handler}\" does not support user namespaces"
         )),
     }
+}
+
+/// Sees to an image, and tells whoever waits for it.
+async fn pull(
+    context: Arc<Context>,
+    pod: &Pod,
+    container: Container,
+    there: oneshot::Sender<Result<v1::Image, ImageError>>,
+) {
+    let begun = context.timelines.begin();
+    let image = context.images.ensure(pod, &container, &context.objects).await;
+    let step = begun.ended(Phase::Image).of(&container.name);
+    let step = step.with(container.image.unwrap_or_default()).result("PullImage", &image);
+    context.timelines.add(&pod.uid(), step);
+    // The sandbox may have failed meanwhile.
+    drop(there.send(image));
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConfigureSandboxError {
+    #[error(transparent)]
+    Hostname(#[from] hosts::NameTooLongError),
+    #[error("could not open resolv conf {path:?}: {source}")]
+    ResolvConf {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The node's own; without a name there is none.
+fn resolv_conf(path: &str) -> Result<String, ConfigureSandboxError> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let path = path.to_owned();
+    fs::read_to_string(&path).map_err(|source| ConfigureSandboxError::ResolvConf { path, source })
 }
 
 impl Worker {
@@ -81,22 +127,43 @@ impl Worker {
             return false;
         }
         // What is to be replaced must have ended before its successor starts.
-        let mut is_done = self.kill_some(pod, plan, observed).await;
-        is_done = is_done && self.resize_containers(pod, plan, observed).await;
+        let is_done = self.kill_some(pod, plan, observed).await;
+        let is_done = is_done && self.resize_containers(pod, plan, observed).await;
         if !is_done || (plan.create_sandbox.is_none() && plan.start.is_empty()) {
             return is_done && (!is_resizing || self.finish_resize(pod));
         }
-        let Some(prepared) = self.prepare(pod, plan, observed).await else {
+        let (mut pulls, mut wanted) = (Vec::new(), Vec::new());
+        for start in &plan.start {
+            let Some((_, container)) = pod.find_container(&start.name) else { continue };
+            let (there, image) = oneshot::channel();
+            pulls.push(pull(self.context.clone(), pod, container.clone(), there));
+            wanted.push(Wanted { start, container, image });
+        }
+        let starting = self.start_all(pod, plan, wanted, observed);
+        let (is_done, _) = tokio::join!(starting, futures::future::join_all(pulls));
+        is_done && (!is_resizing || self.finish_resize(pod))
+    }
+
+    async fn start_all(
+        &mut self,
+        pod: &Arc<Pod>,
+        plan: &Plan,
+        wanted: Vec<Wanted<'_>>,
+        observed: &RuntimePod,
+    ) -> bool {
+        let Some(prepared) = self.prepare(pod, plan.create_sandbox, observed).await else {
             return false;
         };
         if plan.create_sandbox.is_some() {
             // The address of the pod is worth to be known before its containers run.
             self.publish_sandbox(pod, &prepared.sandbox);
         }
-        for (start, image) in plan.start.iter().zip(&prepared.images) {
-            is_done &= self.start_one(pod, start, image, &prepared, observed).await;
+        for Wanted { start, container, image } in wanted {
+            // Whoever pulls it always says how that went.
+            let Ok(image) = image.await else { return false };
+            self.start_one(pod, start, &container, &image, &prepared, observed).await;
         }
-        is_done && (!is_resizing || self.finish_resize(pod))
+        true
     }
 
     fn finish_resize(&mut self, pod: &Arc<Pod>) -> bool {
@@ -136,35 +203,19 @@ impl Worker {
         is_done
     }
 
-    /// The sandbox (made or found), the volumes, and the images of the containers to start.
+    /// The sandbox (made or found) and the volumes.
     async fn prepare(
         &mut self,
         pod: &Arc<Pod>,
-        plan: &Plan,
+        attempt: Option<u32>,
         observed: &RuntimePod,
     ) -> Option<Prepared> {
-        let attempt = plan.create_sandbox;
         let context = self.context.clone();
         let facts = context.facts(observed.ips());
-        let starts = plan.start.iter().filter_map(|it| pod.find_container(&it.name));
-        let images = starts.map(|(_, it)| {
-            let context = context.clone();
-            async move {
-                let begun = context.timelines.begin();
-                let image = context.images.ensure(pod, &it, &context.objects).await;
-                let step = begun.ended(Phase::Image).of(&it.name);
-                let step = step.with(it.image.unwrap_or_default()).result("PullImage", &image);
-                context.timelines.add(&pod.uid(), step);
-                image
-            }
-        });
-        let (mounted, sandbox, images) = tokio::join!(
-            self.volumes(pod, &facts),
-            self.sandbox(pod, attempt, observed),
-            futures::future::join_all(images),
-        );
+        let (mounted, sandbox) =
+            tokio::join!(self.volumes(pod, &facts), self.sandbox(pod, attempt, observed));
         match mounted {
-            Ok(mounted) => self.mounted = Some(mounted),
+            Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
                 for error in errors {
                     context.recorder.warning(pod, error.reason(), error.to_string());
@@ -173,7 +224,7 @@ impl Worker {
             }
         }
         let (sandbox, config) = sandbox?;
-        Some(Prepared { sandbox, config, images })
+        Some(Prepared { sandbox, config })
     }
 
     async fn volumes(&self, pod: &Pod, facts: &Facts) -> Result<Mounted, Vec<MountError>> {
@@ -205,7 +256,7 @@ impl Worker {
         let config = match self.sandbox_config(pod, number) {
             Ok(config) => config,
             Err(error) => {
-                return failed("hostname", format!("Failed to create pod sandbox: {error}"));
+                return failed("configuration", format!("Failed to create pod sandbox: {error}"));
             }
         };
         if attempt.is_none() {
@@ -253,10 +304,10 @@ impl Worker {
         &self,
         pod: &Arc<Pod>,
         attempt: u32,
-    ) -> Result<v1::PodSandboxConfig, hosts::NameTooLongError> {
+    ) -> Result<v1::PodSandboxConfig, ConfigureSandboxError> {
         let context = &self.context;
-        let resolv_conf = fs::read_to_string(&context.settings.config.resolv_conf);
-        let dns = dns::for_pod(pod, &context.cluster_dns(), &resolv_conf.unwrap_or_default());
+        let resolv_conf = resolv_conf(&context.settings.config.resolv_conf)?;
+        let dns = dns::for_pod(pod, &context.cluster_dns(), &resolv_conf);
         for (reason, message) in dns.warnings {
             context.recorder.warning(pod, reason, message);
         }
@@ -281,24 +332,25 @@ impl Worker {
         }
     }
 
+    /// Starts one container, or holds it back.
     async fn start_one(
         &mut self,
         pod: &Arc<Pod>,
         start: &Start,
+        container: &Container,
         image: &Result<v1::Image, ImageError>,
         prepared: &Prepared,
         observed: &RuntimePod,
-    ) -> bool {
-        let Some((_, container)) = pod.find_container(&start.name) else { return true };
+    ) {
         if let Some(exit) = start.after_exit {
             let now = self.context.pace.now();
-            self.backoffs.note(plan::backoff_key(&container), exit, now);
+            self.backoffs.note(plan::backoff_key(container), exit, now);
         }
         let image = match image {
             Ok(image) => image,
             Err(error) => {
-                self.note_image_error(pod, &container, error.clone());
-                return false;
+                self.note_image_error(pod, container, error.clone());
+                return;
             }
         };
         let start =
@@ -306,7 +358,7 @@ impl Worker {
         let making = Making {
             pod,
             start,
-            container: &container,
+            container,
             image,
             sandbox: &prepared.sandbox,
             sandbox_config: &prepared.config,
@@ -314,9 +366,8 @@ impl Worker {
         };
         match self.run_container(&making).await {
             Ok(()) => {
-                self.failures.remove(&start.name);
-                self.context.allocations.actuate(pod, &container);
-                true
+                self.release_container(&start.name);
+                self.context.allocations.actuate(pod, container);
             }
             Err(StartError(waiting)) => {
                 tracing::warn!(
@@ -326,8 +377,7 @@ impl Worker {
                     message = waiting.message,
                     "a container was not started"
                 );
-                self.failures.insert(start.name.clone(), waiting);
-                false
+                self.hold_container(pod, &start.name, waiting, None);
             }
         }
     }
@@ -345,8 +395,7 @@ impl Worker {
     fn note_image_error(&mut self, pod: &Pod, container: &Container, error: ImageError) {
         let message = format!("Error: {}", error.reason);
         self.context.recorder.container_warning(pod, &container.name, "Failed", message);
-        self.image_error_until = error.until;
         let waiting = Waiting { reason: error.reason.to_owned(), message: error.message };
-        self.failures.insert(container.name.clone(), waiting);
+        self.hold_container(pod, &container.name, waiting, error.until);
     }
 }

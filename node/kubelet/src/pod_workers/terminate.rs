@@ -148,6 +148,7 @@ impl Worker {
         }
         self.remove_cgroups().await;
         self.context.allocations.forget(&pod.uid());
+        self.context.images.forget(&pod.uid());
         if let Err(error) = std::fs::remove_dir_all(self.context.paths.pod_logs(pod))
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -20,7 +20,7 @@ use crate::{
     cri::CriError,
     observed::{self, RuntimePod, State},
     pace::Exits,
-    plan::{self, ContainerBackoffs, Plan, Waiting},
+    plan::{self, ContainerBackoffs, Held, Plan, Waiting},
     pod::{PodExt, PodUid},
     status::{self, Verdict},
     stop_signal,
@@ -44,15 +44,24 @@ pub(super) struct Worker {
     pub failures: BTreeMap<String, Waiting>,
     pub messages: BTreeMap<String, String>,
     pub mounted: Option<Mounted>,
-    pub image_error_until: Option<Timestamp>,
     pub is_cleared: bool,
     /// Pods that are ended to make room for this one.
     pub preempted: Vec<PodUid>,
     pub resize: ResizeState,
     pub restarts_all: bool,
     exits: Exits,
+    holds: BTreeMap<String, Hold>,
+    /// The same of the pod as a whole: its sandbox, its volumes.
     hold: Option<(Option<i64>, Instant)>,
     is_first_look: bool,
+    retry: Duration,
+}
+
+/// A container that could not be started waits, unless its pod is changed.
+struct Hold {
+    generation: Option<i64>,
+    /// At the worker's pace.
+    until: Timestamp,
     retry: Duration,
 }
 
@@ -74,12 +83,12 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         failures: BTreeMap::new(),
         messages: BTreeMap::new(),
         mounted: None,
-        image_error_until: None,
         is_cleared: false,
         preempted: Vec::new(),
         resize: ResizeState::default(),
         restarts_all: false,
         exits: Exits::default(),
+        holds: BTreeMap::new(),
         hold: None,
         is_first_look: true,
         retry: FIRST_RETRY,
@@ -222,11 +231,8 @@ impl Worker {
         }
         let observed = self.observe().await?;
         self.publish(pod, &observed, &plan.waiting, false);
-        let mut pause = self.retry;
+        let pause = self.retry;
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
-        if let Some(until) = self.image_error_until.take() {
-            pause = self.context.clock.until(until);
-        }
         self.hold = Some((pod.metadata.generation, Instant::now() + pause));
         Ok(Next::Wait(Some(self.context.clock.now() + pause)))
     }
@@ -243,6 +249,38 @@ impl Worker {
         None
     }
 
+    /// A container was not started: it waits until this date, or for as long as is due after its
+    /// failures.
+    pub(super) fn hold_container(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        waiting: Waiting,
+        until: Option<Timestamp>,
+    ) {
+        let retry = self.holds.get(name).map_or(FIRST_RETRY, |it| it.retry);
+        let pause = until.map_or(retry, |it| self.context.clock.until(it));
+        let until = self.context.pace.now() + pause;
+        let retry = (retry * 2).min(LONGEST_RETRY);
+        let hold = Hold { generation: pod.metadata.generation, until, retry };
+        self.holds.insert(name.to_owned(), hold);
+        self.failures.insert(name.to_owned(), waiting);
+    }
+
+    pub(super) fn release_container(&mut self, name: &str) {
+        self.holds.remove(name);
+        self.failures.remove(name);
+    }
+
+    fn held(&self, pod: &Pod) -> BTreeMap<String, Held> {
+        let own = self.holds.iter().filter(|(_, it)| it.generation == pod.metadata.generation);
+        let held = own.filter_map(|(name, it)| {
+            let waiting = self.failures.get(name)?.clone();
+            Some((name.clone(), Held { waiting, until: it.until }))
+        });
+        held.collect()
+    }
+
     /// Makes the content of volumes again when it is time: what changed in the API reaches the pod, and
     /// tokens are replaced. A kubelet that adopts a running pod begins with it.
     async fn refresh_volumes(&mut self, pod: &Arc<Pod>, observed: &RuntimePod) {
@@ -256,7 +294,7 @@ impl Worker {
         }
         let facts = self.context.facts(observed.ips());
         match self.context.volumes.mount(pod, &facts).await {
-            Ok(mounted) => self.mounted = Some(mounted),
+            Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
                 for error in errors {
                     self.context.recorder.warning(pod, error.reason(), error.to_string());
@@ -267,6 +305,13 @@ impl Worker {
         }
     }
 
+    pub(super) fn take_mounted(&mut self, pod: &Pod, mounted: Mounted) {
+        for (reason, message) in &mounted.stale {
+            self.context.recorder.warning(pod, reason, message.clone());
+        }
+        self.mounted = Some(mounted);
+    }
+
     fn plan(&self, pod: &Pod, observed: &RuntimePod) -> Plan {
         plan::plan(&plan::Input {
             pod,
@@ -274,6 +319,7 @@ impl Worker {
             probes: &self.context.probes.states(observed),
             backoffs: &self.backoffs,
             actuated: &self.context.allocations.actuated(&pod.uid()),
+            held: &self.held(pod),
             now: self.context.pace.now(),
         })
     }

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use tonic::Code;
 use transport::Place;
 
-use super::{grpc, http, worker::Task};
+use super::{grpc, host, http, worker::Task};
 use crate::{context::Context, pod::PodExt};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -112,13 +112,24 @@ async fn tcp(
     let Some(port) = port(&action.port, container) else {
         return Answer::Failed(format!("{} is no port of the container", named(&action.port)));
     };
-    let host = action.host.as_deref().and_then(|it| it.parse().ok()).or(ip);
-    let Some(host) = host else { return Answer::Failed("the pod has no address".to_owned()) };
-    let address = SocketAddr::new(host, port);
-    match Place::Here.connect(address, limit).await {
-        Ok(_) => Answer::Good,
-        Err(error) => Answer::Bad(dial_error(address, &error)),
+    let addresses = match (action.host.as_deref().filter(|it| !it.is_empty()), ip) {
+        (Some(host), _) => match host::addresses(host, limit).await {
+            Ok(addresses) => addresses,
+            Err(message) => return Answer::Bad(message),
+        },
+        (None, Some(ip)) => vec![ip],
+        (None, None) => return Answer::Failed("the pod has no address".to_owned()),
+    };
+    let mut answer = Answer::Failed("the host has no address".to_owned());
+    let started = tokio::time::Instant::now();
+    for ip in addresses {
+        let (address, left) = (SocketAddr::new(ip, port), limit.saturating_sub(started.elapsed()));
+        answer = match Place::Here.connect(address, left).await {
+            Ok(_) => return Answer::Good,
+            Err(error) => Answer::Bad(dial_error(address, &error)),
+        };
     }
+    answer
 }
 
 /// As Go's dialler says it.

@@ -16,7 +16,10 @@ use ::http::{
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod};
 use transport::{HttpClient, Place};
 
-use super::attempt::{dial_error, named, port};
+use super::{
+    attempt::{dial_error, named, port},
+    host,
+};
 use crate::pod::PodExt;
 
 pub(crate) struct Answer {
@@ -42,9 +45,10 @@ const BODY_LIMIT: usize = 10 * 1024;
 /// Go's bound.
 const MOST_REDIRECTS: usize = 10;
 
-/// Where to ask: the address that is dialled, and what the request says.
+/// Where to ask: the addresses that are dialled, one after the other, and what the request says.
 struct Target {
-    address: SocketAddr,
+    addresses: Vec<IpAddr>,
+    port: u16,
     uri: Uri,
 }
 
@@ -58,9 +62,14 @@ pub(crate) async fn get(
     agent: &str,
 ) -> Result<Answer, GetError> {
     let spec = pod.find_container(container).map(|(_, it)| it).unwrap_or_default();
-    let mut target = target(action, &spec, ip).map_err(GetError::Request)?;
-    let headers = headers(action, agent);
     let deadline = tokio::time::Instant::now() + limit;
+    let given = action.host.as_deref().filter(|it| !it.is_empty());
+    let addresses = match given {
+        None => vec![ip.ok_or_else(|| GetError::Request("the pod has no address".to_owned()))?],
+        Some(host) => host::addresses(host, limit).await.map_err(GetError::Answer)?,
+    };
+    let mut target = target(action, &spec, addresses).map_err(GetError::Request)?;
+    let headers = headers(action, agent);
     for _ in 0..MOST_REDIRECTS {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let (status, location, body) =
@@ -81,30 +90,62 @@ fn is_followed(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
+/// Asks at the first address that can be connected to.
 async fn ask(
     target: &Target,
     headers: &HeaderMap,
     limit: Duration,
 ) -> Result<(StatusCode, Option<String>, String), String> {
-    let Target { address, uri } = target;
+    let mut last = AskError::Dial(format!("Get \"{}\": no address", target.uri));
+    let started = tokio::time::Instant::now();
+    for ip in &target.addresses {
+        let (address, left) =
+            (SocketAddr::new(*ip, target.port), limit.saturating_sub(started.elapsed()));
+        match ask_at(address, &target.uri, headers, left).await {
+            Err(error @ AskError::Dial(_)) => last = error,
+            answer => return answer.map_err(AskError::text),
+        }
+    }
+    Err(last.text())
+}
+
+enum AskError {
+    Dial(String),
+    Other(String),
+}
+
+impl AskError {
+    fn text(self) -> String {
+        let (Self::Dial(text) | Self::Other(text)) = self;
+        text
+    }
+}
+
+async fn ask_at(
+    address: SocketAddr,
+    uri: &Uri,
+    headers: &HeaderMap,
+    limit: Duration,
+) -> Result<(StatusCode, Option<String>, String), AskError> {
+    let other = AskError::Other;
     let mut request =
-        Request::get(uri).body(transport::empty()).map_err(|it| format!("{uri}: {it}"))?;
+        Request::get(uri).body(transport::empty()).map_err(|it| other(format!("{uri}: {it}")))?;
     request.headers_mut().clone_from(headers);
     let tls = match uri.scheme_str() {
         Some("https") => {
-            Some(transport::tls::client_unverified(None).map_err(|it| it.to_string())?)
+            Some(transport::tls::client_unverified(None).map_err(|it| other(it.to_string()))?)
         }
         _ => None,
     };
-    let client = HttpClient::new(Place::Here, tls, limit).to(*address);
+    let client = HttpClient::new(Place::Here, tls, limit).to(address);
     let sent = tokio::time::timeout(limit, client.send(request)).await;
     let failed = |text: String| format!("Get \"{uri}\": {text}");
     let response = match sent {
         Err(_) | Ok(Err(transport::SendError::TimedOut { .. })) => {
-            return Err(failed(
+            return Err(other(failed(
                 "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
                     .to_owned(),
-            ));
+            )));
         }
         Ok(Err(transport::SendError::Connect { source, .. })) => {
             let text = match source.kind() {
@@ -112,11 +153,11 @@ async fn ask(
                 std::io::ErrorKind::InvalidData => {
                     "http: server gave HTTP response to HTTPS client".to_owned()
                 }
-                _ => dial_error(*address, &source),
+                _ => return Err(AskError::Dial(failed(dial_error(address, &source)))),
             };
-            return Err(failed(text));
+            return Err(other(failed(text)));
         }
-        Ok(Err(error)) => return Err(failed(telemetry::chain(&error).to_string())),
+        Ok(Err(error)) => return Err(other(failed(telemetry::chain(&error).to_string()))),
         Ok(Ok(response)) => response,
     };
     let (head, body) = response.into_parts();
@@ -130,27 +171,24 @@ async fn ask(
 fn target(
     action: &HTTPGetAction,
     container: &Container,
-    ip: Option<IpAddr>,
+    addresses: Vec<IpAddr>,
 ) -> Result<Target, String> {
     let number = port(&action.port, container)
         .ok_or_else(|| format!("{} is no port of the container", named(&action.port)))?;
     let given = action.host.as_deref().filter(|it| !it.is_empty());
-    let ip = match given.map(str::parse::<IpAddr>) {
-        Some(Ok(ip)) => ip,
-        // A name goes into the request only; the pod is asked.
-        _ => ip.ok_or("the pod has no address")?,
-    };
-    let host = match (given, ip) {
+    let host = match (given, addresses.first()) {
+        (Some(host), _) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
         (Some(host), _) => host.to_owned(),
-        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
-        (None, ip) => ip.to_string(),
+        (None, Some(IpAddr::V6(ip))) => format!("[{ip}]"),
+        (None, Some(ip)) => ip.to_string(),
+        (None, None) => return Err("the pod has no address".to_owned()),
     };
     let path = action.path.as_deref().unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let scheme = if action.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
     let text = format!("{scheme}://{host}:{number}{path}");
     let uri = text.parse().map_err(|error| format!("{text}: {error}"))?;
-    Ok(Target { address: SocketAddr::new(ip, number), uri })
+    Ok(Target { addresses, port: number, uri })
 }
 
 /// Where a redirect leads; `None` when it leads to another host.
@@ -171,7 +209,7 @@ fn redirected(from: &Target, location: &str) -> Option<Target> {
     }
     let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     let port = uri.port_u16().unwrap_or(default);
-    Some(Target { address: SocketAddr::new(from.address.ip(), port), uri })
+    Some(Target { addresses: from.addresses.clone(), port, uri })
 }
 
 /// The container's own headers come first; an empty one takes a default away.
@@ -214,7 +252,31 @@ mod tests {
             port: IntOrString::Int(8080),
             ..HTTPGetAction::default()
         };
-        target(&action, &Container::default(), Some("10.0.0.1".parse().unwrap())).unwrap()
+        target(&action, &Container::default(), vec!["10.0.0.1".parse().unwrap()]).unwrap()
+    }
+
+    /// A server that listens on this host's own address only.
+    #[tokio::test]
+    async fn a_host_that_is_a_name_is_asked_itself() {
+        let listener = Place::Here.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = i32::from(listener.local_addr().unwrap().port());
+        let limit = Duration::from_secs(10);
+        let action = HTTPGetAction {
+            host: Some("localhost".to_owned()),
+            port: IntOrString::Int(port),
+            ..HTTPGetAction::default()
+        };
+        let pods = Some("192.0.2.1".parse().unwrap());
+        let pod = Pod { spec: Some(Default::default()), ..Pod::default() };
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+            stream
+        };
+        let asking = get(&pod, "c", &action, pods, limit, "kube-probe/1.36");
+        let (_stream, answer) = tokio::join!(serving, asking);
+        assert_eq!(answer.unwrap().status, StatusCode::NO_CONTENT);
     }
 
     #[test]

@@ -4,12 +4,16 @@
 //!
 //! **Invariant:** an answer of the API server is kept no longer than configured; no answer is a no.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use k8s_openapi::api::{
-    authentication::v1::{TokenReview, TokenReviewSpec},
+    authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, api::PostParams};
@@ -31,6 +35,22 @@ const KEPT: usize = 512;
 pub(super) struct User {
     pub name: String,
     pub groups: Vec<String>,
+    pub uid: Option<String>,
+    /// What else is known; authorizers decide by it too.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    fn new(name: String, groups: Vec<String>) -> Self {
+        Self { name, groups, uid: None, extra: BTreeMap::new() }
+    }
+
+    fn reviewed(it: UserInfo) -> Self {
+        let uid = it.uid.filter(|it| !it.is_empty());
+        let extra = it.extra.unwrap_or_default();
+        let own = Self::new(it.username.unwrap_or_default(), it.groups.unwrap_or_default());
+        Self { uid, extra, ..own }
+    }
 }
 
 /// The API server was asked and did not say yes or no.
@@ -92,9 +112,9 @@ impl Auth {
         if let Some(token) = bearer.and_then(|it| it.strip_prefix("Bearer ")) {
             return if config.webhook.enabled { self.of_token(token.trim()).await } else { None };
         }
-        config.anonymous.enabled.then(|| User {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
+        config.anonymous.enabled.then(|| {
+            let groups = vec!["system:unauthenticated".to_owned()];
+            User::new("system:anonymous".to_owned(), groups)
         })
     }
 
@@ -128,10 +148,7 @@ impl Auth {
         })?;
         let status = reply.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
-        Ok(user.map(|it| User {
-            name: it.username.unwrap_or_default(),
-            groups: it.groups.unwrap_or_default(),
-        }))
+        Ok(user.map(User::reviewed))
     }
 
     async fn is_allowed(
@@ -162,21 +179,8 @@ impl Auth {
     }
 
     async fn access_review(&self, user: &User, verb: &str, sub: &str) -> Result<bool, NoAnswer> {
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            version: Some("v1".to_owned()),
-            resource: Some("nodes".to_owned()),
-            subresource: Some(sub.to_owned()),
-            name: Some(self.context.settings.node_name.clone()),
-            ..ResourceAttributes::default()
-        };
         let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: Some(user.name.clone()),
-                groups: Some(user.groups.clone()),
-                resource_attributes: Some(attributes),
-                ..SubjectAccessReviewSpec::default()
-            },
+            spec: review_of(user, verb, sub, &self.context.settings.node_name),
             ..SubjectAccessReview::default()
         };
         let api = Api::<SubjectAccessReview>::all(self.context.client.clone());
@@ -196,7 +200,26 @@ fn of_certificate(certificate: &CertificateDer<'_>) -> Option<User> {
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().filter_map(|it| it.as_str().ok());
     let groups = groups.map(str::to_owned).chain(["system:authenticated".to_owned()]).collect();
-    Some(User { name, groups })
+    Some(User::new(name, groups))
+}
+
+fn review_of(user: &User, verb: &str, sub: &str, node: &str) -> SubjectAccessReviewSpec {
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        version: Some("v1".to_owned()),
+        resource: Some("nodes".to_owned()),
+        subresource: Some(sub.to_owned()),
+        name: Some(node.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    SubjectAccessReviewSpec {
+        user: Some(user.name.clone()),
+        groups: Some(user.groups.clone()),
+        uid: user.uid.clone(),
+        extra: (!user.extra.is_empty()).then(|| user.extra.clone()),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    }
 }
 
 fn verb(method: &Method) -> &'static str {
@@ -231,6 +254,23 @@ fn subresources(path: &str) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_known_of_a_caller_is_told_to_the_authorizer() {
+        let told = serde_json::json!({
+            "username": "system:serviceaccount:ns:sa", "uid": "u", "groups": ["g"],
+            "extra": { "authentication.kubernetes.io/node-name": ["n"] },
+        });
+        let user = User::reviewed(serde_json::from_value(told).unwrap());
+        let spec = review_of(&user, "get", "metrics", "node");
+        assert_eq!(spec.uid.as_deref(), Some("u"));
+        assert_eq!(spec.extra.unwrap()["authentication.kubernetes.io/node-name"], ["n"]);
+        assert_ne!(
+            user,
+            User { extra: BTreeMap::new(), ..user.clone() },
+            "it is a key of the cache"
+        );
+    }
 
     #[test]
     fn paths_are_guarded_by_their_own_subresource() {

@@ -12,7 +12,7 @@ use transport::Body;
 use super::{Server, metrics::answer};
 use crate::{
     metrics::text::Exposition,
-    pod::PodExt,
+    pod::PodUid,
     stats::{
         group::GroupStats,
         model::{FsStats, InterfaceStats, PodStats},
@@ -141,7 +141,7 @@ impl Server {
 
     fn add_pod(&self, stats: &PodStats, told: &mut Vec<Told>) {
         let reference = &stats.pod_ref;
-        let Some(pod) = self.workers.find(&reference.namespace, &reference.name) else { return };
+        let Some(pod) = self.workers.pod(&PodUid(reference.uid.clone())) else { return };
         let group = self.context.cgroups.pod_group(&pod);
         told.push(Told {
             labels: labels(&group.id(), Some(stats), "", "", ""),
@@ -161,7 +161,6 @@ impl Server {
                 fs: container.rootfs.clone(),
             });
         }
-        debug_assert_eq!(pod.uid().0, reference.uid);
     }
 
     fn machine(&self, page: &mut Exposition) {

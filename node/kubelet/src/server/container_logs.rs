@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
 use tokio::sync::mpsc;
 use tracing::debug;
 use transport::Body;
@@ -75,39 +75,18 @@ impl Server {
         })
     }
 
+    /// The run whose log is wanted, as the pod's status tells it.
     fn find(
         &self,
         pod: &Arc<Pod>,
         container: &str,
         is_previous: bool,
     ) -> Result<RuntimeContainer, String> {
-        let observed = self.workers.observed(&pod.uid()).unwrap_or_default();
-        let name = pod.name();
-        if is_previous {
-            return observed.previous(container).cloned().ok_or_else(|| {
-                format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
-            });
-        }
-        if let Some(latest) = observed.latest(container) {
-            return Ok(latest.clone());
-        }
         let status = self.context.statuses.get(&pod.uid()).unwrap_or_default();
-        let lists = [
-            status.container_statuses,
-            status.init_container_statuses,
-            status.ephemeral_container_statuses,
-        ];
-        let waiting = lists.into_iter().flatten().flatten().find(|it| it.name == container);
-        let reason = waiting
-            .and_then(|it| it.state?.waiting?.reason)
-            .unwrap_or_else(|| "ContainerCreating".to_owned());
-        let verb = match reason.as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" => {
-                format!("trying and failing to pull image: {reason}")
-            }
-            reason => format!("waiting to start: {reason}"),
-        };
-        Err(format!("container \"{container}\" in pod \"{name}\" is {verb}"))
+        let id = logged_run(&status, pod.name(), container, is_previous)?;
+        let observed = self.workers.observed(&pod.uid()).unwrap_or_default();
+        let found = observed.containers.into_iter().find(|it| id.ends_with(&format!("/{}", it.id)));
+        found.ok_or_else(|| format!("unable to retrieve container logs for {id}"))
     }
 
     async fn send_log(
@@ -138,5 +117,82 @@ impl Server {
         let plain = HeaderValue::from_static("text/plain");
         response.headers_mut().insert(CONTENT_TYPE, plain);
         response
+    }
+}
+
+/// The id of the run whose log is wanted. While a container waits for its restart that is the one that
+/// ended last, asked for or not.
+fn logged_run(
+    status: &PodStatus,
+    pod: &str,
+    container: &str,
+    is_previous: bool,
+) -> Result<String, String> {
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let known = lists.into_iter().flatten().flatten().find(|it| it.name == container);
+    let named = format!("container \"{container}\" in pod \"{pod}\"");
+    let Some(known) = known else { return Err(format!("{named} is not available")) };
+    let ended = |state: &Option<ContainerState>| {
+        state.as_ref().and_then(|it| it.terminated.as_ref()).map(|it| it.container_id.clone())
+    };
+    let last = ended(&known.last_state);
+    let last_id = || last.clone().flatten().filter(|it| !it.is_empty());
+    if is_previous {
+        return last_id().ok_or_else(|| format!("previous terminated {named} not found"));
+    }
+    if known.state.as_ref().is_some_and(|it| it.running.is_some()) {
+        return Ok(known.container_id.clone().unwrap_or_default());
+    }
+    if let Some(id) = ended(&known.state) {
+        let id = id.filter(|it| !it.is_empty()).or_else(last_id);
+        return id.ok_or_else(|| format!("{named} is terminated"));
+    }
+    if last.is_some() {
+        return last_id().ok_or_else(|| format!("{named} is terminated"));
+    }
+    let waiting = known.state.as_ref().and_then(|it| it.waiting.as_ref());
+    let what = match waiting.and_then(|it| it.reason.as_deref()) {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => return Err(format!("{named} is waiting to start - no logs yet")),
+    };
+    Err(format!("{named} is waiting to start: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_its_restart_shows_the_run_that_crashed_last() {
+        let ask = |state: serde_json::Value, last: serde_json::Value, is_previous| {
+            let status = serde_json::from_value(json!({ "containerStatuses": [{
+                "name": "c", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                "containerID": "r://2", "state": state, "lastState": last,
+            }] }));
+            logged_run(&status.unwrap(), "p", "c", is_previous)
+        };
+        let ended = |id: &str| json!({ "terminated": { "exitCode": 1, "containerID": id } });
+        let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+        let of = |id: &str| Ok(id.to_owned());
+        assert_eq!(ask(waits.clone(), ended("r://2"), true), of("r://2"));
+        assert_eq!(ask(waits.clone(), ended("r://2"), false), of("r://2"));
+        assert_eq!(ask(json!({ "running": {} }), ended("r://1"), false), of("r://2"));
+        assert_eq!(ask(json!({ "running": {} }), ended("r://1"), true), of("r://1"));
+        assert_eq!(ask(ended("r://2"), json!({}), false), of("r://2"));
+        // Lost, and told as terminated without a run.
+        assert_eq!(ask(ended(""), ended("r://1"), false), of("r://1"));
+        let none = ask(ended("r://2"), json!({}), true).unwrap_err();
+        assert_eq!(none, "previous terminated container \"c\" in pod \"p\" not found");
+        let pulls = json!({ "waiting": { "reason": "ImagePullBackOff" } });
+        let text = ask(pulls, json!({}), false).unwrap_err();
+        assert!(text.ends_with("is waiting to start: trying and failing to pull image"), "{text}");
     }
 }

@@ -114,7 +114,11 @@ impl Server {
             [_, namespace, name, ..] => (*namespace, *name),
             _ => return Err(refuse(StatusCode::NOT_FOUND, "404 page not found\n")),
         };
-        let Some(pod) = self.workers.find(namespace, name) else {
+        let uid = match parts {
+            ["portForward", _, _, uid] | [_, _, _, uid, _] => Some(*uid),
+            _ => None,
+        };
+        let Some(pod) = self.workers.find_with(namespace, name, uid) else {
             return Err(refuse(StatusCode::NOT_FOUND, "pod does not exist\n"));
         };
         let observed = self.workers.observed(&pod.uid()).unwrap_or_default();

@@ -104,7 +104,10 @@ impl Stats {
                 cpu: Some(self.cpu(&container.id, &stats, now)),
                 memory: Some(memory(&stats, now)),
                 rootfs: systems.image.as_ref().map(|fs| rootfs(fs, told)),
-                logs: systems.node.as_ref().map(|fs| self.logs(pod, &container.name, fs)),
+                logs: match &systems.node {
+                    Some(fs) => Some(self.logs(pod, &container.name, fs).await),
+                    None => None,
+                },
                 swap: None,
                 id: container.id.clone(),
                 image: container.image.clone(),
@@ -167,8 +170,10 @@ impl Stats {
         }
     }
 
-    fn logs(&self, pod: &Pod, container: &str, fs: &FsStats) -> FsStats {
-        let used = disk::usage(&self.context.paths.pod_logs(pod).join(container));
+    async fn logs(&self, pod: &Pod, container: &str, fs: &FsStats) -> FsStats {
+        let folder = self.context.paths.pod_logs(pod).join(container);
+        let walking = tokio::task::spawn_blocking(move || disk::usage(&folder));
+        let used = walking.await.unwrap_or_default();
         FsStats { used_bytes: Some(used.bytes), inodes_used: Some(used.inodes), ..fs.clone() }
     }
 }

@@ -65,6 +65,10 @@ fn mount(it: &VolumeMount) -> VolumeMountStatus {
 fn known(input: &Input<'_>, kind: Kind, latest: &RuntimeContainer, status: &mut ContainerStatus) {
     status.container_id = Some(format!("{RUNTIME}://{}", latest.id));
     status.image_id = latest.image_ref.clone();
+    if !latest.image.is_empty() {
+        // What runs, which need not be what is wanted by now.
+        status.image = latest.image.clone();
+    }
     status.restart_count = i32::try_from(latest.restart_count).unwrap_or(i32::MAX);
     status.state = Some(state(input, latest));
     let signal = latest.stop_signal.filter(|_| input.tells_stop_signals);
@@ -103,12 +107,14 @@ fn unknown(input: &Input<'_>, container: &Container, status: &mut ContainerStatu
 
 /// The API says that it ran, and the runtime has never heard of it.
 fn lost(input: &Input<'_>, earlier: &ContainerStatus, status: &mut ContainerStatus) {
-    status.restart_count = earlier.restart_count + 1;
+    // A pod that is being deleted does not start it again.
+    let restarts = i32::from(!input.pod.is_terminating());
+    status.restart_count = earlier.restart_count + restarts;
     status.last_state = Some(ContainerState {
         terminated: Some(ContainerStateTerminated {
             reason: Some("ContainerStatusUnknown".to_owned()),
             message: Some(
-                "The container could not be located when the pod was terminated".to_owned(),
+                "The container could not be located when the pod was deleted.  The container used to be Running".to_owned(),
             ),
             exit_code: 137,
             container_id: earlier.container_id.clone(),
@@ -116,11 +122,7 @@ fn lost(input: &Input<'_>, earlier: &ContainerStatus, status: &mut ContainerStat
         }),
         ..ContainerState::default()
     });
-    if input.is_over {
-        status.state = status.last_state.take();
-    } else {
-        hold(status, "ContainerCreating".to_owned(), None);
-    }
+    hold(status, "ContainerCreating".to_owned(), None);
 }
 
 /// The status that the API holds.

@@ -82,6 +82,7 @@ impl Statuses {
         entry.pod = pod.clone();
         if !entry.is_sending {
             adopt_others(&known, &mut entry.wanted);
+            super::keep_others(&known, &mut entry.wanted);
             entry.sent = known;
         }
         let is_behind = entry.is_finished || entry.sent != entry.wanted;

@@ -37,20 +37,29 @@ pub(super) fn of(
         Some("Succeeded") => return Phase::Succeeded,
         _ => {}
     }
-    if input.verdict.is_some() {
+    if input.verdict.is_some() && input.is_over {
         return Phase::Failed;
     }
-    let spec = PodExt::spec(input.pod);
-    let counts = Counts::of(input, spec.containers.iter().zip(regular));
-    if let Some(phase) = before_containers(input, init, &counts) {
-        return phase;
-    }
-    let phase = counts.phase(input);
-    // A pod that is being ended stays as it was until all of it has ended.
-    match phase {
+    match of_containers(input, init, regular) {
+        // A pod that is being ended stays as it was until all of it has ended: to others its end means
+        // that what it used is free.
         Phase::Succeeded | Phase::Failed if !input.is_over => Phase::Running,
+        // It ended before it ran. What waits for its end would wait for ever.
+        Phase::Pending | Phase::Running if input.is_over && !input.pod.is_mirror_or_static() => {
+            Phase::Failed
+        }
         phase => phase,
     }
+}
+
+fn of_containers(
+    input: &Input<'_>,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+) -> Phase {
+    let spec = PodExt::spec(input.pod);
+    let counts = Counts::of(input, spec.containers.iter().zip(regular));
+    before_containers(input, init, &counts).unwrap_or_else(|| counts.phase(input))
 }
 
 /// While init containers are at work the pod is pending; when one fails for good it has failed.

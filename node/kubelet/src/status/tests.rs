@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, PodReadinessGate, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodReadinessGate, PodSpec};
 
 use super::*;
 use crate::{
@@ -59,6 +59,7 @@ struct World {
     gates: Vec<&'static str>,
     previous: PodStatus,
     is_over: bool,
+    is_deleted: bool,
     verdict: Option<Verdict>,
 }
 
@@ -76,7 +77,8 @@ impl World {
             ),
             ..PodSpec::default()
         };
-        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        let mut pod = Pod { spec: Some(spec), ..Pod::default() };
+        pod.metadata.deletion_timestamp = self.is_deleted.then(|| Time(at(90)));
         let sandbox = Sandbox {
             id: "s".to_owned(),
             attempt: 0,
@@ -205,6 +207,74 @@ fn a_crash_loop_is_waiting_with_the_exit_as_last_state() {
 }
 
 #[test]
+fn the_image_of_a_container_is_the_one_that_runs() {
+    let runs =
+        RuntimeContainer { image: "docker.io/library/a:1".to_owned(), ..made("a", running()) };
+    let world = World { policy: "Always", containers: vec![runs], ..World::default() };
+    assert_eq!(world.status().container_statuses.unwrap()[0].image, "docker.io/library/a:1");
+}
+
+#[test]
+fn a_container_that_is_lost_is_counted_unless_its_pod_is_deleted() {
+    let mut world =
+        World { policy: "Always", containers: vec![made("a", running())], ..World::default() };
+    world.previous = world.status();
+    world.containers.clear();
+    let lost = |world: &World| world.status().container_statuses.unwrap().remove(0);
+    let told = lost(&world);
+    let ended = told.last_state.unwrap().terminated.unwrap();
+    assert_eq!((told.restart_count, ended.exit_code), (1, 137));
+    let words = "when the pod was deleted.  The container used to be Running";
+    assert!(ended.message.unwrap().ends_with(words));
+    world.is_deleted = true;
+    assert_eq!(lost(&world).restart_count, 0);
+}
+
+#[test]
+fn the_messages_of_many_containers_fit_into_one_object() {
+    let mut world = World { policy: "Always", is_over: true, ..World::default() };
+    world.init = (0..23).map(|it| container(&format!("i{it}"))).collect();
+    let text = "\u{e4}".repeat(2048);
+    world.containers = world
+        .init
+        .iter()
+        .map(|it| &it.name)
+        .chain([&"a".to_owned()])
+        .map(|name| {
+            let mut it = made(name, exited(0));
+            let State::Exited { message, .. } = &mut it.state else { unreachable!() };
+            *message = text.clone();
+            it
+        })
+        .collect();
+    let status = world.status();
+    let all = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    let lengths: Vec<_> = all
+        .map(|it| {
+            it.state.as_ref().unwrap().terminated.as_ref().unwrap().message.as_ref().unwrap().len()
+        })
+        .collect();
+    assert_eq!(lengths, [12 * 1024 / 24; 24]);
+}
+
+#[test]
+fn what_others_write_into_a_status_stays() {
+    let others = serde_json::json!({
+        "nominatedNodeName": "n",
+        "extendedResourceClaimStatus": { "requestMappings": [], "resourceClaimName": "c" },
+    });
+    let previous: PodStatus = serde_json::from_value(others).unwrap();
+    let status =
+        World { policy: "Always", previous: previous.clone(), ..World::default() }.status();
+    assert_eq!(status.extended_resource_claim_status, previous.extended_resource_claim_status);
+    assert_eq!(status.nominated_node_name.as_deref(), Some("n"));
+}
+
+#[test]
 fn a_verdict_fails_the_pod_and_a_final_phase_stays() {
     let verdict = Verdict { reason: "Evicted".to_owned(), message: "low".to_owned() };
     let mut world = World {
@@ -213,12 +283,33 @@ fn a_verdict_fails_the_pod_and_a_final_phase_stays() {
         verdict: Some(verdict),
         ..World::default()
     };
-    let status = world.status();
-    assert_eq!(
-        (status.phase.as_deref(), status.reason.as_deref()),
-        (Some("Failed"), Some("Evicted"))
-    );
+    let told = |it: PodStatus| (it.phase.unwrap(), it.reason);
+    // Others take the end as leave to start its successor.
+    assert_eq!(told(world.status()), ("Running".to_owned(), None), "it has not ended yet");
+    world.is_over = true;
+    let failed = ("Failed".to_owned(), Some("Evicted".to_owned()));
+    assert_eq!(told(world.status()), failed);
+    world.previous = world.status();
     world.verdict = None;
-    world.previous = status;
-    assert_eq!(phase(&world), "Failed");
+    assert_eq!(told(world.status()), failed);
+}
+
+#[test]
+fn a_pod_that_ended_before_it_ran_has_failed_and_its_containers_with_it() {
+    let over = || World { policy: "Always", is_over: true, ..World::default() };
+    let status = over().status();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    let state = |it: &[ContainerStatus]| it[0].state.clone().unwrap();
+    let ended = state(&status.container_statuses.unwrap()).terminated.unwrap();
+    let told = (ended.reason.as_deref(), ended.exit_code);
+    assert_eq!(told, (Some("ContainerStatusUnknown"), 137));
+    // Nothing is claimed of containers that cannot have run.
+    let status = World { init: vec![container("i")], ..over() }.status();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    for it in [status.container_statuses.unwrap(), status.init_container_statuses.unwrap()] {
+        assert!(state(&it).waiting.is_some(), "{it:?}");
+    }
+    let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
+    let refused = World { verdict, ..over() }.status();
+    assert!(state(&refused.container_statuses.unwrap()).waiting.is_some());
 }

@@ -38,6 +38,11 @@ pub(super) fn is_valid(path: &Path) -> bool {
     is_plain && first.is_some_and(|it| !it.starts_with(".."))
 }
 
+/// Whether something was written into a folder before, in full.
+pub(super) fn has_content(folder: &Path) -> bool {
+    folder.join(DATA).exists()
+}
+
 /// Makes `folder` hold exactly `files`.
 pub(super) fn write(folder: &Path, files: &Files, group: Option<Group>) -> io::Result<()> {
     let current = fs::read_link(folder.join(DATA)).ok().map(|it| folder.join(it));

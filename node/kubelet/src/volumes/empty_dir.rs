@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 
 use super::{MountVolumeError, create_dir, io_error, mounts, ownership};
-use crate::{downward::Facts, pod::PodExt, quantity};
+use crate::{downward::Facts, pod::PodExt, qos, quantity};
 
 pub(super) fn make(
     pod: &Pod,
@@ -54,10 +54,9 @@ fn mount(
 
 /// The least of what the node has, what the pod may use and what the volume is given.
 fn memory_size(pod: &Pod, source: &EmptyDirVolumeSource, allocatable: i64) -> i64 {
-    let limits = PodExt::spec(pod).containers.iter().filter_map(|it| {
-        it.resources.as_ref()?.limits.as_ref()?.get("memory").and_then(quantity::value)
-    });
-    let of_pod: i64 = limits.sum();
+    // The pod has a limit if each of its containers has one, or itself.
+    let (limits, _, is_limited) = qos::pod_limits(pod);
+    let of_pod = if is_limited { limits.memory } else { 0 };
     let own = source.size_limit.as_ref().and_then(quantity::value).unwrap_or(0);
     [of_pod, own].into_iter().filter(|it| *it > 0).fold(allocatable, i64::min)
 }
@@ -107,6 +106,14 @@ mod tests {
         assert_eq!(memory_size(&bound, &source(Some("16Mi")), 1 << 30), 16 << 20);
         assert_eq!(memory_size(&bound, &source(Some("1Gi")), 1 << 30), 64 << 20);
         assert_eq!(memory_size(&free, &source(Some("0")), 1 << 30), 1 << 30);
+        let mut half = bound.clone();
+        let unbound = free.spec.unwrap().containers.remove(0);
+        half.spec.as_mut().unwrap().containers.push(unbound);
+        assert_eq!(memory_size(&half, &source(None), 1 << 30), 1 << 30);
+        let mut with_init = bound.clone();
+        let init = pod(json!({ "limits": { "memory": "128Mi" } })).spec.unwrap().containers;
+        with_init.spec.as_mut().unwrap().init_containers = Some(init);
+        assert_eq!(memory_size(&with_init, &source(None), 1 << 30), 128 << 20);
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn from_secret(it: &SecretProjection, mode: i32) -> From<'_> {
 
 fn add_items(data: &Data, from: &From<'_>, made: &mut Made) -> Result<(), MountVolumeError> {
     let Some(items) = from.items.filter(|it| !it.is_empty()) else {
-        for (key, content) in data {
+        for (key, content) in data.iter() {
             put(made, key, content.clone(), from.mode, None)?;
         }
         return Ok(());

@@ -26,6 +26,21 @@ async fn a_pod_that_does_not_fit_has_failed_with_upstreams_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_came_while_the_kubelet_was_away_takes_no_running_pods_place() {
+    let mut world = World::configured(|it| it.config.max_pods = 1).await;
+    let one = || json!({ "containers": [{ "name": "c", "image": "i:1" }] });
+    world.create(pod("z-old", one())).await;
+    world.until("z-old", support::is_running).await;
+    world.stop_kubelet().await;
+    // It is listed first.
+    world.create(pod("a-new", one())).await;
+    world.restart_kubelet().await;
+    world.until("a-new", |it| it.reason.as_deref() == Some("OutOfpods")).await;
+    world.pass(SECOND).await;
+    assert!(support::is_running(&world.status("z-old").await));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_label_that_the_node_was_given_later_is_one_to_select_by() {
     let world = World::new().await;
     world.patch_node(json!({ "metadata": { "labels": { "disk": "fast" } } })).await;

@@ -26,6 +26,16 @@ async fn an_optional_reference_may_miss_and_another_holds_the_container_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resolv_conf_that_is_not_there_is_told_and_not_taken_as_empty() {
+    let world =
+        World::configured(|it| it.config.resolv_conf = "/nonexistent/resolv.conf".to_owned()).await;
+    world.create(pod("p", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;
+    let message = "Failed to create pod sandbox: could not open resolv conf \"/nonexistent/resolv.conf\": No such file or directory (os error 2)";
+    world.until_event("FailedCreatePodSandBox", message).await;
+    assert_eq!(world.runtime.count("RunPodSandbox", "p"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_images_user_and_the_defaults_of_the_node_reach_the_runtime() {
     let world = World::configured(|it| it.config.seccomp_default = true).await;
     let spec = json!({

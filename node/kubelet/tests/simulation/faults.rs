@@ -20,8 +20,14 @@ fn one(container: &str) -> serde_json::Value {
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_without_the_api_server_cost_no_container_and_are_told_afterwards() {
     let world = World::new().await;
+    world.put_config_map("m", "k", "v").await;
     world.create(pod("stays", one("stays"))).await;
-    world.create(pod("crashes", one("crashes"))).await;
+    let mut crashes = one("crashes");
+    // As every ordinary pod, it has a volume that is made of the API's objects.
+    crashes["volumes"] = json!([{ "name": "v", "configMap": { "name": "m" } }]);
+    crashes["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
+    crashes["containers"][0]["envFrom"] = json!([{ "configMapRef": { "name": "m" } }]);
+    world.create(pod("crashes", crashes)).await;
     world.create(pod("goes", one("goes"))).await;
     for name in ["stays", "crashes", "goes"] {
         world.until(name, support::is_ready).await;
@@ -32,6 +38,8 @@ async fn ten_minutes_without_the_api_server_cost_no_container_and_are_told_after
     world.runtime.exit("crashes", 1);
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.count("StartContainer", "crashes"), 2);
+    let envs = world.runtime.container_config("crashes").unwrap().envs;
+    assert!(envs.iter().any(|it| it.key == "k" && it.value == "v"), "{envs:?}");
     world.delete("goes", 0).await;
     world.create(pod("comes", one("comes"))).await;
     world.pass(8 * MINUTE).await;
@@ -60,6 +68,37 @@ async fn a_kubelet_that_starts_without_the_api_server_leaves_running_pods_alone(
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.count("StartContainer", "c"), 1);
     world.until("p", support::is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_expired_is_told_anew_and_one_of_an_outage_afterwards() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::exits(SECOND, 1));
+    world.create(pod("p", one("c"))).await;
+    let started = ("Started", "Container started");
+    world.until_event(started.0, started.1).await;
+    world.expire_events().await;
+    world.until_event(started.0, started.1).await;
+    world.expire_events().await;
+    world.set_away(true);
+    world.runtime.script("c", Script::default());
+    // Held back for no longer than that.
+    world.pass(MINUTE).await;
+    assert_eq!(world.told("Started").await, 0);
+    world.set_away(false);
+    world.until_event(started.0, started.1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_stops_answering_holds_no_task_up_for_ever() {
+    let world = World::new().await;
+    world.set_hanging(true);
+    world.create(pod("p", one("c"))).await;
+    world.pass(MINUTE).await;
+    world.set_hanging(false);
+    // Everything that was asked meanwhile is asked again.
+    world.until("p", support::is_ready).await;
+    world.until_event("Started", "Container started").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,6 +144,37 @@ async fn a_clock_that_is_set_back_starts_what_crashed_after_its_pause_and_nothin
         starts = now;
     }
     assert_eq!(world.runtime.running().iter().filter(|it| *it == "stays").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_hangs_ends_with_its_pod_and_others_pull_on() {
+    let world = World::new().await;
+    world.runtime.hang_pull("never:1");
+    let hangs = json!({ "containers": [{ "name": "c", "image": "never:1" }] });
+    world.create(pod("hangs", hangs.clone())).await;
+    world.until_event("Pulling", "Pulling image \"never:1\"").await;
+    world.delete("hangs", 0).await;
+    world.until_gone("hangs").await;
+    world
+        .create(pod("other", json!({ "containers": [{ "name": "o", "image": "other:1" }] })))
+        .await;
+    world.until("other", support::is_ready).await;
+    // And the one that hung is asked for anew.
+    world.create(pod("again", hangs)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.count("PullImage", "never:1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_runs_while_the_next_ones_image_is_pulled() {
+    let world = World::new().await;
+    world.runtime.hang_pull("never:1");
+    let spec = json!({ "containers": [
+        { "name": "first", "image": "i:1" }, { "name": "second", "image": "never:1" },
+    ] });
+    world.create(pod("p", spec)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.runtime.running(), ["first"]);
 }
 
 #[tokio::test(start_paused = true)]

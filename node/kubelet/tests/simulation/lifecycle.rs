@@ -42,6 +42,33 @@ async fn a_pre_stop_hook_takes_of_the_grace_that_the_pod_has() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hooks_of_sidecars_run_beside_the_others_and_all_end_when_the_grace_is_over() {
+    let world = World::new().await;
+    let hangs = Script::default().exec_takes(Duration::from_secs(3600));
+    for name in ["first", "second", "third", "main"] {
+        world.runtime.script(name, hangs.clone().stop_takes(Duration::from_secs(3600)));
+    }
+    let hook = json!({ "preStop": { "exec": { "command": ["x"] } } });
+    let sidecar = |name: &str| json!({ "name": name, "image": "i:1", "restartPolicy": "Always", "lifecycle": hook });
+    let spec = json!({
+        "terminationGracePeriodSeconds": 20,
+        "initContainers": [sidecar("first"), sidecar("second"), sidecar("third")],
+        "containers": [{ "name": "main", "image": "i:1", "lifecycle": hook }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.delete("p", 20).await;
+    world.pass(SECOND).await;
+    for name in ["first", "second", "third", "main"] {
+        assert_eq!(world.runtime.count("ExecSync", name), 1, "{name}");
+        assert_eq!(world.runtime.count("StopContainer", name), 0, "{name}");
+    }
+    // The grace, and the two seconds that each one gets at least.
+    world.pass(Duration::from_secs(22)).await;
+    assert!(world.runtime.running().is_empty(), "{:?}", world.runtime.running());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forced_end_takes_the_object_at_once_and_the_containers_in_their_own_time() {
     let world = World::new().await;
     let hook = json!({ "preStop": { "sleep": { "seconds": 50 } } });
@@ -120,4 +147,37 @@ async fn a_static_pod_is_replaced_with_its_file_and_its_mirror_comes_back() {
     world.pass(Duration::from_secs(60)).await;
     assert_eq!(world.runtime.running(), ["c"]);
     assert_eq!(world.runtime.container_config("c").unwrap().image.unwrap().image, "sha256:i:2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_time_is_up_has_failed_when_its_containers_have_ended_and_not_before() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().stop_takes(Duration::from_secs(3600)));
+    let spec = json!({
+        "activeDeadlineSeconds": 60,
+        "terminationGracePeriodSeconds": 20,
+        "containers": [{ "name": "c", "image": "i:1" }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", support::is_running).await;
+    world.pass(Duration::from_secs(70)).await;
+    let status = world.status("p").await;
+    assert_eq!((status.phase.as_deref(), status.reason), (Some("Running"), None));
+    assert_eq!(world.runtime.running(), ["c"]);
+    world.pass(Duration::from_secs(20)).await;
+    let status = world.status("p").await;
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_before_it_ran_has_failed() {
+    let world = World::without_network().await;
+    let spec = json!({ "containers": [{ "name": "c", "image": "i:1" }] });
+    let mut waits = pod("p", spec);
+    waits["metadata"]["finalizers"] = json!(["example.com/counts"]);
+    world.create(waits).await;
+    world.until("p", |it| it.phase.as_deref() == Some("Pending")).await;
+    world.delete("p", 30).await;
+    world.until("p", |it| it.phase.as_deref() == Some("Failed")).await;
 }

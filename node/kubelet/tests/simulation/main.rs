@@ -137,6 +137,26 @@ async fn an_image_that_cannot_be_pulled_is_backed_off_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_pulled_holds_only_its_own_container_back() {
+    let world = World::new().await;
+    for _ in 0..20 {
+        world.runtime.inject("PullImage", Status::not_found("no such image"));
+    }
+    world.runtime.add_image("i:1");
+    let spec = json!({ "containers": [
+        { "name": "bad", "image": "missing:1" }, { "name": "good", "image": "i:1" },
+    ] });
+    world.create(pod("p", spec)).await;
+    // By now the next pull is minutes away.
+    world.pass(Duration::from_secs(200)).await;
+    assert_eq!(support::waiting(&world.status("p").await), Some("ImagePullBackOff"));
+    world.runtime.exit("good", 1);
+    world.pass(2 * SECOND).await;
+    assert_eq!(world.runtime.running(), ["good"]);
+    assert_eq!(world.runtime.count("StartContainer", "good"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_pods_on_the_hosts_network_run_before_the_network_is_there() {
     let world = World::without_network().await;
     let containers = json!([{ "name": "c", "image": "i:1" }]);

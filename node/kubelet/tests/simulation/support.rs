@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub patches: Arc<AtomicUsize>,
     /// Whether the kubelet cannot reach the API server.
     is_away: watch::Sender<bool>,
+    /// Whether requests of the kubelet are taken and never answered.
+    is_hanging: watch::Sender<bool>,
     /// Begins the end of the node.
     pub shutdown: Option<Shutdown>,
     configure: Configure,
@@ -105,6 +107,7 @@ impl World {
             kubelet,
             patches: Arc::default(),
             is_away: watch::Sender::new(false),
+            is_hanging: watch::Sender::new(false),
             shutdown: None,
             configure,
         };
@@ -153,11 +156,16 @@ impl World {
         tower::BoxError,
     > {
         let (api, patches) = (self.api.service_as(user), self.patches.clone());
-        let is_away = self.is_away.clone();
+        let (is_away, is_hanging) = (self.is_away.clone(), self.is_hanging.clone());
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (api, patches) = (api.clone(), patches.clone());
             let mut away = is_away.subscribe();
+            let hangs = *is_hanging.borrow();
             async move {
+                // Watches that there are go on.
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
                 if *away.borrow_and_update() {
                     return Err("connection refused".into());
                 }
@@ -179,6 +187,11 @@ impl World {
     /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.send_replace(is_away);
+    }
+
+    /// What is asked from now on is never answered, or is again. What was asked stays unanswered.
+    pub(crate) fn set_hanging(&self, is_hanging: bool) {
+        self.is_hanging.send_replace(is_hanging);
     }
 
     pub(crate) async fn put_priority_class(&self, name: &str, value: i32) {
@@ -323,6 +336,15 @@ impl World {
         let events = api.list(&ListParams::default()).await.unwrap().items;
         let own = events.into_iter().filter(|it| it.reason.as_deref() == Some(reason));
         own.map(|it| it.count.unwrap_or(1)).sum()
+    }
+
+    /// As the API server does when their time is over.
+    pub(crate) async fn expire_events(&self) {
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        for event in api.list(&ListParams::default()).await.unwrap().items {
+            let name = event.metadata.name.unwrap();
+            drop(api.delete(&name, &DeleteParams::default()).await.unwrap());
+        }
     }
 
     pub(crate) async fn put_config_map(&self, name: &str, key: &str, value: &str) {

@@ -1,10 +1,18 @@
 //! Which registry patterns match an image: `*.dkr.ecr.*.amazonaws.com`, `host:5000/team`.
+//!
+//! Docker Hub has two names, `docker.io` in images and `index.docker.io` in Docker's configuration.
+//!
+//! Upstream: `pkg/credentialprovider/keyring.go`.
 
 /// Each dot-separated part of the pattern's host may hold `*`; the port must be equal and the path a
 /// prefix.
 pub(super) fn matches(pattern: &str, image: &str) -> bool {
     let (pattern_host, pattern_port, pattern_path) = parts(pattern);
-    let (host, port, path) = parts(&with_registry(image));
+    let image = with_registry(image);
+    let (host, port, path) = parts(&image);
+    if pattern_host == DOCKER_INDEX && pattern_path.is_empty() && is_docker_hub(&host) {
+        return true;
+    }
     if pattern_port != port || !path.starts_with(&pattern_path) {
         return false;
     }
@@ -13,12 +21,23 @@ pub(super) fn matches(pattern: &str, image: &str) -> bool {
     wanted.len() == given.len() && wanted.iter().zip(&given).all(|(a, b)| glob(a, b))
 }
 
-/// Docker Hub's images name no registry.
+const DOCKER_INDEX: &str = "index.docker.io";
+const DOCKER_HUB: &str = "docker.io";
+
+fn is_docker_hub(host: &str) -> bool {
+    host == DOCKER_HUB || host == DOCKER_INDEX
+}
+
+/// Docker Hub's images need not name their registry, nor the official ones their owner.
 fn with_registry(image: &str) -> String {
     let first = image.split('/').next().unwrap_or_default();
     let names_host =
         image.contains('/') && (first.contains('.') || first.contains(':') || first == "localhost");
-    if names_host { image.to_owned() } else { format!("index.docker.io/library/{image}") }
+    match (names_host, image.contains('/')) {
+        (true, _) => image.to_owned(),
+        (false, true) => format!("{DOCKER_HUB}/{image}"),
+        (false, false) => format!("{DOCKER_HUB}/library/{image}"),
+    }
 }
 
 fn parts(text: &str) -> (String, String, String) {
@@ -61,6 +80,12 @@ mod tests {
             ("host:5000/team", "host:5000/team/a", true),
             ("host:5000/team", "host:5000/other/a", false),
             ("https://index.docker.io/v1/", "nginx", true),
+            ("https://index.docker.io/v1/", "docker.io/org/app:1", true),
+            ("https://index.docker.io/v1/", "org/app", true),
+            ("https://index.docker.io/v1/", "example.com/org/app", false),
+            ("docker.io/org", "org/app", true),
+            ("docker.io/org", "other/app", false),
+            ("docker.io/library", "nginx", true),
             ("*.example.com", "example.com/a", false),
         ] {
             assert_eq!(matches(pattern, image), is_match, "{pattern} {image}");
