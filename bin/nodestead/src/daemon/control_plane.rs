@@ -243,7 +243,8 @@ impl Planes {
     }
 
     fn start_controllers(&self, ca: &Ca, api: &ApiServer, scope: &Scope) -> anyhow::Result<()> {
-        let client = |name: &str| api.client(UserInfo::new(name, &["system:masters"]));
+        // With the rights of their upstream roles, no more.
+        let client = |name: &str| api.client(UserInfo::new(name, &[]));
         let (clock, child) = (self.clock, scope.child());
         let pem = ca.certificate_pem().to_owned();
         let ca = Arc::new(Ca::from_pem(ca.certificate_pem(), ca.key_pem())?);

@@ -12,6 +12,9 @@ use crate::{
     status::Verdict,
 };
 
+/// Ten years: a pod may ask for any number of seconds, and a clock has an end.
+const MOST_GRACE: i64 = 10 * 365 * 86_400;
+
 pub(crate) struct Inbox {
     news: Mutex<News>,
     woken: Notify,
@@ -46,7 +49,7 @@ impl News {
     pub(crate) fn grace(&self) -> i64 {
         let own = self.pod.grace_seconds();
         // Even a forced end asks the process first.
-        self.verdict_grace.map_or(own, |it| it.min(own)).max(1)
+        self.verdict_grace.map_or(own, |it| it.min(own)).clamp(1, MOST_GRACE)
     }
 }
 
