@@ -115,7 +115,7 @@ impl Bed {
         drop(listener);
         let containerd = runtime::start_containerd(&folder);
         let scope = Scope::new();
-        let bed = Self { folder, name, containerd, api, client, port, scope, ca, turn: turn };
+        let bed = Self { folder, name, containerd, api, client, port, scope, ca, turn };
         bed.until_runtime().await;
         bed.import_images();
         bed.create_service_account().await;
