@@ -251,7 +251,10 @@ impl Volumes {
                 let made = empty_dir::make(pod, it, path, facts);
                 made.map_err(at(SET_UP)).map(|it| (it, None))
             }
-            Source::Payload => self.payload(pod, volume, facts).await.map_err(at(SET_UP)),
+            Source::Payload => {
+                let made = Box::pin(self.payload(pod, volume, facts)).await;
+                made.map_err(at(SET_UP))
+            }
             Source::Local(it) if spec.is_block => {
                 let device = host_mount::device_of(it);
                 device.map_err(at("MapVolume.MapPodDevice")).map(|it| (it, None))
@@ -274,9 +277,9 @@ impl Volumes {
                 let mounted = host_mount::mount_nfs(it, target, spec.read_only, options).await;
                 mounted.map_err(at(SET_UP)).map(|it| (it, None))
             }
-            Source::Csi(it) => self.csi_volume(pod, it, &spec).await,
+            Source::Csi(it) => Box::pin(self.csi_volume(pod, it, &spec)).await,
             Source::Image(it) => {
-                let mounted = self.image(pod, &volume.name, it).await;
+                let mounted = Box::pin(self.image(pod, &volume.name, it)).await;
                 mounted.map_err(at(SET_UP)).map(|it| (it, None))
             }
         };

@@ -136,10 +136,11 @@ impl Worker {
         for start in &plan.start {
             let Some((_, container)) = pod.find_container(&start.name) else { continue };
             let (there, image) = oneshot::channel();
-            pulls.push(pull(self.context.clone(), pod, container.clone(), there));
+            pulls.push(Box::pin(pull(self.context.clone(), pod, container.clone(), there)));
             wanted.push(Wanted { start, container, image });
         }
-        let starting = self.start_all(pod, plan, wanted, observed);
+        // Large ones are kept off the stack.
+        let starting = Box::pin(self.start_all(pod, plan, wanted, observed));
         let (is_done, _) = tokio::join!(starting, futures::future::join_all(pulls));
         is_done && (!is_resizing || self.finish_resize(pod))
     }
@@ -212,8 +213,9 @@ impl Worker {
     ) -> Option<Prepared> {
         let context = self.context.clone();
         let facts = context.facts(observed.ips());
-        let (mounted, sandbox) =
-            tokio::join!(self.volumes(pod, &facts), self.sandbox(pod, attempt, observed));
+        let mounting = Box::pin(self.volumes(pod, &facts));
+        let making = Box::pin(self.sandbox(pod, attempt, observed));
+        let (mounted, sandbox) = tokio::join!(mounting, making);
         match mounted {
             Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
@@ -364,7 +366,7 @@ impl Worker {
             sandbox_config: &prepared.config,
             observed,
         };
-        match self.run_container(&making).await {
+        match Box::pin(self.run_container(&making)).await {
             Ok(()) => {
                 self.release_container(&start.name);
                 self.context.allocations.actuate(pod, container);

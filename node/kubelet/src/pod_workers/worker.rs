@@ -222,7 +222,7 @@ impl Worker {
         let inbox = self.inbox.clone();
         // A pod that is deleted does not wait for its own start to end.
         let is_done = tokio::select! {
-            is_done = self.apply(pod, &plan, &observed) => is_done,
+            is_done = Box::pin(self.apply(pod, &plan, &observed)) => is_done,
             () = inbox.until(News::must_end) => true,
         };
         if is_done {
