@@ -151,7 +151,7 @@ impl Monitor {
         while let Ok((seen, line)) =
             self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
-            if line.split(|it: char| it == ' ' || it == ',').any(|word| word == address) {
+            if line.split([' ', ',']).any(|word| word == address) {
                 return Ok(seen);
             }
         }
