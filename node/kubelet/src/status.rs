@@ -175,8 +175,6 @@ pub(crate) fn keep_others(previous: &PodStatus, status: &mut PodStatus) {
     status.extended_resource_claim_status = theirs.extended_resource_claim_status;
     status.node_allocatable_resource_claim_statuses =
         theirs.node_allocatable_resource_claim_statuses;
-    status.allocated_resources = theirs.allocated_resources;
-    status.resources = theirs.resources;
     status.resize = theirs.resize;
 }
 
