@@ -70,7 +70,7 @@ fuzz: ## Each fuzz target for a while: FUZZ_SECONDS=30 FUZZ_TARGETS="sigv4 query
 bench: packages images tools ## Measure; prints a table with the floors beside it (root)
 	cargo build --release $(PRODUCT) --package bench
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
-	  $(CARGO_TARGET_DIR)/release/bench
+	  $(CARGO_TARGET_DIR)/release/bench $(BENCH)
 
 build: ## The release binaries
 	cargo build --release $(PRODUCT)

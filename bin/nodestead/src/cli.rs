@@ -77,16 +77,16 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How many worker nodes, one per zone first [default: 3]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=450))]
     pub(crate) nodes: Option<u32>,
     /// The worker nodes' instance type [default: m5.large]
     #[arg(long)]
     pub(crate) instance_type: Option<String>,
     /// Port of the AWS endpoint on 127.0.0.1 [default: 4566, or the next free one]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) aws_port: Option<u16>,
     /// Port of the Kubernetes API on 127.0.0.1 [default: 6443, or the next free one]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) api_port: Option<u16>,
     /// Let the VPC's internet and NAT gateways reach the outside world
     #[arg(long)]
@@ -206,9 +206,9 @@ pub(crate) struct ExplainPod {
 pub(crate) struct Demo {
     #[command(flatten)]
     pub(crate) at: At,
-    /// The folder of image archives that `cargo xtask images` made
+    /// The folder of image archives that `make images` made [default: ~/.cache/nodestead/images]
     #[arg(long, env = "NODESTEAD_IMAGES")]
-    pub(crate) images: PathBuf,
+    pub(crate) images: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -16,7 +16,7 @@ mod progress;
 mod run;
 mod sweep;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -36,12 +36,13 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(component) => component.run(),
         Command::Daemon(at) => block_on(2, daemon::run(at)),
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "nodestead",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nodestead", &mut script);
+            match std::io::stdout().write_all(&script) {
+                // Whoever reads it has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                written => written?,
+            }
             Ok(())
         }
         Command::Up(args) => block_on(1, commands::up::run(args)),

@@ -35,13 +35,29 @@ async fn run() -> anyhow::Result<()> {
     let started = Instant::now();
     let region = Region::up()?;
     let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
-    measure("memory", &mut rows, memory::rows(&region));
-    measure("nodes", &mut rows, nodes::rows(&region).await);
-    measure("pods", &mut rows, pods::rows(&region).await);
-    measure("services", &mut rows, services::rows(&region).await);
-    measure("API server", &mut rows, api_server::rows(&region).await);
+    if is_wanted("memory") {
+        measure("memory", &mut rows, memory::rows(&region));
+    }
+    if is_wanted("nodes") {
+        measure("nodes", &mut rows, nodes::rows(&region).await);
+    }
+    if is_wanted("pods") {
+        measure("pods", &mut rows, pods::rows(&region).await);
+    }
+    if is_wanted("services") {
+        measure("services", &mut rows, services::rows(&region).await);
+    }
+    if is_wanted("api") {
+        measure("API server", &mut rows, api_server::rows(&region).await);
+    }
     println!("{}", rows::table(&rows));
     Ok(())
+}
+
+/// `make bench BENCH="pods services"` measures those alone.
+fn is_wanted(group: &str) -> bool {
+    let mut wanted = std::env::args().skip(1).peekable();
+    wanted.peek().is_none() || wanted.any(|it| it == group)
 }
 
 /// Adds what was measured, or a row that says why it was not.

@@ -36,7 +36,7 @@ const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let archives = archives(&args.images)?;
+    let archives = archives(&args.images.unwrap_or_else(images))?;
     let client = kubernetes::client(&layout).await?;
     let mut progress = Progress::new(4 + DEPLOYMENTS.len() as u64);
 
@@ -61,6 +61,12 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     let pods = Api::<Pod>::default_namespaced(client).list(&ListParams::default()).await?;
     print!("{}", narrate::story(&pods.items, &message, &layout));
     Ok(())
+}
+
+/// Where `make images` puts them.
+fn images() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from);
+    home.join(".cache/nodestead/images")
 }
 
 fn archives(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -19,6 +19,8 @@ pub(crate) fn exports(
     region: &str,
 ) -> Vec<(&'static str, String)> {
     vec![
+        // Other commands of `nodestead` mean the same region.
+        ("NODESTEAD_DATA_DIR", layout.root().display().to_string()),
         ("KUBECONFIG", layout.kubeconfig().display().to_string()),
         ("AWS_ENDPOINT_URL", endpoint.to_owned()),
         ("AWS_REGION", region.to_owned()),

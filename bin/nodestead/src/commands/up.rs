@@ -46,11 +46,17 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     }
     make_folder(&layout)?;
     let lock = lock(&layout)?;
+    let is_new = !layout.settings().exists();
     let settings = settings(&layout, &args)?;
     settings.save(&layout)?;
     let mut progress = Progress::new(5);
     progress.step("starting the region");
-    match ensure_daemon(&layout, args.foreground).await? {
+    let started = ensure_daemon(&layout, args.foreground).await;
+    if started.is_err() && is_new {
+        // A region that was never up may have lost its port to another: the next try chooses anew.
+        fs::remove_file(layout.settings())?;
+    }
+    match started? {
         None => bring_up(&layout, &settings, args.nodes, progress, lock).await,
         Some(daemon) => {
             let work = until_asked(bring_up(&layout, &settings, args.nodes, progress, lock));
@@ -164,8 +170,15 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
             "see `aws ec2 describe-instance-types` of a region that is up, or use m5.large",
         ));
     }
+    let name = args.name.clone().unwrap_or_else(|| "stead".to_owned());
+    if !is_cluster_name(&name) {
+        bail!(Failure::usage(
+            format!("`{name}` is no name of a cluster"),
+            "use up to 100 letters, digits, hyphens and underscores; the first is a letter or digit",
+        ));
+    }
     Ok(Settings {
-        name: args.name.clone().unwrap_or_else(|| "stead".to_owned()),
+        name,
         nodes: args.nodes.unwrap_or(3),
         instance_type,
         aws_port: free_port(args.aws_port, AWS_PORT)?,
@@ -176,10 +189,30 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
     })
 }
 
+/// EKS's rule.
+fn is_cluster_name(name: &str) -> bool {
+    let is_in = |it: char| it.is_ascii_alphanumeric() || it == '-' || it == '_';
+    let begins_well = name.starts_with(|it: char| it.is_ascii_alphanumeric());
+    begins_well && name.len() <= 100 && name.chars().all(is_in)
+}
+
+/// `http://HOST:PORT` or `https://HOST:PORT`.
+fn is_etcd_endpoint(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|it| {
+        matches!(it.scheme_str(), Some("http" | "https")) && it.port_u16().is_some()
+    })
+}
+
 /// Where clusters' state shall be: paths are kept whole, as the daemon works elsewhere.
 fn etcd(args: &cli::Up) -> anyhow::Result<Option<Etcd>> {
     if args.etcd_endpoints.is_empty() {
         return Ok(None);
+    }
+    if let Some(wrong) = args.etcd_endpoints.iter().find(|it| !is_etcd_endpoint(it)) {
+        bail!(Failure::usage(
+            format!("`{wrong}` is no endpoint of etcd"),
+            "name it like https://10.0.0.1:2379",
+        ));
     }
     let whole = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
     Ok(Some(Etcd {
@@ -249,6 +282,9 @@ mod tests {
         assert!(settings(&Layout::new(&folder).unwrap(), &refused).is_err());
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port().to_string();
+        for wrong in [["--name", "Bad Name!"], ["--etcd-endpoints", "nonsense"]] {
+            assert!(settings(&Layout::new(&folder).unwrap(), &args(&folder, &wrong)).is_err());
+        }
         let refused = args(&folder, &["--aws-port", &port]);
         // The whole command, where the machine is fit for it and the user is root.
         assert!(run(refused).await.is_err());

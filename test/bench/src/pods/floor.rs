@@ -14,6 +14,7 @@ use api_cri::{
     },
 };
 
+use super::LIMIT;
 use crate::rows::median;
 
 const SAMPLES: u32 = 10;
@@ -86,14 +87,7 @@ async fn start(
         hostname: name,
         ..PodSandboxConfig::default()
     };
-    let sandbox = runtime
-        .run_pod_sandbox(RunPodSandboxRequest {
-            config: Some(config.clone()),
-            runtime_handler: handler.to_owned(),
-        })
-        .await?
-        .into_inner()
-        .pod_sandbox_id;
+    let sandbox = sandbox(runtime, &config, handler).await?;
     let container = ContainerConfig {
         metadata: Some(ContainerMetadata { name: "sleep".to_owned(), attempt: 0 }),
         image: Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() }),
@@ -111,6 +105,28 @@ async fn start(
         .container_id;
     runtime.start_container(StartContainerRequest { container_id: container }).await?;
     Ok(sandbox)
+}
+
+/// Tries again for a while, as a kubelet does: many at once need more addresses than are warm.
+async fn sandbox(
+    runtime: &mut RuntimeClient,
+    config: &PodSandboxConfig,
+    handler: &str,
+) -> anyhow::Result<String> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (config, runtime_handler) = (Some(config.clone()), handler.to_owned());
+        let request = RunPodSandboxRequest { config, runtime_handler };
+        match runtime.run_pod_sandbox(request).await {
+            Ok(answer) => return Ok(answer.into_inner().pod_sandbox_id),
+            Err(error)
+                if error.message().contains("no available IP") && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn remove(runtime: &mut RuntimeClient, pod_sandbox_id: String) -> anyhow::Result<()> {

@@ -24,9 +24,9 @@ const FULL: usize = 100;
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let deployments = Api::<Deployment>::default_namespaced(bed.client.clone());
-    let floor = floor::together(&bed.socket(), u32::try_from(MANY)?).await?;
     let together = ready(bed, &deployments, "many", MANY).await?;
     gone(bed, &deployments, "many").await?;
+    let floor = floor::together(&bed.socket(), u32::try_from(MANY)?).await?;
     ready(bed, &deployments, "idle", FULL).await?;
     // What has just been done is not idleness.
     tokio::time::sleep(Duration::from_secs(20)).await;

@@ -34,7 +34,7 @@ use super::{
     nodes::{self, NODEGROUP, Step},
 };
 use crate::{
-    admin::DaemonStatus,
+    admin::{Admin, DaemonStatus},
     failure::Failure,
     kubernetes,
     layout::{Layout, Settings},
@@ -277,5 +277,8 @@ fn failure(group: &Nodegroup) -> Option<Failure> {
 async fn ready_nodes(layout: &Layout) -> usize {
     let Ok(client) = kubernetes::client(layout).await else { return 0 };
     let Ok(nodes) = Api::<Node>::all(client).list(&ListParams::default()).await else { return 0 };
-    nodes::ready(&nodes.items)
+    let status = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
+    let Ok(DaemonStatus { instances, .. }) = status else { return 0 };
+    let running = instances.into_iter().filter(|it| it.state == "running");
+    nodes::ready(&nodes.items, &running.map(|it| it.node_name).collect::<Vec<_>>())
 }

@@ -40,8 +40,9 @@ pub(super) fn step(group: Option<&Nodegroup>, asked: Option<u32>, first: u32) ->
     }
 }
 
-/// How many nodes of the group are Ready.
-pub(super) fn ready(nodes: &[Node]) -> usize {
+/// How many nodes of the group are Ready. A node whose instance does not run says so only after a
+/// while, and one that is being drained is no node to work with.
+pub(super) fn ready(nodes: &[Node], running: &[String]) -> usize {
     let is_ours = |node: &&Node| {
         let labels = node.metadata.labels.as_ref();
         labels.and_then(|it| it.get(NODEGROUP_LABEL)).is_some_and(|it| it == NODEGROUP)
@@ -50,7 +51,14 @@ pub(super) fn ready(nodes: &[Node]) -> usize {
         let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
         conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
     };
-    nodes.iter().filter(is_ours).filter(is_ready).count()
+    let is_running = |node: &&Node| {
+        let name = node.metadata.name.as_ref();
+        name.is_some_and(|it| running.contains(it))
+    };
+    let is_drained =
+        |node: &Node| node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or_default();
+    let nodes = nodes.iter().filter(is_ours).filter(is_ready).filter(is_running);
+    nodes.filter(|it| !is_drained(it)).count()
 }
 
 #[cfg(test)]
@@ -89,15 +97,32 @@ mod tests {
 
     #[test]
     fn nodes_of_other_groups_do_not_count() {
-        let node = |group: &str, ready: &str| -> Node {
-            serde_json::from_value(json!({
-                "metadata": {"labels": {NODEGROUP_LABEL: group}},
-                "status": {"conditions": [{"type": "Ready", "status": ready}]},
-            }))
-            .unwrap()
-        };
-        let nodes = [node("default", "True"), node("default", "Unknown"), node("gpu", "True")];
-        assert_eq!(ready(&nodes), 1);
-        assert_eq!(ready(&[Node::default()]), 0);
+        let nodes = [
+            node("a", "default", "True"),
+            node("b", "default", "Unknown"),
+            node("c", "gpu", "True"),
+        ];
+        assert_eq!(ready(&nodes, &running()), 1);
+        assert_eq!(ready(&[Node::default()], &running()), 0);
+    }
+
+    #[test]
+    fn nodes_that_do_not_run_any_more_or_are_drained_do_not_count() {
+        let stopped = node("z", "default", "True");
+        let mut drained = node("a", "default", "True");
+        drained.spec.get_or_insert_default().unschedulable = Some(true);
+        assert_eq!(ready(&[stopped, drained, node("b", "default", "True")], &running()), 1);
+    }
+
+    fn running() -> Vec<String> {
+        ["a", "b", "c"].map(str::to_owned).to_vec()
+    }
+
+    fn node(name: &str, group: &str, ready: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {NODEGROUP_LABEL: group}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap()
     }
 }
