@@ -329,23 +329,6 @@ impl Runtime {
         Ok(self.call("PortForward", self.limit, client.port_forward(request)).await?.url)
     }
 
-    /// Gives a running container other resources.
-    pub(crate) async fn update_container(
-        &self,
-        id: &str,
-        resources: v1::LinuxContainerResources,
-    ) -> Result<(), CriError> {
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: id.to_owned(),
-            linux: Some(resources),
-            ..Default::default()
-        };
-        let mut client = self.runtime.clone();
-        let reply = client.update_container_resources(request);
-        self.call("UpdateContainerResources", self.limit, reply).await?;
-        Ok(())
-    }
-
     /// The bytes of memory that a container uses, where the runtime counts them.
     pub(crate) async fn container_memory(&self, id: &str) -> Result<Option<u64>, CriError> {
         let request = v1::ContainerStatsRequest { container_id: id.to_owned() };
