@@ -13,6 +13,7 @@ use api_cri::{
         StartContainerRequest, StopPodSandboxRequest,
     },
 };
+use futures::{StreamExt, TryStreamExt};
 
 use super::LIMIT;
 use crate::rows::median;
@@ -39,8 +40,8 @@ async fn image(mut images: ImageClient) -> anyhow::Result<String> {
     Ok(found.context("the node has no busybox image")?.id)
 }
 
-/// How long it takes to run so many pods at once.
-pub(crate) async fn together(socket: &str, count: u32) -> anyhow::Result<Duration> {
+/// How long it takes to run so many pods, so many at once.
+pub(crate) async fn together(socket: &str, count: u32, at_once: usize) -> anyhow::Result<Duration> {
     let channel = api_cri::connect(socket)?;
     let runtime = RuntimeClient::new(channel.clone());
     let image = &image(ImageClient::new(channel)).await?;
@@ -49,7 +50,8 @@ pub(crate) async fn together(socket: &str, count: u32) -> anyhow::Result<Duratio
         let mut runtime = runtime.clone();
         async move { start(&mut runtime, image, "", 1000 + index).await }
     });
-    let sandboxes = futures::future::try_join_all(pods).await?;
+    let pods = futures::stream::iter(pods).buffer_unordered(at_once);
+    let sandboxes: Vec<_> = pods.try_collect().await?;
     let taken = started.elapsed();
     for sandbox in sandboxes {
         remove(&mut runtime.clone(), sandbox).await?;
