@@ -5,11 +5,13 @@
 //! pointing at the process that was checked.
 
 mod identity;
+mod memory;
 mod session;
 mod watched;
 
 pub use self::{
     identity::{Identity, SignalError},
+    memory::return_free_memory,
     session::{EnterError, Entrance, Fork, NAMESPACES, on_terminal},
     watched::Watched,
 };

@@ -31,7 +31,7 @@ use crate::{
         access::{Access, Policy},
         credentials::{Credentials, LoadProvidersError, Providers},
     },
-    labels,
+    labels, memory,
     metrics::Metrics,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
     objects::Objects,
@@ -190,6 +190,8 @@ impl Kubelet {
         let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
+        let giving_back = memory::run(workers.clone(), linux_process::return_free_memory);
+        drop(scope.spawn("memory", giving_back));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
         drop(scope.spawn("local-storage", local_storage.run()));
         let housekeeping = Housekeeping {

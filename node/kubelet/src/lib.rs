@@ -39,6 +39,7 @@ mod images;
 mod kubelet;
 mod labels;
 mod logs;
+mod memory;
 mod metrics;
 mod node;
 mod node_admission;

@@ -152,9 +152,14 @@ impl PodWorkers {
         self.progress.send_replace(());
     }
 
+    /// Marked each time that something about a pod has become another thing.
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
+    }
+
     /// Ends when something is true of the pods, their statuses and what is observed of them.
     pub(crate) async fn until(&self, is_it: impl Fn() -> bool) {
-        let mut progress = self.progress.subscribe();
+        let mut progress = self.progress();
         while !is_it() {
             // The sender lives in `self`, so this cannot fail.
             drop(progress.changed().await);
