@@ -80,7 +80,8 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
         return *code;
     }
     // What a component found wrong with its flags after clap had read them, in clap's own form.
-    if let Some(usage) = error.chain().find_map(|it| it.downcast_ref::<clap::Error>()) {
+    let boxed = error.downcast_ref::<Box<dyn std::error::Error + Send + Sync>>();
+    if let Some(usage) = boxed.and_then(|it| it.downcast_ref::<clap::Error>()) {
         eprint!("{usage}");
         return 2;
     }
