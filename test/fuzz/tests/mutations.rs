@@ -1,5 +1,7 @@
 //! Every fuzz target over its seeds and a few thousand mutations of them, the same in each run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
