@@ -1,13 +1,5 @@
-//! User data: packed, in parts or plain, it is understood or refused; so is each `NodeConfig` in it.
+//! See `test/fuzz/src/user_data.rs`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use nodeadm::{node_config::NodeConfig, user_data::UserData};
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(found) = UserData::parse(data) else { return };
-    if let Ok(Some(config)) = NodeConfig::parse(&found.configs) {
-        let _ = (config.cluster_dns(), config.is_enabled("InstanceIdNodeName"));
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::run("user_data", data));

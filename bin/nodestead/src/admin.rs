@@ -25,6 +25,21 @@ pub(crate) struct DaemonStatus {
     pub(crate) limits: Vec<String>,
 }
 
+impl DaemonStatus {
+    /// By its id or its node's name.
+    pub(crate) fn instance(&self, wanted: &str) -> Result<&InstanceStatus, Failure> {
+        let found = self.instances.iter().find(|it| it.id == wanted || it.node_name == wanted);
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.instances.iter().map(|it| it.id.as_str()).collect();
+            let next = match known.as_slice() {
+                [] => "the region has no instances: see `nodestead status`".to_owned(),
+                known => format!("use one of: {}", known.join(", ")),
+            };
+            Failure::new(format!("there is no instance `{wanted}`"), next)
+        })
+    }
+}
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClusterStatus {
@@ -102,12 +117,9 @@ impl Admin {
         path: &str,
         body: transport::Body,
     ) -> anyhow::Result<Bytes> {
-        let stream = transport::unix_connect(&self.socket).await.map_err(|error| {
-            anyhow::Error::new(Failure::new(
-                format!("no region runs on `{}` ({error})", self.socket.display()),
-                "start one with `nodestead up`, or name its data directory with --data-dir",
-            ))
-        })?;
+        let stream = transport::unix_connect(&self.socket)
+            .await
+            .map_err(|error| anyhow::Error::new(Failure::no_daemon(&self.socket, &error)))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let scope = lifecycle::Scope::new();

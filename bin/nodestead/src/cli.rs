@@ -6,7 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An EKS data plane on one Linux machine.
 #[derive(Debug, Parser)]
-#[command(name = "nodestead", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "nodestead",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.\n\
+                  `shell` ends with the code of what it ran."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -52,6 +59,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  nodestead completion bash > /etc/bash_completion.d/nodestead"
     )]
     Completion { shell: clap_complete::Shell },
+    /// The names that a completion script offers, one a line
+    #[command(hide = true)]
+    Candidates(Candidates),
     /// Run one component alone, against any peer
     Run(Box<crate::run::Run>),
     /// The region and its control planes, in the foreground (what `up` starts)
@@ -215,11 +225,27 @@ pub(crate) struct Demo {
 pub(crate) struct Logs {
     #[command(flatten)]
     pub(crate) at: At,
-    /// `daemon`, `aws`, an instance id, or `INSTANCE/kubelet`, `INSTANCE/containerd`, `INSTANCE/console`
+    /// `daemon`, `aws`, an instance id, or `INSTANCE/LOG` (kubelet, containerd, console)
     pub(crate) of: String,
     /// Keep printing as the log grows
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Candidates {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[arg(value_enum)]
+    pub(crate) of: Completed,
+}
+
+/// What is completed with names of the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Completed {
+    Instances,
+    Logs,
+    Pods,
 }
 
 #[derive(Args, Debug)]

@@ -1,5 +1,6 @@
 //! What a user types: one file per command.
 
+pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod env;

@@ -64,8 +64,9 @@ pub(crate) async fn run(at: At) -> anyhow::Result<()> {
     let scope = Scope::new();
     let clock = Clock::system();
     let daemon = start(&layout, &settings, clock, &scope).await?;
-    println!("{}", crate::commands::up::READY);
-    std::io::stdout().flush()?;
+    // Whoever started it may have been interrupted, and listen no more.
+    let mut listening = std::io::stdout();
+    drop(writeln!(listening, "{}", crate::commands::up::READY).and_then(|()| listening.flush()));
     tracing::info!(endpoint = daemon.endpoint, "the region is up");
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

@@ -1,8 +1,12 @@
 //! What a command says when it fails: what failed, why, what to do next; and with which code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap gives 2 by itself).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C. Wrong usage is what can be told
+//! from the command line alone (clap gives 2 by itself); a name that nothing has is a failure.
 
-use std::fmt;
+use std::{fmt, io, path::Path};
+
+/// What to do where no region is found.
+const NEXT: &str = "start one with `nodestead up`, or name its data directory with --data-dir";
 
 /// An error with a way out. Wrap it in `anyhow` like any other.
 #[derive(Debug)]
@@ -15,6 +19,33 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { what: what.into(), next: next.into(), is_usage: false }
+    }
+
+    /// Why nothing can be learnt from `path`, of the data directory, which is root's alone.
+    pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Self::new(
+                format!(
+                    "only root may read `{}`: whether a region runs is not known",
+                    path.display()
+                ),
+                "run it with sudo",
+            );
+        }
+        Self::new(format!("cannot read `{}` ({error})", path.display()), NEXT)
+    }
+
+    /// Why no daemon answers at `socket`.
+    pub(crate) fn no_daemon(socket: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::unreadable(socket, error),
+            _ => Self::new(format!("no region runs on `{}` ({error})", socket.display()), NEXT),
+        }
+    }
+
+    /// With another way out beside its own.
+    pub(crate) fn or(self, next: &str) -> Self {
+        Self { next: format!("{}, {next}", self.next), ..self }
     }
 
     pub(crate) fn usage(what: impl Into<String>, next: impl Into<String>) -> Self {
@@ -48,6 +79,12 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if let Some(Status(code)) = error.downcast_ref::<Status>() {
         return *code;
     }
+    // What a component found wrong with its flags after clap had read them, in clap's own form.
+    let boxed = error.downcast_ref::<Box<dyn std::error::Error + Send + Sync>>();
+    if let Some(usage) = boxed.and_then(|it| it.downcast_ref::<clap::Error>()) {
+        eprint!("{usage}");
+        return 2;
+    }
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
@@ -57,4 +94,32 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
         eprintln!("  next: {}", failure.next);
     }
     if failure.is_some_and(|it| it.is_usage) { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_usage_has_a_code_of_its_own_whoever_finds_it() {
+        assert_eq!(report(&Failure::new("a", "b").into()), 1);
+        assert_eq!(report(&Failure::usage("a", "b").into()), 2);
+        let component = clap::Error::raw(clap::error::ErrorKind::ValueValidation, "no such flag\n");
+        let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(component);
+        assert_eq!(report(&anyhow::Error::from_boxed(boxed)), 2);
+        assert_eq!(report(&Status(130).into()), 130);
+    }
+
+    #[test]
+    fn who_is_not_root_is_told_so_and_not_that_nothing_runs() {
+        let socket = Path::new("/var/lib/nodestead/admin.sock");
+        let said = |kind: io::ErrorKind| {
+            let failure = Failure::no_daemon(socket, &kind.into());
+            (failure.what, failure.next)
+        };
+        let (what, next) = said(io::ErrorKind::PermissionDenied);
+        assert!(what.starts_with("only root may read") && next.contains("sudo"), "{what}: {next}");
+        let (what, _) = said(io::ErrorKind::NotFound);
+        assert!(what.starts_with("no region runs on"), "{what}");
+    }
 }

@@ -17,6 +17,11 @@ pub(crate) async fn client(layout: &Layout) -> anyhow::Result<Client> {
 
 /// The client that a kubeconfig describes; `next` is what to do where there is none.
 pub(crate) async fn client_of(path: &Path, next: &str) -> anyhow::Result<Client> {
+    if let Err(error) = std::fs::File::open(path)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return Err(Failure::unreadable(path, &error).into());
+    }
     let kubeconfig = Kubeconfig::read_from(path).map_err(|error| {
         Failure::new(format!("cannot read `{}` ({error})", path.display()), next)
     })?;

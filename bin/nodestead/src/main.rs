@@ -16,9 +16,9 @@ mod progress;
 mod run;
 mod sweep;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
@@ -35,16 +35,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         // Components choose their runtime themselves; some must begin with a single thread.
         Command::Run(component) => component.run(),
         Command::Daemon(at) => block_on(2, daemon::run(at)),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "nodestead", &mut script);
-            match std::io::stdout().write_all(&script) {
-                // Whoever reads it has seen enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-                written => written?,
-            }
-            Ok(())
-        }
+        Command::Completion { shell } => commands::completion::print(shell),
+        Command::Candidates(args) => block_on(1, commands::completion::candidates(args)),
         Command::Up(args) => block_on(1, commands::up::run(args)),
         Command::Down(args) => block_on(1, commands::down::run(args)),
         Command::Status(args) => block_on(1, commands::status::run(args)),

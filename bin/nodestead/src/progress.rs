@@ -60,8 +60,19 @@ impl Progress {
     /// Ends the last step.
     pub(crate) fn done(mut self) {
         self.finish_step();
+    }
+}
+
+/// Whatever ends the work, its bar goes.
+impl Drop for Progress {
+    fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+            // A terminal that lost its cursor to somebody else's bar gets it back too.
+            eprint!("{SHOW_CURSOR}");
         }
     }
 }
+
+/// `cnorm` of every terminal that understands the bar.
+const SHOW_CURSOR: &str = "\x1b[?25h";

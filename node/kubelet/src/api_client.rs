@@ -117,6 +117,20 @@ impl ApiClient {
     }
 }
 
+/// Whether there is a kubeconfig to begin with. Asks nobody and writes nothing.
+pub(crate) async fn check(sources: &Sources, clock: Clock) -> Result<(), ConnectError> {
+    let Some(path) = &sources.kubeconfig else { return Ok(()) };
+    let from = match &sources.bootstrap {
+        Some(from) if !bootstrap::is_usable(path, clock) => {
+            let path = from.clone();
+            std::fs::metadata(from).map_err(|source| ConnectError::NoBootstrap { path, source })?;
+            from
+        }
+        _ => path,
+    };
+    config(from).await.map(drop)
+}
+
 /// With the newest certificate that was kept, or else the kubeconfig's own.
 fn with_certificate(
     config: &Config,

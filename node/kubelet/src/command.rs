@@ -6,6 +6,7 @@
 //! of it by systemd's logind, which need not be there.
 
 mod flags;
+mod footprint;
 mod host;
 mod node_flags;
 
@@ -20,7 +21,7 @@ use lifecycle::Scope;
 use nix::sys::socket::SockaddrIn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::flags::ConfigurationFlags;
+use self::{flags::ConfigurationFlags, footprint::Footprint};
 use crate::{
     GoDuration,
     api_client::{self, ApiClient},
@@ -90,13 +91,25 @@ pub struct Args {
     pub configuration: ConfigurationFlags,
 }
 
-/// Runs until it is asked to stop.
+/// Runs until it is asked to stop. Whatever is wrong is found before the host is changed, and a start
+/// that fails later takes away what it made.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     let settings = settings(&args)?;
+    host::check(&settings)?;
+    api_client::check(&sources(&args), Clock::system()).await?;
+    Kubelet::check(&settings)?;
     let lock = host::acquire_lock(&args).await?;
-    host::prepare(&settings)?;
+    let footprint = Footprint::before(&settings);
     let scope = Scope::new();
-    let kubelet = assemble(&args, settings, scope.clone()).await?;
+    let kubelet = match assemble(&args, settings.clone(), scope.clone()).await {
+        Ok(kubelet) => kubelet,
+        Err(error) => {
+            scope.drain(Duration::from_secs(2)).await;
+            footprint.remove();
+            return Err(error);
+        }
+    };
+    host::prepare(&settings)?;
     let shutdown = kubelet.shutdown();
     let mut signals = Signals::new()?;
     let running = kubelet.run();
@@ -162,17 +175,20 @@ pub async fn build(args: &Args, scope: Scope) -> Result<Kubelet, BoxError> {
 async fn assemble(args: &Args, settings: Settings, scope: Scope) -> Result<Kubelet, BoxError> {
     transport::tls::install_provider();
     let clock = Clock::system();
-    let sources = api_client::Sources {
-        kubeconfig: args.kubeconfig.clone(),
-        bootstrap: args.bootstrap_kubeconfig.clone(),
-    };
-    let client = ApiClient::connect(&sources, &settings, clock).await?;
+    let client = ApiClient::connect(&sources(args), &settings, clock).await?;
     let channel = api_cri::connect(&settings.config.container_runtime_endpoint)?;
     let images = match settings.config.image_service_endpoint.as_str() {
         "" => channel.clone(),
         endpoint => api_cri::connect(endpoint)?,
     };
     Ok(Kubelet::with_client(settings, client, channel, images, clock, scope)?)
+}
+
+fn sources(args: &Args) -> api_client::Sources {
+    api_client::Sources {
+        kubeconfig: args.kubeconfig.clone(),
+        bootstrap: args.bootstrap_kubeconfig.clone(),
+    }
 }
 
 /// The configuration files with the flags over them.
@@ -296,6 +312,39 @@ mod tests {
         assert_eq!(settings.config.register_with_taints[1].key, "y");
         assert_eq!(settings.config.max_pods, 29);
         assert!(settings.has_external_cloud && settings.is_standalone);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(at("damaged"), "clusters: 7").unwrap();
+        let before = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let (root, logs) = (at("made/root"), at("made/logs"));
+        let own = ["--fail-swap-on=false", "--address=127.0.0.1", "--healthz-port=0"];
+        let cases = [
+            (["--kubeconfig", &at("damaged")], "failed to load the kubeconfig"),
+            (["--kubeconfig", &at("missing")], "failed to load the kubeconfig"),
+            (["--port", &port], "failed to start the server"),
+            // Found when folders are there already.
+            (["--cpu-manager-policy", "static"], "failed to create the container manager"),
+        ];
+        for (wrong, why) in cases {
+            let flags = ["kubelet", "--hostname-override=n", "--root-dir", &root];
+            let flags = flags.iter().chain(&own).copied().chain(wrong);
+            let mut args = Cli::try_parse_from(flags).unwrap().args;
+            let overlay = &mut args.configuration.overlay;
+            overlay["podLogsDir"] = serde_json::json!(logs);
+            overlay["failCgroupV1"] = serde_json::json!(false);
+            overlay["enableServer"] = serde_json::json!(wrong[0] == "--port");
+            let started = tokio::time::timeout(Duration::from_secs(20), run(args)).await;
+            let error = started.unwrap().unwrap_err().to_string();
+            assert!(error.contains(why), "{wrong:?}: {error}");
+            assert!(!folder.path().join("made").exists(), "{wrong:?}");
+        }
+        assert_eq!(std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap(), before);
     }
 
     #[test]

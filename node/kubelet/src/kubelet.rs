@@ -97,6 +97,14 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
+    /// What can be known to be wrong before anything is made.
+    pub(crate) fn check(settings: &Settings) -> Result<(), StartError> {
+        providers(settings)?;
+        policy(settings)?;
+        Serving::new(settings).map_err(|error| StartError::Certificate(Box::new(error)))?;
+        server::check(&settings.config).map_err(StartError::Server)
+    }
+
     /// Everything that can fail fails here. Nothing is asked of the API server yet.
     pub fn new(
         settings: Settings,
@@ -231,14 +239,15 @@ fn context(
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
     let cgroups = cgroups.configured(config);
-    if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
-        warn!(%error, "the cgroups of pods were not made");
-    }
+    // First what may fail: a start that fails makes no cgroups.
+    let manager = ContainerManager::new(&settings, &machine, scope.clone())
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     cgroups
         .enforce_reserved(config)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
-    let manager = ContainerManager::new(&settings, &machine, scope.clone())
-        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
+    if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
+        warn!(%error, "the cgroups of pods were not made");
+    }
     let metrics = Arc::<Metrics>::default();
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
@@ -256,9 +265,7 @@ fn context(
     } else {
         config.max_parallel_image_pulls.unwrap_or(1000)
     };
-    let policy = &config.image_pull_credentials_verification_policy;
-    let policy = Policy::parse(policy)
-        .ok_or_else(|| StartError::VerificationPolicy { policy: policy.clone() })?;
+    let policy = policy(&settings)?;
     let allowlist = config.preloaded_images_verification_allowlist.clone();
     let access = Access::new(paths.root(), policy, allowlist);
     let keys = (credentials, access);
@@ -326,6 +333,11 @@ fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
     let (cpu_milli, memory) = cm::reservation::for_pods(&settings.config, machine);
     let shares = Some(qos::cpu_shares(cpu_milli));
     Limits { shares, memory: Some(memory), ..Limits::default() }
+}
+
+fn policy(settings: &Settings) -> Result<Policy, StartError> {
+    let policy = &settings.config.image_pull_credentials_verification_policy;
+    Policy::parse(policy).ok_or_else(|| StartError::VerificationPolicy { policy: policy.clone() })
 }
 
 fn providers(settings: &Settings) -> Result<Providers, StartError> {

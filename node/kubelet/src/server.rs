@@ -43,8 +43,8 @@ use transport::{Body, Place};
 
 use self::auth::Auth;
 use crate::{
-    certificates::serving::Serving, context::Context, heartbeat::Heartbeat, metrics::Metrics,
-    pod_workers::PodWorkers, stats::Stats,
+    certificates::serving::Serving, config::KubeletConfiguration, context::Context,
+    heartbeat::Heartbeat, metrics::Metrics, pod_workers::PodWorkers, stats::Stats,
 };
 
 /// What a server lets everybody see, and what it lets those see who are allowed.
@@ -113,6 +113,19 @@ pub(crate) fn start(
             async move { Ok::<_, Infallible>(answer) }
         });
         drop(scope.spawn("healthz", transport::serve(listener, None, health, scope.clone())));
+    }
+    Ok(())
+}
+
+/// Whether the ports that are configured can be had.
+pub(crate) fn check(config: &KubeletConfiguration) -> std::io::Result<()> {
+    let ports = [
+        (config.enable_server, &config.address, config.port),
+        (config.read_only_port != 0, &config.address, config.read_only_port),
+        (config.healthz_port != 0, &config.healthz_bind_address, config.healthz_port),
+    ];
+    for (_, ip, port) in ports.into_iter().filter(|(is_wanted, ..)| *is_wanted) {
+        drop(Place::Here.listen(address(ip, port)?)?);
     }
     Ok(())
 }

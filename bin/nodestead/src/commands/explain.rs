@@ -1,7 +1,10 @@
 //! `nodestead explain pod`: what happened to a pod, step by step, and what it waits for.
 //!
 //! The API server knows the pod and why it is not scheduled; the kubelet of its node, asked through
-//! `nodes/proxy`, knows the steps.
+//! `nodes/proxy`, knows the steps. One that does not answer soon is left alone: then the story is told
+//! from what the API server knows.
+
+mod known;
 
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
+use self::known::Unreachable;
 use crate::{
     cli::{ExplainCommand, ExplainPod, Format},
     failure::Failure,
@@ -20,7 +24,10 @@ use crate::{
     layout::Layout,
 };
 
-const LIMIT: Duration = Duration::from_secs(40);
+/// How long the API server may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a kubelet may take: one that is there answers at once.
+const KUBELET_LIMIT: Duration = Duration::from_secs(2);
 
 /// A pod's story.
 #[derive(Debug, Serialize)]
@@ -36,6 +43,8 @@ struct Explanation {
     /// Why containers do not run.
     waiting: Vec<Waiting>,
     timeline: Option<Timeline>,
+    /// Why there is no timeline, if the kubelet cannot be asked.
+    unreachable: Option<Unreachable>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,43 +116,35 @@ async fn explain(client: &Client, namespace: &str, name: &str) -> anyhow::Result
         )
     })?;
     let mut explanation = of_pod(&pod);
-    if let Some(node) = explanation.node.clone() {
-        let timeline = timeline(client, &node, namespace, name).await?;
+    let Some(node) = explanation.node.clone() else { return Ok(explanation) };
+    let asked = tokio::time::timeout(KUBELET_LIMIT, timeline(client, &node, namespace, name)).await;
+    let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {KUBELET_LIMIT:?}")));
+    match asked {
         // The kubelet may still tell of an earlier pod of this name.
-        explanation.timeline = timeline.filter(|it| it.uid == explanation.uid);
+        Ok(timeline) => explanation.timeline = timeline.filter(|it| it.uid == explanation.uid),
+        Err(why) => explanation.unreachable = Some(known::of(client, &pod, &node, why).await),
     }
     Ok(explanation)
 }
 
+/// The kubelet's story, nothing if it has none, or why it cannot be asked.
 async fn timeline(
     client: &Client,
     node: &str,
     namespace: &str,
     name: &str,
-) -> anyhow::Result<Option<Timeline>> {
+) -> Result<Option<Timeline>, String> {
     let path = format!("/api/v1/nodes/{node}/proxy/explain/pods/{namespace}/{name}");
-    let request = Request::get(path).body(Vec::new())?;
+    let request = Request::get(path).body(Vec::new()).map_err(|it| it.to_string())?;
     match client.request_text(request).await {
-        Ok(text) => {
-            Ok(Some(serde_json::from_str(&text).context("the kubelet's answer is damaged")?))
-        }
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| format!("its answer is damaged: {error}")),
         Err(kube::Error::Api(status)) if status.code == 404 && status.reason != "NotFound" => {
             Ok(None)
         }
-        Err(error) => {
-            let why = match &error {
-                kube::Error::Api(status) => status.message.clone(),
-                error => telemetry::chain(error).to_string(),
-            };
-            Err(Failure::new(
-                format!("the kubelet of node `{node}` cannot be asked: {why}"),
-                format!(
-                    "see whether the node is Ready (`kubectl get node {node}`) and its security \
-                     group lets the control plane reach port 10250"
-                ),
-            )
-            .into())
-        }
+        Err(kube::Error::Api(status)) => Err(status.message),
+        Err(error) => Err(telemetry::chain(&error).to_string()),
     }
 }
 
@@ -173,6 +174,7 @@ fn of_pod(pod: &Pod) -> Explanation {
         unscheduled,
         waiting: containers.into_iter().flatten().flatten().filter_map(waiting).collect(),
         timeline: None,
+        unreachable: None,
     }
 }
 
@@ -195,17 +197,25 @@ fn rendered(it: &Explanation) -> String {
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         text += &format!("Container {container} waits: {reason}{message}\n");
     }
-    match (&it.timeline, &it.node) {
-        (Some(timeline), _) => text += &table(timeline),
-        (None, Some(_)) => text += "The kubelet knows nothing of the pod (yet, or any more).\n",
-        (None, None) => {}
+    match (&it.timeline, &it.unreachable, &it.node) {
+        (Some(timeline), _, _) => text += &table(timeline),
+        (None, Some(unreachable), _) => text += &known::rendered(unreachable),
+        (None, None, Some(_)) => {
+            text += "The kubelet knows nothing of the pod (yet, or any more).\n";
+        }
+        (None, None, None) => {}
     }
     text
 }
 
-fn table(timeline: &Timeline) -> String {
+fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
+    table
+}
+
+fn table(timeline: &Timeline) -> String {
+    let mut table = plain_table();
     table.set_header(["STEP", "CONTAINER", "AFTER", "TOOK", "DETAIL"]);
     let Some(first) = timeline.steps.first().map(|it| it.at) else { return String::new() };
     for it in &timeline.steps {

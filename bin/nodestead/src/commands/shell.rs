@@ -15,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
-    commands::logs,
     failure::{Failure, Status},
     layout::Layout,
 };
@@ -24,8 +23,7 @@ pub(crate) async fn run(args: cli::Shell) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
     let wanted = &args.instance;
-    let found = status.instances.iter().find(|it| it.id == *wanted || it.node_name == *wanted);
-    let Some(found) = found else { return Err(logs::unknown(wanted, &status).into()) };
+    let found = status.instance(wanted)?;
     let hosts = Hosts::new(&layout.instances())?;
     let streams = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
     let mut child = match hosts.exec(&found.id, &argv(args.command), streams) {

@@ -24,8 +24,12 @@ fn rendered(status: &DaemonStatus) -> String {
         status.region, status.account, status.aws_endpoint, status.pid
     );
     for cluster in &status.clusters {
-        text +=
-            &format!("Cluster   {} is {} at {}\n", cluster.name, cluster.status, cluster.endpoint);
+        // It has none before its API server answers.
+        let at = match cluster.endpoint.as_str() {
+            "" => String::new(),
+            endpoint => format!(" at {endpoint}"),
+        };
+        text += &format!("Cluster   {} is {}{at}\n", cluster.name, cluster.status);
     }
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -54,5 +58,32 @@ fn rendered(status: &DaemonStatus) -> String {
 /// The price of the running instances, without the control plane's.
 fn hourly(status: &DaemonStatus) -> f64 {
     let running = status.instances.iter().filter(|it| it.state == "running");
-    running.filter_map(|it| it.usd_per_hour).sum()
+    // Not `sum`: of nothing it is -0.
+    running.filter_map(|it| it.usd_per_hour).fold(0.0, |sum, it| sum + it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::ClusterStatus;
+
+    #[test]
+    fn a_region_without_instances_costs_nothing_and_a_cluster_without_endpoint_is_nowhere() {
+        let status = DaemonStatus {
+            pid: 1,
+            region: "us-east-1".to_owned(),
+            account: "111122223333".to_owned(),
+            aws_endpoint: "http://127.0.0.1:4566".to_owned(),
+            clusters: vec![ClusterStatus {
+                name: "stead".to_owned(),
+                status: "CREATING".to_owned(),
+                endpoint: String::new(),
+            }],
+            instances: Vec::new(),
+            limits: Vec::new(),
+        };
+        let text = rendered(&status);
+        assert!(text.contains("would cost 0.0000 USD"), "{text}");
+        assert!(text.contains("Cluster   stead is CREATING\n"), "{text}");
+    }
 }

@@ -8,6 +8,7 @@
 
 mod aws;
 mod disk;
+mod interrupt;
 mod launch;
 mod machine;
 mod nodes;
@@ -20,7 +21,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 pub(crate) use self::launch::{READY, free_port};
 use self::machine::Machine;
@@ -39,28 +43,36 @@ const API_PORT: u16 = 6443;
 pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     Machine::observe().verdict()?;
     let layout = Layout::new(&args.at.data_dir)?;
+    if args.foreground {
+        // There a signal is the way to end the region, and nothing goes on.
+        return make(&layout, args).await;
+    }
+    interrupt::or_told(make(&layout, args), &layout).await
+}
+
+async fn make(layout: &Layout, args: cli::Up) -> anyhow::Result<()> {
     // Refused before anything is made, so that a refusal leaves nothing.
-    settings(&layout, &args)?;
+    settings(layout, &args)?;
     if let Some(warning) = disk::warning(layout.root()) {
         eprintln!("{warning}");
     }
-    make_folder(&layout)?;
-    let lock = lock(&layout)?;
+    make_folder(layout)?;
+    let lock = lock(layout)?;
     let is_new = !layout.settings().exists();
-    let settings = settings(&layout, &args)?;
-    settings.save(&layout)?;
+    let settings = settings(layout, &args)?;
+    settings.save(layout)?;
     let mut progress = Progress::new(5);
     progress.step("starting the region");
-    let started = ensure_daemon(&layout, args.foreground).await;
+    let started = ensure_daemon(layout, args.foreground).await;
     if started.is_err() && is_new {
         // A region that was never up may have lost its port to another: the next try chooses anew.
         // Why the start failed is what the user has to hear, whatever becomes of this.
         drop(fs::remove_file(layout.settings()));
     }
     match started? {
-        None => bring_up(&layout, &settings, args.nodes, progress, lock).await,
+        None => bring_up(layout, &settings, args.nodes, progress, lock).await,
         Some(daemon) => {
-            let work = until_asked(bring_up(&layout, &settings, args.nodes, progress, lock));
+            let work = until_asked(bring_up(layout, &settings, args.nodes, progress, lock));
             launch::attend(daemon, work, STEP_LIMIT).await
         }
     }
@@ -139,8 +151,12 @@ fn make_folder(layout: &Layout) -> anyhow::Result<()> {
 
 fn report(layout: &Layout, settings: &Settings, nodes: usize, status: &DaemonStatus) {
     let name = layout.root().display();
+    let nodes = match nodes {
+        1 => "1 node".to_owned(),
+        nodes => format!("{nodes} nodes"),
+    };
     println!(
-        "{} is up: {} nodes, AWS endpoint {}\n\nGo on with:\n  eval \"$(nodestead env --data-dir {name})\"\n  \
+        "{} is up: {}, AWS endpoint {}\n\nGo on with:\n  eval \"$(nodestead env --data-dir {name})\"\n  \
          kubectl get nodes -o wide\n  nodestead status --data-dir {name}",
         settings.name, nodes, status.aws_endpoint
     );
@@ -149,11 +165,14 @@ fn report(layout: &Layout, settings: &Settings, nodes: usize, status: &DaemonSta
 /// One `up` or `down` at a time for a data directory.
 pub(crate) fn lock(layout: &Layout) -> anyhow::Result<Flock<fs::File>> {
     let file = fs::File::create(layout.lock())?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        anyhow::Error::new(Failure::new(
-            format!("another `up` or `down` works on `{}` ({errno})", layout.root().display()),
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow::Error::new(Failure::new(
+            format!("another `up` or `down` works on `{}`", layout.root().display()),
             "wait for it to end",
-        ))
+        )),
+        errno => {
+            anyhow::Error::new(errno).context(format!("cannot lock `{}`", layout.lock().display()))
+        }
     })
 }
 

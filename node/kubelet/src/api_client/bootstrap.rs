@@ -43,7 +43,7 @@ pub(super) async fn ensure(
 }
 
 /// A kubeconfig with a client certificate that has expired is none.
-fn is_usable(path: &Path, clock: Clock) -> bool {
+pub(super) fn is_usable(path: &Path, clock: Clock) -> bool {
     let Ok(kubeconfig) = Kubeconfig::read_from(path) else { return false };
     let Some(user) = kubeconfig.auth_infos.first().and_then(|it| it.auth_info.as_ref()) else {
         return false;

@@ -43,8 +43,8 @@ pub(super) enum HostError {
     Tunable { name: &'static str, expected: &'static str, actual: String },
 }
 
-/// Checks the host, and sets what is to be set.
-pub(super) fn prepare(settings: &Settings) -> Result<(), HostError> {
+/// Whether the host can be a node. Changes nothing.
+pub(super) fn check(settings: &Settings) -> Result<(), HostError> {
     let config = &settings.config;
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     if config.fail_swap_on && has_swap(&read(&settings.proc.join("swaps"))) {
@@ -54,6 +54,15 @@ pub(super) fn prepare(settings: &Settings) -> Result<(), HostError> {
     if config.fail_cgroup_v1 && is_v1 {
         return Err(HostError::CgroupV1);
     }
+    match config.protect_kernel_defaults {
+        true => tunables(&settings.proc.join("sys"), true),
+        false => Ok(()),
+    }
+}
+
+/// Sets what is to be set.
+pub(super) fn prepare(settings: &Settings) -> Result<(), HostError> {
+    let config = &settings.config;
     tunables(&settings.proc.join("sys"), config.protect_kernel_defaults)?;
     let score = config.oom_score_adj.to_string();
     if let Err(error) = std::fs::write(settings.proc.join("self/oom_score_adj"), &score) {

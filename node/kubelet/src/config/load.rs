@@ -155,18 +155,26 @@ fn finished(
 ) -> Result<KubeletConfiguration, LoadConfigurationError> {
     let invalid = |messages: Vec<String>| LoadConfigurationError::Invalid { messages };
     defaults::apply(&mut written);
-    let wrong = validation::numbers(&written);
+    let out_of_range = validation::numbers(&written);
+    let (config, mut wrong) = decoded(&written, &out_of_range);
+    let unreadable: Vec<&str> = wrong.iter().filter_map(|it| it.split(':').next()).collect();
+    let mut unknown = unknown(&written, &serde_json::to_value(&config).unwrap_or_default(), "");
+    unknown.retain(|it| !unreadable.contains(&it.as_str()));
     if !wrong.is_empty() {
-        return Err(invalid(wrong));
-    }
-    let config: KubeletConfiguration =
-        serde_json::from_value(written.clone()).map_err(|error| LoadConfigurationError::Parse {
+        // All that is wrong at once: who corrects one line at a time starts a node many times.
+        wrong.extend(unknown.iter().map(|field| format!("unknown field \"{field}\"")));
+        wrong.extend(out_of_range);
+        return Err(LoadConfigurationError::Parse {
             path: path.display().to_string(),
-            message: format!("failed to decode: {error}"),
-        })?;
-    for field in unknown(&written, &serde_json::to_value(&config).unwrap_or_default(), "") {
+            message: format!("failed to decode: {}", aggregate(&wrong)),
+        });
+    }
+    for field in unknown {
         let error = format!("strict decoding error: unknown field \"{field}\"");
         warn!(error, "Using lenient decoding as strict decoding failed");
+    }
+    if !out_of_range.is_empty() {
+        return Err(invalid(out_of_range));
     }
     let wrong = validation::validate(&config);
     if !wrong.is_empty() {
@@ -176,6 +184,34 @@ fn finished(
         warn!(field, why, "a setting has no effect on this kubelet");
     }
     Ok(config)
+}
+
+/// What can be read, and what is wrong with each field that cannot. Numbers that are known to be out
+/// of range are left out of both.
+fn decoded(written: &Value, out_of_range: &[String]) -> (KubeletConfiguration, Vec<String>) {
+    let whole = match serde_json::from_value(written.clone()) {
+        Ok(config) => return (config, Vec::new()),
+        Err(error) => error.to_string(),
+    };
+    let (mut readable, mut wrong) = (serde_json::Map::new(), Vec::new());
+    let mut is_explained = false;
+    for (name, value) in written.as_object().into_iter().flatten() {
+        let alone = serde_json::json!({ name: value });
+        match serde_json::from_value::<KubeletConfiguration>(alone) {
+            Ok(_) => drop(readable.insert(name.clone(), value.clone())),
+            Err(error) => {
+                is_explained = true;
+                let known = format!("invalid configuration: {name} ");
+                if !out_of_range.iter().any(|it| it.starts_with(&known)) {
+                    wrong.push(format!("{name}: {error}"));
+                }
+            }
+        }
+    }
+    if !is_explained {
+        wrong.push(whole);
+    }
+    (serde_json::from_value(Value::Object(readable)).unwrap_or_default(), wrong)
 }
 
 /// The fields of what was written that the known fields do not have.
@@ -249,6 +285,26 @@ tracing: {samplingRatePerMillion: 0}
         let config: KubeletConfiguration = serde_json::from_value(written.clone()).unwrap();
         let known = serde_json::to_value(config).unwrap();
         assert_eq!(unknown(&written, &known, ""), ["authentication.x509.caFile", "maxPod"]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_file_is_told_at_once() {
+        let said = load("maxPods: many\nclusterDNZ: [a]\nport: 65536\nsyncFrequency: [1]\n");
+        let said = said.unwrap_err();
+        for part in [
+            "maxPods: invalid type: string \"many\"",
+            "syncFrequency: ",
+            "unknown field \"clusterDNZ\"",
+            "port (--port) 65536 must be between 1 and 65535, inclusive",
+        ] {
+            assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
+        }
+        assert!(!said.contains("unknown field \"maxPods\""), "{said}");
+        let said = load("port: 65536\n").unwrap_err();
+        assert_eq!(
+            said,
+            "invalid configuration: port (--port) 65536 must be between 1 and 65535, inclusive"
+        );
     }
 
     #[test]

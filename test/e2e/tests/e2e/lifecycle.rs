@@ -76,7 +76,7 @@ fn logs_are_shown(region: &Region) -> anyhow::Result<()> {
 
 fn completion_is_printed(region: &Region) -> anyhow::Result<()> {
     let said = run(&mut nodestead(&region.data_dir, &["completion", "bash"]))?;
-    ensure!(said.contains("complete -F _nodestead"), "{said}");
+    ensure!(said.contains("complete -F _nodestead_names"), "{said}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod boto3;
 mod clients;
 mod guestbook;
 mod kills;
@@ -14,6 +15,8 @@ mod missing_rights;
 mod nodes;
 mod region;
 mod scaling;
+mod terminal;
+mod terraform;
 mod traffic;
 
 use std::{
@@ -35,6 +38,9 @@ fn tests() -> Vec<Test> {
         clients::TESTS,
         access::TESTS,
         bad_input::TESTS,
+        boto3::TESTS,
+        terminal::TESTS,
+        terraform::TESTS,
         scaling::TESTS,
         missing_rights::TESTS,
         kills::TESTS,

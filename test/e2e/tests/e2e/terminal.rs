@@ -1,0 +1,127 @@
+//! What somebody at a terminal meets: Ctrl-C, no rights, a node that does not answer, wrong names.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    Test,
+    region::{Region, eventually, nodestead, outcome, run, seconds, strings},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("an_interrupted_up_says_what_goes_on", an_interrupted_up_says_what_goes_on),
+    ("who_is_not_root_is_told_so", who_is_not_root_is_told_so),
+    ("a_kubelet_that_hangs_does_not_hold_up_explain", a_hanging_kubelet_does_not_hold_up_explain),
+    ("names_that_nothing_has_are_answered_with_those_there_are", wrong_names_are_answered),
+    ("kubectl_applies_over_the_demo_without_a_warning", kubectl_applies_over_the_demo),
+];
+
+fn an_interrupted_up_says_what_goes_on(_: &Region) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // As long as on AWS, so that it is at work when it is interrupted.
+    let flags = ["up", "--nodes", "0", "--name", "interrupted", "--latency", "aws"];
+    let mut up = nodestead(folder.path(), &flags);
+    let child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let answers = eventually("the daemon answers", seconds(20), || {
+        Ok(run(&mut nodestead(folder.path(), &["status"])).ok())
+    });
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]))?;
+    let ended = child.wait_with_output()?;
+    let status = run(&mut nodestead(folder.path(), &["status"]));
+    run(&mut nodestead(folder.path(), &["down", "--purge"]))?;
+    answers?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.code() == Some(130), "{}: {said}", ended.status);
+    for part in ["in the background", "nodestead status", "nodestead down --purge"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    ensure!(status?.contains("Region"), "the region did not go on");
+    Ok(())
+}
+
+fn who_is_not_root_is_told_so(region: &Region) -> anyhow::Result<()> {
+    // Where nobody may execute it.
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let program = folder.path().join("nodestead");
+    let own = nodestead(&region.data_dir, &[]);
+    fs::copy(own.get_program(), &program)?;
+    for arguments in
+        [["status"].as_slice(), &["env"], &["logs", "daemon"], &["explain", "pod", "a"]]
+    {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command.args(arguments).env("NODESTEAD_DATA_DIR", &region.data_dir);
+        let (succeeded, said) = outcome(&mut command)?;
+        ensure!(!succeeded && said.contains("only root may read"), "{arguments:?}: {said}");
+        ensure!(said.contains("next: run it with sudo"), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+fn a_hanging_kubelet_does_not_hold_up_explain(region: &Region) -> anyhow::Result<()> {
+    let status = region.status()?;
+    let instances = status["instances"].as_array().context("instances")?;
+    let found = instances.iter().find(|it| it["state"] == "running").context("a running one")?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    let (id, node) = (text("id"), text("nodeName"));
+    let on_node = format!("spec.nodeName={node}");
+    let pods = ["get", "pods", "-n", "kube-system", "--field-selector", &on_node];
+    let pods = strings(&region.kubectl_json(&pods)?, "/metadata/name");
+    let pod = format!("kube-system/{}", pods.first().context("a pod of the node")?);
+    let signal = |signal: &str| {
+        let kill = ["shell", &id, "--", "pkill", signal, "-of", "nodestead run kubelet"];
+        run(&mut nodestead(&region.data_dir, &kill))
+    };
+    signal("-STOP")?;
+    let began = Instant::now();
+    let told = outcome(&mut nodestead(&region.data_dir, &["explain", "pod", &pod]));
+    let took = began.elapsed();
+    signal("-CONT")?;
+    let (succeeded, said) = told?;
+    ensure!(took < seconds(4), "{took:?}: {said}");
+    for part in [&format!("The kubelet of node {node} cannot be reached"), "PodScheduled"] {
+        ensure!(succeeded && said.contains(part), "{part}: {said}");
+    }
+    Ok(())
+}
+
+fn wrong_names_are_answered(region: &Region) -> anyhow::Result<()> {
+    let id = region.running_instances()?.pop().context("an instance")?;
+    let bogus = format!("{id}/bogus");
+    for (arguments, parts) in [
+        (["logs", bogus.as_str()].as_slice(), ["has no log `bogus`", "/kubelet"]),
+        (&["logs", "i-nope"], ["there is no instance `i-nope`", id.as_str()]),
+        (&["shell", "i-nope"], ["there is no instance `i-nope`", id.as_str()]),
+    ] {
+        let mut command = nodestead(&region.data_dir, arguments);
+        let output = command.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(1), "{arguments:?}: {}", output.status);
+        ensure!(parts.iter().all(|it| said.contains(it)), "{arguments:?}: {said}");
+    }
+    let wrong = nodestead(&region.data_dir, &["status", "--no-such-flag"]).output()?;
+    ensure!(wrong.status.code() == Some(2), "{}", wrong.status);
+    for (of, part) in [("instances", id.as_str()), ("logs", "/kubelet"), ("pods", "kube-system/")] {
+        let said = run(&mut nodestead(&region.data_dir, &["candidates", of]))?;
+        ensure!(said.contains(part), "{of}: {said}");
+    }
+    Ok(())
+}
+
+fn kubectl_applies_over_the_demo(region: &Region) -> anyhow::Result<()> {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guestbook/");
+    region.kubectl(&["delete", "--ignore-not-found", "-f", examples])?;
+    let images = crate::region::images().display().to_string();
+    run(&mut nodestead(&region.data_dir, &["demo", "--images", &images]))?;
+    let (succeeded, said) = outcome(&mut region.client("kubectl", &["apply", "-f", examples]))?;
+    ensure!(succeeded && !said.contains("Warning"), "{said}");
+    ensure!(said.lines().all(|it| it.ends_with(" unchanged")), "{said}");
+    Ok(())
+}
