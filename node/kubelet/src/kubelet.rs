@@ -186,9 +186,17 @@ impl Kubelet {
         };
         drop(scope.spawn("eviction", eviction.run()));
         let csi = context.volumes.csi.clone();
-        let handlers = vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
+        let handlers = vec![
+            csi::handler(&csi),
+            cm::devicemanager::handler(&context.cm.devices),
+            cm::dra::handler(&context.cm.dra),
+        ];
         let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
+        if !context.settings.is_standalone {
+            let dra = cm::dra::run(context.cm.clone(), workers.clone());
+            drop(scope.spawn("dynamic-resources", dra));
+        }
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
         drop(scope.spawn("local-storage", local_storage.run()));
@@ -235,9 +243,10 @@ fn context(
     cgroups
         .enforce_reserved(config)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
-    let manager = ContainerManager::new(&settings, &machine, scope.clone())
-        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let metrics = Arc::<Metrics>::default();
+    let told = (client.clone(), metrics.clone());
+    let manager = ContainerManager::new(&settings, &machine, scope.clone(), told)
+        .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
