@@ -98,6 +98,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let scope = Scope::new();
     let kubelet = assemble(&args, settings, scope.clone()).await?;
     let shutdown = kubelet.shutdown();
+    drop(scope.spawn("logind", shutdown.clone().follow_logind()));
     let mut signals = Signals::new()?;
     let running = kubelet.run();
     tokio::pin!(running);
