@@ -1,5 +1,6 @@
-//! What a kubelet serves and calls on Unix sockets of its own: device plugins (`v1beta1`) and the
-//! resources that pods hold (`podresources` `v1`). Messages, clients and server traits.
+//! What a kubelet serves and calls on Unix sockets of its own: device plugins (`v1beta1`), drivers of
+//! dynamic resources (`dra` `v1` and `v1beta1`, `dra-health` `v1alpha1`) and the resources that pods
+//! hold (`podresources` `v1`). Messages, clients and server traits.
 //!
 //! `proto/*.proto` state the messages and numbers; nothing is downloaded and no `protoc` is needed.
 //!
@@ -21,4 +22,27 @@ pub mod device_plugin {
 pub mod pod_resources {
     #![allow(unreachable_pub, unused_qualifications, clippy::all)]
     tonic::include_proto!("v1");
+}
+
+/// `v1` of `k8s.io/kubelet/pkg/apis/dra`: drivers of dynamic resources.
+pub mod dra {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1");
+
+    /// How a driver says in its registration that it serves this.
+    pub const SERVICE: &str = "v1.DRAPlugin";
+}
+
+/// `v1beta1` of the same: another service with the messages of [`dra`].
+pub mod dra_v1beta1 {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1beta1");
+
+    pub const SERVICE: &str = "v1beta1.DRAPlugin";
+}
+
+/// `v1alpha1` of `k8s.io/kubelet/pkg/apis/dra-health`: the health of a driver's devices.
+pub mod dra_health {
+    #![allow(unreachable_pub, unused_qualifications, clippy::all)]
+    tonic::include_proto!("v1alpha1");
 }

@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod place;
 mod server;
+mod splice;
 pub mod tls;
 
 pub use self::{
@@ -16,4 +17,5 @@ pub use self::{
     client::{HttpClient, SendError},
     place::{Place, memory, unix_connect, unix_listen},
     server::{Peer, serve, serve_unix},
+    splice::splice,
 };

@@ -19,6 +19,7 @@ mod pod;
 mod pod_update;
 mod probes;
 mod rbac;
+mod stop_signal;
 mod volumes;
 mod workloads;
 

@@ -16,6 +16,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    resource::v1::{ResourceClaim, ResourceClaimTemplate},
 };
 use kube::{Client, Resource};
 use lifecycle::Scope;
@@ -54,6 +55,8 @@ pub(crate) struct Caches {
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) requests: Store<CertificateSigningRequest>,
     pub(crate) cluster_roles: Store<ClusterRole>,
+    pub(crate) resource_claims: Store<ResourceClaim>,
+    pub(crate) resource_claim_templates: Store<ResourceClaimTemplate>,
 }
 
 impl Caches {
@@ -92,6 +95,8 @@ impl Caches {
             budgets: reflect(client(), StoreSpec::default(), scope),
             requests: reflect(client(), StoreSpec::default(), scope),
             cluster_roles: reflect(client(), StoreSpec::default(), scope),
+            resource_claims: reflect(client(), owned(), scope),
+            resource_claim_templates: reflect(client(), StoreSpec::default(), scope),
         }
     }
 
@@ -119,6 +124,8 @@ impl Caches {
             self.budgets.synced(),
             self.requests.synced(),
             self.cluster_roles.synced(),
+            self.resource_claims.synced(),
+            self.resource_claim_templates.synced(),
         );
     }
 }
@@ -159,6 +166,7 @@ fn trim_pod(pod: &mut Pod) {
             init_containers: spec.init_containers.take(),
             node_name: spec.node_name.take(),
             overhead: spec.overhead.take(),
+            resource_claims: spec.resource_claims.take(),
             resources: spec.resources.take(),
             subdomain: spec.subdomain.take(),
             tolerations: spec.tolerations.take(),
@@ -173,6 +181,7 @@ fn trim_pod(pod: &mut Pod) {
             phase: status.phase.take(),
             pod_ip: status.pod_ip.take(),
             pod_ips: status.pod_ips.take(),
+            resource_claim_statuses: status.resource_claim_statuses.take(),
             start_time: status.start_time.take(),
             ..PodStatus::default()
         };

@@ -28,6 +28,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod pods;
 mod replica_set;
+mod resource_claim;
 mod resource_quota;
 mod revisions;
 mod service_account;
@@ -85,6 +86,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start("node-lifecycle", node_lifecycle::run);
     context.start("podgc", pod_gc::run);
     context.start("replicaset", replica_set::run);
+    context.start("resource-claim", resource_claim::run);
     context.start("resourcequota", resource_quota::run);
     context.start("serviceaccount", service_account::run);
     context.start("statefulset", stateful_set::run);

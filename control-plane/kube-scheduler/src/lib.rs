@@ -14,7 +14,9 @@
 
 use api_kube as _;
 
+mod claims;
 pub mod command;
+mod devices;
 mod observe;
 mod outcome;
 mod pass;

@@ -1,11 +1,14 @@
 //! Watch events into the picture.
 
 use controller::{Change, Key};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod},
+    resource::v1::ResourceClaim,
+};
 use scheduling::PodInfo;
 use tokio::time::Instant;
 
-use crate::{Context, queue::Event, state::State};
+use crate::{Context, devices, queue::Event, state::State};
 
 const SCHEDULER_NAME: &str = "default-scheduler";
 
@@ -24,6 +27,12 @@ pub(crate) fn subscribe(context: &Context) {
     stores.volumes.subscribe(move |_| on.change(volumes_changed));
     let on = context.clone();
     stores.classes.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
+    stores.resource_claims.subscribe(move |it| on.change(|state| claim_changed(state, it)));
+    let on = context.clone();
+    stores.resource_slices.subscribe(move |_| on.change(devices_changed));
+    let on = context.clone();
+    stores.device_classes.subscribe(move |_| on.change(devices_changed));
 }
 
 impl Context {
@@ -35,6 +44,22 @@ impl Context {
 
 fn volumes_changed(state: &mut State) {
     state.queue.happened(Event::VolumesChanged, Instant::now());
+}
+
+fn devices_changed(state: &mut State) {
+    state.queue.happened(Event::DevicesChanged, Instant::now());
+}
+
+/// An allocation that is seen need not be assumed any longer.
+fn claim_changed(state: &mut State, change: &Change<ResourceClaim>) {
+    let is_allocated =
+        |it: &ResourceClaim| it.status.as_ref().is_some_and(|it| it.allocation.is_some());
+    if change.new.as_deref().is_none_or(is_allocated)
+        && let Some(claim) = change.latest()
+    {
+        state.devices.remove(claim.metadata.uid.as_deref().unwrap_or_default());
+    }
+    devices_changed(state);
 }
 
 fn namespace_changed(state: &mut State, change: &Change<Namespace>) {
@@ -116,7 +141,9 @@ fn waiting(state: &mut State, key: &Key, old: Option<&Pod>, pod: &Pod) {
     if state.assumed.contains(uid) {
         return;
     }
-    if pod.metadata.deletion_timestamp.is_some() || is_gated(pod) {
+    // Its claims are made first, and then its status tells them.
+    let is_early = is_gated(pod) || devices::waits_for_claims(pod);
+    if pod.metadata.deletion_timestamp.is_some() || is_early {
         state.queue.remove(key);
         state.nominated.remove(key);
         return;

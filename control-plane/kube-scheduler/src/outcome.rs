@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    Context,
+    Context, claims,
+    devices::ClaimWrite,
     pass::{Decision, Eviction},
     queue::Event,
 };
@@ -30,12 +31,38 @@ const BIND_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
     match decision {
-        Decision::Bind { node } => bind(context, pod, &node).await,
+        Decision::Bind { node, claims } => {
+            if give(context, pod, &claims).await {
+                bind(context, pod, &node).await;
+            }
+        }
         Decision::Provision { node, claims } => select_node(context, pod, &node, &claims).await,
         Decision::Wait { diagnosis, preemption } => {
             refuse(context, pod, &diagnosis, preemption).await;
         }
     }
+}
+
+/// Writes the claims of devices. What cannot be written is forgotten with the placement.
+async fn give(context: &Context, pod: &Pod, given: &[ClaimWrite]) -> bool {
+    if given.is_empty() {
+        return true;
+    }
+    let key = Key::of(pod);
+    let error = match tokio::time::timeout(BIND_LIMIT, claims::write(context, pod, given)).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => telemetry::chain(&error).to_string(),
+        Err(_) => "the API server did not answer in time".to_owned(),
+    };
+    warn!(pod = %key, error, "failed to write claims of devices");
+    let message = format!("running PreBind plugin \"DynamicResources\": {error}");
+    context.recorder.warn(pod, "FailedScheduling", message);
+    {
+        let mut state = context.state.lock();
+        given.iter().for_each(|it| drop(state.devices.remove(&it.uid)));
+    }
+    forget(context, pod, &key);
+    false
 }
 
 async fn bind(context: &Context, pod: &Pod, node: &str) {

@@ -11,12 +11,20 @@ use scheduling::{
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{Context, outcome, state::State, volumes};
+use crate::{
+    Context,
+    devices::{self, ClaimWrite},
+    outcome,
+    state::State,
+    volumes,
+};
 
 /// What was decided about one pod; the writes follow in the background.
 pub(crate) enum Decision {
     Bind {
         node: String,
+        /// What its claims of devices are given first.
+        claims: Vec<ClaimWrite>,
     },
     /// The claims wait for a node: tell the provisioner which, and come back when it is done.
     Provision {
@@ -73,7 +81,15 @@ async fn schedule(context: &Context, key: &Key) {
         if !state.queue.contains(key) {
             return;
         }
-        decide(&mut state, key, Arc::new(info), &budgets)
+        let devices = devices::of(&context.stores, &state.cluster, &state.devices, &pod);
+        info.devices = devices.as_ref().map(|it| it.fact.clone());
+        let mut decision = decide(&mut state, key, Arc::new(info), &budgets);
+        if let (Decision::Bind { node, claims }, Some(devices)) = (&mut decision, devices) {
+            let (writes, assumed) = devices.place(&context.stores, node);
+            *claims = writes;
+            state.devices.extend(assumed);
+        }
+        decision
     };
     let background = context.clone();
     drop(context.scope.spawn("outcome", async move {
@@ -130,7 +146,7 @@ fn place(state: &mut State, key: &Key, pod: Arc<PodInfo>, choice: &Choice) -> De
     state.assumed.insert(pod.uid.clone());
     state.cluster.set_pod(&node, pod);
     state.queue.remove(key);
-    Decision::Bind { node }
+    Decision::Bind { node, claims: Vec::new() }
 }
 
 fn park(

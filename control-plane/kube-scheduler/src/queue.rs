@@ -31,6 +31,8 @@ pub(crate) enum Event {
     /// A pod was placed, or its labels changed.
     PodPlaced,
     VolumesChanged,
+    /// A claim of devices, a class or a slice of them.
+    DevicesChanged,
 }
 
 impl Event {
@@ -45,6 +47,7 @@ impl Event {
                 P::NodePorts | P::NodeResourcesFit | P::PodTopologySpread | P::InterPodAffinity
             ),
             Self::PodPlaced => matches!(plugin, P::PodTopologySpread | P::InterPodAffinity),
+            Self::DevicesChanged => plugin == P::DynamicResources,
             Self::VolumesChanged => matches!(plugin, P::VolumeBinding | P::VolumeZone),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use controller::Key;
 use scheduling::{Cluster, PodInfo};
 
-use crate::queue::SchedulingQueue;
+use crate::{devices::Assumed, queue::SchedulingQueue};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(crate) struct State {
     pub(crate) queue: SchedulingQueue,
     /// Pods (UIDs) that were placed here but whose binding no watch has shown yet.
     pub(crate) assumed: HashSet<String>,
+    /// Devices that were given here and that no watch has shown so yet.
+    pub(crate) devices: Assumed,
     /// Pods that wait for their victims to leave, and the node that they will go to.
     pub(crate) nominated: HashMap<Key, (String, Arc<PodInfo>)>,
     /// Where the next search through the nodes begins.

@@ -7,6 +7,7 @@ use k8s_openapi::api::{
         PodSpec, PodStatus, Service,
     },
     policy::v1::PodDisruptionBudget,
+    resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
     storage::v1::StorageClass,
 };
 use kube::Client;
@@ -23,6 +24,9 @@ pub(crate) struct Stores {
     pub(crate) volumes: Store<PersistentVolume>,
     pub(crate) classes: Store<StorageClass>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
+    pub(crate) resource_claims: Store<ResourceClaim>,
+    pub(crate) resource_slices: Store<ResourceSlice>,
+    pub(crate) device_classes: Store<DeviceClass>,
 }
 
 impl Stores {
@@ -37,6 +41,9 @@ impl Stores {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             classes: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
+            resource_claims: reflect(client.clone(), StoreSpec::default(), scope),
+            resource_slices: reflect(client.clone(), StoreSpec::default(), scope),
+            device_classes: reflect(client.clone(), StoreSpec::default(), scope),
         }
     }
 
@@ -50,6 +57,9 @@ impl Stores {
             self.volumes.synced(),
             self.classes.synced(),
             self.budgets.synced(),
+            self.resource_claims.synced(),
+            self.resource_slices.synced(),
+            self.device_classes.synced(),
         );
     }
 }
@@ -64,6 +74,7 @@ fn trim_pod(pod: &mut Pod) {
             conditions: status.conditions.take(),
             nominated_node_name: status.nominated_node_name.take(),
             phase: status.phase.take(),
+            resource_claim_statuses: status.resource_claim_statuses.take(),
             start_time: status.start_time.take(),
             ..PodStatus::default()
         };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Cluster, Diagnosis, PodInfo, Verdict, filter::PodState, score};
+use crate::{Cluster, Diagnosis, Plugin, PodInfo, Verdict, filter::PodState, score};
 
 /// Below this number every node is asked (`minFeasibleNodesToFind`).
 const ASK_ALL: usize = 100;
@@ -25,7 +25,9 @@ pub struct Choice {
 pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice, Diagnosis> {
     let nodes = cluster.nodes();
     let mut diagnosis = Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
-    if let Some(prerequisite) = pod.volume_prerequisite() {
+    let of_devices = pod.devices.as_ref().and_then(|it| it.prerequisite.clone());
+    let of_devices = of_devices.map(|it| (Plugin::DynamicResources, it));
+    if let Some(prerequisite) = pod.volume_prerequisite().or(of_devices) {
         diagnosis.prerequisite = Some(prerequisite);
         return Err(diagnosis);
     }

@@ -51,6 +51,9 @@ impl<'a> PodState<'a> {
         if let Some(reason) = pod.volume_objection(&node.name, &node.labels) {
             return hopeless(reason);
         }
+        if let Some(reason) = device_objection(pod, node) {
+            return hopeless(reason);
+        }
         let dynamic = self.spread.objection(node).or_else(|| self.inter_pod.objection(node));
         match dynamic {
             None => Verdict::Fits,
@@ -58,6 +61,15 @@ impl<'a> PodState<'a> {
             Some(reason) => Verdict::Refused(vec![reason]),
         }
     }
+}
+
+/// Nobody is preempted for a device.
+fn device_objection(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+    let fact = pod.devices.as_ref()?;
+    if fact.elsewhere.contains(&node.name) {
+        return Some(Reason::ClaimElsewhere);
+    }
+    (!fact.nodes.contains(&node.name)).then_some(Reason::NoDevices)
 }
 
 fn hopeless(reason: Reason) -> Verdict {

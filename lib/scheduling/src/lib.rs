@@ -6,7 +6,7 @@
 //! as much as spreading ten.
 //!
 //! Upstream: the default plug-ins of `pkg/scheduler/framework/plugins`, their order, weights and
-//! messages. Deviation: no image locality, dynamic resource allocation or volume limits; of
+//! messages. Deviation: no image locality or volume limits; of
 //! volumes, bound claims' node affinity and zones.
 //!
 //! **Invariant:** no clock, client, lock or random number in here.
@@ -15,6 +15,7 @@ use api_kube as _;
 
 mod affinity;
 mod cluster;
+mod devices;
 mod evaluate;
 mod filter;
 mod label_sets;
@@ -32,6 +33,7 @@ mod testing;
 pub use self::{
     affinity::{matches_node_selector_terms, node_affinity_matches},
     cluster::Cluster,
+    devices::{ClaimRequest, DeviceFact, DeviceId, Given, Inventory, RequestError},
     evaluate::{Choice, evaluate, filter_node},
     node::NodeInfo,
     pod::{PodInfo, Term},

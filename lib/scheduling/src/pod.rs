@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::core::{Expression, Selector, SelectorExt};
 use resources::{Amounts, pod_nonzero_requests, pod_requests};
 
-use crate::{VolumeFact, label_sets::LabelSet};
+use crate::{DeviceFact, VolumeFact, label_sets::LabelSet};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct PodInfo {
     pub siblings: Option<Selector>,
     /// What is known of its volumes. Given by the caller.
     pub volumes: Vec<VolumeFact>,
+    /// What is known of its claims of devices. Given by the caller.
+    pub devices: Option<DeviceFact>,
     pub may_preempt: bool,
 }
 
@@ -160,6 +162,7 @@ impl PodInfo {
             spread: spread(pod, spec),
             siblings: None,
             volumes: Vec::new(),
+            devices: None,
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
         };
         info.read_affinity(pod, spec);

@@ -19,6 +19,7 @@ pub enum Plugin {
     NodeResourcesFit,
     VolumeBinding,
     VolumeZone,
+    DynamicResources,
     PodTopologySpread,
     InterPodAffinity,
 }
@@ -43,6 +44,9 @@ pub enum Reason {
     VolumeNodeAffinity,
     NoVolumeToBind,
     VolumeZone,
+    /// A claim is allocated already, and not there.
+    ClaimElsewhere,
+    NoDevices,
     SpreadSkew,
     SpreadMissingLabel,
     PodAffinity,
@@ -61,6 +65,7 @@ impl Reason {
             Self::TooManyPods | Self::Insufficient { .. } => Plugin::NodeResourcesFit,
             Self::VolumeNodeAffinity | Self::NoVolumeToBind => Plugin::VolumeBinding,
             Self::VolumeZone => Plugin::VolumeZone,
+            Self::ClaimElsewhere | Self::NoDevices => Plugin::DynamicResources,
             Self::SpreadSkew | Self::SpreadMissingLabel => Plugin::PodTopologySpread,
             Self::PodAffinity | Self::PodAntiAffinity | Self::ExistingAntiAffinity => {
                 Plugin::InterPodAffinity
@@ -85,6 +90,8 @@ impl fmt::Display for Reason {
             Self::VolumeNodeAffinity => "node(s) didn't match PersistentVolume's node affinity",
             Self::NoVolumeToBind => "node(s) didn't find available persistent volumes to bind",
             Self::VolumeZone => "node(s) had no available volume zone",
+            Self::ClaimElsewhere => "resourceclaim not available on the node",
+            Self::NoDevices => "cannot allocate all claims",
             Self::SpreadSkew => "node(s) didn't match pod topology spread constraints",
             Self::SpreadMissingLabel => {
                 "node(s) didn't match pod topology spread constraints (missing required label)"

@@ -6,14 +6,13 @@
 //!
 //! Upstream: `pkg/kubelet/cm/container_manager_linux.go`,
 //! `pkg/kubelet/cm/internal_container_lifecycle_linux.go`.
-//!
-//! Deviation: dynamic resource allocation is not supported: pods with `resourceClaims` are refused.
 
 pub(crate) mod admission;
 mod checkpoint;
 pub(crate) mod cpumanager;
 pub(crate) mod cpuset;
 pub(crate) mod devicemanager;
+pub(crate) mod dra;
 pub(crate) mod memorymanager;
 pub(crate) mod podresources;
 pub(crate) mod requests;
@@ -28,6 +27,7 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod, PodStatus},
     apimachinery::pkg::api::resource::Quantity,
 };
+use kube::Client;
 use lifecycle::Scope;
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, Notify, watch};
@@ -35,12 +35,14 @@ use tokio::sync::{MutexGuard, Notify, watch};
 use self::{
     cpumanager::{CpuManager, reconcile},
     devicemanager::{DeviceManager, Devices},
+    dra::DraManager,
     memorymanager::{MemoryManager, state::Block},
     topology::Topology,
     topologymanager::{TopologyManager, numa::Numa},
 };
 use crate::{
     cri::Runtime,
+    metrics::Metrics,
     node::{StatusWake, capacity::Machine},
     pod::{PodExt, PodUid},
     pod_workers::PodWorkers,
@@ -52,6 +54,7 @@ pub(crate) struct ContainerManager {
     cpu: Mutex<CpuManager>,
     memory: Mutex<MemoryManager>,
     pub devices: Arc<DeviceManager>,
+    pub dra: Arc<DraManager>,
     /// Held while a pod is admitted.
     turn: tokio::sync::Mutex<()>,
     changed: Arc<Notify>,
@@ -70,6 +73,8 @@ pub(crate) enum NewContainerManagerError {
     Memory(#[from] memorymanager::NewMemoryManagerError),
     #[error(transparent)]
     Reservation(#[from] reservation::ReservationError),
+    #[error("create ResourceClaim cache")]
+    Dra(#[source] checkpoint::CheckpointError),
 }
 
 impl ContainerManager {
@@ -77,6 +82,7 @@ impl ContainerManager {
         settings: &Settings,
         machine: &Machine,
         scope: Scope,
+        (client, metrics): (Client, Arc<Metrics>),
     ) -> Result<Self, NewContainerManagerError> {
         let (config, root) = (&settings.config, Path::new(&settings.root_dir));
         let total = u64::try_from(machine.memory).unwrap_or(0);
@@ -96,6 +102,14 @@ impl ContainerManager {
             &topology,
             root,
         )?;
+        let dra = DraManager::new(dra::Parts {
+            client,
+            node: &settings.node_name,
+            root,
+            metrics,
+            scope: scope.clone(),
+            changed: changed.clone(),
+        });
         Ok(Self {
             topology: TopologyManager::new(
                 &config.topology_manager_policy,
@@ -105,6 +119,7 @@ impl ContainerManager {
             )?,
             cpu: Mutex::new(cpu),
             memory: Mutex::new(memory),
+            dra: Arc::new(dra.map_err(NewContainerManagerError::Dra)?),
             devices: Arc::new(DeviceManager::new(
                 root,
                 topology.node_ids(),
@@ -145,7 +160,8 @@ impl ContainerManager {
             } else {
                 self.changed.notified().await;
             }
-            for uid in self.devices.take_affected() {
+            let affected = self.devices.take_affected().into_iter();
+            for uid in affected.chain(self.dra.take_affected()) {
                 workers.notify(&PodUid(uid));
             }
             wake.wake();
@@ -167,6 +183,12 @@ impl ContainerManager {
         self.is_settled.send_replace(true);
     }
 
+    /// Waits until the pods of this node are known.
+    pub(crate) async fn settled(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        drop(self.is_settled.subscribe().wait_for(|it| *it).await);
+    }
+
     /// Takes back what pods have that are no more.
     pub(crate) fn remove_stale(&self, is_known: impl Fn(&PodUid) -> bool) {
         let mut holders = self.devices.pods();
@@ -184,6 +206,8 @@ impl ContainerManager {
         container: &Container,
         config: &mut v1::ContainerConfig,
     ) -> Result<(), String> {
+        let dynamic = self.dra.cdi_devices(pod, container)?.into_iter();
+        config.cdi_devices.extend(dynamic.map(|name| v1::CdiDevice { name }));
         let applied = self.devices.apply(pod, container, config).await;
         applied.map_err(|error| error.to_string())?;
         let Some(resources) = config.linux.as_mut().and_then(|it| it.resources.as_mut()) else {
@@ -240,7 +264,11 @@ impl ContainerManager {
         let uid = pod.uid().0;
         let lists = [&mut status.init_container_statuses, &mut status.container_statuses];
         for container in lists.into_iter().flatten().flatten() {
-            let devices = self.devices.status(&uid, &container.name);
+            let mut devices = self.devices.status(&uid, &container.name);
+            let mut specs = PodExt::spec(pod).containers.iter();
+            if let Some(spec) = specs.find(|it| it.name == container.name) {
+                devices.extend(self.dra.status(pod, spec));
+            }
             if !devices.is_empty() {
                 container.allocated_resources_status = Some(devices);
             }

@@ -111,6 +111,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     };
     host::prepare(&settings)?;
     let shutdown = kubelet.shutdown();
+    drop(scope.spawn("logind", shutdown.clone().follow_logind()));
     let mut signals = Signals::new()?;
     let running = kubelet.run();
     tokio::pin!(running);

@@ -194,9 +194,17 @@ impl Kubelet {
         };
         drop(scope.spawn("eviction", eviction.run()));
         let csi = context.volumes.csi.clone();
-        let handlers = vec![csi::handler(&csi), cm::devicemanager::handler(&context.cm.devices)];
+        let handlers = vec![
+            csi::handler(&csi),
+            cm::devicemanager::handler(&context.cm.devices),
+            cm::dra::handler(&context.cm.dra),
+        ];
         let plugins = Plugins::new(context.paths.root(), handlers);
         drop(scope.spawn("plugins", plugins.run()));
+        if !context.settings.is_standalone {
+            let dra = cm::dra::run(context.cm.clone(), workers.clone());
+            drop(scope.spawn("dynamic-resources", dra));
+        }
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
         let giving_back = memory::run(workers.clone(), linux_process::return_free_memory);
         drop(scope.spawn("memory", giving_back));
@@ -240,7 +248,9 @@ fn context(
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
     let cgroups = cgroups.configured(config);
     // First what may fail: a start that fails makes no cgroups.
-    let manager = ContainerManager::new(&settings, &machine, scope.clone())
+    let metrics = Arc::<Metrics>::default();
+    let told = (client.clone(), metrics.clone());
+    let manager = ContainerManager::new(&settings, &machine, scope.clone(), told)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     cgroups
         .enforce_reserved(config)
@@ -248,7 +258,6 @@ fn context(
     if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
         warn!(%error, "the cgroups of pods were not made");
     }
-    let metrics = Arc::<Metrics>::default();
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);

@@ -22,6 +22,7 @@ pub mod command;
 mod config;
 mod context;
 mod cri;
+mod dbus;
 mod dns;
 mod downward;
 mod duration;

@@ -88,6 +88,14 @@ impl Metrics {
         }
     }
 
+    /// The values that a label of a name has had.
+    pub(crate) fn label_values(&self, name: &str, label: &str) -> Vec<String> {
+        let series = self.series.lock();
+        let own = series.keys().filter(|(of, _)| *of == name);
+        let labels = own.flat_map(|(_, labels)| labels).filter(|(key, _)| *key == label);
+        labels.map(|(_, value)| value.clone()).collect()
+    }
+
     /// Removes the series of a name that tell of this pod, when it is gone.
     pub(crate) fn forget(&self, name: &str, pod: &Pod) {
         let of_pod = [("namespace", pod.namespace()), ("pod", pod.name())];

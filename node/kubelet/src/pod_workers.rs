@@ -9,6 +9,7 @@
 
 mod admit;
 mod container;
+mod dynamic_resources;
 pub(crate) mod inbox;
 mod kill;
 mod lookup;

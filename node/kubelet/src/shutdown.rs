@@ -6,6 +6,7 @@
 //! **Invariant:** while the node shuts down no pod is admitted, and no pod that was ended starts again.
 
 mod groups;
+mod logind;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use self::groups::{Group, groups};
+use self::{
+    groups::{Group, groups},
+    logind::{Logind, LogindError},
+};
 use crate::{
     context::Context,
     node::StatusWake,
@@ -27,6 +31,8 @@ const REASON: &str = "Terminated";
 const MESSAGE: &str = "Pod was terminated in response to imminent node shutdown.";
 /// Upstream's file, which survives the shutdown.
 const STATE: &str = "graceful_node_shutdown_state";
+/// Between two attempts to reach the bus.
+const RECONNECT: Duration = Duration::from_secs(1);
 /// How long the last statuses may take to reach the API server.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -73,6 +79,55 @@ impl Shutdown {
         self.note(started, Some(self.context.clock.now()));
         self.say_farewell().await;
         info!("the pods have ended, the node may go");
+    }
+
+    /// The machine stays after all.
+    fn cancel(&self) {
+        let text = "Shutdown manager detected shutdown cancellation";
+        self.context.recorder.node_normal("NodeShutdown", text);
+        self.context.is_shutting_down.send_replace(false);
+        self.wake.wake();
+    }
+
+    /// Ends all pods whenever logind says that the machine is going, and keeps it until they have ended.
+    /// Without a bus nobody says so, which is told once.
+    pub(crate) async fn follow_logind(self) {
+        let groups = groups(&self.context.settings.config);
+        let seconds: i64 = groups.iter().map(|it| it.seconds).sum();
+        let period = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        if period.is_zero() {
+            return;
+        }
+        let mut has_begun = false;
+        loop {
+            match self.follow_logind_once(period, &mut has_begun).await {
+                Err(error) if !has_begun => {
+                    return warn!(%error, "Failed to start node shutdown manager");
+                }
+                Err(error) => warn!(%error, "Unable to watch the node for shutdown events"),
+                Ok(never) => match never {},
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn follow_logind_once(
+        &self,
+        period: Duration,
+        has_begun: &mut bool,
+    ) -> Result<std::convert::Infallible, LogindError> {
+        let etc = &self.context.settings.etc;
+        let mut logind = Logind::start(&logind::socket(), etc, period).await?;
+        *has_begun = true;
+        loop {
+            if logind.news().await? {
+                self.begin().await;
+                logind.release();
+            } else {
+                self.cancel();
+                logind.inhibit().await?;
+            }
+        }
     }
 
     /// The pods, with their priorities and graces.

@@ -6,8 +6,11 @@
 //!
 //! Upstream: `pkg/kubelet/config/file.go`, `pkg/kubelet/config/http.go`,
 //! `pkg/kubelet/pod/mirror_client.go`.
+//!
+//! A pod that refers to objects of the API is not run.
 
 mod decode;
+mod references;
 mod url;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};

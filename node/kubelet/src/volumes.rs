@@ -31,6 +31,7 @@ mod spec;
 pub(crate) mod stats;
 mod subpath;
 mod tokens;
+mod tools;
 mod trust_bundles;
 
 use std::{
@@ -232,6 +233,15 @@ impl Volumes {
             // What the pod has it keeps, whatever becomes of its claim.
             Err(error) => return self.made(pod, volume, error),
         };
+        if let Some(tool) = tools::missing(volume, bound.as_ref()) {
+            let of_claim = bound.and_then(|it| it.volume.metadata.name);
+            let source = format!("exec: \"{tool}\": executable file not found in $PATH");
+            return Err(MountError::Step {
+                step: "MountVolume.WaitForAttach",
+                volume: of_claim.unwrap_or_else(|| volume.name.clone()),
+                source: MountVolumeError::Text(source),
+            });
+        }
         let spec = spec::of(pod, volume, bound, used)
             .map_err(|error: SpecError| MountError::process(volume, error))?;
         let name = spec.name.clone();

@@ -2,7 +2,10 @@
 //! plugin on its sockets. Where there are sockets, time is real.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![recursion_limit = "256"]
 
+#[path = "resources/dynamic.rs"]
+mod dynamic;
 #[path = "simulation/support.rs"]
 mod support;
 
@@ -144,17 +147,6 @@ async fn what_a_pod_held_that_went_while_the_kubelet_was_away_is_free() {
     world.restart_kubelet().await;
     running(&world, "b").await;
     assert_eq!(cpus(&world, "b"), "2-3,6-7");
-}
-
-#[tokio::test(start_paused = true)]
-async fn pods_with_resource_claims_are_refused() {
-    let world = World::new().await;
-    let spec = json!({
-        "containers": [{ "name": "c", "image": "i:1" }],
-        "resourceClaims": [{ "name": "gpu", "resourceClaimName": "gpu" }],
-    });
-    world.create(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
-    world.until("p", |it| it.reason.as_deref() == Some("UnexpectedAdmissionError")).await;
 }
 
 #[tokio::test]

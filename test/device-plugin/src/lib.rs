@@ -2,8 +2,9 @@
 //!
 //! It is a real gRPC server on a Unix socket, and registers as every plugin does. `Allocate` answers
 //! with a variable, a mount, an annotation and the host's `/dev/null` under the device's name, so that
-//! a test sees in the container what it was given.
+//! a test sees in the container what it was given. Drivers of dynamic resources are in [`dra`].
 
+pub mod dra;
 mod watched;
 
 use std::{collections::BTreeMap, io, path::Path, pin::Pin, sync::Arc, time::Duration};

@@ -1,8 +1,7 @@
 //! NodeRestriction: what a node may write, where the Node authorizer could only see the path.
 //!
 //! Upstream: plugin/pkg/admission/noderestriction.
-//! Deviation: no dynamic resource allocation, no dynamic kubelet configuration, no resizing of
-//! claims.
+//! Deviation: no dynamic kubelet configuration, no resizing of claims.
 
 use std::collections::BTreeSet;
 
@@ -58,6 +57,7 @@ pub(super) fn check(
         ("", "nodes", "" | "status") => node_object(attributes, node, object),
         ("coordination.k8s.io", "leases", "") => lease(info, node, object),
         ("storage.k8s.io", "csinodes", "") => csi_node(node, info, object),
+        ("resource.k8s.io", "resourceslices", "") => slice(attributes, node, object),
         ("certificates.k8s.io", "certificatesigningrequests", "") => {
             signing_request(attributes, node, object)
         }
@@ -101,12 +101,29 @@ fn new_pod(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {
         (&["configMap", "configMapRef", "configMapKeyRef"], "configmaps"),
         (&["persistentVolumeClaim", "ephemeral"], "persistentvolumeclaims"),
         (&["serviceAccountToken"], "service account tokens"),
+        (&["resourceClaims"], "resourceclaims"),
     ] {
         if mentions(spec, keys) {
             return Err(format!("node {node:?} can not create pods that reference {what}"));
         }
     }
     Ok(())
+}
+
+/// A node offers its own devices only.
+fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
+    let is_own = text(object, "/spec/nodeName") == node;
+    match attributes.operation {
+        Operation::Create if !is_own => {
+            Err("can only create ResourceSlice with the same NodeName as the requesting node"
+                .into())
+        }
+        Operation::Update | Operation::Delete if !is_own => {
+            Err("can only delete ResourceSlice with the same NodeName as the requesting node"
+                .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_owner(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {
@@ -331,7 +348,8 @@ pub(crate) fn check_token(
         return refused("node requested token bound to a pod scheduled on a different node");
     }
     for audience in items(request, "/spec/audiences").iter().filter_map(Value::as_str) {
-        if !audience.is_empty() && !projects(&pod, audience) {
+        let is_named = || projects(&pod, audience) || drivers_ask(objects, &pod, audience);
+        if !audience.is_empty() && !is_named() {
             let why = format!("audience {audience:?} not found in pod spec volume");
             return refused(&why);
         }
@@ -343,6 +361,41 @@ fn projects(pod: &Value, audience: &str) -> bool {
     let sources = items(pod, "/spec/volumes").iter().flat_map(|it| items(it, "/projected/sources"));
     let mut audiences = sources.map(|source| text(source, "/serviceAccountToken/audience"));
     audiences.any(|it| it == audience)
+}
+
+/// Whether a CSI driver of one of the pod's volumes asks for tokens for this audience.
+fn drivers_ask(objects: &dyn Objects, pod: &Value, audience: &str) -> bool {
+    let asks = |driver: &str| {
+        let driver = objects.get("csidrivers.storage.k8s.io", "", driver);
+        driver.is_some_and(|it| {
+            items(&it, "/spec/tokenRequests").iter().any(|it| text(it, "/audience") == audience)
+        })
+    };
+    items(pod, "/spec/volumes").iter().any(|volume| match driver_of(objects, pod, volume) {
+        Some(driver) => asks(&driver),
+        None => false,
+    })
+}
+
+/// The CSI driver of a volume: its own, or that of the persistent volume that its claim is bound to.
+fn driver_of(objects: &dyn Objects, pod: &Value, volume: &Value) -> Option<String> {
+    let inline = text(volume, "/csi/driver");
+    if !inline.is_empty() {
+        return Some(inline.to_owned());
+    }
+    let claim = if volume.get("ephemeral").is_some() {
+        format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name"))
+    } else {
+        text(volume, "/persistentVolumeClaim/claimName").to_owned()
+    };
+    if claim.is_empty() {
+        return None;
+    }
+    let namespace = text(pod, "/metadata/namespace");
+    let claim = objects.get("persistentvolumeclaims", namespace, &claim)?;
+    let found = objects.get("persistentvolumes", "", text(&claim, "/spec/volumeName"))?;
+    let driver = text(&found, "/spec/csi/driver");
+    (!driver.is_empty()).then(|| driver.to_owned())
 }
 
 #[cfg(test)]

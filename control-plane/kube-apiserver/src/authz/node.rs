@@ -6,7 +6,7 @@
 //!
 //! Upstream: plugin/pkg/auth/authorizer/node, with `AuthorizeNodeWithSelectors` (on since 1.34).
 //! Deviation: the graph is read from the pods of the namespace at each question instead of being
-//! kept up to date; dynamic resource allocation is not covered.
+//! kept up to date.
 
 use serde_json::{Value, json};
 
@@ -30,6 +30,7 @@ enum Target<'a> {
     ConfigMap(&'a str),
     Claim(&'a str),
     ServiceAccount(&'a str),
+    ResourceClaim(&'a str),
 }
 
 impl<'a> NodeAuthorizer<'a> {
@@ -59,6 +60,10 @@ impl<'a> NodeAuthorizer<'a> {
             ("coordination.k8s.io", "leases") => own_lease(node, info),
             ("storage.k8s.io", "csinodes") => own_csi_node(node, info),
             ("storage.k8s.io", "volumeattachments") => self.attachment(node, info),
+            ("resource.k8s.io", "resourceclaims") => {
+                self.get(node, info, Target::ResourceClaim(&info.name))
+            }
+            ("resource.k8s.io", "resourceslices") => self.slice(node, info),
             _ => return by_rules(info),
         };
         match verdict {
@@ -146,6 +151,31 @@ impl<'a> NodeAuthorizer<'a> {
         }
     }
 
+    /// What the drivers on a node offer, whom the kubelet lends its name.
+    fn slice(&self, node: &str, info: &RequestInfo) -> Result<(), String> {
+        if !info.subresource.is_empty() {
+            return Err("cannot authorize ResourceSlice subresources".into());
+        }
+        match info.verb.as_str() {
+            // NodeRestriction looks at the object.
+            "create" => Ok(()),
+            "get" | "update" | "patch" | "delete" => {
+                match self.objects.get("resourceslices.resource.k8s.io", "", &info.name) {
+                    Some(it) if text(&it, "/spec/nodeName") == node => Ok(()),
+                    _ => Err(no_relationship(node)),
+                }
+            }
+            "list" | "watch" | "deletecollection" if selects_node(info, node) => Ok(()),
+            "list" | "watch" | "deletecollection" => Err(
+                "can only list/watch/deletecollection resourceslices with nodeName field selector"
+                    .into(),
+            ),
+            _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, \
+                      list, create, update, patch, delete, deletecollection"
+                .into()),
+        }
+    }
+
     fn pod(&self, node: &str, info: &RequestInfo) -> Result<(), String> {
         match (info.subresource.as_str(), info.verb.as_str()) {
             // NodeRestriction looks at the object.
@@ -156,11 +186,7 @@ impl<'a> NodeAuthorizer<'a> {
                 if is_own { Ok(()) } else { Err(no_relationship(node)) }
             }
             ("", "list" | "watch") => {
-                let selects = |term: &str| {
-                    let (field, value) = term.split_once('=').unwrap_or((term, ""));
-                    field == "spec.nodeName" && value.trim_start_matches('=') == node
-                };
-                if info.field_selector.split(',').any(selects) {
+                if selects_node(info, node) {
                     return Ok(());
                 }
                 Err("can only list/watch pods with spec.nodeName field selector".into())
@@ -181,6 +207,15 @@ impl<'a> NodeAuthorizer<'a> {
                 && pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_none()
         })
     }
+}
+
+/// Whether only objects of this node are asked for.
+fn selects_node(info: &RequestInfo, node: &str) -> bool {
+    let selects = |term: &str| {
+        let (field, value) = term.split_once('=').unwrap_or((term, ""));
+        field == "spec.nodeName" && value.trim_start_matches('=') == node
+    };
+    info.field_selector.split(',').any(selects)
 }
 
 fn no_relationship(node: &str) -> String {
@@ -267,6 +302,7 @@ fn leads_to(pod: &Value, target: Target<'_>) -> bool {
     match target {
         Target::ServiceAccount(name) => text(pod, "/spec/serviceAccountName") == name,
         Target::Claim(name) => volumes(pod).any(|volume| claim_of(pod, volume) == name),
+        Target::ResourceClaim(name) => resource_claims(pod).any(|it| it == name),
         Target::Secret(name) => refers(pod, &SECRET, name),
         Target::ConfigMap(name) => refers(pod, &CONFIG_MAP, name),
     }
@@ -330,6 +366,15 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"]
         .into_iter()
         .flat_map(|pointer| items(pod, pointer))
+}
+
+/// Those that the pod names, and those that were made for it.
+fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
+    let entries = items(pod, "/spec/resourceClaims").iter();
+    let made = items(pod, "/status/resourceClaimStatuses").iter();
+    let extended = text(pod, "/status/extendedResourceClaimStatus/resourceClaimName");
+    let named = entries.chain(made).map(|it| text(it, "/resourceClaimName"));
+    named.chain([extended]).filter(|it| !it.is_empty())
 }
 
 fn claim_of(pod: &Value, volume: &Value) -> String {

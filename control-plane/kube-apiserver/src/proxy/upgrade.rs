@@ -24,8 +24,6 @@ const OWN: [HeaderName; 6] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-const BUFFER: usize = 64 * 1024;
-
 /// What the backend made of the handshake.
 pub(super) enum Answer {
     Switched(Response<Body>),
@@ -94,9 +92,7 @@ async fn carry(client: OnUpgrade, backend: OnUpgrade) {
             return;
         }
     };
-    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    let carried =
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER);
+    let carried = transport::splice(TokioIo::new(client), TokioIo::new(backend));
     if let Err(error) = carried.await {
         tracing::debug!(%error, "a tunnel ended");
     }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use resources::Quantity;
 use serde_json::Value;
 
-use super::{Faults, fields, items, metadata, probes, text, volumes};
+use super::{Faults, fields, items, metadata, probes, stop_signal, text, volumes};
 use crate::status::FieldError;
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
@@ -44,6 +44,7 @@ pub(super) fn spec(faults: &mut Faults, at: &str, spec: &Value) {
         container(faults, &at, it, &names, &mut seen);
         init_container(faults, &at, it);
     }
+    stop_signal::check(faults, at, spec);
     host_ports(faults, at, spec);
     faults.one_of(&format!("{at}.restartPolicy"), &spec["restartPolicy"], RESTART_POLICIES);
     faults.one_of(&format!("{at}.dnsPolicy"), &spec["dnsPolicy"], DNS_POLICIES);

@@ -7,5 +7,6 @@
 mod batch;
 mod certificates;
 mod lifecycle;
+mod resource_claims;
 mod support;
 mod workloads;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Node, Pod},
+    resource::v1::{DeviceClass, ResourceSlice},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -117,6 +118,20 @@ impl Cluster {
     pub(crate) async fn create<K: Kind>(&self, object: Value) -> K {
         let object = serde_json::from_value(object).unwrap();
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Makes an object without a namespace: a DeviceClass or a ResourceSlice.
+    pub(crate) async fn put_cluster(&self, kind: &str, object: Value) {
+        let parameters = PostParams::default();
+        if kind == "DeviceClass" {
+            let object = serde_json::from_value(object).unwrap();
+            let api = Api::<DeviceClass>::all(self.client.clone());
+            drop(api.create(&parameters, &object).await.unwrap());
+        } else {
+            let object = serde_json::from_value(object).unwrap();
+            let api = Api::<ResourceSlice>::all(self.client.clone());
+            drop(api.create(&parameters, &object).await.unwrap());
+        }
     }
 
     pub(crate) async fn get<K: Kind>(&self, name: &str) -> Option<K> {

@@ -66,18 +66,12 @@ const ANY: Hint = Hint { affinity: None, is_preferred: true };
 impl ContainerManager {
     /// Called in its turn. Asking again for a pod that has everything changes nothing.
     pub(crate) async fn allocate(&self, pod: &Pod) -> Result<(), AllocateError> {
-        if PodExt::spec(pod).resource_claims.as_ref().is_some_and(|it| !it.is_empty()) {
-            let text = "resource claims, which this kubelet does not support";
-            return Err(AllocateError::Unexpected(text.to_owned()));
-        }
         let mut result = self.allocate_all(pod).await;
         // After a start, what is missing may be held by a pod that is no more. Static pods run
         // whether or not the API can be asked.
         if result.is_err() && !pod.is_mirror_or_static() && !*self.is_settled.borrow() {
             self.release(&pod.uid());
-            let mut settled = self.is_settled.subscribe();
-            // The sender lives in `self`, so this cannot fail.
-            drop(settled.wait_for(|it| *it).await);
+            self.settled().await;
             result = self.allocate_all(pod).await;
         }
         if result.is_err() {

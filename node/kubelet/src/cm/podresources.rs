@@ -2,8 +2,6 @@
 //! (`pod-resources/kubelet.sock`).
 //!
 //! Upstream: `pkg/kubelet/apis/podresources/server_v1.go`. Pods that have ended are not listed.
-//!
-//! Deviation: dynamic resources are not told, since this kubelet has none.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -108,6 +106,7 @@ impl Lister {
             devices: device_list(devices),
             cpu_ids,
             memory: memory_list(&memory),
+            dynamic_resources: self.manager.dra.of_container(pod, container),
         }
     }
 }

@@ -43,6 +43,8 @@ const OPERATIONS: &[f64] = &[
     298.0232238769531,
     745.0580596923828,
 ];
+/// From 100 ms, ten linear steps.
+const DRA: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 const STARTS: &[f64] = &[
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0,
     300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
@@ -77,6 +79,17 @@ pub(super) const FAMILIES: &[Family] = &[
         "kubelet_server_expiration_renew_errors",
         "Renewals of the serving certificate that failed.",
     ),
+    histogram(
+        "dra_operations_duration_seconds",
+        DRA,
+        "How long the preparation of a pod's claims, and its end, took.",
+    ),
+    histogram(
+        "dra_grpc_operations_duration_seconds",
+        DRA,
+        "How long calls to drivers of dynamic resources took.",
+    ),
+    gauge("dra_resource_claims_in_use", "The claims of pods on this node, by driver."),
     counter("kubelet_evictions", "Pods ended for want of a resource, by signal."),
     gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began."),
     gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended."),

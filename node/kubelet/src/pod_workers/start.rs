@@ -278,6 +278,9 @@ impl Worker {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
         }
+        if let Err(error) = self.context.cm.dra.prepare(pod).await {
+            return self.fail_prepare(pod, &begun, &error);
+        }
         self.context.allocations.actuate_whole(pod);
         if let Err(error) = fs::create_dir_all(self.context.paths.pod_logs(pod)) {
             let message = format!("Failed to create pod sandbox: log folder: {error}");

@@ -30,6 +30,9 @@ impl Worker {
             kill::pod(&self.context, &news.pod, &observed, grace).await?;
         }
         let observed = self.observe().await?;
+        if !observed.has_live_parts() && !self.unprepare(&news.pod).await {
+            return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
+        }
         self.publish(&news.pod, &observed, &BTreeMap::new(), !observed.has_live_parts());
         Ok(Next::Again)
     }
@@ -48,6 +51,9 @@ impl Worker {
                 }
             }
             let observed = self.observe().await?;
+            if !self.unprepare(&news.pod).await {
+                return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
+            }
             self.publish(&news.pod, &observed, &BTreeMap::new(), true);
             if !self.clear(&news.pod).await {
                 return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));

@@ -376,6 +376,8 @@ impl Worker {
     ) -> PodStatus {
         let news = self.inbox.news();
         let uid = pod.uid();
+        // Whoever hears that a pod is over gives its claims to others.
+        let is_over = is_over && !self.context.cm.dra.is_held_by(&uid);
         let previous = self.context.statuses.get(&uid).unwrap_or_default();
         let mut all = self.failures.clone();
         all.extend(waiting.iter().map(|(name, it)| (name.clone(), it.clone())));

@@ -41,7 +41,6 @@ const REMOTE_COMMAND: &str = "v4.channel.k8s.io";
 const ACCEPTED_PROTOCOLS: &str = "x-accepted-stream-protocol-versions";
 /// A refusal is a line of text.
 const REFUSAL_LIMIT: usize = 64 * 1024;
-const BUFFER: usize = 64 * 1024;
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the caller wants of an exec or attach.
@@ -338,14 +337,11 @@ async fn connect(
         debug!("a stream was not upgraded");
         return;
     };
-    let mut client: TokioIo<Upgraded> = TokioIo::new(client);
-    let (mut backend, idle) = idle::watch(TokioIo::new(backend), limit);
+    let client: TokioIo<Upgraded> = TokioIo::new(client);
+    let (backend, idle) = idle::watch(TokioIo::new(backend), limit);
     let work = async {
         match (caller, carried) {
-            (Caller::Spdy, _) => {
-                let sized = tokio::io::copy_bidirectional_with_sizes;
-                sized(&mut client, &mut backend, BUFFER, BUFFER).await.map(drop)
-            }
+            (Caller::Spdy, _) => transport::splice(client, backend).await,
             (Caller::Tunnel, _) => websocket::tunnel(client, backend).await,
             (Caller::Channels(protocol), Carried::Process(wanted)) => {
                 let channels = Channels::of_process(protocol, wanted);

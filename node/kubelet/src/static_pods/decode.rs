@@ -9,12 +9,22 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
+use super::references;
 use crate::{
     pod::{HASH_ANNOTATION, PodExt, PodUid, SOURCE_ANNOTATION},
     yaml::{self, YamlError},
 };
 
 pub(super) type Pods = BTreeMap<PodUid, Pod>;
+
+/// Why a text is no static pod.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+    #[error("static pods may not reference {0}")]
+    Refers(&'static str),
+}
 
 /// The pods of a folder's files, or of a single file.
 pub(super) fn files(path: &Path, node_name: &str) -> Pods {
@@ -37,8 +47,9 @@ fn file(path: &Path, node_name: &str) -> Option<Pod> {
         return None;
     }
     let text = fs::read_to_string(path).ok()?;
-    match yaml::from_str::<Pod>(&text) {
-        Ok(pod) => Some(completed(pod, &text, node_name, "file")),
+    let pod = yaml::from_str::<Pod>(&text).map_err(DecodeError::from);
+    match pod.and_then(|pod| completed(pod, &text, node_name, "file")) {
+        Ok(pod) => Some(pod),
         Err(error) => {
             warn!(path = %path.display(), %error, "a static pod cannot be read");
             None
@@ -47,7 +58,7 @@ fn file(path: &Path, node_name: &str) -> Option<Pod> {
 }
 
 /// The pod, or the list of pods, that a URL answers.
-pub(super) fn answer(text: &str, node_name: &str, url: &str) -> Result<Pods, YamlError> {
+pub(super) fn answer(text: &str, node_name: &str, url: &str) -> Result<Pods, DecodeError> {
     let value: Value = yaml::from_str(text)?;
     let items = match value {
         Value::Object(mut list) if list.get("kind").is_some_and(|it| it == "PodList") => {
@@ -62,13 +73,16 @@ pub(super) fn answer(text: &str, node_name: &str, url: &str) -> Result<Pods, Yam
     for item in items {
         let text = format!("{url}\n{item}");
         let pod = serde_json::from_value(item).map_err(YamlError::Shape)?;
-        let pod = completed(pod, &text, node_name, "http");
+        let pod = completed(pod, &text, node_name, "http")?;
         pods.insert(pod.uid(), pod);
     }
     Ok(pods)
 }
 
-fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Pod {
+fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Result<Pod, DecodeError> {
+    if let Some(resource) = references::first(&pod) {
+        return Err(DecodeError::Refers(resource));
+    }
     let digest = Sha256::digest(format!("{node_name}\n{text}").as_bytes());
     let hash: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let name = pod.metadata.name.take().unwrap_or_default();
@@ -86,7 +100,7 @@ fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Pod {
         effect: Some("NoExecute".to_owned()),
         ..Toleration::default()
     });
-    pod
+    Ok(pod)
 }
 
 #[cfg(test)]
@@ -124,5 +138,8 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["a-n1", "b-n1"]);
         assert!(answer("no", "n1", "u").is_err());
+        let secret = "metadata: {name: a}\nspec: {imagePullSecrets: [{name: s}], containers: []}\n";
+        let error = answer(secret, "n1", "u").unwrap_err();
+        assert_eq!(error.to_string(), "static pods may not reference secrets");
     }
 }

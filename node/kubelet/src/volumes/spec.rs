@@ -6,7 +6,7 @@
 //!
 //! Deviation: no volume of the kinds iscsi, fc, flexVolume and portworxVolume is mounted, and volumes
 //! of the cloud providers' old kinds are not handed to their CSI drivers: they are refused by the error
-//! of a kubelet without these plugins. The annotation `pv.beta.kubernetes.io/gid` is not used.
+//! of a kubelet without these plugins (iscsi without `iscsiadm` by upstream's). The annotation `pv.beta.kubernetes.io/gid` is not used.
 
 use std::collections::BTreeSet;
 

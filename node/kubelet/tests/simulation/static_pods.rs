@@ -28,6 +28,19 @@ async fn a_static_pod_runs_is_shown_and_goes_with_its_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_pod_that_refers_to_an_object_of_the_api_does_not_run() {
+    let world = World::new().await;
+    let text = TEXT.replace("spec:\n", "spec:\n  serviceAccountName: default\n");
+    world.put_static_pod("s.yaml", Some(&text));
+    world.put_static_pod("t.yaml", Some(&TEXT.replace("name: s", "name: t")));
+    world.until_there("t-node").await;
+    world.until("t-node", support::is_running).await;
+    world.pass(Duration::from_secs(40)).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    assert!(!world.is_there("s-node").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_is_noticed_at_once_however_seldom_the_folder_is_looked_at() {
     let world = World::configured(|settings| {
         settings.config.file_check_frequency = GoDuration(Duration::from_secs(86_400));

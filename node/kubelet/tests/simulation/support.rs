@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::{ConfigMap, Event, Node, Pod, PodStatus, ServiceAccount},
+        resource::v1::{ResourceClaim, ResourceSlice},
         scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -239,6 +240,30 @@ impl World {
         Api::<K>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
     }
 
+    /// Makes a ResourceClaim with this status.
+    pub(crate) async fn put_claim(&self, name: &str, status: Value) {
+        let api = Api::<ResourceClaim>::namespaced(self.client.clone(), "default");
+        let exactly = json!({ "deviceClassName": "gpu" });
+        let spec = json!({ "devices": { "requests": [{ "name": "gpu", "exactly": exactly }] } });
+        let claim = json!({ "metadata": { "name": name }, "spec": spec });
+        let claim = serde_json::from_value(claim).unwrap();
+        api.create(&PostParams::default(), &claim).await.unwrap();
+        let patch = Patch::Merge(json!({ "status": status }));
+        api.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub(crate) async fn claim_uid(&self, name: &str) -> String {
+        let api = Api::<ResourceClaim>::namespaced(self.client.clone(), "default");
+        api.get(name).await.unwrap().metadata.uid.unwrap()
+    }
+
+    /// The names of all ResourceSlices.
+    pub(crate) async fn slices(&self) -> Vec<String> {
+        let api = Api::<ResourceSlice>::all(self.client.clone());
+        let all = api.list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter_map(|it| it.metadata.name).collect()
+    }
+
     /// Asks for other resources of a pod's only container.
     pub(crate) async fn resize(&self, name: &str, resources: Value) {
         let pod = self.pods().get(name).await.unwrap();
@@ -406,9 +431,13 @@ impl World {
         }
     }
 
+    pub(crate) async fn is_there(&self, name: &str) -> bool {
+        self.pods().get_opt(name).await.unwrap().is_some()
+    }
+
     pub(crate) async fn until_there(&self, name: &str) {
         let deadline = tokio::time::Instant::now() + LIMIT;
-        while self.pods().get_opt(name).await.unwrap().is_none() {
+        while !self.is_there(name).await {
             assert!(tokio::time::Instant::now() < deadline, "{name} does not come");
             tokio::time::sleep(STEP).await;
         }

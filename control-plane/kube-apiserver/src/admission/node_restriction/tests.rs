@@ -168,3 +168,49 @@ fn a_node_asks_for_certificates_in_its_own_name_only() {
     assert!(tried("POST", path, None, &request("nonsense")).is_err());
     assert!(tried("POST", path, None, &request("")).is_err());
 }
+
+#[test]
+fn a_node_asks_for_tokens_that_its_pods_volumes_or_their_drivers_name() {
+    let objects = objects();
+    let volumes = json!([
+        {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}}]}},
+        {"name": "i", "csi": {"driver": "inline.example.com"}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "e", "ephemeral": {}},
+    ]);
+    let metadata = json!({"namespace": "ns", "name": "p", "uid": "u"});
+    objects
+        .put("pods", json!({"metadata": metadata, "spec": {"nodeName": "a", "volumes": volumes}}));
+    for (claim, driver) in [("data", "disk"), ("p-e", "scratch"), ("other", "foreign")] {
+        let volume = format!("pv-{claim}");
+        let metadata = json!({"namespace": "ns", "name": claim});
+        objects.put(
+            "persistentvolumeclaims",
+            json!({"metadata": metadata, "spec": {"volumeName": volume}}),
+        );
+        let source = json!({"driver": format!("{driver}.example.com")});
+        let metadata = json!({"name": volume});
+        objects.put("persistentvolumes", json!({"metadata": metadata, "spec": {"csi": source}}));
+    }
+    for driver in ["inline", "disk", "scratch", "foreign"] {
+        let metadata = json!({"name": format!("{driver}.example.com")});
+        let requests = json!([{"audience": driver}]);
+        objects.put(
+            "csidrivers.storage.k8s.io",
+            json!({"metadata": metadata, "spec": {"tokenRequests": requests}}),
+        );
+    }
+    let user = UserInfo::new("system:node:a", &["system:nodes"]);
+    let path = "/api/v1/namespaces/ns/serviceaccounts/default/token";
+    let info = RequestInfo::parse(&"POST".parse().unwrap(), path, "");
+    let ask = |audience: &str| {
+        let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+        let request = json!({"spec": {"audiences": [audience], "boundObjectRef": bound}});
+        check_token(&objects, &user, &info, &request).map_err(|it| it.message)
+    };
+    for audience in ["vault", "inline", "disk", "scratch"] {
+        assert_eq!(ask(audience), Ok(()), "{audience}");
+    }
+    let refusal = ask("foreign").unwrap_err();
+    assert!(refusal.contains("audience \"foreign\" not found in pod spec volume"), "{refusal}");
+}

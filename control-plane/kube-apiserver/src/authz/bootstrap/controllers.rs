@@ -212,6 +212,18 @@ pub(super) const ROLES: &[Role] = &[
         ],
     ),
     (
+        "resource-claim-controller",
+        &[
+            "get list watch | core | pods",
+            "update | core | pods/finalizers",
+            "patch update | core | pods/status",
+            "get list watch | resource.k8s.io | resourceclaimtemplates",
+            "get list watch create delete update patch | resource.k8s.io | resourceclaims",
+            "update patch | resource.k8s.io | resourceclaims/status",
+            EVENTS,
+        ],
+    ),
+    (
         "resourcequota-controller",
         &["list watch | * | *", "update patch | core | resourcequotas/status", EVENTS],
     ),

@@ -125,3 +125,27 @@ fn a_node_evicts_its_own_pods_only() {
     assert!(may(&objects, "a", "POST", eviction));
     assert!(!may(&objects, "b", "POST", eviction));
 }
+
+#[test]
+fn a_node_reads_the_claims_of_its_pods_and_manages_its_own_slices() {
+    let mut own = pod("p", "a");
+    own["spec"]["resourceClaims"] = json!([{"name": "x", "resourceClaimName": "shared"}]);
+    own["status"]["resourceClaimStatuses"] = json!([{"name": "y", "resourceClaimName": "made"}]);
+    let slice = json!({"metadata": {"name": "s"}, "spec": {"nodeName": "a"}});
+    let objects = Memory::with(&[("pods", own), ("resourceslices.resource.k8s.io", slice)]);
+    let base = "/apis/resource.k8s.io/v1";
+    for claim in ["shared", "made"] {
+        let path = format!("{base}/namespaces/ns/resourceclaims/{claim}");
+        assert!(may(&objects, "a", "GET", &path), "{path}");
+        assert!(!may(&objects, "b", "GET", &path), "{path}");
+        assert!(!may(&objects, "a", "PUT", &path), "{path}");
+    }
+    assert!(!may(&objects, "a", "GET", &format!("{base}/namespaces/ns/resourceclaims/other")));
+    let path = format!("{base}/resourceslices/s");
+    assert!(may(&objects, "a", "DELETE", &path) && !may(&objects, "b", "DELETE", &path));
+    let all = format!("{base}/resourceslices");
+    assert!(may(&objects, "b", "POST", &all));
+    assert!(!may(&objects, "a", "DELETE", &all));
+    assert!(may(&objects, "a", "DELETE", &format!("{all}?fieldSelector=spec.nodeName%3Da")));
+    assert!(!may(&objects, "b", "GET", &format!("{all}?fieldSelector=spec.nodeName%3Da")));
+}

@@ -1,0 +1,247 @@
+//! The search for devices: depth first, with a bound, in the order of requests and of slices.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::resource::v1::{
+    Device, DeviceAttribute, DeviceConstraint, DeviceTaint, DeviceToleration,
+};
+
+use super::{
+    ClaimRequest, DeviceId, Inventory, Offer, cel_value,
+    request::{Request, Want},
+};
+use crate::NodeInfo;
+
+/// Steps after which a search is given up.
+const MOST_STEPS: usize = 100_000;
+
+/// A device for a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    /// `REQUEST`, or `REQUEST/ALTERNATIVE`.
+    pub request: String,
+    pub class: String,
+    pub id: DeviceId,
+    pub is_admin: bool,
+    /// It is not at hand on every node.
+    pub is_local: bool,
+    pub tolerations: Vec<DeviceToleration>,
+}
+
+impl Inventory<'_> {
+    /// Devices for all claims on a node, claim by claim; `None` when there are not enough. An error is
+    /// a selector that does not fit a device.
+    pub fn allocate(
+        &self,
+        node: &NodeInfo,
+        claims: &[&ClaimRequest],
+        taken: &BTreeSet<DeviceId>,
+    ) -> Result<Option<Vec<Vec<Given>>>, String> {
+        let offers = self.on(node);
+        let mut todo = Vec::new();
+        for (claim, it) in claims.iter().enumerate() {
+            for request in &it.requests {
+                let matching: Result<Vec<_>, _> =
+                    request.alternatives.iter().map(|it| matching(it, &offers)).collect();
+                todo.push(Todo { claim, request, matching: matching? });
+            }
+        }
+        let mut search =
+            Search { claims, offers: &offers, todo, taken, given: Vec::new(), steps: 0 };
+        if !search.from(0) {
+            return Ok(None);
+        }
+        let mut all = vec![Vec::new(); claims.len()];
+        for it in search.given {
+            all[it.claim].push(search.todo[it.todo].given(&offers[it.offer], it.alternative));
+        }
+        Ok(Some(all))
+    }
+}
+
+/// The offers (by index) that a request may be given.
+fn matching(want: &Want, offers: &[Offer<'_>]) -> Result<Vec<usize>, String> {
+    let mut found = Vec::new();
+    for (index, offer) in offers.iter().enumerate() {
+        let mut is_match = true;
+        for (number, selector) in want.selectors.iter().enumerate() {
+            is_match = cel_value::selects(selector, &offer.spec.driver, offer.device).map_err(
+                |error| {
+                    let DeviceId { driver, pool, device } = offer.id();
+                    format!(
+                        "device {driver}/{pool}/{device}: selector #{number}: CEL runtime error: {error}"
+                    )
+                },
+            )?;
+            if !is_match {
+                break;
+            }
+        }
+        if is_match && tolerated(offer.device, want) {
+            found.push(index);
+        }
+    }
+    Ok(found)
+}
+
+fn tolerated(device: &Device, want: &Want) -> bool {
+    let mut bars = device.taints.iter().flatten().filter(|it| it.effect != "None");
+    bars.all(|taint| want.tolerations.iter().any(|it| tolerates(it, taint)))
+}
+
+fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
+    let is_any = |it: &Option<String>| it.as_ref().is_none_or(String::is_empty);
+    let is_effect = is_any(&toleration.effect) || toleration.effect.as_ref() == Some(&taint.effect);
+    let is_key = is_any(&toleration.key) || toleration.key.as_ref() == Some(&taint.key);
+    let is_value = toleration.operator.as_deref() == Some("Exists")
+        || toleration.value.as_deref().unwrap_or_default()
+            == taint.value.as_deref().unwrap_or_default();
+    is_effect && is_key && is_value
+}
+
+struct Todo<'a> {
+    claim: usize,
+    request: &'a Request,
+    /// Of each alternative.
+    matching: Vec<Vec<usize>>,
+}
+
+impl Todo<'_> {
+    fn given(&self, offer: &Offer<'_>, alternative: usize) -> Given {
+        let want = &self.request.alternatives[alternative];
+        Given {
+            request: want.name.clone(),
+            class: want.class.clone(),
+            id: offer.id(),
+            is_admin: want.is_admin,
+            is_local: offer.is_local,
+            tolerations: want.tolerations.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Pick {
+    claim: usize,
+    todo: usize,
+    alternative: usize,
+    offer: usize,
+}
+
+struct Search<'a> {
+    claims: &'a [&'a ClaimRequest],
+    offers: &'a [Offer<'a>],
+    todo: Vec<Todo<'a>>,
+    taken: &'a BTreeSet<DeviceId>,
+    given: Vec<Pick>,
+    steps: usize,
+}
+
+impl Search<'_> {
+    /// Serves this request and those after it.
+    fn from(&mut self, at: usize) -> bool {
+        let Some(todo) = self.todo.get(at) else { return true };
+        let alternatives = todo.request.alternatives.len();
+        (0..alternatives).any(|alternative| {
+            let begun = self.given.len();
+            let is_served = match self.todo[at].request.alternatives[alternative].count {
+                Some(count) => self.some(at, alternative, count, 0),
+                None => self.all(at, alternative),
+            };
+            if !is_served {
+                self.given.truncate(begun);
+            }
+            is_served
+        })
+    }
+
+    /// Gives so many more, of the matching ones from this position on.
+    fn some(&mut self, at: usize, alternative: usize, count: usize, begin: usize) -> bool {
+        if count == 0 {
+            return self.from(at + 1);
+        }
+        for position in begin..self.todo[at].matching[alternative].len() {
+            self.steps += 1;
+            if self.steps > MOST_STEPS {
+                return false;
+            }
+            let offer = self.todo[at].matching[alternative][position];
+            if !self.take(at, alternative, offer) {
+                continue;
+            }
+            let begun = self.given.len() - 1;
+            if self.some(at, alternative, count - 1, position + 1) {
+                return true;
+            }
+            self.given.truncate(begun);
+        }
+        false
+    }
+
+    /// Gives all that match: none of them may be somebody else's.
+    fn all(&mut self, at: usize, alternative: usize) -> bool {
+        let wanted = self.todo[at].matching[alternative].clone();
+        !wanted.is_empty()
+            && wanted.into_iter().all(|offer| self.take(at, alternative, offer))
+            && self.from(at + 1)
+    }
+
+    fn take(&mut self, at: usize, alternative: usize, offer: usize) -> bool {
+        let todo = &self.todo[at];
+        let is_admin = todo.request.alternatives[alternative].is_admin;
+        let is_given = |it: &Pick| {
+            let other = &self.todo[it.todo].request.alternatives[it.alternative];
+            it.offer == offer && (it.todo == at || !other.is_admin)
+        };
+        let is_free = is_admin || !self.taken.contains(&self.offers[offer].id());
+        let is_mine = self.given.iter().any(|it| is_given(it) && (it.todo == at || !is_admin));
+        if !is_free || is_mine {
+            return false;
+        }
+        let pick = Pick { claim: todo.claim, todo: at, alternative, offer };
+        let constraints = &self.claims[pick.claim].constraints;
+        if !constraints.iter().all(|it| self.allows(it, pick)) {
+            return false;
+        }
+        self.given.push(pick);
+        true
+    }
+
+    fn allows(&self, constraint: &DeviceConstraint, pick: Pick) -> bool {
+        let covers = |it: &Pick| {
+            let request = self.todo[it.todo].request;
+            let want = &request.alternatives[it.alternative];
+            let names = constraint.requests.as_deref().unwrap_or_default();
+            it.claim == pick.claim
+                && (names.is_empty()
+                    || names.iter().any(|name| *name == request.name || *name == want.name))
+        };
+        if !covers(&pick) {
+            return true;
+        }
+        let others = || self.given.iter().filter(|it| covers(it));
+        let value = |attribute: &str, it: &Pick| attribute_of(attribute, &self.offers[it.offer]);
+        if let Some(attribute) = &constraint.match_attribute {
+            let Some(own) = value(attribute, &pick) else { return false };
+            if others().any(|it| value(attribute, it) != Some(own)) {
+                return false;
+            }
+        }
+        if let Some(attribute) = &constraint.distinct_attribute {
+            let Some(own) = value(attribute, &pick) else { return false };
+            if others().any(|it| value(attribute, it) == Some(own)) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A name without a domain is one of the driver's own.
+fn attribute_of<'a>(name: &str, offer: &Offer<'a>) -> Option<&'a DeviceAttribute> {
+    let attributes = offer.device.attributes.as_ref()?;
+    attributes.get(name).or_else(|| {
+        let (domain, id) = name.split_once('/')?;
+        attributes.get(id).filter(|_| domain == offer.spec.driver)
+    })
+}

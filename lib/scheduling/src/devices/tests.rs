@@ -1,0 +1,177 @@
+//! What must hold of devices.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use serde_json::{Value, json};
+
+use super::{ClaimRequest, DeviceId, Given, Inventory, cel, cel_value};
+use crate::{NodeInfo, testing::node};
+
+const DRIVER: &str = "gpu.example.com";
+
+fn slice(name: &str, place: Value, devices: Value) -> ResourceSlice {
+    let mut spec = json!({
+        "driver": DRIVER, "devices": devices,
+        "pool": { "name": name, "generation": 1, "resourceSliceCount": 1 },
+    });
+    spec.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+    serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap()
+}
+
+fn gpu(name: &str, memory: &str, card: i64) -> Value {
+    json!({
+        "name": name,
+        "attributes": { "model": { "string": "a100" }, "card": { "int": card },
+            "example.org/version": { "version": "1.2.3" } },
+        "capacity": { "memory": { "value": memory } },
+    })
+}
+
+fn claim(devices: Value) -> ClaimRequest {
+    try_claim(devices).unwrap()
+}
+
+fn try_claim(devices: Value) -> Result<ClaimRequest, String> {
+    let claim: ResourceClaim =
+        serde_json::from_value(json!({ "metadata": {}, "spec": { "devices": devices } })).unwrap();
+    let class: DeviceClass = serde_json::from_value(json!({
+        "metadata": { "name": "gpu" },
+        "spec": { "selectors": [{ "cel": { "expression": format!("device.driver == {DRIVER:?}") } }] },
+    }))
+    .unwrap();
+    let class = Arc::new(class);
+    let found = ClaimRequest::new(&claim, |it| (it == "gpu").then(|| class.clone()));
+    found.map_err(|it| it.0)
+}
+
+fn exactly(name: &str, more: Value) -> Value {
+    let mut exact = json!({ "deviceClassName": "gpu" });
+    exact.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "name": name, "exactly": exact })
+}
+
+fn selecting(expression: &str) -> Value {
+    json!({ "selectors": [{ "cel": { "expression": expression } }] })
+}
+
+fn names(given: &[Given]) -> Vec<&str> {
+    given.iter().map(|it| it.id.device.as_str()).collect()
+}
+
+#[test]
+fn selectors_speak_of_driver_attributes_and_capacity() {
+    let device = serde_json::from_value(gpu("d", "40Gi", 3)).unwrap();
+    let says = |text: &str| cel_value::selects(&cel::parse(text)?, DRIVER, &device);
+    for text in [
+        "device.driver == 'gpu.example.com'",
+        "device.attributes[\"gpu.example.com\"].model == \"a100\" && true",
+        "device.attributes['gpu.example.com'].card >= 3 || false",
+        "!(device.attributes['gpu.example.com'].card in [1, 2])",
+        "device.capacity['gpu.example.com'].memory.compareTo(quantity('40Gi')) >= 0",
+        "device.capacity['gpu.example.com'].memory.isGreaterThan(quantity('39Gi'))",
+        "device.attributes['example.org'].version.isLessThan(semver('2.0.0'))",
+        "'model' in device.attributes['gpu.example.com']",
+        "'example.org' in device.attributes && !('other' in device.attributes)",
+        "has(device.attributes['gpu.example.com'].card)",
+        "!has(device.attributes['gpu.example.com'].none)",
+        "device.attributes['gpu.example.com'].model.startsWith('a')",
+        // An error beside what decides is none.
+        "device.attributes['x'].y == 1 || device.driver.endsWith('example.com')",
+    ] {
+        assert_eq!(says(text), Ok(true), "{text}");
+    }
+    assert_eq!(says("device.attributes['x'].y == 1").unwrap_err(), "no such key: y");
+    for text in ["device.driver.matches('g.*')", "cel.bind(a, 1, a == 1)", "1 + 1 == 2", "a", "("] {
+        assert!(says(text).is_err(), "{text}");
+    }
+    assert!(cel::parse(&"(".repeat(100_000)).is_err());
+}
+
+#[test]
+fn devices_are_found_where_they_are_and_given_once() {
+    let devices = json!([gpu("g0", "40Gi", 0), gpu("g1", "80Gi", 0)]);
+    let slices = [
+        slice("a", json!({ "nodeName": "a" }), devices),
+        slice("net", json!({ "allNodes": true }), json!([gpu("n0", "1Gi", 1)])),
+    ];
+    let inventory = Inventory::new(&slices);
+    let (a, b) = (NodeInfo::new(&node("a", "1", "1", 1)), NodeInfo::new(&node("b", "1", "1", 1)));
+    let none = BTreeSet::new();
+    let big = "device.capacity['gpu.example.com'].memory.compareTo(quantity('50Gi')) > 0";
+    let wants = claim(json!({ "requests": [exactly("r", selecting(big))] }));
+    let given = inventory.allocate(&a, &[&wants], &none).unwrap().unwrap();
+    assert_eq!(names(&given[0]), ["g1"]);
+    assert!(given[0][0].is_local);
+    assert_eq!(inventory.allocate(&b, &[&wants], &none).unwrap(), None);
+    let taken: BTreeSet<DeviceId> = given[0].iter().map(|it| it.id.clone()).collect();
+    assert_eq!(inventory.allocate(&a, &[&wants], &taken).unwrap(), None);
+    // Who only looks takes nothing.
+    let mut admin = selecting(big);
+    admin["adminAccess"] = json!(true);
+    let admin = claim(json!({ "requests": [exactly("r", admin)] }));
+    assert!(inventory.allocate(&a, &[&admin], &taken).unwrap().is_some());
+    // Two claims of one pod are served together.
+    let any = claim(json!({ "requests": [exactly("r", json!({ "count": 2 }))] }));
+    let given = inventory.allocate(&a, &[&any, &any], &none).unwrap();
+    assert_eq!(given, None);
+    let one = claim(json!({ "requests": [exactly("r", json!({}))] }));
+    let given = inventory.allocate(&a, &[&one, &any], &none).unwrap().unwrap();
+    assert_eq!((names(&given[0]), names(&given[1])), (vec!["g0"], vec!["g1", "n0"]));
+    let all = claim(json!({ "requests": [exactly("r", json!({ "allocationMode": "All" }))] }));
+    assert_eq!(names(&inventory.allocate(&a, &[&all], &none).unwrap().unwrap()[0]).len(), 3);
+    assert_eq!(inventory.allocate(&a, &[&all], &taken).unwrap(), None);
+}
+
+#[test]
+fn constraints_and_alternatives_are_searched_for() {
+    let devices = json!([gpu("x0", "1", 0), gpu("y0", "1", 1), gpu("y1", "1", 1)]);
+    let slices = [slice("a", json!({ "nodeName": "a" }), devices)];
+    let inventory = Inventory::new(&slices);
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let constraint = |kind: &str| json!([{ kind: "gpu.example.com/card" }]);
+    let pair = json!([exactly("r", json!({ "count": 2 }))]);
+    let same = claim(json!({ "requests": pair, "constraints": constraint("matchAttribute") }));
+    let given = inventory.allocate(&a, &[&same], &none).unwrap().unwrap();
+    assert_eq!(names(&given[0]), ["y0", "y1"]);
+    let other = claim(json!({ "requests": pair, "constraints": constraint("distinctAttribute") }));
+    let given = inventory.allocate(&a, &[&other], &none).unwrap().unwrap();
+    assert_eq!(names(&given[0]), ["x0", "y0"]);
+    let sub =
+        |name: &str, count: i64| json!({ "name": name, "deviceClassName": "gpu", "count": count });
+    let first = json!({ "name": "r", "firstAvailable": [sub("many", 4), sub("few", 1)] });
+    let first = claim(json!({ "requests": [first] }));
+    let given = inventory.allocate(&a, &[&first], &none).unwrap().unwrap();
+    assert_eq!((names(&given[0]), given[0][0].request.as_str()), (vec!["x0"], "r/few"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_what_is_tainted_or_incomplete_is_left() {
+    let error = try_claim(json!({ "requests": [{ "name": "r",
+        "exactly": { "deviceClassName": "none" } }] }));
+    assert_eq!(error.unwrap_err(), "request r: device class none does not exist");
+    let error = try_claim(json!({ "requests": [exactly("r", selecting("device.foo() == 1"))] }));
+    assert_eq!(
+        error.unwrap_err(),
+        "request r: CEL expression of the request: `foo()` is not supported"
+    );
+    let mut tainted = gpu("t", "1", 0);
+    tainted["taints"] = json!([{ "key": "broken", "effect": "NoSchedule" }]);
+    let mut part = slice("b", json!({ "nodeName": "a" }), json!([gpu("p", "1", 0)]));
+    part.spec.pool.resource_slice_count = 2;
+    let slices = [slice("a", json!({ "nodeName": "a" }), json!([tainted])), part];
+    let inventory = Inventory::new(&slices);
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let plain = claim(json!({ "requests": [exactly("r", json!({}))] }));
+    assert_eq!(inventory.allocate(&a, &[&plain], &none).unwrap(), None);
+    let tolerant = json!({ "tolerations": [{ "key": "broken", "operator": "Exists" }] });
+    let tolerant = claim(json!({ "requests": [exactly("r", tolerant)] }));
+    assert_eq!(names(&inventory.allocate(&a, &[&tolerant], &none).unwrap().unwrap()[0]), ["t"]);
+    let wrong =
+        claim(json!({ "requests": [exactly("r", selecting("device.capacity['x'].y == 1"))] }));
+    let error = inventory.allocate(&a, &[&wrong], &none).unwrap_err();
+    assert!(
+        error.starts_with("device gpu.example.com/a/t: selector #1: CEL runtime error"),
+        "{error}"
+    );
+}
