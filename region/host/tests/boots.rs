@@ -157,8 +157,8 @@ async fn in_folder(base: &Path) -> Outcome {
     if outcome.is_err() {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }
-    hosts.terminate(&id).await?;
-    hosts.terminate(&id).await?;
+    hosts.terminate(&spec.remains()).await?;
+    hosts.terminate(&spec.remains()).await?;
     outcome?;
     assert_eq!(traces(&id), BTreeSet::new());
     assert!(!spec.folder.exists());

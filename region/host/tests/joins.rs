@@ -225,7 +225,7 @@ async fn test() -> Outcome {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }
     scope.drain(Duration::from_secs(1)).await;
-    hosts.terminate(&id).await?;
+    hosts.terminate(&spec.remains()).await?;
     router.remove().await?;
     linux_mount::remove_tree(&base)?;
     outcome?;
