@@ -70,6 +70,8 @@ struct Inner {
     busy: Mutex<BTreeSet<String>>,
     /// Instances whose end is waited for.
     followed: Mutex<BTreeSet<String>>,
+    /// When instances were last booted again.
+    booted: Mutex<BTreeMap<String, tokio::time::Instant>>,
     routers: Mutex<BTreeMap<String, (Router, VpcSpec)>>,
     /// The interfaces that are in place, as of the last pass.
     placed: watch::Sender<BTreeSet<String>>,
@@ -98,6 +100,7 @@ impl Driver {
             woken: Notify::new(),
             busy: Mutex::default(),
             followed: Mutex::default(),
+            booted: Mutex::default(),
             routers: Mutex::default(),
             placed: watch::Sender::default(),
         }))
@@ -307,7 +310,7 @@ impl Driver {
                 self.follow(id);
             }
             Step::ReportStopped => self.report(id, &HostReport::Stopped),
-            Step::ReportPowerLost => self.report(id, &HostReport::PowerLost),
+            Step::ReportPowerLost => self.power_lost(id),
             Step::ReportLost => self.report(id, &HostReport::Terminated),
             Step::Stop => self.stop(id),
             Step::Terminate => self.terminate(id),
@@ -347,7 +350,11 @@ impl Driver {
         let (driver, id) = (self.clone(), spec.instance_id.clone());
         self.once(&id, async move {
             let report = match driver.0.hosts.reboot(&spec, GRACE).await {
-                Ok(()) => HostReport::Started,
+                Ok(()) => {
+                    let now = tokio::time::Instant::now();
+                    driver.0.booted.lock().insert(spec.instance_id.clone(), now);
+                    HostReport::Started
+                }
                 Err(error) => {
                     let instance = &spec.instance_id;
                     warn!(instance, error = %telemetry::chain(&error), "reboot failed");
@@ -359,6 +366,15 @@ impl Driver {
                 tokio::time::sleep(REBOOT_RETRY).await;
             }
         });
+    }
+
+    /// One that ends again and again right after its boot does so at a measured pace.
+    fn power_lost(&self, id: &str) {
+        let last = self.0.booted.lock().get(id).copied();
+        match last.and_then(|it| REBOOT_RETRY.checked_sub(it.elapsed())) {
+            Some(rest) if !rest.is_zero() => self.once(id, tokio::time::sleep(rest)),
+            _ => self.report(id, &HostReport::PowerLost),
+        }
     }
 
     /// What the machine has written down of the instance cannot be read. EC2's records say all but
@@ -411,7 +427,10 @@ impl Driver {
                 warn!(instance, error = %telemetry::chain(&error), "not shut down in order");
             }
             match hosts.terminate(&driver.0.names.remains(&instance)).await {
-                Ok(()) => driver.report(&instance, &HostReport::Terminated),
+                Ok(()) => {
+                    driver.0.booted.lock().remove(&instance);
+                    driver.report(&instance, &HostReport::Terminated);
+                }
                 Err(error) => {
                     warn!(instance, error = %telemetry::chain(&error), "termination failed");
                     tokio::time::sleep(RETRY).await;
