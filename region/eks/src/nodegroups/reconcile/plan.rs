@@ -132,7 +132,7 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
         return;
     }
     let shortage =
-        observed.launch_failure.as_ref().filter(|_| observed.is_short()).map(not_launched);
+        observed.launch_failure.as_deref().filter(|_| observed.is_short()).map(not_launched);
     if !is_asked {
         match shortage {
             _ if group.state == State::Degraded && observed.is_settled(sizes.desired) => {
@@ -160,10 +160,10 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
     plan.wait = Some(plan.wait.map_or(join_limit - waited, |it| it.min(join_limit - waited)));
 }
 
-fn not_launched(message: &String) -> Issue {
+fn not_launched(message: &str) -> Issue {
     Issue {
         code: "AsgInstanceLaunchFailures".to_owned(),
-        message: message.clone(),
+        message: message.to_owned(),
         resources: Vec::new(),
     }
 }
