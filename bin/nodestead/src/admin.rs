@@ -53,6 +53,10 @@ pub(crate) struct ClusterStatus {
 pub(crate) struct InstanceStatus {
     pub(crate) id: String,
     pub(crate) state: String,
+    /// Of a running one: `ok`, `initializing` while it boots again, `impaired` if it does not.
+    pub(crate) status_check: String,
+    /// Which boot runs, as the kernel of the instance says it.
+    pub(crate) boot_id: Option<String>,
     pub(crate) instance_type: String,
     pub(crate) zone: String,
     pub(crate) private_ip: String,

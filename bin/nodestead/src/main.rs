@@ -13,6 +13,7 @@ mod failure;
 mod kubernetes;
 mod layout;
 mod progress;
+mod room;
 mod run;
 mod sweep;
 

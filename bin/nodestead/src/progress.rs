@@ -1,6 +1,7 @@
 //! Progress on standard error: a spinner with a bar on a terminal, plain lines elsewhere.
 
 use std::{
+    cell::RefCell,
     io::IsTerminal,
     time::{Duration, Instant},
 };
@@ -11,7 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     step: Option<(String, Instant)>,
+    /// What was said last where there is no terminal, and when.
+    said: RefCell<(String, Instant)>,
 }
+
+/// Where there is no terminal, a step that takes longer says how far it is, this often.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
     /// A bar of `steps` steps.
@@ -25,7 +31,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, step: None }
+        Self { bar, step: None, said: RefCell::new((String::new(), Instant::now())) }
     }
 
     /// Ends the step before and begins this one.
@@ -36,12 +42,20 @@ impl Progress {
             bar.set_message(what.clone());
         }
         self.step = Some((what, Instant::now()));
+        self.said.replace((String::new(), Instant::now()));
     }
 
-    /// Says how far the current step is.
+    /// Says how far the current step is, or what it waits for.
     pub(crate) fn detail(&self, detail: &str) {
-        if let (Some(bar), Some((what, _))) = (&self.bar, &self.step) {
-            bar.set_message(format!("{what}: {detail}"));
+        let Some((what, _)) = &self.step else { return };
+        let line = format!("{what}: {detail}");
+        if let Some(bar) = &self.bar {
+            return bar.set_message(line);
+        }
+        let mut said = self.said.borrow_mut();
+        if said.0 != line && said.1.elapsed() >= SAID_EVERY {
+            eprintln!("… {line}");
+            *said = (line, Instant::now());
         }
     }
 

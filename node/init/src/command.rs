@@ -4,11 +4,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use lifecycle::Scope;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::{
     boot, logs,
+    power::{Ends, Power},
     reaper::Reaper,
     services::{self, Service, Surroundings},
     shutdown,
@@ -43,22 +44,18 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
     telemetry::init("info");
     let scope = Scope::new();
     let reaper = Arc::new(Reaper::default());
-    let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let mut ends = Ends::listen()?;
     drop(scope.spawn("reaper", Reaper::run(reaper.clone(), signal(SignalKind::child())?)));
     let status = Recorder::open(&args.status_file, Clock::system());
     status.phase(Phase::Booting);
     boot::loopback_up()?;
 
     let work = live(&args, &scope, &reaper, &status);
-    let stop = async {
-        let [terminate, interrupt] = &mut ends;
-        first_of(terminate, interrupt).await;
+    let asked = tokio::select! {
+        () = work => Power::Lost,
+        asked = ends.first() => asked,
     };
-    tokio::select! {
-        () = work => {}
-        () = stop => {}
-    }
-    info!("shutting down");
+    info!(?asked, "shutting down");
     status.phase(Phase::Stopping);
     // No service comes back from here on.
     scope.cancel();
@@ -66,15 +63,11 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
     drop(reaping.spawn("reaper", Reaper::run(reaper.clone(), signal(SignalKind::child())?)));
     shutdown::run(&status.snapshot(), Duration::from_secs(args.shutdown_grace)).await;
     status.phase(Phase::Stopped);
-    info!("power off");
-    Ok(())
-}
-
-async fn first_of(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+    if asked == Power::Off {
+        status.powered_off();
     }
+    info!("end");
+    Ok(())
 }
 
 /// Configures the node, then keeps its services running. Ends with the scope only.

@@ -30,6 +30,8 @@ pub struct Status {
     pub phase: Phase,
     /// How often this root file system has been booted.
     pub boots: u64,
+    /// It was told from within to switch the instance off; it does not boot again by itself.
+    pub powered_off: bool,
     /// When the phase began, RFC 3339.
     pub since: String,
     /// Why the node is not configured yet.
@@ -75,6 +77,10 @@ impl Recorder {
             status.phase = phase;
             status.since = now;
         });
+    }
+
+    pub(crate) fn powered_off(&self) {
+        self.change(|status| status.powered_off = true);
     }
 
     pub(crate) fn failure(&self, failure: Option<String>) {

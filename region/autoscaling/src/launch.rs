@@ -20,9 +20,16 @@ use crate::{
     template,
 };
 
-/// Tries the launch. A failure is written into the group's history and delays the next try.
-pub(crate) async fn launch(service: &AutoScaling, ec2: &Client, group: &Group, launch: Launch) {
+/// Tries the launch, and says whether it succeeded. A failure is written into the group's history
+/// and delays the next try.
+pub(crate) async fn launch(
+    service: &AutoScaling,
+    ec2: &Client,
+    group: &Group,
+    launch: Launch,
+) -> bool {
     let outcome = attempt(service, ec2, group, &launch).await;
+    let is_launched = outcome.is_ok();
     let written = match outcome {
         Ok((request, instance)) => succeeded(service, &group.name, &launch, request, &instance),
         Err(error) => failed(service, &group.name, &launch, &error),
@@ -30,6 +37,7 @@ pub(crate) async fn launch(service: &AutoScaling, ec2: &Client, group: &Group, l
     if let Err(fault) = written {
         tracing::warn!(group = group.name, %fault, "the outcome of a launch was not written down");
     }
+    is_launched
 }
 
 async fn attempt(
@@ -155,6 +163,24 @@ fn succeeded(
     })
 }
 
+/// As the history has it; groups of a mixed instances policy say more.
+fn told(group: &Group, launch: &Launch, error: &CallError) -> String {
+    let Some(fault) = error.fault() else {
+        return format!("{error}. Launching EC2 instance failed.");
+    };
+    let message = &fault.message;
+    match &group.source {
+        Source::Template(_) => format!("{message} Launching EC2 instance failed."),
+        Source::Mixed { .. } => {
+            let what = if launch.is_spot { "Spot" } else { "On-Demand" };
+            let code = &fault.code;
+            format!(
+                "Could not launch {what} Instances. {code} - {message} Launching EC2 instance failed."
+            )
+        }
+    }
+}
+
 fn failed(
     service: &AutoScaling,
     group: &str,
@@ -162,12 +188,9 @@ fn failed(
     error: &CallError,
 ) -> Result<(), aws_wire::Fault> {
     let now = service.now();
-    let message = match error.fault() {
-        Some(fault) => format!("{} Launching EC2 instance failed.", fault.message),
-        None => format!("{error}. Launching EC2 instance failed."),
-    };
     tracing::warn!(group, %error, "a launch failed");
     service.update(group, |group, history| {
+        let message = told(group, launch, error);
         // A refused launch made nothing; one that got no answer is asked about again, by its token.
         if error.fault().is_some() {
             group.launches.remove(&launch.activity);

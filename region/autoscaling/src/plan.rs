@@ -22,6 +22,8 @@ pub struct Observed {
     pub asked: BTreeSet<String>,
     /// State names by instance id; who is not here is gone.
     pub states: BTreeMap<String, String>,
+    /// Those that fail EC2's status checks.
+    pub impaired: BTreeSet<String>,
 }
 
 impl Observed {

@@ -1,12 +1,18 @@
 //! Makes groups what they shall be: observe, plan, write down, call EC2; again whenever something
 //! changed or falls due.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_ec2::{
     common::Filter,
     instance::{DescribeInstances, DescribeInstancesRequest},
-    instance_state::{TerminateInstances, TerminateInstancesRequest},
+    instance_state::{
+        DescribeInstanceStatus, DescribeInstanceStatusRequest, TerminateInstances,
+        TerminateInstancesRequest,
+    },
 };
 use aws_wire::{CallError, Client, Fault};
 use jiff::Timestamp;
@@ -93,9 +99,18 @@ impl AutoScaling {
             self.remove(name).map_err(|source| ReconcileError::Write { source })?;
             return Ok(None);
         }
+        // What EC2 has refused in a zone is not asked for once more in the same breath: the others
+        // wait for the next try, which is later after each failure.
+        let mut refused = BTreeSet::new();
         for call in plan::calls(&group, &observed, now) {
             match call {
-                Ec2Call::Launch(launch) => launch::launch(self, ec2, &group, *launch).await,
+                Ec2Call::Launch(launch) if refused.contains(&launch.zone) => {}
+                Ec2Call::Launch(launch) => {
+                    let zone = launch.zone.clone();
+                    if !launch::launch(self, ec2, &group, *launch).await {
+                        refused.insert(zone);
+                    }
+                }
                 Ec2Call::Terminate(id) => {
                     let request =
                         TerminateInstancesRequest { instance_ids: vec![id], ..Default::default() };
@@ -141,5 +156,17 @@ async fn observe(ec2: &Client, ids: Vec<String>) -> Result<Observed, CallError> 
             }
         }
     }
-    Ok(Observed { asked: ids.into_iter().collect(), states })
+    let impaired = if ids.is_empty() { BTreeSet::new() } else { impaired(ec2).await? };
+    Ok(Observed { asked: ids.into_iter().collect(), states, impaired })
+}
+
+/// All that fail their status checks, whoever's they are: there are few.
+async fn impaired(ec2: &Client) -> Result<BTreeSet<String>, CallError> {
+    let filter = Filter {
+        name: Some("instance-status.status".to_owned()),
+        values: vec!["impaired".to_owned()],
+    };
+    let request = DescribeInstanceStatusRequest { filters: vec![filter], ..Default::default() };
+    let found = ec2.call::<DescribeInstanceStatus>(request).await?.instance_statuses;
+    Ok(found.into_iter().filter_map(|it| it.instance_id).collect())
 }

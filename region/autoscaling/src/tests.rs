@@ -25,7 +25,10 @@ use aws_ec2::{
         DescribeInstances, DescribeInstancesRequest, DescribeInstancesResponse, Instance,
         InstanceState, Reservation,
     },
-    instance_state::{TerminateInstances, TerminateInstancesRequest, TerminateInstancesResponse},
+    instance_state::{
+        DescribeInstanceStatus, DescribeInstanceStatusRequest, DescribeInstanceStatusResponse,
+        InstanceStatus, TerminateInstances, TerminateInstancesRequest, TerminateInstancesResponse,
+    },
     launch_template::{
         DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest,
         DescribeLaunchTemplateVersionsResponse, LaunchTemplateVersion,
@@ -60,6 +63,9 @@ struct FakeEc2 {
 struct World {
     instances: BTreeMap<String, (RunInstancesRequest, &'static str)>,
     full: Vec<String>,
+    /// Instances that fail their status checks.
+    impaired: Vec<String>,
+    asked: usize,
 }
 
 impl FakeEc2 {
@@ -103,6 +109,7 @@ impl Handle<RunInstances> for FakeEc2 {
 
     async fn handle(&self, _: &Caller, request: RunInstancesRequest) -> Result<Reservation, Fault> {
         let subnet = request.subnet_id.clone().unwrap();
+        self.world.lock().asked += 1;
         if self.world.lock().full.contains(&subnet) {
             return Err(Fault::new("InsufficientFreeAddressesInSubnet", "The subnet is full."));
         }
@@ -128,6 +135,20 @@ impl Handle<DescribeInstances> for FakeEc2 {
             all.filter(|it| wanted.contains(it.instance_id.as_ref().unwrap())).collect();
         let reservation = Reservation { instances, ..Default::default() };
         Ok(DescribeInstancesResponse { reservations: vec![reservation], next_token: None })
+    }
+}
+
+impl Handle<DescribeInstanceStatus> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: DescribeInstanceStatusRequest,
+    ) -> Result<DescribeInstanceStatusResponse, Fault> {
+        assert_eq!(request.filters[0].values, ["impaired"]);
+        let status =
+            |id: &String| InstanceStatus { instance_id: Some(id.clone()), ..Default::default() };
+        let instance_statuses = self.world.lock().impaired.iter().map(status).collect();
+        Ok(DescribeInstanceStatusResponse { instance_statuses, next_token: None })
     }
 }
 
@@ -233,6 +254,7 @@ fn region_with(latency: Latency) -> Region {
     let fake = region_gateway::Routes::new()
         .operation::<RunInstances, _>(ec2.clone())
         .operation::<DescribeInstances, _>(ec2.clone())
+        .operation::<DescribeInstanceStatus, _>(ec2.clone())
         .operation::<TerminateInstances, _>(ec2.clone())
         .operation::<DescribeLaunchTemplateVersions, _>(ec2.clone())
         .operation::<DescribeSubnets, _>(ec2.clone());
@@ -415,6 +437,33 @@ async fn a_full_subnet_is_told_and_another_zone_is_tried() {
             .values()
             .all(|(it, _)| { it.subnet_id.as_deref() != Some("subnet-a") })
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_refuses_is_not_asked_for_again_for_every_instance_that_is_missing() {
+    let region = region();
+    let all = ["subnet-a", "subnet-b", "subnet-c"].map(str::to_owned);
+    region.ec2.change(|world| world.full.extend(all));
+    region.call::<CreateAutoScalingGroup>(create(4)).await;
+    assert!(region.members().await.is_empty());
+    assert!(region.ec2.world.lock().asked <= 3, "once in each zone");
+    region.ec2.change(|world| world.full.clear());
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(region.states().await.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_fails_its_status_checks_is_replaced() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    region.members().await;
+    region.ec2.settle();
+    let (sick, _) = region.members().await.remove(0);
+    region.ec2.change(|world| world.impaired.push(sick.clone()));
+    region.members().await;
+    region.ec2.settle();
+    let members = region.members().await;
+    assert!(members.len() == 1 && members[0].0 != sick, "{members:?}");
 }
 
 #[tokio::test(start_paused = true)]

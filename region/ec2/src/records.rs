@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub use self::{
     compute::{
         BlockDevice, HostReport, Image, Instance, InstanceState, KeyPair, MetadataOptions, Profile,
-        StateReason, Token,
+        StateReason, StatusCheck, Token,
     },
     gateway::{
         ElasticIp, ElasticIpAssociation, InternetGateway, NatGateway, Route, RouteTable,

@@ -27,6 +27,8 @@ pub struct Config {
     pub zones: Vec<(String, String)>,
     /// How long interfaces take to come and go; hosts take their time elsewhere.
     pub latency: Latency,
+    /// How many instances the machine can hold at once.
+    pub capacity: usize,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             region: region.to_owned(),
             zones: zones.to_vec(),
             latency,
+            capacity: usize::MAX,
         }
     }
 

@@ -98,23 +98,31 @@ impl Ecr {
         name: &str,
     ) -> Result<(RepositoryId, Arc<Repository>), Fault> {
         let id = self.id(registry_id, name);
-        let repository = self.catalog.repository(&id);
-        let repository = repository.ok_or_else(|| faults::no_repository(&id))?;
-        Ok((id, repository))
+        if let Some(repository) = self.catalog.repository(&id) {
+            return Ok((id, repository));
+        }
+        let loaded = RepositoryId::of_shown(name).filter(|_| self.is_own(&id));
+        let found = loaded.and_then(|it| Some((it.clone(), self.catalog.repository(&it)?)));
+        found.ok_or_else(|| faults::no_repository(&id))
+    }
+
+    /// Whether it is in the account's own registry, with which other registries' images are listed.
+    fn is_own(&self, id: &RepositoryId) -> bool {
+        id.registry == self.id(None, "").registry
+    }
+
+    /// The account of a registry, as answers name it.
+    fn registry_id(&self, id: &RepositoryId) -> String {
+        id.account().map_or(self.config.account.as_str(), |(account, _)| account).to_owned()
     }
 
     fn arn(&self, id: &RepositoryId) -> String {
         let (account, region) = id.account().unwrap_or((&self.config.account, &self.config.region));
-        format!("arn:aws:ecr:{region}:{account}:repository/{}", id.name)
+        format!("arn:aws:ecr:{region}:{account}:repository/{}", id.shown())
     }
 
     fn target(&self, registry_id: Option<&str>, name: &str) -> Vec<Target> {
         let id = self.id(registry_id, name);
         vec![Target::resource(self.arn(&id))]
     }
-}
-
-/// The account of a registry, as answers name it.
-fn registry_id(id: &RepositoryId) -> String {
-    id.account().map_or_else(|| id.registry.clone(), |(account, _)| account.to_owned())
 }

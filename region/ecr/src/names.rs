@@ -16,6 +16,19 @@ impl RepositoryId {
         format!("{}/{}", self.registry, self.name)
     }
 
+    /// As the API names it: an image of another registry that was loaded into this one is in a
+    /// repository under that registry's name, as in a pull through cache.
+    pub(crate) fn shown(&self) -> String {
+        if self.account().is_some() { self.name.clone() } else { self.key() }
+    }
+
+    /// The repository of another registry that the API's name is of.
+    pub(crate) fn of_shown(name: &str) -> Option<Self> {
+        let (host, name) = name.split_once('/')?;
+        let is_host = host.contains('.') || host.contains(':') || host == "localhost";
+        (is_host && account_of(host).is_none()).then(|| Self::new(canonical_registry(host), name))
+    }
+
     /// The account and region of an ECR registry.
     pub(crate) fn account(&self) -> Option<(&str, &str)> {
         account_of(&self.registry)

@@ -40,9 +40,17 @@ const NODE_TYPES: [&str; 5] = ["EC2_LINUX", "EC2_WINDOWS", "FARGATE_LINUX", "HYB
 const RESERVED: [&str; 5] = ["system:", "eks:", "aws:", "amazon:", "iam:"];
 
 impl Eks {
-    /// Who the principal is in the cluster; `None` when it has no entry.
+    /// Who the principal is in the cluster; `None` when it has no entry. An entry's ARN may have a
+    /// path, and what STS says of a role's session has none: it matches without it too, which names
+    /// the same role, as names are unique in an account.
     pub fn mapping(&self, cluster: &str, principal_arn: &str) -> Option<Mapping> {
-        let entry = self.0.entries.get(&key_of(cluster, principal_arn))?;
+        let exact = self.0.entries.get(&key_of(cluster, principal_arn));
+        let is_it = |it: &AccessEntry| without_path(&it.principal_arn) == principal_arn;
+        let by_name = || {
+            let all = self.0.entries.under(&format!("{cluster}/"));
+            all.into_iter().map(|(_, it)| it).find(|it| is_it(it))
+        };
+        let entry = exact.or_else(by_name)?;
         let mut groups = entry.groups.clone();
         if NODE_TYPES.contains(&entry.kind.as_str()) {
             groups.extend(["system:bootstrappers", "system:nodes"].map(str::to_owned));
@@ -134,6 +142,17 @@ pub(crate) fn creator(eks: &Eks, cluster: &str, caller: &Caller) -> AccessEntry 
         modified_at: entry.created_at,
     });
     entry
+}
+
+/// `arn:aws:iam::ACCOUNT:role/PATH/NAME` as `arn:aws:iam::ACCOUNT:role/NAME`.
+fn without_path(arn: &str) -> String {
+    match arn.split_once(":role/") {
+        Some((account, path)) => {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            format!("{account}:role/{name}")
+        }
+        None => arn.to_owned(),
+    }
 }
 
 fn default_username(principal_arn: &str, kind: &str) -> String {

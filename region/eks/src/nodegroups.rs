@@ -70,6 +70,18 @@ impl Eks {
         })
     }
 
+    /// What is wrong is no change of the group's: its time goes on.
+    pub(crate) fn change_issues(
+        &self,
+        group: &Nodegroup,
+        issues: Vec<records::Issue>,
+    ) -> Result<(), Fault> {
+        self.0.store.transaction(|transaction| {
+            transaction.update(&self.0.nodegroups, &key(group), |it| it.issues = issues);
+            Ok(())
+        })
+    }
+
     fn nodegroup_target(&self, cluster: &str, name: &str) -> Vec<Target> {
         match self.0.nodegroups.get(&key_of(cluster, name)) {
             Some(group) => vec![Target::resource(shape::arn(self, &group))],

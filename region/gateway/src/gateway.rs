@@ -24,6 +24,7 @@ use crate::{
     events::{Event, Events, Outcome},
     incoming::{self, Asked},
     refusal::{self, Unauthenticated},
+    unknown,
 };
 
 /// The endpoint of all services. Cheap to clone.
@@ -137,7 +138,7 @@ impl Gateway {
         // curl make most of.
         let Some(service) = service.or_else(|| service::find("sts").filter(|_| signed.is_none()))
         else {
-            return unknown_service(parts, &request_id);
+            return unknown::answer(parts, signed, &request_id);
         };
         record.service = service.name;
         let result = match (internal, presented) {
@@ -174,7 +175,7 @@ impl Gateway {
         let presented = Presented::read(parts).ok().flatten();
         let service = incoming::service(parts, &Bytes::new(), presented.as_ref());
         let Some(service) = service.or_else(|| service::find("sts")) else {
-            return unknown_service(parts, &request_id);
+            return unknown::answer(parts, presented.as_ref(), &request_id);
         };
         let response = codec::encode_fault(service, fault, &request_id, response_form(parts));
         let record = Record { service: service.name, ..Record::default() };
@@ -340,22 +341,4 @@ fn take_dry_run(tree: &mut Value) -> bool {
 fn response_form(parts: &Parts) -> Form {
     let accepts = parts.headers.get(ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
     if accepts.contains("application/json") { Form::Json } else { Form::Native }
-}
-
-/// Nobody knows this service's protocol; the request's own form is the best guess.
-fn unknown_service(parts: &Parts, request_id: &str) -> Response<Bytes> {
-    let message = "This service is not part of the region.";
-    let is_form = parts.headers.get(http::header::CONTENT_TYPE).is_some_and(|it| {
-        it.to_str().is_ok_and(|it| it.starts_with("application/x-www-form-urlencoded"))
-    });
-    let (guess, fault) = if is_form {
-        ("sts", Fault::new("InvalidAction", message))
-    } else if parts.headers.contains_key("x-amz-target") {
-        ("ssm", Fault::new("UnknownOperationException", message))
-    } else {
-        let fault = Fault::new("UnknownOperationException", message);
-        ("eks", fault.with_status(http::StatusCode::NOT_FOUND))
-    };
-    let guess = service::find(guess).expect("it is in the table of services");
-    codec::encode_fault(guess, &fault, request_id, Form::Native)
 }

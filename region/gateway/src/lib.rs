@@ -14,6 +14,7 @@ mod principals;
 mod refusal;
 mod routes;
 mod service;
+mod unknown;
 
 pub use self::{
     authorize::{Authorizer, Decided, identity},

@@ -314,7 +314,7 @@ async fn raw(request: Request<&'static str>) -> (StatusCode, String) {
     let response: Response<_> = gateway().service(Side::Host).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,6 +330,40 @@ async fn unsigned_requests_are_refused_in_the_protocol_that_they_look_like() {
     let (status, body) = raw(json).await;
     assert_eq!(status, 400);
     assert!(body.contains("MissingAuthenticationTokenException"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_that_are_not_here_are_refused_in_a_form_that_their_clients_read() {
+    let signed = |service: &str, request: http::request::Builder| {
+        let headers = "host;smithy-protocol;x-amz-date;x-amz-target";
+        let scope = format!("Credential=AKIA/20261123/us-east-1/{service}/aws4_request");
+        let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders={headers}, Signature=00");
+        request.header("authorization", signature).header("x-amz-date", "20261123T120000Z")
+    };
+    let get = || Request::get("http://127.0.0.1:4566/");
+    let (status, body) = raw(signed("s3", get()).body("").unwrap()).await;
+    assert_eq!(status, 501);
+    assert!(
+        body.contains("<Error><Code>NotImplemented</Code><Message>The service 's3' is not"),
+        "{body}"
+    );
+    let (status, body) = raw(signed("route53", get()).body("").unwrap()).await;
+    assert!(
+        status == 400 && body.contains("<Error><Type>Sender</Type><Code>InvalidAction"),
+        "{body}"
+    );
+    let (status, body) = raw(signed("lambda", get()).body("").unwrap()).await;
+    assert!(status == 404 && body.starts_with('{') && body.contains("'lambda'"), "{body}");
+    let post = || Request::post("http://127.0.0.1:4566/");
+    let target = post().header("x-amz-target", "DynamoDB_20120810.ListTables");
+    let (status, body) = raw(signed("dynamodb", target).body("{}").unwrap()).await;
+    assert!(status == 400 && body.contains("UnknownOperationException"), "{body}");
+    let cbor = post().header("smithy-protocol", "rpc-v2-cbor");
+    let (status, body) = raw(signed("monitoring", cbor).body("").unwrap()).await;
+    assert!(status == 404 && body.contains("__type"), "{body}");
+    // What a client signed for is no way to write markup into the answer.
+    let (_, body) = raw(signed("s3<x>", get()).body("").unwrap()).await;
+    assert!(!body.contains("<x>"), "{body}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,8 +98,28 @@ const TEXTS: &[(&str, &str, u32)] = &[
         0o644,
     ),
     ("etc/host.conf", "multi on\n", 0o644),
+    ("opt/nodestead/bin/poweroff", POWEROFF, 0o755),
+    ("opt/nodestead/bin/halt", POWEROFF, 0o755),
+    ("opt/nodestead/bin/reboot", REBOOT, 0o755),
+    ("opt/nodestead/bin/shutdown", SHUTDOWN, 0o755),
     ("etc/image-id", "image_name=\"nodestead\"\nimage_arch=\"x86_64\"\n", 0o644),
 ];
+
+/// Programs that ask PID 1 as systemd's own do (SIGRTMIN+4 and +5, by glibc's count): those of the
+/// machine's distribution, which come first nowhere, look for a systemd that does not run here.
+const POWEROFF: &str = "#!/bin/sh\nkill -38 1\n";
+const REBOOT: &str = "#!/bin/sh\nkill -39 1\n";
+const SHUTDOWN: &str = "\
+#!/bin/sh
+# At once, whatever time is given.
+for word in \"$@\"; do
+  case \"$word\" in
+    -c) echo 'shutdown: nothing is scheduled' >&2; exit 1 ;;
+    -r | --reboot) exec /opt/nodestead/bin/reboot ;;
+  esac
+done
+exec /opt/nodestead/bin/poweroff
+";
 
 const OS_RELEASE: &str = "\
 NAME=\"Amazon Linux\"

@@ -18,7 +18,7 @@ use linux_netns::NetnsError;
 use linux_process::{Identity, Signal, SignalError};
 
 use crate::{
-    HostSpec,
+    HostSpec, Remains, power,
     spec::console_of,
     state::{self, FileError, State, make_folder},
 };
@@ -40,8 +40,10 @@ pub struct Hosts {
 pub enum Condition {
     /// Its PID 1 runs.
     Running(Identity),
-    /// It was started once and runs no more: shut down, or without power.
+    /// It was started once and runs no more: shut down from outside, or without power.
     Stopped,
+    /// It switched itself off.
+    PoweredOff,
     /// It has never been started.
     Prepared,
 }
@@ -168,10 +170,18 @@ impl Hosts {
         .await
     }
 
-    /// Removes the instance with all that it had. One that does not exist is no error.
-    pub async fn terminate(&self, id: &str) -> Result<(), HostError> {
-        let (hosts, id) = (self.clone(), id.to_owned());
-        blocking(move || hosts.terminate_now(&id)).await
+    /// Removes the instance with all that it had, whatever is left of it and readable. One that does
+    /// not exist is no error.
+    pub async fn terminate(&self, remains: &Remains) -> Result<(), HostError> {
+        let (hosts, remains) = (self.clone(), remains.clone());
+        blocking(move || hosts.terminate_now(&remains)).await
+    }
+
+    /// Writes down anew what cannot be read of an instance. Where that is who its PID 1 is, what runs
+    /// of it is killed, and it is as one that was never started; its disk stays as it is.
+    pub async fn mend(&self, spec: &HostSpec) -> Result<(), HostError> {
+        let (hosts, spec) = (self.clone(), spec.clone());
+        blocking(move || hosts.mend_now(&spec)).await
     }
 
     /// All instances on this machine, by id; of one whose folder is damaged nothing is known.
@@ -197,6 +207,7 @@ impl Hosts {
         let condition = match state {
             None => Condition::Prepared,
             Some(state) if state.init.is_alive() => Condition::Running(state.init),
+            Some(_) if power::is_switched_off(&spec.upper()) => Condition::PoweredOff,
             Some(_) => Condition::Stopped,
         };
         Ok(Some(Observed { spec, condition, boots: state.map_or(0, |it| it.boots) }))
@@ -208,6 +219,13 @@ impl Hosts {
             return Ok(());
         };
         init.ended().await.map_err(|source| HostError::Wait { id: id.to_owned(), source })
+    }
+
+    /// What tells this boot of the instance from the others (`/proc/sys/kernel/random/boot_id`).
+    pub fn boot_id(&self, id: &str) -> Option<String> {
+        check(id).ok()?;
+        let text = fs::read_to_string(self.folder_of(id).join("facts/boot_id")).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// What the instance's console has shown, at most the last `limit` bytes.
@@ -254,7 +272,7 @@ impl Hosts {
         }
         self.prepare_now(spec)?;
         // What a launcher that died in the middle may have left.
-        self.clear_cgroup(spec)?;
+        self.clear_cgroup(&spec.remains())?;
         let output = launch(spec)?;
         if output.status.success() {
             return Ok(true);
@@ -279,24 +297,33 @@ impl Hosts {
                 init.wait(KILL_LIMIT);
             }
         }
-        self.clear_cgroup(&observed.spec)
+        self.clear_cgroup(&observed.spec.remains())
     }
 
-    fn terminate_now(&self, id: &str) -> Result<(), HostError> {
-        let Some(observed) = self.find(id)? else {
-            // A folder without a description: a preparation that did not get far.
-            return remove_folder(id, &self.folder_of(id));
-        };
-        self.stop_now(id, Duration::ZERO)?;
-        linux_netns::delete(&observed.spec.netns)
-            .map_err(|source| HostError::Netns { id: id.to_owned(), source })?;
+    fn terminate_now(&self, remains: &Remains) -> Result<(), HostError> {
+        let id = &remains.instance_id;
+        check(id)?;
+        // PID 1 is in the cgroup, with all that it has started.
+        self.clear_cgroup(remains)?;
+        linux_netns::delete(&remains.netns)
+            .map_err(|source| HostError::Netns { id: id.clone(), source })?;
         // The description goes last, with the folder: until then a repetition finds everything.
-        remove_folder(id, &observed.spec.folder)
+        remove_folder(id, &self.folder_of(id))
     }
 
-    fn clear_cgroup(&self, spec: &HostSpec) -> Result<(), HostError> {
-        let failed = |source| HostError::Cgroup { id: spec.instance_id.clone(), source };
-        let cgroup = self.cgroup(spec);
+    fn mend_now(&self, spec: &HostSpec) -> Result<(), HostError> {
+        check(&spec.instance_id)?;
+        make_folder(&spec.folder)?;
+        if State::load(&spec.folder).is_err() {
+            self.clear_cgroup(&spec.remains())?;
+            State::forget(&spec.folder)?;
+        }
+        Ok(state::save(&spec_file(&spec.folder), spec)?)
+    }
+
+    fn clear_cgroup(&self, remains: &Remains) -> Result<(), HostError> {
+        let failed = |source| HostError::Cgroup { id: remains.instance_id.clone(), source };
+        let cgroup = Cgroup::new(self.layout.clone(), &remains.cgroup);
         cgroup.kill(KILL_LIMIT).map_err(failed)?;
         cgroup.remove().map_err(failed)?;
         cgroup.remove_empty_parents();
@@ -317,6 +344,10 @@ fn check(id: &str) -> Result<(), HostError> {
 }
 
 fn remove_folder(id: &str, folder: &Path) -> Result<(), HostError> {
+    // Something else in its place goes too.
+    if fs::symlink_metadata(folder).is_ok_and(|it| !it.is_dir()) {
+        return fs::remove_file(folder).map_err(|it| FileError::io("remove", folder)(it).into());
+    }
     linux_mount::remove_tree(folder)
         .map_err(|source| HostError::Remove { id: id.to_owned(), source })
 }

@@ -23,6 +23,7 @@ mod hosts;
 mod inside;
 pub mod launch;
 mod limits;
+mod power;
 mod spec;
 mod state;
 
@@ -30,5 +31,5 @@ pub use self::{
     exec::ExecError,
     hosts::{Condition, HostError, Hosts, Observed},
     limits::{Limit, limits},
-    spec::HostSpec,
+    spec::{HostSpec, Remains},
 };

@@ -38,7 +38,26 @@ pub struct HostSpec {
     pub boot: u64,
 }
 
+/// What is left to remove of an instance besides its folder: by names, so that it needs nothing of
+/// what was written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    pub instance_id: String,
+    /// The name of its network namespace.
+    pub netns: String,
+    /// Its cgroup.
+    pub cgroup: String,
+}
+
 impl HostSpec {
+    pub fn remains(&self) -> Remains {
+        Remains {
+            instance_id: self.instance_id.clone(),
+            netns: self.netns.clone(),
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
     /// The arguments that make the binary an init.
     pub fn default_init() -> Vec<String> {
         ["run", "init"].map(str::to_owned).to_vec()

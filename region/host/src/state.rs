@@ -60,6 +60,19 @@ impl State {
     }
 }
 
+impl State {
+    /// As if it had never been started.
+    pub(crate) fn forget(folder: &Path) -> Result<(), FileError> {
+        let file = Self::file(folder);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::io("remove", &file)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Reads a JSON file; `None` when there is none.
 pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let text = match fs::read(path) {

@@ -157,8 +157,8 @@ async fn in_folder(base: &Path) -> Outcome {
     if outcome.is_err() {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }
-    hosts.terminate(&id).await?;
-    hosts.terminate(&id).await?;
+    hosts.terminate(&spec.remains()).await?;
+    hosts.terminate(&spec.remains()).await?;
     outcome?;
     assert_eq!(traces(&id), BTreeSet::new());
     assert!(!spec.folder.exists());
@@ -195,6 +195,46 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     tokio::time::timeout(Duration::from_secs(10), hosts.ended(id)).await??;
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
     assert_eq!(hosts.find(id)?.unwrap().boots, 2);
+    switch_from_within(hosts, spec).await?;
+    damage(hosts, spec).await
+}
+
+/// What ends an instance from within: a reboot is an end like any other, after which it is booted
+/// again; a power-off says so.
+async fn switch_from_within(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let id = &spec.instance_id;
+    for (command, expected) in [
+        (&["reboot"][..], Condition::Stopped),
+        (&["poweroff"], Condition::PoweredOff),
+        (&["shutdown", "-r", "now"], Condition::Stopped),
+        (&["shutdown", "-h", "now"], Condition::PoweredOff),
+    ] {
+        assert!(hosts.ensure(spec).await?);
+        output(hosts, id, command).await?;
+        tokio::time::timeout(Duration::from_secs(30), hosts.ended(id)).await??;
+        assert_eq!(hosts.find(id)?.unwrap().condition, expected, "{command:?}");
+    }
+    Ok(())
+}
+
+/// Damaged descriptions are mended, without a loss of the disk.
+async fn damage(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let id = &spec.instance_id;
+    assert!(hosts.ensure(spec).await?);
+    let init = running(hosts, id);
+    fs::write(spec.folder.join("spec.json"), "{")?;
+    assert!(hosts.find(id).is_err());
+    hosts.mend(spec).await?;
+    assert_eq!(running(hosts, id), init, "nobody had to end it for that");
+    fs::write(spec.folder.join("state.json"), "{")?;
+    hosts.mend(spec).await?;
+    assert!(!init.is_alive(), "what cannot be found again does not run on");
+    assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Prepared);
+    assert!(hosts.ensure(spec).await?);
+    assert_eq!(output(hosts, id, &["cat", "/root/kept"]).await?, "kept\n");
+    // Its end needs neither.
+    fs::write(spec.folder.join("spec.json"), "{")?;
+    fs::write(spec.folder.join("state.json"), "{")?;
     Ok(())
 }
 

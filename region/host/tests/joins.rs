@@ -24,7 +24,7 @@ use clap::Args;
 use clock::Clock;
 use futures::FutureExt;
 use lifecycle::Scope;
-use region_host::{HostSpec, Hosts, ami};
+use region_host::{HostSpec, Hosts, Remains, ami};
 use region_imds::{
     CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata, Options, Profile,
 };
@@ -211,6 +211,14 @@ async fn ec2(
     Ok(http::Response::new(transport::full(answer)))
 }
 
+fn remains(id: &str) -> Remains {
+    Remains {
+        instance_id: id.to_owned(),
+        netns: format!("nst-t-{id}"),
+        cgroup: format!("nst-t-joins/{id}"),
+    }
+}
+
 async fn test() -> Outcome {
     let base = PathBuf::from(format!("/var/tmp/nst-t-joins-{}", std::process::id()));
     let id = format!("i-{:017x}", std::process::id());
@@ -225,7 +233,7 @@ async fn test() -> Outcome {
         eprintln!("console:\n{}", hosts.console(&id, 16 << 10)?);
     }
     scope.drain(Duration::from_secs(1)).await;
-    hosts.terminate(&id).await?;
+    hosts.terminate(&remains(&id)).await?;
     router.remove().await?;
     linux_mount::remove_tree(&base)?;
     outcome?;
@@ -245,8 +253,8 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
         folder: hosts.folder_of(id),
         ami: image,
         binary: std::env::current_exe()?,
-        netns: format!("nst-t-{id}"),
-        cgroup: format!("nst-t-joins/{id}"),
+        netns: remains(id).netns,
+        cgroup: remains(id).cgroup,
         resolver: [192, 168, 0, 2].into(),
         search_domain: "ec2.internal".to_owned(),
         init: HostSpec::default_init(),

@@ -92,6 +92,11 @@ pub fn find(name: &str) -> Option<&'static Service> {
     SERVICES.iter().find(|it| it.name == name)
 }
 
+/// The signing names of all services.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SERVICES.iter().map(|it| it.name)
+}
+
 /// The service that this host name belongs to (`sts.us-east-1.amazonaws.com`).
 pub fn by_host(host: &str) -> Option<&'static Service> {
     let host = host.split(':').next().unwrap_or_default();

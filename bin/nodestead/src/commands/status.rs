@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets::NOTHING};
 
 use crate::{
-    admin::{Admin, DaemonStatus},
+    admin::{Admin, DaemonStatus, InstanceStatus},
     cli::{self, Format},
     layout::Layout,
 };
@@ -37,7 +37,7 @@ fn rendered(status: &DaemonStatus) -> String {
     for instance in &status.instances {
         table.add_row([
             instance.id.clone(),
-            instance.state.clone(),
+            state(instance),
             instance.instance_type.clone(),
             instance.zone.clone(),
             instance.private_ip.clone(),
@@ -53,6 +53,14 @@ fn rendered(status: &DaemonStatus) -> String {
         text += &format!("Note: {limit}\n");
     }
     text
+}
+
+/// A running instance that cannot be reached says so.
+fn state(instance: &InstanceStatus) -> String {
+    match (instance.state.as_str(), instance.status_check.as_str()) {
+        ("running", check @ ("initializing" | "impaired")) => format!("running ({check})"),
+        (state, _) => state.to_owned(),
+    }
 }
 
 /// The price of the running instances, without the control plane's.

@@ -53,6 +53,7 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
 async fn make(layout: &Layout, args: cli::Up) -> anyhow::Result<()> {
     // Refused before anything is made, so that a refusal leaves nothing.
     settings(layout, &args)?;
+    machine::check_room(args.nodes.unwrap_or_default())?;
     if let Some(warning) = disk::warning(layout.root()) {
         eprintln!("{warning}");
     }

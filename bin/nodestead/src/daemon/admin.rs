@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use region_ec2::records::{Instance, InstanceState, StatusCheck};
 use region_host::{Condition, Hosts};
 use serde::Serialize;
 use serde_json::json;
@@ -99,6 +100,8 @@ impl Admin {
             instances.push(InstanceStatus {
                 id: instance.id.clone(),
                 state: instance.state.name().to_owned(),
+                status_check: status_check(instance).to_owned(),
+                boot_id: pid.and_then(|_| self.hosts.boot_id(&instance.id)),
                 instance_type: instance.instance_type.clone(),
                 zone: instance.zone.clone(),
                 private_ip: address.map(|it| it.to_string()).unwrap_or_default(),
@@ -118,6 +121,15 @@ impl Admin {
             instances,
             limits: self.limits.clone(),
         })
+    }
+}
+
+fn status_check(instance: &Instance) -> &'static str {
+    match (instance.state, instance.check) {
+        (InstanceState::Running, StatusCheck::Ok) => "ok",
+        (InstanceState::Running, StatusCheck::Failing { .. }) => "impaired",
+        (InstanceState::Running | InstanceState::Pending, _) => "initializing",
+        _ => "not-applicable",
     }
 }
 

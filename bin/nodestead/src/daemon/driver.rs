@@ -27,7 +27,7 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use region_ec2::{
     Ec2, State,
-    records::{HostReport, Instance, InstanceState},
+    records::{HostReport, Instance, InstanceState, StatusCheck},
 };
 use region_eks::Eks;
 use region_host::{HostError, HostSpec, Hosts, Observed};
@@ -48,6 +48,8 @@ const GRACE: Duration = Duration::from_secs(180);
 const PLACING: Duration = Duration::from_secs(60);
 /// How soon a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How soon an instance that did not come up again is booted once more.
+const REBOOT_RETRY: Duration = Duration::from_secs(5);
 
 /// See the module. Clones share the state.
 #[derive(Clone)]
@@ -68,6 +70,8 @@ struct Inner {
     busy: Mutex<BTreeSet<String>>,
     /// Instances whose end is waited for.
     followed: Mutex<BTreeSet<String>>,
+    /// When instances were last booted again.
+    booted: Mutex<BTreeMap<String, tokio::time::Instant>>,
     routers: Mutex<BTreeMap<String, (Router, VpcSpec)>>,
     /// The interfaces that are in place, as of the last pass.
     placed: watch::Sender<BTreeSet<String>>,
@@ -96,6 +100,7 @@ impl Driver {
             woken: Notify::new(),
             busy: Mutex::default(),
             followed: Mutex::default(),
+            booted: Mutex::default(),
             routers: Mutex::default(),
             placed: watch::Sender::default(),
         }))
@@ -143,6 +148,8 @@ impl Driver {
         let pending = || state.instances.iter().filter(|it| it.state == InstanceState::Pending);
         self.prepare(&state).await;
         failed.extend(self.apply_networks(&state, &planes).await);
+        // Of one whose task ends from here on, an older state was observed.
+        let busy = inner.busy.lock().clone();
         let observed = inner.hosts.observe()?;
         for instance in state.instances.iter() {
             // Nothing boots into a VPC that is not there.
@@ -150,15 +157,15 @@ impl Driver {
             if !has_network && instance.state == InstanceState::Pending {
                 continue;
             }
+            if busy.contains(&instance.id) {
+                continue;
+            }
             match observed.get(&instance.id).map(Result::as_ref).transpose() {
                 Ok(observed) => self.drive(&state, instance, observed),
-                // It is not known whether it runs; only its end needs no such knowledge.
-                Err(_) if instance.state == InstanceState::ShuttingDown => {
-                    self.terminate(&instance.id);
-                }
                 Err(error) => {
-                    let (instance, error) = (&instance.id, telemetry::chain(error));
-                    warn!(instance, %error, "an instance cannot be observed");
+                    let (id, error) = (&instance.id, telemetry::chain(error));
+                    warn!(instance = id, %error, "an instance cannot be observed");
+                    self.mend(&state, instance);
                 }
             }
         }
@@ -296,8 +303,15 @@ impl Driver {
             Step::Nothing => {}
             Step::Start => drop(spec().map(|it| self.start(it))),
             Step::Reboot => drop(spec().map(|it| self.reboot(it))),
-            Step::Follow => self.follow(id),
+            Step::Follow => {
+                if instance.check != StatusCheck::Ok {
+                    self.report(id, &HostReport::Started);
+                }
+                self.follow(id);
+            }
             Step::ReportStopped => self.report(id, &HostReport::Stopped),
+            Step::ReportPowerLost => self.power_lost(id),
+            Step::ReportLost => self.report(id, &HostReport::Terminated),
             Step::Stop => self.stop(id),
             Step::Terminate => self.terminate(id),
         }
@@ -335,11 +349,55 @@ impl Driver {
     fn reboot(&self, spec: HostSpec) {
         let (driver, id) = (self.clone(), spec.instance_id.clone());
         self.once(&id, async move {
-            if let Err(error) = driver.0.hosts.reboot(&spec, GRACE).await {
-                let instance = spec.instance_id;
-                warn!(instance, error = %telemetry::chain(&error), "reboot failed");
-                tokio::time::sleep(RETRY).await;
+            let report = match driver.0.hosts.reboot(&spec, GRACE).await {
+                Ok(()) => {
+                    let now = tokio::time::Instant::now();
+                    driver.0.booted.lock().insert(spec.instance_id.clone(), now);
+                    HostReport::Started
+                }
+                Err(error) => {
+                    let instance = &spec.instance_id;
+                    warn!(instance, error = %telemetry::chain(&error), "reboot failed");
+                    HostReport::Unbootable
+                }
+            };
+            driver.report(&spec.instance_id, &report);
+            if report == HostReport::Unbootable {
+                tokio::time::sleep(REBOOT_RETRY).await;
             }
+        });
+    }
+
+    /// One that ends again and again right after its boot does so at a measured pace.
+    fn power_lost(&self, id: &str) {
+        let last = self.0.booted.lock().get(id).copied();
+        match last.and_then(|it| REBOOT_RETRY.checked_sub(it.elapsed())) {
+            Some(rest) if !rest.is_zero() => self.once(id, tokio::time::sleep(rest)),
+            _ => self.report(id, &HostReport::PowerLost),
+        }
+    }
+
+    /// What the machine has written down of the instance cannot be read. EC2's records say all but
+    /// whether it runs, so it is written down anew and boots again; its end needs no knowledge.
+    fn mend(&self, state: &State, instance: &Instance) {
+        let id = &instance.id;
+        match instance.state {
+            InstanceState::Terminated => return,
+            InstanceState::ShuttingDown => return self.terminate(id),
+            _ => {}
+        }
+        let Some(spec) = world::host(state, instance, &self.0.ami, &self.0.names) else { return };
+        let (driver, wanted) = (self.clone(), instance.state);
+        self.once(id, async move {
+            let Err(error) = driver.0.hosts.mend(&spec).await else { return };
+            let (id, error) = (&spec.instance_id, telemetry::chain(&error).to_string());
+            warn!(instance = id, error, "an instance cannot be mended");
+            let report = match wanted {
+                InstanceState::Pending => HostReport::Failed(error),
+                _ => HostReport::Unbootable,
+            };
+            driver.report(id, &report);
+            tokio::time::sleep(REBOOT_RETRY).await;
         });
     }
 
@@ -364,8 +422,15 @@ impl Driver {
             let hosts = &driver.0.hosts;
             let at_least = tokio::time::sleep(driver.0.latency.terminate);
             let (stopped, ()) = tokio::join!(hosts.stop(&instance, GRACE), at_least);
-            match stopped.and(hosts.terminate(&instance).await) {
-                Ok(()) => driver.report(&instance, &HostReport::Terminated),
+            if let Err(error) = stopped {
+                // The order is lost, not the end: what runs is found by its cgroup.
+                warn!(instance, error = %telemetry::chain(&error), "not shut down in order");
+            }
+            match hosts.terminate(&driver.0.names.remains(&instance)).await {
+                Ok(()) => {
+                    driver.0.booted.lock().remove(&instance);
+                    driver.report(&instance, &HostReport::Terminated);
+                }
                 Err(error) => {
                     warn!(instance, error = %telemetry::chain(&error), "termination failed");
                     tokio::time::sleep(RETRY).await;
@@ -403,7 +468,9 @@ impl Driver {
             }
             let (driver, instance) = (self.clone(), id.clone());
             self.once(id, async move {
-                if let Err(error) = driver.0.hosts.terminate(&instance).await {
+                if let Err(error) =
+                    driver.0.hosts.terminate(&driver.0.names.remains(&instance)).await
+                {
                     warn!(instance, error = %telemetry::chain(&error), "removal failed");
                     tokio::time::sleep(RETRY).await;
                 }

@@ -17,7 +17,10 @@ use region_store::Store;
 use region_sts::Sts;
 
 use super::environment::{Ec2Environment, EksRoles};
-use crate::layout::{Layout, Settings};
+use crate::{
+    layout::{Layout, Settings},
+    room,
+};
 
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "us-east-1";
@@ -63,7 +66,11 @@ impl Region {
             events,
         });
         let environment = Ec2Environment::new(iam.clone(), &layout.instances());
-        let ec2 = region_ec2::Config { latency, ..region_ec2::Config::new(ACCOUNT, REGION) };
+        let ec2 = region_ec2::Config {
+            latency,
+            capacity: room::instances(),
+            ..region_ec2::Config::new(ACCOUNT, REGION)
+        };
         let ec2 = Arc::new(Ec2::open(&store, ec2, clock, Arc::new(environment))?);
         let autoscaling = autoscaling(&store, &gateway, ec2.clone(), latency, clock)?;
         let ssm = Arc::new(Ssm::open(&store, ssm_config(), clock)?);

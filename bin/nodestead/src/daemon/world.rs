@@ -15,7 +15,7 @@ use region_ec2::{
     State, WayOut, names,
     records::{Attachment, Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
 };
-use region_host::HostSpec;
+use region_host::{HostSpec, Remains};
 use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
 use sha2::{Digest, Sha256};
 
@@ -59,6 +59,15 @@ impl Names {
 
     pub(crate) fn instance(&self, id: &str) -> String {
         format!("{}{id}", sweep::netns_prefix(&self.id))
+    }
+
+    pub(crate) fn cgroup(&self, id: &str) -> String {
+        format!("{}/{id}", sweep::cgroup_path(&self.id))
+    }
+
+    /// What an instance has on this machine outside of its folder, by its id alone.
+    pub(crate) fn remains(&self, id: &str) -> Remains {
+        Remains { instance_id: id.to_owned(), netns: self.instance(id), cgroup: self.cgroup(id) }
     }
 
     pub(crate) fn router(&self, vpc: &str) -> String {
@@ -222,7 +231,7 @@ pub(crate) fn host(
         ami: ami.to_owned(),
         binary: names.binary.clone(),
         netns: names.instance(&instance.id),
-        cgroup: format!("{}/{}", sweep::cgroup_path(&names.id), instance.id),
+        cgroup: names.cgroup(&instance.id),
         resolver,
         search_domain: names::private_domain(REGION),
         init: init(names.latency.boot),

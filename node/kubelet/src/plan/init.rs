@@ -51,9 +51,15 @@ pub(super) fn start(
     latest: Option<&RuntimeContainer>,
     plan: &mut Plan,
 ) {
-    // In a new sandbox an init container that had succeeded runs again, and was no failure.
-    let latest = latest.filter(|it| !matches!(it.state, State::Exited { code: 0, .. }));
-    containers::start_after(input, kind, container, latest, plan);
+    // In a new sandbox an init container that had succeeded runs again, and was no failure. It still
+    // counts: the one before it may be in the runtime, which knows both by the pod and this number.
+    let is_success = |it: &&RuntimeContainer| matches!(it.state, State::Exited { code: 0, .. });
+    let succeeded = latest.filter(is_success);
+    containers::start_after(input, kind, container, latest.filter(|it| !is_success(it)), plan);
+    let started = plan.start.last_mut().filter(|it| it.name == container.name);
+    if let (Some(before), Some(start)) = (succeeded, started) {
+        start.restart_count = before.restart_count + 1;
+    }
 }
 
 fn once(

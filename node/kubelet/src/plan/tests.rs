@@ -317,7 +317,7 @@ fn a_dead_sandbox_is_replaced_and_the_pod_with_it() {
     let plan = world.plan();
     assert!(plan.kill_pod.is_some());
     assert_eq!(plan.create_sandbox, Some(1));
-    assert_eq!(starts(&plan), [("i", 0)]);
+    assert_eq!(starts(&plan), [("i", 1)], "the first one's name is taken in the runtime");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Each member's next state, by what EC2 says and how long its hooks have held it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Observed, Plan};
 use crate::records::{ActivityStatus, HookResult, MemberState, Transition};
@@ -16,7 +16,7 @@ pub(super) fn advance(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         }
         launched(plan, &id, ec2, now);
         held(plan, &id, now);
-        check_health(plan, &id, ec2);
+        check_health(plan, &id, ec2, observed.impaired.contains(&id), now);
     }
 }
 
@@ -113,14 +113,18 @@ fn abandon(plan: &mut Plan, id: &str, now: Timestamp) {
     }
 }
 
-/// EC2's own view of health: what is not running is not healthy.
-fn check_health(plan: &mut Plan, id: &str, ec2: Option<&str>) {
+/// EC2's own view of health: what is stopped is not healthy, and, once the grace period of a young
+/// instance is over, neither is what fails its status checks. One that merely boots is no failure.
+fn check_health(plan: &mut Plan, id: &str, ec2: Option<&str>, is_impaired: bool, now: Timestamp) {
     if plan.group.is_suspended("HealthCheck") {
         return;
     }
+    let grace = SignedDuration::from_secs(plan.group.health_check_grace_period);
     let Some(member) = plan.group.members.get_mut(id) else { return };
+    // One that was stopped before it came into service never will.
     let is_stopped = matches!(ec2, Some("stopping" | "stopped"));
-    if member.state == MemberState::InService && is_stopped {
+    let is_impaired = is_impaired && now.duration_since(member.launched_at) >= grace;
+    if !member.state.is_terminating() && (is_stopped || is_impaired) {
         member.is_healthy = false;
     }
 }

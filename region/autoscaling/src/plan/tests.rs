@@ -88,7 +88,7 @@ fn hook(mut group: Group, transition: Transition, default_result: HookResult) ->
 fn observed(states: &[(&str, &str)]) -> Observed {
     let states: BTreeMap<String, String> =
         states.iter().map(|(id, state)| ((*id).to_owned(), (*state).to_owned())).collect();
-    Observed { asked: states.keys().cloned().collect(), states }
+    Observed { asked: states.keys().cloned().collect(), states, ..Observed::default() }
 }
 
 /// Everyone runs.
@@ -156,6 +156,7 @@ fn an_instance_that_is_gone_is_replaced_at_once() {
     let gone = Observed {
         asked: ["i-1".to_owned(), "i-2".to_owned()].into(),
         states: [("i-2".to_owned(), "running".to_owned())].into(),
+        ..Observed::default()
     };
     let plan = plan(&group, &gone, minutes(1));
     assert!(!plan.group.members.contains_key("i-1"));
@@ -181,6 +182,25 @@ fn a_stopped_instance_is_replaced_unless_that_is_suspended() {
     let kept = plan(&group, &stopped, minutes(1));
     assert!(terminating(&kept.group).is_empty());
     assert!(!kept.group.members["i-1"].is_healthy);
+}
+
+#[test]
+fn an_instance_that_boots_is_left_alone_and_one_that_fails_its_checks_is_replaced() {
+    let mut group = with(group(1), "i-1", "a", "1");
+    group.health_check_grace_period = 300;
+    // EC2 calls an instance running while it boots again.
+    assert!(terminating(&plan(&group, &running(&group), minutes(60)).group).is_empty());
+    let impaired = Observed { impaired: ["i-1".to_owned()].into(), ..running(&group) };
+    assert!(terminating(&plan(&group, &impaired, minutes(4)).group).is_empty(), "its grace period");
+    assert_eq!(terminating(&plan(&group, &impaired, minutes(5)).group), ["i-1"]);
+}
+
+#[test]
+fn an_instance_that_was_stopped_before_it_came_into_service_goes() {
+    let mut group = with(group(0), "i-1", "a", "1");
+    group.members.get_mut("i-1").unwrap().state = MemberState::Pending;
+    let plan = plan(&group, &observed(&[("i-1", "stopped")]), minutes(1));
+    assert_eq!(terminating(&plan.group), ["i-1"]);
 }
 
 #[test]

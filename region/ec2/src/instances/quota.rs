@@ -1,12 +1,12 @@
-//! How much may run at once.
+//! How much may run at once: by the account's quota, and by what the machine can hold.
 //!
 //! Deviation: one quota of vCPUs for all families, of 1152 (an account's usual quota for its
 //! standard families), for on-demand and for spot instances each.
 
-use aws_wire::Fault;
+use aws_wire::{Fault, StatusCode};
 use instance_types::InstanceType;
 
-use crate::{records::InstanceState, state::State};
+use crate::{Call, records::InstanceState, state::State};
 
 const VCPUS: u32 = 1152;
 
@@ -29,4 +29,28 @@ pub(crate) fn check(state: &State, facts: &InstanceType, is_spot: bool) -> Resul
              http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
         ),
     ))
+}
+
+/// Refuses one more host than there is room for.
+pub(crate) fn check_capacity(
+    call: &Call<'_>,
+    state: &State,
+    facts: &InstanceType,
+    zone: &str,
+) -> Result<(), Fault> {
+    let has_host = |state| !matches!(state, InstanceState::Stopped | InstanceState::Terminated);
+    let hosts = state.instances.iter().filter(|it| has_host(it.state)).count();
+    if hosts < call.config.capacity {
+        return Ok(());
+    }
+    let name = facts.name;
+    Err(Fault::new(
+        "InsufficientInstanceCapacity",
+        format!(
+            "We currently do not have sufficient {name} capacity in the Availability Zone you \
+             requested ({zone}). This region's machine has room for {} instances.",
+            call.config.capacity
+        ),
+    )
+    .with_status(StatusCode::INTERNAL_SERVER_ERROR))
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     Call, network_interfaces,
-    records::{HostReport, InstanceState, StateReason},
+    records::{HostReport, Instance, InstanceState, StateReason, StatusCheck},
     state::State,
 };
 
@@ -25,9 +25,18 @@ pub(crate) fn apply(
     let Some(instance) = state.instances.get(id) else { return Ok(()) };
     match (report, instance.state) {
         (HostReport::Started, InstanceState::Pending) => {
-            state.instances.edit(id)?.state = InstanceState::Running;
+            let instance = state.instances.edit(id)?;
+            instance.state = InstanceState::Running;
+            instance.check = StatusCheck::Ok;
         }
-        (HostReport::Stopped, InstanceState::Stopping) => stopped(state, id)?,
+        (HostReport::Started, InstanceState::Running) if instance.check != StatusCheck::Ok => {
+            state.instances.edit(id)?.check = StatusCheck::Ok;
+        }
+        (HostReport::PowerLost, InstanceState::Running) => power_lost(state, id)?,
+        (HostReport::Unbootable, InstanceState::Running) => unbootable(call, state, id)?,
+        (HostReport::Stopped | HostReport::PowerLost, InstanceState::Stopping) => {
+            stopped(state, id)?;
+        }
         (HostReport::Stopped, InstanceState::Pending | InstanceState::Running) => {
             powered_off(call, state, id)?;
         }
@@ -57,6 +66,25 @@ pub(crate) fn apply(
     Ok(())
 }
 
+/// As after a loss of power under it: it keeps all that it has, and boots again.
+fn power_lost(state: &mut State, id: &str) -> Result<(), Fault> {
+    let instance = state.instances.edit(id)?;
+    instance.boot += 1;
+    if instance.check == StatusCheck::Ok {
+        instance.check = StatusCheck::Initializing;
+    }
+    Ok(())
+}
+
+/// The first failure is what counts.
+fn unbootable(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
+    let is_known = |it: &Instance| it.id == id && matches!(it.check, StatusCheck::Failing { .. });
+    if !state.instances.iter().any(is_known) {
+        state.instances.edit(id)?.check = StatusCheck::Failing { since: call.now };
+    }
+    Ok(())
+}
+
 /// The instance switched itself off: that stops or terminates it, as it was launched to.
 fn powered_off(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
     let instance = state.instances.edit(id)?;
@@ -80,7 +108,9 @@ pub(crate) fn transition_reason(call: &Call<'_>, who: &str) -> String {
 
 /// A stopped instance keeps its interfaces but not its public address, unless it is elastic.
 fn stopped(state: &mut State, id: &str) -> Result<(), Fault> {
-    state.instances.edit(id)?.state = InstanceState::Stopped;
+    let instance = state.instances.edit(id)?;
+    instance.state = InstanceState::Stopped;
+    instance.check = StatusCheck::Ok;
     let interfaces: Vec<String> =
         state.interfaces_of(id).into_iter().map(|it| it.id.clone()).collect();
     for interface in interfaces {

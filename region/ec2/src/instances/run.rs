@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{interfaces, launch::Launch, quota, reports, shape};
 use crate::{
     Call, faults, launch_templates,
-    records::{BlockDevice, Image, Instance, InstanceState, Profile, Tags, Token},
+    records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags, Token},
     service::ProfileInfo,
     state::State,
 };
@@ -168,6 +168,7 @@ impl Plan {
         let launch = &self.launch;
         quota::check(state, self.facts, launch.is_spot)?;
         let subnet = interfaces::subnet_for(state, launch)?;
+        quota::check_capacity(call, state, self.facts, &subnet.zone)?;
         let id = entropy::aws_id("i");
         let profile = self.profile.as_ref().map(|it| Profile {
             association_id: entropy::aws_id("iip-assoc"),
@@ -185,6 +186,7 @@ impl Plan {
             instance_type: self.facts.name.to_owned(),
             state: InstanceState::Pending,
             boot: 1,
+            check: StatusCheck::Ok,
             state_reason: None,
             transition_reason: String::new(),
             launched_at: call.now,

@@ -12,12 +12,13 @@ use aws_ec2::{
 };
 use aws_wire::Fault;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::SignedDuration;
 
 use super::shape;
 use crate::{
     Call, names,
     query::{self, Query, Values, one},
-    records::{Instance, InstanceState},
+    records::{Instance, InstanceState, StatusCheck},
     state::State,
 };
 
@@ -48,9 +49,9 @@ fn attribute(call: &Call<'_>, instance: &Instance, name: &str) -> Values {
         "availability-zone-id" => one(call.config.zone_id(&instance.zone).unwrap_or_default()),
         "instance-state-name" => one(instance.state.name()),
         "instance-state-code" => one(instance.state.code()),
-        "instance-status.status" | "system-status.status" => one(health(instance)),
+        "instance-status.status" | "system-status.status" => one(health(call, instance)),
         "instance-status.reachability" | "system-status.reachability" => {
-            one(if health(instance) == "ok" { "passed" } else { "insufficient-data" })
+            one(reachability(health(call, instance)))
         }
         "event.code"
         | "event.description"
@@ -62,20 +63,42 @@ fn attribute(call: &Call<'_>, instance: &Instance, name: &str) -> Values {
     }
 }
 
-fn health(instance: &Instance) -> &'static str {
-    match instance.state {
-        InstanceState::Running => "ok",
-        InstanceState::Pending => "initializing",
+/// Checks are made every minute: what fails for longer than that is impaired.
+const CHECKED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+fn health(call: &Call<'_>, instance: &Instance) -> &'static str {
+    match (instance.state, instance.check) {
+        (InstanceState::Running, StatusCheck::Ok) => "ok",
+        (InstanceState::Running, StatusCheck::Failing { since })
+            if call.now.duration_since(since) >= CHECKED_EVERY =>
+        {
+            "impaired"
+        }
+        (InstanceState::Running | InstanceState::Pending, _) => "initializing",
         _ => "not-applicable",
     }
 }
 
+/// The name of the result that a status comes from.
+fn reachability(health: &str) -> &'static str {
+    match health {
+        "ok" => "passed",
+        "impaired" => "failed",
+        "initializing" => "initializing",
+        _ => "insufficient-data",
+    }
+}
+
 fn answer(call: &Call<'_>, instance: &Instance) -> InstanceStatus {
-    let status = health(instance);
+    let status = health(call, instance);
+    let impaired_since = match instance.check {
+        StatusCheck::Failing { since } if status == "impaired" => Some(names::date(since)),
+        _ => None,
+    };
     let details = InstanceStatusDetails {
-        impaired_since: None,
+        impaired_since,
         name: Some("reachability".to_owned()),
-        status: Some(if status == "ok" { "passed" } else { "initializing" }.to_owned()),
+        status: Some(reachability(status).to_owned()),
     };
     let details = if status == "not-applicable" { Vec::new() } else { vec![details] };
     let summary = InstanceStatusSummary { details, status: Some(status.to_owned()) };

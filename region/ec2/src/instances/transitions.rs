@@ -12,7 +12,7 @@ use aws_wire::Fault;
 use super::{interfaces, quota, reports::transition_reason, shape};
 use crate::{
     Call, faults,
-    records::{Instance, InstanceState, StateReason},
+    records::{Instance, InstanceState, StateReason, StatusCheck},
     state::State,
 };
 
@@ -22,7 +22,9 @@ pub(crate) fn terminate(
     request: TerminateInstancesRequest,
 ) -> Result<TerminateInstancesResponse, Fault> {
     let terminating_instances = each(state, &request.instance_ids, |instance| {
-        if instance.disable_api_termination && !instance.state.is_ending() {
+        // It is the user's word against a user's mistake: Auto Scaling terminates all the same.
+        let is_protected = instance.disable_api_termination && !call.caller.is_service();
+        if is_protected && !instance.state.is_ending() {
             return Err(Fault::new(
                 "OperationNotPermitted",
                 format!(
@@ -89,6 +91,7 @@ pub(crate) fn start(
         let facts = instance_types::find(&instance.instance_type);
         if let Some(facts) = facts.filter(|_| instance.state == InstanceState::Stopped) {
             quota::check(state, facts, instance.is_spot)?;
+            quota::check_capacity(call, state, facts, &instance.zone)?;
         }
     }
     let starting_instances = each(state, &request.instance_ids, |instance| match instance.state {
@@ -96,6 +99,7 @@ pub(crate) fn start(
         InstanceState::Stopped => {
             instance.state = InstanceState::Pending;
             instance.boot += 1;
+            instance.check = StatusCheck::Ok;
             instance.launched_at = call.now;
             instance.state_reason = None;
             instance.transition_reason = String::new();
@@ -125,6 +129,9 @@ pub(crate) fn reboot(
     each(state, &request.instance_ids, |instance| match instance.state {
         InstanceState::Pending | InstanceState::Running => {
             instance.boot += 1;
+            if instance.state == InstanceState::Running && instance.check == StatusCheck::Ok {
+                instance.check = StatusCheck::Initializing;
+            }
             Ok(())
         }
         _ => Err(faults::incorrect_state(format!(

@@ -16,6 +16,9 @@ pub struct Instance {
     pub state: InstanceState,
     /// Counts starts and reboots: the host is booted anew when it is behind.
     pub boot: u64,
+    /// What EC2's status checks say of it while it is running.
+    #[serde(default)]
+    pub check: StatusCheck,
     pub state_reason: Option<StateReason>,
     /// As `User initiated (2026-11-23 16:00:00 GMT)`.
     pub transition_reason: String,
@@ -134,10 +137,26 @@ pub struct BlockDevice {
     pub delete_on_termination: bool,
 }
 
+/// Whether a running instance can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum StatusCheck {
+    #[default]
+    Ok,
+    /// It boots again, after a power loss or a reboot of its own.
+    Initializing,
+    /// It does not come back: since then.
+    Failing { since: Timestamp },
+}
+
 /// What the host under an instance did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostReport {
     Started,
+    /// It runs no more and has not switched itself off: power was lost, or it reboots.
+    PowerLost,
+    /// It could not be booted again, which is tried again.
+    Unbootable,
+    /// It is off, because it was told to be or by its own doing.
     Stopped,
     Terminated,
     Failed(String),

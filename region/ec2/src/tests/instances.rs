@@ -7,9 +7,10 @@ use aws_ec2::{
     instance::{DescribeInstances, DescribeInstancesRequest, Instance},
     instance_attribute::{ModifyInstanceAttribute, ModifyInstanceAttributeRequest},
     instance_state::{
-        GetConsoleOutput, GetConsoleOutputRequest, RebootInstances, RebootInstancesRequest,
-        StartInstances, StartInstancesRequest, StopInstances, StopInstancesRequest,
-        TerminateInstances, TerminateInstancesRequest,
+        DescribeInstanceStatus, DescribeInstanceStatusRequest, GetConsoleOutput,
+        GetConsoleOutputRequest, RebootInstances, RebootInstancesRequest, StartInstances,
+        StartInstancesRequest, StopInstances, StopInstancesRequest, TerminateInstances,
+        TerminateInstancesRequest,
     },
     network_interface::{DescribeNetworkInterfaces, DescribeNetworkInterfacesRequest},
     run_instances::{IamInstanceProfileSpecification, RunInstances, RunInstancesRequest},
@@ -254,6 +255,72 @@ async fn no_more_vcpus_run_than_the_quota_allows() {
     assert!(region.ec2.view().instances.is_empty());
     assert_eq!(region.run(many(1, 7000)).await.len(), 12);
     assert_eq!(region.code::<RunInstances>(launch()).await, "VcpuLimitExceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_instances_run_than_the_machine_can_hold() {
+    let region = with_capacity(2);
+    let many = |min, max| RunInstancesRequest { min_count: min, max_count: max, ..launch() };
+    let fault = region.refused::<RunInstances>(many(3, 1000)).await;
+    assert_eq!(fault.code, "InsufficientInstanceCapacity");
+    assert!(fault.message.contains("m5.large") && fault.message.contains("us-east-1"), "{fault}");
+    assert_eq!(region.run(many(1, 1000)).await.len(), 2);
+    // A dry run says what the caller may do, not what there is room for.
+    let dry = RunInstancesRequest { dry_run: Some(true), ..launch() };
+    assert_eq!(region.code::<RunInstances>(dry).await, "DryRunOperation");
+    assert_eq!(region.ec2.view().instances.iter().count(), 2);
+}
+
+async fn health(region: &Region) -> Vec<String> {
+    let request = DescribeInstanceStatusRequest::default();
+    let found = region.call::<DescribeInstanceStatus>(request).await.instance_statuses;
+    found.into_iter().filter_map(|it| it.instance_status?.status).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_lost_its_power_keeps_what_it_has_and_boots_again() {
+    let region = region();
+    let id = id(&region.run(launch()).await[0]);
+    region.report(&id, &HostReport::Started);
+    let before = one(&region, &id).await;
+    assert_eq!(health(&region).await, ["ok"]);
+
+    region.report(&id, &HostReport::PowerLost);
+    assert_eq!(one(&region, &id).await, before, "running, with the same addresses");
+    assert_eq!(health(&region).await, ["initializing"]);
+    assert_eq!(region.ec2.view().instances.get(&id).unwrap().boot, 2, "a boot is wanted");
+    region.report(&id, &HostReport::Started);
+    assert_eq!(health(&region).await, ["ok"]);
+
+    // A check fails for a minute before it counts, and passes again at once.
+    region.report(&id, &HostReport::PowerLost);
+    region.report(&id, &HostReport::Unbootable);
+    tokio::time::advance(Duration::from_secs(59)).await;
+    region.report(&id, &HostReport::Unbootable);
+    assert_eq!(health(&region).await, ["initializing"]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(health(&region).await, ["impaired"]);
+    let request = DescribeInstanceStatusRequest {
+        filters: vec![filter("instance-status.status", &["impaired"])],
+        ..Default::default()
+    };
+    let found = region.call::<DescribeInstanceStatus>(request).await.instance_statuses;
+    let details = &found[0].instance_status.as_ref().unwrap().details[0];
+    assert_eq!(details.status.as_deref(), Some("failed"));
+    assert!(details.impaired_since.is_some());
+    region.report(&id, &HostReport::Started);
+    assert_eq!(health(&region).await, ["ok"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_terminates_what_users_are_kept_from_terminating() {
+    let region = region();
+    let request = RunInstancesRequest { disable_api_termination: Some(true), ..launch() };
+    let id = id(&region.run(request).await[0]);
+    assert_eq!(region.code::<TerminateInstances>(terminate(&id)).await, "OperationNotPermitted");
+    let service = region.gateway.client_as("autoscaling.amazonaws.com");
+    service.call::<TerminateInstances>(terminate(&id)).await.unwrap();
+    assert_eq!(state(&one(&region, &id).await), "shutting-down");
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,17 @@ pub(super) fn over(store: Store, clock: Clock) -> Region {
 }
 
 pub(super) fn with(store: Store, clock: Clock, latency: Latency) -> Region {
-    let config = Config { latency, ..Config::new(ACCOUNT, "us-east-1") };
+    configured(store, clock, Config { latency, ..Config::new(ACCOUNT, "us-east-1") })
+}
+
+/// A region whose machine holds so many instances.
+pub(super) fn with_capacity(capacity: usize) -> Region {
+    let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
+    let config = Config { capacity, ..Config::new(ACCOUNT, "us-east-1") };
+    configured(Store::in_memory(), clock, config)
+}
+
+fn configured(store: Store, clock: Clock, config: Config) -> Region {
     let ec2 = Arc::new(Ec2::open(&store, config, clock, Arc::new(World)).unwrap());
     let gateway = Gateway::new(GatewayConfig {
         region: "us-east-1".to_owned(),

@@ -8,7 +8,7 @@ use aws_ecr::image::{
 use aws_wire::Fault;
 use region_gateway::{Caller, page};
 
-use super::{registry_id, repositories::size};
+use super::repositories::size;
 use crate::{Digest, Ecr, faults, names::RepositoryId};
 
 pub(super) fn list(
@@ -54,8 +54,8 @@ pub(super) fn describe(
         asked => asked.iter().map(|it| find(ecr, &id, it)).collect::<Result<_, _>>()?,
     };
     let detail = |(digest, image): (Digest, std::sync::Arc<crate::records::Image>)| ImageDetail {
-        registry_id: registry_id(&id),
-        repository_name: id.name.clone(),
+        registry_id: ecr.registry_id(&id),
+        repository_name: id.shown(),
         image_tags: tags
             .iter()
             .filter(|(_, target)| **target == digest)
@@ -86,8 +86,8 @@ pub(super) fn get(
                 let bytes = ecr.blobs.read(&digest);
                 let bytes = bytes.map_err(|error| Fault::internal(error.to_string()))?;
                 response.images.push(Image {
-                    registry_id: registry_id(&id),
-                    repository_name: id.name.clone(),
+                    registry_id: ecr.registry_id(&id),
+                    repository_name: id.shown(),
                     image_id: Some(identifier(&digest, asked.image_tag.as_deref())),
                     image_manifest: String::from_utf8_lossy(&bytes).into_owned(),
                     image_manifest_media_type: image.media_type.clone(),
@@ -123,7 +123,7 @@ pub(super) fn put(
                  name '{}' in registry with id '{}'",
                 tag.unwrap_or("null"),
                 id.name,
-                registry_id(&id)
+                ecr.registry_id(&id)
             ),
         ));
     }
@@ -132,8 +132,8 @@ pub(super) fn put(
     let put = ecr.catalog.put_manifest(&id, bytes, media_type, tag, ecr.now());
     put.map_err(faults::put_manifest)?;
     let image = Image {
-        registry_id: registry_id(&id),
-        repository_name: id.name,
+        registry_id: ecr.registry_id(&id),
+        repository_name: id.shown(),
         image_id: Some(identifier(&digest, tag)),
         image_manifest: request.image_manifest,
         image_manifest_media_type: request.image_manifest_media_type.unwrap_or_default(),

@@ -13,7 +13,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::SignedDuration;
 use region_gateway::Caller;
 
-use super::registry_id;
 use crate::{Digest, Ecr, blobs::FinishError, faults, names::RepositoryId};
 
 /// ECR's own.
@@ -100,8 +99,8 @@ pub(super) fn add(
     }
     file.write_all(&bytes).map_err(failed)?;
     Ok(UploadLayerPartResponse {
-        registry_id: registry_id(&id),
-        repository_name: id.name,
+        registry_id: ecr.registry_id(&id),
+        repository_name: id.shown(),
         upload_id: request.upload_id,
         last_byte_received: last,
     })
@@ -130,8 +129,8 @@ pub(super) fn complete(
     ecr.catalog.add_layer(&id, &wanted, size).map_err(faults::commit)?;
     ecr.forget_upload(&request.upload_id).map_err(faults::commit)?;
     Ok(CompleteLayerUploadResponse {
-        registry_id: registry_id(&id),
-        repository_name: id.name,
+        registry_id: ecr.registry_id(&id),
+        repository_name: id.shown(),
         upload_id: request.upload_id,
         layer_digest: wanted.to_string(),
     })

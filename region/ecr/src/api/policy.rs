@@ -8,7 +8,6 @@ use aws_wire::Fault;
 use iam_policy::{Kind, Policy};
 use region_gateway::Caller;
 
-use super::registry_id;
 use crate::{Ecr, faults, names::RepositoryId};
 
 pub(super) fn get(
@@ -19,8 +18,8 @@ pub(super) fn get(
     let (id, repository) =
         ecr.existing(request.registry_id.as_deref(), &request.repository_name)?;
     let policy_text = repository.policy.clone().ok_or_else(|| faults::no_policy(&id))?;
-    let registry_id = registry_id(&id);
-    Ok(GetRepositoryPolicyResponse { registry_id, repository_name: id.name, policy_text })
+    let registry_id = ecr.registry_id(&id);
+    Ok(GetRepositoryPolicyResponse { registry_id, repository_name: id.shown(), policy_text })
 }
 
 pub(super) fn set(
@@ -35,8 +34,8 @@ pub(super) fn set(
         faults::invalid(format!("{message} 'Invalid repository policy provided': {error}"))
     })?;
     replace(ecr, &id, Some(policy_text.clone()))?;
-    let registry_id = registry_id(&id);
-    Ok(SetRepositoryPolicyResponse { registry_id, repository_name: id.name, policy_text })
+    let registry_id = ecr.registry_id(&id);
+    Ok(SetRepositoryPolicyResponse { registry_id, repository_name: id.shown(), policy_text })
 }
 
 pub(super) fn delete(
@@ -48,8 +47,8 @@ pub(super) fn delete(
         ecr.existing(request.registry_id.as_deref(), &request.repository_name)?;
     let policy_text = repository.policy.clone().ok_or_else(|| faults::no_policy(&id))?;
     replace(ecr, &id, None)?;
-    let registry_id = registry_id(&id);
-    Ok(DeleteRepositoryPolicyResponse { registry_id, repository_name: id.name, policy_text })
+    let registry_id = ecr.registry_id(&id);
+    Ok(DeleteRepositoryPolicyResponse { registry_id, repository_name: id.shown(), policy_text })
 }
 
 fn replace(ecr: &Ecr, id: &RepositoryId, policy: Option<String>) -> Result<(), Fault> {

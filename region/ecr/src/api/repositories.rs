@@ -8,7 +8,6 @@ use aws_ecr::repository::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target, page};
 
-use super::registry_id;
 use crate::{
     Ecr, catalog, faults,
     names::{self, RepositoryId},
@@ -87,12 +86,15 @@ impl Handle<DescribeRepositories> for Ecr {
             found.push(shown(self, &id, &repository));
         }
         if request.repository_names.is_empty() {
-            let host = self.id(registry, "").registry;
-            let all = self.catalog.repositories.list().into_iter();
-            found = all
-                .filter(|it| it.registry == host)
-                .map(|it| shown(self, &RepositoryId::new(&host, &it.name), &it))
-                .collect();
+            let asked = self.id(registry, "");
+            let is_own = self.is_own(&asked);
+            for it in self.catalog.repositories.list() {
+                let id = RepositoryId::new(&it.registry, &it.name);
+                if id.registry == asked.registry || (is_own && id.account().is_none()) {
+                    found.push(shown(self, &id, &it));
+                }
+            }
+            found.sort_by(|one, other| one.repository_name.cmp(&other.repository_name));
         }
         let size = size(request.max_results);
         let token = request.next_token.as_deref();
@@ -111,8 +113,8 @@ fn shown(ecr: &Ecr, id: &RepositoryId, repository: &Repository) -> Shown {
     let mutability = if repository.is_immutable { "IMMUTABLE" } else { "MUTABLE" };
     Shown {
         repository_arn: ecr.arn(id),
-        registry_id: registry_id(id),
-        repository_name: id.name.clone(),
+        registry_id: ecr.registry_id(id),
+        repository_name: id.shown(),
         repository_uri: id.key(),
         created_at: repository.created_at,
         image_tag_mutability: mutability.to_owned(),

@@ -17,7 +17,7 @@ impl Ecr {
         let parts: Vec<&str> = arn.splitn(6, ':').collect();
         match parts.as_slice() {
             ["arn", _, "ecr", _, account, resource] if resource.starts_with("repository/") => {
-                Ok(self.id(Some(account), &resource["repository/".len()..]))
+                Ok(self.existing(Some(account), &resource["repository/".len()..])?.0)
             }
             _ => Err(faults::invalid(format!("Invalid parameter at 'resourceArn': '{arn}'"))),
         }

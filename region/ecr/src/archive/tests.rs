@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use aws_ecr::{
+    image::{DescribeImages, DescribeImagesRequest, ListImages, ListImagesRequest},
+    repository::{DescribeRepositories, DescribeRepositoriesRequest},
+};
+use region_gateway::{Caller, Handle};
+
 use super::*;
 use crate::registry::testing::ecr;
 
@@ -49,6 +55,44 @@ fn an_oci_layout_is_known_by_its_names() {
     assert_eq!(tags(&ecr, "docker.io", "library/nginx"), ["1"]);
     // Twice is the same as once.
     assert_eq!(ecr.import_archive(&archive[..]).unwrap(), names);
+}
+
+#[tokio::test]
+async fn what_was_loaded_is_listed_under_the_name_of_its_registry() {
+    let (ecr, _folder) = ecr();
+    let archive = layout("io.containerd.image.name", "docker.io/library/nginx:1");
+    ecr.import_archive(&archive[..]).unwrap();
+    let root = Caller::root("111122223333", "us-east-1", ecr.config.clock.now());
+    let asked = DescribeRepositoriesRequest::default();
+    let found = Handle::<DescribeRepositories>::handle(&*ecr, &root, asked).await.unwrap();
+    let repository = &found.repositories[0];
+    let name = repository.repository_name.clone();
+    assert_eq!(name, "docker.io/library/nginx");
+    assert_eq!(repository.registry_id, "111122223333");
+    assert_eq!(repository.repository_uri, "docker.io/library/nginx", "what a pod is to name");
+    assert!(repository.repository_arn.ends_with(":repository/docker.io/library/nginx"));
+
+    let named =
+        DescribeRepositoriesRequest { repository_names: vec![name.clone()], ..Default::default() };
+    let again = Handle::<DescribeRepositories>::handle(&*ecr, &root, named).await.unwrap();
+    assert_eq!(again, found);
+    let asked = ListImagesRequest { repository_name: name.clone(), ..Default::default() };
+    let images = Handle::<ListImages>::handle(&*ecr, &root, asked).await.unwrap().image_ids;
+    assert_eq!(images[0].image_tag.as_deref(), Some("1"));
+    let asked = DescribeImagesRequest { repository_name: name, ..Default::default() };
+    let details = Handle::<DescribeImages>::handle(&*ecr, &root, asked).await.unwrap();
+    let image = &details.image_details[0];
+    assert_eq!(
+        (image.image_tags.as_slice(), image.repository_name.as_str()),
+        (&["1".to_owned()][..], "docker.io/library/nginx")
+    );
+    assert!(image.image_size_in_bytes > 0 && image.image_pushed_at > 0.0);
+    assert_eq!(Some(image.image_digest.as_str()), images[0].image_digest.as_deref());
+    // No name leads into the repositories of another account.
+    let other = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks/pause";
+    let asked = ListImagesRequest { repository_name: other.to_owned(), ..Default::default() };
+    let refused = Handle::<ListImages>::handle(&*ecr, &root, asked).await.unwrap_err();
+    assert_eq!(refused.code, "RepositoryNotFoundException");
 }
 
 #[test]

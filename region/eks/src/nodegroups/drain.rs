@@ -1,7 +1,8 @@
 //! Empties a node before its instance goes: cordon, then evict.
 //!
 //! PodDisruptionBudgets are honoured for 15 minutes; after that the instance goes regardless, as
-//! EKS documents for scale-in.
+//! EKS documents for scale-in. A node whose kubelet is silent ends no pod, however long it is waited
+//! for: its pods are asked to go once, so that others take their place.
 
 use std::time::Duration;
 
@@ -55,7 +56,13 @@ pub(crate) async fn step(
     for pod in left.iter().filter(|it| it.metadata.deletion_timestamp.is_none()) {
         evict(client, pod).await?;
     }
-    Ok(Progress::Draining)
+    Ok(if is_ready(&node) { Progress::Draining } else { Progress::Done })
+}
+
+/// Whether the kubelet says that it works.
+pub(crate) fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// Whether `provider_id` ends in the instance's id.
@@ -87,6 +94,11 @@ async fn evict(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
     use super::*;
 
     fn pod(value: serde_json::Value) -> Pod {
@@ -100,6 +112,42 @@ mod tests {
         assert!(!must_move(&pod(json!({"metadata": {"ownerReferences": owner}}))));
         assert!(!must_move(&pod(json!({"status": {"phase": "Succeeded"}}))));
         assert!(must_move(&pod(json!({"metadata": {}, "status": {"phase": "Running"}}))));
+    }
+
+    /// An API server with one node and one pod on it, whose eviction a budget refuses.
+    fn cluster(ready: &'static str) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let path = request.uri().path().to_owned();
+            let node = json!({
+                "metadata": {"name": "n"},
+                "spec": {"providerID": "aws:///us-east-1a/i-0abc"},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            });
+            let pod = json!({"metadata": {"name": "p", "namespace": "d"}});
+            let (code, body) = match path.as_str() {
+                "/api/v1/nodes" => (200, json!({"metadata": {}, "items": [node]})),
+                "/api/v1/nodes/n" => (200, node),
+                "/api/v1/pods" => (200, json!({"metadata": {}, "items": [pod]})),
+                _ => (429, json!({"kind": "Status", "code": 429, "message": "budget"})),
+            };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn a_budget_is_waited_for_unless_the_kubelet_is_silent() {
+        let start = Timestamp::UNIX_EPOCH;
+        for (ready, expected) in
+            [("True", Progress::Draining), ("Unknown", Progress::Done), ("False", Progress::Done)]
+        {
+            assert_eq!(step(&cluster(ready), "i-0abc", start, start).await.unwrap(), expected);
+        }
+        let late = start + EVICTION_LIMIT + SignedDuration::from_secs(1);
+        assert_eq!(step(&cluster("True"), "i-0abc", start, late).await.unwrap(), Progress::Done);
+        let gone = step(&cluster("True"), "i-0other", start, start).await.unwrap();
+        assert_eq!(gone, Progress::Done);
     }
 
     #[test]

@@ -108,7 +108,10 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
     let nodes = nodes::of_group(&running.plane.client, &group.name).await?;
     let config = &eks.0.config;
     let limits = Limits { creation: config.latency.nodegroup, join: config.join_limit };
-    let observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
+    let mut observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
+    if observed.is_short() {
+        observed.launch_failure = resources::launch_failure(eks, group).await?;
+    }
     let plan = plan::plan(group, &observed, eks.now(), limits);
     for step in plan.steps {
         apply(context, group, &running.plane.client, step).await?;
@@ -145,6 +148,7 @@ async fn apply(
                 None => Ok(()),
             }
         }
+        Step::Tell(issue) => Ok(eks.change_issues(group, vec![issue])?),
         Step::Fail(issue) => {
             warn!(nodegroup = group.name, code = issue.code, "node group failed");
             let errors = vec![(issue.code.clone(), issue.message.clone())];
@@ -188,7 +192,10 @@ async fn drain_instance(
             it.draining.insert(instance.to_owned(), now);
         })?;
     }
-    if drain::step(client, instance, since.unwrap_or(now), now).await? == Progress::Draining {
+    // Nobody drains what does not run; the controllers of its pods see to them.
+    if resources::is_running(eks, instance).await?
+        && drain::step(client, instance, since.unwrap_or(now), now).await? == Progress::Draining
+    {
         return Ok(());
     }
     let request = CompleteLifecycleActionRequest {

@@ -2,6 +2,7 @@
 //! launch template, Auto Scaling group. Every step begins with what is there.
 
 use aws_autoscaling::{
+    activity::{Activity, DescribeScalingActivities, DescribeScalingActivitiesRequest},
     group::{
         AutoScalingGroup, CreateAutoScalingGroup, CreateAutoScalingGroupRequest,
         DeleteAutoScalingGroup, DeleteAutoScalingGroupRequest, DescribeAutoScalingGroups,
@@ -13,7 +14,8 @@ use aws_autoscaling::{
     tag::Tag,
 };
 use aws_ec2::{
-    common::TagInput,
+    common::{Filter, TagInput},
+    instance::{DescribeInstances, DescribeInstancesRequest},
     launch_template::{
         CreateLaunchTemplate, CreateLaunchTemplateRequest, DeleteLaunchTemplate,
         DeleteLaunchTemplateRequest,
@@ -226,6 +228,43 @@ pub(crate) async fn resize(
     Ok(())
 }
 
+/// Why the group's last launch failed, if no later one has succeeded.
+pub(crate) async fn launch_failure(
+    eks: &Eks,
+    group: &Nodegroup,
+) -> Result<Option<String>, PassError> {
+    let request = DescribeScalingActivitiesRequest {
+        auto_scaling_group_name: Some(group.auto_scaling_group()),
+        ..Default::default()
+    };
+    let found = eks.0.config.client.call::<DescribeScalingActivities>(request).await?.activities;
+    Ok(last_failure(&found))
+}
+
+/// Activities that have launched something name it.
+fn last_failure(activities: &[Activity]) -> Option<String> {
+    let is = |it: &&Activity, what: &str| {
+        it.description.as_deref().is_some_and(|it| it.starts_with(what))
+    };
+    let launched = activities.iter().filter(|it| is(it, "Launching a new EC2 instance: "));
+    let launched = launched.filter_map(|it| it.start_time.as_ref()).max();
+    let failed = activities
+        .iter()
+        .filter(|it| it.status_code.as_deref() == Some("Failed") && is(it, "Launching "))
+        .max_by_key(|it| it.end_time.as_ref())?;
+    let is_last = failed.end_time.as_ref() >= launched;
+    failed.status_message.clone().filter(|_| is_last)
+}
+
+/// Whether there is still something to drain on the instance.
+pub(crate) async fn is_running(eks: &Eks, instance: &str) -> Result<bool, PassError> {
+    let filter = Filter { name: Some("instance-id".to_owned()), values: vec![instance.to_owned()] };
+    let request = DescribeInstancesRequest { filters: vec![filter], ..Default::default() };
+    let found = eks.0.config.client.call::<DescribeInstances>(request).await?.reservations;
+    let states = found.into_iter().flat_map(|it| it.instances).filter_map(|it| it.state?.name);
+    Ok(states.into_iter().any(|it| it == "running"))
+}
+
 /// Removes all but the instances, which must be gone.
 pub(crate) async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
     let client = &eks.0.config.client;
@@ -250,4 +289,27 @@ pub(crate) async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError
     already(client.call::<RemoveRoleFromInstanceProfile>(role).await, "NoSuchEntity")?;
     let profile = DeleteInstanceProfileRequest { instance_profile_name: name };
     already(client.call::<DeleteInstanceProfile>(profile).await, "NoSuchEntity")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_lasts_until_a_later_launch_succeeds() {
+        let activity = |description: &str, status: &str, at: &str| Activity {
+            description: Some(description.to_owned()),
+            status_code: Some(status.to_owned()),
+            status_message: Some(format!("{status} {at}")),
+            start_time: Some(format!("2026-11-23T12:00:{at}Z")),
+            end_time: Some(format!("2026-11-23T12:00:{at}Z")),
+            ..Default::default()
+        };
+        let failed = activity("Launching a new EC2 instance", "Failed", "02");
+        let launched = |at| activity("Launching a new EC2 instance: i-1", "PreInService", at);
+        assert_eq!(last_failure(&[]), None);
+        let history = [launched("01"), failed.clone(), activity("Terminating", "Failed", "09")];
+        assert_eq!(last_failure(&history).as_deref(), Some("Failed 02"));
+        assert_eq!(last_failure(&[failed, launched("03")]), None);
+    }
 }

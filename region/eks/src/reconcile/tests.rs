@@ -61,7 +61,7 @@ impl Roles for Nothing {
     }
 
     fn principal_id(&self, arn: &str) -> Option<String> {
-        arn.ends_with("known").then(|| "AROAKNOWN".to_owned())
+        (arn.ends_with("known") || arn.ends_with("known2")).then(|| "AROAKNOWN".to_owned())
     }
 }
 
@@ -229,6 +229,18 @@ async fn an_access_entry_is_of_one_principal_and_not_of_its_name() {
     let arn = made.unwrap().access_entry.unwrap().principal_arn;
     let mapping = region.eks.mapping("a", &arn).unwrap();
     assert_eq!(mapping.principal_id.as_deref(), Some("AROAKNOWN"));
+    let root = region.root();
+    let made = Handle::<CreateAccessEntry>::handle(&region.eks, &root, create("path/too/known2"));
+    let entry = made.await.unwrap().access_entry.unwrap();
+    assert_eq!(entry.principal_arn, format!("arn:aws:iam::{ACCOUNT}:role/path/too/known2"));
+    assert_eq!(
+        entry.username,
+        format!("arn:aws:sts::{ACCOUNT}:assumed-role/known2/{{{{SessionName}}}}")
+    );
+    // What STS says of its sessions has no path.
+    let session = format!("arn:aws:iam::{ACCOUNT}:role/known2");
+    assert_eq!(region.eks.mapping("a", &session).unwrap().username, entry.username);
+    assert!(region.eks.mapping("a", &format!("arn:aws:iam::{ACCOUNT}:role/n2")).is_none());
     let none =
         Handle::<CreateAccessEntry>::handle(&region.eks, &region.root(), create("other")).await;
     assert_eq!(none.unwrap_err().code, "InvalidParameterException");

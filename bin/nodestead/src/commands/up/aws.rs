@@ -47,6 +47,9 @@ const NODE_POLICIES: &[&str] =
 /// AWS has no way to wait but to ask again.
 const POLL: Duration = Duration::from_millis(100);
 
+/// Nodes may take 15 minutes to drain; what cannot be drained is not waited for.
+const DELETION_LIMIT: Duration = Duration::from_secs(20 * 60);
+
 /// See the module.
 pub(crate) struct Customer<'a> {
     client: Client,
@@ -121,6 +124,10 @@ impl<'a> Customer<'a> {
         roles: &Roles,
         progress: &Progress,
     ) -> anyhow::Result<()> {
+        self.await_end("the cluster", progress, async || {
+            Ok(self.cluster().await?.is_some_and(|it| it.status == "DELETING"))
+        })
+        .await?;
         if self.cluster().await?.is_none() {
             let request = CreateClusterRequest {
                 name: self.settings.name.clone(),
@@ -136,9 +143,17 @@ impl<'a> Customer<'a> {
         let limit = STEP_LIMIT + self.latency().cluster;
         let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline {
-            let status = self.cluster().await?.map(|it| it.status).unwrap_or_default();
+            let cluster = self.cluster().await?.unwrap_or_default();
+            let status = &cluster.status;
             if status == "ACTIVE" {
                 return Ok(());
+            }
+            if status == "FAILED" {
+                bail!(Failure::new(
+                    format!("cluster `{}` has failed", self.settings.name),
+                    "see `aws eks describe-cluster` and `nodestead logs daemon`; \
+                     `nodestead down --purge` begins anew",
+                ));
             }
             progress.detail(&expected(&format!("it is {status}"), self.latency().cluster));
             tokio::time::sleep(POLL).await;
@@ -147,6 +162,27 @@ impl<'a> Customer<'a> {
             format!("cluster `{}` did not become active in {limit:?}", self.settings.name),
             "see `nodestead logs daemon`",
         ))
+    }
+
+    /// What somebody has begun to delete is made anew when it is gone.
+    async fn await_end(
+        &self,
+        what: &str,
+        progress: &Progress,
+        is_going: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + DELETION_LIMIT;
+        while is_going().await? {
+            if tokio::time::Instant::now() >= deadline {
+                bail!(Failure::new(
+                    format!("{what} is being deleted, and was not gone in {DELETION_LIMIT:?}"),
+                    "see `nodestead status` and `nodestead logs daemon`, or run `up` again",
+                ));
+            }
+            progress.detail(&format!("{what} is being deleted; it is made anew when it is gone"));
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     fn latency(&self) -> Latency {
@@ -179,6 +215,10 @@ impl<'a> Customer<'a> {
         asked: Option<u32>,
         progress: &Progress,
     ) -> anyhow::Result<usize> {
+        self.await_end("the node group", progress, async || {
+            Ok(self.nodegroup().await?.is_some_and(|it| it.status == "DELETING"))
+        })
+        .await?;
         match nodes::step(self.nodegroup().await?.as_ref(), asked, self.settings.nodes) {
             Step::Create(sizes) => self.create_nodegroup(roles, sizes).await?,
             Step::Resize(sizes) => self.resize(sizes).await?,
@@ -187,23 +227,43 @@ impl<'a> Customer<'a> {
         let latency = self.latency();
         let limit = STEP_LIMIT + latency.first_nodes() + latency.attach;
         let deadline = tokio::time::Instant::now() + limit;
+        let mut launched = tokio::time::Instant::now();
+        let mut missing = Vec::new();
         while tokio::time::Instant::now() < deadline {
             let group = self.nodegroup().await?.context("the node group is gone")?;
             if let Some(failure) = failure(&group) {
                 bail!(failure);
             }
-            let ready = ready_nodes(layout).await;
+            if nodes::not_launched(&group).is_none() {
+                launched = tokio::time::Instant::now();
+            }
+            if let Some(message) = nodes::launch_failure(&group, launched.elapsed()) {
+                bail!(Failure::new(
+                    format!("the node group cannot launch its instances: {message}"),
+                    "ask for what there is room for: `nodestead up --nodes N`",
+                ));
+            }
+            let (ready, waiting) = ready_nodes(layout).await;
             let wanted = group.scaling_config.desired_size.unwrap_or_default();
             let wanted = usize::try_from(wanted).unwrap_or_default();
             if group.status == "ACTIVE" && ready >= wanted {
                 return Ok(wanted);
             }
-            let so_far = format!("{}, {ready} of {wanted} nodes are Ready", group.status);
+            missing = waiting;
+            let mut so_far = format!("{}, {ready} of {wanted} nodes are Ready", group.status);
+            if let Some(first) = missing.first() {
+                so_far = format!("{so_far}; {first}");
+            }
             progress.detail(&expected(&so_far, latency.first_nodes()));
             tokio::time::sleep(POLL).await;
         }
         bail!(Failure::new(
-            format!("the nodes did not become Ready in {limit:?}"),
+            match missing.is_empty() {
+                true => format!("the nodes did not become Ready in {limit:?}"),
+                false => {
+                    format!("the nodes did not become Ready in {limit:?}: {}", missing.join(", "))
+                }
+            },
             "see `nodestead status`, `nodestead logs INSTANCE` and `kubectl describe nodes`",
         ))
     }
@@ -273,12 +333,19 @@ fn failure(group: &Nodegroup) -> Option<Failure> {
     })
 }
 
-/// Zero while the API server cannot be asked.
-async fn ready_nodes(layout: &Layout) -> usize {
-    let Ok(client) = kubernetes::client(layout).await else { return 0 };
-    let Ok(nodes) = Api::<Node>::all(client).list(&ListParams::default()).await else { return 0 };
+/// How many there are, and what the others wait for. Nothing is known while the API server cannot be
+/// asked.
+async fn ready_nodes(layout: &Layout) -> (usize, Vec<String>) {
+    let unknown = |what: &str| (0, vec![format!("{what} does not answer")]);
+    let Ok(client) = kubernetes::client(layout).await else { return unknown("the API server") };
+    let Ok(nodes) = Api::<Node>::all(client).list(&ListParams::default()).await else {
+        return unknown("the API server");
+    };
     let status = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
-    let Ok(DaemonStatus { instances, .. }) = status else { return 0 };
-    let running = instances.into_iter().filter(|it| it.state == "running");
-    nodes::ready(&nodes.items, &running.map(|it| it.node_name).collect::<Vec<_>>())
+    let Ok(DaemonStatus { instances, .. }) = status else { return unknown("the daemon") };
+    let waiting = nodes::waits_for(&nodes.items, &instances);
+    let running =
+        instances.into_iter().filter(|it| it.state == "running" && it.status_check == "ok");
+    let running: Vec<_> = running.map(|it| (it.node_name, it.boot_id)).collect();
+    (nodes::ready(&nodes.items, &running), waiting)
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, room};
 
 /// Programs that instances run from the host's `/usr`, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -72,6 +72,22 @@ impl Machine {
             )),
         }
     }
+}
+
+/// Refuses more nodes than the machine can hold, whatever their type: instances share its memory,
+/// but each needs some for itself.
+pub(crate) fn check_room(nodes: u32) -> Result<(), Failure> {
+    let room = room::instances();
+    if usize::try_from(nodes).is_ok_and(|it| it <= room) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!("this machine has room for {room} instances, not for {nodes}"),
+        format!(
+            "ask for fewer nodes; an instance takes about {} MiB of memory at rest",
+            room::MIB_PER_INSTANCE
+        ),
+    ))
 }
 
 fn folders() -> Vec<PathBuf> {

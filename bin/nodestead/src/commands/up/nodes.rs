@@ -1,7 +1,11 @@
 //! What `up` does about the node group, and which nodes it counts: values only.
 
-use aws_eks::{Nodegroup, NodegroupScalingConfig};
+use std::time::Duration;
+
+use aws_eks::{Issue, Nodegroup, NodegroupScalingConfig};
 use k8s_openapi::api::core::v1::Node;
+
+use crate::admin::InstanceStatus;
 
 /// The node group that `up` makes and looks after.
 pub(super) const NODEGROUP: &str = "default";
@@ -40,9 +44,44 @@ pub(super) fn step(group: Option<&Nodegroup>, asked: Option<u32>, first: u32) ->
     }
 }
 
-/// How many nodes of the group are Ready. A node whose instance does not run says so only after a
-/// while, and one that is being drained is no node to work with.
-pub(super) fn ready(nodes: &[Node], running: &[String]) -> usize {
+/// Why the group fails to get its instances, once it has failed for `since`: a launch that is refused
+/// in one zone may succeed in another.
+pub(super) fn launch_failure(group: &Nodegroup, since: Duration) -> Option<&str> {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let issue = not_launched(group)?;
+    (since >= PATIENCE).then(|| issue.message.as_deref().unwrap_or_default())
+}
+
+pub(super) fn not_launched(group: &Nodegroup) -> Option<&Issue> {
+    let is_it = |it: &&Issue| it.code.as_deref() == Some("AsgInstanceLaunchFailures");
+    group.health.issues.iter().find(is_it)
+}
+
+/// What a group with too few Ready nodes waits for, instance by instance.
+pub(super) fn waits_for(nodes: &[Node], instances: &[InstanceStatus]) -> Vec<String> {
+    let one = |it: &InstanceStatus| {
+        let id = &it.id;
+        match (it.state.as_str(), it.status_check.as_str()) {
+            ("terminated", _) => None,
+            ("running", "ok") => {
+                let running = [(it.node_name.clone(), it.boot_id.clone())];
+                let name = &it.node_name;
+                (ready(nodes, &running) == 0).then(|| format!("node {name} is not Ready"))
+            }
+            ("running", "impaired") => Some(format!("{id} does not boot")),
+            ("running", _) => Some(format!("{id} boots")),
+            (state, _) => Some(format!("{id} is {state}")),
+        }
+    };
+    instances.iter().filter_map(one).collect()
+}
+
+/// A node's name and the boot of its instance that runs now, if that is known.
+pub(super) type Running = (String, Option<String>);
+
+/// How many nodes of the group are Ready. A node whose instance does not run, or has just been booted
+/// again, says so only after a while; and one that is being drained is no node to work with.
+pub(super) fn ready(nodes: &[Node], running: &[Running]) -> usize {
     let is_ours = |node: &&Node| {
         let labels = node.metadata.labels.as_ref();
         labels.and_then(|it| it.get(NODEGROUP_LABEL)).is_some_and(|it| it == NODEGROUP)
@@ -52,8 +91,12 @@ pub(super) fn ready(nodes: &[Node], running: &[String]) -> usize {
         conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
     };
     let is_running = |node: &&Node| {
-        let name = node.metadata.name.as_ref();
-        name.is_some_and(|it| running.contains(it))
+        let (name, status) = (node.metadata.name.as_ref(), node.status.as_ref());
+        let boot = status.and_then(|it| it.node_info.as_ref()).map(|it| &it.boot_id);
+        let is_it = |(node, runs): &Running| {
+            Some(node) == name && runs.as_ref().is_none_or(|it| boot == Some(it))
+        };
+        running.iter().any(is_it)
     };
     let is_drained =
         |node: &Node| node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or_default();
@@ -114,8 +157,57 @@ mod tests {
         assert_eq!(ready(&[stopped, drained, node("b", "default", "True")], &running()), 1);
     }
 
-    fn running() -> Vec<String> {
-        ["a", "b", "c"].map(str::to_owned).to_vec()
+    #[test]
+    fn what_a_node_said_before_its_instance_was_booted_again_does_not_count() {
+        let mut before = node("a", "default", "True");
+        let status = before.status.get_or_insert_default();
+        status.node_info.get_or_insert_default().boot_id = "1".to_owned();
+        let now = |boot: &str| vec![("a".to_owned(), Some(boot.to_owned()))];
+        assert_eq!(ready(&[before.clone()], &now("2")), 0);
+        assert_eq!(ready(&[before], &now("1")), 1);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_named() {
+        let instance = |id: &str, state: &str, check: &str| InstanceStatus {
+            id: id.to_owned(),
+            state: state.to_owned(),
+            status_check: check.to_owned(),
+            boot_id: None,
+            instance_type: String::new(),
+            zone: String::new(),
+            private_ip: String::new(),
+            node_name: id.to_owned(),
+            netns: String::new(),
+            pid: None,
+            folder: std::path::PathBuf::new(),
+            usd_per_hour: None,
+        };
+        let instances = [
+            instance("a", "running", "ok"),
+            instance("b", "running", "ok"),
+            instance("c", "running", "initializing"),
+            instance("d", "stopped", "not-applicable"),
+            instance("e", "terminated", "not-applicable"),
+        ];
+        let nodes = [node("a", "default", "True"), node("b", "default", "Unknown")];
+        let expected = ["node b is not Ready", "c boots", "d is stopped"];
+        assert_eq!(waits_for(&nodes, &instances), expected);
+    }
+
+    #[test]
+    fn launches_that_keep_failing_are_given_up() {
+        let mut failing = group(sizes(0, 1000, 1000));
+        assert_eq!(launch_failure(&failing, Duration::from_secs(60)), None);
+        let code = Some("AsgInstanceLaunchFailures".to_owned());
+        let message = Some("no room".to_owned());
+        failing.health.issues.push(Issue { code, message, resource_ids: Vec::new() });
+        assert_eq!(launch_failure(&failing, Duration::from_secs(3)), None);
+        assert_eq!(launch_failure(&failing, Duration::from_secs(15)), Some("no room"));
+    }
+
+    fn running() -> Vec<Running> {
+        ["a", "b", "c"].map(|it| (it.to_owned(), None)).to_vec()
     }
 
     fn node(name: &str, group: &str, ready: &str) -> Node {

@@ -11,8 +11,12 @@ pub(super) enum Step {
     /// It runs as it should: its end is waited for.
     Follow,
     Reboot,
-    /// It is off by itself, or because it was told to: EC2 is to hear of it.
+    /// It switched itself off, or was told to: EC2 is to hear of it.
     ReportStopped,
+    /// It is off as after a loss of power, and is to boot again.
+    ReportPowerLost,
+    /// The machine has nothing of it any more, not even its disk.
+    ReportLost,
     Stop,
     Terminate,
 }
@@ -23,11 +27,16 @@ pub(super) fn next(wanted: InstanceState, boot: u64, observed: Option<&Observed>
     let is_running = observed.is_some_and(|it| matches!(it.condition, Condition::Running(_)));
     // A reboot that EC2 has acknowledged and the machine has not made, or not made to its end.
     let is_behind = observed.is_some_and(|it| it.boots < boot);
+    let is_switched_off = observed.is_some_and(|it| it.condition == Condition::PoweredOff);
     match (wanted, is_running) {
         (InstanceState::Pending, _) => Step::Start,
         (InstanceState::Running, _) if is_behind => Step::Reboot,
         (InstanceState::Running, true) => Step::Follow,
-        (InstanceState::Running | InstanceState::Stopping, false) => Step::ReportStopped,
+        (InstanceState::Running, false) if observed.is_none() => Step::ReportLost,
+        (InstanceState::Running, false) if is_switched_off => Step::ReportStopped,
+        // `nodestead down`, the end of the machine, `kill -9`, a reboot from within.
+        (InstanceState::Running, false) => Step::ReportPowerLost,
+        (InstanceState::Stopping, false) => Step::ReportStopped,
         // One that is stopped for EC2 and runs would run on, without interfaces.
         (InstanceState::Stopping | InstanceState::Stopped, true) => Step::Stop,
         (InstanceState::ShuttingDown, _) => Step::Terminate,
@@ -75,7 +84,16 @@ mod tests {
         assert_eq!(next(&running(1)), Step::Reboot);
         // The daemon died between the two halves of it.
         assert_eq!(next(&observed(Condition::Stopped, 1)), Step::Reboot);
-        assert_eq!(next(&observed(Condition::Stopped, 2)), Step::ReportStopped);
+    }
+
+    #[test]
+    fn what_lost_its_power_boots_again_and_what_switched_itself_off_is_stopped() {
+        let next = |observed: Option<&Observed>| next(InstanceState::Running, 2, observed);
+        assert_eq!(next(Some(&observed(Condition::Stopped, 2))), Step::ReportPowerLost);
+        assert_eq!(next(Some(&observed(Condition::PoweredOff, 2))), Step::ReportStopped);
+        assert_eq!(next(None), Step::ReportLost);
+        // EC2 has heard of it and counts one boot more.
+        assert_eq!(next(Some(&observed(Condition::Stopped, 1))), Step::Reboot);
     }
 
     #[test]

@@ -71,3 +71,21 @@ async fn interfaces_that_are_not_placed_are_not_waited_for_for_ever() {
     let (driver, ..) = two_pending(&Layout::new(folder.path()).unwrap()).await;
     assert!(!driver.await_placed(&["eni-nowhere".to_owned()]).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_ends_right_after_its_boot_is_booted_at_a_measured_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (driver, region, ids) = two_pending(&Layout::new(folder.path()).unwrap()).await;
+    let (id, other) = (&ids[0], &ids[1]);
+    let boots = |id: &str| region.ec2.view().instances.get(id).unwrap().boot;
+    for id in &ids {
+        driver.report(id, &HostReport::Started);
+    }
+    driver.0.booted.lock().insert(id.clone(), tokio::time::Instant::now());
+    driver.power_lost(id);
+    driver.power_lost(other);
+    assert_eq!((boots(id), boots(other)), (1, 2));
+    tokio::time::sleep(REBOOT_RETRY).await;
+    driver.power_lost(id);
+    assert_eq!(boots(id), 2);
+}

@@ -11,6 +11,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::super::{
+    drain::is_ready,
     records::{Nodegroup, State},
     user_data::effect,
 };
@@ -35,11 +36,6 @@ fn group_node(node: Node) -> Option<GroupNode> {
     let provider_id = node.spec.as_ref()?.provider_id.as_deref()?;
     let instance = provider_id.rsplit('/').next()?.to_owned();
     Some(GroupNode { instance, is_ready: is_ready(&node), node })
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
-    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// Whether an event changes what a pass would see: nodes that come, go or change readiness.

@@ -22,6 +22,8 @@ pub(crate) struct Observed {
     pub(crate) instances: Vec<(String, String)>,
     /// Instances whose nodes are Ready.
     pub(crate) ready: Vec<String>,
+    /// Why the Auto Scaling group's last launch failed.
+    pub(crate) launch_failure: Option<String>,
 }
 
 impl Observed {
@@ -36,7 +38,13 @@ impl Observed {
             .filter_map(|it| Some((it.instance_id.clone()?, it.lifecycle_state.clone()?)))
             .collect();
         let ready = nodes.iter().filter(|it| it.is_ready).map(|it| it.instance.clone()).collect();
-        Self { sizes, instances, ready }
+        Self { sizes, instances, ready, launch_failure: None }
+    }
+
+    /// Whether the Auto Scaling group has fewer instances than it wants.
+    pub(crate) fn is_short(&self) -> bool {
+        let wanted = self.sizes.map_or(0, |it| usize::try_from(it.desired).unwrap_or(0));
+        self.instances.len() < wanted
     }
 
     fn is_settled(&self, desired: i64) -> bool {
@@ -51,9 +59,17 @@ impl Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Create,
-    Resize { min: i64, max: i64, desired: i64 },
-    Drain { instance: String },
+    Resize {
+        min: i64,
+        max: i64,
+        desired: i64,
+    },
+    Drain {
+        instance: String,
+    },
     Activate,
+    /// Something is wrong, and may still become right.
+    Tell(Issue),
     Fail(Issue),
     Remove,
 }
@@ -115,9 +131,15 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
         plan.steps.push(Step::Resize { min, max, desired });
         return;
     }
+    let shortage =
+        observed.launch_failure.as_deref().filter(|_| observed.is_short()).map(not_launched);
     if !is_asked {
-        if group.state == State::Degraded && observed.is_settled(sizes.desired) {
-            plan.steps.push(Step::Activate);
+        match shortage {
+            _ if group.state == State::Degraded && observed.is_settled(sizes.desired) => {
+                plan.steps.push(Step::Activate);
+            }
+            Some(issue) if group.state == State::Active => plan.steps.push(Step::Fail(issue)),
+            _ => {}
         }
         return;
     }
@@ -128,10 +150,22 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
     let waited = Duration::try_from(now.duration_since(group.modified_at)).unwrap_or_default();
     let join_limit = limits.join;
     if waited > join_limit {
-        plan.steps.push(Step::Fail(not_joined(observed)));
+        plan.steps.push(Step::Fail(shortage.unwrap_or_else(|| not_joined(observed))));
         return;
     }
+    match shortage {
+        Some(issue) if !group.issues.contains(&issue) => plan.steps.push(Step::Tell(issue)),
+        _ => {}
+    }
     plan.wait = Some(plan.wait.map_or(join_limit - waited, |it| it.min(join_limit - waited)));
+}
+
+fn not_launched(message: &str) -> Issue {
+    Issue {
+        code: "AsgInstanceLaunchFailures".to_owned(),
+        message: message.to_owned(),
+        resources: Vec::new(),
+    }
 }
 
 fn not_joined(observed: &Observed) -> Issue {

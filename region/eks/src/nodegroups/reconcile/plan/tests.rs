@@ -43,6 +43,7 @@ fn observed(states: &[&str], ready: usize) -> Observed {
         sizes: Some(SIZES),
         ready: ids.iter().take(ready).cloned().collect(),
         instances: ids.into_iter().zip(states.iter().map(|it| (*it).to_owned())).collect(),
+        launch_failure: None,
     }
 }
 
@@ -86,6 +87,27 @@ fn instances_that_do_not_join_in_time_fail_the_group() {
         (issue.code.as_str(), issue.resources.as_slice()),
         ("NodeCreationFailure", &["i-1".to_owned()][..])
     );
+}
+
+#[test]
+fn launches_that_fail_are_the_groups_health() {
+    let failure = Some("Could not launch On-Demand Instances. VcpuLimitExceeded - …".to_owned());
+    let short = Observed { launch_failure: failure.clone(), ..observed(&["InService"], 1) };
+    let creating = group(State::Creating);
+    let told = steps(&creating, &short, 0);
+    let [Step::Tell(issue)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(issue.code, "AsgInstanceLaunchFailures");
+    assert_eq!(Some(&issue.message), failure.as_ref());
+    // Once, and at the end of its time the group fails for it.
+    let told = Nodegroup { issues: vec![issue.clone()], ..creating };
+    assert_eq!(steps(&told, &short, 0), []);
+    assert_eq!(steps(&told, &short, 1201), [Step::Fail(issue.clone())]);
+    assert_eq!(steps(&group(State::Active), &short, 0), [Step::Fail(issue.clone())]);
+    assert_eq!(steps(&group(State::Degraded), &short, 0), []);
+    // A failure that another launch has made good is none.
+    let full = Observed { launch_failure: failure, ..observed(&["InService", "InService"], 2) };
+    assert_eq!(steps(&told, &full, 0), [Step::Activate]);
+    assert_eq!(steps(&group(State::Active), &full, 0), []);
 }
 
 #[test]
