@@ -25,6 +25,7 @@ mod floor;
 mod many;
 mod single;
 
+const SETTLE: Duration = Duration::from_secs(10);
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// One node and its pods.
@@ -117,6 +118,8 @@ pub(crate) fn phase(pod: &Pod) -> &str {
 pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     region.load_images()?;
     let bed = Bed::new(region).await?;
+    // The add-ons' pods start behind `up`.
+    tokio::time::sleep(SETTLE).await;
     let mut rows = single::rows(&bed).await?;
     rows.extend(many::rows(&bed).await?);
     rows.extend(exits::rows(&bed).await?);

@@ -1,6 +1,7 @@
 //! The floor: the CRI calls that any kubelet must make for a pod, made bare.
 //!
-//! Sandbox (with the node's CNI), container, start: on the same containerd, with the same image.
+//! Sandbox (with the node's CNI), container, start: on the same containerd, with the same image, and
+//! with the same configuration (`config`).
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,13 @@ use anyhow::Context;
 use api_cri::{
     ImageClient, RuntimeClient,
     v1::{
-        ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, ListImagesRequest,
-        PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
-        StartContainerRequest, StopPodSandboxRequest,
+        CreateContainerRequest, ListImagesRequest, PodSandboxConfig, RemovePodSandboxRequest,
+        RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
     },
 };
 use futures::{StreamExt, TryStreamExt};
+
+mod config;
 
 use super::LIMIT;
 use crate::rows::median;
@@ -79,23 +81,9 @@ async fn start(
     index: u32,
 ) -> anyhow::Result<String> {
     let name = format!("floor{handler}-{index}");
-    let config = PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata {
-            name: name.clone(),
-            uid: name.clone(),
-            namespace: "floor".to_owned(),
-            attempt: 0,
-        }),
-        hostname: name,
-        ..PodSandboxConfig::default()
-    };
+    let config = config::sandbox(&name);
     let sandbox = sandbox(runtime, &config, handler).await?;
-    let container = ContainerConfig {
-        metadata: Some(ContainerMetadata { name: "sleep".to_owned(), attempt: 0 }),
-        image: Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() }),
-        command: vec!["sleep".to_owned(), "100000".to_owned()],
-        ..ContainerConfig::default()
-    };
+    let container = config::container(&name, image);
     let container = runtime
         .create_container(CreateContainerRequest {
             pod_sandbox_id: sandbox.clone(),
