@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
 /// The runtime writes its own state down a moment after it has told of an exit: the worker is woken
 /// until it has seen the exit, after these pauses.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(crate) struct Pleg {
@@ -137,7 +137,8 @@ impl Pleg {
                         return;
                     }
                     this.workers.notify(&uid);
-                    pause *= 2;
+                    // A look costs two calls; one that is late costs what it is late.
+                    pause = pause * 3 / 2;
                 }
             };
             drop(self.context.scope.spawn("exit", again));

@@ -15,6 +15,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    memory,
     region::{Instance, Region},
     rows::Row,
 };
@@ -67,6 +68,20 @@ impl Bed {
 
     pub(crate) async fn delete(&self, name: &str) -> anyhow::Result<()> {
         self.pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+
+    /// Waits until no more shims are there than that, and a moment: the next sample begins when
+    /// nothing is done for the last one any more, as with the bare calls.
+    pub(crate) async fn cleared(&self, shims: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while memory::shims_of(self.instance.pid) > shims {
+            if Instant::now() > deadline {
+                bail!("the last pod's shim is there after {LIMIT:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
         Ok(())
     }
 

@@ -1,6 +1,9 @@
 //! From the end of a container's process to the status that tells of it.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use nix::{
@@ -10,9 +13,13 @@ use nix::{
 use serde_json::json;
 
 use super::{Bed, is_running, phase, seen};
-use crate::rows::{Row, median, millis};
+use crate::{
+    memory,
+    rows::{Row, median, millis},
+};
 
 const SAMPLES: usize = 20;
+const SETTLE: Duration = Duration::from_millis(500);
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let mut samples = Vec::new();
@@ -21,16 +28,20 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
         // A number that no other process on this machine sleeps for.
         let mark = format!("{}", 7_310_000 + index);
         let container = json!({"command": ["sleep", mark]});
+        let shims = memory::shims_of(bed.instance.pid);
         let pod = bed.pod(&name, &json!({"restartPolicy": "Never"}), &container)?;
         let mut events = bed.watch(&name);
         bed.create(&pod).await?;
         seen(&mut events, is_running).await?;
+        // Its start is over.
+        tokio::time::sleep(SETTLE).await;
         let process = process(&mark).context("the container's process")?;
         let started = Instant::now();
         kill(process, Signal::SIGKILL)?;
         let told = seen(&mut events, |pod| phase(pod) == "Failed").await?;
         samples.push(told.duration_since(started));
         bed.delete(&name).await?;
+        bed.cleared(shims).await?;
     }
     let what = "container's process killed → seen in the pod's status";
     Ok(vec![Row::new(what, millis(median(&samples)), "-", "50 ms")])

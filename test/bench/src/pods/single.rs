@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
-use super::{Bed, LIMIT, floor, is_running, seen};
+use super::{Bed, floor, is_running, seen};
 use crate::{
     memory,
     rows::{Row, median, millis},
@@ -71,19 +70,6 @@ async fn one(bed: &Bed, name: &str, spec: &Value, container: &Value) -> anyhow::
     let (made, running) = tokio::join!(bed.create(&pod), seen(&mut events, is_running));
     made?;
     bed.delete(name).await?;
-    cleared(bed, shims).await?;
+    bed.cleared(shims).await?;
     Ok(running?.duration_since(started))
-}
-
-/// The next begins when nothing is done for this one any more, as with the bare calls.
-async fn cleared(bed: &Bed, shims: usize) -> anyhow::Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    while memory::shims_of(bed.instance.pid) > shims {
-        if Instant::now() > deadline {
-            bail!("the last pod's shim is there after {LIMIT:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    Ok(())
 }
