@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("killing_containerd_restarts_no_pod", killing_containerd_restarts_no_pod),
     ("killing_kube_proxy_keeps_services", killing_kube_proxy_keeps_services),
     ("killing_the_daemon_loses_nothing", killing_the_daemon_loses_nothing),
+    ("what_was_taken_down_boots_again_with_its_instances_and_pods", down_and_up),
 ];
 
 /// Container ids of the guestbook: they change when anything is started again.
@@ -98,4 +99,34 @@ fn killing_the_daemon_loses_nothing(region: &Region) -> anyhow::Result<()> {
         ensure!(kept["data"]["a"] == "b", "{kept}");
         Ok(())
     })
+}
+
+/// As after a power cut of the machine: nothing is replaced, everything is started again.
+fn down_and_up(region: &Region) -> anyhow::Result<()> {
+    let uids = || -> anyhow::Result<Vec<String>> {
+        let path = "jsonpath={.items[*].metadata.uid}";
+        let said =
+            region.kubectl(&["get", "pods", "-l", "app in (redis, guestbook)", "-o", path])?;
+        let mut uids: Vec<_> = said.split_whitespace().map(str::to_owned).collect();
+        uids.sort();
+        Ok(uids)
+    };
+    let sorted = || -> anyhow::Result<Vec<String>> {
+        let mut ids = region.running_instances()?;
+        ids.sort();
+        Ok(ids)
+    };
+    let (instances, pods, ran) = (sorted()?, uids()?, containers(region)?);
+    run(&mut nodestead(&region.data_dir, &["down"]))?;
+    run(&mut nodestead(&region.data_dir, &["up"]))?;
+    ensure!(sorted()? == instances, "before {instances:?}\nafter  {:?}", sorted()?);
+    eventually("the page answers", seconds(120), || {
+        Ok(region.kubectl(&["get", "--raw", crate::guestbook::MESSAGES]).ok())
+    })?;
+    eventually("every container was started again", seconds(60), || {
+        let again = containers(region)?;
+        Ok((again.len() == ran.len() && again.iter().all(|it| !ran.contains(it))).then_some(()))
+    })?;
+    ensure!(uids()? == pods, "before {pods:?}\nafter  {:?}", uids()?);
+    Ok(())
 }
