@@ -12,8 +12,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use serde_json::json;
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
 const OTHERS: usize = 1000;
 const SAMPLES: usize = 20;
 const LIMIT: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     let services = Api::<Service>::default_namespaced(region.client().await?);
@@ -32,6 +36,7 @@ pub(crate) async fn rows(region: &Region) -> anyhow::Result<Vec<Row>> {
     let floor = monitor.floor()?;
     let few = samples(&services, &monitor, "few", SAMPLES).await?;
     fill(&services).await?;
+    settle(region).await?;
     // The proxy has caught up once it shows a Service that was made last.
     samples(&services, &monitor, "last", 1).await?;
     let many = samples(&services, &monitor, "many", SAMPLES).await?;
@@ -56,6 +61,20 @@ async fn fill(services: &Api<Service>) -> anyhow::Result<()> {
         .try_for_each(|_| async { Ok(()) })
         .await
         .context("the other Services")
+}
+
+/// The control plane is done with what was filled in: each Service has its slice.
+async fn settle(region: &Region) -> anyhow::Result<()> {
+    let slices = Api::<EndpointSlice>::default_namespaced(region.client().await?);
+    let deadline = Instant::now() + LIMIT;
+    while slices.list_metadata(&ListParams::default()).await?.items.len() < OTHERS {
+        if Instant::now() > deadline {
+            bail!("the other Services have no slices within {LIMIT:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(SETTLE).await;
+    Ok(())
 }
 
 async fn samples(
