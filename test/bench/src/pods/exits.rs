@@ -12,14 +12,14 @@ use nix::{
 };
 use serde_json::json;
 
-use super::{Bed, is_running, phase, seen};
+use super::{Bed, floor, is_running, phase, seen};
 use crate::{
     memory,
     rows::{Row, median, millis},
 };
 
 const SAMPLES: usize = 20;
-const SETTLE: Duration = Duration::from_millis(500);
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
     let mut samples = Vec::new();
@@ -43,12 +43,14 @@ pub(super) async fn rows(bed: &Bed) -> anyhow::Result<Vec<Row>> {
         bed.delete(&name).await?;
         bed.cleared(shims).await?;
     }
+    let floor =
+        format!("{} (asking containerd over and over)", millis(floor::exit(&bed.socket()).await?));
     let what = "container's process killed → seen in the pod's status";
-    Ok(vec![Row::new(what, millis(median(&samples)), "-", "50 ms")])
+    Ok(vec![Row::new(what, millis(median(&samples)), floor, "50 ms")])
 }
 
 /// The process whose last argument is `mark`.
-fn process(mark: &str) -> Option<Pid> {
+pub(super) fn process(mark: &str) -> Option<Pid> {
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
         let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();

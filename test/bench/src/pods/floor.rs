@@ -9,15 +9,17 @@ use anyhow::Context;
 use api_cri::{
     ImageClient, RuntimeClient,
     v1::{
-        CreateContainerRequest, ListImagesRequest, PodSandboxConfig, RemovePodSandboxRequest,
+        ContainerFilter, ContainerState, ContainerStateValue, CreateContainerRequest,
+        ListContainersRequest, ListImagesRequest, PodSandboxConfig, RemovePodSandboxRequest,
         RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
     },
 };
 use futures::{StreamExt, TryStreamExt};
+use nix::sys::signal::{Signal, kill};
 
 mod config;
 
-use super::LIMIT;
+use super::{LIMIT, exits::SETTLE};
 use crate::rows::median;
 
 const SAMPLES: u32 = 10;
@@ -40,6 +42,38 @@ async fn image(mut images: ImageClient) -> anyhow::Result<String> {
     let is_it = |tags: &[String]| tags.iter().any(|it| it.contains(IMAGE));
     let found = list.images.into_iter().find(|it| is_it(&it.repo_tags));
     Ok(found.context("the node has no busybox image")?.id)
+}
+
+/// From the end of a container's process to the answer of the runtime that tells of it, asked over
+/// and over.
+pub(crate) async fn exit(socket: &str) -> anyhow::Result<Duration> {
+    let channel = api_cri::connect(socket)?;
+    let mut runtime = RuntimeClient::new(channel.clone());
+    let image = image(ImageClient::new(channel)).await?;
+    let mut samples = Vec::new();
+    for index in 2000..2000 + SAMPLES {
+        let sandbox = start(&mut runtime, &image, "", index).await?;
+        tokio::time::sleep(SETTLE).await;
+        let process = super::exits::process(&format!("{}", 8_000_000 + index));
+        let started = Instant::now();
+        kill(process.context("the container's process")?, Signal::SIGKILL)?;
+        while is_running(&mut runtime, &sandbox).await? {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        samples.push(started.elapsed());
+        remove(&mut runtime, sandbox).await?;
+    }
+    Ok(median(&samples))
+}
+
+async fn is_running(runtime: &mut RuntimeClient, sandbox: &str) -> anyhow::Result<bool> {
+    let filter = ContainerFilter {
+        pod_sandbox_id: sandbox.to_owned(),
+        state: Some(ContainerStateValue { state: ContainerState::ContainerRunning as i32 }),
+        ..ContainerFilter::default()
+    };
+    let request = ListContainersRequest { filter: Some(filter) };
+    Ok(!runtime.list_containers(request).await?.into_inner().containers.is_empty())
 }
 
 /// How long it takes to run so many pods, so many at once.
@@ -83,7 +117,7 @@ async fn start(
     let name = format!("floor{handler}-{index}");
     let config = config::sandbox(&name);
     let sandbox = sandbox(runtime, &config, handler).await?;
-    let container = config::container(&name, image);
+    let container = config::container(&name, image, 8_000_000 + index);
     let container = runtime
         .create_container(CreateContainerRequest {
             pod_sandbox_id: sandbox.clone(),

@@ -55,11 +55,12 @@ pub(super) fn sandbox(name: &str) -> PodSandboxConfig {
     }
 }
 
-pub(super) fn container(name: &str, image: &str) -> ContainerConfig {
+/// Its process sleeps for so many seconds, by which it is found.
+pub(super) fn container(name: &str, image: &str, mark: u32) -> ContainerConfig {
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: "sleep".to_owned(), attempt: 0 }),
         image: Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() }),
-        command: vec!["sleep".to_owned(), "100000".to_owned()],
+        command: vec!["sleep".to_owned(), mark.to_string()],
         log_path: format!("{name}.log"),
         mounts: ["/etc/hosts", "/dev/termination-log"].map(mount).into(),
         linux: Some(LinuxContainerConfig {
