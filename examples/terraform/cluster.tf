@@ -3,8 +3,7 @@ resource "aws_eks_cluster" "this" {
   role_arn = aws_iam_role.cluster.arn
 
   vpc_config {
-    subnet_ids              = aws_subnet.public[*].id
-    endpoint_private_access = true # nodes reach the API server inside of the VPC
+    subnet_ids = aws_subnet.public[*].id
   }
 
   access_config {

@@ -53,7 +53,7 @@ use crate::{
     layout::{Layout, Settings, write_atomically},
 };
 
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(at: At) -> anyhow::Result<()> {
     telemetry::init("info");

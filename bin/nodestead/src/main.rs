@@ -17,7 +17,7 @@ mod room;
 mod run;
 mod sweep;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         Err(error) => ExitCode::from(failure::report(&error)),
     }
 }
+
+/// How long work on other threads is waited for when the task is over. It ends with the process:
+/// whatever is begun here can be cut off at any line, and an instance's shutdown may take minutes.
+const ENDING: Duration = Duration::from_millis(500);
 
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
@@ -51,9 +55,29 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 fn block_on(threads: usize, task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()?
-        .block_on(task)
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let result = runtime.block_on(task);
+    runtime.shutdown_timeout(ENDING);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn work_that_blocks_does_not_keep_the_process_from_ending() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let begun = Instant::now();
+        let ended = block_on(1, async move {
+            drop(tokio::task::spawn_blocking(move || receiver.recv_timeout(ENDING * 20)));
+            Ok(())
+        });
+        ended.unwrap();
+        assert!(begun.elapsed() < ENDING * 10);
+        drop(sender);
+    }
 }

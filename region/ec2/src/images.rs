@@ -4,9 +4,13 @@
 //! Deviation: EC2 registers images from snapshots; here there are none.
 
 use aws_ec2::{
+    common::AttributeValue,
     image::{
         self, DeregisterImageRequest, DeregisterImageResponse, DescribeImagesRequest,
         DescribeImagesResponse, RegisterImageRequest, RegisterImageResponse,
+    },
+    image_attribute::{
+        DescribeImageAttributeRequest, DescribeImageAttributeResponse, LaunchPermission,
     },
     run_instances::{BlockDeviceMapping, EbsBlockDevice},
 };
@@ -121,6 +125,41 @@ fn answer(image: &Image) -> image::Image {
         image_type: text("machine"),
         ..Default::default()
     }
+}
+
+/// Public images may be launched by everybody; others by their owner, whom nobody lists.
+pub(crate) fn describe_attribute(
+    _call: &Call<'_>,
+    state: &State,
+    request: DescribeImageAttributeRequest,
+) -> Result<DescribeImageAttributeResponse, Fault> {
+    let image = state.images.find(&request.image_id)?;
+    let text = |it: &str| Some(AttributeValue { value: Some(it.to_owned()) });
+    let mut response =
+        DescribeImageAttributeResponse { image_id: Some(image.id.clone()), ..Default::default() };
+    match request.attribute.as_str() {
+        "description" => response.description = text(&image.description),
+        "launchPermission" => {
+            let everybody = LaunchPermission { group: Some("all".to_owned()), user_id: None };
+            response.launch_permissions =
+                image.is_public.then_some(everybody).into_iter().collect();
+        }
+        "blockDeviceMapping" => {
+            response.block_device_mappings = answer(image).block_device_mappings;
+        }
+        "sriovNetSupport" => response.sriov_net_support = text("simple"),
+        "kernel"
+        | "ramdisk"
+        | "productCodes"
+        | "bootMode"
+        | "tpmSupport"
+        | "uefiData"
+        | "imdsSupport"
+        | "lastLaunchedTime"
+        | "deregistrationProtection" => {}
+        other => return Err(faults::invalid_value("attribute", other)),
+    }
+    Ok(response)
 }
 
 pub(crate) fn register(

@@ -7,6 +7,7 @@ pub(crate) mod attributes;
 pub(crate) mod describe;
 pub(crate) mod interfaces;
 pub(crate) mod launch;
+pub(crate) mod options;
 pub(crate) mod profiles;
 pub(crate) mod quota;
 pub(crate) mod reports;

@@ -1,5 +1,6 @@
 //! Launch templates and their versions.
 
+mod of_instance;
 mod shape;
 
 use aws_ec2::launch_template::{
@@ -12,6 +13,8 @@ use aws_ec2::launch_template::{
     ModifyLaunchTemplateResponse, ResponseError,
 };
 use aws_wire::Fault;
+
+pub(crate) use self::of_instance::of_instance;
 
 use crate::{
     Call, faults,

@@ -8,6 +8,7 @@
 //! refused by the gateway.
 
 mod addressing;
+mod dhcp_options;
 mod elastic_ips;
 mod faults;
 mod images;
@@ -15,6 +16,7 @@ mod instances;
 mod internet_gateways;
 mod key_pairs;
 mod launch_templates;
+mod managed;
 pub mod names;
 mod nat_gateways;
 mod network_interfaces;

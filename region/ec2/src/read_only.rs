@@ -1,17 +1,10 @@
-//! Parts of a VPC that exist but cannot be changed: network ACLs and DHCP options.
+//! Parts of a VPC that exist but cannot be changed: network ACLs.
 //!
-//! Deviation: every VPC has its default ACL, which allows everything, and the region's one set of
-//! DHCP options; others cannot be made.
+//! Deviation: every VPC has its default ACL, which allows everything; others cannot be made.
 
-use aws_ec2::{
-    common::AttributeValue,
-    dhcp_options::{
-        DescribeDhcpOptionsRequest, DescribeDhcpOptionsResponse, DhcpConfiguration, DhcpOptions,
-    },
-    network_acl::{
-        DescribeNetworkAclsRequest, DescribeNetworkAclsResponse, NetworkAcl, NetworkAclAssociation,
-        NetworkAclEntry,
-    },
+use aws_ec2::network_acl::{
+    DescribeNetworkAclsRequest, DescribeNetworkAclsResponse, NetworkAcl, NetworkAclAssociation,
+    NetworkAclEntry,
 };
 use aws_wire::Fault;
 
@@ -97,34 +90,4 @@ fn acl(call: &Call<'_>, state: &State, acl: &records::NetworkAcl) -> NetworkAcl 
         vpc_id: Some(acl.vpc_id.clone()),
         owner_id: Some(call.config.account.clone()),
     }
-}
-
-pub(crate) fn describe_dhcp_options(
-    call: &Call<'_>,
-    state: &State,
-    request: DescribeDhcpOptionsRequest,
-) -> Result<DescribeDhcpOptionsResponse, Fault> {
-    let query = query_of!(request, dhcp_options_ids);
-    let (found, next_token) = query::run(&state.dhcp_options, query, |it, name| match name {
-        "dhcp-options-id" => one(&it.id),
-        "key" => many(["domain-name", "domain-name-servers"]),
-        "value" => many([it.domain_name.as_str(), "AmazonProvidedDNS"]),
-        "owner-id" => one(&call.config.account),
-        _ => None,
-    })?;
-    let configuration = |key: &str, value: &str| DhcpConfiguration {
-        key: Some(key.to_owned()),
-        values: vec![AttributeValue { value: Some(value.to_owned()) }],
-    };
-    let answer = |it: &records::DhcpOptions| DhcpOptions {
-        owner_id: Some(call.config.account.clone()),
-        tags: tagging::answer(&it.tags),
-        dhcp_options_id: Some(it.id.clone()),
-        dhcp_configurations: vec![
-            configuration("domain-name", &it.domain_name),
-            configuration("domain-name-servers", "AmazonProvidedDNS"),
-        ],
-    };
-    let dhcp_options = found.into_iter().map(answer).collect();
-    Ok(DescribeDhcpOptionsResponse { next_token, dhcp_options })
 }

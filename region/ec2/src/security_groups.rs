@@ -3,9 +3,14 @@
 mod permissions;
 mod rules;
 
-use aws_ec2::security_group::{
-    self, CreateSecurityGroupRequest, CreateSecurityGroupResponse, DeleteSecurityGroupRequest,
-    DeleteSecurityGroupResponse, DescribeSecurityGroupsRequest, DescribeSecurityGroupsResponse,
+use aws_ec2::{
+    security_group::{
+        self, CreateSecurityGroupRequest, CreateSecurityGroupResponse, DeleteSecurityGroupRequest,
+        DeleteSecurityGroupResponse, DescribeSecurityGroupsRequest, DescribeSecurityGroupsResponse,
+    },
+    security_group_for_vpc::{
+        GetSecurityGroupsForVpcRequest, GetSecurityGroupsForVpcResponse, SecurityGroupForVpc,
+    },
 };
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
@@ -25,6 +30,41 @@ use crate::{
 };
 
 const TYPE: &str = "security-group";
+
+/// Those of the VPC itself: groups are not shared among VPCs here.
+pub(crate) fn for_vpc(
+    call: &Call<'_>,
+    state: &State,
+    request: GetSecurityGroupsForVpcRequest,
+) -> Result<GetSecurityGroupsForVpcResponse, Fault> {
+    let vpc = state.vpcs.find(&request.vpc_id)?;
+    let own: Vec<_> = state.security_groups.iter().filter(|it| it.vpc_id == vpc.id).collect();
+    let found = query::select(
+        own,
+        &request.filters,
+        |it| &it.tags,
+        |it, name| match name {
+            "group-id" => one(&it.id),
+            "group-name" => one(&it.name),
+            "description" => one(&it.description),
+            "primary-vpc-id" => one(&it.vpc_id),
+            "owner-id" => one(&call.config.account),
+            _ => None,
+        },
+    )?;
+    let (found, next_token) =
+        query::page(found, request.max_results, request.next_token.as_deref(), |it| &it.id)?;
+    let answer = |it: &SecurityGroup| SecurityGroupForVpc {
+        description: Some(it.description.clone()),
+        group_name: Some(it.name.clone()),
+        owner_id: Some(call.config.account.clone()),
+        group_id: Some(it.id.clone()),
+        primary_vpc_id: Some(it.vpc_id.clone()),
+        tags: tagging::answer(&it.tags),
+    };
+    let security_group_for_vpcs = found.into_iter().map(answer).collect();
+    Ok(GetSecurityGroupsForVpcResponse { next_token, security_group_for_vpcs })
+}
 
 pub(crate) fn create(
     call: &Call<'_>,

@@ -8,9 +8,9 @@ use region_gateway::{Caller, Handle, Routes, Target};
 use std::sync::Arc;
 
 use crate::{
-    Ec2, elastic_ips, faults, images, instances, internet_gateways, key_pairs, launch_templates,
-    nat_gateways, network_interfaces, read_only, route, route_tables, security_groups, subnets,
-    tags, targets, types, vpc_endpoints, vpcs, zones,
+    Ec2, dhcp_options, elastic_ips, faults, images, instances, internet_gateways, key_pairs,
+    launch_templates, managed, nat_gateways, network_interfaces, read_only, route, route_tables,
+    security_groups, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -125,7 +125,23 @@ serve! {
     address::AssociateAddress dry: write elastic_ips::associate, [by targets::associate_address];
     address::DisassociateAddress dry: write elastic_ips::disassociate, [by targets::disassociate_address];
     network_acl::DescribeNetworkAcls dry: read read_only::describe_acls, [any];
-    dhcp_options::DescribeDhcpOptions dry: read read_only::describe_dhcp_options, [any];
+    dhcp_options::DescribeDhcpOptions dry: read dhcp_options::describe, [any];
+    dhcp_options::CreateDhcpOptions dry: write dhcp_options::create, [new "dhcp-options"];
+    dhcp_options::AssociateDhcpOptions dry: write dhcp_options::associate, [by targets::associate_dhcp_options];
+    dhcp_options::DeleteDhcpOptions dry: write dhcp_options::delete, [id dhcp_options_id];
+    managed_prefix_list::DescribeManagedPrefixLists dry: read managed::describe_prefix_lists, [any];
+    managed_prefix_list::GetManagedPrefixListEntries dry: read managed::prefix_list_entries, [any];
+    vpc_endpoint_service::DescribeVpcEndpointServices dry: read managed::describe_services, [any];
+    ebs_defaults::GetEbsEncryptionByDefault dry: read managed::encryption_by_default, [any];
+    security_group_for_vpc::GetSecurityGroupsForVpc dry: read security_groups::for_vpc, [id vpc_id];
+    image_attribute::DescribeImageAttribute dry: read images::describe_attribute, [id image_id];
+    instance_options::ModifyInstanceMaintenanceOptions dry: write instances::options::modify_maintenance, [id instance_id];
+    instance_options::ModifyPrivateDnsNameOptions dry: write instances::options::modify_dns_name, [id instance_id];
+    instance_options::MonitorInstances dry: write instances::options::monitor, [ids instance_ids];
+    instance_options::UnmonitorInstances dry: write instances::options::unmonitor, [ids instance_ids];
+    instance_options::GetPasswordData dry: read instances::options::password, [id instance_id];
+    instance_options::ModifyInstanceCreditSpecification dry: write instances::options::modify_credits, [by targets::modify_credits];
+    instance_options::ReplaceIamInstanceProfileAssociation wet: write instances::profiles::replace, [by instances::profiles::replace_targets];
     vpc_endpoint::CreateVpcEndpoint dry: write vpc_endpoints::create, [by targets::create_vpc_endpoint];
     vpc_endpoint::DeleteVpcEndpoints dry: write vpc_endpoints::delete, [ids vpc_endpoint_ids];
     vpc_endpoint::DescribeVpcEndpoints dry: read vpc_endpoints::describe, [any];
@@ -170,6 +186,7 @@ serve! {
     launch_template::CreateLaunchTemplateVersion dry: write launch_templates::create_version, [template];
     launch_template::DescribeLaunchTemplates dry: read launch_templates::describe, [any];
     launch_template::DescribeLaunchTemplateVersions dry: read launch_templates::describe_versions, [any];
+    launch_template::GetLaunchTemplateData dry: read launch_templates::of_instance, [id instance_id];
     launch_template::ModifyLaunchTemplate dry: write launch_templates::modify, [template];
     launch_template::DeleteLaunchTemplate dry: write launch_templates::delete, [template];
     launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [template];

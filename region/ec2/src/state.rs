@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -222,7 +223,7 @@ impl State {
                 let gateway = self.nat_gateways.get(id).filter(|it| it.is_public)?;
                 // One in a subnet that leads back to it would go round in circles.
                 let leads_out = self.is_public(&gateway.subnet_id);
-                leads_out.then_some(WayOut::NatGateway)
+                gateway.public_address.filter(|_| leads_out).map(WayOut::NatGateway)
             }
             RouteTarget::NetworkInterface(_) => None,
         }
@@ -255,5 +256,6 @@ impl State {
 pub enum WayOut {
     /// For interfaces with a public address only.
     InternetGateway,
-    NatGateway,
+    /// With its public address.
+    NatGateway(Ipv4Addr),
 }

@@ -4,6 +4,7 @@ mod images;
 mod instances;
 mod interfaces;
 mod network;
+mod options;
 mod rights;
 mod support;
 mod templates;

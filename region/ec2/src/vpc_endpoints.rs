@@ -202,7 +202,8 @@ fn answer(call: &Call<'_>, state: &State, endpoint: &VpcEndpoint) -> vpc_endpoin
     }
 }
 
-const PREFIX_LISTS: [(&str, &str); 2] = [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")];
+pub(crate) const PREFIX_LISTS: [(&str, &str); 2] =
+    [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")];
 
 /// Where a VPC finds all of AWS's endpoints.
 const ENDPOINTS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 1), 32);

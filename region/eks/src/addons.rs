@@ -131,6 +131,13 @@ impl Eks {
     }
 }
 
+/// The JSON schema of an add-on's configuration.
+pub(crate) fn schema(name: &str, version: &str) -> Result<String, Fault> {
+    let known = catalog::find(name)?;
+    catalog::check_version(known, Some(version))?;
+    Ok(manifest::schema(known.name))
+}
+
 impl Handle<CreateAddon> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAddonRequest) -> Vec<Target> {
         self.cluster_target(&request.cluster_name)

@@ -78,12 +78,13 @@ impl Eks {
             security_group_ids: config.security_group_ids.clone(),
             cluster_security_group_id: None,
             endpoint_public_access: config.endpoint_public_access.unwrap_or(true),
-            endpoint_private_access: config.endpoint_private_access.unwrap_or(true),
+            endpoint_private_access: config.endpoint_private_access.unwrap_or(false),
             public_access_cidrs: if config.public_access_cidrs.is_empty() {
                 vec!["0.0.0.0/0".to_owned()]
             } else {
                 config.public_access_cidrs.clone()
             },
+            public_address: None,
             service_cidr: validate::service_cidr(network.service_ipv4_cidr.as_deref())?,
             authentication_mode: validate::authentication_mode(
                 access.authentication_mode.as_deref(),
@@ -182,7 +183,8 @@ impl Handle<UpdateClusterConfig> for Eks {
         let update = validate::update(&cluster, &request)?;
         let change = update.change;
         self.change_cluster(&request.name, |it| change.apply(it))?;
-        // The change is a matter of records: it has taken effect with the write above.
+        // The change is a matter of records: it has taken effect with the write above, but for the
+        // routers, which follow in their next pass.
         let record = self.record_update(NewUpdate {
             cluster: request.name,
             kind: update.kind.to_owned(),

@@ -15,6 +15,7 @@ mod access;
 pub mod addons;
 mod clusters;
 mod faults;
+mod lookups;
 mod nodegroups;
 pub mod reconcile;
 mod records;

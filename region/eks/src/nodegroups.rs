@@ -6,9 +6,10 @@
 mod config_update;
 mod drain;
 pub(crate) mod reconcile;
-mod records;
+pub(crate) mod records;
 mod resources;
 mod shape;
+pub(crate) mod template;
 mod user_data;
 mod validate;
 
@@ -94,6 +95,13 @@ impl Handle<CreateNodegroup> for Eks {
     fn targets(&self, _: &Caller, request: &CreateNodegroupRequest) -> Vec<Target> {
         let mut targets = self.cluster_target(&request.cluster_name);
         targets.push(Target::pass_role(&request.node_role, "ec2.amazonaws.com"));
+        if let Some(template) = &request.launch_template {
+            // EKS reads the template and starts instances from it in the caller's name.
+            let id = template.id.as_deref().unwrap_or("*");
+            let arn = self.arn(&format!("launch-template/{id}")).replacen(":eks:", ":ec2:", 1);
+            targets.push(Target::action("ec2:DescribeLaunchTemplateVersions", "*"));
+            targets.push(Target::action("ec2:RunInstances", arn));
+        }
         targets
     }
 
@@ -103,8 +111,8 @@ impl Handle<CreateNodegroup> for Eks {
         request: CreateNodegroupRequest,
     ) -> Result<CreateNodegroupResponse, Fault> {
         let cluster = self.find(&request.cluster_name)?;
-        let release = validate::create(self, &cluster, &request).await?;
-        let group = records::new(self, &cluster, &request, release);
+        let base = validate::create(self, &cluster, &request).await?;
+        let group = records::new(self, &cluster, &request, base);
         let made = self.0.store.transaction(|transaction| {
             if let Some(known) = transaction.get(&self.0.nodegroups, &key(&group)) {
                 let is_same = request.client_request_token.is_some()
@@ -213,13 +221,19 @@ impl Handle<UpdateNodegroupVersion> for Eks {
         self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
     }
 
-    /// Deviation: one release of one image exists, so there is nothing to update to.
+    /// Deviation: one release of one image exists, so there is nothing to update to; and groups stay
+    /// with the version of a launch template that they were made with.
     async fn handle(
         &self,
         _: &Caller,
         request: UpdateNodegroupVersionRequest,
     ) -> Result<UpdateNodegroupVersionResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        if request.launch_template.is_some() {
+            return Err(faults::invalid_parameter(
+                "Updates to another version of a launch template are not supported in this region.",
+            ));
+        }
         let asked = request.release_version.as_deref().or(request.version.as_deref());
         if asked.is_none_or(|it| it == group.release_version || it == group.version) {
             return Err(faults::invalid_parameter(format!(

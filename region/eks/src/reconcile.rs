@@ -59,6 +59,8 @@ pub(crate) enum PassError {
     Addon(#[from] addons::ManifestError),
     #[error("failed to use the cluster's API")]
     Kubernetes(#[from] kube::Error),
+    #[error("all public addresses of endpoints are in use")]
+    NoPublicAddress,
     #[error("EC2 answered without {what}")]
     Incomplete { what: &'static str },
 }

@@ -1,6 +1,6 @@
 //! What EKS keeps: clusters, access entries, add-ons, updates.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,10 @@ pub struct Cluster {
     pub endpoint_public_access: bool,
     pub endpoint_private_access: bool,
     pub public_access_cidrs: Vec<String>,
+    /// The endpoint's address on the internet, whether it answers there or not. Clusters of older
+    /// regions are given one.
+    #[serde(default)]
+    pub public_address: Option<Ipv4Addr>,
     pub service_cidr: String,
     pub authentication_mode: String,
     pub bootstrap_creator_admin: bool,
@@ -41,7 +45,7 @@ pub struct Cluster {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Interface {
     pub id: String,
-    pub address: std::net::Ipv4Addr,
+    pub address: Ipv4Addr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +76,16 @@ impl Cluster {
     /// `HEX.gr7.REGION.eks.amazonaws.com`: the endpoint's name inside of the VPC.
     pub fn endpoint_host(&self, region: &str) -> String {
         format!("{}.gr7.{region}.eks.amazonaws.com", self.id.to_uppercase())
+    }
+
+    /// What the endpoint's name means inside of the VPC `vpc_id`. An endpoint with private access
+    /// alone has its private addresses for everybody, though only its own VPC leads to them.
+    pub fn endpoint_addresses(&self, vpc_id: &str) -> Vec<Ipv4Addr> {
+        let is_private = self.endpoint_private_access && self.vpc_id == vpc_id;
+        match self.public_address {
+            Some(address) if self.endpoint_public_access && !is_private => vec![address],
+            _ => self.interfaces.iter().map(|it| it.address).collect(),
+        }
     }
 
     pub fn issuer(&self, region: &str) -> String {

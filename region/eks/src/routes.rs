@@ -5,11 +5,12 @@ use std::sync::Arc;
 use aws_eks::{
     AssociateAccessPolicy, CreateAccessEntry, CreateAddon, CreateCluster, CreateNodegroup,
     DeleteAccessEntry, DeleteAddon, DeleteCluster, DeleteNodegroup, DescribeAccessEntry,
-    DescribeAddon, DescribeAddonVersions, DescribeCluster, DescribeNodegroup, DescribeUpdate,
-    DisassociateAccessPolicy, ListAccessEntries, ListAccessPolicies, ListAddons,
-    ListAssociatedAccessPolicies, ListClusters, ListNodegroups, ListTagsForResource, ListUpdates,
-    TagResource, UntagResource, UpdateAccessEntry, UpdateAddon, UpdateClusterConfig,
-    UpdateNodegroupConfig, UpdateNodegroupVersion,
+    DescribeAddon, DescribeAddonConfiguration, DescribeAddonVersions, DescribeCluster,
+    DescribeClusterVersions, DescribeNodegroup, DescribeUpdate, DisassociateAccessPolicy,
+    ListAccessEntries, ListAccessPolicies, ListAddons, ListAssociatedAccessPolicies, ListClusters,
+    ListFargateProfiles, ListIdentityProviderConfigs, ListNodegroups, ListPodIdentityAssociations,
+    ListTagsForResource, ListUpdates, TagResource, UntagResource, UpdateAccessEntry, UpdateAddon,
+    UpdateClusterConfig, UpdateNodegroupConfig, UpdateNodegroupVersion,
 };
 use region_gateway::Routes;
 
@@ -49,5 +50,10 @@ pub fn routes(eks: &Eks) -> Routes {
         .operation::<ListUpdates, _>(eks.clone())
         .operation::<TagResource, _>(eks.clone())
         .operation::<UntagResource, _>(eks.clone())
+        .operation::<DescribeClusterVersions, _>(eks.clone())
+        .operation::<DescribeAddonConfiguration, _>(eks.clone())
+        .operation::<ListFargateProfiles, _>(eks.clone())
+        .operation::<ListIdentityProviderConfigs, _>(eks.clone())
+        .operation::<ListPodIdentityAssociations, _>(eks.clone())
         .operation::<ListTagsForResource, _>(eks)
 }

@@ -214,10 +214,11 @@ pub(crate) fn prepare(spec: &HostSpec) -> Result<(), FileError> {
     }
     let short = spec.hostname.split('.').next().unwrap_or_default();
     let hosts = format!("127.0.0.1 localhost localhost.localdomain\n::1 localhost6 {short}\n");
-    let resolv = format!(
-        "search {}\nnameserver {}\noptions timeout:2 attempts:5\n",
-        spec.search_domain, spec.resolver
-    );
+    let search = match spec.search_domain.as_str() {
+        "" => String::new(),
+        domain => format!("search {domain}\n"),
+    };
+    let resolv = format!("{search}nameserver {}\noptions timeout:2 attempts:5\n", spec.resolver);
     for (name, text) in
         [("hostname", format!("{}\n", spec.hostname)), ("hosts", hosts), ("resolv.conf", resolv)]
     {

@@ -176,8 +176,8 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
             setup: Setup::Primary,
         },
     };
-    let subnet =
-        Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet: InternetRoute::NatGateway };
+    let internet = InternetRoute::NatGateway([203, 0, 113, 9].into());
+    let subnet = Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet };
     let mut group = SecurityGroup::new("sg-1");
     group.egress.push(Rule::everything_to_anywhere());
     VpcSpec {
@@ -189,6 +189,7 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         security_groups: BTreeMap::from([("sg-1".to_owned(), group)]),
         has_interface_endpoints: false,
         has_way_out: false,
+        public_endpoints: BTreeMap::new(),
     }
 }
 

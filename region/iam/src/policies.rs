@@ -9,7 +9,7 @@ use region_gateway::Caller;
 
 use crate::{
     Iam, IamError, checked_name,
-    records::{ManagedPolicy, Version},
+    records::{Entity, Grants, ManagedPolicy, Version},
     view,
 };
 
@@ -122,6 +122,49 @@ impl Iam {
             is_truncated: page.next.is_some(),
             marker: page.next,
         })
+    }
+
+    /// Groups, then roles, then users: one page may hold some of each.
+    pub(crate) fn list_entities_for_policy(
+        &self,
+        _: &Caller,
+        request: ListEntitiesForPolicyRequest,
+    ) -> Result<ListEntitiesForPolicyResponse, Fault> {
+        let arn = self.known_policy(&request.policy_arn)?.entity.arn.clone();
+        let is_kind = |kind: &str| request.entity_filter.as_deref().is_none_or(|it| it == kind);
+        let boundary = request.policy_usage_filter.as_deref() == Some("PermissionsBoundary");
+        let uses = |it: &Grants| match boundary {
+            true => it.boundary.as_deref() == Some(arn.as_str()),
+            false => it.attached.contains(&arn),
+        };
+        let mut found = Vec::new();
+        let mut add = |kind: &'static str, entity: &Entity, grants: &Grants| {
+            let prefix = request.path_prefix.as_deref().unwrap_or_default();
+            if is_kind(kind) && uses(grants) && entity.path.starts_with(prefix) {
+                found.push((kind, entity.name.clone(), entity.id.clone()));
+            }
+        };
+        self.groups.list().iter().for_each(|it| add("Group", &it.entity, &it.grants));
+        self.roles.list().iter().for_each(|it| add("Role", &it.entity, &it.grants));
+        self.users.list().iter().for_each(|it| add("User", &it.entity, &it.grants));
+        found.sort();
+        let key = |it: &(&str, String, String)| format!("{}/{}", it.0, it.1);
+        let page = crate::serve::page(found, request.max_items, request.marker, key)?;
+        let mut response = ListEntitiesForPolicyResponse {
+            is_truncated: page.next.is_some(),
+            marker: page.next,
+            ..Default::default()
+        };
+        for (kind, name, id) in page.items {
+            match kind {
+                "Group" => {
+                    response.policy_groups.push(PolicyGroup { group_name: name, group_id: id });
+                }
+                "Role" => response.policy_roles.push(PolicyRole { role_name: name, role_id: id }),
+                _ => response.policy_users.push(PolicyUser { user_name: name, user_id: id }),
+            }
+        }
+        Ok(response)
     }
 
     pub(crate) fn delete_policy(

@@ -110,6 +110,7 @@ serve! {
     UntagPolicy => untag_policy, |_, it| Target::resource(&*it.policy_arn);
     ListPolicyTags => list_policy_tags, |_, it| Target::resource(&*it.policy_arn);
     ListPolicies => list_policies, |iam, _| iam.target("policy", "");
+    ListEntitiesForPolicy => list_entities_for_policy, |_, it| Target::resource(&*it.policy_arn);
     CreateInstanceProfile => create_instance_profile, |iam, it| iam.new_target("instance-profile", it.path.as_deref(), &it.instance_profile_name, &it.tags);
     GetInstanceProfile => get_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     DeleteInstanceProfile => delete_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);

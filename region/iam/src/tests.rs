@@ -212,3 +212,28 @@ async fn a_service_linked_role_is_its_services_alone() {
     let protected = call::<DeleteRole>(&iam, delete).await;
     assert_eq!(code(protected), ("UnmodifiableEntity".to_owned(), 400));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_says_what_it_is_attached_to() {
+    let iam = iam();
+    for name in ["a", "b"] {
+        make_role(&iam, name).await;
+    }
+    let attach = AttachRolePolicyRequest { role_name: "b".to_owned(), policy_arn: CNI.to_owned() };
+    call::<AttachRolePolicy>(&iam, attach).await.unwrap();
+    let request = |filter: Option<&str>| ListEntitiesForPolicyRequest {
+        policy_arn: CNI.to_owned(),
+        entity_filter: filter.map(str::to_owned),
+        ..Default::default()
+    };
+    let found = call::<ListEntitiesForPolicy>(&iam, request(None)).await.unwrap();
+    let roles: Vec<_> = found.policy_roles.iter().map(|it| it.role_name.as_str()).collect();
+    assert_eq!(roles, ["b"]);
+    let users = call::<ListEntitiesForPolicy>(&iam, request(Some("User"))).await.unwrap();
+    assert!(users.policy_roles.is_empty() && users.policy_users.is_empty());
+    let unknown = ListEntitiesForPolicyRequest {
+        policy_arn: "arn:aws:iam::111122223333:policy/none".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(code(call::<ListEntitiesForPolicy>(&iam, unknown).await), no_such());
+}

@@ -97,6 +97,7 @@ fn vpc(prefix: &str) -> VpcSpec {
         security_groups: BTreeMap::new(),
         has_interface_endpoints: false,
         has_way_out: false,
+        public_endpoints: BTreeMap::new(),
     }
 }
 

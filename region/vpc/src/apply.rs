@@ -232,6 +232,12 @@ fn services(netlink: &Netlink, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), ApplyE
             netlink.add_address(lo.index, net).map_err(&failed)?;
         }
     }
+    for gone in present.iter().filter(|it| it.index == lo.index) {
+        let IpNet::V4(net) = gone.net else { continue };
+        if !net.addr().is_loopback() && !wanted.contains(&net.addr()) {
+            netlink.delete_address(lo.index, gone.net).map_err(&failed)?;
+        }
+    }
     Ok(())
 }
 

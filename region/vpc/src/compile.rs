@@ -51,7 +51,8 @@ pub fn link_name(eni: &str) -> String {
 /// See the module.
 pub fn compile(spec: &VpcSpec) -> KernelState {
     let fixed = [IMDS, RESOLVER, ENDPOINTS, INTERFACE_ENDPOINTS];
-    let services = fixed.into_iter().chain(spec.resolver()).collect();
+    let public = spec.public_endpoints.keys().copied();
+    let services = fixed.into_iter().chain(spec.resolver()).chain(public).collect();
     let links = spec.enis.iter().filter_map(|eni| Some((link_name(&eni.id), link(spec, eni)?)));
     KernelState { services, links: links.collect(), table: egress::table(spec) }
 }

@@ -31,6 +31,8 @@ pub enum Reason {
     NoRouteToEndpoints { eni: String, subnet: String },
     /// The VPC has a way out, but the subnet of `eni` has no route to it.
     NoRouteOut { eni: String, subnet: String },
+    /// The public endpoint's access list has no `outside`, which is `eni`'s address there.
+    NotLetIn { eni: String, outside: Ipv4Addr },
     /// No egress rule of the sender's groups allows it.
     Egress { eni: String, groups: Vec<String> },
     /// No ingress rule of the receiver's groups allows it.
@@ -73,6 +75,13 @@ fn decide(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Resul
 /// For a destination that no interface owns.
 fn leads_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr) -> Result<(), Reason> {
     let (eni, subnet) = (source.id.clone(), source.subnet.clone());
+    if let Some(sources) = spec.public_endpoints.get(&to) {
+        return match spec.outside_address(source) {
+            None => Err(Reason::NoRouteOut { eni, subnet }),
+            Some(_) if spec.is_let_in(source, sources) => Ok(()),
+            Some(outside) => Err(Reason::NotLetIn { eni, outside }),
+        };
+    }
     let is_outside = spec.has_way_out && !spec.is_inside(to) && !to.is_link_local();
     match to {
         INTERFACE_ENDPOINTS if spec.has_interface_endpoints => Ok(()),
@@ -169,6 +178,12 @@ impl fmt::Display for Reason {
                 "{subnet} gives {eni} no way out: it takes an internet gateway and a public \
                  address, or a NAT gateway"
             ),
+            Self::NotLetIn { eni, outside } => {
+                write!(
+                    f,
+                    "the endpoint's public access list has no {outside}, by which {eni} comes"
+                )
+            }
             Self::Egress { eni, groups } => {
                 write!(f, "no egress rule of {} ({eni}) allows it", list(groups))
             }
@@ -220,11 +235,28 @@ mod tests {
         spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
         assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
         spec.enis[0].public_ip = None;
-        spec.subnets.get_mut("subnet-a").unwrap().internet = InternetRoute::NatGateway;
+        spec.subnets.get_mut("subnet-a").unwrap().internet =
+            InternetRoute::NatGateway(Ipv4Addr::new(203, 0, 113, 9));
         assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
         spec.security_groups.get_mut("sg-web").unwrap().egress.clear();
         let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
         assert!(matches!(verdict.reason, Reason::Egress { .. }));
+    }
+
+    #[test]
+    fn a_public_endpoint_knows_who_comes_by_the_address_outside() {
+        let mut spec = samples::vpc();
+        let https = Packet::Tcp { port: 443 };
+        let (cluster, nat) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(203, 0, 113, 9));
+        let reason = |spec: &VpcSpec| can_reach(spec, WEB, cluster, https).reason;
+        assert!(matches!(reason(&spec), Reason::NoRoute { .. }), "there is none");
+        let sources = vec!["203.0.113.9/32".parse().unwrap()];
+        spec.public_endpoints.insert(cluster, sources);
+        assert!(matches!(reason(&spec), Reason::NoRouteOut { .. }));
+        spec.enis[0].public_ip = Some(Ipv4Addr::new(203, 0, 113, 7));
+        assert!(matches!(reason(&spec), Reason::NotLetIn { .. }));
+        spec.subnets.get_mut("subnet-a").unwrap().internet = InternetRoute::NatGateway(nat);
+        assert!(can_reach(&spec, WEB, cluster, https).is_allowed);
     }
 
     #[test]

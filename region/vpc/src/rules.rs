@@ -5,6 +5,8 @@
 //! pair of chains and each ENI a pair of chains of jumps, so a changed rule costs one chain and a
 //! new ENI two small ones.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
 
@@ -45,6 +47,13 @@ pub fn table(spec: &VpcSpec) -> Table {
     table.set("egress-of", egress);
     table.set("ingress-of", ingress);
     table.set("reaches-endpoints", endpoints);
+    for (address, sources) in &spec.public_endpoints {
+        let mut allowed = Set::of("ifname");
+        for eni in spec.enis.iter().filter(|eni| spec.is_let_in(eni, sources)) {
+            allowed.member(quote(&link_name(&eni.id)));
+        }
+        table.set(public_endpoint(*address), allowed);
+    }
     for group in spec.security_groups.values() {
         security_group(spec, group, &mut table);
     }
@@ -92,7 +101,16 @@ fn services(spec: &VpcSpec) -> Vec<String> {
     if spec.has_interface_endpoints {
         rules.push(format!("ip daddr {INTERFACE_ENDPOINTS} iifname vmap @egress-of"));
     }
+    for address in spec.public_endpoints.keys() {
+        let set = public_endpoint(*address);
+        rules.push(format!("ip daddr {address} iifname @{set} iifname vmap @egress-of"));
+    }
     rules
+}
+
+/// The set of those whom a cluster's public endpoint lets in.
+fn public_endpoint(address: Ipv4Addr) -> String {
+    format!("reaches-{}", address.to_string().replace('.', "-"))
 }
 
 fn source_check(eni: &Eni) -> Vec<String> {

@@ -35,6 +35,9 @@ pub struct VpcSpec {
     pub has_interface_endpoints: bool,
     /// Behind its internet and NAT gateways is the world (`--egress`), and not AWS alone.
     pub has_way_out: bool,
+    /// The public endpoints of the region's clusters: by their addresses, whom they let in. Those
+    /// who come are known by the addresses that they have on the internet.
+    pub public_endpoints: BTreeMap<Ipv4Addr, Vec<Ipv4Net>>,
 }
 
 /// A subnet, with what its route table makes of it.
@@ -52,7 +55,8 @@ pub enum InternetRoute {
     None,
     /// For ENIs with a public address only.
     InternetGateway,
-    NatGateway,
+    /// Everybody behind it comes from its public address.
+    NatGateway(Ipv4Addr),
 }
 
 /// A network interface.
@@ -114,11 +118,22 @@ impl VpcSpec {
 
     /// Says whether a route leads from `eni` to the internet, where the AWS endpoints are too.
     pub fn reaches_internet(&self, eni: &Eni) -> bool {
-        self.subnets.get(&eni.subnet).is_some_and(|subnet| match subnet.internet {
-            InternetRoute::None => false,
-            InternetRoute::InternetGateway => eni.public_ip.is_some(),
-            InternetRoute::NatGateway => true,
-        })
+        self.outside_address(eni).is_some()
+    }
+
+    /// The address that `eni` has on the internet; `None` where no route leads there.
+    pub fn outside_address(&self, eni: &Eni) -> Option<Ipv4Addr> {
+        match self.subnets.get(&eni.subnet)?.internet {
+            InternetRoute::None => None,
+            InternetRoute::InternetGateway => eni.public_ip,
+            InternetRoute::NatGateway(address) => Some(address),
+        }
+    }
+
+    /// Says whether a public endpoint that lets `sources` in is reached from `eni`.
+    pub(crate) fn is_let_in(&self, eni: &Eni, sources: &[Ipv4Net]) -> bool {
+        let address = self.outside_address(eni);
+        address.is_some_and(|it| sources.iter().any(|source| source.contains(&it)))
     }
 
     /// Says whether an address belongs to the VPC, whoever has it.
@@ -190,6 +205,7 @@ pub(crate) mod samples {
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
             has_interface_endpoints: false,
             has_way_out: false,
+            public_endpoints: BTreeMap::new(),
         }
     }
 }

@@ -74,13 +74,17 @@ impl Region {
             netns,
             cidrs: vec!["192.168.0.0/16".parse().unwrap()],
             subnets: BTreeMap::from([
-                ("nat".to_owned(), subnet("192.168.0.0/24", InternetRoute::NatGateway)),
+                (
+                    "nat".to_owned(),
+                    subnet("192.168.0.0/24", InternetRoute::NatGateway([203, 0, 113, 9].into())),
+                ),
                 ("alone".to_owned(), subnet("192.168.1.0/24", InternetRoute::None)),
             ]),
             enis: vec![eni(1, "nat", &guests[0]), eni(2, "alone", &guests[1])],
             security_groups: BTreeMap::from([(group.id.clone(), group)]),
             has_interface_endpoints: false,
             has_way_out: true,
+            public_endpoints: BTreeMap::new(),
         };
         let egress = Egress { link: link.to_owned(), machine: Some(machine) };
         Self { router: Router::new(&spec.netns).with_egress(egress), spec, guests }

@@ -18,6 +18,8 @@ use region_vpc::{
 
 /// How long a packet that is dropped is waited for.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// The public address of a NAT gateway.
+const NAT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
 struct World {
     router: Router,
@@ -61,6 +63,7 @@ impl World {
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
             has_interface_endpoints: false,
             has_way_out: false,
+            public_endpoints: BTreeMap::new(),
         };
         let world = Self { router: Router::new(&spec.netns), spec, guests };
         world.router.apply(&world.spec).await.unwrap();
@@ -226,7 +229,7 @@ async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
     let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
     assert!(!world.connects(0, ENDPOINTS, 443));
     world.spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
-    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway;
+    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway(NAT);
     world.apply().await;
     assert!(world.connects(0, ENDPOINTS, 443), "a public address behind an internet gateway");
     assert!(!world.connects(1, ENDPOINTS, 443), "no public address");
@@ -236,6 +239,35 @@ async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
     world.apply().await;
     assert!(world.connects(1, INTERFACE_ENDPOINTS, 443), "takes no route");
     assert!(!world.connects(1, ENDPOINTS, 443), "the other services still take one");
+}
+
+#[tokio::test]
+async fn a_clusters_public_endpoint_lets_in_whom_its_list_names_and_a_route_leads_to_it() {
+    let Some(mut world) = World::build("pub").await else { return };
+    let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
+    let cluster = Ipv4Addr::new(192, 0, 2, 1);
+    world.spec.enis[0].public_ip = Some(Ipv4Addr::new(203, 0, 113, 7));
+    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway(NAT);
+    world.apply().await;
+    assert!(!world.connects(0, cluster, 443), "there is none");
+    world.spec.public_endpoints.insert(cluster, vec![Ipv4Net::default()]);
+    world.apply().await;
+    assert!(world.connects(0, cluster, 443), "a public address behind an internet gateway");
+    assert!(!world.connects(1, cluster, 443), "no public address");
+    assert!(world.connects(2, cluster, 443), "a NAT gateway");
+    world.spec.public_endpoints.insert(cluster, vec![NAT.into()]);
+    world.apply().await;
+    assert!(!world.connects(0, cluster, 443), "its address is not in the list");
+    assert!(world.connects(2, cluster, 443), "the gateway's is");
+    world.spec.security_groups.get_mut("sg-client").unwrap().egress.clear();
+    world.apply().await;
+    assert!(!world.connects(2, cluster, 443), "nothing leaves");
+    world.spec.public_endpoints.clear();
+    world.apply().await;
+    let netlink = Netlink::at(&linux_netns::path(&world.spec.netns)).unwrap();
+    let left = netlink.addresses().unwrap();
+    let is_it = |it: &linux_netlink::Address| it.net.addr() == IpAddr::V4(cluster);
+    assert!(!left.iter().any(is_it), "{left:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! DHCP option sets, read only.
+//! DHCP option sets.
 //!
 //! Request fields carry the names of query parameters, response fields those of XML elements.
 //! API reference: Amazon EC2, version 2016-11-15.
@@ -6,7 +6,7 @@
 use aws_wire::Operation;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{AttributeValue, Filter, Tag};
+use crate::common::{AttributeValue, Filter, Tag, TagSpecification};
 
 /// `DescribeDhcpOptions`.
 #[derive(Debug)]
@@ -63,4 +63,95 @@ pub struct DhcpConfiguration {
     pub key: Option<String>,
     #[serde(rename = "valueSet", default)]
     pub values: Vec<AttributeValue>,
+}
+
+/// `CreateDhcpOptions`.
+#[derive(Debug)]
+pub enum CreateDhcpOptions {}
+
+impl Operation for CreateDhcpOptions {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "CreateDhcpOptions";
+    type Request = CreateDhcpOptionsRequest;
+    type Response = CreateDhcpOptionsResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CreateDhcpOptionsRequest {
+    #[serde(rename = "DhcpConfiguration", default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp_configurations: Vec<NewDhcpConfiguration>,
+    #[serde(rename = "TagSpecification", default, skip_serializing_if = "Vec::is_empty")]
+    pub tag_specifications: Vec<TagSpecification>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateDhcpOptionsResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_options: Option<DhcpOptions>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NewDhcpConfiguration {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(rename = "Value", default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// `AssociateDhcpOptions`.
+#[derive(Debug)]
+pub enum AssociateDhcpOptions {}
+
+impl Operation for AssociateDhcpOptions {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "AssociateDhcpOptions";
+    type Request = AssociateDhcpOptionsRequest;
+    type Response = AssociateDhcpOptionsResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AssociateDhcpOptionsRequest {
+    pub dhcp_options_id: String,
+    pub vpc_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssociateDhcpOptionsResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#return: Option<bool>,
+}
+
+/// `DeleteDhcpOptions`.
+#[derive(Debug)]
+pub enum DeleteDhcpOptions {}
+
+impl Operation for DeleteDhcpOptions {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "DeleteDhcpOptions";
+    type Request = DeleteDhcpOptionsRequest;
+    type Response = DeleteDhcpOptionsResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteDhcpOptionsRequest {
+    pub dhcp_options_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteDhcpOptionsResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#return: Option<bool>,
 }

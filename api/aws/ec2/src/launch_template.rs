@@ -358,3 +358,29 @@ pub struct ResponseError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
+
+/// `GetLaunchTemplateData`.
+#[derive(Debug)]
+pub enum GetLaunchTemplateData {}
+
+impl Operation for GetLaunchTemplateData {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "GetLaunchTemplateData";
+    type Request = GetLaunchTemplateDataRequest;
+    type Response = GetLaunchTemplateDataResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetLaunchTemplateDataRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    pub instance_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetLaunchTemplateDataResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_template_data: Option<ResponseLaunchTemplateData>,
+}

@@ -19,8 +19,9 @@ macro_rules! operation {
 pub mod access;
 pub mod addon;
 pub mod cluster;
+pub mod lookup;
 pub mod nodegroup;
 pub mod tags;
 pub mod update;
 
-pub use self::{access::*, addon::*, cluster::*, nodegroup::*, tags::*, update::*};
+pub use self::{access::*, addon::*, cluster::*, lookup::*, nodegroup::*, tags::*, update::*};

@@ -4,7 +4,7 @@
 
 use aws_wire::operations;
 
-use crate::types::{Policy, PolicyVersion, Tag};
+use crate::types::{Policy, PolicyGroup, PolicyRole, PolicyUser, PolicyVersion, Tag};
 
 operations! {
     service "iam", case "PascalCase";
@@ -73,6 +73,26 @@ operations! {
     }) -> ListPoliciesResponse {
         #[serde(default)]
         pub policies: Vec<Policy>,
+        #[serde(default)]
+        pub is_truncated: bool,
+        pub marker: Option<String>,
+    }
+
+    /// Lists what a policy is attached to.
+    ListEntitiesForPolicy(ListEntitiesForPolicyRequest {
+        pub policy_arn: String,
+        pub entity_filter: Option<String>,
+        pub path_prefix: Option<String>,
+        pub policy_usage_filter: Option<String>,
+        pub marker: Option<String>,
+        pub max_items: Option<i64>,
+    }) -> ListEntitiesForPolicyResponse {
+        #[serde(default)]
+        pub policy_groups: Vec<PolicyGroup>,
+        #[serde(default)]
+        pub policy_users: Vec<PolicyUser>,
+        #[serde(default)]
+        pub policy_roles: Vec<PolicyRole>,
         #[serde(default)]
         pub is_truncated: bool,
         pub marker: Option<String>,

@@ -105,4 +105,22 @@ structures! {
         #[serde(default)]
         pub tags: Vec<Tag>,
     }
+
+    /// A group that a policy is attached to.
+    PolicyGroup {
+        pub group_name: String,
+        pub group_id: String,
+    }
+
+    /// A user that a policy is attached to.
+    PolicyUser {
+        pub user_name: String,
+        pub user_id: String,
+    }
+
+    /// A role that a policy is attached to.
+    PolicyRole {
+        pub role_name: String,
+        pub role_id: String,
+    }
 }

@@ -32,6 +32,7 @@ use transport::{Place, tls};
 
 use super::{
     driver::Driver,
+    endpoints::PublicApi,
     files,
     mappings::AccessEntries,
     region::{REGION, Region},
@@ -238,6 +239,10 @@ impl Planes {
             let serving =
                 transport::serve(listener, Some(config.clone()), api.service(), scope.clone());
             drop(scope.spawn("kube-apiserver", serving));
+        }
+        if let Some(address) = cluster.public_address {
+            let (service, scope) = (api.service(), scope.clone());
+            self.driver.publish(address, PublicApi { tls: config, service, scope });
         }
         Ok(())
     }

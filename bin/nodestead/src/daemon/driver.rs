@@ -15,6 +15,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -37,7 +38,7 @@ use tracing::{info, warn};
 
 use self::step::Step;
 use super::{
-    endpoints::Endpoints,
+    endpoints::{Endpoints, PublicApi},
     region::Region,
     world::{self, ControlPlanes, Names},
 };
@@ -139,6 +140,12 @@ impl Driver {
         matches!(tokio::time::timeout(PLACING, placed.wait_for(are_there)).await, Ok(Ok(_)))
     }
 
+    /// Has a cluster's API server answer on its public address, in every VPC's router.
+    pub(crate) fn publish(&self, address: Ipv4Addr, api: PublicApi) {
+        self.0.endpoints.publish(address, api);
+        self.0.woken.notify_one();
+    }
+
     /// Says how long the next pass can wait if nothing changes; `None`: for ever.
     async fn pass(&self) -> anyhow::Result<Option<Duration>> {
         let inner = &self.0;
@@ -229,7 +236,8 @@ impl Driver {
     async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> BTreeSet<String> {
         let mut placed = BTreeSet::new();
         let mut failed = BTreeSet::new();
-        let specs = world::vpcs(state, planes, &self.0.names);
+        let public = world::public_endpoints(&self.0.eks.clusters());
+        let specs = world::vpcs(state, planes, &public, &self.0.names);
         for spec in &specs {
             match self.apply_network(spec).await {
                 Ok(its) => placed.extend(its),

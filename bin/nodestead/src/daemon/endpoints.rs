@@ -2,6 +2,11 @@
 //!
 //! Sockets live in the router's namespace and in this process; they are made when a router is first
 //! applied and again after a restart.
+//!
+//! Deviation: this machine's own users reach every cluster on 127.0.0.1, whatever its endpoint access
+//! is and whoever its public access list names.
+
+mod public;
 
 use std::{
     collections::HashMap,
@@ -31,6 +36,9 @@ use super::{
     region::{REGION, Region},
 };
 
+use self::public::Public;
+pub(crate) use self::public::PublicApi;
+
 const HTTPS: u16 = 443;
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -49,6 +57,7 @@ struct Inner {
     call_takes: Duration,
     scope: Scope,
     served: Mutex<HashMap<String, Scope>>,
+    public: Public,
 }
 
 impl Endpoints {
@@ -74,11 +83,22 @@ impl Endpoints {
             call_takes: region.latency.call,
             scope,
             served,
+            public: Public::default(),
         })))
     }
 
     /// Makes sure that the VPC's endpoints are served; its router must have been applied.
     pub(crate) fn ensure(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
+        self.ensure_services(vpc)?;
+        self.0.public.ensure(vpc)
+    }
+
+    /// Has a cluster's API server answer on its public address, from the next [`Self::ensure`] on.
+    pub(crate) fn publish(&self, address: Ipv4Addr, api: PublicApi) {
+        self.0.public.publish(address, api);
+    }
+
+    fn ensure_services(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
         let mut served = self.0.served.lock();
         if served.contains_key(&vpc.id) {
             return Ok(());
@@ -95,6 +115,7 @@ impl Endpoints {
     }
 
     pub(crate) fn remove(&self, vpc: &str) {
+        self.0.public.remove(vpc);
         if let Some(scope) = self.0.served.lock().remove(vpc) {
             scope.cancel();
         }
@@ -138,12 +159,11 @@ impl Endpoints {
     }
 }
 
-/// The private addresses of a cluster's endpoint, for its own VPC.
+/// Where a cluster's endpoint is for who asks inside of a VPC.
 fn cluster_addresses(eks: &Eks, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
     let clusters = eks.clusters();
     let cluster = clusters.iter().find(|it| it.endpoint_host(REGION).eq_ignore_ascii_case(name))?;
-    let is_here = cluster.vpc_id == vpc && cluster.endpoint_private_access;
-    is_here.then(|| cluster.interfaces.iter().map(|it| it.address).collect())
+    Some(cluster.endpoint_addresses(vpc))
 }
 
 /// Where a service is for a VPC that has an interface endpoint for it.

@@ -7,14 +7,17 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use latency::Latency;
 use region_ec2::{
     State, WayOut, names,
     records::{Attachment, Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
 };
+use region_eks::Cluster;
 use region_host::{HostSpec, Remains};
 use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
 use sha2::{Digest, Sha256};
@@ -82,9 +85,27 @@ impl Names {
 /// Interfaces of control planes: ENI → namespace and place in the order of interfaces.
 pub(crate) type ControlPlanes = BTreeMap<String, (String, usize)>;
 
-/// Every VPC, as its router shall be.
-pub(crate) fn vpcs(state: &State, planes: &ControlPlanes, names: &Names) -> Vec<VpcSpec> {
-    state.vpcs.iter().map(|vpc| vpc_spec(state, planes, names, vpc)).collect()
+/// The public endpoints of all clusters, each with the networks that it lets in. IPv6 has no way
+/// to them.
+pub(crate) fn public_endpoints(clusters: &[Arc<Cluster>]) -> BTreeMap<Ipv4Addr, Vec<Ipv4Net>> {
+    let public = clusters.iter().filter(|it| it.endpoint_public_access);
+    let endpoint = |it: &Arc<Cluster>| {
+        let sources = it.public_access_cidrs.iter().filter_map(|it| it.parse().ok());
+        Some((it.public_address?, sources.collect()))
+    };
+    public.filter_map(endpoint).collect()
+}
+
+/// Every VPC, as its router shall be: all of them see the same internet.
+pub(crate) fn vpcs(
+    state: &State,
+    planes: &ControlPlanes,
+    public: &BTreeMap<Ipv4Addr, Vec<Ipv4Net>>,
+    names: &Names,
+) -> Vec<VpcSpec> {
+    let spec =
+        |vpc| VpcSpec { public_endpoints: public.clone(), ..vpc_spec(state, planes, names, vpc) };
+    state.vpcs.iter().map(spec).collect()
 }
 
 fn vpc_spec(
@@ -111,13 +132,14 @@ fn vpc_spec(
         security_groups: groups.map(|it| (it.id.clone(), security_group(it))).collect(),
         has_interface_endpoints: state.interface_endpoints(&vpc.id).next().is_some(),
         has_way_out: names.egress,
+        public_endpoints: BTreeMap::new(),
     }
 }
 
 fn internet(state: &State, subnet: &str) -> InternetRoute {
     match state.way_out(subnet) {
         Some(WayOut::InternetGateway) => InternetRoute::InternetGateway,
-        Some(WayOut::NatGateway) => InternetRoute::NatGateway,
+        Some(WayOut::NatGateway(address)) => InternetRoute::NatGateway(address),
         None => InternetRoute::None,
     }
 }
@@ -222,6 +244,7 @@ pub(crate) fn host(
     let kind = instance_types::find(&instance.instance_type)?;
     let vpc = state.vpcs.get(&instance.vpc_id)?;
     let resolver = Ipv4Addr::from(u32::from(vpc.cidr().network()) + 2);
+    let options = state.dhcp_options.get(&vpc.dhcp_options_id);
     Some(HostSpec {
         instance_id: instance.id.clone(),
         hostname: names::private_dns(REGION, primary.primary_address),
@@ -233,7 +256,7 @@ pub(crate) fn host(
         netns: names.instance(&instance.id),
         cgroup: names.cgroup(&instance.id),
         resolver,
-        search_domain: names::private_domain(REGION),
+        search_domain: options.map(|it| it.domain_name.clone()).unwrap_or_default(),
         init: init(names.latency.boot),
         boot: instance.boot,
     })

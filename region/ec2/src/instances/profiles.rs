@@ -8,6 +8,10 @@ use aws_ec2::{
         DescribeIamInstanceProfileAssociationsResponse, DisassociateIamInstanceProfileRequest,
         DisassociateIamInstanceProfileResponse, IamInstanceProfileAssociation,
     },
+    instance_options::{
+        ReplaceIamInstanceProfileAssociationRequest, ReplaceIamInstanceProfileAssociationResponse,
+    },
+    run_instances::IamInstanceProfileSpecification,
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Target};
@@ -25,9 +29,7 @@ pub(crate) fn associate(
     state: &mut State,
     request: AssociateIamInstanceProfileRequest,
 ) -> Result<AssociateIamInstanceProfileResponse, Fault> {
-    let named = request.iam_instance_profile.arn.or(request.iam_instance_profile.name);
-    let named = named.ok_or_else(|| faults::missing("IamInstanceProfile"))?;
-    let found = find_profile(call, &named)?;
+    let profile = new_profile(call, request.iam_instance_profile)?;
     let instance = state.instances.edit(&request.instance_id)?;
     if instance.profile.is_some() {
         return Err(Fault::new(
@@ -35,8 +37,7 @@ pub(crate) fn associate(
             format!("There is an existing association for instance {}", instance.id),
         ));
     }
-    let association_id = entropy::aws_id("iip-assoc");
-    instance.profile = Some(Profile { association_id, arn: found.arn, id: found.id });
+    instance.profile = Some(profile);
     let iam_instance_profile_association = answer(instance, "associating");
     Ok(AssociateIamInstanceProfileResponse { iam_instance_profile_association })
 }
@@ -46,14 +47,63 @@ pub(crate) fn targets(
     caller: &Caller,
     request: &AssociateIamInstanceProfileRequest,
 ) -> Vec<Target> {
-    let call = ec2.call(caller);
     let mut targets = crate::targets::of_ids(ec2, caller, &[&request.instance_id]);
-    let named = &request.iam_instance_profile;
-    let named = named.arn.as_deref().or(named.name.as_deref());
-    let profile = named.and_then(|it| call.environment.instance_profile(it));
-    if let Some(role) = profile.and_then(|it| it.role_arn) {
-        targets.push(Target::pass_role(&role, "ec2.amazonaws.com"));
-    }
+    targets.extend(passed_role(ec2, caller, &request.iam_instance_profile));
+    targets
+}
+
+fn new_profile(call: &Call<'_>, named: IamInstanceProfileSpecification) -> Result<Profile, Fault> {
+    let named = named.arn.or(named.name).ok_or_else(|| faults::missing("IamInstanceProfile"))?;
+    let found = find_profile(call, &named)?;
+    let association_id = entropy::aws_id("iip-assoc");
+    Ok(Profile { association_id, arn: found.arn, id: found.id })
+}
+
+fn passed_role(
+    ec2: &Ec2,
+    caller: &Caller,
+    named: &IamInstanceProfileSpecification,
+) -> Option<Target> {
+    let named = named.arn.as_deref().or(named.name.as_deref())?;
+    let role = ec2.call(caller).environment.instance_profile(named)?.role_arn?;
+    Some(Target::pass_role(&role, "ec2.amazonaws.com"))
+}
+
+/// The instance of an association.
+fn holder(state: &State, association: &str) -> Result<String, Fault> {
+    let is_it =
+        |it: &&Instance| it.profile.as_ref().is_some_and(|it| it.association_id == association);
+    state.instances.iter().find(is_it).map(|it| it.id.clone()).ok_or_else(|| {
+        Fault::new(
+            "InvalidAssociationID.NotFound",
+            format!("An invalid association-id of '{association}' was given"),
+        )
+    })
+}
+
+/// The association that takes the place of another has an id of its own.
+pub(crate) fn replace(
+    call: &Call<'_>,
+    state: &mut State,
+    request: ReplaceIamInstanceProfileAssociationRequest,
+) -> Result<ReplaceIamInstanceProfileAssociationResponse, Fault> {
+    let profile = new_profile(call, request.iam_instance_profile)?;
+    let instance_id = holder(state, &request.association_id)?;
+    let instance = state.instances.edit(&instance_id)?;
+    instance.profile = Some(profile);
+    let iam_instance_profile_association = answer(instance, "associating");
+    Ok(ReplaceIamInstanceProfileAssociationResponse { iam_instance_profile_association })
+}
+
+pub(crate) fn replace_targets(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &ReplaceIamInstanceProfileAssociationRequest,
+) -> Vec<Target> {
+    let instance = holder(&ec2.view(), &request.association_id).ok();
+    let ids: Vec<String> = instance.into_iter().collect();
+    let mut targets = crate::targets::of_ids(ec2, caller, &ids);
+    targets.extend(passed_role(ec2, caller, &request.iam_instance_profile));
     targets
 }
 
@@ -62,15 +112,7 @@ pub(crate) fn disassociate(
     state: &mut State,
     request: DisassociateIamInstanceProfileRequest,
 ) -> Result<DisassociateIamInstanceProfileResponse, Fault> {
-    let id = &request.association_id;
-    let is_it = |it: &&Instance| it.profile.as_ref().is_some_and(|it| it.association_id == *id);
-    let found = state.instances.iter().find(is_it).map(|it| it.id.clone());
-    let instance_id = found.ok_or_else(|| {
-        Fault::new(
-            "InvalidAssociationID.NotFound",
-            format!("An invalid association-id of '{id}' was given"),
-        )
-    })?;
+    let instance_id = holder(state, &request.association_id)?;
     let instance = state.instances.edit(&instance_id)?;
     let iam_instance_profile_association = answer(instance, "disassociating");
     instance.profile = None;

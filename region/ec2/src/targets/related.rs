@@ -269,3 +269,23 @@ pub(crate) fn launch_template(
     let by_name = || view.launch_templates.iter().find(|it| name == Some(&it.name));
     existing(ec2, caller, id.cloned().or_else(|| by_name().map(|it| it.id.clone())))
 }
+
+pub(crate) fn associate_dhcp_options(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &aws_ec2::dhcp_options::AssociateDhcpOptionsRequest,
+) -> Vec<Target> {
+    let options = Some(&request.dhcp_options_id).filter(|it| *it != "default");
+    let ids: Vec<&String> = options.into_iter().chain([&request.vpc_id]).collect();
+    of_ids(ec2, caller, &ids)
+}
+
+pub(crate) fn modify_credits(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &aws_ec2::instance_options::ModifyInstanceCreditSpecificationRequest,
+) -> Vec<Target> {
+    let all = &request.instance_credit_specifications;
+    let ids: Vec<&String> = all.iter().map(|it| &it.instance_id).collect();
+    of_ids(ec2, caller, &ids)
+}

@@ -148,20 +148,38 @@ fn configuration(text: Option<&str>) -> Result<Value, Fault> {
     serde_saphyr::from_str(text).map_err(|_| unsupported("it is neither JSON nor YAML"))
 }
 
+/// What can be configured, and the JSON type of each.
+fn settings(addon: &str) -> &'static [(&'static str, &'static str)] {
+    match addon {
+        "vpc-cni" => &[("env", "object")],
+        "coredns" => &[("replicaCount", "integer")],
+        _ => &[],
+    }
+}
+
+/// The JSON schema of an add-on's configuration.
+pub(crate) fn schema(addon: &str) -> String {
+    let property = |(name, kind): &(&str, &str)| ((*name).to_owned(), json!({"type": kind}));
+    let properties: serde_json::Map<_, _> = settings(addon).iter().map(property).collect();
+    json!({
+        "$schema": "http://json-schema.org/draft-06/schema#",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": properties,
+    })
+    .to_string()
+}
+
 /// Refuses what would have no effect.
 pub(crate) fn check_configuration(addon: &str, text: Option<&str>) -> Result<(), Fault> {
     let value = configuration(text)?;
-    let supported: &[&str] = match addon {
-        "vpc-cni" => &["env"],
-        "coredns" => &["replicaCount"],
-        _ => &[],
-    };
+    let supported = settings(addon);
     let keys = match &value {
         Value::Null => return Ok(()),
         Value::Object(map) => map.keys(),
         _ => return Err(unsupported("it is not an object")),
     };
-    match keys.into_iter().find(|key| !supported.contains(&key.as_str())) {
+    match keys.into_iter().find(|key| !supported.iter().any(|(known, _)| known == key)) {
         None => Ok(()),
         Some(key) => Err(unsupported(&format!("[$.{key}: is not defined in the schema]"))),
     }

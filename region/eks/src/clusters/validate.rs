@@ -1,9 +1,9 @@
 //! What EKS refuses before it makes or changes a cluster.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use aws_ec2::subnet::{DescribeSubnets, DescribeSubnetsRequest};
-use aws_eks::{CreateClusterRequest, UpdateClusterConfigRequest};
+use aws_eks::{CreateClusterRequest, UpdateClusterConfigRequest, VpcConfigRequest};
 use aws_wire::Fault;
 
 use crate::{Eks, faults, records::Cluster, service::KUBERNETES_VERSION};
@@ -31,7 +31,11 @@ pub(crate) async fn place(eks: &Eks, request: &CreateClusterRequest) -> Result<P
             request.role_arn
         )));
     }
-    subnets(eks, &request.resources_vpc_config.subnet_ids).await
+    let config = &request.resources_vpc_config;
+    let is_public = config.endpoint_public_access.unwrap_or(true);
+    has_endpoint(is_public, config.endpoint_private_access.unwrap_or(false))?;
+    access_cidrs(&config.public_access_cidrs)?;
+    subnets(eks, &config.subnet_ids).await
 }
 
 fn name(name: &str) -> Result<(), Fault> {
@@ -71,6 +75,27 @@ async fn subnets(eks: &Eks, ids: &[String]) -> Result<Place, Fault> {
     }
 }
 
+fn has_endpoint(is_public: bool, is_private: bool) -> Result<(), Fault> {
+    match is_public || is_private {
+        true => Ok(()),
+        false => Err(faults::invalid_parameter(
+            "Both private and public endpoint access cannot be false",
+        )),
+    }
+}
+
+fn access_cidrs(cidrs: &[String]) -> Result<(), Fault> {
+    let is_cidr = |it: &str| {
+        let (address, length) = it.split_once('/')?;
+        let (address, length) = (address.parse::<IpAddr>().ok()?, length.parse::<u8>().ok()?);
+        Some(length <= if address.is_ipv4() { 32 } else { 128 })
+    };
+    match cidrs.iter().find(|it| is_cidr(it) != Some(true)) {
+        None => Ok(()),
+        Some(bad) => Err(faults::invalid_parameter(format!("Invalid CIDR block: {bad}"))),
+    }
+}
+
 pub(crate) fn service_cidr(asked: Option<&str>) -> Result<String, Fault> {
     match asked {
         None | Some(SERVICE_CIDR) => Ok(SERVICE_CIDR.to_owned()),
@@ -103,6 +128,7 @@ pub(crate) struct Update {
 pub(crate) enum Change {
     AuthenticationMode(String),
     DeletionProtection(bool),
+    Endpoint { is_public: bool, is_private: bool, cidrs: Vec<String> },
 }
 
 impl Change {
@@ -110,6 +136,11 @@ impl Change {
         match self {
             Self::AuthenticationMode(mode) => cluster.authentication_mode = mode,
             Self::DeletionProtection(is_on) => cluster.deletion_protection = is_on,
+            Self::Endpoint { is_public, is_private, cidrs } => {
+                cluster.endpoint_public_access = is_public;
+                cluster.endpoint_private_access = is_private;
+                cluster.public_access_cidrs = cidrs;
+            }
         }
     }
 }
@@ -118,6 +149,17 @@ pub(crate) fn update(
     cluster: &Cluster,
     request: &UpdateClusterConfigRequest,
 ) -> Result<Update, Fault> {
+    let facets = [
+        request.access_config.is_some(),
+        request.deletion_protection.is_some(),
+        request.resources_vpc_config.is_some(),
+    ];
+    if facets.into_iter().filter(|it| *it).count() > 1 {
+        return Err(faults::invalid_parameter("Only one type of update can be allowed."));
+    }
+    if let Some(config) = &request.resources_vpc_config {
+        return endpoint_update(cluster, config);
+    }
     if let Some(mode) = request.access_config.as_ref().and_then(|it| it.authentication_mode.clone())
     {
         return mode_update(&cluster.authentication_mode, mode);
@@ -130,8 +172,51 @@ pub(crate) fn update(
         });
     }
     Err(faults::invalid_parameter(
-        "This region supports updates of accessConfig and deletionProtection only.",
+        "This region supports updates of accessConfig, deletionProtection and the endpoint access \
+         of resourcesVpcConfig only.",
     ))
+}
+
+/// What is not named stays as it is.
+fn endpoint_update(cluster: &Cluster, config: &VpcConfigRequest) -> Result<Update, Fault> {
+    if !config.subnet_ids.is_empty() || !config.security_group_ids.is_empty() {
+        return Err(faults::invalid_parameter(
+            "This region does not support updates of a cluster's subnets and security groups.",
+        ));
+    }
+    let is_public = config.endpoint_public_access.unwrap_or(cluster.endpoint_public_access);
+    let is_private = config.endpoint_private_access.unwrap_or(cluster.endpoint_private_access);
+    let cidrs = match config.public_access_cidrs.is_empty() {
+        true => cluster.public_access_cidrs.clone(),
+        false => config.public_access_cidrs.clone(),
+    };
+    has_endpoint(is_public, is_private)?;
+    access_cidrs(&cidrs)?;
+    let wanted = (is_public, is_private, &cidrs);
+    let present = (
+        cluster.endpoint_public_access,
+        cluster.endpoint_private_access,
+        &cluster.public_access_cidrs,
+    );
+    if wanted == present {
+        return Err(faults::invalid_parameter(format!(
+            "Cluster is already at the desired configuration with endpointPrivateAccess: \
+             {is_private} , endpointPublicAccess: {is_public}, and Public Endpoint Restrictions: \
+             [{}]",
+            cidrs.join(", ")
+        )));
+    }
+    let list = serde_json::to_string(&cidrs).unwrap_or_default();
+    let param = |kind: &str, value: String| (kind.to_owned(), value);
+    Ok(Update {
+        kind: "EndpointAccessUpdate",
+        params: vec![
+            param("EndpointPublicAccess", is_public.to_string()),
+            param("EndpointPrivateAccess", is_private.to_string()),
+            param("PublicAccessCidrs", list),
+        ],
+        change: Change::Endpoint { is_public, is_private, cidrs },
+    })
 }
 
 fn mode_update(current: &str, wanted: String) -> Result<Update, Fault> {

@@ -24,8 +24,9 @@ use self::plan::{Limits, Observed, Step};
 use super::{
     drain::{self, Progress},
     key,
-    records::{Nodegroup, State},
+    records::{Issue, Nodegroup, State},
     resources::{self, TERMINATE_HOOK},
+    template,
 };
 use crate::{
     Eks,
@@ -105,7 +106,9 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
     let eks = &context.eks;
     let Some(running) = context.running(&group.cluster) else { return Ok(None) };
     let auto_scaling_group = resources::auto_scaling_group(eks, group).await?;
-    let nodes = nodes::of_group(&running.plane.client, &group.name).await?;
+    let instances = auto_scaling_group.iter().flat_map(|it| &it.instances);
+    let instances = instances.filter_map(|it| it.instance_id.clone()).collect();
+    let nodes = nodes::of_group(&running.plane.client, &group.name, &instances).await?;
     let config = &eks.0.config;
     let limits = Limits { creation: config.latency.nodegroup, join: config.join_limit };
     let mut observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
@@ -128,7 +131,10 @@ async fn apply(
 ) -> Result<(), PassError> {
     let eks = &context.eks;
     match step {
-        Step::Create => create(eks, group).await,
+        Step::Create => match create(eks, group).await? {
+            None => Ok(()),
+            Some(issue) => fail(eks, group, issue),
+        },
         Step::Resize { min, max, desired } => {
             resources::resize(eks, group, min, max, desired).await
         }
@@ -149,34 +155,42 @@ async fn apply(
             }
         }
         Step::Tell(issue) => Ok(eks.change_issues(group, vec![issue])?),
-        Step::Fail(issue) => {
-            warn!(nodegroup = group.name, code = issue.code, "node group failed");
-            let errors = vec![(issue.code.clone(), issue.message.clone())];
-            if let Some(update) = &group.update_id {
-                eks.finish_update(&group.cluster, update, errors)?;
-            }
-            let state = match group.state {
-                State::Creating => State::CreateFailed,
-                _ => State::Degraded,
-            };
-            Ok(eks.change_nodegroup(group, |it| {
-                it.state = state;
-                it.issues = vec![issue];
-                it.update_id = None;
-            })?)
-        }
+        Step::Fail(issue) => fail(eks, group, issue),
         Step::Remove => remove(eks, group).await,
     }
 }
 
-async fn create(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+fn fail(eks: &Eks, group: &Nodegroup, issue: Issue) -> Result<(), PassError> {
+    warn!(nodegroup = group.name, code = issue.code, "node group failed");
+    let errors = vec![(issue.code.clone(), issue.message.clone())];
+    if let Some(update) = &group.update_id {
+        eks.finish_update(&group.cluster, update, errors)?;
+    }
+    let state = match group.state {
+        State::Creating => State::CreateFailed,
+        _ => State::Degraded,
+    };
+    Ok(eks.change_nodegroup(group, |it| {
+        it.state = state;
+        it.issues = vec![issue];
+        it.update_id = None;
+    })?)
+}
+
+/// Makes what the group is made of; the issue says why it can never be.
+async fn create(eks: &Eks, group: &Nodegroup) -> Result<Option<Issue>, PassError> {
     let cluster = eks.find(&group.cluster)?;
     if cluster.authentication_mode != "CONFIG_MAP" {
         eks.ensure_node_entry(&group.cluster, &group.node_role)?;
     }
+    let data = match template::own(eks, &cluster, group) {
+        Ok(data) => data,
+        Err(issue) => return Ok(Some(issue)),
+    };
     resources::ensure_profile(eks, group).await?;
-    resources::ensure_template(eks, &cluster, group).await?;
-    resources::create_auto_scaling_group(eks, group).await
+    resources::ensure_template(eks, group, data).await?;
+    resources::create_auto_scaling_group(eks, group).await?;
+    Ok(None)
 }
 
 async fn drain_instance(

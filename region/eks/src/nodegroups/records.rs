@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_eks::{CreateNodegroupRequest, LaunchTemplateSpecification, Taint};
+use aws_eks::{CreateNodegroupRequest, Taint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{template::Source, validate};
 use crate::{Eks, records::Cluster, service::KUBERNETES_VERSION};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -56,6 +57,14 @@ pub(crate) struct Release {
     pub(crate) version: String,
 }
 
+/// What a group's nodes are made from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Base {
+    pub(crate) release: Release,
+    /// The customer's launch template.
+    pub(crate) source: Option<Source>,
+}
+
 /// A node group. Its key is `CLUSTER/NAME`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Nodegroup {
@@ -78,8 +87,9 @@ pub(crate) struct Nodegroup {
     pub(crate) max_unavailable: i64,
     pub(crate) version: String,
     pub(crate) release_version: String,
-    /// The customer's.
-    pub(crate) launch_template: Option<LaunchTemplateSpecification>,
+    /// The customer's launch template.
+    #[serde(default)]
+    pub(crate) source: Option<Source>,
     pub(crate) client_token: Option<String>,
     pub(crate) issues: Vec<Issue>,
     pub(crate) created_at: Timestamp,
@@ -101,6 +111,22 @@ impl Nodegroup {
         format!("eks-{}-{}", self.name, self.id)
     }
 
+    /// The labels that its nodes begin with.
+    pub(crate) fn node_labels(&self, image_id: &str) -> Vec<(String, String)> {
+        let own = |key: &str, value: &str| (format!("eks.amazonaws.com/{key}"), value.to_owned());
+        let mut labels = vec![
+            own("nodegroup-image", image_id),
+            own("capacityType", &self.capacity_type),
+            own("nodegroup", &self.name),
+        ];
+        if let Some(source) = &self.source {
+            labels.push(own("sourceLaunchTemplateId", &source.id));
+            labels.push(own("sourceLaunchTemplateVersion", &source.version.to_string()));
+        }
+        labels.extend(self.labels.clone());
+        labels
+    }
+
     /// EKS's own launch template and the instance profile: `eks-ID`.
     pub(crate) fn template(&self) -> String {
         format!("eks-{}", self.id)
@@ -111,12 +137,14 @@ pub(crate) fn new(
     eks: &Eks,
     cluster: &Cluster,
     request: &CreateNodegroupRequest,
-    release: Release,
+    base: Base,
 ) -> Nodegroup {
+    let Base { release, source } = base;
+    let (types, ami_type) =
+        (instance_types(request, source.as_ref()), ami_type(request, source.as_ref()));
     let now = eks.now();
     let or =
         |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
-    let types = request.instance_types.clone();
     Nodegroup {
         cluster: cluster.name.clone(),
         name: request.nodegroup_name.clone(),
@@ -124,8 +152,8 @@ pub(crate) fn new(
         state: State::Creating,
         scaling: scaling(request),
         subnets: request.subnets.clone(),
-        instance_types: if types.is_empty() { vec!["t3.medium".to_owned()] } else { types },
-        ami_type: or(&request.ami_type, "AL2023_x86_64_STANDARD"),
+        instance_types: types,
+        ami_type,
         capacity_type: or(&request.capacity_type, "ON_DEMAND"),
         disk_size: request.disk_size.unwrap_or(20),
         node_role: request.node_role.clone(),
@@ -140,7 +168,7 @@ pub(crate) fn new(
         version: KUBERNETES_VERSION.to_owned(),
         release_version: release.version,
         image_id: release.image_id,
-        launch_template: request.launch_template.clone(),
+        source,
         client_token: request.client_request_token.clone(),
         issues: Vec::new(),
         created_at: now,
@@ -150,6 +178,22 @@ pub(crate) fn new(
         removed_taints: Vec::new(),
         draining: BTreeMap::new(),
     }
+}
+
+/// None where the launch template says it.
+fn instance_types(request: &CreateNodegroupRequest, source: Option<&Source>) -> Vec<String> {
+    let is_said = source.is_some_and(|it| it.data.instance_type.is_some());
+    match request.instance_types.is_empty() && !is_said {
+        true => vec!["t3.medium".to_owned()],
+        false => request.instance_types.clone(),
+    }
+}
+
+fn ami_type(request: &CreateNodegroupRequest, source: Option<&Source>) -> String {
+    if source.is_some_and(|it| it.data.image_id.is_some()) {
+        return validate::CUSTOM.to_owned();
+    }
+    request.ami_type.clone().unwrap_or_else(|| "AL2023_x86_64_STANDARD".to_owned())
 }
 
 /// EKS's defaults: 1, 2, 2.

@@ -20,12 +20,7 @@ use aws_ec2::{
         CreateLaunchTemplate, CreateLaunchTemplateRequest, DeleteLaunchTemplate,
         DeleteLaunchTemplateRequest,
     },
-    launch_template_request::{
-        LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
-        LaunchTemplateIamInstanceProfileSpecificationRequest,
-        LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
-        RequestLaunchTemplateData,
-    },
+    launch_template_request::RequestLaunchTemplateData,
 };
 use aws_iam::{
     AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, CreateInstanceProfile,
@@ -34,11 +29,8 @@ use aws_iam::{
 };
 use aws_wire::CallError;
 
-use super::{
-    records::Nodegroup,
-    user_data::{self, Facts},
-};
-use crate::{Eks, reconcile::PassError, records::Cluster};
+use super::records::Nodegroup;
+use crate::{Eks, reconcile::PassError};
 
 /// The lifecycle hook on which EKS drains an instance before it goes.
 pub(crate) const TERMINATE_HOOK: &str = "Terminate-LC-Hook";
@@ -72,12 +64,12 @@ fn role_name(arn: &str) -> String {
 
 pub(crate) async fn ensure_template(
     eks: &Eks,
-    cluster: &Cluster,
     group: &Nodegroup,
+    data: RequestLaunchTemplateData,
 ) -> Result<(), PassError> {
     let request = CreateLaunchTemplateRequest {
         launch_template_name: group.template(),
-        launch_template_data: template_data(eks, cluster, group),
+        launch_template_data: data,
         tag_specifications: vec![aws_ec2::common::TagSpecification {
             resource_type: Some("launch-template".to_owned()),
             tags: eks_tags(group),
@@ -88,53 +80,12 @@ pub(crate) async fn ensure_template(
     already(made, "InvalidLaunchTemplateName.AlreadyExistsException")
 }
 
-fn eks_tags(group: &Nodegroup) -> Vec<TagInput> {
+pub(crate) fn eks_tags(group: &Nodegroup) -> Vec<TagInput> {
     let tag = |key: &str, value: &str| TagInput {
         key: Some(key.to_owned()),
         value: Some(value.to_owned()),
     };
     vec![tag("eks:cluster-name", &group.cluster), tag("eks:nodegroup-name", &group.name)]
-}
-
-fn template_data(eks: &Eks, cluster: &Cluster, group: &Nodegroup) -> RequestLaunchTemplateData {
-    let facts = Facts { cluster, region: &eks.0.config.region, image_id: &group.image_id };
-    let single_type = match group.instance_types.as_slice() {
-        [one] => Some(one.clone()),
-        _ => None,
-    };
-    RequestLaunchTemplateData {
-        image_id: Some(group.image_id.clone()),
-        instance_type: single_type,
-        user_data: Some(user_data::render(group, &facts)),
-        security_group_ids: cluster.cluster_security_group_id.iter().cloned().collect(),
-        iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
-            name: Some(group.template()),
-            ..Default::default()
-        }),
-        // Two hops: a pod's answer has one more to go than the instance's own.
-        metadata_options: Some(LaunchTemplateInstanceMetadataOptionsRequest {
-            http_tokens: Some("required".to_owned()),
-            http_put_response_hop_limit: Some(2),
-            ..Default::default()
-        }),
-        block_device_mappings: vec![LaunchTemplateBlockDeviceMappingRequest {
-            device_name: Some("/dev/xvda".to_owned()),
-            ebs: Some(LaunchTemplateEbsBlockDeviceRequest {
-                volume_size: Some(group.disk_size),
-                volume_type: Some("gp3".to_owned()),
-                delete_on_termination: Some(true),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }],
-        tag_specifications: ["instance", "volume"]
-            .map(|resource| LaunchTemplateTagSpecificationRequest {
-                resource_type: Some(resource.to_owned()),
-                tags: eks_tags(group),
-            })
-            .to_vec(),
-        ..Default::default()
-    }
 }
 
 /// The Auto Scaling group as it is; `None` when there is none.

@@ -5,7 +5,10 @@ use aws_eks::{
     NodegroupUpdateConfig,
 };
 
-use super::records::{Issue, Nodegroup};
+use super::{
+    records::{Issue, Nodegroup},
+    template::Source,
+};
 use crate::Eks;
 
 pub(crate) fn arn(eks: &Eks, group: &Nodegroup) -> String {
@@ -45,14 +48,14 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
             auto_scaling_groups: vec![AutoScalingGroup { name }],
             remote_access_security_group: None,
         }),
-        disk_size: group.launch_template.is_none().then_some(group.disk_size),
+        disk_size: group.source.is_none().then_some(group.disk_size),
         health: NodegroupHealth { issues: group.issues.iter().map(issue).collect() },
         update_config: NodegroupUpdateConfig {
             max_unavailable: Some(group.max_unavailable),
             ..Default::default()
         },
         node_repair_config: None,
-        launch_template: group.launch_template.clone(),
+        launch_template: group.source.as_ref().map(Source::specification),
         tags: group.tags.clone(),
     }
 }

@@ -9,7 +9,10 @@ use aws_eks::{CreateNodegroupRequest, Taint};
 use aws_ssm::parameter::{GetParameter, GetParameterRequest};
 use aws_wire::Fault;
 
-use super::records::Release;
+use super::{
+    records::{Base, Release},
+    template,
+};
 use crate::{
     Eks, faults,
     records::{Cluster, Status},
@@ -17,13 +20,14 @@ use crate::{
 };
 
 const AMI_TYPE: &str = "AL2023_x86_64_STANDARD";
+pub(crate) const CUSTOM: &str = "CUSTOM";
 const EFFECTS: [&str; 3] = ["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"];
 
 pub(crate) async fn create(
     eks: &Eks,
     cluster: &Cluster,
     request: &CreateNodegroupRequest,
-) -> Result<Release, Fault> {
+) -> Result<Base, Fault> {
     if cluster.status != Status::Active {
         return Err(faults::invalid_request(format!(
             "Cluster '{}' is not in ACTIVE status",
@@ -37,7 +41,24 @@ pub(crate) async fn create(
     role(eks, cluster, &request.node_role)?;
     subnets(eks, cluster, &request.subnets).await?;
     instance_types(eks, &request.instance_types).await?;
-    release(eks, request.release_version.as_deref()).await
+    let source = match &request.launch_template {
+        None => None,
+        Some(asked) => Some(template::read(eks, asked).await?),
+    };
+    if let Some(source) = &source {
+        template::check(request, &source.data)?;
+    }
+    let own_image = source.as_ref().and_then(|it| it.data.image_id.clone());
+    let release = match own_image {
+        Some(image) => Release { image_id: image.clone(), version: image },
+        None if request.ami_type.as_deref() == Some(CUSTOM) => {
+            return Err(faults::invalid_parameter(
+                "amiType CUSTOM takes a launch template that specifies an image id.",
+            ));
+        }
+        None => release(eks, request.release_version.as_deref()).await?,
+    };
+    Ok(Base { release, source })
 }
 
 fn name(name: &str) -> Result<(), Fault> {
@@ -58,14 +79,15 @@ fn unsupported(request: &CreateNodegroupRequest) -> Result<(), Fault> {
         Err(faults::invalid_parameter(format!("{what} is not supported in this region")))
     };
     match request {
-        _ if request.ami_type.as_deref().is_some_and(|it| it != AMI_TYPE) => {
+        _ if request.ami_type.as_deref().is_some_and(|it| it != AMI_TYPE && it != CUSTOM) => {
             no(&format!("amiType {}", request.ami_type.as_deref().unwrap_or_default()))
         }
         _ if request.capacity_type.as_deref().is_some_and(|it| it != "ON_DEMAND") => {
             no("capacityType other than ON_DEMAND")
         }
-        _ if request.remote_access.is_some() => no("remoteAccess"),
-        _ if request.launch_template.is_some() => no("launchTemplate"),
+        _ if request.remote_access.is_some() && request.launch_template.is_none() => {
+            no("remoteAccess")
+        }
         _ if request.node_repair_config.as_ref().is_some_and(|it| it.enabled == Some(true)) => {
             no("nodeRepairConfig.enabled")
         }

@@ -1,9 +1,13 @@
-//! A cluster's part of the VPC: its security group and its control plane's interfaces.
+//! A cluster's part of the network: its security group and its control plane's interfaces in the VPC,
+//! and its endpoint's address on the internet.
 //!
-//! Both are made through EC2's API as `eks.amazonaws.com`, so they are requester-managed, take
+//! The first two are made through EC2's API as `eks.amazonaws.com`, so they are requester-managed, take
 //! addresses of the customer's subnets and show in the customer's account.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use aws_ec2::{
     common::{Filter, TagInput, TagSpecification},
@@ -20,6 +24,8 @@ use aws_ec2::{
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
 
+use aws_wire::Fault;
+
 use super::PassError;
 use crate::{
     Eks,
@@ -32,7 +38,10 @@ const INTERFACES: usize = 2;
 /// As whom EKS makes them: what a customer describes in the same words is not ours.
 const REQUESTER: &str = "eks.amazonaws.com";
 
-/// Makes sure of both and gives the record as it is then.
+/// Public addresses of endpoints (TEST-NET-1, RFC 5737), as many as EKS has.
+const PUBLIC: std::ops::RangeInclusive<u8> = 1..=254;
+
+/// Makes sure of all and gives the record as it is then.
 pub(crate) async fn ensure(eks: &Eks, cluster: &Cluster) -> Result<Cluster, PassError> {
     let mut cluster = cluster.clone();
     if cluster.cluster_security_group_id.is_none() {
@@ -47,7 +56,23 @@ pub(crate) async fn ensure(eks: &Eks, cluster: &Cluster) -> Result<Cluster, Pass
         eks.change_cluster(&cluster.name, |it| it.interfaces = interfaces.clone())?;
         cluster.interfaces = interfaces;
     }
+    if cluster.public_address.is_none() {
+        cluster.public_address = Some(take_public_address(eks, &cluster.name)?);
+    }
     Ok(cluster)
+}
+
+/// The first that no cluster has.
+fn take_public_address(eks: &Eks, name: &str) -> Result<Ipv4Addr, PassError> {
+    let taken = eks.0.store.transaction(|transaction| {
+        let clusters = transaction.list(&eks.0.clusters);
+        let taken: BTreeSet<_> = clusters.iter().filter_map(|it| it.public_address).collect();
+        let mut all = PUBLIC.map(|host| Ipv4Addr::new(192, 0, 2, host));
+        let address = all.find(|it| !taken.contains(it));
+        transaction.update(&eks.0.clusters, name, |it| it.public_address = address);
+        Ok::<_, Fault>(address)
+    })?;
+    taken.ok_or(PassError::NoPublicAddress)
 }
 
 fn filter(name: &str, value: &str) -> Filter {

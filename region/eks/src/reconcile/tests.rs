@@ -3,13 +3,18 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aws_ec2::{
+    launch_template::{CreateLaunchTemplate, CreateLaunchTemplateRequest},
+    launch_template_request::RequestLaunchTemplateData,
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
 use aws_eks::{
     CreateAccessEntry, CreateAccessEntryRequest, CreateCluster, CreateClusterRequest,
-    DeleteCluster, DeleteClusterRequest, UpdateAddon, UpdateAddonRequest, VpcConfigRequest,
+    CreateNodegroupRequest, DeleteCluster, DeleteClusterRequest, LaunchTemplateSpecification,
+    UpdateAddon, UpdateAddonRequest, UpdateClusterConfig, UpdateClusterConfigRequest,
+    VpcConfigRequest,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -24,6 +29,10 @@ use region_store::Store;
 
 use crate::{
     Cluster, Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, Roles, Status,
+    nodegroups::{
+        records::{self, Base, Release},
+        template,
+    },
     reconcile::{self, Context},
 };
 
@@ -258,4 +267,121 @@ async fn an_addon_is_given_no_role_that_it_would_not_use() {
     };
     let refused = Handle::<UpdateAddon>::handle(&region.eks, &region.root(), request).await;
     assert_eq!(refused.unwrap_err().code, "InvalidParameterException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_public_until_it_is_asked_to_be_private_and_each_has_its_address() {
+    let region = region().await;
+    region.create("a").await;
+    region.create("b").await;
+    let (a, b) = (region.cluster("a"), region.cluster("b"));
+    assert!(a.endpoint_public_access && !a.endpoint_private_access, "as on AWS");
+    assert_ne!(a.public_address.unwrap(), b.public_address.unwrap());
+    let public = vec![a.public_address.unwrap()];
+    let private: Vec<_> = a.interfaces.iter().map(|it| it.address).collect();
+    assert_eq!(a.endpoint_addresses(&a.vpc_id), public);
+
+    let update = async |is_public: bool, is_private: bool| {
+        let request = UpdateClusterConfigRequest {
+            name: "a".to_owned(),
+            resources_vpc_config: Some(VpcConfigRequest {
+                endpoint_public_access: Some(is_public),
+                endpoint_private_access: Some(is_private),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Handle::<UpdateClusterConfig>::handle(&region.eks, &region.root(), request).await
+    };
+    let update_made = update(true, true).await.unwrap().update.unwrap();
+    assert_eq!(update_made.kind, "EndpointAccessUpdate");
+    let both = region.cluster("a");
+    assert_eq!(both.endpoint_addresses(&both.vpc_id), private);
+    assert_eq!(both.endpoint_addresses("vpc-other"), public);
+    let same = update(true, true).await.unwrap_err();
+    assert!(same.message.starts_with("Cluster is already at the desired configuration"));
+
+    update(false, true).await.unwrap();
+    assert_eq!(region.cluster("a").endpoint_addresses("vpc-other"), private);
+    assert!(update(false, false).await.is_err());
+    update(true, false).await.unwrap();
+    assert_eq!(region.cluster("a").endpoint_addresses(&a.vpc_id), public);
+}
+
+/// A group of cluster `a` whose customer's template says this.
+async fn templated(
+    region: &Region,
+    data: RequestLaunchTemplateData,
+) -> crate::nodegroups::Nodegroup {
+    let made = CreateLaunchTemplateRequest {
+        launch_template_name: format!("theirs-{}", entropy::hex(4)),
+        launch_template_data: data,
+        ..Default::default()
+    };
+    let name = made.launch_template_name.clone();
+    let root = region.root();
+    Handle::<CreateLaunchTemplate>::handle(&*region.ec2, &root, made).await.unwrap();
+    let asked = LaunchTemplateSpecification { name: Some(name), ..Default::default() };
+    let source = template::read(&region.eks, &asked).await.unwrap();
+    assert_eq!(source.version, 1, "the default one");
+    let release = Release { image_id: "ami-eks".to_owned(), version: "1".to_owned() };
+    let request = CreateNodegroupRequest { nodegroup_name: "g".to_owned(), ..Default::default() };
+    let base = Base { release, source: Some(source) };
+    records::new(&region.eks, &region.cluster("a"), &request, base)
+}
+
+#[tokio::test(start_paused = true)]
+async fn eks_joins_a_customers_template_with_what_a_node_needs() {
+    let region = region().await;
+    region.create("a").await;
+    let cluster = region.cluster("a");
+    let theirs = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"B\"\n\n--B\n\
+                  Content-Type: text/x-shellscript\n\n#!/bin/sh\ntrue\n--B--\n";
+    let group = templated(
+        &region,
+        RequestLaunchTemplateData {
+            user_data: Some(STANDARD.encode(theirs)),
+            security_group_ids: vec!["sg-theirs".to_owned()],
+            instance_type: Some("m5.large".to_owned()),
+            ..Default::default()
+        },
+    )
+    .await;
+    assert!(group.instance_types.is_empty(), "the template says it");
+    let own = template::own(&region.eks, &cluster, &group).unwrap();
+    assert_eq!(own.image_id.as_deref(), Some("ami-eks"));
+    assert_eq!(own.security_group_ids, ["sg-theirs"], "and not the cluster's");
+    assert_eq!(own.iam_instance_profile.unwrap().name, Some(group.template()));
+    let text = String::from_utf8(STANDARD.decode(own.user_data.unwrap()).unwrap()).unwrap();
+    assert!(text.starts_with("MIME-Version: 1.0\nContent-Type: multipart/mixed"), "{text}");
+    assert!(text.contains("#!/bin/sh\ntrue\n--B\r\nContent-Type: application/node.eks.aws"));
+    assert!(text.contains("eks.amazonaws.com/sourceLaunchTemplateVersion=1"), "{text}");
+    assert_eq!(text.matches("--B--").count(), 1, "{text}");
+    assert!(text.trim_end().ends_with("--B--"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_image_of_their_own_customers_see_to_joining() {
+    let region = region().await;
+    region.create("a").await;
+    let cluster = region.cluster("a");
+    let script = STANDARD.encode("#!/bin/sh\ntrue\n");
+    let theirs = RequestLaunchTemplateData {
+        image_id: Some("ami-theirs".to_owned()),
+        user_data: Some(script.clone()),
+        ..Default::default()
+    };
+    let group = templated(&region, theirs.clone()).await;
+    assert_eq!(group.ami_type, "CUSTOM");
+    let own = template::own(&region.eks, &cluster, &group).unwrap();
+    assert_eq!(own.user_data, Some(script));
+    assert_eq!(own.image_id.as_deref(), Some("ami-theirs"));
+    let of_cluster: Vec<_> = cluster.cluster_security_group_id.iter().cloned().collect();
+    assert_eq!(own.security_group_ids, of_cluster);
+
+    let mergeable = RequestLaunchTemplateData { image_id: None, ..theirs };
+    let group = templated(&region, mergeable).await;
+    let issue = template::own(&region.eks, &cluster, &group).unwrap_err();
+    assert_eq!(issue.code, "Ec2LaunchTemplateInvalidConfiguration");
+    assert_eq!(issue.message, "User data was not in the MIME multipart format.");
 }

@@ -134,6 +134,8 @@ impl<'a> Customer<'a> {
                 role_arn: roles.cluster.clone(),
                 resources_vpc_config: VpcConfigRequest {
                     subnet_ids: self.subnets().await?,
+                    endpoint_public_access: Some(true),
+                    endpoint_private_access: Some(true),
                     ..Default::default()
                 },
                 ..Default::default()

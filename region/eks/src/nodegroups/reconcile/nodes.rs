@@ -1,6 +1,6 @@
 //! The nodes of a group: which are Ready, and the labels and taints that the group wants on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::{
@@ -26,10 +26,22 @@ pub(crate) struct GroupNode {
     node: Node,
 }
 
-pub(crate) async fn of_group(client: &Client, name: &str) -> Result<Vec<GroupNode>, kube::Error> {
-    let selector = ListParams::default().labels(&format!("{GROUP_LABEL}={name}"));
-    let list = Api::<Node>::all(client.clone()).list(&selector).await?;
-    Ok(list.items.into_iter().filter_map(group_node).collect())
+impl GroupNode {
+    fn is_labelled(&self, group: &str) -> bool {
+        self.node.labels().get(GROUP_LABEL).is_some_and(|it| it == group)
+    }
+}
+
+/// The nodes that carry the group's label, and those of its `instances`: what starts from an image
+/// of the customer's may have come without.
+pub(crate) async fn of_group(
+    client: &Client,
+    name: &str,
+    instances: &BTreeSet<String>,
+) -> Result<Vec<GroupNode>, kube::Error> {
+    let list = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+    let nodes = list.items.into_iter().filter_map(group_node);
+    Ok(nodes.filter(|it| it.is_labelled(name) || instances.contains(&it.instance)).collect())
 }
 
 fn group_node(node: Node) -> Option<GroupNode> {
@@ -51,7 +63,8 @@ pub(crate) fn is_news(event: Event<Node>, known: &mut BTreeMap<String, bool>) ->
     }
 }
 
-/// Puts changed labels and taints on the group's nodes. New nodes bring theirs along.
+/// Puts changed labels and taints on the group's nodes. New nodes bring theirs along, unless they
+/// start from an image of the customer's: those are given all that EKS's user data would have said.
 ///
 /// Taints that a user removed by hand stay removed: only an update under way writes them.
 pub(crate) async fn label_and_taint(
@@ -59,13 +72,19 @@ pub(crate) async fn label_and_taint(
     group: &Nodegroup,
     nodes: &[GroupNode],
 ) -> Result<(), kube::Error> {
-    if group.state != State::Updating {
-        return Ok(());
-    }
     let api = Api::<Node>::all(client.clone());
     for node in nodes {
+        let is_new = !node.is_labelled(&group.name);
+        if group.state != State::Updating && !is_new {
+            continue;
+        }
+        let mut wanted = labels(group);
+        if is_new {
+            let own = group.node_labels(&group.image_id).into_iter();
+            wanted.extend(own.map(|(key, value)| (key, value.into())));
+        }
         let patch = json!({
-            "metadata": {"labels": labels(group)},
+            "metadata": {"labels": wanted},
             "spec": {"taints": taints(group, &node.node)},
         });
         api.patch(&node.node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;

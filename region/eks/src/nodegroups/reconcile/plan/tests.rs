@@ -25,7 +25,7 @@ fn group(state: State) -> Nodegroup {
         max_unavailable: 1,
         version: String::new(),
         release_version: String::new(),
-        launch_template: None,
+        source: None,
         client_token: None,
         issues: Vec::new(),
         created_at: Timestamp::UNIX_EPOCH,

@@ -1,0 +1,154 @@
+//! What AWS itself offers in a VPC: prefix lists, and services for endpoints.
+//!
+//! Deviation: the services are those that the region has, and the two of gateway endpoints.
+
+use aws_ec2::{
+    managed_prefix_list::{
+        DescribeManagedPrefixListsRequest, DescribeManagedPrefixListsResponse,
+        GetManagedPrefixListEntriesRequest, GetManagedPrefixListEntriesResponse, ManagedPrefixList,
+        PrefixListEntry,
+    },
+    vpc_endpoint_service::{
+        DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
+        ServiceTypeDetail,
+    },
+};
+use aws_wire::Fault;
+
+use crate::{
+    Call,
+    query::{self, one},
+    state::State,
+    vpc_endpoints::{self, PREFIX_LISTS},
+};
+
+/// Names as in `com.amazonaws.REGION.NAME`, and the kinds of endpoints that lead there.
+const SERVICES: [(&str, &str); 9] = [
+    ("autoscaling", "Interface"),
+    ("dynamodb", "Gateway"),
+    ("ec2", "Interface"),
+    ("ecr.api", "Interface"),
+    ("ecr.dkr", "Interface"),
+    ("eks", "Interface"),
+    ("s3", "Gateway"),
+    ("ssm", "Interface"),
+    ("sts", "Interface"),
+];
+
+pub(crate) fn describe_prefix_lists(
+    call: &Call<'_>,
+    _state: &State,
+    request: DescribeManagedPrefixListsRequest,
+) -> Result<DescribeManagedPrefixListsResponse, Fault> {
+    if let Some(id) = request.prefix_list_ids.iter().find(|it| !is_list(it)) {
+        return Err(no_list(id));
+    }
+    let asked = &request.prefix_list_ids;
+    let mut prefix_lists = Vec::new();
+    for (id, service) in PREFIX_LISTS {
+        let name = format!("com.amazonaws.{}.{service}", call.config.region);
+        let passes = query::passes(&request.filters, query::no_tags(), |it| match it {
+            "prefix-list-id" => one(id),
+            "prefix-list-name" => one(&name),
+            "owner-id" => one("AWS"),
+            _ => None,
+        })?;
+        if passes && (asked.is_empty() || asked.iter().any(|it| it == id)) {
+            let arn = format!("arn:aws:ec2:{}:aws:prefix-list/{id}", call.config.region);
+            prefix_lists.push(ManagedPrefixList {
+                prefix_list_id: Some(id.to_owned()),
+                address_family: Some("IPv4".to_owned()),
+                state: Some("create-complete".to_owned()),
+                prefix_list_arn: Some(arn),
+                prefix_list_name: Some(name),
+                owner_id: Some("AWS".to_owned()),
+                ..Default::default()
+            });
+        }
+    }
+    Ok(DescribeManagedPrefixListsResponse { next_token: None, prefix_lists })
+}
+
+pub(crate) fn prefix_list_entries(
+    _call: &Call<'_>,
+    _state: &State,
+    request: GetManagedPrefixListEntriesRequest,
+) -> Result<GetManagedPrefixListEntriesResponse, Fault> {
+    let id = &request.prefix_list_id;
+    let cidr = vpc_endpoints::prefix_list(id).ok_or_else(|| no_list(id))?;
+    let entry = PrefixListEntry { cidr: Some(cidr.to_string()), description: None };
+    Ok(GetManagedPrefixListEntriesResponse { entries: vec![entry], next_token: None })
+}
+
+fn is_list(id: &str) -> bool {
+    vpc_endpoints::prefix_list(id).is_some()
+}
+
+fn no_list(id: &str) -> Fault {
+    Fault::new("InvalidPrefixListID.NotFound", format!("The prefix list ID '{id}' does not exist"))
+}
+
+pub(crate) fn describe_services(
+    call: &Call<'_>,
+    _state: &State,
+    request: DescribeVpcEndpointServicesRequest,
+) -> Result<DescribeVpcEndpointServicesResponse, Fault> {
+    let all: Vec<ServiceDetail> =
+        SERVICES.iter().map(|(name, kind)| service(call, name, kind)).collect();
+    let name_of = |it: &ServiceDetail| it.service_name.clone().unwrap_or_default();
+    let is_known = |name: &String| all.iter().any(|it| name_of(it) == *name);
+    if let Some(name) = request.service_names.iter().find(|it| !is_known(it)) {
+        return Err(Fault::new(
+            "InvalidServiceName",
+            format!("The Vpc Endpoint Service '{name}' does not exist"),
+        ));
+    }
+    let mut service_details = Vec::new();
+    for detail in all {
+        let name = name_of(&detail);
+        let kind = detail.service_type.first().and_then(|it| it.service_type.clone());
+        let passes = query::passes(&request.filters, query::no_tags(), |it| match it {
+            "service-name" => one(&name),
+            "service-type" => query::maybe(kind.as_ref()),
+            "owner" => one("amazon"),
+            "supported-ip-address-types" => one("ipv4"),
+            _ => None,
+        })?;
+        if passes && (request.service_names.is_empty() || request.service_names.contains(&name)) {
+            service_details.push(detail);
+        }
+    }
+    let service_names = service_details.iter().map(name_of).collect();
+    Ok(DescribeVpcEndpointServicesResponse { service_names, service_details, next_token: None })
+}
+
+fn service(call: &Call<'_>, name: &str, kind: &str) -> ServiceDetail {
+    let region = &call.config.region;
+    let host: Vec<&str> = name.split('.').rev().collect();
+    let host = format!("{}.{region}.amazonaws.com", host.join("."));
+    let private = if name == "ecr.dkr" { format!("*.{host}") } else { host.clone() };
+    ServiceDetail {
+        service_name: Some(format!("com.amazonaws.{region}.{name}")),
+        service_type: vec![ServiceTypeDetail { service_type: Some(kind.to_owned()) }],
+        availability_zones: call.config.zones.iter().map(|(zone, _)| zone.clone()).collect(),
+        owner: Some("amazon".to_owned()),
+        base_endpoint_dns_names: vec![host],
+        private_dns_name: (kind == "Interface").then_some(private),
+        vpc_endpoint_policy_supported: Some(false),
+        acceptance_required: Some(false),
+        manages_vpc_endpoints: Some(false),
+        supported_ip_address_types: vec!["ipv4".to_owned()],
+        ..Default::default()
+    }
+}
+
+/// Nobody has turned it on, and nobody can.
+pub(crate) fn encryption_by_default(
+    _call: &Call<'_>,
+    _state: &State,
+    _request: aws_ec2::ebs_defaults::GetEbsEncryptionByDefaultRequest,
+) -> Result<aws_ec2::ebs_defaults::GetEbsEncryptionByDefaultResponse, Fault> {
+    Ok(aws_ec2::ebs_defaults::GetEbsEncryptionByDefaultResponse {
+        ebs_encryption_by_default: Some(false),
+    })
+}
