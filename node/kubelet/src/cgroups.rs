@@ -1,11 +1,17 @@
-//! The cgroup tree of pods: `kubepods/{burstable,besteffort}/pod<UID>`, on v1 and v2.
+//! The cgroup tree of pods: `kubepods/{burstable,besteffort}/pod<UID>`, on v1 and v2, or slices of
+//! systemd.
 //!
 //! The runtime puts containers below a pod's group. The groups hold what belongs to the pod as a
 //! whole: its CPU shares and quota, its memory limit, its number of processes.
 //!
-//! Upstream: `pkg/kubelet/cm`. Deviation: the driver is `cgroupfs` also where systemd runs.
+//! Upstream: `pkg/kubelet/cm`.
+//!
+//! Deviation: the driver is the configuration's; the runtime is not asked for its own (`RuntimeConfig`,
+//! which containerd 1.6 does not have).
 
 mod hierarchy;
+mod names;
+pub(crate) mod systemd;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +25,10 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity
 use tracing::debug;
 
 pub(crate) use self::hierarchy::Hierarchy;
+use self::{
+    names::{Driver, Names},
+    systemd::Slices,
+};
 use crate::{
     config::KubeletConfiguration,
     pod::{PodExt, PodUid},
@@ -29,7 +39,10 @@ use crate::{
 
 pub(crate) struct Cgroups {
     hierarchy: Hierarchy,
+    names: Names,
     root: PathBuf,
+    /// Where the driver is systemd.
+    slices: Option<Slices>,
     pids_limit: i64,
     cfs: Cfs,
     kills_single_processes: bool,
@@ -58,9 +71,18 @@ pub(crate) struct Limits {
 
 impl Cgroups {
     pub(crate) fn new(hierarchy: Hierarchy, root: &str, pids_limit: i64) -> Self {
-        let root = PathBuf::from(root.trim_start_matches('/')).join("kubepods");
-        let cfs = Cfs::default();
-        Self { hierarchy, root, pids_limit, cfs, kills_single_processes: false }
+        let names = Names::new(Driver::Cgroupfs, root);
+        let (root, cfs) = (names.root(), Cfs::default());
+        let (slices, kills_single_processes) = (None, false);
+        Self { hierarchy, names, root, slices, pids_limit, cfs, kills_single_processes }
+    }
+
+    /// The same groups as slices of systemd.
+    pub(crate) fn with_slices(mut self, slices: Slices, root: &str) -> Self {
+        self.names = Names::new(Driver::Systemd, root);
+        self.root = self.names.root();
+        self.slices = Some(slices);
+        self
     }
 
     /// `cpuCFSQuota`, `cpuCFSQuotaPeriod` and `singleProcessOOMKill`.
@@ -75,13 +97,29 @@ impl Cgroups {
     }
 
     /// Makes the groups above pods.
-    pub(crate) fn prepare(&self, allocatable: Limits) -> io::Result<()> {
-        self.hierarchy.ensure(&self.root, allocatable)?;
+    pub(crate) async fn prepare(&self, allocatable: Limits) -> io::Result<()> {
+        self.ensure(&self.root, allocatable).await?;
         let least = Limits { shares: Some(2), ..Limits::default() };
         for class in [QosClass::Burstable, QosClass::BestEffort] {
-            self.hierarchy.ensure(&self.class(class), least)?;
+            self.ensure(&self.names.class(class), least).await?;
         }
         Ok(())
+    }
+
+    /// A slice is systemd's first; what systemd does not write is written beside it.
+    async fn ensure(&self, path: &Path, limits: Limits) -> io::Result<()> {
+        if let Some(slices) = &self.slices {
+            slices.ensure(path, limits).await.map_err(io::Error::other)?;
+        }
+        self.hierarchy.ensure(path, limits)
+    }
+
+    /// Of a group that is there.
+    fn change(&self, path: &Path, limits: Limits) -> io::Result<()> {
+        if let Some(slices) = &self.slices {
+            slices.set(path, limits);
+        }
+        self.hierarchy.ensure(path, limits)
     }
 
     /// Limits the groups that the system and the kubelet itself run in (`enforceNodeAllocatable`).
@@ -99,12 +137,12 @@ impl Cgroups {
             if !is_all && !is_listed(&format!("{key}-compressible")) {
                 continue;
             }
-            let path = PathBuf::from(group.trim_start_matches('/'));
+            let path = self.names.given(group);
             if !self.hierarchy.exists(&path) {
                 return Err(EnforceError { kind, group: group.clone() });
             }
             let limits = reserved_limits(reserved, is_all);
-            if let Err(error) = self.hierarchy.ensure(&path, limits) {
+            if let Err(error) = self.change(&path, limits) {
                 debug!(group, %error, "a group of the system was not limited");
             }
         }
@@ -114,8 +152,8 @@ impl Cgroups {
     /// The Burstable group weighs what its pods ask for together.
     pub(crate) fn update_qos(&self, pods: &[Arc<Pod>]) {
         let shares = Some(qos::burstable_shares(pods.iter().map(AsRef::as_ref)));
-        let path = self.class(QosClass::Burstable);
-        if let Err(error) = self.hierarchy.ensure(&path, Limits { shares, ..Limits::default() }) {
+        let path = self.names.class(QosClass::Burstable);
+        if let Err(error) = self.change(&path, Limits { shares, ..Limits::default() }) {
             debug!(%error, "the weight of the Burstable group was not changed");
         }
     }
@@ -141,34 +179,22 @@ impl Cgroups {
         }
     }
 
-    fn class(&self, class: QosClass) -> PathBuf {
-        match class {
-            QosClass::Guaranteed => self.root.clone(),
-            QosClass::Burstable => self.root.join("burstable"),
-            QosClass::BestEffort => self.root.join("besteffort"),
-        }
-    }
-
-    fn pod(&self, class: QosClass, uid: &PodUid) -> PathBuf {
-        self.class(class).join(format!("pod{uid}"))
-    }
-
     /// The pod's group as CRI names it.
     pub(crate) fn parent(&self, pod: &Pod) -> String {
         if self.hierarchy == Hierarchy::Unused {
             return String::new();
         }
-        format!("/{}", self.pod(qos::qos_class(pod), &pod.uid()).display())
+        format!("/{}", self.names.pod(qos::qos_class(pod), &pod.uid()).display())
     }
 
     /// A pod with CPUs of its own has no quota.
-    pub(crate) fn ensure_pod(&self, pod: &Pod, has_exclusive_cpus: bool) -> io::Result<()> {
-        let path = self.pod(qos::qos_class(pod), &pod.uid());
+    pub(crate) async fn ensure_pod(&self, pod: &Pod, has_exclusive_cpus: bool) -> io::Result<()> {
+        let path = self.names.pod(qos::qos_class(pod), &pod.uid());
         let mut limits = pod_limits(pod, self.pids_limit, self.cfs);
         if has_exclusive_cpus {
             limits.quota = None;
         }
-        self.hierarchy.ensure(&path, limits)?;
+        self.ensure(&path, limits).await?;
         self.hierarchy.limit_hugepages(&path, &qos::pod_hugepages(pod));
         Ok(())
     }
@@ -180,11 +206,11 @@ impl Cgroups {
 
     /// Changes what the group of a running pod is allowed; what has no limit loses the one it had.
     pub(crate) fn set_pod(&self, pod: &Pod, limits: Limits) -> io::Result<()> {
-        let path = self.pod(qos::qos_class(pod), &pod.uid());
+        let path = self.names.pod(qos::qos_class(pod), &pod.uid());
         let unlimited = |it: Option<i64>| it.filter(|it| *it > 0).or(Some(hierarchy::UNLIMITED));
         let limits =
             Limits { quota: unlimited(limits.quota), memory: unlimited(limits.memory), ..limits };
-        self.hierarchy.ensure(&path, limits)
+        self.change(&path, limits)
     }
 
     /// Removes a pod's group and what is left below it. Says whether all of it is gone: processes
@@ -192,10 +218,17 @@ impl Cgroups {
     pub(crate) fn remove_pod(&self, uid: &PodUid) -> bool {
         let mut is_gone = true;
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
-            if let Err(error) = self.hierarchy.remove(&self.pod(class, uid)) {
+            let path = self.names.pod(class, uid);
+            let is_there = self.hierarchy.folder("memory", &path).is_some_and(|it| it.exists());
+            let is_stopped = match &self.slices {
+                Some(slices) if is_there => slices.stop(&path),
+                _ => true,
+            };
+            let removed = self.hierarchy.remove(&path);
+            if let Err(error) = &removed {
                 debug!(%uid, %error, "a pod's cgroup is not empty yet");
-                is_gone = false;
             }
+            is_gone &= is_stopped && removed.is_ok();
         }
         is_gone
     }
@@ -204,8 +237,10 @@ impl Cgroups {
     pub(crate) fn pods(&self) -> Vec<PodUid> {
         [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
             .into_iter()
-            .flat_map(|class| self.hierarchy.children(&self.class(class)))
-            .filter_map(|name| name.strip_prefix("pod").map(|it| PodUid(it.to_owned())))
+            .flat_map(|class| {
+                let all = self.hierarchy.children(&self.names.class(class)).into_iter();
+                all.filter_map(move |name| self.names.pod_of(class, &name))
+            })
             .collect()
     }
 
@@ -224,7 +259,7 @@ impl Cgroups {
     }
 
     pub(crate) fn pod_group(&self, pod: &Pod) -> Group<'_> {
-        self.group(&self.pod(qos::qos_class(pod), &pod.uid()))
+        self.group(&self.names.pod(qos::qos_class(pod), &pod.uid()))
     }
 }
 

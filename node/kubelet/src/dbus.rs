@@ -17,7 +17,7 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -44,8 +44,8 @@ pub(crate) enum BusError {
     Refused(String),
     #[error("dbus: {0}")]
     Malformed(&'static str),
-    #[error("{0}")]
-    Answer(String),
+    #[error("{text}")]
+    Answer { name: String, text: String },
     #[error("dbus: no answer within {LIMIT:?}")]
     Late,
 }
@@ -63,6 +63,20 @@ const BUS: Object = Object {
     path: "/org/freedesktop/DBus",
     interface: "org.freedesktop.DBus",
 };
+
+pub(crate) const SYSTEMD: Object = Object {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+const SOCKET: &str = "/run/dbus/system_bus_socket";
+
+/// Where the system's bus is.
+pub(crate) fn system() -> PathBuf {
+    let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_default();
+    let path = address.strip_prefix("unix:path=").unwrap_or(SOCKET);
+    PathBuf::from(path.split([',', ';']).next().unwrap_or(SOCKET))
+}
 
 pub(crate) struct Bus {
     stream: UnixStream,
@@ -175,7 +189,7 @@ impl Bus {
                             Some(Value::Text(text)) => text.clone(),
                             _ => message.error.clone(),
                         };
-                        return Err(BusError::Answer(text));
+                        return Err(BusError::Answer { name: message.error, text });
                     }
                     Kind::Signal if self.signals.len() < MOST_SIGNALS => {
                         self.signals.push_back(message);

@@ -1,6 +1,6 @@
 //! Puts the kubelet together and runs it.
 
-use std::{collections::HashSet, pin::pin, sync::Arc};
+use std::{collections::HashSet, path::Path, pin::pin, sync::Arc};
 
 use clock::Clock;
 use futures::StreamExt;
@@ -17,10 +17,11 @@ use crate::{
     allocation::Allocations,
     api_client::{ApiClient, Rotation, limited},
     certificates::serving::Serving,
-    cgroups::{Cgroups, Hierarchy, Limits},
+    cgroups::{self, Cgroups, Hierarchy, Limits, systemd::Slices},
     cm::{self, ContainerManager},
     context::{Context, Network},
     cri::{Runtime, snapshots::Snapshots},
+    dbus,
     events::Recorder,
     eviction::{Eviction, local_storage::LocalStorage},
     garbage::Garbage,
@@ -68,6 +69,8 @@ pub enum StartError {
     },
     #[error("failed to read the cgroup hierarchies")]
     Cgroups(#[source] std::io::Error),
+    #[error("systemd cgroup manager not available")]
+    NoSystemd,
     #[error("failed to create the container manager")]
     ContainerManager(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to serve device plugins or the resources of pods")]
@@ -160,6 +163,10 @@ impl Kubelet {
     pub async fn run(self) {
         let Self { context, workers, pleg, status, stats, wake, serving, rotation } = self;
         let scope = context.scope.clone();
+        let limits = node_limits(&context.machine, &context.settings);
+        if let Err(error) = context.cgroups.prepare(limits).await {
+            warn!(%error, "the cgroups of pods were not made");
+        }
         let services = context.services.clone();
         let client = context.client.clone();
         if context.settings.is_standalone {
@@ -246,7 +253,16 @@ fn context(
         Hierarchy::Unused
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
-    let cgroups = cgroups.configured(config);
+    let mut cgroups = cgroups.configured(config);
+    if config.cgroups_per_qos && config.cgroup_driver == "systemd" {
+        if !cgroups::systemd::is_running(Path::new("/run")) {
+            return Err(StartError::NoSystemd);
+        }
+        let is_v2 = cgroups.hierarchy().is_v2();
+        let (slices, work) = Slices::new(dbus::system(), is_v2);
+        drop(scope.spawn("systemd", work));
+        cgroups = cgroups.with_slices(slices, &config.cgroup_root);
+    }
     // First what may fail: a start that fails makes no cgroups.
     let metrics = Arc::<Metrics>::default();
     let told = (client.clone(), metrics.clone());
@@ -255,9 +271,6 @@ fn context(
     cgroups
         .enforce_reserved(config)
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
-    if let Err(error) = cgroups.prepare(node_limits(&machine, &settings)) {
-        warn!(%error, "the cgroups of pods were not made");
-    }
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
     let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);

@@ -117,7 +117,7 @@ impl Shutdown {
         has_begun: &mut bool,
     ) -> Result<std::convert::Infallible, LogindError> {
         let etc = &self.context.settings.etc;
-        let mut logind = Logind::start(&logind::socket(), etc, period).await?;
+        let mut logind = Logind::start(&crate::dbus::system(), etc, period).await?;
         *has_begun = true;
         loop {
             if logind.news().await? {

@@ -231,7 +231,15 @@ async fn devices_of_a_plugin_reach_containers_and_their_health_the_status() {
     world.delete("a", 0).await;
     world.until_gone("a").await;
     let file = folder.join("kubelet_internal_checkpoint");
-    let holds = || fs::read_to_string(&file).unwrap().contains("d1");
+    // The names of pods and the checksum are full of such letters.
+    let holds = || {
+        let text = fs::read_to_string(&file).unwrap();
+        let checkpoint: Value = serde_json::from_str(&text).unwrap();
+        let entries = checkpoint["Data"]["PodDeviceEntries"].as_array().cloned();
+        let mut held = entries.into_iter().flatten().map(|it| it["DeviceIDs"].to_string());
+        held.any(|it| it.contains("\"d1\""))
+    };
+    assert!(fs::read_to_string(&file).unwrap().contains("DeviceIDs"), "of the other pod");
     for _ in 0..100 {
         if !holds() {
             break;

@@ -132,7 +132,7 @@ impl Hierarchy {
         }
     }
 
-    pub(super) fn is_v2(&self) -> bool {
+    pub(crate) fn is_v2(&self) -> bool {
         matches!(self, Self::V2 { .. })
     }
 
@@ -158,7 +158,7 @@ impl Hierarchy {
         result
     }
 
-    pub(super) fn children(&self, path: &Path) -> Vec<String> {
+    pub(crate) fn children(&self, path: &Path) -> Vec<String> {
         let Some(root) = self.roots().into_iter().next() else { return Vec::new() };
         let Ok(entries) = fs::read_dir(root.join(path)) else { return Vec::new() };
         entries

@@ -53,6 +53,8 @@ pub(crate) struct DeviceManager {
     turn: tokio::sync::Mutex<()>,
     /// Pods of which a device has changed its health.
     affected: Mutex<BTreeSet<String>>,
+    /// Held while the checkpoint is written, so that an older one is never written over a newer one.
+    writing: Mutex<()>,
 }
 
 /// Devices of one resource: ids by NUMA node.
@@ -84,10 +86,11 @@ impl DeviceManager {
         }
         let state = Mutex::new(state);
         let (turn, affected) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { folder, state, nodes, scope, changed, turn, affected }
+        Self { folder, state, nodes, scope, changed, turn, affected, writing: Mutex::default() }
     }
 
     fn save(&self) {
+        let _writing = self.writing.lock();
         let text = checkpoint::encode(&self.state.lock());
         if let Err(error) = super::checkpoint::write(&self.folder.join(checkpoint::FILE), &text) {
             error!(%error, "who holds which devices was not written");

@@ -5,9 +5,6 @@
 //! Upstream: `pkg/kubelet/apis/config/validation`.
 //!
 //! Deviation: feature gates that nobody knows are accepted; upstream refuses them.
-//!
-//! Deviation: `systemd` as the cgroup driver is refused: a runtime that is set up for it takes none of
-//! the paths that this kubelet gives pods.
 
 mod rules;
 

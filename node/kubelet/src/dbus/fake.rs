@@ -1,4 +1,4 @@
-//! A bus on a socket with a logind behind it, for tests.
+//! A bus on a socket with a logind or a systemd behind it, for tests.
 
 use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd, path::Path};
 
@@ -35,6 +35,21 @@ impl Peer {
         message
     }
 
+    /// Answers a call without a descriptor.
+    pub(crate) async fn agree(&mut self, to: u32, body: &[Value]) {
+        self.answer(to, body, None::<&std::os::fd::OwnedFd>).await;
+    }
+
+    /// Answers a call with an error.
+    pub(crate) async fn refuse(&mut self, to: u32, error: &'static str, text: &str) {
+        self.serial += 1;
+        let (path, interface, destination) = ("", "", "");
+        let fields = Fields { path, interface, destination, error, reply_to: to, descriptors: 0 };
+        let body = [Value::Text(text.to_owned())];
+        let bytes = wire::encode(3, self.serial, &fields, "", &body);
+        self.bus.stream.write_all(&bytes).await.unwrap();
+    }
+
     /// Answers a call, perhaps with a descriptor.
     pub(crate) async fn answer(&mut self, to: u32, body: &[Value], with: Option<&impl AsFd>) {
         self.serial += 1;
@@ -42,6 +57,7 @@ impl Peer {
             path: "",
             interface: "",
             destination: "",
+            error: "",
             reply_to: to,
             descriptors: u32::from(with.is_some()),
         };
@@ -65,6 +81,7 @@ impl Peer {
             path: "/org/freedesktop/login1",
             interface: "org.freedesktop.login1.Manager",
             destination: "",
+            error: "",
             reply_to: 0,
             descriptors: 0,
         };

@@ -9,6 +9,8 @@ use super::{BusError, Object};
 /// Far more than any message that concerns us.
 const LONGEST: usize = 1 << 20;
 const HEAD: usize = 16;
+/// Lists and structs in one another.
+const DEEPEST: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -20,6 +22,9 @@ pub(crate) enum Value {
     /// A place among the descriptors of the message.
     Descriptor(u32),
     Variant(Box<Value>),
+    /// The type of its items, and they.
+    List(String, Vec<Value>),
+    Struct(Vec<Value>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +69,23 @@ fn put_signature(out: &mut BytesMut, signature: &str) {
 }
 
 impl Value {
-    fn signature(&self) -> &'static str {
+    pub(crate) fn list(of: &str, items: Vec<Self>) -> Self {
+        Self::List(of.to_owned(), items)
+    }
+
+    fn signature(&self) -> String {
         match self {
-            Self::Text(_) => "s",
-            Self::Flag(_) => "b",
-            Self::U32(_) => "u",
-            Self::I32(_) => "i",
-            Self::U64(_) => "t",
-            Self::Descriptor(_) => "h",
-            Self::Variant(_) => "v",
+            Self::Text(_) => "s".to_owned(),
+            Self::Flag(_) => "b".to_owned(),
+            Self::U32(_) => "u".to_owned(),
+            Self::I32(_) => "i".to_owned(),
+            Self::U64(_) => "t".to_owned(),
+            Self::Descriptor(_) => "h".to_owned(),
+            Self::Variant(_) => "v".to_owned(),
+            Self::List(of, _) => format!("a{of}"),
+            Self::Struct(parts) => {
+                format!("({})", parts.iter().map(Self::signature).collect::<String>())
+            }
         }
     }
 
@@ -93,11 +106,52 @@ impl Value {
                 out.put_u64_le(*number);
             }
             Self::Variant(inner) => {
-                put_signature(out, inner.signature());
+                put_signature(out, &inner.signature());
                 inner.put(out);
+            }
+            Self::List(of, items) => {
+                pad(out, 4);
+                let at = out.len();
+                out.put_u32_le(0);
+                pad(out, alignment(of));
+                let begin = out.len();
+                items.iter().for_each(|it| it.put(out));
+                let length = u32::try_from(out.len() - begin).unwrap_or(u32::MAX);
+                out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+            }
+            Self::Struct(parts) => {
+                pad(out, 8);
+                parts.iter().for_each(|it| it.put(out));
             }
         }
     }
+}
+
+/// Of values of a type, by its first letter.
+fn alignment(signature: &str) -> usize {
+    match signature.bytes().next() {
+        Some(b'(' | b't' | b'x' | b'd') => 8,
+        Some(b'g' | b'v' | b'y') => 1,
+        _ => 4,
+    }
+}
+
+/// The first whole type of a signature, and the rest.
+fn split(signature: &str) -> Option<(&str, &str)> {
+    let mut depth = 0usize;
+    for (at, byte) in signature.bytes().enumerate() {
+        match byte {
+            b'a' => continue,
+            b'(' => depth += 1,
+            b')' => depth = depth.checked_sub(1)?,
+            _ if byte.is_ascii_lowercase() => {}
+            _ => return None,
+        }
+        if depth == 0 {
+            return Some(signature.split_at(at + 1));
+        }
+    }
+    None
 }
 
 /// The fields of a header: their codes and types.
@@ -105,6 +159,7 @@ pub(super) struct Fields {
     pub path: &'static str,
     pub interface: &'static str,
     pub destination: &'static str,
+    pub error: &'static str,
     pub reply_to: u32,
     pub descriptors: u32,
 }
@@ -114,6 +169,7 @@ pub(super) fn encode_call(serial: u32, to: Object, member: &str, body: &[Value])
         path: to.path,
         interface: to.interface,
         destination: to.destination,
+        error: "",
         reply_to: 0,
         descriptors: 0,
     };
@@ -146,6 +202,7 @@ pub(super) fn encode(
         (1, "o", fields.path),
         (2, "s", fields.interface),
         (3, "s", member),
+        (4, "s", fields.error),
         (6, "s", fields.destination),
     ];
     for (code, of, text) in texts.into_iter().filter(|it| !it.2.is_empty()) {
@@ -206,7 +263,7 @@ pub(super) fn decode(received: &mut BytesMut) -> Result<Option<Message>, BusErro
         descriptor_count: 0,
         descriptors: Vec::new(),
     };
-    let mut reader = Reader { bytes: &whole[..HEAD + fields], at: HEAD };
+    let mut reader = Reader { bytes: &whole[..HEAD + fields], at: HEAD, depth: 0 };
     let mut signature = String::new();
     while reader.at < reader.bytes.len() {
         reader.align(8)?;
@@ -222,11 +279,13 @@ pub(super) fn decode(received: &mut BytesMut) -> Result<Option<Message>, BusErro
             _ => {}
         }
     }
-    let mut reader = Reader { bytes: &whole[begin..], at: 0 };
-    for of in signature.chars() {
+    let mut reader = Reader { bytes: &whole[begin..], at: 0, depth: 0 };
+    let mut rest = signature.as_str();
+    while let Some((of, next)) = split(rest) {
         // What is not understood, and what comes after it, is not asked for.
-        let Ok(value) = reader.value(&of.to_string()) else { break };
+        let Ok(value) = reader.value(of) else { break };
         message.body.push(value);
+        rest = next;
     }
     Ok(Some(message))
 }
@@ -234,6 +293,7 @@ pub(super) fn decode(received: &mut BytesMut) -> Result<Option<Message>, BusErro
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    depth: usize,
 }
 
 const SHORT: BusError = BusError::Malformed("a message is too short");
@@ -287,7 +347,115 @@ impl<'a> Reader<'a> {
                 }
                 Value::Variant(Box::new(self.value(&inner)?))
             }
-            _ => return Err(BusError::Malformed("a type that nobody asked for")),
+            _ => {
+                self.depth += 1;
+                let value = self.inner(signature);
+                self.depth -= 1;
+                value?
+            }
         })
+    }
+
+    /// A list or a struct.
+    fn inner(&mut self, signature: &str) -> Result<Value, BusError> {
+        const UNKNOWN: BusError = BusError::Malformed("a type that nobody asked for");
+        if self.depth > DEEPEST {
+            return Err(UNKNOWN);
+        }
+        if let Some(of) = signature.strip_prefix('a') {
+            let length = self.u32()? as usize;
+            self.align(alignment(of))?;
+            let end = self.at.checked_add(length).ok_or(SHORT)?;
+            let mut items = Vec::new();
+            while self.at < end {
+                let before = self.at;
+                items.push(self.value(of)?);
+                if self.at == before {
+                    return Err(UNKNOWN);
+                }
+            }
+            return Ok(Value::list(of, items));
+        }
+        let inside = signature.strip_prefix('(').and_then(|it| it.strip_suffix(')'));
+        let mut rest = inside.filter(|it| !it.is_empty()).ok_or(UNKNOWN)?;
+        self.align(8)?;
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let (of, next) = split(rest).ok_or(UNKNOWN)?;
+            parts.push(self.value(of)?);
+            rest = next;
+        }
+        Ok(Value::Struct(parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: Object = Object { destination: "d.d", path: "/p", interface: "i.i" };
+
+    fn nested() -> Vec<Value> {
+        let text = |it: &str| Value::Text(it.to_owned());
+        let property = |name: &str, value: Value| {
+            Value::Struct(vec![text(name), Value::Variant(Box::new(value))])
+        };
+        let properties = vec![
+            property("Wants", Value::list("s", vec![text("a"), text("bc")])),
+            property("MemoryMax", Value::U64(u64::MAX)),
+            property("Delegate", Value::Flag(true)),
+        ];
+        vec![
+            text("unit"),
+            Value::list("(sv)", properties),
+            Value::list("(sa(sv))", Vec::new()),
+            Value::I32(-1),
+        ]
+    }
+
+    #[test]
+    fn lists_of_structs_are_read_as_they_were_written() {
+        let mut bytes = encode_call(7, TO, "M", &nested());
+        let message = decode(&mut bytes).unwrap().unwrap();
+        assert_eq!((message.kind, message.serial), (Kind::Call, 7));
+        assert_eq!(message.body, nested());
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_message_is_waited_for_and_a_body_that_lies_is_not_believed() {
+        let whole = encode_call(7, TO, "M", &nested());
+        for length in 0..whole.len() {
+            let mut part = BytesMut::from(&whole[..length]);
+            assert!(decode(&mut part).unwrap().is_none(), "{length}");
+        }
+        // Whatever the bytes of the body say, nothing beyond them is read, and nothing is endless.
+        let body = u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize;
+        for at in whole.len() - body..whole.len() {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] = byte;
+                decode(&mut changed).unwrap().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn types_in_types_end_somewhere() {
+        for (signature, first) in
+            [("a(sv)s", Some("a(sv)")), ("sas", Some("s")), ("aas", Some("aas"))]
+        {
+            assert_eq!(split(signature).map(|it| it.0), first);
+        }
+        for signature in ["", "a", "(", "(s", ")", "a(", "{sv}", "é"] {
+            assert!(split(signature).is_none(), "{signature}");
+        }
+        let deep = format!("{}s", "a".repeat(DEEPEST + 1));
+        let bytes = [0u8; 64];
+        let mut reader = Reader { bytes: &bytes, at: 0, depth: 0 };
+        assert!(reader.value("()").is_err() && reader.value("as").is_ok());
+        let lengths = [60u8, 0, 0, 0].repeat(16);
+        let mut reader = Reader { bytes: &lengths, at: 0, depth: 0 };
+        assert!(reader.value(&deep).is_err());
     }
 }

@@ -274,7 +274,7 @@ impl Worker {
             return failed("user namespace", format!("Failed to create pod sandbox: {error}"));
         }
         let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
-        if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive) {
+        if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive).await {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
             return failed("cgroup", message);
         }

@@ -151,7 +151,7 @@ impl Server {
             fs: None,
         });
         for container in &stats.containers {
-            let own = group.child(&container.id);
+            let own = group.container(&container.id);
             let (name, image, id) = (&container.name, &container.image, &container.id);
             told.push(Told {
                 labels: labels(&own.id(), Some(stats), name, image, id),

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     dbus::{
-        Bus, BusError, Object,
+        Bus, BusError, Object, SYSTEMD,
         wire::{Message, Value},
     },
     duration,
@@ -24,14 +24,8 @@ const LOGIND: Object = Object {
     interface: "org.freedesktop.login1.Manager",
 };
 const PROPERTIES: Object = Object { interface: "org.freedesktop.DBus.Properties", ..LOGIND };
-const SYSTEMD: Object = Object {
-    destination: "org.freedesktop.systemd1",
-    path: "/org/freedesktop/systemd1",
-    interface: "org.freedesktop.systemd1.Manager",
-};
 const RULE: &str = "type='signal',interface='org.freedesktop.login1.Manager',member='PrepareForShutdown',path='/org/freedesktop/login1'";
 const SIGHUP: i32 = 1;
-const SOCKET: &str = "/run/dbus/system_bus_socket";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogindError {
@@ -57,13 +51,6 @@ pub(super) enum LogindError {
         "node shutdown manager was unable to update logind InhibitDelayMaxSec to {wanted} (ShutdownGracePeriod), current value of InhibitDelayMaxSec ({found}) is less than requested ShutdownGracePeriod"
     )]
     TooShort { wanted: String, found: String },
-}
-
-/// Where the system's bus is.
-pub(super) fn socket() -> PathBuf {
-    let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_default();
-    let path = address.strip_prefix("unix:path=").unwrap_or(SOCKET);
-    PathBuf::from(path.split([',', ';']).next().unwrap_or(SOCKET))
 }
 
 /// A lock that keeps the machine from going. Dropping it lets the machine go.

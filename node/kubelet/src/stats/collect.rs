@@ -155,7 +155,7 @@ impl Stats {
         id: &str,
         told: Option<&v1::ContainerStats>,
     ) -> GroupStats {
-        let group = pod.child(id);
+        let group = pod.container(id);
         if group.exists() {
             return group.read();
         }

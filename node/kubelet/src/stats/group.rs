@@ -56,8 +56,16 @@ impl<'a> Group<'a> {
         format!("/{}", self.path.display())
     }
 
-    pub(crate) fn child(&self, name: &str) -> Self {
-        Self { hierarchy: self.hierarchy, path: self.path.join(name) }
+    /// The group of a container: its id, or a scope of systemd that a runtime has named after it.
+    pub(crate) fn container(&self, id: &str) -> Self {
+        let of = |name: &str| Self { hierarchy: self.hierarchy, path: self.path.join(name) };
+        let own = of(id);
+        if own.exists() {
+            return own;
+        }
+        let ending = format!("-{id}.scope");
+        let names = self.hierarchy.children(&self.path);
+        names.into_iter().find(|it| it.ends_with(&ending)).map_or(own, |it| of(it.as_str()))
     }
 
     fn folder(&self, controller: &str) -> Option<PathBuf> {

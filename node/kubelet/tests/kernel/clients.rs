@@ -52,8 +52,11 @@ impl Bed {
     }
 
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
-        let uri =
-            format!("https://127.0.0.1:{}/containerLogs/default/{pod}/{container}", self.port);
+        let uri = format!(
+            "https://127.0.0.1:{}/containerLogs/{}/{pod}/{container}",
+            self.port,
+            self.namespace()
+        );
         let request = http::Request::get(uri).body(transport::empty()).unwrap();
         let reply = self.kubelet_client().fetch(request, 1 << 20).await.unwrap();
         String::from_utf8(reply.into_body().to_vec()).unwrap()
@@ -103,7 +106,8 @@ impl Bed {
         stdin: &str,
     ) -> (String, String) {
         let target = format!(
-            "/exec/default/{pod}/{container}?{}output=1&error=1&input=1",
+            "/exec/{}/{pod}/{container}?{}output=1&error=1&input=1",
+            self.namespace(),
             command_query(command)
         );
         let mut socket = self.web_socket(&target, protocol).await;
@@ -135,7 +139,8 @@ impl Bed {
     /// What comes on the data and error channels of two forwarded ports: the first answers as much
     /// as it hears, and hears it only when the second has told its error.
     pub(crate) async fn forward_as(&self, pod: &str, ports: [u16; 2], sent: &str) -> [Vec<u8>; 4] {
-        let target = format!("/portForward/default/{pod}?port={}&port={}", ports[0], ports[1]);
+        let target =
+            format!("/portForward/{}/{pod}?port={}&port={}", self.namespace(), ports[0], ports[1]);
         let mut socket = self.web_socket(&target, "v4.channel.k8s.io").await;
         let mut heard: [Vec<u8>; 4] = Default::default();
         let talking = async {
@@ -166,7 +171,7 @@ impl Bed {
         if stdin.is_some() {
             query.push_str("&input=1");
         }
-        let target = format!("/exec/default/{pod}/{container}?{query}");
+        let target = format!("/exec/{}/{pod}/{container}?{query}", self.namespace());
         let mut socket = self.web_socket(&target, "v5.channel.k8s.io, v4.channel.k8s.io").await;
         if let Some(text) = stdin {
             let message = [&[0], text.as_bytes()].concat();

@@ -12,8 +12,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    storage::{DRIVER, NODE, claim},
-    support::Bed,
+    storage::{DRIVER, claim},
+    support::{Bed, NODE},
 };
 
 const FREE: &str = r#"{"attachRequired":false}"#;
@@ -29,7 +29,7 @@ fn named(mut volume: serde_json::Value) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_is_staged_once_published_for_each_pod_and_taken_away_with_the_last() {
-    let Some(bed) = Bed::new("csi").await else { return };
+    let Some(bed) = Bed::own("csi").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), free()).await;
     let node = bed.node().await;
@@ -80,7 +80,7 @@ async fn a_volume_is_staged_once_published_for_each_pod_and_taken_away_with_the_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
-    let Some(bed) = Bed::new("attach").await else { return };
+    let Some(bed) = Bed::own("attach").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), json!({})).await;
     bed.bind_csi("data", json!({})).await;
@@ -121,7 +121,7 @@ async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inline_volume_knows_its_pod_and_goes_with_it() {
-    let Some(bed) = Bed::new("inline").await else { return };
+    let Some(bed) = Bed::own("inline").await else { return };
     let kubelet = bed.ready().await;
     let spec = json!({
         "attachRequired": false,
@@ -163,7 +163,7 @@ async fn an_inline_volume_knows_its_pod_and_goes_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_kubelet_finds_volumes_asks_again_and_lets_them_grow() {
-    let Some(bed) = Bed::new("csi-again").await else { return };
+    let Some(bed) = Bed::own("csi-again").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;
@@ -191,7 +191,7 @@ async fn a_new_kubelet_finds_volumes_asks_again_and_lets_them_grow() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_is_given_to_containers_as_one() {
-    let Some(bed) = Bed::new("csi-block").await else { return };
+    let Some(bed) = Bed::own("csi-block").await else { return };
     if !std::path::Path::new("/dev/loop0").exists() {
         println!("csi-block: not run: needs a loop device");
         return;

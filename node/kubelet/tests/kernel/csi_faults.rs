@@ -21,7 +21,7 @@ async fn until_called(bed: &Bed, driver: &FakeCsi, call: &str, times: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_fails_is_told_and_tried_again() {
-    let Some(bed) = Bed::new("csi-fails").await else { return };
+    let Some(bed) = Bed::own("csi-fails").await else { return };
     let kubelet = bed.ready().await;
     bed.bind_csi("data", json!({})).await;
     bed.create_with("p", claim("data"), SLEEP).await;
@@ -50,7 +50,7 @@ async fn a_call_that_fails_is_told_and_tried_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_ends_only_when_its_driver_has_let_go() {
-    let Some(bed) = Bed::new("csi-dies").await else { return };
+    let Some(bed) = Bed::own("csi-dies").await else { return };
     let kubelet = bed.ready().await;
     let mut driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;
@@ -71,7 +71,7 @@ async fn a_pod_ends_only_when_its_driver_has_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_driver_whose_socket_goes_is_forgotten_until_it_comes_back() {
-    let Some(bed) = Bed::new("csi-goes").await else { return };
+    let Some(bed) = Bed::own("csi-goes").await else { return };
     let kubelet = bed.ready().await;
     let mut driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;
@@ -91,7 +91,7 @@ async fn a_driver_whose_socket_goes_is_forgotten_until_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kubelet_that_is_killed_between_two_calls_leaves_nothing() {
-    let Some(bed) = Bed::new("csi-killed").await else { return };
+    let Some(bed) = Bed::own("csi-killed").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;
@@ -118,7 +118,7 @@ async fn a_kubelet_that_is_killed_between_two_calls_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_is_deleted_while_a_call_hangs_is_taken_away() {
-    let Some(bed) = Bed::new("csi-hangs").await else { return };
+    let Some(bed) = Bed::own("csi-hangs").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;
@@ -137,7 +137,7 @@ async fn a_pod_that_is_deleted_while_a_call_hangs_is_taken_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_is_in_use_is_not_torn_away() {
-    let Some(bed) = Bed::new("csi-busy").await else { return };
+    let Some(bed) = Bed::own("csi-busy").await else { return };
     let kubelet = bed.ready().await;
     let driver = bed.start_driver(bed.driver_config(), free()).await;
     bed.bind_csi("data", json!({})).await;

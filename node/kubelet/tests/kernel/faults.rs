@@ -83,6 +83,35 @@ async fn a_full_disk_is_told_and_the_pod_runs_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_is_told_before_anybody_is_evicted() {
+    let Some(bed) = Bed::own("filling").await else { return };
+    bed.install_cni();
+    let root = bed.give_a_small_disk();
+    let kubelet = bed.start_kubelet().await;
+    bed.until_node("True", "").await;
+    bed.create_pod(sleeping(&bed, "stays")).await;
+    bed.until_ready("stays").await;
+    let is_on = async |wanted: &str| {
+        bed.eventually(async || {
+            let conditions = bed.node().await.status?.conditions?;
+            let found = conditions.into_iter().find(|it| it.type_ == "DiskFillingUp")?;
+            (found.status == wanted).then_some(())
+        })
+        .await;
+    };
+    is_on("False").await;
+    // Of 4 MiB; at nine tenths eviction would begin.
+    fs::write(root.join("filler"), vec![0; 3520 << 10]).unwrap();
+    bed.until_event("DiskFillingUp: The disk of the node (nodefs) is 8").await;
+    is_on("True").await;
+    assert_eq!(bed.pod("stays").await.status.unwrap().phase.as_deref(), Some("Running"));
+    fs::remove_file(root.join("filler")).unwrap();
+    is_on("False").await;
+    end(&bed, &["stays"]).await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_that_hangs_holds_up_nobody_else_and_ends_with_its_pod() {
     let Some(bed) = Bed::new("pull").await else { return };
     bed.install_cni();

@@ -3,6 +3,7 @@
 //! Needs root and containerd; where either is missing each test says so and does nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![recursion_limit = "256"]
 
 mod clients;
 mod csi;
@@ -162,7 +163,7 @@ async fn exec_carries_both_directions_and_the_exit_status() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_reaches_containers_through_the_api_server_and_a_signed_kubelet() {
-    let Some(bed) = Bed::new("kubectl").await else { return };
+    let Some(bed) = Bed::own("kubectl").await else { return };
     if std::process::Command::new("kubectl").arg("version").arg("--client").output().is_err() {
         println!("not run: needs kubectl");
         return;

@@ -9,7 +9,7 @@ use crate::support::Bed;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_gets_its_first_certificate_with_a_bootstrap_kubeconfig_and_rotates_it() {
-    let Some(bed) = Bed::new("bootstrap").await else { return };
+    let Some(bed) = Bed::own("bootstrap").await else { return };
     bed.install_cni();
     let admin = bed.serve_api().await;
     // A life so short that it is renewed within the test.
@@ -84,7 +84,7 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
         })
         .await;
     let node = &summary["node"];
-    assert_eq!(node["nodeName"], "nst-node");
+    assert_eq!(node["nodeName"], bed.node_name());
     for path in [
         "/cpu/usageCoreNanoSeconds",
         "/memory/availableBytes",
@@ -138,6 +138,15 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
     ] {
         assert!(page.contains(name), "{name}");
     }
+    let (_, page) = bed.ask("GET", "/metrics/probes").await;
+    let probed = page.lines().find(|it| {
+        it.starts_with("prober_probe_total{")
+            && it.contains("pod=\"busy\"")
+            && it.contains("probe_type=\"Readiness\"")
+            && it.contains("result=\"successful\"")
+    });
+    assert!(probed.is_some(), "{page}");
+    assert!(!page.contains("kubelet_running_pods"), "nothing else is there");
     bed.delete_pod("busy", 0).await;
     bed.until_gone("busy").await;
     bed.until_nothing_is_left().await;
@@ -159,15 +168,18 @@ async fn what_the_server_cannot_or_must_not_do_is_refused() {
     }))
     .await;
     bed.until_ready("p").await;
-    let (status, text) = bed.ask("POST", "/checkpoint/default/p/main").await;
+    let namespace = bed.namespace();
+    let (status, text) = bed.ask("POST", &format!("/checkpoint/{namespace}/p/main")).await;
     assert_eq!(status, 500, "{text}");
     assert!(
-        text.starts_with("checkpointing of default/p/main failed (rpc error: code = "),
+        text.starts_with(&format!(
+            "checkpointing of {namespace}/p/main failed (rpc error: code = "
+        )),
         "{text}"
     );
-    assert_eq!(bed.ask("POST", "/checkpoint/default/none/main").await.0, 404);
-    let (status, text) =
-        bed.ask("POST", "/run/default/p/main?cmd=/bin/busybox%20echo%20hello").await;
+    assert_eq!(bed.ask("POST", &format!("/checkpoint/{namespace}/none/main")).await.0, 404);
+    let run = format!("/run/{namespace}/p/main?cmd=/bin/busybox%20echo%20hello");
+    let (status, text) = bed.ask("POST", &run).await;
     assert_eq!((status, text.as_str()), (200, "hello\n"));
     let (status, text) = bed.ask("GET", "/runningpods/").await;
     assert!(status == 200 && text.contains("\"name\":\"main\""), "{text}");

@@ -62,9 +62,10 @@ async fn users_groups_capabilities_filters_and_sysctls_are_what_the_pod_says() {
     let plain = run("plain", status).await;
     assert!(plain.contains("NoNewPrivs:0") && plain.ends_with("Seccomp:0"), "{plain}");
     assert_eq!(run("strict", "busybox touch /x 2>/dev/null || echo refused").await, "refused\n");
+    let fqdn = format!("db.shop.{}.svc", bed.namespace());
     let range = run("strict", "busybox cat /proc/sys/net/ipv4/ip_local_port_range").await;
     assert_eq!(range.split_whitespace().collect::<Vec<_>>(), ["40000", "50000"]);
-    assert!(run("strict", "busybox hostname").await.starts_with("db.shop.default.svc"));
+    assert!(run("strict", "busybox hostname").await.starts_with(&fqdn));
     let first = run("plain", "busybox cat /proc/1/cmdline").await;
     assert!(first.contains("1000000"), "the sandbox's process is the first of all: {first:?}");
     let refused = |it: &_| support::waiting(it).as_deref() == Some("CreateContainerConfigError");

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use crate::support::{self, Bed, LIMIT};
 
 pub(crate) const DRIVER: &str = "nst.csi.test";
-pub(crate) const NODE: &str = "nst-node";
 
 impl Bed {
     /// Creates an object in the test's namespace, or in none.
@@ -81,7 +80,7 @@ impl Bed {
     pub(crate) async fn until_registered(&self, is_registered: bool) {
         let nodes = Api::<CSINode>::all(self.client());
         self.eventually(async || {
-            let found = nodes.get_opt(NODE).await.unwrap();
+            let found = nodes.get_opt(self.node_name()).await.unwrap();
             let mut drivers = found.into_iter().flat_map(|it| it.spec.drivers);
             (drivers.any(|it| it.name == DRIVER) == is_registered).then_some(())
         })
@@ -89,7 +88,7 @@ impl Bed {
     }
 
     pub(crate) async fn node(&self) -> Node {
-        Api::<Node>::all(self.client()).get(NODE).await.unwrap()
+        Api::<Node>::all(self.client()).get(self.node_name()).await.unwrap()
     }
 
     /// A volume, and a claim that is bound to it as the controller does it.
@@ -115,7 +114,7 @@ impl Bed {
                 "accessModes": ["ReadWriteOnce"],
                 "capacity": { "storage": "1Gi" },
                 "persistentVolumeReclaimPolicy": "Retain",
-                "claimRef": { "kind": "PersistentVolumeClaim", "namespace": "default", "name": name, "uid": uid },
+                "claimRef": { "kind": "PersistentVolumeClaim", "namespace": self.namespace(), "name": name, "uid": uid },
             }),
         );
         let it = json!({ "metadata": { "name": format!("pv-{name}") }, "spec": spec });
@@ -130,7 +129,7 @@ impl Bed {
     }
 
     pub(crate) fn claims(&self) -> Api<PersistentVolumeClaim> {
-        Api::namespaced(self.client(), "default")
+        Api::namespaced(self.client(), self.namespace())
     }
 
     /// A claim for a volume of the test's driver; the handle is the claim's name.

@@ -128,12 +128,12 @@ struct Forwarding {
 
 /// A bed whose kubelet and API server are reached over sockets, or why not.
 async fn bed(name: &str) -> Option<(Bed, PathBuf, Running)> {
-    reachable(Bed::new(name).await?, name).await
+    reachable(Bed::own(name).await?, name).await
 }
 
 /// One whose test counts descriptors.
 async fn bed_alone(name: &str) -> Option<(Bed, PathBuf, Running)> {
-    reachable(Bed::alone(name).await?, name).await
+    reachable(Bed::own_alone(name).await?, name).await
 }
 
 async fn reachable(bed: Bed, name: &str) -> Option<(Bed, PathBuf, Running)> {

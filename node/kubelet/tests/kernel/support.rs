@@ -30,11 +30,13 @@ use transport::{Place, tls::Identity};
 mod kubelet;
 mod objects;
 mod runtime;
+mod swap;
 
 pub(crate) use objects::{restarts, waiting};
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";
+/// The node on an API server of the test's own; another may have a node of this name.
 pub(crate) const NODE: &str = "nst-node";
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -43,12 +45,20 @@ pub(crate) struct Bed {
     folder: PathBuf,
     name: String,
     containerd: Child,
-    api: ApiServer,
+    server: Server,
     client: Client,
     pub(crate) port: u16,
     scope: Scope,
     ca: Ca,
     turn: Turn,
+}
+
+/// The API server that the kubelet has.
+enum Server {
+    /// In this process, with all that a test may do to it.
+    Own(Box<ApiServer>),
+    /// `NODESTEAD_SWAP_KUBECONFIG`
+    Given(Box<swap::Given>),
 }
 
 /// Tests run side by side, but for those that count what this process holds.
@@ -71,6 +81,16 @@ impl Running {
 }
 
 impl Bed {
+    /// One for a test that needs powers over the API server: over what the whole cluster shares, what
+    /// it signs with, or how it reaches this node.
+    pub(crate) async fn own(name: &str) -> Option<Self> {
+        if has_powers(name) { Self::new(name).await } else { None }
+    }
+
+    pub(crate) async fn own_alone(name: &str) -> Option<Self> {
+        if has_powers(name) { Self::alone(name).await } else { None }
+    }
+
     /// `None` where it cannot be had.
     pub(crate) async fn new(name: &str) -> Option<Self> {
         Self::with(name, Turn::Shared { _guard: TURNS.read().await }).await
@@ -89,33 +109,31 @@ impl Bed {
             return None;
         }
         telemetry::init("error");
-        let name = format!("nst-t-kubelet-{name}-{}", std::process::id());
+        let mut name = format!("nst-t-kubelet-{name}-{}", std::process::id());
+        if swap::kubeconfig().is_some() {
+            // Other machines may try theirs on the same server.
+            name = format!("{name}-{}", entropy::hex(4));
+        }
         let folder = PathBuf::from(format!("/var/tmp/{name}"));
         fs::create_dir_all(&folder).unwrap();
         runtime::write_configuration(&folder);
         let ca = Ca::new("kubernetes").unwrap();
-        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
-        config.endpoints.push([192, 0, 2, 1].into());
-        config.authn.service_accounts = Some(kube_apiserver::authn::ServiceAccounts {
-            issuer: "https://nst.test".to_owned(),
-            audiences: vec!["https://nst.test".to_owned()],
-            keys: vec![pki::ServiceAccountKey::generate().unwrap()],
-        });
-        let identity = kubelet::issue(&ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
-        let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();
-        config.proxy.kubelet_tls = Some(tls);
-        let metrics = metrics_server::MetricsServer::new(Clock::system());
-        let (group, version) = (metrics_server::GROUP, metrics_server::VERSION);
-        config.delegates.push(Delegate::new(group, version, metrics.service()));
-        let api = ApiServer::start(config).await.unwrap();
-        let client = api.client(UserInfo::master("admin"));
-        metrics.connect(client.clone());
+        let (server, client) = match swap::kubeconfig() {
+            Some(path) => {
+                let (given, client) = swap::Given::prepare(&path, &name).await;
+                (Server::Given(Box::new(given)), client)
+            }
+            None => {
+                let (api, client) = serve(&ca).await;
+                (Server::Own(Box::new(api)), client)
+            }
+        };
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let containerd = runtime::start_containerd(&folder);
         let scope = Scope::new();
-        let bed = Self { folder, name, containerd, api, client, port, scope, ca, turn };
+        let bed = Self { folder, name, containerd, server, client, port, scope, ca, turn };
         bed.until_runtime().await;
         bed.import_images();
         bed.create_service_account().await;
@@ -153,6 +171,29 @@ impl Bed {
         root.join(&self.name).join("kubepods").join(class).join(format!("pod{uid}"))
     }
 
+    /// The node's name: its own where others have theirs.
+    pub(crate) fn node_name(&self) -> &str {
+        match self.server {
+            Server::Own(_) => NODE,
+            Server::Given(_) => &self.name,
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        match self.server {
+            Server::Own(_) => "default",
+            Server::Given(_) => &self.name,
+        }
+    }
+
+    /// The server that a test has powers over.
+    fn api(&self) -> &ApiServer {
+        match &self.server {
+            Server::Own(api) => api,
+            Server::Given(_) => panic!("the test has no powers over this server: use `Bed::own`"),
+        }
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
@@ -175,6 +216,36 @@ impl Bed {
     }
 }
 
+/// Whether the API server is the test's own.
+fn has_powers(name: &str) -> bool {
+    let is_own = swap::kubeconfig().is_none();
+    if !is_own {
+        println!("{name}: not run: it needs powers over the API server, which is given");
+    }
+    is_own
+}
+
+/// An API server in this process, with a metrics server behind it.
+async fn serve(ca: &Ca) -> (ApiServer, Client) {
+    let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
+    config.endpoints.push([192, 0, 2, 1].into());
+    config.authn.service_accounts = Some(kube_apiserver::authn::ServiceAccounts {
+        issuer: "https://nst.test".to_owned(),
+        audiences: vec!["https://nst.test".to_owned()],
+        keys: vec![pki::ServiceAccountKey::generate().unwrap()],
+    });
+    let identity = kubelet::issue(ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
+    let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();
+    config.proxy.kubelet_tls = Some(tls);
+    let metrics = metrics_server::MetricsServer::new(Clock::system());
+    let (group, version) = (metrics_server::GROUP, metrics_server::VERSION);
+    config.delegates.push(Delegate::new(group, version, metrics.service()));
+    let api = ApiServer::start(config).await.unwrap();
+    let client = api.client(UserInfo::master("admin"));
+    metrics.connect(client.clone());
+    (api, client)
+}
+
 fn memory_limit(group: &Path) -> Option<i64> {
     let files = ["memory.limit_in_bytes", "memory.max"];
     let text = files.iter().find_map(|it| fs::read_to_string(group.join(it)).ok())?;
@@ -184,6 +255,9 @@ fn memory_limit(group: &Path) -> Option<i64> {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.scope.cancel();
+        if let Server::Given(given) = &self.server {
+            given.clean_up(&self.name);
+        }
         self.remove_sandboxes();
         drop(self.containerd.kill());
         drop(self.containerd.wait());
@@ -199,6 +273,15 @@ impl Drop for Bed {
             remove_groups(&hierarchy.path().join(&self.name));
         }
     }
+}
+
+/// Runs something to its end beside the runtime of the test, which cannot wait in `drop`.
+fn elsewhere(work: impl Future<Output = ()> + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        drop(runtime.block_on(async { tokio::time::timeout(LIMIT, work).await }));
+    });
+    drop(thread.join());
 }
 
 fn remove_groups(path: &Path) {

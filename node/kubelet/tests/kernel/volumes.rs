@@ -11,7 +11,7 @@ const SLEEP: &str = "exec sleep 1000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
-    let Some(bed) = Bed::new("claims").await else { return };
+    let Some(bed) = Bed::own("claims").await else { return };
     let kubelet = bed.ready().await;
     let (disk, folder) = (bed.folder().join("disk"), bed.folder().join("host"));
     std::fs::create_dir_all(&disk).unwrap();
@@ -63,7 +63,7 @@ async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ephemeral_claim_has_to_belong_to_its_pod() {
-    let Some(bed) = Bed::new("ephemeral").await else { return };
+    let Some(bed) = Bed::own("ephemeral").await else { return };
     let kubelet = bed.ready().await;
     let folder =
         json!({ "hostPath": { "path": bed.folder().join("e"), "type": "DirectoryOrCreate" } });

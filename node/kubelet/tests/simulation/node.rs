@@ -253,3 +253,45 @@ async fn an_image_that_a_volume_shows_is_not_garbage() {
     world.pass(Duration::from_secs(2 * 3600)).await;
     assert_eq!(world.runtime.count("RemoveImage", "sha256:shown:1"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_short_of_processes_says_so_and_evicts_who_matters_least() {
+    let folder = tempfile::tempdir().unwrap();
+    let proc = folder.path().to_owned();
+    put_memory(&proc, 4000);
+    std::fs::create_dir_all(proc.join("sys/kernel")).unwrap();
+    std::fs::write(proc.join("sys/kernel/pid_max"), "1000\n").unwrap();
+    let put_processes = |count: u32| {
+        let text = format!("0.00 0.01 0.05 1/{count} 12345\n");
+        std::fs::write(proc.join("loadavg"), text).unwrap();
+    };
+    put_processes(200);
+    let shown = proc.clone();
+    let world = World::configured(move |settings| {
+        settings.proc.clone_from(&shown);
+        settings.config.eviction_hard = [("pid.available".to_owned(), "100".to_owned())].into();
+    })
+    .await;
+    world.put_priority_class("important", 1000).await;
+    let mut important = pod("important", "a");
+    important["spec"]["priorityClassName"] = json!("important");
+    world.create(important).await;
+    world.create(pod("other", "b")).await;
+    world.until("important", is_running).await;
+    world.until("other", is_running).await;
+    assert_eq!(world.condition("PIDPressure").await.0, "False");
+    // What it uses is free when it has ended.
+    world.runtime.script("b", Script::default().stop_takes(SECOND / 2));
+    put_processes(950);
+    while world.runtime.count("StopContainer", "b") == 0 {
+        world.pass(SECOND / 10).await;
+    }
+    put_processes(200);
+    world.until("other", |it| it.reason.as_deref() == Some("Evicted")).await;
+    let message = "The node was low on resource: pids. Threshold quantity: 100, available: 50. ";
+    assert_eq!(world.status("other").await.message.as_deref(), Some(message));
+    assert!(is_running(&world.status("important").await));
+    world.pass(11 * SECOND).await;
+    let (status, reason, _) = world.condition("PIDPressure").await;
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "KubeletHasInsufficientPID"));
+}

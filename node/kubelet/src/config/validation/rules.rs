@@ -160,11 +160,7 @@ fn words(config: &KubeletConfiguration, refuse: &mut impl FnMut(String)) {
     }
     let driver = config.cgroup_driver.as_str();
     match driver {
-        "cgroupfs" => {}
-        "systemd" => refuse(
-            "cgroupDriver \"systemd\" is not supported: set \"cgroupfs\", here and in the runtime"
-                .to_owned(),
-        ),
+        "cgroupfs" | "systemd" => {}
         _ => refuse(format!("unknown cgroup driver {driver:?}")),
     }
 }
@@ -363,11 +359,7 @@ mod tests {
     #[test]
     fn each_rule_is_told_in_upstreams_words() {
         type Change = fn(&mut KubeletConfiguration);
-        let cases: [(Change, &str); 15] = [
-            (
-                |it| it.cgroup_driver = "systemd".to_owned(),
-                "invalid configuration: cgroupDriver \"systemd\" is not supported: set \"cgroupfs\", here and in the runtime",
-            ),
+        let cases: [(Change, &str); 14] = [
             (
                 |it| it.image_gc_low_threshold_percent = 85,
                 "invalid configuration: imageGCLowThresholdPercent (--image-gc-low-threshold) 85 must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) 85",

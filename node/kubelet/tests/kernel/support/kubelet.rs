@@ -24,13 +24,20 @@ impl Bed {
         };
         config.authentication.anonymous.enabled = true;
         config.authorization.mode = "AlwaysAllow".to_owned();
-        let mut settings = Settings::new(config, NODE);
+        let mut settings = Settings::new(config, self.node_name());
         settings.root_dir = format!("{folder}/kubelet");
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        let client = match &self.server {
+            Server::Own(api) => {
+                api.client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]))
+            }
+            Server::Given(given) => {
+                swap::keep_apart(&mut settings);
+                given.node_client()
+            }
+        };
         change(&mut settings);
         let scope = self.scope.child();
-        let client =
-            self.api.client(UserInfo::new(&format!("system:node:{NODE}"), &["system:nodes"]));
         let channel = api_cri::connect(&self.socket()).unwrap();
         let kubelet =
             Kubelet::new(settings, client, channel, Clock::system(), scope.clone()).unwrap();
@@ -89,7 +96,7 @@ impl Bed {
         let tls = transport::tls::server(&identity, Some(self.ca.certificate_pem())).unwrap();
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (service, scope) = (self.api.service(), self.scope.clone());
+        let (service, scope) = (self.api().service(), self.scope.clone());
         let serving = transport::serve(listener, Some(tls), service, scope.clone());
         drop(scope.spawn("api", serving));
         let write = |file: &str, user: &str, group: &str| {

@@ -4,7 +4,7 @@ use super::*;
 
 impl Bed {
     pub(super) fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "default")
+        Api::namespaced(self.client.clone(), self.namespace())
     }
 
     pub(crate) fn container(&self, name: &str, script: &str) -> Value {
@@ -21,7 +21,7 @@ impl Bed {
     }
 
     pub(crate) async fn create_pod(&self, mut pod: Value) {
-        pod["spec"]["nodeName"] = json!(NODE);
+        pod["spec"]["nodeName"] = json!(self.node_name());
         pod["spec"]["automountServiceAccountToken"] = json!(false);
         let pod = serde_json::from_value(pod).unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
@@ -47,12 +47,12 @@ impl Bed {
             data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let map: ConfigMap =
             serde_json::from_value(json!({ "metadata": { "name": name }, "data": data })).unwrap();
-        let api = Api::<ConfigMap>::namespaced(self.client.clone(), "default");
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), self.namespace());
         api.create(&PostParams::default(), &map).await.unwrap();
     }
 
     pub(super) async fn create_service_account(&self) {
-        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), self.namespace());
         // Nobody publishes the cluster's CA here, which a token's volume needs.
         let account: ServiceAccount = serde_json::from_value(json!({
             "metadata": { "name": "default" }, "automountServiceAccountToken": false,
@@ -76,7 +76,7 @@ impl Bed {
         let api = Api::<Node>::all(self.client.clone());
         let deadline = Instant::now() + LIMIT;
         loop {
-            let node = api.get_opt(NODE).await.unwrap();
+            let node = api.get_opt(self.node_name()).await.unwrap();
             let conditions = node.and_then(|it| it.status?.conditions).unwrap_or_default();
             let ready = conditions.into_iter().find(|it| it.type_ == "Ready");
             let is_it = ready.as_ref().is_some_and(|it| {
@@ -113,7 +113,7 @@ impl Bed {
 
     pub(crate) async fn events(&self) -> String {
         use k8s_openapi::api::core::v1::Event;
-        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let api = Api::<Event>::namespaced(self.client.clone(), self.namespace());
         let events = api.list(&Default::default()).await.unwrap();
         let line = |it: Event| {
             let (reason, message) = (it.reason.unwrap_or_default(), it.message.unwrap_or_default());

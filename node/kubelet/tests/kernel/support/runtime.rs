@@ -157,12 +157,7 @@ impl Bed {
                 );
             }
         };
-        let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            drop(runtime.block_on(async { tokio::time::timeout(LIMIT, work).await }));
-        });
-        drop(thread.join());
+        elsewhere(work);
     }
 
     pub(super) fn kill_shims(&self) {
