@@ -184,7 +184,7 @@ impl Handle<UpdateClusterConfig> for Eks {
         let change = update.change;
         self.change_cluster(&request.name, |it| change.apply(it))?;
         // The change is a matter of records: it has taken effect with the write above, but for the
-        // routers, which follow in their next pass.
+        // routers, whose next pass it begins.
         let record = self.record_update(NewUpdate {
             cluster: request.name,
             kind: update.kind.to_owned(),

@@ -98,6 +98,11 @@ impl Eks {
         })))
     }
 
+    /// Marked with each change of the region's store, of whatever service.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.store.subscribe()
+    }
+
     /// All clusters, by name.
     pub fn clusters(&self) -> Vec<Arc<Cluster>> {
         self.0.clusters.list()

@@ -23,6 +23,7 @@ use std::{
 
 use anyhow::Context;
 use clock::Clock;
+use ipnet::Ipv4Net;
 use latency::Latency;
 use lifecycle::Scope;
 use parking_lot::Mutex;
@@ -109,9 +110,11 @@ impl Driver {
 
     /// Runs passes until it is dropped.
     pub(crate) async fn run(self) {
-        let mut changes = self.0.ec2.changes();
+        let (mut changes, mut stored) = (self.0.ec2.changes(), self.0.eks.changes());
         loop {
             changes.mark_unchanged();
+            stored.mark_unchanged();
+            let public = world::public_endpoints(&self.0.eks.clusters());
             let wait = self.pass().await.unwrap_or_else(|error| {
                 warn!("a pass over the machine failed, it is tried again: {error:#}");
                 Some(RETRY)
@@ -124,10 +127,26 @@ impl Driver {
             };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { break },
+                () = self.has_other_endpoints(&mut stored, &public) => {}
                 () = self.0.woken.notified() => {}
                 () = due => {}
             }
         }
+    }
+
+    /// Ends when clusters' public endpoints, or whom they let in, are no longer these: EC2 does not
+    /// know of that.
+    async fn has_other_endpoints(
+        &self,
+        stored: &mut watch::Receiver<u64>,
+        public: &BTreeMap<Ipv4Addr, Vec<Ipv4Net>>,
+    ) {
+        while stored.changed().await.is_ok() {
+            if world::public_endpoints(&self.0.eks.clusters()) != *public {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Waits until these interfaces are in their namespaces. Says whether they are in time.
