@@ -1,6 +1,6 @@
 //! Puts the kubelet together and runs it.
 
-use std::{collections::HashSet, path::Path, pin::pin, sync::Arc};
+use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use clock::Clock;
 use futures::StreamExt;
@@ -104,6 +104,7 @@ impl Kubelet {
     pub(crate) fn check(settings: &Settings) -> Result<(), StartError> {
         providers(settings)?;
         policy(settings)?;
+        wants_slices(settings)?;
         Serving::new(settings).map_err(|error| StartError::Certificate(Box::new(error)))?;
         server::check(&settings.config).map_err(StartError::Server)
     }
@@ -254,10 +255,7 @@ fn context(
     };
     let cgroups = Cgroups::new(hierarchy, &config.cgroup_root, config.pod_pids_limit);
     let mut cgroups = cgroups.configured(config);
-    if config.cgroups_per_qos && config.cgroup_driver == "systemd" {
-        if !cgroups::systemd::is_running(Path::new("/run")) {
-            return Err(StartError::NoSystemd);
-        }
+    if wants_slices(&settings)? {
         let is_v2 = cgroups.hierarchy().is_v2();
         let (slices, work) = Slices::new(dbus::system(), is_v2);
         drop(scope.spawn("systemd", work));
@@ -349,6 +347,16 @@ fn max_pods(settings: &Settings, machine: &Machine) -> i64 {
         0 => config.max_pods,
         by_cores => config.max_pods.min(by_cores),
     }
+}
+
+/// Whether the groups of pods are slices, which needs a systemd that makes them.
+fn wants_slices(settings: &Settings) -> Result<bool, StartError> {
+    let config = &settings.config;
+    let wants = config.cgroups_per_qos && config.cgroup_driver == "systemd";
+    if wants && !cgroups::systemd::is_running(&settings.run) {
+        return Err(StartError::NoSystemd);
+    }
+    Ok(wants)
 }
 
 fn node_limits(machine: &Machine, settings: &Settings) -> Limits {
@@ -468,4 +476,24 @@ fn update(workers: &Arc<PodWorkers>, mut pod: Pod) {
     // Large, and never looked at.
     pod.metadata.managed_fields = None;
     workers.update(Arc::new(pod));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_needs_systemd_is_refused_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(crate::KubeletConfiguration::default(), "n");
+        settings.run = folder.path().to_owned();
+        assert!(!wants_slices(&settings).unwrap());
+        settings.config.cgroup_driver = "systemd".to_owned();
+        let refused = wants_slices(&settings).unwrap_err();
+        assert_eq!(refused.to_string(), "systemd cgroup manager not available");
+        std::fs::create_dir_all(folder.path().join("systemd/system")).unwrap();
+        assert!(wants_slices(&settings).unwrap());
+        settings.config.cgroups_per_qos = false;
+        assert!(!wants_slices(&settings).unwrap());
+    }
 }

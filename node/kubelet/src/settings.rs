@@ -37,6 +37,8 @@ pub struct Settings {
     pub proc: PathBuf,
     pub sys: PathBuf,
     pub etc: PathBuf,
+    /// Where systemd shows that it runs.
+    pub run: PathBuf,
     /// The logs of the system, for `/logs/`.
     pub system_logs: PathBuf,
 }
@@ -62,6 +64,7 @@ impl Settings {
             proc: PathBuf::from("/proc"),
             sys: PathBuf::from("/sys"),
             etc: PathBuf::from("/etc"),
+            run: PathBuf::from("/run"),
             system_logs: PathBuf::from("/var/log"),
         }
     }

@@ -72,6 +72,11 @@ impl FakeCri {
         self.state.lock().calls.iter().filter(|it| it.0 == call && it.1 == name).count()
     }
 
+    /// How many seconds a container of this name had to end, the last time that it was to.
+    pub fn grace(&self, container: &str) -> Option<i64> {
+        self.state.lock().graces.get(container).copied()
+    }
+
     /// The names of the containers that run.
     pub fn running(&self) -> Vec<String> {
         let state = self.state.lock();

@@ -261,7 +261,9 @@ impl RuntimeService for FakeCri {
         request: Request<v1::StopContainerRequest>,
     ) -> Reply<v1::StopContainerResponse> {
         let v1::StopContainerRequest { container_id, timeout } = request.into_inner();
-        self.enter("StopContainer", &self.name_of(&container_id))?;
+        let name = self.name_of(&container_id);
+        self.enter("StopContainer", &name)?;
+        self.state.lock().graces.insert(name, timeout);
         let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or(0));
         self.end(&container_id, grace).await;
         Ok(Response::new(v1::StopContainerResponse {}))

@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub scripts: HashMap<String, Script>,
     pub faults: HashMap<&'static str, VecDeque<Status>>,
     pub calls: Vec<(&'static str, String)>,
+    /// How long containers of a name had to end, the last time that they were to.
+    pub graces: HashMap<String, i64>,
     /// Images whose pull never ends.
     pub hanging: HashSet<String>,
     pub is_network_ready: bool,

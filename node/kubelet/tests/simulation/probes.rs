@@ -89,7 +89,11 @@ async fn a_probe_waits_for_its_delay_and_its_thresholds() {
     assert_eq!(world.runtime.count("StopContainer", "c"), 0);
     world.pass(Duration::from_secs(5)).await;
     assert_eq!(world.runtime.count("StopContainer", "c"), 1);
+    assert_eq!(world.runtime.grace("c"), Some(3), "the probe's, not the pod's");
     world.until("p", |it| support::restarts(it) == 1).await;
+    world.delete("p", 12).await;
+    world.until_gone("p").await;
+    assert_eq!(world.runtime.grace("c"), Some(12), "that of the request");
 }
 
 #[tokio::test(start_paused = true)]
