@@ -130,9 +130,22 @@ pub fn unmount(target: &Path) -> Result<(), MountError> {
 
 /// Unmounts everything at and below `folder`, deepest first. Nothing mounted is no error.
 pub fn unmount_tree(folder: &Path) -> Result<(), MountError> {
+    unmount_all(|| mounts_under(folder))
+}
+
+/// The same without `folder` itself, which may be where somebody has mounted a disk for it.
+pub fn unmount_below(folder: &Path) -> Result<(), MountError> {
+    unmount_all(|| {
+        let mut below = mounts_under(folder)?;
+        below.retain(|mount| mount.target != folder);
+        Ok(below)
+    })
+}
+
+fn unmount_all(find: impl Fn() -> io::Result<Vec<Mount>>) -> Result<(), MountError> {
     // One pass per layer of stacked mounts; each pass removes at least one or fails.
     loop {
-        let mut below = mounts_under(folder).map_err(|source| MountError::Table { source })?;
+        let mut below = find().map_err(|source| MountError::Table { source })?;
         if below.is_empty() {
             return Ok(());
         }

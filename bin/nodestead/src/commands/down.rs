@@ -166,6 +166,14 @@ pub(crate) fn daemon(layout: &Layout) -> Option<Identity> {
     identity.is_alive().then_some(identity)
 }
 
+/// A disk that somebody has mounted there for the region stays.
+fn remove_root(root: &Path) -> io::Result<()> {
+    match fs::remove_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        done => done,
+    }
+}
+
 /// Deletes what Nodestead wrote, and the folder if nothing else is in it; gives what else there is.
 async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
     if let Some(etcd) = Settings::load(layout)?.and_then(|it| it.etcd) {
@@ -202,7 +210,7 @@ async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
     let others: Vec<String> =
         others.flatten().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
     if others.is_empty() {
-        fs::remove_dir(layout.root())?;
+        remove_root(layout.root())?;
     }
     Ok(others)
 }

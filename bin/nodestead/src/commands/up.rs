@@ -185,10 +185,11 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         return Ok(known);
     }
     let instance_type = args.instance_type.clone().unwrap_or_else(|| "m5.large".to_owned());
-    if instance_types::find(&instance_type).is_none() {
+    check_instance_type(&instance_type)?;
+    if args.aws_port.is_some() && args.aws_port == args.api_port {
         bail!(Failure::usage(
-            format!("there is no instance type `{instance_type}`"),
-            "see `aws ec2 describe-instance-types` of a region that is up, or use m5.large",
+            "--aws-port and --api-port are the same".to_owned(),
+            "leave one of them away, or name two ports",
         ));
     }
     let name = args.name.clone().unwrap_or_else(|| "stead".to_owned());
@@ -208,6 +209,25 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         latency: args.latency.map(Into::into).unwrap_or_default(),
         etcd: etcd(args)?,
     })
+}
+
+/// Instances run on this machine's own processor.
+fn check_instance_type(name: &str) -> anyhow::Result<()> {
+    use instance_types::Arch;
+    let here = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::X86_64 };
+    let next = "see `aws ec2 describe-instance-types` of a region that is up, or use m5.large";
+    match instance_types::find(name) {
+        Some(found) if found.arch == here => Ok(()),
+        Some(found) => bail!(Failure::usage(
+            format!(
+                "`{name}` is of architecture {}, and this machine runs {}",
+                found.arch.as_str(),
+                here.as_str()
+            ),
+            next,
+        )),
+        None => bail!(Failure::usage(format!("there is no instance type `{name}`"), next)),
+    }
 }
 
 /// EKS's rule.

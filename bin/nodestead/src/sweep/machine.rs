@@ -174,9 +174,11 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 
+/// What is mounted below `dir`. At `dir` itself it is the user's own disk.
 pub(super) fn mounts(dir: &Path) -> anyhow::Result<Vec<String>> {
-    let found = linux_mount::mounts_under(dir)?;
-    linux_mount::unmount_tree(dir)?;
+    let mut found = linux_mount::mounts_under(dir)?;
+    found.retain(|mount| mount.target != dir);
+    linux_mount::unmount_below(dir)?;
     Ok(found.iter().map(|it| format!("mount {}", it.target.display())).collect())
 }
 

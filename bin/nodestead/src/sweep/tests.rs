@@ -88,3 +88,25 @@ fn what_runs_in_a_namespace_of_the_region_goes_though_it_is_in_no_group() {
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert!(inside.has_ended() && !linux_netns::exists(&netns));
 }
+
+#[test]
+fn a_disk_that_somebody_has_mounted_for_the_region_stays() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not run: it takes root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path()).unwrap();
+    linux_mount::tmpfs(layout.root(), "size=1m").unwrap();
+    let below = layout.root().join("instances");
+    fs::create_dir(&below).unwrap();
+    linux_mount::tmpfs(&below, "size=1m").unwrap();
+
+    let report = everything(&layout);
+    let mounts = linux_mount::mounts_under(layout.root()).unwrap();
+    linux_mount::unmount_tree(layout.root()).unwrap();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let targets: Vec<_> = mounts.iter().map(|it| it.target.as_path()).collect();
+    assert_eq!(targets, [layout.root()]);
+    assert!(report.removed.contains(&format!("mount {}", below.display())));
+}

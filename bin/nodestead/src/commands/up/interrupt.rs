@@ -1,7 +1,7 @@
-//! Ctrl-C while `up` works: what was begun goes on without it, and the user hears that.
+//! Ctrl-C while `up` works: what was begun stays and runs on, and the user hears that.
 //!
 //! The daemon has a process group of its own and lives on; the region goes on with what it was asked
-//! for. What was not asked for yet, a second `up` asks for.
+//! for. What was not asked for yet, a second `up` asks for: this process alone knew of it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -34,7 +34,9 @@ pub(super) async fn or_told(
 fn words(layout: &Layout, has_daemon: bool) -> String {
     let at = layout.root().display();
     let first = match has_daemon {
-        true => "interrupted: the region goes on coming up in the background",
+        true => {
+            "interrupted: the daemon runs on in the background with what it was asked for so far; the rest is not asked for"
+        }
         false => "interrupted: the region's daemon may still be starting in the background",
     };
     format!(
