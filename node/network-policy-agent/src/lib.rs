@@ -12,9 +12,10 @@
 //! **Invariant:** only the table `inet aws-network-policy` is touched; a change is one transaction,
 //! and what is there stays until the first list is complete.
 //!
-//! Upstream: aws/aws-network-policy-agent. Deviation: nftables instead of eBPF at the pod's link, so
-//! that Services are policed by the endpoint that kube-proxy chose, fragments and IP options are read
-//! as the kernel reads them, and a CIDR may have any number of ports.
+//! Upstream: aws/aws-network-policy-agent.
+//! Deviation: nftables instead of eBPF at the pod's link, so that Services are policed by the endpoint
+//! that kube-proxy chose, fragments and IP options are read as the kernel reads them, and a CIDR may
+//! have any number of ports.
 //! Deviation: an established connection goes on when a policy comes that would not let it begin.
 //! Deviation: in strict mode the table denies every pod's link that it does not know, so the plug-in
 //! need not ask. No metrics and no policy event logs; without `enableNetworkPolicy` there is no such
