@@ -2,6 +2,7 @@
 //!
 //! Only names that cross a wire between components are here, each with where it comes from.
 
+pub mod policy_endpoint;
 pub mod shapes;
 
 /// Labels.

@@ -32,6 +32,8 @@ enum Component {
     VpcCni(vpc_cni::command::Args),
     /// Puts the VPC CNI's plug-in on the host
     VpcCniInit(vpc_cni::init::Args),
+    /// Network policies as nftables rules
+    NetworkPolicyAgent(network_policy_agent::command::Args),
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
 }
@@ -45,6 +47,9 @@ fn main() -> anyhow::Result<()> {
         Component::KubeProxy(args) => runtime.block_on(kube_proxy::command::run(args)),
         Component::VpcCni(args) => runtime.block_on(vpc_cni::command::run(args)),
         Component::VpcCniInit(args) => runtime.block_on(vpc_cni::init::run(args)),
+        Component::NetworkPolicyAgent(args) => {
+            runtime.block_on(network_policy_agent::command::run(args))
+        }
         Component::ClusterDns(args) => runtime.block_on(cluster_dns::command::run(args)),
     };
     outcome.map_err(anyhow::Error::from_boxed)

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, runtime::watcher};
 use lifecycle::Scope;
+use linux_nftables::{Family, Nft, Transaction};
 use serde_json::json;
 use tower::service_fn;
 use tracing::{info, warn};
@@ -33,6 +34,8 @@ use crate::{
 /// Where nothing else is known, as nodeadm has it.
 const DEFAULT_MAX_PODS: usize = 110;
 const METRICS_PORT: u16 = 61678;
+/// How often the agent's table is looked for.
+const AGENT_POLL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -103,6 +106,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let sweeper = ipamd.clone();
     drop(scope.spawn("sweep", async move { sweeper.sweep().await }));
     serve(&args, &config, &ipamd, &scope)?;
+    meet_policies(&config).await?;
     publish(&args.conf_dir, &conflist(&config, &args.socket))?;
     info!("serving");
     wait_for_signal().await?;
@@ -183,6 +187,21 @@ fn conflist(config: &Config, socket: &Path) -> ConfList {
         disable_check: true,
         plugins: vec![plugin],
     }
+}
+
+/// Before any pod starts: without an agent, what an earlier one enforced is removed; in strict mode
+/// it has to enforce already, so that no pod begins unpoliced.
+async fn meet_policies(config: &Config) -> Result<(), BoxError> {
+    let nft = Nft::here();
+    if !config.enforces_policies {
+        nft.apply_async(Transaction::delete(Family::Inet, network_policy::TABLE)).await?;
+        return Ok(());
+    }
+    while config.is_strict && !nft.has_table(Family::Inet, network_policy::TABLE)? {
+        info!("strict mode: waiting for the network policy agent");
+        tokio::time::sleep(AGENT_POLL).await;
+    }
+    Ok(())
 }
 
 /// Writes the configuration, which makes the node Ready: the very last thing.

@@ -45,6 +45,10 @@ pub struct Config {
     pub is_metrics_disabled: bool,
     pub is_introspection_disabled: bool,
     pub introspection_address: String,
+    /// `ENABLE_NETWORK_POLICY`: the agent runs beside ipamd.
+    pub enforces_policies: bool,
+    /// `NETWORK_POLICY_ENFORCING_MODE=strict`: no pod starts before the agent enforces.
+    pub is_strict: bool,
     /// `CLUSTER_NAME`, `MY_NODE_NAME`, `MY_POD_NAME`
     pub cluster_name: String,
     pub node_name: String,
@@ -109,6 +113,8 @@ impl Config {
             is_metrics_disabled: env.flag("DISABLE_METRICS", false),
             is_introspection_disabled: env.flag("DISABLE_INTROSPECTION", false),
             introspection_address: env.text("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:61679"),
+            enforces_policies: env.flag("ENABLE_NETWORK_POLICY", false),
+            is_strict: env.text("NETWORK_POLICY_ENFORCING_MODE", "standard") == "strict",
             cluster_name: env.text("CLUSTER_NAME", ""),
             node_name: env.text("MY_NODE_NAME", ""),
             pod_name: env.text("MY_POD_NAME", ""),

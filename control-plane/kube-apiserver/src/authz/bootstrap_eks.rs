@@ -54,5 +54,19 @@ pub(super) fn objects() -> Vec<Value> {
             "eks:nodegroup-manager",
             &["User eks:nodegroup-manager", "User eks:node-manager"],
         ),
+        cluster_role(
+            "eks:network-policy-controller",
+            &[
+                "create get patch | apiextensions.k8s.io | customresourcedefinitions",
+                "get list watch | core | namespaces pods",
+                "get list watch | networking.k8s.io | networkpolicies",
+                "create delete get list patch update watch | networking.k8s.aws | policyendpoints",
+            ],
+        ),
+        cluster_role_binding(
+            "eks:network-policy-controller",
+            "eks:network-policy-controller",
+            &["User eks:network-policy-controller"],
+        ),
     ]
 }

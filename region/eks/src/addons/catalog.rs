@@ -23,7 +23,7 @@ pub(crate) const ADDONS: [Known; 3] = [
         name: "vpc-cni",
         version: "v1.23.0-eksbuild.1",
         manifest: include_str!("../../manifests/vpc-cni.yaml"),
-        images: &["amazon-k8s-cni", "amazon-k8s-cni-init"],
+        images: &["amazon-k8s-cni", "amazon-k8s-cni-init", "amazon/aws-network-policy-agent"],
         kind: "networking",
     },
     Known {

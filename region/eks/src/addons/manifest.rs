@@ -1,4 +1,7 @@
 //! An add-on's objects: filled in, configured, applied, removed.
+//!
+//! Deviation: without `enableNetworkPolicy` `aws-node` has no container `aws-eks-nodeagent`; on EKS it
+//! is there and idles.
 
 use aws_wire::Fault;
 use kube::{
@@ -16,6 +19,8 @@ use crate::{
 
 /// The account that owns EKS's images, by region; this is us-east-1's.
 const REGISTRY_ACCOUNT: &str = "602401143452";
+/// The container of `aws-node` that enforces network policies.
+const POLICY_AGENT: &str = "aws-eks-nodeagent";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
@@ -122,17 +127,19 @@ fn objects(
     Ok(found)
 }
 
-/// What the customer configured, written over the manifest: environment and replicas.
+/// What the customer configured, written over the manifest: environment, replicas and whether
+/// network policies are enforced.
 fn configure(object: &mut Value, configuration: &Value) {
-    if let Some(env) = configuration["env"].as_object()
-        && object["kind"] == "DaemonSet"
-        && let Some(list) =
-            object.pointer_mut("/spec/template/spec/containers/0/env").and_then(Value::as_array_mut)
+    if object["kind"] == "DaemonSet"
+        && let Some(containers) =
+            object.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut)
     {
-        for (name, value) in env {
-            list.retain(|it| it["name"] != name.as_str());
+        configure_policies(containers, is_true(&configuration["enableNetworkPolicy"]));
+        for (name, value) in configuration["env"].as_object().into_iter().flatten() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            list.push(json!({"name": name, "value": value}));
+            for (number, container) in containers.iter_mut().enumerate() {
+                set_environment(container, name, &value, number == 0);
+            }
         }
     }
     if let Some(count) = configuration["replicaCount"].as_u64()
@@ -140,6 +147,33 @@ fn configure(object: &mut Value, configuration: &Value) {
     {
         object["spec"]["replicas"] = count.into();
     }
+}
+
+/// The agent's container is there where it has work.
+fn configure_policies(containers: &mut Vec<Value>, is_enabled: bool) {
+    if !containers.iter().any(|it| it["name"] == POLICY_AGENT) {
+        return;
+    }
+    if is_enabled {
+        set_environment(&mut containers[0], "ENABLE_NETWORK_POLICY", "true", true);
+    } else {
+        containers.retain(|it| it["name"] != POLICY_AGENT);
+    }
+}
+
+/// Sets a variable; in a container other than the first only one that it has.
+fn set_environment(container: &mut Value, name: &str, value: &str, is_first: bool) {
+    let Some(list) = container["env"].as_array_mut() else { return };
+    let is_there = list.iter().any(|it| it["name"] == name);
+    if is_there || is_first {
+        list.retain(|it| it["name"] != name);
+        list.push(json!({"name": name, "value": value}));
+    }
+}
+
+/// EKS's schema has strings for flags.
+fn is_true(value: &Value) -> bool {
+    value == "true" || *value == true
 }
 
 /// JSON or YAML; `None` stands for nothing.
@@ -151,7 +185,8 @@ fn configuration(text: Option<&str>) -> Result<Value, Fault> {
 /// What can be configured, and the JSON type of each.
 fn settings(addon: &str) -> &'static [(&'static str, &'static str)] {
     match addon {
-        "vpc-cni" => &[("env", "object")],
+        // A string, as on EKS: `"true"`.
+        "vpc-cni" => &[("enableNetworkPolicy", "string"), ("env", "object")],
         "coredns" => &[("replicaCount", "integer")],
         _ => &[],
     }
@@ -206,6 +241,35 @@ mod tests {
         let wanted =
             json!([{"name": "B", "value": "2"}, {"name": "WARM_ENI_TARGET", "value": "0"}]);
         assert_eq!(*env, wanted);
+    }
+
+    #[test]
+    fn the_policy_agent_is_there_when_it_is_asked_for() {
+        let set = |configuration: Value| {
+            let known = catalog::find("vpc-cni").unwrap();
+            let parts = known.manifest.split("\n---\n");
+            let mut objects = parts.map(|it| serde_saphyr::from_str::<Value>(it).unwrap());
+            let mut set = objects.find(|it| it["kind"] == "DaemonSet").unwrap();
+            configure(&mut set, &configuration);
+            set["spec"]["template"]["spec"]["containers"].as_array().unwrap().clone()
+        };
+        let value = |container: &Value, name: &str| {
+            let env = container["env"].as_array().unwrap();
+            env.iter().find(|it| it["name"] == name).unwrap()["value"].clone()
+        };
+        let without = set(json!({}));
+        assert_eq!(without.len(), 1);
+        assert_eq!(value(&without[0], "ENABLE_NETWORK_POLICY"), "false");
+        let with = set(json!({"enableNetworkPolicy": "true",
+            "env": {"NETWORK_POLICY_ENFORCING_MODE": "strict", "WARM_ENI_TARGET": "0"}}));
+        assert_eq!(with[1]["name"], POLICY_AGENT);
+        assert_eq!(value(&with[0], "ENABLE_NETWORK_POLICY"), "true");
+        for container in &with {
+            assert_eq!(value(container, "NETWORK_POLICY_ENFORCING_MODE"), "strict");
+        }
+        assert!(
+            !with[1]["env"].as_array().unwrap().iter().any(|it| it["name"] == "WARM_ENI_TARGET")
+        );
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! Shows that the kernel forwards as policies say: a node with three pods, in throw-away namespaces,
+//! and real packets between them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod packets;
+mod world;
+
+use std::io::{Read, Write};
+
+use network_policy::Protocol::{Tcp, Udp};
+use network_policy_agent::ruleset::Mode;
+use serde_json::{Value, json};
+
+use crate::{
+    packets::{Serving, probe, tcp},
+    world::{A, B, C, PODS, World},
+};
+
+const PORTS: [u16; 2] = [80, 81];
+
+/// Sends packets from each pod to each and compares with the evaluator; gives how many got through.
+fn compare(world: &World, policies: &[(&str, Value)]) -> usize {
+    let rules = world.enforce(policies, Mode::Standard);
+    let mut probes = Vec::new();
+    for from in PODS {
+        for to in PODS.into_iter().filter(|it| *it != from) {
+            for protocol in [Tcp, Udp] {
+                for port in PORTS {
+                    let wanted = rules.allows(from, to, protocol, port);
+                    let place = world.pod(from).try_clone().unwrap();
+                    let thread = std::thread::spawn(move || {
+                        probe(&place, (to.address(), port).into(), protocol)
+                    });
+                    probes.push(((from, to, protocol, port), wanted, thread));
+                }
+            }
+        }
+    }
+    let mut passed = 0;
+    for (cell, wanted, thread) in probes {
+        let got = thread.join().unwrap();
+        assert_eq!(got, wanted, "{cell:?} under {policies:#?}\n{}", world.listing());
+        passed += usize::from(got);
+    }
+    passed
+}
+
+#[test]
+fn the_kernel_and_the_evaluator_agree_on_every_packet() {
+    let Some(world) = World::new("m") else { return };
+    let _serving = Serving::everywhere(&world, &PORTS);
+    let cells = 6 * 2 * PORTS.len();
+    assert_eq!(compare(&world, &[]), cells);
+    // a and b are in x, c is in y; each pod has 4 cells towards each other pod.
+    let deny = json!({"podSelector": {}});
+    assert_eq!(compare(&world, &[("x", deny.clone())]), 8);
+    let shut_in = json!({"podSelector": {}, "policyTypes": ["Egress"]});
+    assert_eq!(compare(&world, &[("x", shut_in)]), 8);
+    let from_b = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "ingress": [{
+        "from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]});
+    assert_eq!(compare(&world, &[("x", from_b.clone())]), cells - 4);
+    assert_eq!(compare(&world, &[("x", deny.clone()), ("x", from_b)]), 8 + 4);
+    let from_y = json!({"podSelector": {}, "ingress": [{
+        "from": [{"namespaceSelector": {"matchLabels": {"ns": "y"}}}],
+        "ports": [{"port": 80}, {"protocol": "UDP", "port": 81}]}]});
+    assert_eq!(compare(&world, &[("x", from_y)]), 8 + 2 * 2);
+    let range = json!({"podSelector": {}, "ingress": [{
+        "ports": [{"port": 80, "endPort": 81}, {"protocol": "SCTP"}]}]});
+    assert_eq!(compare(&world, &[("x", range)]), 8 + 4 * 2);
+    let named = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+        "to": [{"podSelector": {}}], "ports": [{"port": "web"}]}]});
+    assert_eq!(compare(&world, &[("x", named)]), 8 + 2);
+    let block = json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {
+        "cidr": "10.0.0.0/8", "except": [format!("{}/32", C.address())]}}]}]});
+    assert_eq!(compare(&world, &[("x", block)]), 8 + 4 * 2);
+    // And open again, in one transaction.
+    assert_eq!(compare(&world, &[]), cells);
+}
+
+#[test]
+fn a_connection_that_is_established_outlives_the_policy_that_forbids_it() {
+    let Some(world) = World::new("e") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    // On a node kube-proxy's rules have the kernel track connections from the start.
+    world.enforce(&[], Mode::Standard);
+    let to_b = (B.address(), 80).into();
+    let mut open = tcp(&world.pod(A), to_b).unwrap();
+    let say = |open: &mut std::net::TcpStream| {
+        let mut answer = [0; 4];
+        open.write_all(b"ping").and_then(|()| open.read_exact(&mut answer)).map(|()| answer)
+    };
+    assert_eq!(say(&mut open).unwrap(), *b"ping");
+    let both = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+    world.enforce(&[("x", both)], Mode::Standard);
+    assert!(tcp(&world.pod(A), to_b).is_err());
+    assert_eq!(say(&mut open).unwrap(), *b"ping");
+    // Its replies are none of the peer's policies' business either.
+    world.enforce(&[("y", json!({"podSelector": {}}))], Mode::Standard);
+    assert!(probe(&world.pod(C), to_b, Tcp));
+}
+
+#[test]
+fn the_node_reaches_its_pods_whatever_the_policies_say() {
+    let Some(world) = World::new("n") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    let both = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+    world.enforce(&[("x", both)], Mode::Strict);
+    assert!(probe(&world.node(), (A.address(), 80).into(), Tcp));
+    assert!(!probe(&world.pod(C), (A.address(), 80).into(), Tcp));
+}
+
+#[test]
+fn a_service_is_policed_by_the_endpoint_behind_it() {
+    let Some(world) = World::new("s") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    // Port 8000 of the Service is b's 80, 9000 is a's own.
+    world.translate("10.99.0.1", &[(8000, B, 80), (9000, A, 80)]);
+    let service = |port| ("10.99.0.1".parse::<std::net::IpAddr>().unwrap(), port).into();
+    world.enforce(&[], Mode::Standard);
+    assert!(probe(&world.pod(A), service(8000), Tcp));
+    let only_80 = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"port": 80}]}], "egress": [{"ports": [{"port": 80}]}]});
+    world.enforce(&[("x", only_80)], Mode::Standard);
+    assert!(probe(&world.pod(A), service(8000), Tcp));
+    let none = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+    world.enforce(&[("x", none)], Mode::Standard);
+    assert!(!probe(&world.pod(A), service(8000), Tcp));
+    // Nothing keeps a pod from itself.
+    assert!(probe(&world.pod(A), service(9000), Tcp));
+}
+
+#[test]
+fn in_strict_mode_a_pod_without_a_policy_is_shut_in() {
+    let Some(world) = World::new("t") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    world.enforce(&[], Mode::Strict);
+    assert!(!probe(&world.pod(A), (B.address(), 80).into(), Tcp));
+    let allow = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{}], "egress": [{}]});
+    world.enforce(&[("x", allow)], Mode::Strict);
+    assert!(probe(&world.pod(A), (B.address(), 80).into(), Tcp));
+    assert!(!probe(&world.pod(A), (C.address(), 80).into(), Tcp));
+    assert!(!probe(&world.pod(C), (A.address(), 80).into(), Udp));
+}
+
+#[test]
+fn a_pod_cannot_take_anothers_address_to_escape_its_policy() {
+    let Some(world) = World::new("f") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
+    world.enforce(&[("x", shut_in)], Mode::Standard);
+    // c's address, on a's link.
+    let seen = packets::forged(&world, A, C.address(), B);
+    assert!(!seen, "{}", world.listing());
+    world.enforce(&[], Mode::Standard);
+    assert!(packets::forged(&world, A, C.address(), B), "the packet itself would pass");
+}
