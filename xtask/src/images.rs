@@ -44,12 +44,13 @@ const GUESTBOOK_CGI: &str = include_str!("images/guestbook.sh");
 const RECIPES: &[Recipe] = &[
     Recipe {
         name: "docker.io/library/busybox:1.35",
-        packages: &["busybox-static"],
+        // A program that is linked statically loads libc for names: without it, `wget` crashes.
+        packages: &["busybox-static", "libc6"],
         files: &[],
         entrypoint: &[],
         cmd: &["sh"],
         user: "",
-        revision: 1,
+        revision: 2,
     },
     Recipe {
         name: "docker.io/library/redis:7.0",
