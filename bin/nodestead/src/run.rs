@@ -27,6 +27,8 @@ enum Component {
     VpcCni(vpc_cni::command::Args),
     /// Puts the VPC CNI's plug-in on the host
     VpcCniInit(vpc_cni::init::Args),
+    /// Network policies as nftables rules
+    NetworkPolicyAgent(network_policy_agent::command::Args),
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
     /// The API server
@@ -37,6 +39,8 @@ enum Component {
     KubeControllerManager(kube_controller_manager::command::Args),
     /// Keeps Nodes in step with EC2
     CloudControllerManager(cloud_controller_manager::command::Args),
+    /// Resolves NetworkPolicies into PolicyEndpoints
+    NetworkPolicyController(network_policy_controller::command::Args),
     /// Tokens for the API server from AWS credentials
     AwsIamAuthenticator(aws_iam_authenticator::command::Args),
     /// ECR passwords for the kubelet
@@ -60,6 +64,7 @@ impl Run {
             }
             Component::VpcCniInit(args) => single(vpc_cni::init::run(args)),
             Component::VpcCni(args) => single(vpc_cni::command::run(args)),
+            Component::NetworkPolicyAgent(args) => single(network_policy_agent::command::run(args)),
             Component::ClusterDns(args) => single(cluster_dns::command::run(args)),
             Component::KubeProxy(args) => single(kube_proxy::command::run(args)),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
@@ -67,6 +72,9 @@ impl Run {
             Component::KubeScheduler(args) => several(kube_scheduler::command::run(args)),
             Component::KubeControllerManager(args) => {
                 several(kube_controller_manager::command::run(args))
+            }
+            Component::NetworkPolicyController(args) => {
+                several(network_policy_controller::command::run(args))
             }
             Component::CloudControllerManager(args) => {
                 several(cloud_controller_manager::command::run(args))

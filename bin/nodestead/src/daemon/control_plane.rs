@@ -269,9 +269,15 @@ impl Planes {
             client("system:cloud-controller-manager"),
             ec2,
             clock,
-            child,
+            child.clone(),
         );
         drop(scope.spawn("cloud-controller-manager", cloud));
+        let policies = network_policy_controller::run(
+            client("eks:network-policy-controller"),
+            network_policy_controller::Config::default(),
+            child,
+        );
+        drop(scope.spawn("network-policy-controller", policies));
         Ok(())
     }
 

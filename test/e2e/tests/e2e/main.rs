@@ -13,6 +13,7 @@ mod kills;
 mod lifecycle;
 mod missing_rights;
 mod nodes;
+mod policies;
 mod region;
 mod scaling;
 mod terminal;
@@ -41,6 +42,7 @@ fn tests() -> Vec<Test> {
         boto3::TESTS,
         terminal::TESTS,
         terraform::TESTS,
+        policies::TESTS,
         scaling::TESTS,
         missing_rights::TESTS,
         kills::TESTS,
