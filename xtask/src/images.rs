@@ -44,13 +44,12 @@ const GUESTBOOK_CGI: &str = include_str!("images/guestbook.sh");
 const RECIPES: &[Recipe] = &[
     Recipe {
         name: "docker.io/library/busybox:1.35",
-        // A program that is linked statically loads libc for names: without it, `wget` crashes.
-        packages: &["busybox-static", "libc6"],
+        packages: &["busybox-static"],
         files: &[],
         entrypoint: &[],
         cmd: &["sh"],
         user: "",
-        revision: 2,
+        revision: 1,
     },
     Recipe {
         name: "docker.io/library/redis:7.0",
