@@ -3,8 +3,17 @@
 //! A commit appends; nothing is rewritten. Compaction removes superseded records in the same
 //! transaction that moves the compacted revision, so that after any crash the records at or below
 //! it are exactly the ones that are still current (and tombstones' predecessors are gone).
+//!
+//! A database that has failed once, on a full disk above all, takes nothing more until it is opened
+//! anew. The next append does that, and first removes what was answered as failed and may be on disk
+//! all the same.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -54,7 +63,13 @@ impl<E: Into<redb::Error>> From<E> for AppendError {
 
 #[derive(Debug)]
 pub(crate) struct Disk {
-    database: Database,
+    path: PathBuf,
+    /// `None` after a failure.
+    database: Option<Database>,
+}
+
+fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(path)
 }
 
 impl Disk {
@@ -67,73 +82,90 @@ impl Disk {
         let mut file = fs::File::options();
         let file = file.read(true).write(true).create(true).truncate(false).mode(0o600);
         drop(file.open(path).map_err(|error| failed(redb::Error::Io(error)))?);
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|error| failed(error.into()))?;
-        let disk = Self { database };
-        disk.create_tables().map_err(|error| failed(*error.source))?;
-        let entries = disk.read().map_err(|error| failed(*error.source))?;
+        let database = open(path).map_err(|error| failed(error.into()))?;
+        create_tables(&database).map_err(|error| failed(*error.source))?;
+        let entries = read(&database).map_err(|error| failed(*error.source))?;
+        let disk = Self { path: path.to_owned(), database: Some(database) };
         Ok((disk, replay(entries)?))
     }
 
-    fn create_tables(&self) -> Result<(), AppendError> {
-        let write = self.database.begin_write()?;
-        write.open_table(LOG)?;
-        write.open_table(META)?;
-        write.commit()?;
-        Ok(())
-    }
-
-    fn read(&self) -> Result<Entries, AppendError> {
-        let read = self.database.begin_read()?;
-        let meta = read.open_table(META)?;
-        let value = |name: &str| -> Result<u64, AppendError> {
-            Ok(meta.get(name)?.map_or(0, |it| it.value()))
+    /// Makes a batch durable on top of what is `shown`, the revision that readers see.
+    pub(crate) fn append(&mut self, batch: &Batch<'_>, shown: u64) -> Result<(), AppendError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => reopen(&self.path, shown)?,
         };
-        let mut entries =
-            Entries { revision: value(REVISION)?, compacted: value(COMPACTED)?, log: Vec::new() };
-        for entry in read.open_table(LOG)?.iter()? {
-            let (key, value) = entry?;
-            entries.log.push((key.value(), value.value().to_vec()));
-        }
-        Ok(entries)
-    }
-
-    /// Appends events and drops what a compaction up to `compacted` (0: none) made useless, in
-    /// one durable transaction.
-    pub(crate) fn append(
-        &self,
-        events: &[Event],
-        revision: u64,
-        compacted: u64,
-        garbage: &[(u64, u32)],
-    ) -> Result<(), AppendError> {
-        let write = self.database.begin_write()?;
-        {
-            let mut log = write.open_table(LOG)?;
-            let mut place = (0, 0);
-            for event in events {
-                place = if place.0 == event.revision {
-                    (event.revision, place.1 + 1)
-                } else {
-                    (event.revision, 0)
-                };
-                log.insert(place, &*encode(event))?;
-            }
-            if compacted > 0 {
-                for place in garbage {
-                    log.remove(place)?;
-                }
-                drop_tombstones(&mut log, compacted)?;
-                let mut meta = write.open_table(META)?;
-                meta.insert(COMPACTED, compacted)?;
-                meta.insert(REVISION, revision)?;
-            }
-        }
-        write.commit()?;
+        append(&database, batch)?;
+        self.database = Some(database);
         Ok(())
     }
+}
+
+/// Events to append, and what a compaction up to `compacted` (0: none) made useless.
+pub(crate) struct Batch<'a> {
+    pub(crate) events: &'a [Event],
+    pub(crate) revision: u64,
+    pub(crate) compacted: u64,
+    pub(crate) garbage: &'a [(u64, u32)],
+}
+
+fn create_tables(database: &Database) -> Result<(), AppendError> {
+    let write = database.begin_write()?;
+    write.open_table(LOG)?;
+    write.open_table(META)?;
+    write.commit()?;
+    Ok(())
+}
+
+fn read(database: &Database) -> Result<Entries, AppendError> {
+    let read = database.begin_read()?;
+    let meta = read.open_table(META)?;
+    let value =
+        |name: &str| -> Result<u64, AppendError> { Ok(meta.get(name)?.map_or(0, |it| it.value())) };
+    let mut entries =
+        Entries { revision: value(REVISION)?, compacted: value(COMPACTED)?, log: Vec::new() };
+    for entry in read.open_table(LOG)?.iter()? {
+        let (key, value) = entry?;
+        entries.log.push((key.value(), value.value().to_vec()));
+    }
+    Ok(entries)
+}
+
+/// Opens after a failure: what nobody was shown is no part of the log.
+fn reopen(path: &Path, shown: u64) -> Result<Database, AppendError> {
+    let database = open(path)?;
+    let write = database.begin_write()?;
+    write.open_table(LOG)?.retain_in((shown + 1, 0).., |_, _| false)?;
+    write.commit()?;
+    Ok(database)
+}
+
+/// One durable transaction.
+fn append(database: &Database, batch: &Batch<'_>) -> Result<(), AppendError> {
+    let write = database.begin_write()?;
+    {
+        let mut log = write.open_table(LOG)?;
+        let mut place = (0, 0);
+        for event in batch.events {
+            place = if place.0 == event.revision {
+                (event.revision, place.1 + 1)
+            } else {
+                (event.revision, 0)
+            };
+            log.insert(place, &*encode(event))?;
+        }
+        if batch.compacted > 0 {
+            for place in batch.garbage {
+                log.remove(place)?;
+            }
+            drop_tombstones(&mut log, batch.compacted)?;
+            let mut meta = write.open_table(META)?;
+            meta.insert(COMPACTED, batch.compacted)?;
+            meta.insert(REVISION, batch.revision)?;
+        }
+    }
+    write.commit()?;
+    Ok(())
 }
 
 fn drop_tombstones(

@@ -262,3 +262,30 @@ proptest! {
         std::fs::remove_file(&path).unwrap();
     }
 }
+
+#[tokio::test]
+async fn after_a_full_disk_it_goes_on_and_what_failed_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    if linux_mount::tmpfs(folder.path(), "size=8m").is_err() {
+        eprintln!("not run: it takes root");
+        return;
+    }
+    let (file, filler) = (folder.path().join("store.redb"), folder.path().join("filler"));
+    let store = Store::open(&file).unwrap();
+    let before = store.commit(put("a/b/before", "1")).await.unwrap();
+    assert!(std::fs::write(&filler, vec![0; 16 << 20]).is_err(), "the disk is full");
+    let large = "x".repeat(4 << 20);
+    let failed = store.commit(put("a/b/failed", &large)).await.unwrap_err();
+    assert!(matches!(failed, CommitError::Append { .. }), "{failed}");
+    assert_eq!(store.revision(), before);
+    std::fs::remove_file(&filler).unwrap();
+    let after = store.commit(put("a/b/after", "2")).await.unwrap();
+    assert_eq!(after, before + 1);
+    drop(store);
+
+    let store = Store::open(&file).unwrap();
+    let keys = keys_at(&store, store.revision()).await;
+    drop(store);
+    linux_mount::unmount_tree(folder.path()).unwrap();
+    assert_eq!(keys, ["a/b/after=2", "a/b/before=1"]);
+}

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Event, Guard, Limits, Op, Record, Txn,
-    backend::{AppendError, Disk},
+    backend::{AppendError, Batch, Disk},
     etcd::{EtcdError, Remote},
     state::{Garbage, State},
 };
@@ -179,7 +179,14 @@ impl Core {
         if let Some(disk) = &mut self.disk
             && (!pending.events.is_empty() || target > 0)
         {
-            disk.append(&pending.events, pending.revision, target, &garbage)?;
+            let batch = Batch {
+                events: &pending.events,
+                revision: pending.revision,
+                compacted: target,
+                garbage: &garbage,
+            };
+            let shown = self.state.read().revision;
+            disk.append(&batch, shown)?;
         }
         let mut state = self.state.write();
         for event in pending.events {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, TableError};
 
-use crate::{OpenStoreError, VALUES, Value};
+use crate::{OpenStoreError, VALUES, Value, disk::Disk};
 
 /// Reads are synchronous and see committed values only; writes go through a
 /// [`Transaction`](crate::Transaction). Clones share the values.
@@ -21,8 +21,10 @@ impl<T> Clone for Bucket<T> {
 }
 
 impl<T: Value> Bucket<T> {
-    pub(crate) fn load(name: &str, database: &Database) -> Result<Self, OpenStoreError> {
-        let stored = read(name, database)
+    pub(crate) fn load(name: &str, disk: &mut Disk) -> Result<Self, OpenStoreError> {
+        let stored = disk
+            .database()
+            .and_then(|it| read(name, it))
             .map_err(|source| OpenStoreError::Read { bucket: name.to_owned(), source })?;
         let mut values = BTreeMap::new();
         for (key, bytes) in stored {

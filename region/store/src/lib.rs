@@ -1,24 +1,29 @@
 //! The region's durable state: typed buckets of named values, transactions, a change feed.
 //!
 //! Values live in one file (redb) as JSON and in memory as they are, so reading is a lock and a
-//! lookup, and writing is one synced commit, which keeps no other task of the runtime waiting. One writer at a time: a transaction's checks and
-//! writes cannot be interleaved with another's.
+//! lookup, and writing is one synced commit, which keeps no other task of the runtime waiting. One
+//! writer at a time: a transaction's checks and writes cannot be interleaved with another's.
+//!
+//! A database that has failed once, on a full disk above all, takes nothing more until it is opened
+//! anew; the next transaction does that.
 //!
 //! **Invariant:** a value is visible to readers only after it is on disk, and what a transaction
 //! wrote becomes durable as a whole or not at all.
 
 mod blocking;
 mod bucket;
+mod disk;
 mod transaction;
 
 use std::{any::Any, collections::HashMap, path::Path, sync::Arc};
 
 use aws_wire::{AwsError, StatusCode};
 use parking_lot::{Mutex, RwLock};
-use redb::{Database, TableDefinition, backends::InMemoryBackend};
+use redb::TableDefinition;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
+use self::disk::Disk;
 pub use self::{blocking::blocking, bucket::Bucket, transaction::Transaction};
 
 /// (bucket, key) → JSON.
@@ -34,7 +39,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    database: Database,
+    disk: Mutex<Disk>,
     writer: Mutex<()>,
     buckets: RwLock<HashMap<String, Arc<dyn Any + Send + Sync>>>,
     revision: watch::Sender<u64>,
@@ -100,21 +105,17 @@ impl Store {
             path: path.display().to_string(),
             source: source.into(),
         };
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(failed)?;
-        Ok(Self::over(database))
+        Ok(Self::over(Disk::open(path).map_err(failed)?))
     }
 
     /// A store that ends with the process, for tests.
     pub fn in_memory() -> Self {
-        let database = Database::builder()
-            .create_with_backend(InMemoryBackend::new())
-            .expect("a new database in memory has nothing to fail on");
-        Self::over(database)
+        Self::over(Disk::in_memory())
     }
 
-    fn over(database: Database) -> Self {
+    fn over(disk: Disk) -> Self {
         Self(Arc::new(Inner {
-            database,
+            disk: Mutex::new(disk),
             writer: Mutex::new(()),
             buckets: RwLock::default(),
             revision: watch::Sender::new(0),
@@ -128,7 +129,7 @@ impl Store {
             let known = known.downcast_ref::<Bucket<T>>().cloned();
             return known.ok_or_else(|| OpenStoreError::TypeMismatch { bucket: name.to_owned() });
         }
-        let bucket = Bucket::<T>::load(name, &self.0.database)?;
+        let bucket = Bucket::<T>::load(name, &mut self.0.disk.lock())?;
         buckets.insert(name.to_owned(), Arc::new(bucket.clone()));
         Ok(bucket)
     }
@@ -144,7 +145,7 @@ impl Store {
             let _alone = self.0.writer.lock();
             let mut transaction = Transaction::default();
             let result = change(&mut transaction)?;
-            if transaction.commit(&self.0.database)? {
+            if transaction.commit(&mut self.0.disk.lock())? {
                 self.0.revision.send_modify(|it| *it += 1);
             }
             Ok(result)
@@ -156,9 +157,6 @@ impl Store {
         self.0.revision.subscribe()
     }
 }
-
-/// Everything is in memory already, so the database needs little.
-const CACHE: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,7 @@
 
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
-use redb::Database;
-
-use crate::{Bucket, CommitError, VALUES, Value};
+use crate::{Bucket, CommitError, Value, disk::Disk};
 
 /// What one transaction has written so far. It reads its own writes.
 #[derive(Default)]
@@ -77,7 +75,7 @@ impl Transaction {
     }
 
     /// Says whether there was something to commit.
-    pub(crate) fn commit(self, database: &Database) -> Result<bool, CommitError> {
+    pub(crate) fn commit(self, disk: &mut Disk) -> Result<bool, CommitError> {
         if self.writes.is_empty() {
             return Ok(false);
         }
@@ -92,26 +90,8 @@ impl Transaction {
             rows.push((bucket, key, bytes));
             publish.push(write.publish);
         }
-        store(database, &rows).map_err(|source| CommitError::Database { source })?;
+        disk.store(&rows).map_err(|source| CommitError::Database { source })?;
         publish.into_iter().for_each(|publish| publish());
         Ok(true)
     }
-}
-
-type Row = (Arc<str>, String, Option<Vec<u8>>);
-
-fn store(database: &Database, rows: &[Row]) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(VALUES)?;
-        for (bucket, key, bytes) in rows {
-            let key = (&**bucket, key.as_str());
-            match bytes {
-                Some(bytes) => drop(table.insert(key, bytes.as_slice())?),
-                None => drop(table.remove(key)?),
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
 }
