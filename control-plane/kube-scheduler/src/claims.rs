@@ -4,6 +4,8 @@
 //!
 //! Upstream: `bindClaim` in the plugin `dynamicresources`.
 
+use std::time::Duration;
+
 use controller::apply;
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaim};
 use kube::{
@@ -11,9 +13,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{Context, devices::ClaimWrite};
 
+const LIMIT: Duration = Duration::from_secs(30);
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 
 #[derive(Debug, thiserror::Error)]
@@ -28,18 +32,47 @@ pub(crate) enum WriteClaimError {
     Allocated { name: String },
     #[error("claim {name} was replaced in the meantime")]
     Replaced { name: String },
+    #[error("claim {name}: the API server did not answer in time")]
+    Late { name: String },
+}
+
+impl WriteClaimError {
+    /// The API server may have written it all the same.
+    fn is_uncertain(&self) -> bool {
+        match self {
+            Self::Late { .. } => true,
+            Self::Api { source, .. } => !matches!(**source, kube::Error::Api(_)),
+            _ => false,
+        }
+    }
 }
 
 /// All or, after a failure, some: what was written is not wrong, and the next attempt goes on from it.
+/// The error comes with how many were written before it.
 pub(crate) async fn write(
     context: &Context,
     pod: &Pod,
     claims: &[ClaimWrite],
-) -> Result<(), WriteClaimError> {
-    for it in claims {
-        write_one(context, pod, it).await?;
+) -> Result<(), (usize, WriteClaimError)> {
+    for (index, it) in claims.iter().enumerate() {
+        let late = |_| Err(WriteClaimError::Late { name: it.key.name.clone() });
+        let written = timeout(LIMIT, write_one(context, pod, it)).await.unwrap_or_else(late);
+        match written {
+            Err(error) if error.is_uncertain() && is_written(context, pod, it).await => {}
+            written => written.map_err(|error| (index, error))?,
+        }
     }
     Ok(())
+}
+
+/// Whether the claim is the pod's, as it stands now.
+async fn is_written(context: &Context, pod: &Pod, it: &ClaimWrite) -> bool {
+    let api: Api<ResourceClaim> = apply::api(&context.client, &it.key.namespace);
+    let Ok(Ok(claim)) = timeout(LIMIT, api.get(&it.key.name)).await else { return false };
+    let (claim_uid, pod_uid) = (claim.uid(), pod.uid().unwrap_or_default());
+    let status = claim.status.unwrap_or_default();
+    let is_the_pods = status.reserved_for.iter().flatten().any(|it| it.uid == pod_uid);
+    claim_uid.as_deref() == Some(it.uid.as_str()) && status.allocation.is_some() && is_the_pods
 }
 
 async fn write_one(context: &Context, pod: &Pod, it: &ClaimWrite) -> Result<(), WriteClaimError> {

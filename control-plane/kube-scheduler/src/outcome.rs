@@ -43,23 +43,21 @@ pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
     }
 }
 
-/// Writes the claims of devices. What cannot be written is forgotten with the placement.
+/// Writes the claims of devices. What was not written is forgotten with the placement; what was stays
+/// assumed until the claims show it, so that nobody else is given those devices.
 async fn give(context: &Context, pod: &Pod, given: &[ClaimWrite]) -> bool {
     if given.is_empty() {
         return true;
     }
     let key = Key::of(pod);
-    let error = match tokio::time::timeout(BIND_LIMIT, claims::write(context, pod, given)).await {
-        Ok(Ok(())) => return true,
-        Ok(Err(error)) => telemetry::chain(&error).to_string(),
-        Err(_) => "the API server did not answer in time".to_owned(),
-    };
+    let Err((written, error)) = claims::write(context, pod, given).await else { return true };
+    let error = telemetry::chain(&error).to_string();
     warn!(pod = %key, error, "failed to write claims of devices");
     let message = format!("running PreBind plugin \"DynamicResources\": {error}");
     context.recorder.warn(pod, "FailedScheduling", message);
     {
         let mut state = context.state.lock();
-        given.iter().for_each(|it| drop(state.devices.remove(&it.uid)));
+        given[written..].iter().for_each(|it| drop(state.devices.remove(&it.uid)));
     }
     forget(context, pod, &key);
     false

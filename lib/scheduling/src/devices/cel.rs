@@ -61,8 +61,13 @@ const FUNCTIONS: [(&str, bool, usize, Function); 11] = [
     ("isLessThan", true, 1, Function::IsLessThan),
 ];
 
+/// Upstream's `CELSelectorExpressionMaxLength`, in bytes.
+const LONGEST: usize = 10 * 1024;
 /// Deeper than anybody writes.
 const MOST_DEPTH: usize = 64;
+/// Operators of one expression. Each may make the tree deeper by one, and it is walked by recursion:
+/// users write these, and no stack may end for one of them.
+const MOST_OPERATORS: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
@@ -76,7 +81,10 @@ const SIGNS: [&str; 16] =
     ["&&", "||", "==", "!=", "<=", ">=", "<", ">", "!", "(", ")", "[", "]", ".", ",", "-"];
 
 pub(crate) fn parse(text: &str) -> Result<Expression, String> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
+    if text.len() > LONGEST {
+        return Err(format!("it is longer than {LONGEST} bytes"));
+    }
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, operators: 0 };
     let expression = parser.or()?;
     match parser.peek() {
         None => Ok(expression),
@@ -144,6 +152,7 @@ struct Parser {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    operators: usize,
 }
 
 impl Parser {
@@ -161,6 +170,14 @@ impl Parser {
         if self.take(sign) { Ok(()) } else { Err(format!("`{sign}` is missing")) }
     }
 
+    fn count(&mut self) -> Result<(), String> {
+        self.operators += 1;
+        match self.operators > MOST_OPERATORS {
+            true => Err("it has too many operators".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     fn or(&mut self) -> Result<Expression, String> {
         self.depth += 1;
         if self.depth > MOST_DEPTH {
@@ -168,6 +185,7 @@ impl Parser {
         }
         let mut left = self.and()?;
         while self.take("||") {
+            self.count()?;
             left = Expression::Or(Box::new(left), Box::new(self.and()?));
         }
         self.depth -= 1;
@@ -177,6 +195,7 @@ impl Parser {
     fn and(&mut self) -> Result<Expression, String> {
         let mut left = self.relation()?;
         while self.take("&&") {
+            self.count()?;
             left = Expression::And(Box::new(left), Box::new(self.relation()?));
         }
         Ok(left)
@@ -217,6 +236,7 @@ impl Parser {
     fn postfix(&mut self) -> Result<Expression, String> {
         let mut value = self.primary()?;
         loop {
+            self.count()?;
             if self.take(".") {
                 let Some(Token::Name(name)) = self.peek().cloned() else {
                     return Err("a name is missing after `.`".to_owned());

@@ -175,3 +175,15 @@ fn what_cannot_be_done_is_said_and_what_is_tainted_or_incomplete_is_left() {
         "{error}"
     );
 }
+
+#[test]
+fn no_selector_is_so_long_or_so_deep_that_a_stack_ends() {
+    let deep = format!("device{} == 1", ".a".repeat(4000));
+    assert_eq!(cel::parse(&deep).unwrap_err(), "it has too many operators");
+    let wide = vec!["true"; 1000].join(" && ");
+    assert_eq!(cel::parse(&wide).unwrap_err(), "it has too many operators");
+    let long = format!("device.driver == '{}'", "x".repeat(11_000));
+    assert_eq!(cel::parse(&long).unwrap_err(), "it is longer than 10240 bytes");
+    let usual = vec!["device.driver == 'a'"; 100].join(" || ");
+    assert!(cel::parse(&usual).is_ok());
+}
