@@ -10,12 +10,34 @@ use crate::{Call, records::InstanceState, state::State};
 
 const VCPUS: u32 = 1152;
 
+/// What one call has been granted and is not in the state yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) vcpus: u32,
+    pub(crate) spot_vcpus: u32,
+    pub(crate) hosts: usize,
+}
+
+impl Granted {
+    pub(crate) fn add(&mut self, facts: &InstanceType, is_spot: bool) {
+        let vcpus = if is_spot { &mut self.spot_vcpus } else { &mut self.vcpus };
+        *vcpus += facts.vcpus;
+        self.hosts += 1;
+    }
+}
+
 /// Refuses one more instance of this type beyond the quota.
-pub(crate) fn check(state: &State, facts: &InstanceType, is_spot: bool) -> Result<(), Fault> {
+pub(crate) fn check(
+    state: &State,
+    facts: &InstanceType,
+    is_spot: bool,
+    granted: Granted,
+) -> Result<(), Fault> {
     let counts = |state| matches!(state, InstanceState::Pending | InstanceState::Running);
     let running = state.instances.iter().filter(|it| it.is_spot == is_spot && counts(it.state));
     let vcpus = running.filter_map(|it| instance_types::find(&it.instance_type)).map(|it| it.vcpus);
-    if vcpus.sum::<u32>() + facts.vcpus <= VCPUS {
+    let granted = if is_spot { granted.spot_vcpus } else { granted.vcpus };
+    if vcpus.sum::<u32>() + granted + facts.vcpus <= VCPUS {
         return Ok(());
     }
     if is_spot {
@@ -37,10 +59,11 @@ pub(crate) fn check_capacity(
     state: &State,
     facts: &InstanceType,
     zone: &str,
+    granted: Granted,
 ) -> Result<(), Fault> {
     let has_host = |state| !matches!(state, InstanceState::Stopped | InstanceState::Terminated);
     let hosts = state.instances.iter().filter(|it| has_host(it.state)).count();
-    if hosts < call.config.capacity {
+    if hosts + granted.hosts < call.config.capacity {
         return Ok(());
     }
     let name = facts.name;

@@ -10,7 +10,12 @@ use instance_types::{Arch, InstanceType};
 use region_gateway::CallerKind;
 use sha2::{Digest, Sha256};
 
-use super::{interfaces, launch::Launch, quota, reports, shape};
+use super::{
+    interfaces,
+    launch::Launch,
+    quota::{self, Granted},
+    reports, shape,
+};
 use crate::{
     Call, faults, launch_templates,
     records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags, Token},
@@ -166,9 +171,10 @@ impl Plan {
         index: i64,
     ) -> Result<(), Fault> {
         let launch = &self.launch;
-        quota::check(state, self.facts, launch.is_spot)?;
+        // Each is in the state before the next is checked.
+        quota::check(state, self.facts, launch.is_spot, Granted::default())?;
         let subnet = interfaces::subnet_for(state, launch)?;
-        quota::check_capacity(call, state, self.facts, &subnet.zone)?;
+        quota::check_capacity(call, state, self.facts, &subnet.zone, Granted::default())?;
         let id = entropy::aws_id("i");
         let profile = self.profile.as_ref().map(|it| Profile {
             association_id: entropy::aws_id("iip-assoc"),

@@ -9,7 +9,12 @@ use aws_ec2::instance_state::{
 };
 use aws_wire::Fault;
 
-use super::{interfaces, quota, reports::transition_reason, shape};
+use super::{
+    interfaces,
+    quota::{self, Granted},
+    reports::transition_reason,
+    shape,
+};
 use crate::{
     Call, faults,
     records::{Instance, InstanceState, StateReason, StatusCheck},
@@ -85,13 +90,14 @@ pub(crate) fn start(
     state: &mut State,
     request: StartInstancesRequest,
 ) -> Result<StartInstancesResponse, Fault> {
-    let mut started = Vec::new();
+    let (mut started, mut granted) = (Vec::new(), Granted::default());
     for id in &request.instance_ids {
         let instance = state.instances.find(id)?;
         let facts = instance_types::find(&instance.instance_type);
         if let Some(facts) = facts.filter(|_| instance.state == InstanceState::Stopped) {
-            quota::check(state, facts, instance.is_spot)?;
-            quota::check_capacity(call, state, facts, &instance.zone)?;
+            quota::check(state, facts, instance.is_spot, granted)?;
+            quota::check_capacity(call, state, facts, &instance.zone, granted)?;
+            granted.add(facts, instance.is_spot);
         }
     }
     let starting_instances = each(state, &request.instance_ids, |instance| match instance.state {

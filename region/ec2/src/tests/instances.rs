@@ -271,6 +271,23 @@ async fn no_more_instances_run_than_the_machine_can_hold() {
     assert_eq!(region.ec2.view().instances.iter().count(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn instances_that_are_started_together_have_to_fit_together() {
+    let region = with_capacity(2);
+    let two = RunInstancesRequest { min_count: 2, max_count: 2, ..launch() };
+    let ids: Vec<_> = region.run(two).await.iter().map(id).collect();
+    ids.iter().for_each(|it| region.report(it, &HostReport::Started));
+    let stop = StopInstancesRequest { instance_ids: ids.clone(), ..Default::default() };
+    region.call::<StopInstances>(stop).await;
+    ids.iter().for_each(|it| region.report(it, &HostReport::Stopped));
+    region.run(launch()).await;
+    let start =
+        |ids: &[String]| StartInstancesRequest { instance_ids: ids.to_vec(), ..Default::default() };
+    let fault = region.refused::<StartInstances>(start(&ids)).await;
+    assert_eq!(fault.code, "InsufficientInstanceCapacity");
+    region.call::<StartInstances>(start(&ids[..1])).await;
+}
+
 async fn health(region: &Region) -> Vec<String> {
     let request = DescribeInstanceStatusRequest::default();
     let found = region.call::<DescribeInstanceStatus>(request).await.instance_statuses;

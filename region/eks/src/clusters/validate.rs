@@ -1,10 +1,11 @@
 //! What EKS refuses before it makes or changes a cluster.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use aws_ec2::subnet::{DescribeSubnets, DescribeSubnetsRequest};
 use aws_eks::{CreateClusterRequest, UpdateClusterConfigRequest, VpcConfigRequest};
 use aws_wire::Fault;
+use ipnet::IpNet;
 
 use crate::{Eks, faults, records::Cluster, service::KUBERNETES_VERSION};
 
@@ -85,12 +86,7 @@ fn has_endpoint(is_public: bool, is_private: bool) -> Result<(), Fault> {
 }
 
 fn access_cidrs(cidrs: &[String]) -> Result<(), Fault> {
-    let is_cidr = |it: &str| {
-        let (address, length) = it.split_once('/')?;
-        let (address, length) = (address.parse::<IpAddr>().ok()?, length.parse::<u8>().ok()?);
-        Some(length <= if address.is_ipv4() { 32 } else { 128 })
-    };
-    match cidrs.iter().find(|it| is_cidr(it) != Some(true)) {
+    match cidrs.iter().find(|it| it.parse::<IpNet>().is_err()) {
         None => Ok(()),
         Some(bad) => Err(faults::invalid_parameter(format!("Invalid CIDR block: {bad}"))),
     }

@@ -154,7 +154,7 @@ async fn apply(
                 None => Ok(()),
             }
         }
-        Step::Tell(issue) => Ok(eks.change_issues(group, vec![issue])?),
+        Step::Tell(issues) => Ok(eks.change_issues(group, issues)?),
         Step::Fail(issue) => fail(eks, group, issue),
         Step::Remove => remove(eks, group).await,
     }

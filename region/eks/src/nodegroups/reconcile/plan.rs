@@ -69,7 +69,7 @@ pub(crate) enum Step {
     },
     Activate,
     /// Something is wrong, and may still become right.
-    Tell(Issue),
+    Tell(Vec<Issue>),
     Fail(Issue),
     Remove,
 }
@@ -153,19 +153,20 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
         plan.steps.push(Step::Fail(shortage.unwrap_or_else(|| not_joined(observed))));
         return;
     }
-    match shortage {
-        Some(issue) if !group.issues.contains(&issue) => plan.steps.push(Step::Tell(issue)),
-        _ => {}
+    let mut issues = group.issues.clone();
+    // One that another launch has made good is none.
+    issues.retain(|it| it.code != NOT_LAUNCHED || Some(it) == shortage.as_ref());
+    issues.extend(shortage.filter(|it| !group.issues.contains(it)));
+    if issues != group.issues {
+        plan.steps.push(Step::Tell(issues));
     }
     plan.wait = Some(plan.wait.map_or(join_limit - waited, |it| it.min(join_limit - waited)));
 }
 
+const NOT_LAUNCHED: &str = "AsgInstanceLaunchFailures";
+
 fn not_launched(message: &str) -> Issue {
-    Issue {
-        code: "AsgInstanceLaunchFailures".to_owned(),
-        message: message.to_owned(),
-        resources: Vec::new(),
-    }
+    Issue { code: NOT_LAUNCHED.to_owned(), message: message.to_owned(), resources: Vec::new() }
 }
 
 fn not_joined(observed: &Observed) -> Issue {

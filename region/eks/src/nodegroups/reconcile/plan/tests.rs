@@ -95,7 +95,8 @@ fn launches_that_fail_are_the_groups_health() {
     let short = Observed { launch_failure: failure.clone(), ..observed(&["InService"], 1) };
     let creating = group(State::Creating);
     let told = steps(&creating, &short, 0);
-    let [Step::Tell(issue)] = told.as_slice() else { panic!("{told:?}") };
+    let [Step::Tell(issues)] = told.as_slice() else { panic!("{told:?}") };
+    let [issue] = issues.as_slice() else { panic!("{issues:?}") };
     assert_eq!(issue.code, "AsgInstanceLaunchFailures");
     assert_eq!(Some(&issue.message), failure.as_ref());
     // Once, and at the end of its time the group fails for it.
@@ -104,7 +105,9 @@ fn launches_that_fail_are_the_groups_health() {
     assert_eq!(steps(&told, &short, 1201), [Step::Fail(issue.clone())]);
     assert_eq!(steps(&group(State::Active), &short, 0), [Step::Fail(issue.clone())]);
     assert_eq!(steps(&group(State::Degraded), &short, 0), []);
-    // A failure that another launch has made good is none.
+    // A failure that another launch has made good is none, also while nodes boot.
+    let booting = observed(&["InService", "InService"], 1);
+    assert_eq!(steps(&told, &booting, 0), [Step::Tell(Vec::new())]);
     let full = Observed { launch_failure: failure, ..observed(&["InService", "InService"], 2) };
     assert_eq!(steps(&told, &full, 0), [Step::Activate]);
     assert_eq!(steps(&group(State::Active), &full, 0), []);
