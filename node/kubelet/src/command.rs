@@ -97,11 +97,15 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let settings = settings(&args)?;
     host::check(&settings)?;
     api_client::check(&sources(&args), Clock::system()).await?;
-    Kubelet::check(&settings)?;
+    // Before the ports are tried: whoever holds the lock has them, and is told here.
     let lock = host::acquire_lock(&args).await?;
+    Kubelet::check(&settings)?;
     let footprint = Footprint::before(&settings);
     let scope = Scope::new();
-    let kubelet = match assemble(&args, settings.clone(), scope.clone()).await {
+    let assembled = assemble(&args, settings.clone(), scope.clone()).await;
+    let assembled =
+        assembled.and_then(|it| host::prepare(&settings).map(|()| it).map_err(Into::into));
+    let kubelet = match assembled {
         Ok(kubelet) => kubelet,
         Err(error) => {
             scope.drain(Duration::from_secs(2)).await;
@@ -109,7 +113,6 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
             return Err(error);
         }
     };
-    host::prepare(&settings)?;
     let shutdown = kubelet.shutdown();
     drop(scope.spawn("logind", shutdown.clone().follow_logind()));
     let mut signals = Signals::new()?;

@@ -93,9 +93,14 @@ impl Kubectl {
         let mut heard = String::new();
         while !heard.contains(until) {
             let next = tokio::time::timeout(LIMIT, lines.next_line()).await;
-            match next.unwrap_or_else(|_| panic!("{arguments:?}: {heard}")).unwrap() {
+            let protocol = self.protocol;
+            match next.unwrap_or_else(|_| panic!("{protocol:?} {arguments:?}: {heard}")).unwrap() {
                 Some(line) => heard = heard + &line + "\n",
-                None => panic!("{arguments:?}: {heard}"),
+                None => {
+                    let mut said = String::new();
+                    child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+                    panic!("{protocol:?} {arguments:?}: {heard}{said}");
+                }
             }
         }
         child.kill().await.unwrap();

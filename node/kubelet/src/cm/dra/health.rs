@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long what was heard holds, unless the driver says otherwise.
 const HOLDS: Duration = Duration::from_secs(30);
 /// `ResourceHealthMessageMaxLength`.
+/// Whatever a driver says.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST_MESSAGE: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Health {
                 v1alpha1::HealthStatus::Unknown => "Unknown",
             };
             let holds = u64::try_from(it.health_check_timeout_seconds).unwrap_or(0);
-            let holds = if holds == 0 { HOLDS } else { Duration::from_secs(holds) };
+            let holds = if holds == 0 { HOLDS } else { Duration::from_secs(holds).min(LONGEST) };
             let message = (!it.message.is_empty()).then(|| truncated(it.message));
             let v1alpha1::DeviceIdentifier { pool_name, device_name } =
                 it.device.unwrap_or_default();
