@@ -106,7 +106,10 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let sweeper = ipamd.clone();
     drop(scope.spawn("sweep", async move { sweeper.sweep().await }));
     serve(&args, &config, &ipamd, &scope)?;
-    meet_policies(&config).await?;
+    tokio::select! {
+        met = meet_policies(&config) => met?,
+        asked = wait_for_signal() => return asked,
+    }
     publish(&args.conf_dir, &conflist(&config, &args.socket))?;
     info!("serving");
     wait_for_signal().await?;
@@ -197,11 +200,27 @@ async fn meet_policies(config: &Config) -> Result<(), BoxError> {
         nft.apply_async(Transaction::delete(Family::Inet, network_policy::TABLE)).await?;
         return Ok(());
     }
-    while config.is_strict && !nft.has_table(Family::Inet, network_policy::TABLE)? {
+    if config.is_strict {
         info!("strict mode: waiting for the network policy agent");
-        tokio::time::sleep(AGENT_POLL).await;
+        while !has_policies(&nft).await {
+            tokio::time::sleep(AGENT_POLL).await;
+        }
     }
     Ok(())
+}
+
+/// What cannot be asked is not known to be there.
+async fn has_policies(nft: &Nft) -> bool {
+    let nft = nft.clone();
+    let asked = move || nft.has_table(Family::Inet, network_policy::TABLE);
+    match tokio::task::spawn_blocking(asked).await {
+        Ok(Ok(is_there)) => is_there,
+        Ok(Err(error)) => {
+            warn!(error = %telemetry::chain(&error), "the agent's table was not looked up");
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 /// Writes the configuration, which makes the node Ready: the very last thing.
