@@ -1,6 +1,6 @@
 //! What a command says when it fails: what failed, why, what to do next; and with which code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C. Wrong usage is what can be told
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM. Wrong usage is what can be told
 //! from the command line alone (clap gives 2 by itself); a name that nothing has is a failure.
 
 use std::{fmt, io, path::Path};
