@@ -19,6 +19,7 @@ mod scaling;
 mod terminal;
 mod terraform;
 mod traffic;
+mod webhooks;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -43,6 +44,7 @@ fn tests() -> Vec<Test> {
         terminal::TESTS,
         terraform::TESTS,
         policies::TESTS,
+        webhooks::TESTS,
         scaling::TESTS,
         missing_rights::TESTS,
         kills::TESTS,
