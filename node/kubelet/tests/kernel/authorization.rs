@@ -231,3 +231,73 @@ async fn system_logs_are_asked_for_by_service_file_and_pattern_where_that_is_ena
     }
     kubelet.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_gets_a_token_of_the_pods_account_if_its_node_may_ask_for_the_audience() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(bed) = Bed::own("audience").await else { return };
+    let plugin = bed.path("provider");
+    let script = "#!/bin/sh\nq=$(cat)\nprintf '%s\\n' \"$q\" >> \"$0.log\"\nexit 1\n";
+    std::fs::write(&plugin, script).unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig",
+        "providers": [{
+            "name": "provider", "matchImages": ["nst.invalid"], "defaultCacheDuration": "1h",
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "tokenAttributes": {
+                "serviceAccountTokenAudience": "nst-registry", "cacheType": "ServiceAccount",
+                "requireServiceAccount": true,
+            },
+        }],
+    });
+    let file = bed.path("providers.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let folder = bed.folder().to_owned();
+    let kubelet = bed
+        .start_kubelet_configured(|settings| {
+            settings.credential_provider_config = Some(file);
+            settings.credential_provider_bin_dir = Some(folder);
+        })
+        .await;
+    bed.install_cni();
+    bed.until_node("True", "").await;
+    let create = async |name: &str| {
+        let container = json!({ "name": "main", "image": "nst.invalid/x:1" });
+        let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [container] });
+        bed.create_pod(json!({ "metadata": { "name": name }, "spec": spec })).await;
+        bed.until(name, |it| crate::support::waiting(it).is_some_and(|it| it.contains("Pull"))).await;
+    };
+    create("refused").await;
+    let log = bed.path("provider.log");
+    assert!(!log.exists(), "its node may not ask for a token for a registry");
+    let rule = json!({
+        "apiGroups": [""], "resources": ["nst-registry"],
+        "verbs": ["request-serviceaccounts-token-audience"],
+    });
+    let metadata = json!({ "name": "nst-registry" });
+    let role = json!({ "metadata": metadata, "rules": [rule] });
+    let group = json!({
+        "kind": "Group", "name": "system:nodes", "apiGroup": "rbac.authorization.k8s.io",
+    });
+    let reference = json!({
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nst-registry",
+    });
+    let binding = json!({ "metadata": metadata, "subjects": [group], "roleRef": reference });
+    bed.create(&Api::<ClusterRole>::all(bed.client()), role).await;
+    bed.create(&Api::<ClusterRoleBinding>::all(bed.client()), binding).await;
+    create("allowed").await;
+    let asked = bed.eventually(async || std::fs::read_to_string(&log).ok()).await;
+    let question: Value = serde_json::from_str(asked.lines().next().unwrap()).unwrap();
+    let token = question["serviceAccountToken"].as_str().unwrap();
+    let claims = token.split('.').nth(1).unwrap();
+    let claims = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["aud"], json!(["nst-registry"]));
+    assert_eq!(claims["sub"], format!("system:serviceaccount:{}:default", bed.namespace()));
+    for name in ["refused", "allowed"] {
+        bed.delete_pod(name, 0).await;
+        bed.until_gone(name).await;
+    }
+    kubelet.kill().await;
+}

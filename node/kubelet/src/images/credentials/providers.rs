@@ -181,18 +181,10 @@ impl Providers {
         if let Some(entries) = self.cached(&provider.name, image, &whom, now) {
             return entries;
         }
-        let (answered, begun) = (self.ask(provider, image, account), Instant::now());
-        let answer = answered.await;
-        let labels = [("plugin_name", provider.name.as_str())];
-        let name = "kubelet_credential_provider_plugin_duration";
-        self.metrics.observe(name, &labels, begun.elapsed());
-        match answer {
+        let answered = self.ask(provider, image, account);
+        match answered.await {
             Ok(response) => self.keep(provider, image, whom, &response, now),
             Err(error) => {
-                if matches!(error, RunPluginError::Failed { .. }) {
-                    let name = "kubelet_credential_provider_plugin_errors";
-                    self.metrics.add(name, &labels, 1.0);
-                }
                 warn!(%error, image, "Failed getting credential from external registry credential provider");
                 Vec::new()
             }
@@ -234,7 +226,7 @@ impl Providers {
             image: image.to_owned(),
             account: account.cloned(),
         };
-        let asked = question.ask().boxed().shared();
+        let asked = measured(question, self.metrics.clone()).boxed().shared();
         under_way.retain(|_, it| it.upgrade().is_some());
         under_way.extend(asked.downgrade().map(|it| (key, it)));
         asked
@@ -270,6 +262,17 @@ impl Providers {
         }
         entries
     }
+}
+
+async fn measured(question: Question, metrics: Arc<Metrics>) -> Answer {
+    let (provider, begun) = (question.provider.clone(), Instant::now());
+    let answer = question.ask().await;
+    let labels = [("plugin_name", provider.name.as_str())];
+    metrics.observe("kubelet_credential_provider_plugin_duration", &labels, begun.elapsed());
+    if matches!(answer, Err(RunPluginError::Failed { .. })) {
+        metrics.add("kubelet_credential_provider_plugin_errors", &labels, 1.0);
+    }
+    answer
 }
 
 /// Which of an account's annotations a plugin is told; one that it needs must be there.
