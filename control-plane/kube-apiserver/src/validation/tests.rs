@@ -329,3 +329,29 @@ fn what_a_claim_asks_for_and_was_given_stays() {
     assert!(other[0].ends_with("field is immutable"), "{other:?}");
     assert_eq!(told(first, json!({})), Vec::<String>::new());
 }
+
+#[test]
+fn proc_is_unmasked_in_a_user_namespace_only() {
+    let of = |mount: &str, host_users: Value| {
+        let container = json!({
+            "name": "a", "image": "x", "securityContext": { "procMount": mount },
+        });
+        faults("", "pods", pod(json!({ "containers": [container], "hostUsers": host_users })))
+    };
+    assert_eq!(of("Default", Value::Null), Vec::<String>::new());
+    assert_eq!(of("Unmasked", json!(false)), Vec::<String>::new());
+    for host_users in [Value::Null, json!(true)] {
+        assert_eq!(
+            of("Unmasked", host_users),
+            [
+                "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"
+            ]
+        );
+    }
+    assert_eq!(
+        of("Open", Value::Null),
+        [
+            "spec.containers[0].securityContext.procMount: Unsupported value: \"Open\": supported values: \"Default\", \"Unmasked\""
+        ]
+    );
+}

@@ -206,9 +206,10 @@ fn a_node_asks_for_tokens_that_its_pods_volumes_or_their_drivers_name() {
     let ask = |audience: &str| {
         let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
         let request = json!({"spec": {"audiences": [audience], "boundObjectRef": bound}});
-        check_token(&objects, &user, &info, &request).map_err(|it| it.message)
+        let allowed = ["registry".to_owned()];
+        check_token(&objects, &user, &info, &request, &allowed).map_err(|it| it.message)
     };
-    for audience in ["vault", "inline", "disk", "scratch"] {
+    for audience in ["vault", "inline", "disk", "scratch", "registry"] {
         assert_eq!(ask(audience), Ok(()), "{audience}");
     }
     let refusal = ask("foreign").unwrap_err();
