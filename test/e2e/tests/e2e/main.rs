@@ -19,6 +19,7 @@ mod scaling;
 mod terminal;
 mod terraform;
 mod traffic;
+mod updates;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -44,6 +45,7 @@ fn tests() -> Vec<Test> {
         terraform::TESTS,
         policies::TESTS,
         scaling::TESTS,
+        updates::TESTS,
         missing_rights::TESTS,
         kills::TESTS,
         lifecycle::TESTS,
