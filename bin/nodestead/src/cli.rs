@@ -209,7 +209,17 @@ pub(crate) struct ExplainPod {
     #[command(flatten)]
     pub(crate) output: Output,
     /// `NAMESPACE/NAME`, or a name in `default`
+    #[arg(value_parser = pod_name)]
     pub(crate) pod: String,
+}
+
+/// No name of Kubernetes has a slash in it.
+fn pod_name(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|it| it.is_empty()) {
+        return Err("a pod is named `NAMESPACE/NAME`, or by its name in `default`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -268,5 +278,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_has_a_namespace_and_a_name_and_nothing_more() {
+        for wrong in ["a/b/c", "a/", "/b", ""] {
+            let refused = Cli::try_parse_from(["nodestead", "explain", "pod", wrong]);
+            assert_eq!(refused.unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        for good in ["a", "a/b"] {
+            assert!(Cli::try_parse_from(["nodestead", "explain", "pod", good]).is_ok(), "{good}");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod authn;
 pub mod authz;
 mod bootstrap;
 pub mod command;
+mod component_status;
 mod conditions;
 mod config;
 mod convert;
@@ -58,7 +59,10 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 
-pub use self::{bootstrap::StartError, config::Config, delegated::Delegate, server::ApiService};
+pub use self::{
+    bootstrap::StartError, component_status::Components, config::Config, delegated::Delegate,
+    server::ApiService,
+};
 use crate::{registry::Reader, request::UserInfo, server::Server};
 
 /// Upstream's period for the `kubernetes` Service and the system namespaces.
@@ -115,6 +119,11 @@ impl ApiServer {
         let this = Self { server };
         this.set_endpoints(&endpoints).await?;
         Ok(this)
+    }
+
+    /// To make the other parts of the control plane known to it.
+    pub fn components(&self) -> &Components {
+        &self.server.config.components
     }
 
     /// For `transport::serve`: requests are authenticated by what they carry.

@@ -104,6 +104,9 @@ impl Admin {
                 state: instance.state.name().to_owned(),
                 status_check: instance.status_check(now).to_owned(),
                 boot_id: pid.and_then(|_| self.hosts.boot_id(&instance.id)),
+                booted_at: pid
+                    .and_then(|_| self.hosts.booted_at(&instance.id))
+                    .and_then(|it| it.try_into().ok()),
                 instance_type: instance.instance_type.clone(),
                 zone: instance.zone.clone(),
                 private_ip: address.map(|it| it.to_string()).unwrap_or_default(),

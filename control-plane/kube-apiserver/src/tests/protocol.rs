@@ -55,6 +55,32 @@ async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
 }
 
 #[tokio::test]
+async fn the_parts_of_the_control_plane_say_whether_they_run_with_a_warning() {
+    let cluster = Cluster::start().await;
+    let components = cluster.api.components().clone();
+    components.add("scheduler", || true);
+    components.add("controller-manager", || false);
+    let path = "/api/v1/componentstatuses";
+    let (head, list) = cluster.send("GET", path, &[], "").await;
+    let warning = head.headers.get(WARNING).unwrap();
+    assert_eq!(warning, "299 - \"v1 ComponentStatus is deprecated in v1.19+\"");
+    assert_eq!(list["kind"], "ComponentStatusList");
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let (_, table) = cluster.send("GET", path, &[(ACCEPT, table)], "").await;
+    let cells: Vec<_> = table["rows"].as_array().unwrap().iter().map(|it| &it["cells"]).collect();
+    assert_eq!(*cells[0], json!(["scheduler", "Healthy", "ok", ""]));
+    assert_eq!(*cells[1], json!(["controller-manager", "Unhealthy", "", "it does not run"]));
+    assert_eq!(*cells[2], json!(["etcd-0", "Healthy", "ok", ""]));
+    let one = cluster.get(&format!("{path}/etcd-0")).await;
+    assert_eq!((&one["kind"], &one["conditions"][0]["status"]), (&json!("ComponentStatus"), &json!("True")));
+    let (head, status) = cluster.send("GET", &format!("{path}/nobody"), &[], "").await;
+    assert_eq!((head.status.as_u16(), &status["message"]), (500, &json!("Component not found: nobody")));
+    let by_name = cluster.get(&format!("{path}?fieldSelector=metadata.name%3Dscheduler")).await;
+    assert_eq!(by_name["items"].as_array().unwrap().len(), 1);
+    assert_eq!(cluster.post(path, json!({})).await.0, 405);
+}
+
+#[tokio::test]
 async fn unknown_fields_warn_and_can_be_refused() {
     let cluster = Cluster::start().await;
     let body = json!({"metadata": {"name": "a"}, "dada": {}}).to_string();

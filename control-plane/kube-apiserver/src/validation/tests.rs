@@ -55,6 +55,21 @@ fn names_must_fit_into_dns() {
 }
 
 #[test]
+fn what_does_not_fit_into_a_config_map_is_refused_in_upstreams_words() {
+    let map = |data: Value, binary: Value| {
+        let object = json!({"metadata": {"name": "a"}, "data": data, "binaryData": binary});
+        faults("", "configmaps", object)
+    };
+    let mebibyte = "x".repeat(1 << 20);
+    assert_eq!(map(json!({"a": mebibyte}), Value::Null), Vec::<String>::new());
+    let found = map(json!({"a": format!("{mebibyte}x")}), Value::Null);
+    assert_eq!(found, ["[]: Too long: may not be more than 1048576 bytes"]);
+    // What base64 stands for counts, not what it takes.
+    let most = "A".repeat((1 << 20) / 3 * 4);
+    assert_eq!(map(Value::Null, json!({"a": most})), Vec::<String>::new());
+}
+
+#[test]
 fn a_pod_needs_named_containers_with_images_and_known_volumes() {
     assert_eq!(faults("", "pods", pod(json!({}))), ["spec.containers: Required value"]);
     let twins = json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": ""}]});

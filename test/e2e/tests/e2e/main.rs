@@ -20,6 +20,7 @@ mod terminal;
 mod terraform;
 mod traffic;
 mod webhooks;
+mod updates;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -46,6 +47,7 @@ fn tests() -> Vec<Test> {
         policies::TESTS,
         webhooks::TESTS,
         scaling::TESTS,
+        updates::TESTS,
         missing_rights::TESTS,
         kills::TESTS,
         lifecycle::TESTS,
