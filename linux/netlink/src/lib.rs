@@ -1,4 +1,4 @@
-//! Links, addresses, routes, rules and neighbours of any network namespace, over rtnetlink.
+//! Links, addresses, routes, rules, neighbours and traffic limits of any network namespace, over rtnetlink.
 //!
 //! The kernel does the whole of an rtnetlink request inside the `send` that carries it and has the
 //! answer ready when `send` returns, so a synchronous client never waits for anything but the
@@ -20,6 +20,7 @@ mod neighbour;
 mod route;
 mod rule;
 mod socket;
+mod traffic;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,7 @@ pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, Scope, TABLE_LOCAL, TABLE_MAIN};
 pub use rule::Rule;
 pub use socket::{Netlink, OpenError, RequestError};
+pub use traffic::TokenBucket;
 
 /// Opens a socket in the namespace at `netns` (`None`: here) and runs `work` on it, on a thread
 /// where blocking is allowed.
