@@ -399,6 +399,92 @@ fn udp_flows_do_not_stick_to_an_endpoint_that_is_no_more() {
     assert_eq!(ask(), Some(2));
 }
 
+/// A proxy that starts anew does not know which endpoints there were.
+#[test]
+fn a_new_proxy_deletes_flows_to_endpoints_that_went_while_there_was_none() {
+    let Some(mut world) = world("n", 3) else { return };
+    let port = json!([{ "port": 53, "protocol": "UDP" }]);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": port.clone() }));
+    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(1, "node")], "UDP")));
+    world.sync();
+    let client = world.machines[0].inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("10.100.0.20:53").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket
+    });
+    client.send(b"?").unwrap();
+    let server = world.machines[2].inside(|| UdpSocket::bind("0.0.0.0:8080").unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16];
+        while let Ok((_, peer)) = server.recv_from(&mut buffer) {
+            drop(server.send_to(b"2", peer));
+        }
+    });
+
+    let here = Here { node: "node".into(), zone: None };
+    world.proxier = Proxier::new(Nft::at(world.node.path()), here, vec![options()]);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": port }));
+    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(2, "node")], "UDP")));
+    world.sync();
+    client.send(b"?").unwrap();
+    assert_eq!(client.recv(&mut [0; 1]).unwrap(), 1);
+}
+
+/// What a load balancer hears at the port for health checks.
+#[tokio::test]
+async fn a_load_balancer_hears_whether_the_node_has_endpoints() {
+    use kube_proxy::{health::Health, metrics::Metrics, service_health::HealthPorts};
+    let Some(mut world) = world("o", 2) else { return };
+    let spec = |kind: &str| {
+        json!({
+            "type": kind,
+            "clusterIP": "10.100.0.20",
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 32000,
+            "ports": [{ "port": 80, "nodePort": 30080 }],
+        })
+    };
+    let health = Health::new(clock::Clock::system(), Metrics::new(1), Duration::from_secs(60));
+    let scope = lifecycle::Scope::new();
+    let place = transport::Place::Netns(world.node.path());
+    let mut ports = HealthPorts::new(health.into(), place, scope.clone());
+    let machine = world.machines[0].path();
+    let ask = || {
+        let machine = transport::Place::Netns(machine.clone());
+        async move {
+            let address = "10.0.0.1:32000".parse().unwrap();
+            let stream = machine.connect(address, Duration::from_secs(2)).await?;
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let request = b"GET / HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut writer, request).await?;
+            let mut text = String::new();
+            tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut text).await?;
+            Ok::<_, std::io::Error>(text)
+        }
+    };
+    world.service(spec("LoadBalancer"));
+    world.endpoints(&[(1, "node"), (0, "other")]);
+    assert!(ports.update(world.proxier.local_counts()).is_empty());
+    let text = ask().await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+    assert!(text.contains("x-load-balancing-endpoint-weight: 1"), "{text}");
+    world.endpoints(&[(0, "other")]);
+    ports.update(world.proxier.local_counts());
+    let text = ask().await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 503 Service Unavailable"), "{text}");
+    // Who is no load balancer any more has no such port.
+    world.service(spec("NodePort"));
+    ports.update(world.proxier.local_counts());
+    let closed = async {
+        while ask().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap();
+    scope.drain(Duration::from_secs(2)).await;
+}
+
 #[test]
 fn node_ports_are_open_on_the_nodes_own_address_alone() {
     let own = Options {

@@ -84,8 +84,8 @@ fn exchange_at(netns: &Path, batch: Vec<u8>) -> Result<Result<(), Refusal>, Appl
             Ok(Err(errno)) => Ok(Err(unplaced(*errno))),
             Ok(Ok(socket)) => Ok(talk(socket, &batch)),
         };
-        // Whoever waits for it is there until it is sent.
-        let _ = sender.send(done);
+        let sent = sender.send(done);
+        debug_assert!(sent.is_ok(), "who asked waits for the answer");
     };
     std::thread::Builder::new().name("nftables".to_owned()).spawn(work).map_err(failed)?;
     let died = |_| failed(io::Error::other("the thread panicked"));

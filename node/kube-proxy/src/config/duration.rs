@@ -23,8 +23,8 @@ impl GoDuration {
 /// `None` for text that is no duration.
 pub fn parse(text: &str) -> Option<GoDuration> {
     let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
     if rest == "0" {
         return Some(GoDuration(0));
@@ -32,26 +32,26 @@ pub fn parse(text: &str) -> Option<GoDuration> {
     if rest.is_empty() {
         return None;
     }
-    let mut nanos = 0.0;
+    let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let unit = rest.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(rest.len());
-        nanos += number
-            * match &rest[..unit] {
-                "ns" => 1.0,
-                "us" | "µs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return None,
-            };
+        let seconds = match &rest[..unit] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
         rest = &rest[unit..];
     }
     // What does not fit is no duration in Go either.
-    (nanos < 9.2e18).then_some(GoDuration((sign * nanos) as i64))
+    i64::try_from(total.as_nanos()).ok().map(|nanos| GoDuration(sign * nanos))
 }
 
 /// As Go prints it: `2m40s`, `10s`, `500ms`.

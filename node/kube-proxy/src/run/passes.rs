@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::{
     config::{Configuration, NodeFacts},
     conntrack,
+    endpoint_slices::Slice,
     health::Health,
     metrics::Pass,
     proxier::Proxier,
@@ -115,7 +116,7 @@ impl Loop {
                 }
             }
             Update::Slice { service, name, slice, triggered } => {
-                let is_ipv4 = slice.as_ref().is_none_or(|slice| slice.is_ipv4());
+                let is_ipv4 = slice.as_ref().is_none_or(Slice::is_ipv4);
                 if self.proxier.set_slice(&service, &name, slice) {
                     self.health.metrics.endpoint_changes.add();
                     self.health.queued();
