@@ -25,7 +25,7 @@ mod traffic;
 use std::path::PathBuf;
 
 pub use address::Address;
-pub use conntrack::{Conntrack, FlowFilter};
+pub use conntrack::{Conntrack, Flow};
 pub use link::{Link, LinkChange, Mac, ParseMacError, Veth, VethEnd};
 pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, Scope, TABLE_LOCAL, TABLE_MAIN};
