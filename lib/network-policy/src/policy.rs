@@ -7,9 +7,11 @@ use k8s_openapi::{
         core::v1::Pod,
         networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
     },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+        util::intstr::IntOrString,
+    },
 };
-use kube::core::{Selector, SelectorExt};
 
 use crate::world::{Labels, World, name_of, namespace_of};
 
@@ -48,17 +50,55 @@ pub(crate) enum Peer {
 
 /// A selector; one that is malformed selects nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Matcher(Option<Selector>);
+pub(crate) struct Matcher(Option<Vec<Requirement>>);
+
+#[derive(Clone, Debug)]
+struct Requirement {
+    key: String,
+    /// `None`: whatever it is.
+    values: Option<Vec<String>>,
+    /// Whether those that have it are the ones that are left out.
+    is_negated: bool,
+}
+
+impl Requirement {
+    fn of(it: &LabelSelectorRequirement) -> Option<Self> {
+        let values = it.values.clone().unwrap_or_default();
+        let (values, is_negated) = match it.operator.as_str() {
+            "In" => (Some(values), false),
+            "NotIn" => (Some(values), true),
+            "Exists" => (None, false),
+            "DoesNotExist" => (None, true),
+            _ => return None,
+        };
+        Some(Self { key: it.key.clone(), values, is_negated })
+    }
+
+    fn holds(&self, labels: &Labels) -> bool {
+        let has = labels.get(&self.key).is_some_and(|value| match &self.values {
+            Some(values) => values.iter().any(|it| it == value),
+            None => true,
+        });
+        has != self.is_negated
+    }
+}
 
 impl Matcher {
     /// A missing selector of a peer's pods or of a policy selects everything.
     fn of(selector: Option<&LabelSelector>) -> Self {
-        Self(selector.cloned().unwrap_or_default().try_into().ok())
+        let labels = selector.and_then(|it| it.match_labels.as_ref()).into_iter().flatten();
+        let equal = labels.map(|(key, value)| {
+            let values = Some(vec![value.clone()]);
+            Some(Requirement { key: key.clone(), values, is_negated: false })
+        });
+        let expressions = selector.and_then(|it| it.match_expressions.as_ref());
+        Self(equal.chain(expressions.into_iter().flatten().map(Requirement::of)).collect())
     }
 
     pub(crate) fn matches(&self, labels: Option<&Labels>) -> bool {
         static NONE: Labels = Labels::new();
-        self.0.as_ref().is_some_and(|it| it.matches(labels.unwrap_or(&NONE)))
+        let labels = labels.unwrap_or(&NONE);
+        self.0.as_ref().is_some_and(|all| all.iter().all(|it| it.holds(labels)))
     }
 }
 
@@ -176,6 +216,29 @@ impl Peer {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_selector_selects_nothing_and_a_missing_one_everything() {
+        let malformed = LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: "k".into(),
+                operator: "Like".into(),
+                values: None,
+            }]),
+            ..LabelSelector::default()
+        };
+        let labels = Labels::from([("k".to_owned(), "v".to_owned())]);
+        for labels in [None, Some(&labels)] {
+            assert!(!Matcher::of(Some(&malformed)).matches(labels));
+            assert!(Matcher::of(None).matches(labels));
+            assert!(Matcher::of(Some(&LabelSelector::default())).matches(labels));
         }
     }
 }

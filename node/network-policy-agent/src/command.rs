@@ -11,10 +11,6 @@ use std::{
 
 use api_imds::{FetchError, ImdsClient, paths};
 use clock::Clock;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 use linux_nftables::{Family, Nft};
 use network_policy::TABLE;
@@ -89,7 +85,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         let mut enforcer =
             Enforcer { state: State::new(host_ip), nft, options, metrics, old: None };
         enforcer.close().await?;
-        let updates = watch::start(client(args.kubeconfig.as_ref()).await?, &scope);
+        let updates =
+            watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &scope);
         drop(scope.spawn("enforcer", enforcer.run(updates, is_synced)));
     } else {
         nft.delete_table(Family::Inet, TABLE)?;
@@ -133,15 +130,4 @@ async fn host_ip(imds: &ImdsClient) -> Result<String, FetchError> {
             done => return done.map(|it| it.trim().to_owned()),
         }
     }
-}
-
-async fn client(kubeconfig: Option<&PathBuf>) -> Result<Client, BoxError> {
-    let config = match kubeconfig {
-        None => kube::Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    Ok(Client::try_from(config)?)
 }

@@ -414,6 +414,19 @@ mod tests {
     }
 
     #[test]
+    fn pods_whose_names_begin_alike_have_rules_of_their_own() {
+        let mut endpoints = web_from(&["10.0.0.9"], &[pod("job-1", "10.0.0.1")]);
+        let mut second = web_from(&["10.0.0.8"], &[pod("job-11", "10.0.0.2")]);
+        endpoints.insert(Key::new("x", "p-2"), second.pop_first().unwrap().1);
+        endpoints.values_mut().for_each(|it| it.pod_isolation.push("Egress".into()));
+        let table = table(&endpoints);
+        let ingress = &table.sets["ingress4"].elements;
+        assert_ne!(ingress["10.0.0.1"], ingress["10.0.0.2"]);
+        assert_eq!(table.sets["egress4"].elements.len(), 2);
+        assert_eq!(table.sets["forged"].elements.len(), 2);
+    }
+
+    #[test]
     fn chains_say_for_which_policies_they_drop() {
         let mut endpoints = web_from(&[], &[pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]);
         let mut second = endpoints[&Key::new("x", "p-1")].clone();

@@ -35,6 +35,7 @@ mod tagging;
 mod tags;
 mod targets;
 mod types;
+mod usage;
 mod vpc_endpoints;
 mod vpcs;
 mod zones;
@@ -43,6 +44,7 @@ pub use crate::{
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
     state::{Record, State, Table, WayOut},
+    usage::Sample,
     vpc_endpoints::prefix_list,
 };
 

@@ -1,5 +1,6 @@
 //! The service as its clients see it: every call goes through the gateway as bytes.
 
+mod addresses;
 mod images;
 mod instances;
 mod interfaces;
