@@ -71,6 +71,14 @@ pub(crate) struct InstanceStatus {
     pub(crate) usd_per_hour: Option<f64>,
 }
 
+/// How many addresses of a subnet were taken at a moment.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubnetUsage {
+    pub(crate) at: jiff::Timestamp,
+    pub(crate) taken: u32,
+}
+
 /// A client of the daemon. It dials for each request: the daemon may come and go.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {

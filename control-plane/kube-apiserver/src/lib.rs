@@ -95,7 +95,11 @@ impl ApiServer {
             catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
             delegates,
             services: services::Allocator::new(config.service_cidr, config.node_ports.clone()),
-            admission: admission::Context::new(objects.clone(), authorizer.clone()),
+            admission: admission::Context::new(
+                objects.clone(),
+                authorizer.clone(),
+                config.proxy.place.clone(),
+            ),
             authenticator: authn::Authenticator::new(
                 config.authn.clone(),
                 objects.clone(),

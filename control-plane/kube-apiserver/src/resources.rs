@@ -174,6 +174,15 @@ impl Catalog {
         self.by_name.get(&(group.into(), version.into(), plural.into())).cloned()
     }
 
+    /// Other resources that show the same objects: other versions, or another group's view.
+    pub(crate) fn equivalents(&self, resource: &Resource) -> Vec<Arc<Resource>> {
+        let is_other = |it: &&Arc<Resource>| {
+            it.storage() == resource.storage()
+                && (&it.group, &it.version) != (&resource.group, &resource.version)
+        };
+        self.resources.iter().filter(is_other).cloned().collect()
+    }
+
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
         let mut all = self.resources.iter();
         all.find(|it| it.kind == kind && it.api_version() == api_version).cloned()

@@ -19,6 +19,7 @@ mod scaling;
 mod terminal;
 mod terraform;
 mod traffic;
+mod webhooks;
 mod updates;
 
 use std::{
@@ -44,6 +45,7 @@ fn tests() -> Vec<Test> {
         terminal::TESTS,
         terraform::TESTS,
         policies::TESTS,
+        webhooks::TESTS,
         scaling::TESTS,
         updates::TESTS,
         missing_rights::TESTS,
