@@ -408,7 +408,7 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
         ..Default::default()
     };
     let mut group = templated(&region, image("ami-1")).await;
-    group.state = State::Active;
+    (group.state, group.image_id) = (State::Active, "ami-1".to_owned());
     let template = group.source.as_ref().unwrap().name.clone();
     let store = &region.eks.0.store;
     let put = store.transaction(|transaction| {

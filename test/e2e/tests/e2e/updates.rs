@@ -64,8 +64,11 @@ fn rolled(region: &Region) -> anyhow::Result<()> {
     let update = ended(region, &update, 240)?;
     ensure!(update["status"] == "Successful", "{update}");
 
-    let new = nodes(region)?;
-    ensure!(new.len() == 1 && new[0]["metadata"]["name"] != old[0]["metadata"]["name"], "{new:?}");
+    // The Node of an instance that has just been terminated goes a little later.
+    let new = eventually("the old nodes are gone", seconds(60), || {
+        Ok(Some(nodes(region)?).filter(|it| it.len() == 1))
+    })?;
+    ensure!(new[0]["metadata"]["name"] != old[0]["metadata"]["name"], "{new:?}");
     let (labels, before) = (&new[0]["metadata"]["labels"], &old[0]["metadata"]["labels"]);
     ensure!(labels["eks.amazonaws.com/sourceLaunchTemplateVersion"] == "2", "{labels}");
     let image = "eks.amazonaws.com/nodegroup-image";
