@@ -22,7 +22,7 @@ pub use self::{
     },
     network::{
         Attachment, CidrAssociation, DhcpOptions, NetworkAcl, NetworkInterface, PublicAddress,
-        Subnet, Vpc,
+        Reservation, ReservationType, Subnet, Vpc,
     },
     security_group::{Direction, Peer, Rule, SecurityGroup},
     template::{LaunchTemplate, TemplateVersion},

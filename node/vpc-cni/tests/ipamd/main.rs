@@ -375,7 +375,7 @@ async fn churn_with_kills_and_throttling_neither_leaks_nor_gives_an_address_twic
     let environment =
         [("IP_COOLDOWN_PERIOD", "0"), ("WARM_IP_TARGET", "2"), ("CLUSTER_NAME", "stead")];
     let mut ipamd = started(&world, &environment).await;
-    world.throttled.store(10, Ordering::Relaxed);
+    world.throttled.store(5, Ordering::Relaxed);
     let mut running = Some(Running::start(&ipamd));
     let mut held: BTreeMap<usize, Assignment> = BTreeMap::new();
     let (mut pods, mut step) = (0, 0);
