@@ -168,7 +168,7 @@ pub fn simulate(layout: &Layout, fleets: &[Fleet], mode: Mode) -> Outcome {
         }
     }
     // Each in turn, until nobody gets more.
-    while nodes.iter_mut().fold(false, |any, node| node.grow(&mut world) || any) {}
+    while nodes.iter_mut().map(|node| node.grow(&mut world)).filter(|it| *it).count() > 0 {}
     outcome.pods = nodes.iter().map(|it| it.pods).sum();
     outcome.exhausted = world.exhausted;
     outcome

@@ -173,8 +173,8 @@ impl Cloud {
         }
     }
 
-    /// Puts more addresses or prefixes on an interface.
-    pub async fn assign(&self, eni: &str, amount: Amount) -> Result<usize, CloudError> {
+    /// Puts more addresses or prefixes on an interface: those that are given back.
+    pub async fn assign(&self, eni: &str, amount: Amount) -> Result<Vec<Ipv4Net>, CloudError> {
         let request = AssignPrivateIpAddressesRequest {
             network_interface_id: eni.to_owned(),
             secondary_private_ip_address_count: amount.addresses(),
@@ -183,7 +183,11 @@ impl Cloud {
         };
         let action = format!("assign addresses to `{eni}`");
         let done = self.call::<AssignPrivateIpAddresses>(action, request).await?;
-        Ok(done.assigned_private_ip_addresses.len() + done.assigned_ipv4_prefixes.len())
+        let addresses = done.assigned_private_ip_addresses.into_iter();
+        let addresses = addresses.filter_map(|it| it.private_ip_address?.parse::<Ipv4Addr>().ok());
+        let prefixes = done.assigned_ipv4_prefixes.into_iter();
+        let prefixes = prefixes.filter_map(|it| it.ipv4_prefix?.parse().ok());
+        Ok(addresses.map(Ipv4Net::from).chain(prefixes).collect())
     }
 
     pub async fn unassign_addresses(

@@ -67,7 +67,7 @@ pub async fn watch(client: Client, ipamd: Arc<Ipamd>, node_name: String) {
     loop {
         let failure = tokio::select! {
             Some(node) = nodes.next() => match node {
-                Ok(node) => { known.learn_node(&ipamd.config(), node.as_ref()); None }
+                Ok(node) => { known.learn_node(ipamd.config(), node.as_ref()); None }
                 Err(error) => Some(error),
             },
             Some(event) = configs.next() => match event {

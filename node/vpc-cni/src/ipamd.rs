@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
+use self::returned::Returned;
 use crate::{
     checkpoint::CheckpointError,
     cloud::{Cloud, CloudError},
@@ -41,6 +42,7 @@ use crate::{
 mod grow;
 mod observe;
 mod requests;
+mod returned;
 mod shortfalls;
 mod shrink;
 
@@ -65,6 +67,8 @@ pub struct Parts {
 }
 
 /// See the module.
+///
+/// **Invariant:** nobody holds the locks of `store` and `pool` at once.
 pub struct Ipamd {
     pub(crate) parts: Parts,
     pub metrics: Arc<Metrics>,
@@ -91,6 +95,7 @@ struct Pool {
     subnet: Option<String>,
     /// Custom networking: what the node is to use.
     eni_config: Option<Chosen>,
+    returned: Returned,
     last_shrink: Option<Timestamp>,
     last_reconcile: Option<Timestamp>,
     unmanaged: BTreeSet<String>,
@@ -277,9 +282,9 @@ impl Ipamd {
     /// The next step, for the loop and for introspection.
     pub fn plan(&self) -> Plan {
         let config = &self.parts.config;
-        let pool = self.pool.lock();
         let is_frozen =
             self.is_frozen.load(Ordering::Relaxed) && !config.manages_when_unschedulable;
+        let pool = self.pool.lock();
         let at = Circumstances {
             now: self.parts.clock.now(),
             paused_until: pool.paused_until,
@@ -288,6 +293,7 @@ impl Ipamd {
             is_frozen,
             unmanaged_enis: pool.unmanaged.len(),
         };
+        drop(pool);
         let max_pods = self.max_pods.load(Ordering::Relaxed);
         let limits = Limits { max_pods, ..self.parts.limits };
         plan::plan(&self.store.lock(), &config.targets, &limits, &at)
@@ -357,6 +363,7 @@ impl Ipamd {
 
     /// Brings the gauges up to date.
     pub fn measure(&self) {
+        let unmanaged = self.pool.lock().unmanaged.len();
         let store = self.store.lock();
         let (stock, limits) = (store.stock(), self.parts.limits);
         let metrics = &self.metrics;
@@ -365,7 +372,7 @@ impl Ipamd {
         metrics.set("awscni_total_ipv4_prefixes", stock.prefixes);
         metrics.set("awscni_cooling_ip_addresses", store.resting(self.parts.clock.now()));
         metrics.set("awscni_eni_allocated", store.enis().count());
-        let max_enis = limits.max_enis.saturating_sub(self.pool.lock().unmanaged.len());
+        let max_enis = limits.max_enis.saturating_sub(unmanaged);
         let config = &self.parts.config;
         let unit = if config.targets.is_prefix_mode { PREFIX_SIZE } else { 1 };
         let for_pods = max_enis.saturating_sub(usize::from(config.is_custom_networking));

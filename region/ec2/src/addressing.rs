@@ -3,6 +3,8 @@
 //! Five addresses of each subnet are reserved: the network's, `.1` (router), `.2` (DNS), `.3`
 //! (future use) and the last. What is left is exactly what `AvailableIpAddressCount` says.
 //!
+//! What is reserved by a subnet CIDR reservation is free, but picked for prefixes, or by name, only.
+//!
 //! **Invariant:** nothing here is remembered; what is taken follows from the interfaces alone.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
@@ -10,7 +12,11 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
-use crate::{faults, records::Subnet, state::State};
+use crate::{
+    faults,
+    records::{ReservationType, Subnet},
+    state::State,
+};
 
 /// Addresses of a prefix, as the VPC CNI uses it.
 pub(crate) const PREFIX_SIZE: u32 = 16;
@@ -22,6 +28,9 @@ pub(crate) struct Pool {
     last: u32,
     taken: BTreeSet<u32>,
     cursor: u32,
+    /// Where no single address is picked; the first kind is for prefixes.
+    for_prefixes: Vec<Ipv4Net>,
+    for_named: Vec<Ipv4Net>,
 }
 
 impl Pool {
@@ -37,7 +46,33 @@ impl Pool {
         }
         taken.retain(|it| (first..=last).contains(it));
         let cursor = subnet.cursor.clamp(first, last);
-        Self { cidr: subnet.cidr, first, last, taken, cursor }
+        let of = |kind| {
+            let reservations = subnet.reservations.iter().filter(move |it| it.kind == kind);
+            reservations.map(|it| it.cidr).collect()
+        };
+        Self {
+            cidr: subnet.cidr,
+            first,
+            last,
+            taken,
+            cursor,
+            for_prefixes: of(ReservationType::Prefix),
+            for_named: of(ReservationType::Explicit),
+        }
+    }
+
+    fn is_reserved(&self, address: u32) -> bool {
+        let address = Ipv4Addr::from(address);
+        self.for_prefixes.iter().chain(&self.for_named).any(|it| it.contains(&address))
+    }
+
+    /// How many addresses [`Self::take`] can give.
+    fn pickable(&self) -> usize {
+        if self.for_prefixes.is_empty() && self.for_named.is_empty() {
+            return usize::try_from(self.free()).unwrap_or(usize::MAX);
+        }
+        let all = self.first..=self.last;
+        all.filter(|it| !self.taken.contains(it) && !self.is_reserved(*it)).count()
     }
 
     /// How many addresses are free.
@@ -54,7 +89,8 @@ impl Pool {
     /// Takes the next free address.
     pub(crate) fn take(&mut self) -> Result<Ipv4Addr, Fault> {
         let ahead = (self.cursor..=self.last).chain(self.first..self.cursor);
-        let Some(free) = ahead.into_iter().find(|it| !self.taken.contains(it)) else {
+        let is_free = |it: &u32| !self.taken.contains(it) && !self.is_reserved(*it);
+        let Some(free) = ahead.into_iter().find(is_free) else {
             return Err(exhausted());
         };
         self.taken.insert(free);
@@ -64,7 +100,7 @@ impl Pool {
 
     /// Takes `count` addresses, or none.
     pub(crate) fn take_many(&mut self, count: usize) -> Result<Vec<Ipv4Addr>, Fault> {
-        if usize::try_from(self.free()).is_ok_and(|free| free < count) {
+        if self.pickable() < count {
             return Err(exhausted());
         }
         (0..count).map(|_| self.take()).collect()
@@ -92,13 +128,19 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes the lowest free `/28`.
+    /// Takes the lowest free `/28`, of what is reserved for prefixes first.
     pub(crate) fn take_prefix(&mut self) -> Result<Ipv4Net, Fault> {
         let network = u32::from(self.cidr.network());
         let end = u32::from(self.cidr.broadcast());
         let begins = (network..=end).step_by(PREFIX_SIZE as usize);
-        let mut fits = begins.filter_map(|it| Ipv4Net::new(Ipv4Addr::from(it), 28).ok());
-        let Some(prefix) = fits.find(|it| self.has_room_for(it)) else {
+        let blocks = begins.filter_map(|it| Ipv4Net::new(Ipv4Addr::from(it), 28).ok());
+        let mut fits: Vec<Ipv4Net> = blocks.filter(|it| self.has_room_for(it)).collect();
+        let touches = |of: &[Ipv4Net], block: &Ipv4Net| {
+            of.iter().any(|it| it.contains(block) || block.contains(it))
+        };
+        fits.retain(|it| !touches(&self.for_named, it));
+        let is_meant = |it: &&Ipv4Net| touches(&self.for_prefixes, it);
+        let Some(prefix) = fits.iter().find(is_meant).or(fits.first()).copied() else {
             return Err(Fault::new(
                 "InsufficientCidrBlocks",
                 "The specified subnet does not have enough free cidr blocks to satisfy the request.",
@@ -175,7 +217,15 @@ mod tests {
     fn pool(cidr: &str, cursor: u32) -> Pool {
         let cidr: Ipv4Net = cidr.parse().unwrap();
         let (first, last) = usable(cidr);
-        Pool { cidr, first, last, taken: BTreeSet::new(), cursor: cursor.clamp(first, last) }
+        Pool {
+            cidr,
+            first,
+            last,
+            taken: BTreeSet::new(),
+            cursor: cursor.clamp(first, last),
+            for_prefixes: Vec::new(),
+            for_named: Vec::new(),
+        }
     }
 
     #[test]

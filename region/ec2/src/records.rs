@@ -23,7 +23,8 @@ pub use self::{
         RouteTable, RouteTableAssociation, RouteTarget, VpcEndpoint,
     },
     network::{
-        Attachment, CidrAssociation, DhcpOptions, NetworkInterface, PublicAddress, Subnet, Vpc,
+        Attachment, CidrAssociation, DhcpOptions, NetworkInterface, PublicAddress, Reservation,
+        ReservationType, Subnet, Vpc,
     },
     network_acl::{AclPeer, NetworkAcl, NetworkAclAssociation, NetworkAclEntry},
     prefix_list::{PrefixList, PrefixListEntry},

@@ -100,6 +100,9 @@ serve! {
     subnet::CreateSubnet dry: write subnets::create, [by targets::create_subnet];
     subnet::DeleteSubnet dry: write subnets::delete, [id subnet_id];
     subnet::DescribeSubnets dry: read subnets::describe, [any];
+    subnet_reservation::CreateSubnetCidrReservation dry: write subnets::reservations::create, [any];
+    subnet_reservation::DeleteSubnetCidrReservation dry: write subnets::reservations::delete, [any];
+    subnet_reservation::GetSubnetCidrReservations dry: read subnets::reservations::get, [any];
     subnet::ModifySubnetAttribute wet: write subnets::modify_attribute, [id subnet_id];
     internet_gateway::CreateInternetGateway dry: write internet_gateways::create, [new "internet-gateway"];
     internet_gateway::DeleteInternetGateway dry: write internet_gateways::delete, [id internet_gateway_id];

@@ -1,5 +1,7 @@
 //! Subnets.
 
+pub(crate) mod reservations;
+
 use aws_ec2::subnet::{
     self, CreateSubnetRequest, CreateSubnetResponse, DeleteSubnetRequest, DeleteSubnetResponse,
     DescribeSubnetsRequest, DescribeSubnetsResponse, ModifySubnetAttributeRequest,
@@ -86,6 +88,7 @@ pub(crate) fn make(
         resource_name_dns_a_record: false,
         hostname_type: "ip-name".to_owned(),
         cursor: 0,
+        reservations: Vec::new(),
         tags,
     };
     state.subnets.insert(subnet.clone());

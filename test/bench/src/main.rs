@@ -10,6 +10,7 @@
 use api_kube as _;
 
 mod api_server;
+mod cni;
 mod memory;
 mod nodes;
 mod pods;
@@ -46,6 +47,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("nodes") {
         measure("nodes", &mut rows, nodes::rows(&region).await);
+    }
+    if is_wanted("cni") {
+        measure("cni", &mut rows, tokio::task::block_in_place(|| cni::rows(&region)));
     }
     if is_wanted("pods") {
         measure("pods", &mut rows, pods::rows(&region).await);

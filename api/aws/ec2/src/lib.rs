@@ -34,6 +34,7 @@ pub mod security_group;
 pub mod security_group_for_vpc;
 pub mod security_group_rule;
 pub mod subnet;
+pub mod subnet_reservation;
 pub mod tag;
 pub mod volume;
 pub mod vpc;

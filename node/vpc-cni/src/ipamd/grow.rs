@@ -39,8 +39,8 @@ impl Ipamd {
         let failed = |source| IpamdError::Cloud { source };
         let (before, subnet) = self.held(eni);
         self.pool.lock().subnet = subnet;
-        let count = match cloud.assign(eni, amount).await {
-            Ok(count) => count,
+        let assigned = match cloud.assign(eni, amount).await {
+            Ok(assigned) => assigned,
             Err(error) if error.is_view_stale() => return self.reconcile().await,
             Err(error)
                 if error.is_unauthorized() || error.is_throttled() || amount == amount.one() =>
@@ -52,7 +52,8 @@ impl Ipamd {
                 cloud.assign(eni, amount.one()).await.map_err(failed)?
             }
         };
-        let wanted = before + count;
+        let wanted = before + assigned.len();
+        self.pool.lock().returned.forget(eni, &assigned);
         self.await_metadata(|enis| enis.iter().any(|it| it.id == eni && held(it) >= wanted))
             .await?;
         self.reconcile().await

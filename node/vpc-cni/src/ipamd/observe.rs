@@ -62,6 +62,7 @@ impl Ipamd {
         attached.retain(|eni| !unmanaged.contains(&eni.id));
         self.ensure_network(&attached).await?;
         let now = self.parts.clock.now();
+        self.pool.lock().returned.leave_out(&mut attached, now);
         {
             let mut store = self.store.lock();
             let gone: Vec<String> = store

@@ -29,10 +29,11 @@ impl Ipamd {
             let plan = self.plan();
             let can_grow = self.parts.cloud.is_some() && plan.step.is_growth();
             let is_growing = self.is_growing.load(Ordering::Relaxed);
+            let now = self.parts.clock.now();
             let retry_at = self.pool.lock().failure.as_ref().map(|it| it.retry_at);
             let is_retried = self.parts.cloud.is_some()
                 && !self.is_paused()
-                && retry_at.is_some_and(|at| at < self.parts.clock.now() + ADD_WAIT);
+                && retry_at.is_some_and(|at| now < at && at < now + ADD_WAIT);
             self.wake.notify_one();
             let is_over = !(can_grow || is_growing || is_retried)
                 || tokio::time::timeout_at(deadline, changes.changed()).await.is_err();
@@ -51,7 +52,7 @@ impl Ipamd {
     }
 
     /// Whether the subnet ran out a short while ago.
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         let now = self.parts.clock.now();
         self.pool.lock().paused_until.is_some_and(|until| now < until)
     }
@@ -69,6 +70,7 @@ impl Ipamd {
             store.undo(&key);
             return Err(AddError::Checkpoint { source });
         }
+        drop(store);
         debug!(address = %assigned.address, pod = sandbox.pod_name, "assigned");
         Ok(Some(self.describe(&assigned)))
     }

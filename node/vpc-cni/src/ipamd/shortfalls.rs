@@ -71,7 +71,11 @@ impl Ipamd {
     /// Why nothing is free, given that `plan` is the pool's next step.
     pub(super) fn shortage(&self, plan: &Plan) -> Shortage {
         let now = self.parts.clock.now();
-        if let Some(failure) = &self.pool.lock().failure {
+        // An old failure explains nothing once growing would be possible or is not wanted.
+        let is_held_up = plan.step.is_growth() || self.is_paused();
+        if let Some(failure) = &self.pool.lock().failure
+            && (is_held_up || now < failure.retry_at)
+        {
             return failure.shortage.clone();
         }
         let store = self.store.lock();

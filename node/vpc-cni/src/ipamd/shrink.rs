@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -27,11 +28,22 @@ impl Ipamd {
         let done = match step {
             Step::UnassignAddresses { eni, addresses } => {
                 let taken = self.store.lock().take_addresses(&eni, &addresses);
-                if taken.is_empty() { Ok(()) } else { cloud.unassign_addresses(&eni, &taken).await }
+                let nets: Vec<Ipv4Net> = taken.iter().copied().map(Ipv4Net::from).collect();
+                self.pool.lock().returned.note(&eni, &nets, now);
+                let done = match taken.is_empty() {
+                    true => Ok(()),
+                    false => cloud.unassign_addresses(&eni, &taken).await,
+                };
+                done.inspect_err(|_| self.pool.lock().returned.forget(&eni, &nets))
             }
             Step::UnassignPrefixes { eni, prefixes } => {
                 let taken = self.store.lock().take_prefixes(&eni, &prefixes);
-                if taken.is_empty() { Ok(()) } else { cloud.unassign_prefixes(&eni, &taken).await }
+                self.pool.lock().returned.note(&eni, &taken, now);
+                let done = match taken.is_empty() {
+                    true => Ok(()),
+                    false => cloud.unassign_prefixes(&eni, &taken).await,
+                };
+                done.inspect_err(|_| self.pool.lock().returned.forget(&eni, &taken))
             }
             Step::DeleteEni { eni } => {
                 let taken = self.store.lock().take_idle_eni(&eni, now);

@@ -373,9 +373,9 @@ async fn interfaces_that_a_dead_node_left_behind_are_deleted_and_others_are_not(
 async fn churn_with_kills_and_throttling_neither_leaks_nor_gives_an_address_twice() {
     let Some(world) = World::new("f", "192.168.200.0/24").await else { return };
     let environment =
-        [("IP_COOLDOWN_PERIOD", "0"), ("WARM_IP_TARGET", "2"), ("CLUSTER_NAME", "stead")];
+        [("IP_COOLDOWN_PERIOD", "0"), ("WARM_IP_TARGET", "6"), ("CLUSTER_NAME", "stead")];
     let mut ipamd = started(&world, &environment).await;
-    world.throttled.store(10, Ordering::Relaxed);
+    world.throttled.store(5, Ordering::Relaxed);
     let mut running = Some(Running::start(&ipamd));
     let mut held: BTreeMap<usize, Assignment> = BTreeMap::new();
     let (mut pods, mut step) = (0, 0);

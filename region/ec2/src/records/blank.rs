@@ -25,6 +25,7 @@ impl Default for Subnet {
             resource_name_dns_a_record: false,
             hostname_type: String::new(),
             cursor: 0,
+            reservations: Vec::new(),
             tags: Tags::new(),
         }
     }

@@ -56,7 +56,36 @@ pub struct Subnet {
     /// Where the search for the next free address begins: a released address is not given out
     /// again at once.
     pub cursor: u32,
+    #[serde(default)]
+    pub reservations: Vec<Reservation>,
     pub tags: Tags,
+}
+
+/// A part of a subnet from which EC2 picks no single address by itself.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Reservation {
+    pub id: String,
+    pub cidr: Ipv4Net,
+    pub kind: ReservationType,
+    pub description: Option<String>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ReservationType {
+    /// For `/28` blocks.
+    Prefix,
+    /// For what is asked for by name.
+    Explicit,
+}
+
+impl ReservationType {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Explicit => "explicit",
+        }
+    }
 }
 
 record!(Subnet, "subnet", "subnet-", "InvalidSubnetID", "subnet");

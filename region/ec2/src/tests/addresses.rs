@@ -7,6 +7,11 @@ use aws_ec2::{
     },
     private_addresses::{AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest},
     subnet::{CreateSubnet, CreateSubnetRequest, DeleteSubnet, DeleteSubnetRequest},
+    subnet_reservation::{
+        CreateSubnetCidrReservation, CreateSubnetCidrReservationRequest,
+        DeleteSubnetCidrReservation, DeleteSubnetCidrReservationRequest, GetSubnetCidrReservations,
+        GetSubnetCidrReservationsRequest,
+    },
     vpc::{
         AssociateVpcCidrBlock, AssociateVpcCidrBlockRequest, CreateVpc, CreateVpcRequest,
         DisassociateVpcCidrBlock, DisassociateVpcCidrBlockRequest,
@@ -161,4 +166,56 @@ async fn a_subnets_history_says_how_many_addresses_were_free_and_when() {
     let taken: Vec<_> =
         history.iter().map(|it| ((it.at - started).get_seconds(), it.taken)).collect();
     assert_eq!(taken, [(0, 0), (0, 9), (60, 18), (120, 27)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_for_prefixes_stays_whole() {
+    let region = region();
+    let vpc = vpc(&region, "10.0.0.0/24").await;
+    let subnet_id = made_subnet(&region, &vpc, "10.0.0.0/26").await;
+    let reserve = |cidr: &str, kind: &str| CreateSubnetCidrReservationRequest {
+        subnet_id: subnet_id.clone(),
+        cidr: cidr.to_owned(),
+        reservation_type: kind.to_owned(),
+        ..Default::default()
+    };
+    let made = region.call::<CreateSubnetCidrReservation>(reserve("10.0.0.32/28", "prefix")).await;
+    for (cidr, kind) in
+        [("10.0.0.32/27", "prefix"), ("10.0.1.0/28", "prefix"), ("10.0.0.16/28", "other")]
+    {
+        let code = region.code::<CreateSubnetCidrReservation>(reserve(cidr, kind)).await;
+        assert_eq!(code, "InvalidParameterValue", "{cidr} {kind}");
+    }
+    let addresses = |count| CreateNetworkInterfaceRequest {
+        subnet_id: subnet_id.clone(),
+        secondary_private_ip_address_count: Some(count),
+        ..Default::default()
+    };
+    // 59 addresses, sixteen of them reserved.
+    let code = region.code::<CreateNetworkInterface>(addresses(43)).await;
+    assert_eq!(code, "InsufficientFreeAddressesInSubnet");
+    let interface = eni(&region, addresses(42)).await;
+    let assign = AssignPrivateIpAddressesRequest {
+        network_interface_id: interface.network_interface_id.unwrap(),
+        ipv4_prefix_count: Some(1),
+        ..Default::default()
+    };
+    let assigned = region.call::<AssignPrivateIpAddresses>(assign).await;
+    let prefix = assigned.assigned_ipv4_prefixes[0].ipv4_prefix.clone();
+    assert_eq!(prefix.as_deref(), Some("10.0.0.32/28"));
+
+    let id = made.subnet_cidr_reservation.unwrap().subnet_cidr_reservation_id.unwrap();
+    let get =
+        || GetSubnetCidrReservationsRequest { subnet_id: subnet_id.clone(), ..Default::default() };
+    let listed = region.call::<GetSubnetCidrReservations>(get()).await;
+    assert_eq!(listed.subnet_ipv4_cidr_reservations[0].reservation_type.as_deref(), Some("prefix"));
+    let delete = || DeleteSubnetCidrReservationRequest {
+        subnet_cidr_reservation_id: id.clone(),
+        dry_run: None,
+    };
+    region.call::<DeleteSubnetCidrReservation>(delete()).await;
+    let listed = region.call::<GetSubnetCidrReservations>(get()).await;
+    assert!(listed.subnet_ipv4_cidr_reservations.is_empty());
+    let code = region.code::<DeleteSubnetCidrReservation>(delete()).await;
+    assert_eq!(code, "InvalidSubnetCidrReservationId.NotFound");
 }
