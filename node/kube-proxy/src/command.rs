@@ -144,7 +144,10 @@ mod tests {
             "--hostname-override= Node-1 ",
             "--metrics-port=0",
             "--healthz-port=10300",
-            "--bind-address-hard-fail=true",
+            "--bind-address-hard-fail",
+            "--profiling=false",
+            "--oom-score-adj",
+            "-998",
             "-v=4",
         ])
         .unwrap();
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!(config.feature_gates["A"], true);
         assert_eq!(config.metrics_bind_address, "");
         assert_eq!(config.healthz_bind_address, "0.0.0.0:10300");
-        assert_eq!(config.logging.verbosity, 4);
+        assert_eq!((config.logging.verbosity, config.oom_score_adj), (4, Some(-998)));
     }
 
     #[test]
