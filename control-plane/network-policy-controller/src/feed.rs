@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use controller::{Change, Key, Queue};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use network_policy::{concerns_namespace, concerns_pod, is_same_to_policies};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    networking::v1::NetworkPolicy,
+};
+use network_policy::{Compiled, is_same_to_policies};
 
 use crate::{Context, policy_of};
 
 pub(crate) fn connect(context: &Arc<Context>, queue: &Queue<Key>) {
-    let on = queue.clone();
-    context.policies.subscribe(move |change| on.add(change.key.clone()));
+    let (on, here) = (queue.clone(), context.clone());
+    context.policies.subscribe(move |change| {
+        here.read(change);
+        on.add(change.key.clone());
+    });
     // Also what somebody else changed, or an earlier run left behind.
     let on = queue.clone();
     context.endpoints.subscribe(move |change| {
@@ -29,6 +35,20 @@ pub(crate) fn connect(context: &Arc<Context>, queue: &Queue<Key>) {
 }
 
 impl Context {
+    fn read(&self, change: &Change<NetworkPolicy>) {
+        let compiled = change.new.as_deref().and_then(Compiled::of);
+        let mut all = self.compiled.lock();
+        match compiled {
+            Some(compiled) => drop(all.insert(change.key.clone(), Arc::new(compiled))),
+            None => drop(all.remove(&change.key)),
+        }
+    }
+
+    fn policies_that(&self, concerned: impl Fn(&Compiled) -> bool) -> Vec<Key> {
+        let all = self.compiled.lock();
+        all.iter().filter(|(_, it)| concerned(it)).map(|(key, _)| key.clone()).collect()
+    }
+
     fn policies_of_pod(&self, change: &Change<Pod>) -> Vec<Key> {
         if let (Some(old), Some(new)) = (&change.old, &change.new)
             && is_same_to_policies(old, new)
@@ -38,10 +58,9 @@ impl Context {
         let namespace = self.namespaces.get(&Key::cluster(change.key.namespace.clone()));
         let labels = namespace.as_ref().and_then(|it| it.metadata.labels.as_ref());
         let states = [&change.old, &change.new];
-        let concerned =
-            |policy: &_| states.into_iter().flatten().any(|pod| concerns_pod(policy, pod, labels));
-        let all = self.policies.all();
-        all.iter().filter(|it| concerned(it)).map(|it| Key::of(&**it)).collect()
+        self.policies_that(|policy| {
+            states.into_iter().flatten().any(|pod| policy.concerns_pod(pod, labels))
+        })
     }
 
     fn policies_of_namespace(&self, change: &Change<Namespace>) -> Vec<Key> {
@@ -51,10 +70,8 @@ impl Context {
             return Vec::new();
         }
         let states = [old, new];
-        let concerned = |policy: &_| {
-            states.iter().flatten().any(|labels| concerns_namespace(policy, labels.as_ref()))
-        };
-        let all = self.policies.all();
-        all.iter().filter(|it| concerned(it)).map(|it| Key::of(&**it)).collect()
+        self.policies_that(|policy| {
+            states.iter().flatten().any(|labels| policy.concerns_namespace(labels.as_ref()))
+        })
     }
 }

@@ -16,7 +16,7 @@ mod definition;
 mod feed;
 mod plan;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_kube::policy_endpoint::PolicyEndpoint;
 use controller::{Action, ApplyError, Key, Queue, Store, StoreSpec, apply, object};
@@ -26,7 +26,8 @@ use k8s_openapi::api::{
 };
 use kube::Client;
 use lifecycle::Scope;
-use network_policy::World;
+use network_policy::{Compiled, World};
+use parking_lot::Mutex;
 
 /// Policies worked on at once: upstream's `--max-concurrent-reconciles`.
 const WORKERS: usize = 3;
@@ -56,6 +57,7 @@ pub async fn run(client: Client, config: Config, scope: Scope) {
         pods: controller::reflect(client.clone(), pods(), &scope),
         namespaces: controller::reflect(client.clone(), StoreSpec::default(), &scope),
         endpoints: controller::reflect(client.clone(), endpoints(), &scope),
+        compiled: Mutex::default(),
         client,
         config,
     });
@@ -107,6 +109,8 @@ pub(crate) struct Context {
     pods: Store<Pod>,
     namespaces: Store<Namespace>,
     endpoints: Store<PolicyEndpoint>,
+    /// The policies with their selectors parsed, as each was seen last.
+    compiled: Mutex<BTreeMap<Key, Arc<Compiled>>>,
 }
 
 impl World for Context {

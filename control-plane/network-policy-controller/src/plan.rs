@@ -7,6 +7,8 @@ use controller::object;
 use k8s_openapi::{
     api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use kube::ResourceExt;
+use network_policy::Revision;
 
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -23,13 +25,22 @@ pub(crate) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let uid = policy.map(object::uid).unwrap_or_default();
+    let revision = Revision::of(&uid, &wanted);
+    let revised = |endpoint: &PolicyEndpoint, spec: PolicyEndpointSpec| {
+        let mut metadata = endpoint.metadata.clone();
+        Revision::write(revision.as_ref(), &mut metadata);
+        PolicyEndpoint::new(metadata, spec)
+    };
     let mut free = Vec::new();
     for endpoint in existing.iter().filter(|it| !object::is_terminating(&***it)) {
         // One of an earlier policy of this name goes with its owner.
         if !object::is_controlled_by(&**endpoint, &uid) {
             plan.delete.push(endpoint.clone());
         } else if let Some(at) = wanted.iter().position(|it| *it == endpoint.spec) {
-            wanted.remove(at);
+            let spec = wanted.remove(at);
+            if Revision::read(&endpoint.metadata) != revision {
+                plan.update.push(revised(endpoint, spec));
+            }
         } else {
             free.push(endpoint);
         }
@@ -37,10 +48,8 @@ pub(crate) fn plan(
     let mut free = free.into_iter();
     for spec in wanted {
         match (free.next(), policy) {
-            (Some(endpoint), _) => {
-                plan.update.push(PolicyEndpoint::new(endpoint.metadata.clone(), spec));
-            }
-            (None, Some(policy)) => plan.create.push(new(policy, spec)),
+            (Some(endpoint), _) => plan.update.push(revised(endpoint, spec)),
+            (None, Some(policy)) => plan.create.push(revised(&new(policy), spec)),
             (None, None) => {}
         }
     }
@@ -48,14 +57,14 @@ pub(crate) fn plan(
     plan
 }
 
-fn new(policy: &NetworkPolicy, spec: PolicyEndpointSpec) -> PolicyEndpoint {
+fn new(policy: &NetworkPolicy) -> PolicyEndpoint {
     let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", spec.policy_ref.name)),
-        namespace: Some(spec.policy_ref.namespace.clone()),
+        generate_name: Some(format!("{}-", policy.name_any())),
+        namespace: policy.metadata.namespace.clone(),
         owner_references: Some(vec![object::controller_reference(policy)]),
         ..ObjectMeta::default()
     };
-    PolicyEndpoint::new(metadata, spec)
+    PolicyEndpoint::new(metadata, PolicyEndpointSpec::default())
 }
 
 #[cfg(test)]
@@ -78,7 +87,8 @@ mod tests {
     }
 
     fn existing(name: &str, uid: &str, spec: PolicyEndpointSpec) -> Arc<PolicyEndpoint> {
-        let mut endpoint = new(&policy(uid), spec);
+        let mut endpoint = new(&policy(uid));
+        endpoint.spec = spec;
         endpoint.metadata.name = Some(name.into());
         Arc::new(endpoint)
     }
@@ -88,11 +98,28 @@ mod tests {
         let there =
             [existing("p-1", "u", spec(&["Ingress"])), existing("p-2", "u", spec(&["Egress"]))];
         let wanted = vec![spec(&["Egress"]), spec(&["Ingress", "Egress"])];
-        let plan = plan(&there, Some(&policy("u")), wanted);
-        assert!(plan.create.is_empty() && plan.delete.is_empty());
-        assert_eq!(plan.update.len(), 1);
-        assert_eq!(plan.update[0].metadata.name.as_deref(), Some("p-1"));
-        assert_eq!(plan.update[0].spec, spec(&["Ingress", "Egress"]));
+        let first = plan(&there, Some(&policy("u")), wanted.clone());
+        assert!(first.create.is_empty() && first.delete.is_empty());
+        // The one that stays gets the revision of the two.
+        assert_eq!(first.update.len(), 2);
+        assert_eq!(first.update[0].metadata.name.as_deref(), Some("p-2"));
+        assert_eq!(first.update[0].spec, spec(&["Egress"]));
+        assert_eq!(first.update[1].metadata.name.as_deref(), Some("p-1"));
+        assert_eq!(first.update[1].spec, spec(&["Ingress", "Egress"]));
+        let there: Vec<_> = first.update.into_iter().map(Arc::new).collect();
+        let again = plan(&there, Some(&policy("u")), wanted);
+        assert!(again.create.is_empty() && again.update.is_empty() && again.delete.is_empty());
+    }
+
+    #[test]
+    fn a_policy_that_fits_into_one_part_carries_no_revision() {
+        let there = [existing("p-1", "u", spec(&["Ingress"])), existing("p-2", "u", spec(&[]))];
+        let two = plan(&there, Some(&policy("u")), vec![spec(&["Ingress"]), spec(&[])]);
+        assert!(two.update.iter().all(|it| Revision::read(&it.metadata).is_some()));
+        let there: Vec<_> = two.update.into_iter().map(Arc::new).collect();
+        let one = plan(&there, Some(&policy("u")), vec![spec(&["Ingress"])]);
+        assert_eq!((one.create.len(), one.update.len(), one.delete.len()), (0, 1, 1));
+        assert_eq!(one.update[0].metadata.annotations, None);
     }
 
     #[test]

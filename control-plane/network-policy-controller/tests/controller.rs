@@ -16,6 +16,7 @@ use kube::{
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
 use lifecycle::Scope;
+use network_policy::Revision;
 use network_policy_controller::Config;
 use serde_json::{Value, json};
 
@@ -180,8 +181,13 @@ async fn many_peers_are_spread_over_endpoints_that_are_whole_by_themselves() {
         assert!((1..=2).contains(&spec.ingress.len()), "{spec:?}");
         assert!((1..=2).contains(&spec.pod_selector_endpoints.len()), "{spec:?}");
     }
+    let revisions: Vec<_> =
+        cluster.endpoints().await.iter().map(|it| Revision::read(&it.metadata)).collect();
+    assert!(revisions[0].is_some(), "{revisions:?}");
+    assert!(Revision::is_whole(revisions.iter().map(Option::as_ref)), "{revisions:?}");
     cluster.pods("x").delete("p3", &DeleteParams::default().grace_period(0)).await.unwrap();
     cluster.eventually("one is left", |it| it.len() == 1 && targets(it).len() == 2).await;
+    assert_eq!(cluster.endpoints().await[0].metadata.annotations, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,9 +3,11 @@
 //! - [`resolve`]: a policy and a [`World`] of pods and namespaces give PolicyEndpoints, in which
 //!   selectors and named ports are gone · [`concerns_pod`], [`concerns_namespace`]: whose changes
 //!   can change them
+//!   · [`Compiled`]: the policy read once, for who asks often
 //! - [`grants`]: a PolicyEndpoint as ranges of addresses and ports, which the node agent compiles for
 //!   the kernel · [`PodRules`]: what a pod may do under all its PolicyEndpoints, decided on the same
 //!   values
+//! - [`Revision`]: what tells whether all parts of a large policy are there
 //!
 //! Policies are additive: a pod is isolated in a direction as soon as one policy with that
 //! `policyType` selects it, and then whatever any of its policies allows is allowed.
@@ -18,6 +20,8 @@
 //! Named ports are resolved for each pod, not for all that a policy selects.
 
 mod grant;
+mod parts;
+mod policy;
 mod range;
 mod resolve;
 mod rules;
@@ -25,8 +29,10 @@ mod world;
 
 pub use self::{
     grant::{Direction, Grant, PortRange, Protocol, grants},
+    parts::Revision,
+    policy::{Compiled, policy_types},
     range::{Range, Ranges},
-    resolve::{policy_types, resolve},
+    resolve::resolve,
     rules::PodRules,
     world::{World, concerns_namespace, concerns_pod, is_same_to_policies},
 };

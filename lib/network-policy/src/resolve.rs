@@ -1,39 +1,22 @@
 //! A policy and the world give PolicyEndpoints.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_kube::policy_endpoint::{
     EndpointInfo, PodEndpoint, PolicyEndpointSpec, PolicyReference, Port,
 };
 use k8s_openapi::{
-    api::{
-        core::v1::Pod,
-        networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
-    },
+    api::networking::v1::{NetworkPolicy, NetworkPolicyPort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use crate::{
-    Ranges,
-    world::{World, address, is_selected, name_of, named_port, namespace_of},
+    Compiled, Ranges,
+    policy::{Peer, Rule},
+    world::{World, address, name_of, named_port, namespace_of},
 };
 
 const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
-
-/// The directions in which a policy isolates what it selects.
-pub fn policy_types(spec: &NetworkPolicySpec) -> Vec<String> {
-    match &spec.policy_types {
-        Some(types) if !types.is_empty() => types.clone(),
-        _ => {
-            let has_egress = spec.egress.as_ref().is_some_and(|it| !it.is_empty());
-            let types = if has_egress { &["Ingress", "Egress"][..] } else { &["Ingress"] };
-            types.iter().map(|it| (*it).to_owned()).collect()
-        }
-    }
-}
 
 /// All PolicyEndpoints of a policy, with at most `chunk` pods or peers each, in a stable order.
 pub fn resolve(
@@ -41,32 +24,35 @@ pub fn resolve(
     world: &impl World,
     chunk: usize,
 ) -> Vec<PolicyEndpointSpec> {
-    let Some(spec) = &policy.spec else { return Vec::new() };
-    let types = policy_types(spec);
-    let has = |direction: &str| types.iter().any(|it| it == direction);
-    let here = namespace_of(policy);
-    let egress = if has("Egress") { egress(spec, here, world) } else { Vec::new() };
-    let mut endpoints = Vec::new();
-    for (named, pods) in groups(policy, spec, world) {
-        let ingress = if has("Ingress") { ingress(spec, here, world, &named) } else { Vec::new() };
-        let rules = split(&ingress, &egress, chunk);
-        for pods in chunks(&pods, chunk) {
-            for (ingress, egress) in &rules {
-                endpoints.push(PolicyEndpointSpec {
-                    pod_selector: Some(spec.pod_selector.clone().unwrap_or_default()),
-                    policy_ref: PolicyReference {
-                        name: name_of(policy).to_owned(),
-                        namespace: here.to_owned(),
-                    },
-                    pod_isolation: types.clone(),
-                    pod_selector_endpoints: pods.to_vec(),
-                    ingress: ingress.to_vec(),
-                    egress: egress.to_vec(),
-                });
+    Compiled::of(policy).map(|it| it.resolve(world, chunk)).unwrap_or_default()
+}
+
+impl Compiled {
+    /// See [`resolve`].
+    pub fn resolve(&self, world: &impl World, chunk: usize) -> Vec<PolicyEndpointSpec> {
+        let egress = egress(self, world);
+        let mut endpoints = Vec::new();
+        for (named, pods) in groups(self, world) {
+            let ingress = ingress(self, world, &named);
+            let rules = split(&ingress, &egress, chunk);
+            for pods in chunks(&pods, chunk) {
+                for (ingress, egress) in &rules {
+                    endpoints.push(PolicyEndpointSpec {
+                        pod_selector: Some(self.pod_selector.clone()),
+                        policy_ref: PolicyReference {
+                            name: self.name.clone(),
+                            namespace: self.namespace.clone(),
+                        },
+                        pod_isolation: self.types.clone(),
+                        pod_selector_endpoints: pods.to_vec(),
+                        ingress: ingress.to_vec(),
+                        egress: egress.to_vec(),
+                    });
+                }
             }
         }
+        endpoints
     }
-    endpoints
 }
 
 /// At least one chunk, which may be empty.
@@ -91,24 +77,17 @@ type Named = BTreeMap<(String, String), Option<i32>>;
 
 /// The selected pods, those together whose named ports are the same. Where nothing is selected:
 /// nobody, once.
-fn groups(
-    policy: &NetworkPolicy,
-    spec: &NetworkPolicySpec,
-    world: &impl World,
-) -> BTreeMap<Named, Vec<PodEndpoint>> {
-    let names: BTreeSet<(String, String)> = spec
-        .ingress
-        .iter()
-        .flatten()
-        .flat_map(|it| it.ports.iter().flatten())
+fn groups(policy: &Compiled, world: &impl World) -> BTreeMap<Named, Vec<PodEndpoint>> {
+    let ports = policy.ingress.iter().flat_map(|it| &it.ports);
+    let names: BTreeSet<(String, String)> = ports
         .filter_map(|it| match &it.port {
             Some(IntOrString::String(name)) => Some((name.clone(), protocol(it).to_owned())),
             _ => None,
         })
         .collect();
     let mut groups: BTreeMap<Named, Vec<PodEndpoint>> = BTreeMap::new();
-    for pod in world.pods_in(namespace_of(policy)) {
-        let is_ours = is_selected(spec.pod_selector.as_ref(), pod.metadata.labels.as_ref());
+    for pod in world.pods_in(&policy.namespace) {
+        let is_ours = policy.subject.matches(pod.metadata.labels.as_ref());
         let Some(ip) = address(&pod).filter(|_| is_ours) else { continue };
         let named = names.iter().map(|it| (it.clone(), named_port(&pod, &it.0, &it.1))).collect();
         let host_ip = pod.status.as_ref().and_then(|it| it.host_ip.clone());
@@ -135,10 +114,12 @@ fn protocol(port: &NetworkPolicyPort) -> &str {
 /// The ports of a rule as numbers; `None` where the rule names ports and none of them is there, so
 /// that it allows nothing.
 fn numbers(
-    ports: Option<&Vec<NetworkPolicyPort>>,
+    ports: &[NetworkPolicyPort],
     named: impl Fn(&str, &str) -> Option<i32>,
 ) -> Option<Vec<Port>> {
-    let Some(ports) = ports.filter(|it| !it.is_empty()) else { return Some(Vec::new()) };
+    if ports.is_empty() {
+        return Some(Vec::new());
+    }
     let number = |it: &NetworkPolicyPort| {
         let port = match &it.port {
             None => None,
@@ -177,97 +158,71 @@ impl Peers {
     }
 }
 
-fn ingress(
-    spec: &NetworkPolicySpec,
-    here: &str,
-    world: &impl World,
-    named: &Named,
-) -> Vec<EndpointInfo> {
+fn ingress(policy: &Compiled, world: &impl World, named: &Named) -> Vec<EndpointInfo> {
     let mut peers = Peers::default();
-    for rule in spec.ingress.iter().flatten() {
+    for rule in &policy.ingress {
         let number = |name: &str, protocol: &str| {
             named.get(&(name.to_owned(), protocol.to_owned())).copied().flatten()
         };
-        let Some(ports) = numbers(rule.ports.as_ref(), number) else { continue };
-        let from = rule.from.as_deref().unwrap_or_default();
-        if from.is_empty() {
+        let Some(ports) = numbers(&rule.ports, number) else { continue };
+        if rule.peers.is_empty() {
             EVERYWHERE.iter().for_each(|cidr| peers.allow(cidr, &[], &ports));
         }
-        for peer in from {
-            if let Some(block) = &peer.ip_block {
-                peers.allow(&block.cidr, block.except.as_deref().unwrap_or_default(), &ports);
-                continue;
+        for peer in &rule.peers {
+            if let Peer::Block { cidr, except } = peer {
+                peers.allow(cidr, except, &ports);
             }
-            for pod in pods_of(peer, here, world) {
-                if let Some(ip) = address(&pod) {
+            peer.each_pod(&policy.namespace, world, |pod| {
+                if let Some(ip) = address(pod) {
                     peers.allow(&ip.to_string(), &[], &ports);
                 }
-            }
+            });
         }
     }
     peers.finish()
 }
 
 /// Named ports are those of the pod that is spoken to: elsewhere there are none.
-fn egress(spec: &NetworkPolicySpec, here: &str, world: &impl World) -> Vec<EndpointInfo> {
+fn egress(policy: &Compiled, world: &impl World) -> Vec<EndpointInfo> {
     let mut peers = Peers::default();
-    for rule in spec.egress.iter().flatten() {
-        let elsewhere = numbers(rule.ports.as_ref(), |_, _| None);
-        let is_named = |it: &NetworkPolicyPort| matches!(it.port, Some(IntOrString::String(_)));
-        let has_names = rule.ports.iter().flatten().any(is_named);
-        let to = rule.to.as_deref().unwrap_or_default();
-        let allow_pods = |peer: &NetworkPolicyPeer, inside: Option<&Ranges>, peers: &mut Peers| {
-            for pod in pods_of(peer, here, world) {
-                if !inside.is_none_or(|it| address(&pod).is_some_and(|ip| it.contains(ip))) {
-                    continue;
-                }
-                let named = |name: &str, protocol: &str| named_port(&pod, name, protocol);
-                let ports = numbers(rule.ports.as_ref(), named);
-                if let (Some(ip), Some(ports)) = (address(&pod), ports) {
+    for rule in &policy.egress {
+        let elsewhere = numbers(&rule.ports, |_, _| None);
+        let mut allow_pods = |rule: &Rule, peer: &Peer, inside: Option<&Ranges>| {
+            peer.each_pod(&policy.namespace, world, |pod| {
+                let Some(ip) = address(pod) else { return };
+                let named = |name: &str, protocol: &str| named_port(pod, name, protocol);
+                let ports = match (&elsewhere, rule.has_names()) {
+                    (Some(ports), false) => Some(ports.clone()),
+                    _ => numbers(&rule.ports, named),
+                };
+                if let Some(ports) = ports.filter(|_| inside.is_none_or(|it| it.contains(ip))) {
                     peers.allow(&ip.to_string(), &[], &ports);
                 }
-            }
+            });
         };
-        let anybody = NetworkPolicyPeer {
-            namespace_selector: Some(Default::default()),
-            ..NetworkPolicyPeer::default()
-        };
-        if to.is_empty() {
-            if let Some(ports) = &elsewhere {
-                EVERYWHERE.iter().for_each(|cidr| peers.allow(cidr, &[], ports));
-            }
-            if has_names {
-                allow_pods(&anybody, None, &mut peers);
+        // Pods that have the port are among everybody, and in a block.
+        if rule.peers.is_empty() && rule.has_names() {
+            allow_pods(rule, &Peer::anybody(), None);
+        }
+        for peer in &rule.peers {
+            match peer {
+                Peer::Pods { .. } => allow_pods(rule, peer, None),
+                Peer::Block { cidr, except } if rule.has_names() => {
+                    let inside = Ranges::of(std::iter::once((cidr.as_str(), except.as_slice())));
+                    allow_pods(rule, &Peer::anybody(), Some(&inside));
+                }
+                Peer::Block { .. } => {}
             }
         }
-        for peer in to {
-            let Some(block) = &peer.ip_block else {
-                allow_pods(peer, None, &mut peers);
-                continue;
-            };
-            let except = block.except.as_deref().unwrap_or_default();
-            if let Some(ports) = &elsewhere {
-                peers.allow(&block.cidr, except, ports);
-            }
-            if has_names {
-                let inside = Ranges::of(std::iter::once((block.cidr.as_str(), except)));
-                allow_pods(&anybody, Some(&inside), &mut peers);
+        let Some(ports) = &elsewhere else { continue };
+        if rule.peers.is_empty() {
+            EVERYWHERE.iter().for_each(|cidr| peers.allow(cidr, &[], ports));
+        }
+        for peer in &rule.peers {
+            if let Peer::Block { cidr, except } = peer {
+                peers.allow(cidr, except, ports);
             }
         }
     }
     peers.finish()
-}
-
-fn pods_of(peer: &NetworkPolicyPeer, here: &str, world: &impl World) -> Vec<Arc<Pod>> {
-    let mut pods = match &peer.namespace_selector {
-        None => world.pods_in(here),
-        selector => world
-            .namespaces()
-            .iter()
-            .filter(|it| is_selected(selector.as_ref(), it.metadata.labels.as_ref()))
-            .flat_map(|it| world.pods_in(name_of(&**it)))
-            .collect(),
-    };
-    pods.retain(|it| is_selected(peer.pod_selector.as_ref(), it.metadata.labels.as_ref()));
-    pods
 }

@@ -2,31 +2,19 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::{
-    api::{
-        core::v1::{Namespace, Pod},
-        networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer},
-    },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    networking::v1::NetworkPolicy,
 };
-use kube::core::{Selector, SelectorExt};
 
-type Labels = BTreeMap<String, String>;
+use crate::Compiled;
+
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Where pods and namespaces come from: a cache, or a test's list.
 pub trait World {
     fn pods_in(&self, namespace: &str) -> Vec<Arc<Pod>>;
     fn namespaces(&self) -> Vec<Arc<Namespace>>;
-}
-
-/// A missing selector of a peer or a policy selects everything; a malformed one nothing.
-pub(crate) fn parse(selector: Option<&LabelSelector>) -> Option<Selector> {
-    selector.cloned().unwrap_or_default().try_into().ok()
-}
-
-pub(crate) fn is_selected(selector: Option<&LabelSelector>, labels: Option<&Labels>) -> bool {
-    let nothing = Labels::new();
-    parse(selector).is_some_and(|it| it.matches(labels.unwrap_or(&nothing)))
 }
 
 pub(crate) fn namespace_of<K: kube::Resource>(object: &K) -> &str {
@@ -76,43 +64,12 @@ pub fn is_same_to_policies(old: &Pod, new: &Pod) -> bool {
         && ports(old) == ports(new)
 }
 
-/// Whether a pod with these labels is one that the policy selects or speaks of.
+/// [`Compiled::concerns_pod`] of a policy that is asked about once.
 pub fn concerns_pod(policy: &NetworkPolicy, pod: &Pod, namespace_labels: Option<&Labels>) -> bool {
-    let Some(spec) = &policy.spec else { return false };
-    let is_here = namespace_of(policy) == namespace_of(pod);
-    let labels = pod.metadata.labels.as_ref();
-    if is_here && is_selected(spec.pod_selector.as_ref(), labels) {
-        return true;
-    }
-    let is_peer = |peer: &NetworkPolicyPeer| {
-        let is_of_namespace = match &peer.namespace_selector {
-            None => is_here,
-            selector => is_selected(selector.as_ref(), namespace_labels),
-        };
-        peer.ip_block.is_none()
-            && is_of_namespace
-            && is_selected(peer.pod_selector.as_ref(), labels)
-    };
-    // Egress to everybody or a block at a named port is to the pods that have it.
-    let is_to_named = |rule: &NetworkPolicyEgressRule| {
-        let to = rule.to.as_deref().unwrap_or_default();
-        (to.is_empty() || to.iter().any(|it| it.ip_block.is_some()))
-            && rule.ports.iter().flatten().any(|it| matches!(it.port, Some(IntOrString::String(_))))
-    };
-    peers(policy).any(is_peer) || spec.egress.iter().flatten().any(is_to_named)
+    Compiled::of(policy).is_some_and(|it| it.concerns_pod(pod, namespace_labels))
 }
 
-/// Whether the policy speaks of pods of a namespace with these labels.
+/// [`Compiled::concerns_namespace`] of a policy that is asked about once.
 pub fn concerns_namespace(policy: &NetworkPolicy, labels: Option<&Labels>) -> bool {
-    let mut selectors = peers(policy).filter(|it| it.namespace_selector.is_some());
-    selectors.any(|it| is_selected(it.namespace_selector.as_ref(), labels))
-}
-
-fn peers(policy: &NetworkPolicy) -> impl Iterator<Item = &NetworkPolicyPeer> {
-    let spec = policy.spec.iter();
-    spec.flat_map(|it| {
-        let ingress = it.ingress.iter().flatten().flat_map(|it| it.from.iter().flatten());
-        let egress = it.egress.iter().flatten().flat_map(|it| it.to.iter().flatten());
-        ingress.chain(egress)
-    })
+    Compiled::of(policy).is_some_and(|it| it.concerns_namespace(labels))
 }

@@ -116,6 +116,11 @@ impl Netlink {
         }
     }
 
+    /// The socket alone: for what the kernel sends without being asked.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Sends a request that changes something and waits for its acknowledgement.
     pub fn change(&self, what: &str, request: Request) -> Result<(), RequestError> {
         self.exchange(request, |_| {}).map_err(|source| RequestError::new(what, source))

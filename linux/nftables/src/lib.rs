@@ -14,12 +14,14 @@
 //! **Invariant:** everything here acts on a table that the caller names; nothing lists, flushes or
 //! deletes another program's rules.
 
+mod counters;
 mod diff;
 mod native;
 mod nft;
 mod transaction;
 mod value;
 
+pub use counters::Count;
 pub use nft::{ApplyError, Nft};
 pub use transaction::Transaction;
 pub use value::{

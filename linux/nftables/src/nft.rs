@@ -143,7 +143,7 @@ impl Nft {
         Ok(output.status.success().then_some(text))
     }
 
-    fn run(&self, args: &[&str], input: &str) -> Result<Output, ApplyError> {
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Result<Output, ApplyError> {
         let Some(netns) = &self.netns else {
             return self.spawn(args, input).map_err(|source| ApplyError::Run { source });
         };

@@ -11,6 +11,7 @@
 
 mod hierarchy;
 mod names;
+mod orders;
 pub(crate) mod systemd;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 
 use api_cri::v1;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
-use tracing::debug;
+use tracing::{debug, warn};
 
 pub(crate) use self::hierarchy::Hierarchy;
 use self::{
@@ -154,7 +155,10 @@ impl Cgroups {
         let shares = Some(qos::burstable_shares(pods.iter().map(AsRef::as_ref)));
         let path = self.names.class(QosClass::Burstable);
         if let Err(error) = self.change(&path, Limits { shares, ..Limits::default() }) {
-            debug!(%error, "the weight of the Burstable group was not changed");
+            warn!(
+                %error, group = %path.display(),
+                "the weight of the Burstable group was not changed; look whether the group is there and can be written to"
+            );
         }
     }
 
@@ -220,15 +224,14 @@ impl Cgroups {
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             let path = self.names.pod(class, uid);
             let is_there = self.hierarchy.folder("memory", &path).is_some_and(|it| it.exists());
-            let is_stopped = match &self.slices {
-                Some(slices) if is_there => slices.stop(&path),
-                _ => true,
-            };
+            if let Some(slices) = self.slices.as_ref().filter(|_| is_there) {
+                slices.stop(&path);
+            }
             let removed = self.hierarchy.remove(&path);
             if let Err(error) = &removed {
                 debug!(%uid, %error, "a pod's cgroup is not empty yet");
             }
-            is_gone &= is_stopped && removed.is_ok();
+            is_gone &= removed.is_ok();
         }
         is_gone
     }

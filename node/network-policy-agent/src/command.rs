@@ -1,8 +1,6 @@
 //! `run network-policy-agent`: the container `aws-eks-nodeagent` of `aws-node`.
 
 use std::{
-    convert::Infallible,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,30 +10,22 @@ use std::{
 };
 
 use api_imds::{FetchError, ImdsClient, paths};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use clock::Clock;
 use lifecycle::Scope;
-use linux_nftables::{ApplyError, Family, Nft, Table};
+use linux_nftables::{Family, Nft};
 use network_policy::TABLE;
-use tokio::{sync::mpsc, time::timeout};
-use tower::service_fn;
 use tracing::{info, warn};
-use transport::{Body, BoxError, Place};
+use transport::BoxError;
 
 use crate::{
-    ruleset::{self, Mode},
+    enforcer::Enforcer,
+    metrics::Metrics,
+    ruleset::{Log, Mode, Options},
+    server,
     state::State,
-    watch::{self, Update},
+    verdicts::Verdicts,
+    watch,
 };
-
-/// Until a refused transaction is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-/// So many updates go into one transaction at most.
-const MAX_BATCH: usize = 1024;
 
 /// Upstream's flags, as far as they mean something here.
 #[derive(Debug, clap::Args)]
@@ -46,6 +36,18 @@ pub struct Args {
     /// Whether policies are enforced; where not, the table is removed.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub enable_network_policy: bool,
+    /// `/metrics`; `0` for none.
+    #[arg(long, default_value = ":8162")]
+    pub metrics_bind_addr: String,
+    /// Whether connections that policies deny are logged.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    pub enable_policy_event_logs: bool,
+    /// `info`, or `debug`: what policies allow is logged too.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// Where verdicts are logged: a file, `stdout`, or nothing for stderr.
+    #[arg(long, default_value = "/var/log/aws-routed-eni/network-policy-agent.log")]
+    pub log_file: String,
     /// `/healthz` and `/readyz`.
     #[arg(long, default_value = ":8163")]
     pub health_probe_bind_addr: String,
@@ -64,7 +66,9 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     transport::tls::install_provider();
     let scope = Scope::new();
     let is_synced = Arc::new(AtomicBool::new(false));
-    serve(&args.health_probe_bind_addr, is_synced.clone(), &scope)?;
+    let metrics = Arc::new(Metrics::default());
+    server::serve_health(&args.health_probe_bind_addr, is_synced.clone(), &scope)?;
+    server::serve_metrics(&args.metrics_bind_addr, metrics.clone(), &scope)?;
     let nft = Nft::here();
     if args.enable_network_policy {
         let mode = Mode::parse(&args.network_policy_enforcing_mode).unwrap_or_else(|| {
@@ -75,11 +79,14 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
             Some(address) => address.clone(),
             None => host_ip(&ImdsClient::new()).await?,
         };
-        info!(host_ip, ?mode, "enforcing network policies");
+        let log = log_verdicts(&args, &metrics, &scope);
+        info!(host_ip, ?mode, ?log, "enforcing network policies");
+        let options = Options { mode, prefix: args.veth_prefix, log };
         let mut enforcer =
-            Enforcer { state: State::new(host_ip), nft, mode, prefix: args.veth_prefix, old: None };
+            Enforcer { state: State::new(host_ip), nft, options, metrics, old: None };
         enforcer.close().await?;
-        let updates = watch::start(client(args.kubeconfig.as_ref()).await?, &scope);
+        let updates =
+            watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &scope);
         drop(scope.spawn("enforcer", enforcer.run(updates, is_synced)));
     } else {
         nft.delete_table(Family::Inet, TABLE)?;
@@ -89,6 +96,24 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     // The table stays: policies hold while a new version starts.
     scope.drain(Duration::from_secs(2)).await;
     Ok(())
+}
+
+/// What the table is to log. Policies are enforced also where their verdicts cannot be told.
+fn log_verdicts(args: &Args, metrics: &Arc<Metrics>, scope: &Scope) -> Log {
+    if !args.enable_policy_event_logs {
+        return Log::Nothing;
+    }
+    match Verdicts::open(&args.log_file, Clock::system(), metrics.clone()) {
+        Ok(verdicts) => {
+            drop(scope.spawn("verdicts", verdicts.run()));
+            let is_debug = args.log_level.eq_ignore_ascii_case("debug");
+            if is_debug { Log::Everything } else { Log::Denied }
+        }
+        Err(error) => {
+            warn!(error = %telemetry::chain(&error), "verdicts are counted and not logged");
+            Log::Nothing
+        }
+    }
 }
 
 /// IMDS may need a moment after boot.
@@ -104,132 +129,5 @@ async fn host_ip(imds: &ImdsClient) -> Result<String, FetchError> {
             }
             done => return done.map(|it| it.trim().to_owned()),
         }
-    }
-}
-
-async fn client(kubeconfig: Option<&PathBuf>) -> Result<Client, BoxError> {
-    let config = match kubeconfig {
-        None => kube::Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    Ok(Client::try_from(config)?)
-}
-
-/// `:8163` is all addresses, as Go reads it.
-fn address(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
-    match text.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}").parse(),
-        None => text.parse(),
-    }
-}
-
-fn serve(bind: &str, is_synced: Arc<AtomicBool>, scope: &Scope) -> Result<(), BoxError> {
-    let listener = Place::Here.listen(address(bind)?)?;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let is_ready = is_synced.load(Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(health(request.uri().path(), is_ready)) }
-    });
-    drop(scope.spawn("health", transport::serve(listener, None, service, scope.clone())));
-    Ok(())
-}
-
-fn health(path: &str, is_ready: bool) -> Response<Body> {
-    let (status, text) = match (path, is_ready) {
-        ("/healthz", _) | ("/readyz", true) => (StatusCode::OK, "ok"),
-        ("/readyz", false) => (StatusCode::SERVICE_UNAVAILABLE, "policies are not in place yet"),
-        _ => (StatusCode::NOT_FOUND, "404 page not found"),
-    };
-    let mut response = Response::new(transport::full(text));
-    *response.status_mut() = status;
-    response
-}
-
-/// The state, and the kernel kept equal to it.
-struct Enforcer {
-    state: State,
-    nft: Nft,
-    mode: Mode,
-    prefix: String,
-    /// What the kernel holds, as far as is known.
-    old: Option<Table>,
-}
-
-impl Enforcer {
-    /// In strict mode pods are shut in before the first list; a table of an earlier run stays, as it
-    /// knows more.
-    async fn close(&mut self) -> Result<(), ApplyError> {
-        if self.mode == Mode::Strict && !self.nft.has_table(Family::Inet, TABLE)? {
-            self.apply().await?;
-        }
-        Ok(())
-    }
-
-    /// Takes what arrived, all of it, and applies it in one transaction.
-    async fn run(mut self, mut updates: mpsc::Receiver<Update>, is_synced: Arc<AtomicBool>) {
-        let mut batch = Vec::new();
-        let (mut is_listed, mut is_behind) = (false, false);
-        loop {
-            let limit = if is_behind { RETRY } else { Duration::from_secs(3600) };
-            if let Ok(0) = timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
-                return;
-            }
-            for update in batch.drain(..) {
-                let is_list = matches!(update, Update::Listed(_));
-                // The first list is applied whatever is in it: an earlier run's table may hold more.
-                is_behind |= self.take(update) || (is_list && !is_listed);
-                is_listed |= is_list;
-            }
-            if !is_listed || !is_behind {
-                continue;
-            }
-            match self.apply().await {
-                Ok(()) => {
-                    is_behind = false;
-                    is_synced.store(true, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    warn!(error = %telemetry::chain(&error), "the kernel refused the policies");
-                    self.old = None;
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, update: Update) -> bool {
-        match update {
-            Update::Set(endpoint) => self.state.set(*endpoint),
-            Update::Gone(key) => self.state.remove(&key),
-            Update::Listed(present) => self.state.retain(&present),
-        }
-    }
-
-    async fn apply(&mut self) -> Result<(), ApplyError> {
-        let table = ruleset::table(self.state.endpoints(), self.mode, &self.prefix);
-        let (nft, old, new) = (self.nft.clone(), self.old.take(), table.clone());
-        let done = tokio::task::spawn_blocking(move || nft.update(old.as_ref(), &new)).await;
-        done.unwrap_or_else(|error| Err(ApplyError::Run { source: std::io::Error::other(error) }))?;
-        self.old = Some(table);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read_as_upstream_writes_them() {
-        assert_eq!(address(":8163").unwrap(), "0.0.0.0:8163".parse().unwrap());
-        assert_eq!(address("127.0.0.1:1").unwrap(), "127.0.0.1:1".parse().unwrap());
-    }
-
-    #[test]
-    fn it_is_ready_once_the_policies_are_in_place() {
-        assert_eq!(health("/readyz", false).status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(health("/readyz", true).status(), StatusCode::OK);
-        assert_eq!(health("/healthz", false).status(), StatusCode::OK);
     }
 }

@@ -2,7 +2,8 @@
 //! the container `aws-eks-nodeagent` of `aws-node` keeps it.
 //!
 //! - [`state`]: the PolicyEndpoints that name pods of this node · [`ruleset`]: them as a table ·
-//!   [`watch`]: the API's events · [`command`]
+//!   [`watch`]: the API's events · `enforcer`: the kernel kept equal to the state · [`metrics`],
+//!   [`verdicts`]: what was dropped, and the log of it · [`command`]
 //!
 //! A policed pod has a chain in each direction in which it is isolated; pods with the same rules
 //! share it. What a pod sends is known by its link, what is sent to it by its address. Replies and
@@ -18,10 +19,16 @@
 //! have any number of ports.
 //! Deviation: an established connection goes on when a policy comes that would not let it begin.
 //! Deviation: in strict mode the table denies every pod's link that it does not know, so the plug-in
-//! need not ask. No metrics and no policy event logs; without `enableNetworkPolicy` there is no such
-//! container, and `aws-node` removes the table.
+//! need not ask. Without `enableNetworkPolicy` there is no such container, and `aws-node` removes the
+//! table.
+//! Deviation: what is dropped is counted by the kernel whether or not verdicts are logged, and by
+//! policy too; verdicts go to no CloudWatch.
 
 pub mod command;
+mod enforcer;
+pub mod metrics;
 pub mod ruleset;
+mod server;
 pub mod state;
+pub mod verdicts;
 pub mod watch;

@@ -2,12 +2,18 @@
 //!
 //! ```text
 //! forward: established → accept · a pod to itself → accept
-//!          iifname → chain of what the pod may send · ip daddr → chain of what may be sent to it
+//!          link and source address → chain of what the pod may send
+//!          source that is not behind the link → chain of the pod that has the link's name
+//!          destination address → chain of what may be sent to the pod
 //! chain:   peers of a set, at these ports → return · else drop
 //! ```
 //!
 //! A set holds the peers of one PolicyEndpoint at the same ports and keeps its name while they
 //! change, so that a peer that comes is an element more.
+//!
+//! A link's name is made of its pod's, so one that is made again under the same name has the same
+//! link and another address: it is not held to the rules of the one before. Who sends from an address
+//! that no route leads back to is held to them, whoever it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +26,32 @@ use controller::Key;
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
 use network_policy::{Direction, Grant, PortRange, Protocol, TABLE, grants};
 use sha1::{Digest, Sha1};
+
+use crate::metrics::word_of;
+
+/// What rules of this table log, and where to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    #[default]
+    Nothing,
+    Denied,
+    /// Also what a policy let in or out.
+    Everything,
+}
+
+/// The group of the kernel's packet log: the agent's port of metrics, for want of a registry.
+pub const LOG_GROUP: u16 = 8162;
+/// So much of a packet is logged: the longest IPv4 header with ports, or IPv6 with some extensions.
+pub const LOG_LEN: u32 = 128;
+
+/// How the table is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub mode: Mode,
+    /// How pods' links begin.
+    pub prefix: String,
+    pub log: Log,
+}
 
 /// What becomes of a pod that no policy selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,19 +74,45 @@ impl Mode {
     }
 }
 
-/// A pod of this node and the rules of its chains.
+/// The table, and what its chains drop for.
+#[derive(Clone, Debug)]
+pub struct Ruleset {
+    pub table: Table,
+    pub drops: BTreeMap<String, Dropping>,
+}
+
+/// Whose packets a chain drops.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dropping {
+    pub direction: Direction,
+    /// The NetworkPolicies that isolate the pods and do not allow it; none in strict mode.
+    pub policies: BTreeSet<Key>,
+}
+
+/// A pod of this node and what isolates it.
 #[derive(Debug, Default)]
 struct Policed {
     link: String,
     /// None in a direction: not isolated.
-    rules: BTreeMap<Direction, BTreeSet<String>>,
+    rules: BTreeMap<Direction, Isolation>,
 }
 
-/// The whole table. `prefix` is that of pods' links.
-pub fn table(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, mode: Mode, prefix: &str) -> Table {
+#[derive(Debug, Default)]
+struct Isolation {
+    policies: BTreeSet<Key>,
+    rules: BTreeSet<String>,
+}
+
+/// The whole table.
+pub fn compile(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, options: &Options) -> Ruleset {
     let mut table = Table::new(Family::Inet, TABLE);
-    for (name, kind) in [("egress", "ifname"), ("ingress4", "ipv4_addr"), ("ingress6", "ipv6_addr")]
-    {
+    for (name, kind) in [
+        ("egress4", "ifname . ipv4_addr"),
+        ("egress6", "ifname . ipv6_addr"),
+        ("forged", "ifname"),
+        ("ingress4", "ipv4_addr"),
+        ("ingress6", "ipv6_addr"),
+    ] {
         table.set(name, Set::map(kind, "verdict"));
     }
     for (name, kind) in [("self4", "ipv4_addr . ipv4_addr"), ("self6", "ipv6_addr . ipv6_addr")] {
@@ -62,49 +120,63 @@ pub fn table(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, mode: Mode, prefix: 
     }
     let mut pods: BTreeMap<IpAddr, Policed> = BTreeMap::new();
     for (key, spec) in endpoints {
+        let policy = Key::new(spec.policy_ref.namespace.clone(), spec.policy_ref.name.clone());
         for direction in [Direction::Ingress, Direction::Egress] {
-            let rules = grants(spec, direction).map(|it| rules(&mut table, key, direction, &it));
+            let rules =
+                grants(spec, direction).map(|it| rules(&mut table, key, direction, &it, options));
             for pod in &spec.pod_selector_endpoints {
                 let Ok(address) = pod.pod_ip.parse::<IpAddr>() else { continue };
                 let policed = pods.entry(address).or_default();
-                policed.link = host_link_name(prefix, &pod.namespace, &pod.name);
+                policed.link = host_link_name(&options.prefix, &pod.namespace, &pod.name);
                 if let Some(rules) = &rules {
-                    policed.rules.entry(direction).or_default().extend(rules.iter().cloned());
+                    let isolation = policed.rules.entry(direction).or_default();
+                    isolation.policies.insert(policy.clone());
+                    isolation.rules.extend(rules.iter().cloned());
                 }
             }
         }
     }
+    let mut ruleset = Ruleset { table, drops: BTreeMap::new() };
     for (address, policed) in &pods {
-        add_pod(&mut table, *address, policed);
+        add_pod(&mut ruleset, *address, policed, options);
     }
-    forward(&mut table, &pods, mode, prefix);
-    table
+    forward(&mut ruleset, &pods, options);
+    ruleset
 }
 
 fn of_family(address: &IpAddr, name: &str) -> String {
     format!("{name}{}", if address.is_ipv4() { '4' } else { '6' })
 }
 
-fn add_pod(table: &mut Table, address: IpAddr, policed: &Policed) {
+fn add_pod(ruleset: &mut Ruleset, address: IpAddr, policed: &Policed, options: &Options) {
+    let table = &mut ruleset.table;
     let own = of_family(&address, "self");
     entry(table, &own, format!("{address} . {address}"), "");
-    for (direction, rules) in &policed.rules {
-        let text: String = rules.iter().map(|it| format!("{it}\n")).collect();
+    for (direction, isolation) in &policed.rules {
+        let text: String = isolation.rules.iter().map(|it| format!("{it}\n")).collect();
+        let name = digest(&format!("{:?} {text}", isolation.policies));
         let chain = match direction {
-            Direction::Ingress => format!("to-{}", digest(&text)),
-            Direction::Egress => format!("from-{}", digest(&text)),
+            Direction::Ingress => format!("to-{name}"),
+            Direction::Egress => format!("from-{name}"),
         };
         if !table.chains.contains_key(&chain) {
             let made = table.chain(chain.as_str());
-            made.rules.extend(rules.iter().cloned());
-            made.rule("counter drop");
+            made.rules.extend(isolation.rules.iter().cloned());
+            made.rule(drop_rule(*direction, BY_POLICY, options));
+            let policies = isolation.policies.clone();
+            ruleset.drops.insert(chain.clone(), Dropping { direction: *direction, policies });
         }
         let jump = format!("jump {chain}");
         match direction {
             Direction::Ingress => {
                 entry(table, &of_family(&address, "ingress"), address.to_string(), &jump);
             }
-            Direction::Egress => entry(table, "egress", quote(&policed.link), &jump),
+            Direction::Egress => {
+                let link = quote(&policed.link);
+                let own = of_family(&address, "egress");
+                entry(table, &own, format!("{link} . {address}"), &jump);
+                entry(table, "forged", link, &jump);
+            }
         }
     }
 }
@@ -115,38 +187,89 @@ fn entry(table: &mut Table, set: &str, key: String, value: &str) {
     }
 }
 
-fn forward(table: &mut Table, pods: &BTreeMap<IpAddr, Policed>, mode: Mode, prefix: &str) {
+fn drop_rule(direction: Direction, tier: &str, options: &Options) -> String {
+    match options.log {
+        Log::Nothing => "counter drop".to_owned(),
+        Log::Denied | Log::Everything => {
+            format!("log prefix {} {LOG_TO} counter drop", prefix("DENY", direction, tier))
+        }
+    }
+}
+
+const LOG_TO: &str = "group 8162 snaplen 128";
+/// Upstream's tiers.
+const BY_POLICY: &str = "NETWORK_POLICY";
+const BY_DEFAULT: &str = "DEFAULT";
+
+/// What a logged packet says of itself.
+fn prefix(verdict: &str, direction: Direction, tier: &str) -> String {
+    quote(&format!("{verdict} {} {tier}", word_of(direction)))
+}
+
+fn forward(ruleset: &mut Ruleset, pods: &BTreeMap<IpAddr, Policed>, options: &Options) {
     let hook = Hook::new(ChainKind::Filter, HookPoint::Forward, priority::FILTER);
     let mut forward = Chain::hooked(hook);
     forward
         .rule("ct state established,related accept")
         .rule("ip saddr . ip daddr @self4 accept")
         .rule("ip6 saddr . ip6 daddr @self6 accept")
-        .rule("iifname vmap @egress")
+        .rule("iifname . ip saddr vmap @egress4")
+        .rule("iifname . ip6 saddr vmap @egress6")
+        .rule("fib saddr . iif oif missing iifname vmap @forged")
         .rule("ip daddr vmap @ingress4")
         .rule("ip6 daddr vmap @ingress6");
-    if mode == Mode::Strict {
-        let mut links = Set::of("ifname");
-        let mut addresses = [Set::of("ipv4_addr"), Set::of("ipv6_addr")];
-        for (address, policed) in pods {
-            links.member(quote(&policed.link));
-            addresses[usize::from(address.is_ipv6())].member(address.to_string());
-        }
-        let [known4, known6] = addresses;
-        table.set("known-links", links);
-        table.set("known4", known4);
-        table.set("known6", known6);
-        let pods = quote(&format!("{prefix}*"));
-        forward
-            .rule(format!("iifname {pods} iifname != @known-links counter drop"))
-            .rule(format!("oifname {pods} ip daddr != @known4 counter drop"))
-            .rule(format!("oifname {pods} ip6 daddr != @known6 counter drop"));
+    if options.mode == Mode::Strict {
+        shut_in(ruleset, &mut forward, pods, options);
     }
-    table.chains.insert("forward".to_owned(), forward);
+    ruleset.table.chains.insert("forward".to_owned(), forward);
+}
+
+/// Strict mode: what goes to or comes from a pod that no policy names is dropped.
+fn shut_in(
+    ruleset: &mut Ruleset,
+    forward: &mut Chain,
+    pods: &BTreeMap<IpAddr, Policed>,
+    options: &Options,
+) {
+    for (family, is_ipv6) in [('4', false), ('6', true)] {
+        let kind = if is_ipv6 { "ipv6_addr" } else { "ipv4_addr" };
+        let (mut sources, mut targets) = (Set::of(&format!("ifname . {kind}")), Set::of(kind));
+        for (address, policed) in pods.iter().filter(|(it, _)| it.is_ipv6() == is_ipv6) {
+            sources.member(format!("{} . {address}", quote(&policed.link)));
+            targets.member(address.to_string());
+        }
+        ruleset.table.set(format!("sources{family}"), sources);
+        ruleset.table.set(format!("targets{family}"), targets);
+    }
+    let pods = quote(&format!("{}*", options.prefix));
+    for (chain, direction) in
+        [("strict-from", Direction::Egress), ("strict-to", Direction::Ingress)]
+    {
+        ruleset.table.chain(chain).rule(drop_rule(direction, BY_DEFAULT, options));
+        let dropping = Dropping { direction, policies: BTreeSet::new() };
+        ruleset.drops.insert(chain.to_owned(), dropping);
+    }
+    forward
+        .rule(format!("iifname {pods} iifname . ip saddr != @sources4 jump strict-from"))
+        .rule(format!("iifname {pods} iifname . ip6 saddr != @sources6 jump strict-from"))
+        .rule(format!("oifname {pods} ip daddr != @targets4 jump strict-to"))
+        .rule(format!("oifname {pods} ip6 daddr != @targets6 jump strict-to"));
 }
 
 /// The rules of one PolicyEndpoint in a direction, and their sets.
-fn rules(table: &mut Table, key: &Key, direction: Direction, grants: &[Grant]) -> Vec<String> {
+fn rules(
+    table: &mut Table,
+    key: &Key,
+    direction: Direction,
+    grants: &[Grant],
+    options: &Options,
+) -> Vec<String> {
+    let log = match options.log {
+        Log::Everything => {
+            format!("log prefix {} {LOG_TO} ", prefix("ACCEPT", direction, BY_POLICY))
+        }
+        Log::Nothing | Log::Denied => String::new(),
+    };
     let mut rules = Vec::new();
     for grant in grants {
         let ports = ports(grant.ports.as_deref());
@@ -166,7 +289,7 @@ fn rules(table: &mut Table, key: &Key, direction: Direction, grants: &[Grant]) -
                 continue;
             }
             let set = format!("{letter}-{name}");
-            let rule = |ports: &String| format!("{family} {side} @{set} {ports}return");
+            let rule = |ports: &String| format!("{family} {side} @{set} {ports}{log}return");
             rules.extend(ports.iter().map(rule));
             table.set(set, peers);
         }
@@ -231,21 +354,29 @@ mod tests {
         [(Key::new("x", "p-1"), spec)].into()
     }
 
+    fn table(endpoints: &BTreeMap<Key, PolicyEndpointSpec>) -> Table {
+        compile(endpoints, &options(Mode::Standard, Log::Nothing)).table
+    }
+
+    fn options(mode: Mode, log: Log) -> Options {
+        Options { mode, prefix: "eni".into(), log }
+    }
+
     #[test]
     fn pods_under_the_same_policies_share_a_chain() {
         let pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")];
-        let table = table(&web_from(&["10.0.0.9"], &pods), Mode::Standard, "eni");
+        let table = table(&web_from(&["10.0.0.9"], &pods));
         assert_eq!(table.chains.len(), 2);
         let ingress = &table.sets["ingress4"].elements;
         assert_eq!(ingress["10.0.0.1"], ingress["10.0.0.2"]);
-        assert!(table.sets["egress"].elements.is_empty());
+        assert!(table.sets["egress4"].elements.is_empty());
     }
 
     #[test]
     fn a_peer_that_comes_is_an_element_more() {
         let pods = [pod("a", "10.0.0.1")];
-        let old = table(&web_from(&["10.0.0.9"], &pods), Mode::Standard, "eni");
-        let new = table(&web_from(&["10.0.0.9", "10.0.0.10"], &pods), Mode::Standard, "eni");
+        let old = table(&web_from(&["10.0.0.9"], &pods));
+        let new = table(&web_from(&["10.0.0.9", "10.0.0.10"], &pods));
         let text = new.changes_from(&old).text().to_owned();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with("add element inet aws-network-policy a-"), "{text}");
@@ -253,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_isolated_without_rules_has_a_chain_that_drops() {
-        let table = table(&web_from(&[], &[pod("a", "10.0.0.1")]), Mode::Standard, "eni");
+        let table = table(&web_from(&[], &[pod("a", "10.0.0.1")]));
         let chain = table.sets["ingress4"].elements["10.0.0.1"].strip_prefix("jump ").unwrap();
         assert_eq!(table.chains[chain].rules, ["counter drop"]);
     }
@@ -271,10 +402,71 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_is_known_by_its_link_and_its_address() {
+        let mut endpoints = web_from(&[], &[pod("a", "10.0.0.1")]);
+        endpoints.values_mut().for_each(|it| it.pod_isolation = vec!["Egress".into()]);
+        endpoints.values_mut().for_each(|it| it.ingress.clear());
+        let table = table(&endpoints);
+        let link = host_link_name("eni", "x", "a");
+        let keys: Vec<_> = table.sets["egress4"].elements.keys().collect();
+        assert_eq!(keys, [&format!("\"{link}\" . 10.0.0.1")]);
+        assert_eq!(table.sets["forged"].elements.len(), 1);
+    }
+
+    #[test]
+    fn pods_whose_names_begin_alike_have_rules_of_their_own() {
+        let mut endpoints = web_from(&["10.0.0.9"], &[pod("job-1", "10.0.0.1")]);
+        let mut second = web_from(&["10.0.0.8"], &[pod("job-11", "10.0.0.2")]);
+        endpoints.insert(Key::new("x", "p-2"), second.pop_first().unwrap().1);
+        endpoints.values_mut().for_each(|it| it.pod_isolation.push("Egress".into()));
+        let table = table(&endpoints);
+        let ingress = &table.sets["ingress4"].elements;
+        assert_ne!(ingress["10.0.0.1"], ingress["10.0.0.2"]);
+        assert_eq!(table.sets["egress4"].elements.len(), 2);
+        assert_eq!(table.sets["forged"].elements.len(), 2);
+    }
+
+    #[test]
+    fn chains_say_for_which_policies_they_drop() {
+        let mut endpoints = web_from(&[], &[pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]);
+        let mut second = endpoints[&Key::new("x", "p-1")].clone();
+        endpoints.values_mut().for_each(|it| it.policy_ref.name = "p".into());
+        second.policy_ref.name = "q".into();
+        second.pod_selector_endpoints.truncate(1);
+        endpoints.insert(Key::new("x", "q-1"), second);
+        let ruleset = compile(&endpoints, &options(Mode::Standard, Log::Nothing));
+        let chain = |ip: &str| ruleset.table.sets["ingress4"].elements[ip].clone();
+        let names = |ip: &str| -> Vec<String> {
+            let dropping = &ruleset.drops[chain(ip).strip_prefix("jump ").unwrap()];
+            assert_eq!(dropping.direction, Direction::Ingress);
+            dropping.policies.iter().map(|it| it.name.clone()).collect()
+        };
+        assert_eq!(names("10.0.0.1"), ["p", "q"]);
+        assert_eq!(names("10.0.0.2"), ["p"]);
+    }
+
+    #[test]
+    fn what_is_logged_says_verdict_and_direction() {
+        let rules = |log: Log| {
+            let endpoints = web_from(&["10.0.0.9"], &[pod("a", "10.0.0.1")]);
+            let ruleset = compile(&endpoints, &options(Mode::Standard, log));
+            ruleset.table.chains.values().find(|it| it.hook.is_none()).unwrap().rules.join("\n")
+        };
+        assert!(!rules(Log::Nothing).contains("log"));
+        let denied = "log prefix \"DENY ingress NETWORK_POLICY\" group 8162 snaplen 128 counter drop";
+        assert!(rules(Log::Denied).ends_with(denied) && !rules(Log::Denied).contains("ACCEPT"));
+        let accepted = "log prefix \"ACCEPT ingress NETWORK_POLICY\" group 8162 snaplen 128 return";
+        assert!(rules(Log::Everything).contains(accepted), "{}", rules(Log::Everything));
+        assert!(LOG_TO == format!("group {LOG_GROUP} snaplen {LOG_LEN}"));
+    }
+
+    #[test]
     fn strict_mode_drops_what_goes_over_unknown_links_of_pods() {
-        let table = table(&BTreeMap::new(), Mode::Strict, "eni");
-        let rules = &table.chains["forward"].rules;
-        assert!(rules.iter().any(|it| it.starts_with("iifname \"eni*\" iifname != @known-links")));
-        assert!(table.sets["known-links"].elements.is_empty());
+        let ruleset = compile(&BTreeMap::new(), &options(Mode::Strict, Log::Nothing));
+        let rules = &ruleset.table.chains["forward"].rules;
+        let wanted = "iifname \"eni*\" iifname . ip saddr != @sources4 jump strict-from";
+        assert!(rules.iter().any(|it| it == wanted), "{rules:?}");
+        assert!(ruleset.table.sets["sources4"].elements.is_empty());
+        assert_eq!(ruleset.drops.len(), 2);
     }
 }

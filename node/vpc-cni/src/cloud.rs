@@ -4,7 +4,7 @@
 //! says what the rest of ipamd decides by: whether the subnet is out of addresses, whether the role
 //! may not, whether the local view is behind.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use aws_ec2::{
     common::{Filter, TagInput, TagSpecification},
@@ -26,6 +26,8 @@ use aws_ec2::{
 use aws_wire::{CallError, Client, Operation};
 use ipnet::Ipv4Net;
 
+use crate::metrics::{Metrics, labels};
+
 /// How often a detach or a delete is tried, and how long between tries at most.
 const TRIES: u32 = 12;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -41,6 +43,7 @@ const TAG_OWNER: &str = "eks:eni:owner";
 pub struct Cloud {
     client: Client,
     instance_id: String,
+    metrics: Arc<Metrics>,
 }
 
 /// How many of what a call asks for.
@@ -108,6 +111,16 @@ impl CloudError {
         self.source.is("UnauthorizedOperation") || self.source.is("AccessDenied")
     }
 
+    /// The subnet has addresses, but no whole /28 block.
+    pub fn is_fragmented(&self) -> bool {
+        self.source.is("InsufficientCidrBlocks")
+    }
+
+    /// Too many calls: the same one may work a little later.
+    pub fn is_throttled(&self) -> bool {
+        self.source.fault().is_some_and(aws_wire::Fault::is_transient)
+    }
+
     /// EC2 has more on the interface than we know of.
     pub fn is_view_stale(&self) -> bool {
         self.source.is("PrivateIpAddressLimitExceeded")
@@ -121,7 +134,12 @@ impl CloudError {
 
 impl Cloud {
     pub fn new(client: Client, instance_id: impl Into<String>) -> Self {
-        Self { client, instance_id: instance_id.into() }
+        Self { client, instance_id: instance_id.into(), metrics: Arc::default() }
+    }
+
+    /// Where its calls are counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     async fn call<O: Operation>(
@@ -130,8 +148,29 @@ impl Cloud {
         request: O::Request,
     ) -> Result<O::Response, CloudError> {
         let action = action.into();
+        let started = tokio::time::Instant::now();
         let done = self.client.call::<O>(request).await;
+        self.measure(O::ACTION, started.elapsed(), done.as_ref().err());
         done.map_err(|source| CloudError { action, source: Box::new(source) })
+    }
+
+    fn measure(&self, api: &'static str, took: Duration, error: Option<&CallError>) {
+        let fault = error.and_then(CallError::fault);
+        let status = match (error, fault) {
+            (None, _) => "200".to_owned(),
+            (Some(_), Some(fault)) => fault.status.as_u16().to_string(),
+            (Some(_), None) => String::new(),
+        };
+        let api_labels = labels(&[("fn", &api)]);
+        self.metrics.count_labelled("awscni_ec2api_req_count", api_labels.clone());
+        let call = labels(&[("api", &api), ("error", &error.is_some()), ("status", &status)]);
+        self.metrics.observe("awscni_aws_api_latency_ms", call, took.as_secs_f64() * 1000.0);
+        if error.is_some() {
+            let code = fault.map_or("RequestError", |it| &*it.code);
+            self.metrics.count_labelled("awscni_ec2api_error_count", api_labels);
+            let failed = labels(&[("api", &api), ("error", &code)]);
+            self.metrics.count_labelled("awscni_aws_api_error_count", failed);
+        }
     }
 
     /// Puts more addresses or prefixes on an interface.
@@ -317,6 +356,14 @@ impl Cloud {
         }
     }
 
+    /// A subnet by its id.
+    pub async fn subnet(&self, id: &str) -> Result<Option<Subnet>, CloudError> {
+        let request =
+            DescribeSubnetsRequest { subnet_ids: vec![id.to_owned()], ..Default::default() };
+        let described = self.call::<DescribeSubnets>(format!("describe `{id}`"), request).await?;
+        Ok(described.subnets.into_iter().next())
+    }
+
     /// The subnets of the VPC in the zone.
     pub async fn subnets(&self, vpc: &str, zone: &str) -> Result<Vec<Subnet>, CloudError> {
         let filters = vec![filter("vpc-id", vpc), filter("availability-zone", zone)];
@@ -356,14 +403,22 @@ pub fn tag<'a>(tags: &'a [aws_ec2::common::Tag], key: &str) -> Option<&'a str> {
 /// The subnets in which a new interface may be made, the emptiest first.
 ///
 /// The primary interface's counts unless it is tagged `kubernetes.io/role/cni=0`; another one counts
-/// only if it has that tag with another value.
-pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str) -> Vec<String> {
+/// only if it has that tag with another value. One with tags `cni.networking.k8s.aws/cluster/NAME` is
+/// for the clusters that they name.
+pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str, cluster: &str) -> Vec<String> {
     const TAG_ROLE: &str = "kubernetes.io/role/cni";
+    const TAG_CLUSTERS: &str = "cni.networking.k8s.aws/cluster/";
     subnets.sort_by_key(|subnet| std::cmp::Reverse(subnet.available_ip_address_count));
     let is_eligible = |subnet: &Subnet| match tag(&subnet.tags, TAG_ROLE) {
         None => subnet.subnet_id.as_deref() == Some(primary),
         Some(value) => value != "0",
     };
+    let is_for_us = |subnet: &Subnet| {
+        let tags = subnet.tags.iter().filter_map(|tag| tag.key.as_deref());
+        let mut clusters = tags.filter_map(|key| key.strip_prefix(TAG_CLUSTERS)).peekable();
+        clusters.peek().is_none() || clusters.any(|it| it == cluster)
+    };
+    subnets.retain(is_for_us);
     subnets.into_iter().filter(is_eligible).filter_map(|subnet| subnet.subnet_id).collect()
 }
 
@@ -410,7 +465,22 @@ mod tests {
             subnet("plain", 500, None),
             subnet("off", 700, Some("0")),
         ];
-        assert_eq!(eligible_subnets(all, "primary"), ["tagged", "primary"]);
-        assert!(eligible_subnets(vec![subnet("primary", 1, Some("0"))], "primary").is_empty());
+        assert_eq!(eligible_subnets(all, "primary", ""), ["tagged", "primary"]);
+        assert!(eligible_subnets(vec![subnet("primary", 1, Some("0"))], "primary", "").is_empty());
+    }
+
+    #[test]
+    fn a_subnet_of_other_clusters_is_none_of_ours() {
+        let tag = |key: &str| Tag { key: Some(key.into()), value: Some("1".into()) };
+        let of = |id: &str, cluster: &str| Subnet {
+            subnet_id: Some(id.to_owned()),
+            tags: vec![
+                tag("kubernetes.io/role/cni"),
+                tag(&format!("cni.networking.k8s.aws/cluster/{cluster}")),
+            ],
+            ..Subnet::default()
+        };
+        let both = || vec![of("ours", "stead"), of("theirs", "other")];
+        assert_eq!(eligible_subnets(both(), "primary", "stead"), ["ours"]);
     }
 }

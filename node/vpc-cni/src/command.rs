@@ -23,6 +23,7 @@ use transport::{BoxError, Place};
 use crate::{
     cloud::Cloud,
     config::Config,
+    eni_config,
     events::Events,
     introspection,
     ipamd::{Ipamd, Parts},
@@ -34,6 +35,8 @@ use crate::{
 /// Where nothing else is known, as nodeadm has it.
 const DEFAULT_MAX_PODS: usize = 110;
 const METRICS_PORT: u16 = 61678;
+/// A node whose pods have no subnet by then starts again, as upstream does.
+const CUSTOM_LIMIT: Duration = Duration::from_secs(60);
 /// How often the agent's table is looked for.
 const AGENT_POLL: Duration = Duration::from_millis(500);
 
@@ -98,14 +101,27 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     let ipamd = Arc::new(started?);
     match kubernetes {
-        Ok(client) => spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone()),
+        Ok(client) => {
+            if config.is_custom_networking {
+                let (ipamd, name) = (ipamd.clone(), config.node_name.clone());
+                let watch = eni_config::watch(client.clone(), ipamd, name);
+                drop(scope.spawn("eniconfig", watch));
+            }
+            spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone());
+        }
         Err(error) => warn!(%error, "no Kubernetes API: the type's table gives the limits"),
     }
+    let teller = ipamd.clone();
+    drop(scope.spawn("tell", async move { teller.tell().await }));
     let pool = ipamd.clone();
     drop(scope.spawn("pool", async move { pool.run().await }));
     let sweeper = ipamd.clone();
     drop(scope.spawn("sweep", async move { sweeper.sweep().await }));
     serve(&args, &config, &ipamd, &scope)?;
+    tokio::select! {
+        is_served = ipamd.until_custom(CUSTOM_LIMIT) => is_served?,
+        asked = wait_for_signal() => return asked,
+    }
     tokio::select! {
         met = meet_policies(&config) => met?,
         asked = wait_for_signal() => return asked,
@@ -140,6 +156,8 @@ fn limits(config: &Config, identity: &Identity) -> Limits {
     let max_enis = usize::try_from(enis).unwrap_or(1);
     let per_eni = usize::try_from(addresses).unwrap_or(1).saturating_sub(1);
     let max_pods = kind.and_then(|it| usize::try_from(it.max_pods()).ok());
+    let of_primary = if config.is_custom_networking { per_eni } else { 0 };
+    let max_pods = max_pods.map(|it| it.saturating_sub(of_primary));
     let max_pods = if config.targets.is_prefix_mode { None } else { max_pods };
     Limits {
         max_enis: config.max_eni.map_or(max_enis, |max| max.min(max_enis)),
@@ -181,6 +199,9 @@ fn conflist(config: &Config, socket: &Path) -> ConfList {
         "mtu": config.pod_mtu.to_string(),
         "capabilities": { "portMappings": true },
     });
+    if config.limits_bandwidth {
+        plugin["capabilities"]["bandwidth"] = json!(true);
+    }
     if socket != Path::new(SOCKET) {
         plugin["ipamdSocket"] = json!(socket);
     }
@@ -308,5 +329,17 @@ mod tests {
             ("aws-cni", Some("9001"))
         );
         assert!(read.plugins[0].get("ipamdSocket").is_none());
+        assert!(read.plugins[0]["capabilities"].get("bandwidth").is_none());
+    }
+
+    #[test]
+    fn bandwidth_is_a_capability_where_it_is_turned_on_and_the_mtu_is_the_pods() {
+        let set = [("ENABLE_BANDWIDTH_PLUGIN", "true"), ("POD_MTU", "1400")];
+        let get =
+            |name: &str| set.iter().find(|it| it.0 == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::from_environment(get).unwrap();
+        let list = conflist(&config, Path::new(SOCKET));
+        assert_eq!(list.plugins[0]["capabilities"]["bandwidth"], true);
+        assert_eq!(list.plugins[0]["mtu"], "1400");
     }
 }

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,24 +20,28 @@ use jiff::Timestamp;
 use linux_netlink::OpenError;
 use linux_nftables::{Nft, Table};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
     checkpoint::CheckpointError,
     cloud::{Cloud, CloudError},
     config::Config,
-    datastore::Datastore,
+    datastore::{Datastore, Eni},
+    eni_config::Chosen,
     events::Events,
     metadata::{Identity, Metadata, MetadataError},
-    metrics::Metrics,
+    metrics::{Metrics, labels},
     network::NetworkError,
     plan::{self, Circumstances, Limits, Plan},
+    shortage::Shortage,
+    warm_pool::PREFIX_SIZE,
 };
 
 mod grow;
 mod observe;
 mod requests;
+mod shortfalls;
 mod shrink;
 
 /// How often the loop runs where nothing happens.
@@ -60,13 +67,16 @@ pub struct Parts {
 /// See the module.
 pub struct Ipamd {
     pub(crate) parts: Parts,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     store: Mutex<Datastore>,
     pool: Mutex<Pool>,
     /// The node takes no new pods.
     is_frozen: AtomicBool,
     is_growing: AtomicBool,
     max_pods: AtomicUsize,
+    /// Pods without an address that nobody was told about yet; `untold` is the far end.
+    shortfalls: mpsc::Sender<shortfalls::Shortfall>,
+    untold: Mutex<Option<shortfalls::Receiver>>,
     wake: Notify,
     changed: watch::Sender<u64>,
 }
@@ -75,6 +85,12 @@ pub struct Ipamd {
 #[derive(Debug, Default)]
 struct Pool {
     paused_until: Option<Timestamp>,
+    /// Why growing failed the last time.
+    failure: Option<shortfalls::Failure>,
+    /// The subnet that addresses were last asked of.
+    subnet: Option<String>,
+    /// Custom networking: what the node is to use.
+    eni_config: Option<Chosen>,
     last_shrink: Option<Timestamp>,
     last_reconcile: Option<Timestamp>,
     unmanaged: BTreeSet<String>,
@@ -112,8 +128,12 @@ pub enum IpamdError {
     },
     #[error("interface `{eni}` did not appear in the instance's metadata")]
     NotAttached { eni: String },
+    #[error("Failed to attach any ENIs for custom networking")]
+    NoCustomEni,
     #[error("no subnet can hold a new interface")]
     NoSubnet,
+    #[error("eniconfig: eniconfig is not available: `{name}`")]
+    NoEniConfig { name: String },
 }
 
 impl From<OpenError> for IpamdError {
@@ -130,7 +150,7 @@ fn unreadable(source: MetadataError) -> IpamdError {
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     #[error("AssignPodIPAddress: no available IP/Prefix addresses: {reason}")]
-    Exhausted { reason: String },
+    Exhausted { reason: String, shortage: Shortage },
     #[error("the assignment could not be kept on disk")]
     Checkpoint {
         #[source]
@@ -141,10 +161,16 @@ pub enum AddError {
 impl Ipamd {
     /// Reads what there is, sets the node's network up, and restores the assignments.
     pub async fn start(parts: Parts) -> Result<Self, IpamdError> {
+        let started = tokio::time::Instant::now();
         let targets = parts.config.targets;
+        let store = Datastore::new(parts.config.cooldown, targets.is_prefix_mode)
+            .without_primary(parts.config.is_custom_networking);
+        let (shortfalls, untold) = mpsc::channel(shortfalls::PENDING);
         let ipamd = Self {
-            metrics: Metrics::default(),
-            store: Mutex::new(Datastore::new(parts.config.cooldown, targets.is_prefix_mode)),
+            metrics: parts.cloud.as_ref().map(Cloud::metrics).unwrap_or_default(),
+            store: Mutex::new(store),
+            shortfalls,
+            untold: Mutex::new(Some(untold)),
             pool: Mutex::default(),
             is_frozen: AtomicBool::new(false),
             is_growing: AtomicBool::new(false),
@@ -156,6 +182,8 @@ impl Ipamd {
         ipamd.find_unmanaged().await?;
         ipamd.reconcile().await?;
         ipamd.restore().await?;
+        let took = started.elapsed().as_secs_f64();
+        ipamd.metrics.set_float("awscni_ipamd_startup_duration_seconds", String::new(), took);
         Ok(ipamd)
     }
 
@@ -165,9 +193,54 @@ impl Ipamd {
             self.settle().await;
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(self.idle_time()) => {}
             }
         }
+    }
+
+    /// How long there is nothing to do, if nobody asks for anything.
+    fn idle_time(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let retry_at = self.pool.lock().failure.as_ref().map(|it| it.retry_at);
+        let until = retry_at.filter(|at| *at > now).map(|at| at.duration_since(now));
+        let until = until.and_then(|it| Duration::try_from(it).ok());
+        until.map_or(INTERVAL, |it| it.min(INTERVAL))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    /// Which ENIConfig this node is to use.
+    pub fn learn_eni_config(&self, chosen: Chosen) {
+        let mut pool = self.pool.lock();
+        if pool.eni_config.as_ref() != Some(&chosen) {
+            pool.eni_config = Some(chosen);
+            // What failed for want of it may work now.
+            pool.failure = None;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn eni_config(&self) -> Option<Chosen> {
+        self.pool.lock().eni_config.clone()
+    }
+
+    /// Waits until pods can have addresses, where they may not be the primary interface's.
+    pub async fn until_custom(&self, limit: Duration) -> Result<(), IpamdError> {
+        if !self.parts.config.is_custom_networking || self.parts.cloud.is_none() {
+            return Ok(());
+        }
+        let mut changes = self.changed.subscribe();
+        let served = async {
+            while self.store.lock().stock().total == 0 {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let is_served = tokio::time::timeout(limit, served).await.is_ok();
+        if is_served { Ok(()) } else { Err(IpamdError::NoCustomEni) }
     }
 
     /// What the Node object says: pods it takes at most, and whether it takes any.
@@ -210,6 +283,7 @@ impl Ipamd {
         let at = Circumstances {
             now: self.parts.clock.now(),
             paused_until: pool.paused_until,
+            retry_at: pool.failure.as_ref().map(|it| it.retry_at),
             last_shrink: pool.last_shrink,
             is_frozen,
             unmanaged_enis: pool.unmanaged.len(),
@@ -231,21 +305,25 @@ impl Ipamd {
             Step::Settled => Ok(false),
             Step::AssignAddresses { .. } | Step::CreateEni { .. } => {
                 self.is_growing.store(true, Ordering::Relaxed);
+                let _action = self.action("increaseDatastorePool");
                 let done = self.grow(cloud, plan.step).await;
                 self.is_growing.store(false, Ordering::Relaxed);
+                self.note_growth(&done);
                 self.announce();
                 done.map(|()| true)
             }
-            step => self.shrink(cloud, step).await.map(|()| true),
+            step => {
+                let _action = self.action("decreaseDatastorePool");
+                self.shrink(cloud, step).await.map(|()| true)
+            }
         }
     }
 
     /// Logs, counts, and tells Kubernetes where the role lacks a permission.
     async fn fail(&self, function: &str, error: &IpamdError) {
         warn!(function, error = %telemetry::chain(error), "failed");
-        self.metrics.count_labelled("awscni_ipamd_error_count", format!("fn=\"{function}\""));
+        self.metrics.count_labelled("awscni_ipamd_error_count", labels(&[("fn", &function)]));
         let IpamdError::Cloud { source } = error else { return };
-        self.metrics.count("awscni_ec2api_error_count");
         self.report_permission(source).await;
     }
 
@@ -255,6 +333,13 @@ impl Ipamd {
         {
             events.missing_permission(error).await;
         }
+    }
+
+    /// Counts as in progress until what is given back is dropped.
+    fn action(&self, function: &'static str) -> Action<'_> {
+        let action = Action { metrics: &self.metrics, function };
+        action.add(1.0);
+        action
     }
 
     fn nft(&self) -> Nft {
@@ -280,7 +365,35 @@ impl Ipamd {
         metrics.set("awscni_total_ipv4_prefixes", stock.prefixes);
         metrics.set("awscni_cooling_ip_addresses", store.resting(self.parts.clock.now()));
         metrics.set("awscni_eni_allocated", store.enis().count());
-        metrics.set("awscni_eni_max", limits.max_enis);
-        metrics.set("awscni_ip_max", limits.max_enis * limits.per_eni);
+        let max_enis = limits.max_enis.saturating_sub(self.pool.lock().unmanaged.len());
+        let config = &self.parts.config;
+        let unit = if config.targets.is_prefix_mode { PREFIX_SIZE } else { 1 };
+        let for_pods = max_enis.saturating_sub(usize::from(config.is_custom_networking));
+        metrics.set("awscni_eni_max", max_enis);
+        metrics.set("awscni_ip_max", for_pods * limits.per_eni * unit);
+        let per_eni = |eni: &Eni| (labels(&[("eni", &eni.attached.id)]), eni.assigned());
+        metrics.set_all("awscni_assigned_ip_per_eni", store.enis().map(per_eni));
+        let cidrs = store.enis().flat_map(Eni::assigned_by_cidr);
+        let per_cidr = cidrs.map(|(cidr, count)| (labels(&[("cidr", &cidr)]), count));
+        metrics.set_all("awscni_assigned_ip_per_cidr", per_cidr);
+    }
+}
+
+/// Something that ipamd is about, for the metric of it.
+struct Action<'a> {
+    metrics: &'a Metrics,
+    function: &'static str,
+}
+
+impl Action<'_> {
+    fn add(&self, by: f64) {
+        let labels = labels(&[("fn", &self.function)]);
+        self.metrics.add("awscni_ipamd_action_inprogress", labels, by);
+    }
+}
+
+impl Drop for Action<'_> {
+    fn drop(&mut self) {
+        self.add(-1.0);
     }
 }

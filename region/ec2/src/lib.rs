@@ -19,9 +19,10 @@ mod launch_templates;
 mod managed;
 pub mod names;
 mod nat_gateways;
+mod network_acls;
 mod network_interfaces;
+mod prefix_lists;
 mod query;
-mod read_only;
 pub mod records;
 mod route;
 mod route_tables;
@@ -35,15 +36,18 @@ mod tagging;
 mod tags;
 mod targets;
 mod types;
+mod usage;
 mod vpc_endpoints;
 mod vpcs;
 mod zones;
 
 pub use crate::{
+    prefix_lists::networks as prefix_list_networks,
+    route::Next,
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
-    state::{Record, State, Table, WayOut},
-    vpc_endpoints::prefix_list,
+    state::{Record, State, Table},
+    usage::Sample,
 };
 
 pub(crate) use crate::service::Call;

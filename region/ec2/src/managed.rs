@@ -1,17 +1,11 @@
-//! What AWS itself offers in a VPC: prefix lists, and services for endpoints.
+//! What AWS itself offers in a VPC: services for endpoints.
 //!
-//! Deviation: the services are those that the region has, and the two of gateway endpoints.
+//! Deviation: the services are those that EKS's guide names for clusters without a way out; who is not
+//! in the region answers nobody, with or without an endpoint.
 
-use aws_ec2::{
-    managed_prefix_list::{
-        DescribeManagedPrefixListsRequest, DescribeManagedPrefixListsResponse,
-        GetManagedPrefixListEntriesRequest, GetManagedPrefixListEntriesResponse, ManagedPrefixList,
-        PrefixListEntry,
-    },
-    vpc_endpoint_service::{
-        DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
-        ServiceTypeDetail,
-    },
+use aws_ec2::vpc_endpoint_service::{
+    DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
+    ServiceTypeDetail,
 };
 use aws_wire::Fault;
 
@@ -19,74 +13,29 @@ use crate::{
     Call,
     query::{self, one},
     state::State,
-    vpc_endpoints::{self, PREFIX_LISTS},
 };
 
 /// Names as in `com.amazonaws.REGION.NAME`, and the kinds of endpoints that lead there.
-const SERVICES: [(&str, &str); 9] = [
+const SERVICES: [(&str, &str); 18] = [
     ("autoscaling", "Interface"),
     ("dynamodb", "Gateway"),
     ("ec2", "Interface"),
+    ("ec2messages", "Interface"),
     ("ecr.api", "Interface"),
     ("ecr.dkr", "Interface"),
     ("eks", "Interface"),
+    ("eks-auth", "Interface"),
+    ("elasticloadbalancing", "Interface"),
+    ("events", "Interface"),
+    ("kms", "Interface"),
+    ("logs", "Interface"),
     ("s3", "Gateway"),
+    ("sqs", "Interface"),
     ("ssm", "Interface"),
+    ("ssmmessages", "Interface"),
     ("sts", "Interface"),
+    ("xray", "Interface"),
 ];
-
-pub(crate) fn describe_prefix_lists(
-    call: &Call<'_>,
-    _state: &State,
-    request: DescribeManagedPrefixListsRequest,
-) -> Result<DescribeManagedPrefixListsResponse, Fault> {
-    if let Some(id) = request.prefix_list_ids.iter().find(|it| !is_list(it)) {
-        return Err(no_list(id));
-    }
-    let asked = &request.prefix_list_ids;
-    let mut prefix_lists = Vec::new();
-    for (id, service) in PREFIX_LISTS {
-        let name = format!("com.amazonaws.{}.{service}", call.config.region);
-        let passes = query::passes(&request.filters, query::no_tags(), |it| match it {
-            "prefix-list-id" => one(id),
-            "prefix-list-name" => one(&name),
-            "owner-id" => one("AWS"),
-            _ => None,
-        })?;
-        if passes && (asked.is_empty() || asked.iter().any(|it| it == id)) {
-            let arn = format!("arn:aws:ec2:{}:aws:prefix-list/{id}", call.config.region);
-            prefix_lists.push(ManagedPrefixList {
-                prefix_list_id: Some(id.to_owned()),
-                address_family: Some("IPv4".to_owned()),
-                state: Some("create-complete".to_owned()),
-                prefix_list_arn: Some(arn),
-                prefix_list_name: Some(name),
-                owner_id: Some("AWS".to_owned()),
-                ..Default::default()
-            });
-        }
-    }
-    Ok(DescribeManagedPrefixListsResponse { next_token: None, prefix_lists })
-}
-
-pub(crate) fn prefix_list_entries(
-    _call: &Call<'_>,
-    _state: &State,
-    request: GetManagedPrefixListEntriesRequest,
-) -> Result<GetManagedPrefixListEntriesResponse, Fault> {
-    let id = &request.prefix_list_id;
-    let cidr = vpc_endpoints::prefix_list(id).ok_or_else(|| no_list(id))?;
-    let entry = PrefixListEntry { cidr: Some(cidr.to_string()), description: None };
-    Ok(GetManagedPrefixListEntriesResponse { entries: vec![entry], next_token: None })
-}
-
-fn is_list(id: &str) -> bool {
-    vpc_endpoints::prefix_list(id).is_some()
-}
-
-fn no_list(id: &str) -> Fault {
-    Fault::new("InvalidPrefixListID.NotFound", format!("The prefix list ID '{id}' does not exist"))
-}
 
 pub(crate) fn describe_services(
     call: &Call<'_>,
@@ -98,10 +47,7 @@ pub(crate) fn describe_services(
     let name_of = |it: &ServiceDetail| it.service_name.clone().unwrap_or_default();
     let is_known = |name: &String| all.iter().any(|it| name_of(it) == *name);
     if let Some(name) = request.service_names.iter().find(|it| !is_known(it)) {
-        return Err(Fault::new(
-            "InvalidServiceName",
-            format!("The Vpc Endpoint Service '{name}' does not exist"),
-        ));
+        return Err(no_service(name));
     }
     let mut service_details = Vec::new();
     for detail in all {
@@ -122,11 +68,27 @@ pub(crate) fn describe_services(
     Ok(DescribeVpcEndpointServicesResponse { service_names, service_details, next_token: None })
 }
 
+/// The kind of endpoint that leads to a service; a fault when there is no such service.
+pub(crate) fn kind_of_service(call: &Call<'_>, service: &str) -> Result<&'static str, Fault> {
+    let prefix = format!("com.amazonaws.{}.", call.config.region);
+    let name = service.strip_prefix(&prefix).unwrap_or_default();
+    let found = SERVICES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, kind)| *kind).ok_or_else(|| no_service(service))
+}
+
+fn no_service(name: &str) -> Fault {
+    Fault::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"))
+}
+
 fn service(call: &Call<'_>, name: &str, kind: &str) -> ServiceDetail {
     let region = &call.config.region;
     let host: Vec<&str> = name.split('.').rev().collect();
     let host = format!("{}.{region}.amazonaws.com", host.join("."));
-    let private = if name == "ecr.dkr" { format!("*.{host}") } else { host.clone() };
+    let private = match name {
+        "ecr.dkr" => format!("*.{host}"),
+        "eks-auth" => format!("eks-auth.{region}.api.aws"),
+        _ => host.clone(),
+    };
     ServiceDetail {
         service_name: Some(format!("com.amazonaws.{region}.{name}")),
         service_type: vec![ServiceTypeDetail { service_type: Some(kind.to_owned()) }],

@@ -110,20 +110,18 @@ fn new_pod(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {
     Ok(())
 }
 
-/// A node offers its own devices only.
+/// A node offers its own devices only. Of an update the Node authorizer has seen whose slice it is, and
+/// that it stays so is a matter of validation.
 fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
-    let is_own = text(object, "/spec/nodeName") == node;
-    match attributes.operation {
-        Operation::Create if !is_own => {
-            Err("can only create ResourceSlice with the same NodeName as the requesting node"
-                .into())
-        }
-        Operation::Update | Operation::Delete if !is_own => {
-            Err("can only delete ResourceSlice with the same NodeName as the requesting node"
-                .into())
-        }
-        _ => Ok(()),
+    let verb = match attributes.operation {
+        Operation::Create => "create",
+        Operation::Delete => "delete",
+        Operation::Update => return Ok(()),
+    };
+    if text(object, "/spec/nodeName") == node {
+        return Ok(());
     }
+    Err(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
 }
 
 fn check_owner(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {
@@ -317,12 +315,14 @@ fn signing_request(attributes: &Attributes<'_>, node: &str, object: &Value) -> V
     Err(format!("can only create a node CSR with CN={expected}"))
 }
 
-/// A node asks for tokens only on behalf of a pod of its own, and for audiences that the pod names.
+/// A node asks for tokens only on behalf of a pod of its own, and for audiences that the pod names or that
+/// somebody allowed it (`allowed`, `ServiceAccountNodeAudienceRestriction`).
 pub(crate) fn check_token(
     objects: &dyn Objects,
     user: &UserInfo,
     info: &RequestInfo,
     request: &Value,
+    allowed: &[String],
 ) -> Result<(), Status> {
     let Some(node) = node_name(user) else { return Ok(()) };
     let refused = |why: &str| Err(Status::forbidden("serviceaccounts", &info.name, why));
@@ -348,7 +348,9 @@ pub(crate) fn check_token(
         return refused("node requested token bound to a pod scheduled on a different node");
     }
     for audience in items(request, "/spec/audiences").iter().filter_map(Value::as_str) {
-        let is_named = || projects(&pod, audience) || drivers_ask(objects, &pod, audience);
+        let is_allowed = || allowed.iter().any(|it| it == audience);
+        let is_named =
+            || projects(&pod, audience) || drivers_ask(objects, &pod, audience) || is_allowed();
         if !audience.is_empty() && !is_named() {
             let why = format!("audience {audience:?} not found in pod spec volume");
             return refused(&why);

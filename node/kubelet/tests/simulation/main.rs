@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod admission;
+mod certificates;
 mod containers;
 mod ends;
 mod environment;
 mod faults;
+mod images;
 mod lifecycle;
 mod node;
 mod probe_servers;

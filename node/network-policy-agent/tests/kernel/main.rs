@@ -1,9 +1,13 @@
-//! Shows that the kernel forwards as policies say: a node with three pods, in throw-away namespaces,
-//! and real packets between them.
+//! Shows that the kernel forwards as policies say, with real packets between pods in throw-away
+//! namespaces: the cases of Kubernetes' policy suites (`suite`), and here what they do not ask, with
+//! a node and three pods.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod logged;
 mod packets;
+mod probes;
+mod suite;
 mod world;
 
 use std::io::{Read, Write};
@@ -155,4 +159,37 @@ fn a_pod_cannot_take_anothers_address_to_escape_its_policy() {
     assert!(!seen, "{}", world.listing());
     world.enforce(&[], Mode::Standard);
     assert!(packets::forged(&world, A, C.address(), B), "the packet itself would pass");
+}
+
+#[test]
+fn a_pod_that_is_made_again_under_a_name_is_not_held_to_the_rules_of_the_one_before() {
+    let Some(world) = World::new("i") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
+    world.enforce(&[("x", shut_in)], Mode::Standard);
+    let to_b = (B.address(), 80).into();
+    assert!(!probe(&world.pod(A), to_b, Tcp));
+    // Its PolicyEndpoint still names the address that the first one had.
+    world.readdress(A, "10.1.0.9");
+    assert!(probe(&world.pod(A), to_b, Tcp), "{}", world.listing());
+    // In strict mode nobody has spoken for it yet.
+    let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
+    world.enforce(&[("x", shut_in), ("x", json!({"podSelector": {}, "ingress": [{}]}))], Mode::Strict);
+    assert!(!probe(&world.pod(A), to_b, Tcp));
+}
+
+#[test]
+fn the_kernel_counts_what_each_chain_dropped() {
+    let Some(world) = World::new("c") else { return };
+    let _serving = Serving::everywhere(&world, &[80]);
+    world.enforce(&[("x", json!({"podSelector": {}}))], Mode::Standard);
+    let sum = || world.counts().values().map(|it| (it.packets, it.bytes)).fold((0, 0), |sum, it| {
+        (sum.0 + it.0, sum.1 + it.1)
+    });
+    assert_eq!(sum(), (0, 0));
+    assert!(!probe(&world.pod(C), (A.address(), 80).into(), Udp));
+    // A header, eight octets of UDP and the word that was sent.
+    assert_eq!(sum(), (1, 20 + 8 + 4));
+    assert!(probe(&world.pod(C), (C.address(), 80).into(), Tcp));
+    assert_eq!(sum().0, 1);
 }

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 use linux_nftables::{Family, Nft, Table};
 use network_policy::{Direction, PodRules, Protocol, TABLE, resolve};
 use network_policy_agent::{
-    ruleset::{self, Mode},
+    ruleset::{self, Log, Mode, Options},
     state::State,
 };
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ impl Rules {
     }
 }
 
-struct Netns(String);
+pub(crate) struct Netns(String);
 
 impl Drop for Netns {
     fn drop(&mut self) {
@@ -86,7 +86,7 @@ impl Drop for Netns {
 }
 
 impl Netns {
-    fn new(name: String) -> Option<Self> {
+    pub(crate) fn new(name: String) -> Option<Self> {
         let made = Command::new("ip").args(["netns", "add", &name]).stderr(Stdio::null()).status();
         if !made.is_ok_and(|it| it.success()) {
             eprintln!("not run: cannot make network namespaces here");
@@ -95,17 +95,17 @@ impl Netns {
         Some(Self(name))
     }
 
-    fn file(&self) -> File {
+    pub(crate) fn file(&self) -> File {
         File::open(format!("/run/netns/{}", self.0)).unwrap()
     }
 
-    fn ip(&self, arguments: &str) {
+    pub(crate) fn ip(&self, arguments: &str) {
         let status =
             Command::new("ip").args(["-n", &self.0]).args(arguments.split(' ')).status().unwrap();
         assert!(status.success(), "ip {arguments}");
     }
 
-    fn nft(&self) -> Nft {
+    pub(crate) fn nft(&self) -> Nft {
         Nft::at(format!("/run/netns/{}", self.0))
     }
 }
@@ -113,6 +113,8 @@ impl Netns {
 pub(crate) struct World {
     node: Netns,
     pods: Vec<Netns>,
+    /// What its rules log.
+    pub(crate) log: Log,
     /// What was applied last.
     table: std::cell::RefCell<Option<Table>>,
 }
@@ -136,7 +138,7 @@ impl World {
             netns.ip(&format!("route add default via 10.{n}.0.1"));
             pods.push(netns);
         }
-        let world = Self { node, pods, table: None.into() };
+        let world = Self { node, pods, log: Log::Nothing, table: None.into() };
         crate::packets::inside(&world.node(), || {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
             for name in ["all", "default"] {
@@ -173,7 +175,8 @@ impl World {
                 state.set(endpoint);
             }
         }
-        let table = ruleset::table(state.endpoints(), mode, "eni");
+        let options = Options { mode, prefix: "eni".into(), log: self.log };
+        let table = ruleset::compile(state.endpoints(), &options).table;
         let old = self.table.replace(Some(table.clone()));
         if let Some(old) = &old {
             // The difference alone, where `update` would fall back on the whole.
@@ -182,6 +185,20 @@ impl World {
             self.node.nft().update(None, &table).unwrap();
         }
         Rules(specs)
+    }
+
+    /// Moves a pod to another address, as one that is made again under its name gets.
+    pub(crate) fn readdress(&self, at: At, address: &str) {
+        let n = at.number;
+        let pod = &self.pods[usize::from(n) - 1];
+        pod.ip(&format!("addr add {address}/32 dev eth0"));
+        pod.ip(&format!("route replace default via 10.{n}.0.1 src {address}"));
+        let link = api_cni::host_link_name("eni", at.ns, at.name);
+        self.node.ip(&format!("route add {address}/32 dev {link}"));
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<String, linux_nftables::Count> {
+        self.node.nft().counts(Family::Inet, TABLE).unwrap()
     }
 
     pub(crate) fn listing(&self) -> String {
