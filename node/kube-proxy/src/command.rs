@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(config.conntrack.max_per_core, Some(0));
         assert_eq!(config.conntrack.tcp_established_timeout.unwrap().to_string(), "2h0m0s");
         assert_eq!(config.node_port_addresses.unwrap().len(), 2);
-        assert_eq!(config.feature_gates["A"], true);
+        assert!(config.feature_gates["A"]);
         assert_eq!(config.metrics_bind_address, "");
         assert_eq!(config.healthz_bind_address, "0.0.0.0:10300");
         assert_eq!((config.logging.verbosity, config.oom_score_adj), (4, Some(-998)));
