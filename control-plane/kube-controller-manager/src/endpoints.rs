@@ -3,10 +3,10 @@
 //! A pass computes from the Service and the pods that it selects what should be there, compares
 //! with what is there, and writes the difference.
 //!
-//! Upstream: `pkg/controller/endpointslice`, `pkg/controller/endpoint`. Deviation: slices are named
-//! by a hash of what they hold instead of at random, so that a stale cache cannot make them twice;
-//! hints follow `trafficDistribution` alone, not the `topology-mode` annotation; no mirroring of
-//! hand-made Endpoints.
+//! Upstream: `pkg/controller/endpointslice`, `pkg/controller/endpoint`.
+//! Deviation: slices are named by a hash of what they hold instead of at random, so that a stale
+//! cache cannot make them twice; hints follow `trafficDistribution` alone, not the `topology-mode`
+//! annotation; no mirroring of hand-made Endpoints.
 
 mod members;
 mod slices;

@@ -1,5 +1,7 @@
 //! Shows that the kernel takes what is rendered, in throw-away namespaces.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use linux_nftables::{

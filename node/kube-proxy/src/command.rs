@@ -144,7 +144,10 @@ mod tests {
             "--hostname-override= Node-1 ",
             "--metrics-port=0",
             "--healthz-port=10300",
-            "--bind-address-hard-fail=true",
+            "--bind-address-hard-fail",
+            "--profiling=false",
+            "--oom-score-adj",
+            "-998",
             "-v=4",
         ])
         .unwrap();
@@ -154,10 +157,10 @@ mod tests {
         assert_eq!(config.conntrack.max_per_core, Some(0));
         assert_eq!(config.conntrack.tcp_established_timeout.unwrap().to_string(), "2h0m0s");
         assert_eq!(config.node_port_addresses.unwrap().len(), 2);
-        assert_eq!(config.feature_gates["A"], true);
+        assert!(config.feature_gates["A"]);
         assert_eq!(config.metrics_bind_address, "");
         assert_eq!(config.healthz_bind_address, "0.0.0.0:10300");
-        assert_eq!(config.logging.verbosity, 4);
+        assert_eq!((config.logging.verbosity, config.oom_score_adj), (4, Some(-998)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What is set on the host before Services are: connection tracking, and who the kernel kills last.
 //!
-//! Upstream: `cmd/kube-proxy/app/conntrack.go`. Deviation: what the kernel does not let us set (the
-//! size of the table is the host's, not a network namespace's) is warned about; upstream ends.
+//! Upstream: `cmd/kube-proxy/app/conntrack.go`.
+//! Deviation: what the kernel does not let us set (the size of the table is the host's, not a
+//! network namespace's) is warned about; upstream ends.
 
 use std::{fs, path::Path, thread::available_parallelism};
 

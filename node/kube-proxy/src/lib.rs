@@ -16,8 +16,8 @@
 //! **Invariant:** only the tables `ip kube-proxy` and `ip6 kube-proxy` are touched; a change is one
 //! transaction, so no packet meets half of it.
 //!
-//! Upstream: kube-proxy's nftables mode. Deviation: endpoints are elements of maps keyed by address,
-//! port and number, not chains.
+//! Upstream: kube-proxy's nftables mode.
+//! Deviation: endpoints are elements of maps keyed by address, port and number, not chains.
 
 use api_kube as _;
 

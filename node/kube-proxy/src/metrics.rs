@@ -1,7 +1,8 @@
 //! Prometheus metrics, by upstream's names.
 //!
-//! Upstream: `pkg/proxy/metrics`, as mode nftables registers them. Deviation: passes are for both
-//! families at once, so each family's histogram has the same durations.
+//! Upstream: `pkg/proxy/metrics`, as mode nftables registers them.
+//! Deviation: passes are for both families at once, so each family's histogram has the same
+//! durations.
 
 mod histogram;
 

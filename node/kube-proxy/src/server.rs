@@ -1,7 +1,8 @@
 //! What is served where metrics are: `/metrics`, `/proxyMode`, `/healthz`, `/configz`, `/statusz`,
 //! `/flagz`.
 //!
-//! Upstream: `cmd/kube-proxy/app/server.go`. Deviation: no `/debug/pprof`, no `/metrics/slis`.
+//! Upstream: `cmd/kube-proxy/app/server.go`.
+//! Deviation: no `/debug/pprof`, no `/metrics/slis`.
 
 use std::{convert::Infallible, fmt::Write, sync::Arc};
 

@@ -56,6 +56,16 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
         eprintln!("not run: cannot make network namespaces here");
         return;
     }
+    let file = std::fs::File::open(PathBuf::from("/run/netns").join(&netns.0)).unwrap();
+    // As the proxier runs: on threads that are in its network namespace.
+    let entered = std::thread::spawn(move || {
+        nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        change_many();
+    });
+    entered.join().unwrap();
+}
+
+fn change_many() {
     let options = Options {
         family: Family::Ip,
         masquerade_mark: 0x4000,
@@ -64,7 +74,7 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
         node_ports: NodePorts::All,
         node_ip: None,
     };
-    let nft = Nft::at(PathBuf::from("/run/netns").join(&netns.0));
+    let nft = Nft::here();
     let here = Here { node: "node".into(), zone: None };
     let mut proxier = Proxier::new(nft, here, vec![options]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -65,6 +65,10 @@ pub(crate) fn per_second(count: usize, taken: Duration) -> String {
     format!("{:.0} per s", count / taken.as_secs_f64())
 }
 
+pub(crate) fn micros(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,8 +79,4 @@ mod tests {
         assert_eq!(median(&samples), Duration::from_secs(2));
         assert_eq!(median(&[]), Duration::ZERO);
     }
-}
-
-pub(crate) fn micros(duration: Duration) -> String {
-    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
 }

@@ -4,17 +4,25 @@ use serde_json::{Value, json};
 
 use crate::config::{Configuration, load::ConfigError};
 
-/// A flag that may be given as `--flag` or `--flag=false`.
+/// Values follow their flag; a switch is given as `--flag` or `--flag=false`.
 macro_rules! flags {
-    ($($field:ident: $type:ty = $pointer:literal, $help:literal;)*) => {
+    (
+        values { $($field:ident: $type:ty = $pointer:literal, $help:literal;)* }
+        switches { $($switch:ident = $at:literal, $about:literal;)* }
+    ) => {
         /// Upstream's flags. Empty where they are not given.
         #[derive(Clone, Debug, Default, clap::Args)]
         pub struct Flags {
             $(
                 #[doc = $help]
-                #[arg(long, num_args = 0..=1, require_equals = false, hide_short_help = true)]
-                #[arg(default_missing_value = "true", allow_hyphen_values = true)]
+                #[arg(long, allow_hyphen_values = true, hide_short_help = true)]
                 pub $field: Option<$type>,
+            )*
+            $(
+                #[doc = $about]
+                #[arg(long, num_args = 0..=1, require_equals = true, hide_short_help = true)]
+                #[arg(default_missing_value = "true")]
+                pub $switch: Option<bool>,
             )*
             /// A set of key=value pairs that describe feature gates.
             #[arg(long)]
@@ -32,7 +40,7 @@ macro_rules! flags {
             #[arg(long, hide = true)]
             pub metrics_port: Option<u16>,
             /// Masquerade all that is sent to cluster addresses.
-            #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+            #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
             pub masquerade_all: Option<bool>,
             /// The number for the log level verbosity.
             #[arg(long, short = 'v')]
@@ -57,6 +65,11 @@ macro_rules! flags {
                         fields.push((stringify!($field), $pointer, json!(value)));
                     }
                 )*
+                $(
+                    if let Some(value) = self.$switch {
+                        fields.push((stringify!($switch), $at, json!(value)));
+                    }
+                )*
                 fields
             }
         }
@@ -64,41 +77,45 @@ macro_rules! flags {
 }
 
 flags! {
-    bind_address: String = "/bindAddress", "Overrides what the node's primary IP is.";
-    healthz_bind_address: String = "/healthzBindAddress", "Where the health check server listens.";
-    metrics_bind_address: String = "/metricsBindAddress", "Where the metrics server listens.";
-    bind_address_hard_fail: bool = "/bindAddressHardFail", "End where a port cannot be bound.";
-    profiling: bool = "/enableProfiling", "Accepted and without effect.";
-    show_hidden_metrics_for_version: String = "/showHiddenMetricsForVersion", "Without effect.";
-    proxy_mode: String = "/mode", "Which proxy mode to use: it is nftables in any case.";
-    iptables_masquerade_bit: i32 = "/iptables/masqueradeBit", "The bit of the mark for SNAT.";
-    iptables_localhost_nodeports: bool = "/iptables/localhostNodePorts", "Without effect.";
-    iptables_sync_period: String = "/iptables/syncPeriod", "How often all is looked at again.";
-    iptables_min_sync_period: String = "/iptables/minSyncPeriod", "Without effect.";
-    ipvs_sync_period: String = "/ipvs/syncPeriod", "How often all is looked at again.";
-    ipvs_min_sync_period: String = "/ipvs/minSyncPeriod", "Without effect.";
-    ipvs_scheduler: String = "/ipvs/scheduler", "Without effect.";
-    ipvs_strict_arp: bool = "/ipvs/strictARP", "Without effect.";
-    ipvs_tcp_timeout: String = "/ipvs/tcpTimeout", "Without effect.";
-    ipvs_tcpfin_timeout: String = "/ipvs/tcpFinTimeout", "Without effect.";
-    ipvs_udp_timeout: String = "/ipvs/udpTimeout", "Without effect.";
-    detect_local_mode: String = "/detectLocalMode", "How pods are told from others.";
-    pod_bridge_interface: String = "/detectLocal/bridgeInterface", "The pods' bridge.";
-    pod_interface_name_prefix: String = "/detectLocal/interfaceNamePrefix", "Of pods' interfaces.";
-    cluster_cidr: String = "/clusterCIDR", "The CIDR range of the pods in the cluster.";
-    oom_score_adj: i32 = "/oomScoreAdj", "The oom-score-adj value for this process.";
-    conntrack_max_per_core: i32 = "/conntrack/maxPerCore", "Connections to track per CPU core.";
-    conntrack_min: i32 = "/conntrack/min", "Connections to track at the least.";
-    conntrack_tcp_timeout_established: String = "/conntrack/tcpEstablishedTimeout", "Idle time.";
-    conntrack_tcp_timeout_close_wait: String = "/conntrack/tcpCloseWaitTimeout", "Idle time.";
-    conntrack_tcp_be_liberal: bool = "/conntrack/tcpBeLiberal", "Accept packets out of window.";
-    conntrack_udp_timeout: String = "/conntrack/udpTimeout", "Idle time without an answer.";
-    conntrack_udp_timeout_stream: String = "/conntrack/udpStreamTimeout", "Idle time.";
-    config_sync_period: String = "/configSyncPeriod", "Without effect: changes are watched.";
-    kube_api_content_type: String = "/clientConnection/contentType", "Without effect.";
-    kube_api_burst: i32 = "/clientConnection/burst", "Without effect.";
-    kube_api_qps: f32 = "/clientConnection/qps", "Without effect.";
-    proxy_port_range: String = "/portRange", "Without effect.";
+    values {
+        bind_address: String = "/bindAddress", "Overrides what the node's primary IP is.";
+        healthz_bind_address: String = "/healthzBindAddress", "Where the health check server listens.";
+        metrics_bind_address: String = "/metricsBindAddress", "Where the metrics server listens.";
+        show_hidden_metrics_for_version: String = "/showHiddenMetricsForVersion", "Without effect.";
+        proxy_mode: String = "/mode", "Which proxy mode to use: it is nftables in any case.";
+        iptables_masquerade_bit: i32 = "/iptables/masqueradeBit", "The bit of the mark for SNAT.";
+        iptables_sync_period: String = "/iptables/syncPeriod", "How often all is looked at again.";
+        iptables_min_sync_period: String = "/iptables/minSyncPeriod", "Without effect.";
+        ipvs_sync_period: String = "/ipvs/syncPeriod", "How often all is looked at again.";
+        ipvs_min_sync_period: String = "/ipvs/minSyncPeriod", "Without effect.";
+        ipvs_scheduler: String = "/ipvs/scheduler", "Without effect.";
+        ipvs_tcp_timeout: String = "/ipvs/tcpTimeout", "Without effect.";
+        ipvs_tcpfin_timeout: String = "/ipvs/tcpFinTimeout", "Without effect.";
+        ipvs_udp_timeout: String = "/ipvs/udpTimeout", "Without effect.";
+        detect_local_mode: String = "/detectLocalMode", "How pods are told from others.";
+        pod_bridge_interface: String = "/detectLocal/bridgeInterface", "The pods' bridge.";
+        pod_interface_name_prefix: String = "/detectLocal/interfaceNamePrefix", "Of pods' interfaces.";
+        cluster_cidr: String = "/clusterCIDR", "The CIDR range of the pods in the cluster.";
+        oom_score_adj: i32 = "/oomScoreAdj", "The oom-score-adj value for this process.";
+        conntrack_max_per_core: i32 = "/conntrack/maxPerCore", "Connections to track per CPU core.";
+        conntrack_min: i32 = "/conntrack/min", "Connections to track at the least.";
+        conntrack_tcp_timeout_established: String = "/conntrack/tcpEstablishedTimeout", "Idle time.";
+        conntrack_tcp_timeout_close_wait: String = "/conntrack/tcpCloseWaitTimeout", "Idle time.";
+        conntrack_udp_timeout: String = "/conntrack/udpTimeout", "Idle time without an answer.";
+        conntrack_udp_timeout_stream: String = "/conntrack/udpStreamTimeout", "Idle time.";
+        config_sync_period: String = "/configSyncPeriod", "Without effect: changes are watched.";
+        kube_api_content_type: String = "/clientConnection/contentType", "Without effect.";
+        kube_api_burst: i32 = "/clientConnection/burst", "Without effect.";
+        kube_api_qps: f32 = "/clientConnection/qps", "Without effect.";
+        proxy_port_range: String = "/portRange", "Without effect.";
+    }
+    switches {
+        bind_address_hard_fail = "/bindAddressHardFail", "End where a port cannot be bound.";
+        profiling = "/enableProfiling", "Accepted and without effect.";
+        iptables_localhost_nodeports = "/iptables/localhostNodePorts", "Without effect.";
+        ipvs_strict_arp = "/ipvs/strictARP", "Without effect.";
+        conntrack_tcp_be_liberal = "/conntrack/tcpBeLiberal", "Accept packets out of window.";
+    }
 }
 
 impl Flags {

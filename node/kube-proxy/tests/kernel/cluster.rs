@@ -1,0 +1,157 @@
+//! Cluster addresses.
+
+use std::{net::IpAddr, time::Duration};
+
+use kube_proxy::{compile::Options, endpoint_slices::reduce};
+use linux_nftables::Family;
+use serde_json::json;
+
+use crate::world::{VIP, World, name, options, world, world_with};
+
+#[test]
+fn a_cluster_address_reaches_every_endpoint_from_pods_and_from_the_node() {
+    let Some(mut world) = world("a", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80 }] }));
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    for client in [None, Some(0), Some(1)] {
+        let heard: Vec<u8> = (0..24).map(|_| world.ask(client, VIP).unwrap().0).collect();
+        assert!(heard.contains(&1) && heard.contains(&2), "{client:?} heard {heard:?}");
+    }
+    // The client's address is kept, but for a pod that reaches itself.
+    assert_eq!(world.ask(Some(0), VIP).unwrap().1.to_string(), "10.0.0.2");
+    let own = (0..24).map(|_| world.ask(Some(1), VIP).unwrap()).find(|(it, _)| *it == 1).unwrap();
+    assert_ne!(own.1.to_string(), "10.1.0.2");
+
+    // One endpoint less is one element less, and connections go to the other.
+    world.endpoints(&[(2, "other")]);
+    world.sync();
+    assert!((0..8).all(|_| world.ask(Some(0), VIP).unwrap().0 == 2));
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_and_so_does_a_port_it_does_not_have() {
+    let Some(mut world) = world("b", 2) else { return };
+    let spec = json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80, "nodePort": 30080 }] });
+    world.service(spec);
+    world.endpoints(&[]);
+    world.sync();
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    for client in [None, Some(1)] {
+        for address in [VIP, "10.100.0.20:81"] {
+            assert_eq!(world.ask(client, address).unwrap_err(), refused, "{client:?} {address}");
+        }
+    }
+    assert_eq!(world.ask(Some(0), "10.0.0.1:30080").unwrap_err(), refused);
+    world.serve(1);
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    assert_eq!(world.ask(None, VIP).unwrap().0, 1);
+    world.proxier.set_service(&name(), Vec::new());
+    world.sync();
+    assert!(world.ask(Some(1), VIP).is_err());
+}
+
+#[test]
+fn a_client_with_affinity_stays_with_its_endpoint_until_that_goes() {
+    let Some(mut world) = world("d", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    world.service(json!({
+        "clusterIP": "10.100.0.20",
+        "sessionAffinity": "ClientIP",
+        "ports": [{ "port": 80 }],
+    }));
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    let first = world.ask(Some(0), VIP).unwrap().0;
+    assert!((0..12).all(|_| world.ask(Some(0), VIP).unwrap().0 == first));
+    let other = 3 - first;
+    world.endpoints(&[(other, "other")]);
+    world.sync();
+    assert_eq!(world.ask(Some(0), VIP).unwrap().0, other);
+}
+
+#[test]
+fn the_local_policy_within_the_cluster_drops_or_refuses() {
+    let Some(mut world) = world("i", 3) else { return };
+    world.serve(1);
+    world.serve(2);
+    let spec = json!({
+        "clusterIP": "10.100.0.20",
+        "internalTrafficPolicy": "Local",
+        "ports": [{ "port": 80 }],
+    });
+    world.service(spec);
+    world.endpoints(&[(1, "node"), (2, "other")]);
+    world.sync();
+    assert!((0..12).all(|_| world.ask(Some(2), VIP).unwrap().0 == 1));
+    world.endpoints(&[(2, "other")]);
+    world.sync();
+    let error = world.ask(Some(1), VIP).unwrap_err();
+    assert!(matches!(error, std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock));
+    world.endpoints(&[]);
+    world.sync();
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    assert_eq!(world.ask(Some(1), VIP).unwrap_err(), refused);
+}
+
+#[test]
+fn everything_is_masqueraded_where_that_is_asked_for() {
+    let all = Options { masquerade_all: true, ..options() };
+    let Some(mut world) = world_with("k", 3, &[all]) else { return };
+    world.serve(2);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80 }] }));
+    world.endpoints(&[(2, "node")]);
+    world.sync();
+    assert_eq!(world.ask(Some(1), VIP).unwrap().1, IpAddr::from([10, 2, 0, 1]));
+}
+
+#[test]
+fn both_families_are_served_beside_each_other() {
+    let six = Options { family: Family::Ip6, ..options() };
+    let Some(mut world) = world_with("l", 3, &[options(), six]) else { return };
+    world.serve(1);
+    world.serve(2);
+    let spec = |affinity: &str| {
+        json!({
+            "type": "NodePort",
+            "clusterIPs": ["10.100.0.20", "fd00:100::20"],
+            "sessionAffinity": affinity,
+            "ports": [{ "port": 80, "nodePort": 30080 }],
+        })
+    };
+    let value = json!({
+        "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
+        "addressType": "IPv6",
+        "ports": [{ "name": "", "port": 8080 }],
+        "endpoints": [
+            { "addresses": ["fd00:1::2"], "nodeName": "node" },
+            { "addresses": ["fd00:2::2"], "nodeName": "other" },
+        ],
+    });
+    let slice = reduce(&serde_json::from_value(value).unwrap()).unwrap().1;
+    world.service(spec("None"));
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    // What refuses the first packet comes while the client still holds its socket: the second counts.
+    let patient = Duration::from_secs(3);
+    let error = world.ask_within(patient, Some(0), "[fd00:100::20]:80").unwrap_err();
+    assert_eq!(error, refused);
+    world.proxier.set_slice(&name(), "six", Some(slice));
+    world.sync();
+    let hear = |world: &World| -> Vec<u8> {
+        (0..24).map(|_| world.ask(Some(0), "[fd00:100::20]:80").unwrap().0).collect()
+    };
+    let heard = hear(&world);
+    assert!(heard.contains(&1) && heard.contains(&2), "{heard:?}");
+    assert_eq!(world.ask(Some(0), VIP).unwrap().0, 1);
+    world.ask(Some(0), "[fd00:0::1]:30080").unwrap();
+    world.service(spec("ClientIP"));
+    world.sync();
+    let heard = hear(&world);
+    assert!(heard.iter().all(|it| *it == heard[0]), "{heard:?}");
+}
