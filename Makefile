@@ -14,7 +14,7 @@ PRODUCT := --package nodestead --package nodestead-addons --package nodestead-cn
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
 # What only tests need. Debian starts etcd as a service unless it is told not to.
-TEST_PACKAGES := etcd-server
+TEST_PACKAGES := etcd-server openssl
 
 .PHONY: help up test check tidy unit e2e fuzz bench build images packages test-packages install tools down clean-host
 

@@ -50,8 +50,20 @@ impl NetConf {
 pub struct RuntimeConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port_mappings: Vec<PortMapping>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// How much a pod may receive and send: bits in a second, and bits at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Bandwidth {
+    pub ingress_rate: i64,
+    pub ingress_burst: i64,
+    pub egress_rate: i64,
+    pub egress_burst: i64,
 }
 
 /// A host port that leads to the pod.

@@ -15,7 +15,7 @@ mod invocation;
 mod link_name;
 mod result;
 
-pub use config::{ConfList, NetConf, PortMapping, RuntimeConfig};
+pub use config::{Bandwidth, ConfList, NetConf, PortMapping, RuntimeConfig};
 pub use error::{CniError, ErrorCode};
 pub use invocation::{Command, Invocation, MAX_STDIN, PodArgs, Variables};
 pub use link_name::host_link_name;

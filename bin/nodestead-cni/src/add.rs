@@ -9,6 +9,7 @@ use api_cni::{
 };
 
 use crate::{
+    bandwidth::{self, Limits},
     chain, hostports,
     plumbing::{self, Pod},
 };
@@ -29,6 +30,9 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
     let (namespace, name) = (&invocation.pod.namespace, &invocation.pod.name);
     let host_link = host_link_name(prefix, namespace, name);
 
+    let runtime = config.runtime_config.as_ref();
+    let limits = Limits::of(runtime.and_then(|it| it.bandwidth.as_ref()))?;
+
     let assignment = assign(invocation)?;
     let pod = Pod {
         netns,
@@ -37,16 +41,20 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
         container_id: &invocation.container_id,
         mtu,
     };
-    let ports = config.runtime_config.as_ref().map(|it| it.port_mappings.as_slice());
+    let ports = runtime.map(|it| it.port_mappings.as_slice());
+    let failed = |msg: &str, error: &dyn std::error::Error| {
+        CniError::new(ErrorCode::Plugin, format!("{msg}: {}", chain(error)))
+    };
     let done = plumbing::set_up(&pod, &assignment)
-        .map_err(|error| ("add cmd: failed to setup network", chain(&error)))
+        .map_err(|error| failed("add cmd: failed to setup network", &error))
+        .and_then(|()| bandwidth::apply(limits, &host_link, &invocation.container_id, mtu))
         .and_then(|()| {
             hostports::add(ports.unwrap_or_default(), assignment.address)
-                .map_err(|error| ("add cmd: failed to set up host ports", chain(&error)))
+                .map_err(|error| failed("add cmd: failed to set up host ports", &error))
         });
-    if let Err((msg, details)) = done {
+    if let Err(error) = done {
         undo(invocation, netns, &assignment);
-        return Err(CniError::new(ErrorCode::Plugin, format!("{msg}: {details}")));
+        return Err(error);
     }
     Ok(result(invocation, netns, &host_link, &assignment))
 }
@@ -102,6 +110,7 @@ pub(crate) fn sandbox(invocation: &Invocation) -> Sandbox {
 fn undo(invocation: &Invocation, netns: &Path, assignment: &Assignment) {
     drop(plumbing::tear_down_pod(netns, &invocation.ifname));
     drop(plumbing::tear_down_host(assignment.address));
+    drop(bandwidth::remove(&invocation.container_id));
     let socket = Path::new(invocation.config.text("ipamdSocket", SOCKET));
     drop(backend::call(socket, &Request::DelNetwork(sandbox(invocation)), LIMIT));
 }

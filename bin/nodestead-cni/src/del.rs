@@ -11,7 +11,7 @@ use api_cni::{
     backend::{self, Request, Response, SOCKET},
 };
 
-use crate::{add::sandbox, chain, hostports, plumbing};
+use crate::{add::sandbox, bandwidth, chain, hostports, plumbing};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -24,6 +24,10 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), CniError> {
         plumbing::tear_down_pod(netns, &invocation.ifname)
             .map_err(|error| failed("failed to remove the pod's link", &error))?;
     }
+    bandwidth::remove(&invocation.container_id).map_err(|error| {
+        let msg = format!("del cmd: failed to remove the pod's bandwidth limit: {error}");
+        CniError::new(ErrorCode::Plugin, msg)
+    })?;
     let socket = Path::new(invocation.config.text("ipamdSocket", SOCKET));
     let address = match backend::call(socket, &Request::DelNetwork(sandbox(invocation)), LIMIT) {
         Ok(Response::Deleted { address }) => address.map(|it| it.address),

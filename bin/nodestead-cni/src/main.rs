@@ -8,10 +8,11 @@
 //! not fail for what it does not know, or the runtime would repeat it for ever.
 //!
 //! Upstream: amazon-vpc-cni-k8s `cmd/routed-eni-cni-plugin`. Deviation: no log file; what failed is
-//! in the error's details, which the runtime logs. Deviation: host ports are set by this plug-in
-//! (capability `portMappings`), not by a second one in the chain.
+//! in the error's details, which the runtime logs. Deviation: host ports and bandwidth limits
+//! (capabilities `portMappings` and `bandwidth`) are set by this plug-in, not by others in the chain.
 
 mod add;
+mod bandwidth;
 mod del;
 mod hostports;
 mod loopback;

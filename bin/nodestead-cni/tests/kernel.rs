@@ -206,6 +206,59 @@ fn a_host_port_leads_from_outside_to_the_pod_until_it_is_deleted() {
 }
 
 #[test]
+fn a_pods_bandwidth_is_limited_both_ways_until_it_goes() {
+    let (Some(node), Some(pod)) = (node("bw"), Netns::new("bp")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ipamd.sock");
+    ipamd(&socket, plumbed);
+    let limits =
+        |text: &str| config(&socket, &format!(r#","runtimeConfig":{{"bandwidth":{text}}}"#));
+    let half = limits(r#"{"ingressRate":1000000}"#);
+    let output = cni(&node, program(), "ADD", "a", &pod.path(), &half);
+    let error: CniError = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error.msg, "if rate is set, burst must also be set");
+
+    let config = limits(
+        r#"{"ingressRate":8000000,"ingressBurst":800000,"egressRate":4000000,"egressBurst":400000}"#,
+    );
+    for _ in 0..2 {
+        let output = cni(&node, program(), "ADD", "a", &pod.path(), &config);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let netlink = Netlink::at(&node.path()).unwrap();
+    let links = netlink.links().unwrap();
+    let of = |prefix: &str| links.iter().find(|it| it.name.starts_with(prefix)).unwrap();
+    assert_eq!(netlink.schedulers(of("eni").index).unwrap(), ["tbf", "ingress"]);
+    assert_eq!(netlink.schedulers(of("bwp").index).unwrap(), ["tbf"]);
+    let lo = netlink.link_by_name("lo").unwrap().unwrap().index;
+    netlink.set_up(lo).unwrap();
+    netlink.add_address(lo, "10.9.0.9/32".parse().unwrap()).unwrap();
+    let up = seconds_for(&pod, &node, "10.9.0.9", 400_000);
+    let down = seconds_for(&node, &pod, "192.168.0.20", 800_000);
+    // Less the burst, 350 kB at 500 kB/s and 700 kB at 1 MB/s.
+    assert!(up > 0.5, "sent in {up} s");
+    assert!(down > 0.5, "received in {down} s");
+
+    assert!(cni(&node, program(), "DEL", "a", &pod.path(), &config).status.success());
+    let left = netlink.links().unwrap();
+    assert!(!left.iter().any(|it| it.name.starts_with("bwp")), "{left:?}");
+}
+
+/// How long it takes to send so many bytes from one namespace to an address of the other.
+fn seconds_for(from: &Netns, to: &Netns, address: &'static str, bytes: usize) -> f64 {
+    let listener = inside(to, move || std::net::TcpListener::bind((address, 0)).unwrap());
+    let address = listener.local_addr().unwrap();
+    let mut sender = inside(from, move || std::net::TcpStream::connect(address).unwrap());
+    let (mut receiver, _) = listener.accept().unwrap();
+    let started = Instant::now();
+    let reader = std::thread::spawn(move || std::io::copy(&mut receiver, &mut std::io::sink()));
+    sender.write_all(&vec![0; bytes]).unwrap();
+    drop(sender);
+    assert_eq!(reader.join().unwrap().unwrap(), bytes as u64);
+    started.elapsed().as_secs_f64()
+}
+
+#[test]
 fn under_its_other_name_it_takes_the_loopback_up() {
     let (Some(node), Some(pod)) = (node("l"), Netns::new("m")) else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::failure::Failure;
@@ -57,6 +58,8 @@ pub(crate) struct InstanceStatus {
     pub(crate) status_check: String,
     /// Which boot runs, as the kernel of the instance says it.
     pub(crate) boot_id: Option<String>,
+    /// When that boot began.
+    pub(crate) booted_at: Option<Timestamp>,
     pub(crate) instance_type: String,
     pub(crate) zone: String,
     pub(crate) private_ip: String,
@@ -64,8 +67,16 @@ pub(crate) struct InstanceStatus {
     pub(crate) netns: String,
     pub(crate) pid: Option<i32>,
     pub(crate) folder: PathBuf,
-    /// What this type costs on AWS, on demand, in US dollars per hour.
+    /// What it costs on AWS as it is now, on demand, in US dollars per hour: a stopped one nothing.
     pub(crate) usd_per_hour: Option<f64>,
+}
+
+/// How many addresses of a subnet were taken at a moment.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubnetUsage {
+    pub(crate) at: jiff::Timestamp,
+    pub(crate) taken: u32,
 }
 
 /// A client of the daemon. It dials for each request: the daemon may come and go.

@@ -49,10 +49,15 @@ pub(crate) enum Command {
     /// Open a session on an instance, or run a command there
     #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
     Shell(Shell),
-    /// Tell what happened to a pod, step by step, and what it waits for
+    /// Tell what happened to a pod, or who holds a subnet's addresses
     Explain {
         #[command(subcommand)]
         command: ExplainCommand,
+    },
+    /// Work out what a layout can hold
+    Plan {
+        #[command(subcommand)]
+        command: PlanCommand,
     },
     /// Print a completion script
     #[command(
@@ -197,6 +202,48 @@ pub(crate) enum ExplainCommand {
         after_help = "Example:\n  nodestead explain pod kube-system/coredns-5d78c9869d-x2x4b"
     )]
     Pod(ExplainPod),
+    /// A subnet's free addresses, who holds the others, and when it runs out
+    #[command(after_help = "Example:\n  nodestead explain subnet subnet-0123456789abcdef0")]
+    Subnet(ExplainSubnet),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainSubnet {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The minutes by which to tell the rate
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=360))]
+    pub(crate) minutes: u32,
+    /// The subnet's id
+    pub(crate) subnet: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// How many pods subnets can hold, under each way in which the VPC CNI takes addresses
+    #[command(after_help = "Examples:\n  nodestead plan subnets\n  \
+        nodestead plan subnets --nodes m5.large=40 --cidr a=10.0.0.0/24 --cidr b=10.0.1.0/24 \
+        --pod-cidr a=100.64.0.0/18 --pod-cidr b=100.64.64.0/18")]
+    Subnets(PlanSubnets),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanSubnets {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// So many nodes of a type, `TYPE=COUNT` [default: the region's instances]
+    #[arg(long)]
+    pub(crate) nodes: Vec<String>,
+    /// A subnet for nodes that is to be, `[ZONE=]CIDR` [default: the region's subnets]
+    #[arg(long)]
+    pub(crate) cidr: Vec<String>,
+    /// A subnet for pods alone (custom networking), `[ZONE=]CIDR`
+    #[arg(long)]
+    pub(crate) pod_cidr: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -209,7 +256,17 @@ pub(crate) struct ExplainPod {
     #[command(flatten)]
     pub(crate) output: Output,
     /// `NAMESPACE/NAME`, or a name in `default`
+    #[arg(value_parser = pod_name)]
     pub(crate) pod: String,
+}
+
+/// No name of Kubernetes has a slash in it.
+fn pod_name(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|it| it.is_empty()) {
+        return Err("a pod is named `NAMESPACE/NAME`, or by its name in `default`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -268,5 +325,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_has_a_namespace_and_a_name_and_nothing_more() {
+        for wrong in ["a/b/c", "a/", "/b", ""] {
+            let refused = Cli::try_parse_from(["nodestead", "explain", "pod", wrong]);
+            assert_eq!(refused.unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        for good in ["a", "a/b"] {
+            assert!(Cli::try_parse_from(["nodestead", "explain", "pod", good]).is_ok(), "{good}");
+        }
     }
 }

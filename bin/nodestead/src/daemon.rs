@@ -4,6 +4,7 @@
 //! killed at any line: what runs is found again, what was acknowledged is in its stores.
 
 mod admin;
+mod consoles;
 mod control_plane;
 mod driver;
 mod endpoints;
@@ -40,8 +41,9 @@ use transport::Place;
 
 use self::{
     admin::{Admin, AdminService},
+    consoles::Consoles,
     control_plane::Planes,
-    driver::Driver,
+    driver::{Driver, Machine},
     endpoints::Endpoints,
     front::Front,
     metadata::RegionMetadata,
@@ -97,8 +99,9 @@ async fn start(
     let names = Names::new(layout, settings);
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child())?;
-    let driver =
-        Driver::new(&region, hosts.clone(), names.clone(), ami, endpoints, clock, scope.child());
+    let consoles = Consoles::new(layout);
+    let place = Machine { hosts: hosts.clone(), names: names.clone(), ami, endpoints, consoles };
+    let driver = Driver::new(&region, place, clock, scope.child());
     let endpoint = listen(settings, &region, scope)?;
     serve_admin(layout, &region, hosts, names.clone(), &endpoint, clock, scope)?;
     drop(scope.spawn("driver", driver.clone().run()));

@@ -69,6 +69,11 @@ impl Layout {
         self.root.join("instances")
     }
 
+    /// What the consoles of terminated instances have shown.
+    pub(crate) fn consoles(&self) -> PathBuf {
+        self.root.join("consoles")
+    }
+
     pub(crate) fn amis(&self) -> PathBuf {
         self.root.join("ami")
     }

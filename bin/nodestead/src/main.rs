@@ -13,6 +13,7 @@ mod failure;
 mod kubernetes;
 mod layout;
 mod progress;
+mod region;
 mod room;
 mod run;
 mod sweep;
@@ -49,6 +50,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Image { command } => block_on(1, commands::image::run(command)),
         Command::Demo(args) => block_on(1, commands::demo::run(args)),
         Command::Logs(args) => block_on(1, commands::logs::run(args)),
+        Command::Plan { command } => block_on(1, commands::plan::run(command)),
         Command::Explain { command } => block_on(1, commands::explain::run(command)),
         Command::Shell(args) => block_on(1, commands::shell::run(args)),
     }

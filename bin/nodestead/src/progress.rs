@@ -59,6 +59,14 @@ impl Progress {
         }
     }
 
+    /// Says something that is to stay, at once.
+    pub(crate) fn say(&self, what: &str) {
+        match &self.bar {
+            None => eprintln!("… {what}"),
+            Some(bar) => bar.println(format!("… {what}")),
+        }
+    }
+
     fn finish_step(&mut self) {
         let Some((what, started)) = self.step.take() else { return };
         let line = format!("✓ {what} ({:.1} s)", started.elapsed().as_secs_f32());

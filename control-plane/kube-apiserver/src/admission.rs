@@ -5,8 +5,8 @@
 //! refuse. Escalation checks of RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
-//! Deviation: admission webhooks and ValidatingAdmissionPolicies are stored and listed but never
-//! evaluated; whoever writes one is told so by a `Warning` header.
+//! Deviation: admission policies are stored and listed but never evaluated; whoever writes one is
+//! told so by a `Warning` header.
 //! Deviation: no PersistentVolume, StorageClass, IngressClass or RuntimeClass plugins.
 
 mod certificates;
@@ -17,16 +17,20 @@ mod pod_defaults;
 mod priority;
 mod resource_quota;
 mod service_account;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use serde_json::Value;
+use transport::Place;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
 use crate::{
     authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
+    server::Call,
     status::Status,
 };
 
@@ -35,11 +39,14 @@ use crate::{
 pub(crate) struct Context {
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
+    webhooks: Arc<webhook::Webhooks>,
 }
 
 impl Context {
-    pub(crate) fn new(objects: impl Objects, authorizer: Authorizer) -> Self {
-        Self { objects: Arc::new(objects), authorizer }
+    /// Webhooks are dialled from `place`.
+    pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
+        let webhooks = Arc::new(webhook::Webhooks::new(place));
+        Self { objects: Arc::new(objects), authorizer, webhooks }
     }
 }
 
@@ -83,32 +90,64 @@ impl Attributes<'_> {
 
 /// May change `new` and may refuse. For `Delete`, `new` is the object that is to go.
 pub(crate) async fn admit(
-    context: &Context,
+    call: &mut Call,
     operation: Operation,
-    user: &UserInfo,
-    request: &RequestInfo,
     old: Option<&Value>,
     new: &mut Value,
 ) -> Result<(), Status> {
-    let attributes = Attributes { operation, user, info: request, old };
+    // Boxed, since all that writes awaits it: its type would be part of each of theirs.
+    let warnings = decide(call, operation, old, new).boxed().await?;
+    call.warnings.extend(warnings);
+    Ok(())
+}
+
+async fn decide(
+    call: &Call,
+    operation: Operation,
+    old: Option<&Value>,
+    new: &mut Value,
+) -> Result<Vec<String>, Status> {
+    let context = &call.server.admission;
+    let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
+    change(context, &attributes, new).await?;
+    let mut warnings = webhook::mutate(call, &attributes, new).await?;
+    check(context, &attributes, new).await?;
+    warnings.extend(webhook::validate(call, &attributes, new).await?);
+    resource_quota::check(&*context.objects, &attributes, new)?;
+    Ok(warnings)
+}
+
+/// The plugins that change, and those that refuse before webhooks are asked.
+async fn change(
+    context: &Context,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+) -> Result<(), Status> {
     let objects = &*context.objects;
-    namespace_lifecycle::check(objects, &attributes, new)?;
+    namespace_lifecycle::check(objects, attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
-        limit_ranger::apply_defaults(objects, &attributes, new);
-        service_account::admit(objects, &attributes, new).await?;
-        priority::admit(objects, &attributes, new)?;
+        limit_ranger::apply_defaults(objects, attributes, new);
+        service_account::admit(objects, attributes, new).await?;
+        priority::admit(objects, attributes, new)?;
         pod_defaults::add_tolerations(new);
-        limit_ranger::check(objects, &attributes, new)?;
     }
     if attributes.is(Operation::Create, "", "nodes") {
         pod_defaults::taint_new_node(new);
     }
-    node_restriction::check(objects, &attributes, new)?;
-    certificates::admit(&context.authorizer, &attributes, new).await?;
-    if matches!(operation, Operation::Create | Operation::Update) {
-        authz::check_escalation(&context.authorizer, user, request, old, new).await?;
+    node_restriction::check(objects, attributes, new)?;
+    certificates::admit(&context.authorizer, attributes, new).await
+}
+
+/// The plugins that see what webhooks have made of the object.
+async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
+    if attributes.is(Operation::Create, "", "pods") {
+        limit_ranger::check(&*context.objects, attributes, new)?;
     }
-    resource_quota::check(objects, &attributes, new)
+    if matches!(attributes.operation, Operation::Create | Operation::Update) {
+        let Attributes { user, info, old, .. } = attributes;
+        authz::check_escalation(&context.authorizer, user, info, *old, new).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

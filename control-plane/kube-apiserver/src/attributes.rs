@@ -152,6 +152,13 @@ impl Selection {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Of an object that is not stored.
+    pub(crate) fn matches_bytes(&self, bytes: &[u8]) -> bool {
+        let attributes = Attributes::of(&self.group, &self.plural, bytes);
+        self.labels.matches(&attributes.labels)
+            && self.fields.matches(|field| attributes.field(field))
+    }
+
     pub(crate) fn matches(&self, record: &mvcc::Record) -> bool {
         if self.is_empty() {
             return true;

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
 
-use crate::{Delegate, authn, proxy};
+use crate::{Components, Delegate, authn, proxy};
 
 /// Settings of an [`ApiServer`](crate::ApiServer).
 pub struct Config {
@@ -25,6 +25,8 @@ pub struct Config {
     /// Addresses at which the cluster reaches this server: the endpoints of `default/kubernetes`.
     pub endpoints: Vec<Ipv4Addr>,
     pub endpoint_port: u16,
+    /// The other parts of the control plane, as far as they are known.
+    pub components: Components,
     /// How many requests of one user are worked on at once.
     pub requests_per_user: usize,
 }
@@ -44,6 +46,7 @@ impl Config {
             git_version: "v1.36.2-eks-nodestead".into(),
             endpoints: Vec::new(),
             endpoint_port: 443,
+            components: Components::default(),
             requests_per_user: 100,
         }
     }

@@ -39,12 +39,35 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
             or(object, "volumeBindingMode", json!("Immediate"));
         }
         ("storage.k8s.io", "csidrivers") => csi_driver(at(object, "spec")),
+        ("admissionregistration.k8s.io", plural) => webhooks(plural, object),
         ("scheduling.k8s.io", _) => or(object, "preemptionPolicy", json!("PreemptLowerPriority")),
         ("rbac.authorization.k8s.io", _) => role_binding(object),
         _ => {}
     }
     if resource.custom.is_none() && resource.plural != "controllerrevisions" {
         drop_nulls(object);
+    }
+}
+
+fn webhooks(plural: &str, object: &mut Value) {
+    if !plural.ends_with("webhookconfigurations") {
+        return;
+    }
+    for hook in each(object, "webhooks") {
+        or(hook, "failurePolicy", json!("Fail"));
+        or(hook, "matchPolicy", json!("Equivalent"));
+        or(hook, "namespaceSelector", json!({}));
+        or(hook, "objectSelector", json!({}));
+        or(hook, "timeoutSeconds", json!(10));
+        if plural.starts_with("mutating") {
+            or(hook, "reinvocationPolicy", json!("Never"));
+        }
+        if let Some(service) = hook.pointer_mut("/clientConfig/service") {
+            or(service, "port", json!(443));
+        }
+        for rule in each(hook, "rules") {
+            or(rule, "scope", json!("*"));
+        }
     }
 }
 

@@ -104,7 +104,7 @@ fn metrics(server: &Server) -> Response<Body> {
          split by kind.\n# TYPE apiserver_storage_objects gauge\n",
     );
     for resource in server.catalog().all() {
-        if resource.is_virtual || resource.stored_as.is_some() {
+        if !resource.is_stored() || resource.stored_as.is_some() {
             continue;
         }
         let count = server.store.scan(&resource.prefix("")).len();
@@ -237,7 +237,7 @@ fn resources(catalog: &Catalog, group: &str, version: &str) -> Value {
         if !it.categories.is_empty() {
             entry["categories"] = json!(it.categories);
         }
-        if !it.is_virtual {
+        if it.is_stored() {
             entry["storageVersionHash"] = storage_hash(it).into();
         }
         list.push(entry);

@@ -19,6 +19,7 @@ pub mod authn;
 pub mod authz;
 mod bootstrap;
 pub mod command;
+mod component_status;
 mod conditions;
 mod config;
 mod convert;
@@ -58,7 +59,10 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 
-pub use self::{bootstrap::StartError, config::Config, delegated::Delegate, server::ApiService};
+pub use self::{
+    bootstrap::StartError, component_status::Components, config::Config, delegated::Delegate,
+    server::ApiService,
+};
 use crate::{registry::Reader, request::UserInfo, server::Server};
 
 /// Upstream's period for the `kubernetes` Service and the system namespaces.
@@ -91,7 +95,11 @@ impl ApiServer {
             catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
             delegates,
             services: services::Allocator::new(config.service_cidr, config.node_ports.clone()),
-            admission: admission::Context::new(objects.clone(), authorizer.clone()),
+            admission: admission::Context::new(
+                objects.clone(),
+                authorizer.clone(),
+                config.proxy.place.clone(),
+            ),
             authenticator: authn::Authenticator::new(
                 config.authn.clone(),
                 objects.clone(),
@@ -111,6 +119,11 @@ impl ApiServer {
         let this = Self { server };
         this.set_endpoints(&endpoints).await?;
         Ok(this)
+    }
+
+    /// To make the other parts of the control plane known to it.
+    pub fn components(&self) -> &Components {
+        &self.server.config.components
     }
 
     /// For `transport::serve`: requests are authenticated by what they carry.

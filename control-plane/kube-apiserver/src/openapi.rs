@@ -318,6 +318,11 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str, 
         }
         operation
     };
+    if resource.is_computed {
+        paths.insert(format!("{collection}/{{name}}"), json!({ "get": operation("get") }));
+        paths.insert(collection, json!({ "get": operation("list") }));
+        return;
+    }
     let mut all = json!({ "post": operation("post") });
     if !resource.is_virtual {
         all["get"] = operation("list");

@@ -12,7 +12,7 @@ mod kubelet;
 mod target;
 mod upgrade;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response, header};
 use lifecycle::Scope;
@@ -74,6 +74,20 @@ impl Proxy {
             _ => Err(Status::method_not_allowed(&info.verb, &info.group_resource())),
         }
     }
+}
+
+/// A ready endpoint of `name:port`, for whoever else asks Services.
+pub(crate) fn service(
+    objects: &dyn Objects,
+    namespace: &str,
+    name: &str,
+) -> Result<SocketAddr, Status> {
+    target::service(objects, namespace, name).map(|it| it.address)
+}
+
+/// A failed dial in the words of Go's `net` package.
+pub(crate) fn dial_reason(address: SocketAddr, error: &io::Error) -> String {
+    dial::told(address, error)
 }
 
 fn strip_credentials(headers: &mut HeaderMap) {

@@ -26,6 +26,8 @@ pub(crate) enum Answer {
     /// One object, as JSON with its `resourceVersion`.
     Object(StatusCode, Bytes),
     List(Page),
+    /// A list of objects that are not stored.
+    Made(Vec<Value>),
     /// Ready to go.
     Response(Response<Body>),
 }
@@ -87,6 +89,10 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
         Answer::Object(code, bytes) => {
             let bytes = object(&call.resource, call.accept, bytes, view(call));
             response(code, call.accept.format, bytes)
+        }
+        Answer::Made(objects) => {
+            let bytes = made(&call.resource, call.accept, objects, view(call));
+            response(StatusCode::OK, call.accept.format, bytes)
         }
         Answer::List(page) => {
             let bytes = list(&call.resource, call.accept, &page, view(call));
@@ -173,6 +179,22 @@ pub(crate) fn record_at(resource: &Resource, record: &Record, revision: u64) -> 
     let mut object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     crate::convert::from_storage(resource, &mut object);
     object.to_string().into()
+}
+
+/// A list without revision: there is nothing to watch.
+fn made(resource: &Resource, accept: Accept, objects: Vec<Value>, view: View) -> Bytes {
+    let list = match accept.form {
+        Form::Table => table::render(resource, &objects, json!({}), view),
+        Form::PartialMetadata | Form::PartialMetadataList => json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {}, "items": objects.iter().map(partial).collect::<Vec<_>>(),
+        }),
+        _ => json!({
+            "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+            "metadata": {}, "items": objects,
+        }),
+    };
+    list.to_string().into()
 }
 
 fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {

@@ -30,6 +30,8 @@ pub(crate) struct Resource {
     pub(crate) has_generation: bool,
     /// Only `create` is served, and nothing is stored (reviews).
     pub(crate) is_virtual: bool,
+    /// Only `get` and `list` are served, and nothing is stored (component statuses).
+    pub(crate) is_computed: bool,
     /// A PUT without `resourceVersion` replaces whatever is there.
     pub(crate) unconditional_update: bool,
     /// A PUT of something that does not exist creates it.
@@ -91,6 +93,11 @@ impl Resource {
         }
     }
 
+    /// Whether objects of it are in the store.
+    pub(crate) fn is_stored(&self) -> bool {
+        !self.is_virtual && !self.is_computed
+    }
+
     pub(crate) fn key(&self, namespace: &str, name: &str) -> String {
         let (group, plural) = self.storage();
         crate::registry::key(group, plural, namespace, name)
@@ -107,6 +114,9 @@ impl Resource {
         }
         if self.is_virtual {
             return vec!["create"];
+        }
+        if self.is_computed {
+            return vec!["get", "list"];
         }
         vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     }
@@ -164,6 +174,15 @@ impl Catalog {
         self.by_name.get(&(group.into(), version.into(), plural.into())).cloned()
     }
 
+    /// Other resources that show the same objects: other versions, or another group's view.
+    pub(crate) fn equivalents(&self, resource: &Resource) -> Vec<Arc<Resource>> {
+        let is_other = |it: &&Arc<Resource>| {
+            it.storage() == resource.storage()
+                && (&it.group, &it.version) != (&resource.group, &resource.version)
+        };
+        self.resources.iter().filter(is_other).cloned().collect()
+    }
+
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
         let mut all = self.resources.iter();
         all.find(|it| it.kind == kind && it.api_version() == api_version).cloned()
@@ -208,7 +227,7 @@ mod tests {
         let mut places = std::collections::HashSet::new();
         for resource in catalog.all() {
             assert!(!resource.schema.is_empty(), "{}", resource.qualified());
-            if !resource.is_virtual && resource.stored_as.is_none() {
+            if resource.is_stored() && resource.stored_as.is_none() {
                 assert!(places.insert(resource.prefix("")), "{} twice", resource.qualified());
             }
         }

@@ -364,7 +364,7 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
             "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
         );
     }
-    if resource.group == "admissionregistration.k8s.io" {
+    if resource.group == "admissionregistration.k8s.io" && resource.plural.contains("polic") {
         warnings.push(format!(
             "this server keeps {} but does not evaluate them: nothing is refused or changed by \"{}\"",
             resource.plural,

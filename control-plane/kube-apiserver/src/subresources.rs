@@ -5,10 +5,12 @@ mod eviction;
 mod scale;
 
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::{
     authn, authz, decode,
     render::Answer,
+    request::RequestInfo,
     server::Call,
     status::Status,
     strategy::Part,
@@ -22,7 +24,7 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
         ("scale", _) => scale::answer(call).await,
         ("binding", "create") => binding::bind(call).await,
         ("eviction", "create") => eviction::evict(call).await,
-        ("token", "create") => token(call),
+        ("token", "create") => token(call).await,
         ("approval" | "ephemeralcontainers" | "resize", "get") => get::get(call),
         ("approval" | "ephemeralcontainers" | "resize", "patch") => patch::patch(call).await,
         ("approval" | "ephemeralcontainers" | "resize" | "finalize", "update") => {
@@ -52,10 +54,34 @@ pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
     Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
 }
 
-fn token(call: &mut Call) -> Result<Answer, Status> {
+async fn token(call: &mut Call) -> Result<Answer, Status> {
     let decoded = decode::body(call.header(http::header::CONTENT_TYPE), &call.body)?;
-    let answer = call.server.authenticator.create_token(&call.user, &call.info, decoded.value)?;
+    let allowed = allowed_audiences(call, &decoded.value).await;
+    let authenticator = &call.server.authenticator;
+    let answer = authenticator.create_token(&call.user, &call.info, decoded.value, &allowed)?;
     Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
+}
+
+/// The audiences of a request for a token that the caller, a node, was allowed by name. Plugins that pull
+/// images for service accounts need it: no volume of a pod projects what they ask for.
+async fn allowed_audiences(call: &Call, request: &Value) -> Vec<String> {
+    let mut allowed = Vec::new();
+    if authz::node_name(&call.user).is_none() {
+        return allowed;
+    }
+    for audience in authz::items(request, "/spec/audiences").iter().filter_map(Value::as_str) {
+        let asked = RequestInfo {
+            verb: "request-serviceaccounts-token-audience".to_owned(),
+            resource: audience.to_owned(),
+            subresource: String::new(),
+            ..call.info.clone()
+        };
+        let decision = call.server.authorizer.authorize(&call.user, &asked).await;
+        if matches!(decision, authz::Decision::Allow(_)) {
+            allowed.push(audience.to_owned());
+        }
+    }
+    allowed
 }
 
 /// A part of an object that a subresource changes as a whole.

@@ -8,6 +8,7 @@
 //! Deviation: fields that nothing here acts on (cloud volume sources and the like) are checked for
 //! their types only; so is what [`resource`] names.
 
+mod admission;
 mod batch;
 mod cluster;
 mod config;
@@ -169,6 +170,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("certificates.k8s.io", _) => cluster::signing_request(faults, object),
         ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
+        ("admissionregistration.k8s.io", plural) => admission::webhooks(faults, plural, object),
         ("apiextensions.k8s.io", _) => custom::definition(faults, object),
         ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),
         ("resource.k8s.io", plural) => resource::validate(faults, plural, object),

@@ -12,6 +12,7 @@ use http::Response;
 use transport::Body;
 
 use crate::{
+    component_status,
     render::{self, Answer},
     server::Call,
     status::Status,
@@ -31,6 +32,9 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
     }
     if call.resource.is_virtual {
         return subresources::review(call).await;
+    }
+    if call.resource.is_computed {
+        return component_status::answer(call);
     }
     let is_status = call.info.subresource == "status";
     match call.info.verb.as_str() {

@@ -13,14 +13,15 @@ mod status;
 use std::sync::Arc;
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
-use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
 
 use self::plan::Plan;
-use crate::{Context, claim, expectations::Expectations, pods, revisions};
+use crate::{
+    Context, claim, expectations::Expectations, pod_control::PodControl, pods, revisions,
+};
 
 const PARALLEL: usize = 2;
 /// At most so many creations or deletions per pass, as upstream.
@@ -134,67 +135,18 @@ impl Controller {
             self.recorder.warn(set, "FailedDaemonPod", message.clone());
             let _ = pod;
         }
-        let deleted = self.delete(key, set, plan.delete).await;
-        let created = self.create(key, set, plan.create, hash).await;
+        let (mut victims, mut nodes) = (plan.delete, plan.create);
+        victims.truncate(BURST);
+        nodes.truncate(BURST);
+        let wanted = nodes.iter().map(|node| pod::on_node(set, node, hash)).collect();
+        let deleted = self.control().delete(key, set, victims).await;
+        let created = self.control().create(key, set, wanted).await;
         deleted.and(created)
     }
 
-    async fn create(
-        &self,
-        key: &Key,
-        set: &DaemonSet,
-        mut nodes: Vec<String>,
-        hash: &str,
-    ) -> Result<(), ApplyError> {
-        nodes.truncate(BURST);
-        let wanted: Vec<_> = nodes.iter().map(|node| pod::on_node(set, node, hash)).collect();
-        self.expectations.expect_creations(key, wanted.len());
-        let created = pods::create_in_batches(&self.context.client, wanted).await;
-        for pod in &created.pods {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            self.recorder.normal(set, "SuccessfulCreate", format!("Created pod: {name}"));
-        }
-        self.expectations.created(key, created.skipped + created.errors.len());
-        let mut errors =
-            created.errors.into_iter().filter(|it| !pods::is_namespace_terminating(it));
-        let Some(error) = errors.next() else { return Ok(()) };
-        self.recorder.warn(
-            set,
-            "FailedCreate",
-            format!("Error creating: {}", error.server_message()),
-        );
-        Err(error)
-    }
-
-    async fn delete(
-        &self,
-        key: &Key,
-        set: &DaemonSet,
-        mut victims: Vec<Arc<Pod>>,
-    ) -> Result<(), ApplyError> {
-        victims.truncate(BURST);
-        for pod in &victims {
-            self.expectations.expect_deletion(key, object::uid(&**pod));
-        }
-        let results = stream::iter(victims)
-            .map(|pod| async move { (apply::delete(&self.context.client, &*pod).await, pod) })
-            .buffer_unordered(32)
-            .collect::<Vec<_>>()
-            .await;
-        let mut failure = None;
-        for (result, pod) in results {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match result {
-                Ok(()) => {
-                    self.recorder.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                }
-                Err(error) => {
-                    self.expectations.deleted(key, &object::uid(&*pod));
-                    failure = Some(error);
-                }
-            }
-        }
-        failure.map_or(Ok(()), Err)
+    fn control(&self) -> PodControl<'_> {
+        let (recorder, expectations) = (&self.recorder, &*self.expectations);
+        PodControl { client: &self.context.client, recorder, expectations }
     }
 
     async fn write_status(

@@ -5,7 +5,8 @@
 //!
 //! Upstream: `pkg/controller/endpointslice`, `pkg/controller/endpoint`. Deviation: slices are named
 //! by a hash of what they hold instead of at random, so that a stale cache cannot make them twice;
-//! no topology hints; no mirroring of hand-made Endpoints.
+//! hints follow `trafficDistribution` alone, not the `topology-mode` annotation; no mirroring of
+//! hand-made Endpoints.
 
 mod members;
 mod slices;

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use self::plan::{Observed, Plan};
 pub(crate) use self::status::ended_at;
-use crate::{Context, claim, expectations::Expectations, pods};
+use crate::{Context, claim, expectations::Expectations, pod_control::PodControl};
 
 const PARALLEL: usize = 5;
 
@@ -106,56 +106,14 @@ impl Controller {
     }
 
     async fn apply(&self, key: &Key, job: &Job, plan: Plan) -> Result<(), ApplyError> {
-        let client = &self.context.client;
-        for pod in &plan.delete {
-            self.expectations.expect_deletion(key, object::uid(&**pod));
-        }
-        let deleted: Vec<_> = stream::iter(plan.delete)
-            .map(|pod| async move { (apply::delete(client, &*pod).await, pod) })
-            .buffer_unordered(16)
-            .collect()
-            .await;
-        for (result, pod) in deleted {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match result {
-                Ok(()) => {
-                    self.recorder.normal(job, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                }
-                Err(error) => {
-                    self.expectations.deleted(key, &object::uid(&*pod));
-                    return Err(error);
-                }
-            }
-        }
-        self.create(key, job, plan.create).await
-    }
-
-    async fn create(
-        &self,
-        key: &Key,
-        job: &Job,
-        slots: Vec<Option<i32>>,
-    ) -> Result<(), ApplyError> {
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let wanted: Vec<_> = slots.into_iter().map(|slot| pod::new(job, slot)).collect();
-        self.expectations.expect_creations(key, wanted.len());
-        let created = pods::create_in_batches(&self.context.client, wanted).await;
-        for pod in &created.pods {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            self.recorder.normal(job, "SuccessfulCreate", format!("Created pod: {name}"));
-        }
-        self.expectations.created(key, created.skipped + created.errors.len());
-        let mut errors =
-            created.errors.into_iter().filter(|it| !pods::is_namespace_terminating(it));
-        let Some(error) = errors.next() else { return Ok(()) };
-        self.recorder.warn(
-            job,
-            "FailedCreate",
-            format!("Error creating: {}", error.server_message()),
-        );
-        Err(error)
+        let control = PodControl {
+            client: &self.context.client,
+            recorder: &self.recorder,
+            expectations: &self.expectations,
+        };
+        control.delete(key, job, plan.delete).await?;
+        let wanted = plan.create.into_iter().map(|slot| pod::new(job, slot)).collect();
+        control.create(key, job, wanted).await
     }
 
     /// Takes the finalizer off the pods that `may_go`.

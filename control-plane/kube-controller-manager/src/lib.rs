@@ -25,6 +25,7 @@ mod garbage_collector;
 mod job;
 mod namespace;
 mod node_lifecycle;
+mod pod_control;
 mod pod_gc;
 mod pods;
 mod replica_set;

@@ -8,14 +8,15 @@ mod status;
 use std::sync::Arc;
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
-use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Pod, PodTemplateSpec},
 };
 use tracing::debug;
 
-use crate::{Context, caches::BY_OWNER, claim, expectations::Expectations, pods};
+use crate::{
+    Context, caches::BY_OWNER, claim, expectations::Expectations, pod_control::PodControl, pods,
+};
 
 /// At most so many creations or deletions per pass.
 const BURST: usize = 500;
@@ -153,7 +154,7 @@ impl Controller {
         match plan {
             Plan::Keep => Ok(()),
             Plan::Create(count) => self.create(key, set, count).await,
-            Plan::Delete(victims) => self.delete(key, set, victims).await,
+            Plan::Delete(victims) => self.control().delete(key, set, victims).await,
         }
     }
 
@@ -162,54 +163,12 @@ impl Controller {
         let owner = object::controller_reference(set);
         let pod = pods::from_template(&template, &key.namespace, owner);
         debug!(set = %key, count, "creating pods");
-        self.expectations.expect_creations(key, count);
-        let created = pods::create_in_batches(&self.context.client, vec![pod; count]).await;
-        for pod in &created.pods {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            self.recorder.normal(set, "SuccessfulCreate", format!("Created pod: {name}"));
-        }
-        self.expectations.created(key, created.skipped + created.errors.len());
-        let mut errors =
-            created.errors.into_iter().filter(|it| !pods::is_namespace_terminating(it));
-        let Some(error) = errors.next() else { return Ok(()) };
-        self.recorder.warn(
-            set,
-            "FailedCreate",
-            format!("Error creating: {}", error.server_message()),
-        );
-        Err(error)
+        self.control().create(key, set, vec![pod; count]).await
     }
 
-    async fn delete(
-        &self,
-        key: &Key,
-        set: &ReplicaSet,
-        victims: Vec<Arc<Pod>>,
-    ) -> Result<(), ApplyError> {
-        for pod in &victims {
-            self.expectations.expect_deletion(key, object::uid(&**pod));
-        }
-        let results = stream::iter(victims)
-            .map(|pod| async move { (apply::delete(&self.context.client, &*pod).await, pod) })
-            .buffer_unordered(32)
-            .collect::<Vec<_>>()
-            .await;
-        let mut failure = None;
-        for (result, pod) in results {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match result {
-                Ok(()) => {
-                    self.recorder.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                }
-                Err(error) => {
-                    self.expectations.deleted(key, &object::uid(&*pod));
-                    let message = format!("Error deleting: {}", error.server_message());
-                    self.recorder.warn(set, "FailedDelete", message);
-                    failure = Some(error);
-                }
-            }
-        }
-        failure.map_or(Ok(()), Err)
+    fn control(&self) -> PodControl<'_> {
+        let (recorder, expectations) = (&self.recorder, &*self.expectations);
+        PodControl { client: &self.context.client, recorder, expectations }
     }
 }
 

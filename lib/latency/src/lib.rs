@@ -45,6 +45,9 @@ pub struct Latency {
     pub cluster: Duration,
     /// A node group from its creation to its Auto Scaling group.
     pub nodegroup: Duration,
+    /// An old node of a version update from its last pod to its termination: load balancers are to
+    /// have noticed.
+    pub drained: Duration,
     /// An Auto Scaling group from a change to what it does about it.
     pub scaling: Duration,
 }
@@ -60,6 +63,7 @@ impl Latency {
         detach: Duration::ZERO,
         cluster: Duration::ZERO,
         nodegroup: Duration::ZERO,
+        drained: Duration::ZERO,
         scaling: Duration::ZERO,
     };
 
@@ -73,6 +77,7 @@ impl Latency {
         detach: Duration::from_secs(10),
         cluster: Duration::from_secs(9 * 60),
         nodegroup: Duration::from_secs(30),
+        drained: Duration::from_secs(60),
         scaling: Duration::from_secs(5),
     };
 

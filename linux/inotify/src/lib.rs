@@ -5,7 +5,13 @@
 //!
 //! **Invariant:** a change after [`Watch::add_folders`] ends the next [`Watch::changed`].
 
-use std::{fs, io, mem::MaybeUninit, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{
+    fs, io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+    time::Duration,
+};
 
 use rustix::{
     fs::inotify::{self, CreateFlags, WatchFlags},
@@ -40,7 +46,24 @@ impl Watch {
 
     /// Watches a folder and those in it. What is watched already stays so.
     pub fn add_folders(&mut self, folder: &Path) {
-        let Some(events) = &self.events else { return };
+        if !self.add(folder) {
+            return;
+        }
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|it| it.is_dir()) {
+                self.add_folders(&entry.path());
+            }
+        }
+    }
+
+    /// Watches one open folder, and none in it. Where it is by now does not matter.
+    pub fn add_open(&mut self, folder: impl AsFd) {
+        let path = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
+        self.add(Path::new(&path));
+    }
+
+    fn add(&mut self, folder: &Path) -> bool {
+        let Some(events) = &self.events else { return false };
         let flags = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
@@ -48,16 +71,13 @@ impl Watch {
             // What a file holds is known when its writer has closed it.
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB;
-        if let Err(error) = inotify::add_watch(events.get_ref(), folder, flags) {
-            if error != Errno::NOENT {
+        match inotify::add_watch(events.get_ref(), folder, flags) {
+            Ok(_) => true,
+            Err(Errno::NOENT) => false,
+            Err(error) => {
                 warn!(folder = %folder.display(), %error, "no watch: looking every second");
                 self.events = None;
-            }
-            return;
-        }
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|it| it.is_dir()) {
-                self.add_folders(&entry.path());
+                false
             }
         }
     }
@@ -97,6 +117,19 @@ fn drain(events: &OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_open_folder_is_watched_without_those_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("d")).unwrap();
+        let mut watch = Watch::new();
+        watch.add_open(fs::File::open(base.path()).unwrap());
+        let soon = Duration::from_millis(50);
+        fs::write(base.path().join("d/f"), "").unwrap();
+        assert!(tokio::time::timeout(soon, watch.changed()).await.is_err());
+        fs::rename(base.path().join("d/f"), base.path().join("f")).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_file_in_a_new_folder_is_noticed() {

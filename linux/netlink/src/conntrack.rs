@@ -34,14 +34,15 @@ const UDP: u8 = 17;
 #[derive(Debug)]
 pub struct Conntrack(Netlink);
 
-/// Which flows are meant.
+/// A tracked flow, as its first packet went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowFilter {
-    /// What the client sends to; `None` is any.
-    pub to: Option<IpAddr>,
+pub struct Flow {
+    pub from: IpAddr,
+    /// What the client sends to.
+    pub to: IpAddr,
     pub port: u16,
-    /// Who answers; `None`: whoever the client sends to, so nothing was translated.
-    pub translated_to: Option<IpAddr>,
+    /// Who answers: the one that the client sends to, unless its address was translated.
+    pub answered_by: IpAddr,
 }
 
 #[derive(Debug, Default)]
@@ -52,15 +53,14 @@ struct Tuple {
     port: u16,
 }
 
-impl FlowFilter {
-    fn matches(&self, original: &Tuple, reply: &Tuple) -> bool {
-        let answered_by = reply.source;
-        original.port == self.port
-            && (self.to.is_none() || self.to == original.destination)
-            && match self.translated_to {
-                None => answered_by == original.destination,
-                Some(endpoint) => answered_by == Some(endpoint),
-            }
+impl Flow {
+    fn of(original: &Tuple, reply: &Tuple) -> Option<Self> {
+        Some(Self {
+            from: original.source?,
+            to: original.destination?,
+            port: original.port,
+            answered_by: reply.source?,
+        })
     }
 }
 
@@ -70,33 +70,37 @@ impl Conntrack {
         Netlink::open_here(SockProtocol::NetlinkNetFilter).map(Self)
     }
 
-    /// Deletes the UDP flows that any of `filters` matches; says how many.
-    pub fn delete_udp(&self, filters: &[FlowFilter]) -> Result<usize, RequestError> {
+    /// Deletes the UDP flows of IPv4 or IPv6 that `is_stale` picks; says how many.
+    pub fn delete_udp(
+        &self,
+        is_ipv4: bool,
+        is_stale: impl Fn(&Flow) -> bool,
+    ) -> Result<usize, RequestError> {
         let mut count = 0;
-        for family in [AF_INET, AF_INET6] {
-            let mut found = Vec::new();
-            let request = Request::new(CT_GET, DUMP, &[family, 0, 0, 0]);
-            self.0.query("list connections", request, |message| {
-                let Some(body) = message.payload.get(NFGENMSG_LEN..) else { return };
-                let tuple = |kind| attributes(body).find(|(it, _)| *it == kind);
-                let (Some((_, original)), Some((_, reply))) =
-                    (tuple(CTA_TUPLE_ORIG), tuple(CTA_TUPLE_REPLY))
-                else {
-                    return;
-                };
-                let (from, back) = (parse(original), parse(reply));
-                if from.protocol == UDP && filters.iter().any(|it| it.matches(&from, &back)) {
-                    found.push(original.to_vec());
-                }
-            })?;
-            for original in found {
-                let mut request = Request::new(CT_DELETE, CHANGE, &[family, 0, 0, 0]);
-                let nest = request.nest(CTA_TUPLE_ORIG);
-                request.raw(&original);
-                request.end(nest);
-                gone_is_fine(self.0.change("delete a connection", request))?;
-                count += 1;
+        let family = if is_ipv4 { AF_INET } else { AF_INET6 };
+        let mut found = Vec::new();
+        let request = Request::new(CT_GET, DUMP, &[family, 0, 0, 0]);
+        self.0.query("list connections", request, |message| {
+            let Some(body) = message.payload.get(NFGENMSG_LEN..) else { return };
+            let tuple = |kind| attributes(body).find(|(it, _)| *it == kind);
+            let (Some((_, original)), Some((_, reply))) =
+                (tuple(CTA_TUPLE_ORIG), tuple(CTA_TUPLE_REPLY))
+            else {
+                return;
+            };
+            let (from, back) = (parse(original), parse(reply));
+            let is_udp = from.protocol == UDP;
+            if is_udp && Flow::of(&from, &back).is_some_and(|flow| is_stale(&flow)) {
+                found.push(original.to_vec());
             }
+        })?;
+        for original in found {
+            let mut request = Request::new(CT_DELETE, CHANGE, &[family, 0, 0, 0]);
+            let nest = request.nest(CTA_TUPLE_ORIG);
+            request.raw(&original);
+            request.end(nest);
+            gone_is_fine(self.0.change("delete a connection", request))?;
+            count += 1;
         }
         Ok(count)
     }

@@ -1,4 +1,4 @@
-//! Links, addresses, routes, rules and neighbours of any network namespace, over rtnetlink.
+//! Links, addresses, routes, rules, neighbours and traffic limits of any network namespace, over rtnetlink.
 //!
 //! The kernel does the whole of an rtnetlink request inside the `send` that carries it and has the
 //! answer ready when `send` returns, so a synchronous client never waits for anything but the
@@ -21,17 +21,19 @@ mod nflog;
 mod route;
 mod rule;
 mod socket;
+mod traffic;
 
 use std::path::PathBuf;
 
 pub use address::Address;
-pub use conntrack::{Conntrack, FlowFilter};
+pub use conntrack::{Conntrack, Flow};
 pub use link::{Link, LinkChange, Mac, ParseMacError, Veth, VethEnd};
 pub use neighbour::Neighbour;
 pub use nflog::{LogError, Logged, LoggedPacket, PacketLog};
 pub use route::{Route, RouteKind, Scope, TABLE_LOCAL, TABLE_MAIN};
 pub use rule::Rule;
 pub use socket::{Netlink, OpenError, RequestError};
+pub use traffic::TokenBucket;
 
 /// Opens a socket in the namespace at `netns` (`None`: here) and runs `work` on it, on a thread
 /// where blocking is allowed.

@@ -14,6 +14,9 @@ impl Table {
             return Transaction::replace(self);
         }
         let mut transaction = Transaction::on(self.family, &self.name);
+        for (name, set) in self.sets.iter().chain(&old.sets) {
+            transaction.know_set(name, set);
+        }
         // What is new comes first, since elements and rules refer to it; what is gone comes last,
         // when nothing refers to it any more.
         for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name))

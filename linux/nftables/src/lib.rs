@@ -6,14 +6,17 @@
 //! what makes a change cost what it changes. Callers that know what changed (kube-proxy) build the
 //! transaction themselves.
 //!
-//! The text goes to `nft -f -`: its parser is the one that users know, and starting it costs about
-//! 5 ms. It runs in any network namespace, entered by `setns` on a thread that ends with the call.
+//! Elements, plain chains and simple rules go to the kernel as netlink messages, which costs less
+//! than a millisecond however large the table is; a transaction with anything else in it goes to
+//! `nft -f -` as text: its parser is the one that users know. Either runs in any network namespace,
+//! entered by `setns` on a thread that ends with the call.
 //!
 //! **Invariant:** everything here acts on a table that the caller names; nothing lists, flushes or
 //! deletes another program's rules.
 
 mod counters;
 mod diff;
+mod native;
 mod nft;
 mod transaction;
 mod value;

@@ -1,4 +1,4 @@
-//! Runs `nft` in a network namespace.
+//! Applies transactions in a network namespace, by netlink or by `nft`.
 
 use std::{
     ffi::OsString,
@@ -10,16 +10,17 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Family, Table, Transaction};
+use crate::{Family, Table, Transaction, native};
 
 /// How much of a refused line an error quotes.
 const QUOTED_LEN: usize = 200;
 
-/// `nft` in one namespace. Cheap to make and to clone.
+/// nftables in one namespace. Cheap to make and to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nft {
     program: OsString,
     netns: Option<PathBuf>,
+    kept: native::Kept,
 }
 
 /// Why a transaction was not applied. Nothing of it was.
@@ -38,7 +39,7 @@ pub enum ApplyError {
         #[source]
         source: io::Error,
     },
-    #[error("nft refused a change to table `{table}`: {message}")]
+    #[error("the kernel refused a change to table `{table}`: {message}")]
     Refused { table: String, message: String },
     #[error("nft printed something that is not the JSON it promises")]
     Output {
@@ -47,18 +48,30 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    pub(crate) fn refused(table: &str, message: &str, command: &str) -> Self {
+        let message = if command.is_empty() {
+            message.to_owned()
+        } else {
+            let quoted: String = command.chars().take(QUOTED_LEN).collect();
+            format!("{message} in `{quoted}`")
+        };
+        Self::Refused { table: table.to_owned(), message }
+    }
+}
+
 impl Nft {
     /// In the caller's namespace.
     pub fn here() -> Self {
-        Self { program: program(), netns: None }
+        Self { program: program(), netns: None, kept: native::Kept::default() }
     }
 
     /// In the namespace at `netns` (`/run/netns/NAME`, `/proc/PID/ns/net`).
     pub fn at(netns: impl Into<PathBuf>) -> Self {
-        Self { program: program(), netns: Some(netns.into()) }
+        Self { netns: Some(netns.into()), ..Self::here() }
     }
 
-    /// Applies all of `transaction` or nothing. An empty one starts no process.
+    /// Applies all of `transaction` or nothing. Where it can be said in netlink, no process starts.
     pub fn apply(&self, transaction: &Transaction) -> Result<(), ApplyError> {
         if let Some(name) = transaction.wrong_name() {
             return Err(ApplyError::Name { name: name.to_owned() });
@@ -66,7 +79,10 @@ impl Nft {
         if transaction.is_empty() {
             return Ok(());
         }
-        let output = self.run(&["-f", "-"], transaction.text())?;
+        if let Some(messages) = native::encode(transaction) {
+            return native::send(self.netns.as_deref(), &self.kept, transaction, messages);
+        }
+        let output = self.run(&["-f", "-"], &transaction.text())?;
         if output.status.success() {
             return Ok(());
         }

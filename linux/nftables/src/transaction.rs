@@ -1,6 +1,6 @@
 //! Commands on one table that the kernel takes all together or not at all.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{Chain, Family, Hook, Set, Table, is_valid_name};
 
@@ -12,15 +12,37 @@ const ELEMENTS_PER_COMMAND: usize = 4096;
 pub struct Transaction {
     family: Family,
     table: String,
-    text: String,
+    commands: Vec<Command>,
+    /// What is known of the sets: see [`Self::know_set`].
+    shapes: BTreeMap<String, Set>,
     wrong_name: Option<String>,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    AddTable,
+    DeleteTable,
+    AddChain { name: String, hook: Option<Hook> },
+    AddRule { chain: String, rule: String },
+    FlushChain { name: String },
+    DeleteChain { name: String },
+    AddSet { name: String, shape: Set },
+    DeleteSet { name: String, word: &'static str },
+    AddElements { set: String, elements: Vec<(String, String)> },
+    DeleteElements { set: String, keys: Vec<String> },
 }
 
 impl Transaction {
     /// A transaction on a table that exists.
     pub fn on(family: Family, table: &str) -> Self {
-        let mut transaction =
-            Self { family, table: table.to_owned(), text: String::new(), wrong_name: None };
+        let mut transaction = Self {
+            family,
+            table: table.to_owned(),
+            commands: Vec::new(),
+            shapes: BTreeMap::new(),
+            wrong_name: None,
+        };
         transaction.check(table);
         transaction
     }
@@ -28,7 +50,7 @@ impl Transaction {
     /// Puts `table` in place of the one of its name, if there is one.
     pub fn replace(table: &Table) -> Self {
         let mut transaction = Self::delete(table.family, &table.name);
-        transaction.command("add table");
+        transaction.commands.push(Command::AddTable);
         for (name, chain) in &table.chains {
             transaction.add_chain(name, chain.hook.as_ref());
         }
@@ -49,18 +71,24 @@ impl Transaction {
     pub fn delete(family: Family, table: &str) -> Self {
         let mut transaction = Self::on(family, table);
         // Deleting what is not there is an error; adding what is there is none.
-        transaction.command("add table");
-        transaction.command("delete table");
+        transaction.commands.extend([Command::AddTable, Command::DeleteTable]);
         transaction
     }
 
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
+        self.commands.is_empty()
     }
 
-    /// What nft reads.
-    pub fn text(&self) -> &str {
-        &self.text
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    pub(crate) fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    pub(crate) fn shape(&self, set: &str) -> Option<&Set> {
+        self.shapes.get(set)
     }
 
     /// A name that nft would misread, if one was used.
@@ -72,12 +100,17 @@ impl Transaction {
         &self.table
     }
 
+    /// Says what a set of the table is that this transaction does not add: the elements of a set
+    /// that is known can go to the kernel without the help of nft.
+    pub fn know_set(&mut self, name: &str, set: &Set) {
+        if !self.shapes.contains_key(name) {
+            self.shapes.insert(name.to_owned(), set.shape());
+        }
+    }
+
     pub fn add_chain(&mut self, name: &str, hook: Option<&Hook>) {
         self.check(name);
-        match hook {
-            None => self.line("add chain", name, ""),
-            Some(hook) => self.line("add chain", name, &format!("{{ {hook} }}")),
-        }
+        self.commands.push(Command::AddChain { name: name.to_owned(), hook: hook.cloned() });
     }
 
     pub fn add_rules(&mut self, chain: &str, value: &Chain) {
@@ -87,24 +120,25 @@ impl Transaction {
     }
 
     pub fn add_rule(&mut self, chain: &str, rule: &str) {
-        self.line("add rule", chain, rule);
+        self.commands.push(Command::AddRule { chain: chain.to_owned(), rule: rule.to_owned() });
     }
 
     pub fn flush_chain(&mut self, name: &str) {
-        self.line("flush chain", name, "");
+        self.commands.push(Command::FlushChain { name: name.to_owned() });
     }
 
     pub fn delete_chain(&mut self, name: &str) {
-        self.line("delete chain", name, "");
+        self.commands.push(Command::DeleteChain { name: name.to_owned() });
     }
 
     pub fn add_set(&mut self, name: &str, set: &Set) {
         self.check(name);
-        self.line(&format!("add {}", set.word()), name, &set.definition());
+        self.know_set(name, set);
+        self.commands.push(Command::AddSet { name: name.to_owned(), shape: set.shape() });
     }
 
     pub fn delete_set(&mut self, name: &str, set: &Set) {
-        self.line(&format!("delete {}", set.word()), name, "");
+        self.commands.push(Command::DeleteSet { name: name.to_owned(), word: set.word() });
     }
 
     /// Adds members (with empty values) or entries.
@@ -113,59 +147,68 @@ impl Transaction {
         set: &str,
         elements: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        self.elements("add element", set, elements);
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let elements: Vec<_> = elements.into_iter().map(owned).collect();
+        if !elements.is_empty() {
+            self.commands.push(Command::AddElements { set: set.to_owned(), elements });
+        }
     }
 
     pub fn delete_elements<'a>(&mut self, set: &str, keys: impl IntoIterator<Item = &'a str>) {
-        self.elements("delete element", set, keys.into_iter().map(|key| (key, "")));
+        let keys: Vec<_> = keys.into_iter().map(str::to_owned).collect();
+        if !keys.is_empty() {
+            self.commands.push(Command::DeleteElements { set: set.to_owned(), keys });
+        }
     }
 
-    fn elements<'a>(
-        &mut self,
-        command: &str,
-        set: &str,
-        elements: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) {
-        let mut count = 0;
-        for (key, value) in elements {
-            if count % ELEMENTS_PER_COMMAND == 0 {
-                if count > 0 {
-                    self.text.push_str(" }\n");
+    /// What nft reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for command in &self.commands {
+            self.render(command, &mut text);
+        }
+        text
+    }
+
+    /// One command as nft reads it.
+    pub(crate) fn text_of(&self, command: &Command) -> String {
+        let mut text = String::new();
+        self.render(command, &mut text);
+        text
+    }
+
+    fn render(&self, command: &Command, out: &mut String) {
+        let mut line = |command: &str, object: &str, rest: &str| {
+            let (family, table) = (self.family, &self.table);
+            let gap = |text: &str| if text.is_empty() { "" } else { " " };
+            writeln!(out, "{command} {family} {table}{}{object}{}{rest}", gap(object), gap(rest))
+                .expect("writing to a string does not fail");
+        };
+        match command {
+            Command::AddTable => line("add table", "", ""),
+            Command::DeleteTable => line("delete table", "", ""),
+            Command::AddChain { name, hook: None } => line("add chain", name, ""),
+            Command::AddChain { name, hook: Some(hook) } => {
+                line("add chain", name, &format!("{{ {hook} }}"));
+            }
+            Command::AddRule { chain, rule } => line("add rule", chain, rule),
+            Command::FlushChain { name } => line("flush chain", name, ""),
+            Command::DeleteChain { name } => line("delete chain", name, ""),
+            Command::AddSet { name, shape } => {
+                line(&format!("add {}", shape.word()), name, &shape.definition());
+            }
+            Command::DeleteSet { name, word } => line(&format!("delete {word}"), name, ""),
+            Command::AddElements { set, elements } => {
+                for some in elements.chunks(ELEMENTS_PER_COMMAND) {
+                    line("add element", set, &braced(some.iter().map(|(k, v)| (&**k, &**v))));
                 }
-                self.head(command, set);
-                self.text.push_str(" { ");
-            } else {
-                self.text.push_str(", ");
             }
-            self.text.push_str(key);
-            if !value.is_empty() {
-                self.text.push_str(" : ");
-                self.text.push_str(value);
+            Command::DeleteElements { set, keys } => {
+                for some in keys.chunks(ELEMENTS_PER_COMMAND) {
+                    line("delete element", set, &braced(some.iter().map(|key| (&**key, ""))));
+                }
             }
-            count += 1;
         }
-        if count > 0 {
-            self.text.push_str(" }\n");
-        }
-    }
-
-    fn command(&mut self, command: &str) {
-        writeln!(self.text, "{command} {} {}", self.family, self.table)
-            .expect("writing to a string does not fail");
-    }
-
-    fn line(&mut self, command: &str, object: &str, rest: &str) {
-        self.head(command, object);
-        if !rest.is_empty() {
-            self.text.push(' ');
-            self.text.push_str(rest);
-        }
-        self.text.push('\n');
-    }
-
-    fn head(&mut self, command: &str, object: &str) {
-        write!(self.text, "{command} {} {} {object}", self.family, self.table)
-            .expect("writing to a string does not fail");
     }
 
     fn check(&mut self, name: &str) {
@@ -173,4 +216,21 @@ impl Transaction {
             self.wrong_name = Some(name.to_owned());
         }
     }
+}
+
+/// `{ key : value, … }`
+fn braced<'a>(elements: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::from("{ ");
+    for (number, (key, value)) in elements.enumerate() {
+        if number > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(key);
+        if !value.is_empty() {
+            text.push_str(" : ");
+            text.push_str(value);
+        }
+    }
+    text.push_str(" }");
+    text
 }

@@ -309,6 +309,18 @@ impl Set {
         if self.value.is_some() { "map" } else { "set" }
     }
 
+    /// All but the elements.
+    pub(crate) fn shape(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            value: self.value.clone(),
+            flags: self.flags.clone(),
+            timeout: self.timeout,
+            size: self.size,
+            elements: BTreeMap::new(),
+        }
+    }
+
     /// Whether only the elements may differ.
     pub(crate) fn has_shape_of(&self, other: &Self) -> bool {
         self.key == other.key

@@ -25,6 +25,18 @@ impl Netns {
     }
 }
 
+impl Netns {
+    /// Gives nft a text in the namespace.
+    fn feed(&self, text: &str) {
+        let file = std::env::temp_dir().join(format!("{}.nft", self.0));
+        std::fs::write(&file, text).unwrap();
+        let command = ["netns", "exec", &self.0, "nft", "-f", file.to_str().unwrap()];
+        let status = Command::new("ip").args(command).status().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(status.success(), "nft refused {text}");
+    }
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         drop(Command::new("ip").args(["netns", "delete", &self.0]).status());
@@ -87,6 +99,84 @@ fn a_table_is_put_in_place_changed_and_removed_without_touching_another() {
     assert!(nft.has_table(Family::Ip, "other").unwrap());
 }
 
+/// What netlink makes of a transaction is what nft makes of its text.
+#[test]
+fn the_kernel_holds_the_same_whoever_spoke_to_it() {
+    for family in [Family::Ip, Family::Ip6] {
+        let (Some(ours), Some(theirs)) = (Netns::new("s"), Netns::new("n")) else { return };
+        let (ip, address) = match family {
+            Family::Ip => ("ip", "ipv4_addr"),
+            _ => ("ip6", "ipv6_addr"),
+        };
+        let mut table = Table::new(family, "nst-test");
+        let hook = Hook::new(ChainKind::Nat, HookPoint::Prerouting, priority::DSTNAT);
+        table.chains.insert("nat".into(), Chain::hooked(hook));
+        table.chain("nat").rule(format!("{ip} daddr . meta l4proto . th dport vmap @services"));
+        let kind = format!("{address} . inet_proto . inet_service");
+        table.set("services", Set::map(&kind, "verdict"));
+        table.set("plain", Set::of(address));
+        let target = format!("{ip} daddr . tcp dport");
+        let by_number = format!("{target} . numgen random mod 2");
+        table.set("targets", Set::map_typeof(&by_number, &target));
+        let sticky = Set::of(address).flag("dynamic").flag("timeout");
+        table.set("sticky", sticky.timeout(Duration::from_secs(60)).size(65535));
+        for netns in [&ours, &theirs] {
+            netns.nft().replace(&table).unwrap();
+        }
+
+        let (a, b, net, constant) = match family {
+            Family::Ip => ("10.0.0.1", "10.0.0.2", "192.168.0.0/20", "10.0.0.1:80"),
+            _ => ("fd00::1", "fd00::2", "fd00:1::/52", "[fd00::1]:80"),
+        };
+        let mut change = Transaction::on(family, "nst-test");
+        for (name, set) in &table.sets {
+            change.know_set(name, set);
+        }
+        for chain in ["lb", "stick", "local", "to-mark", "gone"] {
+            change.add_chain(chain, None);
+        }
+        for (chain, rule) in [
+            ("lb", format!("dnat {ip} to {target} . numgen random mod 3 map @targets")),
+            ("stick", format!("{ip} saddr @sticky goto lb")),
+            ("stick", format!("update @sticky {{ {ip} saddr }}")),
+            ("stick", "numgen random mod 2 vmap { 0 : goto lb, 1 : goto local }".to_owned()),
+            ("local", format!("{ip} saddr {net} goto lb")),
+            ("local", format!("{ip} saddr {a} return")),
+            ("local", "fib saddr type local jump to-mark".to_owned()),
+            ("local", "fib daddr type local goto lb".to_owned()),
+            (
+                "local",
+                format!(
+                    "meta l4proto udp dnat {ip} to numgen random mod 2 map \
+                     {{ 0 : {a} . 53, 1 : {b} . 53 }}"
+                ),
+            ),
+            ("to-mark", format!("meta l4proto tcp dnat {ip} to {constant}")),
+            ("gone", "drop".to_owned()),
+        ] {
+            change.add_rule(chain, &rule);
+        }
+        let services =
+            [(format!("{a} . tcp . 80"), "goto lb"), (format!("{a} . udp . 53"), "drop")];
+        change.add_elements("services", services.iter().map(|(key, value)| (&**key, *value)));
+        let targets = [
+            (format!("{a} . 80 . 0"), format!("{b} . 8080")),
+            (format!("{a} . 80 . 300"), format!("{b} . 8081")),
+        ];
+        change.add_elements("targets", targets.iter().map(|(key, value)| (&**key, &**value)));
+        change.add_elements("plain", [(a, ""), (b, "")]);
+        change.delete_elements("plain", [b]);
+        change.flush_chain("gone");
+        change.delete_chain("gone");
+        ours.nft().apply(&change).unwrap();
+        theirs.feed(&change.text());
+
+        let listed = |netns: &Netns| netns.nft().list_table(family, "nst-test").unwrap().unwrap();
+        assert_eq!(listed(&ours), listed(&theirs));
+        assert!(listed(&ours).contains("numgen random mod 2 vmap"), "{}", listed(&ours));
+    }
+}
+
 #[test]
 fn a_refused_transaction_changes_nothing_and_says_why() {
     let Some(netns) = Netns::new("b") else { return };
@@ -98,6 +188,7 @@ fn a_refused_transaction_changes_nothing_and_says_why() {
     let error = nft.apply(&transaction).unwrap_err();
     assert!(matches!(&error, ApplyError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("No such file or directory"), "{error}");
+    assert!(error.to_string().contains("add rule ip nst-test nowhere accept"), "{error}");
     assert!(nft.list_table(Family::Ip, "nst-test").unwrap().unwrap().contains("established"));
 }
 

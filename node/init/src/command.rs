@@ -56,6 +56,9 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
         asked = ends.first() => asked,
     };
     info!(?asked, "shutting down");
+    if asked == Power::Off {
+        status.powering_off();
+    }
     status.phase(Phase::Stopping);
     // No service comes back from here on.
     scope.cancel();

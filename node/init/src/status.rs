@@ -30,7 +30,9 @@ pub struct Status {
     pub phase: Phase,
     /// How often this root file system has been booted.
     pub boots: u64,
-    /// It was told from within to switch the instance off; it does not boot again by itself.
+    /// It was told from within to switch the instance off, and is shutting down.
+    pub powering_off: bool,
+    /// It has switched the instance off, which does not boot again by itself.
     pub powered_off: bool,
     /// When the phase began, RFC 3339.
     pub since: String,
@@ -77,6 +79,10 @@ impl Recorder {
             status.phase = phase;
             status.since = now;
         });
+    }
+
+    pub(crate) fn powering_off(&self) {
+        self.change(|status| status.powering_off = true);
     }
 
     pub(crate) fn powered_off(&self) {

@@ -1,233 +1,185 @@
-//! `run kube-proxy`.
+//! `run kube-proxy`: upstream's flags.
+//!
+//! As upstream, flags are ignored where a configuration file is given, but for
+//! `--hostname-override`, `--kubeconfig` beside a file that names none, `--master` and logging.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod flags;
 
-use clock::Clock;
-use kube::{Client, Config, config::KubeConfigOptions};
-use lifecycle::Scope;
+use std::path::PathBuf;
+
 use linux_nftables::{Family, Nft};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
-use tower::service_fn;
-use tracing::{debug, info, warn};
-use transport::{BoxError, Place};
+use tracing::info;
+use transport::BoxError;
 
+pub use self::flags::Flags;
 use crate::{
-    config::Configuration,
-    conntrack,
-    endpoint_slices::Here,
-    health::{self, Health, HealthPorts},
-    proxier::Proxier,
+    config::{
+        Configuration,
+        load::{self, ConfigError},
+        validation,
+    },
+    host,
     ruleset::TABLE,
-    watch::{self, Update},
+    run::{self, Setting},
 };
-
-/// Until a refused transaction is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-/// So many updates go into one pass at most.
-const MAX_BATCH: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A KubeProxyConfiguration file.
+    /// The path to the configuration file.
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Whom to call; in a pod, the service account says.
+    /// If set, write the default configuration values to this file and exit.
+    #[arg(long)]
+    pub write_config_to: Option<PathBuf>,
+    /// Remove this program's tables and exit.
+    #[arg(long)]
+    pub cleanup: bool,
+    /// Do what needs full root privileges, and exit.
+    #[arg(long)]
+    pub init_only: bool,
+    /// Path to kubeconfig file with authorization information.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// The address of the Kubernetes API server (overrides any value in kubeconfig).
+    #[arg(long)]
+    pub master: Option<String>,
     /// The node's name, where it is not the host's.
     #[arg(long, env = "NODE_NAME")]
     pub hostname_override: Option<String>,
-    /// The pods' network: what comes from elsewhere to a cluster address is masqueraded.
-    #[arg(long)]
-    pub cluster_cidr: Option<String>,
-    #[arg(long)]
-    pub healthz_bind_address: Option<String>,
-    #[arg(long)]
-    pub metrics_bind_address: Option<String>,
-    /// Removes this program's tables, and ends.
-    #[arg(long)]
-    pub cleanup: bool,
-    /// Accepted and without effect, as manifests of EKS give it.
-    #[arg(long, short = 'v', hide = true)]
-    pub v: Option<u32>,
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let nft = Nft::here();
-    if args.cleanup {
-        for family in [Family::Ip, Family::Ip6] {
-            nft.delete_table(family, TABLE)?;
-        }
+    if let Some(path) = &args.write_config_to {
+        let mut defaults = Configuration::default();
+        defaults.complete();
+        std::fs::write(path, serde_saphyr::to_string(&defaults)?)?;
+        info!(file = %path.display(), "wrote the configuration");
         return Ok(());
     }
-    transport::tls::install_provider();
-    let config = configuration(&args)?;
-    let (healthz, metrics) = (config.healthz()?, config.metrics()?);
-    let mut options = vec![config.options(Family::Ip)?];
-    if std::path::Path::new("/proc/sys/net/ipv6").exists() {
-        options.push(config.options(Family::Ip6)?);
+    let (config, text) = configuration(&args)?;
+    if args.cleanup {
+        return clean_up(&Nft::here());
     }
-    let node = node_name(&config)?;
-    let client = client(&args, &config).await?;
-    let scope = Scope::new();
-    let clock = Clock::system();
-    let health = Arc::new(Health::new(clock));
-    serve(healthz, metrics, &health, &scope)?;
-    info!(node, "starting in mode nftables");
+    host::set_up(&config);
+    if args.init_only {
+        return Ok(());
+    }
+    let mut given = args.flags.given();
+    let paths = [("config", &args.config), ("kubeconfig", &args.kubeconfig)];
+    for (flag, path) in paths {
+        given.extend(path.iter().map(|it| (flag.to_owned(), it.display().to_string())));
+    }
+    let setting = Setting {
+        kubeconfig: args.kubeconfig.clone().or_else(|| {
+            let path = &config.client_connection.kubeconfig;
+            (!path.is_empty()).then(|| PathBuf::from(path))
+        }),
+        master: args.master,
+        file: args.config.map(|path| (path, text)),
+        flags: given,
+        config,
+    };
+    run::run(setting).await
+}
 
-    let updates = watch::start(client, node.clone(), &scope);
-    let proxier = Proxier::new(nft, Here { node, zone: None }, options);
-    let ports = HealthPorts::new(health.clone(), scope.clone());
-    let looped = Loop { proxier, health, ports, clock, lists: (false, false) };
-    let running = scope.spawn("proxier", looped.run(updates));
-    wait_for_signal().await?;
-    drop(running);
-    // The rules stay: connections go on while a new version starts.
-    scope.drain(Duration::from_secs(2)).await;
+/// Removes what this program has put into the kernel, and nothing else.
+pub fn clean_up(nft: &Nft) -> Result<(), BoxError> {
+    for family in [Family::Ip, Family::Ip6] {
+        nft.delete_table(family, TABLE)?;
+    }
     Ok(())
 }
 
-/// The file with the flags over it.
-fn configuration(args: &Args) -> Result<Configuration, BoxError> {
-    let mut config = match &args.config {
-        Some(path) => Configuration::read(path)?,
-        None => Configuration::default(),
+/// The configuration, complete and valid, and the file's text.
+fn configuration(args: &Args) -> Result<(Configuration, String), ConfigError> {
+    let (mut config, text) = match &args.config {
+        Some(path) => load::read(path)?,
+        None => (args.flags.configuration()?, String::new()),
     };
-    let set = |field: &mut String, flag: &Option<String>| {
-        if let Some(value) = flag {
-            field.clone_from(value);
+    args.flags.set_logging(&mut config);
+    config.complete();
+    if let Some(name) = &args.hostname_override {
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(ConfigError::EmptyHostname);
         }
-    };
-    set(&mut config.hostname_override, &args.hostname_override);
-    set(&mut config.cluster_cidr, &args.cluster_cidr);
-    set(&mut config.healthz_bind_address, &args.healthz_bind_address);
-    set(&mut config.metrics_bind_address, &args.metrics_bind_address);
-    Ok(config)
-}
-
-fn node_name(config: &Configuration) -> Result<String, BoxError> {
-    if !config.hostname_override.is_empty() {
-        return Ok(config.hostname_override.to_lowercase());
+        config.hostname_override = name.to_lowercase();
     }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
-    Ok(name.trim().to_lowercase())
+    validation::check(&config)?;
+    Ok((config, text))
 }
 
-async fn client(args: &Args, config: &Configuration) -> Result<Client, BoxError> {
-    let given = args.kubeconfig.clone().or_else(|| {
-        let path = &config.client_connection.kubeconfig;
-        (!path.is_empty()).then(|| PathBuf::from(path))
-    });
-    let config = match given {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    };
-    Ok(Client::try_from(config)?)
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-fn serve(
-    healthz: SocketAddr,
-    metrics: SocketAddr,
-    health: &Arc<Health>,
-    scope: &Scope,
-) -> Result<(), BoxError> {
-    let shared = health.clone();
-    let service = service_fn(move |request| health::healthz(request, shared.clone()));
-    let listener = Place::Here.listen(healthz)?;
-    drop(scope.spawn("healthz", transport::serve(listener, None, service, scope.clone())));
-    let shared = health.clone();
-    let service = service_fn(move |request| health::metrics(request, shared.clone()));
-    let listener = Place::Here.listen(metrics)?;
-    drop(scope.spawn("metrics", transport::serve(listener, None, service, scope.clone())));
-    Ok(())
-}
+    use super::*;
 
-struct Loop {
-    proxier: Proxier,
-    health: Arc<Health>,
-    ports: HealthPorts,
-    clock: Clock,
-    /// Whether the first lists of Services and of slices are complete.
-    lists: (bool, bool),
-}
-
-impl Loop {
-    /// Takes what arrived, all of it, and applies it in one pass.
-    async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
-        let mut batch = Vec::new();
-        let mut is_behind = false;
-        loop {
-            let limit = if is_behind { RETRY } else { Duration::from_secs(3600) };
-            if let Ok(0) = timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
-                return;
-            }
-            batch.drain(..).for_each(|update| self.take(update));
-            if self.lists == (true, true) {
-                is_behind = !self.sync().await;
-            }
-        }
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
     }
 
-    fn take(&mut self, update: Update) {
-        match update {
-            Update::Service(name, ports) => self.proxier.set_service(&name, ports),
-            Update::Slice { service, name, slice } => {
-                self.proxier.set_slice(&service, &name, slice);
-            }
-            Update::Services(present) => {
-                self.proxier.retain_services(&present);
-                self.health.metrics.services.store(present.len() as u64, Ordering::Relaxed);
-                self.lists.0 = true;
-            }
-            Update::Slices(present) => {
-                self.proxier.retain_slices(&present);
-                self.lists.1 = true;
-            }
-            Update::Node { zone, is_deleted } => {
-                self.proxier.set_zone(zone);
-                self.health.set_eligible(!is_deleted);
-            }
-        }
+    fn config(args: &[&str]) -> Result<Configuration, String> {
+        let command = Command::try_parse_from([&["kube-proxy"], args].concat());
+        let args = command.map_err(|it| it.to_string())?.args;
+        configuration(&args).map(|(config, _)| config).map_err(|it| it.to_string())
     }
 
-    /// Whether the kernel holds what is wanted.
-    async fn sync(&mut self) -> bool {
-        let started = Instant::now();
-        let mut pass = self.proxier.plan();
-        if let Err(error) = pass.apply(self.proxier.nft()).await {
-            warn!(error = %telemetry::chain(&error), "the kernel refused a pass");
-            self.health.metrics.failures.fetch_add(1, Ordering::Relaxed);
-            self.health.set_synced(false);
-            self.proxier.distrust();
-            return false;
-        }
-        let took = started.elapsed();
-        debug!(services = pass.services, is_whole = pass.is_whole, ?took, "synced");
-        self.health.metrics.synced(took, self.clock.now());
-        self.health.set_synced(true);
-        conntrack::delete(std::mem::take(&mut pass.stale)).await;
-        self.ports.update(self.proxier.local_counts());
-        true
+    #[test]
+    fn flags_of_upstream_become_the_configuration() {
+        let config = config(&[
+            "--proxy-mode=nftables",
+            "--cluster-cidr=10.0.0.0/16",
+            "--masquerade-all",
+            "--nodeport-addresses=10.0.0.0/8,192.168.0.0/16",
+            "--iptables-sync-period=1m",
+            "--conntrack-max-per-core=0",
+            "--conntrack-tcp-timeout-established=2h",
+            "--detect-local-mode=ClusterCIDR",
+            "--feature-gates=A=true,B=false",
+            "--hostname-override= Node-1 ",
+            "--metrics-port=0",
+            "--healthz-port=10300",
+            "--bind-address-hard-fail=true",
+            "-v=4",
+        ])
+        .unwrap();
+        assert_eq!(config.hostname_override, "node-1");
+        assert!(config.nftables.masquerade_all && config.bind_address_hard_fail);
+        assert_eq!(config.sync_periods().0.to_string(), "1m0s");
+        assert_eq!(config.conntrack.max_per_core, Some(0));
+        assert_eq!(config.conntrack.tcp_established_timeout.unwrap().to_string(), "2h0m0s");
+        assert_eq!(config.node_port_addresses.unwrap().len(), 2);
+        assert_eq!(config.feature_gates["A"], true);
+        assert_eq!(config.metrics_bind_address, "");
+        assert_eq!(config.healthz_bind_address, "0.0.0.0:10300");
+        assert_eq!(config.logging.verbosity, 4);
     }
-}
 
-async fn wait_for_signal() -> Result<(), BoxError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    #[test]
+    fn a_file_goes_before_flags_but_for_the_nodes_name() {
+        let file = std::env::temp_dir().join(format!("kube-proxy-{}.yaml", std::process::id()));
+        let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                    mode: nftables\n";
+        std::fs::write(&file, text).unwrap();
+        let name = format!("--config={}", file.display());
+        let config = config(&[&name, "--proxy-mode=ipvs", "--hostname-override=a", "-v=3"]);
+        std::fs::remove_file(&file).unwrap();
+        let config = config.unwrap();
+        assert_eq!((config.mode.as_str(), config.hostname_override.as_str()), ("nftables", "a"));
+        assert_eq!(config.logging.verbosity, 3);
     }
-    Ok(())
+
+    #[test]
+    fn wrong_flags_are_refused_in_upstreams_words() {
+        let error = config(&["--hostname-override= "]).unwrap_err();
+        assert_eq!(error, "failed complete: empty hostname-override is invalid");
+        let error = config(&["--proxy-mode=userspace"]).unwrap_err();
+        assert!(error.contains("must be iptables, ipvs, nftables or blank"), "{error}");
+        assert!(config(&["--config=/nowhere"]).unwrap_err().contains("open /nowhere"));
+    }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use linux_nftables::{Family, Set};
+use linux_nftables::{Family, Set, quote};
 use sha1::{Digest, Sha1};
 
 use crate::{
@@ -29,10 +29,47 @@ pub struct Options {
     pub family: Family,
     pub masquerade_mark: u32,
     pub masquerade_all: bool,
-    /// The pods' addresses, where they are one network; `None`: nobody is known to be a pod.
-    pub cluster_cidr: Option<IpNet>,
-    /// Which addresses of the node have node ports; empty is all but loopback.
-    pub node_port_cidrs: Vec<IpNet>,
+    /// Which packets come from this node's pods.
+    pub local: LocalDetector,
+    pub node_ports: NodePorts,
+    /// The node's own address, where it is known.
+    pub node_ip: Option<IpAddr>,
+}
+
+/// How a packet of a pod is told from others (`detectLocalMode`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LocalDetector {
+    /// Nobody is known to be a pod.
+    #[default]
+    Nobody,
+    /// By the source address.
+    Cidr(IpNet),
+    /// By the interface it comes through.
+    Bridge(String),
+    /// By the beginning of the interface's name.
+    Prefix(String),
+}
+
+/// Which addresses of the node have node ports; never loopback ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePorts {
+    #[default]
+    All,
+    /// [`Options::node_ip`]; none while it is not known.
+    Primary,
+    Cidrs(Vec<IpNet>),
+}
+
+impl LocalDetector {
+    /// A match of what comes from a pod, or with `!= ` of what does not.
+    pub fn matching(&self, ip: &str, not: &str) -> Option<String> {
+        match self {
+            Self::Nobody => None,
+            Self::Cidr(cidr) => Some(format!("{ip} saddr {not}{cidr}")),
+            Self::Bridge(name) => Some(format!("iifname {not}{}", quote(name))),
+            Self::Prefix(prefix) => Some(format!("iifname {not}{}", quote(&format!("{prefix}*")))),
+        }
+    }
 }
 
 impl Options {
@@ -168,7 +205,8 @@ impl Compiler<'_> {
 
     fn external(&mut self) {
         let service = self.service;
-        let firewalled = (!service.source_ranges.is_empty()).then(|| self.firewall());
+        let has_balancers = service.load_balancer_ips.iter().any(|ip| self.options.has(ip));
+        let firewalled = if has_balancers { self.firewall() } else { None };
         let balancers: Vec<_> = service.load_balancer_ips.iter().map(|ip| (ip, true)).collect();
         let others = service.external_ips.iter().map(|ip| (ip, false));
         let all = balancers.into_iter().chain(others).filter(|(ip, _)| self.options.has(ip));
@@ -218,8 +256,8 @@ impl Compiler<'_> {
         if self.service.is_external_local {
             if !self.choice.cluster.is_empty() {
                 let cluster = self.own_chain("svc", &self.choice.cluster);
-                if let Some(cidr) = self.options.cluster_cidr {
-                    rules.push(format!("{ip} saddr {cidr} goto {cluster}"));
+                if let Some(is_local) = self.options.local.matching(ip, "") {
+                    rules.push(format!("{is_local} goto {cluster}"));
                 }
                 rules.push("fib saddr type local jump mark-for-masquerade".to_owned());
                 rules.push(format!("fib saddr type local goto {cluster}"));
@@ -291,23 +329,26 @@ impl Compiler<'_> {
         chain
     }
 
-    /// `fw-`: drops who may not use the load balancer.
-    fn firewall(&mut self) -> String {
+    /// `fw-`: drops who may not use the load balancer. `None`: everybody may.
+    fn firewall(&mut self) -> Option<String> {
+        let is_ours = |range: &&IpNet| range.addr().is_ipv4() == self.options.is_ipv4();
+        let ranges: Vec<IpNet> =
+            self.service.source_ranges.iter().filter(is_ours).map(IpNet::trunc).collect();
+        if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
+            return None;
+        }
+        let ip = self.options.ip();
+        let allow = |source: &dyn std::fmt::Display| format!("{ip} saddr {source} return");
+        let mut rules: Vec<String> = ranges.iter().map(|range| allow(range)).collect();
+        if self.options.node_ip.is_some_and(|node| ranges.iter().any(|it| it.contains(&node))) {
+            // What the node itself sends to an address that it has taken up comes from that address.
+            let own = self.service.load_balancer_ips.iter().filter(|ip| self.options.has(ip));
+            rules.extend(own.map(|ip| allow(ip)));
+        }
+        rules.push("drop".to_owned());
         let name = format!("fw-{}", self.id);
-        let ranges = self.service.source_ranges.iter();
-        let ours: BTreeSet<String> = ranges
-            .filter(|range| range.addr().is_ipv4() == self.options.is_ipv4())
-            .map(ToString::to_string)
-            .collect();
-        let rules = match ours.is_empty() {
-            true => vec!["drop".to_owned()],
-            false => {
-                let list = ours.into_iter().collect::<Vec<_>>().join(", ");
-                vec![format!("{} saddr != {{ {list} }} drop", self.options.ip())]
-            }
-        };
         self.fragment.chains.insert(name.clone(), rules);
-        name
+        Some(name)
     }
 
     /// Elements that spread what comes to an address or node port over `targets`.

@@ -1,66 +1,88 @@
 //! UDP flows that still go to endpoints that are no more.
 //!
 //! A TCP client notices that its peer is gone; a UDP client (a resolver, mostly) goes on sending,
-//! and the kernel goes on translating to the old endpoint as long as packets come. So those entries
-//! are deleted when an endpoint goes, and those that were made while there was no endpoint when the
-//! first one comes.
+//! and the kernel goes on translating to the old endpoint as long as packets come. So the flows to
+//! a Service that has changed are compared with its endpoints: those that go to nobody's, and those
+//! that went nowhere while there was no endpoint, are deleted. At the start that is every Service.
+//!
+//! Upstream: `pkg/proxy/conntrack`.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use linux_netlink::{Conntrack, FlowFilter, OpenError, RequestError};
+use linux_netlink::{Conntrack, Flow, OpenError, RequestError};
 
 use crate::{
     endpoint_slices::Choice,
     service_map::{Protocol, ServicePort},
 };
 
-/// Flows to delete.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stale {
-    /// What the client sends to; `None`: any address, at a node port.
-    pub to: Option<IpAddr>,
-    pub port: u16,
-    /// Where it was translated to; `None`: nowhere.
-    pub endpoint: Option<IpAddr>,
+/// Who may answer what clients of changed Services send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    by_address: BTreeMap<(IpAddr, u16), BTreeSet<IpAddr>>,
+    by_node_port: BTreeMap<u16, BTreeSet<IpAddr>>,
 }
 
-/// Adds what became stale with the change from `old` to `new`.
-pub fn stale(old: &[(ServicePort, Choice)], new: &[(ServicePort, Choice)], out: &mut Vec<Stale>) {
-    let is_udp = |it: &&(ServicePort, Choice)| it.0.protocol == Protocol::Udp;
-    for (port, before) in old.iter().filter(is_udp) {
-        let after = new.iter().find(|(it, _)| is_same(it, port)).map(|(_, choice)| choice);
-        let was: BTreeSet<IpAddr> = endpoints(before).collect();
-        let is: BTreeSet<IpAddr> = after.into_iter().flat_map(endpoints).collect();
-        for endpoint in was.difference(&is) {
-            out.extend(destinations(port).map(|(to, port)| Stale {
-                to,
-                port,
-                endpoint: Some(*endpoint),
-            }));
+impl Expected {
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty() && self.by_node_port.is_empty()
+    }
+
+    /// Adds a Service that changed from `old` to `new`. What only the old one had, nobody answers.
+    pub fn add(&mut self, old: &[(ServicePort, Choice)], new: &[(ServicePort, Choice)]) {
+        let is_udp = |it: &&(ServicePort, Choice)| it.0.protocol == Protocol::Udp;
+        for (port, _) in old.iter().filter(is_udp) {
+            self.addresses(port, |_| {});
+        }
+        for (port, choice) in new.iter().filter(is_udp) {
+            let endpoints = || choice.cluster.iter().chain(&choice.local).map(|(ip, _)| *ip);
+            self.addresses(port, |known| known.extend(endpoints()));
         }
     }
-    for (port, after) in new.iter().filter(is_udp) {
-        let before = old.iter().find(|(it, _)| is_same(it, port)).map(|(_, choice)| choice);
-        let had_nobody = before.is_none_or(|choice| endpoints(choice).next().is_none());
-        if had_nobody && endpoints(after).next().is_some() {
-            out.extend(destinations(port).map(|(to, port)| Stale { to, port, endpoint: None }));
+
+    fn addresses(&mut self, port: &ServicePort, mut each: impl FnMut(&mut BTreeSet<IpAddr>)) {
+        let external = port.external_ips.iter().chain(&port.load_balancer_ips);
+        for ip in port.cluster_ips.iter().chain(external) {
+            each(self.by_address.entry((*ip, port.port)).or_default());
         }
+        if let Some(number) = port.node_port {
+            each(self.by_node_port.entry(number).or_default());
+        }
+    }
+
+    /// Whether a flow goes where nobody of its Service is.
+    pub fn is_stale(&self, flow: &Flow) -> bool {
+        let is_translated = flow.answered_by != flow.to;
+        if let Some(endpoints) = self.by_address.get(&(flow.to, flow.port)) {
+            return !endpoints.contains(&flow.answered_by)
+                && (is_translated || !endpoints.is_empty());
+        }
+        // Another machine may have something of its own at that port.
+        let endpoints = self.by_node_port.get(&flow.port);
+        is_translated && endpoints.is_some_and(|it| !it.contains(&flow.answered_by))
     }
 }
 
-/// Deletes the flows. What cannot be deleted times out by itself.
-pub async fn delete(stale: Vec<Stale>) {
-    if stale.is_empty() {
-        return;
-    }
-    let done = tokio::task::spawn_blocking(move || delete_now(&stale));
-    match done.await {
-        Ok(Ok(count)) => tracing::debug!(count, "deleted stale UDP flows"),
+/// Deletes the flows of one family; says how many. What cannot be deleted times out by itself.
+pub async fn delete(expected: Expected, is_ipv4: bool) -> usize {
+    let done = tokio::task::spawn_blocking(move || delete_now(&expected, is_ipv4)).await;
+    match done {
+        Ok(Ok(count)) => {
+            tracing::debug!(count, "deleted stale UDP flows");
+            count
+        }
         Ok(Err(error)) => {
             let error = telemetry::chain(&error).to_string();
             tracing::warn!(error, "failed to delete stale UDP flows");
+            0
         }
-        Err(error) => tracing::warn!(%error, "failed to delete stale UDP flows"),
+        Err(error) => {
+            tracing::warn!(%error, "failed to delete stale UDP flows");
+            0
+        }
     }
 }
 
@@ -79,27 +101,65 @@ pub enum DeleteFlowsError {
     },
 }
 
-/// [`delete`], at once and in the thread's own namespace; says how many.
-pub fn delete_now(stale: &[Stale]) -> Result<usize, DeleteFlowsError> {
+/// [`delete`], at once and in the thread's own namespace.
+pub fn delete_now(expected: &Expected, is_ipv4: bool) -> Result<usize, DeleteFlowsError> {
     let conntrack = Conntrack::here().map_err(|source| DeleteFlowsError::Open { source })?;
-    let filters: Vec<FlowFilter> = stale.iter().map(filter).collect();
-    conntrack.delete_udp(&filters).map_err(|source| DeleteFlowsError::Request { source })
+    let deleted = conntrack.delete_udp(is_ipv4, |flow| expected.is_stale(flow));
+    deleted.map_err(|source| DeleteFlowsError::Request { source })
 }
 
-fn filter(stale: &Stale) -> FlowFilter {
-    FlowFilter { to: stale.to, port: stale.port, translated_to: stale.endpoint }
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn is_same(a: &ServicePort, b: &ServicePort) -> bool {
-    (a.protocol, &a.port_name, a.port) == (b.protocol, &b.port_name, b.port)
-}
+    use super::*;
+    use crate::service_map::ports_of;
 
-fn endpoints(choice: &Choice) -> impl Iterator<Item = IpAddr> {
-    choice.cluster.iter().chain(&choice.local).map(|(ip, _)| *ip)
-}
+    fn service(endpoints: &[&str]) -> Vec<(ServicePort, Choice)> {
+        let value = json!({
+            "metadata": { "namespace": "default", "name": "dns" },
+            "spec": {
+                "clusterIP": "10.100.0.10",
+                "ports": [{ "port": 53, "protocol": "UDP", "nodePort": 30053 }],
+            },
+        });
+        let cluster = endpoints.iter().map(|ip| (ip.parse().unwrap(), 5353)).collect();
+        let port = ports_of(&serde_json::from_value(value).unwrap()).remove(0);
+        vec![(port, Choice { cluster, ..Choice::default() })]
+    }
 
-fn destinations(port: &ServicePort) -> impl Iterator<Item = (Option<IpAddr>, u16)> {
-    let external = port.external_ips.iter().chain(&port.load_balancer_ips);
-    let addresses = port.cluster_ips.iter().chain(external).map(|ip| (Some(*ip), port.port));
-    addresses.chain(port.node_port.map(|port| (None, port)))
+    fn flow(to: &str, port: u16, answered_by: &str) -> Flow {
+        Flow {
+            from: "192.168.0.99".parse().unwrap(),
+            to: to.parse().unwrap(),
+            port,
+            answered_by: answered_by.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn flows_to_endpoints_that_serve_stay_and_others_go() {
+        let mut expected = Expected::default();
+        expected.add(&service(&["192.168.0.1"]), &service(&["192.168.0.2"]));
+        assert!(expected.is_stale(&flow("10.100.0.10", 53, "192.168.0.1")));
+        assert!(!expected.is_stale(&flow("10.100.0.10", 53, "192.168.0.2")));
+        assert!(expected.is_stale(&flow("10.100.0.10", 53, "10.100.0.10")), "it went nowhere");
+        assert!(!expected.is_stale(&flow("10.100.0.10", 54, "192.168.0.1")));
+        assert!(expected.is_stale(&flow("192.168.0.7", 30053, "192.168.0.1")));
+    }
+
+    #[test]
+    fn a_node_port_of_ours_is_not_another_machines() {
+        let mut expected = Expected::default();
+        expected.add(&[], &service(&["192.168.0.2"]));
+        assert!(!expected.is_stale(&flow("8.8.8.8", 30053, "8.8.8.8")));
+    }
+
+    #[test]
+    fn where_nobody_serves_any_more_only_translated_flows_go() {
+        let mut expected = Expected::default();
+        expected.add(&service(&["192.168.0.1"]), &[]);
+        assert!(expected.is_stale(&flow("10.100.0.10", 53, "192.168.0.1")));
+        assert!(!expected.is_stale(&flow("10.100.0.10", 53, "10.100.0.10")));
+    }
 }

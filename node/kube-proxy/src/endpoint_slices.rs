@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::service_map::{Protocol, ServiceName, ServicePort};
@@ -22,10 +23,24 @@ pub struct Endpoint {
     pub node_hints: Vec<String>,
 }
 
+/// When the control plane saw what made it write the slice, if it says so.
+pub fn triggered(slice: &EndpointSlice) -> Option<Timestamp> {
+    let annotations = slice.metadata.annotations.as_ref()?;
+    annotations.get("endpoints.kubernetes.io/last-change-trigger-time")?.parse().ok()
+}
+
 /// The endpoints of one slice, by port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     pub ports: BTreeMap<(String, Protocol), Vec<Endpoint>>,
+}
+
+impl Slice {
+    /// Whether its addresses are IPv4; all of a slice's are of one family.
+    pub fn is_ipv4(&self) -> bool {
+        let first = self.ports.values().flatten().next();
+        first.is_none_or(|endpoint| endpoint.address.is_ipv4())
+    }
 }
 
 /// Where this kube-proxy runs.

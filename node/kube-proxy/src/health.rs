@@ -1,169 +1,205 @@
-//! What others ask of this proxy: `/healthz` for the node, `/metrics`, and for load balancers, at a
-//! port of each Service with the local policy, whether this node has endpoints.
+//! Whether this proxy keeps up, and whether its node should get connections: `/healthz`, `/livez`.
+//!
+//! It is healthy unless a change has waited for longer than two sync periods. A node that is being
+//! deleted, by whoever, is not eligible: load balancers that ask `/healthz` send it no more.
+//!
+//! Upstream: `pkg/proxy/healthcheck/proxy_health.go`.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use clock::Clock;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use hyper::body::Incoming;
-use lifecycle::Scope;
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::json;
-use tower::service_fn;
-use tracing::warn;
-use transport::{Body, Place};
+use transport::Body;
 
-use crate::{metrics::Metrics, proxier::LocalCounts, service_map::ServiceName};
+use crate::metrics::Metrics;
+
+/// What a cluster autoscaler puts on a node that it is about to remove.
+pub const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// Shared by the servers.
 #[derive(Debug)]
 pub struct Health {
     pub metrics: Metrics,
-    clock: Clock,
-    /// The kernel holds what the API says, as far as is known.
-    is_synced: AtomicBool,
-    /// A node that is being deleted should get no new connections.
+    pub clock: Clock,
+    limit: Duration,
     is_eligible: AtomicBool,
-    counts: Mutex<LocalCounts>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Since when the oldest change has been waiting.
+    waiting: Option<Timestamp>,
+    updated: Option<Timestamp>,
 }
 
 impl Health {
-    pub fn new(clock: Clock) -> Self {
+    /// `limit`: for how long a change may wait.
+    pub fn new(clock: Clock, metrics: Metrics, limit: Duration) -> Self {
         Self {
-            metrics: Metrics::default(),
+            metrics,
             clock,
-            is_synced: AtomicBool::new(false),
+            limit,
             is_eligible: AtomicBool::new(true),
-            counts: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
-    pub fn set_synced(&self, is_synced: bool) {
-        self.is_synced.store(is_synced, Ordering::Relaxed);
+    /// A change has come.
+    pub fn queued(&self) {
+        let now = self.clock.now();
+        self.metrics.queued(now);
+        self.progress.lock().waiting.get_or_insert(now);
+    }
+
+    /// The kernel holds what the API says.
+    pub fn updated(&self) {
+        *self.progress.lock() = Progress { waiting: None, updated: Some(self.clock.now()) };
     }
 
     pub fn set_eligible(&self, is_eligible: bool) {
-        self.is_eligible.store(is_eligible, Ordering::Relaxed);
+        self.is_eligible.store(is_eligible, Relaxed);
     }
 
-    fn is_healthy(&self) -> bool {
-        self.is_synced.load(Ordering::Relaxed)
-    }
-}
-
-/// `/healthz` (also whether the node takes connections) and `/livez`.
-pub async fn healthz(
-    request: Request<Incoming>,
-    health: Arc<Health>,
-) -> Result<Response<Body>, Infallible> {
-    let is_eligible = health.is_eligible.load(Ordering::Relaxed);
-    let is_fine = match request.uri().path() {
-        "/healthz" => health.is_healthy() && is_eligible,
-        "/livez" => health.is_healthy(),
-        _ => return Ok(answer(StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned())),
-    };
-    let last = health.metrics.last_sync().map(|it| it.to_string()).unwrap_or_default();
-    let now = health.clock.now().to_string();
-    let body = json!({ "lastUpdated": last, "currentTime": now, "nodeEligible": is_eligible });
-    Ok(answer(status(is_fine), "application/json", body.to_string()))
-}
-
-/// `/metrics`, `/proxyMode`, `/healthz`.
-pub async fn metrics(
-    request: Request<Incoming>,
-    health: Arc<Health>,
-) -> Result<Response<Body>, Infallible> {
-    let text = "text/plain; charset=utf-8";
-    Ok(match request.uri().path() {
-        "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", health.metrics.render()),
-        "/proxyMode" => answer(StatusCode::OK, text, "nftables".to_owned()),
-        "/healthz" => answer(StatusCode::OK, text, "ok".to_owned()),
-        _ => answer(StatusCode::NOT_FOUND, text, "404 page not found\n".to_owned()),
-    })
-}
-
-/// The servers for load balancers, one for each port that is asked for.
-#[derive(Debug)]
-pub struct HealthPorts {
-    health: Arc<Health>,
-    scope: Scope,
-    open: BTreeMap<u16, Scope>,
-}
-
-impl HealthPorts {
-    pub fn new(health: Arc<Health>, scope: Scope) -> Self {
-        Self { health, scope, open: BTreeMap::new() }
+    pub fn is_healthy(&self) -> bool {
+        self.state().0
     }
 
-    /// Opens and closes ports so that they are those of `counts`.
-    pub fn update(&mut self, counts: LocalCounts) {
-        self.open.retain(|port, scope| {
-            let is_wanted = counts.contains_key(port);
-            if !is_wanted {
-                scope.cancel();
-            }
-            is_wanted
+    /// Also when it was updated last.
+    fn state(&self) -> (bool, Option<Timestamp>) {
+        let Progress { waiting, updated } = *self.progress.lock();
+        let now = self.clock.now();
+        let is_late = waiting.is_some_and(|since| {
+            Duration::try_from(now.duration_since(since)).is_ok_and(|it| it >= self.limit)
         });
-        for (port, (service, _)) in &counts {
-            if !self.open.contains_key(port) {
-                self.listen(*port, service);
-            }
-        }
-        *self.health.counts.lock() = counts;
+        // While it starts up it is healthy.
+        (updated.is_none() || !is_late, updated)
     }
 
-    fn listen(&mut self, port: u16, service: &ServiceName) {
-        let listener = match Place::Here.listen(([0, 0, 0, 0], port).into()) {
-            Ok(listener) => listener,
-            Err(error) => {
-                warn!(port, %service, %error, "cannot listen for health checks");
-                return;
-            }
+    /// The answer to `/healthz` and `/livez`.
+    fn answer(&self, path: &str) -> Option<Response<Body>> {
+        let (is_healthy, updated) = self.state();
+        let is_eligible = self.is_eligible.load(Relaxed);
+        let now = self.clock.now();
+        let is_fine = match path {
+            "/healthz" => is_healthy && is_eligible,
+            "/livez" => is_healthy,
+            _ => return None,
         };
-        let scope = self.scope.child();
-        let health = self.health.clone();
-        let service = service_fn(move |_: Request<Incoming>| {
-            let health = health.clone();
-            async move { Ok::<_, Infallible>(service_health(&health, port)) }
-        });
-        let served = transport::serve(listener, None, service, scope.clone());
-        drop(scope.spawn("service-health", served));
-        self.open.insert(port, scope);
+        let updated = if is_fine { Some(now) } else { updated };
+        let status = status(is_fine);
+        let mut body =
+            format!("{{\"lastUpdated\": {:?},\"currentTime\": {:?}", shown(updated), shown(Some(now)));
+        if path == "/healthz" {
+            self.metrics.answered_healthz(status.as_u16());
+            body.push_str(&format!(", \"nodeEligible\": {is_eligible}"));
+        } else {
+            self.metrics.answered_livez(status.as_u16());
+        }
+        body.push('}');
+        Some(answer(status, "application/json", body))
     }
 }
 
-fn service_health(health: &Health, port: u16) -> Response<Body> {
-    let known = health.counts.lock().get(&port).cloned();
-    let Some((service, count)) = known else {
-        return answer(StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned());
-    };
-    let is_healthy = health.is_healthy();
-    let body = json!({
-        "service": { "namespace": service.namespace, "name": service.name },
-        "localEndpoints": count,
-        "serviceProxyHealthy": is_healthy,
-    });
-    let status = status(count > 0 && is_healthy);
-    let mut response = answer(status, "application/json", body.to_string());
-    let weight = HeaderName::from_static("x-load-balancing-endpoint-weight");
-    response.headers_mut().insert(weight, HeaderValue::from(count));
-    response
+/// A time as Go prints it.
+fn shown(time: Option<Timestamp>) -> String {
+    match time {
+        None => "0001-01-01 00:00:00 +0000 UTC".to_owned(),
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S.%9f +0000 UTC").to_string(),
+    }
 }
 
-fn status(is_fine: bool) -> StatusCode {
+/// `/healthz` and `/livez`.
+pub async fn healthz<B>(
+    request: Request<B>,
+    health: Arc<Health>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(health.answer(request.uri().path()).unwrap_or_else(not_found))
+}
+
+pub(crate) fn not_found() -> Response<Body> {
+    let text = "404 page not found\n".to_owned();
+    answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text)
+}
+
+pub(crate) fn status(is_fine: bool) -> StatusCode {
     if is_fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+pub(crate) fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
     let mut response = Response::new(transport::full(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let headers: [(HeaderName, &'static str); 2] =
+        [(CONTENT_TYPE, kind), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(health: &Health, path: &str) -> (u16, String) {
+        let response = health.answer(path).unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let body = transport::collect(response.into_body(), 4096).await.unwrap().unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn health() -> Health {
+        let clock = Clock::simulated("2026-01-02T03:04:05Z".parse().unwrap());
+        Health::new(clock, Metrics::new(1), Duration::from_secs(60))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_is_healthy_until_a_change_has_waited_for_too_long() {
+        let health = health();
+        health.queued();
+        assert_eq!(ask(&health, "/healthz").await.0, 200, "while it starts up");
+        health.updated();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let (status, body) = ask(&health, "/healthz").await;
+        assert_eq!(status, 200, "nothing waits");
+        assert_eq!(
+            body,
+            "{\"lastUpdated\": \"2026-01-02 04:04:05.000000000 +0000 UTC\",\
+             \"currentTime\": \"2026-01-02 04:04:05.000000000 +0000 UTC\", \"nodeEligible\": true}"
+        );
+        health.queued();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        health.queued();
+        assert_eq!(ask(&health, "/livez").await.0, 200);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (status, body) = ask(&health, "/livez").await;
+        assert_eq!(status, 503);
+        assert!(body.starts_with("{\"lastUpdated\": \"2026-01-02 03:04:05.0"), "{body}");
+        assert!(!body.contains("nodeEligible"), "{body}");
+        health.updated();
+        assert_eq!(ask(&health, "/healthz").await.0, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_being_deleted_is_alive_and_gets_no_connections() {
+        let health = health();
+        health.set_eligible(false);
+        let (status, body) = ask(&health, "/healthz").await;
+        assert_eq!(status, 503);
+        assert!(body.ends_with("\"nodeEligible\": false}"), "{body}");
+        assert_eq!(ask(&health, "/livez").await.0, 200);
+    }
 }

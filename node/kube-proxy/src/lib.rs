@@ -9,7 +9,9 @@
 //! - [`service_map`], [`endpoint_slices`]: what the API says, reduced · [`compile`]: one port of a
 //!   Service as a [`compile::Fragment`] of the ruleset · [`ruleset`]: fragments as a table, and what
 //!   turns one into another · [`proxier`]: state, and the kernel kept equal to it
-//! - [`watch`]: the API's events · [`health`], [`metrics`]: what others ask · [`command`]
+//! - [`watch`]: the API's events · [`run`]: passes · [`conntrack`], [`host`]: what is set beside the
+//!   rules · [`health`], [`service_health`], [`metrics`], [`server`]: what others ask · [`config`],
+//!   [`command`]
 //!
 //! **Invariant:** only the tables `ip kube-proxy` and `ip6 kube-proxy` are touched; a change is one
 //! transaction, so no packet meets half of it.
@@ -25,8 +27,12 @@ pub mod config;
 pub mod conntrack;
 pub mod endpoint_slices;
 pub mod health;
+pub mod host;
 pub mod metrics;
 pub mod proxier;
 pub mod ruleset;
+pub mod run;
+pub mod server;
+pub mod service_health;
 pub mod service_map;
 pub mod watch;

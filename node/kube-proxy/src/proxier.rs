@@ -9,13 +9,13 @@ use std::{
     net::IpAddr,
 };
 
-use linux_nftables::{ApplyError, Nft, Transaction};
+use linux_nftables::{ApplyError, Nft, Table, Transaction};
 
 use crate::{
     compile::{Fragment, Options, compile},
-    conntrack::Stale,
+    conntrack::Expected,
     endpoint_slices::{Choice, Here, Slice, choose},
-    ruleset::{Change, Ledger, whole},
+    ruleset::{Change, Ledger, base, whole},
     service_map::{Protocol, ServiceName, ServicePort},
 };
 
@@ -29,6 +29,8 @@ pub struct Proxier {
     nft: Nft,
     services: BTreeMap<ServiceName, Vec<ServicePort>>,
     slices: HashMap<ServiceName, BTreeMap<String, Slice>>,
+    /// Those that load balancers check by a port of their own.
+    checked: BTreeSet<ServiceName>,
     claims: Claims,
     dirty: BTreeSet<ServiceName>,
     families: Vec<Family>,
@@ -39,8 +41,33 @@ pub struct Proxier {
 #[derive(Debug)]
 struct Family {
     options: Options,
+    base: Table,
     ledger: Ledger,
     compiled: HashMap<ServiceName, Vec<(ServicePort, Choice)>>,
+    no_local: NoLocal,
+}
+
+/// Ports of Services whose policy is `Local`, that have endpoints, but none on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoLocal {
+    pub internal: usize,
+    pub external: usize,
+}
+
+impl NoLocal {
+    fn of(inputs: &[(ServicePort, Choice)]) -> Self {
+        let is_remote = |choice: &Choice| choice.local.is_empty() && !choice.cluster.is_empty();
+        let remote = || inputs.iter().filter(|(_, choice)| is_remote(choice));
+        Self {
+            internal: remote().filter(|(port, _)| port.is_internal_local).count(),
+            external: remote().filter(|(p, _)| p.is_external_local && p.is_external()).count(),
+        }
+    }
+
+    fn change(&mut self, old: Self, new: Self) {
+        self.internal = self.internal + new.internal - old.internal;
+        self.external = self.external + new.external - old.external;
+    }
 }
 
 /// A pass that is planned and not yet applied.
@@ -48,7 +75,7 @@ struct Family {
 pub struct Pass {
     transactions: Vec<Transaction>,
     /// UDP flows to endpoints that are no more.
-    pub stale: Vec<Stale>,
+    pub flows: Expected,
     pub services: usize,
     pub is_whole: bool,
 }
@@ -69,13 +96,19 @@ impl Pass {
 
 impl Proxier {
     pub fn new(nft: Nft, here: Here, options: Vec<Options>) -> Self {
-        let family =
-            |options| Family { options, ledger: Ledger::default(), compiled: HashMap::new() };
+        let family = |options| Family {
+            base: base(&options),
+            options,
+            ledger: Ledger::default(),
+            compiled: HashMap::new(),
+            no_local: NoLocal::default(),
+        };
         Self {
             here,
             nft,
             services: BTreeMap::new(),
             slices: HashMap::new(),
+            checked: BTreeSet::new(),
             claims: Claims::default(),
             dirty: BTreeSet::new(),
             families: options.into_iter().map(family).collect(),
@@ -83,30 +116,46 @@ impl Proxier {
         }
     }
 
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.here.node
+    }
+
     pub fn nft(&self) -> &Nft {
         &self.nft
     }
 
-    /// A Service as it is now; no ports: it is gone or not proxied.
-    pub fn set_service(&mut self, name: &ServiceName, ports: Vec<ServicePort>) {
+    /// A Service as it is now; no ports: it is gone or not proxied. Says whether it changed.
+    pub fn set_service(&mut self, name: &ServiceName, ports: Vec<ServicePort>) -> bool {
         let old = self.services.remove(name).unwrap_or_default();
         if old == ports {
             if !ports.is_empty() {
                 self.services.insert(name.clone(), ports);
             }
-            return;
+            return false;
         }
         // Whoever else wants an address that this one had or takes is compiled anew.
         let others = self.claims.replace(name, &old, &ports);
         self.dirty.extend(others);
+        let is_checked = ports.iter().any(|port| port.health_check_node_port.is_some());
+        match is_checked {
+            true => self.checked.insert(name.clone()),
+            false => self.checked.remove(name),
+        };
         if !ports.is_empty() {
             self.services.insert(name.clone(), ports);
         }
         self.dirty.insert(name.clone());
+        true
     }
 
-    /// A slice as it is now; `None`: it is gone.
-    pub fn set_slice(&mut self, service: &ServiceName, slice_name: &str, slice: Option<Slice>) {
+    /// A slice as it is now; `None`: it is gone. Says whether it changed.
+    pub fn set_slice(
+        &mut self,
+        service: &ServiceName,
+        slice_name: &str,
+        slice: Option<Slice>,
+    ) -> bool {
         let slices = self.slices.entry(service.clone()).or_default();
         let is_same = match slice {
             Some(slice) => slices.insert(slice_name.to_owned(), slice.clone()) == Some(slice),
@@ -118,6 +167,24 @@ impl Proxier {
         if !is_same {
             self.dirty.insert(service.clone());
         }
+        !is_same
+    }
+
+    /// What the configuration and the node's addresses make of the rules; a change of it makes the
+    /// whole table anew. The families stay those of the beginning.
+    pub fn set_options(&mut self, options: Vec<Options>) {
+        for (family, options) in self.families.iter_mut().zip(options) {
+            if family.options != options {
+                family.base = base(&options);
+                family.options = options;
+                self.needs_whole = true;
+            }
+        }
+    }
+
+    /// Whether something waits for the next pass.
+    pub fn is_behind(&self) -> bool {
+        self.needs_whole || !self.dirty.is_empty()
     }
 
     /// Where this node is; hints are followed anew.
@@ -132,7 +199,9 @@ impl Proxier {
     pub fn retain_services(&mut self, present: &BTreeSet<ServiceName>) {
         let gone: Vec<_> =
             self.services.keys().filter(|name| !present.contains(name)).cloned().collect();
-        gone.iter().for_each(|name| self.set_service(name, Vec::new()));
+        for name in gone {
+            self.set_service(&name, Vec::new());
+        }
     }
 
     /// Drops every slice that is not in `present`.
@@ -141,7 +210,9 @@ impl Proxier {
             slices.keys().map(|name| (service.clone(), name.clone()))
         });
         let gone: Vec<_> = names.filter(|it| !present.contains(it)).collect();
-        gone.iter().for_each(|(service, name)| self.set_slice(service, name, None));
+        for (service, name) in gone {
+            self.set_slice(&service, &name, None);
+        }
     }
 
     /// The next pass plans the whole table: the kernel is not known to hold what was planned.
@@ -163,8 +234,12 @@ impl Proxier {
                     true => family.compiled.remove(name).unwrap_or_default(),
                     false => family.compiled.insert(name.clone(), new.clone()).unwrap_or_default(),
                 };
-                crate::conntrack::stale(&old, &new, &mut pass.stale);
-                if !is_whole && old != new {
+                if old == new {
+                    continue;
+                }
+                pass.flows.add(&old, &new);
+                family.no_local.change(NoLocal::of(&old), NoLocal::of(&new));
+                if !is_whole {
                     let (old, new) = (family.merge(&old), family.merge(&new));
                     changes.push(Change { old, new });
                 }
@@ -172,7 +247,7 @@ impl Proxier {
             let family = &mut self.families[index];
             pass.transactions.push(match is_whole {
                 true => family.whole(),
-                false => family.ledger.change(&family.options, &changes),
+                false => family.ledger.change(&family.options, &family.base, &changes),
             });
         }
         pass
@@ -196,19 +271,22 @@ impl Proxier {
     pub fn local_counts(&self) -> LocalCounts {
         let nobody = BTreeMap::new();
         let mut counts = LocalCounts::new();
-        for (name, ports) in &self.services {
+        for name in &self.checked {
             let slices = self.slices.get(name).unwrap_or(&nobody);
-            for port in ports.iter().filter(|port| port.is_external_local) {
+            for port in self.services.get(name).into_iter().flatten() {
                 let Some(health) = port.health_check_node_port else { continue };
-                let ready: usize = [true, false]
-                    .map(|is_ipv4| choose(port, slices.values(), is_ipv4, &self.here).ready_on_node)
-                    .into_iter()
-                    .sum();
+                let ready = [true, false]
+                    .map(|is_ipv4| choose(port, slices.values(), is_ipv4, &self.here).ready_on_node);
                 let entry = counts.entry(health).or_insert_with(|| (name.clone(), 0));
-                entry.1 = entry.1.max(ready);
+                entry.1 = ready.into_iter().fold(entry.1, usize::max);
             }
         }
         counts
+    }
+
+    /// For each family, which are those of [`Self::new`].
+    pub fn no_local(&self) -> impl Iterator<Item = NoLocal> {
+        self.families.iter().map(|family| family.no_local)
     }
 }
 

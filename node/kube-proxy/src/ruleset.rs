@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ipnet::IpNet;
 use linux_nftables::{Chain, ChainKind, Hook, HookPoint, Set, Table, Transaction, priority};
 
 use crate::{
-    compile::{By, Fragment, Options, Shared, endpoints_map},
+    compile::{By, Fragment, NodePorts, Options, Shared, endpoints_map},
     service_map::Protocol,
 };
 
@@ -64,13 +65,13 @@ fn nat_chains(table: &mut Table, options: &Options) {
     let services = table.chain("services");
     if options.masquerade_all {
         services.rule(format!("{ip} daddr @cluster-ips jump mark-for-masquerade"));
-    } else if let Some(cidr) = options.cluster_cidr {
-        services
-            .rule(format!("{ip} daddr @cluster-ips {ip} saddr != {cidr} jump mark-for-masquerade"));
+    } else if let Some(others) = options.local.matching(ip, "!= ") {
+        services.rule(format!("{ip} daddr @cluster-ips {others} jump mark-for-masquerade"));
     }
-    services
-        .rule(format!("{ip} daddr . meta l4proto . th dport vmap @service-ips"))
-        .rule(format!("{} meta l4proto . th dport vmap @service-nodeports", node_port(options)));
+    services.rule(format!("{ip} daddr . meta l4proto . th dport vmap @service-ips"));
+    if let Some(ours) = node_port(options) {
+        services.rule(format!("{ours} meta l4proto . th dport vmap @service-nodeports"));
+    }
     table.chain("mark-for-masquerade").rule(format!("meta mark set meta mark or {mark:#x}"));
     table
         .chain("nat-postrouting")
@@ -81,19 +82,29 @@ fn nat_chains(table: &mut Table, options: &Options) {
         .rule(format!("ct status dnat {ip} saddr . {ip} daddr @hairpins masquerade fully-random"));
 }
 
-/// Whether a packet is for an address of the node that has node ports.
-fn node_port(options: &Options) -> String {
+/// Whether a packet is for an address of the node that has node ports; `None`: for none.
+fn node_port(options: &Options) -> Option<String> {
     let ip = options.ip();
-    let ours: Vec<String> = options
-        .node_port_cidrs
-        .iter()
-        .filter(|cidr| cidr.addr().is_ipv4() == options.is_ipv4())
-        .map(ToString::to_string)
-        .collect();
-    match (ours.is_empty(), options.is_ipv4()) {
-        (false, _) => format!("{ip} daddr {{ {} }} fib daddr type local", ours.join(", ")),
-        (true, true) => "ip daddr != 127.0.0.0/8 fib daddr type local".to_owned(),
-        (true, false) => "ip6 daddr != ::1 fib daddr type local".to_owned(),
+    let not_loopback = match options.is_ipv4() {
+        true => "ip daddr != 127.0.0.0/8",
+        false => "ip6 daddr != ::1",
+    };
+    match &options.node_ports {
+        NodePorts::All => Some(format!("{not_loopback} fib daddr type local")),
+        NodePorts::Primary => {
+            let own = options.node_ip.filter(|ip| !ip.is_loopback())?;
+            Some(format!("{ip} daddr {own}"))
+        }
+        NodePorts::Cidrs(cidrs) => {
+            let ours = cidrs.iter().filter(|it| it.addr().is_ipv4() == options.is_ipv4());
+            let ours: Vec<IpNet> = IpNet::aggregate(&ours.map(IpNet::trunc).collect());
+            if ours.is_empty() || ours.iter().any(|it| it.prefix_len() == 0) {
+                return Some(format!("{not_loopback} fib daddr type local"));
+            }
+            let list: Vec<String> = ours.iter().map(ToString::to_string).collect();
+            let list = list.join(", ");
+            Some(format!("{not_loopback} {ip} daddr {{ {list} }} fib daddr type local"))
+        }
     }
 }
 
@@ -112,13 +123,11 @@ fn filter_chains(table: &mut Table, options: &Options) {
     for chain in ["filter-input", "filter-forward", "filter-output-post-dnat"] {
         table.chain(chain).rule("ct state new jump no-endpoints");
     }
-    table
-        .chain("no-endpoints")
-        .rule(format!("{ip} daddr . meta l4proto . th dport vmap @no-endpoint-services"))
-        .rule(format!(
-            "{} meta l4proto . th dport vmap @no-endpoint-nodeports",
-            node_port(options)
-        ));
+    let nobody = table.chain("no-endpoints");
+    nobody.rule(format!("{ip} daddr . meta l4proto . th dport vmap @no-endpoint-services"));
+    if let Some(ours) = node_port(options) {
+        nobody.rule(format!("{ours} meta l4proto . th dport vmap @no-endpoint-nodeports"));
+    }
     // A cluster address that was not translated has no such port.
     for chain in ["filter-forward", "filter-output-post-dnat"] {
         table.chain(chain).rule(format!("ct state new {ip} daddr @cluster-ips goto reject-chain"));
@@ -162,10 +171,12 @@ pub struct Change {
 }
 
 impl Ledger {
-    /// The transaction for `changes`, which costs what differs. Shared chains stay when nobody leads
+    /// The transaction for `changes`, which costs what differs. `base` is the table without any
+    /// Service: what its sets are is said to the kernel. Shared chains stay when nobody leads
     /// to them any more: there are as many as there are numbers of endpoints.
-    pub fn change(&mut self, options: &Options, changes: &[Change]) -> Transaction {
+    pub fn change(&mut self, options: &Options, base: &Table, changes: &[Change]) -> Transaction {
         let mut transaction = Transaction::on(options.family, TABLE);
+        base.sets.iter().for_each(|(name, set)| transaction.know_set(name, set));
         let (mut gone, mut added) = (Elements::new(), Elements::new());
         for change in changes {
             difference(&change.old, &change.new, &mut gone, &mut added);

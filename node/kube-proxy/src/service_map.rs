@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Service, ServicePort as ApiPort};
+use k8s_openapi::api::core::v1::{Service, ServicePort as ApiPort, ServiceSpec};
 
 /// `namespace/name`
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,12 +120,26 @@ pub fn ports_of(service: &Service) -> Vec<ServicePort> {
             load_balancer_ips: load_balancer_ips.clone(),
             source_ranges: ranges.iter().filter_map(|it| it.trim().parse().ok()).collect(),
             affinity,
-            is_external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+            is_external_local: is_external(spec)
+                && spec.external_traffic_policy.as_deref() == Some("Local"),
             is_internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-            health_check_node_port: spec.health_check_node_port.and_then(port_number),
+            health_check_node_port: health_check(spec),
         })
     };
     spec.ports.as_deref().unwrap_or_default().iter().filter_map(make).collect()
+}
+
+/// Whether the policy for external traffic means anything.
+fn is_external(spec: &ServiceSpec) -> bool {
+    let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer")) || has_external_ips
+}
+
+/// Only load balancers that keep clients' addresses ask which nodes have endpoints.
+fn health_check(spec: &ServiceSpec) -> Option<u16> {
+    let is_asked = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    spec.health_check_node_port.and_then(port_number).filter(|_| is_asked)
 }
 
 fn port_number(number: i32) -> Option<u16> {
@@ -165,6 +179,7 @@ mod tests {
         let ports = ports_of(&service(json!({
             "clusterIP": "10.100.0.10",
             "sessionAffinity": "ClientIP",
+            "type": "LoadBalancer",
             "externalTrafficPolicy": "Local",
             "healthCheckNodePort": 32000,
             "ports": [

@@ -1,8 +1,9 @@
 //! The API's events, reduced where they arrive: nothing keeps whole objects.
 
-use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, net::IpAddr, time::Duration};
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
@@ -17,7 +18,9 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::{
-    endpoint_slices::{Slice, reduce},
+    config::NodeFacts,
+    endpoint_slices::{Slice, reduce, triggered},
+    health::TO_BE_DELETED,
     service_map::{ServiceName, ServicePort, ports_of},
 };
 
@@ -34,13 +37,18 @@ pub enum Update {
         service: ServiceName,
         name: String,
         slice: Option<Slice>,
+        /// When the control plane saw what made it write this.
+        triggered: Option<Timestamp>,
     },
     /// A list is complete: what is not in it is gone.
     Services(BTreeSet<ServiceName>),
     Slices(BTreeSet<(ServiceName, String)>),
     Node {
         zone: Option<String>,
-        is_deleted: bool,
+        /// `None`: there is no such Node (any more).
+        facts: Option<NodeFacts>,
+        /// Whether load balancers may send to it.
+        is_eligible: bool,
     },
 }
 
@@ -82,7 +90,8 @@ async fn watch_services(api: Api<Service>, sender: mpsc::Sender<Update>) {
 async fn watch_slices(api: Api<EndpointSlice>, sender: mpsc::Sender<Update>) {
     let apply = |slice: &EndpointSlice| {
         let (service, reduced) = reduce(slice)?;
-        Some(Update::Slice { service, name: slice.name_any(), slice: Some(reduced) })
+        let (name, triggered) = (slice.name_any(), triggered(slice));
+        Some(Update::Slice { service, name, slice: Some(reduced), triggered })
     };
     let mut present = BTreeSet::new();
     let reduce = move |event| match event {
@@ -102,6 +111,7 @@ async fn watch_slices(api: Api<EndpointSlice>, sender: mpsc::Sender<Update>) {
             service,
             name: slice.name_any(),
             slice: None,
+            triggered: None,
         }),
         watcher::Event::InitDone => Some(Update::Slices(std::mem::take(&mut present))),
     };
@@ -138,13 +148,13 @@ async fn follow<K>(
 
 async fn watch_node(api: Api<Node>, node: String, sender: mpsc::Sender<Update>) {
     let mut stream = std::pin::pin!(watcher::watch_object(api, &node));
+    let mut was_there = false;
     while let Some(state) = stream.next().await {
         let update = match state {
-            Ok(Some(node)) => Update::Node {
-                zone: node.labels().get("topology.kubernetes.io/zone").cloned(),
-                is_deleted: node.metadata.deletion_timestamp.is_some(),
-            },
-            Ok(None) => continue,
+            Ok(node) => {
+                was_there |= node.is_some();
+                node_update(node.as_ref(), was_there)
+            }
             Err(error) => {
                 warn!(error = %telemetry::chain(&error), "watching the node failed");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -154,5 +164,88 @@ async fn watch_node(api: Api<Node>, node: String, sender: mpsc::Sender<Update>) 
         if sender.send(update).await.is_err() {
             return;
         }
+    }
+}
+
+/// What a Node says; one that is not there yet may come, one that was there has been deleted.
+fn node_update(node: Option<&Node>, was_there: bool) -> Update {
+    let Some(node) = node else {
+        return Update::Node { zone: None, facts: None, is_eligible: !was_there };
+    };
+    let spec = node.spec.as_ref();
+    let taints = spec.and_then(|it| it.taints.as_deref()).unwrap_or_default();
+    let is_doomed = node.metadata.deletion_timestamp.is_some()
+        || taints.iter().any(|taint| taint.key == TO_BE_DELETED);
+    let pod_cidrs = spec.and_then(|it| it.pod_cidrs.as_deref()).unwrap_or_default();
+    Update::Node {
+        zone: node.labels().get("topology.kubernetes.io/zone").cloned(),
+        facts: Some(NodeFacts {
+            ips: node_ips(node),
+            pod_cidrs: pod_cidrs.iter().filter_map(|it| it.parse().ok()).collect(),
+        }),
+        is_eligible: !is_doomed,
+    }
+}
+
+/// The first address of each family: internal ones go before external ones.
+fn node_ips(node: &Node) -> Vec<IpAddr> {
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|it| it.addresses.as_deref()).unwrap_or_default();
+    let of = |kind: &'static str| addresses.iter().filter(move |it| it.type_ == kind);
+    let mut found: Vec<IpAddr> = Vec::new();
+    for ip in of("InternalIP").chain(of("ExternalIP")).filter_map(|it| it.address.parse().ok()) {
+        let ip: IpAddr = ip;
+        if !found.iter().any(|it| it.is_ipv4() == ip.is_ipv4()) {
+            found.push(ip);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(spec: serde_json::Value, deleted: Option<&str>) -> Node {
+        let value = json!({
+            "metadata": {
+                "name": "n",
+                "deletionTimestamp": deleted,
+                "labels": { "topology.kubernetes.io/zone": "a" },
+            },
+            "spec": spec,
+            "status": { "addresses": [
+                { "type": "ExternalIP", "address": "203.0.113.1" },
+                { "type": "InternalIP", "address": "192.168.0.7" },
+                { "type": "InternalIP", "address": "192.168.0.8" },
+                { "type": "Hostname", "address": "n" },
+                { "type": "InternalIP", "address": "fd00::7" },
+            ] },
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_nodes_addresses_are_one_of_each_family() {
+        let update = node_update(Some(&node(json!({ "podCIDRs": ["10.0.0.0/24"] }), None)), true);
+        let Update::Node { zone, facts: Some(facts), is_eligible } = update else { panic!() };
+        assert_eq!((zone.as_deref(), is_eligible), (Some("a"), true));
+        assert_eq!(facts.ips, ["192.168.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(facts.pod_cidrs.len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_somebody_removes_is_not_eligible() {
+        let eligible = |node: Option<&Node>, was_there| match node_update(node, was_there) {
+            Update::Node { is_eligible, .. } => is_eligible,
+            _ => panic!(),
+        };
+        let taint = json!({ "taints": [{ "key": TO_BE_DELETED, "effect": "NoSchedule" }] });
+        assert!(!eligible(Some(&node(taint, None)), true));
+        assert!(!eligible(Some(&node(json!({}), Some("2026-01-01T00:00:00Z"))), true));
+        assert!(!eligible(None, true));
+        assert!(eligible(None, false), "it has not registered yet");
     }
 }

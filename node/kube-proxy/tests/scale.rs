@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::Command, time::Instant};
 
 use kube_proxy::{
-    compile::Options,
+    compile::{LocalDetector, NodePorts, Options},
     endpoint_slices::{Here, Slice, reduce},
     proxier::Proxier,
     service_map::{ServiceName, ports_of},
@@ -24,8 +24,12 @@ fn name(number: usize) -> ServiceName {
 }
 
 fn slice(number: usize, count: usize) -> Slice {
+    slice_from(number, count, 1)
+}
+
+fn slice_from(number: usize, count: usize, first: usize) -> Slice {
     let endpoints: Vec<_> = (0..count)
-        .map(|n| json!({ "addresses": [format!("192.168.{}.{}", number / 256 % 256, n + 1)] }))
+        .map(|n| json!({ "addresses": [format!("192.168.{}.{}", number / 256 % 256, n + first)] }))
         .collect();
     let value = json!({
         "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "x" } },
@@ -56,8 +60,9 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
         family: Family::Ip,
         masquerade_mark: 0x4000,
         masquerade_all: false,
-        cluster_cidr: None,
-        node_port_cidrs: vec![],
+        local: LocalDetector::Nobody,
+        node_ports: NodePorts::All,
+        node_ip: None,
     };
     let nft = Nft::at(PathBuf::from("/run/netns").join(&netns.0));
     let here = Here { node: "node".into(), zone: None };
@@ -66,7 +71,9 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
     let sync = |proxier: &mut Proxier| {
         let started = Instant::now();
         let pass = proxier.plan();
+        let planned = started.elapsed();
         runtime.block_on(pass.apply(proxier.nft())).unwrap();
+        println!("planned in {planned:?}");
         (started.elapsed(), pass.services)
     };
     for number in 0..services() {
@@ -85,6 +92,9 @@ fn a_change_among_many_services_is_a_handful_of_elements() {
         proxier.set_slice(&name(7), "a", Some(slice(7, count)));
         let (took, changed) = sync(&mut proxier);
         println!("one endpoint among {}: {took:?}", services());
+        proxier.set_slice(&name(7), "a", Some(slice_from(7, 10, 100 + round)));
+        let (took, _) = sync(&mut proxier);
+        println!("ten endpoints replaced among {}: {took:?}", services());
         assert_eq!(changed, 1);
     }
 }

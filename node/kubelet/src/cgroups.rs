@@ -23,7 +23,7 @@ use std::{
 
 use api_cri::v1;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
-use tracing::debug;
+use tracing::{debug, warn};
 
 pub(crate) use self::hierarchy::Hierarchy;
 use self::{
@@ -155,7 +155,10 @@ impl Cgroups {
         let shares = Some(qos::burstable_shares(pods.iter().map(AsRef::as_ref)));
         let path = self.names.class(QosClass::Burstable);
         if let Err(error) = self.change(&path, Limits { shares, ..Limits::default() }) {
-            debug!(%error, "the weight of the Burstable group was not changed");
+            warn!(
+                %error, group = %path.display(),
+                "the weight of the Burstable group was not changed; look whether the group is there and can be written to"
+            );
         }
     }
 

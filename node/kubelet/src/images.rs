@@ -241,6 +241,7 @@ impl Images {
 
     /// A pod is gone: how its pulls went is of no more use.
     pub(crate) fn forget(&self, uid: &PodUid) {
+        self.credentials.forget(uid);
         let is_others = |key: &String| !key.starts_with(&format!("{uid}_"));
         self.backoffs.lock().retain(is_others);
         self.last_errors.lock().retain(|key, _| is_others(key));

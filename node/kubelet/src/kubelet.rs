@@ -102,7 +102,7 @@ pub struct Kubelet {
 impl Kubelet {
     /// What can be known to be wrong before anything is made.
     pub(crate) fn check(settings: &Settings) -> Result<(), StartError> {
-        providers(settings)?;
+        check_providers(settings)?;
         policy(settings)?;
         wants_slices(settings)?;
         Serving::new(settings).map_err(|error| StartError::Certificate(Box::new(error)))?;
@@ -282,7 +282,8 @@ fn context(
         drop(scope.spawn("events", events));
     }
     let objects = Arc::new(Objects::new(client.clone()));
-    let credentials = Credentials::new(providers(&settings)?, clock);
+    let providers = providers(&settings, client.clone(), metrics.clone())?;
+    let credentials = Credentials::new(providers, clock);
     let parallel = if config.serialize_image_pulls {
         1
     } else {
@@ -373,13 +374,26 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
     Policy::parse(policy).ok_or_else(|| StartError::VerificationPolicy { policy: policy.clone() })
 }
 
-fn providers(settings: &Settings) -> Result<Providers, StartError> {
+fn check_providers(settings: &Settings) -> Result<(), StartError> {
+    let config = settings.credential_provider_config.as_ref();
+    match config.zip(settings.credential_provider_bin_dir.as_ref()) {
+        None => Ok(()),
+        Some((config, folder)) => Providers::check(config, folder)
+            .map_err(|error| StartError::Providers(Box::new(error))),
+    }
+}
+
+fn providers(
+    settings: &Settings,
+    client: Client,
+    metrics: Arc<Metrics>,
+) -> Result<Providers, StartError> {
     let config = settings.credential_provider_config.as_ref();
     match config.zip(settings.credential_provider_bin_dir.as_ref()) {
         None => Ok(Providers::default()),
         Some((config, folder)) => {
             let failed = |error: LoadProvidersError| StartError::Providers(Box::new(error));
-            Providers::load(config, folder).map_err(failed)
+            Providers::load(config, folder, client, metrics).map_err(failed)
         }
     }
 }

@@ -30,7 +30,7 @@ mod remove;
 mod spec;
 pub(crate) mod stats;
 mod subpath;
-mod tokens;
+pub(crate) mod tokens;
 mod tools;
 mod trust_bundles;
 

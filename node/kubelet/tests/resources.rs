@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 #![recursion_limit = "256"]
 
+#[path = "resources/credentials.rs"]
+mod credentials;
 #[path = "resources/dynamic.rs"]
 mod dynamic;
 #[path = "simulation/support.rs"]

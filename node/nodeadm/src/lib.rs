@@ -24,7 +24,6 @@ mod init;
 mod kubeconfig;
 mod kubelet;
 mod merge;
-pub mod mime;
 pub mod node_config;
 pub mod plan;
 mod scripts;

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use mime_parts::decode_base64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{merge::merge, mime::decode_base64};
+use crate::merge::merge;
 
 const API_GROUP: &str = "node.eks.aws";
 const KIND: &str = "NodeConfig";

@@ -6,8 +6,7 @@
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
-
-use crate::mime::{self, MimeError, Part};
+use mime_parts::{MimeError, Part};
 
 /// EC2 takes 16 KiB of user data; this is what they may unpack to.
 const UNPACKED_LIMIT: u64 = 4 << 20;
@@ -56,8 +55,8 @@ impl UserData {
     pub fn parse(data: &[u8]) -> Result<Self, UserDataError> {
         let data = unpack(data)?;
         let mut found = Self::default();
-        if mime::is_multipart(&data) {
-            let parts = mime::parts(&data).map_err(|source| UserDataError::Mime { source })?;
+        if mime_parts::is_multipart(&data) {
+            let parts = mime_parts::parts(&data).map_err(|source| UserDataError::Mime { source })?;
             for (number, part) in parts.into_iter().enumerate() {
                 found.add(number + 1, part)?;
             }
@@ -138,11 +137,11 @@ fn whole_base64(data: &[u8]) -> Option<Vec<u8>> {
     if dense.len() < 8 || !dense.iter().all(is_alphabet) {
         return None;
     }
-    let decoded = mime::decode_base64(dense)?;
+    let decoded = mime_parts::decode_base64(dense)?;
     let is_user_data = decoded.starts_with(b"#!")
         || decoded.starts_with(&[0x1f, 0x8b])
         || is_cloud_config(&decoded)
-        || mime::is_multipart(&decoded)
+        || mime_parts::is_multipart(&decoded)
         || std::str::from_utf8(&decoded).is_ok_and(|it| it.contains("node.eks.aws"));
     is_user_data.then_some(decoded)
 }

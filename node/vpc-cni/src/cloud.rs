@@ -4,7 +4,7 @@
 //! says what the rest of ipamd decides by: whether the subnet is out of addresses, whether the role
 //! may not, whether the local view is behind.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use aws_ec2::{
     common::{Filter, TagInput, TagSpecification},
@@ -26,6 +26,8 @@ use aws_ec2::{
 use aws_wire::{CallError, Client, Operation};
 use ipnet::Ipv4Net;
 
+use crate::metrics::{Metrics, labels};
+
 /// How often a detach or a delete is tried, and how long between tries at most.
 const TRIES: u32 = 12;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -41,6 +43,7 @@ const TAG_OWNER: &str = "eks:eni:owner";
 pub struct Cloud {
     client: Client,
     instance_id: String,
+    metrics: Arc<Metrics>,
 }
 
 /// How many of what a call asks for.
@@ -131,7 +134,12 @@ impl CloudError {
 
 impl Cloud {
     pub fn new(client: Client, instance_id: impl Into<String>) -> Self {
-        Self { client, instance_id: instance_id.into() }
+        Self { client, instance_id: instance_id.into(), metrics: Arc::default() }
+    }
+
+    /// Where its calls are counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     async fn call<O: Operation>(
@@ -140,8 +148,29 @@ impl Cloud {
         request: O::Request,
     ) -> Result<O::Response, CloudError> {
         let action = action.into();
+        let started = tokio::time::Instant::now();
         let done = self.client.call::<O>(request).await;
+        self.measure(O::ACTION, started.elapsed(), done.as_ref().err());
         done.map_err(|source| CloudError { action, source: Box::new(source) })
+    }
+
+    fn measure(&self, api: &'static str, took: Duration, error: Option<&CallError>) {
+        let fault = error.and_then(CallError::fault);
+        let status = match (error, fault) {
+            (None, _) => "200".to_owned(),
+            (Some(_), Some(fault)) => fault.status.as_u16().to_string(),
+            (Some(_), None) => String::new(),
+        };
+        let api_labels = labels(&[("fn", &api)]);
+        self.metrics.count_labelled("awscni_ec2api_req_count", api_labels.clone());
+        let call = labels(&[("api", &api), ("error", &error.is_some()), ("status", &status)]);
+        self.metrics.observe("awscni_aws_api_latency_ms", call, took.as_secs_f64() * 1000.0);
+        if error.is_some() {
+            let code = fault.map_or("RequestError", |it| &*it.code);
+            self.metrics.count_labelled("awscni_ec2api_error_count", api_labels);
+            let failed = labels(&[("api", &api), ("error", &code)]);
+            self.metrics.count_labelled("awscni_aws_api_error_count", failed);
+        }
     }
 
     /// Puts more addresses or prefixes on an interface.

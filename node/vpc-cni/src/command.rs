@@ -199,6 +199,9 @@ fn conflist(config: &Config, socket: &Path) -> ConfList {
         "mtu": config.pod_mtu.to_string(),
         "capabilities": { "portMappings": true },
     });
+    if config.limits_bandwidth {
+        plugin["capabilities"]["bandwidth"] = json!(true);
+    }
     if socket != Path::new(SOCKET) {
         plugin["ipamdSocket"] = json!(socket);
     }
@@ -326,5 +329,17 @@ mod tests {
             ("aws-cni", Some("9001"))
         );
         assert!(read.plugins[0].get("ipamdSocket").is_none());
+        assert!(read.plugins[0]["capabilities"].get("bandwidth").is_none());
+    }
+
+    #[test]
+    fn bandwidth_is_a_capability_where_it_is_turned_on_and_the_mtu_is_the_pods() {
+        let set = [("ENABLE_BANDWIDTH_PLUGIN", "true"), ("POD_MTU", "1400")];
+        let get =
+            |name: &str| set.iter().find(|it| it.0 == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::from_environment(get).unwrap();
+        let list = conflist(&config, Path::new(SOCKET));
+        assert_eq!(list.plugins[0]["capabilities"]["bandwidth"], true);
+        assert_eq!(list.plugins[0]["mtu"], "1400");
     }
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub external_service_cidrs: Vec<Ipv4Net>,
     /// `AWS_VPC_K8S_CNI_RANDOMIZESNAT`: `prng` (default), `hashrandom`, `none`
     pub randomize_snat: String,
+    /// `ENABLE_BANDWIDTH_PLUGIN`: pods' bandwidth annotations are heeded.
+    pub limits_bandwidth: bool,
     /// `AWS_VPC_ENI_MTU`
     pub eni_mtu: u32,
     /// `POD_MTU`, else the interfaces'.
@@ -101,6 +103,7 @@ impl Config {
             exclude_snat_cidrs: env.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
             external_service_cidrs: env.cidrs("AWS_EXTERNAL_SERVICE_CIDRS"),
             randomize_snat: env.text("AWS_VPC_K8S_CNI_RANDOMIZESNAT", "prng"),
+            limits_bandwidth: env.flag("ENABLE_BANDWIDTH_PLUGIN", false),
             eni_mtu,
             pod_mtu: env.mtu("POD_MTU", eni_mtu)?,
             veth_prefix: prefix,

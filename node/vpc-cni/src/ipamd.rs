@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,14 +27,15 @@ use crate::{
     checkpoint::CheckpointError,
     cloud::{Cloud, CloudError},
     config::Config,
-    datastore::Datastore,
+    datastore::{Datastore, Eni},
     eni_config::Chosen,
     events::Events,
     metadata::{Identity, Metadata, MetadataError},
-    metrics::Metrics,
+    metrics::{Metrics, labels},
     network::NetworkError,
     plan::{self, Circumstances, Limits, Plan},
     shortage::Shortage,
+    warm_pool::PREFIX_SIZE,
 };
 
 mod grow;
@@ -63,7 +67,7 @@ pub struct Parts {
 /// See the module.
 pub struct Ipamd {
     pub(crate) parts: Parts,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     store: Mutex<Datastore>,
     pool: Mutex<Pool>,
     /// The node takes no new pods.
@@ -157,12 +161,13 @@ pub enum AddError {
 impl Ipamd {
     /// Reads what there is, sets the node's network up, and restores the assignments.
     pub async fn start(parts: Parts) -> Result<Self, IpamdError> {
+        let started = tokio::time::Instant::now();
         let targets = parts.config.targets;
         let store = Datastore::new(parts.config.cooldown, targets.is_prefix_mode)
             .without_primary(parts.config.is_custom_networking);
         let (shortfalls, untold) = mpsc::channel(shortfalls::PENDING);
         let ipamd = Self {
-            metrics: Metrics::default(),
+            metrics: parts.cloud.as_ref().map(Cloud::metrics).unwrap_or_default(),
             store: Mutex::new(store),
             shortfalls,
             untold: Mutex::new(Some(untold)),
@@ -177,6 +182,8 @@ impl Ipamd {
         ipamd.find_unmanaged().await?;
         ipamd.reconcile().await?;
         ipamd.restore().await?;
+        let took = started.elapsed().as_secs_f64();
+        ipamd.metrics.set_float("awscni_ipamd_startup_duration_seconds", String::new(), took);
         Ok(ipamd)
     }
 
@@ -213,6 +220,10 @@ impl Ipamd {
             pool.failure = None;
             self.wake.notify_one();
         }
+    }
+
+    pub(crate) fn eni_config(&self) -> Option<Chosen> {
+        self.pool.lock().eni_config.clone()
     }
 
     /// Waits until pods can have addresses, where they may not be the primary interface's.
@@ -294,22 +305,25 @@ impl Ipamd {
             Step::Settled => Ok(false),
             Step::AssignAddresses { .. } | Step::CreateEni { .. } => {
                 self.is_growing.store(true, Ordering::Relaxed);
+                let _action = self.action("increaseDatastorePool");
                 let done = self.grow(cloud, plan.step).await;
                 self.is_growing.store(false, Ordering::Relaxed);
                 self.note_growth(&done);
                 self.announce();
                 done.map(|()| true)
             }
-            step => self.shrink(cloud, step).await.map(|()| true),
+            step => {
+                let _action = self.action("decreaseDatastorePool");
+                self.shrink(cloud, step).await.map(|()| true)
+            }
         }
     }
 
     /// Logs, counts, and tells Kubernetes where the role lacks a permission.
     async fn fail(&self, function: &str, error: &IpamdError) {
         warn!(function, error = %telemetry::chain(error), "failed");
-        self.metrics.count_labelled("awscni_ipamd_error_count", format!("fn=\"{function}\""));
+        self.metrics.count_labelled("awscni_ipamd_error_count", labels(&[("fn", &function)]));
         let IpamdError::Cloud { source } = error else { return };
-        self.metrics.count("awscni_ec2api_error_count");
         self.report_permission(source).await;
     }
 
@@ -319,6 +333,13 @@ impl Ipamd {
         {
             events.missing_permission(error).await;
         }
+    }
+
+    /// Counts as in progress until what is given back is dropped.
+    fn action(&self, function: &'static str) -> Action<'_> {
+        let action = Action { metrics: &self.metrics, function };
+        action.add(1.0);
+        action
     }
 
     fn nft(&self) -> Nft {
@@ -344,7 +365,35 @@ impl Ipamd {
         metrics.set("awscni_total_ipv4_prefixes", stock.prefixes);
         metrics.set("awscni_cooling_ip_addresses", store.resting(self.parts.clock.now()));
         metrics.set("awscni_eni_allocated", store.enis().count());
-        metrics.set("awscni_eni_max", limits.max_enis);
-        metrics.set("awscni_ip_max", limits.max_enis * limits.per_eni);
+        let max_enis = limits.max_enis.saturating_sub(self.pool.lock().unmanaged.len());
+        let config = &self.parts.config;
+        let unit = if config.targets.is_prefix_mode { PREFIX_SIZE } else { 1 };
+        let for_pods = max_enis.saturating_sub(usize::from(config.is_custom_networking));
+        metrics.set("awscni_eni_max", max_enis);
+        metrics.set("awscni_ip_max", for_pods * limits.per_eni * unit);
+        let per_eni = |eni: &Eni| (labels(&[("eni", &eni.attached.id)]), eni.assigned());
+        metrics.set_all("awscni_assigned_ip_per_eni", store.enis().map(per_eni));
+        let cidrs = store.enis().flat_map(Eni::assigned_by_cidr);
+        let per_cidr = cidrs.map(|(cidr, count)| (labels(&[("cidr", &cidr)]), count));
+        metrics.set_all("awscni_assigned_ip_per_cidr", per_cidr);
+    }
+}
+
+/// Something that ipamd is about, for the metric of it.
+struct Action<'a> {
+    metrics: &'a Metrics,
+    function: &'static str,
+}
+
+impl Action<'_> {
+    fn add(&self, by: f64) {
+        let labels = labels(&[("fn", &self.function)]);
+        self.metrics.add("awscni_ipamd_action_inprogress", labels, by);
+    }
+}
+
+impl Drop for Action<'_> {
+    fn drop(&mut self) {
+        self.add(-1.0);
     }
 }

@@ -13,7 +13,7 @@ use aws_wire::Fault;
 use crate::{
     AutoScaling, Call, faults, groups,
     plan::seconds,
-    records::{Activity, ActivityStatus, MemberState},
+    records::{Activity, ActivityStatus, MemberState, Unhealthy},
     shape,
 };
 
@@ -117,6 +117,7 @@ pub(crate) async fn set_health(
     service.update(&name, |group, _| {
         let member = group.members.get_mut(id).ok_or_else(|| faults::no_such_member(id))?;
         member.is_healthy = is_healthy;
+        member.unhealthy_by = Unhealthy::User;
         Ok(())
     })?;
     Ok(SetInstanceHealthResponse {})

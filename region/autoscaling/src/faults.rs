@@ -1,9 +1,17 @@
 //! Auto Scaling's fault codes.
 
-use aws_wire::Fault;
+use aws_wire::{CallError, Fault};
 
 pub(crate) fn validation(message: impl Into<String>) -> Fault {
     Fault::new("ValidationError", message)
+}
+
+/// What EC2 has against a request's parameter is what Auto Scaling has against it.
+pub(crate) fn of_call(error: &CallError) -> Fault {
+    match error.fault() {
+        Some(fault) => validation(fault.message.clone()),
+        None => Fault::internal(error.to_string()),
+    }
 }
 
 pub(crate) fn no_such_group(name: &str) -> Fault {

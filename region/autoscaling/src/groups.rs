@@ -72,6 +72,7 @@ pub(crate) async fn create(
         members: BTreeMap::new(),
         launches: BTreeMap::new(),
         last_change: String::new(),
+        unreplaced: 0,
         retry: None,
         failed_zones: BTreeSet::new(),
         is_deleting: false,

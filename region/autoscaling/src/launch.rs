@@ -151,6 +151,7 @@ fn succeeded(
             zone: launch.zone.clone(),
             state: MemberState::Pending,
             is_healthy: true,
+            unhealthy_by: Default::default(),
             is_protected: false,
             is_spot: launch.is_spot,
             template: request.template,

@@ -87,10 +87,7 @@ pub(crate) async fn attach(
         ..Default::default()
     };
     let found = service.ec2()?.call::<DescribeInstances>(described).await;
-    let found = found.map_err(|error| match error.fault() {
-        Some(fault) => faults::validation(fault.message.clone()),
-        None => Fault::internal(error.to_string()),
-    })?;
+    let found = found.map_err(|it| faults::of_call(&it))?;
     let instances: Vec<_> = found.reservations.into_iter().flat_map(|it| it.instances).collect();
     for instance in &instances {
         let id = instance.instance_id.as_deref().unwrap_or_default();
@@ -125,6 +122,7 @@ pub(crate) async fn attach(
                 zone,
                 state: MemberState::InService,
                 is_healthy: true,
+                unhealthy_by: Default::default(),
                 is_protected: group.protects_new_instances,
                 is_spot: instance.instance_lifecycle.as_deref() == Some("spot"),
                 template: TemplateRef { version: String::new(), ..group.source.template().clone() },

@@ -63,6 +63,7 @@ pub enum Ec2Call {
 pub fn plan(group: &Group, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan =
         Plan { group: group.clone(), activities: Vec::new(), endings: Vec::new(), wake_at: None };
+    balance::forget_change(&mut plan.group);
     members::advance(&mut plan, observed, now);
     members::replace_unhealthy(&mut plan, now);
     balance::scale_in(&mut plan, now);
@@ -109,12 +110,17 @@ impl Plan {
 
     /// Begins to terminate a member, and a line of history with it.
     fn terminate(&mut self, id: &str, cause: &str, now: Timestamp) {
+        self.terminate_for(id, format!("At {} {cause}", seconds(now)), now);
+    }
+
+    /// The cause is a whole line.
+    fn terminate_for(&mut self, id: &str, cause: String, now: Timestamp) {
         let Some(member) = self.group.members.get(id) else { return };
         let activity = Activity {
             id: entropy::uuid(),
             group: self.group.name.clone(),
             description: format!("Terminating EC2 instance: {id}"),
-            cause: format!("At {} {cause}", seconds(now)),
+            cause,
             started_at: now,
             ended_at: None,
             status: ActivityStatus::InProgress,

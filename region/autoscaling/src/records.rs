@@ -35,8 +35,11 @@ pub struct Group {
     pub members: BTreeMap<String, Member>,
     /// By activity id.
     pub launches: BTreeMap<String, Launch>,
-    /// Why the capacity last changed, for the causes of activities.
+    /// Why the capacity last changed, for the causes of activities; empty once the group has followed.
     pub last_change: String,
+    /// Members that were given up for their health and have no successor yet.
+    #[serde(default)]
+    pub unreplaced: u64,
     /// After a failed launch: when to try again, and how often it failed in a row.
     pub retry: Option<(Timestamp, u32)>,
     /// Zones in which the last launch failed are tried last.
@@ -104,6 +107,9 @@ pub struct Member {
     pub zone: String,
     pub state: MemberState,
     pub is_healthy: bool,
+    /// Why it is not healthy.
+    #[serde(default)]
+    pub unhealthy_by: Unhealthy,
     pub is_protected: bool,
     pub is_spot: bool,
     pub template: TemplateRef,
@@ -112,6 +118,17 @@ pub struct Member {
     pub activity: Option<String>,
     /// Hooks that still hold it, by name.
     pub waits: BTreeMap<String, Wait>,
+}
+
+/// Who has found a member unhealthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Unhealthy {
+    /// EC2's state of the instance.
+    #[default]
+    State,
+    StatusCheck,
+    /// `SetInstanceHealth`.
+    User,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

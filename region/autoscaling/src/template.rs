@@ -113,11 +113,8 @@ pub(crate) async fn subnets(
         (false, _) => Vec::new(),
     };
     let request = DescribeSubnetsRequest { subnet_ids: ids, filters, ..Default::default() };
-    let response =
-        ec2.call::<DescribeSubnets>(request).await.map_err(|error| match error.fault() {
-            Some(fault) => faults::validation(fault.message.clone()),
-            None => Fault::internal(error.to_string()),
-        })?;
+    let response = ec2.call::<DescribeSubnets>(request).await;
+    let response = response.map_err(|it| faults::of_call(&it))?;
     let found: BTreeMap<String, String> = response
         .subnets
         .into_iter()

@@ -19,9 +19,10 @@ mod launch_templates;
 mod managed;
 pub mod names;
 mod nat_gateways;
+mod network_acls;
 mod network_interfaces;
+mod prefix_lists;
 mod query;
-mod read_only;
 pub mod records;
 mod route;
 mod route_tables;
@@ -41,11 +42,12 @@ mod vpcs;
 mod zones;
 
 pub use crate::{
+    prefix_lists::networks as prefix_list_networks,
+    route::Next,
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
-    state::{Record, State, Table, WayOut},
+    state::{Record, State, Table},
     usage::Sample,
-    vpc_endpoints::prefix_list,
 };
 
 pub(crate) use crate::service::Call;

@@ -1,18 +1,11 @@
-//! What AWS itself offers in a VPC: prefix lists, and services for endpoints.
+//! What AWS itself offers in a VPC: services for endpoints.
 //!
 //! Deviation: the services are those that EKS's guide names for clusters without a way out; who is not
 //! in the region answers nobody, with or without an endpoint.
 
-use aws_ec2::{
-    managed_prefix_list::{
-        DescribeManagedPrefixListsRequest, DescribeManagedPrefixListsResponse,
-        GetManagedPrefixListEntriesRequest, GetManagedPrefixListEntriesResponse, ManagedPrefixList,
-        PrefixListEntry,
-    },
-    vpc_endpoint_service::{
-        DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
-        ServiceTypeDetail,
-    },
+use aws_ec2::vpc_endpoint_service::{
+    DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
+    ServiceTypeDetail,
 };
 use aws_wire::Fault;
 
@@ -20,7 +13,6 @@ use crate::{
     Call,
     query::{self, one},
     state::State,
-    vpc_endpoints::{self, PREFIX_LISTS},
 };
 
 /// Names as in `com.amazonaws.REGION.NAME`, and the kinds of endpoints that lead there.
@@ -44,59 +36,6 @@ const SERVICES: [(&str, &str); 18] = [
     ("sts", "Interface"),
     ("xray", "Interface"),
 ];
-
-pub(crate) fn describe_prefix_lists(
-    call: &Call<'_>,
-    _state: &State,
-    request: DescribeManagedPrefixListsRequest,
-) -> Result<DescribeManagedPrefixListsResponse, Fault> {
-    if let Some(id) = request.prefix_list_ids.iter().find(|it| !is_list(it)) {
-        return Err(no_list(id));
-    }
-    let asked = &request.prefix_list_ids;
-    let mut prefix_lists = Vec::new();
-    for (id, service) in PREFIX_LISTS {
-        let name = format!("com.amazonaws.{}.{service}", call.config.region);
-        let passes = query::passes(&request.filters, query::no_tags(), |it| match it {
-            "prefix-list-id" => one(id),
-            "prefix-list-name" => one(&name),
-            "owner-id" => one("AWS"),
-            _ => None,
-        })?;
-        if passes && (asked.is_empty() || asked.iter().any(|it| it == id)) {
-            let arn = format!("arn:aws:ec2:{}:aws:prefix-list/{id}", call.config.region);
-            prefix_lists.push(ManagedPrefixList {
-                prefix_list_id: Some(id.to_owned()),
-                address_family: Some("IPv4".to_owned()),
-                state: Some("create-complete".to_owned()),
-                prefix_list_arn: Some(arn),
-                prefix_list_name: Some(name),
-                owner_id: Some("AWS".to_owned()),
-                ..Default::default()
-            });
-        }
-    }
-    Ok(DescribeManagedPrefixListsResponse { next_token: None, prefix_lists })
-}
-
-pub(crate) fn prefix_list_entries(
-    _call: &Call<'_>,
-    _state: &State,
-    request: GetManagedPrefixListEntriesRequest,
-) -> Result<GetManagedPrefixListEntriesResponse, Fault> {
-    let id = &request.prefix_list_id;
-    let cidr = vpc_endpoints::prefix_list(id).ok_or_else(|| no_list(id))?;
-    let entry = PrefixListEntry { cidr: Some(cidr.to_string()), description: None };
-    Ok(GetManagedPrefixListEntriesResponse { entries: vec![entry], next_token: None })
-}
-
-fn is_list(id: &str) -> bool {
-    vpc_endpoints::prefix_list(id).is_some()
-}
-
-fn no_list(id: &str) -> Fault {
-    Fault::new("InvalidPrefixListID.NotFound", format!("The prefix list ID '{id}' does not exist"))
-}
 
 pub(crate) fn describe_services(
     call: &Call<'_>,

@@ -6,6 +6,8 @@ mod blank;
 mod compute;
 mod gateway;
 mod network;
+mod network_acl;
+mod prefix_list;
 mod security_group;
 mod template;
 
@@ -17,13 +19,14 @@ pub use self::{
         StateReason, StatusCheck, Token,
     },
     gateway::{
-        ElasticIp, ElasticIpAssociation, InternetGateway, NatGateway, Route, RouteTable,
-        RouteTableAssociation, RouteTarget, VpcEndpoint,
+        Destination, ElasticIp, ElasticIpAssociation, InternetGateway, NatGateway, Route,
+        RouteTable, RouteTableAssociation, RouteTarget, VpcEndpoint,
     },
     network::{
-        Attachment, CidrAssociation, DhcpOptions, NetworkAcl, NetworkInterface, PublicAddress,
-        Subnet, Vpc,
+        Attachment, CidrAssociation, DhcpOptions, NetworkInterface, PublicAddress, Subnet, Vpc,
     },
+    network_acl::{AclPeer, NetworkAcl, NetworkAclAssociation, NetworkAclEntry},
+    prefix_list::{PrefixList, PrefixListEntry},
     security_group::{Direction, Peer, Rule, SecurityGroup},
     template::{LaunchTemplate, TemplateVersion},
 };

@@ -1,8 +1,8 @@
-//! Routes: where a subnet's packets to the internet go.
+//! Routes: where a subnet's packets go that are not for the VPC itself, and some that are.
 //!
-//! Deviation: a route is to `0.0.0.0/0`, through an internet or NAT gateway; others are refused, as
-//! the VPC's router would not follow them. Routes of older regions that do not are described as
-//! blackholes.
+//! Deviation: IPv4 only; the local route cannot be replaced.
+
+use std::net::Ipv4Addr;
 
 use aws_ec2::route_table::{
     self, CreateRouteRequest, CreateRouteResponse, DeleteRouteRequest, DeleteRouteResponse,
@@ -12,17 +12,25 @@ use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
 use crate::{
-    Call, faults,
-    records::{Route, RouteTable, RouteTarget},
+    Call, faults, prefix_lists,
+    records::{Destination, InstanceState, NetworkInterface, Route, RouteTable, RouteTarget},
     state::State,
+    vpc_endpoints,
 };
+
+/// Default quota per route table.
+const LIMIT: usize = 50;
 
 pub(crate) fn create(
     _call: &Call<'_>,
     state: &mut State,
     request: CreateRouteRequest,
 ) -> Result<CreateRouteResponse, Fault> {
-    let destination = destination(request.destination_cidr_block.as_deref())?;
+    if request.destination_ipv6_cidr_block.is_some() {
+        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    }
+    let list = request.destination_prefix_list_id.as_deref();
+    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
     let table = state.route_tables.find(&request.route_table_id)?;
     let target = Asked {
         gateway_id: request.gateway_id,
@@ -31,8 +39,7 @@ pub(crate) fn create(
         instance_id: request.instance_id,
     };
     let target = target.resolve(state, table)?;
-    refuse_local(state, table, destination)?;
-    refuse_narrow(destination)?;
+    check_destination(state, table, &destination, &target)?;
     if let Some(known) = table.routes.iter().find(|it| it.destination == destination) {
         if known.target == target {
             return Ok(CreateRouteResponse { r#return: Some(true) });
@@ -42,8 +49,9 @@ pub(crate) fn create(
             format!("The route identified by {destination} already exists."),
         ));
     }
-    let table = state.route_tables.edit(&request.route_table_id)?;
-    table.routes.push(Route { destination, target });
+    let route = Route { destination, target };
+    check_quota(state, table, &route)?;
+    state.route_tables.edit(&request.route_table_id)?.routes.push(route);
     Ok(CreateRouteResponse { r#return: Some(true) })
 }
 
@@ -52,7 +60,11 @@ pub(crate) fn replace(
     state: &mut State,
     request: ReplaceRouteRequest,
 ) -> Result<ReplaceRouteResponse, Fault> {
-    let destination = destination(request.destination_cidr_block.as_deref())?;
+    if request.destination_ipv6_cidr_block.is_some() {
+        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    }
+    let list = request.destination_prefix_list_id.as_deref();
+    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
     let table = state.route_tables.find(&request.route_table_id)?;
     let target = Asked {
         gateway_id: request.gateway_id,
@@ -61,9 +73,10 @@ pub(crate) fn replace(
         instance_id: request.instance_id,
     };
     let target = target.resolve(state, table)?;
+    check_destination(state, table, &destination, &target)?;
     let table = state.route_tables.edit(&request.route_table_id)?;
     let route = table.routes.iter_mut().find(|it| it.destination == destination);
-    route.ok_or_else(|| no_route(&request.route_table_id, destination))?.target = target;
+    route.ok_or_else(|| no_route(&request.route_table_id, &destination))?.target = target;
     Ok(ReplaceRouteResponse {})
 }
 
@@ -72,55 +85,103 @@ pub(crate) fn delete(
     state: &mut State,
     request: DeleteRouteRequest,
 ) -> Result<DeleteRouteResponse, Fault> {
-    let destination = destination(request.destination_cidr_block.as_deref())?;
+    let list = request.destination_prefix_list_id.as_deref();
+    if let Some(id) = list.filter(|it| vpc_endpoints::prefix_list(it).is_some()) {
+        return Err(faults::invalid(format!(
+            "cannot remove VPC endpoint route {id} in route table {}",
+            request.route_table_id
+        )));
+    }
+    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
     let table = state.route_tables.edit(&request.route_table_id)?;
     let before = table.routes.len();
     table.routes.retain(|it| it.destination != destination);
     if table.routes.len() == before {
-        return Err(no_route(&request.route_table_id, destination));
+        return Err(no_route(&request.route_table_id, &destination));
     }
     Ok(DeleteRouteResponse {})
 }
 
-fn no_route(table: &str, destination: Ipv4Net) -> Fault {
+fn no_route(table: &str, destination: &Destination) -> Fault {
+    let kind = match destination {
+        Destination::Cidr(_) => "destination-cidr-block",
+        Destination::PrefixList(_) => "destination-prefix-list-id",
+    };
     Fault::new(
         "InvalidRoute.NotFound",
-        format!("no route with destination-cidr-block {destination} in route table {table}"),
+        format!("no route with {kind} {destination} in route table {table}"),
     )
 }
 
-fn destination(cidr: Option<&str>) -> Result<Ipv4Net, Fault> {
-    let cidr = cidr.ok_or_else(|| faults::missing("destinationCidrBlock"))?;
-    let parsed: Ipv4Net =
-        cidr.parse().map_err(|_| faults::invalid_value("destinationCidrBlock", cidr))?;
-    Ok(parsed.trunc())
+fn destination(cidr: Option<&str>, list: Option<&str>) -> Result<Destination, Fault> {
+    match (cidr, list) {
+        (Some(cidr), None) => {
+            let parsed: Result<Ipv4Net, _> = cidr.parse();
+            let parsed = parsed.map_err(|_| faults::invalid_value("destinationCidrBlock", cidr))?;
+            Ok(Destination::Cidr(parsed.trunc()))
+        }
+        (None, Some(id)) => Ok(Destination::PrefixList(id.to_owned())),
+        (None, None) => Err(faults::missing("destinationCidrBlock")),
+        _ => Err(faults::combination("Exactly one route destination must be given.")),
+    }
 }
 
-/// The local route cannot be shadowed by one that is not more specific.
-fn refuse_local(state: &State, table: &RouteTable, destination: Ipv4Net) -> Result<(), Fault> {
+/// The local route cannot be shadowed by one that is not more specific, and by those only for the
+/// sake of an interface, in front of a whole subnet.
+fn check_destination(
+    state: &State,
+    table: &RouteTable,
+    destination: &Destination,
+    target: &RouteTarget,
+) -> Result<(), Fault> {
+    let cidr = match destination {
+        Destination::Cidr(cidr) => *cidr,
+        Destination::PrefixList(id) if vpc_endpoints::prefix_list(id).is_some() => {
+            return Err(faults::invalid(
+                "Cannot create or replace a prefix list route targeting a VPC Endpoint.",
+            ));
+        }
+        Destination::PrefixList(id) => return prefix_lists::weight(state, id).map(drop),
+    };
     let vpc = state.vpcs.find(&table.vpc_id)?;
-    if vpc.cidrs.iter().any(|it| it.cidr == destination) {
+    if vpc.cidrs.iter().any(|it| it.cidr == cidr) {
         return Err(Fault::new(
             "RouteAlreadyExists",
-            format!("The route identified by {destination} already exists."),
+            format!("The route identified by {cidr} already exists."),
         ));
+    }
+    if !vpc.contains(&cidr) {
+        return Ok(());
+    }
+    if !matches!(target, RouteTarget::NetworkInterface(_)) {
+        return Err(faults::invalid(format!(
+            "The destination CIDR block {cidr} is equal to or more specific than one of this VPC's \
+             CIDR blocks. This route can target only an interface or an instance."
+        )));
+    }
+    if !state.subnets.iter().any(|it| it.vpc_id == table.vpc_id && it.cidr == cidr) {
+        return Err(faults::invalid(format!(
+            "The destination CIDR block {cidr} does not match the CIDR block of a subnet of the VPC."
+        )));
     }
     Ok(())
 }
 
-fn refuse_narrow(destination: Ipv4Net) -> Result<(), Fault> {
-    match destination.prefix_len() {
-        0 => Ok(()),
-        _ => Err(faults::unsupported(format!(
-            "Routes to {destination} are not supported in this region, only to 0.0.0.0/0."
-        ))),
+fn check_quota(state: &State, table: &RouteTable, new: &Route) -> Result<(), Fault> {
+    let mut count = 0;
+    for route in table.routes.iter().chain([new]) {
+        count += match &route.destination {
+            Destination::Cidr(_) => 1,
+            Destination::PrefixList(id) => prefix_lists::weight(state, id)?,
+        };
     }
-}
-
-fn no_interfaces() -> Fault {
-    faults::unsupported(
-        "Routes to network interfaces and instances are not supported in this region.",
-    )
+    if count > LIMIT {
+        return Err(Fault::new(
+            "RouteLimitExceeded",
+            "The maximum number of routes has been reached.",
+        ));
+    }
+    Ok(())
 }
 
 /// The targets that a request names; exactly one must be there.
@@ -152,17 +213,33 @@ impl Asked {
             (None, Some(id), None, None) => {
                 Ok(RouteTarget::NatGateway(state.nat_gateways.find(&id)?.id.clone()))
             }
-            (None, None, Some(id), None) => {
-                state.network_interfaces.find(&id)?;
-                Err(no_interfaces())
-            }
+            (None, None, Some(id), None) => interface(table, state.network_interfaces.find(&id)?),
             (None, None, None, Some(id)) => {
                 state.instances.find(&id)?;
-                Err(no_interfaces())
+                match state.interfaces_of(&id).as_slice() {
+                    [only] => interface(table, only),
+                    _ => Err(Fault::new(
+                        "InvalidInstanceID",
+                        format!(
+                            "There are multiple interfaces attached to instance '{id}'. Please \
+                             specify an interface ID for the operation instead."
+                        ),
+                    )),
+                }
             }
             _ => Err(faults::combination("Exactly one route target must be given.")),
         }
     }
+}
+
+fn interface(table: &RouteTable, interface: &NetworkInterface) -> Result<RouteTarget, Fault> {
+    if interface.vpc_id != table.vpc_id {
+        return Err(faults::invalid(format!(
+            "route table {} and interface {} belong to different networks",
+            table.id, interface.id
+        )));
+    }
+    Ok(RouteTarget::NetworkInterface(interface.id.clone()))
 }
 
 /// All routes of a table as EC2 lists them, the local ones first.
@@ -179,16 +256,37 @@ pub(crate) fn answer(
         state: Some("active".to_owned()),
         ..Default::default()
     });
-    local.chain(table.routes.iter().map(|it| answer_one(call, state, it))).collect()
+    let own = table.routes.iter().map(|it| answer_one(call, state, it));
+    let endpoints = gateway_endpoints(state, table).map(|(id, list)| route_table::Route {
+        destination_prefix_list_id: Some(list.to_owned()),
+        gateway_id: Some(id.to_owned()),
+        origin: Some("CreateRoute".to_owned()),
+        state: Some("active".to_owned()),
+        ..Default::default()
+    });
+    local.chain(own).chain(endpoints).collect()
+}
+
+/// The gateway endpoints of a table, and the prefix lists that they route.
+fn gateway_endpoints<'a>(
+    state: &'a State,
+    table: &'a RouteTable,
+) -> impl Iterator<Item = (&'a str, &'static str)> {
+    let its = state.vpc_endpoints.iter().filter(|it| it.route_table_ids.contains(&table.id));
+    its.filter_map(|it| Some((it.id.as_str(), vpc_endpoints::routed(it)?)))
 }
 
 fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Route {
+    let is_active = !matches!(next(state, &route.target), Next::Blackhole(_));
     let mut shown = route_table::Route {
-        destination_cidr_block: Some(route.destination.to_string()),
         origin: Some("CreateRoute".to_owned()),
-        state: Some(if is_followed(state, route) { "active" } else { "blackhole" }.to_owned()),
+        state: Some(if is_active { "active" } else { "blackhole" }.to_owned()),
         ..Default::default()
     };
+    match &route.destination {
+        Destination::Cidr(cidr) => shown.destination_cidr_block = Some(cidr.to_string()),
+        Destination::PrefixList(id) => shown.destination_prefix_list_id = Some(id.clone()),
+    }
     match &route.target {
         RouteTarget::InternetGateway(id) => shown.gateway_id = Some(id.clone()),
         RouteTarget::NatGateway(id) => shown.nat_gateway_id = Some(id.clone()),
@@ -203,19 +301,83 @@ fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Rou
     shown
 }
 
-fn is_followed(state: &State, route: &Route) -> bool {
-    route.destination.prefix_len() == 0 && is_active(state, &route.target)
+/// What is behind a route, as a router has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// For interfaces with a public address only.
+    InternetGateway(String),
+    /// With its public address, if it has a way out itself.
+    NatGateway {
+        id: String,
+        address: Option<Ipv4Addr>,
+    },
+    GatewayEndpoint(String),
+    Interface(String),
+    /// What is gone.
+    Blackhole(String),
 }
 
-/// A route whose target is gone drops packets.
-pub(crate) fn is_active(state: &State, target: &RouteTarget) -> bool {
+fn next(state: &State, target: &RouteTarget) -> Next {
     match target {
         RouteTarget::InternetGateway(id) => {
-            state.internet_gateways.get(id).is_some_and(|it| it.vpc_id.is_some())
+            let gateway = state.internet_gateways.get(id).filter(|it| it.vpc_id.is_some());
+            gateway.map_or_else(
+                || Next::Blackhole(id.clone()),
+                |it| Next::InternetGateway(it.id.clone()),
+            )
         }
         RouteTarget::NatGateway(id) => {
-            state.nat_gateways.get(id).is_some_and(|it| it.deleted_at.is_none())
+            let gateway = state.nat_gateways.get(id).filter(|it| it.deleted_at.is_none());
+            let Some(gateway) = gateway else { return Next::Blackhole(id.clone()) };
+            // One in a subnet that leads back to it would go round in circles.
+            let leads_out = gateway.is_public && is_public(state, &gateway.subnet_id);
+            let address = gateway.public_address.filter(|_| leads_out);
+            Next::NatGateway { id: id.clone(), address }
         }
-        RouteTarget::NetworkInterface(_) => false,
+        RouteTarget::NetworkInterface(id) => {
+            let interface = state.network_interfaces.get(id);
+            let attachment = interface.and_then(|it| it.attachment.as_ref());
+            let instance = attachment.filter(|it| it.is_in_place());
+            let instance = instance.and_then(|it| state.instances.get(&it.instance_id));
+            match instance.map(|it| it.state) {
+                Some(InstanceState::Pending | InstanceState::Running) => {
+                    Next::Interface(id.clone())
+                }
+                _ => Next::Blackhole(id.clone()),
+            }
+        }
+    }
+}
+
+fn is_public(state: &State, subnet_id: &str) -> bool {
+    let table = state.subnets.get(subnet_id).and_then(|it| state.route_table_of(it));
+    let routes = table.map(|it| it.routes.as_slice()).unwrap_or_default();
+    let everywhere = Destination::Cidr(Ipv4Net::default());
+    routes.iter().any(|it| {
+        it.destination == everywhere
+            && matches!(&it.target, RouteTarget::InternetGateway(_))
+            && matches!(next(state, &it.target), Next::InternetGateway(_))
+    })
+}
+
+impl State {
+    /// The routes of a table beside the local ones, those with prefix lists after the others.
+    pub fn routes(&self, table: &RouteTable) -> Vec<(Ipv4Net, Next)> {
+        let (mut plain, mut listed) = (Vec::new(), Vec::new());
+        for route in &table.routes {
+            let next = next(self, &route.target);
+            match &route.destination {
+                Destination::Cidr(cidr) => plain.push((*cidr, next)),
+                Destination::PrefixList(id) => {
+                    let networks = prefix_lists::networks(self, id).unwrap_or_default();
+                    listed.extend(networks.into_iter().map(|it| (it, next.clone())));
+                }
+            }
+        }
+        let endpoints = gateway_endpoints(self, table).filter_map(|(id, list)| {
+            let network = vpc_endpoints::prefix_list(list)?;
+            Some((network, Next::GatewayEndpoint(id.to_owned())))
+        });
+        plain.into_iter().chain(listed).chain(endpoints).collect()
     }
 }

@@ -184,8 +184,10 @@ fn attribute(call: &Call<'_>, state: &State, table: &RouteTable, name: &str) -> 
         "route.instance-id" => many(shown().into_iter().filter_map(|it| it.instance_id)),
         "route.origin" => many(shown().into_iter().filter_map(|it| it.origin)),
         "route.state" => many(shown().into_iter().filter_map(|it| it.state)),
+        "route.destination-prefix-list-id" => {
+            many(shown().into_iter().filter_map(|it| it.destination_prefix_list_id))
+        }
         "route.destination-ipv6-cidr-block"
-        | "route.destination-prefix-list-id"
         | "route.transit-gateway-id"
         | "route.vpc-peering-connection-id"
         | "route.egress-only-internet-gateway-id" => Some(Vec::new()),

@@ -31,6 +31,17 @@ use crate::{
 
 const TYPE: &str = "security-group";
 
+/// Whether all groups that name the prefix list still keep their quotas.
+pub(crate) fn check_quotas_of(state: &State, prefix_list: &str) -> Result<(), Fault> {
+    let named = |it: &Peer| matches!(it, Peer::PrefixList(id) if id == prefix_list);
+    for group in state.security_groups.iter() {
+        for rule in group.rules.iter().filter(|it| named(&it.peer)) {
+            permissions::check_quota(state, group, rule.direction)?;
+        }
+    }
+    Ok(())
+}
+
 /// Those of the VPC itself: groups are not shared among VPCs here.
 pub(crate) fn for_vpc(
     call: &Call<'_>,

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 pub use self::images::{AmiRelease, releases};
 use crate::{
     Call, names,
-    records::{DhcpOptions, InternetGateway, Route, RouteTarget, Tags},
+    records::{Destination, DhcpOptions, InternetGateway, Route, RouteTarget, Tags},
     state::State,
     subnets, vpcs,
 };
@@ -52,6 +52,6 @@ fn default_vpc(call: &Call<'_>, state: &mut State) -> Result<(), Fault> {
         subnet.is_default_for_zone = true;
     }
     let table = state.route_tables.edit(&main)?;
-    table.routes.push(Route { destination: Ipv4Net::default(), target });
+    table.routes.push(Route { destination: Destination::Cidr(Ipv4Net::default()), target });
     Ok(())
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::{
     Ec2, dhcp_options, elastic_ips, faults, images, instances, internet_gateways, key_pairs,
-    launch_templates, managed, nat_gateways, network_interfaces, read_only, route, route_tables,
-    security_groups, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
+    launch_templates, managed, nat_gateways, network_acls, network_interfaces, prefix_lists, route,
+    route_tables, security_groups, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -124,13 +124,24 @@ serve! {
     address::DescribeAddressesAttribute dry: read elastic_ips::describe_attribute, [any];
     address::AssociateAddress dry: write elastic_ips::associate, [by targets::associate_address];
     address::DisassociateAddress dry: write elastic_ips::disassociate, [by targets::disassociate_address];
-    network_acl::DescribeNetworkAcls dry: read read_only::describe_acls, [any];
+    network_acl::DescribeNetworkAcls dry: read network_acls::describe, [any];
+    network_acl::CreateNetworkAcl dry: write network_acls::create, [by targets::create_network_acl];
+    network_acl::DeleteNetworkAcl dry: write network_acls::delete, [id network_acl_id];
+    network_acl::CreateNetworkAclEntry dry: write network_acls::create_entry, [id network_acl_id];
+    network_acl::ReplaceNetworkAclEntry dry: write network_acls::replace_entry, [id network_acl_id];
+    network_acl::DeleteNetworkAclEntry dry: write network_acls::delete_entry, [id network_acl_id];
+    network_acl::ReplaceNetworkAclAssociation dry: write network_acls::replace_association, [by targets::replace_network_acl_association];
     dhcp_options::DescribeDhcpOptions dry: read dhcp_options::describe, [any];
     dhcp_options::CreateDhcpOptions dry: write dhcp_options::create, [new "dhcp-options"];
     dhcp_options::AssociateDhcpOptions dry: write dhcp_options::associate, [by targets::associate_dhcp_options];
     dhcp_options::DeleteDhcpOptions dry: write dhcp_options::delete, [id dhcp_options_id];
-    managed_prefix_list::DescribeManagedPrefixLists dry: read managed::describe_prefix_lists, [any];
-    managed_prefix_list::GetManagedPrefixListEntries dry: read managed::prefix_list_entries, [any];
+    managed_prefix_list::DescribeManagedPrefixLists dry: read prefix_lists::describe, [any];
+    managed_prefix_list::GetManagedPrefixListEntries dry: read prefix_lists::entries, [id prefix_list_id];
+    managed_prefix_list::GetManagedPrefixListAssociations dry: read prefix_lists::associations, [id prefix_list_id];
+    managed_prefix_list::CreateManagedPrefixList dry: write prefix_lists::create, [new "prefix-list"];
+    managed_prefix_list::ModifyManagedPrefixList dry: write prefix_lists::modify, [id prefix_list_id];
+    managed_prefix_list::RestoreManagedPrefixListVersion dry: write prefix_lists::restore, [id prefix_list_id];
+    managed_prefix_list::DeleteManagedPrefixList dry: write prefix_lists::delete, [id prefix_list_id];
     vpc_endpoint_service::DescribeVpcEndpointServices dry: read managed::describe_services, [any];
     ebs_defaults::GetEbsEncryptionByDefault dry: read managed::encryption_by_default, [any];
     security_group_for_vpc::GetSecurityGroupsForVpc dry: read security_groups::for_vpc, [id vpc_id];

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -18,7 +17,7 @@ use crate::{
     faults,
     records::{
         DhcpOptions, ElasticIp, Image, Instance, InternetGateway, KeyPair, LaunchTemplate,
-        NatGateway, NetworkAcl, NetworkInterface, RouteTable, RouteTarget, SecurityGroup, Subnet,
+        NatGateway, NetworkAcl, NetworkInterface, PrefixList, RouteTable, SecurityGroup, Subnet,
         Tags, Token, Vpc, VpcEndpoint,
     },
 };
@@ -169,6 +168,7 @@ tables! {
     network_acls: NetworkAcl,
     dhcp_options: DhcpOptions,
     vpc_endpoints: VpcEndpoint,
+    prefix_lists: PrefixList,
     security_groups: SecurityGroup,
     network_interfaces: NetworkInterface,
     instances: Instance,
@@ -216,32 +216,12 @@ impl State {
             .or_else(|| of_vpc().find(|it| it.is_main()))
     }
 
-    /// Where a subnet's packets to the internet go. `None` too for a route whose target is gone, and
-    /// for a NAT gateway that itself has no way out.
-    pub fn way_out(&self, subnet_id: &str) -> Option<WayOut> {
-        let table = self.route_table_of(self.subnets.get(subnet_id)?)?;
-        let route = table.routes.iter().find(|it| it.destination.prefix_len() == 0)?;
-        match &route.target {
-            target if !crate::route::is_active(self, target) => None,
-            RouteTarget::InternetGateway(_) => Some(WayOut::InternetGateway),
-            RouteTarget::NatGateway(id) => {
-                let gateway = self.nat_gateways.get(id).filter(|it| it.is_public)?;
-                // One in a subnet that leads back to it would go round in circles.
-                let leads_out = self.is_public(&gateway.subnet_id);
-                gateway.public_address.filter(|_| leads_out).map(WayOut::NatGateway)
-            }
-            RouteTarget::NetworkInterface(_) => None,
-        }
-    }
-
-    fn is_public(&self, subnet_id: &str) -> bool {
-        let table = self.subnets.get(subnet_id).and_then(|it| self.route_table_of(it));
-        let routes = table.map(|it| it.routes.as_slice()).unwrap_or_default();
-        routes.iter().any(|it| {
-            it.destination.prefix_len() == 0
-                && matches!(it.target, RouteTarget::InternetGateway(_))
-                && crate::route::is_active(self, &it.target)
-        })
+    /// The network ACL of a subnet: the one that it was given to, or the VPC's default one.
+    pub fn network_acl_of(&self, subnet: &Subnet) -> Option<&NetworkAcl> {
+        let of_vpc = || self.network_acls.iter().filter(|it| it.vpc_id == subnet.vpc_id);
+        of_vpc()
+            .find(|it| it.associations.iter().any(|it| it.subnet_id == subnet.id))
+            .or_else(|| of_vpc().find(|it| it.is_default))
     }
 
     /// The VPC's interface endpoints that take the place of their service's public names.
@@ -254,13 +234,4 @@ impl State {
         };
         self.vpc_endpoints.iter().filter(is_meant)
     }
-}
-
-/// What stands behind a subnet's route to `0.0.0.0/0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WayOut {
-    /// For interfaces with a public address only.
-    InternetGateway,
-    /// With its public address.
-    NatGateway(Ipv4Addr),
 }

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use crate::{
     Call,
     addressing::Pool,
-    faults,
+    faults, network_acls,
     query::{self, Values, one, query_of},
     records::{Subnet, Tags},
     state::State,
@@ -113,6 +113,7 @@ pub(crate) fn delete(
         let table = state.route_tables.edit(&table)?;
         table.associations.retain(|it| it.subnet_id.as_deref() != Some(&id));
     }
+    network_acls::forget(state, &id)?;
     state.subnets.remove(&id)?;
     Ok(DeleteSubnetResponse {})
 }

@@ -1,11 +1,13 @@
 //! The service as its clients see it: every call goes through the gateway as bytes.
 
 mod addresses;
+mod acls;
 mod images;
 mod instances;
 mod interfaces;
 mod network;
 mod options;
+mod prefix_lists;
 mod rights;
 mod support;
 mod templates;

@@ -42,9 +42,6 @@ pub(crate) fn create(
             format!("Endpoint type ({kind}) does not match available service types ([{offered}]).");
         return Err(Fault::new("InvalidParameter", told));
     }
-    for table in &request.route_table_ids {
-        state.route_tables.find(table)?;
-    }
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let mut endpoint = VpcEndpoint {
         id: entropy::aws_id("vpce"),
@@ -60,6 +57,13 @@ pub(crate) fn create(
         created_at: call.now,
         tags,
     };
+    check_gateway(state, &endpoint, &endpoint.route_table_ids)?;
+    if endpoint.kind == "Interface" && endpoint.security_groups.is_empty() {
+        let mut own = state.security_groups.iter().filter(|it| it.vpc_id == endpoint.vpc_id);
+        endpoint
+            .security_groups
+            .extend(own.find(|it| it.name == "default").map(|it| it.id.clone()));
+    }
     for subnet in &request.subnet_ids {
         enter_subnet(state, &mut endpoint, subnet)?;
     }
@@ -115,10 +119,8 @@ pub(crate) fn modify(
     state: &mut State,
     request: ModifyVpcEndpointRequest,
 ) -> Result<ModifyVpcEndpointResponse, Fault> {
-    for table in &request.add_route_table_ids {
-        state.route_tables.find(table)?;
-    }
     let mut endpoint = state.vpc_endpoints.find(&request.vpc_endpoint_id)?.clone();
+    check_gateway(state, &endpoint, &request.add_route_table_ids)?;
     endpoint.route_table_ids.retain(|it| !request.remove_route_table_ids.contains(it));
     endpoint.route_table_ids.extend(request.add_route_table_ids);
     endpoint.security_groups.retain(|it| !request.remove_security_group_ids.contains(it));
@@ -201,15 +203,57 @@ fn answer(call: &Call<'_>, state: &State, endpoint: &VpcEndpoint) -> vpc_endpoin
 pub(crate) const PREFIX_LISTS: [(&str, &str); 2] =
     [("pl-63a5400a", "s3"), ("pl-02cd2c6b", "dynamodb")];
 
-/// Where a VPC finds all of AWS's endpoints.
-const ENDPOINTS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 1), 32);
+/// Where a VPC finds those services, in the same order.
+const NETWORKS: [Ipv4Net; 2] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 1), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 2), 32),
+];
 
-/// The addresses that a prefix list stands for; `None` when there is no such list.
-pub fn prefix_list(id: &str) -> Option<Ipv4Net> {
-    PREFIX_LISTS.iter().any(|(known, _)| *known == id).then_some(ENDPOINTS)
+/// The network that a prefix list of AWS's stands for; `None` when there is no such list.
+pub(crate) fn prefix_list(id: &str) -> Option<Ipv4Net> {
+    let index = PREFIX_LISTS.iter().position(|(known, _)| *known == id)?;
+    Some(NETWORKS[index])
 }
 
-/// The lists that gateway endpoints route. Deviation: both hold the endpoints' own address.
+/// The prefix list that an endpoint of kind `Gateway` routes.
+pub(crate) fn routed(endpoint: &VpcEndpoint) -> Option<&'static str> {
+    let service = endpoint.service_name.rsplit('.').next().filter(|_| endpoint.kind == "Gateway");
+    PREFIX_LISTS.iter().find(|(_, it)| Some(*it) == service).map(|(id, _)| *id)
+}
+
+/// A gateway endpoint is for S3 or DynamoDB, and a table has one for each of them.
+fn check_gateway(state: &State, endpoint: &VpcEndpoint, tables: &[String]) -> Result<(), Fault> {
+    if endpoint.kind != "Gateway" {
+        return Ok(());
+    }
+    let list = routed(endpoint).ok_or_else(|| {
+        Fault::new(
+            "InvalidParameter",
+            "Endpoint type (Gateway) does not match available service types ([Interface]).",
+        )
+    })?;
+    for table in tables {
+        if state.route_tables.find(table)?.vpc_id != endpoint.vpc_id {
+            return Err(faults::invalid(format!(
+                "Route table {table} and network {} belong to different networks",
+                endpoint.vpc_id
+            )));
+        }
+        let mut others = state.vpc_endpoints.iter().filter(|it| it.id != endpoint.id);
+        if others.any(|it| routed(it) == Some(list) && it.route_table_ids.contains(table)) {
+            return Err(Fault::new(
+                "RouteAlreadyExists",
+                format!(
+                    "route table {table} already has a route with destination-prefix-list-id \
+                     {list}"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The lists that gateway endpoints route. Deviation: each holds one address, the service's.
 pub(crate) fn describe_prefix_lists(
     call: &Call<'_>,
     _state: &State,
@@ -227,7 +271,7 @@ pub(crate) fn describe_prefix_lists(
         })?;
         if is_named && passes {
             prefix_lists.push(PrefixList {
-                cidrs: vec![ENDPOINTS.to_string()],
+                cidrs: prefix_list(id).iter().map(ToString::to_string).collect(),
                 prefix_list_id: Some(id.to_owned()),
                 prefix_list_name: Some(name),
             });

@@ -17,7 +17,9 @@ use aws_ec2::{
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
-pub(crate) use self::cidr_blocks::{associate as associate_cidr, disassociate as disassociate_cidr};
+pub(crate) use self::cidr_blocks::{
+    associate as associate_cidr, disassociate as disassociate_cidr,
+};
 use crate::{
     Call, faults,
     query::{self, Values, many, one, query_of},
@@ -75,11 +77,7 @@ pub(crate) fn make(
         associations: vec![main],
         tags: Tags::new(),
     });
-    state.network_acls.insert(NetworkAcl {
-        id: entropy::aws_id("acl"),
-        vpc_id: vpc.id.clone(),
-        tags: Tags::new(),
-    });
+    state.network_acls.insert(NetworkAcl::default_of(&vpc.id));
     state.security_groups.insert(security_groups::default_group(call, &vpc.id));
     state.vpcs.insert(vpc.clone());
     Ok(vpc)
@@ -110,6 +108,7 @@ pub(crate) fn delete(
         || state.vpc_endpoints.iter().any(|it| it.vpc_id == id)
         || state.nat_gateways.iter().any(|it| it.vpc_id == id && it.deleted_at.is_none())
         || state.route_tables.iter().any(|it| it.vpc_id == id && !it.is_main())
+        || state.network_acls.iter().any(|it| it.vpc_id == id && !it.is_default)
         || state.security_groups.iter().any(|it| it.vpc_id == id && it.name != "default");
     if is_in_use {
         return Err(faults::dependency(format!(

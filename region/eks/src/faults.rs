@@ -1,6 +1,6 @@
 //! EKS's exceptions, in its words.
 
-use aws_wire::Fault;
+use aws_wire::{CallError, Fault};
 use http::StatusCode;
 
 pub(crate) fn no_cluster(name: &str) -> Fault {
@@ -23,4 +23,12 @@ pub(crate) fn invalid_parameter(message: impl Into<String>) -> Fault {
 
 pub(crate) fn invalid_request(message: impl Into<String>) -> Fault {
     Fault::new("InvalidRequestException", message)
+}
+
+/// What another service has against a request's parameter is what EKS has against it.
+pub(crate) fn of_call(error: &CallError) -> Fault {
+    match error.fault() {
+        Some(fault) => invalid_parameter(fault.message.clone()),
+        None => Fault::internal(error.to_string()),
+    }
 }

@@ -7,7 +7,7 @@
 //!
 //! Deviation: `DescribeCluster` answers `https://127.0.0.1:PORT` as the endpoint to callers on the
 //! region's own machine, since names under amazonaws.com cannot be resolved there; inside of a VPC
-//! it is the usual name. One Kubernetes version is served; version updates are refused.
+//! it is the usual name. One Kubernetes version is served; updates to another one are refused.
 
 use api_kube as _;
 

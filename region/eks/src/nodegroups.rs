@@ -8,27 +8,30 @@ mod drain;
 pub(crate) mod reconcile;
 pub(crate) mod records;
 mod resources;
+pub(crate) mod rollout;
 mod shape;
 pub(crate) mod template;
 mod user_data;
 mod validate;
+mod version_update;
 
 use std::sync::Arc;
 
 use aws_eks::{
     CreateNodegroup, CreateNodegroupRequest, CreateNodegroupResponse, DeleteNodegroup,
     DeleteNodegroupRequest, DeleteNodegroupResponse, DescribeNodegroup, DescribeNodegroupRequest,
-    DescribeNodegroupResponse, ListNodegroups, ListNodegroupsRequest, ListNodegroupsResponse,
-    UpdateNodegroupConfig, UpdateNodegroupConfigRequest, UpdateNodegroupConfigResponse,
-    UpdateNodegroupVersion, UpdateNodegroupVersionRequest, UpdateNodegroupVersionResponse,
+    DescribeNodegroupResponse, LaunchTemplateSpecification, ListNodegroups, ListNodegroupsRequest,
+    ListNodegroupsResponse, UpdateNodegroupConfig, UpdateNodegroupConfigRequest,
+    UpdateNodegroupConfigResponse, UpdateNodegroupVersion, UpdateNodegroupVersionRequest,
+    UpdateNodegroupVersionResponse,
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
 pub(crate) use self::records::Nodegroup;
-use self::records::State;
+use self::{records::State, rollout::Rollout};
 use crate::{
-    Eks, faults, tags,
+    Eks, Update, faults, tags,
     updates::{self, NewUpdate},
 };
 
@@ -71,6 +74,30 @@ impl Eks {
         })
     }
 
+    /// Writes the record of an update, and the group as it is while that is under way.
+    fn begin_update(
+        &self,
+        group: &Nodegroup,
+        kind: &str,
+        params: Vec<(String, String)>,
+        change: impl FnOnce(&mut Nodegroup),
+    ) -> Result<Update, Fault> {
+        let update = self.record_update(NewUpdate {
+            cluster: group.cluster.clone(),
+            nodegroup: Some(group.name.clone()),
+            kind: kind.to_owned(),
+            params,
+            ..NewUpdate::default()
+        })?;
+        let id = update.id.clone();
+        self.change_nodegroup(group, |it| {
+            change(it);
+            it.state = State::Updating;
+            it.update_id = Some(id);
+        })?;
+        Ok(update)
+    }
+
     /// What is wrong is no change of the group's: its time goes on.
     pub(crate) fn change_issues(
         &self,
@@ -96,11 +123,7 @@ impl Handle<CreateNodegroup> for Eks {
         let mut targets = self.cluster_target(&request.cluster_name);
         targets.push(Target::pass_role(&request.node_role, "ec2.amazonaws.com"));
         if let Some(template) = &request.launch_template {
-            // EKS reads the template and starts instances from it in the caller's name.
-            let id = template.id.as_deref().unwrap_or("*");
-            let arn = self.arn(&format!("launch-template/{id}")).replacen(":eks:", ":ec2:", 1);
-            targets.push(Target::action("ec2:DescribeLaunchTemplateVersions", "*"));
-            targets.push(Target::action("ec2:RunInstances", arn));
+            targets.extend(template_targets(self, template));
         }
         targets
     }
@@ -192,55 +215,56 @@ impl Handle<UpdateNodegroupConfig> for Eks {
         request: UpdateNodegroupConfigRequest,
     ) -> Result<UpdateNodegroupConfigResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
-        if group.state != State::Active && group.state != State::Degraded {
-            return Err(faults::in_use(format!(
-                "Nodegroup cannot be updated as it is currently not in Active State: {}",
-                group.state.name()
-            )));
-        }
+        check_updatable(&group)?;
         let change = config_update::plan(&group, &request)?;
-        let update = self.record_update(NewUpdate {
-            cluster: request.cluster_name,
-            nodegroup: Some(request.nodegroup_name),
-            kind: "ConfigUpdate".to_owned(),
-            params: change.params.clone(),
-            ..NewUpdate::default()
-        })?;
-        let id = update.id.clone();
-        self.change_nodegroup(&group, |it| {
-            change.apply(it);
-            it.state = State::Updating;
-            it.update_id = Some(id);
-        })?;
+        let params = change.params.clone();
+        let update = self.begin_update(&group, "ConfigUpdate", params, |it| change.apply(it))?;
         Ok(UpdateNodegroupConfigResponse { update: Some(updates::shape(&update)) })
     }
 }
 
 impl Handle<UpdateNodegroupVersion> for Eks {
     fn targets(&self, _: &Caller, request: &UpdateNodegroupVersionRequest) -> Vec<Target> {
-        self.nodegroup_target(&request.cluster_name, &request.nodegroup_name)
+        let mut targets = self.nodegroup_target(&request.cluster_name, &request.nodegroup_name);
+        if let Some(template) = &request.launch_template {
+            targets.extend(template_targets(self, template));
+        }
+        targets
     }
 
-    /// Deviation: one release of one image exists, so there is nothing to update to; and groups stay
-    /// with the version of a launch template that they were made with.
     async fn handle(
         &self,
         _: &Caller,
         request: UpdateNodegroupVersionRequest,
     ) -> Result<UpdateNodegroupVersionResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
-        if request.launch_template.is_some() {
-            return Err(faults::invalid_parameter(
-                "Updates to another version of a launch template are not supported in this region.",
-            ));
-        }
-        let asked = request.release_version.as_deref().or(request.version.as_deref());
-        if asked.is_none_or(|it| it == group.release_version || it == group.version) {
-            return Err(faults::invalid_parameter(format!(
-                "The nodegroup {} already uses the latest release version {}",
-                group.name, group.release_version
-            )));
-        }
-        Err(faults::invalid_parameter("Requested release version is not valid for this nodegroup"))
+        check_updatable(&group)?;
+        let (target, params) = version_update::plan(self, &group, &request).await?;
+        let force = request.force == Some(true);
+        let rollout = Rollout::new(target, force, &group, self.now());
+        let update = self.begin_update(&group, "VersionUpdate", params, |it| {
+            it.rollout = Some(Box::new(rollout));
+        })?;
+        Ok(UpdateNodegroupVersionResponse { update: Some(updates::shape(&update)) })
     }
+}
+
+fn check_updatable(group: &Nodegroup) -> Result<(), Fault> {
+    if matches!(group.state, State::Active | State::Degraded) {
+        return Ok(());
+    }
+    Err(faults::in_use(format!(
+        "Nodegroup cannot be updated as it is currently not in Active State: {}",
+        group.state.name()
+    )))
+}
+
+/// EKS reads a customer's template and starts instances from it in the caller's name.
+fn template_targets(eks: &Eks, template: &LaunchTemplateSpecification) -> [Target; 2] {
+    let id = template.id.as_deref().unwrap_or("*");
+    let arn = eks.arn(&format!("launch-template/{id}")).replacen(":eks:", ":ec2:", 1);
+    [
+        Target::action("ec2:DescribeLaunchTemplateVersions", "*"),
+        Target::action("ec2:RunInstances", arn),
+    ]
 }

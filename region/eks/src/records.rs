@@ -158,5 +158,8 @@ pub struct Update {
     pub status: String,
     pub params: Vec<(String, String)>,
     pub errors: Vec<(String, String)>,
+    /// What the errors are about.
+    #[serde(default)]
+    pub resources: Vec<String>,
     pub created_at: Timestamp,
 }

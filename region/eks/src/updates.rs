@@ -33,6 +33,7 @@ impl Eks {
             status: if new.status.is_empty() { "InProgress".to_owned() } else { new.status },
             params: new.params,
             errors: Vec::new(),
+            resources: Vec::new(),
             created_at: self.now(),
         };
         self.0.store.transaction(|transaction| {
@@ -49,13 +50,14 @@ impl Eks {
         cluster: &str,
         id: &str,
         errors: Vec<(String, String)>,
+        resources: Vec<String>,
     ) -> Result<(), Fault> {
         let status = if errors.is_empty() { "Successful" } else { "Failed" };
         self.0.store.transaction(|transaction| {
             transaction.update(&self.0.updates, &key(cluster, id), |it| {
                 if it.status == "InProgress" {
                     it.status = status.to_owned();
-                    it.errors = errors;
+                    (it.errors, it.resources) = (errors, resources);
                 }
             });
             Ok(())
@@ -74,7 +76,7 @@ pub(crate) fn shape(update: &Update) -> aws_eks::Update {
     let error = |(code, message): &(String, String)| ErrorDetail {
         error_code: Some(code.clone()),
         error_message: Some(message.clone()),
-        resource_ids: Vec::new(),
+        resource_ids: update.resources.clone(),
     };
     aws_eks::Update {
         id: update.id.clone(),

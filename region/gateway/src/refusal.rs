@@ -81,16 +81,23 @@ pub(crate) fn unauthenticated(service: &Service, why: Unauthenticated) -> Fault 
     }
 }
 
+/// AWS's codes; the words say too that it may be this region that lacks the operation.
 pub(crate) fn unknown_action(service: &Service, action: &str) -> Fault {
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => Fault::new(
             "InvalidAction",
-            format!("The action {action} is not valid for this web service."),
+            format!(
+                "The action {action} is not valid for this web service: this region does not serve \
+                 it."
+            ),
         ),
         Protocol::RestJson => {
             Fault::new("UnknownOperationException", "").with_status(StatusCode::NOT_FOUND)
         }
-        Protocol::Json11 => Fault::new("UnknownOperationException", ""),
+        Protocol::Json11 => Fault::new(
+            "UnknownOperationException",
+            format!("This region does not serve the operation {action}."),
+        ),
     }
 }
 

@@ -387,7 +387,9 @@ async fn unknown_actions_have_the_code_of_their_protocol() {
     let client = client(&gateway, "root", "secret", None);
     let (name, status, message) = code::<Ec2Unknown>(&client, "x").await;
     assert_eq!((name.as_str(), status), ("InvalidAction", 400));
-    assert_eq!(message, "The action Frobnicate is not valid for this web service.");
+    let expected =
+        "The action Frobnicate is not valid for this web service: this region does not serve it.";
+    assert_eq!(message, expected);
     let (name, status, _) = code::<SsmUnknown>(&client, "x").await;
     assert_eq!((name.as_str(), status), ("UnknownOperationException", 400));
     let (name, status, _) = code::<EksUnknown>(&client, "x").await;

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use linux_cgroup::{Cgroup, CgroupError, Layout};
@@ -221,11 +221,28 @@ impl Hosts {
         init.ended().await.map_err(|source| HostError::Wait { id: id.to_owned(), source })
     }
 
+    /// Ends when the instance has begun to switch itself off; never for one that does not.
+    pub async fn switches_off(&self, id: &str) {
+        match self.find(id) {
+            Ok(Some(observed)) => {
+                let booted = self.booted_at(id).unwrap_or(SystemTime::UNIX_EPOCH);
+                power::switches_off(&observed.spec.upper(), booted).await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     /// What tells this boot of the instance from the others (`/proc/sys/kernel/random/boot_id`).
     pub fn boot_id(&self, id: &str) -> Option<String> {
         check(id).ok()?;
         let text = fs::read_to_string(self.folder_of(id).join("facts/boot_id")).ok()?;
         Some(text.trim().to_owned())
+    }
+
+    /// When this boot of the instance began.
+    pub fn booted_at(&self, id: &str) -> Option<SystemTime> {
+        check(id).ok()?;
+        fs::metadata(self.folder_of(id).join("facts/boot_id")).ok()?.modified().ok()
     }
 
     /// What the instance's console has shown, at most the last `limit` bytes.

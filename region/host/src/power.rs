@@ -1,22 +1,27 @@
-//! Whether an instance switched itself off: its init says so, last of all, in its status file.
+//! Whether an instance switches itself off, or has done so: its init says it in its status file.
 //!
 //! The file is the instance's own, and root inside may make of it what it likes: it is opened below
 //! the instance's layer without following links, never waited for, and read to a limit. What it can
 //! say is no more than that the instance wants to be off.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path, time::SystemTime};
 
+use linux_inotify::Watch;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
 
-/// `node_init::Status`, from the instance's root.
-const STATUS: &str = "var/lib/nodestead/init.json";
+/// Where `node_init::Status` is, from the instance's root.
+const FOLDER: &str = "var/lib/nodestead";
+const STATUS: &str = "init.json";
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Said {
+    powering_off: bool,
     powered_off: bool,
+    #[serde(skip)]
+    written: Option<SystemTime>,
 }
 
 /// For an instance whose PID 1 has ended; `upper` is its writable layer.
@@ -24,19 +29,40 @@ pub(crate) fn is_switched_off(upper: &Path) -> bool {
     read(upper).is_some_and(|it| it.powered_off)
 }
 
+/// Ends when an instance that runs since `booted` has begun to switch itself off: maybe never. What an
+/// earlier boot has said does not count.
+pub(crate) async fn switches_off(upper: &Path, booted: SystemTime) {
+    let mut watch = Watch::new();
+    let Some(folder) = folder(upper) else { return std::future::pending().await };
+    watch.add_open(&folder);
+    while !read(upper).is_some_and(|it| it.powering_off && it.written >= Some(booted)) {
+        watch.changed().await;
+    }
+}
+
+const PLAIN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
+const BELOW: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+fn folder(upper: &Path) -> Option<OwnedFd> {
+    let flags = PLAIN | OFlags::DIRECTORY;
+    let upper = rustix::fs::openat(CWD, upper, flags, Mode::empty()).ok()?;
+    rustix::fs::openat2(&upper, FOLDER, flags, Mode::empty(), BELOW).ok()
+}
+
 fn read(upper: &Path) -> Option<Said> {
-    let plain = OFlags::RDONLY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(CWD, upper, plain | OFlags::DIRECTORY, Mode::empty()).ok()?;
-    let below = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = plain | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(&folder, STATUS, flags, Mode::empty(), below).ok()?;
+    let flags = PLAIN | OFlags::NONBLOCK;
+    let file = rustix::fs::openat2(&folder(upper)?, STATUS, flags, Mode::empty(), BELOW).ok()?;
     let file = File::from(file);
-    if !file.metadata().ok()?.is_file() {
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
         return None;
     }
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    let said: Said = serde_json::from_slice(&text).ok()?;
+    Some(Said { written: metadata.modified().ok(), ..said })
 }
 
 #[cfg(test)]
@@ -48,7 +74,7 @@ mod tests {
     #[test]
     fn an_instance_is_off_when_its_init_says_so() {
         let upper = tempfile::tempdir().unwrap();
-        let file = upper.path().join(STATUS);
+        let file = upper.path().join(FOLDER).join(STATUS);
         assert!(!is_switched_off(upper.path()));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, r#"{"phase": "stopped", "poweredOff": true}"#).unwrap();
@@ -63,11 +89,36 @@ mod tests {
         let (upper, said) = (outside.path().join("upper"), outside.path().join("said"));
         fs::create_dir_all(upper.join("var/lib/nodestead")).unwrap();
         fs::write(&said, r#"{"poweredOff": true}"#).unwrap();
-        symlink(&said, upper.join(STATUS)).unwrap();
+        let status = upper.join(FOLDER).join(STATUS);
+        symlink(&said, &status).unwrap();
         assert!(!is_switched_off(&upper));
         // A pipe that nobody writes to holds nothing up.
-        fs::remove_file(upper.join(STATUS)).unwrap();
-        nix::unistd::mkfifo(&upper.join(STATUS), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::remove_file(&status).unwrap();
+        nix::unistd::mkfifo(&status, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(!is_switched_off(&upper));
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_begins_to_switch_itself_off_is_noticed() {
+        let upper = tempfile::tempdir().unwrap();
+        let folder = upper.path().join(FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        let says = |text: &str| {
+            fs::write(folder.join("init.part"), text).unwrap();
+            fs::rename(folder.join("init.part"), folder.join(STATUS)).unwrap();
+        };
+        says(r#"{"phase": "running"}"#);
+        let before = fs::metadata(folder.join(STATUS)).unwrap().modified().unwrap();
+        let path = upper.path().to_owned();
+        let mut noticed = tokio::spawn(async move { switches_off(&path, before).await });
+        let soon = std::time::Duration::from_millis(50);
+        says(r#"{"phase": "stopping"}"#);
+        assert!(tokio::time::timeout(soon, &mut noticed).await.is_err(), "a reboot is no end");
+        says(r#"{"phase": "stopping", "poweringOff": true}"#);
+        let limit = std::time::Duration::from_secs(5);
+        tokio::time::timeout(limit, noticed).await.unwrap().unwrap();
+        // The next boot has not said it.
+        let next = before + limit;
+        assert!(tokio::time::timeout(soon, switches_off(upper.path(), next)).await.is_err());
     }
 }

@@ -29,8 +29,8 @@ use region_imds::{
     CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata, Options, Profile,
 };
 use region_vpc::{
-    ENDPOINTS, Eni, InternetRoute, Location, RESOLVER, Router, Rule, SecurityGroup, Setup, Subnet,
-    VpcSpec,
+    ENDPOINTS, Eni, Location, RESOLVER, RouteTable, Router, Rule, SecurityGroup, Setup, Subnet,
+    Target, VpcSpec,
 };
 use transport::Place;
 
@@ -176,8 +176,14 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
             setup: Setup::Primary,
         },
     };
-    let internet = InternetRoute::NatGateway([203, 0, 113, 9].into());
-    let subnet = Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet };
+    let address = Some([203, 0, 113, 9].into());
+    let gateway = Target::NatGateway { id: "nat-0".to_owned(), address };
+    let private = RouteTable::default().with(Default::default(), gateway);
+    let subnet = Subnet {
+        cidr: "192.168.0.0/19".parse().unwrap(),
+        route_table: "rtb-private".to_owned(),
+        network_acl: "acl-none".to_owned(),
+    };
     let mut group = SecurityGroup::new("sg-1");
     group.egress.push(Rule::everything_to_anywhere());
     VpcSpec {
@@ -186,10 +192,9 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         cidrs: vec!["192.168.0.0/16".parse().unwrap()],
         subnets: BTreeMap::from([("a".to_owned(), subnet)]),
         enis: vec![eni],
+        route_tables: BTreeMap::from([("rtb-private".to_owned(), private)]),
         security_groups: BTreeMap::from([("sg-1".to_owned(), group)]),
-        has_interface_endpoints: false,
-        has_way_out: false,
-        public_endpoints: BTreeMap::new(),
+        ..VpcSpec::default()
     }
 }
 

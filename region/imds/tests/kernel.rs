@@ -19,7 +19,7 @@ use linux_netlink::{LinkChange, Mac, Netlink, Route, Scope as RouteScope, Veth, 
 use region_imds::{
     CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata, Options,
 };
-use region_vpc::{Eni, InternetRoute, Location, Router, Setup, Subnet, VpcSpec};
+use region_vpc::{Eni, Location, Router, Setup, Subnet, VpcSpec};
 use transport::Place;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
@@ -87,17 +87,18 @@ fn vpc(prefix: &str) -> VpcSpec {
             setup: Setup::Primary,
         },
     };
-    let subnet = Subnet { cidr: "192.168.0.0/19".parse().unwrap(), internet: InternetRoute::None };
+    let subnet = Subnet {
+        cidr: "192.168.0.0/19".parse().unwrap(),
+        route_table: "rtb-none".to_owned(),
+        network_acl: "acl-none".to_owned(),
+    };
     VpcSpec {
         id: "vpc-1".to_owned(),
         netns: format!("{prefix}-router"),
         cidrs: vec!["192.168.0.0/16".parse().unwrap()],
         subnets: BTreeMap::from([("a".to_owned(), subnet)]),
         enis: vec![eni],
-        security_groups: BTreeMap::new(),
-        has_interface_endpoints: false,
-        has_way_out: false,
-        public_endpoints: BTreeMap::new(),
+        ..VpcSpec::default()
     }
 }
 

@@ -4,6 +4,8 @@
 //! seen. Each pass observes links, addresses and routes anew; only the ruleset is remembered, since
 //! reading it back costs more than replacing it (which is what the first pass does).
 
+mod detours;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -102,10 +104,12 @@ impl ApplyError {
 }
 
 /// Settings of the router's namespace; links inherit `default` when they are made.
-const SYSCTLS: [(&str, &str); 11] = [
+const SYSCTLS: [(&str, &str); 12] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
+    // A NAT instance hands on what the router's own services have answered it.
+    ("net/ipv4/conf/all/accept_local", "1"),
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
     ("net/ipv4/conf/all/accept_redirects", "0"),
@@ -169,6 +173,7 @@ impl Router {
         }
         let applied = links(&netlink, &path, &wanted.links)?;
         routes(&netlink, &wanted.links)?;
+        detours::apply(&netlink, &wanted.detours)?;
         Ok(applied)
     }
 

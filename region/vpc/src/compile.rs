@@ -11,7 +11,7 @@ use linux_netlink::Mac;
 use linux_nftables::Table;
 
 use crate::{
-    ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Location, RESOLVER, Setup, VpcSpec, egress,
+    Eni, IMDS, Location, RESOLVER, SERVICES, Setup, Target, VpcSpec, egress, rules::mark_of,
 };
 
 /// See the module. Two equal states are the same kernel.
@@ -21,7 +21,16 @@ pub struct KernelState {
     pub services: BTreeSet<Ipv4Addr>,
     /// The near ends of the ENIs, by the names that they have in the router.
     pub links: BTreeMap<String, EniLink>,
+    /// What takes packets to interfaces that forward them, by mark.
+    pub detours: BTreeMap<u32, Detour>,
     pub table: Table,
+}
+
+/// Where a route to an interface leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detour {
+    pub link: String,
+    pub primary: Ipv4Addr,
 }
 
 /// One ENI as a veth pair.
@@ -50,11 +59,23 @@ pub fn link_name(eni: &str) -> String {
 
 /// See the module.
 pub fn compile(spec: &VpcSpec) -> KernelState {
-    let fixed = [IMDS, RESOLVER, ENDPOINTS, INTERFACE_ENDPOINTS];
+    let fixed = [IMDS, RESOLVER].into_iter().chain(SERVICES).chain(spec.resolver());
     let public = spec.public_endpoints.keys().copied();
-    let services = fixed.into_iter().chain(spec.resolver()).chain(public).collect();
+    let endpoints = spec.endpoints().map(|it| it.primary);
+    let services = fixed.chain(public).chain(endpoints).collect();
     let links = spec.enis.iter().filter_map(|eni| Some((link_name(&eni.id), link(spec, eni)?)));
-    KernelState { services, links: links.collect(), table: egress::table(spec) }
+    let (links, detours) = (links.collect(), detours(spec));
+    KernelState { services, links, detours, table: egress::table(spec) }
+}
+
+fn detours(spec: &VpcSpec) -> BTreeMap<u32, Detour> {
+    let routes = spec.route_tables.values().flat_map(|it| &it.routes);
+    let targets = routes.filter_map(|it| match &it.target {
+        Target::Interface(id) if spec.forwards(id) => spec.eni(id),
+        _ => None,
+    });
+    let detour = |it: &Eni| Detour { link: link_name(&it.id), primary: it.primary };
+    targets.map(|it| (mark_of(&it.id), detour(it))).collect()
 }
 
 fn link(spec: &VpcSpec, eni: &Eni) -> Option<EniLink> {

@@ -16,7 +16,7 @@ use linux_nftables::{Chain, ChainKind, Hook, HookPoint, Table, priority, quote};
 
 use self::machine::Machine;
 pub use self::machine::remove_egress;
-use crate::{ApplyError, VpcSpec, compile::link_name, rules};
+use crate::{ApplyError, VpcSpec, rules};
 
 /// The router's end.
 const INSIDE: &str = "outside";
@@ -34,14 +34,10 @@ pub struct Egress {
 }
 
 /// Adds the way out to the router's rules: pure.
-pub(crate) fn add_rules(spec: &VpcSpec, table: &mut Table) {
-    let mut allowed = linux_nftables::Set::of("ifname");
-    for eni in spec.enis.iter().filter(|eni| spec.reaches_internet(eni)) {
-        allowed.member(quote(&link_name(&eni.id)));
-    }
-    table.set("reaches-internet", allowed);
+pub(crate) fn add_rules(table: &mut Table) {
     let outside = quote(INSIDE);
-    table.chain("ingress").rule(format!("oifname {outside} iifname @reaches-internet accept"));
+    // The routes have dropped what has no way there.
+    table.chain("ingress").rule(format!("oifname {outside} accept"));
     let hook = Hook::new(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT);
     let mut hide = Chain::hooked(hook);
     hide.rule(format!("oifname {outside} masquerade"));
@@ -125,7 +121,7 @@ pub(crate) fn remove(egress: &Egress) -> Result<(), ApplyError> {
 pub(crate) fn table(spec: &VpcSpec) -> Table {
     let mut table = rules::table(spec);
     if spec.has_way_out {
-        add_rules(spec, &mut table);
+        add_rules(&mut table);
     }
     table
 }
@@ -142,9 +138,11 @@ mod tests {
         assert!(!table(&spec).chains.contains_key("way-out"), "without --egress there is none");
         spec.has_way_out = true;
         let table = table(&spec);
-        let allowed: Vec<_> = table.sets["reaches-internet"].elements.keys().collect();
-        assert_eq!(allowed, ["\"eni000000000001\""]);
+        let public: Vec<_> = table.sets["public"].elements.keys().collect();
+        assert_eq!(public, ["\"eni000000000001\""]);
+        let routes = &table.chains["routes-rtb-public"].rules;
+        assert_eq!(routes, &["ip daddr 192.168.0.0/16 accept", "goto by-internet-gateway", "drop"]);
         let last = table.chains["ingress"].rules.last().unwrap();
-        assert_eq!(last, "oifname \"outside\" iifname @reaches-internet accept");
+        assert_eq!(last, "oifname \"outside\" accept");
     }
 }

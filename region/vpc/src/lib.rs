@@ -7,32 +7,37 @@
 //!
 //! How a packet goes: an instance's ENI is the far end of a veth pair. The near end carries the
 //! subnet's `.1`, answers ARP for every address that is routed elsewhere (so neighbours in one
-//! subnet meet here too), and drops what the ENI does not own. Between two ENIs the sender's egress
-//! rules and then the receiver's ingress rules decide; replies follow the tracked connection.
+//! subnet meet here too), and drops what the ENI does not own and what no route of its subnet takes.
+//! Between two ENIs the sender's egress rules, the network ACLs of both subnets and the receiver's
+//! ingress rules decide; replies follow the tracked connection, but pass the ACLs again. An
+//! interface endpoint is an ENI whose address is the router's own.
 //!
 //! **Invariant:** nothing outside of the router's namespace, the ends of the ENIs and the machine's
 //! end of a way out is touched.
 //!
-//! Deviation: network ACLs and VPC endpoints' own security groups are not enforced.
+//! Deviation: what a NAT gateway forwards does not pass the network ACL of the gateway's subnet.
 
 mod apply;
 mod compile;
 mod egress;
 mod guest;
+mod network_acl;
 mod reach;
+mod route_table;
 mod rules;
 mod security_group;
 mod spec;
 
 pub use self::{
     apply::{Applied, ApplyError, Router},
-    compile::{EniLink, KernelState, compile, link_name},
+    compile::{Detour, EniLink, KernelState, compile, link_name},
     egress::{Egress, remove_egress},
-    reach::{Packet, Reason, Verdict, can_reach},
+    network_acl::{AclEntry, NetworkAcl},
+    reach::{Flow, Packet, Reason, Step, Verdict, can_reach, trace},
+    route_table::{Route, RouteTable, Target},
     rules::{TABLE, table},
     security_group::{Peer, Rule, SecurityGroup, Traffic, TrafficError},
     spec::{
-        ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, InternetRoute, Location, RESOLVER, Setup,
-        Subnet, VpcSpec,
+        DYNAMODB, ENDPOINTS, Eni, IMDS, Location, RESOLVER, S3, SERVICES, Setup, Subnet, VpcSpec,
     },
 };

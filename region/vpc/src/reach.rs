@@ -1,8 +1,18 @@
 //! "Can a reach b, and which rule says so?", from the same value that the kernel's rules come from.
 
-use std::{fmt, net::Ipv4Addr};
+mod matching;
+mod text;
 
-use crate::{ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Peer, RESOLVER, Rule, Traffic, VpcSpec};
+#[cfg(test)]
+mod tests;
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use self::matching::{Direction, find, reply_of, seen};
+use crate::{Eni, IMDS, Location, RESOLVER, Route, Rule, SERVICES, Target, VpcSpec, network_acl};
+
+/// The ports that Linux draws from for a connection (`ip_local_port_range`).
+const EPHEMERAL: RangeInclusive<u16> = 32768..=60999;
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +23,41 @@ pub enum Packet {
     Protocol(u8),
 }
 
+/// A connection that somebody would begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub from: Ipv4Addr,
+    pub to: Ipv4Addr,
+    pub packet: Packet,
+    /// The port that replies go to, or those of which it is drawn.
+    pub source_ports: RangeInclusive<u16>,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// The packet arrives, and so does what is replied to it.
     pub is_allowed: bool,
+    /// The packet arrives.
+    pub arrives: bool,
     pub reason: Reason,
+    /// What looked at the packet, in order; the last one decided.
+    pub steps: Vec<Step>,
+}
+
+/// One look at the packet or its reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The interface owns the address that it sends from, or nobody asks.
+    SourceCheck { eni: String, is_checked: bool },
+    /// A route of the sender's subnet takes it; `None` where there is none.
+    Route { subnet: String, table: String, route: Option<Route> },
+    /// A rule of the groups of `eni` lets it out, or none does.
+    Egress { eni: String, rule: Option<(String, Rule)> },
+    /// A rule of the groups of `eni` lets it in, or none does.
+    Ingress { eni: String, rule: Option<(String, Rule)> },
+    /// The network ACL at the border of a subnet; `denied_by` is the entry that stops it.
+    Acl { acl: String, subnet: String, is_egress: bool, is_reply: bool, denied_by: Option<u16> },
 }
 
 /// What decided.
@@ -25,274 +65,243 @@ pub struct Verdict {
 pub enum Reason {
     /// Nobody in this VPC owns the sender's address: the source check drops it.
     NoSuchSource { address: Ipv4Addr },
-    /// The destination is owned by nobody, or its ENI is not attached.
+    /// The destination is owned by nobody.
     NoRoute { address: Ipv4Addr },
+    /// The interface is in no instance.
+    NotAttached { eni: String },
     /// The subnet of `eni` has no way to the AWS endpoints.
     NoRouteToEndpoints { eni: String, subnet: String },
     /// The VPC has a way out, but the subnet of `eni` has no route to it.
     NoRouteOut { eni: String, subnet: String },
+    /// The route leads to what is gone.
+    Blackhole { subnet: String, route: Route },
+    /// The route leads to an interface that takes only what is addressed to it.
+    DestinationCheck { eni: String },
     /// The public endpoint's access list has no `outside`, which is `eni`'s address there.
     NotLetIn { eni: String, outside: Ipv4Addr },
     /// No egress rule of the sender's groups allows it.
     Egress { eni: String, groups: Vec<String> },
     /// No ingress rule of the receiver's groups allows it.
     Ingress { eni: String, groups: Vec<String> },
+    /// An entry of a network ACL denies it, or the reply to it.
+    Acl { acl: String, subnet: String, is_egress: bool, is_reply: bool, entry: u16 },
     /// IMDS and the VPC's resolver are never filtered.
     Service,
     /// The router has no such service.
     NoService { address: Ipv4Addr },
     /// These rules allow it; `ingress` is `None` for the AWS endpoints and the outside.
-    Allowed { egress: (String, Rule), ingress: Option<(String, Rule)> },
+    Allowed { egress: Box<(String, Rule)>, ingress: Option<Box<(String, Rule)>> },
+    /// It gets to `eni`, by a route: what becomes of it is decided there.
+    HandedTo { eni: String },
 }
 
-/// Says whether `packet` gets from `from` to `to`.
+/// Says whether `packet` gets from `from` to `to`, and its replies back.
 pub fn can_reach(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Verdict {
-    match decide(spec, from, to, packet) {
-        Ok(reason) => Verdict { is_allowed: true, reason },
-        Err(reason) => Verdict { is_allowed: false, reason },
+    trace(spec, &Flow { from, to, packet, source_ports: EPHEMERAL })
+}
+
+/// The same, for known ports.
+pub fn trace(spec: &VpcSpec, flow: &Flow) -> Verdict {
+    let mut way = Way { spec, flow, steps: Vec::new() };
+    let (arrives, decided) = match way.forth() {
+        Err(reason) => (false, Err(reason)),
+        Ok((end, reason)) => (true, way.back(end).map(|()| reason)),
+    };
+    let (is_allowed, reason) = match decided {
+        Ok(reason) => (true, reason),
+        Err(reason) => (false, reason),
+    };
+    Verdict { is_allowed, arrives, reason, steps: way.steps }
+}
+
+/// Where a packet ends up, as far as its replies go.
+enum End<'a> {
+    /// Nothing filters what comes back.
+    Unfiltered,
+    /// The sender's subnet alone is on the way back.
+    Outside,
+    Interface(&'a Eni),
+}
+
+struct Way<'a> {
+    spec: &'a VpcSpec,
+    flow: &'a Flow,
+    steps: Vec<Step>,
+}
+
+impl<'a> Way<'a> {
+    fn forth(&mut self) -> Result<(End<'a>, Reason), Reason> {
+        let (spec, to, packet) = (self.spec, self.flow.to, self.flow.packet);
+        let source = self.source()?;
+        if to == IMDS || to == RESOLVER || spec.resolver() == Some(to) {
+            let dns = matches!(packet, Packet::Tcp { port: 53 } | Packet::Udp { port: 53 });
+            let is_there = if to == IMDS { packet == (Packet::Tcp { port: 80 }) } else { dns };
+            let reason = if is_there { Ok(Reason::Service) } else { Err(no_service(to)) };
+            return Ok((End::Unfiltered, reason?));
+        }
+        let route = self.route(source)?;
+        if let Target::Interface(id) = &route.target {
+            return self.by_interface(source, id);
+        }
+        let target = spec.owner(to).filter(|_| route.target == Target::Local);
+        if target.is_none() {
+            leads_out(spec, source, to, &route)?;
+        } else if let Some(it) = target.filter(|it| it.location == Location::Unattached) {
+            return Err(Reason::NotAttached { eni: it.id.clone() });
+        }
+        let egress = Box::new(self.egress(source)?);
+        self.acl(&source.subnet, true, false, target.map(|it| it.subnet.as_str()))?;
+        let Some(target) = target else {
+            return Ok((End::Outside, Reason::Allowed { egress, ingress: None }));
+        };
+        self.acl(&target.subnet, false, false, Some(&source.subnet))?;
+        let ingress = Some(Box::new(self.ingress(target)?));
+        Ok((End::Interface(target), Reason::Allowed { egress, ingress }))
+    }
+
+    fn source(&mut self) -> Result<&'a Eni, Reason> {
+        let address = self.flow.from;
+        let eni = self.spec.owner(address).ok_or(Reason::NoSuchSource { address })?;
+        let is_checked = eni.source_dest_check;
+        self.steps.push(Step::SourceCheck { eni: eni.id.clone(), is_checked });
+        match eni.location {
+            Location::Unattached => Err(Reason::NotAttached { eni: eni.id.clone() }),
+            _ => Ok(eni),
+        }
+    }
+
+    fn route(&mut self, source: &Eni) -> Result<Route, Reason> {
+        let (spec, to) = (self.spec, self.flow.to);
+        let route = spec.route(&source.subnet, to);
+        let table = spec.subnets.get(&source.subnet).map(|it| it.route_table.clone());
+        self.steps.push(Step::Route {
+            subnet: source.subnet.clone(),
+            table: table.unwrap_or_default(),
+            route: route.clone(),
+        });
+        let route = route.ok_or_else(|| no_route_out(spec, source, to))?;
+        match &route.target {
+            Target::Blackhole(_) | Target::NatGateway { address: None, .. } => {
+                Err(Reason::Blackhole { subnet: source.subnet.clone(), route })
+            }
+            _ => Ok(route),
+        }
+    }
+
+    /// The rest of the way is that of a packet to the interface, but for its address.
+    fn by_interface(&mut self, source: &Eni, id: &str) -> Result<(End<'a>, Reason), Reason> {
+        let eni = || id.to_owned();
+        let target = self.spec.eni(id).filter(|it| it.location != Location::Unattached);
+        let target = target.ok_or_else(|| Reason::NotAttached { eni: eni() })?;
+        if !self.spec.forwards(id) {
+            return Err(Reason::DestinationCheck { eni: eni() });
+        }
+        self.egress(source)?;
+        self.acl(&source.subnet, true, false, Some(&target.subnet))?;
+        self.acl(&target.subnet, false, false, Some(&source.subnet))?;
+        self.ingress(target)?;
+        // What comes back depends on what the instance does.
+        Ok((End::Unfiltered, Reason::HandedTo { eni: eni() }))
+    }
+
+    fn egress(&mut self, eni: &Eni) -> Result<(String, Rule), Reason> {
+        let rule = find(self.spec, eni, Direction::Egress, self.flow.to, self.flow.packet);
+        self.steps.push(Step::Egress { eni: eni.id.clone(), rule: rule.clone() });
+        rule.ok_or_else(|| Reason::Egress { eni: eni.id.clone(), groups: groups(eni) })
+    }
+
+    fn ingress(&mut self, eni: &Eni) -> Result<(String, Rule), Reason> {
+        let rule = find(self.spec, eni, Direction::Ingress, self.flow.from, self.flow.packet);
+        self.steps.push(Step::Ingress { eni: eni.id.clone(), rule: rule.clone() });
+        rule.ok_or_else(|| Reason::Ingress { eni: eni.id.clone(), groups: groups(eni) })
+    }
+
+    /// At the border of `subnet`, with what is in `other`.
+    fn acl(
+        &mut self,
+        subnet: &str,
+        is_egress: bool,
+        is_reply: bool,
+        other: Option<&str>,
+    ) -> Result<(), Reason> {
+        let Some(acl) = self.spec.acl_of(subnet).filter(|_| other != Some(subnet)) else {
+            return Ok(());
+        };
+        let Flow { from, to, packet, source_ports } = self.flow;
+        let seen = if is_reply { reply_of(*packet, source_ports) } else { Some(seen(*packet)) };
+        let Some(seen) = seen else { return Ok(()) };
+        let entries = if is_egress { &acl.egress } else { &acl.ingress };
+        let peer = if is_egress == is_reply { *from } else { *to };
+        let denied_by = network_acl::denied_by(entries, peer, &seen);
+        let (id, subnet) = (self.spec.subnets[subnet].network_acl.clone(), subnet.to_owned());
+        let (acl, of) = (id.clone(), subnet.clone());
+        self.steps.push(Step::Acl { acl, subnet: of, is_egress, is_reply, denied_by });
+        match denied_by {
+            None => Ok(()),
+            Some(entry) => Err(Reason::Acl { acl: id, subnet, is_egress, is_reply, entry }),
+        }
+    }
+
+    /// Groups remember a connection, ACLs do not.
+    fn back(&mut self, end: End<'_>) -> Result<(), Reason> {
+        let subnet = match self.spec.owner(self.flow.from) {
+            Some(source) => source.subnet.clone(),
+            None => return Ok(()),
+        };
+        match end {
+            End::Unfiltered => Ok(()),
+            End::Outside => self.acl(&subnet, false, true, None),
+            End::Interface(target) => {
+                self.acl(&target.subnet, true, true, Some(&subnet))?;
+                self.acl(&subnet, false, true, Some(&target.subnet))
+            }
+        }
     }
 }
 
-fn decide(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Result<Reason, Reason> {
-    let source = spec.owner(from).ok_or(Reason::NoSuchSource { address: from })?;
-    if is_service(spec, to) {
-        let dns = matches!(packet, Packet::Tcp { port: 53 } | Packet::Udp { port: 53 });
-        let is_there = if to == IMDS { packet == (Packet::Tcp { port: 80 }) } else { dns };
-        return if is_there { Ok(Reason::Service) } else { Err(Reason::NoService { address: to }) };
+fn no_service(address: Ipv4Addr) -> Reason {
+    Reason::NoService { address }
+}
+
+fn no_route_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr) -> Reason {
+    let (eni, subnet) = (source.id.clone(), source.subnet.clone());
+    if SERVICES.contains(&to) {
+        Reason::NoRouteToEndpoints { eni, subnet }
+    } else if spec.public_endpoints.contains_key(&to) || is_outside(spec, to) {
+        Reason::NoRouteOut { eni, subnet }
+    } else {
+        Reason::NoRoute { address: to }
     }
-    let target = spec.owner(to);
-    if target.is_none() {
-        leads_out(spec, source, to)?;
-    }
-    let egress = find(spec, source, Direction::Egress, to, packet)
-        .ok_or_else(|| Reason::Egress { eni: source.id.clone(), groups: groups(source) })?;
-    let Some(target) = target else { return Ok(Reason::Allowed { egress, ingress: None }) };
-    let ingress = find(spec, target, Direction::Ingress, from, packet)
-        .ok_or_else(|| Reason::Ingress { eni: target.id.clone(), groups: groups(target) })?;
-    Ok(Reason::Allowed { egress, ingress: Some(ingress) })
+}
+
+fn is_outside(spec: &VpcSpec, to: Ipv4Addr) -> bool {
+    spec.has_way_out && !spec.is_inside(to) && !to.is_link_local()
 }
 
 /// For a destination that no interface owns.
-fn leads_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr) -> Result<(), Reason> {
-    let (eni, subnet) = (source.id.clone(), source.subnet.clone());
+fn leads_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr, route: &Route) -> Result<(), Reason> {
+    let leads = match &route.target {
+        Target::InternetGateway(_) => source.public_ip.is_some(),
+        Target::NatGateway { .. } | Target::GatewayEndpoint(_) => true,
+        _ => false,
+    };
+    if !leads {
+        return Err(no_route_out(spec, source, to));
+    }
     if let Some(sources) = spec.public_endpoints.get(&to) {
-        return match spec.outside_address(source) {
-            None => Err(Reason::NoRouteOut { eni, subnet }),
-            Some(_) if spec.is_let_in(source, sources) => Ok(()),
+        let eni = source.id.clone();
+        return match spec.outside_address(source, to) {
+            None => Err(no_route_out(spec, source, to)),
+            Some(_) if spec.is_let_in(source, to, sources) => Ok(()),
             Some(outside) => Err(Reason::NotLetIn { eni, outside }),
         };
     }
-    let is_outside = spec.has_way_out && !spec.is_inside(to) && !to.is_link_local();
-    match to {
-        INTERFACE_ENDPOINTS if spec.has_interface_endpoints => Ok(()),
-        INTERFACE_ENDPOINTS => Err(Reason::NoRoute { address: to }),
-        ENDPOINTS if spec.reaches_internet(source) => Ok(()),
-        ENDPOINTS => Err(Reason::NoRouteToEndpoints { eni, subnet }),
-        _ if !is_outside => Err(Reason::NoRoute { address: to }),
-        _ if spec.reaches_internet(source) => Ok(()),
-        _ => Err(Reason::NoRouteOut { eni, subnet }),
+    if SERVICES.contains(&to) || is_outside(spec, to) {
+        return Ok(());
     }
-}
-
-fn is_service(spec: &VpcSpec, address: Ipv4Addr) -> bool {
-    address == IMDS || address == RESOLVER || spec.resolver() == Some(address)
+    Err(Reason::NoRoute { address: to })
 }
 
 fn groups(eni: &Eni) -> Vec<String> {
     eni.security_groups.iter().cloned().collect()
-}
-
-#[derive(Clone, Copy)]
-enum Direction {
-    Egress,
-    Ingress,
-}
-
-/// The group and the rule that allow `packet`.
-fn find(
-    spec: &VpcSpec,
-    eni: &Eni,
-    direction: Direction,
-    peer: Ipv4Addr,
-    packet: Packet,
-) -> Option<(String, Rule)> {
-    eni.security_groups.iter().find_map(|id| {
-        let group = spec.security_groups.get(id)?;
-        let rules = match direction {
-            Direction::Egress => &group.egress,
-            Direction::Ingress => &group.ingress,
-        };
-        let rule = rules.iter().find(|it| matches(spec, it, peer, packet))?;
-        Some((id.clone(), rule.clone()))
-    })
-}
-
-fn matches(spec: &VpcSpec, rule: &Rule, peer: Ipv4Addr, packet: Packet) -> bool {
-    let is_peer = match &rule.peer {
-        Peer::Cidr(cidr) => cidr.contains(&peer),
-        Peer::Group(id) => {
-            spec.security_groups.contains_key(id)
-                && spec.owner(peer).is_some_and(|eni| eni.security_groups.contains(id))
-        }
-    };
-    is_peer && is_traffic(&rule.traffic, packet)
-}
-
-fn is_traffic(traffic: &Traffic, packet: Packet) -> bool {
-    match (traffic, packet) {
-        (Traffic::All, _) => true,
-        (Traffic::Tcp { from, to }, Packet::Tcp { port }) => (*from..=*to).contains(&port),
-        (Traffic::Udp { from, to }, Packet::Udp { port }) => (*from..=*to).contains(&port),
-        (Traffic::Icmp { kind, code }, Packet::Icmp { kind: k, code: c }) => {
-            kind.is_none_or(|kind| kind == k && code.is_none_or(|code| code == c))
-        }
-        (Traffic::Protocol(number), packet) => *number == number_of(packet),
-        _ => false,
-    }
-}
-
-fn number_of(packet: Packet) -> u8 {
-    match packet {
-        Packet::Tcp { .. } => 6,
-        Packet::Udp { .. } => 17,
-        Packet::Icmp { .. } => 1,
-        Packet::Protocol(number) => number,
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |groups: &[String]| groups.join(", ");
-        match self {
-            Self::NoSuchSource { address } => {
-                write!(f, "no interface owns {address}: the source check drops it")
-            }
-            Self::NoRoute { address } => write!(f, "no interface owns {address}"),
-            Self::NoRouteToEndpoints { eni, subnet } => write!(
-                f,
-                "{subnet} gives {eni} no way to AWS: it takes an internet gateway and a public \
-                 address, a NAT gateway or a VPC endpoint"
-            ),
-            Self::NoRouteOut { eni, subnet } => write!(
-                f,
-                "{subnet} gives {eni} no way out: it takes an internet gateway and a public \
-                 address, or a NAT gateway"
-            ),
-            Self::NotLetIn { eni, outside } => {
-                write!(
-                    f,
-                    "the endpoint's public access list has no {outside}, by which {eni} comes"
-                )
-            }
-            Self::Egress { eni, groups } => {
-                write!(f, "no egress rule of {} ({eni}) allows it", list(groups))
-            }
-            Self::Ingress { eni, groups } => {
-                write!(f, "no ingress rule of {} ({eni}) allows it", list(groups))
-            }
-            Self::Service => f.write_str("security groups do not filter IMDS and the resolver"),
-            Self::NoService { address } => write!(f, "{address} has no such service"),
-            Self::Allowed { egress: (out, rule), ingress: None } => {
-                write!(f, "{out} allows {rule} to leave")
-            }
-            Self::Allowed { egress: (out, sent), ingress: Some((into, taken)) } => {
-                write!(f, "{out} allows {sent} to leave and {into} allows {taken} to enter")
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{InternetRoute, spec::samples};
-
-    const WEB: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 11);
-    const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 13);
-    const HTTP: Packet = Packet::Tcp { port: 80 };
-
-    #[test]
-    fn a_reference_to_a_group_lets_its_members_in_and_nobody_else() {
-        let spec = samples::vpc();
-        let verdict = can_reach(&spec, CLIENT, WEB, HTTP);
-        assert!(verdict.is_allowed, "{}", verdict.reason);
-        let other = can_reach(&spec, Ipv4Addr::new(192, 168, 0, 12), WEB, HTTP);
-        assert!(matches!(other.reason, Reason::Ingress { .. }));
-        let port = can_reach(&spec, CLIENT, WEB, Packet::Tcp { port: 81 });
-        assert_eq!(
-            port.reason.to_string(),
-            "no ingress rule of sg-web (eni-00000000000000001) allows it"
-        );
-        assert!(!can_reach(&spec, WEB, CLIENT, HTTP).is_allowed);
-    }
-
-    #[test]
-    fn endpoints_take_a_public_address_behind_an_internet_gateway() {
-        let mut spec = samples::vpc();
-        let https = Packet::Tcp { port: 443 };
-        let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
-        assert!(matches!(verdict.reason, Reason::NoRouteToEndpoints { .. }));
-        spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
-        assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
-        spec.enis[0].public_ip = None;
-        spec.subnets.get_mut("subnet-a").unwrap().internet =
-            InternetRoute::NatGateway(Ipv4Addr::new(203, 0, 113, 9));
-        assert!(can_reach(&spec, WEB, ENDPOINTS, https).is_allowed);
-        spec.security_groups.get_mut("sg-web").unwrap().egress.clear();
-        let verdict = can_reach(&spec, WEB, ENDPOINTS, https);
-        assert!(matches!(verdict.reason, Reason::Egress { .. }));
-    }
-
-    #[test]
-    fn a_public_endpoint_knows_who_comes_by_the_address_outside() {
-        let mut spec = samples::vpc();
-        let https = Packet::Tcp { port: 443 };
-        let (cluster, nat) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(203, 0, 113, 9));
-        let reason = |spec: &VpcSpec| can_reach(spec, WEB, cluster, https).reason;
-        assert!(matches!(reason(&spec), Reason::NoRoute { .. }), "there is none");
-        let sources = vec!["203.0.113.9/32".parse().unwrap()];
-        spec.public_endpoints.insert(cluster, sources);
-        assert!(matches!(reason(&spec), Reason::NoRouteOut { .. }));
-        spec.enis[0].public_ip = Some(Ipv4Addr::new(203, 0, 113, 7));
-        assert!(matches!(reason(&spec), Reason::NotLetIn { .. }));
-        spec.subnets.get_mut("subnet-a").unwrap().internet = InternetRoute::NatGateway(nat);
-        assert!(can_reach(&spec, WEB, cluster, https).is_allowed);
-    }
-
-    #[test]
-    fn an_interface_endpoint_takes_no_route() {
-        let mut spec = samples::vpc();
-        let https = Packet::Tcp { port: 443 };
-        assert!(!can_reach(&spec, WEB, INTERFACE_ENDPOINTS, https).is_allowed);
-        spec.has_interface_endpoints = true;
-        assert!(can_reach(&spec, WEB, INTERFACE_ENDPOINTS, https).is_allowed);
-        assert!(!can_reach(&spec, WEB, ENDPOINTS, https).is_allowed, "other services");
-    }
-
-    #[test]
-    fn the_outside_is_there_with_a_way_out_and_for_who_has_a_route() {
-        let mut spec = samples::vpc();
-        let outside = Ipv4Addr::new(198, 51, 100, 1);
-        let reason = |spec: &VpcSpec, to| can_reach(spec, WEB, to, HTTP).reason;
-        assert!(matches!(reason(&spec, outside), Reason::NoRoute { .. }));
-        spec.has_way_out = true;
-        assert!(matches!(reason(&spec, outside), Reason::NoRouteOut { .. }));
-        spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
-        assert!(can_reach(&spec, WEB, outside, HTTP).is_allowed);
-        for never in [[192, 168, 9, 9], [169, 254, 170, 2]] {
-            assert!(matches!(reason(&spec, never.into()), Reason::NoRoute { .. }));
-        }
-    }
-
-    #[test]
-    fn groups_do_not_filter_metadata_and_names() {
-        let mut spec = samples::vpc();
-        spec.security_groups.clear();
-        assert!(can_reach(&spec, WEB, IMDS, HTTP).is_allowed);
-        let dns = Packet::Udp { port: 53 };
-        assert!(can_reach(&spec, WEB, Ipv4Addr::new(192, 168, 0, 2), dns).is_allowed);
-        assert!(!can_reach(&spec, WEB, IMDS, Packet::Tcp { port: 22 }).is_allowed);
-        let stranger = can_reach(&spec, Ipv4Addr::new(10, 0, 0, 1), IMDS, HTTP);
-        assert!(matches!(stranger.reason, Reason::NoSuchSource { .. }));
-    }
 }

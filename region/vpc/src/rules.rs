@@ -1,18 +1,23 @@
-//! The router's ruleset: source check, security groups, and who may reach the router's services.
+//! The router's ruleset: source check, routes, security groups, network ACLs, and who may reach
+//! the router's services.
 //!
-//! Both directions of a packet's way are base chains on the same hook: an `accept` in `egress` ends
-//! that chain only, and `ingress`, which comes later, still decides. Each security group is one
-//! pair of chains and each ENI a pair of chains of jumps, so a changed rule costs one chain and a
-//! new ENI two small ones.
+//! A packet meets base chains in this order: the source check and the routes before it is routed;
+//! then the ACLs, the sender's groups and the receiver's, each a chain of its own on the same hook,
+//! because an `accept` ends one chain only and the next one still decides. Each security group is
+//! one pair of chains and each ENI a pair of chains of jumps, so a changed rule costs one chain and
+//! a new ENI two small ones.
+
+mod acl;
+mod routes;
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
 
+pub(crate) use self::routes::mark_of;
 use crate::{
-    ENDPOINTS, Eni, IMDS, INTERFACE_ENDPOINTS, Peer, RESOLVER, Rule, SecurityGroup, VpcSpec,
-    compile::link_name,
+    Eni, IMDS, Location, Peer, RESOLVER, Rule, SERVICES, SecurityGroup, VpcSpec, compile::link_name,
 };
 
 /// The name of the router's table.
@@ -27,41 +32,51 @@ pub fn table(spec: &VpcSpec) -> Table {
     let mut sources = Set::map("ifname", "verdict");
     let mut egress = Set::map("ifname", "verdict");
     let mut ingress = Set::map("ifname", "verdict");
-    let mut endpoints = Set::of("ifname");
+    let mut endpoints = Set::map("ipv4_addr", "verdict");
     for eni in &spec.enis {
         let name = link_name(&eni.id);
         let link = quote(&name);
+        table.chain(format!("{name}-ingress")).rules = jumps(spec, eni, "ingress");
+        if eni.location == Location::Router {
+            endpoints.entry(eni.primary.to_string(), format!("jump {name}-ingress"));
+            continue;
+        }
         if eni.source_dest_check {
             table.chain(format!("{name}-source")).rules = source_check(eni);
             sources.entry(&link, format!("jump {name}-source"));
         }
         table.chain(format!("{name}-egress")).rules = jumps(spec, eni, "egress");
-        table.chain(format!("{name}-ingress")).rules = jumps(spec, eni, "ingress");
         egress.entry(&link, format!("jump {name}-egress"));
         ingress.entry(&link, format!("jump {name}-ingress"));
-        if spec.reaches_internet(eni) {
-            endpoints.member(&link);
-        }
     }
     table.set("sources", sources);
     table.set("egress-of", egress);
     table.set("ingress-of", ingress);
-    table.set("reaches-endpoints", endpoints);
+    table.set("endpoints", endpoints);
     for (address, sources) in &spec.public_endpoints {
         let mut allowed = Set::of("ifname");
-        for eni in spec.enis.iter().filter(|eni| spec.is_let_in(eni, sources)) {
+        for eni in spec.enis.iter().filter(|eni| spec.is_let_in(eni, *address, sources)) {
             allowed.member(quote(&link_name(&eni.id)));
         }
         table.set(public_endpoint(*address), allowed);
     }
+    routes::add(spec, &mut table);
+    acl::add(spec, &mut table);
+    for (id, networks) in &spec.prefix_lists {
+        let members = Ipv4Net::aggregate(networks);
+        table.set(prefix_list(id), interval(members.iter().map(network)));
+    }
+    let members = spec.members();
     for group in spec.security_groups.values() {
-        security_group(spec, group, &mut table);
+        let own = members.get(group.id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        security_group(spec, group, own, &mut table);
     }
     table
 }
 
 fn base_chains(spec: &VpcSpec, table: &mut Table) {
     let hook = |point, priority| Hook::new(ChainKind::Filter, point, priority);
+    let filter = priority::FILTER;
     let mut add = |name: &str, hook: Hook, rules: Vec<String>| {
         let mut chain = Chain::hooked(hook);
         chain.rules = rules;
@@ -75,18 +90,25 @@ fn base_chains(spec: &VpcSpec, table: &mut Table) {
     );
     add(
         "egress",
-        hook(HookPoint::Forward, priority::FILTER).dropping(),
+        hook(HookPoint::Forward, filter).dropping(),
         texts(&[TRACKED, "iifname vmap @egress-of"]),
     );
     add(
         "ingress",
-        hook(HookPoint::Forward, priority::FILTER + 10).dropping(),
+        hook(HookPoint::Forward, filter + 10).dropping(),
         texts(&[TRACKED, "oifname vmap @ingress-of"]),
     );
-    add("services", hook(HookPoint::Input, priority::FILTER).dropping(), services(spec));
+    add("services", hook(HookPoint::Input, filter).dropping(), services(spec));
+    // After the sender's egress rules, those of the interface endpoint that it comes to.
+    add("to-endpoints", hook(HookPoint::Input, filter + 10), to_endpoints(spec));
 }
 
-/// Security groups never filter IMDS and the resolver; AWS's endpoints take a route and a rule.
+/// What security groups and network ACLs never filter.
+pub(crate) fn unfiltered(spec: &VpcSpec) -> impl Iterator<Item = Ipv4Addr> {
+    [IMDS, RESOLVER].into_iter().chain(spec.resolver())
+}
+
+/// AWS's endpoints take a route and a rule.
 fn services(spec: &VpcSpec) -> Vec<String> {
     let mut rules = vec![
         "iifname \"lo\" accept".to_owned(),
@@ -97,9 +119,9 @@ fn services(spec: &VpcSpec) -> Vec<String> {
         rules.push(format!("ip daddr {resolver} udp dport 53 accept"));
         rules.push(format!("ip daddr {resolver} tcp dport 53 accept"));
     }
-    rules.push(format!("ip daddr {ENDPOINTS} iifname @reaches-endpoints iifname vmap @egress-of"));
-    if spec.has_interface_endpoints {
-        rules.push(format!("ip daddr {INTERFACE_ENDPOINTS} iifname vmap @egress-of"));
+    rules.push(format!("ip daddr {{ {} }} iifname vmap @egress-of", list(SERVICES)));
+    if let Some(endpoints) = endpoints(spec) {
+        rules.push(format!("ip daddr {{ {endpoints} }} iifname vmap @egress-of"));
     }
     for address in spec.public_endpoints.keys() {
         let set = public_endpoint(*address);
@@ -108,9 +130,41 @@ fn services(spec: &VpcSpec) -> Vec<String> {
     rules
 }
 
+fn to_endpoints(spec: &VpcSpec) -> Vec<String> {
+    let Some(endpoints) = endpoints(spec) else { return Vec::new() };
+    vec![
+        TRACKED.to_owned(),
+        "ip daddr vmap @endpoints".to_owned(),
+        format!("ip daddr {{ {endpoints} }} drop"),
+    ]
+}
+
+/// The addresses of the VPC's interface endpoints, if it has any.
+fn endpoints(spec: &VpcSpec) -> Option<String> {
+    let all = list(spec.endpoints().map(|it| it.primary));
+    (!all.is_empty()).then_some(all)
+}
+
+pub(crate) fn list(addresses: impl IntoIterator<Item = Ipv4Addr>) -> String {
+    let texts: Vec<String> = addresses.into_iter().map(|it| it.to_string()).collect();
+    texts.join(", ")
+}
+
 /// The set of those whom a cluster's public endpoint lets in.
 fn public_endpoint(address: Ipv4Addr) -> String {
     format!("reaches-{}", address.to_string().replace('.', "-"))
+}
+
+fn prefix_list(id: &str) -> String {
+    format!("{id}-networks")
+}
+
+fn interval(elements: impl Iterator<Item = String>) -> Set {
+    let mut set = Set::of("ipv4_addr").flag("interval");
+    for element in elements {
+        set.member(element);
+    }
+    set
 }
 
 fn source_check(eni: &Eni) -> Vec<String> {
@@ -124,13 +178,9 @@ fn jumps(spec: &VpcSpec, eni: &Eni, direction: &str) -> Vec<String> {
     known.map(|id| format!("jump {id}-{direction}")).collect()
 }
 
-fn security_group(spec: &VpcSpec, group: &SecurityGroup, table: &mut Table) {
+fn security_group(spec: &VpcSpec, group: &SecurityGroup, members: &[Ipv4Net], table: &mut Table) {
     let id = &group.id;
-    let mut members = Set::of("ipv4_addr").flag("interval");
-    for member in spec.members(id) {
-        members.member(network(&member));
-    }
-    table.set(format!("{id}-members"), members);
+    table.set(format!("{id}-members"), interval(members.iter().map(network)));
     let rules = |rules: &[Rule], side: &str| -> Vec<String> {
         let mut texts: Vec<_> = rules.iter().filter_map(|it| rule(spec, it, side)).collect();
         texts.sort();
@@ -141,7 +191,7 @@ fn security_group(spec: &VpcSpec, group: &SecurityGroup, table: &mut Table) {
     table.chain(format!("{id}-egress")).rules = rules(&group.egress, "daddr");
 }
 
-/// `None` for a rule that refers to a group that is gone: nothing carries it.
+/// `None` for a rule that refers to what is gone: nothing matches it.
 fn rule(spec: &VpcSpec, rule: &Rule, side: &str) -> Option<String> {
     let peer = match &rule.peer {
         Peer::Cidr(cidr) if cidr.prefix_len() == 0 => String::new(),
@@ -149,13 +199,16 @@ fn rule(spec: &VpcSpec, rule: &Rule, side: &str) -> Option<String> {
         Peer::Group(id) if spec.security_groups.contains_key(id) => {
             format!("ip {side} @{id}-members ")
         }
-        Peer::Group(_) => return None,
+        Peer::PrefixList(id) if spec.prefix_lists.contains_key(id) => {
+            format!("ip {side} @{} ", prefix_list(id))
+        }
+        Peer::Group(_) | Peer::PrefixList(_) => return None,
     };
     Some(format!("{peer}{}accept", rule.traffic.expression()))
 }
 
 /// nft prints and compares a single address without its prefix length.
-fn network(network: &Ipv4Net) -> String {
+pub(crate) fn network(network: &Ipv4Net) -> String {
     if network.prefix_len() == 32 { network.addr().to_string() } else { network.to_string() }
 }
 

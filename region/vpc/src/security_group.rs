@@ -25,6 +25,8 @@ pub enum Peer {
     Cidr(Ipv4Net),
     /// The private addresses of all ENIs in that group.
     Group(String),
+    /// The networks of that prefix list.
+    PrefixList(String),
 }
 
 /// What a rule lets through.
@@ -138,16 +140,29 @@ impl Peer {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.traffic {
-            Traffic::All => f.write_str("all traffic")?,
-            Traffic::Tcp { from, to } => write!(f, "tcp {from}-{to}")?,
-            Traffic::Udp { from, to } => write!(f, "udp {from}-{to}")?,
-            Traffic::Icmp { .. } => f.write_str("icmp")?,
-            Traffic::Protocol(number) => write!(f, "protocol {number}")?,
-        }
         match &self.peer {
-            Peer::Cidr(cidr) => write!(f, " with {cidr}"),
-            Peer::Group(id) => write!(f, " with {id}"),
+            Peer::Cidr(cidr) => write!(f, "{} with {cidr}", self.traffic),
+            Peer::Group(id) | Peer::PrefixList(id) => write!(f, "{} with {id}", self.traffic),
+        }
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = |f: &mut fmt::Formatter<'_>, protocol: &str, from: u16, to: u16| {
+            if from == to {
+                write!(f, "{protocol} {from}")
+            } else {
+                write!(f, "{protocol} {from}-{to}")
+            }
+        };
+        match *self {
+            Self::All => f.write_str("all traffic"),
+            Self::Tcp { from, to } => ports(f, "tcp", from, to),
+            Self::Udp { from, to } => ports(f, "udp", from, to),
+            Self::Icmp { kind: None, .. } => f.write_str("icmp"),
+            Self::Icmp { kind: Some(kind), .. } => write!(f, "icmp type {kind}"),
+            Self::Protocol(number) => write!(f, "protocol {number}"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use ipnet::Ipv4Net;
 use linux_netlink::Mac;
 
-use crate::SecurityGroup;
+use crate::{NetworkAcl, RouteTable, SecurityGroup};
 
 /// The instance metadata service.
 pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -17,11 +17,15 @@ pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-3, RFC 5737).
 pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-/// Where those are that the VPC has an interface endpoint for: no route is needed to them.
-pub const INTERFACE_ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// Where S3 is, which a gateway endpoint may lead to (RFC 2544: no host has such an address).
+pub const S3: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// Where DynamoDB is.
+pub const DYNAMODB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// All of these.
+pub const SERVICES: [Ipv4Addr; 3] = [ENDPOINTS, S3, DYNAMODB];
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VpcSpec {
     pub id: String,
     /// The name of the router's namespace.
@@ -29,10 +33,12 @@ pub struct VpcSpec {
     /// The primary CIDR first.
     pub cidrs: Vec<Ipv4Net>,
     pub subnets: BTreeMap<String, Subnet>,
+    pub route_tables: BTreeMap<String, RouteTable>,
+    pub network_acls: BTreeMap<String, NetworkAcl>,
     pub enis: Vec<Eni>,
     pub security_groups: BTreeMap<String, SecurityGroup>,
-    /// The VPC has an interface endpoint for some service.
-    pub has_interface_endpoints: bool,
+    /// The prefix lists that rules name.
+    pub prefix_lists: BTreeMap<String, Vec<Ipv4Net>>,
     /// Behind its internet and NAT gateways is the world (`--egress`), and not AWS alone.
     pub has_way_out: bool,
     /// The public endpoints of the region's clusters: by their addresses, whom they let in. Those
@@ -40,23 +46,13 @@ pub struct VpcSpec {
     pub public_endpoints: BTreeMap<Ipv4Addr, Vec<Ipv4Net>>,
 }
 
-/// A subnet, with what its route table makes of it.
+/// A subnet. One without a route table has the local routes alone; without a network ACL nothing
+/// is filtered at its border.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     pub cidr: Ipv4Net,
-    /// Where the route table sends `0.0.0.0/0`.
-    pub internet: InternetRoute,
-}
-
-/// The way out of a subnet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum InternetRoute {
-    #[default]
-    None,
-    /// For ENIs with a public address only.
-    InternetGateway,
-    /// Everybody behind it comes from its public address.
-    NatGateway(Ipv4Addr),
+    pub route_table: String,
+    pub network_acl: String,
 }
 
 /// A network interface.
@@ -85,6 +81,8 @@ pub enum Location {
         device: String,
         setup: Setup,
     },
+    /// In the router itself, which answers there for AWS: an interface endpoint's.
+    Router,
 }
 
 /// Who configures the far end.
@@ -116,24 +114,14 @@ impl VpcSpec {
         self.enis.iter().find(|eni| eni.owns(address))
     }
 
-    /// Says whether a route leads from `eni` to the internet, where the AWS endpoints are too.
-    pub fn reaches_internet(&self, eni: &Eni) -> bool {
-        self.outside_address(eni).is_some()
+    /// The interface of that id.
+    pub fn eni(&self, id: &str) -> Option<&Eni> {
+        self.enis.iter().find(|eni| eni.id == id)
     }
 
-    /// The address that `eni` has on the internet; `None` where no route leads there.
-    pub fn outside_address(&self, eni: &Eni) -> Option<Ipv4Addr> {
-        match self.subnets.get(&eni.subnet)?.internet {
-            InternetRoute::None => None,
-            InternetRoute::InternetGateway => eni.public_ip,
-            InternetRoute::NatGateway(address) => Some(address),
-        }
-    }
-
-    /// Says whether a public endpoint that lets `sources` in is reached from `eni`.
-    pub(crate) fn is_let_in(&self, eni: &Eni, sources: &[Ipv4Net]) -> bool {
-        let address = self.outside_address(eni);
-        address.is_some_and(|it| sources.iter().any(|source| source.contains(&it)))
+    /// The network ACL of a subnet.
+    pub fn acl_of(&self, subnet: &str) -> Option<&NetworkAcl> {
+        self.network_acls.get(&self.subnets.get(subnet)?.network_acl)
     }
 
     /// Says whether an address belongs to the VPC, whoever has it.
@@ -141,11 +129,28 @@ impl VpcSpec {
         self.cidrs.iter().any(|cidr| cidr.contains(&address))
     }
 
-    /// The private addresses of all ENIs that carry the security group `id`, as few networks.
-    pub fn members(&self, id: &str) -> Vec<Ipv4Net> {
-        let carriers = self.enis.iter().filter(|eni| eni.security_groups.contains(id));
-        let networks: Vec<Ipv4Net> = carriers.flat_map(Eni::networks).collect();
-        Ipv4Net::aggregate(&networks)
+    /// By security group: the private addresses of all ENIs that carry it, as few networks.
+    pub(crate) fn members(&self) -> BTreeMap<&str, Vec<Ipv4Net>> {
+        let mut members: BTreeMap<&str, Vec<Ipv4Net>> = BTreeMap::new();
+        for eni in &self.enis {
+            for group in &eni.security_groups {
+                members.entry(group).or_default().extend(eni.networks());
+            }
+        }
+        members.values_mut().for_each(|it| *it = Ipv4Net::aggregate(it));
+        members
+    }
+
+    /// The interfaces of the VPC's interface endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Eni> {
+        self.enis.iter().filter(|it| it.location == Location::Router)
+    }
+
+    /// Whether the interface `id` takes what is not addressed to it.
+    pub(crate) fn forwards(&self, id: &str) -> bool {
+        self.eni(id).is_some_and(|it| {
+            !it.source_dest_check && matches!(it.location, Location::Netns { .. })
+        })
     }
 }
 
@@ -168,7 +173,7 @@ pub(crate) mod samples {
     //! A small VPC that the tests share.
 
     use super::*;
-    use crate::{Peer, Rule, Traffic};
+    use crate::{Peer, Rule, Target, Traffic};
 
     pub(crate) fn eni(number: u8, group: &str) -> Eni {
         Eni {
@@ -194,18 +199,21 @@ pub(crate) mod samples {
         client.egress.push(Rule::everything_to_anywhere());
         let subnet = Subnet {
             cidr: "192.168.0.0/19".parse().unwrap(),
-            internet: InternetRoute::InternetGateway,
+            route_table: "rtb-public".to_owned(),
+            network_acl: "acl-0".to_owned(),
         };
+        let gateway = Target::InternetGateway("igw-0".to_owned());
+        let public = RouteTable::default().with(Ipv4Net::default(), gateway);
         VpcSpec {
             id: "vpc-0".to_owned(),
             netns: "nst-t-vpc".to_owned(),
             cidrs: vec!["192.168.0.0/16".parse().unwrap()],
             subnets: BTreeMap::from([("subnet-a".to_owned(), subnet)]),
+            route_tables: BTreeMap::from([("rtb-public".to_owned(), public)]),
+            network_acls: BTreeMap::from([("acl-0".to_owned(), NetworkAcl::open())]),
             enis: vec![eni(1, "sg-web"), eni(2, "sg-web"), eni(3, "sg-client")],
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
-            has_interface_endpoints: false,
-            has_way_out: false,
-            public_endpoints: BTreeMap::new(),
+            ..VpcSpec::default()
         }
     }
 }

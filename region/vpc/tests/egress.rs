@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net};
 use linux_netlink::{Mac, Netlink, Route, Veth, VethEnd};
 use linux_nftables::{Family, Nft, Table};
 use region_vpc::{
-    Egress, Eni, InternetRoute, Location, Packet, Router, Rule, SecurityGroup, Setup, Subnet,
-    VpcSpec, can_reach, remove_egress,
+    Egress, Eni, Location, NetworkAcl, Packet, RouteTable, Router, Rule, SecurityGroup, Setup,
+    Subnet, Target, VpcSpec, can_reach, remove_egress,
 };
 
 /// How long a packet that is dropped is waited for.
@@ -68,23 +68,28 @@ impl Region {
         namespaces.made.push(netns.clone());
         let mut group = SecurityGroup::new("sg");
         group.egress.push(Rule::everything_to_anywhere());
-        let subnet = |cidr: &str, internet| Subnet { cidr: cidr.parse().unwrap(), internet };
+        let subnet = |cidr: &str, table: &str| Subnet {
+            cidr: cidr.parse().unwrap(),
+            route_table: table.to_owned(),
+            network_acl: "acl-0".to_owned(),
+        };
+        let address = Some([203, 0, 113, 9].into());
+        let gateway = Target::NatGateway { id: "nat-0".to_owned(), address };
+        let private = RouteTable::default().with(Ipv4Net::default(), gateway);
         let spec = VpcSpec {
             id: format!("vpc-{name}"),
             netns,
             cidrs: vec!["192.168.0.0/16".parse().unwrap()],
             subnets: BTreeMap::from([
-                (
-                    "nat".to_owned(),
-                    subnet("192.168.0.0/24", InternetRoute::NatGateway([203, 0, 113, 9].into())),
-                ),
-                ("alone".to_owned(), subnet("192.168.1.0/24", InternetRoute::None)),
+                ("nat".to_owned(), subnet("192.168.0.0/24", "rtb-private")),
+                ("alone".to_owned(), subnet("192.168.1.0/24", "rtb-none")),
             ]),
             enis: vec![eni(1, "nat", &guests[0]), eni(2, "alone", &guests[1])],
+            route_tables: BTreeMap::from([("rtb-private".to_owned(), private)]),
+            network_acls: BTreeMap::from([("acl-0".to_owned(), NetworkAcl::open())]),
             security_groups: BTreeMap::from([(group.id.clone(), group)]),
-            has_interface_endpoints: false,
             has_way_out: true,
-            public_endpoints: BTreeMap::new(),
+            ..VpcSpec::default()
         };
         let egress = Egress { link: link.to_owned(), machine: Some(machine) };
         Self { router: Router::new(&spec.netns).with_egress(egress), spec, guests }

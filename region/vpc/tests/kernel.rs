@@ -11,9 +11,10 @@ use std::{
 
 use ipnet::Ipv4Net;
 use linux_netlink::{Mac, Netlink};
+use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Nft, Table, priority};
 use region_vpc::{
-    ENDPOINTS, Eni, INTERFACE_ENDPOINTS, InternetRoute, Location, Packet, Peer, Router, Rule,
-    SecurityGroup, Setup, Subnet, Traffic, VpcSpec, can_reach,
+    AclEntry, ENDPOINTS, Eni, Location, NetworkAcl, Packet, Peer, RouteTable, Router, Rule, S3,
+    SecurityGroup, Setup, Subnet, Target, Traffic, VpcSpec, can_reach,
 };
 
 /// How long a packet that is dropped is waited for.
@@ -43,31 +44,39 @@ impl World {
         web.egress.push(Rule::everything_to_anywhere());
         let mut client = SecurityGroup::new("sg-client");
         client.egress.push(Rule::everything_to_anywhere());
-        let subnet = |cidr: &str| Subnet {
+        let subnet = |cidr: &str, name: &str| Subnet {
             cidr: cidr.parse().unwrap(),
-            internet: InternetRoute::InternetGateway,
+            route_table: format!("rtb-{name}"),
+            network_acl: format!("acl-{name}"),
         };
+        let gateway = || Target::InternetGateway("igw-0".to_owned());
+        let public = || RouteTable::default().with(Ipv4Net::default(), gateway());
         let spec = VpcSpec {
             id: "vpc-0".to_owned(),
             netns: format!("{prefix}-r"),
             cidrs: vec!["192.168.0.0/16".parse().unwrap()],
             subnets: BTreeMap::from([
-                ("a".to_owned(), subnet("192.168.0.0/19")),
-                ("b".to_owned(), subnet("192.168.32.0/19")),
+                ("a".to_owned(), subnet("192.168.0.0/19", "a")),
+                ("b".to_owned(), subnet("192.168.32.0/19", "b")),
             ]),
             enis: vec![
                 eni(0, "a", [192, 168, 0, 10], "sg-web", &guests[0]),
                 eni(1, "a", [192, 168, 0, 11], "sg-client", &guests[1]),
                 eni(2, "b", [192, 168, 32, 10], "sg-client", &guests[2]),
             ],
+            route_tables: ["rtb-a", "rtb-b"].map(|it| (it.to_owned(), public())).into(),
+            network_acls: ["acl-a", "acl-b"].map(|it| (it.to_owned(), NetworkAcl::open())).into(),
             security_groups: [web, client].map(|it| (it.id.clone(), it)).into(),
-            has_interface_endpoints: false,
-            has_way_out: false,
-            public_endpoints: BTreeMap::new(),
+            ..VpcSpec::default()
         };
         let world = Self { router: Router::new(&spec.netns), spec, guests };
         world.router.apply(&world.spec).await.unwrap();
         Some(world)
+    }
+
+    fn set_default(&mut self, table: &str, target: Target) {
+        let table = self.spec.route_tables.get_mut(table).unwrap();
+        *table = RouteTable::default().with(Ipv4Net::default(), target);
     }
 
     async fn apply(&self) {
@@ -107,6 +116,10 @@ impl Drop for World {
             linux_netns::delete(name).ok();
         }
     }
+}
+
+fn nat_gateway() -> Target {
+    Target::NatGateway { id: "nat-0".to_owned(), address: Some(NAT) }
 }
 
 fn nix_is_root() -> bool {
@@ -229,16 +242,149 @@ async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
     let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
     assert!(!world.connects(0, ENDPOINTS, 443));
     world.spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
-    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway(NAT);
+    world.set_default("rtb-b", nat_gateway());
     world.apply().await;
     assert!(world.connects(0, ENDPOINTS, 443), "a public address behind an internet gateway");
     assert!(!world.connects(1, ENDPOINTS, 443), "no public address");
     assert!(world.connects(2, ENDPOINTS, 443), "a NAT gateway");
-    assert!(!world.connects(1, INTERFACE_ENDPOINTS, 443), "there is none");
-    world.spec.has_interface_endpoints = true;
+    assert!(!world.connects(1, S3, 443), "no route either");
+    let table = world.spec.route_tables.get_mut("rtb-a").unwrap();
+    *table = std::mem::take(table).with(S3.into(), Target::GatewayEndpoint("vpce-0".to_owned()));
     world.apply().await;
-    assert!(world.connects(1, INTERFACE_ENDPOINTS, 443), "takes no route");
-    assert!(!world.connects(1, ENDPOINTS, 443), "the other services still take one");
+    assert!(world.connects(1, S3, 443), "a gateway endpoint takes no public address");
+    assert!(!world.connects(1, ENDPOINTS, 443), "the other services still do");
+    world.set_default("rtb-b", Target::Blackhole("nat-0".to_owned()));
+    world.apply().await;
+    assert!(!world.connects(2, ENDPOINTS, 443), "the gateway is gone");
+}
+
+#[tokio::test]
+async fn an_interface_endpoint_answers_on_its_address_to_whom_its_groups_let_in() {
+    let Some(mut world) = World::build("vpce").await else { return };
+    let address = Ipv4Addr::new(192, 168, 32, 50);
+    assert!(!world.connects(1, address, 443), "there is none");
+    let mut endpoint = eni(9, "b", address.octets(), "sg-endpoint", "nowhere");
+    endpoint.location = Location::Router;
+    let mut group = SecurityGroup::new("sg-endpoint");
+    group.ingress.push(Rule::new(Traffic::tcp(443, 443), Peer::Group("sg-client".to_owned())));
+    world.spec.security_groups.insert(group.id.clone(), group);
+    world.spec.enis.push(endpoint);
+    world.apply().await;
+    let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
+    assert!(world.connects(1, address, 443), "takes no route");
+    assert!(world.connects(2, address, 443), "its own subnet");
+    assert!(!world.connects(0, address, 443), "another group");
+    // Between subnets the ACLs decide too, within one they do not.
+    world.spec.network_acls.get_mut("acl-b").unwrap().egress.clear();
+    world.apply().await;
+    assert!(!world.connects(1, address, 443), "no reply leaves the endpoint's subnet");
+    assert!(world.connects(2, address, 443));
+}
+
+#[tokio::test]
+async fn network_acls_are_stateless_numbered_and_between_subnets() {
+    let Some(mut world) = World::build("acl").await else { return };
+    let _web = [listen(&world.path(0), 80), listen(&world.path(0), 81)];
+    let any = Ipv4Net::default();
+    let web = world.address(0);
+    let all = Rule::new(Traffic::All, Peer::Cidr(any));
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.push(all);
+    let acl = |world: &mut World, entries: Vec<AclEntry>| {
+        world.spec.network_acls.get_mut("acl-a").unwrap().ingress = entries;
+    };
+    acl(&mut world, vec![AclEntry::new(10, true, any, Traffic::tcp(80, 80))]);
+    world.apply().await;
+    assert!(world.connects(2, web, 80));
+    assert!(!world.connects(2, web, 81), "the last entry denies");
+    assert!(world.connects(1, web, 81), "the same subnet");
+    assert!(!world.connects(1, world.address(2), 80), "the reply is not let in");
+
+    let from: Ipv4Net = "192.168.32.0/24".parse().unwrap();
+    let deny = AclEntry::new(5, false, from, Traffic::All);
+    acl(&mut world, vec![deny, AclEntry::new(10, true, any, Traffic::All)]);
+    world.apply().await;
+    assert!(!world.connects(2, web, 80), "a lower number denies");
+
+    // Names and metadata pass any ACL, AWS's endpoints do not.
+    let _services = [listen(&linux_netns::path(&world.spec.netns), 443)];
+    world.set_default("rtb-b", nat_gateway());
+    world.spec.network_acls.insert("acl-b".to_owned(), NetworkAcl::default());
+    world.apply().await;
+    assert!(!world.connects(2, ENDPOINTS, 443));
+    world.spec.network_acls.insert("acl-b".to_owned(), NetworkAcl::open());
+    world.apply().await;
+    assert!(world.connects(2, ENDPOINTS, 443));
+}
+
+/// Has a guest forward, or not.
+fn forward(path: &std::path::Path, value: &'static str) {
+    linux_netns::enter(path, move || std::fs::write("/proc/sys/net/ipv4/ip_forward", value))
+        .unwrap()
+        .unwrap();
+}
+
+/// Has a guest hide those whom it forwards for.
+fn hide(path: &std::path::Path) {
+    let hook = Hook::new(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT);
+    let mut chain = Chain::hooked(hook);
+    chain.rule("masquerade");
+    let mut table = Table::new(Family::Ip, "nat-instance");
+    table.chains.insert("hide".to_owned(), chain);
+    Nft::at(path).replace(&table).unwrap();
+}
+
+#[tokio::test]
+async fn a_nat_instance_leads_out_those_whose_route_goes_to_it() {
+    let Some(mut world) = World::build("nat").await else { return };
+    let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
+    let nat = world.spec.enis[0].id.clone();
+    world.spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
+    let everything = Rule::new(Traffic::All, Peer::Cidr(Ipv4Net::default()));
+    world.spec.security_groups.get_mut("sg-web").unwrap().ingress.push(everything);
+    world.set_default("rtb-b", Target::Interface(nat.clone()));
+    forward(&world.path(0), "1");
+    hide(&world.path(0));
+    world.apply().await;
+    assert!(!world.connects(2, ENDPOINTS, 443), "it checks the destination");
+    world.spec.enis[0].source_dest_check = false;
+    world.apply().await;
+    assert!(world.connects(2, ENDPOINTS, 443), "it leads out");
+    world.spec.enis[0].location = Location::Unattached;
+    world.apply().await;
+    assert!(!world.connects(2, ENDPOINTS, 443), "its instance is gone");
+    world.set_default("rtb-b", nat_gateway());
+    world.apply().await;
+    assert!(world.connects(2, ENDPOINTS, 443));
+}
+
+#[tokio::test]
+async fn a_narrower_route_puts_an_interface_between_two_subnets() {
+    let Some(mut world) = World::build("mid").await else { return };
+    let _server = listen(&world.path(1), 80);
+    let everything = Rule::new(Traffic::All, Peer::Cidr(Ipv4Net::default()));
+    for group in world.spec.security_groups.values_mut() {
+        group.ingress.push(everything.clone());
+    }
+    let target = world.address(1);
+    world.apply().await;
+    assert!(world.connects(2, target, 80));
+    let middle = world.spec.enis[0].id.clone();
+    world.spec.enis[0].source_dest_check = false;
+    let far: Ipv4Net = "192.168.0.0/19".parse().unwrap();
+    let table = world.spec.route_tables.get_mut("rtb-b").unwrap();
+    *table = std::mem::take(table).with(far, Target::Interface(middle));
+    world.apply().await;
+    let tries = |world: &World| {
+        let target = SocketAddr::from((target, 80));
+        linux_netns::enter(&world.path(2), move || {
+            TcpStream::connect_timeout(&target, PATIENCE).is_ok()
+        })
+        .unwrap()
+    };
+    forward(&world.path(0), "0");
+    assert!(!tries(&world), "what is between does not forward");
+    forward(&world.path(0), "1");
+    assert!(tries(&world), "now it does");
 }
 
 #[tokio::test]
@@ -247,7 +393,7 @@ async fn a_clusters_public_endpoint_lets_in_whom_its_list_names_and_a_route_lead
     let _endpoint = listen(&linux_netns::path(&world.spec.netns), 443);
     let cluster = Ipv4Addr::new(192, 0, 2, 1);
     world.spec.enis[0].public_ip = Some(Ipv4Addr::new(203, 0, 113, 7));
-    world.spec.subnets.get_mut("b").unwrap().internet = InternetRoute::NatGateway(NAT);
+    world.set_default("rtb-b", nat_gateway());
     world.apply().await;
     assert!(!world.connects(0, cluster, 443), "there is none");
     world.spec.public_endpoints.insert(cluster, vec![Ipv4Net::default()]);

@@ -13,6 +13,7 @@ mod api_server;
 mod memory;
 mod nodes;
 mod pods;
+mod proxier;
 mod region;
 mod rows;
 mod services;
@@ -33,6 +34,11 @@ fn main() -> anyhow::Result<()> {
 
 async fn run() -> anyhow::Result<()> {
     let started = Instant::now();
+    if std::env::args().skip(1).eq(["proxier"]) {
+        // It needs no region.
+        println!("{}", rows::table(&proxier::rows().await?));
+        return Ok(());
+    }
     let region = Region::up()?;
     let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
     if is_wanted("memory") {
@@ -46,6 +52,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("services") {
         measure("services", &mut rows, services::rows(&region).await);
+    }
+    if is_wanted("proxier") {
+        measure("proxier", &mut rows, proxier::rows().await);
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);

@@ -76,3 +76,7 @@ mod tests {
         assert_eq!(median(&[]), Duration::ZERO);
     }
 }
+
+pub(crate) fn micros(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}

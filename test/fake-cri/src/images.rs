@@ -53,7 +53,9 @@ impl ImageService for FakeCri {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Reply<v1::PullImageResponse> {
-        let name = name(request.into_inner().image);
+        let v1::PullImageRequest { image, auth, .. } = request.into_inner();
+        let name = name(image);
+        self.state.lock().pulled_with.push((name.clone(), auth));
         self.enter("PullImage", &name)?;
         let _pull = Pull::begin(self);
         if self.state.lock().hanging.contains(&name) {

@@ -138,6 +138,15 @@ impl FakeCri {
         self.state.lock().pull_takes = time;
     }
 
+    /// Which user and password each pull of an image had.
+    pub fn pulled_with(&self, name: &str) -> Vec<(String, String)> {
+        let state = self.state.lock();
+        let own = state.pulled_with.iter().filter(|it| it.0 == name);
+        own.map(|(_, auth)| auth.clone().unwrap_or_default())
+            .map(|it| (it.username, it.password))
+            .collect()
+    }
+
     /// The most pulls that there were at once.
     pub fn most_pulls(&self) -> usize {
         self.state.lock().most_pulls

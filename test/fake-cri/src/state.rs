@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// Where images are, and the file of each that goes with it.
     pub image_fs: Option<PathBuf>,
     pub image_files: HashMap<String, PathBuf>,
+    /// What images were pulled with.
+    pub pulled_with: Vec<(String, Option<v1::AuthConfig>)>,
     pub is_network_ready: bool,
     /// The runtime's name and version, where it is another one.
     pub version: Option<(String, String)>,

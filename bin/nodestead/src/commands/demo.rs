@@ -6,6 +6,7 @@
 
 mod apply;
 mod narrate;
+mod waits;
 
 use std::{
     path::{Path, PathBuf},
@@ -33,6 +34,8 @@ const MANIFESTS: [(&str, &str); 2] = [
 const DEPLOYMENTS: [&str; 3] = ["redis-leader", "redis-follower", "guestbook"];
 const MESSAGES: &str = "/api/v1/namespaces/default/services/guestbook:http/proxy/messages";
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
+/// How long nothing is said about a rollout that waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
@@ -48,7 +51,7 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     }
     for name in DEPLOYMENTS {
         progress.step(format!("deployment/{name} becomes available"));
-        await_rollout(&client, name).await?;
+        await_rollout(&client, name, &progress).await?;
     }
     // Drawn anew, so that it is this message that comes back and none of an earlier run.
     let message = format!("Hello from a worker node ({})", entropy::name_suffix(5));
@@ -91,16 +94,43 @@ async fn load(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn await_rollout(client: &Client, name: &str) -> anyhow::Result<()> {
+/// One that takes long says what it waits for.
+async fn await_rollout(client: &Client, name: &str, progress: &Progress) -> anyhow::Result<()> {
     let deployments = Api::<Deployment>::default_namespaced(client.clone());
-    let waiting = await_condition(deployments, name, Available);
-    if tokio::time::timeout(ROLLOUT_LIMIT, waiting).await.is_err() {
-        bail!(Failure::new(
-            format!("deployment/{name} did not become available in {ROLLOUT_LIMIT:?}"),
-            format!("look at `kubectl describe deployment {name}` and `kubectl get events`"),
-        ));
+    let mut waiting = std::pin::pin!(await_condition(deployments, name, Available));
+    let deadline = tokio::time::Instant::now() + ROLLOUT_LIMIT;
+    let mut told = None;
+    while tokio::time::Instant::now() < deadline {
+        if let Ok(available) = tokio::time::timeout(PATIENCE, &mut waiting).await {
+            available.with_context(|| format!("watching deployment/{name}"))?;
+            return Ok(());
+        }
+        let wait = wait_of(client, name).await;
+        if wait.is_some() && wait != told {
+            for line in wait.iter().flat_map(|it| [it.why.clone(), format!("next: {}", it.next)]) {
+                progress.say(&line);
+            }
+            told = wait;
+        }
     }
-    Ok(())
+    let what = format!("deployment/{name} did not become available in {ROLLOUT_LIMIT:?}");
+    match told {
+        Some(wait) => bail!(Failure::new(format!("{what}: {}", wait.why), wait.next)),
+        None => bail!(Failure::new(
+            what,
+            format!("look at `kubectl describe deployment {name}` and `kubectl get events`"),
+        )),
+    }
+}
+
+/// What the deployment's pods wait for, as far as the API server says so.
+async fn wait_of(client: &Client, name: &str) -> Option<waits::Wait> {
+    let deployment = Api::<Deployment>::default_namespaced(client.clone()).get(name).await.ok()?;
+    let labels = deployment.spec?.selector.match_labels.unwrap_or_default();
+    let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let listed = ListParams::default().labels(&selector.join(","));
+    let pods = Api::<Pod>::default_namespaced(client.clone()).list(&listed).await.ok()?;
+    waits::of(&pods.items)
 }
 
 struct Available;

@@ -182,6 +182,7 @@ async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
     let folders = [
         layout.binaries(),
         layout.instances(),
+        layout.consoles(),
         layout.amis(),
         layout.clusters(),
         layout.registry(),
@@ -229,6 +230,8 @@ mod tests {
             fs::write(file, "x").unwrap();
         }
         fs::write(layout.root().join("settings.part"), "cut sh").unwrap();
+        fs::create_dir(layout.consoles()).unwrap();
+        fs::write(layout.consoles().join("i-0"), "shown").unwrap();
         let gone = Identity { pid: std::process::id().cast_signed(), start_time: 1 };
         fs::write(layout.daemon_state(), serde_json::to_vec(&gone).unwrap()).unwrap();
         drop(UnixListener::bind(layout.admin_socket()).unwrap());

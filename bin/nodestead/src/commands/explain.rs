@@ -1,10 +1,12 @@
-//! `nodestead explain pod`: what happened to a pod, step by step, and what it waits for.
+//! `nodestead explain`: a subnet's addresses ([`subnet`]), and a pod's story: what happened
+//! to it, step by step, and what it waits for.
 //!
 //! The API server knows the pod and why it is not scheduled; the kubelet of its node, asked through
 //! `nodes/proxy`, knows the steps. One that does not answer soon is left alone: then the story is told
 //! from what the API server knows.
 
 mod known;
+mod subnet;
 
 use std::time::Duration;
 
@@ -83,7 +85,10 @@ struct StepFailure {
 }
 
 pub(crate) async fn run(command: ExplainCommand) -> anyhow::Result<()> {
-    let ExplainCommand::Pod(args) = command;
+    let args = match command {
+        ExplainCommand::Pod(args) => args,
+        ExplainCommand::Subnet(args) => return subnet::run(args).await,
+    };
     let client = client(&args).await?;
     let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));
     let explained = tokio::time::timeout(LIMIT, explain(&client, namespace, name)).await;

@@ -21,6 +21,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use latency::Profile;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -100,6 +101,9 @@ async fn bring_up(
     progress.done();
     drop(lock);
     report(layout, settings, nodes, &status);
+    if let Some((running, all)) = aws::pods(layout).await.filter(|(running, all)| running < all) {
+        println!("\n{running} of {all} pods run already; the others follow: kubectl get pods -A");
+    }
     Ok(())
 }
 
@@ -266,28 +270,54 @@ fn etcd(args: &cli::Up) -> anyhow::Result<Option<Etcd>> {
 }
 
 fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
+    let etcd = known.etcd.as_ref().map(|it| it.endpoints.join(","));
+    let latency = match known.latency {
+        Profile::Instant => "instant",
+        Profile::Aws => "aws",
+    };
     let differs = [
-        ("--name", args.name.as_ref().is_some_and(|it| *it != known.name)),
+        ("--name", known.name.clone(), args.name.as_ref().is_some_and(|it| *it != known.name)),
         (
             "--instance-type",
+            known.instance_type.clone(),
             args.instance_type.as_ref().is_some_and(|it| *it != known.instance_type),
         ),
-        ("--aws-port", args.aws_port.is_some_and(|it| it != known.aws_port)),
-        ("--api-port", args.api_port.is_some_and(|it| it != known.api_port)),
-        ("--latency", args.latency.is_some_and(|it| known.latency != it.into())),
-        ("--etcd-endpoints", {
-            let known = known.etcd.as_ref().map(|it| &it.endpoints);
-            !args.etcd_endpoints.is_empty() && known != Some(&args.etcd_endpoints)
-        }),
-        ("--egress", args.egress && !known.egress),
+        (
+            "--aws-port",
+            known.aws_port.to_string(),
+            args.aws_port.is_some_and(|it| it != known.aws_port),
+        ),
+        (
+            "--api-port",
+            known.api_port.to_string(),
+            args.api_port.is_some_and(|it| it != known.api_port),
+        ),
+        (
+            "--latency",
+            latency.to_owned(),
+            args.latency.is_some_and(|it| known.latency != it.into()),
+        ),
+        (
+            "--etcd-endpoints",
+            etcd.clone().unwrap_or_default(),
+            !args.etcd_endpoints.is_empty() && etcd != Some(args.etcd_endpoints.join(",")),
+        ),
+        ("--egress", String::new(), args.egress && !known.egress),
     ];
-    match differs.iter().find(|(_, differs)| *differs) {
-        None => Ok(()),
-        Some((flag, _)) => bail!(Failure::usage(
-            format!("the region is there already, with another {flag}"),
-            "take it down first (`nodestead down --purge`), or use another --data-dir",
-        )),
-    }
+    let Some((flag, value, _)) = differs.into_iter().find(|(.., differs)| *differs) else {
+        return Ok(());
+    };
+    let how = match value.as_str() {
+        "" => format!("without {flag}"),
+        value => format!("with {flag} {value}"),
+    };
+    bail!(Failure::usage(
+        format!("the region `{}` is there already, {how}", known.name),
+        format!(
+            "leave {flag} out to go on with it; for another one take it down first (`nodestead down \
+             --purge`), or use another --data-dir"
+        ),
+    ))
 }
 
 /// `DIR/kubeconfig` is the cluster's.
@@ -330,6 +360,23 @@ mod tests {
         // The whole command, where the machine is fit for it and the user is root.
         assert!(run(refused).await.is_err());
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn another_choice_than_the_regions_is_wrong_usage_and_names_the_regions() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        settings(&layout, &args(folder.path(), &["--name", "one"])).unwrap().save(&layout).unwrap();
+        for (asked, said) in [
+            (&["--name", "two"][..], "the region `one` is there already, with --name one"),
+            (&["--egress"][..], "the region `one` is there already, without --egress"),
+            (&["--latency", "aws"][..], "the region `one` is there already, with --latency instant"),
+        ] {
+            let refused = settings(&layout, &args(folder.path(), asked)).err().unwrap();
+            assert_eq!(refused.to_string(), said);
+            assert_eq!(crate::failure::report(&refused), 2);
+        }
+        settings(&layout, &args(folder.path(), &["--name", "one"])).unwrap();
     }
 
     #[test]

@@ -22,7 +22,10 @@ use super::{
     region::{ACCOUNT, REGION, Region},
     world::{self, Names},
 };
-use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus};
+use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus, SubnetUsage};
+
+/// Before a subnet's id: how many of its addresses were taken lately.
+const USAGE: &str = "/v1/subnet-usage/";
 
 /// What the daemon tells of itself.
 pub(crate) struct Admin {
@@ -61,6 +64,11 @@ impl Admin {
                 Ok(status) => answer(StatusCode::OK, &status),
                 Err(error) => failed(&error),
             },
+            (Method::GET, path) if path.starts_with(USAGE) => {
+                let samples = self.region.ec2.usage(path.trim_start_matches(USAGE));
+                let samples = samples.iter().map(|it| SubnetUsage { at: it.at, taken: it.taken });
+                answer(StatusCode::OK, &samples.collect::<Vec<_>>())
+            }
             (Method::POST, "/v1/images") => match self.load(request.into_body()).await {
                 Ok(names) => answer(StatusCode::OK, &json!({"names": names})),
                 Err(error) => failed(&error),
@@ -104,6 +112,9 @@ impl Admin {
                 state: instance.state.name().to_owned(),
                 status_check: instance.status_check(now).to_owned(),
                 boot_id: pid.and_then(|_| self.hosts.boot_id(&instance.id)),
+                booted_at: pid
+                    .and_then(|_| self.hosts.booted_at(&instance.id))
+                    .and_then(|it| it.try_into().ok()),
                 instance_type: instance.instance_type.clone(),
                 zone: instance.zone.clone(),
                 private_ip: address.map(|it| it.to_string()).unwrap_or_default(),

@@ -267,9 +267,12 @@ impl Planes {
             clock,
             child.clone(),
         );
-        drop(scope.spawn("kube-controller-manager", controllers));
+        let controllers = scope.spawn("kube-controller-manager", controllers);
         let scheduler = kube_scheduler::run(client("system:kube-scheduler"), clock, child.clone());
-        drop(scope.spawn("kube-scheduler", scheduler));
+        let scheduler = scope.spawn("kube-scheduler", scheduler);
+        let components = api.components();
+        components.add("scheduler", move || !scheduler.is_finished());
+        components.add("controller-manager", move || !controllers.is_finished());
         let ec2 = self.region.gateway.client_as("eks.amazonaws.com");
         // As EKS does it: by this tag an instance is known as a node of the cluster.
         let tags = [("aws:eks:cluster-name".to_owned(), cluster.name.clone())].into();

@@ -39,6 +39,7 @@ use tracing::{info, warn};
 
 use self::step::Step;
 use super::{
+    consoles::Consoles,
     endpoints::{Endpoints, PublicApi},
     region::Region,
     world::{self, ControlPlanes, Names},
@@ -57,6 +58,15 @@ const REBOOT_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Driver(Arc<Inner>);
 
+/// What the driver works with on this machine.
+pub(crate) struct Machine {
+    pub(crate) hosts: Hosts,
+    pub(crate) names: Names,
+    pub(crate) ami: PathBuf,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) consoles: Consoles,
+}
+
 struct Inner {
     ec2: Arc<Ec2>,
     eks: Eks,
@@ -64,6 +74,7 @@ struct Inner {
     names: Names,
     ami: PathBuf,
     endpoints: Endpoints,
+    consoles: Consoles,
     clock: Clock,
     latency: Latency,
     scope: Scope,
@@ -80,15 +91,8 @@ struct Inner {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        region: &Region,
-        hosts: Hosts,
-        names: Names,
-        ami: PathBuf,
-        endpoints: Endpoints,
-        clock: Clock,
-        scope: Scope,
-    ) -> Self {
+    pub(crate) fn new(region: &Region, machine: Machine, clock: Clock, scope: Scope) -> Self {
+        let Machine { hosts, names, ami, endpoints, consoles } = machine;
         Self(Arc::new(Inner {
             ec2: region.ec2.clone(),
             eks: region.eks.clone(),
@@ -96,6 +100,7 @@ impl Driver {
             names,
             ami,
             endpoints,
+            consoles,
             clock,
             latency: region.latency,
             scope,
@@ -196,6 +201,7 @@ impl Driver {
             }
         }
         self.remove_strangers(&state, &observed);
+        inner.consoles.forget(|id| state.instances.get(id).is_some());
         let powers = pending().filter_map(|it| self.until_power(it));
         let again = (!failed.is_empty()).then_some(RETRY);
         Ok(powers.chain(settled.map(|at| inner.clock.until(at))).chain(again).min())
@@ -453,6 +459,7 @@ impl Driver {
                 // The order is lost, not the end: what runs is found by its cgroup.
                 warn!(instance, error = %telemetry::chain(&error), "not shut down in order");
             }
+            driver.0.consoles.keep(&instance);
             match hosts.terminate(&driver.0.names.remains(&instance)).await {
                 Ok(()) => {
                     driver.0.booted.lock().remove(&instance);
@@ -466,14 +473,22 @@ impl Driver {
         });
     }
 
-    /// Wakes the loop when the instance's PID 1 ends.
+    /// Wakes the loop when the instance's PID 1 ends; that it begins to, EC2 hears at once.
     fn follow(&self, id: &str) {
         if !self.0.followed.lock().insert(id.to_owned()) {
             return;
         }
         let (driver, instance) = (self.clone(), id.to_owned());
         drop(self.0.scope.spawn("instance end", async move {
-            if let Err(error) = driver.0.hosts.ended(&instance).await {
+            let hosts = &driver.0.hosts;
+            let ended = tokio::select! {
+                ended = hosts.ended(&instance) => ended,
+                () = hosts.switches_off(&instance) => {
+                    driver.report(&instance, &HostReport::PoweringOff);
+                    hosts.ended(&instance).await
+                }
+            };
+            if let Err(error) = ended {
                 warn!(instance, error = %telemetry::chain(&error), "cannot follow an instance");
             }
             driver.0.followed.lock().remove(&instance);

@@ -9,7 +9,7 @@
 mod public;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -26,7 +26,7 @@ use region_ecr::Ecr;
 use region_eks::Eks;
 use region_gateway::{Gateway, Side};
 use region_imds::Imds;
-use region_vpc::{ENDPOINTS, INTERFACE_ENDPOINTS, RESOLVER, VpcSpec};
+use region_vpc::{DYNAMODB, ENDPOINTS, RESOLVER, S3, SERVICES, VpcSpec};
 use rustls::ServerConfig;
 use transport::{Place, tls};
 
@@ -57,6 +57,8 @@ struct Inner {
     call_takes: Duration,
     scope: Scope,
     served: Mutex<HashMap<String, Scope>>,
+    /// What listens for interface endpoints, by VPC and address.
+    interfaces: Mutex<BTreeMap<(String, Ipv4Addr), Scope>>,
     public: Public,
 }
 
@@ -83,6 +85,7 @@ impl Endpoints {
             call_takes: region.latency.call,
             scope,
             served,
+            interfaces: Mutex::default(),
             public: Public::default(),
         })))
     }
@@ -90,6 +93,7 @@ impl Endpoints {
     /// Makes sure that the VPC's endpoints are served; its router must have been applied.
     pub(crate) fn ensure(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
         self.ensure_services(vpc)?;
+        self.ensure_interfaces(vpc)?;
         self.0.public.ensure(vpc)
     }
 
@@ -114,8 +118,45 @@ impl Endpoints {
         result
     }
 
+    /// An interface endpoint answers on its own address.
+    fn ensure_interfaces(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
+        let mut served = self.0.interfaces.lock();
+        let wanted: BTreeSet<Ipv4Addr> = vpc.endpoints().map(|it| it.primary).collect();
+        served.retain(|(id, address), scope| {
+            let is_wanted = *id != vpc.id || wanted.contains(address);
+            if !is_wanted {
+                scope.cancel();
+            }
+            is_wanted
+        });
+        for address in wanted {
+            if let Entry::Vacant(place) = served.entry((vpc.id.clone(), address)) {
+                let scope = self.0.scope.child();
+                self.listen(vpc, address, &scope).context("an interface endpoint")?;
+                place.insert(scope);
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self, vpc: &VpcSpec, address: Ipv4Addr, scope: &Scope) -> anyhow::Result<()> {
+        let inner = &self.0;
+        let listener = Place::named(&vpc.netns).listen(SocketAddr::from((address, HTTPS)))?;
+        let gateway = inner.gateway.service(Side::Vpc(vpc.id.clone()));
+        let front = Front::new(gateway, inner.ecr.registry(), inner.call_takes);
+        let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
+        drop(scope.spawn("AWS endpoints", serving));
+        Ok(())
+    }
+
     pub(crate) fn remove(&self, vpc: &str) {
         self.0.public.remove(vpc);
+        self.0.interfaces.lock().retain(|(id, _), scope| {
+            if id == vpc {
+                scope.cancel();
+            }
+            id != vpc
+        });
         if let Some(scope) = self.0.served.lock().remove(vpc) {
             scope.cancel();
         }
@@ -126,12 +167,8 @@ impl Endpoints {
         let router = Place::named(&vpc.netns);
         let resolver = vpc.resolver().context("a VPC without a CIDR")?;
         region_dns::serve(&router, &[resolver, RESOLVER], self.zone(vpc), scope)?;
-        for address in [ENDPOINTS, INTERFACE_ENDPOINTS] {
-            let listener = router.listen(SocketAddr::from((address, HTTPS)))?;
-            let gateway = inner.gateway.service(Side::Vpc(vpc.id.clone()));
-            let front = Front::new(gateway, inner.ecr.registry(), inner.call_takes);
-            let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
-            drop(scope.spawn("AWS endpoints", serving));
+        for address in SERVICES {
+            self.listen(vpc, address, scope)?;
         }
         let imds = Imds::new(&vpc.id, inner.metadata.clone(), inner.clock);
         let metadata = region_imds::serve(router, imds, scope.clone());
@@ -153,6 +190,7 @@ impl Endpoints {
             names: Arc::new(move |name| {
                 cluster_addresses(&eks, &vpc_id, name)
                     .or_else(|| endpoint_addresses(&ec2, &vpc_id, name))
+                    .or_else(|| gateway_service(name).map(|it| vec![it]))
             }),
             outside: Arc::new(move || if has_way_out { host_resolvers() } else { Vec::new() }),
         }
@@ -169,8 +207,30 @@ fn cluster_addresses(eks: &Eks, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> 
 /// Where a service is for a VPC that has an interface endpoint for it.
 fn endpoint_addresses(ec2: &Ec2, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
     let state = ec2.view();
-    let is_here = state.interface_endpoints(vpc).any(|it| it.serves(name));
-    is_here.then(|| vec![INTERFACE_ENDPOINTS])
+    let endpoint = state.interface_endpoints(vpc).find(|it| it.serves(name))?;
+    let interfaces = endpoint.network_interface_ids.iter();
+    let interfaces = interfaces.filter_map(|id| state.network_interfaces.get(id));
+    Some(interfaces.map(|it| it.primary_address).collect())
+}
+
+/// Where the services are that gateway endpoints lead to.
+fn gateway_service(name: &str) -> Option<Ipv4Addr> {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let is_below = |host: &str| {
+        let above = name.strip_suffix(host);
+        above.is_some_and(|it| it.is_empty() || it.ends_with('.'))
+    };
+    let hosts = |service: &str| {
+        [format!("{service}.{REGION}.amazonaws.com"), format!("{service}.amazonaws.com")]
+    };
+    let is = |service: &str| hosts(service).iter().any(|it| is_below(it));
+    if is("s3") {
+        Some(S3)
+    } else if is("dynamodb") {
+        Some(DYNAMODB)
+    } else {
+        None
+    }
 }
 
 /// Read for each question: a machine moves between networks.

@@ -1,10 +1,7 @@
 //! What services ask of each other in private: EC2 about instance profiles and consoles, EKS about
 //! roles.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
 use region_ec2::{Environment, ProfileInfo};
@@ -12,20 +9,17 @@ use region_eks::Roles;
 use region_gateway::Identities;
 use region_iam::Iam;
 
-use super::region::ACCOUNT;
-
-/// EC2 keeps the last 64 KiB of a console.
-const CONSOLE_LIMIT: usize = 64 << 10;
+use super::{consoles::Consoles, region::ACCOUNT};
 
 /// See the module.
 pub(crate) struct Ec2Environment {
     iam: Arc<Iam>,
-    instances: PathBuf,
+    consoles: Consoles,
 }
 
 impl Ec2Environment {
-    pub(crate) fn new(iam: Arc<Iam>, instances: &Path) -> Self {
-        Self { iam, instances: instances.to_owned() }
+    pub(crate) fn new(iam: Arc<Iam>, consoles: Consoles) -> Self {
+        Self { iam, consoles }
     }
 }
 
@@ -42,8 +36,7 @@ impl Environment for Ec2Environment {
     }
 
     fn console(&self, instance_id: &str) -> Option<Vec<u8>> {
-        let text = std::fs::read(self.instances.join(instance_id).join("console.log")).ok()?;
-        Some(text[text.len().saturating_sub(CONSOLE_LIMIT)..].to_vec())
+        self.consoles.read(instance_id)
     }
 }
 

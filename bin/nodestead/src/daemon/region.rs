@@ -16,7 +16,10 @@ use region_ssm::Ssm;
 use region_store::Store;
 use region_sts::Sts;
 
-use super::environment::{Ec2Environment, EksRoles};
+use super::{
+    consoles::Consoles,
+    environment::{Ec2Environment, EksRoles},
+};
 use crate::{
     layout::{Layout, Settings},
     room,
@@ -65,7 +68,7 @@ impl Region {
             identities,
             events,
         });
-        let environment = Ec2Environment::new(iam.clone(), &layout.instances());
+        let environment = Ec2Environment::new(iam.clone(), Consoles::new(layout));
         let ec2 = region_ec2::Config {
             latency,
             capacity: room::instances(),

@@ -3,6 +3,8 @@
 //! EC2 knows no namespaces and the VPC knows no instances; here one's view becomes the other's
 //! specification.
 
+mod rules;
+
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
@@ -14,12 +16,12 @@ use std::{
 use ipnet::Ipv4Net;
 use latency::Latency;
 use region_ec2::{
-    State, WayOut, names,
-    records::{Attachment, Direction, Instance, NetworkInterface, Peer, Rule, SecurityGroup},
+    State, names,
+    records::{Attachment, Instance, NetworkInterface},
 };
 use region_eks::Cluster;
 use region_host::{HostSpec, Remains};
-use region_vpc::{Egress, InternetRoute, Location, Setup, Traffic, VpcSpec};
+use region_vpc::{Egress, Location, Setup, VpcSpec};
 use sha2::{Digest, Sha256};
 
 use super::region::REGION;
@@ -117,31 +119,45 @@ fn vpc_spec(
     let subnets = state.subnets.iter().filter(|it| it.vpc_id == vpc.id);
     let enis = state.network_interfaces.iter().filter(|it| it.vpc_id == vpc.id);
     let groups = state.security_groups.iter().filter(|it| it.vpc_id == vpc.id);
+    let tables = state.route_tables.iter().filter(|it| it.vpc_id == vpc.id);
+    let acls = state.network_acls.iter().filter(|it| it.vpc_id == vpc.id);
+    let groups: BTreeMap<_, _> =
+        groups.map(|it| (it.id.clone(), rules::security_group(it))).collect();
     VpcSpec {
         id: vpc.id.clone(),
         netns: names.router(&vpc.id),
         cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
-        subnets: subnets
-            .map(|it| {
-                let subnet =
-                    region_vpc::Subnet { cidr: it.cidr, internet: internet(state, &it.id) };
-                (it.id.clone(), subnet)
-            })
-            .collect(),
+        subnets: subnets.map(|it| (it.id.clone(), subnet(state, it))).collect(),
+        route_tables: tables.map(|it| (it.id.clone(), route_table(state, it))).collect(),
+        network_acls: acls.map(|it| (it.id.clone(), rules::network_acl(it))).collect(),
         enis: enis.filter_map(|it| eni(it, state, planes, names)).collect(),
-        security_groups: groups.map(|it| (it.id.clone(), security_group(it))).collect(),
-        has_interface_endpoints: state.interface_endpoints(&vpc.id).next().is_some(),
+        prefix_lists: rules::prefix_lists(state, &groups),
+        security_groups: groups,
         has_way_out: names.egress,
         public_endpoints: BTreeMap::new(),
     }
 }
 
-fn internet(state: &State, subnet: &str) -> InternetRoute {
-    match state.way_out(subnet) {
-        Some(WayOut::InternetGateway) => InternetRoute::InternetGateway,
-        Some(WayOut::NatGateway(address)) => InternetRoute::NatGateway(address),
-        None => InternetRoute::None,
+fn subnet(state: &State, subnet: &region_ec2::records::Subnet) -> region_vpc::Subnet {
+    region_vpc::Subnet {
+        cidr: subnet.cidr,
+        route_table: state.route_table_of(subnet).map(|it| it.id.clone()).unwrap_or_default(),
+        network_acl: state.network_acl_of(subnet).map(|it| it.id.clone()).unwrap_or_default(),
     }
+}
+
+fn route_table(state: &State, table: &region_ec2::records::RouteTable) -> region_vpc::RouteTable {
+    use region_ec2::Next;
+    use region_vpc::{RouteTable, Target};
+    let target = |next| match next {
+        Next::InternetGateway(id) => Target::InternetGateway(id),
+        Next::NatGateway { id, address } => Target::NatGateway { id, address },
+        Next::GatewayEndpoint(id) => Target::GatewayEndpoint(id),
+        Next::Interface(id) => Target::Interface(id),
+        Next::Blackhole(id) => Target::Blackhole(id),
+    };
+    let routes = state.routes(table).into_iter();
+    routes.fold(RouteTable::default(), |all, (to, next)| all.with(to, target(next)))
 }
 
 fn eni(
@@ -171,6 +187,9 @@ fn location(
     names: &Names,
 ) -> Location {
     let netns = |name: &str| Path::new(linux_netns::DIR).join(name);
+    if eni.interface_type == "vpc_endpoint" {
+        return Location::Router;
+    }
     if let Some((name, index)) = planes.get(&eni.id) {
         let setup = match index {
             0 => Setup::Primary,
@@ -197,40 +216,6 @@ fn location(
 pub(crate) fn is_on_machine(instance: &Instance) -> bool {
     use region_ec2::records::InstanceState::{Pending, Running, ShuttingDown, Stopping};
     matches!(instance.state, Pending | Running | Stopping | ShuttingDown)
-}
-
-fn security_group(group: &SecurityGroup) -> region_vpc::SecurityGroup {
-    let rules = |direction| group.rules(direction).filter_map(rule).collect();
-    region_vpc::SecurityGroup {
-        id: group.id.clone(),
-        ingress: rules(Direction::Ingress),
-        egress: rules(Direction::Egress),
-    }
-}
-
-/// IPv6 rules match nothing: as on AWS, there is no IPv6 in a VPC that has no block of it. EC2
-/// takes no other rule that the router does not know; one of an older region is told.
-fn rule(rule: &Rule) -> Option<region_vpc::Rule> {
-    let unknown = |why: &str| tracing::warn!(rule = rule.id, why, "a rule has no effect");
-    let peer = match &rule.peer {
-        Peer::V4(cidr) => region_vpc::Peer::Cidr(*cidr),
-        Peer::Group(id) => region_vpc::Peer::Group(id.clone()),
-        Peer::V6(_) => return None,
-        Peer::PrefixList(id) => match region_ec2::prefix_list(id) {
-            Some(cidr) => region_vpc::Peer::Cidr(cidr),
-            None => {
-                unknown("its prefix list does not exist");
-                return None;
-            }
-        },
-    };
-    match Traffic::from_ec2(&rule.protocol, Some(rule.from_port), Some(rule.to_port)) {
-        Ok(traffic) => Some(region_vpc::Rule::new(traffic, peer)),
-        Err(error) => {
-            unknown(&error.to_string());
-            None
-        }
-    }
 }
 
 /// The host that an instance shall be; `None` while EC2 has not given it an interface or a type.
@@ -287,27 +272,4 @@ pub(crate) fn interfaces<'a>(
         Some((attachment.device_index, eni))
     });
     attached.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rule_for_a_prefix_list_lets_its_addresses_pass() {
-        let of = |peer| Rule {
-            id: "sgr-1".to_owned(),
-            direction: Direction::Egress,
-            protocol: "-1".to_owned(),
-            from_port: -1,
-            to_port: -1,
-            peer,
-            description: None,
-            tags: BTreeMap::new(),
-        };
-        let s3 = rule(&of(Peer::PrefixList("pl-63a5400a".to_owned()))).unwrap();
-        let endpoints = region_vpc::Peer::cidr(region_vpc::ENDPOINTS);
-        assert_eq!(s3, region_vpc::Rule::new(Traffic::All, endpoints));
-        assert!(rule(&of(Peer::V6("::/0".parse().unwrap()))).is_none());
-    }
 }

@@ -315,12 +315,14 @@ fn signing_request(attributes: &Attributes<'_>, node: &str, object: &Value) -> V
     Err(format!("can only create a node CSR with CN={expected}"))
 }
 
-/// A node asks for tokens only on behalf of a pod of its own, and for audiences that the pod names.
+/// A node asks for tokens only on behalf of a pod of its own, and for audiences that the pod names or that
+/// somebody allowed it (`allowed`, `ServiceAccountNodeAudienceRestriction`).
 pub(crate) fn check_token(
     objects: &dyn Objects,
     user: &UserInfo,
     info: &RequestInfo,
     request: &Value,
+    allowed: &[String],
 ) -> Result<(), Status> {
     let Some(node) = node_name(user) else { return Ok(()) };
     let refused = |why: &str| Err(Status::forbidden("serviceaccounts", &info.name, why));
@@ -346,7 +348,9 @@ pub(crate) fn check_token(
         return refused("node requested token bound to a pod scheduled on a different node");
     }
     for audience in items(request, "/spec/audiences").iter().filter_map(Value::as_str) {
-        let is_named = || projects(&pod, audience) || drivers_ask(objects, &pod, audience);
+        let is_allowed = || allowed.iter().any(|it| it == audience);
+        let is_named =
+            || projects(&pod, audience) || drivers_ask(objects, &pod, audience) || is_allowed();
         if !audience.is_empty() && !is_named() {
             let why = format!("audience {audience:?} not found in pod spec volume");
             return refused(&why);

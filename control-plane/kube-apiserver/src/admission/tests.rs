@@ -26,14 +26,26 @@ async fn try_admit(
 ) -> Result<Value, Status> {
     let memory = Arc::new(memory);
     let authorizer = Authorizer::new(Handle(memory.clone()));
-    let context = Context::new(Handle(memory), authorizer);
+    let context = Context::new(Handle(memory), authorizer, Place::Here);
     let info = RequestInfo::parse(&method.parse().unwrap(), path, "");
     let operation = match method {
         "POST" => Operation::Create,
         "DELETE" => Operation::Delete,
         _ => Operation::Update,
     };
-    admit(&context, operation, user, &info, old, &mut new).await.map(|()| new)
+    let attributes = Attributes { operation, user, info: &info, old };
+    run(&context, &attributes, &mut new).await.map(|()| new)
+}
+
+/// All plugins but webhooks.
+async fn run(
+    context: &Context,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+) -> Result<(), Status> {
+    change(context, attributes, new).await?;
+    check(context, attributes, new).await?;
+    resource_quota::check(&*context.objects, attributes, new)
 }
 
 struct Handle(Arc<Memory>);
@@ -152,12 +164,14 @@ async fn nobody_grants_what_they_do_not_hold() {
     );
     let memory = Arc::new(memory);
     let authorizer = Authorizer::new(Handle(memory.clone()));
-    let context = Context::new(Handle(memory), authorizer);
+    let context = Context::new(Handle(memory), authorizer, Place::Here);
     let bob = UserInfo::new("bob", &[]);
     let create = async |resource: &str, mut object: Value| {
         let path = format!("/apis/rbac.authorization.k8s.io/v1/{resource}");
         let info = RequestInfo::parse(&http::Method::POST, &path, "");
-        admit(&context, Operation::Create, &bob, &info, None, &mut object).await
+        let (operation, user) = (Operation::Create, &bob);
+        let attributes = Attributes { operation, user, info: &info, old: None };
+        run(&context, &attributes, &mut object).await
     };
     let rule =
         |resource: &str| json!([{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]);

@@ -30,16 +30,18 @@ const EXTENDED_SECONDS: i64 = 90 * 24 * 60 * 60;
 
 impl Authenticator {
     /// Answers a create of `serviceaccounts/NAME/token` with the body's `TokenRequest`, filled in.
+    /// `allowed` are audiences that a node may ask for whatever its pods project.
     pub fn create_token(
         &self,
         user: &UserInfo,
         info: &RequestInfo,
         mut body: Value,
+        allowed: &[String],
     ) -> Result<Value, Status> {
         let Some(accounts) = &self.config.service_accounts else {
             return Err(Status::not_found("serviceaccounts", &info.name));
         };
-        crate::admission::check_node_token(&*self.objects, user, info, &body)?;
+        crate::admission::check_node_token(&*self.objects, user, info, &body, allowed)?;
         check_names(info, &body)?;
         let account = self.objects.get("serviceaccounts", &info.namespace, &info.name);
         let account = account.ok_or_else(|| Status::not_found("serviceaccounts", &info.name))?;

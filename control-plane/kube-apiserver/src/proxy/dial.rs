@@ -73,6 +73,14 @@ where
     sender.send_request(request).await.map_err(failed)
 }
 
+/// For dials of others: a handshake fails with an error of TLS inside.
+pub(super) fn told(address: SocketAddr, error: &io::Error) -> String {
+    match error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>()) {
+        Some(_) => tls_reason(error),
+        None => format!("dial tcp {address}: {}", reason(error)),
+    }
+}
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "i/o timeout".into(),

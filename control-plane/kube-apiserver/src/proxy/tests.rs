@@ -133,7 +133,7 @@ async fn a_refused_dial_is_worded_as_go_words_it() {
 #[test]
 fn a_dial_that_times_out_is_worded_as_eks_users_know_it() {
     let address = "192.168.0.12:10250".parse().unwrap();
-    let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let source = io::Error::from(io::ErrorKind::TimedOut);
     let error = dial::DialError::Connect { address, source };
     assert_eq!(error.to_string(), "dial tcp 192.168.0.12:10250: i/o timeout");
 }

@@ -15,6 +15,7 @@ const CONDITIONAL: &str = "conditional";
 const CREATE_ON_UPDATE: &str = "create-on-update";
 const RETURNS_DELETED: &str = "returns-deleted";
 const VIRTUAL: &str = "virtual";
+const COMPUTED: &str = "computed";
 
 struct Group {
     group: &'static str,
@@ -41,6 +42,7 @@ const GROUPS: &[Group] = &[
         schemas: "io.k8s.api.core.v1",
         rows: &[
             Row("Binding", "bindings", "", "", &[NAMESPACED, VIRTUAL], ""),
+            Row("ComponentStatus", "componentstatuses", "cs", "", &[COMPUTED], ""),
             Row("ConfigMap", "configmaps", "cm", "", &[NAMESPACED], ""),
             Row("Endpoints", "endpoints", "ep", "", &[NAMESPACED, CREATE_ON_UPDATE], ""),
             Row("Event", "events", "ev", "", &[NAMESPACED, CREATE_ON_UPDATE], ""),
@@ -407,6 +409,7 @@ impl Row {
             schema: format!("{}.{kind}", group.schemas),
             has_generation: is(GENERATION),
             is_virtual: is(VIRTUAL),
+            is_computed: is(COMPUTED),
             unconditional_update: !is(CONDITIONAL),
             create_on_update: is(CREATE_ON_UPDATE),
             returns_deleted: is(RETURNS_DELETED),

@@ -37,8 +37,7 @@ enum Verdict {
 pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
     let media = call.header(http::header::CONTENT_TYPE).to_owned();
     let mut eviction = decode::body(&media, &call.body)?.value;
-    let (context, user) = (call.server.admission.clone(), call.user.clone());
-    admission::admit(&context, Operation::Create, &user, &call.info, None, &mut eviction).await?;
+    admission::admit(call, Operation::Create, None, &mut eviction).await?;
     let name = call.name().to_owned();
     let named = meta(&eviction, "name");
     if !named.is_empty() && named != name {

@@ -40,6 +40,20 @@ const NODES: Printer = Printer {
     },
 };
 
+const COMPONENTS: Printer = Printer {
+    columns: &[narrow("Name"), narrow("Status"), narrow("Message"), narrow("Error")],
+    cells: |it, _| {
+        let healthy = items(it, "/conditions").iter().find(|it| it["type"] == "Healthy");
+        let status = match healthy.map(|it| text(it, "/status")) {
+            Some("True") => "Healthy",
+            Some(_) => "Unhealthy",
+            None => "Unknown",
+        };
+        let of = |field: &str| healthy.map(|it| text(it, field)).unwrap_or_default();
+        vec![name(it), status.into(), of("/message").into(), of("/error").into()]
+    },
+};
+
 fn node_status(node: &Value) -> String {
     let ready = items(node, "/status/conditions").iter().find(|it| it["type"] == "Ready");
     let mut status = match ready.map(|it| text(it, "/status")) {
@@ -365,6 +379,7 @@ pub(super) fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
     Some(match (group, plural) {
         ("", "nodes") => &NODES,
         ("", "namespaces") => &NAMESPACES,
+        ("", "componentstatuses") => &COMPONENTS,
         (_, "events") => &EVENTS,
         ("coordination.k8s.io", "leases") => &LEASES,
         ("certificates.k8s.io", "certificatesigningrequests") => &SIGNING_REQUESTS,

@@ -55,6 +55,32 @@ async fn a_body_that_is_too_long_gets_its_answer_over_both_versions_of_http() {
 }
 
 #[tokio::test]
+async fn the_parts_of_the_control_plane_say_whether_they_run_with_a_warning() {
+    let cluster = Cluster::start().await;
+    let components = cluster.api.components().clone();
+    components.add("scheduler", || true);
+    components.add("controller-manager", || false);
+    let path = "/api/v1/componentstatuses";
+    let (head, list) = cluster.send("GET", path, &[], "").await;
+    let warning = head.headers.get(WARNING).unwrap();
+    assert_eq!(warning, "299 - \"v1 ComponentStatus is deprecated in v1.19+\"");
+    assert_eq!(list["kind"], "ComponentStatusList");
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let (_, table) = cluster.send("GET", path, &[(ACCEPT, table)], "").await;
+    let cells: Vec<_> = table["rows"].as_array().unwrap().iter().map(|it| &it["cells"]).collect();
+    assert_eq!(*cells[0], json!(["scheduler", "Healthy", "ok", ""]));
+    assert_eq!(*cells[1], json!(["controller-manager", "Unhealthy", "", "it does not run"]));
+    assert_eq!(*cells[2], json!(["etcd-0", "Healthy", "ok", ""]));
+    let one = cluster.get(&format!("{path}/etcd-0")).await;
+    assert_eq!((&one["kind"], &one["conditions"][0]["status"]), (&json!("ComponentStatus"), &json!("True")));
+    let (head, status) = cluster.send("GET", &format!("{path}/nobody"), &[], "").await;
+    assert_eq!((head.status.as_u16(), &status["message"]), (500, &json!("Component not found: nobody")));
+    let by_name = cluster.get(&format!("{path}?fieldSelector=metadata.name%3Dscheduler")).await;
+    assert_eq!(by_name["items"].as_array().unwrap().len(), 1);
+    assert_eq!(cluster.post(path, json!({})).await.0, 405);
+}
+
+#[tokio::test]
 async fn unknown_fields_warn_and_can_be_refused() {
     let cluster = Cluster::start().await;
     let body = json!({"metadata": {"name": "a"}, "dada": {}}).to_string();
@@ -71,18 +97,18 @@ async fn unknown_fields_warn_and_can_be_refused() {
 }
 
 #[tokio::test]
-async fn who_configures_admission_is_told_that_it_is_not_evaluated() {
+async fn who_writes_an_admission_policy_is_told_that_it_is_not_evaluated() {
     let cluster = Cluster::start().await;
-    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
-    let mut hooks = json!({"metadata": {"name": "w"}, "webhooks": []});
-    let (head, made) = cluster.send("POST", path, &[], hooks.to_string()).await;
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let mut policy = json!({"metadata": {"name": "w"}, "spec": {}});
+    let (head, made) = cluster.send("POST", path, &[], policy.to_string()).await;
     assert_eq!(head.status, 201, "{made}");
-    let told = "299 - \"this server keeps validatingwebhookconfigurations but does not evaluate \
+    let told = "299 - \"this server keeps validatingadmissionpolicies but does not evaluate \
                 them: nothing is refused or changed by \\\"w\\\"\"";
     assert_eq!(head.headers[WARNING], told);
-    hooks = made;
-    hooks["metadata"]["labels"] = json!({"a": "b"});
-    let (head, _) = cluster.send("PUT", &format!("{path}/w"), &[], hooks.to_string()).await;
+    policy = made;
+    policy["metadata"]["labels"] = json!({"a": "b"});
+    let (head, _) = cluster.send("PUT", &format!("{path}/w"), &[], policy.to_string()).await;
     assert_eq!(head.headers[WARNING], told);
 }
 

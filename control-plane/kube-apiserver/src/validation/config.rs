@@ -22,19 +22,27 @@ pub(super) fn config_map(faults: &mut Faults, object: &Value) {
                     "duplicate of key present in binaryData",
                 );
             }
-            size += value.as_str().map_or(0, str::len);
+            let text = value.as_str().unwrap_or_default();
+            size += if field == "data" { text.len() } else { decoded(text) };
         }
     }
     if size > LIMIT {
-        faults.add(FieldError::too_long("", LIMIT));
+        // Upstream's path to nothing.
+        faults.add(FieldError::too_long("[]", LIMIT));
     }
+}
+
+/// How many bytes this base64 stands for.
+fn decoded(text: &str) -> usize {
+    let padding = text.len() - text.trim_end_matches('=').len();
+    (text.len() / 4 * 3).saturating_sub(padding)
 }
 
 pub(super) fn secret(faults: &mut Faults, object: &Value) {
     let mut size = 0;
     for (key, value) in object["data"].as_object().into_iter().flatten() {
         faults.each(&format!("data[{key}]"), key, fields::config_key(key));
-        size += value.as_str().map_or(0, |it| it.len() / 4 * 3);
+        size += value.as_str().map_or(0, decoded);
     }
     if size > LIMIT {
         faults.add(FieldError::too_long("data", LIMIT));

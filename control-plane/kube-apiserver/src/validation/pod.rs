@@ -327,6 +327,23 @@ fn security(faults: &mut Faults, at: &str, spec: &Value) {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         faults.invalid(format!("{at}.shareProcessNamespace"), true, why);
     }
+    for list in ["containers", "initContainers"] {
+        for (index, container) in items(spec, list) {
+            let field = format!("{at}.{list}[{index}].securityContext.procMount");
+            match text(&container["securityContext"], "procMount") {
+                "" | "Default" => {}
+                "Unmasked" if spec["hostUsers"] == false => {}
+                "Unmasked" => {
+                    let why = "`hostUsers` must be false to use `Unmasked`";
+                    faults.invalid(field, "Unmasked", why);
+                }
+                other => {
+                    let known = &["Default", "Unmasked"];
+                    faults.add(FieldError::not_supported(field, other, known));
+                }
+            }
+        }
+    }
     if spec["hostNetwork"] != true {
         return;
     }

@@ -55,6 +55,21 @@ fn names_must_fit_into_dns() {
 }
 
 #[test]
+fn what_does_not_fit_into_a_config_map_is_refused_in_upstreams_words() {
+    let map = |data: Value, binary: Value| {
+        let object = json!({"metadata": {"name": "a"}, "data": data, "binaryData": binary});
+        faults("", "configmaps", object)
+    };
+    let mebibyte = "x".repeat(1 << 20);
+    assert_eq!(map(json!({"a": mebibyte}), Value::Null), Vec::<String>::new());
+    let found = map(json!({"a": format!("{mebibyte}x")}), Value::Null);
+    assert_eq!(found, ["[]: Too long: may not be more than 1048576 bytes"]);
+    // What base64 stands for counts, not what it takes.
+    let most = "A".repeat((1 << 20) / 3 * 4);
+    assert_eq!(map(Value::Null, json!({"a": most})), Vec::<String>::new());
+}
+
+#[test]
 fn a_pod_needs_named_containers_with_images_and_known_volumes() {
     assert_eq!(faults("", "pods", pod(json!({}))), ["spec.containers: Required value"]);
     let twins = json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": ""}]});
@@ -278,7 +293,8 @@ fn a_slice_says_where_its_devices_are_in_one_way_and_stays_the_nodes() {
         of(json!({ "devices": [{ "name": "d" }, { "name": "d" }] })),
         ["spec.devices[1]: Duplicate value: \"d\""]
     );
-    let moved = changes(GROUP, "resourceslices", slice(json!({})), slice(json!({ "nodeName": "b" })));
+    let moved =
+        changes(GROUP, "resourceslices", slice(json!({})), slice(json!({ "nodeName": "b" })));
     assert_eq!(moved, ["spec.nodeName: Invalid value: \"b\": field is immutable"]);
 }
 
@@ -327,4 +343,30 @@ fn what_a_claim_asks_for_and_was_given_stays() {
     assert!(other[0].starts_with("status.allocation: Invalid value"), "{other:?}");
     assert!(other[0].ends_with("field is immutable"), "{other:?}");
     assert_eq!(told(first, json!({})), Vec::<String>::new());
+}
+
+#[test]
+fn proc_is_unmasked_in_a_user_namespace_only() {
+    let of = |mount: &str, host_users: Value| {
+        let container = json!({
+            "name": "a", "image": "x", "securityContext": { "procMount": mount },
+        });
+        faults("", "pods", pod(json!({ "containers": [container], "hostUsers": host_users })))
+    };
+    assert_eq!(of("Default", Value::Null), Vec::<String>::new());
+    assert_eq!(of("Unmasked", json!(false)), Vec::<String>::new());
+    for host_users in [Value::Null, json!(true)] {
+        assert_eq!(
+            of("Unmasked", host_users),
+            [
+                "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"
+            ]
+        );
+    }
+    assert_eq!(
+        of("Open", Value::Null),
+        [
+            "spec.containers[0].securityContext.procMount: Unsupported value: \"Open\": supported values: \"Default\", \"Unmasked\""
+        ]
+    );
 }

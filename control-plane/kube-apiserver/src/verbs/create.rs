@@ -53,8 +53,7 @@ async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Sta
     prepare_metadata(call, &mut object)?;
     strategy::prepare_create(call, &mut object);
     defaults::apply(&resource, &mut object);
-    let (context, user) = (call.server.admission.clone(), call.user.clone());
-    admission::admit(&context, Operation::Create, &user, &call.info, None, &mut object).await?;
+    admission::admit(call, Operation::Create, None, &mut object).await?;
     defaults::apply(&resource, &mut object);
     strategy::finish_create(&mut object, &resource);
     let name = meta(&object, "name").to_owned();

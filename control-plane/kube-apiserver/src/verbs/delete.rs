@@ -182,10 +182,8 @@ pub(crate) async fn delete_one(
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
         let mut object = registry::decode(&record);
         options.check(&resource, &object)?;
-        let (context, user) = (call.server.admission.clone(), call.user.clone());
         let old = object.clone();
-        admission::admit(&context, Operation::Delete, &user, &call.info, Some(&old), &mut object)
-            .await?;
+        admission::admit(call, Operation::Delete, Some(&old), &mut object).await?;
         let plan = plan(&resource, old.clone(), options, call.server.clock.now())?;
         if options.is_dry_run || plan == Plan::Nothing {
             let is_gone = plan == Plan::Remove;

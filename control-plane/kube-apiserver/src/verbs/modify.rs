@@ -104,8 +104,7 @@ async fn plan(
     strategy::prepare_update(call, part, old, &mut new);
     defaults::apply(resource, &mut new);
     strategy::fix_update(resource, part, old, &mut new);
-    let (context, user) = (call.server.admission.clone(), call.user.clone());
-    admission::admit(&context, Operation::Update, &user, &call.info, Some(old), &mut new).await?;
+    admission::admit(call, Operation::Update, Some(old), &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
     let mut errors = validation::update(resource, part, old, &new);
     errors.extend(strategy::validate_metadata_update(old, &new));

@@ -6,7 +6,9 @@ use controller::object;
 use k8s_openapi::{
     api::{
         core::v1::{ContainerPort, ObjectReference, Pod, Service, ServicePort},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort},
+        discovery::v1::{
+            Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+        },
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -117,10 +119,12 @@ fn endpoint(service: &Service, pod: &Pod, address: IpAddr, zone: Option<String>)
     let spec = service.spec.as_ref();
     let publishes_all = spec.and_then(|it| it.publish_not_ready_addresses) == Some(true);
     let (serving, terminating) = (pods::is_ready(pod), object::is_terminating(pod));
+    let ready = publishes_all || (serving && !terminating);
+    let hints = hints(service, pod, zone.as_deref()).filter(|_| ready);
     Endpoint {
         addresses: vec![address.to_string()],
         conditions: Some(EndpointConditions {
-            ready: Some(publishes_all || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
@@ -134,8 +138,25 @@ fn endpoint(service: &Service, pod: &Pod, address: IpAddr, zone: Option<String>)
             ..ObjectReference::default()
         }),
         zone,
+        hints,
         ..Endpoint::default()
     }
+}
+
+/// Whom the traffic distribution of the Service would have use this endpoint: its own zone, or its
+/// own node and then its zone.
+fn hints(service: &Service, pod: &Pod, zone: Option<&str>) -> Option<EndpointHints> {
+    let distribution = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    let for_nodes = match distribution {
+        "PreferClose" | "PreferSameZone" => None,
+        "PreferSameNode" => {
+            let node = pods::node_of(pod).map(str::to_owned);
+            node.map(|name| vec![ForNode { name }])
+        }
+        _ => return None,
+    };
+    let for_zones = zone.map(|name| vec![ForZone { name: name.to_owned() }]);
+    (for_nodes.is_some() || for_zones.is_some()).then_some(EndpointHints { for_nodes, for_zones })
 }
 
 /// A pod of a headless Service that is its subdomain has a name of its own there.
@@ -259,5 +280,24 @@ mod tests {
         assert_eq!(endpoint.hostname.as_deref(), Some("p-0"));
         assert_eq!(endpoint.zone.as_deref(), Some("us-east-1a"));
         assert_eq!(endpoint.node_name.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn a_traffic_distribution_hints_each_ready_endpoint_at_its_own_zone_or_node() {
+        let hints = |distribution: &str, extra: Value| {
+            let service = service(json!({
+                "trafficDistribution": distribution, "ports": [{ "port": 80 }],
+            }));
+            let members = members(&service, &pod(extra), Some("a".into()));
+            let hints = members[0].endpoint.hints.clone()?;
+            let zone = hints.for_zones.map(|it| it[0].name.clone());
+            Some((hints.for_nodes.map(|it| it[0].name.clone()), zone))
+        };
+        let zone = Some("a".to_owned());
+        for distribution in ["PreferClose", "PreferSameZone"] {
+            assert_eq!(hints(distribution, json!({})), Some((None, zone.clone())));
+        }
+        assert_eq!(hints("PreferSameNode", json!({})), Some((Some("n".into()), zone)));
+        assert_eq!(hints("PreferClose", json!({ "status": { "conditions": [] } })), None);
     }
 }

@@ -8,8 +8,9 @@ fn options() -> Options {
         family: Family::Ip,
         masquerade_mark: 0x4000,
         masquerade_all: false,
-        cluster_cidr: None,
-        node_port_cidrs: vec![],
+        local: LocalDetector::Nobody,
+        node_ports: NodePorts::All,
+        node_ip: None,
     }
 }
 
@@ -91,8 +92,8 @@ fn node_ports_and_external_addresses_are_masqueraded() {
 #[test]
 fn the_local_policy_keeps_the_clients_address_and_helps_the_nodes_own() {
     let service = ServicePort { is_external_local: true, node_port: Some(30080), ..service() };
-    let cidr = Some("192.168.0.0/16".parse().unwrap());
-    let options = Options { cluster_cidr: cidr, ..options() };
+    let local = LocalDetector::Cidr("192.168.0.0/16".parse().unwrap());
+    let options = Options { local, ..options() };
     let fragment = compile(&service, &choice(3, 1), &options);
     let (_, rules) = fragment.chains.iter().find(|(name, _)| name.starts_with("ext-")).unwrap();
     assert!(rules[0].starts_with("ip saddr 192.168.0.0/16 goto svc-"), "{rules:?}");
@@ -121,7 +122,53 @@ fn only_the_given_ranges_may_use_the_load_balancer() {
     let fragment = compile(&service, &choice(1, 0), &options());
     let verdict = value(&fragment, "firewall-ips", "203.0.113.9 . tcp . 80").unwrap();
     let rules = &fragment.chains[verdict.strip_prefix("goto ").unwrap()];
-    assert_eq!(rules[..], ["ip saddr != { 198.51.100.0/24 } drop"]);
+    assert_eq!(rules[..], ["ip saddr 198.51.100.0/24 return", "drop"]);
+}
+
+#[test]
+fn a_node_that_may_use_the_load_balancer_may_do_so_by_the_balancers_own_address() {
+    let service = ServicePort {
+        load_balancer_ips: vec!["203.0.113.9".parse().unwrap()],
+        source_ranges: vec!["192.168.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        ..service()
+    };
+    let options = Options { node_ip: Some("192.168.0.7".parse().unwrap()), ..options() };
+    let fragment = compile(&service, &choice(1, 0), &options);
+    let (_, rules) = fragment.chains.iter().find(|(name, _)| name.starts_with("fw-")).unwrap();
+    assert_eq!(
+        rules[..],
+        ["ip saddr 192.168.0.0/16 return", "ip saddr 203.0.113.9 return", "drop"]
+    );
+}
+
+#[test]
+fn ranges_that_hold_everybody_or_are_of_the_other_family_restrict_nobody() {
+    for range in ["0.0.0.0/0", "fd00::/64"] {
+        let service = ServicePort {
+            load_balancer_ips: vec!["203.0.113.9".parse().unwrap()],
+            source_ranges: vec![range.parse().unwrap()],
+            ..service()
+        };
+        let fragment = compile(&service, &choice(1, 0), &options());
+        assert!(!fragment.elements.keys().any(|(map, _)| *map == "firewall-ips"), "{range}");
+    }
+}
+
+#[test]
+fn pods_are_told_by_address_or_by_interface() {
+    let service = ServicePort { is_external_local: true, node_port: Some(30080), ..service() };
+    for (local, expected) in [
+        (LocalDetector::Prefix("eni".into()), Some("iifname \"eni*\" goto svc-")),
+        (LocalDetector::Bridge("br0".into()), Some("iifname \"br0\" goto svc-")),
+        (LocalDetector::Nobody, None),
+    ] {
+        let fragment = compile(&service, &choice(3, 1), &Options { local, ..options() });
+        let (_, rules) = fragment.chains.iter().find(|(name, _)| name.starts_with("ext-")).unwrap();
+        match expected {
+            Some(rule) => assert!(rules[0].starts_with(rule), "{rules:?}"),
+            None => assert_eq!(rules[0], "fib saddr type local jump mark-for-masquerade"),
+        }
+    }
 }
 
 #[test]

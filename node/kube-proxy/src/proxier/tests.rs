@@ -4,15 +4,20 @@ use linux_nftables::Family as Table;
 use serde_json::json;
 
 use super::*;
-use crate::{endpoint_slices::reduce, service_map::ports_of};
+use crate::{
+    compile::{LocalDetector, NodePorts},
+    endpoint_slices::reduce,
+    service_map::ports_of,
+};
 
 fn proxier() -> Proxier {
     let options = Options {
         family: Table::Ip,
         masquerade_mark: 0x4000,
         masquerade_all: false,
-        cluster_cidr: None,
-        node_port_cidrs: vec![],
+        local: LocalDetector::Nobody,
+        node_ports: NodePorts::All,
+        node_ip: None,
     };
     let mut proxier =
         Proxier::new(Nft::here(), Here { node: "node".into(), zone: None }, vec![options]);
@@ -41,7 +46,7 @@ fn slice(count: u8) -> Option<Slice> {
     reduce(&serde_json::from_value(value).unwrap()).map(|(_, slice)| slice)
 }
 
-fn text(pass: &Pass) -> &str {
+fn text(pass: &Pass) -> String {
     pass.transactions[0].text()
 }
 

@@ -26,7 +26,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::credentials::Candidate;
+use super::credentials::{Candidate, Owner};
 
 /// `imagePullCredentialsVerificationPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,18 @@ struct Record {
     is_open: bool,
     /// Digests of the secrets that it was pulled with.
     secrets: Vec<String>,
+    /// The service accounts that it was pulled for.
+    #[serde(default)]
+    accounts: Vec<String>,
+}
+
+impl Record {
+    fn is_for(&self, credential: &Candidate) -> bool {
+        match &credential.owner {
+            Owner::Account(account) => self.accounts.contains(account),
+            Owner::Node | Owner::Secret => self.secrets.contains(&digest(&credential.auth)),
+        }
+    }
 }
 
 pub(crate) struct Access {
@@ -88,8 +100,7 @@ impl Access {
             (Policy::NeverVerifyAllowlistedImages, None) => self.is_listed(name),
             (Policy::AlwaysVerify, None) => false,
             (_, Some(record)) => {
-                record.is_open
-                    || credentials.iter().any(|it| record.secrets.contains(&digest(&it.auth)))
+                record.is_open || credentials.iter().any(|it| record.is_for(it))
             }
         }
     }
@@ -127,14 +138,11 @@ impl Access {
         fresh.insert(image_ref.to_owned());
         let mut record = self.read(image_ref).unwrap_or_default();
         record.image_ref = image_ref.to_owned();
-        match with.filter(|it| !it.is_nodes) {
-            None => record.is_open = true,
-            Some(secret) => {
-                let digest = digest(&secret.auth);
-                if !record.secrets.contains(&digest) {
-                    record.secrets.push(digest);
-                }
-            }
+        match with.map(|it| (&it.owner, it)) {
+            None | Some((Owner::Node, _)) => record.is_open = true,
+            Some((_, it)) if record.is_for(it) => {}
+            Some((Owner::Account(account), _)) => record.accounts.push(account.clone()),
+            Some((Owner::Secret, it)) => record.secrets.push(digest(&it.auth)),
         }
         if let Err(error) = self.write(&record) {
             warn!(image_ref, %error, "who pulled an image was not written down");
@@ -203,7 +211,7 @@ mod tests {
 
     fn secret(password: &str) -> Candidate {
         let auth = v1::AuthConfig { password: password.to_owned(), ..Default::default() };
-        Candidate { auth, is_nodes: false }
+        Candidate { auth, owner: Owner::Secret }
     }
 
     #[test]
@@ -216,7 +224,16 @@ mod tests {
         assert!(!after.is_granted("a:1", "sha256:1", &[]));
         assert!(!after.is_granted("a:1", "sha256:1", &[secret("y")]));
         assert!(after.is_granted("a:1", "sha256:1", &[secret("y"), secret("x")]));
-        after.note("sha256:1", Some(&Candidate { is_nodes: true, ..secret("z") }));
+        // A service account's, whatever its token was exchanged for.
+        let account = |name: &str, word: &str| Candidate {
+            owner: Owner::Account(name.to_owned()),
+            ..secret(word)
+        };
+        assert!(!after.is_granted("a:1", "sha256:1", &[account("sa", "x")]));
+        after.note("sha256:1", Some(&account("sa", "1")));
+        assert!(after.is_granted("a:1", "sha256:1", &[account("sa", "2")]));
+        assert!(!after.is_granted("a:1", "sha256:1", &[account("other", "1")]));
+        after.note("sha256:1", Some(&Candidate { owner: Owner::Node, ..secret("z") }));
         assert!(after.is_granted("a:1", "sha256:1", &[]), "the node may pull it itself");
         after.retain(|_| false);
         assert!(after.read("sha256:1").is_some(), "pulled while the images were listed");

@@ -2,8 +2,10 @@
 //!
 //! Upstream: `pkg/credentialprovider` (the keyring and its matching) and its `plugin` folder.
 
+mod config;
 mod matching;
 mod plugin;
+mod providers;
 
 use api_cri::v1;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,18 +15,28 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing::{debug, warn};
 
-pub(crate) use self::plugin::{LoadProvidersError, Providers};
+pub(crate) use self::{config::LoadProvidersError, providers::Providers};
 use crate::{
     objects::{ObjectKind, Objects},
-    pod::PodExt,
+    pod::{PodExt, PodUid},
 };
 
 /// Something to try for an image.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub auth: v1::AuthConfig,
-    /// The node has it, and with it every pod.
-    pub is_nodes: bool,
+    pub owner: Owner,
+}
+
+/// Who has a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The node, and with it every pod.
+    Node,
+    /// Whoever has the secret.
+    Secret,
+    /// The pods of a service account, whatever its tokens are exchanged for.
+    Account(String),
 }
 
 pub(crate) struct Credentials {
@@ -62,26 +74,33 @@ impl Credentials {
         image: &str,
         objects: &Objects,
     ) -> Vec<Candidate> {
-        let mut ring: Vec<(String, Entry, bool)> = Vec::new();
-        let of = |is_nodes| move |(pattern, entry)| (pattern, entry, is_nodes);
+        let mut ring: Vec<(String, Entry, Owner)> = Vec::new();
+        let secret = |(pattern, entry)| (pattern, entry, Owner::Secret);
         for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
             let name = reference.name.as_str();
             match objects.find(ObjectKind::Secret, pod.namespace(), name).await {
-                Ok(Some(data)) => ring.extend(entries(&data).into_iter().map(of(false))),
+                Ok(Some(data)) => ring.extend(entries(&data).into_iter().map(secret)),
                 Ok(None) => debug!(name, "an image pull secret does not exist"),
                 Err(error) => warn!(%error, "an image pull secret cannot be read"),
             }
         }
-        let provided = self.providers.entries(image, self.clock.now()).await;
-        ring.extend(provided.into_iter().map(of(true)));
+        let provided = self.providers.entries(pod, image, self.clock.now()).await;
+        ring.extend(provided.into_iter().map(|it| {
+            (it.pattern, it.entry, it.account.map_or(Owner::Node, Owner::Account))
+        }));
         let mut matched: Vec<_> =
             ring.into_iter().filter(|(pattern, ..)| matching::matches(pattern, image)).collect();
         // The most specific pattern first; the order within is kept.
         matched.sort_by_key(|(pattern, ..)| std::cmp::Reverse(pattern.len()));
         matched
             .into_iter()
-            .map(|(_, entry, is_nodes)| Candidate { auth: auth(entry), is_nodes })
+            .map(|(_, entry, owner)| Candidate { auth: auth(entry), owner })
             .collect()
+    }
+
+    /// A pod is gone.
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        self.providers.forget(uid);
     }
 }
 

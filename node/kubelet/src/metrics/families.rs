@@ -90,6 +90,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "How long calls to drivers of dynamic resources took.",
     ),
     gauge("dra_resource_claims_in_use", "The claims of pods on this node, by driver."),
+    counter(
+        "kubelet_credential_provider_plugin_errors",
+        "Runs of credential provider plugins that failed.",
+    ),
+    histogram(
+        "kubelet_credential_provider_plugin_duration",
+        DEFAULT,
+        "Time of a run of a credential provider plugin, in seconds.",
+    ),
     counter("kubelet_evictions", "Pods ended for want of a resource, by signal."),
     gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began."),
     gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended."),

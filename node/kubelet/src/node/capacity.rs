@@ -56,7 +56,7 @@ impl Machine {
             ("pods".to_owned(), Quantity(config.max_pods.to_string())),
         ]);
         for (size, bytes) in &self.hugepages {
-            list.insert(format!("hugepages-{size}"), Quantity(bytes.to_string()));
+            list.insert(format!("hugepages-{size}"), Quantity(quantity::binary(*bytes)));
         }
         list
     }

@@ -4,12 +4,15 @@
 
 use std::{collections::VecDeque, path::Path};
 
+use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::query_values;
 
-const MOST_LINES: u64 = 100_000;
+const MOST_LINES: i64 = 100_000;
+const MOST_SERVICES: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
@@ -29,51 +32,88 @@ pub(super) struct LogQuery {
     pattern: Option<String>,
 }
 
+/// Why a query is not answered, in upstream's form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QueryError {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+/// The faults of a query: those of its form come before those of its meaning.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn invalid(&mut self, field: &str, value: impl Into<Value>, why: &str) {
+        self.0.push(format!("{field}: Invalid value: {}: {why}", value.into()));
+    }
+
+    fn check(&mut self, status: StatusCode) -> Result<(), QueryError> {
+        let message = match std::mem::take(&mut self.0).as_slice() {
+            [] => return Ok(()),
+            [one] => format!("{one}\n"),
+            many => format!("[{}]\n", many.join(", ")),
+        };
+        Err(QueryError { status, message })
+    }
+}
+
 impl LogQuery {
-    /// `None` when nothing is asked for; an error in upstream's form.
-    pub(super) fn parse(query: Option<&str>) -> Result<Option<Self>, String> {
+    /// `None` when nothing is asked for.
+    pub(super) fn parse(query: Option<&str>) -> Result<Option<Self>, QueryError> {
+        let mut faults = Faults::default();
         let one = |name: &str| query_values(query, name).into_iter().find(|it| !it.is_empty());
-        let (mut services, mut files) = (Vec::new(), Vec::new());
-        for asked in query_values(query, "query") {
-            // A name with a slash is a file.
-            match asked {
-                it if it.is_empty() => {}
-                it if it.contains(['/', '\\']) => files.push(it),
-                it => services.push(it),
+        let asked = query_values(query, "query");
+        // A name with a slash is a file.
+        let is_file = |it: &String| it.contains(['/', '\\']);
+        let (files, mut services): (Vec<_>, Vec<_>) = asked.iter().cloned().partition(is_file);
+        services.retain(|it| !it.trim().is_empty());
+        if !asked.is_empty() && files.is_empty() && services.is_empty() {
+            faults.invalid("query", asked, "query cannot be empty");
+        }
+        let mut time = |name: &str| -> Option<Timestamp> {
+            let given = one(name)?;
+            let time = given.parse().ok();
+            if time.is_none() {
+                faults.invalid(name, given, "invalid time format");
             }
-        }
-        let options = ["sinceTime", "untilTime", "tailLines", "boot", "pattern"];
-        let has_options = options.iter().any(|it| one(it).is_some());
-        if services.is_empty() && files.is_empty() {
-            return if has_options {
-                Err(invalid("query", "cannot be empty with options"))
-            } else {
-                Ok(None)
-            };
-        }
-        let time = |name: &str| match one(name) {
-            None => Ok(None),
-            Some(it) => it.parse().map(Some).map_err(|_| invalid(name, "invalid time format")),
+            time
         };
-        let number = |name: &str| match one(name) {
-            None => Ok(None),
-            Some(it) => it.parse::<i64>().map(Some).map_err(|_| invalid(name, "not an integer")),
+        let (since, until) = (time("sinceTime"), time("untilTime"));
+        let mut number = |name: &str| -> Option<i64> {
+            let given = one(name)?;
+            let number = given.parse().ok();
+            if number.is_none() {
+                let why = format!("strconv.Atoi: parsing {given:?}: invalid syntax");
+                faults.invalid(name, given, &why);
+            }
+            number
         };
-        let target = target(services, files, has_options)?;
-        let (since, until) = (time("sinceTime")?, time("untilTime")?);
-        if since.zip(until).is_some_and(|(since, until)| since > until) {
-            return Err(invalid("untilTime", "must be after `sinceTime`"));
+        let (boot, lines) = (number("boot"), number("tailLines"));
+        faults.check(StatusCode::BAD_REQUEST)?;
+        let pattern = one("pattern");
+        let has_options = since.is_some()
+            || until.is_some()
+            || boot.is_some()
+            || lines.is_some()
+            || pattern.is_some();
+        if files.is_empty() && services.is_empty() && !has_options {
+            return Ok(None);
         }
-        let lines = number("tailLines")?;
-        if lines.is_some_and(|it| it < 0) {
-            return Err(invalid("tailLines", "must be greater than or equal to 0"));
+        let target = target(&mut faults, services, files, has_options);
+        if let Some((_, until)) = since.zip(until).filter(|(since, until)| since > until) {
+            faults.invalid("untilTime", until.to_string(), "must be after `sinceTime`");
         }
-        let boot = number("boot")?;
-        if boot.is_some_and(|it| it > 0) {
-            return Err(invalid("boot", "must be less than or equal to 0"));
+        if let Some(boot) = boot.filter(|it| *it > 0) {
+            faults.invalid("boot", boot, "must be less than 1");
         }
-        let tail_lines = lines.and_then(|it| u64::try_from(it).ok()).map(|it| it.min(MOST_LINES));
-        Ok(Some(Self { target, since, until, tail_lines, boot, pattern: one("pattern") }))
+        if let Some(lines) = lines.filter(|it| !(0..=MOST_LINES).contains(it)) {
+            let why = format!("must be between 0 and {MOST_LINES}, inclusive");
+            faults.invalid("tailLines", lines, &why);
+        }
+        faults.check(StatusCode::NOT_ACCEPTABLE)?;
+        let tail_lines = lines.and_then(|it| u64::try_from(it).ok());
+        Ok(target.map(|target| Self { target, since, until, tail_lines, boot, pattern }))
     }
 
     /// Nothing here is read by a shell.
@@ -100,7 +140,7 @@ impl LogQuery {
         let failed = |error: std::io::Error| error.to_string();
         let file = tokio::fs::File::open(path).await.map_err(failed)?;
         let mut lines = BufReader::new(file).split(b'\n');
-        let limit = self.tail_lines.unwrap_or(MOST_LINES);
+        let limit = self.tail_lines.unwrap_or(MOST_LINES.unsigned_abs());
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut kept = VecDeque::new();
         while let Some(line) = lines.next_segment().await.map_err(failed)? {
@@ -117,17 +157,33 @@ impl LogQuery {
     }
 }
 
-fn target(services: Vec<String>, files: Vec<String>, has_options: bool) -> Result<Target, String> {
-    match (services.as_slice(), files.as_slice()) {
-        ([], [file]) if !has_options => Ok(Target::File(file.clone())),
-        ([], [_]) => Err(invalid("query", "file query must not have options")),
-        ([], _) => Err(invalid("query", "cannot specify more than one file")),
-        (_, []) => match services.iter().find(|it| !is_service(it)) {
-            Some(wrong) => Err(invalid("query", &format!("{wrong:?} is no valid service name"))),
-            None => Ok(Target::Services(services)),
-        },
-        _ => Err(invalid("query", "cannot specify a file and service at the same time")),
+fn target(
+    faults: &mut Faults,
+    services: Vec<String>,
+    files: Vec<String>,
+    has_options: bool,
+) -> Option<Target> {
+    for it in services.iter().filter(|it| !is_service(it)) {
+        faults.invalid("query", it.as_str(), "input contains unsupported characters");
     }
+    let count = services.len();
+    if count > MOST_SERVICES {
+        faults.0.push(format!("query: Too many: {count}: must have at most {MOST_SERVICES} items"));
+    }
+    match (services.as_slice(), files.as_slice()) {
+        ([], []) => faults.0.push("query: Required value: cannot be empty with options".to_owned()),
+        ([], [_]) if has_options => {
+            faults.invalid("query", files, "cannot specify file with options");
+        }
+        ([], [file]) => return Some(Target::File(file.replace('\\', "/"))),
+        ([], _) => faults.invalid("query", files, "cannot specify more than one file"),
+        (_, []) => return Some(Target::Services(services)),
+        _ => {
+            let both = format!("[{}], [{}]", files.join(" "), services.join(" "));
+            faults.invalid("query", both, "cannot specify a file and service");
+        }
+    }
+    None
 }
 
 /// What systemd takes as a unit, and no option: a dash does not begin one.
@@ -140,15 +196,11 @@ fn is_service(name: &str) -> bool {
         && !name.contains("..")
 }
 
-fn invalid(field: &str, message: &str) -> String {
-    format!("{field}: Invalid value: {message}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(query: &str) -> Result<Option<LogQuery>, String> {
+    fn ask(query: &str) -> Result<Option<LogQuery>, QueryError> {
         LogQuery::parse(Some(query))
     }
 
@@ -167,21 +219,65 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_or_harm_is_refused() {
-        for query in [
-            "query=a&query=/b.log",
-            "query=/a.log&query=/b.log",
-            "query=/a.log&tailLines=3",
-            "query=-x",
-            "query=a;b",
-            "query=a%0Ab",
-            "query=a..b",
-            "query=a&tailLines=-1",
-            "query=a&tailLines=many",
-            "query=a&boot=1",
-            "query=a&sinceTime=yesterday",
-            "query=a&sinceTime=2026-01-02T00:00:00Z&untilTime=2026-01-01T00:00:00Z",
-            "tailLines=3",
+        for (query, status, message) in [
+            ("query=%20", 400, "query: Invalid value: [\" \"]: query cannot be empty"),
+            (
+                "query=a&tailLines=many",
+                400,
+                "tailLines: Invalid value: \"many\": strconv.Atoi: parsing \"many\": invalid syntax",
+            ),
+            (
+                "query=a&sinceTime=yesterday",
+                400,
+                "sinceTime: Invalid value: \"yesterday\": invalid time format",
+            ),
+            (
+                "query=a&query=/b.log",
+                406,
+                "query: Invalid value: \"[/b.log], [a]\": cannot specify a file and service",
+            ),
+            (
+                "query=/a.log&query=/b.log",
+                406,
+                "query: Invalid value: [\"/a.log\",\"/b.log\"]: cannot specify more than one file",
+            ),
+            (
+                "query=/a.log&tailLines=3",
+                406,
+                "query: Invalid value: [\"/a.log\"]: cannot specify file with options",
+            ),
+            (
+                "query=a;b",
+                406,
+                "query: Invalid value: \"a;b\": input contains unsupported characters",
+            ),
+            (
+                "query=a&tailLines=-1",
+                406,
+                "tailLines: Invalid value: -1: must be between 0 and 100000, inclusive",
+            ),
+            ("query=a&boot=1", 406, "boot: Invalid value: 1: must be less than 1"),
+            (
+                "query=a&sinceTime=2026-01-02T00:00:00Z&untilTime=2026-01-01T00:00:00Z",
+                406,
+                "untilTime: Invalid value: \"2026-01-01T00:00:00Z\": must be after `sinceTime`",
+            ),
+            (
+                "query=a&query=b&query=c&query=d&query=e",
+                406,
+                "query: Too many: 5: must have at most 4 items",
+            ),
+            ("tailLines=3", 406, "query: Required value: cannot be empty with options"),
+            (
+                "query=-x&boot=2",
+                406,
+                "[query: Invalid value: \"-x\": input contains unsupported characters, boot: Invalid value: 2: must be less than 1]",
+            ),
         ] {
+            let error = ask(query).unwrap_err();
+            assert_eq!((error.status.as_u16(), error.message), (status, format!("{message}\n")));
+        }
+        for query in ["query=a%0Ab", "query=a..b"] {
             assert!(ask(query).is_err(), "{query}");
         }
     }

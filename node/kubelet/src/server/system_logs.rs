@@ -5,7 +5,8 @@
 //! **Invariant:** nothing outside of the log folder is read, whatever the path says and wherever a link
 //! in the folder leads: what pods write there must not open the rest of the disk.
 //!
-//! Deviation: links that lead out of the folder are refused; upstream follows them.
+//! Deviation: links that lead out of the folder are refused; upstream follows them. Of a service that
+//! writes a file the last lines and a pattern can be asked for too; upstream does that by the journal only.
 
 use std::{
     io,
@@ -38,7 +39,7 @@ impl Server {
         let mut wanted = decoded.trim_start_matches('/').to_owned();
         if self.context.settings.config.enable_system_log_query {
             match LogQuery::parse(query) {
-                Err(message) => return text(StatusCode::BAD_REQUEST, message),
+                Err(error) => return text(error.status, error.message),
                 Ok(None) => {}
                 Ok(Some(_)) if !wanted.is_empty() => {
                     let message = "path not allowed in query mode\n";
@@ -101,24 +102,19 @@ impl Server {
             Err(error) => debug!(%error, "the journal was not asked"),
         }
         let root = &self.context.settings.system_logs;
-        let [service] = services else {
-            let message = format!(
-                "options present and query resolved to log files for {services:?}\ntry without specifying options\n"
-            );
-            return text(StatusCode::OK, message);
-        };
-        for name in [format!("{service}.log"), service.clone(), format!("{service}/{service}.log")]
-        {
-            if let Ok(path) = inside(root, &name)
-                && path.is_file()
-            {
-                return match query.filtered(&path).await {
-                    Ok(output) => text(StatusCode::OK, output),
-                    Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-                };
+        let mut all = String::new();
+        for service in services {
+            let names = [service.clone(), format!("{service}.log"), format!("{service}/{service}.log")];
+            let mut paths = names.iter().filter_map(|it| inside(root, it).ok());
+            match paths.find(|it| it.is_file()) {
+                Some(path) => match query.filtered(&path).await {
+                    Ok(output) => all.push_str(&output),
+                    Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+                },
+                None => all.push_str(&format!("\nlog not found for {service}\n")),
             }
         }
-        text(StatusCode::OK, format!("failed to get logs for {service}: not found\n"))
+        text(StatusCode::OK, all)
     }
 }
 

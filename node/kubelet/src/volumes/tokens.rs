@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 type Key = (PodUid, String, i64);
 
 #[derive(Clone, Debug)]
-pub(super) struct Token {
+pub(crate) struct Token {
     pub text: String,
     pub expires: Timestamp,
     /// When to ask for the next one.
@@ -38,7 +38,7 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     /// A token of the pod's account for an audience.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         client: &Client,
         pod: &Pod,
@@ -65,7 +65,7 @@ impl Tokens {
         }
     }
 
-    pub(super) fn forget(&self, uid: &PodUid) {
+    pub(crate) fn forget(&self, uid: &PodUid) {
         self.kept.lock().retain(|(of, _, _), _| of != uid);
     }
 }

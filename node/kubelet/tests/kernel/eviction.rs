@@ -52,7 +52,11 @@ fn pod(name: &str) -> Value {
     json!({
         "metadata": { "name": name },
         "spec": {
-            "containers": [{ "name": name, "image": "i:1" }],
+            "containers": [{
+                "name": name,
+                "image": "i:1",
+                "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+            }],
             "volumes": [{ "name": "v", "emptyDir": {} }],
         },
     })

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 #![recursion_limit = "256"]
 
+mod authorization;
 mod clients;
 mod csi;
 mod csi_faults;
 mod eviction;
 mod faults;
+mod host_features;
 mod node;
 mod pods;
 mod storage;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod admission;
+mod certificates;
 mod containers;
 mod ends;
 mod environment;

@@ -185,6 +185,14 @@ impl World {
         tower::util::BoxService::new(service)
     }
 
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Cuts the kubelet off from the API server, its watches included, or lets it through again.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.send_replace(is_away);
@@ -240,14 +248,17 @@ impl World {
         Api::<K>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// Makes a ResourceClaim with this status.
+    /// Makes a ResourceClaim with this status, or gives it to the one that there is.
     pub(crate) async fn put_claim(&self, name: &str, status: Value) {
         let api = Api::<ResourceClaim>::namespaced(self.client.clone(), "default");
         let exactly = json!({ "deviceClassName": "gpu" });
         let spec = json!({ "devices": { "requests": [{ "name": "gpu", "exactly": exactly }] } });
         let claim = json!({ "metadata": { "name": name }, "spec": spec });
         let claim = serde_json::from_value(claim).unwrap();
-        api.create(&PostParams::default(), &claim).await.unwrap();
+        match api.create(&PostParams::default(), &claim).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            made => drop(made.unwrap()),
+        }
         let patch = Patch::Merge(json!({ "status": status }));
         api.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }

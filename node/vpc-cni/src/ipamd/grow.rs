@@ -18,7 +18,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 
 impl Ipamd {
     pub(super) async fn grow(&self, cloud: &Cloud, step: Step) -> Result<(), IpamdError> {
-        self.metrics.count("awscni_ec2api_req_count");
         match step {
             Step::AssignAddresses { eni, count } => {
                 self.fill(cloud, &eni, self.amount(count)).await

@@ -11,7 +11,8 @@ use tracing::{info, warn};
 use super::{Ipamd, IpamdError, unreadable};
 use crate::{
     checkpoint, cloud,
-    datastore::{AttachedEni, Row},
+    datastore::{AttachedEni, Eni, Row},
+    metrics::labels,
     network::{self, NetworkError, NodeNetwork},
 };
 
@@ -54,7 +55,8 @@ impl Ipamd {
 
     /// Takes what IMDS says, and puts the node's routes, rules and NAT in place for it.
     pub(crate) async fn reconcile(&self) -> Result<(), IpamdError> {
-        self.metrics.count("awscni_reconcile_count");
+        let function = labels(&[("fn", &"nodeIPPoolReconcile")]);
+        self.metrics.count_labelled("awscni_reconcile_count", function);
         let mut attached = self.parts.metadata.interfaces().await.map_err(unreadable)?;
         let unmanaged = self.pool.lock().unmanaged.clone();
         attached.retain(|eni| !unmanaged.contains(&eni.id));
@@ -67,7 +69,16 @@ impl Ipamd {
                 .map(|eni| eni.attached.id.clone())
                 .filter(|id| !attached.iter().any(|eni| eni.id == *id))
                 .collect();
-            gone.iter().for_each(|id| store.remove_eni(id));
+            for id in &gone {
+                let held = store.eni(id).map_or(0, Eni::assigned);
+                if held > 0 {
+                    warn!(eni = id, pods = held, "an interface went while pods had its addresses");
+                    self.metrics.count("awscni_force_removed_enis");
+                    let held = u32::try_from(held).map_or(0.0, f64::from);
+                    self.metrics.add("awscni_force_removed_ips", String::new(), held);
+                }
+                store.remove_eni(id);
+            }
             attached.into_iter().for_each(|eni| store.observe(eni, now));
         }
         self.pool.lock().last_reconcile = Some(now);

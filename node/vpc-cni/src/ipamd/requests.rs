@@ -9,6 +9,7 @@ use super::{AddError, Ipamd};
 use crate::{
     checkpoint,
     datastore::{Assigned, Key, PodName},
+    metrics::labels,
 };
 
 /// How long an ADD waits for a pool that can grow.
@@ -74,7 +75,8 @@ impl Ipamd {
 
     /// Takes a sandbox's address back; `None` where it had none.
     pub fn delete(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {
-        self.metrics.count("awscni_del_ip_req_count");
+        let reason = labels(&[("reason", &"PodDeleted")]);
+        self.metrics.count_labelled("awscni_del_ip_req_count", reason);
         let released = {
             let mut store = self.store.lock();
             let released = store.release(&key_of(sandbox), self.parts.clock.now());

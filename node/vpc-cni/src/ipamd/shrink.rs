@@ -22,7 +22,6 @@ impl Ipamd {
     /// What is given back leaves the store first, so that no pod gets it meanwhile. Where the call
     /// fails, the next look at IMDS brings it back.
     pub(super) async fn shrink(&self, cloud: &Cloud, step: Step) -> Result<(), IpamdError> {
-        self.metrics.count("awscni_ec2api_req_count");
         let now = self.parts.clock.now();
         self.pool.lock().last_shrink = Some(now);
         let done = match step {

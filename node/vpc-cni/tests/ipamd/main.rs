@@ -7,7 +7,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,13 +18,19 @@ use api_cni::{
 use aws_ec2::{
     common::{TagInput, TagSpecification},
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
+    private_addresses::{AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest},
+    security_group::{CreateSecurityGroup, CreateSecurityGroupRequest},
+    subnet::{CreateSubnet, CreateSubnetRequest},
+    vpc::{AssociateVpcCidrBlock, AssociateVpcCidrBlockRequest},
 };
+use clock::Clock;
 use lifecycle::Scope;
 use linux_netlink::{Rule, Veth, VethEnd};
 use support::World;
 use vpc_cni::{
     cloud,
-    ipamd::{Ipamd, IpamdError},
+    eni_config::{Chosen, EniConfigSpec},
+    ipamd::{AddError, Ipamd, IpamdError},
     network,
 };
 
@@ -117,6 +123,13 @@ async fn a_subnet_that_runs_out_fails_pods_and_pauses_the_pool() {
     }
     let error = ipamd.add(&sandbox(9)).await.unwrap_err();
     assert!(error.to_string().contains("no available IP/Prefix addresses"), "{error}");
+    let AddError::Exhausted { shortage, .. } = &error else { panic!("{error}") };
+    assert_eq!(shortage.reason(), "SubnetExhausted");
+    let story = ipamd.story_of(shortage).await;
+    for part in ["(192.168.200.0/28, us-east-1a) has 1 of 11 addresses free", "WARM_IP_TARGET"] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    assert!(story.contains(&format!("Held by {}: 10 (1 interface).", world.instance)), "{story}");
     until("the pause", || ipamd.plan().reason.contains("ran out")).await;
     ipamd.delete(&sandbox(3)).unwrap();
     let error = ipamd.add(&sandbox(10)).await.unwrap_err();
@@ -162,6 +175,160 @@ async fn prefixes_give_sixteen_addresses_each() {
     assert!(eni.prefixes.iter().any(|prefix| prefix.contains(&address)));
 }
 
+/// Makes a subnet for pods in a secondary block of the VPC, and a security group for them.
+async fn pod_network(world: &World) -> EniConfigSpec {
+    let (root, vpc_id) = (world.root(), world.ec2.default_vpc().unwrap().id);
+    let block = AssociateVpcCidrBlockRequest {
+        vpc_id: vpc_id.clone(),
+        cidr_block: Some("100.64.0.0/16".to_owned()),
+        ..Default::default()
+    };
+    root.call::<AssociateVpcCidrBlock>(block).await.unwrap();
+    let request = CreateSubnetRequest {
+        vpc_id: vpc_id.clone(),
+        cidr_block: Some("100.64.0.0/24".to_owned()),
+        availability_zone: Some("us-east-1a".to_owned()),
+        ..Default::default()
+    };
+    let subnet = root.call::<CreateSubnet>(request).await.unwrap().subnet.unwrap();
+    let request = CreateSecurityGroupRequest {
+        vpc_id: Some(vpc_id),
+        description: "pods".to_owned(),
+        group_name: "pods".to_owned(),
+        ..Default::default()
+    };
+    let group = root.call::<CreateSecurityGroup>(request).await.unwrap().group_id.unwrap();
+    EniConfigSpec { subnet: subnet.subnet_id.unwrap(), security_groups: vec![group] }
+}
+
+#[tokio::test]
+async fn in_custom_networking_pods_live_in_the_subnet_and_groups_of_the_eniconfig() {
+    let Some(world) = World::new("h", "192.168.200.0/24").await else { return };
+    let spec = pod_network(&world).await;
+    let environment = [("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")];
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    let _running = Running::start(&ipamd);
+    let chosen = |spec| Chosen { name: "us-east-1a".to_owned(), spec };
+    ipamd.learn_eni_config(chosen(None));
+    assert!(ipamd.until_custom(Duration::from_millis(50)).await.is_err());
+    let error = ipamd.add(&sandbox(0)).await.unwrap_err();
+    let AddError::Exhausted { shortage, .. } = &error else { panic!("{error}") };
+    assert_eq!(shortage.reason(), "MissingENIConfig");
+    assert!(ipamd.story_of(shortage).await.contains("no ENIConfig \"us-east-1a\""));
+
+    ipamd.learn_eni_config(chosen(Some(spec.clone())));
+    ipamd.until_custom(Duration::from_secs(5)).await.unwrap();
+    let block: ipnet::Ipv4Net = "100.64.0.0/24".parse().unwrap();
+    for number in 0..12 {
+        let assignment = ipamd.add(&sandbox(number)).await.unwrap();
+        assert!(block.contains(&assignment.address), "{}", assignment.address);
+        assert_ne!(assignment.device_number, 0);
+        assert_eq!(assignment.vpc_cidrs.len(), 2, "both blocks are inside");
+    }
+    let state = world.ec2.view();
+    let enis = state.interfaces_of(&world.instance);
+    assert_eq!((enis[0].secondary_addresses.len(), enis.len()), (0, 3));
+    for eni in &enis[1..] {
+        assert_eq!(eni.subnet_id, spec.subnet);
+        assert_eq!(eni.security_groups.iter().collect::<Vec<_>>(), [&spec.security_groups[0]]);
+    }
+    let routes = world.netlink().routes().unwrap();
+    let default = routes.iter().find(|it| it.table == 2 && it.destination.prefix_len() == 0);
+    assert_eq!(default.unwrap().gateway, Some([100, 64, 0, 1].into()));
+}
+
+/// Somebody else put addresses on the interface: EC2 refuses more, and ipamd looks again.
+#[tokio::test]
+async fn a_view_that_is_behind_is_brought_up_to_date_and_nothing_fails() {
+    let Some(world) = World::new("i", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("WARM_IP_TARGET", "2")], "root").await.unwrap();
+    let running = Running::start(&ipamd);
+    until("two warm addresses", || ipamd.snapshot().stock().total == 2).await;
+    let eni = world.ec2.view().interfaces_of(&world.instance)[0].id.clone();
+    let request = AssignPrivateIpAddressesRequest {
+        network_interface_id: eni,
+        secondary_private_ip_address_count: Some(7),
+        ..Default::default()
+    };
+    world.root().call::<AssignPrivateIpAddresses>(request).await.unwrap();
+    for number in 0..9 {
+        ipamd.add(&sandbox(number)).await.unwrap();
+    }
+    drop(running);
+    ipamd.measure();
+    let metrics = ipamd.metrics.render();
+    let refused = "awscni_aws_api_error_count{api=\"AssignPrivateIpAddresses\",\
+                   error=\"PrivateIpAddressLimitExceeded\"} 1";
+    assert!(metrics.contains(refused), "{metrics}");
+    assert!(!metrics.contains("awscni_ipamd_error_count"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_interface_that_is_not_needed_any_more_is_detached_and_deleted() {
+    let Some(world) = World::new("j", "192.168.200.0/24").await else { return };
+    let clock = Clock::simulated(Clock::system().now());
+    let environment = [("IP_COOLDOWN_PERIOD", "0")];
+    let ipamd = world.start_at(&environment, "root", clock).await.unwrap();
+    let running = Running::start(&ipamd);
+    for number in 0..10 {
+        ipamd.add(&sandbox(number)).await.unwrap();
+    }
+    until("three interfaces", || ipamd.snapshot().enis().count() == 3).await;
+    (0..10).for_each(|number| drop(ipamd.delete(&sandbox(number)).unwrap()));
+    drop(running);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    let _running = Running::start(&ipamd);
+    until("one interface fewer", || world.ec2.view().network_interfaces.len() == 2).await;
+    // At most one in thirty seconds.
+    assert_eq!(world.ec2.view().interfaces_of(&world.instance).len(), 2);
+    let rules = world.netlink().rules().unwrap();
+    assert!(!rules.iter().any(|it| it.priority == 32765 && it.table == 3), "{rules:?}");
+}
+
+#[tokio::test]
+async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
+    let Some(world) = World::new("k", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("ENABLE_PREFIX_DELEGATION", "true")], "root").await.unwrap();
+    let running = Running::start(&ipamd);
+    ipamd.add(&sandbox(0)).await.unwrap();
+    ipamd.delete(&sandbox(0)).unwrap();
+    let given = ipamd.add(&sandbox(1)).await.unwrap().address;
+    until("a warm prefix", || ipamd.snapshot().stock().prefixes == 2).await;
+    drop(running);
+    ipamd.measure();
+    let text = ipamd.metrics.render();
+    let cidr = ipnet::Ipv4Net::new(given, 28).unwrap().trunc();
+    let eni = world.ec2.view().interfaces_of(&world.instance)[0].id.clone();
+    for line in [
+        "awscni_add_ip_req_count 2",
+        "awscni_del_ip_req_count{reason=\"PodDeleted\"} 1",
+        "awscni_total_ip_addresses 32",
+        "awscni_assigned_ip_addresses 1",
+        "awscni_total_ipv4_prefixes 2",
+        "awscni_eni_allocated 1",
+        "awscni_eni_max 3",
+        "awscni_ip_max 432",
+        "awscni_no_available_ip_addresses 0",
+        "awscni_force_removed_enis 0",
+        "awscni_force_removed_ips 0",
+        "awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"} 0",
+        &format!("awscni_assigned_ip_per_cidr{{cidr=\"{cidr}\"}} 1"),
+        &format!("awscni_assigned_ip_per_eni{{eni=\"{eni}\"}} 1"),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+    for name in [
+        "awscni_reconcile_count{fn=\"nodeIPPoolReconcile\"}",
+        "awscni_ec2api_req_count{fn=\"AssignPrivateIpAddresses\"}",
+        "awscni_aws_api_latency_ms_count{api=\"AssignPrivateIpAddresses\",error=\"false\",status=\"200\"}",
+        "awscni_ipamd_startup_duration_seconds",
+    ] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn interfaces_that_a_dead_node_left_behind_are_deleted_and_others_are_not() {
     let Some(world) = World::new("g", "192.168.200.0/24").await else { return };
@@ -199,50 +366,92 @@ async fn interfaces_that_a_dead_node_left_behind_are_deleted_and_others_are_not(
     assert_eq!(is_left, [false, true, true]);
 }
 
-/// Kills and restarts ipamd between any two calls: no address is given twice, none is lost, and what
-/// the store says is what EC2 says.
+/// Two thousand pods come and go while EC2 refuses calls as too many and ipamd is killed at any
+/// point, its own steps and ADDs included: no address is given twice, none is lost, and in the end
+/// what ipamd knows is what EC2's store says.
 #[tokio::test]
-async fn churn_with_kills_neither_leaks_nor_gives_an_address_twice() {
+async fn churn_with_kills_and_throttling_neither_leaks_nor_gives_an_address_twice() {
     let Some(world) = World::new("f", "192.168.200.0/24").await else { return };
-    let environment = [("IP_COOLDOWN_PERIOD", "0")];
-    let mut ipamd = world.start(&environment, "root").await.unwrap();
+    let environment =
+        [("IP_COOLDOWN_PERIOD", "0"), ("WARM_IP_TARGET", "2"), ("CLUSTER_NAME", "stead")];
+    let mut ipamd = started(&world, &environment).await;
+    world.throttled.store(10, Ordering::Relaxed);
     let mut running = Some(Running::start(&ipamd));
     let mut held: BTreeMap<usize, Assignment> = BTreeMap::new();
-    for step in 0..120 {
-        let number = usize::try_from(entropy::below(20)).unwrap();
+    let (mut pods, mut step) = (0, 0);
+    while pods < 2_000 {
+        step += 1;
+        let number = usize::try_from(entropy::below(24)).unwrap();
         match held.remove(&number) {
             Some(assignment) => {
                 let freed = ipamd.delete(&sandbox(number)).unwrap().map(|it| it.address);
                 assert_eq!(freed, Some(assignment.address), "step {step}");
                 cable(&world, number, false);
             }
+            None if entropy::below(20) == 0 => {
+                // The plug-in dies while it waits, and the runtime sends a DEL.
+                let wait = Duration::from_micros(entropy::below(3_000));
+                drop(tokio::time::timeout(wait, ipamd.add(&sandbox(number))).await);
+                ipamd.delete(&sandbox(number)).unwrap();
+            }
             None => {
-                let assignment = ipamd.add(&sandbox(number)).await.unwrap();
+                let Ok(assignment) = ipamd.add(&sandbox(number)).await else { continue };
                 let others: Vec<_> = held.values().map(|it| it.address).collect();
                 assert!(!others.contains(&assignment.address), "step {step}: {others:?}");
                 held.insert(number, assignment);
                 cable(&world, number, true);
+                pods += 1;
             }
         }
-        if entropy::below(12) == 0 {
+        if entropy::below(100) == 0 {
             drop(running.take());
-            ipamd = world.start(&environment, "root").await.unwrap();
-            running = Some(Running::start(&ipamd));
+            ipamd = started(&world, &environment).await;
             assert_eq!(ipamd.snapshot().stock().assigned, held.len(), "after a kill at {step}");
+            running = Some(Running::start(&ipamd));
         }
     }
+    drop(running.take());
+    world.throttled.store(0, Ordering::Relaxed);
+    let again = started(&world, &environment).await;
     let known = secondary(&world);
     assert!(held.values().all(|it| known.contains(&it.address)));
-    // A sandbox whose link went while ipamd was down is forgotten, once its plug-in has had the
-    // time to make the link; and so are the rules that led to it.
+    let store = again.snapshot();
+    let in_store = store.enis().flat_map(|eni| eni.holders().map(|(address, ..)| address));
+    assert_eq!(in_store.collect::<BTreeSet<_>>(), known, "EC2's store and ipamd's");
+    // What a kill left between its creation and its attachment is the sweep's.
+    let state = world.ec2.view();
+    for eni in state.network_interfaces.iter().filter(|it| !it.is_in_use()) {
+        assert!(eni.description.starts_with("aws-K8S-"), "{eni:?}");
+        assert!(eni.tags.contains_key(cloud::TAG_CREATED), "{eni:?}");
+    }
+    forgets_what_went_meanwhile(&world, &environment, &held).await;
+}
+
+/// Starts ipamd as a kubelet does: again, where EC2 refused to tell what there is.
+async fn started(world: &World, environment: &[(&str, &str)]) -> Arc<Ipamd> {
+    for _ in 0..20 {
+        if let Ok(ipamd) = world.start(environment, "root").await {
+            return ipamd;
+        }
+    }
+    panic!("twenty starts in a row were refused");
+}
+
+/// A sandbox whose link went while ipamd was down is forgotten, once its plug-in has had the time to
+/// make the link; and so are the rules that led to it.
+async fn forgets_what_went_meanwhile(
+    world: &World,
+    environment: &[(&str, &str)],
+    held: &BTreeMap<usize, Assignment>,
+) {
     let (&number, assignment) = held.first_key_value().unwrap();
     let rule = network::pod_rules(assignment.address, assignment.route_table).remove(0);
     assert!(world.netlink().rules().unwrap().contains(&rule));
-    cable(&world, number, false);
-    let again = world.start(&environment, "root").await.unwrap();
+    cable(world, number, false);
+    let again = world.start(environment, "root").await.unwrap();
     assert_eq!(again.snapshot().stock().assigned, held.len());
-    age_checkpoint(&world);
-    let ipamd = world.start(&environment, "root").await.unwrap();
+    age_checkpoint(world);
+    let ipamd = world.start(environment, "root").await.unwrap();
     assert_eq!(ipamd.snapshot().stock().assigned, held.len() - 1);
     assert!(!world.netlink().rules().unwrap().contains(&rule));
 }

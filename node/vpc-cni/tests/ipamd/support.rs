@@ -2,8 +2,16 @@
 //! network namespace: attaching an interface makes a veth pair in it.
 
 use std::{
-    collections::BTreeMap, fs::File, net::Ipv4Addr, os::fd::AsFd, path::PathBuf, process::Command,
-    sync::Arc,
+    collections::BTreeMap,
+    fs::File,
+    net::Ipv4Addr,
+    os::fd::AsFd,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use api_imds::SecurityCredentials;
@@ -18,7 +26,7 @@ use aws_wire::{
 };
 use bytes::Bytes;
 use clock::Clock;
-use http::Request;
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use lifecycle::Scope;
 use linux_netlink::{Mac, Netlink, Veth, VethEnd};
@@ -113,7 +121,14 @@ impl Served for View {
             subnet_id: eni.subnet_id.clone(),
             subnet_cidr: state.subnets.get(&eni.subnet_id).expect("it is in a subnet").cidr,
             vpc_id: eni.vpc_id.clone(),
-            vpc_cidrs: vec!["192.168.0.0/16".parse().expect("it is a CIDR")],
+            vpc_cidrs: state
+                .vpcs
+                .get(&eni.vpc_id)
+                .expect("it is in a VPC")
+                .cidrs
+                .iter()
+                .map(|it| it.cidr)
+                .collect(),
             security_groups: eni
                 .security_groups
                 .iter()
@@ -160,6 +175,8 @@ pub(crate) struct World {
     gateway: Gateway,
     netns: Netns,
     imds: String,
+    /// How many of a hundred calls of ipamd EC2 refuses as too many.
+    pub(crate) throttled: Arc<AtomicU32>,
     _scope: Guard,
 }
 
@@ -203,7 +220,7 @@ impl World {
             events: Events::in_memory(),
         });
         assert!(gateway.open(routes(&ec2)));
-        let instance = launch(&client(&gateway, "root"), &ec2, cidr).await;
+        let instance = launch(&client(&gateway, "root", Arc::default()), &ec2, cidr).await;
         let scope = Scope::new();
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         let imds = format!("http://{}", listener.local_addr().expect("it listens"));
@@ -216,6 +233,7 @@ impl World {
             gateway,
             netns,
             imds,
+            throttled: Arc::default(),
             _scope: Guard(scope.clone()),
         };
         world.plug();
@@ -238,7 +256,7 @@ impl World {
     }
 
     pub(crate) fn root(&self) -> Client {
-        client(&self.gateway, "root")
+        client(&self.gateway, "root", Arc::default())
     }
 
     fn plug(&self) {
@@ -251,6 +269,15 @@ impl World {
         environment: &[(&str, &str)],
         key: &str,
     ) -> Result<Arc<Ipamd>, IpamdError> {
+        self.start_at(environment, key, Clock::system()).await
+    }
+
+    pub(crate) async fn start_at(
+        &self,
+        environment: &[(&str, &str)],
+        key: &str,
+        clock: Clock,
+    ) -> Result<Arc<Ipamd>, IpamdError> {
         let variable = |name: &str| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -260,11 +287,14 @@ impl World {
         let parts = Parts {
             config: Config::from_environment(variable).expect("it is valid"),
             limits: Limits { max_enis: 3, per_eni: 9, max_pods: 29 },
-            cloud: Some(Cloud::new(client(&self.gateway, key), &self.instance)),
+            cloud: Some(Cloud::new(
+                client(&self.gateway, key, self.throttled.clone()),
+                &self.instance,
+            )),
             identity,
             metadata,
             events: None,
-            clock: Clock::system(),
+            clock,
             checkpoint: self.folder.path().join("ipam.json"),
             netns: Some(self.netns()),
         };
@@ -325,10 +355,23 @@ async fn launch(root: &Client, ec2: &Ec2, cidr: &str) -> String {
     id
 }
 
-fn client(gateway: &Gateway, key: &str) -> Client {
+/// What EC2 answers to one call too many.
+const THROTTLED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error>\
+    <Code>RequestLimitExceeded</Code><Message>Request limit exceeded.</Message></Error></Errors>\
+    <RequestID>0</RequestID></Response>";
+
+fn client(gateway: &Gateway, key: &str, throttled: Arc<AtomicU32>) -> Client {
     let service = gateway.service(Side::Host);
     let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
-        service.clone().oneshot(request.map(Full::new))
+        let (service, throttled) = (service.clone(), throttled.clone());
+        async move {
+            if entropy::below(100) < throttled.load(Ordering::Relaxed).into() {
+                let mut refused = Response::new(transport::full(THROTTLED));
+                *refused.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                return Ok(refused);
+            }
+            service.oneshot(request.map(Full::new)).await
+        }
     }));
     Client::new(ClientConfig {
         region: "us-east-1".to_owned(),

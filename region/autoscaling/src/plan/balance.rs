@@ -36,7 +36,7 @@ pub(super) fn scale_in(plan: &mut Plan, now: Timestamp) {
             before - 1
         );
         let cause = with_change(&plan.group, &cause, now);
-        plan.terminate(&victim, &cause, now);
+        plan.terminate_for(&victim, cause, now);
     }
 }
 
@@ -63,10 +63,23 @@ fn is_rebalancing(plan: &Plan) -> bool {
         && !group.is_suspended("AZRebalance")
 }
 
+/// The cause with its date, behind what made it one.
 fn with_change(group: &Group, cause: &str, now: Timestamp) -> String {
+    let cause = format!("At {} {cause}", seconds(now));
     match group.last_change.is_empty() {
-        true => cause.to_owned(),
-        false => format!("{} At {} {cause}", group.last_change, seconds(now)),
+        true => cause,
+        false => format!("{} {cause}", group.last_change),
+    }
+}
+
+/// What the group has followed is the cause of nothing any more.
+pub(super) fn forget_change(group: &mut Group) {
+    let is_whole = group.launches.is_empty()
+        && group.members.values().all(|it| it.state == MemberState::InService)
+        && i64::try_from(group.members.len()).is_ok_and(|it| it == group.desired);
+    if is_whole {
+        group.last_change.clear();
+        group.unreplaced = 0;
     }
 }
 
@@ -124,13 +137,21 @@ pub(super) fn scale_out(plan: &mut Plan, now: Timestamp) {
         if planned >= plan.group.desired {
             break;
         }
+        let Some(subnet) = emptiest(&plan.group) else { return };
+        if let Some(left) = plan.group.unreplaced.checked_sub(1) {
+            plan.group.unreplaced = left;
+            let cause = "an instance was launched in response to an unhealthy instance needing to be \
+                 replaced.";
+            launch(plan, &subnet, format!("At {} {cause}", seconds(now)), now);
+            continue;
+        }
         let cause = format!(
             "an instance was started in response to a difference between desired and actual \
              capacity, increasing the capacity from {planned} to {}.",
             planned + 1
         );
-        let Some(subnet) = emptiest(&plan.group) else { return };
-        launch(plan, &subnet, &cause, now);
+        let cause = with_change(&plan.group, &cause, now);
+        launch(plan, &subnet, cause, now);
     }
     rebalance(plan, now);
 }
@@ -150,7 +171,7 @@ fn rebalance(plan: &mut Plan, now: Timestamp) {
     let subnet = group.subnets.iter().find(|(_, it)| **it == zone).map(|(id, _)| id.clone());
     let Some(subnet) = subnet else { return };
     let cause = "an instance was launched to aid in balancing the group's zones.";
-    launch(plan, &subnet, cause, now);
+    launch(plan, &subnet, format!("At {} {cause}", seconds(now)), now);
 }
 
 /// The emptiest zone, when another one has at least two more.
@@ -179,14 +200,9 @@ fn emptiest(group: &Group) -> Option<String> {
     group.subnets.iter().min_by_key(|(_, zone)| rank(zone)).map(|(subnet, _)| subnet.clone())
 }
 
-fn launch(plan: &mut Plan, subnet: &str, cause: &str, now: Timestamp) {
+fn launch(plan: &mut Plan, subnet: &str, cause: String, now: Timestamp) {
     let zone = plan.group.subnets.get(subnet).cloned().unwrap_or_default();
     let id = entropy::uuid();
-    let cause = with_change(&plan.group, cause, now);
-    let cause = match cause.starts_with("At ") {
-        true => cause,
-        false => format!("At {} {cause}", seconds(now)),
-    };
     plan.activities.push(Activity {
         id: id.clone(),
         group: plan.group.name.clone(),

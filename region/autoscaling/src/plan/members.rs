@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Observed, Plan};
-use crate::records::{ActivityStatus, HookResult, MemberState, Transition};
+use crate::records::{ActivityStatus, HookResult, MemberState, Transition, Unhealthy};
 
 /// Moves every member as far as it can go now.
 pub(super) fn advance(plan: &mut Plan, observed: &Observed, now: Timestamp) {
@@ -36,9 +36,8 @@ fn lost(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) -> bool {
         return true;
     }
     // Nobody can drain what is gone: no hook holds it.
-    let cause = "an instance was taken out of service in response to an EC2 health check \
-                 indicating it has been terminated or stopped.";
-    plan.terminate(id, cause, now);
+    plan.terminate(id, cause(Unhealthy::State), now);
+    plan.group.unreplaced += 1;
     if let Some(member) = plan.group.members.get_mut(id) {
         member.is_healthy = false;
         member.waits.clear();
@@ -124,8 +123,9 @@ fn check_health(plan: &mut Plan, id: &str, ec2: Option<&str>, is_impaired: bool,
     // One that was stopped before it came into service never will.
     let is_stopped = matches!(ec2, Some("stopping" | "stopped"));
     let is_impaired = is_impaired && now.duration_since(member.launched_at) >= grace;
-    if !member.state.is_terminating() && (is_stopped || is_impaired) {
+    if member.is_healthy && !member.state.is_terminating() && (is_stopped || is_impaired) {
         member.is_healthy = false;
+        member.unhealthy_by = if is_stopped { Unhealthy::State } else { Unhealthy::StatusCheck };
     }
 }
 
@@ -133,11 +133,27 @@ pub(super) fn replace_unhealthy(plan: &mut Plan, now: Timestamp) {
     if plan.group.is_suspended("ReplaceUnhealthy") || plan.group.is_suspended("Terminate") {
         return;
     }
-    let unhealthy: Vec<String> =
-        plan.group.active().filter(|it| !it.is_healthy).map(|it| it.instance_id.clone()).collect();
-    for id in unhealthy {
-        let cause = "an instance was taken out of service in response to an EC2 health check \
-                     indicating it has been terminated or stopped.";
-        plan.terminate(&id, cause, now);
+    let unhealthy = plan.group.active().filter(|it| !it.is_healthy);
+    let unhealthy: Vec<_> = unhealthy.map(|it| (it.instance_id.clone(), it.unhealthy_by)).collect();
+    for (id, by) in unhealthy {
+        plan.terminate(&id, cause(by), now);
+        plan.group.unreplaced += 1;
+    }
+}
+
+/// In EC2 Auto Scaling's words.
+fn cause(by: Unhealthy) -> &'static str {
+    match by {
+        Unhealthy::State => {
+            "an instance was taken out of service in response to an EC2 health check indicating it \
+             has been terminated or stopped."
+        }
+        Unhealthy::StatusCheck => {
+            "an instance was taken out of service in response to an EC2 instance status checks \
+             failure."
+        }
+        Unhealthy::User => {
+            "an instance was taken out of service in response to a user health-check."
+        }
     }
 }

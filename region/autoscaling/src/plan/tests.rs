@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use super::*;
-use crate::records::{Hook, HookResult, Member, Source, TemplateRef, Transition};
+use crate::records::{Hook, HookResult, Member, Source, TemplateRef, Transition, Unhealthy};
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -46,6 +46,7 @@ fn group(desired: i64) -> Group {
         members: BTreeMap::new(),
         launches: BTreeMap::new(),
         last_change: String::new(),
+        unreplaced: 0,
         retry: None,
         failed_zones: BTreeSet::new(),
         is_deleting: false,
@@ -60,6 +61,7 @@ fn with(mut group: Group, id: &str, zone: &str, version: &str) -> Group {
         zone: zone.into(),
         state: MemberState::InService,
         is_healthy: true,
+        unhealthy_by: Unhealthy::State,
         is_protected: false,
         is_spot: false,
         template: template(version),
@@ -162,6 +164,50 @@ fn an_instance_that_is_gone_is_replaced_at_once() {
     assert!(!plan.group.members.contains_key("i-1"));
     assert_eq!(plan.group.launches.len(), 1);
     assert!(plan.activities[0].cause.contains("EC2 health check"));
+}
+
+#[test]
+fn a_replacement_names_what_it_replaces_and_no_request_of_long_ago() {
+    let running = |ids: &[&str]| Observed {
+        asked: ids.iter().map(|it| (*it).to_owned()).collect(),
+        states: ids.iter().map(|it| ((*it).to_owned(), "running".to_owned())).collect(),
+        ..Observed::default()
+    };
+    let mut group = with(with(group(2), "i-1", "a", "1"), "i-2", "b", "1");
+    group.last_change = "At 1970-01-01T00:00:00Z a user request created it.".to_owned();
+    let both = running(&["i-1", "i-2"]);
+    let mut group = plan(&group, &both, minutes(1)).group;
+    group.members.get_mut("i-1").unwrap().is_healthy = false;
+    group.members.get_mut("i-1").unwrap().unhealthy_by = Unhealthy::User;
+    let unhealthy = plan(&group, &both, minutes(2));
+    let causes: Vec<_> = unhealthy.activities.iter().map(|it| it.cause.as_str()).collect();
+    assert_eq!(
+        causes,
+        [
+            "At 1970-01-01T00:02:00Z an instance was taken out of service in response to a user \
+             health-check.",
+            "At 1970-01-01T00:02:00Z an instance was launched in response to an unhealthy instance \
+             needing to be replaced.",
+        ]
+    );
+    // One that fails its status checks is told apart from one that was stopped.
+    let failing = Observed { impaired: ["i-2".to_owned()].into(), ..both };
+    let failing = plan(&group, &failing, minutes(3));
+    let causes = failing.activities.iter().map(|it| it.cause.as_str());
+    let named = causes.filter(|it| it.contains("EC2 instance status checks failure")).count();
+    assert_eq!(named, 1);
+}
+
+#[test]
+fn a_cause_begins_with_the_request_that_changed_the_size() {
+    let mut group = with(group(2), "i-1", "a", "1");
+    group.last_change = "At 1970-01-01T00:00:30Z a user request set it.".to_owned();
+    let plan = plan(&group, &Observed::default(), minutes(1));
+    let cause = &plan.activities[0].cause;
+    let expected = "At 1970-01-01T00:00:30Z a user request set it. At 1970-01-01T00:01:00Z an \
+                    instance was started in response to a difference between desired and actual \
+                    capacity, increasing the capacity from 1 to 2.";
+    assert_eq!(cause, expected);
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) fn apply(
             state.instances.edit(id)?.check = StatusCheck::Ok;
         }
         (HostReport::PowerLost, InstanceState::Running) => power_lost(state, id)?,
+        (HostReport::PoweringOff, InstanceState::Running) => powering_off(call, state, id)?,
         (HostReport::Unbootable, InstanceState::Running) => unbootable(call, state, id)?,
         (HostReport::Stopped | HostReport::PowerLost, InstanceState::Stopping) => {
             stopped(state, id)?;
@@ -85,8 +86,8 @@ fn unbootable(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault>
     Ok(())
 }
 
-/// The instance switched itself off: that stops or terminates it, as it was launched to.
-fn powered_off(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
+/// The instance switches itself off: that stops or terminates it, as it was launched to.
+fn powering_off(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
     let instance = state.instances.edit(id)?;
     let what = "Instance initiated shutdown";
     instance.state_reason = Some(StateReason {
@@ -94,11 +95,20 @@ fn powered_off(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault
         message: format!("Client.InstanceInitiatedShutdown: {what}"),
     });
     instance.transition_reason = transition_reason(call, "Instance initiated");
-    if instance.shutdown_behavior == "terminate" {
-        instance.state = InstanceState::ShuttingDown;
-        return Ok(());
+    instance.state = match instance.shutdown_behavior.as_str() {
+        "terminate" => InstanceState::ShuttingDown,
+        _ => InstanceState::Stopping,
+    };
+    Ok(())
+}
+
+/// It is off, and nobody has seen it begin.
+fn powered_off(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
+    powering_off(call, state, id)?;
+    match state.instances.find(id)?.state {
+        InstanceState::Stopping => stopped(state, id),
+        _ => Ok(()),
     }
-    stopped(state, id)
 }
 
 /// `User initiated (2026-11-23 16:00:00 GMT)`.

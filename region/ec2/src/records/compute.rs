@@ -175,6 +175,8 @@ pub enum HostReport {
     PowerLost,
     /// It could not be booted again, which is tried again.
     Unbootable,
+    /// It has begun to switch itself off, by its own doing.
+    PoweringOff,
     /// It is off, because it was told to be or by its own doing.
     Stopped,
     Terminated,

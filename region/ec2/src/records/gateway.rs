@@ -46,8 +46,25 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Route {
-    pub destination: Ipv4Net,
+    pub destination: Destination,
     pub target: RouteTarget,
+}
+
+/// Written as text; a prefix list's id is no network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Destination {
+    Cidr(Ipv4Net),
+    PrefixList(String),
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cidr(cidr) => cidr.fmt(f),
+            Self::PrefixList(id) => f.write_str(id),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

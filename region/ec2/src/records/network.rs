@@ -1,4 +1,4 @@
-//! VPCs, subnets, network interfaces, and the parts of a VPC that are read only.
+//! VPCs, subnets, network interfaces, DHCP options.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -160,16 +160,6 @@ record!(
     "InvalidNetworkInterfaceID",
     "networkInterface"
 );
-
-/// The one that every VPC is born with. Deviation: there are no others.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct NetworkAcl {
-    pub id: String,
-    pub vpc_id: String,
-    pub tags: Tags,
-}
-
-record!(NetworkAcl, "network-acl", "acl-", "InvalidNetworkAclID", "networkAcl");
 
 /// The region's default set. Deviation: there are no others.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -20,14 +20,13 @@ use aws_wire::Fault;
 
 use super::{find_id, rules};
 use crate::{
-    Call, faults,
-    records::{Direction, Peer, Rule, Tags},
+    Call, faults, prefix_lists,
+    records::{Direction, Peer, Rule, SecurityGroup, Tags},
     state::State,
     tagging,
-    vpc_endpoints::prefix_list,
 };
 
-/// Default quota per group and direction.
+/// Default quota per group and direction, for IPv4 and IPv6 each.
 const LIMIT: usize = 60;
 
 pub(crate) fn authorize_ingress(
@@ -116,14 +115,38 @@ fn authorize(
         }
         group.rules.push(rule);
     }
-    if group.rules(direction).count() > LIMIT {
+    let group = state.security_groups.find(id)?;
+    check_quota(state, group, direction)?;
+    Ok(new.iter().map(|it| rules::answer(call, state, group, it)).collect())
+}
+
+/// A prefix list counts for as many rules as it may have entries; it and a group count for both
+/// families.
+pub(super) fn check_quota(
+    state: &State,
+    group: &SecurityGroup,
+    direction: Direction,
+) -> Result<(), Fault> {
+    let (mut v4, mut v6) = (0, 0);
+    for rule in group.rules(direction) {
+        let (of_v4, of_v6) = match &rule.peer {
+            Peer::V4(_) => (1, 0),
+            Peer::V6(_) => (0, 1),
+            Peer::Group(_) => (1, 1),
+            Peer::PrefixList(id) => {
+                let weight = prefix_lists::weight(state, id)?;
+                (weight, weight)
+            }
+        };
+        (v4, v6) = (v4 + of_v4, v6 + of_v6);
+    }
+    if v4.max(v6) > LIMIT {
         return Err(Fault::new(
             "RulesPerSecurityGroupLimitExceeded",
             "The maximum number of rules per security group has been reached.",
         ));
     }
-    let group = state.security_groups.find(id)?;
-    Ok(new.iter().map(|it| rules::answer(call, state, group, it)).collect())
+    Ok(())
 }
 
 pub(super) fn duplicate(rule: &Rule) -> Fault {
@@ -182,12 +205,7 @@ pub(super) fn parse(
         for list in &permission.prefix_list_ids {
             let id = list.prefix_list_id.clone();
             let id = id.ok_or_else(|| faults::missing("PrefixListId"))?;
-            if prefix_list(&id).is_none() {
-                return Err(Fault::new(
-                    "InvalidPrefixListID.NotFound",
-                    format!("The prefix list ID '{id}' does not exist"),
-                ));
-            }
+            prefix_lists::weight(state, &id)?;
             push(Peer::PrefixList(id), &list.description);
         }
     }

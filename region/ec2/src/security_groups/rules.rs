@@ -16,7 +16,7 @@ use aws_wire::Fault;
 
 use super::{find_id, permissions};
 use crate::{
-    Call, faults,
+    Call, faults, prefix_lists,
     query::{self, one},
     records::{Direction, Peer, Rule, SecurityGroup, Tags},
     state::State,
@@ -142,7 +142,10 @@ pub(crate) fn modify_rules(
         if group.rules.iter().any(|it| it.id != *id && it.is_same_permission(&changed)) {
             return Err(permissions::duplicate(&changed));
         }
+        let direction = changed.direction;
         group.rules[position] = changed;
+        let group = state.security_groups.find(&request.group_id)?;
+        permissions::check_quota(state, group, direction)?;
     }
     Ok(ModifySecurityGroupRulesResponse { r#return: Some(true) })
 }
@@ -158,7 +161,10 @@ fn peer(state: &State, wanted: &SecurityGroupRuleRequest) -> Result<Peer, Fault>
         (cidr @ Some(_), None, None, None) => Ok(Peer::V4(permissions::cidr(cidr)?)),
         (None, cidr @ Some(_), None, None) => Ok(Peer::V6(permissions::cidr(cidr)?)),
         (None, None, Some(id), None) => Ok(Peer::Group(state.security_groups.find(id)?.id.clone())),
-        (None, None, None, Some(id)) => Ok(Peer::PrefixList(id.to_owned())),
+        (None, None, None, Some(id)) => {
+            prefix_lists::weight(state, id)?;
+            Ok(Peer::PrefixList(id.to_owned()))
+        }
         _ => Err(faults::combination("Exactly one source or destination must be given.")),
     }
 }

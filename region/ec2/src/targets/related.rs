@@ -6,6 +6,7 @@ use aws_ec2::{
     internet_gateway::{AttachInternetGatewayRequest, DetachInternetGatewayRequest},
     key_pair::DeleteKeyPairRequest,
     nat_gateway::CreateNatGatewayRequest,
+    network_acl::{CreateNetworkAclRequest, ReplaceNetworkAclAssociationRequest},
     network_interface::{
         AttachNetworkInterfaceRequest, CreateNetworkInterfaceRequest,
         DetachNetworkInterfaceRequest, ModifyNetworkInterfaceAttributeRequest,
@@ -56,6 +57,8 @@ creation! {
     create_security_group: CreateSecurityGroupRequest, "CreateSecurityGroup", "security-group",
         |it| &it.vpc_id;
     create_route_table: CreateRouteTableRequest, "CreateRouteTable", "route-table",
+        |it| [&it.vpc_id];
+    create_network_acl: CreateNetworkAclRequest, "CreateNetworkAcl", "network-acl",
         |it| [&it.vpc_id];
     create_nat_gateway: CreateNatGatewayRequest, "CreateNatGateway", "natgateway",
         |it| it.subnet_id.iter().chain(&it.allocation_id);
@@ -136,6 +139,18 @@ pub(crate) fn replace_route_table_association(
 ) -> Vec<Target> {
     let other = association(&ec2.view(), &request.association_id);
     existing(ec2, caller, [request.route_table_id.clone()].into_iter().chain(other))
+}
+
+pub(crate) fn replace_network_acl_association(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &ReplaceNetworkAclAssociationRequest,
+) -> Vec<Target> {
+    let view = ec2.view();
+    let subnet = crate::network_acls::subnet_of(&view, &request.association_id);
+    let old = subnet.and_then(|it| view.network_acl_of(it)).map(|it| it.id.clone());
+    let ids = [Some(request.network_acl_id.clone()), old, subnet.map(|it| it.id.clone())];
+    existing(ec2, caller, ids.into_iter().flatten())
 }
 
 /// A route table and what it is associated with.

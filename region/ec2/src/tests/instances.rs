@@ -288,6 +288,29 @@ async fn instances_that_are_started_together_have_to_fit_together() {
     region.call::<StartInstances>(start(&ids[..1])).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_switches_itself_off_stops_or_goes_as_it_was_launched_to() {
+    let region = region();
+    let stops = id(&region.run(launch()).await[0]);
+    let goes = RunInstancesRequest {
+        instance_initiated_shutdown_behavior: text("terminate"),
+        ..launch()
+    };
+    let goes = id(&region.run(goes).await[0]);
+    for (id, leaving) in [(&stops, "stopping"), (&goes, "shutting-down")] {
+        region.report(id, &HostReport::Started);
+        region.report(id, &HostReport::PoweringOff);
+        let leaves = one(&region, id).await;
+        assert_eq!(state(&leaves), leaving, "while it shuts down");
+        let reason = leaves.state_reason.unwrap().code.unwrap();
+        assert_eq!(reason, "Client.InstanceInitiatedShutdown");
+    }
+    region.report(&stops, &HostReport::Stopped);
+    region.report(&goes, &HostReport::Terminated);
+    assert_eq!(state(&one(&region, &stops).await), "stopped");
+    assert_eq!(state(&one(&region, &goes).await), "terminated");
+}
+
 async fn health(region: &Region) -> Vec<String> {
     let request = DescribeInstanceStatusRequest::default();
     let found = region.call::<DescribeInstanceStatus>(request).await.instance_statuses;

@@ -159,7 +159,7 @@ async fn aws_says_what_it_offers_in_a_vpc() {
         ..Default::default()
     };
     let entries = region.call::<GetManagedPrefixListEntries>(entries).await.entries;
-    assert_eq!(entries[0].cidr.as_deref(), Some("203.0.113.1/32"));
+    assert_eq!(entries[0].cidr.as_deref(), Some("198.18.0.1/32"));
 
     let name = "com.amazonaws.us-east-1.ecr.api".to_owned();
     let services = DescribeVpcEndpointServicesRequest {

@@ -8,7 +8,8 @@ use aws_ec2::{
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     route_table::{
         AssociateRouteTable, AssociateRouteTableRequest, CreateRoute, CreateRouteRequest,
-        CreateRouteTable, CreateRouteTableRequest, ReplaceRoute, ReplaceRouteRequest,
+        CreateRouteTable, CreateRouteTableRequest, DeleteRoute, DeleteRouteRequest,
+        DescribeRouteTables, DescribeRouteTablesRequest, ReplaceRoute, ReplaceRouteRequest,
     },
     security_group::{
         AuthorizeSecurityGroupEgress, AuthorizeSecurityGroupEgressRequest, IpPermissionInput,
@@ -22,7 +23,7 @@ use aws_ec2::{
 };
 
 use super::support::*;
-use crate::WayOut;
+use crate::Next;
 
 /// A subnet of the default VPC with a route table of its own: VPC, subnet, table.
 async fn private_subnet(region: &Region) -> (String, String, String) {
@@ -62,8 +63,12 @@ async fn a_subnet_has_the_way_out_that_its_route_table_leads_to() {
     let region = region();
     let public = region.subnets().await[0].subnet_id.clone().unwrap();
     let (_, private, route_table_id) = private_subnet(&region).await;
-    let way_out = |subnet: &str| region.ec2.view().way_out(subnet);
-    assert_eq!(way_out(&public), Some(WayOut::InternetGateway));
+    let way_out = |subnet: &str| {
+        let state = region.ec2.view();
+        let table = state.route_table_of(state.subnets.get(subnet).unwrap()).unwrap();
+        state.routes(table).into_iter().find(|(to, _)| to.prefix_len() == 0).map(|it| it.1)
+    };
+    assert!(matches!(way_out(&public), Some(Next::InternetGateway(_))));
     assert_eq!(way_out(&private), None, "a table without a route");
 
     let nat_gateway_id = nat_gateway(&region, &public).await;
@@ -75,22 +80,24 @@ async fn a_subnet_has_the_way_out_that_its_route_table_leads_to() {
     };
     region.call::<CreateRoute>(route).await;
     let address = region.ec2.view().nat_gateways.get(&nat_gateway_id).unwrap().public_address;
-    assert_eq!(way_out(&private), address.map(WayOut::NatGateway));
+    let id = nat_gateway_id.clone();
+    assert_eq!(way_out(&private), Some(Next::NatGateway { id, address }));
     assert!(address.is_some());
 
-    let delete = DeleteNatGatewayRequest { nat_gateway_id, dry_run: None };
+    let delete = DeleteNatGatewayRequest { nat_gateway_id: nat_gateway_id.clone(), dry_run: None };
     region.call::<DeleteNatGateway>(delete).await;
-    assert_eq!(way_out(&private), None, "a black hole");
+    assert_eq!(way_out(&private), Some(Next::Blackhole(nat_gateway_id)));
 
     let circular = nat_gateway(&region, &private).await;
     let route = ReplaceRouteRequest {
         route_table_id,
         destination_cidr_block: text("0.0.0.0/0"),
-        nat_gateway_id: Some(circular),
+        nat_gateway_id: Some(circular.clone()),
         ..Default::default()
     };
     region.call::<ReplaceRoute>(route).await;
-    assert_eq!(way_out(&private), None, "a NAT gateway must be in a public subnet");
+    let nowhere = Next::NatGateway { id: circular, address: None };
+    assert_eq!(way_out(&private), Some(nowhere), "a NAT gateway must be in a public subnet");
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,31 +171,96 @@ async fn there_are_endpoints_of_the_services_that_are_described_and_of_no_other(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_route_that_the_router_would_not_follow_is_refused() {
+async fn a_route_to_an_interface_is_black_until_an_instance_is_behind_it() {
+    let region = region();
+    let (_, private, route_table_id) = private_subnet(&region).await;
+    let instance = region.run(launch()).await.remove(0);
+    let instance_id = instance.instance_id.unwrap();
+    let create = CreateNetworkInterfaceRequest { subnet_id: private, ..Default::default() };
+    let loose = region.call::<CreateNetworkInterface>(create).await.network_interface.unwrap();
+    let route = |to: &str| CreateRouteRequest {
+        route_table_id: route_table_id.clone(),
+        destination_cidr_block: text(to),
+        ..Default::default()
+    };
+    let to_loose = CreateRouteRequest {
+        network_interface_id: loose.network_interface_id,
+        ..route("0.0.0.0/0")
+    };
+    region.call::<CreateRoute>(to_loose).await;
+    let by_instance =
+        CreateRouteRequest { instance_id: Some(instance_id.clone()), ..route("198.51.100.0/24") };
+    region.call::<CreateRoute>(by_instance).await;
+    let request = DescribeRouteTablesRequest {
+        route_table_ids: vec![route_table_id.clone()],
+        ..Default::default()
+    };
+    let shown = region.call::<DescribeRouteTables>(request).await.route_tables.remove(0).routes;
+    let states: Vec<_> = shown.iter().map(|it| it.state.as_deref().unwrap()).collect();
+    assert_eq!(states, ["active", "blackhole", "active"]);
+    assert_eq!(shown[2].instance_id, Some(instance_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_vpc_only_an_interface_may_stand_before_a_subnet() {
     let region = region();
     let (vpc_id, private, route_table_id) = private_subnet(&region).await;
     let create = CreateNetworkInterfaceRequest { subnet_id: private, ..Default::default() };
     let made = region.call::<CreateNetworkInterface>(create).await.network_interface.unwrap();
-    let everywhere = CreateRouteRequest {
-        route_table_id,
-        destination_cidr_block: text("0.0.0.0/0"),
-        ..Default::default()
-    };
-    let to_interface = CreateRouteRequest {
-        network_interface_id: made.network_interface_id,
-        ..everywhere.clone()
-    };
-    assert_eq!(region.code::<CreateRoute>(to_interface).await, "UnsupportedOperation");
     let view = region.ec2.view();
     let gateway = view.internet_gateways.iter().find(|it| it.vpc_id.as_ref() == Some(&vpc_id));
-    let narrow = CreateRouteRequest {
-        gateway_id: gateway.map(|it| it.id.clone()),
-        destination_cidr_block: text("198.51.100.0/24"),
-        ..everywhere
+    let gateway_id = gateway.map(|it| it.id.clone());
+    let to = |cidr: &str| CreateRouteRequest {
+        route_table_id: route_table_id.clone(),
+        destination_cidr_block: text(cidr),
+        ..Default::default()
     };
-    assert_eq!(region.code::<CreateRoute>(narrow.clone()).await, "UnsupportedOperation");
-    let wide = CreateRouteRequest { destination_cidr_block: text("0.0.0.0/0"), ..narrow };
-    region.call::<CreateRoute>(wide).await;
+    let out = CreateRouteRequest { gateway_id, ..to("192.168.0.0/19") };
+    let fault = region.refused::<CreateRoute>(out).await;
+    assert_eq!(fault.code, "InvalidParameterValue");
+    assert!(fault.message.ends_with("This route can target only an interface or an instance."));
+    let id = made.network_interface_id;
+    let part = CreateRouteRequest { network_interface_id: id.clone(), ..to("192.168.0.0/24") };
+    assert_eq!(region.code::<CreateRoute>(part).await, "InvalidParameterValue");
+    let whole = CreateRouteRequest { network_interface_id: id.clone(), ..to("192.168.0.0/19") };
+    region.call::<CreateRoute>(whole).await;
+    let local = CreateRouteRequest { network_interface_id: id, ..to("192.168.0.0/16") };
+    assert_eq!(region.code::<CreateRoute>(local).await, "RouteAlreadyExists");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_endpoint_is_a_route_to_its_prefix_list() {
+    let region = region();
+    let (vpc_id, _, route_table_id) = private_subnet(&region).await;
+    let endpoint = |service: &str| CreateVpcEndpointRequest {
+        vpc_id: vpc_id.clone(),
+        service_name: text(&format!("com.amazonaws.us-east-1.{service}")),
+        route_table_ids: vec![route_table_id.clone()],
+        ..Default::default()
+    };
+    assert_eq!(region.code::<CreateVpcEndpoint>(endpoint("ec2")).await, "InvalidParameter");
+    let made = region.call::<CreateVpcEndpoint>(endpoint("s3")).await.vpc_endpoint.unwrap();
+    let id = made.vpc_endpoint_id.unwrap();
+    assert_eq!(region.code::<CreateVpcEndpoint>(endpoint("s3")).await, "RouteAlreadyExists");
+    let request = DescribeRouteTablesRequest {
+        filters: vec![filter("route.destination-prefix-list-id", &["pl-63a5400a"])],
+        ..Default::default()
+    };
+    let shown = region.call::<DescribeRouteTables>(request).await.route_tables.remove(0);
+    assert_eq!(shown.routes.last().unwrap().gateway_id, Some(id.clone()));
+    let state = region.ec2.view();
+    let routes = state.routes(state.route_tables.get(&route_table_id).unwrap());
+    assert_eq!(routes, [("198.18.0.1/32".parse().unwrap(), Next::GatewayEndpoint(id.clone()))]);
+    let delete = DeleteRouteRequest {
+        route_table_id: route_table_id.clone(),
+        destination_prefix_list_id: text("pl-63a5400a"),
+        ..Default::default()
+    };
+    assert_eq!(region.code::<DeleteRoute>(delete).await, "InvalidParameterValue");
+    let gone = DeleteVpcEndpointsRequest { vpc_endpoint_ids: vec![id], ..Default::default() };
+    region.call::<DeleteVpcEndpoints>(gone).await;
+    let state = region.ec2.view();
+    assert!(state.routes(state.route_tables.get(&route_table_id).unwrap()).is_empty());
 }
 
 /// What the router cannot hold to must not be said to be allowed.

@@ -146,7 +146,10 @@ pub(crate) fn disassociate(
     let mut gone = association(&block);
     gone.cidr_block_state =
         Some(VpcCidrBlockState { state: Some("disassociated".to_owned()), status_message: None });
-    Ok(DisassociateVpcCidrBlockResponse { cidr_block_association: Some(gone), vpc_id: Some(vpc_id) })
+    Ok(DisassociateVpcCidrBlockResponse {
+        cidr_block_association: Some(gone),
+        vpc_id: Some(vpc_id),
+    })
 }
 
 #[cfg(test)]

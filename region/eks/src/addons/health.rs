@@ -150,7 +150,7 @@ fn write(
 ) -> Result<(), Fault> {
     let mut addon = Addon::clone(addon);
     if let Some(update) = addon.update_id.take() {
-        eks.finish_update(&addon.cluster, &update, issues.clone())?;
+        eks.finish_update(&addon.cluster, &update, issues.clone(), Vec::new())?;
     }
     addon.status = status;
     addon.issues = issues;

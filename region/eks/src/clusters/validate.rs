@@ -58,10 +58,7 @@ async fn subnets(eks: &Eks, ids: &[String]) -> Result<Place, Fault> {
     }
     let request = DescribeSubnetsRequest { subnet_ids: ids.to_vec(), ..Default::default() };
     let found = eks.0.config.client.call::<DescribeSubnets>(request).await;
-    let found = found.map_err(|error| match error.fault() {
-        Some(fault) => faults::invalid_parameter(fault.message.clone()),
-        None => Fault::internal(error.to_string()),
-    })?;
+    let found = found.map_err(|it| faults::of_call(&it))?;
     let zones: BTreeSet<_> = found.subnets.iter().map(|it| it.availability_zone.clone()).collect();
     if zones.len() < 2 {
         return Err(faults::invalid_parameter(

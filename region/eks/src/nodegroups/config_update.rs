@@ -5,6 +5,7 @@ use aws_wire::Fault;
 
 use super::{
     records::{Nodegroup, Scaling},
+    rollout::Strategy,
     validate,
 };
 use crate::faults;
@@ -58,9 +59,21 @@ pub(crate) fn plan(
         params.push(("TaintsToAdd".to_owned(), json(&change.add_or_update_taints)));
         params.push(("TaintsToRemove".to_owned(), json(&change.remove_taints)));
     }
-    if let Some(asked) = request.update_config.as_ref().and_then(|it| it.max_unavailable) {
-        wanted.max_unavailable = asked;
-        params.push(("MaxUnavailable".to_owned(), asked.to_string()));
+    if let Some(asked) = &request.update_config {
+        validate::update_config(asked)?;
+        if let Some(count) = asked.max_unavailable {
+            wanted.max_unavailable = count;
+            wanted.max_unavailable_percentage = None;
+            params.push(("MaxUnavailable".to_owned(), count.to_string()));
+        }
+        if let Some(percent) = asked.max_unavailable_percentage {
+            wanted.max_unavailable_percentage = Some(percent);
+            params.push(("MaxUnavailablePercentage".to_owned(), percent.to_string()));
+        }
+        if let Some(strategy) = asked.update_strategy.as_deref().and_then(Strategy::of) {
+            wanted.update_strategy = Some(strategy);
+            params.push(("UpdateStrategy".to_owned(), strategy.name().to_owned()));
+        }
     }
     if params.is_empty() {
         return Err(faults::invalid_parameter("No changes needed for the nodegroup configuration"));

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{EvictParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
 use tracing::{debug, info};
@@ -29,12 +29,28 @@ pub(crate) enum Progress {
     Done,
 }
 
+/// What becomes of pods that a budget keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// They stay, until time is up.
+    Evict,
+    /// They are deleted.
+    Force,
+}
+
+impl Manner {
+    pub(crate) fn of(force: bool) -> Self {
+        if force { Self::Force } else { Self::Evict }
+    }
+}
+
 /// Makes one step: cordons, asks for evictions, and looks what is left.
 pub(crate) async fn step(
     client: &Client,
     instance_id: &str,
     since: Timestamp,
     now: Timestamp,
+    manner: Manner,
 ) -> Result<Progress, kube::Error> {
     let nodes = Api::<Node>::all(client.clone());
     let all = nodes.list(&ListParams::default()).await?;
@@ -54,7 +70,7 @@ pub(crate) async fn step(
         return Ok(Progress::Done);
     }
     for pod in left.iter().filter(|it| it.metadata.deletion_timestamp.is_none()) {
-        evict(client, pod).await?;
+        evict(client, pod, manner).await?;
     }
     Ok(if is_silent(&node) { Progress::Done } else { Progress::Draining })
 }
@@ -87,12 +103,22 @@ fn must_move(pod: &Pod) -> bool {
 }
 
 /// A refusal by a budget is no error: the next step asks again.
-async fn evict(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
-    let namespace = pod.namespace().unwrap_or_default();
+async fn evict(client: &Client, pod: &Pod, manner: Manner) -> Result<(), kube::Error> {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-    match pods.evict(&pod.name_any(), &EvictParams::default()).await {
+    match pods.evict(&name, &EvictParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 429 && manner == Manner::Force => {
+            let uid = pod.metadata.uid.clone();
+            let preconditions = Some(Preconditions { uid, resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::default() };
+            match pods.delete(&name, &params).await {
+                // It has gone meanwhile, and another one has its name.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                result => result.map(drop),
+            }
+        }
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => {
-            debug!(pod = pod.name_any(), reason = status.message, "eviction is refused for now");
+            debug!(pod = name, reason = status.message, "eviction is refused for now");
             Ok(())
         }
         result => result.map(drop),
@@ -151,11 +177,17 @@ mod tests {
             ("False", Progress::Draining),
             ("Unknown", Progress::Done),
         ] {
-            assert_eq!(step(&cluster(ready), "i-0abc", start, start).await.unwrap(), expected);
+            assert_eq!(
+                step(&cluster(ready), "i-0abc", start, start, Manner::Evict).await.unwrap(),
+                expected
+            );
         }
         let late = start + EVICTION_LIMIT + SignedDuration::from_secs(1);
-        assert_eq!(step(&cluster("True"), "i-0abc", start, late).await.unwrap(), Progress::Done);
-        let gone = step(&cluster("True"), "i-0other", start, start).await.unwrap();
+        assert_eq!(
+            step(&cluster("True"), "i-0abc", start, late, Manner::Evict).await.unwrap(),
+            Progress::Done
+        );
+        let gone = step(&cluster("True"), "i-0other", start, start, Manner::Evict).await.unwrap();
         assert_eq!(gone, Progress::Done);
     }
 

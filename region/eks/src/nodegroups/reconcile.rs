@@ -6,6 +6,8 @@
 
 mod nodes;
 mod plan;
+mod roll;
+mod rolling;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +22,10 @@ use kube::{
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use self::plan::{Limits, Observed, Step};
+use self::{
+    nodes::GroupNode,
+    plan::{Limits, Observed, Step},
+};
 use super::{
     drain::{self, Progress},
     key,
@@ -110,35 +115,53 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
     let instances = instances.filter_map(|it| it.instance_id.clone()).collect();
     let nodes = nodes::of_group(&running.plane.client, &group.name, &instances).await?;
     let config = &eks.0.config;
-    let limits = Limits { creation: config.latency.nodegroup, join: config.join_limit };
+    let limits = Limits {
+        creation: config.latency.nodegroup,
+        join: config.join_limit,
+        drained: config.latency.drained,
+    };
     let mut observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
     if observed.is_short() {
         observed.launch_failure = resources::launch_failure(eks, group).await?;
     }
     let plan = plan::plan(group, &observed, eks.now(), limits);
+    let seen = Seen { client: &running.plane.client, nodes: &nodes, observed: &observed };
     for step in plan.steps {
-        apply(context, group, &running.plane.client, step).await?;
+        apply(context, group, &seen, step).await?;
     }
-    nodes::label_and_taint(&running.plane.client, group, &nodes).await?;
+    nodes::label_and_taint(&running.plane.client, group, &nodes, &observed).await?;
     Ok(plan.wait)
+}
+
+/// What a pass has found, and where.
+struct Seen<'a> {
+    client: &'a kube::Client,
+    nodes: &'a [GroupNode],
+    observed: &'a Observed,
 }
 
 async fn apply(
     context: &Context,
     group: &Nodegroup,
-    client: &kube::Client,
+    seen: &Seen<'_>,
     step: Step,
 ) -> Result<(), PassError> {
     let eks = &context.eks;
     match step {
         Step::Create => match create(eks, group).await? {
             None => Ok(()),
-            Some(issue) => fail(eks, group, issue),
+            Some(issue) => fail(eks, group, seen, issue),
         },
+        Step::Roll(roll) => {
+            match rolling::apply(eks, group, seen.client, seen.nodes, roll).await? {
+                None => Ok(()),
+                Some(issue) => fail(eks, group, seen, issue),
+            }
+        }
         Step::Resize { min, max, desired } => {
             resources::resize(eks, group, min, max, desired).await
         }
-        Step::Drain { instance } => drain_instance(eks, group, client, &instance).await,
+        Step::Drain { instance } => drain_instance(eks, group, seen.client, &instance).await,
         Step::Activate => {
             info!(nodegroup = group.name, "node group is active");
             let update = group.update_id.clone();
@@ -150,21 +173,26 @@ async fn apply(
                 it.removed_taints.clear();
             })?;
             match update {
-                Some(update) => Ok(eks.finish_update(&group.cluster, &update, Vec::new())?),
+                Some(update) => {
+                    Ok(eks.finish_update(&group.cluster, &update, Vec::new(), Vec::new())?)
+                }
                 None => Ok(()),
             }
         }
         Step::Tell(issues) => Ok(eks.change_issues(group, issues)?),
-        Step::Fail(issue) => fail(eks, group, issue),
+        Step::Fail(issue) => fail(eks, group, seen, issue),
         Step::Remove => remove(eks, group).await,
     }
 }
 
-fn fail(eks: &Eks, group: &Nodegroup, issue: Issue) -> Result<(), PassError> {
+fn fail(eks: &Eks, group: &Nodegroup, seen: &Seen<'_>, issue: Issue) -> Result<(), PassError> {
     warn!(nodegroup = group.name, code = issue.code, "node group failed");
     let errors = vec![(issue.code.clone(), issue.message.clone())];
     if let Some(update) = &group.update_id {
-        eks.finish_update(&group.cluster, update, errors)?;
+        eks.finish_update(&group.cluster, update, errors, issue.resources.clone())?;
+    }
+    if group.rollout.is_some() {
+        return Ok(eks.change_nodegroup(group, |it| rolling::fail(it, issue, seen.observed))?);
     }
     let state = match group.state {
         State::Creating => State::CreateFailed,
@@ -208,7 +236,8 @@ async fn drain_instance(
     }
     // Nobody drains what does not run; the controllers of its pods see to them.
     if resources::is_running(eks, instance).await?
-        && drain::step(client, instance, since.unwrap_or(now), now).await? == Progress::Draining
+        && drain::step(client, instance, since.unwrap_or(now), now, drain::Manner::Evict).await?
+            == Progress::Draining
     {
         return Ok(());
     }

@@ -6,7 +6,11 @@ use aws_eks::{CreateNodegroupRequest, Taint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{template::Source, validate};
+use super::{
+    rollout::{Left, Rollout, Strategy},
+    template::Source,
+    validate,
+};
 use crate::{Eks, records::Cluster, service::KUBERNETES_VERSION};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -85,6 +89,11 @@ pub(crate) struct Nodegroup {
     pub(crate) taints: Vec<Taint>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) max_unavailable: i64,
+    /// In its place, where it is given.
+    #[serde(default)]
+    pub(crate) max_unavailable_percentage: Option<i64>,
+    #[serde(default)]
+    pub(crate) update_strategy: Option<Strategy>,
     pub(crate) version: String,
     pub(crate) release_version: String,
     /// The customer's launch template.
@@ -103,6 +112,12 @@ pub(crate) struct Nodegroup {
     /// Instances that are being drained, since when.
     #[serde(default)]
     pub(crate) draining: BTreeMap<String, Timestamp>,
+    /// The version update that is under way.
+    #[serde(default)]
+    pub(crate) rollout: Option<Box<Rollout>>,
+    /// What one that failed has left.
+    #[serde(default)]
+    pub(crate) left: Option<Left>,
 }
 
 impl Nodegroup {
@@ -142,7 +157,7 @@ pub(crate) fn new(
     let Base { release, source } = base;
     let (types, ami_type) =
         (instance_types(request, source.as_ref()), ami_type(request, source.as_ref()));
-    let now = eks.now();
+    let (now, asked) = (eks.now(), request.update_config.clone().unwrap_or_default());
     let or =
         |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
     Nodegroup {
@@ -160,11 +175,9 @@ pub(crate) fn new(
         labels: request.labels.clone(),
         taints: request.taints.clone(),
         tags: request.tags.clone(),
-        max_unavailable: request
-            .update_config
-            .as_ref()
-            .and_then(|it| it.max_unavailable)
-            .unwrap_or(1),
+        max_unavailable: asked.max_unavailable.unwrap_or(1),
+        max_unavailable_percentage: asked.max_unavailable_percentage,
+        update_strategy: asked.update_strategy.as_deref().and_then(Strategy::of),
         version: KUBERNETES_VERSION.to_owned(),
         release_version: release.version,
         image_id: release.image_id,
@@ -177,6 +190,8 @@ pub(crate) fn new(
         removed_labels: Vec::new(),
         removed_taints: Vec::new(),
         draining: BTreeMap::new(),
+        rollout: None,
+        left: None,
     }
 }
 

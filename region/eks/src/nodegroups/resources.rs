@@ -3,6 +3,7 @@
 
 use aws_autoscaling::{
     activity::{Activity, DescribeScalingActivities, DescribeScalingActivitiesRequest},
+    capacity::{TerminateInstanceInAutoScalingGroup, TerminateInstanceInAutoScalingGroupRequest},
     group::{
         AutoScalingGroup, CreateAutoScalingGroup, CreateAutoScalingGroupRequest,
         DeleteAutoScalingGroup, DeleteAutoScalingGroupRequest, DescribeAutoScalingGroups,
@@ -17,8 +18,9 @@ use aws_ec2::{
     common::{Filter, TagInput},
     instance::{DescribeInstances, DescribeInstancesRequest},
     launch_template::{
-        CreateLaunchTemplate, CreateLaunchTemplateRequest, DeleteLaunchTemplate,
-        DeleteLaunchTemplateRequest,
+        CreateLaunchTemplate, CreateLaunchTemplateRequest, CreateLaunchTemplateVersion,
+        CreateLaunchTemplateVersionRequest, DeleteLaunchTemplate, DeleteLaunchTemplateRequest,
+        DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest,
     },
     launch_template_request::RequestLaunchTemplateData,
 };
@@ -80,6 +82,61 @@ pub(crate) async fn ensure_template(
     already(made, "InvalidLaunchTemplateName.AlreadyExistsException")
 }
 
+/// The number of the version of EKS's own template that says `data`: the latest, or a new one.
+pub(crate) async fn ensure_template_version(
+    eks: &Eks,
+    group: &Nodegroup,
+    data: RequestLaunchTemplateData,
+) -> Result<i64, PassError> {
+    let client = &eks.0.config.client;
+    let latest = DescribeLaunchTemplateVersionsRequest {
+        launch_template_name: Some(group.template()),
+        versions: vec!["$Latest".to_owned()],
+        ..Default::default()
+    };
+    let found = client.call::<DescribeLaunchTemplateVersions>(latest).await?;
+    let latest = found.launch_template_versions.into_iter().next().unwrap_or_default();
+    if latest.launch_template_data.map(RequestLaunchTemplateData::from).as_ref() == Some(&data)
+        && let Some(number) = latest.version_number
+    {
+        return Ok(number);
+    }
+    let request = CreateLaunchTemplateVersionRequest {
+        launch_template_name: Some(group.template()),
+        launch_template_data: data,
+        ..Default::default()
+    };
+    let made = client.call::<CreateLaunchTemplateVersion>(request).await?;
+    let number = made.launch_template_version.and_then(|it| it.version_number);
+    number.ok_or(PassError::Incomplete { what: "the launch template's version" })
+}
+
+/// New instances of the group start from this version of EKS's own template.
+pub(crate) async fn launch_from(
+    eks: &Eks,
+    group: &Nodegroup,
+    version: i64,
+) -> Result<(), PassError> {
+    let request = UpdateAutoScalingGroupRequest {
+        auto_scaling_group_name: group.auto_scaling_group(),
+        mixed_instances_policy: Some(policy(group, version)),
+        ..Default::default()
+    };
+    eks.0.config.client.call::<UpdateAutoScalingGroup>(request).await?;
+    Ok(())
+}
+
+/// Ends an instance; the group replaces it.
+pub(crate) async fn terminate(eks: &Eks, instance: &str) -> Result<(), PassError> {
+    let request = TerminateInstanceInAutoScalingGroupRequest {
+        instance_id: instance.to_owned(),
+        should_decrement_desired_capacity: false,
+    };
+    let done = eks.0.config.client.call::<TerminateInstanceInAutoScalingGroup>(request).await;
+    // One that is gone from the group is gone.
+    already(done, "ValidationError")
+}
+
 pub(crate) fn eks_tags(group: &Nodegroup) -> Vec<TagInput> {
     let tag = |key: &str, value: &str| TagInput {
         key: Some(key.to_owned()),
@@ -105,22 +162,6 @@ pub(crate) async fn create_auto_scaling_group(
     eks: &Eks,
     group: &Nodegroup,
 ) -> Result<(), PassError> {
-    let template = LaunchTemplateSpecification {
-        launch_template_name: Some(group.template()),
-        version: Some("1".to_owned()),
-        ..Default::default()
-    };
-    let overrides = group.instance_types.iter().map(|it| LaunchTemplateOverrides {
-        instance_type: Some(it.clone()),
-        ..Default::default()
-    });
-    let policy = MixedInstancesPolicy {
-        launch_template: Some(LaunchTemplate {
-            launch_template_specification: Some(template),
-            overrides: overrides.collect(),
-        }),
-        ..Default::default()
-    };
     let hook = LifecycleHookSpecification {
         lifecycle_hook_name: TERMINATE_HOOK.to_owned(),
         lifecycle_transition: "autoscaling:EC2_INSTANCE_TERMINATING".to_owned(),
@@ -130,7 +171,7 @@ pub(crate) async fn create_auto_scaling_group(
     };
     let request = CreateAutoScalingGroupRequest {
         auto_scaling_group_name: group.auto_scaling_group(),
-        mixed_instances_policy: Some(policy),
+        mixed_instances_policy: Some(policy(group, 1)),
         min_size: group.scaling.min,
         max_size: group.scaling.max,
         desired_capacity: Some(group.scaling.desired),
@@ -141,6 +182,25 @@ pub(crate) async fn create_auto_scaling_group(
     };
     let made = eks.0.config.client.call::<CreateAutoScalingGroup>(request).await;
     already(made, "AlreadyExists")
+}
+
+fn policy(group: &Nodegroup, version: i64) -> MixedInstancesPolicy {
+    let template = LaunchTemplateSpecification {
+        launch_template_name: Some(group.template()),
+        version: Some(version.to_string()),
+        ..Default::default()
+    };
+    let overrides = group.instance_types.iter().map(|it| LaunchTemplateOverrides {
+        instance_type: Some(it.clone()),
+        ..Default::default()
+    });
+    MixedInstancesPolicy {
+        launch_template: Some(LaunchTemplate {
+            launch_template_specification: Some(template),
+            overrides: overrides.collect(),
+        }),
+        ..Default::default()
+    }
 }
 
 /// Those by which instances and the Cluster Autoscaler find their group.

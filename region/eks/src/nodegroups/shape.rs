@@ -51,8 +51,12 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
         disk_size: group.source.is_none().then_some(group.disk_size),
         health: NodegroupHealth { issues: group.issues.iter().map(issue).collect() },
         update_config: NodegroupUpdateConfig {
-            max_unavailable: Some(group.max_unavailable),
-            ..Default::default()
+            max_unavailable: match group.max_unavailable_percentage {
+                None => Some(group.max_unavailable),
+                Some(_) => None,
+            },
+            max_unavailable_percentage: group.max_unavailable_percentage,
+            update_strategy: group.update_strategy.map(|it| it.name().to_owned()),
         },
         node_repair_config: None,
         launch_template: group.source.as_ref().map(Source::specification),

@@ -1,21 +1,19 @@
 //! A customer's launch template: what EKS takes from it, and the own one that EKS makes of it.
 //!
-//! The version is read once, when the group is made; nodes start from EKS's own template, so that a
-//! later change of the customer's touches no group.
+//! The version is read once, when the group is made or updated to it; nodes start from EKS's own
+//! template, so that a later change of the customer's touches no group.
 //!
 //! Source: EKS user guide, "Customize managed nodes with launch templates"; compute facts §1.3.
 
 use aws_ec2::{
     common::TagInput,
     launch_template::{DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest},
-    launch_template_data as answered, launch_template_request as sent,
     launch_template_request::{
         LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
         LaunchTemplateIamInstanceProfileSpecificationRequest,
         LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
         RequestLaunchTemplateData,
     },
-    network_interface::PrivateIpAddressSpecificationInput,
 };
 use aws_eks::{CreateNodegroupRequest, LaunchTemplateSpecification};
 use aws_wire::Fault;
@@ -27,7 +25,7 @@ use super::{
 };
 use crate::{Eks, faults, records::Cluster};
 
-/// One version of a customer's template, as it was when the group was made.
+/// One version of a customer's template, as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Source {
     pub(crate) id: String,
@@ -50,7 +48,7 @@ impl Source {
 pub(crate) async fn read(eks: &Eks, asked: &LaunchTemplateSpecification) -> Result<Source, Fault> {
     if asked.id.is_some() == asked.name.is_some() {
         return Err(faults::invalid_parameter(
-            "Either the id or the name of the launch template must be given, and not both.",
+            "Either provide launch template ID or launch template name in the request.",
         ));
     }
     let request = DescribeLaunchTemplateVersionsRequest {
@@ -60,10 +58,7 @@ pub(crate) async fn read(eks: &Eks, asked: &LaunchTemplateSpecification) -> Resu
         ..Default::default()
     };
     let found = eks.0.config.client.call::<DescribeLaunchTemplateVersions>(request).await;
-    let found = found.map_err(|error| match error.fault() {
-        Some(fault) => faults::invalid_parameter(fault.message.clone()),
-        None => Fault::internal(error.to_string()),
-    })?;
+    let found = found.map_err(|it| faults::of_call(&it))?;
     let version = found.launch_template_versions.into_iter().next().unwrap_or_default();
     let parts = (
         version.launch_template_id,
@@ -73,7 +68,7 @@ pub(crate) async fn read(eks: &Eks, asked: &LaunchTemplateSpecification) -> Resu
     );
     match parts {
         (Some(id), Some(name), Some(version), Some(data)) => {
-            Ok(Source { id, name, version, data: as_sent(data) })
+            Ok(Source { id, name, version, data: data.into() })
         }
         _ => Err(Fault::internal("EC2 answered without the launch template's version")),
     }
@@ -247,134 +242,10 @@ pub(crate) fn invalid(message: impl Into<String>) -> Issue {
     }
 }
 
-/// Builds a shape from another one's fields of the same names.
-macro_rules! same {
-    ($shape:ty, $source:expr, [$($field:ident),* $(,)?] $(, $other:ident: $value:expr)* $(,)?) => {{
-        let source = $source;
-        let mut made = <$shape>::default();
-        $(made.$field = source.$field;)*
-        $(made.$other = $value;)*
-        made
-    }};
-}
-
-/// What EC2 answers, as it wants to be sent it.
-fn as_sent(data: answered::ResponseLaunchTemplateData) -> RequestLaunchTemplateData {
-    let profile = data
-        .iam_instance_profile
-        .map(|it| same!(LaunchTemplateIamInstanceProfileSpecificationRequest, it, [arn, name]));
-    let monitoring =
-        data.monitoring.map(|it| same!(sent::LaunchTemplatesMonitoringRequest, it, [enabled]));
-    let placement = data.placement.map(|it| {
-        same!(
-            sent::LaunchTemplatePlacementRequest,
-            it,
-            [availability_zone, group_name, tenancy, affinity, host_id, partition_number]
-        )
-    });
-    let metadata = data.metadata_options.map(|it| {
-        same!(
-            LaunchTemplateInstanceMetadataOptionsRequest,
-            it,
-            [
-                http_tokens,
-                http_put_response_hop_limit,
-                http_endpoint,
-                http_protocol_ipv6,
-                instance_metadata_tags
-            ]
-        )
-    });
-    let market = data
-        .instance_market_options
-        .map(|it| same!(sent::LaunchTemplateInstanceMarketOptionsRequest, it, [market_type]));
-    let tags = data.tag_specifications.into_iter().map(|it| {
-        let input = |tag: aws_ec2::common::Tag| TagInput { key: tag.key, value: tag.value };
-        LaunchTemplateTagSpecificationRequest {
-            resource_type: it.resource_type,
-            tags: it.tags.into_iter().map(input).collect(),
-        }
-    });
-    let devices = data.block_device_mappings.into_iter().map(device).collect();
-    let interfaces = data.network_interfaces.into_iter().map(interface).collect();
-    RequestLaunchTemplateData {
-        iam_instance_profile: profile,
-        monitoring,
-        placement,
-        metadata_options: metadata,
-        instance_market_options: market,
-        tag_specifications: tags.collect(),
-        block_device_mappings: devices,
-        network_interfaces: interfaces,
-        kernel_id: data.kernel_id,
-        ebs_optimized: data.ebs_optimized,
-        image_id: data.image_id,
-        instance_type: data.instance_type,
-        key_name: data.key_name,
-        ram_disk_id: data.ram_disk_id,
-        disable_api_termination: data.disable_api_termination,
-        instance_initiated_shutdown_behavior: data.instance_initiated_shutdown_behavior,
-        user_data: data.user_data,
-        security_group_ids: data.security_group_ids,
-        security_groups: data.security_groups,
-        disable_api_stop: data.disable_api_stop,
-        ..Default::default()
-    }
-}
-
-fn device(
-    data: answered::LaunchTemplateBlockDeviceMapping,
-) -> LaunchTemplateBlockDeviceMappingRequest {
-    let ebs = data.ebs.map(|it| {
-        same!(
-            LaunchTemplateEbsBlockDeviceRequest,
-            it,
-            [
-                encrypted,
-                delete_on_termination,
-                iops,
-                snapshot_id,
-                volume_size,
-                volume_type,
-                throughput
-            ]
-        )
-    });
-    LaunchTemplateBlockDeviceMappingRequest {
-        device_name: data.device_name,
-        virtual_name: data.virtual_name,
-        no_device: data.no_device,
-        ebs,
-    }
-}
-
-fn interface(
-    data: answered::LaunchTemplateInstanceNetworkInterfaceSpecification,
-) -> sent::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
-    let addresses = data
-        .private_ip_addresses
-        .into_iter()
-        .map(|it| same!(PrivateIpAddressSpecificationInput, it, [primary, private_ip_address]));
-    sent::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
-        associate_public_ip_address: data.associate_public_ip_address,
-        delete_on_termination: data.delete_on_termination,
-        description: data.description,
-        device_index: data.device_index,
-        groups: data.groups,
-        interface_type: data.interface_type,
-        network_interface_id: data.network_interface_id,
-        private_ip_address: data.private_ip_address,
-        private_ip_addresses: addresses.collect(),
-        secondary_private_ip_address_count: data.secondary_private_ip_address_count,
-        subnet_id: data.subnet_id,
-        network_card_index: data.network_card_index,
-        ipv4_prefix_count: data.ipv4_prefix_count,
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_ec2::launch_template_request::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest;
+
     use super::*;
 
     fn refusal(
@@ -397,7 +268,7 @@ mod tests {
         assert!(refusal(|request, _| request.disk_size = Some(20)).is_some());
         let profile = Default::default();
         assert!(refusal(|_, data| data.iam_instance_profile = Some(profile)).is_some());
-        let subnet = sent::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
+        let subnet = LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
             subnet_id: Some("subnet-1".to_owned()),
             ..Default::default()
         };

@@ -32,31 +32,14 @@ pub(crate) fn render(group: &Nodegroup, facts: &Facts<'_>) -> String {
 /// The customer's user data with EKS's part behind theirs; `None` when theirs is no multi-part
 /// message. Both are in base64.
 pub(crate) fn merge(theirs: &str, group: &Nodegroup, facts: &Facts<'_>) -> Option<String> {
-    let compact: String = theirs.chars().filter(|it| !it.is_whitespace()).collect();
-    let text = String::from_utf8(STANDARD.decode(compact).ok()?).ok()?;
-    let end = format!("--{}", boundary(&text)?);
+    let text = String::from_utf8(mime_parts::decode_base64(theirs.as_bytes())?).ok()?;
+    let end = format!("--{}", mime_parts::boundary(text.as_bytes())?);
     let part = format!("{end}\r\n{PART}{}\r\n{end}--\r\n", config(group, facts));
     // What stands behind the last boundary is no part.
     let last = text.rfind(&format!("\n{end}--")).map_or(text.len(), |at| at + 1);
     let before = text.get(..last)?;
     let line = if before.ends_with('\n') { "" } else { "\r\n" };
     Some(STANDARD.encode(format!("{before}{line}{part}")))
-}
-
-/// The boundary that the headers of a multi-part message name.
-fn boundary(text: &str) -> Option<String> {
-    let headers = text.trim_start().replace("\r\n", "\n");
-    let (headers, _) = headers.split_once("\n\n")?;
-    // A line that begins with a space goes on with the one before.
-    let unfolded = headers.replace("\n ", " ").replace("\n\t", " ");
-    let mut lines = unfolded.lines().filter_map(|it| it.split_once(':'));
-    let (_, kind) = lines.find(|(name, _)| name.trim().eq_ignore_ascii_case("content-type"))?;
-    let mut parameters = kind.split(';').map(str::trim);
-    let is_multipart = parameters.next()?.to_ascii_lowercase().starts_with("multipart/");
-    let named = parameters.filter_map(|it| it.split_once('='));
-    let mut boundaries = named.filter(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"));
-    let value = boundaries.next()?.1.trim().trim_matches('"').to_owned();
-    Some(value).filter(|it| is_multipart && !it.is_empty())
 }
 
 /// JSON is YAML.
@@ -112,19 +95,6 @@ pub(crate) fn effect(eks: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_boundary_is_found_however_it_is_written() {
-        let of = |headers: &str| boundary(&format!("{headers}\r\n\r\n--x\r\n"));
-        for good in [
-            "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"x\"",
-            "content-type: Multipart/Mixed;\n boundary=x; charset=utf-8",
-        ] {
-            assert_eq!(of(good).as_deref(), Some("x"), "{good}");
-        }
-        assert_eq!(of("#!/bin/bash\necho boundary=x"), None);
-        assert_eq!(of("Content-Type: text/plain; boundary=x"), None);
-    }
 
     #[test]
     fn taints_are_spelled_as_the_kubelet_wants_them() {

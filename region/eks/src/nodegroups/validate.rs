@@ -5,12 +5,13 @@ use aws_ec2::{
     instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
-use aws_eks::{CreateNodegroupRequest, Taint};
+use aws_eks::{CreateNodegroupRequest, NodegroupUpdateConfig, Taint};
 use aws_ssm::parameter::{GetParameter, GetParameterRequest};
 use aws_wire::Fault;
 
 use super::{
     records::{Base, Release},
+    rollout::{MOST_AT_ONCE, Strategy},
     template,
 };
 use crate::{
@@ -37,6 +38,9 @@ pub(crate) async fn create(
     name(&request.nodegroup_name)?;
     unsupported(request)?;
     sizes(request)?;
+    if let Some(asked) = &request.update_config {
+        update_config(asked)?;
+    }
     taints(&request.taints)?;
     role(eks, cluster, &request.node_role)?;
     subnets(eks, cluster, &request.subnets).await?;
@@ -123,6 +127,26 @@ pub(crate) fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), Fault>
     }
 }
 
+/// How many nodes an update may take at once, and how.
+pub(crate) fn update_config(asked: &NodegroupUpdateConfig) -> Result<(), Fault> {
+    let wrong = |what: &str| Err(faults::invalid_parameter(what));
+    let is_in = |it: Option<i64>| it.is_none_or(|it| (1..=MOST_AT_ONCE).contains(&it));
+    let strategy = asked.update_strategy.as_deref();
+    match () {
+        () if asked.max_unavailable.is_some() && asked.max_unavailable_percentage.is_some() => {
+            wrong("Only one of maxUnavailable and maxUnavailablePercentage can be specified")
+        }
+        () if !is_in(asked.max_unavailable) => wrong("maxUnavailable must be between 1 and 100"),
+        () if !is_in(asked.max_unavailable_percentage) => {
+            wrong("maxUnavailablePercentage must be between 1 and 100")
+        }
+        () if strategy.is_some_and(|it| Strategy::of(it).is_none()) => {
+            wrong("updateStrategy must be DEFAULT or MINIMAL")
+        }
+        () => Ok(()),
+    }
+}
+
 pub(crate) fn taints(taints: &[Taint]) -> Result<(), Fault> {
     let is_good = |taint: &Taint| {
         taint.key.as_deref().is_some_and(|it| !it.is_empty() && it.len() <= 63)
@@ -158,10 +182,7 @@ async fn subnets(eks: &Eks, cluster: &Cluster, ids: &[String]) -> Result<(), Fau
     }
     let request = DescribeSubnetsRequest { subnet_ids: ids.to_vec(), ..Default::default() };
     let found = eks.0.config.client.call::<DescribeSubnets>(request).await;
-    let found = found.map_err(|error| match error.fault() {
-        Some(fault) => faults::invalid_parameter(fault.message.clone()),
-        None => Fault::internal(error.to_string()),
-    })?;
+    let found = found.map_err(|it| faults::of_call(&it))?;
     let is_elsewhere = |vpc: &Option<String>| vpc.as_deref() != Some(cluster.vpc_id.as_str());
     if found.subnets.iter().any(|it| is_elsewhere(&it.vpc_id)) {
         return Err(faults::invalid_parameter("Subnets are not in the VPC of the cluster"));
@@ -169,26 +190,39 @@ async fn subnets(eks: &Eks, cluster: &Cluster, ids: &[String]) -> Result<(), Fau
     Ok(())
 }
 
-/// The recommended release, as SSM's public parameters name it.
-async fn release(eks: &Eks, asked: Option<&str>) -> Result<Release, Fault> {
-    let prefix = format!(
-        "/aws/service/eks/optimized-ami/{KUBERNETES_VERSION}/amazon-linux-2023/x86_64/standard/\
-         recommended"
+/// The release that is asked for, or the recommended one, as SSM's public parameters name them.
+pub(crate) async fn release(eks: &Eks, asked: Option<&str>) -> Result<Release, Fault> {
+    let family = format!(
+        "/aws/service/eks/optimized-ami/{KUBERNETES_VERSION}/amazon-linux-2023/x86_64/standard"
     );
-    let version = parameter(eks, &format!("{prefix}/release_version")).await?;
-    let image_id = parameter(eks, &format!("{prefix}/image_id")).await?;
-    if asked.is_some_and(|it| it != version) {
-        return Err(faults::invalid_parameter("Requested release version is not valid"));
+    let image = match asked.and_then(|it| it.rsplit_once('-')) {
+        Some((_, date)) if date.bytes().all(|it| it.is_ascii_digit()) => {
+            format!("amazon-eks-node-al2023-x86_64-standard-{KUBERNETES_VERSION}-v{date}")
+        }
+        _ => "recommended".to_owned(),
+    };
+    let version = parameter(eks, &format!("{family}/{image}/release_version")).await?;
+    let image_id = parameter(eks, &format!("{family}/{image}/image_id")).await?;
+    match (asked, version, image_id) {
+        (None, Some(version), Some(image_id)) => Ok(Release { image_id, version }),
+        (Some(asked), Some(version), Some(image_id)) if asked == version => {
+            Ok(Release { image_id, version })
+        }
+        (Some(asked), ..) => Err(faults::invalid_parameter(format!(
+            "Requested release version {asked} is not valid for kubernetes version \
+             {KUBERNETES_VERSION}."
+        ))),
+        (None, ..) => Err(Fault::internal(format!("there is no image below {family}"))),
     }
-    Ok(Release { image_id, version })
 }
 
-async fn parameter(eks: &Eks, name: &str) -> Result<String, Fault> {
+async fn parameter(eks: &Eks, name: &str) -> Result<Option<String>, Fault> {
     let request = GetParameterRequest { name: name.to_owned(), ..Default::default() };
-    let found = eks.0.config.client.call::<GetParameter>(request).await;
-    let found = found.map_err(|error| Fault::internal(error.to_string()))?;
-    let value = found.parameter.and_then(|it| it.value);
-    value.ok_or_else(|| Fault::internal(format!("{name} has no value")))
+    match eks.0.config.client.call::<GetParameter>(request).await {
+        Ok(found) => Ok(found.parameter.and_then(|it| it.value)),
+        Err(error) if error.is("ParameterNotFound") => Ok(None),
+        Err(error) => Err(Fault::internal(error.to_string())),
+    }
 }
 
 async fn instance_types(eks: &Eks, types: &[String]) -> Result<(), Fault> {

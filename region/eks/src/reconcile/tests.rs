@@ -3,7 +3,10 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aws_ec2::{
-    launch_template::{CreateLaunchTemplate, CreateLaunchTemplateRequest},
+    launch_template::{
+        CreateLaunchTemplate, CreateLaunchTemplateRequest, CreateLaunchTemplateVersion,
+        CreateLaunchTemplateVersionRequest,
+    },
     launch_template_request::RequestLaunchTemplateData,
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
@@ -12,7 +15,7 @@ use aws_eks::{
     CreateAccessEntry, CreateAccessEntryRequest, CreateCluster, CreateClusterRequest,
     CreateNodegroupRequest, DeleteCluster, DeleteClusterRequest, LaunchTemplateSpecification,
     UpdateAddon, UpdateAddonRequest, UpdateClusterConfig, UpdateClusterConfigRequest,
-    VpcConfigRequest,
+    UpdateNodegroupVersion, UpdateNodegroupVersionRequest, VpcConfigRequest,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clock::Clock;
@@ -30,7 +33,7 @@ use region_store::Store;
 use crate::{
     Cluster, Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, Roles, Status,
     nodegroups::{
-        records::{self, Base, Release},
+        records::{self, Base, Release, State},
         template,
     },
     reconcile::{self, Context},
@@ -384,4 +387,82 @@ async fn with_an_image_of_their_own_customers_see_to_joining() {
     let issue = template::own(&region.eks, &cluster, &group).unwrap_err();
     assert_eq!(issue.code, "Ec2LaunchTemplateInvalidConfiguration");
     assert_eq!(issue.message, "User data was not in the MIME multipart format.");
+}
+
+type Change<'a> = &'a dyn Fn(&mut UpdateNodegroupVersionRequest);
+
+fn version_of(template: &str, version: &str) -> LaunchTemplateSpecification {
+    LaunchTemplateSpecification {
+        name: Some(template.to_owned()),
+        version: Some(version.to_owned()),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
+    let region = region().await;
+    region.create("a").await;
+    let image = |id: &str| RequestLaunchTemplateData {
+        image_id: Some(id.to_owned()),
+        ..Default::default()
+    };
+    let mut group = templated(&region, image("ami-1")).await;
+    group.state = State::Active;
+    let template = group.source.as_ref().unwrap().name.clone();
+    let store = &region.eks.0.store;
+    let put = store.transaction(|transaction| {
+        transaction.put(&region.eks.0.nodegroups, "a/g".to_owned(), group);
+        Ok::<_, aws_wire::Fault>(())
+    });
+    put.unwrap();
+    for data in [image("ami-2"), RequestLaunchTemplateData::default()] {
+        let made = CreateLaunchTemplateVersionRequest {
+            launch_template_name: Some(template.clone()),
+            launch_template_data: data,
+            ..Default::default()
+        };
+        let root = region.root();
+        Handle::<CreateLaunchTemplateVersion>::handle(&*region.ec2, &root, made).await.unwrap();
+    }
+    let update = async |change: Change<'_>| {
+        let mut request = UpdateNodegroupVersionRequest {
+            cluster_name: "a".to_owned(),
+            nodegroup_name: "g".to_owned(),
+            launch_template: Some(version_of(&template, "2")),
+            ..Default::default()
+        };
+        change(&mut request);
+        let root = region.root();
+        Handle::<UpdateNodegroupVersion>::handle(&region.eks, &root, request).await
+    };
+    let refused: [(Change<'_>, &str); 5] = [
+        (&|it| it.launch_template = None, "Launch template details can't be null for Custom ami"),
+        (
+            &|it| it.version = Some("1.36".to_owned()),
+            "You cannot specify the field kubernetesVersion when using custom AMIs.",
+        ),
+        (
+            &|it| it.launch_template = Some(version_of("another", "1")),
+            "The launch template of a nodegroup cannot be changed",
+        ),
+        (&|it| it.launch_template = Some(version_of(&template, "3")), "A nodegroup cannot be changed"),
+        (&|it| it.launch_template = Some(version_of(&template, "9")), "Could not find the specified"),
+    ];
+    for (change, message) in refused {
+        let fault = update(change).await.unwrap_err();
+        assert_eq!(fault.code, "InvalidParameterException");
+        assert!(fault.message.starts_with(message), "{}", fault.message);
+    }
+    let begun = update(&|it| it.force = Some(true)).await.unwrap().update.unwrap();
+    assert_eq!((begun.kind.as_str(), begun.status.as_str()), ("VersionUpdate", "InProgress"));
+    let params: Vec<_> = begun.params.iter().map(|it| (&*it.kind, &*it.value)).collect();
+    let named = [("LaunchTemplateName", template.as_str()), ("LaunchTemplateVersion", "2")];
+    assert_eq!(params, named);
+    let group = region.eks.find_nodegroup("a", "g").unwrap();
+    assert_eq!(group.state, State::Updating);
+    let rollout = group.rollout.unwrap();
+    assert_eq!((rollout.target.image_id.as_str(), rollout.force), ("ami-2", true));
+    assert_eq!(group.image_id, "ami-1", "until the update has succeeded");
+    assert_eq!(update(&|_| ()).await.unwrap_err().code, "ResourceInUseException");
 }

@@ -19,6 +19,8 @@ mod scaling;
 mod terminal;
 mod terraform;
 mod traffic;
+mod webhooks;
+mod updates;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -43,7 +45,9 @@ fn tests() -> Vec<Test> {
         terminal::TESTS,
         terraform::TESTS,
         policies::TESTS,
+        webhooks::TESTS,
         scaling::TESTS,
+        updates::TESTS,
         missing_rights::TESTS,
         kills::TESTS,
         lifecycle::TESTS,

@@ -35,6 +35,14 @@ fn a_node_carries_what_eks_puts_on_it(region: &Region) -> anyhow::Result<()> {
         ensure!(labels["eks.amazonaws.com/capacityType"] == "ON_DEMAND", "{labels}");
         ensure!(labels["eks.amazonaws.com/nodegroup"].is_string(), "{labels}");
         ensure!(labels["eks.amazonaws.com/nodegroup-image"].is_string(), "{labels}");
+        let zone_id = labels["topology.k8s.aws/zone-id"].as_str().unwrap_or_default();
+        ensure!(zone_id.starts_with("use1-az"), "{labels}");
+        let checksum = labels["k8s.io/cloud-provider-aws"].as_str().unwrap_or_default();
+        ensure!(checksum.len() == 32, "of `aws:eks:cluster-name`: {labels}");
+        let annotations = &node["metadata"]["annotations"];
+        ensure!(annotations["node.alpha.kubernetes.io/ttl"] == "0", "{annotations}");
+        let attach = "volumes.kubernetes.io/controller-managed-attach-detach";
+        ensure!(annotations[attach] == "true", "{annotations}");
         let zone = labels["topology.kubernetes.io/zone"].as_str().unwrap_or_default();
         let provider_id = node["spec"]["providerID"].as_str().unwrap_or_default();
         ensure!(provider_id.starts_with(&format!("aws:///{zone}/i-")), "{provider_id}");

@@ -23,7 +23,7 @@ use aws_wire::{
     credentials::Credentials,
 };
 use clock::Clock;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, api::ListParams};
 use latency::Latency;
 use serde_json::json;
@@ -34,7 +34,7 @@ use super::{
     nodes::{self, NODEGROUP, Step},
 };
 use crate::{
-    admin::{Admin, DaemonStatus},
+    admin::{Admin, DaemonStatus, InstanceStatus},
     failure::Failure,
     kubernetes,
     layout::{Layout, Settings},
@@ -335,6 +335,14 @@ fn failure(group: &Nodegroup) -> Option<Failure> {
     })
 }
 
+/// How many of the nodes' pods run, of how many; `None` while that cannot be asked.
+pub(super) async fn pods(layout: &Layout) -> Option<(usize, usize)> {
+    let client = kubernetes::client(layout).await.ok()?;
+    let pods = Api::<Pod>::all(client).list(&ListParams::default()).await.ok()?;
+    let status = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await.ok()?;
+    Some(nodes::pods_running(&pods.items, &status.instances))
+}
+
 /// How many there are, and what the others wait for. Nothing is known while the API server cannot be
 /// asked.
 async fn ready_nodes(layout: &Layout) -> (usize, Vec<String>) {
@@ -346,8 +354,11 @@ async fn ready_nodes(layout: &Layout) -> (usize, Vec<String>) {
     let status = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
     let Ok(DaemonStatus { instances, .. }) = status else { return unknown("the daemon") };
     let waiting = nodes::waits_for(&nodes.items, &instances);
-    let running =
-        instances.into_iter().filter(|it| it.state == "running" && it.status_check == "ok");
+    // One without a boot has just lost its power, and its node says what was.
+    let is_up = |it: &InstanceStatus| {
+        it.state == "running" && it.status_check == "ok" && it.boot_id.is_some()
+    };
+    let running = instances.into_iter().filter(is_up);
     let running: Vec<_> = running.map(|it| (it.node_name, it.boot_id)).collect();
     (nodes::ready(&nodes.items, &running), waiting)
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aws_eks::{Issue, Nodegroup, NodegroupScalingConfig};
-use k8s_openapi::api::core::v1::Node;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::admin::InstanceStatus;
 
@@ -104,6 +105,35 @@ pub(super) fn ready(nodes: &[Node], running: &[Running]) -> usize {
     nodes.filter(|it| !is_drained(it)).count()
 }
 
+/// How many pods of instances that run have all their containers running since the last boot, and how
+/// many there are. What a pod said before its instance was booted again does not count.
+pub(super) fn pods_running(pods: &[Pod], instances: &[InstanceStatus]) -> (usize, usize) {
+    let booted = |pod: &Pod| {
+        let node = pod.spec.as_ref()?.node_name.as_deref()?;
+        instances.iter().find(|it| it.node_name == node && it.state == "running")?.booted_at
+    };
+    let is_over = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
+    };
+    let bound = pods.iter().filter(|it| !is_over(it));
+    let bound: Vec<_> = bound.filter_map(|it| Some((it, booted(it)?))).collect();
+    let running = bound.iter().filter(|(pod, booted)| runs_since(pod, *booted)).count();
+    (running, bound.len())
+}
+
+/// Kubernetes keeps these times in whole seconds.
+fn runs_since(pod: &Pod, booted: Timestamp) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|it| it.container_statuses.as_deref()).unwrap_or_default();
+    !containers.is_empty()
+        && containers.iter().all(|it| {
+            let running = it.state.as_ref().and_then(|it| it.running.as_ref());
+            let started = running.and_then(|it| it.started_at.as_ref());
+            started.is_some_and(|it| it.0.as_second() >= booted.as_second())
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -168,12 +198,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_named() {
-        let instance = |id: &str, state: &str, check: &str| InstanceStatus {
+    fn pods_count_as_running_once_their_containers_are_of_the_last_boot() {
+        let started = |at: &str| json!({ "running": { "startedAt": at } });
+        let pod = |node: &str, phase: &str, state: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({
+                "spec": { "nodeName": node, "containers": [] },
+                "status": { "phase": phase, "containerStatuses": [{
+                    "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": state,
+                }] },
+            }))
+            .unwrap()
+        };
+        let (before, after) = ("2026-11-28T12:00:00Z", "2026-11-28T12:10:03Z");
+        let pods = [
+            pod("a", "Running", started(before)),
+            pod("a", "Running", started(after)),
+            pod("a", "Pending", json!({ "waiting": {} })),
+            pod("a", "Succeeded", started(before)),
+            pod("stopped", "Running", started(before)),
+        ];
+        let instance = |name: &str, state: &str| InstanceStatus {
+            node_name: name.to_owned(),
+            booted_at: "2026-11-28T12:10:00.5Z".parse().ok(),
+            ..instance("i", state, "ok")
+        };
+        let instances = [instance("a", "running"), instance("stopped", "stopped")];
+        assert_eq!(pods_running(&pods, &instances), (1, 3));
+    }
+
+    fn instance(id: &str, state: &str, check: &str) -> InstanceStatus {
+        InstanceStatus {
             id: id.to_owned(),
             state: state.to_owned(),
             status_check: check.to_owned(),
             boot_id: None,
+            booted_at: None,
             instance_type: String::new(),
             zone: String::new(),
             private_ip: String::new(),
@@ -182,7 +242,11 @@ mod tests {
             pid: None,
             folder: std::path::PathBuf::new(),
             usd_per_hour: None,
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_named() {
         let instances = [
             instance("a", "running", "ok"),
             instance("b", "running", "ok"),

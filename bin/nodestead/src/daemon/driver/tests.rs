@@ -32,8 +32,9 @@ async fn two_pending(layout: &Layout) -> (Driver, Region, Vec<String>) {
     let names = Names::new(layout, &settings);
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child()).unwrap();
-    let ami = layout.amis();
-    let driver = Driver::new(&region, hosts, names, ami, endpoints, clock, scope);
+    let (ami, consoles) = (layout.amis(), Consoles::new(layout));
+    let machine = Machine { hosts, names, ami, endpoints, consoles };
+    let driver = Driver::new(&region, machine, clock, scope);
     let request = RunInstancesRequest {
         image_id: seed::releases().last().map(seed::AmiRelease::image_id),
         instance_type: Some("m5.large".to_owned()),

@@ -206,9 +206,10 @@ fn a_node_asks_for_tokens_that_its_pods_volumes_or_their_drivers_name() {
     let ask = |audience: &str| {
         let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
         let request = json!({"spec": {"audiences": [audience], "boundObjectRef": bound}});
-        check_token(&objects, &user, &info, &request).map_err(|it| it.message)
+        let allowed = ["registry".to_owned()];
+        check_token(&objects, &user, &info, &request, &allowed).map_err(|it| it.message)
     };
-    for audience in ["vault", "inline", "disk", "scratch"] {
+    for audience in ["vault", "inline", "disk", "scratch", "registry"] {
         assert_eq!(ask(audience), Ok(()), "{audience}");
     }
     let refusal = ask("foreign").unwrap_err();
@@ -226,9 +227,8 @@ fn a_node_makes_and_deletes_slices_of_its_own_devices() {
     assert_eq!(tried("PUT", &one, Some(&slice("a")), &slice("b")), Ok(()));
     for (method, path, verb) in [("POST", path, "create"), ("DELETE", one.as_str(), "delete")] {
         let why = tried(method, path, None, &slice("b")).unwrap_err();
-        let expected = format!(
-            "can only {verb} ResourceSlice with the same NodeName as the requesting node"
-        );
+        let expected =
+            format!("can only {verb} ResourceSlice with the same NodeName as the requesting node");
         assert!(why.ends_with(&expected), "{why}");
     }
 }

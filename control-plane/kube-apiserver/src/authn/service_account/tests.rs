@@ -69,7 +69,7 @@ impl Cluster {
     fn request(&self, user: &UserInfo, spec: Value) -> Result<Value, crate::status::Status> {
         let path = "/api/v1/namespaces/ns/serviceaccounts/web/token";
         let info = RequestInfo::parse(&http::Method::POST, path, "");
-        self.authenticator.create_token(user, &info, json!({"metadata": {}, "spec": spec}))
+        self.authenticator.create_token(user, &info, json!({"metadata": {}, "spec": spec}), &[])
     }
 
     fn token(&self, spec: Value) -> String {

@@ -1,252 +1,147 @@
-//! Credential provider plugins: programs that exchange an image's name for a password.
+//! One run of a credential provider plugin: a program that exchanges an image's name, and perhaps a token
+//! of the pod's service account, for passwords.
 //!
-//! **Invariant:** a plugin that hangs or fails costs its own credentials, never the pull.
+//! Upstream: `ExecPlugin` in `pkg/credentialprovider/plugin/plugin.go`.
+//!
+//! **Invariant:** what a plugin answers is never in a log: it may be a password.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
-use tracing::warn;
 
-use super::{Entry, matching};
-use crate::{duration::GoDuration, yaml};
+use super::config::Provider;
+use crate::duration::GoDuration;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const RESPONSE: &str = "CredentialProviderResponse";
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProviderConfig {
-    providers: Vec<Provider>,
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Response {
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(default)]
+    pub cache_key_type: String,
+    #[serde(default)]
+    pub cache_duration: Option<GoDuration>,
+    #[serde(default)]
+    pub auth: Option<BTreeMap<String, Pair>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Provider {
-    name: String,
-    match_images: Vec<String>,
+#[serde(deny_unknown_fields)]
+pub(super) struct Pair {
     #[serde(default)]
-    default_cache_duration: Option<GoDuration>,
-    api_version: String,
+    pub username: String,
     #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    env: Vec<Variable>,
+    pub password: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Variable {
-    name: String,
-    value: String,
+/// The service account that a plugin acts for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub annotations: BTreeMap<String, String>,
+    pub token: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Response {
-    #[serde(default)]
-    cache_key_type: String,
-    #[serde(default)]
-    cache_duration: Option<GoDuration>,
-    #[serde(default)]
-    auth: Option<BTreeMap<String, Pair>>,
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum RunPluginError {
+    #[error("error execing credential provider plugin {plugin} for image {image}: {message}")]
+    Failed { plugin: String, image: String, message: String },
+    #[error("error reading GVK from response of {0}")]
+    NoVersion(String),
+    #[error(
+        "apiVersion from credential plugin response did not match expected apiVersion:{wanted}, actual apiVersion:{found}"
+    )]
+    Version { wanted: String, found: String },
+    /// Without what is wrong: that may hold credentials.
+    #[error("error decoding credential provider plugin response from stdout")]
+    Decode,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Pair {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
+/// What a plugin is asked.
+#[derive(Clone)]
+pub(super) struct Question {
+    pub provider: Arc<Provider>,
+    pub folder: PathBuf,
+    pub image: String,
+    pub account: Option<Account>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadProvidersError {
-    #[error("failed to read the credential provider configuration `{}`", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("`{}` is no CredentialProviderConfig: {message}", path.display())]
-    Parse { path: PathBuf, message: String },
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RunPluginError {
-    #[error("failed to run `{}`", path.display())]
-    Run {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("`{}` failed: {message}", path.display())]
-    Failed { path: PathBuf, message: String },
-    #[error("`{}` did not end within a minute", path.display())]
-    TimedOut { path: PathBuf },
-}
-
-#[derive(Clone, Debug)]
-struct Cached {
-    until: Timestamp,
-    entries: Vec<(String, Entry)>,
-}
-
-#[derive(Default)]
-pub(crate) struct Providers {
-    folder: PathBuf,
-    providers: Vec<Provider>,
-    cache: Mutex<HashMap<(String, String), Cached>>,
-}
-
-impl Providers {
-    pub(crate) fn load(config: &Path, folder: &Path) -> Result<Self, LoadProvidersError> {
-        let text = std::fs::read_to_string(config)
-            .map_err(|source| LoadProvidersError::Read { path: config.to_owned(), source })?;
-        let config: ProviderConfig = yaml::from_str(&text).map_err(|error| {
-            LoadProvidersError::Parse { path: config.to_owned(), message: error.to_string() }
-        })?;
-        let folder = folder.to_owned();
-        Ok(Self { folder, providers: config.providers, cache: Mutex::default() })
-    }
-
-    /// The credentials that the plugins give for an image.
-    pub(super) async fn entries(&self, image: &str, now: Timestamp) -> Vec<(String, Entry)> {
-        let mut all = Vec::new();
-        for provider in &self.providers {
-            if !provider.match_images.iter().any(|it| matching::matches(it, image)) {
-                continue;
-            }
-            if let Some(entries) = self.cached(&provider.name, image, now) {
-                all.extend(entries);
-                continue;
-            }
-            match self.ask(provider, image).await {
-                Ok(response) => all.extend(self.keep(provider, image, response, now)),
-                Err(error) => {
-                    warn!(error = %telemetry::chain(&error), image, "no credentials from a plugin");
-                }
-            }
-        }
-        all
-    }
-
-    fn cached(&self, provider: &str, image: &str, now: Timestamp) -> Option<Vec<(String, Entry)>> {
-        let mut cache = self.cache.lock();
-        cache.retain(|_, it| now < it.until);
-        let keys = [image, registry(image), ""];
-        let found =
-            keys.iter().find_map(|key| cache.get(&(provider.to_owned(), (*key).to_owned())));
-        found.map(|it| it.entries.clone())
-    }
-
-    fn keep(
-        &self,
-        provider: &Provider,
-        image: &str,
-        response: Response,
-        now: Timestamp,
-    ) -> Vec<(String, Entry)> {
-        let entries: Vec<_> = response
-            .auth
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(pattern, it)| (pattern, Entry::new(it.username, it.password)))
-            .collect();
-        let life = response.cache_duration.or(provider.default_cache_duration);
-        let life = life.map_or(Duration::ZERO, |it| it.0);
-        if !life.is_zero() {
-            let key = match response.cache_key_type.as_str() {
-                "Registry" => registry(image),
-                "Global" => "",
-                _ => image,
-            };
-            let key = (provider.name.clone(), key.to_owned());
-            let cached = Cached { until: now + life, entries: entries.clone() };
-            self.cache.lock().insert(key, cached);
-        }
-        entries
-    }
-
-    async fn ask(&self, provider: &Provider, image: &str) -> Result<Response, RunPluginError> {
-        let path = self.folder.join(&provider.name);
-        let request = json!({
-            "apiVersion": provider.api_version,
-            "kind": "CredentialProviderRequest",
-            "image": image,
-        });
-        let run = self.run(provider, &path, request.to_string());
-        let output = match tokio::time::timeout(LIMIT, run).await {
+impl Question {
+    pub(super) async fn ask(self) -> Result<Arc<Response>, RunPluginError> {
+        let failed = |message: String| RunPluginError::Failed {
+            plugin: self.provider.name.clone(),
+            image: self.image.clone(),
+            message,
+        };
+        let output = match tokio::time::timeout(LIMIT, self.run()).await {
             Ok(Ok(output)) => output,
-            Ok(Err(source)) => return Err(RunPluginError::Run { path, source }),
-            Err(_) => return Err(RunPluginError::TimedOut { path }),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("context deadline exceeded".to_owned())),
         };
         if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            let message = format!("{}: {message}", output.status);
-            return Err(RunPluginError::Failed { path, message });
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(format!("{}: {}", output.status, said.trim())));
         }
-        serde_json::from_slice(&output.stdout)
-            .map_err(|error| RunPluginError::Failed { path, message: error.to_string() })
+        self.decode(&output.stdout).map(Arc::new)
     }
 
-    async fn run(
-        &self,
-        provider: &Provider,
-        path: &Path,
-        request: String,
-    ) -> std::io::Result<std::process::Output> {
-        let mut child = Command::new(path)
-            .args(&provider.args)
-            .envs(provider.env.iter().map(|it| (&it.name, &it.value)))
+    fn request(&self) -> Value {
+        let mut request = json!({
+            "apiVersion": self.provider.api_version,
+            "kind": "CredentialProviderRequest",
+            "image": self.image,
+        });
+        if let Some(account) = &self.account {
+            request["serviceAccountToken"] = json!(account.token);
+            if !account.annotations.is_empty() {
+                request["serviceAccountAnnotations"] = json!(account.annotations);
+            }
+        }
+        request
+    }
+
+    async fn run(&self) -> std::io::Result<std::process::Output> {
+        let mut child = Command::new(self.folder.join(&self.provider.name))
+            .args(&self.provider.args)
+            .envs(self.provider.env.iter().map(|it| (&it.name, &it.value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(request.as_bytes()).await?;
+            let written = stdin.write_all(self.request().to_string().as_bytes()).await;
+            // One that knows its answer need not read the question.
+            if let Err(error) = written
+                && error.kind() != std::io::ErrorKind::BrokenPipe
+            {
+                return Err(error);
+            }
         }
         child.wait_with_output().await
     }
-}
 
-fn registry(image: &str) -> &str {
-    image.split('/').next().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    const CONFIG: &str = r#"{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[
-        {"name":"p","matchImages":["*.dkr.ecr.*.amazonaws.com"],"defaultCacheDuration":"12h","apiVersion":"credentialprovider.kubelet.k8s.io/v1"}]}"#;
-
-    #[tokio::test]
-    async fn a_plugin_is_asked_once_for_a_registry() {
-        let folder = tempfile::tempdir().unwrap();
-        let (config, plugin) = (folder.path().join("c.json"), folder.path().join("p"));
-        std::fs::write(&config, CONFIG).unwrap();
-        let script = "#!/bin/sh\ncat >/dev/null\necho x >> \"$0.log\"\necho '{\"cacheKeyType\":\"Registry\",\"auth\":{\"*.dkr.ecr.*.amazonaws.com\":{\"username\":\"AWS\",\"password\":\"t\"}}}'\n";
-        std::fs::write(&plugin, script).unwrap();
-        std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let providers = Providers::load(&config, folder.path()).unwrap();
-        let now = Timestamp::UNIX_EPOCH;
-        let host = "1.dkr.ecr.us-east-1.amazonaws.com";
-        for image in ["a", "b"] {
-            let entries = providers.entries(&format!("{host}/{image}:1"), now).await;
-            assert_eq!(entries[0].1.password, "t");
+    fn decode(&self, bytes: &[u8]) -> Result<Response, RunPluginError> {
+        let no_version = || RunPluginError::NoVersion(self.provider.name.clone());
+        let value: Value = serde_json::from_slice(bytes).map_err(|_| no_version())?;
+        let (kind, found) = (value["kind"].as_str(), value["apiVersion"].as_str());
+        let found = found.unwrap_or_default().to_owned();
+        if found != self.provider.api_version {
+            let wanted = self.provider.api_version.clone();
+            return Err(RunPluginError::Version { wanted, found });
         }
-        assert!(providers.entries("docker.io/x", now).await.is_empty());
-        let log = std::fs::read_to_string(folder.path().join("p.log")).unwrap();
-        assert_eq!(log.lines().count(), 1);
+        if kind != Some(RESPONSE) {
+            return Err(RunPluginError::Decode);
+        }
+        serde_json::from_value(value).map_err(|_| RunPluginError::Decode)
     }
 }

@@ -20,11 +20,17 @@ impl Bed {
         })
     }
 
-    pub(crate) async fn create_pod(&self, mut pod: Value) {
+    pub(crate) async fn create_pod(&self, pod: Value) {
+        self.try_pod(pod).await.unwrap();
+    }
+
+    /// The words of the API server where it does not want the pod.
+    pub(crate) async fn try_pod(&self, mut pod: Value) -> Result<(), String> {
         pod["spec"]["nodeName"] = json!(self.node_name());
         pod["spec"]["automountServiceAccountToken"] = json!(false);
         let pod = serde_json::from_value(pod).unwrap();
-        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+        let made = self.pods().create(&PostParams::default(), &pod).await;
+        made.map(drop).map_err(|it| it.to_string())
     }
 
     /// Asks for other resources of a pod's container `main`.

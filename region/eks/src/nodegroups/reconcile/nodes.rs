@@ -10,13 +10,18 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use super::super::{
-    drain::is_ready,
-    records::{Nodegroup, State},
-    user_data::effect,
+use super::{
+    super::{
+        drain::is_ready,
+        records::{Nodegroup, State},
+        user_data::effect,
+    },
+    plan::{NodeFacts, Observed},
 };
 
 const GROUP_LABEL: &str = "eks.amazonaws.com/nodegroup";
+/// Takes a node out of load balancers.
+pub(crate) const RETIRED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// A node of the group.
 #[derive(Clone, Debug)]
@@ -27,6 +32,16 @@ pub(crate) struct GroupNode {
 }
 
 impl GroupNode {
+    pub(crate) fn name(&self) -> String {
+        self.node.name_any()
+    }
+
+    pub(crate) fn facts(&self) -> NodeFacts {
+        let is_cordoned = self.node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or(false);
+        let is_excluded = self.node.labels().contains_key(RETIRED_LABEL);
+        NodeFacts { name: self.name(), is_retired: is_cordoned && is_excluded }
+    }
+
     fn is_labelled(&self, group: &str) -> bool {
         self.node.labels().get(GROUP_LABEL).is_some_and(|it| it == group)
     }
@@ -71,15 +86,23 @@ pub(crate) async fn label_and_taint(
     client: &Client,
     group: &Nodegroup,
     nodes: &[GroupNode],
+    observed: &Observed,
 ) -> Result<(), kube::Error> {
     let api = Api::<Node>::all(client.clone());
+    let rollout = group.rollout.as_deref();
+    let target = rollout.map(|it| it.target.applied_to(group));
+    let of_target = rollout.and_then(|it| it.template_version).map(|it| it.to_string());
     for node in nodes {
         let is_new = !node.is_labelled(&group.name);
-        if group.state != State::Updating && !is_new {
+        let is_changing = group.state == State::Updating && rollout.is_none();
+        if !is_changing && !is_new {
             continue;
         }
         let mut wanted = labels(group);
         if is_new {
+            let version = observed.origins.get(&node.instance).map(|it| &it.version);
+            let is_of_target = version.is_some() && version == of_target.as_ref();
+            let group = target.as_ref().filter(|_| is_of_target).unwrap_or(group);
             let own = group.node_labels(&group.image_id).into_iter();
             wanted.extend(own.map(|(key, value)| (key, value.into())));
         }

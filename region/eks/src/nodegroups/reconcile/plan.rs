@@ -1,6 +1,9 @@
 //! What to do next for a node group: pure.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_autoscaling::group::AutoScalingGroup;
 use jiff::Timestamp;
@@ -11,7 +14,23 @@ use super::{
         records::{Issue, Nodegroup, Scaling, State},
     },
     nodes::GroupNode,
+    roll::{self, Roll},
 };
+
+/// Where an instance is, and which version of the group's template it was launched from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) zone: String,
+    pub(crate) version: String,
+}
+
+/// The node that an instance is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    pub(crate) name: String,
+    /// No pods come to it, and no traffic of load balancers.
+    pub(crate) is_retired: bool,
+}
 
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +43,11 @@ pub(crate) struct Observed {
     pub(crate) ready: Vec<String>,
     /// Why the Auto Scaling group's last launch failed.
     pub(crate) launch_failure: Option<String>,
+    /// In which the group may launch.
+    pub(crate) zones: BTreeSet<String>,
+    /// By instance.
+    pub(crate) origins: BTreeMap<String, Origin>,
+    pub(crate) nodes: BTreeMap<String, NodeFacts>,
 }
 
 impl Observed {
@@ -38,7 +62,10 @@ impl Observed {
             .filter_map(|it| Some((it.instance_id.clone()?, it.lifecycle_state.clone()?)))
             .collect();
         let ready = nodes.iter().filter(|it| it.is_ready).map(|it| it.instance.clone()).collect();
-        Self { sizes, instances, ready, launch_failure: None }
+        let zones = group.into_iter().flat_map(|it| it.availability_zones.clone()).collect();
+        let origins = group.into_iter().flat_map(|it| &it.instances).filter_map(origin).collect();
+        let nodes = nodes.iter().map(|it| (it.instance.clone(), it.facts())).collect();
+        Self { sizes, instances, ready, launch_failure: None, zones, origins, nodes }
     }
 
     /// Whether the Auto Scaling group has fewer instances than it wants.
@@ -53,6 +80,13 @@ impl Observed {
         let wanted = usize::try_from(desired).unwrap_or(0);
         in_service.count() == wanted && ready == wanted && self.instances.len() == wanted
     }
+}
+
+fn origin(instance: &aws_autoscaling::group::Instance) -> Option<(String, Origin)> {
+    let template = instance.launch_template.as_ref();
+    let version = template.and_then(|it| it.version.clone()).unwrap_or_default();
+    let zone = instance.availability_zone.clone().unwrap_or_default();
+    Some((instance.instance_id.clone()?, Origin { zone, version }))
 }
 
 /// One thing to do.
@@ -72,6 +106,8 @@ pub(crate) enum Step {
     Tell(Vec<Issue>),
     Fail(Issue),
     Remove,
+    /// For the version update that is under way.
+    Roll(Roll),
 }
 
 /// How long things take, at least and at most.
@@ -81,6 +117,8 @@ pub(crate) struct Limits {
     pub(crate) creation: Duration,
     /// From an instance to a node, at most.
     pub(crate) join: Duration,
+    /// From an old node without pods to its termination.
+    pub(crate) drained: Duration,
 }
 
 /// Steps in their order, and how long to wait for the next pass if nothing changes.
@@ -100,6 +138,11 @@ pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limit
     match group.state {
         State::Deleting | State::DeleteFailed => delete(observed, &mut plan),
         State::CreateFailed => {}
+        State::Updating if group.rollout.is_some() => {
+            if let Some(rollout) = &group.rollout {
+                roll::plan(group, rollout, observed, now, limits, &mut plan);
+            }
+        }
         _ => keep(group, observed, now, limits, &mut plan),
     }
     plan
@@ -179,4 +222,4 @@ fn not_joined(observed: &Observed) -> Issue {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,10 +2,11 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { creation: Duration::ZERO, join: Duration::from_secs(1200) };
+const LIMITS: Limits =
+    Limits { creation: Duration::ZERO, join: Duration::from_secs(1200), drained: Duration::ZERO };
 const SIZES: Scaling = Scaling { min: 0, max: 4, desired: 2 };
 
-fn group(state: State) -> Nodegroup {
+pub(crate) fn group(state: State) -> Nodegroup {
     Nodegroup {
         cluster: "c".into(),
         name: "g".into(),
@@ -34,6 +35,10 @@ fn group(state: State) -> Nodegroup {
         removed_labels: Vec::new(),
         removed_taints: Vec::new(),
         draining: Default::default(),
+        max_unavailable_percentage: None,
+        update_strategy: Default::default(),
+        rollout: None,
+        left: None,
     }
 }
 
@@ -43,7 +48,7 @@ fn observed(states: &[&str], ready: usize) -> Observed {
         sizes: Some(SIZES),
         ready: ids.iter().take(ready).cloned().collect(),
         instances: ids.into_iter().zip(states.iter().map(|it| (*it).to_owned())).collect(),
-        launch_failure: None,
+        ..Observed::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! MIME messages, as far as user data uses them: headers, multipart bodies, transfer encodings.
 //!
+//! EKS adds a part to a customer's message and nodeadm takes the whole apart: both read it alike.
+//!
 //! Source: RFC 2045 and 2046. Whatever is not understood is an error; nothing here panics.
 
 use base64::{
@@ -39,7 +41,18 @@ pub enum MimeError {
 /// Says whether `data` begins with the headers of a multipart message.
 pub fn is_multipart(data: &[u8]) -> bool {
     let (headers, _) = split_head(data);
-    is_multipart_type(&Headers::parse(headers).content_type())
+    Headers::parse(headers).is_multipart()
+}
+
+/// The boundary that the headers of a multipart message name; `None` for anything else.
+pub fn boundary(data: &[u8]) -> Option<String> {
+    let (head, _) = split_head(data);
+    boundary_of(&Headers::parse(head))
+}
+
+fn boundary_of(headers: &Headers) -> Option<String> {
+    let full = headers.value("content-type").filter(|_| headers.is_multipart())?;
+    parameter(&full, "boundary").filter(|it| !it.is_empty())
 }
 
 /// The parts of a message, depth first.
@@ -55,17 +68,15 @@ fn walk(data: &[u8], depth: usize, found: &mut Vec<Part>) -> Result<(), MimeErro
     }
     let (head, body) = split_head(data);
     let headers = Headers::parse(head);
-    let content_type = headers.content_type();
-    if !is_multipart_type(&content_type) {
+    if !headers.is_multipart() {
+        let content_type = headers.content_type();
         let encoding = headers.value("content-transfer-encoding").unwrap_or_default();
         let disposition = headers.value("content-disposition").unwrap_or_default();
         let filename = parameter(&disposition, "filename");
         found.push(Part { content_type, filename, body: decode(body, &encoding)? });
         return Ok(());
     }
-    let full = headers.value("content-type").unwrap_or_default();
-    let boundary = parameter(&full, "boundary").filter(|it| !it.is_empty());
-    let boundary = boundary.ok_or(MimeError::NoBoundary)?;
+    let boundary = boundary_of(&headers).ok_or(MimeError::NoBoundary)?;
     let sections = sections(body, &boundary);
     if sections.is_empty() {
         return Err(MimeError::NoParts { boundary });
@@ -74,10 +85,6 @@ fn walk(data: &[u8], depth: usize, found: &mut Vec<Part>) -> Result<(), MimeErro
         walk(section, depth + 1, found)?;
     }
     Ok(())
-}
-
-fn is_multipart_type(content_type: &str) -> bool {
-    content_type.starts_with("multipart/")
 }
 
 /// What is between the boundary's lines. A message that is cut off ends with its last line.
@@ -163,6 +170,10 @@ impl Headers {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.clone())
     }
 
+    fn is_multipart(&self) -> bool {
+        self.content_type().starts_with("multipart/")
+    }
+
     /// RFC 2046's default is plain text.
     fn content_type(&self) -> String {
         let value = self.value("content-type").unwrap_or_else(|| "text/plain".to_owned());
@@ -189,7 +200,7 @@ fn decode(body: &[u8], encoding: &str) -> Result<Vec<u8>, MimeError> {
 }
 
 /// Base64 with line ends anywhere and padding or not.
-pub(crate) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let engine = GeneralPurpose::new(&alphabet::STANDARD, config);
@@ -249,6 +260,19 @@ a2luZDog\r\nTm9kZQ==\r\n--==B==--\r\nepilogue\r\n";
         assert_eq!(parts[0].body, b"#!/bin/sh\necho a\r\n");
         assert_eq!(parts[1].content_type, "application/node.eks.aws");
         assert_eq!(parts[1].body, b"kind: Node");
+    }
+
+    #[test]
+    fn the_boundary_is_found_however_it_is_written() {
+        let of = |headers: &str| boundary(format!("{headers}\r\n\r\n--x\r\n").as_bytes());
+        for good in [
+            "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"x\"",
+            "content-type: Multipart/Mixed;\n boundary=x; charset=utf-8",
+        ] {
+            assert_eq!(of(good).as_deref(), Some("x"), "{good}");
+        }
+        assert_eq!(of("#!/bin/bash\necho boundary=x"), None);
+        assert_eq!(of("Content-Type: text/plain; boundary=x"), None);
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! Admission webhooks: who asked to be asked, and what they answer.
+//!
+//! Mutating webhooks are called one after the other, in the order of their configurations' names;
+//! where one changes the object after another that wants to know (`reinvocationPolicy: IfNeeded`),
+//! that one is called once more. Validating webhooks are called all at once, and the first refusal
+//! counts. They see the object in the version of the request.
+//!
+//! **Invariant:** no webhook is waited for longer than its `timeoutSeconds`. One that cannot be
+//! asked, or that gives an answer that is none, refuses, unless its `failurePolicy` is `Ignore`.
+//! Configurations of admission themselves pass unasked, so that a broken one can be mended.
+//!
+//! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
+//!
+//! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
+//! those of other built-in groups; `scale` and `binding` are not asked about, and neither are
+//! streams (`CONNECT`). No `authorizer` in match conditions.
+
+mod client;
+mod conditions;
+mod configuration;
+mod matching;
+mod review;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures::future;
+use parking_lot::Mutex;
+use serde_json::Value;
+use transport::Place;
+
+use self::{configuration::Configurations, matching::Asked};
+use super::{Attributes, Context, Operation};
+use crate::{
+    convert, decode, defaults,
+    resources::{Catalog, Resource},
+    server::Call,
+    status::Status,
+};
+
+const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
+const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
+const EXEMPT: &str = "admissionregistration.k8s.io";
+
+pub(crate) use self::conditions::compiles;
+
+/// All webhooks of the cluster, read anew when a configuration has changed.
+pub(super) struct Webhooks {
+    /// Where they are dialled from.
+    place: Place,
+    known: Mutex<Arc<Configurations>>,
+}
+
+/// What does not change while the webhooks of one request are asked.
+struct Round<'a> {
+    context: &'a Context,
+    catalog: &'a Catalog,
+    resource: &'a Arc<Resource>,
+    attributes: &'a Attributes<'a>,
+    is_dry_run: bool,
+    options: Value,
+}
+
+impl Webhooks {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, known: Mutex::default() }
+    }
+
+    fn known(&self, context: &Context) -> Arc<Configurations> {
+        let objects = &*context.objects;
+        let revisions = [MUTATING, VALIDATING].map(|it| objects.revision(it));
+        let mut known = self.known.lock();
+        if known.revisions != revisions {
+            let (mutating, validating) = (objects.list(MUTATING, ""), objects.list(VALIDATING, ""));
+            *known = Arc::new(Configurations::of(revisions, &mutating, &validating));
+        }
+        known.clone()
+    }
+}
+
+/// Lets mutating webhooks change the object. Returns warnings.
+pub(super) async fn mutate(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+) -> Result<Vec<String>, Status> {
+    let context = &call.server.admission;
+    let known = context.webhooks.known(context);
+    let mut warnings = Vec::new();
+    if known.mutating.is_empty() || is_exempt(&call.resource) {
+        return Ok(warnings);
+    }
+    let catalog = call.server.catalog();
+    let round = Round::of(call, &catalog, attributes)?;
+    // Who was asked, and what the object was when that was over.
+    let mut asked: Vec<(usize, Value)> = Vec::new();
+    for (index, webhook) in known.mutating.iter().enumerate() {
+        if round.ask(webhook, new, &mut warnings).await? {
+            asked.push((index, new.clone()));
+        }
+    }
+    for (index, left) in asked {
+        let webhook = &known.mutating[index];
+        if webhook.is_reinvoked && left != *new {
+            round.ask(webhook, new, &mut warnings).await?;
+        }
+    }
+    Ok(warnings)
+}
+
+/// Lets validating webhooks refuse. Returns warnings.
+pub(super) async fn validate(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &Value,
+) -> Result<Vec<String>, Status> {
+    let context = &call.server.admission;
+    let known = context.webhooks.known(context);
+    if known.validating.is_empty() || is_exempt(&call.resource) {
+        return Ok(Vec::new());
+    }
+    let catalog = call.server.catalog();
+    let round = Round::of(call, &catalog, attributes)?;
+    let asking = known.validating.iter().map(|webhook| async {
+        let (mut object, mut warnings) = (new.clone(), Vec::new());
+        round.ask(webhook, &mut object, &mut warnings).await.map(|_| warnings)
+    });
+    Ok(future::try_join_all(asking).await?.concat())
+}
+
+fn is_exempt(resource: &Resource) -> bool {
+    resource.group == EXEMPT
+}
+
+impl<'a> Round<'a> {
+    fn of(
+        call: &'a Call,
+        catalog: &'a Catalog,
+        attributes: &'a Attributes<'a>,
+    ) -> Result<Self, Status> {
+        Ok(Self {
+            context: &call.server.admission,
+            catalog,
+            resource: &call.resource,
+            attributes,
+            is_dry_run: crate::verbs::write::is_dry_run(call)?,
+            options: review::options(call, attributes.operation),
+        })
+    }
+
+    /// Asks one webhook if it wants to be. Says whether it was; `object` may be another afterwards.
+    async fn ask(
+        &self,
+        webhook: &configuration::Webhook,
+        object: &mut Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<bool, Status> {
+        let asked = Asked { round: self, object };
+        let Some(resource) = webhook.wants(&asked)? else { return Ok(false) };
+        let request = review::request(self, &resource, object);
+        if !webhook.meets_conditions(&request)? {
+            return Ok(false);
+        }
+        if self.is_dry_run && !webhook.is_harmless {
+            return Err(Status::bad_request(format!(
+                "admission webhook \"{}\" does not support dry run",
+                webhook.name
+            )));
+        }
+        let answered = client::call(self.context, webhook, request).await;
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(error) => {
+                webhook.failed(&error)?;
+                return Ok(true);
+            }
+        };
+        warnings.extend(answer.warnings);
+        if let Some(refusal) = answer.refusal {
+            return Err(refusal);
+        }
+        if let Some(patch) = answer.patch {
+            let changed = self.patched(&resource, object, &patch);
+            match changed {
+                Ok(changed) => *object = changed,
+                Err(why) => webhook.failed(&client::CallError::Patch { why })?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// The object with a webhook's changes: of the same type, with defaults, in the stored form.
+    fn patched(
+        &self,
+        resource: &Arc<Resource>,
+        object: &Value,
+        patch: &json_patch::Patch,
+    ) -> Result<Value, String> {
+        if self.attributes.operation == Operation::Delete {
+            return Err("a deleted object cannot be changed".to_owned());
+        }
+        let mut changed = object.clone();
+        convert::from_storage(resource, &mut changed);
+        json_patch::patch(&mut changed, patch).map_err(|it| it.to_string())?;
+        if self.attributes.info.subresource == "eviction" {
+            return Ok(changed);
+        }
+        if let Some(shape) = decode::shape(resource) {
+            let ignore = decode::FieldValidation::Ignore;
+            decode::typed(resource, &shape, &mut changed, &[], ignore)
+                .map_err(|it| it.to_string())?;
+        }
+        convert::to_storage(resource, &mut changed);
+        if resource.custom.is_some() {
+            changed["apiVersion"] = object["apiVersion"].clone();
+        }
+        defaults::apply(self.resource, &mut changed);
+        Ok(changed)
+    }
+}

@@ -1,0 +1,153 @@
+//! Webhook configurations, read once per change.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{client::CallError, conditions::Conditions, matching::Rule};
+use crate::{
+    authz::{items, text},
+    selectors::Labels,
+    status::Status,
+};
+
+const DEFAULT_TIMEOUT: u64 = 10;
+const HTTPS: u64 = 443;
+
+#[derive(Default)]
+pub(super) struct Configurations {
+    /// What they were read of.
+    pub(super) revisions: [u64; 2],
+    pub(super) mutating: Vec<Webhook>,
+    pub(super) validating: Vec<Webhook>,
+}
+
+pub(super) struct Webhook {
+    pub(super) name: String,
+    pub(super) is_mutating: bool,
+    pub(super) target: Target,
+    pub(super) ca_bundle: String,
+    pub(super) rules: Vec<Rule>,
+    /// `matchPolicy: Equivalent`
+    pub(super) takes_equivalent: bool,
+    pub(super) namespaces: Labels,
+    pub(super) objects: Labels,
+    pub(super) conditions: Conditions,
+    /// `failurePolicy: Ignore`
+    pub(super) fails_open: bool,
+    pub(super) limit: Duration,
+    /// `reinvocationPolicy: IfNeeded`
+    pub(super) is_reinvoked: bool,
+    /// Has no effects beyond its answer, at least in a dry run.
+    pub(super) is_harmless: bool,
+    /// `v1` or `v1beta1`, by its own preference.
+    pub(super) version: &'static str,
+}
+
+pub(super) enum Target {
+    Url(String),
+    Service { namespace: String, name: String, port: u16, path: String },
+}
+
+impl Configurations {
+    pub(super) fn of(
+        revisions: [u64; 2],
+        mutating: &[Arc<Value>],
+        validating: &[Arc<Value>],
+    ) -> Self {
+        let mutating = webhooks(mutating, true);
+        Self { revisions, mutating, validating: webhooks(validating, false) }
+    }
+}
+
+fn webhooks(configurations: &[Arc<Value>], is_mutating: bool) -> Vec<Webhook> {
+    let mut sorted: Vec<_> = configurations.iter().collect();
+    sorted.sort_by_key(|it| text(it, "/metadata/name").to_owned());
+    let all = sorted.iter().flat_map(|it| items(it, "/webhooks"));
+    all.filter_map(|it| {
+        let webhook = Webhook::of(it, is_mutating);
+        if let Err(why) = &webhook {
+            let name = text(it, "/name");
+            tracing::warn!(webhook = name, why, "a webhook that cannot be read is not called");
+        }
+        webhook.ok()
+    })
+    .collect()
+}
+
+impl Webhook {
+    fn of(webhook: &Value, is_mutating: bool) -> Result<Self, String> {
+        let client = &webhook["clientConfig"];
+        let seconds = webhook["timeoutSeconds"].as_u64().unwrap_or(DEFAULT_TIMEOUT);
+        let versions = items(webhook, "/admissionReviewVersions").iter();
+        let version = versions.filter_map(Value::as_str).find_map(|it| match it {
+            "v1" => Some("v1"),
+            "v1beta1" => Some("v1beta1"),
+            _ => None,
+        });
+        Ok(Self {
+            name: text(webhook, "/name").to_owned(),
+            is_mutating,
+            target: Target::of(client),
+            ca_bundle: bundle(client)?,
+            rules: items(webhook, "/rules").iter().map(Rule::of).collect(),
+            takes_equivalent: webhook["matchPolicy"] != "Exact",
+            namespaces: Labels::of(&webhook["namespaceSelector"])?,
+            objects: Labels::of(&webhook["objectSelector"])?,
+            conditions: Conditions::of(items(webhook, "/matchConditions"))?,
+            fails_open: webhook["failurePolicy"] == "Ignore",
+            limit: Duration::from_secs(seconds),
+            is_reinvoked: webhook["reinvocationPolicy"] == "IfNeeded",
+            is_harmless: matches!(text(webhook, "/sideEffects"), "None" | "NoneOnDryRun"),
+            version: version.ok_or("no admissionReviewVersion that is known here")?,
+        })
+    }
+
+    /// Passes where the webhook is not needed; refuses in upstream's words otherwise.
+    pub(super) fn failed(&self, error: &CallError) -> Result<(), Status> {
+        let told = error.told(&self.name);
+        if self.fails_open {
+            tracing::warn!(webhook = self.name, why = told, "failing open");
+            return Ok(());
+        }
+        Err(Status::internal(told))
+    }
+
+    /// Says whether all match conditions hold for a review's request.
+    pub(super) fn meets_conditions(&self, request: &Value) -> Result<bool, Status> {
+        match self.conditions.hold(request) {
+            Ok(hold) => Ok(hold),
+            Err(why) if self.fails_open => {
+                tracing::warn!(webhook = self.name, why, "match conditions failed: not called");
+                Ok(false)
+            }
+            Err(why) => Err(Status::internal(format!(
+                "failed to evaluate match conditions of webhook \"{}\": {why}",
+                self.name
+            ))),
+        }
+    }
+}
+
+impl Target {
+    fn of(client: &Value) -> Self {
+        if let Some(url) = client["url"].as_str() {
+            return Self::Url(url.to_owned());
+        }
+        let service = &client["service"];
+        Self::Service {
+            namespace: text(service, "/namespace").to_owned(),
+            name: text(service, "/name").to_owned(),
+            port: u16::try_from(service["port"].as_u64().unwrap_or(HTTPS)).unwrap_or_default(),
+            path: text(service, "/path").to_owned(),
+        }
+    }
+}
+
+fn bundle(client: &Value) -> Result<String, String> {
+    use base64::Engine;
+    let encoded = text(client, "/caBundle");
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded);
+    let bytes = bytes.map_err(|error| format!("caBundle: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| format!("caBundle: {error}"))
+}
