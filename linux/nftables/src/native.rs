@@ -57,8 +57,13 @@ pub(crate) fn encode(transaction: &Transaction) -> Option<Vec<u8>> {
         Family::Ip6 => 10,
         Family::Arp | Family::Bridge | Family::Netdev => return None,
     };
-    let mut encoder =
-        Encoder { transaction, batch: Batch::new(family), number: 0, layouts: HashMap::new(), next_id: 1 };
+    let mut encoder = Encoder {
+        transaction,
+        batch: Batch::new(family),
+        number: 0,
+        layouts: HashMap::new(),
+        next_id: 1,
+    };
     for (number, command) in transaction.commands().iter().enumerate() {
         encoder.number = number;
         encoder.command(command)?;
@@ -263,8 +268,10 @@ mod tests {
     fn many_elements_are_cut_into_messages_that_a_length_can_tell() {
         let mut transaction = Transaction::on(Family::Ip, "t");
         transaction.know_set("m", &Set::map("ipv4_addr . inet_service", "verdict"));
-        let keys: Vec<String> = (0..5000).map(|n| format!("10.0.{}.{} . 80", n / 256, n % 256)).collect();
-        transaction.add_elements("m", keys.iter().map(|key| (key.as_str(), "goto a-chain-of-some-name")));
+        let keys: Vec<String> =
+            (0..5000).map(|n| format!("10.0.{}.{} . 80", n / 256, n % 256)).collect();
+        transaction
+            .add_elements("m", keys.iter().map(|key| (key.as_str(), "goto a-chain-of-some-name")));
         let bytes = encode(&transaction).unwrap();
         let (mut at, mut kinds) = (0, Vec::new());
         while at < bytes.len() {

@@ -159,7 +159,8 @@ impl Configuration {
         own.min = own.min.or(conntrack.min);
         own.tcp_established_timeout =
             own.tcp_established_timeout.or(conntrack.tcp_established_timeout);
-        own.tcp_close_wait_timeout = own.tcp_close_wait_timeout.or(conntrack.tcp_close_wait_timeout);
+        own.tcp_close_wait_timeout =
+            own.tcp_close_wait_timeout.or(conntrack.tcp_close_wait_timeout);
         self.oom_score_adj = self.oom_score_adj.or(Some(-999));
         self.iptables.masquerade_bit = self.iptables.masquerade_bit.or(Some(14));
         self.nftables.masquerade_bit = self.nftables.masquerade_bit.or(Some(14));
@@ -227,7 +228,9 @@ impl Configuration {
             "NodeCIDR" => first(node.pod_cidrs.clone()),
             "BridgeInterface" => LocalDetector::Bridge(detect.bridge_interface.clone()),
             "InterfaceNamePrefix" => LocalDetector::Prefix(detect.interface_name_prefix.clone()),
-            _ => first(self.cluster_cidrs().iter().filter_map(|it| it.trim().parse().ok()).collect()),
+            _ => {
+                first(self.cluster_cidrs().iter().filter_map(|it| it.trim().parse().ok()).collect())
+            }
         }
     }
 

@@ -100,8 +100,11 @@ impl Health {
         };
         let updated = if is_fine { Some(now) } else { updated };
         let status = status(is_fine);
-        let mut body =
-            format!("{{\"lastUpdated\": {:?},\"currentTime\": {:?}", shown(updated), shown(Some(now)));
+        let mut body = format!(
+            "{{\"lastUpdated\": {:?},\"currentTime\": {:?}",
+            shown(updated),
+            shown(Some(now))
+        );
         if path == "/healthz" {
             self.metrics.answered_healthz(status.as_u16());
             body.push_str(&format!(", \"nodeEligible\": {is_eligible}"));

@@ -208,7 +208,11 @@ impl Metrics {
             line(out, format_args!("{name} {}", value.load(Relaxed)));
         }
         for (name, help, counts) in [
-            ("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status", &self.healthz),
+            (
+                "kubeproxy_proxy_healthz_total",
+                "Cumulative proxy healthz HTTP status",
+                &self.healthz,
+            ),
             ("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status", &self.livez),
         ] {
             head(out, name, help, "counter");
@@ -304,8 +308,12 @@ mod tests {
         metrics.answered_healthz(503);
         let text = metrics.render();
         let has = |line: &str| assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
-        has("kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"0.002\"} 0");
-        has("kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv6\",le=\"0.004\"} 1");
+        has(
+            "kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"0.002\"} 0",
+        );
+        has(
+            "kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv6\",le=\"0.004\"} 1",
+        );
         has("kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1");
         has("kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 0");
         has("kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 5");

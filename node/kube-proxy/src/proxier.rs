@@ -275,8 +275,9 @@ impl Proxier {
             let slices = self.slices.get(name).unwrap_or(&nobody);
             for port in self.services.get(name).into_iter().flatten() {
                 let Some(health) = port.health_check_node_port else { continue };
-                let ready = [true, false]
-                    .map(|is_ipv4| choose(port, slices.values(), is_ipv4, &self.here).ready_on_node);
+                let ready = [true, false].map(|is_ipv4| {
+                    choose(port, slices.values(), is_ipv4, &self.here).ready_on_node
+                });
                 let entry = counts.entry(health).or_insert_with(|| (name.clone(), 0));
                 entry.1 = ready.into_iter().fold(entry.1, usize::max);
             }

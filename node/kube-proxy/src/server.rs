@@ -35,7 +35,9 @@ pub async fn serve<B>(
 ) -> Result<Response<Body>, Infallible> {
     let fine = |kind, text| answer(StatusCode::OK, kind, text);
     Ok(match request.uri().path() {
-        "/metrics" => fine("text/plain; version=0.0.4; charset=utf-8", pages.health.metrics.render()),
+        "/metrics" => {
+            fine("text/plain; version=0.0.4; charset=utf-8", pages.health.metrics.render())
+        }
         "/proxyMode" => fine(TEXT, "nftables".to_owned()),
         "/healthz" | "/healthz/ping" => fine(TEXT, "ok".to_owned()),
         "/configz" => {
@@ -154,8 +156,7 @@ mod tests {
     async fn get(path: &str) -> (u16, String) {
         let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
         let health = Arc::new(Health::new(clock, Metrics::new(1), Duration::from_secs(60)));
-        let mut config =
-            Configuration { mode: "nftables".into(), ..Configuration::default() };
+        let mut config = Configuration { mode: "nftables".into(), ..Configuration::default() };
         config.complete();
         let flags = vec![("config".to_owned(), "/etc/kube-proxy".to_owned())];
         let pages = Pages { health, config, flags, started: Timestamp::UNIX_EPOCH };

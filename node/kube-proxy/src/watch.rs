@@ -232,7 +232,10 @@ mod tests {
         let update = node_update(Some(&node(json!({ "podCIDRs": ["10.0.0.0/24"] }), None)), true);
         let Update::Node { zone, facts: Some(facts), is_eligible } = update else { panic!() };
         assert_eq!((zone.as_deref(), is_eligible), (Some("a"), true));
-        assert_eq!(facts.ips, ["192.168.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(
+            facts.ips,
+            ["192.168.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]
+        );
         assert_eq!(facts.pod_cidrs.len(), 1);
     }
 

@@ -149,8 +149,8 @@ impl World {
 
     /// Each pod answers with its number and the client's address.
     fn serve(&self, machine: u8) {
-        let listener = self.machines[usize::from(machine)]
-            .inside(|| TcpListener::bind("[::]:8080").unwrap());
+        let listener =
+            self.machines[usize::from(machine)].inside(|| TcpListener::bind("[::]:8080").unwrap());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };

@@ -378,8 +378,9 @@ fn check_providers(settings: &Settings) -> Result<(), StartError> {
     let config = settings.credential_provider_config.as_ref();
     match config.zip(settings.credential_provider_bin_dir.as_ref()) {
         None => Ok(()),
-        Some((config, folder)) => Providers::check(config, folder)
-            .map_err(|error| StartError::Providers(Box::new(error))),
+        Some((config, folder)) => {
+            Providers::check(config, folder).map_err(|error| StartError::Providers(Box::new(error)))
+        }
     }
 }
 

@@ -453,7 +453,8 @@ mod tests {
             ruleset.table.chains.values().find(|it| it.hook.is_none()).unwrap().rules.join("\n")
         };
         assert!(!rules(Log::Nothing).contains("log"));
-        let denied = "log prefix \"DENY ingress NETWORK_POLICY\" group 8162 snaplen 128 counter drop";
+        let denied =
+            "log prefix \"DENY ingress NETWORK_POLICY\" group 8162 snaplen 128 counter drop";
         assert!(rules(Log::Denied).ends_with(denied) && !rules(Log::Denied).contains("ACCEPT"));
         let accepted = "log prefix \"ACCEPT ingress NETWORK_POLICY\" group 8162 snaplen 128 return";
         assert!(rules(Log::Everything).contains(accepted), "{}", rules(Log::Everything));

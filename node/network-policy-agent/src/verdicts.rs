@@ -166,8 +166,8 @@ impl Verdicts {
                 Sink::File { path, file, size }
             }
         };
-        let packets = PacketLog::open(LOG_GROUP, LOG_LEN)
-            .map_err(|source| OpenError::Packets { source })?;
+        let packets =
+            PacketLog::open(LOG_GROUP, LOG_LEN).map_err(|source| OpenError::Packets { source })?;
         Ok(Self { packets, sink, clock, metrics })
     }
 

@@ -56,7 +56,8 @@ impl UserData {
         let data = unpack(data)?;
         let mut found = Self::default();
         if mime_parts::is_multipart(&data) {
-            let parts = mime_parts::parts(&data).map_err(|source| UserDataError::Mime { source })?;
+            let parts =
+                mime_parts::parts(&data).map_err(|source| UserDataError::Mime { source })?;
             for (number, part) in parts.into_iter().enumerate() {
                 found.add(number + 1, part)?;
             }

@@ -41,9 +41,8 @@ pub(crate) async fn switches_off(upper: &Path, booted: SystemTime) {
 }
 
 const PLAIN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
-const BELOW: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+const BELOW: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 fn folder(upper: &Path) -> Option<OwnedFd> {
     let flags = PLAIN | OFlags::DIRECTORY;

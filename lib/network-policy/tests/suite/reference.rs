@@ -100,7 +100,8 @@ fn is_in(cidr: &Value, address: IpAddr) -> bool {
 fn selects(selector: &Value, labels: &Labels) -> bool {
     let wanted = selector["matchLabels"].as_object().into_iter().flatten();
     let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    let mut unmet = wanted.filter(|(key, value)| labels.get(*key).map(String::as_str) != value.as_str());
+    let mut unmet =
+        wanted.filter(|(key, value)| labels.get(*key).map(String::as_str) != value.as_str());
     let holds = |it: &Value| {
         let has = labels.get(it["key"].as_str().unwrap());
         let values = it["values"].as_array().into_iter().flatten();

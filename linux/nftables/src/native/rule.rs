@@ -20,21 +20,59 @@ const TCP_DPORT_OFFSET: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expression {
     /// Loads `len` bytes at `offset` of the network (1) or transport (2) header.
-    Payload { base: u32, offset: u32, len: u32, to: u32 },
+    Payload {
+        base: u32,
+        offset: u32,
+        len: u32,
+        to: u32,
+    },
     /// `NFT_META_L4PROTO`
-    Protocol { to: u32 },
+    Protocol {
+        to: u32,
+    },
     /// The type of the source (1) or destination (2) address.
-    FibType { flags: u32, to: u32 },
-    Random { modulus: u32, to: u32 },
-    Mask { register: u32, mask: Vec<u8> },
-    Equals { register: u32, value: Vec<u8> },
+    FibType {
+        flags: u32,
+        to: u32,
+    },
+    Random {
+        modulus: u32,
+        to: u32,
+    },
+    Mask {
+        register: u32,
+        mask: Vec<u8>,
+    },
+    Equals {
+        register: u32,
+        value: Vec<u8>,
+    },
     /// `to`: where a map's value goes; zero is the verdict.
-    Lookup { set: SetName, from: u32, to: Option<u32> },
-    Constant { to: u32, value: Vec<u8> },
-    Verdict { code: i32, chain: Option<String> },
-    Dnat { is_ipv4: bool, address: u32, port: u32 },
-    Update { set: String, from: u32 },
-    Reject { is_ipv4: bool },
+    Lookup {
+        set: SetName,
+        from: u32,
+        to: Option<u32>,
+    },
+    Constant {
+        to: u32,
+        value: Vec<u8>,
+    },
+    Verdict {
+        code: i32,
+        chain: Option<String>,
+    },
+    Dnat {
+        is_ipv4: bool,
+        address: u32,
+        port: u32,
+    },
+    Update {
+        set: String,
+        from: u32,
+    },
+    Reject {
+        is_ipv4: bool,
+    },
 }
 
 /// A set of the table, or the one of that number that the rule brings along.
@@ -239,12 +277,7 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         self.take(&["dport", "."])?;
-        self.push(Expression::Payload {
-            base: 2,
-            offset: TCP_DPORT_OFFSET,
-            len: 2,
-            to: register,
-        });
+        self.push(Expression::Payload { base: 2, offset: TCP_DPORT_OFFSET, len: 2, to: register });
         self.random(register + 1)?;
         self.take(&["map"])?;
         let set = SetName::Named(self.next()?.strip_prefix('@')?.to_owned());
@@ -336,7 +369,10 @@ mod tests {
     #[test]
     fn a_network_is_compared_under_its_mask_and_an_address_without() {
         let rule = parse("ip saddr 192.168.0.0/16 drop", true).unwrap();
-        assert_eq!(rule.expressions[1], Expression::Mask { register: 8, mask: vec![255, 255, 0, 0] });
+        assert_eq!(
+            rule.expressions[1],
+            Expression::Mask { register: 8, mask: vec![255, 255, 0, 0] }
+        );
         let rule = parse("ip saddr 192.168.0.1 drop", true).unwrap();
         assert_eq!(
             rule.expressions[1],

@@ -148,9 +148,8 @@ fn answers(socket: &OwnedFd) -> Result<(), Refusal> {
 fn outcomes(mut bytes: &[u8]) -> impl Iterator<Item = (u32, i32)> {
     std::iter::from_fn(move || {
         loop {
-            let number = |at: usize| {
-                Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-            };
+            let number =
+                |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
             let len = number(0)? as usize;
             let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
             let (sequence, code) = (number(8)?, number(HEADER_LEN));

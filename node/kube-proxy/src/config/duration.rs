@@ -92,8 +92,7 @@ impl fmt::Display for GoDuration {
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse(&text)
-            .ok_or_else(|| de::Error::custom(format!("time: invalid duration \"{text}\"")))
+        parse(&text).ok_or_else(|| de::Error::custom(format!("time: invalid duration \"{text}\"")))
     }
 }
 

@@ -14,7 +14,8 @@ const POSITIVE: &str = "must be greater than 0";
 const CIDR: &str = "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)";
 const CIDR_PAIR: &str = "must be a either a single CIDR or dual-stack pair of CIDRs (e.g. \
                          [10.100.0.0/16, fde4:8dba:82e1::/48]";
-const LOCAL_MODES: [&str; 4] = ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
+const LOCAL_MODES: [&str; 4] =
+    ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
 
 /// Refuses a configuration that is complete and wrong.
 pub fn check(config: &Configuration) -> Result<(), ConfigError> {
@@ -249,7 +250,9 @@ mod tests {
     #[test]
     fn upstreams_words_name_the_field_and_the_value() {
         let invalid = |field: &str, value: &str, why: &str| {
-            format!("failed validate: KubeProxyConfiguration.{field}: Invalid value: {value}: {why}")
+            format!(
+                "failed validate: KubeProxyConfiguration.{field}: Invalid value: {value}: {why}"
+            )
         };
         assert_eq!(
             error(|it| it.bind_address = "10.10.12.11:2000".into()),

@@ -26,7 +26,9 @@ impl Histogram {
             (0..count).map(move |number| f64::from(from + number * step))
         };
         let short = [0.0, 0.25, 0.5].into_iter();
-        Self::new(short.chain(seconds(1, 1, 59)).chain(seconds(60, 5, 12)).chain(seconds(120, 30, 7)))
+        Self::new(
+            short.chain(seconds(1, 1, 59)).chain(seconds(60, 5, 12)).chain(seconds(120, 30, 7)),
+        )
     }
 
     fn new(bounds: impl Iterator<Item = f64>) -> Self {

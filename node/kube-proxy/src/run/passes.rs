@@ -171,9 +171,10 @@ impl Loop {
         }
         self.delete_flows(std::mem::take(&mut pass.flows)).await;
         for (service, message) in self.ports.update(self.proxier.local_counts()) {
-            let message = format!("node {} failed to start healthcheck {service:?} on port {message}", {
-                self.proxier.node()
-            });
+            let message =
+                format!("node {} failed to start healthcheck {service:?} on port {message}", {
+                    self.proxier.node()
+                });
             self.recorder.warn(&reference(&service), "FailedToStartServiceHealthcheck", message);
         }
         true

@@ -99,9 +99,7 @@ impl Access {
             (Policy::NeverVerifyPreloadedImages, None) => true,
             (Policy::NeverVerifyAllowlistedImages, None) => self.is_listed(name),
             (Policy::AlwaysVerify, None) => false,
-            (_, Some(record)) => {
-                record.is_open || credentials.iter().any(|it| record.is_for(it))
-            }
+            (_, Some(record)) => record.is_open || credentials.iter().any(|it| record.is_for(it)),
         }
     }
 

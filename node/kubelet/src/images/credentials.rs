@@ -85,9 +85,11 @@ impl Credentials {
             }
         }
         let provided = self.providers.entries(pod, image, self.clock.now()).await;
-        ring.extend(provided.into_iter().map(|it| {
-            (it.pattern, it.entry, it.account.map_or(Owner::Node, Owner::Account))
-        }));
+        ring.extend(
+            provided
+                .into_iter()
+                .map(|it| (it.pattern, it.entry, it.account.map_or(Owner::Node, Owner::Account))),
+        );
         let mut matched: Vec<_> =
             ring.into_iter().filter(|(pattern, ..)| matching::matches(pattern, image)).collect();
         // The most specific pattern first; the order within is kept.

@@ -104,7 +104,8 @@ impl Server {
         let root = &self.context.settings.system_logs;
         let mut all = String::new();
         for service in services {
-            let names = [service.clone(), format!("{service}.log"), format!("{service}/{service}.log")];
+            let names =
+                [service.clone(), format!("{service}.log"), format!("{service}/{service}.log")];
             let mut paths = names.iter().filter_map(|it| inside(root, it).ok());
             match paths.find(|it| it.is_file()) {
                 Some(path) => match query.filtered(&path).await {

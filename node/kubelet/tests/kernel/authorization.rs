@@ -266,7 +266,8 @@ async fn a_plugin_gets_a_token_of_the_pods_account_if_its_node_may_ask_for_the_a
         let container = json!({ "name": "main", "image": "nst.invalid/x:1" });
         let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [container] });
         bed.create_pod(json!({ "metadata": { "name": name }, "spec": spec })).await;
-        bed.until(name, |it| crate::support::waiting(it).is_some_and(|it| it.contains("Pull"))).await;
+        bed.until(name, |it| crate::support::waiting(it).is_some_and(|it| it.contains("Pull")))
+            .await;
     };
     create("refused").await;
     let log = bed.path("provider.log");

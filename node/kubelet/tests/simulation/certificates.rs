@@ -69,7 +69,8 @@ async fn a_serving_certificate_is_asked_for_kept_and_replaced_before_it_ends() {
     assert!(!current(&world).exists());
 
     // Who is denied asks again, later.
-    let denied = json!({ "type": "Denied", "status": "True", "reason": "No", "message": "not you" });
+    let denied =
+        json!({ "type": "Denied", "status": "True", "reason": "No", "message": "not you" });
     let patch = Patch::Merge(json!({ "status": { "conditions": [denied] } }));
     let name = first.name_any();
     api(&world).patch_approval(&name, &PatchParams::default(), &patch).await.unwrap();

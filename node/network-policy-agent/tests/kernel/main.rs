@@ -174,7 +174,10 @@ fn a_pod_that_is_made_again_under_a_name_is_not_held_to_the_rules_of_the_one_bef
     assert!(probe(&world.pod(A), to_b, Tcp), "{}", world.listing());
     // In strict mode nobody has spoken for it yet.
     let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
-    world.enforce(&[("x", shut_in), ("x", json!({"podSelector": {}, "ingress": [{}]}))], Mode::Strict);
+    world.enforce(
+        &[("x", shut_in), ("x", json!({"podSelector": {}, "ingress": [{}]}))],
+        Mode::Strict,
+    );
     assert!(!probe(&world.pod(A), to_b, Tcp));
 }
 
@@ -183,9 +186,13 @@ fn the_kernel_counts_what_each_chain_dropped() {
     let Some(world) = World::new("c") else { return };
     let _serving = Serving::everywhere(&world, &[80]);
     world.enforce(&[("x", json!({"podSelector": {}}))], Mode::Standard);
-    let sum = || world.counts().values().map(|it| (it.packets, it.bytes)).fold((0, 0), |sum, it| {
-        (sum.0 + it.0, sum.1 + it.1)
-    });
+    let sum = || {
+        world
+            .counts()
+            .values()
+            .map(|it| (it.packets, it.bytes))
+            .fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    };
     assert_eq!(sum(), (0, 0));
     assert!(!probe(&world.pod(C), (A.address(), 80).into(), Udp));
     // A header, eight octets of UDP and the word that was sent.

@@ -24,7 +24,6 @@ use crate::{
     world::Netns,
 };
 
-
 /// A node as the VPC CNI lays it out: a pod has its address alone, and a route to it is the node's.
 struct Node {
     netns: Netns,
@@ -38,15 +37,21 @@ impl Node {
         let netns = Netns::new(format!("nst-t-nps-{}", std::process::id()))?;
         netns.ip("link set lo up");
         inside(&netns.file(), || {
-            let set = |name: &str, value: &str| std::fs::write(format!("/proc/sys/net/{name}"), value);
+            let set =
+                |name: &str, value: &str| std::fs::write(format!("/proc/sys/net/{name}"), value);
             set("ipv4/ip_forward", "1").unwrap();
             for name in ["all", "default"] {
                 set(&format!("ipv4/conf/{name}/rp_filter"), "0").unwrap();
             }
             // Each round leaves hundreds of connections behind.
-            for name in ["udp_timeout", "udp_timeout_stream", "tcp_timeout_time_wait",
-                "tcp_timeout_fin_wait", "tcp_timeout_close_wait", "tcp_timeout_syn_sent"]
-            {
+            for name in [
+                "udp_timeout",
+                "udp_timeout_stream",
+                "tcp_timeout_time_wait",
+                "tcp_timeout_fin_wait",
+                "tcp_timeout_close_wait",
+                "tcp_timeout_syn_sent",
+            ] {
                 drop(set(&format!("netfilter/nf_conntrack_{name}"), "5"));
             }
         });

@@ -292,10 +292,8 @@ async fn instances_that_are_started_together_have_to_fit_together() {
 async fn an_instance_that_switches_itself_off_stops_or_goes_as_it_was_launched_to() {
     let region = region();
     let stops = id(&region.run(launch()).await[0]);
-    let goes = RunInstancesRequest {
-        instance_initiated_shutdown_behavior: text("terminate"),
-        ..launch()
-    };
+    let goes =
+        RunInstancesRequest { instance_initiated_shutdown_behavior: text("terminate"), ..launch() };
     let goes = id(&region.run(goes).await[0]);
     for (id, leaving) in [(&stops, "stopping"), (&goes, "shutting-down")] {
         region.report(id, &HostReport::Started);

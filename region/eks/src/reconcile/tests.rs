@@ -446,8 +446,14 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
             &|it| it.launch_template = Some(version_of("another", "1")),
             "The launch template of a nodegroup cannot be changed",
         ),
-        (&|it| it.launch_template = Some(version_of(&template, "3")), "A nodegroup cannot be changed"),
-        (&|it| it.launch_template = Some(version_of(&template, "9")), "Could not find the specified"),
+        (
+            &|it| it.launch_template = Some(version_of(&template, "3")),
+            "A nodegroup cannot be changed",
+        ),
+        (
+            &|it| it.launch_template = Some(version_of(&template, "9")),
+            "Could not find the specified",
+        ),
     ];
     for (change, message) in refused {
         let fault = update(change).await.unwrap_err();

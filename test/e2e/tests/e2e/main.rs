@@ -19,8 +19,8 @@ mod scaling;
 mod terminal;
 mod terraform;
 mod traffic;
-mod webhooks;
 mod updates;
+mod webhooks;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

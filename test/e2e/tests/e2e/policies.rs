@@ -72,7 +72,14 @@ fn counted(region: &Region) -> anyhow::Result<()> {
     let node = strings(&leaders, "/spec/nodeName").first().cloned().context("a leader")?;
     let on_node = format!("spec.nodeName={node}");
     let agents = region.kubectl_json(&[
-        "get", "pods", "-n", "kube-system", "-l", "k8s-app=aws-node", "--field-selector", &on_node,
+        "get",
+        "pods",
+        "-n",
+        "kube-system",
+        "-l",
+        "k8s-app=aws-node",
+        "--field-selector",
+        &on_node,
     ])?;
     let agent = strings(&agents, "/metadata/name").first().cloned().context("an agent")?;
     let path = format!("/api/v1/namespaces/kube-system/pods/{agent}:8162/proxy/metrics");

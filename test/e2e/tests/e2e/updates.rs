@@ -57,7 +57,10 @@ fn rolled(region: &Region) -> anyhow::Result<()> {
     let update = update(region, &named)?;
     ensure!(update["type"] == "VersionUpdate" && update["status"] == "InProgress", "{update}");
     let params = update["params"].to_string();
-    ensure!(params.contains("LaunchTemplateVersion") && params.contains("ReleaseVersion"), "{params}");
+    ensure!(
+        params.contains("LaunchTemplateVersion") && params.contains("ReleaseVersion"),
+        "{params}"
+    );
     let update = ended(region, &update, 240)?;
     ensure!(update["status"] == "Successful", "{update}");
 
@@ -119,7 +122,8 @@ fn describe(region: &Region) -> anyhow::Result<Value> {
 }
 
 fn nodes(region: &Region) -> anyhow::Result<Vec<Value>> {
-    let list = region.kubectl_json(&["get", "nodes", "-l", "eks.amazonaws.com/nodegroup=rolled"])?;
+    let list =
+        region.kubectl_json(&["get", "nodes", "-l", "eks.amazonaws.com/nodegroup=rolled"])?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{base, base_with, case, one_of, pod};
 use super::super::model::{
     Action::{self, DeleteNamespace, DeletePod, DeletePolicy, Namespace, Pod},
     Case,
 };
+use super::{base, base_with, case, one_of, pod};
 
 fn policy(spec: Value) -> Action {
     Action::Policy { ns: "x", name: "base", spec }

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::{DIRECTIONS, pod, single};
 use super::super::model::Case;
+use super::{DIRECTIONS, pod, single};
 
 pub(super) fn all() -> Vec<Case> {
     let (source, target) = (("x", "b"), ("y", "c"));

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{case, ns, one_of, pod, single};
 use super::super::model::{
     Action::{self, DeletePolicy, Namespace, Pod},
     Case,
 };
+use super::{case, ns, one_of, pod, single};
 
 fn ingress(subject: Value, rules: Value) -> Value {
     json!({"podSelector": subject, "policyTypes": ["Ingress"], "ingress": rules})
@@ -114,9 +114,7 @@ fn ports() -> Vec<Case> {
         one("SCTP only is not TCP", at(json!([{"protocol": "SCTP", "port": 80}]))),
         one("UDP only is not TCP", at(json!([{"protocol": "UDP", "port": 80}]))),
         one("several rules", {
-            let rule = |name: &str, port: u16| {
-                json!({"from": [{"podSelector": pod(name)}], "ports": [{"port": port}]})
-            };
+            let rule = |name: &str, port: u16| json!({"from": [{"podSelector": pod(name)}], "ports": [{"port": port}]});
             ingress(pod("a"), json!([rule("b", 80), rule("c", 81), rule("b", 81)]))
         }),
         one("ingress and egress together", {
@@ -209,10 +207,7 @@ fn changes() -> Vec<Case> {
             "e2e",
             "ingress to a pod that is relabelled",
             vec![
-                vec![made(
-                    "p",
-                    ingress(json!({"matchLabels": {"target": "isolated"}}), json!([])),
-                )],
+                vec![made("p", ingress(json!({"matchLabels": {"target": "isolated"}}), json!([])))],
                 vec![Pod("x", "a", json!({"target": "isolated"}))],
             ],
         ),

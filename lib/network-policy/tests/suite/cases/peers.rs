@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{DIRECTIONS, base_with, ns, one_of, pod, single};
 use super::super::model::Case;
+use super::{DIRECTIONS, base_with, ns, one_of, pod, single};
 
 fn kinds() -> Vec<(&'static str, Value)> {
     let peer = |namespaces: Value, pods: Value| {

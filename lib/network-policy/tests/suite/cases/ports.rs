@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{DIRECTIONS, base, base_with, single};
 use super::super::model::Case;
+use super::{DIRECTIONS, base, base_with, single};
 
 /// The last name is one of TCP's: of other protocols no port has it.
 fn kinds() -> Vec<Value> {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{DIRECTIONS, base, one_of, pod, single};
 use super::super::model::Case;
+use super::{DIRECTIONS, base, one_of, pod, single};
 
 pub(super) fn all() -> Vec<Case> {
     let mut all = Vec::new();

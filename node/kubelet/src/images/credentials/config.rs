@@ -13,11 +13,8 @@ use crate::{duration::GoDuration, yaml};
 
 pub(super) const V1: &str = "credentialprovider.kubelet.k8s.io/v1";
 /// Sorted, as they are told.
-const API_VERSIONS: [&str; 3] = [
-    V1,
-    "credentialprovider.kubelet.k8s.io/v1alpha1",
-    "credentialprovider.kubelet.k8s.io/v1beta1",
-];
+const API_VERSIONS: [&str; 3] =
+    [V1, "credentialprovider.kubelet.k8s.io/v1alpha1", "credentialprovider.kubelet.k8s.io/v1beta1"];
 const CONFIG_VERSIONS: [&str; 3] =
     ["kubelet.config.k8s.io/v1", "kubelet.config.k8s.io/v1beta1", "kubelet.config.k8s.io/v1alpha1"];
 const KIND: &str = "CredentialProviderConfig";
@@ -192,7 +189,10 @@ fn validate(all: &[Provider]) -> Vec<String> {
             }
         }
         if it.match_images.is_empty() {
-            wrong.push("providers.matchImages: Required value: at least 1 item in matchImages is required".to_owned());
+            wrong.push(
+                "providers.matchImages: Required value: at least 1 item in matchImages is required"
+                    .to_owned(),
+            );
         }
         if it.default_cache_duration.is_none() {
             wrong.push("providers.defaultCacheDuration: Required value".to_owned());
@@ -206,7 +206,8 @@ fn validate(all: &[Provider]) -> Vec<String> {
 
 fn name(name: &str, wrong: &mut Vec<String>) {
     let mut refuse = |why: &str| {
-        wrong.push(format!("providers.name: Invalid value: \"{name}\": provider name cannot {why}"));
+        wrong
+            .push(format!("providers.name: Invalid value: \"{name}\": provider name cannot {why}"));
     };
     if name.contains('/') {
         refuse("contain '/'");
@@ -248,7 +249,9 @@ fn token_attributes(provider: &Provider, it: &TokenAttributes, wrong: &mut Vec<S
     if !both.is_empty() {
         let both: Vec<_> = both.into_iter().map(|it| format!("\"{it}\"")).collect();
         let both = both.join(",");
-        wrong.push(format!("{at}: Invalid value: [{both}]: annotation keys cannot be both required and optional"));
+        wrong.push(format!(
+            "{at}: Invalid value: [{both}]: annotation keys cannot be both required and optional"
+        ));
     }
     match it.cache_type.as_str() {
         "ServiceAccount" | "Token" => {}

@@ -246,7 +246,11 @@ impl Providers {
             "Global" => GLOBAL,
             other => {
                 let plugin = &provider.name;
-                warn!(plugin, given = other, "credential provider plugin did not return a valid cacheKeyType");
+                warn!(
+                    plugin,
+                    given = other,
+                    "credential provider plugin did not return a valid cacheKeyType"
+                );
                 return Vec::new();
             }
         };
@@ -282,7 +286,8 @@ fn annotations(
 ) -> Result<BTreeMap<String, String>, String> {
     let mut told = BTreeMap::new();
     for key in &attributes.required_service_account_annotation_keys {
-        let value = theirs.get(key).ok_or_else(|| format!("required annotation {key} not found"))?;
+        let value =
+            theirs.get(key).ok_or_else(|| format!("required annotation {key} not found"))?;
         told.insert(key.clone(), value.clone());
     }
     for key in &attributes.optional_service_account_annotation_keys {

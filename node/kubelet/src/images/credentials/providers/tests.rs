@@ -252,10 +252,7 @@ async fn a_plugin_acts_for_the_pods_service_account_with_a_token_of_it() {
     assert!(given[0].account.as_ref().is_some_and(|it| it.contains("uid-marked")));
     let question = &bed.questions()[0];
     assert_eq!(question["serviceAccountToken"], "token-1");
-    assert_eq!(
-        question["serviceAccountAnnotations"],
-        json!({ "example.com/role": "puller" })
-    );
+    assert_eq!(question["serviceAccountAnnotations"], json!({ "example.com/role": "puller" }));
     // Another pod of the account has the same, one of another account has not.
     assert_eq!(passwords(&providers, &pod("b", "marked"), &image, 0).await, ["w"]);
     assert_eq!(bed.questions().len(), 1);
@@ -277,8 +274,7 @@ async fn an_answer_for_one_token_or_account_is_no_answer_for_another() {
     }
     // Static pods have no service account; a plugin may do without.
     let bed = Bed::answering(json!({}));
-    let providers =
-        bed.load(attributes("Token", json!({ "requireServiceAccount": false })));
+    let providers = bed.load(attributes("Token", json!({ "requireServiceAccount": false })));
     let given = providers.entries(&pod("s", ""), &image, Timestamp::UNIX_EPOCH).await;
     assert_eq!(given[0].account, None);
     assert_eq!(bed.questions()[0].get("serviceAccountToken"), None);
