@@ -75,7 +75,7 @@ pub(crate) struct InstanceStatus {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubnetUsage {
-    pub(crate) at: jiff::Timestamp,
+    pub(crate) at: Timestamp,
     pub(crate) taken: u32,
 }
 

@@ -19,9 +19,7 @@ use k8s_openapi::api::{
 };
 
 use self::plan::Plan;
-use crate::{
-    Context, claim, expectations::Expectations, pod_control::PodControl, pods, revisions,
-};
+use crate::{Context, claim, expectations::Expectations, pod_control::PodControl, pods, revisions};
 
 const PARALLEL: usize = 2;
 /// At most so many creations or deletions per pass, as upstream.

@@ -370,7 +370,10 @@ mod tests {
         for (asked, said) in [
             (&["--name", "two"][..], "the region `one` is there already, with --name one"),
             (&["--egress"][..], "the region `one` is there already, without --egress"),
-            (&["--latency", "aws"][..], "the region `one` is there already, with --latency instant"),
+            (
+                &["--latency", "aws"][..],
+                "the region `one` is there already, with --latency instant",
+            ),
         ] {
             let refused = settings(&layout, &args(folder.path(), asked)).err().unwrap();
             assert_eq!(refused.to_string(), said);

@@ -72,9 +72,15 @@ async fn the_parts_of_the_control_plane_say_whether_they_run_with_a_warning() {
     assert_eq!(*cells[1], json!(["controller-manager", "Unhealthy", "", "it does not run"]));
     assert_eq!(*cells[2], json!(["etcd-0", "Healthy", "ok", ""]));
     let one = cluster.get(&format!("{path}/etcd-0")).await;
-    assert_eq!((&one["kind"], &one["conditions"][0]["status"]), (&json!("ComponentStatus"), &json!("True")));
+    assert_eq!(
+        (&one["kind"], &one["conditions"][0]["status"]),
+        (&json!("ComponentStatus"), &json!("True"))
+    );
     let (head, status) = cluster.send("GET", &format!("{path}/nobody"), &[], "").await;
-    assert_eq!((head.status.as_u16(), &status["message"]), (500, &json!("Component not found: nobody")));
+    assert_eq!(
+        (head.status.as_u16(), &status["message"]),
+        (500, &json!("Component not found: nobody"))
+    );
     let by_name = cluster.get(&format!("{path}?fieldSelector=metadata.name%3Dscheduler")).await;
     assert_eq!(by_name["items"].as_array().unwrap().len(), 1);
     assert_eq!(cluster.post(path, json!({})).await.0, 405);

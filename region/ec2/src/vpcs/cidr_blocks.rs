@@ -18,7 +18,7 @@ use ipnet::Ipv4Net;
 use super::{association, parse_cidr};
 use crate::{
     Call, faults,
-    records::{CidrAssociation, Vpc},
+    records::{CidrAssociation, Destination, Vpc},
     state::State,
 };
 
@@ -76,7 +76,10 @@ fn check(state: &State, vpc: &Vpc, cidr: Ipv4Net) -> Result<(), Fault> {
     }
     // A local route must not be as wide as a route that somebody made: it would take its packets.
     let mut routes = state.route_tables.iter().filter(|it| it.vpc_id == vpc.id);
-    let is_hidden = |it: &Ipv4Net| it.prefix_len() > 0 && cidr.contains(it);
+    let is_hidden = |it: &Destination| match it {
+        Destination::Cidr(net) => net.prefix_len() > 0 && cidr.contains(net),
+        Destination::PrefixList(_) => false,
+    };
     if routes.any(|table| table.routes.iter().any(|it| is_hidden(&it.destination))) {
         return out_of_range(format!("The CIDR '{cidr}' conflicts with a route of the VPC."));
     }
