@@ -1,6 +1,10 @@
 //! A policy and the world give PolicyEndpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    rc::Rc,
+};
 
 use api_kube::policy_endpoint::{
     EndpointInfo, PodEndpoint, PolicyEndpointSpec, PolicyReference, Port,
@@ -12,7 +16,7 @@ use k8s_openapi::{
 
 use crate::{
     Compiled, Ranges,
-    policy::{Peer, Rule},
+    policy::Peer,
     world::{World, address, name_of, named_port, namespace_of},
 };
 
@@ -111,14 +115,14 @@ fn protocol(port: &NetworkPolicyPort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
-/// The ports of a rule as numbers; `None` where the rule names ports and none of them is there, so
-/// that it allows nothing.
+/// The ports of a rule as numbers, none for all of them; `None` where the rule names ports and none of
+/// them is there, so that it allows nothing.
 fn numbers(
     ports: &[NetworkPolicyPort],
     named: impl Fn(&str, &str) -> Option<i32>,
-) -> Option<Vec<Port>> {
+) -> Option<Rc<[Port]>> {
     if ports.is_empty() {
-        return Some(Vec::new());
+        return Some(Rc::new([]));
     }
     let number = |it: &NetworkPolicyPort| {
         let port = match &it.port {
@@ -134,27 +138,75 @@ fn numbers(
     (!found.is_empty()).then(|| found.into_iter().collect())
 }
 
-/// Peers with the union of the ports at which a rule allows them.
+/// Peers with the union of the ports at which rules allow them.
 #[derive(Default)]
-struct Peers(BTreeMap<(String, Vec<String>), Option<BTreeSet<Port>>>);
+struct Peers {
+    pods: BTreeMap<IpAddr, Ports>,
+    /// With their exceptions.
+    blocks: BTreeMap<(String, Vec<String>), Ports>,
+}
+
+/// Most peers are allowed by one rule, and share its ports.
+#[derive(Default)]
+enum Ports {
+    #[default]
+    None,
+    OfRule(Rc<[Port]>),
+    OfSeveral(BTreeSet<Port>),
+    All,
+}
+
+impl Ports {
+    fn allow(&mut self, more: &Rc<[Port]>) {
+        *self = match std::mem::take(self) {
+            Self::All => Self::All,
+            _ if more.is_empty() => Self::All,
+            Self::None => Self::OfRule(more.clone()),
+            Self::OfRule(ports) if Rc::ptr_eq(&ports, more) => Self::OfRule(ports),
+            Self::OfRule(ports) => Self::OfSeveral(ports.iter().chain(&**more).cloned().collect()),
+            Self::OfSeveral(mut ports) => {
+                ports.extend(more.iter().cloned());
+                Self::OfSeveral(ports)
+            }
+        };
+    }
+
+    fn finish(self) -> Vec<Port> {
+        match self {
+            Self::None | Self::All => Vec::new(),
+            Self::OfRule(ports) => ports.to_vec(),
+            Self::OfSeveral(ports) => ports.into_iter().collect(),
+        }
+    }
+}
 
 impl Peers {
-    /// No ports: all of them.
-    fn allow(&mut self, cidr: &str, except: &[String], ports: &[Port]) {
+    fn allow_pod(&mut self, address: IpAddr, ports: &Rc<[Port]>) {
+        self.pods.entry(address).or_default().allow(ports);
+    }
+
+    fn allow_block(&mut self, cidr: &str, except: &[String], ports: &Rc<[Port]>) {
         let mut except = except.to_vec();
         except.sort();
-        let known = self.0.entry((cidr.to_owned(), except)).or_insert(Some(BTreeSet::new()));
-        match known {
-            Some(known) if !ports.is_empty() => known.extend(ports.iter().cloned()),
-            _ => *known = None,
-        }
+        self.blocks.entry((cidr.to_owned(), except)).or_default().allow(ports);
+    }
+
+    fn allow_everybody(&mut self, ports: &Rc<[Port]>) {
+        EVERYWHERE.iter().for_each(|cidr| self.allow_block(cidr, &[], ports));
     }
 
     fn finish(self) -> Vec<EndpointInfo> {
-        let info = |((cidr, except), ports): ((String, Vec<String>), Option<BTreeSet<Port>>)| {
-            EndpointInfo { cidr, except, ports: ports.into_iter().flatten().collect() }
+        let block = |((cidr, except), ports): ((String, Vec<String>), Ports)| EndpointInfo {
+            cidr,
+            except,
+            ports: ports.finish(),
         };
-        self.0.into_iter().map(info).collect()
+        let pod = |(address, ports): (IpAddr, Ports)| EndpointInfo {
+            cidr: address.to_string(),
+            except: Vec::new(),
+            ports: ports.finish(),
+        };
+        self.blocks.into_iter().map(block).chain(self.pods.into_iter().map(pod)).collect()
     }
 }
 
@@ -166,15 +218,15 @@ fn ingress(policy: &Compiled, world: &impl World, named: &Named) -> Vec<Endpoint
         };
         let Some(ports) = numbers(&rule.ports, number) else { continue };
         if rule.peers.is_empty() {
-            EVERYWHERE.iter().for_each(|cidr| peers.allow(cidr, &[], &ports));
+            peers.allow_everybody(&ports);
         }
         for peer in &rule.peers {
             if let Peer::Block { cidr, except } = peer {
-                peers.allow(cidr, except, &ports);
+                peers.allow_block(cidr, except, &ports);
             }
             peer.each_pod(&policy.namespace, world, |pod| {
                 if let Some(ip) = address(pod) {
-                    peers.allow(&ip.to_string(), &[], &ports);
+                    peers.allow_pod(ip, &ports);
                 }
             });
         }
@@ -187,40 +239,41 @@ fn egress(policy: &Compiled, world: &impl World) -> Vec<EndpointInfo> {
     let mut peers = Peers::default();
     for rule in &policy.egress {
         let elsewhere = numbers(&rule.ports, |_, _| None);
-        let mut allow_pods = |rule: &Rule, peer: &Peer, inside: Option<&Ranges>| {
+        let has_names = rule.has_names();
+        let mut allow_pods = |peer: &Peer, inside: Option<&Ranges>| {
             peer.each_pod(&policy.namespace, world, |pod| {
                 let Some(ip) = address(pod) else { return };
                 let named = |name: &str, protocol: &str| named_port(pod, name, protocol);
-                let ports = match (&elsewhere, rule.has_names()) {
+                let ports = match (&elsewhere, has_names) {
                     (Some(ports), false) => Some(ports.clone()),
                     _ => numbers(&rule.ports, named),
                 };
                 if let Some(ports) = ports.filter(|_| inside.is_none_or(|it| it.contains(ip))) {
-                    peers.allow(&ip.to_string(), &[], &ports);
+                    peers.allow_pod(ip, &ports);
                 }
             });
         };
         // Pods that have the port are among everybody, and in a block.
-        if rule.peers.is_empty() && rule.has_names() {
-            allow_pods(rule, &Peer::anybody(), None);
+        if rule.peers.is_empty() && has_names {
+            allow_pods(&Peer::anybody(), None);
         }
         for peer in &rule.peers {
             match peer {
-                Peer::Pods { .. } => allow_pods(rule, peer, None),
-                Peer::Block { cidr, except } if rule.has_names() => {
+                Peer::Pods { .. } => allow_pods(peer, None),
+                Peer::Block { cidr, except } if has_names => {
                     let inside = Ranges::of(std::iter::once((cidr.as_str(), except.as_slice())));
-                    allow_pods(rule, &Peer::anybody(), Some(&inside));
+                    allow_pods(&Peer::anybody(), Some(&inside));
                 }
                 Peer::Block { .. } => {}
             }
         }
         let Some(ports) = &elsewhere else { continue };
         if rule.peers.is_empty() {
-            EVERYWHERE.iter().for_each(|cidr| peers.allow(cidr, &[], ports));
+            peers.allow_everybody(ports);
         }
         for peer in &rule.peers {
             if let Peer::Block { cidr, except } = peer {
-                peers.allow(cidr, except, ports);
+                peers.allow_block(cidr, except, ports);
             }
         }
     }

@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 
 use crate::ruleset::Dropping;
 
+/// The word in a name, what is counted, and where that is.
+type Kind = (&'static str, &'static str, fn(&Count) -> u64);
+
 #[derive(Debug, Default)]
 pub struct Metrics {
     state: Mutex<State>,
@@ -65,7 +68,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let state = self.state.lock();
         let mut text = String::new();
-        let kinds: [(&str, &str, fn(&Count) -> u64); 2] =
+        let kinds: [Kind; 2] =
             [("count", "packets", |it| it.packets), ("bytes", "bytes", |it| it.bytes)];
         for (word, unit, value) in kinds {
             let name = format!("network_policy_drop_{word}_total");

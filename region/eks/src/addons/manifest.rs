@@ -21,6 +21,11 @@ use crate::{
 const REGISTRY_ACCOUNT: &str = "602401143452";
 /// The container of `aws-node` that enforces network policies.
 const POLICY_AGENT: &str = "aws-eks-nodeagent";
+/// What `nodeAgent` configures: the argument, and what is before its value.
+const AGENT_ARGUMENTS: [(&str, &str); 2] = [
+    ("enablePolicyEventLogs", "--enable-policy-event-logs="),
+    ("metricsBindAddr", "--metrics-bind-addr=:"),
+];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
@@ -135,6 +140,7 @@ fn configure(object: &mut Value, configuration: &Value) {
             object.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut)
     {
         configure_policies(containers, is_true(&configuration["enableNetworkPolicy"]));
+        configure_agent(containers, &configuration["nodeAgent"]);
         for (name, value) in configuration["env"].as_object().into_iter().flatten() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             for (number, container) in containers.iter_mut().enumerate() {
@@ -158,6 +164,22 @@ fn configure_policies(containers: &mut Vec<Value>, is_enabled: bool) {
         set_environment(&mut containers[0], "ENABLE_NETWORK_POLICY", "true", true);
     } else {
         containers.retain(|it| it["name"] != POLICY_AGENT);
+    }
+}
+
+fn configure_agent(containers: &mut [Value], configuration: &Value) {
+    let agent = containers.iter_mut().find(|it| it["name"] == POLICY_AGENT);
+    let Some(arguments) = agent.and_then(|it| it["args"].as_array_mut()) else { return };
+    for (name, start) in AGENT_ARGUMENTS {
+        let value = &configuration[name];
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let flag = start.trim_end_matches(':');
+        let is_it = |it: &&mut Value| it.as_str().is_some_and(|it| it.starts_with(flag));
+        if !configuration[name].is_null()
+            && let Some(argument) = arguments.iter_mut().find(is_it)
+        {
+            *argument = format!("{start}{value}").into();
+        }
     }
 }
 
@@ -186,7 +208,9 @@ fn configuration(text: Option<&str>) -> Result<Value, Fault> {
 fn settings(addon: &str) -> &'static [(&'static str, &'static str)] {
     match addon {
         // A string, as on EKS: `"true"`.
-        "vpc-cni" => &[("enableNetworkPolicy", "string"), ("env", "object")],
+        "vpc-cni" => {
+            &[("enableNetworkPolicy", "string"), ("env", "object"), ("nodeAgent", "object")]
+        }
         "coredns" => &[("replicaCount", "integer")],
         _ => &[],
     }
@@ -194,7 +218,15 @@ fn settings(addon: &str) -> &'static [(&'static str, &'static str)] {
 
 /// The JSON schema of an add-on's configuration.
 pub(crate) fn schema(addon: &str) -> String {
-    let property = |(name, kind): &(&str, &str)| ((*name).to_owned(), json!({"type": kind}));
+    let property = |(name, kind): &(&str, &str)| {
+        let mut property = json!({"type": kind});
+        if *name == "nodeAgent" {
+            property["additionalProperties"] = false.into();
+            let arguments = AGENT_ARGUMENTS.map(|(name, _)| (name.to_owned(), string()));
+            property["properties"] = Value::Object(arguments.into_iter().collect());
+        }
+        ((*name).to_owned(), property)
+    };
     let properties: serde_json::Map<_, _> = settings(addon).iter().map(property).collect();
     json!({
         "$schema": "http://json-schema.org/draft-06/schema#",
@@ -203,6 +235,11 @@ pub(crate) fn schema(addon: &str) -> String {
         "properties": properties,
     })
     .to_string()
+}
+
+/// Flags and ports are strings, as on EKS.
+fn string() -> Value {
+    json!({"type": "string"})
 }
 
 /// Refuses what would have no effect.
@@ -214,9 +251,16 @@ pub(crate) fn check_configuration(addon: &str, text: Option<&str>) -> Result<(),
         Value::Object(map) => map.keys(),
         _ => return Err(unsupported("it is not an object")),
     };
-    match keys.into_iter().find(|key| !supported.iter().any(|(known, _)| known == key)) {
+    let undefined =
+        |key: &str| Err(unsupported(&format!("[$.{key}: is not defined in the schema]")));
+    if let Some(key) = keys.into_iter().find(|key| !supported.iter().any(|(it, _)| it == key)) {
+        return undefined(key);
+    }
+    let agent = value["nodeAgent"].as_object().into_iter().flatten();
+    let mut agent = agent.map(|(key, _)| key);
+    match agent.find(|key| !AGENT_ARGUMENTS.iter().any(|(it, _)| it == key)) {
         None => Ok(()),
-        Some(key) => Err(unsupported(&format!("[$.{key}: is not defined in the schema]"))),
+        Some(key) => undefined(&format!("nodeAgent.{key}")),
     }
 }
 
@@ -267,6 +311,13 @@ mod tests {
         for container in &with {
             assert_eq!(value(container, "NETWORK_POLICY_ENFORCING_MODE"), "strict");
         }
+        let logging = set(json!({"enableNetworkPolicy": "true", "nodeAgent":
+            {"enablePolicyEventLogs": "true", "metricsBindAddr": "9162"}}));
+        let arguments = |container: &Value| container["args"].to_string();
+        assert!(arguments(&with[1]).contains("--enable-policy-event-logs=false"));
+        for wanted in ["--enable-policy-event-logs=true", "--metrics-bind-addr=:9162"] {
+            assert!(arguments(&logging[1]).contains(wanted), "{}", arguments(&logging[1]));
+        }
         assert!(
             !with[1]["env"].as_array().unwrap().iter().any(|it| it["name"] == "WARM_ENI_TARGET")
         );
@@ -275,6 +326,10 @@ mod tests {
     #[test]
     fn configuration_that_would_have_no_effect_is_refused() {
         assert!(check_configuration("vpc-cni", Some(r#"{"env": {"A": "b"}}"#)).is_ok());
+        let agent = |key: &str| format!(r#"{{"nodeAgent": {{"{key}": "true"}}}}"#);
+        assert!(check_configuration("vpc-cni", Some(&agent("enablePolicyEventLogs"))).is_ok());
+        let refused = check_configuration("vpc-cni", Some(&agent("enableCloudWatchLogs")));
+        assert!(format!("{refused:?}").contains("[$.nodeAgent.enableCloudWatchLogs: is not"));
         assert!(check_configuration("coredns", Some("replicaCount: 3")).is_ok());
         assert!(check_configuration("coredns", Some(r#"{"env": {}}"#)).is_err());
         assert!(check_configuration("kube-proxy", Some("[]")).is_err());

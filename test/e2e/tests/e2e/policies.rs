@@ -53,6 +53,8 @@ fn network_policies_close_and_open_the_guestbooks_database(region: &Region) -> a
     let names = strings(&endpoints, "/metadata/name");
     ensure!(names.iter().any(|it| it.starts_with("redis-deny-")), "{names:?}");
 
+    counted(region)?;
+
     region.apply(ALLOW)?;
     let opens = || Ok(is_open(region, &front)?.then_some(()));
     eventually("the front ends are let in", seconds(30), opens)?;
@@ -62,6 +64,30 @@ fn network_policies_close_and_open_the_guestbooks_database(region: &Region) -> a
     let opens = || Ok(is_open(region, &follower)?.then_some(()));
     eventually("without policies all is open", seconds(30), opens)?;
     configure(region, "{}", 1)
+}
+
+/// The agent on the leader's node tells for which policy it dropped.
+fn counted(region: &Region) -> anyhow::Result<()> {
+    let leaders = region.kubectl_json(&["get", "pods", "-l", "app=redis,role=leader"])?;
+    let node = strings(&leaders, "/spec/nodeName").first().cloned().context("a leader")?;
+    let on_node = format!("spec.nodeName={node}");
+    let agents = region.kubectl_json(&[
+        "get",
+        "pods",
+        "-n",
+        "kube-system",
+        "-l",
+        "k8s-app=aws-node",
+        "--field-selector",
+        &on_node,
+    ])?;
+    let agent = strings(&agents, "/metadata/name").first().cloned().context("an agent")?;
+    let path = format!("/api/v1/namespaces/kube-system/pods/{agent}:8162/proxy/metrics");
+    let metrics = region.kubectl(&["get", "--raw", &path])?;
+    let wanted = "network_policy_drop_by_policy_count_total{direction=\"ingress\",\
+                  policies=\"default/redis-deny\"} ";
+    ensure!(metrics.contains(wanted), "{metrics}");
+    Ok(())
 }
 
 /// Configures the add-on and waits until every node runs it so, with so many containers.
