@@ -100,7 +100,7 @@ async fn start(
     let driver =
         Driver::new(&region, hosts.clone(), names.clone(), ami, endpoints, clock, scope.child());
     let endpoint = listen(settings, &region, scope)?;
-    serve_admin(layout, &region, hosts, names.clone(), &endpoint, scope)?;
+    serve_admin(layout, &region, hosts, names.clone(), &endpoint, clock, scope)?;
     drop(scope.spawn("driver", driver.clone().run()));
     let changes = region.ec2.changes();
     let autoscaling = region_autoscaling::AutoScaling::clone(&region.autoscaling);
@@ -153,9 +153,11 @@ fn serve_admin(
     hosts: Hosts,
     names: Names,
     endpoint: &str,
+    clock: Clock,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     let admin = Admin {
+        clock,
         region: region.clone(),
         hosts,
         names,

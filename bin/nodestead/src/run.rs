@@ -1,5 +1,7 @@
 //! `nodestead run COMPONENT`: one component alone, with its upstream flags, against any peer.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 /// A component and its own flags.
@@ -53,7 +55,7 @@ impl Run {
         telemetry::init("info");
         match self.component {
             // These begin as the one thread of their process: namespaces are per thread.
-            Component::Init(args) => single(node_init::command::run(args)),
+            Component::Init(args) => single(resting(node_init::command::run(args))),
             Component::HostLaunch(args) => single(region_host::launch::command::run(args)),
             Component::Nodeadm(args) => single(nodeadm::command::run(args)),
             Component::AwsIamAuthenticator(args) => {
@@ -63,10 +65,12 @@ impl Run {
                 single(ecr_credential_provider::command::run(args))
             }
             Component::VpcCniInit(args) => single(vpc_cni::init::run(args)),
-            Component::VpcCni(args) => single(vpc_cni::command::run(args)),
-            Component::NetworkPolicyAgent(args) => single(network_policy_agent::command::run(args)),
-            Component::ClusterDns(args) => single(cluster_dns::command::run(args)),
-            Component::KubeProxy(args) => single(kube_proxy::command::run(args)),
+            Component::VpcCni(args) => single(resting(vpc_cni::command::run(args))),
+            Component::NetworkPolicyAgent(args) => {
+                single(resting(network_policy_agent::command::run(args)))
+            }
+            Component::ClusterDns(args) => single(resting(cluster_dns::command::run(args))),
+            Component::KubeProxy(args) => single(resting(kube_proxy::command::run(args))),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
             Component::KubeApiserver(args) => several(kube_apiserver::command::run(args)),
             Component::KubeScheduler(args) => several(kube_scheduler::command::run(args)),
@@ -80,6 +84,28 @@ impl Run {
                 several(cloud_controller_manager::command::run(args))
             }
         }
+    }
+}
+
+/// When a component of a node has started, and how often it is looked after later.
+const STARTED: Duration = Duration::from_secs(20);
+const LATER: Duration = Duration::from_secs(10 * 60);
+
+/// Runs `component`, and gives back what only its start, or a burst since, needed of memory: nodes
+/// have many of these, and they rest most of the time.
+async fn resting(component: impl Future<Output = Outcome>) -> Outcome {
+    let giving_back = async {
+        let mut pause = STARTED;
+        loop {
+            tokio::time::sleep(pause).await;
+            linux_process::return_free_memory();
+            linux_process::release_program();
+            pause = LATER;
+        }
+    };
+    tokio::select! {
+        outcome = component => outcome,
+        never = giving_back => never,
     }
 }
 

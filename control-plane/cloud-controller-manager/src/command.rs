@@ -3,10 +3,6 @@
 use std::path::PathBuf;
 
 use clock::Clock;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,6 +19,12 @@ pub struct Args {
     /// The cloud: `aws` is the only one.
     #[arg(long, default_value = "aws", value_parser = ["aws"])]
     pub cloud_provider: String,
+    /// Tags for the resources under Nodes: `key=value`, with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = tag)]
+    pub tags: Vec<(String, String)>,
+    /// Which resources are tagged: `instance` is the only kind.
+    #[arg(long, value_delimiter = ',', value_parser = ["instance"])]
+    pub resources: Vec<String>,
     /// The AWS region; `AWS_REGION` where it is not given.
     #[arg(long, env = "AWS_REGION")]
     pub region: Option<String>,
@@ -33,29 +35,23 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = client(&args).await?;
+    let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let ec2 = aws_wire::client::from_environment(environment, args.region.as_deref(), clock)?;
+    // As upstream, tags are put on nothing unless a kind of resource is named.
+    let tags = if args.resources.is_empty() { Vec::new() } else { args.tags };
+    let config = crate::Config { tags: tags.into_iter().collect() };
     let scope = Scope::new();
     tokio::select! {
-        () = crate::run(client, ec2, clock, scope.clone()) => {}
+        () = crate::run(client, ec2, config, clock, scope.clone()) => {}
         asked = lifecycle::asked_to_end() => asked?,
     }
     scope.cancel();
     Ok(())
 }
 
-async fn client(args: &Args) -> Result<Client, BoxError> {
-    let mut config = match &args.kubeconfig {
-        None => Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    if let Some(master) = &args.master {
-        config.cluster_url = master.parse()?;
-    }
-    Ok(Client::try_from(config)?)
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a tag is written `key=value`")?;
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -19,6 +19,8 @@ pub(crate) enum Found {
 pub(crate) struct Facts {
     pub(crate) id: String,
     pub(crate) zone: String,
+    /// Looked up for new Nodes only.
+    pub(crate) zone_id: Option<String>,
     pub(crate) instance_type: String,
     pub(crate) is_stopped: bool,
     pub(crate) private_address: Option<String>,
@@ -66,6 +68,7 @@ fn facts(instance: Instance) -> Facts {
         is_stopped,
         id: instance.instance_id.unwrap_or_default(),
         zone: instance.placement.and_then(|it| it.availability_zone).unwrap_or_default(),
+        zone_id: None,
         instance_type: instance.instance_type.unwrap_or_default(),
         private_address: given(instance.private_ip_address),
         private_name: given(instance.private_dns_name),

@@ -2,9 +2,10 @@
 //!
 //! A new Node is initialized (provider ID, zone and type labels, addresses) and its taint is taken
 //! away; a Node whose instance is gone is deleted, one whose instance is stopped is tainted.
-//! EC2 is asked about Nodes that are new or not Ready, and rarely about the others.
+//! EC2 is asked about Nodes that are new or not Ready, and rarely about the others. Instances of Nodes
+//! are tagged, if there are tags for them ([`tagging`]).
 //!
-//! Upstream: `cloud-provider-aws`, controllers `cloud-node` and `cloud-node-lifecycle`.
+//! Upstream: `cloud-provider-aws`, controllers `cloud-node`, `cloud-node-lifecycle` and `tagging`.
 //! Deviation: no Service or route controllers, no node IPAM; events of Nodes start a pass at once
 //! instead of a poll every few seconds.
 
@@ -13,8 +14,10 @@ use api_kube as _;
 pub mod command;
 mod instance;
 mod plan;
+mod tagging;
+mod zones;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_wire::Client as Ec2;
 use clock::Clock;
@@ -26,7 +29,7 @@ use kube::{
 };
 use lifecycle::Scope;
 
-use crate::plan::Plan;
+use crate::{instance::Found, plan::Plan, tagging::Tagging, zones::Zones};
 
 /// How soon a Node that is not Ready is looked at again (upstream's `--node-monitor-period`).
 const UNHEALTHY: Duration = Duration::from_secs(5);
@@ -37,8 +40,15 @@ const REFRESH: Duration = Duration::from_secs(300);
 /// Nodes worked on at once.
 const WORKERS: usize = 4;
 
-/// Runs both controllers until `scope` is cancelled.
-pub async fn run(client: Client, ec2: Ec2, clock: Clock, scope: Scope) {
+/// Settings of [`run`].
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// What the instances of Nodes are tagged with.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Runs the controllers until `scope` is cancelled.
+pub async fn run(client: Client, ec2: Ec2, config: Config, clock: Clock, scope: Scope) {
     let nodes = controller::reflect::<Node>(client.clone(), StoreSpec::default(), &scope);
     nodes.synced().await;
     let queue: Queue<Key> = Queue::new();
@@ -50,12 +60,14 @@ pub async fn run(client: Client, ec2: Ec2, clock: Clock, scope: Scope) {
         }
     });
     let recorder = Recorder::new(client.clone(), "cloud-node-lifecycle-controller", clock, &scope);
-    let context = Arc::new(Context { client, ec2, nodes, recorder });
-    controller::run("cloud-node", queue, WORKERS, move |key| {
+    let tagging = Tagging::new(client.clone(), ec2.clone(), nodes.clone(), config.tags);
+    let zones = Zones::default();
+    let context = Arc::new(Context { client, ec2, nodes, recorder, zones });
+    let nodes = controller::run("cloud-node", queue, WORKERS, move |key| {
         let context = context.clone();
         async move { context.reconcile(&key).await }
-    })
-    .await;
+    });
+    tokio::join!(nodes, tagging.run());
 }
 
 struct Context {
@@ -63,6 +75,7 @@ struct Context {
     ec2: Ec2,
     nodes: Store<Node>,
     recorder: Recorder,
+    zones: Zones,
 }
 
 impl Context {
@@ -71,9 +84,13 @@ impl Context {
         if plan::is_foreign(&node) {
             return Ok(Action::Done);
         }
-        let found = instance::find(&self.ec2, &node)
-            .await
-            .map_err(|error| ApplyError::other(telemetry::chain(&error).to_string()))?;
+        let failed = |error| ApplyError::other(telemetry::chain(&error).to_string());
+        let mut found = instance::find(&self.ec2, &node).await.map_err(failed)?;
+        if let Found::There(facts) = &mut found
+            && plan::is_new(&node)
+        {
+            facts.zone_id = self.zones.id_of(&self.ec2, &facts.zone).await.map_err(failed)?;
+        }
         let plan = plan::plan(&node, &found, self.ec2.region());
         self.apply(&node, plan).await?;
         Ok(Action::After(if plan::is_ready(&node) { REFRESH } else { UNHEALTHY }))

@@ -11,6 +11,7 @@ use crate::instance::{Facts, Found};
 /// Set by kubelets that run with `--cloud-provider=external`.
 pub(crate) const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 pub(crate) const SHUTDOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
+const ZONE_ID: &str = "topology.k8s.aws/zone-id";
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Plan {
@@ -51,6 +52,11 @@ pub(crate) fn is_foreign(node: &Node) -> bool {
     provider_id.is_some_and(|it| !it.is_empty() && !it.starts_with("aws://"))
 }
 
+/// Whether the Node waits to be told what it is.
+pub(crate) fn is_new(node: &Node) -> bool {
+    taints(node).iter().any(|it| it.key == UNINITIALIZED)
+}
+
 pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|it| it.conditions.as_deref());
     let ready = conditions.unwrap_or_default().iter().find(|it| it.type_ == "Ready");
@@ -78,10 +84,9 @@ fn addresses(node: &Node, facts: &Facts) -> Vec<NodeAddress> {
 
 /// Labels, provider ID and taints, if any of them is to change.
 fn object(node: &Node, facts: &Facts, region: &str) -> Option<Value> {
-    let is_new = taints(node).iter().any(|it| it.key == UNINITIALIZED);
     let wanted = wanted_taints(node, facts);
     let mut patch = json!({});
-    if is_new {
+    if is_new(node) {
         let labels = missing_labels(node, facts, region);
         if !labels.is_empty() {
             patch["metadata"]["labels"] = json!(labels);
@@ -126,7 +131,11 @@ fn missing_labels(node: &Node, facts: &Facts, region: &str) -> BTreeMap<&'static
     ];
     let is_missing =
         |(name, value): &(&str, &str)| node.labels().get(*name).map(String::as_str) != Some(*value);
-    labels.into_iter().filter(is_missing).map(|(name, value)| (name, value.to_owned())).collect()
+    let zone_id = facts.zone_id.iter().map(|it| (ZONE_ID, it.as_str()));
+    // Who has set another zone id has meant it.
+    let zone_id = zone_id.filter(|(name, _)| !node.labels().contains_key(*name));
+    let wanted = labels.into_iter().filter(is_missing).chain(zone_id);
+    wanted.map(|(name, value)| (name, value.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -140,6 +149,7 @@ mod tests {
         Facts {
             id: "i-0123456789abcdef0".into(),
             zone: "us-east-1a".into(),
+            zone_id: Some("use1-az1".into()),
             instance_type: "m5.large".into(),
             is_stopped: false,
             private_address: Some("192.168.0.12".into()),
@@ -190,6 +200,7 @@ mod tests {
         let object = object.unwrap();
         assert_eq!(object["spec"]["providerID"], "aws:///us-east-1a/i-0123456789abcdef0");
         assert_eq!(object["metadata"]["labels"]["topology.kubernetes.io/zone"], "us-east-1a");
+        assert_eq!(object["metadata"]["labels"]["topology.k8s.aws/zone-id"], "use1-az1");
         assert_eq!(object["metadata"]["resourceVersion"], "7");
         let taints = object["spec"]["taints"].as_array().unwrap();
         assert_eq!(taints.len(), 1);

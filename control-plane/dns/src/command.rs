@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{Client, Config, config::KubeConfigOptions};
 use lifecycle::Scope;
 use tower::service_fn;
 use tracing::{info, warn};
@@ -52,7 +51,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     serve_http(&args, &server, &scope)?;
     let address = server.listen(&Place::Here, address, &scope)?;
     info!(%address, domain = settings.domain, "answering");
-    watch::start(client(&args).await?, &server, &scope);
+    watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &server, &scope);
 
     lifecycle::asked_to_end().await?;
     // Clients that still have this address get their answers.
@@ -87,15 +86,4 @@ fn serve_http(args: &Args, server: &Arc<Server>, scope: &Scope) -> Result<(), Bo
     let service = service_fn(move |request| health::metrics(request, shared.clone()));
     drop(scope.spawn("metrics", transport::serve(listener, None, service, scope.clone())));
     Ok(())
-}
-
-async fn client(args: &Args) -> Result<Client, BoxError> {
-    let config = match &args.kubeconfig {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    };
-    Ok(Client::try_from(config)?)
 }

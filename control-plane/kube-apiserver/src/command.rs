@@ -20,7 +20,7 @@ use lifecycle::Scope;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, ServiceAccountKey, Usage};
 use transport::{Place, tls};
 
-use crate::{ApiServer, Config, authn, proxy};
+use crate::{ApiServer, Config, authn, proxy, validation};
 
 /// Certificates that are made here live this long.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -85,9 +85,19 @@ pub struct Args {
     pub kubelet_certificate_authority: Option<PathBuf>,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--advertise-address: Invalid value: \"{address}\": {why}; give an address of this machine by which nodes and pods reach it, or leave the flag out: then the Service `kubernetes` has no endpoints"
+)]
+struct AdvertiseError {
+    address: Ipv4Addr,
+    why: &'static str,
+}
+
 /// Serves until the process is told to end.
 pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let scope = Scope::new();
+    check_advertised(&args)?;
     let made = Made::ensure(&args)?;
     let store = open_store(&args).await?;
     let config = config(&args, &made, store, &scope)?;
@@ -110,6 +120,16 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     lifecycle::asked_to_end().await?;
     scope.drain(DRAIN_LIMIT).await;
     Ok(())
+}
+
+/// What the cluster is told to reach the server by becomes an endpoint of `default/kubernetes`: one that
+/// can be none is refused before anything is made.
+fn check_advertised(args: &Args) -> Result<(), AdvertiseError> {
+    let Some(address) = args.advertise_address else { return Ok(()) };
+    match validation::endpoint_address(address.into()) {
+        Some(why) => Err(AdvertiseError { address, why }),
+        None => Ok(()),
+    }
 }
 
 /// A file of its own, or etcd.
@@ -303,4 +323,38 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     // A file that was there has the mode that it had.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_else_can_reach_is_not_advertised() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let line = |address: &str| {
+            let data = data.display().to_string();
+            let words = ["x", "--data-dir", &data, "--advertise-address", address];
+            Line::parse_from(words).args
+        };
+        for (address, why) in [
+            ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("169.254.1.1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        ] {
+            let error = run(line(address)).await.unwrap_err().to_string();
+            let expected = format!("--advertise-address: Invalid value: \"{address}\": {why}");
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(!data.exists(), "something was made");
+        }
+        assert!(check_advertised(&line("192.0.2.1")).is_ok());
+    }
 }

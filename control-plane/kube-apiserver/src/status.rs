@@ -256,6 +256,12 @@ impl FieldError {
         Self::new(Fault::TooLong, field, Value::Null, detail)
     }
 
+    pub fn too_many(field: impl Into<String>, count: usize, limit: usize) -> Self {
+        let items = if limit == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {limit} {items}");
+        Self::new(Fault::TooMany, field, count, detail)
+    }
+
     /// `supported` in the order in which upstream lists them (sorted).
     pub fn not_supported(
         field: impl Into<String>,
@@ -290,7 +296,11 @@ impl FieldError {
         };
         let shows_value = matches!(
             self.fault,
-            Fault::Invalid | Fault::NotSupported | Fault::Duplicate | Fault::NotFound
+            Fault::Invalid
+                | Fault::NotSupported
+                | Fault::Duplicate
+                | Fault::NotFound
+                | Fault::TooMany
         );
         let mut body = name.to_owned();
         if shows_value {

@@ -6,7 +6,7 @@
 //! Upstream: pkg/apis/*/validation.
 //!
 //! Deviation: fields that nothing here acts on (cloud volume sources and the like) are checked for
-//! their types only.
+//! their types only; so is what [`resource`] names.
 
 mod batch;
 mod cluster;
@@ -19,6 +19,7 @@ mod pod;
 mod pod_update;
 mod probes;
 mod rbac;
+mod resource;
 mod stop_signal;
 mod volumes;
 mod workloads;
@@ -129,8 +130,15 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
         changes(&mut faults, resource, old, new);
     } else if part == Part::EphemeralContainers {
         pod::ephemeral(&mut faults, old, new);
+    } else if part == Part::Status && resource.is("resource.k8s.io", "resourceclaims") {
+        resource::claim_status(&mut faults, old, new);
     }
     faults.found
+}
+
+/// Why an address cannot be an endpoint of a Service.
+pub(crate) fn endpoint_address(address: std::net::IpAddr) -> Option<&'static str> {
+    network::special(address)
 }
 
 /// What must hold of an object by itself.
@@ -163,6 +171,7 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
         ("apiextensions.k8s.io", _) => custom::definition(faults, object),
         ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),
+        ("resource.k8s.io", plural) => resource::validate(faults, plural, object),
         _ => {}
     }
 }
@@ -189,6 +198,7 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
         ("storage.k8s.io", "storageclasses") => cluster::storage_class_update(faults, old, new),
         ("node.k8s.io", _) => faults.immutable("handler", &old["handler"], &new["handler"]),
         ("apiextensions.k8s.io", _) => custom::definition_update(faults, old, new),
+        ("resource.k8s.io", plural) => resource::update(faults, plural, old, new),
         _ => {}
     }
 }

@@ -3,10 +3,6 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,7 +55,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.cluster_signing_duration = args.cluster_signing_duration;
     config.node_monitor_grace_period = args.node_monitor_grace_period;
     config.terminated_pod_gc_threshold = args.terminated_pod_gc_threshold;
-    let client = client(&args).await?;
+    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
     let scope = Scope::new();
     tokio::select! {
         () = crate::run(client, config, Clock::system(), scope.clone()) => {}
@@ -67,17 +63,6 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     scope.cancel();
     Ok(())
-}
-
-async fn client(args: &Args) -> Result<Client, BoxError> {
-    let config = match &args.kubeconfig {
-        None => kube::Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    Ok(Client::try_from(config)?)
 }
 
 /// A Go duration of whole hours, minutes and seconds (`1h30m`), or plain seconds.

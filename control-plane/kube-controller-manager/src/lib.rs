@@ -33,6 +33,7 @@ mod resource_quota;
 mod revisions;
 mod service_account;
 mod stateful_set;
+mod ttl;
 mod ttl_after_finished;
 
 use clock::Clock;
@@ -90,6 +91,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start("resourcequota", resource_quota::run);
     context.start("serviceaccount", service_account::run);
     context.start("statefulset", stateful_set::run);
+    context.start("ttl", ttl::run);
     context.start("ttl-after-finished", ttl_after_finished::run);
     scope.cancelled().await;
 }

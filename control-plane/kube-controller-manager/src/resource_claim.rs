@@ -19,6 +19,7 @@ use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
 };
+use scheduling::resourceclaim::{self, UsedClaim};
 use serde_json::{Value, json};
 
 use self::plan::Upkeep;
@@ -64,7 +65,7 @@ pub(crate) async fn run(context: Context) {
     let this = it.clone();
     it.context.caches.resource_claim_templates.subscribe(move |change| {
         for pod in this.context.caches.pods.in_namespace(&change.key.namespace) {
-            let mut claims = plan::entries(&pod);
+            let mut claims = resourceclaim::entries(&pod);
             let is_it = |it: &PodResourceClaim| {
                 it.resource_claim_template_name.as_ref() == Some(&change.key.name)
             };
@@ -80,13 +81,13 @@ pub(crate) async fn run(context: Context) {
 impl Controller {
     fn pod_changed(&self, change: &Change<Pod>) {
         let Some(pod) = change.latest() else { return };
-        if plan::entries(pod).next().is_none() {
+        if resourceclaim::entries(pod).next().is_none() {
             return;
         }
         if change.new.is_some() {
             self.queue.add(Work::Pod(change.key.clone()));
         }
-        for name in plan::claim_names(pod) {
+        for UsedClaim { name, .. } in resourceclaim::known(pod) {
             self.queue.add(Work::Claim(Key::new(&change.key.namespace, name)));
         }
     }
@@ -107,7 +108,7 @@ impl Controller {
             return Ok(());
         }
         let mut made = Vec::new();
-        for entry in plan::entries(&pod) {
+        for entry in resourceclaim::entries(&pod) {
             match self.ensure(&pod, entry).await {
                 Ok(Some(name)) => made.push(json!({
                     "name": entry.name, "resourceClaimName": name,
@@ -138,12 +139,12 @@ impl Controller {
     ) -> Result<Option<String>, ApplyError> {
         let Some(template) = &entry.resource_claim_template_name else { return Ok(None) };
         let namespace = pod.namespace().unwrap_or_default();
-        match plan::told(pod, &entry.name) {
+        match resourceclaim::told(pod, &entry.name) {
             // None is needed.
             Some(None) => return Ok(None),
             Some(Some(name)) => {
                 let known = self.context.caches.resource_claims.get(&Key::new(&namespace, name));
-                if known.is_some_and(|it| plan::is_owned_by(&it, pod)) {
+                if known.is_some_and(|it| resourceclaim::check_owner(pod, &it).is_ok()) {
                     return Ok(None);
                 }
             }
@@ -195,7 +196,7 @@ impl Controller {
     /// A pod that got its node past the scheduler is given the claims that are there.
     async fn reserve_all(&self, pod: &Pod) -> Result<(), ApplyError> {
         let namespace = pod.namespace().unwrap_or_default();
-        for name in plan::claim_names(pod) {
+        for UsedClaim { name, .. } in resourceclaim::known(pod) {
             let claim = self.context.caches.resource_claims.get(&Key::new(&namespace, &name));
             let Some(claim) = claim.filter(|it| plan::can_be_reserved(it, pod)) else { continue };
             let mut consumers = plan::consumers(&claim);

@@ -3,10 +3,6 @@
 use std::path::PathBuf;
 
 use clock::Clock;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,7 +30,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     if args.leader_elect {
         tracing::warn!("--leader-elect is not supported: run one kube-scheduler only");
     }
-    let client = client(&args).await?;
+    let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
     tokio::select! {
         () = crate::run(client, Clock::system(), scope.clone()) => {}
@@ -42,18 +38,4 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     scope.cancel();
     Ok(())
-}
-
-async fn client(args: &Args) -> Result<Client, BoxError> {
-    let mut config = match &args.kubeconfig {
-        None => Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    if let Some(master) = &args.master {
-        config.cluster_url = master.parse()?;
-    }
-    Ok(Client::try_from(config)?)
 }

@@ -12,18 +12,16 @@ use std::{
 
 use controller::{Key, object};
 use k8s_openapi::api::{
-    core::v1::{Pod, PodResourceClaim},
+    core::v1::Pod,
     resource::v1::{DeviceClass, ResourceClaim},
 };
 use scheduling::{
     ClaimRequest, Cluster, DeviceFact, DeviceId, Given, Inventory, matches_node_selector_terms,
+    resourceclaim::{self, ResourceClaimError, UsedClaim, is_allocated},
 };
 use serde_json::{Value, json};
 
 use crate::stores::Stores;
-
-/// How many pods may share a claim.
-const MOST_CONSUMERS: usize = 256;
 
 /// The devices of claims (by UID) whose allocation no watch has shown yet.
 pub(crate) type Assumed = HashMap<String, BTreeSet<DeviceId>>;
@@ -45,30 +43,12 @@ pub(crate) struct Devices {
     given: BTreeMap<String, Vec<Vec<Given>>>,
 }
 
-fn entries(pod: &Pod) -> impl Iterator<Item = &PodResourceClaim> {
-    pod.spec.iter().flat_map(|it| it.resource_claims.iter().flatten())
-}
-
 /// Whether a claim of a template is still to be made.
 pub(crate) fn waits_for_claims(pod: &Pod) -> bool {
-    let told = |entry: &str| {
-        let mut all = pod.status.iter().flat_map(|it| it.resource_claim_statuses.iter().flatten());
-        all.any(|it| it.name == entry)
-    };
-    entries(pod).any(|it| it.resource_claim_template_name.is_some() && !told(&it.name))
-}
-
-/// The name of each claim, and whether it was made for the pod.
-fn names(pod: &Pod) -> Vec<(String, bool)> {
-    let made = |entry: &str| {
-        let mut all = pod.status.iter().flat_map(|it| it.resource_claim_statuses.iter().flatten());
-        all.find(|it| it.name == entry)?.resource_claim_name.clone()
-    };
-    let name = |it: &PodResourceClaim| match &it.resource_claim_name {
-        Some(name) => Some((name.clone(), false)),
-        None => made(&it.name).map(|name| (name, true)),
-    };
-    entries(pod).filter_map(name).collect()
+    let mut entries = resourceclaim::entries(pod);
+    entries.any(|it| {
+        matches!(resourceclaim::resolve(pod, it), Err(ResourceClaimError::NotCreated { .. }))
+    })
 }
 
 /// `None` for a pod without claims.
@@ -78,7 +58,7 @@ pub(crate) fn of(
     assumed: &Assumed,
     pod: &Pod,
 ) -> Option<Devices> {
-    entries(pod).next()?;
+    resourceclaim::entries(pod).next()?;
     let mut devices = Devices::default();
     match claims(stores, assumed, pod) {
         Ok(claims) => devices.claims = claims,
@@ -98,36 +78,26 @@ fn claims(
     pod: &Pod,
 ) -> Result<Vec<Arc<ResourceClaim>>, String> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let uid = object::uid(pod);
     let mut found = Vec::new();
-    for (name, is_owned) in names(pod) {
+    for UsedClaim { name, is_owned } in resourceclaim::known(pod) {
         let claim = stores.resource_claims.get(&Key::new(&namespace, &name));
         let claim =
             claim.ok_or_else(|| format!("resourceclaim.resource.k8s.io \"{name}\" not found"))?;
         if object::is_terminating(&*claim) {
             return Err(format!("resourceclaim \"{name}\" is being deleted"));
         }
-        if is_owned && !object::is_controlled_by(&*claim, &uid) {
-            let pod = pod.metadata.name.clone().unwrap_or_default();
-            return Err(format!(
-                "ResourceClaim {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)"
-            ));
+        if is_owned {
+            resourceclaim::check_owner(pod, &claim).map_err(|it| it.to_string())?;
         }
         if assumed.contains_key(&object::uid(&*claim)) {
             return Err(format!("resourceclaim \"{name}\" is being allocated"));
         }
-        let consumers = claim.status.as_ref().and_then(|it| it.reserved_for.as_ref());
-        let consumers = consumers.map_or(&[][..], Vec::as_slice);
-        if consumers.len() >= MOST_CONSUMERS && consumers.iter().all(|it| it.uid != uid) {
+        if !resourceclaim::can_be_reserved(pod, &claim) {
             return Err("resourceclaim in use".to_owned());
         }
         found.push(claim);
     }
     Ok(found)
-}
-
-fn is_allocated(claim: &ResourceClaim) -> bool {
-    claim.status.as_ref().is_some_and(|it| it.allocation.is_some())
 }
 
 /// Asks all nodes.

@@ -2,10 +2,6 @@
 
 use std::path::PathBuf;
 
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 
 use crate::Config;
@@ -25,7 +21,7 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = client(&args).await?;
+    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
     let config =
         Config { endpoint_chunk_size: args.endpoint_chunk_size.into(), ..Config::default() };
     let scope = Scope::new();
@@ -35,15 +31,4 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     scope.cancel();
     Ok(())
-}
-
-async fn client(args: &Args) -> Result<Client, BoxError> {
-    let config = match &args.kubeconfig {
-        None => kube::Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    Ok(Client::try_from(config)?)
 }

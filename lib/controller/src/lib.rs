@@ -6,6 +6,7 @@
 //!   with back-off.
 //! - [`run`]: takes keys from a queue and reconciles them, some at a time.
 //! - [`Recorder`]: events, aggregated as upstream does.
+//! - [`client()`]: the client of a component that runs alone.
 //! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
 //!
 //! **Invariant:** a pass gets a key and nothing else; why it runs is not told. What it decides is
@@ -14,6 +15,7 @@
 use api_kube as _;
 
 pub mod apply;
+mod connect;
 mod harness;
 mod key;
 pub mod object;
@@ -24,6 +26,7 @@ mod store;
 
 pub use self::{
     apply::{ApplyError, delete, patch_status},
+    connect::{ConnectError, client},
     harness::{Action, run},
     key::Key,
     queue::Queue,

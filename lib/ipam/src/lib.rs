@@ -8,16 +8,28 @@
 //! **Invariant:** `free()` is exactly what `take_next` can still give. A call that fails has
 //! changed nothing.
 //!
+//! Beside the accounting: [`Survey`], who holds a subnet's addresses; [`forecast()`], when it runs
+//! out; [`layout`], how many pods a layout of subnets can hold.
+//!
 //! Source: VPC User Guide, "Subnet sizing"; EC2 User Guide, "Prefix delegation".
+
+mod forecast;
+pub mod layout;
+mod survey;
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+pub use self::{
+    forecast::{Forecast, Sample, forecast},
+    survey::{Holder, Survey},
+};
+
 /// The largest and smallest subnet that AWS makes.
 const SIZES: std::ops::RangeInclusive<u8> = 16..=28;
 /// The addresses of a delegated prefix, and their bits in the map.
-const BLOCK: u32 = 16;
+pub const BLOCK: u32 = 16;
 const BLOCK_LEN: u8 = 28;
 /// Network, router, resolver, future use, broadcast.
 pub const RESERVED: u32 = 5;
@@ -203,7 +215,8 @@ impl SubnetAddresses {
         TakeError::Exhausted { cidr: self.cidr, free: self.free, wanted }
     }
 
-    fn size(&self) -> u32 {
+    /// All addresses, the reserved ones too.
+    pub fn size(&self) -> u32 {
         1 << (32 - self.cidr.prefix_len())
     }
 

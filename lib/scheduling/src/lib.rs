@@ -23,6 +23,7 @@ mod node;
 mod pod;
 mod preemption;
 mod reason;
+pub mod resourceclaim;
 mod score;
 mod taint;
 mod volume;

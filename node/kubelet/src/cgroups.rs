@@ -11,6 +11,7 @@
 
 mod hierarchy;
 mod names;
+mod orders;
 pub(crate) mod systemd;
 
 use std::{
@@ -220,15 +221,14 @@ impl Cgroups {
         for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             let path = self.names.pod(class, uid);
             let is_there = self.hierarchy.folder("memory", &path).is_some_and(|it| it.exists());
-            let is_stopped = match &self.slices {
-                Some(slices) if is_there => slices.stop(&path),
-                _ => true,
-            };
+            if let Some(slices) = self.slices.as_ref().filter(|_| is_there) {
+                slices.stop(&path);
+            }
             let removed = self.hierarchy.remove(&path);
             if let Err(error) = &removed {
                 debug!(%uid, %error, "a pod's cgroup is not empty yet");
             }
-            is_gone &= is_stopped && removed.is_ok();
+            is_gone &= removed.is_ok();
         }
         is_gone
     }

@@ -54,7 +54,8 @@ pub(crate) struct ImageError {
 /// How long a failed pull is shown as such before it is shown as held back.
 const TOLD: Duration = Duration::from_secs(2);
 
-type Pull = Shared<BoxFuture<'static, Result<String, CriError>>>;
+/// The image's reference, and how long it took when its turn had come.
+type Pull = Shared<BoxFuture<'static, Result<(String, Duration), CriError>>>;
 
 /// The image, and whose credentials it is pulled with.
 type PullKey = (String, String);
@@ -279,10 +280,9 @@ impl Images {
         };
         let mut last = None;
         for with in tries {
-            let started = Instant::now();
             let auth = with.as_ref().map(|it| it.auth.clone());
             match self.shared_pull(name, auth).await {
-                Ok(reference) => return Ok((reference, started.elapsed(), with)),
+                Ok((reference, took)) => return Ok((reference, took, with)),
                 Err(error) => last = Some(error),
             }
         }
@@ -297,7 +297,7 @@ impl Images {
         &self,
         name: &str,
         auth: Option<v1::AuthConfig>,
-    ) -> Result<String, CriError> {
+    ) -> Result<(String, Duration), CriError> {
         let waiter = self.wait_for(name, auth);
         waiter.pull.clone().await
     }
@@ -311,7 +311,9 @@ impl Images {
             let name = name.to_owned();
             let pull = async move {
                 let _permit = permits.acquire_owned().await;
-                runtime.pull_image(&name, auth, None).await
+                let started = Instant::now();
+                let reference = runtime.pull_image(&name, auth, None).await?;
+                Ok((reference, started.elapsed()))
             };
             UnderWay { pull: pull.boxed().shared(), waiters: 0 }
         };

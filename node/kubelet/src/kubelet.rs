@@ -214,7 +214,10 @@ impl Kubelet {
             drop(scope.spawn("dynamic-resources", dra));
         }
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
-        let giving_back = memory::run(workers.clone(), linux_process::return_free_memory);
+        let giving_back = memory::run(workers.clone(), || {
+            linux_process::return_free_memory();
+            linux_process::release_program();
+        });
         drop(scope.spawn("memory", giving_back));
         let local_storage = LocalStorage::new(context.clone(), workers.clone());
         drop(scope.spawn("local-storage", local_storage.run()));

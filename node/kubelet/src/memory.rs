@@ -1,7 +1,8 @@
 //! The kubelet's own memory: what a burst of pods needed goes back to the system when it is over.
 //!
 //! A hundred pods that start at once leave more free memory between what is kept of them than that
-//! is itself. Upstream's garbage collector does the same with `GOGC` and its scavenger.
+//! is itself. Upstream's garbage collector does the same with `GOGC` and its scavenger. The code that
+//! only starting pods needs is unmapped too.
 
 use std::{sync::Arc, time::Duration};
 

@@ -14,10 +14,6 @@ use std::{
 use api_imds::{FetchError, ImdsClient, paths};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use lifecycle::Scope;
 use linux_nftables::{ApplyError, Family, Nft, Table};
 use network_policy::TABLE;
@@ -79,7 +75,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         let mut enforcer =
             Enforcer { state: State::new(host_ip), nft, mode, prefix: args.veth_prefix, old: None };
         enforcer.close().await?;
-        let updates = watch::start(client(args.kubeconfig.as_ref()).await?, &scope);
+        let updates =
+            watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &scope);
         drop(scope.spawn("enforcer", enforcer.run(updates, is_synced)));
     } else {
         nft.delete_table(Family::Inet, TABLE)?;
@@ -105,17 +102,6 @@ async fn host_ip(imds: &ImdsClient) -> Result<String, FetchError> {
             done => return done.map(|it| it.trim().to_owned()),
         }
     }
-}
-
-async fn client(kubeconfig: Option<&PathBuf>) -> Result<Client, BoxError> {
-    let config = match kubeconfig {
-        None => kube::Config::infer().await?,
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-    };
-    Ok(Client::try_from(config)?)
 }
 
 /// `:8163` is all addresses, as Go reads it.

@@ -108,6 +108,16 @@ impl CloudError {
         self.source.is("UnauthorizedOperation") || self.source.is("AccessDenied")
     }
 
+    /// The subnet has addresses, but no whole /28 block.
+    pub fn is_fragmented(&self) -> bool {
+        self.source.is("InsufficientCidrBlocks")
+    }
+
+    /// Too many calls: the same one may work a little later.
+    pub fn is_throttled(&self) -> bool {
+        self.source.fault().is_some_and(aws_wire::Fault::is_transient)
+    }
+
     /// EC2 has more on the interface than we know of.
     pub fn is_view_stale(&self) -> bool {
         self.source.is("PrivateIpAddressLimitExceeded")
@@ -317,6 +327,14 @@ impl Cloud {
         }
     }
 
+    /// A subnet by its id.
+    pub async fn subnet(&self, id: &str) -> Result<Option<Subnet>, CloudError> {
+        let request =
+            DescribeSubnetsRequest { subnet_ids: vec![id.to_owned()], ..Default::default() };
+        let described = self.call::<DescribeSubnets>(format!("describe `{id}`"), request).await?;
+        Ok(described.subnets.into_iter().next())
+    }
+
     /// The subnets of the VPC in the zone.
     pub async fn subnets(&self, vpc: &str, zone: &str) -> Result<Vec<Subnet>, CloudError> {
         let filters = vec![filter("vpc-id", vpc), filter("availability-zone", zone)];
@@ -356,14 +374,22 @@ pub fn tag<'a>(tags: &'a [aws_ec2::common::Tag], key: &str) -> Option<&'a str> {
 /// The subnets in which a new interface may be made, the emptiest first.
 ///
 /// The primary interface's counts unless it is tagged `kubernetes.io/role/cni=0`; another one counts
-/// only if it has that tag with another value.
-pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str) -> Vec<String> {
+/// only if it has that tag with another value. One with tags `cni.networking.k8s.aws/cluster/NAME` is
+/// for the clusters that they name.
+pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str, cluster: &str) -> Vec<String> {
     const TAG_ROLE: &str = "kubernetes.io/role/cni";
+    const TAG_CLUSTERS: &str = "cni.networking.k8s.aws/cluster/";
     subnets.sort_by_key(|subnet| std::cmp::Reverse(subnet.available_ip_address_count));
     let is_eligible = |subnet: &Subnet| match tag(&subnet.tags, TAG_ROLE) {
         None => subnet.subnet_id.as_deref() == Some(primary),
         Some(value) => value != "0",
     };
+    let is_for_us = |subnet: &Subnet| {
+        let tags = subnet.tags.iter().filter_map(|tag| tag.key.as_deref());
+        let mut clusters = tags.filter_map(|key| key.strip_prefix(TAG_CLUSTERS)).peekable();
+        clusters.peek().is_none() || clusters.any(|it| it == cluster)
+    };
+    subnets.retain(is_for_us);
     subnets.into_iter().filter(is_eligible).filter_map(|subnet| subnet.subnet_id).collect()
 }
 
@@ -410,7 +436,22 @@ mod tests {
             subnet("plain", 500, None),
             subnet("off", 700, Some("0")),
         ];
-        assert_eq!(eligible_subnets(all, "primary"), ["tagged", "primary"]);
-        assert!(eligible_subnets(vec![subnet("primary", 1, Some("0"))], "primary").is_empty());
+        assert_eq!(eligible_subnets(all, "primary", ""), ["tagged", "primary"]);
+        assert!(eligible_subnets(vec![subnet("primary", 1, Some("0"))], "primary", "").is_empty());
+    }
+
+    #[test]
+    fn a_subnet_of_other_clusters_is_none_of_ours() {
+        let tag = |key: &str| Tag { key: Some(key.into()), value: Some("1".into()) };
+        let of = |id: &str, cluster: &str| Subnet {
+            subnet_id: Some(id.to_owned()),
+            tags: vec![
+                tag("kubernetes.io/role/cni"),
+                tag(&format!("cni.networking.k8s.aws/cluster/{cluster}")),
+            ],
+            ..Subnet::default()
+        };
+        let both = || vec![of("ours", "stead"), of("theirs", "other")];
+        assert_eq!(eligible_subnets(both(), "primary", "stead"), ["ours"]);
     }
 }

@@ -23,6 +23,7 @@ use transport::{BoxError, Place};
 use crate::{
     cloud::Cloud,
     config::Config,
+    eni_config,
     events::Events,
     introspection,
     ipamd::{Ipamd, Parts},
@@ -34,6 +35,8 @@ use crate::{
 /// Where nothing else is known, as nodeadm has it.
 const DEFAULT_MAX_PODS: usize = 110;
 const METRICS_PORT: u16 = 61678;
+/// A node whose pods have no subnet by then starts again, as upstream does.
+const CUSTOM_LIMIT: Duration = Duration::from_secs(60);
 /// How often the agent's table is looked for.
 const AGENT_POLL: Duration = Duration::from_millis(500);
 
@@ -98,14 +101,27 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     }
     let ipamd = Arc::new(started?);
     match kubernetes {
-        Ok(client) => spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone()),
+        Ok(client) => {
+            if config.is_custom_networking {
+                let (ipamd, name) = (ipamd.clone(), config.node_name.clone());
+                let watch = eni_config::watch(client.clone(), ipamd, name);
+                drop(scope.spawn("eniconfig", watch));
+            }
+            spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone());
+        }
         Err(error) => warn!(%error, "no Kubernetes API: the type's table gives the limits"),
     }
+    let teller = ipamd.clone();
+    drop(scope.spawn("tell", async move { teller.tell().await }));
     let pool = ipamd.clone();
     drop(scope.spawn("pool", async move { pool.run().await }));
     let sweeper = ipamd.clone();
     drop(scope.spawn("sweep", async move { sweeper.sweep().await }));
     serve(&args, &config, &ipamd, &scope)?;
+    tokio::select! {
+        is_served = ipamd.until_custom(CUSTOM_LIMIT) => is_served?,
+        asked = wait_for_signal() => return asked,
+    }
     tokio::select! {
         met = meet_policies(&config) => met?,
         asked = wait_for_signal() => return asked,
@@ -140,6 +156,8 @@ fn limits(config: &Config, identity: &Identity) -> Limits {
     let max_enis = usize::try_from(enis).unwrap_or(1);
     let per_eni = usize::try_from(addresses).unwrap_or(1).saturating_sub(1);
     let max_pods = kind.and_then(|it| usize::try_from(it.max_pods()).ok());
+    let of_primary = if config.is_custom_networking { per_eni } else { 0 };
+    let max_pods = max_pods.map(|it| it.saturating_sub(of_primary));
     let max_pods = if config.targets.is_prefix_mode { None } else { max_pods };
     Limits {
         max_enis: config.max_eni.map_or(max_enis, |max| max.min(max_enis)),

@@ -7,6 +7,8 @@ use tracing::warn;
 
 use crate::warm_pool::Targets;
 
+const ENI_CONFIG: &str = "k8s.amazonaws.com/eniConfig";
+
 /// What operators can set. See upstream's README for the meaning of each variable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -39,6 +41,11 @@ pub struct Config {
     pub manages_untagged: bool,
     /// `ENABLE_SUBNET_DISCOVERY`
     pub discovers_subnets: bool,
+    /// `AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`: pods' addresses come from the subnet of an ENIConfig.
+    pub is_custom_networking: bool,
+    /// `ENI_CONFIG_ANNOTATION_DEF`, `ENI_CONFIG_LABEL_DEF`: where a node names its ENIConfig.
+    pub eni_config_annotation: String,
+    pub eni_config_label: String,
     /// `ADDITIONAL_ENI_TAGS`, JSON.
     pub additional_tags: BTreeMap<String, String>,
     /// `DISABLE_METRICS`, `DISABLE_INTROSPECTION`, `INTROSPECTION_BIND_ADDRESS`
@@ -72,12 +79,7 @@ pub enum ConfigError {
 impl Config {
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let env = Environment(&get);
-        for variable in [
-            "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
-            "ENABLE_POD_ENI",
-            "ENABLE_IPv6",
-            "ENABLE_MULTI_NIC",
-        ] {
+        for variable in ["ENABLE_POD_ENI", "ENABLE_IPv6", "ENABLE_MULTI_NIC"] {
             if env.flag(variable, false) {
                 return Err(ConfigError::Unsupported { variable, value: "true".to_owned() });
             }
@@ -109,6 +111,9 @@ impl Config {
             manages_when_unschedulable: env.flag("AWS_MANAGE_ENIS_NON_SCHEDULABLE", false),
             manages_untagged: env.flag("MANAGE_UNTAGGED_ENI", true),
             discovers_subnets: env.flag("ENABLE_SUBNET_DISCOVERY", true),
+            is_custom_networking: env.flag("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", false),
+            eni_config_annotation: env.text("ENI_CONFIG_ANNOTATION_DEF", ENI_CONFIG),
+            eni_config_label: env.text("ENI_CONFIG_LABEL_DEF", ENI_CONFIG),
             additional_tags: env.tags("ADDITIONAL_ENI_TAGS"),
             is_metrics_disabled: env.flag("DISABLE_METRICS", false),
             is_introspection_disabled: env.flag("DISABLE_INTROSPECTION", false),

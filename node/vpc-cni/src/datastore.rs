@@ -106,15 +106,33 @@ pub struct Datastore {
     rows: BTreeMap<Key, Row>,
     cooldown: Duration,
     is_prefix_mode: bool,
+    /// Custom networking: the primary interface is not in the pods' subnet.
+    is_primary_excluded: bool,
 }
 
 impl Datastore {
     pub fn new(cooldown: Duration, is_prefix_mode: bool) -> Self {
-        Self { enis: BTreeMap::new(), rows: BTreeMap::new(), cooldown, is_prefix_mode }
+        Self {
+            enis: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            cooldown,
+            is_prefix_mode,
+            is_primary_excluded: false,
+        }
+    }
+
+    /// One whose primary interface carries no pods but those that it has already.
+    pub fn without_primary(self, is_excluded: bool) -> Self {
+        Self { is_primary_excluded: is_excluded, ..self }
     }
 
     pub fn enis(&self) -> impl Iterator<Item = &Eni> {
         self.enis.values()
+    }
+
+    /// The interfaces that new pods get addresses of.
+    pub fn pod_enis(&self) -> impl Iterator<Item = &Eni> {
+        self.enis.values().filter(|eni| !(self.is_primary_excluded && eni.attached.is_primary()))
     }
 
     pub fn eni(&self, id: &str) -> Option<&Eni> {
@@ -195,9 +213,14 @@ impl Datastore {
             return self.describe(row.address);
         }
         let (cooldown, is_prefix_mode) = (self.cooldown, self.is_prefix_mode);
+        let is_excluded = self.is_primary_excluded;
         // Lower devices first, so that later interfaces empty and can be given back; on each the
         // address that rested longest.
-        let mut enis: Vec<&mut Eni> = self.enis.values_mut().collect();
+        let mut enis: Vec<&mut Eni> = self
+            .enis
+            .values_mut()
+            .filter(|eni| !(is_excluded && eni.attached.is_primary()))
+            .collect();
         enis.sort_by_key(|eni| eni.attached.device_number);
         let (address, slot) = enis.into_iter().find_map(|eni| {
             let slots = eni.addresses.iter_mut();
@@ -251,7 +274,7 @@ impl Datastore {
 
     /// What the pool holds, of the kind that new pods get.
     pub fn stock(&self) -> Stock {
-        self.enis.values().map(|eni| eni.stock(self.is_prefix_mode)).fold(
+        self.pod_enis().map(|eni| eni.stock(self.is_prefix_mode)).fold(
             Stock::default(),
             |sum, it| Stock {
                 total: sum.total + it.total,
@@ -291,8 +314,17 @@ impl Datastore {
 
     /// How many addresses rest.
     pub fn resting(&self, now: Timestamp) -> usize {
-        let slots = self.enis.values().flat_map(|eni| eni.addresses.values());
-        slots.filter(|slot| slot.holder.is_none() && !slot.is_ready(self.cooldown, now)).count()
+        self.resting_slots(now).count()
+    }
+
+    /// When the first of those that rest can be had again.
+    pub fn rested_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.resting_slots(now).filter_map(|slot| slot.released).min().map(|it| it + self.cooldown)
+    }
+
+    fn resting_slots(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {
+        let slots = self.pod_enis().flat_map(|eni| eni.addresses.values());
+        slots.filter(move |slot| slot.holder.is_none() && !slot.is_ready(self.cooldown, now))
     }
 
     fn describe(&self, address: Ipv4Addr) -> Option<Assigned> {
@@ -316,6 +348,21 @@ impl Eni {
     pub fn used_slots(&self) -> usize {
         let secondary = self.addresses.values().filter(|slot| slot.prefix.is_none()).count();
         secondary + self.attached.prefixes.len()
+    }
+
+    /// How many of its addresses pods have.
+    pub fn assigned(&self) -> usize {
+        self.addresses.values().filter(|slot| slot.holder.is_some()).count()
+    }
+
+    /// How many addresses of each CIDR pods have: of a prefix, or of a single address.
+    pub fn assigned_by_cidr(&self) -> BTreeMap<Ipv4Net, usize> {
+        let mut found = BTreeMap::new();
+        for (address, slot) in &self.addresses {
+            let cidr = slot.prefix.unwrap_or_else(|| (*address).into());
+            *found.entry(cidr).or_default() += usize::from(slot.holder.is_some());
+        }
+        found
     }
 
     /// Its addresses and who holds them, for introspection.

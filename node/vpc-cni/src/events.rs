@@ -1,7 +1,10 @@
-//! The one Kubernetes event that ipamd emits: its role lacks a permission.
+//! Kubernetes events: the node's role lacks a permission, a pod got no address.
+//!
+//! Upstream has the first alone.
 
+use api_cni::backend::Sandbox;
 use controller::Recorder;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use tracing::{debug, warn};
 
@@ -18,6 +21,20 @@ pub struct Events {
 impl Events {
     pub fn new(client: Client, recorder: Recorder, pod_name: impl Into<String>) -> Self {
         Self { client, recorder, pod_name: pod_name.into() }
+    }
+
+    /// Tells about a pod that got no address.
+    pub fn shortage(&self, sandbox: &Sandbox, reason: &'static str, message: String) {
+        let pod = Pod {
+            metadata: ObjectMeta {
+                namespace: Some(sandbox.pod_namespace.clone()),
+                name: Some(sandbox.pod_name.clone()),
+                uid: Some(sandbox.pod_uid.clone()).filter(|it| !it.is_empty()),
+                ..ObjectMeta::default()
+            },
+            ..Pod::default()
+        };
+        self.recorder.warn(&pod, reason, message);
     }
 
     /// Emits `MissingIAMPermissions` on the pod.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use linux_netlink::OpenError;
 use linux_nftables::{Nft, Table};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -25,16 +25,19 @@ use crate::{
     cloud::{Cloud, CloudError},
     config::Config,
     datastore::Datastore,
+    eni_config::Chosen,
     events::Events,
     metadata::{Identity, Metadata, MetadataError},
     metrics::Metrics,
     network::NetworkError,
     plan::{self, Circumstances, Limits, Plan},
+    shortage::Shortage,
 };
 
 mod grow;
 mod observe;
 mod requests;
+mod shortfalls;
 mod shrink;
 
 /// How often the loop runs where nothing happens.
@@ -67,6 +70,9 @@ pub struct Ipamd {
     is_frozen: AtomicBool,
     is_growing: AtomicBool,
     max_pods: AtomicUsize,
+    /// Pods without an address that nobody was told about yet; `untold` is the far end.
+    shortfalls: mpsc::Sender<shortfalls::Shortfall>,
+    untold: Mutex<Option<shortfalls::Receiver>>,
     wake: Notify,
     changed: watch::Sender<u64>,
 }
@@ -75,6 +81,12 @@ pub struct Ipamd {
 #[derive(Debug, Default)]
 struct Pool {
     paused_until: Option<Timestamp>,
+    /// Why growing failed the last time.
+    failure: Option<shortfalls::Failure>,
+    /// The subnet that addresses were last asked of.
+    subnet: Option<String>,
+    /// Custom networking: what the node is to use.
+    eni_config: Option<Chosen>,
     last_shrink: Option<Timestamp>,
     last_reconcile: Option<Timestamp>,
     unmanaged: BTreeSet<String>,
@@ -112,8 +124,12 @@ pub enum IpamdError {
     },
     #[error("interface `{eni}` did not appear in the instance's metadata")]
     NotAttached { eni: String },
+    #[error("Failed to attach any ENIs for custom networking")]
+    NoCustomEni,
     #[error("no subnet can hold a new interface")]
     NoSubnet,
+    #[error("eniconfig: eniconfig is not available: `{name}`")]
+    NoEniConfig { name: String },
 }
 
 impl From<OpenError> for IpamdError {
@@ -130,7 +146,7 @@ fn unreadable(source: MetadataError) -> IpamdError {
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     #[error("AssignPodIPAddress: no available IP/Prefix addresses: {reason}")]
-    Exhausted { reason: String },
+    Exhausted { reason: String, shortage: Shortage },
     #[error("the assignment could not be kept on disk")]
     Checkpoint {
         #[source]
@@ -142,9 +158,14 @@ impl Ipamd {
     /// Reads what there is, sets the node's network up, and restores the assignments.
     pub async fn start(parts: Parts) -> Result<Self, IpamdError> {
         let targets = parts.config.targets;
+        let store = Datastore::new(parts.config.cooldown, targets.is_prefix_mode)
+            .without_primary(parts.config.is_custom_networking);
+        let (shortfalls, untold) = mpsc::channel(shortfalls::PENDING);
         let ipamd = Self {
             metrics: Metrics::default(),
-            store: Mutex::new(Datastore::new(parts.config.cooldown, targets.is_prefix_mode)),
+            store: Mutex::new(store),
+            shortfalls,
+            untold: Mutex::new(Some(untold)),
             pool: Mutex::default(),
             is_frozen: AtomicBool::new(false),
             is_growing: AtomicBool::new(false),
@@ -165,9 +186,50 @@ impl Ipamd {
             self.settle().await;
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(self.idle_time()) => {}
             }
         }
+    }
+
+    /// How long there is nothing to do, if nobody asks for anything.
+    fn idle_time(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let retry_at = self.pool.lock().failure.as_ref().map(|it| it.retry_at);
+        let until = retry_at.filter(|at| *at > now).map(|at| at.duration_since(now));
+        let until = until.and_then(|it| Duration::try_from(it).ok());
+        until.map_or(INTERVAL, |it| it.min(INTERVAL))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    /// Which ENIConfig this node is to use.
+    pub fn learn_eni_config(&self, chosen: Chosen) {
+        let mut pool = self.pool.lock();
+        if pool.eni_config.as_ref() != Some(&chosen) {
+            pool.eni_config = Some(chosen);
+            // What failed for want of it may work now.
+            pool.failure = None;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until pods can have addresses, where they may not be the primary interface's.
+    pub async fn until_custom(&self, limit: Duration) -> Result<(), IpamdError> {
+        if !self.parts.config.is_custom_networking || self.parts.cloud.is_none() {
+            return Ok(());
+        }
+        let mut changes = self.changed.subscribe();
+        let served = async {
+            while self.store.lock().stock().total == 0 {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let is_served = tokio::time::timeout(limit, served).await.is_ok();
+        if is_served { Ok(()) } else { Err(IpamdError::NoCustomEni) }
     }
 
     /// What the Node object says: pods it takes at most, and whether it takes any.
@@ -210,6 +272,7 @@ impl Ipamd {
         let at = Circumstances {
             now: self.parts.clock.now(),
             paused_until: pool.paused_until,
+            retry_at: pool.failure.as_ref().map(|it| it.retry_at),
             last_shrink: pool.last_shrink,
             is_frozen,
             unmanaged_enis: pool.unmanaged.len(),
@@ -233,6 +296,7 @@ impl Ipamd {
                 self.is_growing.store(true, Ordering::Relaxed);
                 let done = self.grow(cloud, plan.step).await;
                 self.is_growing.store(false, Ordering::Relaxed);
+                self.note_growth(&done);
                 self.announce();
                 done.map(|()| true)
             }

@@ -7,14 +7,15 @@
 //!
 //! - [`config`]: the environment of the DaemonSet · [`warm_pool`]: how many addresses are wanted
 //! - [`datastore`]: which there are and who has them · [`plan`]: the next step, as a value
+//! - [`eni_config`]: custom networking · [`shortage`]: what is told where there is no address
 //! - [`cloud`], [`metadata`]: EC2 and IMDS · [`network`]: routes, rules and SNAT of the node
 //! - [`ipamd`]: the loop · [`server`]: the plug-in's socket · [`command`], [`init`]: entry points
 //!
 //! **Invariant:** an address is given to one sandbox at a time, what was given is on disk before
 //! the plug-in hears of it, and an address that was given back rests for 30 s.
 //!
-//! Upstream: amazon-vpc-cni-k8s `pkg/ipamd`. Deviation: IPv6 mode, custom networking, security
-//! groups for pods and several network cards are refused at start, not ignored.
+//! Upstream: amazon-vpc-cni-k8s `pkg/ipamd`. Deviation: IPv6 mode, security groups for pods and
+//! several network cards are refused at start, not ignored.
 
 use api_kube as _;
 
@@ -23,6 +24,7 @@ pub mod cloud;
 pub mod command;
 pub mod config;
 pub mod datastore;
+pub mod eni_config;
 pub mod events;
 pub mod init;
 pub mod introspection;
@@ -32,4 +34,5 @@ pub mod metrics;
 pub mod network;
 pub mod plan;
 pub mod server;
+pub mod shortage;
 pub mod warm_pool;

@@ -30,6 +30,8 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// After the subnet ran out.
     pub paused_until: Option<Timestamp>,
+    /// After EC2 refused for another reason.
+    pub retry_at: Option<Timestamp>,
     pub last_shrink: Option<Timestamp>,
     /// The node is terminating or takes no pods.
     pub is_frozen: bool,
@@ -109,6 +111,9 @@ fn grow(
     if at.paused_until.is_some_and(|until| at.now < until) {
         return settled("the subnet ran out of addresses a short while ago");
     }
+    if at.retry_at.is_some_and(|until| at.now < until) {
+        return settled("EC2 refused a short while ago");
+    }
     if stock.total >= limits.max_pods {
         return settled(format!("{} addresses serve all of {} pods", stock.total, limits.max_pods));
     }
@@ -117,7 +122,7 @@ fn grow(
     let useful = (limits.max_pods - stock.total).div_ceil(unit);
     let wanted = short.unwrap_or(limits.per_eni).min(useful);
     let reason = format!("{} of {} addresses are free", stock.available(), stock.total);
-    let mut enis: Vec<&Eni> = store.enis().collect();
+    let mut enis: Vec<&Eni> = store.pod_enis().collect();
     enis.sort_by_key(|eni| eni.attached.device_number);
     for eni in &enis {
         let room = limits.per_eni.saturating_sub(eni.used_slots());
@@ -127,10 +132,10 @@ fn grow(
             return because(step, reason);
         }
     }
-    if enis.len() + at.unmanaged_enis < limits.max_enis {
+    if store.enis().count() + at.unmanaged_enis < limits.max_enis {
         return because(Step::CreateEni { count: limits.per_eni.min(wanted) }, reason);
     }
-    settled(format!("{reason}, and all {} interfaces are full", enis.len()))
+    settled(format!("{reason}, and all {} interfaces that there can be are full", enis.len()))
 }
 
 fn may_shrink(at: &Circumstances) -> bool {
@@ -138,7 +143,7 @@ fn may_shrink(at: &Circumstances) -> bool {
 }
 
 fn shrink(store: &Datastore, targets: &Targets, at: &Circumstances, over: usize) -> Plan {
-    let mut enis: Vec<&Eni> = store.enis().collect();
+    let mut enis: Vec<&Eni> = store.pod_enis().collect();
     enis.sort_by_key(|eni| std::cmp::Reverse(eni.attached.device_number));
     // An interface that is not needed goes whole, before its addresses go one by one.
     for eni in &enis {
@@ -175,7 +180,7 @@ fn shrink(store: &Datastore, targets: &Targets, at: &Circumstances, over: usize)
 /// Looks for a whole interface that the targets do not need.
 fn spare(store: &Datastore, targets: &Targets, per_eni: usize, at: &Circumstances) -> Plan {
     let stock = store.stock();
-    let mut enis: Vec<&Eni> = store.enis().collect();
+    let mut enis: Vec<&Eni> = store.pod_enis().collect();
     enis.sort_by_key(|eni| std::cmp::Reverse(eni.attached.device_number));
     for eni in enis {
         let can_spare = targets.can_spare(&stock, &store.stock_of(eni), per_eni);

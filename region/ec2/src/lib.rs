@@ -36,6 +36,7 @@ mod tagging;
 mod tags;
 mod targets;
 mod types;
+mod usage;
 mod vpc_endpoints;
 mod vpcs;
 mod zones;
@@ -46,6 +47,7 @@ pub use crate::{
     serve::routes,
     service::{Config, Ec2, Environment, OpenEc2Error, ProfileInfo},
     state::{Record, State, Table},
+    usage::Sample,
 };
 
 pub(crate) use crate::service::Call;

@@ -1,6 +1,7 @@
 //! What AWS itself offers in a VPC: services for endpoints.
 //!
-//! Deviation: the services are those that the region has, and the two of gateway endpoints.
+//! Deviation: the services are those that EKS's guide names for clusters without a way out; who is not
+//! in the region answers nobody, with or without an endpoint.
 
 use aws_ec2::vpc_endpoint_service::{
     DescribeVpcEndpointServicesRequest, DescribeVpcEndpointServicesResponse, ServiceDetail,
@@ -15,16 +16,25 @@ use crate::{
 };
 
 /// Names as in `com.amazonaws.REGION.NAME`, and the kinds of endpoints that lead there.
-const SERVICES: [(&str, &str); 9] = [
+const SERVICES: [(&str, &str); 18] = [
     ("autoscaling", "Interface"),
     ("dynamodb", "Gateway"),
     ("ec2", "Interface"),
+    ("ec2messages", "Interface"),
     ("ecr.api", "Interface"),
     ("ecr.dkr", "Interface"),
     ("eks", "Interface"),
+    ("eks-auth", "Interface"),
+    ("elasticloadbalancing", "Interface"),
+    ("events", "Interface"),
+    ("kms", "Interface"),
+    ("logs", "Interface"),
     ("s3", "Gateway"),
+    ("sqs", "Interface"),
     ("ssm", "Interface"),
+    ("ssmmessages", "Interface"),
     ("sts", "Interface"),
+    ("xray", "Interface"),
 ];
 
 pub(crate) fn describe_services(
@@ -37,10 +47,7 @@ pub(crate) fn describe_services(
     let name_of = |it: &ServiceDetail| it.service_name.clone().unwrap_or_default();
     let is_known = |name: &String| all.iter().any(|it| name_of(it) == *name);
     if let Some(name) = request.service_names.iter().find(|it| !is_known(it)) {
-        return Err(Fault::new(
-            "InvalidServiceName",
-            format!("The Vpc Endpoint Service '{name}' does not exist"),
-        ));
+        return Err(no_service(name));
     }
     let mut service_details = Vec::new();
     for detail in all {
@@ -61,11 +68,27 @@ pub(crate) fn describe_services(
     Ok(DescribeVpcEndpointServicesResponse { service_names, service_details, next_token: None })
 }
 
+/// The kind of endpoint that leads to a service; a fault when there is no such service.
+pub(crate) fn kind_of_service(call: &Call<'_>, service: &str) -> Result<&'static str, Fault> {
+    let prefix = format!("com.amazonaws.{}.", call.config.region);
+    let name = service.strip_prefix(&prefix).unwrap_or_default();
+    let found = SERVICES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, kind)| *kind).ok_or_else(|| no_service(service))
+}
+
+fn no_service(name: &str) -> Fault {
+    Fault::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"))
+}
+
 fn service(call: &Call<'_>, name: &str, kind: &str) -> ServiceDetail {
     let region = &call.config.region;
     let host: Vec<&str> = name.split('.').rev().collect();
     let host = format!("{}.{region}.amazonaws.com", host.join("."));
-    let private = if name == "ecr.dkr" { format!("*.{host}") } else { host.clone() };
+    let private = match name {
+        "ecr.dkr" => format!("*.{host}"),
+        "eks-auth" => format!("eks-auth.{region}.api.aws"),
+        _ => host.clone(),
+    };
     ServiceDetail {
         service_name: Some(format!("com.amazonaws.{region}.{name}")),
         service_type: vec![ServiceTypeDetail { service_type: Some(kind.to_owned()) }],

@@ -16,6 +16,7 @@ use crate::{
     records::{HostReport, Vpc},
     seed,
     state::{Record, State, Table, TableVisitor},
+    usage::{History, Sample},
 };
 
 /// What the service is told when it starts.
@@ -90,6 +91,7 @@ struct Inner {
     writer: Mutex<()>,
     state: RwLock<Arc<State>>,
     changes: watch::Sender<u64>,
+    history: Mutex<History>,
 }
 
 /// What an operation may look at besides the state.
@@ -119,6 +121,7 @@ impl Ec2 {
             writer: Mutex::new(()),
             state: RwLock::new(Arc::new(state)),
             changes: watch::Sender::new(0),
+            history: Mutex::default(),
         };
         let ec2 = Self(Arc::new(inner));
         let caller = Caller::service("ec2.amazonaws.com", ec2.account(), ec2.region(), clock.now());
@@ -141,6 +144,11 @@ impl Ec2 {
     /// All resources as they are now. Cheap.
     pub fn view(&self) -> Arc<State> {
         self.0.state.read().clone()
+    }
+
+    /// How many addresses of the subnet were taken in the last hours, the oldest sample first.
+    pub fn usage(&self, subnet_id: &str) -> Vec<Sample> {
+        self.0.history.lock().of(subnet_id)
     }
 
     /// Sees a new number after every change.
@@ -204,6 +212,11 @@ impl Ec2 {
             Ok::<_, Fault>(save.written)
         })?;
         if written > 0 {
+            if !next.network_interfaces.is_same(&self.view().network_interfaces)
+                || !next.subnets.is_same(&self.view().subnets)
+            {
+                self.0.history.lock().note(&next, self.0.clock.now());
+            }
             *self.0.state.write() = Arc::new(next);
             self.0.changes.send_modify(|it| *it += 1);
         }

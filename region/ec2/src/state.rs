@@ -72,6 +72,11 @@ impl<T: Record> Table<T> {
         self.rows.len()
     }
 
+    /// Whether nothing was written since one was copied from the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rows, &other.rows)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -1,6 +1,7 @@
 //! The service as its clients see it: every call goes through the gateway as bytes.
 
 mod acls;
+mod addresses;
 mod images;
 mod instances;
 mod interfaces;

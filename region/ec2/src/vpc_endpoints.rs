@@ -16,7 +16,7 @@ use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
 use crate::{
-    Call, faults, names,
+    Call, faults, managed, names,
     network_interfaces::{self, Wanted},
     query::{self, Values, many, one, query_of},
     records::VpcEndpoint,
@@ -35,16 +35,12 @@ pub(crate) fn create(
 ) -> Result<CreateVpcEndpointResponse, Fault> {
     state.vpcs.find(&request.vpc_id)?;
     let service_name = request.service_name.ok_or_else(|| faults::missing("ServiceName"))?;
-    let prefix = format!("com.amazonaws.{}.", call.config.region);
-    if !service_name.starts_with(&prefix) {
-        return Err(Fault::new(
-            "InvalidServiceName",
-            format!("The Vpc Endpoint Service '{service_name}' does not exist"),
-        ));
-    }
+    let offered = managed::kind_of_service(call, &service_name)?;
     let kind = request.vpc_endpoint_type.unwrap_or("Gateway".to_owned());
-    if kind != "Gateway" && kind != "Interface" {
-        return Err(faults::unsupported(format!("Endpoints of type {kind} are not supported.")));
+    if kind != offered {
+        let told =
+            format!("Endpoint type ({kind}) does not match available service types ([{offered}]).");
+        return Err(Fault::new("InvalidParameter", told));
     }
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let mut endpoint = VpcEndpoint {
@@ -227,15 +223,7 @@ pub(crate) fn routed(endpoint: &VpcEndpoint) -> Option<&'static str> {
 
 /// A gateway endpoint is for S3 or DynamoDB, and a table has one for each of them.
 fn check_gateway(state: &State, endpoint: &VpcEndpoint, tables: &[String]) -> Result<(), Fault> {
-    if endpoint.kind != "Gateway" {
-        return Ok(());
-    }
-    let list = routed(endpoint).ok_or_else(|| {
-        Fault::new(
-            "InvalidParameter",
-            "Endpoint type (Gateway) does not match available service types ([Interface]).",
-        )
-    })?;
+    let Some(list) = routed(endpoint) else { return Ok(()) };
     for table in tables {
         if state.route_tables.find(table)?.vpc_id != endpoint.vpc_id {
             return Err(faults::invalid(format!(

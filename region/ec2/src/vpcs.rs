@@ -3,20 +3,21 @@
 //!
 //! Deviation: IPv4 only; tenancy is always `default`.
 
+mod cidr_blocks;
+
 use aws_ec2::{
     common::AttributeBooleanValue,
     vpc::{
-        self, AssociateVpcCidrBlockRequest, AssociateVpcCidrBlockResponse, CreateVpcRequest,
-        CreateVpcResponse, DeleteVpcRequest, DeleteVpcResponse, DescribeVpcAttributeRequest,
-        DescribeVpcAttributeResponse, DescribeVpcsRequest, DescribeVpcsResponse,
-        DisassociateVpcCidrBlockRequest, DisassociateVpcCidrBlockResponse,
-        ModifyVpcAttributeRequest, ModifyVpcAttributeResponse, VpcCidrBlockAssociation,
-        VpcCidrBlockState,
+        self, CreateVpcRequest, CreateVpcResponse, DeleteVpcRequest, DeleteVpcResponse,
+        DescribeVpcAttributeRequest, DescribeVpcAttributeResponse, DescribeVpcsRequest,
+        DescribeVpcsResponse, ModifyVpcAttributeRequest, ModifyVpcAttributeResponse,
+        VpcCidrBlockAssociation, VpcCidrBlockState,
     },
 };
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
+pub(crate) use self::cidr_blocks::{associate as associate_cidr, disassociate as disassociate_cidr};
 use crate::{
     Call, faults,
     query::{self, Values, many, one, query_of},
@@ -223,65 +224,4 @@ pub(crate) fn modify_attribute(
         request.enable_network_address_usage_metrics.map(|it| it.value),
     );
     Ok(ModifyVpcAttributeResponse {})
-}
-
-pub(crate) fn associate_cidr(
-    _call: &Call<'_>,
-    state: &mut State,
-    request: AssociateVpcCidrBlockRequest,
-) -> Result<AssociateVpcCidrBlockResponse, Fault> {
-    let cidr = request.cidr_block.as_deref().ok_or_else(|| faults::missing("cidrBlock"))?;
-    let cidr = parse_cidr(cidr)?;
-    let vpc = state.vpcs.edit(&request.vpc_id)?;
-    if vpc.cidrs.iter().any(|it| it.cidr.contains(&cidr) || cidr.contains(&it.cidr)) {
-        return Err(Fault::new(
-            "InvalidVpc.Range",
-            format!("The CIDR '{cidr}' conflicts with another CIDR of the VPC."),
-        ));
-    }
-    let block = CidrAssociation { id: entropy::aws_id("vpc-cidr-assoc"), cidr };
-    vpc.cidrs.push(block.clone());
-    Ok(AssociateVpcCidrBlockResponse {
-        cidr_block_association: Some(association(&block)),
-        vpc_id: Some(request.vpc_id),
-    })
-}
-
-pub(crate) fn disassociate_cidr(
-    _call: &Call<'_>,
-    state: &mut State,
-    request: DisassociateVpcCidrBlockRequest,
-) -> Result<DisassociateVpcCidrBlockResponse, Fault> {
-    let id = &request.association_id;
-    let owner = state.vpcs.iter().find_map(|vpc| {
-        let position = vpc.cidrs.iter().position(|it| it.id == *id)?;
-        Some((vpc.id.clone(), position))
-    });
-    let Some((vpc_id, position)) = owner else {
-        return Err(Fault::new(
-            "InvalidVpcCidrBlockAssociationID.NotFound",
-            format!("The vpc CIDR block association ID '{id}' does not exist"),
-        ));
-    };
-    let block = state.vpcs.find(&vpc_id)?.cidrs[position].clone();
-    if position == 0 {
-        return Err(Fault::new(
-            "OperationNotPermitted",
-            format!(
-                "The vpc CIDR block with association ID {id} may not be disassociated. It is the \
-                 primary IPv4 CIDR block of the VPC"
-            ),
-        ));
-    }
-    if state.subnets.iter().any(|it| it.vpc_id == vpc_id && block.cidr.contains(&it.cidr)) {
-        return Err(Fault::new(
-            "InvalidCidrBlock.InUse",
-            format!("The CIDR '{}' is in use by a subnet.", block.cidr),
-        ));
-    }
-    state.vpcs.edit(&vpc_id)?.cidrs.remove(position);
-    Ok(DisassociateVpcCidrBlockResponse {
-        cidr_block_association: Some(association(&block)),
-        vpc_id: Some(vpc_id),
-    })
 }

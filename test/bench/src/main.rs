@@ -11,6 +11,7 @@ use api_kube as _;
 
 mod api_server;
 mod memory;
+mod network;
 mod nodes;
 mod pods;
 mod region;
@@ -32,6 +33,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
+    if std::env::args().skip(1).eq(["network".to_owned()]) {
+        // What needs no region.
+        println!("{}", rows::table(&network::rows().await?));
+        return Ok(());
+    }
     let started = Instant::now();
     let region = Region::up()?;
     let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
@@ -46,6 +52,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("services") {
         measure("services", &mut rows, services::rows(&region).await);
+    }
+    if is_wanted("network") {
+        measure("network", &mut rows, network::rows().await);
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);

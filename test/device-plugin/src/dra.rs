@@ -2,7 +2,17 @@
 //!
 //! It is a real gRPC server on one Unix socket in the kubelet's `plugins_registry`.
 
-use std::{collections::BTreeMap, fs, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use api_csi::registration::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
@@ -46,6 +56,11 @@ struct Shared {
     /// Claims that a call fails for, and with which words.
     claim_faults: Mutex<BTreeMap<&'static str, String>>,
     told: Mutex<Vec<Result<(), String>>>,
+    /// Calls of this name are not answered.
+    held: watch::Sender<&'static str>,
+    /// The claims (by UID) that a call is about which is not answered yet.
+    under_way: Mutex<BTreeSet<String>>,
+    has_overlapped: AtomicBool,
     scope: Scope,
 }
 
@@ -76,6 +91,9 @@ impl DraDriver {
             failing: Mutex::default(),
             claim_faults: Mutex::default(),
             told: Mutex::default(),
+            held: watch::channel("").0,
+            under_way: Mutex::default(),
+            has_overlapped: AtomicBool::new(false),
             scope: scope.clone(),
         });
         let listener = transport::unix_listen(&registry.join(format!("{name}-reg.sock")))?;
@@ -128,6 +146,16 @@ impl DraDriver {
         self.shared.claim_faults.lock().insert(call, error.to_owned());
     }
 
+    /// Calls of this name are not answered until another is held; the empty name holds none.
+    pub fn hold(&self, call: &'static str) {
+        self.shared.held.send_replace(call);
+    }
+
+    /// Whether something was asked for a claim while another call for it was not answered yet.
+    pub fn has_overlapped(&self) -> bool {
+        self.shared.has_overlapped.load(Ordering::Relaxed)
+    }
+
     pub fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().clone()
     }
@@ -151,8 +179,34 @@ impl Drop for DraDriver {
 
 struct Driver(Arc<Shared>);
 
+/// A call that is not answered yet.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    claims: Vec<String>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.shared.under_way.lock();
+        under_way.retain(|it| !self.claims.contains(it));
+    }
+}
+
 impl Driver {
-    fn enter(&self, call: &'static str, claims: &[dra::Claim]) -> Result<String, Status> {
+    async fn enter(&self, call: &'static str, claims: &[dra::Claim]) -> Result<String, Status> {
+        let uids: Vec<_> = claims.iter().map(|it| it.uid.clone()).collect();
+        for uid in &uids {
+            if !self.0.under_way.lock().insert(uid.clone()) {
+                self.0.has_overlapped.store(true, Ordering::Relaxed);
+            }
+        }
+        let _under_way = UnderWay { shared: &self.0, claims: uids };
+        let answer = self.answer(call, claims);
+        drop(self.0.held.subscribe().wait_for(|it| *it != call).await);
+        answer
+    }
+
+    fn answer(&self, call: &'static str, claims: &[dra::Claim]) -> Result<String, Status> {
         let names = claims.iter().map(|it| it.name.clone()).collect();
         self.0.calls.lock().push((call, names));
         let failing = self.0.failing.lock().get(call).cloned();
@@ -162,24 +216,24 @@ impl Driver {
         Ok(self.0.claim_faults.lock().remove(call).unwrap_or_default())
     }
 
-    fn prepare(
+    async fn prepare(
         &self,
         call: &'static str,
         request: dra::NodePrepareResourcesRequest,
     ) -> Reply<dra::NodePrepareResourcesResponse> {
-        let error = self.enter(call, &request.claims)?;
+        let error = self.enter(call, &request.claims).await?;
         let devices = self.0.devices.lock().clone();
         let answer = dra::NodePrepareResourceResponse { devices, error };
         let claims = request.claims.into_iter().map(|it| (it.uid, answer.clone())).collect();
         Ok(Response::new(dra::NodePrepareResourcesResponse { claims }))
     }
 
-    fn unprepare(
+    async fn unprepare(
         &self,
         call: &'static str,
         request: dra::NodeUnprepareResourcesRequest,
     ) -> Reply<dra::NodeUnprepareResourcesResponse> {
-        let error = self.enter(call, &request.claims)?;
+        let error = self.enter(call, &request.claims).await?;
         let answer = dra::NodeUnprepareResourceResponse { error };
         let claims = request.claims.into_iter().map(|it| (it.uid, answer.clone())).collect();
         Ok(Response::new(dra::NodeUnprepareResourcesResponse { claims }))
@@ -192,14 +246,14 @@ impl v1::DraPlugin for Driver {
         &self,
         request: Request<dra::NodePrepareResourcesRequest>,
     ) -> Reply<dra::NodePrepareResourcesResponse> {
-        self.prepare("NodePrepareResources", request.into_inner())
+        self.prepare("NodePrepareResources", request.into_inner()).await
     }
 
     async fn node_unprepare_resources(
         &self,
         request: Request<dra::NodeUnprepareResourcesRequest>,
     ) -> Reply<dra::NodeUnprepareResourcesResponse> {
-        self.unprepare("NodeUnprepareResources", request.into_inner())
+        self.unprepare("NodeUnprepareResources", request.into_inner()).await
     }
 }
 
@@ -209,14 +263,14 @@ impl v1beta1::DraPlugin for Driver {
         &self,
         request: Request<dra::NodePrepareResourcesRequest>,
     ) -> Reply<dra::NodePrepareResourcesResponse> {
-        self.prepare("v1beta1 NodePrepareResources", request.into_inner())
+        self.prepare("v1beta1 NodePrepareResources", request.into_inner()).await
     }
 
     async fn node_unprepare_resources(
         &self,
         request: Request<dra::NodeUnprepareResourcesRequest>,
     ) -> Reply<dra::NodeUnprepareResourcesResponse> {
-        self.unprepare("v1beta1 NodeUnprepareResources", request.into_inner())
+        self.unprepare("v1beta1 NodeUnprepareResources", request.into_inner()).await
     }
 }
 

@@ -11,6 +11,24 @@ fn name(image: Option<v1::ImageSpec>) -> String {
     image.map(|it| it.image).unwrap_or_default()
 }
 
+/// A pull that is under way.
+struct Pull<'a>(&'a FakeCri);
+
+impl<'a> Pull<'a> {
+    fn begin(runtime: &'a FakeCri) -> Self {
+        let mut state = runtime.state.lock();
+        state.pulls += 1;
+        state.most_pulls = state.most_pulls.max(state.pulls);
+        Self(runtime)
+    }
+}
+
+impl Drop for Pull<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().pulls -= 1;
+    }
+}
+
 #[async_trait]
 impl ImageService for FakeCri {
     async fn list_images(
@@ -37,9 +55,12 @@ impl ImageService for FakeCri {
     ) -> Reply<v1::PullImageResponse> {
         let name = name(request.into_inner().image);
         self.enter("PullImage", &name)?;
+        let _pull = Pull::begin(self);
         if self.state.lock().hanging.contains(&name) {
             std::future::pending::<()>().await;
         }
+        let takes = self.state.lock().pull_takes;
+        tokio::time::sleep(takes).await;
         let mut state = self.state.lock();
         state.add_image(&name);
         let image_ref = state.image(&name).map(|it| it.id.clone()).unwrap_or_default();
@@ -52,7 +73,11 @@ impl ImageService for FakeCri {
     ) -> Reply<v1::RemoveImageResponse> {
         let name = name(request.into_inner().image);
         self.enter("RemoveImage", &name)?;
-        self.state.lock().images.retain(|_, it| it.id != name);
+        let mut state = self.state.lock();
+        state.images.retain(|_, it| it.id != name);
+        if let Some(file) = state.image_files.remove(&name) {
+            std::fs::remove_file(file).map_err(|it| Status::internal(it.to_string()))?;
+        }
         Ok(Response::new(v1::RemoveImageResponse {}))
     }
 
@@ -60,6 +85,11 @@ impl ImageService for FakeCri {
         &self,
         _: Request<v1::ImageFsInfoRequest>,
     ) -> Reply<v1::ImageFsInfoResponse> {
-        Ok(Response::new(v1::ImageFsInfoResponse::default()))
+        let Some(path) = self.state.lock().image_fs.clone() else {
+            return Ok(Response::new(v1::ImageFsInfoResponse::default()));
+        };
+        let fs_id = Some(v1::FilesystemIdentifier { mountpoint: path.display().to_string() });
+        let usage = v1::FilesystemUsage { fs_id, ..Default::default() };
+        Ok(Response::new(v1::ImageFsInfoResponse { image_filesystems: vec![usage] }))
     }
 }

@@ -17,7 +17,7 @@ mod script;
 mod state;
 mod tasks;
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, path::Path, sync::Arc, time::Duration};
 
 use api_cri::{
     Channel,
@@ -131,6 +131,30 @@ impl FakeCri {
     /// Makes pulls of this image last for ever: its registry accepts, and never answers.
     pub fn hang_pull(&self, name: &str) {
         self.state.lock().hanging.insert(name.to_owned());
+    }
+
+    /// From now on a pull takes this long.
+    pub fn set_pull_takes(&self, time: Duration) {
+        self.state.lock().pull_takes = time;
+    }
+
+    /// The most pulls that there were at once.
+    pub fn most_pulls(&self) -> usize {
+        self.state.lock().most_pulls
+    }
+
+    /// Where images are said to be.
+    pub fn set_image_fs(&self, path: &Path) {
+        self.state.lock().image_fs = Some(path.to_owned());
+    }
+
+    /// An image of which this is a file: it goes with the image.
+    pub fn add_image_with(&self, name: &str, file: &Path) {
+        let mut state = self.state.lock();
+        state.add_image(name);
+        if let Some(id) = state.image(name).map(|it| it.id.clone()) {
+            state.image_files.insert(id, file.to_owned());
+        }
     }
 
     /// Ends the running container of this name with a code.

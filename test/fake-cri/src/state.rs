@@ -1,6 +1,10 @@
 //! What the runtime holds.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    path::PathBuf,
+    time::Duration,
+};
 
 use api_cri::v1;
 use lifecycle::Scope;
@@ -22,6 +26,14 @@ pub(crate) struct State {
     pub graces: HashMap<String, i64>,
     /// Images whose pull never ends.
     pub hanging: HashSet<String>,
+    /// How long a pull takes.
+    pub pull_takes: Duration,
+    pub pulls: usize,
+    /// The most pulls that there were at once.
+    pub most_pulls: usize,
+    /// Where images are, and the file of each that goes with it.
+    pub image_fs: Option<PathBuf>,
+    pub image_files: HashMap<String, PathBuf>,
     pub is_network_ready: bool,
     /// The runtime's name and version, where it is another one.
     pub version: Option<(String, String)>,

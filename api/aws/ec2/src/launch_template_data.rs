@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{common::Tag, network_interface::PrivateIpAddressSpecification};
+use crate::{
+    common::Tag,
+    network_interface::{Ipv4PrefixSpecification, PrivateIpAddressSpecification},
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +49,8 @@ pub struct ResponseLaunchTemplateData {
     pub security_groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_market_options: Option<LaunchTemplateInstanceMarketOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_specification: Option<CreditSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<LaunchTemplateInstanceMetadataOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +131,8 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecification {
     pub subnet_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_card_index: Option<i64>,
+    #[serde(rename = "ipv4PrefixSet", default)]
+    pub ipv4_prefixes: Vec<Ipv4PrefixSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,4 +219,11 @@ pub struct LaunchTemplateInstanceMetadataOptions {
     pub http_protocol_ipv6: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_metadata_tags: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditSpecification {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_credits: Option<String>,
 }

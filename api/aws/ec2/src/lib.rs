@@ -20,6 +20,7 @@ pub mod instance_type;
 pub mod internet_gateway;
 pub mod key_pair;
 pub mod launch_template;
+mod launch_template_conversion;
 pub mod launch_template_data;
 pub mod launch_template_request;
 pub mod managed_prefix_list;

@@ -5,6 +5,7 @@
 //! from what the API server knows.
 
 mod known;
+mod path;
 
 use std::time::Duration;
 
@@ -83,7 +84,10 @@ struct StepFailure {
 }
 
 pub(crate) async fn run(command: ExplainCommand) -> anyhow::Result<()> {
-    let ExplainCommand::Pod(args) = command;
+    let args = match command {
+        ExplainCommand::Pod(args) => args,
+        ExplainCommand::Path(args) => return path::run(&args).await,
+    };
     let client = client(&args).await?;
     let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));
     let explained = tokio::time::timeout(LIMIT, explain(&client, namespace, name)).await;

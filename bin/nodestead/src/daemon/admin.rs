@@ -1,16 +1,19 @@
 //! The daemon's own interface on a Unix socket; see `crate::admin` for the client.
 
+mod path;
+
 use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use clock::Clock;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use region_ec2::records::{Instance, InstanceState, StatusCheck};
+use region_ec2::records::{Instance, InstanceState};
 use region_host::{Condition, Hosts};
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +28,7 @@ use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus};
 
 /// What the daemon tells of itself.
 pub(crate) struct Admin {
+    pub(crate) clock: Clock,
     pub(crate) region: Region,
     pub(crate) hosts: Hosts,
     pub(crate) names: Names,
@@ -54,9 +58,14 @@ impl Service<Request<Incoming>> for AdminService {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
         match (method, path.as_str()) {
             (Method::GET, "/v1/status") => match self.status() {
                 Ok(status) => answer(StatusCode::OK, &status),
+                Err(error) => failed(&error),
+            },
+            (Method::GET, "/v1/path") => match path::answer(self, &query) {
+                Ok(verdict) => answer(StatusCode::OK, &verdict),
                 Err(error) => failed(&error),
             },
             (Method::POST, "/v1/images") => match self.load(request.into_body()).await {
@@ -86,7 +95,7 @@ impl Admin {
 
     fn status(&self) -> anyhow::Result<DaemonStatus> {
         let state = self.region.ec2.view();
-        let observed = self.hosts.observe()?;
+        let (observed, now) = (self.hosts.observe()?, self.clock.now());
         let mut instances = Vec::new();
         for instance in state.instances.iter() {
             let primary = world::primary(&state, &instance.id);
@@ -100,7 +109,7 @@ impl Admin {
             instances.push(InstanceStatus {
                 id: instance.id.clone(),
                 state: instance.state.name().to_owned(),
-                status_check: status_check(instance).to_owned(),
+                status_check: instance.status_check(now).to_owned(),
                 boot_id: pid.and_then(|_| self.hosts.boot_id(&instance.id)),
                 instance_type: instance.instance_type.clone(),
                 zone: instance.zone.clone(),
@@ -109,7 +118,7 @@ impl Admin {
                 netns: self.names.instance(&instance.id),
                 pid,
                 folder: self.hosts.folder_of(&instance.id),
-                usd_per_hour: instance_types::find(&instance.instance_type).and_then(|it| it.price),
+                usd_per_hour: usd_per_hour(instance),
             });
         }
         Ok(DaemonStatus {
@@ -124,12 +133,11 @@ impl Admin {
     }
 }
 
-fn status_check(instance: &Instance) -> &'static str {
-    match (instance.state, instance.check) {
-        (InstanceState::Running, StatusCheck::Ok) => "ok",
-        (InstanceState::Running, StatusCheck::Failing { .. }) => "impaired",
-        (InstanceState::Running | InstanceState::Pending, _) => "initializing",
-        _ => "not-applicable",
+/// EC2 bills an instance while it runs.
+fn usd_per_hour(instance: &Instance) -> Option<f64> {
+    match instance.state {
+        InstanceState::Running => instance_types::find(&instance.instance_type)?.price,
+        _ => Some(0.0),
     }
 }
 
@@ -152,4 +160,22 @@ fn failed(error: &anyhow::Error) -> Response<Body> {
     let mut response = Response::new(transport::full(format!("{error:#}")));
     *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_costs_something_while_it_runs() {
+        let of = |state: InstanceState, instance_type: &str| {
+            let instance_type = instance_type.to_owned();
+            usd_per_hour(&Instance { state, instance_type, ..Instance::default() })
+        };
+        assert!(of(InstanceState::Running, "m5.large").is_some_and(|it| it > 0.0));
+        for free in [InstanceState::Pending, InstanceState::Stopping, InstanceState::Stopped] {
+            assert_eq!(of(free, "m5.large"), Some(0.0));
+        }
+        assert_eq!(of(InstanceState::Running, "unknown.large"), None);
+    }
 }

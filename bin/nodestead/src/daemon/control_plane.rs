@@ -118,7 +118,7 @@ impl Planes {
         };
         let upkeep = api.clone();
         drop(scope.spawn("upkeep", async move { upkeep.maintain().await }));
-        self.start_controllers(&ca, &api, scope)?;
+        self.start_controllers(cluster, &ca, &api, scope)?;
         let host_endpoint = format!("https://127.0.0.1:{port}");
         self.write_kubeconfig(cluster, &ca, &host_endpoint)?;
         Ok(ControlPlane {
@@ -247,7 +247,13 @@ impl Planes {
         Ok(())
     }
 
-    fn start_controllers(&self, ca: &Ca, api: &ApiServer, scope: &Scope) -> anyhow::Result<()> {
+    fn start_controllers(
+        &self,
+        cluster: &Cluster,
+        ca: &Ca,
+        api: &ApiServer,
+        scope: &Scope,
+    ) -> anyhow::Result<()> {
         // With the rights of their upstream roles, no more.
         let client = |name: &str| api.client(UserInfo::new(name, &[]));
         let (clock, child) = (self.clock, scope.child());
@@ -265,9 +271,12 @@ impl Planes {
         let scheduler = kube_scheduler::run(client("system:kube-scheduler"), clock, child.clone());
         drop(scope.spawn("kube-scheduler", scheduler));
         let ec2 = self.region.gateway.client_as("eks.amazonaws.com");
+        // As EKS does it: by this tag an instance is known as a node of the cluster.
+        let tags = [("aws:eks:cluster-name".to_owned(), cluster.name.clone())].into();
         let cloud = cloud_controller_manager::run(
             client("system:cloud-controller-manager"),
             ec2,
+            cloud_controller_manager::Config { tags },
             clock,
             child.clone(),
         );

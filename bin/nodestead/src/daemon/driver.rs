@@ -146,7 +146,7 @@ impl Driver {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Waits until these interfaces are in their namespaces. Says whether they are in time.

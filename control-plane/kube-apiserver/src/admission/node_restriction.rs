@@ -110,20 +110,18 @@ fn new_pod(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {
     Ok(())
 }
 
-/// A node offers its own devices only.
+/// A node offers its own devices only. Of an update the Node authorizer has seen whose slice it is, and
+/// that it stays so is a matter of validation.
 fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
-    let is_own = text(object, "/spec/nodeName") == node;
-    match attributes.operation {
-        Operation::Create if !is_own => {
-            Err("can only create ResourceSlice with the same NodeName as the requesting node"
-                .into())
-        }
-        Operation::Update | Operation::Delete if !is_own => {
-            Err("can only delete ResourceSlice with the same NodeName as the requesting node"
-                .into())
-        }
-        _ => Ok(()),
+    let verb = match attributes.operation {
+        Operation::Create => "create",
+        Operation::Delete => "delete",
+        Operation::Update => return Ok(()),
+    };
+    if text(object, "/spec/nodeName") == node {
+        return Ok(());
     }
+    Err(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
 }
 
 fn check_owner(objects: &dyn Objects, node: &str, pod: &Value) -> Verdict {

@@ -141,18 +141,27 @@ pub(super) fn service_update(faults: &mut Faults, old: &Value, new: &Value) {
 
 fn address(faults: &mut Faults, field: &str, address: &str) {
     let why = match address.parse::<std::net::IpAddr>() {
-        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        Ok(it) if it.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",
-        Ok(it) if it.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        Ok(it) if is_link_local(it) => {
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
-        }
-        Ok(it) if it.is_multicast() => {
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
-        }
-        Ok(_) => return,
+        Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+        Ok(it) => special(it),
     };
-    faults.invalid(field, address, why);
+    if let Some(why) = why {
+        faults.invalid(field, address, why);
+    }
+}
+
+/// Why an address cannot be that of an endpoint.
+pub(super) fn special(address: std::net::IpAddr) -> Option<&'static str> {
+    match address {
+        it if it.is_unspecified() => Some("may not be unspecified (0.0.0.0 or ::)"),
+        it if it.is_loopback() => Some("may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        it if is_link_local(it) => {
+            Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+        }
+        it if it.is_multicast() => {
+            Some("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+        }
+        _ => None,
+    }
 }
 
 fn is_link_local(address: std::net::IpAddr) -> bool {

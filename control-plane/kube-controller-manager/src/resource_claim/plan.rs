@@ -10,6 +10,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use scheduling::resourceclaim::{self, is_allocated};
 use serde_json::{Value, json};
 
 use crate::pods;
@@ -20,27 +21,6 @@ const ANNOTATION: &str = "resource.kubernetes.io/pod-claim-name";
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 /// Leaves room for the five random characters.
 const LONGEST_BASE: usize = 57;
-/// How many pods may share a claim.
-const MOST_CONSUMERS: usize = 256;
-
-pub(super) fn entries(pod: &Pod) -> impl Iterator<Item = &PodResourceClaim> {
-    pod.spec.iter().flat_map(|it| it.resource_claims.iter().flatten())
-}
-
-/// What the pod's status tells of an entry: a claim, that there is none, or nothing yet.
-pub(super) fn told<'a>(pod: &'a Pod, entry: &str) -> Option<Option<&'a str>> {
-    let mut told = pod.status.iter().flat_map(|it| it.resource_claim_statuses.iter().flatten());
-    told.find(|it| it.name == entry).map(|it| it.resource_claim_name.as_deref())
-}
-
-/// The claims that a pod uses, as far as they are known.
-pub(super) fn claim_names(pod: &Pod) -> Vec<String> {
-    let name = |it: &PodResourceClaim| match &it.resource_claim_name {
-        Some(name) => Some(name.clone()),
-        None => told(pod, &it.name).flatten().map(str::to_owned),
-    };
-    entries(pod).filter_map(name).collect()
-}
 
 /// None of its containers runs, or ever will.
 pub(super) fn is_done(pod: &Pod) -> bool {
@@ -52,10 +32,6 @@ pub(super) fn owning_pod(claim: &ResourceClaim) -> Option<(String, String)> {
     let owner = object::controller_of(claim)?;
     (owner.api_version == "v1" && owner.kind == "Pod")
         .then(|| (owner.name.clone(), owner.uid.clone()))
-}
-
-pub(super) fn is_owned_by(claim: &ResourceClaim, pod: &Pod) -> bool {
-    object::is_controlled_by(claim, &object::uid(pod))
 }
 
 pub(super) fn is_for(claim: &ResourceClaim, entry: &str) -> bool {
@@ -99,18 +75,13 @@ pub(super) fn consumers(claim: &ResourceClaim) -> Vec<ResourceClaimConsumerRefer
     claim.status.as_ref().and_then(|it| it.reserved_for.clone()).unwrap_or_default()
 }
 
-fn is_allocated(claim: &ResourceClaim) -> bool {
-    claim.status.as_ref().is_some_and(|it| it.allocation.is_some())
-}
-
 /// Whether this pod can have a claim that it has not yet.
 pub(super) fn can_be_reserved(claim: &ResourceClaim, pod: &Pod) -> bool {
-    let (known, uid) = (consumers(claim), object::uid(pod));
-    let is_foreign = owning_pod(claim).is_some_and(|(_, owner)| owner != uid);
+    let is_foreign = owning_pod(claim).is_some_and(|(_, owner)| owner != object::uid(pod));
     is_allocated(claim)
         && !is_foreign
-        && known.len() < MOST_CONSUMERS
-        && known.iter().all(|it| it.uid != uid)
+        && !resourceclaim::is_reserved_for(pod, claim)
+        && resourceclaim::can_be_reserved(pod, claim)
 }
 
 /// What is to be done about a claim.

@@ -3,7 +3,8 @@
 //! systemd makes a slice with its properties (`StartTransientUnit`), changes them (`SetUnitProperties`)
 //! and takes it away (`StopUnit`). It is told what the files of the group say as well: otherwise it
 //! would undo them the next time that it looks. Each order has a connection of its own, so that no
-//! signal waits for a reader while nothing is ordered.
+//! signal waits for a reader while nothing is ordered. An order that nobody waits for is kept until it
+//! was followed or refused; what is made anew has no older order.
 //!
 //! Upstream: `opencontainers/cgroups/systemd`, as `pkg/kubelet/cm/cgroup_manager_linux.go` uses it.
 
@@ -12,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     Limits,
     hierarchy::UNLIMITED,
     names::{parent, slice},
+    orders::{Order, Orders},
 };
 use crate::{
     dbus::{Bus, BusError, SYSTEMD, wire::Value},
@@ -30,8 +31,9 @@ const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const UNKNOWN: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// Of one job.
 const JOB_LIMIT: Duration = Duration::from_secs(30);
-/// Orders that wait; what finds no place is ordered again by whoever looks next.
-const MOST_ORDERS: usize = 256;
+/// Between two attempts to give orders.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// systemd counts quotas in hundredths of a CPU.
 const PERCENT_USEC: u64 = 10_000;
 const USEC: u64 = 1_000_000;
@@ -46,18 +48,11 @@ pub(crate) enum UnitError {
     Late(String),
 }
 
-/// An order that nobody waits for.
-#[derive(Debug)]
-enum Order {
-    Set { slice: String, properties: Vec<Value> },
-    Stop { slice: String },
-}
-
 /// The slices of this node.
 pub(crate) struct Slices {
     socket: PathBuf,
     is_v2: bool,
-    orders: mpsc::Sender<Order>,
+    orders: Orders,
 }
 
 /// Whether systemd runs here.
@@ -68,12 +63,26 @@ pub(crate) fn is_running(run: &Path) -> bool {
 impl Slices {
     /// The slices, and what does the work that nobody waits for.
     pub(crate) fn new(socket: PathBuf, is_v2: bool) -> (Self, impl Future<Output = ()> + use<>) {
-        let (orders, mut received) = mpsc::channel(MOST_ORDERS);
+        let (orders, mut waiting) = Orders::new();
         let to = socket.clone();
         let work = async move {
-            while let Some(order) = received.recv().await {
-                if let Err(error) = follow(&to, &order).await {
-                    debug!(?order, %error, "systemd did not follow an order");
+            while waiting.woken().await {
+                let mut pause = FIRST_RETRY;
+                while let Some((slice, order)) = waiting.next() {
+                    match follow(&to, &slice, &order).await {
+                        Ok(()) => {
+                            pause = FIRST_RETRY;
+                            continue;
+                        }
+                        Err(error @ BusError::Answer { .. }) => {
+                            refused(&slice, &order, &error);
+                            continue;
+                        }
+                        Err(error) => failed(&slice, &error, pause),
+                    }
+                    waiting.again(&slice, order);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_RETRY);
                 }
             }
         };
@@ -83,6 +92,7 @@ impl Slices {
     /// Makes a slice and those around it, or gives one that is there these limits.
     pub(super) async fn ensure(&self, path: &Path, limits: Limits) -> Result<(), UnitError> {
         let Some(unit) = slice(path) else { return Ok(()) };
+        self.orders.revoke(unit);
         let limits = limit_properties(limits, self.is_v2);
         let mut properties = unit_properties(unit, parent(path), self.is_v2);
         properties.extend(limits.iter().cloned());
@@ -104,34 +114,45 @@ impl Slices {
     /// Has the limits of a slice changed, soon.
     pub(super) fn set(&self, path: &Path, limits: Limits) {
         let Some(unit) = slice(path) else { return };
-        let properties = limit_properties(limits, self.is_v2);
-        self.order(Order::Set { slice: unit.to_owned(), properties });
+        self.orders.put(unit, Order::Set(limit_properties(limits, self.is_v2)));
     }
 
-    /// Has a slice taken away, soon. Says whether it is ordered.
-    pub(super) fn stop(&self, path: &Path) -> bool {
-        slice(path).is_none_or(|it| self.order(Order::Stop { slice: it.to_owned() }))
-    }
-
-    fn order(&self, order: Order) -> bool {
-        let sent = self.orders.try_send(order);
-        if let Err(error) = &sent {
-            warn!(%error, "systemd has too much to do");
+    /// Has a slice taken away, soon.
+    pub(super) fn stop(&self, path: &Path) {
+        if let Some(unit) = slice(path) {
+            self.orders.put(unit, Order::Stop);
         }
-        sent.is_ok()
     }
 }
 
-async fn follow(socket: &Path, order: &Order) -> Result<(), BusError> {
+fn refused(slice: &str, order: &Order, error: &BusError) {
+    let order = match order {
+        Order::Set(_) => "SetUnitProperties",
+        Order::Stop => "StopUnit",
+    };
+    warn!(
+        slice, order, %error,
+        "systemd refused an order; `systemctl status` of the slice and systemd's journal say why"
+    );
+}
+
+fn failed(slice: &str, error: &BusError, pause: Duration) {
+    warn!(
+        slice, %error, again_in = ?pause,
+        "systemd could not be given an order, which is kept; look whether dbus and systemd answer (`systemctl is-system-running`)"
+    );
+}
+
+async fn follow(socket: &Path, slice: &str, order: &Order) -> Result<(), BusError> {
     let mut bus = Bus::connect(socket).await?;
     match order {
-        Order::Set { slice, properties } => set(&mut bus, slice, properties.clone()).await,
-        Order::Stop { slice } => {
+        Order::Set(properties) => set(&mut bus, slice, properties.clone()).await,
+        Order::Stop => {
             match bus.call(SYSTEMD, "StopUnit", &[text(slice), text("replace")]).await {
                 Err(BusError::Answer { name, .. }) if name == UNKNOWN => return Ok(()),
                 other => other.map(drop)?,
             }
-            // One that failed would stay.
+            // One that failed would stay; that there is none that did is no failure.
             drop(bus.call(SYSTEMD, "ResetFailedUnit", &[text(slice)]).await);
             Ok(())
         }
@@ -349,8 +370,8 @@ mod tests {
         let listener = fake::listen(&folder.path().join("bus"));
         let (slices, work) = Slices::new(folder.path().join("bus"), false);
         slices.set(Path::new("kubepods.slice"), Limits { shares: Some(7), ..Limits::default() });
-        assert!(slices.stop(Path::new(POD)));
-        assert!(slices.stop(Path::new(POD)));
+        slices.stop(Path::new(POD));
+        slices.stop(Path::new(POD));
         let bus = async {
             let mut peer = systemd(&listener, false).await;
             let call = peer.call().await;
@@ -367,12 +388,53 @@ mod tests {
                 assert_eq!(call.body[0], text("kubepods-pod1_2.slice"));
                 peer.agree(call.serial, &[]).await;
             }
-            // The second time there is nothing to stop.
-            let mut peer = systemd(&listener, false).await;
-            let call = peer.call().await;
-            peer.refuse(call.serial, UNKNOWN, "Unit kubepods-pod1_2.slice not loaded.").await;
+            // Both were one.
         };
+        let ordered = async {
+            work.await;
+        };
+        let ended = async {
+            bus.await;
+            drop(slices);
+        };
+        tokio::join!(ended, ordered);
+        let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept());
+        assert!(nobody.await.is_err(), "the second stop was another order");
+    }
+
+    #[tokio::test]
+    async fn an_order_outlives_a_systemd_that_does_not_answer_and_none_is_lost_of_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("bus");
+        let listener = fake::listen(&socket);
+        let (slices, work) = Slices::new(socket.clone(), true);
+        let pod = |it: usize| format!("kubepods.slice/kubepods-pod{it}.slice");
+        const PODS: usize = 300;
+        for it in 0..PODS {
+            slices.stop(Path::new(&pod(it)));
+        }
+        let bus = async {
+            // The first connection ends in the middle of an order.
+            let mut peer = systemd(&listener, false).await;
+            assert_eq!(peer.call().await.member, "StopUnit");
+            drop(peer);
+            let mut stopped = std::collections::BTreeSet::new();
+            for _ in 0..PODS {
+                let mut peer = systemd(&listener, false).await;
+                let call = peer.call().await;
+                assert_eq!(call.member, "StopUnit");
+                stopped.insert(format!("{:?}", call.body[0]));
+                // A refusal ends that order only; a slice that is not there is stopped.
+                let refusal = if stopped.len() == 1 { "org.freedesktop.DBus.Error.AccessDenied" } else { UNKNOWN };
+                peer.refuse(call.serial, refusal, "Access denied").await;
+            }
+            stopped.len()
+        };
+        let all = tokio::select! {
+            all = bus => all,
+            () = work => panic!("it ends before its orders"),
+        };
+        assert_eq!(all, PODS);
         drop(slices);
-        tokio::join!(bus, work);
     }
 }

@@ -7,7 +7,7 @@
 //! Upstream: `pkg/kubelet/cm/dra` (`manager.go`).
 //!
 //! **Invariant:** a driver that may have been asked to prepare a claim is asked to unprepare it: what
-//! is planned is in the checkpoint before the driver is called.
+//! is planned is in the checkpoint before the driver is called. Of one claim, neither overlaps the other.
 //!
 //! Deviation: the lapse of a driver's connection is not seen, only the end of its registration; its
 //! `ResourceSlice`s are withdrawn then. Hints of NUMA topology are not taken from devices.
@@ -19,6 +19,7 @@ mod health;
 mod lookup;
 mod prepare;
 mod told;
+mod turns;
 mod unprepare;
 
 #[cfg(test)]
@@ -35,12 +36,13 @@ use std::{
 use kube::Client;
 use lifecycle::Scope;
 use parking_lot::Mutex;
+use scheduling::resourceclaim::ResourceClaimError;
 use tokio::sync::Notify;
 use tonic::Status;
 use tracing::{info, warn};
 
 pub(crate) use self::drivers::handler;
-use self::{claim::ClaimInfo, drivers::Drivers, health::Health};
+use self::{claim::ClaimInfo, drivers::Drivers, health::Health, turns::Turns};
 use super::{ContainerManager, checkpoint::CheckpointError};
 use crate::{metrics::Metrics, pod::PodUid, pod_workers::PodWorkers};
 
@@ -55,7 +57,7 @@ type Claims = BTreeMap<Key, ClaimInfo>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DraError {
     #[error(transparent)]
-    Lookup(#[from] lookup::LookupError),
+    Lookup(#[from] ResourceClaimError),
     #[error("fetch ResourceClaim {name}: {message}")]
     Fetch { name: String, message: String },
     #[error("pod {pod} ({uid}) is not allowed to use ResourceClaim {claim} ({claim_uid})")]
@@ -84,7 +86,9 @@ pub(crate) enum DraError {
 pub(crate) async fn run(manager: Arc<ContainerManager>, workers: Arc<PodWorkers>) {
     let dra = manager.dra.clone();
     // Until a driver registers nobody can use what it offered before.
-    drop(dra.scope.spawn("resource-slices", dra.drivers.withdraw(None)));
+    let this = dra.clone();
+    let withdrawing = async move { this.drivers.withdraw(None).await };
+    drop(dra.scope.spawn("resource-slices", withdrawing));
     manager.settled().await;
     loop {
         dra.unprepare_gone(|uid| workers.is_known(uid)).await;
@@ -98,6 +102,7 @@ pub(crate) struct DraManager {
     client: Client,
     path: PathBuf,
     claims: Mutex<Claims>,
+    turns: Turns,
     drivers: Drivers,
     health: Mutex<Health>,
     metrics: Arc<Metrics>,
@@ -132,6 +137,7 @@ impl DraManager {
             client: parts.client,
             path,
             claims: Mutex::new(claims),
+            turns: Turns::default(),
             health: Mutex::default(),
             metrics: parts.metrics,
             scope: parts.scope,

@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tracing::warn;
 
-use super::{API_VERSION, KIND, KubeletConfiguration, defaults, honoured, validation};
+use super::{
+    API_VERSION, KIND, KubeletConfiguration, defaults, honoured,
+    validation::{self, OutOfRange},
+};
 
 /// Why a configuration cannot be used. The messages are upstream's.
 #[derive(Debug, thiserror::Error)]
@@ -156,12 +159,13 @@ fn finished(
     let invalid = |messages: Vec<String>| LoadConfigurationError::Invalid { messages };
     defaults::apply(&mut written);
     let out_of_range = validation::numbers(&written);
-    let (config, mut wrong) = decoded(&written, &out_of_range);
-    let unreadable: Vec<&str> = wrong.iter().filter_map(|it| it.split(':').next()).collect();
+    let (config, unreadable) = decoded(&written, &out_of_range);
     let mut unknown = unknown(&written, &serde_json::to_value(&config).unwrap_or_default(), "");
-    unknown.retain(|it| !unreadable.contains(&it.as_str()));
-    if !wrong.is_empty() {
+    unknown.retain(|it| unreadable.iter().all(|wrong| wrong.field.as_ref() != Some(it)));
+    let out_of_range: Vec<_> = out_of_range.iter().map(ToString::to_string).collect();
+    if !unreadable.is_empty() {
         // All that is wrong at once: who corrects one line at a time starts a node many times.
+        let mut wrong: Vec<_> = unreadable.iter().map(ToString::to_string).collect();
         wrong.extend(unknown.iter().map(|field| format!("unknown field \"{field}\"")));
         wrong.extend(out_of_range);
         return Err(LoadConfigurationError::Parse {
@@ -186,12 +190,32 @@ fn finished(
     Ok(config)
 }
 
+/// What of a configuration cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    /// `None` where it is no field of its own.
+    field: Option<String>,
+    error: serde_json::Error,
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
 /// What can be read, and what is wrong with each field that cannot. Numbers that are known to be out
 /// of range are left out of both.
-fn decoded(written: &Value, out_of_range: &[String]) -> (KubeletConfiguration, Vec<String>) {
+fn decoded(
+    written: &Value,
+    out_of_range: &[OutOfRange],
+) -> (KubeletConfiguration, Vec<Unreadable>) {
     let whole = match serde_json::from_value(written.clone()) {
         Ok(config) => return (config, Vec::new()),
-        Err(error) => error.to_string(),
+        Err(error) => error,
     };
     let (mut readable, mut wrong) = (serde_json::Map::new(), Vec::new());
     let mut is_explained = false;
@@ -201,15 +225,14 @@ fn decoded(written: &Value, out_of_range: &[String]) -> (KubeletConfiguration, V
             Ok(_) => drop(readable.insert(name.clone(), value.clone())),
             Err(error) => {
                 is_explained = true;
-                let known = format!("invalid configuration: {name} ");
-                if !out_of_range.iter().any(|it| it.starts_with(&known)) {
-                    wrong.push(format!("{name}: {error}"));
+                if out_of_range.iter().all(|it| it.field != name) {
+                    wrong.push(Unreadable { field: Some(name.clone()), error });
                 }
             }
         }
     }
     if !is_explained {
-        wrong.push(whole);
+        wrong.push(Unreadable { field: None, error: whole });
     }
     (serde_json::from_value(Value::Object(readable)).unwrap_or_default(), wrong)
 }

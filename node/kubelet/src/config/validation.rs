@@ -78,8 +78,16 @@ const fn of(
     Range { field, flag, least, most, must }
 }
 
+/// A field that was written with what it cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid configuration: {field}{why}")]
+pub(super) struct OutOfRange {
+    pub field: &'static str,
+    why: String,
+}
+
 /// What is wrong with the numbers and durations that were written.
-pub(super) fn numbers(written: &Value) -> Vec<String> {
+pub(super) fn numbers(written: &Value) -> Vec<OutOfRange> {
     let mut wrong = Vec::new();
     for range in RANGES {
         let Some(number) = written[range.field].as_i64() else { continue };
@@ -87,54 +95,50 @@ pub(super) fn numbers(written: &Value) -> Vec<String> {
             let flag =
                 if range.flag.is_empty() { String::new() } else { format!(" (--{})", range.flag) };
             let Range { field, must, .. } = range;
-            wrong.push(format!("invalid configuration: {field}{flag} {number} {must}"));
+            wrong.push(OutOfRange { field, why: format!("{flag} {number} {must}") });
         }
     }
-    let number = |field: &str| written[field].as_i64();
-    if number("nodeLeaseDurationSeconds").is_some_and(|it| it < 0) {
-        wrong.push(
-            "invalid configuration: nodeLeaseDurationSeconds must be greater than 0".to_owned(),
-        );
-    }
-    if number("containerLogMaxFiles").is_some_and(|it| it <= 1) {
-        wrong.push("invalid configuration: containerLogMaxFiles must be greater than 1".to_owned());
-    }
-    if number("containerLogMaxWorkers").is_some_and(|it| it < 1) {
-        wrong.push(
-            "invalid configuration: containerLogMaxWorkers must be greater than or equal to 1"
-                .to_owned(),
-        );
+    let least = [
+        ("nodeLeaseDurationSeconds", 0, "must be greater than 0"),
+        ("containerLogMaxFiles", 2, "must be greater than 1"),
+        ("containerLogMaxWorkers", 1, "must be greater than or equal to 1"),
+    ];
+    for (field, least, must) in least {
+        if written[field].as_i64().is_some_and(|it| it < least) {
+            wrong.push(OutOfRange { field, why: format!(" {must}") });
+        }
     }
     durations(written, &mut wrong);
     wrong
 }
 
 /// Only where upstream says something about a negative one: everywhere else it is no duration.
-fn durations(written: &Value, wrong: &mut Vec<String>) {
+fn durations(written: &Value, wrong: &mut Vec<OutOfRange>) {
     let negative = |field: &str| {
         let text = written[field].as_str()?.strip_prefix('-')?;
         duration::parse(text).filter(|it| !it.is_zero()).map(duration::format)
     };
     for field in ["imageMinimumGCAge", "imageMaximumGCAge"] {
         if let Some(given) = negative(field) {
-            wrong.push(format!("invalid configuration: {field} -{given} must not be negative"));
+            wrong.push(OutOfRange { field, why: format!(" -{given} must not be negative") });
         }
     }
     for field in ["shutdownGracePeriod", "shutdownGracePeriodCriticalPods"] {
         if let Some(given) = negative(field) {
             let must = "must be either zero or otherwise >= 1 sec";
-            wrong.push(format!("invalid configuration: {field} {{-{given}}} {must}"));
+            wrong.push(OutOfRange { field, why: format!(" {{-{given}}} {must}") });
         }
     }
-    if let Some(given) = negative("draManagerReconcilePeriod") {
-        wrong.push(format!(
-            "invalid configuration: draManagerReconcilePeriod -{given} must be greater than zero"
-        ));
+    let field = "draManagerReconcilePeriod";
+    if let Some(given) = negative(field) {
+        wrong.push(OutOfRange { field, why: format!(" -{given} must be greater than zero") });
     }
-    let interval = written["containerLogMonitorInterval"].as_str();
+    let field = "containerLogMonitorInterval";
+    let interval = written[field].as_str();
     let is_short = interval.and_then(duration::parse).is_some_and(|it| it < Duration::from_secs(3));
-    if is_short || negative("containerLogMonitorInterval").is_some() {
-        wrong.push("invalid configuration: containerLogMonitorInterval must be a positive time duration greater than or equal to 3s".to_owned());
+    if is_short || negative(field).is_some() {
+        let must = "must be a positive time duration greater than or equal to 3s";
+        wrong.push(OutOfRange { field, why: format!(" {must}") });
     }
 }
 
@@ -172,7 +176,8 @@ mod tests {
             ),
         ];
         for (written, message) in cases {
-            assert_eq!(numbers(&written), [format!("invalid configuration: {message}")]);
+            let wrong: Vec<_> = numbers(&written).iter().map(ToString::to_string).collect();
+            assert_eq!(wrong, [format!("invalid configuration: {message}")]);
         }
         assert!(numbers(&json!({ "port": 1, "nodeStatusMaxImages": -1 })).is_empty());
     }

@@ -50,19 +50,22 @@ pub(crate) async fn stream(
         if !reader.read_all(&mut writer).await? {
             return Ok(());
         }
+        // Before the end too: what was written last may be in the new file.
+        if writer.options.follow && reader.is_rotated(&path).await {
+            // The runtime makes the new file before it lets go of the old one.
+            tokio::time::sleep(LOOK).await;
+            if !reader.read_all(&mut writer).await? {
+                return Ok(());
+            }
+            reader.reopen(&path).await?;
+            continue;
+        }
         if ends || writer.out.is_closed() {
             return Ok(());
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = writer.out.closed() => return Ok(()),
-        }
-        if reader.is_rotated(&path).await {
-            // What was written until then.
-            if !reader.read_all(&mut writer).await? {
-                return Ok(());
-            }
-            reader.reopen(&path).await?;
         }
     }
 }
@@ -212,7 +215,7 @@ mod tests {
         assert!(read(timestamps).await.ends_with("\n2026-11-23T10:00:02Z two\n"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_followed_log_goes_on_after_a_rotation_and_ends_with_its_container() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.log");
@@ -226,9 +229,10 @@ mod tests {
             assert_eq!(chunks.recv().await.unwrap(), "one\n");
             let mut old = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
             std::fs::rename(&path, folder.path().join("old")).unwrap();
-            // The runtime writes on until it is told to reopen it.
-            old.write_all(b"2026-11-23T10:00:01Z stdout F late\n").unwrap();
+            // The runtime writes on until it has opened the new one.
             std::fs::write(&path, "2026-11-23T10:00:01Z stdout F two\n").unwrap();
+            tokio::time::sleep(LOOK / 2).await;
+            old.write_all(b"2026-11-23T10:00:01Z stdout F late\n").unwrap();
             assert_eq!(chunks.recv().await.unwrap(), "late\n");
             assert_eq!(chunks.recv().await.unwrap(), "two\n");
             is_over.store(true, Ordering::SeqCst);
@@ -236,5 +240,29 @@ mod tests {
         };
         let (result, ()) = tokio::join!(reading, writing);
         result.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_rotated_as_its_container_ends_is_read_to_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        std::fs::write(&path, "2026-11-23T10:00:00Z stdout F one\n").unwrap();
+        let (out, mut chunks) = mpsc::channel(8);
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let looks = Arc::new(AtomicBool::new(false));
+        let at = path.clone();
+        let is_over = move || {
+            // The second look: since the first, it was rotated, wrote a line and ended.
+            let ends = looks.swap(true, Ordering::SeqCst);
+            if ends && !at.with_extension("old").exists() {
+                std::fs::rename(&at, at.with_extension("old")).unwrap();
+                std::fs::write(&at, "2026-11-23T10:00:01Z stdout F last\n").unwrap();
+            }
+            ends
+        };
+        stream(path, options, out, is_over).await.unwrap();
+        assert_eq!(chunks.recv().await.unwrap(), "one\n");
+        assert_eq!(chunks.recv().await.unwrap(), "last\n");
+        assert_eq!(chunks.recv().await, None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `tryRegisterWithAPIServer` in `pkg/kubelet/kubelet_node_status.go`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Node, NodeSpec, Taint},
@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
+const CONTROLLER_ATTACHES: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
 pub(super) async fn until_registered(context: &Arc<Context>) {
     let mut retry = FIRST_RETRY;
@@ -107,14 +108,14 @@ async fn wanted(context: &Arc<Context>) -> Node {
             time_added: None,
         });
     }
-    let annotations = settings.has_external_cloud.then(|| settings.node_ips.first()).flatten();
-    let annotations = annotations.map(|ip| [(PROVIDED_IP.to_owned(), ip.to_string())].into());
+    let provided = settings.node_ips.first().filter(|_| settings.has_external_cloud);
+    let annotations = annotations(provided, config.enable_controller_attach_detach);
     let provider_id = Some(config.provider_id.clone()).filter(|it| !it.is_empty());
     Node {
         metadata: ObjectMeta {
             name: Some(settings.node_name.clone()),
             labels: Some(super::labels(settings, &context.machine)),
-            annotations,
+            annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -123,5 +124,28 @@ async fn wanted(context: &Arc<Context>) -> Node {
             ..NodeSpec::default()
         }),
         status: Some(super::status::first(context).await),
+    }
+}
+
+/// The address is for the cloud's controller; the rest is for the attach/detach controller.
+fn annotations(provided: Option<&IpAddr>, controller_attaches: bool) -> BTreeMap<String, String> {
+    let provided = provided.map(|ip| (PROVIDED_IP.to_owned(), ip.to_string()));
+    let attached = controller_attaches.then(|| (CONTROLLER_ATTACHES.to_owned(), "true".to_owned()));
+    provided.into_iter().chain(attached).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_says_whether_volumes_are_attached_for_it() {
+        let says = |it: &BTreeMap<String, String>| {
+            it.get("volumes.kubernetes.io/controller-managed-attach-detach").cloned()
+        };
+        assert_eq!(says(&annotations(None, true)).as_deref(), Some("true"));
+        assert_eq!(annotations(None, false), BTreeMap::new());
+        let ip = "192.168.0.12".parse().unwrap();
+        assert_eq!(annotations(Some(&ip), true).len(), 2);
     }
 }

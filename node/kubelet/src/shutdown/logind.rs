@@ -102,8 +102,11 @@ impl Logind {
         let path = folder.join("99-kubelet.conf");
         let seconds = period.as_secs();
         let content = format!("# Kubelet logind override\n[Login]\nInhibitDelayMaxSec={seconds}\n");
+        // logind reads `*.conf` only, so what stands beside it is nothing to it.
+        let beside = folder.join(".99-kubelet.conf.tmp");
         fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(&path, content))
+            .and_then(|()| fs::write(&beside, content))
+            .and_then(|()| fs::rename(&beside, &path))
             .map_err(|source| LogindError::Override { path, source })
     }
 

@@ -8,6 +8,7 @@
 mod clients;
 mod csi;
 mod csi_faults;
+mod eviction;
 mod faults;
 mod node;
 mod pods;
@@ -15,6 +16,8 @@ mod storage;
 mod streams;
 mod support;
 mod volumes;
+#[path = "../simulation/support.rs"]
+mod world;
 
 use std::time::Duration;
 

@@ -96,9 +96,9 @@ async fn a_claim_is_prepared_before_its_pod_starts_and_unprepared_after_the_last
     allocate(&world, "gpu", &["a", "b"]).await;
     running(&world, "a").await;
     running(&world, "b").await;
-    // Two that begin at once may both ask. Each has the devices of its request and those that serve all.
+    // Of two that begin at once, one asks. Each has the devices of its request and those that serve all.
     let asked = plugin.calls().len();
-    assert!(plugin.calls().iter().all(|it| *it == call(PREPARE, "gpu")));
+    assert_eq!(plugin.calls(), [call(PREPARE, "gpu")]);
     assert_eq!(names(&world, "a"), ["example.com/gpu=0", "example.com/link=a"]);
     assert_eq!(names(&world, "b"), names(&world, "a"));
 
@@ -139,6 +139,29 @@ async fn a_claim_is_prepared_before_its_pod_starts_and_unprepared_after_the_last
     until(&world, "the end of b", || !holds(&b)).await;
     let ends = [call(UNPREPARE, "gpu"), call(UNPREPARE, "gpu")];
     assert_eq!(plugin.calls()[asked..], ends, "a failure is tried again");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_being_taken_back_is_prepared_anew_for_who_comes_meanwhile() {
+    let world = World::new().await;
+    let plugin = driver(&world, &["v1.DRAPlugin"]);
+    world.create(with_claim("a", "gpu")).await;
+    allocate(&world, "gpu", &["a"]).await;
+    running(&world, "a").await;
+    plugin.hold(UNPREPARE);
+    world.delete("a", 0).await;
+    let expected = [call(PREPARE, "gpu"), call(UNPREPARE, "gpu")];
+    until(&world, "the call", || plugin.calls() == expected).await;
+    world.create(with_claim("b", "gpu")).await;
+    allocate(&world, "gpu", &["b"]).await;
+    world.pass(Duration::from_millis(500)).await;
+    assert_eq!(plugin.calls(), expected, "b waits for its turn");
+    assert_eq!(world.runtime.count("RunPodSandbox", "b"), 0);
+    plugin.hold("");
+    running(&world, "b").await;
+    assert_eq!(plugin.calls()[2..], [call(PREPARE, "gpu")]);
+    assert!(!plugin.has_overlapped());
+    assert_eq!(names(&world, "b"), ["example.com/gpu=0", "example.com/link=a"]);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod containers;
 mod ends;
 mod environment;
 mod faults;
+mod images;
 mod lifecycle;
 mod node;
 mod probe_servers;

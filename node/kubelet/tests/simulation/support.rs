@@ -478,12 +478,16 @@ impl World {
     }
 
     pub(crate) async fn until_event(&self, reason: &str, message: &str) {
+        self.until_event_that(reason, |it| it == message).await;
+    }
+
+    pub(crate) async fn until_event_that(&self, reason: &str, fits: impl Fn(&str) -> bool) {
         let api = Api::<Event>::namespaced(self.client.clone(), "default");
         let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
             let events = api.list(&ListParams::default()).await.unwrap().items;
             let is_it = |it: &Event| {
-                it.reason.as_deref() == Some(reason) && it.message.as_deref() == Some(message)
+                it.reason.as_deref() == Some(reason) && it.message.as_deref().is_some_and(&fits)
             };
             if events.iter().any(is_it) {
                 return;

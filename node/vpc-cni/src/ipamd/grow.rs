@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Ipamd, IpamdError, unreadable};
 use crate::{
@@ -12,8 +12,6 @@ use crate::{
     plan::Step,
 };
 
-/// After a subnet ran out nothing is asked of EC2 for this long.
-const PAUSE: Duration = Duration::from_secs(120);
 /// IMDS may be behind the API for a moment.
 const IMDS_TRIES: u32 = 12;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -21,22 +19,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 impl Ipamd {
     pub(super) async fn grow(&self, cloud: &Cloud, step: Step) -> Result<(), IpamdError> {
         self.metrics.count("awscni_ec2api_req_count");
-        let done = match step {
+        match step {
             Step::AssignAddresses { eni, count } => {
                 self.fill(cloud, &eni, self.amount(count)).await
             }
             Step::CreateEni { count } => self.extend(cloud, self.amount(count)).await,
             _ => Ok(()),
-        };
-        if let Err(IpamdError::Cloud { source }) = &done
-            && source.is_subnet_exhausted()
-        {
-            warn!(
-                "the subnet doesn't seem to have enough IPs/Prefixes: no allocation for {PAUSE:?}"
-            );
-            self.pool.lock().paused_until = Some(self.parts.clock.now() + PAUSE);
         }
-        done
     }
 
     fn amount(&self, count: usize) -> Amount {
@@ -49,11 +38,14 @@ impl Ipamd {
     /// Puts more on an interface; where that much is not to be had, one.
     async fn fill(&self, cloud: &Cloud, eni: &str, amount: Amount) -> Result<(), IpamdError> {
         let failed = |source| IpamdError::Cloud { source };
-        let before = self.held(eni);
+        let (before, subnet) = self.held(eni);
+        self.pool.lock().subnet = subnet;
         let count = match cloud.assign(eni, amount).await {
             Ok(count) => count,
             Err(error) if error.is_view_stale() => return self.reconcile().await,
-            Err(error) if error.is_unauthorized() || amount == amount.one() => {
+            Err(error)
+                if error.is_unauthorized() || error.is_throttled() || amount == amount.one() =>
+            {
                 return Err(failed(error));
             }
             Err(error) => {
@@ -73,13 +65,14 @@ impl Ipamd {
         let Some(primary) = store.enis().find(|eni| eni.attached.is_primary()) else {
             return Err(IpamdError::NoSubnet);
         };
-        let primary = &primary.attached;
+        let (subnets, security_groups) = self.home_of_new(cloud, &primary.attached).await?;
         let mut last: Option<CloudError> = None;
-        for subnet_id in self.candidates(cloud, &primary.subnet_id).await {
+        for subnet_id in subnets {
+            self.pool.lock().subnet = Some(subnet_id.clone());
             for amount in [amount, amount.one()] {
                 let new = NewEni {
                     subnet_id: subnet_id.clone(),
-                    security_groups: primary.security_groups.clone(),
+                    security_groups: security_groups.clone(),
                     amount,
                     cluster_name: self.parts.config.cluster_name.clone(),
                     created_at: self.parts.clock.now().to_string(),
@@ -87,7 +80,7 @@ impl Ipamd {
                 };
                 match cloud.add_eni(&new).await {
                     Ok(id) => return self.adopt(&id).await,
-                    Err(source) if source.is_unauthorized() => {
+                    Err(source) if source.is_unauthorized() || source.is_throttled() => {
                         return Err(IpamdError::Cloud { source });
                     }
                     Err(source) => last = Some(source),
@@ -95,6 +88,26 @@ impl Ipamd {
             }
         }
         Err(last.map_or(IpamdError::NoSubnet, |source| IpamdError::Cloud { source }))
+    }
+
+    /// The subnets in which an interface may be made, and its security groups: those that the
+    /// ENIConfig says, or those that discovery finds and the primary interface's groups.
+    async fn home_of_new(
+        &self,
+        cloud: &Cloud,
+        primary: &AttachedEni,
+    ) -> Result<(Vec<String>, Vec<String>), IpamdError> {
+        let groups = primary.security_groups.clone();
+        if !self.parts.config.is_custom_networking {
+            return Ok((self.candidates(cloud, &primary.subnet_id).await, groups));
+        }
+        let chosen = self.pool.lock().eni_config.clone();
+        let name = chosen.as_ref().map_or_else(|| "not known yet".to_owned(), |it| it.name.clone());
+        let Some(spec) = chosen.and_then(|it| it.spec) else {
+            return Err(IpamdError::NoEniConfig { name });
+        };
+        let groups = if spec.security_groups.is_empty() { groups } else { spec.security_groups };
+        Ok((vec![spec.subnet], groups))
     }
 
     /// Where new interfaces may be made, the emptiest subnet first.
@@ -109,7 +122,7 @@ impl Ipamd {
             Err(_) => return only_primary(),
         };
         match cloud.subnets(&vpc, &self.parts.identity.availability_zone).await {
-            Ok(subnets) => eligible_subnets(subnets, primary),
+            Ok(subnets) => eligible_subnets(subnets, primary, &self.parts.config.cluster_name),
             Err(error) => {
                 info!(error = %telemetry::chain(&error), "only the primary subnet is used");
                 only_primary()
@@ -164,9 +177,11 @@ impl Ipamd {
         self.parts.metadata.interfaces().await.map_err(unreadable)
     }
 
-    fn held(&self, eni: &str) -> usize {
+    /// How much it holds, and its subnet.
+    fn held(&self, eni: &str) -> (usize, Option<String>) {
         let store = self.store.lock();
-        store.eni(eni).map_or(0, |eni| held(&eni.attached))
+        let eni = store.eni(eni).map(|eni| &eni.attached);
+        (eni.map_or(0, held), eni.map(|it| it.subnet_id.clone()))
     }
 }
 

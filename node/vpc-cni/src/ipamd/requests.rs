@@ -28,15 +28,31 @@ impl Ipamd {
             let plan = self.plan();
             let can_grow = self.parts.cloud.is_some() && plan.step.is_growth();
             let is_growing = self.is_growing.load(Ordering::Relaxed);
+            let retry_at = self.pool.lock().failure.as_ref().map(|it| it.retry_at);
+            let is_retried = self.parts.cloud.is_some()
+                && !self.is_paused()
+                && retry_at.is_some_and(|at| at < self.parts.clock.now() + ADD_WAIT);
             self.wake.notify_one();
-            let is_over = !(can_grow || is_growing)
+            let is_over = !(can_grow || is_growing || is_retried)
                 || tokio::time::timeout_at(deadline, changes.changed()).await.is_err();
             if is_over {
                 self.metrics.count("awscni_no_available_ip_addresses");
-                warn!(pod = sandbox.pod_name, "DataStore has no available IP/Prefix addresses");
-                return Err(AddError::Exhausted { reason: plan.reason });
+                let shortage = self.shortage(&plan);
+                warn!(
+                    pod = sandbox.pod_name,
+                    cause = shortage.reason(),
+                    "DataStore has no available IP/Prefix addresses"
+                );
+                self.report(sandbox, &shortage);
+                return Err(AddError::Exhausted { reason: plan.reason, shortage });
             }
         }
+    }
+
+    /// Whether the subnet ran out a short while ago.
+    fn is_paused(&self) -> bool {
+        let now = self.parts.clock.now();
+        self.pool.lock().paused_until.is_some_and(|until| now < until)
     }
 
     fn try_add(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {

@@ -46,6 +46,7 @@ fn at(seconds: u64) -> Circumstances {
     Circumstances {
         now: NOW + Duration::from_secs(seconds),
         paused_until: None,
+        retry_at: None,
         last_shrink: None,
         is_frozen: false,
         unmanaged_enis: 0,
@@ -82,6 +83,28 @@ fn after_the_subnet_ran_out_nothing_grows_until_the_pause_is_over() {
         |now| Circumstances { paused_until: Some(NOW + Duration::from_secs(120)), ..at(now) };
     assert_eq!(step(&store(&[0], 0), &targets(), &paused(119)), Step::Settled);
     assert!(step(&store(&[0], 0), &targets(), &paused(120)).is_growth());
+}
+
+#[test]
+fn in_custom_networking_the_primary_interface_is_not_filled_and_not_counted() {
+    let store = |counts| store(counts, 0).without_primary(true);
+    assert_eq!(step(&store(&[0]), &targets(), &at(0)), Step::CreateEni { count: 9 });
+    assert_eq!(step(&store(&[9]), &targets(), &at(0)), Step::CreateEni { count: 9 });
+    assert_eq!(step(&store(&[9, 9]), &targets(), &at(0)), Step::Settled);
+    let mut full = store(&[9, 9, 9]);
+    for pod in 0..18 {
+        let given = full.assign(&key(pod), &PodName::default(), NOW).unwrap();
+        assert_ne!(given.device_number, 0, "pod {pod}");
+    }
+    assert_eq!(full.assign(&key(18), &PodName::default(), NOW), None);
+    assert_eq!(step(&full, &targets(), &at(0)), Step::Settled);
+}
+
+#[test]
+fn after_a_refusal_nothing_is_asked_until_the_next_try_is_due() {
+    let refused = |now| Circumstances { retry_at: Some(NOW + Duration::from_secs(2)), ..at(now) };
+    assert_eq!(step(&store(&[0], 0), &targets(), &refused(1)), Step::Settled);
+    assert!(step(&store(&[0], 0), &targets(), &refused(2)).is_growth());
 }
 
 #[test]

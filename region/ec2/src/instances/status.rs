@@ -12,7 +12,6 @@ use aws_ec2::{
 };
 use aws_wire::Fault;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use jiff::SignedDuration;
 
 use super::shape;
 use crate::{
@@ -49,9 +48,9 @@ fn attribute(call: &Call<'_>, instance: &Instance, name: &str) -> Values {
         "availability-zone-id" => one(call.config.zone_id(&instance.zone).unwrap_or_default()),
         "instance-state-name" => one(instance.state.name()),
         "instance-state-code" => one(instance.state.code()),
-        "instance-status.status" | "system-status.status" => one(health(call, instance)),
+        "instance-status.status" | "system-status.status" => one(instance.status_check(call.now)),
         "instance-status.reachability" | "system-status.reachability" => {
-            one(reachability(health(call, instance)))
+            one(reachability(instance.status_check(call.now)))
         }
         "event.code"
         | "event.description"
@@ -60,22 +59,6 @@ fn attribute(call: &Call<'_>, instance: &Instance, name: &str) -> Values {
         | "event.not-before"
         | "event.not-before-deadline" => Some(Vec::new()),
         _ => None,
-    }
-}
-
-/// Checks are made every minute: what fails for longer than that is impaired.
-const CHECKED_EVERY: SignedDuration = SignedDuration::from_mins(1);
-
-fn health(call: &Call<'_>, instance: &Instance) -> &'static str {
-    match (instance.state, instance.check) {
-        (InstanceState::Running, StatusCheck::Ok) => "ok",
-        (InstanceState::Running, StatusCheck::Failing { since })
-            if call.now.duration_since(since) >= CHECKED_EVERY =>
-        {
-            "impaired"
-        }
-        (InstanceState::Running | InstanceState::Pending, _) => "initializing",
-        _ => "not-applicable",
     }
 }
 
@@ -90,7 +73,7 @@ fn reachability(health: &str) -> &'static str {
 }
 
 fn answer(call: &Call<'_>, instance: &Instance) -> InstanceStatus {
-    let status = health(call, instance);
+    let status = instance.status_check(call.now);
     let impaired_since = match instance.check {
         StatusCheck::Failing { since } if status == "impaired" => Some(names::date(since)),
         _ => None,

@@ -3,7 +3,7 @@
 use aws_ec2::{
     launch_template::{GetLaunchTemplateDataRequest, GetLaunchTemplateDataResponse},
     launch_template_data::{
-        LaunchTemplateBlockDeviceMapping, LaunchTemplateEbsBlockDevice,
+        CreditSpecification, LaunchTemplateBlockDeviceMapping, LaunchTemplateEbsBlockDevice,
         LaunchTemplateIamInstanceProfileSpecification, LaunchTemplateInstanceMetadataOptions,
         LaunchTemplateInstanceNetworkInterfaceSpecification, LaunchTemplatePlacement,
         LaunchTemplateTagSpecification, LaunchTemplatesMonitoring, ResponseLaunchTemplateData,
@@ -61,6 +61,10 @@ pub(crate) fn of_instance(
             instance_metadata_tags: text(&metadata.instance_metadata_tags),
             ..Default::default()
         }),
+        credit_specification: instance
+            .cpu_credits
+            .clone()
+            .map(|it| CreditSpecification { cpu_credits: Some(it) }),
         tag_specifications,
         ..Default::default()
     };

@@ -1,6 +1,6 @@
 //! Instances, the images they boot, and key pairs.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Tags, record};
@@ -48,6 +48,25 @@ pub struct Instance {
 }
 
 record!(Instance, "instance", "i-", "InvalidInstanceID", "instance");
+
+/// Checks are made every minute: what fails for longer than that is impaired.
+const CHECKED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+impl Instance {
+    /// What EC2's status checks of it say: `ok`, `impaired`, `initializing`, `not-applicable`.
+    pub fn status_check(&self, now: Timestamp) -> &'static str {
+        match (self.state, self.check) {
+            (InstanceState::Running, StatusCheck::Ok) => "ok",
+            (InstanceState::Running, StatusCheck::Failing { since })
+                if now.duration_since(since) >= CHECKED_EVERY =>
+            {
+                "impaired"
+            }
+            (InstanceState::Running | InstanceState::Pending, _) => "initializing",
+            _ => "not-applicable",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum InstanceState {

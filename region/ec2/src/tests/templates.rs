@@ -13,7 +13,9 @@ use aws_ec2::{
         LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
         RequestLaunchTemplateData,
     },
-    run_instances::{LaunchTemplateSpecification, RunInstances, RunInstancesRequest},
+    run_instances::{
+        CreditSpecificationRequest, LaunchTemplateSpecification, RunInstances, RunInstancesRequest,
+    },
 };
 
 use super::support::*;
@@ -35,6 +37,9 @@ fn data() -> RequestLaunchTemplateData {
             }),
             ..Default::default()
         }],
+        credit_specification: Some(CreditSpecificationRequest {
+            cpu_credits: "standard".to_owned(),
+        }),
         metadata_options: Some(LaunchTemplateInstanceMetadataOptionsRequest {
             http_put_response_hop_limit: Some(1),
             ..Default::default()
@@ -104,6 +109,8 @@ async fn versions_are_numbered_defaulted_and_merged() {
     let merged = made.launch_template_data.unwrap();
     assert_eq!(merged.instance_type.as_deref(), Some("m5.xlarge"));
     assert_eq!(merged.image_id, Some(image_id()));
+    let credits = merged.credit_specification.and_then(|it| it.cpu_credits);
+    assert_eq!(credits.as_deref(), Some("standard"));
     assert_eq!(merged.block_device_mappings[0].ebs.as_ref().unwrap().volume_size, Some(80));
 
     let types = |version: Option<&'static str>| {

@@ -19,6 +19,7 @@ use aws_ec2::{
     vpc_endpoint::{
         CreateVpcEndpoint, CreateVpcEndpointRequest, DeleteVpcEndpoints, DeleteVpcEndpointsRequest,
     },
+    vpc_endpoint_service::DescribeVpcEndpointServices,
 };
 
 use super::support::*;
@@ -138,6 +139,35 @@ async fn an_interface_endpoint_takes_the_names_of_its_service_alone() {
     let delete = DeleteVpcEndpointsRequest { vpc_endpoint_ids: ids, dry_run: None };
     region.call::<DeleteVpcEndpoints>(delete).await;
     assert!(!is_served("api.ecr.us-east-1.amazonaws.com"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_endpoints_of_the_services_that_are_described_and_of_no_other() {
+    let region = region();
+    let (vpc_id, ..) = private_subnet(&region).await;
+    let all = region.call::<DescribeVpcEndpointServices>(Default::default()).await.service_details;
+    for detail in all {
+        let kind = detail.service_type[0].service_type.clone();
+        let request = CreateVpcEndpointRequest {
+            vpc_id: vpc_id.clone(),
+            service_name: detail.service_name,
+            vpc_endpoint_type: kind,
+            ..Default::default()
+        };
+        region.call::<CreateVpcEndpoint>(request).await;
+    }
+    let gateway = |service: &str| CreateVpcEndpointRequest {
+        vpc_id: vpc_id.clone(),
+        service_name: text(service),
+        ..Default::default()
+    };
+    for (service, code) in [
+        ("com.amazonaws.us-east-1.nonsense", "InvalidServiceName"),
+        ("com.amazonaws.us-west-2.s3", "InvalidServiceName"),
+        ("com.amazonaws.us-east-1.ec2", "InvalidParameter"),
+    ] {
+        assert_eq!(region.code::<CreateVpcEndpoint>(gateway(service)).await, code, "{service}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

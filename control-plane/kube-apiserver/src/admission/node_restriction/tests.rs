@@ -214,3 +214,21 @@ fn a_node_asks_for_tokens_that_its_pods_volumes_or_their_drivers_name() {
     let refusal = ask("foreign").unwrap_err();
     assert!(refusal.contains("audience \"foreign\" not found in pod spec volume"), "{refusal}");
 }
+
+#[test]
+fn a_node_makes_and_deletes_slices_of_its_own_devices() {
+    let slice = |node: &str| json!({"metadata": {"name": "s"}, "spec": {"nodeName": node}});
+    let path = "/apis/resource.k8s.io/v1/resourceslices";
+    let one = format!("{path}/s");
+    assert_eq!(tried("POST", path, None, &slice("a")), Ok(()));
+    assert_eq!(tried("DELETE", &one, None, &slice("a")), Ok(()));
+    // What an update may change is a matter of validation; whose it is was looked at before.
+    assert_eq!(tried("PUT", &one, Some(&slice("a")), &slice("b")), Ok(()));
+    for (method, path, verb) in [("POST", path, "create"), ("DELETE", one.as_str(), "delete")] {
+        let why = tried(method, path, None, &slice("b")).unwrap_err();
+        let expected = format!(
+            "can only {verb} ResourceSlice with the same NodeName as the requesting node"
+        );
+        assert!(why.ends_with(&expected), "{why}");
+    }
+}

@@ -1,11 +1,12 @@
 //! The drivers that have registered themselves, and what is asked of them.
 //!
 //! Two instances of a driver may be there while it is replaced: the newer one is asked. When the last
-//! is gone, the cluster is told after a while that the node offers its devices no more.
+//! is gone, the cluster is told after a while that the node offers its devices no more, unless it comes
+//! back meanwhile.
 //!
 //! Upstream: `pkg/kubelet/cm/dra/plugin`.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_kubelet::{
     dra::{self, dra_plugin_client::DraPluginClient},
@@ -38,6 +39,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(super) struct Driver {
     endpoint: String,
+    /// The newest has the highest number.
+    pub instance: u64,
     service: &'static str,
     pub channel: api_cri::Channel,
     pub gone: CancellationToken,
@@ -46,8 +49,17 @@ pub(super) struct Driver {
 pub(super) struct Drivers {
     client: Client,
     node: String,
-    /// In the order in which they came.
-    known: Mutex<BTreeMap<String, Vec<Driver>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The instances of each, in the order in which they came.
+    drivers: BTreeMap<String, Vec<Driver>>,
+    /// What is under way to withdraw what a driver offered that has gone. Its return ends it.
+    withdrawals: BTreeMap<String, CancellationToken>,
+    /// How many instances there have been.
+    count: u64,
 }
 
 impl Drivers {
@@ -57,12 +69,8 @@ impl Drivers {
 
     pub(super) fn get(&self, name: &str) -> Result<Driver, DraError> {
         let known = self.known.lock();
-        let newest = known.get(name).and_then(|it| it.last());
+        let newest = known.drivers.get(name).and_then(|it| it.last());
         newest.cloned().ok_or_else(|| DraError::NotRegistered(name.to_owned()))
-    }
-
-    fn is_there(&self, name: &str) -> bool {
-        self.known.lock().contains_key(name)
     }
 
     fn add(&self, name: &str, endpoint: &str, services: &[String]) -> Result<Driver, String> {
@@ -77,57 +85,79 @@ impl Drivers {
             )
         })?;
         let mut known = self.known.lock();
-        if known.get(name).is_some_and(|all| all.iter().any(|it| it.endpoint == endpoint)) {
+        if known.drivers.get(name).is_some_and(|all| all.iter().any(|it| it.endpoint == endpoint)) {
             // One instance does not take the place of another one.
             return Err(format!(
                 "endpoint {endpoint} already registered for DRA driver plugin {name}"
             ));
         }
-        let gone = CancellationToken::new();
-        let driver = Driver { endpoint: endpoint.to_owned(), service, channel, gone };
-        known.entry(name.to_owned()).or_default().push(driver.clone());
+        known.count += 1;
+        let (instance, gone) = (known.count, CancellationToken::new());
+        let driver = Driver { endpoint: endpoint.to_owned(), instance, service, channel, gone };
+        known.drivers.entry(name.to_owned()).or_default().push(driver.clone());
+        if let Some(withdrawal) = known.withdrawals.remove(name) {
+            withdrawal.cancel();
+        }
         Ok(driver)
     }
 
-    /// Says whether it was the last instance.
-    fn remove(&self, name: &str, endpoint: &str) -> bool {
+    /// Where it was the last instance, what ends the withdrawal of its slices, which begins with this.
+    fn remove(&self, name: &str, endpoint: &str) -> Option<CancellationToken> {
         let mut known = self.known.lock();
-        let Some(all) = known.get_mut(name) else { return false };
-        let Some(at) = all.iter().position(|it| it.endpoint == endpoint) else { return false };
+        let all = known.drivers.get_mut(name)?;
+        let at = all.iter().position(|it| it.endpoint == endpoint)?;
         all.remove(at).gone.cancel();
-        let is_last = all.is_empty();
-        if is_last {
-            known.remove(name);
+        if !all.is_empty() {
+            return None;
         }
-        is_last
+        known.drivers.remove(name);
+        let withdrawal = CancellationToken::new();
+        known.withdrawals.insert(name.to_owned(), withdrawal.clone());
+        Some(withdrawal)
     }
 
-    /// Deletes the slices of this node, of one driver or of all, for as long as it takes.
-    pub(super) fn withdraw(&self, driver: Option<&str>) -> impl Future<Output = ()> + use<> {
-        let mut fields = format!("spec.nodeName={}", self.node);
-        if let Some(driver) = driver {
-            fields = format!("spec.driver={driver},{fields}");
+    /// The withdrawal of a driver's slices has ended, unless the driver is back or has gone once more.
+    fn withdrawn(&self, name: &str, withdrawal: &CancellationToken) {
+        if !withdrawal.is_cancelled() {
+            self.known.lock().withdrawals.remove(name);
         }
-        let api = Api::<ResourceSlice>::all(self.client.clone());
-        async move {
-            let list = ListParams::default().fields(&fields);
-            let how = DeleteParams::default();
-            let mut retry = FIRST_RETRY;
-            loop {
-                let deleted = api.delete_collection(&how, &list);
-                match tokio::time::timeout(LIMIT, deleted).await {
-                    Ok(Ok(_)) => return,
-                    // The cluster has no such resource.
-                    Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
-                    Ok(Err(error)) => {
-                        let error = telemetry::chain(&error).to_string();
-                        debug!(fields, error, "ResourceSlices were not deleted");
-                    }
-                    Err(_) => debug!(fields, "ResourceSlices were not deleted in time"),
-                }
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(LONGEST_RETRY);
+    }
+
+    /// Which slices are to go: those of one driver, or of all that have not registered.
+    fn fields(&self, driver: Option<&str>) -> String {
+        let own = format!("spec.nodeName={}", self.node);
+        match driver {
+            Some(driver) => format!("spec.driver={driver},{own}"),
+            None => {
+                let known = self.known.lock();
+                let others = known.drivers.keys().map(|it| format!(",spec.driver!={it}"));
+                own + &others.collect::<String>()
             }
+        }
+    }
+
+    /// Deletes the slices of this node, of one driver or of all that are not there, for as long as it
+    /// takes.
+    pub(super) async fn withdraw(&self, driver: Option<&str>) {
+        let api = Api::<ResourceSlice>::all(self.client.clone());
+        let how = DeleteParams::default();
+        let mut retry = FIRST_RETRY;
+        loop {
+            let fields = self.fields(driver);
+            let list = ListParams::default().fields(&fields);
+            let deleted = api.delete_collection(&how, &list);
+            match tokio::time::timeout(LIMIT, deleted).await {
+                Ok(Ok(_)) => return,
+                // The cluster has no such resource.
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
+                Ok(Err(error)) => {
+                    let error = telemetry::chain(&error).to_string();
+                    debug!(fields, error, "ResourceSlices were not deleted");
+                }
+                Err(_) => debug!(fields, "ResourceSlices were not deleted in time"),
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LONGEST_RETRY);
         }
     }
 }
@@ -220,15 +250,16 @@ impl Handler for Registry {
 
     fn unregister<'a>(&'a self, name: &'a str, endpoint: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if !self.0.drivers.remove(name, endpoint) {
-                return;
-            }
+            let Some(back) = self.0.drivers.remove(name, endpoint) else { return };
             info!(driver = name, "a DRA driver has gone");
             let (manager, name) = (self.0.clone(), name.to_owned());
             drop(self.0.scope.spawn("resource-slices", async move {
-                tokio::time::sleep(WITHDRAW_DELAY).await;
-                if !manager.drivers.is_there(&name) {
+                let withdrawing = async {
+                    tokio::time::sleep(WITHDRAW_DELAY).await;
                     manager.drivers.withdraw(Some(&name)).await;
+                };
+                if back.run_until_cancelled(withdrawing).await.is_some() {
+                    manager.drivers.withdrawn(&name, &back);
                 }
             }));
         })
@@ -237,7 +268,83 @@ impl Handler for Registry {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use lifecycle::Scope;
+
     use super::*;
+
+    const DRIVER: &str = "gpu.example.com";
+
+    /// A manager on an API server that notes which slices are deleted, and fails the first time.
+    fn manager(root: &std::path::Path) -> (Arc<DraManager>, Arc<Mutex<Vec<String>>>) {
+        let deleted = Arc::<Mutex<Vec<String>>>::default();
+        let noted = deleted.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let mut noted = noted.lock();
+            noted.push(request.uri().query().unwrap_or_default().to_owned());
+            let code = if noted.len() == 1 { 500 } else { 200 };
+            let list = r#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
+            let response = Response::builder().status(code).body(Body::from(list.as_bytes().to_vec()));
+            std::future::ready(response)
+        });
+        let parts = super::super::Parts {
+            client: Client::new(service, "default"),
+            node: "n",
+            root,
+            metrics: Arc::default(),
+            scope: Scope::new(),
+            changed: Arc::default(),
+        };
+        (Arc::new(DraManager::new(parts).unwrap()), deleted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slices_stay_where_their_driver_is_back_and_go_where_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manager, deleted) = manager(folder.path());
+        let registry = handler(&manager);
+        let versions = ["v1.DRAPlugin".to_owned()];
+        let almost = WITHDRAW_DELAY - Duration::from_secs(1);
+        registry.register(DRIVER, "/a.sock", &versions).await.unwrap();
+        registry.unregister(DRIVER, "/a.sock").await;
+        tokio::time::sleep(almost).await;
+        registry.register(DRIVER, "/b.sock", &versions).await.unwrap();
+        registry.register(DRIVER, "/c.sock", &versions).await.unwrap();
+        registry.unregister(DRIVER, "/b.sock").await;
+        tokio::time::sleep(WITHDRAW_DELAY * 2).await;
+        // It goes once more, which has a delay of its own.
+        registry.unregister(DRIVER, "/c.sock").await;
+        tokio::time::sleep(almost).await;
+        assert_eq!(*deleted.lock(), Vec::<String>::new());
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(deleted.lock().len(), 1, "which the server refuses");
+        // It is back between two attempts.
+        registry.register(DRIVER, "/d.sock", &versions).await.unwrap();
+        tokio::time::sleep(WITHDRAW_DELAY).await;
+        assert_eq!(deleted.lock().len(), 1);
+        registry.unregister(DRIVER, "/d.sock").await;
+        tokio::time::sleep(WITHDRAW_DELAY * 10).await;
+        assert_eq!(deleted.lock().len(), 2);
+        assert!(manager.drivers.known.lock().withdrawals.is_empty());
+        manager.scope.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_withdrawn_at_the_start_is_not_what_a_driver_offers_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manager, deleted) = manager(folder.path());
+        let withdrawing = manager.drivers.withdraw(None);
+        let coming = async {
+            tokio::time::sleep(FIRST_RETRY / 2).await;
+            let versions = ["v1.DRAPlugin".to_owned()];
+            handler(&manager).register(DRIVER, "/a.sock", &versions).await.unwrap();
+        };
+        tokio::join!(withdrawing, coming);
+        let asked: Vec<_> = deleted.lock().iter().map(|it| it.contains(DRIVER)).collect();
+        assert_eq!(asked, [false, true]);
+        manager.scope.cancel();
+    }
 
     #[test]
     fn the_first_service_that_both_know_is_spoken() {

@@ -1,7 +1,8 @@
 //! Makes a pod's claims ready, before its sandbox is made.
 //!
 //! First all is checked without a trace, so that a pod that cannot have its claims can be deleted; then
-//! what is planned is written down; then drivers are asked, each once for all of its claims.
+//! what is planned is written down; then drivers are asked, each once for all of its claims. Pods that
+//! share a claim wait for each other: who comes second finds it prepared.
 //!
 //! Upstream: `PrepareResources`, `GetResources` in `pkg/kubelet/cm/dra/manager.go`.
 
@@ -13,12 +14,13 @@ use k8s_openapi::api::{
     resource::v1::ResourceClaim,
 };
 use kube::Api;
+use scheduling::resourceclaim::{self, UsedClaim};
 use tokio::time::Instant;
 
 use super::{
     DraError, DraManager,
     claim::{ClaimInfo, Device, Empty},
-    lookup::{self, LookupError, Used},
+    lookup,
 };
 use crate::pod::PodExt;
 
@@ -42,7 +44,7 @@ impl DraManager {
         prepared
     }
 
-    async fn prepare_all(&self, pod: &Pod, used: &[Used]) -> Result<(), DraError> {
+    async fn prepare_all(&self, pod: &Pod, used: &[UsedClaim]) -> Result<(), DraError> {
         let mut wanted = Vec::new();
         for it in used {
             let claim = self.fetch(pod, &it.name).await?;
@@ -54,6 +56,7 @@ impl DraManager {
             }
             wanted.push(info);
         }
+        let _turn = self.turn(wanted.iter().map(|it| it.claim_uid.clone())).await;
         let (batches, keys) = self.take_up(&pod.uid().0, wanted)?;
         for (name, claims) in batches {
             let driver = self.drivers.get(&name)?;
@@ -163,11 +166,11 @@ impl DraManager {
     }
 }
 
-fn check(pod: &Pod, used: &Used, claim: &ResourceClaim) -> Result<(), DraError> {
+fn check(pod: &Pod, used: &UsedClaim, claim: &ResourceClaim) -> Result<(), DraError> {
     if used.is_owned {
-        lookup::check_owner(pod, claim).map_err(|it: LookupError| DraError::Lookup(it))?;
+        resourceclaim::check_owner(pod, claim)?;
     }
-    if lookup::is_reserved_for(pod, claim) {
+    if resourceclaim::is_reserved_for(pod, claim) {
         return Ok(());
     }
     Err(DraError::NotReserved {

@@ -1,11 +1,12 @@
 //! Claims without drivers: who may use what, and who is asked.
 
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaim};
+use scheduling::resourceclaim::UsedClaim;
 use serde_json::json;
 
 use super::{
     claim::{ClaimInfo, Device},
-    lookup::{self, LookupError, Used},
+    lookup,
 };
 
 fn pod(statuses: serde_json::Value) -> Pod {
@@ -36,7 +37,7 @@ fn a_claim_of_a_template_is_the_one_that_the_status_names() {
     let status =
         |name| json!({ "resourceClaimStatuses": [{ "name": "b", "resourceClaimName": name }] });
     let made = pod(status(Some("p-b-x")));
-    let used = |name: &str, is_owned| Used { name: name.to_owned(), is_owned };
+    let used = |name: &str, is_owned| UsedClaim { name: name.to_owned(), is_owned };
     assert_eq!(lookup::of_pod(&made).unwrap(), [used("shared", false), used("p-b-x", true)]);
     let container = &made.spec.as_ref().unwrap().containers[0];
     let wanted = lookup::of_container(&made, container).unwrap();
@@ -47,31 +48,10 @@ fn a_claim_of_a_template_is_the_one_that_the_status_names() {
 }
 
 #[test]
-fn a_claim_that_was_made_for_another_pod_is_not_used() {
-    let claim = |owner: &str| -> ResourceClaim {
-        serde_json::from_value(json!({
-            "metadata": {
-                "name": "c", "namespace": "n", "uid": "cu",
-                "ownerReferences": [{
-                    "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": owner, "controller": true,
-                }],
-            },
-            "spec": {},
-            "status": { "reservedFor": [{ "resource": "pods", "name": "p", "uid": owner }] },
-        }))
-        .unwrap()
-    };
-    let pod = pod(json!({}));
-    assert_eq!(lookup::check_owner(&pod, &claim("u")), Ok(()));
-    assert!(lookup::is_reserved_for(&pod, &claim("u")));
-    let error = lookup::check_owner(&pod, &claim("other")).unwrap_err();
-    assert!(matches!(error, LookupError::NotOwner { .. }));
-    assert_eq!(
-        error.to_string(),
-        "ResourceClaim n/c was not created for pod n/p (pod is not owner)"
-    );
-    assert!(!lookup::is_reserved_for(&pod, &claim("other")));
-    let error = ClaimInfo::of(&claim("u")).unwrap_err();
+fn a_claim_that_is_not_allocated_has_nothing_to_prepare() {
+    let claim = json!({ "metadata": { "name": "c", "namespace": "n" }, "spec": {} });
+    let claim: ResourceClaim = serde_json::from_value(claim).unwrap();
+    let error = ClaimInfo::of(&claim).unwrap_err();
     assert_eq!(error.to_string(), "ResourceClaim c: not allocated");
 }
 

@@ -1,6 +1,7 @@
 //! Takes a pod's claims back, when its containers have ended.
 //!
-//! A claim that another pod uses stays. One that fails is tried again by whoever asked.
+//! A claim that another pod uses stays. One that fails is tried again by whoever asked. A pod that comes
+//! for a claim that is being taken back waits, and has it prepared anew.
 //!
 //! Upstream: `UnprepareResources` in `pkg/kubelet/cm/dra/manager.go`.
 
@@ -27,6 +28,12 @@ impl DraManager {
     }
 
     async fn unprepare_all(&self, uid: &PodUid) -> Result<(), DraError> {
+        let held: Vec<_> = {
+            let claims = self.claims.lock();
+            let own = claims.values().filter(|it| it.pod_uids.contains_key(&uid.0));
+            own.map(|it| it.claim_uid.clone()).collect()
+        };
+        let _turn = self.turn(held).await;
         let (batches, last) = leave(&mut self.claims.lock(), &uid.0);
         for (name, claims) in batches {
             let driver = self.drivers.get(&name)?;
@@ -43,7 +50,6 @@ impl DraManager {
         for key in last {
             let Some(it) = claims.get_mut(&key) else { continue };
             it.pod_uids.remove(&uid.0);
-            // Another pod may have come meanwhile: it finds the claim unprepared.
             if it.pod_uids.is_empty() {
                 claims.remove(&key);
             }
