@@ -84,7 +84,8 @@ impl Survey {
 
     /// The holders in words, the largest `limit` by name: `i-1: 10 (1 interface)`.
     pub fn holders_in_words(&self, limit: usize) -> String {
-        let mut words: Vec<String> = self.holders.iter().take(limit).map(Holder::in_words).collect();
+        let mut words: Vec<String> =
+            self.holders.iter().take(limit).map(Holder::in_words).collect();
         let rest = self.holders.get(limit..).unwrap_or_default();
         if !rest.is_empty() {
             let addresses: u32 = rest.iter().map(|it| it.addresses).sum();

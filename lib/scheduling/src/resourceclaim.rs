@@ -128,8 +128,7 @@ mod tests {
 
     fn claim(owner: &str, consumers: &[&str]) -> ResourceClaim {
         let consumers = consumers.iter();
-        let consumers =
-            consumers.map(|it| json!({ "resource": "pods", "name": it, "uid": it }));
+        let consumers = consumers.map(|it| json!({ "resource": "pods", "name": it, "uid": it }));
         serde_json::from_value(json!({
             "metadata": {
                 "name": "c", "namespace": "n", "uid": "cu",

@@ -61,8 +61,7 @@ pub async fn watch(client: Client, ipamd: Arc<Ipamd>, node_name: String) {
     let kind = GroupVersionKind::gvk("crd.k8s.amazonaws.com", "v1alpha1", "ENIConfig");
     let resource = ApiResource::from_gvk_with_plural(&kind, "eniconfigs");
     let configs = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let mut nodes =
-        std::pin::pin!(watcher::watch_object(Api::<Node>::all(client), &node_name));
+    let mut nodes = std::pin::pin!(watcher::watch_object(Api::<Node>::all(client), &node_name));
     let mut configs = std::pin::pin!(watcher(configs, watcher::Config::default()));
     let mut known = Known::default();
     loop {

@@ -16,18 +16,38 @@ const NAMED: usize = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shortage {
     /// The subnet has no address left; nothing is asked of EC2 until then.
-    SubnetExhausted { subnet: String, until: Timestamp },
+    SubnetExhausted {
+        subnet: String,
+        until: Timestamp,
+    },
     /// It has addresses, but no whole /28.
-    PrefixFragmented { subnet: String, until: Timestamp },
+    PrefixFragmented {
+        subnet: String,
+        until: Timestamp,
+    },
     /// The instance type, or `MAX_ENI`, allows no more.
-    NodeAtLimit { enis: usize, addresses: usize },
+    NodeAtLimit {
+        enis: usize,
+        addresses: usize,
+    },
     /// All that is free rests after use.
-    Cooling { addresses: usize, until: Timestamp },
-    Unauthorized { error: String },
-    Throttled { error: String },
-    NoEniConfig { name: String },
+    Cooling {
+        addresses: usize,
+        until: Timestamp,
+    },
+    Unauthorized {
+        error: String,
+    },
+    Throttled {
+        error: String,
+    },
+    NoEniConfig {
+        name: String,
+    },
     /// Growth is off, or EC2 refused for another reason.
-    Other { reason: String },
+    Other {
+        reason: String,
+    },
 }
 
 impl Shortage {

@@ -17,7 +17,9 @@ use aws_ec2::{
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
-pub(crate) use self::cidr_blocks::{associate as associate_cidr, disassociate as disassociate_cidr};
+pub(crate) use self::cidr_blocks::{
+    associate as associate_cidr, disassociate as disassociate_cidr,
+};
 use crate::{
     Call, faults,
     query::{self, Values, many, one, query_of},

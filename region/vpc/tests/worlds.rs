@@ -20,8 +20,8 @@ use ipnet::Ipv4Net;
 use linux_netlink::{Conntrack, FlowFilter, Mac, Netlink};
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Nft, Table, priority};
 use region_vpc::{
-    AclEntry, ENDPOINTS, Eni, Flow, Location, NetworkAcl, Packet, Peer, Reason, Router,
-    RouteTable, Rule, S3, SecurityGroup, Setup, Subnet, Target, Traffic, VpcSpec, trace,
+    AclEntry, ENDPOINTS, Eni, Flow, Location, NetworkAcl, Packet, Peer, Reason, RouteTable, Router,
+    Rule, S3, SecurityGroup, Setup, Subnet, Target, Traffic, VpcSpec, trace,
 };
 
 const ECHO: u8 = 8;
@@ -34,8 +34,7 @@ const PORTS: [u16; 2] = [1000, 2000];
 const SOURCES: [u16; 2] = [30000, 50000];
 /// How long a world's packets are given to arrive.
 const SETTLE: Duration = Duration::from_millis(30);
-const WIDE: [&str; 5] =
-    ["0.0.0.0/0", "10.0.0.0/16", "10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/23"];
+const WIDE: [&str; 5] = ["0.0.0.0/0", "10.0.0.0/16", "10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/23"];
 
 /// xorshift64*: a test's worlds follow from its seed alone.
 struct Dice(u64);
@@ -398,9 +397,7 @@ fn send(guests: &[Guest], world: usize, probes: &[Probe]) {
         let label = label(world, index);
         // A packet without a route is refused at once, which is an answer too.
         let sent = match probe.packet {
-            Packet::Udp { port } => {
-                guest.udp[&probe.source_port].send_to(&label, (probe.to, port))
-            }
+            Packet::Udp { port } => guest.udp[&probe.source_port].send_to(&label, (probe.to, port)),
             _ => {
                 let identifier = (world * 211 + index) % 0xffff;
                 let bytes = echo_request(u16::try_from(identifier).unwrap(), label);

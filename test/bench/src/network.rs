@@ -69,7 +69,9 @@ fn eni(number: u32, guest: &str, device: String, setup: Setup) -> Eni {
         id: format!("eni-{number:017x}"),
         mac: Mac([0x0a, 0, 0, 0, high, low]),
         subnet: format!("subnet-{}", number % 2),
-        primary: Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 10)) + number % 2 * 4096 + number),
+        primary: Ipv4Addr::from(
+            u32::from(Ipv4Addr::new(10, 0, 0, 10)) + number % 2 * 4096 + number,
+        ),
         secondary: Default::default(),
         prefixes: Default::default(),
         security_groups: [format!("sg-{}", number % 10), "sg-all".to_owned()].into(),
@@ -140,10 +142,7 @@ async fn throughput(names: &mut Names) -> anyhow::Result<Row> {
     let (near, far) = (names.make("ta")?, names.make("tb")?);
     let netns = names.take("tr");
     let device = || "eth0".to_owned();
-    let enis = [
-        eni(0, &near, device(), Setup::Primary),
-        eni(1, &far, device(), Setup::Primary),
-    ];
+    let enis = [eni(0, &near, device(), Setup::Primary), eni(1, &far, device(), Setup::Primary)];
     let target = enis[1].primary;
     let router = Router::new(&netns);
     router.apply(&spec(&netns, enis.into())).await?;

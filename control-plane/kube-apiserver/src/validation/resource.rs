@@ -103,7 +103,11 @@ fn place(faults: &mut Faults, spec: &Value) {
     let mut ways = Vec::new();
     match spec["nodeName"].as_str() {
         Some("") => {
-            faults.invalid("spec.nodeName", "", "must be either unset or set to a non-empty string");
+            faults.invalid(
+                "spec.nodeName",
+                "",
+                "must be either unset or set to a non-empty string",
+            );
         }
         Some(name) => {
             ways.push("`nodeName`");

@@ -278,7 +278,8 @@ fn a_slice_says_where_its_devices_are_in_one_way_and_stays_the_nodes() {
         of(json!({ "devices": [{ "name": "d" }, { "name": "d" }] })),
         ["spec.devices[1]: Duplicate value: \"d\""]
     );
-    let moved = changes(GROUP, "resourceslices", slice(json!({})), slice(json!({ "nodeName": "b" })));
+    let moved =
+        changes(GROUP, "resourceslices", slice(json!({})), slice(json!({ "nodeName": "b" })));
     assert_eq!(moved, ["spec.nodeName: Invalid value: \"b\": field is immutable"]);
 }
 

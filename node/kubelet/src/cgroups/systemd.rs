@@ -425,7 +425,11 @@ mod tests {
                 assert_eq!(call.member, "StopUnit");
                 stopped.insert(format!("{:?}", call.body[0]));
                 // A refusal ends that order only; a slice that is not there is stopped.
-                let refusal = if stopped.len() == 1 { "org.freedesktop.DBus.Error.AccessDenied" } else { UNKNOWN };
+                let refusal = if stopped.len() == 1 {
+                    "org.freedesktop.DBus.Error.AccessDenied"
+                } else {
+                    UNKNOWN
+                };
                 peer.refuse(call.serial, refusal, "Access denied").await;
             }
             stopped.len()

@@ -119,7 +119,8 @@ impl Ipamd {
         {
             surveys.last = self.survey(subnet).await.map(|survey| (now, survey));
         }
-        let is_meant = |it: &&(Timestamp, Survey)| Some(it.1.subnet_id.as_str()) == shortage.subnet();
+        let is_meant =
+            |it: &&(Timestamp, Survey)| Some(it.1.subnet_id.as_str()) == shortage.subnet();
         let survey = surveys.last.as_ref().filter(is_meant).map(|(_, survey)| survey);
         shortage.message(survey, now)
     }

@@ -29,11 +29,7 @@ fn block(vpc_id: &str, cidr: &str) -> AssociateVpcCidrBlockRequest {
 }
 
 fn subnet(vpc_id: &str, cidr: &str) -> CreateSubnetRequest {
-    CreateSubnetRequest {
-        vpc_id: vpc_id.to_owned(),
-        cidr_block: text(cidr),
-        ..Default::default()
-    }
+    CreateSubnetRequest { vpc_id: vpc_id.to_owned(), cidr_block: text(cidr), ..Default::default() }
 }
 
 async fn made_subnet(region: &Region, vpc_id: &str, cidr: &str) -> String {
@@ -53,8 +49,7 @@ async fn a_further_block_holds_subnets_and_stays_while_it_does() {
         region.code::<CreateSubnet>(subnet(&vpc, "100.64.0.0/24")).await,
         "InvalidSubnet.Range"
     );
-    let associated =
-        region.call::<AssociateVpcCidrBlock>(block(&vpc, "100.64.0.0/16")).await;
+    let associated = region.call::<AssociateVpcCidrBlock>(block(&vpc, "100.64.0.0/16")).await;
     let association = associated.cidr_block_association.unwrap();
     assert_eq!(association.cidr_block_state.unwrap().state.as_deref(), Some("associated"));
     let subnet_id = made_subnet(&region, &vpc, "100.64.0.0/24").await;
@@ -68,10 +63,7 @@ async fn a_further_block_holds_subnets_and_stays_while_it_does() {
 
     let association_id = association.association_id.unwrap();
     let request = || DisassociateVpcCidrBlockRequest { association_id: association_id.clone() };
-    assert_eq!(
-        region.code::<DisassociateVpcCidrBlock>(request()).await,
-        "InvalidCidrBlock.InUse"
-    );
+    assert_eq!(region.code::<DisassociateVpcCidrBlock>(request()).await, "InvalidCidrBlock.InUse");
     let network_interface_id = interface.network_interface_id.unwrap();
     let delete = DeleteNetworkInterfaceRequest { network_interface_id, dry_run: None };
     region.call::<DeleteNetworkInterface>(delete).await;
@@ -144,7 +136,10 @@ async fn a_subnet_in_pieces_has_addresses_and_no_prefixes() {
     let assigned = region.call::<AssignPrivateIpAddresses>(prefixes(1)).await;
     let prefix = assigned.assigned_ipv4_prefixes[0].ipv4_prefix.clone();
     assert_eq!(prefix.as_deref(), Some("10.0.0.32/28"));
-    assert_eq!(region.code::<AssignPrivateIpAddresses>(prefixes(1)).await, "InsufficientCidrBlocks");
+    assert_eq!(
+        region.code::<AssignPrivateIpAddresses>(prefixes(1)).await,
+        "InsufficientCidrBlocks"
+    );
 }
 
 #[tokio::test(start_paused = true)]

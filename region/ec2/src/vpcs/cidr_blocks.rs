@@ -76,9 +76,7 @@ fn check(state: &State, vpc: &Vpc, cidr: Ipv4Net) -> Result<(), Fault> {
     }
     // A local route must not be as wide as a route that somebody made: it would take its packets.
     let mut routes = state.route_tables.iter().filter(|it| it.vpc_id == vpc.id);
-    let is_hidden = |it: &Destination| {
-        matches!(it, Destination::Cidr(it) if it.prefix_len() > 0 && cidr.contains(it))
-    };
+    let is_hidden = |it: &Destination| matches!(it, Destination::Cidr(it) if it.prefix_len() > 0 && cidr.contains(it));
     if routes.any(|table| table.routes.iter().any(|it| is_hidden(&it.destination))) {
         return out_of_range(format!("The CIDR '{cidr}' conflicts with a route of the VPC."));
     }
@@ -148,7 +146,10 @@ pub(crate) fn disassociate(
     let mut gone = association(&block);
     gone.cidr_block_state =
         Some(VpcCidrBlockState { state: Some("disassociated".to_owned()), status_message: None });
-    Ok(DisassociateVpcCidrBlockResponse { cidr_block_association: Some(gone), vpc_id: Some(vpc_id) })
+    Ok(DisassociateVpcCidrBlockResponse {
+        cidr_block_association: Some(gone),
+        vpc_id: Some(vpc_id),
+    })
 }
 
 #[cfg(test)]

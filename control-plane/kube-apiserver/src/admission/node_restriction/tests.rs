@@ -226,9 +226,8 @@ fn a_node_makes_and_deletes_slices_of_its_own_devices() {
     assert_eq!(tried("PUT", &one, Some(&slice("a")), &slice("b")), Ok(()));
     for (method, path, verb) in [("POST", path, "create"), ("DELETE", one.as_str(), "delete")] {
         let why = tried(method, path, None, &slice("b")).unwrap_err();
-        let expected = format!(
-            "can only {verb} ResourceSlice with the same NodeName as the requesting node"
-        );
+        let expected =
+            format!("can only {verb} ResourceSlice with the same NodeName as the requesting node");
         assert!(why.ends_with(&expected), "{why}");
     }
 }

@@ -285,7 +285,8 @@ mod tests {
             noted.push(request.uri().query().unwrap_or_default().to_owned());
             let code = if noted.len() == 1 { 500 } else { 200 };
             let list = r#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
-            let response = Response::builder().status(code).body(Body::from(list.as_bytes().to_vec()));
+            let response =
+                Response::builder().status(code).body(Body::from(list.as_bytes().to_vec()));
             std::future::ready(response)
         });
         let parts = super::super::Parts {

@@ -64,8 +64,7 @@ impl Health {
         keys: BTreeSet<Key>,
         change: impl FnOnce(&mut Self),
     ) -> BTreeSet<Key> {
-        let before: Vec<_> =
-            keys.into_iter().map(|key| (self.said(driver, &key), key)).collect();
+        let before: Vec<_> = keys.into_iter().map(|key| (self.said(driver, &key), key)).collect();
         change(self);
         let others = before.into_iter().filter(|(said, key)| *said != self.said(driver, key));
         others.map(|(_, key)| key).collect()

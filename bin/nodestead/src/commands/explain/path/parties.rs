@@ -134,8 +134,6 @@ fn number(port: Option<&str>, protocol: PathProtocol) -> Result<u16, Failure> {
     match port {
         None if protocol == PathProtocol::Icmp => Ok(0),
         None => Err(Failure::new("no port is given", HELP)),
-        Some(port) => {
-            port.parse().map_err(|_| Failure::new(format!("`{port}` is no port"), HELP))
-        }
+        Some(port) => port.parse().map_err(|_| Failure::new(format!("`{port}` is no port"), HELP)),
     }
 }
