@@ -79,6 +79,31 @@ pub(crate) struct SubnetUsage {
     pub(crate) taken: u32,
 }
 
+/// What a VPC's router does with a connection, by the values that its kernel has.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VpcVerdict {
+    pub(crate) vpc: String,
+    /// The address that it comes from.
+    pub(crate) from: std::net::Ipv4Addr,
+    /// What comes from elsewhere is translated.
+    pub(crate) cidrs: Vec<ipnet::Ipv4Net>,
+    pub(crate) is_allowed: bool,
+    /// The packet arrives, and what answers it may not.
+    pub(crate) arrives: bool,
+    pub(crate) reason: String,
+    pub(crate) steps: Vec<VpcStep>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VpcStep {
+    /// `source check`, `route`, `security group`, `network ACL`.
+    pub(crate) hop: String,
+    pub(crate) is_allowed: bool,
+    pub(crate) detail: String,
+}
+
 /// A client of the daemon. It dials for each request: the daemon may come and go.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {

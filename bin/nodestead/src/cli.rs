@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Open a session on an instance, or run a command there
     #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
     Shell(Shell),
-    /// Tell what happened to a pod, or who holds a subnet's addresses
+    /// Tell what happened to a pod, what becomes of a connection, or who holds a subnet's addresses
     Explain {
         #[command(subcommand)]
         command: ExplainCommand,
@@ -202,9 +202,50 @@ pub(crate) enum ExplainCommand {
         after_help = "Example:\n  nodestead explain pod kube-system/coredns-5d78c9869d-x2x4b"
     )]
     Pod(ExplainPod),
+    /// Whether a connection comes through, hop by hop, and the rule that decides
+    #[command(
+        after_help = "Examples:\n  nodestead explain path --from default/web-7c5d --to default/redis:6379\n  \
+                      nodestead explain path --from control-plane --to node/ip-192-168-0-10.ec2.internal:10250"
+    )]
+    Path(ExplainPath),
     /// A subnet's free addresses, who holds the others, and when it runs out
     #[command(after_help = "Example:\n  nodestead explain subnet subnet-0123456789abcdef0")]
     Subnet(ExplainSubnet),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainPath {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Who connects: `NAMESPACE/POD`, `node/NAME` or `control-plane`
+    #[arg(long)]
+    pub(crate) from: String,
+    /// To whom: `NAMESPACE/POD:PORT`, `NAMESPACE/SERVICE:PORT`, `node/NAME:PORT` or `IP:PORT`; the
+    /// port may be left out where there is one
+    #[arg(long)]
+    pub(crate) to: String,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: PathProtocol,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PathProtocol {
+    #[default]
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+impl PathProtocol {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -223,15 +223,7 @@ pub(crate) fn routed(endpoint: &VpcEndpoint) -> Option<&'static str> {
 
 /// A gateway endpoint is for S3 or DynamoDB, and a table has one for each of them.
 fn check_gateway(state: &State, endpoint: &VpcEndpoint, tables: &[String]) -> Result<(), Fault> {
-    if endpoint.kind != "Gateway" {
-        return Ok(());
-    }
-    let list = routed(endpoint).ok_or_else(|| {
-        Fault::new(
-            "InvalidParameter",
-            "Endpoint type (Gateway) does not match available service types ([Interface]).",
-        )
-    })?;
+    let Some(list) = routed(endpoint) else { return Ok(()) };
     for table in tables {
         if state.route_tables.find(table)?.vpc_id != endpoint.vpc_id {
             return Err(faults::invalid(format!(

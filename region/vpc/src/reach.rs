@@ -75,6 +75,10 @@ pub enum Reason {
     NoRouteOut { eni: String, subnet: String },
     /// The route leads to what is gone.
     Blackhole { subnet: String, route: Route },
+    /// The route leads back to the interface that sends.
+    LeadsBack { eni: String },
+    /// It arrives, but what answers it takes another way, by a route of the receiver's subnet.
+    ReplyRoute { subnet: String, route: Route },
     /// The route leads to an interface that takes only what is addressed to it.
     DestinationCheck { eni: String },
     /// The public endpoint's access list has no `outside`, which is `eni`'s address there.
@@ -193,6 +197,9 @@ impl<'a> Way<'a> {
         let eni = || id.to_owned();
         let target = self.spec.eni(id).filter(|it| it.location != Location::Unattached);
         let target = target.ok_or_else(|| Reason::NotAttached { eni: eni() })?;
+        if target.id == source.id {
+            return Err(Reason::LeadsBack { eni: eni() });
+        }
         if !self.spec.forwards(id) {
             return Err(Reason::DestinationCheck { eni: eni() });
         }
@@ -252,9 +259,24 @@ impl<'a> Way<'a> {
             End::Unfiltered => Ok(()),
             End::Outside => self.acl(&subnet, false, true, None),
             End::Interface(target) => {
+                self.route_back(target)?;
                 self.acl(&target.subnet, true, true, Some(&subnet))?;
                 self.acl(&subnet, false, true, Some(&target.subnet))
             }
+        }
+    }
+}
+
+impl Way<'_> {
+    /// A reply takes the routes of the receiver's subnet, which may lead it elsewhere.
+    fn route_back(&mut self, target: &Eni) -> Result<(), Reason> {
+        if target.location == Location::Router {
+            return Ok(());
+        }
+        let route = self.spec.route(&target.subnet, self.flow.from);
+        match route.filter(|it| it.target != Target::Local) {
+            None => Ok(()),
+            Some(route) => Err(Reason::ReplyRoute { subnet: target.subnet.clone(), route }),
         }
     }
 }

@@ -12,6 +12,7 @@ use api_kube as _;
 mod api_server;
 mod cni;
 mod memory;
+mod network;
 mod nodes;
 mod pods;
 mod proxier;
@@ -34,6 +35,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
+    if std::env::args().skip(1).eq(["network".to_owned()]) {
+        // What needs no region.
+        println!("{}", rows::table(&network::rows().await?));
+        return Ok(());
+    }
     let started = Instant::now();
     if std::env::args().skip(1).eq(["proxier"]) {
         // It needs no region.
@@ -59,6 +65,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("proxier") {
         measure("proxier", &mut rows, proxier::rows().await);
+    }
+    if is_wanted("network") {
+        measure("network", &mut rows, network::rows().await);
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);

@@ -6,6 +6,7 @@
 //! from what the API server knows.
 
 mod known;
+mod path;
 mod subnet;
 
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub(crate) async fn run(command: ExplainCommand) -> anyhow::Result<()> {
     let args = match command {
         ExplainCommand::Pod(args) => args,
         ExplainCommand::Subnet(args) => return subnet::run(args).await,
+        ExplainCommand::Path(args) => return path::run(&args).await,
     };
     let client = client(&args).await?;
     let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));

@@ -1,5 +1,7 @@
 //! The daemon's own interface on a Unix socket; see `crate::admin` for the client.
 
+mod path;
+
 use std::{
     convert::Infallible,
     sync::Arc,
@@ -59,6 +61,7 @@ impl Service<Request<Incoming>> for AdminService {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
         match (method, path.as_str()) {
             (Method::GET, "/v1/status") => match self.status() {
                 Ok(status) => answer(StatusCode::OK, &status),
@@ -69,6 +72,10 @@ impl Admin {
                 let samples = samples.iter().map(|it| SubnetUsage { at: it.at, taken: it.taken });
                 answer(StatusCode::OK, &samples.collect::<Vec<_>>())
             }
+            (Method::GET, "/v1/path") => match path::answer(self, &query) {
+                Ok(verdict) => answer(StatusCode::OK, &verdict),
+                Err(error) => failed(&error),
+            },
             (Method::POST, "/v1/images") => match self.load(request.into_body()).await {
                 Ok(names) => answer(StatusCode::OK, &json!({"names": names})),
                 Err(error) => failed(&error),

@@ -27,6 +27,10 @@ impl fmt::Display for Reason {
             Self::Blackhole { subnet, route } => {
                 write!(f, "the route {route} of {subnet} leads to nothing")
             }
+            Self::ReplyRoute { subnet, route } => {
+                write!(f, "the reply takes another way: the route {route} of {subnet}")
+            }
+            Self::LeadsBack { eni } => write!(f, "the route leads back to {eni}, which sends it"),
             Self::DestinationCheck { eni } => write!(
                 f,
                 "the route leads to {eni}, whose source/destination check drops what is not \
