@@ -273,8 +273,16 @@ impl Way<'_> {
         if target.location == Location::Router {
             return Ok(());
         }
-        let route = self.spec.route(&target.subnet, self.flow.from);
-        match route.filter(|it| it.target != Target::Local) {
+        let from = self.flow.from;
+        let route = self.spec.route(&target.subnet, from);
+        // One that leads to the sender's own interface is no other way.
+        let is_straight = |it: &Target| match it {
+            Target::Interface(id) => {
+                self.spec.forwards(id) && self.spec.eni(id).is_some_and(|it| it.owns(from))
+            }
+            other => *other == Target::Local,
+        };
+        match route.filter(|it| !is_straight(&it.target)) {
             None => Ok(()),
             Some(route) => Err(Reason::ReplyRoute { subnet: target.subnet.clone(), route }),
         }
