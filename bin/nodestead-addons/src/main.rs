@@ -6,6 +6,7 @@
 //! lines are those of `nodestead run`.
 
 use clap::{Parser, Subcommand};
+use linux_process::resting;
 
 #[derive(Debug, Parser)]
 #[command(name = "nodestead", version, propagate_version = true)]
@@ -27,7 +28,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Component {
     /// Services as nftables rules
-    KubeProxy(kube_proxy::command::Args),
+    KubeProxy(Box<kube_proxy::command::Args>),
     /// ipamd of the VPC CNI
     VpcCni(vpc_cni::command::Args),
     /// Puts the VPC CNI's plug-in on the host
@@ -44,13 +45,13 @@ fn main() -> anyhow::Result<()> {
     let Cli { command: Command::Run { component } } = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = match component {
-        Component::KubeProxy(args) => runtime.block_on(kube_proxy::command::run(args)),
-        Component::VpcCni(args) => runtime.block_on(vpc_cni::command::run(args)),
+        Component::KubeProxy(args) => runtime.block_on(resting(kube_proxy::command::run(*args))),
+        Component::VpcCni(args) => runtime.block_on(resting(vpc_cni::command::run(args))),
         Component::VpcCniInit(args) => runtime.block_on(vpc_cni::init::run(args)),
         Component::NetworkPolicyAgent(args) => {
-            runtime.block_on(network_policy_agent::command::run(args))
+            runtime.block_on(resting(network_policy_agent::command::run(args)))
         }
-        Component::ClusterDns(args) => runtime.block_on(cluster_dns::command::run(args)),
+        Component::ClusterDns(args) => runtime.block_on(resting(cluster_dns::command::run(args))),
     };
     outcome.map_err(anyhow::Error::from_boxed)
 }

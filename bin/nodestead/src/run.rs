@@ -1,8 +1,7 @@
 //! `nodestead run COMPONENT`: one component alone, with its upstream flags, against any peer.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
+use linux_process::resting;
 
 /// A component and its own flags.
 #[derive(Args, Debug)]
@@ -24,7 +23,7 @@ enum Component {
     /// Runs the pods of one node over CRI
     Kubelet(kubelet::command::Args),
     /// Services as nftables rules
-    KubeProxy(kube_proxy::command::Args),
+    KubeProxy(Box<kube_proxy::command::Args>),
     /// ipamd of the VPC CNI
     VpcCni(vpc_cni::command::Args),
     /// Puts the VPC CNI's plug-in on the host
@@ -70,7 +69,7 @@ impl Run {
                 single(resting(network_policy_agent::command::run(args)))
             }
             Component::ClusterDns(args) => single(resting(cluster_dns::command::run(args))),
-            Component::KubeProxy(args) => single(resting(kube_proxy::command::run(args))),
+            Component::KubeProxy(args) => single(resting(kube_proxy::command::run(*args))),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
             Component::KubeApiserver(args) => several(kube_apiserver::command::run(args)),
             Component::KubeScheduler(args) => several(kube_scheduler::command::run(args)),
@@ -84,28 +83,6 @@ impl Run {
                 several(cloud_controller_manager::command::run(args))
             }
         }
-    }
-}
-
-/// When a component of a node has started, and how often it is looked after later.
-const STARTED: Duration = Duration::from_secs(20);
-const LATER: Duration = Duration::from_secs(10 * 60);
-
-/// Runs `component`, and gives back what only its start, or a burst since, needed of memory: nodes
-/// have many of these, and they rest most of the time.
-async fn resting(component: impl Future<Output = Outcome>) -> Outcome {
-    let giving_back = async {
-        let mut pause = STARTED;
-        loop {
-            tokio::time::sleep(pause).await;
-            linux_process::return_free_memory();
-            linux_process::release_program();
-            pause = LATER;
-        }
-    };
-    tokio::select! {
-        outcome = component => outcome,
-        never = giving_back => never,
     }
 }
 

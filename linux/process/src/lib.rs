@@ -11,7 +11,7 @@ mod watched;
 
 pub use self::{
     identity::{Identity, SignalError},
-    memory::{release_program, return_free_memory},
+    memory::{release_program, resting, return_free_memory},
     session::{EnterError, Entrance, Fork, NAMESPACES, on_terminal},
     watched::Watched,
 };

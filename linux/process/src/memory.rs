@@ -10,6 +10,8 @@
 //!
 //! Source: `malloc_trim(3)`, `madvise(2)`, `proc_pid_maps(5)`.
 
+use std::time::Duration;
+
 /// Walks the heap, and gives back each free page of it. Takes milliseconds: for a process at rest.
 pub fn return_free_memory() {
     #[cfg(target_env = "gnu")]
@@ -19,7 +21,30 @@ pub fn return_free_memory() {
     }
 }
 
-/// Unmaps the program's code, its libraries' too; what is still run is mapped again as it runs.
+/// When a program has started, and how often it is looked after later.
+const STARTED: Duration = Duration::from_secs(20);
+const LATER: Duration = Duration::from_secs(10 * 60);
+
+/// Runs `program`, and gives back what only its start, or a burst since, needed of memory: for what
+/// every node runs and what rests most of the time.
+pub async fn resting<T>(program: impl Future<Output = T>) -> T {
+    let giving_back = async {
+        let mut pause = STARTED;
+        loop {
+            tokio::time::sleep(pause).await;
+            return_free_memory();
+            release_program();
+            pause = LATER;
+        }
+    };
+    tokio::select! {
+        outcome = program => outcome,
+        never = giving_back => never,
+    }
+}
+
+/// Unmaps the program's code and constants, its libraries' too; what is still used is mapped again
+/// as it is used.
 pub fn release_program() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, end) in maps.lines().filter_map(code) {
@@ -32,13 +57,17 @@ pub fn release_program() {
     }
 }
 
-/// The range of a line of `maps` that is code of a file: executable, not writable, private.
+/// The range of a line of `maps` that is a file's and nobody writes: code, or the constants before
+/// it. Those further on were written by the linker before they became read-only.
 fn code(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    let is_code = fields.next()? == "r-xp";
-    let path = fields.nth(3)?;
-    if !is_code || !path.starts_with('/') {
+    let is_unwritten = match (fields.next()?, fields.next()?) {
+        ("r-xp", _) => true,
+        ("r--p", offset) => offset.bytes().all(|it| it == b'0'),
+        _ => false,
+    };
+    if !is_unwritten || !fields.nth(2)?.starts_with('/') {
         return None;
     }
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
@@ -49,9 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_private_code_of_files_is_released() {
+    fn only_what_nobody_writes_of_files_is_released() {
         let exe = "55d0c0e00000-55d0c0e9c000 r-xp 00002000 fe:00 1234      /usr/bin/nodestead";
         assert_eq!(code(exe), Some((0x55d0_c0e0_0000, 0x55d0_c0e9_c000)));
+        let constants =
+            "55d0c0d00000-55d0c0e00000 r--p 00000000 fe:00 1234      /usr/bin/nodestead";
+        assert_eq!(code(constants), Some((0x55d0_c0d0_0000, 0x55d0_c0e0_0000)));
         // Constants that were relocated, the heap, the kernel's own, code that was made at run time.
         for other in [
             "55d0c0e9c000-55d0c0e9f000 r--p 0009c000 fe:00 1234      /usr/bin/nodestead",

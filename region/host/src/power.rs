@@ -109,13 +109,14 @@ mod tests {
         says(r#"{"phase": "running"}"#);
         let before = fs::metadata(folder.join(STATUS)).unwrap().modified().unwrap();
         let path = upper.path().to_owned();
-        let mut noticed = tokio::spawn(async move { switches_off(&path, before).await });
+        let noticed = switches_off(&path, before);
+        tokio::pin!(noticed);
         let soon = std::time::Duration::from_millis(50);
         says(r#"{"phase": "stopping"}"#);
         assert!(tokio::time::timeout(soon, &mut noticed).await.is_err(), "a reboot is no end");
         says(r#"{"phase": "stopping", "poweringOff": true}"#);
         let limit = std::time::Duration::from_secs(5);
-        tokio::time::timeout(limit, noticed).await.unwrap().unwrap();
+        tokio::time::timeout(limit, noticed).await.unwrap();
         // The next boot has not said it.
         let next = before + limit;
         assert!(tokio::time::timeout(soon, switches_off(upper.path(), next)).await.is_err());

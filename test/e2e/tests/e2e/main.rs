@@ -5,6 +5,7 @@
 //! name. It needs root; without root or the binary it says so and counts nothing as passed.
 
 mod access;
+mod addresses;
 mod bad_input;
 mod boto3;
 mod clients;
@@ -44,6 +45,7 @@ fn tests() -> Vec<Test> {
         boto3::TESTS,
         terminal::TESTS,
         terraform::TESTS,
+        addresses::TESTS,
         policies::TESTS,
         webhooks::TESTS,
         scaling::TESTS,

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     Test,
-    region::{Region, eventually, outcome, run, seconds, strings},
+    region::{Region, eventually, nodestead, outcome, run, seconds, strings},
 };
 
 pub(crate) const TESTS: &[Test] = &[(
@@ -54,16 +54,31 @@ fn network_policies_close_and_open_the_guestbooks_database(region: &Region) -> a
     ensure!(names.iter().any(|it| it.starts_with("redis-deny-")), "{names:?}");
 
     counted(region)?;
+    let told = explained(region, &front)?;
+    ensure!(told["isAllowed"] == false, "{told}");
+    ensure!(told["reason"].as_str().is_some_and(|it| it.contains("redis-deny")), "{told}");
 
     region.apply(ALLOW)?;
     let opens = || Ok(is_open(region, &front)?.then_some(()));
     eventually("the front ends are let in", seconds(30), opens)?;
     ensure!(!is_open(region, &follower)?, "nobody else is");
+    for (pod, is_allowed) in [(&front, true), (&follower, false)] {
+        let told = explained(region, pod)?;
+        ensure!(told["isAllowed"] == is_allowed, "{pod}: {told}");
+    }
 
     region.kubectl(&["delete", "networkpolicy", "redis-deny", "redis-allow"])?;
     let opens = || Ok(is_open(region, &follower)?.then_some(()));
     eventually("without policies all is open", seconds(30), opens)?;
     configure(region, "{}", 1)
+}
+
+/// What `explain path` says of a connection from the pod to the leader.
+fn explained(region: &Region, pod: &str) -> anyhow::Result<serde_json::Value> {
+    let from = format!("default/{pod}");
+    let arguments =
+        ["explain", "path", "--from", &from, "--to", "default/redis-leader:6379", "-o", "json"];
+    Ok(serde_json::from_str(&run(&mut nodestead(&region.data_dir, &arguments))?)?)
 }
 
 /// The agent on the leader's node tells for which policy it dropped.

@@ -126,6 +126,7 @@ fn in_words(forecast: &Forecast) -> String {
     let minutes = forecast.over_seconds / 60;
     match (&forecast.runs_out_at, forecast.over_seconds) {
         (_, 0) => "Nothing was seen to change yet: there is no forecast".to_owned(),
+        (_, ..60) => "What was seen is less than a minute old: there is no forecast".to_owned(),
         (Some(at), _) => format!(
             "{:.1} more are taken an hour (by the last {minutes} minutes): it runs out at {at:.0}",
             forecast.per_hour
