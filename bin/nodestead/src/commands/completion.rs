@@ -152,7 +152,7 @@ fn log_names(instances: impl Iterator<Item = (String, PathBuf)>) -> Vec<String> 
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{io::Write, process::Command};
 
     use super::*;
 
@@ -169,7 +169,10 @@ mod tests {
             line[line.len() - 2],
         );
         let script = format!("{}\n{test}", script(Shell::Bash));
-        let said = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
+        // As a file: one argument may not be as long as the script is.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(script.as_bytes()).unwrap();
+        let said = Command::new("bash").arg("--norc").arg(file.path()).output().unwrap();
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         assert!(text.contains("complete") && text.contains("_nodestead_names"), "{said:?}");
         text.lines().rev().find_map(|it| it.strip_prefix('=')).unwrap_or_default().to_owned()
@@ -182,7 +185,7 @@ mod tests {
         assert_eq!(offered(&["nodestead", "logs", "--data-dir", "/x", "da"]), "daemon");
         assert_eq!(offered(&["nodestead", "logs", "i-1/"]), "i-1/kubelet");
         assert_eq!(offered(&["nodestead", "explain", "pod", ""]), "ns/p");
-        assert_eq!(offered(&["nodestead", "explain", "p"]), "pod");
+        assert_eq!(offered(&["nodestead", "explain", "p"]), "pod path");
         assert!(offered(&["nodestead", "logs", "--"]).contains("--follow"));
     }
 

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -33,6 +34,18 @@ mod runtime;
 mod swap;
 
 pub(crate) use objects::{restarts, waiting};
+
+/// A port that nobody listens at, and that the kernel gives to nobody who connects: below what it
+/// draws from, or it could be taken again before the kubelet listens there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if Place::Here.listen(([127, 0, 0, 1], port).into()).is_ok() {
+            return port;
+        }
+    }
+}
 
 pub(crate) const IMAGE: &str = "nst.test/busybox:1";
 const PAUSE: &str = "nst.test/pause:1";
@@ -128,9 +141,7 @@ impl Bed {
                 (Server::Own(Box::new(api)), client)
             }
         };
-        let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let containerd = runtime::start_containerd(&folder);
         let scope = Scope::new();
         let bed = Self { folder, name, containerd, server, client, port, scope, ca, turn };
