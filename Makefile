@@ -29,8 +29,8 @@ down: ## Remove the region that `make up` brought up
 	$(SUDO) $(NODESTEAD) down
 
 clean-host: ## Remove all of Nodestead from this machine: regions, their state, leftovers of killed runs
-	cargo build --quiet --package nodestead
-	$(SUDO) $(CARGO_TARGET_DIR)/debug/nodestead down --all --purge
+	@[ -x $(NODESTEAD) ] || cargo build --quiet --package nodestead
+	$(SUDO) $(firstword $(wildcard $(NODESTEAD)) $(CARGO_TARGET_DIR)/debug/nodestead) down --all --purge
 
 test: packages test-packages tidy unit e2e ## All tests, root tests included
 
@@ -45,7 +45,7 @@ tidy: ## Format, layers, sizes, deviations
 unit: ## Unit, simulation and kernel tests; those that need root say so where it is missing
 	cargo test --workspace --exclude e2e --lib --bins --tests
 
-e2e: packages build images tools ## The whole product with real clients (root)
+e2e: packages build tools images ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) cargo test --package e2e --test e2e -- $(E2E)
 
@@ -67,7 +67,7 @@ fuzz: ## Each fuzz target for a while: FUZZ_SECONDS=30 FUZZ_TARGETS="sigv4 query
 	    $$corpus fuzz/seeds/$$target; \
 	done
 
-bench: packages images tools ## Measure; prints a table with the floors beside it (root)
+bench: packages tools images ## Measure; prints a table with the floors beside it (root)
 	cargo build --release $(PRODUCT) --package bench
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \
 	  $(CARGO_TARGET_DIR)/release/bench $(BENCH)
@@ -76,7 +76,7 @@ build: ## The release binaries
 	cargo build --release $(PRODUCT)
 
 images: ## Container images of the demo and the tests, from Debian's packages
-	cargo run --quiet --package xtask -- images --out $(IMAGES)
+	cargo run --quiet --package xtask -- images --out $(IMAGES) --venv $(VENV)
 
 packages: ## Packages that a node needs, from the distribution
 	@$(MAKE) --no-print-directory install WANTED="$(PACKAGES)"

@@ -1,5 +1,5 @@
 locals {
-  cluster_policies = ["AmazonEKSClusterPolicy"]
+  cluster_policies = ["AmazonEKSClusterPolicy", "AmazonEKSVPCResourceController"]
   node_policies = [
     "AmazonEKSWorkerNodePolicy",
     "AmazonEKS_CNI_Policy",

@@ -46,15 +46,15 @@ fn deviations(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut is_open = false;
     for line in text.lines() {
-        let Some(line) =
-            line.trim_start().strip_prefix("//!").or_else(|| line.trim_start().strip_prefix("///"))
-        else {
+        let Some(line) = line.trim_start().strip_prefix("//") else {
             is_open = false;
             continue;
         };
-        let line = line.trim();
-        let plain = line.trim_start_matches("**").trim_start_matches("- ");
-        if let Some(rest) = plain.strip_prefix("Deviation:") {
+        let line = line.trim_start_matches(['/', '!']).trim();
+        if let Some((before, rest)) = split(line) {
+            if is_open && let Some(last) = found.last_mut() {
+                *last = format!("{last} {before}").trim_end().to_owned();
+            }
             found.push(rest.trim_start_matches("**").trim().to_owned());
             is_open = true;
         } else if line.is_empty() || line.starts_with("**") || line.starts_with("Upstream:") {
@@ -67,6 +67,14 @@ fn deviations(text: &str) -> Vec<String> {
     found
 }
 
+/// What stands before a deviation that begins on this line, and the deviation. The word alone, as code,
+/// begins none.
+fn split(line: &str) -> Option<(&str, &str)> {
+    let (before, rest) = line.split_once("Deviation:")?;
+    let before = before.trim_end_matches("**").trim_end_matches("- ");
+    (!before.ends_with(['`', '"'])).then_some((before.trim_end(), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +83,15 @@ mod tests {
     fn a_deviation_runs_to_the_end_of_its_paragraph() {
         let text = "//! What.\n//!\n//! Deviation: JSON,\n//! not gRPC.\n//!\n//! More.\n";
         assert_eq!(deviations(text), ["JSON, not gRPC."]);
+    }
+
+    #[test]
+    fn a_deviation_may_begin_in_the_middle_of_a_line() {
+        let text =
+            "//! Upstream: `pkg/a`. Deviation: no b,\n//! no c. Deviation: d is\n//! ours.\n";
+        assert_eq!(deviations(text), ["no b, no c.", "d is ours."]);
+        assert_eq!(deviations("    // Deviation: x.\n    let a = 1;\n"), ["x."]);
+        assert!(deviations("//! Collects the `Deviation:` lines.\n").is_empty());
+        assert!(deviations("//! a line\nlet a = \"Deviation: x\";\n").is_empty());
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Nothing is pulled from an image registry: `apt-get download` fetches the packages, their files
 //! become one uncompressed layer. Packages are cached beside the archives; an archive that exists
-//! is made again only when its recipe changed.
+//! is made again only when its recipe changed. Python's packages come from the environment of the
+//! tests' clients, which `make tools` makes.
 
 mod layer;
 mod packages;
+mod python;
 
 use std::{fs, path::Path};
 
@@ -18,6 +20,8 @@ struct Recipe {
     /// The name by which containers ask for it.
     name: &'static str,
     packages: &'static [&'static str],
+    /// What of the test clients' Python environment is in it.
+    python: &'static [&'static str],
     /// Files of our own: path, content, mode.
     files: &'static [(&'static str, &'static str, u32)],
     entrypoint: &'static [&'static str],
@@ -41,10 +45,15 @@ const COMMON: &[(&str, &str, u32)] = &[
 
 const GUESTBOOK_CGI: &str = include_str!("images/guestbook.sh");
 
+/// The welcome page of the package, and logs where `kubectl logs` finds them.
+const NGINX_CONF: &str = "server {\n  listen 80 default_server;\n  root /usr/share/nginx/html;\n  \
+                          access_log /dev/stdout;\n  error_log /dev/stderr;\n}\n";
+
 const RECIPES: &[Recipe] = &[
     Recipe {
         name: "docker.io/library/busybox:1.35",
         packages: &["busybox-static"],
+        python: &[],
         files: &[],
         entrypoint: &[],
         cmd: &["sh"],
@@ -72,6 +81,7 @@ const RECIPES: &[Recipe] = &[
             "liblzma5",
             "libzstd1",
         ],
+        python: &[],
         files: &[],
         entrypoint: &[],
         cmd: &["redis-server", "--protected-mode", "no", "--dir", "/data"],
@@ -90,11 +100,12 @@ const RECIPES: &[Recipe] = &[
             "libssl3",
             "zlib1g",
         ],
-        files: &[],
+        python: &[],
+        files: &[("etc/nginx/conf.d/default.conf", NGINX_CONF, 0o644)],
         entrypoint: &[],
         cmd: &["nginx", "-g", "daemon off;"],
         user: "",
-        revision: 1,
+        revision: 2,
     },
     Recipe {
         name: "docker.io/nodestead/guestbook:v1",
@@ -118,16 +129,45 @@ const RECIPES: &[Recipe] = &[
             "liblzma5",
             "libzstd1",
         ],
+        python: &[],
         files: &[("usr/lib/cgi-bin/guestbook", GUESTBOOK_CGI, 0o755)],
         entrypoint: &[],
         cmd: &["fcgiwrap", "-c", "4", "-s", "unix:/run/guestbook/cgi.sock"],
         user: "",
+        revision: 2,
+    },
+    // The newest boto3 on Debian's Python, with the models of the services that are here.
+    Recipe {
+        name: "docker.io/nodestead/boto3:v1",
+        packages: &[
+            "busybox-static",
+            "python3-minimal",
+            "python3.11-minimal",
+            "libpython3.11-minimal",
+            "libpython3.11-stdlib",
+            "media-types",
+            "libbz2-1.0",
+            "libc6",
+            "libcrypt1",
+            "libexpat1",
+            "libffi8",
+            "liblzma5",
+            "libssl3",
+            "libuuid1",
+            "zlib1g",
+        ],
+        python: &["boto3", "botocore", "s3transfer", "jmespath", "urllib3", "dateutil", "six.py"],
+        files: &[],
+        entrypoint: &[],
+        cmd: &["python3"],
+        user: "65534:65534",
         revision: 1,
     },
 ];
 
-/// Makes every image below `out` that is not there yet, and `out/all` naming them.
-pub(crate) fn make_all(out: &Path) -> anyhow::Result<()> {
+/// Makes every image below `out` that is not there yet. `venv` is the test clients' Python
+/// environment; where there is none, the images that need it are left out.
+pub(crate) fn make_all(out: &Path, venv: &Path) -> anyhow::Result<()> {
     let cache = out.join("packages");
     fs::create_dir_all(&cache)?;
     for recipe in RECIPES {
@@ -135,8 +175,15 @@ pub(crate) fn make_all(out: &Path) -> anyhow::Result<()> {
         if archive.exists() {
             continue;
         }
+        let site = python::site(venv);
+        if !recipe.python.is_empty() && site.is_none() {
+            println!("image {} is not made: run `make tools` first", recipe.name);
+            continue;
+        }
         println!("image {}", recipe.name);
-        make(recipe, &cache, &archive).with_context(|| format!("image `{}`", recipe.name))?;
+        let site = site.unwrap_or_default();
+        make(recipe, &cache, &site, &archive)
+            .with_context(|| format!("image `{}`", recipe.name))?;
     }
     Ok(())
 }
@@ -147,7 +194,7 @@ fn archive_name(recipe: &Recipe) -> String {
     format!("{}-r{}.tar", last.replace(':', "-"), recipe.revision)
 }
 
-fn make(recipe: &Recipe, cache: &Path, archive: &Path) -> anyhow::Result<()> {
+fn make(recipe: &Recipe, cache: &Path, site: &Path, archive: &Path) -> anyhow::Result<()> {
     let mut packages = layer::Packages::new()?;
     for package in recipe.packages {
         packages.add(&packages::fetch(package, cache)?)?;
@@ -156,6 +203,9 @@ fn make(recipe: &Recipe, cache: &Path, archive: &Path) -> anyhow::Result<()> {
         packages.add_busybox_links()?;
     }
     let mut layer = packages.layer;
+    for part in recipe.python {
+        python::add(&mut layer, site, part)?;
+    }
     for (path, content, mode) in COMMON.iter().chain(recipe.files) {
         layer.add_file(path, content.as_bytes(), *mode)?;
     }

@@ -35,6 +35,9 @@ enum Chore {
         /// Where the archives go
         #[arg(long)]
         out: PathBuf,
+        /// The Python environment of the tests' clients; beside the archives' folder without
+        #[arg(long)]
+        venv: Option<PathBuf>,
     },
 }
 
@@ -46,6 +49,9 @@ fn main() -> anyhow::Result<()> {
             deviations::check()
         }
         Chore::Deviations { write } => deviations::print(write),
-        Chore::Images { out } => images::make_all(&out),
+        Chore::Images { out, venv } => {
+            let venv = venv.unwrap_or_else(|| out.join("../venv"));
+            images::make_all(&out, &venv)
+        }
     }
 }

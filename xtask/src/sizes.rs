@@ -47,9 +47,14 @@ fn faults_of(file: &Path, text: &str, body: usize) -> Vec<String> {
     faults
 }
 
+/// Without the inline module of tests, which ends a file; `#[cfg(test)] use …` and `mod tests;` do not.
 fn body_lines(text: &str) -> usize {
-    let is_test = |line: &str| line == "#[cfg(test)]";
-    text.lines().position(is_test).unwrap_or_else(|| text.lines().count())
+    let lines: Vec<&str> = text.lines().collect();
+    let is_tests = |pair: &[&str]| {
+        let opens = pair[1].contains("mod ") && pair[1].ends_with(['{', '}']);
+        pair[0] == "#[cfg(test)]" && opens
+    };
+    lines.windows(2).position(is_tests).unwrap_or(lines.len())
 }
 
 /// All Rust files that git would track, but for those of build folders.
@@ -75,6 +80,8 @@ mod tests {
     #[test]
     fn inline_tests_do_not_count() {
         assert_eq!(body_lines("//! a\nfn a() {}\n#[cfg(test)]\nmod tests {}\n"), 2);
+        assert_eq!(body_lines("//! a\n#[cfg(test)]\nuse b;\nfn a() {}\n"), 4);
+        assert_eq!(body_lines("//! a\n#[cfg(test)]\nmod tests;\nfn a() {}\n"), 4);
     }
 
     #[test]

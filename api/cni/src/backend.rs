@@ -9,7 +9,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
@@ -67,6 +67,9 @@ pub enum Response {
 }
 
 /// An address for a pod, and where its packets go.
+///
+/// In an IPv6 cluster `ipv6` is the pod's address, and `address` that by which it reaches what is
+/// IPv4 only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Assignment {
@@ -77,6 +80,54 @@ pub struct Assignment {
     pub route_table: u32,
     pub use_external_snat: bool,
     pub vpc_cidrs: Vec<Ipv4Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Assignment>,
+    /// The address is of a branch interface: a pod with security groups of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
+}
+
+/// A pod's IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ipv6Assignment {
+    pub address: Ipv6Addr,
+    /// `ENABLE_V4_EGRESS`: the pod has a way to what is IPv4 only.
+    pub has_egress: bool,
+}
+
+impl Assignment {
+    /// What Kubernetes calls the pod's address.
+    pub fn pod_address(&self) -> IpAddr {
+        self.ipv6.map_or(IpAddr::V4(self.address), |it| IpAddr::V6(it.address))
+    }
+
+    /// The IPv4 address of a pod in an IPv6 cluster, where it has one.
+    pub fn egress_address(&self) -> Option<Ipv4Addr> {
+        self.ipv6.filter(|it| it.has_egress).map(|_| self.address)
+    }
+}
+
+/// A pod's branch interface, and how its packets leave the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Branch {
+    pub vlan_id: u32,
+    pub mac: String,
+    /// The router of its subnet.
+    pub gateway: IpAddr,
+}
+
+impl Branch {
+    /// The link that stands for the branch's VLAN in the node.
+    pub fn link_name(vlan_id: u32) -> String {
+        format!("vlan.eth.{vlan_id}")
+    }
+
+    /// The table of its routes. Interfaces' own tables are below 101.
+    pub fn table(vlan_id: u32) -> u32 {
+        100 + vlan_id
+    }
 }
 
 /// Writes one frame.

@@ -57,12 +57,19 @@ pub struct RuntimeConfig {
 }
 
 /// How much a pod may receive and send: bits in a second, and bits at once.
+///
+/// containerd writes these names, and those of [`PortMapping`], with a capital letter (go-cni has no
+/// tags on them), and plug-ins written in Go read them in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Bandwidth {
+    #[serde(alias = "IngressRate")]
     pub ingress_rate: i64,
+    #[serde(alias = "IngressBurst")]
     pub ingress_burst: i64,
+    #[serde(alias = "EgressRate")]
     pub egress_rate: i64,
+    #[serde(alias = "EgressBurst")]
     pub egress_burst: i64,
 }
 
@@ -70,11 +77,14 @@ pub struct Bandwidth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
-    #[serde(default = "tcp")]
+    #[serde(alias = "Protocol", default = "tcp")]
     pub protocol: String,
-    #[serde(rename = "hostIP", default, skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "hostIP", alias = "HostIP", alias = "hostIp", default)]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub host_ip: String,
 }
 

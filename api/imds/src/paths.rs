@@ -21,6 +21,8 @@ pub const IAM_INFO: &str = "meta-data/iam/info";
 pub const INSTANCE_ID: &str = "meta-data/instance-id";
 pub const INSTANCE_TYPE: &str = "meta-data/instance-type";
 pub const LOCAL_HOSTNAME: &str = "meta-data/local-hostname";
+/// Absent where the primary interface has none.
+pub const IPV6: &str = "meta-data/ipv6";
 pub const LOCAL_IPV4: &str = "meta-data/local-ipv4";
 pub const MAC: &str = "meta-data/mac";
 pub const MACS: &str = "meta-data/network/interfaces/macs/";
@@ -35,12 +37,16 @@ pub mod interface {
     pub const DEVICE_NUMBER: &str = "device-number";
     pub const INTERFACE_ID: &str = "interface-id";
     pub const IPV4_PREFIX: &str = "ipv4-prefix";
+    pub const IPV6_PREFIX: &str = "ipv6-prefix";
+    pub const IPV6S: &str = "ipv6s";
     pub const LOCAL_IPV4S: &str = "local-ipv4s";
     pub const NETWORK_CARD: &str = "network-card";
     pub const SECURITY_GROUP_IDS: &str = "security-group-ids";
     pub const SUBNET_CIDR: &str = "subnet-ipv4-cidr-block";
+    pub const SUBNET_IPV6_CIDRS: &str = "subnet-ipv6-cidr-blocks";
     pub const SUBNET_ID: &str = "subnet-id";
     pub const VPC_CIDRS: &str = "vpc-ipv4-cidr-blocks";
+    pub const VPC_IPV6_CIDRS: &str = "vpc-ipv6-cidr-blocks";
     pub const VPC_ID: &str = "vpc-id";
 }
 

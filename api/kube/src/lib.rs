@@ -2,8 +2,10 @@
 //!
 //! Only names that cross a wire between components are here, each with where it comes from.
 
+pub mod karpenter;
 pub mod policy_endpoint;
 pub mod shapes;
+pub mod vpc_resources;
 
 /// Labels.
 pub mod labels {

@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** no other crate calls `tokio::spawn`; `clippy.toml` bans it.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The owner of a set of tasks. Clones share the set.
 #[derive(Clone, Debug, Default)]
@@ -41,24 +43,31 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let span = tracing::info_span!("task", name);
-        let token = self.token.clone();
-        self.spawn_tracked(async move { token.run_until_cancelled(task).await }.instrument(span))
+        self.spawn_boxed(name, Box::pin(task))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-    fn spawn_tracked<F>(&self, task: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
+    fn spawn_boxed<T: Send + 'static>(&self, name: &str, task: Boxed<T>) -> JoinHandle<Option<T>> {
+        tokio::spawn(self.tracked(name, task))
+    }
+
+    /// What is spawned for a task, which is boxed: each layer around it has room for it twice, as what
+    /// it was given and as what it waits for, and together they would take six times as much.
+    fn tracked<T: Send + 'static>(
+        &self,
+        name: &str,
+        task: Boxed<T>,
+    ) -> impl Future<Output = Option<T>> + Send + use<T> {
+        let span = tracing::info_span!("task", name);
+        let token = self.token.clone();
+        let task = async move { token.run_until_cancelled(task).await }.instrument(span);
         let above: Vec<_> = self.above.iter().map(TaskTracker::token).collect();
         let task = self.tasks.track_future(task);
-        tokio::spawn(async move {
+        async move {
             let output = task.await;
             drop(above);
             output
-        })
+        }
     }
 
     /// Asks all tasks to stop. They are dropped at their next await.
@@ -144,6 +153,13 @@ mod tests {
         let killed = std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap();
         assert!(killed.success());
         tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_large_task_is_held_once() {
+        let large = [0_u8; 100_000];
+        let task = Scope::new().tracked("large", Box::pin(async move { large.len() }));
+        assert!(size_of_val(&task) < 1000, "{} bytes around it", size_of_val(&task));
     }
 
     #[tokio::test]

@@ -95,6 +95,17 @@ pub(crate) fn tune(stream: &TcpStream) {
     }
 }
 
+/// How many routers what `stream` sends may pass, less one.
+pub fn limit_hops(stream: &std::net::TcpStream, hops: u32) -> io::Result<()> {
+    let hops = i32::try_from(hops).map_err(io::Error::other)?;
+    let done = if stream.local_addr()?.is_ipv4() {
+        setsockopt(stream, sockopt::Ipv4Ttl, &hops)
+    } else {
+        setsockopt(stream, sockopt::Ipv6Ttl, &hops)
+    };
+    done.map_err(io::Error::from)
+}
+
 /// Listens on a Unix socket, replacing one that a dead process left.
 #[expect(clippy::disallowed_methods, reason = "the one place that opens sockets")]
 pub fn unix_listen(path: &Path) -> io::Result<UnixListener> {

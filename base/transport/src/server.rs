@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 use tracing::debug;
 
-use crate::Body;
+use crate::{Admission, Body};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -28,6 +28,11 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted: file descriptors have run out, mostly, and
 /// nothing else helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a client over HTTP/2 is asked whether it is still there, and how long it may take to
+/// say so: one that lost its power says nothing, and would hold its connection for ever.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(20);
 
 /// The other end of a connection: a request extension.
 #[derive(Clone, Debug)]
@@ -42,12 +47,29 @@ pub struct Peer {
 
 /// Serves HTTP/1.1 and HTTP/2 (upgrades included) on `listener` until `scope` is cancelled.
 ///
-/// Each request carries a [`Peer`] as an extension.
+/// Each request carries a [`Peer`] as an extension. Connections beyond what one listener may hold are
+/// closed at once: see [`Admission`].
 pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     service: S,
     scope: Scope,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    serve_admitted(listener, tls, service, scope, Admission::of_process()).await;
+}
+
+async fn serve_admitted<S>(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    service: S,
+    scope: Scope,
+    admission: Admission,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -65,11 +87,16 @@ pub async fn serve<S>(
                 continue;
             }
         };
+        let Some(admitted) = admission.admit(address.ip()) else {
+            debug!(%address, "too many connections");
+            continue;
+        };
         crate::place::tune(&stream);
         let local = stream.local_addr().ok().or(local);
         let peer = Peer { address: Some(address), local, certificate: None };
         let (service, tls) = (service.clone(), tls.clone());
         let connection = async move {
+            let _admitted = admitted;
             match tls {
                 None => drive(stream, peer, service).await,
                 Some(config) => {
@@ -132,6 +159,7 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
+    builder.http2().keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE_LIMIT);
     let connection = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = connection.await {
@@ -148,6 +176,8 @@ mod tests {
         socket::{AddressFamily, SockFlag, SockType, socket},
     };
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn processor_time() -> Duration {
@@ -157,6 +187,42 @@ mod tests {
                 + Duration::from_micros(it.tv_usec().unsigned_abs())
         };
         micros(usage.user_time()) + micros(usage.system_time())
+    }
+
+    #[tokio::test]
+    async fn a_peer_with_all_its_connections_gets_no_other_until_one_ends() {
+        let listener = crate::Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(crate::full("hello")))
+        });
+        let scope = Scope::new();
+        let admission = Admission::new(2, 1);
+        let serving = serve_admitted(listener, None, service, scope.clone(), admission);
+        drop(scope.spawn("server", serving));
+        let connect = || crate::Place::Here.connect(address, Duration::from_secs(5));
+        // Whether the connection answers.
+        let ask = async |stream: &mut tokio::net::TcpStream| {
+            let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+            if stream.write_all(request).await.is_err() {
+                return false;
+            }
+            let mut answer = [0; 64];
+            matches!(stream.read(&mut answer).await, Ok(read) if read > 0)
+        };
+        let mut first = connect().await.unwrap();
+        assert!(ask(&mut first).await);
+        let mut second = connect().await.unwrap();
+        assert!(!ask(&mut second).await, "the place is taken");
+        assert!(ask(&mut first).await);
+        drop(first);
+        let again = async {
+            while !ask(&mut connect().await.unwrap()).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+        scope.cancel();
     }
 
     #[tokio::test]

@@ -4,12 +4,13 @@ use std::{path::Path, time::Duration};
 
 use api_cni::{
     CniError, ErrorCode, Interface, Invocation, IpConfig, NetResult,
-    backend::{self, Assignment, Request, Response, SOCKET, Sandbox},
+    backend::{self, Assignment, Branch, Request, Response, SOCKET, Sandbox},
     host_link_name,
 };
 
 use crate::{
     bandwidth::{self, Limits},
+    branch::{self, Mode},
     chain, hostports,
     plumbing::{self, Pod},
 };
@@ -26,14 +27,15 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
     let netns = invocation.netns.as_deref().unwrap_or(Path::new(""));
     let config = &invocation.config;
     let mtu = mtu_of(config.text("mtu", ""))?;
-    let prefix = config.text("vethPrefix", "eni");
-    let (namespace, name) = (&invocation.pod.namespace, &invocation.pod.name);
-    let host_link = host_link_name(prefix, namespace, name);
-
+    let mode = Mode::of(config.text("podSGEnforcingMode", "strict"))?;
     let runtime = config.runtime_config.as_ref();
     let limits = Limits::of(runtime.and_then(|it| it.bandwidth.as_ref()))?;
 
     let assignment = assign(invocation)?;
+    let prefix = config.text("vethPrefix", "eni");
+    let prefix = if assignment.branch.is_some() { mode.prefix(prefix) } else { prefix };
+    let (namespace, name) = (&invocation.pod.namespace, &invocation.pod.name);
+    let host_link = host_link_name(prefix, namespace, name);
     let pod = Pod {
         netns,
         ifname: &invocation.ifname,
@@ -45,11 +47,15 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
     let failed = |msg: &str, error: &dyn std::error::Error| {
         CniError::new(ErrorCode::Plugin, format!("{msg}: {}", chain(error)))
     };
-    let done = plumbing::set_up(&pod, &assignment)
+    let plumbed = match &assignment.branch {
+        Some(branch) => branch::set_up(&pod, assignment.pod_address(), branch, mode),
+        None => plumbing::set_up(&pod, &assignment, &plumbing::egress_link(namespace, name)),
+    };
+    let done = plumbed
         .map_err(|error| failed("add cmd: failed to setup network", &error))
         .and_then(|()| bandwidth::apply(limits, &host_link, &invocation.container_id, mtu))
         .and_then(|()| {
-            hostports::add(ports.unwrap_or_default(), assignment.address)
+            hostports::add(ports.unwrap_or_default(), assignment.pod_address(), &host_link)
                 .map_err(|error| failed("add cmd: failed to set up host ports", &error))
         });
     if let Err(error) = done {
@@ -66,7 +72,8 @@ pub(crate) fn check(invocation: &Invocation) -> Result<(), CniError> {
         return Err(failed("the previous result holds no address".to_owned()));
     };
     let netns = invocation.netns.as_deref().unwrap_or(Path::new(""));
-    match plumbing::is_set_up(netns, &invocation.ifname, address) {
+    let table = branch::of_result(invocation).map(Branch::table);
+    match plumbing::is_set_up(netns, &invocation.ifname, address, table) {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed(format!("the pod's link or its route for {address} is missing"))),
         Err(error) => Err(failed(chain(&error))),
@@ -107,10 +114,24 @@ pub(crate) fn sandbox(invocation: &Invocation) -> Sandbox {
 }
 
 /// Best effort: the failure that made it necessary is what gets reported.
+///
+/// The address is given back only when nothing leads here any more; else the runtime's DEL does that,
+/// or ipamd, which finds the sandbox gone.
 fn undo(invocation: &Invocation, netns: &Path, assignment: &Assignment) {
-    drop(plumbing::tear_down_pod(netns, &invocation.ifname));
-    drop(plumbing::tear_down_host(assignment.address));
+    let pod = plumbing::tear_down_pod(netns, &invocation.ifname);
+    let branch = match &assignment.branch {
+        Some(branch) => branch::tear_down(branch.vlan_id).is_ok(),
+        None => true,
+    };
+    let egress = assignment.egress_address().map(Into::into);
+    let host = [Some(assignment.pod_address()), egress]
+        .into_iter()
+        .flatten()
+        .try_for_each(plumbing::tear_down_host);
     drop(bandwidth::remove(&invocation.container_id));
+    if pod.is_err() || host.is_err() || !branch {
+        return;
+    }
     let socket = Path::new(invocation.config.text("ipamdSocket", SOCKET));
     drop(backend::call(socket, &Request::DelNetwork(sandbox(invocation)), LIMIT));
 }
@@ -124,9 +145,14 @@ fn result(
     let host = Interface { name: host_link.to_owned(), ..Interface::default() };
     let sandbox = netns.display().to_string();
     let pod = Interface { name: invocation.ifname.clone(), mac: String::new(), sandbox };
-    let address = ipnet::Ipv4Net::from(assignment.address).into();
+    let address = ipnet::IpNet::from(assignment.pod_address());
+    let mut interfaces = vec![host, pod];
+    if let Some(branch) = &assignment.branch {
+        let (namespace, name) = (&invocation.pod.namespace, &invocation.pod.name);
+        interfaces.push(branch::memento(namespace, name, branch.vlan_id));
+    }
     let result = NetResult {
-        interfaces: vec![host, pod],
+        interfaces,
         ips: vec![IpConfig { version: None, interface: Some(1), address, gateway: None }],
         ..NetResult::default()
     };

@@ -1,17 +1,13 @@
 //! DEL: gives the address back and removes what leads to it.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-    time::Duration,
-};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use api_cni::{
     CniError, ErrorCode, Invocation,
     backend::{self, Request, Response, SOCKET},
 };
 
-use crate::{add::sandbox, bandwidth, chain, hostports, plumbing};
+use crate::{add::sandbox, bandwidth, branch, chain, hostports, plumbing};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -28,26 +24,43 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), CniError> {
         let msg = format!("del cmd: failed to remove the pod's bandwidth limit: {error}");
         CniError::new(ErrorCode::Plugin, msg)
     })?;
-    let socket = Path::new(invocation.config.text("ipamdSocket", SOCKET));
-    let address = match backend::call(socket, &Request::DelNetwork(sandbox(invocation)), LIMIT) {
-        Ok(Response::Deleted { address }) => address.map(|it| it.address),
-        // ipamd is down, or of another version: it finds the sandbox gone when it starts, by its
-        // link. The rules go by what ADD said.
-        Ok(_) | Err(_) => previous_address(invocation),
-    };
+    let (address, egress, vlan) = released(invocation);
+    if let Some(vlan) = vlan {
+        branch::tear_down(vlan)
+            .map_err(|error| failed("failed to remove the branch's routes", &error))?;
+    }
     let Some(address) = address else { return Ok(()) };
-    plumbing::tear_down_host(address)
+    [Some(address), egress]
+        .into_iter()
+        .flatten()
+        .try_for_each(plumbing::tear_down_host)
         .map_err(|error| failed("failed to remove the pod's rules", &error))?;
     let ports = invocation.config.runtime_config.as_ref().map(|it| it.port_mappings.as_slice());
     hostports::remove(ports.unwrap_or_default(), address)
         .map_err(|error| failed("failed to remove the pod's host ports", &error))
 }
 
+/// The sandbox's address, that of its way to IPv4 and its branch's VLAN: what ADD said of a branch;
+/// of all others ipamd, to whom the address goes back.
+fn released(invocation: &Invocation) -> (Option<IpAddr>, Option<IpAddr>, Option<u32>) {
+    if let Some(vlan) = branch::of_result(invocation) {
+        return (previous_address(invocation), None, Some(vlan));
+    }
+    let socket = Path::new(invocation.config.text("ipamdSocket", SOCKET));
+    match backend::call(socket, &Request::DelNetwork(sandbox(invocation)), LIMIT) {
+        Ok(Response::Deleted { address: Some(it) }) => {
+            let egress = it.egress_address().map(IpAddr::V4);
+            (Some(it.pod_address()), egress, it.branch.map(|it| it.vlan_id))
+        }
+        Ok(Response::Deleted { address: None }) => (None, None, None),
+        // ipamd is down, or of another version: it finds the sandbox gone when it starts, by its
+        // link. The rules go by what ADD said.
+        Ok(_) | Err(_) => (previous_address(invocation), None, None),
+    }
+}
+
 /// The pod's address by the result of its ADD.
-pub(crate) fn previous_address(invocation: &Invocation) -> Option<Ipv4Addr> {
+pub(crate) fn previous_address(invocation: &Invocation) -> Option<IpAddr> {
     let result = invocation.config.previous()?;
-    result.ips.iter().find_map(|ip| match ip.address.addr() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    })
+    result.ips.first().map(|ip| ip.address.addr())
 }

@@ -6,67 +6,95 @@
 //!
 //! Upstream: the `portmap` plug-in with `snat: true`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use api_cni::PortMapping;
 use linux_nftables::{
     ApplyError, Chain, ChainKind, Family, Hook, HookPoint, Nft, Set, Table, Transaction, priority,
 };
 
+use crate::localnet::{self, LocalnetError};
+
 const TABLE: &str = "aws-cni-hostports";
 /// Before kube-proxy's: a host port is more special than a node port.
 const PRIORITY: i32 = priority::DSTNAT - 5;
 
-pub(crate) fn add(mappings: &[PortMapping], pod: Ipv4Addr) -> Result<(), ApplyError> {
-    // Runtimes may list ports that are not mapped.
-    let mapped = mappings.iter().filter(|it| it.host_port != 0).cloned();
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostPortError {
+    #[error("failed to map the ports")]
+    Map(#[from] ApplyError),
+    #[error("failed to map the node's loopback")]
+    Loopback(#[from] LocalnetError),
+}
+
+/// Maps ports of the node to a pod, whose end on the node is `link`.
+pub(crate) fn add(mappings: &[PortMapping], pod: IpAddr, link: &str) -> Result<(), HostPortError> {
+    // Runtimes may list ports that are not mapped; an address of the other version leads nowhere.
+    let is_of_pod =
+        |it: &&PortMapping| it.host_address().is_none_or(|host| host.is_ipv4() == pod.is_ipv4());
+    let mapped = mappings.iter().filter(|it| it.host_port != 0).filter(is_of_pod).cloned();
     let mappings: &[PortMapping] = &mapped.collect::<Vec<_>>();
     if mappings.is_empty() {
         return Ok(());
     }
+    if pod.is_ipv4() && mappings.iter().any(is_of_loopback) {
+        localnet::open(link)?;
+    }
     let nft = Nft::here();
-    if !nft.has_table(Family::Ip, TABLE)? {
-        nft.replace(&table())?;
+    let family = family(pod);
+    if !nft.has_table(family, TABLE)? {
+        nft.replace(&table(family))?;
     }
     let transaction = elements(mappings, pod);
     match nft.apply(&transaction) {
         // A port that is taken by a pod that is gone without its DEL: the newer one has it.
         Err(ApplyError::Refused { .. }) => {
-            drop(remove_all(&nft, mappings));
-            nft.apply(&transaction)
+            drop(remove_all(&nft, family, mappings));
+            Ok(nft.apply(&transaction)?)
         }
-        done => done,
+        done => Ok(done?),
     }
 }
 
-pub(crate) fn remove(mappings: &[PortMapping], pod: Ipv4Addr) -> Result<(), ApplyError> {
+/// Whether the node reaches it at 127.0.0.1, too.
+fn is_of_loopback(mapping: &PortMapping) -> bool {
+    mapping.host_address().is_none_or(|it| matches!(it, IpAddr::V4(it) if it.is_loopback()))
+}
+
+pub(crate) fn remove(mappings: &[PortMapping], pod: IpAddr) -> Result<(), ApplyError> {
     if mappings.is_empty() {
         return Ok(());
     }
     let nft = Nft::here();
-    let listed = nft.list_table(Family::Ip, TABLE)?.unwrap_or_default();
+    let family = family(pod);
+    let listed = nft.list_table(family, TABLE)?.unwrap_or_default();
     let ours: Vec<PortMapping> = mappings
         .iter()
         .filter(|mapping| listed.contains(&format!(": {pod} . {}", mapping.container_port)))
         .cloned()
         .collect();
     // Gone meanwhile is gone.
-    drop(remove_all(&nft, &ours));
+    drop(remove_all(&nft, family, &ours));
     Ok(())
 }
 
-fn remove_all(nft: &Nft, mappings: &[PortMapping]) -> Result<(), ApplyError> {
+/// A pod is reached by addresses of its own version.
+fn family(pod: IpAddr) -> Family {
+    if pod.is_ipv4() { Family::Ip } else { Family::Ip6 }
+}
+
+fn remove_all(nft: &Nft, family: Family, mappings: &[PortMapping]) -> Result<(), ApplyError> {
     for mapping in mappings {
         let (map, key) = place(mapping);
-        let mut transaction = Transaction::on(Family::Ip, TABLE);
+        let mut transaction = Transaction::on(family, TABLE);
         transaction.delete_elements(map, [key.as_str()]);
         nft.apply(&transaction)?;
     }
     Ok(())
 }
 
-fn elements(mappings: &[PortMapping], pod: Ipv4Addr) -> Transaction {
-    let mut transaction = Transaction::on(Family::Ip, TABLE);
+fn elements(mappings: &[PortMapping], pod: IpAddr) -> Transaction {
+    let mut transaction = Transaction::on(family(pod), TABLE);
     for mapping in mappings {
         let (map, key) = place(mapping);
         let target = format!("{pod} . {}", mapping.container_port);
@@ -90,12 +118,17 @@ fn place(mapping: &PortMapping) -> (&'static str, String) {
     }
 }
 
-fn table() -> Table {
-    let mut table = Table::new(Family::Ip, TABLE);
-    table.set("ports", Set::map("inet_proto . inet_service", "ipv4_addr . inet_service"));
-    let key = "ipv4_addr . inet_proto . inet_service";
-    table.set("addresses", Set::map(key, "ipv4_addr . inet_service"));
-    table.set("pods", Set::of("ipv4_addr"));
+fn table(family: Family) -> Table {
+    let (ip, address, loopback) = match family {
+        Family::Ip6 => ("ip6", "ipv6_addr", "::1"),
+        _ => ("ip", "ipv4_addr", "127.0.0.0/8"),
+    };
+    let mut table = Table::new(family, TABLE);
+    let target = format!("{address} . inet_service");
+    table.set("ports", Set::map("inet_proto . inet_service", &target));
+    let key = format!("{address} . inet_proto . inet_service");
+    table.set("addresses", Set::map(&key, &target));
+    table.set("pods", Set::of(address));
     let nat = |point, priority| Chain::hooked(Hook::new(ChainKind::Nat, point, priority));
     table.chains.insert("prerouting".into(), nat(HookPoint::Prerouting, PRIORITY));
     table.chains.insert("output".into(), nat(HookPoint::Output, PRIORITY));
@@ -105,13 +138,13 @@ fn table() -> Table {
     }
     table
         .chain("to-pods")
-        .rule("dnat ip to ip daddr . meta l4proto . th dport map @addresses")
-        .rule("dnat ip to meta l4proto . th dport map @ports");
+        .rule(format!("dnat {ip} to {ip} daddr . meta l4proto . th dport map @addresses"))
+        .rule(format!("dnat {ip} to meta l4proto . th dport map @ports"));
     // What the node itself or the pod itself sends to a host port has to come back the same way.
     table
         .chain("postrouting")
-        .rule("ct status dnat ip daddr @pods ip saddr 127.0.0.0/8 masquerade")
-        .rule("ct status dnat ip daddr @pods ip saddr @pods masquerade");
+        .rule(format!("ct status dnat {ip} daddr @pods {ip} saddr {loopback} masquerade"))
+        .rule(format!("ct status dnat {ip} daddr @pods {ip} saddr @pods masquerade"));
     table
 }
 
@@ -130,5 +163,7 @@ mod tests {
         let one = PortMapping { host_ip: "10.0.0.1".into(), protocol: "UDP".into(), ..any.clone() };
         assert_eq!(place(&any), ("ports", "tcp . 8080".to_owned()));
         assert_eq!(place(&one), ("addresses", "10.0.0.1 . udp . 8080".to_owned()));
+        let own = PortMapping { host_ip: "127.0.0.1".into(), ..any.clone() };
+        assert_eq!([&any, &one, &own].map(is_of_loopback), [true, false, true]);
     }
 }

@@ -13,8 +13,10 @@
 
 mod add;
 mod bandwidth;
+mod branch;
 mod del;
 mod hostports;
+mod localnet;
 mod loopback;
 mod plumbing;
 

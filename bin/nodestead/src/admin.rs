@@ -1,13 +1,18 @@
 //! The daemon's own interface, on a Unix socket in the data directory: what AWS and Kubernetes do
 //! not offer (where things run on this machine, loading images, stopping).
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use region_vpc::{Step, Verdict, VpcSpec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::failure::Failure;
@@ -22,6 +27,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) aws_endpoint: String,
     pub(crate) clusters: Vec<ClusterStatus>,
     pub(crate) instances: Vec<InstanceStatus>,
+    #[serde(default)]
+    pub(crate) load_balancers: Vec<LoadBalancerStatus>,
     /// What this machine could not give, in words.
     pub(crate) limits: Vec<String>,
 }
@@ -71,6 +78,60 @@ pub(crate) struct InstanceStatus {
     pub(crate) usd_per_hour: Option<f64>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LoadBalancerStatus {
+    pub(crate) name: String,
+    /// `NAMESPACE/NAME` of the Service that it was made for.
+    pub(crate) service: Option<String>,
+    pub(crate) dns_name: String,
+    pub(crate) scheme: String,
+    /// Where this machine's users reach it: `ADDRESS:PORT`, one for each listener.
+    pub(crate) host_endpoints: Vec<String>,
+    pub(crate) instances: usize,
+    pub(crate) in_service: usize,
+    /// Why it does not listen where it shall, in words.
+    pub(crate) problems: Vec<String>,
+}
+
+/// A Service's load balancer.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BalancerView {
+    pub(crate) name: String,
+    /// Each node sends to instances of all zones.
+    pub(crate) is_cross_zone: bool,
+    pub(crate) listeners: Vec<BalancerListener>,
+    /// Its interfaces.
+    pub(crate) nodes: Vec<BalancerNode>,
+    pub(crate) members: Vec<BalancerMember>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BalancerListener {
+    pub(crate) port: u16,
+    pub(crate) protocol: String,
+    pub(crate) instance_port: u16,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BalancerNode {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) zone: String,
+}
+
+/// A registered instance that runs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BalancerMember {
+    pub(crate) instance: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) zone: String,
+    pub(crate) is_in_service: bool,
+}
+
 /// How many addresses of a subnet were taken at a moment.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,7 +146,7 @@ pub(crate) struct SubnetUsage {
 pub(crate) struct VpcVerdict {
     pub(crate) vpc: String,
     /// The address that it comes from.
-    pub(crate) from: std::net::Ipv4Addr,
+    pub(crate) from: IpAddr,
     /// What comes from elsewhere is translated.
     pub(crate) cidrs: Vec<ipnet::Ipv4Net>,
     pub(crate) is_allowed: bool,
@@ -93,6 +154,20 @@ pub(crate) struct VpcVerdict {
     pub(crate) arrives: bool,
     pub(crate) reason: String,
     pub(crate) steps: Vec<VpcStep>,
+}
+
+impl VpcVerdict {
+    pub(crate) fn of(spec: &VpcSpec, from: IpAddr, verdict: &Verdict) -> Self {
+        Self {
+            vpc: spec.id.clone(),
+            from,
+            cidrs: spec.cidrs.clone(),
+            is_allowed: verdict.is_allowed,
+            arrives: verdict.arrives,
+            reason: verdict.reason.to_string(),
+            steps: verdict.steps.iter().map(VpcStep::of).collect(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -104,6 +179,19 @@ pub(crate) struct VpcStep {
     pub(crate) detail: String,
 }
 
+impl VpcStep {
+    fn of(step: &Step) -> Self {
+        let (hop, is_allowed) = match step {
+            Step::SourceCheck { .. } => ("source check", true),
+            Step::Route { route, .. } => ("route", route.is_some()),
+            Step::Egress { rule, .. } => ("security group egress", rule.is_some()),
+            Step::Ingress { rule, .. } => ("security group ingress", rule.is_some()),
+            Step::Acl { denied_by, .. } => ("network ACL", denied_by.is_none()),
+        };
+        Self { hop: hop.to_owned(), is_allowed, detail: step.to_string() }
+    }
+}
+
 /// A client of the daemon. It dials for each request: the daemon may come and go.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
@@ -113,6 +201,17 @@ pub(crate) struct Admin {
 impl Admin {
     pub(crate) fn new(socket: PathBuf) -> Self {
         Self { socket }
+    }
+
+    /// Whether somebody listens: a daemon that works, or one that hangs.
+    pub(crate) async fn is_listened_to(&self) -> anyhow::Result<bool> {
+        match transport::unix_connect(&self.socket).await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
+                _ => Err(Failure::no_daemon(&self.socket, &error).into()),
+            },
+        }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {

@@ -1,8 +1,12 @@
 //! The command line as DESIGN §5 has it: a contract that users and tests rely on.
 
+mod identity;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::identity::{DoctorCommand, DoctorIam, ExplainAccess, ExplainPodCredentials};
 
 /// An EKS data plane on one Linux machine.
 #[derive(Debug, Parser)]
@@ -49,16 +53,26 @@ pub(crate) enum Command {
     /// Open a session on an instance, or run a command there
     #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
     Shell(Shell),
-    /// Tell what happened to a pod, what becomes of a connection, or who holds a subnet's addresses
+    /// Check a live region against best practice
+    Doctor {
+        #[command(subcommand)]
+        command: DoctorCommand,
+    },
+    /// Tell what happened to a pod, what becomes of a connection, who may do what, with which
+    /// credentials, or who holds a subnet's addresses
     Explain {
         #[command(subcommand)]
         command: ExplainCommand,
     },
-    /// Work out what a layout can hold
-    Plan {
-        #[command(subcommand)]
-        command: PlanCommand,
-    },
+    /// Show which nodes would come and go for which price, or what a layout can hold
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  nodestead plan -f deployment.yaml -f nodepool.yaml\n  \
+                      nodestead plan --kubeconfig ~/.kube/config\n  \
+                      nodestead plan --live -f more-pods.yaml -o json | jq .price\n  \
+                      nodestead plan subnets"
+    )]
+    Plan(Box<Plan>),
     /// Print a completion script
     #[command(
         after_help = "Example:\n  nodestead completion bash > /etc/bash_completion.d/nodestead"
@@ -106,6 +120,10 @@ pub(crate) struct Up {
     /// Let the VPC's internet and NAT gateways reach the outside world
     #[arg(long)]
     pub(crate) egress: bool,
+    /// Have another emulator on this machine answer what the region does not serve:
+    /// `http://127.0.0.1:4567`
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy_unowned: Option<String>,
     /// How long AWS operations take [default: instant]
     #[arg(long, value_enum)]
     pub(crate) latency: Option<Latency>,
@@ -169,6 +187,21 @@ pub(crate) struct Output {
     pub(crate) output: Format,
 }
 
+impl Output {
+    /// Prints what a command has found out, as data or as it is `rendered` for people.
+    pub(crate) fn print<T: serde::Serialize>(
+        &self,
+        it: &T,
+        rendered: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Format::Json => println!("{}", serde_json::to_string_pretty(it)?),
+            Format::Table => print!("{}", rendered(it)),
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
@@ -202,15 +235,43 @@ pub(crate) enum ExplainCommand {
         after_help = "Example:\n  nodestead explain pod kube-system/coredns-5d78c9869d-x2x4b"
     )]
     Pod(ExplainPod),
+    /// How far an instance is on its way to a Ready node, and the step at which it fails
+    #[command(after_help = "Examples:\n  nodestead explain node i-0123456789abcdef0\n  \
+        nodestead explain node ip-192-168-0-10.ec2.internal")]
+    Node(ExplainNode),
     /// Whether a connection comes through, hop by hop, and the rule that decides
     #[command(
         after_help = "Examples:\n  nodestead explain path --from default/web-7c5d --to default/redis:6379\n  \
                       nodestead explain path --from control-plane --to node/ip-192-168-0-10.ec2.internal:10250"
     )]
     Path(ExplainPath),
+    /// Whether a principal may do something, the statement that decides, and what each layer of
+    /// policies says
+    #[command(
+        after_help = "Examples:\n  nodestead explain access --principal arn:aws:iam::111122223333:role/node \\\n    \
+                      --action ec2:RunInstances\n  \
+                      nodestead explain access --principal pods.eks.amazonaws.com --action sts:AssumeRole \\\n    \
+                      --resource arn:aws:iam::111122223333:role/app"
+    )]
+    Access(ExplainAccess),
+    /// Which AWS credentials a process in a pod gets, by which step of the SDKs' chain, and why
+    #[command(
+        after_help = "Example:\n  nodestead explain pod-credentials kube-system/aws-node-7k2pq"
+    )]
+    PodCredentials(ExplainPodCredentials),
     /// A subnet's free addresses, who holds the others, and when it runs out
     #[command(after_help = "Example:\n  nodestead explain subnet subnet-0123456789abcdef0")]
     Subnet(ExplainSubnet),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainNode {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// A node's name or an instance's id
+    pub(crate) node: String,
 }
 
 #[derive(Args, Debug)]
@@ -219,7 +280,7 @@ pub(crate) struct ExplainPath {
     pub(crate) at: At,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Who connects: `NAMESPACE/POD`, `node/NAME` or `control-plane`
+    /// Who connects: `NAMESPACE/POD`, `node/NAME`, `control-plane`, or the Service's own `load-balancer`
     #[arg(long)]
     pub(crate) from: String,
     /// To whom: `NAMESPACE/POD:PORT`, `NAMESPACE/SERVICE:PORT`, `node/NAME:PORT` or `IP:PORT`; the
@@ -259,6 +320,48 @@ pub(crate) struct ExplainSubnet {
     pub(crate) minutes: u32,
     /// The subnet's id
     pub(crate) subnet: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    #[command(subcommand)]
+    pub(crate) command: Option<PlanCommand>,
+    #[command(flatten)]
+    pub(crate) nodes: PlanNodes,
+}
+
+/// Nothing is changed anywhere.
+#[derive(Args, Debug)]
+pub(crate) struct PlanNodes {
+    #[command(flatten)]
+    pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Manifests, or folders of them; without --live and --kubeconfig no cluster is asked
+    #[arg(short, long = "filename", value_name = "FILE|DIR")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Ask this cluster instead of the region's
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Ask the cluster too, and add what the manifests say
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The zones that nodes may be in, where nothing else says so
+    #[arg(
+        long = "zone",
+        value_delimiter = ',',
+        default_values = ["us-east-1a", "us-east-1b", "us-east-1c"]
+    )]
+    pub(crate) zones: Vec<String>,
+    /// What Spot is taken to cost, in percent of On-Demand; 0: there is no Spot
+    #[arg(long, default_value_t = 35, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) spot_price: u8,
+    /// Pack as upstream does, first-fit decreasing, and look for nothing cheaper
+    #[arg(long)]
+    pub(crate) first_fit: bool,
+    /// Let Spot nodes take the place of Spot nodes
+    #[arg(long)]
+    pub(crate) spot_to_spot: bool,
 }
 
 #[derive(Debug, Subcommand)]

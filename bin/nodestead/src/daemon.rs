@@ -4,19 +4,26 @@
 //! killed at any line: what runs is found again, what was acknowledged is in its stores.
 
 mod admin;
+mod associations;
+mod cluster_role;
 mod consoles;
 mod control_plane;
 mod driver;
 mod endpoints;
 mod environment;
+mod fargate;
 mod files;
 mod front;
+mod issuers;
 mod limits;
+mod load_balancers;
 mod mappings;
 mod metadata;
 mod pause;
+mod pod_identity;
 mod region;
 mod serving;
+mod signing_keys;
 mod software;
 mod system_images;
 mod world;
@@ -34,6 +41,7 @@ use anyhow::Context;
 use clock::Clock;
 use lifecycle::Scope;
 use linux_process::Identity;
+use region_eks::IssuerService;
 use region_gateway::Side;
 use region_host::Hosts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +54,7 @@ use self::{
     driver::{Driver, Machine},
     endpoints::Endpoints,
     front::Front,
+    load_balancers::LoadBalancers,
     metadata::RegionMetadata,
     region::Region,
     world::Names,
@@ -59,6 +68,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(at: At) -> anyhow::Result<()> {
     telemetry::init("info");
+    raise_open_files();
     let layout = Layout::new(&at.data_dir)?;
     let settings = Settings::load(&layout)?.context("no settings: start it with `nodestead up`")?;
     let own = serde_json::to_vec(&Identity::own())?;
@@ -81,6 +91,17 @@ pub(crate) async fn run(at: At) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As many as the machine's administrator lets it have: all of the region's connections are this
+/// process's, and what one listener may hold is a part of it.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files was not raised");
+    }
+}
+
 struct Daemon {
     endpoint: String,
 }
@@ -100,11 +121,22 @@ async fn start(
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child())?;
     let consoles = Consoles::new(layout);
-    let place = Machine { hosts: hosts.clone(), names: names.clone(), ami, endpoints, consoles };
+    let load_balancers = LoadBalancers::new(region.load_balancing.clone(), names.clone());
+    let place = Machine {
+        hosts: hosts.clone(),
+        names: names.clone(),
+        ami,
+        endpoints,
+        consoles,
+        load_balancers,
+    };
     let driver = Driver::new(&region, place, clock, scope.child());
     let endpoint = listen(settings, &region, scope)?;
     serve_admin(layout, &region, hosts, names.clone(), &endpoint, clock, scope)?;
     drop(scope.spawn("driver", driver.clone().run()));
+    let load_balancing =
+        region_elasticloadbalancing::ElasticLoadBalancing::clone(&region.load_balancing);
+    drop(scope.spawn("Elastic Load Balancing", load_balancing.run()));
     let changes = region.ec2.changes();
     let autoscaling = region_autoscaling::AutoScaling::clone(&region.autoscaling);
     drop(scope.spawn("Auto Scaling", autoscaling.run(changes)));
@@ -144,7 +176,9 @@ fn listen(settings: &Settings, region: &Region, scope: &Scope) -> anyhow::Result
         .listen(address)
         .with_context(|| format!("the AWS endpoint cannot listen on {address}"))?;
     let gateway = region.gateway.service(Side::Host);
-    let front = Front::new(gateway, region.ecr.registry(), region.latency.call);
+    let registry = region.ecr.registry(Side::Host);
+    let issuers = IssuerService::new(region.eks.clone());
+    let front = Front::new(gateway, registry, issuers, region.latency.call);
     let serving = transport::serve(listener, None, front, scope.child());
     drop(scope.spawn("AWS endpoint", serving));
     Ok(format!("http://{address}"))

@@ -6,7 +6,8 @@
 use std::{fmt, io, path::Path};
 
 /// What to do where no region is found.
-const NEXT: &str = "start one with `nodestead up`, or name its data directory with --data-dir";
+pub(crate) const NEXT: &str =
+    "start one with `nodestead up`, or name its data directory with --data-dir";
 
 /// An error with a way out. Wrap it in `anyhow` like any other.
 #[derive(Debug)]

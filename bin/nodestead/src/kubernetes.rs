@@ -1,6 +1,6 @@
 //! A Kubernetes client from the data directory's kubeconfig.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use anyhow::Context;
 use kube::{
@@ -8,19 +8,30 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::{failure::Failure, layout::Layout};
+use crate::{
+    failure::{Failure, NEXT},
+    layout::Layout,
+};
 
 /// The administrator's client of the region's cluster.
 pub(crate) async fn client(layout: &Layout) -> anyhow::Result<Client> {
-    client_of(&layout.kubeconfig(), "bring the region up with `nodestead up`").await
+    let next = match layout.admin_socket().exists() {
+        true => "its cluster is not there yet: see `nodestead status`",
+        false => NEXT,
+    };
+    client_of(&layout.kubeconfig(), next).await
 }
 
 /// The client that a kubeconfig describes; `next` is what to do where there is none.
 pub(crate) async fn client_of(path: &Path, next: &str) -> anyhow::Result<Client> {
-    if let Err(error) = std::fs::File::open(path)
-        && error.kind() == std::io::ErrorKind::PermissionDenied
-    {
-        return Err(Failure::unreadable(path, &error).into());
+    if let Err(error) = std::fs::File::open(path) {
+        let unreadable = match error.kind() {
+            ErrorKind::PermissionDenied => Failure::unreadable(path, &error),
+            _ => {
+                Failure::new(format!("there is no kubeconfig `{}` ({error})", path.display()), next)
+            }
+        };
+        return Err(unreadable.into());
     }
     let kubeconfig = Kubeconfig::read_from(path).map_err(|error| {
         Failure::new(format!("cannot read `{}` ({error})", path.display()), next)

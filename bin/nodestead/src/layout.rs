@@ -86,6 +86,11 @@ impl Layout {
         self.root.join("region.redb")
     }
 
+    /// The root user's access key.
+    pub(crate) fn root_key(&self) -> PathBuf {
+        self.root.join("root-key.json")
+    }
+
     pub(crate) fn registry(&self) -> PathBuf {
         self.root.join("registry")
     }
@@ -113,6 +118,9 @@ pub(crate) struct Settings {
     pub(crate) aws_port: u16,
     pub(crate) api_port: u16,
     pub(crate) egress: bool,
+    /// Who answers AWS calls that the region does not serve.
+    #[serde(default)]
+    pub(crate) proxy_unowned: Option<String>,
     #[serde(default)]
     pub(crate) latency: latency::Profile,
     /// Where clusters' state is, if not in the data directory.

@@ -10,11 +10,13 @@ mod cli;
 mod commands;
 mod daemon;
 mod failure;
+mod iam;
 mod kubernetes;
 mod layout;
 mod progress;
 mod region;
 mod room;
+mod root_key;
 mod run;
 mod sweep;
 
@@ -50,7 +52,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Image { command } => block_on(1, commands::image::run(command)),
         Command::Demo(args) => block_on(1, commands::demo::run(args)),
         Command::Logs(args) => block_on(1, commands::logs::run(args)),
-        Command::Plan { command } => block_on(1, commands::plan::run(command)),
+        Command::Doctor { command } => block_on(1, commands::doctor::run(command)),
+        Command::Plan(args) => block_on(1, commands::plan::run(*args)),
         Command::Explain { command } => block_on(1, commands::explain::run(command)),
         Command::Shell(args) => block_on(1, commands::shell::run(args)),
     }

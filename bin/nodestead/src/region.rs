@@ -14,12 +14,11 @@ use aws_ec2::{
 use aws_wire::{
     Client,
     client::{Config, Endpoints, Exchange},
-    credentials::Credentials,
 };
 use clock::Clock;
 use transport::Place;
 
-use crate::admin::DaemonStatus;
+use crate::{admin::DaemonStatus, layout::Layout, root_key};
 
 /// One attempt of one call.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -27,16 +26,21 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// See the module.
 pub(crate) struct Network(Client);
 
+/// A client of the region's services, as its root user.
+pub(crate) fn client(layout: &Layout, status: &DaemonStatus) -> anyhow::Result<Client> {
+    Ok(Client::new(Config {
+        region: status.region.clone(),
+        endpoints: Endpoints::single(&status.aws_endpoint),
+        exchange: Exchange::http(Place::Here, None, LIMIT),
+        credentials: Some(Arc::new(root_key::credentials(layout)?)),
+        clock: Clock::system(),
+        attempts: 3,
+    }))
+}
+
 impl Network {
-    pub(crate) fn of(status: &DaemonStatus) -> Self {
-        Self(Client::new(Config {
-            region: status.region.clone(),
-            endpoints: Endpoints::single(&status.aws_endpoint),
-            exchange: Exchange::http(Place::Here, None, LIMIT),
-            credentials: Some(Arc::new(Credentials::new("test", "test"))),
-            clock: Clock::system(),
-            attempts: 3,
-        }))
+    pub(crate) fn of(layout: &Layout, status: &DaemonStatus) -> anyhow::Result<Self> {
+        Ok(Self(client(layout, status)?))
     }
 
     pub(crate) async fn subnets(&self) -> anyhow::Result<Vec<Subnet>> {

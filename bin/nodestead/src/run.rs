@@ -1,5 +1,7 @@
 //! `nodestead run COMPONENT`: one component alone, with its upstream flags, against any peer.
 
+mod node;
+
 use clap::{Args, Subcommand};
 use linux_process::resting;
 
@@ -20,6 +22,8 @@ enum Component {
     HostLaunch(region_host::launch::command::Args),
     /// Turns user data into a configured node
     Nodeadm(nodeadm::command::Args),
+    /// Makes this host a node of a cluster, hybrid-style
+    Node(node::Args),
     /// Runs the pods of one node over CRI
     Kubelet(kubelet::command::Args),
     /// Services as nftables rules
@@ -30,6 +34,8 @@ enum Component {
     VpcCniInit(vpc_cni::init::Args),
     /// Network policies as nftables rules
     NetworkPolicyAgent(network_policy_agent::command::Args),
+    /// Credentials for pods by EKS Pod Identity
+    EksPodIdentityAgent(pod_identity_agent::command::Args),
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
     /// The API server
@@ -40,8 +46,16 @@ enum Component {
     KubeControllerManager(kube_controller_manager::command::Args),
     /// Keeps Nodes in step with EC2
     CloudControllerManager(cloud_controller_manager::command::Args),
+    /// Sizes Auto Scaling groups by what pods need
+    ClusterAutoscaler(Box<cluster_autoscaler::command::Args>),
     /// Resolves NetworkPolicies into PolicyEndpoints
     NetworkPolicyController(network_policy_controller::command::Args),
+    /// Trunk and branch interfaces for security groups of pods
+    VpcResourceController(vpc_resource_controller::command::Args),
+    /// Instances for pending pods
+    Karpenter(karpenter_aws::command::Args),
+    /// Gives pods the credentials of their service accounts
+    PodIdentityWebhook(pod_identity_webhook::command::Args),
     /// Tokens for the API server from AWS credentials
     AwsIamAuthenticator(aws_iam_authenticator::command::Args),
     /// ECR passwords for the kubelet
@@ -68,16 +82,28 @@ impl Run {
             Component::NetworkPolicyAgent(args) => {
                 single(resting(network_policy_agent::command::run(args)))
             }
+            Component::EksPodIdentityAgent(args) => {
+                single(resting(pod_identity_agent::command::run(args)))
+            }
             Component::ClusterDns(args) => single(resting(cluster_dns::command::run(args))),
             Component::KubeProxy(args) => single(resting(kube_proxy::command::run(*args))),
+            Component::Node(args) => single(resting(node::run(args))),
             Component::Kubelet(args) => several(kubelet::command::run(args)),
             Component::KubeApiserver(args) => several(kube_apiserver::command::run(args)),
             Component::KubeScheduler(args) => several(kube_scheduler::command::run(args)),
             Component::KubeControllerManager(args) => {
                 several(kube_controller_manager::command::run(args))
             }
+            Component::ClusterAutoscaler(args) => several(cluster_autoscaler::command::run(*args)),
             Component::NetworkPolicyController(args) => {
                 several(network_policy_controller::command::run(args))
+            }
+            Component::VpcResourceController(args) => {
+                several(vpc_resource_controller::command::run(args))
+            }
+            Component::Karpenter(args) => several(karpenter_aws::command::run(args)),
+            Component::PodIdentityWebhook(args) => {
+                several(pod_identity_webhook::command::run(args))
             }
             Component::CloudControllerManager(args) => {
                 several(cloud_controller_manager::command::run(args))

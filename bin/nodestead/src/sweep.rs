@@ -10,6 +10,7 @@
 //! **Invariant:** it ends only after a pass that found nothing: an instance that was being started
 //! when its daemon died makes its cgroup while this runs.
 
+pub(crate) mod leftovers;
 pub(crate) mod machine;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use linux_cgroup::Cgroup;
 use self::machine::Report;
 use crate::layout::Layout;
 
-const KILL_LIMIT: Duration = Duration::from_secs(15);
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 /// The cgroup of all regions of the machine.
 const ROOT_CGROUP: &str = "nodestead";
 /// Each pass that finds something has ended what could make more: two find something, if ever.

@@ -41,7 +41,13 @@ pub struct Association {
 
 /// Where associations come from: EKS access entries, behind the region.
 pub trait AccessPolicies: Send + Sync + 'static {
-    fn associated<'a>(&'a self, principal_arn: &'a str) -> BoxFuture<'a, Vec<Association>>;
+    /// `principal_id` is the unique id (`AROA…`, `AIDA…`) of who calls: one that was made anew with a
+    /// deleted one's name inherits nothing.
+    fn associated<'a>(
+        &'a self,
+        principal_arn: &'a str,
+        principal_id: &'a str,
+    ) -> BoxFuture<'a, Vec<Association>>;
 }
 
 /// The webhook: `POST /authorize`. Cheap to clone.
@@ -64,7 +70,7 @@ impl AccessService {
         };
         let spec = &asked["spec"];
         let reason = match principal(spec) {
-            Some(arn) => decide(&self.0.associated(&arn).await, &Asked::of(spec)),
+            Some((arn, id)) => decide(&self.0.associated(&arn, &id).await, &Asked::of(spec)),
             None => None,
         };
         let mut status = json!({"allowed": reason.is_some()});
@@ -79,15 +85,16 @@ impl AccessService {
     }
 }
 
-/// The IAM principal behind a user, if this crate's webhook authenticated it.
-fn principal(spec: &Value) -> Option<String> {
+/// ARN and id of the IAM principal behind a user, if this crate's webhook authenticated it.
+fn principal(spec: &Value) -> Option<(String, String)> {
     let uid = spec.get("uid").and_then(Value::as_str)?;
     if !uid.starts_with("aws-iam-authenticator:") {
         return None;
     }
     let arns = review::words(spec.pointer("/extra/canonicalArn"));
-    match arns.as_slice() {
-        [arn] => Some(arn.clone()),
+    let ids = review::words(spec.pointer("/extra/principalId"));
+    match (arns.as_slice(), ids.as_slice()) {
+        ([arn], [id]) => Some((arn.clone(), id.clone())),
         _ => None,
     }
 }

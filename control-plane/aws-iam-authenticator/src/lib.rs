@@ -5,12 +5,14 @@
 //! it; the header `x-k8s-aws-id` ties it to one cluster.
 //!
 //! Upstream: sigs.k8s.io/aws-iam-authenticator.
-//! Deviation: mappings come from one source behind [`Mappings`] (EKS access entries); the
-//! `aws-auth` ConfigMap and the CRD are not read.
+//! Deviation: mappings come from EKS access entries, behind [`Mappings`], and from the `aws-auth`
+//! ConfigMap; mounted files, the CRD and SSO entries are not read.
 
 mod access;
+mod aws_auth;
 mod client;
 pub mod command;
+mod config_map;
 mod identity;
 mod mapping;
 mod policies;
@@ -21,7 +23,9 @@ mod token;
 
 pub use self::{
     access::{AccessPolicies, AccessService, Association, Scope},
+    aws_auth::{AwsAuth, EntryError},
     client::{ExecVersion, IssueTokenError, IssuedToken, issue_token},
+    config_map::{ConfigMapMappings, NAME as CONFIG_MAP, NAMESPACE as CONFIG_MAP_NAMESPACE},
     identity::Identity,
     mapping::{Mapping, Mappings},
     server::{Authenticator, Config, RejectReason, TokenService},

@@ -102,6 +102,8 @@ const ADMIN: &[Rule] = &[
     (ALL, "rbac.authorization.k8s.io", "rolebindings roles"),
 ];
 
+const SECRETS: &[Rule] = &[(READ, "core", "secrets")];
+
 /// Whether the policy of this name allows it; an unknown policy allows nothing.
 pub(crate) fn allows(policy: &str, asked: &Asked) -> bool {
     let any = |tables: &[&[Rule]]| {
@@ -115,6 +117,11 @@ pub(crate) fn allows(policy: &str, asked: &Asked) -> bool {
         "AmazonEKSViewPolicy" => any(&[VIEW]),
         "AmazonEKSAdminViewPolicy" => {
             asked.path.is_empty() && READ.split(' ').any(|verb| verb == asked.verb)
+        }
+        "AmazonEKSSecretReaderPolicy" => any(&[SECRETS]),
+        // Of all groups, as the policy says.
+        "AmazonEKSHybridPolicy" => {
+            asked.path.is_empty() && asked.verb == "list" && asked.resource == "nodes"
         }
         _ => false,
     }

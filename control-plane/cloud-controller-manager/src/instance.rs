@@ -12,7 +12,7 @@ use kube::ResourceExt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Gone,
-    There(Facts),
+    There(Box<Facts>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) instance_type: String,
     pub(crate) is_stopped: bool,
     pub(crate) private_address: Option<String>,
+    pub(crate) ipv6_address: Option<String>,
     pub(crate) private_name: Option<String>,
     pub(crate) public_address: Option<String>,
     pub(crate) public_name: Option<String>,
@@ -54,7 +55,7 @@ pub(crate) async fn find(ec2: &Client, node: &Node) -> Result<Found, CallError> 
     let mut instances = response.reservations.into_iter().flat_map(|it| it.instances);
     Ok(instances
         .find(|it| state(it) != "terminated")
-        .map_or(Found::Gone, |it| Found::There(facts(it))))
+        .map_or(Found::Gone, |it| Found::There(Box::new(facts(it)))))
 }
 
 fn state(instance: &Instance) -> &str {
@@ -71,6 +72,7 @@ fn facts(instance: Instance) -> Facts {
         zone_id: None,
         instance_type: instance.instance_type.unwrap_or_default(),
         private_address: given(instance.private_ip_address),
+        ipv6_address: given(instance.ipv6_address),
         private_name: given(instance.private_dns_name),
         public_address: given(instance.public_ip_address),
         public_name: given(instance.public_dns_name),

@@ -3,17 +3,21 @@
 //! A new Node is initialized (provider ID, zone and type labels, addresses) and its taint is taken
 //! away; a Node whose instance is gone is deleted, one whose instance is stopped is tainted.
 //! EC2 is asked about Nodes that are new or not Ready, and rarely about the others. Instances of Nodes
-//! are tagged, if there are tags for them ([`tagging`]).
+//! are tagged, if there are tags for them ([`tagging`]). Services of type LoadBalancer get load
+//! balancers ([`service`], [`aws`]), with rights of their own.
 //!
-//! Upstream: `cloud-provider-aws`, controllers `cloud-node`, `cloud-node-lifecycle` and `tagging`.
-//! Deviation: no Service or route controllers, no node IPAM; events of Nodes start a pass at once
-//! instead of a poll every few seconds.
+//! Upstream: `cloud-provider-aws`, controllers `cloud-node`, `cloud-node-lifecycle`, `service` and
+//! `tagging`.
+//! Deviation: no route controller, no node IPAM; events of Nodes start a pass at once instead of a poll
+//! every few seconds.
 
 use api_kube as _;
 
+mod aws;
 pub mod command;
 mod instance;
 mod plan;
+mod service;
 mod tagging;
 mod zones;
 
@@ -22,14 +26,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use aws_wire::Client as Ec2;
 use clock::Clock;
 use controller::{Action, ApplyError, Key, Queue, Recorder, Store, StoreSpec, apply};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
 use lifecycle::Scope;
 
-use crate::{instance::Found, plan::Plan, tagging::Tagging, zones::Zones};
+use crate::{
+    aws::Aws, instance::Found, plan::Plan, service::Services, tagging::Tagging, zones::Zones,
+};
 
 /// How soon a Node that is not Ready is looked at again (upstream's `--node-monitor-period`).
 const UNHEALTHY: Duration = Duration::from_secs(5);
@@ -41,10 +47,22 @@ const REFRESH: Duration = Duration::from_secs(300);
 const WORKERS: usize = 4;
 
 /// Settings of [`run`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Config {
     /// What the instances of Nodes are tagged with.
     pub tags: BTreeMap<String, String>,
+    /// Without it Services get no load balancers.
+    pub load_balancers: Option<LoadBalancers>,
+}
+
+/// How Services get their load balancers.
+#[derive(Clone)]
+pub struct LoadBalancers {
+    /// Calls EC2 and Elastic Load Balancing with the cluster role's rights.
+    pub client: aws_wire::Client,
+    /// The cluster's name, which marks what is its own.
+    pub cluster: String,
+    pub vpc_id: String,
 }
 
 /// Runs the controllers until `scope` is cancelled.
@@ -59,6 +77,12 @@ pub async fn run(client: Client, ec2: Ec2, config: Config, clock: Clock, scope: 
             feed.add(Key::of(&**node));
         }
     });
+    let services = config.load_balancers.map(|it| {
+        let services = controller::reflect::<Service>(client.clone(), StoreSpec::default(), &scope);
+        let recorder = Recorder::new(client.clone(), "service-controller", clock, &scope);
+        let provider = Aws::new(it.client, it.cluster, it.vpc_id);
+        Services::new(client.clone(), provider, services, nodes.clone(), recorder)
+    });
     let recorder = Recorder::new(client.clone(), "cloud-node-lifecycle-controller", clock, &scope);
     let tagging = Tagging::new(client.clone(), ec2.clone(), nodes.clone(), config.tags);
     let zones = Zones::default();
@@ -67,7 +91,12 @@ pub async fn run(client: Client, ec2: Ec2, config: Config, clock: Clock, scope: 
         let context = context.clone();
         async move { context.reconcile(&key).await }
     });
-    tokio::join!(nodes, tagging.run());
+    let services = async {
+        if let Some(services) = services {
+            services.run().await;
+        }
+    };
+    tokio::join!(nodes, tagging.run(), services);
 }
 
 struct Context {

@@ -52,6 +52,9 @@ pub(crate) fn is_foreign(node: &Node) -> bool {
     provider_id.is_some_and(|it| !it.is_empty() && !it.starts_with("aws://"))
 }
 
+/// Where a kubelet says by which address it wants to be known.
+const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
+
 /// Whether the Node waits to be told what it is.
 pub(crate) fn is_new(node: &Node) -> bool {
     taints(node).iter().any(|it| it.key == UNINITIALIZED)
@@ -71,7 +74,7 @@ fn taints(node: &Node) -> &[Taint] {
 fn addresses(node: &Node, facts: &Facts) -> Vec<NodeAddress> {
     let hostname = facts.private_name.clone().unwrap_or_else(|| node.name_any());
     [
-        ("InternalIP", facts.private_address.clone()),
+        ("InternalIP", internal_address(node, facts)),
         ("ExternalIP", facts.public_address.clone()),
         ("InternalDNS", facts.private_name.clone()),
         ("Hostname", Some(hostname)),
@@ -80,6 +83,15 @@ fn addresses(node: &Node, facts: &Facts) -> Vec<NodeAddress> {
     .into_iter()
     .filter_map(|(type_, address)| Some(NodeAddress { type_: type_.to_owned(), address: address? }))
     .collect()
+}
+
+/// The one that the kubelet has chosen, where it is the instance's own: that of an IPv6 cluster is
+/// known by IPv6 alone.
+fn internal_address(node: &Node, facts: &Facts) -> Option<String> {
+    let annotations = node.metadata.annotations.as_ref();
+    let chosen = annotations.and_then(|it| it.get(PROVIDED_IP));
+    let ipv6 = facts.ipv6_address.clone().filter(|it| Some(it) == chosen);
+    ipv6.or_else(|| facts.private_address.clone())
 }
 
 /// Labels, provider ID and taints, if any of them is to change.
@@ -153,6 +165,7 @@ mod tests {
             instance_type: "m5.large".into(),
             is_stopped: false,
             private_address: Some("192.168.0.12".into()),
+            ipv6_address: None,
             private_name: Some("ip-192-168-0-12.ec2.internal".into()),
             public_address: None,
             public_name: None,
@@ -191,9 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_known_by_the_address_that_its_kubelet_has_and_ec2_confirms() {
+        let facts = || Facts { ipv6_address: Some("2001:db8::7".into()), ..facts() };
+        let internal = |provided: Option<&str>| {
+            let mut node = node("True", &[]);
+            let provided = provided.map(|it| (PROVIDED_IP.to_owned(), it.to_owned()));
+            node.metadata.annotations = Some(provided.into_iter().collect());
+            addresses(&node, &facts())[0].address.clone()
+        };
+        assert_eq!(internal(Some("2001:db8::7")), "2001:db8::7");
+        assert_eq!(internal(Some("2001:db8::8")), "192.168.0.12", "not the instance's");
+        assert_eq!(internal(None), "192.168.0.12");
+    }
+
+    #[test]
     fn a_new_node_learns_what_it_is_and_keeps_its_other_taints() {
         let node = node("False", &[UNINITIALIZED, "node.kubernetes.io/not-ready"]);
-        let (status, object) = update(plan(&node, &Found::There(facts()), "us-east-1"));
+        let (status, object) = update(plan(&node, &Found::There(Box::new(facts())), "us-east-1"));
         let addresses = &status.unwrap()["status"]["addresses"];
         assert_eq!(addresses[0], json!({ "type": "InternalIP", "address": "192.168.0.12" }));
         assert_eq!(addresses.as_array().unwrap().len(), 3);
@@ -212,7 +239,7 @@ mod tests {
         let mut node = node("True", &[]);
         let addresses = addresses(&node, &facts());
         node.status.as_mut().unwrap().addresses = Some(addresses);
-        assert_eq!(plan(&node, &Found::There(facts()), "us-east-1"), Plan::Keep);
+        assert_eq!(plan(&node, &Found::There(Box::new(facts())), "us-east-1"), Plan::Keep);
     }
 
     #[test]
@@ -227,9 +254,10 @@ mod tests {
     #[test]
     fn a_stopped_instance_taints_its_node_until_it_runs_again() {
         let stopped = Facts { is_stopped: true, ..facts() };
-        let (_, object) = update(plan(&node("Unknown", &[]), &Found::There(stopped), "us-east-1"));
+        let (_, object) =
+            update(plan(&node("Unknown", &[]), &Found::There(Box::new(stopped)), "us-east-1"));
         assert_eq!(object.unwrap()["spec"]["taints"][0]["key"], SHUTDOWN);
-        let back = plan(&node("True", &[SHUTDOWN]), &Found::There(facts()), "us-east-1");
+        let back = plan(&node("True", &[SHUTDOWN]), &Found::There(Box::new(facts())), "us-east-1");
         let (_, object) = update(back);
         assert_eq!(object.unwrap()["spec"]["taints"], json!([]));
     }

@@ -17,10 +17,11 @@ use k8s_openapi::{
         admissionregistration::v1 as admissionregistration, apps::v1 as apps,
         authentication::v1 as authentication, authorization::v1 as authorization,
         autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
-        certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
-        discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
-        networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
-        resource::v1 as resource, scheduling::v1 as scheduling, storage::v1 as storage,
+        certificates::v1 as certificates, certificates::v1beta1 as certificates_v1beta1,
+        coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+        events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking,
+        node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource,
+        scheduling::v1 as scheduling, storage::v1 as storage,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::apis::meta::v1 as meta,
@@ -83,6 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         autoscaling_v2::{HorizontalPodAutoscaler}
         batch::{CronJob, Job}
         certificates::{CertificateSigningRequest}
+        certificates_v1beta1::{ClusterTrustBundle}
         coordination::{Lease}
         discovery::{EndpointSlice}
         events::{Event}

@@ -7,16 +7,19 @@
 //! **Invariant:** a plugin that cannot find out refuses.
 //! Deviation: admission policies are stored and listed but never evaluated; whoever writes one is
 //! told so by a `Warning` header.
-//! Deviation: no PersistentVolume, StorageClass, IngressClass or RuntimeClass plugins.
+//! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
+mod ingress_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
 mod priority;
 mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod vpc_resources;
 pub(crate) mod webhook;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use transport::Place;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
+pub(crate) use self::resource_quota::Turn;
 use crate::{
     authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
@@ -40,13 +44,14 @@ pub(crate) struct Context {
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
     webhooks: Arc<webhook::Webhooks>,
+    turns: Arc<resource_quota::Turns>,
 }
 
 impl Context {
     /// Webhooks are dialled from `place`.
     pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
-        Self { objects: Arc::new(objects), authorizer, webhooks }
+        Self { objects: Arc::new(objects), authorizer, webhooks, turns: Arc::default() }
     }
 }
 
@@ -96,8 +101,11 @@ pub(crate) async fn admit(
     new: &mut Value,
 ) -> Result<(), Status> {
     // Boxed, since all that writes awaits it: its type would be part of each of theirs.
-    let warnings = decide(call, operation, old, new).boxed().await?;
+    let (warnings, turn) = decide(call, operation, old, new).boxed().await?;
     call.warnings.extend(warnings);
+    if turn.is_some() {
+        call.turn = turn;
+    }
     Ok(())
 }
 
@@ -106,15 +114,20 @@ async fn decide(
     operation: Operation,
     old: Option<&Value>,
     new: &mut Value,
-) -> Result<Vec<String>, Status> {
+) -> Result<(Vec<String>, Option<Turn>), Status> {
     let context = &call.server.admission;
     let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
     change(context, &attributes, new).await?;
     let mut warnings = webhook::mutate(call, &attributes, new).await?;
     check(context, &attributes, new).await?;
     warnings.extend(webhook::validate(call, &attributes, new).await?);
+    let turn = match &call.turn {
+        None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
+        // Tried again, under another name.
+        Some(_) => None,
+    };
     resource_quota::check(&*context.objects, &attributes, new)?;
-    Ok(warnings)
+    Ok((warnings, turn))
 }
 
 /// The plugins that change, and those that refuse before webhooks are asked.
@@ -129,7 +142,12 @@ async fn change(
         limit_ranger::apply_defaults(objects, attributes, new);
         service_account::admit(objects, attributes, new).await?;
         priority::admit(objects, attributes, new)?;
+        runtime_class::admit(objects, attributes, new)?;
         pod_defaults::add_tolerations(new);
+        vpc_resources::mutate(objects, attributes, new)?;
+    }
+    if attributes.is(Operation::Create, "networking.k8s.io", "ingresses") {
+        ingress_class::admit(objects, new);
     }
     if attributes.is(Operation::Create, "", "nodes") {
         pod_defaults::taint_new_node(new);
@@ -140,6 +158,7 @@ async fn change(
 
 /// The plugins that see what webhooks have made of the object.
 async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
+    vpc_resources::validate(&*context.objects, attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
         limit_ranger::check(&*context.objects, attributes, new)?;
     }
@@ -147,7 +166,7 @@ async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> R
         let Attributes { user, info, old, .. } = attributes;
         authz::check_escalation(&context.authorizer, user, info, *old, new).await?;
     }
-    Ok(())
+    certificates::check_attest(&context.authorizer, attributes, new).await
 }
 
 #[cfg(test)]

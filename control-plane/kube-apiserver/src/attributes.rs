@@ -65,7 +65,9 @@ fn selectable(group: &str, plural: &str) -> &'static [&'static str] {
         ("", "services") => &["spec.clusterIP", "spec.type"],
         ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
         ("batch", "jobs") => &["status.successful"],
-        ("certificates.k8s.io", "certificatesigningrequests") => &["spec.signerName"],
+        ("certificates.k8s.io", "certificatesigningrequests" | "clustertrustbundles") => {
+            &["spec.signerName"]
+        }
         ("resource.k8s.io", "resourceslices") => &["spec.nodeName", "spec.driver"],
         _ => &[],
     }
@@ -99,6 +101,10 @@ impl Attributes {
             .map(|field| (*field, object.pointer(&pointer(field)).map_or_else(String::new, text)))
             .collect();
         for (field, value) in &mut fields {
+            // Events of the newer group have no source.
+            if *field == "source" && value.is_empty() {
+                *value = text(&object["reportingComponent"]);
+            }
             let is_number = matches!(*field, "status.replicas" | "status.successful");
             let is_flag = matches!(*field, "spec.unschedulable" | "spec.hostNetwork");
             if value.is_empty() && (is_number || is_flag) {

@@ -5,7 +5,7 @@
 //!
 //! Upstream: the controlplane controllers `kubernetesservice` and `systemnamespaces`.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use api_kube::labels;
 use http::{Method, Request, StatusCode, header};
@@ -92,7 +92,7 @@ async fn ensure_service(server: &Arc<Server>) -> Result<(), StartError> {
 /// The Endpoints and the EndpointSlice of `default/kubernetes`.
 pub(crate) async fn ensure_endpoints(
     server: &Arc<Server>,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
 ) -> Result<(), StartError> {
     let mut sorted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     sorted.sort();
@@ -109,8 +109,9 @@ pub(crate) async fn ensure_endpoints(
         .iter()
         .map(|it| json!({ "addresses": [it], "conditions": { "ready": true } }))
         .collect();
+    let family = if addresses.iter().any(IpAddr::is_ipv6) { "IPv6" } else { "IPv4" };
     let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
         "metadata": {
             "name": "kubernetes", "namespace": "default",
             "labels": { labels::SERVICE_NAME: "kubernetes" },

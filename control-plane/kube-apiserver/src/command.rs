@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lifecycle::Scope;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, ServiceAccountKey, Usage};
 use transport::{Place, tls};
@@ -40,9 +40,9 @@ pub struct Args {
     pub bind_address: IpAddr,
     /// Address under which the cluster reaches the server
     #[arg(long)]
-    pub advertise_address: Option<Ipv4Addr>,
+    pub advertise_address: Option<IpAddr>,
     #[arg(long, default_value = "10.100.0.0/16")]
-    pub service_cluster_ip_range: Ipv4Net,
+    pub service_cluster_ip_range: IpNet,
     /// Lowest and highest node port
     #[arg(long, default_value = "30000-32767")]
     pub service_node_port_range: String,
@@ -54,6 +54,9 @@ pub struct Args {
     pub tls_private_key_file: Option<PathBuf>,
     #[arg(long, default_value = "https://kubernetes.default.svc")]
     pub service_account_issuer: String,
+    /// Where relying parties find the public keys; below the issuer where it is not given
+    #[arg(long)]
+    pub service_account_jwks_uri: Option<String>,
     #[arg(long)]
     pub service_account_signing_key_file: Option<PathBuf>,
     #[arg(long, value_delimiter = ',')]
@@ -90,7 +93,7 @@ pub struct Args {
     "--advertise-address: Invalid value: \"{address}\": {why}; give an address of this machine by which nodes and pods reach it, or leave the flag out: then the Service `kubernetes` has no endpoints"
 )]
 struct AdvertiseError {
-    address: Ipv4Addr,
+    address: IpAddr,
     why: &'static str,
 }
 
@@ -126,7 +129,7 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
 /// can be none is refused before anything is made.
 fn check_advertised(args: &Args) -> Result<(), AdvertiseError> {
     let Some(address) = args.advertise_address else { return Ok(()) };
-    match validation::endpoint_address(address.into()) {
+    match validation::endpoint_address(address) {
         Some(why) => Err(AdvertiseError { address, why }),
         None => Ok(()),
     }
@@ -174,10 +177,12 @@ fn config(
     } else {
         args.api_audiences.clone()
     };
-    let keys = vec![made.account_key.clone()];
+    let keys = authn::SigningKeys::new(vec![made.account_key.clone()]);
+    let jwks_uri = args.service_account_jwks_uri.clone();
+    let jwks_uri = jwks_uri.unwrap_or_else(|| format!("{issuer}/openid/v1/jwks"));
     let memory = Duration::from_secs(args.authentication_token_webhook_cache_ttl_seconds);
     config.authn = authn::Config {
-        service_accounts: Some(authn::ServiceAccounts { issuer, audiences, keys }),
+        service_accounts: Some(authn::ServiceAccounts { issuer, audiences, jwks_uri, keys }),
         token_webhook: match &args.authentication_token_webhook_config_file {
             Some(path) => Some(webhook_config::hook(&read(path)?)?),
             None => None,
@@ -270,7 +275,7 @@ impl Made {
         if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
             return Ok(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? });
         }
-        let first = Ipv4Addr::from(u32::from(args.service_cluster_ip_range.network()) + 1);
+        let first = crate::config::first_address(args.service_cluster_ip_range);
         let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
             .into_iter()
             .chain(["kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1"])

@@ -1,10 +1,21 @@
 //! What the server is told when it starts.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::{Components, Delegate, authn, proxy};
+
+/// The address of `default/kubernetes`: the first one of the Services' range.
+pub fn first_address(service_cidr: IpNet) -> IpAddr {
+    match service_cidr {
+        IpNet::V4(it) => Ipv4Addr::from_bits(it.network().to_bits() + 1).into(),
+        IpNet::V6(it) => Ipv6Addr::from_bits(it.network().to_bits() + 1).into(),
+    }
+}
 
 /// Settings of an [`ApiServer`](crate::ApiServer).
 pub struct Config {
@@ -17,13 +28,14 @@ pub struct Config {
     pub proxy: proxy::Config,
     /// APIs of other servers in this process.
     pub delegates: Vec<Delegate>,
-    /// Where ClusterIPs come from; the first address is that of `default/kubernetes`.
-    pub service_cidr: Ipv4Net,
+    /// Where ClusterIPs come from; the first address is that of `default/kubernetes`. It says which
+    /// family the cluster's Services have.
+    pub service_cidr: IpNet,
     pub node_ports: RangeInclusive<u16>,
     /// What `/version` reports as `gitVersion`.
     pub git_version: String,
     /// Addresses at which the cluster reaches this server: the endpoints of `default/kubernetes`.
-    pub endpoints: Vec<Ipv4Addr>,
+    pub endpoints: Vec<IpAddr>,
     pub endpoint_port: u16,
     /// The other parts of the control plane, as far as they are known.
     pub components: Components,
@@ -41,7 +53,7 @@ impl Config {
             authorization_webhook: None,
             proxy: proxy::Config::default(),
             delegates: Vec::new(),
-            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16).into(),
             node_ports: 30000..=32767,
             git_version: "v1.36.2-eks-nodestead".into(),
             endpoints: Vec::new(),

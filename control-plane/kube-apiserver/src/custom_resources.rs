@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use mvcc::{Op, Txn};
+use mvcc::{Guard, Op, Txn};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{self, Reader},
-    resources::{Catalog, Resource, custom},
+    resources::{Catalog, Resource, builtin, custom, meta},
     server::Call,
     status::Status,
     verbs::write::{self, Refused},
@@ -20,6 +20,8 @@ use crate::{
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
+/// etcd takes 128 operations in a transaction.
+const PURGED_AT_ONCE: usize = 100;
 
 /// Fills in names and status.
 pub(crate) fn prepare(definition: &mut Value, now: &str) {
@@ -63,30 +65,33 @@ pub(crate) fn prepare(definition: &mut Value, now: &str) {
 pub(crate) fn catalog(objects: &Reader, delegated: &[Arc<Resource>]) -> Arc<Catalog> {
     let definitions = objects.list(GROUP, PLURAL, "");
     let served = definitions.iter().filter(|it| it["metadata"]["deletionTimestamp"].is_null());
-    Arc::new(Catalog::with(
-        delegated.iter().cloned().chain(served.flat_map(custom::resources)).collect(),
-    ))
+    Arc::new(Catalog::with(delegated.to_vec(), served.flat_map(custom::resources).collect()))
 }
 
-/// Removes the custom resources of a definition that is gone.
+/// Removes the custom resources of a definition that is not there: after its deletion, and before
+/// it is made anew, in case the server ended in between. Once the definition is there nothing is
+/// removed.
 ///
 /// Deviation: upstream deletes them first, under a finalizer, and waits for theirs.
 pub(crate) async fn purge(call: &Call, definition: &Value) -> Result<(), Status> {
-    if !is_definition(&call.resource.group, &call.resource.plural) {
-        return Ok(());
-    }
     let spec = &definition["spec"];
     let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let prefix = registry::prefix(&part(&spec["group"]), &part(&spec["names"]["plural"]), "");
-    let ops = call.server.store.scan(&prefix);
-    let ops: Vec<Op> = ops.iter().map(|it| Op::Delete(it.key.to_string())).collect();
-    if ops.is_empty() {
+    let (group, plural) = (part(&spec["group"]), part(&spec["names"]["plural"]));
+    if !is_definition(&call.resource.group, &call.resource.plural) || builtin::has(&group, &plural)
+    {
         return Ok(());
     }
-    match write::commit(call, Txn { guards: Vec::new(), ops }).await {
-        Err(Refused::Failed(status)) => Err(status),
-        _ => Ok(()),
+    let absent = Guard::Absent(call.resource.key("", meta(definition, "name")));
+    let records = call.server.store.scan(&registry::prefix(&group, &plural, ""));
+    for records in records.chunks(PURGED_AT_ONCE) {
+        let ops = records.iter().map(|it| Op::Delete(it.key.to_string())).collect();
+        match write::commit(call, Txn { guards: vec![absent.clone()], ops }).await {
+            Ok(_) => {}
+            Err(Refused::Changed) => break,
+            Err(Refused::Failed(status)) => return Err(status),
+        }
     }
+    Ok(())
 }
 
 /// Whether a write to this resource changes the catalogue.

@@ -2,6 +2,8 @@
 //!
 //! Upstream: the discovery and endpoints packages of k8s.io/apiserver.
 
+mod health;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +12,8 @@ use serde_json::{Value, json};
 use transport::Body;
 
 use crate::{
-    negotiate::{self, Form, Format},
+    authn::ServiceAccounts,
+    negotiate::{self, Form},
     openapi, render,
     request::RequestInfo,
     resources::{Catalog, Resource},
@@ -22,7 +25,7 @@ use crate::{
 const PATHS: [&str; 7] =
     ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version", "/metrics"];
 
-pub(crate) fn answer(
+pub(crate) async fn answer(
     server: &Arc<Server>,
     info: &RequestInfo,
     head: &http::request::Parts,
@@ -36,11 +39,18 @@ pub(crate) fn answer(
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let document = match parts.as_slice() {
         [] | [""] => paths(&catalog),
-        ["healthz" | "livez" | "readyz", ..] => return Ok(health(server, head)),
+        [name @ ("healthz" | "livez" | "readyz")] => {
+            return Ok(health::all(server, name, head.uri.query().unwrap_or_default()).await);
+        }
+        ["healthz" | "livez" | "readyz", check] => return health::one(server, check).await,
         ["version"] => version(server),
         ["metrics"] => return Ok(metrics(server)),
-        [".well-known", "openid-configuration"] => return issuer(server, |it| it.configuration),
-        ["openid", "v1", "jwks"] => return issuer(server, |it| it.keys),
+        [".well-known", "openid-configuration"] => {
+            return issuer(server, "application/json", configuration);
+        }
+        ["openid", "v1", "jwks"] => {
+            return issuer(server, "application/jwk-set+json", |it| it.keys.jwks());
+        }
         ["openapi", rest @ ..] => return openapi::answer(&catalog, rest, head),
         ["api"] | ["apis"] => return groups(server, &catalog, parts[0] == "api", head),
         ["api", version] if catalog.has_version("", version) => resources(&catalog, "", version),
@@ -61,41 +71,28 @@ fn plain(text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-fn health(server: &Server, head: &http::request::Parts) -> Response<Body> {
-    let path = head.uri.path();
-    let is_verbose = head.uri.query().is_some_and(|it| it.starts_with("verbose"));
-    // A store that cannot be read would have ended the process; reading it is the check.
-    let revision = server.store.revision();
-    tracing::trace!(revision, "health was asked for");
-    if !is_verbose {
-        return plain("ok");
-    }
-    let name = path.trim_start_matches('/').split('/').next().unwrap_or("healthz");
-    plain(format!("[+]ping ok\n[+]store ok\n{name} check passed\n"))
-}
+/// How long relying parties may keep the issuer's documents: upstream's hour.
+const ISSUER_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// What relying parties ask to check service-account tokens by themselves.
-struct IssuerDocuments {
-    configuration: Value,
-    keys: Value,
+fn issuer(
+    server: &Server,
+    media: &'static str,
+    document: fn(&ServiceAccounts) -> Value,
+) -> Result<Response<Body>, Status> {
+    let accounts = server.authenticator.service_accounts().ok_or_else(Status::no_such_path)?;
+    let mut response = Response::new(transport::full(document(accounts).to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response.headers_mut().insert(header::CACHE_CONTROL, ISSUER_CACHE);
+    Ok(response)
 }
 
-fn issuer(server: &Server, pick: fn(IssuerDocuments) -> Value) -> Result<Response<Body>, Status> {
-    let accounts = server.authenticator.service_accounts().ok_or_else(Status::no_such_path)?;
-    let keys = accounts
-        .keys
-        .iter()
-        .flat_map(|it| it.jwks()["keys"].as_array().cloned().unwrap_or_default());
-    let issuer = &accounts.issuer;
-    let documents = IssuerDocuments {
-        keys: json!({ "keys": keys.collect::<Vec<_>>() }),
-        configuration: json!({
-            "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"),
-            "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        }),
-    };
-    Ok(render::response(StatusCode::OK, Format::Json, pick(documents).to_string().into()))
+fn configuration(accounts: &ServiceAccounts) -> Value {
+    json!({
+        "issuer": accounts.issuer, "jwks_uri": accounts.jwks_uri,
+        "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    })
 }
 
 fn metrics(server: &Server) -> Response<Body> {
@@ -122,8 +119,9 @@ fn version(server: &Server) -> Value {
     json!({
         "major": major, "minor": format!("{minor}+"), "emulationMajor": major,
         "emulationMinor": minor, "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
-        "gitVersion": git, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        // The build does not know its commit or date.
+        "gitVersion": git, "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, platform()),
     })
 }

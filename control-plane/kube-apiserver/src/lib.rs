@@ -30,6 +30,7 @@ mod delegated;
 mod discovery;
 mod flow;
 mod jobs;
+mod json_patches;
 mod managed_fields;
 mod negotiate;
 mod openapi;
@@ -55,18 +56,24 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 
 pub use self::{
-    bootstrap::StartError, component_status::Components, config::Config, delegated::Delegate,
+    bootstrap::StartError,
+    component_status::Components,
+    config::{Config, first_address},
+    delegated::Delegate,
     server::ApiService,
 };
 use crate::{registry::Reader, request::UserInfo, server::Server};
 
 /// Upstream's period for the `kubernetes` Service and the system namespaces.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(10);
+
+/// Upstream's `--etcd-compaction-interval`.
+const COMPACTION_PERIOD: Duration = Duration::from_secs(5 * 60);
 
 /// A running API server. Clones share it.
 #[derive(Clone)]
@@ -154,6 +161,27 @@ impl ApiServer {
     /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
     /// and its endpoints. Spawn it beside the listeners.
     pub async fn maintain(&self) {
+        tokio::join!(self.maintain_objects(), self.compact());
+    }
+
+    /// Forgets history that is older than a period or two, as upstream: a watch or a page that comes
+    /// back later begins anew.
+    async fn compact(&self) {
+        let store = &self.server.store;
+        let mut ticks = tokio::time::interval(COMPACTION_PERIOD);
+        let mut seen = 0;
+        loop {
+            ticks.tick().await;
+            if seen > 0
+                && let Err(error) = store.compact(seen).await
+            {
+                tracing::warn!(error = %telemetry::chain(&error), "history could not be compacted");
+            }
+            seen = store.revision();
+        }
+    }
+
+    async fn maintain_objects(&self) {
         let mut ticks = tokio::time::interval(MAINTENANCE_PERIOD);
         loop {
             ticks.tick().await;
@@ -169,7 +197,7 @@ impl ApiServer {
     }
 
     /// Makes these addresses the endpoints of `default/kubernetes`.
-    pub async fn set_endpoints(&self, addresses: &[Ipv4Addr]) -> Result<(), StartError> {
+    pub async fn set_endpoints(&self, addresses: &[IpAddr]) -> Result<(), StartError> {
         *self.server.endpoints.write() = addresses.to_vec();
         bootstrap::ensure_endpoints(&self.server, addresses).await
     }

@@ -81,12 +81,21 @@ impl<'a> Clause<'a> {
 
 /// The first clause that can be satisfied (clients of Kubernetes order them by preference).
 pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
+    first(headers, |_| true)
+}
+
+/// The same, of a resource whose objects are shown as they are only: a review has no metadata.
+pub(crate) fn accept_object(headers: &HeaderMap) -> Result<Accept, Status> {
+    first(headers, |it| it.form == Form::Object)
+}
+
+fn first(headers: &HeaderMap, can_be_had: fn(&Accept) -> bool) -> Result<Accept, Status> {
     let mut all = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
     if all.peek().is_none() {
         return Ok(Accept::default());
     }
     let mut clauses = all.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty());
-    let found = clauses.find_map(|it| Clause::parse(it).accept());
+    let found = clauses.find_map(|it| Clause::parse(it).accept().filter(can_be_had));
     found.ok_or_else(|| Status::not_acceptable(JSON_TYPES))
 }
 
@@ -107,5 +116,14 @@ mod tests {
         assert_eq!(of(go).unwrap(), Accept::default());
         assert_eq!(of("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
         assert_eq!(of("*/*").unwrap(), Accept::default());
+    }
+
+    #[test]
+    fn a_review_is_no_table_but_what_comes_next() {
+        let headers = |text: &str| HeaderMap::from_iter([(ACCEPT, text.parse().unwrap())]);
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(accept_object(&headers(table)).unwrap_err().code, 406);
+        let both = headers(&format!("{table},application/json"));
+        assert_eq!(accept_object(&both).unwrap().form, Form::Object);
     }
 }

@@ -1,10 +1,12 @@
-//! OpenAPI documents: `/openapi/v3` per group and version, and `/openapi/v2` in JSON.
+//! OpenAPI documents: `/openapi/v3` per group and version, and `/openapi/v2` in JSON and protobuf.
 //!
 //! They are made from the packed schemas on request and not kept, but for the hashes in the index:
 //! clients cache documents by hash, so few are ever asked for.
 //!
 //! Deviation: the paths carry only what clients read (kind, parameters of writes), not every
 //! parameter and response of upstream's documents.
+
+mod protobuf;
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -55,7 +57,7 @@ fn json_response(document: Value) -> Response<Body> {
     render::response(StatusCode::OK, Format::Json, bytes)
 }
 
-/// JSON is all there is: whoever takes only protobuf is told so.
+/// Whoever takes nothing that there is is told so.
 fn check_accepts_json(accept: &str) -> Result<(), Status> {
     let media = accept.split(',').map(|it| it.split(';').next().unwrap_or_default().trim());
     let mut media = media;
@@ -135,7 +137,10 @@ fn v3(
 }
 
 fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
-    check_accepts_json(accept)?;
+    let is_protobuf = protobuf::MEDIA_TYPES.iter().any(|it| accept.contains(it));
+    if !is_protobuf {
+        check_accepts_json(accept)?;
+    }
     let document = schema::document();
     let mut definitions = builtin_schemas(&document);
     let mut paths = Map::new();
@@ -147,6 +152,12 @@ fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
     }
     let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
     let definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
+    if is_protobuf {
+        let media = protobuf::MEDIA_TYPES[0];
+        let mut response = Response::new(transport::full(protobuf::document(&definitions)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        return Ok(response);
+    }
     Ok(json_response(json!({
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "definitions": definitions,

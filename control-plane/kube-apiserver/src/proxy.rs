@@ -8,6 +8,7 @@
 
 mod dial;
 mod forward;
+mod html;
 mod kubelet;
 mod target;
 mod upgrade;

@@ -67,8 +67,8 @@ pub struct RequestInfo {
     pub is_resource: bool,
     /// `?fieldSelector=`, decoded: the Node authorizer lets a node list its own pods only.
     pub field_selector: String,
-    /// `?fieldSelector=metadata.name=…` or the path pins the request to one name.
-    pub is_watch: bool,
+    /// The name is from the path, not from a selector.
+    pub is_named: bool,
 }
 
 impl RequestInfo {
@@ -128,19 +128,20 @@ impl RequestInfo {
     }
 
     fn fill_verb(&mut self, method: &http::Method, query: &str, is_legacy_watch: bool) {
-        let wants_watch = is_legacy_watch
-            || query_value(query, "watch").is_some_and(|it| it != "false" && it != "0");
+        // With a name in the path `?watch=` changes nothing: one object is got.
+        let wants_watch = self.name.is_empty()
+            && query_value(query, "watch").is_some_and(|it| it != "false" && it != "0");
         let verb = match *method {
             http::Method::POST => "create",
             http::Method::PUT => "update",
             http::Method::PATCH => "patch",
             http::Method::DELETE if self.name.is_empty() => "deletecollection",
             http::Method::DELETE => "delete",
-            _ if wants_watch && self.subresource.is_empty() => "watch",
+            _ if (wants_watch || is_legacy_watch) && self.subresource.is_empty() => "watch",
             _ if self.name.is_empty() => "list",
             _ => "get",
         };
-        self.is_watch = verb == "watch";
+        self.is_named = !self.name.is_empty();
         self.verb = verb.into();
         if matches!(verb, "list" | "watch" | "deletecollection") && self.name.is_empty() {
             // A list of one name is authorized by that name.
@@ -272,5 +273,15 @@ mod tests {
     fn a_list_of_one_name_carries_the_name() {
         let info = parse("GET", "/api/v1/nodes?fieldSelector=metadata.name%3Dn1&watch=1");
         assert_eq!((info.verb.as_str(), info.name.as_str()), ("watch", "n1"));
+        assert!(!info.is_named);
+    }
+
+    #[test]
+    fn a_name_in_the_path_is_got_whatever_watch_says_but_below_watch() {
+        let info = parse("GET", "/api/v1/namespaces/x/secrets/foo?watch=true");
+        assert_eq!((info.verb.as_str(), info.name.as_str()), ("get", "foo"));
+        let info = parse("GET", "/api/v1/watch/namespaces/x/secrets/foo");
+        assert_eq!((info.verb.as_str(), info.name.as_str()), ("watch", "foo"));
+        assert!(info.is_named);
     }
 }

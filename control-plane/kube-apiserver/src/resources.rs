@@ -4,10 +4,13 @@
 //! [`crate::delegated`]); types of CustomResourceDefinitions are added while the
 //! server runs, by replacing the whole catalogue.
 
-mod builtin;
+pub(crate) mod builtin;
 pub(crate) mod custom;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -146,10 +149,15 @@ impl Catalog {
         catalog
     }
 
-    /// The built-in resources and these.
-    pub(crate) fn with(custom: Vec<Arc<Resource>>) -> Self {
+    /// The built-in resources and these. What has another one's name is not served: who may write
+    /// definitions may not replace what is built in, or delegated.
+    pub(crate) fn with(delegated: Vec<Arc<Resource>>, custom: Vec<Arc<Resource>>) -> Self {
         let mut all = builtin::table();
-        all.extend(custom);
+        all.extend(delegated);
+        let names: HashSet<_> =
+            all.iter().map(|it| (it.group.clone(), it.plural.clone())).collect();
+        let is_new = |it: &Arc<Resource>| !names.contains(&(it.group.clone(), it.plural.clone()));
+        all.extend(custom.into_iter().filter(is_new));
         Self::of(all)
     }
 
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn every_stored_builtin_has_its_own_place_and_a_schema() {
         let catalog = Catalog::builtin();
-        let mut places = std::collections::HashSet::new();
+        let mut places = HashSet::new();
         for resource in catalog.all() {
             assert!(!resource.schema.is_empty(), "{}", resource.qualified());
             if resource.is_stored() && resource.stored_as.is_none() {

@@ -236,6 +236,12 @@ impl Fields {
         self.0.iter().find(|it| it.is_equal && it.field == field).map(|it| it.value.as_str())
     }
 
+    /// The same, of what has this value in this field only.
+    pub fn with(mut self, field: &str, value: &str) -> Self {
+        self.0.push(FieldTerm { field: field.into(), is_equal: true, value: value.into() });
+        self
+    }
+
     pub fn matches<'a>(&self, value_of: impl Fn(&str) -> &'a str) -> bool {
         self.0.iter().all(|it| (value_of(&it.field) == it.value) == it.is_equal)
     }

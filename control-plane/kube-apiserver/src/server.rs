@@ -53,7 +53,7 @@ pub(crate) struct Server {
     pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     /// The current endpoints of `default/kubernetes`.
-    pub(crate) endpoints: RwLock<Vec<std::net::Ipv4Addr>>,
+    pub(crate) endpoints: RwLock<Vec<std::net::IpAddr>>,
 }
 
 /// One request to a resource, ready to be answered.
@@ -70,6 +70,8 @@ pub(crate) struct Call {
     pub(crate) body: bytes::Bytes,
     /// For `Warning` headers.
     pub(crate) warnings: Vec<String>,
+    /// Among creations under a quota; it ends with the request.
+    pub(crate) turn: Option<admission::Turn>,
 }
 
 impl Call {
@@ -153,7 +155,7 @@ impl Server {
         if let Some(info) = as_create(&info) {
             self.check(&user, &info).await?;
         }
-        let is_long = info.is_watch || CONNECTED.contains(&info.subresource.as_str());
+        let is_long = info.verb == "watch" || CONNECTED.contains(&info.subresource.as_str());
         let work = self.dispatch(user, info, head, body, accept);
         if is_long {
             // Long-running requests hold no seat once they are under way.
@@ -201,7 +203,7 @@ impl Server {
         accept: Result<Accept, Status>,
     ) -> Result<Response<Body>, Status> {
         if !info.is_resource {
-            return discovery::answer(&self, &info, &head);
+            return discovery::answer(&self, &info, &head).await;
         }
         let resource = self.catalog().find(&info.group, &info.version, &info.resource);
         let resource = resource.ok_or_else(Status::no_such_path)?;
@@ -227,6 +229,7 @@ impl Server {
             head,
             body,
             warnings: Vec::new(),
+            turn: None,
         };
         verbs::answer(call).await
     }

@@ -8,14 +8,18 @@
 //!
 //! Upstream: pkg/registry/core/service/storage/alloc.go.
 
+mod update;
+
+pub(crate) use update::keep_allocations;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     sync::Arc,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -30,14 +34,14 @@ const STATIC_PORTS: u16 = 86;
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Allocator {
-    cidr: Ipv4Net,
+    cidr: IpNet,
     ports: RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
-    addresses: HashMap<Ipv4Addr, String>,
+    addresses: HashMap<IpAddr, String>,
     ports: HashMap<(u16, String), String>,
 }
 
@@ -46,10 +50,10 @@ struct Taken {
 pub(crate) struct Reserved {
     taken: Option<Arc<Mutex<Taken>>>,
     owner: String,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     ports: Vec<(u16, String)>,
     /// What the old state had and the new one does not.
-    released: (Vec<Ipv4Addr>, Vec<(u16, String)>),
+    released: (Vec<IpAddr>, Vec<(u16, String)>),
 }
 
 impl Reserved {
@@ -83,12 +87,24 @@ impl Drop for Reserved {
     }
 }
 
-fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
+fn number_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(it) => it.to_bits().into(),
+        IpAddr::V6(it) => it.to_bits(),
+    }
+}
+
+fn addresses_of(service: &Value) -> Vec<IpAddr> {
     let all = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
     let all = all.chain(std::iter::once(&service["spec"]["clusterIP"]));
-    let mut found: Vec<Ipv4Addr> = all.filter_map(|it| it.as_str()?.parse().ok()).collect();
+    let mut found: Vec<IpAddr> = all.filter_map(|it| it.as_str()?.parse().ok()).collect();
     found.dedup();
     found
+}
+
+/// Whether a load balancer asks nodes on a port of its own if they have endpoints.
+fn has_health_check_port(service: &Value) -> bool {
+    service["spec"]["type"] == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
 }
 
 fn ports_of(service: &Value) -> Vec<(u16, String)> {
@@ -121,7 +137,7 @@ fn has_node_ports(service: &Value) -> bool {
 }
 
 impl Allocator {
-    pub(crate) fn new(cidr: Ipv4Net, ports: RangeInclusive<u16>) -> Self {
+    pub(crate) fn new(cidr: IpNet, ports: RangeInclusive<u16>) -> Self {
         Self { cidr, ports, taken: Arc::default() }
     }
 
@@ -146,8 +162,43 @@ impl Allocator {
     }
 
     /// The first address of the range: that of `default/kubernetes`.
-    pub(crate) fn first_address(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.cidr.network()) + 1)
+    pub(crate) fn first_address(&self) -> IpAddr {
+        crate::config::first_address(self.cidr)
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        match self.cidr {
+            IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
+        }
+    }
+
+    /// The one address family that the cluster has.
+    fn family(&self) -> &'static str {
+        match self.cidr {
+            IpNet::V4(_) => "IPv4",
+            IpNet::V6(_) => "IPv6",
+        }
+    }
+
+    /// Upstream: `initIPFamilyFields`.
+    fn set_family(&self, service: &mut Value) -> Result<(), FieldError> {
+        let spec = &mut service["spec"];
+        if spec["type"] == "ExternalName" {
+            return Ok(());
+        }
+        let asked = spec["ipFamilies"].as_array().cloned().unwrap_or_default();
+        for (index, family) in asked.iter().enumerate() {
+            if family != self.family() {
+                let why = "not configured on this cluster";
+                let field = format!("spec.ipFamilies[{index}]");
+                return Err(FieldError::invalid(field, family.clone(), why));
+            }
+        }
+        if asked.is_empty() {
+            spec["ipFamilies"] = json!([self.family()]);
+        }
+        Ok(())
     }
 
     /// Fills in and reserves what a Service needs; nothing for other resources.
@@ -167,8 +218,10 @@ impl Allocator {
             Status::invalid("Service", meta(service, "name"), std::slice::from_ref(&error))
         };
         let mut filled = service.clone();
+        self.set_family(&mut filled).map_err(invalid)?;
         self.reserve_address(&mut filled, &mut reserved).map_err(invalid)?;
         self.reserve_ports(&mut filled, &mut reserved).map_err(invalid)?;
+        self.reserve_health_check_port(&mut filled, &mut reserved).map_err(invalid)?;
         if let Some(old) = old {
             let (addresses, ports) = (addresses_of(&filled), ports_of(&filled));
             let gone = addresses_of(old).into_iter().filter(|it| !addresses.contains(it));
@@ -206,14 +259,9 @@ impl Allocator {
         Ok(())
     }
 
-    fn check_address(
-        &self,
-        taken: &Taken,
-        asked: &str,
-        owner: &str,
-    ) -> Result<Ipv4Addr, FieldError> {
+    fn check_address(&self, taken: &Taken, asked: &str, owner: &str) -> Result<IpAddr, FieldError> {
         let refused = |why: String| FieldError::invalid("spec.clusterIPs", json!([asked]), why);
-        let address: Ipv4Addr = asked.parse().map_err(|_| {
+        let address: IpAddr = asked.parse().map_err(|_| {
             FieldError::invalid(
                 "spec.clusterIPs[0]",
                 asked,
@@ -237,16 +285,19 @@ impl Allocator {
     }
 
     /// A random free address of the upper part of the range, then of the lower (KEP-3070).
-    fn free_address(&self, taken: &Taken) -> Option<Ipv4Addr> {
-        let first = u32::from(self.cidr.network()) + 1;
-        let size = u32::from(self.cidr.broadcast()) - first;
+    fn free_address(&self, taken: &Taken) -> Option<IpAddr> {
+        let first = number_of(self.cidr.network()) + 1;
+        let size = number_of(self.cidr.broadcast()) - first;
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
         let reserve = (size / 16).clamp(16, 256).min(size / 2);
-        let find = |from: u32, count: u32| {
-            let start = u32::try_from(entropy::below(u64::from(count.max(1)))).unwrap_or_default();
-            let candidates = (0..count).map(|it| Ipv4Addr::from(from + (start + it) % count));
+        let find = |from: u64, count: u64| {
+            let start = entropy::below(count.max(1));
+            let offset = move |it: u64| (u128::from(start) + u128::from(it)) % u128::from(count);
+            let candidates =
+                (0..count).map(|it| self.address(u128::from(from) + first + offset(it)));
             candidates.into_iter().find(|it| !taken.addresses.contains_key(it))
         };
-        find(first + reserve, size - reserve).or_else(|| find(first + 1, reserve.saturating_sub(1)))
+        find(reserve, size - reserve).or_else(|| find(1, reserve.saturating_sub(1)))
     }
 
     fn reserve_ports(
@@ -263,7 +314,10 @@ impl Allocator {
             let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
             let asked = port["nodePort"].as_u64().filter(|it| *it > 0);
             let number = match asked {
-                Some(asked) => self.check_port(&taken, index, asked, &protocol, &owner)?,
+                Some(asked) => {
+                    let field = format!("spec.ports[{index}].nodePort");
+                    self.check_port(&taken, &field, asked, &protocol, &owner)?
+                }
                 None if wants_ports => {
                     // The same port for TCP and UDP (a DNS Service) shares one number.
                     let shared = port["port"].as_u64().and_then(|it| assigned.get(&it)).copied();
@@ -293,16 +347,40 @@ impl Allocator {
         Ok(())
     }
 
+    fn reserve_health_check_port(
+        &self,
+        service: &mut Value,
+        reserved: &mut Reserved,
+    ) -> Result<(), FieldError> {
+        if !has_health_check_port(service) {
+            return Ok(());
+        }
+        let mut taken = self.taken.lock();
+        let field = "spec.healthCheckNodePort";
+        let asked = service["spec"]["healthCheckNodePort"].as_u64().filter(|it| *it > 0);
+        let number = match asked {
+            Some(asked) => self.check_port(&taken, field, asked, "TCP", &reserved.owner)?,
+            None => self.free_port(&taken).ok_or_else(|| {
+                FieldError::invalid(field, 0, "failed to allocate a nodePort: range is full")
+            })?,
+        };
+        if let Entry::Vacant(place) = taken.ports.entry((number, "TCP".to_owned())) {
+            reserved.ports.push(place.key().clone());
+            place.insert(reserved.owner.clone());
+        }
+        service["spec"]["healthCheckNodePort"] = number.into();
+        Ok(())
+    }
+
     fn check_port(
         &self,
         taken: &Taken,
-        index: usize,
+        field: &str,
         asked: u64,
         protocol: &str,
         owner: &str,
     ) -> Result<u16, FieldError> {
-        let refused =
-            |why: String| FieldError::invalid(format!("spec.ports[{index}].nodePort"), asked, why);
+        let refused = |why: String| FieldError::invalid(field, asked, why);
         let number = u16::try_from(asked).ok().filter(|it| self.ports.contains(it));
         let number = number.ok_or_else(|| {
             let (from, to) = (self.ports.start(), self.ports.end());
@@ -329,61 +407,6 @@ impl Allocator {
         let count = u64::from(last - dynamic) + 1;
         let start = dynamic + u16::try_from(entropy::below(count)).unwrap_or_default();
         (start..=last).chain(dynamic..start).chain(first..dynamic).find(is_free)
-    }
-}
-
-/// On update, addresses and ports that the client left out stay as they were.
-pub(crate) fn keep_allocations(old: &Value, new: &mut Value) {
-    if !has_cluster_ip(new) {
-        if new["spec"]["type"] == "ExternalName"
-            && let Some(spec) = new["spec"].as_object_mut()
-        {
-            for field in
-                ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
-            {
-                spec.remove(field);
-            }
-        }
-        return;
-    }
-    let is_absent = |it: &Value| it.as_str().unwrap_or_default().is_empty();
-    if is_absent(&new["spec"]["clusterIP"]) && has_cluster_ip(old) {
-        for field in ["clusterIP", "clusterIPs"] {
-            let kept = old["spec"][field].clone();
-            if !kept.is_null() {
-                new["spec"][field] = kept;
-            }
-        }
-    }
-    if !has_node_ports(new) || !has_node_ports(old) {
-        if !has_node_ports(new) {
-            drop_unasked_ports(old, new);
-        }
-        return;
-    }
-    let known = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if port["nodePort"].as_u64().unwrap_or_default() == 0 {
-            let same = known
-                .iter()
-                .find(|it| it["port"] == port["port"] && it["protocol"] == port["protocol"]);
-            if let Some(number) = same.map(|it| it["nodePort"].clone()).filter(|it| !it.is_null()) {
-                port["nodePort"] = number;
-            }
-        }
-    }
-}
-
-/// A Service that becomes a ClusterIP one loses the node ports that it was given.
-fn drop_unasked_ports(old: &Value, new: &mut Value) {
-    let had: Vec<u16> = ports_of(old).into_iter().map(|it| it.0).collect();
-    for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let number = port["nodePort"].as_u64().and_then(|it| u16::try_from(it).ok());
-        if number.is_some_and(|it| had.contains(&it))
-            && let Some(fields) = port.as_object_mut()
-        {
-            fields.remove("nodePort");
-        }
     }
 }
 

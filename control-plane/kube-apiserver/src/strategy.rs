@@ -3,6 +3,8 @@
 //!
 //! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
 
+mod status_metadata;
+
 use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
@@ -70,7 +72,8 @@ fn copy(from: &Value, to: &mut Value, field: &str) {
 
 pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     let resource = &call.resource;
-    if resource.has_status() {
+    // A node is registered with the status that it has, as upstream takes it.
+    if resource.has_status() && !resource.is("", "nodes") {
         fields(object).remove("status");
     }
     if resource.has_generation {
@@ -161,9 +164,9 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     match part {
         Part::Main if resource.has_status() => copy(old, new, "status"),
         Part::Main | Part::Whole => {}
-        Part::Status => keep_all_but(old, new, "status"),
-        Part::Approval => keep_all_but(old, new, "status"),
-        Part::Finalize => keep_all_but(old, new, "spec"),
+        Part::Status => keep_all_but(resource, old, new, "status"),
+        Part::Approval => keep_all_but(resource, old, new, "status"),
+        Part::Finalize => keep_all_but(resource, old, new, "spec"),
         Part::EphemeralContainers | Part::Resize => keep_pod_but(part, old, new),
     }
     for field in SERVER_OWNED {
@@ -183,7 +186,7 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
 }
 
 /// The new object with everything but one field as it was; labels and annotations too.
-fn keep_all_but(old: &Value, new: &mut Value, field: &str) {
+fn keep_all_but(resource: &Resource, old: &Value, new: &mut Value, field: &str) {
     let changed = new.get(field).cloned();
     let finalizers = new["metadata"]["finalizers"].clone();
     let managed = new["metadata"]["managedFields"].clone();
@@ -193,8 +196,7 @@ fn keep_all_but(old: &Value, new: &mut Value, field: &str) {
         None => drop(fields(&mut kept).remove(field)),
     }
     if field == "status" {
-        // A status write may change metadata that is the owner's, as upstream allows.
-        for name in ["labels", "annotations"] {
+        for name in status_metadata::changed(resource) {
             let wanted = new["metadata"].clone();
             copy(&wanted, &mut kept["metadata"], name);
         }
@@ -248,7 +250,7 @@ fn prepare_signing_request(call: &Call, part: Part, old: &Value, new: &mut Value
         let mut conditions: Vec<Value> = approvals.filter(is_approval).cloned().collect();
         let others = new["status"]["conditions"].as_array().into_iter().flatten();
         conditions.extend(others.filter(|it| !is_approval(it)).cloned());
-        if !conditions.is_empty() {
+        if !conditions.is_empty() || new["status"]["conditions"].is_array() {
             new["status"]["conditions"] = conditions.into();
         }
     }

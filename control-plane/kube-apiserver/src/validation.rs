@@ -10,6 +10,7 @@
 
 mod admission;
 mod batch;
+mod certificates;
 mod cluster;
 mod config;
 mod custom;
@@ -115,7 +116,14 @@ pub(crate) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
         custom::validate(&mut faults, &custom.schema, object);
         return faults.found;
     }
-    body(&mut faults, resource, object);
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        custom::definition_create(&mut faults, object);
+    } else {
+        body(&mut faults, resource, object);
+    }
+    if resource.is("certificates.k8s.io", "clustertrustbundles") {
+        certificates::trust_anchors(&mut faults, object);
+    }
     faults.found
 }
 
@@ -167,7 +175,10 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("rbac.authorization.k8s.io", _) => rbac::validate(faults, resource, object),
         ("coordination.k8s.io", _) => cluster::lease(faults, object),
         ("scheduling.k8s.io", _) => cluster::priority_class(faults, object),
-        ("certificates.k8s.io", _) => cluster::signing_request(faults, object),
+        ("certificates.k8s.io", "clustertrustbundles") => {
+            certificates::trust_bundle(faults, object);
+        }
+        ("certificates.k8s.io", _) => certificates::signing_request(faults, object),
         ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
         ("admissionregistration.k8s.io", plural) => admission::webhooks(faults, plural, object),
@@ -198,6 +209,9 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
         }
         ("scheduling.k8s.io", _) => cluster::priority_class_update(faults, old, new),
         ("storage.k8s.io", "storageclasses") => cluster::storage_class_update(faults, old, new),
+        ("certificates.k8s.io", "clustertrustbundles") => {
+            certificates::trust_bundle_update(faults, old, new);
+        }
         ("node.k8s.io", _) => faults.immutable("handler", &old["handler"], &new["handler"]),
         ("apiextensions.k8s.io", _) => custom::definition_update(faults, old, new),
         ("resource.k8s.io", plural) => resource::update(faults, plural, old, new),

@@ -12,7 +12,7 @@ use http::Response;
 use transport::Body;
 
 use crate::{
-    component_status,
+    component_status, negotiate,
     render::{self, Answer},
     server::Call,
     status::Status,
@@ -31,6 +31,7 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
         return subresources::answer(call).await;
     }
     if call.resource.is_virtual {
+        call.accept = negotiate::accept_object(&call.head.headers)?;
         return subresources::review(call).await;
     }
     if call.resource.is_computed {

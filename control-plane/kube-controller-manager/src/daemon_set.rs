@@ -19,7 +19,9 @@ use k8s_openapi::api::{
 };
 
 use self::plan::Plan;
-use crate::{Context, claim, expectations::Expectations, pod_control::PodControl, pods, revisions};
+use crate::{
+    Context, claim, expectations::Expectations, handover, pod_control::PodControl, pods, revisions,
+};
 
 const PARALLEL: usize = 2;
 /// At most so many creations or deletions per pass, as upstream.
@@ -68,6 +70,10 @@ impl Controller {
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
+        let selector = |it: &DaemonSet| controller::selector(Some(&it.spec.as_ref()?.selector));
+        let others =
+            handover::others(change, "DaemonSet", &self.context.caches.daemon_sets, selector);
+        others.into_iter().for_each(|it| self.queue.add(it));
         let Some(pod) = change.latest() else { return };
         let Some(owner) = object::controller_of(&**pod).filter(|it| it.kind == "DaemonSet") else {
             return;

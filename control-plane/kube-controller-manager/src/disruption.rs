@@ -1,7 +1,7 @@
 //! The status of PodDisruptionBudgets: how many more pods may be evicted now.
 //!
 //! Upstream: `pkg/controller/disruption`. Deviation: the expected number of pods comes from the
-//! pods' controllers that this process watches (ReplicaSets with their Deployments, StatefulSets);
+//! pods' controllers that this process watches (ReplicaSets with their Deployments, ReplicationControllers, StatefulSets);
 //! pods of other controllers count one each.
 
 mod plan;
@@ -114,6 +114,10 @@ impl Controller {
                     Some(it) => Some((object::uid(&*it), it.spec.as_ref()?.replicas.unwrap_or(1))),
                     None => Some((object::uid(&*set), set.spec.as_ref()?.replicas.unwrap_or(1))),
                 }
+            }
+            "ReplicationController" => {
+                let set = caches.replication_controllers.get(&key)?;
+                Some((object::uid(&*set), set.spec.as_ref()?.replicas.unwrap_or(1)))
             }
             "StatefulSet" => {
                 let set = caches.stateful_sets.get(&key)?;

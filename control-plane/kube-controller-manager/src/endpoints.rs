@@ -6,26 +6,30 @@
 //! Upstream: `pkg/controller/endpointslice`, `pkg/controller/endpoint`.
 //! Deviation: slices are named by a hash of what they hold instead of at random, so that a stale
 //! cache cannot make them twice; hints follow `trafficDistribution` alone, not the `topology-mode`
-//! annotation; no mirroring of hand-made Endpoints.
+//! annotation.
 
 mod members;
+pub(crate) mod mirroring;
 mod slices;
 mod subsets;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use k8s_openapi::api::{
     core::v1::{Endpoints, Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use serde_json::json;
+use kube::Client;
+use serde_json::{Map, Value, json};
 
 use self::{members::Member, slices::Step};
 use crate::{Context, caches::BY_SERVICE, pods};
 
 const PARALLEL: usize = 5;
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// On the objects of old leader elections.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
 #[derive(Clone)]
 struct Controller {
@@ -84,9 +88,9 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
-        // What belongs to a Service that is gone is the garbage collector's.
+        // The slices of a Service that is gone are the garbage collector's.
         let Some(service) = self.context.caches.services.get(&key) else {
-            return Ok(Action::Done);
+            return self.delete_endpoints(&key).await;
         };
         if !members::is_ours(&service) {
             return Ok(Action::Done);
@@ -94,6 +98,16 @@ impl Controller {
         let members = self.members(&service);
         self.write_slices(&key, &service, &members).await?;
         self.write_endpoints(&key, &service, &members).await?;
+        Ok(Action::Done)
+    }
+
+    /// Endpoints have no owner, and go with the Service of their name, whoever made them.
+    async fn delete_endpoints(&self, key: &Key) -> Result<Action, ApplyError> {
+        if let Some(endpoints) = self.context.caches.endpoints.get(key)
+            && object::annotation(&*endpoints, LEADER).is_none()
+        {
+            apply::delete(&self.context.client, &*endpoints).await?;
+        }
         Ok(Action::Done)
     }
 
@@ -139,13 +153,17 @@ impl Controller {
     async fn apply(&self, key: &Key, step: Step) -> Result<(), ApplyError> {
         let client = &self.context.client;
         match step {
-            Step::Create(slice) => apply::create(client, &*slice).await.map(drop),
+            // One of that name holds the same: the cache has not heard of it yet.
+            Step::Create(slice) => match apply::create(client, &*slice).await {
+                Err(error) if error.is_already_exists() => Ok(()),
+                done => done.map(drop),
+            },
             Step::Delete(slice) => apply::delete(client, &*slice).await,
             Step::Update { old, new } => {
                 let patch = json!({
                     "metadata": {
                         "resourceVersion": old.metadata.resource_version,
-                        "labels": new.metadata.labels,
+                        "labels": replaced(old.metadata.labels.as_ref(), new.metadata.labels.as_ref()),
                         "ownerReferences": new.metadata.owner_references,
                     },
                     "endpoints": new.endpoints,
@@ -163,31 +181,120 @@ impl Controller {
         service: &Service,
         members: &[Member],
     ) -> Result<(), ApplyError> {
-        let client = &self.context.client;
         let wanted = subsets::endpoints(service, members);
-        let written = match self.context.caches.endpoints.get(key) {
-            None => apply::create(client, &wanted).await.map(drop),
-            Some(known) if subsets::is_same(&known, &wanted) => Ok(()),
-            Some(known) => {
-                let patch = json!({
-                    "metadata": {
-                        "resourceVersion": known.metadata.resource_version,
-                        "labels": wanted.metadata.labels,
-                    },
-                    "subsets": wanted.subsets,
-                });
-                let patched =
-                    apply::patch::<Endpoints>(client, &key.namespace, &key.name, &patch).await;
-                patched.map(drop)
-            }
-        };
-        match written {
+        let known = self.context.caches.endpoints.get(key);
+        match settle(&self.context.client, key, known, &wanted).await {
             Err(error) if pods::is_namespace_terminating(&error) => Ok(()),
             other => other,
         }
     }
 }
 
+/// Makes the Endpoints what they should be. The cache may not have heard yet of those that an earlier
+/// pass has made: then they are asked for.
+async fn settle(
+    client: &Client,
+    key: &Key,
+    mut known: Option<Arc<Endpoints>>,
+    wanted: &Endpoints,
+) -> Result<(), ApplyError> {
+    if known.is_none() {
+        match apply::create(client, wanted).await {
+            Err(error) if error.is_already_exists() => {
+                let found = apply::api::<Endpoints>(client, &key.namespace).get(&key.name).await;
+                let found = found.map_err(|it| ApplyError::new::<Endpoints>("get", &key.name, it));
+                known = Some(Arc::new(found?));
+            }
+            done => return done.map(drop),
+        }
+    }
+    let Some(known) = known.filter(|it| !subsets::is_same(it, wanted)) else { return Ok(()) };
+    let labels = replaced(known.metadata.labels.as_ref(), wanted.metadata.labels.as_ref());
+    let patch = json!({
+        "metadata": {
+            "resourceVersion": known.metadata.resource_version,
+            "labels": labels,
+        },
+        "subsets": wanted.subsets,
+    });
+    apply::patch::<Endpoints>(client, &key.namespace, &key.name, &patch).await.map(drop)
+}
+
+type Texts = BTreeMap<String, String>;
+
+/// A merge patch after which the new entries are all that there are.
+fn replaced(old: Option<&Texts>, new: Option<&Texts>) -> Value {
+    let gone = old.into_iter().flatten().map(|(key, _)| (key.clone(), Value::Null));
+    let kept = new.into_iter().flatten().map(|(key, it)| (key.clone(), it.clone().into()));
+    gone.chain(kept).collect::<Map<_, _>>().into()
+}
+
 fn zone(node: Option<&Node>) -> Option<&str> {
     object::label(node?, ZONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn endpoints(address: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": { "name": "web", "namespace": "d", "resourceVersion": "7" },
+            "subsets": [{ "addresses": [{ "ip": address }], "ports": [{ "port": 80 }] }],
+        })
+    }
+
+    /// An API server that has Endpoints `web` with this address; and what is asked of it.
+    fn server(has: &'static str) -> (Client, Arc<Mutex<Vec<(Method, Value)>>>) {
+        let asked = Arc::<Mutex<Vec<_>>>::default();
+        let log = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let log = log.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.map_err(|it| it.to_string())?;
+                let sent = serde_json::from_slice(&body).unwrap_or_default();
+                log.lock().push((head.method.clone(), sent));
+                let (code, answer) = match head.method {
+                    Method::POST => (
+                        409,
+                        json!({
+                            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                            "reason": "AlreadyExists", "message": "endpoints \"web\" already exists",
+                        }),
+                    ),
+                    _ => (200, endpoints(has)),
+                };
+                let response = Response::builder()
+                    .status(code)
+                    .body(Body::from(answer.to_string().into_bytes()));
+                response.map_err(|it| it.to_string())
+            }
+        });
+        (Client::new(service, "d"), asked)
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_the_cache_has_not_heard_of_are_no_failure_and_become_what_they_should()
+    {
+        let wanted: Endpoints = serde_json::from_value(endpoints("10.0.0.2")).unwrap();
+        for (has, methods) in [
+            ("10.0.0.2", &[Method::POST, Method::GET][..]),
+            ("10.0.0.1", &[Method::POST, Method::GET, Method::PATCH]),
+        ] {
+            let (client, asked) = server(has);
+            settle(&client, &Key::new("d", "web"), None, &wanted).await.unwrap();
+            let asked = asked.lock();
+            assert_eq!(asked.iter().map(|it| it.0.clone()).collect::<Vec<_>>(), methods);
+            if let Some((_, patch)) = asked.get(2) {
+                assert_eq!(patch["metadata"]["resourceVersion"], "7");
+                assert_eq!(patch["subsets"][0]["addresses"][0]["ip"], "10.0.0.2");
+            }
+        }
+    }
 }

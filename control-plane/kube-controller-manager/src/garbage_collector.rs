@@ -13,7 +13,7 @@
 mod decision;
 mod graph;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Queue};
 use kube::{
@@ -82,6 +82,9 @@ impl Collector {
             Decision::Keep => {}
             Decision::Forget { uids } => target.drop_owners(&uids).await?,
             Decision::Delete { policy } => {
+                if !states.waiting.is_empty() && self.is_in_circle(&id.uid) {
+                    target.unblock_owners().await?;
+                }
                 debug!(kind = resource.kind, object = %id.key, "deleting: its owners are gone");
                 target.delete(policy).await?;
             }
@@ -96,7 +99,9 @@ impl Collector {
     ) -> Result<Owners, ApplyError> {
         let mut owners = Owners::default();
         for reference in references {
-            let state = match self.graph.by_uid(&reference.uid) {
+            // Who has the UID but another name, or is elsewhere, is not who is referred to.
+            let known = self.graph.by_uid(&reference.uid);
+            let state = match known.filter(|it| decision::is_owner(reference, object, it)) {
                 Some(owner) => decision::state_of(&owner.metadata),
                 None => self.ask(object, reference).await?,
             };
@@ -142,6 +147,29 @@ impl Collector {
         }
     }
 
+    /// Whether those who wait for this one are whom it waits for: they would for ever.
+    fn is_in_circle(&self, uid: &str) -> bool {
+        let mut seen = HashSet::new();
+        let mut left = vec![uid.to_owned()];
+        while let Some(owner) = left.pop() {
+            for (id, blocks) in self.graph.dependents(&owner) {
+                if blocks && id.uid == uid {
+                    return true;
+                }
+                if blocks && self.is_waiting(&id) && seen.insert(id.uid.clone()) {
+                    left.push(id.uid);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether an object is being deleted once its dependents are.
+    fn is_waiting(&self, id: &Id) -> bool {
+        let found = self.graph.find(id);
+        found.is_some_and(|(_, it)| decision::state_of(&it.metadata) == Owner::WaitsForDependents)
+    }
+
     /// What an object that is being deleted waits for.
     async fn finish_deletion(&self, target: &Target<'_>) -> Result<Action, ApplyError> {
         let uid = target.object.metadata.uid.clone().unwrap_or_default();
@@ -157,10 +185,15 @@ impl Collector {
             let mut is_blocked = false;
             for (id, blocks) in dependents {
                 is_blocked |= blocks;
-                self.queue.add(id);
+                // One that waits for its own comes back when they are gone.
+                if !self.is_waiting(&id) {
+                    self.queue.add(id);
+                }
             }
             if !is_blocked {
                 target.drop_finalizer(decision::FOREGROUND).await?;
+            } else if self.is_in_circle(&uid) {
+                target.unblock_owners().await?;
             }
         }
         Ok(Action::Done)
@@ -213,6 +246,16 @@ impl Target<'_> {
         if owners.len() == before {
             return Ok(());
         }
+        self.patch(json!({ "ownerReferences": owners })).await
+    }
+
+    /// No owner waits for this one any more.
+    async fn unblock_owners(&self) -> Result<(), ApplyError> {
+        let mut owners = self.object.metadata.owner_references.clone().unwrap_or_default();
+        if !owners.iter().any(|it| it.block_owner_deletion == Some(true)) {
+            return Ok(());
+        }
+        owners.iter_mut().for_each(|it| it.block_owner_deletion = Some(false));
         self.patch(json!({ "ownerReferences": owners })).await
     }
 

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use self::plan::{Observed, Plan};
 pub(crate) use self::status::ended_at;
-use crate::{Context, claim, expectations::Expectations, pod_control::PodControl};
+use crate::{Context, claim, expectations::Expectations, handover, pod_control::PodControl};
 
 const PARALLEL: usize = 5;
 
@@ -55,6 +55,9 @@ impl Controller {
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
+        let selector = |it: &Job| controller::selector(it.spec.as_ref()?.selector.as_ref());
+        let others = handover::others(change, "Job", &self.context.caches.jobs, selector);
+        others.into_iter().for_each(|it| self.queue.add(it));
         let Some(pod) = change.latest() else { return };
         let Some(owner) = object::controller_of(&**pod).filter(|it| it.kind == "Job") else {
             return;
@@ -71,7 +74,9 @@ impl Controller {
 
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
         let caches = &self.context.caches;
-        let Some(job) = caches.jobs.get(&key) else {
+        let job = caches.jobs.get(&key);
+        self.release(&self.strays(&key, job.as_deref()), |_| true).await?;
+        let Some(job) = job else {
             self.expectations.forget(&key);
             return Ok(Action::Done);
         };
@@ -114,6 +119,17 @@ impl Controller {
         control.delete(key, job, plan.delete).await?;
         let wanted = plan.create.into_iter().map(|slot| pod::new(job, slot)).collect();
         control.create(key, job, wanted).await
+    }
+
+    /// Pods of a Job of this name that is gone: nobody counts them any more.
+    fn strays(&self, key: &Key, job: Option<&Job>) -> Vec<Arc<Pod>> {
+        let uid = job.and_then(|it| it.metadata.uid.as_deref());
+        let is_stray = |pod: &Arc<Pod>| {
+            let owner = object::controller_of(&**pod).filter(|it| it.kind == "Job");
+            owner.is_some_and(|it| it.name == key.name && Some(&*it.uid) != uid)
+        };
+        let pods = self.context.caches.pods.in_namespace(&key.namespace);
+        pods.into_iter().filter(|it| pod::is_held(it) && is_stray(it)).collect()
     }
 
     /// Takes the finalizer off the pods that `may_go`.

@@ -22,6 +22,7 @@ mod disruption;
 mod endpoints;
 mod expectations;
 mod garbage_collector;
+mod handover;
 mod job;
 mod namespace;
 mod node_lifecycle;
@@ -34,6 +35,7 @@ mod resource_quota;
 mod revisions;
 mod service_account;
 mod stateful_set;
+mod trust_bundle;
 mod ttl;
 mod ttl_after_finished;
 
@@ -82,6 +84,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start("deployment", deployment::run);
     context.start("disruption", disruption::run);
     context.start("endpoints", endpoints::run);
+    context.start("endpoint-mirroring", endpoints::mirroring::run);
     context.start("garbage-collector", garbage_collector::run);
     context.start("job", job::run);
     context.start("namespace", namespace::run);
@@ -92,6 +95,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start("resourcequota", resource_quota::run);
     context.start("serviceaccount", service_account::run);
     context.start("statefulset", stateful_set::run);
+    context.start("trust-bundle", trust_bundle::run);
     context.start("ttl", ttl::run);
     context.start("ttl-after-finished", ttl_after_finished::run);
     scope.cancelled().await;

@@ -152,7 +152,11 @@ impl Controller {
         };
         if is_silent && let Some(conditions) = health::unknown(&node, now) {
             info!(node = name, "no news from the node");
-            let patch = json!({ "status": { "conditions": conditions } });
+            // On what was seen: a kubelet that has spoken up in between is not talked over.
+            let patch = json!({
+                "metadata": { "resourceVersion": node.metadata.resource_version },
+                "status": { "conditions": conditions },
+            });
             let api = Api::<Node>::all(self.context.client.clone());
             let parameters = PatchParams::default();
             let patched = api.patch_status(&name, &parameters, &Patch::Merge(&patch)).await;

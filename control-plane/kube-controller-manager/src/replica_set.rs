@@ -1,18 +1,24 @@
-//! Keeps as many pods as a ReplicaSet asks for.
+//! Keeps as many pods as a ReplicaSet, or its elder a ReplicationController, asks for.
 //!
-//! Upstream: `pkg/controller/replicaset`. Deviation: no metrics; the burst is upstream's 500.
+//! Both are one controller over what they have in common, as upstream's.
+//!
+//! Upstream: `pkg/controller/{replicaset,replication}`.
+//! Deviation: no metrics; the burst is upstream's 500.
 
+mod kind;
 mod rank;
 mod status;
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
-    core::v1::{Pod, PodTemplateSpec},
+    core::v1::{Pod, PodTemplateSpec, ReplicationController},
 };
 use tracing::debug;
+
+use self::kind::Kind;
 
 use crate::{
     Context, caches::BY_OWNER, claim, expectations::Expectations, pod_control::PodControl, pods,
@@ -23,7 +29,8 @@ const BURST: usize = 500;
 const PARALLEL: usize = 5;
 
 #[derive(Clone)]
-struct Controller {
+struct Controller<K> {
+    kind: PhantomData<K>,
     context: Context,
     recorder: Recorder,
     queue: Queue<Key>,
@@ -39,21 +46,29 @@ enum Plan {
 }
 
 pub(crate) async fn run(context: Context) {
-    let it = Controller {
-        recorder: context.recorder("replicaset-controller"),
-        queue: Queue::new(),
-        expectations: Arc::default(),
-        context,
-    };
-    it.subscribe();
-    let queue = it.queue.clone();
-    controller::run("replicaset", queue, PARALLEL, |key| it.reconcile(key)).await;
+    tokio::join!(
+        Controller::<ReplicaSet>::run(context.clone()),
+        Controller::<ReplicationController>::run(context)
+    );
 }
 
-impl Controller {
+impl<K: Kind> Controller<K> {
+    async fn run(context: Context) {
+        let it = Self {
+            kind: PhantomData,
+            recorder: context.recorder(K::CONTROLLER),
+            queue: Queue::new(),
+            expectations: Arc::default(),
+            context,
+        };
+        it.subscribe();
+        let queue = it.queue.clone();
+        controller::run(K::QUEUE, queue, PARALLEL, |key| it.reconcile(key)).await;
+    }
+
     fn subscribe(&self) {
         let queue = self.queue.clone();
-        self.context.caches.replica_sets.subscribe(move |change| queue.add(change.key.clone()));
+        K::store(&self.context.caches).subscribe(move |change| queue.add(change.key.clone()));
         let this = self.clone();
         self.context.caches.pods.subscribe(move |change| this.pod_changed(change));
     }
@@ -64,11 +79,11 @@ impl Controller {
         // An owner before an adoption or release is stale in the other one's cache too.
         if let Some(old) = change.old.as_deref().and_then(object::controller_of)
             && old.uid != owner.uid
-            && old.kind == "ReplicaSet"
+            && old.kind == K::KIND
         {
             self.queue.add(Key::new(&change.key.namespace, &old.name));
         }
-        if owner.kind != "ReplicaSet" {
+        if owner.kind != K::KIND {
             return;
         }
         let key = Key::new(&change.key.namespace, &owner.name);
@@ -83,7 +98,8 @@ impl Controller {
 
     fn orphan_seen(&self, pod: &Pod) {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        for set in self.context.caches.replica_sets.in_namespace(namespace) {
+        for set in K::store(&self.context.caches).in_namespace(namespace) {
+            let set = K::view(&set);
             let selector =
                 set.spec.as_ref().and_then(|it| controller::selector(Some(&it.selector)));
             if selector.is_some_and(|it| controller::matches(&it, pod.metadata.labels.as_ref())) {
@@ -93,28 +109,30 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
-        let Some(set) = self.context.caches.replica_sets.get(&key) else {
+        let Some(own) = K::store(&self.context.caches).get(&key) else {
             self.expectations.forget(&key);
             return Ok(Action::Done);
         };
+        let set = K::view(&own);
         let Some(spec) = &set.spec else { return Ok(Action::Done) };
         let Some(selector) = controller::selector(Some(&spec.selector)) else {
-            return Err(ApplyError::other(format!("ReplicaSet `{key}` has an invalid selector")));
+            return Err(ApplyError::other(format!("{} `{key}` has an invalid selector", K::KIND)));
         };
         let are_met = self.expectations.are_met(&key);
-        let claims = claim::find(&*set, &selector, &self.context.caches.pods);
-        let owned = claims.apply(&self.context.client, &*set).await?;
+        let claims = claim::find(&*own, &selector, &self.context.caches.pods);
+        let owned = claims.apply(&self.context.client, &*own).await?;
         let plan = if are_met && !object::is_terminating(&*set) {
             self.plan(&set, &owned)
         } else {
             Plan::Keep
         };
-        let result = self.apply(&key, &set, plan).await;
+        let result = self.apply(&key, &own, &set, plan).await;
         let failure = result.as_ref().err().map(ToString::to_string);
         let now = self.context.clock.now();
         let wanted = status::status(&set, &owned, failure.as_deref(), now);
+        let wanted = K::status(wanted);
         if set.status.as_ref() != Some(&wanted) {
-            apply::patch_status::<ReplicaSet, _>(
+            apply::patch_status::<K, _>(
                 &self.context.client,
                 &key.namespace,
                 &key.name,
@@ -150,20 +168,32 @@ impl Controller {
         pods.filter(|it| pods::is_active(it)).collect()
     }
 
-    async fn apply(&self, key: &Key, set: &ReplicaSet, plan: Plan) -> Result<(), ApplyError> {
+    async fn apply(
+        &self,
+        key: &Key,
+        own: &K,
+        set: &ReplicaSet,
+        plan: Plan,
+    ) -> Result<(), ApplyError> {
         match plan {
             Plan::Keep => Ok(()),
-            Plan::Create(count) => self.create(key, set, count).await,
-            Plan::Delete(victims) => self.control().delete(key, set, victims).await,
+            Plan::Create(count) => self.create(key, own, set, count).await,
+            Plan::Delete(victims) => self.control().delete(key, own, victims).await,
         }
     }
 
-    async fn create(&self, key: &Key, set: &ReplicaSet, count: usize) -> Result<(), ApplyError> {
+    async fn create(
+        &self,
+        key: &Key,
+        own: &K,
+        set: &ReplicaSet,
+        count: usize,
+    ) -> Result<(), ApplyError> {
         let template = set.spec.as_ref().and_then(|it| it.template.clone()).unwrap_or_else(empty);
-        let owner = object::controller_reference(set);
+        let owner = object::controller_reference(own);
         let pod = pods::from_template(&template, &key.namespace, owner);
-        debug!(set = %key, count, "creating pods");
-        self.control().create(key, set, vec![pod; count]).await
+        debug!(kind = K::KIND, set = %key, count, "creating pods");
+        self.control().create(key, own, vec![pod; count]).await
     }
 
     fn control(&self) -> PodControl<'_> {

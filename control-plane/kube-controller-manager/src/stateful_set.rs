@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 };
 
 use self::plan::{Observed, Plan};
-use crate::{Context, claim, pods, revisions};
+use crate::{Context, claim, handover, pods, revisions};
 
 const PARALLEL: usize = 5;
 /// Upstream's `revisionHistoryLimit`, where the API server has not set it.
@@ -57,6 +57,10 @@ impl Controller {
         if let Some(owner) = owner.filter(|it| it.kind == "StatefulSet") {
             self.queue.add(Key::new(&change.key.namespace, &owner.name));
         }
+        let sets = &self.context.caches.stateful_sets;
+        let selector = |set: &StatefulSet| controller::selector(Some(&set.spec.as_ref()?.selector));
+        let others = handover::others(change, "StatefulSet", sets, selector);
+        others.into_iter().for_each(|it| self.queue.add(it));
     }
 
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {

@@ -2,8 +2,13 @@
 //!
 //! What is decided is assumed until the claim's own status shows it, so that no device is given twice.
 //!
-//! Upstream: `pkg/scheduler/framework/plugins/dynamicresources`. Deviation: a claim that is allocated
-//! where its pods cannot go stays allocated until its last pod goes; upstream frees it.
+//! Upstream: `pkg/scheduler/framework/plugins/dynamicresources`.
+//!
+//! Deviation: what a search may cost is counted in steps, not measured in time, and bounded for all nodes
+//! together too.
+//!
+//! Deviation: a claim that is allocated where its pods cannot go stays allocated until its last pod
+//! goes; upstream frees it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,7 +21,8 @@ use k8s_openapi::api::{
     resource::v1::{DeviceClass, ResourceClaim},
 };
 use scheduling::{
-    ClaimRequest, Cluster, DeviceFact, DeviceId, Given, Inventory, matches_node_selector_terms,
+    AllocateError, ClaimRequest, Cluster, DeviceFact, DeviceId, Effort, Given, Inventory,
+    matches_node_selector_terms,
     resourceclaim::{self, ResourceClaimError, UsedClaim, is_allocated},
 };
 use serde_json::{Value, json};
@@ -117,7 +123,7 @@ fn look(
     let taken = taken(stores, assumed);
     let slices = stores.resource_slices.all();
     let inventory = Inventory::new(slices.iter().map(|it| &**it));
-    let mut wrong = None;
+    let (mut wrong, mut effort) = (None, Effort::default());
     for node in cluster.nodes() {
         let is_here = |claim: &&Arc<ResourceClaim>| {
             let allocation = claim.status.as_ref().and_then(|it| it.allocation.as_ref());
@@ -130,13 +136,16 @@ fn look(
             devices.fact.elsewhere.insert(node.name.clone());
             continue;
         }
-        match inventory.allocate(node, &requests, &taken) {
+        match inventory.allocate(node, &requests, &taken, &mut effort) {
             Ok(Some(given)) => {
                 devices.fact.nodes.insert(node.name.clone());
                 devices.given.insert(node.name.clone(), given);
             }
             Ok(None) => {}
-            Err(error) => wrong = Some(error),
+            Err(AllocateError::TimedOut) => {
+                devices.fact.timed_out.insert(node.name.clone());
+            }
+            Err(AllocateError::Selector(error)) => wrong = Some(error),
         }
     }
     // A selector that fits no device anywhere is the user's to know.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use controller::Key;
+use controller::{EventType, Key};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use kube::{
@@ -72,6 +72,8 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
     });
     let pods = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
     let parameters = PostParams::default();
+    // The kubelet hears of it before this does: its events must not seem to be the earlier ones.
+    let at = context.clock.now();
     let bound = pods.create_subresource::<_, serde_json::Value>(
         "binding",
         &key.name,
@@ -85,7 +87,7 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
     match bound {
         Ok(_) => {
             let message = format!("Successfully assigned {key} to {node}");
-            context.recorder.normal(pod, "Scheduled", message);
+            context.recorder.at(at, pod, EventType::Normal, "Scheduled", message);
         }
         Err(error) => {
             let is_gone = matches!(&error, kube::Error::Api(status) if status.is_not_found());

@@ -16,10 +16,13 @@ mod samples;
 mod scrape;
 mod service;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use clock::Clock;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
 use self::samples::Samples;
 pub use self::service::MetricsService;
@@ -36,8 +39,10 @@ pub struct MetricsServer {
 struct Inner {
     clock: Clock,
     client: OnceLock<kube::Client>,
-    /// Held while kubelets are asked: who comes second gets what the first one measured.
     samples: Mutex<Samples>,
+    /// By node, held while its kubelet is asked: who comes second gets what the first one measured,
+    /// and nobody waits for a node that they do not ask for.
+    asking: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl std::fmt::Debug for MetricsServer {
@@ -49,7 +54,12 @@ impl std::fmt::Debug for MetricsServer {
 impl MetricsServer {
     /// A server that knows what it serves, but nobody to ask yet.
     pub fn new(clock: Clock) -> Self {
-        let inner = Inner { clock, client: OnceLock::new(), samples: Mutex::default() };
+        let inner = Inner {
+            clock,
+            client: OnceLock::new(),
+            samples: Mutex::default(),
+            asking: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 

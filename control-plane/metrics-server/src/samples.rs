@@ -62,10 +62,16 @@ struct Pair {
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     pairs: HashMap<String, Pair>,
+    /// When a node last failed to tell: it is left alone as long as one that told.
+    failures: HashMap<String, Instant>,
 }
 
 impl Samples {
     pub(crate) fn step(&self, node: &str, now: Instant) -> Step {
+        let failed = self.failures.get(node);
+        if failed.is_some_and(|at| now.saturating_duration_since(*at) < RESOLUTION) {
+            return Step::Nothing;
+        }
         let Some(pair) = self.pairs.get(node) else { return Step::Twice };
         let age = now.saturating_duration_since(pair.taken);
         if age > LONGEST_WINDOW {
@@ -79,12 +85,19 @@ impl Samples {
 
     /// `is_first`: what was known before is too old to be compared with.
     pub(crate) fn put(&mut self, node: &str, sample: Sample, now: Instant, is_first: bool) {
+        self.failures.remove(node);
         let older = self.pairs.remove(node).filter(|_| !is_first).map(|it| it.newest);
         self.pairs.insert(node.to_owned(), Pair { taken: now, older, newest: sample });
     }
 
+    /// The node told nothing.
+    pub(crate) fn fail(&mut self, node: &str, now: Instant) {
+        self.failures.insert(node.to_owned(), now);
+    }
+
     /// Forgets nodes that are gone.
     pub(crate) fn retain(&mut self, exists: impl Fn(&str) -> bool) {
+        self.failures.retain(|name, _| exists(name));
         self.pairs.retain(|name, _| exists(name));
     }
 
@@ -153,5 +166,16 @@ mod tests {
         assert_eq!(samples.step("n", after(16)), Step::Once);
         assert_eq!(samples.step("n", after(121)), Step::Once);
         assert_eq!(samples.step("n", after(122)), Step::Twice);
+    }
+
+    #[test]
+    fn a_kubelet_that_was_silent_is_not_waited_for_by_everybody_who_asks() {
+        let (mut samples, start) = (Samples::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        samples.fail("n", start);
+        assert_eq!(samples.step("n", after(14)), Step::Nothing);
+        assert_eq!(samples.step("n", after(15)), Step::Twice);
+        samples.put("n", sample(0, 0.0), after(15), true);
+        assert_eq!(samples.step("n", after(16)), Step::Once);
     }
 }

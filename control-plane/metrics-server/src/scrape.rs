@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, StatusCode};
 use jiff::Timestamp;
 
 use crate::samples::{ContainerKey, Sample};
 
 /// A kubelet that takes longer has no part in the answer.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// Far above what a full node tells. Nobody answers for a kubelet: root on its node may have put
+/// anything in its place.
+const LONGEST: usize = 8 << 20;
 
 /// Why a node could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,16 @@ pub(crate) enum ScrapeError {
     },
     #[error("the kubelet of `{node}` did not answer within {LIMIT:?}")]
     TimedOut { node: String },
+    #[error("the kubelet of `{node}` answered {status}")]
+    Refused { node: String, status: StatusCode },
+    #[error("the answer of the kubelet of `{node}` ended early")]
+    Broken {
+        node: String,
+        #[source]
+        source: transport::BoxError,
+    },
+    #[error("the kubelet of `{node}` answered more than {LONGEST} bytes")]
+    TooLong { node: String },
     #[error("`{node}` is no name of a node")]
     BadName { node: String },
 }
@@ -31,13 +46,31 @@ pub(crate) async fn node(
     now: impl Fn() -> Timestamp,
 ) -> Result<Sample, ScrapeError> {
     let path = format!("/api/v1/nodes/{node}/proxy/metrics/resource");
-    let request = Request::get(path).body(Vec::new());
+    let request = Request::get(path).body(kube::client::Body::from(Vec::new()));
     let request = request.map_err(|_| ScrapeError::BadName { node: node.to_owned() })?;
-    let answer = tokio::time::timeout(LIMIT, client.request_text(request)).await;
-    let text = answer
-        .map_err(|_| ScrapeError::TimedOut { node: node.to_owned() })?
-        .map_err(|source| ScrapeError::Ask { node: node.to_owned(), source: Box::new(source) })?;
-    Ok(parse(&text, now()))
+    let answer = tokio::time::timeout(LIMIT, ask(client, node, request)).await;
+    let text = answer.map_err(|_| ScrapeError::TimedOut { node: node.to_owned() })??;
+    Ok(parse(&String::from_utf8_lossy(&text), now()))
+}
+
+async fn ask(
+    client: &kube::Client,
+    node: &str,
+    request: Request<kube::client::Body>,
+) -> Result<Bytes, ScrapeError> {
+    let node = node.to_owned();
+    let (head, body) = match client.send(request).await {
+        Ok(response) => response.into_parts(),
+        Err(source) => return Err(ScrapeError::Ask { node, source: Box::new(source) }),
+    };
+    if !head.status.is_success() {
+        return Err(ScrapeError::Refused { node, status: head.status });
+    }
+    match transport::collect(body, LONGEST).await {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(ScrapeError::TooLong { node }),
+        Err(error) => Err(ScrapeError::Broken { node, source: error.into() }),
+    }
 }
 
 /// `received` is the time of points that carry none.

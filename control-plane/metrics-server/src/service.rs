@@ -14,14 +14,10 @@ use http::{Method, Request, Response, StatusCode, header};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
 use serde_json::Value;
-use tokio::{sync::MutexGuard, time::Instant};
+use tokio::time::Instant;
 use transport::Body;
 
-use crate::{
-    GROUP, MetricsServer, VERSION, answer,
-    samples::{Samples, Step},
-    scrape,
-};
+use crate::{GROUP, MetricsServer, VERSION, answer, samples::Step, scrape};
 
 /// Over how long the first answer after a pause measures.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
@@ -184,7 +180,8 @@ impl MetricsServer {
         };
         let answering = nodes.iter().filter(|it| answers(it));
         let names = answering.filter_map(|it| it.metadata.name.clone()).collect();
-        let samples = self.measure(client, names).await?;
+        self.measure(client, names).await?;
+        let samples = self.inner.samples.lock();
         Ok(nodes.iter().filter_map(|it| answer::node(it, &samples)).collect())
     }
 
@@ -204,66 +201,63 @@ impl MetricsServer {
             None => api.list(params).await?.items,
         };
         let nodes = pods.iter().filter_map(|it| it.spec.as_ref()?.node_name.clone()).collect();
-        let samples = self.measure(client, nodes).await?;
+        self.measure(client, nodes).await?;
+        let samples = self.inner.samples.lock();
         Ok(pods.iter().filter_map(|it| answer::pod(it, &samples)).collect())
     }
 
     /// Sees to it that the use of these nodes is known, as far as their kubelets answer.
-    async fn measure(
-        &self,
-        client: &Client,
-        wanted: HashSet<String>,
-    ) -> Result<MutexGuard<'_, Samples>, Refusal> {
+    async fn measure(&self, client: &Client, wanted: HashSet<String>) -> Result<(), Refusal> {
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
         let answering: HashSet<String> = nodes
             .iter()
             .filter(|it| answers(it))
             .filter_map(|it| it.metadata.name.clone())
             .collect();
-        let mut samples = self.inner.samples.lock().await;
-        samples.retain(|name| answering.contains(name));
-        let now = Instant::now();
-        let of = |step: Step, samples: &Samples| -> Vec<String> {
-            let here = wanted.intersection(&answering);
-            here.filter(|it| samples.step(it, now) == step).cloned().collect()
-        };
-        let (once, twice) = (of(Step::Once, &samples), of(Step::Twice, &samples));
-        self.scrape(client, once, &mut samples, false).await;
-        if !twice.is_empty() {
-            let measured = self.scrape(client, twice, &mut samples, true).await;
-            tokio::time::sleep(FIRST_WINDOW).await;
-            self.scrape(client, measured, &mut samples, false).await;
-        }
-        Ok(samples)
+        self.inner.samples.lock().retain(|name| answering.contains(name));
+        self.inner.asking.lock().retain(|name, _| answering.contains(name));
+        let here: Vec<String> = wanted.into_iter().filter(|it| answering.contains(it)).collect();
+        let measuring = stream::iter(here).map(|name| async move {
+            self.measure_node(client, &name).await;
+        });
+        measuring.buffer_unordered(PARALLEL).collect::<()>().await;
+        Ok(())
     }
 
-    /// Takes one sample of each node, and names those that gave one.
-    async fn scrape(
-        &self,
-        client: &Client,
-        nodes: Vec<String>,
-        samples: &mut Samples,
-        is_first: bool,
-    ) -> Vec<String> {
-        let clock = self.inner.clock;
-        let scrapes = stream::iter(nodes).map(|name| async move {
-            let sample = scrape::node(client, &name, || clock.now()).await;
-            (name, sample)
-        });
-        let mut measured = Vec::new();
-        let mut scrapes = scrapes.buffer_unordered(PARALLEL);
-        while let Some((name, sample)) = scrapes.next().await {
-            match sample {
-                Ok(sample) => {
-                    samples.put(&name, sample, Instant::now(), is_first);
-                    measured.push(name);
-                }
-                Err(error) => {
-                    tracing::warn!(error = %telemetry::chain(&error), "a node was not measured");
+    async fn measure_node(&self, client: &Client, name: &str) {
+        let asking = self.inner.asking.lock().entry(name.to_owned()).or_default().clone();
+        let _one_at_a_time = asking.lock().await;
+        let step = self.inner.samples.lock().step(name, Instant::now());
+        match step {
+            Step::Nothing => {}
+            Step::Once => {
+                self.scrape(client, name, false).await;
+            }
+            Step::Twice => {
+                if self.scrape(client, name, true).await {
+                    tokio::time::sleep(FIRST_WINDOW).await;
+                    self.scrape(client, name, false).await;
                 }
             }
         }
-        measured
+    }
+
+    /// Takes one sample of a node, and says whether it gave one.
+    async fn scrape(&self, client: &Client, name: &str, is_first: bool) -> bool {
+        let clock = self.inner.clock;
+        let sample = scrape::node(client, name, || clock.now()).await;
+        let mut samples = self.inner.samples.lock();
+        match sample {
+            Ok(sample) => {
+                samples.put(name, sample, Instant::now(), is_first);
+                true
+            }
+            Err(error) => {
+                samples.fail(name, Instant::now());
+                tracing::warn!(error = %telemetry::chain(&error), "a node was not measured");
+                false
+            }
+        }
     }
 }
 

@@ -36,8 +36,24 @@ impl Drop for World {
     }
 }
 
+/// What a kubelet answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Kubelet {
+    Counts,
+    /// It was replaced by something that ends no answer.
+    Endless,
+}
+
+fn endless(scope: &Scope) -> transport::Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    drop(scope.spawn("endless", async move {
+        while sender.send(bytes::Bytes::from("a 1\n".repeat(1 << 18))).await.is_ok() {}
+    }));
+    transport::stream(receiver)
+}
+
 /// A kubelet over TLS: its container uses a quarter of a core, by the times that it tells.
-fn kubelet(scope: &Scope, asked: Arc<AtomicU32>) -> SocketAddr {
+fn kubelet(kind: Kubelet, scope: &Scope, asked: Arc<AtomicU32>) -> SocketAddr {
     let ca = pki::Ca::new("test").unwrap();
     let profile = pki::Profile {
         cn: "node".to_owned(),
@@ -49,6 +65,7 @@ fn kubelet(scope: &Scope, asked: Arc<AtomicU32>) -> SocketAddr {
     let config = tls::server(&ca.issue(&profile).unwrap(), None).unwrap();
     let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
+    let connections = scope.clone();
     let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
         assert_eq!(request.uri().path(), "/metrics/resource");
         let count = asked.fetch_add(1, Ordering::SeqCst);
@@ -61,7 +78,11 @@ fn kubelet(scope: &Scope, asked: Arc<AtomicU32>) -> SocketAddr {
             f64::from(count) * 0.5,
             f64::from(count) * 0.25,
         );
-        async move { Ok::<_, Infallible>(http::Response::new(transport::full(text))) }
+        let body = match kind {
+            Kubelet::Counts => transport::full(text),
+            Kubelet::Endless => endless(&connections),
+        };
+        async move { Ok::<_, Infallible>(http::Response::new(body)) }
     });
     drop(scope.spawn("kubelet", transport::serve(listener, Some(config), service, scope.clone())));
     address
@@ -69,8 +90,12 @@ fn kubelet(scope: &Scope, asked: Arc<AtomicU32>) -> SocketAddr {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Kubelet::Counts).await
+    }
+
+    async fn with(kind: Kubelet) -> Self {
         let (scope, asked) = (Scope::new(), Arc::new(AtomicU32::new(0)));
-        let address = kubelet(&scope, asked.clone());
+        let address = kubelet(kind, &scope, asked.clone());
         let metrics = MetricsServer::new(Clock::system());
         let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), Clock::system());
         config.proxy.scope = scope.clone();
@@ -158,6 +183,16 @@ async fn nodes_and_pods_are_measured_when_somebody_asks_and_not_again_at_once() 
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
     let (_, table) = world.accepting("GET", &format!("{ROOT}/pods"), &Value::Null, table).await;
     assert_eq!(table["rows"][0]["cells"], json!(["p", "250m", "1Mi", "1s"]));
+}
+
+#[tokio::test]
+async fn a_kubelet_that_never_ends_is_read_to_a_limit_and_then_left_alone() {
+    let world = World::with(Kubelet::Endless).await;
+    for _ in 0..2 {
+        let (status, nodes) = world.get(&format!("{ROOT}/nodes")).await;
+        assert_eq!((status, &nodes["items"]), (StatusCode::OK, &json!([])));
+        assert_eq!(world.asked.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test]

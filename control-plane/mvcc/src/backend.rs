@@ -89,6 +89,11 @@ impl Disk {
         Ok((disk, replay(entries)?))
     }
 
+    /// Whether the last append failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.database.is_none()
+    }
+
     /// Makes a batch durable on top of what is `shown`, the revision that readers see.
     pub(crate) fn append(&mut self, batch: &Batch<'_>, shown: u64) -> Result<(), AppendError> {
         let database = match self.database.take() {

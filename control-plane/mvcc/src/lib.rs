@@ -220,6 +220,11 @@ impl Store {
         self.writer.commit(txn).await
     }
 
+    /// Whether commits can be made durable: etcd is asked; a disk that has failed is tried again.
+    pub async fn check(&self) -> Result<(), CommitError> {
+        self.writer.commit(Txn::default()).await.map(drop)
+    }
+
     /// All events below `prefix` after revision `after`, the past ones first.
     pub fn watch(&self, prefix: &str, after: u64) -> Result<Watcher, Compacted> {
         let subscription = self.state.write().subscribe(prefix, after)?;

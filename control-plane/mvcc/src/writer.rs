@@ -177,7 +177,7 @@ impl Core {
             target => self.state.read().garbage(target),
         };
         if let Some(disk) = &mut self.disk
-            && (!pending.events.is_empty() || target > 0)
+            && (!pending.events.is_empty() || target > 0 || disk.has_failed())
         {
             let batch = Batch {
                 events: &pending.events,

@@ -51,6 +51,11 @@ impl ApplyError {
         }
     }
 
+    /// The server has answered: what was asked for was not done.
+    pub fn is_answered(&self) -> bool {
+        self.status().is_some()
+    }
+
     /// The object changed since it was read: the next pass will see the change.
     pub fn is_conflict(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_conflict)

@@ -4,6 +4,10 @@
 //! shows it (`x12 over 3m`). Each object may cause a burst of 25 and then one in five minutes, so
 //! that a pass that fails for ever does not fill the store.
 //!
+//! Times of core/v1 events are whole seconds, so kubectl keeps those of one second in the order of the
+//! list, which is that of their names: a name ends with the nanosecond at which the event was recorded,
+//! as the kubelet's do. What others make of a step must not be dated before it: see [`Recorder::at`].
+//!
 //! Upstream: `client-go/tools/record` (`events_cache.go`). Deviation: core/v1 events from every
 //! component, where upstream's scheduler writes events.k8s.io/v1 with series; similar messages are
 //! not merged under a "(combined from similar events)" message. An event that cannot be written is
@@ -49,7 +53,8 @@ impl EventType {
 /// Records events of one component. Cheap to clone; recording never waits.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    sender: mpsc::Sender<Note>,
+    sender: mpsc::Sender<(Note, Timestamp)>,
+    clock: Clock,
 }
 
 /// One thing to tell about one object.
@@ -73,22 +78,35 @@ struct About {
 impl Recorder {
     /// Starts the task that writes; `component` is what `kubectl describe` shows as "From".
     pub fn new(client: Client, component: &'static str, clock: Clock, scope: &Scope) -> Self {
-        let (sender, mut notes) = mpsc::channel::<Note>(PENDING);
+        let (sender, mut notes) = mpsc::channel::<(Note, Timestamp)>(PENDING);
         drop(scope.spawn(&format!("events/{component}"), async move {
             let mut ledger = Ledger::default();
-            while let Some(note) = notes.recv().await {
-                let write = write(&client, component, &clock, &mut ledger, note);
+            while let Some((note, at)) = notes.recv().await {
+                let write = write(&client, component, &mut ledger, note, at);
                 if tokio::time::timeout(WRITE_LIMIT, write).await.is_err() {
                     debug!(component, "event not written in time");
                 }
             }
         }));
-        Self { sender }
+        Self { sender, clock }
     }
 
     /// Tells about an object. Dropped when a thousand others wait.
     pub fn record<K: Resource<DynamicType = ()>>(
         &self,
+        object: &K,
+        kind: EventType,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.at(self.clock.now(), object, kind, reason, message);
+    }
+
+    /// Tells about an object what was so at a moment that is over: before it was told to those who
+    /// then record events of their own.
+    pub fn at<K: Resource<DynamicType = ()>>(
+        &self,
+        at: Timestamp,
         object: &K,
         kind: EventType,
         reason: &'static str,
@@ -103,7 +121,7 @@ impl Recorder {
             uid: meta.uid.clone().unwrap_or_default(),
         };
         let note = Note { object: about, kind, reason, message: message.into() };
-        drop(self.sender.try_send(note));
+        drop(self.sender.try_send((note, at)));
     }
 
     pub fn normal<K: Resource<DynamicType = ()>>(
@@ -131,6 +149,8 @@ impl Recorder {
 #[derive(Default)]
 struct Ledger {
     written: HashMap<Note, Written>,
+    /// Two events of one instant must not have one name.
+    last_stamp: i128,
     allowance: HashMap<About, (f64, Timestamp)>,
 }
 
@@ -183,6 +203,12 @@ impl Ledger {
         true
     }
 
+    /// The nanosecond that a new event's name ends with.
+    fn stamp(&mut self, at: Timestamp) -> i128 {
+        self.last_stamp = at.as_nanosecond().max(self.last_stamp + 1);
+        self.last_stamp
+    }
+
     fn remember(&mut self, note: Note, name: String, now: Timestamp) {
         if self.written.len() >= REMEMBERED {
             let mut ages: Vec<_> = self.written.values().map(|it| it.at).collect();
@@ -194,8 +220,7 @@ impl Ledger {
     }
 }
 
-async fn write(client: &Client, component: &str, clock: &Clock, ledger: &mut Ledger, note: Note) {
-    let now = clock.now();
+async fn write(client: &Client, component: &str, ledger: &mut Ledger, note: Note, now: Timestamp) {
     let step = ledger.plan(&note, now);
     let namespace = namespace_of(&note);
     let events = Api::<Event>::namespaced(client.clone(), namespace);
@@ -212,7 +237,7 @@ async fn write(client: &Client, component: &str, clock: &Clock, ledger: &mut Led
             failure
         }
         Step::Create => {
-            let event = new_event(&note, component, now);
+            let event = new_event(&note, component, now, ledger.stamp(now));
             let name = event.metadata.name.clone().unwrap_or_default();
             match events.create(&PostParams::default(), &event).await {
                 Err(error) => Some(error),
@@ -233,12 +258,12 @@ fn namespace_of(note: &Note) -> &str {
     if note.object.namespace.is_empty() { "default" } else { &note.object.namespace }
 }
 
-fn new_event(note: &Note, component: &str, now: Timestamp) -> Event {
+fn new_event(note: &Note, component: &str, now: Timestamp, stamp: i128) -> Event {
     let about = &note.object;
     let namespace = Some(about.namespace.clone()).filter(|it| !it.is_empty());
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{}", about.name, entropy::hex(16))),
+            name: Some(format!("{}.{stamp:x}", about.name)),
             namespace: Some(namespace_of(note).to_owned()),
             ..ObjectMeta::default()
         },
@@ -285,6 +310,20 @@ mod tests {
         ledger.remember(note("a"), "web.1".into(), now);
         assert_eq!(ledger.plan(&note("a"), now), Step::Count { name: "web.1".into(), count: 2 });
         assert_eq!(ledger.plan(&note("b"), now), Step::Create);
+    }
+
+    #[test]
+    fn events_of_one_second_are_listed_in_the_order_in_which_they_were_recorded() {
+        let mut ledger = Ledger::default();
+        let at = |millis: i64| Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap();
+        let mut event = |text: &str, at| new_event(&note(text), "c", at, ledger.stamp(at));
+        let (first, same) = (event("a", at(1)), event("b", at(1)));
+        let later = event("c", at(999));
+        let name = |it: &Event| it.metadata.name.clone().unwrap();
+        assert!(name(&first) < name(&same) && name(&same) < name(&later));
+        assert_eq!(first.last_timestamp, later.last_timestamp);
+        // The kubelet's names end in the same way.
+        assert_eq!(name(&first), format!("web.{:x}", at(1).as_nanosecond()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
-    Context,
+    Context, Effect,
     pattern::{self, Wildcards},
 };
 
@@ -83,8 +83,20 @@ impl Condition {
         Some(Self { operator, quantifier, if_exists, key: key.to_ascii_lowercase(), values })
     }
 
-    /// Whether the condition holds. `variables` says whether the policy's version has them.
-    pub(crate) fn holds(&self, context: &Context, variables: bool) -> bool {
+    /// How many values a request's are compared with.
+    pub(crate) fn patterns(&self) -> usize {
+        self.values.len().max(1)
+    }
+
+    /// The keys that the condition reads: its own, and those of variables in its values.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let in_values = self.values.iter().flat_map(|it| pattern::variables(it));
+        std::iter::once(self.key.as_str()).chain(in_values)
+    }
+
+    /// Whether the condition holds in a statement with this effect. `variables` says whether the
+    /// policy's version has them.
+    pub(crate) fn holds(&self, context: &Context, variables: bool, effect: Effect) -> bool {
         let variables = variables.then_some(context);
         let found = context.get(&self.key);
         let (test, is_negated) = match self.operator {
@@ -117,8 +129,8 @@ impl Condition {
             (Quantifier::ForAllValues, _) => found.iter().all(|it| listed(it) != is_negated),
             (Quantifier::ForAnyValue, _) => found.iter().any(|it| listed(it) != is_negated),
         };
-        // An unknown variable must not turn a negated test into a grant.
-        holds && (is_resolved || !is_negated)
+        // An unknown variable must not turn a negated test into a grant, nor lift a denial.
+        if is_negated && !is_resolved { effect == Effect::Deny } else { holds }
     }
 }
 

@@ -26,6 +26,11 @@ impl Context {
         self
     }
 
+    /// The values of a key, if the request has it.
+    pub fn values(&self, key: &str) -> Option<&[String]> {
+        self.get(&key.to_ascii_lowercase())
+    }
+
     /// `None`: the request does not have the key. `lower` is in lower case already.
     pub(crate) fn get(&self, lower: &str) -> Option<&[String]> {
         self.values.get(lower).map(Vec::as_slice)
@@ -33,7 +38,7 @@ impl Context {
 
     /// What a variable stands for: only keys with exactly one value.
     pub(crate) fn single(&self, key: &str) -> Option<&str> {
-        match self.get(&key.to_ascii_lowercase()) {
+        match self.values(key) {
             Some([value]) => Some(value),
             _ => None,
         }

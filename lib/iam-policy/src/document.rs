@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::{condition::Condition, principal::Principals};
+use crate::{condition::Condition, pattern, principal::Principals};
 
 /// What a document is attached to: it decides which elements it must and must not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,49 @@ impl Policy {
         Ok(Self { has_variables, statements })
     }
 
+    /// The keys that conditions and variables read, as the document writes them.
+    pub fn context_keys(&self) -> impl Iterator<Item = &str> {
+        let variables = self.has_variables;
+        self.statements.iter().flat_map(move |it| {
+            let resources = match &it.resources {
+                Some(Listed::In(found) | Listed::NotIn(found)) => found.as_slice(),
+                None => &[],
+            };
+            let in_resources = resources.iter().flat_map(|it| pattern::variables(it));
+            let in_conditions = it.conditions.iter().flat_map(Condition::keys);
+            in_conditions.chain(in_resources.filter(move |_| variables))
+        })
+    }
+
+    /// What the document's `"AWS"` principals say, with those of `NotPrincipal`.
+    pub fn aws_principals(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().flat_map(|it| {
+            match &it.principals {
+                Some(Listed::In(named) | Listed::NotIn(named)) => named.aws.as_slice(),
+                None => &[],
+            }
+            .iter()
+            .map(String::as_str)
+        })
+    }
+
+    /// The same document with other `"AWS"` principals: IAM pins an ARN to the unique id of whom it
+    /// named when the document was saved.
+    pub fn with_aws_principals(&self, replace: impl Fn(&str) -> Option<String>) -> Self {
+        let mut policy = self.clone();
+        for statement in &mut policy.statements {
+            let Some(Listed::In(named) | Listed::NotIn(named)) = &mut statement.principals else {
+                continue;
+            };
+            for text in &mut named.aws {
+                if let Some(other) = replace(text) {
+                    *text = other;
+                }
+            }
+        }
+        policy
+    }
+
     /// The services that a trust policy names, to tell what a role is for.
     pub fn trusted_services(&self) -> impl Iterator<Item = &str> {
         self.statements.iter().filter(|it| it.effect == Effect::Allow).flat_map(|it| {
@@ -156,6 +199,17 @@ impl Statement {
             resources: read_resources(fields, kind)?,
             conditions: read_conditions(fields)?,
         })
+    }
+
+    /// How many texts a request is compared with.
+    pub(crate) fn patterns(&self) -> usize {
+        let (Listed::In(actions) | Listed::NotIn(actions)) = &self.actions;
+        let resources = match &self.resources {
+            Some(Listed::In(found) | Listed::NotIn(found)) => found.len(),
+            None => 0,
+        };
+        let values: usize = self.conditions.iter().map(Condition::patterns).sum();
+        actions.len() + resources + values
     }
 }
 
@@ -259,8 +313,11 @@ fn read_principals(
             Kind::Trust | Kind::Resource => Err(PolicyError::Missing("Principal")),
         };
     };
-    if kind == Kind::Identity {
-        return Err(PolicyError::PrincipalInIdentityPolicy);
+    match (kind, &found) {
+        (Kind::Identity, _) => return Err(PolicyError::PrincipalInIdentityPolicy),
+        // "You cannot use NotPrincipal in … a role trust policy".
+        (Kind::Trust, Listed::NotIn(_)) => return Err(PolicyError::Prohibited("NotPrincipal")),
+        _ => {}
     }
     found.try_map(read_principal).map(Some)
 }

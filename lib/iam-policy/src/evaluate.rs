@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Context, Effect, Identity, Policy,
+    Context, Effect, Identity, Kind, Policy,
     document::{Listed, Statement},
     pattern::{self, Wildcards},
     principal::{IdentityKind, Naming},
@@ -28,6 +28,16 @@ pub struct Named {
     pub policy: Arc<Policy>,
 }
 
+impl Named {
+    /// In the place of a policy that is gone or cannot be read: it denies everything.
+    pub fn nothing(name: &str) -> Self {
+        const NOTHING: &str = r#"{"Version":"2012-10-17","Statement":
+            {"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+        let policy = Policy::parse(NOTHING, Kind::Identity).expect("the text is a policy");
+        Self { name: name.to_owned(), policy: Arc::new(policy) }
+    }
+}
+
 /// The policies that apply to a request.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
@@ -38,6 +48,24 @@ pub struct Policies {
     pub resource: Option<Named>,
     /// Trust policies must allow or delegate; other resource policies may be silent.
     pub resource_must_allow: bool,
+}
+
+impl Policies {
+    /// How many texts a decision may have to compare a request with.
+    pub fn patterns(&self) -> usize {
+        let all = self.layers().into_iter().flat_map(|(_, named)| named);
+        all.flat_map(|it| &it.policy.statements).map(Statement::patterns).sum()
+    }
+
+    /// In the order in which denials are looked for.
+    fn layers(&self) -> [(Layer, &[Named]); 4] {
+        [
+            (Layer::Resource, self.resource.as_slice()),
+            (Layer::Identity, &self.identity),
+            (Layer::Boundary, self.boundary.as_slice()),
+            (Layer::Session, &self.session),
+        ]
+    }
 }
 
 /// Where a statement stands.
@@ -99,7 +127,7 @@ impl Decision {
 /// Decides. See the crate's documentation for the order.
 pub fn evaluate(request: &Request<'_>, policies: &Policies) -> Decision {
     let action = request.action.to_ascii_lowercase();
-    let asked = Asked { request, action: &action };
+    let asked = Asked { request, action: &action, is_bounded: policies.boundary.is_some() };
     if let Some(denied) = asked.explicit_deny(policies) {
         return denied;
     }
@@ -132,6 +160,24 @@ pub fn evaluate(request: &Request<'_>, policies: &Policies) -> Decision {
     allowed
 }
 
+/// What each layer says by itself, in the order in which [`evaluate`] looks: to explain a decision,
+/// not to make one. Layers without a policy are left out.
+pub fn layers(request: &Request<'_>, policies: &Policies) -> Vec<Decision> {
+    let action = request.action.to_ascii_lowercase();
+    let asked = Asked { request, action: &action, is_bounded: policies.boundary.is_some() };
+    let layers = policies.layers().into_iter().filter(|(_, named)| !named.is_empty());
+    let said = layers.map(|(layer, named)| {
+        let denied = asked.find(named, Effect::Deny).map(|it| (Verdict::ExplicitDeny, it));
+        let said =
+            denied.or_else(|| asked.find(named, Effect::Allow).map(|it| (Verdict::Allowed, it)));
+        match said {
+            Some((verdict, deciding)) => Decision { verdict, layer, deciding: Some(deciding) },
+            None => implicit(layer),
+        }
+    });
+    said.collect()
+}
+
 fn implicit(layer: Layer) -> Decision {
     Decision { verdict: Verdict::ImplicitDeny, layer, deciding: None }
 }
@@ -140,19 +186,13 @@ struct Asked<'a> {
     request: &'a Request<'a>,
     /// In lower case.
     action: &'a str,
+    /// Whether the principal has a permissions boundary.
+    is_bounded: bool,
 }
 
 impl Asked<'_> {
     fn explicit_deny(&self, policies: &Policies) -> Option<Decision> {
-        let boundary = policies.boundary.as_slice();
-        let resource = policies.resource.as_slice();
-        let layers: [(Layer, &[Named]); 4] = [
-            (Layer::Resource, resource),
-            (Layer::Identity, &policies.identity),
-            (Layer::Boundary, boundary),
-            (Layer::Session, &policies.session),
-        ];
-        layers.into_iter().find_map(|(layer, named)| {
+        policies.layers().into_iter().find_map(|(layer, named)| {
             self.find(named, Effect::Deny).map(|deciding| Decision {
                 verdict: Verdict::ExplicitDeny,
                 layer,
@@ -192,9 +232,17 @@ impl Asked<'_> {
     }
 
     fn names(&self, statement: &Statement) -> Option<Naming> {
+        if statement.principals.is_some() && self.request.identity.kind == IdentityKind::Anonymous {
+            return None;
+        }
         match &statement.principals {
             None => Some(Naming::Principal),
             Some(Listed::In(named)) => named.naming(self.request.identity),
+            // "When NotPrincipal is used with Deny, it always denies any principal that has a
+            // permissions boundary attached, whatever it lists": IAM JSON policy elements.
+            Some(Listed::NotIn(_)) if statement.effect == Effect::Deny && self.is_bounded => {
+                Some(Naming::Principal)
+            }
             Some(Listed::NotIn(named)) => match named.naming(self.request.identity) {
                 // Naming the account alone does not spare its users and roles.
                 None | Some(Naming::Account) => Some(Naming::Principal),
@@ -207,7 +255,10 @@ impl Asked<'_> {
         let context = self.request.context;
         self.is_action(statement)
             && self.is_resource(statement, has_variables)
-            && statement.conditions.iter().all(|it| it.holds(context, has_variables))
+            && statement
+                .conditions
+                .iter()
+                .all(|it| it.holds(context, has_variables, statement.effect))
     }
 
     fn is_action(&self, statement: &Statement) -> bool {
@@ -225,6 +276,10 @@ impl Asked<'_> {
         match &statement.resources {
             None => true,
             Some(Listed::In(patterns)) => patterns.iter().any(|it| test(it) == Some(true)),
+            // What a variable without a value would have spared is not spared by a denial.
+            Some(Listed::NotIn(patterns)) if statement.effect == Effect::Deny => {
+                patterns.iter().all(|it| test(it) != Some(true))
+            }
             Some(Listed::NotIn(patterns)) => patterns.iter().all(|it| test(it) == Some(false)),
         }
     }

@@ -26,6 +26,9 @@ pub enum IdentityKind {
     Federated {
         provider: String,
     },
+    /// Nobody: no `Principal` element means them here, `*` neither. No resource of this region is
+    /// public.
+    Anonymous,
 }
 
 /// How closely a policy names somebody. It decides whether identity policies still matter.

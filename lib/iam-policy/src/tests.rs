@@ -3,6 +3,8 @@
 mod conditions;
 mod documents;
 mod layers;
+mod properties;
+mod vectors;
 
 use std::sync::Arc;
 

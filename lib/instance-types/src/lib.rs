@@ -98,4 +98,10 @@ impl InstanceType {
     pub fn max_pods(&self) -> u32 {
         self.enis * (self.ipv4_per_eni - 1) + 2
     }
+
+    /// The same in prefix mode, within what EKS recommends: 110, or 250 from 30 vCPUs on.
+    pub fn max_pods_with_prefixes(&self) -> u32 {
+        let recommended = if self.vcpus < 30 { 110 } else { 250 };
+        (self.enis * (self.ipv4_per_eni - 1) * 16 + 2).min(recommended)
+    }
 }

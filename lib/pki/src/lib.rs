@@ -10,14 +10,18 @@
 
 mod ca;
 mod csr;
+mod key_ring;
 mod kubeconfig;
+mod pem;
 mod service_account;
 mod subject;
 
 pub use self::{
     ca::{Ca, Profile, Usage},
     csr::{CsrContents, parse_csr},
+    key_ring::{DatedKey, KeyRing},
     kubeconfig::{Credentials, Kubeconfig},
+    pem::{PemBlock, pem_blocks, pem_text},
     service_account::ServiceAccountKey,
     subject::{Subject, fingerprint, subject, subject_of_pem},
 };

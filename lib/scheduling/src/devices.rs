@@ -24,7 +24,7 @@ use k8s_openapi::api::{
 };
 
 pub use self::{
-    allocate::Given,
+    allocate::{AllocateError, Effort, Given},
     request::{ClaimRequest, RequestError},
 };
 use crate::{NodeInfo, affinity::matches_node_selector_terms};
@@ -46,6 +46,8 @@ pub struct DeviceFact {
     pub elsewhere: BTreeSet<String>,
     /// The nodes that have devices for the others.
     pub nodes: BTreeSet<String>,
+    /// The nodes of which that is not known: to find out takes too long.
+    pub timed_out: BTreeSet<String>,
 }
 
 /// The devices that are offered.

@@ -69,6 +69,9 @@ fn device_objection(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
     if fact.elsewhere.contains(&node.name) {
         return Some(Reason::ClaimElsewhere);
     }
+    if fact.timed_out.contains(&node.name) {
+        return Some(Reason::DevicesTimedOut);
+    }
     (!fact.nodes.contains(&node.name)).then_some(Reason::NoDevices)
 }
 

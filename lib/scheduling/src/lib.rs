@@ -34,10 +34,12 @@ mod testing;
 pub use self::{
     affinity::{matches_node_selector_terms, node_affinity_matches},
     cluster::Cluster,
-    devices::{ClaimRequest, DeviceFact, DeviceId, Given, Inventory, RequestError},
+    devices::{
+        AllocateError, ClaimRequest, DeviceFact, DeviceId, Effort, Given, Inventory, RequestError,
+    },
     evaluate::{Choice, evaluate, filter_node},
     node::NodeInfo,
-    pod::{PodInfo, Term},
+    pod::{HostPort, PodInfo, Spread, Term},
     preemption::{Budget, Preemption, preempt},
     reason::{Diagnosis, Plugin, Reason, Verdict},
     taint::{find_untolerated, tolerates},

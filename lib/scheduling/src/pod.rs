@@ -57,7 +57,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// Whether two pods with these ports cannot share a node.
-    pub(crate) fn collides_with(&self, other: &Self) -> bool {
+    pub fn collides_with(&self, other: &Self) -> bool {
         let is_any = |address: &str| address.is_empty() || address == "0.0.0.0";
         self.port == other.port
             && self.protocol == other.protocol
@@ -79,13 +79,23 @@ pub(crate) type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Term {
     pub(crate) fn matches(&self, set: &LabelSet, namespaces: &NamespaceLabels) -> bool {
+        self.selects(&set.namespace, &set.labels, namespaces)
+    }
+
+    /// Whether the term is about a pod in this namespace with these labels.
+    pub fn selects(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> bool {
         let Some(selector) = &self.selector else { return false };
-        let is_in_namespace = self.namespaces.contains(&set.namespace)
+        let is_in_namespace = self.namespaces.iter().any(|it| it == namespace)
             || self.namespace_selector.as_ref().is_some_and(|selector| {
                 static NONE: BTreeMap<String, String> = BTreeMap::new();
-                selector.matches(namespaces.get(&set.namespace).unwrap_or(&NONE))
+                selector.matches(namespaces.get(namespace).unwrap_or(&NONE))
             });
-        is_in_namespace && selector.matches(&set.labels)
+        is_in_namespace && selector.matches(labels)
     }
 
     fn new(term: &PodAffinityTerm, pod: &Pod) -> Self {

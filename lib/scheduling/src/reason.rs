@@ -47,6 +47,8 @@ pub enum Reason {
     /// A claim is allocated already, and not there.
     ClaimElsewhere,
     NoDevices,
+    /// Whether there are enough would take too long to find out.
+    DevicesTimedOut,
     SpreadSkew,
     SpreadMissingLabel,
     PodAffinity,
@@ -65,7 +67,9 @@ impl Reason {
             Self::TooManyPods | Self::Insufficient { .. } => Plugin::NodeResourcesFit,
             Self::VolumeNodeAffinity | Self::NoVolumeToBind => Plugin::VolumeBinding,
             Self::VolumeZone => Plugin::VolumeZone,
-            Self::ClaimElsewhere | Self::NoDevices => Plugin::DynamicResources,
+            Self::ClaimElsewhere | Self::NoDevices | Self::DevicesTimedOut => {
+                Plugin::DynamicResources
+            }
             Self::SpreadSkew | Self::SpreadMissingLabel => Plugin::PodTopologySpread,
             Self::PodAffinity | Self::PodAntiAffinity | Self::ExistingAntiAffinity => {
                 Plugin::InterPodAffinity
@@ -92,6 +96,7 @@ impl fmt::Display for Reason {
             Self::VolumeZone => "node(s) had no available volume zone",
             Self::ClaimElsewhere => "resourceclaim not available on the node",
             Self::NoDevices => "cannot allocate all claims",
+            Self::DevicesTimedOut => "timed out trying to allocate devices",
             Self::SpreadSkew => "node(s) didn't match pod topology spread constraints",
             Self::SpreadMissingLabel => {
                 "node(s) didn't match pod topology spread constraints (missing required label)"

@@ -18,6 +18,16 @@ impl Cgroup {
         write(&hierarchy.folder(self.path()).join(file), &bytes.to_string())
     }
 
+    /// Lets the cgroup and those below it have at most `count` processes and threads: what would be one
+    /// more fails to fork (`EAGAIN`). Where the `pids` controller is not mounted nothing is limited, and
+    /// the answer is `false`.
+    pub fn set_pids_limit(&self, count: u64) -> Result<bool, CgroupError> {
+        match self.folder("pids") {
+            None => Ok(false),
+            Some(folder) => write(&folder.join("pids.max"), &count.to_string()).map(|()| true),
+        }
+    }
+
     /// Lets the cgroup use at most the time of `cpus` whole CPUs.
     pub fn set_cpu_limit(&self, cpus: u32) -> Result<(), CgroupError> {
         let Some(hierarchy) = self.layout.hierarchy("cpu") else { return Ok(()) };

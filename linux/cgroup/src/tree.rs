@@ -116,8 +116,23 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills every process in the cgroup and below, and waits until all have ended.
+    /// Kills every process in the cgroup and below, and waits until all have ended. Meanwhile none is
+    /// made, so that what forks for ever ends too.
     pub fn kill(&self, limit: Duration) -> Result<(), CgroupError> {
+        let bound = self.folder("pids").map(|it| it.join("pids.max"));
+        let earlier = bound.as_ref().and_then(|it| fs::read_to_string(it).ok());
+        if earlier.is_some() {
+            drop(self.set_pids_limit(0));
+        }
+        let killed = self.kill_all(limit);
+        if let (Some(file), Some(earlier)) = (bound, earlier) {
+            // Where it is gone meanwhile there is nothing to bound.
+            drop(write(&file, earlier.trim()));
+        }
+        killed
+    }
+
+    fn kill_all(&self, limit: Duration) -> Result<(), CgroupError> {
         let deadline = Instant::now() + limit;
         // The frozen do not die; thawing fails only where nothing was frozen.
         drop(self.freeze(Freeze::Thawed));
@@ -241,7 +256,10 @@ pub(crate) fn failed<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -270,5 +288,47 @@ mod tests {
         cgroup.remove().unwrap();
         cgroup.remove_empty_parents();
         assert!(!cgroup.exists());
+    }
+
+    /// Each forks two, and those do the same: a thousand, if nothing keeps them from it. It begins when it
+    /// is told to, so that it is in its cgroup.
+    const BOMB: &str = "bomb() { if [ $1 -gt 0 ]; then bomb $(($1-1)) & bomb $(($1-1)) & fi; \
+                        sleep 60; }; read line; bomb 9";
+
+    #[test]
+    fn a_fork_bomb_fills_its_cgroup_and_nothing_else() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let layout = Arc::new(Layout::detect().unwrap());
+        let cgroup = Cgroup::new(layout, &format!("nst-t-cg-bomb-{}/i", std::process::id()));
+        cgroup.create().unwrap();
+        let most = 40;
+        if cgroup.set_pids_limit(most).unwrap() {
+            let mut bash = Command::new("bash");
+            bash.args(["-c", BOMB]).stdin(Stdio::piped()).stderr(Stdio::null());
+            let mut bomb = bash.spawn().unwrap();
+            cgroup.add(bomb.id().cast_signed()).unwrap();
+            bomb.stdin.take().unwrap().write_all(b"\n").unwrap();
+            let refusals = || {
+                let file = cgroup.folder("pids").unwrap().join("pids.events");
+                let text = fs::read_to_string(file).unwrap_or_default();
+                text.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok()).unwrap_or(0)
+            };
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while refusals() == 0 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert!(refusals() > 0, "nothing was refused");
+            assert!(cgroup.pids().len() <= 40, "{:?}", cgroup.pids());
+            // Whoever is outside forks on.
+            assert!(Command::new("true").status().unwrap().success());
+            cgroup.kill(Duration::from_secs(20)).unwrap();
+            bomb.wait().unwrap();
+            let bound = fs::read_to_string(cgroup.folder("pids").unwrap().join("pids.max"));
+            assert_eq!(bound.unwrap().trim(), most.to_string());
+        }
+        cgroup.remove().unwrap();
+        cgroup.remove_empty_parents();
     }
 }

@@ -13,6 +13,7 @@
 //! and what is gone is not an error.
 
 mod address;
+mod arrival;
 pub mod codec;
 mod conntrack;
 mod link;
@@ -26,6 +27,7 @@ mod traffic;
 use std::path::PathBuf;
 
 pub use address::Address;
+pub use arrival::AwaitLinkError;
 pub use conntrack::{Conntrack, Flow};
 pub use link::{Link, LinkChange, Mac, ParseMacError, Veth, VethEnd};
 pub use neighbour::Neighbour;

@@ -128,3 +128,32 @@ fn a_namespace_that_does_not_exist_is_named_in_the_error() {
     let error = Netlink::at(&PathBuf::from("/run/netns/nst-t-no-such")).unwrap_err();
     assert!(error.to_string().contains("nst-t-no-such"), "{error}");
 }
+
+#[test]
+fn a_link_is_met_when_it_comes_and_one_that_does_not_come_is_not_waited_for_for_ever() {
+    use std::time::Duration;
+    let Some(netns) = Netns::new("await") else { return };
+    let wanted: Mac = "02:00:00:00:00:07".parse().unwrap();
+    let path = netns.path();
+    let waits = |limit: Duration| {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            let file = File::open(&path).unwrap();
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let is_it = |it: &linux_netlink::Link| it.mac == Some(wanted);
+            Netlink::await_link_here("vlan.eth.5", is_it, limit).unwrap()
+        })
+    };
+    assert_eq!(waits(Duration::from_millis(50)).join().unwrap(), None);
+    let netlink = Netlink::at(&path).unwrap();
+    let made = |mac: Mac| {
+        let end = VethEnd { mac: Some(mac), ..VethEnd::named("vlan.eth.5") };
+        netlink.create_veth(&Veth { end, peer: VethEnd::named("peer") }).unwrap();
+    };
+    // The one of the branch before is still there.
+    made("02:00:00:00:00:06".parse().unwrap());
+    let waiting = waits(Duration::from_secs(20));
+    netlink.delete_link_by_name("vlan.eth.5").unwrap();
+    made(wanted);
+    assert_eq!(waiting.join().unwrap().unwrap().mac, Some(wanted));
+}

@@ -8,7 +8,6 @@
 //! `/proxyMode` says so. `ipvs` and `winkernel` have no effect, nor have `iptables.localhostNodePorts`,
 //! client QPS and content types, and `enableProfiling`.
 
-mod duration;
 pub mod load;
 mod parts;
 pub mod validation;
@@ -19,12 +18,11 @@ use ipnet::IpNet;
 use linux_nftables::Family;
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    duration::{GoDuration, parse as parse_duration},
-    parts::{
-        ClientConnection, Conntrack, DetectLocal, FeatureGates, Iptables, Ipvs, Logging, Nftables,
-        Winkernel,
-    },
+pub use component_config::duration::SignedGoDuration as GoDuration;
+
+pub use self::parts::{
+    ClientConnection, Conntrack, DetectLocal, FeatureGates, Iptables, Ipvs, Logging, Nftables,
+    Winkernel,
 };
 use crate::compile::{LocalDetector, NodePorts, Options};
 

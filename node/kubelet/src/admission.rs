@@ -32,6 +32,8 @@ pub(crate) struct Ground<'a> {
     /// Extended resources of the Node object's `allocatable`.
     pub extended: &'a BTreeMap<String, i64>,
     pub has_apparmor: bool,
+    /// The runtime can leave out the groups that an image gives its users.
+    pub has_groups_policy: bool,
 }
 
 /// A resource of which there is not enough.
@@ -101,11 +103,11 @@ fn operating_system(pod: &Pod) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// What the runtime (CRI of containerd 1.6) or the kernel does not have.
+/// What the runtime or the kernel does not have.
 fn features(pod: &Pod, ground: &Ground<'_>) -> Result<(), Verdict> {
     let context = PodExt::spec(pod).security_context.as_ref();
     let policy = context.and_then(|it| it.supplemental_groups_policy.as_deref());
-    if policy == Some("Strict") {
+    if policy == Some("Strict") && !ground.has_groups_policy {
         let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
         return Err(refused("SupplementalGroupsPolicyNotSupported", message.to_owned()));
     }
@@ -166,10 +168,15 @@ fn capacity(ground: &Ground<'_>) -> BTreeMap<String, i64> {
     all
 }
 
+/// Whether the node is one of those that the pod asks for.
+pub(crate) fn fits_node(pod: &Pod, ground: &Ground<'_>) -> bool {
+    node_affinity::matches(pod, ground.labels)
+}
+
 fn predicates(pod: &Pod, others: &[Arc<Pod>], ground: &Ground<'_>) -> Result<(), Verdict> {
     let failed =
         |name: &str, reason: &str| Err(refused(name, format!("Predicate {name} failed: {reason}")));
-    if !node_affinity::matches(pod, ground.labels) {
+    if !fits_node(pod, ground) {
         return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
     if !has_free_ports(pod, others) {

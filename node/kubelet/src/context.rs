@@ -25,10 +25,12 @@ use crate::{
     paths::Paths,
     pod_starts::PodStarts,
     probes::Probes,
+    runtime_features::Handlers,
     services::Services,
     settings::Settings,
     status::manager::Statuses,
     timeline::Timelines,
+    userns::UserNamespaces,
     volumes::Volumes,
 };
 
@@ -54,6 +56,9 @@ pub(crate) struct Context {
     pub paths: Paths,
     pub machine: Machine,
     pub network: watch::Sender<Network>,
+    /// What the runtime's handlers can do; `None` until it has been asked.
+    pub handlers: watch::Sender<Option<Handlers>>,
+    pub user_namespaces: UserNamespaces,
     /// What the node is short of.
     pub pressure: watch::Sender<Pressure>,
     pub is_shutting_down: watch::Sender<bool>,

@@ -400,7 +400,7 @@ impl Runtime {
     pub(crate) async fn containerd_events(
         &self,
     ) -> Result<Streaming<containerd::Envelope>, CriError> {
-        let filters = ["/tasks/exit", "/tasks/start", "/tasks/oom", "/tasks/delete"]
+        let filters = ["/tasks/exit", "/tasks/oom", "/tasks/delete"]
             .map(|topic| format!("namespace==k8s.io,topic==\"{topic}\""))
             .to_vec();
         let mut client = self.events.clone();

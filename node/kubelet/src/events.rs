@@ -1,7 +1,8 @@
 //! Events about pods and the node, as `kubectl describe` shows them.
 //!
 //! Writing an event never holds up what it is about: events go into a bounded queue and are written
-//! behind it. A repeated event raises the count of the first one.
+//! behind it, at most so often a second (`eventRecordQPS`, `eventBurst`). A repeated event raises the
+//! count of the first one.
 //!
 //! Upstream: `client-go/tools/record`.
 
@@ -21,7 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::pod::PodExt;
+use crate::{pod::PodExt, rate::Rate};
 
 const QUEUE: usize = 1000;
 /// How many different events are remembered for counting.
@@ -54,10 +55,11 @@ impl Recorder {
         client: Client,
         node_name: &str,
         clock: Clock,
+        rate: Rate,
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, notes) = mpsc::channel(QUEUE);
         let recorder = Self { queue, node_name: node_name.to_owned(), clock };
-        (recorder, write_all(client, node_name.to_owned(), notes))
+        (recorder, write_all(client, node_name.to_owned(), notes, rate))
     }
 
     pub(crate) fn normal(&self, pod: &Pod, reason: &str, message: impl Into<String>) {
@@ -150,9 +152,10 @@ struct Written {
 
 type Key = (Option<String>, Option<String>, String, String);
 
-async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>) {
+async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>, rate: Rate) {
     let mut writer = Writer { client, node_name, written: HashMap::new(), last_stamp: 0 };
     while let Some(note) = notes.recv().await {
+        rate.turn().await;
         writer.write_surely(&note).await;
     }
 }

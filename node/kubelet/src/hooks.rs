@@ -1,13 +1,17 @@
 //! Lifecycle hooks: postStart and preStop.
 //!
 //! Upstream: `pkg/kubelet/lifecycle/handlers.go`. The status of an HTTP answer does not matter there
-//! either: a hook is told, not asked.
+//! either: a hook is told, not asked. One that is to be told over HTTPS and speaks HTTP only is told so.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{HTTPGetAction, LifecycleHandler, Pod};
 
-use crate::{context::Context, pod::PodExt, probes::http};
+use crate::{
+    context::Context,
+    pod::PodExt,
+    probes::http::{self, GetError},
+};
 
 /// Upstream's bound of a hook without one of its own.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -58,15 +62,20 @@ pub(crate) async fn run(
     }
     if let Some(get) = &hook.http_get {
         let ip = pod_ip(context, pod, id).await;
-        let asked = http::get(pod, container, get, ip, LIMIT, AGENT).await;
+        let asked = match http::get(pod, container, get, ip, LIMIT, AGENT).await {
+            Err(GetError::Plain { host, text }) => {
+                let plain = http::get(pod, container, &without_tls(get), ip, LIMIT, AGENT).await;
+                if plain.is_ok() {
+                    tell_fallback(context, pod, &host);
+                }
+                plain.map_err(|_| text)
+            }
+            asked => asked.map_err(|it| it.to_string()),
+        };
         let (container, pod) = name();
         let path = get.path.clone().unwrap_or_default();
-        return asked.map(drop).map_err(|error| HookError::Http {
-            path,
-            container,
-            pod,
-            error: error.to_string(),
-        });
+        let failed = |error| HookError::Http { path, container, pod, error };
+        return asked.map(drop).map_err(failed);
     }
     if let Some(sleep) = &hook.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
@@ -74,6 +83,24 @@ pub(crate) async fn run(
         return Ok(());
     }
     Err(HookError::Invalid)
+}
+
+/// The same request for a server that speaks no TLS; it does not tell who asks.
+fn without_tls(get: &HTTPGetAction) -> HTTPGetAction {
+    let mut get = get.clone();
+    get.scheme = Some("HTTP".to_owned());
+    if let Some(headers) = &mut get.http_headers {
+        headers.retain(|it| !it.name.eq_ignore_ascii_case("authorization"));
+    }
+    get
+}
+
+fn tell_fallback(context: &Context, pod: &Pod, host: &str) {
+    context.metrics.add("kubelet_lifecycle_handler_http_fallbacks_total", &[], 1.0);
+    let message = format!(
+        "request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
+    );
+    context.recorder.warning(pod, "LifecycleHTTPFallback", message);
 }
 
 /// Where the pod can be reached; its status may not have been made yet.

@@ -61,6 +61,7 @@ impl Housekeeping {
         context.allocations.retain(|uid| workers.is_known(uid));
         context.objects.retain(&workers.pods().iter().flat_map(objects::references).collect());
         context.volumes.remove_orphans(|uid| workers.is_known(uid)).await;
+        context.user_namespaces.retain(|uid| workers.is_known(uid));
         context.cm.remove_stale(|uid| workers.is_known(uid));
         for uid in context.cgroups.pods() {
             if !workers.is_known(&uid) {

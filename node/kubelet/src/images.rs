@@ -5,7 +5,10 @@
 //! **Invariant:** a pull that nobody waits for any more ends, and gives its permit back.
 //!
 //! Deviation: pods that want the same image with the same credentials share one pull; upstream pulls
-//! for each of them.
+//! for each of them. A pull beyond `registryPullQPS` and `registryBurst` waits for its turn; upstream
+//! lets it fail (`pull QPS exceeded`), and the pod is held back. Where a pull fails and a credential
+//! provider gave nothing because it failed, the pod's event and its container's message say why;
+//! upstream's say what the registry answered, and the provider's failure is in the kubelet's log alone.
 
 pub(crate) mod access;
 pub(crate) mod credentials;
@@ -28,7 +31,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     access::Access,
-    credentials::{Candidate, Credentials},
+    credentials::{Candidate, Candidates, Credentials},
 };
 use crate::{
     backoff::Backoffs,
@@ -39,6 +42,7 @@ use crate::{
     pace::Pace,
     pod::{PodExt, PodUid},
     pod_starts::PodStarts,
+    rate::Rate,
 };
 
 /// Why a container's image is not there: the reason and message of its `waiting` state.
@@ -96,6 +100,7 @@ pub(crate) struct Images {
     pub access: Access,
     starts: Arc<PodStarts>,
     permits: Arc<Semaphore>,
+    rate: Arc<Rate>,
     under_way: Mutex<HashMap<PullKey, UnderWay>>,
     backoffs: Mutex<Backoffs<String>>,
     last_errors: Mutex<HashMap<String, (jiff::Timestamp, String)>>,
@@ -108,7 +113,7 @@ impl Images {
         clock: Clock,
         (credentials, access): (Credentials, Access),
         starts: Arc<PodStarts>,
-        parallel: usize,
+        (parallel, rate): (usize, Rate),
     ) -> Self {
         Self {
             runtime,
@@ -119,6 +124,7 @@ impl Images {
             access,
             starts,
             permits: Arc::new(Semaphore::new(parallel)),
+            rate: Arc::new(rate),
             under_way: Mutex::default(),
             backoffs: Mutex::default(),
             last_errors: Mutex::default(),
@@ -188,7 +194,7 @@ impl Images {
             return true;
         }
         let credentials = self.credentials.candidates(pod, name, objects).await;
-        self.access.is_granted(name, &image.id, &credentials)
+        self.access.is_granted(name, &image.id, &credentials.all)
     }
 
     async fn pull(
@@ -203,9 +209,9 @@ impl Images {
         let (waiting_since, since) = (Instant::now(), self.clock.now());
         let message = format!("Pulling image \"{name}\"");
         self.recorder.container_normal(pod, &container.name, "Pulling", message);
-        let candidates = self.credentials.candidates(pod, name, objects).await;
+        let Candidates { all, failures } = self.credentials.candidates(pod, name, objects).await;
         self.access.begin(name);
-        let pulled = self.pull_with_any(name, candidates).await;
+        let pulled = self.pull_with_any(name, all).await;
         self.starts.pulled(&pod.uid(), since);
         match pulled {
             Ok((reference, took, with)) => {
@@ -227,7 +233,7 @@ impl Images {
             }
             Err(error) => {
                 self.access.end(name);
-                let text = error.to_string();
+                let text = with_failures(error.to_string(), &failures);
                 let message = format!("Failed to pull image \"{name}\": {text}");
                 self.recorder.container_warning(pod, &container.name, "Failed", message.clone());
                 let now = self.pace.now();
@@ -308,10 +314,11 @@ impl Images {
         let identity = auth.as_ref().map(|it| format!("{}:{}", it.username, it.password));
         let key = (name.to_owned(), identity.unwrap_or_default());
         let begin = || {
-            let (runtime, permits) = (self.runtime.clone(), self.permits.clone());
-            let name = name.to_owned();
+            let (runtime, name) = (self.runtime.clone(), name.to_owned());
+            let (permits, rate) = (self.permits.clone(), self.rate.clone());
             let pull = async move {
                 let _permit = permits.acquire_owned().await;
+                rate.turn().await;
                 let started = Instant::now();
                 let reference = runtime.pull_image(&name, auth, None).await?;
                 Ok((reference, started.elapsed()))
@@ -324,6 +331,20 @@ impl Images {
         let pull = known.pull.clone();
         Waiter { images: self, key, pull }
     }
+}
+
+/// How much of a plugin's own words is shown to whoever reads events.
+const TOLD_OF_PLUGIN: usize = 1024;
+
+/// Why a pull failed, and why it was tried without credentials that a plugin was to give.
+fn with_failures(mut text: String, failures: &[String]) -> String {
+    for failure in failures {
+        // In one line, as kubectl shows events.
+        let words: Vec<&str> = failure.split_whitespace().collect();
+        let shown: String = words.join(" ").chars().take(TOLD_OF_PLUGIN).collect();
+        text += &format!("; {shown}");
+    }
+    text
 }
 
 fn millis(duration: Duration) -> Duration {

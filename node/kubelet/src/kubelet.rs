@@ -44,7 +44,9 @@ use crate::{
     pod_starts::PodStarts,
     pod_workers::PodWorkers,
     probes::Probes,
-    qos, server,
+    qos,
+    rate::Rate,
+    server,
     services::Services,
     settings::Settings,
     shutdown::{self, Shutdown},
@@ -52,9 +54,11 @@ use crate::{
     stats::Stats,
     status::manager::Statuses,
     timeline::Timelines,
+    userns::UserNamespaces,
     volumes::{
         self, Volumes,
         csi::{self, Csi},
+        trust_bundles::{self, TrustBundles},
     },
 };
 
@@ -81,6 +85,8 @@ pub enum StartError {
         "invalid configuration: option {policy} specified for imagePullCredentialsVerificationPolicy is not known"
     )]
     VerificationPolicy { policy: String },
+    #[error("create user namespace manager")]
+    UserNamespaces(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to prepare the serving certificate")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to start the server")]
@@ -201,6 +207,8 @@ impl Kubelet {
             wake: wake.clone(),
         };
         drop(scope.spawn("eviction", eviction.run()));
+        let bundles = context.volumes.trust_bundles.clone();
+        drop(scope.spawn("tell-bundles", trust_bundles::tell(bundles, workers.clone())));
         let csi = context.volumes.csi.clone();
         let handlers = vec![
             csi::handler(&csi),
@@ -274,7 +282,8 @@ fn context(
         .map_err(|error| StartError::ContainerManager(Box::new(error)))?;
     let limit = config.runtime_request_timeout.0;
     let runtime = Runtime::new(channel.clone(), images, limit, metrics.clone());
-    let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock);
+    let rate = Rate::new(config.event_record_qps, config.event_burst);
+    let (recorder, events) = Recorder::new(client.clone(), &settings.node_name, clock, rate);
     if settings.is_standalone {
         // They are in the log; there is nobody else to tell.
         drop(events);
@@ -295,9 +304,11 @@ fn context(
     let keys = (credentials, access);
     let starts = Arc::new(PodStarts::new(clock, metrics.clone()));
     let pulling = starts.clone();
-    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, pulling, parallel);
+    let limits = (parallel, Rate::new(config.registry_pull_qps, config.registry_burst));
+    let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, pulling, limits);
     let images = Arc::new(images);
     let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
+    let trust_bundles = TrustBundles::new(client.clone(), scope.clone(), settings.is_standalone);
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
         objects: objects.clone(),
@@ -306,7 +317,11 @@ fn context(
         csi: Arc::new(csi),
         images: images.clone(),
         snapshots: Snapshots::new(runtime.clone(), channel),
+        trust_bundles: Arc::new(trust_bundles),
     });
+    let ids = config.user_namespaces.ids_per_pod;
+    let user_namespaces = UserNamespaces::load(paths.clone(), ids, max_pods)
+        .map_err(|error| StartError::UserNamespaces(Box::new(error)))?;
     let statuses = Statuses::new(client.clone(), scope.clone(), settings.is_standalone);
     let node_ips = settings.node_ips.clone();
     let config = crate::KubeletConfiguration { max_pods, ..settings.config.clone() };
@@ -333,6 +348,8 @@ fn context(
         paths,
         machine,
         network: watch::channel(Network::Unknown).0,
+        handlers: watch::Sender::new(None),
+        user_namespaces,
         pressure: watch::channel(Pressure::default()).0,
         is_shutting_down: watch::channel(false).0,
         knows_url_pods: watch::Sender::new(settings.config.static_pod_url.is_empty()),
@@ -486,13 +503,13 @@ fn wake_mirrors(mirrors: &Notify, pod: &Pod, is_going: bool) {
 }
 
 fn update(workers: &Arc<PodWorkers>, mut pod: Pod) {
+    // Large, and never looked at.
+    pod.metadata.managed_fields = None;
     // The shadow of a static pod is not run.
     if pod.annotation(MIRROR_ANNOTATION).is_some() {
         workers.mirror(pod);
         return;
     }
-    // Large, and never looked at.
-    pod.metadata.managed_fields = None;
     workers.update(Arc::new(pod));
 }
 

@@ -25,7 +25,6 @@ mod cri;
 mod dbus;
 mod dns;
 mod downward;
-mod duration;
 mod env;
 mod env_file;
 mod events;
@@ -59,7 +58,9 @@ mod pod_workers;
 mod probes;
 mod qos;
 mod quantity;
+mod rate;
 mod runtime_class;
+mod runtime_features;
 mod security;
 mod server;
 mod services;
@@ -70,8 +71,13 @@ mod stats;
 mod status;
 mod stop_signal;
 mod timeline;
+mod userns;
 mod volumes;
 mod yaml;
+
+pub use component_config::duration::GoDuration;
+
+use component_config::duration;
 
 pub use self::{
     api_client::ApiClient,
@@ -80,7 +86,6 @@ pub use self::{
         CrashLoopBackOff, KubeletConfiguration, LoadConfigurationError, MemoryReservation,
         MemorySwap, ShutdownGracePeriodByPodPriority, Sources, UserNamespaces, X509,
     },
-    duration::GoDuration,
     kubelet::{Kubelet, StartError},
     settings::{Settings, VERSION},
     shutdown::Shutdown,

@@ -10,14 +10,17 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::{
+    api::core::v1::{Node, Taint},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
 };
 use tracing::debug;
 
-use crate::quantity;
+use crate::{api_limit::within, quantity};
 
 /// What admission needs of the object.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,8 @@ pub(crate) struct Known {
     pub taints: Vec<Taint>,
     /// Resources with a domain: those of device plugins and of administrators.
     pub extended: BTreeMap<String, i64>,
+    /// Those that somebody has written into the capacity alone: nobody else makes them allocatable.
+    pub foreign: BTreeMap<String, Quantity>,
 }
 
 #[derive(Default)]
@@ -34,6 +39,14 @@ pub(crate) struct NodeObject(ArcSwapOption<Known>);
 impl NodeObject {
     pub(crate) fn known(&self) -> Option<Arc<Known>> {
         self.0.load_full()
+    }
+
+    /// Reads the object now. Where that fails, what is known stays.
+    pub(crate) async fn refresh(&self, client: &Client, name: &str) {
+        match within(Api::<Node>::all(client.clone()).get(name)).await {
+            Ok(node) => self.0.store(Some(Arc::new(known(node)))),
+            Err(error) => debug!(%error, "the node could not be read"),
+        }
     }
 
     pub(crate) async fn run(&self, client: Client, name: &str) {
@@ -50,12 +63,16 @@ impl NodeObject {
 }
 
 fn known(node: Node) -> Known {
-    let allocatable = node.status.and_then(|it| it.allocatable).unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let allocatable = status.allocatable.unwrap_or_default();
+    let mut foreign = status.capacity.unwrap_or_default();
+    foreign.retain(|name, _| is_extended(name) && !allocatable.contains_key(name));
     let extended = allocatable.iter().filter(|(name, _)| is_extended(name));
     Known {
         labels: node.metadata.labels.unwrap_or_default(),
         taints: node.spec.and_then(|it| it.taints).unwrap_or_default(),
         extended: extended.filter_map(|(k, v)| Some((k.clone(), quantity::value(v)?))).collect(),
+        foreign,
     }
 }
 

@@ -3,11 +3,12 @@
 //! **Invariant:** sandboxes and containers are sorted newest first, so that "the" container of a name
 //! is the first one found. Attempts say what is newer: a date may have been set back meanwhile.
 
-use std::{cmp::Reverse, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
 use api_cri::v1;
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::LinuxContainerUser;
 
 use crate::{
     cri::{CriError, Runtime},
@@ -49,6 +50,10 @@ pub(crate) struct RuntimeContainer {
     pub log_path: String,
     /// How it is asked to end, where that is known.
     pub stop_signal: Option<StopSignal>,
+    /// Whose its first process is, where the runtime says so.
+    pub user: Option<LinuxContainerUser>,
+    /// Mounts, by their paths in it, below which everything is read-only.
+    pub recursive_read_only: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +93,12 @@ impl RuntimePod {
         self.ready_sandbox().map_or(&[], |it| &it.ips)
     }
 
+    /// A container that was made but never started has nothing that could live on without its
+    /// sandbox, and no runtime ends it.
     pub(crate) fn has_live_parts(&self) -> bool {
+        let may_live = |it: &State| matches!(it, State::Running { .. } | State::Unknown);
         self.sandboxes.iter().any(|it| it.is_ready)
-            || self.containers.iter().any(|it| !matches!(it.state, State::Exited { .. }))
+            || self.containers.iter().any(|it| may_live(&it.state))
     }
 }
 
@@ -179,6 +187,13 @@ pub(crate) fn container_from(
         },
         Ok(v1::ContainerState::ContainerUnknown) | Err(_) => State::Unknown,
     };
+    let user = status.user.take().and_then(|it| it.linux).map(|it| LinuxContainerUser {
+        uid: it.uid,
+        gid: it.gid,
+        supplemental_groups: Some(it.supplemental_groups).filter(|it| !it.is_empty()),
+    });
+    let recursive = status.mounts.iter().filter(|it| it.recursive_read_only);
+    let recursive_read_only = recursive.map(|it| it.container_path.clone()).collect();
     let restart_count =
         status.annotations.get(labels::RESTART_COUNT).and_then(|it| it.parse().ok()).unwrap_or(0);
     RuntimeContainer {
@@ -194,9 +209,34 @@ pub(crate) fn container_from(
         restart_count,
         state,
         stop_signal,
+        user,
+        recursive_read_only,
     }
 }
 
 fn nanos(nanos: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_never_started_holds_no_pod_once_its_sandbox_is_stopped() {
+        let created = v1::ContainerStatus {
+            state: v1::ContainerState::ContainerCreated as i32,
+            ..Default::default()
+        };
+        let sandbox = |is_ready| {
+            let state = if is_ready { 0 } else { v1::PodSandboxState::SandboxNotready as i32 };
+            sandbox_from(v1::PodSandboxStatus { state, ..Default::default() })
+        };
+        let pod = |is_ready| {
+            let containers = vec![container_from(created.clone(), String::new())];
+            sorted(vec![sandbox(is_ready)], containers)
+        };
+        assert!(pod(true).has_live_parts());
+        assert!(!pod(false).has_live_parts());
+    }
 }

@@ -1,7 +1,7 @@
 //! Notices what happens to containers (upstream's "pod lifecycle event generator").
 //!
-//! containerd tells of every start, exit and OOM kill on its event stream; each wakes the worker of
-//! the pod that it concerns. A runtime without such a stream is listed every second instead. In both
+//! containerd tells of every exit and OOM kill on its event stream; each wakes the worker of the pod that
+//! it concerns. Of starts it is not asked to tell: whoever starts containers knows. A runtime without such a stream is listed every second instead. In both
 //! cases a rare full list finds what was missed, and containers of pods that nobody knows any more.
 //!
 //! **Invariant:** events only wake; what a worker does follows from what it then observes.
@@ -21,9 +21,11 @@ use crate::{context::Context, cri::CriError, labels, pod::PodUid, pod_workers::P
 const RELIST: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(500);
-/// The runtime writes its own state down a moment after it has told of an exit: the worker is woken
-/// until it has seen the exit, after these pauses.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// The runtime writes its own state down after it has told of an exit, when it has taken away what the
+/// process was held in; of that it tells as well, a moment before. The worker is woken until it has seen
+/// the exit, after these pauses: the first after the exit, and after the end of its task.
+const AFTER_EXIT: Duration = Duration::from_millis(8);
+const AFTER_DELETE: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(crate) struct Pleg {
@@ -117,8 +119,11 @@ impl Pleg {
             let Ok(event) = containerd::TaskEvent::decode(event.value.as_slice()) else { return };
             event.container_id
         };
+        if envelope.topic == "/tasks/start" {
+            return;
+        }
         let known = self.owners.lock().get(&id).cloned();
-        let owner = match known {
+        let owner = match known.or_else(|| self.workers.owner_of(&id)) {
             Some(uid) => Some(uid),
             None => {
                 drop(self.relist().await);
@@ -126,11 +131,17 @@ impl Pleg {
             }
         };
         let Some(uid) = owner else { return };
+        let first_look = match envelope.topic.as_str() {
+            "/tasks/exit" => Some(AFTER_EXIT),
+            // Of a container whose exit was seen there is nothing to look for.
+            "/tasks/delete" if self.has_noticed_exit(&uid, &id) => return,
+            "/tasks/delete" => Some(AFTER_DELETE),
+            _ => None,
+        };
         self.workers.notify(&uid);
-        if is_exit {
+        if let Some(mut pause) = first_look {
             let this = self.clone();
             let again = async move {
-                let mut pause = FIRST_LOOK;
                 while pause < LAST_LOOK {
                     tokio::time::sleep(pause).await;
                     if this.has_noticed_exit(&uid, &id) {

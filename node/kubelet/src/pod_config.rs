@@ -11,7 +11,7 @@ use crate::{
     labels,
     observed::RuntimePod,
     pod::{Kind, PodExt},
-    qos, security,
+    qos, runtime_features, security,
 };
 
 /// What the sandbox needs beside the pod.
@@ -21,6 +21,7 @@ pub(crate) struct SandboxParts {
     pub log_directory: String,
     pub dns: v1::DnsConfig,
     pub cgroup_parent: String,
+    pub users: v1::UserNamespace,
 }
 
 pub(crate) fn sandbox(pod: &Pod, parts: SandboxParts) -> v1::PodSandboxConfig {
@@ -43,7 +44,7 @@ pub(crate) fn sandbox(pod: &Pod, parts: SandboxParts) -> v1::PodSandboxConfig {
         annotations: labels::sandbox_annotations(pod),
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: parts.cgroup_parent,
-            security_context: Some(security::sandbox(pod)),
+            security_context: Some(security::sandbox(pod, parts.users)),
             sysctls: crate::hosts::sysctls(pod).into_iter().collect(),
             overhead: Some(overhead(pod)),
             resources: Some(v1::LinuxContainerResources {
@@ -104,6 +105,7 @@ pub(crate) struct ContainerParts<'a> {
     pub node_memory: i64,
     pub seccomp_root: &'a str,
     pub seccomp_default: bool,
+    pub users: Option<v1::UserNamespace>,
     pub observed: &'a RuntimePod,
 }
 
@@ -118,15 +120,12 @@ pub(crate) fn container(
     let expanded = |list: &Option<Vec<String>>| {
         list.iter().flatten().map(|text| expand(text, lookup)).collect::<Vec<_>>()
     };
-    let target = PodExt::spec(pod).ephemeral_containers.iter().flatten();
-    let target = target
-        .filter(|known| known.name == it.name)
-        .find_map(|known| known.target_container_name.clone());
     let given = security::Given {
         image: parts.image,
-        target: target.as_deref(),
+        target: target(pod, &it.name),
         seccomp_root: parts.seccomp_root,
         seccomp_default: parts.seccomp_default,
+        users: parts.users,
         observed: parts.observed,
     };
     let context = security::container(pod, parts.kind, it, &given);
@@ -165,11 +164,25 @@ pub(crate) fn container(
     }
 }
 
+/// The container whose processes a debugger sees.
+fn target<'a>(pod: &'a Pod, debugger: &str) -> Option<&'a str> {
+    let all = PodExt::spec(pod).ephemeral_containers.iter().flatten();
+    let own = all.filter(|it| it.name == debugger);
+    own.filter_map(|it| it.target_container_name.as_deref()).find(|it| !it.is_empty())
+}
+
+/// A debugger waits for the container whose processes it is to see.
+pub(crate) fn check_target(pod: &Pod, debugger: &str, observed: &RuntimePod) -> Result<(), String> {
+    match target(pod, debugger).filter(|it| observed.latest(it).is_none()) {
+        None => Ok(()),
+        Some(missing) => Err(format!("unable to find target container {missing}")),
+    }
+}
+
 /// Whether a runtime gives containers CDI devices: containerd does since 1.7.
 pub(crate) fn has_cdi(runtime: &str, version: &str) -> bool {
-    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
-    match (runtime, numbers.next(), numbers.next()) {
-        ("containerd", Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (1, 7),
+    match (runtime, runtime_features::number(version)) {
+        ("containerd", Some(number)) => number >= (1, 7),
         _ => true,
     }
 }
@@ -211,17 +224,32 @@ pub(crate) fn mount(it: &VolumeMount, host_path: String) -> v1::Mount {
         Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
         _ => v1::MountPropagation::PropagationPrivate,
     };
-    let container_path = if it.mount_path.starts_with('/') {
+    v1::Mount {
+        container_path: container_path(it),
+        host_path,
+        readonly: it.read_only.unwrap_or(false),
+        propagation: propagation as i32,
+        ..v1::Mount::default()
+    }
+}
+
+/// The files of an image, or a part of them, as the runtime mounts them itself.
+pub(crate) fn image_mount(it: &VolumeMount, image: &str, part: Option<String>) -> v1::Mount {
+    let image = v1::ImageSpec { image: image.to_owned(), ..v1::ImageSpec::default() };
+    v1::Mount {
+        container_path: container_path(it),
+        readonly: true,
+        image: Some(image),
+        image_sub_path: part.unwrap_or_default(),
+        ..v1::Mount::default()
+    }
+}
+
+pub(crate) fn container_path(it: &VolumeMount) -> String {
+    if it.mount_path.starts_with('/') {
         it.mount_path.clone()
     } else {
         format!("/{}", it.mount_path)
-    };
-    v1::Mount {
-        container_path,
-        host_path,
-        readonly: it.read_only.unwrap_or(false),
-        selinux_relabel: false,
-        propagation: propagation as i32,
     }
 }
 
@@ -240,6 +268,7 @@ mod tests {
             node_memory: 1 << 30,
             seccomp_root: "/s",
             seccomp_default: false,
+            users: None,
             observed,
         }
     }

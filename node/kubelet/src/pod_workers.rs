@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::debug;
@@ -67,16 +67,29 @@ impl PodWorkers {
 
     /// A pod was added or changed.
     pub(crate) fn update(self: &Arc<Self>, pod: Arc<Pod>) {
-        self.context.statuses.observe(&pod);
         let uid = pod.uid();
+        // Before what others have added to it is taken over.
+        let told = self.context.statuses.get(&uid);
+        self.context.statuses.observe(&pod);
         let existing = self.workers.lock().get(&uid).cloned();
         match existing {
             Some(inbox) => {
                 let allocated = self.context.allocations.applied_to(&pod);
+                let is_echo = told == pod.status && is_as_before(&inbox.desired(), &pod);
                 inbox.put_pod(pod, allocated);
+                // A worker that hears its own words has nothing to look at.
+                if !is_echo {
+                    inbox.notify();
+                }
             }
             None => self.start(pod),
         }
+    }
+
+    /// The pod of a container or sandbox that its worker has seen.
+    pub(crate) fn owner_of(&self, id: &str) -> Option<PodUid> {
+        let workers = self.workers.lock();
+        workers.iter().find(|(_, inbox)| inbox.has_seen(id)).map(|(uid, _)| uid.clone())
     }
 
     fn start(self: &Arc<Self>, pod: Arc<Pod>) {
@@ -133,6 +146,13 @@ impl PodWorkers {
     pub(crate) fn notify(&self, uid: &PodUid) {
         if let Some(inbox) = self.workers.lock().get(uid) {
             inbox.notify();
+        }
+    }
+
+    /// Volumes of these pods are made again at once, not when it is their time.
+    pub(crate) fn refresh_volumes(&self, concerns: impl Fn(&Pod) -> bool) {
+        for inbox in self.workers.lock().values().filter(|it| concerns(&it.pod())) {
+            inbox.set_volumes_due();
         }
     }
 
@@ -216,9 +236,16 @@ impl PodWorkers {
 
     /// Room has been made: pods that wait for it look again.
     fn notify_waiting(&self) {
-        for inbox in self.workers.lock().values().filter(|it| it.waits_for_room()) {
+        for inbox in self.workers.lock().values().filter(|it| it.waits_since().is_some()) {
             inbox.notify();
         }
+    }
+
+    /// What running pods would be that wait for more room.
+    fn resizes(&self) -> Vec<resize::order::Waiting> {
+        let workers = self.workers.lock();
+        let admitted = workers.values().filter(|it| it.is_admitted() && !it.is_removed());
+        admitted.filter_map(|it| Some((it.desired(), it.waits_since()?))).collect()
     }
 
     /// Whether a pod still holds resources of the node.
@@ -231,24 +258,39 @@ impl PodWorkers {
         self.workers.lock().get(uid).is_none_or(|it| it.is_cleared())
     }
 
-    /// The pods that hold resources of the node: admitted, and not over.
+    /// The pods that hold resources of the node: admitted, and not over. One that the API no longer
+    /// has is not counted while it is torn down, since the scheduler has given its place away.
     fn admitted(&self, except: &PodUid) -> Vec<Arc<Pod>> {
+        self.holding(|uid, inbox| uid != except && !inbox.is_removed())
+    }
+
+    fn holding(&self, counts: impl Fn(&PodUid, &Inbox) -> bool) -> Vec<Arc<Pod>> {
         let workers = self.workers.lock();
         workers
             .iter()
-            .filter(|(uid, inbox)| *uid != except && inbox.is_holding())
+            .filter(|(uid, inbox)| inbox.is_holding() && counts(uid, inbox))
             .map(|(_, inbox)| inbox.pod())
             .collect()
     }
 
     /// The pods that are admitted have changed.
     fn update_qos(&self) {
-        self.context.cgroups.update_qos(&self.admitted(&PodUid(String::new())));
+        self.context.cgroups.update_qos(&self.holding(|_, _| true));
     }
 
     pub(crate) fn observed(&self, uid: &PodUid) -> Option<RuntimePod> {
         self.workers.lock().get(uid).map(|it| it.observed())
     }
+}
+
+/// Whether nothing but the status of a pod has changed.
+fn is_as_before(before: &Pod, pod: &Pod) -> bool {
+    let bare = |pod: &Pod| ObjectMeta {
+        resource_version: None,
+        managed_fields: None,
+        ..pod.metadata.clone()
+    };
+    before.spec == pod.spec && bare(before) == bare(pod)
 }
 
 /// Of pods of one name: one that stays rather than one that ends, then the newest.

@@ -140,6 +140,8 @@ impl Probes {
         if kinds.is_empty() {
             return;
         }
+        // All probes of a container share what they are about.
+        let container_spec = Arc::new(spec.clone());
         let context = workers.context();
         let earlier = was_ready(context, pod, container);
         let token = CancellationToken::new();
@@ -159,13 +161,13 @@ impl Probes {
                 workers: workers.clone(),
                 context: context.clone(),
                 uid: pod.uid(),
-                container: spec.clone(),
+                container: container_spec.clone(),
                 id: container.id.clone(),
                 started: started(container),
                 kind,
             };
-            let token = token.clone();
-            let run = async move { token.run_until_cancelled(task.run()).await };
+            let (token, run) = (token.clone(), Box::pin(task.run()));
+            let run = async move { token.run_until_cancelled(run).await };
             drop(Scope::clone(&context.scope).spawn("probe", run));
         }
     }
@@ -249,6 +251,8 @@ mod tests {
             message_path: None,
             log_path: String::new(),
             stop_signal: None,
+            user: None,
+            recursive_read_only: Default::default(),
         };
         let observed = sorted(Vec::new(), vec![container]);
         let state = || probes.states(&observed)["c"].clone();

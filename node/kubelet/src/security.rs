@@ -92,7 +92,8 @@ pub(crate) fn verify_run_as_non_root(
     }
 }
 
-pub(crate) fn namespaces(pod: &Pod) -> v1::NamespaceOption {
+/// `users` are those of the pod's user namespace.
+pub(crate) fn namespaces(pod: &Pod, users: Option<v1::UserNamespace>) -> v1::NamespaceOption {
     let spec = PodExt::spec(pod);
     let node_or = |is_host: Option<bool>, other| {
         if is_host.unwrap_or(false) { v1::NamespaceMode::Node } else { other }
@@ -107,18 +108,19 @@ pub(crate) fn namespaces(pod: &Pod) -> v1::NamespaceOption {
         pid: node_or(spec.host_pid, pid) as i32,
         ipc: node_or(spec.host_ipc, v1::NamespaceMode::Pod) as i32,
         target_id: String::new(),
-        userns_options: None,
+        userns_options: users,
     }
 }
 
-pub(crate) fn sandbox(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
+pub(crate) fn sandbox(pod: &Pod, users: v1::UserNamespace) -> v1::LinuxSandboxSecurityContext {
     let of_pod = pod_context(pod);
     v1::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces(pod, Some(users))),
         run_as_user: of_pod.run_as_user.map(int64),
         // A group without a user is refused by runtimes.
         run_as_group: of_pod.run_as_user.and(of_pod.run_as_group).map(int64),
         supplemental_groups: groups(&of_pod),
+        supplemental_groups_policy: groups_policy(&of_pod),
         privileged: any_privileged(pod),
         seccomp: Some(profile(v1::security_profile::ProfileType::RuntimeDefault, "")),
         selinux_options: of_pod.se_linux_options.map(selinux),
@@ -134,6 +136,8 @@ pub(crate) struct Given<'a> {
     pub seccomp_root: &'a str,
     /// `seccompDefault` of the configuration.
     pub seccomp_default: bool,
+    /// The sandbox's.
+    pub users: Option<v1::UserNamespace>,
     pub observed: &'a RuntimePod,
 }
 
@@ -147,7 +151,7 @@ pub(crate) fn container(
     let privileged = own.privileged.unwrap_or(false);
     let is_unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
     let seccomp = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
-    let mut namespace_options = namespaces(pod);
+    let mut namespace_options = namespaces(pod, given.users.clone());
     let target = given.target.and_then(|name| given.observed.latest(name));
     let target = target.filter(|_| kind == Kind::Ephemeral);
     if let Some(target) = target {
@@ -175,6 +179,7 @@ pub(crate) fn container(
         run_as_group: own.run_as_group.or(of_pod.run_as_group).map(int64),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: groups(&of_pod),
+        supplemental_groups_policy: groups_policy(&of_pod),
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: if is_unmasked { Vec::new() } else { masked() },
         readonly_paths: if is_unmasked { Vec::new() } else { texts(&READ_ONLY) },
@@ -227,6 +232,15 @@ fn profile(kind: v1::security_profile::ProfileType, path: &str) -> v1::SecurityP
 
 fn groups(of_pod: &PodSecurityContext) -> Vec<i64> {
     of_pod.supplemental_groups.iter().flatten().copied().chain(of_pod.fs_group).collect()
+}
+
+/// Whether the groups of the image's `/etc/group` are given too.
+fn groups_policy(of_pod: &PodSecurityContext) -> i32 {
+    let policy = match of_pod.supplemental_groups_policy.as_deref() {
+        Some("Strict") => v1::SupplementalGroupsPolicy::Strict,
+        _ => v1::SupplementalGroupsPolicy::Merge,
+    };
+    policy as i32
 }
 
 fn masked() -> Vec<String> {
@@ -310,6 +324,7 @@ mod tests {
             target: None,
             seccomp_root: "/s",
             seccomp_default,
+            users: None,
             observed: &RuntimePod::default(),
         };
         container(pod, Kind::Regular, it, &given)
@@ -353,6 +368,7 @@ mod tests {
                 target: None,
                 seccomp_root: "/s",
                 seccomp_default: false,
+                users: None,
                 observed: &RuntimePod::default(),
             };
             let made = container(&pod(asked.clone()), Kind::Regular, &Container::default(), &given);

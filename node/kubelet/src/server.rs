@@ -17,6 +17,7 @@ mod listings;
 mod log_query;
 mod metrics;
 mod resource_metrics;
+mod service_logs;
 mod spdy;
 mod streams;
 mod system_logs;
@@ -198,7 +199,7 @@ impl Server {
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 self.container_logs(namespace, pod, container, query).await
             }
-            (&Method::GET, ["logs", ..]) => self.system_logs(request.uri().path(), query).await,
+            (&Method::GET, ["logs", ..]) => self.system_logs(&request).await,
             (
                 &Method::POST,
                 ["run", namespace, pod, container] | ["run", namespace, pod, _, container],

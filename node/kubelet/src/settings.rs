@@ -41,6 +41,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// The logs of the system, for `/logs/`.
     pub system_logs: PathBuf,
+    /// The program that reads the journal.
+    pub journalctl: PathBuf,
 }
 
 impl Settings {
@@ -66,6 +68,7 @@ impl Settings {
             etc: PathBuf::from("/etc"),
             run: PathBuf::from("/run"),
             system_logs: PathBuf::from("/var/log"),
+            journalctl: PathBuf::from("journalctl"),
         }
     }
 

@@ -10,10 +10,12 @@
 //! question has no `usageNanoCores`, as a rate takes two. There are no user-defined metrics.
 
 mod collect;
+pub(crate) mod devices;
 pub(crate) mod disk;
 pub(crate) mod group;
 pub(crate) mod model;
 mod network;
+pub(crate) mod processes;
 mod rates;
 mod volumes;
 

@@ -110,6 +110,10 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     if input.is_over && !input.verdict.is_some_and(Verdict::is_rejection) {
         ended::fill(&mut init_statuses, &mut statuses);
     }
+    if is_rejected(input) {
+        // Nothing is said of containers that were never to be; clients show the reason then.
+        [&mut init_statuses, &mut statuses, &mut ephemeral].into_iter().for_each(Vec::clear);
+    }
     cut_messages([&mut init_statuses, &mut statuses, &mut ephemeral]);
     let (reason, message) = words(input, phase);
     let mut status = PodStatus {
@@ -119,7 +123,7 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
         start_time: Some(input.previous.start_time.clone().unwrap_or(Time(input.now))),
         qos_class: Some(qos::qos_class(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
-        container_statuses: Some(statuses),
+        container_statuses: (!statuses.is_empty()).then_some(statuses),
         init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..PodStatus::default()
@@ -129,6 +133,14 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     status.conditions = Some(conditions::all(input, phase, &status));
     keep_others(input.previous, &mut status);
     status
+}
+
+/// Whether the pod was not admitted, by this run of the kubelet or an earlier one.
+fn is_rejected(input: &Input<'_>) -> bool {
+    let told = input.previous.message.as_deref().unwrap_or_default();
+    let was_rejected =
+        input.previous.phase.as_deref() == Some(Phase::Failed.name()) && told.starts_with(REJECTED);
+    input.verdict.is_some_and(Verdict::is_rejection) || was_rejected
 }
 
 /// What is promised to the pod as a whole, and what it has.

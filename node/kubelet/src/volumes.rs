@@ -32,7 +32,7 @@ pub(crate) mod stats;
 mod subpath;
 pub(crate) mod tokens;
 mod tools;
-mod trust_bundles;
+pub(crate) mod trust_bundles;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -53,8 +53,10 @@ pub(crate) use self::subpath::PrepareSubpathError;
 use self::{
     claims::ClaimError,
     csi::{Again, Csi, CsiVolume, Needs},
+    image::Shown,
     ownership::Group,
     spec::{Source, Spec, SpecError, Used},
+    trust_bundles::TrustBundles,
 };
 use crate::{
     cri::snapshots::Snapshots,
@@ -79,7 +81,10 @@ pub(crate) struct Mounted {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// Empty where the runtime itself knows what to mount.
     pub path: PathBuf,
+    /// The image whose files the runtime mounts.
+    pub image: Option<String>,
     /// Whatever the container's mount says.
     pub read_only: bool,
 }
@@ -162,6 +167,7 @@ pub(crate) struct Parts {
     pub csi: Arc<Csi>,
     pub images: Arc<Images>,
     pub snapshots: Snapshots,
+    pub trust_bundles: Arc<TrustBundles>,
 }
 
 pub(crate) struct Volumes {
@@ -177,6 +183,8 @@ struct Made {
     /// Boxed: it may hold a claim and its volume, and few volumes have any.
     spec: Box<Spec>,
     path: PathBuf,
+    /// Shown by the runtime, without a path.
+    image: Option<String>,
     refresh_at: Option<Timestamp>,
     /// Why the content is an older one.
     stale: Option<(&'static str, String)>,
@@ -233,13 +241,12 @@ impl Volumes {
             // What the pod has it keeps, whatever becomes of its claim.
             Err(error) => return self.made(pod, volume, error),
         };
-        if let Some(tool) = tools::missing(volume, bound.as_ref()) {
+        if let Some(problem) = tools::missing(volume, bound.as_ref()) {
             let of_claim = bound.and_then(|it| it.volume.metadata.name);
-            let source = format!("exec: \"{tool}\": executable file not found in $PATH");
             return Err(MountError::Step {
                 step: "MountVolume.WaitForAttach",
                 volume: of_claim.unwrap_or_else(|| volume.name.clone()),
-                source: MountVolumeError::Text(source),
+                source: MountVolumeError::Text(problem),
             });
         }
         let spec = spec::of(pod, volume, bound, used)
@@ -250,6 +257,7 @@ impl Volumes {
             move |source| MountError::Step { step, volume, source }
         };
         const SET_UP: &str = "MountVolume.SetUp";
+        let mut image = None;
         let done = match &spec.source {
             Source::HostPath(it) => {
                 let it = it.clone();
@@ -289,13 +297,19 @@ impl Volumes {
             }
             Source::Csi(it) => Box::pin(self.csi_volume(pod, it, &spec)).await,
             Source::Image(it) => {
-                let mounted = Box::pin(self.image(pod, &volume.name, it)).await;
-                mounted.map_err(at(SET_UP)).map(|it| (it, None))
+                let shown = Box::pin(self.image(pod, &volume.name, it)).await;
+                shown.map_err(at(SET_UP)).map(|it| match it {
+                    Shown::Folder(path) => (path, None),
+                    Shown::ByRuntime(id) => {
+                        image = Some(id);
+                        (PathBuf::new(), None)
+                    }
+                })
             }
         };
         match done {
             Ok((path, refresh_at)) => {
-                Ok(Made { spec: Box::new(spec), path, refresh_at, stale: None })
+                Ok(Made { spec: Box::new(spec), path, image, refresh_at, stale: None })
             }
             Err(error) => self.earlier_content(pod, volume, spec, error),
         }
@@ -316,7 +330,7 @@ impl Volumes {
         }
         let refresh_at = Some(self.clock.now() + REFRESH);
         let stale = Some((error.reason(), error.to_string()));
-        Ok(Made { spec: Box::new(spec), path, refresh_at, stale })
+        Ok(Made { spec: Box::new(spec), path, image: None, refresh_at, stale })
     }
 
     /// What was made of a volume before.
@@ -435,7 +449,8 @@ impl Volumes {
 
 impl Mounted {
     fn add(&mut self, name: &str, made: &Made) {
-        let place = Place { path: made.path.clone(), read_only: made.spec.read_only };
+        let (path, image) = (made.path.clone(), made.image.clone());
+        let place = Place { path, image, read_only: made.spec.read_only };
         let places = if made.spec.is_block { &mut self.devices } else { &mut self.hosts };
         places.insert(name.to_owned(), place);
         self.stale.extend(made.stale.clone());

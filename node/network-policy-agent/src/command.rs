@@ -36,6 +36,9 @@ pub struct Args {
     /// Whether policies are enforced; where not, the table is removed.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub enable_network_policy: bool,
+    /// Whether the cluster's pods have IPv6 addresses.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    pub enable_ipv6: bool,
     /// `/metrics`; `0` for none.
     #[arg(long, default_value = ":8162")]
     pub metrics_bind_addr: String,
@@ -57,6 +60,12 @@ pub struct Args {
     /// How pods' links begin.
     #[arg(long, env = "AWS_VPC_K8S_CNI_VETHPREFIX", default_value = "eni")]
     pub veth_prefix: String,
+    /// `true`: pods can have branch interfaces.
+    #[arg(long, env = "ENABLE_POD_ENI", default_value = "false")]
+    pub enable_pod_eni: String,
+    /// Whose links have another name in `strict` mode.
+    #[arg(long, env = "POD_SECURITY_GROUP_ENFORCING_MODE", default_value = "strict")]
+    pub pod_security_group_enforcing_mode: String,
     /// The node's primary address, where IMDS is not to be asked.
     #[arg(long)]
     pub node_ip: Option<String>,
@@ -67,8 +76,13 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let scope = Scope::new();
     let is_synced = Arc::new(AtomicBool::new(false));
     let metrics = Arc::new(Metrics::default());
-    server::serve_health(&args.health_probe_bind_addr, is_synced.clone(), &scope)?;
-    server::serve_metrics(&args.metrics_bind_addr, metrics.clone(), &scope)?;
+    let is_ipv6 = args.enable_ipv6;
+    let health = server::address(&args.health_probe_bind_addr, is_ipv6)?;
+    server::serve_health(health, is_synced.clone(), &scope)?;
+    if args.metrics_bind_addr != "0" {
+        let address = server::address(&args.metrics_bind_addr, is_ipv6)?;
+        server::serve_metrics(address, metrics.clone(), &scope)?;
+    }
     let nft = Nft::here();
     if args.enable_network_policy {
         let mode = Mode::parse(&args.network_policy_enforcing_mode).unwrap_or_else(|| {
@@ -77,11 +91,16 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         });
         let host_ip = match &args.node_ip {
             Some(address) => address.clone(),
-            None => host_ip(&ImdsClient::new()).await?,
+            None => {
+                let path = if is_ipv6 { paths::IPV6 } else { paths::LOCAL_IPV4 };
+                host_ip(&ImdsClient::new(), path).await?
+            }
         };
         let log = log_verdicts(&args, &metrics, &scope);
         info!(host_ip, ?mode, ?log, "enforcing network policies");
-        let options = Options { mode, prefix: args.veth_prefix, log };
+        let has_strict_branches =
+            args.enable_pod_eni == "true" && args.pod_security_group_enforcing_mode == "strict";
+        let options = Options { mode, prefix: args.veth_prefix, has_strict_branches, log };
         let mut enforcer =
             Enforcer { state: State::new(host_ip), nft, options, metrics, old: None };
         enforcer.close().await?;
@@ -117,10 +136,10 @@ fn log_verdicts(args: &Args, metrics: &Arc<Metrics>, scope: &Scope) -> Log {
 }
 
 /// IMDS may need a moment after boot.
-async fn host_ip(imds: &ImdsClient) -> Result<String, FetchError> {
+async fn host_ip(imds: &ImdsClient, path: &str) -> Result<String, FetchError> {
     let mut pause = Duration::from_millis(100);
     loop {
-        match imds.required(paths::LOCAL_IPV4).await {
+        match imds.required(path).await {
             Err(FetchError::Token { .. } | FetchError::Send { .. })
                 if pause < Duration::from_secs(5) =>
             {

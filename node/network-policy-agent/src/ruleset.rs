@@ -50,7 +50,19 @@ pub struct Options {
     pub mode: Mode,
     /// How pods' links begin.
     pub prefix: String,
+    /// Pods may have branch interfaces in strict mode, and then links that begin otherwise.
+    pub has_strict_branches: bool,
     pub log: Log,
+}
+
+/// How the links of pods with branch interfaces begin in strict mode.
+const BRANCH_PREFIX: &str = "vlan";
+
+impl Options {
+    fn prefixes(&self) -> impl Iterator<Item = &str> {
+        let of_branches = self.has_strict_branches.then_some(BRANCH_PREFIX);
+        std::iter::once(self.prefix.as_str()).chain(of_branches)
+    }
 }
 
 /// What becomes of a pod that no policy selects.
@@ -92,7 +104,8 @@ pub struct Dropping {
 /// A pod of this node and what isolates it.
 #[derive(Debug, Default)]
 struct Policed {
-    link: String,
+    /// The one that it has is among them.
+    links: Vec<String>,
     /// None in a direction: not isolated.
     rules: BTreeMap<Direction, Isolation>,
 }
@@ -127,7 +140,8 @@ pub fn compile(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, options: &Options)
             for pod in &spec.pod_selector_endpoints {
                 let Ok(address) = pod.pod_ip.parse::<IpAddr>() else { continue };
                 let policed = pods.entry(address).or_default();
-                policed.link = host_link_name(&options.prefix, &pod.namespace, &pod.name);
+                let name = |prefix| host_link_name(prefix, &pod.namespace, &pod.name);
+                policed.links = options.prefixes().map(name).collect();
                 if let Some(rules) = &rules {
                     let isolation = policed.rules.entry(direction).or_default();
                     isolation.policies.insert(policy.clone());
@@ -172,10 +186,11 @@ fn add_pod(ruleset: &mut Ruleset, address: IpAddr, policed: &Policed, options: &
                 entry(table, &of_family(&address, "ingress"), address.to_string(), &jump);
             }
             Direction::Egress => {
-                let link = quote(&policed.link);
                 let own = of_family(&address, "egress");
-                entry(table, &own, format!("{link} . {address}"), &jump);
-                entry(table, "forged", link, &jump);
+                for link in policed.links.iter().map(|it| quote(it)) {
+                    entry(table, &own, format!("{link} . {address}"), &jump);
+                    entry(table, "forged", link, &jump);
+                }
             }
         }
     }
@@ -235,13 +250,14 @@ fn shut_in(
         let kind = if is_ipv6 { "ipv6_addr" } else { "ipv4_addr" };
         let (mut sources, mut targets) = (Set::of(&format!("ifname . {kind}")), Set::of(kind));
         for (address, policed) in pods.iter().filter(|(it, _)| it.is_ipv6() == is_ipv6) {
-            sources.member(format!("{} . {address}", quote(&policed.link)));
+            for link in &policed.links {
+                sources.member(format!("{} . {address}", quote(link)));
+            }
             targets.member(address.to_string());
         }
         ruleset.table.set(format!("sources{family}"), sources);
         ruleset.table.set(format!("targets{family}"), targets);
     }
-    let pods = quote(&format!("{}*", options.prefix));
     for (chain, direction) in
         [("strict-from", Direction::Egress), ("strict-to", Direction::Ingress)]
     {
@@ -249,11 +265,24 @@ fn shut_in(
         let dropping = Dropping { direction, policies: BTreeSet::new() };
         ruleset.drops.insert(chain.to_owned(), dropping);
     }
-    forward
-        .rule(format!("iifname {pods} iifname . ip saddr != @sources4 jump strict-from"))
-        .rule(format!("iifname {pods} iifname . ip6 saddr != @sources6 jump strict-from"))
-        .rule(format!("oifname {pods} ip daddr != @targets4 jump strict-to"))
-        .rule(format!("oifname {pods} ip6 daddr != @targets6 jump strict-to"));
+    for prefix in options.prefixes() {
+        let pods = pods_named(prefix);
+        forward
+            .rule(format!("{pods} iifname . ip saddr != @sources4 jump strict-from"))
+            .rule(format!("{pods} iifname . ip6 saddr != @sources6 jump strict-from"));
+        let pods = pods.replace("iifname", "oifname");
+        forward
+            .rule(format!("{pods} ip daddr != @targets4 jump strict-to"))
+            .rule(format!("{pods} ip6 daddr != @targets6 jump strict-to"));
+    }
+}
+
+/// What comes in by pods' links; a branch's own link is named `vlan.eth.…` and is no pod's.
+fn pods_named(prefix: &str) -> String {
+    match prefix {
+        BRANCH_PREFIX => "iifname \"vlan*\" iifname != \"vlan.eth.*\"".to_owned(),
+        prefix => format!("iifname {}", quote(&format!("{prefix}*"))),
+    }
 }
 
 /// The rules of one PolicyEndpoint in a direction, and their sets.
@@ -359,7 +388,7 @@ mod tests {
     }
 
     fn options(mode: Mode, log: Log) -> Options {
-        Options { mode, prefix: "eni".into(), log }
+        Options { mode, prefix: "eni".into(), has_strict_branches: false, log }
     }
 
     #[test]
@@ -411,6 +440,24 @@ mod tests {
         let keys: Vec<_> = table.sets["egress4"].elements.keys().collect();
         assert_eq!(keys, [&format!("\"{link}\" . 10.0.0.1")]);
         assert_eq!(table.sets["forged"].elements.len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_may_have_a_branch_is_known_by_either_links_name() {
+        let mut endpoints = web_from(&[], &[pod("a", "10.0.0.1")]);
+        endpoints.values_mut().for_each(|it| it.pod_isolation = vec!["Egress".into()]);
+        let options = Options { has_strict_branches: true, ..options(Mode::Strict, Log::Nothing) };
+        let table = compile(&endpoints, &options).table;
+        let names = ["eni", "vlan"].map(|prefix| host_link_name(prefix, "x", "a"));
+        for name in &names {
+            let key = format!("\"{name}\" . 10.0.0.1");
+            for set in ["egress4", "sources4"] {
+                assert!(table.sets[set].elements.contains_key(&key), "{set} {key}");
+            }
+        }
+        let forward = table.chains["forward"].rules.join("\n");
+        let shut = "oifname \"vlan*\" oifname != \"vlan.eth.*\" ip daddr != @targets4";
+        assert!(forward.contains(shut), "{forward}");
     }
 
     #[test]

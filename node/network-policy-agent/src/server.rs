@@ -21,19 +21,20 @@ use transport::{Body, BoxError, Place};
 use crate::metrics::Metrics;
 
 /// `:8163` is all addresses, as Go reads it.
-fn address(text: &str) -> Result<SocketAddr, AddrParseError> {
+pub(crate) fn address(text: &str, is_ipv6: bool) -> Result<SocketAddr, AddrParseError> {
+    let any = if is_ipv6 { "[::]" } else { "0.0.0.0" };
     match text.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}").parse(),
+        Some(port) => format!("{any}:{port}").parse(),
         None => text.parse(),
     }
 }
 
 pub(crate) fn serve_health(
-    bind: &str,
+    address: SocketAddr,
     is_synced: Arc<AtomicBool>,
     scope: &Scope,
 ) -> Result<(), BoxError> {
-    let listener = Place::Here.listen(address(bind)?)?;
+    let listener = Place::Here.listen(address)?;
     let service = service_fn(move |request: Request<Incoming>| {
         let is_ready = is_synced.load(Ordering::Relaxed);
         async move { Ok::<_, Infallible>(health(request.uri().path(), is_ready)) }
@@ -54,14 +55,11 @@ fn health(path: &str, is_ready: bool) -> Response<Body> {
 
 /// Upstream's `0` serves none.
 pub(crate) fn serve_metrics(
-    bind: &str,
+    address: SocketAddr,
     metrics: Arc<Metrics>,
     scope: &Scope,
 ) -> Result<(), BoxError> {
-    if bind == "0" {
-        return Ok(());
-    }
-    let listener = Place::Here.listen(address(bind)?)?;
+    let listener = Place::Here.listen(address)?;
     let service = service_fn(move |request: Request<Incoming>| {
         let metrics = metrics.clone();
         async move {
@@ -102,8 +100,9 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_upstream_writes_them() {
-        assert_eq!(address(":8163").unwrap(), "0.0.0.0:8163".parse().unwrap());
-        assert_eq!(address("127.0.0.1:1").unwrap(), "127.0.0.1:1".parse().unwrap());
+        assert_eq!(address(":8163", false).unwrap(), "0.0.0.0:8163".parse().unwrap());
+        assert_eq!(address(":8163", true).unwrap(), "[::]:8163".parse().unwrap());
+        assert_eq!(address("127.0.0.1:1", true).unwrap(), "127.0.0.1:1".parse().unwrap());
     }
 
     #[test]

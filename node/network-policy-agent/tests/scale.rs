@@ -46,7 +46,12 @@ fn endpoints() -> BTreeMap<Key, PolicyEndpointSpec> {
 #[tokio::test]
 async fn a_peer_more_among_forty_thousand_is_one_element() {
     let mut endpoints = endpoints();
-    let options = Options { mode: Mode::Standard, prefix: "eni".into(), log: Log::Nothing };
+    let options = Options {
+        mode: Mode::Standard,
+        prefix: "eni".into(),
+        has_strict_branches: false,
+        log: Log::Nothing,
+    };
     let start = Instant::now();
     let old = compile(&endpoints, &options).table;
     let compiled = start.elapsed();

@@ -26,6 +26,12 @@ const IMAGES: [&str; 13] = [
 ];
 
 pub(crate) fn files() -> Vec<PlannedFile> {
+    let [config, program] = files_in(BINARY);
+    vec![PlannedFile::new(CONFIG, config.1), PlannedFile::new(PROGRAM, program.1).mode(program.2)]
+}
+
+/// Name, content and mode of the configuration and of the provider, which starts `binary`.
+pub(crate) fn files_in(binary: &str) -> [(&'static str, String, u32); 2] {
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1",
         "kind": "CredentialProviderConfig",
@@ -36,9 +42,6 @@ pub(crate) fn files() -> Vec<PlannedFile> {
             "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
         }],
     });
-    let program = format!("#!/bin/sh\nexec {BINARY} run ecr-credential-provider \"$@\"\n");
-    vec![
-        PlannedFile::new(CONFIG, format!("{config:#}\n")),
-        PlannedFile::new(PROGRAM, program).mode(0o755),
-    ]
+    let program = format!("#!/bin/sh\nexec {binary} run ecr-credential-provider \"$@\"\n");
+    [("config.json", format!("{config:#}\n"), 0o644), ("ecr-credential-provider", program, 0o755)]
 }

@@ -1,6 +1,9 @@
 //! What instance this is: from IMDS, and from EC2 with the role's credentials.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use api_imds::{FetchError, ImdsClient};
 use aws_ec2::instance::{DescribeInstances, DescribeInstancesRequest};
@@ -17,6 +20,8 @@ pub struct Facts {
     pub zone: String,
     pub account: String,
     pub address: Ipv4Addr,
+    /// The first of the primary interface, if it has any.
+    pub ipv6_address: Option<Ipv6Addr>,
     /// `amazonaws.com`
     pub domain: String,
     pub has_sys_resource: bool,
@@ -51,6 +56,7 @@ pub(crate) async fn from_imds(imds: &ImdsClient) -> Result<Facts, FetchError> {
         path: api_imds::paths::LOCAL_IPV4.to_owned(),
         source: error.into(),
     };
+    let ipv6 = imds.text(api_imds::paths::IPV6).await?;
     Ok(Facts {
         instance_id: document.instance_id,
         instance_type: document.instance_type,
@@ -58,6 +64,7 @@ pub(crate) async fn from_imds(imds: &ImdsClient) -> Result<Facts, FetchError> {
         zone: document.availability_zone,
         account: document.account_id,
         address: address.trim().parse().map_err(content)?,
+        ipv6_address: ipv6.and_then(|it| it.trim().parse().ok()),
         domain: imds.required(api_imds::paths::DOMAIN).await?,
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: std::path::Path::new("/sys/kernel/security/apparmor").exists(),

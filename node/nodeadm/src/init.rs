@@ -8,7 +8,7 @@ use clock::Clock;
 use tracing::{info, warn};
 
 use crate::{
-    Facts,
+    Facts, bootstrap_sh,
     facts::{self, NameError},
     files::{WriteError, below, write, write_all},
     node_config::{ConfigError, NodeConfig},
@@ -103,9 +103,17 @@ pub(crate) async fn init(sources: &[Source], root: &Path) -> Result<(), InitErro
         scripts = scripts.len(),
         "configuring"
     );
-    if let Some(config) = &config {
-        node(config, &facts, root).await?;
+    match &config {
+        Some(config) => node(config, &facts, root).await?,
+        None => {
+            if let Some(call) = bootstrap_sh::find(&scripts) {
+                println!("{}", call.explanation());
+            }
+        }
     }
+    let path = below(root, bootstrap_sh::PATH);
+    write(&path, bootstrap_sh::CONTENT.as_bytes(), 0o755)
+        .map_err(|source| InitError::Write { source: WriteError { path: path.clone(), source } })?;
     scripts::run_once(root, &facts.instance_id, &scripts)
         .map_err(|source| InitError::Script { source })
 }

@@ -1,5 +1,7 @@
 //! The kubelet's configuration and flags.
 
+use std::net::IpAddr;
+
 use instance_types::InstanceType;
 use serde_json::{Value, json};
 
@@ -47,7 +49,10 @@ fn configuration(config: &NodeConfig, facts: &Facts) -> Result<Value, Expression
 }
 
 fn max_pods(config: &NodeConfig, known: Option<&InstanceType>) -> Result<u32, ExpressionError> {
-    let by_type = known.map_or(UNKNOWN_MAX_PODS, InstanceType::max_pods);
+    // Pods of an IPv6 node are of one large prefix, not of the interfaces' addresses.
+    let by_interfaces = known.map_or(UNKNOWN_MAX_PODS, InstanceType::max_pods);
+    let by_cpus = known.map_or(UNKNOWN_MAX_PODS, InstanceType::max_pods_with_prefixes);
+    let by_type = if config.is_ipv6() { by_cpus } else { by_interfaces };
     let Some(expression) = &config.kubelet.max_pods_expression else { return Ok(by_type) };
     let Some(known) = known else { return Ok(by_type) };
     let variables = Variables {
@@ -84,7 +89,7 @@ fn base(config: &NodeConfig, facts: &Facts) -> Value {
     json!({
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "address": "0.0.0.0",
+        "address": if config.is_ipv6() { "::" } else { "0.0.0.0" },
         "authentication": {
             "anonymous": { "enabled": false },
             "webhook": { "enabled": true, "cacheTTL": "2m0s" },
@@ -127,6 +132,12 @@ fn base(config: &NodeConfig, facts: &Facts) -> Value {
     })
 }
 
+/// By which the cluster knows the node.
+fn node_ip(config: &NodeConfig, facts: &Facts) -> IpAddr {
+    let ipv6 = facts.ipv6_address.filter(|_| config.is_ipv6());
+    ipv6.map_or(IpAddr::V4(facts.address), IpAddr::V6)
+}
+
 /// The user's flags come last and so win.
 fn flags(config: &NodeConfig, facts: &Facts, node_name: &str) -> Vec<String> {
     let mut flags = vec![
@@ -136,7 +147,7 @@ fn flags(config: &NodeConfig, facts: &Facts, node_name: &str) -> Vec<String> {
         format!("--image-credential-provider-bin-dir={}", crate::credentials::FOLDER),
         format!("--image-credential-provider-config={}", crate::credentials::CONFIG),
         format!("--kubeconfig={}", crate::kubeconfig::PATH),
-        format!("--node-ip={}", facts.address),
+        format!("--node-ip={}", node_ip(config, facts)),
     ];
     flags.extend(config.kubelet.flags.iter().cloned());
     flags
@@ -170,6 +181,22 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::plan::tests::{config, facts};
+
+    #[test]
+    fn a_node_of_an_ipv6_cluster_is_known_by_its_ipv6_address() {
+        let text = crate::node_config::tests::document("").replace("10.100.0.0/16", "fd00:7::/108");
+        let config = NodeConfig::parse(&[text]).unwrap().unwrap();
+        let four = facts();
+        assert!(crate::plan::plan(&config, &four, "node").is_err(), "it has none");
+        let facts = Facts { ipv6_address: Some("2001:db8::7".parse().unwrap()), ..four };
+        let value = configuration(&config, &facts).unwrap();
+        assert_eq!(
+            (&value["clusterDNS"][0], &value["address"]),
+            (&json!("fd00:7::a"), &json!("::"))
+        );
+        assert_eq!(value["maxPods"], 110);
+        assert!(flags(&config, &facts, "node").contains(&"--node-ip=2001:db8::7".to_owned()));
+    }
 
     #[test]
     fn an_m5_large_gets_eks_own_numbers() {

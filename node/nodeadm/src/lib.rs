@@ -14,12 +14,15 @@
 //! folder; the cgroup driver is cgroupfs; `localStorage`, `baseRuntimeSpec` and Outposts are
 //! refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
 
+pub mod bootstrap_sh;
+mod bottlerocket;
 pub mod command;
 mod containerd;
 mod credentials;
 mod expression;
 mod facts;
 mod files;
+pub mod hybrid;
 mod init;
 mod kubeconfig;
 mod kubelet;

@@ -1,8 +1,11 @@
 //! `NodeConfig`, `node.eks.aws/v1alpha1`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use mime_parts::decode_base64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +35,7 @@ pub struct Cluster {
     pub api_server_endpoint: String,
     /// In PEM.
     pub certificate_authority: String,
-    pub cidr: Ipv4Net,
+    pub cidr: IpNet,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,15 +96,17 @@ struct Spec {
     feature_gates: BTreeMap<String, bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct RawCluster {
-    name: Option<String>,
-    api_server_endpoint: Option<String>,
-    certificate_authority: Option<String>,
-    cidr: Option<String>,
+pub(crate) struct RawCluster {
+    pub(crate) name: Option<String>,
+    pub(crate) api_server_endpoint: Option<String>,
+    pub(crate) certificate_authority: Option<String>,
+    pub(crate) cidr: Option<String>,
     enable_outpost: Option<bool>,
     id: Option<String>,
+    /// Of hybrid nodes alone.
+    pub(crate) region: Option<String>,
 }
 
 impl NodeConfig {
@@ -110,21 +115,19 @@ impl NodeConfig {
         if documents.is_empty() {
             return Ok(None);
         }
-        let mut merged = Value::Null;
-        for (index, text) in documents.iter().enumerate() {
-            add(&mut merged, spec_of(index + 1, text)?);
-        }
-        if merged.is_null() {
-            merged = Value::Object(serde_json::Map::new());
-        }
-        let spec: Spec =
-            serde_json::from_value(merged).map_err(|source| ConfigError::Shape { source })?;
+        let spec: Spec = serde_json::from_value(merged(documents)?)
+            .map_err(|source| ConfigError::Shape { source })?;
         Self::check(spec).map(Some)
     }
 
     /// The cluster DNS address that EKS takes from the service CIDR.
-    pub fn cluster_dns(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.cluster.cidr.network()) + 10)
+    pub fn cluster_dns(&self) -> IpAddr {
+        dns_of(self.cluster.cidr)
+    }
+
+    /// Whether pods and Services have IPv6 addresses.
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self.cluster.cidr, IpNet::V6(_))
     }
 
     pub fn is_enabled(&self, gate: &str) -> bool {
@@ -136,6 +139,7 @@ impl NodeConfig {
             ("instance.localStorage", spec.instance.local_storage.is_some()),
             ("instance.network", spec.instance.network.is_some()),
             ("containerd.baseRuntimeSpec", spec.containerd.base_runtime_spec.is_some()),
+            ("cluster.region", spec.cluster.region.is_some()),
             ("cluster.enableOutpost", spec.cluster.enable_outpost == Some(true)),
         ];
         if let Some((field, _)) = unsupported.into_iter().find(|(_, is_set)| *is_set) {
@@ -148,6 +152,25 @@ impl NodeConfig {
             instance: spec.instance,
             feature_gates: spec.feature_gates,
         })
+    }
+}
+
+/// The specs of all documents, one laid over the other.
+pub(crate) fn merged(documents: &[String]) -> Result<Value, ConfigError> {
+    let mut merged = Value::Object(serde_json::Map::new());
+    for (index, text) in documents.iter().enumerate() {
+        let spec = spec_of(index + 1, text)?;
+        if !spec.is_null() {
+            add(&mut merged, spec);
+        }
+    }
+    Ok(merged)
+}
+
+pub(crate) fn dns_of(services: IpNet) -> IpAddr {
+    match services.network() {
+        IpAddr::V4(it) => Ipv4Addr::from_bits(it.to_bits() + 10).into(),
+        IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() + 10).into(),
     }
 }
 
@@ -188,7 +211,7 @@ fn add(merged: &mut Value, mut over: Value) {
     merge(merged, over);
 }
 
-fn check_cluster(cluster: RawCluster) -> Result<Cluster, ConfigError> {
+pub(crate) fn check_cluster(cluster: RawCluster) -> Result<Cluster, ConfigError> {
     let need = |field: &'static str, value: Option<String>| {
         value.filter(|it| !it.trim().is_empty()).ok_or(ConfigError::Missing { field })
     };

@@ -18,6 +18,8 @@ pub struct Plan {
 pub enum PlanError {
     #[error(transparent)]
     Containerd(#[from] ContainerdConfigError),
+    #[error("the cluster's `cidr` is IPv6, and this instance has no IPv6 address")]
+    NoIpv6Address,
     #[error("`spec.kubelet.maxPodsExpression` gives no number of pods")]
     MaxPods {
         #[source]
@@ -27,6 +29,9 @@ pub enum PlanError {
 
 /// See the module.
 pub fn plan(config: &NodeConfig, facts: &Facts, node_name: &str) -> Result<Plan, PlanError> {
+    if config.is_ipv6() && facts.ipv6_address.is_none() {
+        return Err(PlanError::NoIpv6Address);
+    }
     let mut files = containerd::files(facts, &config.containerd.config)?;
     let kubelet = kubelet::files(config, facts, node_name);
     files.extend(kubelet.map_err(|source| PlanError::MaxPods { source })?);
@@ -50,6 +55,7 @@ pub(crate) mod tests {
             zone: "us-east-1a".to_owned(),
             account: "111122223333".to_owned(),
             address: Ipv4Addr::new(192, 168, 0, 12),
+            ipv6_address: None,
             domain: "amazonaws.com".to_owned(),
             has_sys_resource: false,
             has_apparmor: false,

@@ -1,12 +1,14 @@
 //! What user data asks for: node configuration and scripts.
 //!
-//! User data is a MIME message, a `NodeConfig`, or a script; each of them perhaps compressed, or in
-//! base64.
+//! User data is a MIME message, a `NodeConfig`, a script, or Bottlerocket's settings; each of them
+//! perhaps compressed, or in base64.
 
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 use mime_parts::{MimeError, Part};
+
+use crate::bottlerocket;
 
 /// EC2 takes 16 KiB of user data; this is what they may unpack to.
 const UNPACKED_LIMIT: u64 = 4 << 20;
@@ -92,6 +94,11 @@ impl UserData {
             }
             "" | "text/plain" if is_cloud_config(&body) => {
                 self.ignored.push("text/cloud-config".to_owned());
+            }
+            "" | "text/plain" if bottlerocket::is_settings(&body) => {
+                let (config, ignored) = bottlerocket::node_config(&text(number, body)?);
+                self.configs.extend(config);
+                self.ignored.extend(ignored);
             }
             "" => self.configs.push(text(number, body)?),
             other => self.ignored.push(other.to_owned()),

@@ -3,7 +3,11 @@
 //! Upstream's file and format (`vpc-cni-ipam/1`), so that an operator's tools go on reading it. It
 //! is written whole under another name and renamed, so that a reader sees one state or the other.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,6 +28,9 @@ struct Entry {
     #[serde(flatten)]
     key: Key,
     ipv4: Ipv4Addr,
+    /// In an IPv6 cluster. It follows from the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ipv6: Option<Ipv6Addr>,
     /// Nanoseconds since 1970.
     allocation_timestamp: i64,
     #[serde(default)]
@@ -73,11 +80,16 @@ pub fn read(path: &Path) -> Result<Vec<Row>, CheckpointError> {
 }
 
 /// Puts `rows` in place of what the file held.
-pub fn write<'a>(path: &Path, rows: impl Iterator<Item = &'a Row>) -> Result<(), CheckpointError> {
+pub fn write<'a>(
+    path: &Path,
+    rows: impl Iterator<Item = &'a Row>,
+    ipv6: impl Fn(Ipv4Addr) -> Option<Ipv6Addr>,
+) -> Result<(), CheckpointError> {
     let name = || path.display().to_string();
     let entry = |row: &Row| Entry {
         key: row.key.clone(),
         ipv4: row.address,
+        ipv6: ipv6(row.address),
         allocation_timestamp: i64::try_from(row.since.as_nanosecond()).unwrap_or(i64::MAX),
         metadata: row.pod.clone(),
     };
@@ -110,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ipam.json");
         assert!(read(&path).unwrap().is_empty());
-        write(&path, [row()].iter()).unwrap();
+        write(&path, [row()].iter(), |_| None).unwrap();
         assert_eq!(read(&path).unwrap(), [row()]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(r#""containerID":"a""#) && text.contains("k8sPodName"), "{text}");

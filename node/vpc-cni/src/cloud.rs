@@ -4,11 +4,17 @@
 //! says what the rest of ipamd decides by: whether the subnet is out of addresses, whether the role
 //! may not, whether the local view is behind.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_ec2::{
     common::{Filter, TagInput, TagSpecification},
     instance::{DescribeInstances, DescribeInstancesRequest},
+    ipv6_addresses::{AssignIpv6Addresses, AssignIpv6AddressesRequest},
     network_interface::{
         AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,
         CreateNetworkInterfaceRequest, DeleteNetworkInterface, DeleteNetworkInterfaceRequest,
@@ -190,6 +196,17 @@ impl Cloud {
         Ok(addresses.map(Ipv4Net::from).chain(prefixes).collect())
     }
 
+    /// One /80 for all pods of the node.
+    pub async fn assign_ipv6_prefix(&self, eni: &str) -> Result<(), CloudError> {
+        let request = AssignIpv6AddressesRequest {
+            network_interface_id: eni.to_owned(),
+            ipv6_prefix_count: Some(1),
+            ..Default::default()
+        };
+        let action = format!("assign an IPv6 prefix to `{eni}`");
+        self.call::<AssignIpv6Addresses>(action, request).await.map(drop)
+    }
+
     pub async fn unassign_addresses(
         &self,
         eni: &str,
@@ -237,8 +254,10 @@ impl Cloud {
         match self.attach(&id).await {
             Ok(()) => Ok(id),
             Err(error) => {
-                if let Err(error) = self.remove_eni(&id).await {
-                    tracing::warn!(eni = id, error = %telemetry::chain(&error), "left behind");
+                if let Err(left) = self.remove_eni(&id).await {
+                    tracing::warn!(eni = id, error = %telemetry::chain(&left), "left behind");
+                    let pairs = labels(&[("error", &error), ("fn", &"AllocENIDeleteErr")]);
+                    self.metrics.count_labelled("awscni_aws_utils_error_count", pairs);
                 }
                 Err(error)
             }
@@ -404,13 +423,21 @@ pub fn tag<'a>(tags: &'a [aws_ec2::common::Tag], key: &str) -> Option<&'a str> {
     Some(found.value.as_deref().unwrap_or_default())
 }
 
+/// On subnets: `0` keeps pods out, anything else lets them in.
+const TAG_ROLE: &str = "kubernetes.io/role/cni";
+
+/// The subnets that pods are kept out of: interfaces that are there already get no further ones.
+pub fn excluded_subnets(subnets: &[Subnet]) -> BTreeSet<String> {
+    let is_out = |it: &&Subnet| tag(&it.tags, TAG_ROLE) == Some("0");
+    subnets.iter().filter(is_out).filter_map(|it| it.subnet_id.clone()).collect()
+}
+
 /// The subnets in which a new interface may be made, the emptiest first.
 ///
 /// The primary interface's counts unless it is tagged `kubernetes.io/role/cni=0`; another one counts
 /// only if it has that tag with another value. One with tags `cni.networking.k8s.aws/cluster/NAME` is
 /// for the clusters that they name.
 pub fn eligible_subnets(mut subnets: Vec<Subnet>, primary: &str, cluster: &str) -> Vec<String> {
-    const TAG_ROLE: &str = "kubernetes.io/role/cni";
     const TAG_CLUSTERS: &str = "cni.networking.k8s.aws/cluster/";
     subnets.sort_by_key(|subnet| std::cmp::Reverse(subnet.available_ip_address_count));
     let is_eligible = |subnet: &Subnet| match tag(&subnet.tags, TAG_ROLE) {

@@ -1,7 +1,7 @@
 //! `run vpc-cni`: the `aws-node` container.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,6 +22,7 @@ use transport::{BoxError, Place};
 
 use crate::{
     cloud::Cloud,
+    cni_node,
     config::Config,
     eni_config,
     events::Events,
@@ -29,6 +30,7 @@ use crate::{
     ipamd::{Ipamd, Parts},
     metadata::{Identity, Metadata, MetadataError},
     plan::Limits,
+    pods::Pods,
     server,
 };
 
@@ -83,6 +85,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         Events::new(client.clone(), recorder, config.pod_name.clone())
     });
     let limits = limits(&config, &identity);
+    let pods = kubernetes.as_ref().ok().filter(|_| config.enables_pod_eni);
+    let pods = pods.map(|client| Pods::watch(client.clone(), &config.node_name, &scope));
     let parts = Parts {
         config: config.clone(),
         identity,
@@ -90,6 +94,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         metadata,
         cloud,
         events,
+        pods,
         clock,
         checkpoint: args.checkpoint.clone(),
         netns: None,
@@ -106,6 +111,10 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
                 let (ipamd, name) = (ipamd.clone(), config.node_name.clone());
                 let watch = eni_config::watch(client.clone(), ipamd, name);
                 drop(scope.spawn("eniconfig", watch));
+            }
+            if config.enables_pod_eni {
+                let asking = cni_node::ask(client.clone(), ipamd.clone(), config.node_name.clone());
+                drop(scope.spawn("cninode", asking));
             }
             spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone());
         }
@@ -174,7 +183,11 @@ fn serve(args: &Args, config: &Config, ipamd: &Arc<Ipamd>, scope: &Scope) -> Res
     let listener = transport::unix_listen(&args.socket)?;
     drop(scope.spawn("cni", server::serve(listener, ipamd.clone(), scope.clone())));
     if !config.is_metrics_disabled {
-        let listener = Place::Here.listen(([0, 0, 0, 0], METRICS_PORT).into())?;
+        let any = match config.is_ipv6 {
+            true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let listener = Place::Here.listen(SocketAddr::new(any, METRICS_PORT))?;
         let ipamd = ipamd.clone();
         let service = service_fn(move |request| introspection::metrics(request, ipamd.clone()));
         drop(scope.spawn("metrics", transport::serve(listener, None, service, scope.clone())));
@@ -197,6 +210,7 @@ fn conflist(config: &Config, socket: &Path) -> ConfList {
         "type": "aws-cni",
         "vethPrefix": config.veth_prefix,
         "mtu": config.pod_mtu.to_string(),
+        "podSGEnforcingMode": config.pod_eni_mode.as_str(),
         "capabilities": { "portMappings": true },
     });
     if config.limits_bandwidth {

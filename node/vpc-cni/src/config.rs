@@ -27,6 +27,10 @@ pub struct Config {
     pub randomize_snat: String,
     /// `ENABLE_BANDWIDTH_PLUGIN`: pods' bandwidth annotations are heeded.
     pub limits_bandwidth: bool,
+    /// `ENABLE_IPv6`: pods have IPv6 addresses, of one prefix of the primary interface.
+    pub is_ipv6: bool,
+    /// `ENABLE_V4_EGRESS`: in an IPv6 cluster, whether pods reach what is IPv4 only.
+    pub has_v4_egress: bool,
     /// `AWS_VPC_ENI_MTU`
     pub eni_mtu: u32,
     /// `POD_MTU`, else the interfaces'.
@@ -58,10 +62,33 @@ pub struct Config {
     pub enforces_policies: bool,
     /// `NETWORK_POLICY_ENFORCING_MODE=strict`: no pod starts before the agent enforces.
     pub is_strict: bool,
+    /// `ENABLE_POD_ENI`: pods can have security groups of their own.
+    pub enables_pod_eni: bool,
+    /// `POD_SECURITY_GROUP_ENFORCING_MODE`: `strict` (default), `standard`.
+    pub pod_eni_mode: PodEniMode,
     /// `CLUSTER_NAME`, `MY_NODE_NAME`, `MY_POD_NAME`
     pub cluster_name: String,
     pub node_name: String,
     pub pod_name: String,
+}
+
+/// What a pod's own security groups see of its packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodEniMode {
+    /// All of them.
+    #[default]
+    Strict,
+    /// Those that leave the node by the branch.
+    Standard,
+}
+
+impl PodEniMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Standard => "standard",
+        }
+    }
 }
 
 /// Why ipamd does not start with this environment.
@@ -81,11 +108,12 @@ pub enum ConfigError {
 impl Config {
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let env = Environment(&get);
-        for variable in ["ENABLE_POD_ENI", "ENABLE_IPv6", "ENABLE_MULTI_NIC"] {
-            if env.flag(variable, false) {
-                return Err(ConfigError::Unsupported { variable, value: "true".to_owned() });
-            }
+        if env.flag("ENABLE_MULTI_NIC", false) {
+            let value = "true".to_owned();
+            return Err(ConfigError::Unsupported { variable: "ENABLE_MULTI_NIC", value });
         }
+        let is_ipv6 = env.flag("ENABLE_IPv6", false);
+        env.check_version(is_ipv6)?;
         let eni_mtu = env.mtu("AWS_VPC_ENI_MTU", 9001)?;
         let prefix = env.text("AWS_VPC_K8S_CNI_VETHPREFIX", "eni");
         if prefix.len() > 4 || matches!(prefix.as_str(), "eth" | "vlan" | "lo") {
@@ -104,6 +132,8 @@ impl Config {
             external_service_cidrs: env.cidrs("AWS_EXTERNAL_SERVICE_CIDRS"),
             randomize_snat: env.text("AWS_VPC_K8S_CNI_RANDOMIZESNAT", "prng"),
             limits_bandwidth: env.flag("ENABLE_BANDWIDTH_PLUGIN", false),
+            is_ipv6,
+            has_v4_egress: env.flag("ENABLE_V4_EGRESS", true),
             eni_mtu,
             pod_mtu: env.mtu("POD_MTU", eni_mtu)?,
             veth_prefix: prefix,
@@ -123,6 +153,8 @@ impl Config {
             introspection_address: env.text("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:61679"),
             enforces_policies: env.flag("ENABLE_NETWORK_POLICY", false),
             is_strict: env.text("NETWORK_POLICY_ENFORCING_MODE", "standard") == "strict",
+            enables_pod_eni: env.flag("ENABLE_POD_ENI", false),
+            pod_eni_mode: env.pod_eni_mode(),
             cluster_name: env.text("CLUSTER_NAME", ""),
             node_name: env.text("MY_NODE_NAME", ""),
             pod_name: env.text("MY_POD_NAME", ""),
@@ -158,6 +190,33 @@ impl<F: Fn(&str) -> Option<String>> Environment<'_, F> {
         })
     }
 
+    /// One version of IP, and what goes together with IPv6.
+    fn check_version(&self, is_ipv6: bool) -> Result<(), ConfigError> {
+        let is_ipv4 = self.flag("ENABLE_IPv4", !is_ipv6);
+        let wrong = |variable, value: bool, problem| {
+            Err(ConfigError::Wrong { variable, value: value.to_string(), problem })
+        };
+        if is_ipv4 == is_ipv6 {
+            return wrong(
+                "ENABLE_IPv4",
+                is_ipv4,
+                "exactly one of it and ENABLE_IPv6 has to be true",
+            );
+        }
+        if !is_ipv6 {
+            return Ok(());
+        }
+        if !self.flag("ENABLE_PREFIX_DELEGATION", false) {
+            return wrong("ENABLE_PREFIX_DELEGATION", false, "IPv6 takes it");
+        }
+        for variable in ["AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "ENABLE_POD_ENI"] {
+            if self.flag(variable, false) {
+                return wrong(variable, true, "it is not supported with IPv6");
+            }
+        }
+        Ok(())
+    }
+
     fn targets(&self) -> Result<Targets, ConfigError> {
         let amount = |name, default| usize::try_from(self.number(name, default)).unwrap_or(0);
         let targets = Targets {
@@ -172,6 +231,19 @@ impl<F: Fn(&str) -> Option<String>> Environment<'_, F> {
             return Err(ConfigError::NoPrefixTarget);
         }
         Ok(targets)
+    }
+
+    /// What is no mode counts as the default, as upstream does.
+    fn pod_eni_mode(&self) -> PodEniMode {
+        const NAME: &str = "POD_SECURITY_GROUP_ENFORCING_MODE";
+        match self.text(NAME, "strict").as_str() {
+            "strict" => PodEniMode::Strict,
+            "standard" => PodEniMode::Standard,
+            other => {
+                warn!(variable = NAME, value = other, "no enforcing mode: strict is used");
+                PodEniMode::Strict
+            }
+        }
     }
 
     fn mtu(&self, name: &'static str, default: u32) -> Result<u32, ConfigError> {
@@ -230,8 +302,39 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        let error = config(&[("ENABLE_IPv6", "true")]).unwrap_err();
-        assert_eq!(error.to_string(), "`ENABLE_IPv6=true` is not supported here");
+        let error = config(&[("ENABLE_MULTI_NIC", "true")]).unwrap_err();
+        assert_eq!(error.to_string(), "`ENABLE_MULTI_NIC=true` is not supported here");
+    }
+
+    #[test]
+    fn ipv6_is_instead_of_ipv4_and_takes_prefixes() {
+        let prefixes = ("ENABLE_PREFIX_DELEGATION", "true");
+        let six = ("ENABLE_IPv6", "true");
+        let found = config(&[six, ("ENABLE_IPv4", "false"), prefixes]).unwrap();
+        assert!(found.is_ipv6 && found.has_v4_egress);
+        assert!(!config(&[("ENABLE_IPv4", "true")]).unwrap().is_ipv6);
+        for wrong in [
+            vec![six, ("ENABLE_IPv4", "true"), prefixes],
+            vec![("ENABLE_IPv4", "false")],
+            vec![six],
+            vec![six, prefixes, ("ENABLE_POD_ENI", "true")],
+            vec![six, prefixes, ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")],
+        ] {
+            assert!(config(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn pods_have_branches_where_it_is_asked_for_and_strictly_unless_it_is_said() {
+        let of = |pairs: &[(&str, &str)]| {
+            let config = config(pairs).unwrap();
+            (config.enables_pod_eni, config.pod_eni_mode)
+        };
+        let mode = "POD_SECURITY_GROUP_ENFORCING_MODE";
+        assert_eq!(of(&[]), (false, PodEniMode::Strict));
+        let enabled = ("ENABLE_POD_ENI", "true");
+        assert_eq!(of(&[enabled, (mode, "standard")]), (true, PodEniMode::Standard));
+        assert_eq!(of(&[enabled, (mode, "lenient")]), (true, PodEniMode::Strict));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct AttachedEni {
     pub security_groups: Vec<String>,
     pub addresses: BTreeSet<Ipv4Addr>,
     pub prefixes: BTreeSet<Ipv4Net>,
+    /// Branches come in by it; it carries no pods itself.
+    pub is_trunk: bool,
 }
 
 impl AttachedEni {
@@ -106,8 +108,27 @@ pub struct Datastore {
     rows: BTreeMap<Key, Row>,
     cooldown: Duration,
     is_prefix_mode: bool,
+    excluded: Excluded,
+}
+
+/// The interfaces that carry no pods but those that they have already.
+#[derive(Clone, Debug, Default)]
+struct Excluded {
     /// Custom networking: the primary interface is not in the pods' subnet.
-    is_primary_excluded: bool,
+    is_primary: bool,
+    /// Subnet discovery: these are tagged so.
+    subnets: BTreeSet<String>,
+}
+
+impl Excluded {
+    fn has(&self, eni: &AttachedEni) -> bool {
+        self.is_primary && eni.is_primary() || self.subnets.contains(&eni.subnet_id)
+    }
+
+    /// Whether new pods may have addresses of it.
+    fn leaves(&self, eni: &AttachedEni) -> bool {
+        !(eni.is_trunk || self.has(eni))
+    }
 }
 
 impl Datastore {
@@ -117,13 +138,24 @@ impl Datastore {
             rows: BTreeMap::new(),
             cooldown,
             is_prefix_mode,
-            is_primary_excluded: false,
+            excluded: Excluded::default(),
         }
     }
 
     /// One whose primary interface carries no pods but those that it has already.
     pub fn without_primary(self, is_excluded: bool) -> Self {
-        Self { is_primary_excluded: is_excluded, ..self }
+        let excluded = Excluded { is_primary: is_excluded, ..self.excluded };
+        Self { excluded, ..self }
+    }
+
+    /// Interfaces in these subnets, and in no others, carry no pods but those that they have already.
+    pub fn exclude_subnets(&mut self, subnets: BTreeSet<String>) {
+        self.excluded.subnets = subnets;
+    }
+
+    /// Whether new pods are kept off the interface by where it is.
+    pub fn excludes(&self, eni: &AttachedEni) -> bool {
+        self.excluded.has(eni)
     }
 
     pub fn enis(&self) -> impl Iterator<Item = &Eni> {
@@ -132,7 +164,7 @@ impl Datastore {
 
     /// The interfaces that new pods get addresses of.
     pub fn pod_enis(&self) -> impl Iterator<Item = &Eni> {
-        self.enis.values().filter(|eni| !(self.is_primary_excluded && eni.attached.is_primary()))
+        self.enis.values().filter(move |eni| self.excluded.leaves(&eni.attached))
     }
 
     pub fn eni(&self, id: &str) -> Option<&Eni> {
@@ -213,14 +245,11 @@ impl Datastore {
             return self.describe(row.address);
         }
         let (cooldown, is_prefix_mode) = (self.cooldown, self.is_prefix_mode);
-        let is_excluded = self.is_primary_excluded;
+        let excluded = &self.excluded;
         // Lower devices first, so that later interfaces empty and can be given back; on each the
         // address that rested longest.
-        let mut enis: Vec<&mut Eni> = self
-            .enis
-            .values_mut()
-            .filter(|eni| !(is_excluded && eni.attached.is_primary()))
-            .collect();
+        let mut enis: Vec<&mut Eni> =
+            self.enis.values_mut().filter(|eni| excluded.leaves(&eni.attached)).collect();
         enis.sort_by_key(|eni| eni.attached.device_number);
         let (address, slot) = enis.into_iter().find_map(|eni| {
             let slots = eni.addresses.iter_mut();

@@ -67,6 +67,12 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
     // Loose: the answer to a packet may leave by another interface than the kernel would choose.
     set(&format!("net/ipv4/conf/{link}/rp_filter"), "2")?;
     set("net/ipv4/ip_forward", "1")?;
+    if std::env::var("ENABLE_IPv6").is_ok_and(|it| it == "true") {
+        set("net/ipv6/conf/all/disable_ipv6", "0")?;
+        set("net/ipv6/conf/all/forwarding", "1")?;
+        // A router does not heed advertisements unless it is told to.
+        set(&format!("net/ipv6/conf/{link}/accept_ra"), "2")?;
+    }
     let early_demux = std::env::var("DISABLE_TCP_EARLY_DEMUX").is_ok_and(|it| it == "true");
     set("net/ipv4/tcp_early_demux", if early_demux { "0" } else { "1" })?;
     tracing::info!(link, "the plug-in is installed and the primary interface set up");

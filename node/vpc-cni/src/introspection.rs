@@ -85,6 +85,9 @@ fn pool_settings(config: &Config) -> Value {
         "MANAGE_UNTAGGED_ENI": config.manages_untagged,
         "ADDITIONAL_ENI_TAGS": config.additional_tags,
         "DISABLE_METRICS": config.is_metrics_disabled,
+        "ENABLE_POD_ENI": config.enables_pod_eni,
+        "ENABLE_IPv4": !config.is_ipv6,
+        "ENABLE_IPv6": config.is_ipv6,
     })
 }
 
@@ -97,6 +100,7 @@ fn network_settings(config: &Config) -> Value {
         "AWS_VPC_K8S_CNI_VETHPREFIX": config.veth_prefix,
         "AWS_VPC_ENI_MTU": config.eni_mtu,
         "POD_MTU": config.pod_mtu,
+        "POD_SECURITY_GROUP_ENFORCING_MODE": config.pod_eni_mode.as_str(),
     })
 }
 
@@ -105,14 +109,12 @@ fn network_settings(config: &Config) -> Value {
 fn enis(ipamd: &Ipamd) -> Value {
     let store = ipamd.snapshot();
     let stock = store.stock();
-    let enis: Map<String, Value> = store
-        .enis()
-        .map(|eni| (eni.attached.id.clone(), of_eni(ipamd.config(), &store, eni)))
-        .collect();
+    let enis: Map<String, Value> =
+        store.enis().map(|eni| (eni.attached.id.clone(), of_eni(&store, eni))).collect();
     json!({ "0": { "TotalIPs": stock.total, "AssignedIPs": stock.assigned, "ENIs": enis } })
 }
 
-fn of_eni(config: &Config, store: &Datastore, eni: &Eni) -> Value {
+fn of_eni(store: &Datastore, eni: &Eni) -> Value {
     let attached = &eni.attached;
     let mut cidrs: BTreeMap<Ipv4Net, Map<String, Value>> = BTreeMap::new();
     for prefix in &attached.prefixes {
@@ -156,12 +158,12 @@ fn of_eni(config: &Config, store: &Datastore, eni: &Eni) -> Value {
     json!({
         "ID": attached.id,
         "IsPrimary": attached.is_primary(),
-        "IsTrunk": false,
+        "IsTrunk": attached.is_trunk,
         "IsEFA": false,
         "DeviceNumber": attached.device_number,
         "AvailableIPv4Cidrs": cidrs,
         "IPv6Cidrs": {},
-        "IsExcludedForPodIPs": config.is_custom_networking && attached.is_primary(),
+        "IsExcludedForPodIPs": store.excludes(attached),
         "RouteTableID": attached.route_table(),
         "SubnetID": attached.subnet_id,
     })

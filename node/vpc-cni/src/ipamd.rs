@@ -8,14 +8,14 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use clock::Clock;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use linux_netlink::OpenError;
 use linux_nftables::{Nft, Table};
@@ -35,11 +35,14 @@ use crate::{
     metrics::{Metrics, labels},
     network::NetworkError,
     plan::{self, Circumstances, Limits, Plan},
+    pods::Pods,
     shortage::Shortage,
     warm_pool::PREFIX_SIZE,
 };
 
+mod branches;
 mod grow;
+pub(crate) mod ipv6;
 mod observe;
 mod requests;
 mod returned;
@@ -60,6 +63,8 @@ pub struct Parts {
     /// `None`: provisioning is disabled.
     pub cloud: Option<Cloud>,
     pub events: Option<Events>,
+    /// The node's pods, where they can have branches.
+    pub pods: Option<Pods>,
     pub clock: Clock,
     pub checkpoint: PathBuf,
     /// The node's network namespace; `None`: this process's.
@@ -77,6 +82,8 @@ pub struct Ipamd {
     /// The node takes no new pods.
     is_frozen: AtomicBool,
     is_growing: AtomicBool,
+    /// Of which pods of an IPv6 node have their addresses: the same for as long as this runs.
+    prefix: OnceLock<Ipv6Net>,
     max_pods: AtomicUsize,
     /// Pods without an address that nobody was told about yet; `untold` is the far end.
     shortfalls: mpsc::Sender<shortfalls::Shortfall>,
@@ -99,6 +106,9 @@ struct Pool {
     last_shrink: Option<Timestamp>,
     last_reconcile: Option<Timestamp>,
     unmanaged: BTreeSet<String>,
+    trunk: Option<String>,
+    /// The interfaces that EC2 was asked about.
+    described: BTreeSet<String>,
     vpc_cidrs: Vec<Ipv4Net>,
     table: Option<Table>,
 }
@@ -133,6 +143,10 @@ pub enum IpamdError {
     },
     #[error("interface `{eni}` did not appear in the instance's metadata")]
     NotAttached { eni: String },
+    #[error("interface `{eni}` got an IPv6 prefix that the instance's metadata does not show")]
+    NoPrefix { eni: String },
+    #[error("interface `{eni}` has lost the prefix `{prefix}`, of which this node's pods are")]
+    PrefixGone { eni: String, prefix: Ipv6Net },
     #[error("Failed to attach any ENIs for custom networking")]
     NoCustomEni,
     #[error("no subnet can hold a new interface")]
@@ -161,6 +175,8 @@ pub enum AddError {
         #[source]
         source: CheckpointError,
     },
+    #[error("{reason}")]
+    Branch { reason: &'static str },
 }
 
 impl Ipamd {
@@ -168,7 +184,9 @@ impl Ipamd {
     pub async fn start(parts: Parts) -> Result<Self, IpamdError> {
         let started = tokio::time::Instant::now();
         let targets = parts.config.targets;
-        let store = Datastore::new(parts.config.cooldown, targets.is_prefix_mode)
+        // An IPv6 node's places are single ones, all there from the start.
+        let is_prefix_mode = targets.is_prefix_mode && !parts.config.is_ipv6;
+        let store = Datastore::new(parts.config.cooldown, is_prefix_mode)
             .without_primary(parts.config.is_custom_networking);
         let (shortfalls, untold) = mpsc::channel(shortfalls::PENDING);
         let ipamd = Self {
@@ -179,17 +197,43 @@ impl Ipamd {
             pool: Mutex::default(),
             is_frozen: AtomicBool::new(false),
             is_growing: AtomicBool::new(false),
+            prefix: OnceLock::new(),
             max_pods: AtomicUsize::new(parts.limits.max_pods),
             wake: Notify::new(),
             changed: watch::channel(0).0,
             parts,
         };
+        ipamd.announce_connmark();
         ipamd.find_unmanaged().await?;
         ipamd.reconcile().await?;
         ipamd.restore().await?;
         let took = started.elapsed().as_secs_f64();
-        ipamd.metrics.set_float("awscni_ipamd_startup_duration_seconds", String::new(), took);
+        let of_node = "awscni_ipamd_node_initialization_duration_seconds";
+        ipamd.metrics.observe(of_node, labels(&[("success", &true)]), took);
+        ipamd.learn_subnets().await;
+        ipamd.note_startup(started.elapsed());
         Ok(ipamd)
+    }
+
+    /// A start that fails is told by the log and an event: nobody can ask a process that has ended.
+    fn note_startup(&self, took: Duration) {
+        let has_api_server = self.parts.events.is_some();
+        let how = labels(&[
+            ("success", &true),
+            ("with_api_server", &has_api_server),
+            ("failure_reason", &""),
+        ]);
+        self.metrics.observe("awscni_ipamd_startup_duration_seconds", how, took.as_secs_f64());
+    }
+
+    /// Both results are there from the start, as upstream has them.
+    fn announce_connmark(&self) {
+        let backend = labels(&[("backend", &"nftables")]);
+        self.metrics.set_float("awscni_connmark_backend", backend, 1.0);
+        for result in ["success", "error"] {
+            let how = labels(&[("result", &result)]);
+            self.metrics.add("awscni_connmark_reconcile_total", how, 0.0);
+        }
     }
 
     /// Keeps the pool as wanted until it is dropped.
@@ -282,6 +326,10 @@ impl Ipamd {
     /// The next step, for the loop and for introspection.
     pub fn plan(&self) -> Plan {
         let config = &self.parts.config;
+        if config.is_ipv6 {
+            let reason = "an IPv6 node has one prefix for all of its pods".to_owned();
+            return Plan { step: plan::Step::Settled, reason };
+        }
         let is_frozen =
             self.is_frozen.load(Ordering::Relaxed) && !config.manages_when_unschedulable;
         let pool = self.pool.lock();
@@ -292,6 +340,7 @@ impl Ipamd {
             last_shrink: pool.last_shrink,
             is_frozen,
             unmanaged_enis: pool.unmanaged.len(),
+            is_trunk_awaited: self.is_trunk_awaited(&pool),
         };
         drop(pool);
         let max_pods = self.max_pods.load(Ordering::Relaxed);
@@ -375,9 +424,11 @@ impl Ipamd {
         let max_enis = limits.max_enis.saturating_sub(unmanaged);
         let config = &self.parts.config;
         let unit = if config.targets.is_prefix_mode { PREFIX_SIZE } else { 1 };
-        let for_pods = max_enis.saturating_sub(usize::from(config.is_custom_networking));
+        let kept_off = store.enis().filter(|it| store.excludes(&it.attached)).count();
+        let for_pods = max_enis.saturating_sub(kept_off);
         metrics.set("awscni_eni_max", max_enis);
-        metrics.set("awscni_ip_max", for_pods * limits.per_eni * unit);
+        let of_interfaces = for_pods * limits.per_eni * unit;
+        metrics.set("awscni_ip_max", if config.is_ipv6 { stock.total } else { of_interfaces });
         let per_eni = |eni: &Eni| (labels(&[("eni", &eni.attached.id)]), eni.assigned());
         metrics.set_all("awscni_assigned_ip_per_eni", store.enis().map(per_eni));
         let cidrs = store.enis().flat_map(Eni::assigned_by_cidr);

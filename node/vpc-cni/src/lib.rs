@@ -7,6 +7,7 @@
 //!
 //! - [`config`]: the environment of the DaemonSet · [`warm_pool`]: how many addresses are wanted
 //! - [`datastore`]: which there are and who has them · [`plan`]: the next step, as a value
+//! - [`pods`], [`cni_node`]: security groups for pods
 //! - [`eni_config`]: custom networking · [`shortage`]: what is told where there is no address
 //! - [`cloud`], [`metadata`]: EC2 and IMDS · [`network`]: routes, rules and SNAT of the node
 //! - [`ipamd`]: the loop · [`server`]: the plug-in's socket · [`command`], [`init`]: entry points
@@ -14,13 +15,14 @@
 //! **Invariant:** an address is given to one sandbox at a time, what was given is on disk before
 //! the plug-in hears of it, and an address that was given back rests for 30 s.
 //!
-//! Upstream: amazon-vpc-cni-k8s `pkg/ipamd`. Deviation: IPv6 mode, security groups for pods and
-//! several network cards are refused at start, not ignored.
+//! Upstream: amazon-vpc-cni-k8s `pkg/ipamd`.
+//! Deviation: several network cards are refused at start, not ignored.
 
 use api_kube as _;
 
 pub mod checkpoint;
 pub mod cloud;
+pub mod cni_node;
 pub mod command;
 pub mod config;
 pub mod datastore;
@@ -33,6 +35,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod network;
 pub mod plan;
+pub mod pods;
 pub mod server;
 pub mod shortage;
 pub mod warm_pool;

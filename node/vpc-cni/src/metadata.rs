@@ -9,7 +9,7 @@ use api_imds::{
     FetchError, ImdsClient,
     paths::{self, interface, of_interface},
 };
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use transport::Place;
 
 use crate::datastore::AttachedEni;
@@ -93,6 +93,11 @@ impl Metadata {
         self.values(&of_interface(mac, interface::VPC_CIDRS)).await
     }
 
+    /// The IPv6 prefixes of an interface.
+    pub async fn ipv6_prefixes(&self, mac: &str) -> Result<Vec<Ipv6Net>, MetadataError> {
+        self.values(&of_interface(mac, interface::IPV6_PREFIX)).await
+    }
+
     async fn interface(&self, mac: &str) -> Result<AttachedEni, MetadataError> {
         let leaf = |name: &str| of_interface(mac, name);
         let addresses: Vec<Ipv4Addr> = self.values(&leaf(interface::LOCAL_IPV4S)).await?;
@@ -110,6 +115,8 @@ impl Metadata {
             security_groups: self.values(&leaf(interface::SECURITY_GROUP_IDS)).await?,
             addresses: addresses.into_iter().collect::<BTreeSet<_>>(),
             prefixes: prefixes.into_iter().collect(),
+            // IMDS does not say.
+            is_trunk: false,
         })
     }
 

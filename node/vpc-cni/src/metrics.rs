@@ -9,7 +9,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Counters, gauges and summaries of ipamd. Cheap to update, rendered on request.
+/// The upper bounds of a histogram's buckets, in seconds: those of Prometheus' Go client.
+const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Counters, gauges, summaries and histograms of ipamd. Cheap to update, rendered on request.
 #[derive(Debug, Default)]
 pub struct Metrics {
     values: Mutex<BTreeMap<Series, Value>>,
@@ -19,10 +22,12 @@ type Series = (&'static str, String);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Value {
-    /// A summary's sum.
+    /// A summary's or histogram's sum.
     value: f64,
-    /// A summary's count.
+    /// How many samples.
     count: u64,
+    /// How many of them were at most each of [`BOUNDS`].
+    buckets: [u64; BOUNDS.len()],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,9 +38,10 @@ enum Kind {
     /// With labels: what never happened is not shown, as in upstream.
     CounterVec,
     GaugeVec,
+    Histogram,
 }
 
-use Kind::{Counter, CounterVec, Gauge, GaugeVec, Summary};
+use Kind::{Counter, CounterVec, Gauge, GaugeVec, Histogram, Summary};
 
 /// Every metric with its kind and help text.
 const DESCRIBED: &[(&str, Kind, &str)] = &[
@@ -45,6 +51,13 @@ const DESCRIBED: &[(&str, Kind, &str)] = &[
     ("awscni_assigned_ip_per_eni", GaugeVec, "The number of addresses of an ENI that pods have"),
     ("awscni_aws_api_error_count", CounterVec, "The number of errors that AWS APIs returned"),
     ("awscni_aws_api_latency_ms", Summary, "How long AWS API calls took, in ms"),
+    (
+        "awscni_aws_utils_error_count",
+        CounterVec,
+        "The number of errors that nothing could be done about",
+    ),
+    ("awscni_connmark_backend", GaugeVec, "What marks connections: 1 for the one in use"),
+    ("awscni_connmark_reconcile_total", CounterVec, "How often those rules were put in place"),
     ("awscni_cooling_ip_addresses", Gauge, "The number of IP addresses that rest after use"),
     ("awscni_del_ip_req_count", CounterVec, "The number of delete IP address requests"),
     ("awscni_ec2api_error_count", CounterVec, "The number of EC2 calls that failed"),
@@ -56,11 +69,26 @@ const DESCRIBED: &[(&str, Kind, &str)] = &[
     ("awscni_ip_max", Gauge, "The number of IP addresses that the instance can have for pods"),
     ("awscni_ipamd_action_inprogress", GaugeVec, "The number of ipamd actions in progress"),
     ("awscni_ipamd_error_count", CounterVec, "The number of errors encountered in ipamd"),
-    ("awscni_ipamd_startup_duration_seconds", Gauge, "How long ipamd took to start"),
+    (
+        "awscni_ipamd_node_initialization_duration_seconds",
+        Histogram,
+        "How long ipamd took to set its node up when it started",
+    ),
+    (
+        "awscni_ipamd_startup_duration_seconds",
+        Histogram,
+        "How long ipamd took from its start until it served the plug-in",
+    ),
     ("awscni_no_available_ip_addresses", Counter, "The number of pods that got no IP address"),
+    ("awscni_pod_eni_error_count", CounterVec, "The number of errors encountered for pod ENIs"),
     ("awscni_reconcile_count", CounterVec, "The number of times ipamd reconciled with IMDS"),
     ("awscni_total_ip_addresses", Gauge, "The total number of IP addresses"),
     ("awscni_total_ipv4_prefixes", Gauge, "The total number of IPv4 prefixes"),
+    (
+        "awscni_unrecovered_checkpoint_entries",
+        Counter,
+        "The number of assignments in the checkpoint that fit no interface any more",
+    ),
 ];
 
 /// Labels as they are printed: `fn="increaseDatastorePool"`.
@@ -79,7 +107,7 @@ impl Metrics {
     }
 
     pub fn set_float(&self, name: &'static str, labels: String, value: f64) {
-        self.values.lock().insert((name, labels), Value { value, count: 0 });
+        self.values.lock().insert((name, labels), Value::of(value));
     }
 
     /// Puts these values in the place of all that the gauge had.
@@ -87,8 +115,7 @@ impl Metrics {
         let mut values = self.values.lock();
         values.retain(|(it, _), _| *it != name);
         values.extend(
-            of.into_iter()
-                .map(|(labels, value)| ((name, labels), Value { value: float(value), count: 0 })),
+            of.into_iter().map(|(labels, value)| ((name, labels), Value::of(float(value)))),
         );
     }
 
@@ -106,12 +133,15 @@ impl Metrics {
         self.values.lock().entry((name, labels)).or_default().value += by;
     }
 
-    /// Adds a sample to a summary.
+    /// Adds a sample to a summary or a histogram.
     pub fn observe(&self, name: &'static str, labels: String, sample: f64) {
         let mut values = self.values.lock();
         let value = values.entry((name, labels)).or_default();
         value.value += sample;
         value.count += 1;
+        for (bucket, bound) in value.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(sample <= bound);
+        }
     }
 
     /// The text format.
@@ -131,10 +161,17 @@ impl Metrics {
             if shown.is_empty() {
                 line(format_args!("{name} 0"));
             }
-            for ((_, labels), value) in shown {
-                let labels =
-                    if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-                if *kind == Summary {
+            for ((_, inner), value) in shown {
+                let labels = if inner.is_empty() { String::new() } else { format!("{{{inner}}}") };
+                if *kind == Histogram {
+                    let comma = if inner.is_empty() { "" } else { "," };
+                    for (bound, count) in BOUNDS.iter().zip(value.buckets) {
+                        line(format_args!("{name}_bucket{{{inner}{comma}le=\"{bound}\"}} {count}"));
+                    }
+                    let all = value.count;
+                    line(format_args!("{name}_bucket{{{inner}{comma}le=\"+Inf\"}} {all}"));
+                }
+                if matches!(kind, Summary | Histogram) {
                     line(format_args!("{name}_sum{labels} {}", value.value));
                     line(format_args!("{name}_count{labels} {}", value.count));
                 } else {
@@ -146,12 +183,19 @@ impl Metrics {
     }
 }
 
+impl Value {
+    fn of(value: f64) -> Self {
+        Self { value, ..Self::default() }
+    }
+}
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Counter | CounterVec => "counter",
             Gauge | GaugeVec => "gauge",
             Summary => "summary",
+            Histogram => "histogram",
         }
     }
 }
@@ -188,6 +232,26 @@ mod tests {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");
         }
         assert!(!text.contains("awscni_reconcile_count"), "{text}");
+    }
+
+    #[test]
+    fn a_histogram_counts_a_sample_in_each_bucket_that_holds_it() {
+        let metrics = Metrics::default();
+        let name = "awscni_ipamd_node_initialization_duration_seconds";
+        for took in [0.07, 12.0] {
+            metrics.observe(name, labels(&[("success", &true)]), took);
+        }
+        let text = metrics.render();
+        for line in [
+            format!("# TYPE {name} histogram"),
+            format!("{name}_bucket{{success=\"true\",le=\"0.05\"}} 0"),
+            format!("{name}_bucket{{success=\"true\",le=\"0.1\"}} 1"),
+            format!("{name}_bucket{{success=\"true\",le=\"10\"}} 1"),
+            format!("{name}_bucket{{success=\"true\",le=\"+Inf\"}} 2"),
+            format!("{name}_count{{success=\"true\"}} 2"),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -17,14 +17,14 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linux_netlink::{
     LinkChange, Mac, Netlink, OpenError, ParseMacError, RequestError, Route, Rule, Scope,
-    TABLE_MAIN,
+    TABLE_LOCAL, TABLE_MAIN,
 };
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
 
-use crate::datastore::AttachedEni;
+use crate::{datastore::AttachedEni, ipamd::ipv6::EGRESS};
 
 /// On connections and packets that have to use the primary interface.
 const MARK: u32 = 0x80;
@@ -37,6 +37,14 @@ const MARKED: u32 = 1024;
 const EXTERNAL_SERVICES: u32 = 1535;
 const FROM_POD: u32 = 1536;
 const FROM_ENI: u32 = 32765;
+/// Where the kernel has the rule of local addresses, and where it is for branches' sake.
+const LOCAL: u32 = 0;
+const LOCAL_AFTER_BRANCHES: u32 = 20;
+const NEAR: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// What a branch's router answers to its link is for the link, and no packet of the pod's.
+const LINK_LOCAL: u32 = 5;
+/// Tables of branches: 100 and the VLAN's id.
+const BRANCH_TABLES: std::ops::RangeInclusive<u32> = 101..=220;
 
 /// What the node's rules depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,10 @@ pub struct NodeNetwork {
     /// `prng`, `hashrandom`, `none`
     pub randomize_snat: String,
     pub veth_prefix: String,
+    /// Pods have IPv6 addresses, and IPv4 ones for this node alone.
+    pub is_ipv6: bool,
+    /// Pods may have branches that see all of their packets.
+    pub has_strict_branches: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +109,8 @@ pub fn rules(node: &NodeNetwork) -> Vec<Rule> {
 }
 
 /// The rules that a pod's address needs.
-pub fn pod_rules(address: Ipv4Addr, table: u32) -> Vec<Rule> {
-    let ip = IpAddr::V4(address).into();
+pub fn pod_rules(address: IpAddr, table: u32) -> Vec<Rule> {
+    let ip = address.into();
     let mut rules = vec![Rule::new(TO_POD, TABLE_MAIN).to(ip)];
     if table != TABLE_MAIN {
         rules.push(Rule::new(FROM_POD, table).from(ip));
@@ -113,11 +125,20 @@ pub fn add_pod_rules(netlink: &Netlink, wanted: &[Rule]) -> Result<(), NetworkEr
     missing.into_iter().try_for_each(|rule| netlink.add_rule(rule)).map_err(refused)
 }
 
-/// Removes rules of pods that are none of `wanted`.
+/// Removes rules of pods that are none of `wanted`. Those of branches are nobody's here: the plug-in
+/// that made them takes them away.
 pub fn remove_other_pod_rules(netlink: &Netlink, wanted: &[Rule]) -> Result<(), NetworkError> {
-    for rule in netlink.rules().map_err(refused)? {
+    let rules = netlink.rules().map_err(refused)?;
+    let of_branches: Vec<_> = rules
+        .iter()
+        .filter(|it| it.priority == FROM_POD && BRANCH_TABLES.contains(&it.table))
+        .filter_map(|it| it.from)
+        .collect();
+    for rule in rules {
         let is_of_pod = !rule.is_ipv6 && matches!(rule.priority, TO_POD | FROM_POD);
-        if is_of_pod && !wanted.contains(&rule) {
+        let is_of_branch =
+            rule.from.or(rule.to).is_some_and(|address| of_branches.contains(&address));
+        if is_of_pod && !is_of_branch && !wanted.contains(&rule) {
             netlink.delete_rule(&rule).map_err(refused)?;
         }
     }
@@ -127,6 +148,10 @@ pub fn remove_other_pod_rules(netlink: &Netlink, wanted: &[Rule]) -> Result<(), 
 /// The whole nftables table.
 pub fn table(node: &NodeNetwork) -> Table {
     let mut table = Table::new(Family::Ip, TABLE);
+    if node.is_ipv6 {
+        egress(node, &mut table);
+        return table;
+    }
     if node.is_external_snat {
         // Somebody else's NAT: an empty table says so, and replaces what was there before.
         return table;
@@ -161,17 +186,38 @@ pub fn table(node: &NodeNetwork) -> Table {
         "nat-postrouting".into(),
         hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT),
     );
-    let random = match node.randomize_snat.as_str() {
-        "none" => "",
-        "hashrandom" => " random",
-        _ => " fully-random",
-    };
+    let random = random(&node.randomize_snat);
     table
         .chain("nat-postrouting")
         .rule("ip daddr @inside return")
         .rule("oifname \"lo\" return")
+        .rule("oifname \"vlan*\" return")
         .rule(format!("fib daddr type != local snat to {}{random}", node.primary_address));
     table
+}
+
+/// What pods of an IPv6 node send to IPv4 leaves with the node's address, and nobody begins anything
+/// with them by IPv4.
+fn egress(node: &NodeNetwork, table: &mut Table) {
+    let hook = |kind, point, priority| Chain::hooked(Hook::new(kind, point, priority));
+    let nat = hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT);
+    table.chains.insert("nat-postrouting".into(), nat);
+    let (primary, address) = (quote(&node.primary_link), node.primary_address);
+    let random = random(&node.randomize_snat);
+    table.chain("nat-postrouting").rule(format!(
+        "ip saddr {EGRESS} ip daddr != 224.0.0.0/4 oifname {primary} snat to {address}{random}"
+    ));
+    let forward = hook(ChainKind::Filter, HookPoint::Forward, priority::FILTER);
+    table.chains.insert("forward".into(), forward);
+    table.chain("forward").rule(format!("ct state new ip daddr {EGRESS} reject"));
+}
+
+fn random(how: &str) -> &'static str {
+    match how {
+        "none" => "",
+        "hashrandom" => " random",
+        _ => " fully-random",
+    }
 }
 
 /// Networks without those that another one contains: nft refuses overlapping intervals.
@@ -181,6 +227,10 @@ fn merged<'a>(cidrs: impl Iterator<Item = &'a Ipv4Net>) -> Vec<Ipv4Net> {
 
 /// Puts the node's rules in place and removes earlier ones of the same priorities.
 pub fn ensure_rules(netlink: &Netlink, node: &NodeNetwork) -> Result<(), NetworkError> {
+    place_local_rule(netlink, node.has_strict_branches, false)?;
+    if node.is_ipv6 {
+        place_local_rule(netlink, node.has_strict_branches, true)?;
+    }
     let wanted = rules(node);
     for stale in netlink.rules().map_err(refused)? {
         let is_ours = !stale.is_ipv6 && matches!(stale.priority, MARKED | EXTERNAL_SERVICES);
@@ -189,6 +239,36 @@ pub fn ensure_rules(netlink: &Netlink, node: &NodeNetwork) -> Result<(), Network
         }
     }
     wanted.iter().try_for_each(|rule| netlink.add_rule(rule).map_err(refused))
+}
+
+/// What comes in by a branch's link or its pod's is routed before the node's own addresses are looked
+/// at, where branches see everything: the rule of local addresses goes behind theirs.
+fn place_local_rule(
+    netlink: &Netlink,
+    is_after_branches: bool,
+    is_ipv6: bool,
+) -> Result<(), NetworkError> {
+    let (wanted, other) = match is_after_branches {
+        true => (LOCAL_AFTER_BRANCHES, LOCAL),
+        false => (LOCAL, LOCAL_AFTER_BRANCHES),
+    };
+    let there = netlink.rules().map_err(refused)?;
+    if is_ipv6 {
+        let near = Rule::new(LINK_LOCAL, TABLE_LOCAL).to(IpNet::V6(NEAR));
+        match is_after_branches {
+            true => netlink.add_rule(&near).map_err(refused)?,
+            false => netlink.delete_rule(&near).map_err(refused)?,
+        }
+    }
+    let at = |priority: u32| Rule { is_ipv6, ..Rule::new(priority, TABLE_LOCAL) };
+    if !there.contains(&at(wanted)) {
+        netlink.add_rule(&at(wanted)).map_err(refused)?;
+    }
+    // The kernel takes priority 0 for any: it is asked for what is there only.
+    if there.contains(&at(other)) {
+        netlink.delete_rule(&at(other)).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// The link with this hardware address.
@@ -259,6 +339,8 @@ mod tests {
             is_external_snat: false,
             randomize_snat: "prng".into(),
             veth_prefix: "eni".into(),
+            is_ipv6: false,
+            has_strict_branches: false,
         }
     }
 
@@ -267,6 +349,20 @@ mod tests {
         let table = table(&node());
         let members: Vec<_> = table.sets["inside"].elements.keys().collect();
         assert_eq!(members, ["192.168.0.0/16"]);
+    }
+
+    #[test]
+    fn pods_of_an_ipv6_node_reach_ipv4_and_are_not_reached_by_it() {
+        let table = table(&NodeNetwork { is_ipv6: true, ..node() });
+        assert_eq!(
+            table.chains["nat-postrouting"].rules,
+            ["ip saddr 169.254.172.0/22 ip daddr != 224.0.0.0/4 oifname \"eth0\" snat to \
+              192.168.0.10 fully-random"]
+        );
+        assert_eq!(
+            table.chains["forward"].rules,
+            ["ct state new ip daddr 169.254.172.0/22 reject"]
+        );
     }
 
     #[test]
@@ -280,7 +376,10 @@ mod tests {
     fn only_pods_of_secondary_interfaces_get_a_rule_of_their_own_table() {
         let address = Ipv4Addr::new(192, 168, 0, 20);
         let priorities = |table| {
-            pod_rules(address, table).into_iter().map(|rule| rule.priority).collect::<Vec<_>>()
+            pod_rules(address.into(), table)
+                .into_iter()
+                .map(|rule| rule.priority)
+                .collect::<Vec<_>>()
         };
         assert_eq!(priorities(TABLE_MAIN), [512]);
         assert_eq!(priorities(2), [512, 1536]);

@@ -37,6 +37,14 @@ pub struct Circumstances {
     pub is_frozen: bool,
     /// Interfaces attached that are not ours: they use up the type's limit.
     pub unmanaged_enis: usize,
+    /// A trunk is to come: a slot is kept for it.
+    pub is_trunk_awaited: bool,
+}
+
+/// Whether one more interface of ours fits beside those that are there.
+pub fn has_room(store: &Datastore, limits: &Limits, at: &Circumstances) -> bool {
+    let reserved = usize::from(at.is_trunk_awaited);
+    store.enis().count() + at.unmanaged_enis + reserved < limits.max_enis
 }
 
 /// A step and why it is taken.
@@ -132,7 +140,7 @@ fn grow(
             return because(step, reason);
         }
     }
-    if store.enis().count() + at.unmanaged_enis < limits.max_enis {
+    if has_room(store, limits, at) {
         return because(Step::CreateEni { count: limits.per_eni.min(wanted) }, reason);
     }
     settled(format!("{reason}, and all {} interfaces that there can be are full", enis.len()))

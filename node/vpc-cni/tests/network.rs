@@ -159,6 +159,8 @@ impl World {
             is_external_snat,
             randomize_snat: "prng".into(),
             veth_prefix: "eni".into(),
+            is_ipv6: false,
+            has_strict_branches: false,
         };
         let second = AttachedEni {
             id: "eni-2".into(),
@@ -170,6 +172,7 @@ impl World {
             security_groups: vec![],
             addresses: Default::default(),
             prefixes: Default::default(),
+            is_trunk: false,
         };
         let node = self.node.netlink();
         network::ensure_rules(&node, &config).unwrap();

@@ -104,7 +104,7 @@ pub(crate) async fn terminate(
 
 pub(crate) async fn set_health(
     service: &AutoScaling,
-    _call: Call<'_>,
+    call: Call<'_>,
     request: SetInstanceHealthRequest,
 ) -> Result<SetInstanceHealthResponse, Fault> {
     let is_healthy = match request.health_status.as_str() {
@@ -115,7 +115,13 @@ pub(crate) async fn set_health(
     let id = &request.instance_id;
     let name = service.group_of(id)?.name.clone();
     service.update(&name, |group, _| {
+        let grace = jiff::SignedDuration::from_secs(group.health_check_grace_period);
         let member = group.members.get_mut(id).ok_or_else(|| faults::no_such_member(id))?;
+        let is_young = call.now.duration_since(member.launched_at) < grace;
+        // Who is young is given the benefit of the doubt, unless the caller says otherwise.
+        if !is_healthy && is_young && request.should_respect_grace_period != Some(false) {
+            return Ok(());
+        }
         member.is_healthy = is_healthy;
         member.unhealthy_by = Unhealthy::User;
         Ok(())

@@ -12,7 +12,7 @@ use aws_wire::Fault;
 
 use crate::{
     AutoScaling, Call, faults, hooks,
-    plan::seconds,
+    plan::{seconds, victim},
     records::Group,
     shape::{self, page},
     tags, template,
@@ -55,7 +55,7 @@ pub(crate) async fn create(
         subnets,
         health_check_type: request.health_check_type.unwrap_or("EC2".to_owned()),
         health_check_grace_period: request.health_check_grace_period.unwrap_or(0),
-        termination_policies: policies(request.termination_policies),
+        termination_policies: policies(request.termination_policies)?,
         protects_new_instances: request.new_instances_protected_from_scale_in.unwrap_or(false),
         capacity_rebalance: request.capacity_rebalance.unwrap_or(false),
         suspended: BTreeSet::new(),
@@ -76,9 +76,12 @@ pub(crate) async fn create(
         retry: None,
         failed_zones: BTreeSet::new(),
         is_deleting: false,
+        warm_pool: None,
+        refreshes: Vec::new(),
         name,
     };
     check_sizes(&group)?;
+    check_lifetime(group.max_instance_lifetime)?;
     for tag in request.tags {
         tags::set(&call, &mut group, &tag)?;
     }
@@ -91,8 +94,24 @@ pub(crate) async fn create(
     Ok(CreateAutoScalingGroupResponse {})
 }
 
-fn policies(given: Vec<String>) -> Vec<String> {
-    if given.is_empty() { vec!["Default".to_owned()] } else { given }
+fn policies(given: Vec<String>) -> Result<Vec<String>, Fault> {
+    if given.iter().any(|it| it.starts_with("arn:aws:lambda:")) {
+        return Err(faults::unsupported("Custom termination policies"));
+    }
+    if let Some(unknown) = given.iter().find(|it| !victim::POLICIES.contains(&it.as_str())) {
+        return Err(faults::validation(format!("Invalid termination policy: {unknown}")));
+    }
+    Ok(if given.is_empty() { vec!["Default".to_owned()] } else { given })
+}
+
+/// A day at least, a year at most; zero is none.
+fn check_lifetime(seconds: Option<i64>) -> Result<(), Fault> {
+    match seconds {
+        None | Some(0 | 86_400..=31_536_000) => Ok(()),
+        Some(_) => Err(faults::validation(
+            "MaxInstanceLifetime must be between 86400 and 31536000 seconds, or 0.",
+        )),
+    }
 }
 
 /// How a change of the size is told in the causes of activities.
@@ -105,10 +124,16 @@ fn change(call: &Call<'_>, verb: &str, group: &Group, before: i64) -> String {
     )
 }
 
+/// Sizes are integers of 32 bits.
+pub(crate) const MOST: i64 = 2_147_483_647;
+
 fn check_sizes(group: &Group) -> Result<(), Fault> {
     let (min, max, desired) = (group.min, group.max, group.desired);
     if min < 0 || max < 0 {
         return Err(faults::validation("MinSize and MaxSize must not be negative."));
+    }
+    if max > MOST {
+        return Err(faults::validation(format!("MaxSize must not be greater than {MOST}.")));
     }
     if min > max {
         return Err(faults::validation(format!(
@@ -184,6 +209,7 @@ fn apply(
     let pulled = group.desired.clamp(group.min.min(group.max), group.max);
     group.desired = request.desired_capacity.unwrap_or(pulled);
     check_sizes(group)?;
+    check_lifetime(request.max_instance_lifetime)?;
     if group.desired != before {
         group.last_change = change(call, "update of", group, before);
         group.retry = None;
@@ -195,7 +221,7 @@ fn apply(
     set(&mut group.capacity_rebalance, request.capacity_rebalance);
     set(&mut group.service_linked_role_arn, request.service_linked_role_arn);
     if !request.termination_policies.is_empty() {
-        group.termination_policies = request.termination_policies;
+        group.termination_policies = policies(request.termination_policies)?;
     }
     group.context = request.context.or(group.context.take());
     group.max_instance_lifetime = request.max_instance_lifetime.or(group.max_instance_lifetime);

@@ -15,7 +15,7 @@ use aws_wire::{CallError, Client};
 
 use crate::{
     AutoScaling,
-    plan::retry_at,
+    plan::{mixed, retry_at},
     records::{ActivityStatus, Group, Launch, LaunchRequest, Member, MemberState, Source},
     template,
 };
@@ -50,10 +50,35 @@ async fn attempt(
         Some(request) => request.clone(),
         None => fix_request(service, ec2, group, launch).await?,
     };
-    let response = ec2.call::<RunInstances>(wire(launch, &request)).await?;
-    let instance = response.instances.into_iter().next().unwrap_or_default();
-    Ok((request, instance))
+    let mut request = request;
+    loop {
+        let error = match ec2.call::<RunInstances>(wire(launch, &request)).await {
+            Ok(response) => {
+                let instance = response.instances.into_iter().next().unwrap_or_default();
+                return Ok((request, instance));
+            }
+            Err(error) => error,
+        };
+        // Another type may have room where this one has none.
+        if request.alternatives.is_empty() || !NO_ROOM.iter().any(|it| error.is(it)) {
+            return Err(error);
+        }
+        let next = request.alternatives.remove(0);
+        request.tried += 1;
+        request.weight = next.weight;
+        (request.instance_type, request.image_id) = (next.instance_type, next.image_id);
+        write_down(service, group, launch, &request)?;
+    }
 }
+
+/// What EC2 says where a type cannot be had for now.
+const NO_ROOM: [&str; 5] = [
+    "InsufficientInstanceCapacity",
+    "MaxSpotInstanceCountExceeded",
+    "SpotMaxPriceTooLow",
+    "Unsupported",
+    "VcpuLimitExceeded",
+];
 
 /// Resolves what may change (the template's version) and writes it down under the token.
 async fn fix_request(
@@ -64,12 +89,8 @@ async fn fix_request(
 ) -> Result<LaunchRequest, CallError> {
     let named = group.source.template();
     let template = template::resolve(ec2, Some(named.id.clone()), None, &named.version).await?;
-    let overrides = match &group.source {
-        Source::Template(_) => None,
-        Source::Mixed { policy, .. } => {
-            policy.launch_template.as_ref().and_then(|it| it.overrides.first())
-        }
-    };
+    let mut alternatives = mixed::alternatives(group, launch.is_spot);
+    let first = (!alternatives.is_empty()).then(|| alternatives.remove(0));
     let mut tags: BTreeMap<String, String> = group
         .tags
         .iter()
@@ -81,21 +102,31 @@ async fn fix_request(
     tags.insert("aws:ec2launchtemplate:version".to_owned(), template.version.clone());
     let request = LaunchRequest {
         template,
-        instance_type: overrides.and_then(|it| it.instance_type.clone()),
-        image_id: overrides.and_then(|it| it.image_id.clone()),
+        instance_type: first.as_ref().and_then(|it| it.instance_type.clone()),
+        image_id: first.as_ref().and_then(|it| it.image_id.clone()),
         tags,
+        alternatives,
+        tried: 0,
+        weight: first.map_or(1, |it| it.weight),
     };
-    let fixed = request.clone();
+    write_down(service, group, launch, &request)?;
+    Ok(request)
+}
+
+fn write_down(
+    service: &AutoScaling,
+    group: &Group,
+    launch: &Launch,
+    request: &LaunchRequest,
+) -> Result<(), CallError> {
     let written = service.update(&group.name, |group, _| {
         if let Some(known) = group.launches.get_mut(&launch.activity) {
-            known.request = Some(fixed);
+            known.request = Some(request.clone());
+            known.weight = request.weight;
         }
         Ok(())
     });
-    match written {
-        Ok(()) => Ok(request),
-        Err(fault) => Err(CallError::Service { service: "autoscaling", action: "Launch", fault }),
-    }
+    written.map_err(|fault| CallError::Service { service: "autoscaling", action: "Launch", fault })
 }
 
 fn wire(launch: &Launch, request: &LaunchRequest) -> RunInstancesRequest {
@@ -110,7 +141,11 @@ fn wire(launch: &Launch, request: &LaunchRequest) -> RunInstancesRequest {
     RunInstancesRequest {
         min_count: 1,
         max_count: 1,
-        client_token: Some(launch.activity.clone()),
+        // Each type is a request of its own.
+        client_token: Some(match request.tried {
+            0 => launch.activity.clone(),
+            tried => format!("{}-{tried}", launch.activity),
+        }),
         subnet_id: Some(launch.subnet.clone()),
         instance_type: request.instance_type.clone(),
         image_id: request.image_id.clone(),
@@ -149,7 +184,10 @@ fn succeeded(
             instance_id: id.clone(),
             instance_type: instance.instance_type.clone().unwrap_or_default(),
             zone: launch.zone.clone(),
-            state: MemberState::Pending,
+            state: match launch.is_warm {
+                true => MemberState::WarmedPending,
+                false => MemberState::Pending,
+            },
             is_healthy: true,
             unhealthy_by: Default::default(),
             is_protected: false,
@@ -158,6 +196,8 @@ fn succeeded(
             launched_at: now,
             activity: Some(launch.activity.clone()),
             waits: BTreeMap::new(),
+            weight: request.weight,
+            is_from_pool: false,
         };
         group.members.insert(id.clone(), member);
         Ok(())

@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** no instance is launched that is not written down first: the activity's id is the
 //! launch's client token, so that a pass that died in between finds its instance again.
-//! Deviation: no launch configurations, warm pools, instance refreshes, scaling policies or load
+//! Deviation: no launch configurations, scaling policies or load
 //! balancers; asking for them is answered with none, making them is refused.
 
 mod activities;
@@ -19,12 +19,15 @@ mod members;
 pub mod plan;
 mod reconcile;
 pub mod records;
+mod refreshes;
 mod serve;
 mod service;
 mod shape;
+mod standby;
 mod tags;
 mod targets;
 mod template;
+mod warm_pools;
 
 pub use crate::{
     serve::routes,

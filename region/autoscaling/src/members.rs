@@ -129,6 +129,8 @@ pub(crate) async fn attach(
                 launched_at: call.now,
                 activity: None,
                 waits: Default::default(),
+                weight: 1,
+                is_from_pool: false,
             };
             group.members.insert(id, member);
         }

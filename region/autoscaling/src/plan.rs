@@ -8,6 +8,10 @@
 
 mod balance;
 mod members;
+pub(crate) mod mixed;
+mod refresh;
+pub(crate) mod victim;
+mod warm_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +61,8 @@ pub struct Ending {
 pub enum Ec2Call {
     Launch(Box<Launch>),
     Terminate(String),
+    Stop(String),
+    Start(String),
 }
 
 /// Decides everything that can be decided now.
@@ -66,8 +72,11 @@ pub fn plan(group: &Group, observed: &Observed, now: Timestamp) -> Plan {
     balance::forget_change(&mut plan.group);
     members::advance(&mut plan, observed, now);
     members::replace_unhealthy(&mut plan, now);
+    refresh::replace_old(&mut plan, now);
+    refresh::advance(&mut plan, now);
     balance::scale_in(&mut plan, now);
     balance::scale_out(&mut plan, now);
+    warm_pool::fill(&mut plan, now);
     plan.wake_at = wake_at(&plan.group, now);
     plan
 }
@@ -80,6 +89,15 @@ pub fn calls(group: &Group, observed: &Observed, now: Timestamp) -> Vec<Ec2Call>
         let is_there = state.is_some_and(|it| it != "shutting-down" && it != "terminated");
         if member.state == MemberState::TerminatingProceed && is_there {
             calls.push(Ec2Call::Terminate(member.instance_id.clone()));
+        }
+        match (member.state, state) {
+            (MemberState::WarmedStopped, Some("running")) => {
+                calls.push(Ec2Call::Stop(member.instance_id.clone()));
+            }
+            (MemberState::Pending, Some("stopped")) if member.is_from_pool => {
+                calls.push(Ec2Call::Start(member.instance_id.clone()));
+            }
+            _ => {}
         }
     }
     let is_due = group.retry.is_none_or(|(at, _)| at <= now);
@@ -98,7 +116,7 @@ pub fn retry_at(now: Timestamp, failures: u32) -> Timestamp {
 fn wake_at(group: &Group, now: Timestamp) -> Option<Timestamp> {
     let holds = group.members.values().flat_map(|it| it.waits.values().map(|it| it.deadline));
     let retry = group.retry.map(|(at, _)| at).filter(|at| *at > now);
-    holds.chain(retry).min()
+    holds.chain(retry).chain(refresh::wake_at(group, now)).min()
 }
 
 impl Plan {

@@ -10,7 +10,8 @@ use aws_ec2::{
     common::Filter,
     instance::{DescribeInstances, DescribeInstancesRequest},
     instance_state::{
-        DescribeInstanceStatus, DescribeInstanceStatusRequest, TerminateInstances,
+        DescribeInstanceStatus, DescribeInstanceStatusRequest, StartInstances,
+        StartInstancesRequest, StopInstances, StopInstancesRequest, TerminateInstances,
         TerminateInstancesRequest,
     },
 };
@@ -102,6 +103,8 @@ impl AutoScaling {
         // What EC2 has refused in a zone is not asked for once more in the same breath: the others
         // wait for the next try, which is later after each failure.
         let mut refused = BTreeSet::new();
+        // One that EC2 has no room to start keeps nobody else waiting.
+        let mut not_warmed = None;
         for call in plan::calls(&group, &observed, now) {
             match call {
                 Ec2Call::Launch(launch) if refused.contains(&launch.zone) => {}
@@ -117,9 +120,22 @@ impl AutoScaling {
                     let outcome = ec2.call::<TerminateInstances>(request).await;
                     outcome.map_err(|source| ReconcileError::Terminate { source })?;
                 }
+                Ec2Call::Stop(id) => {
+                    let request =
+                        StopInstancesRequest { instance_ids: vec![id], ..Default::default() };
+                    not_warmed = ec2.call::<StopInstances>(request).await.err().or(not_warmed);
+                }
+                Ec2Call::Start(id) => {
+                    let request =
+                        StartInstancesRequest { instance_ids: vec![id], ..Default::default() };
+                    not_warmed = ec2.call::<StartInstances>(request).await.err().or(not_warmed);
+                }
             }
         }
-        Ok(wake_at)
+        match not_warmed {
+            Some(source) => Err(ReconcileError::Warm { source }),
+            None => Ok(wake_at),
+        }
     }
 }
 
@@ -132,6 +148,11 @@ enum ReconcileError {
     },
     #[error("failed to terminate an instance")]
     Terminate {
+        #[source]
+        source: CallError,
+    },
+    #[error("failed to stop or start an instance of the warm pool")]
+    Warm {
         #[source]
         source: CallError,
     },

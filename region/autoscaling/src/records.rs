@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_autoscaling::group::MixedInstancesPolicy;
+use aws_autoscaling::{
+    group::MixedInstancesPolicy,
+    instance_refresh::{DesiredConfiguration, RefreshPreferences},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,11 @@ pub struct Group {
     /// Zones in which the last launch failed are tried last.
     pub failed_zones: BTreeSet<String>,
     pub is_deleting: bool,
+    #[serde(default)]
+    pub warm_pool: Option<WarmPool>,
+    /// Instance refreshes, the newest last.
+    #[serde(default)]
+    pub refreshes: Vec<Refresh>,
 }
 
 /// Where instances come from.
@@ -118,6 +126,16 @@ pub struct Member {
     pub activity: Option<String>,
     /// Hooks that still hold it, by name.
     pub waits: BTreeMap<String, Wait>,
+    /// How much of the capacity it is.
+    #[serde(default = "one")]
+    pub weight: i64,
+    /// It was in the warm pool, and may have to be started.
+    #[serde(default)]
+    pub is_from_pool: bool,
+}
+
+fn one() -> i64 {
+    1
 }
 
 /// Who has found a member unhealthy.
@@ -136,6 +154,13 @@ pub enum MemberState {
     Pending,
     PendingWait,
     InService,
+    /// In the group, out of service, and nobody replaces it.
+    Standby,
+    /// On its way into the warm pool.
+    WarmedPending,
+    WarmedPendingWait,
+    WarmedStopped,
+    WarmedRunning,
     TerminatingWait,
     /// EC2 is (to be) told; the member goes when the instance is gone.
     TerminatingProceed,
@@ -147,9 +172,25 @@ impl MemberState {
             Self::Pending => "Pending",
             Self::PendingWait => "Pending:Wait",
             Self::InService => "InService",
+            Self::Standby => "Standby",
+            Self::WarmedPending => "Warmed:Pending",
+            Self::WarmedPendingWait => "Warmed:Pending:Wait",
+            Self::WarmedStopped => "Warmed:Stopped",
+            Self::WarmedRunning => "Warmed:Running",
             Self::TerminatingWait => "Terminating:Wait",
             Self::TerminatingProceed => "Terminating:Proceed",
         }
+    }
+
+    /// In the warm pool, or on its way into it.
+    pub fn is_warmed(self) -> bool {
+        matches!(
+            self,
+            Self::WarmedPending
+                | Self::WarmedPendingWait
+                | Self::WarmedStopped
+                | Self::WarmedRunning
+        )
     }
 
     pub fn is_terminating(self) -> bool {
@@ -179,6 +220,11 @@ pub struct Launch {
     /// The rest of the request, fixed at the first try so that the token always means the same.
     pub request: Option<LaunchRequest>,
     pub decided_at: Timestamp,
+    #[serde(default = "one")]
+    pub weight: i64,
+    /// For the warm pool.
+    #[serde(default)]
+    pub is_warm: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -187,6 +233,22 @@ pub struct LaunchRequest {
     pub instance_type: Option<String>,
     pub image_id: Option<String>,
     pub tags: BTreeMap<String, String>,
+    /// What is tried next where EC2 has no room for this type, in order.
+    #[serde(default)]
+    pub alternatives: Vec<Alternative>,
+    /// How many types were tried before this one.
+    #[serde(default)]
+    pub tried: usize,
+    #[serde(default = "one")]
+    pub weight: i64,
+}
+
+/// A type that a mixed instances policy allows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Alternative {
+    pub instance_type: Option<String>,
+    pub image_id: Option<String>,
+    pub weight: i64,
 }
 
 /// A line of a group's history.
@@ -231,6 +293,68 @@ impl ActivityStatus {
     }
 }
 
+/// Instances that are made ready beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct WarmPool {
+    pub min: i64,
+    pub max_prepared: Option<i64>,
+    /// Whether they run, as opposed to being stopped.
+    pub runs: bool,
+}
+
+/// A group's instances replaced, some at a time.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Refresh {
+    pub id: String,
+    pub status: RefreshStatus,
+    pub reason: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub preferences: RefreshPreferences,
+    pub desired: Option<DesiredConfiguration>,
+    /// The template that instances shall have, with the number of its version.
+    pub wanted: TemplateRef,
+    /// What the group launched from before.
+    pub previous: Option<Source>,
+    pub total: usize,
+    /// Members that are still to be replaced.
+    pub left: BTreeSet<String>,
+    pub surplus: i64,
+    /// New instances have to be in service for a while before the next go.
+    pub warm_at: Option<Timestamp>,
+    /// Some were replaced, and their successors have not warmed up.
+    pub is_waiting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum RefreshStatus {
+    Pending,
+    InProgress,
+    Successful,
+    Cancelling,
+    Cancelled,
+    RollbackInProgress,
+    RollbackSuccessful,
+}
+
+impl RefreshStatus {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::InProgress => "InProgress",
+            Self::Successful => "Successful",
+            Self::Cancelling => "Cancelling",
+            Self::Cancelled => "Cancelled",
+            Self::RollbackInProgress => "RollbackInProgress",
+            Self::RollbackSuccessful => "RollbackSuccessful",
+        }
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Successful | Self::Cancelled | Self::RollbackSuccessful)
+    }
+}
+
 impl Group {
     pub fn is_suspended(&self, process: &str) -> bool {
         self.suspended.contains(process)
@@ -238,7 +362,33 @@ impl Group {
 
     /// Members that are, or will be, in service.
     pub fn active(&self) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(|it| !it.state.is_terminating())
+        let rests = |it: &&Member| it.state == MemberState::Standby || it.state.is_warmed();
+        self.members.values().filter(move |it| !it.state.is_terminating() && !rests(it))
+    }
+
+    /// The capacity that is, or will be, in service.
+    pub fn units(&self) -> i64 {
+        let members = self.active().map(|it| it.weight).sum::<i64>();
+        let launches = self.launches.values().filter(|it| !it.is_warm);
+        members + launches.map(|it| it.weight).sum::<i64>()
+    }
+
+    /// What a refresh adds to the desired capacity while it launches before it terminates.
+    pub fn target(&self) -> i64 {
+        self.desired + self.refresh().map_or(0, |it| it.surplus)
+    }
+
+    /// The refresh under way.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refreshes.last().filter(|it| !it.status.is_over())
+    }
+
+    /// Nothing is on its way in or out, and the capacity is what it shall be.
+    pub fn is_settled(&self) -> bool {
+        let rests = |it: &Member| it.state == MemberState::Standby || it.state.is_warmed();
+        self.launches.values().all(|it| it.is_warm)
+            && self.members.values().all(|it| it.state == MemberState::InService || rests(it))
+            && self.units() >= self.target()
     }
 
     pub fn zones(&self) -> BTreeSet<&str> {

@@ -6,7 +6,10 @@ use aws_autoscaling as api;
 use aws_wire::{Fault, Operation};
 use region_gateway::{Caller, Handle, Routes, Target};
 
-use crate::{AutoScaling, activities, capacity, groups, hooks, members, tags, targets};
+use crate::{
+    AutoScaling, activities, capacity, groups, hooks, members, refreshes, standby, tags, targets,
+    warm_pools,
+};
 
 macro_rules! targets {
     ($service:ident, $caller:ident, $request:ident, any) => {
@@ -64,6 +67,15 @@ serve! {
     instance::DescribeAutoScalingInstances: members::describe, [any];
     instance::AttachInstances: members::attach, [group];
     instance::DetachInstances: members::detach, [group];
+    standby::EnterStandby: standby::enter, [group];
+    standby::ExitStandby: standby::exit, [group];
+    warm_pool::PutWarmPool: warm_pools::put, [group];
+    warm_pool::DeleteWarmPool: warm_pools::delete, [group];
+    warm_pool::DescribeWarmPool: warm_pools::describe, [any];
+    instance_refresh::StartInstanceRefresh: refreshes::start, [by targets::start_refresh];
+    instance_refresh::CancelInstanceRefresh: refreshes::cancel, [group];
+    instance_refresh::RollbackInstanceRefresh: refreshes::rollback, [group];
+    instance_refresh::DescribeInstanceRefreshes: refreshes::describe, [any];
     process::SuspendProcesses: members::suspend, [group];
     process::ResumeProcesses: members::resume, [group];
     process::EnableMetricsCollection: members::enable_metrics, [group];
@@ -103,8 +115,6 @@ macro_rules! none {
 }
 
 none! {
-    DescribeWarmPool auto_scaling_group_name;
-    DescribeInstanceRefreshes auto_scaling_group_name;
     DescribeTrafficSources auto_scaling_group_name;
     DescribeLoadBalancers auto_scaling_group_name;
     DescribeLoadBalancerTargetGroups auto_scaling_group_name;

@@ -6,13 +6,14 @@ use aws_autoscaling::{
         AutoScalingGroup, EnabledMetric, Instance, InstanceMaintenancePolicy,
         LaunchTemplateSpecification, SuspendedProcess,
     },
+    warm_pool::WarmPoolConfiguration,
 };
 use aws_wire::Fault;
 use jiff::Timestamp;
 
 use crate::{
     Config,
-    records::{self, Group, Member, Source, TemplateRef},
+    records::{self, Group, Member, Source, TemplateRef, WarmPool},
     tags,
 };
 
@@ -48,6 +49,10 @@ pub(crate) fn group(config: &Config, group: &Group) -> AutoScalingGroup {
         metric: Some(it.clone()),
         granularity: Some("1Minute".to_owned()),
     };
+    // Those of the warm pool are described with it.
+    let unwarmed = group.members.values().filter(|it| !it.state.is_warmed());
+    let count = group.members.values().filter(|it| it.state.is_warmed()).count();
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
     AutoScalingGroup {
         auto_scaling_group_name: Some(group.name.clone()),
         auto_scaling_group_arn: Some(group.arn.clone()),
@@ -60,7 +65,9 @@ pub(crate) fn group(config: &Config, group: &Group) -> AutoScalingGroup {
         availability_zones: group.zones().into_iter().map(str::to_owned).collect(),
         health_check_type: Some(group.health_check_type.clone()),
         health_check_grace_period: Some(group.health_check_grace_period),
-        instances: group.members.values().map(member).collect(),
+        instances: unwarmed.map(member).collect(),
+        warm_pool_configuration: group.warm_pool.as_ref().map(warm_pool),
+        warm_pool_size: group.warm_pool.as_ref().map(|_| count),
         created_time: Some(date(group.created_at)),
         suspended_processes: group.suspended.iter().map(suspended).collect(),
         vpc_zone_identifier: Some(subnets.join(",")),
@@ -88,7 +95,16 @@ pub(crate) fn health(member: &Member) -> &'static str {
     if member.is_healthy { "Healthy" } else { "Unhealthy" }
 }
 
-fn member(member: &Member) -> Instance {
+pub(crate) fn warm_pool(pool: &WarmPool) -> WarmPoolConfiguration {
+    WarmPoolConfiguration {
+        max_group_prepared_capacity: pool.max_prepared,
+        min_size: Some(pool.min),
+        pool_state: Some(if pool.runs { "Running" } else { "Stopped" }.to_owned()),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn member(member: &Member) -> Instance {
     Instance {
         instance_id: Some(member.instance_id.clone()),
         instance_type: Some(member.instance_type.clone()),
@@ -97,6 +113,7 @@ fn member(member: &Member) -> Instance {
         health_status: Some(health(member).to_owned()),
         launch_template: Some(template(&member.template)),
         protected_from_scale_in: Some(member.is_protected),
+        weighted_capacity: (member.weight != 1).then(|| member.weight.to_string()),
         ..Default::default()
     }
 }

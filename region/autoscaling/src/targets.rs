@@ -11,9 +11,10 @@ use std::iter;
 
 use aws_autoscaling::{
     group::{
-        CreateAutoScalingGroupRequest, LaunchTemplateSpecification, MixedInstancesPolicy,
-        UpdateAutoScalingGroupRequest,
+        CreateAutoScalingGroupRequest, LaunchTemplateOverrides, LaunchTemplateSpecification,
+        MixedInstancesPolicy, UpdateAutoScalingGroupRequest,
     },
+    instance_refresh::StartInstanceRefreshRequest,
     lifecycle_hook::PutLifecycleHookRequest,
     tag::{CreateOrUpdateTagsRequest, DeleteTagsRequest, Tag},
 };
@@ -22,7 +23,7 @@ use aws_ec2::run_instances::{
 };
 use region_gateway::{Caller, Handle, Target};
 
-use crate::{AutoScaling, records::Group};
+use crate::{AutoScaling, records::Group, template::MOST_OVERRIDES};
 
 const SERVICE: &str = "autoscaling.amazonaws.com";
 
@@ -116,6 +117,25 @@ pub(crate) fn update(
         .collect()
 }
 
+/// A new configuration is launched from like a group's own.
+pub(crate) fn start_refresh(
+    service: &AutoScaling,
+    caller: &Caller,
+    request: &StartInstanceRefreshRequest,
+) -> Vec<Target> {
+    let desired = request.desired_configuration.as_ref();
+    let wish = Wish {
+        template: desired.and_then(|it| it.launch_template.as_ref()),
+        policy: desired.and_then(|it| it.mixed_instances_policy.as_ref()),
+        subnets: None,
+        min: None,
+        max: None,
+    };
+    iter::once(wish.on(group(service, &request.auto_scaling_group_name)))
+        .chain(wish.launches(service, caller))
+        .collect()
+}
+
 pub(crate) fn put_hook(
     service: &AutoScaling,
     _: &Caller,
@@ -198,9 +218,7 @@ impl<'a> Wish<'a> {
         self.template.or_else(of_policy)
     }
 
-    fn overrides(
-        &self,
-    ) -> impl Iterator<Item = &'a aws_autoscaling::group::LaunchTemplateOverrides> {
+    fn overrides(&self) -> impl Iterator<Item = &'a LaunchTemplateOverrides> {
         let template = self.policy.and_then(|it| it.launch_template.as_ref());
         template.into_iter().flat_map(|it| &it.overrides)
     }
@@ -210,7 +228,7 @@ impl<'a> Wish<'a> {
         given.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect()
     }
 
-    /// EC2's targets for one instance in each subnet; nothing without a template.
+    /// EC2's targets for one instance of each type in each subnet; nothing without a template.
     fn launches(&self, service: &AutoScaling, caller: &Caller) -> Vec<Target> {
         let Some(named) = self.named() else { return Vec::new() };
         let name = named.launch_template_id.as_deref().or(named.launch_template_name.as_deref());
@@ -233,9 +251,9 @@ impl<'a> Wish<'a> {
         distinct.into_iter().map(|it| it.refused_as(&refusal)).collect()
     }
 
+    /// Each override may be launched, in each subnet.
     fn requests(&self, named: &LaunchTemplateSpecification) -> Vec<RunInstancesRequest> {
-        let overridden = self.overrides().next();
-        let base = RunInstancesRequest {
+        let of = |overridden: Option<&LaunchTemplateOverrides>| RunInstancesRequest {
             min_count: 1,
             max_count: 1,
             instance_type: overridden.and_then(|it| it.instance_type.clone()),
@@ -250,10 +268,23 @@ impl<'a> Wish<'a> {
             }),
             ..Default::default()
         };
-        let in_subnet = |id: String| RunInstancesRequest { subnet_id: Some(id), ..base.clone() };
-        match self.subnet_ids() {
-            ids if ids.is_empty() => vec![base],
-            ids => ids.into_iter().map(in_subnet).collect(),
+        // A policy with more is refused.
+        let overrides = self.overrides().take(MOST_OVERRIDES);
+        let mut of_types: Vec<RunInstancesRequest> = overrides.map(|it| of(Some(it))).collect();
+        if of_types.is_empty() {
+            of_types.push(of(None));
         }
+        let ids = self.subnet_ids();
+        if ids.is_empty() {
+            return of_types;
+        }
+        let mut requests = Vec::new();
+        for request in &of_types {
+            for id in &ids {
+                let subnet_id = Some(id.clone());
+                requests.push(RunInstancesRequest { subnet_id, ..request.clone() });
+            }
+        }
+        requests
     }
 }

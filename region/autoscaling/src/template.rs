@@ -33,12 +33,57 @@ pub(crate) async fn source(
                 )
             })?;
             let template = check(ec2, named).await?;
+            check_policy(&policy)?;
             Ok(Source::Mixed { template, policy: Box::new(policy) })
         }
         _ => Err(faults::validation(
             "Valid requests must contain either LaunchTemplate, LaunchConfigurationName, InstanceId \
              or MixedInstancesPolicy parameter.",
         )),
+    }
+}
+
+/// The most types of a policy.
+pub(crate) const MOST_OVERRIDES: usize = 40;
+
+fn check_policy(policy: &MixedInstancesPolicy) -> Result<(), Fault> {
+    let overrides = policy.launch_template.iter().flat_map(|it| &it.overrides);
+    let overrides: Vec<_> = overrides.collect();
+    if overrides.len() > MOST_OVERRIDES {
+        return Err(faults::validation(format!(
+            "The number of launch template overrides must not exceed {MOST_OVERRIDES}."
+        )));
+    }
+    if overrides.iter().any(|it| it.launch_template_specification.is_some()) {
+        return Err(faults::unsupported("Launch templates of overrides"));
+    }
+    if overrides.iter().any(|it| it.instance_type.is_none()) {
+        return Err(faults::unsupported("Overrides without an instance type"));
+    }
+    let weights: Vec<_> = overrides.iter().filter_map(|it| it.weighted_capacity.as_ref()).collect();
+    let is_weight = |it: &&String| it.parse().is_ok_and(|it: i64| (1..=999).contains(&it));
+    if !(weights.is_empty() || weights.len() == overrides.len()) || !weights.iter().all(is_weight) {
+        return Err(faults::validation(
+            "WeightedCapacity must be given for all overrides or none, from 1 to 999.",
+        ));
+    }
+    let Some(distribution) = &policy.instances_distribution else { return Ok(()) };
+    let known =
+        |given: &Option<String>, all: &[&str]| given.as_deref().is_none_or(|it| all.contains(&it));
+    let on_demand = ["prioritized", "lowest-price"];
+    let spot = [
+        "lowest-price",
+        "capacity-optimized",
+        "capacity-optimized-prioritized",
+        "price-capacity-optimized",
+    ];
+    let share = distribution.on_demand_percentage_above_base_capacity.unwrap_or(100);
+    let base = distribution.on_demand_base_capacity.unwrap_or(0);
+    let is_known = known(&distribution.on_demand_allocation_strategy, &on_demand)
+        && known(&distribution.spot_allocation_strategy, &spot);
+    match is_known && (0..=100).contains(&share) && base >= 0 {
+        true => Ok(()),
+        false => Err(faults::validation("The instances distribution has an invalid value.")),
     }
 }
 

@@ -27,7 +27,9 @@ use aws_ec2::{
     },
     instance_state::{
         DescribeInstanceStatus, DescribeInstanceStatusRequest, DescribeInstanceStatusResponse,
-        InstanceStatus, TerminateInstances, TerminateInstancesRequest, TerminateInstancesResponse,
+        InstanceStatus, StartInstances, StartInstancesRequest, StartInstancesResponse,
+        StopInstances, StopInstancesRequest, StopInstancesResponse, TerminateInstances,
+        TerminateInstancesRequest, TerminateInstancesResponse,
     },
     launch_template::{
         DescribeLaunchTemplateVersions, DescribeLaunchTemplateVersionsRequest,
@@ -50,7 +52,9 @@ use tokio::sync::watch;
 
 use super::*;
 
+mod refreshes;
 mod rights;
+mod warm_pools;
 
 /// Instances by client token; a state for each. Subnets in `full` have no room.
 #[derive(Default)]
@@ -63,6 +67,8 @@ struct FakeEc2 {
 struct World {
     instances: BTreeMap<String, (RunInstancesRequest, &'static str)>,
     full: Vec<String>,
+    /// Types of which there are none.
+    scarce: Vec<String>,
     /// Instances that fail their status checks.
     impaired: Vec<String>,
     asked: usize,
@@ -81,6 +87,7 @@ impl FakeEc2 {
                 *state = match *state {
                     "pending" => "running",
                     "shutting-down" => "terminated",
+                    "stopping" => "stopped",
                     other => other,
                 };
             }
@@ -102,7 +109,8 @@ impl Handle<RunInstances> for FakeEc2 {
     fn targets(&self, _: &Caller, request: &RunInstancesRequest) -> Vec<Target> {
         let subnet = request.subnet_id.as_deref().unwrap_or("*");
         vec![
-            Target::resource(format!("arn:aws:ec2:us-east-1:111122223333:subnet/{subnet}")),
+            Target::resource(format!("arn:aws:ec2:us-east-1:111122223333:subnet/{subnet}"))
+                .with("ec2:InstanceType", request.instance_type.clone()),
             Target::pass_role("arn:aws:iam::111122223333:role/nodes", "ec2.amazonaws.com"),
         ]
     }
@@ -112,6 +120,10 @@ impl Handle<RunInstances> for FakeEc2 {
         self.world.lock().asked += 1;
         if self.world.lock().full.contains(&subnet) {
             return Err(Fault::new("InsufficientFreeAddressesInSubnet", "The subnet is full."));
+        }
+        let is_scarce = |it: &String| request.instance_type.as_ref() == Some(it);
+        if self.world.lock().scarce.iter().any(is_scarce) {
+            return Err(Fault::new("InsufficientInstanceCapacity", "There is none."));
         }
         let token = request.client_token.clone().unwrap();
         let instance = shown(&token, &request, "pending");
@@ -166,6 +178,40 @@ impl Handle<TerminateInstances> for FakeEc2 {
             }
         });
         Ok(TerminateInstancesResponse::default())
+    }
+}
+
+impl FakeEc2 {
+    fn turn(&self, ids: &[String], to: &'static str) {
+        self.change(|world| {
+            for (token, (_, state)) in &mut world.instances {
+                if ids.contains(&format!("i-{}", &token[..8])) {
+                    *state = to;
+                }
+            }
+        });
+    }
+}
+
+impl Handle<StopInstances> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: StopInstancesRequest,
+    ) -> Result<StopInstancesResponse, Fault> {
+        self.turn(&request.instance_ids, "stopping");
+        Ok(StopInstancesResponse::default())
+    }
+}
+
+impl Handle<StartInstances> for FakeEc2 {
+    async fn handle(
+        &self,
+        _: &Caller,
+        request: StartInstancesRequest,
+    ) -> Result<StartInstancesResponse, Fault> {
+        self.turn(&request.instance_ids, "pending");
+        Ok(StartInstancesResponse::default())
     }
 }
 
@@ -256,6 +302,8 @@ fn region_with(latency: Latency) -> Region {
         .operation::<DescribeInstances, _>(ec2.clone())
         .operation::<DescribeInstanceStatus, _>(ec2.clone())
         .operation::<TerminateInstances, _>(ec2.clone())
+        .operation::<StopInstances, _>(ec2.clone())
+        .operation::<StartInstances, _>(ec2.clone())
         .operation::<DescribeLaunchTemplateVersions, _>(ec2.clone())
         .operation::<DescribeSubnets, _>(ec2.clone());
     assert!(gateway.open(routes(&Arc::new(service.clone())).merge(fake)));

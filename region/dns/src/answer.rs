@@ -6,7 +6,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, PTR, SOA},
+        rdata::{A, AAAA, PTR, SOA},
     },
 };
 
@@ -49,6 +49,10 @@ pub fn answer(zone: &Zone, query: &[u8], limit: Limit) -> Answer {
             reply.add_answers(addresses.into_iter().map(record));
             ResponseCode::NoError
         }
+        Found::Ipv6Address(address) => {
+            reply.add_answer(record(question, RData::AAAA(AAAA(address))));
+            ResponseCode::NoError
+        }
         Found::Name(name) => match Name::from_ascii(format!("{name}.")) {
             Ok(name) => {
                 reply.add_answer(record(question, RData::PTR(PTR(name))));
@@ -77,6 +81,7 @@ fn find(zone: &Zone, question: &Query) -> Found {
     let name = question.name().to_ascii();
     match question.query_type() {
         RecordType::A | RecordType::ANY => zone.addresses(&name),
+        RecordType::AAAA => zone.ipv6_address(&name),
         RecordType::PTR => match question.name().parse_arpa_name().map(|it| it.addr()) {
             Ok(IpAddr::V4(address)) => zone.name_of(address),
             _ => Found::Unknown,
@@ -121,6 +126,13 @@ fn finish(mut reply: Message, code: ResponseCode, request: &Message, limit: Limi
         return Answer::Reply(bytes);
     }
     reply.truncate().to_vec().map_or(Answer::Nothing, Answer::Reply)
+}
+
+/// "Not now", for a query that would have to be forwarded.
+pub(crate) fn failed(query: &[u8]) -> Option<Vec<u8>> {
+    let mut reply = empty_reply(&Message::from_vec(query).ok()?);
+    reply.metadata.response_code = ResponseCode::ServFail;
+    reply.to_vec().ok()
 }
 
 /// "I did not understand", for what has at least an id.

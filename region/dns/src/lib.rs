@@ -1,6 +1,7 @@
 //! The resolver of a VPC.
 //!
-//! It listens in the VPC's router on the VPC's base plus two and on 169.254.169.253, and knows:
+//! It listens in the VPC's router on the VPC's base plus two, on 169.254.169.253 and, where the VPC has
+//! IPv6, on fd00:ec2::253, and knows:
 //! instances' private names (by their addresses, so nothing has to be registered), the names that
 //! the region gives (cluster endpoints), and the AWS endpoints, which all have one address. Other
 //! names do not exist, unless the VPC has a way out and an outside resolver was given.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -11,19 +11,24 @@ use lifecycle::Scope;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
     time::timeout,
 };
 use tracing::debug;
-use transport::Place;
+use transport::{Admission, Place};
 
 use crate::{
     Zone,
-    answer::{Answer, Limit, answer},
+    answer::{Answer, Limit, answer, failed},
 };
 
 const PORT: u16 = 53;
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 const OUTSIDE_LIMIT: Duration = Duration::from_secs(3);
+/// Queries that the outside is asked for at the same time, each with a socket of its own; more fail.
+const MAX_FORWARDED: usize = 1000;
+/// Nothing can be received: descriptors or memory have run out, and only waiting helps.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The resolver could not listen.
 #[derive(Debug, thiserror::Error)]
@@ -38,32 +43,56 @@ pub struct ServeError {
 /// listens.
 pub fn serve(
     router: &Place,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
     zone: Zone,
     scope: &Scope,
 ) -> Result<(), ServeError> {
     let zone = Arc::new(zone);
+    let forwards = Arc::new(Semaphore::new(MAX_FORWARDED));
     for address in addresses {
         let address = SocketAddr::from((*address, PORT));
         let failed = |source| ServeError { address, source };
         let udp = Arc::new(router.udp(address).map_err(failed)?);
         let tcp = router.listen(address).map_err(failed)?;
-        drop(scope.spawn("dns over udp", datagrams(udp, zone.clone(), scope.clone())));
-        drop(scope.spawn("dns over tcp", connections(tcp, zone.clone(), scope.clone())));
+        drop(
+            scope.spawn(
+                "dns over udp",
+                datagrams(udp, zone.clone(), forwards.clone(), scope.clone()),
+            ),
+        );
+        drop(scope.spawn(
+            "dns over tcp",
+            connections(tcp, zone.clone(), forwards.clone(), scope.clone()),
+        ));
     }
     Ok(())
 }
 
-async fn datagrams(socket: Arc<UdpSocket>, zone: Arc<Zone>, scope: Scope) {
+async fn datagrams(
+    socket: Arc<UdpSocket>,
+    zone: Arc<Zone>,
+    forwards: Arc<Semaphore>,
+    scope: Scope,
+) {
     let mut buffer = vec![0; 4096];
     loop {
-        let Ok((len, peer)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((len, peer)) = socket.recv_from(&mut buffer).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         match answer(&zone, &buffer[..len], Limit::Udp) {
             Answer::Nothing => {}
             Answer::Reply(reply) => send(&socket, &reply, peer).await,
             Answer::Forward => {
+                let Ok(permit) = forwards.clone().try_acquire_owned() else {
+                    if let Some(reply) = failed(&buffer[..len]) {
+                        send(&socket, &reply, peer).await;
+                    }
+                    continue;
+                };
                 let (socket, zone, query) = (socket.clone(), zone.clone(), buffer[..len].to_vec());
                 drop(scope.spawn("dns forward", async move {
+                    let _permit = permit;
                     if let Some(reply) = outside(&zone, &query, Limit::Udp).await {
                         send(&socket, &reply, peer).await;
                     }
@@ -79,30 +108,40 @@ async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
     }
 }
 
-async fn connections(listener: TcpListener, zone: Arc<Zone>, scope: Scope) {
+async fn connections(
+    listener: TcpListener,
+    zone: Arc<Zone>,
+    forwards: Arc<Semaphore>,
+    scope: Scope,
+) {
+    let admission = Admission::of_process();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, mostly: waiting is the only thing that helps.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let Ok((stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let zone = zone.clone();
+        let Some(admitted) = admission.admit(peer.ip()) else { continue };
+        let (zone, forwards) = (zone.clone(), forwards.clone());
         drop(scope.spawn("dns connection", async move {
-            if let Err(error) = converse(stream, &zone).await {
+            let _admitted = admitted;
+            if let Err(error) = converse(stream, &zone, &forwards).await {
                 debug!(%error, "connection ended");
             }
         }));
     }
 }
 
-async fn converse(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, zone: &Zone, forwards: &Semaphore) -> io::Result<()> {
     loop {
         let len = timeout(IDLE_LIMIT, stream.read_u16()).await??;
         let mut query = vec![0; usize::from(len)];
         timeout(IDLE_LIMIT, stream.read_exact(&mut query)).await??;
         let reply = match answer(zone, &query, Limit::Tcp) {
             Answer::Reply(reply) => Some(reply),
-            Answer::Forward => outside(zone, &query, Limit::Tcp).await,
+            Answer::Forward => match forwards.try_acquire() {
+                Ok(_permit) => outside(zone, &query, Limit::Tcp).await,
+                Err(_) => failed(&query),
+            },
             Answer::Nothing => None,
         };
         let Some(reply) = reply else { return Ok(()) };

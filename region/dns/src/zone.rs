@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use ipnet::Ipv4Net;
 
-/// Names that the region gives inside of this VPC (cluster endpoints, services with an interface
-/// endpoint), without the final dot, in lower case.
+/// Names that the region gives inside of this VPC (cluster endpoints, load balancers, services with
+/// an interface endpoint), without the final dot, in lower case.
 pub type Names = Arc<dyn Fn(&str) -> Option<Vec<Ipv4Addr>> + Send + Sync>;
 
 /// Resolvers for everything else, as of now; none where the VPC has no way out.
@@ -23,6 +23,8 @@ pub struct Zone {
     pub private_domain: String,
     /// The address of all AWS endpoints.
     pub endpoints: Ipv4Addr,
+    /// That of the dual-stack ones, by IPv6.
+    pub endpoints_v6: Ipv6Addr,
     pub names: Names,
     pub outside: Outside,
 }
@@ -31,6 +33,7 @@ pub struct Zone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     Addresses(Vec<Ipv4Addr>),
+    Ipv6Address(Ipv6Addr),
     /// The name of an address.
     Name(String),
     /// It exists, but has nothing of the kind that was asked for.
@@ -40,10 +43,14 @@ pub enum Found {
     Outside,
 }
 
+/// The domain of the endpoints that have IPv6 too.
+const DUAL_STACK_DOMAIN: &str = "api.aws";
 /// The domains of AWS's endpoints.
-const ENDPOINT_DOMAINS: [&str; 2] = ["amazonaws.com", "api.aws"];
+const ENDPOINT_DOMAINS: [&str; 2] = ["amazonaws.com", DUAL_STACK_DOMAIN];
 /// Cluster endpoints are below this; those that the region does not know do not exist.
 const CLUSTER_DOMAIN: &str = "eks.amazonaws.com";
+/// As load balancers are below this.
+const LOAD_BALANCER_DOMAIN: &str = "elb.amazonaws.com";
 
 impl fmt::Debug for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,11 +78,20 @@ impl Zone {
         }
         let is_cluster = below(&name, CLUSTER_DOMAIN).is_some_and(|it| it.split('.').count() > 2)
             || name.contains(".gr7.");
+        let is_load_balancer = below(&name, LOAD_BALANCER_DOMAIN).is_some();
         let is_endpoint = ENDPOINT_DOMAINS.iter().any(|it| below(&name, it).is_some());
-        match (is_endpoint, is_cluster) {
+        match (is_endpoint, is_cluster || is_load_balancer) {
             (true, false) => Found::Addresses(vec![self.endpoints]),
             (_, true) => Found::Unknown,
             (false, false) => self.elsewhere(),
+        }
+    }
+
+    /// Looks up the IPv6 address of `name`.
+    pub fn ipv6_address(&self, name: &str) -> Found {
+        match below(&normal(name), DUAL_STACK_DOMAIN) {
+            Some(_) => Found::Ipv6Address(self.endpoints_v6),
+            None => self.other(name),
         }
     }
 
@@ -144,6 +160,7 @@ pub(crate) mod tests {
             cidrs: vec!["192.168.0.0/16".parse().unwrap()],
             private_domain: "ec2.internal".to_owned(),
             endpoints: Ipv4Addr::new(203, 0, 113, 1),
+            endpoints_v6: Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1),
             names: Arc::new(names),
             outside: Arc::new(Vec::new),
         }
@@ -162,6 +179,8 @@ pub(crate) mod tests {
             ("eks.us-east-1.amazonaws.com", one(203, 0, 113, 1)),
             ("602401143452.dkr.ecr.us-east-1.amazonaws.com", one(203, 0, 113, 1)),
             ("xyz.gr7.us-east-1.eks.amazonaws.com", Found::Unknown),
+            ("web-1.us-east-1.elb.amazonaws.com", Found::Unknown),
+            ("elasticloadbalancing.us-east-1.amazonaws.com", one(203, 0, 113, 1)),
             ("example.com", Found::Unknown),
             ("notamazonaws.com", Found::Unknown),
         ] {
@@ -169,6 +188,15 @@ pub(crate) mod tests {
         }
         let cluster = zone().addresses("ABC.gr7.us-east-1.eks.amazonaws.com");
         assert!(matches!(cluster, Found::Addresses(found) if found.len() == 2));
+    }
+
+    #[test]
+    fn dual_stack_endpoints_alone_have_an_ipv6_address() {
+        let six = zone().endpoints_v6;
+        assert_eq!(zone().ipv6_address("ec2.us-east-1.api.aws."), Found::Ipv6Address(six));
+        assert_eq!(zone().ipv6_address("ec2.us-east-1.amazonaws.com"), Found::Nothing);
+        assert_eq!(zone().ipv6_address("ip-192-168-0-12.ec2.internal"), Found::Nothing);
+        assert_eq!(zone().ipv6_address("example.com"), Found::Unknown);
     }
 
     #[test]

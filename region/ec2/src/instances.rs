@@ -5,6 +5,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod describe;
+pub(crate) mod fleet;
 pub(crate) mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod options;

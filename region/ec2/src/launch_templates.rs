@@ -17,7 +17,7 @@ use aws_wire::Fault;
 pub(crate) use self::of_instance::of_instance;
 
 use crate::{
-    Call, faults,
+    Call, client_tokens, faults,
     instances::run::check_user_data,
     query::{self, Values, one},
     records::{LaunchTemplate, TemplateVersion},
@@ -32,6 +32,20 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateLaunchTemplateRequest,
 ) -> Result<CreateLaunchTemplateResponse, Fault> {
+    let token = request.client_token.clone();
+    let (action, token) = ("CreateLaunchTemplate", token.as_deref());
+    let id = client_tokens::once(call, state, action, token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let launch_template = Some(shape::template(state.launch_templates.find(&id)?));
+    Ok(CreateLaunchTemplateResponse { launch_template, warning: None })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateLaunchTemplateRequest,
+) -> Result<String, Fault> {
     let name = request.launch_template_name;
     if !(3..=128).contains(&name.len()) {
         return Err(Fault::new(
@@ -53,8 +67,9 @@ pub(crate) fn create(
         created_by: call.caller.arn.clone(),
         data: request.launch_template_data,
     };
+    let id = entropy::aws_id("lt");
     let template = LaunchTemplate {
-        id: entropy::aws_id("lt"),
+        id: id.clone(),
         name,
         created_at: call.now,
         created_by: call.caller.arn.clone(),
@@ -63,9 +78,8 @@ pub(crate) fn create(
         versions: [(1, version)].into(),
         tags,
     };
-    state.launch_templates.insert(template.clone());
-    let launch_template = Some(shape::template(&template));
-    Ok(CreateLaunchTemplateResponse { launch_template, warning: None })
+    state.launch_templates.insert(template);
+    Ok(id)
 }
 
 pub(crate) fn create_version(
@@ -76,15 +90,33 @@ pub(crate) fn create_version(
     let (id, name) =
         (request.launch_template_id.as_deref(), request.launch_template_name.as_deref());
     let template_id = find(state, id, name)?.id.clone();
+    let token = request.client_token.clone();
+    let (action, token) = ("CreateLaunchTemplateVersion", token.as_deref());
+    let made = client_tokens::once(call, state, action, token, request, |state, it| {
+        made_version(call, state, &template_id, it)
+    })?;
+    let (template, version) = resolve(state, Some(&template_id), None, Some(&made))?;
+    let number = made.parse().unwrap_or(template.latest_version);
+    let launch_template_version = Some(shape::version(template, number, version));
+    Ok(CreateLaunchTemplateVersionResponse { launch_template_version, warning: None })
+}
+
+/// The new version's number.
+fn made_version(
+    call: &Call<'_>,
+    state: &mut State,
+    template_id: &str,
+    request: CreateLaunchTemplateVersionRequest,
+) -> Result<String, Fault> {
     check_user_data(request.launch_template_data.user_data.as_deref())?;
     let data = match request.source_version.as_deref() {
         None => request.launch_template_data,
         Some(source) => {
-            let (_, source) = resolve(state, Some(&template_id), None, Some(source))?;
+            let (_, source) = resolve(state, Some(template_id), None, Some(source))?;
             shape::merge(&source.data, &request.launch_template_data)?
         }
     };
-    let template = state.launch_templates.edit(&template_id)?;
+    let template = state.launch_templates.edit(template_id)?;
     template.latest_version += 1;
     let number = template.latest_version;
     let version = TemplateVersion {
@@ -93,9 +125,8 @@ pub(crate) fn create_version(
         created_by: call.caller.arn.clone(),
         data,
     };
-    template.versions.insert(number, version.clone());
-    let launch_template_version = Some(shape::version(template, number, &version));
-    Ok(CreateLaunchTemplateVersionResponse { launch_template_version, warning: None })
+    template.versions.insert(number, version);
+    Ok(number.to_string())
 }
 
 /// The template of that id or name; exactly one of them is given.

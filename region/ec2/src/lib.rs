@@ -4,16 +4,20 @@
 //! elsewhere, from [`Ec2::view`], and what becomes of the hosts is reported to [`Ec2::report`].
 //!
 //! **Invariant:** a refused call changes nothing, and an answered one is durable.
-//! Deviation: IPv4 only; one account and one region; operations that are not listed in `serve` are
+//! Deviation: one account and one region; operations that are not listed in `serve` are
 //! refused by the gateway.
 
 mod addressing;
+mod client_tokens;
 mod dhcp_options;
+mod egress_only_internet_gateways;
 mod elastic_ips;
+mod events;
 mod faults;
 mod images;
 mod instances;
 mod internet_gateways;
+mod ipv6_pool;
 mod key_pairs;
 mod launch_templates;
 mod managed;
@@ -42,6 +46,7 @@ mod vpcs;
 mod zones;
 
 pub use crate::{
+    events::Event,
     prefix_lists::networks as prefix_list_networks,
     route::Next,
     serve::routes,

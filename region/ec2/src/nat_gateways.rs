@@ -8,7 +8,7 @@ use aws_ec2::nat_gateway::{
 use aws_wire::Fault;
 
 use crate::{
-    Call, elastic_ips, faults, names,
+    Call, client_tokens, elastic_ips, faults, names,
     network_interfaces::{self, Wanted, parse_address},
     query::{self, Values, one},
     records::NatGateway,
@@ -23,6 +23,20 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateNatGatewayRequest,
 ) -> Result<CreateNatGatewayResponse, Fault> {
+    let client_token = request.client_token.clone();
+    let token = client_token.as_deref();
+    let id = client_tokens::once(call, state, "CreateNatGateway", token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let nat_gateway = Some(answer(state.nat_gateways.find(&id)?));
+    Ok(CreateNatGatewayResponse { client_token, nat_gateway })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateNatGatewayRequest,
+) -> Result<String, Fault> {
     let subnet_id = request.subnet_id.ok_or_else(|| faults::missing("SubnetId"))?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let is_public = request.connectivity_type.as_deref().unwrap_or("public") == "public";
@@ -57,7 +71,7 @@ pub(crate) fn create(
         public_address = Some(state.addresses.find(allocation)?.public_address);
     }
     let gateway = NatGateway {
-        id,
+        id: id.clone(),
         vpc_id: interface.vpc_id.clone(),
         subnet_id,
         is_public,
@@ -69,9 +83,8 @@ pub(crate) fn create(
         deleted_at: None,
         tags,
     };
-    state.nat_gateways.insert(gateway.clone());
-    let nat_gateway = Some(answer(&gateway));
-    Ok(CreateNatGatewayResponse { client_token: request.client_token, nat_gateway })
+    state.nat_gateways.insert(gateway);
+    Ok(id)
 }
 
 /// A deleted gateway stays described for a while, as on EC2.

@@ -11,7 +11,7 @@ use aws_wire::Fault;
 
 pub(crate) use self::entries::{create_entry, delete_entry, replace_entry};
 use crate::{
-    Call, faults,
+    Call, client_tokens, faults,
     query::{self, Values, many, one, query_of},
     records::{NetworkAcl, NetworkAclAssociation, Subnet},
     state::State,
@@ -27,6 +27,20 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateNetworkAclRequest,
 ) -> Result<CreateNetworkAclResponse, Fault> {
+    let client_token = request.client_token.clone();
+    let token = client_token.as_deref();
+    let id = client_tokens::once(call, state, "CreateNetworkAcl", token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let network_acl = Some(answer(call, state, state.network_acls.find(&id)?));
+    Ok(CreateNetworkAclResponse { network_acl, client_token })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateNetworkAclRequest,
+) -> Result<String, Fault> {
     let vpc_id = state.vpcs.find(&request.vpc_id)?.id.clone();
     if state.network_acls.iter().filter(|it| it.vpc_id == vpc_id).count() >= LIMIT {
         return Err(Fault::new(
@@ -35,12 +49,9 @@ pub(crate) fn create(
         ));
     }
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
-    let acl = NetworkAcl { id: entropy::aws_id("acl"), vpc_id, tags, ..NetworkAcl::default() };
-    state.network_acls.insert(acl.clone());
-    Ok(CreateNetworkAclResponse {
-        network_acl: Some(answer(call, state, &acl)),
-        client_token: request.client_token,
-    })
+    let id = entropy::aws_id("acl");
+    state.network_acls.insert(NetworkAcl { id: id.clone(), vpc_id, tags, ..Default::default() });
+    Ok(id)
 }
 
 pub(crate) fn delete(

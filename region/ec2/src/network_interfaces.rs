@@ -5,11 +5,14 @@
 
 mod attachments;
 mod attributes;
+mod ipv6_addresses;
+mod permissions;
 mod private_addresses;
 mod shape;
+mod trunks;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aws_ec2::network_interface::{
     CreateNetworkInterfaceRequest, CreateNetworkInterfaceResponse, DeleteNetworkInterfaceRequest,
@@ -17,19 +20,22 @@ use aws_ec2::network_interface::{
     DescribeNetworkInterfacesResponse,
 };
 use aws_wire::Fault;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use region_gateway::CallerKind;
 
 pub(crate) use self::{
     attachments::{attach, attach_checked, detach, settle},
     attributes::{describe_attribute, modify_attribute},
+    ipv6_addresses::{assign as assign_ipv6, unassign as unassign_ipv6},
+    permissions::{create_permission, delete_permission, describe_permissions},
     private_addresses::{assign, unassign},
     shape::{answer, association, groups},
+    trunks::{associate_trunk, describe_trunk_associations, disassociate_trunk, release_branches},
 };
 use crate::{
     Call,
     addressing::Pool,
-    faults, names,
+    client_tokens, faults, names,
     query::{self, query_of},
     records::{NetworkInterface, Subnet, Tags},
     state::State,
@@ -41,6 +47,23 @@ const TYPE: &str = "network-interface";
 /// Without an instance there is no type to set a limit: EC2 allows what the largest types do.
 const UNATTACHED_LIMIT: usize = 50;
 
+/// What requests of several shapes say about IPv6 under the same names.
+macro_rules! wanted_ipv6 {
+    ($request:expr) => {{
+        let request = $request;
+        let addresses = request.ipv6_addresses.iter().filter_map(|it| it.ipv6_address.as_deref());
+        let prefixes = request.ipv6_prefixes.iter().filter_map(|it| it.ipv6_prefix.as_deref());
+        $crate::network_interfaces::WantedIpv6::of(
+            addresses,
+            request.ipv6_address_count,
+            prefixes,
+            request.ipv6_prefix_count,
+        )
+    }};
+}
+
+pub(crate) use wanted_ipv6;
+
 /// What a new interface shall be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
@@ -49,10 +72,23 @@ pub(crate) struct Wanted {
     pub secondary_count: usize,
     pub prefixes: Vec<Ipv4Net>,
     pub prefix_count: usize,
+    pub ipv6: WantedIpv6,
     pub security_groups: Vec<String>,
     pub description: String,
     pub requester: Option<String>,
+    /// `interface` if nothing is said.
+    pub interface_type: Option<String>,
     pub tags: Tags,
+}
+
+/// The IPv6 addresses that are wanted of an interface.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WantedIpv6 {
+    pub addresses: Vec<Ipv6Addr>,
+    /// `None` where nothing is said: then the subnet may say that it gives one.
+    pub count: Option<usize>,
+    pub prefixes: Vec<Ipv6Net>,
+    pub prefix_count: usize,
 }
 
 pub(crate) fn create(
@@ -60,15 +96,28 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateNetworkInterfaceRequest,
 ) -> Result<CreateNetworkInterfaceResponse, Fault> {
-    if request.ipv6_address_count.is_some_and(|it| it > 0) {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
-    }
+    let client_token = request.client_token.clone();
+    let token = client_token.as_deref();
+    let id =
+        client_tokens::once(call, state, "CreateNetworkInterface", token, request, |state, it| {
+            made(call, state, it)
+        })?;
+    let network_interface = Some(answer(call, state, state.network_interfaces.find(&id)?));
+    Ok(CreateNetworkInterfaceResponse { network_interface, client_token })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateNetworkInterfaceRequest,
+) -> Result<String, Fault> {
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let requester = match &call.caller.kind {
         CallerKind::Service(name) => Some(name.clone()),
         _ => None,
     };
     let (primary, secondary) = listed(&request)?;
+    let interface_type = interface_type(request.interface_type.as_deref())?;
     let wanted = Wanted {
         primary,
         secondary,
@@ -80,16 +129,24 @@ pub(crate) fn create(
             .map(parse_prefix)
             .collect::<Result<_, _>>()?,
         prefix_count: count(request.ipv4_prefix_count)?,
+        ipv6: wanted_ipv6!(&request)?,
         security_groups: request.groups,
         description: request.description.unwrap_or_default(),
         requester,
+        interface_type,
         tags,
     };
-    let interface = make(state, &request.subnet_id, wanted)?;
-    Ok(CreateNetworkInterfaceResponse {
-        network_interface: Some(answer(call, state, &interface)),
-        client_token: request.client_token,
-    })
+    Ok(make(state, &request.subnet_id, wanted)?.id)
+}
+
+fn interface_type(asked: Option<&str>) -> Result<Option<String>, Fault> {
+    match asked {
+        None | Some("interface" | "trunk" | "branch") => Ok(asked.map(str::to_owned)),
+        Some("efa" | "efa-only") => {
+            Err(faults::unsupported("EFA interfaces are not supported in this region."))
+        }
+        Some(other) => Err(faults::invalid_value("interfaceType", other)),
+    }
 }
 
 fn listed(
@@ -120,6 +177,15 @@ pub(crate) fn parse_address(text: &str) -> Result<Ipv4Addr, Fault> {
 
 pub(crate) fn parse_prefix(text: &str) -> Result<Ipv4Net, Fault> {
     text.parse().map_err(|_| faults::invalid_value("ipv4Prefix", text))
+}
+
+pub(crate) fn parse_ipv6_address(text: &str) -> Result<Ipv6Addr, Fault> {
+    text.parse()
+        .map_err(|_| faults::invalid(format!("invalid value for parameter address: {text}")))
+}
+
+pub(crate) fn parse_ipv6_prefix(text: &str) -> Result<Ipv6Net, Fault> {
+    text.parse().map_err(|_| faults::invalid_value("ipv6Prefix", text))
 }
 
 pub(crate) fn count(value: Option<i64>) -> Result<usize, Fault> {
@@ -157,6 +223,7 @@ pub(crate) fn make(
         prefixes.insert(pool.take_prefix()?);
     }
     let primary = wanted.primary.unwrap_or_else(|| addresses.remove(0));
+    let (ipv6_addresses, ipv6_prefixes) = ipv6_addresses::take(state, &subnet, wanted.ipv6)?;
     let interface = NetworkInterface {
         vpc_id: subnet.vpc_id.clone(),
         subnet_id: subnet.id.clone(),
@@ -164,17 +231,24 @@ pub(crate) fn make(
         mac: names::mac(&id),
         id,
         description: wanted.description,
-        interface_type: "interface".to_owned(),
+        interface_type: wanted.interface_type.unwrap_or_else(|| "interface".to_owned()),
         primary_address: primary,
         secondary_addresses: wanted.secondary.into_iter().chain(addresses).collect(),
         prefixes,
+        ipv6_addresses,
+        ipv6_prefixes,
         security_groups,
         source_dest_check: true,
         public_addresses: Vec::new(),
         attachment: None,
         requester: wanted.requester,
+        trunk: None,
+        permissions: Vec::new(),
         tags: wanted.tags,
     };
+    if interface.ipv6_slots() > UNATTACHED_LIMIT {
+        return Err(address_limit(interface.ipv6_slots(), UNATTACHED_LIMIT, None));
+    }
     if interface.slots() > UNATTACHED_LIMIT {
         return Err(address_limit(interface.slots(), UNATTACHED_LIMIT, None));
     }
@@ -266,6 +340,7 @@ pub(crate) fn delete(
             format!("The network interface '{id}' is currently in use."),
         ));
     }
+    trunks::refuse_with_branches(state, &id)?;
     if state.nat_gateways.iter().any(|it| it.network_interface_id == id && it.deleted_at.is_none())
     {
         return Err(Fault::new(
@@ -279,6 +354,7 @@ pub(crate) fn delete(
 
 /// Forgets the interface and frees what it held.
 pub(crate) fn remove(state: &mut State, id: &str) -> Result<(), Fault> {
+    release_branches(state, id)?;
     let interface = state.network_interfaces.remove(id)?;
     for public in &interface.public_addresses {
         if let Some(allocation) = &public.allocation_id {

@@ -11,10 +11,10 @@ use aws_ec2::managed_prefix_list::{
     RestoreManagedPrefixListVersionResponse,
 };
 use aws_wire::Fault;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::{
-    Call, faults,
+    Call, client_tokens, faults,
     query::{self, one},
     records::{Destination, Peer, PrefixList, PrefixListEntry},
     state::State,
@@ -28,16 +28,12 @@ const MAX_ENTRIES: i64 = 1000;
 /// What one call may add or remove.
 const MAX_CHANGES: usize = 100;
 
-/// The networks of a list that rules and routes may name; those of IPv6 lists are none.
-pub fn networks(state: &State, id: &str) -> Option<Vec<Ipv4Net>> {
+/// The networks of a list that rules and routes may name.
+pub fn networks(state: &State, id: &str) -> Option<Vec<IpNet>> {
     if let Some(cidr) = prefix_list(id) {
-        return Some(vec![cidr]);
+        return Some(vec![cidr.into()]);
     }
-    let v4 = |it: &PrefixListEntry| match it.cidr {
-        IpNet::V4(cidr) => Some(cidr),
-        IpNet::V6(_) => None,
-    };
-    Some(state.prefix_lists.get(id)?.entries().iter().filter_map(v4).collect())
+    Some(state.prefix_lists.get(id)?.entries().iter().map(|it| it.cidr).collect())
 }
 
 /// What the list counts for against the quotas of those who name it: its greatest size.
@@ -65,6 +61,20 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateManagedPrefixListRequest,
 ) -> Result<CreateManagedPrefixListResponse, Fault> {
+    let client_token = request.client_token.clone();
+    let (action, token) = ("CreateManagedPrefixList", client_token.as_deref());
+    let id = client_tokens::once(call, state, action, token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let prefix_list = Some(answer(call, state.prefix_lists.find(&id)?));
+    Ok(CreateManagedPrefixListResponse { prefix_list })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateManagedPrefixListRequest,
+) -> Result<String, Fault> {
     let name = request.prefix_list_name;
     check_name(&name)?;
     let is_ipv6 = match request.address_family.as_str() {
@@ -75,8 +85,9 @@ pub(crate) fn create(
     let max_entries = size(request.max_entries)?;
     let entries = changed(&[], is_ipv6, &request.entries, &[])?;
     check_size(entries.len(), max_entries)?;
+    let id = entropy::aws_id("pl");
     let list = PrefixList {
-        id: entropy::aws_id("pl"),
+        id: id.clone(),
         name,
         is_ipv6,
         max_entries,
@@ -85,8 +96,8 @@ pub(crate) fn create(
         state_message: None,
         tags: tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?,
     };
-    state.prefix_lists.insert(list.clone());
-    Ok(CreateManagedPrefixListResponse { prefix_list: Some(answer(call, &list)) })
+    state.prefix_lists.insert(list);
+    Ok(id)
 }
 
 fn check_name(name: &str) -> Result<(), Fault> {
@@ -343,7 +354,7 @@ pub(crate) fn entries(
     request: GetManagedPrefixListEntriesRequest,
 ) -> Result<GetManagedPrefixListEntriesResponse, Fault> {
     let id = &request.prefix_list_id;
-    let of_aws = |cidr: Ipv4Net| PrefixListEntry { cidr: cidr.into(), description: None };
+    let of_aws = |cidr: ipnet::Ipv4Net| PrefixListEntry { cidr: cidr.into(), description: None };
     let all = match (prefix_list(id), state.prefix_lists.get(id)) {
         (Some(cidr), _) => vec![of_aws(cidr)],
         (None, Some(list)) => {

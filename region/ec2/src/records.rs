@@ -19,12 +19,13 @@ pub use self::{
         StateReason, StatusCheck, Token,
     },
     gateway::{
-        Destination, ElasticIp, ElasticIpAssociation, InternetGateway, NatGateway, Route,
-        RouteTable, RouteTableAssociation, RouteTarget, VpcEndpoint,
+        Destination, EgressOnlyInternetGateway, ElasticIp, ElasticIpAssociation, InternetGateway,
+        NatGateway, Route, RouteTable, RouteTableAssociation, RouteTarget, VpcEndpoint,
     },
     network::{
-        Attachment, CidrAssociation, DhcpOptions, NetworkInterface, PublicAddress, Reservation,
-        ReservationType, Subnet, Vpc,
+        Attachment, CidrAssociation, DhcpOptions, InterfacePermission, Ipv6CidrAssociation,
+        NetworkInterface, PublicAddress, Reservation, ReservationType, Subnet, TrunkAssociation,
+        Vpc,
     },
     network_acl::{AclPeer, NetworkAcl, NetworkAclAssociation, NetworkAclEntry},
     prefix_list::{PrefixList, PrefixListEntry},

@@ -1,6 +1,6 @@
 //! Routes: where a subnet's packets go that are not for the VPC itself, and some that are.
 //!
-//! Deviation: IPv4 only; the local route cannot be replaced.
+//! Deviation: the local route cannot be replaced.
 
 use std::net::Ipv4Addr;
 
@@ -9,10 +9,10 @@ use aws_ec2::route_table::{
     ReplaceRouteRequest, ReplaceRouteResponse,
 };
 use aws_wire::Fault;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
-    Call, faults, prefix_lists,
+    Call, egress_only_internet_gateways, faults, prefix_lists,
     records::{Destination, InstanceState, NetworkInterface, Route, RouteTable, RouteTarget},
     state::State,
     vpc_endpoints,
@@ -26,14 +26,13 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateRouteRequest,
 ) -> Result<CreateRouteResponse, Fault> {
-    if request.destination_ipv6_cidr_block.is_some() {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
-    }
     let list = request.destination_prefix_list_id.as_deref();
-    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
+    let ipv6 = request.destination_ipv6_cidr_block.as_deref();
+    let destination = destination(request.destination_cidr_block.as_deref(), ipv6, list)?;
     let table = state.route_tables.find(&request.route_table_id)?;
     let target = Asked {
         gateway_id: request.gateway_id,
+        egress_only_internet_gateway_id: request.egress_only_internet_gateway_id,
         nat_gateway_id: request.nat_gateway_id,
         network_interface_id: request.network_interface_id,
         instance_id: request.instance_id,
@@ -60,14 +59,13 @@ pub(crate) fn replace(
     state: &mut State,
     request: ReplaceRouteRequest,
 ) -> Result<ReplaceRouteResponse, Fault> {
-    if request.destination_ipv6_cidr_block.is_some() {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
-    }
     let list = request.destination_prefix_list_id.as_deref();
-    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
+    let ipv6 = request.destination_ipv6_cidr_block.as_deref();
+    let destination = destination(request.destination_cidr_block.as_deref(), ipv6, list)?;
     let table = state.route_tables.find(&request.route_table_id)?;
     let target = Asked {
         gateway_id: request.gateway_id,
+        egress_only_internet_gateway_id: request.egress_only_internet_gateway_id,
         nat_gateway_id: request.nat_gateway_id,
         network_interface_id: request.network_interface_id,
         instance_id: request.instance_id,
@@ -92,7 +90,8 @@ pub(crate) fn delete(
             request.route_table_id
         )));
     }
-    let destination = destination(request.destination_cidr_block.as_deref(), list)?;
+    let ipv6 = request.destination_ipv6_cidr_block.as_deref();
+    let destination = destination(request.destination_cidr_block.as_deref(), ipv6, list)?;
     let table = state.route_tables.edit(&request.route_table_id)?;
     let before = table.routes.len();
     table.routes.retain(|it| it.destination != destination);
@@ -105,6 +104,7 @@ pub(crate) fn delete(
 fn no_route(table: &str, destination: &Destination) -> Fault {
     let kind = match destination {
         Destination::Cidr(_) => "destination-cidr-block",
+        Destination::Ipv6Cidr(_) => "destination-ipv6-cidr-block",
         Destination::PrefixList(_) => "destination-prefix-list-id",
     };
     Fault::new(
@@ -113,15 +113,25 @@ fn no_route(table: &str, destination: &Destination) -> Fault {
     )
 }
 
-fn destination(cidr: Option<&str>, list: Option<&str>) -> Result<Destination, Fault> {
-    match (cidr, list) {
-        (Some(cidr), None) => {
+fn destination(
+    cidr: Option<&str>,
+    ipv6: Option<&str>,
+    list: Option<&str>,
+) -> Result<Destination, Fault> {
+    match (cidr, ipv6, list) {
+        (Some(cidr), None, None) => {
             let parsed: Result<Ipv4Net, _> = cidr.parse();
             let parsed = parsed.map_err(|_| faults::invalid_value("destinationCidrBlock", cidr))?;
             Ok(Destination::Cidr(parsed.trunc()))
         }
-        (None, Some(id)) => Ok(Destination::PrefixList(id.to_owned())),
-        (None, None) => Err(faults::missing("destinationCidrBlock")),
+        (None, Some(cidr), None) => {
+            let parsed: Result<Ipv6Net, _> = cidr.parse();
+            let parsed =
+                parsed.map_err(|_| faults::invalid_value("destinationIpv6CidrBlock", cidr))?;
+            Ok(Destination::Ipv6Cidr(parsed.trunc()))
+        }
+        (None, None, Some(id)) => Ok(Destination::PrefixList(id.to_owned())),
+        (None, None, None) => Err(faults::missing("destinationCidrBlock")),
         _ => Err(faults::combination("Exactly one route destination must be given.")),
     }
 }
@@ -134,7 +144,14 @@ fn check_destination(
     destination: &Destination,
     target: &RouteTarget,
 ) -> Result<(), Fault> {
+    let is_egress_only = matches!(target, RouteTarget::EgressOnlyInternetGateway(_));
     let cidr = match destination {
+        Destination::Ipv6Cidr(cidr) => return check_ipv6_destination(state, table, *cidr, target),
+        _ if is_egress_only => {
+            return Err(faults::invalid(
+                "An egress-only internet gateway is for routes of IPv6 CIDR blocks only.",
+            ));
+        }
         Destination::Cidr(cidr) => *cidr,
         Destination::PrefixList(id) if vpc_endpoints::prefix_list(id).is_some() => {
             return Err(faults::invalid(
@@ -167,11 +184,41 @@ fn check_destination(
     Ok(())
 }
 
+/// The same for IPv6; a NAT gateway would have to change the family, which none does here.
+fn check_ipv6_destination(
+    state: &State,
+    table: &RouteTable,
+    cidr: Ipv6Net,
+    target: &RouteTarget,
+) -> Result<(), Fault> {
+    if matches!(target, RouteTarget::NatGateway(_)) {
+        return Err(faults::unsupported("NAT64 is not supported in this region."));
+    }
+    let vpc = state.vpcs.find(&table.vpc_id)?;
+    if vpc.ipv6_cidrs.iter().any(|it| it.cidr == cidr) {
+        return Err(Fault::new(
+            "RouteAlreadyExists",
+            format!("The route identified by {cidr} already exists."),
+        ));
+    }
+    if vpc.ipv6_cidrs.iter().any(|it| it.cidr.contains(&cidr)) {
+        return Err(faults::unsupported(
+            "IPv6 routes more specific than the VPC's block are not supported in this region.",
+        ));
+    }
+    if matches!(target, RouteTarget::NetworkInterface(_)) {
+        return Err(faults::unsupported(
+            "IPv6 routes to network interfaces are not supported in this region.",
+        ));
+    }
+    Ok(())
+}
+
 fn check_quota(state: &State, table: &RouteTable, new: &Route) -> Result<(), Fault> {
     let mut count = 0;
     for route in table.routes.iter().chain([new]) {
         count += match &route.destination {
-            Destination::Cidr(_) => 1,
+            Destination::Cidr(_) | Destination::Ipv6Cidr(_) => 1,
             Destination::PrefixList(id) => prefix_lists::weight(state, id)?,
         };
     }
@@ -187,6 +234,7 @@ fn check_quota(state: &State, table: &RouteTable, new: &Route) -> Result<(), Fau
 /// The targets that a request names; exactly one must be there.
 struct Asked {
     gateway_id: Option<String>,
+    egress_only_internet_gateway_id: Option<String>,
     nat_gateway_id: Option<String>,
     network_interface_id: Option<String>,
     instance_id: Option<String>,
@@ -194,6 +242,18 @@ struct Asked {
 
 impl Asked {
     fn resolve(self, state: &State, table: &RouteTable) -> Result<RouteTarget, Fault> {
+        if let Some(id) = &self.egress_only_internet_gateway_id {
+            let others = [
+                &self.gateway_id,
+                &self.nat_gateway_id,
+                &self.network_interface_id,
+                &self.instance_id,
+            ];
+            if others.into_iter().any(Option::is_some) {
+                return Err(one_target());
+            }
+            return egress_only_internet_gateways::target(state, &table.vpc_id, id);
+        }
         match (self.gateway_id, self.nat_gateway_id, self.network_interface_id, self.instance_id) {
             (Some(id), None, None, None) => {
                 let gateway = state.internet_gateways.get(&id).ok_or_else(|| {
@@ -227,9 +287,13 @@ impl Asked {
                     )),
                 }
             }
-            _ => Err(faults::combination("Exactly one route target must be given.")),
+            _ => Err(one_target()),
         }
     }
+}
+
+fn one_target() -> Fault {
+    faults::combination("Exactly one route target must be given.")
 }
 
 fn interface(table: &RouteTable, interface: &NetworkInterface) -> Result<RouteTarget, Fault> {
@@ -256,6 +320,15 @@ pub(crate) fn answer(
         state: Some("active".to_owned()),
         ..Default::default()
     });
+    let vpc = state.vpcs.get(&table.vpc_id);
+    let ipv6 = vpc.map(|it| it.ipv6_cidrs.as_slice()).unwrap_or_default();
+    let ipv6 = ipv6.iter().map(|block| route_table::Route {
+        destination_ipv6_cidr_block: Some(block.cidr.to_string()),
+        gateway_id: Some("local".to_owned()),
+        origin: Some("CreateRouteTable".to_owned()),
+        state: Some("active".to_owned()),
+        ..Default::default()
+    });
     let own = table.routes.iter().map(|it| answer_one(call, state, it));
     let endpoints = gateway_endpoints(state, table).map(|(id, list)| route_table::Route {
         destination_prefix_list_id: Some(list.to_owned()),
@@ -264,7 +337,7 @@ pub(crate) fn answer(
         state: Some("active".to_owned()),
         ..Default::default()
     });
-    local.chain(own).chain(endpoints).collect()
+    local.chain(ipv6).chain(own).chain(endpoints).collect()
 }
 
 /// The gateway endpoints of a table, and the prefix lists that they route.
@@ -285,10 +358,16 @@ fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Rou
     };
     match &route.destination {
         Destination::Cidr(cidr) => shown.destination_cidr_block = Some(cidr.to_string()),
+        Destination::Ipv6Cidr(cidr) => {
+            shown.destination_ipv6_cidr_block = Some(cidr.to_string());
+        }
         Destination::PrefixList(id) => shown.destination_prefix_list_id = Some(id.clone()),
     }
     match &route.target {
         RouteTarget::InternetGateway(id) => shown.gateway_id = Some(id.clone()),
+        RouteTarget::EgressOnlyInternetGateway(id) => {
+            shown.egress_only_internet_gateway_id = Some(id.clone());
+        }
         RouteTarget::NatGateway(id) => shown.nat_gateway_id = Some(id.clone()),
         RouteTarget::NetworkInterface(id) => {
             shown.network_interface_id = Some(id.clone());
@@ -306,6 +385,8 @@ fn answer_one(call: &Call<'_>, state: &State, route: &Route) -> route_table::Rou
 pub enum Next {
     /// For interfaces with a public address only.
     InternetGateway(String),
+    /// For IPv6 alone.
+    EgressOnlyInternetGateway(String),
     /// With its public address, if it has a way out itself.
     NatGateway {
         id: String,
@@ -326,6 +407,12 @@ fn next(state: &State, target: &RouteTarget) -> Next {
                 |it| Next::InternetGateway(it.id.clone()),
             )
         }
+        RouteTarget::EgressOnlyInternetGateway(id) => {
+            match state.egress_only_internet_gateways.get(id) {
+                Some(_) => Next::EgressOnlyInternetGateway(id.clone()),
+                None => Next::Blackhole(id.clone()),
+            }
+        }
         RouteTarget::NatGateway(id) => {
             let gateway = state.nat_gateways.get(id).filter(|it| it.deleted_at.is_none());
             let Some(gateway) = gateway else { return Next::Blackhole(id.clone()) };
@@ -336,7 +423,7 @@ fn next(state: &State, target: &RouteTarget) -> Next {
         }
         RouteTarget::NetworkInterface(id) => {
             let interface = state.network_interfaces.get(id);
-            let attachment = interface.and_then(|it| it.attachment.as_ref());
+            let attachment = interface.and_then(|it| state.attachment_of(it));
             let instance = attachment.filter(|it| it.is_in_place());
             let instance = instance.and_then(|it| state.instances.get(&it.instance_id));
             match instance.map(|it| it.state) {
@@ -346,6 +433,17 @@ fn next(state: &State, target: &RouteTarget) -> Next {
                 _ => Next::Blackhole(id.clone()),
             }
         }
+    }
+}
+
+/// Deviation: a route of a list's IPv6 networks leads to gateways of the internet only.
+fn ipv6_next(next: Next) -> Next {
+    match next {
+        Next::InternetGateway(_) | Next::EgressOnlyInternetGateway(_) => next,
+        Next::NatGateway { id, .. }
+        | Next::GatewayEndpoint(id)
+        | Next::Interface(id)
+        | Next::Blackhole(id) => Next::Blackhole(id),
     }
 }
 
@@ -361,6 +459,27 @@ fn is_public(state: &State, subnet_id: &str) -> bool {
 }
 
 impl State {
+    /// The IPv6 routes of a table beside the local ones.
+    pub fn ipv6_routes(&self, table: &RouteTable) -> Vec<(Ipv6Net, Next)> {
+        let (mut plain, mut listed) = (Vec::new(), Vec::new());
+        for route in &table.routes {
+            let next = ipv6_next(next(self, &route.target));
+            match &route.destination {
+                Destination::Ipv6Cidr(cidr) => plain.push((*cidr, next)),
+                Destination::Cidr(_) => {}
+                Destination::PrefixList(id) => {
+                    let networks = prefix_lists::networks(self, id).unwrap_or_default();
+                    let networks = networks.into_iter().filter_map(|it| match it {
+                        IpNet::V6(net) => Some(net),
+                        IpNet::V4(_) => None,
+                    });
+                    listed.extend(networks.map(|it| (it, next.clone())));
+                }
+            }
+        }
+        plain.into_iter().chain(listed).collect()
+    }
+
     /// The routes of a table beside the local ones, those with prefix lists after the others.
     pub fn routes(&self, table: &RouteTable) -> Vec<(Ipv4Net, Next)> {
         let (mut plain, mut listed) = (Vec::new(), Vec::new());
@@ -368,9 +487,14 @@ impl State {
             let next = next(self, &route.target);
             match &route.destination {
                 Destination::Cidr(cidr) => plain.push((*cidr, next)),
+                Destination::Ipv6Cidr(_) => {}
                 Destination::PrefixList(id) => {
                     let networks = prefix_lists::networks(self, id).unwrap_or_default();
-                    listed.extend(networks.into_iter().map(|it| (it, next.clone())));
+                    let networks = networks.into_iter().filter_map(|it| match it {
+                        IpNet::V4(net) => Some(net),
+                        IpNet::V6(_) => None,
+                    });
+                    listed.extend(networks.map(|it| (it, next.clone())));
                 }
             }
         }

@@ -12,7 +12,7 @@ use aws_ec2::route_table::{
 use aws_wire::Fault;
 
 use crate::{
-    Call, faults,
+    Call, client_tokens, faults,
     query::{self, Values, many, one, query_of},
     records::{RouteTable, RouteTableAssociation},
     route,
@@ -25,21 +25,33 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateRouteTableRequest,
 ) -> Result<CreateRouteTableResponse, Fault> {
+    let client_token = request.client_token.clone();
+    let token = client_token.as_deref();
+    let id = client_tokens::once(call, state, "CreateRouteTable", token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let route_table = Some(answer(call, state, state.route_tables.find(&id)?));
+    Ok(CreateRouteTableResponse { route_table, client_token })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateRouteTableRequest,
+) -> Result<String, Fault> {
     const TYPE: &str = "route-table";
     state.vpcs.find(&request.vpc_id)?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
+    let id = entropy::aws_id("rtb");
     let table = RouteTable {
-        id: entropy::aws_id("rtb"),
+        id: id.clone(),
         vpc_id: request.vpc_id,
         routes: Vec::new(),
         associations: Vec::new(),
         tags,
     };
-    state.route_tables.insert(table.clone());
-    Ok(CreateRouteTableResponse {
-        route_table: Some(answer(call, state, &table)),
-        client_token: request.client_token,
-    })
+    state.route_tables.insert(table);
+    Ok(id)
 }
 
 pub(crate) fn delete(

@@ -13,7 +13,7 @@ use aws_ec2::{
     },
 };
 use aws_wire::Fault;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(crate) use self::{
     permissions::{authorize_egress, authorize_ingress, revoke_egress, revoke_ingress},
@@ -100,12 +100,14 @@ pub(crate) fn create(
         ));
     }
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
+    let has_ipv6 = !state.vpcs.find(&vpc_id)?.ipv6_cidrs.is_empty();
+    let ipv6 = has_ipv6.then(allow_all_ipv6_out);
     let group = SecurityGroup {
         id: entropy::aws_id("sg"),
         name,
         description: request.description,
         vpc_id,
-        rules: vec![allow_all_out()],
+        rules: std::iter::once(allow_all_out()).chain(ipv6).collect(),
         tags,
     };
     let response = CreateSecurityGroupResponse {
@@ -166,6 +168,11 @@ fn allow_all_out() -> Rule {
         description: None,
         tags: Tags::new(),
     }
+}
+
+/// What groups of a VPC with IPv6 have beside it.
+pub(crate) fn allow_all_ipv6_out() -> Rule {
+    Rule { peer: Peer::V6(Ipv6Net::default()), ..allow_all_out() }
 }
 
 /// The group of that id, or of that name in the default VPC.

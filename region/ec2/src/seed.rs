@@ -7,7 +7,7 @@ mod images;
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
-pub use self::images::{AmiRelease, releases};
+pub use self::images::{AmiRelease, BottlerocketRelease, bottlerocket_releases, releases};
 use crate::{
     Call, names,
     records::{Destination, DhcpOptions, InternetGateway, Route, RouteTarget, Tags},

@@ -1,6 +1,7 @@
 //! Which function serves which operation, and what IAM is asked before.
 //!
-//! A `read` looks at the state as it is; a `write` works on a copy that takes its place when it
+//! A `read` looks at the state as it is, and a `look` at nothing else: not at the date, the caller, or
+//! what is beside EC2. A `write` works on a copy that takes its place when it
 //! succeeds. `DryRun` ends a call after authorization.
 
 use aws_wire::Fault;
@@ -8,9 +9,10 @@ use region_gateway::{Caller, Handle, Routes, Target};
 use std::sync::Arc;
 
 use crate::{
-    Ec2, dhcp_options, elastic_ips, faults, images, instances, internet_gateways, key_pairs,
-    launch_templates, managed, nat_gateways, network_acls, network_interfaces, prefix_lists, route,
-    route_tables, security_groups, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
+    Ec2, dhcp_options, egress_only_internet_gateways, elastic_ips, faults, images, instances,
+    internet_gateways, key_pairs, launch_templates, managed, nat_gateways, network_acls,
+    network_interfaces, prefix_lists, route, route_tables, security_groups, subnets, tags, targets,
+    types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -56,6 +58,15 @@ macro_rules! is_dry_run {
     };
 }
 
+macro_rules! version {
+    ($ec2:ident, look) => {
+        Some($ec2.version())
+    };
+    ($ec2:ident, $mode:ident) => {
+        None
+    };
+}
+
 macro_rules! serve {
     ($($module:ident::$operation:ident $dry:ident: $mode:ident $function:path, [$($target:tt)*];)*) => {
         $(impl Handle<aws_ec2::$module::$operation> for Ec2 {
@@ -66,6 +77,12 @@ macro_rules! serve {
             ) -> Vec<Target> {
                 let (_, _) = (caller, request);
                 targets!(self, caller, request, $operation, $($target)*)
+            }
+
+            fn version(&self) -> Option<u64> {
+                let ec2 = self;
+                let _ = ec2;
+                version!(ec2, $mode)
             }
 
             async fn handle(
@@ -100,6 +117,8 @@ serve! {
     subnet::CreateSubnet dry: write subnets::create, [by targets::create_subnet];
     subnet::DeleteSubnet dry: write subnets::delete, [id subnet_id];
     subnet::DescribeSubnets dry: read subnets::describe, [any];
+    subnet::AssociateSubnetCidrBlock wet: write subnets::ipv6_cidr_blocks::associate, [id subnet_id];
+    subnet::DisassociateSubnetCidrBlock wet: write subnets::ipv6_cidr_blocks::disassociate, [by targets::disassociate_subnet_cidr];
     subnet_reservation::CreateSubnetCidrReservation dry: write subnets::reservations::create, [any];
     subnet_reservation::DeleteSubnetCidrReservation dry: write subnets::reservations::delete, [any];
     subnet_reservation::GetSubnetCidrReservations dry: read subnets::reservations::get, [any];
@@ -109,6 +128,9 @@ serve! {
     internet_gateway::DescribeInternetGateways dry: read internet_gateways::describe, [any];
     internet_gateway::AttachInternetGateway dry: write internet_gateways::attach, [by targets::attach_internet_gateway];
     internet_gateway::DetachInternetGateway dry: write internet_gateways::detach, [by targets::detach_internet_gateway];
+    egress_only_internet_gateway::CreateEgressOnlyInternetGateway dry: write egress_only_internet_gateways::create, [by targets::create_egress_only_internet_gateway];
+    egress_only_internet_gateway::DeleteEgressOnlyInternetGateway dry: write egress_only_internet_gateways::delete, [id egress_only_internet_gateway_id];
+    egress_only_internet_gateway::DescribeEgressOnlyInternetGateways dry: read egress_only_internet_gateways::describe, [any];
     nat_gateway::CreateNatGateway dry: write nat_gateways::create, [by targets::create_nat_gateway];
     nat_gateway::DeleteNatGateway dry: write nat_gateways::delete, [id nat_gateway_id];
     nat_gateway::DescribeNatGateways dry: read nat_gateways::describe, [any];
@@ -179,10 +201,19 @@ serve! {
     network_interface::DetachNetworkInterface dry: write network_interfaces::detach, [by targets::detach_network_interface];
     network_interface::ModifyNetworkInterfaceAttribute dry: write network_interfaces::modify_attribute, [by targets::modify_network_interface];
     network_interface::DescribeNetworkInterfaceAttribute dry: read network_interfaces::describe_attribute, [any];
+    network_interface_permission::CreateNetworkInterfacePermission dry: write network_interfaces::create_permission, [by targets::create_permission];
+    network_interface_permission::DeleteNetworkInterfacePermission dry: write network_interfaces::delete_permission, [any];
+    network_interface_permission::DescribeNetworkInterfacePermissions wet: read network_interfaces::describe_permissions, [any];
+    trunk_interface::AssociateTrunkInterface dry: write network_interfaces::associate_trunk, [any];
+    trunk_interface::DisassociateTrunkInterface dry: write network_interfaces::disassociate_trunk, [any];
+    trunk_interface::DescribeTrunkInterfaceAssociations dry: read network_interfaces::describe_trunk_associations, [any];
     private_addresses::AssignPrivateIpAddresses wet: write network_interfaces::assign, [id network_interface_id];
     private_addresses::UnassignPrivateIpAddresses wet: write network_interfaces::unassign, [id network_interface_id];
+    ipv6_addresses::AssignIpv6Addresses wet: write network_interfaces::assign_ipv6, [id network_interface_id];
+    ipv6_addresses::UnassignIpv6Addresses wet: write network_interfaces::unassign_ipv6, [id network_interface_id];
     run_instances::RunInstances dry: write instances::run::run, [by instances::rights::targets];
-    instance::DescribeInstances dry: read instances::describe::describe, [any];
+    fleet::CreateFleet dry: write instances::fleet::create, [by instances::fleet::targets];
+    instance::DescribeInstances dry: look instances::describe::describe, [any];
     instance_state::TerminateInstances dry: write instances::transitions::terminate, [ids instance_ids];
     instance_state::StopInstances dry: write instances::transitions::stop, [ids instance_ids];
     instance_state::StartInstances dry: write instances::transitions::start, [ids instance_ids];

@@ -9,9 +9,10 @@ use latency::Latency;
 use parking_lot::{Mutex, RwLock};
 use region_gateway::Caller;
 use region_store::{Bucket, OpenStoreError, Store, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
+    events::{self, Pending},
     instances, network_interfaces,
     records::{HostReport, Vpc},
     seed,
@@ -92,6 +93,9 @@ struct Inner {
     state: RwLock<Arc<State>>,
     changes: watch::Sender<u64>,
     history: Mutex<History>,
+    /// What is not on the account's bus yet.
+    events: Bucket<Pending>,
+    told: Notify,
 }
 
 /// What an operation may look at besides the state.
@@ -112,7 +116,8 @@ impl Ec2 {
         environment: Arc<dyn Environment>,
     ) -> Result<Self, OpenEc2Error> {
         let mut state = State::default();
-        load(store, &mut state).map_err(|source| OpenEc2Error::Load { source })?;
+        let loaded = load(store, &mut state).and_then(|()| events_of(store));
+        let events = loaded.map_err(|source| OpenEc2Error::Load { source })?;
         let inner = Inner {
             config,
             clock,
@@ -122,6 +127,8 @@ impl Ec2 {
             state: RwLock::new(Arc::new(state)),
             changes: watch::Sender::new(0),
             history: Mutex::default(),
+            events,
+            told: Notify::new(),
         };
         let ec2 = Self(Arc::new(inner));
         let caller = Caller::service("ec2.amazonaws.com", ec2.account(), ec2.region(), clock.now());
@@ -154,6 +161,11 @@ impl Ec2 {
     /// Sees a new number after every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Another one after every change.
+    pub(crate) fn version(&self) -> u64 {
+        *self.0.changes.borrow()
     }
 
     /// The account's default VPC.
@@ -189,6 +201,15 @@ impl Ec2 {
         read(&self.call(caller), &self.view())
     }
 
+    /// What `look` gives follows from the state alone, so that it may be kept until that changes.
+    pub(crate) fn look<R>(
+        &self,
+        caller: &Caller,
+        look: impl FnOnce(&Call<'_>, &State) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        self.read(caller, look)
+    }
+
     pub(crate) fn write<R>(
         &self,
         caller: &Caller,
@@ -206,11 +227,24 @@ impl Ec2 {
         let _alone = self.0.writer.lock();
         let mut next = State::clone(&self.view());
         let result = change(&self.call(caller), &mut next)?;
+        events::of_states(&self.0.config, &self.view(), &mut next);
+        let told = std::mem::take(&mut next.events);
+        let has_told = !told.is_empty();
         let written = self.0.store.transaction(|transaction| {
+            let before = if has_told { self.unpublished() } else { Vec::new() };
+            let mut last = before.into_iter().next_back().map(|(key, _)| key);
+            for event in told {
+                let (key, pending) = Pending::new(self.0.clock.now(), last.as_deref(), event);
+                last = Some(key.clone());
+                transaction.put(&self.0.events, key, pending);
+            }
             let mut save = Save { store: &self.0.store, transaction, written: 0 };
             next.visit(&mut save)?;
             Ok::<_, Fault>(save.written)
         })?;
+        if has_told {
+            self.0.told.notify_one();
+        }
         if written > 0 {
             if !next.network_interfaces.is_same(&self.view().network_interfaces)
                 || !next.subnets.is_same(&self.view().subnets)
@@ -221,6 +255,22 @@ impl Ec2 {
             self.0.changes.send_modify(|it| *it += 1);
         }
         Ok(result)
+    }
+
+    pub(crate) fn told(&self) -> &Notify {
+        &self.0.told
+    }
+
+    /// What is not on the bus yet, the oldest first.
+    pub(crate) fn unpublished(&self) -> Vec<(String, Arc<Pending>)> {
+        self.0.events.entries()
+    }
+
+    pub(crate) fn published(&self, keys: impl Iterator<Item = String>) -> Result<(), Fault> {
+        self.0.store.transaction_quietly(|transaction| {
+            keys.for_each(|key| transaction.delete(&self.0.events, &key));
+            Ok(())
+        })
     }
 
     pub(crate) fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {
@@ -292,6 +342,10 @@ impl TableVisitor for Save<'_> {
         }
         Ok(())
     }
+}
+
+fn events_of(store: &Store) -> Result<Bucket<Pending>, Fault> {
+    store.bucket("ec2/events").map_err(|error| Fault::internal(error.to_string()))
 }
 
 fn open<T: Record>(store: &Store, bucket: &str) -> Result<Bucket<T>, Fault> {

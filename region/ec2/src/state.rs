@@ -14,13 +14,17 @@ use aws_wire::Fault;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    events::Event,
     faults,
     records::{
-        DhcpOptions, ElasticIp, Image, Instance, InternetGateway, KeyPair, LaunchTemplate,
-        NatGateway, NetworkAcl, NetworkInterface, PrefixList, RouteTable, SecurityGroup, Subnet,
-        Tags, Token, Vpc, VpcEndpoint,
+        Attachment, DhcpOptions, EgressOnlyInternetGateway, ElasticIp, Image, Instance,
+        InternetGateway, KeyPair, LaunchTemplate, NatGateway, NetworkAcl, NetworkInterface,
+        PrefixList, RouteTable, SecurityGroup, Subnet, Tags, Token, Vpc, VpcEndpoint,
     },
 };
+
+/// Interfaces by the instances that they are attached to.
+pub(crate) type Attached<'a> = BTreeMap<&'a str, Vec<&'a NetworkInterface>>;
 
 /// A resource that is kept in a [`Table`].
 pub trait Record: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -112,6 +116,11 @@ impl<T: Record> Table<T> {
         wanted.into_iter().map(|id| self.find(id)).collect()
     }
 
+    /// The rows that are not stored yet.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = &T> {
+        self.dirty.iter().filter_map(|id| self.get(id))
+    }
+
     /// Rows from the store.
     pub(crate) fn load(rows: impl IntoIterator<Item = Arc<T>>) -> Self {
         let rows = rows.into_iter().map(|row| (row.id().to_owned(), row)).collect();
@@ -131,6 +140,8 @@ macro_rules! tables {
         #[derive(Clone, Debug, Default)]
         pub struct State {
             $(pub $name: Table<$record>,)*
+            /// What is to be told with these changes.
+            pub(crate) events: Vec<Event>,
         }
 
         impl State {
@@ -162,6 +173,7 @@ tables! {
     vpcs: Vpc,
     subnets: Subnet,
     internet_gateways: InternetGateway,
+    egress_only_internet_gateways: EgressOnlyInternetGateway,
     nat_gateways: NatGateway,
     route_tables: RouteTable,
     addresses: ElasticIp,
@@ -197,6 +209,11 @@ fn taggable<'a, T: Record>(
 }
 
 impl State {
+    /// Puts an event on the account's bus, once these changes are durable.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
     /// The interfaces of an instance, by device index.
     pub fn interfaces_of(&self, instance_id: &str) -> Vec<&NetworkInterface> {
         let mut found: Vec<_> = self
@@ -206,6 +223,36 @@ impl State {
             .collect();
         found.sort_by_key(|it| it.attachment.as_ref().map(|it| it.device_index));
         found
+    }
+
+    /// The interfaces of every instance, in the order of their devices.
+    pub(crate) fn attached_interfaces(&self) -> Attached<'_> {
+        let mut found = Attached::new();
+        for it in self.network_interfaces.iter() {
+            if let Some(attachment) = &it.attachment {
+                found.entry(&attachment.instance_id).or_default().push(it);
+            }
+        }
+        for of_one in found.values_mut() {
+            of_one.sort_by_key(|it| it.attachment.as_ref().map(|it| it.device_index));
+        }
+        found
+    }
+
+    /// The branches that come in by a trunk.
+    pub fn branches_of<'a>(&'a self, trunk: &'a str) -> impl Iterator<Item = &'a NetworkInterface> {
+        let is_branch = move |it: &&NetworkInterface| {
+            it.trunk.as_ref().is_some_and(|it| it.trunk_interface_id == trunk)
+        };
+        self.network_interfaces.iter().filter(is_branch)
+    }
+
+    /// What holds an interface in an instance: its own attachment, or that of its trunk.
+    pub fn attachment_of<'a>(&'a self, interface: &'a NetworkInterface) -> Option<&'a Attachment> {
+        match &interface.trunk {
+            None => interface.attachment.as_ref(),
+            Some(it) => self.network_interfaces.get(&it.trunk_interface_id)?.attachment.as_ref(),
+        }
     }
 
     /// The route table that a subnet uses: its own, or the VPC's main one.

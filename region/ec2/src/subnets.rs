@@ -1,5 +1,6 @@
 //! Subnets.
 
+pub(crate) mod ipv6_cidr_blocks;
 pub(crate) mod reservations;
 
 use aws_ec2::subnet::{
@@ -14,7 +15,7 @@ use crate::{
     Call,
     addressing::Pool,
     faults, network_acls,
-    query::{self, Values, one, query_of},
+    query::{self, Values, maybe, one, query_of},
     records::{Subnet, Tags},
     state::State,
     tagging,
@@ -25,15 +26,22 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateSubnetRequest,
 ) -> Result<CreateSubnetResponse, Fault> {
-    if request.ipv6_cidr_block.is_some() || request.ipv6_native == Some(true) {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    if request.ipv6_native == Some(true) {
+        return Err(faults::unsupported("IPv6-only subnets are not supported in this region."));
+    }
+    if request.ipv6_netmask_length.is_some() {
+        return Err(faults::unsupported("IPAM pools are not supported in this region."));
     }
     let cidr = request.cidr_block.as_deref().ok_or_else(|| faults::missing("cidrBlock"))?;
     let cidr: Ipv4Net = cidr.parse().map_err(|_| faults::invalid_value("cidrBlock", cidr))?;
     let zone = zone_of(call, &request)?;
     let tags =
         tagging::of_specifications(call, &request.tag_specifications, "subnet", &["subnet"])?;
-    let subnet = make(call, state, &request.vpc_id, cidr, &zone, tags)?;
+    let mut subnet = make(call, state, &request.vpc_id, cidr, &zone, tags)?;
+    if let Some(block) = &request.ipv6_cidr_block {
+        ipv6_cidr_blocks::give(state, &subnet.id, block)?;
+        subnet = state.subnets.find(&subnet.id)?.clone();
+    }
     Ok(CreateSubnetResponse { subnet: Some(answer(call, state, &subnet)) })
 }
 
@@ -82,6 +90,8 @@ pub(crate) fn make(
         zone: zone.to_owned(),
         zone_id: call.config.zone_id(zone).unwrap_or_default().to_owned(),
         cidr,
+        ipv6_cidr: None,
+        assign_ipv6_address_on_creation: false,
         map_public_ip_on_launch: false,
         is_default_for_zone: false,
         enable_dns64: false,
@@ -149,10 +159,16 @@ fn attribute(call: &Call<'_>, state: &State, subnet: &Subnet, name: &str) -> Val
         "enable-dns64" => one(subnet.enable_dns64),
         "ipv6-native" => one(false),
         "private-dns-name-options-on-launch.hostname-type" => one(&subnet.hostname_type),
-        "ipv6-cidr-block-association.ipv6-cidr-block"
-        | "ipv6-cidr-block-association.association-id"
-        | "ipv6-cidr-block-association.state"
-        | "outpost-arn" => Some(Vec::new()),
+        "ipv6-cidr-block-association.ipv6-cidr-block" => {
+            maybe(subnet.ipv6_cidr.as_ref().map(|it| it.cidr))
+        }
+        "ipv6-cidr-block-association.association-id" => {
+            maybe(subnet.ipv6_cidr.as_ref().map(|it| &it.id))
+        }
+        "ipv6-cidr-block-association.state" => {
+            maybe(subnet.ipv6_cidr.as_ref().map(|_| "associated"))
+        }
+        "outpost-arn" => Some(Vec::new()),
         _ => None,
     }
 }
@@ -161,7 +177,12 @@ fn answer(call: &Call<'_>, state: &State, subnet: &Subnet) -> subnet::Subnet {
     subnet::Subnet {
         availability_zone_id: Some(subnet.zone_id.clone()),
         owner_id: Some(call.config.account.clone()),
-        assign_ipv6_address_on_creation: Some(false),
+        assign_ipv6_address_on_creation: Some(subnet.assign_ipv6_address_on_creation),
+        ipv6_cidr_block_association_set: subnet
+            .ipv6_cidr
+            .iter()
+            .map(|it| ipv6_cidr_blocks::association(it, "associated"))
+            .collect(),
         tags: tagging::answer(&subnet.tags),
         subnet_arn: Some(call.config.arn("subnet", &subnet.id)),
         enable_dns64: Some(subnet.enable_dns64),
@@ -200,11 +221,14 @@ pub(crate) fn modify_attribute(
         }
         subnet.hostname_type = kind;
     }
-    if request.assign_ipv6_address_on_creation.and_then(|it| it.value) == Some(true) {
-        return Err(faults::invalid(format!(
-            "The subnet '{}' does not have an IPv6 CIDR block.",
-            request.subnet_id
-        )));
+    if let Some(value) = request.assign_ipv6_address_on_creation.and_then(|it| it.value) {
+        if value && subnet.ipv6_cidr.is_none() {
+            return Err(faults::invalid(format!(
+                "The subnet '{}' does not have an IPv6 CIDR block.",
+                request.subnet_id
+            )));
+        }
+        subnet.assign_ipv6_address_on_creation = value;
     }
     Ok(ModifySubnetAttributeResponse {})
 }

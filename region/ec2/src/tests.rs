@@ -2,13 +2,17 @@
 
 mod acls;
 mod addresses;
+mod events;
+mod fleet;
 mod images;
 mod instances;
 mod interfaces;
+mod ipv6;
 mod network;
 mod options;
 mod prefix_lists;
 mod rights;
 mod support;
 mod templates;
+mod trunks;
 mod way_out;

@@ -16,7 +16,7 @@ use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
 use crate::{
-    Call, faults, managed, names,
+    Call, client_tokens, faults, managed, names,
     network_interfaces::{self, Wanted},
     query::{self, Values, many, one, query_of},
     records::VpcEndpoint,
@@ -33,6 +33,20 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateVpcEndpointRequest,
 ) -> Result<CreateVpcEndpointResponse, Fault> {
+    let client_token = request.client_token.clone();
+    let token = client_token.as_deref();
+    let id = client_tokens::once(call, state, "CreateVpcEndpoint", token, request, |state, it| {
+        made(call, state, it)
+    })?;
+    let vpc_endpoint = Some(answer(call, state, state.vpc_endpoints.find(&id)?));
+    Ok(CreateVpcEndpointResponse { vpc_endpoint, client_token })
+}
+
+fn made(
+    call: &Call<'_>,
+    state: &mut State,
+    request: CreateVpcEndpointRequest,
+) -> Result<String, Fault> {
     state.vpcs.find(&request.vpc_id)?;
     let service_name = request.service_name.ok_or_else(|| faults::missing("ServiceName"))?;
     let offered = managed::kind_of_service(call, &service_name)?;
@@ -67,11 +81,9 @@ pub(crate) fn create(
     for subnet in &request.subnet_ids {
         enter_subnet(state, &mut endpoint, subnet)?;
     }
-    state.vpc_endpoints.insert(endpoint.clone());
-    Ok(CreateVpcEndpointResponse {
-        vpc_endpoint: Some(answer(call, state, &endpoint)),
-        client_token: request.client_token,
-    })
+    let id = endpoint.id.clone();
+    state.vpc_endpoints.insert(endpoint);
+    Ok(id)
 }
 
 fn enter_subnet(state: &mut State, endpoint: &mut VpcEndpoint, subnet: &str) -> Result<(), Fault> {

@@ -1,9 +1,10 @@
 //! VPCs: creation with a main route table, a default security group and a default network ACL,
 //! as EC2 makes them.
 //!
-//! Deviation: IPv4 only; tenancy is always `default`.
+//! Deviation: tenancy is always `default`.
 
 mod cidr_blocks;
+pub(crate) mod ipv6_cidr_blocks;
 
 use aws_ec2::{
     common::AttributeBooleanValue,
@@ -34,9 +35,14 @@ pub(crate) fn create(
     state: &mut State,
     request: CreateVpcRequest,
 ) -> Result<CreateVpcResponse, Fault> {
-    if request.amazon_provided_ipv6_cidr_block == Some(true) || request.ipv6_cidr_block.is_some() {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    let is_named = request.ipv6_cidr_block.is_some() || request.ipv6_pool.is_some();
+    if is_named || request.ipv6_ipam_pool_id.is_some() || request.ipv6_netmask_length.is_some() {
+        return Err(ipv6_cidr_blocks::no_pools());
     }
+    ipv6_cidr_blocks::check_border_group(
+        call,
+        request.ipv6_cidr_block_network_border_group.as_deref(),
+    )?;
     if request.instance_tenancy.as_deref().is_some_and(|it| it != "default") {
         return Err(faults::unsupported("Dedicated tenancy is not supported in this region."));
     }
@@ -46,7 +52,11 @@ pub(crate) fn create(
     let cidr = request.cidr_block.as_deref().ok_or_else(|| faults::missing("cidrBlock"))?;
     let cidr = parse_cidr(cidr)?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, "vpc", &["vpc"])?;
-    let vpc = make(call, state, cidr, tags)?;
+    let mut vpc = make(call, state, cidr, tags)?;
+    if request.amazon_provided_ipv6_cidr_block == Some(true) {
+        ipv6_cidr_blocks::give(state, &vpc.id)?;
+        vpc = state.vpcs.find(&vpc.id)?.clone();
+    }
     Ok(CreateVpcResponse { vpc: Some(answer(call, &vpc)) })
 }
 
@@ -62,6 +72,7 @@ pub(crate) fn make(
     let vpc = Vpc {
         id: entropy::aws_id("vpc"),
         cidrs: vec![CidrAssociation { id: entropy::aws_id("vpc-cidr-assoc"), cidr }],
+        ipv6_cidrs: Vec::new(),
         is_default: false,
         enable_dns_support: true,
         enable_dns_hostnames: false,
@@ -105,6 +116,7 @@ pub(crate) fn delete(
     let is_in_use = state.subnets.iter().any(|it| it.vpc_id == id)
         || state.internet_gateways.iter().any(|it| it.vpc_id.as_deref() == Some(&id))
         || state.network_interfaces.iter().any(|it| it.vpc_id == id)
+        || state.egress_only_internet_gateways.iter().any(|it| it.vpc_id == id)
         || state.vpc_endpoints.iter().any(|it| it.vpc_id == id)
         || state.nat_gateways.iter().any(|it| it.vpc_id == id && it.deleted_at.is_none())
         || state.route_tables.iter().any(|it| it.vpc_id == id && !it.is_main())
@@ -157,9 +169,14 @@ fn attribute(call: &Call<'_>, vpc: &Vpc, name: &str) -> Values {
         "is-default" | "isDefault" => one(vpc.is_default),
         "owner-id" => one(&call.config.account),
         "state" => one("available"),
-        "ipv6-cidr-block-association.ipv6-cidr-block"
-        | "ipv6-cidr-block-association.association-id"
-        | "ipv6-cidr-block-association.state" => Some(Vec::new()),
+        "ipv6-cidr-block-association.ipv6-cidr-block" => {
+            many(vpc.ipv6_cidrs.iter().map(|it| it.cidr))
+        }
+        "ipv6-cidr-block-association.association-id" => {
+            many(vpc.ipv6_cidrs.iter().map(|it| &it.id))
+        }
+        "ipv6-cidr-block-association.state" => many(vpc.ipv6_cidrs.iter().map(|_| "associated")),
+        "ipv6-cidr-block-association.ipv6-pool" => many(vpc.ipv6_cidrs.iter().map(|_| "Amazon")),
         _ => None,
     }
 }
@@ -168,6 +185,11 @@ fn answer(call: &Call<'_>, vpc: &Vpc) -> vpc::Vpc {
     vpc::Vpc {
         owner_id: Some(call.config.account.clone()),
         instance_tenancy: Some("default".to_owned()),
+        ipv6_cidr_block_association_set: vpc
+            .ipv6_cidrs
+            .iter()
+            .map(|it| ipv6_cidr_blocks::association(call, it, "associated"))
+            .collect(),
         cidr_block_association_set: vpc.cidrs.iter().map(association).collect(),
         is_default: Some(vpc.is_default),
         tags: tagging::answer(&vpc.tags),

@@ -2,6 +2,7 @@
 
 mod images;
 mod layers;
+mod lifecycle;
 mod policy;
 mod repositories;
 mod tags;
@@ -44,6 +45,10 @@ macro_rules! serve {
 serve! {
     repository::CreateRepository => repositories::create;
     repository::DeleteRepository => repositories::delete;
+    repository::PutImageTagMutability => repositories::set_mutability;
+    lifecycle::PutLifecyclePolicy => lifecycle::put;
+    lifecycle::GetLifecyclePolicy => lifecycle::get;
+    lifecycle::DeleteLifecyclePolicy => lifecycle::delete;
     policy::GetRepositoryPolicy => policy::get;
     policy::SetRepositoryPolicy => policy::set;
     policy::DeleteRepositoryPolicy => policy::delete;
@@ -62,11 +67,15 @@ serve! {
 impl Ecr {
     /// All operations, for the gateway.
     pub fn routes(self: &Arc<Self>) -> Routes {
-        use aws_ecr::{image, layer, policy, repository, tag, token};
+        use aws_ecr::{image, layer, lifecycle, policy, repository, tag, token};
         Routes::new()
             .operation::<repository::CreateRepository, _>(self.clone())
             .operation::<repository::DescribeRepositories, _>(self.clone())
             .operation::<repository::DeleteRepository, _>(self.clone())
+            .operation::<repository::PutImageTagMutability, _>(self.clone())
+            .operation::<lifecycle::PutLifecyclePolicy, _>(self.clone())
+            .operation::<lifecycle::GetLifecyclePolicy, _>(self.clone())
+            .operation::<lifecycle::DeleteLifecyclePolicy, _>(self.clone())
             .operation::<policy::GetRepositoryPolicy, _>(self.clone())
             .operation::<policy::SetRepositoryPolicy, _>(self.clone())
             .operation::<policy::DeleteRepositoryPolicy, _>(self.clone())

@@ -82,12 +82,12 @@ impl Blobs {
 
     // === Uploads ===
 
-    /// The file of an upload. `id` is one of ours: the store knows it.
     /// The folder of all uploads.
     pub(crate) fn uploads(&self) -> &Path {
         &self.uploads
     }
 
+    /// The file of an upload. `id` is one of ours: the store knows it.
     pub(crate) fn upload(&self, id: &str) -> PathBuf {
         self.uploads.join(id)
     }

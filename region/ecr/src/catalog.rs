@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use region_store::{Bucket, CommitError, OpenStoreError, Store};
 
+pub(crate) use crate::records::PolicyRun;
 use crate::{
     Digest,
     manifest::{Manifest, ManifestError},
@@ -177,6 +178,35 @@ impl Catalog {
         })
     }
 
+    /// One that is gone meanwhile stays gone.
+    pub(crate) fn set_lifecycle(
+        &self,
+        id: &RepositoryId,
+        run: Option<PolicyRun>,
+    ) -> Result<(), CommitError> {
+        self.store.transaction(|change| {
+            change.update(&self.repositories, &id.key(), |it| it.lifecycle = run);
+            Ok(())
+        })
+    }
+
+    /// Notes when a policy was applied, unless another one has taken its place, or none.
+    pub(crate) fn note_lifecycle(
+        &self,
+        id: &RepositoryId,
+        applied: &str,
+        at: f64,
+    ) -> Result<(), CommitError> {
+        self.store.transaction(|change| {
+            change.update(&self.repositories, &id.key(), |it| {
+                if let Some(run) = it.lifecycle.as_mut().filter(|run| run.text == applied) {
+                    run.evaluated_at = Some(at);
+                }
+            });
+            Ok(())
+        })
+    }
+
     /// Removes a repository with all that is in it.
     pub(crate) fn delete_repository(&self, id: &RepositoryId) -> Result<(), CommitError> {
         let (images, tags) = (self.images(id), self.tags(id));
@@ -199,6 +229,7 @@ pub(crate) fn repository(id: &RepositoryId, now: f64) -> Repository {
         is_immutable: false,
         tags: Default::default(),
         policy: None,
+        lifecycle: None,
     }
 }
 

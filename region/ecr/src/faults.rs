@@ -75,6 +75,17 @@ pub(crate) fn no_policy(id: &RepositoryId) -> Fault {
     )
 }
 
+pub(crate) fn no_lifecycle(id: &RepositoryId) -> Fault {
+    let (name, registry) = (&id.name, registry_of(id));
+    Fault::new(
+        "LifecyclePolicyNotFoundException",
+        format!(
+            "Lifecycle policy does not exist for the repository with name '{name}' in the registry \
+             with id '{registry}'"
+        ),
+    )
+}
+
 pub(crate) fn no_upload(id: &RepositoryId, upload: &str) -> Fault {
     let (name, registry) = (&id.name, registry_of(id));
     Fault::new(

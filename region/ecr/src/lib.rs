@@ -15,6 +15,7 @@ mod archive;
 mod blobs;
 mod catalog;
 mod digest;
+mod expiry;
 mod faults;
 mod manifest;
 mod names;
@@ -26,7 +27,7 @@ use std::{path::Path, sync::Arc};
 
 use clock::Clock;
 use lifecycle::Scope;
-use region_gateway::Gateway;
+use region_gateway::{Gateway, Side};
 use region_store::{OpenStoreError, Store};
 
 pub use self::{archive::ImportError, digest::Digest, registry::RegistryService};
@@ -85,8 +86,8 @@ impl Ecr {
     }
 
     /// The registry as an HTTP service for all of its hosts.
-    pub fn registry(self: &Arc<Self>) -> RegistryService {
-        RegistryService::new(self.clone())
+    pub fn registry(self: &Arc<Self>, side: Side) -> RegistryService {
+        RegistryService::new(self.clone(), side)
     }
 
     fn now(&self) -> f64 {

@@ -53,6 +53,11 @@ impl Manifest {
     }
 }
 
+/// Whether a manifest of the type lists others.
+pub(crate) fn is_index(media_type: &str) -> bool {
+    known(media_type) == Some(true)
+}
+
 /// Whether the type is an index's; `None` when it is no manifest's at all.
 fn known(media_type: &str) -> Option<bool> {
     match media_type {

@@ -13,6 +13,17 @@ pub(crate) struct Repository {
     pub(crate) is_immutable: bool,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) policy: Option<String>,
+    /// Its lifecycle policy.
+    #[serde(default)]
+    pub(crate) lifecycle: Option<PolicyRun>,
+}
+
+/// A lifecycle policy, and when it was applied last.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct PolicyRun {
+    pub(crate) text: String,
+    /// Seconds since 1970.
+    pub(crate) evaluated_at: Option<f64>,
 }
 
 /// A manifest of a repository; its key is `REGISTRY/NAME@DIGEST`.

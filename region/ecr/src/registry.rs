@@ -28,9 +28,9 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use iam_policy::{Named, Policy};
-use region_gateway::{Caller, Event, Outcome, Target};
+use region_gateway::{Caller, Event, Outcome, Side, Target};
 use tower::Service;
-use transport::{Body, BoxError};
+use transport::{Body, BoxError, Peer};
 
 use self::answer::Refusal;
 use crate::{
@@ -42,7 +42,11 @@ use crate::{
 
 /// The registry of all hosts. Cheap to clone.
 #[derive(Clone)]
-pub struct RegistryService(Arc<Ecr>);
+pub struct RegistryService {
+    ecr: Arc<Ecr>,
+    /// Of the listener: policies may ask where a request comes from.
+    side: Side,
+}
 
 /// A request that is allowed to go on to `repository`.
 struct Call<'a> {
@@ -62,8 +66,8 @@ enum Route<'a> {
 }
 
 impl RegistryService {
-    pub(crate) fn new(ecr: Arc<Ecr>) -> Self {
-        Self(ecr)
+    pub(crate) fn new(ecr: Arc<Ecr>, side: Side) -> Self {
+        Self { ecr, side }
     }
 
     /// Whether the request is for a registry, going by its host: for those who serve several
@@ -71,7 +75,7 @@ impl RegistryService {
     pub fn is_for_registry(&self, headers: &HeaderMap, authority: Option<&str>) -> bool {
         let host = headers.get(HOST).and_then(|it| it.to_str().ok()).or(authority);
         host.map(bare).is_some_and(|host| {
-            names::account_of(host).is_some() || names::is_mirror(host, &self.0.config.region)
+            names::account_of(host).is_some() || names::is_mirror(host, &self.ecr.config.region)
         })
     }
 
@@ -99,8 +103,8 @@ impl RegistryService {
             let is_allowed = decided.decision.is_allowed();
             let refusal = (!is_allowed).then(|| decided.denial(caller, "ecr"));
             let (_, action) = decided.action.split_once(':').unwrap_or(("", &decided.action));
-            self.0.config.gateway.events().record(Event {
-                at: self.0.config.clock.now(),
+            self.ecr.config.gateway.events().record(Event {
+                at: self.ecr.config.clock.now(),
                 request_id: caller.request_id.clone(),
                 service: "ecr".to_owned(),
                 action: action.to_owned(),
@@ -109,9 +113,11 @@ impl RegistryService {
                 decision: if is_allowed { Outcome::Allowed } else { Outcome::Denied },
                 by: decided.by(),
                 resources: vec![decided.resource],
+                actions: Vec::new(),
                 status: status.as_u16(),
                 code: refusal.as_ref().map(|it| it.code.to_string()),
                 message: refusal.map(|it| it.message),
+                passed_to: None,
                 micros,
             });
         }
@@ -135,7 +141,7 @@ impl RegistryService {
         if !names::is_repository(name) {
             return Err(Refusal::bad_name(name));
         }
-        let call = Call { ecr: &self.0, caller, id: RepositoryId::new(registry, name), parts };
+        let call = Call { ecr: &self.ecr, caller, id: RepositoryId::new(registry, name), parts };
         match route {
             Route::Manifest(reference) => call.manifest(reference, body).await,
             Route::Blob(digest) => call.blob(digest).await,
@@ -150,16 +156,19 @@ impl RegistryService {
             let is_read = matches!(parts.method, Method::GET | Method::HEAD);
             return if is_read { Ok(None) } else { Err(Refusal::read_only(registry)) };
         };
-        if region != self.0.config.region {
+        if region != self.ecr.config.region {
             return Err(Refusal::not_found());
         }
         let password = match password(&parts.headers) {
             Some(password) => password,
             None => query(parts, "token").ok_or(Refusal::Unauthenticated)?,
         };
-        let now = self.0.config.clock.now();
-        match self.0.tokens.open_sealed(&password, now) {
-            Ok(caller) => self.limited(caller).map(Some),
+        let now = self.ecr.config.clock.now();
+        match self.ecr.tokens.open_sealed(&password, now) {
+            Ok(caller) => {
+                let source = self.side.source(parts.extensions.get::<Peer>());
+                self.limited(Caller { source, ..caller }).map(Some)
+            }
             Err(error @ PasswordError::Expired) => Err(Refusal::denied(error.to_string())),
             Err(PasswordError::Forged) => Err(Refusal::Unauthenticated),
         }
@@ -173,11 +182,9 @@ impl RegistryService {
         if caller.access_key_id.is_empty() {
             return Ok(caller);
         }
-        match self.0.config.gateway.session_policies(&caller.access_key_id) {
-            Some(session) => Ok(Caller { session, ..caller }),
-            // The key, its user or its role is gone.
-            None => Err(Refusal::denied(PasswordError::Expired.to_string())),
-        }
+        // `None`: the key, its user or its role is gone.
+        let limited = self.ecr.config.gateway.with_session(caller);
+        limited.ok_or_else(|| Refusal::denied(PasswordError::Expired.to_string()))
     }
 }
 

@@ -128,7 +128,9 @@ impl Tokens {
             at: now,
             tags: sealed.tags,
             session: Vec::new(),
+            session_context: Default::default(),
             decisions: Decisions::default(),
+            source_arn: None,
         })
     }
 

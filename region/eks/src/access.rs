@@ -64,6 +64,18 @@ impl Eks {
         })
     }
 
+    /// What of the cluster's mode counts for the authenticator. In the mode of the ConfigMap alone
+    /// there is one entry, which nobody sees: the creator's.
+    pub fn reads_config_map(&self, cluster: &str) -> bool {
+        self.cluster(cluster).is_some_and(|it| it.authentication_mode != "API")
+    }
+
+    /// The entries that node groups have without asking, when a cluster begins to use entries.
+    pub(crate) fn ensure_node_entries(&self, cluster: &str) -> Result<(), Fault> {
+        let groups = self.0.nodegroups.under(&format!("{cluster}/"));
+        groups.iter().try_for_each(|(_, it)| self.ensure_node_entry(cluster, &it.node_role))
+    }
+
     /// Makes sure that the node role has an entry of type EC2_LINUX.
     pub(crate) fn ensure_node_entry(&self, cluster: &str, role_arn: &str) -> Result<(), Fault> {
         let entry = self.entry(cluster, role_arn, "EC2_LINUX");
@@ -121,7 +133,7 @@ impl Eks {
     }
 
     /// The API is there only in the modes that use it.
-    fn ensure_api_mode(&self, cluster: &str) -> Result<(), Fault> {
+    pub(crate) fn ensure_api_mode(&self, cluster: &str) -> Result<(), Fault> {
         if self.find(cluster)?.authentication_mode == "CONFIG_MAP" {
             return Err(faults::invalid_request(
                 "The cluster's authentication mode must be set to one of [API, \
@@ -145,7 +157,7 @@ pub(crate) fn creator(eks: &Eks, cluster: &str, caller: &Caller) -> AccessEntry 
 }
 
 /// `arn:aws:iam::ACCOUNT:role/PATH/NAME` as `arn:aws:iam::ACCOUNT:role/NAME`.
-fn without_path(arn: &str) -> String {
+pub(crate) fn without_path(arn: &str) -> String {
     match arn.split_once(":role/") {
         Some((account, path)) => {
             let name = path.rsplit('/').next().unwrap_or(path);
@@ -288,6 +300,7 @@ impl Handle<DescribeAccessEntry> for Eks {
         _: &Caller,
         request: DescribeAccessEntryRequest,
     ) -> Result<DescribeAccessEntryResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
         let entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
         Ok(DescribeAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
     }
@@ -303,7 +316,7 @@ impl Handle<ListAccessEntries> for Eks {
         _: &Caller,
         request: ListAccessEntriesRequest,
     ) -> Result<ListAccessEntriesResponse, Fault> {
-        self.find(&request.cluster_name)?;
+        self.ensure_api_mode(&request.cluster_name)?;
         let wanted = request.associated_policy_arn.as_deref();
         let has = |it: &AccessEntry| {
             wanted.is_none_or(|arn| it.policies.iter().any(|policy| policy.arn == arn))

@@ -3,16 +3,22 @@
 //! An add-on is applied when it is created or updated; what users change in between
 //! (`kubectl set env ds/aws-node …`) stays. An add-on is `ACTIVE` once its workload is.
 //!
-//! Deviation: add-ons have no role of their own (`serviceAccountRoleArn` is refused), as no webhook
-//! gives pods the credentials of their service accounts.
+//! A role of its own (`serviceAccountRoleArn`) is an annotation of the add-on's service account, which
+//! the pod identity webhook reads. An update that names none takes the role away, as on EKS.
+//!
+//! Deviation: where the role changes, the add-on's pods are restarted, so that they act as it says.
 
 mod catalog;
+mod configuration;
+mod configure;
 mod health;
+mod json_schema;
 mod manifest;
+mod pod_identity;
 
 use aws_eks::{
-    AddonHealth, AddonIssue, CreateAddon, CreateAddonRequest, CreateAddonResponse, DeleteAddon,
-    DeleteAddonRequest, DeleteAddonResponse, DescribeAddon, DescribeAddonRequest,
+    AddonHealth, AddonInfo, AddonIssue, CreateAddon, CreateAddonRequest, CreateAddonResponse,
+    DeleteAddon, DeleteAddonRequest, DeleteAddonResponse, DescribeAddon, DescribeAddonRequest,
     DescribeAddonResponse, DescribeAddonVersions, DescribeAddonVersionsRequest,
     DescribeAddonVersionsResponse, ListAddons, ListAddonsRequest, ListAddonsResponse, UpdateAddon,
     UpdateAddonRequest, UpdateAddonResponse,
@@ -26,7 +32,7 @@ pub(crate) use self::{
 };
 use crate::{
     Eks, faults,
-    records::{Addon, Status},
+    records::{Addon, Asked, Status},
     tags,
     updates::{self, NewUpdate},
 };
@@ -46,19 +52,31 @@ pub(crate) fn key_of(cluster: &str, name: &str) -> String {
     format!("{cluster}/{name}")
 }
 
-/// Nothing gives a pod the credentials of its service account's role by itself.
-fn refuse_role(role_arn: Option<&str>) -> Result<(), Fault> {
-    match role_arn.filter(|it| !it.is_empty()) {
-        None => Ok(()),
-        Some(_) => Err(faults::invalid_parameter(
-            "serviceAccountRoleArn is not supported in this region: add-ons use the node's role.",
-        )),
+/// The role of an add-on's service account, if it is one.
+fn checked_role(eks: &Eks, role_arn: Option<&str>) -> Result<Option<String>, Fault> {
+    let Some(arn) = role_arn.filter(|it| !it.is_empty()) else { return Ok(None) };
+    let is_role = arn.split(':').nth(5).is_some_and(|it| it.starts_with("role/"));
+    if !is_role || eks.0.config.roles.principal_id(arn).is_none() {
+        let message = format!("The role with name {arn} cannot be found.");
+        return Err(faults::invalid_parameter(message));
     }
+    Ok(Some(arn.to_owned()))
+}
+
+/// Whoever gives an add-on a role hands it to EKS. An update that names the role it has does so too.
+fn passed_role(role_arn: Option<&str>) -> Option<Target> {
+    let arn = role_arn.filter(|it| !it.is_empty())?;
+    Some(Target::pass_role(arn, "eks.amazonaws.com"))
 }
 
 /// What every new cluster gets.
 pub(crate) fn defaults(eks: &Eks, cluster: &str) -> Vec<Addon> {
-    catalog::ADDONS.iter().map(|it| new(eks, cluster, it.name, it.version)).collect()
+    let known = catalog::ADDONS.iter().filter(|it| it.is_default);
+    let of_cluster = |it: &catalog::Known| Addon {
+        is_bootstrapped: true,
+        ..new(eks, cluster, it.name, it.version)
+    };
+    known.map(of_cluster).collect()
 }
 
 fn new(eks: &Eks, cluster: &str, name: &str, version: &str) -> Addon {
@@ -72,13 +90,20 @@ fn new(eks: &Eks, cluster: &str, name: &str, version: &str) -> Addon {
         created_at: now,
         modified_at: now,
         role_arn: None,
+        applied_role: None,
         configuration: None,
         tags: Default::default(),
         issues: Vec::new(),
         preserve: false,
         update_id: None,
         applied_at: None,
+        applied_configuration: None,
+        is_bootstrapped: false,
     }
+}
+
+pub(crate) fn arn(eks: &Eks, addon: &Addon) -> String {
+    eks.arn(&format!("addon/{}/{}/{}", addon.cluster, addon.name, addon.id))
 }
 
 fn describe(eks: &Eks, addon: &Addon) -> aws_eks::Addon {
@@ -93,7 +118,8 @@ fn describe(eks: &Eks, addon: &Addon) -> aws_eks::Addon {
         status: addon.status.name().to_owned(),
         addon_version: addon.version.clone(),
         health: Some(AddonHealth { issues: addon.issues.iter().map(issue).collect() }),
-        addon_arn: eks.arn(&format!("addon/{}/{}/{}", addon.cluster, addon.name, addon.id)),
+        addon_arn: arn(eks, addon),
+        pod_identity_associations: pod_identity::arns(eks, addon),
         created_at: Eks::seconds(addon.created_at),
         modified_at: Eks::seconds(addon.modified_at),
         service_account_role_arn: addon.role_arn.clone(),
@@ -135,12 +161,16 @@ impl Eks {
 pub(crate) fn schema(name: &str, version: &str) -> Result<String, Fault> {
     let known = catalog::find(name)?;
     catalog::check_version(known, Some(version))?;
-    Ok(manifest::schema(known.name))
+    Ok(configuration::schema(known.name).to_string())
 }
 
 impl Handle<CreateAddon> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAddonRequest) -> Vec<Target> {
-        self.cluster_target(&request.cluster_name)
+        let mut targets = self.cluster_target(&request.cluster_name);
+        targets.extend(passed_role(request.service_account_role_arn.as_deref()));
+        let wanted = request.pod_identity_associations.as_deref();
+        targets.extend(pod_identity::targets(self, &request.cluster_name, wanted));
+        targets
     }
 
     async fn handle(
@@ -151,17 +181,22 @@ impl Handle<CreateAddon> for Eks {
         self.find(&request.cluster_name)?;
         let known = catalog::find(&request.addon_name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
-        manifest::check_configuration(known.name, request.configuration_values.as_deref())?;
-        refuse_role(request.service_account_role_arn.as_deref())?;
+        configuration::check(known.name, request.configuration_values.as_deref())?;
+        let role = checked_role(self, request.service_account_role_arn.as_deref())?;
+        let wanted = request.pod_identity_associations;
+        pod_identity::check(self, known, wanted.as_deref())?;
         let mut addon = new(self, &request.cluster_name, known.name, known.version);
+        addon.role_arn = role;
         addon.configuration = request.configuration_values;
         addon.tags = request.tags;
         self.0.store.transaction(|transaction| {
-            if transaction.get(&self.0.addons, &key(&addon)).is_some() {
+            // What the cluster began with is nobody's on AWS, and can be asked for.
+            let known = transaction.get(&self.0.addons, &key(&addon));
+            if known.is_some_and(|it| !it.is_bootstrapped) {
                 return Err(faults::in_use("Addon already exists."));
             }
             transaction.put(&self.0.addons, key(&addon), addon.clone());
-            Ok(())
+            pod_identity::write(self, transaction, &addon, wanted.as_deref())
         })?;
         Ok(CreateAddonResponse { addon: Some(describe(self, &addon)) })
     }
@@ -214,6 +249,13 @@ impl Handle<DeleteAddon> for Eks {
         let mut addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
         addon.status = Status::Deleting;
         addon.preserve = request.preserve.unwrap_or(false);
+        // Made anew before it is gone, it would go with the old one.
+        addon.is_bootstrapped = false;
+        if !addon.preserve {
+            self.0.store.transaction(|transaction| {
+                pod_identity::write(self, transaction, &addon, Some(&[]))
+            })?;
+        }
         self.save_addon(addon.clone())?;
         Ok(DeleteAddonResponse { addon: Some(describe(self, &addon)) })
     }
@@ -221,7 +263,11 @@ impl Handle<DeleteAddon> for Eks {
 
 impl Handle<UpdateAddon> for Eks {
     fn targets(&self, _: &Caller, request: &UpdateAddonRequest) -> Vec<Target> {
-        self.addon_target(&request.cluster_name, &request.addon_name)
+        let mut targets = self.addon_target(&request.cluster_name, &request.addon_name);
+        targets.extend(passed_role(request.service_account_role_arn.as_deref()));
+        let wanted = request.pod_identity_associations.as_deref();
+        targets.extend(pod_identity::targets(self, &request.cluster_name, wanted));
+        targets
     }
 
     async fn handle(
@@ -230,11 +276,23 @@ impl Handle<UpdateAddon> for Eks {
         request: UpdateAddonRequest,
     ) -> Result<UpdateAddonResponse, Fault> {
         let mut addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
+        if let Some(known) = self.begun_before(&request.cluster_name, asked.as_ref())? {
+            return Ok(UpdateAddonResponse { update: Some(known) });
+        }
         let known = catalog::find(&addon.name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
-        manifest::check_configuration(known.name, request.configuration_values.as_deref())?;
-        refuse_role(request.service_account_role_arn.as_deref())?;
+        configuration::check(known.name, request.configuration_values.as_deref())?;
+        let role = checked_role(self, request.service_account_role_arn.as_deref())?;
+        let wanted = request.pod_identity_associations;
+        pod_identity::check(self, known, wanted.as_deref())?;
+        self.0.store.transaction(|transaction| {
+            pod_identity::write(self, transaction, &addon, wanted.as_deref())
+        })?;
         let mut params = vec![("AddonVersion".to_owned(), known.version.to_owned())];
+        if let Some(role) = &role {
+            params.push(("ServiceAccountRoleArn".to_owned(), role.clone()));
+        }
         if let Some(values) = &request.configuration_values {
             params.push(("ConfigurationValues".to_owned(), values.clone()));
         }
@@ -243,9 +301,12 @@ impl Handle<UpdateAddon> for Eks {
             addon: Some(request.addon_name),
             kind: "AddonUpdate".to_owned(),
             params,
+            asked,
             ..NewUpdate::default()
         })?;
         addon.configuration = request.configuration_values.or(addon.configuration);
+        addon.role_arn = role;
+        addon.is_bootstrapped = false;
         addon.status = Status::Updating;
         addon.update_id = Some(update.id.clone());
         addon.applied_at = None;
@@ -261,7 +322,13 @@ impl Handle<DescribeAddonVersions> for Eks {
         _: &Caller,
         request: DescribeAddonVersionsRequest,
     ) -> Result<DescribeAddonVersionsResponse, Fault> {
-        let addons = catalog::describe(&request);
-        Ok(DescribeAddonVersionsResponse { addons, next_token: None })
+        let found = catalog::describe(&request);
+        let names = found.iter().filter_map(|it| it.addon_name.clone()).collect();
+        let (page, next_token) =
+            tags::page(names, request.max_results, request.next_token.as_deref())?;
+        let is_on_page =
+            |it: &AddonInfo| it.addon_name.as_ref().is_some_and(|it| page.contains(it));
+        let addons = found.into_iter().filter(is_on_page).collect();
+        Ok(DescribeAddonVersionsResponse { addons, next_token })
     }
 }

@@ -14,9 +14,10 @@ use aws_eks::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
+use self::validate::Change;
 use crate::{
     Eks, access, addons, faults,
-    records::{Cluster, Status},
+    records::{Asked, Cluster, Status},
     service::{KUBERNETES_VERSION, is_in_vpc},
     updates::NewUpdate,
 };
@@ -68,6 +69,7 @@ impl Eks {
         let access = request.access_config.clone().unwrap_or_default();
         let network = request.kubernetes_network_config.clone().unwrap_or_default();
         let config = &request.resources_vpc_config;
+        let mode = validate::authentication_mode(access.authentication_mode.as_deref())?;
         Ok(Cluster {
             name: request.name.clone(),
             id: entropy::hex(32),
@@ -85,13 +87,12 @@ impl Eks {
                 config.public_access_cidrs.clone()
             },
             public_address: None,
-            service_cidr: validate::service_cidr(network.service_ipv4_cidr.as_deref())?,
-            authentication_mode: validate::authentication_mode(
-                access.authentication_mode.as_deref(),
+            service_cidr: validate::service_cidr(&network)?,
+            bootstrap_creator_admin: validate::creator_is_admin(
+                &mode,
+                access.bootstrap_cluster_creator_admin_permissions,
             )?,
-            bootstrap_creator_admin: access
-                .bootstrap_cluster_creator_admin_permissions
-                .unwrap_or(true),
+            authentication_mode: mode,
             deletion_protection: request.deletion_protection.unwrap_or(false),
             status: Status::Creating,
             created_at: self.now(),
@@ -155,6 +156,10 @@ impl Handle<DeleteCluster> for Eks {
             return Err(faults::in_use("Cluster has nodegroups attached")
                 .with_field("clusterName", request.name.as_str()));
         }
+        if !self.fargate_profiles(&request.name).is_empty() {
+            return Err(faults::in_use("Cluster has Fargate profiles attached")
+                .with_field("clusterName", request.name.as_str()));
+        }
         self.change_cluster(&request.name, |it| it.status = Status::Deleting)?;
         let cluster = self.find(&request.name)?;
         let cluster = shape::describe(self, &cluster, is_in_vpc(caller));
@@ -173,6 +178,10 @@ impl Handle<UpdateClusterConfig> for Eks {
         request: UpdateClusterConfigRequest,
     ) -> Result<UpdateClusterConfigResponse, Fault> {
         let cluster = self.find(&request.name)?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
+        if let Some(known) = self.begun_before(&request.name, asked.as_ref())? {
+            return Ok(UpdateClusterConfigResponse { update: Some(known) });
+        }
         if cluster.status != Status::Active {
             return Err(faults::in_use(format!(
                 "Cannot update cluster {} while it is {}",
@@ -182,6 +191,9 @@ impl Handle<UpdateClusterConfig> for Eks {
         }
         let update = validate::update(&cluster, &request)?;
         let change = update.change;
+        if let Change::AuthenticationMode(_) = change {
+            self.ensure_node_entries(&request.name)?;
+        }
         self.change_cluster(&request.name, |it| change.apply(it))?;
         // The change is a matter of records: it has taken effect with the write above, but for the
         // routers, whose next pass it begins.
@@ -190,6 +202,7 @@ impl Handle<UpdateClusterConfig> for Eks {
             kind: update.kind.to_owned(),
             params: update.params,
             status: "Successful".to_owned(),
+            asked,
             ..NewUpdate::default()
         })?;
         Ok(UpdateClusterConfigResponse { update: Some(crate::updates::shape(&record)) })

@@ -17,6 +17,10 @@ pub(crate) fn in_use(message: impl Into<String>) -> Fault {
     Fault::new("ResourceInUseException", message).with_status(StatusCode::CONFLICT)
 }
 
+pub(crate) fn limit_exceeded(message: impl Into<String>) -> Fault {
+    Fault::new("ResourceLimitExceededException", message)
+}
+
 pub(crate) fn invalid_parameter(message: impl Into<String>) -> Fault {
     Fault::new("InvalidParameterException", message)
 }

@@ -14,9 +14,12 @@ use api_kube as _;
 mod access;
 pub mod addons;
 mod clusters;
+mod fargate;
 mod faults;
+mod issuer;
 mod lookups;
 mod nodegroups;
+mod pod_identity;
 pub mod reconcile;
 mod records;
 mod routes;
@@ -26,10 +29,17 @@ mod updates;
 
 pub use self::{
     access::Mapping,
-    records::{AccessEntry, Addon, AssociatedPolicy, Cluster, Interface, Status, Update},
+    fargate::admission::{FargateEndpoint, FargateWebhook},
+    issuer::IssuerService,
+    pod_identity::SERVICE as POD_IDENTITY_SERVICE,
+    records::{
+        AccessEntry, Addon, AssociatedPolicy, Cluster, Interface, PodIdentityAssociation, Status,
+        Update,
+    },
     routes::routes,
     service::{
         Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, KUBERNETES_VERSION, Roles,
+        Trust,
     },
     updates::NewUpdate,
 };

@@ -1,14 +1,12 @@
 //! What there is to choose from, and lists of what no cluster here can have.
 //!
-//! Deviation: there are no Fargate profiles, OpenID Connect providers and Pod Identity associations:
-//! none can be made, so their lists are empty.
+//! Deviation: there are no OpenID Connect providers: none can be made, so their list is empty.
 
 use aws_eks::{
     ClusterVersionInformation, DescribeAddonConfiguration, DescribeAddonConfigurationRequest,
     DescribeAddonConfigurationResponse, DescribeClusterVersions, DescribeClusterVersionsRequest,
-    DescribeClusterVersionsResponse, ListFargateProfiles, ListFargateProfilesResponse,
-    ListIdentityProviderConfigs, ListIdentityProviderConfigsResponse, ListOfClusterRequest,
-    ListPodIdentityAssociations, ListPodIdentityAssociationsResponse,
+    DescribeClusterVersionsResponse, ListIdentityProviderConfigs,
+    ListIdentityProviderConfigsResponse, ListOfClusterRequest,
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
@@ -81,6 +79,4 @@ macro_rules! empty {
     };
 }
 
-empty!(ListFargateProfiles, ListFargateProfilesResponse);
 empty!(ListIdentityProviderConfigs, ListIdentityProviderConfigsResponse);
-empty!(ListPodIdentityAssociations, ListPodIdentityAssociationsResponse);

@@ -3,6 +3,8 @@
 //! Handlers check and write records; [`reconcile`] makes the launch template, the Auto Scaling
 //! group, the instance profile and the access entry, waits for nodes, and drains what leaves.
 
+mod aws_auth;
+mod bottlerocket;
 mod config_update;
 mod drain;
 pub(crate) mod reconcile;
@@ -28,10 +30,12 @@ use aws_eks::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
-pub(crate) use self::records::Nodegroup;
+pub(crate) use self::{records::Nodegroup, shape::arn};
 use self::{records::State, rollout::Rollout};
 use crate::{
-    Eks, Update, faults, tags,
+    Eks, Update, faults,
+    records::Asked,
+    tags,
     updates::{self, NewUpdate},
 };
 
@@ -74,20 +78,31 @@ impl Eks {
         })
     }
 
+    /// The same for what a pass has come to, unless the group was told otherwise meanwhile: one that
+    /// is to go does not become active again.
+    pub(crate) fn conclude_nodegroup(
+        &self,
+        group: &Nodegroup,
+        change: impl FnOnce(&mut Nodegroup),
+    ) -> Result<(), Fault> {
+        self.change_nodegroup(group, |it| {
+            if it.state == group.state {
+                change(it);
+            }
+        })
+    }
+
     /// Writes the record of an update, and the group as it is while that is under way.
     fn begin_update(
         &self,
         group: &Nodegroup,
-        kind: &str,
-        params: Vec<(String, String)>,
+        new: NewUpdate,
         change: impl FnOnce(&mut Nodegroup),
     ) -> Result<Update, Fault> {
         let update = self.record_update(NewUpdate {
             cluster: group.cluster.clone(),
             nodegroup: Some(group.name.clone()),
-            kind: kind.to_owned(),
-            params,
-            ..NewUpdate::default()
+            ..new
         })?;
         let id = update.id.clone();
         self.change_nodegroup(group, |it| {
@@ -98,21 +113,41 @@ impl Eks {
         Ok(update)
     }
 
-    /// What is wrong is no change of the group's: its time goes on.
-    pub(crate) fn change_issues(
+    /// An update that is under way ends with it: nobody goes on with that.
+    fn begin_deletion(&self, group: &Nodegroup) -> Result<(), Fault> {
+        let now = self.now();
+        self.0.store.transaction(|transaction| {
+            transaction.update(&self.0.nodegroups, &key(group), |it| {
+                it.state = State::Deleting;
+                it.modified_at = now;
+            });
+            if let Some(update) = &group.update_id {
+                let of_update = updates::key(&group.cluster, update);
+                transaction.update(&self.0.updates, &of_update, |it| {
+                    if it.status == "InProgress" {
+                        it.status = "Cancelled".to_owned();
+                    }
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// What EKS notes of a group is no change of the group's: its time goes on.
+    pub(crate) fn note_nodegroup(
         &self,
         group: &Nodegroup,
-        issues: Vec<records::Issue>,
+        change: impl FnOnce(&mut Nodegroup),
     ) -> Result<(), Fault> {
         self.0.store.transaction(|transaction| {
-            transaction.update(&self.0.nodegroups, &key(group), |it| it.issues = issues);
+            transaction.update(&self.0.nodegroups, &key(group), change);
             Ok(())
         })
     }
 
     fn nodegroup_target(&self, cluster: &str, name: &str) -> Vec<Target> {
         match self.0.nodegroups.get(&key_of(cluster, name)) {
-            Some(group) => vec![Target::resource(shape::arn(self, &group))],
+            Some(group) => vec![Target::resource(arn(self, &group))],
             None => self.cluster_target(cluster),
         }
     }
@@ -121,7 +156,8 @@ impl Eks {
 impl Handle<CreateNodegroup> for Eks {
     fn targets(&self, _: &Caller, request: &CreateNodegroupRequest) -> Vec<Target> {
         let mut targets = self.cluster_target(&request.cluster_name);
-        targets.push(Target::pass_role(&request.node_role, "ec2.amazonaws.com"));
+        // EKS hands it on to EC2, with rights of its own.
+        targets.push(Target::pass_role(&request.node_role, "eks.amazonaws.com"));
         if let Some(template) = &request.launch_template {
             targets.extend(template_targets(self, template));
         }
@@ -198,7 +234,7 @@ impl Handle<DeleteNodegroup> for Eks {
         request: DeleteNodegroupRequest,
     ) -> Result<DeleteNodegroupResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
-        self.change_nodegroup(&group, |it| it.state = State::Deleting)?;
+        self.begin_deletion(&group)?;
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
         Ok(DeleteNodegroupResponse { nodegroup: Some(shape::describe(self, &group)) })
     }
@@ -215,10 +251,15 @@ impl Handle<UpdateNodegroupConfig> for Eks {
         request: UpdateNodegroupConfigRequest,
     ) -> Result<UpdateNodegroupConfigResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
+        if let Some(known) = self.begun_before(&request.cluster_name, asked.as_ref())? {
+            return Ok(UpdateNodegroupConfigResponse { update: Some(known) });
+        }
         check_updatable(&group)?;
         let change = config_update::plan(&group, &request)?;
-        let params = change.params.clone();
-        let update = self.begin_update(&group, "ConfigUpdate", params, |it| change.apply(it))?;
+        let (kind, params) = ("ConfigUpdate".to_owned(), change.params.clone());
+        let new = NewUpdate { kind, params, asked, ..NewUpdate::default() };
+        let update = self.begin_update(&group, new, |it| change.apply(it))?;
         Ok(UpdateNodegroupConfigResponse { update: Some(updates::shape(&update)) })
     }
 }
@@ -238,11 +279,17 @@ impl Handle<UpdateNodegroupVersion> for Eks {
         request: UpdateNodegroupVersionRequest,
     ) -> Result<UpdateNodegroupVersionResponse, Fault> {
         let group = self.find_nodegroup(&request.cluster_name, &request.nodegroup_name)?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
+        if let Some(known) = self.begun_before(&request.cluster_name, asked.as_ref())? {
+            return Ok(UpdateNodegroupVersionResponse { update: Some(known) });
+        }
         check_updatable(&group)?;
         let (target, params) = version_update::plan(self, &group, &request).await?;
         let force = request.force == Some(true);
         let rollout = Rollout::new(target, force, &group, self.now());
-        let update = self.begin_update(&group, "VersionUpdate", params, |it| {
+        let kind = "VersionUpdate".to_owned();
+        let new = NewUpdate { kind, params, asked, ..NewUpdate::default() };
+        let update = self.begin_update(&group, new, |it| {
             it.rollout = Some(Box::new(rollout));
         })?;
         Ok(UpdateNodegroupVersionResponse { update: Some(updates::shape(&update)) })

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
-    Eks, addons, nodegroups,
+    Eks, addons, fargate, nodegroups,
     records::{Addon, Cluster, Status},
     service::{ControlPlane, ControlPlaneError, ControlPlanes},
 };
@@ -43,7 +43,7 @@ pub struct Context {
 pub(crate) struct Running {
     pub(crate) plane: ControlPlane,
     /// What follows the cluster's workloads and nodes.
-    scope: Scope,
+    pub(crate) scope: Scope,
 }
 
 /// Why a pass did not get to its end.
@@ -185,7 +185,10 @@ async fn bring_up(context: &Context, cluster: &Cluster) -> Result<Option<Duratio
             it.host_endpoint = Some(plane.host_endpoint.clone());
         })?;
     }
+    // Neither holds up the other.
+    let profiles = fargate::reconcile::pass(&context.eks, &cluster, &plane).await;
     reconcile_addons(context, &cluster, &plane).await?;
+    profiles?;
     Ok(None)
 }
 
@@ -208,7 +211,11 @@ async fn ensure_control_plane(
     let health =
         addons::watch_health(context.eks.clone(), cluster.name.clone(), plane.client.clone());
     drop(scope.spawn("add-on health", health));
+    let waiting =
+        fargate::pending::run(plane.client.clone(), context.eks.0.config.clock, scope.child());
+    drop(scope.spawn("pods that wait for Fargate", waiting));
     let running = Running { plane: plane.clone(), scope };
+    context.eks.0.planes.lock().insert(cluster.name.clone(), plane.client.clone());
     context.running.lock().insert(cluster.name.clone(), running);
     Ok(plane)
 }
@@ -249,6 +256,8 @@ fn note_applied(eks: &Eks, applied: &Addon) -> Result<(), Fault> {
         transaction.update(&eks.0.addons, &addons::key(applied), |it| {
             if it == applied {
                 it.applied_at = Some(now);
+                it.applied_configuration = applied.configuration.clone();
+                it.applied_role.clone_from(&it.role_arn);
             }
         });
         Ok(())
@@ -259,6 +268,7 @@ async fn delete(context: &Context, cluster: &Cluster) -> Result<(), PassError> {
     if let Some(running) = context.running.lock().remove(&cluster.name) {
         running.scope.cancel();
     }
+    context.eks.0.planes.lock().remove(&cluster.name);
     context.control_planes.remove(cluster).await?;
     network::remove(&context.eks, cluster).await?;
     let inner = &context.eks.0;
@@ -272,6 +282,9 @@ async fn delete(context: &Context, cluster: &Cluster) -> Result<(), PassError> {
         }
         for (key, _) in inner.updates.under(&prefix) {
             transaction.delete(&inner.updates, &key);
+        }
+        for (key, _) in inner.associations.under(&prefix) {
+            transaction.delete(&inner.associations, &key);
         }
         transaction.delete(&inner.clusters, &cluster.name);
         Ok::<_, Fault>(())

@@ -1,7 +1,11 @@
 //! What EKS keeps: clusters, access entries, add-ons, updates.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +29,7 @@ pub struct Cluster {
     /// regions are given one.
     #[serde(default)]
     pub public_address: Option<Ipv4Addr>,
+    /// Of Services: an IPv6 one says that the cluster is an IPv6 cluster.
     pub service_cidr: String,
     pub authentication_mode: String,
     pub bootstrap_creator_admin: bool,
@@ -46,6 +51,9 @@ pub struct Cluster {
 pub struct Interface {
     pub id: String,
     pub address: Ipv4Addr,
+    /// Of an IPv6 cluster.
+    #[serde(default)]
+    pub ipv6_address: Option<Ipv6Addr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -73,6 +81,20 @@ impl Status {
 }
 
 impl Cluster {
+    /// `ipFamily: ipv6`.
+    pub fn is_ipv6(&self) -> bool {
+        self.service_cidr.contains(':')
+    }
+
+    /// The cluster's DNS: the tenth address of the Services' range.
+    pub fn cluster_dns(&self) -> String {
+        match self.service_cidr.parse() {
+            Ok(IpNet::V6(it)) => Ipv6Addr::from_bits(it.network().to_bits() + 10).to_string(),
+            Ok(IpNet::V4(it)) => Ipv4Addr::from_bits(it.network().to_bits() + 10).to_string(),
+            Err(_) => String::new(),
+        }
+    }
+
     /// `HEX.gr7.REGION.eks.amazonaws.com`: the endpoint's name inside of the VPC.
     pub fn endpoint_host(&self, region: &str) -> String {
         format!("{}.gr7.{region}.eks.amazonaws.com", self.id.to_uppercase())
@@ -123,6 +145,31 @@ pub struct AssociatedPolicy {
     pub modified_at: Timestamp,
 }
 
+/// A Pod Identity association. Its key is `CLUSTER/NAMESPACE/SERVICE-ACCOUNT`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct PodIdentityAssociation {
+    pub cluster: String,
+    /// `a-` and 17 characters.
+    pub id: String,
+    pub namespace: String,
+    pub service_account: String,
+    pub role_arn: String,
+    /// What is assumed with the role, for the pods.
+    pub target_role_arn: Option<String>,
+    /// There where a target role is.
+    pub external_id: Option<String>,
+    pub disable_session_tags: bool,
+    /// A document that limits the pods' session.
+    pub policy: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    /// The ARN of the add-on that it was made for.
+    pub owner_arn: Option<String>,
+    pub created_at: Timestamp,
+    pub modified_at: Timestamp,
+    /// The call that made it, where that had a token.
+    pub asked: Option<Asked>,
+}
+
 /// An installed add-on. Its key is `CLUSTER/NAME`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Addon {
@@ -134,6 +181,9 @@ pub struct Addon {
     pub created_at: Timestamp,
     pub modified_at: Timestamp,
     pub role_arn: Option<String>,
+    /// The role that its service account had when its objects were last applied.
+    #[serde(default)]
+    pub applied_role: Option<String>,
     pub configuration: Option<String>,
     pub tags: BTreeMap<String, String>,
     pub issues: Vec<(String, String)>,
@@ -144,6 +194,12 @@ pub struct Addon {
     /// When its objects were last applied; its workload is waited for since.
     #[serde(default)]
     pub applied_at: Option<Timestamp>,
+    /// The configuration that was applied last.
+    #[serde(default)]
+    pub applied_configuration: Option<String>,
+    /// It came with the cluster and nobody has asked for it: who does takes it over.
+    #[serde(default)]
+    pub is_bootstrapped: bool,
 }
 
 /// An update of a cluster, a node group or an add-on. Its key is `CLUSTER/ID`.
@@ -161,5 +217,16 @@ pub struct Update {
     /// What the errors are about.
     #[serde(default)]
     pub resources: Vec<String>,
+    /// What began it, where the caller gave that a token.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     pub created_at: Timestamp,
+}
+
+/// A call with a token, which is not made twice.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Asked {
+    pub token: String,
+    /// All that was asked, as JSON.
+    pub request: String,
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use aws_eks::{
-    AssociateAccessPolicy, CreateAccessEntry, CreateAddon, CreateCluster, CreateNodegroup,
-    DeleteAccessEntry, DeleteAddon, DeleteCluster, DeleteNodegroup, DescribeAccessEntry,
+    AssociateAccessPolicy, CreateAccessEntry, CreateAddon, CreateCluster, CreateFargateProfile,
+    CreateNodegroup, CreatePodIdentityAssociation, DeleteAccessEntry, DeleteAddon, DeleteCluster,
+    DeleteFargateProfile, DeleteNodegroup, DeletePodIdentityAssociation, DescribeAccessEntry,
     DescribeAddon, DescribeAddonConfiguration, DescribeAddonVersions, DescribeCluster,
-    DescribeClusterVersions, DescribeNodegroup, DescribeUpdate, DisassociateAccessPolicy,
-    ListAccessEntries, ListAccessPolicies, ListAddons, ListAssociatedAccessPolicies, ListClusters,
+    DescribeClusterVersions, DescribeFargateProfile, DescribeNodegroup,
+    DescribePodIdentityAssociation, DescribeUpdate, DisassociateAccessPolicy, ListAccessEntries,
+    ListAccessPolicies, ListAddons, ListAssociatedAccessPolicies, ListClusters,
     ListFargateProfiles, ListIdentityProviderConfigs, ListNodegroups, ListPodIdentityAssociations,
     ListTagsForResource, ListUpdates, TagResource, UntagResource, UpdateAccessEntry, UpdateAddon,
     UpdateClusterConfig, UpdateNodegroupConfig, UpdateNodegroupVersion,
+    UpdatePodIdentityAssociation,
 };
 use region_gateway::Routes;
 
@@ -52,8 +55,15 @@ pub fn routes(eks: &Eks) -> Routes {
         .operation::<UntagResource, _>(eks.clone())
         .operation::<DescribeClusterVersions, _>(eks.clone())
         .operation::<DescribeAddonConfiguration, _>(eks.clone())
+        .operation::<CreateFargateProfile, _>(eks.clone())
+        .operation::<DescribeFargateProfile, _>(eks.clone())
         .operation::<ListFargateProfiles, _>(eks.clone())
+        .operation::<DeleteFargateProfile, _>(eks.clone())
         .operation::<ListIdentityProviderConfigs, _>(eks.clone())
+        .operation::<CreatePodIdentityAssociation, _>(eks.clone())
+        .operation::<DescribePodIdentityAssociation, _>(eks.clone())
         .operation::<ListPodIdentityAssociations, _>(eks.clone())
+        .operation::<UpdatePodIdentityAssociation, _>(eks.clone())
+        .operation::<DeletePodIdentityAssociation, _>(eks.clone())
         .operation::<ListTagsForResource, _>(eks)
 }

@@ -1,17 +1,20 @@
 //! The service itself: its buckets, and what it asks of others.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_wire::{Client, Fault};
 use clock::Clock;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use region_gateway::Caller;
 use region_store::{Bucket, OpenStoreError, Store};
 
 use crate::{
+    FargateEndpoint,
+    fargate::FargateProfile,
     faults,
     nodegroups::Nodegroup,
-    records::{AccessEntry, Addon, Cluster, Update},
+    records::{AccessEntry, Addon, Cluster, PodIdentityAssociation, Update},
 };
 
 /// The Kubernetes version of every control plane here.
@@ -38,6 +41,8 @@ pub struct ControlPlane {
     pub host_endpoint: String,
     /// EKS's own way in, as an administrator.
     pub client: kube::Client,
+    /// Where its API server finds [`FargateWebhook`](crate::FargateWebhook).
+    pub fargate: Option<FargateEndpoint>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +57,27 @@ pub trait Roles: Send + Sync + 'static {
     /// Whether the role exists and `service` may assume it.
     fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool;
 
+    /// Whether the role's trust policy names `service`, whatever its conditions are.
+    fn trust(&self, role_arn: &str, service: &str) -> Trust;
+    /// The same for one resource of the account (`aws:SourceArn`): a role may trust a service for
+    /// some alone, against a confused deputy.
+    fn can_be_assumed_for(&self, role_arn: &str, service: &str, source_arn: &str) -> bool {
+        let _ = source_arn;
+        self.can_be_assumed(role_arn, service)
+    }
+
     /// The unique id of the user or role with this ARN, or of the account for its root; `None` when
     /// there is no such principal.
     fn principal_id(&self, arn: &str) -> Option<String>;
+}
+
+/// Whom a role's trust policy names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    NoRole,
+    /// Others than the service in question.
+    Other,
+    Named,
 }
 
 /// What the service is made of.
@@ -83,6 +106,10 @@ pub(crate) struct Inner {
     pub(crate) addons: Bucket<Addon>,
     pub(crate) updates: Bucket<Update>,
     pub(crate) nodegroups: Bucket<Nodegroup>,
+    pub(crate) profiles: Bucket<FargateProfile>,
+    pub(crate) associations: Bucket<PodIdentityAssociation>,
+    /// EKS's own clients of the clusters whose control plane runs, by name.
+    pub(crate) planes: Mutex<BTreeMap<String, kube::Client>>,
 }
 
 impl Eks {
@@ -95,6 +122,9 @@ impl Eks {
             addons: store.bucket("eks/addons")?,
             updates: store.bucket("eks/updates")?,
             nodegroups: store.bucket("eks/nodegroups")?,
+            profiles: store.bucket("eks/fargate-profiles")?,
+            associations: store.bucket("eks/pod-identity-associations")?,
+            planes: Mutex::default(),
         })))
     }
 
@@ -110,6 +140,11 @@ impl Eks {
 
     pub fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         self.0.clusters.get(name)
+    }
+
+    /// EKS's own client of a cluster whose control plane runs.
+    pub fn kubernetes(&self, cluster: &str) -> Option<kube::Client> {
+        self.0.planes.lock().get(cluster).cloned()
     }
 
     /// The cluster, or EKS's answer that there is none.

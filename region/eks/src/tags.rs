@@ -11,7 +11,7 @@ use aws_wire::Fault;
 use http::StatusCode;
 use region_gateway::{Caller, Handle, Target};
 
-use crate::{Eks, access, addons, faults};
+use crate::{Eks, access, addons, fargate, faults, nodegroups, pod_identity};
 
 /// One page of a list of names. The token is the last name that was shown.
 pub(crate) fn page(
@@ -33,7 +33,7 @@ pub(crate) fn page(
 }
 
 impl Eks {
-    /// Changes the tags of whatever the ARN names.
+    /// Changes the tags of what the ARN names, to the last letter: IAM decided on that text.
     fn tagged(
         &self,
         arn: &str,
@@ -43,7 +43,7 @@ impl Eks {
             Fault::new("NotFoundException", format!("Resource was not found: {arn}"))
                 .with_status(StatusCode::NOT_FOUND)
         };
-        let rest = arn.splitn(6, ':').nth(5).ok_or_else(not_found)?;
+        let rest = arn.strip_prefix(&self.arn("")).ok_or_else(not_found)?;
         let parts: Vec<&str> = rest.split('/').collect();
         self.0.store.transaction(|transaction| match parts.as_slice() {
             ["cluster", name] => {
@@ -56,11 +56,35 @@ impl Eks {
             }
             ["addon", cluster, name, _] => {
                 let key = addons::key_of(cluster, name);
-                let found = transaction.get(&self.0.addons, &key).ok_or_else(not_found)?;
+                let found = transaction.get(&self.0.addons, &key);
+                let found =
+                    found.filter(|it| addons::arn(self, it) == arn).ok_or_else(not_found)?;
                 let mut record = (*found).clone();
                 change(&mut record.tags);
                 let tags = record.tags.clone();
                 transaction.put(&self.0.addons, key, record);
+                Ok(tags)
+            }
+            ["nodegroup", cluster, name, _] => {
+                let key = nodegroups::key_of(cluster, name);
+                let found = transaction.get(&self.0.nodegroups, &key);
+                let found =
+                    found.filter(|it| nodegroups::arn(self, it) == arn).ok_or_else(not_found)?;
+                let mut record = (*found).clone();
+                change(&mut record.tags);
+                let tags = record.tags.clone();
+                transaction.put(&self.0.nodegroups, key, record);
+                Ok(tags)
+            }
+            ["fargateprofile", cluster, name, _] => {
+                let key = format!("{cluster}/{name}");
+                let found = transaction.get(&self.0.profiles, &key);
+                let found =
+                    found.filter(|it| fargate::arn(self, it) == arn).ok_or_else(not_found)?;
+                let mut record = (*found).clone();
+                change(&mut record.tags);
+                let tags = record.tags.clone();
+                transaction.put(&self.0.profiles, key, record);
                 Ok(tags)
             }
             ["access-entry", ..] => {
@@ -72,6 +96,15 @@ impl Eks {
                 transaction.put(&self.0.entries, access::key(&record), record);
                 Ok(tags)
             }
+            ["podidentityassociation", cluster, id] => {
+                let all = transaction.list(&self.0.associations);
+                let found = all.iter().find(|it| it.cluster == *cluster && it.id == *id);
+                let mut record = (**found.ok_or_else(not_found)?).clone();
+                change(&mut record.tags);
+                let tags = record.tags.clone();
+                transaction.put(&self.0.associations, pod_identity::key(&record), record);
+                Ok(tags)
+            }
             _ => Err(not_found()),
         })
     }
@@ -79,7 +112,8 @@ impl Eks {
 
 impl Handle<TagResource> for Eks {
     fn targets(&self, _: &Caller, request: &TagResourceRequest) -> Vec<Target> {
-        vec![Target::resource(&request.resource_arn)]
+        let tags = request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        vec![Target::resource(&request.resource_arn).with_tags("aws:RequestTag", tags)]
     }
 
     async fn handle(
@@ -94,7 +128,8 @@ impl Handle<TagResource> for Eks {
 
 impl Handle<UntagResource> for Eks {
     fn targets(&self, _: &Caller, request: &UntagResourceRequest) -> Vec<Target> {
-        vec![Target::resource(&request.resource_arn)]
+        let keys = request.tag_keys.iter().cloned();
+        vec![Target::resource(&request.resource_arn).with("aws:TagKeys", keys)]
     }
 
     async fn handle(

@@ -1,4 +1,8 @@
 //! Updates: the record of a change that was asked for.
+//!
+//! A call that comes again with its `clientRequestToken` gets the update that it began. EKS does not
+//! say what it answers to a token that comes with something else; here it is
+//! `InvalidParameterException`.
 
 use aws_eks::{
     DescribeUpdate, DescribeUpdateRequest, DescribeUpdateResponse, ErrorDetail, ListUpdates,
@@ -6,8 +10,13 @@ use aws_eks::{
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
+use serde::Serialize;
 
-use crate::{Eks, faults, records::Update, tags};
+use crate::{
+    Eks, faults,
+    records::{Asked, Update},
+    tags,
+};
 
 /// An update that begins.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +28,20 @@ pub struct NewUpdate {
     pub params: Vec<(String, String)>,
     /// `InProgress` unless it is over already.
     pub status: String,
+    pub asked: Option<Asked>,
+}
+
+impl Asked {
+    /// `None` without a token.
+    pub(crate) fn of<R: Serialize>(
+        token: Option<&String>,
+        request: &R,
+    ) -> Result<Option<Self>, Fault> {
+        let Some(token) = token.cloned() else { return Ok(None) };
+        let request =
+            serde_json::to_string(request).map_err(|error| Fault::internal(error.to_string()))?;
+        Ok(Some(Self { token, request }))
+    }
 }
 
 impl Eks {
@@ -34,6 +57,7 @@ impl Eks {
             params: new.params,
             errors: Vec::new(),
             resources: Vec::new(),
+            asked: new.asked,
             created_at: self.now(),
         };
         self.0.store.transaction(|transaction| {
@@ -42,6 +66,27 @@ impl Eks {
             Ok::<_, Fault>(())
         })?;
         Ok(update)
+    }
+
+    /// The update that the same call began before.
+    pub(crate) fn begun_before(
+        &self,
+        cluster: &str,
+        asked: Option<&Asked>,
+    ) -> Result<Option<aws_eks::Update>, Fault> {
+        let Some(asked) = asked else { return Ok(None) };
+        let all = self.0.updates.under(&format!("{cluster}/"));
+        let found = all.iter().map(|(_, it)| it).find_map(|it| {
+            let known = it.asked.as_ref().filter(|it| it.token == asked.token)?;
+            Some((it, known))
+        });
+        match found {
+            None => Ok(None),
+            Some((update, known)) if known == asked => Ok(Some(shape(update))),
+            Some(_) => Err(faults::invalid_parameter(
+                "The clientRequestToken was used with other parameters before.",
+            )),
+        }
     }
 
     /// Ends an update. One that has ended stays as it is.
@@ -65,7 +110,7 @@ impl Eks {
     }
 }
 
-fn key(cluster: &str, id: &str) -> String {
+pub(crate) fn key(cluster: &str, id: &str) -> String {
     format!("{cluster}/{id}")
 }
 

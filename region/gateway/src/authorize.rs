@@ -5,11 +5,11 @@ use std::sync::Arc;
 use aws_wire::{Fault, StatusCode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use iam_policy::{
-    Context, Decision, Identity, IdentityKind, Layer, Named, Policies, Request, Verdict, evaluate,
+    Decision, Identity, IdentityKind, Layer, Named, Policies, Request, Verdict, evaluate,
 };
 use serde_json::json;
 
-use crate::{Caller, CallerKind, Identities, Source, Target};
+use crate::{Caller, CallerKind, Identities, Target, context::context};
 
 /// Decides with the policies that IAM holds. Cheap to clone.
 #[derive(Clone)]
@@ -46,7 +46,6 @@ impl Authorizer {
         target: &Target,
         resource_policy: Option<(Named, bool)>,
     ) -> Decided {
-        let action = target.action.as_deref().unwrap_or(action);
         // A principal that was deleted has no policies left.
         let attached = self.identities.attached(&caller.kind).unwrap_or_default();
         let (resource, resource_must_allow) = match resource_policy {
@@ -60,17 +59,40 @@ impl Authorizer {
             resource,
             resource_must_allow,
         };
-        let context = context(caller, target);
-        let identity = identity(caller);
-        let request =
-            Request { identity: &identity, action, resource: &target.resource, context: &context };
-        let decision = evaluate(&request, &policies);
-        Decided {
-            action: action.to_owned(),
-            resource: target.resource.clone(),
-            decision,
-            refusal: target.refusal.clone(),
-        }
+        decided(&identity(caller), caller, action, target, &policies)
+    }
+
+    /// What a trust policy alone says to somebody who is not the one that signed: a web identity,
+    /// whose token the call brought. The request is `caller`'s.
+    pub fn decide_trust(
+        &self,
+        who: &Identity,
+        caller: &Caller,
+        action: &str,
+        target: &Target,
+        trust: Named,
+    ) -> Decided {
+        let policies =
+            Policies { resource: Some(trust), resource_must_allow: true, ..Policies::default() };
+        decided(who, caller, action, target, &policies)
+    }
+}
+
+fn decided(
+    who: &Identity,
+    caller: &Caller,
+    action: &str,
+    target: &Target,
+    policies: &Policies,
+) -> Decided {
+    let action = target.action.as_deref().unwrap_or(action);
+    let context = context(caller, target);
+    let request = Request { identity: who, action, resource: &target.resource, context: &context };
+    Decided {
+        action: action.to_owned(),
+        resource: target.resource.clone(),
+        decision: evaluate(&request, policies),
+        refusal: target.refusal.clone(),
     }
 }
 
@@ -121,6 +143,9 @@ impl Decided {
                 Fault::new("AccessDenied", text).with_status(StatusCode::FORBIDDEN)
             }
             "eks" => Fault::new("AccessDeniedException", text).with_status(StatusCode::FORBIDDEN),
+            "sqs" => Fault::new("AccessDeniedException", text)
+                .with_status(StatusCode::FORBIDDEN)
+                .with_query_code("AccessDenied"),
             _ => Fault::new("AccessDeniedException", text),
         }
     }
@@ -159,51 +184,7 @@ pub fn identity(caller: &Caller) -> Identity {
             session_arn: caller.arn.clone(),
         },
         CallerKind::Service(name) => IdentityKind::Service { name: name.clone() },
-        CallerKind::Anonymous => IdentityKind::Federated { provider: String::new() },
+        CallerKind::Anonymous => IdentityKind::Anonymous,
     };
     Identity { account: caller.account.clone(), kind }
-}
-
-/// The global condition keys, then the target's own.
-fn context(caller: &Caller, target: &Target) -> Context {
-    let kind = match &caller.kind {
-        CallerKind::Root => "Account",
-        CallerKind::User { .. } => "User",
-        CallerKind::AssumedRole { .. } => "AssumedRole",
-        CallerKind::Service(_) => "AWSService",
-        CallerKind::Anonymous => "Anonymous",
-    };
-    let mut context = Context::new()
-        .with("aws:PrincipalAccount", &caller.account)
-        .with("aws:PrincipalArn", caller.principal_arn())
-        .with("aws:PrincipalType", kind)
-        .with("aws:PrincipalIsAWSService", caller.is_service().to_string())
-        .with("aws:ViaAWSService", "false")
-        .with("aws:userid", &caller.user_id)
-        .with("aws:RequestedRegion", &caller.region)
-        .with("aws:UserAgent", &caller.user_agent)
-        .with("aws:CurrentTime", caller.at.to_string())
-        .with("aws:EpochTime", caller.at.as_second().to_string());
-    if let CallerKind::User { name } = &caller.kind {
-        context.set("aws:username", name);
-    }
-    match &caller.source {
-        Source::Vpc { vpc_id, address } => {
-            context.set("aws:SourceVpc", vpc_id);
-            context.set("aws:SourceIp", address.to_string());
-            context.set("aws:SecureTransport", "true");
-        }
-        Source::Host => {
-            context.set("aws:SourceIp", "127.0.0.1");
-            context.set("aws:SecureTransport", "false");
-        }
-        Source::Internal => {}
-    }
-    for (key, value) in &caller.tags {
-        context.set(&format!("aws:PrincipalTag/{key}"), value);
-    }
-    for (key, values) in &target.context {
-        context.set_all(key, values.clone());
-    }
-    context
 }

@@ -28,8 +28,21 @@ pub struct Caller {
     pub tags: BTreeMap<String, String>,
     /// The policies that the caller's session was limited to; empty: not limited.
     pub session: Vec<Named>,
+    /// The condition keys that the caller's session brings along.
+    pub session_context: BTreeMap<String, String>,
     /// What the handler of the call has decided itself.
     pub decisions: Decisions,
+    /// The resource for which an AWS service calls: a cluster (`aws:SourceArn`).
+    pub source_arn: Option<String>,
+}
+
+/// An AWS service that calls from within this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Internal {
+    /// `eks.amazonaws.com`
+    pub service: Arc<str>,
+    /// For which resource it calls, where one is behind the call.
+    pub source_arn: Option<Arc<str>>,
 }
 
 /// What a service decides beside the gateway, for the record of the call: where a resource policy
@@ -113,7 +126,9 @@ impl Caller {
             at,
             tags: BTreeMap::new(),
             session: Vec::new(),
+            session_context: BTreeMap::new(),
             decisions: Decisions::default(),
+            source_arn: None,
         }
     }
 

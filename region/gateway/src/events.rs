@@ -34,6 +34,9 @@ pub struct Event {
     /// What was decided on, where it was more than the action.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// The action that was decided on for each of them, where one is not the call's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
     /// The policy and statement that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -42,6 +45,9 @@ pub struct Event {
     pub code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The other emulator that answered, where the region does not serve the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_to: Option<String>,
     pub micros: u64,
 }
 

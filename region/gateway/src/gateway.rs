@@ -3,28 +3,35 @@
 //! authenticate → find the operation → decode → decide → handle → encode → record. Each step can
 //! end the call with a fault, and every call is recorded.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use aws_wire::{
     Client, Fault,
     client::{Config as ClientConfig, Endpoints, Exchange},
-    codec::{self, Form},
+    codec::{self, Answer, Form},
     service::{self, Protocol, Service},
     sigv4::Presented,
 };
 use bytes::Bytes;
 use clock::Clock;
-use http::{Request, Response, header::ACCEPT, request::Parts};
-use iam_policy::Named;
+use http::{Request, Response, StatusCode, header::ACCEPT, request::Parts};
 use serde_json::Value;
+use transport::Peer;
 
 use crate::{
-    AccessKeys, Authorizer, Caller, CallerKind, Identities, Routes, Source,
+    AccessKeys, Authorizer, Caller, CallerKind, Identities, Internal, Routes, Source,
     authorize::Decided,
+    bodies::Bodies,
     events::{Event, Events, Outcome},
     incoming::{self, Asked},
+    local_root,
     refusal::{self, Unauthenticated},
+    routes::Wanted,
     unknown,
+    unowned::Upstream,
 };
 
 /// The endpoint of all services. Cheap to clone.
@@ -39,6 +46,8 @@ struct Inner {
     authorizer: Authorizer,
     events: Events,
     routes: OnceLock<Routes>,
+    bodies: Arc<Bodies>,
+    upstream: OnceLock<Upstream>,
 }
 
 /// What a [`Gateway`] is made of.
@@ -54,13 +63,15 @@ pub struct Config {
 
 /// What is known about a call so far, for its record.
 #[derive(Default)]
-struct Record {
-    service: &'static str,
-    action: String,
-    caller: Option<Arc<Caller>>,
-    decided: Vec<Decided>,
+pub(crate) struct Record {
+    pub(crate) service: Cow<'static, str>,
+    pub(crate) action: String,
+    pub(crate) caller: Option<Arc<Caller>>,
+    pub(crate) decided: Vec<Decided>,
     /// The handler was reached, or would have been but for a dry run.
-    is_admitted: bool,
+    pub(crate) is_admitted: bool,
+    /// Who answered in the region's stead.
+    pub(crate) passed_to: Option<String>,
 }
 
 impl Gateway {
@@ -75,6 +86,8 @@ impl Gateway {
             authorizer: Authorizer::new(config.identities),
             events: config.events,
             routes: OnceLock::new(),
+            bodies: Bodies::new(),
+            upstream: OnceLock::new(),
         }))
     }
 
@@ -83,30 +96,70 @@ impl Gateway {
         self.0.routes.set(routes).is_ok()
     }
 
+    /// Every operation that is served: service, action, method and path.
+    pub fn operations(&self) -> Vec<(&'static str, &'static str, aws_wire::Http)> {
+        self.0.routes.get().map(|it| it.operations().collect()).unwrap_or_default()
+    }
+
+    /// Has another emulator answer what the region does not serve. A second call changes nothing.
+    pub fn pass_unowned_to(&self, upstream: Upstream) {
+        drop(self.0.upstream.set(upstream));
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.0.upstream.get()
+    }
+
+    pub(crate) fn routes(&self) -> Option<&Routes> {
+        self.0.routes.get()
+    }
+
     pub fn events(&self) -> &Events {
         &self.0.events
+    }
+
+    pub(crate) fn bodies(&self) -> &Arc<Bodies> {
+        &self.0.bodies
     }
 
     pub fn authorizer(&self) -> &Authorizer {
         &self.0.authorizer
     }
 
-    /// The policies that the session of this key is limited to; `None` when the key is no more.
-    pub fn session_policies(&self, access_key_id: &str) -> Option<Vec<Named>> {
-        let key = self.0.keys.iter().find_map(|it| it.access_key(access_key_id))?;
-        Some(key.session_policies)
+    /// The caller with what the session of their key limits and says; `None` when the key is no
+    /// more.
+    pub fn with_session(&self, caller: Caller) -> Option<Caller> {
+        let id = &caller.access_key_id;
+        let key = self.0.keys.iter().find_map(|it| it.access_key(id))?;
+        Some(Caller {
+            session: key.session_policies,
+            session_context: key.session_context,
+            ..caller
+        })
     }
 
     /// A client in this process that acts as an AWS service, such as `eks.amazonaws.com`.
     ///
     /// The name travels beside the request, where no socket can put it.
     pub fn client_as(&self, service: &str) -> Client {
-        let (gateway, name) = (self.clone(), Arc::<str>::from(service));
+        self.internal_client(Internal { service: service.into(), source_arn: None })
+    }
+
+    /// The same for calls that have this resource behind them: trust policies see it as
+    /// `aws:SourceArn`, and its account as `aws:SourceAccount`.
+    pub fn client_for(&self, service: &str, source_arn: &str) -> Client {
+        let source_arn = Some(source_arn.into());
+        self.internal_client(Internal { service: service.into(), source_arn })
+    }
+
+    fn internal_client(&self, internal: Internal) -> Client {
+        let gateway = self.clone();
         let server = tower::service_fn(move |request: Request<Bytes>| {
-            let (gateway, name) = (gateway.clone(), name.clone());
+            let (gateway, internal) = (gateway.clone(), internal.clone());
             async move {
                 let (parts, body) = request.into_parts();
-                let response = gateway.answer(&parts, &body, Source::Internal, Some(&name)).await;
+                let answer = gateway.answer(&parts, &body, Source::Internal, Some(&internal));
+                let response = answer.await;
                 Ok::<_, std::convert::Infallible>(response.map(transport::full))
             }
         });
@@ -126,7 +179,7 @@ impl Gateway {
         parts: &Parts,
         body: &Bytes,
         source: Source,
-        internal: Option<&str>,
+        internal: Option<&Internal>,
     ) -> Response<Bytes> {
         let started = tokio::time::Instant::now();
         let request_id = entropy::uuid();
@@ -140,12 +193,13 @@ impl Gateway {
         else {
             return unknown::answer(parts, signed, &request_id);
         };
-        record.service = service.name;
+        record.service = service.name.into();
         let result = match (internal, presented) {
-            (Some(name), _) => {
-                let mut caller =
-                    Caller::service(name, &self.0.account, &self.0.region, self.0.clock.now());
+            (Some(Internal { service, source_arn }), _) => {
+                let now = self.0.clock.now();
+                let mut caller = Caller::service(service, &self.0.account, &self.0.region, now);
                 caller.request_id.clone_from(&request_id);
+                caller.source_arn = source_arn.as_deref().map(str::to_owned);
                 Ok(caller)
             }
             (None, Ok(presented)) => {
@@ -161,11 +215,12 @@ impl Gateway {
         };
         let form = response_form(parts);
         let response = match &result {
-            Ok(tree) => codec::encode_response(service, &record.action, tree, &request_id, form),
+            Ok(it) => codec::encode_response(service, &record.action, it, &request_id, form),
             Err(fault) => codec::encode_fault(service, fault, &request_id, form),
         };
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.record(record, &request_id, &source, result.as_ref().err(), &response, micros);
+        let answered = (response.status(), result.as_ref().err());
+        self.record(record, &request_id, &source, answered, micros);
         response
     }
 
@@ -178,12 +233,12 @@ impl Gateway {
             return unknown::answer(parts, presented.as_ref(), &request_id);
         };
         let response = codec::encode_fault(service, fault, &request_id, response_form(parts));
-        let record = Record { service: service.name, ..Record::default() };
-        self.record(record, &request_id, source, Some(fault), &response, 0);
+        let record = Record { service: service.name.into(), ..Record::default() };
+        self.record(record, &request_id, source, (response.status(), Some(fault)), 0);
         response
     }
 
-    fn authenticate(
+    pub(crate) fn authenticate(
         &self,
         service: &'static Service,
         parts: &Parts,
@@ -205,7 +260,11 @@ impl Gateway {
             let given = presented.region.clone();
             return Err(refuse(Unauthenticated::WrongRegion { given, expected }));
         }
-        let key = self.0.keys.iter().find_map(|it| it.access_key(&presented.access_key_id));
+        let id = &presented.access_key_id;
+        let key = match local_root::is_meant(id, &source, parts.extensions.get::<Peer>()) {
+            true => self.0.keys.iter().find_map(|it| it.root()).map(local_root::of),
+            false => self.0.keys.iter().find_map(|it| it.access_key(id)),
+        };
         let Some(key) = key.filter(|it| it.session_token == presented.session_token) else {
             return Err(refuse(Unauthenticated::UnknownKey));
         };
@@ -224,6 +283,7 @@ impl Gateway {
             kind: principal.kind,
             tags: principal.tags,
             session: key.session_policies,
+            session_context: key.session_context,
             ..self.anonymous(parts, source, request_id)
         })
     }
@@ -248,7 +308,7 @@ impl Gateway {
         body: &Bytes,
         caller: Caller,
         record: &mut Record,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Answer, Fault> {
         let caller = Arc::new(caller);
         record.caller = Some(caller.clone());
         let routes = self.0.routes.get().ok_or_else(refusal::not_ready)?;
@@ -276,43 +336,68 @@ impl Gateway {
         if is_dry_run {
             return Err(refusal::dry_run());
         }
-        let result = call.run(caller.clone()).await;
+        let wanted = Wanted { service, form: response_form(parts) };
+        let result = call.run(caller.clone(), wanted).await;
         record.decided.extend(caller.decisions.take());
         result
     }
 
-    fn record(
+    pub(crate) fn record(
         &self,
         record: Record,
         request_id: &str,
         source: &Source,
-        fault: Option<&Fault>,
-        response: &Response<Bytes>,
+        answered: (StatusCode, Option<&Fault>),
         micros: u64,
     ) {
-        let Record { service, action, caller, decided, is_admitted } = record;
+        let Record { service, action, caller, decided, is_admitted, passed_to } = record;
+        let (status, fault) = answered;
         let is_denied = decided.iter().any(|it| !it.decision.is_allowed());
         let decision = match (is_denied, is_admitted) {
             (true, _) => Outcome::Denied,
             (false, true) => Outcome::Allowed,
             (false, false) => Outcome::Refused,
         };
+        let actions = actions(&format!("{service}:{action}"), &decided);
         self.0.events.record(Event {
             at: self.0.clock.now(),
             request_id: request_id.to_owned(),
-            service: service.to_owned(),
-            action,
+            service: shortened(service.into_owned()),
+            action: shortened(action),
             principal: caller.map(|it| it.arn.clone()).unwrap_or_default(),
             source: source.to_string(),
             decision,
             by: decided.last().and_then(Decided::by),
-            resources: decided.into_iter().map(|it| it.resource).collect(),
-            status: response.status().as_u16(),
+            actions,
+            resources: decided.into_iter().take(LISTED).map(|it| shortened(it.resource)).collect(),
+            status: status.as_u16(),
             code: fault.map(|it| it.code.to_string()),
-            message: fault.map(|it| it.message.clone()),
+            message: fault.map(|it| shortened(it.message.clone())),
+            passed_to,
             micros,
         });
     }
+}
+
+/// What is remembered of a list, and of a text, in bytes: callers choose both, also those whom nobody
+/// knows.
+const LISTED: usize = 50;
+const TOLD: usize = 2048;
+
+fn shortened(mut text: String) -> String {
+    if text.len() > TOLD {
+        text.truncate(text.floor_char_boundary(TOLD));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// Of each decision, if one is of another action than the call's own, such as `iam:PassRole` beside the call's own.
+fn actions(own: &str, decided: &[Decided]) -> Vec<String> {
+    let is_own = decided.iter().all(|it| it.action == own);
+    let told = decided.iter().take(LISTED).map(|it| shortened(it.action.clone()));
+    if is_own { Vec::new() } else { told.collect() }
 }
 
 /// Nobody needs a permission for these, and STS decides on `AssumeRole…` itself: a trust policy has
@@ -323,14 +408,11 @@ fn is_free(action: &str) -> bool {
     FREE.contains(&action)
 }
 
+/// The token is all that such a caller has.
 fn is_unsigned_operation(service: &Service, parts: &Parts, body: &Bytes) -> bool {
-    let is_web_identity = |pairs: Vec<(String, String)>| {
-        pairs.iter().any(|(name, value)| name == "Action" && value == "AssumeRoleWithWebIdentity")
-    };
-    let body = std::str::from_utf8(body).unwrap_or_default();
     service.name == "sts"
-        && (is_web_identity(aws_wire::percent::pairs(parts.uri.query().unwrap_or_default()))
-            || is_web_identity(aws_wire::percent::pairs(body)))
+        && incoming::action(service, parts, body)
+            .is_ok_and(|action| action == "AssumeRoleWithWebIdentity")
 }
 
 fn take_dry_run(tree: &mut Value) -> bool {
@@ -341,4 +423,17 @@ fn take_dry_run(tree: &mut Value) -> bool {
 fn response_form(parts: &Parts) -> Form {
     let accepts = parts.headers.get(ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
     if accepts.contains("application/json") { Form::Json } else { Form::Native }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_text_the_beginning_is_remembered() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let long = shortened("é".repeat(1 << 20));
+        assert!(long.len() <= TOLD + 3 && long.capacity() < 2 * TOLD, "{}", long.len());
+        assert!(long.ends_with('…'));
+    }
 }

@@ -14,6 +14,12 @@ pub trait Handle<O: Operation>: Send + Sync + 'static {
         vec![Target::any()]
     }
 
+    /// A number for all that answers follow from beside the request, where that is known: while it is
+    /// the same, an answer may be given again, to whoever asks. It is read before the answer is made.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     fn handle(
         &self,
         caller: &Caller,

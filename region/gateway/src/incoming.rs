@@ -1,18 +1,28 @@
 //! From HTTP to an operation: which service, which action, which tree.
 
+use std::sync::Arc;
+
 use aws_wire::{
     Fault, codec, form, percent, rest,
     service::{self, Protocol, Service},
     sigv4::Presented,
 };
 use bytes::Bytes;
-use http::{header::HOST, request::Parts};
+use http::{
+    Method,
+    header::{CONTENT_TYPE, HOST},
+    request::Parts,
+};
 use serde_json::{Map, Value};
 
 use crate::{
     refusal,
-    routes::{Leaves, Routes},
+    routes::{Leaves, Route, Routes},
 };
+
+/// Headers that name an action, or say where it is.
+const TARGET: &str = "x-amz-target";
+const RPC: &str = "smithy-protocol";
 
 /// What a request asks for, before it is decoded into the operation's shape.
 #[derive(Debug)]
@@ -31,7 +41,7 @@ pub(crate) fn service(
     if let Some(presented) = presented {
         return service::find(&presented.service);
     }
-    if let Some(target) = header(parts, "x-amz-target") {
+    if let Some(target) = header(parts, TARGET) {
         return service::by_target(target.split('.').next()?);
     }
     let host = header(parts, HOST.as_str()).or_else(|| parts.uri.host());
@@ -41,9 +51,108 @@ pub(crate) fn service(
     if parts.uri.path() != "/" {
         return service::find("eks");
     }
-    let pairs = parameters(parts, body);
-    let version = pairs.iter().find(|(name, _)| name == "Version").map(|(_, value)| value);
-    version.and_then(|it| service::by_version(it))
+    service::by_version(&version(parts, body)?)
+}
+
+/// A signed call that this region does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unowned {
+    /// The name that it is signed for.
+    pub(crate) service: String,
+    /// `None`: the request does not name it.
+    pub(crate) action: Option<String>,
+}
+
+/// What a request asks of another region than this one; `None`: it is for this one to answer, if
+/// only that it is malformed. A request whose action may be read in two ways is for nobody else.
+pub(crate) fn unowned(
+    routes: &Routes,
+    parts: &Parts,
+    body: &Bytes,
+    presented: &Presented,
+) -> Option<Unowned> {
+    let of = |action| Some(Unowned { service: presented.service.clone(), action });
+    let Some(service) = service::find(&presented.service) else {
+        return match presented.service.starts_with("s3") || !names_action(parts, body) {
+            true => of(None),
+            false => of(Some(named_action(parts, body)?)),
+        };
+    };
+    match service.protocol {
+        Protocol::Query | Protocol::Ec2 => {
+            let action = action(service, parts, body).ok()?;
+            let is_other = service.protocol == Protocol::Query
+                && version(parts, body).is_some_and(|it| it != service.version);
+            let is_served = !is_other && routes.find(service.name, &action).is_some();
+            if is_served { None } else { of(Some(named_action(parts, body)?)) }
+        }
+        Protocol::Json11 | Protocol::Json10 => {
+            let (prefix, action) = header(parts, TARGET)?.split_once('.')?;
+            let is_served = prefix == service.target && routes.find(service.name, action).is_some();
+            if is_served { None } else { of(Some(named_action(parts, body)?)) }
+        }
+        Protocol::RestJson => {
+            let (method, path) = (parts.method.as_str(), parts.uri.path());
+            let fits = |it: &Arc<dyn Route>| {
+                it.http().method == method && rest::match_path(it.http().path, path).is_some()
+            };
+            if routes.of(service.name).any(fits) { None } else { of(None) }
+        }
+    }
+}
+
+/// Whether a request names its action, somewhere: others are known by method and path.
+fn names_action(parts: &Parts, body: &Bytes) -> bool {
+    let is_action = |it: &str| percent::each_pair(it).any(|(name, _)| name == "Action");
+    parts.headers.contains_key(TARGET)
+        || parts.headers.contains_key(RPC)
+        || is_action(parts.uri.query().unwrap_or_default())
+        || is_form(parts) && is_action(&String::from_utf8_lossy(body))
+}
+
+/// The action of a request whose protocol has one place for it, and that names it there alone: who
+/// answers must not take it for another action than who decided.
+fn named_action(parts: &Parts, body: &Bytes) -> Option<String> {
+    let named = |it: &str| {
+        let is_name = !it.is_empty() && it.bytes().all(|it| it.is_ascii_alphanumeric());
+        is_name.then(|| it.to_owned())
+    };
+    // Of a header that is there twice, one reader takes the first, another one the last.
+    let is_twice = |it: &&str| parts.headers.get_all(*it).iter().count() > 1;
+    if [CONTENT_TYPE.as_str(), TARGET, RPC].iter().any(is_twice) {
+        return None;
+    }
+    let (path, has_query) = (parts.uri.path(), parts.uri.query().is_some());
+    let is_post = parts.method == Method::POST;
+    let is_form = is_form(parts);
+    let media = media(parts);
+    match (parts.headers.contains_key(TARGET), parts.headers.contains_key(RPC)) {
+        (false, false) if path == "/" => {
+            let is_get = parts.method == Method::GET && body.is_empty();
+            let is_posted = is_post && is_form && std::str::from_utf8(body).is_ok();
+            let pairs = (is_get || is_posted).then(|| parameters(parts, body))?;
+            let mut actions = pairs.filter(|(name, _)| name == "Action");
+            let (_, action) = actions.next()?;
+            if actions.next().is_none() { named(&action) } else { None }
+        }
+        (true, false) if is_post && path == "/" && !has_query => {
+            let target =
+                header(parts, TARGET).filter(|_| media.starts_with("application/x-amz-"))?;
+            target.rsplit('.').next().and_then(named)
+        }
+        (false, true) if is_post && !has_query && !is_form && !media.starts_with("multipart/") => {
+            path.rsplit_once("/operation/").and_then(|(_, it)| named(it))
+        }
+        _ => None,
+    }
+}
+
+fn media(parts: &Parts) -> String {
+    header(parts, CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase()
+}
+
+fn is_form(parts: &Parts) -> bool {
+    media(parts).starts_with("application/x-www-form-urlencoded")
 }
 
 /// Reads what the service's protocol says. An unknown action is found out later, after the caller
@@ -56,39 +165,52 @@ pub(crate) fn read(
 ) -> Result<Asked, Fault> {
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => read_query(service, parts, body),
-        Protocol::Json11 => read_json(service, parts, body),
+        Protocol::Json11 | Protocol::Json10 => read_json(service, parts, body),
         Protocol::RestJson => read_rest(service, routes, parts, body),
     }
 }
 
-fn read_query(service: &Service, parts: &Parts, body: &Bytes) -> Result<Asked, Fault> {
-    let mut action = None;
-    let mut pairs = Vec::new();
-    for (name, value) in parameters(parts, body) {
-        match name.as_str() {
-            "Action" => action = Some(value),
-            "Version" => {}
-            _ => pairs.push((name, value)),
-        }
+/// The one action that a request of the query protocol names: who decides on it and who runs it
+/// must mean the same.
+pub(crate) fn action(service: &Service, parts: &Parts, body: &Bytes) -> Result<String, Fault> {
+    let named = parameters(parts, body).filter(|(name, _)| name == "Action");
+    let mut named = named.map(|(_, value)| value);
+    let action = named.next().filter(|it| !it.is_empty()).ok_or_else(refusal::no_action)?;
+    match named.next() {
+        None => Ok(action),
+        Some(_) => Err(refusal::malformed(service, "The parameter Action is given twice.")),
     }
-    let action = action.filter(|it| !it.is_empty()).ok_or_else(refusal::no_action)?;
+}
+
+fn read_query(service: &Service, parts: &Parts, body: &Bytes) -> Result<Asked, Fault> {
+    let action = action(service, parts, body)?;
+    // Elastic Load Balancing has two APIs under one name, with operations of the same names.
+    let other = version(parts, body).filter(|it| *it != service.version);
+    if let Some(version) = other.filter(|_| service.protocol == Protocol::Query) {
+        return Err(refusal::unknown_version(&action, &version));
+    }
+    let pairs = parameters(parts, body);
+    let pairs = pairs.filter(|(name, _)| !matches!(name.as_str(), "Action" | "Version"));
     let tree =
         form::to_tree(pairs).map_err(|error| refusal::malformed(service, &error.to_string()))?;
     Ok(Asked { action, tree, leaves: Leaves::Text })
 }
 
-/// The query's and the form's parameters, without those of a presigned URL.
-fn parameters(parts: &Parts, body: &Bytes) -> Vec<(String, String)> {
-    let mut pairs = percent::pairs(parts.uri.query().unwrap_or_default());
-    if let Ok(form) = std::str::from_utf8(body) {
-        pairs.extend(percent::pairs(form.trim_end()));
-    }
-    pairs.retain(|(name, _)| !name.starts_with("X-Amz-"));
-    pairs
+/// The query's and the form's parameters, without those of a presigned URL. Nobody knows yet who
+/// sends them: they are not held together.
+fn parameters(parts: &Parts, body: &Bytes) -> impl Iterator<Item = (String, String)> {
+    let form = std::str::from_utf8(body).unwrap_or_default();
+    let all = percent::each_pair(parts.uri.query().unwrap_or_default());
+    all.chain(percent::each_pair(form.trim_end())).filter(|(name, _)| !name.starts_with("X-Amz-"))
+}
+
+/// The version of the API that the parameters are of.
+fn version(parts: &Parts, body: &Bytes) -> Option<String> {
+    parameters(parts, body).find(|(name, _)| name == "Version").map(|(_, value)| value)
 }
 
 fn read_json(service: &Service, parts: &Parts, body: &Bytes) -> Result<Asked, Fault> {
-    let target = header(parts, "x-amz-target").unwrap_or_default();
+    let target = header(parts, TARGET).unwrap_or_default();
     let (prefix, action) = target.split_once('.').unwrap_or_default();
     if prefix != service.target {
         return Err(refusal::unknown_action(service, action));
@@ -140,4 +262,24 @@ fn read_rest(
 
 fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|it| it.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_api_under_the_same_name_is_refused_by_its_version() {
+        let (parts, ()) = http::Request::post("/").body(()).unwrap().into_parts();
+        let read = |service: &str, version: &str| {
+            let body = format!("Action=DescribeLoadBalancers&Version={version}");
+            let service = service::find(service).unwrap();
+            read_query(service, &parts, &body.into()).map_err(|it| it.message)
+        };
+        assert!(read("elasticloadbalancing", "2012-06-01").is_ok());
+        let told = read("elasticloadbalancing", "2015-12-01").unwrap_err();
+        assert_eq!(told, "Could not find operation DescribeLoadBalancers for version 2015-12-01");
+        // EC2 serves clients of older versions.
+        assert!(read("ec2", "2014-10-01").is_ok());
+    }
 }

@@ -45,6 +45,17 @@ pub fn page<T>(
     Ok(Page { items: rest, next })
 }
 
+/// The token of a place in a list that is the same for every page, such as one that the request
+/// itself gives.
+pub fn page_mark(position: usize) -> String {
+    encode(&position.to_string())
+}
+
+/// The place that a token of [`page_mark`] means.
+pub fn page_position(token: &str) -> Result<usize, InvalidToken> {
+    decode(token)?.parse().map_err(|_| InvalidToken)
+}
+
 fn encode(key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{PREFIX}{key}"))
 }

@@ -17,6 +17,9 @@ pub struct AccessKey {
     pub principal: Principal,
     /// The policies that the session was limited to; empty: not limited.
     pub session_policies: Vec<Named>,
+    /// The condition keys that every request of the session has, such as `aws:TokenIssueTime`.
+    /// Long-term keys have none.
+    pub session_context: BTreeMap<String, String>,
 }
 
 /// A principal as requests show it.
@@ -32,6 +35,11 @@ pub struct Principal {
 /// Finds access keys. IAM knows the long-term ones, STS the temporary ones.
 pub trait AccessKeys: Send + Sync + 'static {
     fn access_key(&self, access_key_id: &str) -> Option<AccessKey>;
+
+    /// The root user's key, if it is kept here.
+    fn root(&self) -> Option<AccessKey> {
+        None
+    }
 }
 
 /// The policies that are attached to a principal.

@@ -78,6 +78,9 @@ pub(crate) fn unauthenticated(service: &Service, why: Unauthenticated) -> Fault 
         }
         Protocol::RestJson => Fault::new(json, message).with_status(StatusCode::FORBIDDEN),
         Protocol::Json11 => Fault::new(json, message),
+        Protocol::Json10 => {
+            Fault::new(json, message).with_status(StatusCode::FORBIDDEN).with_query_code(query)
+        }
     }
 }
 
@@ -94,11 +97,16 @@ pub(crate) fn unknown_action(service: &Service, action: &str) -> Fault {
         Protocol::RestJson => {
             Fault::new("UnknownOperationException", "").with_status(StatusCode::NOT_FOUND)
         }
-        Protocol::Json11 => Fault::new(
+        Protocol::Json11 | Protocol::Json10 => Fault::new(
             "UnknownOperationException",
             format!("This region does not serve the operation {action}."),
         ),
     }
+}
+
+/// As AWS puts it.
+pub(crate) fn unknown_version(action: &str, version: &str) -> Fault {
+    Fault::new("InvalidAction", format!("Could not find operation {action} for version {version}"))
 }
 
 pub(crate) fn no_action() -> Fault {
@@ -108,7 +116,9 @@ pub(crate) fn no_action() -> Fault {
 pub(crate) fn malformed(service: &Service, message: &str) -> Fault {
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => Fault::new("MalformedQueryString", message),
-        Protocol::RestJson | Protocol::Json11 => Fault::new("SerializationException", message),
+        Protocol::RestJson | Protocol::Json11 | Protocol::Json10 => {
+            Fault::new("SerializationException", message)
+        }
     }
 }
 
@@ -134,6 +144,11 @@ pub(crate) fn misshapen(service: &Service, error: &ShapeError) -> Fault {
         (Protocol::RestJson, Some(name)) => {
             Fault::new("InvalidParameterException", format!("{name} is required"))
         }
+        (Protocol::Json10, Some(name)) => Fault::new(
+            "MissingRequiredParameterException",
+            format!("The request must contain the parameter {name}."),
+        )
+        .with_query_code("MissingParameter"),
         (Protocol::Json11, Some(name)) => Fault::new(
             "ValidationException",
             format!(
@@ -155,6 +170,12 @@ fn lower_first(name: &str) -> String {
 pub(crate) fn too_large() -> Fault {
     Fault::new("RequestEntityTooLarge", "The request is too large.")
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// Clients come back after a pause.
+pub(crate) fn busy() -> Fault {
+    Fault::new("RequestLimitExceeded", "Request limit exceeded.")
+        .with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 pub(crate) fn too_slow() -> Fault {

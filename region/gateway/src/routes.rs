@@ -7,12 +7,17 @@ use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 
 use aws_wire::{
     Fault, Http, Operation,
+    codec::{Answer, Form},
+    service::Service,
     tree::{self, ShapeError},
 };
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::{Caller, Handle, Target};
+use crate::{
+    Caller, Handle, Target,
+    kept::{Kept, Key},
+};
 
 /// The table of all operations, by service and action.
 #[derive(Default)]
@@ -31,7 +36,8 @@ impl Routes {
         O: Operation,
         H: Handle<O>,
     {
-        let route = TypedRoute::<O, H> { handler, operation: PhantomData };
+        let kept = Arc::new(Kept::default());
+        let route = TypedRoute::<O, H> { handler, kept, operation: PhantomData };
         self.services.entry(O::SERVICE).or_default().insert(O::ACTION, Arc::new(route));
         self
     }
@@ -47,6 +53,12 @@ impl Routes {
     /// Every (service, action) that is served.
     pub fn actions(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.services.iter().flat_map(|(service, it)| it.keys().map(|action| (*service, *action)))
+    }
+
+    pub(crate) fn operations(&self) -> impl Iterator<Item = (&'static str, &'static str, Http)> {
+        self.services.iter().flat_map(|(service, it)| {
+            it.iter().map(|(action, route)| (*service, *action, route.http()))
+        })
     }
 
     pub(crate) fn find(&self, service: &str, action: &str) -> Option<&Arc<dyn Route>> {
@@ -67,6 +79,13 @@ pub(crate) enum Leaves {
     Typed,
 }
 
+/// In whose protocol and in which form an answer is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) service: &'static Service,
+    pub(crate) form: Form,
+}
+
 /// An operation whose types are forgotten.
 pub(crate) trait Route: Send + Sync {
     fn action(&self) -> &'static str;
@@ -77,11 +96,17 @@ pub(crate) trait Route: Send + Sync {
 /// A decoded request, ready to be decided on and run.
 pub(crate) trait Call: Send {
     fn targets(&self, caller: &Caller) -> Vec<Target>;
-    fn run(self: Box<Self>, caller: Arc<Caller>) -> BoxFuture<'static, Result<Value, Fault>>;
+    /// The answer, in the form that its protocol wants.
+    fn run(
+        self: Box<Self>,
+        caller: Arc<Caller>,
+        wanted: Wanted,
+    ) -> BoxFuture<'static, Result<Answer, Fault>>;
 }
 
 struct TypedRoute<O, H> {
     handler: Arc<H>,
+    kept: Arc<Kept>,
     operation: PhantomData<fn() -> O>,
 }
 
@@ -95,16 +120,22 @@ impl<O: Operation, H: Handle<O>> Route for TypedRoute<O, H> {
     }
 
     fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError> {
+        let version = Handle::<O>::version(&*self.handler);
+        let key = version.map(|version| Key { version, request: tree.to_string() });
         let request = match leaves {
             Leaves::Text => tree::from_text(tree)?,
             Leaves::Typed => tree::from_json(tree)?,
         };
-        Ok(Box::new(TypedCall::<O, H> { handler: self.handler.clone(), request }))
+        let (handler, kept) = (self.handler.clone(), self.kept.clone());
+        Ok(Box::new(TypedCall::<O, H> { handler, kept, key, request }))
     }
 }
 
 struct TypedCall<O: Operation, H> {
     handler: Arc<H>,
+    kept: Arc<Kept>,
+    /// Where the answer may be kept.
+    key: Option<Key>,
     request: O::Request,
 }
 
@@ -113,11 +144,23 @@ impl<O: Operation, H: Handle<O>> Call for TypedCall<O, H> {
         self.handler.targets(caller, &self.request)
     }
 
-    fn run(self: Box<Self>, caller: Arc<Caller>) -> BoxFuture<'static, Result<Value, Fault>> {
-        let Self { handler, request } = *self;
+    fn run(
+        self: Box<Self>,
+        caller: Arc<Caller>,
+        wanted: Wanted,
+    ) -> BoxFuture<'static, Result<Answer, Fault>> {
+        let Self { handler, kept, key, request } = *self;
         Box::pin(async move {
+            if let Some(answer) = key.as_ref().and_then(|it| kept.find(it, wanted)) {
+                return Ok(answer);
+            }
             let response = Handle::<O>::handle(&*handler, &caller, request).await?;
-            serde_json::to_value(response).map_err(|error| Fault::internal(error.to_string()))
+            let answer = Answer::of(&response, wanted.service, wanted.form);
+            let answer = answer.map_err(|error| Fault::internal(error.to_string()))?;
+            if let Some(key) = &key {
+                kept.keep(key, wanted, &answer);
+            }
+            Ok(answer)
         })
     }
 }

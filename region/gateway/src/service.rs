@@ -13,7 +13,11 @@ use http::{Request, Response};
 use hyper::body::Body as HttpBody;
 use transport::{Body, Peer};
 
-use crate::{Gateway, Source, refusal};
+use crate::{
+    Gateway, Source,
+    bodies::{BodyError, Charged},
+    refusal,
+};
 
 /// The longest request that is read: user data and policies are far below.
 const MAX_REQUEST: usize = 8 << 20;
@@ -43,11 +47,12 @@ impl Gateway {
     }
 }
 
-impl GatewayService {
-    fn source(&self, peer: Option<&Peer>) -> Source {
-        match &self.side {
-            Side::Host => Source::Host,
-            Side::Vpc(vpc_id) => Source::Vpc {
+impl Side {
+    /// Where a request of this peer comes from.
+    pub fn source(&self, peer: Option<&Peer>) -> Source {
+        match self {
+            Self::Host => Source::Host,
+            Self::Vpc(vpc_id) => Source::Vpc {
                 vpc_id: vpc_id.clone(),
                 address: peer
                     .and_then(|it| it.address)
@@ -60,7 +65,7 @@ impl GatewayService {
 impl<B> tower::Service<Request<B>> for GatewayService
 where
     B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
-    B::Error: std::fmt::Display + Send,
+    B::Error: std::fmt::Display + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -73,8 +78,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let source = this.source(request.extensions().get::<Peer>());
+            let source = this.side.source(request.extensions().get::<Peer>());
             let (parts, body) = request.into_parts();
+            let peer = parts.extensions.get::<Peer>().and_then(|it| it.address);
+            let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip());
+            // Held until the call is answered.
+            let charge = this.gateway.bodies().charge(peer);
+            let body = Charged { body, charge: charge.clone() };
             let arriving = transport::collect_request(body, MAX_REQUEST);
             let body = match tokio::time::timeout(BODY_LIMIT, arriving).await {
                 Ok(Ok(Some(body))) => body,
@@ -86,13 +96,21 @@ where
                     let answer = this.gateway.refuse(&parts, &source, &refusal::too_large());
                     return Ok(answer.map(transport::full));
                 }
-                Ok(Err(error)) => {
+                Ok(Err(BodyError::Busy)) => {
+                    let answer = this.gateway.refuse(&parts, &source, &refusal::busy());
+                    return Ok(answer.map(transport::full));
+                }
+                Ok(Err(BodyError::Broken(error))) => {
                     tracing::debug!(%error, "a request ended early");
                     let answer = this.gateway.refuse(&parts, &source, &refusal::cut_off());
                     return Ok(answer.map(transport::full));
                 }
             };
+            if let Some(answer) = this.gateway.pass_on(&parts, &body, &source).await {
+                return Ok(answer);
+            }
             let response = this.gateway.answer(&parts, &body, source, None).await;
+            drop(charge);
             Ok(response.map(transport::full))
         })
     }

@@ -20,6 +20,8 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod unowned;
+
 const ACCOUNT: &str = "111122223333";
 const TOKEN: &str = "token/+=";
 
@@ -92,6 +94,7 @@ impl AccessKeys for People {
             expires,
             principal,
             session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
         })
     }
 }
@@ -210,6 +213,25 @@ async fn a_request_that_is_too_long_is_refused_in_the_form_of_its_service() {
     assert_eq!(gateway.events().recent(10).len(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn bodies_that_stall_fill_no_memory_and_are_turned_away() {
+    let gateway = gateway();
+    let send = |gateway: &Gateway| {
+        let part = Ok::<_, std::convert::Infallible>(Bytes::from(vec![b'x'; 7 << 20]));
+        let part = part.map(hyper::body::Frame::data);
+        let stalled =
+            futures::StreamExt::chain(futures::stream::iter([part]), futures::stream::pending());
+        let request = Request::post("/").header("host", "ec2.us-east-1.amazonaws.com");
+        let request = request.body(http_body_util::StreamBody::new(stalled)).unwrap();
+        gateway.service(Side::Host).oneshot(request)
+    };
+    let all = futures::future::join_all((0..6).map(|_| send(&gateway))).await;
+    let statuses = all.into_iter().map(|it| it.unwrap().status().as_u16());
+    // Four are waited for; there is room for no more of one peer.
+    assert_eq!(statuses.collect::<Vec<_>>(), [408, 408, 408, 408, 503, 503]);
+    assert_eq!(send(&gateway).await.unwrap().status(), 408, "what ended holds nothing");
+}
+
 /// A client that stalls holds nothing for ever.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_arrive_is_not_waited_for() {
@@ -307,6 +329,25 @@ async fn a_service_in_this_process_needs_no_policy() {
     let eks = gateway.client_as("eks.amazonaws.com");
     let answer = eks.call::<Ec2Echo>(echo("x")).await.unwrap();
     assert_eq!(answer.principal.as_deref(), Some("eks.amazonaws.com"));
+}
+
+/// What is let in without a signature must be what runs.
+#[tokio::test(start_paused = true)]
+async fn an_unsigned_request_cannot_name_a_second_action() {
+    let web_identity = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
+    for (query, body) in [
+        (web_identity, "Action=GetCallerIdentity"),
+        ("Action=GetCallerIdentity&Version=2011-06-15", web_identity),
+        ("", "Action=AssumeRoleWithWebIdentity&Action=AssumeRole&Version=2011-06-15"),
+    ] {
+        let request = Request::post(format!("http://127.0.0.1:4566/?{query}"));
+        let (status, said) = raw(request.body(body).unwrap()).await;
+        assert_eq!(status, 403, "{query} {body}: {said}");
+        assert!(said.contains("<Code>MissingAuthenticationToken</Code>"), "{said}");
+    }
+    // Alone it is let in; there is no STS behind this gateway.
+    let request = Request::post("http://127.0.0.1:4566/").body(web_identity).unwrap();
+    assert!(raw(request).await.1.contains("<Code>InvalidAction</Code>"));
 }
 
 async fn raw(request: Request<&'static str>) -> (StatusCode, String) {

@@ -6,7 +6,7 @@
 use aws_wire::{
     Fault,
     codec::{self, Form},
-    service,
+    service::{self, Service},
     sigv4::Presented,
 };
 use bytes::Bytes;
@@ -28,25 +28,68 @@ pub(crate) fn answer(
     request_id: &str,
 ) -> Response<Bytes> {
     let name = presented.map(|it| it.service.as_str()).unwrap_or_default();
-    let message = message(name);
+    let fault = match guess(parts, name) {
+        Guess::S3 => {
+            Fault::new("NotImplemented", message(name)).with_status(StatusCode::NOT_IMPLEMENTED)
+        }
+        Guess::Service("sts") => Fault::new("InvalidAction", message(name)),
+        Guess::Service("ssm") => Fault::new("UnknownOperationException", message(name)),
+        _ => Fault::new("UnknownOperationException", message(name))
+            .with_status(StatusCode::NOT_FOUND),
+    };
+    refuse(parts, name, &fault, request_id)
+}
+
+/// Whose form the client of a service expects: the service's own name is all that is known.
+enum Guess {
+    Cbor,
+    S3,
+    /// One that this region has, and that has the same form.
+    Service(&'static str),
+}
+
+/// A refusal, in the form of the service that the request was signed for.
+pub(crate) fn refuse(
+    parts: &Parts,
+    name: &str,
+    fault: &Fault,
+    request_id: &str,
+) -> Response<Bytes> {
+    match guess(parts, name) {
+        Guess::Cbor => in_cbor(fault, request_id),
+        Guess::S3 => of_s3(fault, request_id),
+        Guess::Service(like) => {
+            let like = service::find(like).expect("it is in the table of services");
+            codec::encode_fault(like, fault, request_id, Form::Native)
+        }
+    }
+}
+
+/// The service whose faults are worded as those of `name` may be.
+pub(crate) fn alike(parts: &Parts, name: &str) -> &'static Service {
+    let own = service::find(name).or_else(|| match guess(parts, name) {
+        Guess::Service(like) => service::find(like),
+        Guess::Cbor | Guess::S3 => service::find("sts"),
+    });
+    own.expect("it is in the table of services")
+}
+
+fn guess(parts: &Parts, name: &str) -> Guess {
     let says = |name: HeaderName, value: &str| {
         let found = parts.headers.get(name).and_then(|it| it.to_str().ok());
         found.is_some_and(|it| it.starts_with(value))
     };
-    let (guess, fault) = if says(SMITHY_PROTOCOL, CBOR) {
-        return in_cbor(&message, request_id);
+    if says(SMITHY_PROTOCOL, CBOR) {
+        Guess::Cbor
     } else if name.starts_with("s3") && !REST_XML.contains(&name) {
-        return of_s3(&message, request_id);
+        Guess::S3
     } else if says(CONTENT_TYPE, "application/x-www-form-urlencoded") || REST_XML.contains(&name) {
-        ("sts", Fault::new("InvalidAction", message))
+        Guess::Service("sts")
     } else if parts.headers.contains_key("x-amz-target") {
-        ("ssm", Fault::new("UnknownOperationException", message))
+        Guess::Service("ssm")
     } else {
-        let fault = Fault::new("UnknownOperationException", message);
-        ("eks", fault.with_status(StatusCode::NOT_FOUND))
-    };
-    let guess = service::find(guess).expect("it is in the table of services");
-    codec::encode_fault(guess, &fault, request_id, Form::Native)
+        Guess::Service("eks")
+    }
 }
 
 fn message(name: &str) -> String {
@@ -61,19 +104,26 @@ fn message(name: &str) -> String {
 
 /// S3's errors have no envelope. A client of a request without an answer's body (HEAD) prints what
 /// the status says.
-fn of_s3(message: &str, request_id: &str) -> Response<Bytes> {
+fn of_s3(fault: &Fault, request_id: &str) -> Response<Bytes> {
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NotImplemented</Code>\
-         <Message>{message}</Message><RequestId>{request_id}</RequestId></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code>\
+         <Message>{}</Message><RequestId>{request_id}</RequestId></Error>",
+        fault.code,
+        escaped(&fault.message),
     );
     let headers = [(CONTENT_TYPE, "application/xml")];
-    respond(StatusCode::NOT_IMPLEMENTED, headers, body.into(), "x-amz-request-id", request_id)
+    respond(fault.status, headers, body.into(), "x-amz-request-id", request_id)
+}
+
+/// Who asks has a say in what a denial names.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A map of two texts.
-fn in_cbor(message: &str, request_id: &str) -> Response<Bytes> {
+fn in_cbor(fault: &Fault, request_id: &str) -> Response<Bytes> {
     let mut body = vec![0xa2];
-    for text in ["__type", "UnknownOperationException", "message", message] {
+    for text in ["__type", &*fault.code, "message", &*fault.message] {
         // Major type 3, a length of two bytes.
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         body.push(0x79);
@@ -81,7 +131,7 @@ fn in_cbor(message: &str, request_id: &str) -> Response<Bytes> {
         body.extend(text.bytes().take(length.into()));
     }
     let headers = [(CONTENT_TYPE, "application/cbor"), (SMITHY_PROTOCOL, CBOR)];
-    respond(StatusCode::NOT_FOUND, headers, body.into(), "x-amzn-requestid", request_id)
+    respond(fault.status, headers, body.into(), "x-amzn-requestid", request_id)
 }
 
 fn respond<const N: usize>(

@@ -140,9 +140,17 @@ fn outside(spec: &HostSpec, spec_file: &Path) -> Result<(), LaunchError> {
 }
 
 fn join_cgroup(spec: &HostSpec) -> Result<(), CgroupError> {
-    let cgroup = Cgroup::new(Arc::new(Layout::detect()?), &spec.cgroup);
+    let layout = Arc::new(Layout::detect()?);
+    let cgroup = Cgroup::new(layout.clone(), &spec.cgroup);
     cgroup.create()?;
     cgroup.set_memory_limit(spec.memory_bytes)?;
+    let (region, _) = spec.cgroup.rsplit_once('/').unwrap_or_default();
+    let region = Cgroup::new(layout, region);
+    // A cgroup at the top has none around it: the hierarchies' roots are the machine's.
+    let around = if region.path().is_empty() { &cgroup } else { &region };
+    if !crate::processes::limit(&cgroup, around, spec.memory_bytes)? {
+        tracing::warn!(instance = spec.instance_id, "there is no `pids` controller");
+    }
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     if usize::try_from(spec.vcpus).unwrap_or(usize::MAX) < machine {
         cgroup.set_cpu_limit(spec.vcpus)?;

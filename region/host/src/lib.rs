@@ -22,14 +22,18 @@ mod facts;
 mod hosts;
 mod inside;
 pub mod launch;
+mod layer;
 mod limits;
 mod power;
+mod processes;
 mod spec;
 mod state;
 
 pub use self::{
     exec::ExecError,
     hosts::{Condition, HostError, Hosts, Observed},
+    layer::own_file,
     limits::{Limit, limits},
+    processes::processes_of_an_instance,
     spec::{HostSpec, Remains},
 };

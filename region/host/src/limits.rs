@@ -11,12 +11,20 @@ pub struct Limit {
 
 /// The limits of this machine, as root on it is now.
 pub fn limits() -> Vec<Limit> {
-    let kind = Layout::detect().ok().map(|layout| layout.kind());
-    from(linux_process::has_sys_resource(), kind)
+    let layout = Layout::detect().ok();
+    let counts = layout.as_ref().is_none_or(|it| it.hierarchy("pids").is_some());
+    let kind = layout.map(|layout| layout.kind());
+    from(linux_process::has_sys_resource(), kind, counts)
 }
 
-fn from(has_sys_resource: bool, cgroups: Option<Kind>) -> Vec<Limit> {
+fn from(has_sys_resource: bool, cgroups: Option<Kind>, counts_processes: bool) -> Vec<Limit> {
     let mut found = Vec::new();
+    if !counts_processes {
+        found.push(Limit {
+            what: "no cgroup hierarchy has the `pids` controller",
+            consequence: "a fork bomb in a pod can take the whole machine",
+        });
+    }
     if !has_sys_resource {
         found.push(Limit {
             what: "root lacks CAP_SYS_RESOURCE",
@@ -45,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_whole_root_on_v1_has_no_limits() {
-        assert!(from(true, Some(Kind::Hybrid)).is_empty());
-        assert_eq!(from(false, Some(Kind::V2)).len(), 2);
+        assert!(from(true, Some(Kind::Hybrid), true).is_empty());
+        assert_eq!(from(false, Some(Kind::V2), false).len(), 3);
     }
 }

@@ -1,18 +1,18 @@
 //! Whether an instance switches itself off, or has done so: its init says it in its status file.
 //!
-//! The file is the instance's own, and root inside may make of it what it likes: it is opened below
-//! the instance's layer without following links, never waited for, and read to a limit. What it can
-//! say is no more than that the instance wants to be off.
+//! The file is the instance's own ([`layer`]), and read to a limit. What it can say is no more than that
+//! the instance wants to be off.
 
-use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path, time::SystemTime};
+use std::{io::Read, path::Path, time::SystemTime};
 
 use linux_inotify::Watch;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
+
+use crate::layer;
 
 /// Where `node_init::Status` is, from the instance's root.
 const FOLDER: &str = "var/lib/nodestead";
-const STATUS: &str = "init.json";
+const STATUS: &str = "var/lib/nodestead/init.json";
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Default, Deserialize)]
@@ -33,31 +33,16 @@ pub(crate) fn is_switched_off(upper: &Path) -> bool {
 /// earlier boot has said does not count.
 pub(crate) async fn switches_off(upper: &Path, booted: SystemTime) {
     let mut watch = Watch::new();
-    let Some(folder) = folder(upper) else { return std::future::pending().await };
+    let Some(folder) = layer::folder(upper, FOLDER) else { return std::future::pending().await };
     watch.add_open(&folder);
     while !read(upper).is_some_and(|it| it.powering_off && it.written >= Some(booted)) {
         watch.changed().await;
     }
 }
 
-const PLAIN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
-const BELOW: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-
-fn folder(upper: &Path) -> Option<OwnedFd> {
-    let flags = PLAIN | OFlags::DIRECTORY;
-    let upper = rustix::fs::openat(CWD, upper, flags, Mode::empty()).ok()?;
-    rustix::fs::openat2(&upper, FOLDER, flags, Mode::empty(), BELOW).ok()
-}
-
 fn read(upper: &Path) -> Option<Said> {
-    let flags = PLAIN | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(&folder(upper)?, STATUS, flags, Mode::empty(), BELOW).ok()?;
-    let file = File::from(file);
+    let file = layer::own_file(upper, STATUS)?;
     let metadata = file.metadata().ok()?;
-    if !metadata.is_file() {
-        return None;
-    }
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text).ok()?;
     let said: Said = serde_json::from_slice(&text).ok()?;
@@ -73,7 +58,7 @@ mod tests {
     #[test]
     fn an_instance_is_off_when_its_init_says_so() {
         let upper = tempfile::tempdir().unwrap();
-        let file = upper.path().join(FOLDER).join(STATUS);
+        let file = upper.path().join(STATUS);
         assert!(!is_switched_off(upper.path()));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, r#"{"phase": "stopped", "poweredOff": true}"#).unwrap();
@@ -88,7 +73,7 @@ mod tests {
         let (upper, said) = (outside.path().join("upper"), outside.path().join("said"));
         fs::create_dir_all(upper.join("var/lib/nodestead")).unwrap();
         fs::write(&said, r#"{"poweredOff": true}"#).unwrap();
-        let status = upper.join(FOLDER).join(STATUS);
+        let status = upper.join(STATUS);
         symlink(&said, &status).unwrap();
         assert!(!is_switched_off(&upper));
         // A pipe that nobody writes to holds nothing up.
@@ -104,10 +89,10 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let says = |text: &str| {
             fs::write(folder.join("init.part"), text).unwrap();
-            fs::rename(folder.join("init.part"), folder.join(STATUS)).unwrap();
+            fs::rename(folder.join("init.part"), upper.path().join(STATUS)).unwrap();
         };
         says(r#"{"phase": "running"}"#);
-        let before = fs::metadata(folder.join(STATUS)).unwrap().modified().unwrap();
+        let before = fs::metadata(upper.path().join(STATUS)).unwrap().modified().unwrap();
         let path = upper.path().to_owned();
         let noticed = switches_off(&path, before);
         tokio::pin!(noticed);

@@ -12,12 +12,14 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use api_cri::v1;
 use clap::Args;
 use futures::FutureExt;
+use linux_cgroup::Cgroup;
 use linux_netlink::Netlink;
 use nodeadm::{Facts, node_config::NodeConfig};
 use region_host::{Condition, HostSpec, Hosts, ami};
@@ -83,6 +85,7 @@ fn configure() -> Outcome {
         zone: "us-east-1a".to_owned(),
         account: "111122223333".to_owned(),
         address: [192, 168, 0, 12].into(),
+        ipv6_address: None,
         domain: "amazonaws.com".to_owned(),
         has_sys_resource: linux_process::has_sys_resource(),
         has_apparmor: false,
@@ -176,6 +179,7 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     leave_trace(spec)?;
     versions(hosts, id).await?;
     sandbox(hosts, id).await?;
+    fork_bomb(hosts, spec).await?;
     hosts.stop(id, Duration::from_secs(20)).await?;
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
 
@@ -282,6 +286,48 @@ async fn look_around(hosts: &Hosts, id: &str) -> Outcome {
     }
     assert_ne!(fs::read_to_string("/proc/sys/kernel/panic")?, "7\n", "leaked to the machine");
     assert!(!seen.contains("/dev/vda"));
+    Ok(())
+}
+
+/// What forks for ever in an instance fills the instance's part of the machine's processes.
+async fn fork_bomb(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let cgroup = Cgroup::new(Arc::new(linux_cgroup::Layout::detect()?), &spec.cgroup);
+    let Some(folder) = cgroup.folder("pids") else { return Ok(()) };
+    let number =
+        |path: &Path| -> Result<u64, BoxError> { Ok(fs::read_to_string(path)?.trim().parse()?) };
+    let most = number(&folder.join("pids.max"))?;
+    assert!(most <= (4 << 30) / (128 << 10), "more than 4 GiB hold: {most}");
+    let around = number(&folder.with_file_name("pids.max"))?;
+    let ids = number(Path::new("/proc/sys/kernel/pid_max"))?;
+    assert!(most <= around && around <= ids / 2, "{most} of {around} of {ids}");
+    // The bound itself takes this machine a while: a lower one is as real.
+    let few = number(&folder.join("pids.current"))? + 200;
+    cgroup.set_pids_limit(few)?;
+    let script = "exec > /dev/null 2>&1; bomb() { if [ $1 -gt 0 ]; then bomb $(($1-1)) & \
+                  bomb $(($1-1)) & fi; sleep 60; }; (bomb 10) & sleep 3";
+    output(hosts, &spec.instance_id, &["bash", "-c", script]).await?;
+    // Older kernels count a refusal where it was tried, whichever limit it met.
+    let below = fs::read_dir(&folder)?.flatten().map(|it| it.path());
+    let events = below.chain([folder.clone()]).filter_map(|it| {
+        fs::read_to_string(it.join("pids.events")).ok().filter(|it| !it.starts_with("max 0"))
+    });
+    assert!(events.count() > 0, "nothing was refused");
+    assert!(number(&folder.join("pids.current"))? <= few);
+    assert!(std::process::Command::new("true").status()?.success(), "the machine forks on");
+    // They end with what is left of them: nothing else is killed, and no more are made meanwhile.
+    cgroup.set_pids_limit(0)?;
+    let is_bomb = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|it| it.windows(4).any(|it| it == b"bomb"))
+    };
+    let bombs = cgroup.pids().into_iter().filter(is_bomb).filter_map(linux_process::Identity::of);
+    for bomb in bombs.collect::<Vec<_>>() {
+        // One that has just ended is as good.
+        drop(bomb.signal(linux_process::Signal::SIGKILL));
+        assert!(bomb.wait(Duration::from_secs(10)));
+    }
+    cgroup.set_pids_limit(most)?;
+    assert!(output(hosts, &spec.instance_id, &["ctr", "version"]).await?.contains("Server:"));
     Ok(())
 }
 

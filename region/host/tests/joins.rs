@@ -87,7 +87,7 @@ fn parse<A: Args>(args: &[String]) -> A {
 struct One(InstanceMetadata);
 
 impl Metadata for One {
-    fn instance(&self, _: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+    fn instance(&self, _: &str, source: std::net::IpAddr) -> Option<Arc<InstanceMetadata>> {
         self.0.owns(source).then(|| Arc::new(self.0.clone()))
     }
 
@@ -133,6 +133,10 @@ fn metadata(ca: &str) -> InstanceMetadata {
         prefixes: Vec::new(),
         public_ipv4: None,
         subnet_id: "subnet-1".to_owned(),
+        ipv6_addresses: Vec::new(),
+        ipv6_prefixes: Vec::new(),
+        subnet_ipv6_cidrs: Vec::new(),
+        vpc_ipv6_cidrs: Vec::new(),
         subnet_cidr: "192.168.0.0/19".parse().unwrap(),
         vpc_id: "vpc-1".to_owned(),
         vpc_cidrs: Vec::new(),
@@ -167,6 +171,8 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
         primary: NODE,
         secondary: Default::default(),
         prefixes: Default::default(),
+        ipv6_addresses: Default::default(),
+        ipv6_prefixes: Default::default(),
         security_groups: ["sg-1".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
@@ -178,7 +184,7 @@ fn vpc(router: &str, guest: &str) -> VpcSpec {
     };
     let address = Some([203, 0, 113, 9].into());
     let gateway = Target::NatGateway { id: "nat-0".to_owned(), address };
-    let private = RouteTable::default().with(Default::default(), gateway);
+    let private = RouteTable::default().with(ipnet::Ipv4Net::default(), gateway);
     let subnet = Subnet {
         cidr: "192.168.0.0/19".parse().unwrap(),
         route_table: "rtb-private".to_owned(),
@@ -318,15 +324,17 @@ fn services(
 ) -> Result<Arc<Mutex<Vec<String>>>, BoxError> {
     let place = Place::named(&vpc.netns);
     let imds = Imds::new(&vpc.id, Arc::new(One(metadata(ca.certificate_pem()))), Clock::system());
-    drop(scope.spawn("imds", region_imds::serve(place.clone(), imds, scope.clone())));
+    let metadata = region_imds::serve(place.clone(), region_vpc::IMDS, imds, scope.clone());
+    drop(scope.spawn("imds", metadata));
     let zone = region_dns::Zone {
         cidrs: vpc.cidrs.clone(),
         private_domain: "ec2.internal".to_owned(),
         endpoints: ENDPOINTS,
+        endpoints_v6: region_vpc::ENDPOINTS_V6,
         names: Arc::new(|_| None),
         outside: Arc::new(Vec::new),
     };
-    region_dns::serve(&place, &[RESOLVER, [192, 168, 0, 2].into()], zone, scope)?;
+    region_dns::serve(&place, &[RESOLVER.into(), [192, 168, 0, 2].into()], zone, scope)?;
     let identity = ca.issue(&pki::Profile {
         cn: "endpoints".to_owned(),
         organizations: Vec::new(),

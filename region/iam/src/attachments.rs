@@ -98,10 +98,11 @@ impl Iam {
         name: &str,
         arn: &str,
     ) -> Result<(), Fault> {
-        if self.policy(arn).is_none() {
-            return Err(IamError::NotAttachable { arn: arn.to_owned() }.into());
-        }
         self.change_holder(bucket, name, |holder| {
+            // Within the transaction, so that nobody deletes it meanwhile.
+            if self.policy(arn).is_none() {
+                return Err(IamError::NotAttachable { arn: arn.to_owned() });
+            }
             let attached = &mut holder.grants_mut().attached;
             attached.insert(arn.to_owned());
             if attached.len() > MOST_ATTACHED {
@@ -136,14 +137,19 @@ impl Iam {
         Ok(shown.collect())
     }
 
+    /// Whether a policy's path begins so.
+    pub(crate) fn is_below(&self, policy_arn: &str, prefix: &str) -> bool {
+        self.policy(policy_arn).is_some_and(|it| it.entity.path.starts_with(prefix))
+    }
+
     pub(crate) fn set_boundary<H: Holder + Value + Clone>(
         &self,
         bucket: &Bucket<H>,
         name: &str,
         arn: Option<String>,
     ) -> Result<(), Fault> {
-        self.check_boundary(arn.as_deref())?;
         self.change_holder(bucket, name, |holder| {
+            self.check_boundary(arn.as_deref())?;
             holder.grants_mut().boundary = arn;
             Ok(())
         })

@@ -42,10 +42,14 @@ impl Iam {
         let group = Self::holder(&self.groups, &request.group_name)?;
         let users = self.users.list();
         let members = users.iter().filter(|it| it.groups.contains(&request.group_name));
+        let key = |it: &User| it.user_name.clone();
+        let members = members.map(|it| view::user(it)).collect();
+        let page = crate::serve::page(members, request.max_items, request.marker, key)?;
         Ok(GetGroupResponse {
             group: view::group(&group),
-            users: members.map(|it| view::user(it)).collect(),
-            is_truncated: false,
+            users: page.items,
+            is_truncated: page.next.is_some(),
+            marker: page.next,
         })
     }
 

@@ -19,6 +19,7 @@ mod serve;
 mod service_linked;
 mod simulate;
 mod tags;
+mod trust;
 mod users;
 mod view;
 
@@ -113,9 +114,7 @@ impl Iam {
         if let Some(known) = self.parsed.read().of(kind).get(document) {
             return Ok(known.clone());
         }
-        let policy = Policy::parse(document, kind)
-            .map_err(|error| IamError::Malformed { message: error.to_string() })?;
-        let policy = Arc::new(policy);
+        let policy = Arc::new(read(document, kind)?);
         let mut parsed = self.parsed.write();
         let known = parsed.of_mut(kind);
         if known.len() >= PARSED {
@@ -155,6 +154,22 @@ impl Iam {
     ) -> Result<R, Fault> {
         self.store.transaction(change)
     }
+}
+
+/// The longest document that is read at all, white space and all.
+const LONGEST_TEXT: usize = 131_072;
+
+/// A document, checked.
+fn read(document: &str, kind: Kind) -> Result<Policy, IamError> {
+    if document.len() > LONGEST_TEXT {
+        return Err(IamError::Invalid {
+            field: "policyDocument",
+            value: format!("{} bytes", document.len()),
+            constraint: format!("Member must have length less than or equal to {LONGEST_TEXT}"),
+        });
+    }
+    Policy::parse(document, kind)
+        .map_err(|error| IamError::Malformed { message: error.to_string() })
 }
 
 /// The length that quotas count: white space is free.

@@ -30,17 +30,20 @@ impl Iam {
     }
 
     /// Changes a policy of this account. AWS's own cannot be changed.
+    fn check_customer_managed(&self, arn: &str) -> Result<(), Fault> {
+        if !self.managed.contains_key(arn) {
+            return Ok(());
+        }
+        let message = format!("Policy {arn} is managed by AWS and cannot be modified.");
+        Err(Fault::new("AccessDenied", message).with_status(aws_wire::StatusCode::FORBIDDEN))
+    }
+
     pub(crate) fn change_policy<R>(
         &self,
         arn: &str,
         change: impl FnOnce(&mut ManagedPolicy) -> Result<R, IamError>,
     ) -> Result<R, Fault> {
-        if self.managed.contains_key(arn) {
-            let message = format!("Policy {arn} is managed by AWS and cannot be modified.");
-            return Err(
-                Fault::new("AccessDenied", message).with_status(aws_wire::StatusCode::FORBIDDEN)
-            );
-        }
+        self.check_customer_managed(arn)?;
         self.change(|tx| {
             let found = tx.get(&self.policies, arn);
             let found = found.ok_or_else(|| IamError::PolicyNotFound { arn: arn.to_owned() })?;
@@ -173,14 +176,16 @@ impl Iam {
         request: DeletePolicyRequest,
     ) -> Result<DeletePolicyResponse, Fault> {
         let arn = request.policy_arn;
-        if self.uses(&arn) != (0, 0) {
-            return Err(IamError::PolicyInUse.into());
-        }
-        self.change_policy(&arn, |policy| match policy.versions.len() {
-            1 => Ok(()),
-            _ => Err(IamError::InUse { what: "delete all non-default versions" }),
-        })?;
+        self.check_customer_managed(&arn)?;
         self.change(|tx| {
+            let policy = tx.get(&self.policies, &arn);
+            let policy = policy.ok_or_else(|| IamError::PolicyNotFound { arn: arn.clone() })?;
+            if self.uses(&arn) != (0, 0) {
+                return Err(IamError::PolicyInUse.into());
+            }
+            if policy.versions.len() != 1 {
+                return Err(IamError::InUse { what: "delete all non-default versions" }.into());
+            }
             tx.delete(&self.policies, &arn);
             Ok(())
         })?;
@@ -255,7 +260,18 @@ impl Iam {
             document: None,
             ..view::version(it, &policy.default_version)
         });
-        Ok(ListPolicyVersionsResponse { versions: versions.collect(), is_truncated: false })
+        // The newest first: the greatest number.
+        let key = |it: &PolicyVersion| {
+            let number = it.version_id.trim_start_matches('v').parse::<u32>().unwrap_or(0);
+            format!("{:010}", u32::MAX - number)
+        };
+        let versions = versions.collect();
+        let page = crate::serve::page(versions, request.max_items, request.marker, key)?;
+        Ok(ListPolicyVersionsResponse {
+            versions: page.items,
+            is_truncated: page.next.is_some(),
+            marker: page.next,
+        })
     }
 
     pub(crate) fn set_default_policy_version(

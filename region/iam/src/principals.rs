@@ -1,8 +1,8 @@
 //! What the gateway and STS ask.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use iam_policy::{Kind, Named, Policy};
+use iam_policy::{Kind, Named};
 use region_gateway::{
     AccessKey, AccessKeys, Attached, CallerKind, Identities, IdentityProvider, Principal,
     Role as RoleFacts,
@@ -29,7 +29,12 @@ impl AccessKeys for Iam {
                 tags: user.entity.tags.clone(),
             },
             session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
         })
+    }
+
+    fn root(&self) -> Option<AccessKey> {
+        Some(self.root_key())
     }
 }
 
@@ -58,7 +63,7 @@ impl Identities for Iam {
 
     fn role(&self, name: &str) -> Option<RoleFacts> {
         let role = self.roles.get(name)?;
-        let trust = self.parse(&role.trust, Kind::Trust).ok()?;
+        let trust = self.pinned_trust(&role);
         Some(RoleFacts {
             name: role.entity.name.clone(),
             arn: role.entity.arn.clone(),
@@ -71,8 +76,7 @@ impl Identities for Iam {
 
     fn managed_policy(&self, arn: &str) -> Option<Named> {
         let policy = self.policy(arn)?;
-        let parsed = self.parse(policy.document()?, Kind::Identity).ok()?;
-        Some(Named { name: arn.to_owned(), policy: parsed })
+        Some(self.readable(arn, policy.document().unwrap_or_default()))
     }
 
     fn identity_provider(&self, issuer: &str) -> Option<IdentityProvider> {
@@ -109,26 +113,29 @@ impl Iam {
                 tags: BTreeMap::new(),
             },
             session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
+        }
+    }
+
+    /// A stored policy. One that cannot be read denies everything: it may have been a denial, and
+    /// whoever has it is told its name.
+    fn readable(&self, name: &str, document: &str) -> Named {
+        match self.parse(document, Kind::Identity) {
+            Ok(policy) => Named { name: name.to_owned(), policy },
+            Err(error) => {
+                tracing::error!(policy = name, %error, "a stored policy cannot be read: it denies");
+                Named::nothing(name)
+            }
         }
     }
 
     pub(crate) fn named(&self, grants: &Grants) -> Attached {
-        let inline = grants.inline.iter().filter_map(|(name, document)| {
-            let policy: Arc<Policy> = self.parse(document, Kind::Identity).ok()?;
-            Some(Named { name: name.clone(), policy })
-        });
+        let inline = grants.inline.iter().map(|(name, document)| self.readable(name, document));
         let attached = grants.attached.iter().filter_map(|arn| self.managed_policy(arn));
         let boundary = grants.boundary.as_ref().map(|arn| {
             // A boundary that is gone allows nothing.
-            self.managed_policy(arn).unwrap_or_else(|| nothing(arn))
+            self.managed_policy(arn).unwrap_or_else(|| Named::nothing(arn))
         });
         Attached { identity: attached.chain(inline).collect(), boundary }
     }
-}
-
-fn nothing(arn: &str) -> Named {
-    const NOTHING: &str = r#"{"Version":"2012-10-17","Statement":
-        {"Effect":"Deny","Action":"*","Resource":"*"}}"#;
-    let policy = Policy::parse(NOTHING, Kind::Identity).expect("the text is a policy");
-    Named { name: arn.to_owned(), policy: Arc::new(policy) }
 }

@@ -123,9 +123,13 @@ impl Iam {
         Self::holder(&self.roles, &request.role_name)?;
         let all = self.profiles.list().into_iter();
         let found = all.filter(|it| it.role.as_ref() == Some(&request.role_name));
+        let shown = found.map(|it| self.show_profile(&it)).collect();
+        let key = |it: &InstanceProfile| it.instance_profile_name.clone();
+        let page = crate::serve::page(shown, request.max_items, request.marker, key)?;
         Ok(ListInstanceProfilesForRoleResponse {
-            instance_profiles: found.map(|it| self.show_profile(&it)).collect(),
-            ..ListInstanceProfilesForRoleResponse::default()
+            instance_profiles: page.items,
+            is_truncated: page.next.is_some(),
+            marker: page.next,
         })
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Role {
     pub(crate) entity: Entity,
     pub(crate) grants: Grants,
     pub(crate) trust: String,
+    /// Whom the ARNs of its principals meant when it was saved: ARN → unique id.
+    #[serde(default)]
+    pub(crate) pins: BTreeMap<String, String>,
     pub(crate) description: Option<String>,
     pub(crate) max_session: i64,
 }

@@ -2,20 +2,15 @@
 
 use aws_iam::*;
 use aws_wire::Fault;
-use iam_policy::Kind;
 use region_gateway::Caller;
 
 use crate::{
     Iam, IamError, checked_name,
     records::{Grants, Role},
-    view,
 };
 
 const DEFAULT_SESSION: i64 = 3600;
 const LONGEST_SESSION: i64 = 43_200;
-
-/// Quota: characters of a trust policy.
-const LONGEST_TRUST: usize = 2048;
 
 impl Iam {
     pub(crate) fn create_role(
@@ -25,18 +20,20 @@ impl Iam {
     ) -> Result<CreateRoleResponse, Fault> {
         let name = request.role_name;
         checked_name("roleName", &name, 64)?;
-        self.check_trust(&request.assume_role_policy_document)?;
+        let pins = self.check_trust(&request.assume_role_policy_document)?;
         self.check_boundary(request.permissions_boundary.as_deref())?;
         let role = Role {
             entity: self.entity("role", "AROA", &name, request.path, request.tags)?,
             grants: Grants { boundary: request.permissions_boundary, ..Grants::default() },
             trust: request.assume_role_policy_document,
+            pins,
             description: request.description,
             max_session: session_length(request.max_session_duration)?.unwrap_or(DEFAULT_SESSION),
         };
-        let shown = view::role(&role);
+        let shown = self.show_role(&role);
         self.change(|tx| {
-            if tx.get(&self.roles, &name).is_some() {
+            // Names are one whatever their case: others compare ARNs without it.
+            if tx.list(&self.roles).iter().any(|it| it.entity.name.eq_ignore_ascii_case(&name)) {
                 return Err(IamError::Exists { noun: "Role", name: name.clone() }.into());
             }
             tx.put(&self.roles, name.clone(), role);
@@ -51,7 +48,7 @@ impl Iam {
         request: GetRoleRequest,
     ) -> Result<GetRoleResponse, Fault> {
         let role = Self::holder(&self.roles, &request.role_name)?;
-        Ok(GetRoleResponse { role: view::role(&role) })
+        Ok(GetRoleResponse { role: self.show_role(&role) })
     }
 
     pub(crate) fn list_roles(
@@ -64,7 +61,8 @@ impl Iam {
         let key = |it: &std::sync::Arc<Role>| it.entity.name.clone();
         let page = crate::serve::page(found.collect(), request.max_items, request.marker, key)?;
         // Lists leave tags and boundaries out.
-        let roles = page.items.iter().map(|it| aws_iam::Role { tags: vec![], ..view::role(it) });
+        let roles =
+            page.items.iter().map(|it| aws_iam::Role { tags: vec![], ..self.show_role(it) });
         Ok(ListRolesResponse {
             roles: roles.collect(),
             is_truncated: page.next.is_some(),
@@ -123,7 +121,7 @@ impl Iam {
             Ok(())
         })?;
         let role = Self::holder(&self.roles, &request.role_name)?;
-        Ok(UpdateRoleDescriptionResponse { role: view::role(&role) })
+        Ok(UpdateRoleDescriptionResponse { role: self.show_role(&role) })
     }
 
     pub(crate) fn update_assume_role_policy(
@@ -131,9 +129,10 @@ impl Iam {
         _: &Caller,
         request: UpdateAssumeRolePolicyRequest,
     ) -> Result<UpdateAssumeRolePolicyResponse, Fault> {
-        self.check_trust(&request.policy_document)?;
+        let pins = self.check_trust(&request.policy_document)?;
         self.change_holder(&self.roles, &request.role_name, |role| {
             role.trust = request.policy_document;
+            role.pins = pins;
             Ok(())
         })?;
         Ok(UpdateAssumeRolePolicyResponse {})
@@ -156,15 +155,6 @@ impl Iam {
     ) -> Result<DeleteRolePermissionsBoundaryResponse, Fault> {
         self.set_boundary(&self.roles, &request.role_name, None)?;
         Ok(DeleteRolePermissionsBoundaryResponse {})
-    }
-}
-
-impl Iam {
-    fn check_trust(&self, document: &str) -> Result<(), IamError> {
-        if crate::size(document) > LONGEST_TRUST {
-            return Err(IamError::Quota { what: "ACLSizePerRole", limit: LONGEST_TRUST });
-        }
-        self.parse(document, Kind::Trust).map(drop)
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use aws_iam::*;
 use aws_wire::{Fault, Operation};
-use region_gateway::{Caller, Handle, InvalidToken, Page, Routes, Target};
+use region_gateway::{Caller, CallerKind, Handle, InvalidToken, Page, Routes, Target};
 
 use crate::Iam;
 
 /// The routes of all IAM operations.
 pub fn routes(iam: &Arc<Iam>) -> Routes {
-    let routes = inline_routes(iam, plain_routes(iam));
+    let routes = own_routes(iam, inline_routes(iam, plain_routes(iam)));
     routes.operation::<AddRoleToInstanceProfile, _>(iam.clone())
 }
 
@@ -86,11 +86,6 @@ serve! {
     TagUser => tag_user, |iam, it| iam.user_target(&it.user_name);
     UntagUser => untag_user, |iam, it| iam.user_target(&it.user_name);
     ListUserTags => list_user_tags, |iam, it| iam.user_target(&it.user_name);
-    GetUser => get_user, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
-    CreateAccessKey => create_access_key, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
-    DeleteAccessKey => delete_access_key, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
-    UpdateAccessKey => update_access_key, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
-    ListAccessKeys => list_access_keys, |iam, it| iam.user_target(it.user_name.as_deref().unwrap_or("*"));
     ListUsers => list_users, |iam, _| iam.target("user", "");
     CreateGroup => create_group, |iam, it| iam.target("group", &it.group_name);
     GetGroup => get_group, |iam, it| iam.target("group", &it.group_name);
@@ -132,6 +127,43 @@ serve! {
     ListOpenIDConnectProviderTags => list_oidc_tags, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
     SimulatePrincipalPolicy => simulate_principal, |_, it| Target::resource(&*it.policy_source_arn);
     SimulateCustomPolicy => simulate_custom, |_, _| Target::any();
+}
+
+/// About the caller, where the request names nobody.
+macro_rules! serve_own {
+    ($($operation:ident => $method:ident;)*) => {
+        $(
+            impl Handle<$operation> for Iam {
+                fn targets(
+                    &self,
+                    caller: &Caller,
+                    request: &<$operation as Operation>::Request,
+                ) -> Vec<Target> {
+                    vec![self.own_target(caller, request.user_name.as_deref())]
+                }
+
+                async fn handle(
+                    &self,
+                    caller: &Caller,
+                    request: <$operation as Operation>::Request,
+                ) -> Result<<$operation as Operation>::Response, Fault> {
+                    self.$method(caller, request)
+                }
+            }
+        )*
+
+        fn own_routes(iam: &Arc<Iam>, routes: Routes) -> Routes {
+            routes$(.operation::<$operation, _>(iam.clone()))*
+        }
+    };
+}
+
+serve_own! {
+    GetUser => get_user;
+    CreateAccessKey => create_access_key;
+    DeleteAccessKey => delete_access_key;
+    UpdateAccessKey => update_access_key;
+    ListAccessKeys => list_access_keys;
 }
 
 /// The same seven operations for roles, users and groups.
@@ -256,10 +288,15 @@ macro_rules! serve_policies {
                     _: &Caller,
                     it: <$attached as Operation>::Request,
                 ) -> Result<$attached_response, Fault> {
-                    let attached_policies = Iam::attached_to(&self.$bucket, &it.$field)?;
+                    let mut found = Iam::attached_to(&self.$bucket, &it.$field)?;
+                    let prefix = it.path_prefix.as_deref().unwrap_or("/");
+                    found.retain(|it| self.is_below(&it.policy_arn, prefix));
+                    let key = |it: &AttachedPolicy| it.policy_arn.clone();
+                    let page = page(found, it.max_items, it.marker, key)?;
                     Ok($attached_response {
-                        attached_policies,
-                        ..$attached_response::default()
+                        attached_policies: page.items,
+                        is_truncated: page.next.is_some(),
+                        marker: page.next,
                     })
                 }
             }
@@ -328,6 +365,16 @@ impl Iam {
         match self.users.get(name) {
             Some(user) => tagged(&user.entity),
             None => self.target("user", name),
+        }
+    }
+
+    /// Sessions of roles are no user, which the operation itself says.
+    fn own_target(&self, caller: &Caller, name: Option<&str>) -> Target {
+        match (name, &caller.kind) {
+            (Some(name), _) => self.user_target(name),
+            (None, CallerKind::User { name }) => self.user_target(name),
+            (None, CallerKind::Root) => Target::resource(&*caller.arn),
+            (None, _) => self.user_target("*"),
         }
     }
 

@@ -9,7 +9,6 @@ use crate::{
     Iam, IamError,
     managed::{SERVICE_LINKED, ServiceLinked},
     records::{Grants, Role},
-    view,
 };
 
 impl Iam {
@@ -28,7 +27,7 @@ impl Iam {
             None => known.role.to_owned(),
         };
         let role = self.service_linked(known, &name, request.description)?;
-        let shown = view::role(&role);
+        let shown = self.show_role(&role);
         self.change(|tx| {
             if tx.get(&self.roles, &name).is_some() {
                 return Err(IamError::ServiceRoleExists { name: name.clone() }.into());
@@ -58,6 +57,7 @@ impl Iam {
             entity: self.entity("role", "AROA", name, Some(path), Vec::new())?,
             grants: Grants { attached: policy.into_iter().collect(), ..Grants::default() },
             trust: trust.to_string(),
+            pins: Default::default(),
             description,
             max_session: 3600,
         })

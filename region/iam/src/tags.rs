@@ -53,10 +53,19 @@ macro_rules! tag_operations {
 
             pub(crate) fn $list(&self, _: &Caller, request: $list_request) -> Result<$list_response, Fault> {
                 let tags = $find(self, &request.$field)?;
-                Ok($list_response { tags, is_truncated: false })
+                let page = crate::serve::page(tags, request.max_items, request.marker, tag_key)?;
+                Ok($list_response {
+                    tags: page.items,
+                    is_truncated: page.next.is_some(),
+                    marker: page.next,
+                })
             }
         )*}
     };
+}
+
+pub(crate) fn tag_key(tag: &Tag) -> String {
+    tag.key.clone()
 }
 
 type Change<'a, T> = &'a mut dyn FnMut(&mut T) -> Result<(), IamError>;

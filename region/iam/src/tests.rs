@@ -113,6 +113,9 @@ async fn wrong_input_has_iams_codes() {
     };
     let exists = call::<CreateRole>(&iam, again.clone()).await;
     assert_eq!(code(exists), ("EntityAlreadyExists".to_owned(), 409));
+    let other_case = CreateRoleRequest { role_name: "NODE".to_owned(), ..again.clone() };
+    let exists = call::<CreateRole>(&iam, other_case).await;
+    assert_eq!(code(exists).0, "EntityAlreadyExists", "names are one whatever their case");
     let bad = CreateRoleRequest { role_name: "a b".to_owned(), ..again.clone() };
     assert_eq!(code(call::<CreateRole>(&iam, bad).await), ("ValidationError".to_owned(), 400));
     let document = "{\"Version\":\"2012-10-17\"}".to_owned();
@@ -236,4 +239,257 @@ async fn a_policy_says_what_it_is_attached_to() {
         ..Default::default()
     };
     assert_eq!(code(call::<ListEntitiesForPolicy>(&iam, unknown).await), no_such());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_the_caller_is_decided_on_the_caller() {
+    let iam = iam();
+    let user = CreateUserRequest { user_name: "ann".to_owned(), ..Default::default() };
+    call::<CreateUser>(&iam, user).await.unwrap();
+    let root = Caller::root("111122223333", "us-east-1", Timestamp::UNIX_EPOCH);
+    let ann = Caller { kind: CallerKind::User { name: "ann".to_owned() }, ..root.clone() };
+    let on = |caller: &Caller, name: Option<&str>| {
+        let user_name = name.map(str::to_owned);
+        let targets = [
+            Handle::<GetUser>::targets(
+                &*iam,
+                caller,
+                &GetUserRequest { user_name: user_name.clone() },
+            ),
+            Handle::<CreateAccessKey>::targets(
+                &*iam,
+                caller,
+                &CreateAccessKeyRequest { user_name },
+            ),
+        ];
+        targets.map(|mut it| it.remove(0).resource)
+    };
+    let user = |name: &str| format!("arn:aws:iam::111122223333:user/{name}");
+    assert_eq!(on(&ann, None), [user("ann"), user("ann")]);
+    assert_eq!(on(&ann, Some("bob")), [user("bob"), user("bob")]);
+    assert_eq!(on(&root, None)[0], root.arn);
+}
+
+fn trusting(principal: &str) -> String {
+    TRUST.replace(r#"{"Service":"ec2.amazonaws.com"}"#, &format!(r#"{{"AWS":"{principal}"}}"#))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trust_policy_means_the_principal_that_was_there_when_it_was_saved() {
+    let iam = iam();
+    let first = make_role(&iam, "caller").await;
+    let create = |trust: String| CreateRoleRequest {
+        role_name: "trusting".to_owned(),
+        assume_role_policy_document: trust,
+        ..CreateRoleRequest::default()
+    };
+    let document = trusting(&first.arn);
+    call::<CreateRole>(&iam, create(document.clone())).await.unwrap();
+    let named = || {
+        let trust = iam.role("trusting").unwrap().trust;
+        trust.aws_principals().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let shown = async || {
+        let get = GetRoleRequest { role_name: "trusting".to_owned() };
+        let role = call::<GetRole>(&iam, get).await.unwrap().role;
+        let text = role.assume_role_policy_document.unwrap();
+        aws_wire::percent::decode(&text)
+    };
+    assert_eq!(named(), std::slice::from_ref(&first.role_id));
+    assert_eq!(shown().await, document, "as it was given, as long as the role is there");
+
+    call::<DeleteRole>(&iam, DeleteRoleRequest { role_name: "caller".to_owned() }).await.unwrap();
+    make_role(&iam, "caller").await;
+    assert_eq!(named(), std::slice::from_ref(&first.role_id), "not its namesake");
+    assert!(shown().await.contains(&first.role_id) && !shown().await.contains(&first.arn));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trust_policy_cannot_name_who_does_not_exist() {
+    let iam = iam();
+    for (principal, is_fine) in [
+        ("arn:aws:iam::111122223333:role/nobody", false),
+        ("arn:aws:iam::111122223333:user/nobody", false),
+        ("arn:aws:iam::111122223333:root", true),
+        ("arn:aws:iam::444455556666:role/elsewhere", true),
+    ] {
+        let request = CreateRoleRequest {
+            role_name: format!("r{}", principal.len()),
+            assume_role_policy_document: trusting(principal),
+            ..CreateRoleRequest::default()
+        };
+        let made = call::<CreateRole>(&iam, request).await;
+        let expected = ("MalformedPolicyDocument".to_owned(), 400);
+        assert!(is_fine == made.is_ok(), "{principal}");
+        if !is_fine {
+            assert_eq!(code(made), expected, "{principal}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulation_is_told_page_by_page_and_each_result_once() {
+    let iam = iam();
+    let everything = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*",
+        "Resource":"*"}}"#;
+    let names = |prefix: &str, number: usize| -> Vec<String> {
+        (0..number).map(|it| format!("{prefix}{it}")).collect()
+    };
+    let mut request = SimulateCustomPolicyRequest {
+        policy_input_list: vec![everything.to_owned()],
+        action_names: names("s3:Get", 30),
+        resource_arns: names("arn:aws:s3:::b", 40),
+        max_items: Some(500),
+        ..SimulateCustomPolicyRequest::default()
+    };
+    let mut seen = Vec::new();
+    let mut pages = Vec::new();
+    loop {
+        let answer = call::<SimulateCustomPolicy>(&iam, request.clone()).await.unwrap();
+        pages.push(answer.evaluation_results.len());
+        let told = answer.evaluation_results.into_iter();
+        seen.extend(told.map(|it| (it.eval_action_name, it.eval_resource_name.unwrap())));
+        assert_eq!(answer.is_truncated, answer.marker.is_some());
+        request.marker = answer.marker;
+        if request.marker.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [500, 500, 200]);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 1200);
+    let refused = async |request: SimulateCustomPolicyRequest| {
+        code(call::<SimulateCustomPolicy>(&iam, request).await).0
+    };
+    let marker = Some("x".to_owned());
+    assert_eq!(refused(SimulateCustomPolicyRequest { marker, ..request.clone() }).await, INVALID);
+    let max_items = Some(1001);
+    assert_eq!(refused(SimulateCustomPolicyRequest { max_items, ..request }).await, INVALID);
+}
+
+const INVALID: &str = "ValidationError";
+
+#[tokio::test(start_paused = true)]
+async fn a_simulation_of_long_policies_has_short_pages() {
+    let iam = iam();
+    let statement = r#"{"Effect":"Allow","Action":"ec2:*","Resource":"*"}"#;
+    let statements = vec![statement; 1_000].join(",");
+    let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
+    let request = SimulateCustomPolicyRequest {
+        policy_input_list: vec![document; 5],
+        action_names: vec!["s3:GetObject".to_owned(); 1000],
+        max_items: Some(1000),
+        ..SimulateCustomPolicyRequest::default()
+    };
+    let actions = vec![r#""ec2:x""#; 9_999].join(",");
+    let keys: Vec<String> = (0..4_999).map(|it| format!(r#""k:{it}":"v""#)).collect();
+    let condition = format!(r#"{{"StringEquals":{{{}}}}}"#, keys.join(","));
+    let of_statement = |it: &str| SimulateCustomPolicyRequest {
+        policy_input_list: vec![format!(r#"{{"Version":"2012-10-17","Statement":{it}}}"#)],
+        ..request.clone()
+    };
+    for request in [
+        request.clone(),
+        of_statement(&format!(r#"{{"Effect":"Allow","Action":[{actions}],"Resource":"*"}}"#)),
+        // Each result names each key as missing.
+        of_statement(&format!(
+            r#"{{"Effect":"Allow","Action":"ec2:*","Resource":"*","Condition":{condition}}}"#
+        )),
+    ] {
+        let answer = call::<SimulateCustomPolicy>(&iam, request).await.unwrap();
+        assert_eq!((answer.evaluation_results.len(), answer.is_truncated), (100, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn white_space_does_not_make_a_document_endless() {
+    let iam = iam();
+    let policy = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*",
+        "Resource":"*"}}"#;
+    let create = |name: &str, spaces: usize| CreatePolicyRequest {
+        policy_name: name.to_owned(),
+        policy_document: policy.to_owned() + &" ".repeat(spaces),
+        ..CreatePolicyRequest::default()
+    };
+    call::<CreatePolicy>(&iam, create("long", 130_000)).await.unwrap();
+    let refused = call::<CreatePolicy>(&iam, create("longer", 131_072)).await;
+    assert_eq!(code(refused), (INVALID.to_owned(), 400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulation_hears_the_policy_of_the_resource() {
+    let iam = iam();
+    let of_bob = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*",
+        "Resource":"*","Principal":{"AWS":"arn:aws:iam::111122223333:user/bob"}}}"#;
+    let request = |caller: Option<&str>| SimulateCustomPolicyRequest {
+        action_names: vec!["s3:GetObject".to_owned()],
+        resource_policy: Some(of_bob.to_owned()),
+        caller_arn: caller.map(|it| format!("arn:aws:iam::111122223333:user/{it}")),
+        ..SimulateCustomPolicyRequest::default()
+    };
+    for (caller, expected) in [("bob", "allowed"), ("eve", "implicitDeny")] {
+        let answer = call::<SimulateCustomPolicy>(&iam, request(Some(caller))).await.unwrap();
+        assert_eq!(answer.evaluation_results[0].eval_decision, expected, "{caller}");
+    }
+    assert_eq!(code(call::<SimulateCustomPolicy>(&iam, request(None)).await).0, "InvalidInput");
+}
+
+/// Such as one that a newer version accepted.
+#[tokio::test(start_paused = true)]
+async fn a_stored_policy_that_cannot_be_read_denies_and_is_named() {
+    let iam = iam();
+    make_role(&iam, "r").await;
+    let spoil = |document: &str| {
+        let document = document.to_owned();
+        iam.change(|tx| {
+            tx.update(&iam.roles, "r", |it| {
+                it.grants.inline.insert("odd".to_owned(), document.clone());
+                it.trust = document;
+            });
+            Ok(())
+        })
+        .unwrap();
+    };
+    spoil(r#"{"Version":"2031-01-01","Statement":[]}"#);
+    let kind = CallerKind::AssumedRole {
+        role_arn: "arn:aws:iam::111122223333:role/r".to_owned(),
+        session: "s".to_owned(),
+    };
+    let attached = iam.attached(&kind).unwrap();
+    let nothing = iam_policy::Named::nothing("odd");
+    let [odd] = &attached.identity[..] else { panic!("one policy") };
+    assert_eq!((&odd.name, &odd.policy), (&nothing.name, &nothing.policy));
+    // The role is there, and trusts nobody.
+    assert_eq!(iam.role("r").unwrap().trust, nothing.policy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulation_says_what_the_boundary_says_and_which_keys_are_missing() {
+    let iam = iam();
+    let document = |action: &str, condition: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"{action}",
+            "Resource":"*"{condition}}}}}"#
+        )
+    };
+    let conditional =
+        r#","Condition":{"StringEquals":{"aws:ResourceTag/owner":"${aws:username}"}}"#;
+    let request = SimulateCustomPolicyRequest {
+        policy_input_list: vec![document("ec2:*", ""), document("s3:*", conditional)],
+        permissions_boundary_policy_input_list: vec![document("s3:*", "")],
+        action_names: vec!["ec2:RunInstances".to_owned()],
+        ..SimulateCustomPolicyRequest::default()
+    };
+    let answer = call::<SimulateCustomPolicy>(&iam, request.clone()).await.unwrap();
+    let [result] = &answer.evaluation_results[..] else { panic!("one result") };
+    assert_eq!(result.eval_decision, "implicitDeny");
+    let boundary = result.permissions_boundary_decision_detail.as_ref().unwrap();
+    assert!(!boundary.allowed_by_permissions_boundary);
+    assert_eq!(result.missing_context_values, ["aws:resourcetag/owner", "aws:username"]);
+    let without =
+        SimulateCustomPolicyRequest { permissions_boundary_policy_input_list: vec![], ..request };
+    let answer = call::<SimulateCustomPolicy>(&iam, without).await.unwrap();
+    assert_eq!(answer.evaluation_results[0].eval_decision, "allowed");
+    assert_eq!(answer.evaluation_results[0].permissions_boundary_decision_detail, None);
 }

@@ -32,7 +32,8 @@ impl Iam {
         };
         let shown = view::user(&user);
         self.change(|tx| {
-            if tx.get(&self.users, &name).is_some() {
+            // Names are one whatever their case: others compare ARNs without it.
+            if tx.list(&self.users).iter().any(|it| it.entity.name.eq_ignore_ascii_case(&name)) {
                 return Err(IamError::Exists { noun: "User", name: name.clone() }.into());
             }
             tx.put(&self.users, name.clone(), user);
@@ -214,7 +215,13 @@ impl Iam {
             status: if it.is_active { "Active" } else { "Inactive" }.to_owned(),
             create_date: view::time(it.created),
         });
-        Ok(ListAccessKeysResponse { access_key_metadata: shown.collect(), is_truncated: false })
+        let key = |it: &AccessKeyMetadata| it.access_key_id.clone();
+        let page = crate::serve::page(shown.collect(), request.max_items, request.marker, key)?;
+        Ok(ListAccessKeysResponse {
+            access_key_metadata: page.items,
+            is_truncated: page.next.is_some(),
+            marker: page.next,
+        })
     }
 
     pub(crate) fn list_groups_for_user(
@@ -225,7 +232,13 @@ impl Iam {
         let user = Self::holder(&self.users, &request.user_name)?;
         let groups = user.groups.iter().filter_map(|it| self.groups.get(it));
         let groups = groups.map(|it| view::group(&it)).collect();
-        Ok(ListGroupsForUserResponse { groups, is_truncated: false })
+        let key = |it: &Group| it.group_name.clone();
+        let page = crate::serve::page(groups, request.max_items, request.marker, key)?;
+        Ok(ListGroupsForUserResponse {
+            groups: page.items,
+            is_truncated: page.next.is_some(),
+            marker: page.next,
+        })
     }
 }
 

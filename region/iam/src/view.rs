@@ -24,21 +24,6 @@ fn boundary(arn: Option<&String>) -> Option<AttachedPermissionsBoundary> {
     })
 }
 
-pub(crate) fn role(role: &Role) -> aws_iam::Role {
-    aws_iam::Role {
-        path: role.entity.path.clone(),
-        role_name: role.entity.name.clone(),
-        role_id: role.entity.id.clone(),
-        arn: role.entity.arn.clone(),
-        create_date: time(role.entity.created),
-        assume_role_policy_document: Some(aws_wire::percent::encode(&role.trust)),
-        description: role.description.clone(),
-        max_session_duration: Some(role.max_session),
-        permissions_boundary: boundary(role.grants.boundary.as_ref()),
-        tags: tags(&role.entity.tags),
-    }
-}
-
 pub(crate) fn user(user: &User) -> aws_iam::User {
     aws_iam::User {
         path: user.entity.path.clone(),
@@ -71,6 +56,21 @@ pub(crate) fn version(version: &Version, default: &str) -> aws_iam::PolicyVersio
 }
 
 impl Iam {
+    pub(crate) fn show_role(&self, role: &Role) -> aws_iam::Role {
+        aws_iam::Role {
+            path: role.entity.path.clone(),
+            role_name: role.entity.name.clone(),
+            role_id: role.entity.id.clone(),
+            arn: role.entity.arn.clone(),
+            create_date: time(role.entity.created),
+            assume_role_policy_document: Some(aws_wire::percent::encode(&self.shown_trust(role))),
+            description: role.description.clone(),
+            max_session_duration: Some(role.max_session),
+            permissions_boundary: boundary(role.grants.boundary.as_ref()),
+            tags: tags(&role.entity.tags),
+        }
+    }
+
     pub(crate) fn show_policy(&self, policy: &ManagedPolicy) -> aws_iam::Policy {
         let arn = &policy.entity.arn;
         let (attached, bounding) = self.uses(arn);
@@ -99,7 +99,7 @@ impl Iam {
             instance_profile_id: profile.entity.id.clone(),
             arn: profile.entity.arn.clone(),
             create_date: time(profile.entity.created),
-            roles: found.iter().map(|it| role(it)).collect(),
+            roles: found.iter().map(|it| self.show_role(it)).collect(),
             tags: tags(&profile.entity.tags),
         }
     }

@@ -1,15 +1,20 @@
 //! What is known of an instance: all that IMDS can tell.
 
-use std::{collections::BTreeMap, future::Future, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use api_imds::SecurityCredentials;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use transport::BoxError;
 
 /// Whoever knows the instances.
 pub trait Metadata: Send + Sync + 'static {
     /// The instance in `vpc` that owns `source` with one of its interfaces.
-    fn instance(&self, vpc: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>>;
+    fn instance(&self, vpc: &str, source: IpAddr) -> Option<Arc<InstanceMetadata>>;
 
     /// Credentials of `role` for that instance, or why there are none.
     fn credentials(
@@ -86,11 +91,15 @@ pub struct Interface {
     pub primary: Ipv4Addr,
     pub secondary: Vec<Ipv4Addr>,
     pub prefixes: Vec<Ipv4Net>,
+    pub ipv6_addresses: Vec<Ipv6Addr>,
+    pub ipv6_prefixes: Vec<Ipv6Net>,
     pub public_ipv4: Option<Ipv4Addr>,
     pub subnet_id: String,
     pub subnet_cidr: Ipv4Net,
     pub vpc_id: String,
     pub vpc_cidrs: Vec<Ipv4Net>,
+    pub subnet_ipv6_cidrs: Vec<Ipv6Net>,
+    pub vpc_ipv6_cidrs: Vec<Ipv6Net>,
     /// Id and name.
     pub security_groups: Vec<(String, String)>,
     pub owner: String,
@@ -102,6 +111,8 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub is_enabled: bool,
+    /// `http-protocol-ipv6: enabled`: it answers at `[fd00:ec2::254]` too.
+    pub by_ipv6: bool,
     /// `http-tokens: required`.
     pub tokens_required: bool,
     pub hop_limit: u8,
@@ -111,21 +122,36 @@ pub struct Options {
 impl Default for Options {
     /// EC2's default for images that say `imds-support: v2.0`.
     fn default() -> Self {
-        Self { is_enabled: true, tokens_required: true, hop_limit: 2, tags_enabled: false }
+        Self {
+            is_enabled: true,
+            by_ipv6: false,
+            tokens_required: true,
+            hop_limit: 2,
+            tags_enabled: false,
+        }
     }
 }
 
 impl Interface {
-    pub fn owns(&self, address: Ipv4Addr) -> bool {
-        self.primary == address
-            || self.secondary.contains(&address)
-            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => {
+                self.primary == address
+                    || self.secondary.contains(&address)
+                    || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+            }
+            IpAddr::V6(address) => {
+                self.ipv6_addresses.contains(&address)
+                    || self.ipv6_prefixes.iter().any(|prefix| prefix.contains(&address))
+            }
+        }
     }
 }
 
 impl InstanceMetadata {
     /// Says whether one of the interfaces owns `address`.
-    pub fn owns(&self, address: Ipv4Addr) -> bool {
+    pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         self.interfaces.iter().any(|it| it.owns(address))
     }
 }

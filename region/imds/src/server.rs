@@ -1,10 +1,16 @@
 //! The HTTP side: who asks, with what right, and how far the answer may travel.
+//!
+//! Deviation: who asks by IPv6 where `http-protocol-ipv6` is not enabled is answered 403, as where the
+//! endpoint is disabled; EC2 does not say what it does.
 
 use std::{
     convert::Infallible,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Scope;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
-use transport::{Body, Place};
+use transport::{Admission, Body, Place};
 
 use crate::{
     Answer, InstanceMetadata, Metadata, lookup,
@@ -23,7 +29,7 @@ use crate::{
     session::{Sessions, TTLS},
 };
 
-const ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
+const PORT: u16 = 80;
 /// What every answer but a token's travels with: Linux's default.
 const FAR: u32 = 64;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
@@ -47,10 +53,15 @@ impl<M> Clone for Imds<M> {
     }
 }
 
-/// Serves the metadata of `vpc` in its router until `scope` is cancelled. The router must have been
-/// applied once: its addresses must be there.
-pub async fn serve<M: Metadata>(router: Place, imds: Imds<M>, scope: Scope) -> io::Result<()> {
-    let listener = router.listen(SocketAddr::from(ADDRESS))?;
+/// Serves the metadata of `vpc` at `address` (169.254.169.254, fd00:ec2::254) in its router until
+/// `scope` is cancelled. The router must have been applied once: its addresses must be there.
+pub async fn serve<M: Metadata>(
+    router: Place,
+    address: impl Into<IpAddr>,
+    imds: Imds<M>,
+    scope: Scope,
+) -> io::Result<()> {
+    let listener = router.listen(SocketAddr::from((address.into(), PORT)))?;
     imds.accept(listener, scope).await
 }
 
@@ -62,6 +73,7 @@ impl<M: Metadata> Imds<M> {
 
     /// Serves on a listener that is there already.
     pub async fn accept(self, listener: TcpListener, scope: Scope) -> io::Result<()> {
+        let admission = Admission::of_process();
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -72,9 +84,11 @@ impl<M: Metadata> Imds<M> {
                     continue;
                 }
             };
-            let IpAddr::V4(source) = peer.ip() else { continue };
+            let source = peer.ip();
+            let Some(admitted) = admission.admit(peer.ip()) else { continue };
             let imds = self.clone();
             drop(scope.spawn("imds connection", async move {
+                let _admitted = admitted;
                 if let Err(error) = imds.converse(stream, source).await {
                     debug!(%error, %source, "connection ended");
                 }
@@ -82,11 +96,7 @@ impl<M: Metadata> Imds<M> {
         }
     }
 
-    async fn converse(
-        self,
-        stream: TcpStream,
-        source: Ipv4Addr,
-    ) -> Result<(), transport::BoxError> {
+    async fn converse(self, stream: TcpStream, source: IpAddr) -> Result<(), transport::BoxError> {
         let (stream, range) = Range::split(stream)?;
         let service = service_fn(move |request: Request<Incoming>| {
             let (imds, range) = (self.clone(), range.clone());
@@ -100,7 +110,7 @@ impl<M: Metadata> Imds<M> {
     async fn answer<B>(
         &self,
         request: &Request<B>,
-        source: Ipv4Addr,
+        source: IpAddr,
         range: &Range,
     ) -> Response<Body> {
         let decided = self.decide(request, source).await;
@@ -123,10 +133,11 @@ impl<M: Metadata> Imds<M> {
     async fn decide<B>(
         &self,
         request: &Request<B>,
-        source: Ipv4Addr,
+        source: IpAddr,
     ) -> Result<(Response<Body>, Reach), Refusal> {
         let instance = self.metadata.instance(&self.vpc, source).ok_or(Refusal::NotFound)?;
-        if !instance.options.is_enabled {
+        let is_reachable = source.is_ipv4() || instance.options.by_ipv6;
+        if !instance.options.is_enabled || !is_reachable {
             return Err(Refusal::Forbidden);
         }
         let path = request.uri().path();
@@ -229,19 +240,27 @@ enum Reach {
 }
 
 /// The hop limit of one connection: a second handle on its socket.
+///
+/// **Invariant:** it never grows. It is the socket's, not an answer's: what is sent again travels as
+/// far as the last answer may, and a token that must not get far would, behind one that may.
 #[derive(Clone, Debug)]
-struct Range(Arc<std::net::TcpStream>);
+struct Range {
+    socket: Arc<std::net::TcpStream>,
+    least: Arc<AtomicU32>,
+}
 
 impl Range {
     fn split(stream: TcpStream) -> io::Result<(TcpStream, Self)> {
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         let handle = stream.try_clone()?;
-        Ok((TcpStream::from_std(stream)?, Self(Arc::new(handle))))
+        let range = Self { socket: Arc::new(handle), least: Arc::new(AtomicU32::new(FAR)) };
+        Ok((TcpStream::from_std(stream)?, range))
     }
 
     fn limit(&self, hops: u32) -> io::Result<()> {
-        self.0.set_ttl(hops.max(1))
+        let before = self.least.fetch_min(hops.max(1), Ordering::SeqCst);
+        transport::limit_hops(&*self.socket, before.min(hops.max(1)))
     }
 }
 

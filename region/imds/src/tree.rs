@@ -117,6 +117,7 @@ fn meta_data(instance: &InstanceMetadata) -> Node {
     data.text("reservation-id", &instance.reservation_id);
     if let Some(primary) = instance.interfaces.first() {
         data.text("local-ipv4", primary.primary);
+        data.list("ipv6", primary.ipv6_addresses.first());
         data.text("mac", &primary.mac);
         data.list("security-groups", primary.security_groups.iter().map(|(_, name)| name));
     }
@@ -214,6 +215,8 @@ fn of_interface(interface: &Interface) -> Node {
     let secondary = interface.secondary.iter().copied();
     folder.list("local-ipv4s", std::iter::once(interface.primary).chain(secondary));
     folder.list("ipv4-prefix", &interface.prefixes);
+    folder.list("ipv6s", &interface.ipv6_addresses);
+    folder.list("ipv6-prefix", &interface.ipv6_prefixes);
     folder.text("local-hostname", &interface.hostname);
     folder.text("mac", &interface.mac);
     folder.text("network-card", 0);
@@ -225,6 +228,8 @@ fn of_interface(interface: &Interface) -> Node {
     folder.text("vpc-id", &interface.vpc_id);
     folder.list("vpc-ipv4-cidr-block", interface.vpc_cidrs.first());
     folder.list("vpc-ipv4-cidr-blocks", &interface.vpc_cidrs);
+    folder.list("subnet-ipv6-cidr-blocks", &interface.subnet_ipv6_cidrs);
+    folder.list("vpc-ipv6-cidr-blocks", &interface.vpc_ipv6_cidrs);
     if let Some(address) = interface.public_ipv4 {
         folder.text("public-ipv4s", address);
         folder.text("public-hostname", public_hostname(address));
@@ -276,11 +281,15 @@ pub(crate) mod tests {
             primary: Ipv4Addr::new(192, 168, number, 10),
             secondary: vec![Ipv4Addr::new(192, 168, number, 11)],
             prefixes: vec!["192.168.5.16/28".parse().unwrap()],
+            ipv6_addresses: vec!["2001:db8:0:1::10".parse().unwrap()],
+            ipv6_prefixes: vec!["2001:db8:0:1:5::/80".parse().unwrap()],
             public_ipv4: None,
             subnet_id: "subnet-1".to_owned(),
             subnet_cidr: "192.168.0.0/19".parse().unwrap(),
             vpc_id: "vpc-1".to_owned(),
             vpc_cidrs: vec!["192.168.0.0/16".parse().unwrap(), "10.1.0.0/16".parse().unwrap()],
+            subnet_ipv6_cidrs: vec!["2001:db8:0:1::/64".parse().unwrap()],
+            vpc_ipv6_cidrs: vec!["2001:db8::/56".parse().unwrap()],
             security_groups: vec![("sg-1".to_owned(), "cluster".to_owned())],
             owner: "111122223333".to_owned(),
             hostname: "ip-192-168-0-10.ec2.internal".to_owned(),
@@ -328,6 +337,11 @@ pub(crate) mod tests {
             (&format!("{mac}/vpc-ipv4-cidr-blocks"), "192.168.0.0/16\n10.1.0.0/16"),
             (&format!("{mac}/vpc-ipv4-cidr-block"), "192.168.0.0/16"),
             (&format!("{mac}/security-group-ids"), "sg-1"),
+            ("/latest/meta-data/ipv6", "2001:db8:0:1::10"),
+            (&format!("{mac}/ipv6s"), "2001:db8:0:1::10"),
+            (&format!("{mac}/ipv6-prefix"), "2001:db8:0:1:5::/80"),
+            (&format!("{mac}/vpc-ipv6-cidr-blocks"), "2001:db8::/56"),
+            (&format!("{mac}/subnet-ipv6-cidr-blocks"), "2001:db8:0:1::/64"),
             ("/2021-07-15/meta-data/services/domain", "amazonaws.com"),
         ] {
             assert_eq!(text(path), wanted, "{path}");

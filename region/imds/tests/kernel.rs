@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -19,18 +19,22 @@ use linux_netlink::{LinkChange, Mac, Netlink, Route, Scope as RouteScope, Veth, 
 use region_imds::{
     CredentialsError, Identity, Imds, InstanceMetadata, Interface, Metadata, Options,
 };
-use region_vpc::{Eni, Location, Router, Setup, Subnet, VpcSpec};
+use region_vpc::{Eni, IMDS, IMDS_V6, Location, Router, Setup, Subnet, VpcSpec};
 use transport::Place;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
 const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 20);
+const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0x100, 0, 0, 0, 0x10);
+/// Of a prefix that the node has, as pods of IPv6 clusters are.
+const POD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0x100, 5, 0, 0, 7);
+const PREFIX: &str = "2001:db8:0:100:5::/80";
 /// How long an answer that does not come is waited for.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 struct One(InstanceMetadata);
 
 impl Metadata for One {
-    fn instance(&self, _: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+    fn instance(&self, _: &str, source: IpAddr) -> Option<Arc<InstanceMetadata>> {
         self.0.owns(source).then(|| Arc::new(self.0.clone()))
     }
 
@@ -54,6 +58,10 @@ fn instance(hop_limit: u8) -> InstanceMetadata {
         prefixes: Vec::new(),
         public_ipv4: None,
         subnet_id: "subnet-1".to_owned(),
+        ipv6_addresses: vec![NODE_V6],
+        ipv6_prefixes: vec![PREFIX.parse().unwrap()],
+        subnet_ipv6_cidrs: Vec::new(),
+        vpc_ipv6_cidrs: Vec::new(),
         subnet_cidr: "192.168.0.0/19".parse().unwrap(),
         vpc_id: "vpc-1".to_owned(),
         vpc_cidrs: Vec::new(),
@@ -64,7 +72,7 @@ fn instance(hop_limit: u8) -> InstanceMetadata {
     InstanceMetadata {
         identity: Identity { instance_id: "i-1".to_owned(), ..Identity::default() },
         interfaces: vec![interface],
-        options: Options { hop_limit, ..Options::default() },
+        options: Options { hop_limit, by_ipv6: true, ..Options::default() },
         ..InstanceMetadata::default()
     }
 }
@@ -77,6 +85,8 @@ fn vpc(prefix: &str) -> VpcSpec {
         primary: NODE,
         secondary: [POD].into(),
         prefixes: Default::default(),
+        ipv6_addresses: vec![NODE_V6],
+        ipv6_prefixes: [PREFIX.parse().unwrap()].into(),
         // No group at all: IMDS answers none the less.
         security_groups: Default::default(),
         source_dest_check: true,
@@ -96,6 +106,7 @@ fn vpc(prefix: &str) -> VpcSpec {
         id: "vpc-1".to_owned(),
         netns: format!("{prefix}-router"),
         cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+        ipv6_cidrs: vec!["2001:db8:0:100::/56".parse().unwrap()],
         subnets: BTreeMap::from([("a".to_owned(), subnet)]),
         enis: vec![eni],
         ..VpcSpec::default()
@@ -126,12 +137,30 @@ fn pod(node: &Path, pod: &Path) {
     inner.add_route(&Route::default_via(gateway.into()).device(link.index)).unwrap();
 }
 
+/// The pod's IPv6, as the VPC CNI has it.
+fn ipv6_pod(node: &Path, pod: &Path) {
+    let (outer, inner) = (Netlink::at(node).unwrap(), Netlink::at(pod).unwrap());
+    linux_netns::enter(node, || {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    })
+    .unwrap();
+    let gateway: Ipv6Addr = "fe80::1".parse().unwrap();
+    let near = outer.link_by_name("pod").unwrap().unwrap();
+    let far = inner.link_by_name("eth0").unwrap().unwrap();
+    outer.add_address(near.index, ipnet::Ipv6Net::new(gateway, 64).unwrap().into()).unwrap();
+    outer.add_route(&Route::to_host(POD_V6.into()).device(near.index)).unwrap();
+    outer.add_neighbour(near.index, POD_V6.into(), far.mac.unwrap()).unwrap();
+    inner.add_address(far.index, ipnet::Ipv6Net::from(POD_V6).into()).unwrap();
+    inner.add_neighbour(far.index, gateway.into(), near.mac.unwrap()).unwrap();
+    inner.add_route(&Route::default_via(gateway.into()).device(far.index).onlink()).unwrap();
+}
+
 /// One request; `None` when no answer comes back.
-async fn ask(from: &Path, request: String) -> Option<String> {
-    let from = from.to_owned();
+async fn ask(from: &Path, to: impl Into<IpAddr>, request: String) -> Option<String> {
+    let (from, to) = (from.to_owned(), SocketAddr::new(to.into(), 80));
     let asked = tokio::task::spawn_blocking(move || {
         linux_netns::enter(&from, move || {
-            let mut stream = TcpStream::connect(("169.254.169.254", 80)).unwrap();
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(4)).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
             let mut answer = String::new();
@@ -142,10 +171,10 @@ async fn ask(from: &Path, request: String) -> Option<String> {
     asked.await.unwrap()
 }
 
-async fn token(from: &Path) -> Option<String> {
+async fn token(from: &Path, to: impl Into<IpAddr>) -> Option<String> {
     let request = "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                    X-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n";
-    let answer = ask(from, request.to_owned()).await?;
+    let answer = ask(from, to, request.to_owned()).await?;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Some(answer.lines().last()?.to_owned())
 }
@@ -168,19 +197,27 @@ async fn a_pod_gets_a_token_only_within_the_hop_limit() {
     router.apply(&spec).await.unwrap();
     pod(&node, &pod_path);
 
-    for (hop_limit, reaches_pod) in [(1, false), (2, true)] {
+    ipv6_pod(&node, &pod_path);
+
+    let addresses: [IpAddr; 2] = [IMDS.into(), IMDS_V6.into()];
+    let cases = addresses.iter().flat_map(|at| [(*at, 1, false), (*at, 2, true)]);
+    for (at, hop_limit, reaches_pod) in cases {
         let scope = Scope::new();
         let imds = Imds::new("vpc-1", Arc::new(One(instance(hop_limit))), Clock::system());
-        let listener = Place::named(&spec.netns).listen(([169, 254, 169, 254], 80).into()).unwrap();
+        let listener = Place::named(&spec.netns).listen(SocketAddr::new(at, 80)).unwrap();
         drop(scope.spawn("imds", imds.accept(listener, scope.clone())));
-        let token_of_node = token(&node).await.expect("the instance is one hop away");
-        assert_eq!(token(&pod_path).await.is_some(), reaches_pod, "hop limit {hop_limit}");
+        let token_of_node = token(&node, at).await.expect("the instance is one hop away");
+        assert_eq!(
+            token(&pod_path, at).await.is_some(),
+            reaches_pod,
+            "{at}, hop limit {hop_limit}"
+        );
         // The limit is on the token alone: who has one may read from anywhere.
         let get = format!(
             "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
              X-aws-ec2-metadata-token: {token_of_node}\r\n\r\n"
         );
-        let answer = ask(&pod_path, get).await.expect("an answer");
+        let answer = ask(&pod_path, at, get).await.expect("an answer");
         assert!(answer.ends_with("i-1"), "{answer}");
         assert!(scope.drain(Duration::from_secs(1)).await);
     }

@@ -14,7 +14,7 @@ mod tagging;
 mod write;
 
 pub use crate::{
-    public::{Ami, eks_parameters},
+    public::{Ami, BottlerocketAmi, bottlerocket_parameters, eks_parameters},
     serve::routes,
     service::{Config, Ssm},
 };

@@ -35,6 +35,34 @@ pub fn eks_parameters(releases: &[Ami]) -> BTreeMap<String, String> {
     parameters
 }
 
+/// One release of Bottlerocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BottlerocketAmi {
+    /// `1.36`.
+    pub kubernetes: String,
+    /// `1.52.0`.
+    pub version: String,
+    /// `1.52.0-c03dd7b1`.
+    pub image_version: String,
+    pub image_id: String,
+}
+
+/// The parameters of these releases, which come oldest first.
+///
+/// Upstream: "Retrieve recommended Bottlerocket AMI IDs" in the EKS user guide.
+pub fn bottlerocket_parameters(releases: &[BottlerocketAmi]) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::new();
+    for release in releases {
+        let of_variant = format!("/aws/service/bottlerocket/aws-k8s-{}/x86_64", release.kubernetes);
+        for name in ["latest", &release.version, &release.image_version] {
+            let (id, version) = (release.image_id.clone(), release.image_version.clone());
+            parameters.insert(format!("{of_variant}/{name}/image_id"), id);
+            parameters.insert(format!("{of_variant}/{name}/image_version"), version);
+        }
+    }
+    parameters
+}
+
 fn of_image(path: &str, release: &Ami) -> [(String, String); 4] {
     let all = json!({
         "schema_version": "2",

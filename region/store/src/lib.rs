@@ -141,14 +141,32 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Transaction) -> Result<R, E>,
     ) -> Result<R, E> {
+        let (result, has_written) = self.commit(change)?;
+        if has_written {
+            self.0.revision.send_modify(|it| *it += 1);
+        }
+        Ok(result)
+    }
+
+    /// The same for what no subscriber looks at: messages come by the hundred, and who waits for
+    /// changes would look at everything for each of them.
+    pub fn transaction_quietly<R, E: From<CommitError>>(
+        &self,
+        change: impl FnOnce(&mut Transaction) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.commit(change).map(|(result, _)| result)
+    }
+
+    fn commit<R, E: From<CommitError>>(
+        &self,
+        change: impl FnOnce(&mut Transaction) -> Result<R, E>,
+    ) -> Result<(R, bool), E> {
         blocking(|| {
             let _alone = self.0.writer.lock();
             let mut transaction = Transaction::default();
             let result = change(&mut transaction)?;
-            if transaction.commit(&mut self.0.disk.lock())? {
-                self.0.revision.send_modify(|it| *it += 1);
-            }
-            Ok(result)
+            let has_written = transaction.commit(&mut self.0.disk.lock())?;
+            Ok((result, has_written))
         })
     }
 

@@ -97,3 +97,17 @@ fn a_bucket_has_one_type() {
         Err(OpenStoreError::TypeMismatch { .. })
     ));
 }
+
+#[test]
+fn a_quiet_transaction_is_durable_and_wakes_nobody() {
+    let store = Store::in_memory();
+    let bucket = store.bucket::<u64>("test/numbers").unwrap();
+    let feed = store.subscribe();
+    let put = |tx: &mut Transaction| {
+        tx.put(&bucket, "a", 1);
+        Ok::<_, CommitError>(())
+    };
+    store.transaction_quietly(put).unwrap();
+    assert_eq!(bucket.list(), [Arc::new(1)]);
+    assert!(!feed.has_changed().unwrap());
+}

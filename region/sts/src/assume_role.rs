@@ -1,6 +1,6 @@
 //! `AssumeRole`: the role's trust policy has the first word, the caller's own policies the second.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use aws_sts::{
     AssumeRole, AssumeRoleRequest, AssumeRoleResponse, AssumedRoleUser, PolicyDescriptor,
@@ -12,6 +12,7 @@ use region_gateway::{Caller, CallerKind, Decided, Handle, Role, Target};
 use crate::{
     Sts, StsError,
     session::{self, Session},
+    session_tags::SessionTags,
 };
 
 const DEFAULT_SECONDS: i64 = 3600;
@@ -32,12 +33,15 @@ impl Handle<AssumeRole> for Sts {
         request: AssumeRoleRequest,
     ) -> Result<AssumeRoleResponse, Fault> {
         check_session_name(&request.role_session_name)?;
-        let role = self.authorize(caller, &request)?;
+        check_supported(&request)?;
+        let tags = self.session_tags(caller, &request.tags, &request.transitive_tag_keys)?;
+        let role = self.authorize(caller, &request, &tags)?;
         let lasts = self.lasts(caller, &role, request.duration_seconds)?;
         let session = Session {
             policies: checked_documents(request.policy.as_deref())?,
             policy_arns: self.checked_arns(&request.policy_arns)?,
-            tags: session_tags(&role, &request)?,
+            tags: tags.over(&role),
+            transitive: tags.transitive,
             ..self.new_session(session::owner(&role, &request.role_session_name), lasts)
         };
         let session = self.issue(session)?;
@@ -48,14 +52,19 @@ impl Handle<AssumeRole> for Sts {
                 arn: session::session_arn(&self.account, &role.name, &request.role_session_name),
             },
             packed_policy_size: None,
-            source_identity: request.source_identity,
+            source_identity: None,
         })
     }
 }
 
 impl Sts {
     /// A role that does not exist is refused as one that may not be assumed.
-    fn authorize(&self, caller: &Caller, request: &AssumeRoleRequest) -> Result<Role, StsError> {
+    fn authorize(
+        &self,
+        caller: &Caller,
+        request: &AssumeRoleRequest,
+        tags: &SessionTags,
+    ) -> Result<Role, StsError> {
         let arn = &request.role_arn;
         let prefix = "arn:aws:iam::";
         if !arn.starts_with(prefix) || !arn.contains(":role/") {
@@ -72,18 +81,21 @@ impl Sts {
             none();
             return Err(refused());
         };
-        let mut target = Target::resource(arn.clone())
+        let mut target = session::role_target(&role)
             .with("sts:RoleSessionName", [request.role_session_name.clone()])
             .with_tags(
                 "aws:RequestTag",
-                request.tags.iter().map(|it| (it.key.as_str(), it.value.as_str())),
+                tags.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())),
             );
+        if !tags.transitive.is_empty() {
+            target = target.with("sts:TransitiveTagKeys", tags.transitive.iter().cloned());
+        }
         if let Some(id) = &request.external_id {
             target = target.with("sts:ExternalId", [id.clone()]);
         }
         let trust = Named { name: role.arn.clone(), policy: role.trust.clone() };
         let mut actions = vec!["sts:AssumeRole"];
-        if !request.tags.is_empty() {
+        if !tags.tags.is_empty() {
             actions.push("sts:TagSession");
         }
         for action in actions {
@@ -111,13 +123,21 @@ impl Sts {
                 limit: "1 hour session limit for roles assumed by role chaining",
             });
         }
-        if lasts > role.max_session {
+        // The role's own limit does not hold for AWS's services.
+        if lasts > role.max_session && !caller.is_service() {
             return Err(StsError::TooLong { limit: "MaxSessionDuration" });
         }
         Ok(lasts)
     }
 
     pub(crate) fn checked_arns(&self, given: &[PolicyDescriptor]) -> Result<Vec<String>, StsError> {
+        if given.len() > MOST_ARNS {
+            return Err(StsError::Invalid {
+                field: "policyArns",
+                value: given.len().to_string(),
+                constraint: format!("Member must have length less than or equal to {MOST_ARNS}"),
+            });
+        }
         let arns: Vec<String> = given.iter().map(|it| it.arn.clone()).collect();
         match arns.iter().find(|it| self.identities.managed_policy(it).is_none()) {
             Some(arn) => Err(StsError::BadArn { arn: arn.clone() }),
@@ -126,31 +146,42 @@ impl Sts {
     }
 }
 
+/// Characters of a session policy, and managed policies beside it.
+const LARGEST_POLICY: usize = 2048;
+const MOST_ARNS: usize = 10;
+
 pub(crate) fn checked_documents(document: Option<&str>) -> Result<Vec<String>, StsError> {
     let Some(document) = document else { return Ok(Vec::new()) };
+    if document.len() > LARGEST_POLICY {
+        return Err(StsError::TooLarge { percent: document.len() * 100 / LARGEST_POLICY });
+    }
     match Policy::parse(document, Kind::Identity) {
         Ok(_) => Ok(vec![document.to_owned()]),
         Err(error) => Err(StsError::Malformed { message: error.to_string() }),
     }
 }
 
-/// The role's tags, overridden by the session's.
-fn session_tags(
-    role: &Role,
-    request: &AssumeRoleRequest,
-) -> Result<BTreeMap<String, String>, StsError> {
-    let mut tags = role.tags.clone();
-    for tag in &request.tags {
-        if tag.key.is_empty() || tag.key.chars().count() > 128 || tag.value.chars().count() > 256 {
-            return Err(StsError::Invalid {
-                field: "tags",
-                value: tag.key.clone(),
-                constraint: "Member must have length between 1 and 128".to_owned(),
-            });
-        }
-        tags.insert(tag.key.clone(), tag.value.clone());
+/// A source identity would have to be in the context of every later decision.
+fn check_supported(request: &AssumeRoleRequest) -> Result<(), StsError> {
+    check_mfa(request.serial_number.as_deref(), request.token_code.as_deref())?;
+    if request.source_identity.is_some() {
+        return Err(StsError::Unsupported { parameter: "SourceIdentity" });
     }
-    Ok(tags)
+    Ok(())
+}
+
+/// Nobody has a device here.
+pub(crate) fn check_mfa(serial: Option<&str>, code: Option<&str>) -> Result<(), StsError> {
+    match (serial, code) {
+        (None, None) => Ok(()),
+        (Some(_), Some(_)) => Err(StsError::Mfa {
+            why: "unable to validate MFA code. Please verify your MFA serial number is valid and \
+                  associated with this user.",
+        }),
+        _ => Err(StsError::Mfa {
+            why: "must provide both MFA serial number and one time pass code.",
+        }),
+    }
 }
 
 pub(crate) fn check_session_name(name: &str) -> Result<(), StsError> {

@@ -12,7 +12,7 @@ use region_gateway::{Caller, CallerKind, Handle};
 
 use crate::{
     Sts, StsError,
-    assume_role::duration,
+    assume_role::{check_mfa, duration},
     session::{Owner, shown},
 };
 
@@ -70,6 +70,7 @@ impl Handle<GetSessionToken> for Sts {
         caller: &Caller,
         request: GetSessionTokenRequest,
     ) -> Result<GetSessionTokenResponse, Fault> {
+        check_mfa(request.serial_number.as_deref(), request.token_code.as_deref())?;
         let owner = match &caller.kind {
             CallerKind::Root => Owner::Root,
             CallerKind::User { name } => Owner::User {

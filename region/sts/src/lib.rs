@@ -4,12 +4,15 @@
 //! to the user or role with the unique id that it was made for: deleting one and making another of
 //! the same name revives no session.
 //!
-//! Deviation: SAML, MFA and federation tokens do not exist.
+//! Deviation: SAML, MFA and federation tokens do not exist; source identities are refused.
 
 mod assume_role;
 mod caller_identity;
+mod discovery;
 mod errors;
+mod issuer_keys;
 mod session;
+mod session_tags;
 mod web_identity;
 
 use std::sync::{Arc, OnceLock};
@@ -22,42 +25,51 @@ use clock::Clock;
 use region_gateway::{Authorizer, Identities, Routes};
 use region_store::{Bucket, OpenStoreError, Store};
 
-use self::session::Session;
-pub use self::{errors::StsError, session::InstanceCredentials, web_identity::VerificationKeys};
+pub use self::{
+    discovery::{FetchError, IssuerDocuments},
+    errors::StsError,
+    session::InstanceCredentials,
+};
+use self::{issuer_keys::IssuerKeys, session::Session};
 
 /// See the crate.
 pub struct Sts {
     store: Store,
     account: String,
+    region: String,
     clock: Clock,
     identities: Arc<dyn Identities>,
     authorizer: Authorizer,
     sessions: Bucket<Session>,
-    verification_keys: OnceLock<Arc<dyn VerificationKeys>>,
+    issuers: OnceLock<Arc<dyn IssuerDocuments>>,
+    issuer_keys: IssuerKeys,
 }
 
 impl Sts {
     pub fn open(
         store: &Store,
         account: &str,
+        region: &str,
         identities: Arc<dyn Identities>,
         clock: Clock,
     ) -> Result<Arc<Self>, OpenStoreError> {
         Ok(Arc::new(Self {
             store: store.clone(),
             account: account.to_owned(),
+            region: region.to_owned(),
             clock,
             authorizer: Authorizer::new(identities.clone()),
             identities,
             sessions: store.bucket("sts/sessions")?,
-            verification_keys: OnceLock::new(),
+            issuers: OnceLock::new(),
+            issuer_keys: IssuerKeys::default(),
         }))
     }
 
-    /// Where the public keys of identity providers come from. Until this is called, no web identity
-    /// can be verified. A second call changes nothing.
-    pub fn verify_web_identities_with(&self, keys: Arc<dyn VerificationKeys>) {
-        drop(self.verification_keys.set(keys));
+    /// How the public documents of identity providers are reached. Until this is called, no web
+    /// identity can be verified. A second call changes nothing.
+    pub fn reach_issuers_by(&self, documents: Arc<dyn IssuerDocuments>) {
+        drop(self.issuers.set(documents));
     }
 }
 

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_wire::Fault;
-use iam_policy::{Identity, IdentityKind, Kind, Named, Policies, Policy, Request, evaluate};
+use iam_policy::{Kind, Named, Policy};
 use jiff::{Timestamp, tz::TimeZone};
-use region_gateway::{AccessKey, AccessKeys, CallerKind, Principal, Role};
+use region_gateway::{AccessKey, AccessKeys, Caller, CallerKind, Principal, Role, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::{Sts, StsError};
 
 /// How long the credentials of an instance last, and when IMDS shows new ones.
 const INSTANCE_SESSION: Duration = Duration::from_secs(6 * 3600);
+const EC2: &str = "ec2.amazonaws.com";
 const INSTANCE_RENEWAL: Duration = Duration::from_secs(3600);
 
 /// Keyed by its access key.
@@ -21,8 +22,17 @@ pub(crate) struct Session {
     pub(crate) secret: String,
     pub(crate) token: String,
     pub(crate) owner: Owner,
+    /// In sessions of an older region: the epoch, before which every revocation lies.
+    #[serde(default)]
+    pub(crate) issued: Timestamp,
     pub(crate) expires: Timestamp,
+    /// Condition keys that all requests of the session have, such as `aws:FederatedProvider`.
+    #[serde(default)]
+    pub(crate) context: BTreeMap<String, String>,
     pub(crate) tags: BTreeMap<String, String>,
+    /// The keys of those tags that sessions made with this one inherit.
+    #[serde(default)]
+    pub(crate) transitive: Vec<String>,
     /// Documents that limit the session, and ARNs of managed policies that do.
     pub(crate) policies: Vec<String>,
     pub(crate) policy_arns: Vec<String>,
@@ -61,16 +71,18 @@ pub struct InstanceCredentials {
 
 impl Sts {
     /// The credentials of an instance whose profile gives `role_name`. The same until they are
-    /// soon to expire. The role's trust policy must name EC2.
+    /// soon to expire. The role's trust policy must name EC2. `context`: condition keys that say
+    /// where the instance is (`ec2:SourceInstanceArn`).
     pub fn instance_credentials(
         &self,
         role_name: &str,
         instance_id: &str,
+        context: BTreeMap<String, String>,
     ) -> Result<InstanceCredentials, Fault> {
         let role = self.identities.role(role_name).ok_or_else(|| StsError::Denied {
             message: format!("role {role_name} does not exist"),
         })?;
-        self.check_ec2_trust(&role)?;
+        self.check_ec2_trust(&role, instance_id)?;
         let now = self.clock.now();
         let owner = owner(&role, instance_id);
         let current = self.sessions.find(|it| {
@@ -80,6 +92,7 @@ impl Sts {
             Some(session) => session,
             None => Arc::new(self.issue(Session {
                 tags: role.tags,
+                context,
                 is_of_instance: true,
                 ..self.new_session(owner, INSTANCE_SESSION)
             })?),
@@ -93,35 +106,30 @@ impl Sts {
         })
     }
 
-    fn check_ec2_trust(&self, role: &Role) -> Result<(), StsError> {
-        let kind = IdentityKind::Service { name: "ec2.amazonaws.com".to_owned() };
-        let identity = Identity { account: self.account.clone(), kind };
-        let policies = Policies {
-            resource: Some(Named { name: role.arn.clone(), policy: role.trust.clone() }),
-            resource_must_allow: true,
-            ..Policies::default()
-        };
-        let request = Request {
-            identity: &identity,
-            action: "sts:AssumeRole",
-            resource: &role.arn,
-            context: &iam_policy::Context::new(),
-        };
-        if evaluate(&request, &policies).is_allowed() {
+    fn check_ec2_trust(&self, role: &Role, instance_id: &str) -> Result<(), StsError> {
+        let caller = Caller::service(EC2, &self.account, &self.region, self.clock.now());
+        let target = role_target(role).with("sts:RoleSessionName", [instance_id.to_owned()]);
+        let trust = Named { name: role.arn.clone(), policy: role.trust.clone() };
+        let decided =
+            self.authorizer.decide_on(&caller, "sts:AssumeRole", &target, Some((trust, true)));
+        if decided.decision.is_allowed() {
             return Ok(());
         }
-        let (caller, role) = ("ec2.amazonaws.com".to_owned(), role.arn.clone());
-        Err(StsError::NotAuthorized { caller, role })
+        Err(StsError::NotAuthorized { caller: EC2.to_owned(), role: role.arn.clone() })
     }
 
     pub(crate) fn new_session(&self, owner: Owner, lasts: Duration) -> Session {
+        let issued = self.clock.now();
         Session {
             access_key_id: format!("ASIA{}", &entropy::iam_id("")[..16]),
             secret: entropy::secret(40),
             token: format!("IQoJb3JpZ2luX2Vj{}", entropy::secret(340)),
             owner,
-            expires: self.clock.now() + lasts,
+            issued,
+            expires: issued + lasts,
+            context: BTreeMap::new(),
             tags: BTreeMap::new(),
+            transitive: Vec::new(),
             policies: Vec::new(),
             policy_arns: Vec::new(),
             is_of_instance: false,
@@ -144,12 +152,19 @@ impl Sts {
     /// The policies that limit the session of this key.
     pub(crate) fn session_policies(&self, session: &Session) -> Vec<Named> {
         let inline = session.policies.iter().map(|document| {
-            let policy = Policy::parse(document, Kind::Identity);
-            let policy = policy.expect("documents are checked before they are stored");
-            Named { name: "session policy".to_owned(), policy: Arc::new(policy) }
+            let name = "session policy";
+            match Policy::parse(document, Kind::Identity) {
+                Ok(policy) => Named { name: name.to_owned(), policy: Arc::new(policy) },
+                // What was checked when it was stored, by a version that read it otherwise.
+                Err(_) => Named::nothing(name),
+            }
         });
-        let managed = session.policy_arns.iter();
-        inline.chain(managed.filter_map(|arn| self.identities.managed_policy(arn))).collect()
+        // What limited the session goes on to limit it when it is deleted.
+        let managed = session
+            .policy_arns
+            .iter()
+            .map(|arn| self.identities.managed_policy(arn).unwrap_or_else(|| Named::nothing(arn)));
+        inline.chain(managed).collect()
     }
 }
 
@@ -166,6 +181,7 @@ impl AccessKeys for Sts {
             expires: Some(session.expires),
             principal: self.principal(&session)?,
             session_policies: self.session_policies(&session),
+            session_context: session.condition_keys(),
         })
     }
 }
@@ -203,6 +219,24 @@ impl Sts {
             },
         })
     }
+}
+
+impl Session {
+    /// Nobody has a device for multi-factor authentication here.
+    fn condition_keys(&self) -> BTreeMap<String, String> {
+        let mut keys = self.context.clone();
+        keys.insert("aws:TokenIssueTime".to_owned(), self.issued.to_string());
+        keys.insert("aws:MultiFactorAuthPresent".to_owned(), "false".to_owned());
+        keys
+    }
+}
+
+/// A role as the resource of a decision.
+pub(crate) fn role_target(role: &Role) -> Target {
+    let tags = || role.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    Target::resource(&role.arn)
+        .with_tags("aws:ResourceTag", tags())
+        .with_tags("iam:ResourceTag", tags())
 }
 
 pub(crate) fn owner(role: &Role, session: &str) -> Owner {

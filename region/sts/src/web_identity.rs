@@ -4,15 +4,14 @@
 //! shape, provider, signature, audience, time, and then the role's trust policy with the token's
 //! `sub` and `aud` as condition keys.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sts::{
     AssumeRoleWithWebIdentity, AssumeRoleWithWebIdentityRequest, AssumeRoleWithWebIdentityResponse,
     AssumedRoleUser,
 };
 use aws_wire::Fault;
-use futures::future::BoxFuture;
-use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
+use iam_policy::{Identity, IdentityKind, Named};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous::insecure_decode_claims};
 use region_gateway::{Caller, Decided, Handle, IdentityProvider, Role, Target};
 use serde_json::Value;
@@ -20,24 +19,16 @@ use serde_json::Value;
 use crate::{
     Sts, StsError,
     assume_role::{check_session_name, checked_documents, duration},
+    discovery,
     session::{self, Session},
 };
 
 const NOT_A_JWT: &str = "The ID Token provided is not a valid JWT. (You may see this error if you \
                          sent an Access Token)";
-const NO_KEY: &str = "Couldn't retrieve verification key from your identity provider,  please \
-                      reference AssumeRoleWithWebIdentity documentation for requirements";
-
 const ACTION: &str = "sts:AssumeRoleWithWebIdentity";
 
 /// How far ahead of ours the clock of an issuer may be.
 const LEEWAY: Duration = Duration::from_secs(5 * 60);
-
-/// The public keys of identity providers: what a discovery document leads to.
-pub trait VerificationKeys: Send + Sync + 'static {
-    /// The JSON Web Key Set of an issuer. `None`: it cannot be had.
-    fn jwks<'a>(&'a self, issuer: &'a str) -> BoxFuture<'a, Option<Value>>;
-}
 
 /// What a verified token says.
 struct Verified {
@@ -45,6 +36,18 @@ struct Verified {
     issuer: String,
     subject: String,
     audience: String,
+}
+
+impl Verified {
+    /// What the trust policy sees of the token, and policies see of the session's requests later.
+    fn keys(&self) -> BTreeMap<String, String> {
+        let issuer = self.issuer.trim_start_matches("https://");
+        BTreeMap::from([
+            (format!("{issuer}:sub"), self.subject.clone()),
+            (format!("{issuer}:aud"), self.audience.clone()),
+            ("aws:FederatedProvider".to_owned(), self.provider.arn.clone()),
+        ])
+    }
 }
 
 impl Handle<AssumeRoleWithWebIdentity> for Sts {
@@ -62,7 +65,7 @@ impl Handle<AssumeRoleWithWebIdentity> for Sts {
         let verified = self.verify(&request.web_identity_token).await.inspect_err(|_| {
             caller.decisions.note(Decided::refused(ACTION, &request.role_arn));
         })?;
-        let role = self.trusting_role(caller, &request.role_arn, &verified)?;
+        let role = self.trusting_role(caller, &request, &verified)?;
         let lasts = duration(request.duration_seconds, 3600, 43_200)?;
         if lasts > role.max_session {
             return Err(StsError::TooLong { limit: "MaxSessionDuration" }.into());
@@ -71,6 +74,7 @@ impl Handle<AssumeRoleWithWebIdentity> for Sts {
             policies: checked_documents(request.policy.as_deref())?,
             policy_arns: self.checked_arns(&request.policy_arns)?,
             tags: role.tags.clone(),
+            context: verified.keys(),
             ..self.new_session(session::owner(&role, &request.role_session_name), lasts)
         };
         let session = self.issue(session)?;
@@ -98,9 +102,12 @@ impl Sts {
         let provider = self.identities.identity_provider(issuer).ok_or_else(|| {
             invalid(&format!("No OpenIDConnect provider found in your account for {issuer}"))
         })?;
-        let keys = self.verification_keys.get().ok_or_else(|| invalid(NO_KEY))?;
-        let jwks = keys.jwks(issuer).await.ok_or_else(|| invalid(NO_KEY))?;
-        let claims = signed_claims(token, &jwks).ok_or_else(|| invalid(NO_KEY))?;
+        let documents = self.issuers.get().ok_or_else(discovery::no_key)?;
+        let now = self.clock.now();
+        let uri = discovery::keys_uri(&**documents, issuer).await?;
+        let is_enough = |keys: &Value| signed_claims(token, keys).is_some();
+        let keys = self.issuer_keys.get(&**documents, &uri, now, is_enough).await?;
+        let claims = signed_claims(token, &keys).ok_or_else(discovery::no_key)?;
         let audience = audience(&claims, &provider.client_ids)
             .ok_or_else(|| invalid("Incorrect token audience"))?;
         self.check_time(&claims)?;
@@ -129,37 +136,27 @@ impl Sts {
     fn trusting_role(
         &self,
         caller: &Caller,
-        arn: &str,
+        request: &AssumeRoleWithWebIdentityRequest,
         verified: &Verified,
     ) -> Result<Role, StsError> {
+        let arn = &request.role_arn;
         let name = arn.rsplit('/').next().unwrap_or_default();
-        let role = self.identities.role(name).filter(|it| it.arn == arn);
+        let role = self.identities.role(name).filter(|it| it.arn == *arn);
         let Some(role) = role else {
             caller.decisions.note(Decided::refused(ACTION, arn));
             return Err(StsError::NoWebIdentity);
         };
-        let issuer = verified.issuer.trim_start_matches("https://");
-        let context = Context::new()
-            .with(&format!("{issuer}:sub"), &verified.subject)
-            .with(&format!("{issuer}:aud"), &verified.audience)
-            .with("aws:FederatedProvider", &verified.provider.arn);
+        let mut target = session::role_target(&role)
+            .with("sts:RoleSessionName", [request.role_session_name.clone()]);
+        for (key, value) in verified.keys() {
+            target = target.with(&key, [value]);
+        }
         let kind = IdentityKind::Federated { provider: verified.provider.arn.clone() };
         let identity = Identity { account: self.account.clone(), kind };
-        let policies = Policies {
-            resource: Some(Named { name: role.arn.clone(), policy: role.trust.clone() }),
-            resource_must_allow: true,
-            ..Policies::default()
-        };
-        let request =
-            Request { identity: &identity, action: ACTION, resource: &role.arn, context: &context };
-        let decision = evaluate(&request, &policies);
-        let is_allowed = decision.is_allowed();
-        caller.decisions.note(Decided {
-            action: ACTION.to_owned(),
-            resource: role.arn.clone(),
-            decision,
-            refusal: None,
-        });
+        let trust = Named { name: role.arn.clone(), policy: role.trust.clone() };
+        let decided = self.authorizer.decide_trust(&identity, caller, ACTION, &target, trust);
+        let is_allowed = decided.decision.is_allowed();
+        caller.decisions.note(decided);
         match is_allowed {
             true => Ok(role),
             false => Err(StsError::NoWebIdentity),

@@ -1,34 +1,42 @@
 //! Makes the kernel agree with a [`KernelState`].
 //!
 //! Rules come before links, so that an interface never carries a packet that its groups have not
-//! seen. Each pass observes links, addresses and routes anew; only the ruleset is remembered, since
-//! reading it back costs more than replacing it (which is what the first pass does).
+//! seen. A pass observes links, addresses and routes anew, in the router and in every guest; only the
+//! ruleset is remembered, since reading it back costs more than replacing it (which is what the first
+//! pass does).
+//!
+//! Where nothing but the rules differs from what was applied last, a pass ends with them and says that
+//! it [is partial](Applied::is_partial): a changed rule does not wait for a look at hundreds of links
+//! that it has nothing to do with. The pass that is to follow soon looks. A stream of changes puts
+//! that off for [`LOOK_EVERY`] at most.
 
 mod detours;
+mod ipv6;
+mod links;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    net::Ipv4Addr,
-    os::fd::AsFd,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use linux_netlink::{
-    Link, LinkChange, Mac, Netlink, OpenError, RequestError, Route, RouteKind, Scope, TABLE_MAIN,
-    Veth, VethEnd,
-};
+use linux_netlink::{Link, Netlink, OpenError, RequestError};
 use linux_netns::NetnsError;
 use linux_nftables::{Nft, Table};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
-    EniLink, KernelState, VpcSpec, compile,
-    egress::{self, Egress},
-    guest::{self, Guests, MTU},
+    Detour, EniLink, KernelState, VpcSpec, compile,
+    egress::{self, Blocks, Egress},
 };
+
+/// How long changes of rules alone may put off a look at everything else.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The router of one VPC. Clones share it.
 #[derive(Clone, Debug)]
@@ -41,8 +49,30 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Remembered {
     table: Option<Table>,
+    ipv6_table: Option<Table>,
+    /// What was seen to be in place, where nothing was missing.
+    rest: Option<Rest>,
     /// This process has put the machine's half of the way out in place.
     has_way_out: bool,
+}
+
+/// All that a router has beside its rules.
+#[derive(Debug)]
+struct Rest {
+    services: BTreeSet<IpAddr>,
+    links: BTreeMap<String, EniLink>,
+    detours: BTreeMap<u32, Detour>,
+    blocks: Blocks,
+    seen_at: Instant,
+}
+
+impl Rest {
+    /// Whether `wanted` is the same and was seen not long ago.
+    fn covers(&self, wanted: &Self) -> bool {
+        wanted.seen_at.duration_since(self.seen_at) < LOOK_EVERY
+            && (&self.services, &self.links, &self.detours, &self.blocks)
+                == (&wanted.services, &wanted.links, &wanted.detours, &wanted.blocks)
+    }
 }
 
 /// What a pass has changed, and what it could not do yet.
@@ -50,8 +80,10 @@ struct Remembered {
 pub struct Applied {
     pub attached: Vec<String>,
     pub detached: Vec<String>,
-    /// ENIs whose instance has no network namespace yet.
+    /// ENIs whose instance has no network namespace yet, or something else in their place.
     pub waiting: Vec<String>,
+    /// The rules are in the kernel, and nothing else was looked at. Another pass is to follow.
+    pub is_partial: bool,
 }
 
 /// A pass that was not finished. Repeating it goes on from what is there.
@@ -97,14 +129,14 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    pub(crate) fn request(what: &str) -> impl Fn(RequestError) -> Self {
+    pub(crate) fn request(what: &str) -> impl Fn(RequestError) -> Self + use<> {
         let what = what.to_owned();
         move |source| Self::Request { what: what.clone(), source }
     }
 }
 
 /// Settings of the router's namespace; links inherit `default` when they are made.
-const SYSCTLS: [(&str, &str); 12] = [
+const SYSCTLS: [(&str, &str); 10] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
@@ -117,9 +149,20 @@ const SYSCTLS: [(&str, &str); 12] = [
     // Neighbours of one subnet are on different links: the router answers for all of them.
     ("net/ipv4/conf/default/proxy_arp", "1"),
     ("net/ipv4/conf/default/arp_ignore", "0"),
-    ("net/ipv6/conf/all/disable_ipv6", "1"),
-    ("net/ipv6/conf/default/disable_ipv6", "1"),
 ];
+
+/// Those of IPv6, once its rules are there. Nobody tells the router anything: it tells them.
+const IPV6_SYSCTLS: [(&str, &str); 6] = [
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/autoconf", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "0"),
+    ("net/ipv6/conf/all/disable_ipv6", "0"),
+];
+
+const NO_IPV6_SYSCTLS: [(&str, &str); 2] =
+    [("net/ipv6/conf/all/disable_ipv6", "1"), ("net/ipv6/conf/default/disable_ipv6", "1")];
 
 impl Router {
     /// The router whose namespace is called `netns`. Nothing is done yet.
@@ -136,8 +179,8 @@ impl Router {
     /// Makes the kernel agree with `spec`, whose `netns` must be this router's.
     pub async fn apply(&self, spec: &VpcSpec) -> Result<Applied, ApplyError> {
         let (router, wanted) = (self.clone(), compile(spec));
-        let cidrs = spec.cidrs.clone();
-        blocking(move || router.apply_now(&wanted, &cidrs)).await
+        let (blocks, now) = (Blocks::of(spec), Instant::now());
+        blocking(move || router.apply_now(wanted, blocks, now)).await
     }
 
     /// Removes the router with all links that end in it.
@@ -146,7 +189,12 @@ impl Router {
         blocking(move || router.remove_now()).await
     }
 
-    fn apply_now(&self, wanted: &KernelState, cidrs: &[Ipv4Net]) -> Result<Applied, ApplyError> {
+    fn apply_now(
+        &self,
+        wanted: KernelState,
+        blocks: Blocks,
+        now: Instant,
+    ) -> Result<Applied, ApplyError> {
         // One pass at a time: two would undo each other's work.
         let mut remembered = self.applied.lock();
         let is_new =
@@ -156,24 +204,54 @@ impl Router {
         }
         let path = linux_netns::path(&self.netns);
         if remembered.table.is_none() {
-            sysctls(&path)?;
+            sysctls(&path, &SYSCTLS)?;
         }
-        if remembered.table.as_ref() != Some(&wanted.table) {
-            let nft = Nft::at(&path);
+        // What fails on the way is looked at again.
+        let seen = remembered.rest.take();
+        let KernelState { services, links, detours, table, ipv6_table } = wanted;
+        let is_first = remembered.table.is_none();
+        let has_other_ipv6_rules = remembered.ipv6_table != ipv6_table;
+        if is_first || has_other_ipv6_rules {
+            let old = remembered.ipv6_table.take();
+            apply_ipv6(&path, old.as_ref(), ipv6_table.as_ref())?;
+            remembered.ipv6_table = ipv6_table;
+        }
+        let has_other_ipv4_rules = remembered.table.as_ref() != Some(&table);
+        let has_other_rules = has_other_ipv4_rules || has_other_ipv6_rules;
+        if has_other_ipv4_rules {
             let old = remembered.table.take();
-            nft.update(old.as_ref(), &wanted.table)
+            Nft::at(&path)
+                .update(old.as_ref(), &table)
                 .map_err(|source| ApplyError::Rules { source })?;
-            remembered.table = Some(wanted.table.clone());
+            remembered.table = Some(table);
         }
-        let netlink = Netlink::at(&path).map_err(|source| ApplyError::Open { source })?;
-        services(&netlink, &wanted.services)?;
+        let rest = Rest { services, links, detours, blocks, seen_at: now };
+        if let Some(seen) = seen.filter(|it| has_other_rules && it.covers(&rest)) {
+            remembered.rest = Some(seen);
+            return Ok(Applied { is_partial: true, ..Applied::default() });
+        }
+        let applied = self.apply_rest(&rest, &path, &mut remembered)?;
+        remembered.rest = applied.waiting.is_empty().then_some(rest);
+        Ok(applied)
+    }
+
+    fn apply_rest(
+        &self,
+        rest: &Rest,
+        path: &Path,
+        remembered: &mut Remembered,
+    ) -> Result<Applied, ApplyError> {
+        let netlink = Netlink::at(path).map_err(|source| ApplyError::Open { source })?;
+        services(&netlink, &rest.services)?;
         if let Some(egress) = &self.egress {
-            egress::apply(egress, &netlink, &path, cidrs, !remembered.has_way_out)?;
+            egress::apply(egress, &netlink, path, &rest.blocks, !remembered.has_way_out)?;
             remembered.has_way_out = true;
         }
-        let applied = links(&netlink, &path, &wanted.links)?;
-        routes(&netlink, &wanted.links)?;
-        detours::apply(&netlink, &wanted.detours)?;
+        let applied = links::apply(&netlink, path, &rest.links)?;
+        if remembered.ipv6_table.is_some() {
+            ipv6::apply(&netlink, &rest.links)?;
+        }
+        detours::apply(&netlink, &rest.detours)?;
         Ok(applied)
     }
 
@@ -200,8 +278,18 @@ fn is_ours(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.name.starts_with("eni")
 }
 
-fn sysctls(netns: &Path) -> Result<(), ApplyError> {
-    let set = || SYSCTLS.iter().try_for_each(|(name, value)| sysctl(name, value));
+/// The rules before the packets: without rules there is no IPv6.
+fn apply_ipv6(netns: &Path, old: Option<&Table>, new: Option<&Table>) -> Result<(), ApplyError> {
+    let Some(new) = new else { return sysctls(netns, &NO_IPV6_SYSCTLS) };
+    Nft::at(netns).update(old, new).map_err(|source| ApplyError::Rules { source })?;
+    if old.is_none() { sysctls(netns, &IPV6_SYSCTLS) } else { Ok(()) }
+}
+
+fn sysctls(
+    netns: &Path,
+    wanted: &'static [(&'static str, &'static str)],
+) -> Result<(), ApplyError> {
+    let set = || wanted.iter().try_for_each(|(name, value)| sysctl(name, value));
     linux_netns::enter(netns, set).map_err(|source| ApplyError::Netns { source })?
 }
 
@@ -216,15 +304,7 @@ fn sysctl(name: &str, value: &str) -> Result<(), ApplyError> {
     }
 }
 
-/// The kernel answers ARP for others after a random pause of up to 0.8 s, and a namespace has no
-/// default for that: each link is told.
-fn answer_at_once(netns: &Path, link: &str) -> Result<(), ApplyError> {
-    let name = format!("net/ipv4/neigh/{link}/proxy_delay");
-    linux_netns::enter(netns, move || sysctl(&name, "0"))
-        .map_err(|source| ApplyError::Netns { source })?
-}
-
-fn services(netlink: &Netlink, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), ApplyError> {
+fn services(netlink: &Netlink, wanted: &BTreeSet<IpAddr>) -> Result<(), ApplyError> {
     let failed = ApplyError::request("lo");
     let Some(lo) = netlink.link_by_name("lo").map_err(&failed)? else { return Ok(()) };
     if !lo.is_up {
@@ -232,112 +312,15 @@ fn services(netlink: &Netlink, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), ApplyE
     }
     let present = netlink.addresses().map_err(&failed)?;
     for address in wanted {
-        let net = IpNet::V4(Ipv4Net::from(*address));
+        let net = IpNet::from(*address);
         if !present.iter().any(|it| it.index == lo.index && it.net == net) {
             netlink.add_address(lo.index, net).map_err(&failed)?;
         }
     }
     for gone in present.iter().filter(|it| it.index == lo.index) {
-        let IpNet::V4(net) = gone.net else { continue };
-        if !net.addr().is_loopback() && !wanted.contains(&net.addr()) {
+        let address = gone.net.addr();
+        if !address.is_loopback() && !wanted.contains(&address) {
             netlink.delete_address(lo.index, gone.net).map_err(&failed)?;
-        }
-    }
-    Ok(())
-}
-
-fn links(
-    netlink: &Netlink,
-    router: &Path,
-    wanted: &BTreeMap<String, EniLink>,
-) -> Result<Applied, ApplyError> {
-    let mut applied = Applied::default();
-    let mut guests = Guests::default();
-    let present = netlink.links().map_err(ApplyError::request("router"))?;
-    for link in present.iter().filter(|it| is_ours(it) && !wanted.contains_key(&it.name)) {
-        netlink.delete_link(link.index).map_err(ApplyError::request(&link.name))?;
-        applied.detached.push(link.name.clone());
-    }
-    for (name, eni) in wanted {
-        let Some(guest) = guests.netlink(&eni.netns)? else {
-            applied.waiting.push(eni.eni.clone());
-            continue;
-        };
-        let near = present.iter().find(|it| it.name == *name);
-        let mut far = guest::find(guest, eni)?;
-        if let (Some(near), None) = (near, &far) {
-            // Its other end is elsewhere: it was attached to another instance.
-            netlink.delete_link(near.index).map_err(ApplyError::request(&eni.eni))?;
-        }
-        if near.is_none() || far.is_none() {
-            if let Some(stranger) = &far {
-                // The far end of a router that is gone.
-                guest.delete_link(stranger.index).map_err(ApplyError::request(&eni.eni))?;
-            }
-            attach(netlink, router, name, eni)?;
-            applied.attached.push(eni.eni.clone());
-            far = guest::find(guest, eni)?;
-        }
-        if let Some(far) = far {
-            guest::configure(guest, &far, eni)?;
-        }
-    }
-    Ok(applied)
-}
-
-/// Makes the pair with each end where it belongs, and brings the near end up.
-fn attach(netlink: &Netlink, router: &Path, name: &str, eni: &EniLink) -> Result<(), ApplyError> {
-    let failed = ApplyError::request(&eni.eni);
-    let guest = linux_netns::open(&eni.netns).map_err(|source| ApplyError::Netns { source })?;
-    let near = VethEnd { name, mac: Some(near_mac(eni.mac)), mtu: Some(MTU), netns: None };
-    let far = VethEnd {
-        name: &eni.device,
-        mac: Some(eni.mac),
-        mtu: Some(MTU),
-        netns: Some(guest.as_fd()),
-    };
-    tracing::debug!(eni = eni.eni, router = %router.display(), "attaching");
-    netlink.create_veth(&Veth { end: near, peer: far }).map_err(&failed)?;
-    answer_at_once(router, name)?;
-    let Some(link) = netlink.link_by_name(name).map_err(&failed)? else { return Ok(()) };
-    netlink.add_address(link.index, Ipv4Net::from(eni.gateway).into()).map_err(&failed)?;
-    let up = LinkChange { is_up: Some(true), ..LinkChange::default() };
-    netlink.change_link(link.index, &up).map_err(&failed)
-}
-
-/// The near end's hardware address: the far end's, told apart by a bit that vendors do not use.
-fn near_mac(Mac(mut bytes): Mac) -> Mac {
-    bytes[0] |= 0x02;
-    bytes[1] ^= 0x80;
-    Mac(bytes)
-}
-
-fn routes(netlink: &Netlink, wanted: &BTreeMap<String, EniLink>) -> Result<(), ApplyError> {
-    let failed = ApplyError::request("routes");
-    let present = netlink.links().map_err(&failed)?;
-    let routes = netlink.routes().map_err(&failed)?;
-    for link in present.iter().filter(|it| is_ours(it)) {
-        let Some(eni) = wanted.get(&link.name) else { continue };
-        let primary = IpNet::V4(eni.primary.into());
-        let routed = eni.routed.iter().map(|it| IpNet::V4(*it));
-        let targets: BTreeSet<IpNet> = routed.chain([primary]).collect();
-        let is_old = |route: &&Route| {
-            route.device == Some(link.index)
-                && route.table == TABLE_MAIN
-                && route.kind == RouteKind::Unicast
-        };
-        let old: BTreeSet<IpNet> = routes.iter().filter(is_old).map(|it| it.destination).collect();
-        for gone in routes.iter().filter(is_old).filter(|it| !targets.contains(&it.destination)) {
-            netlink.delete_route(gone).map_err(&failed)?;
-        }
-        // The primary first: the others go through it.
-        if !old.contains(&primary) {
-            let direct = Route { scope: Scope::Link, ..Route::to(primary) };
-            netlink.add_route(&direct.device(link.index)).map_err(&failed)?;
-        }
-        for target in targets.difference(&old).filter(|it| **it != primary) {
-            let through = Route::to(*target).via(eni.primary.into()).device(link.index);
-            netlink.add_route(&Route { is_onlink: true, ..through }).map_err(&failed)?;
         }
     }
     Ok(())

@@ -2,28 +2,31 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use linux_netlink::Mac;
 use linux_nftables::Table;
 
 use crate::{
-    Eni, IMDS, Location, RESOLVER, SERVICES, Setup, Target, VpcSpec, egress, rules::mark_of,
+    ENDPOINTS_V6, Eni, IMDS, IMDS_V6, Location, RESOLVER, RESOLVER_V6, SERVICES, Setup, Target,
+    VpcSpec, egress, rules::mark_of,
 };
 
 /// See the module. Two equal states are the same kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelState {
     /// The addresses of the router's own services, on its loopback link.
-    pub services: BTreeSet<Ipv4Addr>,
+    pub services: BTreeSet<IpAddr>,
     /// The near ends of the ENIs, by the names that they have in the router.
     pub links: BTreeMap<String, EniLink>,
     /// What takes packets to interfaces that forward them, by mark.
     pub detours: BTreeMap<u32, Detour>,
     pub table: Table,
+    /// `None` where the VPC has no IPv6.
+    pub ipv6_table: Option<Table>,
 }
 
 /// Where a route to an interface leads.
@@ -45,6 +48,9 @@ pub struct EniLink {
     pub prefix_len: u8,
     /// What is routed to it, beside the primary address.
     pub routed: BTreeSet<Ipv4Net>,
+    /// What the far end calls its own of IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+    pub routed_ipv6: BTreeSet<Ipv6Net>,
     pub netns: PathBuf,
     pub device: String,
     pub setup: Setup,
@@ -62,10 +68,13 @@ pub fn compile(spec: &VpcSpec) -> KernelState {
     let fixed = [IMDS, RESOLVER].into_iter().chain(SERVICES).chain(spec.resolver());
     let public = spec.public_endpoints.keys().copied();
     let endpoints = spec.endpoints().map(|it| it.primary);
-    let services = fixed.chain(public).chain(endpoints).collect();
+    let ipv4 = fixed.chain(public).chain(endpoints).map(IpAddr::V4);
+    let ipv6 = [IMDS_V6, RESOLVER_V6, ENDPOINTS_V6].map(IpAddr::V6);
+    let services = ipv4.chain(ipv6.into_iter().filter(|_| !spec.ipv6_cidrs.is_empty())).collect();
     let links = spec.enis.iter().filter_map(|eni| Some((link_name(&eni.id), link(spec, eni)?)));
     let (links, detours) = (links.collect(), detours(spec));
-    KernelState { services, links, detours, table: egress::table(spec) }
+    let (table, ipv6_table) = (egress::table(spec), egress::ipv6_table(spec));
+    KernelState { services, links, detours, table, ipv6_table }
 }
 
 fn detours(spec: &VpcSpec) -> BTreeMap<u32, Detour> {
@@ -81,6 +90,7 @@ fn detours(spec: &VpcSpec) -> BTreeMap<u32, Detour> {
 fn link(spec: &VpcSpec, eni: &Eni) -> Option<EniLink> {
     let Location::Netns { path, device, setup } = &eni.location else { return None };
     let subnet = spec.subnets.get(&eni.subnet)?;
+    let has_ipv6 = !spec.ipv6_cidrs.is_empty();
     Some(EniLink {
         eni: eni.id.clone(),
         mac: eni.mac,
@@ -88,6 +98,8 @@ fn link(spec: &VpcSpec, eni: &Eni) -> Option<EniLink> {
         primary: eni.primary,
         prefix_len: subnet.cidr.prefix_len(),
         routed: eni.networks().filter(|it| *it != Ipv4Net::from(eni.primary)).collect(),
+        ipv6: eni.ipv6_addresses.first().copied().filter(|_| has_ipv6),
+        routed_ipv6: eni.ipv6_networks().filter(|_| has_ipv6).collect(),
         netns: path.clone(),
         device: device.clone(),
         setup: *setup,
@@ -115,7 +127,10 @@ mod tests {
         assert_eq!(link.gateway, Ipv4Addr::new(192, 168, 0, 1));
         assert_eq!(link.routed.len(), 2);
         assert!(!link.routed.contains(&Ipv4Net::from(link.primary)));
-        assert!(state.services.contains(&Ipv4Addr::new(192, 168, 0, 2)));
+        assert!(state.services.contains(&Ipv4Addr::new(192, 168, 0, 2).into()));
+        assert!(state.services.iter().all(IpAddr::is_ipv4), "the VPC has no IPv6");
+        spec.ipv6_cidrs = vec!["2001:db8:0:100::/56".parse().unwrap()];
+        assert!(compile(&spec).services.contains(&IMDS_V6.into()));
     }
 
     #[test]

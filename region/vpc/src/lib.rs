@@ -12,8 +12,15 @@
 //! ingress rules decide; replies follow the tracked connection, but pass the ACLs again. An
 //! interface endpoint is an ENI whose address is the router's own.
 //!
+//! IPv6, in a VPC that has a block of it, goes the same way by a table of its own. The near end is
+//! `fe80:ec2::1` on every link and knows where each address is, so that no neighbour is looked for;
+//! neighbour discovery is between an interface and the router alone, and no group filters it. IMDS,
+//! the resolver and AWS's dual-stack endpoints have an address of it, too.
+//!
 //! **Invariant:** nothing outside of the router's namespace, the ends of the ENIs and the machine's
 //! end of a way out is touched.
+//!
+//! Deviation: interface endpoints are for IPv4.
 //!
 //! Deviation: what a NAT gateway forwards does not pass the network ACL of the gateway's subnet.
 
@@ -27,17 +34,19 @@ mod route_table;
 mod rules;
 mod security_group;
 mod spec;
+mod version;
 
 pub use self::{
     apply::{Applied, ApplyError, Router},
     compile::{Detour, EniLink, KernelState, compile, link_name},
-    egress::{Egress, remove_egress},
+    egress::{Egress, forwards_ipv6, remove_egress},
     network_acl::{AclEntry, NetworkAcl},
     reach::{Flow, Packet, Reason, Step, Verdict, can_reach, trace},
     route_table::{Route, RouteTable, Target},
-    rules::{TABLE, table},
+    rules::{TABLE, ipv6_table, table},
     security_group::{Peer, Rule, SecurityGroup, Traffic, TrafficError},
     spec::{
-        DYNAMODB, ENDPOINTS, Eni, IMDS, Location, RESOLVER, S3, SERVICES, Setup, Subnet, VpcSpec,
+        DYNAMODB, ENDPOINTS, ENDPOINTS_V6, Eni, IMDS, IMDS_V6, Location, RESOLVER, RESOLVER_V6,
+        ROUTER_V6, S3, SERVICES, Setup, Subnet, VpcSpec,
     },
 };

@@ -6,10 +6,18 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+};
+
+use ipnet::Ipv4Net;
 
 use self::matching::{Direction, find, reply_of, seen};
-use crate::{Eni, IMDS, Location, RESOLVER, Route, Rule, SERVICES, Target, VpcSpec, network_acl};
+use crate::{
+    ENDPOINTS_V6, Eni, IMDS, IMDS_V6, Location, RESOLVER, RESOLVER_V6, Route, Rule, SERVICES,
+    Target, VpcSpec, egress, network_acl,
+};
 
 /// The ports that Linux draws from for a connection (`ip_local_port_range`).
 const EPHEMERAL: RangeInclusive<u16> = 32768..=60999;
@@ -20,14 +28,15 @@ pub enum Packet {
     Tcp { port: u16 },
     Udp { port: u16 },
     Icmp { kind: u8, code: u8 },
+    Icmpv6 { kind: u8, code: u8 },
     Protocol(u8),
 }
 
 /// A connection that somebody would begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    pub from: Ipv4Addr,
-    pub to: Ipv4Addr,
+    pub from: IpAddr,
+    pub to: IpAddr,
     pub packet: Packet,
     /// The port that replies go to, or those of which it is drawn.
     pub source_ports: RangeInclusive<u16>,
@@ -64,13 +73,15 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Nobody in this VPC owns the sender's address: the source check drops it.
-    NoSuchSource { address: Ipv4Addr },
+    NoSuchSource { address: IpAddr },
     /// The destination is owned by nobody.
-    NoRoute { address: Ipv4Addr },
+    NoRoute { address: IpAddr },
     /// The interface is in no instance.
     NotAttached { eni: String },
     /// The subnet of `eni` has no way to the AWS endpoints.
     NoRouteToEndpoints { eni: String, subnet: String },
+    /// The address is outside of the VPC, and behind the region's gateways is AWS alone.
+    NoWayOut { address: IpAddr },
     /// The VPC has a way out, but the subnet of `eni` has no route to it.
     NoRouteOut { eni: String, subnet: String },
     /// The route leads to what is gone.
@@ -92,7 +103,7 @@ pub enum Reason {
     /// IMDS and the VPC's resolver are never filtered.
     Service,
     /// The router has no such service.
-    NoService { address: Ipv4Addr },
+    NoService { address: IpAddr },
     /// These rules allow it; `ingress` is `None` for the AWS endpoints and the outside.
     Allowed { egress: Box<(String, Rule)>, ingress: Option<Box<(String, Rule)>> },
     /// It gets to `eni`, by a route: what becomes of it is decided there.
@@ -100,7 +111,13 @@ pub enum Reason {
 }
 
 /// Says whether `packet` gets from `from` to `to`, and its replies back.
-pub fn can_reach(spec: &VpcSpec, from: Ipv4Addr, to: Ipv4Addr, packet: Packet) -> Verdict {
+pub fn can_reach(
+    spec: &VpcSpec,
+    from: impl Into<IpAddr>,
+    to: impl Into<IpAddr>,
+    packet: Packet,
+) -> Verdict {
+    let (from, to) = (from.into(), to.into());
     trace(spec, &Flow { from, to, packet, source_ports: EPHEMERAL })
 }
 
@@ -137,9 +154,12 @@ impl<'a> Way<'a> {
     fn forth(&mut self) -> Result<(End<'a>, Reason), Reason> {
         let (spec, to, packet) = (self.spec, self.flow.to, self.flow.packet);
         let source = self.source()?;
-        if to == IMDS || to == RESOLVER || spec.resolver() == Some(to) {
+        let is_imds = to == IMDS || to == IMDS_V6;
+        let is_resolver =
+            to == RESOLVER || to == RESOLVER_V6 || spec.resolver().is_some_and(|it| to == it);
+        if is_imds || is_resolver {
             let dns = matches!(packet, Packet::Tcp { port: 53 } | Packet::Udp { port: 53 });
-            let is_there = if to == IMDS { packet == (Packet::Tcp { port: 80 }) } else { dns };
+            let is_there = if is_imds { packet == (Packet::Tcp { port: 80 }) } else { dns };
             let reason = if is_there { Ok(Reason::Service) } else { Err(no_service(to)) };
             return Ok((End::Unfiltered, reason?));
         }
@@ -289,47 +309,78 @@ impl Way<'_> {
     }
 }
 
-fn no_service(address: Ipv4Addr) -> Reason {
+fn no_service(address: IpAddr) -> Reason {
     Reason::NoService { address }
 }
 
-fn no_route_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr) -> Reason {
+fn is_service(to: IpAddr) -> bool {
+    SERVICES.iter().any(|it| to == *it) || to == ENDPOINTS_V6
+}
+
+/// Whom a cluster's public endpoint at that address lets in, if there is one.
+fn admitted(spec: &VpcSpec, to: IpAddr) -> Option<(Ipv4Addr, &[Ipv4Net])> {
+    let IpAddr::V4(address) = to else { return None };
+    spec.public_endpoints.get(&address).map(|it| (address, it.as_slice()))
+}
+
+fn no_route_out(spec: &VpcSpec, source: &Eni, to: IpAddr) -> Reason {
     let (eni, subnet) = (source.id.clone(), source.subnet.clone());
-    if SERVICES.contains(&to) {
+    if is_service(to) {
         Reason::NoRouteToEndpoints { eni, subnet }
-    } else if spec.public_endpoints.contains_key(&to) || is_outside(spec, to) {
+    } else if admitted(spec, to).is_some() || is_outside(spec, to) {
         Reason::NoRouteOut { eni, subnet }
     } else {
-        Reason::NoRoute { address: to }
+        nobody(spec, to)
     }
 }
 
-fn is_outside(spec: &VpcSpec, to: Ipv4Addr) -> bool {
-    spec.has_way_out && !spec.is_inside(to) && !to.is_link_local()
+fn is_outside(spec: &VpcSpec, to: IpAddr) -> bool {
+    let has_way = if to.is_ipv4() { spec.has_way_out } else { spec.has_ipv6_way_out };
+    has_way && may_be_outside(spec, to)
+}
+
+/// Whether the world could have it.
+fn may_be_outside(spec: &VpcSpec, to: IpAddr) -> bool {
+    let is_link_local = match to {
+        IpAddr::V4(to) => to.is_link_local(),
+        IpAddr::V6(to) => {
+            to.is_unicast_link_local() || to.is_multicast() || egress::AWS_LOCAL_V6.contains(&to)
+        }
+    };
+    !spec.is_inside(to) && !is_link_local
+}
+
+fn nobody(spec: &VpcSpec, to: IpAddr) -> Reason {
+    if may_be_outside(spec, to) && !is_outside(spec, to) {
+        return Reason::NoWayOut { address: to };
+    }
+    Reason::NoRoute { address: to }
 }
 
 /// For a destination that no interface owns.
-fn leads_out(spec: &VpcSpec, source: &Eni, to: Ipv4Addr, route: &Route) -> Result<(), Reason> {
+fn leads_out(spec: &VpcSpec, source: &Eni, to: IpAddr, route: &Route) -> Result<(), Reason> {
     let leads = match &route.target {
-        Target::InternetGateway(_) => source.public_ip.is_some(),
-        Target::NatGateway { .. } | Target::GatewayEndpoint(_) => true,
+        Target::InternetGateway(_) => source.public_ip.is_some() || to.is_ipv6(),
+        Target::EgressOnlyInternetGateway(_)
+        | Target::NatGateway { .. }
+        | Target::GatewayEndpoint(_) => true,
         _ => false,
     };
     if !leads {
         return Err(no_route_out(spec, source, to));
     }
-    if let Some(sources) = spec.public_endpoints.get(&to) {
+    if let Some((address, sources)) = admitted(spec, to) {
         let eni = source.id.clone();
-        return match spec.outside_address(source, to) {
+        return match spec.outside_address(source, address) {
             None => Err(no_route_out(spec, source, to)),
-            Some(_) if spec.is_let_in(source, to, sources) => Ok(()),
+            Some(_) if spec.is_let_in(source, address, sources) => Ok(()),
             Some(outside) => Err(Reason::NotLetIn { eni, outside }),
         };
     }
-    if SERVICES.contains(&to) || is_outside(spec, to) {
+    if is_service(to) || is_outside(spec, to) {
         return Ok(());
     }
-    Err(Reason::NoRoute { address: to })
+    Err(nobody(spec, to))
 }
 
 fn groups(eni: &Eni) -> Vec<String> {

@@ -4,11 +4,14 @@
 //! anything else: what no route takes is dropped there, and what a route sends to an interface gets
 //! a mark, by which a routing table of its own takes it to that interface.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::{Eni, VpcSpec};
+use crate::{Eni, VpcSpec, version::Version};
 
 /// A route table. The local routes are not in it: they follow from the VPC's blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     pub target: Target,
 }
 
@@ -30,6 +33,8 @@ pub enum Target {
     Local,
     /// For interfaces with a public address only.
     InternetGateway(String),
+    /// For IPv6: the way out for everybody, and in for nobody.
+    EgressOnlyInternetGateway(String),
     /// Everybody behind it comes from its public address. One without has no way out itself.
     NatGateway { id: String, address: Option<Ipv4Addr> },
     /// A gateway endpoint.
@@ -42,18 +47,20 @@ pub enum Target {
 
 impl RouteTable {
     /// One with a route more.
-    pub fn with(mut self, destination: Ipv4Net, target: Target) -> Self {
-        self.routes.push(Route { destination, target });
+    pub fn with(mut self, destination: impl Into<IpNet>, target: Target) -> Self {
+        self.routes.push(Route { destination: destination.into(), target });
         self
     }
 }
 
 impl VpcSpec {
     /// The routes of a subnet, the longest prefixes first, the local ones before their equals.
-    pub(crate) fn routes_of(&self, subnet: &str) -> Vec<Route> {
-        let local = self.cidrs.iter().map(|it| Route { destination: *it, target: Target::Local });
+    pub(crate) fn routes_of(&self, subnet: &str, version: Version) -> Vec<Route> {
+        let blocks = self.blocks(version).into_iter();
+        let local = blocks.map(|destination| Route { destination, target: Target::Local });
         let table = self.subnets.get(subnet).and_then(|it| self.route_tables.get(&it.route_table));
         let own = table.map(|it| it.routes.as_slice()).unwrap_or_default().iter().cloned();
+        let own = own.filter(|it| Version::of(&it.destination) == version);
         let mut routes: Vec<Route> = local.chain(own).collect();
         routes.sort_by_key(|it| std::cmp::Reverse(it.destination.prefix_len()));
         let mut known = std::collections::BTreeSet::new();
@@ -62,14 +69,15 @@ impl VpcSpec {
     }
 
     /// The route that a packet from `subnet` to `address` takes.
-    pub fn route(&self, subnet: &str, address: Ipv4Addr) -> Option<Route> {
-        self.routes_of(subnet).into_iter().find(|it| it.destination.contains(&address))
+    pub fn route(&self, subnet: &str, address: IpAddr) -> Option<Route> {
+        let routes = self.routes_of(subnet, Version::of_address(address));
+        routes.into_iter().find(|it| it.destination.contains(&address))
     }
 
     /// The address by which `eni` comes to `address` on the internet; `None` where no route leads
     /// there from it.
     pub fn outside_address(&self, eni: &Eni, address: Ipv4Addr) -> Option<Ipv4Addr> {
-        match self.route(&eni.subnet, address)?.target {
+        match self.route(&eni.subnet, address.into())?.target {
             Target::InternetGateway(_) => eni.public_ip,
             Target::NatGateway { address, .. } => address,
             _ => None,
@@ -94,6 +102,7 @@ impl fmt::Display for Target {
         match self {
             Self::Local => f.write_str("local"),
             Self::InternetGateway(id)
+            | Self::EgressOnlyInternetGateway(id)
             | Self::NatGateway { id, .. }
             | Self::GatewayEndpoint(id)
             | Self::Interface(id) => f.write_str(id),
@@ -116,10 +125,11 @@ mod tests {
         *table = std::mem::take(table)
             .with(block, Target::Blackhole("eni-1".to_owned()))
             .with(narrow, Target::Interface("eni-2".to_owned()));
-        let target = |address: [u8; 4]| spec.route("subnet-a", address.into()).unwrap().target;
+        let target =
+            |address: [u8; 4]| spec.route("subnet-a", IpAddr::from(address)).unwrap().target;
         assert_eq!(target([192, 168, 1, 1]), Target::Local);
         assert_eq!(target([192, 168, 65, 1]), Target::Interface("eni-2".to_owned()));
         assert_eq!(target([8, 8, 8, 8]), Target::InternetGateway("igw-0".to_owned()));
-        assert_eq!(spec.route("subnet-of-nobody", [8, 8, 8, 8].into()), None);
+        assert_eq!(spec.route("subnet-of-nobody", IpAddr::from([8, 8, 8, 8])), None);
     }
 }

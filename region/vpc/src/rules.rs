@@ -12,12 +12,13 @@ mod routes;
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, priority, quote};
+use ipnet::IpNet;
+use linux_nftables::{Chain, ChainKind, Hook, HookPoint, Set, Table, priority, quote};
 
 pub(crate) use self::routes::mark_of;
 use crate::{
-    Eni, IMDS, Location, Peer, RESOLVER, Rule, SERVICES, SecurityGroup, VpcSpec, compile::link_name,
+    ENDPOINTS_V6, Eni, IMDS, IMDS_V6, Location, Peer, RESOLVER, RESOLVER_V6, Rule, SERVICES,
+    SecurityGroup, VpcSpec, compile::link_name, version::Version,
 };
 
 /// The name of the router's table.
@@ -25,10 +26,41 @@ pub const TABLE: &str = "vpc";
 
 const TRACKED: &str = "ct state established,related accept";
 
-/// The whole table of `spec`: pure.
+/// Neighbour discovery, which is between an interface and the router alone; what a router would say
+/// comes from no interface.
+const NEIGHBOURS: &str = "ip6 daddr { fe80::/10, ff02::/16 } icmpv6 type { nd-router-solicit, \
+                          nd-neighbor-solicit, nd-neighbor-advert }";
+
+/// The whole table of `spec` for IPv4: pure.
 pub fn table(spec: &VpcSpec) -> Table {
-    let mut table = Table::new(Family::Ip, TABLE);
-    base_chains(spec, &mut table);
+    of_version(spec, Version::V4)
+}
+
+/// The table for IPv6, where the VPC has a block of it.
+pub fn ipv6_table(spec: &VpcSpec) -> Option<Table> {
+    (!spec.ipv6_cidrs.is_empty()).then(|| of_version(spec, Version::V6))
+}
+
+fn of_version(spec: &VpcSpec, version: Version) -> Table {
+    let mut table = Table::new(version.family(), TABLE);
+    base_chains(spec, version, &mut table);
+    add_interfaces(spec, version, &mut table);
+    routes::add(spec, version, &mut table);
+    acl::add(spec, version, &mut table);
+    for (id, networks) in &spec.prefix_lists {
+        let members = networks.iter().filter(|it| Version::of(it) == version).copied();
+        let members = IpNet::aggregate(&members.collect());
+        table.set(prefix_list(id), interval(version, members.iter().map(network)));
+    }
+    let members = spec.members(version);
+    for group in spec.security_groups.values() {
+        let own = members.get(group.id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        security_group(spec, version, group, own, &mut table);
+    }
+    table
+}
+
+fn add_interfaces(spec: &VpcSpec, version: Version, table: &mut Table) {
     let mut sources = Set::map("ifname", "verdict");
     let mut egress = Set::map("ifname", "verdict");
     let mut ingress = Set::map("ifname", "verdict");
@@ -37,12 +69,15 @@ pub fn table(spec: &VpcSpec) -> Table {
         let name = link_name(&eni.id);
         let link = quote(&name);
         table.chain(format!("{name}-ingress")).rules = jumps(spec, eni, "ingress");
+        if eni.location == Location::Router && version == Version::V6 {
+            continue;
+        }
         if eni.location == Location::Router {
             endpoints.entry(eni.primary.to_string(), format!("jump {name}-ingress"));
             continue;
         }
         if eni.source_dest_check {
-            table.chain(format!("{name}-source")).rules = source_check(eni);
+            table.chain(format!("{name}-source")).rules = source_check(eni, version);
             sources.entry(&link, format!("jump {name}-source"));
         }
         table.chain(format!("{name}-egress")).rules = jumps(spec, eni, "egress");
@@ -52,6 +87,9 @@ pub fn table(spec: &VpcSpec) -> Table {
     table.set("sources", sources);
     table.set("egress-of", egress);
     table.set("ingress-of", ingress);
+    if version == Version::V6 {
+        return;
+    }
     table.set("endpoints", endpoints);
     for (address, sources) in &spec.public_endpoints {
         let mut allowed = Set::of("ifname");
@@ -60,21 +98,9 @@ pub fn table(spec: &VpcSpec) -> Table {
         }
         table.set(public_endpoint(*address), allowed);
     }
-    routes::add(spec, &mut table);
-    acl::add(spec, &mut table);
-    for (id, networks) in &spec.prefix_lists {
-        let members = Ipv4Net::aggregate(networks);
-        table.set(prefix_list(id), interval(members.iter().map(network)));
-    }
-    let members = spec.members();
-    for group in spec.security_groups.values() {
-        let own = members.get(group.id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        security_group(spec, group, own, &mut table);
-    }
-    table
 }
 
-fn base_chains(spec: &VpcSpec, table: &mut Table) {
+fn base_chains(spec: &VpcSpec, version: Version, table: &mut Table) {
     let hook = |point, priority| Hook::new(ChainKind::Filter, point, priority);
     let filter = priority::FILTER;
     let mut add = |name: &str, hook: Hook, rules: Vec<String>| {
@@ -86,7 +112,10 @@ fn base_chains(spec: &VpcSpec, table: &mut Table) {
     add(
         "source-check",
         hook(HookPoint::Prerouting, priority::RAW),
-        texts(&["iifname vmap @sources"]),
+        match version {
+            Version::V4 => texts(&["iifname vmap @sources"]),
+            Version::V6 => texts(&[&format!("{NEIGHBOURS} return"), "iifname vmap @sources"]),
+        },
     );
     add(
         "egress",
@@ -98,7 +127,11 @@ fn base_chains(spec: &VpcSpec, table: &mut Table) {
         hook(HookPoint::Forward, filter + 10).dropping(),
         texts(&[TRACKED, "oifname vmap @ingress-of"]),
     );
-    add("services", hook(HookPoint::Input, filter).dropping(), services(spec));
+    let to_services = hook(HookPoint::Input, filter).dropping();
+    if version == Version::V6 {
+        return add("services", to_services, ipv6_services());
+    }
+    add("services", to_services, services(spec));
     // After the sender's egress rules, those of the interface endpoint that it comes to.
     add("to-endpoints", hook(HookPoint::Input, filter + 10), to_endpoints(spec));
 }
@@ -106,6 +139,23 @@ fn base_chains(spec: &VpcSpec, table: &mut Table) {
 /// What security groups and network ACLs never filter.
 pub(crate) fn unfiltered(spec: &VpcSpec) -> impl Iterator<Item = Ipv4Addr> {
     [IMDS, RESOLVER].into_iter().chain(spec.resolver())
+}
+
+/// The same for IPv6, with what is for a link itself, as sets of nft.
+pub(crate) fn unfiltered_v6() -> String {
+    format!("fe80::/10, ff02::/16, {RESOLVER_V6}, {IMDS_V6}")
+}
+
+fn ipv6_services() -> Vec<String> {
+    vec![
+        "iifname \"lo\" accept".to_owned(),
+        TRACKED.to_owned(),
+        format!("{NEIGHBOURS} accept"),
+        format!("ip6 daddr {IMDS_V6} tcp dport 80 accept"),
+        format!("ip6 daddr {RESOLVER_V6} udp dport 53 accept"),
+        format!("ip6 daddr {RESOLVER_V6} tcp dport 53 accept"),
+        format!("ip6 daddr {ENDPOINTS_V6} iifname vmap @egress-of"),
+    ]
 }
 
 /// AWS's endpoints take a route and a rule.
@@ -159,18 +209,21 @@ fn prefix_list(id: &str) -> String {
     format!("{id}-networks")
 }
 
-fn interval(elements: impl Iterator<Item = String>) -> Set {
-    let mut set = Set::of("ipv4_addr").flag("interval");
+fn interval(version: Version, elements: impl Iterator<Item = String>) -> Set {
+    let mut set = Set::of(version.address()).flag("interval");
     for element in elements {
         set.member(element);
     }
     set
 }
 
-fn source_check(eni: &Eni) -> Vec<String> {
-    let owned: Vec<Ipv4Net> = eni.networks().collect();
-    let owned: Vec<String> = Ipv4Net::aggregate(&owned).iter().map(network).collect();
-    vec![format!("ip saddr {{ {} }} return", owned.join(", ")), "drop".to_owned()]
+fn source_check(eni: &Eni, version: Version) -> Vec<String> {
+    let owned = IpNet::aggregate(&eni.owned(version));
+    let owned: Vec<String> = owned.iter().map(network).collect();
+    let header = version.header();
+    let allowed = format!("{header} saddr {{ {} }} return", owned.join(", "));
+    let allowed = (!owned.is_empty()).then_some(allowed);
+    allowed.into_iter().chain(["drop".to_owned()]).collect()
 }
 
 fn jumps(spec: &VpcSpec, eni: &Eni, direction: &str) -> Vec<String> {
@@ -178,11 +231,18 @@ fn jumps(spec: &VpcSpec, eni: &Eni, direction: &str) -> Vec<String> {
     known.map(|id| format!("jump {id}-{direction}")).collect()
 }
 
-fn security_group(spec: &VpcSpec, group: &SecurityGroup, members: &[Ipv4Net], table: &mut Table) {
+fn security_group(
+    spec: &VpcSpec,
+    version: Version,
+    group: &SecurityGroup,
+    members: &[IpNet],
+    table: &mut Table,
+) {
     let id = &group.id;
-    table.set(format!("{id}-members"), interval(members.iter().map(network)));
+    table.set(format!("{id}-members"), interval(version, members.iter().map(network)));
     let rules = |rules: &[Rule], side: &str| -> Vec<String> {
-        let mut texts: Vec<_> = rules.iter().filter_map(|it| rule(spec, it, side)).collect();
+        let mut texts: Vec<_> =
+            rules.iter().filter_map(|it| rule(spec, version, it, side)).collect();
         texts.sort();
         texts.dedup();
         texts
@@ -191,16 +251,21 @@ fn security_group(spec: &VpcSpec, group: &SecurityGroup, members: &[Ipv4Net], ta
     table.chain(format!("{id}-egress")).rules = rules(&group.egress, "daddr");
 }
 
-/// `None` for a rule that refers to what is gone: nothing matches it.
-fn rule(spec: &VpcSpec, rule: &Rule, side: &str) -> Option<String> {
+/// `None` for a rule that refers to what is gone, or to the other version: nothing matches it.
+fn rule(spec: &VpcSpec, version: Version, rule: &Rule, side: &str) -> Option<String> {
+    if !rule.traffic.is_of(version) {
+        return None;
+    }
+    let header = version.header();
     let peer = match &rule.peer {
+        Peer::Cidr(cidr) if Version::of(cidr) != version => return None,
         Peer::Cidr(cidr) if cidr.prefix_len() == 0 => String::new(),
-        Peer::Cidr(cidr) => format!("ip {side} {} ", network(&cidr.trunc())),
+        Peer::Cidr(cidr) => format!("{header} {side} {} ", network(&cidr.trunc())),
         Peer::Group(id) if spec.security_groups.contains_key(id) => {
-            format!("ip {side} @{id}-members ")
+            format!("{header} {side} @{id}-members ")
         }
         Peer::PrefixList(id) if spec.prefix_lists.contains_key(id) => {
-            format!("ip {side} @{} ", prefix_list(id))
+            format!("{header} {side} @{} ", prefix_list(id))
         }
         Peer::Group(_) | Peer::PrefixList(_) => return None,
     };
@@ -208,8 +273,12 @@ fn rule(spec: &VpcSpec, rule: &Rule, side: &str) -> Option<String> {
 }
 
 /// nft prints and compares a single address without its prefix length.
-pub(crate) fn network(network: &Ipv4Net) -> String {
-    if network.prefix_len() == 32 { network.addr().to_string() } else { network.to_string() }
+pub(crate) fn network(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +310,36 @@ mod tests {
         );
         assert!(!table.chains.contains_key("eni000000000002-source"));
         assert_eq!(table.sets["sources"].elements.len(), 2);
+    }
+
+    #[test]
+    fn ipv6_has_a_table_of_its_own_where_the_vpc_has_a_block() {
+        let mut spec = samples::vpc();
+        assert!(ipv6_table(&spec).is_none());
+        spec.ipv6_cidrs = vec!["2001:db8:0:100::/56".parse().unwrap()];
+        spec.enis[2].ipv6_addresses = vec!["2001:db8:0:100::13".parse().unwrap()];
+        spec.enis[2].ipv6_prefixes.insert("2001:db8:0:100:1::/80".parse().unwrap());
+        let ping = Traffic::Icmpv6 { kind: Some(128), code: None };
+        let from: IpNet = "2001:db8:0:100::/64".parse().unwrap();
+        let web = spec.security_groups.get_mut("sg-web").unwrap();
+        web.ingress.push(Rule::new(ping, Peer::Cidr(from)));
+        let table = ipv6_table(&spec).unwrap();
+        assert_eq!(
+            table.chains["sg-web-ingress"].rules,
+            [
+                "ip6 saddr 2001:db8:0:100::/64 icmpv6 type 128 accept",
+                "ip6 saddr @sg-client-members tcp dport 80 accept"
+            ]
+        );
+        assert!(table.chains["sg-web-egress"].rules.is_empty(), "0.0.0.0/0 is IPv4's");
+        let members: Vec<_> = table.sets["sg-client-members"].elements.keys().collect();
+        assert_eq!(members, ["2001:db8:0:100:1::/80", "2001:db8:0:100::13"]);
+        assert_eq!(table.chains["eni000000000001-source"].rules, ["drop"], "it owns none");
+        assert_eq!(
+            table.chains["routes-rtb-public"].rules,
+            ["ip6 daddr 2001:db8:0:100::/56 accept", "drop"]
+        );
+        assert_eq!(super::table(&spec).chains["sg-web-ingress"].rules.len(), 1, "as before");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Security groups: stateful, allowing only, the union over an ENI's groups.
 
-use std::{fmt, net::Ipv4Addr, ops::RangeInclusive};
+use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::version::Version;
 
 /// A security group. Without a rule nothing goes in that direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Rule {
 /// The other side of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
-    Cidr(Ipv4Net),
+    Cidr(IpNet),
     /// The private addresses of all ENIs in that group.
     Group(String),
     /// The networks of that prefix list.
@@ -36,6 +38,7 @@ pub enum Traffic {
     Tcp { from: u16, to: u16 },
     Udp { from: u16, to: u16 },
     Icmp { kind: Option<u8>, code: Option<u8> },
+    Icmpv6 { kind: Option<u8>, code: Option<u8> },
     Protocol(u8),
 }
 
@@ -62,7 +65,12 @@ impl Rule {
 
     /// What EC2 puts into the egress of a new group.
     pub fn everything_to_anywhere() -> Self {
-        Self::new(Traffic::All, Peer::Cidr(Ipv4Net::default()))
+        Self::new(Traffic::All, Peer::Cidr(Ipv4Net::default().into()))
+    }
+
+    /// And what it puts there for IPv6.
+    pub fn everything_to_anywhere_by_ipv6() -> Self {
+        Self::new(Traffic::All, Peer::Cidr(Ipv6Net::default().into()))
     }
 }
 
@@ -102,7 +110,7 @@ impl Traffic {
             "tcp" | "6" => ports().map(|it| Self::tcp(*it.start(), *it.end()))?,
             "udp" | "17" => ports().map(|it| Self::udp(*it.start(), *it.end()))?,
             "icmp" | "1" => Self::Icmp { kind: number(from)?, code: number(to)? },
-            "icmpv6" => Self::Protocol(58),
+            "icmpv6" | "58" => Self::Icmpv6 { kind: number(from)?, code: number(to)? },
             other => {
                 let number = other.parse();
                 let unknown = |_| TrafficError::Protocol { protocol: protocol.to_owned() };
@@ -127,14 +135,28 @@ impl Traffic {
             Self::Icmp { kind: Some(kind), code: Some(code) } => {
                 format!("icmp type {kind} icmp code {code} ")
             }
+            Self::Icmpv6 { kind: None, .. } => "meta l4proto ipv6-icmp ".to_owned(),
+            Self::Icmpv6 { kind: Some(kind), code: None } => format!("icmpv6 type {kind} "),
+            Self::Icmpv6 { kind: Some(kind), code: Some(code) } => {
+                format!("icmpv6 type {kind} icmpv6 code {code} ")
+            }
             Self::Protocol(number) => format!("meta l4proto {number} "),
+        }
+    }
+
+    /// Whether packets of that version can be meant: each has its own ICMP.
+    pub(crate) fn is_of(&self, version: Version) -> bool {
+        match self {
+            Self::Icmp { .. } => version == Version::V4,
+            Self::Icmpv6 { .. } => version == Version::V6,
+            _ => true,
         }
     }
 }
 
 impl Peer {
-    pub fn cidr(address: Ipv4Addr) -> Self {
-        Self::Cidr(address.into())
+    pub fn cidr(address: impl Into<IpAddr>) -> Self {
+        Self::Cidr(address.into().into())
     }
 }
 
@@ -162,6 +184,8 @@ impl fmt::Display for Traffic {
             Self::Udp { from, to } => ports(f, "udp", from, to),
             Self::Icmp { kind: None, .. } => f.write_str("icmp"),
             Self::Icmp { kind: Some(kind), .. } => write!(f, "icmp type {kind}"),
+            Self::Icmpv6 { kind: None, .. } => f.write_str("icmpv6"),
+            Self::Icmpv6 { kind: Some(kind), .. } => write!(f, "icmpv6 type {kind}"),
             Self::Protocol(number) => write!(f, "protocol {number}"),
         }
     }
@@ -178,6 +202,8 @@ mod tests {
             ("tcp", Some(443), Some(443), Traffic::tcp(443, 443)),
             ("6", Some(-1), Some(-1), Traffic::tcp(0, 65535)),
             ("icmp", Some(8), Some(-1), Traffic::Icmp { kind: Some(8), code: None }),
+            ("58", Some(128), Some(-1), Traffic::Icmpv6 { kind: Some(128), code: None }),
+            ("icmpv6", None, None, Traffic::Icmpv6 { kind: None, code: None }),
             ("50", None, None, Traffic::Protocol(50)),
         ] {
             assert_eq!(Traffic::from_ec2(protocol, from, to).unwrap(), wanted, "{protocol}");

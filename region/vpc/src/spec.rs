@@ -2,25 +2,33 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linux_netlink::Mac;
 
-use crate::{NetworkAcl, RouteTable, SecurityGroup};
+use crate::{NetworkAcl, RouteTable, SecurityGroup, version::Version};
 
 /// The instance metadata service.
 pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// The VPC's resolver, by the address that every VPC has; the other is the VPC's base plus two.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+/// IMDS by IPv6.
+pub const IMDS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// The resolver by IPv6: the same in every VPC.
+pub const RESOLVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253);
+/// Where the dual-stack endpoints are by IPv6 (RFC 9637: no host has such an address).
+pub const ENDPOINTS_V6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
 /// Where the AWS endpoints are for whoever asks inside of a VPC (TEST-NET-3, RFC 5737).
 pub const ENDPOINTS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// Where S3 is, which a gateway endpoint may lead to (RFC 2544: no host has such an address).
 pub const S3: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Where DynamoDB is.
 pub const DYNAMODB: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The router of every subnet, as IPv6 hosts know it.
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
 /// All of these.
 pub const SERVICES: [Ipv4Addr; 3] = [ENDPOINTS, S3, DYNAMODB];
 
@@ -32,15 +40,19 @@ pub struct VpcSpec {
     pub netns: String,
     /// The primary CIDR first.
     pub cidrs: Vec<Ipv4Net>,
+    /// Without one the VPC has no IPv6 at all.
+    pub ipv6_cidrs: Vec<Ipv6Net>,
     pub subnets: BTreeMap<String, Subnet>,
     pub route_tables: BTreeMap<String, RouteTable>,
     pub network_acls: BTreeMap<String, NetworkAcl>,
     pub enis: Vec<Eni>,
     pub security_groups: BTreeMap<String, SecurityGroup>,
     /// The prefix lists that rules name.
-    pub prefix_lists: BTreeMap<String, Vec<Ipv4Net>>,
+    pub prefix_lists: BTreeMap<String, Vec<IpNet>>,
     /// Behind its internet and NAT gateways is the world (`--egress`), and not AWS alone.
     pub has_way_out: bool,
+    /// The same by IPv6, which takes a machine that forwards it.
+    pub has_ipv6_way_out: bool,
     /// The public endpoints of the region's clusters: by their addresses, whom they let in. Those
     /// who come are known by the addresses that they have on the internet.
     pub public_endpoints: BTreeMap<Ipv4Addr, Vec<Ipv4Net>>,
@@ -64,6 +76,9 @@ pub struct Eni {
     pub primary: Ipv4Addr,
     pub secondary: BTreeSet<Ipv4Addr>,
     pub prefixes: BTreeSet<Ipv4Net>,
+    /// The first one is what an instance calls its own.
+    pub ipv6_addresses: Vec<Ipv6Addr>,
+    pub ipv6_prefixes: BTreeSet<Ipv6Net>,
     pub security_groups: BTreeSet<String>,
     pub source_dest_check: bool,
     pub public_ip: Option<Ipv4Addr>,
@@ -90,10 +105,26 @@ pub enum Location {
 pub enum Setup {
     /// As DHCP would: address, default route.
     Primary,
+    /// As `Primary`, where the others are in other subnets: what comes from its address leaves by it
+    /// too, and not by the interface whose subnet the receiver is in.
+    First { table: u32 },
     /// Address, and a routing table of its own for what comes from that address.
     Additional { table: u32 },
     /// Nobody: it appears down and without address, for the VPC CNI to set up.
     Bare,
+}
+
+impl Setup {
+    /// Whether the guest's own default route leads over it, and the table for what its address sends.
+    /// `None`: nothing is set up.
+    pub(crate) fn routes(self) -> Option<(bool, Option<u32>)> {
+        match self {
+            Self::Bare => None,
+            Self::Primary => Some((true, None)),
+            Self::First { table } => Some((true, Some(table))),
+            Self::Additional { table } => Some((false, Some(table))),
+        }
+    }
 }
 
 impl Subnet {
@@ -110,7 +141,8 @@ impl VpcSpec {
     }
 
     /// The ENI that owns `address`.
-    pub fn owner(&self, address: Ipv4Addr) -> Option<&Eni> {
+    pub fn owner(&self, address: impl Into<IpAddr>) -> Option<&Eni> {
+        let address = address.into();
         self.enis.iter().find(|eni| eni.owns(address))
     }
 
@@ -125,19 +157,28 @@ impl VpcSpec {
     }
 
     /// Says whether an address belongs to the VPC, whoever has it.
-    pub fn is_inside(&self, address: Ipv4Addr) -> bool {
-        self.cidrs.iter().any(|cidr| cidr.contains(&address))
+    pub fn is_inside(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        self.blocks(Version::of_address(address)).iter().any(|block| block.contains(&address))
+    }
+
+    /// The VPC's blocks of that version.
+    pub(crate) fn blocks(&self, version: Version) -> Vec<IpNet> {
+        match version {
+            Version::V4 => self.cidrs.iter().map(|it| IpNet::V4(*it)).collect(),
+            Version::V6 => self.ipv6_cidrs.iter().map(|it| IpNet::V6(*it)).collect(),
+        }
     }
 
     /// By security group: the private addresses of all ENIs that carry it, as few networks.
-    pub(crate) fn members(&self) -> BTreeMap<&str, Vec<Ipv4Net>> {
-        let mut members: BTreeMap<&str, Vec<Ipv4Net>> = BTreeMap::new();
+    pub(crate) fn members(&self, version: Version) -> BTreeMap<&str, Vec<IpNet>> {
+        let mut members: BTreeMap<&str, Vec<IpNet>> = BTreeMap::new();
         for eni in &self.enis {
             for group in &eni.security_groups {
-                members.entry(group).or_default().extend(eni.networks());
+                members.entry(group).or_default().extend(eni.owned(version));
             }
         }
-        members.values_mut().for_each(|it| *it = Ipv4Net::aggregate(it));
+        members.values_mut().for_each(|it| *it = IpNet::aggregate(it));
         members
     }
 
@@ -155,13 +196,35 @@ impl VpcSpec {
 }
 
 impl Eni {
-    pub fn owns(&self, address: Ipv4Addr) -> bool {
-        self.primary == address
-            || self.secondary.contains(&address)
-            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    pub fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => {
+                self.primary == address
+                    || self.secondary.contains(&address)
+                    || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+            }
+            IpAddr::V6(address) => {
+                self.ipv6_addresses.contains(&address)
+                    || self.ipv6_prefixes.iter().any(|prefix| prefix.contains(&address))
+            }
+        }
     }
 
-    /// Everything that it owns.
+    /// Everything that it owns of that version.
+    pub(crate) fn owned(&self, version: Version) -> Vec<IpNet> {
+        match version {
+            Version::V4 => self.networks().map(IpNet::V4).collect(),
+            Version::V6 => self.ipv6_networks().map(IpNet::V6).collect(),
+        }
+    }
+
+    /// Every IPv6 address and prefix that it owns.
+    pub fn ipv6_networks(&self) -> impl Iterator<Item = Ipv6Net> {
+        let hosts = self.ipv6_addresses.iter().copied().map(Ipv6Net::from);
+        hosts.chain(self.ipv6_prefixes.iter().copied())
+    }
+
+    /// Every IPv4 address and prefix that it owns.
     pub fn networks(&self) -> impl Iterator<Item = Ipv4Net> {
         let hosts = std::iter::once(self.primary).chain(self.secondary.iter().copied());
         hosts.map(Ipv4Net::from).chain(self.prefixes.iter().copied())
@@ -183,6 +246,8 @@ pub(crate) mod samples {
             primary: Ipv4Addr::new(192, 168, 0, 10 + number),
             secondary: BTreeSet::new(),
             prefixes: BTreeSet::new(),
+            ipv6_addresses: Vec::new(),
+            ipv6_prefixes: BTreeSet::new(),
             security_groups: BTreeSet::from([group.to_owned()]),
             source_dest_check: true,
             public_ip: None,

@@ -81,7 +81,7 @@ fn rule(dice: &mut Dice) -> Rule {
     let peer = match dice.below(4) {
         0 => Peer::Group(format!("sg-{}", dice.below(usize::from(GROUPS) + 1))),
         1 => Peer::PrefixList(format!("pl-{}", dice.below(3))),
-        _ => Peer::Cidr(cidr(dice)),
+        _ => Peer::Cidr(cidr(dice).into()),
     };
     Rule::new(traffic(dice), peer)
 }
@@ -126,14 +126,16 @@ fn table(dice: &mut Dice) -> RouteTable {
         table = table.with(Ipv4Net::default(), target(dice));
     }
     if dice.one_in(3) {
-        table = table.with(S3.into(), Target::GatewayEndpoint("vpce-0".to_owned()));
+        table = table.with(Ipv4Net::from(S3), Target::GatewayEndpoint("vpce-0".to_owned()));
     }
     if dice.one_in(3) {
-        table = table.with("203.0.113.0/24".parse().unwrap(), target(dice));
+        let outside: Ipv4Net = "203.0.113.0/24".parse().unwrap();
+        table = table.with(outside, target(dice));
     }
     if dice.one_in(4) {
         let subnet = format!("10.0.{}.0/24", dice.below(usize::from(SUBNETS)));
-        table = table.with(subnet.parse().unwrap(), Target::Interface(id(dice.below(GUESTS))));
+        let subnet: Ipv4Net = subnet.parse().unwrap();
+        table = table.with(subnet, Target::Interface(id(dice.below(GUESTS))));
     }
     table
 }
@@ -161,6 +163,8 @@ fn eni(dice: &mut Dice, number: usize, guest: &str) -> Eni {
         primary: address(number),
         secondary: BTreeSet::new(),
         prefixes: BTreeSet::new(),
+        ipv6_addresses: Default::default(),
+        ipv6_prefixes: Default::default(),
         security_groups: groups(dice),
         source_dest_check: !dice.one_in(3),
         public_ip: dice.one_in(2).then(|| Ipv4Addr::new(54, 0, 0, byte)),
@@ -217,7 +221,7 @@ fn world(dice: &mut Dice, netns: &str, guests: &[String]) -> VpcSpec {
         enis,
         security_groups: (0..GROUPS).map(|it| group(dice, it)).collect(),
         prefix_lists: (0..2)
-            .map(|it| (format!("pl-{it}"), (0..dice.below(3)).map(|_| cidr(dice)).collect()))
+            .map(|it| (format!("pl-{it}"), (0..dice.below(3)).map(|_| cidr(dice).into()).collect()))
             .collect(),
         ..VpcSpec::default()
     }
@@ -445,8 +449,8 @@ fn differences(spec: &VpcSpec, probes: &[Probe], seen: &Seen) -> Vec<String> {
     let mut found = Vec::new();
     for (index, probe) in probes.iter().enumerate() {
         let flow = Flow {
-            from: address(probe.from),
-            to: probe.to,
+            from: address(probe.from).into(),
+            to: probe.to.into(),
             packet: probe.packet,
             source_ports: probe.source_port..=probe.source_port,
         };

@@ -117,7 +117,8 @@ async fn fan_out(client: &Client) -> anyhow::Result<Vec<Row>> {
         anyhow::Ok(())
     };
     let last = format!("b-{}", BURST - 1);
-    tokio::try_join!(making, all_see(&mut watchers, &last))?;
+    let ((), seen) = tokio::try_join!(making, all_see(&mut watchers, &last))?;
+    anyhow::ensure!(seen.iter().all(|it| *it == BURST), "a watcher missed events: {seen:?}");
     let rate = per_second(BURST * WATCHERS, started.elapsed());
     Ok(vec![
         Row::new("create → seen by 50 watchers", millis(median(&samples)), "-", "-"),
@@ -133,17 +134,20 @@ async fn create(api: &Api<ConfigMap>, name: &str) -> anyhow::Result<()> {
 
 type Watcher = BoxStream<'static, kube::Result<WatchEvent<ConfigMap>>>;
 
-/// Every watcher has been told of the object called `name`; an error or an end is no telling.
-async fn all_see(watchers: &mut [Watcher], name: &str) -> anyhow::Result<()> {
+/// Every watcher has been told of the object called `name`; an error or an end is no telling. Gives how
+/// many objects each was told of until then.
+async fn all_see(watchers: &mut [Watcher], name: &str) -> anyhow::Result<Vec<usize>> {
     let sees = watchers.iter_mut().map(async |watcher| {
+        let mut seen = 0;
         loop {
             let event = watcher.next().await.context("a watch ended")??;
-            if matches!(&event, WatchEvent::Added(it) if it.metadata.name.as_deref() == Some(name))
-            {
-                return anyhow::Ok(());
+            let WatchEvent::Added(object) = &event else { continue };
+            seen += 1;
+            if object.metadata.name.as_deref() == Some(name) {
+                return anyhow::Ok(seen);
             }
         }
     });
     let all = futures::future::try_join_all(sees);
-    tokio::time::timeout(LIMIT, all).await.context("a watcher saw nothing")?.map(drop)
+    tokio::time::timeout(LIMIT, all).await.context("a watcher saw nothing")?
 }

@@ -11,16 +11,17 @@ use api_kube as _;
 
 mod api_server;
 mod cni;
+mod iam;
 mod memory;
 mod network;
 mod nodes;
+mod pod_identity;
 mod pods;
+mod provisioning;
 mod proxier;
 mod region;
 mod rows;
 mod services;
-
-use std::time::Instant;
 
 use region::Region;
 use rows::{Row, seconds};
@@ -40,14 +41,22 @@ async fn run() -> anyhow::Result<()> {
         println!("{}", rows::table(&network::rows().await?));
         return Ok(());
     }
-    let started = Instant::now();
     if std::env::args().skip(1).eq(["proxier"]) {
         // It needs no region.
         println!("{}", rows::table(&proxier::rows().await?));
         return Ok(());
     }
-    let region = Region::up()?;
-    let mut rows = vec![Row::new("`up` to 3 nodes Ready", seconds(started.elapsed()), "-", "8 s")];
+    if std::env::args().skip(1).eq(["iam"]) {
+        // Nor do a decision and the gateway.
+        println!("{}", rows::table(&iam::rows().await?));
+        return Ok(());
+    }
+    if std::env::args().skip(1).eq(["provisioning"]) {
+        println!("{}", rows::table(&provisioning::rows()?));
+        return Ok(());
+    }
+    let (region, took) = Region::up()?;
+    let mut rows = vec![Row::new("`up` to 3 nodes Ready, once", seconds(took), "-", "8 s")];
     if is_wanted("memory") {
         measure("memory", &mut rows, memory::rows(&region));
     }
@@ -60,6 +69,9 @@ async fn run() -> anyhow::Result<()> {
     if is_wanted("pods") {
         measure("pods", &mut rows, pods::rows(&region).await);
     }
+    if is_wanted("identity") {
+        measure("Pod Identity", &mut rows, pod_identity::rows(&region).await);
+    }
     if is_wanted("services") {
         measure("services", &mut rows, services::rows(&region).await);
     }
@@ -68,6 +80,12 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("network") {
         measure("network", &mut rows, network::rows().await);
+    }
+    if is_wanted("iam") {
+        measure("iam", &mut rows, iam::rows().await);
+    }
+    if is_wanted("provisioning") {
+        measure("provisioning", &mut rows, provisioning::rows());
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);

@@ -74,6 +74,8 @@ fn eni(number: u32, guest: &str, device: String, setup: Setup) -> Eni {
         ),
         secondary: Default::default(),
         prefixes: Default::default(),
+        ipv6_addresses: Default::default(),
+        ipv6_prefixes: Default::default(),
         security_groups: [format!("sg-{}", number % 10), "sg-all".to_owned()].into(),
         source_dest_check: true,
         public_ip: None,
@@ -124,7 +126,7 @@ async fn change(names: &mut Names) -> anyhow::Result<Row> {
     let mut samples = Vec::new();
     for number in 0..SAMPLES {
         let port = 1000 + u16::try_from(number)?;
-        let rule = Rule::new(Traffic::tcp(port, port), Peer::Cidr(Ipv4Net::default()));
+        let rule = Rule::new(Traffic::tcp(port, port), Peer::Cidr(Ipv4Net::default().into()));
         let group = spec.security_groups.get_mut("sg-all").context("a group")?;
         group.ingress.push(rule);
         let started = Instant::now();

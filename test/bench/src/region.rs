@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -27,13 +28,15 @@ pub(crate) struct Instance {
 }
 
 impl Region {
-    pub(crate) fn up() -> anyhow::Result<Self> {
+    /// The region, and how long it took to come up.
+    pub(crate) fn up() -> anyhow::Result<(Self, Duration)> {
         let binary = std::env::var_os("NODESTEAD").context("run this with `make bench`")?;
         let region = Self { binary: binary.into() };
         region.nodestead(&["down", "--purge"])?;
+        let started = Instant::now();
         // maxPods of this type is 110: a node full of pods fits.
         region.nodestead(&["up", "--nodes", "3", "--instance-type", "m5.4xlarge"])?;
-        Ok(region)
+        Ok((region, started.elapsed()))
     }
 
     pub(crate) fn nodestead(&self, arguments: &[&str]) -> anyhow::Result<String> {

@@ -72,6 +72,11 @@ impl FakeCri {
         self.state.lock().calls.iter().filter(|it| it.0 == call && it.1 == name).count()
     }
 
+    /// How often sandboxes or containers were listed.
+    pub fn lists(&self) -> usize {
+        self.state.lock().lists
+    }
+
     /// How many seconds a container of this name had to end, the last time that it was to.
     pub fn grace(&self, container: &str) -> Option<i64> {
         self.state.lock().graces.get(container).copied()
@@ -85,6 +90,12 @@ impl FakeCri {
             .values()
             .filter(|it| it.state == api_cri::v1::ContainerState::ContainerRunning);
         running.map(|it| it.name().to_owned()).collect()
+    }
+
+    /// How many sandboxes and containers there are, in whatever state.
+    pub fn held(&self) -> usize {
+        let state = self.state.lock();
+        state.sandboxes.len() + state.containers.len()
     }
 
     /// The configuration that the newest container of this name was made with; its resources are those
@@ -114,6 +125,20 @@ impl FakeCri {
     /// A runtime handler that is configured.
     pub fn add_handler(&self, name: &str) {
         self.state.lock().handlers.push(name.to_owned());
+    }
+
+    /// A runtime handler that is configured, and what it announces; the default one's name is empty.
+    pub fn announce_handler(&self, name: &str, features: api_cri::v1::RuntimeHandlerFeatures) {
+        let handler =
+            api_cri::v1::RuntimeHandler { name: name.to_owned(), features: Some(features) };
+        self.add_handler(name);
+        self.state.lock().announced.push(handler);
+    }
+
+    /// The runtime says that it can leave out the groups of images, and whose a process is.
+    pub fn announce_groups_policy(&self) {
+        let features = api_cri::v1::RuntimeFeatures { supplemental_groups_policy: true };
+        self.state.lock().features = Some(features);
     }
 
     /// How the newest sandbox of this pod was configured.
@@ -172,6 +197,11 @@ impl FakeCri {
         if let Some(id) = running {
             self.finish(&id, code, if code == 0 { "Completed" } else { "Error" });
         }
+    }
+
+    /// From now on an exit is told at once, and in the runtime's own state so much later.
+    pub fn set_exit_lag(&self, lag: Duration) {
+        self.state.lock().exit_lag = lag;
     }
 
     /// A client of this runtime, over memory.

@@ -35,17 +35,44 @@ impl FakeCri {
 
     /// A container's process has ended.
     pub(crate) fn finish(&self, id: &str, code: i32, reason: &str) {
-        {
-            let mut state = self.state.lock();
-            let Some(container) = state.containers.get_mut(id) else { return };
-            if container.state != v1::ContainerState::ContainerRunning {
-                return;
+        let lag = self.state.lock().exit_lag;
+        if lag.is_zero() {
+            if self.note_end(id, code, reason) {
+                self.tell_exit(id, code);
             }
-            container.state = v1::ContainerState::ContainerExited;
-            container.code = code;
-            container.reason = reason.to_owned();
-            container.finished_at = self.nanos();
+            return;
         }
+        if !self.state.lock().ending.insert(id.to_owned()) {
+            return;
+        }
+        self.tell_exit(id, code);
+        let (this, id, reason) = (self.clone(), id.to_owned(), reason.to_owned());
+        // As containerd does: it takes the task away, tells of that, and writes its own state down.
+        let later = async move {
+            tokio::time::sleep(lag).await;
+            let deleted = containerd::TaskEvent { container_id: id.clone() };
+            this.tell("/tasks/delete", &id, deleted.encode_to_vec());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            this.note_end(&id, code, &reason);
+        };
+        drop(self.scope.spawn("exit", later));
+    }
+
+    /// Says whether it was running.
+    fn note_end(&self, id: &str, code: i32, reason: &str) -> bool {
+        let mut state = self.state.lock();
+        let Some(container) = state.containers.get_mut(id) else { return false };
+        if container.state != v1::ContainerState::ContainerRunning {
+            return false;
+        }
+        container.state = v1::ContainerState::ContainerExited;
+        container.code = code;
+        container.reason = reason.to_owned();
+        container.finished_at = self.nanos();
+        true
+    }
+
+    fn tell_exit(&self, id: &str, code: i32) {
         let exit = containerd::TaskExit {
             container_id: id.to_owned(),
             id: id.to_owned(),
@@ -76,8 +103,17 @@ impl FakeCri {
         let image_ref = it.config.image.clone().map(|it| it.image).unwrap_or_default();
         let tag = state.image(&image_ref).and_then(|it| it.repo_tags.first());
         let image = tag.cloned().unwrap_or_else(|| image_ref.clone());
+        let told = state.features.filter(|it| it.supplemental_groups_policy);
+        let context = it.config.linux.as_ref().and_then(|it| it.security_context.as_ref());
+        let user = told.and(context).map(|it| v1::LinuxContainerUser {
+            uid: it.run_as_user.map_or(0, |it| it.value),
+            gid: it.run_as_group.map_or(0, |it| it.value),
+            supplemental_groups: it.supplemental_groups.clone(),
+        });
         Ok(v1::ContainerStatus {
             id: id.to_owned(),
+            mounts: it.config.mounts.clone(),
+            user: user.map(|it| v1::ContainerUser { linux: Some(it) }),
             metadata: it.config.metadata.clone(),
             state: it.state as i32,
             created_at: it.created_at,

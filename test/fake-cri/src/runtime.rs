@@ -76,7 +76,10 @@ impl RuntimeService for FakeCri {
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Reply<v1::StatusResponse> {
-        let is_network_ready = self.state.lock().is_network_ready;
+        let (is_network_ready, runtime_handlers, features) = {
+            let state = self.state.lock();
+            (state.is_network_ready, state.announced.clone(), state.features)
+        };
         let condition =
             |kind: &str, status: bool, reason: &str, message: &str| v1::RuntimeCondition {
                 r#type: kind.to_owned(),
@@ -90,7 +93,8 @@ impl RuntimeService for FakeCri {
             condition("NetworkReady", is_network_ready, "NetworkPluginNotReady", message),
         ];
         let status = Some(v1::RuntimeStatus { conditions });
-        Ok(Response::new(v1::StatusResponse { status, ..Default::default() }))
+        let told = v1::StatusResponse { status, runtime_handlers, features, ..Default::default() };
+        Ok(Response::new(told))
     }
 
     async fn run_pod_sandbox(
@@ -178,7 +182,8 @@ impl RuntimeService for FakeCri {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Reply<v1::ListPodSandboxResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.lists += 1;
         let items = state
             .sandboxes
             .iter()
@@ -292,7 +297,8 @@ impl RuntimeService for FakeCri {
         request: Request<v1::ListContainersRequest>,
     ) -> Reply<v1::ListContainersResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.lists += 1;
         let containers = state
             .containers
             .iter()

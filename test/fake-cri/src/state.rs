@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub scripts: HashMap<String, Script>,
     pub faults: HashMap<&'static str, VecDeque<Status>>,
     pub calls: Vec<(&'static str, String)>,
+    /// How often sandboxes or containers were listed.
+    pub lists: usize,
     /// How long containers of a name had to end, the last time that they were to.
     pub graces: HashMap<String, i64>,
     /// Images whose pull never ends.
@@ -37,10 +39,18 @@ pub(crate) struct State {
     /// What images were pulled with.
     pub pulled_with: Vec<(String, Option<v1::AuthConfig>)>,
     pub is_network_ready: bool,
+    /// How long after an exit its own state still says that the container runs.
+    pub exit_lag: Duration,
+    /// Containers whose exit was told of and is not in the state yet, and those after.
+    pub ending: HashSet<String>,
     /// The runtime's name and version, where it is another one.
     pub version: Option<(String, String)>,
     /// Runtime handlers beside the default one.
     pub handlers: Vec<String>,
+    /// What is said of handlers, as containerd 2 does.
+    pub announced: Vec<v1::RuntimeHandler>,
+    /// What the runtime says of itself; runtimes before containerd 2 say nothing.
+    pub features: Option<v1::RuntimeFeatures>,
     /// The owner of the connections.
     pub connections: Scope,
     next: u32,

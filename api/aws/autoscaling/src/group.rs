@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     lifecycle_hook::LifecycleHookSpecification,
-    other::WarmPoolConfiguration,
     tag::{Filter, Tag, TagDescription},
+    warm_pool::WarmPoolConfiguration,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

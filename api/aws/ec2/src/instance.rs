@@ -193,6 +193,26 @@ pub struct InstanceNetworkInterface {
     pub interface_type: Option<String>,
     #[serde(rename = "ipv4PrefixSet", default)]
     pub ipv4_prefixes: Vec<InstanceIpv4Prefix>,
+    #[serde(rename = "ipv6AddressesSet", default)]
+    pub ipv6_addresses: Vec<InstanceIpv6Address>,
+    #[serde(rename = "ipv6PrefixSet", default)]
+    pub ipv6_prefixes: Vec<InstanceIpv6Prefix>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceIpv6Address {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_primary_ipv6: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceIpv6Prefix {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

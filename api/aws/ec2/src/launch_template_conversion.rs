@@ -6,9 +6,11 @@
 
 use crate::{
     common::{Tag, TagInput},
+    instance::InstanceIpv6Address,
     launch_template_data as answered, launch_template_request as sent,
     network_interface::{
-        Ipv4PrefixSpecification, Ipv4PrefixSpecificationRequest, PrivateIpAddressSpecification,
+        InstanceIpv6AddressInput, Ipv4PrefixSpecification, Ipv4PrefixSpecificationRequest,
+        Ipv6PrefixSpecification, Ipv6PrefixSpecificationRequest, PrivateIpAddressSpecification,
         PrivateIpAddressSpecificationInput,
     },
     run_instances::CreditSpecificationRequest,
@@ -121,9 +123,10 @@ pair!(
         subnet_id,
         network_card_index,
         ipv4_prefix_count,
+        ipv6_prefix_count,
         primary_ipv6,
     ],
-    many [private_ip_addresses, ipv4_prefixes],
+    many [private_ip_addresses, ipv4_prefixes, ipv6_addresses, ipv6_prefixes],
 );
 
 pair!(
@@ -133,6 +136,20 @@ pair!(
 );
 
 pair!(Ipv4PrefixSpecificationRequest, Ipv4PrefixSpecification, same[ipv4_prefix],);
+
+pair!(Ipv6PrefixSpecificationRequest, Ipv6PrefixSpecification, same[ipv6_prefix],);
+
+impl From<InstanceIpv6AddressInput> for InstanceIpv6Address {
+    fn from(it: InstanceIpv6AddressInput) -> Self {
+        Self { ipv6_address: it.ipv6_address, is_primary_ipv6: None }
+    }
+}
+
+impl From<InstanceIpv6Address> for InstanceIpv6AddressInput {
+    fn from(it: InstanceIpv6Address) -> Self {
+        Self { ipv6_address: it.ipv6_address }
+    }
+}
 
 pair!(sent::LaunchTemplatesMonitoringRequest, answered::LaunchTemplatesMonitoring, same[enabled],);
 

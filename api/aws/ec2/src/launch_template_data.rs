@@ -3,12 +3,24 @@
 //! Request fields carry the names of query parameters, response fields those of XML elements.
 //! API reference: Amazon EC2, version 2016-11-15.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     common::Tag,
-    network_interface::{Ipv4PrefixSpecification, PrivateIpAddressSpecification},
+    instance::InstanceIpv6Address,
+    network_interface::{
+        Ipv4PrefixSpecification, Ipv6PrefixSpecification, PrivateIpAddressSpecification,
+    },
 };
+
+/// The one list of EC2's answers whose items are no `item`s.
+#[derive(Serialize)]
+#[serde(rename = "list of groupId")]
+struct GroupIds<'a>(&'a [String]);
+
+fn group_ids<S: Serializer>(ids: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    GroupIds(ids).serialize(serializer)
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +125,7 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecification {
     pub description: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_index: Option<i64>,
-    #[serde(rename = "groupSet", default)]
+    #[serde(rename = "groupSet", default, serialize_with = "group_ids")]
     pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_type: Option<String>,
@@ -135,6 +147,12 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecification {
     pub ipv4_prefixes: Vec<Ipv4PrefixSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_prefix_count: Option<i64>,
+    #[serde(rename = "ipv6AddressesSet", default)]
+    pub ipv6_addresses: Vec<InstanceIpv6Address>,
+    #[serde(rename = "ipv6PrefixSet", default)]
+    pub ipv6_prefixes: Vec<Ipv6PrefixSpecification>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
 }

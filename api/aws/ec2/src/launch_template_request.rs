@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     common::TagInput,
-    network_interface::{Ipv4PrefixSpecificationRequest, PrivateIpAddressSpecificationInput},
+    network_interface::{
+        InstanceIpv6AddressInput, Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
+        PrivateIpAddressSpecificationInput,
+    },
     run_instances::CreditSpecificationRequest,
 };
 
@@ -136,6 +139,12 @@ pub struct LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
     pub ipv4_prefixes: Vec<Ipv4PrefixSpecificationRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_prefix_count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_addresses: Vec<InstanceIpv6AddressInput>,
+    #[serde(rename = "Ipv6Prefix", default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_prefixes: Vec<Ipv6PrefixSpecificationRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
 }

@@ -50,8 +50,28 @@ pub struct CreateNetworkInterfaceRequest {
     pub secondary_private_ip_address_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_address_count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_addresses: Vec<InstanceIpv6AddressInput>,
+    #[serde(rename = "Ipv6Prefix", default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_prefixes: Vec<Ipv6PrefixSpecificationRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InstanceIpv6AddressInput {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ipv6PrefixSpecificationRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -110,6 +130,10 @@ pub struct NetworkInterface {
     pub private_ip_addresses: Vec<NetworkInterfacePrivateIpAddress>,
     #[serde(rename = "ipv4PrefixSet", default)]
     pub ipv4_prefixes: Vec<Ipv4PrefixSpecification>,
+    #[serde(rename = "ipv6AddressesSet", default)]
+    pub ipv6_addresses: Vec<NetworkInterfaceIpv6Address>,
+    #[serde(rename = "ipv6PrefixSet", default)]
+    pub ipv6_prefixes: Vec<Ipv6PrefixSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +214,22 @@ pub struct NetworkInterfacePrivateIpAddress {
 pub struct Ipv4PrefixSpecification {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_prefix: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkInterfaceIpv6Address {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_primary_ipv6: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ipv6PrefixSpecification {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

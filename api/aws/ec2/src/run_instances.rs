@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     common::TagSpecification,
     instance::Reservation,
-    network_interface::{Ipv4PrefixSpecificationRequest, PrivateIpAddressSpecificationInput},
+    network_interface::{
+        InstanceIpv6AddressInput, Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
+        PrivateIpAddressSpecificationInput,
+    },
 };
 
 /// `RunInstances`.
@@ -34,6 +37,8 @@ pub struct RunInstancesRequest {
     pub instance_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_address_count: Option<i64>,
+    #[serde(rename = "Ipv6Address", default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_addresses: Vec<InstanceIpv6AddressInput>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,6 +268,12 @@ pub struct InstanceNetworkInterfaceSpecification {
     pub ipv4_prefixes: Vec<Ipv4PrefixSpecificationRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4_prefix_count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_addresses: Vec<InstanceIpv6AddressInput>,
+    #[serde(rename = "Ipv6Prefix", default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_prefixes: Vec<Ipv6PrefixSpecificationRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ipv6: Option<bool>,
 }

@@ -61,6 +61,8 @@ pub struct Subnet {
     pub owner_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assign_ipv6_address_on_creation: Option<bool>,
+    #[serde(default)]
+    pub ipv6_cidr_block_association_set: Vec<SubnetIpv6CidrBlockAssociation>,
     #[serde(rename = "tagSet", default)]
     pub tags: Vec<Tag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,4 +186,86 @@ pub struct ModifySubnetAttributeRequest {
     pub enable_lni_at_device_index: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_lni_at_device_index: Option<AttributeBooleanValueInput>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetIpv6CidrBlockAssociation {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_state: Option<SubnetCidrBlockState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address_attribute: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_source: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetCidrBlockState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_message: Option<String>,
+}
+
+/// `AssociateSubnetCidrBlock`.
+#[derive(Debug)]
+pub enum AssociateSubnetCidrBlock {}
+
+impl Operation for AssociateSubnetCidrBlock {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "AssociateSubnetCidrBlock";
+    type Request = AssociateSubnetCidrBlockRequest;
+    type Response = AssociateSubnetCidrBlockResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AssociateSubnetCidrBlockRequest {
+    pub subnet_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_ipam_pool_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_netmask_length: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssociateSubnetCidrBlockResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_association: Option<SubnetIpv6CidrBlockAssociation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
+}
+
+/// `DisassociateSubnetCidrBlock`.
+#[derive(Debug)]
+pub enum DisassociateSubnetCidrBlock {}
+
+impl Operation for DisassociateSubnetCidrBlock {
+    const SERVICE: &'static str = "ec2";
+    const ACTION: &'static str = "DisassociateSubnetCidrBlock";
+    type Request = DisassociateSubnetCidrBlockRequest;
+    type Response = DisassociateSubnetCidrBlockResponse;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DisassociateSubnetCidrBlockRequest {
+    pub association_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DisassociateSubnetCidrBlockResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_association: Option<SubnetIpv6CidrBlockAssociation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
 }

@@ -40,6 +40,12 @@ pub struct CreateVpcRequest {
     pub instance_tenancy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amazon_provided_ipv6_cidr_block: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_pool: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_ipam_pool_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -56,6 +62,8 @@ pub struct Vpc {
     pub owner_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_tenancy: Option<String>,
+    #[serde(default)]
+    pub ipv6_cidr_block_association_set: Vec<VpcIpv6CidrBlockAssociation>,
     #[serde(default)]
     pub cidr_block_association_set: Vec<VpcCidrBlockAssociation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +89,25 @@ pub struct VpcCidrBlockAssociation {
     pub cidr_block: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr_block_state: Option<VpcCidrBlockState>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VpcIpv6CidrBlockAssociation {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_state: Option<VpcCidrBlockState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_border_group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_pool: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address_attribute: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_source: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -233,11 +260,19 @@ pub struct AssociateVpcCidrBlockRequest {
     pub vpc_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amazon_provided_ipv6_cidr_block: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_pool: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_ipam_pool_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AssociateVpcCidrBlockResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr_block_association: Option<VpcCidrBlockAssociation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +299,8 @@ pub struct DisassociateVpcCidrBlockRequest {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DisassociateVpcCidrBlockResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr_block_association: Option<VpcCidrBlockAssociation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 
 pub mod image;
 pub mod layer;
+pub mod lifecycle;
 pub mod policy;
 pub mod repository;
 pub mod tag;

@@ -55,6 +55,28 @@ pub struct DescribeRepositoriesResponse {
 }
 
 operation! {
+    /// Says whether a tag can be moved.
+    PutImageTagMutability: PutImageTagMutabilityRequest => PutImageTagMutabilityResponse
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PutImageTagMutabilityRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+    pub image_tag_mutability: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PutImageTagMutabilityResponse {
+    pub registry_id: String,
+    pub repository_name: String,
+    pub image_tag_mutability: String,
+}
+
+operation! {
     /// Removes a repository; one with images only by `force`.
     DeleteRepository: DeleteRepositoryRequest => DeleteRepositoryResponse
 }

@@ -33,6 +33,9 @@ pub struct CreateAddonRequest {
     pub tags: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_values: Option<String>,
+    /// The roles of the add-on's service accounts; `None`: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_identity_associations: Option<Vec<AddonPodIdentityAssociations>>,
 }
 
 /// What [`CreateAddon`] answers.
@@ -160,6 +163,9 @@ pub struct UpdateAddonRequest {
     pub client_request_token: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_values: Option<String>,
+    /// The roles of the add-on's service accounts; `None`: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_identity_associations: Option<Vec<AddonPodIdentityAssociations>>,
 }
 
 /// What [`UpdateAddon`] answers.
@@ -235,6 +241,17 @@ pub struct Addon {
     pub owner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_values: Option<String>,
+    /// ARNs of the associations that were made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_identity_associations: Vec<String>,
+}
+
+/// The role of one of an add-on's service accounts.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddonPodIdentityAssociations {
+    pub service_account: String,
+    pub role_arn: String,
 }
 
 /// What is wrong with an add-on.

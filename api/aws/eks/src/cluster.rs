@@ -243,6 +243,9 @@ pub struct VpcConfig {
 pub struct KubernetesNetworkConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_ipv4_cidr: Option<String>,
+    /// In answers only: EKS chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_ipv6_cidr: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_family: Option<String>,
 }

@@ -19,9 +19,14 @@ macro_rules! operation {
 pub mod access;
 pub mod addon;
 pub mod cluster;
+pub mod fargate;
 pub mod lookup;
 pub mod nodegroup;
+pub mod pod_identity;
 pub mod tags;
 pub mod update;
 
-pub use self::{access::*, addon::*, cluster::*, lookup::*, nodegroup::*, tags::*, update::*};
+pub use self::{
+    access::*, addon::*, cluster::*, fargate::*, lookup::*, nodegroup::*, pod_identity::*, tags::*,
+    update::*,
+};

@@ -85,18 +85,6 @@ pub struct DescribeAddonConfigurationResponse {
     pub configuration_schema: String,
 }
 
-/// Lists a cluster's Fargate profiles.
-#[derive(Debug)]
-pub enum ListFargateProfiles {}
-
-operation!(
-    ListFargateProfiles,
-    "GET",
-    "/clusters/{name}/fargate-profiles",
-    ListOfClusterRequest,
-    ListFargateProfilesResponse
-);
-
 /// Lists a cluster's OpenID Connect providers.
 #[derive(Debug)]
 pub enum ListIdentityProviderConfigs {}
@@ -109,18 +97,6 @@ operation!(
     ListIdentityProviderConfigsResponse
 );
 
-/// Lists a cluster's Pod Identity associations.
-#[derive(Debug)]
-pub enum ListPodIdentityAssociations {}
-
-operation!(
-    ListPodIdentityAssociations,
-    "GET",
-    "/clusters/{name}/pod-identity-associations",
-    ListOfClusterRequest,
-    ListPodIdentityAssociationsResponse
-);
-
 /// What a list of a cluster's is asked.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,14 +107,6 @@ pub struct ListOfClusterRequest {
     pub max_results: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
-}
-
-/// What [`ListFargateProfiles`] answers.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListFargateProfilesResponse {
-    #[serde(default)]
-    pub fargate_profile_names: Vec<String>,
 }
 
 /// What [`ListIdentityProviderConfigs`] answers.
@@ -156,22 +124,4 @@ pub struct IdentityProviderConfig {
     #[serde(rename = "type")]
     pub kind: String,
     pub name: String,
-}
-
-/// What [`ListPodIdentityAssociations`] answers.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListPodIdentityAssociationsResponse {
-    #[serde(default)]
-    pub associations: Vec<PodIdentityAssociationSummary>,
-}
-
-/// A Pod Identity association.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PodIdentityAssociationSummary {
-    pub cluster_name: String,
-    pub namespace: String,
-    pub service_account: String,
-    pub association_id: String,
 }

@@ -55,6 +55,8 @@ pub struct CreateNodegroupRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_repair_config: Option<NodeRepairConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool_config: Option<WarmPoolConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -191,6 +193,8 @@ pub struct UpdateNodegroupConfigRequest {
     pub update_config: Option<NodegroupUpdateConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_repair_config: Option<NodeRepairConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool_config: Option<WarmPoolConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_request_token: Option<String>,
 }
@@ -406,4 +410,48 @@ pub struct RemoteAccessConfig {
 pub struct NodeRepairConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Repairs stop when more nodes than these are unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unhealthy_node_threshold_count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unhealthy_node_threshold_percentage: Option<i64>,
+    /// So many are repaired at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel_nodes_repaired_count: Option<i64>,
+    /// Of those that are unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel_nodes_repaired_percentage: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_repair_config_overrides: Vec<NodeRepairConfigOverrides>,
+}
+
+/// What is done about one condition with one reason, in place of what EKS would do.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRepairConfigOverrides {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_monitoring_condition: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_unhealthy_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_repair_wait_time_mins: Option<i64>,
+    /// Replace, Reboot, NoAction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_action: Option<String>,
+}
+
+/// Instances that are started ahead of time.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmPoolConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_group_prepared_capacity: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse_on_scale_in: Option<bool>,
 }

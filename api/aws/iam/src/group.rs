@@ -24,6 +24,7 @@ operations! {
         pub users: Vec<User>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Removes an empty group.

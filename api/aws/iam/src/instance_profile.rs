@@ -85,5 +85,6 @@ operations! {
         pub tags: Vec<Tag>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 }

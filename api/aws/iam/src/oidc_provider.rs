@@ -97,11 +97,14 @@ operations! {
     ListOpenIDConnectProviderTags(ListOpenIDConnectProviderTagsRequest {
         #[serde(rename = "OpenIDConnectProviderArn")]
         pub open_id_connect_provider_arn: String,
+        pub marker: Option<String>,
+        pub max_items: Option<i64>,
     }) -> ListOpenIDConnectProviderTagsResponse {
         #[serde(default)]
         pub tags: Vec<Tag>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 }
 

@@ -54,6 +54,7 @@ operations! {
         pub versions: Vec<PolicyVersion>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Chooses the version that counts.
@@ -119,5 +120,6 @@ operations! {
         pub tags: Vec<Tag>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 }

@@ -107,6 +107,7 @@ operations! {
         pub tags: Vec<Tag>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Writes an inline policy.

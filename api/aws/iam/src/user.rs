@@ -61,6 +61,7 @@ operations! {
         pub access_key_metadata: Vec<AccessKeyMetadata>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Lists the groups of a user.
@@ -73,6 +74,7 @@ operations! {
         pub groups: Vec<Group>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Lists them by path and name.
@@ -109,6 +111,7 @@ operations! {
         pub tags: Vec<Tag>,
         #[serde(default)]
         pub is_truncated: bool,
+        pub marker: Option<String>,
     }
 
     /// Writes an inline policy.

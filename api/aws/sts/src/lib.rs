@@ -27,6 +27,8 @@ operations! {
         #[serde(default)]
         pub transitive_tag_keys: Vec<String>,
         pub external_id: Option<String>,
+        pub serial_number: Option<String>,
+        pub token_code: Option<String>,
         pub source_identity: Option<String>,
     }) -> AssumeRoleResponse {
         pub credentials: Credentials,
@@ -53,8 +55,11 @@ operations! {
     }
 
     /// Gives temporary credentials of the caller.
-    GetSessionToken(GetSessionTokenRequest { pub duration_seconds: Option<i64> })
-        -> GetSessionTokenResponse { pub credentials: Credentials }
+    GetSessionToken(GetSessionTokenRequest {
+        pub duration_seconds: Option<i64>,
+        pub serial_number: Option<String>,
+        pub token_code: Option<String>,
+    }) -> GetSessionTokenResponse { pub credentials: Credentials }
 
     /// Says whose account an access key belongs to.
     GetAccessKeyInfo(GetAccessKeyInfoRequest { pub access_key_id: String })

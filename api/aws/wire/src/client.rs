@@ -124,7 +124,7 @@ impl Client {
         };
         let shaped = match known.protocol {
             Protocol::Query | Protocol::Ec2 => tree::from_text(tree),
-            Protocol::RestJson | Protocol::Json11 => tree::from_json(tree),
+            Protocol::RestJson | Protocol::Json11 | Protocol::Json10 => tree::from_json(tree),
         };
         let unreadable = |source| CallError::Response { service, action, source };
         shaped.map_err(|it| unreadable(it.into()))

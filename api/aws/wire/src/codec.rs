@@ -1,7 +1,10 @@
 //! Trees to bytes and back, by protocol: requests and responses, results and faults.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use serde::{Serialize, ser::Error as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -14,6 +17,7 @@ const FORM: HeaderValue =
     HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_11: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
+const JSON_10: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.0");
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
 
 /// How a response is to be written.
@@ -65,8 +69,8 @@ pub fn encode_request(service: &Service, action: &str, http: Http, tree: Value) 
             let body = percent::join(pairs.iter().map(|(name, value)| (&**name, &**value)));
             post(headers, body)
         }
-        Protocol::Json11 => {
-            headers.insert(CONTENT_TYPE, JSON_11);
+        Protocol::Json11 | Protocol::Json10 => {
+            headers.insert(CONTENT_TYPE, json_kind(service));
             if let Ok(target) = HeaderValue::from_str(&format!("{}.{action}", service.target)) {
                 headers.insert("x-amz-target", target);
             }
@@ -74,6 +78,10 @@ pub fn encode_request(service: &Service, action: &str, http: Http, tree: Value) 
         }
         Protocol::RestJson => encode_rest(headers, http, tree),
     }
+}
+
+fn json_kind(service: &Service) -> HeaderValue {
+    if service.protocol == Protocol::Json10 { JSON_10 } else { JSON_11 }
 }
 
 fn post(headers: HeaderMap, body: String) -> RawRequest {
@@ -104,14 +112,60 @@ pub fn has_body(method: &str) -> bool {
     !matches!(method, "GET" | "HEAD" | "DELETE")
 }
 
+/// A result, as far as its protocol lets it be written before the request's id is put to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Tree(Value),
+    /// What is inside of the result's element. Cheap to clone.
+    Xml(Arc<String>),
+}
+
+/// What items of lists are called where the answer is XML; `None`: it is JSON.
+pub fn xml_items(service: &Service, form: Form) -> Option<&'static str> {
+    match (service.protocol, form) {
+        (Protocol::Query, Form::Native) => Some("member"),
+        (Protocol::Ec2, _) => Some("item"),
+        _ => None,
+    }
+}
+
+impl Answer {
+    /// In the form that [`encode_response`] wants for this service.
+    pub fn of<T: Serialize>(
+        value: &T,
+        service: &Service,
+        form: Form,
+    ) -> Result<Self, xml::WriteError> {
+        match xml_items(service, form) {
+            Some(item) => Ok(Self::Xml(Arc::new(xml::content_of(value, item)?))),
+            None => serde_json::to_value(value).map(Self::Tree).map_err(xml::WriteError::custom),
+        }
+    }
+}
+
 /// Writes a result.
 pub fn encode_response(
     service: &Service,
     action: &str,
-    tree: &Value,
+    answer: &Answer,
     request_id: &str,
     form: Form,
 ) -> Response<Bytes> {
+    let tree = match answer {
+        Answer::Tree(tree) => tree,
+        Answer::Xml(content) => {
+            let body = match service.protocol {
+                Protocol::Ec2 => ec2_response(service, action, content, request_id),
+                _ => query_response(service, action, content, request_id),
+            };
+            return respond(StatusCode::OK, XML, body, request_id);
+        }
+    };
+    let content = || {
+        let mut content = String::new();
+        xml::write_content(&mut content, tree, xml_items(service, form).unwrap_or("member"));
+        content
+    };
     let (kind, body) = match (service.protocol, form) {
         (Protocol::Query, Form::Json) => {
             let result = if tree.is_null() { json!({}) } else { tree.clone() };
@@ -121,10 +175,12 @@ pub fn encode_response(
             }});
             (JSON, body.to_string())
         }
-        (Protocol::Query, Form::Native) => (XML, query_response(service, action, tree, request_id)),
-        (Protocol::Ec2, _) => (XML, ec2_response(service, action, tree, request_id)),
+        (Protocol::Query, Form::Native) => {
+            (XML, query_response(service, action, &content(), request_id))
+        }
+        (Protocol::Ec2, _) => (XML, ec2_response(service, action, &content(), request_id)),
         (Protocol::RestJson, _) => (JSON, json_text(tree)),
-        (Protocol::Json11, _) => (JSON_11, json_text(tree)),
+        (Protocol::Json11 | Protocol::Json10, _) => (json_kind(service), json_text(tree)),
     };
     respond(StatusCode::OK, kind, body, request_id)
 }
@@ -146,23 +202,25 @@ fn without_nulls(tree: &Value) -> Value {
     }
 }
 
-fn query_response(service: &Service, action: &str, tree: &Value, request_id: &str) -> String {
-    let mut body = format!("<{action}Response xmlns=\"{}\">", service.namespace);
+fn query_response(service: &Service, action: &str, content: &str, request_id: &str) -> String {
     // Go's SDK insists on the element where the model has a result, even an empty one.
-    let result = if tree.is_null() { &Value::Object(Map::new()) } else { tree };
-    xml::write_element(&mut body, &format!("{action}Result"), result, "member");
+    let mut body = format!(
+        "<{action}Response xmlns=\"{}\"><{action}Result>{content}</{action}Result>",
+        service.namespace
+    );
     let metadata = json!({ "RequestId": request_id });
     xml::write_element(&mut body, "ResponseMetadata", &metadata, "member");
     body + &format!("</{action}Response>")
 }
 
-fn ec2_response(service: &Service, action: &str, tree: &Value, request_id: &str) -> String {
+fn ec2_response(service: &Service, action: &str, content: &str, request_id: &str) -> String {
     let mut body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"{}\">",
         service.namespace
     );
     xml::write_element(&mut body, "requestId", &json!(request_id), "item");
-    xml::write_content(&mut body, tree, "item");
+    body.reserve_exact(content.len() + action.len() + "</Response>".len());
+    body.push_str(content);
     body + &format!("</{action}Response>")
 }
 
@@ -202,12 +260,22 @@ pub fn encode_fault(
         }
         (Protocol::RestJson, _) => (JSON, json_fault(fault, None)),
         (Protocol::Json11, _) => (JSON_11, json_fault(fault, Some(&fault.code))),
+        (Protocol::Json10, _) => {
+            let kind = format!("com.amazonaws.{}#{}", service.name, fault.code);
+            (JSON_10, json_fault(fault, Some(&kind)))
+        }
     };
     let mut response = respond(fault.status, kind, body, request_id);
     if service.protocol == Protocol::RestJson
         && let Ok(code) = HeaderValue::from_str(&fault.code)
     {
         response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    if service.protocol == Protocol::Json10 {
+        let code = fault.query_code().unwrap_or(&fault.code);
+        if let Ok(told) = HeaderValue::from_str(&format!("{code};{at_fault}")) {
+            response.headers_mut().insert("x-amzn-query-error", told);
+        }
     }
     response
 }
@@ -258,7 +326,7 @@ pub fn decode_response(
                 _ => tree,
             }))
         }
-        Protocol::RestJson | Protocol::Json11 => {
+        Protocol::RestJson | Protocol::Json11 | Protocol::Json10 => {
             let tree = match body.trim() {
                 "" => Value::Null,
                 text => match serde_json::from_str(text) {
@@ -310,10 +378,13 @@ fn read_json_fault(tree: Value, response: &Response<Bytes>) -> Fault {
     let code = code.split(':').next().unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
     if code.is_empty() {
-        return Fault { message, ..unnamed(response.status()) };
+        let mut fault = unnamed(response.status());
+        fault.message = message;
+        return fault;
     }
-    let fault = Fault::new(code.to_owned(), message).with_status(response.status());
-    Fault { fields, ..fault }
+    let mut fault = Fault::new(code.to_owned(), message).with_status(response.status());
+    fault.fields = fields;
+    fault
 }
 
 #[cfg(test)]

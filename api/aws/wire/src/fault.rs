@@ -14,17 +14,35 @@ pub struct Fault {
     /// Further members of the error's body (`clusterName`, `nodegroupName`): REST and JSON
     /// protocols only.
     pub fields: Map<String, Value>,
+    /// In a box, as few have one and errors are moved about.
+    query_code: Option<Box<&'static str>>,
 }
 
 impl Fault {
     /// A fault of the caller: status 400.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
-        Self { code, message, status: StatusCode::BAD_REQUEST, fields: Map::new() }
+        Self {
+            code,
+            message,
+            status: StatusCode::BAD_REQUEST,
+            fields: Map::new(),
+            query_code: None,
+        }
     }
 
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+
+    pub fn with_query_code(self, code: &'static str) -> Self {
+        Self { query_code: Some(Box::new(code)), ..self }
+    }
+
+    /// The code under which clients of the service's earlier protocol know it, where that is
+    /// another one ([`Protocol::Json10`](crate::service::Protocol::Json10)).
+    pub fn query_code(&self) -> Option<&'static str> {
+        self.query_code.as_deref().copied()
     }
 
     pub fn with_field(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -27,13 +27,16 @@ pub(crate) fn decode_form(text: &str) -> String {
 
 /// The decoded pairs of a query string or form.
 pub fn pairs(form: &str) -> Vec<(String, String)> {
-    form.split('&')
-        .filter(|it| !it.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode_form(name), decode_form(value))
-        })
-        .collect()
+    each_pair(form).collect()
+}
+
+/// The same one by one, to look for one in what may be long: together they take many times its
+/// memory.
+pub fn each_pair(form: &str) -> impl Iterator<Item = (String, String)> {
+    form.split('&').filter(|it| !it.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode_form(name), decode_form(value))
+    })
 }
 
 /// The query string of these pairs.

@@ -11,6 +11,9 @@ pub enum Protocol {
     RestJson,
     /// `X-Amz-Target` names the operation; JSON bodies.
     Json11,
+    /// The same, for a service that spoke [`Protocol::Query`] before: a header says errors as that
+    /// did (`x-amzn-query-error`), for clients that look for those.
+    Json10,
 }
 
 /// One service. See [`find`].
@@ -28,7 +31,7 @@ pub struct Service {
     pub target: &'static str,
 }
 
-const SERVICES: [Service; 7] = [
+const SERVICES: [Service; 11] = [
     Service {
         name: "ec2",
         protocol: Protocol::Ec2,
@@ -62,11 +65,27 @@ const SERVICES: [Service; 7] = [
         target: "",
     },
     Service {
+        name: "elasticloadbalancing",
+        protocol: Protocol::Query,
+        version: "2012-06-01",
+        namespace: "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/",
+        host: "elasticloadbalancing",
+        target: "",
+    },
+    Service {
         name: "eks",
         protocol: Protocol::RestJson,
         version: "2017-11-01",
         namespace: "",
         host: "eks",
+        target: "",
+    },
+    Service {
+        name: "eks-auth",
+        protocol: Protocol::RestJson,
+        version: "2023-11-26",
+        namespace: "",
+        host: "eks-auth",
         target: "",
     },
     Service {
@@ -85,6 +104,22 @@ const SERVICES: [Service; 7] = [
         host: "api.ecr",
         target: "AmazonEC2ContainerRegistry_V20150921",
     },
+    Service {
+        name: "sqs",
+        protocol: Protocol::Json10,
+        version: "2012-11-05",
+        namespace: "",
+        host: "sqs",
+        target: "AmazonSQS",
+    },
+    Service {
+        name: "events",
+        protocol: Protocol::Json11,
+        version: "2015-10-07",
+        namespace: "",
+        host: "events",
+        target: "AWSEvents",
+    },
 ];
 
 /// The service with this signing name.
@@ -97,10 +132,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     SERVICES.iter().map(|it| it.name)
 }
 
-/// The service that this host name belongs to (`sts.us-east-1.amazonaws.com`).
+/// The domains of endpoints: the older one, and the one for both IPv4 and IPv6.
+const DOMAINS: [&str; 2] = [".amazonaws.com", ".api.aws"];
+
+/// The service that this host name belongs to (`sts.us-east-1.amazonaws.com`,
+/// `eks-auth.us-east-1.api.aws`).
 pub fn by_host(host: &str) -> Option<&'static Service> {
     let host = host.split(':').next().unwrap_or_default();
-    let rest = host.strip_suffix(".amazonaws.com")?;
+    let rest = DOMAINS.iter().find_map(|it| host.strip_suffix(it))?;
     SERVICES.iter().find(|it| {
         rest == it.host || rest.strip_prefix(it.host).is_some_and(|tail| tail.starts_with('.'))
     })
@@ -124,7 +163,24 @@ impl Service {
         match self.name {
             // One endpoint for the whole partition.
             "iam" => "iam.amazonaws.com".to_owned(),
+            "eks-auth" => format!("{}.{region}.api.aws", self.host),
             _ => format!("{}.{region}.amazonaws.com", self.host),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_services_endpoint_leads_back_to_it() {
+        for name in names() {
+            let service = find(name).unwrap();
+            assert_eq!(by_host(&service.host_in("us-east-1")), Some(service), "{name}");
+        }
+        let old = by_host("eks-auth.us-east-1.amazonaws.com:443");
+        assert_eq!(old.map(|it| it.name), Some("eks-auth"));
+        assert_eq!(by_host("eks-auth.example.com"), None);
     }
 }

@@ -4,7 +4,8 @@
 //! a key that is derived from the secret for one day, region and service. Signing and verifying
 //! share one [`canonical`] form, so neither can drift from the other.
 //!
-//! Deviation: chunked payload signatures (`STREAMING-…`) are S3's alone and are refused.
+//! Deviation: chunked payloads (`STREAMING-…`) are S3's alone; their chunks' own signatures are not
+//! verified. This region has no S3: who answers such requests sees to that.
 //!
 //! Source: "Signature Version 4 signing process", AWS General Reference.
 

@@ -186,7 +186,9 @@ fn list(tree: Value) -> Vec<Value> {
         Value::Array(items) => items,
         Value::String(text) if text.trim().is_empty() => Vec::new(),
         Value::Object(mut fields) if fields.len() == 1 => {
-            match fields.remove("member").or_else(|| fields.remove("item")) {
+            // The last is EC2's one list whose items are no `item`s: a launch template's groups.
+            let names = ["member", "item", "groupId"];
+            match names.iter().find_map(|it| fields.remove(*it)) {
                 Some(inner) => wrapped(inner),
                 None => numbered(fields).unwrap_or_else(|fields| vec![Value::Object(fields)]),
             }

@@ -4,11 +4,15 @@
 //! children become an array under their name; that a list is wanted there is known only to the
 //! shape, see [`tree`](crate::tree).
 
+mod write;
+
 use quick_xml::{
     Reader,
     events::{BytesRef, Event},
 };
 use serde_json::{Map, Value};
+
+pub use self::write::{WriteError, content_of};
 
 const MAX_DEPTH: usize = 64;
 
@@ -50,9 +54,9 @@ pub fn parse(document: &str) -> Result<(String, Value), XmlError> {
                     close(&mut open, frame);
                 }
             }
-            Event::Text(text) => write(&mut open, &text.xml10_content()),
-            Event::CData(text) => write(&mut open, &text.xml10_content()),
-            Event::GeneralRef(reference) => write(&mut open, &resolve(&reference)?),
+            Event::Text(text) => append(&mut open, &text.xml10_content()),
+            Event::CData(text) => append(&mut open, &text.xml10_content()),
+            Event::GeneralRef(reference) => append(&mut open, &resolve(&reference)?),
             Event::Eof => break,
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
         }
@@ -96,7 +100,7 @@ fn close(open: &mut [Frame], frame: Frame) {
     }
 }
 
-fn write(open: &mut [Frame], text: &str) {
+fn append(open: &mut [Frame], text: &str) {
     if let Some(frame) = open.last_mut() {
         frame.text.push_str(text);
     }
@@ -148,6 +152,12 @@ pub fn write_content(out: &mut String, tree: &Value, item: &str) {
 
 /// Characters that XML 1.0 cannot hold are replaced.
 fn escape(out: &mut String, text: &str) {
+    // 0xEF begins those that are not characters, among others.
+    let is_plain = |it: u8| !matches!(it, b'&' | b'<' | b'>' | b'"' | 0..=0x1f | 0xef);
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        return;
+    }
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),

@@ -31,6 +31,21 @@ fn a_runtimes_request_is_read_whole() {
 }
 
 #[test]
+fn containerds_spelling_of_ports_and_bandwidth_is_read_too() {
+    let config = r#"{"cniVersion":"0.4.0","name":"aws-cni","type":"aws-cni","runtimeConfig":{
+        "portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"udp","HostIP":"10.0.0.1"}],
+        "bandwidth":{"IngressRate":1,"IngressBurst":2,"EgressRate":3,"EgressBurst":4}}}"#;
+    let invocation = Invocation::parse(&variables(), config.as_bytes()).unwrap();
+    let given = invocation.config.runtime_config.unwrap();
+    let port = &given.port_mappings[0];
+    assert_eq!((port.host_port, port.container_port, &*port.protocol), (8080, 80, "udp"));
+    assert_eq!(port.host_address(), "10.0.0.1".parse().ok());
+    let limits = given.bandwidth.unwrap();
+    assert_eq!((limits.ingress_rate, limits.ingress_burst), (1, 2));
+    assert_eq!((limits.egress_rate, limits.egress_burst), (3, 4));
+}
+
+#[test]
 fn del_needs_no_namespace_and_the_others_do() {
     for (command, is_fine) in [("ADD", false), ("CHECK", false), ("DEL", true)] {
         let variables = Variables { command: command.into(), netns: String::new(), ..variables() };

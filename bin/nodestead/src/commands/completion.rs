@@ -32,7 +32,10 @@ _nodestead_names() {
     case "${COMP_WORDS[1]}" in
         shell) of=instances ;;
         logs) of=logs ;;
-        explain) [[ ${COMP_WORDS[2]} == pod ]] && of=pods ;;
+        explain)
+            [[ ${COMP_WORDS[2]} == pod || ${COMP_WORDS[2]} == pod-credentials ]] && of=pods
+            [[ ${COMP_WORDS[2]} == node ]] && of=instances
+            ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
@@ -42,7 +45,7 @@ _nodestead_names() {
     done
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD - 1]}"
     if [[ -z $of || $cur == -* || $prev == --* || $prev == -o ]] ||
-        [[ $of == pods && $COMP_CWORD -lt 3 ]]; then
+        [[ ${COMP_WORDS[1]} == explain && $COMP_CWORD -lt 3 ]]; then
         _nodestead "$@"
         return
     fi
@@ -71,8 +74,9 @@ function __nodestead_names
     nodestead candidates $dir $argv[1] 2>/dev/null
 end
 complete -c nodestead -n "__fish_seen_subcommand_from shell" -f -a "(__nodestead_names instances)"
+complete -c nodestead -n "__fish_seen_subcommand_from explain; and __fish_seen_subcommand_from node" -f -a "(__nodestead_names instances)"
 complete -c nodestead -n "__fish_seen_subcommand_from logs" -f -a "(__nodestead_names logs)"
-complete -c nodestead -n "__fish_seen_subcommand_from explain; and __fish_seen_subcommand_from pod" -f -a "(__nodestead_names pods)"
+complete -c nodestead -n "__fish_seen_subcommand_from explain; and __fish_seen_subcommand_from pod pod-credentials" -f -a "(__nodestead_names pods)"
 "#;
 
 pub(crate) fn print(shell: Shell) -> anyhow::Result<()> {
@@ -99,7 +103,12 @@ fn script(shell: Shell) -> String {
 fn zsh(script: &str) -> String {
     let mut text = String::new();
     for (number, line) in script.lines().enumerate() {
-        let of = [("':instance -- ", "instances"), ("':of -- ", "logs"), ("':pod -- ", "pods")];
+        let of = [
+            ("':instance -- ", "instances"),
+            ("':node -- ", "instances"),
+            ("':of -- ", "logs"),
+            ("':pod -- ", "pods"),
+        ];
         let found = of.iter().find(|(start, _)| line.starts_with(start));
         match found.and_then(|(_, of)| Some((line.rsplit_once(":_default")?, of))) {
             Some(((before, after), of)) => {
@@ -185,7 +194,10 @@ mod tests {
         assert_eq!(offered(&["nodestead", "logs", "--data-dir", "/x", "da"]), "daemon");
         assert_eq!(offered(&["nodestead", "logs", "i-1/"]), "i-1/kubelet");
         assert_eq!(offered(&["nodestead", "explain", "pod", ""]), "ns/p");
-        assert_eq!(offered(&["nodestead", "explain", "p"]), "pod path");
+        assert_eq!(offered(&["nodestead", "explain", "pod-credentials", ""]), "ns/p");
+        assert_eq!(offered(&["nodestead", "explain", "node", ""]), "i-1 i-2");
+        assert_eq!(offered(&["nodestead", "explain", "p"]), "pod path pod-credentials");
+        assert_eq!(offered(&["nodestead", "doctor", "i"]), "iam");
         assert!(offered(&["nodestead", "logs", "--"]).contains("--follow"));
     }
 
@@ -194,7 +206,12 @@ mod tests {
         let (zsh, fish) = (script(Shell::Zsh), script(Shell::Fish));
         assert!(zsh.starts_with("#compdef nodestead\n"), "{}", &zsh[..60]);
         for of in ["instances", "logs", "pods"] {
-            assert_eq!(zsh.matches(&format!(":{{_nodestead_names {of}}}")).count(), 1, "{of}");
+            let commands = if of == "logs" { 1 } else { 2 };
+            assert_eq!(
+                zsh.matches(&format!(":{{_nodestead_names {of}}}")).count(),
+                commands,
+                "{of}"
+            );
             assert!(fish.contains(&format!("(__nodestead_names {of})")), "{of}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Teardown collects: it tries everything and reports all that failed. It needs no daemon: what
 //! belongs to a region is found by the region's id, so that it works after a `kill -9` of anything.
+//! What was begun is ended, whoever interrupts it; one that was killed is done again.
 
 use std::{
     fs, io,
@@ -12,6 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use linux_process::Identity;
 use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cli,
@@ -33,6 +35,8 @@ pub(crate) async fn run(args: cli::Down) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!(Failure::new("taking a region down takes root", "run it with sudo"));
     }
+    // Half a removal helps nobody, and a whole one takes seconds: Ctrl-C does not cut it short.
+    let _heard = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     if args.all {
         return everything(args.purge).await;
     }
@@ -87,6 +91,8 @@ fn say_kept(layout: &Layout, names: &[String]) {
 async fn everything(purge: bool) -> anyhow::Result<()> {
     let claim = Claim::everything();
     let mut report = Report::default();
+    let mut progress = Progress::new(3);
+    progress.step("stopping the daemons of all regions");
     for dir in &claim.data_dirs {
         let layout = Layout::new(dir)?;
         if let Some(daemon) = daemon(&layout) {
@@ -94,10 +100,12 @@ async fn everything(purge: bool) -> anyhow::Result<()> {
         }
         report.failures.extend(stop_daemon(&layout));
     }
+    progress.step("stopping instances, removing networks and what was left");
     let swept = machine::remove(&claim);
     report.removed.extend(swept.removed);
     report.failures.extend(swept.failures);
     let is_purged = purge && report.failures.is_empty();
+    progress.step(if purge { "deleting the state" } else { "keeping the state" });
     for dir in claim.data_dirs.iter().filter(|_| is_purged) {
         let layout = Layout::new(dir)?;
         match purge_state(&layout).await {
@@ -108,6 +116,7 @@ async fn everything(purge: bool) -> anyhow::Result<()> {
             Err(error) => report.failures.push(error),
         }
     }
+    progress.done();
     for removed in &report.removed {
         println!("removed {removed}");
     }
@@ -191,13 +200,14 @@ async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
     for folder in folders.iter().filter(|it| it.exists()) {
         fs::remove_dir_all(folder)?;
     }
-    let files: [PathBuf; 9] = [
+    let files: [PathBuf; 10] = [
         layout.settings(),
         layout.daemon_log(),
         layout.daemon_state(),
         layout.admin_socket(),
         layout.kubeconfig(),
         layout.region_store(),
+        layout.root_key(),
         layout.aws_log(),
         layout.aws_log_before(),
         layout.lock(),
@@ -226,7 +236,8 @@ mod tests {
     fn killed_region(folder: &Path) -> Layout {
         let layout = Layout::new(folder).unwrap();
         fs::create_dir_all(layout.pki()).unwrap();
-        for file in [layout.aws_log(), layout.aws_log_before(), layout.region_store()] {
+        let files = [layout.aws_log(), layout.aws_log_before(), layout.region_store()];
+        for file in files.into_iter().chain([layout.root_key()]) {
             fs::write(file, "x").unwrap();
         }
         fs::write(layout.root().join("settings.part"), "cut sh").unwrap();

@@ -1,14 +1,21 @@
-//! `nodestead env`: shell exports for unmodified clients.
+//! `nodestead env`: shell exports for unmodified clients, with the root user's access key.
 
-use crate::{admin::Admin, cli, layout::Layout};
+use region_iam::RootKey;
+
+use crate::{admin::Admin, cli, layout::Layout, root_key};
+
+/// What a user's shell may carry that clients would take for, or beside, the exported key.
+const IN_THE_WAY: &[&str] = &["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"];
 
 pub(crate) async fn run(args: cli::Env) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     let status: crate::admin::DaemonStatus =
         Admin::new(layout.admin_socket()).get("/v1/status").await?;
-    for (name, value) in exports(&layout, &status.aws_endpoint, &status.region) {
+    let key = root_key::of(&layout)?;
+    for (name, value) in exports(&layout, &status.aws_endpoint, &status.region, key) {
         println!("export {name}={}", quoted(&value));
     }
+    println!("unset {}", IN_THE_WAY.join(" "));
     Ok(())
 }
 
@@ -17,6 +24,7 @@ pub(crate) fn exports(
     layout: &Layout,
     endpoint: &str,
     region: &str,
+    key: RootKey,
 ) -> Vec<(&'static str, String)> {
     vec![
         // Other commands of `nodestead` mean the same region.
@@ -25,8 +33,8 @@ pub(crate) fn exports(
         ("AWS_ENDPOINT_URL", endpoint.to_owned()),
         ("AWS_REGION", region.to_owned()),
         ("AWS_DEFAULT_REGION", region.to_owned()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_ACCESS_KEY_ID", key.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", key.secret_access_key),
     ]
 }
 

@@ -1,13 +1,20 @@
-//! `nodestead explain`: a subnet's addresses ([`subnet`]), and a pod's story: what happened
+//! `nodestead explain`: a subnet's addresses ([`subnet`]), a decision of IAM ([`access`]), a pod's
+//! credentials ([`pod_credentials`]), a connection ([`path`]), a node's way into the cluster ([`node`]),
+//! and a pod's story: what happened
 //! to it, step by step, and what it waits for.
 //!
 //! The API server knows the pod and why it is not scheduled; the kubelet of its node, asked through
 //! `nodes/proxy`, knows the steps. One that does not answer soon is left alone: then the story is told
 //! from what the API server knows.
 
+mod access;
+mod denied;
 mod known;
+mod node;
 mod path;
+pub(crate) mod pod_credentials;
 mod subnet;
+mod whose;
 
 use std::time::Duration;
 
@@ -19,9 +26,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
-use self::known::Unreachable;
+use self::{denied::Denial, known::Unreachable};
 use crate::{
-    cli::{ExplainCommand, ExplainPod, Format},
+    cli::{ExplainCommand, ExplainPod},
     failure::Failure,
     kubernetes,
     layout::Layout,
@@ -29,6 +36,8 @@ use crate::{
 
 /// How long the API server may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long everybody in the region who is asked may take together.
+const REGION_LIMIT: Duration = Duration::from_secs(20);
 /// How long a kubelet may take: one that is there answers at once.
 const KUBELET_LIMIT: Duration = Duration::from_secs(2);
 
@@ -45,6 +54,8 @@ struct Explanation {
     unscheduled: Option<String>,
     /// Why containers do not run.
     waiting: Vec<Waiting>,
+    /// Which calls AWS denied, as far as the errors quote it.
+    denied: Vec<Denial>,
     timeline: Option<Timeline>,
     /// Why there is no timeline, if the kubelet cannot be asked.
     unreachable: Option<Unreachable>,
@@ -89,22 +100,29 @@ pub(crate) async fn run(command: ExplainCommand) -> anyhow::Result<()> {
     let args = match command {
         ExplainCommand::Pod(args) => args,
         ExplainCommand::Subnet(args) => return subnet::run(args).await,
+        ExplainCommand::Node(args) => return node::run(&args).await,
         ExplainCommand::Path(args) => return path::run(&args).await,
+        ExplainCommand::Access(args) => return access::run(&args).await,
+        ExplainCommand::PodCredentials(args) => return pod_credentials::run(&args).await,
     };
     let client = client(&args).await?;
     let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));
-    let explained = tokio::time::timeout(LIMIT, explain(&client, namespace, name)).await;
-    let explanation = explained.map_err(|_| {
+    let explanation = within(LIMIT, "the API server", explain(&client, namespace, name)).await?;
+    args.output.print(&explanation, rendered)
+}
+
+/// What `who` is asked for, if it is answered in time.
+async fn within<T>(
+    limit: Duration,
+    who: &str,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::time::timeout(limit, work).await.map_err(|_| {
         Failure::new(
-            format!("the API server did not answer within {LIMIT:?}"),
+            format!("{who} did not answer within {limit:?}"),
             "see whether it runs with `nodestead status`",
         )
-    })??;
-    match args.output.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-        Format::Table => print!("{}", rendered(&explanation)),
-    }
-    Ok(())
+    })?
 }
 
 async fn client(args: &ExplainPod) -> anyhow::Result<Client> {
@@ -123,15 +141,29 @@ async fn explain(client: &Client, namespace: &str, name: &str) -> anyhow::Result
         )
     })?;
     let mut explanation = of_pod(&pod);
+    let events = known::events(client, &pod).await;
+    let told = events.iter().filter(|it| it.type_.as_deref() == Some("Warning"));
+    let told: Vec<&str> = told.filter_map(|it| it.message.as_deref()).collect();
+    explanation.denied = denied::denials(told.iter().copied());
     let Some(node) = explanation.node.clone() else { return Ok(explanation) };
     let asked = tokio::time::timeout(KUBELET_LIMIT, timeline(client, &node, namespace, name)).await;
     let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {KUBELET_LIMIT:?}")));
     match asked {
         // The kubelet may still tell of an earlier pod of this name.
         Ok(timeline) => explanation.timeline = timeline.filter(|it| it.uid == explanation.uid),
-        Err(why) => explanation.unreachable = Some(known::of(client, &pod, &node, why).await),
+        Err(why) => {
+            explanation.unreachable = Some(known::of(client, &pod, &node, why, &events).await);
+        }
     }
+    explanation.denied = denied::denials(told.into_iter().chain(errors(&explanation)));
     Ok(explanation)
+}
+
+/// Everything that is told to have failed.
+fn errors(it: &Explanation) -> impl Iterator<Item = &str> {
+    let steps = it.timeline.iter().flat_map(|it| &it.steps);
+    let failures = steps.filter_map(|it| it.failure.as_ref()).map(|it| it.error.as_str());
+    it.waiting.iter().map(|it| it.message.as_str()).chain(failures)
 }
 
 /// The kubelet's story, nothing if it has none, or why it cannot be asked.
@@ -180,6 +212,7 @@ fn of_pod(pod: &Pod) -> Explanation {
         node: pod.spec.as_ref().and_then(|it| it.node_name.clone()).filter(|it| !it.is_empty()),
         unscheduled,
         waiting: containers.into_iter().flatten().flatten().filter_map(waiting).collect(),
+        denied: Vec::new(),
         timeline: None,
         unreachable: None,
     }
@@ -204,6 +237,7 @@ fn rendered(it: &Explanation) -> String {
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         text += &format!("Container {container} waits: {reason}{message}\n");
     }
+    text += &denied::rendered(&it.denied);
     match (&it.timeline, &it.unreachable, &it.node) {
         (Some(timeline), _, _) => text += &table(timeline),
         (None, Some(unreachable), _) => text += &known::rendered(unreachable),

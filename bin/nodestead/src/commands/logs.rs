@@ -11,7 +11,7 @@ use anyhow::Context;
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
-    failure::Failure,
+    failure::{Failure, NEXT},
     layout::Layout,
 };
 
@@ -30,6 +30,10 @@ pub(crate) async fn run(args: cli::Logs) -> anyhow::Result<()> {
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(Failure::unreadable(&path, &error).into());
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = format!("no region has written `{}` yet", path.display());
+            return Err(Failure::new(what, NEXT).into());
         }
         opened => opened.with_context(|| format!("cannot read `{}`", path.display()))?,
     };

@@ -26,9 +26,13 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+use region_gateway::Upstream;
 
 pub(crate) use self::launch::{READY, free_port};
-use self::machine::Machine;
+use self::{
+    interrupt::{Phase, Reached},
+    machine::Machine,
+};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
@@ -40,21 +44,27 @@ use crate::{
 
 const AWS_PORT: u16 = 4566;
 const API_PORT: u16 = 6443;
+/// How long a daemon that is there may take to tell its state.
+const STATUS_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
     Machine::observe().verdict()?;
     let layout = Layout::new(&args.at.data_dir)?;
+    let reached = Reached::default();
     if args.foreground {
         // There a signal is the way to end the region, and nothing goes on.
-        return make(&layout, args).await;
+        return make(&layout, args, &reached).await;
     }
-    interrupt::or_told(make(&layout, args), &layout).await
+    interrupt::or_told(make(&layout, args, &reached), &layout, &reached).await
 }
 
-async fn make(layout: &Layout, args: cli::Up) -> anyhow::Result<()> {
+async fn make(layout: &Layout, args: cli::Up, reached: &Reached) -> anyhow::Result<()> {
     // Refused before anything is made, so that a refusal leaves nothing.
     settings(layout, &args)?;
     machine::check_room(args.nodes.unwrap_or_default())?;
+    if !layout.settings().exists() {
+        disk::check(layout.root())?;
+    }
     if let Some(warning) = disk::warning(layout.root()) {
         eprintln!("{warning}");
     }
@@ -63,18 +73,22 @@ async fn make(layout: &Layout, args: cli::Up) -> anyhow::Result<()> {
     let is_new = !layout.settings().exists();
     let settings = settings(layout, &args)?;
     settings.save(layout)?;
+    reached.set(Phase::Prepared);
     let mut progress = Progress::new(5);
     progress.step("starting the region");
-    let started = ensure_daemon(layout, args.foreground).await;
+    let started = ensure_daemon(layout, args.foreground, reached).await;
     if started.is_err() && is_new {
         // A region that was never up may have lost its port to another: the next try chooses anew.
         // Why the start failed is what the user has to hear, whatever becomes of this.
         drop(fs::remove_file(layout.settings()));
     }
-    match started? {
-        None => bring_up(layout, &settings, args.nodes, progress, lock).await,
+    let daemon = started?;
+    reached.set(Phase::Asking);
+    let work = bring_up(layout, &settings, args.nodes, progress, lock, reached);
+    match daemon {
+        None => work.await,
         Some(daemon) => {
-            let work = until_asked(bring_up(layout, &settings, args.nodes, progress, lock));
+            let work = until_asked(work);
             launch::attend(daemon, work, STEP_LIMIT).await
         }
     }
@@ -87,10 +101,11 @@ async fn bring_up(
     nodes: Option<u32>,
     mut progress: Progress,
     lock: Flock<fs::File>,
+    reached: &Reached,
 ) -> anyhow::Result<()> {
     let admin = Admin::new(layout.admin_socket());
     let status: DaemonStatus = admin.get("/v1/status").await?;
-    let region = aws::Customer::new(&status, settings);
+    let region = aws::Customer::new(layout, &status, settings)?;
     progress.step("roles");
     let roles = region.ensure_roles().await?;
     progress.step(format!("cluster {}: control plane and add-ons", settings.name));
@@ -100,6 +115,7 @@ async fn bring_up(
     let nodes = region.ensure_nodes(layout, &roles, nodes, &progress).await?;
     progress.done();
     drop(lock);
+    reached.set(Phase::Up);
     report(layout, settings, nodes, &status);
     if let Some((running, all)) = aws::pods(layout).await.filter(|(running, all)| running < all) {
         println!("\n{running} of {all} pods run already; the others follow: kubectl get pods -A");
@@ -121,15 +137,15 @@ async fn until_asked(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::
 async fn ensure_daemon(
     layout: &Layout,
     is_foreground: bool,
+    reached: &Reached,
 ) -> anyhow::Result<Option<tokio::process::Child>> {
-    let running = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
-    match running {
-        Ok(status) if is_foreground => bail!(Failure::new(
+    match running(layout, STATUS_LIMIT).await? {
+        Some(status) if is_foreground => bail!(Failure::new(
             format!("the region's daemon runs already, in the background (process {})", status.pid),
             "leave --foreground out, or stop it first with `nodestead down`",
         )),
-        Ok(_) => return Ok(None),
-        Err(_) => {}
+        Some(_) => return Ok(None),
+        None => {}
     }
     // One that was killed a moment ago may not be gone yet.
     if let Some(daemon) = down::daemon(layout) {
@@ -137,11 +153,36 @@ async fn ensure_daemon(
         daemon.wait(Duration::from_secs(5));
     }
     launch::install_binaries(layout)?;
+    reached.set(Phase::Starting);
     if is_foreground {
         return launch::daemon_in_foreground(layout, STEP_LIMIT).await.map(Some);
     }
     launch::daemon(layout, STEP_LIMIT).await?;
     Ok(None)
+}
+
+/// What the daemon says of itself, `None` if there is none. One that is there and does not say it is
+/// not ours to end: it serves clusters.
+async fn running(layout: &Layout, limit: Duration) -> anyhow::Result<Option<DaemonStatus>> {
+    let admin = Admin::new(layout.admin_socket());
+    if !admin.is_listened_to().await? {
+        return Ok(None);
+    }
+    let answer = tokio::time::timeout(limit, admin.get("/v1/status")).await;
+    let error = match answer {
+        Ok(Ok(status)) => return Ok(Some(status)),
+        Ok(Err(error)) => error,
+        Err(_) => anyhow::anyhow!("it did not answer in {limit:?}"),
+    };
+    // It was just ending, perhaps.
+    let Some(daemon) = down::daemon(layout) else { return Ok(None) };
+    bail!(Failure::new(
+        format!(
+            "the region's daemon runs (process {}), and does not tell its state: {error:#}",
+            daemon.pid
+        ),
+        "see `nodestead logs daemon`, or stop it with `nodestead down`",
+    ))
 }
 
 /// The data directory, which keeps secrets of IAM and of clusters: nobody but root looks into it.
@@ -151,7 +192,10 @@ fn make_folder(layout: &Layout) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root).and_then(|()| {
         if is_ours { fs::set_permissions(root, fs::Permissions::from_mode(0o700)) } else { Ok(()) }
     });
-    made.with_context(|| format!("cannot make `{}`", root.display()))
+    made.map_err(|error| {
+        let what = format!("cannot make the data directory `{}` ({error})", root.display());
+        Failure::new(what, "name another folder with --data-dir").into()
+    })
 }
 
 fn report(layout: &Layout, settings: &Settings, nodes: usize, status: &DaemonStatus) {
@@ -210,6 +254,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         aws_port: free_port(args.aws_port, AWS_PORT)?,
         api_port: free_port(args.api_port, API_PORT)?,
         egress: args.egress,
+        proxy_unowned: upstream(args)?,
         latency: args.latency.map(Into::into).unwrap_or_default(),
         etcd: etcd(args)?,
     })
@@ -231,6 +276,18 @@ fn check_instance_type(name: &str) -> anyhow::Result<()> {
             next,
         )),
         None => bail!(Failure::usage(format!("there is no instance type `{name}`"), next)),
+    }
+}
+
+/// The other emulator.
+fn upstream(args: &cli::Up) -> anyhow::Result<Option<String>> {
+    let Some(url) = &args.proxy_unowned else { return Ok(None) };
+    match Upstream::parse(url) {
+        Ok(_) => Ok(Some(url.clone())),
+        Err(error) => bail!(Failure::usage(
+            error.to_string(),
+            "name it like http://127.0.0.1:4567, with localhost or an address that is not public",
+        )),
     }
 }
 
@@ -303,6 +360,11 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
             !args.etcd_endpoints.is_empty() && etcd != Some(args.etcd_endpoints.join(",")),
         ),
         ("--egress", String::new(), args.egress && !known.egress),
+        (
+            "--proxy-unowned",
+            known.proxy_unowned.clone().unwrap_or_default(),
+            args.proxy_unowned.is_some() && args.proxy_unowned != known.proxy_unowned,
+        ),
     ];
     let Some((flag, value, _)) = differs.into_iter().find(|(.., differs)| *differs) else {
         return Ok(());
@@ -353,13 +415,36 @@ mod tests {
         assert!(settings(&Layout::new(&folder).unwrap(), &refused).is_err());
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port().to_string();
-        for wrong in [["--name", "Bad Name!"], ["--etcd-endpoints", "nonsense"]] {
+        for wrong in [
+            ["--name", "Bad Name!"],
+            ["--etcd-endpoints", "nonsense"],
+            ["--proxy-unowned", "https://1.1.1.1"],
+        ] {
             assert!(settings(&Layout::new(&folder).unwrap(), &args(&folder, &wrong)).is_err());
         }
         let refused = args(&folder, &["--aws-port", &port]);
         // The whole command, where the machine is fit for it and the user is root.
         assert!(run(refused).await.is_err());
         assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_tell_its_state_is_left_alone_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        let limit = Duration::from_millis(200);
+        assert!(running(&layout, limit).await.unwrap().is_none(), "nobody listens");
+        let hangs = std::os::unix::net::UnixListener::bind(layout.admin_socket()).unwrap();
+        // Of a process that is gone: nothing is in the way of another daemon.
+        let gone = linux_process::Identity { pid: std::process::id().cast_signed(), start_time: 1 };
+        fs::write(layout.daemon_state(), serde_json::to_vec(&gone).unwrap()).unwrap();
+        assert!(running(&layout, limit).await.unwrap().is_none());
+        let own = linux_process::Identity::own();
+        fs::write(layout.daemon_state(), serde_json::to_vec(&own).unwrap()).unwrap();
+        let error = running(&layout, limit).await.unwrap_err();
+        assert!(error.to_string().starts_with("the region's daemon runs"), "{error:#}");
+        drop(hangs);
+        assert!(running(&layout, limit).await.unwrap().is_none(), "nobody listens any more");
     }
 
     #[test]
@@ -370,6 +455,10 @@ mod tests {
         for (asked, said) in [
             (&["--name", "two"][..], "the region `one` is there already, with --name one"),
             (&["--egress"][..], "the region `one` is there already, without --egress"),
+            (
+                &["--proxy-unowned", "http://127.0.0.1:1"][..],
+                "the region `one` is there already, without --proxy-unowned",
+            ),
             (
                 &["--latency", "aws"][..],
                 "the region `one` is there already, with --latency instant",

@@ -1,9 +1,11 @@
 //! The daemon's own interface on a Unix socket; see `crate::admin` for the client.
 
+mod balancer;
 mod path;
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -24,7 +26,7 @@ use super::{
     region::{ACCOUNT, REGION, Region},
     world::{self, Names},
 };
-use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus, SubnetUsage};
+use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus, LoadBalancerStatus, SubnetUsage};
 
 /// Before a subnet's id: how many of its addresses were taken lately.
 const USAGE: &str = "/v1/subnet-usage/";
@@ -74,6 +76,10 @@ impl Admin {
             }
             (Method::GET, "/v1/path") => match path::answer(self, &query) {
                 Ok(verdict) => answer(StatusCode::OK, &verdict),
+                Err(error) => failed(&error),
+            },
+            (Method::GET, "/v1/load-balancer") => match balancer::answer(self, &query) {
+                Ok(view) => answer(StatusCode::OK, &view),
                 Err(error) => failed(&error),
             },
             (Method::POST, "/v1/images") => match self.load(request.into_body()).await {
@@ -139,8 +145,31 @@ impl Admin {
             aws_endpoint: self.aws_endpoint.clone(),
             clusters: self.region.eks.clusters().iter().map(|it| cluster(it)).collect(),
             instances,
+            load_balancers: self.load_balancers(),
             limits: self.limits.clone(),
         })
+    }
+}
+
+impl Admin {
+    fn load_balancers(&self) -> Vec<LoadBalancerStatus> {
+        let service = &self.region.load_balancing;
+        let status = |it: Arc<region_elasticloadbalancing::records::LoadBalancer>| {
+            let found = service.balancers().status(&it.name);
+            let endpoint =
+                |port: &u16| Some(SocketAddr::from((it.host_address?, *port)).to_string());
+            LoadBalancerStatus {
+                name: it.name.clone(),
+                service: it.tags.get("kubernetes.io/service-name").cloned(),
+                dns_name: it.dns_name.clone(),
+                scheme: if it.is_internal { "internal" } else { "internet-facing" }.to_owned(),
+                host_endpoints: it.listeners.keys().filter_map(endpoint).collect(),
+                instances: it.instances.len(),
+                in_service: found.in_service,
+                problems: found.problems,
+            }
+        };
+        service.load_balancers().into_iter().map(status).collect()
     }
 }
 

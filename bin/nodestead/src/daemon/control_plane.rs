@@ -7,36 +7,37 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
-use aws_iam_authenticator::{AccessService, Authenticator, TokenRules};
-use aws_wire::client::Exchange;
-use bytes::Bytes;
+use api_kube::vpc_resources::CONTROLLER_USERS;
+use aws_iam_authenticator::{AccessService, Authenticator, ConfigMapMappings, TokenRules};
 use clock::Clock;
 use futures::future::BoxFuture;
-use http::Request;
 use kube_apiserver::{ApiServer, Delegate, authn, proxy, request::UserInfo};
 use lifecycle::Scope;
 use metrics_server::MetricsServer;
 use parking_lot::Mutex;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, Usage};
 use region_ec2::Ec2;
-use region_eks::{Cluster, ControlPlane, ControlPlaneError, ControlPlanes};
-use region_gateway::{Gateway, Source};
+use region_eks::{Cluster, ControlPlane, ControlPlaneError, ControlPlanes, FargateWebhook};
 use transport::{Place, tls};
 
 use super::{
+    associations::PodIdentities,
+    cluster_role,
     driver::Driver,
     endpoints::PublicApi,
-    files,
+    fargate, files,
     mappings::AccessEntries,
-    region::{REGION, Region},
+    pod_identity,
+    region::{REGION, Region, authority},
     serving,
+    signing_keys::KeyFolder,
     world::Names,
 };
 use crate::layout::{Etcd, Layout, Settings, write_atomically};
@@ -110,6 +111,11 @@ impl Planes {
         let ca = files::ca(&folder, "ca", "kubernetes")?;
         let place = Place::named(&self.names.control_plane(&cluster.name));
         let api = self.api_server(cluster, &ca, &place, scope).await?;
+        self.start_pod_identity_webhook(cluster, &ca, &api, &place, scope).await?;
+        let names = ["127.0.0.1".to_owned()];
+        let identity = self.issue(&ca, "fargate-webhook", "", &names, Usage::Server)?;
+        let webhook = FargateWebhook::new(self.region.eks.clone(), &cluster.name);
+        let fargate = fargate::start(webhook, &identity, ca.certificate_pem(), &place, scope)?;
         let port = {
             let _alone = self.ports.lock();
             let port = self.port(cluster)?;
@@ -125,6 +131,7 @@ impl Planes {
             certificate_authority_pem: ca.certificate_pem().to_owned(),
             host_endpoint,
             client: api.client(UserInfo::new("eks:cluster-bootstrap", &["system:masters"])),
+            fargate: Some(fargate),
         })
     }
 
@@ -138,17 +145,21 @@ impl Planes {
         let folder = self.folder(&cluster.name);
         let store = self.store(&cluster.name).await?;
         let mut config = kube_apiserver::Config::new(store, self.clock);
-        config.endpoints = cluster.interfaces.iter().map(|it| it.address).collect();
+        config.service_cidr = cluster.service_cidr.parse().context("the Services' range")?;
+        config.endpoints = endpoints(cluster);
+        let aws_auth = ConfigMapMappings::default();
         let entries = || {
             let (eks, ec2) = (self.region.eks.clone(), self.region.ec2.clone());
-            Arc::new(AccessEntries::new(eks, ec2, &cluster.name))
+            Arc::new(AccessEntries::new(eks, ec2, &cluster.name, aws_auth.clone()))
         };
         let issuer = cluster.issuer(REGION);
+        let keys = KeyFolder::open(&folder, self.clock.now())?;
         config.authn = authn::Config {
             service_accounts: Some(authn::ServiceAccounts {
                 audiences: vec![issuer.clone(), "https://kubernetes.default.svc".to_owned()],
+                jwks_uri: format!("{issuer}/keys"),
                 issuer,
-                keys: vec![files::account_key(&folder.join("sa.key"))?],
+                keys: keys.keys(),
             }),
             token_webhook: Some(authn::Hook::local(
                 "/authenticate",
@@ -156,6 +167,7 @@ impl Planes {
             )),
             token_webhook_memory: WEBHOOK_MEMORY,
         };
+        drop(scope.spawn("signing keys", keys.rotate(self.clock)));
         let access = authn::Hook::local("/authorize", AccessService::new(entries()));
         config.authorization_webhook = Some((access, WEBHOOK_MEMORY));
         let identity =
@@ -172,6 +184,9 @@ impl Planes {
         let api = ApiServer::start(config).await?;
         let account = "system:serviceaccount:kube-system:metrics-server";
         metrics.connect(api.client(UserInfo::new(account, &["system:masters"])));
+        // With EKS's own rights: it reads this one ConfigMap.
+        let client = api.client(UserInfo::new("eks:authenticator", &["system:masters"]));
+        drop(scope.spawn("aws-auth", aws_auth.follow(client)));
         Ok(api)
     }
 
@@ -191,7 +206,7 @@ impl Planes {
         Authenticator::new(aws_iam_authenticator::Config {
             cluster: cluster.name.clone(),
             rules: TokenRules { origins: origins.to_vec(), ..TokenRules::default() },
-            sts: sts(self.region.gateway.clone()),
+            sts: cluster_role::signed(self.region.gateway.clone()),
             mappings: entries,
             clock: self.clock,
         })
@@ -230,7 +245,7 @@ impl Planes {
         let config = tls::server(&identity, Some(ca.certificate_pem()))?;
         let sides = [
             (Place::Here, SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-            (place.clone(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTPS))),
+            (place.clone(), SocketAddr::new(any_address(cluster), HTTPS)),
         ];
         for (place, address) in sides {
             let listener = place
@@ -276,10 +291,20 @@ impl Planes {
         let ec2 = self.region.gateway.client_as("eks.amazonaws.com");
         // As EKS does it: by this tag an instance is known as a node of the cluster.
         let tags = [("aws:eks:cluster-name".to_owned(), cluster.name.clone())].into();
+        let load_balancers = cloud_controller_manager::LoadBalancers {
+            client: cluster_role::client(
+                &self.region.gateway,
+                &cluster.role_arn,
+                "cloud-controller-manager",
+                self.clock,
+            ),
+            cluster: cluster.name.clone(),
+            vpc_id: cluster.vpc_id.clone(),
+        };
         let cloud = cloud_controller_manager::run(
             client("system:cloud-controller-manager"),
             ec2,
-            cloud_controller_manager::Config { tags },
+            cloud_controller_manager::Config { tags, load_balancers: Some(load_balancers) },
             clock,
             child.clone(),
         );
@@ -287,10 +312,52 @@ impl Planes {
         let policies = network_policy_controller::run(
             client("eks:network-policy-controller"),
             network_policy_controller::Config::default(),
-            child,
+            child.clone(),
         );
         drop(scope.spawn("network-policy-controller", policies));
+        self.start_vpc_resource_controller(cluster, api, scope);
         Ok(())
+    }
+
+    /// Security groups for pods: with the rights of the cluster's role, as on EKS.
+    fn start_vpc_resource_controller(&self, cluster: &Cluster, api: &ApiServer, scope: &Scope) {
+        let gateway = &self.region.gateway;
+        let clients = vpc_resource_controller::Clients {
+            role: cluster_role::client(
+                gateway,
+                &cluster.role_arn,
+                "eks-vpc-resource-controller",
+                self.clock,
+            ),
+            service: gateway.client_as("eks.amazonaws.com"),
+        };
+        let user = UserInfo::new(CONTROLLER_USERS[0], &[]);
+        let config = vpc_resource_controller::Config { cluster: cluster.name.clone() };
+        let child = scope.child();
+        let running =
+            vpc_resource_controller::run(api.client(user), clients, config, self.clock, child);
+        drop(scope.spawn("vpc-resource-controller", running));
+    }
+
+    /// Before anybody else reaches the API server, so that no pod misses it.
+    async fn start_pod_identity_webhook(
+        &self,
+        cluster: &Cluster,
+        ca: &Ca,
+        api: &ApiServer,
+        place: &Place,
+        scope: &Scope,
+    ) -> anyhow::Result<()> {
+        let names = ["127.0.0.1".to_owned()];
+        let associations = PodIdentities::new(self.region.eks.clone()).of(&cluster.name);
+        let parts = pod_identity::Parts {
+            identity: self.issue(ca, "pod-identity-webhook", "", &names, Usage::Server)?,
+            ca_pem: ca.certificate_pem().to_owned(),
+            authority_pem: authority(&self.layout.pki())?.certificate_pem().to_owned(),
+            associations: Arc::new(associations),
+            is_ipv6: cluster.is_ipv6(),
+        };
+        pod_identity::start(parts, api, place, self.clock, scope).await
     }
 
     /// The cluster's port on 127.0.0.1: the same for its whole life.
@@ -334,6 +401,23 @@ impl Planes {
     }
 }
 
+/// Where the cluster's pods reach the API server: addresses of the cluster's family.
+fn endpoints(cluster: &Cluster) -> Vec<IpAddr> {
+    let address = |it: &region_eks::Interface| match cluster.is_ipv6() {
+        true => it.ipv6_address.map(IpAddr::V6),
+        false => Some(IpAddr::V4(it.address)),
+    };
+    cluster.interfaces.iter().filter_map(address).collect()
+}
+
+/// What is listened on in the VPC: nodes come by IPv4 in either case.
+fn any_address(cluster: &Cluster) -> IpAddr {
+    match cluster.is_ipv6() {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// Answers for EC2 whether a node may have a serving certificate for these names.
 fn node_names(ec2: Arc<Ec2>) -> Arc<kube_controller_manager::NodeNamesCheck> {
     Arc::new(move |node, dns, ips| serving::are_of_instance(&ec2.view(), node, dns, ips))
@@ -349,23 +433,13 @@ fn serving_names(cluster: &Cluster) -> Vec<String> {
         "kubernetes.default.svc.cluster.local",
         "localhost",
         "127.0.0.1",
-        "10.100.0.1",
     ];
     names.extend(fixed.map(str::to_owned));
+    let first = cluster.service_cidr.parse().map(kube_apiserver::first_address);
+    names.extend(first.map(|it| it.to_string()));
+    names.extend(cluster.interfaces.iter().filter_map(|it| it.ipv6_address?.to_string().into()));
     names.extend(cluster.interfaces.iter().map(|it| it.address.to_string()));
     names
-}
-
-/// STS in this process: the presigned request is verified like any other.
-fn sts(gateway: Gateway) -> Exchange {
-    Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
-        let gateway = gateway.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            let response = gateway.answer(&parts, &body, Source::Internal, None).await;
-            Ok::<_, std::convert::Infallible>(response.map(transport::full))
-        }
-    }))
 }
 
 impl ControlPlanes for Planes {

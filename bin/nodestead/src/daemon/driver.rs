@@ -32,6 +32,7 @@ use region_ec2::{
     records::{HostReport, Instance, InstanceState, StatusCheck},
 };
 use region_eks::Eks;
+use region_elasticloadbalancing::ElasticLoadBalancing;
 use region_host::{HostError, HostSpec, Hosts, Observed};
 use region_vpc::{Router, VpcSpec};
 use tokio::sync::{Notify, watch};
@@ -41,6 +42,7 @@ use self::step::Step;
 use super::{
     consoles::Consoles,
     endpoints::{Endpoints, PublicApi},
+    load_balancers::LoadBalancers,
     region::Region,
     world::{self, ControlPlanes, Names},
 };
@@ -49,6 +51,9 @@ use super::{
 const GRACE: Duration = Duration::from_secs(180);
 /// How long interfaces may take to be in their namespaces.
 const PLACING: Duration = Duration::from_secs(60);
+/// How soon all of a VPC is looked at after its rules alone were changed: changes often come several
+/// at a time, and one that comes during a look waits for it.
+const LOOK: Duration = Duration::from_millis(250);
 /// How soon a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How soon an instance that did not come up again is booted once more.
@@ -65,6 +70,7 @@ pub(crate) struct Machine {
     pub(crate) ami: PathBuf,
     pub(crate) endpoints: Endpoints,
     pub(crate) consoles: Consoles,
+    pub(crate) load_balancers: LoadBalancers,
 }
 
 struct Inner {
@@ -75,6 +81,8 @@ struct Inner {
     ami: PathBuf,
     endpoints: Endpoints,
     consoles: Consoles,
+    load_balancers: LoadBalancers,
+    load_balancing: Arc<ElasticLoadBalancing>,
     clock: Clock,
     latency: Latency,
     scope: Scope,
@@ -90,9 +98,18 @@ struct Inner {
     placed: watch::Sender<BTreeSet<String>>,
 }
 
+/// What a pass has left to do in VPCs.
+#[derive(Default)]
+struct Networks {
+    /// They are not as they should be.
+    failed: BTreeSet<String>,
+    /// Their rules are, and nothing else was looked at.
+    partial: BTreeSet<String>,
+}
+
 impl Driver {
     pub(crate) fn new(region: &Region, machine: Machine, clock: Clock, scope: Scope) -> Self {
-        let Machine { hosts, names, ami, endpoints, consoles } = machine;
+        let Machine { hosts, names, ami, endpoints, consoles, load_balancers } = machine;
         Self(Arc::new(Inner {
             ec2: region.ec2.clone(),
             eks: region.eks.clone(),
@@ -101,6 +118,8 @@ impl Driver {
             ami,
             endpoints,
             consoles,
+            load_balancers,
+            load_balancing: region.load_balancing.clone(),
             clock,
             latency: region.latency,
             scope,
@@ -116,9 +135,11 @@ impl Driver {
     /// Runs passes until it is dropped.
     pub(crate) async fn run(self) {
         let (mut changes, mut stored) = (self.0.ec2.changes(), self.0.eks.changes());
+        let mut balanced = self.0.load_balancing.changes();
         loop {
             changes.mark_unchanged();
             stored.mark_unchanged();
+            balanced.mark_unchanged();
             let public = world::public_endpoints(&self.0.eks.clusters());
             let wait = self.pass().await.unwrap_or_else(|error| {
                 warn!("a pass over the machine failed, it is tried again: {error:#}");
@@ -132,6 +153,7 @@ impl Driver {
             };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { break },
+                changed = balanced.changed() => if changed.is_err() { break },
                 () = self.has_other_endpoints(&mut stored, &public) => {}
                 () = self.0.woken.notified() => {}
                 () = due => {}
@@ -175,16 +197,19 @@ impl Driver {
         let inner = &self.0;
         let settled = inner.ec2.settle().map_err(|fault| anyhow::anyhow!("EC2: {fault}"))?;
         let state = inner.ec2.view();
-        let (planes, mut failed) = self.control_planes();
+        let (mut planes, mut failed) = self.control_planes();
+        let has_nodes = inner.load_balancers.prepare(&state, &mut planes);
         let pending = || state.instances.iter().filter(|it| it.state == InstanceState::Pending);
         self.prepare(&state).await;
-        failed.extend(self.apply_networks(&state, &planes).await);
+        let networks = self.apply_networks(&state, &planes).await;
+        failed.extend(networks.failed);
         // Of one whose task ends from here on, an older state was observed.
         let busy = inner.busy.lock().clone();
         let observed = inner.hosts.observe()?;
         for instance in state.instances.iter() {
-            // Nothing boots into a VPC that is not there.
-            let has_network = !failed.contains(&instance.vpc_id);
+            // Nothing boots into a VPC that is not there, or whose links nobody has looked at.
+            let vpc = &instance.vpc_id;
+            let has_network = !failed.contains(vpc) && !networks.partial.contains(vpc);
             if !has_network && instance.state == InstanceState::Pending {
                 continue;
             }
@@ -203,8 +228,10 @@ impl Driver {
         self.remove_strangers(&state, &observed);
         inner.consoles.forget(|id| state.instances.get(id).is_some());
         let powers = pending().filter_map(|it| self.until_power(it));
-        let again = (!failed.is_empty()).then_some(RETRY);
-        Ok(powers.chain(settled.map(|at| inner.clock.until(at))).chain(again).min())
+        let again = (!failed.is_empty() || !has_nodes).then_some(RETRY);
+        let rest = (!networks.partial.is_empty()).then_some(LOOK);
+        let settled = settled.map(|at| inner.clock.until(at));
+        Ok(powers.chain(settled).chain(again).chain(rest).min())
     }
 
     /// Makes the folders and namespaces of those that are to boot. One that cannot be had ends as
@@ -257,35 +284,41 @@ impl Driver {
         (planes, failed)
     }
 
-    /// The VPCs that are not as they should be.
-    async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> BTreeSet<String> {
+    async fn apply_networks(&self, state: &State, planes: &ControlPlanes) -> Networks {
         let mut placed = BTreeSet::new();
-        let mut failed = BTreeSet::new();
+        let mut networks = Networks::default();
         let public = world::public_endpoints(&self.0.eks.clusters());
         let specs = world::vpcs(state, planes, &public, &self.0.names);
         for spec in &specs {
             match self.apply_network(spec).await {
-                Ok(its) => placed.extend(its),
+                Ok((its, is_partial)) => {
+                    placed.extend(its);
+                    if is_partial {
+                        networks.partial.insert(spec.id.clone());
+                    }
+                }
                 Err(error) => {
                     warn!(vpc = spec.id, "a VPC failed, it is tried again: {error:#}");
-                    failed.insert(spec.id.clone());
+                    networks.failed.insert(spec.id.clone());
                 }
             }
         }
-        failed.extend(self.remove_routers(&specs).await);
+        networks.failed.extend(self.remove_routers(&specs).await);
+        self.0.load_balancers.apply(state, &specs, &placed);
         self.0.placed.send_replace(placed);
-        failed
+        networks
     }
 
-    /// The interfaces of the VPC that are in place.
-    async fn apply_network(&self, spec: &VpcSpec) -> anyhow::Result<Vec<String>> {
+    /// The interfaces of the VPC that are in place, and whether that was seen in part only.
+    async fn apply_network(&self, spec: &VpcSpec) -> anyhow::Result<(Vec<String>, bool)> {
         let applied = self.router(spec).apply(spec).await.context("its router")?;
         let waiting: BTreeSet<_> = applied.waiting.into_iter().collect();
         let is_placed = |it: &&region_vpc::Eni| {
             matches!(it.location, region_vpc::Location::Netns { .. }) && !waiting.contains(&it.id)
         };
         self.0.endpoints.ensure(spec).context("its endpoints")?;
-        Ok(spec.enis.iter().filter(is_placed).map(|it| it.id.clone()).collect())
+        let placed = spec.enis.iter().filter(is_placed).map(|it| it.id.clone()).collect();
+        Ok((placed, applied.is_partial))
     }
 
     fn router(&self, spec: &VpcSpec) -> Router {

@@ -9,8 +9,8 @@
 mod public;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
-    net::{Ipv4Addr, SocketAddr},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -23,10 +23,13 @@ use pki::{Ca, Profile, Usage};
 use region_dns::Zone;
 use region_ec2::{Ec2, names};
 use region_ecr::Ecr;
-use region_eks::Eks;
+use region_eks::{Eks, IssuerService};
+use region_elasticloadbalancing::ElasticLoadBalancing;
 use region_gateway::{Gateway, Side};
 use region_imds::Imds;
-use region_vpc::{DYNAMODB, ENDPOINTS, RESOLVER, S3, SERVICES, VpcSpec};
+use region_vpc::{
+    DYNAMODB, ENDPOINTS, ENDPOINTS_V6, IMDS, IMDS_V6, RESOLVER, RESOLVER_V6, S3, SERVICES, VpcSpec,
+};
 use rustls::ServerConfig;
 use transport::{Place, tls};
 
@@ -49,6 +52,7 @@ pub(crate) struct Endpoints(Arc<Inner>);
 struct Inner {
     eks: Eks,
     ec2: Arc<Ec2>,
+    load_balancing: Arc<ElasticLoadBalancing>,
     gateway: Gateway,
     ecr: Arc<Ecr>,
     metadata: Arc<RegionMetadata>,
@@ -57,6 +61,8 @@ struct Inner {
     call_takes: Duration,
     scope: Scope,
     served: Mutex<HashMap<String, Scope>>,
+    /// What listens by IPv6, by VPC.
+    served_v6: Mutex<HashMap<String, Scope>>,
     /// What listens for interface endpoints, by VPC and address.
     interfaces: Mutex<BTreeMap<(String, Ipv4Addr), Scope>>,
     public: Public,
@@ -73,10 +79,10 @@ impl Endpoints {
         let identity = ca.issue(&certificate(clock))?;
         let tls = tls::server(&identity, None)?;
         let metadata = Arc::new(metadata);
-        let served = Mutex::default();
         Ok(Self(Arc::new(Inner {
             eks: region.eks.clone(),
             ec2: region.ec2.clone(),
+            load_balancing: region.load_balancing.clone(),
             gateway: region.gateway.clone(),
             ecr: region.ecr.clone(),
             metadata,
@@ -84,7 +90,8 @@ impl Endpoints {
             clock,
             call_takes: region.latency.call,
             scope,
-            served,
+            served: Mutex::default(),
+            served_v6: Mutex::default(),
             interfaces: Mutex::default(),
             public: Public::default(),
         })))
@@ -93,6 +100,7 @@ impl Endpoints {
     /// Makes sure that the VPC's endpoints are served; its router must have been applied.
     pub(crate) fn ensure(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
         self.ensure_services(vpc)?;
+        self.ensure_ipv6(vpc).context("by IPv6")?;
         self.ensure_interfaces(vpc)?;
         self.0.public.ensure(vpc)
     }
@@ -118,6 +126,33 @@ impl Endpoints {
         result
     }
 
+    /// A VPC may get its block of IPv6 at any time, and lose it.
+    fn ensure_ipv6(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
+        let mut served = self.0.served_v6.lock();
+        let has_ipv6 = !vpc.ipv6_cidrs.is_empty();
+        match served.entry(vpc.id.clone()) {
+            hash_map::Entry::Occupied(known) if !has_ipv6 => known.remove().cancel(),
+            hash_map::Entry::Vacant(place) if has_ipv6 => {
+                let scope = self.0.scope.child();
+                if let Err(error) = self.serve_v6(vpc, &scope) {
+                    scope.cancel();
+                    return Err(error);
+                }
+                place.insert(scope);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn serve_v6(&self, vpc: &VpcSpec, scope: &Scope) -> anyhow::Result<()> {
+        let router = Place::named(&vpc.netns);
+        region_dns::serve(&router, &[RESOLVER_V6.into()], self.zone(vpc), scope)?;
+        self.listen(vpc, ENDPOINTS_V6, scope)?;
+        self.serve_metadata(vpc, IMDS_V6, scope);
+        Ok(())
+    }
+
     /// An interface endpoint answers on its own address.
     fn ensure_interfaces(&self, vpc: &VpcSpec) -> anyhow::Result<()> {
         let mut served = self.0.interfaces.lock();
@@ -139,11 +174,20 @@ impl Endpoints {
         Ok(())
     }
 
-    fn listen(&self, vpc: &VpcSpec, address: Ipv4Addr, scope: &Scope) -> anyhow::Result<()> {
+    fn listen(
+        &self,
+        vpc: &VpcSpec,
+        address: impl Into<IpAddr>,
+        scope: &Scope,
+    ) -> anyhow::Result<()> {
         let inner = &self.0;
-        let listener = Place::named(&vpc.netns).listen(SocketAddr::from((address, HTTPS)))?;
-        let gateway = inner.gateway.service(Side::Vpc(vpc.id.clone()));
-        let front = Front::new(gateway, inner.ecr.registry(), inner.call_takes);
+        let address = SocketAddr::from((address.into(), HTTPS));
+        let listener = Place::named(&vpc.netns).listen(address)?;
+        let side = Side::Vpc(vpc.id.clone());
+        let registry = inner.ecr.registry(side.clone());
+        let (gateway, issuers) =
+            (inner.gateway.service(side), IssuerService::new(inner.eks.clone()));
+        let front = Front::new(gateway, registry, issuers, inner.call_takes);
         let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
         drop(scope.spawn("AWS endpoints", serving));
         Ok(())
@@ -157,40 +201,51 @@ impl Endpoints {
             }
             id != vpc
         });
-        if let Some(scope) = self.0.served.lock().remove(vpc) {
-            scope.cancel();
+        for served in [&self.0.served, &self.0.served_v6] {
+            if let Some(scope) = served.lock().remove(vpc) {
+                scope.cancel();
+            }
         }
     }
 
     fn serve(&self, vpc: &VpcSpec, scope: &Scope) -> anyhow::Result<()> {
-        let inner = &self.0;
         let router = Place::named(&vpc.netns);
         let resolver = vpc.resolver().context("a VPC without a CIDR")?;
-        region_dns::serve(&router, &[resolver, RESOLVER], self.zone(vpc), scope)?;
+        let addresses = [resolver.into(), RESOLVER.into()];
+        region_dns::serve(&router, &addresses, self.zone(vpc), scope)?;
         for address in SERVICES {
             self.listen(vpc, address, scope)?;
         }
+        self.serve_metadata(vpc, IMDS, scope);
+        Ok(())
+    }
+
+    fn serve_metadata(&self, vpc: &VpcSpec, address: impl Into<IpAddr>, scope: &Scope) {
+        let (inner, address) = (&self.0, address.into());
         let imds = Imds::new(&vpc.id, inner.metadata.clone(), inner.clock);
-        let metadata = region_imds::serve(router, imds, scope.clone());
+        let router = Place::named(&vpc.netns);
+        let metadata = region_imds::serve(router, address, imds, scope.clone());
         drop(scope.spawn("instance metadata", async move {
             if let Err(error) = metadata.await {
-                tracing::error!(%error, "instance metadata is not served");
+                tracing::error!(%error, %address, "instance metadata is not served");
             }
         }));
-        Ok(())
     }
 
     fn zone(&self, vpc: &VpcSpec) -> Zone {
         let (eks, ec2, vpc_id) = (self.0.eks.clone(), self.0.ec2.clone(), vpc.id.clone());
+        let load_balancing = self.0.load_balancing.clone();
         let has_way_out = vpc.has_way_out;
         Zone {
             cidrs: vpc.cidrs.clone(),
             private_domain: names::private_domain(REGION),
             endpoints: ENDPOINTS,
+            endpoints_v6: ENDPOINTS_V6,
             names: Arc::new(move |name| {
                 cluster_addresses(&eks, &vpc_id, name)
                     .or_else(|| endpoint_addresses(&ec2, &vpc_id, name))
                     .or_else(|| gateway_service(name).map(|it| vec![it]))
+                    .or_else(|| load_balancer_addresses(&load_balancing, name))
             }),
             outside: Arc::new(move || if has_way_out { host_resolvers() } else { Vec::new() }),
         }
@@ -211,6 +266,13 @@ fn endpoint_addresses(ec2: &Ec2, vpc: &str, name: &str) -> Option<Vec<Ipv4Addr>>
     let interfaces = endpoint.network_interface_ids.iter();
     let interfaces = interfaces.filter_map(|id| state.network_interfaces.get(id));
     Some(interfaces.map(|it| it.primary_address).collect())
+}
+
+/// Where a load balancer is: in its VPC, whoever asks.
+fn load_balancer_addresses(service: &ElasticLoadBalancing, name: &str) -> Option<Vec<Ipv4Addr>> {
+    let all = service.load_balancers();
+    let found = all.iter().find(|it| it.dns_name.eq_ignore_ascii_case(name))?;
+    Some(service.balancers().addresses(&found.name))
 }
 
 /// Where the services are that gateway endpoints lead to.

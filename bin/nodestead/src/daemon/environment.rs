@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
 use region_ec2::{Environment, ProfileInfo};
-use region_eks::Roles;
+use region_eks::{Roles, Trust};
 use region_gateway::Identities;
 use region_iam::Iam;
 
@@ -63,7 +63,28 @@ impl Roles for EksRoles {
         }
     }
 
+    fn trust(&self, role_arn: &str, service: &str) -> Trust {
+        let name = role_arn.rsplit('/').next().unwrap_or(role_arn);
+        match self.iam.role(name).filter(|it| it.arn == role_arn) {
+            None => Trust::NoRole,
+            Some(role) if role.trust.trusted_services().any(|it| it == service) => Trust::Named,
+            Some(_) => Trust::Other,
+        }
+    }
+
     fn can_be_assumed(&self, role_arn: &str, service: &str) -> bool {
+        self.trusts(role_arn, service, &Context::new())
+    }
+
+    fn can_be_assumed_for(&self, role_arn: &str, service: &str, source_arn: &str) -> bool {
+        let context =
+            Context::new().with("aws:SourceArn", source_arn).with("aws:SourceAccount", ACCOUNT);
+        self.trusts(role_arn, service, &context)
+    }
+}
+
+impl EksRoles {
+    fn trusts(&self, role_arn: &str, service: &str, context: &Context) -> bool {
         let name = role_arn.rsplit('/').next().unwrap_or(role_arn);
         let Some(role) = self.iam.role(name).filter(|it| it.arn == role_arn) else { return false };
         let kind = IdentityKind::Service { name: service.to_owned() };
@@ -73,13 +94,8 @@ impl Roles for EksRoles {
             resource_must_allow: true,
             ..Policies::default()
         };
-        let context = Context::new();
-        let request = Request {
-            identity: &identity,
-            action: "sts:AssumeRole",
-            resource: &role.arn,
-            context: &context,
-        };
+        let request =
+            Request { identity: &identity, action: "sts:AssumeRole", resource: &role.arn, context };
         evaluate(&request, &policies).is_allowed()
     }
 }

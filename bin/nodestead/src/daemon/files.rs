@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
-use pki::{Ca, ServiceAccountKey};
+use pki::Ca;
 
 use crate::layout::write_atomically;
 
@@ -18,16 +18,6 @@ pub(crate) fn ca(folder: &Path, name: &str, cn: &str) -> anyhow::Result<Ca> {
     secret(&certificate, ca.certificate_pem())?;
     secret(&key, ca.key_pem())?;
     Ok(ca)
-}
-
-/// The key that signs service-account tokens, made at the first call.
-pub(crate) fn account_key(path: &Path) -> anyhow::Result<ServiceAccountKey> {
-    if path.exists() {
-        return Ok(ServiceAccountKey::from_pem(&read(path)?)?);
-    }
-    let key = ServiceAccountKey::generate()?;
-    secret(path, key.private_pem())?;
-    Ok(key)
 }
 
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {

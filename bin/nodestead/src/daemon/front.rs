@@ -1,4 +1,5 @@
-//! One listener for all of AWS: the registry's hosts go to the registry, the rest to the gateway.
+//! One listener for all of AWS: the registry's hosts go to the registry, the token issuers' host to
+//! them, the rest to the gateway.
 
 use std::{
     convert::Infallible,
@@ -10,6 +11,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use region_ecr::RegistryService;
+use region_eks::IssuerService;
 use region_gateway::GatewayService;
 use tower::Service;
 use transport::Body;
@@ -19,6 +21,7 @@ use transport::Body;
 pub(crate) struct Front {
     gateway: GatewayService,
     registry: RegistryService,
+    issuers: IssuerService,
     call_takes: Duration,
 }
 
@@ -27,9 +30,10 @@ impl Front {
     pub(crate) fn new(
         gateway: GatewayService,
         registry: RegistryService,
+        issuers: IssuerService,
         call_takes: Duration,
     ) -> Self {
-        Self { gateway, registry, call_takes }
+        Self { gateway, registry, issuers, call_takes }
     }
 }
 
@@ -46,6 +50,8 @@ impl Service<Request<Incoming>> for Front {
         let authority = request.uri().authority().map(|it| it.as_str().to_owned());
         if self.registry.is_for_registry(request.headers(), authority.as_deref()) {
             self.registry.call(request)
+        } else if self.issuers.is_asked(request.headers(), authority.as_deref()) {
+            self.issuers.call(request)
         } else {
             let (at_least, answer) = (self.call_takes, self.gateway.call(request));
             Box::pin(async move { tokio::join!(answer, tokio::time::sleep(at_least)).0 })

@@ -11,6 +11,12 @@ pub(crate) fn of_this_machine() -> Vec<String> {
             .to_owned(),
         "privileged pods are root on this machine".to_owned(),
     ];
+    let (part, all) = region_host::processes_of_an_instance();
+    limits.push(format!(
+        "process ids are this machine's: an instance has at most {part} of {all} processes and threads"
+    ));
+    let missing = region_host::limits().into_iter();
+    limits.extend(missing.map(|it| format!("{}: {}", it.what, it.consequence)));
     if Layout::detect().is_ok_and(|it| it.kind() != Kind::V2) {
         limits.push("cgroup v1: memory QoS and pressure metrics are not available".to_owned());
     }

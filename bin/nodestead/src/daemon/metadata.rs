@@ -1,6 +1,6 @@
 //! What IMDS tells, from EC2's records and STS.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api_imds::SecurityCredentials;
 use region_ec2::{
@@ -57,12 +57,26 @@ impl RegionMetadata {
             rebalance_recommendation: None,
             options: Options {
                 is_enabled: instance.metadata.http_endpoint == "enabled",
+                by_ipv6: instance.metadata.http_protocol_ipv6 == "enabled",
                 tokens_required: instance.metadata.http_tokens == "required",
                 hop_limit: u8::try_from(instance.metadata.http_put_response_hop_limit).unwrap_or(1),
                 tags_enabled: instance.metadata.instance_metadata_tags == "enabled",
             },
         }
     }
+}
+
+/// Where an instance is, as condition keys of what it does with its role.
+fn place_of(instance: &InstanceMetadata) -> BTreeMap<String, String> {
+    let Identity { account, region, instance_id, .. } = &instance.identity;
+    let arn = format!("arn:aws:ec2:{region}:{account}:instance/{instance_id}");
+    let mut keys = BTreeMap::from([("ec2:SourceInstanceArn".to_owned(), arn)]);
+    if let Some(primary) = instance.interfaces.first() {
+        keys.insert("aws:Ec2InstanceSourceVpc".to_owned(), primary.vpc_id.clone());
+        let address = primary.primary.to_string();
+        keys.insert("aws:Ec2InstanceSourcePrivateIPv4".to_owned(), address);
+    }
+    keys
 }
 
 /// User data is kept as it was given: base64.
@@ -103,27 +117,41 @@ fn interface(state: &State, index: u32, eni: &NetworkInterface) -> Option<Interf
         primary: eni.primary_address,
         secondary: eni.secondary_addresses.iter().copied().collect(),
         prefixes: eni.prefixes.iter().copied().collect(),
+        ipv6_addresses: eni.ipv6_addresses.clone(),
+        ipv6_prefixes: eni.ipv6_prefixes.iter().copied().collect(),
         public_ipv4: eni.public_address(),
         subnet_id: eni.subnet_id.clone(),
         subnet_cidr: subnet.cidr,
         vpc_id: eni.vpc_id.clone(),
         vpc_cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
+        subnet_ipv6_cidrs: subnet.ipv6_cidr.iter().map(|it| it.cidr).collect(),
+        vpc_ipv6_cidrs: vpc.ipv6_cidrs.iter().map(|it| it.cidr).collect(),
         security_groups: eni.security_groups.iter().map(group).collect(),
         owner: ACCOUNT.to_owned(),
         hostname: names::private_dns(REGION, eni.primary_address),
     })
 }
 
+fn owns(eni: &NetworkInterface, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            eni.addresses().any(|it| it == address)
+                || eni.prefixes.iter().any(|it| it.contains(&address))
+        }
+        IpAddr::V6(address) => {
+            eni.ipv6_addresses.contains(&address)
+                || eni.ipv6_prefixes.iter().any(|it| it.contains(&address))
+        }
+    }
+}
+
 impl Metadata for RegionMetadata {
-    fn instance(&self, vpc: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+    fn instance(&self, vpc: &str, source: IpAddr) -> Option<Arc<InstanceMetadata>> {
         let state = self.ec2.view();
-        let is_owner = |eni: &&NetworkInterface| {
-            eni.vpc_id == vpc
-                && (eni.addresses().any(|it| it == source)
-                    || eni.prefixes.iter().any(|it| it.contains(&source)))
-        };
+        let is_owner = |eni: &&NetworkInterface| eni.vpc_id == vpc && owns(eni, source);
         let eni = state.network_interfaces.iter().find(is_owner)?;
-        let instance = state.instances.get(&eni.attachment.as_ref()?.instance_id)?;
+        // A branch's packets come from the instance that has its trunk.
+        let instance = state.instances.get(&state.attachment_of(eni)?.instance_id)?;
         Some(Arc::new(self.describe(&state, instance)))
     }
 
@@ -132,7 +160,8 @@ impl Metadata for RegionMetadata {
         instance: &InstanceMetadata,
         role: &str,
     ) -> Result<SecurityCredentials, CredentialsError> {
-        let found = self.sts.instance_credentials(role, &instance.identity.instance_id);
+        let identity = &instance.identity;
+        let found = self.sts.instance_credentials(role, &identity.instance_id, place_of(instance));
         let found = found.map_err(|fault| CredentialsError {
             role: role.to_owned(),
             code: "AssumeRoleUnauthorizedAccess".to_owned(),

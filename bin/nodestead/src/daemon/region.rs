@@ -9,24 +9,33 @@ use lifecycle::Scope;
 use region_autoscaling::AutoScaling;
 use region_ec2::Ec2;
 use region_ecr::Ecr;
-use region_eks::Eks;
-use region_gateway::{AccessKeys, Events, Gateway, Identities, Routes};
-use region_iam::{Iam, RootKey};
+use region_eks::{Eks, IssuerService};
+use region_eks_auth::EksAuth;
+use region_elasticloadbalancing::{Balancers, ElasticLoadBalancing};
+use region_events::EventBridge;
+use region_gateway::{AccessKeys, Events, Gateway, Identities, Routes, Upstream};
+use region_iam::Iam;
+use region_sqs::Sqs;
 use region_ssm::Ssm;
 use region_store::Store;
 use region_sts::Sts;
 
 use super::{
+    associations::PodIdentities,
     consoles::Consoles,
     environment::{Ec2Environment, EksRoles},
+    issuers::Issuers,
+    load_balancers,
 };
 use crate::{
     layout::{Layout, Settings},
-    room,
+    room, root_key,
 };
 
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "us-east-1";
+/// How often load balancers check new instances at first.
+const EAGER_CHECKS: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long new instances of a node group may take to become nodes: AWS waits about as long.
 const JOIN_LIMIT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
 
@@ -40,6 +49,7 @@ pub(crate) struct Region {
     pub(crate) eks: Eks,
     pub(crate) gateway: Gateway,
     pub(crate) ecr: Arc<Ecr>,
+    pub(crate) load_balancing: Arc<ElasticLoadBalancing>,
     pub(crate) latency: Latency,
 }
 
@@ -53,11 +63,9 @@ impl Region {
     ) -> anyhow::Result<Self> {
         let latency = Latency::of(settings.latency);
         let store = Store::open(layout.region_store())?;
-        let root =
-            RootKey { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
-        let iam = Iam::open(&store, ACCOUNT, root, clock)?;
+        let iam = Iam::open(&store, ACCOUNT, root_key::ensure(layout)?, clock)?;
         let identities: Arc<dyn Identities> = iam.clone();
-        let sts = Sts::open(&store, ACCOUNT, identities.clone(), clock)?;
+        let sts = Sts::open(&store, ACCOUNT, REGION, identities.clone(), clock)?;
         let events = Events::to_file(layout.aws_log()).context("cannot open the AWS event log")?;
         let keys: Vec<Arc<dyn AccessKeys>> = vec![iam.clone(), sts.clone()];
         let gateway = Gateway::new(region_gateway::Config {
@@ -68,6 +76,9 @@ impl Region {
             identities,
             events,
         });
+        if let Some(url) = &settings.proxy_unowned {
+            gateway.pass_unowned_to(Upstream::parse(url)?);
+        }
         let environment = Ec2Environment::new(iam.clone(), Consoles::new(layout));
         let ec2 = region_ec2::Config {
             latency,
@@ -78,16 +89,28 @@ impl Region {
         let autoscaling = autoscaling(&store, &gateway, ec2.clone(), latency, clock)?;
         let ssm = Arc::new(Ssm::open(&store, ssm_config(), clock)?);
         let eks = Eks::open(&store, eks_config(&gateway, iam.clone(), latency, clock))?;
+        let eks_auth = EksAuth::new(ACCOUNT, REGION, &gateway, clock);
+        eks_auth.connect(Arc::new(PodIdentities::new(eks.clone())));
+        sts.reach_issuers_by(Arc::new(Issuers::new(IssuerService::new(eks.clone()))));
         let ecr = ecr(&store, layout, &gateway, clock, scope)?;
+        let load_balancing = load_balancing(&store, layout, &gateway, latency, clock, scope)?;
+        let sqs = sqs(&store, &gateway, latency, clock)?;
+        let bus = event_bridge(&store, &gateway, clock, scope)?;
         let routes = region_iam::routes(&iam)
             .merge(region_sts::routes(&sts))
             .merge(region_ec2::routes(&ec2))
             .merge(region_autoscaling::routes(&autoscaling))
             .merge(region_ssm::routes(&ssm))
             .merge(region_eks::routes(&eks))
+            .merge(region_eks_auth::routes(&eks_auth))
+            .merge(region_elasticloadbalancing::routes(&load_balancing))
+            .merge(region_sqs::routes(&sqs))
+            .merge(region_events::routes(&bus))
             .merge(ecr.routes());
         open(&gateway, routes)?;
-        Ok(Self { iam, sts, ec2, autoscaling, eks, gateway, ecr, latency })
+        let publish = Ec2::clone(&ec2).publish(gateway.client_as("ec2.amazonaws.com"));
+        drop(scope.spawn("EC2 events", publish));
+        Ok(Self { iam, sts, ec2, autoscaling, eks, gateway, ecr, load_balancing, latency })
     }
 }
 
@@ -113,6 +136,57 @@ fn autoscaling(
     Ok(Arc::new(service))
 }
 
+fn load_balancing(
+    store: &Store,
+    layout: &Layout,
+    gateway: &Gateway,
+    latency: Latency,
+    clock: Clock,
+    scope: &Scope,
+) -> anyhow::Result<Arc<ElasticLoadBalancing>> {
+    let config = region_elasticloadbalancing::Config {
+        account: ACCOUNT.to_owned(),
+        region: REGION.to_owned(),
+        host_network: load_balancers::host_network(&layout.id()),
+    };
+    // Where nothing takes its time, new instances do not either.
+    let eager = latency.call.is_zero().then_some(EAGER_CHECKS);
+    let balancers = Balancers::new(eager, scope.child());
+    let ec2 = gateway.client_as(region_elasticloadbalancing::REQUESTER);
+    Ok(Arc::new(ElasticLoadBalancing::open(store, config, ec2, balancers, clock)?))
+}
+
+fn sqs(
+    store: &Store,
+    gateway: &Gateway,
+    latency: Latency,
+    clock: Clock,
+) -> anyhow::Result<Arc<Sqs>> {
+    let config = region_sqs::Config {
+        account: ACCOUNT.to_owned(),
+        region: REGION.to_owned(),
+        latency,
+        authorizer: gateway.authorizer().clone(),
+    };
+    Ok(Arc::new(Sqs::open(store, config, clock)?))
+}
+
+fn event_bridge(
+    store: &Store,
+    gateway: &Gateway,
+    clock: Clock,
+    scope: &Scope,
+) -> anyhow::Result<Arc<EventBridge>> {
+    let config = region_events::Config {
+        account: ACCOUNT.to_owned(),
+        region: REGION.to_owned(),
+        gateway: gateway.clone(),
+    };
+    let bus = EventBridge::open(store, config, clock)?;
+    drop(scope.spawn("EventBridge", bus.clone().run()));
+    Ok(Arc::new(bus))
+}
+
 fn ssm_config() -> region_ssm::Config {
     let amis: Vec<_> = region_ec2::seed::releases()
         .iter()
@@ -123,11 +197,18 @@ fn ssm_config() -> region_ssm::Config {
             image_name: it.name(),
         })
         .collect();
-    region_ssm::Config {
-        account: ACCOUNT.to_owned(),
-        region: REGION.to_owned(),
-        public: region_ssm::eks_parameters(&amis),
-    }
+    let bottlerocket: Vec<_> = region_ec2::seed::bottlerocket_releases()
+        .iter()
+        .map(|it| region_ssm::BottlerocketAmi {
+            kubernetes: it.kubernetes.to_owned(),
+            version: it.version.to_owned(),
+            image_version: it.image_version(),
+            image_id: it.image_id(),
+        })
+        .collect();
+    let mut public = region_ssm::eks_parameters(&amis);
+    public.extend(region_ssm::bottlerocket_parameters(&bottlerocket));
+    region_ssm::Config { account: ACCOUNT.to_owned(), region: REGION.to_owned(), public }
 }
 
 fn eks_config(
@@ -170,3 +251,8 @@ fn ecr(
 pub(crate) fn authority(folder: &Path) -> anyhow::Result<pki::Ca> {
     super::files::ca(folder, "region-ca", "Nodestead region CA")
 }
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod nodegroups;

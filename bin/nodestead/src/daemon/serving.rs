@@ -32,6 +32,7 @@ impl Known {
         let mut known = Self { dns: BTreeSet::new(), ips: BTreeSet::new() };
         for eni in world::interfaces(state, &instance.id).into_values() {
             known.ips.insert(eni.primary_address.into());
+            known.ips.extend(eni.ipv6_addresses.iter().copied().map(IpAddr::from));
             known.dns.insert(names::private_dns(REGION, eni.primary_address));
             if let Some(public) = eni.public_address() {
                 known.ips.insert(public.into());

@@ -20,6 +20,10 @@ use super::pause;
 pub(crate) const EKS_REGISTRY: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com";
 pub(crate) const PAUSE: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks/pause:3.10";
 
+/// Upstream's own name, as its manifests have it.
+pub(crate) const CLUSTER_AUTOSCALER: &str =
+    "registry.k8s.io/autoscaling/cluster-autoscaler:v1.36.0";
+
 /// Ours, and where they are in the images.
 pub(crate) const OWN: [(&str, &str); 2] =
     [("nodestead-addons", "usr/bin/nodestead"), ("nodestead-cni", "usr/bin/nodestead-cni")];
@@ -28,7 +32,7 @@ const PASSWD: &[u8] =
     b"root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n";
 const NSSWITCH: &[u8] = b"passwd: files\ngroup: files\nhosts: files dns\n";
 
-/// The image of the add-ons, for each of `names` the same content.
+/// The image of the add-ons, for each of `names` the same content; and Cluster Autoscaler's.
 pub(crate) fn addons(
     binaries: &Path,
     ca_bundle: &[u8],
@@ -41,7 +45,13 @@ pub(crate) fn addons(
         layer: layer.clone(),
         ..Image::default()
     };
-    Ok(names.iter().map(image).collect())
+    let autoscaler = Image {
+        name: CLUSTER_AUTOSCALER.to_owned(),
+        entrypoint: vec!["/cluster-autoscaler".to_owned()],
+        layer: layer.clone(),
+        ..Image::default()
+    };
+    Ok(names.iter().map(image).chain([autoscaler]).collect())
 }
 
 /// What every pod's sandbox runs; it is part of the AMI.
@@ -75,6 +85,8 @@ fn addon_layer(binaries: &Path, ca_bundle: &[u8]) -> anyhow::Result<Arc<[u8]>> {
     layer.add_file("etc/ssl/certs/ca-certificates.crt", ca_bundle, 0o644)?;
     layer.add_file("etc/passwd", PASSWD, 0o644)?;
     layer.add_file("etc/nsswitch.conf", NSSWITCH, 0o644)?;
+    // Where upstream's manifests look for it: `./cluster-autoscaler`.
+    layer.add_link("cluster-autoscaler", "usr/bin/nodestead")?;
     for folder in ["tmp", "run", "proc", "sys", "dev", "var/run"] {
         layer.add_folder(folder, 0o755)?;
     }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use latency::Latency;
 use region_ec2::{
     State, names,
@@ -30,8 +30,9 @@ use crate::{
     sweep,
 };
 
-/// The routing table of a control plane's second interface.
-const SECOND_TABLE: u32 = 101;
+/// The routing table of a control plane's first interface; the second's follows. Both are needed:
+/// nodes of the second's subnet ask at the first's address too.
+const FIRST_TABLE: u32 = 100;
 
 /// Names of this region's things on this machine.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Names {
     folder: PathBuf,
     binary: PathBuf,
     egress: bool,
+    /// The machine passes IPv6 on, as the daemon found it.
+    egress_ipv6: bool,
     latency: Latency,
 }
 
@@ -50,6 +53,7 @@ impl Names {
             folder: layout.instances(),
             binary: layout.binaries().join("nodestead"),
             egress: settings.egress,
+            egress_ipv6: settings.egress && region_vpc::forwards_ipv6(None),
             latency: Latency::of(settings.latency),
         }
     }
@@ -79,12 +83,17 @@ impl Names {
         format!("{}{vpc}", sweep::netns_prefix(&self.id))
     }
 
+    /// Of the node behind this interface.
+    pub(crate) fn load_balancer(&self, interface: &str) -> String {
+        format!("{}elb-{interface}", sweep::netns_prefix(&self.id))
+    }
+
     pub(crate) fn control_plane(&self, cluster: &str) -> String {
         format!("{}cp-{cluster}", sweep::netns_prefix(&self.id))
     }
 }
 
-/// Interfaces of control planes: ENI → namespace and place in the order of interfaces.
+/// Interfaces of control planes and load balancers: ENI → namespace and place in the order of interfaces.
 pub(crate) type ControlPlanes = BTreeMap<String, (String, usize)>;
 
 /// The public endpoints of all clusters, each with the networks that it lets in. IPv6 has no way
@@ -127,6 +136,7 @@ fn vpc_spec(
         id: vpc.id.clone(),
         netns: names.router(&vpc.id),
         cidrs: vpc.cidrs.iter().map(|it| it.cidr).collect(),
+        ipv6_cidrs: vpc.ipv6_cidrs.iter().map(|it| it.cidr).collect(),
         subnets: subnets.map(|it| (it.id.clone(), subnet(state, it))).collect(),
         route_tables: tables.map(|it| (it.id.clone(), route_table(state, it))).collect(),
         network_acls: acls.map(|it| (it.id.clone(), rules::network_acl(it))).collect(),
@@ -134,6 +144,7 @@ fn vpc_spec(
         prefix_lists: rules::prefix_lists(state, &groups),
         security_groups: groups,
         has_way_out: names.egress,
+        has_ipv6_way_out: names.egress_ipv6,
         public_endpoints: BTreeMap::new(),
     }
 }
@@ -151,13 +162,15 @@ fn route_table(state: &State, table: &region_ec2::records::RouteTable) -> region
     use region_vpc::{RouteTable, Target};
     let target = |next| match next {
         Next::InternetGateway(id) => Target::InternetGateway(id),
+        Next::EgressOnlyInternetGateway(id) => Target::EgressOnlyInternetGateway(id),
         Next::NatGateway { id, address } => Target::NatGateway { id, address },
         Next::GatewayEndpoint(id) => Target::GatewayEndpoint(id),
         Next::Interface(id) => Target::Interface(id),
         Next::Blackhole(id) => Target::Blackhole(id),
     };
-    let routes = state.routes(table).into_iter();
-    routes.fold(RouteTable::default(), |all, (to, next)| all.with(to, target(next)))
+    let ipv4 = state.routes(table).into_iter().map(|(to, next)| (IpNet::V4(to), next));
+    let ipv6 = state.ipv6_routes(table).into_iter().map(|(to, next)| (IpNet::V6(to), next));
+    ipv4.chain(ipv6).fold(RouteTable::default(), |all, (to, next)| all.with(to, target(next)))
 }
 
 fn eni(
@@ -173,6 +186,8 @@ fn eni(
         primary: eni.primary_address,
         secondary: eni.secondary_addresses.clone(),
         prefixes: eni.prefixes.clone(),
+        ipv6_addresses: eni.ipv6_addresses.clone(),
+        ipv6_prefixes: eni.ipv6_prefixes.clone(),
         security_groups: eni.security_groups.clone(),
         source_dest_check: eni.source_dest_check,
         public_ip: eni.public_address(),
@@ -192,24 +207,26 @@ fn location(
     }
     if let Some((name, index)) = planes.get(&eni.id) {
         let setup = match index {
-            0 => Setup::Primary,
-            _ => Setup::Additional { table: SECOND_TABLE },
+            0 => Setup::First { table: FIRST_TABLE },
+            _ => Setup::Additional { table: FIRST_TABLE + 1 },
         };
         return Location::Netns { path: netns(name), device: format!("eth{index}"), setup };
     }
-    let Some(attachment) = eni.attachment.as_ref().filter(|it| it.is_in_place()) else {
+    let Some(attachment) = state.attachment_of(eni).filter(|it| it.is_in_place()) else {
         return Location::Unattached;
     };
     let is_there = state.instances.get(&attachment.instance_id).is_some_and(is_on_machine);
     if !is_there {
         return Location::Unattached;
     }
-    let setup = if attachment.device_index == 0 { Setup::Primary } else { Setup::Bare };
-    Location::Netns {
-        path: netns(&names.instance(&attachment.instance_id)),
-        device: format!("eth{}", attachment.device_index),
-        setup,
+    let path = netns(&names.instance(&attachment.instance_id));
+    if let Some(trunk) = &eni.trunk {
+        // A link of its own, named as the VPC CNI calls its VLAN device (docs/adr/0005).
+        let device = format!("vlan.eth.{}", trunk.vlan_id);
+        return Location::Netns { path, device, setup: Setup::Bare };
     }
+    let setup = if attachment.device_index == 0 { Setup::Primary } else { Setup::Bare };
+    Location::Netns { path, device: format!("eth{}", attachment.device_index), setup }
 }
 
 /// Whether the instance has (or is about to have) a host.

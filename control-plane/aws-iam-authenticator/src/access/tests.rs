@@ -33,6 +33,12 @@ fn a_policy_allows_what_its_name_says() {
         ("AmazonEKSViewPolicy", "get", "", "secrets", false),
         ("AmazonEKSAdminViewPolicy", "get", "", "secrets", true),
         ("AmazonEKSAdminViewPolicy", "create", "", "pods", false),
+        ("AmazonEKSSecretReaderPolicy", "list", "", "secrets", true),
+        ("AmazonEKSSecretReaderPolicy", "create", "", "secrets", false),
+        ("AmazonEKSSecretReaderPolicy", "get", "", "configmaps", false),
+        ("AmazonEKSHybridPolicy", "list", "", "nodes", true),
+        ("AmazonEKSHybridPolicy", "get", "", "nodes", false),
+        ("AmazonEKSHybridPolicy", "list", "", "pods", false),
         ("SomePolicyOfMine", "get", "", "pods", false),
     ];
     for (policy, verb, group, what, expected) in cases {
@@ -55,9 +61,14 @@ fn a_namespace_scope_ends_at_its_namespaces() {
 
 #[test]
 fn only_users_that_the_authenticator_made_have_policies() {
-    let spec = |uid: &str| json!({"uid": uid, "extra": {"canonicalArn": ["arn:x"]}});
-    assert_eq!(principal(&spec("aws-iam-authenticator:1:A")).as_deref(), Some("arn:x"));
+    let extra = json!({"canonicalArn": ["arn:x"], "principalId": ["A"]});
+    let spec = |uid: &str| json!({"uid": uid, "extra": extra});
+    let found = principal(&spec("aws-iam-authenticator:1:A"));
+    assert_eq!(found, Some(("arn:x".to_owned(), "A".to_owned())));
     assert_eq!(principal(&spec("")), None);
-    let two = json!({"uid": "aws-iam-authenticator:1:A", "extra": {"canonicalArn": ["a", "b"]}});
+    let two = json!({"uid": "aws-iam-authenticator:1:A", "extra": {
+        "canonicalArn": ["a", "b"], "principalId": ["A"]}});
     assert_eq!(principal(&two), None);
+    let nobody = json!({"uid": "aws-iam-authenticator:1:A", "extra": {"canonicalArn": ["a"]}});
+    assert_eq!(principal(&nobody), None, "whose id is not told");
 }

@@ -1,4 +1,5 @@
-//! CertificateApproval, CertificateSigning, CertificateSubjectRestriction; and who asked.
+//! CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest; and
+//! who asked.
 //!
 //! Upstream: plugin/pkg/admission/certificates, pkg/registry/certificates.
 
@@ -39,6 +40,38 @@ pub(super) async fn admit(
         }
         _ => Ok(()),
     }
+}
+
+/// Who writes a bundle of a signer speaks for that signer.
+pub(super) async fn check_attest(
+    authorizer: &Authorizer,
+    attributes: &Attributes<'_>,
+    bundle: &Value,
+) -> Result<(), Status> {
+    let is_write = matches!(attributes.operation, Operation::Create | Operation::Update);
+    // Unlike a request's, a bundle's signer cannot change: the new object tells it as well.
+    if !is_write
+        || !attributes.is_about(GROUP, "clustertrustbundles")
+        || text(bundle, "/spec/signerName").is_empty()
+        || attributes.old.is_some_and(|old| changes_upkeep_only(old, bundle))
+    {
+        return Ok(());
+    }
+    check_signer(authorizer, attributes, bundle, "attest").await
+}
+
+/// What garbage collection and storage migration change.
+fn changes_upkeep_only(old: &Value, new: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in ["ownerReferences", "finalizers", "selfLink", "managedFields"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    rest(old) == rest(new)
 }
 
 /// The requester is who was authenticated, never who the object says.
@@ -103,6 +136,7 @@ async fn check_signer(
     }
     let why = match verb {
         "approve" => format!("user not permitted to approve requests with signerName {signer:?}"),
+        "attest" => format!("user not permitted to attest for signerName {signer:?}"),
         _ => format!("user not permitted to sign requests with signerName {signer:?}"),
     };
     Err(attributes.forbidden(stored, &why))

@@ -2,13 +2,15 @@
 //!
 //! Upstream: apiserver/pkg/admission/plugin/resourcequota.
 //! Deviation: usage is counted from the objects at each creation instead of being kept in the
-//! quota's status, so two creations at the same moment can both pass. Scopes other than none are
-//! not looked at, and such quotas hold for everything.
+//! quota's status; creations in a namespace with quotas take turns until they are stored. Scopes
+//! other than none are not looked at, and such quotas hold for everything.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use resources::{Format, Quantity};
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Attributes, Operation};
 use crate::{
@@ -16,17 +18,52 @@ use crate::{
     status::Status,
 };
 
+/// One creation at a time in each namespace that has quotas.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+/// Held until the object is stored, so that the next one counts it.
+pub(crate) type Turn = Arc<OwnedMutexGuard<()>>;
+
+impl Turns {
+    async fn take(&self, namespace: &str) -> Turn {
+        let place = {
+            let mut all = self.0.lock();
+            all.retain(|_, it| Arc::strong_count(it) > 1);
+            all.entry(namespace.to_owned()).or_default().clone()
+        };
+        Arc::new(place.lock_owned().await)
+    }
+}
+
+/// The turn of this request, where it needs one.
+pub(super) async fn turn(
+    turns: &Turns,
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+) -> Option<Turn> {
+    let namespace = &attributes.info.namespace;
+    if !is_counted(attributes) || objects.list("resourcequotas", namespace).is_empty() {
+        return None;
+    }
+    Some(turns.take(namespace).await)
+}
+
+fn is_counted(attributes: &Attributes<'_>) -> bool {
+    let info = attributes.info;
+    let is_new = attributes.operation == Operation::Create && info.subresource.is_empty();
+    is_new && !info.namespace.is_empty()
+}
+
 pub(super) fn check(
     objects: &dyn Objects,
     attributes: &Attributes<'_>,
     object: &Value,
 ) -> Result<(), Status> {
-    let info = attributes.info;
-    let is_new = attributes.operation == Operation::Create && info.subresource.is_empty();
-    if !is_new || info.namespace.is_empty() {
+    if !is_counted(attributes) {
         return Ok(());
     }
-    for quota in objects.list("resourcequotas", &info.namespace) {
+    for quota in objects.list("resourcequotas", &attributes.info.namespace) {
         check_one(objects, attributes, object, &quota)?;
     }
     Ok(())

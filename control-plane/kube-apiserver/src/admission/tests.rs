@@ -223,6 +223,43 @@ async fn a_signing_request_is_approved_only_by_those_who_may_for_its_signer() {
     );
 }
 
+#[tokio::test]
+async fn a_trust_bundle_of_a_signer_is_written_only_by_those_who_attest_for_it() {
+    let path = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    let bob = UserInfo::new("bob", &[]);
+    let bundle = |signer: &str, content: &str| json!({"metadata": {"name": "b"}, "spec": {"signerName": signer, "trustBundle": content}});
+    let of = bundle("example.com/x", "a");
+    let refused = try_admit(objects(), &bob, "POST", path, None, of.clone()).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "clustertrustbundles.certificates.k8s.io \"b\" is forbidden: user not permitted to attest \
+         for signerName \"example.com/x\""
+    );
+    // One of no signer is anybody's.
+    assert!(try_admit(objects(), &bob, "POST", path, None, bundle("", "a")).await.is_ok());
+    let granted = || {
+        let memory = objects();
+        let rules = json!([{"verbs": ["attest"], "apiGroups": ["certificates.k8s.io"],
+            "resources": ["signers"], "resourceNames": ["example.com/*"]}]);
+        let role = json!({"metadata": {"name": "attester"}, "rules": rules});
+        memory.put("clusterroles.rbac.authorization.k8s.io", role);
+        memory.put(
+            "clusterrolebindings.rbac.authorization.k8s.io",
+            json!({"metadata": {"name": "b"}, "subjects": [{"kind": "User", "name": "bob"}],
+                   "roleRef": {"kind": "ClusterRole", "name": "attester"}}),
+        );
+        memory
+    };
+    assert!(try_admit(granted(), &bob, "POST", path, None, of.clone()).await.is_ok());
+    let path = format!("{path}/b");
+    let changed = bundle("example.com/x", "b");
+    let refused = try_admit(objects(), &bob, "PUT", &path, Some(&of), changed).await;
+    assert!(refused.unwrap_err().message.contains("user not permitted to attest"));
+    let mut kept = of.clone();
+    kept["metadata"]["finalizers"] = json!(["example.com/f"]);
+    assert!(try_admit(objects(), &bob, "PUT", &path, Some(&of), kept).await.is_ok());
+}
+
 fn limited(resources: Value) -> Value {
     let mut pod = pod();
     pod["spec"]["containers"][0]["resources"] = resources;
@@ -280,4 +317,45 @@ async fn a_quota_is_full_at_its_limit_and_not_before() {
         open.message,
         "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c"
     );
+}
+
+#[tokio::test]
+async fn a_pod_is_what_its_runtime_class_says_or_refused() {
+    let with_class = || {
+        let memory = objects();
+        memory.put(
+            "runtimeclasses.node.k8s.io",
+            json!({
+                "metadata": {"name": "small"}, "handler": "runc",
+                "overhead": {"podFixed": {"cpu": "10m"}},
+                "scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "k"}]},
+            }),
+        );
+        memory
+    };
+    let bob = UserInfo::new("bob", &[]);
+    let admitted = async |spec: Value| {
+        let mut pod = pod();
+        for (field, value) in spec.as_object().unwrap() {
+            pod["spec"][field] = value.clone();
+        }
+        let result = try_admit(with_class(), &bob, "POST", PODS, None, pod).await;
+        result.map_err(|it| (it.code.as_u16(), it.message))
+    };
+    let made = admitted(json!({"runtimeClassName": "small"})).await.unwrap();
+    assert_eq!(made["spec"]["overhead"], json!({"cpu": "10m"}));
+    assert_eq!(made["spec"]["nodeSelector"], json!({"a": "b"}));
+    assert!(made["spec"]["tolerations"].as_array().unwrap().contains(&json!({"key": "k"})));
+    for (spec, why) in [
+        (json!({"runtimeClassName": "x"}), "RuntimeClass \"x\" not found"),
+        (json!({"overhead": {"cpu": "1"}}), "without corresponding RuntimeClass"),
+        (json!({"runtimeClassName": "small", "overhead": {"cpu": "1"}}), "doesn't match"),
+        (
+            json!({"runtimeClassName": "small", "nodeSelector": {"a": "c"}}),
+            "conflict: runtimeClass",
+        ),
+    ] {
+        let (code, message) = admitted(spec).await.unwrap_err();
+        assert!(code == 403 && message.contains(why), "{code} {message}");
+    }
 }

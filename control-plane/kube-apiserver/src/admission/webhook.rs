@@ -34,7 +34,7 @@ use transport::Place;
 use self::{configuration::Configurations, matching::Asked};
 use super::{Attributes, Context, Operation};
 use crate::{
-    convert, decode, defaults,
+    convert, decode, defaults, json_patches,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -203,7 +203,7 @@ impl<'a> Round<'a> {
         }
         let mut changed = object.clone();
         convert::from_storage(resource, &mut changed);
-        json_patch::patch(&mut changed, patch).map_err(|it| it.to_string())?;
+        json_patches::apply(&mut changed, patch).map_err(|it| it.to_string())?;
         if self.attributes.info.subresource == "eviction" {
             return Ok(changed);
         }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use clock::Clock;
 use jiff::{Timestamp, ToSpan};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use pki::ServiceAccountKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::SigningKeys;
 use crate::{
     authz::{Objects, text},
     request::UserInfo,
@@ -32,8 +32,9 @@ pub struct ServiceAccounts {
     pub issuer: String,
     /// What the API server calls itself; the default of tokens' audiences.
     pub audiences: Vec<String>,
-    /// The first one signs; all of them are accepted.
-    pub keys: Vec<ServiceAccountKey>,
+    /// Where relying parties find the public keys (`--service-account-jwks-uri`).
+    pub jwks_uri: String,
+    pub keys: SigningKeys,
 }
 
 /// The claims of a token, laid out as upstream's.
@@ -98,7 +99,8 @@ impl ServiceAccounts {
     }
 
     pub(super) fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        let key = self.keys.first().ok_or(jsonwebtoken::errors::ErrorKind::InvalidRsaKey(
+        let keys = self.keys.get();
+        let key = keys.first().ok_or(jsonwebtoken::errors::ErrorKind::InvalidRsaKey(
             "there is no signing key".into(),
         ))?;
         let mut header = Header::new(Algorithm::RS256);
@@ -149,7 +151,8 @@ impl ServiceAccounts {
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         validation.set_issuer(&[&self.issuer]);
-        let known = self.keys.iter().filter(|key| {
+        let keys = self.keys.get();
+        let known = keys.iter().filter(|key| {
             header.kid.as_deref().is_none_or(|kid| kid.is_empty() || kid == key.key_id())
         });
         for key in known {

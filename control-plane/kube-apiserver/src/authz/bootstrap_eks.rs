@@ -68,5 +68,38 @@ pub(super) fn objects() -> Vec<Value> {
             "eks:network-policy-controller",
             &["User eks:network-policy-controller"],
         ),
+        cluster_role(
+            "eks:pod-identity-mutating-webhook",
+            &[
+                "create patch update | core events.k8s.io | events",
+                "get list watch | core | pods serviceaccounts",
+                "create get list patch watch | admissionregistration.k8s.io | \
+                 mutatingwebhookconfigurations",
+            ],
+        ),
+        cluster_role_binding(
+            "eks:pod-identity-mutating-webhook",
+            "eks:pod-identity-mutating-webhook",
+            &["User eks:pod-identity-mutating-webhook"],
+        ),
+        cluster_role(
+            "vpc-resource-controller-role",
+            &[
+                "create get patch | apiextensions.k8s.io | customresourcedefinitions",
+                "create list patch update watch | core | events",
+                "get list patch watch | core | nodes pods",
+                "get patch | core | nodes/status",
+                "get | core | serviceaccounts",
+                "get list watch | core | configmaps | amazon-vpc-cni",
+                "get list watch | crd.k8s.amazonaws.com | eniconfigs",
+                "get list watch | vpcresources.k8s.aws | securitygrouppolicies",
+                "create get list patch update watch | vpcresources.k8s.aws | cninodes",
+            ],
+        ),
+        cluster_role_binding(
+            "vpc-resource-controller-rolebinding",
+            "vpc-resource-controller-role",
+            &["ServiceAccount kube-system/eks-vpc-resource-controller"],
+        ),
     ]
 }

@@ -286,6 +286,7 @@ fn by_rules(info: &RequestInfo) -> Decision {
             &["certificatesigningrequests"],
             &["create", "get", "list", "watch"],
         ),
+        rule(&["certificates.k8s.io"], &["clustertrustbundles"], &["get", "list", "watch"]),
         rule(&["storage.k8s.io"], &["csidrivers"], &["get", "list", "watch"]),
         rule(&["node.k8s.io"], &["runtimeclasses"], &["get", "list", "watch"]),
         rule(&[""], &["endpoints"], &["get"]),

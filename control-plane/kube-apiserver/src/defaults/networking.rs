@@ -28,8 +28,7 @@ pub(super) fn service(object: &mut Value) {
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
     if kind != "ExternalName" {
         or(spec, "internalTrafficPolicy", json!("Cluster"));
-        // One address family is all that the cluster has.
-        or(spec, "ipFamilies", json!(["IPv4"]));
+        // The family is the cluster's, and comes with the address.
         or(spec, "ipFamilyPolicy", json!("SingleStack"));
         if spec["clusterIP"] == "None" {
             or(spec, "clusterIPs", json!(["None"]));

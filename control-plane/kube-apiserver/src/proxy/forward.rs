@@ -1,16 +1,15 @@
 //! `nodes/proxy`, `pods/proxy`, `services/proxy`: plain HTTP, handed on.
 //!
 //! Upstream: `k8s.io/apimachinery/pkg/util/proxy`.
-//!
-//! Deviation: links in HTML pages are not rewritten; `Location` headers are.
 
+use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use transport::{Body, tls};
 
 use super::{
-    Proxy, dial,
+    Proxy, dial, html,
     target::{self, Backend},
     upgrade,
 };
@@ -106,7 +105,26 @@ fn onward_answer(answer: Response<Incoming>, backend: Backend, prefix: &str) -> 
     if let Some(moved) = moved.and_then(|it| HeaderValue::try_from(it).ok()) {
         head.headers.insert(header::LOCATION, moved);
     }
-    Response::from_parts(head, body(incoming))
+    if !html::is_page(&head.headers) {
+        return Response::from_parts(head, body(incoming));
+    }
+    head.headers.remove(header::CONTENT_LENGTH);
+    let page = html::Page::new(backend.address.to_string(), prefix.to_owned());
+    Response::from_parts(head, rewritten(body(incoming), page))
+}
+
+/// A page's frames, one by one; what was held back comes last.
+fn rewritten(body: Body, page: html::Page) -> Body {
+    let frames = stream::unfold(Some((body, page)), |state| async move {
+        let (mut body, mut page) = state?;
+        let frame = match body.frame().await {
+            Some(Ok(frame)) => frame.map_data(|it| page.take(&it)),
+            Some(Err(error)) => return Some((Err(error), None)),
+            None => return Some((Ok(Frame::data(page.finish())), None)),
+        };
+        Some((Ok(frame), Some((body, page))))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 pub(super) fn body(incoming: Incoming) -> Body {
@@ -121,7 +139,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// A place at the backend, as the caller reaches it. `None` for places elsewhere and relative ones.
-fn relocated(location: &str, backend: &str, prefix: &str) -> Option<String> {
+pub(super) fn relocated(location: &str, backend: &str, prefix: &str) -> Option<String> {
     let uri: http::Uri = location.parse().ok()?;
     let is_here = uri.authority().is_none_or(|it| it.as_str() == backend);
     let path = uri.path_and_query()?.as_str();

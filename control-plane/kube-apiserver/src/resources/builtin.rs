@@ -1,5 +1,8 @@
 //! The table of built-in resources of Kubernetes 1.36 that are served.
 //!
+//! Deviation: ClusterTrustBundles are served as if their feature gate and `runtime-config` were set, at
+//! v1beta1 alone.
+//!
 //! Upstream: the storage providers in pkg/registry, and what `kubectl api-resources` prints.
 
 use std::sync::Arc;
@@ -212,6 +215,12 @@ const GROUPS: &[Group] = &[
         )],
     },
     Group {
+        group: "certificates.k8s.io",
+        version: "v1beta1",
+        schemas: "io.k8s.api.certificates.v1beta1",
+        rows: &[Row("ClusterTrustBundle", "clustertrustbundles", "", "", &[], "")],
+    },
+    Group {
         group: "networking.k8s.io",
         version: "v1",
         schemas: "io.k8s.api.networking.v1",
@@ -379,6 +388,11 @@ const GROUPS: &[Group] = &[
 ];
 
 /// All built-in resources, in the order of discovery.
+/// Whether objects of this name are ours in some version, so that no definition may have them.
+pub(crate) fn has(group: &str, plural: &str) -> bool {
+    GROUPS.iter().any(|it| it.group == group && it.rows.iter().any(|row| row.1 == plural))
+}
+
 pub(super) fn table() -> Vec<Arc<Resource>> {
     GROUPS
         .iter()

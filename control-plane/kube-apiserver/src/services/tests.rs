@@ -32,6 +32,25 @@ fn an_address_is_given_out_once_until_it_is_returned() {
 }
 
 #[test]
+fn an_ipv6_range_makes_services_of_that_family_alone() {
+    let allocator = Allocator::new("fd00:10:96::/108".parse().unwrap(), 30000..=30010);
+    assert_eq!(allocator.first_address().to_string(), "fd00:10:96::1");
+    let mut dns = service("dns", json!({"type": "ClusterIP", "clusterIP": "fd00:10:96::a"}));
+    reserve(&allocator, &mut dns).unwrap().keep();
+    assert_eq!(dns["spec"]["ipFamilies"], json!(["IPv6"]));
+    let mut any = service("any", json!({"type": "ClusterIP"}));
+    reserve(&allocator, &mut any).unwrap().keep();
+    let address: IpAddr = any["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    assert!(allocator.cidr.contains(&address) && address.is_ipv6());
+    let mut headless = service("none", json!({"type": "ClusterIP", "clusterIP": "None"}));
+    reserve(&allocator, &mut headless).unwrap().keep();
+    assert_eq!(headless["spec"]["ipFamilies"], json!(["IPv6"]));
+    for wrong in [json!({"ipFamilies": ["IPv4"]}), json!({"clusterIP": "10.100.0.7"})] {
+        assert!(reserve(&allocator, &mut service("x", wrong.clone())).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_write_that_fails_gives_its_reservations_back() {
     let allocator = allocator();
     let spec = json!({"type": "NodePort", "clusterIP": "10.100.0.77",
@@ -70,6 +89,9 @@ fn headless_and_external_services_get_no_address() {
     for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName"})] {
         let mut one = service("a", spec.clone());
         reserve(&allocator, &mut one).unwrap().keep();
+        let is_headless = spec["clusterIP"] == "None";
+        let families = one["spec"].as_object_mut().unwrap().remove("ipFamilies");
+        assert_eq!(families, is_headless.then(|| json!(["IPv4"])));
         assert_eq!(one["spec"], spec);
     }
 }
@@ -93,4 +115,58 @@ fn an_update_keeps_what_it_does_not_mention() {
     );
     keep_allocations(&old, &mut internal);
     assert!(internal["spec"]["ports"][0].get("nodePort").is_none());
+}
+
+#[test]
+fn a_service_that_becomes_an_external_name_loses_what_it_was_given() {
+    let spec = json!({"type": "NodePort", "clusterIP": "10.100.0.9", "clusterIPs": ["10.100.0.9"],
+        "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "externalTrafficPolicy": "Cluster",
+        "internalTrafficPolicy": "Cluster", "ports": [{"port": 80, "nodePort": 30001}]});
+    let old = service("a", spec.clone());
+    let mut new = service("a", spec);
+    new["spec"]["type"] = "ExternalName".into();
+    new["spec"]["externalName"] = "a.b".into();
+    keep_allocations(&old, &mut new);
+    let left = json!({"type": "ExternalName", "externalName": "a.b", "ports": [{"port": 80}]});
+    assert_eq!(new["spec"], left);
+}
+
+#[test]
+fn a_node_port_that_changes_with_the_type_is_left_to_the_validation() {
+    let spec = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]});
+    let old = service("a", spec);
+    let spec = json!({"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30002}]});
+    let mut new = service("a", spec.clone());
+    keep_allocations(&old, &mut new);
+    assert_eq!(new["spec"], spec);
+}
+
+#[test]
+fn a_local_load_balancer_has_a_health_check_port_of_its_own_until_it_is_local_no_more() {
+    let allocator = allocator();
+    let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+                      "ports": [{"port": 80, "nodePort": 30001}]});
+    let mut old = service("a", spec);
+    reserve(&allocator, &mut old).unwrap().keep();
+    let port = old["spec"]["healthCheckNodePort"].clone();
+    assert!((30000..=30010).contains(&port.as_u64().unwrap()), "{port}");
+    assert_ne!(port, 30001);
+
+    let mut same = old.clone();
+    remove_port(&mut same);
+    keep_allocations(&old, &mut same);
+    assert_eq!(same["spec"]["healthCheckNodePort"], port);
+    let mut cluster = old.clone();
+    cluster["spec"]["externalTrafficPolicy"] = "Cluster".into();
+    keep_allocations(&old, &mut cluster);
+    assert!(cluster["spec"].get("healthCheckNodePort").is_none());
+
+    let clash = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+                       "healthCheckNodePort": port, "ports": []});
+    let error = reserve(&allocator, &mut service("b", clash)).unwrap_err();
+    assert!(error.message.contains("spec.healthCheckNodePort"), "{error}");
+}
+
+fn remove_port(service: &mut Value) {
+    service["spec"].as_object_mut().unwrap().remove("healthCheckNodePort");
 }

@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    decode, registry,
+    decode, json_patches, registry,
     render::Answer,
     resources::{Resource, meta},
     schema,
@@ -109,9 +109,7 @@ fn patch(media: &str, body: &[u8], scale: &mut Value) -> Result<(), Status> {
         "application/json-patch+json" => {
             let patch: json_patch::Patch = serde_json::from_slice(body)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-            json_patch::patch(scale, &patch).map_err(|error| {
-                Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", error.to_string())
-            })
+            json_patches::apply(scale, &patch).map_err(Status::from)
         }
         "application/merge-patch+json" => {
             json_patch::merge(scale, &value()?);

@@ -192,6 +192,11 @@ fn access_modes(object: &Value, pointer: &str) -> Value {
     items(object, pointer).iter().map(short).collect::<Vec<_>>().join(",").into()
 }
 
+const TRUST_BUNDLES: Printer = Printer {
+    columns: &[narrow("Name"), narrow("SignerName")],
+    cells: |it, _| vec![name(it), text_or(it, "/spec/signerName", NONE)],
+};
+
 const VOLUMES: Printer = Printer {
     columns: &[
         narrow("Name"),
@@ -383,6 +388,7 @@ pub(super) fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
         (_, "events") => &EVENTS,
         ("coordination.k8s.io", "leases") => &LEASES,
         ("certificates.k8s.io", "certificatesigningrequests") => &SIGNING_REQUESTS,
+        ("certificates.k8s.io", "clustertrustbundles") => &TRUST_BUNDLES,
         ("", "persistentvolumes") => &VOLUMES,
         ("", "persistentvolumeclaims") => &CLAIMS,
         ("storage.k8s.io", "storageclasses") => &STORAGE_CLASSES,

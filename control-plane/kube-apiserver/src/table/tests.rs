@@ -50,6 +50,14 @@ fn a_pods_status_is_what_its_containers_are_at() {
 }
 
 #[test]
+fn a_trust_bundle_is_told_with_its_signer_and_without_an_age() {
+    let bundle = |spec: Value| json!({ "metadata": { "name": "b" }, "spec": spec });
+    let told = |spec: Value| row("certificates.k8s.io", "clustertrustbundles", bundle(spec));
+    assert_eq!(told(json!({})), ["b", "<none>"]);
+    assert_eq!(told(json!({ "signerName": "example.com/s" })), ["b", "example.com/s"]);
+}
+
+#[test]
 fn durations_are_told_in_two_units_while_they_are_short() {
     for (seconds, expected) in [
         (0, "0s"),

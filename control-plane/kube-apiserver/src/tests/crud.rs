@@ -74,6 +74,20 @@ async fn lists_are_paged_at_one_revision() {
 }
 
 #[tokio::test]
+async fn a_limit_below_one_is_none_and_what_is_no_number_is_refused() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        cluster.post(MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    for limit in ["-1", "0"] {
+        let all = cluster.get(&format!("{MAPS}?limit={limit}")).await;
+        assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{limit}");
+    }
+    let refused = cluster.get(&format!("{MAPS}?limit=many")).await;
+    assert_eq!((&refused["code"], &refused["reason"]), (&json!(400), &json!("BadRequest")));
+}
+
+#[tokio::test]
 async fn a_pod_is_defaulted_bound_and_deleted_gracefully() {
     let cluster = Cluster::start().await.with_default_account().await;
     let (code, made) = cluster.post(PODS, pod("p")).await;
@@ -124,4 +138,21 @@ async fn finalizers_hold_and_their_removal_deletes() {
     let patch = json!({"metadata": {"finalizers": null}});
     cluster.patch(&format!("{MAPS}/h"), "merge-patch+json", patch).await;
     assert_eq!(cluster.get(&format!("{MAPS}/h")).await["code"], 404);
+}
+
+#[tokio::test]
+async fn creations_at_the_same_moment_do_not_exceed_a_quota_together() {
+    // On a disk a commit takes a while, in which others are decided.
+    let folder = tempfile::tempdir().unwrap();
+    let store = mvcc::Store::open(&folder.path().join("state")).unwrap();
+    let cluster = Cluster::over(store).await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"configmaps": "2"}}});
+    assert_eq!(cluster.post(quotas, quota).await.0, 201);
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let one = || json!({"metadata": {"generateName": "m-"}});
+    let all = futures::future::join_all((0..8).map(|_| cluster.post(maps, one()))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = all.iter().partition(|it| it.0 == 201);
+    assert_eq!(made.len(), 2, "{all:?}");
+    assert!(refused.iter().all(|it| it.0 == 403), "{refused:?}");
 }

@@ -62,3 +62,40 @@ async fn a_definition_must_be_named_after_what_it_defines() {
         refused["message"].as_str().unwrap().contains("must be spec.names.plural+\".\"+spec.group")
     );
 }
+
+#[tokio::test]
+async fn a_definition_in_the_place_of_a_built_in_resource_neither_replaces_nor_erases_it() {
+    let cluster = Cluster::start().await;
+    let name = "clusterroles.rbac.authorization.k8s.io";
+    let mut definition = definition();
+    definition["metadata"]["name"] = name.into();
+    definition["spec"]["group"] = "rbac.authorization.k8s.io".into();
+    definition["spec"]["scope"] = "Cluster".into();
+    definition["spec"]["names"] = json!({"plural": "clusterroles", "kind": "ClusterRole"});
+    let (code, refused) = cluster.post(DEFINITIONS, definition.clone()).await;
+    assert_eq!(code, 422, "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("protected groups must have approval annotation"), "{message}");
+
+    definition["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a"});
+    assert_eq!(cluster.post(DEFINITIONS, definition).await.0, 201);
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let before = cluster.get(roles).await["items"].as_array().unwrap().len();
+    assert!(before > 10);
+    assert_eq!(cluster.delete(&format!("{DEFINITIONS}/{name}")).await.0, 200);
+    assert_eq!(cluster.get(roles).await["items"].as_array().unwrap().len(), before);
+}
+
+#[tokio::test]
+async fn objects_that_outlived_their_definition_do_not_come_back_with_it() {
+    let store = mvcc::Store::memory();
+    let cluster = Cluster::over(store.clone()).await;
+    let left = mvcc::Txn::create("example.com/widgets/default/w", "{}");
+    store.commit(left).await.unwrap();
+    assert_eq!(cluster.post(DEFINITIONS, definition()).await.0, 201);
+    assert_eq!(cluster.get(WIDGETS).await["items"], json!([]));
+    let widget = json!({"metadata": {"name": "w"}, "spec": {"size": 2}});
+    assert_eq!(cluster.post(WIDGETS, widget.clone()).await.0, 201);
+    assert_eq!(cluster.post(DEFINITIONS, definition()).await.0, 409);
+    assert_eq!(cluster.get(WIDGETS).await["items"].as_array().unwrap().len(), 1);
+}

@@ -239,3 +239,25 @@ async fn a_cache_that_is_cut_off_again_and_again_ends_equal_to_the_store() {
     let stored: Cache = list["items"].as_array().unwrap().iter().map(entry).collect();
     assert_eq!(cache, stored);
 }
+
+#[tokio::test]
+async fn a_watch_of_one_name_shows_nothing_else() {
+    let cluster = cluster().await;
+    let path = "/api/v1/watch/namespaces/default/configmaps/b";
+    let request = Request::get(path).body(transport::empty()).unwrap();
+    let service = cluster.api.service_as(UserInfo::master("admin"));
+    let body = service.oneshot(request).await.unwrap().into_body();
+    let mut stream = Stream { body, text: String::new() };
+    assert_eq!(stream.names(1).await, ["ADDED b"]);
+    cluster.post(MAPS, json!({"metadata": {"name": "c"}})).await;
+    cluster.delete(&format!("{MAPS}/b")).await;
+    assert_eq!(stream.names(1).await, ["DELETED b"]);
+
+    let got = cluster.get(&format!("{MAPS}/a?watch=true")).await;
+    assert_eq!(
+        (got["kind"].as_str(), got["metadata"]["name"].as_str()),
+        (Some("ConfigMap"), Some("a"))
+    );
+    let other = cluster.get(&format!("{path}?fieldSelector=metadata.name%3Da")).await;
+    assert_eq!(other["code"], 400, "{other}");
+}

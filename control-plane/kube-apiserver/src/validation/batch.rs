@@ -101,6 +101,7 @@ pub(super) fn cron_job(faults: &mut Faults, object: &Value) {
         let why = format!("Expected exactly 5 fields, found {count}: {schedule}");
         faults.invalid("spec.schedule", schedule, why);
     }
+    time_zone(faults, &spec["timeZone"]);
     if text(&object["metadata"], "name").len() > 52 {
         let name = text(&object["metadata"], "name");
         faults.invalid("metadata.name", name, "must be no more than 52 characters");
@@ -112,6 +113,22 @@ pub(super) fn cron_job(faults: &mut Faults, object: &Value) {
         faults.not_negative(&format!("spec.{field}"), &spec[field]);
     }
     job(faults, "spec.jobTemplate.spec", &spec["jobTemplate"]["spec"], "");
+}
+
+fn time_zone(faults: &mut Faults, zone: &Value) {
+    let Some(name) = zone.as_str() else { return };
+    let field = "spec.timeZone";
+    if name.is_empty() {
+        faults.invalid(field, name, "timeZone must be nil or non-empty string");
+    } else if name.eq_ignore_ascii_case("local") {
+        faults.invalid(
+            field,
+            name,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
+    } else if jiff::tz::TimeZone::get(name).is_err() {
+        faults.invalid(field, name, format!("unknown time zone {name}"));
+    }
 }
 
 fn is_schedule(schedule: &str) -> bool {

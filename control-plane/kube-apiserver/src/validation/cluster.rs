@@ -145,25 +145,6 @@ pub(super) fn storage_class_update(faults: &mut Faults, old: &Value, new: &Value
     faults.immutable("volumeBindingMode", &old["volumeBindingMode"], &new["volumeBindingMode"]);
 }
 
-pub(super) fn signing_request(faults: &mut Faults, object: &Value) {
-    let spec = &object["spec"];
-    faults.text("spec.request", &spec["request"]);
-    if spec["usages"].as_array().is_none_or(Vec::is_empty) {
-        faults.required("spec.usages");
-    }
-    let signer = text(spec, "signerName");
-    if signer.is_empty() {
-        faults.required("spec.signerName");
-    } else if !signer.contains('/') {
-        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        faults.invalid("spec.signerName", signer, why);
-    }
-    if let Some(seconds) = spec["expirationSeconds"].as_i64().filter(|it| *it < 600) {
-        let why = "may not specify a duration less than 600 seconds (10 minutes)";
-        faults.invalid("spec.expirationSeconds", seconds, why);
-    }
-}
-
 pub(super) fn api_service(faults: &mut Faults, object: &Value) {
     let (name, expected) = (meta(object, "name"), crate::delegated::expected_name(object));
     if name != expected {

@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::{Faults, fields, items, text};
 use crate::status::FieldError;
 
+const APPROVED: &str = "api-approved.kubernetes.io";
+
 pub(super) fn definition(faults: &mut Faults, object: &Value) {
     let spec = &object["spec"];
     let (group, names) = (text(spec, "group"), &spec["names"]);
@@ -41,6 +43,34 @@ pub(super) fn definition(faults: &mut Faults, object: &Value) {
         faults.add(FieldError::not_supported(field, "Webhook", &["None"]));
     }
     versions(faults, spec);
+}
+
+/// Kubernetes' own groups are for what its community has approved, or for who says that it has not.
+pub(super) fn definition_create(faults: &mut Faults, object: &Value) {
+    definition(faults, object);
+    let group = text(&object["spec"], "group");
+    let is_protected = ["k8s.io", "kubernetes.io"].iter().any(|it| {
+        group.strip_suffix(it).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    });
+    if !is_protected {
+        return;
+    }
+    let field = format!("metadata.annotations[{APPROVED}]");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let must = format!("protected groups must have approval annotation \"{APPROVED}\"");
+    match text(&object["metadata"]["annotations"], APPROVED) {
+        "" => faults.add(FieldError::required(field, format!("{must}, {see}"))),
+        value if value.starts_with("unapproved") || is_url(value) => {}
+        value => {
+            let either = "with either a URL or a reason starting with \"unapproved\"";
+            faults.invalid(field, value, format!("{must} {either}, {see}"));
+        }
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    uri.is_some_and(|it| it.scheme().is_some() && it.host().is_some_and(|host| !host.is_empty()))
 }
 
 fn versions(faults: &mut Faults, spec: &Value) {

@@ -4,20 +4,23 @@
 
 use serde_json::Value;
 
-use super::{Faults, fields, items, text};
+use super::{Faults, certificates, fields, items, text};
 use crate::{resources::Resource, status::FieldError};
 
 /// All annotations of an object together.
 const ANNOTATION_LIMIT: usize = 256 * 1024;
 
 /// How objects of a resource may be called.
-fn name_faults(resource: &Resource, name: &str) -> Vec<String> {
+fn name_faults(resource: &Resource, object: &Value, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => fields::label(name),
         // Relaxed in 1.36 only for Services that ask for it; the stricter form is safe for DNS.
         ("", "services") => fields::label_1035(name),
         ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => fields::path_segment(name),
         ("apps", "statefulsets") => fields::label(name),
+        ("certificates.k8s.io", "clustertrustbundles") => {
+            certificates::trust_bundle_name(text(&object["spec"], "signerName"), name)
+        }
         ("flowcontrol.apiserver.k8s.io", _) => fields::subdomain(name),
         _ => fields::subdomain(name),
     }
@@ -29,7 +32,7 @@ pub(super) fn object(faults: &mut Faults, resource: &Resource, object: &Value) {
     if name.is_empty() && prefix.is_empty() {
         faults.add(FieldError::required("metadata.name", "name or generateName is required"));
     } else if !name.is_empty() {
-        faults.each("metadata.name", name, name_faults(resource, name));
+        faults.each("metadata.name", name, name_faults(resource, object, name));
     }
     if resource.is("", "events") {
         return;

@@ -74,22 +74,22 @@ fn external_policy(faults: &mut Faults, spec: &Value, kind: &str) {
         faults.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, why);
     }
     for (index, address) in items(spec, "externalIPs") {
-        let address = address.as_str().unwrap_or_default();
-        if address.parse::<std::net::IpAddr>().is_err() {
-            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            faults.invalid(format!("spec.externalIPs[{index}]"), address, why);
-        }
+        self::address(
+            faults,
+            &format!("spec.externalIPs[{index}]"),
+            address.as_str().unwrap_or_default(),
+        );
+    }
+    let distribution = text(spec, "trafficDistribution");
+    let supported = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    if !distribution.is_empty() && !supported.contains(&distribution) {
+        let field = "spec.trafficDistribution";
+        faults.add(FieldError::not_supported(field, distribution, &supported));
     }
 }
 
-/// The cluster has IPv4 only.
+/// The cluster has one family; which one is seen where addresses are given out.
 fn families(faults: &mut Faults, spec: &Value) {
-    for (index, family) in items(spec, "ipFamilies") {
-        if family != "IPv4" {
-            let why = "not configured on this cluster";
-            faults.invalid(format!("spec.ipFamilies[{index}]"), family.clone(), why);
-        }
-    }
     if spec["ipFamilyPolicy"] == "RequireDualStack" {
         let why = "this cluster is not configured for dual-stack services";
         faults.invalid("spec.ipFamilyPolicy", "RequireDualStack", why);

@@ -151,6 +151,33 @@ fn container(
     }
 }
 
+fn sysctls(faults: &mut Faults, at: &str, sysctls: &Value) {
+    let mut names = HashSet::new();
+    for (index, sysctl) in sysctls.as_array().into_iter().flatten().enumerate() {
+        let (field, name) = (format!("{at}[{index}].name"), text(sysctl, "name"));
+        if name.is_empty() {
+            faults.required(field);
+        } else if !is_sysctl(name) {
+            let why = "must have at most 253 characters and match regex \
+                       ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+            faults.invalid(field, name, why);
+        } else if !names.insert(name) {
+            faults.add(FieldError::duplicate(field, name));
+        }
+    }
+}
+
+fn is_sysctl(name: &str) -> bool {
+    let is_outer = |it: &u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let is_segment = |segment: &str| {
+        let bytes = segment.as_bytes();
+        bytes.iter().all(|it| is_outer(it) || matches!(it, b'-' | b'_'))
+            && bytes.first().is_some_and(is_outer)
+            && bytes.last().is_some_and(is_outer)
+    };
+    name.len() <= 253 && name.split(['.', '/']).all(is_segment)
+}
+
 fn user_id(faults: &mut Faults, field: &str, id: &Value) {
     if let Some(id) = id.as_i64().filter(|it| !(0..=i64::from(i32::MAX)).contains(it)) {
         faults.invalid(field, id, "must be between 0 and 2147483647, inclusive");
@@ -320,9 +347,11 @@ fn tolerations(faults: &mut Faults, at: &str, spec: &Value) {
 
 fn security(faults: &mut Faults, at: &str, spec: &Value) {
     let context = &spec["securityContext"];
+    sysctls(faults, &format!("{at}.securityContext.sysctls"), &context["sysctls"]);
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         user_id(faults, &format!("{at}.securityContext.{field}"), &context[field]);
     }
+    own_users(faults, at, spec);
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         faults.invalid(format!("{at}.shareProcessNamespace"), true, why);
@@ -353,6 +382,30 @@ fn security(faults: &mut Faults, at: &str, spec: &Value) {
                 let field = format!("{at}.containers[{index}].ports[{port_index}].hostPort");
                 let why = "must match `containerPort` when `hostNetwork` is true";
                 faults.invalid(field, port["hostPort"].clone(), why);
+            }
+        }
+    }
+}
+
+/// A pod with users of its own has no other namespace of the host.
+fn own_users(faults: &mut Faults, at: &str, spec: &Value) {
+    if spec["hostUsers"] != false {
+        return;
+    }
+    // Two of the names are written so by upstream.
+    for (field, told) in
+        [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+    {
+        if spec[field] == true {
+            let field = format!("{at}.{told}");
+            faults.add(FieldError::forbidden(field, "when `hostUsers` is false"));
+        }
+    }
+    for list in ["initContainers", "containers"] {
+        for (index, container) in items(spec, list) {
+            if items(container, "volumeDevices").next().is_some() {
+                let field = format!("{at}.{list}[{index}].volumeDevices");
+                faults.add(FieldError::forbidden(field, "when `hostUsers` is false"));
             }
         }
     }

@@ -346,6 +346,24 @@ fn what_a_claim_asks_for_and_was_given_stays() {
 }
 
 #[test]
+fn a_pod_with_users_of_its_own_shares_no_other_namespace_with_the_host() {
+    let of = |change: Value| {
+        let mut spec = json!({
+            "containers": [{ "name": "a", "image": "x" }], "hostUsers": false,
+        });
+        spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        faults("", "pods", pod(spec))
+    };
+    assert_eq!(of(json!({})), Vec::<String>::new());
+    let why = "Forbidden: when `hostUsers` is false";
+    for (field, told) in
+        [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+    {
+        assert_eq!(of(json!({ field: true })), [format!("spec.{told}: {why}")]);
+    }
+}
+
+#[test]
 fn proc_is_unmasked_in_a_user_namespace_only() {
     let of = |mount: &str, host_users: Value| {
         let container = json!({
@@ -369,4 +387,24 @@ fn proc_is_unmasked_in_a_user_namespace_only() {
             "spec.containers[0].securityContext.procMount: Unsupported value: \"Open\": supported values: \"Default\", \"Unmasked\""
         ]
     );
+}
+
+#[test]
+fn sysctls_have_names_of_their_form_and_each_once() {
+    let named = |names: &[&str]| {
+        let sysctls: Vec<_> = names.iter().map(|it| json!({"name": it, "value": "1"})).collect();
+        faults(
+            "",
+            "pods",
+            pod(json!({
+                "containers": [{"name": "a", "image": "x"}], "securityContext": {"sysctls": sysctls},
+            })),
+        )
+    };
+    assert_eq!(named(&["kernel.shm_rmid_forced", "net/ipv4/conf/eth0-1/x"]), Vec::<String>::new());
+    for wrong in ["foo-", "bar..", "", "Upper.case"] {
+        assert_eq!(named(&[wrong]).len(), 1, "{wrong}");
+    }
+    let twice = named(&["a.b", "a.b"]);
+    assert_eq!(twice, ["spec.securityContext.sysctls[1].name: Duplicate value: \"a.b\""]);
 }

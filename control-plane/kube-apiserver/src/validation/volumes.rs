@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Faults, fields, items, text};
+use super::{Faults, certificates, fields, items, text};
 use crate::status::FieldError;
 
 /// Checks a spec's volumes, and returns their names.
@@ -55,6 +55,7 @@ fn source(faults: &mut Faults, at: &str, volume: &Value) {
     if path.split('/').any(|it| it == "..") {
         faults.invalid(format!("{at}.hostPath.path"), path, "must not contain '..'");
     }
+    distinct_paths(faults, &format!("{at}.projected"), &volume["projected"]);
     for (index, source) in items(&volume["projected"], "sources") {
         let at = format!("{at}.projected.sources[{index}]");
         let token = &source["serviceAccountToken"];
@@ -65,6 +66,11 @@ fn source(faults: &mut Faults, at: &str, volume: &Value) {
                 let field = format!("{at}.serviceAccountToken.expirationSeconds");
                 faults.invalid(field, seconds, "may not specify a duration less than 10 minutes");
             }
+        }
+        if source["clusterTrustBundle"].is_object() {
+            // Upstream's path has this name.
+            let at = format!("{at}.clusterTrustBundlePEM");
+            certificates::trust_bundle_projection(faults, &at, &source["clusterTrustBundle"]);
         }
         for kind in ["secret", "configMap"] {
             if source[kind].is_object() {
@@ -85,13 +91,45 @@ fn keys(faults: &mut Faults, at: &str, source: &Value) {
     for (index, item) in items(source, "items") {
         let at = format!("{at}.items[{index}]");
         faults.text(format!("{at}.key"), &item["key"]);
-        let path = text(item, "path");
-        if path.is_empty() {
-            faults.required(format!("{at}.path"));
-        } else if path.starts_with('/') {
-            faults.invalid(format!("{at}.path"), path, "must be a relative path");
-        } else if path.split('/').any(|it| it == "..") {
-            faults.invalid(format!("{at}.path"), path, "must not contain '..'");
+        local_path(faults, format!("{at}.path"), text(item, "path"));
+    }
+}
+
+/// Of a file within a volume; names that begin with two dots are the kubelet's own.
+pub(super) fn local_path(faults: &mut Faults, field: String, path: &str) {
+    if path.is_empty() {
+        return faults.required(field);
+    }
+    if path.starts_with('/') {
+        faults.invalid(&field, path, "must be a relative path");
+    }
+    if path.split('/').any(|it| it == "..") {
+        faults.invalid(&field, path, "must not contain '..'");
+    }
+    if path.starts_with("..") && !path.starts_with("../") {
+        faults.invalid(&field, path, "must not start with '..'");
+    }
+}
+
+/// No two sources of a projected volume write the same file.
+fn distinct_paths(faults: &mut Faults, at: &str, projected: &Value) {
+    let mut paths = HashSet::new();
+    for (_, source) in items(projected, "sources") {
+        for kind in ["secret", "configMap", "downwardAPI"] {
+            for (_, item) in items(&source[kind], "items") {
+                let path = text(item, "path");
+                if !path.is_empty() && !paths.insert(path) {
+                    let told =
+                        if kind == "downwardAPI" { path } else { text(&source[kind], "name") };
+                    faults.invalid(at, told, "conflicting duplicate paths");
+                }
+            }
+        }
+        for kind in ["serviceAccountToken", "clusterTrustBundle"] {
+            let path = text(&source[kind], "path");
+            if !path.is_empty() && !paths.insert(path) {
+                faults.invalid(at, path, "conflicting duplicate paths");
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     admission::{self, Operation},
-    defaults, managed_fields, registry,
+    custom_resources, defaults, managed_fields, registry,
     render::Answer,
     resources::meta,
     server::Call,
@@ -78,6 +78,7 @@ async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::
     if write::is_dry_run(call)? {
         return Ok(write::shown_unwritten(call, &object));
     }
+    custom_resources::purge(call, &object).await?;
     let stored = registry::encode(&object);
     match write::commit(call, Txn::create(key, stored.clone())).await {
         Ok(revision) => {

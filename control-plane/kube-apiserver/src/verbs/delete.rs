@@ -203,7 +203,10 @@ pub(crate) async fn delete_one(
                     Plan::Mark(object) => call.server.after_write(&resource, object),
                     _ => {
                         call.server.after_delete(&resource, &old);
-                        custom_resources::purge(call, &old).await?;
+                        if let Err(status) = custom_resources::purge(call, &old).await {
+                            // They are out of reach, and go before the definition comes back.
+                            tracing::error!(%status, "custom resources could not be removed");
+                        }
                     }
                 }
                 return Ok((write::shown(call, &stored, revision), is_gone));

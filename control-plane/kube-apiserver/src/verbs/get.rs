@@ -47,9 +47,7 @@ struct Plan {
 }
 
 fn plan(call: &Call) -> Result<Plan, Status> {
-    let limit = call.parameter("limit").map(str::parse::<usize>).transpose();
-    let limit =
-        limit.map_err(|_| Status::bad_request("limit: invalid value"))?.filter(|it| *it > 0);
+    let limit = call.parameter("limit").map(limit).transpose()?.flatten();
     let version = revision(call)?;
     let matching = call.parameter("resourceVersionMatch");
     if let Some(token) = call.parameter("continue") {
@@ -85,6 +83,14 @@ fn plan(call: &Call) -> Result<Plan, Status> {
     }
     check_not_ahead(call)?;
     Ok(Plan { at, after: None, limit })
+}
+
+/// As upstream: what is not above zero is no limit.
+fn limit(text: &str) -> Result<Option<usize>, Status> {
+    let parsed = text.parse::<i64>().map_err(|_| {
+        Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+    })?;
+    Ok(usize::try_from(parsed).ok().filter(|it| *it > 0))
 }
 
 fn invalid_match(what: &str, why: &str) -> Status {

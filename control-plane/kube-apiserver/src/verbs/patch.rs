@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use crate::{
-    apply, convert, decode,
+    apply, convert, decode, json_patches,
     render::Answer,
     resources::{Resource, meta},
     schema,
@@ -21,9 +21,6 @@ const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
-
-/// Operations in one JSON patch (upstream's limit).
-const MAX_OPERATIONS: usize = 10_000;
 
 /// A patch that was read but not yet applied.
 enum Patch {
@@ -49,12 +46,7 @@ fn parse(media: &str, call: &Call) -> Result<Patch, Status> {
             let unreadable = |error: serde_json::Error| {
                 Status::bad_request(format!("error decoding patch: {error}"))
             };
-            let patch: json_patch::Patch =
-                serde_json::from_slice(&call.body).map_err(unreadable)?;
-            if patch.0.len() > MAX_OPERATIONS {
-                return Err(Status::too_large(MAX_OPERATIONS));
-            }
-            Ok(Patch::Json(patch))
+            Ok(Patch::Json(serde_json::from_slice(&call.body).map_err(unreadable)?))
         }
         MERGE => Ok(Patch::Merge(value()?)),
         STRATEGIC if call.resource.custom.is_none() => Ok(Patch::Strategic(value()?)),
@@ -93,11 +85,7 @@ async fn apply_patch(call: &mut Call, patch: Patch) -> Result<bytes::Bytes, Stat
 
 fn patched(resource: &Resource, patch: &Patch, object: &mut Value) -> Result<(), Status> {
     match patch {
-        Patch::Json(patch) => json_patch::patch(object, patch).map_err(|error| {
-            let message = "the server rejected our request due to an error in our request";
-            let status = Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
-            status.cause("", &error.to_string(), "")
-        }),
+        Patch::Json(patch) => json_patches::apply(object, patch).map_err(Status::from),
         Patch::Merge(patch) => {
             json_patch::merge(object, patch);
             Ok(())

@@ -59,8 +59,7 @@ struct Stream {
 }
 
 pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
-    let selection = get::selection(call)?;
-    let stream = open(call, selection)?;
+    let stream = open(call, selection(call)?)?;
     let frames = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next_chunk().await?;
         Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
@@ -70,6 +69,23 @@ pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(Answer::Response(response))
+}
+
+/// A name in the path (`/watch/…/NAME`) selects like `metadata.name=NAME`: it is what was
+/// authorized.
+fn selection(call: &Call) -> Result<Selection, Status> {
+    let mut selection = get::selection(call)?;
+    if call.info.is_named {
+        let name = &call.info.name;
+        let fields = std::mem::take(&mut selection.fields);
+        if !fields.is_empty() && fields.exact("metadata.name") != Some(name) {
+            return Err(Status::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
+        selection.fields = fields.with("metadata.name", name);
+    }
+    Ok(selection)
 }
 
 /// Where a watch begins.

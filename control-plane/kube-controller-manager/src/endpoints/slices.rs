@@ -25,7 +25,7 @@ use crate::deployment::safe;
 /// Upstream's `maxEndpointsPerSlice`.
 const CAPACITY: usize = 100;
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -177,16 +177,20 @@ fn free_name(service: &Service, group: &Group, taken: &HashSet<String>) -> Strin
     let mut number = 0_usize;
     loop {
         let seed = format!("{uid} {:?} {} {number}", group.0, group.1);
-        let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let suffix: String = safe(&format!("{hash:016x}")).chars().take(8).collect();
-        let candidate = format!("{name}-{suffix}");
+        let candidate = format!("{name}-{}", suffix(&seed));
         if !taken.contains(&candidate) {
             return candidate;
         }
         number += 1;
     }
+}
+
+/// Eight letters that follow from the seed.
+pub(super) fn suffix(seed: &str) -> String {
+    let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    safe(&format!("{hash:016x}")).chars().take(8).collect()
 }
 
 fn new_slice(
@@ -227,7 +231,7 @@ fn sorted(ports: &[EndpointPort]) -> Vec<EndpointPort> {
     ports
 }
 
-fn key_of(ports: &[EndpointPort]) -> String {
+pub(super) fn key_of(ports: &[EndpointPort]) -> String {
     let texts = ports.iter().map(|it| {
         format!(
             "{}/{}/{}/{}",

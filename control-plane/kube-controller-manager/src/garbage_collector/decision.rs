@@ -4,7 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::graph::Meta;
+use super::graph::{Meta, Reference};
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
@@ -45,6 +45,13 @@ pub(super) enum Decision {
     Delete {
         policy: Policy,
     },
+}
+
+/// Whether an object with the reference's UID is the one that it means.
+pub(super) fn is_owner(reference: &Reference, object: &Meta, owner: &Meta) -> bool {
+    let owner = &owner.metadata;
+    owner.name.as_deref() == Some(&*reference.name)
+        && (owner.namespace.is_none() || owner.namespace == object.metadata.namespace)
 }
 
 pub(super) fn state_of(owner: &ObjectMeta) -> Owner {

@@ -108,7 +108,9 @@ impl Graph {
         // Its references to others may be what those wait for.
         for owner in change.old.iter().flat_map(|it| it.metadata.owner_references.iter().flatten())
         {
-            let is_kept = meta.owner_references.iter().flatten().any(|it| it.uid == owner.uid);
+            let mut kept = meta.owner_references.iter().flatten().filter(|it| it.uid == owner.uid);
+            let blocks = |it: &Reference| it.block_owner_deletion == Some(true);
+            let is_kept = kept.next().is_some_and(|it| blocks(it) || !blocks(owner));
             if !is_kept {
                 self.queue_deleting(&owner.uid);
             }

@@ -165,7 +165,11 @@ impl<'a> Observed<'a> {
     /// Members without a place, from the highest down. `true` when nothing else may happen now.
     fn shrink(&self, plan: &mut Plan) -> bool {
         let surplus = self.members.iter().rev().filter(|(ordinal, _)| !self.has_place(**ordinal));
-        for (_, pod) in surplus {
+        for (ordinal, pod) in surplus {
+            let waits = !self.is_parallel() && !self.is_healthy(pod);
+            if waits && self.first_unhealthy() != Some(*ordinal) {
+                return true;
+            }
             if !object::is_terminating(&**pod) {
                 plan.delete.push(pod.clone());
             }
@@ -174,6 +178,18 @@ impl<'a> Observed<'a> {
             }
         }
         !plan.delete.is_empty()
+    }
+
+    /// Where one is not well, members go no further than it: those with a place count first.
+    fn first_unhealthy(&self) -> Option<i32> {
+        let mut unhealthy: Vec<i32> = self
+            .members
+            .iter()
+            .filter(|(_, pod)| !self.is_healthy(pod))
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        unhealthy.sort_by_key(|it| (!self.has_place(*it), *it));
+        unhealthy.first().copied()
     }
 
     /// The highest member of an old revision, once those above it serve.

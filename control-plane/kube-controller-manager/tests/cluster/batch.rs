@@ -115,3 +115,32 @@ async fn a_stateful_set_grows_is_updated_and_shrinks_in_order() {
     cluster.patch::<StatefulSet>("db", json!({ "spec": { "replicas": 1 } })).await;
     cluster.eventually("one is left", async |it| names(it).await == ["db-0"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_job_that_is_gone_are_held_by_nothing() {
+    let cluster = Cluster::start(1).await;
+    cluster.create::<Job>(job("exits", json!({ "parallelism": 3, "completions": 3 }))).await;
+    cluster.eventually("its pods are there", async |it| it.list::<Pod>().await.len() == 3).await;
+    // In the background: the Job goes first.
+    cluster.delete::<Job>("j").await;
+    cluster.eventually("all are gone", async |it| it.list::<Pod>().await.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_owner_is_taken_away_is_adopted_again() {
+    let cluster = Cluster::start(1).await;
+    let labels = json!({ "app": "db" });
+    cluster
+        .create::<StatefulSet>(json!({ "metadata": { "name": "db" }, "spec": {
+            "replicas": 1, "serviceName": "db", "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [
+                { "name": "c", "image": "one" }] } } } }))
+        .await;
+    let is_owned = async |it: &Cluster, name: &str| {
+        let pod = it.get::<Pod>(name).await;
+        pod.is_some_and(|it| !it.owner_references().is_empty())
+    };
+    cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
+    cluster.patch::<Pod>("db-0", json!({ "metadata": { "ownerReferences": null } })).await;
+    cluster.eventually("it is adopted", async |it| is_owned(it, "db-0").await).await;
+}

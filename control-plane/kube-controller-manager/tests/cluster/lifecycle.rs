@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    certificates::v1beta1::ClusterTrustBundle,
     core::v1::{ConfigMap, Namespace, Node, Pod, Secret},
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
 
@@ -85,6 +86,28 @@ async fn a_namespace_goes_with_everything_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_api_server_is_believed_by_is_a_trust_bundle_of_its_signer() {
+    let cluster = Cluster::start(0).await;
+    let api = Api::<ClusterTrustBundle>::all(cluster.client.clone());
+    let own = ListParams::default().fields("spec.signerName=kubernetes.io/kube-apiserver-serving");
+    let names = async || {
+        let all = api.list(&own).await.unwrap().items;
+        all.into_iter().filter_map(|it| it.metadata.name).collect::<Vec<_>>()
+    };
+    cluster.eventually("it is published", async |_| names().await.len() == 1).await;
+    let first = names().await.remove(0);
+    assert!(first.starts_with("kubernetes.io:kube-apiserver-serving:"), "{first}");
+    // Somebody else's goes, and its own comes back.
+    let mut other = api.get(&first).await.unwrap();
+    other.metadata = Default::default();
+    other.metadata.name = Some("kubernetes.io:kube-apiserver-serving:other".to_owned());
+    api.create(&PostParams::default(), &other).await.unwrap();
+    cluster.eventually("the other goes", async |_| names().await == [first.clone()]).await;
+    drop(api.delete(&first, &DeleteParams::default()).await.unwrap());
+    cluster.eventually("it comes back", async |_| names().await == [first.clone()]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_in_the_foreground_waits_and_orphaning_leaves() {
     let cluster = Cluster::start(1).await;
     let deployment = |name: &str| {
@@ -121,4 +144,39 @@ async fn pods_of_a_node_that_is_deleted_are_collected() {
     let nodes = Api::<Node>::all(cluster.client.clone());
     nodes.delete("n0", &DeleteParams::default()).await.unwrap();
     cluster.eventually("it is gone", async |it| it.list::<Pod>().await.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_own_each_other_in_a_circle_are_deleted_and_nothing_spins() {
+    circle(&["a"]).await;
+    // Each of them waits already when the circle is seen.
+    circle(&["a", "b", "c"]).await;
+}
+
+async fn circle(deleted: &[&str]) {
+    let cluster = Cluster::start(1).await;
+    let names = ["a", "b", "c"];
+    let mut uids = Vec::new();
+    for name in names {
+        let made = cluster.create::<ConfigMap>(json!({ "metadata": { "name": name } })).await;
+        uids.push(made.uid().unwrap());
+    }
+    for (index, name) in names.into_iter().enumerate() {
+        let owner = (index + 2) % 3;
+        let owners = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": names[owner],
+            "uid": uids[owner], "controller": true, "blockOwnerDeletion": true }]);
+        let patch = json!({ "metadata": { "ownerReferences": owners } });
+        cluster.patch::<ConfigMap>(name, patch).await;
+    }
+    let maps = Api::<ConfigMap>::namespaced(cluster.client.clone(), "default");
+    for name in deleted {
+        // It may be gone already.
+        drop(maps.delete(name, &DeleteParams::foreground()).await);
+    }
+    cluster
+        .eventually("all are gone", async |it| {
+            let maps = it.list::<ConfigMap>().await;
+            maps.iter().all(|it| !names.contains(&&*it.name_any()))
+        })
+        .await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, ReplicaSet},
-    core::v1::{Event, Pod, Service},
+    core::v1::{Endpoints, Event, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
 };
@@ -119,6 +119,70 @@ async fn a_service_follows_the_pods_that_it_selects() {
             })
         })
         .await;
+    cluster
+        .eventually("its Endpoints go too", async |it| it.get::<Endpoints>("web").await.is_none())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_a_user_writes_are_served_as_slices() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .create::<Service>(json!({ "metadata": { "name": "db" }, "spec": {
+            "ports": [{ "port": 80 }] } }))
+        .await;
+    let subsets =
+        |address: &str| json!([{ "addresses": [{ "ip": address }], "ports": [{ "port": 80 }] }]);
+    cluster
+        .create::<Endpoints>(
+            json!({ "metadata": { "name": "db" }, "subsets": subsets("10.1.2.3") }),
+        )
+        .await;
+    let addresses = async |it: &Cluster| {
+        let slices = it.list::<EndpointSlice>().await;
+        let ours = slices.iter().filter(|it| {
+            it.labels().get("endpointslice.kubernetes.io/managed-by").map(String::as_str)
+                == Some("endpointslicemirroring-controller.k8s.io")
+        });
+        let endpoints = ours.flat_map(|it| it.endpoints.clone().unwrap_or_default());
+        endpoints.flat_map(|it| it.addresses).collect::<Vec<_>>()
+    };
+    cluster.eventually("they are mirrored", async |it| addresses(it).await == ["10.1.2.3"]).await;
+    cluster.patch::<Endpoints>("db", json!({ "subsets": subsets("10.1.2.4") })).await;
+    cluster.eventually("changes too", async |it| addresses(it).await == ["10.1.2.4"]).await;
+    cluster.delete::<Endpoints>("db").await;
+    cluster.eventually("and the end", async |it| addresses(it).await.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replication_controller_keeps_its_pods_and_adopts_those_that_fit() {
+    let cluster = Cluster::start(2).await;
+    let mut orphan = template("one");
+    orphan["metadata"]["name"] = "orphan".into();
+    cluster.create::<Pod>(orphan).await;
+    cluster
+        .create::<ReplicationController>(json!({ "metadata": { "name": "web" },
+            "spec": { "replicas": 2, "template": template("one") } }))
+        .await;
+    cluster.eventually("two pods run", async |it| it.ready_pods().await == 2).await;
+    let owner = async |it: &Cluster| {
+        let pod = it.get::<Pod>("orphan").await?;
+        pod.owner_references().first().map(|it| (it.kind.clone(), it.name.clone()))
+    };
+    let wanted = Some(("ReplicationController".to_owned(), "web".to_owned()));
+    cluster.eventually("the orphan is adopted", async |it| owner(it).await == wanted).await;
+    cluster
+        .eventually("the status says so", async |it| {
+            let status = it.get::<ReplicationController>("web").await.unwrap().status.unwrap();
+            status.replicas == 2 && status.available_replicas == Some(2)
+        })
+        .await;
+    cluster.patch::<ReplicationController>("web", json!({ "spec": { "replicas": 3 } })).await;
+    cluster.eventually("a third is made", async |it| it.ready_pods().await == 3).await;
+    let other = json!({ "metadata": { "labels": { "app": "other" } } });
+    cluster.patch::<Pod>("orphan", other).await;
+    cluster.eventually("who fits no more is let go", async |it| owner(it).await.is_none()).await;
+    cluster.eventually("and replaced", async |it| it.list::<Pod>().await.len() == 4).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,6 +144,27 @@ fn an_unknown_variable_grants_nothing_even_when_negated() {
 }
 
 #[test]
+fn an_unknown_variable_lifts_no_denial() {
+    let is_allowed = |deny: Value| {
+        let policies = Policies { identity: vec![allow_all(), named(deny)], ..Policies::default() };
+        let (identity, context) = (session("node"), with("s3:prefix", &["ann/"]));
+        let (action, resource) = ("s3:ListBucket", "arn:aws:s3:::home/ann");
+        let request = Request { identity: &identity, action, resource, context: &context };
+        evaluate(&request, &policies).is_allowed()
+    };
+    for operator in ["StringNotEquals", "StringNotLike"] {
+        let condition = json!({operator: {"s3:prefix": "${aws:username}"}});
+        let mut deny = json!({"Effect": "Deny", "Action": "*", "Resource": "*"});
+        deny["Condition"] = condition;
+        assert!(!is_allowed(deny), "{operator}");
+    }
+    let spared = "arn:aws:s3:::home/${aws:username}";
+    assert!(!is_allowed(json!({"Effect": "Deny", "Action": "*", "NotResource": spared})));
+    // What is not negated names nothing.
+    assert!(is_allowed(json!({"Effect": "Deny", "Action": "*", "Resource": spared})));
+}
+
+#[test]
 fn variables_work_in_conditions() {
     let mut context = with("aws:ResourceTag/owner", &["Bob"]);
     context.set("aws:username", "bob");

@@ -63,6 +63,10 @@ fn trust_policies_are_checked() {
             "Has prohibited field Resource",
         ),
         (
+            json!({"Effect": "Deny", "Action": "sts:AssumeRole", "NotPrincipal": ec2}),
+            "Has prohibited field NotPrincipal",
+        ),
+        (
             json!({"Effect": "Allow", "Action": "s3:*", "Principal": ec2}),
             "AssumeRole policy may only specify STS AssumeRole actions.",
         ),

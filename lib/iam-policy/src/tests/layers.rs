@@ -159,6 +159,33 @@ fn a_grant_to_a_role_is_limited_by_its_session_policy_and_one_to_a_session_is_no
     assert!(test("arn:aws:sts::111122223333:assumed-role/r/s"));
 }
 
+/// "Permissions boundaries and session policies do not limit permissions granted using the
+/// aws:PrincipalArn condition key with a wildcard(*) in the Principal element": IAM user guide, "How
+/// AWS enforcement code logic evaluates requests". A grant to the role itself they do limit.
+#[test]
+fn a_grant_to_everybody_is_to_the_session_itself_and_no_boundary_limits_it() {
+    let policies = |principal: Value| Policies {
+        boundary: Some(named(json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}))),
+        resource: Some(trust(json!({
+            "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal
+        }))),
+        ..Policies::default()
+    };
+    let test = |who: &Identity, policies: Policies, action: &str| {
+        decide(who, &policies, action, "*").is_allowed()
+    };
+    for who in [session("r"), user("bob")] {
+        assert!(test(&who, policies(json!("*")), "sts:AssumeRole"));
+        assert!(test(&who, policies(json!({"AWS": "*"})), "sts:AssumeRole"));
+    }
+    let role = json!({"AWS": "arn:aws:iam::111122223333:role/r"});
+    assert!(!test(&session("r"), policies(role), "sts:AssumeRole"));
+    // A denial counts wherever it stands.
+    let mut denying = policies(json!("*"));
+    denying.boundary = Some(named(json!({"Effect": "Deny", "Action": "sts:*", "Resource": "*"})));
+    assert!(!test(&session("r"), denying, "sts:AssumeRole"));
+}
+
 #[test]
 fn reasons_are_worded_as_aws_words_them() {
     let decision = decide(&user("bob"), &Policies::default(), "ec2:CreateVpc", "*");
@@ -173,4 +200,12 @@ fn reasons_are_worded_as_aws_words_them() {
         decision.reason("ec2:CreateVpc"),
         "with an explicit deny in an identity-based policy"
     );
+}
+
+#[test]
+fn nobody_may_assume_a_role_that_trusts_everybody() {
+    let nobody = Identity { account: ACCOUNT.to_owned(), kind: IdentityKind::Anonymous };
+    assert!(assume(&session("node"), vec![], json!("*")));
+    assert!(!assume(&nobody, vec![], json!("*")));
+    assert!(!assume(&nobody, vec![allow_all()], json!({"AWS": "*"})));
 }

@@ -15,7 +15,8 @@
 //! | action | policies made, changed, deleted; pods and namespaces made, deleted, labelled |
 //! | e2e | stacked and overlapping policies, except in one and block in another, default denies, a protocol that is not the one asked for, updates |
 //!
-//! The same table goes through the kernel with real packets: `node/network-policy-agent/tests/kernel`.
+//! All of it for pods with IPv4 addresses, and again for those of IPv6 clusters, whose blocks are
+//! IPv6's. The same table goes through the kernel with real packets: `node/network-policy-agent/tests/kernel`.
 //! Not in it: what the suites ask of Services' load balancers, and node and host addresses.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
@@ -29,7 +30,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use api_kube::policy_endpoint::PolicyEndpointSpec;
 use network_policy::{Direction, PodRules, Protocol};
 
-use crate::model::{Model, PORTS};
+use crate::model::{Family, Model, PORTS};
 
 /// Compares every cell; gives how many are blocked, and of how many.
 fn compare(model: &Model, chunk: usize, title: &str) -> (usize, usize) {
@@ -72,11 +73,13 @@ fn compare(model: &Model, chunk: usize, title: &str) -> (usize, usize) {
 #[test]
 fn every_cell_of_every_case_is_as_the_api_says() {
     let mut families: BTreeMap<&str, (usize, usize, usize, usize)> = BTreeMap::new();
-    for case in cases::all() {
-        let mut model = Model::new();
+    let of_family = |family| cases::all().into_iter().map(move |case| (case, family));
+    for (case, family) in of_family(Family::V4).chain(of_family(Family::V6)) {
+        let mut model = Model::new(family);
         for (number, step) in case.steps.iter().enumerate() {
             model.apply(step);
-            let title = format!("{} / {} / step {}", case.family, case.name, number + 1);
+            let step = number + 1;
+            let title = format!("{family:?} / {} / {} / step {step}", case.family, case.name);
             let (blocked, cells) = compare(&model, 200, &title);
             // However the objects are cut.
             assert_eq!(compare(&model, 2, &title).0, blocked, "{title}");
@@ -93,13 +96,17 @@ fn every_cell_of_every_case_is_as_the_api_says() {
         // A family in which nothing is blocked, or everything, would prove nothing.
         assert!(*blocked > 0 && blocked < cells, "{family}");
     }
-    assert!(cases >= 112 && families.len() == 8, "{cases} cases in {} families", families.len());
+    assert!(
+        cases >= 2 * 112 && families.len() == 8,
+        "{cases} cases in {} families",
+        families.len()
+    );
 }
 
 #[test]
 fn what_cells_the_reference_allows_is_known_for_the_simplest_policies() {
     let count = |steps: &[model::Step]| {
-        let mut model = Model::new();
+        let mut model = Model::new(Family::V4);
         steps.iter().for_each(|it| model.apply(it));
         compare(&model, 200, "known").0
     };

@@ -1,6 +1,11 @@
 //! A cluster that cases change: namespaces x, y, z with pods a, b, c, and what steps add.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
@@ -60,15 +65,64 @@ impl fmt::Display for At {
     }
 }
 
-/// 10.0.NAMESPACE.16 and on: a /28 holds the pods of a namespace, a /24 the namespace.
-pub(crate) fn address(ns: &str, name: &str) -> IpAddr {
-    let place = |all: &[&str], it: &str| all.iter().position(|known| *known == it).unwrap();
-    let (ns, name) = (place(&NAMESPACES, ns), place(&PODS, name));
-    [10, 0, u8::try_from(ns).unwrap(), 16 + u8::try_from(name).unwrap()].into()
+/// Which addresses pods have. Cases are written for IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// 10.0.NAMESPACE.16 and on: a /28 holds the pods of a namespace, a /24 the namespace.
+    pub(crate) fn address(self, ns: &str, name: &str) -> IpAddr {
+        let place = |all: &[&str], it: &str| all.iter().position(|known| *known == it).unwrap();
+        let (ns, name) = (place(&NAMESPACES, ns), place(&PODS, name));
+        let four =
+            Ipv4Addr::new(10, 0, u8::try_from(ns).unwrap(), 16 + u8::try_from(name).unwrap());
+        if self == Self::V4 { four.into() } else { in_ipv6(four).into() }
+    }
+
+    /// A policy with its blocks in this family.
+    fn of(self, spec: &Value) -> Value {
+        let mut spec = spec.clone();
+        if self == Self::V6 {
+            translate(&mut spec);
+        }
+        spec
+    }
+}
+
+/// 2001:db8:: with the IPv4 address as its last four bytes.
+fn in_ipv6(four: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(four.to_bits()))
+}
+
+/// Everybody's block stays everybody's.
+fn block_in_ipv6(block: &str) -> String {
+    let (base, len) = block.split_once('/').unwrap();
+    match len.parse::<u8>().unwrap() {
+        0 => "::/0".to_owned(),
+        len => format!("{}/{}", in_ipv6(base.parse().unwrap()), 96 + len),
+    }
+}
+
+fn translate(value: &mut Value) {
+    if let Some(block) = value.get_mut("ipBlock") {
+        block["cidr"] = block_in_ipv6(block["cidr"].as_str().unwrap()).into();
+        for it in block.get_mut("except").and_then(Value::as_array_mut).into_iter().flatten() {
+            *it = block_in_ipv6(it.as_str().unwrap()).into();
+        }
+    }
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(translate),
+        Value::Object(all) => all.values_mut().for_each(translate),
+        _ => {}
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
+    family: Family,
     pub(crate) namespaces: BTreeMap<&'static str, Labels>,
     pods: BTreeMap<(&'static str, &'static str), Labels>,
     pub(crate) policies: BTreeMap<(&'static str, &'static str), Value>,
@@ -79,9 +133,13 @@ fn labels(value: &Value) -> Labels {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
-        let mut model =
-            Self { namespaces: BTreeMap::new(), pods: BTreeMap::new(), policies: BTreeMap::new() };
+    pub(crate) fn new(family: Family) -> Self {
+        let mut model = Self {
+            family,
+            namespaces: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        };
         for ns in &NAMESPACES[..3] {
             model.act(&Action::Namespace(ns, json!({"ns": ns})));
             for pod in &PODS[..3] {
@@ -98,7 +156,7 @@ impl Model {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Policy { ns, name, spec } => {
-                self.policies.insert((ns, name), spec.clone());
+                self.policies.insert((ns, name), self.family.of(spec));
             }
             Action::DeletePolicy(ns, name) => {
                 self.policies.remove(&(*ns, *name)).unwrap();
@@ -128,7 +186,7 @@ impl Model {
             ns,
             name,
             labels: labels.clone(),
-            address: address(ns, name),
+            address: self.family.address(ns, name),
         };
         self.pods.iter().map(at).collect()
     }

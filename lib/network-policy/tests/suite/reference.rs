@@ -88,12 +88,12 @@ fn is_peer(model: &Model, wanted: &Value, policy_ns: &str, peer: &At) -> bool {
 
 fn is_in(cidr: &Value, address: IpAddr) -> bool {
     let (base, len) = cidr.as_str().unwrap().split_once('/').unwrap();
-    let (IpAddr::V4(base), IpAddr::V4(address)) = (base.parse().unwrap(), address) else {
-        return false;
+    let (base, len): (IpAddr, u32) = (base.parse().unwrap(), len.parse().unwrap());
+    let network = |it: IpAddr| match it {
+        IpAddr::V4(it) => u128::from(it.to_bits()).checked_shr(32 - len),
+        IpAddr::V6(it) => it.to_bits().checked_shr(128 - len),
     };
-    let host_bits = 32 - len.parse::<u32>().unwrap();
-    let network = |it: u32| u64::from(it) >> host_bits;
-    network(base.to_bits()) == network(address.to_bits())
+    base.is_ipv4() == address.is_ipv4() && network(base) == network(address)
 }
 
 /// A missing selector and an empty one select everything.

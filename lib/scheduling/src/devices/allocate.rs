@@ -12,8 +12,37 @@ use super::{
 };
 use crate::NodeInfo;
 
-/// Steps after which a search is given up.
-const MOST_STEPS: usize = 100_000;
+/// Steps after which the search on one node is given up, and that on all nodes for one pod.
+const MOST_STEPS: u64 = 100_000;
+const MOST_STEPS_IN_ALL: u64 = 1_000_000;
+
+/// What one attempt to find a place for a pod may cost: others wait meanwhile.
+#[derive(Debug)]
+pub struct Effort {
+    left: u64,
+}
+
+impl Effort {
+    pub fn of(steps: u64) -> Self {
+        Self { left: steps }
+    }
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self::of(MOST_STEPS_IN_ALL)
+    }
+}
+
+/// Why it is not known whether a node has devices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllocateError {
+    /// A selector does not fit a device.
+    #[error("{0}")]
+    Selector(String),
+    #[error("timed out trying to allocate devices")]
+    TimedOut,
+}
 
 /// A device for a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,27 +58,35 @@ pub struct Given {
 }
 
 impl Inventory<'_> {
-    /// Devices for all claims on a node, claim by claim; `None` when there are not enough. An error is
-    /// a selector that does not fit a device.
+    /// Devices for all claims on a node, claim by claim; `None` when there are not enough.
     pub fn allocate(
         &self,
         node: &NodeInfo,
         claims: &[&ClaimRequest],
         taken: &BTreeSet<DeviceId>,
-    ) -> Result<Option<Vec<Vec<Given>>>, String> {
+        effort: &mut Effort,
+    ) -> Result<Option<Vec<Vec<Given>>>, AllocateError> {
+        let most = effort.left.min(MOST_STEPS);
+        if most == 0 {
+            return Err(AllocateError::TimedOut);
+        }
         let offers = self.on(node);
         let mut todo = Vec::new();
         for (claim, it) in claims.iter().enumerate() {
             for request in &it.requests {
                 let matching: Result<Vec<_>, _> =
                     request.alternatives.iter().map(|it| matching(it, &offers)).collect();
-                todo.push(Todo { claim, request, matching: matching? });
+                let matching = matching.map_err(AllocateError::Selector)?;
+                todo.push(Todo { claim, request, matching });
             }
         }
-        let mut search =
-            Search { claims, offers: &offers, todo, taken, given: Vec::new(), steps: 0 };
-        if !search.from(0) {
-            return Ok(None);
+        let given = Vec::new();
+        let mut search = Search { claims, offers: &offers, todo, taken, given, steps: 0, most };
+        let is_found = search.from(0);
+        effort.left -= search.steps.min(most);
+        if !is_found {
+            let is_over = search.steps > most;
+            return if is_over { Err(AllocateError::TimedOut) } else { Ok(None) };
         }
         let mut all = vec![Vec::new(); claims.len()];
         for it in search.given {
@@ -134,7 +171,9 @@ struct Search<'a> {
     todo: Vec<Todo<'a>>,
     taken: &'a BTreeSet<DeviceId>,
     given: Vec<Pick>,
-    steps: usize,
+    steps: u64,
+    /// After so many the search is given up.
+    most: u64,
 }
 
 impl Search<'_> {
@@ -162,7 +201,7 @@ impl Search<'_> {
         }
         for position in begin..self.todo[at].matching[alternative].len() {
             self.steps += 1;
-            if self.steps > MOST_STEPS {
+            if self.steps > self.most {
                 return false;
             }
             let offer = self.todo[at].matching[alternative][position];

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use serde_json::{Value, json};
 
-use super::{ClaimRequest, DeviceId, Given, Inventory, cel, cel_value};
+use super::{AllocateError, ClaimRequest, DeviceId, Effort, Given, Inventory, cel, cel_value};
 use crate::{NodeInfo, testing::node};
 
 const DRIVER: &str = "gpu.example.com";
@@ -100,27 +100,32 @@ fn devices_are_found_where_they_are_and_given_once() {
     let none = BTreeSet::new();
     let big = "device.capacity['gpu.example.com'].memory.compareTo(quantity('50Gi')) > 0";
     let wants = claim(json!({ "requests": [exactly("r", selecting(big))] }));
-    let given = inventory.allocate(&a, &[&wants], &none).unwrap().unwrap();
+    let given = inventory.allocate(&a, &[&wants], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!(names(&given[0]), ["g1"]);
     assert!(given[0][0].is_local);
-    assert_eq!(inventory.allocate(&b, &[&wants], &none).unwrap(), None);
+    assert_eq!(inventory.allocate(&b, &[&wants], &none, &mut Effort::default()).unwrap(), None);
     let taken: BTreeSet<DeviceId> = given[0].iter().map(|it| it.id.clone()).collect();
-    assert_eq!(inventory.allocate(&a, &[&wants], &taken).unwrap(), None);
+    assert_eq!(inventory.allocate(&a, &[&wants], &taken, &mut Effort::default()).unwrap(), None);
     // Who only looks takes nothing.
     let mut admin = selecting(big);
     admin["adminAccess"] = json!(true);
     let admin = claim(json!({ "requests": [exactly("r", admin)] }));
-    assert!(inventory.allocate(&a, &[&admin], &taken).unwrap().is_some());
+    assert!(inventory.allocate(&a, &[&admin], &taken, &mut Effort::default()).unwrap().is_some());
     // Two claims of one pod are served together.
     let any = claim(json!({ "requests": [exactly("r", json!({ "count": 2 }))] }));
-    let given = inventory.allocate(&a, &[&any, &any], &none).unwrap();
+    let given = inventory.allocate(&a, &[&any, &any], &none, &mut Effort::default()).unwrap();
     assert_eq!(given, None);
     let one = claim(json!({ "requests": [exactly("r", json!({}))] }));
-    let given = inventory.allocate(&a, &[&one, &any], &none).unwrap().unwrap();
+    let given =
+        inventory.allocate(&a, &[&one, &any], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!((names(&given[0]), names(&given[1])), (vec!["g0"], vec!["g1", "n0"]));
     let all = claim(json!({ "requests": [exactly("r", json!({ "allocationMode": "All" }))] }));
-    assert_eq!(names(&inventory.allocate(&a, &[&all], &none).unwrap().unwrap()[0]).len(), 3);
-    assert_eq!(inventory.allocate(&a, &[&all], &taken).unwrap(), None);
+    assert_eq!(
+        names(&inventory.allocate(&a, &[&all], &none, &mut Effort::default()).unwrap().unwrap()[0])
+            .len(),
+        3
+    );
+    assert_eq!(inventory.allocate(&a, &[&all], &taken, &mut Effort::default()).unwrap(), None);
 }
 
 #[test]
@@ -132,16 +137,16 @@ fn constraints_and_alternatives_are_searched_for() {
     let constraint = |kind: &str| json!([{ kind: "gpu.example.com/card" }]);
     let pair = json!([exactly("r", json!({ "count": 2 }))]);
     let same = claim(json!({ "requests": pair, "constraints": constraint("matchAttribute") }));
-    let given = inventory.allocate(&a, &[&same], &none).unwrap().unwrap();
+    let given = inventory.allocate(&a, &[&same], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!(names(&given[0]), ["y0", "y1"]);
     let other = claim(json!({ "requests": pair, "constraints": constraint("distinctAttribute") }));
-    let given = inventory.allocate(&a, &[&other], &none).unwrap().unwrap();
+    let given = inventory.allocate(&a, &[&other], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!(names(&given[0]), ["x0", "y0"]);
     let sub =
         |name: &str, count: i64| json!({ "name": name, "deviceClassName": "gpu", "count": count });
     let first = json!({ "name": "r", "firstAvailable": [sub("many", 4), sub("few", 1)] });
     let first = claim(json!({ "requests": [first] }));
-    let given = inventory.allocate(&a, &[&first], &none).unwrap().unwrap();
+    let given = inventory.allocate(&a, &[&first], &none, &mut Effort::default()).unwrap().unwrap();
     assert_eq!((names(&given[0]), given[0][0].request.as_str()), (vec!["x0"], "r/few"));
 }
 
@@ -163,13 +168,20 @@ fn what_cannot_be_done_is_said_and_what_is_tainted_or_incomplete_is_left() {
     let inventory = Inventory::new(&slices);
     let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
     let plain = claim(json!({ "requests": [exactly("r", json!({}))] }));
-    assert_eq!(inventory.allocate(&a, &[&plain], &none).unwrap(), None);
+    assert_eq!(inventory.allocate(&a, &[&plain], &none, &mut Effort::default()).unwrap(), None);
     let tolerant = json!({ "tolerations": [{ "key": "broken", "operator": "Exists" }] });
     let tolerant = claim(json!({ "requests": [exactly("r", tolerant)] }));
-    assert_eq!(names(&inventory.allocate(&a, &[&tolerant], &none).unwrap().unwrap()[0]), ["t"]);
+    assert_eq!(
+        names(
+            &inventory.allocate(&a, &[&tolerant], &none, &mut Effort::default()).unwrap().unwrap()
+                [0]
+        ),
+        ["t"]
+    );
     let wrong =
         claim(json!({ "requests": [exactly("r", selecting("device.capacity['x'].y == 1"))] }));
-    let error = inventory.allocate(&a, &[&wrong], &none).unwrap_err();
+    let error = inventory.allocate(&a, &[&wrong], &none, &mut Effort::default());
+    let error = error.unwrap_err().to_string();
     assert!(
         error.starts_with("device gpu.example.com/a/t: selector #1: CEL runtime error"),
         "{error}"
@@ -186,4 +198,26 @@ fn no_selector_is_so_long_or_so_deep_that_a_stack_ends() {
     assert_eq!(cel::parse(&long).unwrap_err(), "it is longer than 10240 bytes");
     let usual = vec!["device.driver == 'a'"; 100].join(" || ");
     assert!(cel::parse(&usual).is_ok());
+}
+
+#[test]
+fn a_search_that_would_take_too_long_is_given_up_for_its_node_and_at_last_for_all() {
+    // No two devices of one card, and one device too few of another: every choice has to be tried.
+    let devices: Vec<_> = (0..24).map(|it| gpu(&format!("g{it}"), "1Gi", it / 2)).collect();
+    let slices = [slice("a", json!({ "nodeName": "a" }), json!(devices))];
+    let inventory = Inventory::new(&slices);
+    let constraint = json!([{ "distinctAttribute": "gpu.example.com/card" }]);
+    let pair = json!([exactly("r", json!({ "count": 13 }))]);
+    let wants = claim(json!({ "requests": pair, "constraints": constraint }));
+    let (a, none) = (NodeInfo::new(&node("a", "1", "1", 1)), BTreeSet::new());
+    let mut effort = Effort::of(150_000);
+    for _ in 0..2 {
+        let found = inventory.allocate(&a, &[&wants], &none, &mut effort);
+        assert_eq!(found, Err(AllocateError::TimedOut));
+    }
+    // Nothing is left for what would be easy.
+    let one = claim(json!({ "requests": [exactly("r", json!({}))] }));
+    let found = inventory.allocate(&a, &[&one], &none, &mut effort);
+    assert_eq!(found, Err(AllocateError::TimedOut));
+    assert!(inventory.allocate(&a, &[&one], &none, &mut Effort::default()).unwrap().is_some());
 }

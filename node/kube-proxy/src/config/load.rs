@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use component_config::unknown_fields;
 use serde_json::Value;
 use tracing::info;
 
@@ -54,7 +55,7 @@ pub fn parse(text: &str) -> Result<Configuration, ConfigError> {
         }
     }
     let known = serde_json::to_value(Configuration::default()).unwrap_or_default();
-    let unknown = unknown(&value, &known, "");
+    let unknown = unknown_fields(&value, &known, &["featureGates"]);
     if !unknown.is_empty() {
         let fields: Vec<String> =
             unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
@@ -73,23 +74,6 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// The fields of what was written that the known fields do not have.
-fn unknown(written: &Value, known: &Value, at: &str) -> Vec<String> {
-    let (Value::Object(written), Value::Object(known)) = (written, known) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for (name, value) in written {
-        let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-        match known.get(name) {
-            None => found.push(path),
-            Some(_) if name == "featureGates" => {}
-            Some(inner) => found.extend(unknown(value, inner, &path)),
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +88,10 @@ mod tests {
         assert_eq!(config.conntrack.min, Some(5));
         let value: Value = serde_saphyr::from_str(&text).unwrap();
         let known = serde_json::to_value(Configuration::default()).unwrap();
-        assert_eq!(unknown(&value, &known, ""), ["conntrack.max", "udpIdleTimeout"]);
+        assert_eq!(
+            unknown_fields(&value, &known, &["featureGates"]),
+            ["conntrack.max", "udpIdleTimeout"]
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ struct Node {
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
     extended: BTreeMap<String, i64>,
+    has_groups_policy: bool,
 }
 
 impl Node {
@@ -45,6 +46,7 @@ impl Node {
             labels: BTreeMap::new(),
             taints: Vec::new(),
             extended: BTreeMap::new(),
+            has_groups_policy: false,
         }
     }
 
@@ -59,6 +61,7 @@ impl Node {
                 taints: &self.taints,
                 extended: &self.extended,
                 has_apparmor: false,
+                has_groups_policy: self.has_groups_policy,
             },
         )
     }
@@ -136,7 +139,7 @@ fn a_taken_host_port_a_wrong_selector_and_a_taint_are_refused() {
 
 #[test]
 fn what_the_node_cannot_do_is_refused() {
-    let node = Node::new();
+    let mut node = Node::new();
     let mut windows = pod(&[], None);
     spec(&mut windows).os = Some(PodOS { name: "windows".to_owned() });
     assert_eq!(reason(node.ask(&windows, &[])), "PodOSNotSupported");
@@ -146,6 +149,8 @@ fn what_the_node_cannot_do_is_refused() {
         ..Default::default()
     });
     assert_eq!(reason(node.ask(&strict, &[])), "SupplementalGroupsPolicyNotSupported");
+    node.has_groups_policy = true;
+    assert_eq!(node.ask(&strict, &[]), Ok(()));
     let mut armored = pod(&[], None);
     spec(&mut armored).security_context = Some(PodSecurityContext {
         app_armor_profile: Some(k8s_openapi::api::core::v1::AppArmorProfile {

@@ -36,7 +36,10 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<GoDuration, String> {
-    go::parse(text).map(GoDuration).ok_or_else(|| format!("time: invalid duration {text:?}"))
+    go::parse(text).map(GoDuration).ok_or_else(|| match go::read(text) {
+        Ok(_) => format!("time: invalid duration {text:?}"),
+        Err(error) => error.to_string(),
+    })
 }
 
 /// Labels of Kubernetes's own namespaces are not the node's to choose, but for some.

@@ -4,7 +4,7 @@
 //! when it is set to something else than its default: nobody should believe that it works.
 //!
 //! Deviation: settings for things that this kubelet does in another way, or not at all, are accepted
-//! with a warning: pull, event and API rate limits, profiling, tracing, the log format, iptables
+//! with a warning: API rate limits, profiling, tracing, the log format, iptables
 //! chains, FlexVolumes, memory QoS.
 
 use serde_json::Value;
@@ -13,10 +13,6 @@ use super::KubeletConfiguration;
 
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("tlsCurvePreferences", "the TLS library chooses the key exchange"),
-    ("registryPullQPS", "pulls are limited by maxParallelImagePulls"),
-    ("registryBurst", "pulls are limited by maxParallelImagePulls"),
-    ("eventRecordQPS", "events are written one after the other"),
-    ("eventBurst", "events are written one after the other"),
     ("enableContentionProfiling", "there is no profiler"),
     ("kubeletCgroups", "the kubelet stays in the cgroup that it was started in"),
     ("systemCgroups", "processes of the system are not moved"),

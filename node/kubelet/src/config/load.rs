@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
+use component_config::unknown_fields;
 use serde_json::Value;
 use tracing::warn;
 
@@ -160,7 +161,8 @@ fn finished(
     defaults::apply(&mut written);
     let out_of_range = validation::numbers(&written);
     let (config, unreadable) = decoded(&written, &out_of_range);
-    let mut unknown = unknown(&written, &serde_json::to_value(&config).unwrap_or_default(), "");
+    let known = serde_json::to_value(&config).unwrap_or_default();
+    let mut unknown = unknown_fields(&written, &known, &[]);
     unknown.retain(|it| unreadable.iter().all(|wrong| wrong.field.as_ref() != Some(it)));
     let out_of_range: Vec<_> = out_of_range.iter().map(ToString::to_string).collect();
     if !unreadable.is_empty() {
@@ -237,22 +239,6 @@ fn decoded(
     (serde_json::from_value(Value::Object(readable)).unwrap_or_default(), wrong)
 }
 
-/// The fields of what was written that the known fields do not have.
-fn unknown(written: &Value, known: &Value, at: &str) -> Vec<String> {
-    let (Value::Object(written), Value::Object(known)) = (written, known) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for (name, value) in written {
-        let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-        match known.get(name) {
-            None => found.push(path),
-            Some(inner) => found.extend(unknown(value, inner, &path)),
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +279,7 @@ tracing: {samplingRatePerMillion: 0}
     #[test]
     fn every_field_of_an_own_configuration_is_known() {
         let value = serde_json::to_value(KubeletConfiguration::default()).unwrap();
-        assert_eq!(unknown(&value, &value, ""), Vec::<String>::new());
+        assert_eq!(unknown_fields(&value, &value, &[]), Vec::<String>::new());
         let config = finished(value, Path::new("f")).unwrap();
         assert_eq!(config.shown(), KubeletConfiguration::default().shown());
     }
@@ -307,7 +293,7 @@ tracing: {samplingRatePerMillion: 0}
         });
         let config: KubeletConfiguration = serde_json::from_value(written.clone()).unwrap();
         let known = serde_json::to_value(config).unwrap();
-        assert_eq!(unknown(&written, &known, ""), ["authentication.x509.caFile", "maxPod"]);
+        assert_eq!(unknown_fields(&written, &known, &[]), ["authentication.x509.caFile", "maxPod"]);
     }
 
     #[test]

@@ -70,6 +70,10 @@ impl Snapshots {
         Self { runtime, content, snapshots: SnapshotsClient::new(channel) }
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// How to mount the files of an image, given the digest of its configuration.
     pub(crate) async fn view(
         &self,

@@ -39,6 +39,15 @@ pub(crate) enum Owner {
     Account(String),
 }
 
+/// What there is to try for an image.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    /// The best first.
+    pub all: Vec<Candidate>,
+    /// Why plugins gave nothing.
+    pub failures: Vec<String>,
+}
+
 pub(crate) struct Credentials {
     providers: Providers,
     clock: Clock,
@@ -67,13 +76,8 @@ impl Credentials {
         Self { providers, clock }
     }
 
-    /// What to try for an image, the best first: the pod's secrets, then the node's plugins.
-    pub(crate) async fn candidates(
-        &self,
-        pod: &Pod,
-        image: &str,
-        objects: &Objects,
-    ) -> Vec<Candidate> {
+    /// What to try for an image: the pod's secrets, then the node's plugins.
+    pub(crate) async fn candidates(&self, pod: &Pod, image: &str, objects: &Objects) -> Candidates {
         let mut ring: Vec<(String, Entry, Owner)> = Vec::new();
         let secret = |(pattern, entry)| (pattern, entry, Owner::Secret);
         for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
@@ -84,7 +88,7 @@ impl Credentials {
                 Err(error) => warn!(%error, "an image pull secret cannot be read"),
             }
         }
-        let provided = self.providers.entries(pod, image, self.clock.now()).await;
+        let (provided, failures) = self.providers.entries(pod, image, self.clock.now()).await;
         ring.extend(
             provided
                 .into_iter()
@@ -94,10 +98,11 @@ impl Credentials {
             ring.into_iter().filter(|(pattern, ..)| matching::matches(pattern, image)).collect();
         // The most specific pattern first; the order within is kept.
         matched.sort_by_key(|(pattern, ..)| std::cmp::Reverse(pattern.len()));
-        matched
+        let all = matched
             .into_iter()
             .map(|(_, entry, owner)| Candidate { auth: auth(entry), owner })
-            .collect()
+            .collect();
+        Candidates { all, failures }
     }
 
     /// A pod is gone.

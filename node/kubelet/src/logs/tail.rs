@@ -1,6 +1,7 @@
 //! The end of a log.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::Path,
@@ -9,6 +10,10 @@ use std::{
 use super::line::Line;
 
 const BLOCK: u64 = 16 * 1024;
+
+/// The most of a line that containerd writes at once (`max_container_log_line_size`), with what stands
+/// before it.
+const LONGEST_PART: usize = 20 * 1024;
 
 /// Enough of a line to tell whether the next one belongs to it.
 const HEAD: usize = 128;
@@ -71,25 +76,46 @@ impl Backwards {
 }
 
 /// The text of the last lines, at most `limit` bytes of it.
+///
+/// Lines may be of any length: no more of the file is read than can hold what is wanted.
 pub(crate) fn tail_text(path: &str, lines: usize, limit: usize) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(Path::new(path))?;
-        let offset = offset_of_last(&mut file, lines)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut raw = Vec::new();
-        file.read_to_end(&mut raw)?;
-        Ok(raw)
+    let raw = last_bytes(path, limit + lines * HEAD + 2 * LONGEST_PART).unwrap_or_default();
+    let mut whole = VecDeque::new();
+    let mut current = Vec::new();
+    let mut add = |line: Vec<u8>| {
+        whole.push_back(line);
+        if whole.len() > lines {
+            whole.pop_front();
+        }
     };
-    let raw = read().unwrap_or_default();
-    let mut text = Vec::new();
     for line in raw.split(|it| *it == b'\n').filter_map(Line::parse) {
-        text.extend_from_slice(line.text);
+        current.extend_from_slice(line.text);
         if !line.is_partial {
-            text.push(b'\n');
+            current.push(b'\n');
+            add(std::mem::take(&mut current));
         }
     }
+    if !current.is_empty() {
+        add(current);
+    }
+    let text = whole.into_iter().collect::<Vec<_>>().concat();
     let from = text.len().saturating_sub(limit);
     String::from_utf8_lossy(&text[from..]).into_owned()
+}
+
+/// The whole lines within the last `most` bytes of a file.
+fn last_bytes(path: &str, most: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(Path::new(path))?;
+    let end = file.seek(SeekFrom::End(0))?;
+    let from = end.saturating_sub(most as u64);
+    file.seek(SeekFrom::Start(from))?;
+    let mut raw = Vec::new();
+    file.take(most as u64).read_to_end(&mut raw)?;
+    if from > 0 {
+        let begun = raw.iter().position(|it| *it == b'\n').map_or(raw.len(), |it| it + 1);
+        raw.drain(..begun);
+    }
+    Ok(raw)
 }
 
 #[cfg(test)]
@@ -112,6 +138,23 @@ mod tests {
         assert_eq!(tail_text(&path, 1500, 1 << 20).lines().count(), 1500);
         assert_eq!(tail_text(&path, 9999, 1 << 20).lines().count(), 2001);
         assert_eq!(tail_text(&path, 5, 4), "end\n");
+    }
+
+    #[test]
+    fn of_a_line_without_end_no_more_is_read_than_is_wanted() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let part = "x".repeat(16 * 1024);
+        for _ in 0..1000 {
+            writeln!(file, "2026-11-23T10:00:00.000000000Z stdout P {part}").unwrap();
+        }
+        writeln!(file, "2026-11-23T10:00:00.000000000Z stdout F end").unwrap();
+        let path = file.path().display().to_string();
+        assert_eq!(tail_text(&path, 80, 8), "xxxxend\n");
+        assert_eq!(tail_text(&path, 80, 2048).len(), 2048);
+        assert!(last_bytes(&path, 50_000).unwrap().len() <= 50_000);
+        // Of the file's hundredth part, each line is whole.
+        let raw = last_bytes(&path, 50_000).unwrap();
+        assert!(raw.split_inclusive(|it| *it == b'\n').all(|it| it.starts_with(b"2026")));
     }
 
     #[test]

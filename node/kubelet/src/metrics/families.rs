@@ -102,6 +102,10 @@ pub(super) const FAMILIES: &[Family] = &[
     counter("kubelet_evictions", "Pods ended for want of a resource, by signal."),
     gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began."),
     gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended."),
+    counter(
+        "kubelet_lifecycle_handler_http_fallbacks_total",
+        "Hooks that were told over HTTP where HTTPS was asked for.",
+    ),
     counter("kubelet_http_requests_total", "Requests to the kubelet's server."),
     histogram(
         "kubelet_http_requests_duration_seconds",

@@ -4,9 +4,6 @@
 //! moment after its CNI plug-in is there; afterwards rarely.
 //!
 //! Upstream: `pkg/kubelet/nodestatus/setters.go`.
-//!
-//! Deviation: user namespaces, recursively read-only mounts and the `Strict` policy of supplemental
-//! groups are announced as missing, whatever the runtime can do: pods that ask for them are refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +35,7 @@ use super::{Pressure, conditions, info};
 use crate::{
     context::{Context, Network},
     cri::CriError,
+    runtime_features::Handlers,
     shutdown,
 };
 
@@ -83,7 +81,7 @@ struct Sent {
     resources: Resources,
 }
 
-/// Capacity and allocatable, with what device plugins offer.
+/// Capacity and allocatable, with what device plugins offer and what others have announced.
 type Resources = (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>);
 
 fn resources(context: &Context) -> Resources {
@@ -93,6 +91,10 @@ fn resources(context: &Context) -> Resources {
     let (extended, usable) = context.cm.extended_resources();
     capacity.extend(extended);
     allocatable.extend(usable);
+    if let Some(known) = context.node_object.known() {
+        capacity.extend(known.foreign.clone());
+        allocatable.extend(known.foreign.clone());
+    }
     (capacity, allocatable)
 }
 
@@ -118,14 +120,12 @@ pub(super) async fn first(context: &Arc<Context>) -> NodeStatus {
 }
 
 /// The runtime's handlers; runtimes before containerd 2 do not say.
-///
-/// What this kubelet refuses is not announced, whatever the runtime could do.
 fn handlers(asked: &v1::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
     let of = |it: &v1::RuntimeHandler| NodeRuntimeHandler {
         name: Some(it.name.clone()),
-        features: it.features.as_ref().map(|_| NodeRuntimeHandlerFeatures {
-            recursive_read_only_mounts: Some(false),
-            user_namespaces: Some(false),
+        features: it.features.as_ref().map(|it| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(it.recursive_read_only_mounts),
+            user_namespaces: Some(it.user_namespaces),
         }),
     };
     let list: Vec<_> = asked.runtime_handlers.iter().map(of).collect();
@@ -133,8 +133,8 @@ fn handlers(asked: &v1::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
 }
 
 fn features(asked: &v1::StatusResponse) -> Option<NodeFeatures> {
-    asked.features.as_ref()?;
-    Some(NodeFeatures { supplemental_groups_policy: Some(false) })
+    let features = asked.features?;
+    Some(NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) })
 }
 
 /// Everything for which the node is not ready, in upstream's form of several errors.
@@ -208,6 +208,9 @@ impl NodeStatusLoop {
         loop {
             let asked = self.context.runtime.status().await;
             let runtime = runtime_problem(&asked);
+            if let Ok(asked) = &asked {
+                self.context.handlers.send_replace(Some(Handlers::of(asked)));
+            }
             self.note_network(runtime.as_deref());
             let problem = problem(&self.context, runtime);
             if !self.context.settings.is_standalone && self.is_due(problem.as_deref()).await {

@@ -54,6 +54,8 @@ fn made(name: &str, restart_count: u32, state: State) -> RuntimeContainer {
         message_path: None,
         log_path: String::new(),
         stop_signal: None,
+        user: None,
+        recursive_read_only: Default::default(),
     }
 }
 

@@ -23,10 +23,15 @@ pub(super) enum Admission {
 impl Worker {
     pub(super) async fn admit(&mut self, pod: &Arc<Pod>) -> Admission {
         let context = self.context.clone();
-        // What one pod is given another one must not be.
-        let _turn = context.cm.turn().await;
         // A pod that already has a start time was admitted by an earlier run of this kubelet.
         let was_admitted = pod.status.as_ref().is_some_and(|it| it.start_time.is_some());
+        let fits = |ground: &Ground<'_>| admission::fits_node(pod, ground);
+        if !was_admitted && !context.settings.is_standalone && !self.on_ground(fits) {
+            // The scheduler may know of labels that the watch has not brought yet.
+            context.node_object.refresh(&context.client, &context.settings.node_name).await;
+        }
+        // What one pod is given another one must not be.
+        let _turn = context.cm.turn().await;
         let refusal = if was_admitted { None } else { self.refusal(pod) };
         match refusal {
             None => {
@@ -71,6 +76,8 @@ impl Worker {
             None => node::labels(&context.settings, &context.machine),
         };
         let none = BTreeMap::new();
+        let can_be_strict =
+            context.handlers.borrow().as_ref().is_some_and(|it| it.supplemental_groups_policy);
         ask(&Ground {
             config: &context.settings.config,
             machine: &context.machine,
@@ -78,6 +85,7 @@ impl Worker {
             taints: known.as_ref().map_or(&[], |it| it.taints.as_slice()),
             extended: known.as_ref().map_or(&none, |it| &it.extended),
             has_apparmor: has_apparmor(&context.settings.sys),
+            has_groups_policy: can_be_strict,
         })
     }
 

@@ -17,7 +17,7 @@ use crate::{
     observed::{self, RuntimePod},
     plan::{Start, Waiting},
     pod::PodExt,
-    pod_config, security, stop_signal,
+    pod_config, runtime_class, security, stop_signal,
     timeline::Phase,
     volumes::{Mounted, Place, PrepareSubpathError},
 };
@@ -105,6 +105,7 @@ impl Worker {
     async fn container_config(&self, making: &Making<'_>) -> Result<v1::ContainerConfig, String> {
         let Making { pod, start, container, image, observed, .. } = *making;
         let (context, ips) = (&self.context, making.sandbox.ips.as_slice());
+        pod_config::check_target(pod, &start.name, observed)?;
         security::verify_run_as_non_root(pod, container, image).map_err(|it| it.to_string())?;
         let env = self.environment(pod, container, ips).await?;
         let (message_path, mounts) = self.files(pod, container, &env, ips).await?;
@@ -118,6 +119,7 @@ impl Worker {
             node_memory: context.machine.memory,
             seccomp_root: &context.paths.seccomp().display().to_string(),
             seccomp_default: context.settings.config.seccomp_default,
+            users: users_of(making.sandbox_config),
             observed,
         };
         let mut config = pod_config::container(pod, container, parts);
@@ -236,19 +238,35 @@ impl Worker {
                     "cannot find volume \"{volume}\" to mount into container \"{name}\""
                 ));
             };
-            let host = match subpath(it, lookup)? {
+            let subpath = subpath(it, lookup)?;
+            if let Some(image) = &place.image {
+                mounts.push(pod_config::image_mount(it, image, subpath));
+                continue;
+            }
+            let host = match subpath {
                 None => place.path.clone(),
                 Some(subpath) => {
                     let mount = (index, it);
                     self.prepare_subpath(pod, container, mount, place, &subpath).await?
                 }
             };
-            mount_kinds::check_recursive_read_only(it)?;
+            let able = mount_kinds::asks_recursive(it) && self.can_mount_recursively(pod).await;
             let mut mount = pod_config::mount(it, host.display().to_string());
+            mount.recursive_read_only = mount_kinds::is_recursive_read_only(it, able)?;
             mount.readonly |= place.read_only;
             mounts.push(mount);
         }
         Ok(mounts)
+    }
+
+    /// Whether the pod's runtime handler can make mounts read-only with all that is below them.
+    async fn can_mount_recursively(&self, pod: &Pod) -> bool {
+        let Ok(handler) = runtime_class::handler(&self.context.client, pod).await else {
+            return false;
+        };
+        let known = self.context.handlers.borrow();
+        let found = known.as_ref().and_then(|it| it.find(&handler).ok());
+        found.is_some_and(|it| it.recursive_read_only_mounts)
     }
 
     async fn prepare_subpath(
@@ -307,6 +325,12 @@ impl Worker {
             tracing::debug!(%error, link = %link.display(), "no link to a container's log");
         }
     }
+}
+
+/// All containers of a pod have the users of its sandbox.
+fn users_of(sandbox: &v1::PodSandboxConfig) -> Option<v1::UserNamespace> {
+    let context = sandbox.linux.as_ref()?.security_context.as_ref()?;
+    context.namespace_options.as_ref()?.userns_options.clone()
 }
 
 fn plain_mount(container_path: &str, host: PathBuf) -> v1::Mount {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     observed::RuntimePod,
@@ -35,7 +35,10 @@ pub(crate) struct News {
     is_cleared: bool,
     /// An earlier run of this kubelet admitted it: what it uses counts before its worker comes to it.
     was_admitted: bool,
-    waits_for_room: bool,
+    /// Since when it waits for room.
+    waits_since: Option<Instant>,
+    /// What volumes are made from has changed.
+    are_volumes_due: bool,
     observed: RuntimePod,
 }
 
@@ -65,7 +68,8 @@ impl Inbox {
             is_admitted: false,
             is_cleared: false,
             was_admitted,
-            waits_for_room: false,
+            waits_since: None,
+            are_volumes_due: false,
             observed: RuntimePod::default(),
         };
         let inbox = Self { news: Mutex::new(news), woken: Notify::new() };
@@ -73,11 +77,21 @@ impl Inbox {
         inbox
     }
 
+    /// Wakes nobody: whoever puts it knows whether there is something to do.
     pub(crate) fn put_pod(&self, desired: Arc<Pod>, pod: Arc<Pod>) {
         let mut news = self.news.lock();
         (news.desired, news.pod) = (desired, pod);
-        drop(news);
-        self.woken.notify_one();
+    }
+
+    pub(crate) fn desired(&self) -> Arc<Pod> {
+        self.news.lock().desired.clone()
+    }
+
+    /// Whether this container or sandbox was among what was last observed.
+    pub(crate) fn has_seen(&self, id: &str) -> bool {
+        let observed = &self.news.lock().observed;
+        observed.containers.iter().any(|it| it.id == id)
+            || observed.sandboxes.iter().any(|it| it.id == id)
     }
 
     /// The same pod, with what is promised to it now.
@@ -124,11 +138,21 @@ impl Inbox {
     }
 
     pub(crate) fn set_waits_for_room(&self, waits: bool) {
-        self.news.lock().waits_for_room = waits;
+        let mut news = self.news.lock();
+        news.waits_since = waits.then(|| news.waits_since.unwrap_or_else(Instant::now));
     }
 
-    pub(crate) fn waits_for_room(&self) -> bool {
-        self.news.lock().waits_for_room
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.news.lock().waits_since
+    }
+
+    pub(crate) fn set_volumes_due(&self) {
+        self.news.lock().are_volumes_due = true;
+        self.woken.notify_one();
+    }
+
+    pub(crate) fn take_volumes_due(&self) -> bool {
+        std::mem::take(&mut self.news.lock().are_volumes_due)
     }
 
     pub(crate) fn is_admitted(&self) -> bool {
@@ -145,6 +169,10 @@ impl Inbox {
     }
 
     /// Whether the pod holds resources of the node.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.news.lock().is_removed
+    }
+
     pub(crate) fn is_holding(&self) -> bool {
         let news = self.news.lock();
         news.is_admitted || news.was_admitted

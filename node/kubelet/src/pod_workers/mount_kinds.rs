@@ -1,9 +1,6 @@
 //! What a container's mount asks for beside the volume: a part of it, and how deep read-only goes.
 //!
 //! Upstream: `makeMounts` and `resolveRecursiveReadOnly` in `pkg/kubelet/kubelet_pods.go`.
-//!
-//! Deviation: mounts are never recursively read-only, as if the runtime could not do it; containerd
-//! before 2.0 cannot.
 
 use std::cell::RefCell;
 
@@ -36,12 +33,17 @@ pub(super) fn subpath<'a>(
     }
 }
 
-/// Refuses what the runtime cannot do.
-pub(super) fn check_recursive_read_only(mount: &VolumeMount) -> Result<(), String> {
+/// Whether a mount asks for more than to be read-only itself.
+pub(super) fn asks_recursive(mount: &VolumeMount) -> bool {
+    mount.recursive_read_only.as_deref().is_some_and(|it| it != "Disabled")
+}
+
+/// Whether what is mounted below a mount is read-only too; `able` says what the runtime can do.
+pub(super) fn is_recursive_read_only(mount: &VolumeMount, able: bool) -> Result<bool, String> {
     let name = &mount.name;
     let mode = mount.recursive_read_only.as_deref().unwrap_or("Disabled");
     if mode == "Disabled" {
-        return Ok(());
+        return Ok(false);
     }
     let asked = format!("volume {name:?} requested recursive read-only mode, but it is not");
     if mount.read_only != Some(true) {
@@ -52,7 +54,8 @@ pub(super) fn check_recursive_read_only(mount: &VolumeMount) -> Result<(), Strin
         return Err(format!("{asked} compatible with propagation {propagation:?}"));
     }
     match mode {
-        "IfPossible" => Ok(()),
+        "IfPossible" => Ok(able),
+        "Enabled" if able => Ok(true),
         "Enabled" => Err(format!("{asked} supported by the runtime")),
         other => Err(format!("unknown recursive read-only mode {other:?}")),
     }
@@ -83,10 +86,14 @@ mod tests {
 
     #[test]
     fn recursive_read_only_is_refused_in_upstreams_words() {
-        let ask = |changes| check_recursive_read_only(&mount(changes));
-        assert!(ask(json!({})).is_ok());
-        assert!(ask(json!({ "recursiveReadOnly": "Disabled" })).is_ok());
-        assert!(ask(json!({ "recursiveReadOnly": "IfPossible", "readOnly": true })).is_ok());
+        let ask = |changes| is_recursive_read_only(&mount(changes), false);
+        assert_eq!(ask(json!({})), Ok(false));
+        assert_eq!(ask(json!({ "recursiveReadOnly": "Disabled" })), Ok(false));
+        let asked = |mode| json!({ "recursiveReadOnly": mode, "readOnly": true });
+        assert_eq!(ask(asked("IfPossible")), Ok(false));
+        for mode in ["IfPossible", "Enabled"] {
+            assert_eq!(is_recursive_read_only(&mount(asked(mode)), true), Ok(true));
+        }
         assert_eq!(
             ask(json!({ "recursiveReadOnly": "Enabled", "readOnly": true })).unwrap_err(),
             "volume \"v\" requested recursive read-only mode, but it is not supported by the runtime"

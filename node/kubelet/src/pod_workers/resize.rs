@@ -6,8 +6,10 @@
 //! Upstream: `pkg/kubelet/allocation/allocation_manager.go` (what is promised, the conditions),
 //! `doPodResizeAction` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`.
 //!
-//! Deviation: what waits for room is looked at again when a pod has been cleared away and every three
-//! minutes, each for itself; upstream orders them by priority and class.
+//! What waits for room is looked at again when a pod has been cleared away or takes less, and every
+//! three minutes; who comes first is in [`order`].
+
+pub(super) mod order;
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,6 +61,8 @@ impl Worker {
             self.backoffs.forget(&plan::backoff_key(&container));
         }
         self.inbox.set_allocated(self.context.allocations.applied_to(desired));
+        // It may want less than it had.
+        self.workers.notify_waiting();
         true
     }
 
@@ -80,10 +84,25 @@ impl Worker {
                 ));
             }
         }
-        let others = self.workers.admitted(&desired.uid());
-        let lacks = self.on_ground(|ground| admission::lacks(desired, &others, ground));
-        let first = lacks.iter().find(|it| matches!(it.resource.as_str(), "cpu" | "memory"))?;
-        Some(Pending { reason: "Deferred", message: first.message() })
+        let mut all = self.workers.admitted(&desired.uid());
+        all.push(self.inbox.pod());
+        let ahead = order::ahead_of(desired, self.inbox.waits_since(), self.workers.resizes());
+        let lack = |wanted: &Arc<Pod>, all: &[Arc<Pod>]| {
+            let others: Vec<_> =
+                all.iter().filter(|it| it.uid() != wanted.uid()).cloned().collect();
+            let lacks = self.on_ground(|ground| admission::lacks(wanted, &others, ground));
+            lacks.into_iter().find(|it| matches!(it.resource.as_str(), "cpu" | "memory"))
+        };
+        // What they are about to be given is no longer there.
+        for first in ahead {
+            if lack(&first, &all).is_none() {
+                self.workers.notify(&first.uid());
+                all.retain(|it| it.uid() != first.uid());
+                all.push(first);
+            }
+        }
+        let lacking = lack(desired, &all)?;
+        Some(Pending { reason: "Deferred", message: lacking.message() })
     }
 
     /// What a guaranteed pod has for itself alone is not changed.

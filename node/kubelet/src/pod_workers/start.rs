@@ -42,20 +42,6 @@ struct Wanted<'a> {
     image: oneshot::Receiver<Result<v1::Image, ImageError>>,
 }
 
-/// CRI of containerd 1.6 has no user namespaces, and says so by saying nothing of them.
-fn user_namespace(pod: &Pod, handler: &str) -> Result<(), String> {
-    match (PodExt::spec(pod).host_users, handler) {
-        (None | Some(true), _) => Ok(()),
-        (Some(false), "") => {
-            Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces"
-                .to_owned())
-        }
-        (Some(false), handler) => Err(format!(
-            "can't set `spec.hostUsers: false`, RuntimeClass handler \"{handler}\" does not support user namespaces"
-        )),
-    }
-}
-
 /// Sees to an image, and tells whoever waits for it.
 async fn pull(
     context: Arc<Context>,
@@ -255,7 +241,13 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedCreatePodSandBox", message);
             None
         };
-        let config = match self.sandbox_config(pod, number) {
+        let (handler, users) = match self.users(pod).await {
+            Ok(found) => found,
+            Err((call, message)) => {
+                return failed(call, format!("Failed to create pod sandbox: {message}"));
+            }
+        };
+        let config = match self.sandbox_config(pod, number, users) {
             Ok(config) => config,
             Err(error) => {
                 return failed("configuration", format!("Failed to create pod sandbox: {error}"));
@@ -264,15 +256,18 @@ impl Worker {
         if attempt.is_none() {
             return newest.map(|it| (it.clone(), config));
         }
-        let handler = match runtime_class::handler(&self.context.client, pod).await {
-            Ok(handler) => handler,
-            Err(error) => {
-                return failed("RuntimeClass", format!("Failed to create pod sandbox: {error}"));
-            }
+        let handler = match handler {
+            Some(handler) => handler,
+            None => match runtime_class::handler(&self.context.client, pod).await {
+                Ok(handler) => handler,
+                Err(error) => {
+                    return failed(
+                        "RuntimeClass",
+                        format!("Failed to create pod sandbox: {error}"),
+                    );
+                }
+            },
         };
-        if let Err(error) = user_namespace(pod, &handler) {
-            return failed("user namespace", format!("Failed to create pod sandbox: {error}"));
-        }
         let is_exclusive = self.context.cm.has_exclusive_cpus(pod, None);
         if let Err(error) = self.context.cgroups.ensure_pod(pod, is_exclusive).await {
             let message = format!("Failed to create pod sandbox: pod cgroup: {error}");
@@ -305,10 +300,29 @@ impl Worker {
         }
     }
 
+    /// The users of a pod's namespace, and the handler that was asked whether it can do it. A pod that
+    /// has them keeps them, whoever cannot be asked.
+    async fn users(
+        &self,
+        pod: &Pod,
+    ) -> Result<(Option<String>, v1::UserNamespace), (&'static str, String)> {
+        let (context, namespaces) = (&self.context, &self.context.user_namespaces);
+        if let Some(users) = namespaces.find(pod) {
+            return Ok((None, users));
+        }
+        let handler = runtime_class::handler(&context.client, pod).await;
+        let handler = handler.map_err(|error| ("RuntimeClass", error.to_string()))?;
+        let handlers = context.handlers.borrow().clone();
+        let users = namespaces.get_or_create(pod, &handler, handlers.as_ref());
+        let users = users.map_err(|error| ("user namespace", error.to_string()))?;
+        Ok((Some(handler), users))
+    }
+
     fn sandbox_config(
         &self,
         pod: &Arc<Pod>,
         attempt: u32,
+        users: v1::UserNamespace,
     ) -> Result<v1::PodSandboxConfig, ConfigureSandboxError> {
         let context = &self.context;
         let resolv_conf = resolv_conf(&context.settings.config.resolv_conf)?;
@@ -325,6 +339,7 @@ impl Worker {
             log_directory: context.paths.pod_logs(pod).display().to_string(),
             dns: dns.config,
             cgroup_parent: context.cgroups.parent(pod),
+            users,
         };
         Ok(pod_config::sandbox(pod, parts))
     }

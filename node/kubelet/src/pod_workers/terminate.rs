@@ -121,6 +121,7 @@ impl Worker {
             self.context.recorder.warning(pod, "FailedUnMount", message);
             return false;
         }
+        self.context.user_namespaces.release(&uid);
         self.context.cm.release(&uid);
         self.workers.update_qos();
         self.remove_cgroups().await;

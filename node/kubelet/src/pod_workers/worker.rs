@@ -31,7 +31,8 @@ use crate::{
 /// Retries after an error of the runtime or of the API.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-const REFRESH_RETRY: Duration = Duration::from_secs(60);
+/// The longest pause after volumes could not be refreshed: drivers register after a new kubelet began.
+const LONGEST_REFRESH_RETRY: Duration = Duration::from_secs(60);
 /// How long the runtime may take to notice an exit that its event already told.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -55,6 +56,7 @@ pub(super) struct Worker {
     hold: Option<(Option<i64>, Instant)>,
     is_first_look: bool,
     retry: Duration,
+    refresh_retry: Duration,
 }
 
 /// A container that could not be started waits, unless its pod is changed.
@@ -92,6 +94,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         hold: None,
         is_first_look: true,
         retry: FIRST_RETRY,
+        refresh_retry: FIRST_RETRY,
     };
     worker.run().await;
 }
@@ -289,18 +292,22 @@ impl Worker {
             None => true,
             Some(mounted) => mounted.refresh_at.is_some_and(|it| it <= now),
         };
-        if !is_due {
+        if !self.inbox.take_volumes_due() && !is_due {
             return;
         }
         let facts = self.context.facts(observed.ips());
         match self.context.volumes.mount(pod, &facts).await {
-            Ok(mounted) => self.take_mounted(pod, mounted),
+            Ok(mounted) => {
+                self.refresh_retry = FIRST_RETRY;
+                self.take_mounted(pod, mounted);
+            }
             Err(errors) => {
                 for error in errors {
                     self.context.recorder.warning(pod, error.reason(), error.to_string());
                 }
                 let mounted = self.mounted.get_or_insert_default();
-                mounted.refresh_at = Some(now + REFRESH_RETRY);
+                mounted.refresh_at = Some(now + self.refresh_retry);
+                self.refresh_retry = (self.refresh_retry * 2).min(LONGEST_REFRESH_RETRY);
             }
         }
     }

@@ -53,7 +53,9 @@ pub(super) async fn attempt(
         let asked = http::get(pod, &task.container.name, action, ip, limit, PROBE).await;
         return match asked {
             Ok(answer) => http_answer(&answer),
-            Err(http::GetError::Answer(message)) => Answer::Bad(message),
+            Err(http::GetError::Answer(text) | http::GetError::Plain { text, .. }) => {
+                Answer::Bad(text)
+            }
             Err(http::GetError::Request(message)) => Answer::Failed(message),
         };
     }

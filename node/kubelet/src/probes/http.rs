@@ -35,6 +35,9 @@ pub(crate) enum GetError {
     /// The server did not answer, or not well.
     #[error("{0}")]
     Answer(String),
+    /// The server at `host` does not speak TLS.
+    #[error("{text}")]
+    Plain { host: String, text: String },
     /// There is nobody to ask.
     #[error("{0}")]
     Request(String),
@@ -73,7 +76,7 @@ pub(crate) async fn get(
     for _ in 0..MOST_REDIRECTS {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let (status, location, body) =
-            ask(&target, &headers, left).await.map_err(GetError::Answer)?;
+            ask(&target, &headers, left).await.map_err(|it| it.told(&target))?;
         let Some(next) = location.filter(|_| is_followed(status)) else {
             return Ok(Answer { status, body, is_redirect: false });
         };
@@ -95,7 +98,7 @@ async fn ask(
     target: &Target,
     headers: &HeaderMap,
     limit: Duration,
-) -> Result<(StatusCode, Option<String>, String), String> {
+) -> Result<(StatusCode, Option<String>, String), AskError> {
     let mut last = AskError::Dial(format!("Get \"{}\": no address", target.uri));
     let started = tokio::time::Instant::now();
     for ip in &target.addresses {
@@ -103,21 +106,25 @@ async fn ask(
             (SocketAddr::new(*ip, target.port), limit.saturating_sub(started.elapsed()));
         match ask_at(address, &target.uri, headers, left).await {
             Err(error @ AskError::Dial(_)) => last = error,
-            answer => return answer.map_err(AskError::text),
+            answer => return answer,
         }
     }
-    Err(last.text())
+    Err(last)
 }
 
 enum AskError {
     Dial(String),
+    NoTls(String),
     Other(String),
 }
 
 impl AskError {
-    fn text(self) -> String {
-        let (Self::Dial(text) | Self::Other(text)) = self;
-        text
+    fn told(self, target: &Target) -> GetError {
+        let host = || target.uri.authority().map(ToString::to_string).unwrap_or_default();
+        match self {
+            Self::Dial(text) | Self::Other(text) => GetError::Answer(text),
+            Self::NoTls(text) => GetError::Plain { host: host(), text },
+        }
     }
 }
 
@@ -148,14 +155,14 @@ async fn ask_at(
             )));
         }
         Ok(Err(transport::SendError::Connect { source, .. })) => {
-            let text = match source.kind() {
+            return Err(match source.kind() {
                 // What answered does not speak TLS.
                 std::io::ErrorKind::InvalidData => {
-                    "http: server gave HTTP response to HTTPS client".to_owned()
+                    let text = "http: server gave HTTP response to HTTPS client";
+                    AskError::NoTls(failed(text.to_owned()))
                 }
-                _ => return Err(AskError::Dial(failed(dial_error(address, &source)))),
-            };
-            return Err(other(failed(text)));
+                _ => AskError::Dial(failed(dial_error(address, &source))),
+            });
         }
         Ok(Err(error)) => return Err(other(failed(telemetry::chain(&error).to_string()))),
         Ok(Ok(response)) => response,

@@ -22,7 +22,7 @@ pub(super) struct Task {
     pub workers: Arc<PodWorkers>,
     pub context: Arc<Context>,
     pub uid: PodUid,
-    pub container: Container,
+    pub container: Arc<Container>,
     pub id: String,
     pub started: Timestamp,
     pub kind: ProbeKind,
@@ -33,7 +33,7 @@ const STARTUP_CHECK: Duration = Duration::from_millis(100);
 
 impl Task {
     pub(super) async fn run(self) {
-        let Some(probe) = self.kind.of(&self.container).cloned() else { return };
+        let Some(probe) = self.kind.of(&self.container) else { return };
         let seconds = |it: Option<i32>, default: u64| {
             let it = it.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
             Duration::from_secs(it.unwrap_or(default))
@@ -58,13 +58,13 @@ impl Task {
                 return;
             }
             let asked = Instant::now();
-            let attempt = attempt::attempt(&self.context, &pod, &self, &probe, limit);
+            let attempt = attempt::attempt(&self.context, &pod, &self, probe, limit);
             let answer = Box::pin(attempt).await;
             self.count(&pod, &answer, asked.elapsed());
             self.tell(&pod, &answer);
             let Some(is_good) = answer.is_good() else { continue };
             let Some(verdict) = thresholds.add(is_good) else { continue };
-            if self.probes.note(&self.id, self.kind, verdict, &probe) {
+            if self.probes.note(&self.id, self.kind, verdict, probe) {
                 self.workers.notify(&self.uid);
             }
             match (self.kind, verdict) {

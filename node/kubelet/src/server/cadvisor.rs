@@ -2,9 +2,10 @@
 //!
 //! Upstream: `github.com/google/cadvisor/metrics/prometheus.go`, and the labels that
 //! `pkg/kubelet/server` adds: `container`, `id`, `image`, `name`, `namespace`, `pod`.
-//!
-//! Deviation: what block devices count (`container_fs_reads_*`, `container_blkio_*`), and sockets,
-//! threads and file descriptors, are not told.
+
+mod processes;
+
+use std::path::Path;
 
 use http::Response;
 use transport::Body;
@@ -14,8 +15,10 @@ use crate::{
     metrics::text::Exposition,
     pod::PodUid,
     stats::{
+        devices::Device,
         group::GroupStats,
         model::{FsStats, InterfaceStats, PodStats},
+        processes::ProcessStats,
     },
 };
 
@@ -23,6 +26,8 @@ use crate::{
 struct Told {
     labels: Labels,
     stats: GroupStats,
+    devices: Vec<Device>,
+    processes: ProcessStats,
     start: Option<f64>,
     interfaces: Vec<InterfaceStats>,
     fs: Option<FsStats>,
@@ -80,7 +85,10 @@ const OF_GROUPS: &[Row] = &[
     ("container_memory_cache", "gauge", "Page cache.", |it| Some(it.cache as f64)),
     ("container_memory_swap", "gauge", "Swap in use.", |it| Some(it.swap as f64)),
     ("container_memory_mapped_file", "gauge", "Mapped files.", |it| Some(it.mapped_file as f64)),
-    ("container_processes", "gauge", "Processes and threads.", |it| Some(it.processes as f64)),
+    ("container_threads", "gauge", "Threads that there are.", |it| Some(it.threads as f64)),
+    ("container_threads_max", "gauge", "Threads that there may be; 0: any number.", |it| {
+        Some(it.most_threads.unwrap_or(0) as f64)
+    }),
     ("container_spec_cpu_shares", "gauge", "The CPU share.", |it| it.shares.map(|it| it as f64)),
     ("container_spec_cpu_period", "gauge", "The period of the CPU quota.", |it| {
         it.period.map(|it| it as f64)
@@ -122,9 +130,12 @@ fn seconds(nanos: u64) -> f64 {
 impl Server {
     pub(super) async fn metrics_cadvisor(&self) -> Response<Body> {
         let summary = self.stats.summary(true).await;
+        let root = self.context.cgroups.group(Path::new(""));
         let mut told = vec![Told {
             labels: labels("/", None, "", "", ""),
             stats: self.stats.node_group(),
+            devices: root.devices(),
+            processes: root.processes(&self.context.settings.proc),
             start: summary.node.start_time.as_ref().map(|it| it.0.as_second() as f64),
             interfaces: summary.node.network.map(|it| it.interfaces).unwrap_or_default(),
             fs: summary.node.fs,
@@ -135,6 +146,7 @@ impl Server {
         let mut page = Exposition::default();
         let now = self.context.clock.now().as_millisecond();
         write(&mut page, &told, now);
+        processes::write(&mut page, &told, &self.context.settings.sys, now);
         self.machine(&mut page);
         answer(page)
     }
@@ -143,9 +155,12 @@ impl Server {
         let reference = &stats.pod_ref;
         let Some(pod) = self.workers.pod(&PodUid(reference.uid.clone())) else { return };
         let group = self.context.cgroups.pod_group(&pod);
+        let proc = &self.context.settings.proc;
         told.push(Told {
             labels: labels(&group.id(), Some(stats), "", "", ""),
             stats: group.read(),
+            devices: group.devices(),
+            processes: group.processes(proc),
             start: stats.start_time.as_ref().map(|it| it.0.as_second() as f64),
             interfaces: stats.network.clone().map(|it| it.interfaces).unwrap_or_default(),
             fs: None,
@@ -156,6 +171,8 @@ impl Server {
             told.push(Told {
                 labels: labels(&own.id(), Some(stats), name, image, id),
                 stats: self.stats.container_group(&group, id, None),
+                devices: own.devices(),
+                processes: own.processes(proc),
                 start: container.start_time.as_ref().map(|it| it.0.as_second() as f64),
                 interfaces: Vec::new(),
                 fs: container.rootfs.clone(),
@@ -267,6 +284,8 @@ mod tests {
         let told = Told {
             labels: labels("/kubepods/podu/abc", Some(&pod), "c", "i:1", "abc"),
             stats,
+            devices: Vec::new(),
+            processes: ProcessStats::default(),
             start: Some(5.0),
             interfaces: vec![interface],
             fs: None,

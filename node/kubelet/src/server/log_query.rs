@@ -1,18 +1,19 @@
 //! What a log query asks for, and whether it may.
 //!
+//! A query whose form is wrong is a bad request; one that has a form and no sense is not acceptable.
+//!
 //! Upstream: `nodeLogQuery` in `pkg/kubelet/kubelet_server_journal.go`.
-
-use std::{collections::VecDeque, path::Path};
 
 use http::StatusCode;
 use jiff::Timestamp;
+use regex_syntax::ast::{self, ErrorKind};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::query_values;
 
 const MOST_LINES: i64 = 100_000;
 const MOST_SERVICES: usize = 4;
+const LONGEST_SERVICE: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
@@ -22,14 +23,28 @@ pub(super) enum Target {
     File(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What of a service's log is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub tail_lines: Option<i64>,
+    pub boot: Option<i64>,
+    pub pattern: Option<String>,
+}
+
+impl Options {
+    pub(super) fn are_given(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// A query of a right form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogQuery {
-    pub target: Target,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    tail_lines: Option<u64>,
-    boot: Option<i64>,
-    pattern: Option<String>,
+    services: Vec<String>,
+    files: Vec<String>,
+    pub options: Options,
 }
 
 /// Why a query is not answered, in upstream's form.
@@ -39,7 +54,6 @@ pub(super) struct QueryError {
     pub message: String,
 }
 
-/// The faults of a query: those of its form come before those of its meaning.
 #[derive(Default)]
 struct Faults(Vec<String>);
 
@@ -48,8 +62,8 @@ impl Faults {
         self.0.push(format!("{field}: Invalid value: {}: {why}", value.into()));
     }
 
-    fn check(&mut self, status: StatusCode) -> Result<(), QueryError> {
-        let message = match std::mem::take(&mut self.0).as_slice() {
+    fn check(self, status: StatusCode) -> Result<(), QueryError> {
+        let message = match self.0.as_slice() {
             [] => return Ok(()),
             [one] => format!("{one}\n"),
             many => format!("[{}]\n", many.join(", ")),
@@ -62,7 +76,8 @@ impl LogQuery {
     /// `None` when nothing is asked for.
     pub(super) fn parse(query: Option<&str>) -> Result<Option<Self>, QueryError> {
         let mut faults = Faults::default();
-        let one = |name: &str| query_values(query, name).into_iter().find(|it| !it.is_empty());
+        let one = |name: &str| query_values(query, name).into_iter().next();
+        let one = |name: &str| one(name).filter(|it| !it.is_empty());
         let asked = query_values(query, "query");
         // A name with a slash is a file.
         let is_file = |it: &String| it.contains(['/', '\\']);
@@ -89,142 +104,145 @@ impl LogQuery {
             }
             number
         };
-        let (boot, lines) = (number("boot"), number("tailLines"));
+        let (boot, tail_lines) = (number("boot"), number("tailLines"));
         faults.check(StatusCode::BAD_REQUEST)?;
-        let pattern = one("pattern");
-        let has_options = since.is_some()
-            || until.is_some()
-            || boot.is_some()
-            || lines.is_some()
-            || pattern.is_some();
-        if files.is_empty() && services.is_empty() && !has_options {
-            return Ok(None);
-        }
-        let target = target(&mut faults, services, files, has_options);
-        if let Some((_, until)) = since.zip(until).filter(|(since, until)| since > until) {
+        let options = Options { since, until, tail_lines, boot, pattern: one("pattern") };
+        let query = Self { services, files, options };
+        Ok((query != Self::default()).then_some(query))
+    }
+
+    /// What is to be read. `stat` says why a file cannot be.
+    pub(super) fn check(
+        &self,
+        stat: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Target, QueryError> {
+        let mut faults = Faults::default();
+        let target = self.target(&mut faults, stat);
+        let Options { since, until, tail_lines, boot, pattern } = &self.options;
+        if let Some((_, until)) = since.zip(*until).filter(|(since, until)| since > until) {
             faults.invalid("untilTime", until.to_string(), "must be after `sinceTime`");
         }
         if let Some(boot) = boot.filter(|it| *it > 0) {
             faults.invalid("boot", boot, "must be less than 1");
         }
-        if let Some(lines) = lines.filter(|it| !(0..=MOST_LINES).contains(it)) {
+        if let Some(lines) = tail_lines.filter(|it| !(0..=MOST_LINES).contains(it)) {
             let why = format!("must be between 0 and {MOST_LINES}, inclusive");
             faults.invalid("tailLines", lines, &why);
         }
+        if let Some((pattern, why)) = pattern.as_ref().and_then(|it| Some((it, bad_pattern(it)?))) {
+            faults.invalid("pattern", pattern.as_str(), &why);
+        }
         faults.check(StatusCode::NOT_ACCEPTABLE)?;
-        let tail_lines = lines.and_then(|it| u64::try_from(it).ok());
-        Ok(target.map(|target| Self { target, since, until, tail_lines, boot, pattern }))
+        // Without a fault there is one.
+        Ok(target.unwrap_or(Target::Services(Vec::new())))
     }
 
-    /// Nothing here is read by a shell.
-    pub(super) fn journal_arguments(&self) -> Vec<String> {
-        let mut list =
-            ["--utc", "--no-pager", "--output=short-precise"].map(str::to_owned).to_vec();
-        let time = |it: Timestamp| it.strftime("%Y-%m-%d %H:%M:%S").to_string();
-        list.extend(self.since.map(|it| format!("--since={}", time(it))));
-        list.extend(self.until.map(|it| format!("--until={}", time(it))));
-        list.extend(self.tail_lines.map(|it| format!("--lines={it}")));
-        list.extend(self.pattern.as_ref().map(|it| format!("--grep={it}")));
-        list.extend(self.boot.map(|it| format!("--boot={it}")));
-        list
-    }
-
-    /// The lines of a service's file that have the pattern, the last ones only if that was asked.
-    pub(super) async fn filtered(&self, path: &Path) -> Result<String, String> {
-        if self.since.is_some() || self.until.is_some() || self.boot.is_some() {
-            return Err(
-                "times and boots can be asked of the journal only, and this service writes a file"
-                    .to_owned(),
-            );
-        }
-        let failed = |error: std::io::Error| error.to_string();
-        let file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let mut lines = BufReader::new(file).split(b'\n');
-        let limit = self.tail_lines.unwrap_or(MOST_LINES.unsigned_abs());
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut kept = VecDeque::new();
-        while let Some(line) = lines.next_segment().await.map_err(failed)? {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            if self.pattern.as_ref().is_some_and(|it| !line.contains(it.as_str())) {
-                continue;
-            }
-            kept.push_back(line);
-            if kept.len() > limit {
-                kept.pop_front();
+    fn target(
+        &self,
+        faults: &mut Faults,
+        stat: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Target> {
+        let Self { services, files, options } = self;
+        for it in services {
+            if it.len() > LONGEST_SERVICE {
+                faults.invalid("query", it.as_str(), "length must be less than 100");
+            } else if !it.chars().all(is_safe) {
+                faults.invalid("query", it.as_str(), "input contains unsupported characters");
             }
         }
-        Ok(kept.into_iter().map(|it| it + "\n").collect())
+        let count = services.len();
+        if count > MOST_SERVICES {
+            let why = format!("must have at most {MOST_SERVICES} items");
+            faults.0.push(format!("query: Too many: {count}: {why}"));
+        }
+        let mut no_file = |why: &str| faults.invalid("query", files.clone(), why);
+        match (services.as_slice(), files.as_slice()) {
+            ([], []) => {
+                faults.0.push("query: Required value: cannot be empty with options".to_owned());
+            }
+            ([], [file]) if !options.are_given() => match stat(file) {
+                Ok(()) => return Some(Target::File(file.clone())),
+                Err(why) => no_file(&why),
+            },
+            ([], [_]) => no_file("cannot specify file with options"),
+            ([], _) => no_file("cannot specify more than one file"),
+            (_, []) => return Some(Target::Services(services.clone())),
+            _ => {
+                let both = format!("[{}], [{}]", files.join(" "), services.join(" "));
+                faults.invalid("query", both, "cannot specify a file and service");
+            }
+        }
+        None
     }
 }
 
-fn target(
-    faults: &mut Faults,
-    services: Vec<String>,
-    files: Vec<String>,
-    has_options: bool,
-) -> Option<Target> {
-    for it in services.iter().filter(|it| !is_service(it)) {
-        faults.invalid("query", it.as_str(), "input contains unsupported characters");
-    }
-    let count = services.len();
-    if count > MOST_SERVICES {
-        faults.0.push(format!("query: Too many: {count}: must have at most {MOST_SERVICES} items"));
-    }
-    match (services.as_slice(), files.as_slice()) {
-        ([], []) => faults.0.push("query: Required value: cannot be empty with options".to_owned()),
-        ([], [_]) if has_options => {
-            faults.invalid("query", files, "cannot specify file with options");
-        }
-        ([], [file]) => return Some(Target::File(file.replace('\\', "/"))),
-        ([], _) => faults.invalid("query", files, "cannot specify more than one file"),
-        (_, []) => return Some(Target::Services(services)),
-        _ => {
-            let both = format!("[{}], [{}]", files.join(" "), services.join(" "));
-            faults.invalid("query", both, "cannot specify a file and service");
-        }
-    }
-    None
+fn is_safe(it: char) -> bool {
+    it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.' | ':' | '@')
 }
 
-/// What systemd takes as a unit, and no option: a dash does not begin one.
-fn is_service(name: &str) -> bool {
-    let is_good =
-        |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.' | ':' | '@');
-    name.len() <= 255
-        && name.chars().all(is_good)
-        && name.starts_with(|it: char| it.is_ascii_alphanumeric())
-        && !name.contains("..")
+/// What Go says of a pattern that it cannot read.
+fn bad_pattern(pattern: &str) -> Option<String> {
+    let error = ast::parse::Parser::new().parse(pattern).err()?;
+    let span = error.span();
+    let part = pattern.get(span.start.offset..span.end.offset).unwrap_or_default();
+    let from = pattern.get(span.start.offset..).unwrap_or_default();
+    let (what, part) = match error.kind() {
+        ErrorKind::GroupUnclosed => ("missing closing )", pattern),
+        ErrorKind::GroupUnopened => ("unexpected )", pattern),
+        ErrorKind::ClassUnclosed => ("missing closing ]", from),
+        ErrorKind::ClassRangeInvalid => ("invalid character class range", part),
+        ErrorKind::RepetitionMissing => {
+            ("missing argument to repetition operator", from.get(..1).unwrap_or_default())
+        }
+        ErrorKind::RepetitionCountInvalid => ("invalid repeat count", part),
+        ErrorKind::EscapeUnexpectedEof => ("trailing backslash at end of expression", ""),
+        ErrorKind::EscapeUnrecognized | ErrorKind::UnsupportedBackreference => {
+            ("invalid escape sequence", part)
+        }
+        _ => ("invalid or unsupported Perl syntax", part),
+    };
+    Some(format!("error parsing regexp: {what}: `{part}`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(query: &str) -> Result<Option<LogQuery>, QueryError> {
-        LogQuery::parse(Some(query))
+    fn ask(query: &str) -> Result<Option<Target>, QueryError> {
+        let Some(query) = LogQuery::parse(Some(query))? else { return Ok(None) };
+        let is_there = |file: &str| {
+            let missing = "stat /var/log/none.log: no such file or directory";
+            if file == "/none.log" { Err(missing.to_owned()) } else { Ok(()) }
+        };
+        query.check(is_there).map(Some)
     }
 
     #[test]
     fn files_and_services_are_told_apart() {
         assert_eq!(ask("").unwrap(), None);
-        let query =
-            ask("query=kubelet&query=containerd&tailLines=10&pattern=a%20b").unwrap().unwrap();
-        assert_eq!(query.target, Target::Services(vec!["kubelet".into(), "containerd".into()]));
-        let arguments = query.journal_arguments();
-        assert!(arguments.contains(&"--lines=10".to_owned()));
-        assert!(arguments.contains(&"--grep=a b".to_owned()));
-        let query = ask("query=/foo.log").unwrap().unwrap();
-        assert_eq!(query.target, Target::File("/foo.log".to_owned()));
+        assert_eq!(ask("pattern=&tailLines=").unwrap(), None);
+        let target = ask("query=kubelet&query=containerd&tailLines=10&pattern=a%20b").unwrap();
+        let services = vec!["kubelet".to_owned(), "containerd".to_owned()];
+        assert_eq!(target, Some(Target::Services(services)));
+        assert_eq!(
+            ask("query=user@1000.service&query=-x:y").unwrap(),
+            Some(Target::Services(vec!["user@1000.service".to_owned(), "-x:y".to_owned()]))
+        );
+        assert_eq!(ask("query=/foo.log").unwrap(), Some(Target::File("/foo.log".to_owned())));
     }
 
     #[test]
     fn what_makes_no_sense_or_harm_is_refused() {
+        let long = format!("query={}", "a".repeat(257));
+        let too_long =
+            format!("query: Invalid value: \"{}\": length must be less than 100", "a".repeat(257));
         for (query, status, message) in [
             ("query=%20", 400, "query: Invalid value: [\" \"]: query cannot be empty"),
+            ("query=", 400, "query: Invalid value: [\"\"]: query cannot be empty"),
             (
-                "query=a&tailLines=many",
+                "query=a&tailLines=many&boot=x",
                 400,
-                "tailLines: Invalid value: \"many\": strconv.Atoi: parsing \"many\": invalid syntax",
+                "[boot: Invalid value: \"x\": strconv.Atoi: parsing \"x\": invalid syntax, tailLines: Invalid value: \"many\": strconv.Atoi: parsing \"many\": invalid syntax]",
             ),
             (
                 "query=a&sinceTime=yesterday",
@@ -247,10 +265,16 @@ mod tests {
                 "query: Invalid value: [\"/a.log\"]: cannot specify file with options",
             ),
             (
+                "query=/none.log",
+                406,
+                "query: Invalid value: [\"/none.log\"]: stat /var/log/none.log: no such file or directory",
+            ),
+            (
                 "query=a;b",
                 406,
                 "query: Invalid value: \"a;b\": input contains unsupported characters",
             ),
+            (&long, 406, &too_long),
             (
                 "query=a&tailLines=-1",
                 406,
@@ -269,31 +293,30 @@ mod tests {
             ),
             ("tailLines=3", 406, "query: Required value: cannot be empty with options"),
             (
-                "query=-x&boot=2",
+                "query=!x&boot=2",
                 406,
-                "[query: Invalid value: \"-x\": input contains unsupported characters, boot: Invalid value: 2: must be less than 1]",
+                "[query: Invalid value: \"!x\": input contains unsupported characters, boot: Invalid value: 2: must be less than 1]",
             ),
         ] {
             let error = ask(query).unwrap_err();
             assert_eq!((error.status.as_u16(), error.message), (status, format!("{message}\n")));
         }
-        for query in ["query=a%0Ab", "query=a..b"] {
-            assert!(ask(query).is_err(), "{query}");
-        }
+        assert!(ask("query=a%0Ab").is_err());
     }
 
-    #[tokio::test]
-    async fn a_services_file_is_searched_for_the_last_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubelet.log");
-        std::fs::write(&path, "one a\ntwo\nthree a\nfour a\n").unwrap();
-        let read = |query: &'static str| {
-            let (query, path) = (ask(query).unwrap().unwrap(), path.clone());
-            async move { query.filtered(&path).await }
-        };
-        assert_eq!(read("query=kubelet&pattern=a&tailLines=2").await.unwrap(), "three a\nfour a\n");
-        assert_eq!(read("query=kubelet&tailLines=0").await.unwrap(), "");
-        assert_eq!(read("query=kubelet").await.unwrap().lines().count(), 4);
-        assert!(read("query=kubelet&boot=0").await.is_err());
+    #[test]
+    fn a_pattern_that_go_cannot_read_is_told_in_its_words() {
+        for (pattern, why) in [
+            ("a(b", "missing closing ): `a(b`"),
+            ("a)b", "unexpected ): `a)b`"),
+            ("x[a", "missing closing ]: `[a`"),
+            ("[z-a]", "invalid character class range: `z-a`"),
+            ("*a", "missing argument to repetition operator: `*`"),
+            ("a\\", "trailing backslash at end of expression: ``"),
+            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+        ] {
+            assert_eq!(bad_pattern(pattern), Some(format!("error parsing regexp: {why}")));
+        }
+        assert_eq!(bad_pattern("(?i)error|warn.*[0-9]{2,}$"), None);
     }
 }

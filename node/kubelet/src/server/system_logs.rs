@@ -1,21 +1,15 @@
 //! `/logs/`: the system's logs, as files or by query.
 //!
-//! Upstream: the `logs` handler in `pkg/kubelet/server/server.go`, `pkg/kubelet/kubelet_server_journal.go`.
+//! Upstream: the `logs` handler in `pkg/kubelet/server/server.go`, `pkg/kubelet/kubelet.go`.
 //!
 //! **Invariant:** nothing outside of the log folder is read, whatever the path says and wherever a link
 //! in the folder leads: what pods write there must not open the rest of the disk.
 //!
-//! Deviation: links that lead out of the folder are refused; upstream follows them. Of a service that
-//! writes a file the last lines and a pattern can be asked for too; upstream does that by the journal only.
+//! Deviation: links that lead out of the folder are refused; upstream follows them.
 
-use std::{
-    io,
-    path::{Component, Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::path::{Component, Path, PathBuf};
 
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::{io::AsyncReadExt, sync::mpsc};
 use tracing::debug;
 use transport::Body;
@@ -28,30 +22,39 @@ use super::{
 
 const QUEUE: usize = 8;
 const BLOCK: usize = 32 * 1024;
-/// As long as upstream lets journalctl run.
-const JOURNAL_LIMIT: Duration = Duration::from_secs(30);
-const JOURNALCTL: &str = "journalctl";
 
 impl Server {
-    pub(super) async fn system_logs(&self, path: &str, query: Option<&str>) -> Response<Body> {
+    pub(super) async fn system_logs<B>(&self, request: &Request<B>) -> Response<Body> {
+        let path = request.uri().path();
         let rest = path.trim_start_matches('/').strip_prefix("logs").unwrap_or_default();
         let decoded = percent_encoding::percent_decode_str(rest).decode_utf8_lossy().into_owned();
         let mut wanted = decoded.trim_start_matches('/').to_owned();
         if self.context.settings.config.enable_system_log_query {
-            match LogQuery::parse(query) {
+            match LogQuery::parse(request.uri().query()) {
                 Err(error) => return text(error.status, error.message),
                 Ok(None) => {}
                 Ok(Some(_)) if !wanted.is_empty() => {
                     let message = "path not allowed in query mode\n";
                     return text(StatusCode::NOT_ACCEPTABLE, message);
                 }
-                Ok(Some(query)) => match query.target.clone() {
-                    Target::Services(services) => return self.services(&services, &query).await,
-                    Target::File(file) => wanted = file.trim_start_matches('/').to_owned(),
+                Ok(Some(query)) => match query.check(|file| self.stat(file)) {
+                    Err(error) => return text(error.status, error.message),
+                    Ok(Target::Services(services)) => {
+                        return self.service_logs(services, query.options, request.headers());
+                    }
+                    Ok(Target::File(file)) => wanted = file.trim_start_matches('/').to_owned(),
                 },
             }
         }
         self.log_file(&wanted).await
+    }
+
+    /// Says as upstream that a file is not there; what is not to be read is not there either.
+    fn stat(&self, file: &str) -> Result<(), String> {
+        let root = &self.context.settings.system_logs;
+        let wanted = file.trim_start_matches('/');
+        let missing = format!("stat {}: no such file or directory", root.join(wanted).display());
+        inside(root, wanted).map(drop).map_err(|_| missing)
     }
 
     async fn log_file(&self, wanted: &str) -> Response<Body> {
@@ -94,41 +97,18 @@ impl Server {
         response.headers_mut().insert(CONTENT_TYPE, plain);
         response
     }
-
-    /// From the journal where there is one, else from files of the service's name.
-    async fn services(&self, services: &[String], query: &LogQuery) -> Response<Body> {
-        match journal(services, query).await {
-            Ok(output) => return text(StatusCode::OK, output),
-            Err(error) => debug!(%error, "the journal was not asked"),
-        }
-        let root = &self.context.settings.system_logs;
-        let mut all = String::new();
-        for service in services {
-            let names =
-                [service.clone(), format!("{service}.log"), format!("{service}/{service}.log")];
-            let mut paths = names.iter().filter_map(|it| inside(root, it).ok());
-            match paths.find(|it| it.is_file()) {
-                Some(path) => match query.filtered(&path).await {
-                    Ok(output) => all.push_str(&output),
-                    Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-                },
-                None => all.push_str(&format!("\nlog not found for {service}\n")),
-            }
-        }
-        text(StatusCode::OK, all)
-    }
 }
 
 /// Why a path is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+pub(super) enum Refused {
     Invalid,
     Outside,
     Missing,
 }
 
 /// The file of a path, links resolved, if it is in the folder.
-fn inside(root: &Path, wanted: &str) -> Result<PathBuf, Refused> {
+pub(super) fn inside(root: &Path, wanted: &str) -> Result<PathBuf, Refused> {
     let relative = Path::new(wanted);
     let is_plain = |it: Component<'_>| matches!(it, Component::Normal(_) | Component::CurDir);
     if wanted.contains('\0') || !relative.components().all(is_plain) {
@@ -164,25 +144,6 @@ fn listing(path: &Path) -> Response<Body> {
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
     response
-}
-
-async fn journal(services: &[String], query: &LogQuery) -> io::Result<String> {
-    let mut command = tokio::process::Command::new(JOURNALCTL);
-    command.args(query.journal_arguments()).stdin(Stdio::null()).kill_on_drop(true);
-    for service in services {
-        command.arg(format!("--unit={service}"));
-    }
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let output = tokio::time::timeout(JOURNAL_LIMIT, command.output()).await.map_err(late)??;
-    if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // A service that the journal does not know may have a file.
-    if text.trim().is_empty() || text.starts_with("-- No entries --") {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ impl Stats {
             memory: Some(memory(&stats, now)),
             network,
             ephemeral_storage: systems.node.as_ref().map(|it| ephemeral(it, &containers, &volume)),
-            process_stats: Some(ProcessStats { process_count: stats.processes }),
+            process_stats: Some(ProcessStats { process_count: stats.threads }),
             volume,
             containers,
             swap: None,

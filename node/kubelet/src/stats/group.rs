@@ -37,10 +37,24 @@ pub(crate) struct GroupStats {
     pub major_page_faults: u64,
     pub oom_kills: u64,
     pub memory_limit: Option<u64>,
-    pub processes: u64,
+    /// Processes and their threads.
+    pub threads: u64,
+    /// How many there may be.
+    pub most_threads: Option<u64>,
+    /// Of CPU, memory and I/O; v2 alone tells.
+    pub pressures: [Option<Pressure>; 3],
     pub shares: Option<u64>,
     pub quota: Option<u64>,
     pub period: Option<u64>,
+}
+
+/// How long processes have waited for something, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    /// At least one of them.
+    pub waiting: u64,
+    /// All of them at once.
+    pub stalled: u64,
 }
 
 /// What v1 shows where there is no limit is above this.
@@ -68,7 +82,11 @@ impl<'a> Group<'a> {
         names.into_iter().find(|it| it.ends_with(&ending)).map_or(own, |it| of(it.as_str()))
     }
 
-    fn folder(&self, controller: &str) -> Option<PathBuf> {
+    pub(super) fn is_v2(&self) -> bool {
+        matches!(self.hierarchy, Hierarchy::V2 { .. })
+    }
+
+    pub(super) fn folder(&self, controller: &str) -> Option<PathBuf> {
         self.hierarchy.folder(controller, &self.path)
     }
 
@@ -131,7 +149,8 @@ impl<'a> Group<'a> {
             stats.period = number(&folder.join("cpu.cfs_period_us"));
         }
         if let Some(folder) = self.folder("pids") {
-            stats.processes = number(&folder.join("pids.current")).unwrap_or(0);
+            stats.threads = number(&folder.join("pids.current")).unwrap_or(0);
+            stats.most_threads = number(&folder.join("pids.max"));
         }
         stats
     }
@@ -163,11 +182,25 @@ fn read_v2(folder: &Path) -> GroupStats {
         major_page_faults: field(&memory, "pgmajfault"),
         oom_kills: field(&events, "oom_kill"),
         memory_limit: number(&folder.join("memory.max")),
-        processes: number(&folder.join("pids.current")).unwrap_or(0),
+        threads: number(&folder.join("pids.current")).unwrap_or(0),
+        most_threads: number(&folder.join("pids.max")),
+        pressures: ["cpu", "memory", "io"]
+            .map(|it| pressure(&text(&folder.join(format!("{it}.pressure"))))),
         shares: number(&folder.join("cpu.weight")).map(shares),
         quota: max.next().flatten(),
         period: max.next().flatten(),
     }
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, in microseconds, and the same of `full`.
+fn pressure(text: &str) -> Option<Pressure> {
+    let total = |kind: &str| {
+        let line = text.lines().find(|it| it.starts_with(kind))?;
+        line.rsplit_once("total=")?.1.trim().parse::<u64>().ok()
+    };
+    let waiting = total("some ")? * 1000;
+    // Older kernels have no `full` of the CPU.
+    Some(Pressure { waiting, stalled: total("full ").unwrap_or(0) * 1000 })
 }
 
 /// The v1 shares that a v2 weight stands for.
@@ -218,7 +251,7 @@ fn first_process(folder: &Path) -> Option<i32> {
     folders.into_iter().find_map(|it| first_process(&it.path()))
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -266,6 +299,7 @@ mod tests {
                 ("cpu.stat", "usage_usec 5000\n"),
                 ("cpu.max", "max 100000\n"),
                 ("pids.current", "3\n"),
+                ("cpu.pressure", "some avg10=0.00 total=7\nfull avg10=0.00 total=5\n"),
             ],
         );
         let names = ["memory", "cpu", "cpuacct", "pids"].map(str::to_owned).to_vec();
@@ -274,10 +308,13 @@ mod tests {
             Hierarchy::V2 { root: v2 },
         ];
         for hierarchy in hierarchies {
-            let stats = Group::new(&hierarchy, Path::new("kubepods/p")).read();
+            let group = Group::new(&hierarchy, Path::new("kubepods/p"));
+            let stats = group.read();
             assert_eq!((stats.memory_usage, stats.working_set, stats.rss), (1000, 700, 600));
-            assert_eq!((stats.cpu_nanos, stats.processes), (5_000_000, 3));
+            assert_eq!((stats.cpu_nanos, stats.threads), (5_000_000, 3));
             assert_eq!((stats.memory_limit, stats.quota), (None, None));
+            let cpu = group.is_v2().then_some(Pressure { waiting: 7000, stalled: 5000 });
+            assert_eq!(stats.pressures, [cpu, None, None]);
         }
     }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-        ContainerStateWaiting, ContainerStatus, VolumeMount, VolumeMountStatus,
+        ContainerStateWaiting, ContainerStatus, ContainerUser, VolumeMount, VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -12,6 +12,7 @@ use super::Input;
 use crate::{
     observed::{RuntimeContainer, State},
     pod::{Kind, PodExt},
+    pod_config,
     stop_signal::StopSignal,
 };
 
@@ -37,7 +38,7 @@ pub(super) fn status(input: &Input<'_>, kind: Kind, container: &Container) -> Co
         resources(input, container, &mut status);
     }
     status.volume_mounts =
-        container.volume_mounts.as_ref().map(|it| it.iter().map(mount).collect());
+        container.volume_mounts.as_ref().map(|it| it.iter().map(|it| mount(it, latest)).collect());
     status
 }
 
@@ -50,14 +51,16 @@ fn resources(input: &Input<'_>, container: &Container, status: &mut ContainerSta
     status.allocated_resources = allocated.filter(|it| !it.is_empty());
 }
 
-fn mount(it: &VolumeMount) -> VolumeMountStatus {
+fn mount(it: &VolumeMount, latest: Option<&RuntimeContainer>) -> VolumeMountStatus {
     let is_read_only = it.read_only == Some(true);
+    let path = pod_config::container_path(it);
+    let is_deep = latest.is_some_and(|latest| latest.recursive_read_only.contains(&path));
+    let mode = if is_deep { "Enabled" } else { "Disabled" };
     VolumeMountStatus {
         name: it.name.clone(),
         mount_path: it.mount_path.clone(),
         read_only: is_read_only.then_some(true),
-        // CRI of containerd 1.6 cannot mount so.
-        recursive_read_only: is_read_only.then(|| "Disabled".to_owned()),
+        recursive_read_only: is_read_only.then(|| mode.to_owned()),
         ..VolumeMountStatus::default()
     }
 }
@@ -73,6 +76,8 @@ fn known(input: &Input<'_>, kind: Kind, latest: &RuntimeContainer, status: &mut 
     status.state = Some(state(input, latest));
     let signal = latest.stop_signal.filter(|_| input.tells_stop_signals);
     status.stop_signal = signal.map(StopSignal::name);
+    let user = latest.user.clone();
+    status.user = user.map(|it| ContainerUser { linux: Some(it) });
     let previous = input.observed.previous(&latest.name).filter(|_| kind != Kind::Ephemeral);
     status.last_state = previous.map(|it| state(input, it)).filter(|it| it.terminated.is_some());
     if status.last_state.is_none() && latest.restart_count > 0 {

@@ -36,9 +36,9 @@ pub(crate) struct Statuses {
 
 struct Entry {
     pod: Arc<Pod>,
-    wanted: PodStatus,
-    /// What the API holds as far as we know.
-    sent: PodStatus,
+    wanted: Arc<PodStatus>,
+    /// What the API holds as far as we know. Of a pod at rest it is the same object as `wanted`.
+    sent: Arc<PodStatus>,
     /// All of the pod has ended: it may be deleted.
     is_finished: bool,
     is_sending: bool,
@@ -47,7 +47,7 @@ struct Entry {
 
 /// What a sender has to do next.
 enum Job {
-    Patch { pod: Arc<Pod>, wanted: Box<PodStatus>, patch: Value },
+    Patch { pod: Arc<Pod>, wanted: Arc<PodStatus>, patch: Value },
     Delete { pod: Arc<Pod> },
     Nothing,
 }
@@ -60,13 +60,13 @@ impl Statuses {
 
     /// The newest status of a pod, sent or not.
     pub(crate) fn get(&self, uid: &PodUid) -> Option<PodStatus> {
-        self.entries.lock().get(uid).map(|it| it.wanted.clone())
+        self.entries.lock().get(uid).map(|it| PodStatus::clone(&it.wanted))
     }
 
     /// What the watch says of a pod.
     pub(crate) fn observe(self: &Arc<Self>, pod: &Arc<Pod>) {
         let mut entries = self.entries.lock();
-        let known = pod.status.clone().unwrap_or_default();
+        let known = Arc::new(pod.status.clone().unwrap_or_default());
         let Some(entry) = entries.get_mut(&pod.uid()) else {
             let entry = Entry {
                 pod: pod.clone(),
@@ -81,9 +81,10 @@ impl Statuses {
         };
         entry.pod = pod.clone();
         if !entry.is_sending {
-            adopt_others(&known, &mut entry.wanted);
-            super::keep_others(&known, &mut entry.wanted);
-            entry.sent = known;
+            let wanted = Arc::make_mut(&mut entry.wanted);
+            adopt_others(&known, wanted);
+            super::keep_others(&known, wanted);
+            entry.sent = if known == entry.wanted { entry.wanted.clone() } else { known };
         }
         let is_behind = entry.is_finished || entry.sent != entry.wanted;
         drop(entries);
@@ -99,16 +100,16 @@ impl Statuses {
             let mut entries = self.entries.lock();
             let entry = entries.entry(pod.uid()).or_insert_with(|| Entry {
                 pod: pod.clone(),
-                wanted: PodStatus::default(),
-                sent: pod.status.clone().unwrap_or_default(),
+                wanted: Arc::default(),
+                sent: Arc::new(pod.status.clone().unwrap_or_default()),
                 is_finished: false,
                 is_sending: false,
                 mirror: None,
             });
-            if entry.wanted == status && entry.sent == status {
+            if *entry.wanted == status && *entry.sent == status {
                 return;
             }
-            entry.wanted = status;
+            entry.wanted = Arc::new(status);
         }
         self.wake(&pod.uid());
     }
@@ -119,7 +120,7 @@ impl Statuses {
             let mut entries = self.entries.lock();
             let Some(entry) = entries.get_mut(uid) else { return };
             if !entry.is_sending {
-                entry.sent = mirror.status.clone().unwrap_or_default();
+                entry.sent = Arc::new(mirror.status.clone().unwrap_or_default());
             }
             entry.mirror = Some(mirror);
         }
@@ -172,7 +173,7 @@ impl Statuses {
                     if result.is_ok()
                         && let Some(entry) = self.entries.lock().get_mut(&uid)
                     {
-                        entry.sent = *wanted;
+                        entry.sent = wanted;
                     }
                     result
                 }
@@ -214,7 +215,7 @@ impl Statuses {
         let shown = if is_static { entry.mirror.clone() } else { Some(entry.pod.clone()) };
         if let Some(pod) = shown.filter(|_| entry.sent != entry.wanted) {
             let patch = patch(&pod, &entry.sent, &entry.wanted);
-            return Job::Patch { pod, wanted: Box::new(entry.wanted.clone()), patch };
+            return Job::Patch { pod, wanted: entry.wanted.clone(), patch };
         }
         if entry.is_finished && entry.pod.is_terminating() && !is_static {
             return Job::Delete { pod: entry.pod.clone() };

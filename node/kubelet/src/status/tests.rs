@@ -32,6 +32,8 @@ fn made(name: &str, state: State) -> RuntimeContainer {
         message_path: None,
         log_path: String::new(),
         stop_signal: None,
+        user: None,
+        recursive_read_only: Default::default(),
     }
 }
 
@@ -311,5 +313,5 @@ fn a_pod_that_ended_before_it_ran_has_failed_and_its_containers_with_it() {
     }
     let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
     let refused = World { verdict, ..over() }.status();
-    assert!(state(&refused.container_statuses.unwrap()).waiting.is_some());
+    assert_eq!((refused.reason.as_deref(), refused.container_statuses), (Some("OutOfcpu"), None));
 }

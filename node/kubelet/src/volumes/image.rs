@@ -1,14 +1,15 @@
 //! Image volumes: the files of an image, read-only.
 //!
-//! The image is pulled as a container's is; its files are a snapshot in containerd that this kubelet
-//! mounts below the pod's folder. The folder is made before the snapshot and removed after it, so a
-//! kubelet that is killed in between finds what it has to remove.
+//! The image is pulled as a container's is. A runtime that mounts images is told which; for others its
+//! files are a snapshot in containerd that this kubelet mounts below the pod's folder. The folder is
+//! made before the snapshot and removed after it, so a kubelet that is killed in between finds what it
+//! has to remove.
 //!
 //! Upstream: `pkg/volume/image`, and the runtime, which mounts images there.
 //!
-//! Deviation: the kubelet
-//! mounts them (containerd before 2.1 cannot), and programs in them can be executed; an image that cannot be pulled is told as the failure of
-//! the volume, not of each container that uses it.
+//! Deviation: with containerd before 2.1, which cannot, the kubelet mounts them itself, and programs in
+//! them can be executed; an image that cannot be pulled is told as the failure of the volume, not of each
+//! container that uses it.
 
 use std::{
     fs, io,
@@ -23,6 +24,7 @@ use super::{MountVolumeError, Volumes, create_dir, io_error, mounts};
 use crate::{
     cri::snapshots::SnapshotError,
     pod::{PodExt, PodUid},
+    runtime_features,
 };
 
 const PLUGIN: &str = "image";
@@ -31,16 +33,37 @@ fn key(uid: &PodUid, name: &str) -> String {
     format!("kubelet-volume-{uid}-{name}")
 }
 
+/// Where the files of an image are.
+pub(super) enum Shown {
+    /// Mounted by the kubelet.
+    Folder(PathBuf),
+    /// The runtime mounts the image of this identifier.
+    ByRuntime(String),
+}
+
+/// Whether a runtime mounts images: containerd does since 2.1, CRI-O since 1.31.
+fn mounts_images(runtime: &str, version: &str) -> bool {
+    match (runtime, runtime_features::number(version)) {
+        ("containerd", Some(number)) => number >= (2, 1),
+        ("cri-o", Some(number)) => number >= (1, 31),
+        _ => false,
+    }
+}
+
 impl Volumes {
     pub(super) async fn image(
         &self,
         pod: &Pod,
         name: &str,
         source: &ImageVolumeSource,
-    ) -> Result<PathBuf, MountVolumeError> {
+    ) -> Result<Shown, MountVolumeError> {
         let path = self.paths.volume(&pod.uid(), PLUGIN, name);
         if mounts::is_mounted(&path) {
-            return Ok(path);
+            return Ok(Shown::Folder(path));
+        }
+        let known = self.made.lock().get(&pod.uid()).and_then(|it| it.get(name)?.image.clone());
+        if let Some(image) = known {
+            return Ok(Shown::ByRuntime(image));
         }
         // Pulled with the pod's secrets and the volume's own policy.
         let wanted = Container {
@@ -50,6 +73,11 @@ impl Volumes {
         };
         let image = self.images.ensure(pod, &wanted, &self.objects).await;
         let image = image.map_err(|it| MountVolumeError::Text(format!("{}: {it}", it.reason)))?;
+        let runtime = self.snapshots.runtime().version().await;
+        let runtime = runtime.map_err(|it| MountVolumeError::Text(it.to_string()))?;
+        if mounts_images(&runtime.runtime_name, &runtime.runtime_version) {
+            return Ok(Shown::ByRuntime(image.id));
+        }
         create_dir(&path)?;
         let key = key(&pod.uid(), name);
         let shown = self.snapshots.view(&key, &image.id, self.clock.now()).await;
@@ -59,7 +87,7 @@ impl Volumes {
             return Err(MountVolumeError::Text(format!("the image has {count} mounts, not one")));
         };
         mount_one(one, &path).map_err(io_error("mount an image on", &path))?;
-        Ok(path)
+        Ok(Shown::Folder(path))
     }
 
     /// Takes the image volumes of a pod away.
@@ -102,4 +130,23 @@ fn mount_one(it: &Mount, target: &Path) -> io::Result<()> {
         drop(mounts::unmount_below(target));
     }
     locked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_mounted_by_runtimes_that_can() {
+        for (runtime, version, can) in [
+            ("containerd", "1.6.20~ds1", false),
+            ("containerd", "v2.0.5", false),
+            ("containerd", "v2.1.0", true),
+            ("cri-o", "1.30.2", false),
+            ("cri-o", "1.33.0", true),
+            ("other", "9.9.9", false),
+        ] {
+            assert_eq!(mounts_images(runtime, version), can, "{runtime} {version}");
+        }
+    }
 }

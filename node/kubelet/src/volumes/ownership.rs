@@ -1,19 +1,32 @@
 //! Who may use the files of a volume: `fsGroup`.
 //!
 //! The root of the volume is changed last, so that a walk that was cut short is not taken for a
-//! finished one by `OnRootMismatch`.
+//! finished one by `OnRootMismatch`. A container that runs may use the volume already, so the walk goes
+//! by descriptors: a folder that becomes a link meanwhile leads nowhere.
 //!
 //! Upstream: `pkg/volume/volume_linux.go`.
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt, lchown},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     path::Path,
 };
 
 use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open, openat},
+    sys::stat::{Mode, SFlag, fstat},
+    unistd::{Gid, fchownat},
+};
 
 use crate::pod::PodExt;
+
+/// Nothing is read or begun by opening it so: it may be a device or a pipe.
+const OPEN: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// The group that a volume's files are given to, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +56,35 @@ impl Group {
         let found = fs::symlink_metadata(root)?;
         let wanted = self.mode(found.is_dir());
         let fits = found.gid() == self.id && found.mode() & wanted == wanted;
-        if self.on_root_mismatch && fits { Ok(()) } else { self.walk(root) }
+        if self.on_root_mismatch && fits {
+            return Ok(());
+        }
+        self.walk(&open(root, OPEN, Mode::empty())?)
     }
 
-    /// Children first; links are changed, not followed.
-    fn walk(self, path: &Path) -> io::Result<()> {
-        let found = fs::symlink_metadata(path)?;
-        if found.is_dir() {
-            for entry in fs::read_dir(path)? {
-                match self.walk(&entry?.path()) {
+    /// Children first. What was opened is changed and not what has its name by then, and links are
+    /// changed, not followed.
+    fn walk(self, opened: &OwnedFd) -> io::Result<()> {
+        // The way to what a descriptor without rights stands for.
+        let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        let found = fstat(opened)?;
+        let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
+        let is_folder = kind == SFlag::S_IFDIR;
+        if is_folder {
+            for entry in fs::read_dir(&path)? {
+                match openat(opened, entry?.file_name().as_os_str(), OPEN, Mode::empty()) {
                     // A container that runs may remove files meanwhile.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    result => result?,
+                    Err(Errno::ENOENT) => {}
+                    child => self.walk(&child?)?,
                 }
             }
         }
-        lchown(path, None, Some(self.id))?;
-        if found.is_symlink() {
+        let group = Some(Gid::from_raw(self.id));
+        fchownat(opened, "", None, group, AtFlags::AT_EMPTY_PATH)?;
+        if kind == SFlag::S_IFLNK {
             return Ok(());
         }
-        let mode = found.mode() & 0o7777 | self.mode(found.is_dir());
+        let mode = found.st_mode & 0o7777 | self.mode(is_folder);
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
 }

@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeProjection,
 };
 
-use super::{MountVolumeError, Volumes, atomic, ownership::Group, trust_bundles};
+use super::{MountVolumeError, Volumes, atomic, ownership::Group};
 use crate::{
     downward::{self, Facts},
     objects::{Data, ObjectKind},
-    pod::PodExt,
+    pod::{Kind, PodExt},
 };
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -163,7 +163,7 @@ impl Maker<'_> {
             self.token(it, mode, made).await?;
         }
         if let Some(it) = &projection.cluster_trust_bundle {
-            let bundle = trust_bundles::read(&self.volumes.client, it).await?;
+            let bundle = self.volumes.trust_bundles.read(it).await?;
             self.put_private(&it.path, bundle.into_bytes(), mode, made)?;
         }
         if projection.pod_certificate.is_some() {
@@ -188,8 +188,6 @@ impl Maker<'_> {
         self.put_private(&source.path, text.into_bytes(), mode, made)
     }
 
-    /// A pod that runs as one user gets tokens that only this user can read; a pod with a group,
-    /// tokens that only the group can read.
     fn put_private(
         &self,
         path: &str,
@@ -197,19 +195,29 @@ impl Maker<'_> {
         mode: i32,
         made: &mut Made,
     ) -> Result<(), MountVolumeError> {
-        let has_group = Group::of(self.pod).is_some();
-        let owner = if has_group { None } else { only_user(self.pod) };
-        let mode = if has_group || owner.is_some() { PRIVATE_MODE } else { mode };
+        let (mode, owner) = privacy(self.pod, mode);
         put(made, path, content, mode, owner)
     }
 }
 
-/// The user of all containers, if they share one.
+/// A pod that runs as one user gets tokens that are this user's, and that nobody else can read but
+/// the pod's group, whose they become afterwards.
+///
+/// Upstream: `collectData` of `pkg/volume/projected`.
+fn privacy(pod: &Pod, mode: i32) -> (i32, Option<u32>) {
+    let owner = only_user(pod);
+    let is_private = owner.is_some() || Group::of(pod).is_some();
+    (if is_private { PRIVATE_MODE } else { mode }, owner)
+}
+
+/// The user of all containers, if they share one. Ephemeral ones do not count: they come later.
+///
+/// Upstream: `FsUserFrom`.
 fn only_user(pod: &Pod) -> Option<u32> {
     let of_pod = PodExt::spec(pod).security_context.as_ref().and_then(|it| it.run_as_user);
-    let mut users = pod
-        .all_containers()
-        .into_iter()
+    let all = pod.all_containers().into_iter();
+    let mut users = all
+        .filter(|(kind, _)| *kind != Kind::Ephemeral)
         .map(|(_, it)| it.security_context.as_ref().and_then(|it| it.run_as_user).or(of_pod));
     let first = users.next()??;
     users.all(|it| it == Some(first)).then(|| u32::try_from(first).ok()).flatten()
@@ -273,4 +281,43 @@ fn put(
     let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
     made.files.insert(path, atomic::File { content, mode, owner });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn private(pod: Value, containers: Value) -> (i32, Option<u32>) {
+        let spec = json!({
+            "securityContext": pod, "containers": containers,
+            "initContainers": [{ "name": "i" }],
+            "ephemeralContainers": [{ "name": "e", "securityContext": { "runAsUser": 9 } }],
+        });
+        privacy(&serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap(), 0o644)
+    }
+
+    fn runs_as(user: i64) -> Value {
+        json!({ "name": "c", "securityContext": { "runAsUser": user } })
+    }
+
+    #[test]
+    fn a_token_is_the_users_as_whom_all_containers_run_and_private() {
+        let plain = json!({ "name": "c" });
+        let user = json!({ "runAsUser": 1000 });
+        assert_eq!(private(json!({}), json!([plain])), (0o644, None));
+        assert_eq!(private(user.clone(), json!([plain])), (0o600, Some(1000)));
+        assert_eq!(private(user.clone(), json!([plain, runs_as(1000)])), (0o600, Some(1000)));
+        assert_eq!(private(user, json!([plain, runs_as(1001)])), (0o644, None), "whose?");
+        assert_eq!(private(json!({}), json!([runs_as(1000)])), (0o644, None), "init says nothing");
+    }
+
+    #[test]
+    fn a_token_of_a_pod_with_a_group_is_private_and_still_the_users() {
+        let group = json!({ "fsGroup": 77 });
+        assert_eq!(private(group, json!([{ "name": "c" }])), (0o600, None));
+        let both = json!({ "runAsUser": 1000, "fsGroup": 77 });
+        assert_eq!(private(both, json!([{ "name": "c" }])), (0o600, Some(1000)));
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! Deviation: no volume of the kinds iscsi, fc, flexVolume and portworxVolume is mounted, and volumes
 //! of the cloud providers' old kinds are not handed to their CSI drivers: they are refused by the error
-//! of a kubelet without these plugins (iscsi without `iscsiadm` by upstream's). The annotation `pv.beta.kubernetes.io/gid` is not used.
+//! of a kubelet without these plugins (iscsi without `iscsiadm`, and fc without the disk, by upstream's). The annotation `pv.beta.kubernetes.io/gid` is not used.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,8 @@ pub(super) struct Spec {
     pub read_only: bool,
     pub is_block: bool,
     pub mount_options: Vec<String>,
-    pub bound: Option<Bound>,
+    /// Boxed: it is large, and few volumes have one.
+    pub bound: Option<Box<Bound>>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +150,7 @@ fn persistent(bound: Bound) -> Result<Spec, SpecError> {
         return Err(SpecError::NoPlugin { name });
     }
     let mount_options = mount_options(&bound.volume);
-    Ok(Spec { name, source, read_only, is_block, mount_options, bound: Some(bound) })
+    Ok(Spec { name, source, read_only, is_block, mount_options, bound: Some(Box::new(bound)) })
 }
 
 /// The field, and the annotation that was there before it.

@@ -54,8 +54,8 @@ pub(super) fn prepare(
         return Err(PrepareSubpathError::Backsteps { subpath: subpath.to_owned() });
     }
     let failed = |source| PrepareSubpathError::Prepare { source };
-    let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
-        .map_err(|it| failed(it.into()))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(volume, flags, Mode::empty()).map_err(|it| failed(it.into()))?;
     let opened = match open_beneath(&root, Path::new(subpath)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_below(&root, Path::new(subpath))
@@ -111,7 +111,7 @@ fn make_below(root: &OwnedFd, subpath: &Path) -> io::Result<OwnedFd> {
 
 fn open_beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
-        .flags(OFlag::O_PATH)
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(openat2(root, path, how)?)
 }
@@ -141,7 +141,10 @@ mod tests {
         assert!(matches!(ask("a/../../x"), Err(PrepareSubpathError::Backsteps { .. })));
         assert!(matches!(ask("/etc"), Err(PrepareSubpathError::Absolute { .. })));
         let root = open(&volume, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
-        assert!(open_beneath(&root, Path::new("fine")).is_ok());
+        let opened = open_beneath(&root, Path::new("fine")).unwrap();
+        // No program that is started meanwhile gets it.
+        let flags = nix::fcntl::fcntl(&opened, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
     }
 
     #[test]

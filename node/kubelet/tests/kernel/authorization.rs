@@ -229,6 +229,62 @@ async fn system_logs_are_asked_for_by_service_file_and_pattern_where_that_is_ena
         let (status, text) = ask(outside).await;
         assert!(status >= 400 && !text.contains("root:"), "{outside}: {status}");
     }
+    let file = logs.join("none").display().to_string();
+    let missing =
+        format!("query: Invalid value: [\"/none\"]: stat {file}: no such file or directory\n");
+    assert_eq!(ask("?query=/none").await, is(406, &missing));
+    let boot = "\noptions present and query resolved to log files for [one two]\ntry without specifying options\n";
+    assert_eq!(ask("?query=one&query=two&boot=-1").await, is(200, boot));
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hosts_journal_is_asked_for_what_it_has_through_the_api_server_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(bed) = Bed::own("journal").await else { return };
+    let (logs, journalctl) = (bed.path("system-logs"), bed.path("journalctl"));
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("plain.log"), "of a file\n").unwrap();
+    // It knows one unit, tells what it was asked, and complains of a boot that was not.
+    let script = "#!/bin/sh\n[ \"$*\" = '--field _SYSTEMD_UNIT' ] && echo kubelet.service && exit\n\
+                  for it; do echo \"$it\"; done\n\
+                  case \"$*\" in *--boot*) echo 'no such boot' >&2; exit 1;; esac\n";
+    std::fs::write(&journalctl, script).unwrap();
+    std::fs::set_permissions(&journalctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bed.sign_requests().await;
+    let kubelet = bed
+        .start_kubelet_configured(|settings| {
+            settings.config.enable_system_log_query = true;
+            settings.config.server_tls_bootstrap = true;
+            settings.system_logs.clone_from(&logs);
+            settings.journalctl.clone_from(&journalctl);
+        })
+        .await;
+    let path = format!("/api/v1/nodes/{}/proxy/logs/", bed.node_name());
+    let ask = async |query: &str| {
+        let request = http::Request::get(format!("{path}{query}")).body(Vec::new()).unwrap();
+        bed.client().request_text(request).await
+    };
+    // The node registers, and gets the certificate that the API server believes.
+    bed.eventually(async || ask("?query=kubelet").await.ok()).await;
+    let fixed = "--utc\n--no-pager\n--output=short-precise\n";
+    assert_eq!(ask("?query=kubelet").await.unwrap(), format!("{fixed}--unit=kubelet\n"));
+    let all = "?query=kubelet&tailLines=5&sinceTime=2026-01-02T03:04:05Z&\
+               untilTime=2026-01-02T04:00:00Z&pattern=a%20%7C%20b&boot=-7";
+    assert_eq!(
+        ask(all).await.unwrap(),
+        format!(
+            "{fixed}--since=2026-1-2 03:4:5\n--until=2026-1-2 04:0:0\n--pager-end\n--lines=5\n--unit=kubelet\n--grep=a | b\n--boot\n-7\nno such boot\n"
+        )
+    );
+    // The others have a file, or nothing.
+    assert_eq!(
+        ask("?query=plain&query=none&query=kubelet").await.unwrap(),
+        format!("{fixed}--unit=kubelet\nof a file\n\nlog not found for none\n")
+    );
+    let refused = ask("?query=kubelet&pattern=a(").await.unwrap_err().to_string();
+    let why = "pattern: Invalid value: \"a(\": error parsing regexp: missing closing ): `a(`";
+    assert!(refused.contains(why), "{refused}");
     kubelet.kill().await;
 }
 

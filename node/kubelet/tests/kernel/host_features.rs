@@ -146,5 +146,13 @@ async fn what_could_harm_the_host_is_masked_in_proc_unless_the_container_is_priv
     let pod = json!({ "metadata": { "name": "open" }, "spec": { "containers": [container] } });
     let refused = bed.try_pod(pod).await.unwrap_err();
     assert!(refused.contains("`hostUsers` must be false to use `Unmasked`"), "{refused}");
+    // Which this runtime does not have.
+    let mut container = bed.container("main", "exec sleep 1000");
+    container["securityContext"] = json!({ "procMount": "Unmasked" });
+    let spec = json!({ "containers": [container], "hostUsers": false });
+    bed.create_pod(json!({ "metadata": { "name": "users" }, "spec": spec })).await;
+    bed.until_event("Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces: the handler \"\" is not known").await;
+    bed.delete_pod("users", 0).await;
+    bed.until_gone("users").await;
     kubelet.kill().await;
 }

@@ -7,13 +7,16 @@
 
 mod authorization;
 mod clients;
+mod conformance;
 mod csi;
 mod csi_faults;
 mod eviction;
 mod faults;
 mod host_features;
+mod memory;
 mod node;
 mod pods;
+mod shares;
 mod storage;
 mod streams;
 mod support;

@@ -119,6 +119,15 @@ async fn the_server_tells_what_the_node_and_its_pods_use() {
         .unwrap();
     let id = bed.container_id("busy", 0).await.unwrap();
     assert!(line.contains(&format!("/{}\"", id.rsplit('/').next().unwrap())), "{line}");
+    let of_main = |name: &str| {
+        let line = page.lines().find(|it| {
+            it.starts_with(&format!("{name}{{container=\"main\"")) && it.contains("pod=\"busy\"")
+        });
+        line.and_then(|it| it.rsplit(' ').nth(1)?.parse::<f64>().ok()).unwrap()
+    };
+    assert!(of_main("container_processes") >= 1.0 && of_main("container_threads") >= 1.0);
+    assert!(of_main("container_file_descriptors") >= 3.0, "its standard streams");
+    assert!(of_main("container_ulimits_soft") > 0.0);
     let (_, page) = bed.ask("GET", "/metrics/resource").await;
     for name in [
         "node_cpu_usage_seconds_total",

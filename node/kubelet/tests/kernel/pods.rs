@@ -186,3 +186,40 @@ async fn a_container_is_asked_to_end_with_the_signal_that_it_names() {
     bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
+
+/// What forks for ever in a pod fills the pod's part of the node's processes, and the pod ends all the
+/// same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_bomb_gets_no_more_processes_than_a_pod_may_have() {
+    let Some(bed) = Bed::new("pids").await else { return };
+    bed.install_cni();
+    let limited = |settings: &mut kubelet::Settings| settings.config.pod_pids_limit = 50;
+    let kubelet = bed.start_kubelet_configured(limited).await;
+    bed.until_node("True", "").await;
+    // A thousand at the most, so that a limit that does not work costs the machine no more.
+    let bomb = "bomb() { if [ $1 -gt 0 ]; then bomb $(($1-1)) & bomb $(($1-1)) & fi; sleep 5; }; \
+                (bomb 9) & exec sleep 1000";
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "containers": [bed.container("bomb", bomb)],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    let uid = bed.until_ready("p").await.metadata.uid.unwrap();
+    bed.eventually(async || (bed.refused_forks("besteffort", &uid) > 0).then_some(())).await;
+    assert_eq!(bed.pids_file("besteffort", &uid, "pids.max").as_deref(), Some("50"));
+    let current = bed.pids_file("besteffort", &uid, "pids.current").unwrap();
+    assert!(current.parse::<u64>().unwrap() <= 50, "{current}");
+    // Another pod starts beside it.
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "containers": [bed.container("quiet", "exec sleep 1000")],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "q" }, "spec": spec })).await;
+    bed.until_ready("q").await;
+    for pod in ["p", "q"] {
+        bed.delete_pod(pod, 0).await;
+        bed.until_gone(pod).await;
+    }
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}

@@ -33,6 +33,7 @@ mod objects;
 mod runtime;
 mod swap;
 
+pub(crate) use kubelet::build;
 pub(crate) use objects::{restarts, waiting};
 
 /// A port that nobody listens at, and that the kernel gives to nobody who connects: below what it
@@ -176,9 +177,32 @@ impl Bed {
         groups.filter_map(|it| memory_limit(&it.path())).min().unwrap()
     }
 
+    /// What a file of a pod's group says of its processes.
+    pub(crate) fn pids_file(&self, class: &str, uid: &str, file: &str) -> Option<String> {
+        let text = fs::read_to_string(self.pod_group_of("pids", class, uid).join(file)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// How often a fork was refused in a pod: older kernels count it where it was tried, in the
+    /// container's group, whichever limit it met.
+    pub(crate) fn refused_forks(&self, class: &str, uid: &str) -> u64 {
+        let pod = self.pod_group_of("pids", class, uid);
+        let containers = fs::read_dir(&pod).into_iter().flatten().flatten().map(|it| it.path());
+        let count = |folder: PathBuf| -> Option<u64> {
+            let text = fs::read_to_string(folder.join("pids.events")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        };
+        containers.chain([pod.clone()]).filter_map(count).sum()
+    }
+
     fn pod_group(&self, class: &str, uid: &str) -> PathBuf {
+        self.pod_group_of("memory", class, uid)
+    }
+
+    fn pod_group_of(&self, controller: &str, class: &str, uid: &str) -> PathBuf {
         let root = Path::new("/sys/fs/cgroup");
-        let root = if root.join("memory").exists() { root.join("memory") } else { root.into() };
+        let of_v1 = root.join(controller);
+        let root = if of_v1.exists() { of_v1 } else { root.into() };
         root.join(&self.name).join("kubepods").join(class).join(format!("pod{uid}"))
     }
 
@@ -243,7 +267,10 @@ async fn serve(ca: &Ca) -> (ApiServer, Client) {
     config.authn.service_accounts = Some(kube_apiserver::authn::ServiceAccounts {
         issuer: "https://nst.test".to_owned(),
         audiences: vec!["https://nst.test".to_owned()],
-        keys: vec![pki::ServiceAccountKey::generate().unwrap()],
+        jwks_uri: "https://nst.test/keys".to_owned(),
+        keys: kube_apiserver::authn::SigningKeys::new(vec![
+            pki::ServiceAccountKey::generate().unwrap(),
+        ]),
     });
     let identity = kubelet::issue(ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
     let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();

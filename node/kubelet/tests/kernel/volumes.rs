@@ -1,5 +1,7 @@
 //! Volumes that need no driver.
 
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,12 +49,15 @@ async fn claims_lead_to_volumes_of_this_host_or_say_why_not() {
         "MountVolume.NewMounter initialization failed for volume \"pv-absent\" : path \"",
     )
     .await;
+    let target = json!({ "fc": { "targetWWNs": ["500a0981891b8dc5"], "lun": 0 } });
+    bed.create_with("no-disk", target, SLEEP).await;
+    bed.until_event("MountVolume.WaitForAttach failed for volume \"v\" : no fc disk found").await;
     bed.create_with("no-claim", claim("nothing"), SLEEP).await;
     bed.until_event("Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[v]: error processing PVC default/nothing: failed to fetch PVC from API server: persistentvolumeclaims \"nothing\" not found").await;
     bed.create_with("on-nfs", claim("nfs"), SLEEP).await;
     bed.until_event("MountVolume.SetUp failed for volume \"pv-nfs\" : mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs 127.0.0.1:/x ").await;
 
-    let names = ["on-local", "on-host", "reader", "no-path", "no-claim", "on-nfs"];
+    let names = ["on-local", "on-host", "reader", "no-path", "no-disk", "no-claim", "on-nfs"];
     for name in names {
         bed.end_pod(name).await;
     }
@@ -154,6 +159,7 @@ async fn containers_see_volumes_as_their_mounts_say() {
     let script = "echo x > /settings/new || echo settings refused; \
                   echo part > /part/f && echo part made; \
                   busybox stat -c %a:%g /part /v /settings/..data/file.txt; \
+                  busybox stat -L -c %a:%u:%g /token/token; \
                   busybox df /memory | busybox tail -1 | busybox awk '{print $2}'; exec sleep 1000";
     let mut container = bed.container("main", script);
     container["securityContext"] = json!({ "runAsUser": 1234 });
@@ -163,6 +169,7 @@ async fn containers_see_volumes_as_their_mounts_say() {
         { "name": "v", "mountPath": "/part", "subPathExpr": "$(PART)" },
         { "name": "settings", "mountPath": "/settings" },
         { "name": "memory", "mountPath": "/memory" },
+        { "name": "token", "mountPath": "/token" },
     ]);
     let spec = json!({
         "terminationGracePeriodSeconds": 0,
@@ -172,6 +179,8 @@ async fn containers_see_volumes_as_their_mounts_say() {
             { "name": "v", "emptyDir": {} },
             { "name": "settings", "configMap": { "name": "settings", "defaultMode": 0o400 } },
             { "name": "memory", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
+            { "name": "token",
+                "projected": { "sources": [{ "serviceAccountToken": { "path": "token" } }] } },
             // No container uses it, so nobody misses it.
             { "name": "unused", "secret": { "secretName": "none" } },
         ],
@@ -185,7 +194,8 @@ async fn containers_see_volumes_as_their_mounts_say() {
         })
         .await;
     let lines: Vec<_> = log.lines().filter(|it| !it.contains("can't create")).collect();
-    let wanted = ["settings refused", "part made", "2777:77", "2777:77", "440:77", "1024"];
+    let files = ["2777:77", "2777:77", "440:77", "640:1234:77"];
+    let wanted = [&["settings refused", "part made"][..], &files, &["1024"]].concat();
     assert_eq!(lines, wanted, "{log}");
 
     let refused: [(&str, Value, &str); 4] = [
@@ -224,6 +234,56 @@ async fn containers_see_volumes_as_their_mounts_say() {
         }
         bed.end_pod(name).await;
     }
+    bed.end_pod("p").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_bundles_reach_a_pod_and_so_do_their_changes() {
+    let Some(bed) = Bed::own("bundles").await else { return };
+    let kubelet = bed.ready().await;
+    let bundles = Api::<ClusterTrustBundle>::all(bed.client());
+    let put = async |name: &str, signer: &str, roots: &[&str]| {
+        let bundle = json!({
+            "metadata": { "name": name, "labels": { "live": "yes" } },
+            "spec": { "signerName": signer, "trustBundle": roots.concat() },
+        });
+        let bundle = serde_json::from_value(bundle).unwrap();
+        match bundles.create(&PostParams::default(), &bundle).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                bundles.replace(name, &PostParams::default(), &bundle).await.unwrap()
+            }
+            made => made.unwrap(),
+        }
+    };
+    let roots = [(); 3].map(|()| pki::Ca::new("root").unwrap().certificate_pem().to_owned());
+    let [one, two, three] = &roots;
+    let named = json!({ "clusterTrustBundle": { "name": "n", "path": "named" } });
+    let selected = json!({ "clusterTrustBundle": {
+        "signerName": "example.com/s", "labelSelector": { "matchLabels": { "live": "yes" } },
+        "path": "signer/selected",
+    }});
+    let may_miss =
+        json!({ "clusterTrustBundle": { "name": "none", "optional": true, "path": "none" } });
+    let volume = json!({ "projected": { "sources": [named, selected, may_miss] } });
+    let script = "while :; do for f in named signer/selected none; do \
+                  echo $f $(busybox grep -c BEGIN /v/$f); done; busybox sleep 1; done";
+    put("example.com:s:a", "example.com/s", &[one, two]).await;
+    bed.create_with("p", volume, script).await;
+    bed.until_event("MountVolume.SetUp failed for volume \"v\" : while getting ClusterTrustBundle: clustertrustbundle.certificates.k8s.io \"n\" not found").await;
+    put("n", "", &[one]).await;
+    bed.until_ready("p").await;
+    let until_counts = async |wanted: [u8; 3]| {
+        let [named, selected, none] = wanted;
+        let wanted = format!("named {named}\nsigner/selected {selected}\nnone {none}\n");
+        bed.eventually(async || bed.log("p", "main").await.ends_with(&wanted).then_some(())).await;
+    };
+    until_counts([1, 2, 0]).await;
+    // What is told anew is told once, and far sooner than volumes are looked at by themselves.
+    put("example.com:s:b", "example.com/s", &[two, three]).await;
+    put("n", "", &[one, two, three]).await;
+    until_counts([3, 3, 0]).await;
     bed.end_pod("p").await;
     bed.until_nothing_is_left().await;
     kubelet.kill().await;

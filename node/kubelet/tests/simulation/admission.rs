@@ -101,16 +101,6 @@ async fn a_runtime_class_names_the_handler_and_a_missing_one_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn user_namespaces_are_refused_as_by_upstream_on_this_runtime() {
-    let world = World::new().await;
-    let spec = json!({ "hostUsers": false, "containers": [{ "name": "c", "image": "i:1" }] });
-    world.create(pod("p", spec)).await;
-    let message = "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces";
-    world.until_event("FailedCreatePodSandBox", message).await;
-    assert_eq!(world.runtime.count("RunPodSandbox", "p"), 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn sysctls_that_are_not_allowed_fail_the_pod_and_safe_ones_reach_the_sandbox() {
     let world = World::new().await;
     let with = |name: &str| {

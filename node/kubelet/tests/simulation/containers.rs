@@ -161,3 +161,35 @@ async fn what_a_runtime_class_takes_itself_is_told_to_the_runtime_and_counted() 
     let wanted = format!("cpu, requested: {}, used: 260, capacity: {room}", room - 50);
     assert!(refused.ends_with(&wanted), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_debugger_waits_for_the_container_whose_processes_it_is_to_see() {
+    let world = World::new().await;
+    world.runtime.script("prepare", Script::exits(60 * SECOND, 0));
+    let spec = json!({
+        "initContainers": [{ "name": "prepare", "image": "i:1" }],
+        "containers": [{ "name": "main", "image": "i:1" }],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", |it| it.init_container_statuses.is_some()).await;
+    let debugger = |name: &str, target: &str| json!({ "name": name, "image": "i:1", "targetContainerName": target });
+    world.debug("p", json!([debugger("early", "main"), debugger("alone", "")])).await;
+    world.until_event("Failed", "Error: unable to find target container main").await;
+    let state = async |name: &str| {
+        let all = world.status("p").await.ephemeral_container_statuses.unwrap();
+        all.into_iter().find(|it| it.name == name).unwrap().state.unwrap()
+    };
+    let waiting = state("early").await.waiting.unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("CreateContainerConfigError"));
+    assert_eq!(waiting.message.as_deref(), Some("unable to find target container main"));
+    assert!(state("alone").await.running.is_some(), "it sees nobody else's processes");
+    world.until("p", support::is_running).await;
+    while state("early").await.running.is_none() {
+        world.pass(SECOND).await;
+    }
+    let config = world.runtime.container_config("early").unwrap().linux.unwrap();
+    let seen = config.security_context.unwrap().namespace_options.unwrap();
+    let main = world.status("p").await.container_statuses.unwrap().remove(0).container_id.unwrap();
+    assert_eq!(seen.pid, v1::NamespaceMode::Target as i32);
+    assert!(main.ends_with(&format!("/{}", seen.target_id)), "{main} and {}", seen.target_id);
+}

@@ -202,3 +202,50 @@ async fn a_container_whose_creation_failed_after_it_was_made_is_not_started_twic
     world.pass(MINUTE).await;
     assert_eq!(world.runtime.running(), ["c"]);
 }
+
+/// Waves of pods: made, running, deleted, gone. The benchmark does it with 500 on a node.
+#[tokio::test(start_paused = true)]
+async fn waves_of_pods_made_and_deleted_leave_nothing_behind() {
+    const WAVE: usize = 20;
+    let world = World::new().await;
+    let probe = json!({ "exec": { "command": ["x"] }, "periodSeconds": 5 });
+    let spec = json!({
+        "containers": [{
+            "name": "c", "image": "i:1", "readinessProbe": probe,
+            "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+        }],
+        "volumes": [{ "name": "v", "emptyDir": {} }],
+    });
+    let entries = |path: std::path::PathBuf| std::fs::read_dir(path).into_iter().flatten().count();
+    let left = || {
+        let pods = entries(world.root().join("pods"));
+        let logs = entries(world.root().with_file_name("log").join("pods"));
+        let descriptors = entries("/proc/self/fd".into());
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        (world.runtime.held(), pods, logs, descriptors, tasks)
+    };
+    let mut first = None;
+    for wave in 0..4 {
+        let names: Vec<_> = (0..WAVE).map(|it| format!("p-{wave}-{it}")).collect();
+        for name in &names {
+            world.create(pod(name, spec.clone())).await;
+        }
+        for name in &names {
+            world.until(name, support::is_ready).await;
+        }
+        for name in &names {
+            world.delete(name, 30).await;
+        }
+        for name in &names {
+            world.until_gone(name).await;
+        }
+        // Whatever is done behind is done.
+        world.pass(Duration::from_secs(180)).await;
+        let now = left();
+        assert_eq!((now.0, now.1, now.2), (0, 0, 0), "after wave {wave}");
+        let (_, _, _, descriptors, tasks) = *first.get_or_insert(now);
+        // Tests beside this one have descriptors too.
+        assert!(now.3 < descriptors + WAVE, "descriptors: {descriptors}, then {}", now.3);
+        assert!(now.4 <= tasks + 2, "tasks: {tasks}, then {}", now.4);
+    }
+}

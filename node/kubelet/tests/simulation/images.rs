@@ -1,4 +1,4 @@
-//! Pulls of many images at once.
+//! Pulls of many images at once, and images that volumes show.
 
 use std::time::Duration;
 
@@ -66,4 +66,62 @@ async fn a_pull_whose_pod_goes_gives_its_place_to_the_next() {
     world.delete("hangs", 0).await;
     world.until("waits", support::is_ready).await;
     assert_eq!(world.runtime.most_pulls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulls_beyond_what_a_registry_is_asked_in_a_second_wait_for_their_turn() {
+    let world = World::configured(|settings| {
+        settings.config.serialize_image_pulls = false;
+        settings.config.registry_pull_qps = 1;
+        settings.config.registry_burst = 2;
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    for at in 0..12 {
+        let container = json!({ "name": "c", "image": format!("i{at}:1") });
+        let spec = json!({ "containers": [container] });
+        world.create(json!({ "metadata": { "name": format!("p{at}") }, "spec": spec })).await;
+    }
+    for at in 0..12 {
+        world.until(&format!("p{at}"), support::is_ready).await;
+    }
+    let took = began.elapsed().as_secs();
+    assert!((10..15).contains(&took), "{took} s");
+    assert_eq!(world.told("Failed").await, 0, "none was refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_mounts_images_is_told_which_and_gets_them_once() {
+    let world = World::new().await;
+    world.runtime.set_version("containerd", "v2.1.4");
+    world.put_config_map("m", "k", "v").await;
+    let spec = json!({
+        "containers": [{
+            "name": "c", "image": "i:1",
+            "env": [{ "name": "PART", "value": "web" }],
+            "volumeMounts": [
+                { "name": "files", "mountPath": "/all" },
+                { "name": "files", "mountPath": "part", "subPathExpr": "site/$(PART)" },
+                // It is made again every minute, and so are all volumes of its pod.
+                { "name": "settings", "mountPath": "/settings" },
+            ],
+        }],
+        "volumes": [
+            { "name": "files", "image": { "reference": "files:1", "pullPolicy": "Always" } },
+            { "name": "settings", "configMap": { "name": "m" } },
+        ],
+    });
+    world.create(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    world.until("p", support::is_ready).await;
+    let mounts = world.runtime.container_config("c").unwrap().mounts;
+    for (path, part) in [("/all", ""), ("/part", "site/web")] {
+        let mount = mounts.iter().find(|it| it.container_path == path).unwrap();
+        assert_eq!(mount.image.as_ref().unwrap().image, "sha256:files:1");
+        assert_eq!((mount.image_sub_path.as_str(), mount.host_path.as_str()), (part, ""));
+        assert!(mount.readonly);
+    }
+    world.pass(Duration::from_secs(300)).await;
+    assert_eq!(world.runtime.count("PullImage", "files:1"), 1);
+    world.delete("p", 0).await;
+    world.until_gone("p").await;
 }

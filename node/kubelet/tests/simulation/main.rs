@@ -16,9 +16,11 @@ mod probe_servers;
 mod probes;
 mod resize;
 mod restarts;
+mod runtime_features;
 mod servers;
 mod static_pods;
 mod support;
+mod user_namespaces;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -107,6 +109,27 @@ async fn a_status_is_sent_when_it_changes_and_at_no_other_time() {
     assert!(sent <= 3, "pending, addressed, running: {sent}");
     world.pass(Duration::from_secs(600)).await;
     assert_eq!(world.patches.load(Ordering::SeqCst), sent);
+}
+
+/// Each look lists twice; what a pod costs its runtime is what it costs the node's CPU.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_starts_is_looked_at_once_and_not_for_each_status_and_event_of_its_own() {
+    const PODS: usize = 20;
+    let world = World::new().await;
+    world.create(pod("first", json!({ "containers": [{ "name": "c", "image": "i:1" }] }))).await;
+    world.until("first", support::is_ready).await;
+    world.pass(SECOND).await;
+    let before = world.runtime.lists();
+    for number in 0..PODS {
+        let spec = json!({ "containers": [{ "name": "c", "image": "i:1" }] });
+        world.create(pod(&format!("p{number}"), spec)).await;
+    }
+    for number in 0..PODS {
+        world.until(&format!("p{number}"), support::is_ready).await;
+    }
+    world.pass(SECOND).await;
+    let lists = world.runtime.lists() - before;
+    assert!(lists <= 5 * PODS, "{lists} for {PODS} pods");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Probes against real servers on loopback. Time is real.
+//! Probes and hooks against real servers on loopback. Time is real.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -221,6 +221,60 @@ async fn a_server_that_never_answers_costs_a_probe_its_own_limit() {
         let text = "timeout: health rpc did not complete within 1s";
         world.until_event("Unhealthy", &format!("Readiness probe failed: {text}")).await;
         drop(listener);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hook_is_told_with_its_headers_whatever_it_answers_and_over_http_if_it_knows_no_tls() {
+    in_time(async {
+        let scope = Scope::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        let port = servers::web(&scope, false, move |request| {
+            let text = |name: &str| {
+                let value = request.headers.get(name).and_then(|it| it.to_str().ok());
+                value.unwrap_or("none").to_owned()
+            };
+            let of = ["user-agent", "x-hook", "authorization"].map(text).join(" ");
+            noted.lock().push(format!("{} {of}", request.uri));
+            answer(500, &[], "")
+        });
+        let headers = json!([
+            { "name": "X-Hook", "value": "a" },
+            { "name": "Authorization", "value": "Bearer secret" },
+        ]);
+        let hook = |path: &str, scheme: &str| {
+            let get = json!({
+                "path": path, "port": port, "scheme": scheme, "httpHeaders": headers,
+            });
+            json!({ "httpGet": get })
+        };
+        let spec = json!({
+            "hostNetwork": true,
+            "terminationGracePeriodSeconds": 10,
+            "containers": [{
+                "name": "c", "image": "i:1",
+                "lifecycle": {
+                    "postStart": hook("/begun?a=b", "HTTP"), "preStop": hook("/ends", "HTTPS"),
+                },
+            }],
+        });
+        let world = node().await;
+        world.create(pod("p", spec)).await;
+        world.until("p", support::is_ready).await;
+        world.delete("p", 10).await;
+        world.until_gone("p").await;
+        let text = format!(
+            "request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, retry with HTTP succeeded"
+        );
+        world.until_event("LifecycleHTTPFallback", &text).await;
+        let agent = "kube-lifecycle/1.36";
+        let wanted =
+            [format!("/begun?a=b {agent} a Bearer secret"), format!("/ends {agent} a none")];
+        assert_eq!(*seen.lock(), wanted);
+        assert_eq!(world.told("FailedPostStartHook").await, 0);
+        scope.cancel();
     })
     .await;
 }

@@ -111,3 +111,27 @@ async fn a_readiness_gate_is_somebody_elses_word() {
     world.patch_status("p", json!({ "status": { "conditions": gate } })).await;
     world.until("p", support::is_ready).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_does_not_start_in_time_is_started_anew_and_its_life_is_not_asked_for() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().exec_code(1));
+    let exec = json!({ "command": ["x"] });
+    let spec = json!({ "containers": [{
+        "name": "c", "image": "i:1",
+        "startupProbe": { "exec": exec, "periodSeconds": 5, "failureThreshold": 3 },
+        "livenessProbe": { "exec": exec, "periodSeconds": 1, "failureThreshold": 1 },
+    }]});
+    world.create(pod("p", spec)).await;
+    world.until_event("Killing", "Container c failed startup probe, will be restarted").await;
+    // At once, and after 5 and 10 seconds, and perhaps its successor; none is the liveness probe's.
+    assert!((3..=4).contains(&world.runtime.count("ExecSync", "c")));
+    let status = &world.status("p").await.container_statuses.unwrap()[0];
+    assert_eq!(status.started, Some(false));
+    world.runtime.script("c", Script::default());
+    world.until("p", |it| support::restarts(it) == 1 && support::is_ready(it)).await;
+    let status = &world.status("p").await.container_statuses.unwrap()[0];
+    assert_eq!(status.started, Some(true));
+    world.pass(Duration::from_secs(10)).await;
+    assert!(world.runtime.count("ExecSync", "c") > 10, "now its life is asked for");
+}

@@ -96,6 +96,43 @@ async fn what_the_node_can_never_give_is_infeasible_and_what_it_cannot_give_now_
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_that_wait_for_room_the_more_important_one_is_resized() {
+    let world = World::new().await;
+    world.put_priority_class("important", 1000).await;
+    let node = world.allocatable_cpu_milli().await;
+    let small = |name: &str, class: Option<&str>| {
+        let resources = json!({ "requests": { "cpu": "50m" } });
+        let container = json!({ "name": name, "image": "i:1", "resources": resources });
+        pod(name, json!({ "priorityClassName": class, "containers": [container] }))
+    };
+    let rest = json!({ "requests": { "cpu": format!("{}m", node - 100) } });
+    let other = json!({ "containers": [{ "name": "other", "image": "i:1", "resources": rest }] });
+    world.create(small("patient", None)).await;
+    world.create(small("important", Some("important"))).await;
+    world.create(pod("other", other)).await;
+    for name in ["patient", "important", "other"] {
+        world.until(name, support::is_running).await;
+    }
+    let pending = |it: &_| support::condition(it, "PodResizePending");
+    // Either fits without `other`, both do not.
+    let more = json!({ "requests": { "cpu": format!("{}m", node - 80) } });
+    for name in ["patient", "important"] {
+        world.resize(name, more.clone()).await;
+        world.until(name, |it| pending(it).is_some_and(|it| it.1 == "Deferred")).await;
+        world.pass(SECOND).await;
+    }
+    world.delete("other", 1).await;
+    world.until("important", |it| pending(it).is_none()).await;
+    let deferred = pending(&world.status("patient").await).unwrap();
+    assert_eq!(deferred.1, "Deferred");
+    // What it gives back is there for the other at once.
+    let given_back = tokio::time::Instant::now();
+    world.resize("important", json!({ "requests": { "cpu": "50m" } })).await;
+    world.until("patient", |it| pending(it).is_none()).await;
+    assert!(given_back.elapsed() < 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_is_not_taken_from_under_a_container_that_uses_it() {
     let world = World::new().await;
     world.runtime.script("c", Script::default().memory(100 << 20));

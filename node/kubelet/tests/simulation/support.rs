@@ -298,6 +298,13 @@ impl World {
         self.pods().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// Adds ephemeral containers to a pod.
+    pub(crate) async fn debug(&self, name: &str, containers: Value) {
+        let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": containers } }));
+        let params = PatchParams::default();
+        self.pods().patch_subresource("ephemeralcontainers", name, &params, &patch).await.unwrap();
+    }
+
     pub(crate) async fn patch_status(&self, name: &str, patch: Value) {
         let patch = Patch::Strategic(patch);
         self.pods().patch_status(name, &PatchParams::default(), &patch).await.unwrap();

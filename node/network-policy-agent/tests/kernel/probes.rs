@@ -8,8 +8,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -33,16 +32,18 @@ pub(crate) struct Endpoint {
     place: File,
     tcp: Vec<TcpListener>,
     udp: Vec<(u16, UdpSocket)>,
-    sctp: Socket,
+    sctp: UdpSocket,
 }
 
 impl Endpoint {
     pub(crate) fn open(place: File, address: IpAddr, ports: &[u16]) -> Self {
         let raw = |protocol| {
-            let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(protocol)));
+            let domain = domain_of(address);
+            let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(protocol)));
             let socket = socket.unwrap();
             socket.set_nonblocking(true).unwrap();
-            socket
+            // What of it is used a raw socket has as well.
+            UdpSocket::from(socket)
         };
         let (tcp, udp, sctp) = inside(&place, || {
             let tcp = ports.iter().map(|port| {
@@ -64,7 +65,7 @@ impl Endpoint {
     fn call(&self, targets: &[SocketAddr], source: u16) -> Calls {
         inside(&self.place, || {
             let tcp = targets.iter().map(|target| {
-                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                let socket = Socket::new(domain_of(self.address), Type::STREAM, None).unwrap();
                 // The same port towards all of them.
                 socket.set_reuse_address(true).unwrap();
                 socket.set_nonblocking(true).unwrap();
@@ -78,8 +79,8 @@ impl Endpoint {
             udp.set_nonblocking(true).unwrap();
             for target in targets {
                 udp.send_to(b"ping", target).unwrap();
-                let raw = SockAddr::from(SocketAddr::new(target.ip(), 0));
-                self.sctp.send_to(&init(source, target.port()), &raw).unwrap();
+                let raw = SocketAddr::new(target.ip(), 0);
+                self.sctp.send_to(&init(source, target.port()), raw).unwrap();
             }
             Calls { from: self.address, tcp, udp }
         })
@@ -96,16 +97,21 @@ impl Endpoint {
                 drop(socket.send_to(&buffer[..len], peer));
             }
         }
-        while let Ok(len) = (&self.sctp).read(&mut buffer) {
-            let header = usize::from(buffer[0] & 0x0f) * 4;
+        while let Ok((len, peer)) = self.sctp.recv_from(&mut buffer) {
+            // Of IPv4 the packet's own header comes with it, of IPv6 none.
+            let has_header = self.address.is_ipv4();
+            let header = if has_header { usize::from(buffer[0] & 0x0f) * 4 } else { 0 };
             let port = |at: usize| u16::from_be_bytes([buffer[at], buffer[at + 1]]);
             if len < header + 4 || port(header) != source {
                 continue;
             }
-            let from = Ipv4Addr::new(buffer[12], buffer[13], buffer[14], buffer[15]);
-            cells.insert((from.into(), self.address, "sctp", port(header + 2)));
+            cells.insert((peer.ip(), self.address, "sctp", port(header + 2)));
         }
     }
+}
+
+fn domain_of(address: IpAddr) -> Domain {
+    if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }
 }
 
 /// A common header and an INIT chunk.

@@ -175,7 +175,8 @@ impl World {
                 state.set(endpoint);
             }
         }
-        let options = Options { mode, prefix: "eni".into(), log: self.log };
+        let options =
+            Options { mode, prefix: "eni".into(), has_strict_branches: false, log: self.log };
         let table = ruleset::compile(state.endpoints(), &options).table;
         let old = self.table.replace(Some(table.clone()));
         if let Some(old) = &old {

@@ -16,6 +16,7 @@ fn eni(id: &str, device_number: u32, last: &[u8]) -> AttachedEni {
         security_groups: vec![],
         addresses: last.iter().map(|last| ip(*last)).collect(),
         prefixes: BTreeSet::new(),
+        is_trunk: false,
     }
 }
 

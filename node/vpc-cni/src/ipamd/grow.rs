@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use aws_ec2::subnet::Subnet;
 use tracing::info;
 
 use super::{Ipamd, IpamdError, unreadable};
 use crate::{
-    cloud::{Amount, Cloud, CloudError, NewEni, eligible_subnets},
+    cloud::{Amount, Cloud, CloudError, NewEni, eligible_subnets, excluded_subnets},
     datastore::AttachedEni,
     network::{self, LINK_WAIT, NetworkError},
     plan::Step,
@@ -116,16 +117,37 @@ impl Ipamd {
         if !self.parts.config.discovers_subnets {
             return only_primary();
         }
-        let filter = [("attachment.instance-id", self.parts.identity.instance_id.as_str())];
-        let vpc = match cloud.find_enis(&filter).await {
-            Ok(enis) => enis.into_iter().find_map(|eni| eni.vpc_id).unwrap_or_default(),
-            Err(_) => return only_primary(),
-        };
-        match cloud.subnets(&vpc, &self.parts.identity.availability_zone).await {
-            Ok(subnets) => eligible_subnets(subnets, primary, &self.parts.config.cluster_name),
+        match self.zone_subnets(cloud).await {
+            Ok(subnets) => {
+                self.store.lock().exclude_subnets(excluded_subnets(&subnets));
+                eligible_subnets(subnets, primary, &self.parts.config.cluster_name)
+            }
             Err(error) => {
                 info!(error = %telemetry::chain(&error), "only the primary subnet is used");
                 only_primary()
+            }
+        }
+    }
+
+    async fn zone_subnets(&self, cloud: &Cloud) -> Result<Vec<Subnet>, CloudError> {
+        let filter = [("attachment.instance-id", self.parts.identity.instance_id.as_str())];
+        let enis = cloud.find_enis(&filter).await?;
+        let vpc = enis.into_iter().find_map(|eni| eni.vpc_id).unwrap_or_default();
+        cloud.subnets(&vpc, &self.parts.identity.availability_zone).await
+    }
+
+    /// Which subnets pods are kept out of. A tag that changes later is seen when the next interface
+    /// is made.
+    pub(super) async fn learn_subnets(&self) {
+        let config = &self.parts.config;
+        let Some(cloud) = &self.parts.cloud else { return };
+        if !config.discovers_subnets || config.is_custom_networking {
+            return;
+        }
+        match self.zone_subnets(cloud).await {
+            Ok(subnets) => self.store.lock().exclude_subnets(excluded_subnets(&subnets)),
+            Err(error) => {
+                info!(error = %telemetry::chain(&error), "the subnets' tags are not known");
             }
         }
     }

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{Ipamd, IpamdError, unreadable};
 use crate::{
     checkpoint, cloud,
+    config::PodEniMode,
     datastore::{AttachedEni, Eni, Row},
     metrics::labels,
     network::{self, NetworkError, NodeNetwork},
@@ -42,10 +43,28 @@ impl Ipamd {
             let is_foreign = !is_own && !self.parts.config.manages_untagged;
             !is_primary && (is_refused || is_foreign)
         };
-        let ids =
-            described.into_iter().filter(is_unmanaged).filter_map(|it| it.network_interface_id);
-        self.pool.lock().unmanaged = ids.collect();
+        let is_trunk = |eni: &&aws_ec2::network_interface::NetworkInterface| {
+            eni.interface_type.as_deref() == Some("trunk")
+        };
+        let trunk = described.iter().find(is_trunk).and_then(|it| it.network_interface_id.clone());
+        let all = described.iter().filter_map(|it| it.network_interface_id.clone()).collect();
+        let ids = described.into_iter().filter(|it| !is_trunk(&it) && is_unmanaged(it));
+        let ids = ids.filter_map(|it| it.network_interface_id).collect();
+        let mut pool = self.pool.lock();
+        (pool.unmanaged, pool.trunk, pool.described) = (ids, trunk, all);
         Ok(())
+    }
+
+    /// An interface that nobody has told of may be the trunk: only EC2 knows.
+    async fn meet_strangers(&self, attached: &[AttachedEni]) -> Result<(), IpamdError> {
+        if !self.parts.config.enables_pod_eni {
+            return Ok(());
+        }
+        let is_new = {
+            let pool = self.pool.lock();
+            attached.iter().any(|it| !pool.described.contains(&it.id))
+        };
+        if is_new { self.find_unmanaged().await } else { Ok(()) }
     }
 
     pub(super) fn needs_reconcile(&self) -> bool {
@@ -58,8 +77,17 @@ impl Ipamd {
         let function = labels(&[("fn", &"nodeIPPoolReconcile")]);
         self.metrics.count_labelled("awscni_reconcile_count", function);
         let mut attached = self.parts.metadata.interfaces().await.map_err(unreadable)?;
-        let unmanaged = self.pool.lock().unmanaged.clone();
-        attached.retain(|eni| !unmanaged.contains(&eni.id));
+        self.meet_strangers(&attached).await?;
+        {
+            let pool = self.pool.lock();
+            attached.retain(|eni| !pool.unmanaged.contains(&eni.id));
+            for eni in &mut attached {
+                eni.is_trunk = pool.trunk.as_ref() == Some(&eni.id);
+            }
+        }
+        if self.parts.config.is_ipv6 {
+            attached = self.with_ipv6(attached).await?;
+        }
         self.ensure_network(&attached).await?;
         let now = self.parts.clock.now();
         self.pool.lock().returned.leave_out(&mut attached, now);
@@ -107,6 +135,9 @@ impl Ipamd {
                 is_external_snat: config.is_external_snat,
                 randomize_snat: config.randomize_snat.clone(),
                 veth_prefix: config.veth_prefix.clone(),
+                is_ipv6: config.is_ipv6,
+                has_strict_branches: config.enables_pod_eni
+                    && config.pod_eni_mode == PodEniMode::Strict,
             };
             network::ensure_rules(netlink, &node)?;
             for eni in &secondary {
@@ -119,6 +150,9 @@ impl Ipamd {
         if known.as_ref() != Some(&table) {
             let wanted = Transaction::replace(&table);
             let applied = self.nft().apply_async(wanted).await;
+            let result = if applied.is_ok() { "success" } else { "error" };
+            let how = labels(&[("result", &result)]);
+            self.metrics.count_labelled("awscni_connmark_reconcile_total", how);
             applied.map_err(|source| IpamdError::Nftables { source })?;
         }
         let mut pool = self.pool.lock();
@@ -150,9 +184,10 @@ impl Ipamd {
                     info!(%address, container, "the sandbox is gone");
                 } else if !store.restore(row) {
                     warn!(%address, container, "the checkpoint has an address of no interface");
+                    self.metrics.count("awscni_unrecovered_checkpoint_entries");
                 }
             }
-            checkpoint::write(&self.parts.checkpoint, store.rows()).map_err(failed)?;
+            self.keep(&store).map_err(failed)?;
         }
         let wanted = self.wanted_pod_rules();
         let cleaned = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
@@ -174,7 +209,16 @@ impl Ipamd {
     fn wanted_pod_rules(&self) -> Vec<Rule> {
         let store = self.store.lock();
         let assigned = store.rows().filter_map(|row| store.assigned(&row.key));
-        assigned.flat_map(|it| network::pod_rules(it.address, it.route_table)).collect()
+        let assigned: Vec<_> = assigned.collect();
+        drop(store);
+        let rules = |it: crate::datastore::Assigned| {
+            let ipv6 = self.ipv6_of(it.address);
+            let six = ipv6.map(|six| network::pod_rules(six.address.into(), it.route_table));
+            let has_ipv4 = ipv6.is_none_or(|six| six.has_egress);
+            let four = has_ipv4.then(|| network::pod_rules(it.address.into(), it.route_table));
+            six.into_iter().chain(four).flatten()
+        };
+        assigned.into_iter().flat_map(rules).collect()
     }
 
     async fn link_names(&self) -> Result<BTreeSet<String>, IpamdError> {

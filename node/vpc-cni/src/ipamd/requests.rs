@@ -5,10 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use api_cni::backend::{Assignment, Sandbox};
 use tracing::{debug, warn};
 
-use super::{AddError, Ipamd};
+use super::{AddError, Ipamd, ipv6};
 use crate::{
-    checkpoint,
-    datastore::{Assigned, Key, PodName},
+    checkpoint::{self, CheckpointError},
+    datastore::{Assigned, Datastore, Key, PodName},
     metrics::labels,
 };
 
@@ -19,6 +19,9 @@ impl Ipamd {
     /// Gives a sandbox an address; waits a moment for a pool that is growing.
     pub async fn add(&self, sandbox: &Sandbox) -> Result<Assignment, AddError> {
         self.metrics.count("awscni_add_ip_req_count");
+        if let Some(branch) = self.branch_for(sandbox).await? {
+            return Ok(branch);
+        }
         let deadline = tokio::time::Instant::now() + ADD_WAIT;
         let mut changes = self.changed.subscribe();
         loop {
@@ -66,7 +69,7 @@ impl Ipamd {
             return Ok(None);
         };
         // On disk before anybody hears of it.
-        if let Err(source) = checkpoint::write(&self.parts.checkpoint, store.rows()) {
+        if let Err(source) = self.keep(&store) {
             store.undo(&key);
             return Err(AddError::Checkpoint { source });
         }
@@ -75,7 +78,8 @@ impl Ipamd {
         Ok(Some(self.describe(&assigned)))
     }
 
-    /// Takes a sandbox's address back; `None` where it had none.
+    /// Takes a sandbox's address back; `None` where it had none. A branch's goes with its pod: the
+    /// controller takes it back.
     pub fn delete(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {
         let reason = labels(&[("reason", &"PodDeleted")]);
         self.metrics.count_labelled("awscni_del_ip_req_count", reason);
@@ -83,13 +87,12 @@ impl Ipamd {
             let mut store = self.store.lock();
             let released = store.release(&key_of(sandbox), self.parts.clock.now());
             if released.is_some() {
-                checkpoint::write(&self.parts.checkpoint, store.rows())
-                    .map_err(|source| AddError::Checkpoint { source })?;
+                self.keep(&store).map_err(|source| AddError::Checkpoint { source })?;
             }
             released
         };
         self.wake.notify_one();
-        Ok(released.map(|it| self.describe(&it)))
+        Ok(released.map(|it| self.describe(&it)).or_else(|| self.known_branch(sandbox)))
     }
 
     fn describe(&self, assigned: &Assigned) -> Assignment {
@@ -99,7 +102,15 @@ impl Ipamd {
             route_table: assigned.route_table,
             use_external_snat: self.parts.config.is_external_snat,
             vpc_cidrs: self.pool.lock().vpc_cidrs.clone(),
+            ipv6: self.ipv6_of(assigned.address),
+            branch: None,
         }
+    }
+
+    /// Puts the assignments on disk.
+    pub(super) fn keep(&self, store: &Datastore) -> Result<(), CheckpointError> {
+        let ipv6 = |place| self.prefix.get().map(|prefix| ipv6::address_of(*prefix, place));
+        checkpoint::write(&self.parts.checkpoint, store.rows(), ipv6)
     }
 }
 

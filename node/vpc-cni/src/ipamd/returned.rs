@@ -60,6 +60,7 @@ mod tests {
             security_groups: Vec::new(),
             addresses: [ADDRESS].into(),
             prefixes: ["10.0.0.32/28".parse().unwrap()].into(),
+            is_trunk: false,
         }];
         returned.leave_out(&mut attached, NOW + Duration::from_secs(seconds));
         (attached[0].addresses.len(), attached[0].prefixes.len())

@@ -19,6 +19,7 @@ fn eni(device: u32, count: u8) -> AttachedEni {
         security_groups: vec![],
         addresses: (1..=count).map(ip).collect(),
         prefixes: Default::default(),
+        is_trunk: false,
     }
 }
 
@@ -50,6 +51,7 @@ fn at(seconds: u64) -> Circumstances {
         last_shrink: None,
         is_frozen: false,
         unmanaged_enis: 0,
+        is_trunk_awaited: false,
     }
 }
 
@@ -98,6 +100,17 @@ fn in_custom_networking_the_primary_interface_is_not_filled_and_not_counted() {
     }
     assert_eq!(full.assign(&key(18), &PodName::default(), NOW), None);
     assert_eq!(step(&full, &targets(), &at(0)), Step::Settled);
+}
+
+#[test]
+fn interfaces_in_subnets_that_pods_are_kept_out_of_are_neither_filled_nor_counted() {
+    let mut store = store(&[9, 9], 0);
+    let subnet = store.enis().next().unwrap().attached.subnet_id.clone();
+    store.exclude_subnets([subnet].into());
+    assert_eq!(step(&store, &targets(), &at(0)), Step::CreateEni { count: 9 });
+    assert_eq!(store.assign(&key(0), &PodName::default(), NOW), None);
+    store.exclude_subnets(Default::default());
+    assert!(store.assign(&key(0), &PodName::default(), NOW).is_some());
 }
 
 #[test]

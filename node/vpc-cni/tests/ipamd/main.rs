@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod pod_subnets;
 mod support;
+mod unmanaged;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +21,7 @@ use aws_ec2::{
     common::{TagInput, TagSpecification},
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     private_addresses::{AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest},
-    security_group::{CreateSecurityGroup, CreateSecurityGroupRequest},
-    subnet::{CreateSubnet, CreateSubnetRequest},
+    subnet::{AssociateSubnetCidrBlock, AssociateSubnetCidrBlockRequest},
     vpc::{AssociateVpcCidrBlock, AssociateVpcCidrBlockRequest},
 };
 use clock::Clock;
@@ -29,7 +30,6 @@ use linux_netlink::{Rule, Veth, VethEnd};
 use support::World;
 use vpc_cni::{
     cloud,
-    eni_config::{Chosen, EniConfigSpec},
     ipamd::{AddError, Ipamd, IpamdError},
     network,
 };
@@ -138,6 +138,66 @@ async fn a_subnet_that_runs_out_fails_pods_and_pauses_the_pool() {
 }
 
 #[tokio::test]
+async fn a_slot_is_kept_for_the_trunk_and_the_trunk_carries_no_pods() {
+    let Some(world) = World::new("l", "192.168.200.0/24").await else { return };
+    let environment = [("ENABLE_POD_ENI", "true"), ("WARM_IP_TARGET", "25")];
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    let running = Running::start(&ipamd);
+    until("two interfaces are full", || ipamd.snapshot().stock().total == 18).await;
+    until("the third is not for pods", || ipamd.plan().reason.contains("are full")).await;
+    assert!(ipamd.has_room_for_trunk());
+    assert_eq!(ipamd.snapshot().enis().count(), 2);
+    drop(running);
+
+    let trunk = world.attach_trunk(2).await;
+    let again = world.start(&environment, "root").await.unwrap();
+    let store = again.snapshot();
+    assert_eq!(store.stock().total, 18);
+    let known = store.eni(&trunk).unwrap();
+    assert!(known.attached.is_trunk && again.has_room_for_trunk());
+    for number in 0..18 {
+        assert_ne!(again.add(&sandbox(number)).await.unwrap().device_number, 2);
+    }
+    assert!(again.add(&sandbox(18)).await.is_err());
+}
+
+#[tokio::test]
+async fn without_a_slot_there_is_no_room_for_a_trunk() {
+    let Some(world) = World::new("m", "192.168.200.0/24").await else { return };
+    let environment = [("ENABLE_POD_ENI", "false"), ("WARM_IP_TARGET", "25")];
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    let _running = Running::start(&ipamd);
+    until("all interfaces", || ipamd.snapshot().enis().count() == 3).await;
+    assert!(!ipamd.has_room_for_trunk());
+}
+
+#[tokio::test]
+async fn the_local_rule_goes_behind_branches_in_strict_mode_only_and_their_pods_rules_stay() {
+    let Some(world) = World::new("n", "192.168.200.0/28").await else { return };
+    let local = |priority| Rule::new(priority, 255);
+    let priorities = || {
+        let rules = world.netlink().rules().unwrap();
+        [0, 20].map(|it| rules.contains(&local(it)))
+    };
+    let mode = |mode| [("ENABLE_POD_ENI", "true"), ("POD_SECURITY_GROUP_ENFORCING_MODE", mode)];
+    world.start(&mode("strict"), "root").await.unwrap();
+    assert_eq!(priorities(), [false, true]);
+    let address = std::net::IpAddr::from([192, 168, 200, 77]).into();
+    let of_branch = [Rule::new(512, 254).to(address), Rule::new(1536, 105).from(address)];
+    let stale = Rule::new(1536, 2).from(std::net::IpAddr::from([192, 168, 200, 78]).into());
+    for rule in of_branch.iter().chain([&stale]) {
+        world.netlink().add_rule(rule).unwrap();
+    }
+    world.start(&mode("standard"), "root").await.unwrap();
+    assert_eq!(priorities(), [true, false]);
+    let rules = world.netlink().rules().unwrap();
+    assert!(of_branch.iter().all(|it| rules.contains(it)), "{rules:?}");
+    assert!(!rules.contains(&stale), "{rules:?}");
+    world.start(&[], "root").await.unwrap();
+    assert_eq!(priorities(), [true, false]);
+}
+
+#[tokio::test]
 async fn a_role_without_permissions_stops_it_with_ec2s_error() {
     let Some(world) = World::new("c", "192.168.200.0/28").await else { return };
     let Err(IpamdError::Cloud { source }) = world.start(&[], "nobody").await else {
@@ -175,66 +235,59 @@ async fn prefixes_give_sixteen_addresses_each() {
     assert!(eni.prefixes.iter().any(|prefix| prefix.contains(&address)));
 }
 
-/// Makes a subnet for pods in a secondary block of the VPC, and a security group for them.
-async fn pod_network(world: &World) -> EniConfigSpec {
-    let (root, vpc_id) = (world.root(), world.ec2.default_vpc().unwrap().id);
+/// Gives the VPC and the instance's subnet IPv6.
+async fn give_ipv6(world: &World) {
+    let root = world.root();
+    let vpc_id = world.ec2.default_vpc().unwrap().id;
     let block = AssociateVpcCidrBlockRequest {
         vpc_id: vpc_id.clone(),
-        cidr_block: Some("100.64.0.0/16".to_owned()),
+        amazon_provided_ipv6_cidr_block: Some(true),
         ..Default::default()
     };
     root.call::<AssociateVpcCidrBlock>(block).await.unwrap();
-    let request = CreateSubnetRequest {
-        vpc_id: vpc_id.clone(),
-        cidr_block: Some("100.64.0.0/24".to_owned()),
-        availability_zone: Some("us-east-1a".to_owned()),
+    let state = world.ec2.view();
+    let block = state.vpcs.get(&vpc_id).unwrap().ipv6_cidrs[0].cidr;
+    let request = AssociateSubnetCidrBlockRequest {
+        subnet_id: state.instances.get(&world.instance).unwrap().subnet_id.clone(),
+        ipv6_cidr_block: Some(block.subnets(64).unwrap().next().unwrap().to_string()),
         ..Default::default()
     };
-    let subnet = root.call::<CreateSubnet>(request).await.unwrap().subnet.unwrap();
-    let request = CreateSecurityGroupRequest {
-        vpc_id: Some(vpc_id),
-        description: "pods".to_owned(),
-        group_name: "pods".to_owned(),
-        ..Default::default()
-    };
-    let group = root.call::<CreateSecurityGroup>(request).await.unwrap().group_id.unwrap();
-    EniConfigSpec { subnet: subnet.subnet_id.unwrap(), security_groups: vec![group] }
+    root.call::<AssociateSubnetCidrBlock>(request).await.unwrap();
 }
 
 #[tokio::test]
-async fn in_custom_networking_pods_live_in_the_subnet_and_groups_of_the_eniconfig() {
-    let Some(world) = World::new("h", "192.168.200.0/24").await else { return };
-    let spec = pod_network(&world).await;
-    let environment = [("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")];
+async fn an_ipv6_node_has_one_prefix_whose_addresses_survive_a_restart() {
+    let Some(world) = World::new("six", "192.168.200.0/24").await else { return };
+    let environment =
+        [("ENABLE_IPv6", "true"), ("ENABLE_IPv4", "false"), ("ENABLE_PREFIX_DELEGATION", "true")];
+    let refused = world.start(&environment, "root").await;
+    assert!(matches!(refused, Err(IpamdError::Cloud { .. })), "the subnet has no IPv6");
+    give_ipv6(&world).await;
     let ipamd = world.start(&environment, "root").await.unwrap();
-    let _running = Running::start(&ipamd);
-    let chosen = |spec| Chosen { name: "us-east-1a".to_owned(), spec };
-    ipamd.learn_eni_config(chosen(None));
-    assert!(ipamd.until_custom(Duration::from_millis(50)).await.is_err());
-    let error = ipamd.add(&sandbox(0)).await.unwrap_err();
-    let AddError::Exhausted { shortage, .. } = &error else { panic!("{error}") };
-    assert_eq!(shortage.reason(), "MissingENIConfig");
-    assert!(ipamd.story_of(shortage).await.contains("no ENIConfig \"us-east-1a\""));
+    let running = Running::start(&ipamd);
+    let prefixes = || world.ec2.view().interfaces_of(&world.instance)[0].ipv6_prefixes.clone();
+    let prefix = *prefixes().first().unwrap();
+    let first = ipamd.add(&sandbox(0)).await.unwrap();
+    let second = ipamd.add(&sandbox(1)).await.unwrap();
+    let of = |it: &Assignment| it.ipv6.unwrap().address;
+    assert!(prefix.contains(&of(&first)) && prefix.contains(&of(&second)));
+    assert_ne!(of(&first), of(&second));
+    assert_eq!(first.egress_address(), Some(Ipv4Addr::new(169, 254, 172, 1)));
+    assert_eq!(ipamd.add(&sandbox(0)).await.unwrap(), first, "as it was told before");
+    drop(running);
+    drop(ipamd);
 
-    ipamd.learn_eni_config(chosen(Some(spec.clone())));
-    ipamd.until_custom(Duration::from_secs(5)).await.unwrap();
-    let block: ipnet::Ipv4Net = "100.64.0.0/24".parse().unwrap();
-    for number in 0..12 {
-        let assignment = ipamd.add(&sandbox(number)).await.unwrap();
-        assert!(block.contains(&assignment.address), "{}", assignment.address);
-        assert_ne!(assignment.device_number, 0);
-        assert_eq!(assignment.vpc_cidrs.len(), 2, "both blocks are inside");
-    }
-    let state = world.ec2.view();
-    let enis = state.interfaces_of(&world.instance);
-    assert_eq!((enis[0].secondary_addresses.len(), enis.len()), (0, 3));
-    for eni in &enis[1..] {
-        assert_eq!(eni.subnet_id, spec.subnet);
-        assert_eq!(eni.security_groups.iter().collect::<Vec<_>>(), [&spec.security_groups[0]]);
-    }
-    let routes = world.netlink().routes().unwrap();
-    let default = routes.iter().find(|it| it.table == 2 && it.destination.prefix_len() == 0);
-    assert_eq!(default.unwrap().gateway, Some([100, 64, 0, 1].into()));
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    assert_eq!(ipamd.add(&sandbox(0)).await.unwrap(), first, "the checkpoint has it");
+    assert_eq!(prefixes().len(), 1, "nothing is warmed");
+    let checkpoint = std::fs::read_to_string(world.folder.path().join("ipam.json")).unwrap();
+    assert!(checkpoint.contains(&of(&first).to_string()), "{checkpoint}");
+    ipamd.delete(&sandbox(0)).unwrap();
+    let third = ipamd.add(&sandbox(2)).await.unwrap();
+    assert_ne!(of(&third), of(&first), "what was given back rests");
+    let rules = world.netlink().rules().unwrap();
+    let leads_to = |address: std::net::IpAddr| rules.iter().any(|it| it.to == Some(address.into()));
+    assert!(leads_to(of(&second).into()), "{rules:?}");
 }
 
 /// Somebody else put addresses on the interface: EC2 refuses more, and ipamd looks again.
@@ -296,6 +349,8 @@ async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
     ipamd.delete(&sandbox(0)).unwrap();
     let given = ipamd.add(&sandbox(1)).await.unwrap().address;
     until("a warm prefix", || ipamd.snapshot().stock().prefixes == 2).await;
+    let ended = "awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"} 0";
+    until("the pass's end", || ipamd.metrics.render().lines().any(|it| it == ended)).await;
     drop(running);
     ipamd.measure();
     let text = ipamd.metrics.render();
@@ -313,6 +368,12 @@ async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
         "awscni_no_available_ip_addresses 0",
         "awscni_force_removed_enis 0",
         "awscni_force_removed_ips 0",
+        "awscni_unrecovered_checkpoint_entries 0",
+        "awscni_connmark_backend{backend=\"nftables\"} 1",
+        "awscni_connmark_reconcile_total{result=\"error\"} 0",
+        "awscni_connmark_reconcile_total{result=\"success\"} 1",
+        "awscni_ipamd_node_initialization_duration_seconds_count{success=\"true\"} 1",
+        "awscni_ipamd_startup_duration_seconds_count{success=\"true\",with_api_server=\"false\",failure_reason=\"\"} 1",
         "awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"} 0",
         &format!("awscni_assigned_ip_per_cidr{{cidr=\"{cidr}\"}} 1"),
         &format!("awscni_assigned_ip_per_eni{{eni=\"{eni}\"}} 1"),
@@ -323,7 +384,6 @@ async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
         "awscni_reconcile_count{fn=\"nodeIPPoolReconcile\"}",
         "awscni_ec2api_req_count{fn=\"AssignPrivateIpAddresses\"}",
         "awscni_aws_api_latency_ms_count{api=\"AssignPrivateIpAddresses\",error=\"false\",status=\"200\"}",
-        "awscni_ipamd_startup_duration_seconds",
     ] {
         assert!(text.contains(name), "{name}: {text}");
     }
@@ -445,7 +505,7 @@ async fn forgets_what_went_meanwhile(
     held: &BTreeMap<usize, Assignment>,
 ) {
     let (&number, assignment) = held.first_key_value().unwrap();
-    let rule = network::pod_rules(assignment.address, assignment.route_table).remove(0);
+    let rule = network::pod_rules(assignment.pod_address(), assignment.route_table).remove(0);
     assert!(world.netlink().rules().unwrap().contains(&rule));
     cable(world, number, false);
     let again = world.start(environment, "root").await.unwrap();

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    net::Ipv4Addr,
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
@@ -16,6 +15,10 @@ use std::{
 
 use api_imds::SecurityCredentials;
 use aws_ec2::{
+    network_interface::{
+        AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,
+        CreateNetworkInterfaceRequest,
+    },
     run_instances::{RunInstances, RunInstancesRequest},
     subnet::{CreateSubnet, CreateSubnetRequest},
 };
@@ -83,6 +86,7 @@ impl AccessKeys for Iam {
             expires: None,
             principal,
             session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
         })
     }
 }
@@ -108,7 +112,7 @@ struct View {
 }
 
 impl Served for View {
-    fn instance(&self, _: &str, _: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+    fn instance(&self, _: &str, _: std::net::IpAddr) -> Option<Arc<InstanceMetadata>> {
         let state = self.ec2.view();
         let instance = state.instances.get(&self.instance)?;
         let interface = |eni: &records::NetworkInterface| Interface {
@@ -118,6 +122,10 @@ impl Served for View {
             primary: eni.primary_address,
             secondary: eni.secondary_addresses.iter().copied().collect(),
             prefixes: eni.prefixes.iter().copied().collect(),
+            ipv6_addresses: eni.ipv6_addresses.clone(),
+            ipv6_prefixes: eni.ipv6_prefixes.iter().copied().collect(),
+            subnet_ipv6_cidrs: Vec::new(),
+            vpc_ipv6_cidrs: Vec::new(),
             subnet_id: eni.subnet_id.clone(),
             subnet_cidr: state.subnets.get(&eni.subnet_id).expect("it is in a subnet").cidr,
             vpc_id: eni.vpc_id.clone(),
@@ -148,6 +156,7 @@ impl Served for View {
             },
             interfaces,
             options: Options {
+                by_ipv6: false,
                 is_enabled: true,
                 tokens_required: true,
                 hop_limit: 2,
@@ -259,6 +268,27 @@ impl World {
         client(&self.gateway, "root", Arc::default())
     }
 
+    /// Has a trunk attached as this device, as the controller of VPC resources does.
+    pub(crate) async fn attach_trunk(&self, device_index: i64) -> String {
+        let subnet = self.ec2.view().instances.get(&self.instance).map(|it| it.subnet_id.clone());
+        let request = CreateNetworkInterfaceRequest {
+            interface_type: Some("trunk".to_owned()),
+            subnet_id: subnet.expect("the instance is there"),
+            ..Default::default()
+        };
+        let made = self.root().call::<CreateNetworkInterface>(request).await.expect("it fits");
+        let made = made.network_interface.and_then(|it| it.network_interface_id);
+        let network_interface_id = made.expect("it has an id");
+        let request = AttachNetworkInterfaceRequest {
+            network_interface_id: network_interface_id.clone(),
+            instance_id: self.instance.clone(),
+            device_index,
+            ..Default::default()
+        };
+        self.root().call::<AttachNetworkInterface>(request).await.expect("there is a slot");
+        network_interface_id
+    }
+
     fn plug(&self) {
         plug(&self.ec2, &self.instance, &self.netns());
     }
@@ -294,6 +324,7 @@ impl World {
             identity,
             metadata,
             events: None,
+            pods: None,
             clock,
             checkpoint: self.folder.path().join("ipam.json"),
             netns: Some(self.netns()),

@@ -36,8 +36,9 @@ fn lost(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) -> bool {
         return true;
     }
     // Nobody can drain what is gone: no hook holds it.
+    let is_in_use = member.state != MemberState::Standby && !member.state.is_warmed();
     plan.terminate(id, cause(Unhealthy::State), now);
-    plan.group.unreplaced += 1;
+    plan.group.unreplaced += u64::from(is_in_use);
     if let Some(member) = plan.group.members.get_mut(id) {
         member.is_healthy = false;
         member.waits.clear();
@@ -53,24 +54,36 @@ fn lost(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) -> bool {
 fn launched(plan: &mut Plan, id: &str, ec2: Option<&str>, now: Timestamp) {
     let waits = plan.group.waits(Transition::Launching, now);
     let Some(member) = plan.group.members.get_mut(id) else { return };
-    if member.state != MemberState::Pending || ec2 != Some("running") {
+    let waiting = match member.state {
+        MemberState::Pending => MemberState::PendingWait,
+        MemberState::WarmedPending => MemberState::WarmedPendingWait,
+        _ => return,
+    };
+    if ec2 != Some("running") {
         return;
     }
     if waits.is_empty() {
-        in_service(plan, id);
+        arrived(plan, id);
         return;
     }
     member.waits = waits;
-    member.state = MemberState::PendingWait;
+    member.state = waiting;
     let activity = member.activity.clone();
     plan.end(activity, ActivityStatus::WaitingForLifecycleHook, None);
 }
 
-fn in_service(plan: &mut Plan, id: &str) {
+/// In service, or in the warm pool.
+fn arrived(plan: &mut Plan, id: &str) {
     let protects = plan.group.protects_new_instances;
+    let runs = plan.group.warm_pool.as_ref().is_some_and(|it| it.runs);
     let Some(member) = plan.group.members.get_mut(id) else { return };
-    member.state = MemberState::InService;
-    member.is_protected = protects;
+    if member.state.is_warmed() {
+        member.state = if runs { MemberState::WarmedRunning } else { MemberState::WarmedStopped };
+    } else {
+        member.state = MemberState::InService;
+        member.is_protected = protects;
+        member.is_from_pool = false;
+    }
     let activity = member.activity.take();
     plan.end(activity, ActivityStatus::Successful, None);
 }
@@ -79,7 +92,8 @@ fn in_service(plan: &mut Plan, id: &str) {
 fn held(plan: &mut Plan, id: &str, now: Timestamp) {
     let Some(member) = plan.group.members.get_mut(id) else { return };
     let state = member.state;
-    if !matches!(state, MemberState::PendingWait | MemberState::TerminatingWait) {
+    let is_pending = matches!(state, MemberState::PendingWait | MemberState::WarmedPendingWait);
+    if !is_pending && state != MemberState::TerminatingWait {
         return;
     }
     let ran_out = |it: &&crate::records::Wait| it.deadline <= now;
@@ -87,8 +101,8 @@ fn held(plan: &mut Plan, id: &str, now: Timestamp) {
         member.waits.values().filter(ran_out).any(|it| it.default_result == HookResult::Abandon);
     member.waits.retain(|_, it| it.deadline > now);
     match state {
-        MemberState::PendingWait if abandons => abandon(plan, id, now),
-        MemberState::PendingWait if member.waits.is_empty() => in_service(plan, id),
+        _ if is_pending && abandons => abandon(plan, id, now),
+        _ if is_pending && member.waits.is_empty() => arrived(plan, id),
         // Abandoning a termination ends it at once, without the other hooks.
         MemberState::TerminatingWait if abandons || member.waits.is_empty() => {
             member.waits.clear();
@@ -120,6 +134,10 @@ fn check_health(plan: &mut Plan, id: &str, ec2: Option<&str>, is_impaired: bool,
     }
     let grace = SignedDuration::from_secs(plan.group.health_check_grace_period);
     let Some(member) = plan.group.members.get_mut(id) else { return };
+    // What is stopped in a pool, or was just taken from it, is so for a reason.
+    if member.state == MemberState::Standby || member.state.is_warmed() || member.is_from_pool {
+        return;
+    }
     // One that was stopped before it came into service never will.
     let is_stopped = matches!(ec2, Some("stopping" | "stopped"));
     let is_impaired = is_impaired && now.duration_since(member.launched_at) >= grace;

@@ -50,6 +50,8 @@ fn group(desired: i64) -> Group {
         retry: None,
         failed_zones: BTreeSet::new(),
         is_deleting: false,
+        warm_pool: None,
+        refreshes: Vec::new(),
     }
 }
 
@@ -68,6 +70,8 @@ fn with(mut group: Group, id: &str, zone: &str, version: &str) -> Group {
         launched_at: minutes(i64::try_from(group.members.len()).unwrap()),
         activity: None,
         waits: BTreeMap::new(),
+        weight: 1,
+        is_from_pool: false,
     };
     group.members.insert(id.into(), member);
     group
@@ -120,6 +124,15 @@ fn launches_are_spread_over_the_zones() {
         assert_eq!(plan.activities.len(), expected.len());
         assert_eq!(calls(&plan.group, &Observed::default(), START).len(), expected.len());
     }
+}
+
+#[test]
+fn a_group_of_millions_is_launched_in_parts() {
+    let mut huge = group(2_000_000_000);
+    let pool = crate::records::WarmPool { min: 2_000_000_000, max_prepared: None, runs: true };
+    huge.warm_pool = Some(pool);
+    let plan = plan(&huge, &Observed::default(), START);
+    assert_eq!(plan.group.launches.len(), balance::MOST_LAUNCHES);
 }
 
 #[test]
@@ -354,4 +367,207 @@ fn a_deleted_group_lets_everyone_go_and_launches_nobody() {
     let plan = plan(&group, &running(&group), START);
     assert_eq!(terminating(&plan.group), ["i-1"]);
     assert!(plan.group.launches.is_empty());
+}
+
+// === standby, policies, weights, refreshes ===
+
+fn kinds(group: &Group) -> (usize, usize) {
+    (group.launches.len(), terminating(group).len())
+}
+
+/// What was decided is done: the launched serve, the terminating are gone.
+fn follow(mut group: Group, now: Timestamp) -> Group {
+    let launches = std::mem::take(&mut group.launches);
+    for launch in launches.into_values() {
+        let id = format!("i-{}", &launch.activity[..8]);
+        let zone = launch.zone.clone();
+        group = with(group, &id, &zone, "2");
+        let member = group.members.get_mut(&id).unwrap();
+        (member.launched_at, member.weight, member.is_spot) = (now, launch.weight, launch.is_spot);
+    }
+    group.members.retain(|_, it| !it.state.is_terminating());
+    group
+}
+
+#[test]
+fn an_instance_in_standby_is_neither_counted_nor_replaced() {
+    let mut group = with(with(group(1), "i-1", "a", "1"), "i-2", "b", "1");
+    group.members.get_mut("i-2").unwrap().state = MemberState::Standby;
+    let observed = observed(&[("i-1", "running"), ("i-2", "stopped")]);
+    let plan = plan(&group, &observed, minutes(9));
+    assert_eq!(kinds(&plan.group), (0, 0));
+    assert!(plan.group.members["i-2"].is_healthy);
+    assert_eq!(kinds(&super::plan(&plan.group, &observed, minutes(9)).group), (0, 0));
+}
+
+#[test]
+fn termination_policies_are_asked_one_after_another() {
+    let mut group = group(2);
+    for (id, version) in [("i-1", "2"), ("i-2", "1"), ("i-3", "1")] {
+        group = with(group, id, "a", version);
+    }
+    group.subnets = [("subnet-a".to_owned(), "a".to_owned())].into();
+    for (policies, expected) in [
+        (&["OldestInstance"][..], "i-1"),
+        (&["NewestInstance"], "i-3"),
+        (&["OldestLaunchTemplate", "NewestInstance"], "i-3"),
+        (&["OldestLaunchTemplate", "OldestInstance"], "i-2"),
+        (&["OldestLaunchConfiguration", "OldestInstance"], "i-1"),
+        // Launched in minutes 0, 1 and 2: after 59, the first is nearest to its full hour.
+        (&["ClosestToNextInstanceHour"], "i-1"),
+        (&["Default"], "i-2"),
+    ] {
+        group.termination_policies = policies.iter().map(|it| (*it).to_owned()).collect();
+        let plan = plan(&group, &running(&group), minutes(59));
+        assert_eq!(terminating(&plan.group), [expected], "{policies:?}");
+    }
+}
+
+fn mixed(types: &[(&str, &str)], base: i64, share: i64) -> Source {
+    use aws_autoscaling::group::{
+        InstancesDistribution, LaunchTemplate, LaunchTemplateOverrides, MixedInstancesPolicy,
+    };
+    let overrides = types.iter().map(|(name, weight)| LaunchTemplateOverrides {
+        instance_type: Some((*name).to_owned()),
+        weighted_capacity: Some((*weight).to_owned()),
+        ..Default::default()
+    });
+    let policy = MixedInstancesPolicy {
+        launch_template: Some(LaunchTemplate {
+            overrides: overrides.collect(),
+            ..Default::default()
+        }),
+        instances_distribution: Some(InstancesDistribution {
+            on_demand_base_capacity: Some(base),
+            on_demand_percentage_above_base_capacity: Some(share),
+            ..Default::default()
+        }),
+    };
+    Source::Mixed { template: template("$Default"), policy: Box::new(policy) }
+}
+
+#[test]
+fn weights_count_as_capacity_and_spot_takes_the_cheapest_unit() {
+    let mut group = group(6);
+    // The smaller one is first, and dearer per unit.
+    group.source = mixed(&[("m5.large", "1"), ("c5.xlarge", "4")], 2, 0);
+    let on_demand = mixed::alternatives(&group, false);
+    assert_eq!(on_demand[0].instance_type.as_deref(), Some("m5.large"));
+    let spot = mixed::alternatives(&group, true);
+    assert_eq!(spot[0].instance_type.as_deref(), Some("c5.xlarge"));
+    let planned = plan(&group, &Observed::default(), START).group;
+    let mut launched: Vec<_> =
+        planned.launches.values().map(|it| (it.is_spot, it.weight)).collect();
+    launched.sort_unstable();
+    assert_eq!(launched, [(false, 1), (false, 1), (true, 4)]);
+    let whole = follow(planned, START);
+    let mut smaller = whole.clone();
+    smaller.desired = 3;
+    let kept = plan(&smaller, &running(&smaller), minutes(5)).group;
+    // Without the four units too little would be left; without a single one there is enough.
+    assert!(kept.units() >= 3, "{kept:?}");
+}
+
+#[test]
+fn what_lives_for_too_long_is_replaced_one_at_a_time() {
+    let mut group = with(with(group(2), "i-1", "a", "1"), "i-2", "b", "1");
+    group.max_instance_lifetime = Some(86_400);
+    let day = START + SignedDuration::from_hours(24);
+    assert_eq!(plan(&group, &running(&group), minutes(5)).wake_at, Some(day));
+    let late = day + SignedDuration::from_mins(5);
+    let planned = plan(&group, &running(&group), late).group;
+    assert_eq!(terminating(&planned), ["i-1"]);
+    let next = plan(&planned, &running(&planned), late).group;
+    assert_eq!(kinds(&next), (1, 1), "its successor comes before the other goes");
+}
+
+fn refresh(group: &mut Group, least: i64, skips: bool) {
+    use aws_autoscaling::instance_refresh::RefreshPreferences;
+    let preferences = RefreshPreferences {
+        min_healthy_percentage: Some(least),
+        max_healthy_percentage: Some(if least == 100 { 150 } else { 100 }),
+        instance_warmup: Some(60),
+        skip_matching: Some(skips),
+        ..Default::default()
+    };
+    group.refreshes.push(crate::records::Refresh {
+        id: "r".into(),
+        status: crate::records::RefreshStatus::Pending,
+        reason: None,
+        started_at: START,
+        ended_at: None,
+        preferences,
+        desired: None,
+        wanted: template("2"),
+        previous: None,
+        total: 0,
+        left: BTreeSet::new(),
+        surplus: 0,
+        warm_at: None,
+        is_waiting: false,
+    });
+}
+
+/// Lets a refresh run; the fewest and the most that served, and who is left.
+fn refreshed(mut group: Group) -> (usize, usize, Group) {
+    let (mut fewest, mut most) = (usize::MAX, 0);
+    for minute in 10..60 {
+        group = plan(&group, &running(&group), minutes(minute)).group;
+        let serving = group.active().count();
+        (fewest, most) = (fewest.min(serving), most.max(serving));
+        group = follow(group, minutes(minute));
+        if group.refresh().is_none() {
+            return (fewest, most, group);
+        }
+    }
+    panic!("it does not end: {group:?}");
+}
+
+fn four() -> Group {
+    let mut four = group(4);
+    for (id, zone) in [("i-1", "a"), ("i-2", "b"), ("i-3", "c"), ("i-4", "a")] {
+        four = with(four, id, zone, "1");
+    }
+    four
+}
+
+#[test]
+fn a_refresh_replaces_as_many_at_once_as_it_may() {
+    let mut group = four();
+    refresh(&mut group, 50, false);
+    let (fewest, most, group) = refreshed(group);
+    assert_eq!((fewest, most), (2, 4));
+    assert!(group.members.values().all(|it| it.template.version == "2"), "{group:?}");
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert_eq!(group.members.len(), 4);
+}
+
+#[test]
+fn a_refresh_that_may_miss_nobody_launches_first() {
+    let mut group = four();
+    refresh(&mut group, 100, false);
+    let (fewest, _, group) = refreshed(group);
+    assert_eq!(fewest, 4);
+    assert_eq!(group.members.len(), 4);
+    assert!(group.members.values().all(|it| it.template.version == "2"));
+}
+
+#[test]
+fn a_refresh_can_be_called_off_while_its_instances_cannot_be_launched() {
+    let mut group = four();
+    refresh(&mut group, 50, false);
+    let mut begun = plan(&group, &running(&group), minutes(10)).group;
+    assert!(begun.refresh().is_some() && !begun.is_settled());
+    begun.refreshes[0].status = crate::records::RefreshStatus::Cancelling;
+    let called_off = plan(&begun, &running(&begun), minutes(11)).group;
+    assert_eq!(called_off.refreshes[0].status.name(), "Cancelled");
+}
+
+#[test]
+fn a_refresh_may_pass_over_what_is_as_wanted() {
+    let mut group = four();
+    group.members.get_mut("i-1").unwrap().template = template("2");
+    refresh(&mut group, 0, true);
+    let (_, _, group) = refreshed(group);
+    assert!(group.members.contains_key("i-1") && group.members.len() == 4);
 }

@@ -1,5 +1,6 @@
 //! What a caller must be allowed, decided on real policies.
 
+use aws_autoscaling::group::{LaunchTemplate, LaunchTemplateOverrides, MixedInstancesPolicy};
 use region_gateway::Authorizer;
 use serde_json::{Value, json};
 
@@ -89,6 +90,37 @@ async fn who_gives_a_group_its_template_must_be_allowed_to_launch_from_it() {
     };
     assert_eq!(check(json!([allow("autoscaling:*", "*")]), &moved), refused);
     assert_eq!(check(json!([allow("autoscaling:*", "*"), launch, role]), &moved), None);
+}
+
+/// Whichever comes first: the next one is launched where there is no room for it.
+#[tokio::test(start_paused = true)]
+async fn every_type_of_a_policy_must_be_one_that_the_caller_may_launch() {
+    let region = region();
+    let of = |name: &&str| LaunchTemplateOverrides {
+        instance_type: Some((*name).to_owned()),
+        ..Default::default()
+    };
+    let check = |types: &[&str]| {
+        let mut request = create(1);
+        request.mixed_instances_policy = Some(MixedInstancesPolicy {
+            launch_template: Some(LaunchTemplate {
+                launch_template_specification: request.launch_template.take(),
+                overrides: types.iter().map(of).collect(),
+            }),
+            instances_distribution: None,
+        });
+        let small = json!({
+            "Effect": "Allow",
+            "Action": "ec2:RunInstances",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"ec2:InstanceType": "t3.micro"}},
+        });
+        let statements = json!([allow(CREATE, "*"), small, allow("iam:PassRole", "*")]);
+        denied::<CreateAutoScalingGroup>(&region.service, statements, &request)
+    };
+    assert_eq!(check(&["t3.micro"]), None);
+    assert!(check(&["p5.48xlarge", "t3.micro"]).is_some());
+    assert!(check(&["t3.micro", "p5.48xlarge"]).is_some());
 }
 
 /// The policy that the Cluster Autoscaler's documentation asks for.

@@ -25,9 +25,11 @@ pub(crate) fn describe(
     for instance in found {
         reservations.entry(&instance.reservation_id).or_default().push(instance);
     }
+    // One look at all interfaces, not one for each instance.
+    let attached = state.attached_interfaces();
     let reservations = reservations
         .into_iter()
-        .map(|(id, instances)| shape::reservation(call, state, id, &instances))
+        .map(|(id, instances)| shape::reservation(call, state, id, &instances, &attached))
         .collect();
     Ok(DescribeInstancesResponse { next_token, reservations })
 }

@@ -64,6 +64,13 @@ pub(crate) fn attach_all(
     if !specs.iter().any(|it| it.device_index == 0) {
         specs.insert(0, InterfaceSpec::default());
     }
+    if launch.ipv6_count.is_some() || !launch.ipv6_addresses.is_empty() {
+        let primary = specs.iter_mut().find(|it| it.device_index == 0);
+        if let Some(primary) = primary.filter(|it| it.network_interface_id.is_none()) {
+            primary.ipv6.count = launch.ipv6_count;
+            primary.ipv6.addresses.clone_from(&launch.ipv6_addresses);
+        }
+    }
     let groups = groups_of(state, subnet, launch)?;
     for spec in specs {
         attach_one(call, state, instance_id, subnet, launch, &groups, spec)?;
@@ -97,9 +104,11 @@ fn attach_one(
                 secondary_count: spec.secondary_count,
                 prefixes: spec.prefixes,
                 prefix_count: spec.prefix_count,
+                ipv6: spec.ipv6,
                 security_groups: if spec.groups.is_empty() { groups.to_vec() } else { spec.groups },
                 description: spec.description.unwrap_or_default(),
                 requester: None,
+                interface_type: None,
                 tags: launch.tags_for("network-interface"),
             };
             let subnet_id = spec.subnet_id.as_ref().unwrap_or(&subnet.id);

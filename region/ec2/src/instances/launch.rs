@@ -10,7 +10,9 @@ use aws_wire::Fault;
 
 use crate::{
     Call,
-    network_interfaces::{count, parse_address, parse_prefix},
+    network_interfaces::{
+        WantedIpv6, count, parse_address, parse_ipv6_address, parse_prefix, wanted_ipv6,
+    },
     records::{MetadataOptions, Tags},
     tagging,
 };
@@ -29,6 +31,8 @@ pub(crate) struct Launch {
     pub subnet_id: Option<String>,
     pub zone: Option<String>,
     pub private_address: Option<String>,
+    pub ipv6_count: Option<usize>,
+    pub ipv6_addresses: Vec<std::net::Ipv6Addr>,
     pub interfaces: Vec<InterfaceSpec>,
     pub block_devices: Vec<BlockDeviceSpec>,
     pub metadata: MetadataOptions,
@@ -58,6 +62,7 @@ pub(crate) struct InterfaceSpec {
     pub secondary_count: usize,
     pub prefixes: Vec<ipnet::Ipv4Net>,
     pub prefix_count: usize,
+    pub ipv6: WantedIpv6,
 }
 
 /// One volume of a launch; unset fields come from the image.
@@ -104,6 +109,7 @@ macro_rules! interface_spec {
             secondary_count: count(spec.secondary_private_ip_address_count)?,
             prefixes: prefixes.map(parse_prefix).collect::<Result<_, _>>()?,
             prefix_count: count(spec.ipv4_prefix_count)?,
+            ipv6: wanted_ipv6!(spec)?,
         }
     }};
 }
@@ -204,6 +210,9 @@ impl Launch {
         overlay!(&mut *launch, request);
         set(&mut launch.subnet_id, &request.subnet_id);
         set(&mut launch.private_address, &request.private_ip_address);
+        launch.ipv6_count = request.ipv6_address_count.map(|it| count(Some(it))).transpose()?;
+        let named = request.ipv6_addresses.iter().filter_map(|it| it.ipv6_address.as_deref());
+        launch.ipv6_addresses = named.map(parse_ipv6_address).collect::<Result<_, _>>()?;
         if let Some(monitoring) = &request.monitoring {
             launch.is_monitored = monitoring.enabled;
         }

@@ -72,13 +72,20 @@ pub(crate) fn password(
     })
 }
 
-/// Each instance succeeds or fails alone.
+/// Each instance succeeds or fails alone, where the request itself is sound.
 pub(crate) fn modify_credits(
     _call: &Call<'_>,
     state: &mut State,
     request: ModifyInstanceCreditSpecificationRequest,
 ) -> Result<ModifyInstanceCreditSpecificationResponse, Fault> {
     let mut response = ModifyInstanceCreditSpecificationResponse::default();
+    for asked in &request.instance_credit_specifications {
+        match asked.cpu_credits.as_deref() {
+            None => return Err(faults::missing("CpuCredits")),
+            Some("standard" | "unlimited") => {}
+            Some(other) => return Err(faults::invalid_value("CpuCredits", other)),
+        }
+    }
     for asked in &request.instance_credit_specifications {
         let instance_id = Some(asked.instance_id.clone());
         match set_credits(state, asked) {
@@ -100,10 +107,6 @@ pub(crate) fn modify_credits(
 }
 
 fn set_credits(state: &mut State, asked: &InstanceCreditSpecificationRequest) -> Result<(), Fault> {
-    let credits = asked.cpu_credits.as_deref().ok_or_else(|| faults::missing("CpuCredits"))?;
-    if !["standard", "unlimited"].contains(&credits) {
-        return Err(faults::invalid_value("CpuCredits", credits));
-    }
     let instance = state.instances.edit(&asked.instance_id)?;
     if !instance.instance_type.starts_with('t') {
         return Err(Fault::new(
@@ -117,7 +120,7 @@ fn set_credits(state: &mut State, asked: &InstanceCreditSpecificationRequest) ->
             format!("The instance '{}' is {}.", instance.id, instance.state.name()),
         ));
     }
-    instance.cpu_credits = Some(credits.to_owned());
+    instance.cpu_credits.clone_from(&asked.cpu_credits);
     Ok(())
 }
 

@@ -144,6 +144,7 @@ fn terminated(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault>
         if goes {
             network_interfaces::remove(state, &interface)?;
         } else {
+            network_interfaces::release_branches(state, &interface)?;
             let interface = state.network_interfaces.edit(&interface)?;
             interface.attachment = None;
             interface.public_addresses.retain(|it| it.allocation_id.is_some());

@@ -12,7 +12,7 @@ use region_gateway::{Caller, Target};
 use super::{
     interfaces::{self, groups_of},
     launch::Launch,
-    run::merged,
+    run::{Place, merged_in},
 };
 use crate::{
     Call, Ec2, launch_templates,
@@ -23,11 +23,22 @@ use crate::{
 
 const ACTION: &str = "RunInstances";
 
-/// Nothing is known of a launch that cannot be merged; the call itself will say why.
 pub(crate) fn targets(ec2: &Ec2, caller: &Caller, request: &RunInstancesRequest) -> Vec<Target> {
+    targets_in(ec2, caller, request, &Place::default())
+}
+
+/// The same for a launch in a place of a fleet's choosing.
+///
+/// Nothing is known of a launch that cannot be merged; the call itself will say why.
+pub(crate) fn targets_in(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &RunInstancesRequest,
+    place: &Place,
+) -> Vec<Target> {
     let (view, call) = (ec2.view(), ec2.call(caller));
-    match merged(&call, &view, request) {
-        Ok(launch) => Asked::new(&call, &view, request, &launch).targets(),
+    match merged_in(&call, &view, request, place) {
+        Ok(launch) => Asked::new(&call, &view, request, &launch, place).targets(),
         Err(_) => vec![Target::any()],
     }
 }
@@ -41,6 +52,8 @@ struct Asked<'a> {
     /// ARN of the launch template.
     template: Option<String>,
     subnet: Option<Subnet>,
+    /// The subnet is a fleet's choice, not the template's.
+    is_placed: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -49,6 +62,7 @@ impl<'a> Asked<'a> {
         state: &'a State,
         request: &'a RunInstancesRequest,
         launch: &'a Launch,
+        place: &Place,
     ) -> Self {
         let named = request.launch_template.as_ref().and_then(|it| {
             let (id, name) = (it.launch_template_id.as_deref(), it.launch_template_name.as_deref());
@@ -56,7 +70,15 @@ impl<'a> Asked<'a> {
         });
         let template = named.map(|(it, _)| call.config.arn("launch-template", &it.id));
         let subnet = interfaces::subnet_for(state, launch).ok();
-        Self { call, state, request, launch, template, subnet }
+        Self {
+            call,
+            state,
+            request,
+            launch,
+            template,
+            subnet,
+            is_placed: place.subnet_id.is_some(),
+        }
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -162,7 +184,7 @@ impl<'a> Asked<'a> {
         groups.sort();
         groups.dedup();
         for id in &made_in {
-            let is_overridden = has_interfaces || request.subnet_id.is_some();
+            let is_overridden = has_interfaces || request.subnet_id.is_some() || self.is_placed;
             let subnet = of_id(config, self.state, id);
             let mut interface = Target::resource(self.arn("network-interface"))
                 .with("ec2:Subnet", [config.arn("subnet", id)]);

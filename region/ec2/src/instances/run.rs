@@ -8,7 +8,6 @@ use aws_wire::Fault;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use instance_types::{Arch, InstanceType};
 use region_gateway::CallerKind;
-use sha2::{Digest, Sha256};
 
 use super::{
     interfaces,
@@ -17,8 +16,8 @@ use super::{
     reports, shape,
 };
 use crate::{
-    Call, faults, launch_templates,
-    records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags, Token},
+    Call, client_tokens, faults, launch_templates,
+    records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
     service::ProfileInfo,
     state::State,
 };
@@ -31,14 +30,24 @@ pub(crate) fn run(
     state: &mut State,
     request: RunInstancesRequest,
 ) -> Result<Reservation, Fault> {
-    let token = Asked::of(&request)?;
-    if let Some(known) = token.as_ref().map(|it| it.find(state)).transpose()?.flatten() {
-        return reservation(call, state, &known);
-    }
-    refuse_unsupported(&request)?;
-    let (min, max) = counts(&request)?;
-    let launch = merged(call, state, &request)?;
-    let plan = Plan::check(call, state, &request, launch)?;
+    let token = request.client_token.clone();
+    let token = token.as_deref();
+    let made = client_tokens::once(call, state, "RunInstances", token, request, |state, it| {
+        launch_all(call, state, &it)
+    });
+    reservation(call, state, &made?)
+}
+
+/// Launches as many instances as there is room for, and says their reservation.
+fn launch_all(
+    call: &Call<'_>,
+    state: &mut State,
+    request: &RunInstancesRequest,
+) -> Result<String, Fault> {
+    refuse_unsupported(request)?;
+    let (min, max) = counts(request)?;
+    let launch = merged(call, state, request)?;
+    let plan = Plan::check(call, state, request, launch)?;
     if max > 1 && plan.launch.is_for_one() {
         return Err(faults::combination(
             "A private address or network interface can be given for one instance only.",
@@ -54,10 +63,31 @@ pub(crate) fn run(
             Err(fault) => return Err(fault),
         }
     }
-    if let Some(token) = token {
-        state.tokens.insert(token.made(call, &reservation_id));
-    }
-    reservation(call, state, &reservation_id)
+    Ok(reservation_id)
+}
+
+/// Where a fleet's override wants its instance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) subnet_id: Option<String>,
+    pub(crate) zone: Option<String>,
+}
+
+/// Launches one instance in a place of its own choosing, whichever of its parts the template's
+/// subnet is in. Returns its id.
+pub(crate) fn run_in(
+    call: &Call<'_>,
+    state: &mut State,
+    request: &RunInstancesRequest,
+    place: &Place,
+) -> Result<String, Fault> {
+    let launch = merged_in(call, state, request, place)?;
+    let plan = Plan::check(call, state, request, launch)?;
+    reports::forget_terminated(call, state)?;
+    let reservation_id = entropy::aws_id("r");
+    plan.make(call, state, &reservation_id, 0)?;
+    let made = state.instances.iter().find(|it| it.reservation_id == reservation_id);
+    made.map(|it| it.id.clone()).ok_or_else(|| Fault::internal("the instance is not there"))
 }
 
 /// What would change the instance and cannot be had here.
@@ -73,11 +103,6 @@ fn refuse_unsupported(request: &RunInstancesRequest) -> Result<(), Fault> {
     }
     if has_group {
         return Err(faults::unsupported("Placement groups are not supported in this region."));
-    }
-    let counts = [request.ipv6_address_count].into_iter();
-    let of_interfaces = request.network_interfaces.iter().map(|it| it.ipv6_address_count);
-    if counts.chain(of_interfaces).flatten().any(|it| it > 0) {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
     }
     if request.cpu_options.is_some() {
         return Err(faults::unsupported("CPU options are not supported in this region."));
@@ -96,11 +121,7 @@ fn counts(request: &RunInstancesRequest) -> Result<(i64, i64), Fault> {
 }
 
 /// Template and request as one.
-pub(crate) fn merged(
-    call: &Call<'_>,
-    state: &State,
-    request: &RunInstancesRequest,
-) -> Result<Launch, Fault> {
+fn merged(call: &Call<'_>, state: &State, request: &RunInstancesRequest) -> Result<Launch, Fault> {
     let base = match &request.launch_template {
         None => Launch::default(),
         Some(named) => {
@@ -114,6 +135,26 @@ pub(crate) fn merged(
         }
     };
     base.with_request(call, request)
+}
+
+/// Template and request as one, in a place of the fleet's choosing.
+pub(crate) fn merged_in(
+    call: &Call<'_>,
+    state: &State,
+    request: &RunInstancesRequest,
+    place: &Place,
+) -> Result<Launch, Fault> {
+    let mut launch = merged(call, state, request)?;
+    if place.subnet_id.is_some() {
+        match launch.interfaces.iter_mut().find(|it| it.device_index == 0) {
+            Some(primary) => primary.subnet_id.clone_from(&place.subnet_id),
+            None => launch.subnet_id.clone_from(&place.subnet_id),
+        }
+    }
+    if place.zone.is_some() {
+        launch.zone.clone_from(&place.zone);
+    }
+    Ok(launch)
 }
 
 /// Everything about a launch that is the same for all of its instances, checked.
@@ -323,43 +364,5 @@ fn block_devices(launch: &Launch, image: &Image) -> Vec<BlockDevice> {
 fn reservation(call: &Call<'_>, state: &State, reservation_id: &str) -> Result<Reservation, Fault> {
     let instances: Vec<&Instance> =
         state.instances.iter().filter(|it| it.reservation_id == reservation_id).collect();
-    Ok(shape::reservation(call, state, reservation_id, &instances))
-}
-
-// === Client tokens ===
-
-/// A client token and what it came with.
-struct Asked {
-    id: String,
-    digest: String,
-}
-
-impl Asked {
-    fn of(request: &RunInstancesRequest) -> Result<Option<Self>, Fault> {
-        let Some(token) = &request.client_token else { return Ok(None) };
-        if token.len() > 64 || !token.is_ascii() {
-            return Err(faults::invalid_value("clientToken", token));
-        }
-        let bytes = serde_json::to_vec(request).map_err(|it| Fault::internal(it.to_string()))?;
-        let digest = hex::encode(Sha256::digest(bytes));
-        Ok(Some(Self { id: format!("RunInstances/{token}"), digest }))
-    }
-
-    fn find(&self, state: &State) -> Result<Option<String>, Fault> {
-        match state.tokens.get(&self.id) {
-            None => Ok(None),
-            Some(known) if known.digest == self.digest => Ok(Some(known.made.clone())),
-            Some(_) => Err(Fault::new(
-                "IdempotentParameterMismatch",
-                "The request uses the same client token as a previous, but non-identical request. \
-                 Do not reuse a client token with different requests, unless the requests are \
-                 identical",
-            )),
-        }
-    }
-
-    fn made(self, call: &Call<'_>, reservation_id: &str) -> Token {
-        let made = reservation_id.to_owned();
-        Token { id: self.id, digest: self.digest, made, at: call.now, tags: Tags::new() }
-    }
+    Ok(shape::reservation(call, state, reservation_id, &instances, &state.attached_interfaces()))
 }

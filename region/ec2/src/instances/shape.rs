@@ -6,7 +6,8 @@ use aws_ec2::{
     common::GroupIdentifier,
     instance::{
         self, CpuOptions, EbsInstanceBlockDevice, IamInstanceProfile, InstanceBlockDeviceMapping,
-        InstanceIpv4Prefix, InstanceMetadataOptionsResponse, InstanceNetworkInterface,
+        InstanceIpv4Prefix, InstanceIpv6Address, InstanceIpv6Prefix,
+        InstanceMetadataOptionsResponse, InstanceNetworkInterface,
         InstanceNetworkInterfaceAssociation, InstanceNetworkInterfaceAttachment,
         InstancePrivateIpAddress, Monitoring, PrivateDnsNameOptionsResponse, Reservation,
     },
@@ -18,7 +19,7 @@ use crate::{
     network_interfaces::{association, groups},
     query::{Values, many, maybe, one},
     records::{Instance, InstanceState, MetadataOptions, NetworkInterface},
-    state::State,
+    state::{Attached, State},
     tagging,
 };
 
@@ -27,13 +28,18 @@ pub(crate) fn reservation(
     state: &State,
     id: &str,
     instances: &[&Instance],
+    attached: &Attached<'_>,
 ) -> Reservation {
+    let shown = |it: &&Instance| {
+        let interfaces = attached.get(it.id.as_str()).map(Vec::as_slice);
+        answer(call, state, it, interfaces.unwrap_or_default())
+    };
     Reservation {
         reservation_id: Some(id.to_owned()),
         owner_id: Some(call.config.account.clone()),
         requester_id: instances.first().and_then(|it| it.requester.clone()),
         groups: Vec::new(),
-        instances: instances.iter().map(|it| answer(call, state, it)).collect(),
+        instances: instances.iter().map(shown).collect(),
     }
 }
 
@@ -41,8 +47,13 @@ pub(crate) fn instance_state(state: InstanceState) -> instance::InstanceState {
     instance::InstanceState { code: Some(state.code()), name: Some(state.name().to_owned()) }
 }
 
-pub(crate) fn answer(call: &Call<'_>, state: &State, instance: &Instance) -> instance::Instance {
-    let interfaces = state.interfaces_of(&instance.id);
+/// With its interfaces, in the order of their devices.
+fn answer(
+    call: &Call<'_>,
+    state: &State,
+    instance: &Instance,
+    interfaces: &[&NetworkInterface],
+) -> instance::Instance {
     let primary = interfaces.first().copied();
     let region = &call.config.region;
     let public = primary.and_then(NetworkInterface::public_address);
@@ -101,6 +112,9 @@ pub(crate) fn answer(call: &Call<'_>, state: &State, instance: &Instance) -> ins
         subnet_id: primary.map(|_| instance.subnet_id.clone()),
         vpc_id: primary.map(|_| instance.vpc_id.clone()),
         private_ip_address: primary.map(|it| it.primary_address.to_string()),
+        ipv6_address: primary
+            .and_then(|it| it.ipv6_addresses.first())
+            .map(std::net::Ipv6Addr::to_string),
         public_ip_address: public.map(|it| it.to_string()),
         ..Default::default()
     }
@@ -181,6 +195,12 @@ fn interface(
         private_ip_address: Some(it.to_string()),
     };
     let prefix = |it: &ipnet::Ipv4Net| InstanceIpv4Prefix { ipv4_prefix: Some(it.to_string()) };
+    let ipv6_address = |it: &std::net::Ipv6Addr| InstanceIpv6Address {
+        ipv6_address: Some(it.to_string()),
+        is_primary_ipv6: Some(false),
+    };
+    let ipv6_prefix =
+        |it: &ipnet::Ipv6Net| InstanceIpv6Prefix { ipv6_prefix: Some(it.to_string()) };
     InstanceNetworkInterface {
         association: public(interface.primary_address),
         attachment,
@@ -198,6 +218,8 @@ fn interface(
         vpc_id: Some(interface.vpc_id.clone()),
         interface_type: Some(interface.interface_type.clone()),
         ipv4_prefixes: interface.prefixes.iter().map(prefix).collect(),
+        ipv6_addresses: interface.ipv6_addresses.iter().map(ipv6_address).collect(),
+        ipv6_prefixes: interface.ipv6_prefixes.iter().map(ipv6_prefix).collect(),
     }
 }
 
@@ -231,6 +253,7 @@ pub(crate) fn attribute(call: &Call<'_>, state: &State, instance: &Instance, nam
         "private-dns-name" => {
             maybe(primary().map(|it| names::private_dns(region, it.primary_address)))
         }
+        "ipv6-address" => many(interfaces().into_iter().flat_map(|it| it.ipv6_addresses.clone())),
         "ip-address" => maybe(primary().and_then(|it| it.public_address())),
         "dns-name" => maybe(
             primary().and_then(|it| it.public_address()).map(|it| names::public_dns(region, it)),
@@ -293,6 +316,9 @@ fn interface_attribute(call: &Call<'_>, interfaces: &[&NetworkInterface], name: 
             many(each.map(|it| names::private_dns(&call.config.region, it.primary_address)))
         }
         "private-ip-address" => many(each.map(|it| it.primary_address)),
+        "ipv6-addresses.ipv6-address" => {
+            many(each.flat_map(|it| it.ipv6_addresses.iter().copied()))
+        }
         "addresses.private-ip-address" => many(each.flat_map(|it| it.addresses())),
         "association.public-ip" | "addresses.association.public-ip" => {
             many(each.flat_map(|it| it.public_addresses.iter().map(|it| it.public)))

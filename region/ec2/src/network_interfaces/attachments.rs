@@ -7,7 +7,7 @@ use aws_ec2::network_interface::{
 use aws_wire::Fault;
 use jiff::Timestamp;
 
-use super::{address_limit, refuse_foreign};
+use super::{address_limit, refuse_foreign, trunks};
 use crate::{
     Call, faults,
     records::{Attachment, InstanceState},
@@ -50,11 +50,8 @@ pub(crate) fn attach_checked(
 ) -> Result<Attachment, Fault> {
     let instance = state.instances.find(instance_id)?;
     let interface = state.network_interfaces.find(interface_id)?;
-    if interface.attachment.is_some() {
-        return Err(Fault::new(
-            "InvalidNetworkInterface.InUse",
-            format!("The network interface '{interface_id}' is currently in use."),
-        ));
+    if interface.attachment.is_some() || interface.trunk.is_some() {
+        return Err(trunks::in_use(interface_id));
     }
     if interface.zone != instance.zone || interface.vpc_id != instance.vpc_id {
         return Err(faults::combination(format!(
@@ -82,9 +79,11 @@ pub(crate) fn attach_checked(
         )));
     }
     let limit = usize::try_from(facts.ipv4_per_eni).unwrap_or(usize::MAX);
-    if interface.slots() > limit {
-        return Err(address_limit(interface.slots(), limit, Some(&instance.instance_type)));
+    let slots = interface.slots().max(interface.ipv6_slots());
+    if slots > limit {
+        return Err(address_limit(slots, limit, Some(&instance.instance_type)));
     }
+    trunks::check_attachment(state, interface, &attached, facts)?;
     let attachment = Attachment {
         id: entropy::aws_id("eni-attach"),
         instance_id: instance_id.to_owned(),
@@ -129,6 +128,7 @@ pub(crate) fn detach(
             "The network interface at device index 0 cannot be detached.",
         ));
     }
+    trunks::refuse_with_branches(state, &interface.id)?;
     let interface = state.network_interfaces.edit(&interface.id)?;
     match &mut interface.attachment {
         Some(attachment) if !call.config.latency.detach.is_zero() => {

@@ -1,12 +1,12 @@
 //! How an interface looks to clients, and by what it can be filtered.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aws_ec2::{
     common::GroupIdentifier,
     network_interface::{
-        self, Ipv4PrefixSpecification, NetworkInterfaceAssociation, NetworkInterfaceAttachment,
-        NetworkInterfacePrivateIpAddress,
+        self, Ipv4PrefixSpecification, Ipv6PrefixSpecification, NetworkInterfaceAssociation,
+        NetworkInterfaceAttachment, NetworkInterfaceIpv6Address, NetworkInterfacePrivateIpAddress,
     },
 };
 
@@ -31,6 +31,12 @@ pub(crate) fn answer(
     };
     let prefix =
         |it: &ipnet::Ipv4Net| Ipv4PrefixSpecification { ipv4_prefix: Some(it.to_string()) };
+    let ipv6_address = |it: &Ipv6Addr| NetworkInterfaceIpv6Address {
+        ipv6_address: Some(it.to_string()),
+        is_primary_ipv6: Some(false),
+    };
+    let ipv6_prefix =
+        |it: &ipnet::Ipv6Net| Ipv6PrefixSpecification { ipv6_prefix: Some(it.to_string()) };
     network_interface::NetworkInterface {
         association: association(call, interface, interface.primary_address),
         attachment: attachment(call, interface),
@@ -38,7 +44,7 @@ pub(crate) fn answer(
         availability_zone_id: call.config.zone_id(&interface.zone).map(str::to_owned),
         description: Some(interface.description.clone()),
         groups: groups(state, interface),
-        interface_type: Some(interface.interface_type.clone()),
+        interface_type: Some(interface.shown_type().to_owned()),
         mac_address: Some(interface.mac.clone()),
         network_interface_id: Some(interface.id.clone()),
         owner_id: Some(call.config.account.clone()),
@@ -49,6 +55,9 @@ pub(crate) fn answer(
         private_ip_address: Some(interface.primary_address.to_string()),
         private_ip_addresses: interface.addresses().map(address).collect(),
         ipv4_prefixes: interface.prefixes.iter().map(prefix).collect(),
+        ipv6_address: interface.ipv6_addresses.first().map(Ipv6Addr::to_string),
+        ipv6_addresses: interface.ipv6_addresses.iter().map(ipv6_address).collect(),
+        ipv6_prefixes: interface.ipv6_prefixes.iter().map(ipv6_prefix).collect(),
         requester_id: interface.requester.clone(),
         requester_managed: Some(interface.requester.is_some()),
         source_dest_check: Some(interface.source_dest_check),
@@ -99,8 +108,9 @@ pub(crate) fn attachment(
             status: Some(it.status().to_owned()),
         });
     }
-    // A service's interface hangs on something of the service's own, which nobody can see.
-    let requester = interface.requester.as_ref()?;
+    // A service's interface hangs on something of the service's own, which nobody can see; but a
+    // branch on its trunk.
+    let requester = interface.requester.as_ref().filter(|_| interface.trunk.is_none())?;
     Some(NetworkInterfaceAttachment {
         attachment_id: Some(interface.id.replacen("eni-", "ela-attach-", 1)),
         delete_on_termination: Some(false),
@@ -135,7 +145,7 @@ pub(super) fn attribute(
         "description" => one(&interface.description),
         "group-id" => many(&interface.security_groups),
         "group-name" => many(groups(state, interface).into_iter().filter_map(|it| it.group_name)),
-        "interface-type" => one(&interface.interface_type),
+        "interface-type" => one(interface.shown_type()),
         "mac-address" => one(&interface.mac),
         "owner-id" => one(&call.config.account),
         "private-ip-address" => one(interface.primary_address),
@@ -163,14 +173,15 @@ pub(super) fn attribute(
         }
         "attachment.delete-on-termination" => maybe(attached.map(|it| it.delete_on_termination)),
         "attachment.device-index" => maybe(attached.map(|it| it.device_index)),
-        "attachment.status" => maybe(interface.is_in_use().then_some("attached")),
+        "attachment.status" => maybe(attachment(call, interface).and_then(|it| it.status)),
         "attachment.attach-time" => maybe(attached.map(|it| names::date(it.attached_at))),
         "ipv4-prefixes.ipv4-prefix" | "ipv4-prefix.ipv4-prefix" => many(&interface.prefixes),
         "requester-id" => maybe(interface.requester.as_ref()),
         "requester-managed" => one(interface.requester.is_some()),
         "source-dest-check" => one(interface.source_dest_check),
         "status" => one(status(interface)),
-        "ipv6-addresses.ipv6-address" => Some(Vec::new()),
+        "ipv6-addresses.ipv6-address" => many(&interface.ipv6_addresses),
+        "ipv6-prefixes.ipv6-prefix" => many(&interface.ipv6_prefixes),
         _ => None,
     }
 }

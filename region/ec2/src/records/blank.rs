@@ -19,6 +19,8 @@ impl Default for Subnet {
             zone_id: String::new(),
             // The smallest block that EC2 knows.
             cidr: Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 28),
+            ipv6_cidr: None,
+            assign_ipv6_address_on_creation: false,
             map_public_ip_on_launch: false,
             is_default_for_zone: false,
             enable_dns64: false,
@@ -44,11 +46,15 @@ impl Default for NetworkInterface {
             primary_address: Ipv4Addr::UNSPECIFIED,
             secondary_addresses: BTreeSet::new(),
             prefixes: BTreeSet::new(),
+            ipv6_addresses: Vec::new(),
+            ipv6_prefixes: BTreeSet::new(),
             security_groups: BTreeSet::new(),
             source_dest_check: false,
             public_addresses: Vec::new(),
             attachment: None,
             requester: None,
+            trunk: None,
+            permissions: Vec::new(),
             tags: Tags::new(),
         }
     }

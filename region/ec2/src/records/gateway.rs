@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,22 @@ pub struct InternetGateway {
 }
 
 record!(InternetGateway, "internet-gateway", "igw-", "InvalidInternetGatewayID", "internetGateway");
+
+/// The way out of IPv6, by which nobody comes in.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct EgressOnlyInternetGateway {
+    pub id: String,
+    pub vpc_id: String,
+    pub tags: Tags,
+}
+
+record!(
+    EgressOnlyInternetGateway,
+    "egress-only-internet-gateway",
+    "eigw-",
+    "InvalidGatewayID",
+    "gateway"
+);
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct NatGateway {
@@ -55,6 +71,7 @@ pub struct Route {
 #[serde(untagged)]
 pub enum Destination {
     Cidr(Ipv4Net),
+    Ipv6Cidr(Ipv6Net),
     PrefixList(String),
 }
 
@@ -62,6 +79,7 @@ impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cidr(cidr) => cidr.fmt(f),
+            Self::Ipv6Cidr(cidr) => cidr.fmt(f),
             Self::PrefixList(id) => f.write_str(id),
         }
     }
@@ -70,6 +88,7 @@ impl std::fmt::Display for Destination {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum RouteTarget {
     InternetGateway(String),
+    EgressOnlyInternetGateway(String),
     NatGateway(String),
     NetworkInterface(String),
 }

@@ -1,8 +1,11 @@
 //! VPCs, subnets, network interfaces, DHCP options.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,9 @@ pub struct Vpc {
     pub id: String,
     /// The first one is the VPC's own; the others were associated later.
     pub cidrs: Vec<CidrAssociation>,
+    /// Blocks of 56 bits that the region has given.
+    #[serde(default)]
+    pub ipv6_cidrs: Vec<Ipv6CidrAssociation>,
     pub is_default: bool,
     pub enable_dns_support: bool,
     pub enable_dns_hostnames: bool,
@@ -25,6 +31,13 @@ pub struct Vpc {
 pub struct CidrAssociation {
     pub id: String,
     pub cidr: Ipv4Net,
+}
+
+/// An IPv6 block of a VPC or of a subnet.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Ipv6CidrAssociation {
+    pub id: String,
+    pub cidr: Ipv6Net,
 }
 
 impl Vpc {
@@ -48,6 +61,11 @@ pub struct Subnet {
     pub zone: String,
     pub zone_id: String,
     pub cidr: Ipv4Net,
+    /// EC2 knows one per subnet.
+    #[serde(default)]
+    pub ipv6_cidr: Option<Ipv6CidrAssociation>,
+    #[serde(default)]
+    pub assign_ipv6_address_on_creation: bool,
     pub map_public_ip_on_launch: bool,
     pub is_default_for_zone: bool,
     pub enable_dns64: bool,
@@ -103,6 +121,12 @@ pub struct NetworkInterface {
     pub secondary_addresses: BTreeSet<Ipv4Addr>,
     /// `/28` blocks.
     pub prefixes: BTreeSet<Ipv4Net>,
+    /// In the order in which they came: the first one is what an instance calls its own.
+    #[serde(default)]
+    pub ipv6_addresses: Vec<Ipv6Addr>,
+    /// `/80` blocks.
+    #[serde(default)]
+    pub ipv6_prefixes: BTreeSet<Ipv6Net>,
     pub security_groups: BTreeSet<String>,
     pub source_dest_check: bool,
     /// Addresses of the internet side, by private address (elastic ones included).
@@ -110,7 +134,33 @@ pub struct NetworkInterface {
     pub attachment: Option<Attachment>,
     /// The service that made it and that alone may change it.
     pub requester: Option<String>,
+    /// For a branch: the trunk that it comes in by. It has no attachment then.
+    #[serde(default)]
+    pub trunk: Option<TrunkAssociation>,
+    #[serde(default)]
+    pub permissions: Vec<InterfacePermission>,
     pub tags: Tags,
+}
+
+/// How a branch gets into an instance.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct TrunkAssociation {
+    pub id: String,
+    pub trunk_interface_id: String,
+    pub branch_interface_id: String,
+    /// Unique on the trunk.
+    pub vlan_id: u8,
+    pub client_token: Option<String>,
+}
+
+/// What another account or a service may do with an interface.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct InterfacePermission {
+    pub id: String,
+    pub network_interface_id: String,
+    pub account: Option<String>,
+    pub service: Option<String>,
+    pub permission: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -169,6 +219,11 @@ impl NetworkInterface {
         1 + self.secondary_addresses.len() + self.prefixes.len()
     }
 
+    /// The same for IPv6, which is counted on its own.
+    pub fn ipv6_slots(&self) -> usize {
+        self.ipv6_addresses.len() + self.ipv6_prefixes.len()
+    }
+
     pub fn public_address(&self) -> Option<Ipv4Addr> {
         self.public_of(self.primary_address).map(|it| it.public)
     }
@@ -178,7 +233,16 @@ impl NetworkInterface {
     }
 
     pub fn is_in_use(&self) -> bool {
-        self.attachment.is_some() || self.requester.is_some()
+        self.attachment.is_some() || self.requester.is_some() || self.trunk.is_some()
+    }
+
+    pub fn is_trunk(&self) -> bool {
+        self.interface_type == "trunk"
+    }
+
+    /// What it was made as, but for a plain one that has become a branch.
+    pub fn shown_type(&self) -> &str {
+        if self.trunk.is_some() { "branch" } else { &self.interface_type }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Amazon's EKS-optimized images, one per Kubernetes version and release.
 //!
 //! All of them boot the same root file system here; the Kubernetes version in the name is what
-//! clients choose by. Deviation: release dates are ours, and only x86-64 is there.
+//! clients choose by. Deviation: release dates are ours, and only x86-64 is there. The image that is
+//! named as Bottlerocket's has its name, and nothing of Bottlerocket in it.
 
 use jiff::{Timestamp, civil::Date};
 use sha2::{Digest, Sha256};
@@ -58,14 +59,94 @@ impl AmiRelease {
 
     /// Made from the name, so that it is the same in every region of ours.
     pub fn image_id(&self) -> String {
-        let digest = hex::encode(Sha256::digest(self.name()));
-        format!("ami-0{}", &digest[..16])
+        image_id(&self.name())
+    }
+}
+
+fn image_id(name: &str) -> String {
+    let digest = hex::encode(Sha256::digest(name));
+    format!("ami-0{}", &digest[..16])
+}
+
+fn created_at((year, month, day): (i16, i8, i8)) -> Option<Timestamp> {
+    let date = Date::new(year, month, day).ok()?;
+    date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|it| it.timestamp())
+}
+
+/// The account that owns Bottlerocket's images.
+const BOTTLEROCKET_OWNER: &str = "092701018921";
+
+/// One release of Bottlerocket for a version of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BottlerocketRelease {
+    /// `1.36`.
+    pub kubernetes: &'static str,
+    /// `1.52.0`.
+    pub version: &'static str,
+    pub commit: &'static str,
+    pub date: (i16, i8, i8),
+}
+
+/// Oldest first; the last one is the latest.
+const BOTTLEROCKET: [BottlerocketRelease; 2] = [
+    BottlerocketRelease {
+        kubernetes: "1.36",
+        version: "1.51.0",
+        commit: "4fb4e9a2",
+        date: (2026, 10, 9),
+    },
+    BottlerocketRelease {
+        kubernetes: "1.36",
+        version: "1.52.0",
+        commit: "c03dd7b1",
+        date: (2026, 11, 6),
+    },
+];
+
+/// All releases of Bottlerocket.
+pub fn bottlerocket_releases() -> &'static [BottlerocketRelease] {
+    &BOTTLEROCKET
+}
+
+impl BottlerocketRelease {
+    /// `1.52.0-c03dd7b1`, as parameters and node groups show it.
+    pub fn image_version(&self) -> String {
+        format!("{}-{}", self.version, self.commit)
     }
 
-    fn created_at(&self) -> Option<Timestamp> {
-        let (year, month, day) = self.date;
-        let date = Date::new(year, month, day).ok()?;
-        date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|it| it.timestamp())
+    /// `bottlerocket-aws-k8s-1.36-x86_64-v1.52.0-c03dd7b1`.
+    pub fn name(&self) -> String {
+        format!("bottlerocket-aws-k8s-{}-x86_64-v{}", self.kubernetes, self.image_version())
+    }
+
+    pub fn image_id(&self) -> String {
+        image_id(&self.name())
+    }
+}
+
+fn fill_bottlerocket(state: &mut State) {
+    for release in &BOTTLEROCKET {
+        let id = release.image_id();
+        if state.images.get(&id).is_some() {
+            continue;
+        }
+        state.images.insert(Image {
+            id,
+            name: release.name(),
+            description: format!(
+                "The name of Bottlerocket {} (aws-k8s-{}), over this region's own root file system",
+                release.version, release.kubernetes
+            ),
+            architecture: "x86_64".to_owned(),
+            owner_id: BOTTLEROCKET_OWNER.to_owned(),
+            owner_alias: Some("amazon".to_owned()),
+            is_public: true,
+            created_at: created_at(release.date).unwrap_or_default(),
+            root_device_name: "/dev/xvda".to_owned(),
+            root_size_gib: 4,
+            location: String::new(),
+            tags: Tags::new(),
+        });
     }
 }
 
@@ -86,11 +167,12 @@ pub(super) fn fill(_call: &Call<'_>, state: &mut State) {
             owner_id: OWNER.to_owned(),
             owner_alias: Some("amazon".to_owned()),
             is_public: true,
-            created_at: release.created_at().unwrap_or_default(),
+            created_at: created_at(release.date).unwrap_or_default(),
             root_device_name: "/dev/xvda".to_owned(),
             root_size_gib: 20,
             location: String::new(),
             tags: Tags::new(),
         });
     }
+    fill_bottlerocket(state);
 }

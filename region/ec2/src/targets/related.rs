@@ -2,6 +2,7 @@
 
 use aws_ec2::{
     address::{AssociateAddressRequest, DisassociateAddressRequest, ReleaseAddressRequest},
+    egress_only_internet_gateway::CreateEgressOnlyInternetGatewayRequest,
     instance_attribute::DisassociateIamInstanceProfileRequest,
     internet_gateway::{AttachInternetGatewayRequest, DetachInternetGatewayRequest},
     key_pair::DeleteKeyPairRequest,
@@ -11,12 +12,13 @@ use aws_ec2::{
         AttachNetworkInterfaceRequest, CreateNetworkInterfaceRequest,
         DetachNetworkInterfaceRequest, ModifyNetworkInterfaceAttributeRequest,
     },
+    network_interface_permission::CreateNetworkInterfacePermissionRequest,
     route_table::{
         AssociateRouteTableRequest, CreateRouteTableRequest, DisassociateRouteTableRequest,
         ReplaceRouteTableAssociationRequest,
     },
     security_group::CreateSecurityGroupRequest,
-    subnet::CreateSubnetRequest,
+    subnet::{CreateSubnetRequest, DisassociateSubnetCidrBlockRequest},
     vpc::DisassociateVpcCidrBlockRequest,
     vpc_endpoint::CreateVpcEndpointRequest,
 };
@@ -54,6 +56,8 @@ macro_rules! creation {
 
 creation! {
     create_subnet: CreateSubnetRequest, "CreateSubnet", "subnet", |it| [&it.vpc_id];
+    create_egress_only_internet_gateway: CreateEgressOnlyInternetGatewayRequest,
+        "CreateEgressOnlyInternetGateway", "egress-only-internet-gateway", |it| [&it.vpc_id];
     create_security_group: CreateSecurityGroupRequest, "CreateSecurityGroup", "security-group",
         |it| &it.vpc_id;
     create_route_table: CreateRouteTableRequest, "CreateRouteTable", "route-table",
@@ -114,6 +118,22 @@ pub(crate) fn modify_network_interface(
     request: &ModifyNetworkInterfaceAttributeRequest,
 ) -> Vec<Target> {
     beside(ec2, of_ids(ec2, caller, &[&request.network_interface_id]), &request.groups)
+}
+
+pub(crate) fn create_permission(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &CreateNetworkInterfacePermissionRequest,
+) -> Vec<Target> {
+    let user = request.aws_account_id.iter().map(|it| format!("arn:aws:iam::{it}:root"));
+    let (user, service): (Vec<_>, Vec<_>) = (user.collect(), request.aws_service.iter().collect());
+    let with = |target: Target| {
+        let target = target.with("ec2:Permission", [request.permission.clone()]);
+        let target =
+            user.iter().fold(target, |it, user| it.with("ec2:AuthorizedUser", [user.clone()]));
+        service.iter().fold(target, |it, name| it.with("ec2:AuthorizedService", [(*name).clone()]))
+    };
+    of_ids(ec2, caller, &[&request.network_interface_id]).into_iter().map(with).collect()
 }
 
 pub(crate) fn associate_route_table(
@@ -224,9 +244,23 @@ pub(crate) fn disassociate_cidr(
     request: &DisassociateVpcCidrBlockRequest,
 ) -> Vec<Target> {
     let view = ec2.view();
-    let is_its =
-        |it: &&crate::records::Vpc| it.cidrs.iter().any(|block| block.id == request.association_id);
+    let is_its = |it: &&crate::records::Vpc| {
+        let ipv6 = it.ipv6_cidrs.iter().map(|it| &it.id);
+        it.cidrs.iter().map(|it| &it.id).chain(ipv6).any(|id| *id == request.association_id)
+    };
     existing(ec2, caller, view.vpcs.iter().find(is_its).map(|it| it.id.clone()))
+}
+
+pub(crate) fn disassociate_subnet_cidr(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: &DisassociateSubnetCidrBlockRequest,
+) -> Vec<Target> {
+    let view = ec2.view();
+    let is_its = |it: &&crate::records::Subnet| {
+        it.ipv6_cidr.as_ref().is_some_and(|it| it.id == request.association_id)
+    };
+    existing(ec2, caller, view.subnets.iter().find(is_its).map(|it| it.id.clone()))
 }
 
 pub(crate) fn disassociate_profile(

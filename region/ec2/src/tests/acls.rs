@@ -180,3 +180,17 @@ fn an_acl_of_an_older_region_is_its_vpcs_default_one_and_open() {
     assert!(acl.is_default);
     assert_eq!(acl.entries.len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_client_token_makes_no_second_acl() {
+    let region = region();
+    let vpc_id = region.subnets().await[0].vpc_id.clone().unwrap();
+    let request =
+        CreateNetworkAclRequest { vpc_id, client_token: text("once"), ..Default::default() };
+    let first = region.call::<CreateNetworkAcl>(request.clone()).await;
+    assert_eq!(region.call::<CreateNetworkAcl>(request.clone()).await, first);
+    assert_eq!(region.ec2.view().network_acls.len(), 2, "with the default one");
+    let other = CreateNetworkAclRequest { vpc_id: "vpc-0123456789abcdef0".to_owned(), ..request };
+    let code = region.code::<CreateNetworkAcl>(other).await;
+    assert_eq!(code, "IdempotentParameterMismatch");
+}

@@ -242,3 +242,44 @@ async fn interfaces_come_and_go_as_slowly_as_the_region_is_told() {
     region.ec2.settle().unwrap();
     region.call::<DeleteNetworkInterface>(delete).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_client_token_makes_no_second_interface() {
+    let region = region();
+    let request = CreateNetworkInterfaceRequest {
+        client_token: text("once"),
+        ..in_default_subnet(&region).await
+    };
+    let first = region.call::<CreateNetworkInterface>(request.clone()).await;
+    assert_eq!(first.client_token, text("once"));
+    let first = eni_id(&first.network_interface.unwrap());
+    let assigned = region.call::<AssignPrivateIpAddresses>(assign(&first, 1)).await;
+    assert_eq!(assigned.assigned_private_ip_addresses.len(), 1);
+    let after = over(region.store.clone(), region.clock);
+    for region in [&region, &after] {
+        let again = create(region, request.clone()).await;
+        assert_eq!((eni_id(&again), again.private_ip_addresses.len()), (first.clone(), 2));
+    }
+    let other = CreateNetworkInterfaceRequest { description: text("another"), ..request.clone() };
+    let code = region.code::<CreateNetworkInterface>(other).await;
+    assert_eq!(code, "IdempotentParameterMismatch");
+    let long = CreateNetworkInterfaceRequest { client_token: Some("x".repeat(65)), ..request };
+    assert_eq!(region.code::<CreateNetworkInterface>(long).await, "InvalidParameterValue");
+    assert_eq!(region.ec2.view().network_interfaces.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_refused_uses_no_client_token_up() {
+    let region = region();
+    let right = CreateNetworkInterfaceRequest {
+        client_token: text("once"),
+        ..in_default_subnet(&region).await
+    };
+    let wrong = CreateNetworkInterfaceRequest {
+        groups: vec!["sg-0123456789abcdef0".to_owned()],
+        ..right.clone()
+    };
+    let code = region.code::<CreateNetworkInterface>(wrong).await;
+    assert_eq!(code, "InvalidGroup.NotFound");
+    create(&region, right).await;
+}

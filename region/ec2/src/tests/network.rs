@@ -315,3 +315,27 @@ async fn a_filter_that_does_not_exist_is_refused_where_there_is_nothing_to_filte
         image::DescribeImages DescribeImagesRequest filters "manifest-location";
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_client_token_makes_no_second_table_or_gateway() {
+    let region = region();
+    let subnet = region.subnets().await.remove(0);
+    let request = CreateRouteTableRequest {
+        vpc_id: subnet.vpc_id.unwrap(),
+        client_token: text("once"),
+        ..Default::default()
+    };
+    let tables = region.ec2.view().route_tables.len();
+    let first = region.call::<CreateRouteTable>(request.clone()).await;
+    assert_eq!(region.call::<CreateRouteTable>(request).await, first);
+    assert_eq!(region.ec2.view().route_tables.len(), tables + 1);
+    let request = CreateNatGatewayRequest {
+        subnet_id: subnet.subnet_id,
+        connectivity_type: text("private"),
+        client_token: text("once"),
+        ..Default::default()
+    };
+    let first = region.call::<CreateNatGateway>(request.clone()).await;
+    assert_eq!(region.call::<CreateNatGateway>(request).await, first);
+    assert_eq!(region.ec2.view().nat_gateways.len(), 1);
+}

@@ -5,12 +5,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_ec2::{
     address::{AllocateAddress, AllocateAddressRequest, ReleaseAddress, ReleaseAddressRequest},
     common::{TagInput, TagSpecification},
+    fleet::{
+        CreateFleet, CreateFleetRequest, FleetLaunchTemplateConfigRequest,
+        FleetLaunchTemplateOverridesRequest,
+    },
     instance_state::{StopInstances, StopInstancesRequest},
     launch_template::{CreateLaunchTemplate, CreateLaunchTemplateRequest},
     launch_template_request::RequestLaunchTemplateData,
     network_interface::{
         AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,
         CreateNetworkInterfaceRequest, DetachNetworkInterface, DetachNetworkInterfaceRequest,
+    },
+    network_interface_permission::{
+        CreateNetworkInterfacePermission, CreateNetworkInterfacePermissionRequest,
     },
     run_instances::{
         IamInstanceProfileSpecification, LaunchTemplateSpecification, RunInstances,
@@ -163,6 +170,43 @@ async fn a_policy_can_hold_launches_to_one_template() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fleet_is_decided_on_for_each_of_its_overrides() {
+    let region = region();
+    let subnets: Vec<String> =
+        region.subnets().await.into_iter().filter_map(|it| it.subnet_id).take(2).collect();
+    let create = CreateLaunchTemplateRequest {
+        launch_template_name: "nodes".to_owned(),
+        launch_template_data: RequestLaunchTemplateData {
+            image_id: Some(image_id()),
+            instance_type: text("m5.large"),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    region.call::<CreateLaunchTemplate>(create).await;
+    let within = |subnet: &String| FleetLaunchTemplateOverridesRequest {
+        subnet_id: Some(subnet.clone()),
+        ..Default::default()
+    };
+    let request = CreateFleetRequest {
+        launch_template_configs: vec![FleetLaunchTemplateConfigRequest {
+            launch_template_specification: Some(LaunchTemplateSpecification {
+                launch_template_name: text("nodes"),
+                ..Default::default()
+            }),
+            overrides: subnets.iter().map(within).collect(),
+        }],
+        ..Default::default()
+    };
+    assert!(denied::<CreateFleet>(&region, &allow("ec2:*", "*"), &request).is_empty());
+    for subnet in &subnets {
+        let deny = json!({"Effect": "Deny", "Action": "*", "Resource": arn("subnet", subnet)});
+        let policy = json!([allow("ec2:*", "*"), deny]);
+        assert_eq!(denied::<CreateFleet>(&region, &policy, &request), ["ec2:CreateFleet subnet"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn interfaces_and_addresses_are_decided_on_by_their_own_tags() {
     let region = region();
     let subnet = region.subnets().await.remove(0).subnet_id.unwrap();
@@ -243,4 +287,39 @@ async fn an_instance_that_is_pending_cannot_be_stopped() {
     assert_eq!(fault.code, "IncorrectInstanceState");
     region.report(&id, &HostReport::Started);
     region.call::<StopInstances>(stop).await;
+}
+
+/// The first statement of the managed policy AmazonEKSVPCResourceController.
+#[tokio::test(start_paused = true)]
+async fn the_controller_gives_permissions_on_its_own_interfaces_alone() {
+    let region = region();
+    let subnet_id = region.subnets().await.remove(0).subnet_id.unwrap();
+    let policy = json!([{
+        "Effect": "Allow",
+        "Action": "ec2:CreateNetworkInterfacePermission",
+        "Resource": "*",
+        "Condition": {"ForAnyValue:StringEquals": {
+            "ec2:ResourceTag/eks:eni:owner": "eks-vpc-resource-controller"
+        }}
+    }]);
+    for (owner, is_allowed) in [("eks-vpc-resource-controller", true), ("amazon-vpc-cni", false)] {
+        let tags = vec![TagInput { key: text("eks:eni:owner"), value: text(owner) }];
+        let request = CreateNetworkInterfaceRequest {
+            subnet_id: subnet_id.clone(),
+            tag_specifications: vec![TagSpecification {
+                resource_type: text("network-interface"),
+                tags,
+            }],
+            ..Default::default()
+        };
+        let made = region.call::<CreateNetworkInterface>(request).await.network_interface.unwrap();
+        let request = CreateNetworkInterfacePermissionRequest {
+            network_interface_id: made.network_interface_id.unwrap(),
+            aws_account_id: text("444455556666"),
+            permission: "INSTANCE-ATTACH".to_owned(),
+            ..Default::default()
+        };
+        let refused = denied::<CreateNetworkInterfacePermission>(&region, &policy, &request);
+        assert_eq!(refused.is_empty(), is_allowed, "{owner}: {refused:?}");
+    }
 }

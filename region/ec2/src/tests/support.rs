@@ -64,6 +64,7 @@ impl AccessKeys for World {
             expires: None,
             principal,
             session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
         })
     }
 }

@@ -10,8 +10,9 @@ use aws_ec2::{
     },
     launch_template_request::{
         LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
-        LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
-        RequestLaunchTemplateData,
+        LaunchTemplateInstanceMetadataOptionsRequest,
+        LaunchTemplateInstanceNetworkInterfaceSpecificationRequest,
+        LaunchTemplateTagSpecificationRequest, RequestLaunchTemplateData,
     },
     run_instances::{
         CreditSpecificationRequest, LaunchTemplateSpecification, RunInstances, RunInstancesRequest,
@@ -145,4 +146,56 @@ async fn versions_are_numbered_defaulted_and_merged() {
     };
     let all = region.call::<DescribeLaunchTemplateVersions>(all).await.launch_template_versions;
     assert_eq!(all.iter().filter_map(|it| it.version_number).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_client_token_makes_one_template_and_one_version() {
+    let region = region();
+    let template = CreateLaunchTemplateRequest {
+        launch_template_name: "once".to_owned(),
+        client_token: text("template"),
+        launch_template_data: data(),
+        ..Default::default()
+    };
+    let made = region.call::<CreateLaunchTemplate>(template.clone()).await.launch_template;
+    let again = region.call::<CreateLaunchTemplate>(template.clone()).await.launch_template;
+    assert_eq!(made, again);
+    let other = CreateLaunchTemplateRequest { version_description: text("other"), ..template };
+    assert_eq!(region.code::<CreateLaunchTemplate>(other).await, "IdempotentParameterMismatch");
+
+    let version = CreateLaunchTemplateVersionRequest {
+        launch_template_name: text("once"),
+        client_token: text("version"),
+        launch_template_data: data(),
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        let made = region.call::<CreateLaunchTemplateVersion>(version.clone()).await;
+        let made = made.launch_template_version.unwrap();
+        assert_eq!((made.version_number, made.default_version), (Some(2), Some(false)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_groups_of_a_templates_interfaces_are_read_back() {
+    let region = region();
+    let mut template = CreateLaunchTemplateRequest {
+        launch_template_name: "groups".to_owned(),
+        launch_template_data: data(),
+        ..Default::default()
+    };
+    let groups = vec!["sg-1".to_owned(), "sg-2".to_owned()];
+    let interface = LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
+        groups: groups.clone(),
+        ..Default::default()
+    };
+    template.launch_template_data.network_interfaces = vec![interface];
+    region.call::<CreateLaunchTemplate>(template).await;
+    let request = DescribeLaunchTemplateVersionsRequest {
+        launch_template_name: text("groups"),
+        ..Default::default()
+    };
+    let found = region.call::<DescribeLaunchTemplateVersions>(request).await;
+    let data = found.launch_template_versions[0].launch_template_data.clone().unwrap();
+    assert_eq!(data.network_interfaces[0].groups, groups);
 }

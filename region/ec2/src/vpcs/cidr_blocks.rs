@@ -15,7 +15,7 @@ use aws_ec2::vpc::{
 use aws_wire::Fault;
 use ipnet::Ipv4Net;
 
-use super::{association, parse_cidr};
+use super::{association, ipv6_cidr_blocks, parse_cidr};
 use crate::{
     Call, faults,
     records::{CidrAssociation, Destination, Vpc},
@@ -39,12 +39,12 @@ const TEN_LOW: (Ipv4Net, Ipv4Net) = (range(10, 0, 15), range(10, 0, 16));
 const DOCKER: Ipv4Net = range(172, 31, 16);
 
 pub(crate) fn associate(
-    _call: &Call<'_>,
+    call: &Call<'_>,
     state: &mut State,
     request: AssociateVpcCidrBlockRequest,
 ) -> Result<AssociateVpcCidrBlockResponse, Fault> {
-    if request.amazon_provided_ipv6_cidr_block == Some(true) || request.ipv6_cidr_block.is_some() {
-        return Err(faults::unsupported("IPv6 is not supported in this region."));
+    if ipv6_cidr_blocks::is_meant(&request) {
+        return ipv6_cidr_blocks::associate(call, state, request);
     }
     if request.ipv4_netmask_length.is_some() {
         return Err(faults::unsupported("IPAM pools are not supported in this region."));
@@ -58,6 +58,7 @@ pub(crate) fn associate(
     Ok(AssociateVpcCidrBlockResponse {
         cidr_block_association: Some(association(&block)),
         vpc_id: Some(request.vpc_id),
+        ..Default::default()
     })
 }
 
@@ -78,7 +79,7 @@ fn check(state: &State, vpc: &Vpc, cidr: Ipv4Net) -> Result<(), Fault> {
     let mut routes = state.route_tables.iter().filter(|it| it.vpc_id == vpc.id);
     let is_hidden = |it: &Destination| match it {
         Destination::Cidr(net) => net.prefix_len() > 0 && cidr.contains(net),
-        Destination::PrefixList(_) => false,
+        Destination::Ipv6Cidr(_) | Destination::PrefixList(_) => false,
     };
     if routes.any(|table| table.routes.iter().any(|it| is_hidden(&it.destination))) {
         return out_of_range(format!("The CIDR '{cidr}' conflicts with a route of the VPC."));
@@ -115,11 +116,14 @@ fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 }
 
 pub(crate) fn disassociate(
-    _call: &Call<'_>,
+    call: &Call<'_>,
     state: &mut State,
     request: DisassociateVpcCidrBlockRequest,
 ) -> Result<DisassociateVpcCidrBlockResponse, Fault> {
     let id = &request.association_id;
+    if let Some(gone) = ipv6_cidr_blocks::disassociate(call, state, id)? {
+        return Ok(gone);
+    }
     let owner = state.vpcs.iter().find_map(|vpc| {
         let position = vpc.cidrs.iter().position(|it| it.id == *id)?;
         Some((vpc.id.clone(), position, vpc.cidrs[position].clone()))
@@ -152,6 +156,7 @@ pub(crate) fn disassociate(
     Ok(DisassociateVpcCidrBlockResponse {
         cidr_block_association: Some(gone),
         vpc_id: Some(vpc_id),
+        ..Default::default()
     })
 }
 

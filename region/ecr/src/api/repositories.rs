@@ -3,7 +3,8 @@
 use aws_ecr::repository::{
     CreateRepositoryRequest, CreateRepositoryResponse, DeleteRepositoryRequest,
     DeleteRepositoryResponse, DescribeRepositories, DescribeRepositoriesRequest,
-    DescribeRepositoriesResponse, Repository as Shown,
+    DescribeRepositoriesResponse, PutImageTagMutabilityRequest, PutImageTagMutabilityResponse,
+    Repository as Shown,
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target, page};
@@ -29,13 +30,7 @@ pub(super) fn create(
              '(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*'': '{name}'"
         )));
     }
-    let is_immutable = match request.image_tag_mutability.as_deref() {
-        None | Some("MUTABLE") => false,
-        Some("IMMUTABLE") => true,
-        Some(other) => {
-            return Err(faults::invalid(format!("`{other}` is not an image tag mutability")));
-        }
-    };
+    let is_immutable = is_immutable(request.image_tag_mutability.as_deref())?;
     let id = ecr.id(request.registry_id.as_deref(), name);
     let mut made = catalog::repository(&id, ecr.now());
     made.is_immutable = is_immutable;
@@ -49,6 +44,35 @@ pub(super) fn create(
         Ok(())
     })?;
     Ok(CreateRepositoryResponse { repository: Some(shown(ecr, &id, &made)) })
+}
+
+fn is_immutable(mutability: Option<&str>) -> Result<bool, Fault> {
+    match mutability {
+        None | Some("MUTABLE") => Ok(false),
+        Some("IMMUTABLE") => Ok(true),
+        Some(other) => Err(faults::invalid(format!("`{other}` is not an image tag mutability"))),
+    }
+}
+
+pub(super) fn set_mutability(
+    ecr: &Ecr,
+    _caller: &Caller,
+    request: PutImageTagMutabilityRequest,
+) -> Result<PutImageTagMutabilityResponse, Fault> {
+    let (id, _) = ecr.existing(request.registry_id.as_deref(), &request.repository_name)?;
+    let is_immutable = is_immutable(Some(&request.image_tag_mutability))?;
+    let catalog = &ecr.catalog;
+    catalog.store.transaction(|change| {
+        match change.update(&catalog.repositories, &id.key(), |it| it.is_immutable = is_immutable) {
+            true => Ok(()),
+            false => Err(faults::no_repository(&id)),
+        }
+    })?;
+    Ok(PutImageTagMutabilityResponse {
+        registry_id: ecr.registry_id(&id),
+        repository_name: id.shown(),
+        image_tag_mutability: request.image_tag_mutability,
+    })
 }
 
 pub(super) fn delete(

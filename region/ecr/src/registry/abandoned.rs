@@ -11,13 +11,16 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 const EVERY: Duration = Duration::from_secs(3600);
 
 impl Ecr {
-    /// Removes abandoned uploads now and then, until it is dropped.
+    /// Removes abandoned uploads and expired images now and then, until it is dropped.
     pub async fn keep_clean(self: Arc<Self>) {
         loop {
             let ecr = self.clone();
             let swept = tokio::task::spawn_blocking(move || ecr.remove_abandoned()).await;
             if let Ok(Err(error)) = swept {
                 tracing::warn!(%error, "abandoned uploads could not be removed");
+            }
+            if let Err(fault) = self.apply_lifecycles() {
+                tracing::warn!(%fault, "lifecycle policies could not be applied");
             }
             tokio::time::sleep(EVERY).await;
         }

@@ -1,4 +1,5 @@
-//! A registry in a folder of its own, with two roles: `reader` may pull, `bare` may nothing.
+//! A registry in a folder of its own, with three roles: `reader` may pull, `inside` too from
+//! `vpc-1`, `bare` may nothing.
 //!
 //! Of the keys, `ASIALIMITED` is of a session that may only list, and `gone` is none any more.
 
@@ -16,18 +17,22 @@ use tempfile::TempDir;
 
 use crate::{Config, Ecr};
 
+const READ: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*",
+    "Action":["ecr:BatchGetImage","ecr:GetDownloadUrlForLayer","ecr:ListImages"],
+    "Condition":CONDITION}]}"#;
+
 struct Roles;
 
 impl Identities for Roles {
     fn attached(&self, kind: &CallerKind) -> Option<Attached> {
-        let is_reader = matches!(
-            kind,
-            CallerKind::AssumedRole { role_arn, .. } if role_arn.ends_with("role/reader")
-        );
-        let text = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*",
-            "Action":["ecr:BatchGetImage","ecr:GetDownloadUrlForLayer","ecr:ListImages"]}]}"#;
-        let policy = Arc::new(Policy::parse(text, Kind::Identity).unwrap());
-        let identity = if is_reader { vec![Named { name: "read".into(), policy }] } else { vec![] };
+        let CallerKind::AssumedRole { role_arn, .. } = kind else { return None };
+        let text = match role_arn.rsplit('/').next().unwrap() {
+            "reader" => READ.replace("CONDITION", "{}"),
+            "inside" => READ.replace("CONDITION", r#"{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#),
+            _ => return Some(Attached::default()),
+        };
+        let policy = Arc::new(Policy::parse(&text, Kind::Identity).unwrap());
+        let identity = vec![Named { name: "read".into(), policy }];
         Some(Attached { identity, boundary: None })
     }
 
@@ -59,6 +64,7 @@ impl AccessKeys for Roles {
                 tags: BTreeMap::new(),
             },
             session_policies,
+            session_context: Default::default(),
         })
     }
 }

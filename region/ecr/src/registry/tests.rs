@@ -2,7 +2,7 @@
 
 use http::header::{HOST as HOST_HEADER, WWW_AUTHENTICATE};
 use jiff::{SignedDuration, Timestamp};
-use region_gateway::CallerKind;
+use region_gateway::{CallerKind, Side};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -55,12 +55,22 @@ async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
+    send_to(ecr.registry(Side::Host), method, target, headers, body).await
+}
+
+async fn send_to(
+    registry: RegistryService,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let mut request = Request::builder().method(method).uri(target);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(transport::full(body.to_vec())).unwrap();
-    let (parts, body) = ecr.registry().oneshot(request).await.unwrap().into_parts();
+    let (parts, body) = registry.oneshot(request).await.unwrap().into_parts();
     let body = transport::collect(body, 1 << 20).await.unwrap().unwrap().to_vec();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }
 }
@@ -198,7 +208,7 @@ async fn other_registries_names_are_public_to_read_and_ecrs_are_not() {
         ("ec2.us-east-1.amazonaws.com", false),
     ] {
         headers.insert(HOST_HEADER, host.parse().unwrap());
-        assert_eq!(ecr.registry().is_for_registry(&headers, None), expected, "{host}");
+        assert_eq!(ecr.registry(Side::Host).is_for_registry(&headers, None), expected, "{host}");
     }
     let path = "/v2/library/nginx/manifests/1?ns=docker.io";
     assert_eq!(send(&ecr, "GET", path, &mirror, b"").await.status, 200);
@@ -272,6 +282,22 @@ async fn a_password_is_worth_no_more_than_the_session_that_asked_for_it() {
 }
 
 #[tokio::test]
+async fn a_policy_may_ask_from_which_vpc_a_pull_comes() {
+    let (ecr, _folder) = ecr();
+    create(&ecr);
+    push(&ecr, b"layer", "v1").await;
+    let auth = basic(&ecr, &role("inside"));
+    let headers = [("host", HOST), ("authorization", auth.as_str())];
+    let vpc = |id: &str| Side::Vpc(id.to_owned());
+    for (side, status) in [(vpc("vpc-1"), 200), (vpc("vpc-2"), 403), (Side::Host, 403)] {
+        let registry = ecr.registry(side.clone());
+        let path = "/v2/team/app/manifests/v1";
+        let answer = send_to(registry, "GET", path, &headers, b"").await;
+        assert_eq!(answer.status, status, "{side:?}");
+    }
+}
+
+#[tokio::test]
 async fn pulls_are_in_the_log_of_calls_with_their_decision() {
     let (ecr, _folder) = ecr();
     create(&ecr);
@@ -305,6 +331,6 @@ async fn a_part_that_stalls_is_not_waited_for() {
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = ecr.registry().oneshot(request.body(stalled).unwrap()).await.unwrap();
+    let response = ecr.registry(Side::Host).oneshot(request.body(stalled).unwrap()).await.unwrap();
     assert_eq!(response.status(), 408);
 }

@@ -17,11 +17,16 @@ pub(crate) const CLUSTER_ADMIN: &str =
     "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy";
 
 /// Those that the authorizer knows.
-const POLICIES: [&str; 5] = [
+///
+/// Deviation: the policies of Auto Mode's components, of insights and of other services are not
+/// there; nothing here would use them.
+const POLICIES: [&str; 7] = [
     "AmazonEKSAdminPolicy",
     "AmazonEKSAdminViewPolicy",
     "AmazonEKSClusterAdminPolicy",
     "AmazonEKSEditPolicy",
+    "AmazonEKSHybridPolicy",
+    "AmazonEKSSecretReaderPolicy",
     "AmazonEKSViewPolicy",
 ];
 
@@ -67,6 +72,7 @@ impl Handle<AssociateAccessPolicy> for Eks {
         _: &Caller,
         request: AssociateAccessPolicyRequest,
     ) -> Result<AssociateAccessPolicyResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
         check(&request.policy_arn, &request.access_scope)?;
         let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
         if entry.kind != "STANDARD" {
@@ -104,6 +110,7 @@ impl Handle<DisassociateAccessPolicy> for Eks {
         _: &Caller,
         request: DisassociateAccessPolicyRequest,
     ) -> Result<DisassociateAccessPolicyResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
         let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
         let before = entry.policies.len();
         entry.policies.retain(|it| it.arn != request.policy_arn);
@@ -125,6 +132,7 @@ impl Handle<ListAssociatedAccessPolicies> for Eks {
         _: &Caller,
         request: ListAssociatedAccessPoliciesRequest,
     ) -> Result<ListAssociatedAccessPoliciesResponse, Fault> {
+        self.ensure_api_mode(&request.cluster_name)?;
         let entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
         let names = entry.policies.iter().map(|it| it.arn.clone()).collect();
         let (names, next_token) =

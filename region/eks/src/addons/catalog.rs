@@ -16,15 +16,21 @@ pub(crate) struct Known {
     /// Repositories in EKS's registry.
     pub(crate) images: &'static [&'static str],
     kind: &'static str,
+    /// Accounts in kube-system whose pods use AWS.
+    pub(crate) service_accounts: &'static [&'static str],
+    /// Whether every new cluster gets it.
+    pub(crate) is_default: bool,
 }
 
-pub(crate) const ADDONS: [Known; 3] = [
+pub(crate) const ADDONS: [Known; 4] = [
     Known {
         name: "vpc-cni",
         version: "v1.23.0-eksbuild.1",
         manifest: include_str!("../../manifests/vpc-cni.yaml"),
         images: &["amazon-k8s-cni", "amazon-k8s-cni-init", "amazon/aws-network-policy-agent"],
         kind: "networking",
+        service_accounts: &["aws-node"],
+        is_default: true,
     },
     Known {
         name: "kube-proxy",
@@ -32,6 +38,8 @@ pub(crate) const ADDONS: [Known; 3] = [
         manifest: include_str!("../../manifests/kube-proxy.yaml"),
         images: &["eks/kube-proxy"],
         kind: "networking",
+        service_accounts: &[],
+        is_default: true,
     },
     Known {
         name: "coredns",
@@ -39,6 +47,17 @@ pub(crate) const ADDONS: [Known; 3] = [
         manifest: include_str!("../../manifests/coredns.yaml"),
         images: &["eks/coredns"],
         kind: "networking",
+        service_accounts: &[],
+        is_default: true,
+    },
+    Known {
+        name: "eks-pod-identity-agent",
+        version: "v1.3.10-eksbuild.2",
+        manifest: include_str!("../../manifests/eks-pod-identity-agent.yaml"),
+        images: &["eks/eks-pod-identity-agent"],
+        kind: "security",
+        service_accounts: &[],
+        is_default: false,
     },
 ];
 
@@ -56,9 +75,19 @@ pub(crate) fn check_version(known: &Known, asked: Option<&str>) -> Result<(), Fa
 }
 
 pub(crate) fn describe(request: &DescribeAddonVersionsRequest) -> Vec<AddonInfo> {
-    let is_asked = |it: &&Known| request.addon_name.as_deref().is_none_or(|name| name == it.name);
     let fits = request.kubernetes_version.as_deref().is_none_or(|it| it == KUBERNETES_VERSION);
-    ADDONS.iter().filter(|it| fits && is_asked(it)).map(info).collect()
+    let all = ADDONS.iter().map(info).filter(|it| {
+        let has = |wanted: &[String], own: &Option<String>| {
+            wanted.is_empty() || own.as_ref().is_some_and(|own| wanted.contains(own))
+        };
+        has(&request.types, &it.kind)
+            && has(&request.publishers, &it.publisher)
+            && has(&request.owners, &it.owner)
+    });
+    let asked = |it: &AddonInfo| {
+        request.addon_name.as_ref().is_none_or(|name| it.addon_name.as_ref() == Some(name))
+    };
+    all.filter(|it| fits && asked(it)).collect()
 }
 
 fn info(known: &Known) -> AddonInfo {

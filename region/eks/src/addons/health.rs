@@ -120,6 +120,7 @@ fn addon_of(workload: &str) -> Option<&'static str> {
         "aws-node" => Some("vpc-cni"),
         "kube-proxy" => Some("kube-proxy"),
         "coredns" => Some("coredns"),
+        "eks-pod-identity-agent" => Some("eks-pod-identity-agent"),
         _ => None,
     }
 }
@@ -209,12 +210,15 @@ mod tests {
             created_at: START,
             modified_at: START,
             role_arn: None,
+            applied_role: None,
             configuration: None,
             tags: Default::default(),
             issues: Vec::new(),
             preserve: false,
             update_id: None,
             applied_at,
+            applied_configuration: None,
+            is_bootstrapped: false,
         }
     }
 

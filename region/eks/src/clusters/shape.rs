@@ -30,8 +30,9 @@ pub(crate) fn describe(eks: &Eks, cluster: &Cluster, in_vpc: bool) -> aws_eks::C
         role_arn: cluster.role_arn.clone(),
         resources_vpc_config: vpc_config(cluster),
         kubernetes_network_config: KubernetesNetworkConfig {
-            service_ipv4_cidr: Some(cluster.service_cidr.clone()),
-            ip_family: Some("ipv4".to_owned()),
+            service_ipv4_cidr: Some(cluster.service_cidr.clone()).filter(|_| !cluster.is_ipv6()),
+            service_ipv6_cidr: Some(cluster.service_cidr.clone()).filter(|_| cluster.is_ipv6()),
+            ip_family: Some(if cluster.is_ipv6() { "ipv6" } else { "ipv4" }.to_owned()),
         },
         logging: Some(logging()),
         identity: is_up

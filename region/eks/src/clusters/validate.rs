@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use aws_ec2::subnet::{DescribeSubnets, DescribeSubnetsRequest};
-use aws_eks::{CreateClusterRequest, UpdateClusterConfigRequest, VpcConfigRequest};
+use aws_eks::{
+    CreateClusterRequest, KubernetesNetworkConfig, UpdateClusterConfigRequest, VpcConfigRequest,
+};
 use aws_wire::Fault;
 use ipnet::IpNet;
 
@@ -25,7 +27,9 @@ pub(crate) async fn place(eks: &Eks, request: &CreateClusterRequest) -> Result<P
     if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) {
         return Err(faults::invalid_parameter("unsupported Kubernetes version"));
     }
-    if !eks.0.config.roles.can_be_assumed(&request.role_arn, "eks.amazonaws.com") {
+    let source = eks.arn(&format!("cluster/{}", request.name));
+    let roles = &eks.0.config.roles;
+    if !roles.can_be_assumed_for(&request.role_arn, "eks.amazonaws.com", &source) {
         return Err(faults::invalid_parameter(format!(
             "Role with arn: {}, could not be assumed because it does not exist or the trusted \
              entity is not correct",
@@ -36,7 +40,8 @@ pub(crate) async fn place(eks: &Eks, request: &CreateClusterRequest) -> Result<P
     let is_public = config.endpoint_public_access.unwrap_or(true);
     has_endpoint(is_public, config.endpoint_private_access.unwrap_or(false))?;
     access_cidrs(&config.public_access_cidrs)?;
-    subnets(eks, &config.subnet_ids).await
+    let network = request.kubernetes_network_config.clone().unwrap_or_default();
+    subnets(eks, &config.subnet_ids, is_ipv6(&network)?).await
 }
 
 fn name(name: &str) -> Result<(), Fault> {
@@ -52,13 +57,21 @@ fn name(name: &str) -> Result<(), Fault> {
     ))
 }
 
-async fn subnets(eks: &Eks, ids: &[String]) -> Result<Place, Fault> {
+async fn subnets(eks: &Eks, ids: &[String], is_ipv6: bool) -> Result<Place, Fault> {
     if ids.is_empty() {
         return Err(faults::invalid_parameter("Subnets cannot be empty"));
     }
     let request = DescribeSubnetsRequest { subnet_ids: ids.to_vec(), ..Default::default() };
     let found = eks.0.config.client.call::<DescribeSubnets>(request).await;
     let found = found.map_err(|it| faults::of_call(&it))?;
+    let without = found.subnets.iter().filter(|it| it.ipv6_cidr_block_association_set.is_empty());
+    let without: Vec<_> = without.filter_map(|it| it.subnet_id.as_deref()).collect();
+    if is_ipv6 && !without.is_empty() {
+        return Err(faults::invalid_parameter(format!(
+            "Subnets specified must have an IPv6 CIDR block when ipFamily is ipv6: {}",
+            without.join(", ")
+        )));
+    }
     let zones: BTreeSet<_> = found.subnets.iter().map(|it| it.availability_zone.clone()).collect();
     if zones.len() < 2 {
         return Err(faults::invalid_parameter(
@@ -89,7 +102,30 @@ fn access_cidrs(cidrs: &[String]) -> Result<(), Fault> {
     }
 }
 
-pub(crate) fn service_cidr(asked: Option<&str>) -> Result<String, Fault> {
+/// Whether Services and pods are to have IPv6 addresses.
+fn is_ipv6(network: &KubernetesNetworkConfig) -> Result<bool, Fault> {
+    match network.ip_family.as_deref() {
+        None | Some("ipv4") => Ok(false),
+        Some("ipv6") => Ok(true),
+        Some(other) => Err(faults::invalid_parameter(format!(
+            "Value '{other}' at 'kubernetesNetworkConfig.ipFamily' failed to satisfy constraint: \
+             Member must satisfy enum value set: [ipv4, ipv6]"
+        ))),
+    }
+}
+
+/// The range of an IPv6 cluster is EKS's choice, of the unique local addresses (RFC 4193).
+pub(crate) fn service_cidr(network: &KubernetesNetworkConfig) -> Result<String, Fault> {
+    let asked = network.service_ipv4_cidr.as_deref();
+    if is_ipv6(network)? {
+        if asked.is_some() {
+            return Err(faults::invalid_parameter(
+                "serviceIpv4Cidr can not be specified when ipFamily is ipv6",
+            ));
+        }
+        let [a, b, c, d, e] = entropy::bytes();
+        return Ok(format!("fd{a:02x}:{b:x}{c:02x}:{d:x}{e:02x}::/108"));
+    }
     match asked {
         None | Some(SERVICE_CIDR) => Ok(SERVICE_CIDR.to_owned()),
         // Deviation: one service CIDR; the manifests and the API server know it by heart.
@@ -99,8 +135,20 @@ pub(crate) fn service_cidr(asked: Option<&str>) -> Result<String, Fault> {
     }
 }
 
+/// Without the entry of its creator, nobody could ever use a cluster whose ConfigMap is empty.
+pub(crate) fn creator_is_admin(mode: &str, asked: Option<bool>) -> Result<bool, Fault> {
+    match (mode, asked.unwrap_or(true)) {
+        ("CONFIG_MAP", false) => Err(faults::invalid_parameter(
+            "bootstrapClusterCreatorAdminPermissions must be true if cluster's authentication mode \
+             is set to CONFIG_MAP",
+        )),
+        (_, is_admin) => Ok(is_admin),
+    }
+}
+
+/// The API's default is not the console's, which is `API_AND_CONFIG_MAP`.
 pub(crate) fn authentication_mode(asked: Option<&str>) -> Result<String, Fault> {
-    let asked = asked.unwrap_or("API_AND_CONFIG_MAP");
+    let asked = asked.unwrap_or("CONFIG_MAP");
     match AUTHENTICATION_MODES.contains(&asked) {
         true => Ok(asked.to_owned()),
         false => Err(faults::invalid_parameter(format!(
@@ -250,5 +298,13 @@ mod tests {
         assert!(mode_update("API", "CONFIG_MAP".to_owned()).is_err());
         assert!(mode_update("API", "API".to_owned()).is_err());
         assert!(mode_update("API", "NONE".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_cluster_of_the_config_map_alone_keeps_its_creator() {
+        assert_eq!(authentication_mode(None).unwrap(), "CONFIG_MAP");
+        assert!(creator_is_admin("CONFIG_MAP", Some(false)).is_err());
+        assert!(creator_is_admin("CONFIG_MAP", None).unwrap());
+        assert!(!creator_is_admin("API", Some(false)).unwrap());
     }
 }

@@ -1,12 +1,12 @@
 //! `UpdateNodegroupConfig`: what changes, as a value.
 
-use aws_eks::{Taint, UpdateNodegroupConfigRequest};
+use aws_eks::{NodeRepairConfig, UpdateNodegroupConfigRequest};
 use aws_wire::Fault;
 
 use super::{
     records::{Nodegroup, Scaling},
     rollout::Strategy,
-    validate,
+    validate::{self, fields},
 };
 use crate::faults;
 
@@ -43,6 +43,10 @@ pub(crate) fn plan(
         }
     }
     if let Some(labels) = &request.labels {
+        fields::labels(&labels.add_or_update_labels)?;
+        labels.remove_labels.iter().try_for_each(|it| fields::label_key(it))?;
+        let (added, removed) = (labels.add_or_update_labels.keys(), labels.remove_labels.iter());
+        fields::disjoint(added, removed, "label key")?;
         wanted.labels.extend(labels.add_or_update_labels.clone());
         wanted.labels.retain(|key, _| !labels.remove_labels.contains(key));
         wanted.removed_labels.extend(labels.remove_labels.clone());
@@ -50,11 +54,18 @@ pub(crate) fn plan(
         params.push(("LabelsToRemove".to_owned(), json(&labels.remove_labels)));
     }
     if let Some(change) = &request.taints {
-        validate::taints(&change.add_or_update_taints)?;
-        let is_same = |a: &Taint, b: &Taint| a.key == b.key && a.effect == b.effect;
+        let (added, removed) = (&change.add_or_update_taints, &change.remove_taints);
+        fields::taints(added)?;
+        fields::taints(removed)?;
+        let (mine, theirs) =
+            (added.iter().map(fields::identity), removed.iter().map(fields::identity));
+        fields::disjoint(mine, theirs, "taint")?;
         let touched = [&change.add_or_update_taints[..], &change.remove_taints[..]].concat();
-        wanted.taints.retain(|it| !touched.iter().any(|other| is_same(it, other)));
+        wanted.taints.retain(|it| {
+            !touched.iter().any(|other| fields::identity(it) == fields::identity(other))
+        });
         wanted.taints.extend(change.add_or_update_taints.clone());
+        fields::taints(&wanted.taints)?;
         wanted.removed_taints.extend(change.remove_taints.clone());
         params.push(("TaintsToAdd".to_owned(), json(&change.add_or_update_taints)));
         params.push(("TaintsToRemove".to_owned(), json(&change.remove_taints)));
@@ -75,10 +86,28 @@ pub(crate) fn plan(
             params.push(("UpdateStrategy".to_owned(), strategy.name().to_owned()));
         }
     }
+    fields::warm_pool(request.warm_pool_config.as_ref())?;
+    if let Some(asked) = &request.node_repair_config {
+        fields::repair(asked)?;
+        params.extend(repair_params(asked));
+        wanted.repair = Some(asked.clone());
+    }
     if params.is_empty() {
         return Err(faults::invalid_parameter("No changes needed for the nodegroup configuration"));
     }
     Ok(Change { params, wanted: Box::new(wanted) })
+}
+
+/// What is said beside `enabled` is a parameter of its own.
+fn repair_params(asked: &NodeRepairConfig) -> Vec<(String, String)> {
+    let mut params = Vec::new();
+    if let Some(enabled) = asked.enabled {
+        params.push(("NodeRepairEnabled".to_owned(), enabled.to_string()));
+    }
+    if (NodeRepairConfig { enabled: None, ..asked.clone() }) != NodeRepairConfig::default() {
+        params.push(("NodeRepairConfig".to_owned(), json(asked)));
+    }
+    params
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -32,6 +32,8 @@ pub(crate) enum Progress {
 /// What becomes of pods that a budget keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
+    /// They stay, for as long as the caller likes.
+    Ask,
     /// They stay, until time is up.
     Evict,
     /// They are deleted.
@@ -39,8 +41,9 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
+    /// Of a version update, which ends when pods do not go in time.
     pub(crate) fn of(force: bool) -> Self {
-        if force { Self::Force } else { Self::Evict }
+        if force { Self::Force } else { Self::Ask }
     }
 }
 
@@ -66,7 +69,8 @@ pub(crate) async fn step(
     let pods = Api::<Pod>::all(client.clone());
     let here = ListParams::default().fields(&format!("spec.nodeName={name}"));
     let left: Vec<Pod> = pods.list(&here).await?.items.into_iter().filter(must_move).collect();
-    if left.is_empty() || now.duration_since(since) > EVICTION_LIMIT {
+    let is_late = now.duration_since(since) > EVICTION_LIMIT && manner != Manner::Ask;
+    if left.is_empty() || is_late {
         return Ok(Progress::Done);
     }
     for pod in left.iter().filter(|it| it.metadata.deletion_timestamp.is_none()) {
@@ -102,12 +106,17 @@ fn must_move(pod: &Pod) -> bool {
     !is_daemon && !is_mirror && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// The answers to an eviction that budgets refuse: one, and several for the same pod.
+const REFUSED: [u16; 2] = [429, 500];
+
 /// A refusal by a budget is no error: the next step asks again.
 async fn evict(client: &Client, pod: &Pod, manner: Manner) -> Result<(), kube::Error> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
     match pods.evict(&name, &EvictParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 429 && manner == Manner::Force => {
+        Err(kube::Error::Api(status))
+            if REFUSED.contains(&status.code) && manner == Manner::Force =>
+        {
             let uid = pod.metadata.uid.clone();
             let preconditions = Some(Preconditions { uid, resource_version: None });
             let params = DeleteParams { preconditions, ..DeleteParams::default() };
@@ -117,7 +126,7 @@ async fn evict(client: &Client, pod: &Pod, manner: Manner) -> Result<(), kube::E
                 result => result.map(drop),
             }
         }
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => {
+        Err(kube::Error::Api(status)) if status.code == 404 || REFUSED.contains(&status.code) => {
             debug!(pod = name, reason = status.message, "eviction is refused for now");
             Ok(())
         }
@@ -149,6 +158,10 @@ mod tests {
 
     /// An API server with one node and one pod on it, whose eviction a budget refuses.
     fn cluster(ready: &'static str) -> Client {
+        refusing(ready, 429)
+    }
+
+    fn refusing(ready: &'static str, code: u16) -> Client {
         let answer = move |request: Request<Body>| async move {
             let path = request.uri().path().to_owned();
             let node = json!({
@@ -161,7 +174,7 @@ mod tests {
                 "/api/v1/nodes" => (200, json!({"metadata": {}, "items": [node]})),
                 "/api/v1/nodes/n" => (200, node),
                 "/api/v1/pods" => (200, json!({"metadata": {}, "items": [pod]})),
-                _ => (429, json!({"kind": "Status", "code": 429, "message": "budget"})),
+                _ => (code, json!({"kind": "Status", "code": code, "message": "budget"})),
             };
             let body = Body::from(serde_json::to_vec(&body).unwrap());
             Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
@@ -189,6 +202,20 @@ mod tests {
         );
         let gone = step(&cluster("True"), "i-0other", start, start, Manner::Evict).await.unwrap();
         assert_eq!(gone, Progress::Done);
+    }
+
+    #[tokio::test]
+    async fn an_update_asks_for_as_long_as_it_likes_and_several_budgets_are_a_refusal_too() {
+        let start = Timestamp::UNIX_EPOCH;
+        let late = start + EVICTION_LIMIT + SignedDuration::from_secs(1);
+        let step = async |code, at, manner| {
+            step(&refusing("True", code), "i-0abc", start, at, manner).await.unwrap()
+        };
+        for code in REFUSED {
+            assert_eq!(step(code, late, Manner::of(false)).await, Progress::Draining);
+            assert_eq!(step(code, start, Manner::Evict).await, Progress::Draining);
+            assert_eq!(step(code, late, Manner::Evict).await, Progress::Done);
+        }
     }
 
     #[test]

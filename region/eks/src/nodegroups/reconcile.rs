@@ -4,16 +4,21 @@
 //! A pass observes (Auto Scaling group, nodes), plans ([`plan`], pure) and applies one plan. What is
 //! cut off is made again by the next pass.
 
+mod failing;
 mod nodes;
 mod plan;
+pub(crate) mod repair;
+mod repairing;
 mod roll;
 mod rolling;
+mod surroundings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_autoscaling::lifecycle_hook::{CompleteLifecycleAction, CompleteLifecycleActionRequest};
 use aws_wire::Fault;
 use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api,
@@ -25,12 +30,14 @@ use tracing::{info, warn};
 use self::{
     nodes::GroupNode,
     plan::{Limits, Observed, Step},
+    surroundings::Surroundings,
 };
 use super::{
+    aws_auth,
     drain::{self, Progress},
     key,
     records::{Issue, Nodegroup, State},
-    resources::{self, TERMINATE_HOOK},
+    resources::{self, FIRST_VERSION, TERMINATE_HOOK},
     template,
 };
 use crate::{
@@ -41,17 +48,30 @@ use crate::{
 /// How soon an unfinished pass is followed by another when nothing changes.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// What a group stands on is looked at no more often: passes come with each change in the region.
+const LOOKED: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is remembered between passes, by the groups' ids. Whoever begins anew has lost nothing by it.
+#[derive(Default)]
+struct Memory {
+    /// Since when passes fail.
+    failing: BTreeMap<String, Timestamp>,
+    /// When their surroundings were looked at, and what was found.
+    looked: BTreeMap<String, (Timestamp, Surroundings)>,
+}
+
 /// Runs passes until it is dropped.
 pub(crate) async fn run(context: Context) {
     let mut changes = context.eks.0.store.subscribe();
     let woken = Arc::new(Notify::new());
     let mut watched = BTreeMap::new();
+    let mut memory = Memory::default();
     loop {
         changes.mark_unchanged();
         let mut wait = None;
         for group in context.eks.0.nodegroups.list() {
             follow_nodes(&context, &group.cluster, &woken, &mut watched);
-            let next = pass(&context, &group).await;
+            let next = pass(&context, &group, &mut memory).await;
             wait = [wait, next].into_iter().flatten().min();
         }
         let sleep = async {
@@ -75,7 +95,8 @@ fn follow_nodes(
     woken: &Arc<Notify>,
     watched: &mut BTreeMap<String, tokio::task::JoinHandle<Option<()>>>,
 ) {
-    let is_watched = watched.get(cluster).is_some_and(|it| !it.is_finished());
+    watched.retain(|_, it| !it.is_finished());
+    let is_watched = watched.contains_key(cluster);
     let Some(running) = context.running(cluster).filter(|_| !is_watched) else { return };
     let nodes = Api::<Node>::all(running.plane.client.clone());
     let woken = woken.clone();
@@ -88,26 +109,56 @@ fn follow_nodes(
             }
         }
     };
-    let handle = context.scope.spawn("nodes of node groups", task);
+    // It ends with the cluster: another one of the name has nodes of its own.
+    let handle = running.scope.spawn("nodes of node groups", task);
     watched.insert(cluster.to_owned(), handle);
 }
 
 /// One pass; how long to wait for the next if nothing changes, `None`: for ever.
-async fn pass(context: &Context, group: &Nodegroup) -> Option<Duration> {
-    match try_pass(context, group).await {
-        Ok(next) => next,
-        Err(error) => {
-            warn!(
-                nodegroup = group.name,
-                error = %telemetry::chain(&error),
-                "a pass over a node group failed; it is tried again"
-            );
-            Some(RETRY)
+async fn pass(context: &Context, group: &Nodegroup, memory: &mut Memory) -> Option<Duration> {
+    let error = match try_pass(context, group, memory).await {
+        Ok(next) => {
+            memory.failing.remove(&group.id);
+            return next;
         }
+        Err(error) => error,
+    };
+    warn!(
+        nodegroup = group.name,
+        error = %telemetry::chain(&error),
+        "a pass over a node group failed; it is tried again"
+    );
+    let now = context.eks.now();
+    let since = *memory.failing.entry(group.id.clone()).or_insert(now);
+    if let Err(error) = note_failure(&context.eks, group, &error, since) {
+        warn!(nodegroup = group.name, %error, "a failure is not written down");
+    }
+    Some(RETRY)
+}
+
+/// What failing passes mean for the group.
+fn note_failure(
+    eks: &Eks,
+    group: &Nodegroup,
+    error: &PassError,
+    since: Timestamp,
+) -> Result<(), PassError> {
+    let passed = |at| Duration::try_from(eks.now().duration_since(at)).unwrap_or_default();
+    let limit = eks.0.config.join_limit;
+    let step = failing::plan(group, error, passed(since), passed(group.modified_at), limit);
+    match step {
+        Some(Step::Tell(issues)) => Ok(eks.note_nodegroup(group, |it| it.issues = issues)?),
+        Some(Step::Degrade(issues)) => degrade(eks, group, issues),
+        Some(Step::Fail(issue)) => fail(eks, group, &Observed::default(), issue),
+        _ => Ok(()),
     }
 }
 
-async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duration>, PassError> {
+async fn try_pass(
+    context: &Context,
+    group: &Nodegroup,
+    memory: &mut Memory,
+) -> Result<Option<Duration>, PassError> {
     let eks = &context.eks;
     let Some(running) = context.running(&group.cluster) else { return Ok(None) };
     let auto_scaling_group = resources::auto_scaling_group(eks, group).await?;
@@ -120,7 +171,25 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
         join: config.join_limit,
         drained: config.latency.drained,
     };
-    let mut observed = Observed::new(auto_scaling_group.as_ref(), &nodes);
+    let mut observed = Observed::new(group, auto_scaling_group.as_ref(), &nodes);
+    let mut until_next_look = None;
+    if group.state != State::Deleting {
+        let known = memory.looked.get(&group.id);
+        let known = known.map(|(at, found)| (eks.now().duration_since(*at), found));
+        // What was wrong a moment ago may be right by now.
+        let known = known.filter(|(age, found)| *age < LOOKED && found.is_sound(group));
+        observed.surroundings = Some(match known {
+            Some((age, found)) => {
+                until_next_look = Duration::try_from(LOOKED - age).ok();
+                found.clone()
+            }
+            None => {
+                let found = surroundings::observe(eks, group, auto_scaling_group.as_ref()).await?;
+                memory.looked.insert(group.id.clone(), (eks.now(), found.clone()));
+                found
+            }
+        });
+    }
     if observed.is_short() {
         observed.launch_failure = resources::launch_failure(eks, group).await?;
     }
@@ -130,7 +199,7 @@ async fn try_pass(context: &Context, group: &Nodegroup) -> Result<Option<Duratio
         apply(context, group, &seen, step).await?;
     }
     nodes::label_and_taint(&running.plane.client, group, &nodes, &observed).await?;
-    Ok(plan.wait)
+    Ok([plan.wait, until_next_look].into_iter().flatten().min())
 }
 
 /// What a pass has found, and where.
@@ -148,14 +217,14 @@ async fn apply(
 ) -> Result<(), PassError> {
     let eks = &context.eks;
     match step {
-        Step::Create => match create(eks, group).await? {
+        Step::Create => match create(eks, group, seen.client).await? {
             None => Ok(()),
-            Some(issue) => fail(eks, group, seen, issue),
+            Some(issue) => fail(eks, group, seen.observed, issue),
         },
         Step::Roll(roll) => {
             match rolling::apply(eks, group, seen.client, seen.nodes, roll).await? {
                 None => Ok(()),
-                Some(issue) => fail(eks, group, seen, issue),
+                Some(issue) => fail(eks, group, seen.observed, issue),
             }
         }
         Step::Resize { min, max, desired } => {
@@ -165,7 +234,7 @@ async fn apply(
         Step::Activate => {
             info!(nodegroup = group.name, "node group is active");
             let update = group.update_id.clone();
-            eks.change_nodegroup(group, |it| {
+            eks.conclude_nodegroup(group, |it| {
                 it.state = State::Active;
                 it.issues.clear();
                 it.update_id = None;
@@ -179,26 +248,43 @@ async fn apply(
                 None => Ok(()),
             }
         }
-        Step::Tell(issues) => Ok(eks.change_issues(group, issues)?),
-        Step::Fail(issue) => fail(eks, group, seen, issue),
-        Step::Remove => remove(eks, group).await,
+        Step::Tell(issues) => Ok(eks.note_nodegroup(group, |it| it.issues = issues)?),
+        Step::Degrade(issues) => degrade(eks, group, issues),
+        Step::Follow(sizes) => Ok(eks.note_nodegroup(group, |it| {
+            if it.state == group.state {
+                it.scaling = sizes;
+            }
+        })?),
+        Step::Repair(repair) => repairing::apply(eks, group, seen.client, seen.nodes, repair).await,
+        Step::Fail(issue) => fail(eks, group, seen.observed, issue),
+        Step::Remove => remove(eks, group, seen.client).await,
     }
 }
 
-fn fail(eks: &Eks, group: &Nodegroup, seen: &Seen<'_>, issue: Issue) -> Result<(), PassError> {
+fn degrade(eks: &Eks, group: &Nodegroup, issues: Vec<Issue>) -> Result<(), PassError> {
+    let codes: Vec<_> = issues.iter().map(|it| it.code.as_str()).collect();
+    warn!(nodegroup = group.name, ?codes, "node group is degraded");
+    Ok(eks.conclude_nodegroup(group, |it| {
+        it.state = State::Degraded;
+        it.issues = issues;
+    })?)
+}
+
+fn fail(eks: &Eks, group: &Nodegroup, observed: &Observed, issue: Issue) -> Result<(), PassError> {
     warn!(nodegroup = group.name, code = issue.code, "node group failed");
     let errors = vec![(issue.code.clone(), issue.message.clone())];
     if let Some(update) = &group.update_id {
         eks.finish_update(&group.cluster, update, errors, issue.resources.clone())?;
     }
-    if group.rollout.is_some() {
-        return Ok(eks.change_nodegroup(group, |it| rolling::fail(it, issue, seen.observed))?);
+    if group.rollout.is_some() && group.state == State::Updating {
+        return Ok(eks.conclude_nodegroup(group, |it| rolling::fail(it, issue, observed))?);
     }
     let state = match group.state {
         State::Creating => State::CreateFailed,
+        State::Deleting => State::DeleteFailed,
         _ => State::Degraded,
     };
-    Ok(eks.change_nodegroup(group, |it| {
+    Ok(eks.conclude_nodegroup(group, |it| {
         it.state = state;
         it.issues = vec![issue];
         it.update_id = None;
@@ -206,8 +292,15 @@ fn fail(eks: &Eks, group: &Nodegroup, seen: &Seen<'_>, issue: Issue) -> Result<(
 }
 
 /// Makes what the group is made of; the issue says why it can never be.
-async fn create(eks: &Eks, group: &Nodegroup) -> Result<Option<Issue>, PassError> {
+async fn create(
+    eks: &Eks,
+    group: &Nodegroup,
+    client: &kube::Client,
+) -> Result<Option<Issue>, PassError> {
     let cluster = eks.find(&group.cluster)?;
+    if cluster.authentication_mode != "API" {
+        aws_auth::ensure(client, &group.node_role).await?;
+    }
     if cluster.authentication_mode != "CONFIG_MAP" {
         eks.ensure_node_entry(&group.cluster, &group.node_role)?;
     }
@@ -218,6 +311,7 @@ async fn create(eks: &Eks, group: &Nodegroup) -> Result<Option<Issue>, PassError
     resources::ensure_profile(eks, group).await?;
     resources::ensure_template(eks, group, data).await?;
     resources::create_auto_scaling_group(eks, group).await?;
+    eks.note_nodegroup(group, |it| it.template_version = Some(FIRST_VERSION))?;
     Ok(None)
 }
 
@@ -260,12 +354,15 @@ async fn drain_instance(
     })?)
 }
 
-async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
+async fn remove(eks: &Eks, group: &Nodegroup, client: &kube::Client) -> Result<(), PassError> {
     resources::remove(eks, group).await?;
     let all = eks.0.nodegroups.under(&format!("{}/", group.cluster));
     let is_shared =
         all.iter().any(|(_, it)| it.name != group.name && it.node_role == group.node_role);
     if !is_shared {
+        if eks.reads_config_map(&group.cluster) {
+            aws_auth::remove(client, &group.node_role).await?;
+        }
         eks.delete_entry(&group.cluster, &group.node_role)?;
     }
     eks.0.store.transaction(|transaction| {

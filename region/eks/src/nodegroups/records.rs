@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aws_eks::{CreateNodegroupRequest, Taint};
+use aws_eks::{CreateNodegroupRequest, NodeRepairConfig, Taint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    reconcile::repair::Book,
     rollout::{Left, Rollout, Strategy},
     template::Source,
     validate,
@@ -118,6 +119,15 @@ pub(crate) struct Nodegroup {
     /// What one that failed has left.
     #[serde(default)]
     pub(crate) left: Option<Left>,
+    /// The version of EKS's own template that the Auto Scaling group was given.
+    #[serde(default)]
+    pub(crate) template_version: Option<i64>,
+    /// As it was asked for.
+    #[serde(default)]
+    pub(crate) repair: Option<NodeRepairConfig>,
+    /// Repairs under way.
+    #[serde(default)]
+    pub(crate) repairs: Book,
 }
 
 impl Nodegroup {
@@ -192,6 +202,9 @@ pub(crate) fn new(
         draining: BTreeMap::new(),
         rollout: None,
         left: None,
+        template_version: None,
+        repair: request.node_repair_config.clone(),
+        repairs: Book::default(),
     }
 }
 

@@ -7,9 +7,9 @@ use aws_autoscaling::{
     group::{
         AutoScalingGroup, CreateAutoScalingGroup, CreateAutoScalingGroupRequest,
         DeleteAutoScalingGroup, DeleteAutoScalingGroupRequest, DescribeAutoScalingGroups,
-        DescribeAutoScalingGroupsRequest, LaunchTemplate, LaunchTemplateOverrides,
-        LaunchTemplateSpecification, MixedInstancesPolicy, UpdateAutoScalingGroup,
-        UpdateAutoScalingGroupRequest,
+        DescribeAutoScalingGroupsRequest, InstancesDistribution, LaunchTemplate,
+        LaunchTemplateOverrides, LaunchTemplateSpecification, MixedInstancesPolicy,
+        UpdateAutoScalingGroup, UpdateAutoScalingGroupRequest,
     },
     lifecycle_hook::LifecycleHookSpecification,
     tag::Tag,
@@ -17,6 +17,7 @@ use aws_autoscaling::{
 use aws_ec2::{
     common::{Filter, TagInput},
     instance::{DescribeInstances, DescribeInstancesRequest},
+    instance_state::{RebootInstances, RebootInstancesRequest},
     launch_template::{
         CreateLaunchTemplate, CreateLaunchTemplateRequest, CreateLaunchTemplateVersion,
         CreateLaunchTemplateVersionRequest, DeleteLaunchTemplate, DeleteLaunchTemplateRequest,
@@ -36,6 +37,8 @@ use crate::{Eks, reconcile::PassError};
 
 /// The lifecycle hook on which EKS drains an instance before it goes.
 pub(crate) const TERMINATE_HOOK: &str = "Terminate-LC-Hook";
+/// Of EKS's own launch template, which a new group launches from.
+pub(crate) const FIRST_VERSION: i64 = 1;
 /// From memory of real groups: their hooks' heartbeat.
 const HEARTBEAT_SECONDS: i64 = 1800;
 
@@ -137,6 +140,13 @@ pub(crate) async fn terminate(eks: &Eks, instance: &str) -> Result<(), PassError
     already(done, "ValidationError")
 }
 
+pub(crate) async fn reboot(eks: &Eks, instance: &str) -> Result<(), PassError> {
+    let request =
+        RebootInstancesRequest { instance_ids: vec![instance.to_owned()], ..Default::default() };
+    eks.0.config.client.call::<RebootInstances>(request).await?;
+    Ok(())
+}
+
 pub(crate) fn eks_tags(group: &Nodegroup) -> Vec<TagInput> {
     let tag = |key: &str, value: &str| TagInput {
         key: Some(key.to_owned()),
@@ -171,7 +181,7 @@ pub(crate) async fn create_auto_scaling_group(
     };
     let request = CreateAutoScalingGroupRequest {
         auto_scaling_group_name: group.auto_scaling_group(),
-        mixed_instances_policy: Some(policy(group, 1)),
+        mixed_instances_policy: Some(policy(group, FIRST_VERSION)),
         min_size: group.scaling.min,
         max_size: group.scaling.max,
         desired_capacity: Some(group.scaling.desired),
@@ -199,6 +209,15 @@ fn policy(group: &Nodegroup, version: i64) -> MixedInstancesPolicy {
             launch_template_specification: Some(template),
             overrides: overrides.collect(),
         }),
+        instances_distribution: (group.capacity_type == "SPOT").then(all_of_spot),
+    }
+}
+
+fn all_of_spot() -> InstancesDistribution {
+    InstancesDistribution {
+        on_demand_base_capacity: Some(0),
+        on_demand_percentage_above_base_capacity: Some(0),
+        spot_allocation_strategy: Some("price-capacity-optimized".to_owned()),
         ..Default::default()
     }
 }

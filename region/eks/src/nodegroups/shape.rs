@@ -8,6 +8,7 @@ use aws_eks::{
 use super::{
     records::{Issue, Nodegroup},
     template::Source,
+    validate::BOTTLEROCKET,
 };
 use crate::Eks;
 
@@ -49,7 +50,9 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
             remote_access_security_group: None,
         }),
         disk_size: group.source.is_none().then_some(group.disk_size),
-        health: NodegroupHealth { issues: group.issues.iter().map(issue).collect() },
+        health: NodegroupHealth {
+            issues: group.issues.iter().map(issue).chain(not_built(group)).collect(),
+        },
         update_config: NodegroupUpdateConfig {
             max_unavailable: match group.max_unavailable_percentage {
                 None => Some(group.max_unavailable),
@@ -58,8 +61,22 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
             max_unavailable_percentage: group.max_unavailable_percentage,
             update_strategy: group.update_strategy.map(|it| it.name().to_owned()),
         },
-        node_repair_config: None,
+        node_repair_config: group.repair.clone(),
         launch_template: group.source.as_ref().map(Source::specification),
         tags: group.tags.clone(),
     }
+}
+
+/// What is not there for nodes of this image. The group is what it is: this is no state of its.
+fn not_built(group: &Nodegroup) -> Option<aws_eks::Issue> {
+    (group.ami_type == BOTTLEROCKET).then(|| aws_eks::Issue {
+        code: Some("Unknown".to_owned()),
+        message: Some(
+            "Nodes of this group boot this region's own root file system, which joins the cluster by \
+             settings.kubernetes of the user data: Bottlerocket's settings API, host containers, \
+             bootstrap containers and updates are not there."
+                .to_owned(),
+        ),
+        resource_ids: vec![group.image_id.clone()],
+    })
 }

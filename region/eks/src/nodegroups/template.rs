@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     records::{Issue, Nodegroup},
     user_data::{self, Facts},
+    validate::BOTTLEROCKET,
 };
 use crate::{Eks, faults, records::Cluster};
 
@@ -196,7 +197,10 @@ fn derived(
             None => Some(user_data::render(group, facts)),
             Some(theirs) => user_data::merge(theirs, group, facts),
         };
-        let not_mime = || invalid("User data was not in the MIME multipart format.");
+        let not_mime = || match group.ami_type == BOTTLEROCKET {
+            true => invalid("User data was not in the TOML format."),
+            false => invalid("User data was not in the MIME multipart format."),
+        };
         data.user_data = Some(merged.ok_or_else(not_mime)?);
     }
     Ok(data)

@@ -1,4 +1,5 @@
-//! The user data of a managed node: MIME multi-part with a nodeadm `NodeConfig`.
+//! The user data of a managed node: MIME multi-part with a nodeadm `NodeConfig`, or Bottlerocket's
+//! settings.
 //!
 //! Source: the AL2023 section of the EKS user guide ("Customize managed nodes with launch
 //! templates") for the form, compute facts §2.1 for the fields.
@@ -6,7 +7,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use super::records::Nodegroup;
+use super::{bottlerocket, records::Nodegroup, validate::BOTTLEROCKET};
 use crate::records::Cluster;
 
 /// What a node learns from its user data besides the group.
@@ -21,6 +22,9 @@ const PART: &str = "Content-Type: application/node.eks.aws\r\n\r\n";
 
 /// Base64, as launch templates want it.
 pub(crate) fn render(group: &Nodegroup, facts: &Facts<'_>) -> String {
+    if group.ami_type == BOTTLEROCKET {
+        return STANDARD.encode(bottlerocket::settings(group, facts).to_string());
+    }
     let config = config(group, facts);
     let text = format!(
         "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"//\"\r\n\r\n--//\r\n\
@@ -33,6 +37,9 @@ pub(crate) fn render(group: &Nodegroup, facts: &Facts<'_>) -> String {
 /// message. Both are in base64.
 pub(crate) fn merge(theirs: &str, group: &Nodegroup, facts: &Facts<'_>) -> Option<String> {
     let text = String::from_utf8(mime_parts::decode_base64(theirs.as_bytes())?).ok()?;
+    if group.ami_type == BOTTLEROCKET {
+        return bottlerocket::merge(&text, group, facts).map(|it| STANDARD.encode(it));
+    }
     let end = format!("--{}", mime_parts::boundary(text.as_bytes())?);
     let part = format!("{end}\r\n{PART}{}\r\n{end}--\r\n", config(group, facts));
     // What stands behind the last boundary is no part.

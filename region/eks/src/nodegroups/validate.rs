@@ -1,11 +1,13 @@
 //! What EKS refuses before it makes a node group.
 
+pub(crate) mod fields;
+
 use aws_ec2::{
     common::Filter,
     instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
-use aws_eks::{CreateNodegroupRequest, NodegroupUpdateConfig, Taint};
+use aws_eks::{CreateNodegroupRequest, NodegroupUpdateConfig};
 use aws_ssm::parameter::{GetParameter, GetParameterRequest};
 use aws_wire::Fault;
 
@@ -20,9 +22,15 @@ use crate::{
     service::KUBERNETES_VERSION,
 };
 
-const AMI_TYPE: &str = "AL2023_x86_64_STANDARD";
+const AL2023: &str = "AL2023_x86_64_STANDARD";
+pub(crate) const BOTTLEROCKET: &str = "BOTTLEROCKET_x86_64";
+const AMI_TYPES: [&str; 3] = [AL2023, BOTTLEROCKET, CUSTOM];
+const CAPACITY_TYPES: [&str; 2] = ["ON_DEMAND", "SPOT"];
 pub(crate) const CUSTOM: &str = "CUSTOM";
-const EFFECTS: [&str; 3] = ["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"];
+/// Quotas of AWS. Sources: EKS best practices (450), the facts' from memory (30).
+const MOST_NODES: i64 = 450;
+const MOST_GROUPS: usize = 30;
+const MOST_TYPES: usize = 20;
 
 pub(crate) async fn create(
     eks: &Eks,
@@ -41,7 +49,15 @@ pub(crate) async fn create(
     if let Some(asked) = &request.update_config {
         update_config(asked)?;
     }
-    taints(&request.taints)?;
+    fields::labels(&request.labels)?;
+    fields::taints(&request.taints)?;
+    fields::tags(&request.tags)?;
+    fields::warm_pool(request.warm_pool_config.as_ref())?;
+    if let Some(asked) = &request.node_repair_config {
+        fields::repair(asked)?;
+    }
+    disk(request)?;
+    quota(eks, cluster, request)?;
     role(eks, cluster, &request.node_role)?;
     subnets(eks, cluster, &request.subnets).await?;
     instance_types(eks, &request.instance_types).await?;
@@ -60,7 +76,10 @@ pub(crate) async fn create(
                 "amiType CUSTOM takes a launch template that specifies an image id.",
             ));
         }
-        None => release(eks, request.release_version.as_deref()).await?,
+        None => {
+            let kind = request.ami_type.as_deref().unwrap_or(AL2023);
+            release(eks, kind, request.release_version.as_deref()).await?
+        }
     };
     Ok(Base { release, source })
 }
@@ -83,23 +102,42 @@ fn unsupported(request: &CreateNodegroupRequest) -> Result<(), Fault> {
         Err(faults::invalid_parameter(format!("{what} is not supported in this region")))
     };
     match request {
-        _ if request.ami_type.as_deref().is_some_and(|it| it != AMI_TYPE && it != CUSTOM) => {
+        _ if request.ami_type.as_deref().is_some_and(|it| !AMI_TYPES.contains(&it)) => {
             no(&format!("amiType {}", request.ami_type.as_deref().unwrap_or_default()))
         }
-        _ if request.capacity_type.as_deref().is_some_and(|it| it != "ON_DEMAND") => {
-            no("capacityType other than ON_DEMAND")
+        _ if request.capacity_type.as_deref().is_some_and(|it| !CAPACITY_TYPES.contains(&it)) => {
+            no("capacityType other than ON_DEMAND and SPOT")
         }
         _ if request.remote_access.is_some() && request.launch_template.is_none() => {
             no("remoteAccess")
-        }
-        _ if request.node_repair_config.as_ref().is_some_and(|it| it.enabled == Some(true)) => {
-            no("nodeRepairConfig.enabled")
         }
         _ if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) => {
             Err(faults::invalid_parameter("Requested Nodegroup version is not supported"))
         }
         _ => Ok(()),
     }
+}
+
+/// GiB.
+fn disk(request: &CreateNodegroupRequest) -> Result<(), Fault> {
+    match request.disk_size {
+        Some(size) if !(1..=16_384).contains(&size) => Err(faults::invalid_parameter(format!(
+            "diskSize must be between 1 and 16384 GiB: {size}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A call that comes again makes nothing more.
+fn quota(eks: &Eks, cluster: &Cluster, request: &CreateNodegroupRequest) -> Result<(), Fault> {
+    let is_known =
+        eks.0.nodegroups.get(&super::key_of(&cluster.name, &request.nodegroup_name)).is_some();
+    if !is_known && eks.nodegroups_of(&cluster.name) >= MOST_GROUPS {
+        return Err(faults::limit_exceeded(format!(
+            "Managed node groups per cluster: the limit of {MOST_GROUPS} is reached"
+        )));
+    }
+    Ok(())
 }
 
 fn sizes(request: &CreateNodegroupRequest) -> Result<(), Fault> {
@@ -114,6 +152,9 @@ pub(crate) fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), Fault>
     match () {
         () if min < 0 || desired < 0 => wrong("minSize and desiredSize must be 0 or more"),
         () if max < 1 => wrong("maxSize must be 1 or more"),
+        () if desired > MOST_NODES => Err(faults::limit_exceeded(format!(
+            "Nodes per managed node group: the limit is {MOST_NODES}, and {desired} are desired"
+        ))),
         () if min > max => {
             wrong(&format!("Minimum capacity {min} can't be greater than maximum size {max}"))
         }
@@ -147,20 +188,6 @@ pub(crate) fn update_config(asked: &NodegroupUpdateConfig) -> Result<(), Fault> 
     }
 }
 
-pub(crate) fn taints(taints: &[Taint]) -> Result<(), Fault> {
-    let is_good = |taint: &Taint| {
-        taint.key.as_deref().is_some_and(|it| !it.is_empty() && it.len() <= 63)
-            && taint.effect.as_deref().is_some_and(|it| EFFECTS.contains(&it))
-    };
-    if taints.len() > 50 || !taints.iter().all(is_good) {
-        return Err(faults::invalid_parameter(
-            "Each taint needs a key of 1 to 63 characters and one of the effects NO_SCHEDULE, \
-             NO_EXECUTE, PREFER_NO_SCHEDULE; at most 50 taints are allowed",
-        ));
-    }
-    Ok(())
-}
-
 fn role(eks: &Eks, cluster: &Cluster, arn: &str) -> Result<(), Fault> {
     if arn == cluster.role_arn {
         return Err(faults::invalid_parameter(
@@ -191,7 +218,18 @@ async fn subnets(eks: &Eks, cluster: &Cluster, ids: &[String]) -> Result<(), Fau
 }
 
 /// The release that is asked for, or the recommended one, as SSM's public parameters name them.
-pub(crate) async fn release(eks: &Eks, asked: Option<&str>) -> Result<Release, Fault> {
+pub(crate) async fn release(
+    eks: &Eks,
+    ami_type: &str,
+    asked: Option<&str>,
+) -> Result<Release, Fault> {
+    if ami_type == BOTTLEROCKET {
+        let family = format!("/aws/service/bottlerocket/aws-k8s-{KUBERNETES_VERSION}/x86_64");
+        let name = asked.unwrap_or("latest");
+        let version = parameter(eks, &format!("{family}/{name}/image_version")).await?;
+        let image_id = parameter(eks, &format!("{family}/{name}/image_id")).await?;
+        return chosen(asked, version, image_id, &family);
+    }
     let family = format!(
         "/aws/service/eks/optimized-ami/{KUBERNETES_VERSION}/amazon-linux-2023/x86_64/standard"
     );
@@ -203,6 +241,15 @@ pub(crate) async fn release(eks: &Eks, asked: Option<&str>) -> Result<Release, F
     };
     let version = parameter(eks, &format!("{family}/{image}/release_version")).await?;
     let image_id = parameter(eks, &format!("{family}/{image}/image_id")).await?;
+    chosen(asked, version, image_id, &family)
+}
+
+fn chosen(
+    asked: Option<&str>,
+    version: Option<String>,
+    image_id: Option<String>,
+    family: &str,
+) -> Result<Release, Fault> {
     match (asked, version, image_id) {
         (None, Some(version), Some(image_id)) => Ok(Release { image_id, version }),
         (Some(asked), Some(version), Some(image_id)) if asked == version => {
@@ -229,6 +276,11 @@ async fn instance_types(eks: &Eks, types: &[String]) -> Result<(), Fault> {
     if types.is_empty() {
         return Ok(());
     }
+    if types.len() > MOST_TYPES {
+        return Err(faults::invalid_parameter(format!(
+            "At most {MOST_TYPES} instance types can be specified"
+        )));
+    }
     let filter = Filter { name: Some("instance-type".to_owned()), values: types.to_vec() };
     let request = DescribeInstanceTypesRequest { filters: vec![filter], ..Default::default() };
     let found = eks.0.config.client.call::<DescribeInstanceTypes>(request).await;
@@ -253,16 +305,5 @@ mod tests {
         assert!(check_sizes(4, 10, 3).is_err());
         assert!(check_sizes(0, 2, 3).is_err());
         assert!(check_sizes(-1, 2, 0).is_err());
-    }
-
-    #[test]
-    fn taints_have_eks_spelling() {
-        let taint = |effect: &str| Taint {
-            key: Some("a".to_owned()),
-            value: None,
-            effect: Some(effect.to_owned()),
-        };
-        assert!(taints(&[taint("NO_SCHEDULE")]).is_ok());
-        assert!(taints(&[taint("NoSchedule")]).is_err());
     }
 }

@@ -107,7 +107,8 @@ async fn release(
     if request.version.as_ref().is_some_and(|it| *it != group.version) {
         return Err(faults::invalid_parameter("Requested Nodegroup version is not supported"));
     }
-    let release = validate::release(eks, request.release_version.as_deref()).await?;
+    let release =
+        validate::release(eks, &group.ami_type, request.release_version.as_deref()).await?;
     if is_older(&release.version, &group.release_version) {
         return Err(faults::invalid_parameter(format!(
             "Requested release version {} is older than the nodegroup's {}: a nodegroup cannot be \

@@ -177,11 +177,12 @@ async fn existing(eks: &Eks, cluster: &Cluster) -> Result<BTreeMap<String, Inter
         .await?;
     let mut interfaces = BTreeMap::new();
     for it in found.network_interfaces {
+        let ipv6_address = it.ipv6_address.and_then(|it| it.parse().ok());
         let parts = (it.subnet_id, it.network_interface_id, it.private_ip_address);
         if let (Some(subnet), Some(id), Some(address)) = parts
             && let Ok(address) = address.parse()
         {
-            interfaces.insert(subnet, Interface { id, address });
+            interfaces.insert(subnet, Interface { id, address, ipv6_address });
         }
     }
     Ok(interfaces)
@@ -224,6 +225,7 @@ async fn create_interface(
         subnet_id: subnet.to_owned(),
         groups,
         description: Some(description(&cluster.name)),
+        ipv6_address_count: cluster.is_ipv6().then_some(1),
         tag_specifications: vec![owned(&cluster.name, "network-interface", &cluster.name)],
         ..Default::default()
     };
@@ -231,9 +233,13 @@ async fn create_interface(
     let made = made.network_interface.ok_or(PassError::Incomplete { what: "an interface" })?;
     let id =
         made.network_interface_id.ok_or(PassError::Incomplete { what: "an interface's id" })?;
+    let ipv6_address = made.ipv6_address.and_then(|it| it.parse().ok());
+    if cluster.is_ipv6() && ipv6_address.is_none() {
+        return Err(PassError::Incomplete { what: "an interface's IPv6 address" });
+    }
     let address = made.private_ip_address.and_then(|it| it.parse().ok());
     let address = address.ok_or(PassError::Incomplete { what: "an interface's address" })?;
-    Ok(Interface { id, address })
+    Ok(Interface { id, address, ipv6_address })
 }
 
 /// Removes both; what is gone already is no error.

@@ -3,21 +3,17 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aws_ec2::{
-    launch_template::{
-        CreateLaunchTemplate, CreateLaunchTemplateRequest, CreateLaunchTemplateVersion,
-        CreateLaunchTemplateVersionRequest,
-    },
-    launch_template_request::RequestLaunchTemplateData,
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
-    subnet::{DescribeSubnets, DescribeSubnetsRequest},
+    subnet::{CreateSubnet, CreateSubnetRequest, DescribeSubnets, DescribeSubnetsRequest},
+    vpc::{CreateVpc, CreateVpcRequest},
 };
 use aws_eks::{
-    CreateAccessEntry, CreateAccessEntryRequest, CreateCluster, CreateClusterRequest,
-    CreateNodegroupRequest, DeleteCluster, DeleteClusterRequest, LaunchTemplateSpecification,
+    AccessConfig, AssociateAccessPolicy, AssociateAccessPolicyRequest, CreateAccessEntry,
+    CreateAccessEntryRequest, CreateCluster, CreateClusterRequest, DeleteCluster,
+    DeleteClusterRequest, KubernetesNetworkConfig, ListAccessEntries, ListAccessEntriesRequest,
     UpdateAddon, UpdateAddonRequest, UpdateClusterConfig, UpdateClusterConfigRequest,
-    UpdateNodegroupVersion, UpdateNodegroupVersionRequest, VpcConfigRequest,
+    VpcConfigRequest,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -29,13 +25,11 @@ use region_gateway::{
     Role,
 };
 use region_store::Store;
+use tower::ServiceExt;
 
 use crate::{
-    Cluster, Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, Roles, Status,
-    nodegroups::{
-        records::{self, Base, Release, State},
-        template,
-    },
+    Cluster, Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, IssuerService, Roles,
+    Status, Trust,
     reconcile::{self, Context},
 };
 
@@ -68,8 +62,16 @@ impl Identities for Nothing {
 }
 
 impl Roles for Nothing {
-    fn can_be_assumed(&self, _: &str, _: &str) -> bool {
-        true
+    fn can_be_assumed(&self, role_arn: &str, _: &str) -> bool {
+        !role_arn.ends_with("/untrusting")
+    }
+
+    fn trust(&self, role_arn: &str, service: &str) -> Trust {
+        match role_arn.rsplit('/').next() {
+            Some("known") if service == "pods.eks.amazonaws.com" => Trust::Named,
+            Some("node") => Trust::Other,
+            _ => Trust::NoRole,
+        }
     }
 
     fn principal_id(&self, arn: &str) -> Option<String> {
@@ -96,6 +98,7 @@ impl ControlPlanes for Planes {
                     certificate_authority_pem: String::new(),
                     host_endpoint: "https://127.0.0.1:6443".to_owned(),
                     client: nobody(),
+                    fargate: None,
                 }),
             }
         })
@@ -106,13 +109,21 @@ impl ControlPlanes for Planes {
     }
 }
 
+/// Says nothing but what the keys of service accounts are.
 fn nobody() -> kube::Client {
-    let answer = async |_: Request<Body>| {
+    let answer = async |request: Request<Body>| {
+        if request.uri().path() == "/openid/v1/jwks" {
+            return Ok(Response::new(Body::from(br#"{"keys":[]}"#.to_vec())));
+        }
         let response = Response::builder().status(503).body(Body::empty()).unwrap();
         Ok::<_, Infallible>(response)
     };
     kube::Client::new(tower::service_fn(answer), "default")
 }
+
+mod fargate;
+mod nodegroups;
+mod pod_identity;
 
 struct Region {
     eks: Eks,
@@ -160,8 +171,17 @@ impl Region {
     }
 
     async fn create(&self, name: &str) {
+        self.create_in_mode(name, Some("API_AND_CONFIG_MAP")).await;
+    }
+
+    async fn create_in_mode(&self, name: &str, mode: Option<&str>) {
+        let access_config = mode.map(|mode| AccessConfig {
+            authentication_mode: Some(mode.to_owned()),
+            ..Default::default()
+        });
         let request = CreateClusterRequest {
             name: name.to_owned(),
+            access_config,
             role_arn: format!("arn:aws:iam::{ACCOUNT}:role/eks"),
             resources_vpc_config: VpcConfigRequest {
                 subnet_ids: self.subnets.clone(),
@@ -192,6 +212,126 @@ async fn a_cluster_that_hangs_holds_up_no_other() {
     // A cluster of the name that was just deleted is another one.
     region.create("zeta").await;
     assert_eq!(region.cluster("zeta").status, Status::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ipv6_cluster_takes_subnets_with_ipv6_and_has_a_range_of_its_own_for_services() {
+    let region = region().await;
+    let request = |family: &str, subnets: &[String]| CreateClusterRequest {
+        name: "six".to_owned(),
+        role_arn: format!("arn:aws:iam::{ACCOUNT}:role/eks"),
+        resources_vpc_config: VpcConfigRequest {
+            subnet_ids: subnets.to_vec(),
+            ..Default::default()
+        },
+        kubernetes_network_config: Some(KubernetesNetworkConfig {
+            ip_family: Some(family.to_owned()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let create =
+        |it| async { Handle::<CreateCluster>::handle(&region.eks, &region.root(), it).await };
+    let unknown = create(request("ipv5", &region.subnets)).await.unwrap_err();
+    assert_eq!(unknown.code, "InvalidParameterException");
+    let without = create(request("ipv6", &region.subnets)).await.unwrap_err();
+    assert!(without.message.contains(&region.subnets[0]), "{}", without.message);
+
+    let vpc = CreateVpcRequest {
+        cidr_block: Some("10.6.0.0/16".to_owned()),
+        amazon_provided_ipv6_cidr_block: Some(true),
+        ..Default::default()
+    };
+    let made = Handle::<CreateVpc>::handle(&*region.ec2, &region.root(), vpc).await;
+    let made = made.unwrap().vpc.unwrap();
+    let block = made.ipv6_cidr_block_association_set[0].ipv6_cidr_block.clone().unwrap();
+    let block: ipnet::Ipv6Net = block.parse().unwrap();
+    let parts = block.subnets(64).unwrap();
+    let mut subnets = Vec::new();
+    let zones = ["us-east-1a", "us-east-1b"];
+    for ((number, zone), part) in zones.into_iter().enumerate().zip(parts) {
+        let subnet = CreateSubnetRequest {
+            vpc_id: made.vpc_id.clone().unwrap(),
+            cidr_block: Some(format!("10.6.{number}.0/24")),
+            ipv6_cidr_block: Some(part.to_string()),
+            availability_zone: Some(zone.to_owned()),
+            ..Default::default()
+        };
+        let made = Handle::<CreateSubnet>::handle(&*region.ec2, &region.root(), subnet).await;
+        subnets.push(made.unwrap().subnet.unwrap().subnet_id.unwrap());
+    }
+    let both = CreateClusterRequest {
+        kubernetes_network_config: Some(KubernetesNetworkConfig {
+            ip_family: Some("ipv6".to_owned()),
+            service_ipv4_cidr: Some("10.100.0.0/16".to_owned()),
+            ..Default::default()
+        }),
+        ..request("ipv6", &subnets)
+    };
+    assert_eq!(create(both).await.unwrap_err().code, "InvalidParameterException");
+    let shown = create(request("ipv6", &subnets)).await.unwrap().cluster.unwrap();
+    let network = shown.kubernetes_network_config;
+    assert_eq!((network.ip_family.as_deref(), network.service_ipv4_cidr), (Some("ipv6"), None));
+    let services = network.service_ipv6_cidr.unwrap();
+    assert!(services.starts_with("fd") && services.ends_with("::/108"), "{services}");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let cluster = region.cluster("six");
+    assert_eq!(cluster.cluster_dns(), services.replace("::/108", "::a"));
+    assert!(cluster.interfaces.iter().all(|it| it.ipv6_address.is_some()));
+    region.create("four").await;
+    assert_eq!(region.cluster("four").cluster_dns(), "10.100.0.10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_issuer_of_a_cluster_publishes_itself_and_its_keys_until_the_cluster_goes() {
+    let region = region().await;
+    region.create("a").await;
+    region.create("stuck").await;
+    let service = IssuerService::new(region.eks.clone());
+    let ask = async |url: &str| {
+        let request = Request::get(url).body(()).unwrap();
+        let answer = service.clone().oneshot(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = transport::collect(body, 1 << 20).await.unwrap().unwrap();
+        (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let issuer = region.cluster("a").issuer("us-east-1");
+    let (status, headers, text) = ask(&format!("{issuer}/.well-known/openid-configuration")).await;
+    assert_eq!(status, 200);
+    assert_eq!(headers["cache-control"], "public, max-age=3600");
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["issuer"], issuer);
+    assert_eq!(document["jwks_uri"], format!("{issuer}/keys"));
+    let (status, headers, text) = ask(&format!("{issuer}/keys")).await;
+    assert_eq!((status, text.as_str()), (200, r#"{"keys":[]}"#));
+    assert_eq!(headers["content-type"], "application/jwk-set+json");
+
+    // Another cluster's keys are not to be had for a while; nobody's never.
+    let stuck = region.cluster("stuck").issuer("us-east-1");
+    assert_eq!(ask(&format!("{stuck}/keys")).await.0, 503);
+    let host = "https://oidc.eks.us-east-1.amazonaws.com";
+    for path in ["/", "/id/ABC/keys", "/id/ABC/.well-known/openid-configuration", "/keys"] {
+        assert_eq!(ask(&format!("{host}{path}")).await.0, 404, "{path}");
+    }
+    let delete = DeleteClusterRequest { name: "a".to_owned() };
+    Handle::<DeleteCluster>::handle(&region.eks, &region.root(), delete).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(ask(&format!("{issuer}/keys")).await.0, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_requests_of_the_issuers_host_are_theirs() {
+    let service = IssuerService::new(region().await.eks);
+    let asked = |host: &str| {
+        let request = Request::get("/").header("host", host).body(()).unwrap();
+        service.is_asked(request.headers(), None)
+    };
+    assert!(asked("oidc.eks.us-east-1.amazonaws.com"));
+    assert!(asked("OIDC.eks.us-east-1.amazonaws.com:4566"));
+    assert!(!asked("eks.us-east-1.amazonaws.com"));
+    assert!(!asked("oidc.eks.eu-west-1.amazonaws.com"));
+    let http2 = Request::get("/").body(()).unwrap();
+    assert!(service.is_asked(http2.headers(), Some("oidc.eks.us-east-1.amazonaws.com")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,17 +399,29 @@ async fn an_access_entry_is_of_one_principal_and_not_of_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_addon_is_given_no_role_that_it_would_not_use() {
+async fn an_addon_is_given_a_role_that_there_is_and_no_other() {
     let region = region().await;
     region.create("a").await;
-    let request = UpdateAddonRequest {
-        cluster_name: "a".to_owned(),
-        addon_name: "vpc-cni".to_owned(),
-        service_account_role_arn: Some(format!("arn:aws:iam::{ACCOUNT}:role/known")),
-        ..Default::default()
+    let update = async |role: Option<&str>| {
+        let request = UpdateAddonRequest {
+            cluster_name: "a".to_owned(),
+            addon_name: "vpc-cni".to_owned(),
+            service_account_role_arn: role.map(|it| format!("arn:aws:iam::{ACCOUNT}:{it}")),
+            ..Default::default()
+        };
+        Handle::<UpdateAddon>::handle(&region.eks, &region.root(), request).await
     };
-    let refused = Handle::<UpdateAddon>::handle(&region.eks, &region.root(), request).await;
-    assert_eq!(refused.unwrap_err().code, "InvalidParameterException");
+    let role = || region.eks.0.addons.get("a/vpc-cni").unwrap().role_arn.clone();
+    for wrong in ["role/nobody", "user/known"] {
+        let refused = update(Some(wrong)).await;
+        assert_eq!(refused.unwrap_err().code, "InvalidParameterException", "{wrong}");
+    }
+    assert_eq!(role(), None);
+    let begun = update(Some("role/known")).await.unwrap().update.unwrap();
+    assert!(format!("{begun:?}").contains("ServiceAccountRoleArn"), "{begun:?}");
+    assert_eq!(role().unwrap(), format!("arn:aws:iam::{ACCOUNT}:role/known"));
+    update(None).await.unwrap();
+    assert_eq!(role(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,164 +463,44 @@ async fn an_endpoint_is_public_until_it_is_asked_to_be_private_and_each_has_its_
     assert_eq!(region.cluster("a").endpoint_addresses(&a.vpc_id), public);
 }
 
-/// A group of cluster `a` whose customer's template says this.
-async fn templated(
-    region: &Region,
-    data: RequestLaunchTemplateData,
-) -> crate::nodegroups::Nodegroup {
-    let made = CreateLaunchTemplateRequest {
-        launch_template_name: format!("theirs-{}", entropy::hex(4)),
-        launch_template_data: data,
-        ..Default::default()
-    };
-    let name = made.launch_template_name.clone();
+#[tokio::test(start_paused = true)]
+async fn a_cluster_of_the_config_map_has_no_entries_but_its_creators_until_its_mode_changes() {
+    let region = region().await;
+    region.create_in_mode("a", None).await;
+    assert_eq!(region.cluster("a").authentication_mode, "CONFIG_MAP");
+    let creator = format!("arn:aws:iam::{ACCOUNT}:root");
+    assert!(region.eks.mapping("a", &creator).is_some(), "nobody could use the cluster");
+    assert!(region.eks.reads_config_map("a"));
     let root = region.root();
-    Handle::<CreateLaunchTemplate>::handle(&*region.ec2, &root, made).await.unwrap();
-    let asked = LaunchTemplateSpecification { name: Some(name), ..Default::default() };
-    let source = template::read(&region.eks, &asked).await.unwrap();
-    assert_eq!(source.version, 1, "the default one");
-    let release = Release { image_id: "ami-eks".to_owned(), version: "1".to_owned() };
-    let request = CreateNodegroupRequest { nodegroup_name: "g".to_owned(), ..Default::default() };
-    let base = Base { release, source: Some(source) };
-    records::new(&region.eks, &region.cluster("a"), &request, base)
-}
-
-#[tokio::test(start_paused = true)]
-async fn eks_joins_a_customers_template_with_what_a_node_needs() {
-    let region = region().await;
-    region.create("a").await;
-    let cluster = region.cluster("a");
-    let theirs = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"B\"\n\n--B\n\
-                  Content-Type: text/x-shellscript\n\n#!/bin/sh\ntrue\n--B--\n";
-    let group = templated(
-        &region,
-        RequestLaunchTemplateData {
-            user_data: Some(STANDARD.encode(theirs)),
-            security_group_ids: vec!["sg-theirs".to_owned()],
-            instance_type: Some("m5.large".to_owned()),
-            ..Default::default()
-        },
-    )
-    .await;
-    assert!(group.instance_types.is_empty(), "the template says it");
-    let own = template::own(&region.eks, &cluster, &group).unwrap();
-    assert_eq!(own.image_id.as_deref(), Some("ami-eks"));
-    assert_eq!(own.security_group_ids, ["sg-theirs"], "and not the cluster's");
-    assert_eq!(own.iam_instance_profile.unwrap().name, Some(group.template()));
-    let text = String::from_utf8(STANDARD.decode(own.user_data.unwrap()).unwrap()).unwrap();
-    assert!(text.starts_with("MIME-Version: 1.0\nContent-Type: multipart/mixed"), "{text}");
-    assert!(text.contains("#!/bin/sh\ntrue\n--B\r\nContent-Type: application/node.eks.aws"));
-    assert!(text.contains("eks.amazonaws.com/sourceLaunchTemplateVersion=1"), "{text}");
-    assert_eq!(text.matches("--B--").count(), 1, "{text}");
-    assert!(text.trim_end().ends_with("--B--"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_an_image_of_their_own_customers_see_to_joining() {
-    let region = region().await;
-    region.create("a").await;
-    let cluster = region.cluster("a");
-    let script = STANDARD.encode("#!/bin/sh\ntrue\n");
-    let theirs = RequestLaunchTemplateData {
-        image_id: Some("ami-theirs".to_owned()),
-        user_data: Some(script.clone()),
+    let list = || ListAccessEntriesRequest { cluster_name: "a".to_owned(), ..Default::default() };
+    let refused = Handle::<ListAccessEntries>::handle(&region.eks, &root, list()).await;
+    assert_eq!(refused.unwrap_err().code, "InvalidRequestException");
+    let associate = AssociateAccessPolicyRequest {
+        cluster_name: "a".to_owned(),
+        principal_arn: creator.clone(),
+        policy_arn: crate::access::CLUSTER_ADMIN.to_owned(),
         ..Default::default()
     };
-    let group = templated(&region, theirs.clone()).await;
-    assert_eq!(group.ami_type, "CUSTOM");
-    let own = template::own(&region.eks, &cluster, &group).unwrap();
-    assert_eq!(own.user_data, Some(script));
-    assert_eq!(own.image_id.as_deref(), Some("ami-theirs"));
-    let of_cluster: Vec<_> = cluster.cluster_security_group_id.iter().cloned().collect();
-    assert_eq!(own.security_group_ids, of_cluster);
+    let refused = Handle::<AssociateAccessPolicy>::handle(&region.eks, &root, associate).await;
+    assert_eq!(refused.unwrap_err().code, "InvalidRequestException");
 
-    let mergeable = RequestLaunchTemplateData { image_id: None, ..theirs };
-    let group = templated(&region, mergeable).await;
-    let issue = template::own(&region.eks, &cluster, &group).unwrap_err();
-    assert_eq!(issue.code, "Ec2LaunchTemplateInvalidConfiguration");
-    assert_eq!(issue.message, "User data was not in the MIME multipart format.");
-}
-
-type Change<'a> = &'a dyn Fn(&mut UpdateNodegroupVersionRequest);
-
-fn version_of(template: &str, version: &str) -> LaunchTemplateSpecification {
-    LaunchTemplateSpecification {
-        name: Some(template.to_owned()),
-        version: Some(version.to_owned()),
-        ..Default::default()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
-    let region = region().await;
-    region.create("a").await;
-    let image = |id: &str| RequestLaunchTemplateData {
-        image_id: Some(id.to_owned()),
-        ..Default::default()
-    };
-    let mut group = templated(&region, image("ami-1")).await;
-    (group.state, group.image_id) = (State::Active, "ami-1".to_owned());
-    let template = group.source.as_ref().unwrap().name.clone();
-    let store = &region.eks.0.store;
-    let put = store.transaction(|transaction| {
-        transaction.put(&region.eks.0.nodegroups, "a/g".to_owned(), group);
-        Ok::<_, aws_wire::Fault>(())
-    });
-    put.unwrap();
-    for data in [image("ami-2"), RequestLaunchTemplateData::default()] {
-        let made = CreateLaunchTemplateVersionRequest {
-            launch_template_name: Some(template.clone()),
-            launch_template_data: data,
+    let update = async |mode: &str| {
+        let request = UpdateClusterConfigRequest {
+            name: "a".to_owned(),
+            access_config: Some(AccessConfig {
+                authentication_mode: Some(mode.to_owned()),
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        let root = region.root();
-        Handle::<CreateLaunchTemplateVersion>::handle(&*region.ec2, &root, made).await.unwrap();
-    }
-    let update = async |change: Change<'_>| {
-        let mut request = UpdateNodegroupVersionRequest {
-            cluster_name: "a".to_owned(),
-            nodegroup_name: "g".to_owned(),
-            launch_template: Some(version_of(&template, "2")),
-            ..Default::default()
-        };
-        change(&mut request);
-        let root = region.root();
-        Handle::<UpdateNodegroupVersion>::handle(&region.eks, &root, request).await
+        Handle::<UpdateClusterConfig>::handle(&region.eks, &root, request).await
     };
-    let refused: [(Change<'_>, &str); 5] = [
-        (&|it| it.launch_template = None, "Launch template details can't be null for Custom ami"),
-        (
-            &|it| it.version = Some("1.36".to_owned()),
-            "You cannot specify the field kubernetesVersion when using custom AMIs.",
-        ),
-        (
-            &|it| it.launch_template = Some(version_of("another", "1")),
-            "The launch template of a nodegroup cannot be changed",
-        ),
-        (
-            &|it| it.launch_template = Some(version_of(&template, "3")),
-            "A nodegroup cannot be changed",
-        ),
-        (
-            &|it| it.launch_template = Some(version_of(&template, "9")),
-            "Could not find the specified",
-        ),
-    ];
-    for (change, message) in refused {
-        let fault = update(change).await.unwrap_err();
-        assert_eq!(fault.code, "InvalidParameterException");
-        assert!(fault.message.starts_with(message), "{}", fault.message);
+    update("API_AND_CONFIG_MAP").await.unwrap();
+    let listed = Handle::<ListAccessEntries>::handle(&region.eks, &root, list()).await.unwrap();
+    assert_eq!(listed.access_entries, [creator]);
+    update("API").await.unwrap();
+    assert!(!region.eks.reads_config_map("a"));
+    for back in ["API_AND_CONFIG_MAP", "CONFIG_MAP"] {
+        assert_eq!(update(back).await.unwrap_err().code, "InvalidParameterException", "{back}");
     }
-    let begun = update(&|it| it.force = Some(true)).await.unwrap().update.unwrap();
-    assert_eq!((begun.kind.as_str(), begun.status.as_str()), ("VersionUpdate", "InProgress"));
-    let params: Vec<_> = begun.params.iter().map(|it| (&*it.kind, &*it.value)).collect();
-    let named = [("LaunchTemplateName", template.as_str()), ("LaunchTemplateVersion", "2")];
-    assert_eq!(params, named);
-    let group = region.eks.find_nodegroup("a", "g").unwrap();
-    assert_eq!(group.state, State::Updating);
-    let rollout = group.rollout.unwrap();
-    assert_eq!((rollout.target.image_id.as_str(), rollout.force), ("ami-2", true));
-    assert_eq!(group.image_id, "ami-1", "until the update has succeeded");
-    assert_eq!(update(&|_| ()).await.unwrap_err().code, "ResourceInUseException");
 }

@@ -1,5 +1,7 @@
 //! What must hold of `server`.
 
+use std::net::Ipv4Addr;
+
 use api_imds::{SecurityCredentials, paths};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use crate::{CredentialsError, tree::tests::sample};
 struct One(InstanceMetadata);
 
 impl Metadata for One {
-    fn instance(&self, vpc: &str, source: Ipv4Addr) -> Option<Arc<InstanceMetadata>> {
+    fn instance(&self, vpc: &str, source: IpAddr) -> Option<Arc<InstanceMetadata>> {
         (vpc == "vpc-1" && self.0.owns(source)).then(|| Arc::new(self.0.clone()))
     }
 
@@ -24,8 +26,8 @@ impl Metadata for One {
     }
 }
 
-const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
-const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 17);
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 10));
+const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 5, 17));
 
 fn imds(change: impl FnOnce(&mut InstanceMetadata)) -> Imds<One> {
     let mut instance = sample();
@@ -36,7 +38,7 @@ fn imds(change: impl FnOnce(&mut InstanceMetadata)) -> Imds<One> {
 
 async fn ask(
     imds: &Imds<One>,
-    source: Ipv4Addr,
+    source: IpAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -51,7 +53,7 @@ async fn ask(
     Ok((String::from_utf8(body.to_vec()).unwrap(), reach))
 }
 
-async fn token(imds: &Imds<One>, source: Ipv4Addr) -> String {
+async fn token(imds: &Imds<One>, source: IpAddr) -> String {
     let ttl = [(paths::TTL_HEADER, "60")];
     ask(imds, source, "PUT", "/latest/api/token", &ttl).await.unwrap().0
 }
@@ -109,7 +111,7 @@ async fn version_1_answers_where_tokens_are_optional_only() {
     let answer = ask(&disabled, HOST, "GET", "/latest/meta-data/mac", &[]).await;
     assert_eq!(answer.unwrap_err(), 403);
     let stranger = Ipv4Addr::new(10, 0, 0, 1);
-    assert_eq!(ask(&v1, stranger, "GET", "/latest/", &[]).await.unwrap_err(), 404);
+    assert_eq!(ask(&v1, stranger.into(), "GET", "/latest/", &[]).await.unwrap_err(), 404);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,4 +122,42 @@ async fn a_role_that_cannot_be_assumed_is_told_in_its_document() {
     let document: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
     assert!(document.get("AccessKeyId").is_none());
+}
+
+/// TCP sends an unacknowledged token again with the limit that the socket has then.
+#[tokio::test]
+async fn a_connection_that_carried_a_token_never_reaches_farther_again() {
+    let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_client, accepted) =
+        tokio::join!(Place::Here.connect(address, Duration::from_secs(5)), listener.accept());
+    let (stream, range) = Range::split(accepted.unwrap().0).unwrap();
+    for (asked, wanted) in [(FAR, FAR), (2, 2), (FAR, 2), (1, 1), (2, 1), (0, 1)] {
+        range.limit(asked).unwrap();
+        assert_eq!(stream.ttl().unwrap(), wanted, "after {asked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_ipv6_it_answers_where_the_instance_has_that_enabled() {
+    let six: IpAddr = "2001:db8:0:100::10".parse().unwrap();
+    let of_pod: IpAddr = "2001:db8:0:100:5::7".parse().unwrap();
+    let with_ipv6 = |by_ipv6| {
+        imds(move |it| {
+            it.options.by_ipv6 = by_ipv6;
+            it.interfaces[0].ipv6_addresses = vec!["2001:db8:0:100::10".parse().unwrap()];
+            it.interfaces[0].ipv6_prefixes = vec!["2001:db8:0:100:5::/80".parse().unwrap()];
+        })
+    };
+    let ttl = [(paths::TTL_HEADER, "60")];
+    let ask_for_token = async |by_ipv6, source| {
+        ask(&with_ipv6(by_ipv6), source, "PUT", "/latest/api/token", &ttl).await.map(drop)
+    };
+    for source in [six, of_pod] {
+        assert_eq!(ask_for_token(true, source).await, Ok(()));
+        assert_eq!(ask_for_token(false, source).await, Err(StatusCode::FORBIDDEN));
+    }
+    assert_eq!(ask_for_token(false, HOST).await, Ok(()), "by IPv4 nothing changes");
+    let strange: IpAddr = "2001:db8:0:100::11".parse().unwrap();
+    assert_eq!(ask_for_token(true, strange).await, Err(StatusCode::NOT_FOUND));
 }

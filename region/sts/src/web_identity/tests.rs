@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use clock::Clock;
+use futures::future::BoxFuture;
 use iam_policy::{Kind, Policy};
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header};
@@ -13,6 +14,7 @@ use region_store::Store;
 use serde_json::json;
 
 use super::*;
+use crate::{FetchError, IssuerDocuments};
 
 const ACCOUNT: &str = "111122223333";
 const ISSUER: &str = "https://oidc.eks.us-east-1.amazonaws.com/id/ABC";
@@ -60,16 +62,25 @@ impl Identities for People {
 
 struct Keys(Value);
 
-impl VerificationKeys for Keys {
-    fn jwks<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Value>> {
-        Box::pin(async { Some(self.0.clone()) })
+impl IssuerDocuments for Keys {
+    fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Value, FetchError>> {
+        let keys = format!("{ISSUER}/keys");
+        let document = match url.strip_prefix(ISSUER) {
+            Some("/.well-known/openid-configuration") => {
+                Ok(json!({"issuer": ISSUER, "jwks_uri": keys}))
+            }
+            Some("/keys") => Ok(self.0.clone()),
+            _ => Err(FetchError::Missing),
+        };
+        Box::pin(std::future::ready(document))
     }
 }
 
 fn sts(key: &ServiceAccountKey) -> Arc<Sts> {
     let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
-    let sts = Sts::open(&Store::in_memory(), ACCOUNT, Arc::new(People), clock).unwrap();
-    sts.verify_web_identities_with(Arc::new(Keys(key.jwks())));
+    let sts =
+        Sts::open(&Store::in_memory(), ACCOUNT, "us-east-1", Arc::new(People), clock).unwrap();
+    sts.reach_issuers_by(Arc::new(Keys(key.jwks())));
     sts
 }
 
@@ -142,7 +153,8 @@ async fn only_a_true_token_of_the_trusted_subject_gives_credentials() {
 async fn without_keys_no_token_is_believed() {
     let key = ServiceAccountKey::generate().unwrap();
     let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
-    let sts = Sts::open(&Store::in_memory(), ACCOUNT, Arc::new(People), clock).unwrap();
+    let sts =
+        Sts::open(&Store::in_memory(), ACCOUNT, "us-east-1", Arc::new(People), clock).unwrap();
     let fault = assume(&sts, sign(&key, &claims()), "app").await.unwrap_err();
     assert_eq!(&*fault.code, "InvalidIdentityToken");
 }

@@ -8,11 +8,11 @@
 use std::{
     fs::{self, File},
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linux_netlink::Netlink;
 use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Nft, Table, priority, quote};
 use nix::fcntl::{Flock, FlockArg};
@@ -24,10 +24,13 @@ const PREFIX: &str = "nst-";
 /// The table that is there while forwarding is on because of us.
 const FORWARDING: &str = "nst-forwarding";
 const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+const SWITCH_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 /// What one region at a time locks; the folder is there on every machine.
 const LOCKED: &str = "/run";
 /// Transfer networks come from here: no VPC can have such addresses, and no router passes them on.
 const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 192, 0), 18);
+/// What IPv6 has between a router and the machine: here, by the same numbers (RFC 4193).
+const POOL_V6: Ipv6Addr = Ipv6Addr::new(0xfd6e, 0x7374, 0, 0, 0, 0, 0, 0);
 /// A route of the machine's that is no longer than this is wide enough to be cut a hole into.
 const WIDE: u8 = 16;
 
@@ -42,6 +45,20 @@ impl Transfer {
 
     pub(super) fn routers(self) -> Ipv4Net {
         self.host(2)
+    }
+
+    pub(super) fn machines_ipv6(self) -> Ipv6Net {
+        self.host_ipv6(1)
+    }
+
+    pub(super) fn routers_ipv6(self) -> Ipv6Net {
+        self.host_ipv6(2)
+    }
+
+    /// The four addresses of IPv4 are the last bytes of these.
+    fn host_ipv6(self, number: u32) -> Ipv6Net {
+        let last = u128::from(u32::from(self.0.network()) + number);
+        Ipv6Net::new_assert(Ipv6Addr::from_bits(POOL_V6.to_bits() | last), 126)
     }
 
     fn host(self, number: u32) -> Ipv4Net {
@@ -107,6 +124,28 @@ impl Machine {
         self.forward("1")
     }
 
+    /// The link's other address and table, which may be gone though the address is there where that
+    /// `is_unsure`. Whether the machine forwards is its own affair.
+    pub(super) fn prepare_ipv6(
+        &self,
+        link: &str,
+        transfer: Transfer,
+        is_unsure: bool,
+    ) -> Result<(), ApplyError> {
+        let failed = ApplyError::request(link);
+        let index = self.netlink.link_by_name(link).map_err(&failed)?.map(|it| it.index);
+        let index = index.ok_or_else(|| ApplyError::Vanished { link: link.to_owned() })?;
+        let own = IpNet::V6(transfer.machines_ipv6());
+        let known = self.netlink.addresses().map_err(&failed)?;
+        if !is_unsure && known.iter().any(|it| it.index == index && it.net == own) {
+            return Ok(());
+        }
+        // The rules first: by the address the next pass sees that both are there.
+        let rules = |source| ApplyError::Rules { source };
+        self.nft.replace(&ipv6_link_table(link, transfer)).map_err(rules)?;
+        self.netlink.add_address(index, own).map_err(&failed)
+    }
+
     fn forwards(&self) -> Result<bool, ApplyError> {
         Ok(self.enter(|| fs::read_to_string(SWITCH))?.trim() != "0")
     }
@@ -131,8 +170,8 @@ impl Machine {
     }
 
     /// Our tables; none where `nft` is not installed.
-    fn tables(&self) -> Result<Vec<String>, ApplyError> {
-        match self.nft.tables(Family::Ip) {
+    fn tables(&self, family: Family) -> Result<Vec<String>, ApplyError> {
+        match self.nft.tables(family) {
             Ok(tables) => Ok(tables.into_iter().filter(|it| it.starts_with(PREFIX)).collect()),
             Err(linux_nftables::ApplyError::Run { source })
                 if source.kind() == io::ErrorKind::NotFound =>
@@ -166,7 +205,11 @@ pub(super) fn remove_where(
             removed.push(format!("link {}", link.name));
         }
     }
-    let tables = machine.tables()?;
+    for name in machine.tables(Family::Ip6)?.into_iter().filter(|it| is_meant(it)) {
+        machine.nft.delete_table(Family::Ip6, &name).map_err(rules)?;
+        removed.push(format!("nftables table {name} of IPv6"));
+    }
+    let tables = machine.tables(Family::Ip)?;
     let (switch, links): (Vec<_>, Vec<_>) = tables.into_iter().partition(|it| it == FORWARDING);
     let (gone, kept): (Vec<_>, Vec<_>) = links.into_iter().partition(|it| is_meant(it));
     for name in gone {
@@ -198,11 +241,32 @@ fn first_free(used: &[IpNet]) -> Option<Transfer> {
     all.find(|free| !used.iter().any(|it| overlaps(it, free))).map(Transfer)
 }
 
+/// Whether a machine (`None`: this one) passes packets of IPv6 on.
+pub fn forwards_ipv6(machine: Option<&Path>) -> bool {
+    let read = || fs::read_to_string(SWITCH_V6).is_ok_and(|it| it.trim() != "0");
+    match machine {
+        None => read(),
+        Some(path) => linux_netns::enter(path, read).unwrap_or_default(),
+    }
+}
+
 /// Masquerading for exactly the link's addresses, and a guard: through the link comes what the
 /// router sends, to the outside and not to the machine, and back comes what belongs to it.
 fn link_table(name: &str, transfer: Transfer) -> Table {
-    let mut table = Table::new(Family::Ip, name);
-    let (link, network) = (quote(name), transfer.0);
+    filled(Table::new(Family::Ip, name), IpNet::V4(transfer.0))
+}
+
+fn ipv6_link_table(name: &str, transfer: Transfer) -> Table {
+    let network = IpNet::V6(transfer.machines_ipv6().trunc());
+    let mut table = filled(Table::new(Family::Ip6, name), network);
+    let neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept";
+    table.chain("door").rules.insert(0, neighbours.to_owned());
+    table
+}
+
+fn filled(mut table: Table, network: IpNet) -> Table {
+    let link = quote(&table.name);
+    let header = if table.family == Family::Ip { "ip" } else { "ip6" };
     let mut add = |name: &str, hook: Hook, rules: &[String]| {
         let mut chain = Chain::hooked(hook);
         chain.rules = rules.to_vec();
@@ -211,7 +275,7 @@ fn link_table(name: &str, transfer: Transfer) -> Table {
     add(
         "way-out",
         Hook::new(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT),
-        &[format!("ip saddr {network} oifname != {link} masquerade")],
+        &[format!("{header} saddr {network} oifname != {link} masquerade")],
     );
     add(
         "guard",
@@ -219,7 +283,7 @@ fn link_table(name: &str, transfer: Transfer) -> Table {
         &[
             format!("oifname {link} ct state established,related accept"),
             format!("oifname {link} drop"),
-            format!("iifname {link} ip saddr != {network} drop"),
+            format!("iifname {link} {header} saddr != {network} drop"),
         ],
     );
     add(

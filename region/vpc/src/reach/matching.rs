@@ -1,6 +1,6 @@
 //! What a rule of a security group matches, and what a network ACL sees of a packet.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::Packet;
 use crate::{Eni, Peer, Rule, Traffic, VpcSpec, network_acl::Seen};
@@ -16,7 +16,7 @@ pub(super) fn find(
     spec: &VpcSpec,
     eni: &Eni,
     direction: Direction,
-    peer: Ipv4Addr,
+    peer: IpAddr,
     packet: Packet,
 ) -> Option<(String, Rule)> {
     eni.security_groups.iter().find_map(|id| {
@@ -30,7 +30,7 @@ pub(super) fn find(
     })
 }
 
-fn matches(spec: &VpcSpec, rule: &Rule, peer: Ipv4Addr, packet: Packet) -> bool {
+fn matches(spec: &VpcSpec, rule: &Rule, peer: IpAddr, packet: Packet) -> bool {
     let is_peer = match &rule.peer {
         Peer::Cidr(cidr) => cidr.contains(&peer),
         Peer::PrefixList(id) => {
@@ -52,6 +52,9 @@ fn is_traffic(traffic: &Traffic, packet: Packet) -> bool {
         (Traffic::Icmp { kind, code }, Packet::Icmp { kind: k, code: c }) => {
             kind.is_none_or(|kind| kind == k && code.is_none_or(|code| code == c))
         }
+        (Traffic::Icmpv6 { kind, code }, Packet::Icmpv6 { kind: k, code: c }) => {
+            kind.is_none_or(|kind| kind == k && code.is_none_or(|code| code == c))
+        }
         (Traffic::Protocol(number), packet) => *number == number_of(packet),
         _ => false,
     }
@@ -62,6 +65,7 @@ fn number_of(packet: Packet) -> u8 {
         Packet::Tcp { .. } => 6,
         Packet::Udp { .. } => 17,
         Packet::Icmp { .. } => 1,
+        Packet::Icmpv6 { .. } => 58,
         Packet::Protocol(number) => number,
     }
 }
@@ -71,6 +75,7 @@ pub(super) fn seen(packet: Packet) -> Seen {
         Packet::Tcp { port } => Seen::Ports(6, port..=port),
         Packet::Udp { port } => Seen::Ports(17, port..=port),
         Packet::Icmp { kind, code } => Seen::Icmp(kind, code),
+        Packet::Icmpv6 { kind, code } => Seen::Icmpv6(kind, code),
         Packet::Protocol(number) => Seen::Protocol(number),
     }
 }
@@ -79,11 +84,14 @@ pub(super) fn seen(packet: Packet) -> Seen {
 pub(super) fn reply_of(packet: Packet, source_ports: &RangeInclusive<u16>) -> Option<Seen> {
     const ECHO: u8 = 8;
     const ECHO_REPLY: u8 = 0;
+    const ECHO_V6: u8 = 128;
+    const ECHO_REPLY_V6: u8 = 129;
     match packet {
         Packet::Tcp { .. } => Some(Seen::Ports(6, source_ports.clone())),
         Packet::Udp { .. } => Some(Seen::Ports(17, source_ports.clone())),
         Packet::Icmp { kind: ECHO, .. } => Some(Seen::Icmp(ECHO_REPLY, 0)),
-        Packet::Icmp { .. } => None,
+        Packet::Icmpv6 { kind: ECHO_V6, .. } => Some(Seen::Icmpv6(ECHO_REPLY_V6, 0)),
+        Packet::Icmp { .. } | Packet::Icmpv6 { .. } => None,
         Packet::Protocol(number) => Some(Seen::Protocol(number)),
     }
 }

@@ -13,6 +13,16 @@ impl fmt::Display for Reason {
                 write!(f, "no interface owns {address}: the source check drops it")
             }
             Self::NoRoute { address } => write!(f, "no interface owns {address}"),
+            Self::NoWayOut { address } if address.is_ipv6() => write!(
+                f,
+                "the region has no way out to {address}: its gateways lead to AWS alone unless it \
+                 is started with `up --egress` on a machine that forwards IPv6"
+            ),
+            Self::NoWayOut { address } => write!(
+                f,
+                "the region has no way out to {address}: its gateways lead to AWS alone unless it \
+                 is started with `up --egress`"
+            ),
             Self::NoRouteToEndpoints { eni, subnet } => write!(
                 f,
                 "{subnet} gives {eni} no way to AWS: it takes an internet gateway and a public \

@@ -5,8 +5,8 @@
 
 use linux_nftables::{Chain, ChainKind, Hook, HookPoint, Set, Table, priority, quote};
 
-use super::{list, unfiltered};
-use crate::{Eni, Location, VpcSpec, compile::link_name, network_acl};
+use super::{list, unfiltered, unfiltered_v6};
+use crate::{Eni, Location, VpcSpec, compile::link_name, network_acl, version::Version};
 
 /// Before the security groups, though nothing depends on the order.
 const PRIORITY: i32 = priority::FILTER - 20;
@@ -25,9 +25,9 @@ struct Maps {
 }
 
 /// Adds the chains, and the maps that lead packets to them.
-pub(super) fn add(spec: &VpcSpec, table: &mut Table) {
+pub(super) fn add(spec: &VpcSpec, version: Version, table: &mut Table) {
     let by_link = || Set::map("ifname", "verdict");
-    let by_address = || Set::map("ipv4_addr", "verdict");
+    let by_address = || Set::map(version.address(), "verdict");
     let mut maps = Maps {
         out: by_link(),
         out_to_router: by_link(),
@@ -37,51 +37,53 @@ pub(super) fn add(spec: &VpcSpec, table: &mut Table) {
         endpoint_out: by_address(),
     };
     for subnet in spec.subnets.keys() {
-        add_subnet(spec, subnet, table, &mut maps);
+        add_subnet(spec, version, subnet, table, &mut maps);
     }
-    base_chains(spec, table);
+    base_chains(spec, version, table);
     table.set("acl-out", maps.out);
     table.set("acl-out-to-router", maps.out_to_router);
     table.set("acl-into", maps.into);
     table.set("acl-into-from-router", maps.into_from_router);
+    if version == Version::V6 {
+        return;
+    }
     table.set("acl-endpoint-into", maps.endpoint_into);
     table.set("acl-endpoint-out", maps.endpoint_out);
 }
 
-fn base_chains(spec: &VpcSpec, table: &mut Table) {
-    let never = list(unfiltered(spec));
-    let mut add = |name: &str, point, rules: [String; 3]| {
+/// Interface endpoints are IPv4's.
+fn base_chains(spec: &VpcSpec, version: Version, table: &mut Table) {
+    let (header, never) = match version {
+        Version::V4 => ("ip", list(unfiltered(spec))),
+        Version::V6 => ("ip6", unfiltered_v6()),
+    };
+    let mut add = |name: &str, point, rules: [&str; 3]| {
         let mut chain = Chain::hooked(Hook::new(ChainKind::Filter, point, PRIORITY));
-        chain.rules = rules.into_iter().filter(|it| !it.is_empty()).collect();
+        let rules = rules.into_iter().filter(|it| !it.is_empty());
+        chain.rules = rules.map(str::to_owned).collect();
         table.chains.insert(name.to_owned(), chain);
     };
-    let texts = |rules: [&str; 3]| rules.map(str::to_owned);
+    let of_endpoints = |rule| if version == Version::V4 { rule } else { "" };
     let forward = ["iifname vmap @acl-out", "oifname vmap @acl-into", ""];
-    add("acl-forward", HookPoint::Forward, texts(forward));
-    add(
-        "acl-input",
-        HookPoint::Input,
-        [
-            format!("ip daddr {{ {never} }} accept"),
-            "iifname vmap @acl-out-to-router".to_owned(),
-            "ip daddr vmap @acl-endpoint-into".to_owned(),
-        ],
-    );
-    add(
-        "acl-output",
-        HookPoint::Output,
-        [
-            format!("ip saddr {{ {never} }} accept"),
-            "ip saddr vmap @acl-endpoint-out".to_owned(),
-            "oifname vmap @acl-into-from-router".to_owned(),
-        ],
-    );
+    add("acl-forward", HookPoint::Forward, forward);
+    let to_router = [
+        &*format!("{header} daddr {{ {never} }} accept"),
+        "iifname vmap @acl-out-to-router",
+        of_endpoints("ip daddr vmap @acl-endpoint-into"),
+    ];
+    add("acl-input", HookPoint::Input, to_router);
+    let from_router = [
+        &*format!("{header} saddr {{ {never} }} accept"),
+        of_endpoints("ip saddr vmap @acl-endpoint-out"),
+        "oifname vmap @acl-into-from-router",
+    ];
+    add("acl-output", HookPoint::Output, from_router);
 }
 
-fn add_subnet(spec: &VpcSpec, subnet: &str, table: &mut Table, maps: &mut Maps) {
+fn add_subnet(spec: &VpcSpec, version: Version, subnet: &str, table: &mut Table, maps: &mut Maps) {
     let Some((facts, acl)) = spec.subnets.get(subnet).zip(spec.acl_of(subnet)) else { return };
-    let filters_out = !network_acl::is_open(&acl.egress);
-    let filters_in = !network_acl::is_open(&acl.ingress);
+    let filters_out = !network_acl::is_open(&acl.egress, version);
+    let filters_in = !network_acl::is_open(&acl.ingress, version);
     if !filters_out && !filters_in {
         return;
     }
@@ -93,22 +95,36 @@ fn add_subnet(spec: &VpcSpec, subnet: &str, table: &mut Table, maps: &mut Maps) 
     let cidr = facts.cidr;
     let id = &facts.network_acl;
     if filters_out {
-        table.chain(format!("{id}-egress")).rules = network_acl::chain(&acl.egress, "daddr");
+        table.chain(format!("{id}-egress")).rules =
+            network_acl::chain(&acl.egress, "daddr", version);
         let name = |what: &str| format!("{subnet}-acl-out{what}");
         let decide = format!("goto {id}-egress");
         table.chain(name("")).rule(format!("oifname @{subnet}-links return")).rule(&decide);
-        table.chain(name("-to-router")).rule(format!("ip daddr {cidr} return")).rule(&decide);
+        let to_router = table.chain(name("-to-router"));
+        if version == Version::V4 {
+            to_router.rule(format!("ip daddr {cidr} return"));
+        }
+        to_router.rule(&decide);
         fill(&own, &name, ["", "-to-router"], &mut maps.out, &mut maps.out_to_router);
-        fill_endpoints(&own, &name(""), &mut maps.endpoint_out);
+        if version == Version::V4 {
+            fill_endpoints(&own, &name(""), &mut maps.endpoint_out);
+        }
     }
     if filters_in {
-        table.chain(format!("{id}-ingress")).rules = network_acl::chain(&acl.ingress, "saddr");
+        table.chain(format!("{id}-ingress")).rules =
+            network_acl::chain(&acl.ingress, "saddr", version);
         let name = |what: &str| format!("{subnet}-acl-into{what}");
         let decide = format!("goto {id}-ingress");
         table.chain(name("")).rule(format!("iifname @{subnet}-links return")).rule(&decide);
-        table.chain(name("-from-router")).rule(format!("ip saddr {cidr} return")).rule(&decide);
+        let from_router = table.chain(name("-from-router"));
+        if version == Version::V4 {
+            from_router.rule(format!("ip saddr {cidr} return"));
+        }
+        from_router.rule(&decide);
         fill(&own, &name, ["", "-from-router"], &mut maps.into, &mut maps.into_from_router);
-        fill_endpoints(&own, &name(""), &mut maps.endpoint_into);
+        if version == Version::V4 {
+            fill_endpoints(&own, &name(""), &mut maps.endpoint_into);
+        }
     }
     table.set(format!("{subnet}-links"), links);
 }

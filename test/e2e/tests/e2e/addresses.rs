@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     Test,
-    region::{Region, nodestead, outcome, run, strings},
+    region::{Region, eventually, nodestead, outcome, run, seconds, strings},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
         explain_subnet_counts_what_ec2_counts_and_names_who_holds_it,
     ),
     ("plan_subnets_says_what_a_layout_holds", plan_subnets_says_what_a_layout_holds),
+    ("a_host_port_leads_to_its_pod", a_host_port_leads_to_its_pod),
     (
         "explain_path_names_the_group_that_closes_a_kubelet_to_the_control_plane",
         explain_path_names_the_group_that_closes_a_kubelet_to_the_control_plane,
@@ -49,6 +50,43 @@ fn explain_subnet_counts_what_ec2_counts_and_names_who_holds_it(
     let (is_known, said) =
         outcome(&mut nodestead(&region.data_dir, &["explain", "subnet", "subnet-0"]))?;
     ensure!(!is_known && said.contains("there is no subnet `subnet-0`"), "{said}");
+    Ok(())
+}
+
+/// Through the real containerd, whose spelling of ports is its own.
+fn a_host_port_leads_to_its_pod(region: &Region) -> anyhow::Result<()> {
+    let nodes = region.kubectl_json(&["get", "nodes"])?;
+    let node = nodes["items"][0]["metadata"]["name"].as_str().context("a node")?;
+    let own = nodes["items"][0].pointer("/status/addresses/0/address").and_then(Value::as_str);
+    let own = own.context("the node's address")?;
+    let pod = |name: &str, address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: {node}\n  \
+             terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    image: \
+             busybox:1.35\n    command: [sh, -c, 'mkdir /w; echo {name} > /w/index.html; exec \
+             httpd -f -p 8080 -h /w']\n    ports: [{{containerPort: 8080, hostPort: 54323, \
+             hostIP: {address}}}]\n---\n"
+        )
+    };
+    // Of one number, at different addresses, so that both may be on the node.
+    region.apply(&(pod("at-loopback", "127.0.0.1") + &pod("at-node", own)))?;
+    let both = ["pod/at-loopback", "pod/at-node"];
+    let ready = ["wait", "--for=condition=Ready", "--timeout=60s"];
+    region.kubectl(&[&ready[..], &both].concat())?;
+    let instances = region.kubectl_json(&["get", "node", node])?;
+    let instance = instances["spec"]["providerID"].as_str().and_then(|it| it.rsplit('/').next());
+    let instance = instance.context("a provider ID")?;
+    for (address, pod) in [(own, "at-node"), ("127.0.0.1", "at-loopback")] {
+        let url = format!("http://{address}:54323");
+        let ask = ["shell", instance, "--", "busybox", "wget", "-qO-", &url];
+        // A container that has started need not listen yet.
+        eventually(&url, seconds(20), || {
+            let page = run(&mut nodestead(&region.data_dir, &ask))?;
+            ensure!(page.trim() == pod, "{page}");
+            Ok(Some(()))
+        })?;
+    }
+    region.kubectl(&[&["delete", "--now"][..], &both].concat())?;
     Ok(())
 }
 

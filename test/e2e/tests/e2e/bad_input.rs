@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("malformed_bodies_are_bad_requests", malformed_bodies_are_bad_requests),
     ("unknown_fields_are_refused_or_warned_of", unknown_fields_are_refused_or_warned_of),
     ("a_bad_signature_is_refused", a_bad_signature_is_refused),
+    (
+        "test_and_test_is_root_for_root_of_this_machine_alone",
+        test_and_test_is_root_for_root_of_this_machine_alone,
+    ),
     ("an_unknown_action_or_filter_is_refused", an_unknown_action_or_filter_is_refused),
     ("an_oversized_body_is_refused", an_oversized_body_is_refused),
     ("an_expired_token_is_unauthorized", an_expired_token_is_unauthorized),
@@ -92,6 +96,27 @@ fn a_bad_signature_is_refused(region: &Region) -> anyhow::Result<()> {
         };
         ensure!(!succeeded && said.contains(code), "{service}: {said}");
     }
+    Ok(())
+}
+
+/// The pair that other emulators take.
+fn test_and_test_is_root_for_root_of_this_machine_alone(region: &Region) -> anyhow::Result<()> {
+    let asked = ["aws", "sts", "get-caller-identity"];
+    let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let with_pair = |mut command: Command| {
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        outcome(command.env("HOME", "/tmp"))
+    };
+    let (succeeded, said) = with_pair(region.client(asked[0], &asked[1..]))?;
+    ensure!(succeeded && said.contains(":root"), "{said}");
+    let curl = ["curl", "-sS", "--aws-sigv4", "aws:amz:us-east-1:sts", "-u", "test:test"];
+    let url = format!(
+        "{}/?Action=GetCallerIdentity&Version=2011-06-15",
+        region.export("AWS_ENDPOINT_URL")
+    );
+    let command = [&as_nobody[..], &curl, &[&url]].concat();
+    let (_, said) = outcome(&mut region.client("setpriv", &command))?;
+    ensure!(said.contains("InvalidClientTokenId"), "{said}");
     Ok(())
 }
 

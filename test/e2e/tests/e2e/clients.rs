@@ -261,6 +261,10 @@ fn scale_describe_events_delete_work(region: &Region) -> anyhow::Result<()> {
     for reason in ["Scheduled", "Pulled", "Created", "Started"] {
         ensure!(pods.contains(reason), "{reason} is not in:\n{pods}");
     }
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app=web"])?;
+    for pod in strings(&pods, "/metadata/name") {
+        events_are_in_order(region, &pod)?;
+    }
     let node = region.kubectl(&["describe", "nodes"])?;
     ensure!(node.contains("Allocated resources"), "{node}");
     let events = region.kubectl(&["events"])?;
@@ -270,6 +274,29 @@ fn scale_describe_events_delete_work(region: &Region) -> anyhow::Result<()> {
         let left = region.kubectl_json(&["get", "pods", "-l", "app=web"])?;
         Ok(left["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
     })
+}
+
+/// Times of events are whole seconds, and a pod's life has several in one: each of kubectl's lists
+/// shows them in the order in which they happened.
+fn events_are_in_order(region: &Region, pod: &str) -> anyhow::Result<()> {
+    const LIFE: [&str; 4] = ["Scheduled", "Pulled", "Created", "Started"];
+    let selector = format!("--field-selector=involvedObject.name={pod}");
+    let of = format!("pod/{pod}");
+    for list in [
+        &["describe", "pod", pod][..],
+        &["get", "events", "--no-headers", &selector],
+        &["events", "--no-headers", "--for", &of],
+    ] {
+        let said = region.kubectl(list)?;
+        let reason = |line: &str| {
+            let words = line.split_whitespace();
+            words.skip_while(|it| *it != "Normal").nth(1).map(str::to_owned)
+        };
+        let told = said.lines().filter_map(reason).filter(|it| LIFE.contains(&it.as_str()));
+        let told: Vec<String> = told.collect();
+        ensure!(told == LIFE, "{list:?}: {told:?}\n{said}");
+    }
+    Ok(())
 }
 
 fn what_is_not_there_is_refused_clearly(region: &Region) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! A real workload, as ordinary manifests.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::{
     Test,
@@ -29,11 +29,29 @@ fn the_guestbook_runs_in_three_zones(region: &Region) -> anyhow::Result<()> {
     nodes.dedup();
     ensure!(nodes.len() == 3, "one front end per zone: {nodes:?}");
     let create = ["create", "--raw", MESSAGES, "-f", "-"];
-    run_with_input(&mut region.client("kubectl", &create), "hello from e2e")?;
+    run_with_input(&mut region.client("kubectl", &create), "hello from e2e")
+        .with_context(|| said_by_pods(region))?;
     eventually("a follower shows the message", seconds(20), || {
         let page = region.kubectl(&["get", "--raw", MESSAGES])?;
         Ok(page.contains("hello from e2e").then_some(()))
     })
+}
+
+/// Why the application could not do what it was asked for: what its pods say, what they see of the
+/// leader, and what their nodes' proxies have to complain of.
+fn said_by_pods(region: &Region) -> String {
+    let app = ["logs", "-l", "app=guestbook", "-c", "nginx", "--tail", "3"];
+    let proxies = ["logs", "-n", "kube-system", "-l", "k8s-app=kube-proxy", "--tail", "5"];
+    let places = ["get", "pods", "-A", "-o", "wide", "--no-headers"];
+    let slices = ["get", "endpointslices", "--no-headers"];
+    let said = [&app[..], &proxies, &places, &slices].map(|it| region.kubectl(it));
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"]).unwrap_or_default();
+    let pings = strings(&pods, "/metadata/name").into_iter().map(|pod| {
+        let ping = "for i in 1 2 3; do timeout 7 redis-cli -h redis-leader ping 2>&1; done";
+        region.kubectl(&["exec", &pod, "-c", "app", "--", "sh", "-c", ping])
+    });
+    let said = said.into_iter().chain(pings);
+    said.map(|it| it.unwrap_or_else(|error| error.to_string())).collect::<Vec<_>>().join("\n")
 }
 
 fn pods_carry_addresses_of_their_nodes_enis(region: &Region) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("killing_a_kubelet_restarts_no_pod", killing_a_kubelet_restarts_no_pod),
     ("killing_containerd_restarts_no_pod", killing_containerd_restarts_no_pod),
     ("killing_kube_proxy_keeps_services", killing_kube_proxy_keeps_services),
+    ("a_killed_container_is_started_again_and_its_pod_answers", killed_container_answers_again),
     ("killing_the_daemon_loses_nothing", killing_the_daemon_loses_nothing),
     ("what_was_taken_down_boots_again_with_its_instances_and_pods", down_and_up),
 ];
@@ -87,6 +88,48 @@ fn killing_containerd_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
 fn killing_kube_proxy_keeps_services(region: &Region) -> anyhow::Result<()> {
     let instance = instance(region)?;
     survives(region, || kill_and_await(region, &instance, "nodestead run kube-proxy"))
+}
+
+/// The application beside nginx ends as an OOM kill ends it: its pod loses it, starts it again and
+/// serves the page, and the other container stays as it is.
+fn killed_container_answers_again(region: &Region) -> anyhow::Result<()> {
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"])?;
+    let pod = pods.pointer("/items/0").context("a pod of the guestbook")?;
+    let name = pod["metadata"]["name"].as_str().context("a name")?;
+    let status = region.status()?;
+    let instances = status["instances"].as_array().context("a list of instances")?;
+    let its = instances.iter().find(|it| it["nodeName"] == pod["spec"]["nodeName"]);
+    let instance = its.and_then(|it| it["id"].as_str()).context("its instance")?;
+    let container = |pod: &Value, name: &str| -> anyhow::Result<Value> {
+        let all = pod["status"]["containerStatuses"].as_array().context("statuses")?;
+        all.iter().find(|it| it["name"] == name).cloned().context("the container")
+    };
+    let (app, nginx) = (container(pod, "app")?, container(pod, "nginx")?);
+    let id = app["containerID"].as_str().and_then(|it| it.strip_prefix("containerd://"));
+    let kill = ["ctr", "-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", id.context("an id")?];
+    run(&mut nodestead(&region.data_dir, &[&["shell", instance, "--"][..], &kill].concat()))?;
+    let again = eventually("the container runs again, and its pod is Ready", seconds(60), || {
+        let pod = region.kubectl_json(&["get", "pod", name])?;
+        let now = container(&pod, "app")?;
+        let conditions = pod["status"]["conditions"].as_array().context("conditions")?;
+        let is_ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+        let is_another = now["containerID"] != app["containerID"] && now["ready"] == true;
+        Ok((is_another && is_ready).then_some(pod))
+    })?;
+    let now = container(&again, "app")?;
+    let restarts = |it: &Value| it["restartCount"].as_i64().context("a count");
+    ensure!(restarts(&now)? == restarts(&app)? + 1, "{now}");
+    ensure!(now.pointer("/lastState/terminated/exitCode") == Some(&137.into()), "{now}");
+    let same = container(&again, "nginx")?;
+    ensure!(same["containerID"] == nginx["containerID"], "{same}");
+    // Through nginx to this very application, not to another pod's.
+    let path = format!("/api/v1/namespaces/default/pods/{name}:8080/proxy/messages");
+    eventually("its page answers", seconds(30), || {
+        Ok(region.kubectl(&["get", "--raw", &path]).ok())
+    })?;
+    let page = region.kubectl(&["get", "--raw", crate::guestbook::MESSAGES])?;
+    ensure!(page.contains("hello from e2e"), "{page}");
+    Ok(())
 }
 
 fn killing_the_daemon_loses_nothing(region: &Region) -> anyhow::Result<()> {

@@ -190,6 +190,25 @@ fn cgroups(folder: &Path) -> BTreeSet<String> {
     found
 }
 
+/// What runs on without its daemon is told, with what to do: by its own region and by another one.
+fn a_killed_daemon_leaves_word(region: &Region, other: &Region) -> anyhow::Result<()> {
+    let pid = other.status()?["pid"].as_i64().context("the daemon has a pid")?;
+    run(Command::new("kill").args(["-9", &pid.to_string()]))?;
+    let said = eventually("its status tells what is left", seconds(10), || {
+        let (succeeded, said) = outcome(&mut nodestead(&other.data_dir, &["status"]))?;
+        Ok((!succeeded && said.contains("there is left")).then_some(said))
+    })?;
+    let folder = other.data_dir.display().to_string();
+    for part in ["cgroup with", "namespaces", &format!("nodestead down --data-dir {folder}")] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    let told = region.status()?;
+    let left = told["leftovers"].as_array().context("a list")?;
+    let its = left.iter().find(|it| it["dataDir"] == folder.as_str());
+    ensure!(its.is_some_and(|it| it["processes"].as_u64() > Some(0)), "{told}");
+    Ok(())
+}
+
 fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
     let before = traces(None)?;
     let folder = tempfile::tempdir()?;
@@ -203,6 +222,7 @@ fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
         other.load_images()?;
         other.apply(WORKLOAD)?;
         other.kubectl(&["wait", "--for=condition=Ready", "pod/left", "--timeout=60s"])?;
+        a_killed_daemon_leaves_word(region, &other)?;
         // `other` is taken down here.
     }
     // A process of the other region's that is just being started belongs to no group yet.

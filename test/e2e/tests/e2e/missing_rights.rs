@@ -24,13 +24,17 @@ const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
     "Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
 
 /// A node group of one node whose role lacks `missing`; removed with the value.
-struct Group<'a> {
+pub(crate) struct Group<'a> {
     region: &'a Region,
     name: String,
 }
 
 impl<'a> Group<'a> {
-    fn without(region: &'a Region, missing: &[&str], name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn without(
+        region: &'a Region,
+        missing: &[&str],
+        name: &str,
+    ) -> anyhow::Result<Self> {
         let role = format!("role-{name}");
         let created = region.aws(&[
             "iam",
@@ -48,8 +52,7 @@ impl<'a> Group<'a> {
                 &["iam", "attach-role-policy", "--role-name", &role, "--policy-arn", &policy],
             ))?;
         }
-        let subnet = region.aws(&["ec2", "describe-subnets", "--query", "Subnets[0].SubnetId"])?;
-        let subnet = subnet.as_str().context("a subnet")?.to_owned();
+        let subnet = region.subnet()?;
         region.aws(&[
             "eks",
             "create-nodegroup",
@@ -89,7 +92,7 @@ impl<'a> Group<'a> {
     }
 
     /// The node that the instance became.
-    fn node(&self) -> anyhow::Result<String> {
+    pub(crate) fn node(&self) -> anyhow::Result<String> {
         let instance = self.instance()?;
         let name = instance["PrivateDnsName"].as_str().context("a private name")?.to_owned();
         eventually("the node is registered", seconds(30), || {
@@ -97,7 +100,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    fn delete(self) -> anyhow::Result<()> {
+    pub(crate) fn delete(self) -> anyhow::Result<()> {
         let Self { region, name } = self;
         run(&mut region.client(
             "aws",
@@ -111,14 +114,48 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Waits until the AWS event log shows that `action` was denied to the group's role.
+/// Waits until the log of AWS calls has AWS's own error for `action`, and that it was the group's role
+/// which was refused.
 fn ensure_denied(region: &Region, group: &str, action: &str) -> anyhow::Result<()> {
     eventually(&format!("{action} was denied to {group}"), seconds(60), || {
         let log = run(&mut crate::region::nodestead(&region.data_dir, &["logs", "aws"]))?;
-        let role = format!("role-{group}/");
-        let is_it =
-            |line: &&str| line.contains(&role) && line.contains(action) && line.contains("enied");
-        Ok(log.lines().any(|line| is_it(&line)).then_some(()))
+        let calls = log.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+        let mut denied = calls.filter(|it| it["decision"] == "denied");
+        Ok(denied.any(|it| is_denial(&it["message"].to_string(), group, action)).then_some(()))
+    })
+}
+
+/// Whether this quotes AWS: `User: arn:…:assumed-role/ROLE/i-… is not authorized to perform: ACTION`.
+fn is_denial(text: &str, group: &str, action: &str) -> bool {
+    let who = format!("User: arn:aws:sts::111122223333:assumed-role/role-{group}/i-");
+    let what = format!("is not authorized to perform: {action}");
+    text.contains(&who) && text.contains(&what)
+}
+
+/// An event in kube-system that quotes AWS: its object's name.
+fn event_of_denial(region: &Region, group: &str, action: &str) -> anyhow::Result<String> {
+    eventually(&format!("an event says that {action} was denied"), seconds(60), || {
+        let events = region.kubectl_json(&["get", "events", "-n", "kube-system"])?;
+        let mut all = events["items"].as_array().cloned().unwrap_or_default().into_iter();
+        let found = all.find(|it| is_denial(&it["message"].to_string(), group, action));
+        Ok(found.and_then(|it| it["involvedObject"]["name"].as_str().map(str::to_owned)))
+    })
+}
+
+/// `explain pod` names the call that AWS denied, and to whom.
+fn ensure_explained(region: &Region, pod: &str, group: &str, action: &str) -> anyhow::Result<()> {
+    let pod = format!("kube-system/{pod}");
+    eventually("`explain pod` names the denied call", seconds(60), || {
+        let explain = ["explain", "pod", &pod, "-o", "json"];
+        let said = run(&mut crate::region::nodestead(&region.data_dir, &explain))?;
+        let said: Value = serde_json::from_str(&said)?;
+        let denied = said["denied"].as_array().cloned().unwrap_or_default();
+        let role = format!("assumed-role/role-{group}/");
+        let is_it = |it: &Value| {
+            it["action"].as_str().is_some_and(|it| it.starts_with(action))
+                && it["principal"].as_str().is_some_and(|it| it.contains(&role))
+        };
+        Ok(denied.iter().any(is_it).then_some(()))
     })
 }
 
@@ -126,13 +163,13 @@ fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
     // AmazonEKS_CNI_Policy allows ec2:DescribeInstances too: only without both is it denied.
     let group = Group::without(region, &POLICIES[..2], "no-worker-policy")?;
     let instance = group.instance()?;
-    ensure_denied(region, "no-worker-policy", "DescribeInstances")?;
+    ensure_denied(region, "no-worker-policy", "ec2:DescribeInstances")?;
     // nodeadm goes no further: the instance runs, says why in its console, and is no node.
     let id = instance["InstanceId"].as_str().context("an id")?;
     eventually("the console tells why", seconds(30), || {
         let said = run(&mut crate::region::nodestead(&region.data_dir, &["logs", id]))?;
-        let tells = said.contains("UnauthorizedOperation") && said.contains("DescribeInstances");
-        Ok(tells.then_some(()))
+        let tells = is_denial(&said, "no-worker-policy", "ec2:DescribeInstances");
+        Ok((tells && said.contains("UnauthorizedOperation")).then_some(()))
     })?;
     let name = instance["PrivateDnsName"].as_str().context("a private name")?;
     let (is_node, said) = outcome(&mut region.client("kubectl", &["get", "node", name]))?;
@@ -144,10 +181,11 @@ fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
     let group = Group::without(region, &POLICIES[1..2], "no-cni-policy")?;
     let node = group.node()?;
     ensure_denied(region, "no-cni-policy", "ec2:")?;
-    eventually("an event names the missing right", seconds(60), || {
-        let events = region.kubectl(&["get", "events", "-A"])?;
-        Ok(events.contains("MissingIAMPermissions").then_some(()))
-    })?;
+    let pod = event_of_denial(region, "no-cni-policy", "ec2:")?;
+    ensure!(pod.starts_with("aws-node-"), "{pod}");
+    let events = region.kubectl(&["get", "events", "-n", "kube-system"])?;
+    ensure!(events.contains("MissingIAMPermissions"), "{events}");
+    ensure_explained(region, &pod, "no-cni-policy", "ec2:")?;
     let ready = region.kubectl_json(&["get", "node", &node])?;
     let conditions = ready["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let is_ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
@@ -158,20 +196,29 @@ fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
 fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
     let group = Group::without(region, &POLICIES[2..], "no-registry-policy")?;
     let node = group.node()?;
-    ensure_denied(region, "no-registry-policy", "ecr:")?;
+    ensure_denied(region, "no-registry-policy", "ecr:GetAuthorizationToken")?;
     let selector = format!("--field-selector=spec.nodeName={node}");
     eventually("its add-ons cannot be pulled", seconds(60), || {
         let pods = region.kubectl(&["get", "pods", "-n", "kube-system", &selector])?;
         Ok((pods.contains("ImagePullBackOff") || pods.contains("ErrImagePull")).then_some(()))
     })?;
-    // The credential provider got no password, so the registry was asked without one.
-    eventually("an event has the registry's answer", seconds(30), || {
-        let events = region.kubectl(&["get", "events", "-n", "kube-system"])?;
-        let is_it = |line: &&str| {
-            line.contains("Failed to pull image") && line.contains("401 Unauthorized")
-        };
-        Ok(events.lines().any(|line| is_it(&line)).then_some(()))
-    })?;
+    // The credential provider got no password, so the registry was asked without one: the event of the
+    // pull has both.
+    const ACTION: &str = "ecr:GetAuthorizationToken";
+    let pod = event_of_denial(region, "no-registry-policy", ACTION)?;
+    let events = region.kubectl(&["get", "events", "-n", "kube-system"])?;
+    let is_it = |line: &&str| {
+        let tells = line.contains("Failed to pull image") && line.contains("401 Unauthorized");
+        tells && is_denial(line, "no-registry-policy", ACTION)
+    };
+    ensure!(events.lines().any(|line| is_it(&line)), "{events}");
+    ensure_explained(region, &pod, "no-registry-policy", ACTION)?;
+    // The kubelet's log has it too, as upstream's.
+    let instance = group.instance()?;
+    let id = instance["InstanceId"].as_str().context("an id")?;
+    let log = format!("{id}/kubelet");
+    let said = run(&mut crate::region::nodestead(&region.data_dir, &["logs", &log]))?;
+    ensure!(is_denial(&said, "no-registry-policy", ACTION), "{said}");
     group.delete()
 }
 

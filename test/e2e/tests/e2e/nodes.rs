@@ -1,16 +1,18 @@
 //! Worker nodes as EKS has them.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use crate::{
     Test,
-    region::{Region, strings},
+    region::{Region, eventually, nodestead, outcome, run, seconds, strings},
 };
 
 pub(crate) const TESTS: &[Test] = &[
     ("three_nodes_are_ready_in_three_zones", three_nodes_are_ready_in_three_zones),
     ("a_node_carries_what_eks_puts_on_it", a_node_carries_what_eks_puts_on_it),
     ("an_instance_knows_itself_from_imds", an_instance_knows_itself_from_imds),
+    ("an_instance_that_powers_off_goes_and_its_console_stays", a_console_outlives_its_instance),
 ];
 
 fn three_nodes_are_ready_in_three_zones(region: &Region) -> anyhow::Result<()> {
@@ -64,11 +66,45 @@ fn an_instance_knows_itself_from_imds(region: &Region) -> anyhow::Result<()> {
                       http://169.254.169.254/latest/meta-data/instance-id; echo; \
                       curl -s -o /dev/null -w '%{http_code}' \
                       http://169.254.169.254/latest/meta-data/instance-id";
-        let said = crate::region::run(&mut crate::region::nodestead(
-            &region.data_dir,
-            &["shell", id, "--", "/bin/sh", "-c", script],
-        ))?;
+        let shell = ["shell", id, "--", "/bin/sh", "-c", script];
+        let said = run(&mut nodestead(&region.data_dir, &shell))?;
         ensure!(said.lines().collect::<Vec<_>>() == [id, "401"], "{said}");
     }
+    Ok(())
+}
+
+/// From within, as its launch says; EC2 still tells what its console has shown.
+fn a_console_outlives_its_instance(region: &Region) -> anyhow::Result<()> {
+    let known = region.aws(&["ec2", "describe-instances"])?;
+    let image = known.pointer("/Reservations/0/Instances/0/ImageId").and_then(Value::as_str);
+    let made = region.aws(&[
+        "ec2",
+        "run-instances",
+        "--image-id",
+        image.context("an image")?,
+        "--instance-type",
+        "m5.large",
+        "--subnet-id",
+        &region.subnet()?,
+        "--instance-initiated-shutdown-behavior",
+        "terminate",
+    ])?;
+    let id = made.pointer("/Instances/0/InstanceId").and_then(Value::as_str).context("an id")?;
+    eventually("it can be entered", seconds(60), || {
+        Ok(run(&mut nodestead(&region.data_dir, &["shell", id, "--", "true"])).ok())
+    })?;
+    // The session may end with the instance.
+    drop(outcome(&mut nodestead(&region.data_dir, &["shell", id, "--", "poweroff"]))?);
+    let gone = eventually("it is terminated", seconds(60), || {
+        let found = region.aws(&["ec2", "describe-instances", "--instance-ids", id])?;
+        let found = found.pointer("/Reservations/0/Instances/0").context("described")?.clone();
+        let state = found.pointer("/State/Name").and_then(Value::as_str).unwrap_or_default();
+        ensure!(["running", "shutting-down", "terminated"].contains(&state), "{found}");
+        Ok((state == "terminated").then_some(found))
+    })?;
+    let reason = gone.pointer("/StateReason/Code").and_then(Value::as_str);
+    ensure!(reason == Some("Client.InstanceInitiatedShutdown"), "{gone}");
+    let console = region.aws(&["ec2", "get-console-output", "--instance-id", id])?;
+    ensure!(console["Output"].as_str().is_some_and(|it| !it.is_empty()), "{console}");
     Ok(())
 }

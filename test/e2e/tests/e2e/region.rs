@@ -121,6 +121,13 @@ impl Region {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// A subnet of the region's own cluster; tests make VPCs of their own beside it.
+    pub(crate) fn subnet(&self) -> anyhow::Result<String> {
+        let query = "cluster.resourcesVpcConfig.subnetIds[0]";
+        let found = self.aws(&["eks", "describe-cluster", "--name", "stead", "--query", query])?;
+        Ok(found.as_str().context("a subnet")?.to_owned())
+    }
+
     pub(crate) fn status(&self) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&run(&mut nodestead(&self.data_dir, &["status", "-o", "json"]))?)?)
     }

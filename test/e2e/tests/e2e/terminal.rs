@@ -16,6 +16,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     ("an_interrupted_up_says_what_goes_on", an_interrupted_up_says_what_goes_on),
+    ("an_up_that_is_interrupted_early_says_what_is_there", an_early_interrupt_is_told_truly),
     ("who_is_not_root_is_told_so", who_is_not_root_is_told_so),
     ("a_kubelet_that_hangs_does_not_hold_up_explain", a_hanging_kubelet_does_not_hold_up_explain),
     ("names_that_nothing_has_are_answered_with_those_there_are", wrong_names_are_answered),
@@ -42,6 +43,38 @@ fn an_interrupted_up_says_what_goes_on(_: &Region) -> anyhow::Result<()> {
         ensure!(said.contains(part), "{part}: {said}");
     }
     ensure!(status?.contains("Region"), "the region did not go on");
+    Ok(())
+}
+
+/// As soon as there is anything: what it then says is so.
+fn an_early_interrupt_is_told_truly(_: &Region) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data_dir = folder.path().join("region");
+    let flags = ["up", "--nodes", "0", "--name", "early", "--latency", "aws"];
+    let mut up = nodestead(&data_dir, &flags);
+    let child = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + seconds(20);
+    while !data_dir.join("settings.json").exists() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]))?;
+    let ended = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let what_it_says_is_so = || -> anyhow::Result<()> {
+        ensure!(ended.status.code() == Some(130), "{}: {said}", ended.status);
+        if said.contains("not started, and nothing runs") {
+            let (is_up, status) = outcome(&mut nodestead(&data_dir, &["status"]))?;
+            ensure!(!is_up && !status.contains("there is left"), "{status}");
+            return Ok(());
+        }
+        ensure!(said.contains("goes on starting in the background"), "{said}");
+        let status = || Ok(run(&mut nodestead(&data_dir, &["status"])).ok());
+        eventually("the daemon that goes on answers", seconds(20), status).map(drop)
+    };
+    let checked = what_it_says_is_so();
+    run(&mut nodestead(&data_dir, &["down", "--purge"]))?;
+    checked?;
+    ensure!(!data_dir.exists(), "what it said to remove it with has not");
     Ok(())
 }
 

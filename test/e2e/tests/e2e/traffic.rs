@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use crate::region::{Region, eventually, seconds};
 
@@ -31,13 +32,23 @@ struct Answers {
 impl Traffic {
     /// From the last instance of the list; the tests kill on the first.
     pub(crate) fn start(region: &Region) -> anyhow::Result<Self> {
+        Self::from(region, |_| true, "guestbook", "/messages")
+    }
+
+    /// To a Service, from the last running instance that is meant.
+    pub(crate) fn from(
+        region: &Region,
+        is_meant: impl Fn(&Value) -> bool,
+        service: &str,
+        path: &str,
+    ) -> anyhow::Result<Self> {
         let status = region.status()?;
         let instances = status["instances"].as_array().context("a list of instances")?;
-        let running = instances.iter().rfind(|it| it["state"] == "running");
+        let running = instances.iter().rfind(|it| it["state"] == "running" && is_meant(it));
         let pid = running.and_then(|it| it["pid"].as_i64()).context("a running instance")?;
-        let service = region.kubectl_json(&["get", "service", "guestbook"])?;
+        let service = region.kubectl_json(&["get", "service", service])?;
         let address = service["spec"]["clusterIP"].as_str().context("a Service's address")?;
-        let url = format!("http://{address}/messages");
+        let url = format!("http://{address}{path}");
         eventually("the page answers", seconds(60), || Ok(Some(ask(pid, &url)?)))?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = is_over.clone();

@@ -5,13 +5,20 @@ use serde_json::Value;
 
 use crate::{
     Test,
-    region::{Region, eventually, seconds},
+    region::{Region, eventually, seconds, strings},
+    traffic::Traffic,
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_new_launch_template_version_and_release_roll_the_nodes_of_a_group",
-    a_new_version_rolls_the_nodes,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_new_launch_template_version_and_release_roll_the_nodes_of_a_group",
+        a_new_version_rolls_the_nodes,
+    ),
+    (
+        "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
+        an_upgrade_loses_no_request,
+    ),
+];
 
 const GROUP: [&str; 4] = ["--cluster-name", "stead", "--nodegroup-name", "rolled"];
 const OLD_RELEASE: &str = "1.36.1-20261009";
@@ -36,6 +43,77 @@ spec:
         command: [sleep, "3600"]
 "#;
 
+/// One pod on each node, of which two must be there.
+const SPREAD: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: rolled }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: rolled } }
+  template:
+    metadata: { labels: { app: rolled } }
+    spec:
+      nodeSelector: { eks.amazonaws.com/nodegroup: rolled }
+      tolerations: [{ key: only, value: test, effect: NoSchedule }]
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector: { matchLabels: { app: rolled } }
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: web
+        image: nginx:1.22
+        ports: [{ containerPort: 80 }]
+        readinessProbe: { httpGet: { port: 80 }, periodSeconds: 1 }
+        # Whoever was given this address a moment ago is still answered.
+        lifecycle: { preStop: { sleep: { seconds: 5 } } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: rolled }
+spec:
+  selector: { app: rolled }
+  ports: [{ port: 80 }]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: { name: rolled }
+spec:
+  minAvailable: 2
+  selector: { matchLabels: { app: rolled } }
+"#;
+
+fn an_upgrade_loses_no_request(region: &Region) -> anyhow::Result<()> {
+    let done = upgraded(region);
+    let removed = remove(region);
+    done?;
+    removed
+}
+
+fn upgraded(region: &Region) -> anyhow::Result<()> {
+    template(region, "create-launch-template", "first")?;
+    create(region, 3)?;
+    region.apply(SPREAD)?;
+    region.kubectl(&["rollout", "status", "deployment/rolled", "--timeout=120s"])?;
+    let names = |nodes: &[Value]| strings(&serde_json::json!({"items": nodes}), "/metadata/name");
+    let old = names(&nodes(region)?);
+    ensure!(old.len() == 3, "{old:?}");
+    let is_elsewhere = |it: &Value| !old.iter().any(|name| it["nodeName"] == **name);
+    let traffic = Traffic::from(region, is_elsewhere, "rolled", "/")?;
+
+    template(region, "create-launch-template-version", "second")?;
+    let update = update(region, &["--launch-template", "name=rolled,version=2"])?;
+    let update = ended(region, &update, 600)?;
+    ensure!(update["status"] == "Successful", "{update}");
+    traffic.ensure_unbroken()?;
+    eventually("three new nodes are there and no old one", seconds(120), || {
+        let new = names(&nodes(region)?);
+        Ok((new.len() == 3 && !new.iter().any(|it| old.contains(it))).then_some(()))
+    })
+}
+
 fn a_new_version_rolls_the_nodes(region: &Region) -> anyhow::Result<()> {
     let done = rolled(region);
     // Whatever came of it, it goes: later tests count instances.
@@ -46,7 +124,7 @@ fn a_new_version_rolls_the_nodes(region: &Region) -> anyhow::Result<()> {
 
 fn rolled(region: &Region) -> anyhow::Result<()> {
     template(region, "create-launch-template", "first")?;
-    create(region)?;
+    create(region, 1)?;
     region.apply(PINNED)?;
     region.kubectl(&["rollout", "status", "deployment/rolled", "--timeout=60s"])?;
     let old = nodes(region)?;
@@ -98,18 +176,18 @@ fn template(region: &Region, command: &str, round: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn create(region: &Region) -> anyhow::Result<()> {
-    let subnet = region.aws(&["ec2", "describe-subnets", "--query", "Subnets[0].SubnetId"])?;
-    let subnet = subnet.as_str().context("a subnet")?.to_owned();
+fn create(region: &Region, size: u32) -> anyhow::Result<()> {
+    let subnet = region.subnet()?;
     let existing = ["eks", "describe-nodegroup", "--cluster-name", "stead"];
     let role = [&existing[..], &["--nodegroup-name", "default", "--query", "nodegroup.nodeRole"]];
     let role = region.aws(&role.concat())?;
     let role = role.as_str().context("a node role")?.to_owned();
+    let sizes = format!("minSize=0,maxSize={size},desiredSize={size}");
     let create = [
         &["eks", "create-nodegroup"][..],
         &GROUP,
         &["--subnets", &subnet, "--node-role", &role, "--instance-types", "m5.large"],
-        &["--scaling-config", "minSize=0,maxSize=1,desiredSize=1"],
+        &["--scaling-config", &sizes],
         &["--taints", "key=only,value=test,effect=NO_SCHEDULE"],
         &["--launch-template", "name=rolled,version=1", "--release-version", OLD_RELEASE],
     ];
@@ -147,7 +225,8 @@ fn ended(region: &Region, update: &Value, limit: u64) -> anyhow::Result<Value> {
 }
 
 fn remove(region: &Region) -> anyhow::Result<()> {
-    region.kubectl(&["delete", "deployment", "rolled", "--ignore-not-found"])?;
+    let all = "deployment,service,poddisruptionbudget";
+    region.kubectl(&["delete", all, "rolled", "--ignore-not-found"])?;
     region.aws(&[&["eks", "delete-nodegroup"][..], &GROUP].concat())?;
     eventually("the group is gone", seconds(120), || {
         let groups = region.aws(&["eks", "list-nodegroups", "--cluster-name", "stead"])?;

@@ -41,6 +41,7 @@ impl Endpoints {
             ("sts", "STS"),
             ("autoscaling", "AUTO_SCALING"),
             ("eks", "EKS"),
+            ("eks-auth", "EKS_AUTH"),
             ("ssm", "SSM"),
             ("ecr", "ECR"),
         ] {

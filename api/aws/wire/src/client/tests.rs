@@ -40,7 +40,10 @@ fn client(answers: Vec<Result<Value, Fault>>) -> (Client, Arc<AtomicU32>) {
         assert!(request.headers().contains_key("authorization"));
         let service = service::find("autoscaling").unwrap();
         let response = match &answers[call] {
-            Ok(tree) => codec::encode_response(service, "Echo", tree, "id", Form::Native),
+            Ok(tree) => {
+                let answer = codec::Answer::Tree(tree.clone());
+                codec::encode_response(service, "Echo", &answer, "id", Form::Native)
+            }
             Err(fault) => codec::encode_fault(service, fault, "id", Form::Native),
         };
         async move { Ok::<_, Infallible>(response.map(transport::full)) }

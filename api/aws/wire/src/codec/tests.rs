@@ -44,10 +44,13 @@ fn services() -> impl Iterator<Item = &'static Service> {
 fn a_result_survives_every_protocol() {
     for service in services() {
         for shape in [shape(), Shape { size: None, items: vec![], words: vec![], ..shape() }] {
-            let sent = serde_json::to_value(&shape).unwrap();
-            let response = encode_response(service, "Do", &sent, "id-1", Form::Native);
-            let got = decode_response(service, "Do", &response).unwrap().unwrap();
-            assert_eq!(tree::from_text::<Shape>(got).unwrap(), shape, "{}", service.name);
+            let by_tree = Answer::Tree(serde_json::to_value(&shape).unwrap());
+            let direct = Answer::of(&shape, service, Form::Native).unwrap();
+            for sent in [by_tree, direct] {
+                let response = encode_response(service, "Do", &sent, "id-1", Form::Native);
+                let got = decode_response(service, "Do", &response).unwrap().unwrap();
+                assert_eq!(tree::from_text::<Shape>(got).unwrap(), shape, "{}", service.name);
+            }
         }
     }
 }
@@ -67,7 +70,8 @@ fn responses_look_as_aws_writes_them() {
     let tree = json!({"vpcSet": [{"vpcId": "vpc-1"}]});
     let text = |service, tree: &Value| {
         let service = service::find(service).unwrap();
-        let response = encode_response(service, "Do", tree, "id-1", Form::Native);
+        let answer = Answer::Tree(tree.clone());
+        let response = encode_response(service, "Do", &answer, "id-1", Form::Native);
         String::from_utf8(response.into_body().to_vec()).unwrap()
     };
     assert_eq!(
@@ -136,4 +140,20 @@ proptest! {
         let joined = percent::join([(&*name, &*value)]);
         prop_assert_eq!(percent::pairs(&joined), [(name, value)]);
     }
+}
+
+#[test]
+fn a_service_that_spoke_query_before_says_its_errors_in_both_protocols() {
+    let service = service::find("sqs").unwrap();
+    let fault = Fault::new("QueueDoesNotExist", "No.")
+        .with_query_code("AWS.SimpleQueueService.NonExistentQueue");
+    let response = encode_fault(service, &fault, "id", Form::Native);
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), "application/x-amz-json-1.0");
+    let told = "AWS.SimpleQueueService.NonExistentQueue;Sender";
+    assert_eq!(header("x-amzn-query-error"), told);
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(body["__type"], "com.amazonaws.sqs#QueueDoesNotExist");
+    let read = decode_response(service, "Do", &response).unwrap().unwrap_err();
+    assert_eq!((&*read.code, &*read.message), ("QueueDoesNotExist", "No."));
 }

@@ -32,8 +32,14 @@ impl Signer<'_> {
         }
         let signed = signed_headers(&request.headers);
         let hash = key::sha256_hex(body);
-        let text =
-            canonical::request(&request.method, &request.uri, &request.headers, &signed, &hash);
+        let text = canonical::request(
+            &request.method,
+            &request.uri,
+            &request.headers,
+            &signed,
+            &hash,
+            self.service,
+        );
         let scope = Scope { day: &date[..8], region: self.region, service: self.service };
         let to_sign = canonical::string_to_sign(&date, &scope.to_string(), &text);
         let signature = key::signature(&self.credentials.secret_access_key, &scope, &to_sign);
@@ -84,7 +90,8 @@ pub fn presign(
     let path = url.path();
     let unsigned: Uri = format!("{scheme}://{host}{path}?{query}").parse().ok()?;
     let hash = key::sha256_hex(b"");
-    let text = canonical::request(&Method::GET, &unsigned, &with_host, &signed, &hash);
+    let text =
+        canonical::request(&Method::GET, &unsigned, &with_host, &signed, &hash, signer.service);
     let to_sign = canonical::string_to_sign(&date, &scope.to_string(), &text);
     let signature = key::signature(&signer.credentials.secret_access_key, &scope, &to_sign);
     Some(format!("{unsigned}&X-Amz-Signature={signature}"))

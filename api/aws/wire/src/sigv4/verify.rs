@@ -208,13 +208,14 @@ impl Presented {
         now: Timestamp,
     ) -> Result<(), Problem> {
         self.check_time(now)?;
-        let hash = payload_hash(&request.headers, body)?;
+        let hash = payload_hash(&self.service, &request.headers, body)?;
         let text = canonical::request(
             &request.method,
             &request.uri,
             &request.headers,
             &self.signed_headers,
             &hash,
+            &self.service,
         );
         let scope = Scope { day: &self.day, region: &self.region, service: &self.service };
         let to_sign = canonical::string_to_sign(&self.amz_date, &scope.to_string(), &text);
@@ -275,11 +276,12 @@ fn parse_date(text: &str) -> Option<Timestamp> {
     Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-fn payload_hash(headers: &HeaderMap, body: &[u8]) -> Result<String, Problem> {
+fn payload_hash(service: &str, headers: &HeaderMap, body: &[u8]) -> Result<String, Problem> {
     let computed = key::sha256_hex(body);
     let Some(declared) = headers.get("x-amz-content-sha256") else { return Ok(computed) };
     let declared = declared.to_str().unwrap_or_default();
-    if declared == UNSIGNED_PAYLOAD || declared == computed {
+    let is_in_chunks = service == "s3" && declared.starts_with("STREAMING-");
+    if declared == UNSIGNED_PAYLOAD || declared == computed || is_in_chunks {
         return Ok(declared.to_owned());
     }
     Err(Problem::Mismatch)

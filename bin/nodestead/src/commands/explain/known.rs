@@ -33,20 +33,29 @@ pub(super) struct Happened {
     pub(super) detail: String,
 }
 
-/// Asks for the node and the events. What cannot be had is left out: the reader has a reason already.
-pub(super) async fn of(client: &Client, pod: &Pod, node: &str, why: String) -> Unreachable {
+/// What was told about the pod; nothing where that cannot be had.
+pub(super) async fn events(client: &Client, pod: &Pod) -> Vec<Event> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let events = Api::<Event>::namespaced(client.clone(), namespace);
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let selector = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    events.list(&selector).await.map(|it| it.items).unwrap_or_default()
+}
+
+/// Asks for the node. What cannot be had is left out: the reader has a reason already.
+pub(super) async fn of(
+    client: &Client,
+    pod: &Pod,
+    node: &str,
+    why: String,
+    events: &[Event],
+) -> Unreachable {
     let nodes = Api::<Node>::all(client.clone());
-    let (found, listed) = futures::join!(nodes.get_opt(node), events.list(&selector));
-    let found = found.ok().flatten();
-    let listed = listed.map(|it| it.items).unwrap_or_default();
+    let found = nodes.get_opt(node).await.ok().flatten();
     let ready = found.as_ref().and_then(ready);
     let status = pod.status.clone().unwrap_or_default();
     let node = node.to_owned();
-    Unreachable { node, why, ready, events: history(&status, &listed) }
+    Unreachable { node, why, ready, events: history(&status, events) }
 }
 
 fn ready(node: &Node) -> Option<Ready> {

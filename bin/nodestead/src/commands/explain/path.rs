@@ -5,24 +5,30 @@
 //! of. What each of them would do is computed by the same functions that the components use.
 //!
 //! Deviation: session affinity is not known here, so that all endpoints that a node may choose are
-//! looked at; IPv6 is not.
+//! looked at. Pods with security groups of their own are taken to be in the enforcing mode
+//! that the add-on has now; one that started before it was changed is in the older one.
 
+mod balancer;
 mod cluster;
 mod parties;
 mod policy;
 mod service;
+#[cfg(test)]
+mod worlds;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use self::{
-    cluster::Cluster,
+    cluster::{Cluster, Cni},
     parties::{Party, Wanted},
 };
 use crate::{
-    admin::{Admin, VpcVerdict},
-    cli::{ExplainPath, Format, PathProtocol},
+    admin::{Admin, VpcStep, VpcVerdict},
+    cli::{ExplainPath, PathProtocol},
+    failure::Failure,
     kubernetes,
     layout::Layout,
 };
@@ -34,7 +40,11 @@ struct Explanation {
     from: String,
     to: String,
     protocol: &'static str,
+    /// Whether every endpoint that may be chosen is reached.
     is_allowed: bool,
+    verdict: Verdict,
+    /// How many of the targets are reached.
+    reached: usize,
     /// What decides, in words.
     reason: String,
     /// Before a target is chosen.
@@ -43,10 +53,21 @@ struct Explanation {
     targets: Vec<Target>,
 }
 
+/// What becomes of connections, whichever endpoint each of them is sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Verdict {
+    Allowed,
+    /// It depends on the endpoint: some connections come through and others do not.
+    Partly,
+    #[default]
+    Denied,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Target {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     pod: Option<String>,
     is_allowed: bool,
@@ -62,6 +83,32 @@ pub(crate) struct Hop {
     detail: String,
 }
 
+impl Explanation {
+    /// What the hops before the targets and the targets come to. `nowhere` is why there is none.
+    fn decided(mut self, nowhere: &str) -> Self {
+        let refused = self.hops.iter().find(|it| !it.is_allowed).map(|it| it.detail.clone());
+        let blocked = self.targets.iter().find(|it| !it.is_allowed).map(|it| it.reason.clone());
+        let passed = self.targets.iter().find(|it| it.is_allowed).map(|it| it.reason.clone());
+        self.verdict = match (&refused, &blocked, &passed) {
+            (None, None, Some(_)) => Verdict::Allowed,
+            (None, Some(_), Some(_)) => Verdict::Partly,
+            _ => Verdict::Denied,
+        };
+        self.is_allowed = self.verdict == Verdict::Allowed;
+        let ways = self.targets.iter().filter(|it| it.is_allowed).count();
+        self.reached = if refused.is_some() { 0 } else { ways };
+        self.reason = refused.or(blocked).or(passed).unwrap_or_else(|| nowhere.to_owned());
+        self
+    }
+
+    /// Nothing comes through, for this reason.
+    fn refused(mut self, hop: Hop) -> Self {
+        self.reason.clone_from(&hop.detail);
+        self.hops.push(hop);
+        self
+    }
+}
+
 impl Hop {
     fn new(hop: &str, is_allowed: bool, detail: impl Into<String>) -> Self {
         Self { hop: hop.to_owned(), is_allowed, detail: detail.into() }
@@ -72,70 +119,114 @@ pub(crate) async fn run(args: &ExplainPath) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     let cluster = Cluster::read(&kubernetes::client(&layout).await?).await?;
     let admin = Admin::new(layout.admin_socket());
-    let explanation = explain(&cluster, &admin, args).await?;
-    match args.output.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-        Format::Table => print!("{}", rendered(&explanation)),
-    }
-    Ok(())
+    let explanation = match args.from.as_str() {
+        balancer::LOAD_BALANCER => by_balancer(&cluster, &admin, args).await?,
+        from => explain(&cluster, &admin, from, &args.to, args.protocol).await?,
+    };
+    args.output.print(&explanation, rendered)
 }
 
-async fn explain(
+async fn by_balancer(
     cluster: &Cluster,
     admin: &Admin,
     args: &ExplainPath,
 ) -> anyhow::Result<Explanation> {
-    let from = parties::sender(cluster, &args.from)?;
     let wanted = parties::wanted(cluster, &args.to, args.protocol)?;
+    let Wanted::Service { service, port } = wanted else {
+        let next = "use NAMESPACE/SERVICE:PORT of a Service of type LoadBalancer";
+        return Err(Failure::new(format!("`{}` is no Service", args.to), next).into());
+    };
+    let name = service::name_of(service);
+    let view = admin.get(&format!("/v1/load-balancer?service={name}")).await?;
+    balancer::explain(cluster, admin, &view, service, port.as_deref()).await
+}
+
+/// Who knows what a VPC does with a connection.
+trait Vpc {
+    /// From an address, or from the `control-plane`.
+    async fn ask(
+        &self,
+        from: &str,
+        to: IpAddr,
+        port: u16,
+        protocol: PathProtocol,
+    ) -> anyhow::Result<VpcVerdict>;
+}
+
+impl Vpc for Admin {
+    async fn ask(
+        &self,
+        from: &str,
+        to: IpAddr,
+        port: u16,
+        protocol: PathProtocol,
+    ) -> anyhow::Result<VpcVerdict> {
+        let protocol = protocol.name();
+        self.get(&format!("/v1/path?from={from}&to={to}&protocol={protocol}&port={port}")).await
+    }
+}
+
+async fn explain(
+    cluster: &Cluster,
+    vpc: &impl Vpc,
+    sender: &str,
+    receiver: &str,
+    protocol: PathProtocol,
+) -> anyhow::Result<Explanation> {
+    let from = parties::sender(cluster, sender)?;
+    let wanted = parties::wanted(cluster, receiver, protocol)?;
     let (hops, addresses) = match &wanted {
         Wanted::Address { address, port } => (Vec::new(), vec![(*address, *port)]),
-        Wanted::Service { service, port } => service::choices(cluster, &from, service, port),
+        Wanted::Service { service, port } => {
+            service::choices(cluster, &from, service, port, protocol)
+        }
     };
     let mut targets = Vec::new();
     for (address, port) in addresses {
-        targets.push(target(cluster, admin, &from, (address, port), args.protocol).await?);
+        targets.push(target(cluster, vpc, &from, (address, port), protocol).await?);
     }
-    let refused = hops.iter().find(|it| !it.is_allowed).map(|it| it.detail.clone());
-    let blocked = targets.iter().find(|it| !it.is_allowed).map(|it| it.reason.clone());
-    let passed = targets.first().map(|it| it.reason.clone());
-    let is_allowed = refused.is_none() && blocked.is_none() && !targets.is_empty();
-    Ok(Explanation {
-        from: args.from.clone(),
-        to: args.to.clone(),
-        protocol: args.protocol.name(),
-        is_allowed,
-        reason: refused.or(blocked).or(passed).unwrap_or_default(),
+    let told = Explanation {
+        from: sender.to_owned(),
+        to: receiver.to_owned(),
+        protocol: protocol.name(),
+        is_allowed: false,
+        verdict: Verdict::default(),
+        reached: 0,
+        reason: String::new(),
         hops,
         targets,
-    })
+    };
+    Ok(told.decided(""))
 }
 
 /// One connection, after everybody has chosen.
 async fn target(
     cluster: &Cluster,
-    admin: &Admin,
+    vpc: &impl Vpc,
     from: &Party,
-    (address, port): (Ipv4Addr, u16),
+    (address, port): (IpAddr, u16),
     protocol: PathProtocol,
 ) -> anyhow::Result<Target> {
     let to = cluster.party_at(address);
-    let mut hops: Vec<Hop> =
-        policy::egress(cluster, from, address, port, protocol).into_iter().collect();
-    let is_near = to.as_ref().is_some_and(|to| to.node.is_some() && to.node == from.node);
+    let mut hops = Vec::new();
+    // What an IPv6 pod has for IPv4 is a link that policies do not see, as on EKS.
+    if !from.leaves_ipv6_for(address) {
+        hops.extend(policy::egress(cluster, from, to.as_ref(), (address, port), protocol));
+    }
+    let is_near = to.as_ref().is_some_and(|to| stays_near(&cluster.cni, from, to));
     let mut reason = String::new();
     if is_near {
         let node = from.node.clone().unwrap_or_default();
         reason = format!("it stays on {node}, where neither security groups nor network ACLs are");
         hops.push(Hop::new("node", true, reason.clone()));
+    } else if from.address.is_some_and(|it| it.is_ipv4()) && address.is_ipv6() {
+        reason = format!("{} has no IPv6 address to reach {address} from", from.name);
+        hops.push(Hop::new("node", false, reason.clone()));
     } else {
-        let source = snat(cluster, admin, from, address, &mut hops).await?;
-        let verdict = ask(admin, &source, address, port, protocol).await?;
+        let source = snat(cluster, vpc, from, address, &mut hops).await?;
+        let verdict = vpc.ask(&source, address, port, protocol).await?;
         reason.clone_from(&verdict.reason);
-        hops.extend(verdict.steps.iter().map(|it| Hop::new(&it.hop, it.is_allowed, &*it.detail)));
-        let is_said = hops.iter().any(|it| !it.is_allowed);
-        if !verdict.is_allowed && !is_said {
-            hops.push(Hop::new("vpc", false, &*verdict.reason));
-        }
+        hops.extend(hops_of(&verdict));
     }
     if let Some(to) = &to {
         hops.extend(policy::ingress(cluster, from, to, port, protocol));
@@ -151,21 +242,45 @@ async fn target(
     Ok(Target { address, port, pod: to.map(|it| it.name), is_allowed, reason, hops })
 }
 
-/// The address that the VPC sees: pods leave it by their node's.
+/// What the VPC's router looks at; the last one says no where it does.
+fn hops_of(verdict: &VpcVerdict) -> Vec<Hop> {
+    let hop = |it: &VpcStep| Hop::new(&it.hop, it.is_allowed, &*it.detail);
+    let mut hops: Vec<Hop> = verdict.steps.iter().map(hop).collect();
+    if !verdict.is_allowed && hops.iter().all(|it| it.is_allowed) {
+        hops.push(Hop::new("vpc", false, &*verdict.reason));
+    }
+    hops
+}
+
+/// On one node, and neither end's packets go by a branch, which leads out to the VPC and back.
+fn stays_near(cni: &Cni, from: &Party, to: &Party) -> bool {
+    let is_on_branch = cni.is_by_branch(from) || cni.is_by_branch(to);
+    to.node.is_some() && to.node == from.node && !is_on_branch
+}
+
+/// The address that the VPC sees: pods leave it by their node's, but for those on branches.
 async fn snat(
     cluster: &Cluster,
-    admin: &Admin,
+    vpc: &impl Vpc,
     from: &Party,
-    to: Ipv4Addr,
+    to: IpAddr,
     hops: &mut Vec<Hop>,
 ) -> anyhow::Result<String> {
     let Some(own) = from.address else { return Ok("control-plane".to_owned()) };
     let Some(node) = from.node_address.filter(|node| !from.is_host && *node != own) else {
         return Ok(own.to_string());
     };
-    let known = ask(admin, &own.to_string(), to, 0, PathProtocol::Icmp).await?;
+    if cluster.cni.is_by_branch(from) || to.is_ipv6() {
+        return Ok(own.to_string());
+    }
+    if own.is_ipv6() {
+        let detail = format!("{to} is IPv4: it leaves by v4if0, with the IPv4 address of {node}");
+        hops.push(Hop::new("SNAT", true, detail));
+        return Ok(node.to_string());
+    }
+    let known = vpc.ask(&own.to_string(), to, 0, PathProtocol::Icmp).await?;
     let excluded = cluster.cni.exclude_snat_cidrs.iter().chain(&known.cidrs);
-    if excluded.into_iter().any(|it| it.contains(&to)) || cluster.cni.is_external_snat {
+    if excluded.into_iter().any(|it| IpNet::V4(*it).contains(&to)) || cluster.cni.is_external_snat {
         return Ok(own.to_string());
     }
     let detail = format!("vpc-cni translates {own} to {node}, since {to} is outside of the VPC");
@@ -173,27 +288,23 @@ async fn snat(
     Ok(node.to_string())
 }
 
-async fn ask(
-    admin: &Admin,
-    from: &str,
-    to: Ipv4Addr,
-    port: u16,
-    protocol: PathProtocol,
-) -> anyhow::Result<VpcVerdict> {
-    let protocol = protocol.name();
-    admin.get(&format!("/v1/path?from={from}&to={to}&protocol={protocol}&port={port}")).await
-}
-
 fn rendered(it: &Explanation) -> String {
-    let verdict = if it.is_allowed { "comes through" } else { "does not come through" };
+    let verdict = match it.verdict {
+        Verdict::Allowed => "comes through".to_owned(),
+        Verdict::Partly => format!("through {} of {} endpoints", it.reached, it.targets.len()),
+        Verdict::Denied => "does not come through".to_owned(),
+    };
     let mut text = format!("{} → {} ({}): {verdict}\n", it.from, it.to, it.protocol);
     if !it.reason.is_empty() {
-        text += &format!("Decided by: {}\n", it.reason);
+        let what = if it.verdict == Verdict::Partly { "Not reached" } else { "Decided by" };
+        text += &format!("{what}: {}\n", it.reason);
     }
     text += &hops(&it.hops, "");
     for target in &it.targets {
         let pod = target.pod.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-        text += &format!("\n{}:{}{pod}\n", target.address, target.port);
+        let is_reached = if target.is_allowed { "reached" } else { "not reached" };
+        let address = std::net::SocketAddr::new(target.address, target.port);
+        text += &format!("\n{address}{pod}: {is_reached}\n");
         text += &hops(&target.hops, "  ");
     }
     text
@@ -205,4 +316,74 @@ fn hops(hops: &[Hop], indent: &str) -> String {
         format!("{indent}{mark} {}: {}\n", it.hop, it.detail)
     };
     hops.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_node(name: &str, has_branch: bool) -> Party {
+        Party {
+            name: name.to_owned(),
+            address: Some([10, 0, 0, 1].into()),
+            node: Some("n".to_owned()),
+            node_address: Some([10, 0, 0, 2].into()),
+            is_host: false,
+            has_branch,
+        }
+    }
+
+    #[test]
+    fn a_pod_on_a_branch_is_near_nobody_unless_it_is_in_standard_mode() {
+        let (plain, branch) = (on_node("a/plain", false), on_node("a/branch", true));
+        let (strict, standard) =
+            (Cni::default(), Cni { has_standard_branches: true, ..Cni::default() });
+        assert!(stays_near(&strict, &plain, &plain));
+        for (from, to) in [(&plain, &branch), (&branch, &plain), (&branch, &branch)] {
+            assert!(!stays_near(&strict, from, to), "{} → {}", from.name, to.name);
+            assert!(stays_near(&standard, from, to), "{} → {}", from.name, to.name);
+        }
+    }
+
+    fn told(hop: Hop, reached: &[bool]) -> Explanation {
+        let target = |(at, is_allowed): (u8, bool)| {
+            let reason = format!("rule {at}");
+            let hops = vec![Hop::new("security group", is_allowed, &*reason)];
+            let (address, port) = (std::net::Ipv4Addr::new(10, 0, 0, at).into(), 80);
+            Target { address, port, pod: Some(format!("a/p{at}")), is_allowed, reason, hops }
+        };
+        let told = Explanation {
+            from: "a/x".to_owned(),
+            to: "a/web:80".to_owned(),
+            protocol: "tcp",
+            is_allowed: false,
+            verdict: Verdict::default(),
+            reached: 0,
+            reason: String::new(),
+            hops: vec![hop],
+            targets: (1..).zip(reached.iter().copied()).map(target).collect(),
+        };
+        told.decided("nowhere")
+    }
+
+    #[test]
+    fn a_service_of_which_one_endpoint_is_not_reached_is_reached_in_part() {
+        let fine = || Hop::new("Service", true, "one of them");
+        let some = told(fine(), &[true, false]);
+        assert_eq!((some.verdict, some.reached, some.is_allowed), (Verdict::Partly, 1, false));
+        let json = serde_json::to_value(&some).unwrap();
+        assert_eq!(json["verdict"], "partly");
+        assert_eq!(json["reached"], 1);
+        let text = rendered(&some);
+        assert!(text.contains("a/x → a/web:80 (tcp): through 1 of 2 endpoints\n"), "{text}");
+        assert!(text.contains("Not reached: rule 2\n"), "{text}");
+        assert!(text.contains("10.0.0.1:80 (a/p1): reached\n"), "{text}");
+        assert!(text.contains("10.0.0.2:80 (a/p2): not reached\n"), "{text}");
+        let (all, none) = (told(fine(), &[true, true]), told(fine(), &[false, false]));
+        assert_eq!((all.verdict, all.is_allowed), (Verdict::Allowed, true));
+        assert_eq!((none.verdict, none.reached, &*none.reason), (Verdict::Denied, 0, "rule 1"));
+        let refused = told(Hop::new("Service", false, "no endpoint"), &[]);
+        assert_eq!((refused.verdict, &*refused.reason), (Verdict::Denied, "no endpoint"));
+        assert_eq!(told(fine(), &[]).reason, "nowhere");
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     admin::{Admin, DaemonStatus, SubnetUsage},
-    cli::{ExplainSubnet, Format},
+    cli::ExplainSubnet,
     failure::Failure,
     kubernetes,
     layout::Layout,
@@ -35,7 +35,7 @@ pub(super) async fn run(args: ExplainSubnet) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     let admin = Admin::new(layout.admin_socket());
     let status: DaemonStatus = admin.get("/v1/status").await?;
-    let network = Network::of(&status);
+    let network = Network::of(&layout, &status)?;
     let subnets = network.subnets().await?;
     let known = subnets.iter().filter_map(|it| it.subnet_id.as_deref());
     let Some(subnet) = subnets.iter().find(|it| it.subnet_id.as_ref() == Some(&args.subnet)) else {
@@ -56,11 +56,7 @@ pub(super) async fn run(args: ExplainSubnet) -> anyhow::Result<()> {
     let forecast = ipam::forecast(&samples, survey.free, Clock::system().now(), window);
     let pods = tokio::time::timeout(PODS_LIMIT, pods_in(&layout, survey.cidr)).await;
     let explanation = Explanation { pods: pods.ok().flatten(), survey, forecast };
-    match args.output.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-        Format::Table => print!("{}", rendered(&explanation)),
-    }
-    Ok(())
+    args.output.print(&explanation, rendered)
 }
 
 /// How many running pods have an address of their own in this network.

@@ -8,10 +8,10 @@ use aws_ec2::{
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
 use aws_eks::{
-    Cluster, CreateCluster, CreateClusterRequest, CreateNodegroup, CreateNodegroupRequest,
-    DescribeCluster, DescribeClusterRequest, DescribeNodegroup, DescribeNodegroupRequest,
-    Nodegroup, NodegroupScalingConfig, UpdateNodegroupConfig, UpdateNodegroupConfigRequest,
-    VpcConfigRequest,
+    AccessConfig, Cluster, CreateCluster, CreateClusterRequest, CreateNodegroup,
+    CreateNodegroupRequest, DescribeCluster, DescribeClusterRequest, DescribeNodegroup,
+    DescribeNodegroupRequest, Nodegroup, NodegroupScalingConfig, UpdateNodegroupConfig,
+    UpdateNodegroupConfigRequest, VpcConfigRequest,
 };
 use aws_iam::{
     AttachRolePolicy, AttachRolePolicyRequest, CreateRole, CreateRoleRequest, GetRole,
@@ -20,7 +20,6 @@ use aws_iam::{
 use aws_wire::{
     Client,
     client::{Config, Endpoints, Exchange},
-    credentials::Credentials,
 };
 use clock::Clock;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -39,9 +38,10 @@ use crate::{
     kubernetes,
     layout::{Layout, Settings},
     progress::Progress,
+    root_key,
 };
 
-const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy"];
+const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy", "AmazonEKSVPCResourceController"];
 const NODE_POLICIES: &[&str] =
     &["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"];
 /// AWS has no way to wait but to ask again.
@@ -62,16 +62,21 @@ pub(crate) struct Roles {
 }
 
 impl<'a> Customer<'a> {
-    pub(crate) fn new(status: &DaemonStatus, settings: &'a Settings) -> Self {
+    pub(crate) fn new(
+        layout: &Layout,
+        status: &DaemonStatus,
+        settings: &'a Settings,
+    ) -> anyhow::Result<Self> {
+        let credentials = root_key::credentials(layout)?;
         let client = Client::new(Config {
             region: status.region.clone(),
             endpoints: Endpoints::single(&status.aws_endpoint),
             exchange: Exchange::http(Place::Here, None, Duration::from_secs(30)),
-            credentials: Some(Arc::new(Credentials::new("test", "test"))),
+            credentials: Some(Arc::new(credentials)),
             clock: Clock::system(),
             attempts: 3,
         });
-        Self { client, settings }
+        Ok(Self { client, settings })
     }
 
     pub(crate) async fn ensure_roles(&self) -> anyhow::Result<Roles> {
@@ -138,6 +143,11 @@ impl<'a> Customer<'a> {
                     endpoint_private_access: Some(true),
                     ..Default::default()
                 },
+                // As the console and eksctl make clusters.
+                access_config: Some(AccessConfig {
+                    authentication_mode: Some("API_AND_CONFIG_MAP".to_owned()),
+                    ..Default::default()
+                }),
                 ..Default::default()
             };
             self.client.call::<CreateCluster>(request).await.context("CreateCluster")?;

@@ -48,10 +48,14 @@ fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let temporary = to.with_extension("part");
-    fs::copy(from, &temporary)
-        .with_context(|| format!("cannot write `{}`", temporary.display()))?;
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))?;
-    Ok(fs::rename(temporary, to)?)
+    let made = fs::copy(from, &temporary)
+        .and_then(|_| fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&temporary, to));
+    if made.is_err() {
+        // Half a program is of no use, and may be what fills the disk.
+        drop(fs::remove_file(&temporary));
+    }
+    made.with_context(|| format!("cannot write `{}`", to.display()))
 }
 
 fn is_same(from: &Path, to: &Path) -> anyhow::Result<bool> {

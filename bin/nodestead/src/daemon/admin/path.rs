@@ -2,14 +2,15 @@
 //!
 //! The values are those that the routers' kernels are made from.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, bail};
-use region_vpc::{Packet, Step, VpcSpec, can_reach};
+use region_elasticloadbalancing::load_balancer_of;
+use region_vpc::{Packet, VpcSpec, can_reach};
 
 use super::Admin;
 use crate::{
-    admin::{VpcStep, VpcVerdict},
+    admin::VpcVerdict,
     daemon::world::{self, ControlPlanes},
 };
 
@@ -22,35 +23,30 @@ pub(super) fn answer(admin: &Admin, query: &str) -> anyhow::Result<VpcVerdict> {
         let found = pairs.into_iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| value).with_context(|| format!("no `{name}` in the question"))
     };
-    let to: Ipv4Addr = value("to")?.parse().context("`to` is no IPv4 address")?;
-    let packet = packet(value("protocol")?, value("port")?.parse().context("`port` is none")?)?;
+    let to: IpAddr = value("to")?.parse().context("`to` is no address")?;
+    let packet = packet(to, value("protocol")?, value("port")?.parse().context("`port` is none")?)?;
     let specs = specs(admin);
     let (spec, from) = match value("from")? {
         CONTROL_PLANE => control_plane(admin, &specs, to)?,
         address => {
-            let address: Ipv4Addr = address.parse().context("`from` is no IPv4 address")?;
-            let owner = specs.iter().find(|it| it.owner(address).is_some());
-            let owner = owner.with_context(|| format!("no interface of EC2 owns {address}"))?;
-            (owner, address)
+            let address: IpAddr = address.parse().context("`from` is no address")?;
+            let found = specs.iter().find_map(|it| Some((it, it.owner(address)?)));
+            let (spec, eni) =
+                found.with_context(|| format!("no interface of EC2 owns {address}"))?;
+            // An IPv6 node's pods reach what is IPv4 only by its own IPv4 address.
+            let is_translated = address.is_ipv6() && to.is_ipv4();
+            (spec, if is_translated { eni.primary.into() } else { address })
         }
     };
-    let verdict = can_reach(spec, from, to, packet);
-    Ok(VpcVerdict {
-        vpc: spec.id.clone(),
-        from,
-        cidrs: spec.cidrs.clone(),
-        is_allowed: verdict.is_allowed,
-        arrives: verdict.arrives,
-        reason: verdict.reason.to_string(),
-        steps: verdict.steps.iter().map(step).collect(),
-    })
+    Ok(VpcVerdict::of(spec, from, &can_reach(spec, from, to, packet)))
 }
 
-fn packet(protocol: &str, port: u16) -> anyhow::Result<Packet> {
+fn packet(to: IpAddr, protocol: &str, port: u16) -> anyhow::Result<Packet> {
     Ok(match protocol {
         "tcp" => Packet::Tcp { port },
         "udp" => Packet::Udp { port },
         // An echo request.
+        "icmp" if to.is_ipv6() => Packet::Icmpv6 { kind: 128, code: 0 },
         "icmp" => Packet::Icmp { kind: 8, code: 0 },
         other => bail!("`{other}` is no protocol that is known here"),
     })
@@ -65,32 +61,29 @@ fn specs(admin: &Admin) -> Vec<VpcSpec> {
             planes.insert(interface.id.clone(), (netns.clone(), index));
         }
     }
+    let state = admin.region.ec2.view();
+    for it in state.network_interfaces.iter() {
+        if load_balancer_of(it.requester.as_deref(), &it.description).is_some() {
+            planes.insert(it.id.clone(), (admin.names.load_balancer(&it.id), 0));
+        }
+    }
     let public = world::public_endpoints(&clusters);
-    world::vpcs(&admin.region.ec2.view(), &planes, &public, &admin.names)
+    world::vpcs(&state, &planes, &public, &admin.names)
 }
 
 /// A control plane's interface in the VPC of `to`.
 fn control_plane<'a>(
     admin: &Admin,
     specs: &'a [VpcSpec],
-    to: Ipv4Addr,
-) -> anyhow::Result<(&'a VpcSpec, Ipv4Addr)> {
+    to: IpAddr,
+) -> anyhow::Result<(&'a VpcSpec, IpAddr)> {
     let spec = specs.iter().find(|it| it.owner(to).is_some());
     let spec = spec.with_context(|| format!("no interface of EC2 owns {to}"))?;
     let clusters = admin.region.eks.clusters();
     let ids = clusters.iter().flat_map(|it| &it.interfaces).map(|it| &it.id);
     let found = ids.into_iter().find_map(|id| spec.eni(id));
     let found = found.context("no control plane has an interface in that VPC")?;
-    Ok((spec, found.primary))
-}
-
-fn step(step: &Step) -> VpcStep {
-    let (hop, is_allowed) = match step {
-        Step::SourceCheck { .. } => ("source check", true),
-        Step::Route { route, .. } => ("route", route.is_some()),
-        Step::Egress { rule, .. } => ("security group egress", rule.is_some()),
-        Step::Ingress { rule, .. } => ("security group ingress", rule.is_some()),
-        Step::Acl { denied_by, .. } => ("network ACL", denied_by.is_none()),
-    };
-    VpcStep { hop: hop.to_owned(), is_allowed, detail: step.to_string() }
+    let ipv6 = found.ipv6_addresses.first().map(|it| IpAddr::V6(*it));
+    let address = if to.is_ipv6() { ipv6 } else { Some(found.primary.into()) };
+    Ok((spec, address.with_context(|| format!("{} has no IPv6 address", found.id))?))
 }

@@ -1,7 +1,19 @@
 //! A driver over a region in a folder of its own; nothing here reaches the kernel.
 
-use aws_ec2::run_instances::{RunInstances, RunInstancesRequest};
+use aws_ec2::{
+    network_interface::{
+        AttachNetworkInterface, AttachNetworkInterfaceRequest, CreateNetworkInterface,
+        CreateNetworkInterfaceRequest,
+    },
+    run_instances::{RunInstances, RunInstancesRequest},
+    trunk_interface::{
+        AssociateTrunkInterface, AssociateTrunkInterfaceRequest, DisassociateTrunkInterface,
+        DisassociateTrunkInterfaceRequest,
+    },
+};
 use region_ec2::seed;
+use region_imds::Metadata;
+use region_vpc::{Eni, Location, Setup};
 
 use super::*;
 use crate::{
@@ -17,6 +29,7 @@ fn settings() -> Settings {
         aws_port: 0,
         api_port: 0,
         egress: false,
+        proxy_unowned: None,
         latency: latency::Profile::default(),
         etcd: None,
     }
@@ -33,7 +46,8 @@ async fn two_pending(layout: &Layout) -> (Driver, Region, Vec<String>) {
     let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
     let endpoints = Endpoints::new(&region, metadata, &ca, clock, scope.child()).unwrap();
     let (ami, consoles) = (layout.amis(), Consoles::new(layout));
-    let machine = Machine { hosts, names, ami, endpoints, consoles };
+    let load_balancers = LoadBalancers::new(region.load_balancing.clone(), names.clone());
+    let machine = Machine { hosts, names, ami, endpoints, consoles, load_balancers };
     let driver = Driver::new(&region, machine, clock, scope);
     let request = RunInstancesRequest {
         image_id: seed::releases().last().map(seed::AmiRelease::image_id),
@@ -89,4 +103,62 @@ async fn an_instance_that_ends_right_after_its_boot_is_booted_at_a_measured_pace
     tokio::time::sleep(REBOOT_RETRY).await;
     driver.power_lost(id);
     assert_eq!(boots(id), 2);
+}
+
+#[tokio::test]
+async fn a_branch_is_a_link_in_the_instance_of_its_trunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path()).unwrap();
+    let (driver, region, ids) = two_pending(&layout).await;
+    let client = region.gateway.client_as("vpc-resource-controller");
+    let state = region.ec2.view();
+    let subnet_id = state.instances.get(&ids[0]).unwrap().subnet_id.clone();
+    let create = async |kind: Option<&str>| {
+        let request = CreateNetworkInterfaceRequest {
+            subnet_id: subnet_id.clone(),
+            interface_type: kind.map(str::to_owned),
+            ..Default::default()
+        };
+        let made = client.call::<CreateNetworkInterface>(request).await.unwrap();
+        made.network_interface.unwrap().network_interface_id.unwrap()
+    };
+    let (trunk, branch) = (create(Some("trunk")).await, create(None).await);
+    let attach = AttachNetworkInterfaceRequest {
+        network_interface_id: trunk.clone(),
+        instance_id: ids[0].clone(),
+        device_index: 2,
+        ..Default::default()
+    };
+    let associate = AssociateTrunkInterfaceRequest {
+        branch_interface_id: branch.clone(),
+        trunk_interface_id: trunk.clone(),
+        vlan_id: Some(7),
+        ..Default::default()
+    };
+    let made = client.call::<AssociateTrunkInterface>(associate).await.unwrap();
+    let eni = |id: &str| -> Eni {
+        let names = &driver.0.names;
+        let specs = world::vpcs(&region.ec2.view(), &ControlPlanes::new(), &BTreeMap::new(), names);
+        specs.iter().find_map(|it| it.eni(id)).unwrap().clone()
+    };
+    assert_eq!(eni(&branch).location, Location::Unattached, "its trunk is in no instance");
+    client.call::<AttachNetworkInterface>(attach).await.unwrap();
+    let inside = |device: &str| Location::Netns {
+        path: linux_netns::path(&driver.0.names.instance(&ids[0])),
+        device: device.to_owned(),
+        setup: Setup::Bare,
+    };
+    assert_eq!(eni(&trunk).location, inside("eth2"));
+    assert_eq!(eni(&branch).location, inside("vlan.eth.7"));
+
+    let metadata = RegionMetadata::new(region.ec2.clone(), region.iam.clone(), region.sts.clone());
+    let vpc = state.instances.get(&ids[0]).unwrap().vpc_id.clone();
+    let seen = metadata.instance(&vpc, eni(&branch).primary.into()).unwrap();
+    assert_eq!(seen.identity.instance_id, ids[0], "IMDS knows who asks");
+    assert!(seen.interfaces.iter().all(|it| it.id != branch), "and shows no branches");
+
+    let association_id = made.interface_association.unwrap().association_id.unwrap();
+    let gone = DisassociateTrunkInterfaceRequest { association_id, ..Default::default() };
+    client.call::<DisassociateTrunkInterface>(gone).await.unwrap();
+    assert_eq!(eni(&branch).location, Location::Unattached);
 }

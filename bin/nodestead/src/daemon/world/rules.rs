@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use region_ec2::{
     State,
     records::{AclPeer, Direction, NetworkAcl, NetworkAclEntry, Peer, Rule, SecurityGroup},
@@ -18,14 +18,13 @@ pub(super) fn security_group(group: &SecurityGroup) -> region_vpc::SecurityGroup
     }
 }
 
-/// IPv6 rules match nothing: as on AWS, there is no IPv6 in a VPC that has no block of it. EC2
-/// takes no other rule that the router does not know; one of an older region is told.
+/// Rules for IPv6 match nothing in a VPC that has no block of it. EC2 takes no other rule that the router does not know; one of an older region is told.
 fn rule(rule: &Rule) -> Option<region_vpc::Rule> {
     let unknown = |why: &str| tracing::warn!(rule = rule.id, why, "a rule has no effect");
     let peer = match &rule.peer {
-        Peer::V4(cidr) => region_vpc::Peer::Cidr(*cidr),
+        Peer::V4(cidr) => region_vpc::Peer::Cidr(IpNet::V4(*cidr)),
+        Peer::V6(cidr) => region_vpc::Peer::Cidr(IpNet::V6(*cidr)),
         Peer::Group(id) => region_vpc::Peer::Group(id.clone()),
-        Peer::V6(_) => return None,
         Peer::PrefixList(id) => region_vpc::Peer::PrefixList(id.clone()),
     };
     match Traffic::from_ec2(&rule.protocol, Some(rule.from_port), Some(rule.to_port)) {
@@ -41,7 +40,7 @@ fn rule(rule: &Rule) -> Option<region_vpc::Rule> {
 pub(super) fn prefix_lists(
     state: &State,
     groups: &BTreeMap<String, region_vpc::SecurityGroup>,
-) -> BTreeMap<String, Vec<Ipv4Net>> {
+) -> BTreeMap<String, Vec<IpNet>> {
     let rules = groups.values().flat_map(|it| it.ingress.iter().chain(&it.egress));
     let lists = rules.filter_map(|it| match &it.peer {
         region_vpc::Peer::PrefixList(id) => Some(id),
@@ -51,7 +50,6 @@ pub(super) fn prefix_lists(
     lists.filter_map(networks).collect()
 }
 
-/// IPv6 entries match nothing: there is no IPv6 in the VPC.
 pub(super) fn network_acl(acl: &NetworkAcl) -> region_vpc::NetworkAcl {
     let mut entries: Vec<&NetworkAclEntry> = acl.entries.iter().collect();
     entries.sort_by_key(|it| it.number);
@@ -63,7 +61,10 @@ pub(super) fn network_acl(acl: &NetworkAcl) -> region_vpc::NetworkAcl {
 }
 
 fn acl_entry(entry: &NetworkAclEntry) -> Option<AclEntry> {
-    let AclPeer::V4(cidr) = entry.peer else { return None };
+    let cidr = match entry.peer {
+        AclPeer::V4(cidr) => IpNet::V4(cidr),
+        AclPeer::V6(cidr) => IpNet::V6(cidr),
+    };
     let (from, to) = match (entry.ports, entry.icmp) {
         (Some((from, to)), _) => (i64::from(from), i64::from(to)),
         (None, Some((kind, code))) => (kind, code),
@@ -100,12 +101,13 @@ mod tests {
         };
         let groups = BTreeMap::from([("sg-1".to_owned(), group)]);
         let lists = prefix_lists(&State::default(), &groups);
-        assert_eq!(lists["pl-63a5400a"], [region_vpc::S3.into()]);
-        assert!(rule(&of(Peer::V6("::/0".parse().unwrap()))).is_none());
+        assert_eq!(lists["pl-63a5400a"], [IpNet::V4(region_vpc::S3.into())]);
+        let everything = rule(&of(Peer::V6("::/0".parse().unwrap())));
+        assert_eq!(everything, Some(region_vpc::Rule::everything_to_anywhere_by_ipv6()));
     }
 
     #[test]
-    fn entries_of_an_acl_come_in_the_order_of_their_numbers_and_without_ipv6() {
+    fn entries_of_an_acl_come_in_the_order_of_their_numbers() {
         let entry = |number, protocol: &str, peer| NetworkAclEntry {
             number,
             is_egress: false,
@@ -127,7 +129,8 @@ mod tests {
         let compiled = network_acl(&acl);
         let shown: Vec<_> = compiled.ingress.iter().map(|it| (it.number, &it.traffic)).collect();
         let echo = Traffic::Icmp { kind: Some(8), code: None };
-        assert_eq!(shown, [(100, &echo), (200, &Traffic::tcp(80, 81))]);
+        let web = Traffic::tcp(80, 81);
+        assert_eq!(shown, [(50, &Traffic::All), (100, &echo), (200, &web)]);
         assert!(compiled.egress.is_empty());
     }
 }

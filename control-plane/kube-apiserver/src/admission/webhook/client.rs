@@ -134,7 +134,8 @@ fn trust(webhook: &Webhook) -> Result<Arc<ClientConfig>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("unable to load root certificates: {error}");
     if !webhook.ca_bundle.is_empty() {
-        return tls::client(&webhook.ca_bundle, None).map_err(|error| failed(&error));
+        let make = || tls::client(&webhook.ca_bundle, None).map_err(|error| failed(&error));
+        return webhook.trusted.get_or_init(make).clone();
     }
     let found = BUNDLES.iter().find_map(|it| std::fs::read_to_string(it).ok());
     let found = found.ok_or_else(|| failed(&"this machine has no bundle of authorities"))?;

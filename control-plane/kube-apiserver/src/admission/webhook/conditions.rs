@@ -8,6 +8,8 @@
 //!
 //! Deviation: the cost of an evaluation is not bounded beyond that.
 
+mod shape;
+
 use std::collections::HashMap;
 
 use kube_cel::{
@@ -19,14 +21,15 @@ use serde_json::Value;
 use crate::authz::text;
 
 const LONGEST: usize = 10 * 1024;
-const DEEPEST: usize = 64;
-/// Each may be a level of the expression's tree. Those in texts count too.
-const MOST_OPERATORS: usize = 256;
+/// Signs before a value, one behind the other.
+const MOST_PREFIXES: usize = 64;
+/// Each may be a level of the expression's tree.
+const MOST_OPERATORS: usize = 512;
+/// Of brackets and choices in each other: a dozen of the parser's functions for each.
+const MOST_NESTED: usize = 16;
 /// The generated parser outgrows a worker's stack within these bounds: it, and the evaluation, run on
 /// one of their own, of which the kernel gives what is touched.
 const STACK: usize = 256 << 20;
-/// Of brackets and choices alone.
-const MOST_NESTED: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Conditions(Vec<(String, Program)>);
@@ -83,22 +86,12 @@ fn compile(expression: &str) -> Result<Program, String> {
     if expression.len() > LONGEST {
         return Err(format!("it is longer than {LONGEST} bytes"));
     }
-    if operators(expression) > MOST_OPERATORS {
+    let shape = shape::of(expression);
+    if shape.operators > MOST_OPERATORS {
         return Err("it has too many operators".to_owned());
     }
-    if nesting(expression) > MOST_NESTED {
+    if shape.nesting > MOST_NESTED || shape.prefixes > MOST_PREFIXES {
         return Err("it is nested too deep".to_owned());
-    }
-    let mut depth = 0_usize;
-    for letter in expression.bytes() {
-        match letter {
-            b'(' | b'[' | b'{' | b'?' | b'!' | b'-' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return Err("it is nested too deep".to_owned());
-        }
     }
     with_room(|| {
         Program::compile(expression).map_err(|error| format!("compilation failed: {error}"))
@@ -112,29 +105,6 @@ fn with_room<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result
         let started = thread.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
         started.join().unwrap_or_else(|_| Err("its evaluation panicked".to_owned()))
     })
-}
-
-/// Signs, and the word `in`.
-fn operators(expression: &str) -> usize {
-    let signs = expression.bytes().filter(|it| b"+-*/%<>=!&|?:.,[({".contains(it)).count();
-    let is_part = |it: char| it.is_alphanumeric() || it == '_';
-    let words = expression.split(|it: char| !is_part(it)).filter(|it| *it == "in").count();
-    signs + words
-}
-
-/// How deep brackets and choices lie in each other: a dozen of the parser's functions for each.
-fn nesting(expression: &str) -> usize {
-    let (mut open, mut deepest, mut choices) = (0_usize, 0, 0);
-    for letter in expression.bytes() {
-        match letter {
-            b'(' | b'[' | b'{' => open += 1,
-            b')' | b']' | b'}' => open = open.saturating_sub(1),
-            b'?' => choices += 1,
-            _ => {}
-        }
-        deepest = deepest.max(open);
-    }
-    deepest + choices
 }
 
 /// JSON as CEL has it: whole numbers are ints.
@@ -171,8 +141,12 @@ mod tests {
             "object".to_owned() + &"[0]".repeat(most - 1),
             "1 in ".repeat(most - 2) + "[1]",
             "(".repeat(MOST_NESTED) + "true" + &")".repeat(MOST_NESTED),
-            "!".repeat(DEEPEST) + "true",
+            "!".repeat(MOST_PREFIXES) + "true",
+            "-".repeat(MOST_PREFIXES) + "1 == 1",
             "true?true:".repeat(MOST_NESTED) + "true",
+            "true?".repeat(MOST_NESTED) + "true" + &":true".repeat(MOST_NESTED),
+            "[true].all(x,".repeat(MOST_NESTED / 2) + "x" + &")".repeat(MOST_NESTED / 2),
+            "{1:".repeat(MOST_NESTED) + "1" + &"}".repeat(MOST_NESTED) + " == {}",
             "[".repeat(MOST_NESTED) + &"]".repeat(MOST_NESTED) + " == []",
             "1+".repeat(LONGEST / 2 - 5) + "1 == 1",
             "true&&".repeat(LONGEST / 6 - 5) + "true",
@@ -190,6 +164,36 @@ mod tests {
             if let Ok(conditions) = Conditions::of(condition.as_array().unwrap()) {
                 drop(conditions.hold(&json!({"object": {"a": 1}})));
             }
+        }
+    }
+
+    /// What upstream takes: many signs, and few of them in each other.
+    #[test]
+    fn many_choices_negations_and_differences_beside_each_other_are_no_depth() {
+        let clause = "(!has(object.spec) ? true : object.a - 1 == -object.b - -1)";
+        let many = [clause; 30].join(" && ");
+        let words = format!("request.name != '{}'", "!?-([{".repeat(200));
+        let comment = format!("true // {}\n && true", "((((!!!!----????".repeat(50));
+        let list = format!("[{}].size() == 90", ["true ? 1 : 2"; 90].join(", "));
+        for expression in [many, words, comment, list] {
+            let condition = json!([{ "name": "c", "expression": expression }]);
+            let conditions = Conditions::of(condition.as_array().unwrap()).unwrap();
+            let request = json!({ "name": "n", "object": { "a": 3, "b": -3 } });
+            assert_eq!(conditions.hold(&request), Ok(true), "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_could_outgrow_the_stack_is_refused_with_its_reason() {
+        for (expression, why) in [
+            ("(".repeat(17) + "true" + &")".repeat(17), "it is nested too deep"),
+            ("true?true:".repeat(17) + "true", "it is nested too deep"),
+            ("!".repeat(65) + "true", "it is nested too deep"),
+            ("- ".repeat(65) + "1 == 1", "it is nested too deep"),
+            ("1 + ".repeat(513) + "1 == 1", "it has too many operators"),
+            (format!("'{}' == ''", "a".repeat(LONGEST)), "it is longer than 10240 bytes"),
+        ] {
+            assert_eq!(compiles(&expression), Err(why.to_owned()), "{expression}");
         }
     }
 }

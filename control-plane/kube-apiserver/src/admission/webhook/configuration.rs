@@ -1,7 +1,11 @@
 //! Webhook configurations, read once per change.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::{client::CallError, conditions::Conditions, matching::Rule};
@@ -27,6 +31,8 @@ pub(super) struct Webhook {
     pub(super) is_mutating: bool,
     pub(super) target: Target,
     pub(super) ca_bundle: String,
+    /// What `ca_bundle` makes, from the first call on: later ones resume its TLS sessions.
+    pub(super) trusted: OnceLock<Result<Arc<ClientConfig>, String>>,
     pub(super) rules: Vec<Rule>,
     /// `matchPolicy: Equivalent`
     pub(super) takes_equivalent: bool,
@@ -90,6 +96,7 @@ impl Webhook {
             is_mutating,
             target: Target::of(client),
             ca_bundle: bundle(client)?,
+            trusted: OnceLock::new(),
             rules: items(webhook, "/rules").iter().map(Rule::of).collect(),
             takes_equivalent: webhook["matchPolicy"] != "Exact",
             namespaces: Labels::of(&webhook["namespaceSelector"])?,

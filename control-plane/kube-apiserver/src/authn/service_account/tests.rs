@@ -1,5 +1,6 @@
 //! What must hold of `service_account`.
 
+use pki::ServiceAccountKey;
 use serde_json::json;
 
 use super::*;
@@ -43,7 +44,9 @@ fn key() -> ServiceAccountKey {
 
 fn accounts(key: ServiceAccountKey) -> ServiceAccounts {
     let audiences = vec!["https://kubernetes.default.svc".into()];
-    ServiceAccounts { issuer: ISSUER.into(), audiences, keys: vec![key] }
+    let keys = SigningKeys::new(vec![key]);
+    let jwks_uri = format!("{ISSUER}/keys");
+    ServiceAccounts { issuer: ISSUER.into(), audiences, jwks_uri, keys }
 }
 
 fn object(name: &str, uid: &str) -> Value {
@@ -158,6 +161,24 @@ async fn a_token_of_another_key_or_with_changed_claims_is_forged() {
         &EncodingKey::from_secret(key().public_pem().as_bytes()),
     );
     assert!(cluster.user(&hmac.unwrap()).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rotation_the_new_key_signs_and_tokens_of_the_old_one_are_good_until_it_goes() {
+    let cluster = cluster();
+    let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let old = cluster.token(json!({}));
+    let next = ServiceAccountKey::generate().unwrap();
+    let keys = &cluster.authenticator.service_accounts().unwrap().keys;
+    keys.replace(vec![next.clone(), key()]);
+    let new = cluster.token(json!({}));
+    assert_eq!((kid(&old).as_str(), kid(&new).as_str()), (key().key_id(), next.key_id()));
+    assert!(cluster.user(&old).await.is_some() && cluster.user(&new).await.is_some());
+    let published = keys.jwks();
+    assert_eq!(published["keys"].as_array().unwrap().len(), 2);
+    keys.replace(vec![next]);
+    assert!(cluster.user(&old).await.is_none());
+    assert!(cluster.user(&new).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]

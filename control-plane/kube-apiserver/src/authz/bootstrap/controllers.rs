@@ -228,6 +228,14 @@ pub(super) const ROLES: &[Role] = &[
         &["list watch | * | *", "update patch | core | resourcequotas/status", EVENTS],
     ),
     (
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        &[
+            "attest | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-serving",
+            "create update delete list watch | certificates.k8s.io | clustertrustbundles",
+            EVENTS,
+        ],
+    ),
+    (
         "root-ca-cert-publisher",
         &[
             "create update patch get list watch | core | configmaps",

@@ -54,7 +54,12 @@ pub(super) const ROLES: &[Role] = &[
             "get list watch | storage.k8s.io | csidrivers",
             "create delete get patch update | storage.k8s.io | csinodes",
             "get list watch | node.k8s.io | runtimeclasses",
+            "get list watch | certificates.k8s.io | clustertrustbundles",
         ],
+    ),
+    (
+        "system:cluster-trust-bundle-discovery",
+        &["get list watch | certificates.k8s.io | clustertrustbundles"],
     ),
     (
         "system:node-bootstrapper",
@@ -182,6 +187,7 @@ pub(super) const BINDINGS: &[Binding] = &[
     // No subject: nodes are authorized by the Node authorizer.
     ("system:node", &[]),
     ("system:service-account-issuer-discovery", &["Group system:serviceaccounts"]),
+    ("system:cluster-trust-bundle-discovery", &["Group system:serviceaccounts"]),
 ];
 
 type Namespaced = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);

@@ -121,3 +121,17 @@ fn ordinals_may_begin_anywhere() {
         "-0"
     );
 }
+
+#[test]
+fn a_set_shrinks_past_no_member_that_is_not_well_but_the_first_of_those() {
+    let none = set(0, json!({}));
+    let all = |states: [&str; 3]| -> Vec<_> {
+        (0..).zip(states).map(|(ordinal, state)| member(ordinal, "new", state)).collect()
+    };
+    assert_eq!(steps(&none, &all(["ready", "ready", "ready"])), "-2");
+    assert_eq!(steps(&none, &all(["unready", "unready", "unready"])), "");
+    assert_eq!(steps(&none, &all(["ready", "ready", "unready"])), "-2");
+    assert_eq!(steps(&none, &all(["ready", "unready", "ready"])), "-2");
+    let parallel = set(0, json!({ "podManagementPolicy": "Parallel" }));
+    assert_eq!(steps(&parallel, &all(["unready", "unready", "unready"])), "-2 -1 -0");
+}

@@ -102,9 +102,14 @@ impl Providers {
         }
     }
 
-    /// The credentials that the plugins give for an image of a pod.
-    pub(super) async fn entries(&self, pod: &Pod, image: &str, now: Timestamp) -> Vec<Provided> {
-        let mut all = Vec::new();
+    /// The credentials that the plugins give for an image of a pod, and why others give none.
+    pub(super) async fn entries(
+        &self,
+        pod: &Pod,
+        image: &str,
+        now: Timestamp,
+    ) -> (Vec<Provided>, Vec<String>) {
+        let (mut all, mut failures) = (Vec::new(), Vec::new());
         for provider in &self.providers {
             if !provider.match_images.iter().any(|it| matching::matches(it, image)) {
                 continue;
@@ -120,7 +125,13 @@ impl Providers {
                     }
                 },
             };
-            let entries = self.of(provider, image, account.as_ref(), now).await;
+            let entries = match self.of(provider, image, account.as_ref(), now).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    failures.push(error.to_string());
+                    continue;
+                }
+            };
             let account = account.map(|it| identity(&it));
             all.extend(entries.into_iter().map(|(pattern, entry)| Provided {
                 pattern,
@@ -128,7 +139,7 @@ impl Providers {
                 account: account.clone(),
             }));
         }
-        all
+        (all, failures)
     }
 
     /// The pod's service account with what a plugin wants to know of it. `None` where the pod has none and
@@ -176,17 +187,17 @@ impl Providers {
         image: &str,
         account: Option<&Account>,
         now: Timestamp,
-    ) -> Vec<(String, Entry)> {
+    ) -> Result<Vec<(String, Entry)>, RunPluginError> {
         let whom = whom(provider, account);
         if let Some(entries) = self.cached(&provider.name, image, &whom, now) {
-            return entries;
+            return Ok(entries);
         }
         let answered = self.ask(provider, image, account);
         match answered.await {
-            Ok(response) => self.keep(provider, image, whom, &response, now),
+            Ok(response) => Ok(self.keep(provider, image, whom, &response, now)),
             Err(error) => {
                 warn!(%error, image, "Failed getting credential from external registry credential provider");
-                Vec::new()
+                Err(error)
             }
         }
     }

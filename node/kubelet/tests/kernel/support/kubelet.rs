@@ -53,11 +53,14 @@ impl Bed {
 
     /// A kubelet as its command line makes it, with these flags too.
     pub(crate) async fn start_kubelet_flags(&self, flags: &[&str]) -> Running {
-        #[derive(Debug, clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: ::kubelet::command::Args,
-        }
+        let scope = self.scope.child();
+        let kubelet = build(self.command_line(flags), scope.clone()).await;
+        drop(scope.spawn("kubelet", kubelet.run()));
+        Running { scope }
+    }
+
+    /// The command line of a kubelet of this bed, whose configuration file is written.
+    pub(crate) fn command_line(&self, flags: &[&str]) -> Vec<String> {
         let at = self.folder.display().to_string();
         let ca = self.folder.join("ca.crt");
         fs::write(&ca, self.ca.certificate_pem()).unwrap();
@@ -82,12 +85,7 @@ impl Bed {
             "--node-ip=127.0.0.1".to_owned(),
             "--node-labels=example.com/a=b".to_owned(),
         ];
-        let given = flags.iter().map(|&it| it.to_owned());
-        let cli = <Cli as clap::Parser>::parse_from(own.into_iter().chain(given));
-        let scope = self.scope.child();
-        let kubelet = ::kubelet::command::build(&cli.args, scope.clone()).await.unwrap();
-        drop(scope.spawn("kubelet", kubelet.run()));
-        Running { scope }
+        own.into_iter().chain(flags.iter().map(|&it| it.to_owned())).collect()
     }
 
     /// Serves the API over TLS, and returns the administrator's kubeconfig.
@@ -158,6 +156,17 @@ impl Bed {
         assert!(Command::new("mount").args(mount).arg(&root).status().unwrap().success());
         root
     }
+}
+
+/// A kubelet of this command line.
+pub(crate) async fn build(command_line: Vec<String>, scope: Scope) -> Kubelet {
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ::kubelet::command::Args,
+    }
+    let cli = <Cli as clap::Parser>::parse_from(command_line);
+    ::kubelet::command::build(&cli.args, scope).await.unwrap()
 }
 
 pub(super) fn issue(ca: &Ca, name: &str, group: &str, sans: &[&str]) -> Identity {

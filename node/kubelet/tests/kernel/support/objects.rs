@@ -73,6 +73,18 @@ impl Bed {
         .await;
     }
 
+    pub(crate) async fn annotate(&self, name: &str, key: &str, value: &str) {
+        let patch = json!({ "metadata": { "annotations": { key: value } } });
+        let params = PatchParams::default();
+        self.pods().patch(name, &params, &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// What the node has of a resource for pods.
+    pub(crate) async fn allocatable(&self, resource: &str) -> String {
+        let node = Api::<Node>::all(self.client.clone()).get(self.node_name()).await.unwrap();
+        node.status.unwrap().allocatable.unwrap()[resource].0.clone()
+    }
+
     pub(crate) async fn delete_pod(&self, name: &str, grace: u32) {
         let params = DeleteParams::default().grace_period(grace);
         self.pods().delete(name, &params).await.unwrap();

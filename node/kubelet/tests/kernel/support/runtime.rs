@@ -21,32 +21,36 @@ impl Bed {
     }
 
     pub(super) fn import_images(&self) {
+        self.import_image(PAUSE, &["/bin/busybox", "sleep", "1000000"], &[]);
+        self.import_image(IMAGE, &[], &[]);
+    }
+
+    pub(crate) fn import_image(&self, name: &str, entrypoint: &[&str], cmd: &[&str]) {
+        let texts = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
         let busybox = fs::read("/bin/busybox").unwrap();
-        for (name, command) in [(PAUSE, vec!["/bin/busybox", "sleep", "1000000"]), (IMAGE, vec![])]
-        {
-            let mut layer = Layer::new().unwrap();
-            layer.add_folder("bin", 0o755).unwrap();
-            layer.add_folder("etc", 0o755).unwrap();
-            layer.add_folder("tmp", 0o1777).unwrap();
-            layer.add_file("bin/busybox", &busybox, 0o755).unwrap();
-            for applet in ["sh", "sleep", "cat", "echo", "true", "false", "mkdir", "tar"] {
-                layer.add_link(&format!("bin/{applet}"), "busybox").unwrap();
-            }
-            let image = Image {
-                name: name.to_owned(),
-                entrypoint: command.into_iter().map(str::to_owned).collect(),
-                layer: layer.finish().unwrap(),
-                ..Image::default()
-            };
-            let path = self.folder.join("image.tar");
-            image.write(&path).unwrap();
-            let done = Command::new("ctr")
-                .args(["-a", &self.socket(), "-n", "k8s.io", "images", "import"])
-                .arg(&path)
-                .output()
-                .unwrap();
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let mut layer = Layer::new().unwrap();
+        layer.add_folder("bin", 0o755).unwrap();
+        layer.add_folder("etc", 0o755).unwrap();
+        layer.add_folder("tmp", 0o1777).unwrap();
+        layer.add_file("bin/busybox", &busybox, 0o755).unwrap();
+        for applet in ["sh", "sleep", "cat", "echo", "true", "false", "mkdir", "tar"] {
+            layer.add_link(&format!("bin/{applet}"), "busybox").unwrap();
         }
+        let image = Image {
+            name: name.to_owned(),
+            entrypoint: texts(entrypoint),
+            cmd: texts(cmd),
+            layer: layer.finish().unwrap(),
+            ..Image::default()
+        };
+        let path = self.folder.join("image.tar");
+        image.write(&path).unwrap();
+        let done = Command::new("ctr")
+            .args(["-a", &self.socket(), "-n", "k8s.io", "images", "import"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     pub(crate) fn kill_containerd(&mut self) {

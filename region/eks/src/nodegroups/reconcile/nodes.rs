@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use aws_eks::NodeRepairConfig;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -17,6 +19,7 @@ use super::{
         user_data::effect,
     },
     plan::{NodeFacts, Observed},
+    repair::{self, Unhealthy},
 };
 
 const GROUP_LABEL: &str = "eks.amazonaws.com/nodegroup";
@@ -42,6 +45,18 @@ impl GroupNode {
         NodeFacts { name: self.name(), is_retired: is_cordoned && is_excluded }
     }
 
+    /// Conditions that EKS repairs nodes for and that are not `True`.
+    pub(crate) fn unhealthy(&self, config: Option<&NodeRepairConfig>) -> Vec<Unhealthy> {
+        let all = conditions(&self.node);
+        let ill = all.filter(|it| it.status != "True" && repair::is_watched(&it.type_, config));
+        let found = ill.map(|it| Unhealthy {
+            condition: it.type_.clone(),
+            reason: it.reason.clone().unwrap_or_default(),
+            since: it.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |it| it.0),
+        });
+        found.collect()
+    }
+
     fn is_labelled(&self, group: &str) -> bool {
         self.node.labels().get(GROUP_LABEL).is_some_and(|it| it == group)
     }
@@ -65,15 +80,24 @@ fn group_node(node: Node) -> Option<GroupNode> {
     Some(GroupNode { instance, is_ready: is_ready(&node), node })
 }
 
-/// Whether an event changes what a pass would see: nodes that come, go or change readiness.
+fn conditions(node: &Node) -> impl Iterator<Item = &NodeCondition> {
+    node.status.iter().flat_map(|it| it.conditions.iter().flatten())
+}
+
+/// By which two states of a node's health are told apart.
+pub(crate) type Health = Vec<(String, String, Option<String>)>;
+
+/// Whether an event changes what a pass would see: nodes that come, go or whose conditions change.
 /// Heartbeats are no news.
-pub(crate) fn is_news(event: Event<Node>, known: &mut BTreeMap<String, bool>) -> bool {
+pub(crate) fn is_news(event: Event<Node>, known: &mut BTreeMap<String, Health>) -> bool {
     match event {
         Event::Init | Event::InitDone => true,
         Event::Delete(node) => known.remove(&node.name_any()).is_some(),
         Event::Apply(node) | Event::InitApply(node) => {
-            let ready = is_ready(&node);
-            known.insert(node.name_any(), ready) != Some(ready)
+            let health: Health = conditions(&node)
+                .map(|it| (it.type_.clone(), it.status.clone(), it.reason.clone()))
+                .collect();
+            known.insert(node.name_any(), health.clone()) != Some(health)
         }
     }
 }
@@ -150,6 +174,28 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": ready}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_is_not_true_and_can_be_repaired_makes_a_node_unhealthy() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {"providerID": "aws:///us-east-1a/i-1"},
+            "status": {"conditions": [
+                {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
+                 "lastTransitionTime": "2026-11-29T08:00:00Z"},
+                {"type": "KernelReady", "status": "True"},
+                {"type": "DiskPressure", "status": "True", "reason": "KubeletHasDiskPressure"},
+            ]},
+        }))
+        .unwrap();
+        let found = group_node(node).unwrap().unhealthy(None);
+        let wanted = Unhealthy {
+            condition: "Ready".to_owned(),
+            reason: "NodeStatusUnknown".to_owned(),
+            since: "2026-11-29T08:00:00Z".parse().unwrap(),
+        };
+        assert_eq!(found, [wanted]);
     }
 
     #[test]

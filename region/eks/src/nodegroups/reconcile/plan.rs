@@ -14,7 +14,9 @@ use super::{
         records::{Issue, Nodegroup, Scaling, State},
     },
     nodes::GroupNode,
+    repair::{self, Repair},
     roll::{self, Roll},
+    surroundings::{self, Surroundings},
 };
 
 /// Where an instance is, and which version of the group's template it was launched from.
@@ -48,24 +50,56 @@ pub(crate) struct Observed {
     /// By instance.
     pub(crate) origins: BTreeMap<String, Origin>,
     pub(crate) nodes: BTreeMap<String, NodeFacts>,
+    /// Instances in service, with what is wrong with them.
+    pub(crate) members: Vec<repair::Member>,
+    /// `None`: nobody has looked.
+    pub(crate) surroundings: Option<Surroundings>,
 }
 
 impl Observed {
-    pub(crate) fn new(group: Option<&AutoScalingGroup>, nodes: &[GroupNode]) -> Self {
+    pub(crate) fn new(
+        record: &Nodegroup,
+        group: Option<&AutoScalingGroup>,
+        nodes: &[GroupNode],
+    ) -> Self {
         let sizes = group.map(|it| Scaling {
             min: it.min_size.unwrap_or(0),
             max: it.max_size.unwrap_or(0),
             desired: it.desired_capacity.unwrap_or(0),
         });
         let instances = group.into_iter().flat_map(|it| &it.instances);
-        let instances = instances
+        let instances: Vec<_> = instances
             .filter_map(|it| Some((it.instance_id.clone()?, it.lifecycle_state.clone()?)))
             .collect();
+        let members = members(record, &instances, nodes);
         let ready = nodes.iter().filter(|it| it.is_ready).map(|it| it.instance.clone()).collect();
         let zones = group.into_iter().flat_map(|it| it.availability_zones.clone()).collect();
         let origins = group.into_iter().flat_map(|it| &it.instances).filter_map(origin).collect();
         let nodes = nodes.iter().map(|it| (it.instance.clone(), it.facts())).collect();
-        Self { sizes, instances, ready, launch_failure: None, zones, origins, nodes }
+        Self {
+            sizes,
+            instances,
+            ready,
+            launch_failure: None,
+            zones,
+            origins,
+            nodes,
+            members,
+            surroundings: None,
+        }
+    }
+
+    /// What is wrong with what the group stands on.
+    fn issues(&self, group: &Nodegroup) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        if self.sizes.is_none() {
+            issues.push(surroundings::no_auto_scaling_group(group));
+        }
+        // Without a group nothing launches from the template.
+        let of_others = self.surroundings.iter().filter(|_| self.sizes.is_some());
+        let lacks = self.is_short() && self.launch_failure.is_some();
+        issues.extend(of_others.flat_map(|it| it.issues(group, lacks)));
+        issues
     }
 
     /// Whether the Auto Scaling group has fewer instances than it wants.
@@ -80,6 +114,24 @@ impl Observed {
         let wanted = usize::try_from(desired).unwrap_or(0);
         in_service.count() == wanted && ready == wanted && self.instances.len() == wanted
     }
+}
+
+fn members(
+    record: &Nodegroup,
+    instances: &[(String, String)],
+    nodes: &[GroupNode],
+) -> Vec<repair::Member> {
+    let config = record.repair.as_ref();
+    let in_service = instances.iter().filter(|(_, state)| state == "InService");
+    let member = |(id, _): &(String, String)| {
+        let node = nodes.iter().find(|it| it.instance == *id);
+        repair::Member {
+            instance: id.clone(),
+            has_node: node.is_some(),
+            unhealthy: node.map(|it| it.unhealthy(config)).unwrap_or_default(),
+        }
+    };
+    in_service.map(member).collect()
 }
 
 fn origin(instance: &aws_autoscaling::group::Instance) -> Option<(String, Origin)> {
@@ -104,7 +156,13 @@ pub(crate) enum Step {
     Activate,
     /// Something is wrong, and may still become right.
     Tell(Vec<Issue>),
+    /// An active group is not as it should be.
+    Degrade(Vec<Issue>),
+    /// Others have changed the sizes.
+    Follow(Scaling),
     Fail(Issue),
+    /// Of a node that is not well.
+    Repair(Repair),
     Remove,
     /// For the version update that is under way.
     Roll(Roll),
@@ -136,14 +194,24 @@ pub(crate) fn plan(group: &Nodegroup, observed: &Observed, now: Timestamp, limit
         plan.wait = Some(drain::RETRY.min(Duration::from_millis(500)));
     }
     match group.state {
-        State::Deleting | State::DeleteFailed => delete(observed, &mut plan),
-        State::CreateFailed => {}
+        State::Deleting => delete(observed, &mut plan),
+        State::CreateFailed | State::DeleteFailed => {}
+        State::Updating if observed.sizes.is_none() => {
+            plan.steps.push(Step::Fail(surroundings::no_auto_scaling_group(group)));
+        }
+        State::Creating if observed.sizes.is_none() => {
+            begin(group, observed, now, limits, &mut plan);
+        }
         State::Updating if group.rollout.is_some() => {
             if let Some(rollout) = &group.rollout {
                 roll::plan(group, rollout, observed, now, limits, &mut plan);
             }
         }
-        _ => keep(group, observed, now, limits, &mut plan),
+        State::Creating | State::Updating => settle(group, observed, now, limits, &mut plan),
+        State::Active | State::Degraded => {
+            watch(group, observed, &mut plan);
+            repairs(group, observed, now, &mut plan);
+        }
     }
     plan
 }
@@ -159,31 +227,39 @@ fn delete(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, plan: &mut Plan) {
-    let Some(sizes) = observed.sizes else {
-        match latency::rest(limits.creation, now.duration_since(group.created_at)) {
-            Some(rest) => plan.wait = Some(rest),
-            None => plan.steps.push(Step::Create),
-        }
-        return;
-    };
-    // Others (an autoscaler) may change the desired size; EKS sets it when it was asked to.
-    let is_asked = matches!(group.state, State::Creating | State::Updating);
-    let Scaling { min, max, desired } = group.scaling;
-    if is_asked && sizes != group.scaling {
-        plan.steps.push(Step::Resize { min, max, desired });
+/// A group that has no resources yet.
+fn begin(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, plan: &mut Plan) {
+    if let Some(rest) = latency::rest(limits.creation, now.duration_since(group.created_at)) {
+        plan.wait_at_most(rest);
         return;
     }
-    let shortage =
-        observed.launch_failure.as_deref().filter(|_| observed.is_short()).map(not_launched);
-    if !is_asked {
-        match shortage {
-            _ if group.state == State::Degraded && observed.is_settled(sizes.desired) => {
-                plan.steps.push(Step::Activate);
-            }
-            Some(issue) if group.state == State::Active => plan.steps.push(Step::Fail(issue)),
-            _ => {}
-        }
+    let obstacle = observed.surroundings.as_ref().and_then(|it| it.obstacle(group));
+    plan.steps.push(obstacle.map_or(Step::Create, Step::Fail));
+}
+
+/// A group that is as its user last wanted it, or was.
+fn watch(group: &Nodegroup, observed: &Observed, plan: &mut Plan) {
+    let issues = issues(group, observed);
+    let is_settled = observed.sizes.is_some_and(|it| observed.is_settled(it.desired));
+    let is_sound = observed.issues(group).is_empty();
+    match group.state {
+        State::Active if !issues.is_empty() => return plan.steps.push(Step::Degrade(issues)),
+        State::Active => {}
+        _ if is_settled && is_sound => return plan.steps.push(Step::Activate),
+        _ if issues != group.issues => plan.steps.push(Step::Tell(issues)),
+        _ => {}
+    }
+    // Others (an autoscaler) may change the sizes.
+    if let Some(sizes) = observed.sizes.filter(|it| *it != group.scaling && it.max > 0) {
+        plan.steps.push(Step::Follow(sizes));
+    }
+}
+
+/// A group that is to become as it was asked for.
+fn settle(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, plan: &mut Plan) {
+    let Scaling { min, max, desired } = group.scaling;
+    if observed.sizes != Some(group.scaling) {
+        plan.steps.push(Step::Resize { min, max, desired });
         return;
     }
     if observed.is_settled(desired) {
@@ -193,23 +269,55 @@ fn keep(group: &Nodegroup, observed: &Observed, now: Timestamp, limits: Limits, 
     let waited = Duration::try_from(now.duration_since(group.modified_at)).unwrap_or_default();
     let join_limit = limits.join;
     if waited > join_limit {
-        plan.steps.push(Step::Fail(shortage.unwrap_or_else(|| not_joined(observed))));
+        let issue = shortage(observed).unwrap_or_else(|| not_joined(observed));
+        plan.steps.push(Step::Fail(issue));
         return;
     }
-    let mut issues = group.issues.clone();
-    // One that another launch has made good is none.
-    issues.retain(|it| it.code != NOT_LAUNCHED || Some(it) == shortage.as_ref());
-    issues.extend(shortage.filter(|it| !group.issues.contains(it)));
+    let issues = issues(group, observed);
     if issues != group.issues {
         plan.steps.push(Step::Tell(issues));
     }
-    plan.wait = Some(plan.wait.map_or(join_limit - waited, |it| it.min(join_limit - waited)));
+    // When it is over, and not when it is just about to be.
+    plan.wait_at_most(join_limit - waited + Duration::from_millis(1));
+}
+
+/// All that is wrong. What was wrong with nodes may still be; a failed launch that another one has made
+/// good is not.
+fn issues(group: &Nodegroup, observed: &Observed) -> Vec<Issue> {
+    let mut issues = observed.issues(group);
+    let known = group.issues.iter().filter(|it| !surroundings::is_ours(it));
+    let is_of_launch = |it: &&Issue| [NOT_LAUNCHED, NO_IMAGE].contains(&it.code.as_str());
+    issues.extend(known.filter(|it| !is_of_launch(it)).cloned());
+    issues.extend(shortage(observed));
+    issues
+}
+
+fn shortage(observed: &Observed) -> Option<Issue> {
+    observed.launch_failure.as_deref().filter(|_| observed.is_short()).map(not_launched)
+}
+
+fn repairs(group: &Nodegroup, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    let Some(config) = group.repair.as_ref().filter(|it| it.enabled == Some(true)) else { return };
+    let instances: Vec<&str> = observed.instances.iter().map(|(id, _)| id.as_str()).collect();
+    let (repairs, wait) = repair::plan(config, &group.repairs, &observed.members, &instances, now);
+    plan.steps.extend(repairs.into_iter().map(Step::Repair));
+    if let Some(wait) = wait {
+        plan.wait_at_most(wait);
+    }
+}
+
+impl Plan {
+    pub(crate) fn wait_at_most(&mut self, wait: Duration) {
+        self.wait = Some(self.wait.map_or(wait, |it| it.min(wait)));
+    }
 }
 
 const NOT_LAUNCHED: &str = "AsgInstanceLaunchFailures";
+const NO_IMAGE: &str = "AmiIdNotFound";
 
 fn not_launched(message: &str) -> Issue {
-    Issue { code: NOT_LAUNCHED.to_owned(), message: message.to_owned(), resources: Vec::new() }
+    let code = if message.contains("The image id '[") { NO_IMAGE } else { NOT_LAUNCHED };
+    Issue { code: code.to_owned(), message: message.to_owned(), resources: Vec::new() }
 }
 
 fn not_joined(observed: &Observed) -> Issue {

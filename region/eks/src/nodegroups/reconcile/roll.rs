@@ -282,10 +282,6 @@ impl Plan {
     fn roll(&mut self, roll: Roll) {
         self.steps.push(Step::Roll(roll));
     }
-
-    fn wait_at_most(&mut self, wait: Duration) {
-        self.wait = Some(self.wait.map_or(wait, |it| it.min(wait)));
-    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ async fn set_up(
         it.template_version = Some(version);
         (it.before, it.asked) = (before, now);
     })?;
+    eks.note_nodegroup(group, |it| it.template_version = Some(version))?;
     enter(eks, group, Phase::ScaleUp)?;
     Ok(None)
 }
@@ -144,7 +145,7 @@ async fn empty(
 fn finish(eks: &Eks, group: &Nodegroup) -> Result<(), PassError> {
     info!(nodegroup = group.name, "version update has succeeded");
     let update = group.update_id.clone();
-    eks.change_nodegroup(group, |it| {
+    eks.conclude_nodegroup(group, |it| {
         if let Some(rollout) = it.rollout.take() {
             *it = rollout.target.applied_to(it);
         }

@@ -1,6 +1,6 @@
 //! What the API server knows of pods, Services and policies.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Context;
 use api_kube::policy_endpoint::PolicyEndpoint;
@@ -31,6 +31,15 @@ pub(super) struct Cluster {
 pub(super) struct Cni {
     pub(super) is_external_snat: bool,
     pub(super) exclude_snat_cidrs: Vec<Ipv4Net>,
+    /// Pods with branches stay on the node where they can (`POD_SECURITY_GROUP_ENFORCING_MODE`).
+    pub(super) has_standard_branches: bool,
+}
+
+impl Cni {
+    /// Whether all that the party sends and gets passes its branch, and with that its groups.
+    pub(super) fn is_by_branch(&self, party: &Party) -> bool {
+        party.has_branch && !self.has_standard_branches
+    }
 }
 
 impl Cluster {
@@ -57,6 +66,8 @@ impl Cluster {
             policies,
             is_strict: flag("NETWORK_POLICY_ENFORCING_MODE") == Some("strict"),
             cni: Cni {
+                has_standard_branches: flag("POD_SECURITY_GROUP_ENFORCING_MODE")
+                    == Some("standard"),
                 is_external_snat: flag("AWS_VPC_K8S_CNI_EXTERNALSNAT") == Some("true"),
                 exclude_snat_cidrs: excluded
                     .split(',')
@@ -67,7 +78,7 @@ impl Cluster {
     }
 
     /// Who has that address: a pod of its own, or a node.
-    pub(super) fn party_at(&self, address: Ipv4Addr) -> Option<Party> {
+    pub(super) fn party_at(&self, address: IpAddr) -> Option<Party> {
         let has_it = |it: &&Pod| !is_host(it) && pod_address(it) == Some(address);
         let running = self.pods.iter().filter(|it| !has_ended(it)).find(has_it);
         let pod = running.map(|it| self.pod_party(it));
@@ -88,6 +99,7 @@ impl Cluster {
             node,
             node_address: host,
             is_host: is_host(pod),
+            has_branch: has_branch(pod),
         }
     }
 
@@ -105,6 +117,7 @@ pub(super) fn node_party(node: &Node) -> Party {
         node: Some(name),
         node_address: address,
         is_host: true,
+        has_branch: false,
     }
 }
 
@@ -127,16 +140,21 @@ fn is_host(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|it| it.host_network) == Some(true)
 }
 
+fn has_branch(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|it| it.contains_key("vpc.amazonaws.com/pod-eni"))
+}
+
 fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn pod_address(pod: &Pod) -> Option<Ipv4Addr> {
+fn pod_address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
-fn node_address(node: &Node) -> Option<Ipv4Addr> {
+fn node_address(node: &Node) -> Option<IpAddr> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     addresses.iter().find(|it| it.type_ == "InternalIP")?.address.parse().ok()
 }

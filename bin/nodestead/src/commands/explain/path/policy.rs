@@ -1,6 +1,6 @@
 //! What network policies do, by the PolicyEndpoints that the nodes' agents enforce.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use api_kube::policy_endpoint::PolicyEndpointSpec;
 use network_policy::{Direction, Grant, Protocol, grants};
@@ -8,15 +8,18 @@ use network_policy::{Direction, Grant, Protocol, grants};
 use super::{Hop, cluster::Cluster, parties::Party};
 use crate::cli::PathProtocol;
 
-/// On the sender's node.
+/// On the sender's node: what is sent to the node itself is not forwarded, and so not policed.
 pub(super) fn egress(
     cluster: &Cluster,
     from: &Party,
-    to: Ipv4Addr,
-    port: u16,
+    to: Option<&Party>,
+    (address, port): (IpAddr, u16),
     protocol: PathProtocol,
 ) -> Option<Hop> {
-    decide(cluster, from, Direction::Egress, Some(to), port, protocol)
+    if to.is_some_and(|to| to.is_host && to.node == from.node) {
+        return None;
+    }
+    decide(cluster, from, Direction::Egress, Some(address), port, protocol)
 }
 
 /// On the receiver's node: what the node itself sends is not forwarded, and so not policed.
@@ -38,7 +41,7 @@ fn decide(
     cluster: &Cluster,
     pod: &Party,
     direction: Direction,
-    peer: Option<Ipv4Addr>,
+    peer: Option<IpAddr>,
     port: u16,
     protocol: PathProtocol,
 ) -> Option<Hop> {
@@ -46,6 +49,10 @@ fn decide(
     let hop = format!("network policy {}", direction.name().to_lowercase());
     let specs = policies.iter().map(|it| &it.spec);
     let own: Vec<&PolicyEndpointSpec> = specs.filter(|it| names(it, address)).collect();
+    // No policy keeps a pod from itself, which it reaches by a Service.
+    if peer == Some(address) && !own.is_empty() {
+        return None;
+    }
     let isolating: Vec<(String, Vec<Grant>)> = own
         .iter()
         .filter_map(|it| {
@@ -75,14 +82,13 @@ fn decide(
     })
 }
 
-fn names(spec: &PolicyEndpointSpec, address: Ipv4Addr) -> bool {
-    let is_it = |text: &str| text.parse::<Ipv4Addr>().is_ok_and(|it| it == address);
+fn names(spec: &PolicyEndpointSpec, address: IpAddr) -> bool {
+    let is_it = |text: &str| text.parse::<IpAddr>().is_ok_and(|it| it == address);
     spec.pod_selector_endpoints.iter().any(|it| is_it(&it.pod_ip))
 }
 
 /// Policies know no ICMP: a grant of all ports is one of everything.
-fn is_granted(grant: &Grant, peer: Ipv4Addr, port: u16, protocol: PathProtocol) -> bool {
-    let peer = IpAddr::V4(peer);
+fn is_granted(grant: &Grant, peer: IpAddr, port: u16, protocol: PathProtocol) -> bool {
     match protocol {
         PathProtocol::Tcp => grant.allows(peer, Protocol::Tcp, port),
         PathProtocol::Udp => grant.allows(peer, Protocol::Udp, port),
@@ -95,13 +101,14 @@ mod tests {
     use super::{super::cluster::Cni, *};
 
     fn party(name: &str, address: [u8; 4], is_host: bool) -> Party {
-        let address = Some(Ipv4Addr::from(address));
+        let address = Some(IpAddr::from(address));
         Party {
             name: name.to_owned(),
             address,
             node: Some("n".to_owned()),
             node_address: None,
             is_host,
+            has_branch: false,
         }
     }
 
@@ -145,11 +152,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_may_always_speak_to_its_own_node() {
+        let other = party("n/other", [10, 0, 0, 3], false);
+        let to = (IpAddr::from([10, 0, 0, 9]), 80);
+        let asked = |node: &str| {
+            let node = Party { node: Some(node.to_owned()), ..party("node", [10, 0, 0, 9], true) };
+            egress(&cluster(true), &other, Some(&node), to, PathProtocol::Tcp)
+        };
+        assert_eq!(asked("n"), None);
+        assert!(!asked("m").unwrap().is_allowed);
+    }
+
+    #[test]
+    fn no_policy_keeps_a_pod_from_itself_but_in_strict_mode_it_has_to_have_one() {
+        let web = party("n/web", [10, 0, 0, 1], false);
+        let other = party("n/other", [10, 0, 0, 3], false);
+        for (pod, is_free) in [(&web, true), (&other, false)] {
+            let seen = ingress(&cluster(true), pod, pod, 81, PathProtocol::Tcp);
+            assert_eq!(seen.is_none_or(|it| it.is_allowed), is_free, "{}", pod.name);
+        }
+    }
+
+    #[test]
     fn who_is_not_selected_may_do_everything_or_in_strict_mode_nothing() {
         let other = party("n/other", [10, 0, 0, 3], false);
-        let to = Ipv4Addr::new(10, 0, 0, 1);
+        let to = IpAddr::from([10, 0, 0, 1]);
         let may = |is_strict| {
-            egress(&cluster(is_strict), &other, to, 80, PathProtocol::Tcp).unwrap().is_allowed
+            let to = (to, 80);
+            egress(&cluster(is_strict), &other, None, to, PathProtocol::Tcp).unwrap().is_allowed
         };
         assert!(may(false) && !may(true));
     }

@@ -124,7 +124,7 @@ fn image(name: &str) -> String {
 
 async fn passwords(providers: &Providers, pod: &Pod, image: &str, at: i64) -> Vec<String> {
     let now = Timestamp::from_second(at).unwrap();
-    let all = providers.entries(pod, image, now).await;
+    let (all, _) = providers.entries(pod, image, now).await;
     all.into_iter().map(|it| it.entry.password).collect()
 }
 
@@ -248,7 +248,7 @@ async fn a_plugin_acts_for_the_pods_service_account_with_a_token_of_it() {
     ));
     let image = image("x");
     let now = Timestamp::UNIX_EPOCH;
-    let given = providers.entries(&pod("a", "marked"), &image, now).await;
+    let (given, _) = providers.entries(&pod("a", "marked"), &image, now).await;
     assert!(given[0].account.as_ref().is_some_and(|it| it.contains("uid-marked")));
     let question = &bed.questions()[0];
     assert_eq!(question["serviceAccountToken"], "token-1");
@@ -275,7 +275,7 @@ async fn an_answer_for_one_token_or_account_is_no_answer_for_another() {
     // Static pods have no service account; a plugin may do without.
     let bed = Bed::answering(json!({}));
     let providers = bed.load(attributes("Token", json!({ "requireServiceAccount": false })));
-    let given = providers.entries(&pod("s", ""), &image, Timestamp::UNIX_EPOCH).await;
+    let (given, _) = providers.entries(&pod("s", ""), &image, Timestamp::UNIX_EPOCH).await;
     assert_eq!(given[0].account, None);
     assert_eq!(bed.questions()[0].get("serviceAccountToken"), None);
 }

@@ -39,6 +39,9 @@ pub(crate) fn group(state: State) -> Nodegroup {
         update_strategy: Default::default(),
         rollout: None,
         left: None,
+        template_version: None,
+        repair: None,
+        repairs: Default::default(),
     }
 }
 
@@ -108,8 +111,10 @@ fn launches_that_fail_are_the_groups_health() {
     let told = Nodegroup { issues: vec![issue.clone()], ..creating };
     assert_eq!(steps(&told, &short, 0), []);
     assert_eq!(steps(&told, &short, 1201), [Step::Fail(issue.clone())]);
-    assert_eq!(steps(&group(State::Active), &short, 0), [Step::Fail(issue.clone())]);
-    assert_eq!(steps(&group(State::Degraded), &short, 0), []);
+    let degraded = [Step::Degrade(vec![issue.clone()])];
+    assert_eq!(steps(&group(State::Active), &short, 0), degraded);
+    let known = Nodegroup { issues: vec![issue.clone()], ..group(State::Degraded) };
+    assert_eq!(steps(&known, &short, 0), []);
     // A failure that another launch has made good is none, also while nodes boot.
     let booting = observed(&["InService", "InService"], 1);
     assert_eq!(steps(&told, &booting, 0), [Step::Tell(Vec::new())]);
@@ -127,10 +132,13 @@ fn an_update_waits_until_what_leaves_is_gone() {
 }
 
 #[test]
-fn a_size_that_others_set_is_left_alone() {
+fn a_size_that_others_set_is_the_groups_until_somebody_asks_for_another() {
     let mut seen = observed(&["InService"], 1);
-    seen.sizes = Some(Scaling { desired: 1, ..SIZES });
-    assert_eq!(steps(&group(State::Active), &seen, 0), []);
+    let others = Scaling { desired: 1, ..SIZES };
+    seen.sizes = Some(others);
+    assert_eq!(steps(&group(State::Active), &seen, 0), [Step::Follow(others)]);
+    let followed = Nodegroup { scaling: others, ..group(State::Active) };
+    assert_eq!(steps(&followed, &seen, 0), []);
     assert_eq!(
         steps(&group(State::Updating), &seen, 0),
         [Step::Resize { min: 0, max: 4, desired: 2 }]
@@ -147,4 +155,84 @@ fn a_deleted_group_shrinks_drains_and_goes() {
     assert_eq!(steps(&deleting, &draining, 0), [Step::Drain { instance: "i-0".to_owned() }]);
     let gone = Observed { sizes: Some(empty), ..observed(&[], 0) };
     assert_eq!(steps(&deleting, &gone, 0), [Step::Remove]);
+}
+
+#[test]
+fn a_group_whose_auto_scaling_group_is_gone_is_degraded_and_its_update_fails() {
+    let gone = Observed::default();
+    let steps_of = |state| steps(&group(state), &gone, 0);
+    let [Step::Degrade(issues)] = &steps_of(State::Active)[..] else { panic!() };
+    assert_eq!(issues[0].code, "AutoScalingGroupNotFound");
+    assert_eq!(issues[0].resources, ["eks-g-1"]);
+    assert_eq!(steps_of(State::Updating), [Step::Fail(issues[0].clone())]);
+    let told = Nodegroup { issues: issues.clone(), ..group(State::Degraded) };
+    assert_eq!(steps(&told, &gone, 0), []);
+    assert_eq!(steps_of(State::Deleting), [Step::Remove]);
+}
+
+#[test]
+fn what_others_take_away_degrades_a_group_until_it_is_back() {
+    let mut seen = observed(&["InService", "InService"], 2);
+    let mut around = surroundings::tests::sound();
+    around.subnets.clear();
+    seen.surroundings = Some(around.clone());
+    assert_eq!(steps(&group(State::Active), &seen, 0), []);
+    around.has_role = false;
+    seen.surroundings = Some(around.clone());
+    let [Step::Degrade(issues)] = &steps(&group(State::Active), &seen, 0)[..] else { panic!() };
+    assert_eq!(issues[0].code, "IamNodeRoleNotFound");
+    let degraded = Nodegroup { issues: issues.clone(), ..group(State::Degraded) };
+    assert_eq!(steps(&degraded, &seen, 0), []);
+    around.has_template = false;
+    seen.surroundings = Some(around.clone());
+    let [Step::Tell(issues)] = &steps(&degraded, &seen, 0)[..] else { panic!() };
+    let codes: Vec<_> = issues.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["Ec2LaunchTemplateNotFound", "IamNodeRoleNotFound"]);
+    (around.has_role, around.has_template) = (true, true);
+    seen.surroundings = Some(around);
+    assert_eq!(steps(&degraded, &seen, 0), [Step::Activate]);
+}
+
+#[test]
+fn a_group_in_a_public_subnet_without_public_addresses_is_never_made() {
+    let mut around = surroundings::tests::sound();
+    around.subnets[0].gives_public_addresses = false;
+    let seen = Observed { surroundings: Some(around), ..Observed::default() };
+    let [Step::Fail(issue)] = &steps(&group(State::Creating), &seen, 0)[..] else { panic!() };
+    assert_eq!(issue.code, "Ec2SubnetInvalidConfiguration");
+}
+
+#[test]
+fn nodes_are_repaired_where_that_is_asked_for() {
+    let mut seen = observed(&["InService", "InService"], 1);
+    let ill = repair::Unhealthy {
+        condition: "Ready".to_owned(),
+        reason: "NodeStatusUnknown".to_owned(),
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let member =
+        |id: &str, unhealthy| repair::Member { instance: id.to_owned(), has_node: true, unhealthy };
+    seen.members = vec![member("i-0", Vec::new()), member("i-1", vec![ill])];
+    let mut group = group(State::Active);
+    assert_eq!(steps(&group, &seen, 3600), []);
+    let config = aws_eks::NodeRepairConfig { enabled: Some(true), ..Default::default() };
+    group.repair = Some(config);
+    let repairs = steps(&group, &seen, 3600);
+    let is_replaced = |it: &Step| matches!(it, Step::Repair(Repair::Replace { instance, .. }) if instance == "i-1");
+    assert!(repairs.iter().any(is_replaced), "{repairs:?}");
+    // Nobody repairs what an update is about to replace.
+    group.state = State::Updating;
+    assert!(!steps(&group, &seen, 60).iter().any(|it| matches!(it, Step::Repair(_))));
+}
+
+#[test]
+fn an_image_that_is_not_there_is_the_groups_health() {
+    let mut short = observed(&["InService"], 1);
+    short.launch_failure = Some(
+        "Could not launch On-Demand Instances. InvalidAMIID.NotFound - The image id '[ami-0]' does \
+         not exist. Launching EC2 instance failed."
+            .to_owned(),
+    );
+    let [Step::Tell(issues)] = &steps(&group(State::Creating), &short, 0)[..] else { panic!() };
+    assert_eq!(issues[0].code, "AmiIdNotFound");
 }

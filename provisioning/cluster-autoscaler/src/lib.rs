@@ -1,0 +1,121 @@
+//! cluster-autoscaler: sizes Auto Scaling groups by what pods need.
+//!
+//! Pods that the scheduler finds no node for make a group grow, if a node of it would take them; nodes
+//! that are little used, and whose pods fit elsewhere, go. It speaks the APIs of Kubernetes, EC2 Auto
+//! Scaling, EC2 and EKS, and works with any server of these. Decisions are pure functions of what was
+//! observed ([`scale_up::plan`], [`scale_down::plan`]), by the scheduler's own predicates.
+//!
+//! Upstream: `kubernetes/autoscaler`, `cluster-autoscaler`, with the provider `aws`.
+//! Deviation: one group grows per pass; no ProvisioningRequests, CapacityBuffers, dynamic resource
+//! allocation (a pod with claims of devices is judged without them) or drain priorities.
+
+use api_kube as _;
+
+mod act;
+mod autoscaler;
+mod aws;
+pub mod command;
+mod expander;
+pub mod flags;
+mod lease;
+mod metrics;
+mod node;
+mod observe;
+mod options;
+mod registry;
+pub mod scale_down;
+pub mod scale_up;
+mod server;
+mod snapshot;
+mod status;
+mod template;
+#[cfg(test)]
+mod testing;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use clock::Clock;
+use controller::Recorder;
+use kube::Client;
+use lifecycle::Scope;
+use tokio::net::TcpListener;
+
+pub use crate::{
+    aws::{Cloud, Discovery, FixedGroup},
+    expander::{Expander, Priorities},
+    lease::Election,
+    options::{Backoff, Drain, GroupOptions, Limits, Options, ScaleDown, Similarity},
+    registry::{Finding, NotSafe, Problem, Readiness, Registry},
+    template::Template,
+    world::{Failure, Group, Instance, PodFact, World},
+};
+
+/// Settings of [`run`].
+pub struct Config {
+    pub options: Options,
+    /// Without it nobody is asked.
+    pub election: Option<Election>,
+    /// Where `/metrics` and `/health-check` are served.
+    pub listener: Option<TcpListener>,
+    /// The ConfigMap with the status, if one is to be written.
+    pub status_name: Option<String>,
+    /// A pass comes sooner when pods need a node.
+    pub frequent_loops: bool,
+    pub max_inactivity: Duration,
+    pub max_failing: Duration,
+}
+
+/// Runs until `scope` is cancelled, or the lease is lost.
+pub async fn run(client: Client, cloud: Cloud, config: Config, clock: Clock, scope: Scope) {
+    let metrics = Arc::new(metrics::Metrics::default());
+    let (inactivity, failing) = (config.max_inactivity, config.max_failing);
+    let liveness = Arc::new(server::Liveness::new(clock, inactivity, failing));
+    if let Some(listener) = config.listener {
+        let (pages, health) = (metrics.clone(), liveness.clone());
+        let service =
+            tower::service_fn(move |request| server::serve(request, pages.clone(), health.clone()));
+        let served = transport::serve(listener, None, service, scope.child());
+        drop(scope.spawn("server", served));
+    }
+    let mut elector = config.election.map(|it| lease::Elector::new(client.clone(), it, clock));
+    if let Some(elector) = &mut elector {
+        elector.acquire().await;
+    }
+    let stores = observe::Stores::new(&client, &scope);
+    let observed = stores.clone();
+    let recorder = Recorder::new(client.clone(), "cluster-autoscaler", clock, &scope);
+    let actor = act::Actor {
+        client,
+        cloud: Arc::new(cloud),
+        nodes: stores.nodes.clone(),
+        recorder,
+        metrics,
+        options: Arc::new(config.options),
+        clock,
+        scope: scope.clone(),
+        removals: Arc::default(),
+        status: Arc::default(),
+    };
+    let autoscaler = autoscaler::Autoscaler {
+        stores,
+        actor,
+        status_name: config.status_name,
+        registry: Registry::default(),
+        memory: scale_down::Memory::default(),
+        transitions: status::Transitions::default(),
+    };
+    let is_eager = config.frequent_loops;
+    // The first look takes as long as it takes: the lease is kept meanwhile.
+    let working = async {
+        observed.synced().await;
+        autoscaler.run(liveness, is_eager).await;
+    };
+    match &mut elector {
+        None => working.await,
+        Some(elector) => tokio::select! {
+            () = working => {}
+            () = elector.hold() => {}
+        },
+    }
+}

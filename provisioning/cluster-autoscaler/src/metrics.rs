@@ -1,0 +1,164 @@
+//! Metrics by upstream's names.
+//!
+//! Upstream: `metrics/metrics.go`. Deviation: no summary of quantiles, no GPU counters, no metrics of
+//! client-go or the Go runtime.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use parking_lot::Mutex;
+
+const PREFIX: &str = "cluster_autoscaler";
+const BUCKETS: [f64; 21] = [
+    0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 17.5, 20.0, 22.5, 25.0, 27.5, 30.0,
+    50.0, 75.0, 100.0, 1000.0,
+];
+
+/// Every metric: name, kind, what it says, and the one label that it has, if any.
+const FAMILIES: [(&str, &str, &str, &str); 18] = [
+    (
+        "cluster_safe_to_autoscale",
+        "gauge",
+        "Whether the cluster is healthy enough for scaling.",
+        "",
+    ),
+    ("nodes_count", "gauge", "Number of nodes in the cluster.", "state"),
+    ("node_groups_count", "gauge", "Number of node groups that are scaled.", "node_group_type"),
+    ("unschedulable_pods_count", "gauge", "Number of pods without a place, by type.", "type"),
+    ("max_nodes_count", "gauge", "Most nodes that the cluster may have.", ""),
+    (
+        "cluster_cpu_current_cores",
+        "gauge",
+        "Cores in the cluster, without nodes that are leaving.",
+        "",
+    ),
+    ("cluster_memory_current_bytes", "gauge", "Bytes of memory in the cluster, likewise.", ""),
+    ("last_activity", "gauge", "When a part of the loop last ran.", "activity"),
+    ("errors_total", "counter", "Passes that failed, by the kind of error.", "type"),
+    ("scaled_up_nodes_total", "counter", "Nodes that were added.", ""),
+    ("failed_scale_ups_total", "counter", "Increases that failed.", "reason"),
+    ("scaled_down_nodes_total", "counter", "Nodes that were removed.", "reason"),
+    ("evicted_pods_total", "counter", "Pods that were evicted.", "eviction_result"),
+    ("unneeded_nodes_count", "gauge", "Nodes that are not needed.", ""),
+    ("unremovable_nodes_count", "gauge", "Nodes that cannot be removed.", "reason"),
+    ("scale_down_in_cooldown", "gauge", "Whether nodes are not removed for a while.", ""),
+    (
+        "old_unregistered_nodes_removed_count",
+        "counter",
+        "Instances removed that never became nodes.",
+        "",
+    ),
+    (
+        "skipped_scale_events_count",
+        "counter",
+        "Increases that limits kept from being made.",
+        "reason",
+    ),
+];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    values: BTreeMap<(&'static str, String), f64>,
+    durations: BTreeMap<&'static str, Histogram>,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    counts: [u64; BUCKETS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Metrics {
+    pub(crate) fn set(&self, name: &'static str, label: &str, value: f64) {
+        self.0.lock().values.insert((name, label.to_owned()), value);
+    }
+
+    pub(crate) fn add(&self, name: &'static str, label: &str, value: f64) {
+        *self.0.lock().values.entry((name, label.to_owned())).or_default() += value;
+    }
+
+    /// Forgets what a gauge says, before it is set anew.
+    pub(crate) fn clear(&self, name: &str) {
+        self.0.lock().values.retain(|(it, _), _| *it != name);
+    }
+
+    pub(crate) fn took(&self, function: &'static str, seconds: f64) {
+        let mut state = self.0.lock();
+        let histogram = state.durations.entry(function).or_default();
+        for (count, bound) in histogram.counts.iter_mut().zip(BUCKETS) {
+            *count += u64::from(seconds <= bound);
+        }
+        histogram.count += 1;
+        histogram.sum += seconds;
+    }
+
+    /// The Prometheus text format.
+    pub(crate) fn render(&self) -> String {
+        let state = self.0.lock();
+        let mut out = String::new();
+        for (name, kind, help, label) in FAMILIES {
+            let samples: Vec<_> = state.values.iter().filter(|((it, _), _)| *it == name).collect();
+            if samples.is_empty() {
+                continue;
+            }
+            line(&mut out, format_args!("# HELP {PREFIX}_{name} [ALPHA] {help}"));
+            line(&mut out, format_args!("# TYPE {PREFIX}_{name} {kind}"));
+            for ((_, value_of_label), value) in samples {
+                match label {
+                    "" => line(&mut out, format_args!("{PREFIX}_{name} {value}")),
+                    label => line(
+                        &mut out,
+                        format_args!("{PREFIX}_{name}{{{label}=\"{value_of_label}\"}} {value}"),
+                    ),
+                }
+            }
+        }
+        let name = format!("{PREFIX}_function_duration_seconds");
+        line(&mut out, format_args!("# HELP {name} [ALPHA] Time taken by parts of the loop."));
+        line(&mut out, format_args!("# TYPE {name} histogram"));
+        for (function, histogram) in &state.durations {
+            for (bound, count) in BUCKETS.iter().zip(histogram.counts) {
+                line(
+                    &mut out,
+                    format_args!("{name}_bucket{{function=\"{function}\",le=\"{bound}\"}} {count}"),
+                );
+            }
+            let (count, sum) = (histogram.count, histogram.sum);
+            line(
+                &mut out,
+                format_args!("{name}_bucket{{function=\"{function}\",le=\"+Inf\"}} {count}"),
+            );
+            line(&mut out, format_args!("{name}_sum{{function=\"{function}\"}} {sum}"));
+            line(&mut out, format_args!("{name}_count{{function=\"{function}\"}} {count}"));
+        }
+        out
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let written = writeln!(out, "{text}");
+    debug_assert!(written.is_ok(), "writing into memory");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_upstreams_names() {
+        let metrics = Metrics::default();
+        metrics.add("scaled_up_nodes_total", "", 2.0);
+        metrics.add("scaled_down_nodes_total", "empty", 1.0);
+        metrics.took("main", 0.2);
+        let page = metrics.render();
+        assert!(page.contains("\ncluster_autoscaler_scaled_up_nodes_total 2\n"), "{page}");
+        assert!(page.contains("cluster_autoscaler_scaled_down_nodes_total{reason=\"empty\"} 1\n"));
+        let bucket =
+            "cluster_autoscaler_function_duration_seconds_bucket{function=\"main\",le=\"0.5\"} 1";
+        assert!(page.contains(bucket), "{page}");
+    }
+}

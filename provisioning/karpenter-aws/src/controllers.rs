@@ -1,0 +1,279 @@
+//! Karpenter's controllers: pending pods become NodeClaims, NodeClaims instances, and nodes go.
+//!
+//! What is decided is `karpenter-core`'s; this is what is read and written. State is the API server's
+//! and EC2's alone: the unavailable offerings, which are forgotten after three minutes, who was
+//! nominated, and what was launched but is not in the store yet are kept in memory.
+
+mod conditions;
+mod definition;
+mod disruption;
+mod drift;
+mod launch;
+mod lifecycle;
+mod node_class;
+mod node_pool;
+mod provisioner;
+mod termination;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ::lifecycle::Scope;
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool};
+use clock::Clock;
+use controller::{Key, Queue, Recorder, Store, StoreSpec, reflect};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
+};
+use karpenter_core::{InstanceType, Snapshot};
+use kube::Client;
+use parking_lot::Mutex;
+
+use self::launch::Launched;
+use crate::{
+    Kubelet, Market, Zone,
+    cloud::{Cloud, Offered},
+    instance_types,
+};
+
+/// How long an offering that ran out of capacity is left alone (upstream's ICE cache).
+const UNAVAILABLE: Duration = Duration::from_secs(180);
+/// Claims worked on at once.
+const CLAIMS: usize = 50;
+
+/// Settings of [`run`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub cluster: String,
+    /// A batch ends when no pod has come for so long,
+    pub batch_idle: Duration,
+    /// or after so long.
+    pub batch_max: Duration,
+    pub spot_to_spot_consolidation: bool,
+    /// What Spot is taken to cost of the On-Demand price, where EC2 tells no price.
+    pub spot_share: Option<f64>,
+}
+
+impl Config {
+    /// Upstream's settings.
+    pub fn new(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            batch_idle: Duration::from_secs(1),
+            batch_max: Duration::from_secs(10),
+            spot_to_spot_consolidation: false,
+            spot_share: Some(0.35),
+        }
+    }
+}
+
+/// Runs until `scope` is cancelled.
+pub async fn run(
+    client: Client,
+    aws: aws_wire::Client,
+    config: Config,
+    clock: Clock,
+    scope: Scope,
+) {
+    definition::ensure(&client).await;
+    let cloud = Cloud { aws, cluster: config.cluster.clone() };
+    let context = Arc::new(Context::new(client, cloud, config, clock, &scope));
+    context.synced().await;
+    context.connect();
+    let claims = {
+        let context = context.clone();
+        let queue = context.claims_queue.clone();
+        controller::run("nodeclaim", queue, CLAIMS, move |key| {
+            let context = context.clone();
+            async move { context.reconcile_claim(&key).await }
+        })
+    };
+    tokio::join!(
+        claims,
+        context.watch_classes(),
+        context.watch_pools(),
+        context.provision(),
+        context.disrupt(),
+        context.collect_garbage()
+    );
+}
+
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) cloud: Cloud,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) recorder: Recorder,
+    pub(crate) pools: Store<NodePool>,
+    pub(crate) claims: Store<NodeClaim>,
+    pub(crate) classes: Store<Ec2NodeClass>,
+    pub(crate) nodes: Store<core::Node>,
+    pub(crate) pods: Store<core::Pod>,
+    daemon_sets: Store<DaemonSet>,
+    namespaces: Store<core::Namespace>,
+    volumes: Store<core::PersistentVolume>,
+    volume_claims: Store<core::PersistentVolumeClaim>,
+    storage_classes: Store<StorageClass>,
+    budgets: Store<PodDisruptionBudget>,
+    pub(crate) claims_queue: Queue<Key>,
+    /// What EC2 offers, once it has been asked.
+    pub(crate) offered: Mutex<Option<Offered>>,
+    /// (type, zone, capacity type), and until when.
+    unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
+    /// By the uid of the claim: what was launched for it, until the store says so too.
+    launched: Mutex<BTreeMap<String, Launched>>,
+    /// Nodes that a pod has come to or left, and when; until it is on their claims.
+    pub(crate) pod_events: Mutex<BTreeMap<String, Timestamp>>,
+    /// Nodes that pods are on their way to, and until when nothing may disrupt them.
+    pub(crate) nominated: Mutex<BTreeMap<String, Timestamp>>,
+}
+
+impl Context {
+    fn new(client: Client, cloud: Cloud, config: Config, clock: Clock, scope: &Scope) -> Self {
+        Self {
+            pools: reflect(client.clone(), StoreSpec::default(), scope),
+            claims: reflect(client.clone(), StoreSpec::default(), scope),
+            classes: reflect(client.clone(), StoreSpec::default(), scope),
+            nodes: reflect(client.clone(), StoreSpec::default(), scope),
+            pods: reflect(client.clone(), StoreSpec::default(), scope),
+            daemon_sets: reflect(client.clone(), StoreSpec::default(), scope),
+            namespaces: reflect(client.clone(), StoreSpec::default(), scope),
+            volumes: reflect(client.clone(), StoreSpec::default(), scope),
+            volume_claims: reflect(client.clone(), StoreSpec::default(), scope),
+            storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
+            budgets: reflect(client.clone(), StoreSpec::default(), scope),
+            recorder: Recorder::new(client.clone(), "karpenter", clock, scope),
+            claims_queue: Queue::new(),
+            offered: Mutex::default(),
+            unavailable: Mutex::default(),
+            launched: Mutex::default(),
+            nominated: Mutex::default(),
+            pod_events: Mutex::default(),
+            client,
+            cloud,
+            config,
+            clock,
+        }
+    }
+
+    async fn synced(&self) {
+        self.pools.synced().await;
+        self.claims.synced().await;
+        self.classes.synced().await;
+        self.nodes.synced().await;
+        self.pods.synced().await;
+        self.daemon_sets.synced().await;
+        self.namespaces.synced().await;
+        self.volumes.synced().await;
+        self.volume_claims.synced().await;
+        self.storage_classes.synced().await;
+        self.budgets.synced().await;
+    }
+
+    /// Claims are looked at when they, their node or its pods change.
+    fn connect(self: &Arc<Self>) {
+        let queue = self.claims_queue.clone();
+        self.claims.subscribe(move |change| queue.add(change.key.clone()));
+        let context = Arc::downgrade(self);
+        self.nodes.subscribe(move |change| {
+            let Some((context, node)) = context.upgrade().zip(change.latest()) else { return };
+            let provider = node.spec.as_ref().and_then(|it| it.provider_id.as_deref());
+            let found = context.claims.all().into_iter().find(|it| {
+                let known = it.status.as_ref().and_then(|it| it.provider_id.as_deref());
+                known.is_some() && known == provider
+            });
+            if let Some(claim) = found {
+                context.claims_queue.add(Key::new("", claim.name()));
+            }
+        });
+        let context = Arc::downgrade(self);
+        self.pods.subscribe(move |change| {
+            let node = |pod: &Option<Arc<core::Pod>>| {
+                let pod = pod.as_ref()?;
+                let phase = pod.status.as_ref().and_then(|it| it.phase.clone());
+                let is_over = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
+                pod.spec.as_ref()?.node_name.clone().filter(|_| !is_over)
+            };
+            let (before, after) = (node(&change.old), node(&change.new));
+            if let Some(context) = context.upgrade().filter(|_| before != after) {
+                let now = context.clock.now();
+                let mut events = context.pod_events.lock();
+                events.extend([before, after].into_iter().flatten().map(|it| (it, now)));
+            }
+        });
+        // Those that were there before are no events.
+        self.pod_events.lock().clear();
+    }
+
+    /// What the decisions are made from.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        fn all<K: Clone>(store: &Store<K>) -> Vec<K> {
+            store.all().iter().map(|it| K::clone(it)).collect()
+        }
+        Snapshot {
+            pools: all(&self.pools),
+            claims: all(&self.claims),
+            nodes: all(&self.nodes),
+            pods: all(&self.pods),
+            daemon_sets: all(&self.daemon_sets),
+            namespaces: all(&self.namespaces),
+            volumes: all(&self.volumes),
+            volume_claims: all(&self.volume_claims),
+            storage_classes: all(&self.storage_classes),
+            budgets: all(&self.budgets),
+        }
+    }
+
+    pub(crate) fn class(&self, name: &str) -> Option<Arc<Ec2NodeClass>> {
+        self.classes.get(&Key::new("", name))
+    }
+
+    /// The types of a pool's class; `None` while the class is not ready.
+    pub(crate) fn types(&self, pool: &NodePool) -> Option<Arc<[InstanceType]>> {
+        let class = self.class(&pool.spec.template.spec.node_class_ref.name)?;
+        self.types_of(&class)
+    }
+
+    pub(crate) fn types_of(&self, class: &Ec2NodeClass) -> Option<Arc<[InstanceType]>> {
+        let status = class.status.as_ref()?;
+        if !conditions::is_true(&status.conditions, "Ready") {
+            return None;
+        }
+        let offered = self.offered.lock().clone()?;
+        let zones: BTreeMap<String, Option<String>> =
+            status.subnets.iter().map(|it| (it.zone.clone(), it.zone_id.clone())).collect();
+        let archs: Vec<&str> = status
+            .amis
+            .iter()
+            .flat_map(|it| &it.requirements)
+            .flat_map(|it| it.values.iter().map(String::as_str))
+            .collect();
+        let market = Market {
+            region: self.cloud.aws.region().to_owned(),
+            zones: zones.into_iter().map(|(name, id)| Zone { name, id }).collect(),
+            spot: BTreeMap::new(),
+            spot_share: self.config.spot_share,
+            unavailable: self.unavailable(),
+        };
+        let all = instance_types(&Kubelet::of(class), &market);
+        let arch = |it: &InstanceType| it.labels.get(api_kube::karpenter::labels::ARCH).cloned();
+        let here = all.iter().filter(|it| {
+            offered.iter().any(|name| **name == *it.name)
+                && arch(it).is_some_and(|it| archs.contains(&it.as_str()))
+        });
+        Some(here.cloned().collect())
+    }
+
+    fn unavailable(&self) -> Vec<(String, String, String)> {
+        let now = self.clock.now();
+        let mut unavailable = self.unavailable.lock();
+        unavailable.retain(|_, until| *until > now);
+        unavailable.keys().cloned().collect()
+    }
+
+    pub(crate) fn mark_unavailable(&self, kind: &str, zone: &str, capacity_type: &str) {
+        let key = (kind.to_owned(), zone.to_owned(), capacity_type.to_owned());
+        self.unavailable.lock().insert(key, clock::later(self.clock.now(), UNAVAILABLE));
+    }
+}

@@ -1,0 +1,226 @@
+//! Nodes that expire, that are of no more use, or that can be had cheaper.
+//!
+//! Each ten seconds one command is decided; it is decided again after fifteen, and carried out where
+//! it is still the same: replacements first, and when these are ready the nodes go. Upstream:
+//! `pkg/controllers/disruption`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use api_kube::karpenter::{NodeClaim, taints};
+use controller::{ApplyError, Key};
+use k8s_openapi::api::core::v1 as core;
+use karpenter_core::disruption::{Command, Fleet, Gates, expiration};
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::Context;
+use crate::cloud::instance_id;
+
+const PERIOD: Duration = Duration::from_secs(10);
+/// How long a decision has to hold.
+const VALIDATION: Duration = Duration::from_secs(15);
+/// How long replacements may take.
+const REPLACEMENTS: Duration = Duration::from_secs(600);
+/// An instance whose claim is not there is left alone for so long.
+const COLLECTION: Duration = Duration::from_secs(30);
+
+impl Context {
+    pub(super) async fn disrupt(&self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            if let Err(error) = self.disrupt_once().await {
+                warn!(error = %telemetry::chain(&error), "failed to disrupt");
+            }
+        }
+    }
+
+    async fn disrupt_once(&self) -> Result<(), ApplyError> {
+        self.watch_drift().await?;
+        self.release_kept().await?;
+        let claims: Vec<NodeClaim> = self.claims.all().iter().map(|it| (**it).clone()).collect();
+        for claim in expiration::expired(&claims, self.clock.now()) {
+            self.delete_claim(claim, "it has expired").await?;
+        }
+        let Some(first) = self.decide() else { return Ok(()) };
+        tokio::time::sleep(VALIDATION).await;
+        match self.decide() {
+            Some(again) if names(&again) == names(&first) => self.carry_out(&again).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Between two commands no node that stays is tainted: one that is was left over, by a failure
+    /// or by a Karpenter before this one.
+    async fn release_kept(&self) -> Result<(), ApplyError> {
+        for claim in self.claims.all() {
+            let Some(node) = self.node_of(&claim) else { continue };
+            let goes = claim.metadata.deletion_timestamp.is_some()
+                || node.metadata.deletion_timestamp.is_some();
+            let on_node = node.spec.as_ref().and_then(|it| it.taints.as_deref());
+            let is_tainted =
+                on_node.unwrap_or_default().iter().any(|it| it.key == taints::DISRUPTED);
+            if is_tainted && !goes {
+                self.untaint(&node).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self) -> Option<Command> {
+        let mut snapshot = self.snapshot();
+        let now = self.clock.now();
+        let nominated = {
+            let mut nominated = self.nominated.lock();
+            nominated.retain(|_, until| *until > now);
+            nominated.clone()
+        };
+        // What waits for a place is decided on first.
+        let waits = snapshot.pending(karpenter_core::Pending::Unschedulable).next().is_some();
+        if waits {
+            return None;
+        }
+        for node in &mut snapshot.nodes {
+            if node.metadata.name.as_ref().is_some_and(|it| nominated.contains_key(it)) {
+                let marks = node.metadata.annotations.get_or_insert_default();
+                let key = api_kube::karpenter::annotations::DO_NOT_DISRUPT;
+                marks.insert(key.to_owned(), "true".to_owned());
+            }
+        }
+        let gates = Gates { spot_to_spot_consolidation: self.config.spot_to_spot_consolidation };
+        Fleet::new(&snapshot, |it| self.types(it), now, gates).next_command()
+    }
+
+    async fn carry_out(&self, command: &Command) -> Result<(), ApplyError> {
+        info!(
+            reason = command.reason.as_str(),
+            nodes = ?names(command),
+            replacements = command.replacements.len(),
+            saving = command.saving,
+            "disrupting"
+        );
+        let nodes: Vec<_> =
+            command.nodes.iter().filter_map(|it| self.nodes.get(&Key::new("", &it.name))).collect();
+        for node in &nodes {
+            self.taint(node).await?;
+        }
+        let mut made = Vec::new();
+        for replacement in &command.replacements {
+            let pool = self.pools.get(&Key::new("", &replacement.pool));
+            if let Some(pool) = pool {
+                made.push(self.create_claim(&pool, replacement).await?);
+            }
+        }
+        if !self.are_ready(&made).await {
+            warn!(?made, "replacements did not become ready: the nodes stay");
+            for name in &made {
+                if let Some(claim) = self.claims.get(&Key::new("", name)) {
+                    self.delete_claim(&claim, "what it was to replace stays").await?;
+                }
+            }
+            for node in &nodes {
+                self.untaint(node).await?;
+            }
+            return Ok(());
+        }
+        for node in &nodes {
+            let message = format!("Disrupting Node: {}", command.reason.as_str());
+            self.recorder.normal(&**node, "DisruptionTerminating", message);
+            let claim = self.claims.all().into_iter().find(|it| {
+                let name = it.status.as_ref().and_then(|it| it.node_name.as_deref());
+                name.is_some() && name == node.metadata.name.as_deref()
+            });
+            if let Some(claim) = claim {
+                self.delete_claim(&claim, command.reason.as_str()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all became nodes that are ready, in time.
+    async fn are_ready(&self, names: &[String]) -> bool {
+        let claim = |name: &String| self.claims.get(&Key::new("", name));
+        let all = async {
+            let mut seen = BTreeSet::new();
+            loop {
+                let mut left = 0;
+                for name in names {
+                    match claim(name) {
+                        Some(it) if it.is_true("Initialized") => {}
+                        Some(_) => {
+                            seen.insert(name);
+                            left += 1;
+                        }
+                        // It was there and is gone: nothing could be had.
+                        None if seen.contains(name) => return false,
+                        None => left += 1,
+                    }
+                }
+                if left == 0 {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        };
+        tokio::time::timeout(REPLACEMENTS, all).await.unwrap_or(false)
+    }
+
+    async fn untaint(&self, node: &core::Node) -> Result<(), ApplyError> {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let Some(node) = self.nodes.get(&Key::new("", &name)) else { return Ok(()) };
+        let mut all = node.spec.clone().unwrap_or_default().taints.unwrap_or_default();
+        all.retain(|it| it.key != taints::DISRUPTED);
+        let patch = json!({ "metadata": { "resourceVersion": node.metadata.resource_version },
+            "spec": { "taints": all } });
+        self.patch_node(&name, &patch).await
+    }
+
+    /// Instances without a claim are ended, claims without an instance deleted.
+    pub(super) async fn collect_garbage(&self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            if let Err(error) = self.collect_once().await {
+                warn!(error = %telemetry::chain(&error), "failed to collect garbage");
+            }
+        }
+    }
+
+    async fn collect_once(&self) -> Result<(), ApplyError> {
+        let failed = |error| ApplyError::other(telemetry::chain(&error).to_string());
+        // Before the instances: a claim that is made in between has its instance then.
+        let claims = self.claims.all();
+        let instances = self.cloud.instances().await.map_err(failed)?;
+        let claimed: BTreeSet<String> = self
+            .claims
+            .all()
+            .iter()
+            .filter_map(|it| {
+                Some(instance_id(it.status.as_ref()?.provider_id.as_deref()?)?.to_owned())
+            })
+            .collect();
+        for instance in &instances {
+            let Some(id) = &instance.instance_id else { continue };
+            let launched = instance.launch_time.as_deref().and_then(|it| it.parse().ok());
+            let is_old = launched.is_none_or(|it| clock::later(it, COLLECTION) < self.clock.now());
+            if is_old && !claimed.contains(id) {
+                info!(instance = id, "terminating an instance without a NodeClaim");
+                self.cloud.terminate(id).await.map_err(failed)?;
+            }
+        }
+        for claim in &claims {
+            let provider = claim.status.as_ref().and_then(|it| it.provider_id.as_deref());
+            let Some(id) = provider.and_then(instance_id) else { continue };
+            let is_known = instances.iter().any(|it| it.instance_id.as_deref() == Some(id));
+            if claim.metadata.deletion_timestamp.is_none()
+                && !is_known
+                && self.cloud.instance(id).await.map_err(failed)?.is_none()
+            {
+                self.delete_claim(claim, "its instance is gone").await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(command: &Command) -> BTreeSet<&str> {
+    command.nodes.iter().map(|it| it.name.as_str()).collect()
+}

@@ -1,0 +1,418 @@
+//! A NodeClaim becomes an instance: one CreateFleet call over all that would do.
+//!
+//! One way to pay is chosen, Spot where it is allowed; types are cut to the 60 cheapest, each in the
+//! subnet of its zone with the most free addresses. What EC2 has not is remembered for three minutes,
+//! and a claim that nothing can be had for is deleted, so that its pods are decided on anew.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, capacity_types, labels};
+use aws_ec2::{
+    common::{TagInput, TagSpecification},
+    fleet::{
+        CreateFleet, CreateFleetRequest, CreateFleetResult, FleetLaunchTemplateConfigRequest,
+        FleetLaunchTemplateOverridesRequest, OnDemandOptionsRequest, SpotOptionsRequest,
+        TargetCapacitySpecificationRequest,
+    },
+    launch_template::{CreateLaunchTemplate, CreateLaunchTemplateRequest},
+    launch_template_request::{
+        LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
+        LaunchTemplateIamInstanceProfileSpecificationRequest,
+        LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplatesMonitoringRequest,
+        RequestLaunchTemplateData,
+    },
+    run_instances::LaunchTemplateSpecification,
+};
+use aws_eks::Cluster;
+use aws_wire::client::CallError;
+use karpenter_core::{InstanceType, Offering, Requirements};
+use resources::{Amounts, Quantity};
+use sha2::{Digest, Sha256};
+
+use super::Context;
+use crate::{cloud::CLUSTER_TAG, user_data};
+
+/// No more types than these in one call (upstream's).
+const MOST_TYPES: usize = 60;
+/// EC2 takes as many overrides in one fleet.
+const MOST_OVERRIDES: usize = 300;
+const GIB: i64 = 1 << 30;
+
+/// What has been launched.
+#[derive(Clone)]
+pub(super) struct Launched {
+    pub(super) provider_id: String,
+    pub(super) image_id: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) capacity: Amounts,
+    pub(super) allocatable: Amounts,
+}
+
+/// Why nothing was launched.
+pub(super) enum Failed {
+    /// Nothing that would do can be had: the claim goes.
+    Capacity(String),
+    /// The class cannot be used: the claim goes too.
+    Class(String),
+    /// It may work another time.
+    Call(String),
+}
+
+/// A type in a zone.
+struct Offer {
+    kind: usize,
+    zone: String,
+    price: f64,
+}
+
+impl Context {
+    pub(super) async fn launch(&self, claim: &NodeClaim) -> Result<Launched, Failed> {
+        let name = &claim.spec.node_class_ref.name;
+        let class = self
+            .class(name)
+            .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not there")))?;
+        let types = self
+            .types_of(&class)
+            .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not ready")))?;
+        let wanted = Requirements::from_api(&claim.spec.requirements);
+        let (capacity_type, options) = options(claim, &wanted, &types)
+            .ok_or_else(|| Failed::Capacity("all that would do is out of capacity".to_owned()))?;
+        let said = |error: CallError| Failed::Call(telemetry::chain(&error).to_string());
+        let request = self.fleet(claim, &class, &types, capacity_type, &options).await?;
+        let answer = self.cloud.aws.call::<CreateFleet>(request).await.map_err(said)?;
+        self.learn_errors(&answer, capacity_type);
+        let Some(launched) = answer.instances.first() else {
+            let codes: Vec<String> = answer
+                .errors
+                .iter()
+                .map(|it| {
+                    let part = |it: &Option<String>| it.clone().unwrap_or_default();
+                    format!("{}: {}", part(&it.error_code), part(&it.error_message))
+                })
+                .collect();
+            return Err(Failed::Capacity(codes.join("; ")));
+        };
+        let with = launched.launch_template_and_overrides.clone().unwrap_or_default();
+        let with = with.overrides.unwrap_or_default();
+        let kind = types
+            .iter()
+            .find(|it| Some(&*it.name) == launched.instance_type.as_deref())
+            .ok_or_else(|| Failed::Call("an instance of no known type".to_owned()))?;
+        let zone = with.availability_zone.unwrap_or_default();
+        let id = launched.instance_ids.first().cloned().unwrap_or_default();
+        let mut all = kind.labels.clone();
+        let offering = kind
+            .offerings
+            .iter()
+            .find(|it| it.zone() == zone && it.capacity_type() == capacity_type);
+        all.extend(offering.map(|it| it.labels.clone()).unwrap_or_default());
+        Ok(Launched {
+            provider_id: format!("aws:///{zone}/{id}"),
+            image_id: with.image_id.unwrap_or_default(),
+            labels: all,
+            capacity: kind.capacity.clone(),
+            allocatable: kind.allocatable.clone(),
+        })
+    }
+
+    fn learn_errors(&self, answer: &CreateFleetResult, capacity_type: &str) {
+        for error in &answer.errors {
+            let with = error.launch_template_and_overrides.clone().unwrap_or_default();
+            let with = with.overrides.unwrap_or_default();
+            let (Some(kind), Some(zone)) = (with.instance_type, with.availability_zone) else {
+                continue;
+            };
+            let is_lack = matches!(
+                error.error_code.as_deref(),
+                Some(
+                    "InsufficientInstanceCapacity"
+                        | "MaxSpotInstanceCountExceeded"
+                        | "VcpuLimitExceeded"
+                        | "UnfulfillableCapacity"
+                        | "Unsupported"
+                        | "InsufficientFreeAddressesInSubnet"
+                        | "MaxFleetCountExceeded"
+                )
+            );
+            if is_lack {
+                self.mark_unavailable(&kind, &zone, capacity_type);
+            }
+        }
+    }
+
+    async fn fleet(
+        &self,
+        claim: &NodeClaim,
+        class: &Ec2NodeClass,
+        types: &Arc<[InstanceType]>,
+        capacity_type: &'static str,
+        options: &[Offer],
+    ) -> Result<CreateFleetRequest, Failed> {
+        let said = |error: CallError| Failed::Call(telemetry::chain(&error).to_string());
+        let status = class.status.clone().unwrap_or_default();
+        let cluster = self.described_cluster(class).await.map_err(said)?;
+        // One template per number of pods, which is in the user data.
+        let mut templates: BTreeMap<i64, String> = BTreeMap::new();
+        let mut by_template: BTreeMap<String, Vec<FleetLaunchTemplateOverridesRequest>> =
+            BTreeMap::new();
+        for option in options {
+            let kind = &types[option.kind];
+            let arch = kind.labels.get(labels::ARCH).map_or("", String::as_str);
+            let fits = |it: &&api_kube::karpenter::Ami| {
+                it.requirements.iter().any(|it| it.values.iter().any(|it| it == arch))
+            };
+            let Some(ami) = status.amis.iter().find(fits) else { continue };
+            let Some(subnet) = status.subnets.iter().find(|it| it.zone == option.zone) else {
+                continue;
+            };
+            let pods = kind.capacity.pods;
+            let template = match templates.get(&pods) {
+                Some(known) => known.clone(),
+                None => {
+                    let made = self.template(claim, class, &cluster, capacity_type, pods).await;
+                    let made = made.map_err(said)?.ok_or_else(|| {
+                        let family = user_data::family(class);
+                        Failed::Class(format!("no user data is known for {family}"))
+                    })?;
+                    templates.insert(pods, made.clone());
+                    made
+                }
+            };
+            by_template.entry(template).or_default().push(FleetLaunchTemplateOverridesRequest {
+                instance_type: Some(kind.name.to_string()),
+                subnet_id: Some(subnet.id.clone()),
+                availability_zone: Some(option.zone.clone()),
+                image_id: Some(ami.id.clone()),
+                priority: Some(option.price),
+                ..FleetLaunchTemplateOverridesRequest::default()
+            });
+        }
+        let configs =
+            by_template.into_iter().map(|(name, overrides)| FleetLaunchTemplateConfigRequest {
+                launch_template_specification: Some(LaunchTemplateSpecification {
+                    launch_template_name: Some(name),
+                    version: Some("$Latest".to_owned()),
+                    ..LaunchTemplateSpecification::default()
+                }),
+                overrides,
+            });
+        let is_spot = capacity_type == capacity_types::SPOT;
+        Ok(CreateFleetRequest {
+            r#type: Some("instant".to_owned()),
+            launch_template_configs: configs.collect(),
+            target_capacity_specification: Some(TargetCapacitySpecificationRequest {
+                total_target_capacity: 1,
+                default_target_capacity_type: Some(capacity_type.to_owned()),
+                ..TargetCapacitySpecificationRequest::default()
+            }),
+            spot_options: is_spot.then(|| SpotOptionsRequest {
+                allocation_strategy: Some("price-capacity-optimized".to_owned()),
+                ..SpotOptionsRequest::default()
+            }),
+            on_demand_options: (!is_spot).then(|| OnDemandOptionsRequest {
+                allocation_strategy: Some("lowest-price".to_owned()),
+                ..OnDemandOptionsRequest::default()
+            }),
+            tag_specifications: self.tags(claim, class),
+            context: class.spec.context.clone(),
+            ..CreateFleetRequest::default()
+        })
+    }
+
+    /// Only some families' user data says anything of the cluster.
+    async fn described_cluster(&self, class: &Ec2NodeClass) -> Result<Cluster, CallError> {
+        match user_data::family(class) {
+            "Custom" => Ok(Cluster::default()),
+            _ => self.cloud.cluster().await,
+        }
+    }
+
+    fn tags(&self, claim: &NodeClaim, class: &Ec2NodeClass) -> Vec<TagSpecification> {
+        let mut tags = class.spec.tags.clone();
+        let of = |key: &str| claim.metadata.labels.as_ref().and_then(|it| it.get(key)).cloned();
+        for (key, value) in [
+            ("Name".to_owned(), claim.name().to_owned()),
+            (format!("kubernetes.io/cluster/{}", self.cloud.cluster), "owned".to_owned()),
+            (CLUSTER_TAG.to_owned(), self.cloud.cluster.clone()),
+            ("karpenter.sh/nodeclaim".to_owned(), claim.name().to_owned()),
+            (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
+            (labels::NODE_CLASS.to_owned(), class.name().to_owned()),
+        ] {
+            tags.insert(key, value);
+        }
+        let tags: Vec<TagInput> = tags
+            .into_iter()
+            .map(|(key, value)| TagInput { key: Some(key), value: Some(value) })
+            .collect();
+        let each = ["instance", "volume", "network-interface"].map(|kind| TagSpecification {
+            resource_type: Some(kind.to_owned()),
+            tags: tags.clone(),
+        });
+        each.into()
+    }
+
+    /// The launch template's name, made where there is none yet; its name is the hash of what is in
+    /// it. `None`: the family's user data is not known.
+    async fn template(
+        &self,
+        claim: &NodeClaim,
+        class: &Ec2NodeClass,
+        cluster: &Cluster,
+        capacity_type: &str,
+        max_pods: i64,
+    ) -> Result<Option<String>, CallError> {
+        let of = |key: &str| claim.metadata.labels.as_ref().and_then(|it| it.get(key)).cloned();
+        let node_labels = [
+            (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
+            (labels::CAPACITY_TYPE.to_owned(), capacity_type.to_owned()),
+        ];
+        let Some(data) = user_data::render(class, cluster, &node_labels, max_pods) else {
+            return Ok(None);
+        };
+        let status = class.status.clone().unwrap_or_default();
+        let options = &class.spec.metadata_options;
+        let data = RequestLaunchTemplateData {
+            user_data: Some(data),
+            security_group_ids: status.security_groups.into_iter().map(|it| it.id).collect(),
+            iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
+                name: status.instance_profile,
+                ..Default::default()
+            }),
+            block_device_mappings: block_devices(class),
+            monitoring: class
+                .spec
+                .detailed_monitoring
+                .map(|it| LaunchTemplatesMonitoringRequest { enabled: Some(it) }),
+            metadata_options: Some(LaunchTemplateInstanceMetadataOptionsRequest {
+                http_tokens: Some(options.http_tokens.clone()),
+                http_put_response_hop_limit: Some(options.http_put_response_hop_limit),
+                http_endpoint: Some(options.http_endpoint.clone()),
+                http_protocol_ipv6: Some(options.http_protocol_ipv6.clone()),
+                ..Default::default()
+            }),
+            ..RequestLaunchTemplateData::default()
+        };
+        let text = serde_json::to_vec(&data).unwrap_or_default();
+        let hash: String =
+            Sha256::digest(&text).iter().take(10).map(|it| format!("{it:02x}")).collect();
+        let name = format!("karpenter.k8s.aws/{hash}");
+        let tag = |key: &str, value: &str| TagInput {
+            key: Some(key.to_owned()),
+            value: Some(value.to_owned()),
+        };
+        let request = CreateLaunchTemplateRequest {
+            launch_template_name: name.clone(),
+            launch_template_data: data,
+            tag_specifications: vec![TagSpecification {
+                resource_type: Some("launch-template".to_owned()),
+                tags: vec![
+                    tag(CLUSTER_TAG, &self.cloud.cluster),
+                    tag(labels::NODE_CLASS, class.name()),
+                ],
+            }],
+            ..CreateLaunchTemplateRequest::default()
+        };
+        match self.cloud.aws.call::<CreateLaunchTemplate>(request).await {
+            Ok(_) => Ok(Some(name)),
+            Err(error) if error.is("InvalidLaunchTemplateName.AlreadyExistsException") => {
+                Ok(Some(name))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The way to pay, and what would do, the cheapest first.
+fn options(
+    claim: &NodeClaim,
+    wanted: &Requirements,
+    types: &[InstanceType],
+) -> Option<(&'static str, Vec<Offer>)> {
+    let requests = Amounts::from_list(Some(&claim.spec.resources.requests));
+    let mut found: Vec<(Offer, bool)> = Vec::new();
+    for (at, kind) in types.iter().enumerate() {
+        let fits = |name: &str| requests.amount(name) <= kind.allocatable.amount(name);
+        let has_room = ["cpu", "memory", "ephemeral-storage"].into_iter().all(fits)
+            && requests.scalars.keys().all(|it| fits(it));
+        if !has_room || !allows(wanted, &kind.labels) {
+            continue;
+        }
+        let offered = |it: &&Offering| it.is_available && allows(wanted, &it.labels);
+        for offering in kind.offerings.iter().filter(offered) {
+            let option =
+                Offer { kind: at, zone: offering.zone().to_owned(), price: offering.price };
+            found.push((option, offering.capacity_type() == capacity_types::SPOT));
+        }
+    }
+    let is_spot = found.iter().any(|(_, is_spot)| *is_spot);
+    let cheapest_on_demand =
+        found.iter().filter(|it| !it.1).map(|it| it.0.price).fold(f64::INFINITY, f64::min);
+    // Spot that is dearer than the cheapest On-Demand is of no use.
+    let is_kept =
+        |it: &(Offer, bool)| it.1 == is_spot && (!is_spot || it.0.price <= cheapest_on_demand);
+    let mut kept: Vec<Offer> = found.into_iter().filter(is_kept).map(|(it, _)| it).collect();
+    kept.sort_by(|a, b| a.price.total_cmp(&b.price));
+    let mut kinds: Vec<usize> = Vec::new();
+    kept.retain(|it| {
+        let is_new = !kinds.contains(&it.kind);
+        if is_new && kinds.len() < MOST_TYPES {
+            kinds.push(it.kind);
+        }
+        kinds.contains(&it.kind)
+    });
+    kept.truncate(MOST_OVERRIDES);
+    let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+    (!kept.is_empty()).then_some((capacity_type, kept))
+}
+
+/// The class's volumes; EC2 counts their sizes in whole GiB.
+fn block_devices(class: &Ec2NodeClass) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
+    let gib = |size: &String| {
+        let bytes = size.parse::<Quantity>().ok()?.value();
+        Some(bytes / GIB + i64::from(bytes % GIB > 0))
+    };
+    let each = class.spec.block_device_mappings.iter().map(|mapping| {
+        let ebs = mapping.ebs.as_ref().map(|it| LaunchTemplateEbsBlockDeviceRequest {
+            encrypted: it.encrypted,
+            delete_on_termination: it.delete_on_termination,
+            iops: it.iops,
+            snapshot_id: it.snapshot_id.clone(),
+            volume_size: it.volume_size.as_ref().and_then(gib),
+            volume_type: it.volume_type.clone(),
+            throughput: it.throughput,
+            volume_initialization_rate: it.volume_initialization_rate.map(i64::from),
+            ..LaunchTemplateEbsBlockDeviceRequest::default()
+        });
+        LaunchTemplateBlockDeviceMappingRequest {
+            device_name: mapping.device_name.clone(),
+            ebs,
+            ..LaunchTemplateBlockDeviceMappingRequest::default()
+        }
+    });
+    each.collect()
+}
+
+/// Whether none of these labels is another than what is wanted.
+fn allows(wanted: &Requirements, labels: &BTreeMap<String, String>) -> bool {
+    labels.iter().all(|(key, value)| wanted.get(key).is_none_or(|it| it.has(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_the_volumes_of_its_class() {
+        let class: Ec2NodeClass = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "a" },
+            "spec": { "blockDeviceMappings": [{ "deviceName": "/dev/xvda", "rootVolume": true,
+                "ebs": { "volumeSize": "100Gi", "encrypted": true, "iops": 4000 } },
+                { "deviceName": "/dev/xvdb", "ebs": { "volumeSize": "1.5Gi" } }] } }))
+        .unwrap();
+        let made = block_devices(&class);
+        assert_eq!(made[0].device_name.as_deref(), Some("/dev/xvda"));
+        let ebs: Vec<_> = made.iter().filter_map(|it| it.ebs.as_ref()).collect();
+        assert_eq!((ebs[0].volume_size, ebs[1].volume_size), (Some(100), Some(2)));
+        assert_eq!((ebs[0].encrypted, ebs[0].iops), (Some(true), Some(4000)));
+    }
+}

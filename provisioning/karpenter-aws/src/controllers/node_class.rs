@@ -1,0 +1,185 @@
+//! EC2NodeClasses: what their selectors find, the instance profile, and whether they can be used.
+//!
+//! Deviation: no dry runs of the permissions; capacity reservations, placement groups and KMS keys of
+//! volumes are refused by `ValidationSucceeded`.
+
+use std::time::Duration;
+
+use api_kube::karpenter::{Ec2NodeClass, TERMINATION_FINALIZER, annotations};
+use aws_wire::client::CallError;
+use controller::ApplyError;
+use karpenter_core::disruption::{HASH_VERSION, class_hash};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::{Context, conditions};
+use crate::{cloud, user_data};
+
+/// How often the selectors are looked at again.
+const PERIOD: Duration = Duration::from_secs(10);
+/// What `Ready` depends on.
+const PARTS: [&str; 5] = [
+    "AMIsReady",
+    "SubnetsReady",
+    "SecurityGroupsReady",
+    "InstanceProfileReady",
+    "ValidationSucceeded",
+];
+
+impl Context {
+    pub(super) async fn watch_classes(&self) {
+        loop {
+            if let Err(error) = self.learn_types().await {
+                warn!(error = %telemetry::chain(&error), "failed to learn the instance types");
+            }
+            for class in self.classes.all() {
+                if let Err(error) = self.reconcile_class(&class).await {
+                    warn!(class = class.name(), error = %telemetry::chain(&error), "pass failed");
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    async fn learn_types(&self) -> Result<(), CallError> {
+        if self.offered.lock().is_none() {
+            let names = self.cloud.instance_types().await?;
+            *self.offered.lock() = Some(names.into());
+        }
+        Ok(())
+    }
+
+    async fn reconcile_class(&self, class: &Ec2NodeClass) -> Result<(), ApplyError> {
+        let api = Api::<Ec2NodeClass>::all(self.client.clone());
+        let failed = |error| ApplyError::new::<Ec2NodeClass>("patch", class.name(), error);
+        if class.metadata.deletion_timestamp.is_some() {
+            return self.finish_class(class).await;
+        }
+        let known = class.metadata.annotations.clone().unwrap_or_default();
+        let hash = class_hash(class);
+        let mut finalizers = class.metadata.finalizers.clone().unwrap_or_default();
+        let has_finalizer = finalizers.iter().any(|it| it == TERMINATION_FINALIZER);
+        if !has_finalizer || known.get(annotations::NODE_CLASS_HASH) != Some(&hash) {
+            if !has_finalizer {
+                finalizers.push(TERMINATION_FINALIZER.to_owned());
+            }
+            // Others' finalizers stay: those of an older class would not.
+            let patch = json!({ "metadata": {
+                "resourceVersion": class.metadata.resource_version,
+                "finalizers": finalizers,
+                "annotations": { annotations::NODE_CLASS_HASH: hash,
+                    annotations::NODE_CLASS_HASH_VERSION: HASH_VERSION } } });
+            let patched =
+                api.patch(class.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.map_err(failed)?;
+        }
+        let status = self.class_status(class).await;
+        let current = serde_json::to_value(&class.status).unwrap_or(Value::Null);
+        if status != current {
+            let patch = json!({ "status": status });
+            let patched = api
+                .patch_status(class.name(), &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            patched.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn class_status(&self, class: &Ec2NodeClass) -> Value {
+        let mut status = class.status.clone().unwrap_or_default();
+        let (now, generation) = (self.clock.now(), class.metadata.generation);
+        let mut all = std::mem::take(&mut status.conditions);
+        let mut set = |kind: &str, outcome: Result<bool, String>, none: &str| {
+            let (is_true, reason, message) = match outcome {
+                Ok(true) => (Some(true), kind.to_owned(), String::new()),
+                Ok(false) => (Some(false), none.to_owned(), format!("{none}: no match")),
+                Err(message) => (None, "ReconcilingFailed".to_owned(), message),
+            };
+            conditions::set(&mut all, kind, is_true, &reason, &message, generation, now);
+        };
+        let said = |error: CallError| telemetry::chain(&error).to_string();
+        let subnets = self.cloud.subnets(&class.spec.subnet_selector_terms).await;
+        let subnets = subnets.map_err(said);
+        if let Ok(found) = &subnets {
+            status.subnets = found.iter().filter_map(cloud::subnet_status).collect();
+        }
+        set("SubnetsReady", subnets.map(|it| !it.is_empty()), "SubnetsNotFound");
+        let groups = self.cloud.security_groups(&class.spec.security_group_selector_terms).await;
+        let groups = groups.map_err(said);
+        if let Ok(found) = &groups {
+            status.security_groups.clone_from(found);
+        }
+        set("SecurityGroupsReady", groups.map(|it| !it.is_empty()), "SecurityGroupsNotFound");
+        let has_alias = class.spec.ami_selector_terms.iter().any(|it| it.alias.is_some());
+        let version = match has_alias {
+            true => self.cloud.cluster().await.map(|it| it.version).map_err(said),
+            false => Ok(String::new()),
+        };
+        let amis = match version {
+            Ok(version) => {
+                self.cloud.amis(&class.spec.ami_selector_terms, &version).await.map_err(said)
+            }
+            Err(error) => Err(error),
+        };
+        if let Ok(found) = &amis {
+            status.amis.clone_from(found);
+        }
+        set("AMIsReady", amis.map(|it| !it.is_empty()), "AMINotFound");
+        let profile = self.cloud.profile(class).await.map_err(said);
+        if let Ok(found) = &profile {
+            status.instance_profile.clone_from(found);
+        }
+        set("InstanceProfileReady", profile.map(|it| it.is_some()), "InstanceProfileNotFound");
+        let (is_valid, why) = match unsupported(class) {
+            None => (true, "ValidationSucceeded"),
+            Some(why) => (false, why),
+        };
+        conditions::set(&mut all, "ValidationSucceeded", Some(is_valid), why, "", generation, now);
+        conditions::set_ready(&mut all, &PARTS, generation, now);
+        status.conditions = all;
+        serde_json::to_value(status).unwrap_or(Value::Null)
+    }
+
+    /// A class goes when no NodeClaim needs it, and its profile with it.
+    async fn finish_class(&self, class: &Ec2NodeClass) -> Result<(), ApplyError> {
+        let is_of = |name: &str| name == class.name();
+        let mut finalizers = class.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|it| it == TERMINATION_FINALIZER) {
+            return Ok(());
+        }
+        if self.claims.all().iter().any(|it| is_of(&it.spec.node_class_ref.name)) {
+            return Ok(());
+        }
+        let deleted = self.cloud.delete_profile(class).await;
+        deleted.map_err(|error| ApplyError::other(telemetry::chain(&error).to_string()))?;
+        let api = Api::<Ec2NodeClass>::all(self.client.clone());
+        finalizers.retain(|it| it != TERMINATION_FINALIZER);
+        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        let patched = api.patch(class.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let patched = patched.map(drop);
+        patched.map_err(|error| ApplyError::new::<Ec2NodeClass>("patch", class.name(), error))
+    }
+}
+
+/// What this Karpenter cannot do for a class.
+fn unsupported(class: &Ec2NodeClass) -> Option<&'static str> {
+    let spec = &class.spec;
+    if !matches!(user_data::family(class), "AL2023" | "Custom") {
+        return Some("AMIFamilyNotSupported");
+    }
+    if !spec.capacity_reservation_selector_terms.is_empty() {
+        return Some("CapacityReservationsNotSupported");
+    }
+    if spec.placement_group_selector.is_some() {
+        return Some("PlacementGroupsNotSupported");
+    }
+    let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
+    if volumes.any(|it| it.kms_key_id.is_some()) {
+        return Some("KmsKeysNotSupported");
+    }
+    (spec.role.is_some() == spec.instance_profile.is_some()).then_some("RoleXorInstanceProfile")
+}

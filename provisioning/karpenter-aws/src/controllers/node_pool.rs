@@ -1,0 +1,96 @@
+//! NodePools: their hash, what their nodes have together, and whether they can be used.
+
+use std::{sync::Arc, time::Duration};
+
+use api_kube::karpenter::{NodePool, annotations};
+use controller::ApplyError;
+use karpenter_core::{
+    Used,
+    disruption::{HASH_VERSION, pool_hash},
+    faults,
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::{Context, conditions};
+
+const PERIOD: Duration = Duration::from_secs(5);
+
+impl Context {
+    pub(super) async fn watch_pools(&self) {
+        loop {
+            for (pool, used) in self.used() {
+                if let Err(error) = self.reconcile_pool(&pool, &used).await {
+                    warn!(pool = pool.name(), error = %telemetry::chain(&error), "pass failed");
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// The pools, with what their nodes have together.
+    fn used(&self) -> Vec<(Arc<NodePool>, Used)> {
+        let snapshot = self.snapshot();
+        let each = self.pools.all().into_iter().map(|pool| {
+            let used = snapshot.used(pool.name());
+            (pool, used)
+        });
+        each.collect()
+    }
+
+    async fn reconcile_pool(&self, pool: &NodePool, used: &Used) -> Result<(), ApplyError> {
+        let api = Api::<NodePool>::all(self.client.clone());
+        let failed = |error| ApplyError::new::<NodePool>("patch", pool.name(), error);
+        let known = pool.metadata.annotations.clone().unwrap_or_default();
+        let hash = pool_hash(pool);
+        if known.get(annotations::NODE_POOL_HASH) != Some(&hash) {
+            let patch = json!({ "metadata": { "annotations": {
+                annotations::NODE_POOL_HASH: hash,
+                annotations::NODE_POOL_HASH_VERSION: HASH_VERSION } } });
+            let patched =
+                api.patch(pool.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.map_err(failed)?;
+        }
+        let status = self.pool_status(pool, used);
+        let current = serde_json::to_value(&pool.status).unwrap_or(Value::Null);
+        if status != current {
+            let patch = json!({ "status": status });
+            let patched =
+                api.patch_status(pool.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn pool_status(&self, pool: &NodePool, used: &Used) -> Value {
+        let mut status = pool.status.clone().unwrap_or_default();
+        let (now, generation) = (self.clock.now(), pool.metadata.generation);
+        status.nodes = used.nodes;
+        status.resources = used.amounts.to_list();
+        let class = self.class(&pool.spec.template.spec.node_class_ref.name);
+        status.node_class_observed_generation =
+            class.as_ref().and_then(|it| it.metadata.generation);
+        let is_ready = class
+            .as_ref()
+            .and_then(|it| it.status.as_ref())
+            .is_some_and(|it| conditions::is_true(&it.conditions, "Ready"));
+        let reason = match (&class, is_ready) {
+            (None, _) => "NodeClassNotFound",
+            (Some(_), false) => "NodeClassNotReady",
+            (Some(_), true) => "NodeClassReady",
+        };
+        let all = &mut status.conditions;
+        let faults = faults(pool);
+        let (is_valid, kind) = (faults.is_empty(), "ValidationSucceeded");
+        let why = if is_valid { kind } else { "NodePoolValidationFailed" };
+        let said = faults.join("; ");
+        conditions::set(all, kind, Some(is_valid), why, &said, generation, now);
+        conditions::set(all, "NodeClassReady", Some(is_ready), reason, "", generation, now);
+        conditions::set_ready(all, &["ValidationSucceeded", "NodeClassReady"], generation, now);
+        serde_json::to_value(status).unwrap_or(Value::Null)
+    }
+}

@@ -1,0 +1,184 @@
+//! Pending pods, in batches, become NodeClaims.
+//!
+//! A batch ends one second after its last new pod, or ten after its first. The next one begins when
+//! the NodeClaims of the one before have been launched or given up, so that nothing is made twice.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use api_kube::karpenter::{
+    NodeClaim, NodeClaimResources, NodeClaimSpec, NodePool, TERMINATION_FINALIZER, annotations,
+    labels,
+};
+use controller::{ApplyError, Key};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use karpenter_core::{
+    Effort, NewClaim, Outcome, Pending,
+    disruption::{HASH_VERSION, class_hash, pool_hash},
+    solve,
+};
+use kube::{Api, api::PostParams};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::Context;
+
+/// How long a node is left alone that a pod is on its way to: twice the longest batch.
+const NOMINATION: Duration = Duration::from_secs(20);
+/// How long launches are waited for.
+const LAUNCHES: Duration = Duration::from_secs(60);
+/// Pending pods are looked at again after this, whatever happens.
+const PERIOD: Duration = Duration::from_secs(10);
+
+impl Context {
+    pub(super) async fn provision(&self) {
+        let changed = Arc::new(Notify::new());
+        let notify = changed.clone();
+        self.pods.subscribe(move |change| {
+            let is_unbound = change
+                .new
+                .as_ref()
+                .is_some_and(|it| it.spec.as_ref().is_some_and(|it| it.node_name.is_none()));
+            if is_unbound {
+                notify.notify_one();
+            }
+        });
+        loop {
+            drop(tokio::time::timeout(PERIOD, changed.notified()).await);
+            self.batch(&changed).await;
+            if let Err(error) = self.provision_once().await {
+                warn!(error = %telemetry::chain(&error), "failed to provision");
+            }
+        }
+    }
+
+    /// Waits until no more pods come.
+    async fn batch(&self, changed: &Notify) {
+        let more = async {
+            while tokio::time::timeout(self.config.batch_idle, changed.notified()).await.is_ok() {}
+        };
+        drop(tokio::time::timeout(self.config.batch_max, more).await);
+    }
+
+    async fn provision_once(&self) -> Result<(), ApplyError> {
+        self.finish_batch().await;
+        let snapshot = self.snapshot();
+        if snapshot.pending(Pending::Unschedulable).next().is_none() {
+            return Ok(());
+        }
+        let world = snapshot.world(|it| self.types(it), Pending::Unschedulable);
+        let outcome = solve(world.clone(), Effort::Improve);
+        self.nominate(&world, &outcome);
+        let mut made = Vec::new();
+        for claim in &outcome.claims {
+            let Some(pool) = snapshot.pools.iter().find(|it| it.name() == claim.pool) else {
+                continue;
+            };
+            made.push(self.create_claim(pool, claim).await?);
+        }
+        info!(
+            pods = world.pods.len(),
+            claims = made.len(),
+            left = outcome.unschedulable.len(),
+            price = outcome.price,
+            "decided"
+        );
+        self.launched(&made).await;
+        Ok(())
+    }
+
+    /// Waits for claims of a batch that has failed half-way, or of a Karpenter before this one: a
+    /// decision that does not see them makes them twice.
+    async fn finish_batch(&self) {
+        let claims = self.claims.all();
+        let is_coming =
+            |it: &NodeClaim| !it.is_true("Launched") && it.metadata.deletion_timestamp.is_none();
+        let coming = claims.iter().filter(|it| is_coming(it));
+        let names: Vec<String> = coming.map(|it| it.name().to_owned()).collect();
+        if !names.is_empty() {
+            self.launched(&names).await;
+        }
+    }
+
+    fn nominate(&self, world: &karpenter_core::World, outcome: &Outcome) {
+        let until = clock::later(self.clock.now(), NOMINATION);
+        let mut nominated = self.nominated.lock();
+        for (_, node) in &outcome.existing {
+            nominated.insert(world.nodes[*node].name.clone(), until);
+        }
+        drop(nominated);
+        for it in &outcome.unschedulable {
+            let pod = &world.pods[it.pod];
+            if let Some(pod) = self.pods.get(&Key::new(&pod.namespace, &pod.name)) {
+                let message = format!("Failed to schedule pod, {}", it.reason);
+                self.recorder.warn(&*pod, "FailedScheduling", message);
+            }
+        }
+    }
+
+    /// Makes the NodeClaim; returns its name.
+    pub(super) async fn create_claim(
+        &self,
+        pool: &NodePool,
+        claim: &NewClaim,
+    ) -> Result<String, ApplyError> {
+        let name = format!("{}-{}", pool.name(), entropy::name_suffix(5));
+        let object = self.claim(pool, claim, &name);
+        let api = Api::<NodeClaim>::all(self.client.clone());
+        let made = api.create(&PostParams::default(), &object).await;
+        made.map_err(|error| ApplyError::new::<NodeClaim>("create", &name, error))?;
+        Ok(name)
+    }
+
+    fn claim(&self, pool: &NodePool, claim: &NewClaim, name: &str) -> NodeClaim {
+        let template = &pool.spec.template;
+        let class = self.class(&template.spec.node_class_ref.name);
+        let mut all: BTreeMap<String, String> = template.metadata.labels.clone();
+        all.insert(labels::NODE_POOL.to_owned(), pool.name().to_owned());
+        all.insert(labels::NODE_CLASS.to_owned(), template.spec.node_class_ref.name.clone());
+        let mut marks = template.metadata.annotations.clone();
+        marks.insert(annotations::NODE_POOL_HASH.to_owned(), pool_hash(pool));
+        marks.insert(annotations::NODE_POOL_HASH_VERSION.to_owned(), HASH_VERSION.to_owned());
+        if let Some(class) = &class {
+            marks.insert(annotations::NODE_CLASS_HASH.to_owned(), class_hash(class));
+            marks.insert(annotations::NODE_CLASS_HASH_VERSION.to_owned(), HASH_VERSION.to_owned());
+        }
+        let spec = NodeClaimSpec {
+            expire_after: template.spec.expire_after,
+            node_class_ref: template.spec.node_class_ref.clone(),
+            requirements: claim.to_api(),
+            resources: NodeClaimResources { requests: claim.requests.to_list() },
+            startup_taints: template.spec.startup_taints.clone(),
+            taints: template.spec.taints.clone(),
+            termination_grace_period: template.spec.termination_grace_period,
+        };
+        let mut object = NodeClaim::new(name, spec);
+        object.metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(all),
+            annotations: Some(marks),
+            finalizers: Some(vec![TERMINATION_FINALIZER.to_owned()]),
+            owner_references: Some(vec![controller::object::controller_reference(pool)]),
+            ..ObjectMeta::default()
+        };
+        object
+    }
+
+    /// Waits until the claims have instances, or are gone.
+    async fn launched(&self, names: &[String]) {
+        let is_settled = |name: &String| match self.claims.get(&Key::new("", name)) {
+            Some(it) => it.is_true("Launched") || it.metadata.deletion_timestamp.is_some(),
+            None => false,
+        };
+        let all = async {
+            // A claim that the cache does not have yet is not there for it either way.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while !names
+                .iter()
+                .all(|it| is_settled(it) || self.claims.get(&Key::new("", it)).is_none())
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        drop(tokio::time::timeout(LAUNCHES, all).await);
+    }
+}

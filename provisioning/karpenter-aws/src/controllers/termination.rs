@@ -1,0 +1,221 @@
+//! A NodeClaim that is deleted: its node is emptied, its instance ended, then both objects go.
+//!
+//! Pods are evicted in four steps: what is not critical, then daemons, then what is critical, then
+//! its daemons; a step begins when the one before is done. What tolerates the taint stays, and so does
+//! what should have ended a minute ago: its kubelet is gone. With a grace period the deadline is kept
+//! whatever budgets say. Upstream: `pkg/controllers/node/termination`.
+//!
+//! Deviation: volume attachments are not waited for.
+
+use std::time::Duration;
+
+use api_kube::karpenter::{NodeClaim, TERMINATION_FINALIZER, taints};
+use controller::{Action, ApplyError};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Api,
+    api::{DeleteParams, EvictParams, Patch, PatchParams},
+};
+use serde_json::json;
+use tracing::{debug, info};
+
+use super::Context;
+use crate::cloud::instance_id;
+
+const AGAIN: Duration = Duration::from_secs(1);
+/// A pod that is still there so long after its time holds its node no longer: nobody ends it.
+const STUCK: SignedDuration = SignedDuration::from_mins(1);
+const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+impl Context {
+    pub(super) async fn finish_claim(
+        &self,
+        claim: &NodeClaim,
+        node: Option<&core::Node>,
+    ) -> Result<Action, ApplyError> {
+        if let Some(node) = node
+            && !self.empty(claim, node).await?
+        {
+            return Ok(Action::After(AGAIN));
+        }
+        let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let launched = self.launched.lock().get(uid).map(|it| it.provider_id.clone());
+        let provider = claim.status.as_ref().and_then(|it| it.provider_id.clone()).or(launched);
+        if let Some(id) = provider.as_deref().and_then(instance_id) {
+            let failed = |error| ApplyError::other(telemetry::chain(&error).to_string());
+            let instance = self.cloud.instance(id).await.map_err(failed)?;
+            let state = instance.and_then(|it| it.state).and_then(|it| it.name);
+            match state.as_deref() {
+                None => {}
+                Some("shutting-down") => return Ok(Action::After(AGAIN)),
+                Some(_) => {
+                    self.cloud.terminate(id).await.map_err(failed)?;
+                    return Ok(Action::After(AGAIN));
+                }
+            }
+        }
+        if let Some(node) = node {
+            self.release_node(node).await?;
+        }
+        info!(claim = claim.name(), "terminated");
+        self.launched.lock().remove(uid);
+        let api = Api::<NodeClaim>::all(self.client.clone());
+        let mut finalizers = claim.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|it| it != TERMINATION_FINALIZER);
+        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        match api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::Done),
+            Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
+            Ok(_) => Ok(Action::Done),
+        }
+    }
+
+    /// Whether the node has no pods left that have to go.
+    async fn empty(&self, claim: &NodeClaim, node: &core::Node) -> Result<bool, ApplyError> {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        self.taint(node).await?;
+        if node.metadata.deletion_timestamp.is_none() {
+            let api = Api::<core::Node>::all(self.client.clone());
+            let deleted = api.delete(&name, &DeleteParams::default()).await;
+            let deleted = deleted.map(drop);
+            deleted.map_err(|error| ApplyError::new::<core::Node>("delete", &name, error))?;
+        }
+        let on_node = self.pods.all().into_iter().filter(|it| {
+            it.spec.as_ref().and_then(|it| it.node_name.as_deref()) == Some(name.as_str())
+        });
+        let leaving: Vec<_> = on_node.filter(|it| has_to_go(it, self.clock.now())).collect();
+        let Some(first) = leaving.iter().map(|it| tier(it)).min() else { return Ok(true) };
+        let deadline = deadline(claim);
+        for pod in leaving.iter().filter(|it| tier(it) == first) {
+            self.evict(pod, deadline).await?;
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn taint(&self, node: &core::Node) -> Result<(), ApplyError> {
+        let mut all = node.spec.clone().unwrap_or_default().taints.unwrap_or_default();
+        if all.iter().any(|it| it.key == taints::DISRUPTED) {
+            return Ok(());
+        }
+        all.push(core::Taint {
+            key: taints::DISRUPTED.to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..core::Taint::default()
+        });
+        let patch = json!({
+            "metadata": { "labels": { EXCLUDE: "karpenter" },
+                "resourceVersion": node.metadata.resource_version },
+            "spec": { "taints": all } });
+        self.patch_node(node.metadata.name.as_deref().unwrap_or_default(), &patch).await
+    }
+
+    async fn evict(&self, pod: &core::Pod, deadline: Option<Timestamp>) -> Result<(), ApplyError> {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let api = Api::<core::Pod>::namespaced(self.client.clone(), namespace);
+        let grace =
+            pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds).unwrap_or(30);
+        let now = self.clock.now();
+        let is_due =
+            deadline.is_some_and(|it| it.duration_since(now) <= SignedDuration::from_secs(grace));
+        if is_due {
+            let left =
+                deadline.map_or(1, |it| it.duration_since(now).as_secs()).clamp(1, grace.max(1));
+            let parameters = DeleteParams {
+                grace_period_seconds: u32::try_from(left).ok(),
+                ..DeleteParams::default()
+            };
+            return match api.delete(name, &parameters).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                Err(error) => Err(ApplyError::new::<core::Pod>("delete", name, error)),
+                Ok(_) => Ok(()),
+            };
+        }
+        match api.evict(name, &EvictParams::default()).await {
+            Ok(_) => {
+                self.recorder.normal(pod, "Evicted", "Evicted pod: its node is being disrupted");
+                Ok(())
+            }
+            // A budget allows none now, or the pod is gone.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 429 | 500) => {
+                debug!(pod = name, code = status.code, "not evicted now");
+                Ok(())
+            }
+            Err(error) => Err(ApplyError::new::<core::Pod>("evict", name, error)),
+        }
+    }
+
+    async fn release_node(&self, node: &core::Node) -> Result<(), ApplyError> {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let mut finalizers = node.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|it| it != TERMINATION_FINALIZER);
+        match self.patch_node(name, &json!({ "metadata": { "finalizers": finalizers } })).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// When the claim's grace period ends.
+fn deadline(claim: &NodeClaim) -> Option<Timestamp> {
+    let asked = claim.metadata.deletion_timestamp.as_ref()?.0;
+    let length = claim.spec.termination_grace_period?.get()?;
+    asked.checked_add(SignedDuration::try_from(length).ok()?).ok()
+}
+
+fn has_to_go(pod: &core::Pod, now: Timestamp) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let is_mirror = owners.iter().any(|it| it.kind == "Node");
+    let taint = core::Taint {
+        key: taints::DISRUPTED.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..core::Taint::default()
+    };
+    let tolerations = pod.spec.as_ref().and_then(|it| it.tolerations.as_deref());
+    let stays = tolerations.unwrap_or_default().iter().any(|it| scheduling::tolerates(it, &taint));
+    let ends = pod.metadata.deletion_timestamp.as_ref().map(|it| it.0);
+    let is_stuck = ends.is_some_and(|it| now.duration_since(it) > STUCK);
+    !matches!(phase, Some("Succeeded" | "Failed")) && !is_mirror && !stays && !is_stuck
+}
+
+/// The step in which a pod goes.
+fn tier(pod: &core::Pod) -> u8 {
+    let class = pod.spec.as_ref().and_then(|it| it.priority_class_name.as_deref());
+    let is_critical = matches!(class, Some("system-cluster-critical" | "system-node-critical"));
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let is_daemon = owners.iter().any(|it| it.kind == "DaemonSet");
+    u8::from(is_critical) * 2 + u8::from(is_daemon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_critical_goes_last_and_what_tolerates_the_taint_stays() {
+        let pod = |spec: serde_json::Value, owner: &str| -> core::Pod {
+            serde_json::from_value(json!({ "metadata": { "ownerReferences": [
+                { "kind": owner, "name": "o", "apiVersion": "v1", "uid": "u" }] }, "spec": spec }))
+            .unwrap()
+        };
+        let plain = json!({ "containers": [] });
+        let critical = json!({ "containers": [], "priorityClassName": "system-node-critical" });
+        let tolerant = json!({ "containers": [], "tolerations": [{ "operator": "Exists" }] });
+        assert_eq!(tier(&pod(plain.clone(), "ReplicaSet")), 0);
+        assert_eq!(tier(&pod(plain.clone(), "DaemonSet")), 1);
+        assert_eq!(tier(&pod(critical, "DaemonSet")), 3);
+        let ends: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut leaving = pod(plain.clone(), "ReplicaSet");
+        assert!(has_to_go(&leaving, ends));
+        leaving.metadata.deletion_timestamp = Some(controller::object::time(ends));
+        assert!(has_to_go(&leaving, ends + STUCK));
+        assert!(!has_to_go(&leaving, ends + STUCK + SignedDuration::from_secs(1)));
+        assert!(!has_to_go(&pod(tolerant, "DaemonSet"), ends));
+        assert!(!has_to_go(&pod(plain, "Node"), ends));
+    }
+}

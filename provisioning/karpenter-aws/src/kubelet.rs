@@ -1,0 +1,73 @@
+//! The kubelet's settings of an EC2NodeClass, as far as they change what a node has for pods.
+//!
+//! Deviation: a `maxPods` that is a CEL expression (upstream's gate `NodeClassCEL`) is not read.
+
+use std::collections::BTreeMap;
+
+use api_kube::karpenter::Ec2NodeClass;
+use resources::{Amounts, Quantity};
+use serde_json::Value;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kubelet {
+    pub max_pods: Option<u32>,
+    pub pods_per_core: Option<u32>,
+    pub system_reserved: Amounts,
+    /// By resource, instead of what the image reserves.
+    pub kube_reserved: BTreeMap<String, i64>,
+    /// `memory.available` of the hard eviction threshold: bytes, or a share.
+    pub eviction_memory: Option<Threshold>,
+    /// Bytes of the root volume; 20 GiB where the class says nothing.
+    pub root_volume: Option<i64>,
+    /// Local disks are the node's storage.
+    pub uses_instance_store: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    Bytes(i64),
+    Percent(f64),
+}
+
+impl Kubelet {
+    pub fn of(class: &Ec2NodeClass) -> Self {
+        let spec = &class.spec;
+        let settings = spec.kubelet.as_ref().unwrap_or(&Value::Null);
+        let number = |name: &str| settings[name].as_u64().and_then(|it| u32::try_from(it).ok());
+        let mut kubelet = Self {
+            max_pods: number("maxPods"),
+            pods_per_core: number("podsPerCore"),
+            uses_instance_store: spec.instance_store_policy.as_deref() == Some("RAID0"),
+            ..Self::default()
+        };
+        for (name, amount) in amounts(&settings["systemReserved"]) {
+            kubelet.system_reserved.set(&name, amount);
+        }
+        kubelet.kube_reserved = amounts(&settings["kubeReserved"]);
+        let threshold = settings["evictionHard"]["memory.available"].as_str();
+        kubelet.eviction_memory = threshold.and_then(parse_threshold);
+        let mut mappings = spec.block_device_mappings.iter();
+        let root = mappings.clone().find(|it| it.root_volume == Some(true)).or(mappings.next());
+        let size = root.and_then(|it| it.ebs.as_ref()?.volume_size.as_deref());
+        kubelet.root_volume = size.and_then(|it| it.parse::<Quantity>().ok()).map(|it| it.value());
+        kubelet
+    }
+}
+
+fn amounts(list: &Value) -> BTreeMap<String, i64> {
+    let pairs = list.as_object().into_iter().flatten();
+    let read = pairs.filter_map(|(name, value)| {
+        let quantity: Quantity = value.as_str()?.parse().ok()?;
+        let amount = if name == "cpu" { quantity.millis() } else { quantity.value() };
+        Some((name.clone(), amount))
+    });
+    read.collect()
+}
+
+fn parse_threshold(text: &str) -> Option<Threshold> {
+    match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().map(Threshold::Percent),
+        None => text.parse::<Quantity>().ok().map(|it| Threshold::Bytes(it.value())),
+    }
+}

@@ -1,0 +1,27 @@
+//! Karpenter on AWS: instances for pending pods, through the Kubernetes and AWS APIs alone.
+//!
+//! [`instance_types()`] says which types an EC2NodeClass offers, with which labels, how much room for
+//! pods, in which zones and at which price; [`run`] runs the controllers. Decisions are
+//! `karpenter-core`'s.
+//!
+//! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
+//! interruption queue, node repair, static capacity, node overlays, capacity reservations, metrics
+//! or leader election; of the families of images AL2023 and Custom; Spot is taken to cost 35 % of
+//! On-Demand, and AWS's prices are those of the table, not the Price List's.
+
+use api_kube as _;
+
+mod cloud;
+pub mod command;
+mod controllers;
+mod instance_type;
+mod kubelet;
+mod market;
+mod user_data;
+
+pub use self::{
+    controllers::{Config, run},
+    instance_type::instance_types,
+    kubelet::Kubelet,
+    market::{Market, Zone},
+};

@@ -1,0 +1,37 @@
+//! What can be bought where, and for how much.
+
+use std::collections::BTreeMap;
+
+/// An Availability Zone, by its name and its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    pub name: String,
+    pub id: Option<String>,
+}
+
+/// See the module. On-Demand prices are AWS's for us-east-1.
+#[derive(Clone, Debug, Default)]
+pub struct Market {
+    pub region: String,
+    pub zones: Vec<Zone>,
+    /// Spot prices per type and zone, US dollars per hour; what is not here is not sold as Spot,
+    /// unless [`Self::spot_share`] is given.
+    pub spot: BTreeMap<(String, String), f64>,
+    /// Spot prices as a share of the On-Demand price, where no price is known.
+    pub spot_share: Option<f64>,
+    /// Types and zones that a type is not offered in, or whose capacity ran out: (type, zone,
+    /// capacity type).
+    pub unavailable: Vec<(String, String, String)>,
+}
+
+impl Market {
+    /// The price of a Spot Instance.
+    pub(crate) fn spot_price(&self, kind: &str, zone: &str, on_demand: f64) -> Option<f64> {
+        let known = self.spot.get(&(kind.to_owned(), zone.to_owned())).copied();
+        known.or_else(|| self.spot_share.map(|it| it * on_demand))
+    }
+
+    pub(crate) fn is_available(&self, kind: &str, zone: &str, capacity_type: &str) -> bool {
+        !self.unavailable.iter().any(|(a, b, c)| a == kind && b == zone && c == capacity_type)
+    }
+}

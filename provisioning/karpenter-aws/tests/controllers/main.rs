@@ -1,0 +1,110 @@
+//! Karpenter's controllers against the API server and EC2, in virtual time.
+
+use api_kube as _;
+
+mod support;
+
+use kube::api::DeleteParams;
+use support::World;
+
+const MANY: usize = 100;
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_pod_brings_the_cheapest_instance_that_it_fits_on() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1500m").await;
+    let claim = world.claim_that_is("Launched").await;
+    let kind = claim.metadata.labels.as_ref().unwrap()["node.kubernetes.io/instance-type"].clone();
+    let facts = instance_types::find(&kind).unwrap();
+    let cheaper = instance_types::all().filter(|it| {
+        it.name.starts_with('m')
+            && it.arch == instance_types::Arch::X86_64
+            && it.vcpus >= 2
+            && it.price.is_some_and(|price| price < facts.price.unwrap())
+    });
+    assert_eq!(cheaper.map(|it| it.name).collect::<Vec<_>>(), Vec::<&str>::new(), "{kind}");
+    let instances = world.instances().await;
+    assert_eq!(instances.len(), 1);
+    let tag = |key: &str| {
+        let found = instances[0].tags.iter().find(|it| it.key.as_deref() == Some(key));
+        found.and_then(|it| it.value.clone())
+    };
+    assert_eq!(tag("karpenter.sh/nodeclaim").as_deref(), Some(claim.name()));
+    assert_eq!(tag("eks:eks-cluster-name").as_deref(), Some("stead"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_joins_is_registered_and_initialized() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let name = world.join(&claim).await;
+    let claim = world.claim_that_is("Initialized").await;
+    assert_eq!(claim.status.as_ref().unwrap().node_name.as_deref(), Some(name.as_str()));
+    let node = world.node(&name).await.unwrap();
+    let taints = node.spec.unwrap().taints.unwrap_or_default();
+    assert!(!taints.iter().any(|it| it.key == "karpenter.sh/unregistered"), "{taints:?}");
+    let labels = node.metadata.labels.unwrap();
+    assert_eq!(labels["karpenter.sh/registered"], "true");
+    assert_eq!(labels["karpenter.sh/capacity-type"], "on-demand");
+    assert_eq!(node.metadata.finalizers.unwrap(), ["karpenter.sh/termination"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_fit_on_a_node_that_is_coming_bring_no_other() {
+    let world = World::new(MANY).await;
+    world.pending("web", "500m").await;
+    world.claim_that_is("Launched").await;
+    world.pending("more", "100m").await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(world.claims().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_pods_goes_with_its_instance() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world
+        .until("the claim, the node and the instance are gone", || async {
+            world.end_instances().await;
+            let is_left = !world.claims().await.is_empty() || world.node(&name).await.is_some();
+            (!is_left && world.instances().await.is_empty()).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_nothing_can_be_had_for_goes_and_leaves_no_instance() {
+    let world = World::new(0).await;
+    world.pending("web", "1").await;
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert!(world.instances().await.is_empty());
+    assert!(world.claims().await.iter().all(|it| !it.is_true("Launched")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_at_any_point_leaks_no_instance() {
+    for millis in [1000, 1050, 1100, 1200, 2000] {
+        let mut world = World::new(MANY).await;
+        world.pending("web", "1").await;
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+        world.start();
+        world
+            .until("there is one instance, and it has a claim", || async {
+                world.end_instances().await;
+                let claims = world.claims().await;
+                let of_claim = claims.iter().find(|it| it.is_true("Launched"))?;
+                let provider = of_claim.status.as_ref()?.provider_id.clone()?;
+                let instances = world.instances().await;
+                let is_it = instances.len() == 1
+                    && provider.ends_with(instances[0].instance_id.as_deref()?);
+                (is_it && claims.len() == 1).then_some(())
+            })
+            .await;
+    }
+}

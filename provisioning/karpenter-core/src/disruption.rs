@@ -1,0 +1,264 @@
+//! Which nodes to take away, and what to make in their place: emptiness, drift, consolidation.
+//!
+//! [`Fleet::next_command`] gives the first command of upstream's order: empty nodes, drifted nodes, several
+//! nodes for at most one, one node for at most one. Each is tried on a copy of the state, and says
+//! what it saves. The pure parts of the other ways are beside: [`expiration`] and [`budget`].
+//!
+//! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter. Deviation: the policy
+//! `Balanced` is taken as `WhenEmptyOrUnderutilized`; static NodePools' drift is not decided here.
+
+mod apply;
+pub mod budget;
+mod candidate;
+mod consolidation;
+pub(crate) mod cron;
+mod drift;
+pub mod expiration;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api_kube::karpenter::{ConsolidationPolicy, DisruptionReason, NodePool, capacity_types};
+use jiff::Timestamp;
+
+pub use self::{
+    candidate::Candidate,
+    drift::{HASH_VERSION, class_hash, pool_hash},
+};
+use crate::{
+    engine::Engine,
+    outcome::NewClaim,
+    snapshot::{Pending, Snapshot, is_initialized},
+    solve::Batch,
+    state::State,
+    world::{InstanceType, World},
+};
+
+/// Upstream's feature gates that change a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gates {
+    pub spot_to_spot_consolidation: bool,
+}
+
+/// Nodes to take away together.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub reason: DisruptionReason,
+    /// `empty`, `drift`, `multi`, `single`.
+    pub method: &'static str,
+    pub nodes: Vec<Candidate>,
+    pub replacements: Vec<NewClaim>,
+    /// Where the pods go: (pod, node), or the place of a replacement.
+    pub moves: Vec<(String, Destination)>,
+    /// US dollars per hour.
+    pub saving: f64,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Node(String),
+    Replacement(usize),
+}
+
+/// The nodes of a cluster, ready to be asked what could go.
+#[derive(Debug)]
+pub struct Fleet {
+    engine: Engine,
+    start: State,
+    pub candidates: Vec<Candidate>,
+    /// Nodes that cannot be disrupted, and why.
+    pub kept: Vec<(String, String)>,
+    places: BTreeMap<String, usize>,
+    pools: Vec<NodePool>,
+    /// Per pool: its nodes, and those that are gone in effect.
+    counts: BTreeMap<String, (u32, u32)>,
+    gates: Gates,
+    now: Timestamp,
+}
+
+impl Fleet {
+    pub fn new(
+        snapshot: &Snapshot,
+        types: impl Fn(&NodePool) -> Option<Arc<[InstanceType]>>,
+        now: Timestamp,
+        gates: Gates,
+    ) -> Self {
+        let mut world: World = snapshot.world(types, Pending::Unschedulable);
+        world.pods.clear();
+        let places: BTreeMap<String, usize> =
+            world.nodes.iter().enumerate().map(|(at, it)| (it.name.clone(), at)).collect();
+        let by_node = snapshot.pods_by_node();
+        let (mut candidates, mut kept) = (Vec::new(), Vec::new());
+        for node in &snapshot.nodes {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            let pods = by_node.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            match candidate::candidate(snapshot, &world.pools, node, pods, now) {
+                Ok(it) if places.contains_key(&it.name) => candidates.push(it),
+                Ok(_) => kept.push((name, "it is being disrupted".to_owned())),
+                Err(why) => kept.push((name, why)),
+            }
+        }
+        candidates.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.name.cmp(&b.name)));
+        let engine = Engine::new(world);
+        let start = State::new(&engine);
+        let pools = snapshot.pools.clone();
+        let counts = pools.iter().map(|it| (it.name().to_owned(), counts(snapshot, it.name())));
+        let counts = counts.collect();
+        Self { engine, start, candidates, kept, places, pools, counts, gates, now }
+    }
+
+    /// The next command, if there is any.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.empty()
+            .or_else(|| self.drifted())
+            .or_else(|| consolidation::several(self))
+            .or_else(|| consolidation::one(self))
+    }
+
+    /// How many more nodes of a pool may go for a reason.
+    fn allowed(&self, pool: &str, reason: DisruptionReason) -> u32 {
+        let Some(found) = self.pools.iter().find(|it| it.name() == pool) else { return 0 };
+        let (nodes, disrupted) = self.counts.get(pool).copied().unwrap_or_default();
+        budget::allowed(found, reason, self.now, nodes, disrupted)
+    }
+
+    /// Candidates for a reason, no more of each pool than its budgets allow.
+    fn within_budgets(
+        &self,
+        reason: DisruptionReason,
+        is_wanted: impl Fn(&Candidate) -> bool,
+    ) -> Vec<Candidate> {
+        let mut left: BTreeMap<&str, u32> = BTreeMap::new();
+        let wanted = self.candidates.iter().filter(|it| is_wanted(it));
+        let allowed = wanted.filter(|it| {
+            let left =
+                left.entry(it.pool.as_str()).or_insert_with(|| self.allowed(&it.pool, reason));
+            let is_allowed = *left > 0;
+            *left = left.saturating_sub(1);
+            is_allowed
+        });
+        allowed.cloned().collect()
+    }
+
+    fn empty(&self) -> Option<Command> {
+        let is_wanted =
+            |it: &Candidate| it.is_empty() && it.is_consolidatable && it.protected.is_none();
+        let nodes = self.within_budgets(DisruptionReason::Empty, is_wanted);
+        if nodes.is_empty() {
+            return None;
+        }
+        Some(Command {
+            reason: DisruptionReason::Empty,
+            method: "empty",
+            saving: nodes.iter().filter_map(|it| it.price).sum(),
+            why: "no pod needs them".to_owned(),
+            replacements: Vec::new(),
+            moves: Vec::new(),
+            nodes,
+        })
+    }
+
+    /// One drifted node; empty ones first.
+    fn drifted(&mut self) -> Option<Command> {
+        let is_wanted = |it: &Candidate| {
+            let is_bound = self.pools.iter().any(|pool| {
+                pool.name() == it.pool && pool.spec.template.spec.termination_grace_period.is_some()
+            });
+            it.drift.is_some() && (it.protected.is_none() || is_bound)
+        };
+        let mut nodes = self.within_budgets(DisruptionReason::Drifted, is_wanted);
+        nodes.sort_by_key(|it| !it.is_empty());
+        nodes.into_iter().find_map(|node| {
+            let why = node.drift.clone().unwrap_or_default();
+            let trial = self.without(std::slice::from_ref(&node))?;
+            let replaced: f64 = trial.replacements.iter().map(NewClaim::price).sum();
+            Some(Command {
+                reason: DisruptionReason::Drifted,
+                method: "drift",
+                saving: node.price.unwrap_or(0.0) - replaced,
+                nodes: vec![node],
+                replacements: trial.replacements,
+                moves: trial.moves,
+                why,
+            })
+        })
+    }
+
+    /// What it takes to be without these nodes; `None` where some pod would have no place.
+    fn without(&mut self, nodes: &[Candidate]) -> Option<Trial> {
+        let mut state = self.start.clone();
+        let mut pods = Vec::new();
+        for node in nodes {
+            let place = *self.places.get(&node.name)?;
+            state.remove_node(&self.engine, place);
+            pods.extend(node.pods.iter().cloned());
+        }
+        let batch = Batch::new(&mut self.engine, &pods);
+        let placement = batch.place(&mut self.engine, &state, crate::place::Choice::FewestPods);
+        if !placement.left_over.is_empty() || batch.has_ignored() {
+            return None;
+        }
+        let state = &placement.state;
+        let mut moves = Vec::new();
+        for (pod, _, place) in &state.placed {
+            let pod = &pods[*pod as usize];
+            let name = format!("{}/{}", pod.namespace, pod.name);
+            let destination = match place.checked_sub(state.nodes.len()) {
+                Some(claim) => Destination::Replacement(claim),
+                None => {
+                    let node = &self.engine.world.nodes[*place];
+                    // A node that is not ready may never be.
+                    if !node.is_initialized {
+                        return None;
+                    }
+                    Destination::Node(node.name.clone())
+                }
+            };
+            moves.push((name, destination));
+        }
+        let replacements = state.claims.iter().map(|it| NewClaim::new(&self.engine, it)).collect();
+        Some(Trial { replacements, moves })
+    }
+}
+
+/// What a simulation has shown.
+struct Trial {
+    replacements: Vec<NewClaim>,
+    moves: Vec<(String, Destination)>,
+}
+
+/// The order in which candidates are tried: what is dear and cheap to move first.
+fn worth(candidate: &Candidate) -> f64 {
+    candidate.price.unwrap_or(0.0) / candidate.disruption_cost.max(1.0)
+}
+
+fn counts(snapshot: &Snapshot, pool: &str) -> (u32, u32) {
+    let (mut nodes, mut gone) = (0, 0);
+    for node in &snapshot.nodes {
+        let label = crate::snapshot::label(node, api_kube::karpenter::labels::NODE_POOL);
+        if label != Some(pool) || !is_initialized(node) {
+            continue;
+        }
+        nodes += 1;
+        let conditions = node.status.as_ref().and_then(|it| it.conditions.as_deref());
+        let mut conditions = conditions.unwrap_or_default().iter();
+        let is_unready = conditions.any(|it| it.type_ == "Ready" && it.status != "True");
+        let claim = candidate::claim_of(snapshot, node);
+        let is_leaving = claim.is_some_and(|it| it.metadata.deletion_timestamp.is_some())
+            || crate::snapshot::is_going(node);
+        gone += u32::from(is_unready || is_leaving);
+    }
+    (nodes, gone)
+}
+
+/// Whether consolidation may touch it although it is not empty.
+fn is_underutilized(candidate: &Candidate) -> bool {
+    candidate.policy != ConsolidationPolicy::WhenEmpty
+        && candidate.is_consolidatable
+        && candidate.protected.is_none()
+        && !candidate.is_empty()
+}
+
+fn is_spot(candidate: &Candidate) -> bool {
+    candidate.capacity_type == capacity_types::SPOT
+}

@@ -1,0 +1,215 @@
+//! Which nodes may be disrupted at all, and why the others may not.
+
+use std::sync::Arc;
+
+use api_kube::karpenter::{ConsolidationPolicy, NillableDuration, NodeClaim, NodePool, labels};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::{core::v1 as core, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::core::{Selector, SelectorExt};
+use scheduling::PodInfo;
+
+use crate::{
+    snapshot::{
+        Snapshot, do_not_disrupt, is_initialized, is_of_node, is_over, is_reschedulable, label,
+    },
+    world::{InstanceType, Pool},
+};
+
+/// A node that may be disrupted.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub name: String,
+    pub pool: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub capacity_type: String,
+    /// US dollars per hour; `None` where nobody knows.
+    pub price: Option<f64>,
+    /// What would have to go elsewhere.
+    pub pods: Vec<Arc<PodInfo>>,
+    /// What it costs the pods to move, in upstream's units.
+    pub disruption_cost: f64,
+    pub policy: ConsolidationPolicy,
+    /// Whether it has been quiet for as long as the pool wants.
+    pub is_consolidatable: bool,
+    /// Why it has drifted from its pool or class.
+    pub drift: Option<String>,
+    /// What protects its pods; does not count for drift with a grace period.
+    pub protected: Option<String>,
+}
+
+impl Candidate {
+    /// No pods that count: upstream's base cost of a node is 1.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty() || self.disruption_cost <= 1.0
+    }
+}
+
+/// The node as a candidate, or what keeps it from being one.
+pub(super) fn candidate(
+    snapshot: &Snapshot,
+    pools: &[Pool],
+    node: &core::Node,
+    pods: &[&core::Pod],
+    now: Timestamp,
+) -> Result<Candidate, String> {
+    let pool_name = label(node, labels::NODE_POOL).ok_or("it belongs to no NodePool")?;
+    let pool = snapshot.pools.iter().find(|it| it.name() == pool_name);
+    let pool = pool.ok_or_else(|| format!("its NodePool {pool_name} is not there"))?;
+    if pool.spec.replicas.is_some() {
+        return Err(format!("its NodePool {pool_name} is static"));
+    }
+    if node.metadata.deletion_timestamp.is_some() {
+        return Err("it is being deleted".to_owned());
+    }
+    if !is_initialized(node) {
+        return Err("it is not initialized".to_owned());
+    }
+    let claim = claim_of(snapshot, node);
+    if claim.is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
+        return Err("its NodeClaim is being deleted".to_owned());
+    }
+    let annotated = [Some(&node.metadata), claim.map(|it| &it.metadata)];
+    if annotated
+        .into_iter()
+        .flatten()
+        .any(|it| do_not_disrupt(it.annotations.as_ref()) == Some("true"))
+    {
+        return Err("karpenter.sh/do-not-disrupt is on the node".to_owned());
+    }
+    let need = |key: &str| label(node, key).ok_or_else(|| format!("it has no label {key}"));
+    let (capacity_type, zone) = (need(labels::CAPACITY_TYPE)?, need(labels::ZONE)?);
+    let instance_type = need(labels::INSTANCE_TYPE)?;
+    let types = pools.iter().find(|it| it.name == pool_name).map(|it| &it.types);
+    let kind = types.and_then(|it| it.iter().find(|it| &*it.name == instance_type));
+    let moving: Vec<&core::Pod> = pods.iter().copied().filter(|it| is_reschedulable(it)).collect();
+    let cost = 1.0 + moving.iter().map(|it| eviction_cost(it)).sum::<f64>();
+    Ok(Candidate {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        pool: pool_name.to_owned(),
+        instance_type: instance_type.to_owned(),
+        zone: zone.to_owned(),
+        capacity_type: capacity_type.to_owned(),
+        price: kind.and_then(|it| price(it, zone, capacity_type)),
+        disruption_cost: cost,
+        policy: pool.spec.disruption.consolidation_policy,
+        is_consolidatable: is_quiet(pool, claim, node, now),
+        drift: claim.and_then(|it| super::drift::drift(pool, it, node, kind.is_some(), now)),
+        protected: protected(snapshot, pods, now),
+        pods: moving.into_iter().map(|it| snapshot.info(it)).collect(),
+    })
+}
+
+pub(super) fn claim_of<'a>(snapshot: &'a Snapshot, node: &core::Node) -> Option<&'a NodeClaim> {
+    let provider = node.spec.as_ref().and_then(|it| it.provider_id.as_deref());
+    snapshot.claims.iter().find(|it| {
+        let status = it.status.as_ref();
+        let by_name =
+            status.and_then(|it| it.node_name.as_deref()) == node.metadata.name.as_deref();
+        let by_id = status.and_then(|it| it.provider_id.as_deref());
+        (by_name && node.metadata.name.is_some()) || (by_id.is_some() && by_id == provider)
+    })
+}
+
+fn price(kind: &InstanceType, zone: &str, capacity_type: &str) -> Option<f64> {
+    let mut offerings = kind.offerings.iter();
+    offerings.find(|it| it.zone() == zone && it.capacity_type() == capacity_type).map(|it| it.price)
+}
+
+/// Whether no pod has come or gone for `consolidateAfter`.
+fn is_quiet(pool: &NodePool, claim: Option<&NodeClaim>, node: &core::Node, now: Timestamp) -> bool {
+    let NillableDuration::After(after) = pool.spec.disruption.consolidate_after else {
+        return false;
+    };
+    let status = claim.and_then(|it| it.status.as_ref());
+    let last_pod = status.and_then(|it| it.last_pod_event_time.as_ref()).map(|it| it.0);
+    let initialized =
+        claim.and_then(|it| it.condition("Initialized")).map(|it| it.last_transition_time.0);
+    let made = node.metadata.creation_timestamp.as_ref().map(|it| it.0);
+    let since = last_pod.max(initialized).or(made);
+    let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
+    since.is_none_or(|it| now.duration_since(it) >= after)
+}
+
+/// Upstream: `EvictionCost`. Deletion cost and priority make a pod dearer to move.
+fn eviction_cost(pod: &core::Pod) -> f64 {
+    let annotations = pod.metadata.annotations.as_ref();
+    let deletion = annotations.and_then(|it| it.get("controller.kubernetes.io/pod-deletion-cost"));
+    let deletion = deletion.and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);
+    let priority = f64::from(pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0));
+    let cost = 1.0 + deletion / (1_u64 << 27) as f64 + priority / (1_u64 << 25) as f64;
+    cost.clamp(-10.0, 10.0)
+}
+
+/// What keeps the node's pods where they are: their own wish, or a budget that allows no eviction.
+fn protected(snapshot: &Snapshot, pods: &[&core::Pod], now: Timestamp) -> Option<String> {
+    let evictable = pods.iter().filter(|it| !is_over(it) && !is_mirror(it) && !tolerates_it(it));
+    for pod in evictable {
+        let name = format!(
+            "{}/{}",
+            pod.metadata.namespace.as_deref().unwrap_or_default(),
+            pod.metadata.name.as_deref().unwrap_or_default()
+        );
+        if wants_to_stay(pod, now) {
+            return Some(format!("karpenter.sh/do-not-disrupt is on pod {name}"));
+        }
+        if is_of_node(pod) {
+            continue;
+        }
+        let budgets: Vec<_> = snapshot.budgets.iter().filter(|it| selects(it, pod)).collect();
+        if budgets.len() > 1 {
+            return Some(format!("pod {name} is in several PodDisruptionBudgets"));
+        }
+        let blocking = budgets.iter().find(|it| {
+            it.status.as_ref().is_some_and(|status| status.disruptions_allowed.unwrap_or(0) < 1)
+        });
+        if let Some(budget) = blocking {
+            let budget = budget.metadata.name.as_deref().unwrap_or_default();
+            return Some(format!("PodDisruptionBudget {budget} allows no eviction of pod {name}"));
+        }
+    }
+    None
+}
+
+fn is_mirror(pod: &core::Pod) -> bool {
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|it| it.kind == "Node")
+}
+
+/// Whether it stays on a disrupted node until the end.
+fn tolerates_it(pod: &core::Pod) -> bool {
+    let taint = core::Taint {
+        key: api_kube::karpenter::taints::DISRUPTED.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Default::default()
+    };
+    let tolerations = pod.spec.as_ref().and_then(|it| it.tolerations.as_deref());
+    tolerations.unwrap_or_default().iter().any(|it| scheduling::tolerates(it, &taint))
+}
+
+fn wants_to_stay(pod: &core::Pod, now: Timestamp) -> bool {
+    match do_not_disrupt(pod.metadata.annotations.as_ref()) {
+        None => false,
+        Some("true") => true,
+        Some(text) => {
+            let Ok(NillableDuration::After(length)) = text.parse() else { return false };
+            let started = pod.status.as_ref().and_then(|it| it.start_time.as_ref());
+            let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+            started.is_some_and(|it| now.duration_since(it.0) < length)
+        }
+    }
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &core::Pod) -> bool {
+    if budget.metadata.namespace != pod.metadata.namespace {
+        return false;
+    }
+    let selector: Option<LabelSelector> = budget.spec.as_ref().and_then(|it| it.selector.clone());
+    let selector: Option<Selector> = selector.and_then(|it| it.try_into().ok());
+    let none = std::collections::BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+    selector.is_some_and(|it| it.matches(labels))
+}

@@ -1,0 +1,124 @@
+//! What was decided, as a value that can be printed, compared and carried out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api_kube::karpenter::{NodeSelectorRequirement, labels};
+use resources::Amounts;
+use serde::Serialize;
+
+use crate::{
+    engine::Engine,
+    explain::Miss,
+    requirement::{Requirement, Requirements},
+    state::Claim,
+};
+
+/// A NodeClaim says no more instance types than these (upstream's `MaxInstanceTypes`).
+pub const MOST_INSTANCE_TYPES: usize = 600;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub claims: Vec<NewClaim>,
+    /// Pods that go to nodes that there are: places in the world's lists.
+    pub existing: Vec<(usize, usize)>,
+    /// All pods that have a place, in the order in which they got it.
+    pub order: Vec<usize>,
+    pub unschedulable: Vec<Unschedulable>,
+    /// US dollars per hour, each new node at its cheapest option.
+    pub price: f64,
+    /// What first-fit decreasing alone would cost.
+    pub first_fit_price: f64,
+    /// How many pods that would leave without a place; limits may hold for fewer nodes then.
+    pub first_fit_left_over: usize,
+    /// No choice of nodes for these pods costs less.
+    pub lower_bound: f64,
+}
+
+/// A NodeClaim to be made.
+#[derive(Clone, Debug)]
+pub struct NewClaim {
+    pub pool: String,
+    /// What the pool and the pods ask for; the types are apart.
+    pub requirements: Requirements,
+    /// What it may be, the cheapest first.
+    pub options: Vec<OptionOf>,
+    /// What its pods and daemons request.
+    pub requests: Amounts,
+    /// Places in the world's list.
+    pub pods: Vec<usize>,
+}
+
+/// An instance type in a zone, bought in one way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OptionOf {
+    pub instance_type: Arc<str>,
+    pub zone: String,
+    pub capacity_type: String,
+    /// US dollars per hour.
+    pub price: f64,
+}
+
+/// A pod without a place.
+#[derive(Clone, Debug)]
+pub struct Unschedulable {
+    /// Its place in the world's list.
+    pub pod: usize,
+    /// The nearest miss, in a sentence.
+    pub reason: String,
+    /// Per NodePool how far it got, the nearest first.
+    pub misses: Vec<Miss>,
+}
+
+impl NewClaim {
+    pub(crate) fn new(engine: &Engine, claim: &Claim) -> Self {
+        let catalog = &engine.catalogs[claim.pool];
+        let options = claim.options.iter().map(|it| {
+            let offering = catalog.offering(it);
+            OptionOf {
+                instance_type: catalog.kind(it).name.clone(),
+                zone: offering.zone().to_owned(),
+                capacity_type: offering.capacity_type().to_owned(),
+                price: offering.price,
+            }
+        });
+        let mut requested = engine.dimensions.amounts(&claim.requested);
+        // The least that daemons take on any of the types.
+        let kinds = claim.options.iter().map(|it| catalog.choices[it].kind as usize);
+        let least = kinds.min_by_key(|it| catalog.overhead[*it].to_vec());
+        if let Some(kind) = least {
+            requested.add(&engine.dimensions.amounts(&catalog.overhead[kind]));
+        }
+        Self {
+            pool: engine.world.pools[claim.pool].name.clone(),
+            requirements: engine.set(claim.pool, claim.set).requirements.clone(),
+            options: options.collect(),
+            requests: requested,
+            pods: claim.pods.iter().map(|it| *it as usize).collect(),
+        }
+    }
+
+    /// US dollars per hour, of the cheapest option.
+    pub fn price(&self) -> f64 {
+        self.options.first().map_or(0.0, |it| it.price)
+    }
+
+    /// The instance types with the price of the cheapest option of each, the cheapest first.
+    pub fn types(&self) -> Vec<(Arc<str>, f64)> {
+        let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+        let firsts = self.options.iter().filter(|it| seen.insert(&it.instance_type, ()).is_none());
+        firsts.map(|it| (it.instance_type.clone(), it.price)).collect()
+    }
+
+    /// The requirements of the NodeClaim, its instance types and capacity types included.
+    pub fn to_api(&self) -> Vec<NodeSelectorRequirement> {
+        let types = self.types();
+        let names = types.iter().take(MOST_INSTANCE_TYPES).map(|(name, _)| &**name);
+        let capacity = self.options.iter().map(|it| it.capacity_type.as_str());
+        let mut all = self.requirements.clone();
+        all.add(labels::INSTANCE_TYPE, Requirement::of(names));
+        all.add(labels::CAPACITY_TYPE, Requirement::of(capacity));
+        all.to_api()
+    }
+}

@@ -1,0 +1,459 @@
+//! Finds a place for one pod: a node, a new node that is already planned, or one more.
+//!
+//! Upstream: `scheduler.go`, `nodeclaim.go`, `existingnode.go` of kubernetes-sigs/karpenter.
+
+use crate::{
+    bits::Bits,
+    catalog::number,
+    class::tolerates,
+    engine::{ClassId, Engine, SetId, accepts},
+    state::{Claim, Place, State, node_domain},
+    topology::{Counter, DomainId, Group, KeyId, Kind},
+    world::Vector,
+};
+
+/// How a place among several is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Upstream's: the new node with the fewest pods, one more only where none will do.
+    #[default]
+    FewestPods,
+    /// Where the pod adds least to the price, one more new node included.
+    LeastPrice,
+}
+
+/// What a place says to a pod.
+enum Answer {
+    Never,
+    NotNow,
+    Yes(Offer),
+}
+
+/// What becomes of a new node when the pod is on it.
+pub(crate) struct Offer {
+    set: SetId,
+    options: Bits,
+    pins: Vec<(KeyId, DomainId)>,
+}
+
+/// A key that matters to the pod, whether a node has to have it, and the domains that will do, the
+/// best first.
+type Need = (KeyId, bool, Vec<DomainId>);
+
+/// Places one pod. `None`: nowhere, as things are.
+pub(crate) fn place(
+    engine: &mut Engine,
+    state: &mut State,
+    pod: u32,
+    class: ClassId,
+    choice: Choice,
+) -> Option<Place> {
+    engine.refresh(class);
+    state.refresh(engine);
+    let view = view(engine, state, class);
+    if let Some(node) = on_node(engine, state, class, &view) {
+        let request = &engine.classes[class].request;
+        let bin = &mut state.nodes[node];
+        bin.free.iter_mut().zip(request).for_each(|(free, it)| *free -= it);
+        bin.ports.extend(engine.classes[class].pod.host_ports.iter().cloned());
+        state.record(engine, pod, class, node);
+        return Some(node);
+    }
+    let found = match choice {
+        Choice::FewestPods => first(engine, state, class, &view),
+        Choice::LeastPrice => cheapest(engine, state, class, &view),
+    };
+    if let Some((claim, offer)) = found {
+        join(engine, state, pod, class, claim, offer);
+        return Some(state.nodes.len() + claim);
+    }
+    let (pool, offer) = fresh(engine, state, class, &view)?;
+    let request = engine.classes[class].request.clone();
+    let claim = Claim {
+        pool,
+        set: offer.set,
+        room: vec![0; request.len()].into(),
+        options: offer.options,
+        requested: request,
+        ports: engine.classes[class].pod.host_ports.clone(),
+        pods: vec![pod],
+        pins: offer.pins,
+    };
+    let place = state.open(engine, claim);
+    settle(engine, state, place - state.nodes.len());
+    state.record(engine, pod, class, place);
+    Some(place)
+}
+
+fn on_node(engine: &Engine, state: &mut State, class: ClassId, view: &[Need]) -> Option<usize> {
+    for at in 0..engine.node_order.len() {
+        let node = engine.node_order[at];
+        if state.nodes[node].is_gone || state.refused[class].has(node) {
+            continue;
+        }
+        match ask_node(engine, state, class, node, view) {
+            Answer::Never => state.refused[class].set(node),
+            Answer::NotNow => {}
+            Answer::Yes(_) => return Some(node),
+        }
+    }
+    None
+}
+
+fn first(
+    engine: &mut Engine,
+    state: &mut State,
+    class: ClassId,
+    view: &[Need],
+) -> Option<(usize, Offer)> {
+    let mut never = Vec::new();
+    let mut found = None;
+    for (_, claim) in &state.order {
+        let claim = *claim as usize;
+        if state.refused[class].has(state.nodes.len() + claim) {
+            continue;
+        }
+        match ask_claim(engine, state, class, claim, view) {
+            Answer::Never => never.push(claim),
+            Answer::NotNow => {}
+            Answer::Yes(offer) => {
+                found = Some((claim, offer));
+                break;
+            }
+        }
+    }
+    never.into_iter().for_each(|it| state.refused[class].set(state.nodes.len() + it));
+    found
+}
+
+/// The new node whose price grows least, where that is less than one more costs.
+fn cheapest(
+    engine: &mut Engine,
+    state: &mut State,
+    class: ClassId,
+    view: &[Need],
+) -> Option<(usize, Offer)> {
+    let mut best: Option<(f64, usize)> = None;
+    for claim in 0..state.claims.len() {
+        if state.refused[class].has(state.nodes.len() + claim) {
+            continue;
+        }
+        let Some(more) = dearer(engine, state, class, claim, view) else { continue };
+        if best.is_none_or(|(least, _)| more < least) {
+            best = Some((more, claim));
+        }
+        if more <= 0.0 {
+            break;
+        }
+    }
+    let (more, claim) = best?;
+    let Answer::Yes(offer) = ask_claim(engine, state, class, claim, view) else { return None };
+    if more > 0.0
+        && let Some((pool, fresh)) = fresh(engine, state, class, view)
+        && engine.catalogs[pool].price(&fresh.options) < more
+    {
+        return None;
+    }
+    Some((claim, offer))
+}
+
+/// How much dearer a new node becomes with the pod; `None`: it is not for the pod, or not now.
+///
+/// Without keys to fix, that changes with the node's pods alone: it is worked out once for so many.
+fn dearer(
+    engine: &mut Engine,
+    state: &mut State,
+    class: ClassId,
+    claim: usize,
+    view: &[Need],
+) -> Option<f64> {
+    let (place, pods) = (state.nodes.len() + claim, number(state.claims[claim].pods.len()));
+    let known = state.asked[class].get(claim).filter(|(of, _)| view.is_empty() && *of == pods);
+    if let Some((_, more)) = known.copied() {
+        return by_host(engine, state, class, place).is_yes().then_some(more);
+    }
+    match ask_claim(engine, state, class, claim, view) {
+        Answer::Never => state.refused[class].set(place),
+        Answer::NotNow => {}
+        Answer::Yes(offer) => {
+            let catalog = &engine.catalogs[state.claims[claim].pool];
+            let more = catalog.price(&offer.options) - catalog.price(&state.claims[claim].options);
+            let asked = &mut state.asked[class];
+            if asked.len() <= claim {
+                asked.resize(claim + 1, (0, 0.0));
+            }
+            asked[claim] = (pods, more);
+            return Some(more);
+        }
+    }
+    None
+}
+
+fn join(engine: &Engine, state: &mut State, pod: u32, class: ClassId, at: usize, offer: Offer) {
+    let claim = &mut state.claims[at];
+    state.order.remove(&(number(claim.pods.len()), number(at)));
+    let request = &engine.classes[class].request;
+    claim.requested.iter_mut().zip(request).for_each(|(mine, it)| *mine += it);
+    claim.ports.extend(engine.classes[class].pod.host_ports.iter().cloned());
+    claim.pods.push(pod);
+    (claim.set, claim.options, claim.pins) = (offer.set, offer.options, offer.pins);
+    state.order.insert((number(claim.pods.len()), number(at)));
+    settle(engine, state, at);
+    state.record(engine, pod, class, state.nodes.len() + at);
+}
+
+/// Works out how much room the best of the claim's options has left.
+fn settle(engine: &Engine, state: &mut State, at: usize) {
+    let claim = &mut state.claims[at];
+    let most = engine.catalogs[claim.pool].most_room(&claim.options);
+    claim.room =
+        most.iter().zip(&claim.requested).map(|(all, taken)| all.saturating_sub(*taken)).collect();
+}
+
+/// One more new node, of the first pool that can have the pod.
+fn fresh(
+    engine: &mut Engine,
+    state: &State,
+    class: ClassId,
+    view: &[Need],
+) -> Option<(usize, Offer)> {
+    for pool in 0..engine.catalogs.len() {
+        if !engine.classes[class].pools[pool] {
+            continue;
+        }
+        let Some(options) = affordable(engine, state, pool) else { continue };
+        let place = state.nodes.len() + state.claims.len();
+        if !by_host(engine, state, class, place).is_yes() {
+            continue;
+        }
+        let request = engine.classes[class].request.clone();
+        let base = Base { pool, set: 0, options: &options, pins: &[], wanted: &request };
+        if let Answer::Yes(offer) = choose(engine, class, &base, view) {
+            return Some((pool, offer));
+        }
+    }
+    None
+}
+
+/// The options of a pool that its limits still allow.
+pub(crate) fn affordable(engine: &Engine, state: &State, pool: usize) -> Option<Bits> {
+    let mut options = engine.set(pool, 0).options.clone();
+    let Some(left) = &state.left[pool] else { return Some(options) };
+    if left.nodes.is_some_and(|it| it < 1) {
+        return None;
+    }
+    let catalog = &engine.catalogs[pool];
+    let is_over = |option: usize| {
+        let capacity = &catalog.capacity[catalog.choices[option].kind as usize];
+        left.amounts.iter().any(|(dimension, amount)| capacity[*dimension] > *amount)
+    };
+    let mut allowed = Bits::none(catalog.choices.len());
+    options.iter().filter(|it| !is_over(*it)).for_each(|it| allowed.set(it));
+    options.keep(&allowed).then_some(options)
+}
+
+#[derive(PartialEq, Eq)]
+enum Host {
+    Yes,
+    Never,
+    NotNow,
+}
+
+impl Host {
+    fn is_yes(&self) -> bool {
+        *self == Self::Yes
+    }
+}
+
+/// What the groups of the hostname say.
+fn by_host(engine: &Engine, state: &State, class: ClassId, place: Place) -> Host {
+    let it = &engine.classes[class];
+    for id in &it.owned {
+        let (group, counter) = (&engine.groups.all[*id], &state.counters[*id]);
+        let own = it.counted.contains(id);
+        if group.key.is_none() && !group.allows(counter, place, own, 0) {
+            // Only what follows others may find them there later.
+            return if group.kind == Kind::Affinity { Host::NotNow } else { Host::Never };
+        }
+    }
+    let is_repelled = |id: &usize| {
+        engine.groups.all[*id].key.is_none() && state.counters[*id].owners.at(place) > 0
+    };
+    if it.counted.iter().any(is_repelled) { Host::Never } else { Host::Yes }
+}
+
+/// Which domains of each key will do now, those with the fewest pods first.
+fn view(engine: &Engine, state: &State, class: ClassId) -> Vec<Need> {
+    let it = &engine.classes[class];
+    let each = it.keys.iter().map(|(key, is_needed)| {
+        let of_key = |id: &&usize| engine.groups.all[**id].key == Some(*key);
+        let owned: Vec<(&Group, &Counter, bool, i64)> = it
+            .owned
+            .iter()
+            .filter(of_key)
+            .map(|id| {
+                let (group, counter) = (&engine.groups.all[*id], &state.counters[*id]);
+                (group, counter, it.counted.contains(id), group.least(counter))
+            })
+            .collect();
+        let counted: Vec<&Counter> =
+            it.counted.iter().filter(of_key).map(|id| &state.counters[*id]).collect();
+        let domains = 0..engine.groups.keys[*key].domains.len();
+        let allowed = domains.filter(|domain| {
+            owned
+                .iter()
+                .all(|(group, counter, own, least)| group.allows(counter, *domain, *own, *least))
+                && counted.iter().all(|it| it.owners.at(*domain) == 0)
+        });
+        let mut allowed: Vec<DomainId> = allowed.collect();
+        let spreads = owned.iter().filter(|(it, ..)| matches!(it.kind, Kind::Spread { .. }));
+        let spreads: Vec<&Counter> = spreads.map(|(_, counter, ..)| *counter).collect();
+        let weighed = if spreads.is_empty() { &counted } else { &spreads };
+        allowed.sort_by_key(|at| weighed.iter().map(|it| it.matched.at(*at)).sum::<i64>());
+        (*key, *is_needed, allowed)
+    });
+    each.collect()
+}
+
+fn ask_node(engine: &Engine, state: &State, class: ClassId, node: usize, view: &[Need]) -> Answer {
+    let (it, bin) = (&engine.classes[class], &state.nodes[node]);
+    if it.request.iter().zip(&bin.free).any(|(wanted, free)| *wanted > 0 && wanted > free) {
+        return Answer::Never;
+    }
+    let known = &engine.world.nodes[node];
+    if !tolerates(&known.taints, &it.pod.tolerations, it.tolerant) {
+        return Answer::Never;
+    }
+    if !engine.alternatives(class).any(|it| accepts(it, known)) {
+        return Answer::Never;
+    }
+    if collides(&it.pod.host_ports, &bin.ports) {
+        return Answer::Never;
+    }
+    match by_host(engine, state, class, node) {
+        Host::Never => return Answer::Never,
+        Host::NotNow => return Answer::NotNow,
+        Host::Yes => {}
+    }
+    for (key, is_needed, allowed) in view {
+        match node_domain(engine, node, *key) {
+            None if *is_needed => return Answer::Never,
+            Some(domain) if !allowed.contains(&domain) => return Answer::NotNow,
+            _ => {}
+        }
+    }
+    Answer::Yes(Offer { set: 0, options: Bits::default(), pins: Vec::new() })
+}
+
+fn collides(mine: &[scheduling::HostPort], others: &[scheduling::HostPort]) -> bool {
+    mine.iter().any(|mine| others.iter().any(|it| mine.collides_with(it)))
+}
+
+fn ask_claim(
+    engine: &mut Engine,
+    state: &State,
+    class: ClassId,
+    at: usize,
+    view: &[Need],
+) -> Answer {
+    let (it, claim) = (&engine.classes[class], &state.claims[at]);
+    if it.request.iter().zip(&claim.room).any(|(wanted, room)| *wanted > 0 && wanted > room) {
+        return Answer::Never;
+    }
+    if !it.pools[claim.pool] || collides(&it.pod.host_ports, &claim.ports) {
+        return Answer::Never;
+    }
+    match by_host(engine, state, class, state.nodes.len() + at) {
+        Host::Never => return Answer::Never,
+        Host::NotNow => return Answer::NotNow,
+        Host::Yes => {}
+    }
+    for (key, domain) in &claim.pins {
+        let of_key = view.iter().find(|(it, ..)| it == key);
+        if of_key.is_some_and(|(_, _, allowed)| !allowed.contains(domain)) {
+            return Answer::NotNow;
+        }
+    }
+    let wanted: Vector = it.request.iter().zip(&claim.requested).map(|(a, b)| a + b).collect();
+    let base = Base {
+        pool: claim.pool,
+        set: claim.set,
+        options: &claim.options,
+        pins: &claim.pins,
+        wanted: &wanted,
+    };
+    choose(engine, class, &base, view)
+}
+
+/// A new node before the pod is on it.
+struct Base<'a> {
+    pool: usize,
+    set: SetId,
+    options: &'a Bits,
+    pins: &'a [(KeyId, DomainId)],
+    /// What is requested with the pod.
+    wanted: &'a [i64],
+}
+
+/// Tries the pod's alternatives in their order.
+fn choose(engine: &mut Engine, class: ClassId, base: &Base, view: &[Need]) -> Answer {
+    let mut answer = Answer::Never;
+    for at in 0..engine.classes[class].alternatives.len() {
+        let alternative = engine.classes[class].alternatives[at];
+        let Some(set) = engine.joined(base.pool, base.set, alternative) else { continue };
+        let mut options = base.options.clone();
+        if !options.keep(&engine.set(base.pool, set).options) {
+            continue;
+        }
+        if !engine.catalogs[base.pool].keep_roomy(&mut options, base.wanted) {
+            continue;
+        }
+        let offer = Offer { set, options, pins: base.pins.to_vec() };
+        if view.is_empty() {
+            if is_flexible(engine, base.pool, &offer) {
+                return Answer::Yes(offer);
+            }
+            continue;
+        }
+        answer = Answer::NotNow;
+        if let Some(offer) = pin(engine, base.pool, offer, view) {
+            return Answer::Yes(offer);
+        }
+    }
+    answer
+}
+
+/// Fixes the domain of each key in turn.
+fn pin(engine: &mut Engine, pool: usize, offer: Offer, view: &[Need]) -> Option<Offer> {
+    let Some(((key, is_needed, allowed), rest)) = view.split_first() else {
+        return is_flexible(engine, pool, &offer).then_some(offer);
+    };
+    if offer.pins.iter().any(|(it, _)| it == key) {
+        // Whether the domain will do has been asked before.
+        return pin(engine, pool, offer, rest);
+    }
+    let name = &engine.groups.keys[*key].name;
+    let is_defined = engine.catalogs[pool].has_label(name)
+        || engine.set(pool, offer.set).requirements.get(name).is_some();
+    if !is_defined {
+        return if *is_needed { None } else { pin(engine, pool, offer, rest) };
+    }
+    for domain in allowed {
+        let Some(set) = engine.pinned(pool, offer.set, *key, *domain) else { continue };
+        let mut options = offer.options.clone();
+        if !options.keep(&engine.set(pool, set).options) {
+            continue;
+        }
+        let mut pins = offer.pins.clone();
+        pins.push((*key, *domain));
+        if let Some(found) = pin(engine, pool, Offer { set, options, pins }, rest) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn is_flexible(engine: &Engine, pool: usize, offer: &Offer) -> bool {
+    let set = engine.set(pool, offer.set);
+    !set.has_min_values || engine.catalogs[pool].is_flexible(&set.requirements, &offer.options)
+}

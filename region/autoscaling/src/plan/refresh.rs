@@ -1,0 +1,137 @@
+//! Instance refreshes, and instances that have lived for long enough.
+//!
+//! Where the least healthy percentage leaves no room, new instances are launched before old ones go.
+//!
+//! Source: user guide, "Use an instance refresh to update instances in an Auto Scaling group",
+//! "Replace Auto Scaling instances based on maximum instance lifetime".
+//! Deviation: no checkpoints or alarms; a group's new configuration counts from the start of the
+//! refresh; what waits for a protected instance waits for ever.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Plan;
+use crate::records::{Group, Member, Refresh, RefreshStatus};
+
+/// Replaces the oldest instance that is older than `MaxInstanceLifetime`, one at a time.
+pub(super) fn replace_old(plan: &mut Plan, now: Timestamp) {
+    let group = &plan.group;
+    let Some(lifetime) = group.max_instance_lifetime.filter(|it| *it > 0) else { return };
+    if group.is_suspended("Terminate") || group.refresh().is_some() || !group.is_settled() {
+        return;
+    }
+    let oldest = group.active().min_by_key(|it| it.launched_at);
+    let is_old = |it: &&Member| it.launched_at + SignedDuration::from_secs(lifetime) <= now;
+    let Some(id) = oldest.filter(is_old).map(|it| it.instance_id.clone()) else { return };
+    let cause = "an instance was taken out of service in response to its exceeding the maximum \
+                 instance lifetime.";
+    plan.terminate(&id, cause, now);
+}
+
+/// When one of the two is due.
+pub(super) fn wake_at(group: &Group, now: Timestamp) -> Option<Timestamp> {
+    let warm = group.refresh().and_then(|it| it.warm_at).filter(|it| *it > now);
+    let lifetime = group.max_instance_lifetime.filter(|it| *it > 0).map(SignedDuration::from_secs);
+    let oldest = group.active().map(|it| it.launched_at).min();
+    let old = oldest.zip(lifetime).and_then(|(at, lifetime)| at.checked_add(lifetime).ok());
+    warm.into_iter().chain(old.filter(|it| *it > now)).min()
+}
+
+/// The next step of the refresh under way.
+pub(super) fn advance(plan: &mut Plan, now: Timestamp) {
+    if plan.group.refresh().is_none() || plan.group.is_suspended("InstanceRefresh") {
+        return;
+    }
+    let mut refresh = plan.group.refreshes.pop().expect("it was just there");
+    begin(&mut refresh, &plan.group);
+    // At once: what cannot be launched would hold it for ever.
+    if refresh.status == RefreshStatus::Cancelling {
+        end(&mut refresh, RefreshStatus::Cancelled, now);
+    }
+    refresh
+        .left
+        .retain(|id| plan.group.members.get(id).is_some_and(|it| !it.state.is_terminating()));
+    plan.group.refreshes.push(refresh);
+    if plan.group.refresh().is_none() || !plan.group.is_settled() {
+        return;
+    }
+    let mut refresh = plan.group.refreshes.pop().expect("it was just put back");
+    let goes = step(&mut refresh, &plan.group, now);
+    plan.group.refreshes.push(refresh);
+    for id in goes {
+        let cause = "an instance was taken out of service in response to an instance refresh.";
+        plan.terminate(&id, cause, now);
+    }
+}
+
+/// Takes down who is to be replaced.
+fn begin(refresh: &mut Refresh, group: &Group) {
+    if refresh.status != RefreshStatus::Pending {
+        return;
+    }
+    let (wanted, skips) = (&refresh.wanted, refresh.preferences.skip_matching == Some(true));
+    let ignores = refresh.preferences.scale_in_protected_instances.as_deref() == Some("Ignore");
+    let matches =
+        |it: &Member| it.template.id == wanted.id && it.template.version == wanted.version;
+    let counts = |it: &&Member| !(skips && matches(it)) && !(ignores && it.is_protected);
+    refresh.left = group.active().filter(counts).map(|it| it.instance_id.clone()).collect();
+    refresh.total = refresh.left.len();
+    refresh.status = RefreshStatus::InProgress;
+}
+
+/// Who goes now, in a group that is settled.
+fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
+    if refresh.is_waiting {
+        let warmup = refresh.preferences.instance_warmup.unwrap_or(0);
+        // Whoever asked for it may have asked for any number.
+        let at = now.checked_add(SignedDuration::from_secs(warmup)).unwrap_or(Timestamp::MAX);
+        let at = *refresh.warm_at.get_or_insert(at);
+        if at > now {
+            return Vec::new();
+        }
+        (refresh.is_waiting, refresh.warm_at) = (false, None);
+    }
+    if refresh.left.is_empty() {
+        let status = match refresh.status {
+            RefreshStatus::RollbackInProgress => RefreshStatus::RollbackSuccessful,
+            _ => RefreshStatus::Successful,
+        };
+        end(refresh, status, now);
+        return Vec::new();
+    }
+    let size = batch(refresh, group);
+    let launches_first = refresh.preferences.min_healthy_percentage == Some(100);
+    if launches_first && refresh.surplus == 0 {
+        refresh.surplus = i64::try_from(size).unwrap_or(1);
+        refresh.is_waiting = true;
+        return Vec::new();
+    }
+    let refreshes_protected =
+        refresh.preferences.scale_in_protected_instances.as_deref() == Some("Refresh");
+    let may_go = |id: &&String| {
+        refreshes_protected || group.members.get(*id).is_some_and(|it| !it.is_protected)
+    };
+    let goes: Vec<String> = refresh.left.iter().filter(may_go).take(size).cloned().collect();
+    if launches_first && goes.len() >= refresh.left.len() {
+        refresh.surplus = 0;
+    }
+    refresh.is_waiting = !goes.is_empty();
+    goes
+}
+
+fn end(refresh: &mut Refresh, status: RefreshStatus, now: Timestamp) {
+    refresh.status = status;
+    refresh.surplus = 0;
+    refresh.ended_at = Some(now);
+}
+
+/// How many at once, by the percentages: one at least.
+fn batch(refresh: &Refresh, group: &Group) -> usize {
+    let preferences = &refresh.preferences;
+    let least = preferences.min_healthy_percentage.unwrap_or(90);
+    let most = preferences.max_healthy_percentage.unwrap_or(100);
+    let share = if least == 100 { most - 100 } else { 100 - least };
+    // What was launched beforehand is not part of it.
+    let desired = usize::try_from(group.desired).unwrap_or(0);
+    let count = group.active().count().min(desired);
+    (count * usize::try_from(share).unwrap_or(0) / 100).max(1)
+}

@@ -1,0 +1,76 @@
+//! Instances that wait, stopped, until the group grows.
+
+use aws_autoscaling::warm_pool::{
+    DeleteWarmPool, DeleteWarmPoolRequest, DescribeWarmPool, DescribeWarmPoolRequest, PutWarmPool,
+    PutWarmPoolRequest,
+};
+
+use super::*;
+
+async fn settled(region: &Region) {
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        region.ec2.settle();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn pool(region: &Region) -> Vec<(String, String)> {
+    let request = DescribeWarmPoolRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        ..Default::default()
+    };
+    let found = region.call::<DescribeWarmPool>(request).await.instances;
+    found.into_iter().map(|it| (it.instance_id.unwrap(), it.lifecycle_state.unwrap())).collect()
+}
+
+fn put() -> PutWarmPoolRequest {
+    PutWarmPoolRequest {
+        auto_scaling_group_name: "nodes".to_owned(),
+        min_size: Some(1),
+        max_group_prepared_capacity: Some(2),
+        ..Default::default()
+    }
+}
+
+fn delete() -> DeleteWarmPoolRequest {
+    DeleteWarmPoolRequest { auto_scaling_group_name: "nodes".to_owned(), force_delete: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_grows_from_its_warm_pool_which_is_filled_again() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    region.call::<PutWarmPool>(put()).await;
+    settled(&region).await;
+    let waiting = pool(&region).await;
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].1, "Warmed:Stopped");
+    assert_eq!(region.states().await, ["InService"], "they are described with the pool only");
+    assert_eq!(region.group().await.warm_pool_size, Some(1));
+    region.call::<SetDesiredCapacity>(desire(2)).await;
+    settled(&region).await;
+    let members = region.members().await;
+    assert!(members.contains(&(waiting[0].0.clone(), "InService".to_owned())), "{members:?}");
+    assert_eq!(members.len(), 2);
+    assert_eq!(pool(&region).await.len(), 1, "its least");
+    let told = format!("Launching a new EC2 instance from warm pool: {}", waiting[0].0);
+    let activities = region.activities().await;
+    assert!(activities.iter().any(|it| it.description.as_ref() == Some(&told)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_pool_takes_its_instances_with_it() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    assert_eq!(region.code::<DeleteWarmPool>(delete()).await, "ValidationError");
+    region.call::<PutWarmPool>(put()).await;
+    settled(&region).await;
+    region.call::<DeleteWarmPool>(delete()).await;
+    settled(&region).await;
+    assert!(pool(&region).await.is_empty());
+    assert_eq!(region.states().await, ["InService"]);
+    let mut request = put();
+    request.pool_state = Some("Hibernated".to_owned());
+    assert_eq!(region.code::<PutWarmPool>(request).await, "ValidationError");
+}

@@ -1,0 +1,248 @@
+//! Attempts to get more than was given: by handing roles over, by sessions, by trust.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::sync::Arc;
+
+use aws_iam::{
+    AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, CreateAccessKey,
+    CreateAccessKeyRequest, CreateInstanceProfile, CreateInstanceProfileRequest, CreateRole,
+    CreateRoleRequest, CreateUser, CreateUserRequest, GetRole, GetRoleRequest, ListUsers,
+    ListUsersRequest, PutRolePolicy, PutRolePolicyRequest, PutUserPolicy, PutUserPolicyRequest,
+};
+use aws_sts::{AssumeRole, AssumeRoleRequest};
+use aws_wire::{
+    Client, Operation,
+    client::{Config as ClientConfig, Endpoints, Exchange},
+    credentials::Credentials,
+};
+use bytes::Bytes;
+use clock::Clock;
+use http::Request;
+use http_body_util::Full;
+use region_gateway::{Config, Events, Gateway, Side};
+use region_iam::{Iam, RootKey};
+use region_store::Store;
+use region_sts::Sts;
+use tower::ServiceExt;
+
+const ACCOUNT: &str = "111122223333";
+
+struct Region(Gateway);
+
+fn clock() -> Clock {
+    Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap())
+}
+
+fn start() -> Region {
+    let store = Store::in_memory();
+    let root = RootKey { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
+    let iam = Iam::open(&store, ACCOUNT, root, clock()).unwrap();
+    let sts = Sts::open(&store, ACCOUNT, "us-east-1", iam.clone(), clock()).unwrap();
+    let gateway = Gateway::new(Config {
+        region: "us-east-1".to_owned(),
+        account: ACCOUNT.to_owned(),
+        clock: clock(),
+        keys: vec![iam.clone(), sts.clone()],
+        identities: iam.clone(),
+        events: Events::in_memory(),
+    });
+    assert!(gateway.open(region_iam::routes(&iam).merge(region_sts::routes(&sts))));
+    Region(gateway)
+}
+
+fn allowing(actions: &str, resource: &str, condition: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":{actions},
+        "Resource":"{resource}"{condition}}}}}"#
+    )
+}
+
+fn role(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:role/{name}")
+}
+
+impl Region {
+    fn client(&self, credentials: Credentials) -> Client {
+        let service = self.0.service(Side::Host);
+        let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
+            service.clone().oneshot(request.map(Full::new))
+        }));
+        Client::new(ClientConfig {
+            region: "us-east-1".to_owned(),
+            endpoints: Endpoints::default(),
+            exchange,
+            credentials: Some(Arc::new(credentials)),
+            clock: clock(),
+            attempts: 1,
+        })
+    }
+
+    fn root(&self) -> Client {
+        self.client(Credentials::new("test", "test"))
+    }
+
+    /// Made with one policy of their own.
+    async fn user(&self, name: &str, policy: String) -> Client {
+        let root = self.root();
+        let user_name = || name.to_owned();
+        let request = CreateUserRequest { user_name: user_name(), ..Default::default() };
+        root.call::<CreateUser>(request).await.unwrap();
+        let policy_name = "own".to_owned();
+        let request =
+            PutUserPolicyRequest { user_name: user_name(), policy_name, policy_document: policy };
+        root.call::<PutUserPolicy>(request).await.unwrap();
+        let request = CreateAccessKeyRequest { user_name: Some(user_name()) };
+        let key = root.call::<CreateAccessKey>(request).await.unwrap().access_key;
+        self.client(Credentials::new(&*key.access_key_id, &*key.secret_access_key))
+    }
+
+    /// A role that trusts this principal and may do everything.
+    async fn powerful(&self, name: &str, principal: &str) {
+        let trust = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{principal},
+            "Action":"sts:AssumeRole"}}}}"#
+        );
+        let request = CreateRoleRequest {
+            role_name: name.to_owned(),
+            assume_role_policy_document: trust,
+            ..Default::default()
+        };
+        self.root().call::<CreateRole>(request).await.unwrap();
+        let request = PutRolePolicyRequest {
+            role_name: name.to_owned(),
+            policy_name: "all".to_owned(),
+            policy_document: allowing("\"*\"", "*", ""),
+        };
+        self.root().call::<PutRolePolicy>(request).await.unwrap();
+    }
+
+    async fn session(&self, of: &Client, name: &str, policy: Option<String>) -> Client {
+        let request = AssumeRoleRequest {
+            role_arn: role(name),
+            role_session_name: "s1".to_owned(),
+            policy,
+            ..Default::default()
+        };
+        let it = of.call::<AssumeRole>(request).await.unwrap().credentials;
+        self.client(Credentials {
+            session_token: Some(it.session_token),
+            ..Credentials::new(&*it.access_key_id, &*it.secret_access_key)
+        })
+    }
+}
+
+async fn code<O: Operation>(client: &Client, request: O::Request) -> String {
+    match client.call::<O>(request).await {
+        Ok(_) => "fine".to_owned(),
+        Err(error) => error.fault().expect("the region answered").code.to_string(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_is_handed_over_only_by_who_may_pass_it_and_only_to_its_service() {
+    let region = start();
+    let ec2 = r#"{"Service":"ec2.amazonaws.com"}"#;
+    region.powerful("admin", ec2).await;
+    region.powerful("node", ec2).await;
+    let profiles = r#"["iam:CreateInstanceProfile","iam:AddRoleToInstanceProfile"]"#;
+    let without = region.user("without", allowing(profiles, "*", "")).await;
+    let both = |service: &str| {
+        let pass = format!(
+            r#"{{"Effect":"Allow","Action":"iam:PassRole","Resource":"{}","Condition":
+            {{"StringEquals":{{"iam:PassedToService":"{service}"}}}}}}"#,
+            role("node")
+        );
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{profiles},
+            "Resource":"*"}},{pass}]}}"#
+        )
+    };
+    let to_ec2 = region.user("to-ec2", both("ec2.amazonaws.com")).await;
+    let to_eks = region.user("to-eks", both("eks.amazonaws.com")).await;
+    for (index, (who, wanted, expected)) in [
+        (&without, "node", "AccessDenied"),
+        (&without, "admin", "AccessDenied"),
+        (&to_eks, "node", "AccessDenied"),
+        (&to_ec2, "admin", "AccessDenied"),
+        (&to_ec2, "node", "fine"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("p{index}");
+        let request = CreateInstanceProfileRequest {
+            instance_profile_name: name.clone(),
+            ..Default::default()
+        };
+        who.call::<CreateInstanceProfile>(request).await.unwrap();
+        let request = AddRoleToInstanceProfileRequest {
+            instance_profile_name: name,
+            role_name: wanted.to_owned(),
+        };
+        let found = code::<AddRoleToInstanceProfile>(who, request).await;
+        assert_eq!(found, expected, "{index} {wanted}");
+    }
+    let events = region.0.events().recent(100);
+    let passed = events.iter().find(|it| it.code.is_none() && !it.actions.is_empty()).unwrap();
+    assert_eq!(passed.actions, ["iam:AddRoleToInstanceProfile", "iam:PassRole"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_limited_cannot_get_rid_of_its_limit() {
+    let region = start();
+    let account = format!(r#"{{"AWS":"{ACCOUNT}"}}"#);
+    region.powerful("admin", &account).await;
+    region.powerful("next", &account).await;
+    let ann = region.user("ann", allowing("\"sts:AssumeRole\"", &role("*"), "")).await;
+    let only_roles = allowing(r#"["iam:GetRole","sts:AssumeRole"]"#, &role("admin"), "");
+    let limited = region.session(&ann, "admin", Some(only_roles)).await;
+    let get = |name: &str| GetRoleRequest { role_name: name.to_owned() };
+    assert_eq!(code::<GetRole>(&limited, get("admin")).await, "fine");
+    assert_eq!(code::<GetRole>(&limited, get("next")).await, "AccessDenied");
+    assert_eq!(code::<ListUsers>(&limited, ListUsersRequest::default()).await, "AccessDenied");
+    // By another role: the limit says which.
+    let assume = |name: &str, policy: Option<String>| AssumeRoleRequest {
+        role_arn: role(name),
+        role_session_name: "s2".to_owned(),
+        policy,
+        ..Default::default()
+    };
+    assert_eq!(code::<AssumeRole>(&limited, assume("next", None)).await, "AccessDenied");
+    // Whoever is not limited is not limited by somebody else's session.
+    let free = region.session(&ann, "admin", None).await;
+    assert_eq!(code::<ListUsers>(&free, ListUsersRequest::default()).await, "fine");
+    // A session policy gives nothing that its role does not have.
+    let more = allowing("\"*\"", "*", "");
+    assert_eq!(code::<GetRole>(&ann, get("admin")).await, "AccessDenied");
+    let wide = region.session(&ann, "admin", Some(more)).await;
+    assert_eq!(code::<ListUsers>(&wide, ListUsersRequest::default()).await, "fine");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trust_policy_that_names_a_role_is_not_met_by_its_namesake() {
+    let region = start();
+    region.powerful("caller", &format!(r#"{{"AWS":"{ACCOUNT}"}}"#)).await;
+    region.powerful("trusting", &format!(r#"{{"AWS":"{}"}}"#, role("caller"))).await;
+    let ann = region.user("ann", allowing("\"*\"", &role("caller"), "")).await;
+    let assume = AssumeRoleRequest {
+        role_arn: role("trusting"),
+        role_session_name: "s2".to_owned(),
+        ..Default::default()
+    };
+    let session = region.session(&ann, "caller", None).await;
+    assert_eq!(code::<AssumeRole>(&session, assume.clone()).await, "fine");
+    // Ann herself is not the role.
+    assert_eq!(code::<AssumeRole>(&ann, assume.clone()).await, "AccessDenied");
+
+    let root = region.root();
+    let role_name = || "caller".to_owned();
+    let request =
+        aws_iam::DeleteRolePolicyRequest { role_name: role_name(), policy_name: "all".to_owned() };
+    root.call::<aws_iam::DeleteRolePolicy>(request).await.unwrap();
+    let request = aws_iam::DeleteRoleRequest { role_name: role_name() };
+    root.call::<aws_iam::DeleteRole>(request).await.unwrap();
+    region.powerful("caller", &format!(r#"{{"AWS":"{ACCOUNT}"}}"#)).await;
+    let namesake = region.session(&ann, "caller", None).await;
+    assert_eq!(code::<AssumeRole>(&namesake, assume).await, "AccessDenied");
+}

@@ -1,0 +1,103 @@
+"""Auto Scaling groups and load balancers."""
+
+from given import until
+
+GROUP = "contract1"
+
+
+def groups(story):
+    do = lambda operation, **it: story.do("autoscaling", operation, **it)
+    template = {"LaunchTemplateName": "contract1", "Version": "1"}
+    subnets = ",".join(story.of["subnets"][:2])
+    tags = [{"Key": it, "Value": "v", "PropagateAtLaunch": True} for it in ("a", "b")]
+    for number in "12":
+        do("CreateAutoScalingGroup", AutoScalingGroupName=f"contract{number}", MinSize=0,
+           MaxSize=9, DesiredCapacity=0, VPCZoneIdentifier=subnets, LaunchTemplate=template,
+           Tags=tags)
+    name = {"AutoScalingGroupName": GROUP}
+    for number in "12":
+        do("PutLifecycleHook", LifecycleHookName=f"h{number}", HeartbeatTimeout=60,
+           LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING", DefaultResult="CONTINUE",
+           **name)
+    do("DescribeLifecycleHooks", **name)
+    do("CreateOrUpdateTags", Tags=[{"ResourceId": GROUP, "ResourceType": "auto-scaling-group",
+                                    "Key": "c", "Value": "d", "PropagateAtLaunch": False}])
+    do("DeleteTags", Tags=[{"ResourceId": GROUP, "ResourceType": "auto-scaling-group",
+                            "Key": "c"}])
+    do("EnableMetricsCollection", Granularity="1Minute", **name)
+    do("DisableMetricsCollection", **name)
+    do("UpdateAutoScalingGroup", DefaultCooldown=10, **name)
+    do("SetDesiredCapacity", DesiredCapacity=3, **name)
+
+    def members():
+        group = do("DescribeAutoScalingGroups", AutoScalingGroupNames=[GROUP])
+        return group["AutoScalingGroups"][0]["Instances"]
+
+    def are_in_service(number):
+        found = [it for it in members() if it["LifecycleState"] == "InService"]
+        return len(found) == number
+
+    until(lambda: are_in_service(3), 120)
+    ids = [it["InstanceId"] for it in members()]
+    do("DescribeAutoScalingInstances")
+    do("SetInstanceProtection", InstanceIds=ids[:1], ProtectedFromScaleIn=True, **name)
+    do("SetInstanceProtection", InstanceIds=ids[:1], ProtectedFromScaleIn=False, **name)
+    do("SetInstanceHealth", InstanceId=ids[0], HealthStatus="Healthy")
+    do("DetachInstances", InstanceIds=ids[:1], ShouldDecrementDesiredCapacity=True, **name)
+    do("AttachInstances", InstanceIds=ids[:1], **name)
+    until(lambda: are_in_service(3))
+    do("TerminateInstanceInAutoScalingGroup", InstanceId=ids[2],
+       ShouldDecrementDesiredCapacity=True)
+    until(lambda: any(it["LifecycleState"] == "Terminating:Wait" for it in members()))
+    for number in "12":
+        hook = {"LifecycleHookName": f"h{number}", "InstanceId": ids[2], **name}
+        do("RecordLifecycleActionHeartbeat", **hook)
+        do("CompleteLifecycleAction", LifecycleActionResult="CONTINUE", **hook)
+    do("DeleteLifecycleHook", LifecycleHookName="h2", **name)
+    do("SuspendProcesses", ScalingProcesses=["Launch"], **name)
+    do("ResumeProcesses", **name)
+    for what in ("InstanceRefreshes", "WarmPool", "TrafficSources", "LoadBalancers",
+                 "LoadBalancerTargetGroups"):
+        do(f"Describe{what}", **name)
+    for what in ("LaunchConfigurations", "NotificationConfigurations", "Policies",
+                 "ScheduledActions", "ScalingActivities", "Tags"):
+        do(f"Describe{what}")
+    story.of |= name
+
+
+def balancers(story):
+    do = lambda operation, **it: story.do("elasticloadbalancing", operation, **it)
+    listener = {"Protocol": "TCP", "LoadBalancerPort": 80, "InstancePort": 8080}
+    names = ["contract1", "contract2"]
+    for name in names:
+        do("CreateLoadBalancer", LoadBalancerName=name, Listeners=[listener],
+           Subnets=story.of["subnets"][:1], SecurityGroups=story.of["groups"][:1],
+           Tags=[{"Key": "a", "Value": "b"}])
+    one = {"LoadBalancerName": names[0]}
+    do("AddTags", LoadBalancerNames=names[:1], Tags=[{"Key": "c", "Value": "d"}])
+    do("DescribeTags", LoadBalancerNames=names)
+    do("RemoveTags", LoadBalancerNames=names[:1], Tags=[{"Key": "c"}])
+    do("ApplySecurityGroupsToLoadBalancer", SecurityGroups=story.of["groups"], **one)
+    do("AttachLoadBalancerToSubnets", Subnets=story.of["subnets"][1:2], **one)
+    do("DetachLoadBalancerFromSubnets", Subnets=story.of["subnets"][1:2], **one)
+    do("ConfigureHealthCheck", HealthCheck={"Target": "TCP:8080", "Interval": 10, "Timeout": 5,
+                                            "UnhealthyThreshold": 2, "HealthyThreshold": 2}, **one)
+    do("CreateLoadBalancerListeners", Listeners=[listener | {"LoadBalancerPort": 81}], **one)
+    do("DeleteLoadBalancerListeners", LoadBalancerPorts=[81], **one)
+    policy = {"PolicyName": "p", **one}
+    do("CreateLoadBalancerPolicy", PolicyTypeName="ProxyProtocolPolicyType", PolicyAttributes=[
+        {"AttributeName": "ProxyProtocol", "AttributeValue": "true"}], **policy)
+    do("DescribeLoadBalancerPolicies", **one)
+    backend = {"InstancePort": 8080, **one}
+    do("SetLoadBalancerPoliciesForBackendServer", PolicyNames=["p"], **backend)
+    do("SetLoadBalancerPoliciesForBackendServer", PolicyNames=[], **backend)
+    do("SetLoadBalancerPoliciesOfListener", LoadBalancerPort=80, PolicyNames=[], **one)
+    do("DeleteLoadBalancerPolicy", **policy)
+    do("DescribeLoadBalancerAttributes", **one)
+    do("ModifyLoadBalancerAttributes",
+       LoadBalancerAttributes={"CrossZoneLoadBalancing": {"Enabled": True}}, **one)
+    instances = [{"InstanceId": it} for it in story.of["InstanceIds"][:2]]
+    do("RegisterInstancesWithLoadBalancer", Instances=instances, **one)
+    do("DescribeInstanceHealth", **one)
+    do("DeregisterInstancesFromLoadBalancer", Instances=instances[1:], **one)
+    story.of |= {"LoadBalancerNames": names}
