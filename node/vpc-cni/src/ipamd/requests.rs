@@ -85,9 +85,15 @@ impl Ipamd {
         self.metrics.count_labelled("awscni_del_ip_req_count", reason);
         let released = {
             let mut store = self.store.lock();
-            let released = store.release(&key_of(sandbox), self.parts.clock.now());
-            if released.is_some() {
-                self.keep(&store).map_err(|source| AddError::Checkpoint { source })?;
+            let key = key_of(sandbox);
+            let row = store.row(&key).cloned();
+            let released = store.release(&key, self.parts.clock.now());
+            // The runtime asks again where this fails, and then has to find what there was.
+            if let Some(row) = row
+                && let Err(source) = self.keep(&store)
+            {
+                store.restore(row);
+                return Err(AddError::Checkpoint { source });
             }
             released
         };
