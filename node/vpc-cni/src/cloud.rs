@@ -313,7 +313,6 @@ impl Cloud {
         Ok((1..).find(|index| !taken.contains(index)).unwrap_or_default())
     }
 
-
     /// Detaches and deletes an interface. One that is gone is fine.
     pub async fn remove_eni(&self, eni: &str) -> Result<(), CloudError> {
         let Some(described) = self.describe(eni).await? else { return Ok(()) };
