@@ -117,6 +117,50 @@ fn an_external_address_cannot_take_a_cluster_address() {
     assert!(!text(&pass).contains("goto mlb"), "{}", text(&pass));
 }
 
+/// What a watch that begins anew tells of first, where a Service went unseen and another took its
+/// cluster address and its node port.
+#[test]
+fn a_service_that_took_over_anothers_address_and_node_port_has_them_once_the_list_is_whole() {
+    for (old, new) in [("a", "b"), ("b", "a")] {
+        let mut proxier = proxier();
+        let of = |name: &str| {
+            let value = json!({
+                "metadata": { "namespace": "default", "name": name },
+                "spec": {
+                    "clusterIP": "10.100.0.1",
+                    "type": "NodePort",
+                    "ports": [{ "port": 80, "nodePort": 30080 }],
+                },
+            });
+            let ports = ports_of(&serde_json::from_value(value).unwrap());
+            (ServiceName { namespace: "default".into(), name: name.into() }, ports)
+        };
+        let ((gone, of_gone), (heir, of_heir)) = (of(old), of(new));
+        proxier.set_service(&gone, of_gone);
+        proxier.set_slice(&gone, "s", slice(1));
+        proxier.plan();
+        proxier.set_service(&heir, of_heir);
+        proxier.set_slice(&heir, "s", slice(2));
+        // Whoever has it meanwhile, it is one of them.
+        let between = text(&proxier.plan());
+        let adds = |text: &str, key: &str| {
+            text.lines().filter(|it| it.starts_with("add element") && it.contains(key)).count()
+        };
+        assert!(adds(&between, "10.100.0.1 . tcp . 80 :") <= 1, "{between}");
+        proxier.retain_services(&BTreeSet::from([heir.clone()]));
+        proxier.retain_slices(&BTreeSet::from([(heir.clone(), "s".to_owned())]));
+        proxier.plan();
+        proxier.distrust();
+        let whole = text(&proxier.plan());
+        for element in ["10.100.0.1 . tcp . 80 : goto lb-tcp-2", "tcp . 30080 : goto mnp-tcp-2"] {
+            assert!(whole.contains(element), "{old} → {new}: {whole}");
+        }
+        // And step by step nothing was left that the whole table does not have.
+        let ledger = format!("{:?}", proxier.families[0].compiled.keys().collect::<Vec<_>>());
+        assert!(ledger.contains(new) && !ledger.contains(&format!("\"{old}\"")), "{ledger}");
+    }
+}
+
 #[test]
 fn a_new_list_drops_what_it_does_not_hold() {
     let mut proxier = proxier();
