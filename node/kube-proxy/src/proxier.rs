@@ -374,9 +374,8 @@ impl Claims {
             let first = self.wanted.get(&claim).and_then(BTreeSet::first);
             first.is_none_or(|(best, name)| *best == rank && *name == port.service)
         };
-        let is_ours = |rank: u8| {
-            move |ip: &IpAddr| has(rank, Claim::Address(*ip, port.protocol, port.port))
-        };
+        let is_ours =
+            |rank: u8| move |ip: &IpAddr| has(rank, Claim::Address(*ip, port.protocol, port.port));
         let mut granted = port.clone();
         granted.cluster_ips.retain(is_ours(0));
         granted.node_port.take_if(|number| !has(0, Claim::NodePort(port.protocol, *number)));

@@ -42,10 +42,10 @@ pub(super) async fn read(
     client: &Client,
     aws: &Aws,
     status: &DaemonStatus,
+    cluster_name: &str,
     wanted: &str,
 ) -> anyhow::Result<Option<Facts>> {
-    let name = status.clusters.first().map(|it| it.name.clone()).unwrap_or_default();
-    let cluster = cluster(aws, &name, &status.region).await?;
+    let cluster = cluster(aws, cluster_name, &status.region).await?;
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = nodes.context("cannot list the nodes")?.items;
     let mut node = nodes.iter().find(|it| it.metadata.name.as_deref() == Some(wanted)).cloned();
@@ -102,6 +102,15 @@ async fn cluster(aws: &Aws, name: &str, region: &str) -> anyhow::Result<Cluster>
         has_entries: mode != "CONFIG_MAP",
         reads_config_map: mode != "API",
     })
+}
+
+/// The cluster that an instance, or that of a node with this name, is tagged with.
+pub(super) async fn cluster_of(aws: &Aws, wanted: &str) -> anyhow::Result<Option<String>> {
+    let by = if wanted.starts_with("i-") { "instance-id" } else { "private-dns-name" };
+    let tags = describe(aws, by, wanted).await?.map(|it| it.tag_set).unwrap_or_default();
+    Ok(tags
+        .into_iter()
+        .find_map(|tag| Some(tag.key?.strip_prefix("kubernetes.io/cluster/")?.to_owned())))
 }
 
 async fn describe(aws: &Aws, by: &str, value: &str) -> anyhow::Result<Option<instance::Instance>> {
