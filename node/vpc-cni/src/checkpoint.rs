@@ -12,7 +12,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::datastore::{Key, PodName, Row};
+use crate::{
+    datastore::{Key, PodName, Row},
+    files,
+};
 
 const VERSION: &str = "vpc-cni-ipam/1";
 
@@ -105,9 +108,7 @@ pub fn write<'a>(
     let file = File { version: VERSION.to_owned(), allocations: rows.map(entry).collect() };
     let bytes = serde_json::to_vec(&file)
         .map_err(|source| CheckpointError::Format { path: name(), source })?;
-    let next = path.with_extension("json.tmp");
-    fs::write(&next, bytes)
-        .and_then(|()| fs::rename(&next, path))
+    files::replace(path, |beside| fs::write(beside, bytes))
         .map_err(|source| CheckpointError::Io { path: name(), source })
 }
 

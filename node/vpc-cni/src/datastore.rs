@@ -311,9 +311,8 @@ impl Datastore {
         }
     }
 
-    /// Puts a row back: the checkpoint's, or one whose release could not be kept. `false` where the
-    /// address belongs to no interface, in which case nobody else gets it when it comes, or is another
-    /// sandbox's.
+    /// Puts a row of the checkpoint back. `false` where the address belongs to no interface, in which
+    /// case nobody else gets it when it comes, or is another sandbox's.
     pub fn restore(&mut self, row: Row) -> bool {
         if self.rows.values().any(|it| it.address == row.address) {
             return false;

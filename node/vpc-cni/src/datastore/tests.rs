@@ -140,17 +140,6 @@ fn an_interface_that_is_out_of_sight_for_a_while_gives_nobodys_address_away() {
 }
 
 #[test]
-fn a_release_that_is_undone_leaves_the_address_as_it_was() {
-    let mut store = store();
-    assign(&mut store, "a", NOW).unwrap();
-    let row = store.row(&key("a")).unwrap().clone();
-    store.release(&key("a"), NOW).unwrap();
-    assert!(store.restore(row.clone()));
-    assert_eq!(store.row(&key("a")), Some(&row));
-    assert_eq!((store.stock().assigned, store.resting(NOW)), (1, 0));
-}
-
-#[test]
 fn only_what_is_free_and_rested_goes_back_to_ec2() {
     let mut store = store();
     for container in ["a", "b"] {

@@ -214,7 +214,7 @@ async fn addresses_whose_return_was_not_heard_of_are_nobodys_until_it_is_known()
     }
     until("two more than pods", || ipamd.snapshot().stock().total == 6).await;
     world.faults.strike("UnassignPrivateIpAddresses", Fault::Lost);
-    (0..4).for_each(|pod| drop(ipamd.delete(&sandbox(pod)).unwrap()));
+    (0..4).for_each(|pod| drop(ipamd.delete(&sandbox(pod))));
     until("EC2 has them back", || secondary(&world).len() == 2).await;
     for pod in 10..14 {
         let given = ipamd.add(&sandbox(pod)).await.unwrap().address;

@@ -45,7 +45,7 @@ async fn the_pool_the_interfaces_and_the_settings_are_told_by_upstreams_paths_an
     let _running = Running::start(&ipamd);
     let given = ipamd.add(&sandbox(7)).await.unwrap().address;
     ipamd.add(&sandbox(8)).await.unwrap();
-    let released = ipamd.delete(&sandbox(8)).unwrap().unwrap().address;
+    let released = ipamd.delete(&sandbox(8)).unwrap().address;
     until("a warm pool", || ipamd.plan().step == vpc_cni::plan::Step::Settled).await;
     let scope = Scope::new();
     let address = serve(&ipamd, &scope, introspection::introspect);

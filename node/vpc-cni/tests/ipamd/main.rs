@@ -130,7 +130,7 @@ async fn a_subnet_that_runs_out_fails_pods_and_pauses_the_pool() {
     }
     assert!(story.contains(&format!("Held by {}: 10 (1 interface).", world.instance)), "{story}");
     until("the pause", || ipamd.plan().reason.contains("ran out")).await;
-    ipamd.delete(&sandbox(3)).unwrap();
+    ipamd.delete(&sandbox(3));
     let error = ipamd.add(&sandbox(10)).await.unwrap_err();
     assert!(error.to_string().contains("no available"), "an address rests after use: {error}");
     assert_eq!(world.ec2.view().network_interfaces.len(), 1, "nothing is left behind");
@@ -216,7 +216,7 @@ async fn addresses_beyond_the_targets_go_back_to_ec2() {
         ipamd.add(&sandbox(number)).await.unwrap();
     }
     until("two more than pods", || ipamd.snapshot().stock().total == 7).await;
-    (0..5).for_each(|number| drop(ipamd.delete(&sandbox(number)).unwrap()));
+    (0..5).for_each(|number| drop(ipamd.delete(&sandbox(number))));
     until("two", || secondary(&world).len() == 2 && ipamd.snapshot().stock().total == 2).await;
 }
 
@@ -281,7 +281,7 @@ async fn an_ipv6_node_has_one_prefix_whose_addresses_survive_a_restart() {
     assert_eq!(prefixes().len(), 1, "nothing is warmed");
     let checkpoint = std::fs::read_to_string(world.folder.path().join("ipam.json")).unwrap();
     assert!(checkpoint.contains(&of(&first).to_string()), "{checkpoint}");
-    ipamd.delete(&sandbox(0)).unwrap();
+    ipamd.delete(&sandbox(0));
     let third = ipamd.add(&sandbox(2)).await.unwrap();
     assert_ne!(of(&third), of(&first), "what was given back rests");
     let rules = world.netlink().rules().unwrap();
@@ -326,7 +326,7 @@ async fn an_interface_that_is_not_needed_any_more_is_detached_and_deleted() {
         ipamd.add(&sandbox(number)).await.unwrap();
     }
     until("three interfaces", || ipamd.snapshot().enis().count() == 3).await;
-    (0..10).for_each(|number| drop(ipamd.delete(&sandbox(number)).unwrap()));
+    (0..10).for_each(|number| drop(ipamd.delete(&sandbox(number))));
     drop(running);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -340,12 +340,36 @@ async fn an_interface_that_is_not_needed_any_more_is_detached_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_assignment_that_cannot_be_kept_is_not_made_and_a_release_is_all_the_same() {
+    let Some(world) = World::new("o", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("IP_COOLDOWN_PERIOD", "0")], "root").await.unwrap();
+    let _running = Running::start(&ipamd);
+    let first = ipamd.add(&sandbox(0)).await.unwrap();
+    let path = world.folder.path().join("ipam.json");
+    let kept = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = ipamd.add(&sandbox(1)).await;
+    assert!(matches!(refused, Err(AddError::Checkpoint { .. })), "{refused:?}");
+    assert_eq!(ipamd.snapshot().stock().assigned, 1);
+    assert_eq!(ipamd.delete(&sandbox(0)), Some(first));
+    assert_eq!(ipamd.snapshot().stock().assigned, 0);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, kept).unwrap();
+    // The next one that can be kept brings the file up to date.
+    let again = ipamd.add(&sandbox(2)).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("container-2") && !text.contains("container-0"), "{text}");
+    assert!(text.contains(&again.address.to_string()), "{text}");
+}
+
+#[tokio::test]
 async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
     let Some(world) = World::new("k", "192.168.200.0/24").await else { return };
     let ipamd = world.start(&[("ENABLE_PREFIX_DELEGATION", "true")], "root").await.unwrap();
     let running = Running::start(&ipamd);
     ipamd.add(&sandbox(0)).await.unwrap();
-    ipamd.delete(&sandbox(0)).unwrap();
+    ipamd.delete(&sandbox(0));
     let given = ipamd.add(&sandbox(1)).await.unwrap().address;
     until("a warm prefix", || ipamd.snapshot().stock().prefixes == 2).await;
     let ended = "awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"} 0";
