@@ -92,9 +92,7 @@ fn an_endpoint_that_is_in_two_slices_counts_once() {
 
 #[test]
 fn hints_for_this_node_go_before_those_for_its_zone() {
-    let hints = |node: &str, zone: &str| {
-        json!({ "forNodes": [{ "name": node }], "forZones": [{ "name": zone }] })
-    };
+    let hints = |node: &str, zone: &str| json!({ "forNodes": [{ "name": node }], "forZones": [{ "name": zone }] });
     let near = chosen(json!([
         { "addresses": ["192.168.0.1"], "hints": hints("here", "a") },
         { "addresses": ["192.168.0.2"], "hints": hints("there", "a") },

@@ -38,7 +38,8 @@ fn port(port: i64) -> IpPermissionInput {
 
 /// Networks of the first version in `v4`, of the other in `v6`, by their numbers.
 fn networks(v4: std::ops::Range<u8>, v6: std::ops::Range<u8>) -> IpPermissionInput {
-    let four = |n: u8| IpRangeInput { cidr_ip: Some(format!("10.{n}.0.0/16")), ..Default::default() };
+    let four =
+        |n: u8| IpRangeInput { cidr_ip: Some(format!("10.{n}.0.0/16")), ..Default::default() };
     let six = |n: u8| Ipv6RangeInput {
         cidr_ipv6: Some(format!("2001:db8:{n:x}::/48")),
         ..Default::default()
