@@ -19,6 +19,7 @@ use std::{
 use api_cni::backend::{Assignment, Sandbox};
 use aws_ec2::{
     common::{TagInput, TagSpecification},
+    ipv6_addresses::{AssignIpv6Addresses, AssignIpv6AddressesRequest},
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     private_addresses::{AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest},
     subnet::{AssociateSubnetCidrBlock, AssociateSubnetCidrBlockRequest},
@@ -287,6 +288,30 @@ async fn an_ipv6_node_has_one_prefix_whose_addresses_survive_a_restart() {
     let rules = world.netlink().rules().unwrap();
     let leads_to = |address: std::net::IpAddr| rules.iter().any(|it| it.to == Some(address.into()));
     assert!(leads_to(of(&second).into()), "{rules:?}");
+}
+
+#[tokio::test]
+async fn an_ipv6_nodes_pods_keep_their_prefix_when_another_one_comes_before_it() {
+    let Some(world) = World::new("sx", "192.168.200.0/24").await else { return };
+    let environment =
+        [("ENABLE_IPv6", "true"), ("ENABLE_IPv4", "false"), ("ENABLE_PREFIX_DELEGATION", "true")];
+    give_ipv6(&world).await;
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    let given = ipamd.add(&sandbox(0)).await.unwrap();
+    drop(ipamd);
+    let eni = world.ec2.view().interfaces_of(&world.instance)[0].clone();
+    let own = *eni.ipv6_prefixes.first().unwrap();
+    let block = ipnet::Ipv6Net::new(own.network(), 64).unwrap().trunc();
+    let request = AssignIpv6AddressesRequest {
+        network_interface_id: eni.id.clone(),
+        ipv6_prefixes: vec![block.subnets(80).unwrap().nth(1).unwrap().to_string()],
+        ..Default::default()
+    };
+    world.root().call::<AssignIpv6Addresses>(request).await.unwrap();
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    assert_eq!(ipamd.add(&sandbox(0)).await.unwrap(), given);
+    let next = ipamd.add(&sandbox(1)).await.unwrap().ipv6.unwrap().address;
+    assert!(own.contains(&next), "{next} is of another prefix than {own}");
 }
 
 /// Somebody else put addresses on the interface: EC2 refuses more, and ipamd looks again.
