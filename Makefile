@@ -16,7 +16,7 @@ PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6
 # What only tests need. Debian starts etcd as a service unless it is told not to.
 TEST_PACKAGES := etcd-server openssl
 
-.PHONY: help up test check tidy unit e2e fuzz bench build images packages test-packages install tools down clean-host
+.PHONY: help up test check tidy unit worlds e2e fuzz bench build images packages test-packages install tools down clean-host
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,15 @@ tidy: ## Format, layers, sizes, deviations
 
 unit: ## Unit, simulation and kernel tests; those that need root say so where it is missing
 	cargo test --workspace --exclude e2e --lib --bins --tests
+
+# A run of `unit` has 24 of each kind.
+WORLDS ?= 1000
+
+worlds: ## Kernel and evaluator agree in random worlds: WORLDS=1000 of each kind (root)
+	NODESTEAD_WORLDS=$(WORLDS) cargo test --package unify --package region-vpc \
+	  --test worlds --test ipv6_worlds -- --nocapture
+	NODESTEAD_WORLDS=$(WORLDS) cargo test --package unify --package nodestead --bin nodestead -- \
+	  --nocapture worlds::
 
 e2e: packages build tools images ## The whole product with real clients (root)
 	$(SUDO) env "PATH=$(VENV)/bin:$$PATH" NODESTEAD=$(NODESTEAD) NODESTEAD_IMAGES=$(IMAGES) \

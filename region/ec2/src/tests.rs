@@ -4,6 +4,7 @@ mod acls;
 mod addresses;
 mod events;
 mod fleet;
+mod group_quotas;
 mod images;
 mod instances;
 mod interfaces;
