@@ -16,11 +16,15 @@ mod document;
 mod evaluate;
 mod pattern;
 mod principal;
+mod unseen;
 
 pub use self::{
     context::Context,
     document::{Effect, Kind, Policy, PolicyError},
-    evaluate::{Deciding, Decision, Layer, Named, Policies, Request, Verdict, evaluate, layers},
+    evaluate::{
+        Deciding, Decision, Layer, Named, Policies, Request, Verdict, evaluate, evaluate_unseen,
+        layers,
+    },
     principal::{Identity, IdentityKind},
 };
 
