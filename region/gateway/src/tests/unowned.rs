@@ -87,7 +87,7 @@ impl Bed {
 
     async fn end(&self) {
         self.scope.cancel();
-        assert!(self.scope.drain(std::time::Duration::from_secs(5)).await);
+        assert!(self.scope.drain(Duration::from_secs(5)).await);
     }
 
     fn heard(&self) -> Vec<[String; 5]> {
