@@ -60,7 +60,23 @@ impl Authorizer {
             resource,
             resource_must_allow,
         };
-        decided(&identity(caller), caller, action, target, &policies)
+        match self.handed_over(action, target) {
+            Some(target) => decided(&identity(caller), caller, action, &target, &policies),
+            None => decided(&identity(caller), caller, action, target, &policies),
+        }
+    }
+
+    /// A role that is handed over, with its tags: who takes it does not know them.
+    fn handed_over(&self, action: &str, target: &Target) -> Option<Target> {
+        let action = target.action.as_deref().unwrap_or(action);
+        if action != "iam:PassRole" {
+            return None;
+        }
+        let name = target.resource.rsplit('/').next().unwrap_or_default();
+        let role = self.identities.role(name).filter(|it| it.arn == target.resource)?;
+        let tags = || role.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let target = target.clone().with_tags("aws:ResourceTag", tags());
+        Some(target.with_tags("iam:ResourceTag", tags()))
     }
 
     /// Decides on a call of a service that is not this region's: nobody here knows what it touches.

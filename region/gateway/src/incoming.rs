@@ -125,6 +125,10 @@ fn names_one_service(parts: &Parts, presented: &Presented) -> bool {
     if claims.matches("Credential=").count() > 1 {
         return false;
     }
+    // S3's paths are signed as they are sent.
+    if presented.service != "s3" && !is_plain(parts.uri.path()) {
+        return false;
+    }
     let query = percent::pairs(parts.uri.query().unwrap_or_default());
     let in_query = query.iter().filter(|(it, _)| it.eq_ignore_ascii_case("X-Amz-Credential"));
     if in_query.count() != usize::from(presented.style != Style::Header) {
@@ -290,6 +294,14 @@ fn json_body(service: &Service, body: &Bytes) -> Result<Value, Fault> {
     }
 }
 
+/// Whether a path is the one that its signature is over: that one is without empty segments and those
+/// of dots, and another of its spellings could name another operation.
+fn is_plain(path: &str) -> bool {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    inner.is_empty() || inner.split('/').all(|it| !matches!(it, "" | "." | ".."))
+}
+
 /// The most specific template that fits, with its labels, the query and the body in one tree.
 fn read_rest(
     service: &Service,
@@ -298,6 +310,9 @@ fn read_rest(
     body: &Bytes,
 ) -> Result<Asked, Fault> {
     let path = parts.uri.path();
+    if !is_plain(path) {
+        return Err(refusal::unknown_action(service, path));
+    }
     let candidates = routes
         .of(service.name)
         .filter(|it| it.http().method == parts.method.as_str())

@@ -127,3 +127,71 @@ async fn a_signature_for_one_service_is_none_at_the_host_of_another() {
         assert_eq!(names_it, expected != 200, "{said}");
     }
 }
+
+/// The signature is over the path without dots, which a router reads otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_signed_path_cannot_be_spelt_as_another_operations() {
+    let credentials = Credentials::new("root", "secret");
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let send = |signed: &str, sent: &str| {
+        let (mut parts, ()) = Request::post(signed)
+            .header("host", "eks.us-east-1.amazonaws.com")
+            .body(())
+            .unwrap()
+            .into_parts();
+        Signer { credentials: &credentials, region: "us-east-1", service: "eks", now }
+            .sign(&mut parts, b"{}");
+        parts.uri = sent.parse().unwrap();
+        raw(Request::from_parts(parts, "{}"))
+    };
+    assert_eq!(send("/echo/x", "/echo/x").await.0, 200);
+    assert_eq!(send("/echo/x%20y", "/echo/x%20y").await.0, 200);
+    // Encoded once more on the way, it is another path.
+    assert_eq!(send("/echo/x%20y", "/echo/x%2520y").await.0, 403);
+    assert_eq!(send("/echo/a%2Fb", "/echo/a/b").await.0, 403);
+    for (signed, sent) in [("/echo", "/echo/."), ("/echo", "/x/../echo"), ("/", "/echo/..")] {
+        let (status, body) = send(signed, sent).await;
+        assert_eq!(status, 404, "{sent} {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_signed_in_chunks_is_s3s_alone() {
+    let body = "Action=DescribeEcho&Name=x&Version=2016-11-15";
+    for (declared, expected) in [
+        ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 401),
+        ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", 401),
+        ("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 401),
+    ] {
+        let request = Request::post("/").header("host", "ec2.us-east-1.amazonaws.com");
+        let request = request.header("x-amz-content-sha256", declared);
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let credentials = Credentials::new("root", "secret");
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        Signer { credentials: &credentials, region: "us-east-1", service: "ec2", now }
+            .sign(&mut parts, body.as_bytes());
+        let (status, said) = raw(Request::from_parts(parts, body)).await;
+        assert_eq!(status, expected, "{declared} {said}");
+    }
+}
+
+/// Two readers of a header that is there twice take another one each.
+#[tokio::test(start_paused = true)]
+async fn what_a_signature_covers_it_covers_with_all_its_values() {
+    let credentials = Credentials::new("root", "secret");
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let request = Request::post("/").header("host", "ssm.us-east-1.amazonaws.com");
+    let request = request.header("x-amz-target", "AmazonSSM.DescribeEcho");
+    let (mut parts, ()) = request.body(()).unwrap().into_parts();
+    let body = r#"{"Name": "x"}"#;
+    Signer { credentials: &credentials, region: "us-east-1", service: "ssm", now }
+        .sign(&mut parts, body.as_bytes());
+    assert_eq!(raw(Request::from_parts(parts.clone(), body)).await.0, 200);
+    for name in ["x-amz-target", "x-amz-date", "host"] {
+        let mut twice = parts.clone();
+        twice.headers.append(name, "AmazonSSM.Other".parse().unwrap());
+        let (status, said) = raw(Request::from_parts(twice, body)).await;
+        assert_eq!(status, 400, "{name} {said}");
+        assert!(said.contains("InvalidSignatureException"), "{name} {said}");
+    }
+}
