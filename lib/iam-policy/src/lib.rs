@@ -16,6 +16,7 @@ mod document;
 mod evaluate;
 mod pattern;
 mod principal;
+mod unique;
 mod unseen;
 
 pub use self::{

@@ -271,6 +271,12 @@ impl Gateway {
             return unknown::answer(parts, signed, &request_id);
         };
         record.service = service.name.into();
+        if let Some(fault) = incoming::older_protocol(service, parts, body) {
+            let response = unknown::refuse(parts, service.name, &fault, &request_id);
+            Open::new(self, record, request_id, &source, started)
+                .close(response.status(), Some(&fault));
+            return response;
+        }
         let result = match (internal, presented) {
             (Some(Internal { service, source_arn }), _) => {
                 let now = self.0.clock.now();

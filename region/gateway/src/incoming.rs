@@ -62,6 +62,15 @@ pub(crate) fn host(parts: &Parts) -> Option<&str> {
     header(parts, HOST.as_str()).or_else(|| parts.uri.host())
 }
 
+/// Services of [`Protocol::Json10`] spoke the query protocol before: whoever still does hears in it
+/// that it is not served.
+pub(crate) fn older_protocol(service: &Service, parts: &Parts, body: &Bytes) -> Option<Fault> {
+    let is_older = service.protocol == Protocol::Json10
+        && !parts.headers.contains_key(TARGET)
+        && parameters(parts, body).any(|(name, _)| name == "Action");
+    is_older.then(|| refusal::older_protocol(service))
+}
+
 /// A signed call that this region does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unowned {

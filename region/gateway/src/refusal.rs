@@ -110,6 +110,17 @@ pub(crate) fn unknown_action(service: &Service, action: &str) -> Fault {
     }
 }
 
+pub(crate) fn older_protocol(service: &Service) -> Fault {
+    Fault::new(
+        "InvalidAction",
+        format!(
+            "This region serves {} in its JSON protocol alone, which AWS's SDKs and CLI speak since \
+             November 2023.",
+            service.name
+        ),
+    )
+}
+
 /// As AWS puts it.
 pub(crate) fn unknown_version(action: &str, version: &str) -> Fault {
     Fault::new("InvalidAction", format!("Could not find operation {action} for version {version}"))

@@ -195,3 +195,20 @@ async fn what_a_signature_covers_it_covers_with_all_its_values() {
         assert!(said.contains("InvalidSignatureException"), "{name} {said}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_a_services_older_protocol_is_told_so_in_it() {
+    let media = "application/x-www-form-urlencoded; charset=utf-8";
+    let body = "Action=SendMessage&Version=2012-11-05&MessageBody=x";
+    let credentials = Credentials::new("root", "secret");
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let request = Request::post("/").header("content-type", media);
+    let request = request.header("host", "sqs.us-east-1.amazonaws.com").body(()).unwrap();
+    let (mut parts, ()) = request.into_parts();
+    Signer { credentials: &credentials, region: "us-east-1", service: "sqs", now }
+        .sign(&mut parts, body.as_bytes());
+    let (status, said) = raw(Request::from_parts(parts, body)).await;
+    assert_eq!(status, 400, "{said}");
+    assert!(said.contains("<Code>InvalidAction</Code>"), "{said}");
+    assert!(said.contains("JSON protocol alone"), "{said}");
+}
