@@ -32,17 +32,19 @@ const MOST_NODES: i64 = 450;
 const MOST_GROUPS: usize = 30;
 const MOST_TYPES: usize = 20;
 
+pub(super) fn active(cluster: &Cluster) -> Result<(), Fault> {
+    if cluster.status == Status::Active {
+        return Ok(());
+    }
+    Err(faults::invalid_request(format!("Cluster '{}' is not in ACTIVE status", cluster.name)))
+}
+
 pub(crate) async fn create(
     eks: &Eks,
     cluster: &Cluster,
     request: &CreateNodegroupRequest,
 ) -> Result<Base, Fault> {
-    if cluster.status != Status::Active {
-        return Err(faults::invalid_request(format!(
-            "Cluster '{}' is not in ACTIVE status",
-            cluster.name
-        )));
-    }
+    active(cluster)?;
     name(&request.nodegroup_name)?;
     unsupported(request)?;
     sizes(request)?;

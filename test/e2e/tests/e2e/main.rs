@@ -67,6 +67,7 @@ struct Sum {
 const WHEN_NAMED: &[&str] = &[
     "a_node_whose_hardware_is_said_to_fail_is_drained_and_replaced",
     "a_pending_pod_brings_a_node_of_its_size_which_goes_with_it",
+    "an_access_policy_gives_rights_in_its_namespaces_alone",
     "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
     "cluster_autoscaler_works_as_a_pod_with_a_role",
     "terraform_keeps_a_platform_teams_whole_stack",

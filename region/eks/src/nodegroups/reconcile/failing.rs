@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_wire::CallError;
+
 use super::{
     super::records::{Issue, Nodegroup, State},
     plan::Step,
@@ -47,14 +49,15 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
         ),
         // What the API server says otherwise is about an object, and tried again.
         PassError::Kubernetes(kube::Error::Api(status)) if status.code < 500 => None,
-        PassError::Kubernetes(_) => of(
+        PassError::Kubernetes(_) | PassError::Late { .. } => of(
             "ClusterUnreachable",
             format!("The API server of cluster {cluster} cannot be reached."),
             cluster,
         ),
         PassError::Call(error) if group.state == State::Deleting => {
             let template = group.template();
-            let is_template = error.to_string().contains("DeleteLaunchTemplate");
+            let is_template =
+                matches!(error, CallError::Service { action: "DeleteLaunchTemplate", .. });
             let code =
                 if is_template { "Ec2LaunchTemplateDeletionFailure" } else { "InternalFailure" };
             of(code, telemetry::chain(error).to_string(), &template)
@@ -65,7 +68,7 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
 
 #[cfg(test)]
 mod tests {
-    use aws_wire::{CallError, Fault};
+    use aws_wire::Fault;
     use kube::core::Status;
 
     use super::*;
@@ -109,7 +112,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_deleted_is_named() {
-        let fault = Fault::new("DeleteConflict", "it is in use");
+        // What another call's message says is not what was called.
+        let fault = Fault::new("DeleteConflict", "it is in use by DeleteLaunchTemplate");
         let error = PassError::Call(CallError::Service {
             service: "iam",
             action: "DeleteInstanceProfile",
@@ -117,6 +121,14 @@ mod tests {
         });
         let Some(Step::Fail(issue)) = planned(State::Deleting, &error, 60) else { panic!() };
         assert_eq!(issue.code, "InternalFailure");
+        let of_template = |fault: Fault| {
+            let action = "DeleteLaunchTemplate";
+            let error = PassError::Call(CallError::Service { service: "ec2", action, fault });
+            let Some(Step::Fail(issue)) = planned(State::Deleting, &error, 60) else { panic!() };
+            issue.code
+        };
+        let in_use = Fault::new("InvalidLaunchTemplate", "it is in use");
+        assert_eq!(of_template(in_use), "Ec2LaunchTemplateDeletionFailure");
         assert_eq!(planned(State::Active, &error, 600), None);
     }
 }
