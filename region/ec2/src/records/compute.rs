@@ -26,6 +26,9 @@ pub struct Instance {
     pub terminated_at: Option<Timestamp>,
     pub launch_index: i64,
     pub key_name: Option<String>,
+    /// The key pair's key as it was at the launch: a line of `authorized_keys`.
+    #[serde(default)]
+    pub public_key: Option<String>,
     /// In base64, as it came.
     pub user_data: Option<String>,
     pub profile: Option<Profile>,
