@@ -15,13 +15,13 @@ use std::{
 };
 
 use api_imds::{FetchError, ImdsClient};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::files::{below, write};
 
-/// Amazon Linux's default user, as the AMI's `/etc/passwd` has it.
+/// Amazon Linux's default user.
+const USER: &str = "ec2-user";
 const HOME: &str = "/home/ec2-user";
-const OWNER: (u32, u32) = (1000, 1000);
 /// What an owner's key is written to, and sshd reads.
 pub const AUTHORIZED_KEYS: &str = "/home/ec2-user/.ssh/authorized_keys";
 
@@ -62,13 +62,27 @@ pub(crate) async fn prepare(imds: &ImdsClient, root: &Path) -> Result<(), Access
     let failed = |source| AccessError::Imds { source };
     let instance = imds.required(api_imds::paths::INSTANCE_ID).await.map_err(failed)?;
     let key = imds.text(api_imds::paths::OPENSSH_KEY).await.map_err(failed)?;
-    once(root, instance.trim(), "ssh-authkey", || authorize(root, key.as_deref(), Some(OWNER)))?;
+    let passwd = fs::read_to_string(below(root, "/etc/passwd")).unwrap_or_default();
+    match owner(&passwd) {
+        Some(owner) => once(root, instance.trim(), "ssh-authkey", || {
+            authorize(root, key.as_deref(), Some(owner))
+        })?,
+        None if key.is_some() => warn!("the image has no user {USER}: nobody gets the key"),
+        None => {}
+    }
     // A script of the user data may have brought one.
     if !below(root, AUTHORIZED_KEYS).exists() {
         return Ok(());
     }
     make_folder(&below(root, EMPTY), 0o755)?;
     once(root, instance.trim(), "ssh-hostkeys", || make_host_keys(root))
+}
+
+/// The user and group of the default user: images of the user's own may number them otherwise.
+fn owner(passwd: &str) -> Option<(u32, u32)> {
+    let line = passwd.lines().find_map(|it| it.strip_prefix(USER)?.strip_prefix(':'))?;
+    let mut fields = line.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// As cloud-init's modules are run: a mark below `/var/lib/cloud/instances/ID/sem`.
@@ -166,6 +180,14 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "ssh-ed25519 AAAA mine\n");
         assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
         assert_eq!(mode(&below(root.path(), HOME)), 0o700);
+    }
+
+    #[test]
+    fn the_default_user_is_the_images() {
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\nec2-user:x:1001:100:EC2:/home/ec2-user:/bin/bash\n";
+        assert_eq!(owner(passwd), Some((1001, 100)));
+        assert_eq!(owner("ec2-user2:x:1:1::/:/bin/sh\n"), None);
     }
 
     #[test]

@@ -237,6 +237,7 @@ impl Plan {
             terminated_at: None,
             launch_index: index,
             key_name: launch.key_name.clone(),
+            root_snapshot: self.image.snapshot.clone(),
             public_key: self.public_key.clone(),
             user_data: launch.user_data.clone(),
             profile,

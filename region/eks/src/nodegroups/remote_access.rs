@@ -144,7 +144,10 @@ pub(crate) async fn remove(eks: &Eks, group: &Nodegroup) -> Result<(), PassError
     // One that was made and not written down is found by its name.
     let known = match &group.remote_access_security_group {
         Some(id) => Some(id.clone()),
-        None => find(eks, &eks.find(&group.cluster)?, group).await?,
+        None => {
+            let cluster = eks.find(&group.cluster)?;
+            find(eks, &cluster, group).await?
+        }
     };
     let Some(id) = known else { return Ok(()) };
     let request = DeleteSecurityGroupRequest { group_id: Some(id), ..Default::default() };
