@@ -24,6 +24,7 @@ const REST: Duration = Duration::from_secs(10);
 
 /// What to bring, by its path on this machine.
 #[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Import {
     pub(crate) path: PathBuf,
     pub(crate) description: String,
@@ -31,6 +32,7 @@ pub(crate) struct Import {
 
 /// A snapshot of it.
 #[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Imported {
     pub(crate) snapshot_id: String,
     pub(crate) size_gib: i64,
