@@ -144,6 +144,7 @@ async fn in_folder(base: &Path) -> Outcome {
         memory_bytes: 4 << 30,
         folder: hosts.folder_of(&id),
         ami: image,
+        image: None,
         binary: std::env::current_exe()?,
         netns: format!("nst-t-{id}"),
         cgroup: format!("nst-t-boots/{id}"),
