@@ -19,6 +19,8 @@ use crate::{
 /// The metadata service answers as soon as the instance's interface is in place.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// About ten minutes: what has not come by then is not there.
+const ATTEMPTS: u32 = 32;
 
 /// Ends when nobody can log in in this boot; otherwise with its scope.
 pub(crate) async fn serve(around: Surroundings, mut is_configured: watch::Receiver<bool>) {
@@ -43,10 +45,11 @@ pub(crate) async fn serve(around: Surroundings, mut is_configured: watch::Receiv
     services::keep_running(service, around).await;
 }
 
-/// Runs `nodeadm access` until it succeeds.
+/// Runs `nodeadm access` until it succeeds, or nobody waits for it any more.
 async fn prepare(own: &Path, reaper: &Arc<Reaper>) {
     let mut pause = FIRST_PAUSE;
-    while let Err(failure) = prepare_once(own, reaper).await {
+    for _attempt in 0..ATTEMPTS {
+        let Err(failure) = prepare_once(own, reaper).await else { return };
         warn!(failure, "failed to prepare logging in by SSH");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -48,6 +49,8 @@ pub(crate) async fn import(
     ec2: &Arc<Ec2>,
     import: Import,
 ) -> anyhow::Result<Imported> {
+    // Programs of images that run as their owner are nobody's on this machine.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(layout.snapshots())?;
     let id = ec2.begin_snapshot(&import.description)?;
     let (root, source) = (root_of(&layout.snapshots(), &id), import.path);
     let copied = tokio::task::spawn_blocking(move || image::import(&source, &root)).await?;
