@@ -12,6 +12,7 @@ use kube::{
 };
 
 use super::Actor;
+use crate::world::is_over;
 
 /// How soon an eviction that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(10);

@@ -11,7 +11,10 @@ use k8s_openapi::api::{
 };
 
 use super::{Question, Unremovable};
-use crate::{options::Drain, world::PodFact};
+use crate::{
+    options::Drain,
+    world::{PodFact, is_over},
+};
 
 const SAFE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 const SAFE_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
