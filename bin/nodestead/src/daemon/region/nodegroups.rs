@@ -2,6 +2,7 @@
 //! they are told to, and the cluster is a small API server with nodes, pods and a budget.
 
 mod cluster;
+mod remote_access;
 
 use std::time::Duration;
 
