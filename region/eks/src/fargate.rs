@@ -202,8 +202,10 @@ impl Handle<CreateFargateProfile> for Eks {
         };
         self.0.store.transaction(|transaction| {
             // It may have begun to go while its subnets were looked at.
-            let current = transaction.get(&self.0.clusters, &cluster.name);
-            validate::active(&current.ok_or_else(|| faults::no_cluster(&cluster.name))?)?;
+            let current = transaction
+                .get(&self.0.clusters, &cluster.name)
+                .ok_or_else(|| faults::no_cluster(&cluster.name))?;
+            validate::active(&current)?;
             let all = self.fargate_profiles(&cluster.name);
             if transaction.get(&self.0.profiles, &key(&profile)).is_some() {
                 return Err(faults::in_use(
