@@ -383,7 +383,8 @@ impl Worker {
             if matches!(container.state, State::Exited { .. })
                 && !self.messages.contains_key(&container.id)
             {
-                let message = lookup::termination_message(&pod, container);
+                let logs = self.context.paths.all_pod_logs();
+                let message = lookup::termination_message(&pod, container, logs);
                 self.messages.insert(container.id.clone(), message);
             }
         }

@@ -105,6 +105,7 @@ impl Server {
         options: LogOptions,
     ) -> Response<Body> {
         self.until_written(pod, &container.id).await;
+        let root = self.context.paths.all_pod_logs().to_owned();
         let path = PathBuf::from(&container.log_path);
         if let Err(error) = tokio::fs::metadata(&path).await {
             let message = format!("failed to open log file \"{}\": {error}\n", path.display());
@@ -118,7 +119,7 @@ impl Server {
             now.is_none_or(|it| matches!(it.state, State::Exited { .. }))
         };
         let reading = async move {
-            if let Err(error) = logs::stream(path, options, out, is_over).await {
+            if let Err(error) = logs::stream((root, path), options, out, is_over).await {
                 debug!(%error, "a log was not read to its end");
             }
         };
