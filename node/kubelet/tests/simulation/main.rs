@@ -7,6 +7,7 @@ mod admission;
 mod certificates;
 mod containers;
 mod ends;
+mod exits;
 mod environment;
 mod faults;
 mod images;
