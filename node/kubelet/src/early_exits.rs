@@ -161,7 +161,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hierarchy = Hierarchy::V2 { root: folder.path().to_owned() };
         let group = Group::new(&hierarchy, Path::new("g"));
-        let ask = |code, policy: &str| EarlyExit::of(&event(code), &pod(policy), &observed(), &group);
+        let ask =
+            |code, policy: &str| EarlyExit::of(&event(code), &pod(policy), &observed(), &group);
         assert!(ask(1, "File").is_some() && ask(0, "FallbackToLogsOnError").is_some());
         assert!(ask(1, "FallbackToLogsOnError").is_none());
         assert!(ask(137, "File").is_none(), "nobody can say any more who killed it");

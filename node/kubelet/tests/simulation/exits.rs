@@ -76,9 +76,8 @@ async fn a_container_that_ended_is_started_again_when_the_runtime_knows_of_its_e
     world.runtime.exit("c", 1);
     after(&world, |it| ended(it).is_some()).await;
     assert_eq!(phase(&world.status("p").await), "Running");
-    let restarted = |it: &PodStatus| {
-        it.container_statuses.as_ref().unwrap()[0].restart_count == 1 && runs(it)
-    };
+    let restarted =
+        |it: &PodStatus| it.container_statuses.as_ref().unwrap()[0].restart_count == 1 && runs(it);
     after(&world, restarted).await;
     assert!(begun.elapsed() >= LAG, "{:?}", begun.elapsed());
     assert!(begun.elapsed() <= LAG + 4 * AT_ONCE, "{:?}", begun.elapsed());

@@ -56,9 +56,7 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
         ),
         PassError::Call(error) if group.state == State::Deleting => {
             let template = group.template();
-            let is_of = |wanted: &str| {
-                matches!(error, CallError::Service { action, .. } if *action == wanted)
-            };
+            let is_of = |wanted: &str| matches!(error, CallError::Service { action, .. } if *action == wanted);
             let (code, resource) = match &group.remote_access_security_group {
                 Some(id) if is_of("DeleteSecurityGroup") => ("Ec2SecurityGroupDeletionFailure", id),
                 _ if is_of("DeleteLaunchTemplate") => {
