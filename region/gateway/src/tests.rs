@@ -213,7 +213,7 @@ async fn ec2_alone_refuses_calls_that_come_too_fast_and_only_where_it_is_told_to
     assert_eq!(gateway.events().recent(1)[0].code.as_deref(), Some("RequestLimitExceeded"));
     client.call::<QueryEcho>(echo("any")).await.unwrap();
     gateway.client_as("eks.amazonaws.com").call::<Ec2Echo>(echo("any")).await.unwrap();
-    tokio::time::advance(std::time::Duration::from_millis(50)).await;
+    tokio::time::advance(Duration::from_millis(50)).await;
     client.call::<Ec2Echo>(echo("any")).await.unwrap();
 }
 

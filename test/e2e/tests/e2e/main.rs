@@ -71,7 +71,6 @@ const WHEN_NAMED: &[&str] = &[
     "an_access_policy_gives_rights_in_its_namespaces_alone",
     "an_image_of_ones_own_is_registered_and_booted",
     "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
-    "cluster_autoscaler_works_as_a_pod_with_a_role",
     "terraform_keeps_a_platform_teams_whole_stack",
     "the_owner_of_a_key_pair_logs_in_where_the_security_group_lets_him",
 ];

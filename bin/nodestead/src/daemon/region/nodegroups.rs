@@ -50,7 +50,7 @@ impl Simulation {
             aws_port: 0,
             api_port: 0,
             egress: false,
-            latency: latency::Profile::default(),
+            latency: Profile::default(),
             etcd: None,
             proxy_unowned: None,
         };
