@@ -20,6 +20,7 @@ mod bottlerocket;
 pub mod command;
 mod containerd;
 mod credentials;
+pub mod endpoint;
 mod expression;
 mod facts;
 mod files;
