@@ -12,9 +12,9 @@ VENV := $(CACHE)/venv
 NODESTEAD := $(CARGO_TARGET_DIR)/release/nodestead
 PRODUCT := --package nodestead --package nodestead-addons --package nodestead-cni
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun
-# What only tests need. Debian starts etcd as a service unless it is told not to.
-TEST_PACKAGES := etcd-server openssl
+PACKAGES := containerd runc nftables conntrack iproute2 busybox-static gcc libc6-dev make python3-venv ca-certificates curl procps crun openssh-server sudo
+# What only tests need.
+TEST_PACKAGES := etcd-server openssl openssh-client
 
 .PHONY: help up test check tidy unit worlds e2e fuzz bench build images packages test-packages install tools down clean-host
 
@@ -93,12 +93,10 @@ packages: ## Packages that a node needs, from the distribution
 test-packages: ## What only tests need: etcd, for the store over it
 	@$(MAKE) --no-print-directory install WANTED="$(TEST_PACKAGES)"
 
+# No service of theirs starts on this machine: xtask/packages.sh sees to that.
 install:
 	@missing=""; for p in $(WANTED); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  echo "installing:$$missing"; $(SUDO) apt-get update -qq; \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing; \
-	fi
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) xtask/packages.sh $$missing; fi
 
 tools: $(VENV)/.done ## The AWS CLI and boto3, as test clients
 

@@ -226,6 +226,21 @@ pub(crate) enum ImageCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Make an EC2 snapshot of a root file system, from which `aws ec2 register-image` makes an AMI
+    #[command(after_help = "Example:\n  snapshot=$(nodestead image import rootfs.tar)\n  \
+        aws ec2 register-image --name mine --architecture x86_64 --root-device-name /dev/xvda \\\n    \
+        --block-device-mappings \"DeviceName=/dev/xvda,Ebs={SnapshotId=$snapshot}\"")]
+    Import {
+        #[command(flatten)]
+        at: At,
+        /// A folder, or a tar archive (perhaps compressed) of one
+        root: PathBuf,
+        /// What the snapshot is described as; its path where nothing is said
+        #[arg(long)]
+        description: Option<String>,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod images;
 mod instances;
 mod interfaces;
 mod ipv6;
+mod key_pairs;
 mod network;
 mod options;
 mod prefix_lists;

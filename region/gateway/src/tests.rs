@@ -1,11 +1,12 @@
 //! Calls through the whole gateway, in each protocol.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_wire::{
     Client, Fault, Operation, StatusCode,
     client::{Config as ClientConfig, Endpoints, Exchange},
     credentials::Credentials,
+    sigv4::{Signer, presign},
 };
 use bytes::Bytes;
 use clock::Clock;
@@ -13,6 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use iam_policy::{Kind, Named, Policy};
 use jiff::Timestamp;
+use lifecycle::Scope;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +22,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod hostile;
 mod unowned;
 
 const ACCOUNT: &str = "111122223333";
@@ -123,15 +126,19 @@ fn clock() -> Clock {
     Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap())
 }
 
-fn gateway() -> Gateway {
-    let gateway = Gateway::new(Config {
+fn closed() -> Gateway {
+    Gateway::new(Config {
         region: "us-east-1".to_owned(),
         account: ACCOUNT.to_owned(),
         clock: clock(),
         keys: vec![Arc::new(People)],
         identities: Arc::new(People),
         events: Events::in_memory(),
-    });
+    })
+}
+
+fn gateway() -> Gateway {
+    let gateway = closed();
     let echoes = Arc::new(Echoes);
     let routes = Routes::new()
         .operation::<Ec2Echo, _>(echoes.clone())
@@ -206,7 +213,7 @@ async fn ec2_alone_refuses_calls_that_come_too_fast_and_only_where_it_is_told_to
     assert_eq!(gateway.events().recent(1)[0].code.as_deref(), Some("RequestLimitExceeded"));
     client.call::<QueryEcho>(echo("any")).await.unwrap();
     gateway.client_as("eks.amazonaws.com").call::<Ec2Echo>(echo("any")).await.unwrap();
-    tokio::time::advance(std::time::Duration::from_millis(50)).await;
+    tokio::time::advance(Duration::from_millis(50)).await;
     client.call::<Ec2Echo>(echo("any")).await.unwrap();
 }
 

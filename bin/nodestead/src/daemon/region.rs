@@ -76,6 +76,7 @@ impl Region {
             identities,
             events,
         });
+        gateway.finish_calls_in(scope.clone());
         if let Some(url) = &settings.proxy_unowned {
             gateway.pass_unowned_to(Upstream::parse(url)?);
         }
