@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use clock::Clock;
-use latency::{Latency, Profile};
+use latency::Latency;
 use lifecycle::Scope;
 use region_autoscaling::AutoScaling;
 use region_ec2::Ec2;
@@ -80,7 +80,7 @@ impl Region {
         if let Some(url) = &settings.proxy_unowned {
             gateway.pass_unowned_to(Upstream::parse(url)?);
         }
-        if settings.latency == Profile::Aws {
+        if settings.latency == latency::Profile::Aws {
             gateway.limit_rates();
         }
         let environment = Ec2Environment::new(iam.clone(), Consoles::new(layout));
