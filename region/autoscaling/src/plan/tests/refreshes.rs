@@ -1,0 +1,154 @@
+//! Instance refreshes: how many are replaced at once, and which are passed over.
+
+use super::*;
+
+fn refresh(group: &mut Group, least: i64, skips: bool) {
+    use aws_autoscaling::instance_refresh::RefreshPreferences;
+    let preferences = RefreshPreferences {
+        min_healthy_percentage: Some(least),
+        max_healthy_percentage: Some(if least == 100 { 150 } else { 100 }),
+        instance_warmup: Some(60),
+        skip_matching: Some(skips),
+        ..Default::default()
+    };
+    group.refreshes.push(crate::records::Refresh {
+        id: "r".into(),
+        status: crate::records::RefreshStatus::Pending,
+        reason: None,
+        started_at: START,
+        ended_at: None,
+        preferences,
+        desired: None,
+        wanted: template("2"),
+        previous: None,
+        total: 0,
+        left: BTreeSet::new(),
+        surplus: 0,
+        warm_at: None,
+        is_waiting: false,
+        blocked_since: None,
+    });
+}
+
+/// Lets a refresh run; the fewest and the most that served, and who is left.
+fn refreshed(mut group: Group) -> (usize, usize, Group) {
+    let (mut fewest, mut most) = (usize::MAX, 0);
+    for minute in 10..60 {
+        group = plan(&group, &running(&group), minutes(minute)).group;
+        let serving = group.active().count();
+        (fewest, most) = (fewest.min(serving), most.max(serving));
+        group = follow(group, minutes(minute));
+        if group.refresh().is_none() {
+            return (fewest, most, group);
+        }
+    }
+    panic!("it does not end: {group:?}");
+}
+
+fn four() -> Group {
+    let mut four = group(4);
+    for (id, zone) in [("i-1", "a"), ("i-2", "b"), ("i-3", "c"), ("i-4", "a")] {
+        four = with(four, id, zone, "1");
+    }
+    four
+}
+
+#[test]
+fn a_refresh_replaces_as_many_at_once_as_it_may() {
+    let mut group = four();
+    refresh(&mut group, 50, false);
+    let (fewest, most, group) = refreshed(group);
+    assert_eq!((fewest, most), (2, 4));
+    assert!(group.members.values().all(|it| it.template.version == "2"), "{group:?}");
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert_eq!(group.members.len(), 4);
+}
+
+#[test]
+fn a_refresh_that_may_miss_nobody_launches_first() {
+    let mut group = four();
+    refresh(&mut group, 100, false);
+    let (fewest, _, group) = refreshed(group);
+    assert_eq!(fewest, 4);
+    assert_eq!(group.members.len(), 4);
+    assert!(group.members.values().all(|it| it.template.version == "2"));
+}
+
+#[test]
+fn a_refresh_can_be_called_off_while_its_instances_cannot_be_launched() {
+    let mut group = four();
+    refresh(&mut group, 50, false);
+    let mut begun = plan(&group, &running(&group), minutes(10)).group;
+    assert!(begun.refresh().is_some() && !begun.is_settled());
+    begun.refreshes[0].status = crate::records::RefreshStatus::Cancelling;
+    let called_off = plan(&begun, &running(&begun), minutes(11)).group;
+    assert_eq!(called_off.refreshes[0].status.name(), "Cancelled");
+}
+
+#[test]
+fn a_refresh_may_pass_over_what_is_as_wanted() {
+    let mut group = four();
+    group.members.get_mut("i-1").unwrap().template = template("2");
+    refresh(&mut group, 0, true);
+    let (_, _, group) = refreshed(group);
+    assert!(group.members.contains_key("i-1") && group.members.len() == 4);
+}
+
+fn protected(preference: &str) -> Group {
+    let mut group = four();
+    group.members.get_mut("i-1").unwrap().is_protected = true;
+    refresh(&mut group, 0, false);
+    group.refreshes[0].preferences.scale_in_protected_instances = Some(preference.to_owned());
+    group
+}
+
+#[test]
+fn a_refresh_waits_an_hour_for_a_protected_instance_and_then_fails() {
+    let mut group = protected("Wait");
+    let mut ended = None;
+    for minute in 10..100 {
+        let planned = plan(&group, &running(&group), minutes(minute));
+        group = follow(planned.group, minutes(minute));
+        match group.refreshes[0].blocked_since {
+            Some(since) if group.refresh().is_some() => {
+                assert_eq!(planned.wake_at, Some(since + SignedDuration::from_hours(1)));
+            }
+            _ => {}
+        }
+        if group.refresh().is_none() {
+            ended = Some(minutes(minute));
+            break;
+        }
+    }
+    let refresh = &group.refreshes[0];
+    assert_eq!(refresh.status.name(), "Failed");
+    assert!(refresh.reason.as_ref().unwrap().contains("protected from scale in"));
+    let waited = ended.unwrap().duration_since(refresh.blocked_since.unwrap());
+    assert_eq!(waited, SignedDuration::from_hours(1));
+    assert!(group.members.contains_key("i-1"));
+    let replaced = group.members.values().filter(|it| it.template.version == "2").count();
+    assert_eq!(replaced, 3, "the others did not wait");
+}
+
+#[test]
+fn a_protected_instance_is_passed_over_or_replaced_where_that_is_asked_for() {
+    let (_, _, group) = refreshed(protected("Ignore"));
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(group.members.contains_key("i-1"));
+    let (_, _, group) = refreshed(protected("Refresh"));
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(!group.members.contains_key("i-1"));
+}
+
+#[test]
+fn one_that_is_protected_while_a_refresh_runs_does_not_hold_it_up_where_it_is_to_be_ignored() {
+    let mut group = four();
+    refresh(&mut group, 90, false);
+    group.refreshes[0].preferences.scale_in_protected_instances = Some("Ignore".to_owned());
+    group = follow(plan(&group, &running(&group), minutes(10)).group, minutes(10));
+    let left = group.refreshes[0].left.iter().last().unwrap().clone();
+    group.members.get_mut(&left).unwrap().is_protected = true;
+    let (_, _, group) = refreshed(group);
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(group.members.contains_key(&left));
+}
