@@ -1,8 +1,8 @@
 //! Exits that containerd has told of and does not know itself yet.
 //!
 //! containerd tells how and when a process ended as soon as it has. Then it takes away what the process
-//! was held in, and only after that it writes its own state down, 60 ms later, with the same code and
-//! the same time. Meanwhile the pod's status says what was told. What follows from an exit (a restart,
+//! was held in and reads what it printed to the end, and only after that it writes its own state down,
+//! 60 ms later or seconds, with the same code and the same time. Meanwhile the pod's status says what was told. What follows from an exit (a restart,
 //! the next container, the end of the pod) waits for the runtime.
 //!
 //! Left to the runtime altogether are exits whose status the event does not hold: of a container that
@@ -28,8 +28,8 @@ use crate::{
     stats::group::Group,
 };
 
-/// For so long an exit is believed without the runtime's word.
-pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+/// For so long an exit is believed without the runtime's word. Much that was printed can take it long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Of a process that was killed, by the kernel perhaps.
 const KILLED: i32 = 128 + 9;
 
@@ -161,7 +161,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hierarchy = Hierarchy::V2 { root: folder.path().to_owned() };
         let group = Group::new(&hierarchy, Path::new("g"));
-        let ask = |code, policy: &str| EarlyExit::of(&event(code), &pod(policy), &observed(), &group);
+        let ask =
+            |code, policy: &str| EarlyExit::of(&event(code), &pod(policy), &observed(), &group);
         assert!(ask(1, "File").is_some() && ask(0, "FallbackToLogsOnError").is_some());
         assert!(ask(1, "FallbackToLogsOnError").is_none());
         assert!(ask(137, "File").is_none(), "nobody can say any more who killed it");

@@ -20,9 +20,7 @@ use futures::{StreamExt, stream};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
-use crate::{
-    context::Context, logs::open_inside, pod::PodExt, pod_workers::PodWorkers, quantity,
-};
+use crate::{context::Context, logs::open_inside, pod::PodExt, pod_workers::PodWorkers, quantity};
 
 const COMPRESSED: &str = ".gz";
 const UNFINISHED: &str = ".tmp";

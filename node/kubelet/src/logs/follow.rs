@@ -11,11 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::{
-    fs::File,
-    io::AsyncReadExt,
-    sync::mpsc::Sender,
-};
+use tokio::{fs::File, io::AsyncReadExt, sync::mpsc::Sender};
 
 use super::{line::Line, open::open_inside, tail};
 
@@ -187,7 +183,14 @@ mod tests {
             writeln!(file, "2026-11-23T10:00:0{second}Z {stream} {tag} {text}").unwrap();
         }
         let (out, mut chunks) = mpsc::channel(8);
-        stream((file.path().parent().unwrap().to_owned(), file.path().to_owned()), options, out, || true).await.unwrap();
+        stream(
+            (file.path().parent().unwrap().to_owned(), file.path().to_owned()),
+            options,
+            out,
+            || true,
+        )
+        .await
+        .unwrap();
         let mut all = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             all.extend_from_slice(&chunk);
@@ -216,7 +219,9 @@ mod tests {
         let (out, mut chunks) = mpsc::channel(8);
         let options = LogOptions { follow: true, ..LogOptions::default() };
         let flag = is_over.clone();
-        let reading = stream((folder.path().to_owned(), path.clone()), options, out, move || flag.load(Ordering::SeqCst));
+        let reading = stream((folder.path().to_owned(), path.clone()), options, out, move || {
+            flag.load(Ordering::SeqCst)
+        });
         let writing = async {
             assert_eq!(chunks.recv().await.unwrap(), "one\n");
             let mut old = std::fs::OpenOptions::new().append(true).open(&path).unwrap();

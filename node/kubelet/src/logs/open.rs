@@ -53,7 +53,8 @@ mod tests {
         symlink("../..", at("log/pods/far")).unwrap();
         symlink(at("log"), at("linked")).unwrap();
         nix::unistd::mkfifo(&at("log/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let kind = |root: &str, name: &str| open_inside(&at(root), &at(name)).map_err(|it| it.kind());
+        let kind =
+            |root: &str, name: &str| open_inside(&at(root), &at(name)).map_err(|it| it.kind());
         assert!(kind("log", "log/pods/0.log").is_ok() && kind("log", "log/pods").is_ok());
         assert!(kind("log", "log/pods/up/pods/0.log").is_ok(), "it leads to the root");
         assert!(kind("linked", "linked/pods/0.log").is_ok(), "the root itself is a link");

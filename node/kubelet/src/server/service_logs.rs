@@ -223,10 +223,7 @@ fn journal_arguments(options: &Options, services: &[&String]) -> Vec<String> {
 }
 
 /// The lines that are asked for; `None` where times are, and no line tells its own.
-async fn search(
-    file: tokio::fs::File,
-    options: &Options,
-) -> io::Result<Option<VecDeque<Vec<u8>>>> {
+async fn search(file: tokio::fs::File, options: &Options) -> io::Result<Option<VecDeque<Vec<u8>>>> {
     let pattern = options.pattern.as_deref().map(Regex::new).transpose();
     let pattern = pattern.map_err(io::Error::other)?;
     let has_times = options.since.is_some() || options.until.is_some();
