@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::{self, Bed};
 
-/// As many as containerd's shim waits for on a busy machine: it lets go of what is left after two seconds.
+/// As many as are read in time on a busy machine: two seconds after an exit the shim of containerd 1.6
+/// lets go of what was not.
 const LINES: usize = 2000;
 
 /// The end of a pod's only container.
