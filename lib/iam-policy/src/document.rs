@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::{condition::Condition, pattern, principal::Principals};
+use crate::{condition::Condition, pattern, principal::Principals, unique};
 
 /// What a document is attached to: it decides which elements it must and must not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub enum PolicyError {
 
 impl Policy {
     pub fn parse(text: &str, kind: Kind) -> Result<Self, PolicyError> {
-        let document: Value = serde_json::from_str(text).map_err(|_| PolicyError::NotJson)?;
+        let document = unique::parse(text).ok_or(PolicyError::NotJson)?;
         let Value::Object(document) = document else { return Err(PolicyError::Syntax) };
         only(&document, &["Version", "Id", "Statement"])?;
         let has_variables = match document.get("Version").map(Value::as_str) {

@@ -7,6 +7,7 @@ use crate::{
     document::{Listed, Statement},
     pattern::{self, Wildcards},
     principal::{IdentityKind, Naming},
+    unseen,
 };
 
 /// What is asked for.
@@ -127,7 +128,20 @@ impl Decision {
 /// Decides. See the crate's documentation for the order.
 pub fn evaluate(request: &Request<'_>, policies: &Policies) -> Decision {
     let action = request.action.to_ascii_lowercase();
-    let asked = Asked { request, action: &action, is_bounded: policies.boundary.is_some() };
+    decide(&Asked::new(request, &action, policies), policies)
+}
+
+/// Decides on a request of which nobody here knows what it touches: its resource and its service's
+/// own keys, and its action either where that is `s3:*`. It is allowed only if whatever it may be
+/// would be: a denial counts that may mean it, a grant that means all of it.
+pub fn evaluate_unseen(request: &Request<'_>, policies: &Policies) -> Decision {
+    let action = request.action.to_ascii_lowercase();
+    let asked = Asked { is_unseen: true, ..Asked::new(request, &action, policies) };
+    decide(&asked, policies)
+}
+
+fn decide(asked: &Asked<'_>, policies: &Policies) -> Decision {
+    let request = asked.request;
     if let Some(denied) = asked.explicit_deny(policies) {
         return denied;
     }
@@ -164,7 +178,7 @@ pub fn evaluate(request: &Request<'_>, policies: &Policies) -> Decision {
 /// not to make one. Layers without a policy are left out.
 pub fn layers(request: &Request<'_>, policies: &Policies) -> Vec<Decision> {
     let action = request.action.to_ascii_lowercase();
-    let asked = Asked { request, action: &action, is_bounded: policies.boundary.is_some() };
+    let asked = Asked::new(request, &action, policies);
     let layers = policies.layers().into_iter().filter(|(_, named)| !named.is_empty());
     let said = layers.map(|(layer, named)| {
         let denied = asked.find(named, Effect::Deny).map(|it| (Verdict::ExplicitDeny, it));
@@ -188,9 +202,15 @@ struct Asked<'a> {
     action: &'a str,
     /// Whether the principal has a permissions boundary.
     is_bounded: bool,
+    /// See [`evaluate_unseen`].
+    is_unseen: bool,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn new(request: &'a Request<'a>, action: &'a str, policies: &Policies) -> Self {
+        Self { request, action, is_bounded: policies.boundary.is_some(), is_unseen: false }
+    }
+
     fn explicit_deny(&self, policies: &Policies) -> Option<Decision> {
         policies.layers().into_iter().find_map(|(layer, named)| {
             self.find(named, Effect::Deny).map(|deciding| Decision {
@@ -253,6 +273,9 @@ impl Asked<'_> {
 
     fn applies(&self, statement: &Statement, has_variables: bool) -> bool {
         let context = self.request.context;
+        if self.is_unseen {
+            return unseen::applies(statement, self.action, context, has_variables);
+        }
         self.is_action(statement)
             && self.is_resource(statement, has_variables)
             && statement

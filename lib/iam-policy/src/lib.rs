@@ -16,11 +16,16 @@ mod document;
 mod evaluate;
 mod pattern;
 mod principal;
+mod unique;
+mod unseen;
 
 pub use self::{
     context::Context,
     document::{Effect, Kind, Policy, PolicyError},
-    evaluate::{Deciding, Decision, Layer, Named, Policies, Request, Verdict, evaluate, layers},
+    evaluate::{
+        Deciding, Decision, Layer, Named, Policies, Request, Verdict, evaluate, evaluate_unseen,
+        layers,
+    },
     principal::{Identity, IdentityKind},
 };
 

@@ -3,12 +3,13 @@
 use std::{fs, io, path::Path};
 
 use api_imds::{FetchError, ImdsClient};
-use aws_wire::client::from_environment;
+use aws_wire::{Client, client::from_environment};
 use clock::Clock;
 use tracing::{info, warn};
 
 use crate::{
     Facts, bootstrap_sh,
+    endpoint::{self, EndpointError},
     facts::{self, NameError},
     files::{WriteError, below, write, write_all},
     node_config::{ConfigError, NodeConfig},
@@ -49,6 +50,11 @@ pub enum InitError {
     Client {
         #[source]
         source: aws_wire::client::ConfigError,
+    },
+    #[error("step `endpoint`: failed (the node role needs eks:DescribeCluster)")]
+    Endpoint {
+        #[source]
+        source: EndpointError,
     },
     #[error("step `node name`: failed (the node role needs ec2:DescribeInstances)")]
     Name {
@@ -120,7 +126,15 @@ pub(crate) async fn init(sources: &[Source], root: &Path) -> Result<(), InitErro
 
 async fn node(config: &NodeConfig, facts: &Facts, root: &Path) -> Result<(), InitError> {
     sysctl::apply(&below(root, "/proc/sys"));
-    let name = node_name(config, facts).await?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let client = from_environment(variable, Some(&facts.region), Clock::system())
+        .map_err(|source| InitError::Client { source })?;
+    let name = node_name(config, facts, &client).await?;
+    let mut config = config.clone();
+    let endpoint = endpoint::reachable(&client, &config.cluster).await;
+    config.cluster.api_server_endpoint =
+        endpoint.map_err(|source| InitError::Endpoint { source })?;
+    let config = &config;
     let plan = plan(config, facts, &name).map_err(|source| InitError::Plan { source })?;
     let failed = |source| InitError::Write { source };
     write_all(root, &plan.files).map_err(failed)?;
@@ -135,19 +149,20 @@ async fn node(config: &NodeConfig, facts: &Facts, root: &Path) -> Result<(), Ini
     Ok(())
 }
 
-async fn node_name(config: &NodeConfig, facts: &Facts) -> Result<String, InitError> {
+async fn node_name(
+    config: &NodeConfig,
+    facts: &Facts,
+    client: &Client,
+) -> Result<String, InitError> {
     if config.is_enabled(ID_AS_NAME) {
         return Ok(facts.instance_id.clone());
     }
-    let variable = |name: &str| std::env::var(name).ok();
-    let client = from_environment(variable, Some(&facts.region), Clock::system())
-        .map_err(|source| InitError::Client { source })?;
-    facts::private_dns_name(&client, &facts.instance_id)
+    facts::private_dns_name(client, &facts.instance_id)
         .await
         .map_err(|source| InitError::Name { source })
 }
 
-fn imds() -> ImdsClient {
+pub(crate) fn imds() -> ImdsClient {
     match std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
         Ok(endpoint) if !endpoint.is_empty() => ImdsClient::at(&endpoint, transport::Place::Here),
         _ => ImdsClient::new(),

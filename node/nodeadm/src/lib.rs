@@ -14,11 +14,13 @@
 //! folder; the cgroup driver is cgroupfs; `localStorage`, `baseRuntimeSpec` and Outposts are
 //! refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
 
+pub mod access;
 pub mod bootstrap_sh;
 mod bottlerocket;
 pub mod command;
 mod containerd;
 mod credentials;
+pub mod endpoint;
 mod expression;
 mod facts;
 mod files;

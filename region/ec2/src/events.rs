@@ -9,9 +9,9 @@
 //!
 //! Source: EC2 user guide, "Automate actions for your instances using EventBridge".
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use aws_events::event::{PutEvents, PutEventsRequest, PutEventsRequestEntry};
+use aws_events::event::{PutEvents, PutEventsRequest, PutEventsRequestEntry, PutEventsResultEntry};
 use aws_wire::{Client, Fault};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -133,12 +133,37 @@ impl Ec2 {
         let entries = pending.iter().map(|(_, it)| entry(it)).collect();
         let put = bus.call::<PutEvents>(PutEventsRequest { entries }).await;
         let put = put.map_err(|error| Fault::internal(error.to_string()))?;
-        for refused in put.entries.iter().filter_map(|it| it.error_message.as_ref()) {
-            warn!(refused, "the bus did not take an event");
+        let (done, kept) = settled(pending, &put.entries);
+        self.published(done.into_iter())?;
+        if kept > 0 {
+            return Err(Fault::internal(format!("the bus has no room for {kept} events")));
         }
-        self.published(pending.into_iter().map(|(key, _)| key))?;
         Ok(true)
     }
+}
+
+/// The keys of those that are not to be told again, and how many are. The bus takes none after one that
+/// it has no room for, so that they stay in their order.
+fn settled(
+    pending: Vec<(String, Arc<Pending>)>,
+    answers: &[PutEventsResultEntry],
+) -> (Vec<String>, usize) {
+    let (mut done, mut kept, mut dropped) = (Vec::new(), 0, 0);
+    for (index, (key, it)) in pending.into_iter().enumerate() {
+        let answer = answers.get(index);
+        let refused = answer.and_then(|it| it.error_code.as_deref());
+        match refused {
+            Some("ThrottlingException" | "InternalFailure" | "InternalException") => kept += 1,
+            Some(code) => {
+                let reason = answer.and_then(|it| it.error_message.as_deref());
+                dropped += 1;
+                warn!(code, reason, kind = it.event.detail_type, dropped, "an event is dropped");
+                done.push(key);
+            }
+            None => done.push(key),
+        }
+    }
+    (done, kept)
 }
 
 fn entry(pending: &Pending) -> PutEventsRequestEntry {
@@ -169,5 +194,27 @@ mod tests {
         assert_eq!(passed(Some(Stopping), Stopped), [Stopped]);
         assert_eq!(passed(Some(Running), Terminated), [ShuttingDown, Terminated]);
         assert_eq!(passed(Some(ShuttingDown), Terminated), [Terminated]);
+    }
+
+    #[test]
+    fn what_the_bus_has_no_room_for_is_told_again_and_what_it_will_not_have_is_not() {
+        let event = Event {
+            source: "aws.ec2".to_owned(),
+            detail_type: "EC2 Instance State-change Notification".to_owned(),
+            resources: Vec::new(),
+            detail: json!({}),
+        };
+        let pending = |key: &str| {
+            let it = Pending { at: Timestamp::UNIX_EPOCH, event: event.clone() };
+            (key.to_owned(), Arc::new(it))
+        };
+        let answer = |code: Option<&str>| PutEventsResultEntry {
+            error_code: code.map(str::to_owned),
+            ..Default::default()
+        };
+        let answers =
+            [None, Some("MalformedDetail"), Some("ThrottlingException")].map(answer).to_vec();
+        let (done, kept) = settled(["1", "2", "3"].map(pending).to_vec(), &answers);
+        assert_eq!((done, kept), (vec!["1".to_owned(), "2".to_owned()], 1));
     }
 }

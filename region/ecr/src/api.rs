@@ -8,7 +8,7 @@ mod repositories;
 mod tags;
 mod token;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Routes, Target};
@@ -23,12 +23,13 @@ use crate::{
 macro_rules! serve {
     ($($module:ident::$operation:ident => $function:path;)*) => {
         $(impl Handle<aws_ecr::$module::$operation> for Ecr {
+            /// Decided below, with the repository's policy.
             fn targets(
                 &self,
-                _caller: &Caller,
-                request: &<aws_ecr::$module::$operation as aws_wire::Operation>::Request,
+                _: &Caller,
+                _: &<aws_ecr::$module::$operation as aws_wire::Operation>::Request,
             ) -> Vec<Target> {
-                self.target(request.registry_id.as_deref(), &request.repository_name)
+                Vec::new()
             }
 
             async fn handle(
@@ -36,6 +37,9 @@ macro_rules! serve {
                 caller: &Caller,
                 request: <aws_ecr::$module::$operation as aws_wire::Operation>::Request,
             ) -> Result<<aws_ecr::$module::$operation as aws_wire::Operation>::Response, Fault> {
+                let action = concat!("ecr:", stringify!($operation));
+                let (registry, name) = (request.registry_id.as_deref(), &request.repository_name);
+                self.authorize(caller, action, registry, name)?;
                 $function(self, caller, request)
             }
         })*
@@ -43,7 +47,6 @@ macro_rules! serve {
 }
 
 serve! {
-    repository::CreateRepository => repositories::create;
     repository::DeleteRepository => repositories::delete;
     repository::PutImageTagMutability => repositories::set_mutability;
     lifecycle::PutLifecyclePolicy => lifecycle::put;
@@ -64,7 +67,45 @@ serve! {
     layer::CompleteLayerUpload => layers::complete;
 }
 
+impl Handle<aws_ecr::repository::CreateRepository> for Ecr {
+    fn targets(
+        &self,
+        _: &Caller,
+        request: &aws_ecr::repository::CreateRepositoryRequest,
+    ) -> Vec<Target> {
+        let tags = request.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
+        let targets = self.target(request.registry_id.as_deref(), &request.repository_name);
+        targets.into_iter().map(|it| it.with_tags("aws:RequestTag", tags.clone())).collect()
+    }
+
+    async fn handle(
+        &self,
+        caller: &Caller,
+        request: aws_ecr::repository::CreateRepositoryRequest,
+    ) -> Result<aws_ecr::repository::CreateRepositoryResponse, Fault> {
+        repositories::create(self, caller, request)
+    }
+}
+
 impl Ecr {
+    /// Whether the caller may do this, by their policies and the repository's.
+    fn authorize(
+        &self,
+        caller: &Caller,
+        action: &str,
+        registry_id: Option<&str>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        if caller.is_service() {
+            return Ok(());
+        }
+        let known = self.existing(registry_id, name).ok().map(|(id, _)| id);
+        let asked = self.id(registry_id, name);
+        let arn = self.arn(&asked);
+        let refused = self.decide(caller, action, known.as_ref().unwrap_or(&asked), &arn);
+        refused.map_or(Ok(()), |it| Err(it.denial(caller, "ecr")))
+    }
+
     /// All operations, for the gateway.
     pub fn routes(self: &Arc<Self>) -> Routes {
         use aws_ecr::{image, layer, lifecycle, policy, repository, tag, token};
@@ -132,6 +173,14 @@ impl Ecr {
 
     fn target(&self, registry_id: Option<&str>, name: &str) -> Vec<Target> {
         let id = self.id(registry_id, name);
-        vec![Target::resource(self.arn(&id))]
+        let known = self.existing(registry_id, name).ok().map(|(_, it)| it);
+        let tags = known.as_ref().map(|it| it.tags.clone()).unwrap_or_default();
+        vec![tagged(Target::resource(self.arn(&id)), &tags)]
     }
+}
+
+/// A repository with its tags.
+pub(crate) fn tagged(target: Target, tags: &BTreeMap<String, String>) -> Target {
+    let pairs = || tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    target.with_tags("aws:ResourceTag", pairs()).with_tags("ecr:ResourceTag", pairs())
 }

@@ -1,13 +1,13 @@
 //! Repositories, their images and tags, in the region's store.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use region_store::{Bucket, CommitError, OpenStoreError, Store};
 
 pub(crate) use crate::records::PolicyRun;
 use crate::{
     Digest,
-    manifest::{Manifest, ManifestError},
+    manifest::{self, Manifest, ManifestError},
     names::RepositoryId,
     records::{Image, Layer, Repository, Upload},
 };
@@ -35,6 +35,17 @@ pub(crate) enum PutManifestError {
     Missing { digest: Digest },
     #[error("tag `{tag}` exists and the repository is immutable")]
     Immutable { tag: String, digest: Digest },
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why an image was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteImageError {
+    #[error("the image is referenced by the manifest list `{by}`")]
+    Listed { by: Digest },
+    #[error("a manifest list cannot be read")]
+    Unreadable(#[from] std::io::Error),
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
@@ -133,7 +144,8 @@ impl Catalog {
             let key = digest_key(id, &digest);
             if change.get(&self.images, &key).is_none() {
                 let media_type = manifest.media_type.clone();
-                change.put(&self.images, key, Image { media_type, size, pushed_at: now });
+                let lists = Some(manifest.manifests.clone());
+                change.put(&self.images, key, Image { media_type, size, pushed_at: now, lists });
             }
             Ok(digest.clone())
         })
@@ -162,14 +174,42 @@ impl Catalog {
         })
     }
 
-    /// Removes an image and every tag that points to it.
+    /// What the indexes of the repository list, with the index: without it they could not be pulled.
+    /// `read` gives what is in a manifest.
+    pub(crate) fn listed(
+        &self,
+        id: &RepositoryId,
+        read: &dyn Fn(&Digest) -> std::io::Result<Vec<u8>>,
+    ) -> std::io::Result<BTreeMap<Digest, Digest>> {
+        let mut listed = BTreeMap::new();
+        let images = self.images(id).into_iter();
+        for (index, image) in images.filter(|(_, it)| manifest::is_index(&it.media_type)) {
+            let parts = match &image.lists {
+                Some(parts) => parts.clone(),
+                None => {
+                    let manifest = Manifest::read(&read(&index)?, None);
+                    manifest.map_err(std::io::Error::other)?.manifests
+                }
+            };
+            listed.extend(parts.into_iter().map(|it| (it, index.clone())));
+        }
+        Ok(listed)
+    }
+
+    /// Removes an image and every tag that points to it, unless an index lists it.
     pub(crate) fn delete_image(
         &self,
         id: &RepositoryId,
         digest: &Digest,
-    ) -> Result<(), CommitError> {
-        let tags = self.tags(id);
+        read: &dyn Fn(&Digest) -> std::io::Result<Vec<u8>>,
+    ) -> Result<(), DeleteImageError> {
         self.store.transaction(|change| {
+            // Nobody else writes here: what is there now is what there is.
+            let listed = self.listed(id, read)?;
+            if let Some(index) = listed.get(digest) {
+                return Err(DeleteImageError::Listed { by: index.clone() });
+            }
+            let tags = self.tags(id);
             for (tag, _) in tags.iter().filter(|(_, target)| **target == *digest) {
                 change.delete(&self.tags, &tag_key(id, tag));
             }

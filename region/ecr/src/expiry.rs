@@ -9,14 +9,15 @@
 //! counts: pulls are not recorded, and there is no archive. Policies are applied every hour; AWS says
 //! within a day.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use aws_wire::Fault;
 use serde::Deserialize;
 
 use crate::{
-    Digest, Ecr, faults,
-    manifest::{self, Manifest},
+    Digest, Ecr,
+    catalog::{DeleteImageError, PolicyRun},
+    faults,
     names::RepositoryId,
     records::Image,
 };
@@ -200,46 +201,52 @@ impl Ecr {
     /// Applies every repository's policy, and says how many images went.
     pub(crate) fn apply_lifecycles(self: &Arc<Self>) -> Result<usize, Fault> {
         let mut gone = 0;
+        let mut failed = None;
         for repository in self.catalog.repositories.list() {
             let Some(run) = &repository.lifecycle else { continue };
             let id = RepositoryId::new(&repository.registry, &repository.name);
-            let policy = LifecyclePolicy::parse(&run.text)?;
-            let tags = self.catalog.tags(&id);
-            let candidate = |(digest, image): (Digest, Arc<Image>)| {
-                let its = tags.iter().filter(|(_, target)| **target == digest);
-                Candidate {
-                    tags: its.map(|(tag, _)| tag.clone()).collect(),
-                    digest: digest.to_string(),
-                    pushed_at: image.pushed_at,
-                }
-            };
-            let images = self.catalog.images(&id);
-            let parts = self.parts_of_indexes(&images)?;
-            let images = images.into_iter().filter(|(digest, _)| !parts.contains(digest));
-            let images: Vec<_> = images.map(candidate).collect();
-            for digest in policy.expired(&images, self.now()) {
-                if let Some(digest) = Digest::parse(&digest) {
-                    self.catalog.delete_image(&id, &digest).map_err(faults::commit)?;
-                    tracing::info!(repository = id.key(), %digest, "an image has expired");
-                    gone += 1;
+            match self.apply_lifecycle(&id, run) {
+                Ok(number) => gone += number,
+                Err(fault) => {
+                    // What is wrong with one is no other's business.
+                    tracing::warn!(repository = id.key(), %fault, "a lifecycle policy is not applied");
+                    failed = Some(fault);
                 }
             }
-            let noted = self.catalog.note_lifecycle(&id, &run.text, self.now());
-            noted.map_err(faults::commit)?;
         }
-        Ok(gone)
+        failed.map_or(Ok(gone), Err)
     }
 
-    /// What the indexes among these list: without it they could not be pulled.
-    fn parts_of_indexes(&self, images: &[(Digest, Arc<Image>)]) -> Result<BTreeSet<Digest>, Fault> {
-        let mut parts = BTreeSet::new();
-        for (digest, _) in images.iter().filter(|(_, it)| manifest::is_index(&it.media_type)) {
-            let bytes = self.blobs.read(digest);
-            let bytes = bytes.map_err(|error| Fault::internal(error.to_string()))?;
-            let index = Manifest::read(&bytes, None);
-            parts.extend(index.map_err(|error| Fault::internal(error.to_string()))?.manifests);
+    fn apply_lifecycle(&self, id: &RepositoryId, run: &PolicyRun) -> Result<usize, Fault> {
+        let policy = LifecyclePolicy::parse(&run.text)?;
+        let tags = self.catalog.tags(id);
+        let candidate = |(digest, image): (Digest, Arc<Image>)| {
+            let its = tags.iter().filter(|(_, target)| **target == digest);
+            Candidate {
+                tags: its.map(|(tag, _)| tag.clone()).collect(),
+                digest: digest.to_string(),
+                pushed_at: image.pushed_at,
+            }
+        };
+        let read = |digest: &Digest| self.blobs.read(digest);
+        let listed = self.catalog.listed(id, &read);
+        let listed = listed.map_err(|error| Fault::internal(error.to_string()))?;
+        let images = self.catalog.images(id).into_iter();
+        let images: Vec<_> =
+            images.filter(|(digest, _)| !listed.contains_key(digest)).map(candidate).collect();
+        let mut gone = 0;
+        for digest in policy.expired(&images, self.now()) {
+            let Some(digest) = Digest::parse(&digest) else { continue };
+            match self.catalog.delete_image(id, &digest, &read) {
+                // An index came meanwhile.
+                Err(DeleteImageError::Listed { .. }) => continue,
+                done => done.map_err(|error| Fault::internal(error.to_string()))?,
+            }
+            tracing::info!(repository = id.key(), %digest, "an image has expired");
+            gone += 1;
         }
-        Ok(parts)
+        self.catalog.note_lifecycle(id, &run.text, self.now()).map_err(faults::commit)?;
+        Ok(gone)
     }
 }
 
@@ -330,9 +337,41 @@ mod tests {
         assert_eq!(ecr.apply_lifecycles().unwrap(), 1);
         assert!(!is_there(&alone) && is_there(&listed) && is_there(&index));
 
-        ecr.catalog.delete_image(&id, &index).unwrap();
+        let read = |it: &Digest| ecr.blobs.read(it);
+        let refused = ecr.catalog.delete_image(&id, &listed, &read).unwrap_err();
+        assert!(matches!(refused, DeleteImageError::Listed { by } if by == index));
+        ecr.catalog.delete_image(&id, &index, &read).unwrap();
         assert_eq!(ecr.apply_lifecycles().unwrap(), 1);
         assert!(!is_there(&listed));
+    }
+
+    /// What one repository has wrong is no other's business.
+    #[tokio::test]
+    async fn a_policy_that_cannot_be_applied_keeps_none_of_another_repository_from_it() {
+        let (ecr, _folder) = ecr();
+        let registry = "111122223333.dkr.ecr.us-east-1.amazonaws.com";
+        for name in ["a-broken", "b"] {
+            let id = RepositoryId::new(registry, name);
+            ecr.catalog.ensure_repository(&id, 0.0).unwrap();
+            let config = Digest::of(b"{}");
+            ecr.catalog.add_layer(&id, &config, 2).unwrap();
+            let manifest = json!({"config": {"digest": config.as_str(), "size": 2}, "layers": []});
+            let bytes = manifest.to_string().into_bytes();
+            ecr.blobs.store(&mut &bytes[..]).unwrap();
+            ecr.catalog.put_manifest(&id, &bytes, None, None, 0.0).unwrap();
+            let text = if name == "b" {
+                r#"{"rules":[{"rulePriority":1,"selection":
+                {"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days",
+                "countNumber":1},"action":{"type":"expire"}}]}"#
+            } else {
+                "an older region's"
+            };
+            let run = PolicyRun { text: text.to_owned(), evaluated_at: None };
+            ecr.catalog.set_lifecycle(&id, Some(run)).unwrap();
+        }
+        assert!(ecr.apply_lifecycles().is_err(), "it is told of");
+        let left = |name: &str| ecr.catalog.images(&RepositoryId::new(registry, name)).len();
+        assert_eq!((left("a-broken"), left("b")), (1, 0));
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Digest;
+
 /// A repository; its key is `REGISTRY/NAME`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Repository {
@@ -33,6 +35,9 @@ pub(crate) struct Image {
     /// With its layers.
     pub(crate) size: u64,
     pub(crate) pushed_at: f64,
+    /// What an index lists. `None`: an older region has written it down, and its manifest says.
+    #[serde(default)]
+    pub(crate) lists: Option<Vec<Digest>>,
 }
 
 /// A blob that belongs to a repository; its key is `REGISTRY/NAME@DIGEST`.

@@ -28,13 +28,14 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use iam_policy::{Named, Policy};
-use region_gateway::{Caller, Event, Outcome, Side, Target};
+use region_gateway::{Caller, Decided, Event, Outcome, Side, Target};
 use tower::Service;
 use transport::{Body, BoxError, Peer};
 
 use self::answer::Refusal;
 use crate::{
     Ecr,
+    api::tagged,
     names::{self, RepositoryId},
     records::Repository,
     tokens::PasswordError,
@@ -228,9 +229,25 @@ impl Ecr {
         let account = id.account().map_or(caller.account.as_str(), |(account, _)| account);
         let region = &self.config.region;
         let arn = format!("arn:aws:ecr:{region}:{account}:repository/{}", id.name);
-        let target = Target::resource(&arn);
+        let refused = self.decide(caller, action, id, &arn);
+        refused.map_or(Ok(()), |it| Err(it.denial(caller, "ecr").message))
+    }
+
+    /// What keeps the caller from it, by their own policies or the repository's; of another account's
+    /// repository both must allow it.
+    pub(crate) fn decide(
+        &self,
+        caller: &Caller,
+        action: &str,
+        id: &RepositoryId,
+        arn: &str,
+    ) -> Option<Decided> {
+        let account = id.account().map_or(caller.account.as_str(), |(account, _)| account);
+        let known = self.catalog.repository(id);
+        let tags = known.as_ref().map(|it| it.tags.clone()).unwrap_or_default();
+        let target = tagged(Target::resource(arn), &tags);
         let is_foreign = account != caller.account;
-        let policy = self.catalog.repository(id).and_then(|it| policy_of(&it, &arn));
+        let policy = known.and_then(|it| policy_of(&it, arn));
         let authorizer = self.config.gateway.authorizer();
         let mut decided = vec![];
         if is_foreign || policy.is_none() {
@@ -242,9 +259,8 @@ impl Ecr {
         }
         let refused = decided.iter().position(|it| !it.decision.is_allowed());
         let deciding = decided.swap_remove(refused.unwrap_or(decided.len() - 1));
-        let message = refused.map(|_| deciding.denial(caller, "ecr").message);
-        caller.decisions.note(deciding);
-        message.map_or(Ok(()), Err)
+        caller.decisions.note(deciding.clone());
+        refused.map(|_| deciding)
     }
 }
 

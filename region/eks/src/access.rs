@@ -13,11 +13,13 @@ use aws_eks::{
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
+use region_store::Transaction;
 
 use crate::{
     Eks, faults,
     records::{AccessEntry, AssociatedPolicy},
     tags,
+    targets::{self, WithSome},
 };
 
 pub(crate) use self::policies::CLUSTER_ADMIN;
@@ -71,20 +73,26 @@ impl Eks {
     }
 
     /// The entries that node groups have without asking, when a cluster begins to use entries.
-    pub(crate) fn ensure_node_entries(&self, cluster: &str) -> Result<(), Fault> {
-        let groups = self.0.nodegroups.under(&format!("{cluster}/"));
-        groups.iter().try_for_each(|(_, it)| self.ensure_node_entry(cluster, &it.node_role))
+    pub(crate) fn put_node_entries(&self, transaction: &mut Transaction, cluster: &str) {
+        for (_, group) in self.0.nodegroups.under(&format!("{cluster}/")) {
+            self.put_node_entry(transaction, cluster, &group.node_role);
+        }
     }
 
     /// Makes sure that the node role has an entry of type EC2_LINUX.
     pub(crate) fn ensure_node_entry(&self, cluster: &str, role_arn: &str) -> Result<(), Fault> {
-        let entry = self.entry(cluster, role_arn, "EC2_LINUX");
         self.0.store.transaction(|transaction| {
-            if transaction.get(&self.0.entries, &key(&entry)).is_none() {
-                transaction.put(&self.0.entries, key(&entry), entry);
-            }
+            self.known(transaction, cluster)?;
+            self.put_node_entry(transaction, cluster, role_arn);
             Ok(())
         })
+    }
+
+    fn put_node_entry(&self, transaction: &mut Transaction, cluster: &str, role_arn: &str) {
+        let entry = self.entry(cluster, role_arn, "EC2_LINUX");
+        if transaction.get(&self.0.entries, &key(&entry)).is_none() {
+            transaction.put(&self.0.entries, key(&entry), entry);
+        }
     }
 
     pub(crate) fn delete_entry(&self, cluster: &str, principal_arn: &str) -> Result<(), Fault> {
@@ -120,15 +128,25 @@ impl Eks {
     fn entry_target(&self, cluster: &str, principal: &str) -> Vec<Target> {
         let known = self.0.entries.get(&key_of(cluster, principal));
         match known {
-            Some(entry) => vec![Target::resource(arn(self, &entry))],
+            Some(entry) => vec![targets::tagged(arn(self, &entry), &entry.tags)],
             None => self.cluster_target(cluster),
         }
     }
 
-    pub(crate) fn save_entry(&self, entry: AccessEntry) -> Result<AccessEntry, Fault> {
+    /// Changes an entry as it is at this moment: one that was deleted does not come back by it.
+    pub(crate) fn change_entry<T>(
+        &self,
+        cluster: &str,
+        arn: &str,
+        change: impl FnOnce(&mut AccessEntry) -> Result<T, Fault>,
+    ) -> Result<(AccessEntry, T), Fault> {
+        self.find(cluster)?;
         self.0.store.transaction(|transaction| {
+            let found = transaction.get(&self.0.entries, &key_of(cluster, arn));
+            let mut entry = AccessEntry::clone(&*found.ok_or_else(|| no_entry(arn))?);
+            let result = change(&mut entry)?;
             transaction.put(&self.0.entries, key(&entry), entry.clone());
-            Ok(entry)
+            Ok((entry, result))
         })
     }
 
@@ -243,7 +261,15 @@ fn check_identity(username: Option<&str>, groups: &[String]) -> Result<(), Fault
 
 impl Handle<CreateAccessEntry> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAccessEntryRequest) -> Vec<Target> {
-        self.cluster_target(&request.cluster_name)
+        let kind = request.kind.clone().unwrap_or_else(|| "STANDARD".to_owned());
+        let targets = self.tagging_target(&request.cluster_name, &request.tags).into_iter();
+        let targets = targets.map(|it| {
+            it.with("eks:principalArn", [request.principal_arn.clone()])
+                .with("eks:accessEntryType", [kind.clone()])
+                .with_some("eks:username", request.username.clone())
+                .with_all("eks:kubernetesGroups", &request.kubernetes_groups)
+        });
+        targets.collect()
     }
 
     async fn handle(
@@ -278,6 +304,7 @@ impl Handle<CreateAccessEntry> for Eks {
         entry.tags = request.tags;
         entry.username = request.username.unwrap_or(entry.username);
         self.0.store.transaction(|transaction| {
+            self.known(transaction, &entry.cluster)?;
             if transaction.get(&self.0.entries, &key(&entry)).is_some() {
                 return Err(faults::in_use(
                     "The specified access entry resource is already in use on this cluster.",
@@ -341,19 +368,24 @@ impl Handle<UpdateAccessEntry> for Eks {
         request: UpdateAccessEntryRequest,
     ) -> Result<UpdateAccessEntryResponse, Fault> {
         self.ensure_api_mode(&request.cluster_name)?;
-        let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
-        if entry.kind != "STANDARD" {
-            return Err(faults::invalid_request(format!(
-                "Access entries of type {} cannot be updated",
-                entry.kind
-            )));
-        }
-        let groups = request.kubernetes_groups.unwrap_or_else(|| entry.groups.clone());
-        check_identity(request.username.as_deref(), &groups)?;
-        entry.groups = groups;
-        entry.username = request.username.unwrap_or(entry.username);
-        entry.modified_at = self.now();
-        let entry = self.save_entry(entry)?;
+        let now = self.now();
+        let (cluster, arn) = (&request.cluster_name, &request.principal_arn);
+        let (entry, ()) = self.change_entry(cluster, arn, |entry| {
+            if entry.kind != "STANDARD" {
+                return Err(faults::invalid_request(format!(
+                    "Access entries of type {} cannot be updated",
+                    entry.kind
+                )));
+            }
+            let groups = request.kubernetes_groups.unwrap_or_else(|| entry.groups.clone());
+            check_identity(request.username.as_deref(), &groups)?;
+            entry.groups = groups;
+            if let Some(name) = request.username {
+                entry.username = name;
+            }
+            entry.modified_at = now;
+            Ok(())
+        })?;
         Ok(UpdateAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
     }
 }

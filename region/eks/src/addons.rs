@@ -6,7 +6,8 @@
 //! A role of its own (`serviceAccountRoleArn`) is an annotation of the add-on's service account, which
 //! the pod identity webhook reads. An update that names none takes the role away, as on EKS.
 //!
-//! Deviation: where the role changes, the add-on's pods are restarted, so that they act as it says.
+//! Deviation: an update that comes while another is under way takes its place, and that one ends as
+//! `Cancelled`; EKS refuses it. Where the role changes, the add-on's pods are restarted, so that they act as it says.
 
 mod catalog;
 mod configuration;
@@ -25,6 +26,7 @@ use aws_eks::{
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
+use region_store::Transaction;
 
 pub(crate) use self::{
     health::watch_health,
@@ -33,7 +35,7 @@ pub(crate) use self::{
 use crate::{
     Eks, faults,
     records::{Addon, Asked, Status},
-    tags,
+    tags, targets,
     updates::{self, NewUpdate},
 };
 
@@ -130,28 +132,31 @@ fn describe(eks: &Eks, addon: &Addon) -> aws_eks::Addon {
     }
 }
 
+fn no_addon(cluster: &str, name: &str) -> Fault {
+    faults::not_found(format!("No addon: {name} found in cluster: {cluster}"))
+}
+
 impl Eks {
     fn find_addon(&self, cluster: &str, name: &str) -> Result<Addon, Fault> {
         self.find(cluster)?;
         let found = self.0.addons.get(&key_of(cluster, name));
-        found.map(|it| (*it).clone()).ok_or_else(|| {
-            faults::not_found(format!("No addon: {name} found in cluster: {cluster}"))
-        })
+        found.map(|it| (*it).clone()).ok_or_else(|| no_addon(cluster, name))
     }
 
-    pub(crate) fn save_addon(&self, addon: Addon) -> Result<(), Fault> {
-        self.0.store.transaction(|transaction| {
-            transaction.put(&self.0.addons, key(&addon), addon);
-            Ok(())
-        })
+    /// The add-on as it is now.
+    fn current_addon(
+        &self,
+        transaction: &Transaction,
+        cluster: &str,
+        name: &str,
+    ) -> Result<Addon, Fault> {
+        let found = transaction.get(&self.0.addons, &key_of(cluster, name));
+        found.map(|it| (*it).clone()).ok_or_else(|| no_addon(cluster, name))
     }
 
     fn addon_target(&self, cluster: &str, name: &str) -> Vec<Target> {
         match self.0.addons.get(&key_of(cluster, name)) {
-            Some(addon) => {
-                let rest = format!("addon/{cluster}/{name}/{}", addon.id);
-                vec![Target::resource(self.arn(&rest))]
-            }
+            Some(addon) => vec![targets::tagged(arn(self, &addon), &addon.tags)],
             None => self.cluster_target(cluster),
         }
     }
@@ -166,7 +171,7 @@ pub(crate) fn schema(name: &str, version: &str) -> Result<String, Fault> {
 
 impl Handle<CreateAddon> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAddonRequest) -> Vec<Target> {
-        let mut targets = self.cluster_target(&request.cluster_name);
+        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
         targets.extend(passed_role(request.service_account_role_arn.as_deref()));
         let wanted = request.pod_identity_associations.as_deref();
         targets.extend(pod_identity::targets(self, &request.cluster_name, wanted));
@@ -190,6 +195,7 @@ impl Handle<CreateAddon> for Eks {
         addon.configuration = request.configuration_values;
         addon.tags = request.tags;
         self.0.store.transaction(|transaction| {
+            self.known(transaction, &request.cluster_name)?;
             // What the cluster began with is nobody's on AWS, and can be asked for.
             let known = transaction.get(&self.0.addons, &key(&addon));
             if known.is_some_and(|it| !it.is_bootstrapped) {
@@ -246,17 +252,24 @@ impl Handle<DeleteAddon> for Eks {
         _: &Caller,
         request: DeleteAddonRequest,
     ) -> Result<DeleteAddonResponse, Fault> {
-        let mut addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
-        addon.status = Status::Deleting;
-        addon.preserve = request.preserve.unwrap_or(false);
-        // Made anew before it is gone, it would go with the old one.
-        addon.is_bootstrapped = false;
-        if !addon.preserve {
-            self.0.store.transaction(|transaction| {
-                pod_identity::write(self, transaction, &addon, Some(&[]))
-            })?;
-        }
-        self.save_addon(addon.clone())?;
+        let (cluster, name) = (&request.cluster_name, &request.addon_name);
+        self.find(cluster)?;
+        let addon = self.0.store.transaction(|transaction| {
+            let mut addon = self.current_addon(transaction, cluster, name)?;
+            addon.status = Status::Deleting;
+            addon.preserve = request.preserve.unwrap_or(false);
+            // Made anew before it is gone, it would go with the old one.
+            addon.is_bootstrapped = false;
+            if !addon.preserve {
+                pod_identity::write(self, transaction, &addon, Some(&[]))?;
+            }
+            // Nobody goes on with that.
+            if let Some(update) = addon.update_id.take() {
+                self.cancel_update(transaction, cluster, &update);
+            }
+            transaction.put(&self.0.addons, key(&addon), addon.clone());
+            Ok::<_, Fault>(addon)
+        })?;
         Ok(DeleteAddonResponse { addon: Some(describe(self, &addon)) })
     }
 }
@@ -275,20 +288,14 @@ impl Handle<UpdateAddon> for Eks {
         _: &Caller,
         request: UpdateAddonRequest,
     ) -> Result<UpdateAddonResponse, Fault> {
-        let mut addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
+        let addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
-        if let Some(known) = self.begun_before(&request.cluster_name, asked.as_ref())? {
-            return Ok(UpdateAddonResponse { update: Some(known) });
-        }
         let known = catalog::find(&addon.name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
         configuration::check(known.name, request.configuration_values.as_deref())?;
         let role = checked_role(self, request.service_account_role_arn.as_deref())?;
         let wanted = request.pod_identity_associations;
         pod_identity::check(self, known, wanted.as_deref())?;
-        self.0.store.transaction(|transaction| {
-            pod_identity::write(self, transaction, &addon, wanted.as_deref())
-        })?;
         let mut params = vec![("AddonVersion".to_owned(), known.version.to_owned())];
         if let Some(role) = &role {
             params.push(("ServiceAccountRoleArn".to_owned(), role.clone()));
@@ -296,23 +303,42 @@ impl Handle<UpdateAddon> for Eks {
         if let Some(values) = &request.configuration_values {
             params.push(("ConfigurationValues".to_owned(), values.clone()));
         }
-        let update = self.record_update(NewUpdate {
-            cluster: request.cluster_name,
-            addon: Some(request.addon_name),
-            kind: "AddonUpdate".to_owned(),
-            params,
-            asked,
-            ..NewUpdate::default()
+        let update = self.0.store.transaction(|transaction| {
+            if let Some(known) = self.begun_before(&request.cluster_name, asked.as_ref())? {
+                return Ok(known);
+            }
+            let mut addon =
+                self.current_addon(transaction, &request.cluster_name, &request.addon_name)?;
+            if addon.status == Status::Deleting {
+                return Err(faults::in_use(format!(
+                    "Addon {} cannot be updated as it is currently in DELETING state",
+                    addon.name
+                )));
+            }
+            pod_identity::write(self, transaction, &addon, wanted.as_deref())?;
+            if let Some(before) = addon.update_id.take() {
+                self.cancel_update(transaction, &request.cluster_name, &before);
+            }
+            let new = NewUpdate {
+                cluster: request.cluster_name,
+                addon: Some(request.addon_name),
+                kind: "AddonUpdate".to_owned(),
+                params,
+                asked,
+                ..NewUpdate::default()
+            };
+            let update = self.put_update(transaction, new);
+            addon.configuration = request.configuration_values.or(addon.configuration);
+            addon.role_arn = role;
+            addon.is_bootstrapped = false;
+            addon.status = Status::Updating;
+            addon.update_id = Some(update.id.clone());
+            addon.applied_at = None;
+            addon.modified_at = self.now();
+            transaction.put(&self.0.addons, key(&addon), addon);
+            Ok::<_, Fault>(updates::shape(&update))
         })?;
-        addon.configuration = request.configuration_values.or(addon.configuration);
-        addon.role_arn = role;
-        addon.is_bootstrapped = false;
-        addon.status = Status::Updating;
-        addon.update_id = Some(update.id.clone());
-        addon.applied_at = None;
-        addon.modified_at = self.now();
-        self.save_addon(addon)?;
-        Ok(UpdateAddonResponse { update: Some(updates::shape(&update)) })
+        Ok(UpdateAddonResponse { update: Some(update) })
     }
 }
 

@@ -19,14 +19,21 @@ use crate::{
     Eks, access, addons, faults,
     records::{Asked, Cluster, Status},
     service::{KUBERNETES_VERSION, is_in_vpc},
+    targets::{self, WithSome},
     updates::NewUpdate,
 };
 
 impl Handle<CreateCluster> for Eks {
     fn targets(&self, _: &Caller, request: &CreateClusterRequest) -> Vec<Target> {
-        let mut targets = self.cluster_target(&request.name);
-        targets.push(Target::pass_role(&request.role_arn, "eks.amazonaws.com"));
-        targets
+        let access = request.access_config.clone().unwrap_or_default();
+        let is_admin = access.bootstrap_cluster_creator_admin_permissions.unwrap_or(true);
+        let mode = access.authentication_mode.unwrap_or_else(|| "CONFIG_MAP".to_owned());
+        // A cluster of the name that there is already is not what is made.
+        let cluster = Target::resource(self.arn(&format!("cluster/{}", request.name)))
+            .with("eks:authenticationMode", [mode])
+            .with("eks:bootstrapClusterCreatorAdminPermissions", [is_admin.to_string()]);
+        let role = Target::pass_role(&request.role_arn, "eks.amazonaws.com");
+        vec![targets::tagging(cluster, &request.tags), role]
     }
 
     async fn handle(
@@ -145,23 +152,25 @@ impl Handle<DeleteCluster> for Eks {
         caller: &Caller,
         request: DeleteClusterRequest,
     ) -> Result<DeleteClusterResponse, Fault> {
-        let cluster = self.find(&request.name)?;
-        if cluster.deletion_protection {
-            return Err(faults::invalid_request(
-                "Cluster deletion is not allowed because deletion protection is enabled",
-            ));
-        }
-        let groups = self.nodegroups_of(&request.name);
-        if groups > 0 {
-            return Err(faults::in_use("Cluster has nodegroups attached")
-                .with_field("clusterName", request.name.as_str()));
-        }
-        if !self.fargate_profiles(&request.name).is_empty() {
-            return Err(faults::in_use("Cluster has Fargate profiles attached")
-                .with_field("clusterName", request.name.as_str()));
-        }
-        self.change_cluster(&request.name, |it| it.status = Status::Deleting)?;
-        let cluster = self.find(&request.name)?;
+        let cluster = self.0.store.transaction(|transaction| {
+            let mut cluster = Cluster::clone(&*self.known(transaction, &request.name)?);
+            if cluster.deletion_protection {
+                return Err(faults::invalid_request(
+                    "Cluster deletion is not allowed because deletion protection is enabled",
+                ));
+            }
+            if self.nodegroups_of(&request.name) > 0 {
+                return Err(faults::in_use("Cluster has nodegroups attached")
+                    .with_field("clusterName", request.name.as_str()));
+            }
+            if !self.fargate_profiles(&request.name).is_empty() {
+                return Err(faults::in_use("Cluster has Fargate profiles attached")
+                    .with_field("clusterName", request.name.as_str()));
+            }
+            cluster.status = Status::Deleting;
+            transaction.put(&self.0.clusters, request.name.clone(), cluster.clone());
+            Ok(cluster)
+        })?;
         let cluster = shape::describe(self, &cluster, is_in_vpc(caller));
         Ok(DeleteClusterResponse { cluster: Some(cluster) })
     }
@@ -169,7 +178,9 @@ impl Handle<DeleteCluster> for Eks {
 
 impl Handle<UpdateClusterConfig> for Eks {
     fn targets(&self, _: &Caller, request: &UpdateClusterConfigRequest) -> Vec<Target> {
-        self.cluster_target(&request.name)
+        let mode = request.access_config.as_ref().and_then(|it| it.authentication_mode.clone());
+        let targets = self.cluster_target(&request.name).into_iter();
+        targets.map(|it| it.with_some("eks:authenticationMode", mode.clone())).collect()
     }
 
     async fn handle(
@@ -177,35 +188,39 @@ impl Handle<UpdateClusterConfig> for Eks {
         _: &Caller,
         request: UpdateClusterConfigRequest,
     ) -> Result<UpdateClusterConfigResponse, Fault> {
-        let cluster = self.find(&request.name)?;
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
-        if let Some(known) = self.begun_before(&request.name, asked.as_ref())? {
-            return Ok(UpdateClusterConfigResponse { update: Some(known) });
-        }
-        if cluster.status != Status::Active {
-            return Err(faults::in_use(format!(
-                "Cannot update cluster {} while it is {}",
-                cluster.name,
-                cluster.status.name()
-            )));
-        }
-        let update = validate::update(&cluster, &request)?;
-        let change = update.change;
-        if let Change::AuthenticationMode(_) = change {
-            self.ensure_node_entries(&request.name)?;
-        }
-        self.change_cluster(&request.name, |it| change.apply(it))?;
-        // The change is a matter of records: it has taken effect with the write above, but for the
-        // routers, whose next pass it begins.
-        let record = self.record_update(NewUpdate {
-            cluster: request.name,
-            kind: update.kind.to_owned(),
-            params: update.params,
-            status: "Successful".to_owned(),
-            asked,
-            ..NewUpdate::default()
+        // What is allowed follows from what the cluster is: no other change comes in between.
+        let update = self.0.store.transaction(|transaction| {
+            let mut cluster = Cluster::clone(&*self.known(transaction, &request.name)?);
+            if let Some(known) = self.begun_before(&request.name, asked.as_ref())? {
+                return Ok(known);
+            }
+            if cluster.status != Status::Active {
+                return Err(faults::in_use(format!(
+                    "Cannot update cluster {} while it is {}",
+                    cluster.name,
+                    cluster.status.name()
+                )));
+            }
+            let update = validate::update(&cluster, &request)?;
+            if let Change::AuthenticationMode(_) = update.change {
+                self.put_node_entries(transaction, &request.name);
+            }
+            update.change.apply(&mut cluster);
+            transaction.put(&self.0.clusters, request.name.clone(), cluster);
+            // The change is a matter of records: it has taken effect with these, but for the
+            // routers, whose next pass it begins.
+            let new = NewUpdate {
+                cluster: request.name,
+                kind: update.kind.to_owned(),
+                params: update.params,
+                status: "Successful".to_owned(),
+                asked,
+                ..NewUpdate::default()
+            };
+            Ok(crate::updates::shape(&self.put_update(transaction, new)))
         })?;
-        Ok(UpdateClusterConfigResponse { update: Some(crate::updates::shape(&record)) })
+        Ok(UpdateClusterConfigResponse { update: Some(update) })
     }
 }
 

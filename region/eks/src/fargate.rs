@@ -161,14 +161,10 @@ fn busy(all: &[Arc<FargateProfile>], cluster: &Cluster, what: &str) -> Result<()
 
 impl Handle<CreateFargateProfile> for Eks {
     fn targets(&self, _: &Caller, request: &CreateFargateProfileRequest) -> Vec<Target> {
-        let tags = request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let cluster = Target::resource(self.arn(&format!("cluster/{}", request.cluster_name)));
         let role = &request.pod_execution_role_arn;
-        vec![
-            cluster.with_tags("aws:RequestTag", tags),
-            Target::action("iam:GetRole", role),
-            Target::pass_role(role, SERVICE),
-        ]
+        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
+        targets.extend([Target::action("iam:GetRole", role), Target::pass_role(role, SERVICE)]);
+        targets
     }
 
     async fn handle(

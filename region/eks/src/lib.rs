@@ -25,6 +25,7 @@ mod records;
 mod routes;
 mod service;
 mod tags;
+mod targets;
 mod updates;
 
 pub use self::{
@@ -41,5 +42,4 @@ pub use self::{
         Config, ControlPlane, ControlPlaneError, ControlPlanes, Eks, KUBERNETES_VERSION, Roles,
         Trust,
     },
-    updates::NewUpdate,
 };

@@ -9,6 +9,7 @@ mod config_update;
 mod drain;
 pub(crate) mod reconcile;
 pub(crate) mod records;
+mod remote_access;
 mod resources;
 pub(crate) mod rollout;
 mod shape;
@@ -35,7 +36,7 @@ use self::{records::State, rollout::Rollout};
 use crate::{
     Eks, Update, faults,
     records::Asked,
-    tags,
+    tags, targets,
     updates::{self, NewUpdate},
 };
 
@@ -55,11 +56,7 @@ impl Eks {
     pub(crate) fn find_nodegroup(&self, cluster: &str, name: &str) -> Result<Nodegroup, Fault> {
         self.find(cluster)?;
         let found = self.0.nodegroups.get(&key_of(cluster, name));
-        found.map(|it| (*it).clone()).ok_or_else(|| {
-            faults::not_found(format!("No node group found for name: {name}."))
-                .with_field("clusterName", cluster)
-                .with_field("nodegroupName", name)
-        })
+        found.map(|it| (*it).clone()).ok_or_else(|| no_nodegroup(cluster, name))
     }
 
     /// Writes a changed copy of the group's record; one that is gone stays gone.
@@ -92,25 +89,37 @@ impl Eks {
         })
     }
 
-    /// Writes the record of an update, and the group as it is while that is under way.
+    /// Writes the record of an update, and the group as it is while that is under way: unless the
+    /// group has become another than what the update was made for.
     fn begin_update(
         &self,
         group: &Nodegroup,
         new: NewUpdate,
         change: impl FnOnce(&mut Nodegroup),
     ) -> Result<Update, Fault> {
-        let update = self.record_update(NewUpdate {
-            cluster: group.cluster.clone(),
-            nodegroup: Some(group.name.clone()),
-            ..new
-        })?;
-        let id = update.id.clone();
-        self.change_nodegroup(group, |it| {
-            change(it);
-            it.state = State::Updating;
-            it.update_id = Some(id);
-        })?;
-        Ok(update)
+        let now = self.now();
+        self.0.store.transaction(|transaction| {
+            let current = transaction.get(&self.0.nodegroups, &key(group));
+            let mut current = match current.filter(|it| it.id == group.id) {
+                Some(it) => Nodegroup::clone(&it),
+                None => return Err(no_nodegroup(&group.cluster, &group.name)),
+            };
+            check_updatable(&current)?;
+            let update = self.put_update(
+                transaction,
+                NewUpdate {
+                    cluster: group.cluster.clone(),
+                    nodegroup: Some(group.name.clone()),
+                    ..new
+                },
+            );
+            change(&mut current);
+            current.state = State::Updating;
+            current.update_id = Some(update.id.clone());
+            current.modified_at = now;
+            transaction.put(&self.0.nodegroups, key(group), current);
+            Ok(update)
+        })
     }
 
     /// An update that is under way ends with it: nobody goes on with that.
@@ -121,13 +130,9 @@ impl Eks {
                 it.state = State::Deleting;
                 it.modified_at = now;
             });
-            if let Some(update) = &group.update_id {
-                let of_update = updates::key(&group.cluster, update);
-                transaction.update(&self.0.updates, &of_update, |it| {
-                    if it.status == "InProgress" {
-                        it.status = "Cancelled".to_owned();
-                    }
-                });
+            let current = transaction.get(&self.0.nodegroups, &key(group));
+            if let Some(update) = current.and_then(|it| it.update_id.clone()) {
+                self.cancel_update(transaction, &group.cluster, &update);
             }
             Ok(())
         })
@@ -147,7 +152,7 @@ impl Eks {
 
     fn nodegroup_target(&self, cluster: &str, name: &str) -> Vec<Target> {
         match self.0.nodegroups.get(&key_of(cluster, name)) {
-            Some(group) => vec![Target::resource(arn(self, &group))],
+            Some(group) => vec![targets::tagged(arn(self, &group), &group.tags)],
             None => self.cluster_target(cluster),
         }
     }
@@ -155,7 +160,7 @@ impl Eks {
 
 impl Handle<CreateNodegroup> for Eks {
     fn targets(&self, _: &Caller, request: &CreateNodegroupRequest) -> Vec<Target> {
-        let mut targets = self.cluster_target(&request.cluster_name);
+        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
         // EKS hands it on to EC2, with rights of its own.
         targets.push(Target::pass_role(&request.node_role, "eks.amazonaws.com"));
         if let Some(template) = &request.launch_template {
@@ -182,6 +187,9 @@ impl Handle<CreateNodegroup> for Eks {
                 );
                 return if is_same { Ok(known) } else { Err(faults::in_use(used)) };
             }
+            // It may have begun to go while what the group needs was looked at.
+            let current = self.known(transaction, &group.cluster)?;
+            validate::active(&current)?;
             transaction.put(&self.0.nodegroups, key(&group), group.clone());
             Ok(Arc::new(group))
         })?;
@@ -294,6 +302,12 @@ impl Handle<UpdateNodegroupVersion> for Eks {
         })?;
         Ok(UpdateNodegroupVersionResponse { update: Some(updates::shape(&update)) })
     }
+}
+
+fn no_nodegroup(cluster: &str, name: &str) -> Fault {
+    faults::not_found(format!("No node group found for name: {name}."))
+        .with_field("clusterName", cluster)
+        .with_field("nodegroupName", name)
 }
 
 fn check_updatable(group: &Nodegroup) -> Result<(), Fault> {

@@ -172,9 +172,7 @@ pub(crate) fn role_targets(role_arn: &str) -> [Target; 2] {
 
 impl Handle<CreatePodIdentityAssociation> for Eks {
     fn targets(&self, _: &Caller, request: &CreatePodIdentityAssociationRequest) -> Vec<Target> {
-        let tags = request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let cluster = Target::resource(self.arn(&format!("cluster/{}", request.cluster_name)));
-        let mut targets = vec![cluster.with_tags("aws:RequestTag", tags)];
+        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
         targets.extend(role_targets(&request.role_arn));
         targets
     }
@@ -189,6 +187,7 @@ impl Handle<CreatePodIdentityAssociation> for Eks {
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let new = self.new_association(request, asked);
         let made = self.0.store.transaction(|transaction| {
+            self.known(transaction, &new.cluster)?;
             if let Some(known) = transaction.get(&self.0.associations, &key(&new)) {
                 return Self::made_before(&known, new.asked.as_ref());
             }
@@ -288,7 +287,7 @@ impl Handle<UpdatePodIdentityAssociation> for Eks {
 
     async fn handle(
         &self,
-        _: &Caller,
+        caller: &Caller,
         request: UpdatePodIdentityAssociationRequest,
     ) -> Result<UpdatePodIdentityAssociationResponse, Fault> {
         let (cluster, id) = (request.cluster_name.clone(), request.association_id.clone());
@@ -304,6 +303,12 @@ impl Handle<UpdatePodIdentityAssociation> for Eks {
             let all = transaction.list(&self.0.associations);
             let known = all.iter().find(|it| it.cluster == cluster && it.id == id);
             let known = known.ok_or_else(|| no_association(&id))?;
+            // Who asked was decided on for the role that it had then.
+            if request.role_arn.is_none() && known.modified_at > caller.at {
+                return Err(faults::invalid_request(format!(
+                    "The association {id} was changed at the same time. Try again."
+                )));
+            }
             let association = updated(known, request, now)?;
             transaction.put(&self.0.associations, key(&association), association.clone());
             Ok::<_, Fault>(association)

@@ -29,6 +29,10 @@ use crate::{
 /// How long a failed pass is waited for before the next, when nothing else changes.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long what is in a cluster may take: an API server that hangs must not keep the cluster from
+/// being deleted.
+const WORKLOADS: Duration = Duration::from_secs(120);
+
 /// What a pass works with.
 #[derive(Clone)]
 pub struct Context {
@@ -61,6 +65,8 @@ pub(crate) enum PassError {
     Kubernetes(#[from] kube::Error),
     #[error("all public addresses of endpoints are in use")]
     NoPublicAddress,
+    #[error("the API server of cluster `{cluster}` does not answer in time")]
+    Late { cluster: String },
     #[error("EC2 answered without {what}")]
     Incomplete { what: &'static str },
 }
@@ -185,11 +191,20 @@ async fn bring_up(context: &Context, cluster: &Cluster) -> Result<Option<Duratio
             it.host_endpoint = Some(plane.host_endpoint.clone());
         })?;
     }
-    // Neither holds up the other.
-    let profiles = fargate::reconcile::pass(&context.eks, &cluster, &plane).await;
-    reconcile_addons(context, &cluster, &plane).await?;
-    profiles?;
+    let workloads = tokio::time::timeout(WORKLOADS, reconcile_workloads(context, &cluster, &plane));
+    workloads.await.map_err(|_| PassError::Late { cluster: cluster.name.clone() })??;
     Ok(None)
+}
+
+async fn reconcile_workloads(
+    context: &Context,
+    cluster: &Cluster,
+    plane: &ControlPlane,
+) -> Result<(), PassError> {
+    // Neither holds up the other.
+    let profiles = fargate::reconcile::pass(&context.eks, cluster, plane).await;
+    reconcile_addons(context, cluster, plane).await?;
+    profiles
 }
 
 /// A new control plane answers nobody before its time.
@@ -238,15 +253,27 @@ async fn reconcile_addons(
                 if !addon.preserve {
                     addons::remove(&plane.client, &inner.config.region, cluster, &addon).await?;
                 }
-                inner.store.transaction(|transaction| {
-                    transaction.delete(&inner.addons, &addons::key(&addon));
-                    Ok::<_, Fault>(())
-                })?;
+                forget_addon(&context.eks, &addon)?;
             }
             Status::Active | Status::Degraded | Status::Failed => {}
         }
     }
     Ok(())
+}
+
+/// Unless there is another one of the name by now, or it is to go in another way.
+fn forget_addon(eks: &Eks, removed: &Addon) -> Result<(), Fault> {
+    eks.0.store.transaction(|transaction| {
+        let key = addons::key(removed);
+        let current = transaction.get(&eks.0.addons, &key);
+        let is_it = |it: &Addon| {
+            it.id == removed.id && it.status == Status::Deleting && it.preserve == removed.preserve
+        };
+        if current.is_some_and(|it| is_it(&it)) {
+            transaction.delete(&eks.0.addons, &key);
+        }
+        Ok(())
+    })
 }
 
 /// Unless it was changed in the meantime: then it is applied again.

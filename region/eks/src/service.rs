@@ -7,7 +7,7 @@ use clock::Clock;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use region_gateway::Caller;
-use region_store::{Bucket, OpenStoreError, Store};
+use region_store::{Bucket, OpenStoreError, Store, Transaction};
 
 use crate::{
     FargateEndpoint,
@@ -166,8 +166,14 @@ impl Eks {
         self.0.config.clock.now()
     }
 
-    pub(crate) fn cluster_target(&self, name: &str) -> Vec<region_gateway::Target> {
-        vec![region_gateway::Target::resource(self.arn(&format!("cluster/{name}")))]
+    /// The cluster, for what is made a part of it: one that is gone in the meantime, and made anew,
+    /// must not find things in itself that were meant for the old one.
+    pub(crate) fn known(
+        &self,
+        transaction: &Transaction,
+        name: &str,
+    ) -> Result<Arc<Cluster>, Fault> {
+        transaction.get(&self.0.clusters, name).ok_or_else(|| faults::no_cluster(name))
     }
 }
 

@@ -11,7 +11,7 @@ use aws_wire::Fault;
 use http::StatusCode;
 use region_gateway::{Caller, Handle, Target};
 
-use crate::{Eks, access, addons, fargate, faults, nodegroups, pod_identity};
+use crate::{Eks, access, addons, fargate, faults, nodegroups, targets};
 
 /// One page of a list of names. The token is the last name that was shown.
 pub(crate) fn page(
@@ -32,88 +32,109 @@ pub(crate) fn page(
     Ok((names, next))
 }
 
+type Tags = BTreeMap<String, String>;
+
+/// What an ARN names, by its key.
+enum Tagged {
+    Cluster(String),
+    Addon(String),
+    Nodegroup(String),
+    Profile(String),
+    Entry(String),
+    Association(String),
+}
+
 impl Eks {
-    /// Changes the tags of what the ARN names, to the last letter: IAM decided on that text.
-    fn tagged(
-        &self,
-        arn: &str,
-        change: impl FnOnce(&mut BTreeMap<String, String>),
-    ) -> Result<BTreeMap<String, String>, Fault> {
-        let not_found = || {
-            Fault::new("NotFoundException", format!("Resource was not found: {arn}"))
-                .with_status(StatusCode::NOT_FOUND)
-        };
-        let rest = arn.strip_prefix(&self.arn("")).ok_or_else(not_found)?;
-        let parts: Vec<&str> = rest.split('/').collect();
-        self.0.store.transaction(|transaction| match parts.as_slice() {
+    /// What the ARN names, to the last letter: IAM decides on that text.
+    fn named(&self, arn: &str) -> Option<Tagged> {
+        let inner = &self.0;
+        let parts: Vec<&str> = arn.strip_prefix(&self.arn(""))?.split('/').collect();
+        match parts.as_slice() {
             ["cluster", name] => {
-                let found = transaction.get(&self.0.clusters, name).ok_or_else(not_found)?;
-                let mut record = (*found).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.clusters, *name, record);
-                Ok(tags)
+                inner.clusters.contains(name).then(|| Tagged::Cluster((*name).to_owned()))
             }
             ["addon", cluster, name, _] => {
                 let key = addons::key_of(cluster, name);
-                let found = transaction.get(&self.0.addons, &key);
-                let found =
-                    found.filter(|it| addons::arn(self, it) == arn).ok_or_else(not_found)?;
-                let mut record = (*found).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.addons, key, record);
-                Ok(tags)
+                inner.addons.get(&key).filter(|it| addons::arn(self, it) == arn)?;
+                Some(Tagged::Addon(key))
             }
             ["nodegroup", cluster, name, _] => {
                 let key = nodegroups::key_of(cluster, name);
-                let found = transaction.get(&self.0.nodegroups, &key);
-                let found =
-                    found.filter(|it| nodegroups::arn(self, it) == arn).ok_or_else(not_found)?;
-                let mut record = (*found).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.nodegroups, key, record);
-                Ok(tags)
+                inner.nodegroups.get(&key).filter(|it| nodegroups::arn(self, it) == arn)?;
+                Some(Tagged::Nodegroup(key))
             }
             ["fargateprofile", cluster, name, _] => {
                 let key = format!("{cluster}/{name}");
-                let found = transaction.get(&self.0.profiles, &key);
-                let found =
-                    found.filter(|it| fargate::arn(self, it) == arn).ok_or_else(not_found)?;
-                let mut record = (*found).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.profiles, key, record);
-                Ok(tags)
+                inner.profiles.get(&key).filter(|it| fargate::arn(self, it) == arn)?;
+                Some(Tagged::Profile(key))
             }
-            ["access-entry", ..] => {
-                let all = transaction.list(&self.0.entries);
-                let found = all.iter().find(|it| access::arn(self, it) == arn);
-                let mut record = (**found.ok_or_else(not_found)?).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.entries, access::key(&record), record);
-                Ok(tags)
+            ["access-entry", cluster, ..] => {
+                let all = inner.entries.under(&format!("{cluster}/"));
+                let (key, _) = all.into_iter().find(|(_, it)| access::arn(self, it) == arn)?;
+                Some(Tagged::Entry(key))
             }
             ["podidentityassociation", cluster, id] => {
-                let all = transaction.list(&self.0.associations);
-                let found = all.iter().find(|it| it.cluster == *cluster && it.id == *id);
-                let mut record = (**found.ok_or_else(not_found)?).clone();
-                change(&mut record.tags);
-                let tags = record.tags.clone();
-                transaction.put(&self.0.associations, pod_identity::key(&record), record);
-                Ok(tags)
+                let all = inner.associations.under(&format!("{cluster}/"));
+                let (key, _) = all.into_iter().find(|(_, it)| it.id == *id)?;
+                Some(Tagged::Association(key))
             }
-            _ => Err(not_found()),
+            _ => None,
+        }
+    }
+
+    fn tags_of(&self, arn: &str) -> Option<Tags> {
+        let inner = &self.0;
+        match self.named(arn)? {
+            Tagged::Cluster(key) => inner.clusters.get(&key).map(|it| it.tags.clone()),
+            Tagged::Addon(key) => inner.addons.get(&key).map(|it| it.tags.clone()),
+            Tagged::Nodegroup(key) => inner.nodegroups.get(&key).map(|it| it.tags.clone()),
+            Tagged::Profile(key) => inner.profiles.get(&key).map(|it| it.tags.clone()),
+            Tagged::Entry(key) => inner.entries.get(&key).map(|it| it.tags.clone()),
+            Tagged::Association(key) => inner.associations.get(&key).map(|it| it.tags.clone()),
+        }
+    }
+
+    fn change_tags(&self, arn: &str, change: impl FnOnce(&mut Tags)) -> Result<(), Fault> {
+        let inner = &self.0;
+        inner.store.transaction(|transaction| {
+            // Nobody else writes here: what is found now is what is changed.
+            match self.named(arn).ok_or_else(|| not_found(arn))? {
+                Tagged::Cluster(key) => {
+                    transaction.update(&inner.clusters, &key, |it| change(&mut it.tags))
+                }
+                Tagged::Addon(key) => {
+                    transaction.update(&inner.addons, &key, |it| change(&mut it.tags))
+                }
+                Tagged::Nodegroup(key) => {
+                    transaction.update(&inner.nodegroups, &key, |it| change(&mut it.tags))
+                }
+                Tagged::Profile(key) => {
+                    transaction.update(&inner.profiles, &key, |it| change(&mut it.tags))
+                }
+                Tagged::Entry(key) => {
+                    transaction.update(&inner.entries, &key, |it| change(&mut it.tags))
+                }
+                Tagged::Association(key) => {
+                    transaction.update(&inner.associations, &key, |it| change(&mut it.tags))
+                }
+            };
+            Ok(())
         })
     }
+
+    fn tags_target(&self, arn: &str) -> Target {
+        targets::tagged(arn.to_owned(), &self.tags_of(arn).unwrap_or_default())
+    }
+}
+
+fn not_found(arn: &str) -> Fault {
+    Fault::new("NotFoundException", format!("Resource was not found: {arn}"))
+        .with_status(StatusCode::NOT_FOUND)
 }
 
 impl Handle<TagResource> for Eks {
     fn targets(&self, _: &Caller, request: &TagResourceRequest) -> Vec<Target> {
-        let tags = request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        vec![Target::resource(&request.resource_arn).with_tags("aws:RequestTag", tags)]
+        vec![targets::tagging(self.tags_target(&request.resource_arn), &request.tags)]
     }
 
     async fn handle(
@@ -121,7 +142,7 @@ impl Handle<TagResource> for Eks {
         _: &Caller,
         request: TagResourceRequest,
     ) -> Result<TagResourceResponse, Fault> {
-        self.tagged(&request.resource_arn, |tags| tags.extend(request.tags))?;
+        self.change_tags(&request.resource_arn, |tags| tags.extend(request.tags))?;
         Ok(TagResourceResponse {})
     }
 }
@@ -129,7 +150,7 @@ impl Handle<TagResource> for Eks {
 impl Handle<UntagResource> for Eks {
     fn targets(&self, _: &Caller, request: &UntagResourceRequest) -> Vec<Target> {
         let keys = request.tag_keys.iter().cloned();
-        vec![Target::resource(&request.resource_arn).with("aws:TagKeys", keys)]
+        vec![self.tags_target(&request.resource_arn).with("aws:TagKeys", keys)]
     }
 
     async fn handle(
@@ -138,14 +159,14 @@ impl Handle<UntagResource> for Eks {
         request: UntagResourceRequest,
     ) -> Result<UntagResourceResponse, Fault> {
         let keys = request.tag_keys;
-        self.tagged(&request.resource_arn, |tags| tags.retain(|key, _| !keys.contains(key)))?;
+        self.change_tags(&request.resource_arn, |tags| tags.retain(|key, _| !keys.contains(key)))?;
         Ok(UntagResourceResponse {})
     }
 }
 
 impl Handle<ListTagsForResource> for Eks {
     fn targets(&self, _: &Caller, request: &ListTagsForResourceRequest) -> Vec<Target> {
-        vec![Target::resource(&request.resource_arn)]
+        vec![self.tags_target(&request.resource_arn)]
     }
 
     async fn handle(
@@ -153,7 +174,8 @@ impl Handle<ListTagsForResource> for Eks {
         _: &Caller,
         request: ListTagsForResourceRequest,
     ) -> Result<ListTagsForResourceResponse, Fault> {
-        let tags = self.tagged(&request.resource_arn, |_| {})?;
+        let arn = &request.resource_arn;
+        let tags = self.tags_of(arn).ok_or_else(|| not_found(arn))?;
         Ok(ListTagsForResourceResponse { tags })
     }
 }

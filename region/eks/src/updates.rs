@@ -10,6 +10,7 @@ use aws_eks::{
 };
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
+use region_store::Transaction;
 use serde::Serialize;
 
 use crate::{
@@ -20,15 +21,15 @@ use crate::{
 
 /// An update that begins.
 #[derive(Clone, Debug, Default)]
-pub struct NewUpdate {
-    pub cluster: String,
-    pub nodegroup: Option<String>,
-    pub addon: Option<String>,
-    pub kind: String,
-    pub params: Vec<(String, String)>,
+pub(crate) struct NewUpdate {
+    pub(crate) cluster: String,
+    pub(crate) nodegroup: Option<String>,
+    pub(crate) addon: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) params: Vec<(String, String)>,
     /// `InProgress` unless it is over already.
-    pub status: String,
-    pub asked: Option<Asked>,
+    pub(crate) status: String,
+    pub(crate) asked: Option<Asked>,
 }
 
 impl Asked {
@@ -45,8 +46,8 @@ impl Asked {
 }
 
 impl Eks {
-    /// Writes the record of a new update.
-    pub fn record_update(&self, new: NewUpdate) -> Result<Update, Fault> {
+    /// Writes the record of a new update, with what it changes: one without the other would never end.
+    pub(crate) fn put_update(&self, transaction: &mut Transaction, new: NewUpdate) -> Update {
         let update = Update {
             cluster: new.cluster,
             id: entropy::uuid(),
@@ -60,12 +61,18 @@ impl Eks {
             asked: new.asked,
             created_at: self.now(),
         };
-        self.0.store.transaction(|transaction| {
-            let key = key(&update.cluster, &update.id);
-            transaction.put(&self.0.updates, key, update.clone());
-            Ok::<_, Fault>(())
-        })?;
-        Ok(update)
+        let key = key(&update.cluster, &update.id);
+        transaction.put(&self.0.updates, key, update.clone());
+        update
+    }
+
+    /// An update that something else takes the place of.
+    pub(crate) fn cancel_update(&self, transaction: &mut Transaction, cluster: &str, id: &str) {
+        transaction.update(&self.0.updates, &key(cluster, id), |it| {
+            if it.status == "InProgress" {
+                it.status = "Cancelled".to_owned();
+            }
+        });
     }
 
     /// The update that the same call began before.
@@ -97,16 +104,28 @@ impl Eks {
         errors: Vec<(String, String)>,
         resources: Vec<String>,
     ) -> Result<(), Fault> {
-        let status = if errors.is_empty() { "Successful" } else { "Failed" };
         self.0.store.transaction(|transaction| {
-            transaction.update(&self.0.updates, &key(cluster, id), |it| {
-                if it.status == "InProgress" {
-                    it.status = status.to_owned();
-                    (it.errors, it.resources) = (errors, resources);
-                }
-            });
+            self.end_update(transaction, cluster, id, errors, resources);
             Ok(())
         })
+    }
+
+    /// The same as part of more.
+    pub(crate) fn end_update(
+        &self,
+        transaction: &mut Transaction,
+        cluster: &str,
+        id: &str,
+        errors: Vec<(String, String)>,
+        resources: Vec<String>,
+    ) {
+        let status = if errors.is_empty() { "Successful" } else { "Failed" };
+        transaction.update(&self.0.updates, &key(cluster, id), |it| {
+            if it.status == "InProgress" {
+                it.status = status.to_owned();
+                (it.errors, it.resources) = (errors, resources);
+            }
+        });
     }
 }
 

@@ -1,6 +1,11 @@
 //! `PutEvents`: events come in, and each becomes a delivery for every target that wants it.
 //!
+//! Deviation: deliveries on their way hold 64 MiB at the most; an entry for which there is no room, and
+//! those after it, are refused (`ThrottlingException`).
+//!
 //! Source: EventBridge API reference, `PutEvents`; user guide, "AWS service event metadata".
+
+use std::sync::Arc;
 
 use aws_events::event::{
     PutEventsRequest, PutEventsRequestEntry, PutEventsResponse, PutEventsResultEntry,
@@ -13,7 +18,8 @@ use serde_json::{Value, json};
 use crate::{
     EventBridge, faults,
     input::{self, Origin},
-    records::Delivery,
+    pattern::Pattern,
+    records::{Delivery, Rule},
 };
 
 const MOST: usize = 10;
@@ -35,13 +41,12 @@ pub(crate) fn put(
     if entries.iter().map(size).sum::<usize>() > LARGEST {
         return Err(faults::invalid("Total size of the entries in the request is over the limit."));
     }
-    let (mut results, mut events) = (Vec::new(), Vec::new());
+    let mut results = Vec::new();
+    let mut batch = Batch::new(service);
     for entry in &entries {
-        match event(service, caller, entry) {
-            Ok(event) => {
-                let event_id = event["id"].as_str().map(str::to_owned);
-                results.push(PutEventsResultEntry { event_id, ..Default::default() });
-                events.push(event);
+        match event(service, caller, entry).and_then(|it| batch.add(service, it)) {
+            Ok(id) => {
+                results.push(PutEventsResultEntry { event_id: Some(id), ..Default::default() });
             }
             Err(fault) => results.push(PutEventsResultEntry {
                 error_code: Some(fault.code.into_owned()),
@@ -51,7 +56,7 @@ pub(crate) fn put(
         }
     }
     let failed = results.iter().filter(|it| it.error_code.is_some()).count();
-    keep(service, &events)?;
+    batch.keep(service)?;
     Ok(PutEventsResponse { failed_entry_count: i64::try_from(failed).ok(), entries: results })
 }
 
@@ -114,42 +119,86 @@ fn shown(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Durable when it returns.
-fn keep(service: &EventBridge, events: &[Value]) -> Result<(), Fault> {
-    let armed = service.armed();
-    let now = service.now();
-    let ingested_at = shown(now);
-    let mut deliveries = Vec::new();
-    for event in events {
-        for (rule, pattern) in &armed {
-            if !pattern.matches(event) {
+/// What deliveries on their way hold at the most, in bytes: one call can be for hundreds of rules with
+/// five targets each.
+const MOST_HELD: usize = 64 << 20;
+
+/// The deliveries of one call.
+struct Batch {
+    armed: Vec<(Arc<Rule>, Pattern)>,
+    now: Timestamp,
+    ingested_at: String,
+    deliveries: Vec<Delivery>,
+    /// By what is on its way already too.
+    held: usize,
+    is_full: bool,
+}
+
+impl Batch {
+    fn new(service: &EventBridge) -> Self {
+        let now = service.now();
+        Self {
+            armed: service.armed(),
+            now,
+            ingested_at: shown(now),
+            deliveries: Vec::new(),
+            held: service.held(),
+            is_full: false,
+        }
+    }
+
+    /// Takes an event as a whole or not at all; nor any after it, so that they stay in their order.
+    fn add(&mut self, service: &EventBridge, event: Value) -> Result<String, Fault> {
+        let throttled = || Fault::new("ThrottlingException", "Rate exceeded");
+        if self.is_full {
+            return Err(throttled());
+        }
+        let before = self.deliveries.len();
+        for (rule, pattern) in &self.armed {
+            if !pattern.matches(&event) {
                 continue;
             }
             let rule_arn = service.rule_arn(&rule.name);
-            let origin =
-                Origin { rule_arn: &rule_arn, rule_name: &rule.name, ingested_at: &ingested_at };
+            let origin = Origin {
+                rule_arn: &rule_arn,
+                rule_name: &rule.name,
+                ingested_at: &self.ingested_at,
+            };
             for target in rule.targets.values() {
-                deliveries.push(Delivery {
-                    body: input::render(target, event, &origin),
+                let delivery = Delivery {
+                    body: input::render(target, &event, &origin),
                     rule_arn: rule_arn.clone(),
                     target: target.clone(),
-                    accepted_at: now,
+                    accepted_at: self.now,
                     attempts: 0,
-                    next_at: now,
-                });
+                    next_at: self.now,
+                };
+                self.held += delivery.size();
+                if self.held > MOST_HELD {
+                    self.is_full = true;
+                    self.deliveries.truncate(before);
+                    return Err(throttled());
+                }
+                self.deliveries.push(delivery);
             }
         }
+        Ok(event["id"].as_str().unwrap_or_default().to_owned())
     }
-    if deliveries.is_empty() {
-        return Ok(());
-    }
-    service.change_deliveries(|transaction, bucket| {
-        for (index, delivery) in deliveries.into_iter().enumerate() {
-            // In the order in which they came.
-            let key = format!("{:020}-{index:04}-{}", now.as_nanosecond(), entropy::hex(8));
-            transaction.put(bucket, key, delivery);
+
+    /// Durable when it returns.
+    fn keep(self, service: &EventBridge) -> Result<(), Fault> {
+        let Self { deliveries, now, .. } = self;
+        if deliveries.is_empty() {
+            return Ok(());
         }
-    })?;
-    service.accepted().notify_one();
-    Ok(())
+        service.change_deliveries(|transaction, bucket| {
+            for (index, delivery) in deliveries.into_iter().enumerate() {
+                // In the order in which they came.
+                let key = format!("{:020}-{index:04}-{}", now.as_nanosecond(), entropy::hex(8));
+                transaction.put(bucket, key, delivery);
+            }
+        })?;
+        service.accepted().notify_one();
+        Ok(())
+    }
 }

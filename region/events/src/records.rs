@@ -22,6 +22,14 @@ pub(crate) struct Rule {
     pub targets: BTreeMap<String, Target>,
 }
 
+impl Delivery {
+    /// About as much as it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        const OVERHEAD: usize = 1024;
+        OVERHEAD + self.body.len()
+    }
+}
+
 /// One event for one target.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Delivery {

@@ -1,6 +1,6 @@
 //! The service: rules in the store, and what is on its way to targets.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use aws_wire::{Client, Fault};
 use clock::Clock;
@@ -89,6 +89,16 @@ impl EventBridge {
 
     pub(crate) fn deliveries(&self) -> Vec<(String, Arc<Delivery>)> {
         self.0.deliveries.entries()
+    }
+
+    /// What is on its way, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        let mut bytes = 0;
+        self.0.deliveries.visit("", |_, delivery| {
+            bytes += delivery.size();
+            ControlFlow::Continue(())
+        });
+        bytes
     }
 
     pub(crate) fn change_rules<R>(

@@ -374,3 +374,35 @@ async fn who_makes_a_rule_with_tags_must_be_allowed_to_tag_it() {
     let tag = Tag { key: "a".to_owned(), value: "x".to_owned() };
     assert_eq!(actions(vec![tag]), [None, Some("events:TagResource".to_owned())]);
 }
+
+/// One call may be for hundreds of rules: what it would become is bounded, and told.
+#[tokio::test(start_paused = true)]
+async fn what_there_is_no_room_for_is_refused_and_nothing_after_it_is_taken() {
+    let region = Region::new();
+    region.queue("jobs", RULE).await;
+    for number in 0..80 {
+        let rule = PutRuleRequest {
+            name: format!("r{number}"),
+            event_pattern: Some(PATTERN.to_owned()),
+            ..Default::default()
+        };
+        region.call::<PutRule>(rule).await.unwrap();
+        let targets = (0..5).map(|it| Target { id: format!("t{it}"), ..target() }).collect();
+        let request =
+            PutTargetsRequest { rule: format!("r{number}"), targets, ..Default::default() };
+        region.call::<PutTargets>(request).await.unwrap();
+    }
+    let large = |state: &str| {
+        let detail = json!({ "state": state, "filler": "x".repeat(100_000) });
+        PutEventsRequestEntry { detail: Some(detail.to_string()), ..entry("aws.ec2", state) }
+    };
+    // 400 targets: the second does not fit in any more, and the small one does not pass it.
+    let entries = vec![large("running"), large("running"), entry("aws.ec2", "running")];
+    let client = region.gateway.client_as("ec2.amazonaws.com");
+    let done = client.call::<PutEvents>(PutEventsRequest { entries }).await.unwrap();
+    assert_eq!(done.failed_entry_count, Some(2));
+    let codes: Vec<_> = done.entries.iter().map(|it| it.error_code.as_deref()).collect();
+    let throttled = Some("ThrottlingException");
+    assert_eq!(codes, [None, throttled, throttled]);
+    assert_eq!(region.events.deliveries().len(), 400);
+}

@@ -6,6 +6,7 @@ use aws_wire::{Fault, StatusCode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use iam_policy::{
     Decision, Identity, IdentityKind, Layer, Named, Policies, Request, Verdict, evaluate,
+    evaluate_unseen,
 };
 use serde_json::json;
 
@@ -59,7 +60,44 @@ impl Authorizer {
             resource,
             resource_must_allow,
         };
-        decided(&identity(caller), caller, action, target, &policies)
+        match self.handed_over(action, target) {
+            Some(target) => decided(&identity(caller), caller, action, &target, &policies),
+            None => decided(&identity(caller), caller, action, target, &policies),
+        }
+    }
+
+    /// A role that is handed over, with its tags: who takes it does not know them.
+    fn handed_over(&self, action: &str, target: &Target) -> Option<Target> {
+        let action = target.action.as_deref().unwrap_or(action);
+        if action != "iam:PassRole" {
+            return None;
+        }
+        let name = target.resource.rsplit('/').next().unwrap_or_default();
+        let role = self.identities.role(name).filter(|it| it.arn == target.resource)?;
+        let tags = || role.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let target = target.clone().with_tags("aws:ResourceTag", tags());
+        Some(target.with_tags("iam:ResourceTag", tags()))
+    }
+
+    /// Decides on a call of a service that is not this region's: nobody here knows what it touches.
+    /// `action` may be `s3:*`, for one that names none.
+    pub(crate) fn decide_unseen(&self, caller: &Caller, action: &str) -> Decided {
+        let attached = self.identities.attached(&caller.kind).unwrap_or_default();
+        let policies = Policies {
+            identity: attached.identity,
+            boundary: attached.boundary,
+            session: caller.session.clone(),
+            ..Policies::default()
+        };
+        let target = Target::any();
+        let (identity, context) = (identity(caller), context(caller, &target));
+        let request = Request { identity: &identity, action, resource: "*", context: &context };
+        Decided {
+            action: action.to_owned(),
+            resource: target.resource,
+            decision: evaluate_unseen(&request, &policies),
+            refusal: None,
+        }
     }
 
     /// What a trust policy alone says to somebody who is not the one that signed: a web identity,

@@ -12,14 +12,19 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep, sleep};
 
 const MOST: usize = 128 << 20;
 const MOST_OF_PEER: usize = 32 << 20;
+
+/// How long a body may pause: whoever sends nothing keeps others out.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// All bodies of the gateway.
 #[derive(Debug)]
@@ -89,13 +94,23 @@ impl Drop for Charge {
 #[derive(Debug)]
 pub(crate) enum BodyError<E> {
     Busy,
+    /// Nothing came for too long.
+    Stalled,
     Broken(E),
 }
 
 /// A body that is charged as it arrives.
 pub(crate) struct Charged<B> {
-    pub(crate) body: B,
-    pub(crate) charge: Arc<Charge>,
+    body: B,
+    charge: Arc<Charge>,
+    /// Most bodies are there at once, and need no timer.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Charged<B> {
+    pub(crate) fn new(body: B, charge: Arc<Charge>) -> Self {
+        Self { body, charge, pause: None }
+    }
 }
 
 impl<B> Body for Charged<B>
@@ -109,14 +124,18 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx).map(|frame| {
-            let frame = match frame? {
-                Ok(frame) => frame,
-                Err(error) => return Some(Err(BodyError::Broken(error))),
-            };
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+            return pause.as_mut().poll(cx).map(|()| Some(Err(BodyError::Stalled)));
+        };
+        if let Some(pause) = &mut self.pause {
+            pause.as_mut().reset(Instant::now() + PAUSE);
+        }
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(BodyError::Broken)?;
             let size = frame.data_ref().map_or(0, Bytes::len);
-            Some(if self.charge.grow(size) { Ok(frame) } else { Err(BodyError::Busy) })
-        })
+            if self.charge.grow(size) { Ok(frame) } else { Err(BodyError::Busy) }
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

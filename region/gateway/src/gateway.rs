@@ -1,23 +1,27 @@
 //! One call from its first byte to its last.
 //!
 //! authenticate → find the operation → decode → decide → handle → encode → record. Each step can
-//! end the call with a fault, and every call is recorded.
+//! end the call with a fault, and every call is recorded, also one whose client went away. What it
+//! has begun goes on then, as on AWS: half a change would be nobody's wish.
 
 use std::{
     borrow::Cow,
     sync::{Arc, OnceLock},
+    task::Poll,
 };
 
 use aws_wire::{
     Client, Fault,
     client::{Config as ClientConfig, Endpoints, Exchange},
-    codec::{self, Answer, Form},
+    codec::{self, Form},
     service::{self, Protocol, Service},
-    sigv4::Presented,
+    sigv4::{Presented, Problem, Style},
 };
 use bytes::Bytes;
 use clock::Clock;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, header::ACCEPT, request::Parts};
+use lifecycle::Scope;
 use serde_json::Value;
 use transport::Peer;
 
@@ -28,8 +32,9 @@ use crate::{
     events::{Event, Events, Outcome},
     incoming::{self, Asked},
     local_root,
+    rates::Rates,
     refusal::{self, Unauthenticated},
-    routes::Wanted,
+    routes::{Call, Wanted},
     unknown,
     unowned::Upstream,
 };
@@ -48,6 +53,8 @@ struct Inner {
     routes: OnceLock<Routes>,
     bodies: Arc<Bodies>,
     upstream: OnceLock<Upstream>,
+    rates: OnceLock<Rates>,
+    scope: OnceLock<Scope>,
 }
 
 /// What a [`Gateway`] is made of.
@@ -74,6 +81,72 @@ pub(crate) struct Record {
     pub(crate) passed_to: Option<String>,
 }
 
+/// A call that may be handled.
+struct Admitted {
+    call: Box<dyn Call>,
+    caller: Arc<Caller>,
+}
+
+/// A call that is not answered yet. It is recorded when it is, or when it is given up.
+pub(crate) struct Open {
+    gateway: Gateway,
+    record: Option<Record>,
+    request_id: String,
+    source: Source,
+    started: tokio::time::Instant,
+}
+
+impl Open {
+    pub(crate) fn new(
+        gateway: &Gateway,
+        record: Record,
+        request_id: String,
+        source: &Source,
+        started: tokio::time::Instant,
+    ) -> Self {
+        let (gateway, source) = (gateway.clone(), source.clone());
+        Self { gateway, record: Some(record), request_id, source, started }
+    }
+
+    async fn answer(
+        mut self,
+        admitted: Result<Admitted, Fault>,
+        wanted: Wanted,
+    ) -> Response<Bytes> {
+        let result = match admitted {
+            Ok(Admitted { call, caller }) => call.run(caller, wanted).await,
+            Err(fault) => Err(fault),
+        };
+        let Wanted { service, form } = wanted;
+        let action = self.record.as_ref().map_or("", |it| it.action.as_str());
+        let id = &self.request_id;
+        let response = match &result {
+            Ok(it) => codec::encode_response(service, action, it, id, form),
+            Err(fault) => codec::encode_fault(service, fault, id, form),
+        };
+        self.close(response.status(), result.as_ref().err());
+        response
+    }
+
+    pub(crate) fn close(&mut self, status: StatusCode, fault: Option<&Fault>) {
+        let Some(mut record) = self.record.take() else { return };
+        let noted = record.caller.as_ref().map(|it| it.decisions.take());
+        record.decided.extend(noted.unwrap_or_default());
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.gateway.record(record, &self.request_id, &self.source, (status, fault), micros);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.record.is_none() {
+            return;
+        }
+        let fault = refusal::abandoned();
+        self.close(fault.status, Some(&fault));
+    }
+}
+
 impl Gateway {
     /// Services need the gateway for calls of their own, so their routes come later, with
     /// [`Gateway::open`].
@@ -88,6 +161,8 @@ impl Gateway {
             routes: OnceLock::new(),
             bodies: Bodies::new(),
             upstream: OnceLock::new(),
+            rates: OnceLock::new(),
+            scope: OnceLock::new(),
         }))
     }
 
@@ -104,6 +179,16 @@ impl Gateway {
     /// Has another emulator answer what the region does not serve. A second call changes nothing.
     pub fn pass_unowned_to(&self, upstream: Upstream) {
         drop(self.0.upstream.set(upstream));
+    }
+
+    /// Has EC2 refuse calls that come as fast as AWS would refuse them. A second call changes nothing.
+    pub fn limit_rates(&self) {
+        drop(self.0.rates.set(Rates::new(self.0.clock)));
+    }
+
+    /// Has calls that clients have left go on in this scope. A second call changes nothing.
+    pub fn finish_calls_in(&self, scope: Scope) {
+        drop(self.0.scope.set(scope));
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
@@ -194,6 +279,12 @@ impl Gateway {
             return unknown::answer(parts, signed, &request_id);
         };
         record.service = service.name.into();
+        if let Some(fault) = incoming::older_protocol(service, parts, body) {
+            let response = unknown::refuse(parts, service.name, &fault, &request_id);
+            Open::new(self, record, request_id, &source, started)
+                .close(response.status(), Some(&fault));
+            return response;
+        }
         let result = match (internal, presented) {
             (Some(Internal { service, source_arn }), _) => {
                 let now = self.0.clock.now();
@@ -209,19 +300,28 @@ impl Gateway {
                 Err(refusal::unauthenticated(service, Unauthenticated::BadSignature(problem)))
             }
         };
-        let result = match result {
-            Ok(caller) => self.run(service, parts, body, caller, &mut record).await,
-            Err(fault) => Err(fault),
-        };
         let form = response_form(parts);
-        let response = match &result {
-            Ok(it) => codec::encode_response(service, &record.action, it, &request_id, form),
-            Err(fault) => codec::encode_fault(service, fault, &request_id, form),
-        };
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let answered = (response.status(), result.as_ref().err());
-        self.record(record, &request_id, &source, answered, micros);
-        response
+        let wanted = Wanted { service, form };
+        let admitted =
+            result.and_then(|caller| self.admit_call(service, parts, body, caller, &mut record));
+        let open = Open::new(self, record, request_id, &source, started);
+        let waits = admitted.as_ref().is_ok_and(|it| it.call.waits());
+        let mut answer: BoxFuture<'static, Response<Bytes>> =
+            Box::pin(open.answer(admitted, wanted));
+        // Nearly all calls are answered at once, and need no task.
+        if let Poll::Ready(response) = futures::poll!(&mut answer) {
+            return response;
+        }
+        match self.0.scope.get().filter(|_| internal.is_none() && !waits) {
+            None => answer.await,
+            Some(scope) => match scope.spawn("AWS call", answer).await {
+                Ok(Some(response)) => response,
+                _ => {
+                    let fault = refusal::not_ready();
+                    codec::encode_fault(service, &fault, &entropy::uuid(), form)
+                }
+            },
+        }
     }
 
     /// Answers a request whose body could not be had, in the form of the service that it is for.
@@ -255,6 +355,23 @@ impl Gateway {
                 false => Err(refuse(Unauthenticated::NotSigned)),
             };
         };
+        // What is beside a presigned URL anybody may have added who holds it.
+        let added = incoming::ADDED.iter().find(|it| {
+            presented.style != Style::Header
+                && parts.headers.contains_key(**it)
+                && !presented.signs(it)
+        });
+        if let Some(name) = added {
+            let problem = Problem::Incomplete(format!(
+                "There were headers present in the request which were not signed: {name}"
+            ));
+            return Err(refuse(Unauthenticated::BadSignature(problem)));
+        }
+        let named = incoming::host(parts).and_then(service::by_host);
+        if let Some(other) = named.filter(|it| it.name != presented.service) {
+            let expected = other.name.to_owned();
+            return Err(refuse(Unauthenticated::WrongService { expected }));
+        }
         if presented.region != self.0.region {
             let expected = self.0.region.clone();
             let given = presented.region.clone();
@@ -301,14 +418,15 @@ impl Gateway {
         }
     }
 
-    async fn run(
+    /// The call, decoded and allowed.
+    fn admit_call(
         &self,
         service: &'static Service,
         parts: &Parts,
         body: &Bytes,
         caller: Caller,
         record: &mut Record,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Admitted, Fault> {
         let caller = Arc::new(caller);
         record.caller = Some(caller.clone());
         let routes = self.0.routes.get().ok_or_else(refusal::not_ready)?;
@@ -317,7 +435,15 @@ impl Gateway {
         let route = routes
             .find(service.name, &action)
             .ok_or_else(|| refusal::unknown_action(service, &action))?;
-        let is_dry_run = service.protocol == Protocol::Ec2 && take_dry_run(&mut tree);
+        let is_ec2 = service.protocol == Protocol::Ec2;
+        let is_dry_run = is_ec2 && take_dry_run(&mut tree);
+        // AWS's own calls do not count.
+        if is_ec2
+            && !caller.is_service()
+            && self.0.rates.get().is_some_and(|it| !it.admit(&action, &tree))
+        {
+            return Err(refusal::busy());
+        }
         let call =
             route.decode(tree, leaves).map_err(|error| refusal::misshapen(service, &error))?;
         let full_action = format!("{}:{action}", service.name);
@@ -333,13 +459,7 @@ impl Gateway {
             }
         }
         record.is_admitted = true;
-        if is_dry_run {
-            return Err(refusal::dry_run());
-        }
-        let wanted = Wanted { service, form: response_form(parts) };
-        let result = call.run(caller.clone(), wanted).await;
-        record.decided.extend(caller.decisions.take());
-        result
+        if is_dry_run { Err(refusal::dry_run()) } else { Ok(Admitted { call, caller }) }
     }
 
     pub(crate) fn record(

@@ -20,6 +20,12 @@ pub trait Handle<O: Operation>: Send + Sync + 'static {
         None
     }
 
+    /// Whether the call waits for something to come, which only who asked can make use of: it ends
+    /// when they go away. Others go on to their end.
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn handle(
         &self,
         caller: &Caller,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use aws_wire::{
     Fault, codec, form, percent, rest,
     service::{self, Protocol, Service},
-    sigv4::Presented,
+    sigv4::{Presented, Style},
 };
 use bytes::Bytes;
 use http::{
     Method,
-    header::{CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
     request::Parts,
 };
 use serde_json::{Map, Value};
@@ -23,6 +23,10 @@ use crate::{
 /// Headers that name an action, or say where it is.
 const TARGET: &str = "x-amz-target";
 const RPC: &str = "smithy-protocol";
+
+/// Headers that decide about a request, where its signature is in the query.
+pub(crate) const ADDED: [&str; 5] =
+    [TARGET, RPC, "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
 
 /// What a request asks for, before it is decoded into the operation's shape.
 #[derive(Debug)]
@@ -44,14 +48,27 @@ pub(crate) fn service(
     if let Some(target) = header(parts, TARGET) {
         return service::by_target(target.split('.').next()?);
     }
-    let host = header(parts, HOST.as_str()).or_else(|| parts.uri.host());
-    if let Some(found) = host.and_then(service::by_host) {
+    if let Some(found) = host(parts).and_then(service::by_host) {
         return Some(found);
     }
     if parts.uri.path() != "/" {
         return service::find("eks");
     }
     service::by_version(&version(parts, body)?)
+}
+
+/// HTTP/2 has its host in the URI.
+pub(crate) fn host(parts: &Parts) -> Option<&str> {
+    header(parts, HOST.as_str()).or_else(|| parts.uri.host())
+}
+
+/// Services of [`Protocol::Json10`] spoke the query protocol before: whoever still does hears in it
+/// that it is not served.
+pub(crate) fn older_protocol(service: &Service, parts: &Parts, body: &Bytes) -> Option<Fault> {
+    let is_older = service.protocol == Protocol::Json10
+        && !parts.headers.contains_key(TARGET)
+        && parameters(parts, body).any(|(name, _)| name == "Action");
+    is_older.then(|| refusal::older_protocol(service))
 }
 
 /// A signed call that this region does not serve.
@@ -64,13 +81,17 @@ pub(crate) struct Unowned {
 }
 
 /// What a request asks of another region than this one; `None`: it is for this one to answer, if
-/// only that it is malformed. A request whose action may be read in two ways is for nobody else.
+/// only that it is malformed. A request whose service or action may be read in two ways is for nobody
+/// else.
 pub(crate) fn unowned(
     routes: &Routes,
     parts: &Parts,
     body: &Bytes,
     presented: &Presented,
 ) -> Option<Unowned> {
+    if !names_one_service(parts, presented) {
+        return None;
+    }
     let of = |action| Some(Unowned { service: presented.service.clone(), action });
     let Some(service) = service::find(&presented.service) else {
         return match presented.service.starts_with("s3") || !names_action(parts, body) {
@@ -99,6 +120,56 @@ pub(crate) fn unowned(
             if routes.of(service.name).any(fits) { None } else { of(None) }
         }
     }
+}
+
+/// Whether a signature, its place and the host all mean the service that was decided on: emulators
+/// tell services apart by any of them.
+fn names_one_service(parts: &Parts, presented: &Presented) -> bool {
+    let headers = &parts.headers;
+    let is_once = |name: &str| headers.get_all(name).iter().count() <= 1;
+    if ![AUTHORIZATION.as_str(), HOST.as_str()].into_iter().all(is_once) {
+        return false;
+    }
+    let claims = header(parts, AUTHORIZATION.as_str()).unwrap_or_default();
+    if claims.matches("Credential=").count() > 1 {
+        return false;
+    }
+    // S3's paths are signed as they are sent.
+    if presented.service != "s3" && !is_plain(parts.uri.path()) {
+        return false;
+    }
+    let query = percent::pairs(parts.uri.query().unwrap_or_default());
+    let in_query = query.iter().filter(|(it, _)| it.eq_ignore_ascii_case("X-Amz-Credential"));
+    if in_query.count() != usize::from(presented.style != Style::Header) {
+        return false;
+    }
+    let named = header(parts, HOST.as_str());
+    let hosts = [named, parts.uri.authority().map(http::uri::Authority::as_str)];
+    hosts.into_iter().flatten().all(|it| may_be_host_of(&presented.service, it))
+}
+
+/// Whether requests of the service may go to this host: its endpoint, one of its resources there, or
+/// an address, which names nothing.
+fn may_be_host_of(service: &str, host: &str) -> bool {
+    const DOMAINS: [&str; 3] = [".amazonaws.com", ".api.aws", ".localhost"];
+    let host = host.to_ascii_lowercase();
+    let bare = match host.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    if bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok() {
+        return true;
+    }
+    let Some(rest) = DOMAINS.iter().find_map(|it| bare.strip_suffix(it)) else { return false };
+    let is_region = |it: &str| it.rsplit('-').next().is_some_and(|it| it.parse::<u8>().is_ok());
+    let mut labels: Vec<&str> = rest.split('.').collect();
+    if labels.len() > 1 && labels.last().is_some_and(|it| it.contains('-') && is_region(it)) {
+        labels.pop();
+    }
+    labels.retain(|it| *it != "dualstack");
+    // `BUCKET.localhost` is how SDKs name a bucket of an emulator.
+    let is_bucket = bare.ends_with(".localhost") && service == "s3";
+    is_bucket || labels.last().is_some_and(|it| it.trim_end_matches("-fips") == service)
 }
 
 /// Whether a request names its action, somewhere: others are known by method and path.
@@ -232,6 +303,14 @@ fn json_body(service: &Service, body: &Bytes) -> Result<Value, Fault> {
     }
 }
 
+/// Whether a path is the one that its signature is over: that one is without empty segments and those
+/// of dots, and another of its spellings could name another operation.
+fn is_plain(path: &str) -> bool {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    inner.is_empty() || inner.split('/').all(|it| !matches!(it, "" | "." | ".."))
+}
+
 /// The most specific template that fits, with its labels, the query and the body in one tree.
 fn read_rest(
     service: &Service,
@@ -240,6 +319,9 @@ fn read_rest(
     body: &Bytes,
 ) -> Result<Asked, Fault> {
     let path = parts.uri.path();
+    if !is_plain(path) {
+        return Err(refusal::unknown_action(service, path));
+    }
     let candidates = routes
         .of(service.name)
         .filter(|it| it.http().method == parts.method.as_str())
@@ -267,6 +349,29 @@ fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_the_services_own_or_names_none() {
+        for (service, host, expected) in [
+            ("sns", "127.0.0.1:4566", true),
+            ("sns", "[::1]:4566", true),
+            ("sns", "localhost:4566", true),
+            ("sns", "sns.us-east-1.amazonaws.com", true),
+            ("sns", "SNS.us-east-1.amazonaws.com:443", true),
+            ("sns", "s3.us-east-1.amazonaws.com", false),
+            ("sns", "sns.s3.us-east-1.amazonaws.com", false),
+            ("sns", "bucket.localhost:4566", false),
+            ("sns", "example.com", false),
+            ("sns", "", false),
+            ("s3", "bucket.s3.us-east-1.amazonaws.com", true),
+            ("s3", "s3.amazonaws.com", true),
+            ("s3", "s3.dualstack.us-east-1.amazonaws.com", true),
+            ("s3", "bucket.localhost:4566", true),
+            ("kms", "kms-fips.us-east-1.amazonaws.com", true),
+        ] {
+            assert_eq!(may_be_host_of(service, host), expected, "{service} {host}");
+        }
+    }
 
     #[test]
     fn another_api_under_the_same_name_is_refused_by_its_version() {

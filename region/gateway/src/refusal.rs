@@ -15,6 +15,7 @@ pub(crate) enum Unauthenticated {
     ExpiredToken,
     BadSignature(Problem),
     WrongRegion { given: String, expected: String },
+    WrongService { expected: String },
 }
 
 const INVALID_TOKEN: &str = "The security token included in the request is invalid.";
@@ -71,6 +72,11 @@ pub(crate) fn unauthenticated(service: &Service, why: Unauthenticated) -> Fault 
                 "Credential should be scoped to a valid region, not '{given}'. Use '{expected}'."
             ),
         ),
+        Unauthenticated::WrongService { expected } => (
+            "SignatureDoesNotMatch",
+            "InvalidSignatureException",
+            format!("Credential should be scoped to correct service: '{expected}'."),
+        ),
     };
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => {
@@ -102,6 +108,17 @@ pub(crate) fn unknown_action(service: &Service, action: &str) -> Fault {
             format!("This region does not serve the operation {action}."),
         ),
     }
+}
+
+pub(crate) fn older_protocol(service: &Service) -> Fault {
+    Fault::new(
+        "InvalidAction",
+        format!(
+            "This region serves {} in its JSON protocol alone, which AWS's SDKs and CLI speak since \
+             November 2023.",
+            service.name
+        ),
+    )
 }
 
 /// As AWS puts it.
@@ -185,6 +202,13 @@ pub(crate) fn too_slow() -> Fault {
 
 pub(crate) fn cut_off() -> Fault {
     Fault::new("IncompleteBody", "The request's body ended before its end.")
+}
+
+/// For the record alone: nobody hears it.
+pub(crate) fn abandoned() -> Fault {
+    let message = "The client went away, or the region ended, before the answer.";
+    let status = StatusCode::from_u16(499).expect("it is a status");
+    Fault::new("RequestAbandoned", message).with_status(status)
 }
 
 pub(crate) fn not_ready() -> Fault {

@@ -96,6 +96,8 @@ pub(crate) trait Route: Send + Sync {
 /// A decoded request, ready to be decided on and run.
 pub(crate) trait Call: Send {
     fn targets(&self, caller: &Caller) -> Vec<Target>;
+    /// See [`Handle::waits`].
+    fn waits(&self) -> bool;
     /// The answer, in the form that its protocol wants.
     fn run(
         self: Box<Self>,
@@ -142,6 +144,10 @@ struct TypedCall<O: Operation, H> {
 impl<O: Operation, H: Handle<O>> Call for TypedCall<O, H> {
     fn targets(&self, caller: &Caller) -> Vec<Target> {
         self.handler.targets(caller, &self.request)
+    }
+
+    fn waits(&self) -> bool {
+        Handle::<O>::waits(&*self.handler)
     }
 
     fn run(

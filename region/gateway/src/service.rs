@@ -22,7 +22,7 @@ use crate::{
 /// The longest request that is read: user data and policies are far below.
 const MAX_REQUEST: usize = 8 << 20;
 
-/// How long the body of a request may take to arrive.
+/// How long the body of a request may take to arrive, if it never stalls.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// On which side of the region a listener is.
@@ -84,11 +84,11 @@ where
             let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip());
             // Held until the call is answered.
             let charge = this.gateway.bodies().charge(peer);
-            let body = Charged { body, charge: charge.clone() };
+            let body = Charged::new(body, charge.clone());
             let arriving = transport::collect_request(body, MAX_REQUEST);
             let body = match tokio::time::timeout(BODY_LIMIT, arriving).await {
                 Ok(Ok(Some(body))) => body,
-                Err(_) => {
+                Err(_) | Ok(Err(BodyError::Stalled)) => {
                     let answer = this.gateway.refuse(&parts, &source, &refusal::too_slow());
                     return Ok(answer.map(transport::full));
                 }

@@ -1,11 +1,12 @@
 //! Calls through the whole gateway, in each protocol.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_wire::{
     Client, Fault, Operation, StatusCode,
     client::{Config as ClientConfig, Endpoints, Exchange},
     credentials::Credentials,
+    sigv4::{Signer, presign},
 };
 use bytes::Bytes;
 use clock::Clock;
@@ -13,6 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use iam_policy::{Kind, Named, Policy};
 use jiff::Timestamp;
+use lifecycle::Scope;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +22,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod hostile;
 mod unowned;
 
 const ACCOUNT: &str = "111122223333";
@@ -123,15 +126,19 @@ fn clock() -> Clock {
     Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap())
 }
 
-fn gateway() -> Gateway {
-    let gateway = Gateway::new(Config {
+fn closed() -> Gateway {
+    Gateway::new(Config {
         region: "us-east-1".to_owned(),
         account: ACCOUNT.to_owned(),
         clock: clock(),
         keys: vec![Arc::new(People)],
         identities: Arc::new(People),
         events: Events::in_memory(),
-    });
+    })
+}
+
+fn gateway() -> Gateway {
+    let gateway = closed();
     let echoes = Arc::new(Echoes);
     let routes = Routes::new()
         .operation::<Ec2Echo, _>(echoes.clone())
@@ -188,6 +195,26 @@ async fn every_protocol_passes_there_and_back() {
     assert_eq!(client.call::<RestEcho>(echo("any")).await.unwrap(), expected);
     assert_eq!(code::<RestEcho>(&client, "missing").await.0, "NotFound");
     assert_eq!(gateway.events().recent(10).len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ec2_alone_refuses_calls_that_come_too_fast_and_only_where_it_is_told_to() {
+    let gateway = gateway();
+    let client = client(&gateway, "root", "secret", None);
+    for _ in 0..150 {
+        client.call::<Ec2Echo>(echo("any")).await.unwrap();
+    }
+    gateway.limit_rates();
+    for _ in 0..100 {
+        client.call::<Ec2Echo>(echo("any")).await.unwrap();
+    }
+    let (code_of, status, _) = code::<Ec2Echo>(&client, "any").await;
+    assert_eq!((code_of.as_str(), status), ("RequestLimitExceeded", 503));
+    assert_eq!(gateway.events().recent(1)[0].code.as_deref(), Some("RequestLimitExceeded"));
+    client.call::<QueryEcho>(echo("any")).await.unwrap();
+    gateway.client_as("eks.amazonaws.com").call::<Ec2Echo>(echo("any")).await.unwrap();
+    tokio::time::advance(Duration::from_millis(50)).await;
+    client.call::<Ec2Echo>(echo("any")).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@
 //! other call: an emulator behind this one usually believes everybody. The request goes on as it
 //! came, `Host` and signature too, with a `Via` of ours; its answer is streamed back. A service's own
 //! call from within this process is never passed on, and neither is an action that the region serves,
-//! nor a request whose action another reader may find elsewhere.
+//! nor a request whose service or action another reader may find elsewhere.
 //!
-//! Deviation: IAM decides on the resource `*`. Where the request does not name its action, as those
-//! of S3, it decides on `SERVICE:*`: an allowance of single actions is then not enough, and a denial
-//! of single actions is not seen.
+//! Deviation: nobody here knows which resource a request names, nor, of some services such as S3,
+//! which action. A denial that may mean it denies it, and only an allowance of all that it may be
+//! allows it: single resources, and single actions of such a service, are not enough.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -20,17 +20,15 @@ use aws_wire::{Fault, StatusCode, sigv4::Presented};
 use bytes::Bytes;
 use http::{
     HeaderMap, Request, Response, Uri,
-    header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE, VIA,
-    },
+    header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, VIA},
     request::Parts,
 };
 use http_body_util::BodyExt;
 use transport::{Body, HttpClient, Place};
 
 use crate::{
-    Gateway, Source, Target,
-    gateway::Record,
+    Gateway, Source,
+    gateway::{Open, Record},
     incoming::{self, Unowned},
     unknown,
 };
@@ -49,9 +47,8 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
 
 /// Takes out what is between two hops alone.
 fn strip(headers: &mut HeaderMap) {
-    for name in [CONNECTION, EXPECT, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    hop_by_hop::strip(headers);
+    headers.remove(EXPECT);
 }
 
 /// The other emulator.
@@ -164,19 +161,17 @@ impl Gateway {
             ..Record::default()
         };
         let admitted = self.admit(parts, body, source, presented, &asked, &request_id, &mut record);
+        record.passed_to = admitted.is_ok().then(|| upstream.url.clone());
+        let mut open = Open::new(self, record, request_id.clone(), source, started);
         let answer = match admitted {
-            Ok(()) => {
-                record.passed_to = Some(upstream.url.clone());
-                upstream.send(parts, body).await
-            }
+            Ok(()) => upstream.send(parts, body).await,
             Err(fault) => Err(fault),
         };
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let fault = answer.as_ref().err().cloned();
         let response = answer.unwrap_or_else(|fault| {
             unknown::refuse(parts, &asked.service, &fault, &request_id).map(transport::full)
         });
-        self.record(record, &request_id, source, (response.status(), fault.as_ref()), micros);
+        open.close(response.status(), fault.as_ref());
         Some(response)
     }
 
@@ -197,7 +192,7 @@ impl Gateway {
             self.authenticate(alike, parts, body, Some(presented), source.clone(), request_id)?;
         let action = asked.action.as_deref().unwrap_or("*");
         let action = format!("{}:{action}", prefix(&asked.service));
-        let decided = self.authorizer().decide(&caller, &action, &Target::any());
+        let decided = self.authorizer().decide_unseen(&caller, &action);
         let denial = (!decided.decision.is_allowed()).then(|| decided.denial(&caller, alike.name));
         record.caller = Some(Arc::new(caller));
         record.decided.push(decided);

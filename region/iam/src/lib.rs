@@ -19,6 +19,7 @@ mod serve;
 mod service_linked;
 mod simulate;
 mod tags;
+mod targets;
 mod trust;
 mod users;
 mod view;

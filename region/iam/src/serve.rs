@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use aws_iam::*;
 use aws_wire::{Fault, Operation};
-use region_gateway::{Caller, CallerKind, Handle, InvalidToken, Page, Routes, Target};
+use region_gateway::{Caller, Handle, InvalidToken, Page, Routes, Target};
 
-use crate::Iam;
+use crate::{Iam, targets::On};
 
 /// The routes of all IAM operations.
 pub fn routes(iam: &Arc<Iam>) -> Routes {
@@ -69,22 +69,22 @@ serve! {
     UpdateRole => update_role, |iam, it| iam.role_target(&it.role_name);
     UpdateRoleDescription => update_role_description, |iam, it| iam.role_target(&it.role_name);
     UpdateAssumeRolePolicy => update_assume_role_policy, |iam, it| iam.role_target(&it.role_name);
-    PutRolePermissionsBoundary => put_role_boundary, |iam, it| iam.role_target(&it.role_name);
-    DeleteRolePermissionsBoundary => delete_role_boundary, |iam, it| iam.role_target(&it.role_name);
+    PutRolePermissionsBoundary => put_role_boundary, |iam, it| iam.role_target(&it.role_name).with_boundary(Some(&it.permissions_boundary));
+    DeleteRolePermissionsBoundary => delete_role_boundary, |iam, it| iam.bounded_role(&it.role_name);
     DeleteServiceLinkedRole => delete_service_linked_role, |iam, it| iam.role_target(&it.role_name);
-    TagRole => tag_role, |iam, it| iam.role_target(&it.role_name);
-    UntagRole => untag_role, |iam, it| iam.role_target(&it.role_name);
+    TagRole => tag_role, |iam, it| iam.role_target(&it.role_name).tagging(&it.tags);
+    UntagRole => untag_role, |iam, it| iam.role_target(&it.role_name).untagging(&it.tag_keys);
     ListRoleTags => list_role_tags, |iam, it| iam.role_target(&it.role_name);
     ListRoles => list_roles, |iam, _| iam.target("role", "");
     CreateServiceLinkedRole => create_service_linked_role, |iam, it| iam.target("role", &format!("aws-service-role/{}/*", it.aws_service_name)).with("iam:AWSServiceName", [it.aws_service_name.clone()]);
     GetServiceLinkedRoleDeletionStatus => service_linked_role_deletion, |_, _| Target::any();
     CreateUser => create_user, |iam, it| iam.new_target("user", it.path.as_deref(), &it.user_name, &it.tags).with_boundary(it.permissions_boundary.as_deref());
     DeleteUser => delete_user, |iam, it| iam.user_target(&it.user_name);
-    PutUserPermissionsBoundary => put_user_boundary, |iam, it| iam.user_target(&it.user_name);
-    DeleteUserPermissionsBoundary => delete_user_boundary, |iam, it| iam.user_target(&it.user_name);
+    PutUserPermissionsBoundary => put_user_boundary, |iam, it| iam.user_target(&it.user_name).with_boundary(Some(&it.permissions_boundary));
+    DeleteUserPermissionsBoundary => delete_user_boundary, |iam, it| iam.bounded_user(&it.user_name);
     ListGroupsForUser => list_groups_for_user, |iam, it| iam.user_target(&it.user_name);
-    TagUser => tag_user, |iam, it| iam.user_target(&it.user_name);
-    UntagUser => untag_user, |iam, it| iam.user_target(&it.user_name);
+    TagUser => tag_user, |iam, it| iam.user_target(&it.user_name).tagging(&it.tags);
+    UntagUser => untag_user, |iam, it| iam.user_target(&it.user_name).untagging(&it.tag_keys);
     ListUserTags => list_user_tags, |iam, it| iam.user_target(&it.user_name);
     ListUsers => list_users, |iam, _| iam.target("user", "");
     CreateGroup => create_group, |iam, it| iam.target("group", &it.group_name);
@@ -94,37 +94,37 @@ serve! {
     RemoveUserFromGroup => remove_user_from_group, |iam, it| iam.target("group", &it.group_name);
     ListGroups => list_groups, |iam, _| iam.target("group", "");
     CreatePolicy => create_policy, |iam, it| iam.new_target("policy", it.path.as_deref(), &it.policy_name, &it.tags);
-    GetPolicy => get_policy, |_, it| Target::resource(&*it.policy_arn);
-    DeletePolicy => delete_policy, |_, it| Target::resource(&*it.policy_arn);
-    CreatePolicyVersion => create_policy_version, |_, it| Target::resource(&*it.policy_arn);
-    GetPolicyVersion => get_policy_version, |_, it| Target::resource(&*it.policy_arn);
-    DeletePolicyVersion => delete_policy_version, |_, it| Target::resource(&*it.policy_arn);
-    ListPolicyVersions => list_policy_versions, |_, it| Target::resource(&*it.policy_arn);
-    SetDefaultPolicyVersion => set_default_policy_version, |_, it| Target::resource(&*it.policy_arn);
-    TagPolicy => tag_policy, |_, it| Target::resource(&*it.policy_arn);
-    UntagPolicy => untag_policy, |_, it| Target::resource(&*it.policy_arn);
-    ListPolicyTags => list_policy_tags, |_, it| Target::resource(&*it.policy_arn);
+    GetPolicy => get_policy, |iam, it| iam.policy_target(&it.policy_arn);
+    DeletePolicy => delete_policy, |iam, it| iam.policy_target(&it.policy_arn);
+    CreatePolicyVersion => create_policy_version, |iam, it| iam.policy_target(&it.policy_arn);
+    GetPolicyVersion => get_policy_version, |iam, it| iam.policy_target(&it.policy_arn);
+    DeletePolicyVersion => delete_policy_version, |iam, it| iam.policy_target(&it.policy_arn);
+    ListPolicyVersions => list_policy_versions, |iam, it| iam.policy_target(&it.policy_arn);
+    SetDefaultPolicyVersion => set_default_policy_version, |iam, it| iam.policy_target(&it.policy_arn);
+    TagPolicy => tag_policy, |iam, it| iam.policy_target(&it.policy_arn).tagging(&it.tags);
+    UntagPolicy => untag_policy, |iam, it| iam.policy_target(&it.policy_arn).untagging(&it.tag_keys);
+    ListPolicyTags => list_policy_tags, |iam, it| iam.policy_target(&it.policy_arn);
     ListPolicies => list_policies, |iam, _| iam.target("policy", "");
-    ListEntitiesForPolicy => list_entities_for_policy, |_, it| Target::resource(&*it.policy_arn);
+    ListEntitiesForPolicy => list_entities_for_policy, |iam, it| iam.policy_target(&it.policy_arn);
     CreateInstanceProfile => create_instance_profile, |iam, it| iam.new_target("instance-profile", it.path.as_deref(), &it.instance_profile_name, &it.tags);
     GetInstanceProfile => get_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     DeleteInstanceProfile => delete_instance_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
     RemoveRoleFromInstanceProfile => remove_role_from_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
-    TagInstanceProfile => tag_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
-    UntagInstanceProfile => untag_profile, |iam, it| iam.profile_target(&it.instance_profile_name);
+    TagInstanceProfile => tag_profile, |iam, it| iam.profile_target(&it.instance_profile_name).tagging(&it.tags);
+    UntagInstanceProfile => untag_profile, |iam, it| iam.profile_target(&it.instance_profile_name).untagging(&it.tag_keys);
     ListInstanceProfileTags => list_profile_tags, |iam, it| iam.profile_target(&it.instance_profile_name);
     ListInstanceProfiles => list_instance_profiles, |iam, _| iam.target("instance-profile", "");
     ListInstanceProfilesForRole => list_profiles_for_role, |iam, it| iam.role_target(&it.role_name);
-    CreateOpenIDConnectProvider => create_oidc_provider, |iam, it| iam.target("oidc-provider", it.url.trim_start_matches("https://"));
+    CreateOpenIDConnectProvider => create_oidc_provider, |iam, it| iam.target("oidc-provider", it.url.trim_start_matches("https://")).tagging(&it.tags);
     ListOpenIDConnectProviders => list_oidc_providers, |iam, _| iam.target("oidc-provider", "");
-    GetOpenIDConnectProvider => get_oidc_provider, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    DeleteOpenIDConnectProvider => delete_oidc_provider, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    UpdateOpenIDConnectProviderThumbprint => update_oidc_thumbprint, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    AddClientIDToOpenIDConnectProvider => add_oidc_client, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    RemoveClientIDFromOpenIDConnectProvider => remove_oidc_client, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    TagOpenIDConnectProvider => tag_oidc, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    UntagOpenIDConnectProvider => untag_oidc, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
-    ListOpenIDConnectProviderTags => list_oidc_tags, |_, it| Target::resource(&*it.open_id_connect_provider_arn);
+    GetOpenIDConnectProvider => get_oidc_provider, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
+    DeleteOpenIDConnectProvider => delete_oidc_provider, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
+    UpdateOpenIDConnectProviderThumbprint => update_oidc_thumbprint, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
+    AddClientIDToOpenIDConnectProvider => add_oidc_client, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
+    RemoveClientIDFromOpenIDConnectProvider => remove_oidc_client, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
+    TagOpenIDConnectProvider => tag_oidc, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn).tagging(&it.tags);
+    UntagOpenIDConnectProvider => untag_oidc, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn).untagging(&it.tag_keys);
+    ListOpenIDConnectProviderTags => list_oidc_tags, |iam, it| iam.oidc_target(&it.open_id_connect_provider_arn);
     SimulatePrincipalPolicy => simulate_principal, |_, it| Target::resource(&*it.policy_source_arn);
     SimulateCustomPolicy => simulate_custom, |_, _| Target::any();
 }
@@ -168,7 +168,7 @@ serve_own! {
 
 /// The same seven operations for roles, users and groups.
 macro_rules! serve_policies {
-    ($($bucket:ident $field:ident $target:ident:
+    ($($bucket:ident $field:ident $target:ident $changed:ident:
         $put:ident $put_response:ident, $get:ident $get_response:ident,
         $delete:ident $delete_response:ident, $list:ident $list_response:ident,
         $attach:ident $attach_response:ident, $detach:ident $detach_response:ident,
@@ -176,7 +176,7 @@ macro_rules! serve_policies {
         $(
             impl Handle<$put> for Iam {
                 fn targets(&self, _: &Caller, it: &<$put as Operation>::Request) -> Vec<Target> {
-                    vec![self.$target(&it.$field)]
+                    vec![self.$changed(&it.$field)]
                 }
 
                 async fn handle(
@@ -210,7 +210,7 @@ macro_rules! serve_policies {
 
             impl Handle<$delete> for Iam {
                 fn targets(&self, _: &Caller, it: &<$delete as Operation>::Request) -> Vec<Target> {
-                    vec![self.$target(&it.$field)]
+                    vec![self.$changed(&it.$field)]
                 }
 
                 async fn handle(
@@ -246,7 +246,7 @@ macro_rules! serve_policies {
 
             impl Handle<$attach> for Iam {
                 fn targets(&self, _: &Caller, it: &<$attach as Operation>::Request) -> Vec<Target> {
-                    vec![self.$target(&it.$field).with("iam:PolicyARN", [it.policy_arn.clone()])]
+                    vec![self.$changed(&it.$field).with("iam:PolicyARN", [it.policy_arn.clone()])]
                 }
 
                 async fn handle(
@@ -261,7 +261,7 @@ macro_rules! serve_policies {
 
             impl Handle<$detach> for Iam {
                 fn targets(&self, _: &Caller, it: &<$detach as Operation>::Request) -> Vec<Target> {
-                    vec![self.$target(&it.$field).with("iam:PolicyARN", [it.policy_arn.clone()])]
+                    vec![self.$changed(&it.$field).with("iam:PolicyARN", [it.policy_arn.clone()])]
                 }
 
                 async fn handle(
@@ -318,7 +318,7 @@ macro_rules! serve_policies {
 }
 
 serve_policies! {
-    roles role_name role_target:
+    roles role_name role_target bounded_role:
         PutRolePolicy PutRolePolicyResponse,
         GetRolePolicy GetRolePolicyResponse,
         DeleteRolePolicy DeleteRolePolicyResponse,
@@ -326,7 +326,7 @@ serve_policies! {
         AttachRolePolicy AttachRolePolicyResponse,
         DetachRolePolicy DetachRolePolicyResponse,
         ListAttachedRolePolicies ListAttachedRolePoliciesResponse;
-    users user_name user_target:
+    users user_name user_target bounded_user:
         PutUserPolicy PutUserPolicyResponse,
         GetUserPolicy GetUserPolicyResponse,
         DeleteUserPolicy DeleteUserPolicyResponse,
@@ -334,7 +334,7 @@ serve_policies! {
         AttachUserPolicy AttachUserPolicyResponse,
         DetachUserPolicy DetachUserPolicyResponse,
         ListAttachedUserPolicies ListAttachedUserPoliciesResponse;
-    groups group_name group_target:
+    groups group_name group_target group_target:
         PutGroupPolicy PutGroupPolicyResponse,
         GetGroupPolicy GetGroupPolicyResponse,
         DeleteGroupPolicy DeleteGroupPolicyResponse,
@@ -342,74 +342,6 @@ serve_policies! {
         AttachGroupPolicy AttachGroupPolicyResponse,
         DetachGroupPolicy DetachGroupPolicyResponse,
         ListAttachedGroupPolicies ListAttachedGroupPoliciesResponse;
-}
-
-impl Iam {
-    fn target(&self, kind: &str, name: &str) -> Target {
-        Target::resource(self.arn(kind, name))
-    }
-
-    fn group_target(&self, name: &str) -> Target {
-        self.target("group", name)
-    }
-
-    /// An existing role's own ARN, with its path and tags.
-    fn role_target(&self, name: &str) -> Target {
-        match self.roles.get(name) {
-            Some(role) => tagged(&role.entity),
-            None => self.target("role", name),
-        }
-    }
-
-    fn user_target(&self, name: &str) -> Target {
-        match self.users.get(name) {
-            Some(user) => tagged(&user.entity),
-            None => self.target("user", name),
-        }
-    }
-
-    /// Sessions of roles are no user, which the operation itself says.
-    fn own_target(&self, caller: &Caller, name: Option<&str>) -> Target {
-        match (name, &caller.kind) {
-            (Some(name), _) => self.user_target(name),
-            (None, CallerKind::User { name }) => self.user_target(name),
-            (None, CallerKind::Root) => Target::resource(&*caller.arn),
-            (None, _) => self.user_target("*"),
-        }
-    }
-
-    fn profile_target(&self, name: &str) -> Target {
-        match self.profiles.get(name) {
-            Some(profile) => tagged(&profile.entity),
-            None => self.target("instance-profile", name),
-        }
-    }
-
-    /// Something that is about to be made.
-    fn new_target(&self, kind: &str, path: Option<&str>, name: &str, tags: &[Tag]) -> Target {
-        let path = path.filter(|it| it.starts_with('/')).unwrap_or("/");
-        let tags = tags.iter().map(|it| (it.key.as_str(), it.value.as_str()));
-        Target::resource(format!("arn:aws:iam::{}:{kind}{path}{name}", self.account))
-            .with_tags("aws:RequestTag", tags)
-    }
-}
-
-fn tagged(entity: &crate::records::Entity) -> Target {
-    let tags = entity.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    Target::resource(&*entity.arn).with_tags("aws:ResourceTag", tags)
-}
-
-trait WithBoundary {
-    fn with_boundary(self, arn: Option<&str>) -> Self;
-}
-
-impl WithBoundary for Target {
-    fn with_boundary(self, arn: Option<&str>) -> Self {
-        match arn {
-            Some(arn) => self.with("iam:PermissionsBoundary", [arn.to_owned()]),
-            None => self,
-        }
-    }
 }
 
 /// IAM's pages: 100 items unless asked otherwise.

@@ -6,7 +6,7 @@
 //! Deviation: resources are this account's (`ResourceOwner`), and the scenarios of EC2
 //! (`ResourceHandlingOption`) are not known: both are refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aws_iam::*;
 use aws_wire::Fault;
@@ -275,10 +275,10 @@ fn boundary_said(
 
 /// The keys that the policies read and the request does not give.
 fn missing(policies: &Policies, entries: &[ContextEntry]) -> Vec<String> {
-    let is_given =
-        |key: &str| entries.iter().any(|it| it.context_key_name.eq_ignore_ascii_case(key));
+    let given: HashSet<String> =
+        entries.iter().map(|it| it.context_key_name.to_ascii_lowercase()).collect();
     let all = policies.identity.iter().chain(&policies.boundary).chain(&policies.resource);
-    let keys: BTreeSet<&str> =
-        all.flat_map(|it| it.policy.context_keys()).filter(|it| !is_given(it)).collect();
-    keys.into_iter().map(str::to_owned).collect()
+    let keys: BTreeSet<&str> = all.flat_map(|it| it.policy.context_keys()).collect();
+    let missing = keys.into_iter().filter(|it| !given.contains(&it.to_ascii_lowercase()));
+    missing.map(str::to_owned).collect()
 }

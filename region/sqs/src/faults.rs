@@ -73,6 +73,20 @@ pub(crate) fn over_limit() -> Fault {
         .with_query_code("OverLimit")
 }
 
+/// Clients come back after a pause.
+pub(crate) fn throttled() -> Fault {
+    Fault::new("RequestThrottled", "This region holds as many messages as it has room for.")
+        .with_query_code("RequestThrottled")
+}
+
+/// `value` is the whole document.
+pub(crate) fn no_dead_letter_queue(value: &str) -> Fault {
+    invalid(format!(
+        "Value {value} for parameter RedrivePolicy is invalid. Reason: Dead letter target does not \
+         exist."
+    ))
+}
+
 pub(crate) fn purge_in_progress(name: &str) -> Fault {
     Fault::new(
         "PurgeQueueInProgress",

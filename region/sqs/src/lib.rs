@@ -9,7 +9,9 @@
 //!
 //! Upstream: Amazon SQS API reference, version 2012-11-05, in its JSON protocol.
 //! Deviation: no FIFO queues and no KMS. `SqsManagedSseEnabled` is kept and says nothing of this
-//! machine's disk. The query protocol, which SDKs spoke before 2023, is not there. Permissions are set
+//! machine's disk. The query protocol, which SDKs spoke before November 2023, is refused
+//! in its own form. All queues together hold 256 MiB at the most; then senders are told to come back
+//! (`RequestThrottled`). Permissions are set
 //! in the policy alone (no `AddPermission`), and messages are not moved back out of a dead-letter queue
 //! by the service (`StartMessageMoveTask`).
 

@@ -2,18 +2,20 @@
 //!
 //! Source: Amazon SQS API reference, `SendMessage`; developer guide, "Message metadata".
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use aws_sqs::message::{
     MessageAttributeValue, MessageSystemAttributeValue, SendMessageRequest, SendMessageResponse,
 };
 use aws_wire::Fault;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use region_gateway::Caller;
 
 use crate::{
     Sqs, digest, faults,
     records::{Message, Queue},
+    service::Tables,
 };
 
 /// Of a message.
@@ -115,11 +117,13 @@ pub(crate) fn accept(
 /// Durable when it returns.
 pub(crate) fn keep(sqs: &Sqs, queue: &Queue, messages: Vec<Message>) -> Result<(), Fault> {
     let now = sqs.now();
+    if !sqs.has_room_for(messages.iter().map(Message::size).sum()) {
+        return Err(faults::throttled());
+    }
     sqs.transaction(|transaction, tables| {
         let current = transaction.get(&tables.queues, &queue.name);
         let current = current.filter(|it| it.id == queue.id).ok_or_else(faults::no_queue)?;
-        let oldest = tables.messages.under(&current.prefix()).into_iter().take(EXPIRED_AT_ONCE);
-        for (key, _) in oldest.filter(|(_, it)| it.is_expired(&current, now)) {
+        for key in expired(tables, &current, now) {
             transaction.delete(&tables.messages, &key);
         }
         for message in messages {
@@ -129,6 +133,20 @@ pub(crate) fn keep(sqs: &Sqs, queue: &Queue, messages: Vec<Message>) -> Result<(
     })?;
     sqs.wake();
     Ok(())
+}
+
+/// The oldest messages come first; those whose time is up are among them.
+fn expired(tables: &Tables, queue: &Queue, now: Timestamp) -> Vec<String> {
+    let mut found = Vec::new();
+    tables.messages.visit(&queue.prefix(), |key, message| {
+        let is_over = message.is_expired(queue, now) && found.len() < EXPIRED_AT_ONCE;
+        if !is_over {
+            return ControlFlow::Break(());
+        }
+        found.push(key.to_owned());
+        ControlFlow::Continue(())
+    });
+    found
 }
 
 fn check_size(queue: &Queue, incoming: &Incoming) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! Queues: made, described, changed, deleted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use aws_sqs::queue::{
     CreateQueueRequest, CreateQueueResponse, DeleteQueueRequest, DeleteQueueResponse,
@@ -29,6 +29,7 @@ pub(crate) fn create(sqs: &Sqs, request: CreateQueueRequest) -> Result<CreateQue
     let now = sqs.now();
     let mut wanted = BTreeMap::new();
     attributes::set(&mut wanted, &request.attributes, &sqs.arn(name))?;
+    check_redrive(sqs, &request.attributes)?;
     sqs.transaction(|transaction, tables| {
         if let Some(known) = transaction.get(&tables.queues, name) {
             return is_same(&known, &wanted);
@@ -63,6 +64,15 @@ fn is_same(known: &Queue, wanted: &BTreeMap<String, String>) -> Result<(), Fault
         }
     }
     Ok(())
+}
+
+/// Dead letters go to a queue that there is.
+fn check_redrive(sqs: &Sqs, given: &BTreeMap<String, String>) -> Result<(), Fault> {
+    let Some(value) = given.get("RedrivePolicy").filter(|it| !it.is_empty()) else {
+        return Ok(());
+    };
+    let target = attributes::redrive(value).and_then(|it| sqs.queue_of_arn(&it.target_arn));
+    target.map(drop).ok_or_else(|| faults::no_dead_letter_queue(value))
 }
 
 fn check_name(name: &str) -> Result<(), Fault> {
@@ -135,15 +145,16 @@ pub(crate) fn attributes(
 fn shown(sqs: &Sqs, queue: &Queue) -> BTreeMap<String, String> {
     let now = sqs.now();
     let mut counts = [0_usize; 3];
-    for (_, message) in sqs.tables().messages.under(&queue.prefix()) {
+    sqs.tables().messages.visit(&queue.prefix(), |_, message| {
         let place = match () {
-            () if message.is_expired(queue, now) => continue,
+            () if message.is_expired(queue, now) => return ControlFlow::Continue(()),
             () if message.visible_at <= now => 0,
             () if message.is_in_flight(now) => 2,
             () => 1,
         };
         counts[place] += 1;
-    }
+        ControlFlow::Continue(())
+    });
     let [visible, delayed, in_flight] = counts.map(|it| it.to_string());
     let epoch = |at: Timestamp| at.as_second().to_string();
     let mut found: BTreeMap<String, String> =
@@ -166,6 +177,7 @@ pub(crate) fn set_attributes(
 ) -> Result<SetQueueAttributesResponse, Fault> {
     let now = sqs.now();
     let arn = sqs.arn(&queue.name);
+    check_redrive(sqs, &request.attributes)?;
     sqs.update(&queue.name, |queue| {
         attributes::set(&mut queue.attributes, &request.attributes, &arn)?;
         queue.modified_at = now;

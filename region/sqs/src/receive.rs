@@ -1,6 +1,6 @@
 //! Receiving: which messages, hidden for how long, and waiting for those that are not there yet.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use aws_sqs::message::{self, ReceiveMessageRequest, ReceiveMessageResponse};
 use aws_wire::Fault;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::{
     Sqs, attributes, digest, faults, receipts,
     records::{Message, Queue},
+    service::Tables,
 };
 
 /// Of a standard queue.
@@ -115,11 +116,8 @@ struct Taken {
 /// those whose time is up go.
 fn take(sqs: &Sqs, queue: &Queue, wanted: &Wanted) -> Result<Taken, Fault> {
     let now = sqs.now();
-    let is_due = |it: &Message| it.visible_at <= now;
-    let all = sqs.tables().messages.under(&queue.prefix());
-    if !all.iter().any(|(_, it)| is_due(it)) {
+    if let Look::Until(next) = look(sqs, queue, now) {
         sqs.queue(&queue.name)?;
-        let next = all.iter().map(|(_, it)| it.visible_at).min();
         return Ok(Taken { next, ..Taken::default() });
     }
     let taken = sqs.transaction(|transaction, tables| {
@@ -127,16 +125,10 @@ fn take(sqs: &Sqs, queue: &Queue, wanted: &Wanted) -> Result<Taken, Fault> {
         let current = current.filter(|it| it.id == queue.id).ok_or_else(faults::no_queue)?;
         let dead = dead_letters(sqs, &current);
         let mut taken = Taken::default();
-        let all = tables.messages.under(&current.prefix());
-        if all.iter().filter(|(_, it)| it.is_in_flight(now)).count() >= MOST_IN_FLIGHT {
-            return Err(faults::over_limit());
-        }
-        for (key, message) in all {
+        let most_receives = dead.as_ref().map(|(_, most)| *most);
+        for (key, message) in chosen(tables, &current, wanted.most, most_receives, now)? {
             if message.is_expired(&current, now) {
                 transaction.delete(&tables.messages, &key);
-                continue;
-            }
-            if !is_due(&message) || taken.messages.len() == wanted.most {
                 continue;
             }
             if let Some((target, most)) = &dead
@@ -167,6 +159,58 @@ fn take(sqs: &Sqs, queue: &Queue, wanted: &Wanted) -> Result<Taken, Fault> {
         sqs.wake();
     }
     Ok(taken)
+}
+
+/// What there is to receive.
+enum Look {
+    Due,
+    /// Nothing before then.
+    Until(Option<Timestamp>),
+}
+
+fn look(sqs: &Sqs, queue: &Queue, now: Timestamp) -> Look {
+    let mut found = Look::Until(None);
+    sqs.tables().messages.visit(&queue.prefix(), |_, message| {
+        if message.visible_at <= now {
+            found = Look::Due;
+            return ControlFlow::Break(());
+        }
+        if let Look::Until(next) = &mut found {
+            *next = Some(next.map_or(message.visible_at, |it| it.min(message.visible_at)));
+        }
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// How many of those that nobody receives any more go in one transaction.
+const LEAVING_AT_ONCE: usize = 1000;
+
+/// What a receive looks at more closely: as many as are wanted, the dead letters before them, and
+/// those whose time is up.
+fn chosen(
+    tables: &Tables,
+    queue: &Queue,
+    most: usize,
+    most_receives: Option<u32>,
+    now: Timestamp,
+) -> Result<Vec<(String, Arc<Message>)>, Fault> {
+    let (mut found, mut wanted, mut in_flight) = (Vec::new(), 0, 0);
+    tables.messages.visit(&queue.prefix(), |key, message| {
+        in_flight += usize::from(message.is_in_flight(now));
+        let is_leaving = message.is_expired(queue, now)
+            || message.visible_at <= now && most_receives.is_some_and(|it| message.receives >= it);
+        let is_wanted = match is_leaving {
+            true => found.len() - wanted < LEAVING_AT_ONCE && wanted < most,
+            false => message.visible_at <= now && wanted < most,
+        };
+        if is_wanted {
+            wanted += usize::from(!is_leaving);
+            found.push((key.to_owned(), message.clone()));
+        }
+        ControlFlow::Continue(())
+    });
+    if in_flight >= MOST_IN_FLIGHT { Err(faults::over_limit()) } else { Ok(found) }
 }
 
 /// Where the queue's dead letters go, and after how many receives. A queue that is not there, or does

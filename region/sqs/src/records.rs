@@ -47,6 +47,9 @@ pub(crate) struct Message {
     pub dead_letter_source: Option<String>,
 }
 
+/// Of a message beside its body and attributes.
+const OVERHEAD: usize = 512;
+
 /// When a queue's messages go elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Redrive {
@@ -85,6 +88,15 @@ impl Message {
     /// Keys are in the order in which messages came.
     pub(crate) fn key(&self, queue: &Queue) -> String {
         format!("{}/{:020}-{}", queue.id, self.sent_at.as_nanosecond(), self.id)
+    }
+
+    /// About as much as it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let of = |(name, it): (&String, &MessageAttributeValue)| {
+            let text = it.string_value.as_ref().map_or(0, String::len);
+            name.len() + text + it.binary_value.as_ref().map_or(0, String::len)
+        };
+        OVERHEAD + self.body.len() + self.attributes.iter().map(of).sum::<usize>()
     }
 
     pub(crate) fn is_expired(&self, queue: &Queue, now: Timestamp) -> bool {

@@ -109,6 +109,11 @@ impl Handle<q::ListQueues> for Sqs {
 }
 
 impl Handle<m::ReceiveMessage> for Sqs {
+    /// A message that nobody hears would be gone for its visibility timeout.
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn targets(&self, _: &Caller, _: &m::ReceiveMessageRequest) -> Vec<Target> {
         Vec::new()
     }

@@ -1,12 +1,13 @@
 //! The service: queues and messages in the store, and who may touch them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use aws_wire::Fault;
 use clock::Clock;
 use iam_policy::Named;
 use jiff::Timestamp;
 use latency::Latency;
+use parking_lot::Mutex;
 use region_gateway::{Authorizer, Caller, Target};
 use region_store::{Bucket, OpenStoreError, Store, Transaction};
 use tokio::sync::watch;
@@ -38,13 +39,28 @@ struct Inner {
     tables: Tables,
     /// Wakes those who wait for messages.
     sent: watch::Sender<u64>,
+    /// At the most so many bytes are held: what was counted, and what has come since.
+    held: Mutex<usize>,
 }
+
+/// What all queues hold together, in bytes. On AWS there is no limit; here it is this machine's
+/// memory.
+const MOST_HELD: usize = 256 << 20;
 
 /// The buckets, for transactions.
 pub(crate) struct Tables {
     pub(crate) queues: Bucket<Queue>,
     pub(crate) messages: Bucket<Message>,
     pub(crate) deleted: Bucket<Deleted>,
+}
+
+fn count(messages: &Bucket<Message>) -> usize {
+    let mut bytes = 0;
+    messages.visit("", |_, message| {
+        bytes += message.size();
+        ControlFlow::Continue(())
+    });
+    bytes
 }
 
 impl Sqs {
@@ -55,7 +71,23 @@ impl Sqs {
             deleted: store.bucket("sqs/deleted")?,
         };
         let store = store.clone();
-        Ok(Self(Arc::new(Inner { config, clock, store, tables, sent: watch::Sender::new(0) })))
+        let held = Mutex::new(count(&tables.messages));
+        let sent = watch::Sender::new(0);
+        Ok(Self(Arc::new(Inner { config, clock, store, tables, sent, held })))
+    }
+
+    /// Whether so many bytes more may be kept.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let mut held = self.0.held.lock();
+        if *held + bytes > MOST_HELD {
+            // What has gone in the meantime was not taken off.
+            *held = count(&self.0.tables.messages);
+        }
+        let has_room = *held + bytes <= MOST_HELD;
+        if has_room {
+            *held += bytes;
+        }
+        has_room
     }
 
     pub(crate) fn config(&self) -> &Config {

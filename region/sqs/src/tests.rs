@@ -272,6 +272,45 @@ async fn what_cannot_be_handled_goes_to_the_dead_letter_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dead_letters_go_to_a_queue_that_there_is_and_not_to_one_to_be() {
+    let region = region();
+    let redrive = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:111122223333:dead",
+                      "maxReceiveCount":1}"#;
+    let refused = region.create("jobs", &[("RedrivePolicy", redrive)]).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidParameterValueException");
+    assert!(refused.message.contains("Dead letter target does not exist"), "{}", refused.message);
+    region.create("jobs", &[]).await.unwrap();
+    let set = || SetQueueAttributesRequest {
+        queue_url: URL.to_owned(),
+        attributes: owned(&[("RedrivePolicy", redrive)]),
+    };
+    let refused = region.call::<SetQueueAttributes>(set()).await;
+    assert_eq!(code(refused), "InvalidParameterValueException");
+    region.create("dead", &[]).await.unwrap();
+    region.call::<SetQueueAttributes>(set()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_nobody_reads_does_not_fill_the_machines_memory() {
+    let region = region();
+    region.create("jobs", &[]).await.unwrap();
+    let large = "x".repeat((1 << 20) - 1024);
+    let mut sent = 0;
+    let refused = loop {
+        match region.call::<SendMessage>(message(&large)).await {
+            Ok(_) => sent += 1,
+            Err(fault) => break fault,
+        }
+        assert!(sent < 1000, "there is no end of it");
+    };
+    assert_eq!((&*refused.code, sent > 200), ("RequestThrottled", true));
+    // What is taken away is room again.
+    let purge = PurgeQueueRequest { queue_url: URL.to_owned() };
+    region.call::<PurgeQueue>(purge).await.unwrap();
+    region.send("next").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_letter_that_moves_wakes_who_waits_for_it_and_hides_nothing_behind_it() {
     let region = region();
     let dead = region.create("dead", &[]).await.unwrap();

@@ -23,15 +23,33 @@ pub(crate) fn get(
     Ok(GetParameterResponse { parameter: Some(found.answer(ssm.config(), selector)) })
 }
 
-/// `NAME` or `NAME:VERSION`, or a parameter's whole ARN.
+/// The parameter that `NAME`, `NAME:VERSION`, or one of these as a whole ARN, is about, with the version.
+/// IAM decides on what is found here: whatever is asked for is asked for by this.
+pub(crate) fn meant<'a>(ssm: &Ssm, asked: &'a str) -> Option<(Parameter, Option<&'a str>)> {
+    let Some(rest) = asked.strip_prefix("arn:") else {
+        let whole = ssm.find(asked).map(|it| (it, None));
+        return whole.or_else(|| {
+            let (name, version) = asked.split_once(':')?;
+            Some((ssm.find(name)?, Some(version)))
+        });
+    };
+    // A name in an ARN has one slash before it, its own or the ARN's.
+    let (_, name) = rest.split_once(":parameter/")?;
+    let (name, version) = match name.split_once(':') {
+        Some((name, version)) => (name, Some(version)),
+        None => (name, None),
+    };
+    let found = ssm.find(&format!("/{name}")).or_else(|| ssm.find(name))?;
+    // An ARN of another account or region names nothing here.
+    let own = found.arn(ssm.config());
+    let given = asked.strip_suffix(version.unwrap_or_default()).unwrap_or(asked);
+    (given.trim_end_matches(':') == own).then_some((found, version))
+}
+
 fn select<'a>(ssm: &Ssm, asked: &'a str) -> Result<(Parameter, Option<&'a str>), Fault> {
-    let name = asked.split_once(":parameter").filter(|_| asked.starts_with("arn:"));
-    let name = name.map_or(asked, |(_, name)| name);
-    if let Some(found) = ssm.find(name) {
-        return Ok((found, None));
-    }
-    let Some((name, version)) = name.split_once(':') else { return Err(no_such(asked)) };
-    let found = ssm.find(name).ok_or_else(|| no_such(asked))?;
+    let (found, version) = meant(ssm, asked).ok_or_else(|| no_such(asked))?;
+    let Some(version) = version else { return Ok((found, None)) };
+    let name = &found.name;
     if found.version.to_string() != version {
         return Err(Fault::new(
             "ParameterVersionNotFound",

@@ -9,7 +9,8 @@ use region_gateway::{Caller, Handle, Routes, Target};
 use crate::{Ssm, parameters::arn, read, tagging, write};
 
 macro_rules! serve {
-    ($($module:ident::$operation:ident: $function:path, |$request:ident| $names:expr;)*) => {
+    ($($module:ident::$operation:ident: $function:path, |$request:ident| $names:expr
+        $(, |$target:ident| $with:expr)?;)*) => {
         $(impl Handle<api::$module::$operation> for Ssm {
             fn targets(
                 &self,
@@ -17,7 +18,9 @@ macro_rules! serve {
                 $request: &<api::$module::$operation as Operation>::Request,
             ) -> Vec<Target> {
                 let names: Vec<&String> = $names;
-                names.into_iter().map(|it| target(self, it)).collect()
+                let targets = names.into_iter().map(|it| target(self, it));
+                $(let targets = targets.map(|$target| $with);)?
+                targets.collect()
             }
 
             async fn handle(
@@ -38,22 +41,37 @@ macro_rules! serve {
     };
 }
 
+/// The parameter itself, in whatever way it is named, with its tags.
 fn target(ssm: &Ssm, name: &str) -> Target {
+    if let Some((found, _)) = read::meant(ssm, name) {
+        let tags = found.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        return Target::resource(found.arn(ssm.config())).with_tags("aws:ResourceTag", tags);
+    }
     match name.starts_with("arn:") {
         true => Target::resource(name),
         false => Target::resource(arn(ssm.config(), &ssm.config().account, name)),
     }
 }
 
+fn tagging(target: Target, tags: &[api::tag::Tag]) -> Target {
+    let tags = tags
+        .iter()
+        .map(|it| (it.key.as_deref().unwrap_or_default(), it.value.as_deref().unwrap_or_default()));
+    target.with_tags("aws:RequestTag", tags)
+}
+
 serve! {
     parameter::GetParameter: read::get, |it| vec![&it.name];
     parameter::GetParameters: read::get_many, |it| it.names.iter().collect();
     parameter::GetParametersByPath: read::get_by_path, |it| vec![&it.path];
-    parameter::PutParameter: write::put, |it| vec![&it.name];
+    parameter::PutParameter: write::put, |it| vec![&it.name],
+        |target| tagging(target, &it.tags);
     parameter::DeleteParameter: write::delete, |it| vec![&it.name];
     parameter::DeleteParameters: write::delete_many, |it| it.names.iter().collect();
-    tag::AddTagsToResource: tagging::add, |it| vec![&it.resource_id];
-    tag::RemoveTagsFromResource: tagging::remove, |it| vec![&it.resource_id];
+    tag::AddTagsToResource: tagging::add, |it| vec![&it.resource_id],
+        |target| tagging(target, &it.tags);
+    tag::RemoveTagsFromResource: tagging::remove, |it| vec![&it.resource_id],
+        |target| target.with("aws:TagKeys", it.tag_keys.iter().cloned());
     tag::ListTagsForResource: tagging::list, |it| vec![&it.resource_id];
 }
 

@@ -6,6 +6,7 @@ use aws_ssm::parameter::{
     GetParameter, GetParameterRequest, GetParametersByPath, GetParametersByPathRequest,
     PutParameter, PutParameterRequest,
 };
+use aws_ssm::tag::{RemoveTagsFromResource, RemoveTagsFromResourceRequest, Tag};
 use clock::Clock;
 use jiff::Timestamp;
 use region_gateway::{Caller, Handle};
@@ -49,6 +50,47 @@ async fn the_newest_release_is_the_recommended_one() {
     assert!(all.contains(r#""release_version":"1.36.2-20261106""#), "{all}");
     let missing = value(&ssm, &root, &RECOMMENDED.replace("1.36", "1.99")).await;
     assert_eq!(missing.unwrap_err(), "ParameterNotFound");
+}
+
+/// A policy that names a parameter is about it, however it is asked for.
+#[tokio::test]
+async fn a_parameter_is_decided_on_by_its_own_name_and_tags() {
+    let (ssm, root) = ssm();
+    let tag = |key: &str| Tag { key: Some(key.to_owned()), value: Some("x".to_owned()) };
+    let put = PutParameterRequest {
+        name: "/team/secret".into(),
+        value: "v".into(),
+        tags: vec![tag("class")],
+        ..Default::default()
+    };
+    let asked = Handle::<PutParameter>::targets(&*ssm, &root, &put).remove(0);
+    assert_eq!(asked.context["aws:RequestTag/class"], ["x"]);
+    Handle::<PutParameter>::handle(&*ssm, &root, put).await.unwrap();
+    let own = "arn:aws:ssm:us-east-1:111122223333:parameter/team/secret";
+    for name in ["/team/secret", "/team/secret:1", own, &format!("{own}:1")] {
+        let request = GetParameterRequest { name: name.into(), ..Default::default() };
+        let asked = Handle::<GetParameter>::targets(&*ssm, &root, &request).remove(0);
+        assert_eq!(asked.resource, own, "{name}");
+        assert_eq!(asked.context["aws:ResourceTag/class"], ["x"], "{name}");
+        assert_eq!(value(&ssm, &root, name).await.as_deref(), Ok("v"), "{name}");
+    }
+    for name in [
+        "arn:aws:ssm:us-east-1:999999999999:parameter/team/secret",
+        "arn:aws:ssm:eu-west-1:111122223333:parameter/team/secret",
+        "arn:x:parameter/team/secret",
+        "arn:aws:ssm:us-east-1:111122223333:parameter//team/secret",
+        "/team//secret",
+    ] {
+        let refused = value(&ssm, &root, name).await.unwrap_err();
+        assert_eq!(refused, "ParameterNotFound", "{name}");
+    }
+    let untag = RemoveTagsFromResourceRequest {
+        resource_type: "Parameter".into(),
+        resource_id: "/team/secret".into(),
+        tag_keys: vec!["class".into()],
+    };
+    let asked = Handle::<RemoveTagsFromResource>::targets(&*ssm, &root, &untag).remove(0);
+    assert_eq!(asked.context["aws:TagKeys"], ["class"]);
 }
 
 #[tokio::test]

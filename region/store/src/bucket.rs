@@ -1,6 +1,6 @@
 //! A named map of values, in memory and on disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, TableError};
@@ -64,6 +64,19 @@ impl<T: Value> Bucket<T> {
         from.take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    /// Looks at the values whose keys begin with `prefix`, in the order of these, until told to stop.
+    /// Nothing is copied: there may be very many.
+    pub fn visit(&self, prefix: &str, mut look: impl FnMut(&str, &Arc<T>) -> ControlFlow<()>) {
+        let values = self.values.read();
+        let from =
+            values.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        for (key, value) in from.take_while(|(key, _)| key.starts_with(prefix)) {
+            if look(key, value).is_break() {
+                return;
+            }
+        }
     }
 
     /// The first value, in the order of keys, for which `test` holds.

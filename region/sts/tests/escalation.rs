@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use aws_iam::{
-    AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, CreateAccessKey,
-    CreateAccessKeyRequest, CreateInstanceProfile, CreateInstanceProfileRequest, CreateRole,
-    CreateRoleRequest, CreateUser, CreateUserRequest, GetRole, GetRoleRequest, ListUsers,
-    ListUsersRequest, PutRolePolicy, PutRolePolicyRequest, PutUserPolicy, PutUserPolicyRequest,
+    AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, AttachRolePolicy,
+    AttachRolePolicyRequest, CreateAccessKey, CreateAccessKeyRequest, CreateInstanceProfile,
+    CreateInstanceProfileRequest, CreateRole, CreateRoleRequest, CreateUser, CreateUserRequest,
+    DeleteRolePermissionsBoundary, DeleteRolePermissionsBoundaryRequest, GetRole, GetRoleRequest,
+    ListUsers, ListUsersRequest, PutRolePermissionsBoundary, PutRolePermissionsBoundaryRequest,
+    PutRolePolicy, PutRolePolicyRequest, PutUserPolicy, PutUserPolicyRequest, Tag, TagRole,
+    TagRoleRequest, UntagRole, UntagRoleRequest,
 };
 use aws_sts::{AssumeRole, AssumeRoleRequest};
 use aws_wire::{
@@ -245,4 +248,128 @@ async fn a_trust_policy_that_names_a_role_is_not_met_by_its_namesake() {
     region.powerful("caller", &format!(r#"{{"AWS":"{ACCOUNT}"}}"#)).await;
     let namesake = region.session(&ann, "caller", None).await;
     assert_eq!(code::<AssumeRole>(&namesake, assume).await, "AccessDenied");
+}
+
+const VIEW: &str = "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy";
+const BOUNDARY: &str = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly";
+
+/// Who may make roles under one boundary makes none without it, and takes it from none.
+#[tokio::test(start_paused = true)]
+async fn who_is_delegated_roles_under_a_boundary_cannot_leave_it() {
+    let region = start();
+    let only_bounded = format!(
+        r#"{{"Version":"2012-10-17","Statement":[
+        {{"Effect":"Allow","Resource":"*","Action":["iam:CreateRole","iam:PutRolePolicy",
+        "iam:AttachRolePolicy","iam:PutRolePermissionsBoundary"],"Condition":
+        {{"StringEquals":{{"iam:PermissionsBoundary":"{BOUNDARY}"}}}}}},
+        {{"Effect":"Allow","Action":"iam:DeleteRolePermissionsBoundary","Resource":"*"}},
+        {{"Effect":"Deny","Action":"iam:DeleteRolePermissionsBoundary","Resource":"*","Condition":
+        {{"StringEquals":{{"iam:PermissionsBoundary":"{BOUNDARY}"}}}}}}]}}"#
+    );
+    let ann = region.user("ann", only_bounded).await;
+    region.powerful("free", r#"{"Service":"ec2.amazonaws.com"}"#).await;
+    let create = |name: &str, boundary: Option<&str>| CreateRoleRequest {
+        role_name: name.to_owned(),
+        assume_role_policy_document: format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":
+            {{"AWS":"{ACCOUNT}"}},"Action":"sts:AssumeRole"}}}}"#
+        ),
+        permissions_boundary: boundary.map(str::to_owned),
+        ..Default::default()
+    };
+    assert_eq!(code::<CreateRole>(&ann, create("a", None)).await, "AccessDenied");
+    assert_eq!(code::<CreateRole>(&ann, create("a", Some(VIEW))).await, "AccessDenied");
+    assert_eq!(code::<CreateRole>(&ann, create("own", Some(BOUNDARY))).await, "fine");
+    for (name, expected) in [("own", "fine"), ("free", "AccessDenied")] {
+        let put = PutRolePolicyRequest {
+            role_name: name.to_owned(),
+            policy_name: "p".to_owned(),
+            policy_document: allowing("\"*\"", "*", ""),
+        };
+        assert_eq!(code::<PutRolePolicy>(&ann, put).await, expected, "{name}");
+        let (role_name, policy_arn) = (name.to_owned(), VIEW.to_owned());
+        let attach = AttachRolePolicyRequest { role_name, policy_arn };
+        assert_eq!(code::<AttachRolePolicy>(&ann, attach).await, expected, "{name}");
+    }
+    let put = |boundary: &str| PutRolePermissionsBoundaryRequest {
+        role_name: "own".to_owned(),
+        permissions_boundary: boundary.to_owned(),
+    };
+    assert_eq!(code::<PutRolePermissionsBoundary>(&ann, put(VIEW)).await, "AccessDenied");
+    assert_eq!(code::<PutRolePermissionsBoundary>(&ann, put(BOUNDARY)).await, "fine");
+    let delete = DeleteRolePermissionsBoundaryRequest { role_name: "own".to_owned() };
+    assert_eq!(code::<DeleteRolePermissionsBoundary>(&ann, delete).await, "AccessDenied");
+}
+
+/// Tags say who may do what: whoever may write them must be kept from writing those.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_decides_is_not_changed_and_a_role_that_has_it_is_not_handed_on() {
+    let region = start();
+    let ec2 = r#"{"Service":"ec2.amazonaws.com"}"#;
+    region.powerful("plain", ec2).await;
+    region.powerful("secret", ec2).await;
+    let tag = |role: &str, key: &str| TagRoleRequest {
+        role_name: role.to_owned(),
+        tags: vec![Tag { key: key.to_owned(), value: "x".to_owned() }],
+    };
+    let untag = |role: &str, key: &str| UntagRoleRequest {
+        role_name: role.to_owned(),
+        tag_keys: vec![key.to_owned()],
+    };
+    region.root().call::<TagRole>(tag("secret", "class")).await.unwrap();
+    let all_but = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"iam:*","Resource":"*"},
+        {"Effect":"Deny","Action":["iam:TagRole","iam:UntagRole"],"Resource":"*","Condition":
+        {"ForAnyValue:StringEquals":{"aws:TagKeys":["class"]}}},
+        {"Effect":"Deny","Action":"iam:PassRole","Resource":"*","Condition":
+        {"Null":{"aws:ResourceTag/class":"false"}}}]}"#;
+    let ann = region.user("ann", all_but.to_owned()).await;
+    assert_eq!(code::<TagRole>(&ann, tag("plain", "cost")).await, "fine");
+    assert_eq!(code::<UntagRole>(&ann, untag("plain", "cost")).await, "fine");
+    assert_eq!(code::<TagRole>(&ann, tag("plain", "class")).await, "AccessDenied");
+    assert_eq!(code::<UntagRole>(&ann, untag("secret", "class")).await, "AccessDenied");
+    for (role, expected) in [("plain", "fine"), ("secret", "AccessDenied")] {
+        let name = format!("of-{role}");
+        let make = CreateInstanceProfileRequest {
+            instance_profile_name: name.clone(),
+            ..Default::default()
+        };
+        ann.call::<CreateInstanceProfile>(make).await.unwrap();
+        let request = AddRoleToInstanceProfileRequest {
+            instance_profile_name: name,
+            role_name: role.to_owned(),
+        };
+        assert_eq!(code::<AddRoleToInstanceProfile>(&ann, request).await, expected, "{role}");
+    }
+}
+
+/// A deputy who works for many must say for whom.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_asks_for_an_external_id_is_assumed_with_that_one_alone() {
+    let region = start();
+    let trust = format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{{"AWS":"{ACCOUNT}"}},
+        "Action":"sts:AssumeRole","Condition":{{"StringEquals":{{"sts:ExternalId":"mine"}}}}}}}}"#
+    );
+    let request = CreateRoleRequest {
+        role_name: "customer".to_owned(),
+        assume_role_policy_document: trust,
+        ..Default::default()
+    };
+    region.root().call::<CreateRole>(request).await.unwrap();
+    let deputy = region.user("deputy", allowing("\"sts:AssumeRole\"", "*", "")).await;
+    for (external_id, expected) in [
+        (None, "AccessDenied"),
+        (Some("another's"), "AccessDenied"),
+        (Some("MINE"), "AccessDenied"),
+        (Some("mine"), "fine"),
+    ] {
+        let request = AssumeRoleRequest {
+            role_arn: role("customer"),
+            role_session_name: "s1".to_owned(),
+            external_id: external_id.map(str::to_owned),
+            ..Default::default()
+        };
+        assert_eq!(code::<AssumeRole>(&deputy, request).await, expected, "{external_id:?}");
+    }
 }

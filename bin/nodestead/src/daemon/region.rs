@@ -76,8 +76,12 @@ impl Region {
             identities,
             events,
         });
+        gateway.finish_calls_in(scope.clone());
         if let Some(url) = &settings.proxy_unowned {
             gateway.pass_unowned_to(Upstream::parse(url)?);
+        }
+        if settings.latency == latency::Profile::Aws {
+            gateway.limit_rates();
         }
         let environment = Ec2Environment::new(iam.clone(), Consoles::new(layout));
         let ec2 = region_ec2::Config {

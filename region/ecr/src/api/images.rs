@@ -9,7 +9,7 @@ use aws_wire::Fault;
 use region_gateway::{Caller, page};
 
 use super::repositories::size;
-use crate::{Digest, Ecr, faults, names::RepositoryId};
+use crate::{Digest, Ecr, catalog::DeleteImageError, faults, names::RepositoryId};
 
 pub(super) fn list(
     ecr: &Ecr,
@@ -156,12 +156,20 @@ pub(super) fn delete(
         let has_other_tags = ecr.catalog.tags(&id).iter().any(|(tag, target)| {
             **target == digest && asked.image_tag.as_deref() != Some(tag.as_str())
         });
+        let read = |digest: &Digest| ecr.blobs.read(digest);
         let deleted = match &asked.image_tag {
             // The last tag takes the image along.
-            Some(tag) if has_other_tags => ecr.catalog.delete_tag(&id, tag),
-            _ => ecr.catalog.delete_image(&id, &digest),
+            Some(tag) if has_other_tags => ecr.catalog.delete_tag(&id, tag).map_err(Into::into),
+            _ => ecr.catalog.delete_image(&id, &digest, &read),
         };
-        deleted.map_err(faults::commit)?;
+        match deleted {
+            Ok(()) => {}
+            Err(DeleteImageError::Listed { by }) => {
+                response.failures.push(listed(asked, &digest, &by));
+                continue;
+            }
+            Err(error) => return Err(Fault::internal(error.to_string())),
+        }
         response.image_ids.push(identifier(&digest, asked.image_tag.as_deref()));
     }
     Ok(response)
@@ -187,6 +195,16 @@ fn find(
         ecr.catalog.resolve(id, tag).is_some_and(|(digest, _)| digest == found.0)
     });
     if is_tagged { Ok(found) } else { Err(missing()) }
+}
+
+fn listed(asked: ImageIdentifier, digest: &Digest, by: &Digest) -> ImageFailure {
+    ImageFailure {
+        image_id: Some(asked),
+        failure_code: "ImageReferencedByManifestList".into(),
+        failure_reason: format!(
+            "Requested image referenced by manifest list: [{by}]. Image digest: {digest}"
+        ),
+    }
 }
 
 fn not_found(asked: ImageIdentifier) -> ImageFailure {

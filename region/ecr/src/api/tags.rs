@@ -10,6 +10,7 @@ use aws_ecr::tag::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
+use super::tagged;
 use crate::{Ecr, faults, names::RepositoryId};
 
 impl Ecr {
@@ -21,6 +22,12 @@ impl Ecr {
             }
             _ => Err(faults::invalid(format!("Invalid parameter at 'resourceArn': '{arn}'"))),
         }
+    }
+
+    fn tags_target(&self, arn: &str) -> Target {
+        let known = self.id_of_arn(arn).ok().and_then(|id| self.catalog.repository(&id));
+        let tags = known.as_ref().map(|it| it.tags.clone()).unwrap_or_default();
+        tagged(Target::resource(arn), &tags)
     }
 
     fn change_tags(
@@ -42,7 +49,7 @@ impl Ecr {
 
 impl Handle<ListTagsForResource> for Ecr {
     fn targets(&self, _: &Caller, request: &ListTagsForResourceRequest) -> Vec<Target> {
-        vec![Target::resource(&request.resource_arn)]
+        vec![self.tags_target(&request.resource_arn)]
     }
 
     async fn handle(
@@ -62,7 +69,7 @@ impl Handle<ListTagsForResource> for Ecr {
 impl Handle<TagResource> for Ecr {
     fn targets(&self, _: &Caller, request: &TagResourceRequest) -> Vec<Target> {
         let tags = request.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
-        vec![Target::resource(&request.resource_arn).with_tags("aws:RequestTag", tags)]
+        vec![self.tags_target(&request.resource_arn).with_tags("aws:RequestTag", tags)]
     }
 
     async fn handle(
@@ -78,7 +85,8 @@ impl Handle<TagResource> for Ecr {
 
 impl Handle<UntagResource> for Ecr {
     fn targets(&self, _: &Caller, request: &UntagResourceRequest) -> Vec<Target> {
-        vec![Target::resource(&request.resource_arn)]
+        let keys = request.tag_keys.iter().cloned();
+        vec![self.tags_target(&request.resource_arn).with("aws:TagKeys", keys)]
     }
 
     async fn handle(

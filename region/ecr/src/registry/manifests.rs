@@ -10,7 +10,11 @@ use super::{
     Call,
     answer::{self, Refusal},
 };
-use crate::{Digest, catalog::PutManifestError, names};
+use crate::{
+    Digest,
+    catalog::{DeleteImageError, PutManifestError},
+    names,
+};
 
 /// ECR's limit.
 const LIMIT: usize = 4 << 20;
@@ -85,11 +89,17 @@ impl Call<'_> {
         let catalog = &self.ecr.catalog;
         let found = catalog.resolve(&self.id, reference);
         let (digest, _) = found.ok_or_else(|| Refusal::no_manifest(reference))?;
+        let read = |digest: &Digest| self.ecr.blobs.read(digest);
         let deleted = match Digest::parse(reference) {
-            Some(_) => catalog.delete_image(&self.id, &digest),
-            None => catalog.delete_tag(&self.id, reference),
+            Some(_) => catalog.delete_image(&self.id, &digest, &read),
+            None => catalog.delete_tag(&self.id, reference).map_err(Into::into),
         };
-        deleted.map_err(|error| Refusal::internal(&error))?;
+        match deleted {
+            Err(error @ DeleteImageError::Listed { .. }) => {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "DENIED", error.to_string()));
+            }
+            done => done.map_err(|error| Refusal::internal(&error))?,
+        }
         Ok(answer::with_status(StatusCode::ACCEPTED, String::new()))
     }
 }

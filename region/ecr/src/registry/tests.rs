@@ -1,8 +1,12 @@
 //! What must hold of `registry`.
 
+use aws_ecr::{
+    image::{BatchGetImage, BatchGetImageRequest, ImageIdentifier},
+    policy::{SetRepositoryPolicy, SetRepositoryPolicyRequest},
+};
 use http::header::{HOST as HOST_HEADER, WWW_AUTHENTICATE};
 use jiff::{SignedDuration, Timestamp};
-use region_gateway::{CallerKind, Side};
+use region_gateway::{CallerKind, Handle, Side};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -333,4 +337,46 @@ async fn a_part_that_stalls_is_not_waited_for() {
     }
     let response = ecr.registry(Side::Host).oneshot(request.body(stalled).unwrap()).await.unwrap();
     assert_eq!(response.status(), 408);
+}
+
+/// The same image by the API and by the registry: a policy has the same say in both.
+#[tokio::test]
+async fn a_repositorys_policy_and_tags_have_a_say_in_the_api_too() {
+    let (ecr, _folder) = ecr();
+    create(&ecr);
+    let digest = push(&ecr, b"layer", "v1").await;
+    let get = || BatchGetImageRequest {
+        repository_name: "team/app".to_owned(),
+        image_ids: vec![ImageIdentifier {
+            image_digest: Some(digest.to_string()),
+            image_tag: None,
+        }],
+        ..Default::default()
+    };
+    let code = async |who: &Caller| match Handle::<BatchGetImage>::handle(&*ecr, who, get()).await {
+        Ok(_) => "fine".to_owned(),
+        Err(fault) => fault.code.into_owned(),
+    };
+    let (reader, bare) = (role("reader"), role("bare"));
+    assert_eq!([code(&reader).await, code(&bare).await], ["fine", "AccessDeniedException"]);
+    let policy = |effect: &str, name: &str| {
+        json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": effect, "Action": "ecr:BatchGetImage",
+            "Principal": {"AWS": format!("arn:aws:iam::111122223333:role/{name}")},
+        }]})
+    };
+    for (effect, name, expected) in [
+        ("Deny", "reader", ["AccessDeniedException", "AccessDeniedException"]),
+        ("Allow", "bare", ["fine", "fine"]),
+    ] {
+        let request = SetRepositoryPolicyRequest {
+            repository_name: "team/app".to_owned(),
+            policy_text: policy(effect, name).to_string(),
+            ..Default::default()
+        };
+        let root = caller(CallerKind::Root);
+        Handle::<SetRepositoryPolicy>::handle(&*ecr, &root, request).await.unwrap();
+        assert_eq!([code(&reader).await, code(&bare).await], expected, "{effect}");
+        assert!(!reader.decisions.take().is_empty(), "it is told what was decided");
+    }
 }

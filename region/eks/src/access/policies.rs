@@ -10,7 +10,7 @@ use aws_eks::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
-use crate::{Eks, faults, records::AssociatedPolicy, tags};
+use crate::{Eks, faults, records::AssociatedPolicy, tags, targets::WithSome};
 
 const PREFIX: &str = "arn:aws:eks::aws:cluster-access-policy/";
 pub(crate) const CLUSTER_ADMIN: &str =
@@ -64,7 +64,14 @@ fn shape(policy: &AssociatedPolicy) -> aws_eks::AssociatedAccessPolicy {
 
 impl Handle<AssociateAccessPolicy> for Eks {
     fn targets(&self, _: &Caller, request: &AssociateAccessPolicyRequest) -> Vec<Target> {
-        self.entry_target(&request.cluster_name, &request.principal_arn)
+        let targets = self.entry_target(&request.cluster_name, &request.principal_arn).into_iter();
+        let scope = &request.access_scope;
+        let targets = targets.map(|it| {
+            it.with("eks:policyArn", [request.policy_arn.clone()])
+                .with_some("eks:accessScope", scope.kind.clone())
+                .with_all("eks:namespaces", &scope.namespaces)
+        });
+        targets.collect()
     }
 
     async fn handle(
@@ -74,24 +81,26 @@ impl Handle<AssociateAccessPolicy> for Eks {
     ) -> Result<AssociateAccessPolicyResponse, Fault> {
         self.ensure_api_mode(&request.cluster_name)?;
         check(&request.policy_arn, &request.access_scope)?;
-        let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
-        if entry.kind != "STANDARD" {
-            return Err(faults::invalid_request(format!(
-                "Access policies cannot be associated with an access entry of type {}",
-                entry.kind
-            )));
-        }
         let now = self.now();
-        let before = entry.policies.iter().find(|it| it.arn == request.policy_arn);
-        let policy = AssociatedPolicy {
-            arn: request.policy_arn.clone(),
-            namespaces: request.access_scope.namespaces,
-            associated_at: before.map_or(now, |it| it.associated_at),
-            modified_at: now,
-        };
-        entry.policies.retain(|it| it.arn != request.policy_arn);
-        entry.policies.push(policy.clone());
-        self.save_entry(entry)?;
+        let (cluster, arn) = (&request.cluster_name, &request.principal_arn);
+        let (_, policy) = self.change_entry(cluster, arn, |entry| {
+            if entry.kind != "STANDARD" {
+                return Err(faults::invalid_request(format!(
+                    "Access policies cannot be associated with an access entry of type {}",
+                    entry.kind
+                )));
+            }
+            let before = entry.policies.iter().find(|it| it.arn == request.policy_arn);
+            let policy = AssociatedPolicy {
+                arn: request.policy_arn.clone(),
+                namespaces: request.access_scope.namespaces,
+                associated_at: before.map_or(now, |it| it.associated_at),
+                modified_at: now,
+            };
+            entry.policies.retain(|it| it.arn != request.policy_arn);
+            entry.policies.push(policy.clone());
+            Ok(policy)
+        })?;
         Ok(AssociateAccessPolicyResponse {
             cluster_name: request.cluster_name,
             principal_arn: request.principal_arn,
@@ -102,7 +111,18 @@ impl Handle<AssociateAccessPolicy> for Eks {
 
 impl Handle<DisassociateAccessPolicy> for Eks {
     fn targets(&self, _: &Caller, request: &DisassociateAccessPolicyRequest) -> Vec<Target> {
-        self.entry_target(&request.cluster_name, &request.principal_arn)
+        let (cluster, principal) = (&request.cluster_name, &request.principal_arn);
+        let entry = self.0.entries.get(&super::key_of(cluster, principal));
+        let known = entry.iter().flat_map(|it| &it.policies);
+        let namespaces = known.filter(|it| it.arn == request.policy_arn);
+        let namespaces: Vec<String> = namespaces.flat_map(|it| it.namespaces.clone()).collect();
+        let scope = if namespaces.is_empty() { "cluster" } else { "namespace" };
+        let targets = self.entry_target(cluster, principal).into_iter().map(|it| {
+            it.with("eks:policyArn", [request.policy_arn.clone()])
+                .with("eks:accessScope", [scope.to_owned()])
+                .with_all("eks:namespaces", &namespaces)
+        });
+        targets.collect()
     }
 
     async fn handle(
@@ -111,13 +131,15 @@ impl Handle<DisassociateAccessPolicy> for Eks {
         request: DisassociateAccessPolicyRequest,
     ) -> Result<DisassociateAccessPolicyResponse, Fault> {
         self.ensure_api_mode(&request.cluster_name)?;
-        let mut entry = self.find_entry(&request.cluster_name, &request.principal_arn)?;
-        let before = entry.policies.len();
-        entry.policies.retain(|it| it.arn != request.policy_arn);
-        if entry.policies.len() == before {
-            return Err(faults::not_found("The specified policy is not associated"));
-        }
-        self.save_entry(entry)?;
+        let (cluster, arn) = (&request.cluster_name, &request.principal_arn);
+        self.change_entry(cluster, arn, |entry| {
+            let before = entry.policies.len();
+            entry.policies.retain(|it| it.arn != request.policy_arn);
+            if entry.policies.len() == before {
+                return Err(faults::not_found("The specified policy is not associated"));
+            }
+            Ok(())
+        })?;
         Ok(DisassociateAccessPolicyResponse {})
     }
 }

@@ -149,13 +149,21 @@ fn write(
     status: Status,
     issues: Vec<(String, String)>,
 ) -> Result<(), Fault> {
-    let mut addon = Addon::clone(addon);
-    if let Some(update) = addon.update_id.take() {
-        eks.finish_update(&addon.cluster, &update, issues.clone(), Vec::new())?;
-    }
-    addon.status = status;
-    addon.issues = issues;
-    eks.save_addon(addon)
+    eks.0.store.transaction(|transaction| {
+        let key = super::key(addon);
+        // What was told it meanwhile is not undone: there is a verdict on that later.
+        if transaction.get(&eks.0.addons, &key).is_none_or(|it| *it != *addon) {
+            return Ok(());
+        }
+        let mut addon = Addon::clone(addon);
+        if let Some(update) = addon.update_id.take() {
+            eks.end_update(transaction, &addon.cluster, &update, issues.clone(), Vec::new());
+        }
+        addon.status = status;
+        addon.issues = issues;
+        transaction.put(&eks.0.addons, key, addon);
+        Ok(())
+    })
 }
 
 fn lack() -> (String, String) {

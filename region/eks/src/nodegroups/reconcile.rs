@@ -24,7 +24,7 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::sync::Notify;
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
 use self::{
@@ -37,6 +37,7 @@ use super::{
     drain::{self, Progress},
     key,
     records::{Issue, Nodegroup, State},
+    remote_access,
     resources::{self, FIRST_VERSION, TERMINATE_HOOK},
     template,
 };
@@ -51,29 +52,75 @@ const RETRY: Duration = Duration::from_secs(2);
 /// What a group stands on is looked at no more often: passes come with each change in the region.
 const LOOKED: SignedDuration = SignedDuration::from_secs(5);
 
-/// What is remembered between passes, by the groups' ids. Whoever begins anew has lost nothing by it.
+/// How long a pass may take: an API server that hangs is one that does not answer.
+const PASS: Duration = Duration::from_secs(60);
+
+/// What is remembered between passes over a group. Whoever begins anew has lost nothing by it.
 #[derive(Default)]
 struct Memory {
     /// Since when passes fail.
-    failing: BTreeMap<String, Timestamp>,
-    /// When their surroundings were looked at, and what was found.
-    looked: BTreeMap<String, (Timestamp, Surroundings)>,
+    failing: Option<Timestamp>,
+    /// When the surroundings were looked at, and what was found.
+    looked: Option<(Timestamp, Surroundings)>,
 }
 
-/// Runs passes until it is dropped.
+/// Runs passes until it is dropped: over each group in a task of its own, so that one that hangs holds
+/// up no other.
 pub(crate) async fn run(context: Context) {
     let mut changes = context.eks.0.store.subscribe();
-    let woken = Arc::new(Notify::new());
+    let woken = Arc::new(watch::Sender::new(()));
     let mut watched = BTreeMap::new();
+    let mut tasks = Tasks::default();
+    loop {
+        changes.mark_unchanged();
+        let groups = context.eks.0.nodegroups.list();
+        tasks.0.retain(|id, task| {
+            let is_there = groups.iter().any(|it| it.id == *id);
+            if !is_there {
+                task.abort();
+            }
+            is_there
+        });
+        let mut is_waiting = false;
+        for group in groups {
+            is_waiting |= !follow_nodes(&context, &group.cluster, &woken, &mut watched);
+            tasks.0.entry(group.id.clone()).or_insert_with(|| {
+                let following = follow(context.clone(), key(&group), woken.subscribe());
+                context.scope.spawn("node group", following)
+            });
+        }
+        let changed = changes.changed();
+        let is_over = match is_waiting {
+            false => changed.await.is_err(),
+            true => matches!(tokio::time::timeout(RETRY, changed).await, Ok(Err(_))),
+        };
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// The groups' tasks, by the groups' ids; they end with it.
+#[derive(Default)]
+struct Tasks(BTreeMap<String, JoinHandle<Option<()>>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.values().for_each(JoinHandle::abort);
+    }
+}
+
+/// Passes over one group, until it is aborted.
+async fn follow(context: Context, key: String, mut nodes: watch::Receiver<()>) {
+    let mut changes = context.eks.0.store.subscribe();
     let mut memory = Memory::default();
     loop {
         changes.mark_unchanged();
-        let mut wait = None;
-        for group in context.eks.0.nodegroups.list() {
-            follow_nodes(&context, &group.cluster, &woken, &mut watched);
-            let next = pass(&context, &group, &mut memory).await;
-            wait = [wait, next].into_iter().flatten().min();
-        }
+        nodes.mark_unchanged();
+        let wait = match context.eks.0.nodegroups.get(&key) {
+            Some(group) => pass(&context, &group, &mut memory).await,
+            None => None,
+        };
         let sleep = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -81,23 +128,25 @@ pub(crate) async fn run(context: Context) {
             }
         };
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { break },
-            () = woken.notified() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = nodes.changed() => if changed.is_err() { return },
             () = sleep => {}
         }
     }
 }
 
-/// Wakes the loop when a node of the cluster changes.
+/// Wakes the groups when a node of the cluster changes. Says whether somebody looks at its nodes.
 fn follow_nodes(
     context: &Context,
     cluster: &str,
-    woken: &Arc<Notify>,
-    watched: &mut BTreeMap<String, tokio::task::JoinHandle<Option<()>>>,
-) {
+    woken: &Arc<watch::Sender<()>>,
+    watched: &mut BTreeMap<String, JoinHandle<Option<()>>>,
+) -> bool {
     watched.retain(|_, it| !it.is_finished());
-    let is_watched = watched.contains_key(cluster);
-    let Some(running) = context.running(cluster).filter(|_| !is_watched) else { return };
+    if watched.contains_key(cluster) {
+        return true;
+    }
+    let Some(running) = context.running(cluster) else { return false };
     let nodes = Api::<Node>::all(running.plane.client.clone());
     let woken = woken.clone();
     let task = async move {
@@ -105,23 +154,25 @@ fn follow_nodes(
         let mut ready = BTreeMap::new();
         while let Some(event) = events.next().await {
             if event.is_ok_and(|event| nodes::is_news(event, &mut ready)) {
-                woken.notify_one();
+                woken.send_replace(());
             }
         }
     };
     // It ends with the cluster: another one of the name has nodes of its own.
     let handle = running.scope.spawn("nodes of node groups", task);
     watched.insert(cluster.to_owned(), handle);
+    true
 }
 
 /// One pass; how long to wait for the next if nothing changes, `None`: for ever.
 async fn pass(context: &Context, group: &Nodegroup, memory: &mut Memory) -> Option<Duration> {
-    let error = match try_pass(context, group, memory).await {
-        Ok(next) => {
-            memory.failing.remove(&group.id);
+    let error = match tokio::time::timeout(PASS, try_pass(context, group, memory)).await {
+        Ok(Ok(next)) => {
+            memory.failing = None;
             return next;
         }
-        Err(error) => error,
+        Ok(Err(error)) => error,
+        Err(_) => PassError::Late { cluster: group.cluster.clone() },
     };
     warn!(
         nodegroup = group.name,
@@ -129,7 +180,7 @@ async fn pass(context: &Context, group: &Nodegroup, memory: &mut Memory) -> Opti
         "a pass over a node group failed; it is tried again"
     );
     let now = context.eks.now();
-    let since = *memory.failing.entry(group.id.clone()).or_insert(now);
+    let since = *memory.failing.get_or_insert(now);
     if let Err(error) = note_failure(&context.eks, group, &error, since) {
         warn!(nodegroup = group.name, %error, "a failure is not written down");
     }
@@ -160,7 +211,8 @@ async fn try_pass(
     memory: &mut Memory,
 ) -> Result<Option<Duration>, PassError> {
     let eks = &context.eks;
-    let Some(running) = context.running(&group.cluster) else { return Ok(None) };
+    // Whose control plane begins to run changes nothing in the store.
+    let Some(running) = context.running(&group.cluster) else { return Ok(Some(RETRY)) };
     let auto_scaling_group = resources::auto_scaling_group(eks, group).await?;
     let instances = auto_scaling_group.iter().flat_map(|it| &it.instances);
     let instances = instances.filter_map(|it| it.instance_id.clone()).collect();
@@ -174,7 +226,7 @@ async fn try_pass(
     let mut observed = Observed::new(group, auto_scaling_group.as_ref(), &nodes);
     let mut until_next_look = None;
     if group.state != State::Deleting {
-        let known = memory.looked.get(&group.id);
+        let known = memory.looked.as_ref();
         let known = known.map(|(at, found)| (eks.now().duration_since(*at), found));
         // What was wrong a moment ago may be right by now.
         let known = known.filter(|(age, found)| *age < LOOKED && found.is_sound(group));
@@ -185,7 +237,7 @@ async fn try_pass(
             }
             None => {
                 let found = surroundings::observe(eks, group, auto_scaling_group.as_ref()).await?;
-                memory.looked.insert(group.id.clone(), (eks.now(), found.clone()));
+                memory.looked = Some((eks.now(), found.clone()));
                 found
             }
         });
@@ -304,6 +356,12 @@ async fn create(
     if cluster.authentication_mode != "CONFIG_MAP" {
         eks.ensure_node_entry(&group.cluster, &group.node_role)?;
     }
+    let mut group = group.clone();
+    group.remote_access_security_group = remote_access::ensure(eks, &cluster, &group).await?;
+    if let Some(made) = group.remote_access_security_group.clone() {
+        eks.note_nodegroup(&group, |it| it.remote_access_security_group = Some(made))?;
+    }
+    let group = &group;
     let data = match template::own(eks, &cluster, group) {
         Ok(data) => data,
         Err(issue) => return Ok(Some(issue)),
@@ -356,6 +414,7 @@ async fn drain_instance(
 
 async fn remove(eks: &Eks, group: &Nodegroup, client: &kube::Client) -> Result<(), PassError> {
     resources::remove(eks, group).await?;
+    remote_access::remove(eks, group).await?;
     let all = eks.0.nodegroups.under(&format!("{}/", group.cluster));
     let is_shared =
         all.iter().any(|(_, it)| it.name != group.name && it.node_role == group.node_role);

@@ -13,6 +13,7 @@ use aws_wire::Fault;
 
 use super::{
     records::{Base, Release},
+    remote_access,
     rollout::{MOST_AT_ONCE, Strategy},
     template,
 };
@@ -32,17 +33,19 @@ const MOST_NODES: i64 = 450;
 const MOST_GROUPS: usize = 30;
 const MOST_TYPES: usize = 20;
 
+pub(super) fn active(cluster: &Cluster) -> Result<(), Fault> {
+    if cluster.status == Status::Active {
+        return Ok(());
+    }
+    Err(faults::invalid_request(format!("Cluster '{}' is not in ACTIVE status", cluster.name)))
+}
+
 pub(crate) async fn create(
     eks: &Eks,
     cluster: &Cluster,
     request: &CreateNodegroupRequest,
 ) -> Result<Base, Fault> {
-    if cluster.status != Status::Active {
-        return Err(faults::invalid_request(format!(
-            "Cluster '{}' is not in ACTIVE status",
-            cluster.name
-        )));
-    }
+    active(cluster)?;
     name(&request.nodegroup_name)?;
     unsupported(request)?;
     sizes(request)?;
@@ -67,6 +70,9 @@ pub(crate) async fn create(
     };
     if let Some(source) = &source {
         template::check(request, &source.data)?;
+    }
+    if let Some(asked) = &request.remote_access {
+        remote_access::check(eks, cluster, asked).await?;
     }
     let own_image = source.as_ref().and_then(|it| it.data.image_id.clone());
     let release = match own_image {
@@ -107,9 +113,6 @@ fn unsupported(request: &CreateNodegroupRequest) -> Result<(), Fault> {
         }
         _ if request.capacity_type.as_deref().is_some_and(|it| !CAPACITY_TYPES.contains(&it)) => {
             no("capacityType other than ON_DEMAND and SPOT")
-        }
-        _ if request.remote_access.is_some() && request.launch_template.is_none() => {
-            no("remoteAccess")
         }
         _ if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) => {
             Err(faults::invalid_parameter("Requested Nodegroup version is not supported"))

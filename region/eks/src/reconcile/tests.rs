@@ -2,6 +2,9 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use aws_autoscaling::group::{
+    DescribeAutoScalingGroups, DescribeAutoScalingGroupsRequest, DescribeAutoScalingGroupsResponse,
+};
 use aws_ec2::{
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     subnet::{CreateSubnet, CreateSubnetRequest, DescribeSubnets, DescribeSubnetsRequest},
@@ -14,6 +17,7 @@ use aws_eks::{
     UpdateAddon, UpdateAddonRequest, UpdateClusterConfig, UpdateClusterConfigRequest,
     VpcConfigRequest,
 };
+use aws_wire::Fault;
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -44,6 +48,19 @@ impl Environment for Nothing {
 
     fn console(&self, _: &str) -> Option<Vec<u8>> {
         None
+    }
+}
+
+/// Auto Scaling groups: there are none yet.
+struct NoGroups;
+
+impl Handle<DescribeAutoScalingGroups> for NoGroups {
+    async fn handle(
+        &self,
+        _: &Caller,
+        _: DescribeAutoScalingGroupsRequest,
+    ) -> Result<DescribeAutoScalingGroupsResponse, Fault> {
+        Ok(DescribeAutoScalingGroupsResponse::default())
     }
 }
 
@@ -79,7 +96,7 @@ impl Roles for Nothing {
     }
 }
 
-/// The one of cluster `stuck` never comes up, and that of `broken` fails.
+/// The one of cluster `stuck` never comes up, that of `broken` fails, and that of `a-silent` answers nobody.
 struct Planes;
 
 impl ControlPlanes for Planes {
@@ -97,7 +114,7 @@ impl ControlPlanes for Planes {
                 _ => Ok(ControlPlane {
                     certificate_authority_pem: String::new(),
                     host_endpoint: "https://127.0.0.1:6443".to_owned(),
-                    client: nobody(),
+                    client: if cluster.name == "a-silent" { silent() } else { nobody() },
                     fargate: None,
                 }),
             }
@@ -121,6 +138,16 @@ fn nobody() -> kube::Client {
     kube::Client::new(tower::service_fn(answer), "default")
 }
 
+/// Takes requests and answers none.
+fn silent() -> kube::Client {
+    let answer = async |_: Request<Body>| {
+        std::future::pending::<()>().await;
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    };
+    kube::Client::new(tower::service_fn(answer), "default")
+}
+
+mod changes;
 mod fargate;
 mod nodegroups;
 mod pod_identity;
@@ -145,7 +172,9 @@ async fn region() -> Region {
         identities: Arc::new(Nothing),
         events: Events::in_memory(),
     });
-    assert!(gateway.open(region_ec2::routes(&ec2)));
+    let groups = Arc::new(NoGroups);
+    let routes = region_ec2::routes(&ec2).operation::<DescribeAutoScalingGroups, _>(groups);
+    assert!(gateway.open(routes));
     let client = gateway.client_as("eks.amazonaws.com");
     let config = Config {
         account: ACCOUNT.to_owned(),

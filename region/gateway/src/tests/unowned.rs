@@ -2,9 +2,7 @@
 
 use std::{convert::Infallible, sync::Mutex};
 
-use aws_wire::sigv4::Signer;
 use hyper::body::Incoming;
-use lifecycle::Scope;
 use transport::{Body, Place};
 
 use super::*;
@@ -89,7 +87,7 @@ impl Bed {
 
     async fn end(&self) {
         self.scope.cancel();
-        assert!(self.scope.drain(std::time::Duration::from_secs(5)).await);
+        assert!(self.scope.drain(Duration::from_secs(5)).await);
     }
 
     fn heard(&self) -> Vec<[String; 5]> {
@@ -211,6 +209,47 @@ async fn an_action_that_may_be_read_in_two_ways_is_for_nobody() {
     let (status, body) = bed.send(signed("bob", "sns", get, "")).await;
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("sns:ListTopics"), "{body}");
+    bed.end().await;
+}
+
+/// Emulators tell services apart by the host, the path and the signature, each in its own order.
+#[tokio::test]
+async fn a_request_whose_service_may_be_read_in_two_ways_is_for_nobody() {
+    let bed = bed();
+    let list = "Action=ListTopics&Version=2010-03-31";
+    let media = "application/x-www-form-urlencoded";
+    let post = |uri: &str| Request::post(uri.to_owned()).header("content-type", media);
+    let with_host = |host: &str, uri: &str| {
+        let (mut parts, ()) = post(uri).header("host", host).body(()).unwrap().into_parts();
+        let credentials = Credentials::new("root", "secret");
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        Signer { credentials: &credentials, region: "us-east-1", service: "sns", now }
+            .sign(&mut parts, list.as_bytes());
+        Request::from_parts(parts, Full::new(Bytes::from_static(list.as_bytes())))
+    };
+    assert_eq!(bed.send(with_host("127.0.0.1:4566", "/")).await.0, 201);
+    assert_eq!(bed.heard().len(), 1);
+
+    let mut twice = with_host("127.0.0.1:4566", "/");
+    let other = signed("root", "s3", Request::get("/bucket"), "");
+    twice.headers_mut().append("authorization", other.headers()["authorization"].clone());
+    let mut second_claim = with_host("127.0.0.1:4566", "/");
+    let claims = second_claim.headers()["authorization"].to_str().unwrap();
+    let claims = format!("{claims}, Credential=root/20261123/us-east-1/s3/aws4_request");
+    second_claim.headers_mut().insert("authorization", claims.parse().unwrap());
+    let claim_in_query = "/?X-Amz-Credential=root/20261123/us-east-1/s3/aws4_request";
+    for request in [
+        with_host("s3.us-east-1.amazonaws.com", "/"),
+        with_host("secret.s3.us-east-1.amazonaws.com", "/"),
+        with_host("example.com", "/"),
+        with_host("127.0.0.1:4566", claim_in_query),
+        twice,
+        second_claim,
+    ] {
+        let (status, body) = bed.send(request).await;
+        assert!(matches!(status, 400 | 404), "{status} {body}");
+    }
+    assert_eq!(bed.heard(), Vec::<[String; 5]>::new());
     bed.end().await;
 }
 

@@ -11,6 +11,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("update_kubeconfig_gives_the_iam_principals_identity", update_kubeconfig_gives_an_identity),
     ("a_user_with_an_access_entry_has_its_groups_rights", a_user_with_an_access_entry),
+    ("an_access_policy_gives_rights_in_its_namespaces_alone", an_access_policy),
     ("an_unmapped_principal_is_unauthorized", an_unmapped_principal_is_unauthorized),
     ("a_user_without_a_policy_is_denied_with_awss_words", a_user_without_a_policy_is_denied),
     ("a_user_in_aws_auth_has_its_groups_until_it_is_taken_out", a_user_in_aws_auth),
@@ -81,6 +82,43 @@ fn a_user_with_an_access_entry(region: &Region) -> anyhow::Result<()> {
     run(&mut kubectl(&["get", "pods"]))?;
     let (succeeded, said) = outcome(&mut kubectl(&["create", "configmap", "no"]))?;
     ensure!(!succeeded && said.contains("is forbidden") && said.contains(arn), "{said}");
+    Ok(())
+}
+
+fn an_access_policy(region: &Region) -> anyhow::Result<()> {
+    let (id, secret) = user(region, "editor")?;
+    let arn = "arn:aws:iam::111122223333:user/editor";
+    let of = ["--cluster-name", "stead", "--principal-arn", arn];
+    region.aws(&[&["eks", "create-access-entry"][..], &of].concat())?;
+    region.kubectl(&["create", "namespace", "edited"])?;
+    let folder = kubeconfig(region)?;
+    let may = |verb: &str, namespace: &str| {
+        let mut command = region
+            .client("kubectl", &["auth", "can-i", verb, "configmaps", "--namespace", namespace]);
+        command
+            .env("KUBECONFIG", folder.path().join("kubeconfig"))
+            .env("AWS_ACCESS_KEY_ID", &id)
+            .env("AWS_SECRET_ACCESS_KEY", &secret);
+        outcome(&mut command).map(|(is_allowed, _)| is_allowed)
+    };
+    ensure!(!may("create", "edited")?, "an entry alone gives nothing");
+    let policy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSEditPolicy";
+    let policy = ["--policy-arn", policy];
+    let scope = ["--access-scope", "type=namespace,namespaces=edited"];
+    let associate = [&["eks", "associate-access-policy"][..], &of, &policy, &scope].concat();
+    region.aws(&associate)?;
+    eventually("rights in the namespace", seconds(20), || {
+        Ok(may("create", "edited")?.then_some(()))
+    })?;
+    ensure!(!may("create", "default")?, "another namespace");
+    ensure!(!may("get", "kube-system")?, "another namespace");
+    run(&mut region
+        .client("aws", &[&["eks", "disassociate-access-policy"][..], &of, &policy].concat()))?;
+    eventually("rights that are taken away", seconds(20), || {
+        Ok((!may("create", "edited")?).then_some(()))
+    })?;
+    run(&mut region.client("aws", &[&["eks", "delete-access-entry"][..], &of].concat()))?;
+    region.kubectl(&["delete", "namespace", "edited"])?;
     Ok(())
 }
 

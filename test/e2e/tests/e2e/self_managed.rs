@@ -133,7 +133,8 @@ impl Group<'_> {
     }
 }
 
-/// What a node of the cluster needs to be told. The endpoint's name is that inside of the VPC.
+/// What a node of the cluster needs to be told, as this machine's clients hear it: the endpoint is this
+/// machine's way to the cluster, and nodeadm finds its own.
 fn node_config(region: &Region) -> anyhow::Result<String> {
     let described = region.aws(&["eks", "describe-cluster", "--name", "stead"])?;
     let cluster = &described["cluster"];
@@ -141,13 +142,11 @@ fn node_config(region: &Region) -> anyhow::Result<String> {
         let found = cluster.pointer(pointer).and_then(Value::as_str);
         found.map(str::to_owned).with_context(|| format!("no {pointer} in {cluster}"))
     };
-    let issuer = text("/identity/oidc/issuer")?;
-    let id = issuer.rsplit('/').next().unwrap_or_default();
     Ok(format!(
         "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: stead\n    \
-         apiServerEndpoint: https://{id}.gr7.us-east-1.eks.amazonaws.com\n    \
-         certificateAuthority: {}\n    cidr: {}\n  kubelet:\n    flags:\n    \
+         apiServerEndpoint: {}\n    certificateAuthority: {}\n    cidr: {}\n  kubelet:\n    flags:\n    \
          - --register-with-taints=only=test:NoSchedule\n",
+        text("/endpoint")?,
         text("/certificateAuthority/data")?,
         text("/kubernetesNetworkConfig/serviceIpv4Cidr")?,
     ))

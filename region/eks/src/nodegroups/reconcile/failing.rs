@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_wire::CallError;
+
 use super::{
     super::records::{Issue, Nodegroup, State},
     plan::Step,
@@ -47,17 +49,22 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
         ),
         // What the API server says otherwise is about an object, and tried again.
         PassError::Kubernetes(kube::Error::Api(status)) if status.code < 500 => None,
-        PassError::Kubernetes(_) => of(
+        PassError::Kubernetes(_) | PassError::Late { .. } => of(
             "ClusterUnreachable",
             format!("The API server of cluster {cluster} cannot be reached."),
             cluster,
         ),
         PassError::Call(error) if group.state == State::Deleting => {
             let template = group.template();
-            let is_template = error.to_string().contains("DeleteLaunchTemplate");
-            let code =
-                if is_template { "Ec2LaunchTemplateDeletionFailure" } else { "InternalFailure" };
-            of(code, telemetry::chain(error).to_string(), &template)
+            let is_of = |wanted: &str| matches!(error, CallError::Service { action, .. } if *action == wanted);
+            let (code, resource) = match &group.remote_access_security_group {
+                Some(id) if is_of("DeleteSecurityGroup") => ("Ec2SecurityGroupDeletionFailure", id),
+                _ if is_of("DeleteLaunchTemplate") => {
+                    ("Ec2LaunchTemplateDeletionFailure", &template)
+                }
+                _ => ("InternalFailure", &template),
+            };
+            of(code, telemetry::chain(error).to_string(), resource)
         }
         _ => None,
     }
@@ -65,7 +72,7 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
 
 #[cfg(test)]
 mod tests {
-    use aws_wire::{CallError, Fault};
+    use aws_wire::Fault;
     use kube::core::Status;
 
     use super::*;
@@ -109,7 +116,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_deleted_is_named() {
-        let fault = Fault::new("DeleteConflict", "it is in use");
+        // What another call's message says is not what was called.
+        let fault = Fault::new("DeleteConflict", "it is in use by DeleteLaunchTemplate");
         let error = PassError::Call(CallError::Service {
             service: "iam",
             action: "DeleteInstanceProfile",
@@ -117,6 +125,28 @@ mod tests {
         });
         let Some(Step::Fail(issue)) = planned(State::Deleting, &error, 60) else { panic!() };
         assert_eq!(issue.code, "InternalFailure");
+        let of_template = |fault: Fault| {
+            let action = "DeleteLaunchTemplate";
+            let error = PassError::Call(CallError::Service { service: "ec2", action, fault });
+            let Some(Step::Fail(issue)) = planned(State::Deleting, &error, 60) else { panic!() };
+            issue.code
+        };
+        let in_use = Fault::new("InvalidLaunchTemplate", "it is in use");
+        assert_eq!(of_template(in_use), "Ec2LaunchTemplateDeletionFailure");
+        let fault = Fault::new("DependencyViolation", "it has a dependent object");
+        let kept = PassError::Call(CallError::Service {
+            service: "ec2",
+            action: "DeleteSecurityGroup",
+            fault,
+        });
+        let mut shared = group(State::Deleting);
+        shared.remote_access_security_group = Some("sg-1".to_owned());
+        let (failing, waited) = (Duration::from_secs(60), Duration::from_secs(60));
+        let Some(Step::Fail(issue)) = plan(&shared, &kept, failing, waited, LIMIT) else {
+            panic!()
+        };
+        assert_eq!(issue.code, "Ec2SecurityGroupDeletionFailure");
+        assert_eq!(issue.resources, ["sg-1"]);
         assert_eq!(planned(State::Active, &error, 600), None);
     }
 }

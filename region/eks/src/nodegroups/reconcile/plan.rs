@@ -297,7 +297,10 @@ fn shortage(observed: &Observed) -> Option<Issue> {
 }
 
 fn repairs(group: &Nodegroup, observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    let Some(config) = group.repair.as_ref().filter(|it| it.enabled == Some(true)) else { return };
+    let Some(config) = group.repair.as_ref().filter(|it| it.enabled == Some(true)) else {
+        let repairs = repair::end(&group.repairs);
+        return plan.steps.extend(repairs.into_iter().map(Step::Repair));
+    };
     let instances: Vec<&str> = observed.instances.iter().map(|(id, _)| id.as_str()).collect();
     let (repairs, wait) = repair::plan(config, &group.repairs, &observed.members, &instances, now);
     plan.steps.extend(repairs.into_iter().map(Step::Repair));

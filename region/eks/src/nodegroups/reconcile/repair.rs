@@ -139,10 +139,24 @@ pub(crate) fn plan(
     pass.go_on(&mut next, members);
     pass.begin(&mut next, members);
     if next != *book {
-        // Before what is done is done: whoever is cut off goes on with it.
-        pass.repairs.insert(0, Repair::Remember(next));
+        // Before what is done is done: whoever is cut off goes on with it. What ends is forgotten
+        // after it has ended, for the same reason.
+        let is_end = |it: &Repair| matches!(it, Repair::Welcome { .. });
+        pass.repairs.sort_by_key(|it| !is_end(it));
+        let ended = pass.repairs.iter().filter(|it| is_end(it)).count();
+        pass.repairs.insert(ended, Repair::Remember(next));
     }
     (pass.repairs, pass.wait)
+}
+
+/// What is left to be done where nodes are no longer repaired: those that were emptied for a reboot
+/// take pods again, and nothing is remembered.
+pub(crate) fn end(book: &Book) -> Vec<Repair> {
+    if *book == Book::default() {
+        return Vec::new();
+    }
+    let emptied = book.reboots.keys().map(|it| Repair::Welcome { instance: it.clone() });
+    emptied.chain([Repair::Remember(Book::default())]).collect()
 }
 
 /// Instances that are no longer in service are forgotten.

@@ -127,7 +127,7 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
     let store = &region.eks.0.store;
     let put = store.transaction(|transaction| {
         transaction.put(&region.eks.0.nodegroups, "a/g".to_owned(), group);
-        Ok::<_, aws_wire::Fault>(())
+        Ok::<_, Fault>(())
     });
     put.unwrap();
     for data in [image("ami-2"), RequestLaunchTemplateData::default()] {

@@ -103,6 +103,30 @@ fn overriding(action: &str, minutes: i64) -> Vec<NodeRepairConfigOverrides> {
     }]
 }
 
+/// Whoever is cut off between two steps leaves no node that takes no pods.
+#[test]
+fn a_node_takes_pods_again_before_its_reboot_is_forgotten_also_where_repairs_are_switched_off() {
+    let mut world = World::new(3);
+    world.config.node_repair_config_overrides = overriding("Reboot", 0);
+    world.fall_ill(0, HARDWARE, "NvidiaXID64Error");
+    world.is_empty = false;
+    world.run_until(1);
+    assert_eq!(world.book.reboots.len(), 1, "it is being emptied");
+    let repairs = end(&world.book);
+    let welcome = Repair::Welcome { instance: "i-0".to_owned() };
+    assert_eq!(repairs, [welcome.clone(), Repair::Remember(Book::default())]);
+    assert_eq!(end(&Book::default()), []);
+
+    world.is_empty = true;
+    world.run_until(2);
+    world.members[0].unhealthy.clear();
+    world.now = clock::later(world.now, SETTLED);
+    let all = ["i-0", "i-1", "i-2"];
+    let (repairs, _) = plan(&world.config, &world.book, &world.members, &all, world.now);
+    assert_eq!(repairs[0], welcome);
+    assert!(matches!(&repairs[1], Repair::Remember(book) if book.reboots.is_empty()));
+}
+
 #[test]
 fn a_node_that_is_not_ready_for_half_an_hour_is_replaced_and_hardware_after_ten_minutes() {
     let mut world = World::new(3);

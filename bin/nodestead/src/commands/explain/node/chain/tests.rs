@@ -129,6 +129,12 @@ fn an_instance_must_run() {
 }
 
 #[test]
+fn the_endpoint_that_this_machine_is_told_is_put_right_by_nodeadm() {
+    let text = user_data().replace("ABC.gr7.us-east-1.eks.amazonaws.com", "127.0.0.1:6443");
+    assert_ne!(not_joined(|it, _| it.user_data = text.into_bytes()).0, "user data");
+}
+
+#[test]
 fn user_data_must_be_a_node_config_of_the_cluster() {
     let with = |text: String| not_joined(|it, _| it.user_data = text.into_bytes());
     for (text, words) in [
