@@ -133,6 +133,13 @@ impl Allocations {
         self.state.lock().actuated.get(uid).cloned().unwrap_or_default()
     }
 
+    /// Copies what is kept to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self) {
+        let mut state = self.state.lock();
+        state.allocated = state.allocated.clone();
+        state.actuated = state.actuated.clone();
+    }
+
     /// A container has been given what is promised to it.
     pub(crate) fn actuate(&self, pod: &Pod, container: &Container) {
         self.note(pod, &container.name, container.resources.clone().unwrap_or_default());

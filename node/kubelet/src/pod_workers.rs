@@ -182,6 +182,17 @@ impl PodWorkers {
         }
     }
 
+    /// Copies what is kept of pods to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self) {
+        for (uid, inbox) in self.workers.lock().iter() {
+            let (old, fresh) = inbox.repack();
+            self.context.statuses.repack(uid, &old, &fresh);
+        }
+        self.context.timelines.repack();
+        self.context.allocations.repack();
+        self.context.metrics.repack();
+    }
+
     fn note_progress(&self) {
         self.progress.send_replace(());
     }

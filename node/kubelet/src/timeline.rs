@@ -229,6 +229,14 @@ impl Timelines {
         }
     }
 
+    /// Copies what is kept to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self) {
+        let mut pods = self.pods.lock();
+        for timeline in pods.known.values_mut() {
+            *timeline = timeline.clone();
+        }
+    }
+
     /// The newest pod of this name.
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Timeline> {
         let pods = self.pods.lock();

@@ -1,12 +1,21 @@
 //! `nodestead logs`: the files that components write, followed like `tail -f`.
+//!
+//! **Invariant:** whoever is root on an instance can put what they like into its file system, and has
+//! nothing of the machine's read by it: below the instance's folder no link is followed, and nothing but
+//! a file is opened.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
+use nix::{
+    fcntl::{OFlag, openat},
+    sys::stat::Mode,
+};
 
 use crate::{
     admin::{Admin, DaemonStatus},
@@ -17,17 +26,19 @@ use crate::{
 
 /// What an instance's init and user data print.
 const CONSOLE: &str = "console";
+/// Where an instance's processes write theirs.
+const LOGS: [&str; 3] = ["upper", "var", "log"];
 /// The logs that are no instance's.
 pub(crate) const COMPONENTS: [&str; 2] = ["daemon", "aws"];
 
 pub(crate) async fn run(args: cli::Logs) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let path = match args.of.as_str() {
-        "daemon" => layout.daemon_log(),
-        "aws" => layout.aws_log(),
+    let (path, opened) = match args.of.as_str() {
+        "daemon" => (layout.daemon_log(), File::open(layout.daemon_log())),
+        "aws" => (layout.aws_log(), File::open(layout.aws_log())),
         other => instance_log(&layout, other).await?,
     };
-    let file = match File::open(&path) {
+    let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(Failure::unreadable(&path, &error).into());
         }
@@ -37,22 +48,24 @@ pub(crate) async fn run(args: cli::Logs) -> anyhow::Result<()> {
         }
         opened => opened.with_context(|| format!("cannot read `{}`", path.display()))?,
     };
-    print_file(file, &path, args.follow).await
+    print_file(file, args.follow).await
 }
 
 /// `i-…` is the instance's console; `i-…/kubelet` a log of one of its processes.
-async fn instance_log(layout: &Layout, of: &str) -> anyhow::Result<PathBuf> {
+async fn instance_log(layout: &Layout, of: &str) -> anyhow::Result<(PathBuf, io::Result<File>)> {
     let (instance, log) = of.split_once('/').unwrap_or((of, CONSOLE));
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
     let found = status.instance(instance).map_err(|error| match of.contains('/') {
         true => error,
         false => error.or(&format!("or one of: {}", COMPONENTS.join(", "))),
     })?;
-    Ok(log_of(&found.folder, &found.id, log)?)
+    let parts = log_of(&found.folder, &found.id, log)?;
+    let path = parts.iter().fold(found.folder.clone(), |path, part| path.join(part));
+    Ok((path, open_plain(&found.folder, &parts, OFlag::empty())))
 }
 
-/// A log's file, if the instance has written it.
-fn log_of(folder: &Path, id: &str, log: &str) -> Result<PathBuf, Failure> {
+/// The way to a log's file, if the instance has written it.
+fn log_of(folder: &Path, id: &str, log: &str) -> Result<Vec<String>, Failure> {
     let known = names(folder);
     if !known.iter().any(|it| it == log) {
         let known: Vec<_> = known.iter().map(|it| format!("{id}/{it}")).collect();
@@ -62,16 +75,32 @@ fn log_of(folder: &Path, id: &str, log: &str) -> Result<PathBuf, Failure> {
         };
         return Err(Failure::new(format!("instance {id} has no log `{log}`"), next));
     }
+    let file = format!("{log}.log");
     Ok(match log {
-        CONSOLE => folder.join("console.log"),
-        _ => folder.join("upper/var/log").join(format!("{log}.log")),
+        CONSOLE => vec![file],
+        _ => LOGS.iter().map(|it| (*it).to_owned()).chain([file]).collect(),
     })
+}
+
+/// Opens what is at the end of a way on which there is no link.
+fn open_plain(folder: &Path, way: &[impl AsRef<str>], flags: OFlag) -> io::Result<File> {
+    // A pipe that nobody writes to would be waited for.
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut at = File::open(folder)?;
+    for part in way {
+        at = openat(&at, part.as_ref(), flags, Mode::empty())?.into();
+    }
+    let kind = at.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(at) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// The logs that an instance has written, the console's first.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let has_console = folder.join("console.log").is_file();
-    let written = fs::read_dir(folder.join("upper/var/log")).into_iter().flatten().flatten();
+    let written = open_plain(folder, &LOGS, OFlag::O_DIRECTORY);
+    // The very folder that was opened, whatever has its name by now.
+    let written = written.and_then(|it| fs::read_dir(format!("/proc/self/fd/{}", it.as_raw_fd())));
+    let written = written.into_iter().flatten().flatten();
     let mut names: Vec<String> = written
         .filter(|it| it.file_type().is_ok_and(|it| it.is_file()))
         .filter_map(|it| it.file_name().to_str()?.strip_suffix(".log").map(str::to_owned))
@@ -82,7 +111,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-async fn print_file(mut file: File, path: &Path, follow: bool) -> anyhow::Result<()> {
+async fn print_file(mut file: File, follow: bool) -> anyhow::Result<()> {
     let mut out = io::stdout();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -100,7 +129,7 @@ async fn print_file(mut file: File, path: &Path, follow: bool) -> anyhow::Result
         }
         // Following a file has no event that works on every file system: look again soon.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        if fs::metadata(path).is_ok_and(|it| it.len() < file.stream_position().unwrap_or(0)) {
+        if file.metadata().is_ok_and(|it| it.len() < file.stream_position().unwrap_or(0)) {
             file.seek(SeekFrom::Start(0))?;
         }
     }
@@ -108,6 +137,8 @@ async fn print_file(mut file: File, path: &Path, follow: bool) -> anyhow::Result
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -121,11 +152,34 @@ mod tests {
             fs::write(at.join(file), "x").unwrap();
         }
         assert_eq!(names(at), ["console", "containerd", "kubelet"]);
-        assert_eq!(log_of(at, "i-1", "console").unwrap(), at.join("console.log"));
-        assert_eq!(log_of(at, "i-1", "kubelet").unwrap(), at.join("upper/var/log/kubelet.log"));
+        assert_eq!(log_of(at, "i-1", "console").unwrap(), ["console.log"]);
+        assert_eq!(log_of(at, "i-1", "kubelet").unwrap(), ["upper", "var", "log", "kubelet.log"]);
         for wrong in ["bogus", "../../../etc/passwd", "pods", ""] {
             let said = refused(wrong);
             assert!(said.contains("i-1/console, i-1/containerd, i-1/kubelet"), "{said}");
         }
+    }
+
+    #[test]
+    fn what_an_instance_links_to_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("i/upper/var/log")).unwrap();
+        fs::create_dir_all(at("host")).unwrap();
+        fs::write(at("host/secret.log"), "x").unwrap();
+        fs::write(at("i/upper/var/log/kubelet.log"), "x").unwrap();
+        let open = |file: &str| {
+            open_plain(&at("i"), &["upper", "var", "log", file], OFlag::empty()).map(drop)
+        };
+        assert!(open("kubelet.log").is_ok());
+        symlink(at("host/secret.log"), at("i/upper/var/log/link.log")).unwrap();
+        assert!(open("link.log").is_err());
+        nix::unistd::mkfifo(&at("i/upper/var/log/pipe.log"), Mode::S_IRWXU).unwrap();
+        assert!(open("pipe.log").is_err());
+        assert_eq!(names(&at("i")), ["kubelet"]);
+        // The whole folder, or one above it.
+        fs::remove_dir_all(at("i/upper/var/log")).unwrap();
+        symlink(at("host"), at("i/upper/var/log")).unwrap();
+        assert!(names(&at("i")).is_empty() && open("secret.log").is_err());
     }
 }

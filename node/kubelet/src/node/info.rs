@@ -10,11 +10,7 @@ use crate::{
 };
 
 pub(super) async fn collect(settings: &Settings, runtime: &Runtime) -> NodeSystemInfo {
-    let version = runtime.version().await.ok();
-    let runtime_version = version.map(|it| {
-        let number = it.runtime_version.trim_start_matches('v').to_owned();
-        format!("{}://{number}", it.runtime_name)
-    });
+    let runtime_version = runtime_version(runtime).await;
     let read = |path: std::path::PathBuf| {
         fs::read_to_string(path).map(|it| it.trim().to_owned()).unwrap_or_default()
     };
@@ -33,6 +29,13 @@ pub(super) async fn collect(settings: &Settings, runtime: &Runtime) -> NodeSyste
         os_image: os_image(&read(settings.etc.join("os-release"))),
         swap: swap(&read(settings.proc.join("meminfo"))),
     }
+}
+
+/// `None` where it does not answer.
+pub(super) async fn runtime_version(runtime: &Runtime) -> Option<String> {
+    let version = runtime.version().await.ok()?;
+    let number = version.runtime_version.trim_start_matches('v');
+    Some(format!("{}://{number}", version.runtime_name))
 }
 
 /// How much swap the machine has, if any.

@@ -79,6 +79,7 @@ struct Sent {
     pressure: Pressure,
     images: usize,
     resources: Resources,
+    runtime: String,
 }
 
 /// Capacity and allocatable, with what device plugins offer and what others have announced.
@@ -211,6 +212,9 @@ impl NodeStatusLoop {
             if let Ok(asked) = &asked {
                 self.context.handlers.send_replace(Some(Handlers::of(asked)));
             }
+            if runtime.is_none() {
+                self.note_version().await;
+            }
             self.note_network(runtime.as_deref());
             let problem = problem(&self.context, runtime);
             if !self.context.settings.is_standalone && self.is_due(problem.as_deref()).await {
@@ -228,6 +232,13 @@ impl NodeStatusLoop {
                 // The sender lives as long as the kubelet.
                 Ok(()) = in_use.changed() => {}
             }
+        }
+    }
+
+    /// The runtime may be another one than before: it can be replaced under the kubelet.
+    async fn note_version(&mut self) {
+        if let Some(version) = info::runtime_version(&self.context.runtime).await {
+            self.info.container_runtime_version = version;
         }
     }
 
@@ -255,6 +266,7 @@ impl NodeStatusLoop {
             || sent.pressure != *self.pressure.borrow()
             || sent.resources != resources(&self.context)
             || sent.volumes != *self.in_use.borrow()
+            || sent.runtime != self.info.container_runtime_version
             || sent.at.elapsed() >= report
     }
 
@@ -271,8 +283,15 @@ impl NodeStatusLoop {
                 self.tell(&problem, pressure);
                 self.told.send_replace(problem.clone());
                 self.context.volumes.csi.in_use.set_told(volumes.clone());
-                let at = Instant::now();
-                self.sent = Some(Sent { volumes, at, problem, pressure, images: count, resources });
+                self.sent = Some(Sent {
+                    volumes,
+                    at: Instant::now(),
+                    problem,
+                    pressure,
+                    images: count,
+                    resources,
+                    runtime: self.info.container_runtime_version.clone(),
+                });
             }
             Ok(Err(error)) => {
                 debug!(error = %telemetry::chain(&error), "the node's status was not sent");

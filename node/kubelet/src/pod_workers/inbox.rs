@@ -182,6 +182,17 @@ impl Inbox {
         news.is_admitted || news.was_admitted
     }
 
+    /// Copies what is kept to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self) -> (Arc<Pod>, Arc<Pod>) {
+        let mut news = self.news.lock();
+        let is_one = Arc::ptr_eq(&news.desired, &news.pod);
+        let fresh = Arc::new(Pod::clone(&news.desired));
+        let old = std::mem::replace(&mut news.desired, fresh.clone());
+        news.pod = if is_one { fresh.clone() } else { Arc::new(Pod::clone(&news.pod)) };
+        news.observed = news.observed.clone();
+        (old, fresh)
+    }
+
     /// Returns the exits that the runtime was not heard of yet.
     pub(crate) fn set_observed(&self, observed: &RuntimePod) -> EarlyExits {
         let mut news = self.news.lock();

@@ -44,10 +44,12 @@ impl Worker {
             let observed = self.observe().await?;
             if observed.has_live_parts() {
                 self.publish(&news.pod, &observed, &BTreeMap::new(), false);
-                if let Some(until) = self.lags_until() {
+                if let Some(until) = self.lags_until().filter(|_| !news.must_end()) {
                     return Ok(Next::Wait(Some(until)));
                 }
-                self.kill_all(&news, &observed).await;
+                // What has ended by itself has no hook any more.
+                let ahead = self.early_exits.clone();
+                self.kill_all(&news, &ahead.applied_to(&observed)).await;
                 let observed = self.observe().await?;
                 if observed.has_live_parts() {
                     return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));

@@ -52,7 +52,7 @@ pub(super) struct Worker {
     pub resize: ResizeState,
     pub restarts_all: bool,
     exits: Exits,
-    early_exits: EarlyExits,
+    pub early_exits: EarlyExits,
     holds: BTreeMap<String, Hold>,
     /// The same of the pod as a whole: its sandbox, its volumes.
     hold: Option<(Option<i64>, Instant)>,

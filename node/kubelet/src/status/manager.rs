@@ -149,6 +149,19 @@ impl Statuses {
         self.settled.send_replace(());
     }
 
+    /// Copies what is kept of a pod to where it lies together; see [`crate::memory`].
+    pub(crate) fn repack(&self, uid: &PodUid, old: &Arc<Pod>, fresh: &Arc<Pod>) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(uid).filter(|it| !it.is_sending) else { return };
+        if Arc::ptr_eq(&entry.pod, old) {
+            entry.pod = fresh.clone();
+        }
+        let is_one = Arc::ptr_eq(&entry.wanted, &entry.sent);
+        entry.wanted = Arc::new(PodStatus::clone(&entry.wanted));
+        entry.sent =
+            if is_one { entry.wanted.clone() } else { Arc::new(PodStatus::clone(&entry.sent)) };
+    }
+
     fn wake(self: &Arc<Self>, uid: &PodUid) {
         if self.is_alone {
             return;

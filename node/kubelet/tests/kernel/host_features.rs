@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::support::Bed;
+use crate::support::{self, Bed};
 
 const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
@@ -154,5 +154,38 @@ async fn what_could_harm_the_host_is_masked_in_proc_unless_the_container_is_priv
     bed.until_event("Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces: the handler \"\" is not known").await;
     bed.delete_pod("users", 0).await;
     bed.until_gone("users").await;
+    kubelet.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_of_the_nodes_own_is_laid_on_and_one_that_it_does_not_have_is_told() {
+    let Some(bed) = Bed::new("seccomp").await else { return };
+    let kubelet = bed.ready().await;
+    let profiles = bed.root().join("seccomp/profiles");
+    fs::create_dir_all(&profiles).unwrap();
+    let refused = json!({ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO" });
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused] });
+    fs::write(profiles.join("no-folders.json"), filter.to_string()).unwrap();
+    let with = |name: &str, file: &str| {
+        let script = "mkdir /folder 2>/dev/null || echo refused; touch /file && echo made; \
+                      exec sleep 1000";
+        let mut container = bed.container("main", script);
+        let profile = json!({ "type": "Localhost", "localhostProfile": file });
+        container["securityContext"] = json!({ "seccompProfile": profile });
+        let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [container] });
+        json!({ "metadata": { "name": name }, "spec": spec })
+    };
+    bed.create_pod(with("filtered", "profiles/no-folders.json")).await;
+    bed.until_ready("filtered").await;
+    bed.eventually(async || (bed.log("filtered", "main").await == "refused\nmade\n").then_some(()))
+        .await;
+    bed.create_pod(with("lost", "profiles/none.json")).await;
+    bed.until("lost", |it| support::waiting(it).as_deref() == Some("CreateContainerError")).await;
+    bed.until_event("profiles/none.json").await;
+    for name in ["filtered", "lost"] {
+        bed.delete_pod(name, 0).await;
+        bed.until_gone(name).await;
+    }
+    bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }

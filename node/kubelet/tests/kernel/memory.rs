@@ -18,7 +18,7 @@ const TEST: &str = "memory::a_pod_at_rest_costs_the_kubelet_little_memory";
 
 const PODS: usize = 20;
 /// Of an ordinary pod: a token's volume, a probe.
-const KIB_PER_POD: usize = 180;
+const KIB_PER_POD: usize = 140;
 
 struct Kubelet(Child);
 

@@ -15,6 +15,7 @@ mod lifecycle;
 mod node;
 mod probe_servers;
 mod probes;
+mod registration;
 mod resize;
 mod restarts;
 mod runtime_features;

@@ -135,3 +135,25 @@ async fn a_container_that_does_not_start_in_time_is_started_anew_and_its_life_is
     world.pass(Duration::from_secs(10)).await;
     assert!(world.runtime.count("ExecSync", "c") > 10, "now its life is asked for");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_fails_gives_the_grace_that_it_names_and_not_the_pods() {
+    let world = World::new().await;
+    world.runtime.script("own", Script::default().exec_code(1));
+    world.runtime.script("pods", Script::default().exec_code(1));
+    let probe = json!({ "exec": { "command": ["x"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    let mut own = probe.clone();
+    own["terminationGracePeriodSeconds"] = json!(3);
+    let spec = json!({
+        "terminationGracePeriodSeconds": 50,
+        "containers": [
+            { "name": "own", "image": "i:1", "livenessProbe": own },
+            { "name": "pods", "image": "i:1", "livenessProbe": probe },
+        ],
+    });
+    world.create(pod("p", spec)).await;
+    world.until("p", |it| support::restarts(it) >= 1).await;
+    world.pass(10 * SECOND).await;
+    assert_eq!(world.runtime.grace("own"), Some(3));
+    assert_eq!(world.runtime.grace("pods"), Some(50));
+}
