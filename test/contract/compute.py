@@ -8,10 +8,15 @@ def compute(story):
     subnets, groups = story.of["subnets"], story.of["groups"]
     image = do("DescribeImages", Owners=["amazon"], Filters=[
         {"Name": "architecture", "Values": ["x86_64"]}])["Images"][0]
+    # Whoever runs this has imported one: that is no call of AWS.
+    snapshot = do("DescribeSnapshots", OwnerIds=["self"], Filters=[
+        {"Name": "status", "Values": ["completed"]}])["Snapshots"][0]["SnapshotId"]
     own = do("RegisterImage", Name="contract", Architecture="x86_64", RootDeviceName="/dev/xvda",
-             ImageLocation="/nonexistent/contract")["ImageId"]
+             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+             )["ImageId"]
     do("DescribeImageAttribute", ImageId=own, Attribute="description")
     do("DeregisterImage", ImageId=own)
+    do("DeleteSnapshot", SnapshotId=snapshot)
     for number in "12":
         do("CreateKeyPair", KeyName=f"contract{number}")
     do("ImportKeyPair", KeyName="contract3", PublicKeyMaterial=KEY)

@@ -28,6 +28,8 @@ pub const MAC: &str = "meta-data/mac";
 pub const MACS: &str = "meta-data/network/interfaces/macs/";
 pub const PARTITION: &str = "meta-data/services/partition";
 pub const PUBLIC_IPV4: &str = "meta-data/public-ipv4";
+/// The key pair that the instance was launched with; absent where there was none.
+pub const OPENSSH_KEY: &str = "meta-data/public-keys/0/openssh-key";
 pub const REGION: &str = "meta-data/placement/region";
 pub const SECURITY_CREDENTIALS: &str = "meta-data/iam/security-credentials/";
 pub const SPOT_ACTION: &str = "meta-data/spot/instance-action";

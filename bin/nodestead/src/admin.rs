@@ -219,6 +219,16 @@ impl Admin {
         serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
     }
 
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let body = transport::full(serde_json::to_vec(body)?);
+        let answer = self.exchange(Method::POST, path, body).await?;
+        serde_json::from_slice(&answer).context("the daemon's answer is not what it should be")
+    }
+
     /// Sends a file's content in chunks.
     pub(crate) async fn upload<T: DeserializeOwned>(
         &self,

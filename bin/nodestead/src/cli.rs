@@ -226,6 +226,21 @@ pub(crate) enum ImageCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Make an EC2 snapshot of a root file system, from which `aws ec2 register-image` makes an AMI
+    #[command(after_help = "Example:\n  snapshot=$(nodestead image import rootfs.tar)\n  \
+        aws ec2 register-image --name mine --architecture x86_64 --root-device-name /dev/xvda \\\n    \
+        --block-device-mappings \"DeviceName=/dev/xvda,Ebs={SnapshotId=$snapshot}\"")]
+    Import {
+        #[command(flatten)]
+        at: At,
+        /// A folder, or a tar archive (perhaps compressed) of one
+        root: PathBuf,
+        /// What the snapshot is described as; its path where nothing is said
+        #[arg(long)]
+        description: Option<String>,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -264,10 +279,21 @@ pub(crate) enum ExplainCommand {
     Subnet(ExplainSubnet),
 }
 
+/// Which of the region's clusters is asked.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InCluster {
+    /// Ask this one of the region's clusters [default: the one that `up` made]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ExplainNode {
     #[command(flatten)]
     pub(crate) at: At,
+    /// The node's cluster [default: the one that the instance is tagged with, or that `up` made]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
     #[command(flatten)]
     pub(crate) output: Output,
     /// A node's name or an instance's id
@@ -278,6 +304,8 @@ pub(crate) struct ExplainNode {
 pub(crate) struct ExplainPath {
     #[command(flatten)]
     pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) within: InCluster,
     #[command(flatten)]
     pub(crate) output: Output,
     /// Who connects: `NAMESPACE/POD`, `node/NAME`, `control-plane`, or the Service's own `load-balancer`
@@ -394,8 +422,10 @@ pub(crate) struct PlanSubnets {
 pub(crate) struct ExplainPod {
     #[command(flatten)]
     pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) within: InCluster,
     /// Ask this cluster instead of the region's
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cluster")]
     pub(crate) kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -480,5 +510,15 @@ mod tests {
         for good in ["a", "a/b"] {
             assert!(Cli::try_parse_from(["nodestead", "explain", "pod", good]).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn a_cluster_is_named_or_has_a_kubeconfig() {
+        let parse = |more: &[&str]| {
+            let all = [&["nodestead", "explain", "pod", "a", "--cluster", "b"], more].concat();
+            Cli::try_parse_from(all).map(drop)
+        };
+        assert!(parse(&[]).is_ok());
+        assert_eq!(parse(&["--kubeconfig", "c"]).unwrap_err().exit_code(), 2);
     }
 }

@@ -24,6 +24,7 @@ mod pod_identity;
 mod region;
 mod serving;
 mod signing_keys;
+pub(crate) mod snapshots;
 mod software;
 mod system_images;
 mod world;
@@ -115,6 +116,9 @@ async fn start(
     fs::create_dir_all(layout.pki())?;
     let ca = region::authority(&layout.pki())?;
     let region = Region::open(layout, settings, clock, scope)?;
+    region.ec2.abandon_pending_snapshots().map_err(|it| anyhow::anyhow!("EC2: {it}"))?;
+    let cleaning = snapshots::keep_clean(layout.snapshots(), region.ec2.clone());
+    drop(scope.spawn("snapshots", cleaning));
     let ami = prepare_software(layout, &region, ca.certificate_pem()).await?;
     let hosts = Hosts::new(&layout.instances())?;
     let names = Names::new(layout, settings);
@@ -195,6 +199,7 @@ fn serve_admin(
 ) -> anyhow::Result<()> {
     let admin = Admin {
         clock,
+        layout: layout.clone(),
         region: region.clone(),
         hosts,
         names,

@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("ami")
     }
 
+    /// Root file systems that users have brought.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.amis().join("snapshots")
+    }
+
     pub(crate) fn clusters(&self) -> PathBuf {
         self.root.join("clusters")
     }

@@ -7,6 +7,7 @@ use api_kube as _;
 
 mod admin;
 mod cli;
+mod clusters;
 mod commands;
 mod daemon;
 mod failure;

@@ -95,9 +95,16 @@ pub fn tmpfs(target: &Path, options: &str) -> Result<(), MountError> {
     filesystem("tmpfs", target, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
 }
 
-/// Lays `upper` over `lower`; changes go to `upper`. `work` is the kernel's own folder beside it.
-pub fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<(), MountError> {
-    let (lower, upper, work) = (escape(lower), escape(upper), escape(work));
+/// Lays `upper` over the layers of `lower`, of which the first is uppermost; changes go to `upper`.
+/// `work` is the kernel's own folder beside it.
+pub fn overlay(
+    lower: &[&Path],
+    upper: &Path,
+    work: &Path,
+    target: &Path,
+) -> Result<(), MountError> {
+    let lower: Vec<String> = lower.iter().map(|it| escape(it)).collect();
+    let (lower, upper, work) = (lower.join(":"), escape(upper), escape(work));
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
     filesystem("overlay", target, MsFlags::empty(), &options)
 }

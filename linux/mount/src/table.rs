@@ -61,14 +61,14 @@ fn line(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let left: Vec<&str> = left.split(' ').collect();
     let right: Vec<&str> = right.split(' ').collect();
-    let list = |text: &str| text.split(',').map(str::to_owned).collect();
+    let list = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
     Some(Mount {
         root: unescape(left.get(3)?).into(),
         target: unescape(left.get(4)?).into(),
         options: list(left.get(5)?),
         kind: (*right.first()?).to_owned(),
         source: unescape(right.get(1)?),
-        super_options: list(right.get(2)?),
+        super_options: list(right.get(2)?).iter().map(|it| unescape(it)).collect(),
     })
 }
 

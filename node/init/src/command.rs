@@ -4,11 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use lifecycle::Scope;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use crate::{
-    boot, logs,
+    access, boot, logs,
     power::{Ends, Power},
     reaper::Reaper,
     services::{self, Service, Surroundings},
@@ -76,19 +79,23 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
 /// Configures the node, then keeps its services running. Ends with the scope only.
 async fn live(args: &Args, scope: &Scope, reaper: &Arc<Reaper>, status: &Recorder) {
     tokio::time::sleep(Duration::from_secs(args.boot_seconds)).await;
-    boot::configure(args, reaper, status).await;
-    status.phase(Phase::Running);
-    let wanted = Service::of_a_node();
-    let present: Vec<_> = wanted.into_iter().filter(Service::is_configured).collect();
-    if present.is_empty() {
-        warn!("user data asked for no node: nothing but init runs here");
-    }
     let around = Surroundings {
         reaper: reaper.clone(),
         status: status.clone(),
         log_dir: args.log_dir.clone(),
         runtime: Arc::default(),
     };
+    let configured = watch::Sender::new(false);
+    drop(scope.spawn("SSH", access::serve(around.clone(), configured.subscribe())));
+    drop(scope.spawn("rotation", logs::rotate(args.log_dir.join("sshd.log"))));
+    boot::configure(args, reaper, status).await;
+    configured.send_replace(true);
+    status.phase(Phase::Running);
+    let wanted = Service::of_a_node();
+    let present: Vec<_> = wanted.into_iter().filter(Service::is_configured).collect();
+    if present.is_empty() {
+        warn!("user data asked for no node: nothing but init runs here");
+    }
     for service in present {
         let name = service.name;
         let log = args.log_dir.join(format!("{name}.log"));

@@ -11,6 +11,7 @@
 //! Deviation: EKS's AMI boots systemd, cloud-init and nodeadm as units. Here one program does what
 //! a node needs of them, in the same order: configuration, user scripts, services.
 
+mod access;
 mod boot;
 pub mod command;
 mod images;

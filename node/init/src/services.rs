@@ -31,6 +31,9 @@ use crate::{
 const ALLOCATOR: [(&str, &str); 2] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
+/// Written by `nodeadm access`, or by a script of the user data.
+const AUTHORIZED_KEYS: &str = "/home/ec2-user/.ssh/authorized_keys";
+
 /// One service: what must be there before it can run, and how it is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
@@ -43,6 +46,8 @@ pub(crate) struct Service {
     environment: Option<(PathBuf, &'static str)>,
     /// It says when it is ready; until then nothing that needs it is started.
     is_notifying: bool,
+    /// It needs the container runtime.
+    needs_runtime: bool,
 }
 
 /// What a service has to do with: shared by all of them.
@@ -67,6 +72,7 @@ impl Service {
             args: strings(&["--config", "/etc/containerd/config.toml"]),
             environment: None,
             is_notifying: true,
+            needs_runtime: false,
         };
         let kubelet = Self {
             name: "kubelet",
@@ -75,8 +81,28 @@ impl Service {
             args: strings(&["run", "kubelet"]),
             environment: Some(("/etc/eks/kubelet/environment".into(), "NODEADM_KUBELET_ARGS")),
             is_notifying: false,
+            needs_runtime: true,
         };
         vec![containerd, kubelet]
+    }
+
+    /// The way in for the owner of the instance's key pair, where there is one.
+    pub(crate) fn sshd() -> Self {
+        Self {
+            name: "sshd",
+            config: AUTHORIZED_KEYS.into(),
+            program: "/usr/sbin/sshd".into(),
+            // Without `-e` it would write to a syslog that nobody reads.
+            args: ["-D", "-e"].map(str::to_owned).to_vec(),
+            environment: None,
+            is_notifying: false,
+            needs_runtime: false,
+        }
+    }
+
+    /// Whether this machine has the program.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.program.exists()
     }
 
     pub(crate) fn is_configured(&self) -> bool {
@@ -107,7 +133,7 @@ impl Service {
 
 /// Starts the service, and again whenever it ends. Ends with its scope only.
 pub(crate) async fn keep_running(service: Service, around: Surroundings) {
-    if !service.is_notifying {
+    if service.needs_runtime {
         let mut runtime = around.runtime.subscribe();
         // An error: the sender is gone, and so is everything else.
         runtime.wait_for(|is_ready| *is_ready).await.ok();

@@ -43,6 +43,12 @@ impl Expected {
         }
     }
 
+    /// Takes over what a later pass expects; where both speak of one port, the later one is right.
+    pub fn follow(&mut self, later: Self) {
+        self.by_address.extend(later.by_address);
+        self.by_node_port.extend(later.by_node_port);
+    }
+
     fn addresses(&mut self, port: &ServicePort, mut each: impl FnMut(&mut BTreeSet<IpAddr>)) {
         let external = port.external_ips.iter().chain(&port.load_balancer_ips);
         for ip in port.cluster_ips.iter().chain(external) {
@@ -146,6 +152,18 @@ mod tests {
         assert!(expected.is_stale(&flow("10.100.0.10", 53, "10.100.0.10")), "it went nowhere");
         assert!(!expected.is_stale(&flow("10.100.0.10", 54, "192.168.0.1")));
         assert!(expected.is_stale(&flow("192.168.0.7", 30053, "192.168.0.1")));
+    }
+
+    #[test]
+    fn what_a_pass_that_failed_expected_holds_until_a_later_one_knows_better() {
+        let (mut first, mut second) = (Expected::default(), Expected::default());
+        first.add(&service(&["192.168.0.1"]), &service(&["192.168.0.2"]));
+        second.add(&service(&["192.168.0.2"]), &service(&["192.168.0.3"]));
+        first.follow(Expected::default());
+        assert!(first.is_stale(&flow("10.100.0.10", 53, "192.168.0.1")));
+        first.follow(second);
+        assert!(first.is_stale(&flow("10.100.0.10", 53, "192.168.0.2")));
+        assert!(!first.is_stale(&flow("10.100.0.10", 53, "192.168.0.3")));
     }
 
     #[test]

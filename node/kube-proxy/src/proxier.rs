@@ -313,21 +313,31 @@ impl Family {
     }
 }
 
-/// Who wants which address and port: two Services with one external address must not make a map
-/// with two entries for it. A cluster address goes before an external one, then the first name wins.
+/// Who wants which address and port, or node port: two Services with one must not make a map with two
+/// entries for it. A cluster address goes before an external one, then the first name wins.
+///
+/// The API server lets no two Services have one cluster address or node port. But one may have taken
+/// over what another had, and a new list tells of the one before it ends without the other.
 #[derive(Debug, Default)]
 struct Claims {
-    wanted: HashMap<(IpAddr, Protocol, u16), BTreeSet<(u8, ServiceName)>>,
+    wanted: HashMap<Claim, BTreeSet<(u8, ServiceName)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Claim {
+    Address(IpAddr, Protocol, u16),
+    NodePort(Protocol, u16),
 }
 
 impl Claims {
-    fn of(ports: &[ServicePort]) -> BTreeSet<(u8, (IpAddr, Protocol, u16))> {
+    fn of(ports: &[ServicePort]) -> BTreeSet<(u8, Claim)> {
         let mut claims = BTreeSet::new();
         for port in ports {
+            let address = |ip: &IpAddr| Claim::Address(*ip, port.protocol, port.port);
             let external = port.external_ips.iter().chain(&port.load_balancer_ips);
-            let ranked =
-                port.cluster_ips.iter().map(|ip| (0, ip)).chain(external.map(|ip| (1, ip)));
-            claims.extend(ranked.map(|(rank, ip)| (rank, (*ip, port.protocol, port.port))));
+            claims.extend(port.cluster_ips.iter().map(|ip| (0, address(ip))));
+            claims.extend(external.map(|ip| (1, address(ip))));
+            claims.extend(port.node_port.map(|number| (0, Claim::NodePort(port.protocol, number))));
         }
         claims
     }
@@ -358,16 +368,17 @@ impl Claims {
         others
     }
 
-    /// The port without the external addresses that somebody else has.
+    /// The port without the addresses that somebody else has.
     fn granted(&self, port: &ServicePort) -> ServicePort {
-        let is_ours = |rank: u8| {
-            move |ip: &IpAddr| {
-                let claimants = self.wanted.get(&(*ip, port.protocol, port.port));
-                let first = claimants.and_then(BTreeSet::first);
-                first.is_none_or(|(best, name)| *best == rank && *name == port.service)
-            }
+        let has = |rank: u8, claim: Claim| {
+            let first = self.wanted.get(&claim).and_then(BTreeSet::first);
+            first.is_none_or(|(best, name)| *best == rank && *name == port.service)
         };
+        let is_ours =
+            |rank: u8| move |ip: &IpAddr| has(rank, Claim::Address(*ip, port.protocol, port.port));
         let mut granted = port.clone();
+        granted.cluster_ips.retain(is_ours(0));
+        granted.node_port.take_if(|number| !has(0, Claim::NodePort(port.protocol, *number)));
         granted.external_ips.retain(is_ours(1));
         granted.load_balancer_ips.retain(is_ours(1));
         granted.load_balancer_ips.retain(|ip| !granted.external_ips.contains(ip));

@@ -1,6 +1,11 @@
 //! The API's events, reduced where they arrive: nothing keeps whole objects.
 
-use std::{collections::BTreeSet, fmt::Debug, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt::Debug,
+    net::IpAddr,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -72,17 +77,17 @@ async fn watch_services(api: Api<Service>, sender: mpsc::Sender<Update>) {
     let reduce = move |event| match event {
         watcher::Event::Init => {
             present.clear();
-            None
+            Vec::new()
         }
         watcher::Event::InitApply(service) => {
             present.insert(name_of(&service));
-            Some(Update::Service(name_of(&service), ports_of(&service)))
+            vec![Update::Service(name_of(&service), ports_of(&service))]
         }
         watcher::Event::Apply(service) => {
-            Some(Update::Service(name_of(&service), ports_of(&service)))
+            vec![Update::Service(name_of(&service), ports_of(&service))]
         }
-        watcher::Event::Delete(service) => Some(Update::Service(name_of(&service), Vec::new())),
-        watcher::Event::InitDone => Some(Update::Services(std::mem::take(&mut present))),
+        watcher::Event::Delete(service) => vec![Update::Service(name_of(&service), Vec::new())],
+        watcher::Event::InitDone => vec![Update::Services(std::mem::take(&mut present))],
     };
     follow(api, reduce, sender).await;
 }
@@ -94,34 +99,65 @@ async fn watch_slices(api: Api<EndpointSlice>, sender: mpsc::Sender<Update>) {
         Some(Update::Slice { service, name, slice: Some(reduced), triggered })
     };
     let mut present = BTreeSet::new();
+    let mut owners = Owners::default();
     let reduce = move |event| match event {
         watcher::Event::Init => {
             present.clear();
-            None
+            Vec::new()
         }
         watcher::Event::InitApply(slice) => {
             let update = apply(&slice);
             if let Some(Update::Slice { service, name, .. }) = &update {
                 present.insert((service.clone(), name.clone()));
             }
-            update
+            owners.take(&slice, update.as_ref()).into_iter().chain(update).collect()
         }
-        watcher::Event::Apply(slice) => apply(&slice),
-        watcher::Event::Delete(slice) => reduce(&slice).map(|(service, _)| Update::Slice {
-            service,
-            name: slice.name_any(),
-            slice: None,
-            triggered: None,
-        }),
-        watcher::Event::InitDone => Some(Update::Slices(std::mem::take(&mut present))),
+        watcher::Event::Apply(slice) => {
+            let update = apply(&slice);
+            owners.take(&slice, update.as_ref()).into_iter().chain(update).collect()
+        }
+        watcher::Event::Delete(slice) => owners.take(&slice, None).into_iter().collect(),
+        watcher::Event::InitDone => {
+            owners.retain(&present);
+            vec![Update::Slices(std::mem::take(&mut present))]
+        }
     };
     follow(api, reduce, sender).await;
+}
+
+/// Whose each slice is: its label can be changed, and then it is no longer the first one's.
+#[derive(Default)]
+struct Owners(HashMap<(String, String), String>);
+
+impl Owners {
+    /// The end of a slice with its former Service, if `update` makes it another's or nobody's.
+    fn take(&mut self, slice: &EndpointSlice, update: Option<&Update>) -> Option<Update> {
+        let key = (slice.namespace().unwrap_or_default(), slice.name_any());
+        let owner = match update {
+            Some(Update::Slice { service, .. }) => Some(service.name.clone()),
+            _ => None,
+        };
+        let former = match owner.clone() {
+            Some(owner) => self.0.insert(key.clone(), owner),
+            None => self.0.remove(&key),
+        };
+        let former = former.filter(|it| Some(it) != owner.as_ref())?;
+        let (namespace, name) = key;
+        let service = ServiceName { namespace, name: former };
+        Some(Update::Slice { service, name, slice: None, triggered: None })
+    }
+
+    fn retain(&mut self, present: &BTreeSet<(ServiceName, String)>) {
+        let names: HashSet<(&str, &str)> =
+            present.iter().map(|(it, name)| (it.namespace.as_str(), name.as_str())).collect();
+        self.0.retain(|(namespace, name), _| names.contains(&(namespace.as_str(), name.as_str())));
+    }
 }
 
 /// Sends what `reduce` makes of each event, until nobody listens.
 async fn follow<K>(
     api: Api<K>,
-    mut reduce: impl FnMut(watcher::Event<K>) -> Option<Update>,
+    mut reduce: impl FnMut(watcher::Event<K>) -> Vec<Update>,
     sender: mpsc::Sender<Update>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -131,17 +167,17 @@ async fn follow<K>(
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
-        let update = match event {
+        let updates = match event {
             Ok(event) => reduce(event),
             Err(error) => {
                 warn!(error = %telemetry::chain(&error), "watching failed");
-                None
+                Vec::new()
             }
         };
-        if let Some(update) = update
-            && sender.send(update).await.is_err()
-        {
-            return;
+        for update in updates {
+            if sender.send(update).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -237,6 +273,38 @@ mod tests {
             ["192.168.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]
         );
         assert_eq!(facts.pod_cidrs.len(), 1);
+    }
+
+    #[test]
+    fn a_slice_that_becomes_another_services_is_not_the_first_ones_any_more() {
+        let slice = |service: Option<&str>| -> EndpointSlice {
+            let labels = service.map(|it| json!({ "kubernetes.io/service-name": it }));
+            serde_json::from_value(json!({
+                "metadata": { "namespace": "n", "name": "s", "labels": labels },
+                "addressType": "IPv4",
+                "endpoints": [],
+            }))
+            .unwrap()
+        };
+        let mut owners = Owners::default();
+        let mut former = |service: Option<&str>| {
+            let slice = slice(service);
+            let update = reduce(&slice).map(|(service, reduced)| Update::Slice {
+                service,
+                name: "s".to_owned(),
+                slice: Some(reduced),
+                triggered: None,
+            });
+            owners.take(&slice, update.as_ref()).map(|it| match it {
+                Update::Slice { service, slice: None, .. } => service.name,
+                _ => panic!("it ends"),
+            })
+        };
+        assert_eq!(former(Some("a")), None);
+        assert_eq!(former(Some("a")), None);
+        assert_eq!(former(Some("b")).as_deref(), Some("a"));
+        assert_eq!(former(None).as_deref(), Some("b"));
+        assert_eq!(former(None), None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod cri;
 mod dbus;
 mod dns;
 mod downward;
+mod early_exits;
 mod env;
 mod env_file;
 mod events;

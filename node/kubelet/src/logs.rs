@@ -2,9 +2,11 @@
 
 mod follow;
 mod line;
+mod open;
 mod tail;
 
 pub(crate) use self::{
     follow::{LogOptions, stream},
+    open::{itself, open_inside},
     tail::tail_text,
 };

@@ -4,7 +4,8 @@
 //! it concerns. Of starts it is not asked to tell: whoever starts containers knows. A runtime without such a stream is listed every second instead. In both
 //! cases a rare full list finds what was missed, and containers of pods that nobody knows any more.
 //!
-//! **Invariant:** events only wake; what a worker does follows from what it then observes.
+//! **Invariant:** events only wake; what a worker does follows from what it then observes. An exit is
+//! also told, for the status ([`crate::early_exits`]).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,7 +16,10 @@ use prost::Message;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::{context::Context, cri::CriError, labels, pod::PodUid, pod_workers::PodWorkers};
+use crate::{
+    context::Context, cri::CriError, early_exits::EarlyExit, labels, pod::PodUid,
+    pod_workers::PodWorkers,
+};
 
 /// How often everything is listed: with an event stream, and without one.
 const RELIST: Duration = Duration::from_secs(60);
@@ -107,14 +111,14 @@ impl Pleg {
 
     async fn handle(self: &Arc<Self>, envelope: &containerd::Envelope) {
         let Some(event) = &envelope.event else { return };
-        let is_exit = envelope.topic == "/tasks/exit";
-        let id = if is_exit {
-            let Ok(exit) = containerd::TaskExit::decode(event.value.as_slice()) else { return };
-            if exit.id != exit.container_id {
+        let mut exit = None;
+        let id = if envelope.topic == "/tasks/exit" {
+            let Ok(told) = containerd::TaskExit::decode(event.value.as_slice()) else { return };
+            if told.id != told.container_id {
                 // A process that was started by an exec.
                 return;
             }
-            exit.container_id
+            exit.insert(told).container_id.clone()
         } else {
             let Ok(event) = containerd::TaskEvent::decode(event.value.as_slice()) else { return };
             event.container_id
@@ -138,6 +142,9 @@ impl Pleg {
             "/tasks/delete" => Some(AFTER_DELETE),
             _ => None,
         };
+        if let Some(exit) = exit.and_then(|it| self.early_exit(&uid, &it)) {
+            self.workers.put_exit(&uid, exit);
+        }
         self.workers.notify(&uid);
         if let Some(mut pause) = first_look {
             let this = self.clone();
@@ -154,6 +161,12 @@ impl Pleg {
             };
             drop(self.context.scope.spawn("exit", again));
         }
+    }
+
+    fn early_exit(&self, uid: &PodUid, exit: &containerd::TaskExit) -> Option<EarlyExit> {
+        let (pod, observed) = (self.workers.pod(uid)?, self.workers.observed(uid)?);
+        let group = self.context.cgroups.pod_group(&pod);
+        EarlyExit::of(exit, &pod, &observed, &group.container(&exit.container_id))
     }
 
     fn has_noticed_exit(&self, uid: &PodUid, id: &str) -> bool {

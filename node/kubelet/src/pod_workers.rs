@@ -32,6 +32,7 @@ use tracing::debug;
 use self::inbox::{Inbox, News};
 use crate::{
     context::Context,
+    early_exits::EarlyExit,
     observed::RuntimePod,
     pod::{PodExt, PodUid},
     status::Verdict,
@@ -154,6 +155,18 @@ impl PodWorkers {
         for inbox in self.workers.lock().values().filter(|it| concerns(&it.pod())) {
             inbox.set_volumes_due();
         }
+    }
+
+    /// A container of this pod has ended, as was told before the runtime knows it.
+    pub(crate) fn put_exit(&self, uid: &PodUid, exit: EarlyExit) {
+        if let Some(inbox) = self.workers.lock().get(uid) {
+            inbox.put_exit(exit);
+        }
+    }
+
+    /// Whether an exit of this container was told that the runtime does not know yet.
+    pub(crate) fn has_early_exit(&self, uid: &PodUid, id: &str) -> bool {
+        self.workers.lock().get(uid).is_some_and(|it| it.has_early_exit(id))
     }
 
     pub(crate) fn notify_all(&self) {

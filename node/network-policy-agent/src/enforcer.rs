@@ -26,6 +26,8 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 /// So many updates go into one transaction at most.
 const MAX_BATCH: usize = 1024;
+/// How often it is looked for whether the table is still there: without it every pod is open.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(crate) struct Enforcer {
@@ -56,9 +58,11 @@ impl Enforcer {
         let mut batch = Vec::new();
         let (mut is_listed, mut is_behind) = (false, false);
         loop {
-            let limit = if is_behind { RETRY } else { Duration::from_secs(3600) };
-            if let Ok(0) = timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
-                return;
+            let limit = if is_behind { RETRY } else { CHECK };
+            match timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => is_behind |= is_listed && self.is_gone().await,
             }
             for update in batch.drain(..) {
                 let is_list = matches!(update, Update::Listed(_));
@@ -83,6 +87,18 @@ impl Enforcer {
         }
     }
 
+    /// Whether somebody has taken the table away.
+    async fn is_gone(&mut self) -> bool {
+        let nft = self.nft.clone();
+        let asked = tokio::task::spawn_blocking(move || nft.has_table(Family::Inet, TABLE)).await;
+        let is_gone = matches!(asked, Ok(Ok(false)));
+        if is_gone {
+            warn!("the policies' table is gone: it is put in place again");
+            self.old = None;
+        }
+        is_gone
+    }
+
     fn take(&mut self, update: Update) -> bool {
         match update {
             Update::Set(endpoint) => self.state.set(*endpoint),
@@ -104,5 +120,70 @@ impl Enforcer {
         self.metrics.applied(ruleset.drops);
         self.old = Some(ruleset.table);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::ruleset::Log;
+
+    struct Netns(String);
+
+    impl Netns {
+        fn new(tail: &str) -> Option<Self> {
+            let name = format!("nst-t-enforcer-{}-{tail}", std::process::id());
+            let mut add = Command::new("ip");
+            add.args(["netns", "add", &name]).stderr(Stdio::null());
+            if add.status().is_ok_and(|it| it.success()) {
+                return Some(Self(name));
+            }
+            eprintln!("not run: cannot make network namespaces here");
+            None
+        }
+    }
+
+    impl Drop for Netns {
+        fn drop(&mut self) {
+            drop(Command::new("ip").args(["netns", "delete", &self.0]).status());
+        }
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..200 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_somebody_took_away_comes_back_though_no_policy_changes() {
+        let Some(netns) = Netns::new("a") else { return };
+        let nft = Nft::at(format!("/run/netns/{}", netns.0));
+        let options = Options {
+            mode: Mode::Strict,
+            prefix: "eni".to_owned(),
+            has_strict_branches: false,
+            log: Log::Nothing,
+        };
+        let state = State::new("192.168.0.5");
+        let metrics = Arc::default();
+        let enforcer = Enforcer { state, nft: nft.clone(), options, metrics, old: None };
+        let (sender, updates) = mpsc::channel(8);
+        let running = tokio::spawn(enforcer.run(updates, Arc::default()));
+        let has_table = || nft.has_table(Family::Inet, TABLE).unwrap();
+        tokio::time::sleep(2 * CHECK).await;
+        assert!(!has_table(), "nothing is known yet");
+        sender.send(Update::Listed([].into())).await.unwrap();
+        until("the table is there", has_table).await;
+        nft.delete_table(Family::Inet, TABLE).unwrap();
+        until("it is there again", has_table).await;
+        drop(sender);
+        running.await.unwrap();
     }
 }

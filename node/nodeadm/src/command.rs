@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use crate::{init, source::Source};
+use crate::{access, init, source::Source};
 
 /// Configure this instance as a node of a cluster.
 #[derive(Clone, Debug, ClapArgs)]
@@ -17,6 +17,8 @@ pub struct Args {
 enum Command {
     /// Read the configuration, write the files of containerd and the kubelet, run user scripts.
     Init(InitArgs),
+    /// Let the owner of the instance's key pair log in (what cloud-init does of it).
+    Access(AccessArgs),
     /// Work with a configuration without applying it.
     Config(ConfigArgs),
 }
@@ -25,6 +27,13 @@ enum Command {
 struct InitArgs {
     #[command(flatten)]
     source: SourceArgs,
+    /// Write below this folder instead of `/`.
+    #[arg(long, default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+struct AccessArgs {
     /// Write below this folder instead of `/`.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
@@ -57,6 +66,10 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
         Command::Init(args) => {
             telemetry::init("info");
             init::init(&args.source.config_source, &args.root).await?;
+        }
+        Command::Access(args) => {
+            telemetry::init("info");
+            access::prepare(&init::imds(), &args.root).await?;
         }
         Command::Config(ConfigArgs { command: ConfigCommand::Check(args) }) => {
             init::load(&args.config_source).await?;

@@ -225,6 +225,17 @@ pub fn node_name_of(caller_arn: &str) -> Option<&str> {
     session.rsplit('/').next().filter(|it| !it.is_empty())
 }
 
+/// Whether Kubernetes lets a node have this name (RFC 1123): sessions of roles may have others.
+pub fn is_node_name(name: &str) -> bool {
+    let is_plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let is_label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.iter().all(|it| it.is_some_and(is_plain))
+            && label.bytes().all(|it| is_plain(it) || it == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 /// Whether the folder can be told apart from a file of the host's own.
 pub fn is_fit(folder: &Path) -> bool {
     folder.is_absolute() && folder.components().count() > 2
@@ -307,6 +318,16 @@ mod tests {
         assert!(refused(name.replace("name: stead, ", "")).contains("spec.cluster.name"));
         let named = document("  kubelet: {flags: ['--hostname-override=x']}\n");
         assert!(HybridConfig::parse(&[named]).unwrap().plan(&host()).is_err());
+    }
+
+    #[test]
+    fn not_every_name_of_a_session_is_one_for_a_node() {
+        for name in ["rack-7", "ip-10-0-0-1.ec2.internal", "7"] {
+            assert!(is_node_name(name), "{name}");
+        }
+        for name in ["", "Rack-7", "me@example.com", "-a", "a-", "a..b", &"a".repeat(254)] {
+            assert!(!is_node_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -147,7 +147,7 @@ async fn node_name(config: &NodeConfig, facts: &Facts) -> Result<String, InitErr
         .map_err(|source| InitError::Name { source })
 }
 
-fn imds() -> ImdsClient {
+pub(crate) fn imds() -> ImdsClient {
     match std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
         Ok(endpoint) if !endpoint.is_empty() => ImdsClient::at(&endpoint, transport::Place::Here),
         _ => ImdsClient::new(),

@@ -14,6 +14,7 @@
 //! folder; the cgroup driver is cgroupfs; `localStorage`, `baseRuntimeSpec` and Outposts are
 //! refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
 
+pub mod access;
 pub mod bootstrap_sh;
 mod bottlerocket;
 pub mod command;

@@ -12,7 +12,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::datastore::{Key, PodName, Row};
+use crate::{
+    datastore::{Key, PodName, Row},
+    files,
+};
 
 const VERSION: &str = "vpc-cni-ipam/1";
 
@@ -58,6 +61,22 @@ pub enum CheckpointError {
 
 /// The rows of the file; none where there is no file.
 pub fn read(path: &Path) -> Result<Vec<Row>, CheckpointError> {
+    let row = |entry: Entry| Row {
+        key: entry.key,
+        address: entry.ipv4,
+        pod: entry.metadata,
+        since: Timestamp::from_nanosecond(entry.allocation_timestamp.into())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+    };
+    Ok(entries(path)?.into_iter().map(row).collect())
+}
+
+/// The IPv6 addresses that the file's sandboxes have.
+pub fn read_ipv6(path: &Path) -> Result<Vec<Ipv6Addr>, CheckpointError> {
+    Ok(entries(path)?.into_iter().filter_map(|it| it.ipv6).collect())
+}
+
+fn entries(path: &Path) -> Result<Vec<Entry>, CheckpointError> {
     let name = || path.display().to_string();
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -69,14 +88,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, CheckpointError> {
     if file.version != VERSION {
         return Err(CheckpointError::Version { path: name(), found: file.version });
     }
-    let row = |entry: Entry| Row {
-        key: entry.key,
-        address: entry.ipv4,
-        pod: entry.metadata,
-        since: Timestamp::from_nanosecond(entry.allocation_timestamp.into())
-            .unwrap_or(Timestamp::UNIX_EPOCH),
-    };
-    Ok(file.allocations.into_iter().map(row).collect())
+    Ok(file.allocations)
 }
 
 /// Puts `rows` in place of what the file held.
@@ -96,9 +108,7 @@ pub fn write<'a>(
     let file = File { version: VERSION.to_owned(), allocations: rows.map(entry).collect() };
     let bytes = serde_json::to_vec(&file)
         .map_err(|source| CheckpointError::Format { path: name(), source })?;
-    let next = path.with_extension("json.tmp");
-    fs::write(&next, bytes)
-        .and_then(|()| fs::rename(&next, path))
+    files::replace(path, |beside| fs::write(beside, bytes))
         .map_err(|source| CheckpointError::Io { path: name(), source })
 }
 

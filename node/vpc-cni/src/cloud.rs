@@ -127,6 +127,12 @@ impl CloudError {
         self.source.fault().is_some_and(aws_wire::Fault::is_transient)
     }
 
+    /// Whether EC2 said that it did nothing. Otherwise the call may have been carried out: only its
+    /// answer is missing.
+    pub fn is_refusal(&self) -> bool {
+        self.source.fault().is_some_and(|it| it.status.is_client_error())
+    }
+
     /// EC2 has more on the interface than we know of.
     pub fn is_view_stale(&self) -> bool {
         self.source.is("PrivateIpAddressLimitExceeded")
@@ -248,9 +254,12 @@ impl Cloud {
             ..Default::default()
         };
         let action = format!("create a network interface in `{}`", new.subnet_id);
-        let created = self.call::<CreateNetworkInterface>(action, request).await?;
-        let id =
-            created.network_interface.and_then(|eni| eni.network_interface_id).unwrap_or_default();
+        let created = self.call::<CreateNetworkInterface>(&action, request).await?;
+        let id = created.network_interface.and_then(|eni| eni.network_interface_id);
+        // Without it nothing can be attached, nor removed: the sweep finds what was made.
+        let Some(id) = id.filter(|it| !it.is_empty()) else {
+            return Err(incomplete::<CreateNetworkInterface>(action, "networkInterfaceId"));
+        };
         match self.attach(&id).await {
             Ok(()) => Ok(id),
             Err(error) => {
@@ -292,12 +301,16 @@ impl Cloud {
             ..Default::default()
         };
         let action = format!("describe instance `{}`", self.instance_id);
-        let described = self.call::<DescribeInstances>(action, request).await?;
+        let described = self.call::<DescribeInstances>(&action, request).await?;
         let instances = described.reservations.into_iter().flat_map(|it| it.instances);
         let attachments = instances.flat_map(|it| it.network_interfaces);
         let taken: Vec<i64> =
             attachments.filter_map(|it| it.attachment.and_then(|it| it.device_index)).collect();
-        Ok((0..).find(|index| !taken.contains(index)).unwrap_or_default())
+        // This runs on the primary interface: an answer without it does not tell what is free.
+        if !taken.contains(&0) {
+            return Err(incomplete::<DescribeInstances>(action, "deviceIndex"));
+        }
+        Ok((1..).find(|index| !taken.contains(index)).unwrap_or_default())
     }
 
     /// Detaches and deletes an interface. One that is gone is fine.
@@ -308,11 +321,16 @@ impl Cloud {
             let action = format!("detach `{eni}`");
             self.persist::<DetachNetworkInterface>(&action, request).await?;
         }
+        // Refused while the detachment is under way: that is what the repetition waits for.
+        self.delete_eni(eni).await
+    }
+
+    /// Deletes an interface, never one that is attached. One that is gone is fine.
+    pub async fn delete_eni(&self, eni: &str) -> Result<(), CloudError> {
         let request = DeleteNetworkInterfaceRequest {
             network_interface_id: eni.to_owned(),
             ..Default::default()
         };
-        // Refused while the detachment is under way: that is what the repetition waits for.
         self.persist::<DeleteNetworkInterface>(&format!("delete `{eni}`"), request).await
     }
 
@@ -348,7 +366,11 @@ impl Cloud {
         };
         let action = format!("describe `{eni}`");
         match self.call::<DescribeNetworkInterfaces>(action, request).await {
-            Ok(described) => Ok(described.network_interfaces.into_iter().next()),
+            Ok(described) => {
+                let is_meant =
+                    |it: &NetworkInterface| it.network_interface_id.as_deref() == Some(eni);
+                Ok(described.network_interfaces.into_iter().find(is_meant))
+            }
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
@@ -411,6 +433,13 @@ impl Cloud {
                 .collect(),
         }
     }
+}
+
+/// An answer that lacks what everything after it is about.
+fn incomplete<O: Operation>(action: String, member: &'static str) -> CloudError {
+    let source = format!("it has no `{member}`").into();
+    let source = CallError::Response { service: O::SERVICE, action: O::ACTION, source };
+    CloudError { action, source: Box::new(source) }
 }
 
 fn filter(name: &str, value: &str) -> Filter {

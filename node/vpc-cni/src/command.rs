@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     eni_config,
     events::Events,
-    introspection,
+    files, introspection,
     ipamd::{Ipamd, Parts},
     metadata::{Identity, Metadata, MetadataError},
     plan::Limits,
@@ -260,11 +260,8 @@ async fn has_policies(nft: &Nft) -> bool {
 
 /// Writes the configuration, which makes the node Ready: the very last thing.
 fn publish(folder: &Path, conflist: &ConfList) -> Result<(), BoxError> {
-    std::fs::create_dir_all(folder)?;
-    let next = folder.join(".10-aws.conflist.new");
-    std::fs::write(&next, serde_json::to_vec_pretty(conflist)?)?;
-    std::fs::rename(&next, folder.join("10-aws.conflist"))?;
-    Ok(())
+    let text = serde_json::to_vec_pretty(conflist)?;
+    Ok(files::replace(&folder.join("10-aws.conflist"), |beside| std::fs::write(beside, text))?)
 }
 
 fn spawn_node_watch(scope: &Scope, client: Client, ipamd: Arc<Ipamd>, node_name: String) {

@@ -1,7 +1,8 @@
 //! Which interfaces and addresses the node has, and which sandbox has which address.
 //!
 //! **Invariant:** an address is assigned to at most one sandbox and a sandbox has at most one
-//! address; assigning to a known sandbox gives the address it has.
+//! address; assigning to a known sandbox gives the address it has. That holds also where an interface
+//! is out of sight for a while: its sandboxes keep their addresses until they give them back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -192,15 +193,26 @@ impl Datastore {
         });
         eni.attached = attached;
         eni.addresses.retain(|address, slot| wanted.contains_key(address) || slot.holder.is_some());
+        let mut absent = BTreeSet::new();
         for (address, prefix) in wanted {
-            eni.addresses.entry(address).or_default().prefix = prefix;
+            let slot = eni.addresses.entry(address).or_insert_with(|| {
+                absent.insert(address);
+                Slot::default()
+            });
+            slot.prefix = prefix;
+        }
+        // What was out of sight is still its sandbox's.
+        for row in self.rows.values().filter(|row| absent.contains(&row.address)) {
+            if let Some(slot) = eni.addresses.get_mut(&row.address) {
+                slot.holder = Some(row.key.clone());
+            }
         }
     }
 
-    /// Forgets an interface that is gone, with the addresses it had.
+    /// Forgets an interface that is not there any more, with its addresses: but for whose they are,
+    /// since it may come back, or they as another's.
     pub fn remove_eni(&mut self, id: &str) {
-        let Some(eni) = self.enis.remove(id) else { return };
-        self.rows.retain(|_, row| !eni.addresses.contains_key(&row.address));
+        self.enis.remove(id);
     }
 
     /// Takes an interface out, so that nobody gets an address of it any more. `None` where one of
@@ -242,7 +254,11 @@ impl Datastore {
     /// Gives the sandbox an address, or the one it has; `None` when none is free.
     pub fn assign(&mut self, key: &Key, pod: &PodName, now: Timestamp) -> Option<Assigned> {
         if let Some(row) = self.rows.get(key) {
-            return self.describe(row.address);
+            match self.describe(row.address) {
+                Some(assigned) => return Some(assigned),
+                // Its interface went: it gets another one.
+                None => drop(self.rows.remove(key)),
+            }
         }
         let (cooldown, is_prefix_mode) = (self.cooldown, self.is_prefix_mode);
         let excluded = &self.excluded;
@@ -271,6 +287,11 @@ impl Datastore {
         self.describe(self.rows.get(key)?.address)
     }
 
+    /// The sandbox's row, also where its interface is out of sight.
+    pub fn row(&self, key: &Key) -> Option<&Row> {
+        self.rows.get(key)
+    }
+
     /// Takes the sandbox's address back; `None` for one that has none.
     pub fn release(&mut self, key: &Key, now: Timestamp) -> Option<Assigned> {
         let row = self.rows.remove(key)?;
@@ -290,15 +311,19 @@ impl Datastore {
         }
     }
 
-    /// Puts a row of the checkpoint back. `false` where the address belongs to no interface.
+    /// Puts a row of the checkpoint back. `false` where the address belongs to no interface, in which
+    /// case nobody else gets it when it comes, or is another sandbox's.
     pub fn restore(&mut self, row: Row) -> bool {
-        let Some(slot) = self.slot_mut(row.address) else { return false };
-        if slot.holder.is_some() {
+        if self.rows.values().any(|it| it.address == row.address) {
             return false;
         }
-        slot.holder = Some(row.key.clone());
+        let slot = self.slot_mut(row.address);
+        let is_there = slot.is_some();
+        if let Some(slot) = slot {
+            (slot.holder, slot.released) = (Some(row.key.clone()), None);
+        }
         self.rows.insert(row.key.clone(), row);
-        true
+        is_there
     }
 
     /// What the pool holds, of the kind that new pods get.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    files,
     metadata::{Metadata, MetadataError},
     network::{self, NetworkError},
 };
@@ -82,14 +83,11 @@ pub async fn run(args: Args) -> Result<(), Box<dyn std::error::Error + Send + Sy
 /// Puts a copy beside the old one and renames it, so that a runtime never executes half a file.
 fn install(source: &Path, folder: &Path, name: &str) -> Result<(), InitError> {
     let path = folder.join(name);
-    let next = folder.join(format!(".{name}.new"));
-    let copy = || {
-        fs::create_dir_all(folder)?;
-        fs::copy(source, &next)?;
-        fs::set_permissions(&next, fs::Permissions::from_mode(0o755))?;
-        fs::rename(&next, &path)
-    };
-    copy().map_err(|source| InitError::Install { path: path.clone(), source })
+    let copied = files::replace(&path, |beside| {
+        fs::copy(source, beside)?;
+        fs::set_permissions(beside, fs::Permissions::from_mode(0o755))
+    });
+    copied.map_err(|source| InitError::Install { path, source })
 }
 
 fn set(path: &str, value: &str) -> Result<(), InitError> {

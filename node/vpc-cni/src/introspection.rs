@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     datastore::{Datastore, Eni},
     ipamd::Ipamd,
+    network,
 };
 
 /// Answers `/metrics`.
@@ -38,7 +39,7 @@ const COMMANDS: [&str; 5] = [
 
 /// Answers [`COMMANDS`].
 ///
-/// Deviation: `/v1/pool` is ours: the next step of the pool and its reason.
+/// Deviation: `/v1/pool` is ours: the next step of the pool and its reason, and the ENIConfig.
 pub async fn introspect(
     request: Request<Incoming>,
     ipamd: Arc<Ipamd>,
@@ -47,25 +48,26 @@ pub async fn introspect(
         "/v1/enis" => enis(&ipamd),
         "/v1/eni-configs" => eni_configs(&ipamd),
         "/v1/networkutils-env-settings" => network_settings(ipamd.config()),
-        "/v1/pool" => {
-            let plan = ipamd.plan();
-            json!({ "step": format!("{:?}", plan.step), "reason": plan.reason })
-        }
+        "/v1/pool" => pool(&ipamd),
         "/v1/ipamd-env-settings" => pool_settings(ipamd.config()),
         _ => json!({ "AvailableCommands": COMMANDS }),
     };
     Ok(plain(StatusCode::OK, "application/json", answer.to_string()))
 }
 
+/// The name alone, as upstream has it.
 fn eni_configs(ipamd: &Ipamd) -> Value {
-    let config = ipamd.config();
-    let chosen = ipamd.eni_config();
-    let spec = chosen.as_ref().and_then(|it| it.spec.as_ref());
+    json!(ipamd.eni_config().map_or_else(|| "default".to_owned(), |it| it.name))
+}
+
+fn pool(ipamd: &Ipamd) -> Value {
+    let plan = ipamd.plan();
+    let spec = ipamd.eni_config().and_then(|it| it.spec);
     json!({
-        "MyENI": chosen.as_ref().map_or("default", |it| &it.name),
-        "ENI": spec.map(|it| json!({ "subnet": it.subnet, "securityGroups": it.security_groups })),
-        "EniConfigAnnotationDef": config.eni_config_annotation,
-        "EniConfigLabelDef": config.eni_config_label,
+        "step": format!("{:?}", plan.step),
+        "reason": plan.reason,
+        "eniConfig":
+            spec.map(|it| json!({ "subnet": it.subnet, "securityGroups": it.security_groups })),
     })
 }
 
@@ -93,6 +95,8 @@ fn pool_settings(config: &Config) -> Value {
 
 fn network_settings(config: &Config) -> Value {
     json!({
+        "AWS_VPC_K8S_CNI_CONNMARK": network::MARK,
+        "AWS_VPC_CNI_NODE_PORT_SUPPORT": true,
         "AWS_VPC_K8S_CNI_EXTERNALSNAT": config.is_external_snat,
         "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": config.exclude_snat_cidrs,
         "AWS_EXTERNAL_SERVICE_CIDRS": config.external_service_cidrs,

@@ -106,6 +106,8 @@ struct Pool {
     last_shrink: Option<Timestamp>,
     last_reconcile: Option<Timestamp>,
     unmanaged: BTreeSet<String>,
+    /// How many of ours have no link (yet, or any more).
+    unplugged: usize,
     trunk: Option<String>,
     /// The interfaces that EC2 was asked about.
     described: BTreeSet<String>,
@@ -143,6 +145,8 @@ pub enum IpamdError {
     },
     #[error("interface `{eni}` did not appear in the instance's metadata")]
     NotAttached { eni: String },
+    #[error("interface `{eni}` was assigned addresses that the instance's metadata does not show")]
+    NothingAssigned { eni: String },
     #[error("interface `{eni}` got an IPv6 prefix that the instance's metadata does not show")]
     NoPrefix { eni: String },
     #[error("interface `{eni}` has lost the prefix `{prefix}`, of which this node's pods are")]
@@ -339,7 +343,7 @@ impl Ipamd {
             retry_at: pool.failure.as_ref().map(|it| it.retry_at),
             last_shrink: pool.last_shrink,
             is_frozen,
-            unmanaged_enis: pool.unmanaged.len(),
+            unmanaged_enis: pool.unmanaged.len() + pool.unplugged,
             is_trunk_awaited: self.is_trunk_awaited(&pool),
         };
         drop(pool);

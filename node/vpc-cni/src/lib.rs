@@ -28,6 +28,7 @@ pub mod config;
 pub mod datastore;
 pub mod eni_config;
 pub mod events;
+mod files;
 pub mod init;
 pub mod introspection;
 pub mod ipamd;

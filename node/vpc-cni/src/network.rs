@@ -27,7 +27,7 @@ use linux_nftables::{Chain, ChainKind, Family, Hook, HookPoint, Set, Table, prio
 use crate::{datastore::AttachedEni, ipamd::ipv6::EGRESS};
 
 /// On connections and packets that have to use the primary interface.
-const MARK: u32 = 0x80;
+pub const MARK: u32 = 0x80;
 pub const TABLE: &str = "aws-cni";
 /// After kube-proxy's DNAT: a Service's address is not a destination.
 const AFTER_DNAT: i32 = priority::DSTNAT + 10;

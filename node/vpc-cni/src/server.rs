@@ -74,10 +74,7 @@ async fn respond(request: Request, ipamd: &Ipamd) -> Response {
             Ok(assignment) => Response::Added(assignment),
             Err(error) => failed(&error),
         },
-        Request::DelNetwork(sandbox) => match ipamd.delete(&sandbox) {
-            Ok(address) => Response::Deleted { address },
-            Err(error) => failed(&error),
-        },
+        Request::DelNetwork(sandbox) => Response::Deleted { address: ipamd.delete(&sandbox) },
     }
 }
 

@@ -74,7 +74,7 @@ impl Cloud {
         state.blueprints.retain(|_, (made, _)| *made + blueprint::KEPT > now);
         let mut groups = Vec::new();
         for (described, fixed) in found {
-            groups.push(self.group(&mut state, described, fixed.as_ref(), now).await?);
+            groups.push(self.group(&mut state, described, fixed.as_ref(), now).await);
         }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         state.groups.clone_from(&groups);
@@ -88,7 +88,7 @@ impl Cloud {
         described: AutoScalingGroup,
         fixed: Option<&FixedGroup>,
         now: Timestamp,
-    ) -> Result<Group, CallError> {
+    ) -> Group {
         let name = described.auto_scaling_group_name.clone().unwrap_or_default();
         let options = tags::options(&described.tags, &self.defaults);
         let key = blueprint::key(&described);
@@ -119,9 +119,17 @@ impl Cloud {
             name,
         };
         if group.missing() > 0 {
-            group.failure = self.failure(&group.name).await?;
+            group.failure = match self.failure(&group.name).await {
+                Ok(found) => found,
+                // Without it a failed launch is found out by its time being up.
+                Err(error) => {
+                    let (name, error) = (&group.name, telemetry::chain(&error));
+                    tracing::warn!(group = name, %error, "cannot ask for a group's activities");
+                    None
+                }
+            };
         }
-        Ok(group)
+        group
     }
 
     /// The newest launch that failed, if none has begun after it.
@@ -175,4 +183,53 @@ fn instance(it: &aws_autoscaling::group::Instance) -> Option<Instance> {
         provider_id: format!("aws:///{zone}/{id}"),
         is_terminating: state.starts_with("Terminat"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use aws_wire::client::{Config, Endpoints, Exchange};
+    use clock::Clock;
+    use http::{Request, Response};
+
+    use super::*;
+
+    const GROUPS: &str = "<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGroupsResult>\
+        <AutoScalingGroups><member><AutoScalingGroupName>g</AutoScalingGroupName>\
+        <MinSize>0</MinSize><MaxSize>5</MaxSize><DesiredCapacity>2</DesiredCapacity></member>\
+        </AutoScalingGroups></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>";
+    const DENIED: &str = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>\
+        <Message>not authorized</Message></Error></ErrorResponse>";
+
+    /// An account in which one may look at groups and at nothing else.
+    async fn answer<B: AsRef<[u8]>>(
+        request: Request<B>,
+    ) -> Result<Response<transport::Body>, Infallible> {
+        let asked = String::from_utf8_lossy(request.body().as_ref()).into_owned();
+        let (code, text) = match asked.contains("Action=DescribeAutoScalingGroups") {
+            true => (200, GROUPS),
+            false => (403, DENIED),
+        };
+        let body = transport::full(text.as_bytes());
+        Ok(Response::builder().status(code).body(body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_denied_of_one_group_does_not_end_the_pass() {
+        let now = "2026-11-29T12:00:00Z".parse().unwrap();
+        let client = Client::new(Config {
+            region: "us-east-1".to_owned(),
+            endpoints: Endpoints::default(),
+            exchange: Exchange::service(tower::service_fn(answer)),
+            credentials: None,
+            clock: Clock::simulated(now),
+            attempts: 1,
+        });
+        let fixed = vec![FixedGroup::parse("0:5:g").unwrap()];
+        let defaults = crate::Options::default().scale_down.defaults;
+        let groups = Cloud::new(client, Vec::new(), fixed, defaults).groups(now).await.unwrap();
+        let [group] = groups.as_slice() else { panic!("{groups:?}") };
+        assert_eq!((group.missing(), &group.failure, &group.blueprint), (2, &None, &None));
+    }
 }

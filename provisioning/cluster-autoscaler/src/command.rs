@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use transport::Place;
 
 use crate::{
-    Backoff, Cloud, Config, Discovery, Drain, Election, Expander, FixedGroup, GroupOptions, Limits,
-    Options, ScaleDown, Similarity,
+    Backoff, Cloud, Config, Discovery, Drain, Election, Ended, Expander, FixedGroup, GroupOptions,
+    Limits, Options, ScaleDown, Similarity,
     flags::{General, Idle, Limited, Removing},
 };
 
@@ -74,17 +74,12 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         max_failing: general.max_failing_time,
         options,
     };
-    let is_elected = config.election.is_some();
-    let scope = Scope::new();
-    let outcome = tokio::select! {
-        () = crate::run(client, cloud, config, clock, scope.clone()) => match is_elected {
-            true => Err("lost the lease: another autoscaler works now".into()),
-            false => Ok(()),
-        },
-        asked = lifecycle::asked_to_end() => asked.map_err(Into::into),
-    };
-    scope.cancel();
-    outcome
+    let mut signals = Ok(());
+    let asked = async { signals = lifecycle::asked_to_end().await };
+    match crate::run(client, cloud, config, clock, Scope::new(), asked).await {
+        Ended::LostLease => Err("lost the lease: another autoscaler works now".into()),
+        Ended::Asked => signals.map_err(Into::into),
+    }
 }
 
 fn listen(address: &str) -> Result<Option<TcpListener>, BoxError> {

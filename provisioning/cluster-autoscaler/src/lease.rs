@@ -77,6 +77,40 @@ impl Elector {
         }
     }
 
+    /// Lets others have the Lease at once, if it is held. Nothing may be done in its name any more.
+    pub(crate) async fn release(&mut self) {
+        let now = self.clock.now();
+        let found = match self.api.get_opt(&self.election.name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(error = %telemetry::chain(&error), "cannot read the lease");
+                return;
+            }
+        };
+        let Some(spec) = found.spec.as_ref().and_then(|it| self.released(it, now)) else { return };
+        let lease = Lease { spec: Some(spec), ..found };
+        // Somebody else may have taken it since: the resource version keeps it theirs.
+        match self.api.replace(&self.election.name, &PostParams::default(), &lease).await {
+            Ok(_) => tracing::info!("released the lease"),
+            Err(error) => {
+                tracing::warn!(error = %telemetry::chain(&error), "cannot release the lease");
+            }
+        }
+    }
+
+    /// As client-go leaves it: nobody's, and run out in a second.
+    fn released(&self, found: &LeaseSpec, now: Timestamp) -> Option<LeaseSpec> {
+        let is_own = found.holder_identity.as_ref() == Some(&self.election.identity);
+        is_own.then(|| LeaseSpec {
+            holder_identity: Some(String::new()),
+            lease_duration_seconds: Some(1),
+            acquire_time: Some(MicroTime(now)),
+            renew_time: Some(MicroTime(now)),
+            ..found.clone()
+        })
+    }
+
     async fn try_once(&mut self) -> bool {
         let now = self.clock.now();
         let name = self.election.name.clone();

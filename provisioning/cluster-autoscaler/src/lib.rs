@@ -66,8 +66,55 @@ pub struct Config {
     pub max_failing: Duration,
 }
 
-/// Runs until `scope` is cancelled, or the lease is lost.
-pub async fn run(client: Client, cloud: Cloud, config: Config, clock: Clock, scope: Scope) {
+/// How the autoscaler's work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to end, and nothing of it goes on.
+    Asked,
+    /// Another one works now.
+    LostLease,
+}
+
+/// How long what was begun may take to end, and the release of the lease after it.
+const END: Duration = Duration::from_secs(5);
+
+/// Runs until `asked` is over or the lease is lost. All that it does is done below `scope`, which is
+/// over then; a lease that is held is released after that.
+pub async fn run(
+    client: Client,
+    cloud: Cloud,
+    config: Config,
+    clock: Clock,
+    scope: Scope,
+    asked: impl Future<Output = ()>,
+) -> Ended {
+    let mut elector =
+        config.election.clone().map(|it| lease::Elector::new(client.clone(), it, clock));
+    let ended = tokio::select! {
+        () = work(client, cloud, config, clock, scope.clone(), elector.as_mut()) => {
+            Ended::LostLease
+        }
+        () = asked => Ended::Asked,
+    };
+    let is_over = scope.drain(END).await;
+    // Whoever takes it over must be the only one that works.
+    if let (Ended::Asked, true, Some(elector)) = (ended, is_over, &mut elector)
+        && tokio::time::timeout(END, elector.release()).await.is_err()
+    {
+        tracing::warn!("the lease was not released in time");
+    }
+    ended
+}
+
+/// Ends when the lease is lost.
+async fn work(
+    client: Client,
+    cloud: Cloud,
+    config: Config,
+    clock: Clock,
+    scope: Scope,
+    mut elector: Option<&mut lease::Elector>,
+) {
     let metrics = Arc::new(metrics::Metrics::default());
     let (inactivity, failing) = (config.max_inactivity, config.max_failing);
     let liveness = Arc::new(server::Liveness::new(clock, inactivity, failing));
@@ -78,7 +125,6 @@ pub async fn run(client: Client, cloud: Cloud, config: Config, clock: Clock, sco
         let served = transport::serve(listener, None, service, scope.child());
         drop(scope.spawn("server", served));
     }
-    let mut elector = config.election.map(|it| lease::Elector::new(client.clone(), it, clock));
     if let Some(elector) = &mut elector {
         elector.acquire().await;
     }
@@ -111,7 +157,7 @@ pub async fn run(client: Client, cloud: Cloud, config: Config, clock: Clock, sco
         observed.synced().await;
         autoscaler.run(liveness, is_eager).await;
     };
-    match &mut elector {
+    match elector {
         None => working.await,
         Some(elector) => tokio::select! {
             () = working => {}

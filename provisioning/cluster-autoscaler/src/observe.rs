@@ -13,7 +13,7 @@ use scheduling::{PodInfo, VolumeFact};
 
 use crate::{
     options::Options,
-    world::{Group, PodFact, World},
+    world::{Group, PodFact, World, is_over},
 };
 
 /// See the module.
@@ -126,11 +126,6 @@ impl Stores {
         let terms = affinity.and_then(|it| it.required).map(|it| it.node_selector_terms);
         VolumeFact::Bound { terms, labels: volume.metadata.labels.clone().unwrap_or_default() }
     }
-}
-
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The scheduler has looked and found no node; or nobody is waited for, where that was asked for.

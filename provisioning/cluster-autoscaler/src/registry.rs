@@ -25,6 +25,8 @@ use crate::{
 pub struct Registry {
     /// Since when instances without a Node are known, by provider ID.
     unregistered: BTreeMap<String, Timestamp>,
+    /// Instances that a group wants and does not have, by group.
+    missing: BTreeMap<String, Missing>,
     increases: BTreeMap<String, Increase>,
     /// The failures that were told, by group: each is told once.
     blamed: BTreeMap<String, Timestamp>,
@@ -86,9 +88,8 @@ impl Registry {
 
     /// A group was asked to grow.
     pub fn grew(&mut self, group: &Group, by: i64, now: Timestamp) {
-        let placeholders = format!("i-placeholder-{}-", group.name);
         // What is waited for begins anew.
-        self.unregistered.retain(|id, _| !id.starts_with(&placeholders));
+        self.missing.remove(&group.name);
         let expected_by = now + group.options.max_provision_time;
         let count = self.increases.get(&group.name).map_or(0, |it| it.count) + by;
         self.increases.insert(group.name.clone(), Increase { at: now, expected_by, count });
@@ -155,16 +156,15 @@ impl Registry {
     fn forget_registered(&mut self, world: &World, now: Timestamp) {
         let known: BTreeSet<&str> =
             world.nodes.iter().filter_map(|it| node::provider_id(it)).collect();
-        let instances = world.groups.iter().flat_map(|group| {
-            let there = group.instances.iter().filter(|it| !it.is_terminating);
-            let missing = (0..group.missing()).map(|at| placeholder(&group.name, at));
-            there.map(|it| it.provider_id.clone()).chain(missing)
-        });
-        let without: BTreeSet<String> =
-            instances.filter(|it| !known.contains(it.as_str())).collect();
-        self.unregistered.retain(|id, _| without.contains(id));
+        let instances = world.groups.iter().flat_map(ids);
+        let without: BTreeSet<&str> = instances.filter(|it| !known.contains(it)).collect();
+        self.unregistered.retain(|id, _| without.contains(id.as_str()));
         for id in without {
-            self.unregistered.entry(id).or_insert(now);
+            self.unregistered.entry(id.to_owned()).or_insert(now);
+        }
+        self.missing.retain(|name, _| world.group(name).is_some());
+        for group in &world.groups {
+            self.missing.entry(group.name.clone()).or_default().are(group.missing(), now);
         }
     }
 
@@ -173,22 +173,23 @@ impl Registry {
         self.total = Readiness::default();
         for it in &world.nodes {
             let state = readiness::of(it, options, now);
-            self.total.add(state);
+            self.total.add(state, 1);
             if let Some(group) = world.group_of(it) {
-                self.readiness.entry(group.name.clone()).or_default().add(state);
+                self.readiness.entry(group.name.clone()).or_default().add(state, 1);
             }
         }
         for group in &world.groups {
             let limit = group.options.max_provision_time;
             let counts = self.readiness.entry(group.name.clone()).or_default();
-            for id in ids(group) {
-                let Some(since) = self.unregistered.get(&id) else { continue };
-                let state = match *since + limit > now {
+            let there = ids(group).filter_map(|id| Some((*self.unregistered.get(id)?, 1)));
+            let missing = self.missing.get(&group.name).into_iter().flat_map(|it| &it.0);
+            for (since, count) in there.chain(missing.copied()) {
+                let state = match since + limit > now {
                     true => readiness::State::Unregistered,
                     false => readiness::State::LongUnregistered,
                 };
-                counts.add(state);
-                self.total.add(state);
+                counts.add(state, count);
+                self.total.add(state, count);
             }
         }
     }
@@ -264,15 +265,31 @@ impl Registry {
     }
 }
 
-/// Instances of a group, those that are wanted and not launched included.
-fn ids(group: &Group) -> Vec<String> {
-    let there = group.instances.iter().filter(|it| !it.is_terminating);
-    let missing = (0..group.missing()).map(|at| placeholder(&group.name, at));
-    there.map(|it| it.provider_id.clone()).chain(missing).collect()
+/// Since when how many are missing, the first that were missed first: a group may want any number.
+#[derive(Clone, Debug, Default)]
+struct Missing(Vec<(Timestamp, i64)>);
+
+impl Missing {
+    /// Those that come are the last that were missed, as upstream numbers them.
+    fn are(&mut self, count: i64, now: Timestamp) {
+        let mut surplus = self.0.iter().map(|it| it.1).sum::<i64>() - count;
+        if surplus < 0 {
+            self.0.push((now, -surplus));
+        }
+        while surplus > 0
+            && let Some(last) = self.0.last_mut()
+        {
+            let gone = surplus.min(last.1);
+            (last.1, surplus) = (last.1 - gone, surplus - gone);
+            self.0.pop_if(|it| it.1 == 0);
+        }
+    }
 }
 
-fn placeholder(group: &str, at: i64) -> String {
-    format!("i-placeholder-{group}-{at}")
+/// The instances of a group that are to stay.
+fn ids(group: &Group) -> impl Iterator<Item = &str> {
+    let there = group.instances.iter().filter(|it| !it.is_terminating);
+    there.map(|it| it.provider_id.as_str())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of nodes")]

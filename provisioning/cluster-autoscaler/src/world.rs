@@ -26,6 +26,12 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+/// Whether a pod has run to its end: nothing of it is on its node any more.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// A pod, and what the predicates need to know about it.
 #[derive(Clone, Debug)]
 pub struct PodFact {

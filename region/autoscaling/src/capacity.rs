@@ -69,6 +69,11 @@ pub(crate) async fn terminate(
         if let Some(known) = member.activity.as_ref().filter(|_| member.state.is_terminating()) {
             return Ok(history.get(known).map(|it| Activity::clone(&it)));
         }
+        if member.state.is_warmed() {
+            return Err(in_warm_pool(id));
+        }
+        // What rests is no part of the desired capacity: without it that is as it was.
+        let decrements = decrements && !member.rests();
         if decrements && group.desired <= group.min {
             return Err(faults::validation(
                 "Currently, desiredSize equals minSize. Terminating instance without replacement \
@@ -100,6 +105,13 @@ pub(crate) async fn terminate(
         Ok(Some(activity))
     })?;
     Ok(ActivityType { activity: activity.map(|it| shape::activity(&it, None)) })
+}
+
+/// What is done to members is for those of the group itself.
+pub(crate) fn in_warm_pool(id: &str) -> Fault {
+    faults::validation(format!(
+        "The instance {id} is in the warm pool. This operation is not supported for it."
+    ))
 }
 
 pub(crate) async fn set_health(

@@ -63,7 +63,7 @@ pub(crate) async fn create(
         service_linked_role_arn: request.service_linked_role_arn.unwrap_or(role),
         context: request.context,
         max_instance_lifetime: request.max_instance_lifetime,
-        default_instance_warmup: request.default_instance_warmup,
+        default_instance_warmup: request.default_instance_warmup.filter(|it| *it != -1),
         healthy_percentages: request.instance_maintenance_policy.map(|it| {
             (it.min_healthy_percentage.unwrap_or(-1), it.max_healthy_percentage.unwrap_or(-1))
         }),
@@ -81,7 +81,7 @@ pub(crate) async fn create(
         name,
     };
     check_sizes(&group)?;
-    check_lifetime(group.max_instance_lifetime)?;
+    check_ranges(&group)?;
     for tag in request.tags {
         tags::set(&call, &mut group, &tag)?;
     }
@@ -104,12 +104,35 @@ fn policies(given: Vec<String>) -> Result<Vec<String>, Fault> {
     Ok(if given.is_empty() { vec!["Default".to_owned()] } else { given })
 }
 
-/// A day at least, a year at most; zero is none.
-fn check_lifetime(seconds: Option<i64>) -> Result<(), Fault> {
-    match seconds {
-        None | Some(0 | 86_400..=31_536_000) => Ok(()),
-        Some(_) => Err(faults::validation(
+/// Times and shares. Whoever takes a setting back says -1.
+fn check_ranges(group: &Group) -> Result<(), Fault> {
+    let sizes = 0..=MOST;
+    let seconds = [
+        ("DefaultCooldown", Some(group.default_cooldown)),
+        ("HealthCheckGracePeriod", Some(group.health_check_grace_period)),
+        ("DefaultInstanceWarmup", group.default_instance_warmup.filter(|it| *it != -1)),
+    ];
+    for (name, value) in seconds {
+        if value.is_some_and(|it| !sizes.contains(&it)) {
+            return Err(faults::validation(format!("{name} must be 0 to {MOST} seconds.")));
+        }
+    }
+    // A day at least, a year at most; zero is none.
+    if !matches!(group.max_instance_lifetime, None | Some(0 | 86_400..=31_536_000)) {
+        return Err(faults::validation(
             "MaxInstanceLifetime must be between 86400 and 31536000 seconds, or 0.",
+        ));
+    }
+    let Some((least, most)) = group.healthy_percentages else { return Ok(()) };
+    let is_good = match (least, most) {
+        (-1, -1) => true,
+        _ => (0..=100).contains(&least) && (100..=200).contains(&most) && most - least <= 100,
+    };
+    match is_good {
+        true => Ok(()),
+        false => Err(faults::validation(
+            "MinHealthyPercentage must be 0 to 100, MaxHealthyPercentage 100 to 200, and their \
+             difference 100 at most; both are given, or both are -1.",
         )),
     }
 }
@@ -209,7 +232,6 @@ fn apply(
     let pulled = group.desired.clamp(group.min.min(group.max), group.max);
     group.desired = request.desired_capacity.unwrap_or(pulled);
     check_sizes(group)?;
-    check_lifetime(request.max_instance_lifetime)?;
     if group.desired != before {
         group.last_change = change(call, "update of", group, before);
         group.retry = None;
@@ -225,15 +247,16 @@ fn apply(
     }
     group.context = request.context.or(group.context.take());
     group.max_instance_lifetime = request.max_instance_lifetime.or(group.max_instance_lifetime);
-    group.default_instance_warmup =
-        request.default_instance_warmup.or(group.default_instance_warmup);
+    if let Some(warmup) = request.default_instance_warmup {
+        group.default_instance_warmup = (warmup != -1).then_some(warmup);
+    }
     if let Some(policy) = request.instance_maintenance_policy {
         group.healthy_percentages = Some((
             policy.min_healthy_percentage.unwrap_or(-1),
             policy.max_healthy_percentage.unwrap_or(-1),
         ));
     }
-    Ok(())
+    check_ranges(group)
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

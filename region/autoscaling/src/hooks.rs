@@ -35,9 +35,9 @@ fn result(name: Option<&str>) -> Result<HookResult, Fault> {
 
 fn timeout(seconds: Option<i64>) -> Result<i64, Fault> {
     let seconds = seconds.unwrap_or(3600);
-    match (30..=172_800).contains(&seconds) {
+    match (30..=7200).contains(&seconds) {
         true => Ok(seconds),
-        false => Err(faults::validation("HeartbeatTimeout must be between 30 and 172800 seconds.")),
+        false => Err(faults::validation("HeartbeatTimeout must be between 30 and 7200 seconds.")),
     }
 }
 

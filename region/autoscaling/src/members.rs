@@ -16,7 +16,7 @@ use aws_ec2::instance::{DescribeInstances, DescribeInstancesRequest};
 use aws_wire::Fault;
 
 use crate::{
-    AutoScaling, Call, faults,
+    AutoScaling, Call, capacity, faults,
     plan::seconds,
     records::{Activity, ActivityStatus, Group, Member, MemberState, TemplateRef},
     shape::{self, health, page},
@@ -147,8 +147,18 @@ pub(crate) async fn detach(
     let activities = service.update(&request.auto_scaling_group_name, |group, history| {
         let mut activities = Vec::new();
         for id in &request.instance_ids {
-            let member = group.members.remove(id).ok_or_else(|| faults::no_such_member(id))?;
-            if request.should_decrement_desired_capacity {
+            let member = group.members.get(id).ok_or_else(|| faults::no_such_member(id))?;
+            if member.state.is_warmed() {
+                return Err(capacity::in_warm_pool(id));
+            }
+            if !matches!(member.state, MemberState::InService | MemberState::Standby) {
+                return Err(faults::validation(format!(
+                    "The instance {id} is not in InService or Standby state."
+                )));
+            }
+            let (decrements, zone) = (!member.rests(), member.zone.clone());
+            group.members.remove(id);
+            if request.should_decrement_desired_capacity && decrements {
                 if group.desired <= group.min {
                     return Err(faults::validation(
                         "Currently, desiredSize equals minSize. Detaching would violate the \
@@ -157,8 +167,7 @@ pub(crate) async fn detach(
                 }
                 group.desired -= 1;
             }
-            let activity =
-                done(&call, group, &format!("Detaching EC2 instance: {id}"), &member.zone);
+            let activity = done(&call, group, &format!("Detaching EC2 instance: {id}"), &zone);
             activities.push(shape::activity(&activity, Some(&group.arn)));
             history.add(activity);
         }

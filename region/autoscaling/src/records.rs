@@ -324,6 +324,9 @@ pub struct Refresh {
     pub warm_at: Option<Timestamp>,
     /// Some were replaced, and their successors have not warmed up.
     pub is_waiting: bool,
+    /// All that are left are protected: since then.
+    #[serde(default)]
+    pub blocked_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -335,6 +338,7 @@ pub enum RefreshStatus {
     Cancelled,
     RollbackInProgress,
     RollbackSuccessful,
+    Failed,
 }
 
 impl RefreshStatus {
@@ -347,11 +351,19 @@ impl RefreshStatus {
             Self::Cancelled => "Cancelled",
             Self::RollbackInProgress => "RollbackInProgress",
             Self::RollbackSuccessful => "RollbackSuccessful",
+            Self::Failed => "Failed",
         }
     }
 
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Successful | Self::Cancelled | Self::RollbackSuccessful)
+        matches!(self, Self::Successful | Self::Cancelled | Self::RollbackSuccessful | Self::Failed)
+    }
+}
+
+impl Member {
+    /// It serves nobody, and is no part of the desired capacity.
+    pub fn rests(&self) -> bool {
+        self.state == MemberState::Standby || self.state.is_warmed()
     }
 }
 
@@ -362,8 +374,7 @@ impl Group {
 
     /// Members that are, or will be, in service.
     pub fn active(&self) -> impl Iterator<Item = &Member> {
-        let rests = |it: &&Member| it.state == MemberState::Standby || it.state.is_warmed();
-        self.members.values().filter(move |it| !it.state.is_terminating() && !rests(it))
+        self.members.values().filter(|it| !it.state.is_terminating() && !it.rests())
     }
 
     /// The capacity that is, or will be, in service.
@@ -385,9 +396,8 @@ impl Group {
 
     /// Nothing is on its way in or out, and the capacity is what it shall be.
     pub fn is_settled(&self) -> bool {
-        let rests = |it: &Member| it.state == MemberState::Standby || it.state.is_warmed();
         self.launches.values().all(|it| it.is_warm)
-            && self.members.values().all(|it| it.state == MemberState::InService || rests(it))
+            && self.members.values().all(|it| it.state == MemberState::InService || it.rests())
             && self.units() >= self.target()
     }
 

@@ -61,6 +61,7 @@ pub(crate) async fn start(
             surplus: 0,
             warm_at: None,
             is_waiting: false,
+            blocked_since: None,
         });
         let surplus = group.refreshes.len().saturating_sub(KEPT);
         group.refreshes.drain(..surplus);

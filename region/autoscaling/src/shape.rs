@@ -149,8 +149,8 @@ pub(crate) fn page<T>(
     key: impl Fn(&T) -> String,
 ) -> Result<(Vec<T>, Option<String>), Fault> {
     let limit = usize::try_from(max.unwrap_or(100)).unwrap_or(0);
-    if limit == 0 {
-        return Err(crate::faults::validation("MaxRecords must be at least 1."));
+    if !(1..=100).contains(&limit) {
+        return Err(crate::faults::validation("MaxRecords must be 1 to 100."));
     }
     let mut rest: Vec<T> =
         items.into_iter().filter(|it| token.is_none_or(|token| key(it).as_str() > token)).collect();

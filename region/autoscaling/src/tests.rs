@@ -52,6 +52,7 @@ use tokio::sync::watch;
 
 use super::*;
 
+mod ranges;
 mod refreshes;
 mod rights;
 mod warm_pools;

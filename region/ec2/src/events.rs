@@ -11,9 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_events::event::{
-    PutEvents, PutEventsRequest, PutEventsRequestEntry, PutEventsResultEntry,
-};
+use aws_events::event::{PutEvents, PutEventsRequest, PutEventsRequestEntry, PutEventsResultEntry};
 use aws_wire::{Client, Fault};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

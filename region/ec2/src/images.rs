@@ -1,7 +1,7 @@
 //! Machine images: Amazon's EKS-optimized ones, and those that users register.
 //!
-//! A user's image is a root file system on this machine: `ImageLocation` is its path.
-//! Deviation: EC2 registers images from snapshots; here there are none.
+//! A user's image is registered from a snapshot of its root volume ([`crate::snapshots`]).
+//! Deviation: images from S3 (`ImageLocation`) and images with further volumes are refused.
 
 use aws_ec2::{
     common::AttributeValue,
@@ -12,16 +12,17 @@ use aws_ec2::{
     image_attribute::{
         DescribeImageAttributeRequest, DescribeImageAttributeResponse, LaunchPermission,
     },
-    run_instances::{BlockDeviceMapping, EbsBlockDevice},
+    run_instances::{BlockDeviceMapping, BlockDeviceMappingInput, EbsBlockDevice},
 };
 use aws_wire::Fault;
+use region_gateway::{Caller, Target};
 
 use crate::{
-    Call, faults, names,
+    Call, Ec2, faults, names,
     query::{self, Values, maybe, one},
     records::Image,
     state::State,
-    tagging,
+    tagging, targets,
 };
 
 pub(crate) fn describe(
@@ -71,6 +72,7 @@ fn attribute(image: &Image, name: &str) -> Values {
         "image-type" => one("machine"),
         "ena-support" => one(true),
         "manifest-location" => one(location(image)),
+        "block-device-mapping.snapshot-id" => maybe(image.snapshot.as_ref()),
         "block-device-mapping.device-name" => one(&image.root_device_name),
         "block-device-mapping.volume-size" => one(image.root_size_gib),
         "block-device-mapping.volume-type" => one("gp3"),
@@ -82,10 +84,7 @@ fn attribute(image: &Image, name: &str) -> Values {
 }
 
 fn location(image: &Image) -> String {
-    match image.location.is_empty() {
-        true => format!("amazon/{}", image.name),
-        false => image.location.clone(),
-    }
+    format!("{}/{}", image.owner_alias.as_deref().unwrap_or(&image.owner_id), image.name)
 }
 
 fn answer(image: &Image) -> image::Image {
@@ -95,6 +94,7 @@ fn answer(image: &Image) -> image::Image {
         ebs: Some(EbsBlockDevice {
             delete_on_termination: Some(true),
             volume_size: Some(image.root_size_gib),
+            snapshot_id: image.snapshot.clone(),
             volume_type: text("gp3"),
             encrypted: Some(false),
             ..Default::default()
@@ -162,17 +162,35 @@ pub(crate) fn describe_attribute(
     Ok(response)
 }
 
+/// Making an image, of the snapshot that it is made of.
+pub(crate) fn targets(ec2: &Ec2, caller: &Caller, request: &RegisterImageRequest) -> Vec<Target> {
+    let tags = &request.tag_specifications;
+    let mut targets = targets::of_creation(ec2, "RegisterImage", "image", tags);
+    let devices = request.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
+    let snapshots: Vec<&String> = devices.filter_map(|it| it.snapshot_id.as_ref()).collect();
+    if !snapshots.is_empty() {
+        targets.extend(targets::of_ids(ec2, caller, &snapshots));
+    }
+    targets
+}
+
 pub(crate) fn register(
     call: &Call<'_>,
     state: &mut State,
     request: RegisterImageRequest,
 ) -> Result<RegisterImageResponse, Fault> {
-    let location = request.image_location.ok_or_else(|| faults::missing("ImageLocation"))?;
-    if !location.starts_with('/') {
-        return Err(faults::invalid(
-            "ImageLocation must be the absolute path of a root file system on this machine.",
+    if request.image_location.is_some() {
+        return Err(faults::unsupported(
+            "Images from S3 (ImageLocation) are not supported in this region: import a root file \
+             system with `nodestead image import` and name its snapshot.",
         ));
     }
+    let architecture = request.architecture.clone().unwrap_or("x86_64".to_owned());
+    if architecture != "x86_64" {
+        return Err(faults::unsupported("Only images for x86_64 can be run in this region."));
+    }
+    let root_device_name = request.root_device_name.clone().unwrap_or("/dev/xvda".to_owned());
+    let (snapshot, root_size_gib) = root(state, &request, &root_device_name)?;
     let owned = |it: &Image| it.owner_id == call.config.account && it.name == request.name;
     if let Some(known) = state.images.iter().find(|it| owned(it)) {
         return Err(Fault::new(
@@ -181,29 +199,56 @@ pub(crate) fn register(
         ));
     }
     let tags = tagging::of_specifications(call, &request.tag_specifications, "image", &["image"])?;
-    let root_device_name = request.root_device_name.unwrap_or("/dev/xvda".to_owned());
-    let root = request
-        .block_device_mappings
-        .iter()
-        .find(|it| it.device_name.as_ref() == Some(&root_device_name));
-    let root_size_gib = root.and_then(|it| it.ebs.as_ref()?.volume_size).unwrap_or(20);
     let image = Image {
         id: entropy::aws_id("ami"),
         name: request.name,
         description: request.description.unwrap_or_default(),
-        architecture: request.architecture.unwrap_or("x86_64".to_owned()),
+        architecture,
         owner_id: call.config.account.clone(),
         owner_alias: None,
         is_public: false,
         created_at: call.now,
         root_device_name,
         root_size_gib,
-        location,
+        snapshot: Some(snapshot),
         tags,
     };
     let image_id = Some(image.id.clone());
     state.images.insert(image);
     Ok(RegisterImageResponse { image_id })
+}
+
+/// The snapshot of the root volume, and the volume's size.
+fn root(
+    state: &State,
+    request: &RegisterImageRequest,
+    device: &str,
+) -> Result<(String, i64), Fault> {
+    let bad = |text: String| Fault::new("InvalidBlockDeviceMapping", text);
+    let is_root = |it: &&BlockDeviceMappingInput| it.device_name.as_deref() == Some(device);
+    let mapping = request.block_device_mappings.iter().find(is_root);
+    let ebs = mapping.and_then(|it| it.ebs.as_ref());
+    let Some(id) = ebs.and_then(|it| it.snapshot_id.as_ref()) else {
+        return Err(bad(format!("The root device {device} is not mapped to a snapshot")));
+    };
+    let others = request.block_device_mappings.iter().filter(|it| !is_root(it));
+    if others.filter_map(|it| it.ebs.as_ref()).any(|it| it.snapshot_id.is_some()) {
+        return Err(faults::unsupported(
+            "Snapshots of further volumes are not supported in this region.",
+        ));
+    }
+    let snapshot = state.snapshots.find(id)?;
+    if !snapshot.is_completed {
+        return Err(Fault::new("IncorrectState", format!("Snapshot is in invalid state: {id}")));
+    }
+    let size = ebs.and_then(|it| it.volume_size).unwrap_or(snapshot.size_gib);
+    if size < snapshot.size_gib {
+        return Err(bad(format!(
+            "Volume of size {size}GB is smaller than snapshot '{id}', expect size>= {}GB",
+            snapshot.size_gib
+        )));
+    }
+    Ok((id.clone(), size))
 }
 
 pub(crate) fn deregister(
@@ -218,6 +263,14 @@ pub(crate) fn deregister(
             format!("Not authorized for image:{}", request.image_id),
         ));
     }
-    state.images.remove(&request.image_id)?;
+    let image = state.images.remove(&request.image_id)?;
+    if request.delete_associated_snapshots == Some(true)
+        && let Some(snapshot) = &image.snapshot
+        // One that another image needs stays.
+        && !state.images.iter().any(|it| it.snapshot.as_ref() == Some(snapshot))
+        && state.snapshots.get(snapshot).is_some()
+    {
+        state.snapshots.remove(snapshot)?;
+    }
     Ok(DeregisterImageResponse { r#return: Some(true) })
 }

@@ -1,19 +1,13 @@
 //! Key pairs: public keys under names.
 //!
-//! The private half of a pair that is made here is answered once and not kept.
-//! Deviation: the PPK format is refused.
+//! The private half of a pair that is made here is answered once and not kept. An instance keeps the
+//! public key that it was launched with, whatever becomes of the pair.
+//! Deviation: the PPK format is refused, and keys are imported in OpenSSH's form alone.
 
 mod generate;
+mod public_key;
 
-use aws_ec2::key_pair::{
-    CreateKeyPairRequest, CreateKeyPairResponse, DeleteKeyPairRequest, DeleteKeyPairResponse,
-    DescribeKeyPairsRequest, DescribeKeyPairsResponse, ImportKeyPairRequest, ImportKeyPairResponse,
-    KeyPairInfo,
-};
-use aws_wire::Fault;
-use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD};
-use sha2::{Digest, Sha256};
-
+use self::public_key::PublicKey;
 use crate::{
     Call, faults, names,
     query::{self, Values, one},
@@ -21,6 +15,12 @@ use crate::{
     state::State,
     tagging,
 };
+use aws_ec2::key_pair::{
+    CreateKeyPairRequest, CreateKeyPairResponse, DeleteKeyPairRequest, DeleteKeyPairResponse,
+    DescribeKeyPairsRequest, DescribeKeyPairsResponse, ImportKeyPairRequest, ImportKeyPairResponse,
+    KeyPairInfo,
+};
+use aws_wire::Fault;
 
 const TYPE: &str = "key-pair";
 
@@ -30,7 +30,7 @@ pub(crate) fn create(
     request: CreateKeyPairRequest,
 ) -> Result<CreateKeyPairResponse, Fault> {
     let name = request.key_name;
-    refuse_duplicate(state, &name)?;
+    check_name(state, &name)?;
     if request.key_format.as_deref().is_some_and(|it| it != "pem") {
         return Err(faults::unsupported("Only the key format pem is supported in this region."));
     }
@@ -61,7 +61,12 @@ pub(crate) fn create(
     Ok(response)
 }
 
-fn refuse_duplicate(state: &State, name: &str) -> Result<(), Fault> {
+/// Names become a part of a line of `authorized_keys`.
+fn check_name(state: &State, name: &str) -> Result<(), Fault> {
+    let is_plain = |it: u8| it.is_ascii_graphic() || it == b' ';
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(is_plain) {
+        return Err(faults::invalid_value("KeyName", name));
+    }
     match state.key_pairs.iter().any(|it| it.name == name) {
         false => Ok(()),
         true => Err(Fault::new(
@@ -77,15 +82,15 @@ pub(crate) fn import(
     request: ImportKeyPairRequest,
 ) -> Result<ImportKeyPairResponse, Fault> {
     let name = request.key_name;
-    refuse_duplicate(state, &name)?;
+    check_name(state, &name)?;
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;
     let key = PublicKey::parse(&request.public_key_material)?;
     let pair = KeyPair {
         id: entropy::aws_id("key"),
+        kind: key.kind().to_owned(),
+        fingerprint: key.fingerprint(),
+        public_key: key.line(&name),
         name,
-        kind: key.kind.to_owned(),
-        fingerprint: key.fingerprint,
-        public_key: key.line,
         created_at: call.now,
         tags,
     };
@@ -97,32 +102,6 @@ pub(crate) fn import(
     };
     state.key_pairs.insert(pair);
     Ok(response)
-}
-
-struct PublicKey {
-    kind: &'static str,
-    line: String,
-    /// Deviation: for RSA keys EC2 answers an MD5 of the DER form.
-    fingerprint: String,
-}
-
-impl PublicKey {
-    /// Reads an OpenSSH line, which comes in base64.
-    fn parse(material: &str) -> Result<Self, Fault> {
-        let bad =
-            || Fault::new("InvalidKey.Format", "Key is not in valid OpenSSH public key format");
-        let line = BASE64_STANDARD.decode(material).map_err(|_| bad())?;
-        let line = String::from_utf8(line).map_err(|_| bad())?.trim().to_owned();
-        let mut words = line.split_ascii_whitespace();
-        let kind = match words.next() {
-            Some("ssh-rsa") => "rsa",
-            Some("ssh-ed25519") => "ed25519",
-            _ => return Err(bad()),
-        };
-        let blob = BASE64_STANDARD.decode(words.next().ok_or_else(bad)?).map_err(|_| bad())?;
-        let fingerprint = BASE64_STANDARD_NO_PAD.encode(Sha256::digest(blob));
-        Ok(Self { kind, fingerprint, line })
-    }
 }
 
 pub(crate) fn delete(
@@ -151,10 +130,7 @@ pub(crate) fn describe(
 ) -> Result<DescribeKeyPairsResponse, Fault> {
     let mut ids = request.key_pair_ids;
     for name in &request.key_names {
-        let known = state.key_pairs.iter().find(|it| it.name == *name);
-        ids.push(known.map(|it| it.id.clone()).ok_or_else(|| {
-            Fault::new("InvalidKeyPair.NotFound", format!("The key pair '{name}' does not exist"))
-        })?);
+        ids.push(by_name(state, name)?.id.clone());
     }
     let with_key = request.include_public_key == Some(true);
     let found = state.key_pairs.named(&ids)?;
@@ -169,6 +145,12 @@ pub(crate) fn describe(
         key_fingerprint: Some(it.fingerprint.clone()),
     };
     Ok(DescribeKeyPairsResponse { key_pairs: found.into_iter().map(answer).collect() })
+}
+
+pub(crate) fn by_name<'a>(state: &'a State, name: &str) -> Result<&'a KeyPair, Fault> {
+    state.key_pairs.iter().find(|it| it.name == *name).ok_or_else(|| {
+        Fault::new("InvalidKeyPair.NotFound", format!("The key pair '{name}' does not exist"))
+    })
 }
 
 fn attribute(pair: &KeyPair, name: &str) -> Values {

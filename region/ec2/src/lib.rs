@@ -34,6 +34,7 @@ mod security_groups;
 pub mod seed;
 mod serve;
 mod service;
+mod snapshots;
 mod state;
 mod subnets;
 mod tagging;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub use self::{
     compute::{
         BlockDevice, HostReport, Image, Instance, InstanceState, KeyPair, MetadataOptions, Profile,
-        StateReason, StatusCheck, Token,
+        Snapshot, StateReason, StatusCheck, Token,
     },
     gateway::{
         Destination, EgressOnlyInternetGateway, ElasticIp, ElasticIpAssociation, InternetGateway,

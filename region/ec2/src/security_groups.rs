@@ -30,6 +30,8 @@ use crate::{
 };
 
 const TYPE: &str = "security-group";
+/// The default quota of a region.
+const LIMIT: usize = 2500;
 
 /// Whether all groups that name the prefix list still keep their quotas.
 pub(crate) fn check_quotas_of(state: &State, prefix_list: &str) -> Result<(), Fault> {
@@ -97,6 +99,12 @@ pub(crate) fn create(
         return Err(Fault::new(
             "InvalidGroup.Duplicate",
             format!("The security group '{name}' already exists for VPC '{vpc_id}'"),
+        ));
+    }
+    if state.security_groups.iter().count() >= LIMIT {
+        return Err(Fault::new(
+            "SecurityGroupLimitExceeded",
+            "The maximum number of security groups has been reached.",
         ));
     }
     let tags = tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::{
     Ec2, dhcp_options, egress_only_internet_gateways, elastic_ips, faults, images, instances,
     internet_gateways, key_pairs, launch_templates, managed, nat_gateways, network_acls,
-    network_interfaces, prefix_lists, route, route_tables, security_groups, subnets, tags, targets,
-    types, vpc_endpoints, vpcs, zones,
+    network_interfaces, prefix_lists, route, route_tables, security_groups, snapshots, subnets,
+    tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -236,8 +236,10 @@ serve! {
     launch_template::DeleteLaunchTemplate dry: write launch_templates::delete, [template];
     launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [template];
     image::DescribeImages dry: read images::describe, [any];
-    image::RegisterImage dry: write images::register, [new "image"];
+    image::RegisterImage dry: write images::register, [by images::targets];
     image::DeregisterImage dry: write images::deregister, [id image_id];
+    snapshot::DescribeSnapshots dry: read snapshots::describe, [any];
+    snapshot::DeleteSnapshot dry: write snapshots::delete, [id snapshot_id];
     key_pair::CreateKeyPair dry: write key_pairs::create, [new "key-pair"];
     key_pair::ImportKeyPair dry: write key_pairs::import, [new "key-pair"];
     key_pair::DescribeKeyPairs dry: read key_pairs::describe, [any];

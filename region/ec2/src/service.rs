@@ -168,6 +168,10 @@ impl Ec2 {
         *self.0.changes.borrow()
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
     /// The account's default VPC.
     pub fn default_vpc(&self) -> Option<Vpc> {
         self.view().vpcs.iter().find(|it| it.is_default).cloned()

@@ -19,7 +19,7 @@ use crate::{
     records::{
         Attachment, DhcpOptions, EgressOnlyInternetGateway, ElasticIp, Image, Instance,
         InternetGateway, KeyPair, LaunchTemplate, NatGateway, NetworkAcl, NetworkInterface,
-        PrefixList, RouteTable, SecurityGroup, Subnet, Tags, Token, Vpc, VpcEndpoint,
+        PrefixList, RouteTable, SecurityGroup, Snapshot, Subnet, Tags, Token, Vpc, VpcEndpoint,
     },
 };
 
@@ -186,6 +186,7 @@ tables! {
     instances: Instance,
     launch_templates: LaunchTemplate,
     images: Image,
+    snapshots: Snapshot,
     key_pairs: KeyPair,
     tokens: Token,
 }

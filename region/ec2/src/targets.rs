@@ -27,7 +27,7 @@ pub(crate) fn of_id(config: &Config, state: &State, id: &str) -> Target {
     let arn = match (kind, pair) {
         // Policies know key pairs by their names, and images of all accounts.
         (_, Some(name)) => config.arn(kind, name),
-        ("image", _) => format!("arn:aws:ec2:{}::image/{id}", config.region),
+        ("image" | "snapshot", _) => format!("arn:aws:ec2:{}::{kind}/{id}", config.region),
         _ => config.arn(kind, id),
     };
     let facts = facts(config, state, id);

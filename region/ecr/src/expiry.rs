@@ -359,9 +359,13 @@ mod tests {
             let bytes = manifest.to_string().into_bytes();
             ecr.blobs.store(&mut &bytes[..]).unwrap();
             ecr.catalog.put_manifest(&id, &bytes, None, None, 0.0).unwrap();
-            let text = if name == "b" { r#"{"rules":[{"rulePriority":1,"selection":
+            let text = if name == "b" {
+                r#"{"rules":[{"rulePriority":1,"selection":
                 {"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days",
-                "countNumber":1},"action":{"type":"expire"}}]}"# } else { "an older region's" };
+                "countNumber":1},"action":{"type":"expire"}}]}"#
+            } else {
+                "an older region's"
+            };
             let run = PolicyRun { text: text.to_owned(), evaluated_at: None };
             ecr.catalog.set_lifecycle(&id, Some(run)).unwrap();
         }

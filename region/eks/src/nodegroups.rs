@@ -9,6 +9,7 @@ mod config_update;
 mod drain;
 pub(crate) mod reconcile;
 pub(crate) mod records;
+mod remote_access;
 mod resources;
 pub(crate) mod rollout;
 mod shape;

@@ -267,9 +267,7 @@ fn forget_addon(eks: &Eks, removed: &Addon) -> Result<(), Fault> {
         let key = addons::key(removed);
         let current = transaction.get(&eks.0.addons, &key);
         let is_it = |it: &Addon| {
-            it.id == removed.id
-                && it.status == Status::Deleting
-                && it.preserve == removed.preserve
+            it.id == removed.id && it.status == Status::Deleting && it.preserve == removed.preserve
         };
         if current.is_some_and(|it| is_it(&it)) {
             transaction.delete(&eks.0.addons, &key);

@@ -388,7 +388,8 @@ async fn what_there_is_no_room_for_is_refused_and_nothing_after_it_is_taken() {
         };
         region.call::<PutRule>(rule).await.unwrap();
         let targets = (0..5).map(|it| Target { id: format!("t{it}"), ..target() }).collect();
-        let request = PutTargetsRequest { rule: format!("r{number}"), targets, ..Default::default() };
+        let request =
+            PutTargetsRequest { rule: format!("r{number}"), targets, ..Default::default() };
         region.call::<PutTargets>(request).await.unwrap();
     }
     let large = |state: &str| {

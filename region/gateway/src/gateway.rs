@@ -32,6 +32,7 @@ use crate::{
     events::{Event, Events, Outcome},
     incoming::{self, Asked},
     local_root,
+    rates::Rates,
     refusal::{self, Unauthenticated},
     routes::{Call, Wanted},
     unknown,
@@ -52,6 +53,7 @@ struct Inner {
     routes: OnceLock<Routes>,
     bodies: Arc<Bodies>,
     upstream: OnceLock<Upstream>,
+    rates: OnceLock<Rates>,
     scope: OnceLock<Scope>,
 }
 
@@ -159,6 +161,7 @@ impl Gateway {
             routes: OnceLock::new(),
             bodies: Bodies::new(),
             upstream: OnceLock::new(),
+            rates: OnceLock::new(),
             scope: OnceLock::new(),
         }))
     }
@@ -176,6 +179,11 @@ impl Gateway {
     /// Has another emulator answer what the region does not serve. A second call changes nothing.
     pub fn pass_unowned_to(&self, upstream: Upstream) {
         drop(self.0.upstream.set(upstream));
+    }
+
+    /// Has EC2 refuse calls that come as fast as AWS would refuse them. A second call changes nothing.
+    pub fn limit_rates(&self) {
+        drop(self.0.rates.set(Rates::new(self.0.clock)));
     }
 
     /// Has calls that clients have left go on in this scope. A second call changes nothing.
@@ -427,7 +435,15 @@ impl Gateway {
         let route = routes
             .find(service.name, &action)
             .ok_or_else(|| refusal::unknown_action(service, &action))?;
-        let is_dry_run = service.protocol == Protocol::Ec2 && take_dry_run(&mut tree);
+        let is_ec2 = service.protocol == Protocol::Ec2;
+        let is_dry_run = is_ec2 && take_dry_run(&mut tree);
+        // AWS's own calls do not count.
+        if is_ec2
+            && !caller.is_service()
+            && self.0.rates.get().is_some_and(|it| !it.admit(&action, &tree))
+        {
+            return Err(refusal::busy());
+        }
         let call =
             route.decode(tree, leaves).map_err(|error| refusal::misshapen(service, &error))?;
         let full_action = format!("{}:{action}", service.name);

@@ -15,6 +15,7 @@ mod kept;
 mod local_root;
 mod page;
 mod principals;
+mod rates;
 mod refusal;
 mod routes;
 mod service;

@@ -197,6 +197,26 @@ async fn every_protocol_passes_there_and_back() {
     assert_eq!(gateway.events().recent(10).len(), 5);
 }
 
+#[tokio::test(start_paused = true)]
+async fn ec2_alone_refuses_calls_that_come_too_fast_and_only_where_it_is_told_to() {
+    let gateway = gateway();
+    let client = client(&gateway, "root", "secret", None);
+    for _ in 0..150 {
+        client.call::<Ec2Echo>(echo("any")).await.unwrap();
+    }
+    gateway.limit_rates();
+    for _ in 0..100 {
+        client.call::<Ec2Echo>(echo("any")).await.unwrap();
+    }
+    let (code_of, status, _) = code::<Ec2Echo>(&client, "any").await;
+    assert_eq!((code_of.as_str(), status), ("RequestLimitExceeded", 503));
+    assert_eq!(gateway.events().recent(1)[0].code.as_deref(), Some("RequestLimitExceeded"));
+    client.call::<QueryEcho>(echo("any")).await.unwrap();
+    gateway.client_as("eks.amazonaws.com").call::<Ec2Echo>(echo("any")).await.unwrap();
+    tokio::time::advance(Duration::from_millis(50)).await;
+    client.call::<Ec2Echo>(echo("any")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_request_that_is_too_long_is_refused_in_the_form_of_its_service() {
     let gateway = gateway();

@@ -20,9 +20,7 @@ use aws_wire::{Fault, StatusCode, sigv4::Presented};
 use bytes::Bytes;
 use http::{
     HeaderMap, Request, Response, Uri,
-    header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE, VIA,
-    },
+    header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, VIA},
     request::Parts,
 };
 use http_body_util::BodyExt;
@@ -49,9 +47,8 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
 
 /// Takes out what is between two hops alone.
 fn strip(headers: &mut HeaderMap) {
-    for name in [CONNECTION, EXPECT, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    hop_by_hop::strip(headers);
+    headers.remove(EXPECT);
 }
 
 /// The other emulator.

@@ -40,7 +40,9 @@ const FOLDERS: &[(&str, u32)] = &[
     ("etc/kubernetes/pki", 0o755),
     ("etc/pki/tls/certs", 0o755),
     ("etc/pki/ca-trust/source/anchors", 0o755),
+    ("etc/ssh", 0o755),
     ("etc/ssl/certs", 0o755),
+    ("etc/sudoers.d", 0o750),
     ("etc/alternatives", 0o755),
     ("boot", 0o755),
     ("dev", 0o755),
@@ -89,7 +91,11 @@ const TEXTS: &[(&str, &str, u32)] = &[
     ("etc/os-release", OS_RELEASE, 0o644),
     ("etc/passwd", PASSWD, 0o644),
     ("etc/group", GROUP, 0o644),
-    ("etc/shadow", "root:!:19000:0:99999:7:::\nec2-user:!:19000:0:99999:7:::\n", 0o640),
+    // A lock (`!`) would keep keys out too; no password is `*`.
+    ("etc/shadow", "root:!:19000:0:99999:7:::\nec2-user:*:19000:0:99999:7:::\n", 0o640),
+    ("etc/ssh/sshd_config", SSHD_CONFIG, 0o600),
+    ("etc/sudoers", SUDOERS, 0o440),
+    ("etc/pam.d/sudo", PAM_SUDO, 0o644),
     ("etc/nsswitch.conf", NSSWITCH, 0o644),
     ("etc/shells", "/bin/sh\n/bin/bash\n", 0o644),
     (
@@ -137,7 +143,8 @@ const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
 bin:x:1:1:bin:/bin:/usr/sbin/nologin
 daemon:x:2:2:daemon:/sbin:/usr/sbin/nologin
-ec2-user:x:1000:1000:EC2 Default User:/home/ec2-user:/bin/sh
+sshd:x:74:74:Privilege-separated SSH:/run/sshd:/usr/sbin/nologin
+ec2-user:x:1000:1000:EC2 Default User:/home/ec2-user:/bin/bash
 nobody:x:65534:65534:nobody:/:/usr/sbin/nologin
 ";
 
@@ -149,9 +156,45 @@ tty:x:5:
 disk:x:6:
 adm:x:4:ec2-user
 wheel:x:10:ec2-user
+sshd:x:74:
 ec2-user:x:1000:
 nobody:x:65534:
 nogroup:x:65533:
+";
+
+/// Of Amazon Linux 2023 what matters to whoever logs in: keys alone, never root, host keys of two kinds.
+///
+/// Deviation: without PAM, whose configuration is the distribution's; its sftp server is sshd's own.
+const SSHD_CONFIG: &str = "\
+Include /etc/ssh/sshd_config.d/*.conf
+HostKey /etc/ssh/ssh_host_ed25519_key
+HostKey /etc/ssh/ssh_host_ecdsa_key
+AuthorizedKeysFile .ssh/authorized_keys
+PermitRootLogin no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+X11Forwarding no
+PrintMotd no
+PrintLastLog no
+AcceptEnv LANG LC_*
+Subsystem sftp internal-sftp
+";
+
+/// As on Amazon Linux, the default user may become root without a password.
+const SUDOERS: &str = "\
+Defaults secure_path=\"/opt/nodestead/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\"
+root ALL=(ALL:ALL) ALL
+ec2-user ALL=(ALL) NOPASSWD: ALL
+@includedir /etc/sudoers.d
+";
+
+/// There are no passwords: whom sudoers asks for one is refused.
+const PAM_SUDO: &str = "\
+auth required pam_deny.so
+account required pam_permit.so
+session required pam_permit.so
 ";
 
 const NSSWITCH: &str = "\
@@ -194,7 +237,7 @@ pub fn build(root: &Path, ami: &Ami<'_>) -> Result<(), FileError> {
 }
 
 /// Grows with what goes into an AMI; not a secret, so a plain checksum of lengths and bytes is fine.
-fn fingerprint(ami: &Ami<'_>) -> String {
+pub fn fingerprint(ami: &Ami<'_>) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325; // FNV-1a
     let mut add = |bytes: &[u8]| {
         for byte in bytes.iter().chain(&bytes.len().to_le_bytes()) {
@@ -203,6 +246,10 @@ fn fingerprint(ami: &Ami<'_>) -> String {
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
     add(ami.region_ca_pem.as_bytes());
+    for (path, mode) in FOLDERS {
+        add(path.as_bytes());
+        add(&mode.to_le_bytes());
+    }
     for (path, text, _) in TEXTS {
         add(path.as_bytes());
         add(text.as_bytes());
@@ -285,6 +332,26 @@ mod tests {
         let mode = fs::metadata(root.path().join("tmp")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o1777);
         assert_eq!(fs::read_link(root.path().join("lib64")).unwrap(), Path::new("usr/lib64"));
+    }
+
+    #[test]
+    fn a_key_alone_lets_the_default_user_in() {
+        let root = tempfile::tempdir().unwrap();
+        build(root.path(), &Ami::default()).unwrap();
+        let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
+        let of_user = |file: &str| {
+            let lines = read(file);
+            let line = lines.lines().find(|it| it.starts_with("ec2-user:")).unwrap();
+            line.split(':').nth(1).unwrap().to_owned()
+        };
+        // What begins with `!` is locked for sshd, keys or not.
+        assert_eq!((of_user("etc/passwd").as_str(), of_user("etc/shadow").as_str()), ("x", "*"));
+        let sshd = read("etc/ssh/sshd_config");
+        for line in ["PasswordAuthentication no", "PermitRootLogin no", "UsePAM no"] {
+            assert!(sshd.lines().any(|it| it == line), "{line}");
+        }
+        let sudoers = fs::metadata(root.path().join("etc/sudoers")).unwrap().permissions().mode();
+        assert_eq!(sudoers & 0o777, 0o440, "sudo takes no other");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use linux_cgroup::{Kind, Layout, Version};
 use linux_mount::{Flags, MountError, Propagation};
 
 use crate::{
-    HostSpec, ami, devices, facts,
+    HostSpec, ami, devices, facts, image,
     state::{FileError, make_folder, write},
 };
 
@@ -86,8 +86,11 @@ fn build(spec: &HostSpec) -> Result<(), InsideError> {
     let root = spec.path("root");
     let host_cgroups = Layout::detect().map_err(|source| InsideError::Cgroups { source })?;
     linux_mount::propagate(Path::new("/"), Propagation::Private)?;
-    linux_mount::overlay(&spec.ami, &spec.upper(), &spec.path("work"), &root)?;
-    linux_mount::bind_readonly(Path::new("/usr"), &root.join("usr"))?;
+    let layers: Vec<&Path> = spec.image.iter().chain([&spec.ami]).map(PathBuf::as_path).collect();
+    linux_mount::overlay(&layers, &spec.upper(), &spec.path("work"), &root)?;
+    if !spec.image.as_deref().is_some_and(image::has_programs) {
+        linux_mount::bind_readonly(Path::new("/usr"), &root.join("usr"))?;
+    }
     linux_mount::bind_readonly(&spec.binary, &ami::below(&root, BINARY))?;
     devices::populate(&root.join("dev"))?;
     proc(spec, &root)?;
@@ -106,6 +109,9 @@ fn build(spec: &HostSpec) -> Result<(), InsideError> {
     linux_mount::pivot_root(&root)?;
     // Containers with mount propagation need it, and it ends at this namespace.
     linux_mount::propagate(Path::new("/"), Propagation::Shared)?;
+    if spec.image.is_some() {
+        image::trust_region(Path::new("/"))?;
+    }
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod devices;
 mod exec;
 mod facts;
 mod hosts;
+pub mod image;
 mod inside;
 pub mod launch;
 mod layer;

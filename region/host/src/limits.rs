@@ -1,5 +1,7 @@
 //! What this machine cannot give its instances. Each is worked around; `status` tells.
 
+use std::path::Path;
+
 use linux_cgroup::{Kind, Layout};
 
 /// One thing that could not be had.
@@ -14,7 +16,14 @@ pub fn limits() -> Vec<Limit> {
     let layout = Layout::detect().ok();
     let counts = layout.as_ref().is_none_or(|it| it.hierarchy("pids").is_some());
     let kind = layout.map(|layout| layout.kind());
-    from(linux_process::has_sys_resource(), kind, counts)
+    let mut found = from(linux_process::has_sys_resource(), kind, counts);
+    if !Path::new("/usr/sbin/sshd").exists() {
+        found.push(Limit {
+            what: "the package openssh-server is not installed",
+            consequence: "nobody can log in to instances with a key pair",
+        });
+    }
+    found
 }
 
 fn from(has_sys_resource: bool, cgroups: Option<Kind>, counts_processes: bool) -> Vec<Limit> {

@@ -20,6 +20,9 @@ pub struct HostSpec {
     pub folder: PathBuf,
     /// The root file system that it starts from, made by [`crate::ami::build`].
     pub ami: PathBuf,
+    /// The root file system of a user's image, which lies over that one ([`crate::image`]).
+    #[serde(default)]
+    pub image: Option<PathBuf>,
     /// The program that is `/opt/nodestead/bin/nodestead` inside, and its PID 1.
     pub binary: PathBuf,
     /// The name of its network namespace.

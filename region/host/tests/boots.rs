@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         ["run", "init", ..] => {
             runtime.block_on(node_init::command::run(parse::<node_init::command::Args>(&args[2..])))
         }
+        // Nobody is let in: there is no metadata service to ask for a key.
+        ["run", "nodeadm", "access"] => Ok(()),
         ["run", "nodeadm", ..] => configure(),
         // What cargo-nextest asks for.
         _ if words.contains(&"--list") => {
@@ -144,6 +146,7 @@ async fn in_folder(base: &Path) -> Outcome {
         memory_bytes: 4 << 30,
         folder: hosts.folder_of(&id),
         ami: image,
+        image: None,
         binary: std::env::current_exe()?,
         netns: format!("nst-t-{id}"),
         cgroup: format!("nst-t-boots/{id}"),
@@ -200,7 +203,47 @@ async fn boot_twice(hosts: &Hosts, spec: &HostSpec) -> Outcome {
     assert_eq!(hosts.find(id)?.unwrap().condition, Condition::Stopped);
     assert_eq!(hosts.find(id)?.unwrap().boots, 2);
     switch_from_within(hosts, spec).await?;
-    damage(hosts, spec).await
+    damage(hosts, spec).await?;
+    own_programs(hosts, spec).await
+}
+
+/// From an image with programs of its own nothing of the machine's `/usr` is there.
+async fn own_programs(hosts: &Hosts, spec: &HostSpec) -> Outcome {
+    let id = &spec.instance_id;
+    hosts.terminate(&spec.remains()).await?;
+    let base = spec.ami.parent().ok_or("a folder")?;
+    let spec = HostSpec { image: Some(distribution(base)?), ..spec.clone() };
+    hosts.prepare(&spec).await?;
+    assert!(hosts.ensure(&spec).await?);
+    assert_eq!(output(hosts, id, &["ls", "/usr/bin"]).await?, "busybox\ncat\nls\n");
+    assert_eq!(output(hosts, id, &["cat", "/etc/os-release"]).await?, "ID=own\n");
+    // What it lacks shows through.
+    assert!(output(hosts, id, &["cat", "/etc/passwd"]).await?.contains("ec2-user"));
+    Ok(())
+}
+
+/// The least that our own program runs on, and busybox.
+fn distribution(base: &Path) -> Result<PathBuf, BoxError> {
+    let (source, image) = (base.join("distribution"), base.join("image"));
+    for folder in ["usr/bin", "usr/lib64", "usr/lib/x86_64-linux-gnu", "etc"] {
+        fs::create_dir_all(source.join(folder))?;
+    }
+    std::os::unix::fs::symlink("usr/lib64", source.join("lib64"))?;
+    std::os::unix::fs::symlink("usr/lib", source.join("lib"))?;
+    fs::write(source.join("etc/os-release"), "ID=own\n")?;
+    fs::copy("/usr/bin/busybox", source.join("usr/bin/busybox"))?;
+    for name in ["cat", "ls"] {
+        std::os::unix::fs::symlink("busybox", source.join("usr/bin").join(name))?;
+    }
+    fs::copy("/lib64/ld-linux-x86-64.so.2", source.join("usr/lib64/ld-linux-x86-64.so.2"))?;
+    let libraries = std::process::Command::new("ldd").arg(std::env::current_exe()?).output()?;
+    let libraries = String::from_utf8(libraries.stdout)?;
+    for path in libraries.lines().filter_map(|it| it.split(" => ").nth(1)?.split(' ').next()) {
+        let name = Path::new(path).file_name().ok_or("a library's name")?;
+        fs::copy(path, source.join("usr/lib/x86_64-linux-gnu").join(name))?;
+    }
+    region_host::image::import(&source, &image)?;
+    Ok(image)
 }
 
 /// What ends an instance from within: a reboot is an end like any other, after which it is booted

@@ -1,4 +1,5 @@
-//! From user data to a kubelet's command line: the whole way of an instance in its VPC.
+//! From user data to a kubelet's command line: the whole way of an instance in its VPC, from an image of
+//! a user's own; and the way in for the owner of its key pair.
 //!
 //! What is real: the router, security groups, IMDS, the resolver, TLS, the signed EC2 call, nodeadm,
 //! init, the user's script. What stands in: EC2's answer, and the kubelet, which only says how it
@@ -123,7 +124,7 @@ fn user_data(ca: &str) -> String {
     )
 }
 
-fn metadata(ca: &str) -> InstanceMetadata {
+fn metadata(ca: &str, key: &str) -> InstanceMetadata {
     let interface = Interface {
         id: "eni-1".to_owned(),
         mac: "0a:00:00:00:00:01".to_owned(),
@@ -155,6 +156,8 @@ fn metadata(ca: &str) -> InstanceMetadata {
             ..Identity::default()
         },
         hostname: NODE_NAME.to_owned(),
+        key_name: Some("mine".to_owned()),
+        public_key: Some(key.to_owned()),
         user_data: Some(user_data(ca).into_bytes()),
         interfaces: vec![interface],
         instance_profile: Some(Profile { role: Some("node".to_owned()), ..Profile::default() }),
@@ -264,6 +267,7 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
         memory_bytes: 8 << 30,
         folder: hosts.folder_of(id),
         ami: image,
+        image: Some(own_image(base)?),
         binary: std::env::current_exe()?,
         netns: remains(id).netns,
         cgroup: remains(id).cgroup,
@@ -275,7 +279,8 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
     hosts.prepare(&spec).await?;
     let vpc = vpc(&format!("nst-t-{id}-r"), &spec.netns);
     router.apply(&vpc).await?;
-    let asked = services(&vpc, &ca, scope)?;
+    let (key, public_key) = key_pair(base)?;
+    let asked = services(&vpc, metadata(ca.certificate_pem(), &public_key), &ca, scope)?;
 
     hosts.ensure(&spec).await?;
     let kubelet = spec.upper().join("root/kubelet");
@@ -294,13 +299,85 @@ async fn join(hosts: &Hosts, router: &Router, base: &Path, id: &str, scope: &Sco
     let wait = async {
         loop {
             let status: node_init::Status = serde_json::from_slice(&fs::read(&file)?)?;
-            if status.phase == node_init::Phase::Running && status.services.len() == 2 {
+            if status.phase == node_init::Phase::Running && status.services.len() >= 2 {
                 return Ok::<_, BoxError>(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await?
+    tokio::time::timeout(Duration::from_secs(10), wait).await??;
+    assert_eq!(output(hosts, id, &["cat", "/etc/motd"]).await?.1, "of our own\n");
+    log_in(hosts, id, &key).await
+}
+
+/// A layer of one file.
+fn own_image(base: &Path) -> Result<PathBuf, BoxError> {
+    let (source, image) = (base.join("source"), base.join("image"));
+    fs::create_dir_all(source.join("etc"))?;
+    fs::write(source.join("etc/motd"), "of our own\n")?;
+    region_host::image::import(&source, &image)?;
+    Ok(image)
+}
+
+/// The private half and the public one.
+fn key_pair(base: &Path) -> Result<(String, String), BoxError> {
+    let file = base.join("key");
+    let keygen = ["-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f"];
+    let made = std::process::Command::new("ssh-keygen").args(keygen).arg(&file).status();
+    if !made.is_ok_and(|it| it.success()) {
+        // The instance has no way to make host keys either: it says so.
+        return Ok((String::new(), "ssh-ed25519 AAAA mine".to_owned()));
+    }
+    Ok((fs::read_to_string(&file)?, fs::read_to_string(file.with_extension("pub"))?))
+}
+
+/// Where there is an sshd, the owner of the key gets in, and nobody else; where there is none, the console
+/// says so.
+async fn log_in(hosts: &Hosts, id: &str, key: &str) -> Outcome {
+    if !Path::new("/usr/sbin/sshd").exists() || key.is_empty() {
+        println!("logging in ... not run: this machine lacks openssh");
+        let told = async {
+            while !hosts.console(id, 16 << 10)?.contains("openssh") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok::<_, BoxError>(())
+        };
+        return tokio::time::timeout(Duration::from_secs(10), told).await?;
+    }
+    let script = "umask 077; printf '%s' \"$1\" >/root/key; \
+                  exec ssh -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=no \
+                  -o UserKnownHostsFile=/root/hosts -o LogLevel=ERROR \"$2@127.0.0.1\" \"$3\"";
+    let ssh = async |user: &str, command: &str| {
+        output(hosts, id, &["sh", "-c", script, "sh", key, user, command]).await
+    };
+    let wait = async {
+        loop {
+            let (is_in, said) = ssh("ec2-user", "id -un; pwd; ls -ld . | cut -d' ' -f3").await?;
+            if is_in {
+                return Ok::<_, BoxError>(said);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let said = tokio::time::timeout(Duration::from_secs(20), wait).await??;
+    assert_eq!(said, "ec2-user\n/home/ec2-user\nec2-user\n");
+    if Path::new("/usr/bin/sudo").exists() {
+        assert_eq!(ssh("ec2-user", "sudo -n id -un").await?.1, "root\n");
+    }
+    assert!(!ssh("root", "true").await?.0, "root does not log in");
+    let console = hosts.console(id, 64 << 10)?;
+    assert!(console.contains("BEGIN SSH HOST KEY FINGERPRINTS"), "{console}");
+    Ok(())
+}
+
+/// Whether it succeeded, and what it said.
+async fn output(hosts: &Hosts, id: &str, argv: &[&str]) -> Result<(bool, String), BoxError> {
+    use std::process::Stdio;
+
+    let argv: Vec<String> = argv.iter().map(|&it| it.to_owned()).collect();
+    let child = hosts.exec(id, &argv, [Stdio::null(), Stdio::piped(), Stdio::inherit()])?;
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
+    Ok((output.status.success(), String::from_utf8(output.stdout)?))
 }
 
 /// What EC2 was asked, and how the kubelet was called.
@@ -319,11 +396,12 @@ fn check(asked: &[String], args: &str) {
 
 fn services(
     vpc: &VpcSpec,
+    metadata: InstanceMetadata,
     ca: &pki::Ca,
     scope: &Scope,
 ) -> Result<Arc<Mutex<Vec<String>>>, BoxError> {
     let place = Place::named(&vpc.netns);
-    let imds = Imds::new(&vpc.id, Arc::new(One(metadata(ca.certificate_pem()))), Clock::system());
+    let imds = Imds::new(&vpc.id, Arc::new(One(metadata)), Clock::system());
     let metadata = region_imds::serve(place.clone(), region_vpc::IMDS, imds, scope.clone());
     drop(scope.spawn("imds", metadata));
     let zone = region_dns::Zone {

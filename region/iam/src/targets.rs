@@ -77,7 +77,13 @@ impl Iam {
     }
 
     /// Something that is about to be made.
-    pub(crate) fn new_target(&self, kind: &str, path: Option<&str>, name: &str, tags: &[Tag]) -> Target {
+    pub(crate) fn new_target(
+        &self,
+        kind: &str,
+        path: Option<&str>,
+        name: &str,
+        tags: &[Tag],
+    ) -> Target {
         let path = path.filter(|it| it.starts_with('/')).unwrap_or("/");
         Target::resource(format!("arn:aws:iam::{}:{kind}{path}{name}", self.account)).tagging(tags)
     }

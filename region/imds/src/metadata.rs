@@ -46,6 +46,8 @@ pub struct InstanceMetadata {
     pub launch_index: u32,
     pub public_ipv4: Option<Ipv4Addr>,
     pub key_name: Option<String>,
+    /// The key pair's key, as a line of `authorized_keys`.
+    pub public_key: Option<String>,
     pub user_data: Option<Vec<u8>>,
     /// By device number; the first is the primary.
     pub interfaces: Vec<Interface>,

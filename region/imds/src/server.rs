@@ -85,7 +85,7 @@ impl<M: Metadata> Imds<M> {
                 }
             };
             let source = peer.ip();
-            let Some(admitted) = admission.admit(peer.ip()) else { continue };
+            let Some(admitted) = admission.admit(self.peer(source)) else { continue };
             let imds = self.clone();
             drop(scope.spawn("imds connection", async move {
                 let _admitted = admitted;
@@ -94,6 +94,14 @@ impl<M: Metadata> Imds<M> {
                 }
             }));
         }
+    }
+
+    /// Whose connection it counts as: its instance's. An instance has many addresses to ask from, by
+    /// IPv6 more than can be counted.
+    fn peer(&self, source: IpAddr) -> IpAddr {
+        let instance = self.metadata.instance(&self.vpc, source);
+        let first = instance.as_ref().and_then(|it| it.interfaces.first());
+        first.map_or(source, |it| it.primary.into())
     }
 
     async fn converse(self, stream: TcpStream, source: IpAddr) -> Result<(), transport::BoxError> {

@@ -23,6 +23,11 @@ pub enum Answer {
 
 enum Node {
     Folder(BTreeMap<String, Node>),
+    /// A folder that lists itself in other words.
+    Named {
+        listing: String,
+        entries: BTreeMap<String, Node>,
+    },
     Leaf(Answer),
 }
 
@@ -38,7 +43,9 @@ pub fn lookup(instance: &InstanceMetadata, path: &str) -> Answer {
     }
     let mut node = root(instance);
     for name in names {
-        let Node::Folder(mut entries) = node else { return Answer::NotFound };
+        let (Node::Folder(mut entries) | Node::Named { mut entries, .. }) = node else {
+            return Answer::NotFound;
+        };
         match entries.remove(name) {
             Some(entry) => node = entry,
             None => return Answer::NotFound,
@@ -47,6 +54,7 @@ pub fn lookup(instance: &InstanceMetadata, path: &str) -> Answer {
     match node {
         Node::Leaf(answer) => answer,
         Node::Folder(entries) => Answer::Text(listing(&entries)),
+        Node::Named { listing, .. } => Answer::Text(listing),
     }
 }
 
@@ -61,7 +69,7 @@ fn is_version(text: &str) -> bool {
 
 fn listing(entries: &BTreeMap<String, Node>) -> String {
     let name = |(name, node): (&String, &Node)| match node {
-        Node::Folder(_) => format!("{name}/"),
+        Node::Folder(_) | Node::Named { .. } => format!("{name}/"),
         Node::Leaf(_) => name.clone(),
     };
     entries.iter().map(name).collect::<Vec<_>>().join("\n")
@@ -126,9 +134,7 @@ fn meta_data(instance: &InstanceMetadata) -> Node {
         data.text("public-hostname", public_hostname(address));
     }
     if let Some(key) = &instance.key_name {
-        let mut keys = Folder::default();
-        keys.text("0", format!("0={key}"));
-        data.put("public-keys", keys.node());
+        data.put("public-keys", public_keys(key, instance.public_key.as_deref()));
     }
     data.put("network", network(instance));
     data.put("placement", placement(instance));
@@ -138,6 +144,15 @@ fn meta_data(instance: &InstanceMetadata) -> Node {
     data.put("services", services.node());
     optional(instance, &mut data);
     data.node()
+}
+
+/// The one folder whose listing says more than the names of its entries.
+fn public_keys(name: &str, key: Option<&str>) -> Node {
+    let mut formats = Folder::default();
+    formats.list("openssh-key", key);
+    let mut keys = Folder::default();
+    keys.put("0", formats.node());
+    Node::Named { listing: format!("0={name}"), entries: keys.0 }
 }
 
 fn optional(instance: &InstanceMetadata, data: &mut Folder) {
@@ -357,6 +372,25 @@ pub(crate) mod tests {
         assert_eq!(text("/latest"), "dynamic/\nmeta-data/\nuser-data");
         assert_eq!(text("/latest/meta-data/iam/security-credentials/"), "node");
         assert!(text("/").ends_with("latest"));
+    }
+
+    #[test]
+    fn the_key_pair_is_found_as_cloud_init_looks_for_it() {
+        let key = "ssh-ed25519 AAAAC3 my key";
+        let instance = InstanceMetadata {
+            key_name: Some("my key".to_owned()),
+            public_key: Some(key.to_owned()),
+            ..sample()
+        };
+        let folder = "/latest/meta-data/public-keys";
+        let text = |path: &str| match lookup(&instance, &format!("{folder}{path}")) {
+            Answer::Text(text) => text,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(text("/"), "0=my key");
+        assert_eq!(text("/0/"), "openssh-key");
+        assert_eq!(text("/0/openssh-key"), key);
+        assert_eq!(lookup(&sample(), folder), Answer::NotFound);
     }
 
     #[test]

@@ -54,9 +54,9 @@ fn target(ssm: &Ssm, name: &str) -> Target {
 }
 
 fn tagging(target: Target, tags: &[api::tag::Tag]) -> Target {
-    let tags = tags.iter().map(|it| {
-        (it.key.as_deref().unwrap_or_default(), it.value.as_deref().unwrap_or_default())
-    });
+    let tags = tags
+        .iter()
+        .map(|it| (it.key.as_deref().unwrap_or_default(), it.value.as_deref().unwrap_or_default()));
     target.with_tags("aws:RequestTag", tags)
 }
 

@@ -68,11 +68,7 @@ impl<T: Value> Bucket<T> {
 
     /// Looks at the values whose keys begin with `prefix`, in the order of these, until told to stop.
     /// Nothing is copied: there may be very many.
-    pub fn visit(
-        &self,
-        prefix: &str,
-        mut look: impl FnMut(&str, &Arc<T>) -> ControlFlow<()>,
-    ) {
+    pub fn visit(&self, prefix: &str, mut look: impl FnMut(&str, &Arc<T>) -> ControlFlow<()>) {
         let values = self.values.read();
         let from =
             values.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));

@@ -37,15 +37,17 @@ impl FakeCri {
     pub(crate) fn finish(&self, id: &str, code: i32, reason: &str) {
         let lag = self.state.lock().exit_lag;
         if lag.is_zero() {
-            if self.note_end(id, code, reason) {
-                self.tell_exit(id, code);
+            let at = self.nanos();
+            if self.note_end(id, code, reason, at) {
+                self.tell_exit(id, code, at);
             }
             return;
         }
         if !self.state.lock().ending.insert(id.to_owned()) {
             return;
         }
-        self.tell_exit(id, code);
+        let at = self.nanos();
+        self.tell_exit(id, code, at);
         let (this, id, reason) = (self.clone(), id.to_owned(), reason.to_owned());
         // As containerd does: it takes the task away, tells of that, and writes its own state down.
         let later = async move {
@@ -53,13 +55,13 @@ impl FakeCri {
             let deleted = containerd::TaskEvent { container_id: id.clone() };
             this.tell("/tasks/delete", &id, deleted.encode_to_vec());
             tokio::time::sleep(Duration::from_millis(2)).await;
-            this.note_end(&id, code, &reason);
+            this.note_end(&id, code, &reason, at);
         };
         drop(self.scope.spawn("exit", later));
     }
 
     /// Says whether it was running.
-    fn note_end(&self, id: &str, code: i32, reason: &str) -> bool {
+    fn note_end(&self, id: &str, code: i32, reason: &str, at: i64) -> bool {
         let mut state = self.state.lock();
         let Some(container) = state.containers.get_mut(id) else { return false };
         if container.state != v1::ContainerState::ContainerRunning {
@@ -68,15 +70,18 @@ impl FakeCri {
         container.state = v1::ContainerState::ContainerExited;
         container.code = code;
         container.reason = reason.to_owned();
-        container.finished_at = self.nanos();
+        container.finished_at = at;
         true
     }
 
-    fn tell_exit(&self, id: &str, code: i32) {
+    fn tell_exit(&self, id: &str, code: i32, at: i64) {
+        const SECOND: i64 = 1_000_000_000;
+        let nanos = i32::try_from(at.rem_euclid(SECOND)).unwrap_or(0);
         let exit = containerd::TaskExit {
             container_id: id.to_owned(),
             id: id.to_owned(),
             exit_status: code.unsigned_abs(),
+            exited_at: Some(containerd::Timestamp { seconds: at.div_euclid(SECOND), nanos }),
             ..Default::default()
         };
         self.tell("/tasks/exit", id, exit.encode_to_vec());

@@ -37,6 +37,7 @@ pub mod run_instances;
 pub mod security_group;
 pub mod security_group_for_vpc;
 pub mod security_group_rule;
+pub mod snapshot;
 pub mod subnet;
 pub mod subnet_reservation;
 pub mod tag;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{At, Output, pod_name};
+use super::{At, InCluster, Output, pod_name};
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainAccess {
@@ -31,6 +31,8 @@ pub(crate) struct ExplainAccess {
 pub(crate) struct ExplainPodCredentials {
     #[command(flatten)]
     pub(crate) at: At,
+    #[command(flatten)]
+    pub(crate) within: InCluster,
     #[command(flatten)]
     pub(crate) output: Output,
     /// `NAMESPACE/NAME`, or a name in `default`

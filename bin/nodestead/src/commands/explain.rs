@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::{denied::Denial, known::Unreachable};
 use crate::{
     cli::{ExplainCommand, ExplainPod},
+    clusters,
     failure::Failure,
     kubernetes,
     layout::Layout,
@@ -128,7 +129,10 @@ async fn within<T>(
 async fn client(args: &ExplainPod) -> anyhow::Result<Client> {
     match &args.kubeconfig {
         Some(path) => kubernetes::client_of(path, "give the path of a kubeconfig").await,
-        None => kubernetes::client(&Layout::new(&args.at.data_dir)?).await,
+        None => {
+            let layout = Layout::new(&args.at.data_dir)?;
+            clusters::client(&layout, args.within.cluster.as_deref()).await
+        }
     }
 }
 

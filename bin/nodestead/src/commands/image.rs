@@ -1,8 +1,16 @@
-//! `nodestead image load`: archives into the region's registry.
+//! `nodestead image`: container images into the region's registry, root file systems into EC2's snapshots.
+
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{admin::Admin, cli::ImageCommand, layout::Layout, progress::Progress};
+use crate::{
+    admin::Admin,
+    cli::{Format, ImageCommand},
+    daemon::snapshots::{Import, Imported},
+    layout::Layout,
+    progress::Progress,
+};
 
 /// What one archive held.
 #[derive(Debug, Deserialize)]
@@ -11,11 +19,24 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) async fn run(command: ImageCommand) -> anyhow::Result<()> {
-    let ImageCommand::Load { at, files } = command;
-    let admin = Admin::new(Layout::new(&at.data_dir)?.admin_socket());
+    match command {
+        ImageCommand::Load { at, files } => load(&at.data_dir, &files).await,
+        ImageCommand::Import { at, root, description, output } => {
+            let imported = import(&at.data_dir, &root, description).await?;
+            match output {
+                Format::Table => println!("{}", imported.snapshot_id),
+                Format::Json => println!("{}", serde_json::to_string_pretty(&imported)?),
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn load(data_dir: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let admin = Admin::new(Layout::new(data_dir)?.admin_socket());
     let mut progress = Progress::new(files.len() as u64);
     let mut names = Vec::new();
-    for file in &files {
+    for file in files {
         progress.step(format!("loading {}", file.display()));
         let loaded: Loaded = admin.upload("/v1/images", file).await?;
         names.extend(loaded.names);
@@ -25,4 +46,20 @@ pub(crate) async fn run(command: ImageCommand) -> anyhow::Result<()> {
         println!("{name}");
     }
     Ok(())
+}
+
+/// The daemon copies it: its path must mean the same there.
+async fn import(
+    data_dir: &Path,
+    root: &Path,
+    description: Option<String>,
+) -> anyhow::Result<Imported> {
+    let admin = Admin::new(Layout::new(data_dir)?.admin_socket());
+    let path = std::path::absolute(root)?;
+    let description = description.unwrap_or_else(|| format!("{}", path.display()));
+    let mut progress = Progress::new(1);
+    progress.step(format!("importing {}", root.display()));
+    let imported = admin.post("/v1/snapshots", &Import { path, description }).await?;
+    progress.done();
+    Ok(imported)
 }

@@ -18,6 +18,9 @@ struct Told {
     #[serde(flatten)]
     status: DaemonStatus,
     leftovers: Vec<Leftovers>,
+    /// Why what other regions left is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leftovers_unknown: Option<String>,
 }
 
 pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
@@ -25,7 +28,8 @@ pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
     let asked = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
     // Only root may look for it everywhere.
     let is_root = nix::unistd::geteuid().is_root();
-    let leftovers = if is_root { leftovers::find(&layout)? } else { Vec::new() };
+    let found = if is_root { leftovers::find(&layout) } else { Ok(Vec::new()) };
+    let (leftovers, leftovers_unknown) = known(found);
     let status = match asked {
         Ok(status) => status,
         Err(error) => {
@@ -34,12 +38,25 @@ pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
             return Err(own.map_or(error, |it| dead(&layout, it).into()));
         }
     };
-    let told = Told { status, leftovers };
+    let told = Told { status, leftovers, leftovers_unknown };
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&told)?),
-        Format::Table => print!("{}{}", rendered(&told.status), notes(&told.leftovers)),
+        Format::Table => {
+            print!("{}{}", rendered(&told.status), notes(&told.leftovers));
+            if let Some(why) = &told.leftovers_unknown {
+                println!("Note: what other regions have left could not be looked for: {why}");
+            }
+        }
     }
     Ok(())
+}
+
+/// Leftovers are a word beside the status: one that cannot be said hides nothing else.
+fn known(found: anyhow::Result<Vec<Leftovers>>) -> (Vec<Leftovers>, Option<String>) {
+    match found {
+        Ok(found) => (found, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    }
 }
 
 /// The region's daemon does not run, and something of the region is there.
@@ -191,6 +208,15 @@ mod tests {
         assert!(text.contains("http://127.64.0.1 127.64.0.1:8443"), "{text}");
         assert!(text.contains("2 of 3"), "{text}");
         assert!(text.contains("Note: the load balancer a1 cannot listen on"), "{text}");
+    }
+
+    #[test]
+    fn leftovers_that_cannot_be_listed_are_said_to_be_unknown_and_hide_nothing() {
+        let error = anyhow::anyhow!("no such device").context("cannot list namespaces");
+        let (found, unknown) = known(Err(error));
+        assert!(found.is_empty());
+        assert_eq!(unknown.as_deref(), Some("cannot list namespaces: no such device"));
+        assert_eq!(known(Ok(vec![Leftovers::default()])).1, None);
     }
 
     #[test]

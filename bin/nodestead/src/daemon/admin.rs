@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use anyhow::Context as _;
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
@@ -24,9 +25,13 @@ use transport::Body;
 
 use super::{
     region::{ACCOUNT, REGION, Region},
+    snapshots::{self, Imported},
     world::{self, Names},
 };
-use crate::admin::{ClusterStatus, DaemonStatus, InstanceStatus, LoadBalancerStatus, SubnetUsage};
+use crate::{
+    admin::{ClusterStatus, DaemonStatus, InstanceStatus, LoadBalancerStatus, SubnetUsage},
+    layout::Layout,
+};
 
 /// Before a subnet's id: how many of its addresses were taken lately.
 const USAGE: &str = "/v1/subnet-usage/";
@@ -34,6 +39,7 @@ const USAGE: &str = "/v1/subnet-usage/";
 /// What the daemon tells of itself.
 pub(crate) struct Admin {
     pub(crate) clock: Clock,
+    pub(crate) layout: Layout,
     pub(crate) region: Region,
     pub(crate) hosts: Hosts,
     pub(crate) names: Names,
@@ -86,6 +92,10 @@ impl Admin {
                 Ok(names) => answer(StatusCode::OK, &json!({"names": names})),
                 Err(error) => failed(&error),
             },
+            (Method::POST, "/v1/snapshots") => match self.import(request.into_body()).await {
+                Ok(imported) => answer(StatusCode::OK, &imported),
+                Err(error) => failed(&error),
+            },
             _ => answer(StatusCode::NOT_FOUND, &json!({"error": format!("no `{path}`")})),
         }
     }
@@ -105,6 +115,13 @@ impl Admin {
             ecr.import_archive(file.reopen()?).map_err(anyhow::Error::from)
         });
         imported.await?
+    }
+
+    /// A root file system, from its place on this machine.
+    async fn import(&self, body: Incoming) -> anyhow::Result<Imported> {
+        let body = transport::collect(body, 64 << 10).await?.context("the request is too long")?;
+        let import = serde_json::from_slice(&body).context("the request cannot be read")?;
+        snapshots::import(&self.layout, &self.region.ec2, import).await
     }
 
     fn status(&self) -> anyhow::Result<DaemonStatus> {

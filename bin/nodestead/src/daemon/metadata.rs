@@ -44,6 +44,7 @@ impl RegionMetadata {
             launch_index: u32::try_from(instance.launch_index).unwrap_or(0),
             public_ipv4: primary.and_then(|it| it.public_ipv4),
             key_name: instance.key_name.clone(),
+            public_key: instance.public_key.clone(),
             user_data: instance.user_data.as_deref().and_then(decoded),
             interfaces,
             instance_profile: instance.profile.as_ref().map(|profile| Profile {

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use clock::Clock;
-use latency::Latency;
+use latency::{Latency, Profile};
 use lifecycle::Scope;
 use region_autoscaling::AutoScaling;
 use region_ec2::Ec2;
@@ -79,6 +79,9 @@ impl Region {
         gateway.finish_calls_in(scope.clone());
         if let Some(url) = &settings.proxy_unowned {
             gateway.pass_unowned_to(Upstream::parse(url)?);
+        }
+        if settings.latency == Profile::Aws {
+            gateway.limit_rates();
         }
         let environment = Ec2Environment::new(iam.clone(), Consoles::new(layout));
         let ec2 = region_ec2::Config {

@@ -20,20 +20,20 @@ pub(crate) fn ami(layout: &Layout, ca_pem: &str) -> anyhow::Result<PathBuf> {
     let archive = layout.amis().join("pause.tar");
     fs::create_dir_all(layout.amis())?;
     system_images::pause_image()?.write(&archive)?;
-    let pause = fs::read(&archive)?;
-    let content = digest(&[ca_pem.as_bytes(), &pause, &fs::read(host_bundle())?]);
+    // Below the AMI's root: an absolute path would be the machine's own.
+    let folder = ami::IMAGES.trim_start_matches('/');
+    let files = vec![(Path::new(folder).join("pause.tar"), fs::read(&archive)?, 0o644)];
+    let wanted = Ami { region_ca_pem: ca_pem, files };
+    let content = digest(&[ami::fingerprint(&wanted).as_bytes(), &fs::read(host_bundle())?]);
     let root = layout.amis().join(format!("al2023-{}", &content[..12]));
     if root.exists() {
         return Ok(root);
     }
-    // Below the AMI's root: an absolute path would be the machine's own.
-    let folder = ami::IMAGES.trim_start_matches('/');
-    let files = vec![(Path::new(folder).join("pause.tar"), pause, 0o644)];
     let part = root.with_extension("part");
     if part.exists() {
         fs::remove_dir_all(&part)?;
     }
-    ami::build(&part, &Ami { region_ca_pem: ca_pem, files })?;
+    ami::build(&part, &wanted)?;
     fs::rename(&part, &root)?;
     Ok(root)
 }

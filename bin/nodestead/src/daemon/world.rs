@@ -24,7 +24,7 @@ use region_host::{HostSpec, Remains};
 use region_vpc::{Egress, Location, Setup, VpcSpec};
 use sha2::{Digest, Sha256};
 
-use super::region::REGION;
+use super::{region::REGION, snapshots};
 use crate::{
     layout::{Layout, Settings},
     sweep,
@@ -39,6 +39,7 @@ const FIRST_TABLE: u32 = 100;
 pub(crate) struct Names {
     id: String,
     folder: PathBuf,
+    snapshots: PathBuf,
     binary: PathBuf,
     egress: bool,
     /// The machine passes IPv6 on, as the daemon found it.
@@ -51,6 +52,7 @@ impl Names {
         Self {
             id: layout.id(),
             folder: layout.instances(),
+            snapshots: layout.snapshots(),
             binary: layout.binaries().join("nodestead"),
             egress: settings.egress,
             egress_ipv6: settings.egress && region_vpc::forwards_ipv6(None),
@@ -72,6 +74,11 @@ impl Names {
 
     pub(crate) fn cgroup(&self, id: &str) -> String {
         format!("{}/{id}", sweep::cgroup_path(&self.id))
+    }
+
+    /// The root file system that is behind a snapshot.
+    pub(crate) fn snapshot(&self, id: &str) -> PathBuf {
+        snapshots::root_of(&self.snapshots, id)
     }
 
     /// What an instance has on this machine outside of its folder, by its id alone.
@@ -254,6 +261,7 @@ pub(crate) fn host(
         memory_bytes: kind.memory_mib << 20,
         folder: names.folder.join(&instance.id),
         ami: ami.to_owned(),
+        image: instance.root_snapshot.as_deref().map(|id| names.snapshot(id)),
         binary: names.binary.clone(),
         netns: names.instance(&instance.id),
         cgroup: names.cgroup(&instance.id),

@@ -20,7 +20,7 @@ use aws_eks::{DescribeCluster, DescribeClusterRequest};
 use aws_sts::{GetCallerIdentity, GetCallerIdentityRequest};
 use aws_wire::{Client, client::from_environment};
 use clock::Clock;
-use nodeadm::hybrid::{File, Host, HybridConfig, is_fit, node_name_of};
+use nodeadm::hybrid::{File, Host, HybridConfig, is_fit, is_node_name, node_name_of};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -33,6 +33,8 @@ use tracing::{info, warn};
 const STABLE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What a folder of this program's has from its first use on.
+const MARK: &str = "kubelet.json";
 /// How long services may take to end.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -81,6 +83,7 @@ async fn prepare(args: &Args) -> anyhow::Result<Vec<Service>> {
         is_fit(&args.folder),
         "--folder must be an absolute path of a folder of its own"
     );
+    check_own(&args.folder)?;
     let mut config = read(&args.config).context("step `configuration`")?;
     transport::unix_connect(&args.runtime).await.map(drop).with_context(|| {
         format!("step `runtime`: nobody answers at `{}`: start containerd", args.runtime.display())
@@ -109,6 +112,17 @@ async fn prepare(args: &Args) -> anyhow::Result<Vec<Service>> {
     write_all(&host.folder, &files).context("step `files`")?;
     info!(cluster = config.cluster_name(), node = host.node_name, caller, "joining");
     Ok(services(&host, flags, args.kube_proxy_kubeconfig.as_deref()))
+}
+
+/// A folder with things of somebody else's is not written to.
+fn check_own(folder: &Path) -> anyhow::Result<()> {
+    let is_used = fs::read_dir(folder).is_ok_and(|mut it| it.next().is_some());
+    anyhow::ensure!(
+        !is_used || folder.join(MARK).exists(),
+        "`{}` is used for something else: --folder must be a folder of its own",
+        folder.display()
+    );
+    Ok(())
 }
 
 fn read(paths: &[PathBuf]) -> anyhow::Result<HybridConfig> {
@@ -150,6 +164,11 @@ async fn name(aws: &Client, args: &Args, caller: &str) -> anyhow::Result<(String
     let name = name.with_context(|| {
         format!("{caller} is no session of a role: give the name with --node-name")
     })?;
+    anyhow::ensure!(
+        is_node_name(&name),
+        "`{name}` is no name for a node: small letters, digits, `-` and `.` are; name the session \
+         otherwise, or give the name with --node-name"
+    );
     if session.is_some_and(|it| it != name) {
         warn!(
             name,
@@ -308,6 +327,17 @@ mod tests {
             both[1].args,
             ["run", "kube-proxy", "--kubeconfig=/etc/proxy", "--hostname-override=rack-7"]
         );
+    }
+
+    #[test]
+    fn a_folder_that_others_use_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        check_own(&folder.path().join("new")).unwrap();
+        check_own(folder.path()).unwrap();
+        fs::write(folder.path().join("passwd"), "").unwrap();
+        assert!(check_own(folder.path()).is_err());
+        fs::write(folder.path().join(MARK), "{}").unwrap();
+        check_own(folder.path()).unwrap();
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::Context;
 use linux_cgroup::Cgroup;
+use linux_mount::Mount;
 use linux_process::{Identity, Signal};
 
 use super::{KILL_LIMIT, ROOT_CGROUP};
@@ -198,12 +199,19 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 /// The data directories of this machine's regions, as far as something of them runs: those that a
-/// process names or was started from, and the default one. Each holds a region's settings.
+/// process names, was started from, or has its root in, and the default one. Each holds a region's
+/// settings.
 pub(super) fn data_dirs() -> BTreeSet<PathBuf> {
     let named = pids().flat_map(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
-        named_by(&line).into_iter().chain(program.and_then(|it| home_of(&it)))
+        let home = program.as_deref().and_then(home_of);
+        // Programs of instances have other roots, where the path of theirs tells nothing.
+        let of_instance = home.as_ref().and_then(|_| {
+            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
+            home_of_root(&linux_mount::parse(&mounts))
+        });
+        named_by(&line).into_iter().chain(home).chain(of_instance)
     });
     let all = named.chain([PathBuf::from(crate::cli::DEFAULT_DATA_DIR)]);
     let known = all.filter_map(|it| Layout::new(&it).ok());
@@ -232,6 +240,14 @@ fn home_of(program: &Path) -> Option<PathBuf> {
     text.strip_suffix("/bin/nodestead").map(PathBuf::from)
 }
 
+/// `DIR` for an instance's root, an overlay whose upper layer is `DIR/instances/ID/upper`.
+fn home_of_root(mounts: &[Mount]) -> Option<PathBuf> {
+    let root = mounts.iter().find(|it| it.kind == "overlay" && it.target == Path::new("/"))?;
+    let upper = root.super_options.iter().find_map(|it| it.strip_prefix("upperdir="))?;
+    let instances = Path::new(upper.strip_suffix("/upper")?).parent()?;
+    instances.parent().filter(|_| instances.ends_with("instances")).map(Path::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
@@ -247,6 +263,18 @@ mod tests {
         assert_eq!(named(&["x", "--data-dir"]), None);
         assert_eq!(home_of(Path::new("/d/bin/nodestead (deleted)")), Some("/d".into()));
         assert_eq!(home_of(Path::new("/usr/bin/nodestead-cni")), None);
+    }
+
+    #[test]
+    fn a_data_directory_is_known_by_the_root_of_an_instance() {
+        let of = |options: &str| {
+            let line = format!("122 93 0:44 / / rw shared:5 - overlay overlay {options}\n");
+            home_of_root(&linux_mount::parse(&line))
+        };
+        let upper = "rw,lowerdir=/a\\040b/ami/x,upperdir=/a\\040b/instances/i-1/upper,workdir=/w";
+        assert_eq!(of(upper), Some("/a b".into()));
+        assert_eq!(of("rw,lowerdir=/l,upperdir=/a/snapshots/1/fs,workdir=/w"), None);
+        assert_eq!(of("rw,lowerdir=/l"), None);
     }
 
     struct Killed(Child);

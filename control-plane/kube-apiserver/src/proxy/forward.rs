@@ -3,7 +3,7 @@
 //! Upstream: `k8s.io/apimachinery/pkg/util/proxy`.
 
 use futures::stream;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use transport::{Body, tls};
@@ -14,17 +14,6 @@ use super::{
     upgrade,
 };
 use crate::{request::RequestInfo, status::Status};
-
-/// Headers that belong to one connection (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [header::HeaderName; 7] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 impl Proxy {
     pub(super) async fn forward(
@@ -78,7 +67,7 @@ fn onward_request(
     head.uri = path.parse().map_err(bad)?;
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
-    strip_hop_by_hop(&mut head.headers);
+    hop_by_hop::strip(&mut head.headers);
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let forwarded = [
         ("x-forwarded-uri", HeaderValue::try_from(format!("{prefix}{path}")).ok()),
@@ -99,7 +88,7 @@ fn onward_request(
 fn onward_answer(answer: Response<Incoming>, backend: Backend, prefix: &str) -> Response<Body> {
     let (mut head, incoming) = answer.into_parts();
     head.extensions.clear();
-    strip_hop_by_hop(&mut head.headers);
+    hop_by_hop::strip(&mut head.headers);
     let location = head.headers.get(header::LOCATION).and_then(|it| it.to_str().ok());
     let moved = location.and_then(|it| relocated(it, &backend.address.to_string(), prefix));
     if let Some(moved) = moved.and_then(|it| HeaderValue::try_from(it).ok()) {
@@ -129,13 +118,6 @@ fn rewritten(body: Body, page: html::Page) -> Body {
 
 pub(super) fn body(incoming: Incoming) -> Body {
     incoming.map_err(Into::into).boxed_unsync()
-}
-
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
 }
 
 /// A place at the backend, as the caller reaches it. `None` for places elsewhere and relative ones.

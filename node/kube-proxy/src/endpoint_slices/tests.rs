@@ -89,3 +89,36 @@ fn an_endpoint_that_is_in_two_slices_counts_once() {
     assert_eq!(choice.cluster.len(), 1);
     assert!(choose(&service(), both.iter(), false, &Here::default()).cluster.is_empty());
 }
+
+#[test]
+fn hints_for_this_node_go_before_those_for_its_zone() {
+    let hints = |node: &str, zone: &str| json!({ "forNodes": [{ "name": node }], "forZones": [{ "name": zone }] });
+    let near = chosen(json!([
+        { "addresses": ["192.168.0.1"], "hints": hints("here", "a") },
+        { "addresses": ["192.168.0.2"], "hints": hints("there", "a") },
+        { "addresses": ["192.168.0.3"], "hints": hints("far", "b") },
+    ]));
+    assert_eq!(last(&near.cluster), ["1"]);
+    let in_zone = chosen(json!([
+        { "addresses": ["192.168.0.2"], "hints": hints("there", "a") },
+        { "addresses": ["192.168.0.3"], "hints": hints("far", "b") },
+    ]));
+    assert_eq!(last(&in_zone.cluster), ["2"]);
+}
+
+#[test]
+fn a_named_port_is_each_pods_own_and_has_a_slice_for_each_number() {
+    let at = |address: &str, port: u16| {
+        let value = json!({
+            "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
+            "addressType": "IPv4",
+            "ports": [{ "name": "", "port": port }],
+            "endpoints": [{ "addresses": [address] }],
+        });
+        reduce(&serde_json::from_value(value).unwrap()).unwrap().1
+    };
+    let both = [at("192.168.0.1", 8080), at("192.168.0.2", 9090)];
+    let choice = choose(&service(), both.iter(), true, &Here::default());
+    let ports: Vec<u16> = choice.cluster.iter().map(|(_, port)| *port).collect();
+    assert_eq!(ports, [8080, 9090]);
+}

@@ -117,6 +117,74 @@ fn an_external_address_cannot_take_a_cluster_address() {
     assert!(!text(&pass).contains("goto mlb"), "{}", text(&pass));
 }
 
+/// What a watch that begins anew tells of first, where a Service went unseen and another took its
+/// cluster address and its node port.
+#[test]
+fn a_service_that_took_over_anothers_address_and_node_port_has_them_once_the_list_is_whole() {
+    for (old, new) in [("a", "b"), ("b", "a")] {
+        let mut proxier = proxier();
+        let of = |name: &str| {
+            let value = json!({
+                "metadata": { "namespace": "default", "name": name },
+                "spec": {
+                    "clusterIP": "10.100.0.1",
+                    "type": "NodePort",
+                    "ports": [{ "port": 80, "nodePort": 30080 }],
+                },
+            });
+            let ports = ports_of(&serde_json::from_value(value).unwrap());
+            (ServiceName { namespace: "default".into(), name: name.into() }, ports)
+        };
+        let ((gone, of_gone), (heir, of_heir)) = (of(old), of(new));
+        let mut kernel = Kernel::default();
+        proxier.set_service(&gone, of_gone);
+        proxier.set_slice(&gone, "s", slice(1));
+        kernel.apply(&text(&proxier.plan()));
+        proxier.set_service(&heir, of_heir);
+        proxier.set_slice(&heir, "s", slice(2));
+        kernel.apply(&text(&proxier.plan()));
+        proxier.retain_services(&BTreeSet::from([heir.clone()]));
+        proxier.retain_slices(&BTreeSet::from([(heir.clone(), "s".to_owned())]));
+        kernel.apply(&text(&proxier.plan()));
+        let has = |map: &str, key: &str| {
+            kernel.0.get(&(map.to_owned(), key.to_owned())).map(String::as_str)
+        };
+        let address = has("service-ips", "10.100.0.1 . tcp . 80");
+        let node_port = has("service-nodeports", "tcp . 30080");
+        assert_eq!(
+            (address, node_port),
+            (Some("goto lb-tcp-2"), Some("goto mnp-tcp-2")),
+            "{old} → {new}: {kernel:?}"
+        );
+        assert_eq!(kernel.0.keys().filter(|(map, _)| map.contains("endpoints-tcp")).count(), 4);
+    }
+}
+
+/// The elements of maps, which take no key twice and give back none that is not there.
+#[derive(Debug, Default)]
+struct Kernel(BTreeMap<(String, String), String>);
+
+impl Kernel {
+    fn apply(&mut self, text: &str) {
+        for line in text.lines().filter(|it| it.contains(" element ")) {
+            let (head, elements) = line.split_once(" { ").unwrap();
+            let mut head = head.split(' ');
+            let (verb, map) = (head.next().unwrap(), head.nth(3).unwrap());
+            for element in elements.trim_end_matches(" }").split(", ") {
+                let (key, value) = element.split_once(" : ").unwrap_or((element, ""));
+                let id = (map.to_owned(), key.to_owned());
+                match verb {
+                    "add" => {
+                        let old = self.0.insert(id, value.to_owned());
+                        assert!(old.is_none_or(|it| it == value), "twice: {line}");
+                    }
+                    _ => assert!(self.0.remove(&id).is_some(), "not there: {line}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_new_list_drops_what_it_does_not_hold() {
     let mut proxier = proxier();

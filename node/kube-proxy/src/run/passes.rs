@@ -48,6 +48,8 @@ pub(super) struct Loop {
     whole_at: Instant,
     /// When the control plane saw what the next pass brings; with the family.
     triggers: Vec<(bool, Timestamp)>,
+    /// Flows to look for once the kernel has what was planned: those of passes that it refused, too.
+    flows: conntrack::Expected,
 }
 
 impl Loop {
@@ -73,6 +75,7 @@ impl Loop {
             facts: NodeFacts::default(),
             whole_at: now + WHOLE,
             triggers: Vec::new(),
+            flows: conntrack::Expected::default(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Loop {
     async fn sync(&mut self) -> bool {
         let started = Instant::now();
         let mut pass = self.proxier.plan();
+        self.flows.follow(std::mem::take(&mut pass.flows));
         if let Err(error) = pass.apply(self.proxier.nft()).await {
             warn!(error = %telemetry::chain(&error), "the kernel refused a pass");
             self.health.metrics.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -169,7 +173,8 @@ impl Loop {
             let took = Duration::try_from(now.duration_since(triggered)).unwrap_or_default();
             self.health.metrics.programmed(is_ipv4, took);
         }
-        self.delete_flows(std::mem::take(&mut pass.flows)).await;
+        let flows = std::mem::take(&mut self.flows);
+        self.delete_flows(flows).await;
         for (service, message) in self.ports.update(self.proxier.local_counts()) {
             let message =
                 format!("node {} failed to start healthcheck {service:?} on port {message}", {

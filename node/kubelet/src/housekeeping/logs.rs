@@ -20,7 +20,7 @@ use futures::{StreamExt, stream};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
-use crate::{context::Context, pod::PodExt, pod_workers::PodWorkers, quantity};
+use crate::{context::Context, logs::open_inside, pod::PodExt, pod_workers::PodWorkers, quantity};
 
 const COMPRESSED: &str = ".gz";
 const UNFINISHED: &str = ".tmp";
@@ -145,8 +145,8 @@ fn has_suffix(path: &Path, suffix: &str) -> bool {
 
 fn compress(path: &Path) -> io::Result<()> {
     let unfinished = with_suffix(path, UNFINISHED);
-    let mut from = File::open(path)?;
-    let mut into = GzEncoder::new(File::create(&unfinished)?, Compression::default());
+    let mut from = open_inside(path.parent().unwrap_or(path), path)?;
+    let mut into = GzEncoder::new(File::create_new(&unfinished)?, Compression::default());
     io::copy(&mut from, &mut into)?;
     into.finish()?.sync_all()?;
     fs::set_permissions(&unfinished, from.metadata()?.permissions())?;

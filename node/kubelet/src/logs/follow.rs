@@ -3,7 +3,7 @@
 //! Upstream: `pkg/kubelet/kuberuntime/logs`.
 
 use std::{
-    io,
+    io::{self, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,13 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt, SeekFrom},
-    sync::mpsc::Sender,
-};
+use tokio::{fs::File, io::AsyncReadExt, sync::mpsc::Sender};
 
-use super::{line::Line, tail};
+use super::{line::Line, open::open_inside, tail};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogOptions {
@@ -34,15 +30,15 @@ pub(crate) struct LogOptions {
 const LOOK: Duration = Duration::from_millis(100);
 const BLOCK: usize = 32 * 1024;
 
-/// Sends the log at `path` to `out`. A followed log ends when `is_over` says that no more will come,
+/// Sends the log at `path`, which is in `root`, to `out`. A followed log ends when `is_over` says that no more will come,
 /// or when nobody reads any more.
 pub(crate) async fn stream(
-    path: PathBuf,
+    (root, path): (PathBuf, PathBuf),
     options: LogOptions,
     out: Sender<Bytes>,
     is_over: impl Fn() -> bool + Send,
 ) -> io::Result<()> {
-    let mut reader = Reader::open(&path, &options).await?;
+    let mut reader = Reader::open(&root, &path, options.tail_lines).await?;
     let mut writer = Writer { options, out, sent: 0, in_partial: false };
     loop {
         // Asked before reading: what is written before the end is still read.
@@ -57,7 +53,7 @@ pub(crate) async fn stream(
             if !reader.read_all(&mut writer).await? {
                 return Ok(());
             }
-            reader.reopen(&path).await?;
+            reader = Reader::open(&root, &path, None).await?;
             continue;
         }
         if ends || writer.out.is_closed() {
@@ -77,21 +73,20 @@ struct Reader {
 }
 
 impl Reader {
-    async fn open(path: &Path, options: &LogOptions) -> io::Result<Self> {
-        let offset = match options.tail_lines {
-            None => 0,
-            Some(count) => {
-                let path = path.to_owned();
-                let looking = tokio::task::spawn_blocking(move || {
-                    tail::offset_of_last(&mut std::fs::File::open(path)?, count)
-                });
-                looking.await.map_err(io::Error::other)??
-            }
-        };
-        let mut file = File::open(path).await?;
-        file.seek(SeekFrom::Start(offset)).await?;
-        let inode = file.metadata().await?.ino();
-        Ok(Self { file, inode, rest: Vec::new() })
+    /// Begins at the last lines, or with all of them.
+    async fn open(root: &Path, path: &Path, last: Option<usize>) -> io::Result<Self> {
+        let (root, path) = (root.to_owned(), path.to_owned());
+        let opening = tokio::task::spawn_blocking(move || {
+            let mut file = open_inside(&root, &path)?;
+            let offset = match last {
+                None => 0,
+                Some(count) => tail::offset_of_last(&mut file, count)?,
+            };
+            file.seek(SeekFrom::Start(offset))?;
+            let inode = file.metadata()?.ino();
+            Ok(Self { file: File::from_std(file), inode, rest: Vec::new() })
+        });
+        opening.await.map_err(io::Error::other)?
     }
 
     /// Reads to the end of what there is. Says whether more is wanted.
@@ -113,14 +108,7 @@ impl Reader {
 
     /// A rotated log goes on in a new file of the same name.
     async fn is_rotated(&self, path: &Path) -> bool {
-        tokio::fs::metadata(path).await.is_ok_and(|it| it.ino() != self.inode)
-    }
-
-    async fn reopen(&mut self, path: &Path) -> io::Result<()> {
-        self.file = File::open(path).await?;
-        self.inode = self.file.metadata().await?.ino();
-        self.rest.clear();
-        Ok(())
+        tokio::fs::symlink_metadata(path).await.is_ok_and(|it| it.ino() != self.inode)
     }
 }
 
@@ -195,7 +183,14 @@ mod tests {
             writeln!(file, "2026-11-23T10:00:0{second}Z {stream} {tag} {text}").unwrap();
         }
         let (out, mut chunks) = mpsc::channel(8);
-        stream(file.path().to_owned(), options, out, || true).await.unwrap();
+        stream(
+            (file.path().parent().unwrap().to_owned(), file.path().to_owned()),
+            options,
+            out,
+            || true,
+        )
+        .await
+        .unwrap();
         let mut all = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             all.extend_from_slice(&chunk);
@@ -224,7 +219,9 @@ mod tests {
         let (out, mut chunks) = mpsc::channel(8);
         let options = LogOptions { follow: true, ..LogOptions::default() };
         let flag = is_over.clone();
-        let reading = stream(path.clone(), options, out, move || flag.load(Ordering::SeqCst));
+        let reading = stream((folder.path().to_owned(), path.clone()), options, out, move || {
+            flag.load(Ordering::SeqCst)
+        });
         let writing = async {
             assert_eq!(chunks.recv().await.unwrap(), "one\n");
             let mut old = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -260,7 +257,7 @@ mod tests {
             }
             ends
         };
-        stream(path, options, out, is_over).await.unwrap();
+        stream((folder.path().to_owned(), path), options, out, is_over).await.unwrap();
         assert_eq!(chunks.recv().await.unwrap(), "one\n");
         assert_eq!(chunks.recv().await.unwrap(), "last\n");
         assert_eq!(chunks.recv().await, None);

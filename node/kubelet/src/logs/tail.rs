@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::line::Line;
+use super::{line::Line, open::open_inside};
 
 const BLOCK: u64 = 16 * 1024;
 
@@ -78,8 +78,8 @@ impl Backwards {
 /// The text of the last lines, at most `limit` bytes of it.
 ///
 /// Lines may be of any length: no more of the file is read than can hold what is wanted.
-pub(crate) fn tail_text(path: &str, lines: usize, limit: usize) -> String {
-    let raw = last_bytes(path, limit + lines * HEAD + 2 * LONGEST_PART).unwrap_or_default();
+pub(crate) fn tail_text(root: &Path, path: &Path, lines: usize, limit: usize) -> String {
+    let raw = last_bytes(root, path, limit + lines * HEAD + 2 * LONGEST_PART).unwrap_or_default();
     let mut whole = VecDeque::new();
     let mut current = Vec::new();
     let mut add = |line: Vec<u8>| {
@@ -104,8 +104,8 @@ pub(crate) fn tail_text(path: &str, lines: usize, limit: usize) -> String {
 }
 
 /// The whole lines within the last `most` bytes of a file.
-fn last_bytes(path: &str, most: usize) -> io::Result<Vec<u8>> {
-    let mut file = File::open(Path::new(path))?;
+fn last_bytes(root: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut file = open_inside(root, path)?;
     let end = file.seek(SeekFrom::End(0))?;
     let from = end.saturating_sub(most as u64);
     file.seek(SeekFrom::Start(from))?;
@@ -132,12 +132,13 @@ mod tests {
         }
         writeln!(file, "2026-11-23T10:00:00Z stdout P long ").unwrap();
         writeln!(file, "2026-11-23T10:00:00Z stdout F end").unwrap();
-        let path = file.path().display().to_string();
-        assert_eq!(tail_text(&path, 1, 1000), "long end\n");
-        assert_eq!(tail_text(&path, 2, 1000), "line 1999\nlong end\n");
-        assert_eq!(tail_text(&path, 1500, 1 << 20).lines().count(), 1500);
-        assert_eq!(tail_text(&path, 9999, 1 << 20).lines().count(), 2001);
-        assert_eq!(tail_text(&path, 5, 4), "end\n");
+        let path = file.path();
+        let root = path.parent().unwrap();
+        assert_eq!(tail_text(root, path, 1, 1000), "long end\n");
+        assert_eq!(tail_text(root, path, 2, 1000), "line 1999\nlong end\n");
+        assert_eq!(tail_text(root, path, 1500, 1 << 20).lines().count(), 1500);
+        assert_eq!(tail_text(root, path, 9999, 1 << 20).lines().count(), 2001);
+        assert_eq!(tail_text(root, path, 5, 4), "end\n");
     }
 
     #[test]
@@ -148,12 +149,13 @@ mod tests {
             writeln!(file, "2026-11-23T10:00:00.000000000Z stdout P {part}").unwrap();
         }
         writeln!(file, "2026-11-23T10:00:00.000000000Z stdout F end").unwrap();
-        let path = file.path().display().to_string();
-        assert_eq!(tail_text(&path, 80, 8), "xxxxend\n");
-        assert_eq!(tail_text(&path, 80, 2048).len(), 2048);
-        assert!(last_bytes(&path, 50_000).unwrap().len() <= 50_000);
+        let path = file.path();
+        let root = path.parent().unwrap();
+        assert_eq!(tail_text(root, path, 80, 8), "xxxxend\n");
+        assert_eq!(tail_text(root, path, 80, 2048).len(), 2048);
+        assert!(last_bytes(root, path, 50_000).unwrap().len() <= 50_000);
         // Of the file's hundredth part, each line is whole.
-        let raw = last_bytes(&path, 50_000).unwrap();
+        let raw = last_bytes(root, path, 50_000).unwrap();
         assert!(raw.split_inclusive(|it| *it == b'\n').all(|it| it.starts_with(b"2026")));
     }
 

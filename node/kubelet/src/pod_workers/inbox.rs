@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    early_exits::{EarlyExit, EarlyExits},
     observed::RuntimePod,
     pod::{PodExt, PodUid},
     status::Verdict,
@@ -40,6 +41,8 @@ pub(crate) struct News {
     /// What volumes are made from has changed.
     are_volumes_due: bool,
     observed: RuntimePod,
+    /// Exits that the runtime does not know yet.
+    exits: EarlyExits,
 }
 
 impl News {
@@ -71,6 +74,7 @@ impl Inbox {
             waits_since: None,
             are_volumes_due: false,
             observed: RuntimePod::default(),
+            exits: EarlyExits::default(),
         };
         let inbox = Self { news: Mutex::new(news), woken: Notify::new() };
         inbox.woken.notify_one();
@@ -178,8 +182,22 @@ impl Inbox {
         news.is_admitted || news.was_admitted
     }
 
-    pub(crate) fn set_observed(&self, observed: &RuntimePod) {
-        self.news.lock().observed = observed.clone();
+    /// Returns the exits that the runtime was not heard of yet.
+    pub(crate) fn set_observed(&self, observed: &RuntimePod) -> EarlyExits {
+        let mut news = self.news.lock();
+        news.observed = observed.clone();
+        news.exits.settle(observed);
+        news.exits.clone()
+    }
+
+    pub(crate) fn put_exit(&self, exit: EarlyExit) {
+        self.news.lock().exits.add(exit);
+        self.woken.notify_one();
+    }
+
+    /// Whether an exit of this container was told that the runtime does not know yet.
+    pub(crate) fn has_early_exit(&self, id: &str) -> bool {
+        self.news.lock().exits.contains(id)
     }
 
     pub(crate) fn observed(&self) -> RuntimePod {

@@ -16,7 +16,11 @@ const LOG_LIMIT: usize = 2048;
 const LOG_LINES: usize = 80;
 
 /// The termination message of a container that has ended.
-pub(super) fn termination_message(pod: &Pod, container: &RuntimeContainer) -> String {
+pub(super) fn termination_message(
+    pod: &Pod,
+    container: &RuntimeContainer,
+    logs_root: &Path,
+) -> String {
     let mut text = String::new();
     if let Some(path) = &container.message_path
         && let Ok(file) = fs::File::open(path)
@@ -32,7 +36,7 @@ pub(super) fn termination_message(pod: &Pod, container: &RuntimeContainer) -> St
         .map(|(_, it)| labels::message_policy(&it).to_owned())
         .unwrap_or_default();
     if text.is_empty() && has_failed && policy == "FallbackToLogsOnError" {
-        text = logs::tail_text(&container.log_path, LOG_LINES, LOG_LIMIT);
+        text = logs::tail_text(logs_root, Path::new(&container.log_path), LOG_LINES, LOG_LIMIT);
     }
     text
 }

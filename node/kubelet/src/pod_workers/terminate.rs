@@ -44,6 +44,9 @@ impl Worker {
             let observed = self.observe().await?;
             if observed.has_live_parts() {
                 self.publish(&news.pod, &observed, &BTreeMap::new(), false);
+                if let Some(until) = self.lags_until() {
+                    return Ok(Next::Wait(Some(until)));
+                }
                 self.kill_all(&news, &observed).await;
                 let observed = self.observe().await?;
                 if observed.has_live_parts() {

@@ -18,6 +18,7 @@ use crate::{
     allocation::ResizeState,
     context::{Context, Network},
     cri::CriError,
+    early_exits::EarlyExits,
     observed::{self, RuntimePod, State},
     pace::Exits,
     plan::{self, ContainerBackoffs, Held, Plan, Waiting},
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     pub resize: ResizeState,
     pub restarts_all: bool,
     exits: Exits,
+    early_exits: EarlyExits,
     holds: BTreeMap<String, Hold>,
     /// The same of the pod as a whole: its sandbox, its volumes.
     hold: Option<(Option<i64>, Instant)>,
@@ -90,6 +92,7 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         resize: ResizeState::default(),
         restarts_all: false,
         exits: Exits::default(),
+        early_exits: EarlyExits::default(),
         holds: BTreeMap::new(),
         hold: None,
         is_first_look: true,
@@ -192,12 +195,7 @@ impl Worker {
         let plan = self.plan(pod, &observed);
         self.note_resize(pod, &plan);
         self.restarts_all = plan.restart_all.is_some();
-        self.publish(
-            pod,
-            &observed,
-            &plan.waiting,
-            plan.is_complete && !observed_is_live(&observed),
-        );
+        self.tell(pod, &observed, &plan);
         if plan.is_complete {
             info!(pod = pod.full_name(), "all containers have ended");
             return self.end_complete(news, observed).await;
@@ -238,6 +236,24 @@ impl Worker {
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
         self.hold = Some((pod.metadata.generation, Instant::now() + pause));
         Ok(Next::Wait(Some(self.context.clock.now() + pause)))
+    }
+
+    /// The status, with what the runtime is about to know.
+    fn tell(&self, pod: &Arc<Pod>, observed: &RuntimePod, plan: &Plan) {
+        let is_over = |plan: &Plan, it: &RuntimePod| plan.is_complete && !observed_is_live(it);
+        if self.early_exits.is_empty() {
+            self.publish(pod, observed, &plan.waiting, is_over(plan, observed));
+            return;
+        }
+        let ahead = self.early_exits.applied_to(observed);
+        let plan = self.plan(pod, &ahead);
+        self.publish(pod, &ahead, &plan.waiting, is_over(&plan, &ahead));
+    }
+
+    /// Until when the runtime is waited for, which does not know yet of an exit that is told already.
+    pub(super) fn lags_until(&self) -> Option<Timestamp> {
+        let left = self.early_exits.end()?.saturating_duration_since(Instant::now());
+        Some(self.context.clock.now() + left)
     }
 
     /// After a failure nothing is tried again before its time, whatever wakes the worker (the echo of
@@ -339,7 +355,7 @@ impl Worker {
         let is_deferred = self.resize.pending.as_ref().is_some_and(|it| it.reason == "Deferred");
         let room = is_deferred.then(|| self.context.clock.now() + LOOK_AGAIN);
         let again = plan.again_at.map(|it| self.context.pace.date_of(it));
-        [again, deadline, refresh, room].into_iter().flatten().min()
+        [again, deadline, refresh, room, self.lags_until()].into_iter().flatten().min()
     }
 
     /// What the runtime holds; an exit that is about to be noticed is waited for.
@@ -352,9 +368,9 @@ impl Worker {
         } else {
             observed::observe(&self.context.runtime, &uid).await?
         };
-        self.read_messages(&observed);
+        self.early_exits = self.inbox.set_observed(&observed);
+        self.read_messages(&self.early_exits.applied_to(&observed));
         self.exits.note(&observed, &self.context.pace);
-        self.inbox.set_observed(&observed);
         self.workers.note_progress();
         self.context.probes.follow(&self.inbox.pod(), &observed, &self.workers);
         Ok(observed)
@@ -367,7 +383,8 @@ impl Worker {
             if matches!(container.state, State::Exited { .. })
                 && !self.messages.contains_key(&container.id)
             {
-                let message = lookup::termination_message(&pod, container);
+                let logs = self.context.paths.all_pod_logs();
+                let message = lookup::termination_message(&pod, container, logs);
                 self.messages.insert(container.id.clone(), message);
             }
         }
@@ -383,6 +400,7 @@ impl Worker {
     ) -> PodStatus {
         let news = self.inbox.news();
         let uid = pod.uid();
+        let observed = &*self.early_exits.applied_to(observed);
         // Whoever hears that a pod is over gives its claims to others.
         let is_over = is_over && !self.context.cm.dra.is_held_by(&uid);
         let previous = self.context.statuses.get(&uid).unwrap_or_default();

@@ -5,19 +5,22 @@
 
 mod processes;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use http::Response;
+use http::{Response, StatusCode};
 use transport::Body;
 
-use super::{Server, metrics::answer};
+use super::{Server, metrics::answer, text};
 use crate::{
+    context::Context,
     metrics::text::Exposition,
     pod::PodUid,
+    pod_workers::PodWorkers,
     stats::{
+        Stats,
         devices::Device,
         group::GroupStats,
-        model::{FsStats, InterfaceStats, PodStats},
+        model::{FsStats, InterfaceStats, PodStats, Summary},
         processes::ProcessStats,
     },
 };
@@ -130,6 +133,28 @@ fn seconds(nanos: u64) -> f64 {
 impl Server {
     pub(super) async fn metrics_cadvisor(&self) -> Response<Body> {
         let summary = self.stats.summary(true).await;
+        let reader = Reader {
+            context: self.context.clone(),
+            workers: self.workers.clone(),
+            stats: self.stats.clone(),
+        };
+        // One pod can have a million files open, and each is looked at.
+        match tokio::task::spawn_blocking(move || reader.page(summary)).await {
+            Ok(page) => answer(page),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Reads what the kernel tells of every group: work for a thread that may wait.
+struct Reader {
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    stats: Stats,
+}
+
+impl Reader {
+    fn page(&self, summary: Summary) -> Exposition {
         let root = self.context.cgroups.group(Path::new(""));
         let mut told = vec![Told {
             labels: labels("/", None, "", "", ""),
@@ -148,7 +173,7 @@ impl Server {
         write(&mut page, &told, now);
         processes::write(&mut page, &told, &self.context.settings.sys, now);
         self.machine(&mut page);
-        answer(page)
+        page
     }
 
     fn add_pod(&self, stats: &PodStats, told: &mut Vec<Told>) {

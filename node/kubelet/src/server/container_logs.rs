@@ -10,6 +10,7 @@ use transport::Body;
 
 use super::{Server, query_flag, query_values, text};
 use crate::{
+    early_exits,
     logs::{self, LogOptions},
     observed::{RuntimeContainer, State},
     pod::PodExt,
@@ -89,12 +90,22 @@ impl Server {
         found.ok_or_else(|| format!("unable to retrieve container logs for {id}"))
     }
 
+    /// A container that ended a moment ago: the runtime has written what it said last when it knows of
+    /// its end itself.
+    async fn until_written(&self, pod: &Pod, id: &str) {
+        let uid = pod.uid();
+        let written = self.workers.until(|| !self.workers.has_early_exit(&uid, id));
+        drop(tokio::time::timeout(early_exits::LIMIT, written).await);
+    }
+
     async fn send_log(
         &self,
         pod: &Arc<Pod>,
         container: RuntimeContainer,
         options: LogOptions,
     ) -> Response<Body> {
+        self.until_written(pod, &container.id).await;
+        let root = self.context.paths.all_pod_logs().to_owned();
         let path = PathBuf::from(&container.log_path);
         if let Err(error) = tokio::fs::metadata(&path).await {
             let message = format!("failed to open log file \"{}\": {error}\n", path.display());
@@ -108,7 +119,7 @@ impl Server {
             now.is_none_or(|it| matches!(it.state, State::Exited { .. }))
         };
         let reading = async move {
-            if let Err(error) = logs::stream(path, options, out, is_over).await {
+            if let Err(error) = logs::stream((root, path), options, out, is_over).await {
                 debug!(%error, "a log was not read to its end");
             }
         };

@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
@@ -29,7 +29,7 @@ use tokio::{
 use tracing::debug;
 use transport::Body;
 
-use super::{Server, log_query::Options, system_logs::inside};
+use super::{Server, log_query::Options, system_logs::open};
 
 const QUEUE: usize = 8;
 const BLOCK: usize = 32 * 1024;
@@ -183,22 +183,17 @@ impl Reading {
 
     async fn file(&mut self, service: &String) -> io::Result<()> {
         let names = [service.clone(), format!("{service}.log"), format!("{service}/{service}.log")];
-        let mut paths = names.iter().filter_map(|it| inside(&self.root, it).ok());
-        let Some(path) = paths.find(|it| it.is_file()) else {
+        let opened = names.iter().filter_map(|it| open(&self.root, it).ok());
+        let mut files = opened.filter(|it| it.metadata().is_ok_and(|it| it.is_file()));
+        let Some(file) = files.next() else {
             let text = format!("\nlog not found for {service}\n");
             return self.sink.write(text.as_bytes()).await;
         };
-        let mut file = match tokio::fs::File::open(&path).await {
-            Ok(file) => file,
-            Err(error) => {
-                let text = format!("\nerror getting log for {service}: {error}\n");
-                return self.sink.write(text.as_bytes()).await;
-            }
-        };
+        let mut file = tokio::fs::File::from_std(file);
         if !self.options.are_given() {
             return self.copy(&mut file).await;
         }
-        match search(&path, &self.options).await? {
+        match search(file, &self.options).await? {
             Some(lines) => {
                 for line in lines {
                     self.sink.write(&line).await?;
@@ -228,12 +223,12 @@ fn journal_arguments(options: &Options, services: &[&String]) -> Vec<String> {
 }
 
 /// The lines that are asked for; `None` where times are, and no line tells its own.
-async fn search(path: &Path, options: &Options) -> io::Result<Option<VecDeque<Vec<u8>>>> {
+async fn search(file: tokio::fs::File, options: &Options) -> io::Result<Option<VecDeque<Vec<u8>>>> {
     let pattern = options.pattern.as_deref().map(Regex::new).transpose();
     let pattern = pattern.map_err(io::Error::other)?;
     let has_times = options.since.is_some() || options.until.is_some();
     let most = options.tail_lines.and_then(|it| usize::try_from(it).ok()).unwrap_or(MOST_LINES);
-    let mut lines = BufReader::new(tokio::fs::File::open(path).await?);
+    let mut lines = BufReader::new(file);
     let (mut kept, mut line) = (VecDeque::new(), Vec::new());
     // A line without a time is its predecessor's.
     let mut last: Option<Timestamp> = None;
@@ -301,7 +296,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubelet.log");
         std::fs::write(&path, text).unwrap();
-        let lines = search(&path, &options).await.unwrap()?;
+        let file = tokio::fs::File::open(&path).await.unwrap();
+        let lines = search(file, &options).await.unwrap()?;
         Some(String::from_utf8(lines.into_iter().flatten().collect()).unwrap())
     }
 

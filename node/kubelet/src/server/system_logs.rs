@@ -7,10 +7,10 @@
 //!
 //! Deviation: links that lead out of the folder are refused; upstream follows them.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use tokio::{io::AsyncReadExt, sync::mpsc};
+use tokio::{fs::File, io::AsyncReadExt, sync::mpsc};
 use tracing::debug;
 use transport::Body;
 
@@ -19,6 +19,7 @@ use super::{
     log_query::{LogQuery, Target},
     not_found, text,
 };
+use crate::logs;
 
 const QUEUE: usize = 8;
 const BLOCK: usize = 32 * 1024;
@@ -54,24 +55,23 @@ impl Server {
         let root = &self.context.settings.system_logs;
         let wanted = file.trim_start_matches('/');
         let missing = format!("stat {}: no such file or directory", root.join(wanted).display());
-        inside(root, wanted).map(drop).map_err(|_| missing)
+        open(root, wanted).map(drop).map_err(|_| missing)
     }
 
     async fn log_file(&self, wanted: &str) -> Response<Body> {
         let root = &self.context.settings.system_logs;
-        let path = match inside(root, wanted) {
-            Ok(path) => path,
+        let file = match open(root, wanted) {
+            Ok(file) => file,
             Err(Refused::Invalid) => return text(StatusCode::BAD_REQUEST, "invalid URL path\n"),
-            Err(Refused::Outside | Refused::Missing) => return not_found(),
+            Err(Refused::Missing) => return not_found(),
         };
-        if path.is_dir() {
-            return listing(&path);
+        match file.metadata() {
+            Ok(it) if it.is_dir() => listing(&file),
+            _ => self.send(File::from_std(file)),
         }
-        self.send(&path).await
     }
 
-    async fn send(&self, path: &Path) -> Response<Body> {
-        let Ok(mut file) = tokio::fs::File::open(path).await else { return not_found() };
+    fn send(&self, mut file: File) -> Response<Body> {
         let (out, chunks) = mpsc::channel(QUEUE);
         let reading = async move {
             let mut block = vec![0; BLOCK];
@@ -103,30 +103,29 @@ impl Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     Invalid,
-    Outside,
+    /// Or elsewhere, or nothing that can be read.
     Missing,
 }
 
-/// The file of a path, links resolved, if it is in the folder.
-pub(super) fn inside(root: &Path, wanted: &str) -> Result<PathBuf, Refused> {
+/// The file or folder of a path, if it is in the folder.
+pub(super) fn open(root: &Path, wanted: &str) -> Result<std::fs::File, Refused> {
     let relative = Path::new(wanted);
     let is_plain = |it: Component<'_>| matches!(it, Component::Normal(_) | Component::CurDir);
     if wanted.contains('\0') || !relative.components().all(is_plain) {
         return Err(Refused::Invalid);
     }
-    let root = root.canonicalize().map_err(|_| Refused::Missing)?;
-    let path = root.join(relative).canonicalize().map_err(|_| Refused::Missing)?;
-    if path.starts_with(&root) { Ok(path) } else { Err(Refused::Outside) }
+    logs::open_inside(root, &root.join(relative)).map_err(|_| Refused::Missing)
 }
 
 /// A folder as upstream's file server shows it.
-fn listing(path: &Path) -> Response<Body> {
-    let mut names: Vec<String> = std::fs::read_dir(path)
+fn listing(folder: &std::fs::File) -> Response<Body> {
+    let mut names: Vec<String> = std::fs::read_dir(logs::itself(folder))
         .into_iter()
         .flatten()
         .flatten()
         .map(|it| {
-            let slash = if it.path().is_dir() { "/" } else { "" };
+            let is_folder = it.file_type().is_ok_and(|it| it.is_dir());
+            let slash = if is_folder { "/" } else { "" };
             format!("{}{slash}", it.file_name().to_string_lossy())
         })
         .collect();
@@ -161,14 +160,14 @@ mod tests {
         link("../secret", "out");
         link("/etc/passwd", "pods/out");
         link("a.log", "in");
-        assert!(inside(&root, "a.log").is_ok() && inside(&root, "in").is_ok());
-        assert!(inside(&root, "").is_ok() && inside(&root, "pods/./").is_ok());
-        assert_eq!(inside(&root, "../secret"), Err(Refused::Invalid));
-        assert_eq!(inside(&root, "pods/../../secret"), Err(Refused::Invalid));
-        assert_eq!(inside(&root, "/etc/passwd"), Err(Refused::Invalid));
-        assert_eq!(inside(&root, "out"), Err(Refused::Outside));
-        assert_eq!(inside(&root, "pods/out"), Err(Refused::Outside));
-        assert_eq!(inside(&root, "nothing"), Err(Refused::Missing));
-        assert_eq!(inside(&root, "a\0b"), Err(Refused::Invalid));
+        for served in ["a.log", "in", "", "pods/./"] {
+            assert!(open(&root, served).is_ok(), "{served}");
+        }
+        for wrong in ["../secret", "pods/../../secret", "/etc/passwd", "a\0b"] {
+            assert_eq!(open(&root, wrong).unwrap_err(), Refused::Invalid, "{wrong}");
+        }
+        for hidden in ["out", "pods/out", "nothing"] {
+            assert_eq!(open(&root, hidden).unwrap_err(), Refused::Missing, "{hidden}");
+        }
     }
 }

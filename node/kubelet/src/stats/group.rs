@@ -99,6 +99,13 @@ impl<'a> Group<'a> {
         ["memory.current", "memory.usage_in_bytes"].iter().any(|it| folder.join(it).exists())
     }
 
+    /// How many processes the kernel has killed for their memory; `None` where it does not say.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        let file = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
+        let text = fs::read_to_string(self.folder("memory")?.join(file)).ok()?;
+        Some(field(&text, "oom_kill"))
+    }
+
     /// The processes of the group and of those below it.
     pub(crate) fn first_process(&self) -> Option<i32> {
         first_process(&self.folder("memory").or_else(|| self.folder("pids"))?)

@@ -11,6 +11,7 @@ mod conformance;
 mod csi;
 mod csi_faults;
 mod eviction;
+mod exits;
 mod faults;
 mod host_features;
 mod memory;

@@ -77,31 +77,3 @@ async fn without_its_gate_the_signal_is_ignored_as_upstream_ignores_it() {
     world.until_gone("p").await;
     assert_eq!(world.runtime.count("Kill", "c:10"), 0);
 }
-
-/// containerd 1.6 tells of an exit, takes the task away, tells of that, and only then knows it itself.
-#[tokio::test(start_paused = true)]
-async fn an_exit_is_in_the_status_as_soon_as_the_runtime_itself_knows_of_it() {
-    let world = World::new().await;
-    let spec = json!({
-        "restartPolicy": "Never", "containers": [{ "name": "c", "image": "i:1" }],
-    });
-    world.create(pod("p", spec)).await;
-    world.until("p", support::is_running).await;
-    // No pause of those that grow ends here by chance.
-    world.runtime.set_exit_lag(Duration::from_millis(77));
-    let begun = tokio::time::Instant::now();
-    world.runtime.exit("c", 3);
-    let ended = |status: &k8s_openapi::api::core::v1::PodStatus| {
-        let state = status.container_statuses.as_ref()?.first()?.state.as_ref()?;
-        state.terminated.as_ref().map(|it| it.exit_code)
-    };
-    loop {
-        if let Some(code) = ended(&world.status("p").await) {
-            assert_eq!(code, 3);
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let took = begun.elapsed();
-    assert!(took <= Duration::from_millis(85), "{took:?}");
-}

@@ -8,6 +8,7 @@ mod certificates;
 mod containers;
 mod ends;
 mod environment;
+mod exits;
 mod faults;
 mod images;
 mod lifecycle;

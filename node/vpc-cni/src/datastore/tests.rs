@@ -106,6 +106,37 @@ fn a_checkpoint_cannot_give_an_address_twice_or_one_that_is_not_there() {
     assert!(!store.restore(row("b", 20)));
     assert!(!store.restore(row("c", 99)));
     assert_eq!(assign(&mut store, "d", NOW), Some(Ipv4Addr::new(192, 168, 0, 21)));
+    assert_eq!(store.assigned(&key("b")), None);
+    assert_eq!(store.assigned(&key("c")), None);
+}
+
+#[test]
+fn an_interface_that_is_out_of_sight_for_a_while_gives_nobodys_address_away() {
+    let mut store = store();
+    for container in ["a", "b", "c"] {
+        assign(&mut store, container, NOW).unwrap();
+    }
+    store.remove_eni("eni-b");
+    assert_eq!(store.stock().assigned, 2);
+    // It comes back, and a restart in between reads the same rows.
+    let rows: Vec<Row> = store.rows().cloned().collect();
+    let mut again = Datastore::new(Duration::from_secs(30), false);
+    again.observe(eni("eni-a", 0, &[10, 20, 21]), NOW);
+    assert_eq!(rows.into_iter().filter(|row| !again.restore(row.clone())).count(), 1);
+    for store in [&mut store, &mut again] {
+        store.observe(eni("eni-b", 1, &[11, 30, 31]), NOW);
+        assert_eq!(store.assigned(&key("c")).unwrap().address, Ipv4Addr::new(192, 168, 0, 30));
+        assert_eq!(assign(store, "d", NOW), Some(Ipv4Addr::new(192, 168, 0, 31)));
+        assert_eq!(assign(store, "e", NOW), None);
+    }
+    // Where it never comes back, its pod's next ADD gets another one, and its DEL leaves nothing.
+    store.remove_eni("eni-b");
+    assert_eq!(store.release(&key("c"), NOW), None);
+    assert_eq!(store.row(&key("c")), None);
+    store.release(&key("a"), NOW).unwrap();
+    let rested = NOW + Duration::from_secs(30);
+    assert_eq!(assign(&mut store, "d", rested), Some(Ipv4Addr::new(192, 168, 0, 20)));
+    assert_eq!(store.rows().count(), 2);
 }
 
 #[test]

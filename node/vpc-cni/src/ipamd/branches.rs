@@ -46,7 +46,7 @@ impl Ipamd {
         if pool.trunk.is_some() {
             return true;
         }
-        let unmanaged_enis = pool.unmanaged.len();
+        let unmanaged_enis = pool.unmanaged.len() + pool.unplugged;
         drop(pool);
         let at = Circumstances {
             now: self.parts.clock.now(),

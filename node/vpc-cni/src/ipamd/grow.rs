@@ -42,7 +42,10 @@ impl Ipamd {
         self.pool.lock().subnet = subnet;
         let assigned = match cloud.assign(eni, amount).await {
             Ok(assigned) => assigned,
-            Err(error) if error.is_view_stale() => return self.reconcile().await,
+            Err(error) if error.is_view_stale() => {
+                self.reconcile().await?;
+                return if self.held(eni).0 > before { Ok(()) } else { Err(failed(error)) };
+            }
             Err(error)
                 if error.is_unauthorized() || error.is_throttled() || amount == amount.one() =>
             {
@@ -57,7 +60,12 @@ impl Ipamd {
         self.pool.lock().returned.forget(eni, &assigned);
         self.await_metadata(|enis| enis.iter().any(|it| it.id == eni && held(it) >= wanted))
             .await?;
-        self.reconcile().await
+        self.reconcile().await?;
+        // What helps nobody is a failure: else it would be done again at once, and again.
+        if self.held(eni).0 > before {
+            return Ok(());
+        }
+        Err(IpamdError::NothingAssigned { eni: eni.to_owned() })
     }
 
     /// Adds an interface, in the first subnet that has room.

@@ -18,7 +18,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use tracing::info;
 
 use super::{Ipamd, IpamdError, unreadable};
-use crate::datastore::AttachedEni;
+use crate::{checkpoint, datastore::AttachedEni};
 
 /// Upstream's block: every node has the same.
 pub(crate) const EGRESS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 172, 0), 22);
@@ -56,15 +56,16 @@ impl Ipamd {
         Ok(vec![primary])
     }
 
-    /// The node's prefix: the first one, and from then on this one. EC2 is asked for one where there
-    /// is none.
+    /// The node's prefix: that of the pods that are here already, else the first one, and from then on
+    /// this one. EC2 is asked for one where there is none.
     async fn ensure_prefix(&self, primary: &AttachedEni) -> Result<Option<Ipv6Net>, IpamdError> {
         let known = self.prefix.get().copied();
         let found = self.prefixes(primary).await?;
         if let Some(gone) = known.filter(|it| !found.contains(it)) {
             return Err(IpamdError::PrefixGone { prefix: gone, eni: primary.id.clone() });
         }
-        let kept = known.or_else(|| found.first().copied());
+        let of_pods = || self.prefix_of_pods(&found);
+        let kept = known.or_else(of_pods).or_else(|| found.first().copied());
         let Some(cloud) = self.parts.cloud.as_ref().filter(|_| kept.is_none()) else {
             return Ok(kept);
         };
@@ -82,6 +83,13 @@ impl Ipamd {
             wait *= 2;
         }
         Err(IpamdError::NoPrefix { eni: primary.id.clone() })
+    }
+
+    /// An interface may have got a second prefix since: addresses that pods have stay theirs.
+    fn prefix_of_pods(&self, found: &[Ipv6Net]) -> Option<Ipv6Net> {
+        // Whether the checkpoint can be used is decided where it is restored.
+        let given = checkpoint::read_ipv6(&self.parts.checkpoint).unwrap_or_default();
+        found.iter().find(|prefix| given.iter().any(|it| prefix.contains(it))).copied()
     }
 
     async fn prefixes(&self, primary: &AttachedEni) -> Result<Vec<Ipv6Net>, IpamdError> {

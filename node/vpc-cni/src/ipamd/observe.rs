@@ -68,8 +68,10 @@ impl Ipamd {
     }
 
     pub(super) fn needs_reconcile(&self) -> bool {
-        let last = self.pool.lock().last_reconcile;
-        last.is_none_or(|last| last + RECONCILE <= self.parts.clock.now())
+        let pool = self.pool.lock();
+        let (last, is_unplugged) = (pool.last_reconcile, pool.unplugged > 0);
+        drop(pool);
+        is_unplugged || last.is_none_or(|last| last + RECONCILE <= self.parts.clock.now())
     }
 
     /// Takes what IMDS says, and puts the node's routes, rules and NAT in place for it.
@@ -88,7 +90,8 @@ impl Ipamd {
         if self.parts.config.is_ipv6 {
             attached = self.with_ipv6(attached).await?;
         }
-        self.ensure_network(&attached).await?;
+        let linkless = self.ensure_network(&attached).await?;
+        self.leave_out_unplugged(&mut attached, &linkless);
         let now = self.parts.clock.now();
         self.pool.lock().returned.leave_out(&mut attached, now);
         {
@@ -115,7 +118,21 @@ impl Ipamd {
         self.ensure_pod_rules().await
     }
 
-    async fn ensure_network(&self, attached: &[AttachedEni]) -> Result<(), IpamdError> {
+    /// An interface that is not known yet, and has no link, is being attached or was just detached:
+    /// it takes a place, and nobody gets an address of it.
+    fn leave_out_unplugged(&self, attached: &mut Vec<AttachedEni>, linkless: &BTreeSet<String>) {
+        let before = attached.len();
+        let store = self.store.lock();
+        attached.retain(|eni| !linkless.contains(&eni.id) || store.eni(&eni.id).is_some());
+        drop(store);
+        self.pool.lock().unplugged = before - attached.len();
+    }
+
+    /// Puts the node's network in place; says which interfaces have no link.
+    async fn ensure_network(
+        &self,
+        attached: &[AttachedEni],
+    ) -> Result<BTreeSet<String>, IpamdError> {
         let identity = &self.parts.identity;
         let vpc_cidrs = self.parts.metadata.vpc_cidrs(&identity.mac).await.map_err(unreadable)?;
         let config = self.parts.config.clone();
@@ -140,12 +157,16 @@ impl Ipamd {
                     && config.pod_eni_mode == PodEniMode::Strict,
             };
             network::ensure_rules(netlink, &node)?;
+            let mut linkless = BTreeSet::new();
             for eni in &secondary {
-                set_up_if_there(netlink, eni, config.eni_mtu)?;
+                if !set_up_if_there(netlink, eni, config.eni_mtu)? {
+                    linkless.insert(eni.id.clone());
+                }
             }
-            Ok::<_, NetworkError>(node)
+            Ok::<_, NetworkError>((node, linkless))
         });
-        let table = network::table(&node.await.map_err(failed)?);
+        let (node, linkless) = node.await.map_err(failed)?;
+        let table = network::table(&node);
         let known = self.pool.lock().table.clone();
         if known.as_ref() != Some(&table) {
             let wanted = Transaction::replace(&table);
@@ -158,7 +179,7 @@ impl Ipamd {
         let mut pool = self.pool.lock();
         pool.table = Some(table);
         pool.vpc_cidrs = vpc_cidrs;
-        Ok(())
+        Ok(linkless)
     }
 
     /// Puts the checkpoint's assignments back, without those whose link is gone: the runtime may
@@ -231,13 +252,13 @@ impl Ipamd {
     }
 }
 
-/// A link that is not there yet is set up by the step that attached it, or by the next pass.
-fn set_up_if_there(netlink: &Netlink, eni: &AttachedEni, mtu: u32) -> Result<(), NetworkError> {
+/// A link that is not there yet (`false`) is set up by the step that attached it, or by the next pass.
+fn set_up_if_there(netlink: &Netlink, eni: &AttachedEni, mtu: u32) -> Result<bool, NetworkError> {
     match network::set_up_eni(netlink, eni, mtu) {
         Err(NetworkError::NoLink { eni, .. }) => {
             warn!(eni, "the interface has no link yet");
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        other => other.map(|()| true),
     }
 }

@@ -80,19 +80,24 @@ impl Ipamd {
 
     /// Takes a sandbox's address back; `None` where it had none. A branch's goes with its pod: the
     /// controller takes it back.
-    pub fn delete(&self, sandbox: &Sandbox) -> Result<Option<Assignment>, AddError> {
+    ///
+    /// Where that cannot be kept on disk it is done all the same: the runtime would not ask again, and
+    /// nobody gets the address before it could be kept. After a restart the sandbox has no link.
+    pub fn delete(&self, sandbox: &Sandbox) -> Option<Assignment> {
         let reason = labels(&[("reason", &"PodDeleted")]);
         self.metrics.count_labelled("awscni_del_ip_req_count", reason);
         let released = {
             let mut store = self.store.lock();
-            let released = store.release(&key_of(sandbox), self.parts.clock.now());
-            if released.is_some() {
-                self.keep(&store).map_err(|source| AddError::Checkpoint { source })?;
+            let key = key_of(sandbox);
+            let was_known = store.row(&key).is_some();
+            let released = store.release(&key, self.parts.clock.now());
+            if was_known && let Err(error) = self.keep(&store) {
+                warn!(error = %telemetry::chain(&error), "a release is not on disk yet");
             }
             released
         };
         self.wake.notify_one();
-        Ok(released.map(|it| self.describe(&it)).or_else(|| self.known_branch(sandbox)))
+        released.map(|it| self.describe(&it)).or_else(|| self.known_branch(sandbox))
     }
 
     fn describe(&self, assigned: &Assigned) -> Assignment {

@@ -50,6 +50,8 @@ impl Ipamd {
             }
             Err(error) => error,
         };
+        // What failed may have been done: the next step is planned from what there is.
+        pool.last_reconcile = None;
         let subnet = pool.subnet.clone();
         let is_exhausted =
             matches!(error, IpamdError::Cloud { source } if source.is_subnet_exhausted());

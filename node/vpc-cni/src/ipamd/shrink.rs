@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Ipamd, IpamdError};
 use crate::{
-    cloud::{self, Cloud},
+    cloud::{self, Cloud, CloudError},
     network,
     plan::Step,
 };
@@ -20,8 +20,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 const SWEEP_SPREAD_SECONDS: u64 = 300;
 
 impl Ipamd {
-    /// What is given back leaves the store first, so that no pod gets it meanwhile. Where the call
-    /// fails, the next look at IMDS brings it back.
+    /// What is given back leaves the store first, so that no pod gets it meanwhile. Where EC2 refuses,
+    /// the next look at IMDS brings it back; where only the answer is missing, it may be somebody
+    /// else's by now, and is left alone until IMDS has to know.
     pub(super) async fn shrink(&self, cloud: &Cloud, step: Step) -> Result<(), IpamdError> {
         let now = self.parts.clock.now();
         self.pool.lock().last_shrink = Some(now);
@@ -34,7 +35,7 @@ impl Ipamd {
                     true => Ok(()),
                     false => cloud.unassign_addresses(&eni, &taken).await,
                 };
-                done.inspect_err(|_| self.pool.lock().returned.forget(&eni, &nets))
+                done.inspect_err(|error| self.keep_refused(error, &eni, &nets))
             }
             Step::UnassignPrefixes { eni, prefixes } => {
                 let taken = self.store.lock().take_prefixes(&eni, &prefixes);
@@ -43,7 +44,7 @@ impl Ipamd {
                     true => Ok(()),
                     false => cloud.unassign_prefixes(&eni, &taken).await,
                 };
-                done.inspect_err(|_| self.pool.lock().returned.forget(&eni, &taken))
+                done.inspect_err(|error| self.keep_refused(error, &eni, &taken))
             }
             Step::DeleteEni { eni } => {
                 let taken = self.store.lock().take_idle_eni(&eni, now);
@@ -61,6 +62,12 @@ impl Ipamd {
             self.pool.lock().last_reconcile = None;
         }
         done.map_err(|source| IpamdError::Cloud { source })
+    }
+
+    fn keep_refused(&self, error: &CloudError, eni: &str, nets: &[Ipv4Net]) {
+        if error.is_refusal() {
+            self.pool.lock().returned.forget(eni, nets);
+        }
     }
 
     /// Sweeps hourly; see [`Self::sweep_once`].
@@ -92,7 +99,7 @@ impl Ipamd {
             let Some(id) = eni.network_interface_id.clone() else { continue };
             if is_ours && is_leaked(created, now) {
                 info!(eni = id, "deleting a leaked interface");
-                if let Err(error) = cloud.remove_eni(&id).await {
+                if let Err(error) = cloud.delete_eni(&id).await {
                     warn!(eni = id, error = %telemetry::chain(&error), "still leaked");
                 }
             }

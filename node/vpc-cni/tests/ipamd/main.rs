@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod churn;
+mod faults;
+mod introspection;
 mod pod_subnets;
 mod support;
 mod unmanaged;
@@ -9,16 +12,14 @@ mod unmanaged;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
-use api_cni::{
-    backend::{Assignment, Sandbox},
-    host_link_name,
-};
+use api_cni::backend::{Assignment, Sandbox};
 use aws_ec2::{
     common::{TagInput, TagSpecification},
+    ipv6_addresses::{AssignIpv6Addresses, AssignIpv6AddressesRequest},
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
     private_addresses::{AssignPrivateIpAddresses, AssignPrivateIpAddressesRequest},
     subnet::{AssociateSubnetCidrBlock, AssociateSubnetCidrBlockRequest},
@@ -26,12 +27,11 @@ use aws_ec2::{
 };
 use clock::Clock;
 use lifecycle::Scope;
-use linux_netlink::{Rule, Veth, VethEnd};
+use linux_netlink::Rule;
 use support::World;
 use vpc_cni::{
     cloud,
     ipamd::{AddError, Ipamd, IpamdError},
-    network,
 };
 
 fn sandbox(number: usize) -> Sandbox {
@@ -131,7 +131,7 @@ async fn a_subnet_that_runs_out_fails_pods_and_pauses_the_pool() {
     }
     assert!(story.contains(&format!("Held by {}: 10 (1 interface).", world.instance)), "{story}");
     until("the pause", || ipamd.plan().reason.contains("ran out")).await;
-    ipamd.delete(&sandbox(3)).unwrap();
+    ipamd.delete(&sandbox(3));
     let error = ipamd.add(&sandbox(10)).await.unwrap_err();
     assert!(error.to_string().contains("no available"), "an address rests after use: {error}");
     assert_eq!(world.ec2.view().network_interfaces.len(), 1, "nothing is left behind");
@@ -217,7 +217,7 @@ async fn addresses_beyond_the_targets_go_back_to_ec2() {
         ipamd.add(&sandbox(number)).await.unwrap();
     }
     until("two more than pods", || ipamd.snapshot().stock().total == 7).await;
-    (0..5).for_each(|number| drop(ipamd.delete(&sandbox(number)).unwrap()));
+    (0..5).for_each(|number| drop(ipamd.delete(&sandbox(number))));
     until("two", || secondary(&world).len() == 2 && ipamd.snapshot().stock().total == 2).await;
 }
 
@@ -282,12 +282,36 @@ async fn an_ipv6_node_has_one_prefix_whose_addresses_survive_a_restart() {
     assert_eq!(prefixes().len(), 1, "nothing is warmed");
     let checkpoint = std::fs::read_to_string(world.folder.path().join("ipam.json")).unwrap();
     assert!(checkpoint.contains(&of(&first).to_string()), "{checkpoint}");
-    ipamd.delete(&sandbox(0)).unwrap();
+    ipamd.delete(&sandbox(0));
     let third = ipamd.add(&sandbox(2)).await.unwrap();
     assert_ne!(of(&third), of(&first), "what was given back rests");
     let rules = world.netlink().rules().unwrap();
     let leads_to = |address: std::net::IpAddr| rules.iter().any(|it| it.to == Some(address.into()));
     assert!(leads_to(of(&second).into()), "{rules:?}");
+}
+
+#[tokio::test]
+async fn an_ipv6_nodes_pods_keep_their_prefix_when_another_one_comes_before_it() {
+    let Some(world) = World::new("sx", "192.168.200.0/24").await else { return };
+    let environment =
+        [("ENABLE_IPv6", "true"), ("ENABLE_IPv4", "false"), ("ENABLE_PREFIX_DELEGATION", "true")];
+    give_ipv6(&world).await;
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    let given = ipamd.add(&sandbox(0)).await.unwrap();
+    drop(ipamd);
+    let eni = world.ec2.view().interfaces_of(&world.instance)[0].clone();
+    let own = *eni.ipv6_prefixes.first().unwrap();
+    let block = ipnet::Ipv6Net::new(own.network(), 64).unwrap().trunc();
+    let request = AssignIpv6AddressesRequest {
+        network_interface_id: eni.id.clone(),
+        ipv6_prefixes: vec![block.subnets(80).unwrap().nth(1).unwrap().to_string()],
+        ..Default::default()
+    };
+    world.root().call::<AssignIpv6Addresses>(request).await.unwrap();
+    let ipamd = world.start(&environment, "root").await.unwrap();
+    assert_eq!(ipamd.add(&sandbox(0)).await.unwrap(), given);
+    let next = ipamd.add(&sandbox(1)).await.unwrap().ipv6.unwrap().address;
+    assert!(own.contains(&next), "{next} is of another prefix than {own}");
 }
 
 /// Somebody else put addresses on the interface: EC2 refuses more, and ipamd looks again.
@@ -327,7 +351,7 @@ async fn an_interface_that_is_not_needed_any_more_is_detached_and_deleted() {
         ipamd.add(&sandbox(number)).await.unwrap();
     }
     until("three interfaces", || ipamd.snapshot().enis().count() == 3).await;
-    (0..10).for_each(|number| drop(ipamd.delete(&sandbox(number)).unwrap()));
+    (0..10).for_each(|number| drop(ipamd.delete(&sandbox(number))));
     drop(running);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -341,12 +365,36 @@ async fn an_interface_that_is_not_needed_any_more_is_detached_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_assignment_that_cannot_be_kept_is_not_made_and_a_release_is_all_the_same() {
+    let Some(world) = World::new("o", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("IP_COOLDOWN_PERIOD", "0")], "root").await.unwrap();
+    let _running = Running::start(&ipamd);
+    let first = ipamd.add(&sandbox(0)).await.unwrap();
+    let path = world.folder.path().join("ipam.json");
+    let kept = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = ipamd.add(&sandbox(1)).await;
+    assert!(matches!(refused, Err(AddError::Checkpoint { .. })), "{refused:?}");
+    assert_eq!(ipamd.snapshot().stock().assigned, 1);
+    assert_eq!(ipamd.delete(&sandbox(0)), Some(first));
+    assert_eq!(ipamd.snapshot().stock().assigned, 0);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, kept).unwrap();
+    // The next one that can be kept brings the file up to date.
+    let again = ipamd.add(&sandbox(2)).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("container-2") && !text.contains("container-0"), "{text}");
+    assert!(text.contains(&again.address.to_string()), "{text}");
+}
+
+#[tokio::test]
 async fn the_metrics_have_upstreams_names_and_count_what_was_done() {
     let Some(world) = World::new("k", "192.168.200.0/24").await else { return };
     let ipamd = world.start(&[("ENABLE_PREFIX_DELEGATION", "true")], "root").await.unwrap();
     let running = Running::start(&ipamd);
     ipamd.add(&sandbox(0)).await.unwrap();
-    ipamd.delete(&sandbox(0)).unwrap();
+    ipamd.delete(&sandbox(0));
     let given = ipamd.add(&sandbox(1)).await.unwrap().address;
     until("a warm prefix", || ipamd.snapshot().stock().prefixes == 2).await;
     let ended = "awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"} 0";
@@ -424,121 +472,6 @@ async fn interfaces_that_a_dead_node_left_behind_are_deleted_and_others_are_not(
     let is_left: Vec<bool> =
         ids.iter().map(|id| state.network_interfaces.get(id).is_some()).collect();
     assert_eq!(is_left, [false, true, true]);
-}
-
-/// Two thousand pods come and go while EC2 refuses calls as too many and ipamd is killed at any
-/// point, its own steps and ADDs included: no address is given twice, none is lost, and in the end
-/// what ipamd knows is what EC2's store says.
-#[tokio::test]
-async fn churn_with_kills_and_throttling_neither_leaks_nor_gives_an_address_twice() {
-    let Some(world) = World::new("f", "192.168.200.0/24").await else { return };
-    let environment =
-        [("IP_COOLDOWN_PERIOD", "0"), ("WARM_IP_TARGET", "6"), ("CLUSTER_NAME", "stead")];
-    let mut ipamd = started(&world, &environment).await;
-    world.throttled.store(5, Ordering::Relaxed);
-    let mut running = Some(Running::start(&ipamd));
-    let mut held: BTreeMap<usize, Assignment> = BTreeMap::new();
-    let (mut pods, mut step) = (0, 0);
-    while pods < 2_000 {
-        step += 1;
-        let number = usize::try_from(entropy::below(24)).unwrap();
-        match held.remove(&number) {
-            Some(assignment) => {
-                let freed = ipamd.delete(&sandbox(number)).unwrap().map(|it| it.address);
-                assert_eq!(freed, Some(assignment.address), "step {step}");
-                cable(&world, number, false);
-            }
-            None if entropy::below(20) == 0 => {
-                // The plug-in dies while it waits, and the runtime sends a DEL.
-                let wait = Duration::from_micros(entropy::below(3_000));
-                drop(tokio::time::timeout(wait, ipamd.add(&sandbox(number))).await);
-                ipamd.delete(&sandbox(number)).unwrap();
-            }
-            None => {
-                let Ok(assignment) = ipamd.add(&sandbox(number)).await else { continue };
-                let others: Vec<_> = held.values().map(|it| it.address).collect();
-                assert!(!others.contains(&assignment.address), "step {step}: {others:?}");
-                held.insert(number, assignment);
-                cable(&world, number, true);
-                pods += 1;
-            }
-        }
-        if entropy::below(100) == 0 {
-            drop(running.take());
-            ipamd = started(&world, &environment).await;
-            assert_eq!(ipamd.snapshot().stock().assigned, held.len(), "after a kill at {step}");
-            running = Some(Running::start(&ipamd));
-        }
-    }
-    drop(running.take());
-    world.throttled.store(0, Ordering::Relaxed);
-    let again = started(&world, &environment).await;
-    let known = secondary(&world);
-    assert!(held.values().all(|it| known.contains(&it.address)));
-    let store = again.snapshot();
-    let in_store = store.enis().flat_map(|eni| eni.holders().map(|(address, ..)| address));
-    assert_eq!(in_store.collect::<BTreeSet<_>>(), known, "EC2's store and ipamd's");
-    // What a kill left between its creation and its attachment is the sweep's.
-    let state = world.ec2.view();
-    for eni in state.network_interfaces.iter().filter(|it| !it.is_in_use()) {
-        assert!(eni.description.starts_with("aws-K8S-"), "{eni:?}");
-        assert!(eni.tags.contains_key(cloud::TAG_CREATED), "{eni:?}");
-    }
-    forgets_what_went_meanwhile(&world, &environment, &held).await;
-}
-
-/// Starts ipamd as a kubelet does: again, where EC2 refused to tell what there is.
-async fn started(world: &World, environment: &[(&str, &str)]) -> Arc<Ipamd> {
-    for _ in 0..20 {
-        if let Ok(ipamd) = world.start(environment, "root").await {
-            return ipamd;
-        }
-    }
-    panic!("twenty starts in a row were refused");
-}
-
-/// A sandbox whose link went while ipamd was down is forgotten, once its plug-in has had the time to
-/// make the link; and so are the rules that led to it.
-async fn forgets_what_went_meanwhile(
-    world: &World,
-    environment: &[(&str, &str)],
-    held: &BTreeMap<usize, Assignment>,
-) {
-    let (&number, assignment) = held.first_key_value().unwrap();
-    let rule = network::pod_rules(assignment.pod_address(), assignment.route_table).remove(0);
-    assert!(world.netlink().rules().unwrap().contains(&rule));
-    cable(world, number, false);
-    let again = world.start(environment, "root").await.unwrap();
-    assert_eq!(again.snapshot().stock().assigned, held.len());
-    age_checkpoint(world);
-    let ipamd = world.start(environment, "root").await.unwrap();
-    assert_eq!(ipamd.snapshot().stock().assigned, held.len() - 1);
-    assert!(!world.netlink().rules().unwrap().contains(&rule));
-}
-
-/// Makes all assignments an hour older.
-fn age_checkpoint(world: &World) {
-    let path = world.folder.path().join("ipam.json");
-    let mut file: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    for row in file["allocations"].as_array_mut().unwrap() {
-        let at = row["allocationTimestamp"].as_i64().unwrap();
-        row["allocationTimestamp"] = (at - 3_600_000_000_000).into();
-    }
-    std::fs::write(&path, file.to_string()).unwrap();
-}
-
-/// The link by which ipamd knows that a sandbox exists.
-fn cable(world: &World, number: usize, is_there: bool) {
-    let name = host_link_name("eni", "default", &format!("pod-{number}"));
-    let netlink = world.netlink();
-    if is_there {
-        let peer = format!("p{number}");
-        let veth = Veth { end: VethEnd::named(&name), peer: VethEnd::named(&peer) };
-        netlink.create_veth(&veth).unwrap();
-    } else {
-        netlink.delete_link_by_name(&name).unwrap();
-    }
 }
 
 trait IntoNet {

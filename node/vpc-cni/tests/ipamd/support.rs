@@ -2,15 +2,7 @@
 //! network namespace: attaching an interface makes a veth pair in it.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    os::fd::AsFd,
-    path::PathBuf,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    collections::BTreeMap, fs::File, os::fd::AsFd, path::PathBuf, process::Command, sync::Arc,
 };
 
 use api_imds::SecurityCredentials;
@@ -29,10 +21,11 @@ use aws_wire::{
 };
 use bytes::Bytes;
 use clock::Clock;
-use http::{Request, Response, StatusCode};
+use http::Request;
 use http_body_util::Full;
 use lifecycle::Scope;
 use linux_netlink::{Mac, Netlink, Veth, VethEnd};
+use parking_lot::Mutex;
 use region_ec2::{Config as Ec2Config, Ec2, Environment, ProfileInfo, records, routes, seed};
 use region_gateway::{
     AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
@@ -51,6 +44,8 @@ use vpc_cni::{
     metadata::Metadata,
     plan::Limits,
 };
+
+use crate::faults::Faults;
 
 const ACCOUNT: &str = "111122223333";
 
@@ -109,10 +104,15 @@ impl Identities for Iam {
 struct View {
     ec2: Arc<Ec2>,
     instance: String,
+    /// What is told instead.
+    stale: Arc<Mutex<Option<Arc<InstanceMetadata>>>>,
 }
 
 impl Served for View {
     fn instance(&self, _: &str, _: std::net::IpAddr) -> Option<Arc<InstanceMetadata>> {
+        if let Some(stale) = &*self.stale.lock() {
+            return Some(stale.clone());
+        }
         let state = self.ec2.view();
         let instance = state.instances.get(&self.instance)?;
         let interface = |eni: &records::NetworkInterface| Interface {
@@ -184,8 +184,9 @@ pub(crate) struct World {
     gateway: Gateway,
     netns: Netns,
     imds: String,
-    /// How many of a hundred calls of ipamd EC2 refuses as too many.
-    pub(crate) throttled: Arc<AtomicU32>,
+    view: Arc<View>,
+    /// What goes wrong between ipamd and EC2.
+    pub(crate) faults: Arc<Faults>,
     _scope: Guard,
 }
 
@@ -233,8 +234,15 @@ impl World {
         let scope = Scope::new();
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         let imds = format!("http://{}", listener.local_addr().expect("it listens"));
-        let view = Arc::new(View { ec2: ec2.clone(), instance: instance.clone() });
-        drop(scope.spawn("imds", Imds::new("vpc", view, clock).accept(listener, scope.clone())));
+        let stale = Arc::default();
+        let view = View { ec2: ec2.clone(), instance: instance.clone(), stale };
+        let view = Arc::new(view);
+        drop(
+            scope.spawn(
+                "imds",
+                Imds::new("vpc", view.clone(), clock).accept(listener, scope.clone()),
+            ),
+        );
         let world = Self {
             ec2,
             instance,
@@ -242,7 +250,8 @@ impl World {
             gateway,
             netns,
             imds,
-            throttled: Arc::default(),
+            view,
+            faults: Arc::default(),
             _scope: Guard(scope.clone()),
         };
         world.plug();
@@ -286,10 +295,26 @@ impl World {
             ..Default::default()
         };
         self.root().call::<AttachNetworkInterface>(request).await.expect("there is a slot");
+        self.plug();
         network_interface_id
     }
 
-    fn plug(&self) {
+    /// From now on IMDS tells what it tells now, of the interfaces that `shows` chooses.
+    pub(crate) fn stop_imds(&self, shows: impl Fn(&Interface) -> bool) {
+        self.go_on_with_imds();
+        let anybody = std::net::Ipv4Addr::LOCALHOST.into();
+        let now = self.view.instance("vpc", anybody).expect("the instance is there");
+        let mut shown = InstanceMetadata::clone(&now);
+        shown.interfaces.retain(|it| shows(it));
+        *self.view.stale.lock() = Some(Arc::new(shown));
+    }
+
+    pub(crate) fn go_on_with_imds(&self) {
+        *self.view.stale.lock() = None;
+    }
+
+    /// Makes the links of what is attached, now.
+    pub(crate) fn plug(&self) {
         plug(&self.ec2, &self.instance, &self.netns());
     }
 
@@ -318,7 +343,7 @@ impl World {
             config: Config::from_environment(variable).expect("it is valid"),
             limits: Limits { max_enis: 3, per_eni: 9, max_pods: 29 },
             cloud: Some(Cloud::new(
-                client(&self.gateway, key, self.throttled.clone()),
+                client(&self.gateway, key, self.faults.clone()),
                 &self.instance,
             )),
             identity,
@@ -386,22 +411,16 @@ async fn launch(root: &Client, ec2: &Ec2, cidr: &str) -> String {
     id
 }
 
-/// What EC2 answers to one call too many.
-const THROTTLED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error>\
-    <Code>RequestLimitExceeded</Code><Message>Request limit exceeded.</Message></Error></Errors>\
-    <RequestID>0</RequestID></Response>";
-
-fn client(gateway: &Gateway, key: &str, throttled: Arc<AtomicU32>) -> Client {
+fn client(gateway: &Gateway, key: &str, faults: Arc<Faults>) -> Client {
     let service = gateway.service(Side::Host);
     let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
-        let (service, throttled) = (service.clone(), throttled.clone());
+        let (service, fault) = (service.clone(), faults.next(request.body()));
+        let call = move |request: Request<Bytes>| service.oneshot(request.map(Full::new));
         async move {
-            if entropy::below(100) < throttled.load(Ordering::Relaxed).into() {
-                let mut refused = Response::new(transport::full(THROTTLED));
-                *refused.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                return Ok(refused);
+            match fault {
+                Some(fault) => Ok(fault.meet(request, call).await),
+                None => call(request).await,
             }
-            service.oneshot(request.map(Full::new)).await
         }
     }));
     Client::new(ClientConfig {

@@ -32,6 +32,7 @@ async fn attach(world: &World, key: &str, value: &str) -> String {
         ..Default::default()
     };
     world.root().call::<AttachNetworkInterface>(request).await.unwrap();
+    world.plug();
     id
 }
 

@@ -12,6 +12,7 @@ use kube::{
 };
 
 use super::Actor;
+use crate::world::is_over;
 
 /// How soon an eviction that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -36,10 +37,6 @@ pub(super) enum DrainError {
 pub(super) async fn pods_on(client: &Client, node: &str) -> Result<Vec<Pod>, DrainError> {
     let parameters = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let found = Api::<Pod>::all(client.clone()).list(&parameters).await;
-    let is_over = |it: &Pod| {
-        let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
     let found = found.map_err(DrainError::List)?.items;
     Ok(found.into_iter().filter(|it| !is_over(it)).collect())
 }

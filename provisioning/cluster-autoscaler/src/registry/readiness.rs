@@ -28,7 +28,7 @@ pub(super) enum State {
 }
 
 impl Readiness {
-    pub(super) fn add(&mut self, state: State) {
+    pub(super) fn add(&mut self, state: State, more: i64) {
         let count = match state {
             State::Ready => &mut self.ready,
             State::Unready => &mut self.unready,
@@ -37,7 +37,7 @@ impl Readiness {
             State::Unregistered => &mut self.unregistered,
             State::LongUnregistered => &mut self.long_unregistered,
         };
-        *count += 1;
+        *count = count.saturating_add(more);
     }
 
     /// Those that have a Node.

@@ -116,3 +116,25 @@ fn too_many_unready_nodes_stop_everything() {
     let seen = seen(4);
     assert_eq!(registry.can_grow(&seen.groups[0], &options, at(0)), Err(NotSafe::Unhealthy));
 }
+
+#[test]
+fn a_group_that_wants_millions_costs_no_more_than_one_that_wants_two() {
+    let mut wanted = group("a", (0, 1 << 31), &[]);
+    wanted.target = 1 << 31;
+    let (options, mut registry) = (Options::default(), Registry::default());
+    let seen = |target: i64| {
+        let group = Group { target, ..wanted.clone() };
+        world(vec![], vec![group], vec![])
+    };
+    registry.observe(&seen(2), &options, at(0));
+    registry.observe(&seen(1 << 31), &options, at(10 * MINUTE));
+    registry.observe(&seen(1 << 31), &options, at(15 * MINUTE));
+    // Two were missed first, and the others have time yet.
+    assert_eq!(registry.of("a").long_unregistered, 2);
+    assert_eq!(registry.of("a").unregistered, (1 << 31) - 2);
+    assert_eq!(registry.missing["a"].0.len(), 2);
+    registry.observe(&seen(1), &options, at(15 * MINUTE));
+    assert_eq!((registry.of("a").long_unregistered, registry.of("a").unregistered), (1, 0));
+    registry.observe(&seen(0), &options, at(16 * MINUTE));
+    assert!(registry.missing["a"].0.is_empty());
+}

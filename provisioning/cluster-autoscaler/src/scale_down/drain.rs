@@ -11,7 +11,10 @@ use k8s_openapi::api::{
 };
 
 use super::{Question, Unremovable};
-use crate::{options::Drain, world::PodFact};
+use crate::{
+    options::Drain,
+    world::{PodFact, is_over},
+};
 
 const SAFE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 const SAFE_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
@@ -92,12 +95,7 @@ pub(super) fn pods_to_move(
 
 /// Pods that go down with their node.
 fn stays(pod: &PodFact) -> bool {
-    pod.is_mirror() || pod.is_of_daemon_set() || is_terminal(pod)
-}
-
-fn is_terminal(pod: &PodFact) -> bool {
-    let phase = pod.pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    pod.is_mirror() || pod.is_of_daemon_set() || is_over(&pod.pod)
 }
 
 fn objection(question: Question<'_>, pod: &PodFact, budgets: &Budgets) -> Option<Blocked> {

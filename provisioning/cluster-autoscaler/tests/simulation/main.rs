@@ -98,12 +98,8 @@ async fn a_little_used_node_is_drained_unless_a_budget_forbids_it() {
 #[tokio::test(start_paused = true)]
 async fn of_two_replicas_one_works_and_the_other_takes_over() {
     let cluster = Cluster::idle((0, 3)).await;
-    let first = cluster.autoscaler(quick(), Some("one"));
-    let leases = Api::<Lease>::namespaced(cluster.kube.clone(), NAMESPACE);
-    let holder = async || {
-        let lease = leases.get_opt("cluster-autoscaler").await.unwrap();
-        lease.and_then(|it| it.spec).and_then(|it| it.holder_identity)
-    };
+    let first = cluster.doomed_autoscaler(quick(), "one");
+    let holder = async || holder(&cluster).await;
     cluster.until("the first leads", async || holder().await.as_deref() == Some("one")).await;
     drop(cluster.autoscaler(quick(), Some("two")));
     cluster.pause(60).await;
@@ -112,6 +108,27 @@ async fn of_two_replicas_one_works_and_the_other_takes_over() {
     cluster.until("the second leads", async || holder().await.as_deref() == Some("two")).await;
     cluster.pod("web", "1500m").await;
     cluster.until("it works", async || cluster.node_of("web").await.is_some()).await;
+}
+
+async fn holder(cluster: &Cluster) -> Option<String> {
+    let leases = Api::<Lease>::namespaced(cluster.kube.clone(), NAMESPACE);
+    let lease = leases.get_opt("cluster-autoscaler").await.unwrap();
+    lease.and_then(|it| it.spec).and_then(|it| it.holder_identity)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_told_to_end_lets_the_other_take_over_at_once() {
+    let cluster = Cluster::idle((0, 3)).await;
+    let first = cluster.autoscaler(quick(), Some("one"));
+    let holder = async || holder(&cluster).await;
+    cluster.until("the first leads", async || holder().await.as_deref() == Some("one")).await;
+    drop(cluster.autoscaler(quick(), Some("two")));
+    cluster.pause(60).await;
+    assert_eq!(holder().await.as_deref(), Some("one"));
+    first.cancel();
+    // The lease has fifteen seconds left, and is looked at every two.
+    cluster.pause(4).await;
+    assert_eq!(holder().await.as_deref(), Some("two"));
 }
 
 #[tokio::test(start_paused = true)]

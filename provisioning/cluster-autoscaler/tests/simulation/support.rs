@@ -106,9 +106,22 @@ impl Cluster {
         cluster
     }
 
-    /// Runs one more; it ends with its scope.
+    /// Runs one more; it is told to end with its scope.
     pub(crate) fn autoscaler(&self, options: Options, identity: Option<&str>) -> Scope {
         let scope = self.scope.child();
+        let (cloud, config) = self.parts(options, identity);
+        let (kube, clock, own) = (self.kube.clone(), self.clock, scope.child());
+        let told = scope.clone();
+        let running = async move {
+            let asked = async { told.cancelled().await };
+            cluster_autoscaler::run(kube, cloud, config, clock, own, asked).await;
+        };
+        // It ends by itself, after its work has.
+        drop(self.scope.spawn("cluster-autoscaler", running));
+        scope
+    }
+
+    fn parts(&self, options: Options, identity: Option<&str>) -> (Cloud, Config) {
         let seconds = Duration::from_secs;
         let election = identity.map(|identity| Election {
             namespace: NAMESPACE.to_owned(),
@@ -130,10 +143,21 @@ impl Cluster {
             max_inactivity: seconds(600),
             max_failing: seconds(900),
         };
-        let running =
-            cluster_autoscaler::run(self.kube.clone(), cloud, config, self.clock, scope.clone());
-        drop(scope.spawn("cluster-autoscaler", running));
-        scope
+        (cloud, config)
+    }
+
+    /// As a machine that loses its power: nothing is released.
+    pub(crate) fn doomed_autoscaler(&self, options: Options, identity: &str) -> Scope {
+        let power = self.scope.child();
+        let scope = power.child();
+        let (cloud, config) = self.parts(options, Some(identity));
+        let (kube, clock) = (self.kube.clone(), self.clock);
+        let running = async move {
+            cluster_autoscaler::run(kube, cloud, config, clock, scope, std::future::pending())
+                .await;
+        };
+        drop(power.spawn("cluster-autoscaler", running));
+        power
     }
 
     async fn call<O: Operation>(&self, request: O::Request) -> O::Response {

@@ -5,12 +5,15 @@
 //! Source: user guide, "Use an instance refresh to update instances in an Auto Scaling group",
 //! "Replace Auto Scaling instances based on maximum instance lifetime".
 //! Deviation: no checkpoints or alarms; a group's new configuration counts from the start of the
-//! refresh; what waits for a protected instance waits for ever.
+//! refresh.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Plan;
 use crate::records::{Group, Member, Refresh, RefreshStatus};
+
+/// So long a refresh waits for protected instances to lose their protection.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Replaces the oldest instance that is older than `MaxInstanceLifetime`, one at a time.
 pub(super) fn replace_old(plan: &mut Plan, now: Timestamp) {
@@ -33,7 +36,9 @@ pub(super) fn wake_at(group: &Group, now: Timestamp) -> Option<Timestamp> {
     let lifetime = group.max_instance_lifetime.filter(|it| *it > 0).map(SignedDuration::from_secs);
     let oldest = group.active().map(|it| it.launched_at).min();
     let old = oldest.zip(lifetime).and_then(|(at, lifetime)| at.checked_add(lifetime).ok());
-    warm.into_iter().chain(old.filter(|it| *it > now)).min()
+    let blocked = group.refresh().and_then(|it| it.blocked_since).map(|it| it + PATIENCE);
+    let later = [old, blocked].into_iter().flatten().filter(|it| *it > now);
+    warm.into_iter().chain(later).min()
 }
 
 /// The next step of the refresh under way.
@@ -69,13 +74,31 @@ fn begin(refresh: &mut Refresh, group: &Group) {
         return;
     }
     let (wanted, skips) = (&refresh.wanted, refresh.preferences.skip_matching == Some(true));
-    let ignores = refresh.preferences.scale_in_protected_instances.as_deref() == Some("Ignore");
+    let ignores = Protection::of(refresh) == Protection::Ignore;
     let matches =
         |it: &Member| it.template.id == wanted.id && it.template.version == wanted.version;
     let counts = |it: &&Member| !(skips && matches(it)) && !(ignores && it.is_protected);
     refresh.left = group.active().filter(counts).map(|it| it.instance_id.clone()).collect();
     refresh.total = refresh.left.len();
     refresh.status = RefreshStatus::InProgress;
+}
+
+/// What becomes of instances that are protected from scale in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    Wait,
+    Ignore,
+    Refresh,
+}
+
+impl Protection {
+    fn of(refresh: &Refresh) -> Self {
+        match refresh.preferences.scale_in_protected_instances.as_deref() {
+            Some("Ignore") => Self::Ignore,
+            Some("Refresh") => Self::Refresh,
+            _ => Self::Wait,
+        }
+    }
 }
 
 /// Who goes now, in a group that is settled.
@@ -90,6 +113,12 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
         }
         (refresh.is_waiting, refresh.warm_at) = (false, None);
     }
+    let protection = Protection::of(refresh);
+    let is_protected = |id: &String| group.members.get(id).is_some_and(|it| it.is_protected);
+    if protection == Protection::Ignore {
+        // Also those that were protected since it began.
+        refresh.left.retain(|id| !is_protected(id));
+    }
     if refresh.left.is_empty() {
         let status = match refresh.status {
             RefreshStatus::RollbackInProgress => RefreshStatus::RollbackSuccessful,
@@ -98,6 +127,20 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
         end(refresh, status, now);
         return Vec::new();
     }
+    let may_go = |id: &&String| protection == Protection::Refresh || !is_protected(id);
+    if !refresh.left.iter().any(|id| may_go(&id)) {
+        let since = *refresh.blocked_since.get_or_insert(now);
+        if since + PATIENCE <= now {
+            refresh.reason = Some(
+                "The remaining instances are protected from scale in. Remove their protection, or \
+                 start an instance refresh that ignores or replaces them."
+                    .to_owned(),
+            );
+            end(refresh, RefreshStatus::Failed, now);
+        }
+        return Vec::new();
+    }
+    refresh.blocked_since = None;
     let size = batch(refresh, group);
     let launches_first = refresh.preferences.min_healthy_percentage == Some(100);
     if launches_first && refresh.surplus == 0 {
@@ -105,11 +148,6 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
         refresh.is_waiting = true;
         return Vec::new();
     }
-    let refreshes_protected =
-        refresh.preferences.scale_in_protected_instances.as_deref() == Some("Refresh");
-    let may_go = |id: &&String| {
-        refreshes_protected || group.members.get(*id).is_some_and(|it| !it.is_protected)
-    };
     let goes: Vec<String> = refresh.left.iter().filter(may_go).take(size).cloned().collect();
     if launches_first && goes.len() >= refresh.left.len() {
         refresh.surplus = 0;

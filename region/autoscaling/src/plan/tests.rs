@@ -505,6 +505,7 @@ fn refresh(group: &mut Group, least: i64, skips: bool) {
         surplus: 0,
         warm_at: None,
         is_waiting: false,
+        blocked_since: None,
     });
 }
 
@@ -570,4 +571,63 @@ fn a_refresh_may_pass_over_what_is_as_wanted() {
     refresh(&mut group, 0, true);
     let (_, _, group) = refreshed(group);
     assert!(group.members.contains_key("i-1") && group.members.len() == 4);
+}
+
+fn protected(preference: &str) -> Group {
+    let mut group = four();
+    group.members.get_mut("i-1").unwrap().is_protected = true;
+    refresh(&mut group, 0, false);
+    group.refreshes[0].preferences.scale_in_protected_instances = Some(preference.to_owned());
+    group
+}
+
+#[test]
+fn a_refresh_waits_an_hour_for_a_protected_instance_and_then_fails() {
+    let mut group = protected("Wait");
+    let mut ended = None;
+    for minute in 10..100 {
+        let planned = plan(&group, &running(&group), minutes(minute));
+        group = follow(planned.group, minutes(minute));
+        match group.refreshes[0].blocked_since {
+            Some(since) if group.refresh().is_some() => {
+                assert_eq!(planned.wake_at, Some(since + SignedDuration::from_hours(1)));
+            }
+            _ => {}
+        }
+        if group.refresh().is_none() {
+            ended = Some(minutes(minute));
+            break;
+        }
+    }
+    let refresh = &group.refreshes[0];
+    assert_eq!(refresh.status.name(), "Failed");
+    assert!(refresh.reason.as_ref().unwrap().contains("protected from scale in"));
+    let waited = ended.unwrap().duration_since(refresh.blocked_since.unwrap());
+    assert_eq!(waited, SignedDuration::from_hours(1));
+    assert!(group.members.contains_key("i-1"));
+    let replaced = group.members.values().filter(|it| it.template.version == "2").count();
+    assert_eq!(replaced, 3, "the others did not wait");
+}
+
+#[test]
+fn a_protected_instance_is_passed_over_or_replaced_where_that_is_asked_for() {
+    let (_, _, group) = refreshed(protected("Ignore"));
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(group.members.contains_key("i-1"));
+    let (_, _, group) = refreshed(protected("Refresh"));
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(!group.members.contains_key("i-1"));
+}
+
+#[test]
+fn one_that_is_protected_while_a_refresh_runs_does_not_hold_it_up_where_it_is_to_be_ignored() {
+    let mut group = four();
+    refresh(&mut group, 90, false);
+    group.refreshes[0].preferences.scale_in_protected_instances = Some("Ignore".to_owned());
+    group = follow(plan(&group, &running(&group), minutes(10)).group, minutes(10));
+    let left = group.refreshes[0].left.iter().last().unwrap().clone();
+    group.members.get_mut(&left).unwrap().is_protected = true;
+    let (_, _, group) = refreshed(group);
+    assert_eq!(group.refreshes[0].status.name(), "Successful");
+    assert!(group.members.contains_key(&left));
 }

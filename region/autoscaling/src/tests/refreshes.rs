@@ -167,3 +167,26 @@ async fn what_a_group_does_not_have_is_refused() {
     request.preferences.as_mut().unwrap().checkpoint_percentages = vec![50];
     assert_eq!(region.code::<StartInstanceRefresh>(request).await, "ValidationError");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_instance_in_standby_takes_nothing_from_the_capacity() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(2)).await;
+    settled(&region).await;
+    let members = region.members().await;
+    let enter = EnterStandbyRequest {
+        instance_ids: vec![members[0].0.clone()],
+        auto_scaling_group_name: "nodes".to_owned(),
+        should_decrement_desired_capacity: true,
+    };
+    region.call::<EnterStandby>(enter).await;
+    assert_eq!(region.group().await.desired_capacity, Some(1));
+    let terminate = TerminateInstanceInAutoScalingGroupRequest {
+        instance_id: members[0].0.clone(),
+        should_decrement_desired_capacity: true,
+    };
+    region.call::<TerminateInstanceInAutoScalingGroup>(terminate).await;
+    settled(&region).await;
+    assert_eq!(region.group().await.desired_capacity, Some(1));
+    assert_eq!(region.members().await, [(members[1].0.clone(), "InService".to_owned())]);
+}

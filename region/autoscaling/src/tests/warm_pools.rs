@@ -5,6 +5,8 @@ use aws_autoscaling::warm_pool::{
     PutWarmPoolRequest,
 };
 
+use aws_autoscaling::instance::{DetachInstances, DetachInstancesRequest};
+
 use super::*;
 
 async fn settled(region: &Region) {
@@ -73,4 +75,27 @@ async fn a_warm_pool_takes_its_instances_with_it() {
     let mut request = put();
     request.pool_state = Some("Hibernated".to_owned());
     assert_eq!(region.code::<PutWarmPool>(request).await, "ValidationError");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_the_warm_pool_is_not_ended_or_detached_alone() {
+    let region = region();
+    region.call::<CreateAutoScalingGroup>(create(1)).await;
+    region.call::<PutWarmPool>(put()).await;
+    settled(&region).await;
+    let id = pool(&region).await[0].0.clone();
+    let terminate = TerminateInstanceInAutoScalingGroupRequest {
+        instance_id: id.clone(),
+        should_decrement_desired_capacity: true,
+    };
+    let code = region.code::<TerminateInstanceInAutoScalingGroup>(terminate).await;
+    assert_eq!(code, "ValidationError");
+    let detach = DetachInstancesRequest {
+        instance_ids: vec![id],
+        auto_scaling_group_name: "nodes".to_owned(),
+        should_decrement_desired_capacity: false,
+    };
+    assert_eq!(region.code::<DetachInstances>(detach).await, "ValidationError");
+    assert_eq!(pool(&region).await.len(), 1);
+    assert_eq!(region.group().await.desired_capacity, Some(1));
 }

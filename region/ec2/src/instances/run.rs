@@ -16,7 +16,7 @@ use super::{
     reports, shape,
 };
 use crate::{
-    Call, client_tokens, faults, launch_templates,
+    Call, client_tokens, faults, key_pairs, launch_templates,
     records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
     service::ProfileInfo,
     state::State,
@@ -161,6 +161,7 @@ pub(crate) fn merged_in(
 struct Plan {
     launch: Launch,
     image: Image,
+    public_key: Option<String>,
     facts: &'static InstanceType,
     profile: Option<ProfileInfo>,
     template: Option<(String, i64)>,
@@ -177,14 +178,10 @@ impl Plan {
         let image_id = launch.image_id.as_deref().ok_or_else(|| faults::missing("ImageId"))?;
         let image = state.images.find(image_id)?.clone();
         let facts = instance_type(launch.instance_type.as_deref().unwrap_or("m1.small"), &image)?;
-        if let Some(name) = &launch.key_name
-            && !state.key_pairs.iter().any(|it| it.name == *name)
-        {
-            return Err(Fault::new(
-                "InvalidKeyPair.NotFound",
-                format!("The key pair '{name}' does not exist"),
-            ));
-        }
+        let public_key = match &launch.key_name {
+            None => None,
+            Some(name) => Some(key_pairs::by_name(state, name)?.public_key.clone()),
+        };
         check_user_data(launch.user_data.as_deref())?;
         let profile = launch.profile.as_deref().map(|it| find_profile(call, it)).transpose()?;
         let template = match &request.launch_template {
@@ -201,7 +198,7 @@ impl Plan {
             (template.id.clone(), numbered.map_or(template.latest_version, |(number, _)| *number))
         });
         let client_token = request.client_token.clone();
-        Ok(Self { launch, image, facts, profile, template, client_token })
+        Ok(Self { launch, image, public_key, facts, profile, template, client_token })
     }
 
     fn make(
@@ -240,6 +237,8 @@ impl Plan {
             terminated_at: None,
             launch_index: index,
             key_name: launch.key_name.clone(),
+            root_snapshot: self.image.snapshot.clone(),
+            public_key: self.public_key.clone(),
             user_data: launch.user_data.clone(),
             profile,
             metadata: launch.metadata.clone(),

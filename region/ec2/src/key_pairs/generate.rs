@@ -6,11 +6,12 @@
 //! Upstream: OpenSSH `PROTOCOL.key`; RFC 4253 §6.6 and RFC 8709 for public keys.
 
 use aws_wire::Fault;
-use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{KeyPair, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha1::{Digest, Sha1};
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+
+use super::public_key::{sha256, with_colons};
 
 /// A new pair.
 pub(super) struct Generated {
@@ -33,12 +34,11 @@ pub(super) fn rsa() -> Result<Generated, Fault> {
     put_number(&mut blob, public.exponent);
     put_number(&mut blob, public.modulus);
     // For pairs that it makes, EC2's fingerprint is that of the private key.
-    let digest = Sha1::digest(&pkcs8);
-    let fingerprint: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let fingerprint = with_colons(&Sha1::digest(&pkcs8));
     Ok(Generated {
         private_key: pem("RSA PRIVATE KEY", pkcs1),
         public_key: format!("ssh-rsa {}", BASE64_STANDARD.encode(blob)),
-        fingerprint: fingerprint.join(":"),
+        fingerprint,
     })
 }
 
@@ -72,7 +72,7 @@ pub(super) fn ed25519() -> Result<Generated, Fault> {
     Ok(Generated {
         private_key: pem("OPENSSH PRIVATE KEY", &file),
         public_key: format!("ssh-ed25519 {}", BASE64_STANDARD.encode(&blob)),
-        fingerprint: BASE64_STANDARD_NO_PAD.encode(Sha256::digest(&blob)),
+        fingerprint: sha256(&blob),
     })
 }
 

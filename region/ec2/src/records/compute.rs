@@ -26,6 +26,12 @@ pub struct Instance {
     pub terminated_at: Option<Timestamp>,
     pub launch_index: i64,
     pub key_name: Option<String>,
+    /// The snapshot that it was started from, where its image was the user's own.
+    #[serde(default)]
+    pub root_snapshot: Option<String>,
+    /// The key pair's key as it was at the launch: a line of `authorized_keys`.
+    #[serde(default)]
+    pub public_key: Option<String>,
     /// In base64, as it came.
     pub user_data: Option<String>,
     pub profile: Option<Profile>,
@@ -195,12 +201,27 @@ pub struct Image {
     pub created_at: Timestamp,
     pub root_device_name: String,
     pub root_size_gib: i64,
-    /// The path of a root file system on the machine, for images of the user's own.
-    pub location: String,
+    /// What instances start from, for images of the user's own; EKS's have the region's.
+    #[serde(default)]
+    pub snapshot: Option<String>,
     pub tags: Tags,
 }
 
 record!(Image, "image", "ami-", "InvalidAMIID", "image");
+
+/// A root file system on the machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Snapshot {
+    pub id: String,
+    pub description: String,
+    pub size_gib: i64,
+    /// It is all there.
+    pub is_completed: bool,
+    pub started_at: Timestamp,
+    pub tags: Tags,
+}
+
+record!(Snapshot, "snapshot", "snap-", "InvalidSnapshot", "snapshot");
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct KeyPair {

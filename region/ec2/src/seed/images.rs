@@ -144,7 +144,7 @@ fn fill_bottlerocket(state: &mut State) {
             created_at: created_at(release.date).unwrap_or_default(),
             root_device_name: "/dev/xvda".to_owned(),
             root_size_gib: 4,
-            location: String::new(),
+            snapshot: None,
             tags: Tags::new(),
         });
     }
@@ -170,7 +170,7 @@ pub(super) fn fill(_call: &Call<'_>, state: &mut State) {
             created_at: created_at(release.date).unwrap_or_default(),
             root_device_name: "/dev/xvda".to_owned(),
             root_size_gib: 20,
-            location: String::new(),
+            snapshot: None,
             tags: Tags::new(),
         });
     }

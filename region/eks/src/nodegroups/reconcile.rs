@@ -37,6 +37,7 @@ use super::{
     drain::{self, Progress},
     key,
     records::{Issue, Nodegroup, State},
+    remote_access,
     resources::{self, FIRST_VERSION, TERMINATE_HOOK},
     template,
 };
@@ -355,6 +356,12 @@ async fn create(
     if cluster.authentication_mode != "CONFIG_MAP" {
         eks.ensure_node_entry(&group.cluster, &group.node_role)?;
     }
+    let mut group = group.clone();
+    group.remote_access_security_group = remote_access::ensure(eks, &cluster, &group).await?;
+    if let Some(made) = group.remote_access_security_group.clone() {
+        eks.note_nodegroup(&group, |it| it.remote_access_security_group = Some(made))?;
+    }
+    let group = &group;
     let data = match template::own(eks, &cluster, group) {
         Ok(data) => data,
         Err(issue) => return Ok(Some(issue)),
@@ -407,6 +414,7 @@ async fn drain_instance(
 
 async fn remove(eks: &Eks, group: &Nodegroup, client: &kube::Client) -> Result<(), PassError> {
     resources::remove(eks, group).await?;
+    remote_access::remove(eks, group).await?;
     let all = eks.0.nodegroups.under(&format!("{}/", group.cluster));
     let is_shared =
         all.iter().any(|(_, it)| it.name != group.name && it.node_role == group.node_role);

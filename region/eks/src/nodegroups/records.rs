@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_eks::{CreateNodegroupRequest, NodeRepairConfig, Taint};
+use aws_eks::{CreateNodegroupRequest, NodeRepairConfig, RemoteAccessConfig, Taint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,12 @@ pub(crate) struct Nodegroup {
     /// The customer's launch template.
     #[serde(default)]
     pub(crate) source: Option<Source>,
+    /// As it was asked for.
+    #[serde(default)]
+    pub(crate) remote_access: Option<RemoteAccessConfig>,
+    /// EKS's own, for that.
+    #[serde(default)]
+    pub(crate) remote_access_security_group: Option<String>,
     pub(crate) client_token: Option<String>,
     pub(crate) issues: Vec<Issue>,
     pub(crate) created_at: Timestamp,
@@ -192,6 +198,8 @@ pub(crate) fn new(
         release_version: release.version,
         image_id: release.image_id,
         source,
+        remote_access: request.remote_access.clone(),
+        remote_access_security_group: None,
         client_token: request.client_request_token.clone(),
         issues: Vec::new(),
         created_at: now,

@@ -40,14 +40,14 @@ pub(crate) fn describe(eks: &Eks, group: &Nodegroup) -> aws_eks::Nodegroup {
         },
         instance_types: group.instance_types.clone(),
         subnets: group.subnets.clone(),
-        remote_access: None,
+        remote_access: group.remote_access.clone(),
         ami_type: group.ami_type.clone(),
         node_role: group.node_role.clone(),
         labels: group.labels.clone(),
         taints: group.taints.clone(),
         resources: Some(NodegroupResources {
             auto_scaling_groups: vec![AutoScalingGroup { name }],
-            remote_access_security_group: None,
+            remote_access_security_group: group.remote_access_security_group.clone(),
         }),
         disk_size: group.source.is_none().then_some(group.disk_size),
         health: NodegroupHealth {

@@ -148,7 +148,7 @@ pub(crate) fn own(
         name: Some(group.template()),
         ..Default::default()
     });
-    add_security_group(&mut data, cluster);
+    add_security_groups(&mut data, cluster, group);
     for resource in ["instance", "volume"] {
         tag(&mut data, resource, super::resources::eks_tags(group));
     }
@@ -163,6 +163,7 @@ fn generated(group: &Nodegroup, facts: &Facts<'_>) -> RequestLaunchTemplateData 
     RequestLaunchTemplateData {
         image_id: Some(group.image_id.clone()),
         instance_type: single_type,
+        key_name: group.remote_access.as_ref().and_then(|it| it.ec2_ssh_key.clone()),
         user_data: Some(user_data::render(group, facts)),
         // Two hops: a pod's answer has one more to go than the instance's own.
         metadata_options: Some(LaunchTemplateInstanceMetadataOptionsRequest {
@@ -206,9 +207,10 @@ fn derived(
     Ok(data)
 }
 
-/// The cluster's own, unless the customer has named some.
-fn add_security_group(data: &mut RequestLaunchTemplateData, cluster: &Cluster) {
-    let groups: Vec<String> = cluster.cluster_security_group_id.iter().cloned().collect();
+/// The cluster's own and that of remote access, unless the customer has named some.
+fn add_security_groups(data: &mut RequestLaunchTemplateData, cluster: &Cluster, group: &Nodegroup) {
+    let own = cluster.cluster_security_group_id.iter();
+    let groups: Vec<String> = own.chain(&group.remote_access_security_group).cloned().collect();
     let has_some = !data.security_group_ids.is_empty() || !data.security_groups.is_empty();
     match data.network_interfaces.as_mut_slice() {
         [] if has_some => {}

@@ -13,6 +13,7 @@ use aws_wire::Fault;
 
 use super::{
     records::{Base, Release},
+    remote_access,
     rollout::{MOST_AT_ONCE, Strategy},
     template,
 };
@@ -70,6 +71,9 @@ pub(crate) async fn create(
     if let Some(source) = &source {
         template::check(request, &source.data)?;
     }
+    if let Some(asked) = &request.remote_access {
+        remote_access::check(eks, cluster, asked).await?;
+    }
     let own_image = source.as_ref().and_then(|it| it.data.image_id.clone());
     let release = match own_image {
         Some(image) => Release { image_id: image.clone(), version: image },
@@ -109,9 +113,6 @@ fn unsupported(request: &CreateNodegroupRequest) -> Result<(), Fault> {
         }
         _ if request.capacity_type.as_deref().is_some_and(|it| !CAPACITY_TYPES.contains(&it)) => {
             no("capacityType other than ON_DEMAND and SPOT")
-        }
-        _ if request.remote_access.is_some() && request.launch_template.is_none() => {
-            no("remoteAccess")
         }
         _ if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) => {
             Err(faults::invalid_parameter("Requested Nodegroup version is not supported"))

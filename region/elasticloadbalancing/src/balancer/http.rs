@@ -3,10 +3,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,17 +12,6 @@ use transport::{Body, HttpClient, SendError};
 
 use super::{idle::Watched, node::Node, spec::Front};
 use crate::records::Protocol;
-
-/// Of one connection alone (RFC 9110, 7.6.1), with those that came before the RFC.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// Answers one client's requests until it ends or is idle.
 pub(super) async fn converse(
@@ -77,7 +63,7 @@ async fn forward(
     match answered {
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
-            without_hop_by_hop(&mut head.headers);
+            hop_by_hop::strip(&mut head.headers);
             Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
         }
         Err(SendError::TimedOut { .. }) => refusal(StatusCode::GATEWAY_TIMEOUT),
@@ -97,7 +83,7 @@ fn rewritten(
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |it| it.as_str());
     head.uri = format!("http://{address}{path}").parse::<Uri>().ok()?;
-    without_hop_by_hop(&mut head.headers);
+    hop_by_hop::strip(&mut head.headers);
     forwarded(&mut head.headers, peer, port)?;
     Some(Request::from_parts(head, body.map_err(Into::into).boxed_unsync()))
 }
@@ -113,19 +99,6 @@ fn forwarded(headers: &mut HeaderMap, peer: SocketAddr, port: u16) -> Option<()>
     headers.insert(proto, HeaderValue::from_static("http"));
     headers.insert(HeaderName::from_static("x-forwarded-port"), HeaderValue::from(port));
     Some(())
-}
-
-fn without_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|it| it.to_str().ok())
-        .flat_map(|it| it.split(','))
-        .filter_map(|it| it.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
 
 fn refusal(status: StatusCode) -> Response<Body> {
@@ -146,7 +119,7 @@ mod tests {
         headers.insert("x-secret", HeaderValue::from_static("1"));
         headers.insert("te", HeaderValue::from_static("trailers"));
         headers.insert("accept", HeaderValue::from_static("*/*"));
-        without_hop_by_hop(&mut headers);
+        hop_by_hop::strip(&mut headers);
         forwarded(&mut headers, "192.168.0.7:5000".parse().unwrap(), 80).unwrap();
         assert_eq!(headers["x-forwarded-for"], "198.51.100.7, 192.168.0.7");
         assert_eq!(headers["x-forwarded-port"], "80");

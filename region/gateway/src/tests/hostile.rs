@@ -117,7 +117,8 @@ async fn a_signature_for_one_service_is_none_at_the_host_of_another() {
         ("127.0.0.1:4566", 200),
         ("autoscaling.us-east-1.amazonaws.com", 401),
     ] {
-        let (mut parts, ()) = Request::post("/").header("host", host).body(()).unwrap().into_parts();
+        let (mut parts, ()) =
+            Request::post("/").header("host", host).body(()).unwrap().into_parts();
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
         Signer { credentials: &credentials, region: "us-east-1", service: "ec2", now }
             .sign(&mut parts, body.as_bytes());

@@ -70,6 +70,20 @@ async fn a_session_opens_the_tree_until_it_is_over() {
     assert_eq!(ask(&imds, HOST, "GET", id, &with).await.unwrap_err(), 401);
 }
 
+#[test]
+fn whatever_address_an_instance_asks_from_its_connections_count_together() {
+    let prefix: ipnet::Ipv6Net = "2001:db8:0:1:5::/80".parse().unwrap();
+    let imds = imds(|instance| {
+        instance.interfaces[0].ipv6_prefixes.push(prefix);
+    });
+    let peers =
+        [HOST, POD, "2001:db8:0:1:5::7".parse().unwrap(), "2001:db8:0:1:5:1::".parse().unwrap()];
+    let peers = peers.map(|it| imds.peer(it));
+    assert_eq!(peers, [HOST; 4]);
+    let stranger: IpAddr = "192.168.200.1".parse().unwrap();
+    assert_eq!(imds.peer(stranger), stranger);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_tokens_answer_alone_is_bound_by_the_hop_limit() {
     let imds = imds(|instance| instance.options.hop_limit = 1);

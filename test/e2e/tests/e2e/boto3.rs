@@ -121,6 +121,7 @@ print("done")
 /// and control planes behind it.
 fn boto3_gets_the_answers_of_its_models(region: &Region) -> anyhow::Result<()> {
     script(region, "print('done')")?;
+    region.import(&[("etc/motd", "contract")])?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let main = root.join("test/contract/main.py");
     let mut client = region.client("python", &["-B", &main.to_string_lossy()]);

@@ -13,6 +13,7 @@ mod clients;
 mod cluster_autoscaler;
 mod custom_networking;
 mod guestbook;
+mod instances;
 mod ipv6;
 mod irsa;
 mod karpenter;
@@ -68,9 +69,10 @@ const WHEN_NAMED: &[&str] = &[
     "a_node_whose_hardware_is_said_to_fail_is_drained_and_replaced",
     "a_pending_pod_brings_a_node_of_its_size_which_goes_with_it",
     "an_access_policy_gives_rights_in_its_namespaces_alone",
+    "an_image_of_ones_own_is_registered_and_booted",
     "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
-    "cluster_autoscaler_works_as_a_pod_with_a_role",
     "terraform_keeps_a_platform_teams_whole_stack",
+    "the_owner_of_a_key_pair_logs_in_where_the_security_group_lets_him",
 ];
 
 /// A test: its name is a sentence of behaviour.
@@ -99,6 +101,7 @@ fn tests() -> Vec<Test> {
         scaling::TESTS,
         updates::TESTS,
         self_managed::TESTS,
+        instances::TESTS,
         repair::TESTS,
         karpenter::TESTS,
         ipv6::TESTS,

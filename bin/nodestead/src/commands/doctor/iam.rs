@@ -20,6 +20,7 @@ use self::node::Permission;
 use crate::{
     admin::{Admin, DaemonStatus},
     cli::{DoctorIam, Format},
+    clusters,
     commands::explain::pod_credentials::{chain, facts::Facts},
     failure::{Failure, Status},
     iam::Iam,
@@ -76,7 +77,8 @@ async fn reports(layout: &Layout) -> anyhow::Result<Vec<Report>> {
     let pods = Api::<Pod>::all(kubernetes.clone()).list(&ListParams::default()).await;
     let pods = pods.context("cannot list the pods")?.items;
     let pods: Vec<&Pod> = pods.iter().filter(|it| !has_ended(it)).collect();
-    let facts = Facts::read(&kubernetes, &client, &status, &pods).await?;
+    let cluster = clusters::chosen(layout, &status, None)?;
+    let facts = Facts::read(&kubernetes, &client, &status, &cluster, &pods).await?;
     let iam = Iam::new(client);
     let mut by_role: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (node, instance) in &facts.instances {

@@ -17,7 +17,7 @@ use iam_policy::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{plain_table, whose};
+use super::{REGION_LIMIT, plain_table, whose, within};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli::ExplainAccess,
@@ -81,11 +81,14 @@ struct Known {
 
 pub(super) async fn run(args: &ExplainAccess) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
+    let known = within(REGION_LIMIT, "the region", ask(&layout, args)).await?;
+    args.output.print(&explain(known, args), rendered)
+}
+
+async fn ask(layout: &Layout, args: &ExplainAccess) -> anyhow::Result<Known> {
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
-    let client = region::client(&layout, &status)?;
-    let known = gather(&client, &status, args).await?;
-    let explanation = explain(known, args);
-    args.output.print(&explanation, rendered)
+    let client = region::client(layout, &status)?;
+    gather(&client, &status, args).await
 }
 
 async fn gather(

@@ -15,8 +15,8 @@ use super::{REGION_LIMIT, plain_table, within};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli::ExplainNode,
+    clusters,
     failure::Failure,
-    kubernetes,
     layout::Layout,
     region,
 };
@@ -35,16 +35,28 @@ struct Explanation {
 
 pub(super) async fn run(args: &ExplainNode) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let asked = explain(&layout, &args.node);
+    let asked = explain(&layout, &args.node, args.cluster.as_deref());
     let explanation = within(REGION_LIMIT, "the region", asked).await?;
     args.output.print(&explanation, rendered)
 }
 
-async fn explain(layout: &Layout, wanted: &str) -> anyhow::Result<Explanation> {
+async fn explain(
+    layout: &Layout,
+    wanted: &str,
+    cluster: Option<&str>,
+) -> anyhow::Result<Explanation> {
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
-    let kubernetes = kubernetes::client(layout).await?;
     let aws = region::client(layout, &status)?;
-    let facts = facts::read(&kubernetes, &aws, &status, wanted).await?;
+    let of_instance = match cluster {
+        Some(_) => None,
+        None => facts::cluster_of(&aws, wanted).await?,
+    };
+    // An instance may be tagged with a cluster that is not there any more.
+    let of_instance =
+        of_instance.filter(|it| status.clusters.iter().any(|known| known.name == *it));
+    let cluster = clusters::chosen(layout, &status, cluster.or(of_instance.as_deref()))?;
+    let kubernetes = clusters::client(layout, Some(&cluster)).await?;
+    let facts = facts::read(&kubernetes, &aws, &status, &cluster, wanted).await?;
     let Some(facts) = facts else {
         return Err(Failure::new(
             format!("there is no node or instance `{wanted}`"),

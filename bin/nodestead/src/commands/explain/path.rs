@@ -25,11 +25,12 @@ use self::{
     cluster::{Cluster, Cni},
     parties::{Party, Wanted},
 };
+use super::{REGION_LIMIT, within};
 use crate::{
-    admin::{Admin, VpcStep, VpcVerdict},
+    admin::{Admin, DaemonStatus, VpcStep, VpcVerdict},
     cli::{ExplainPath, PathProtocol},
+    clusters,
     failure::Failure,
-    kubernetes,
     layout::Layout,
 };
 
@@ -117,18 +118,25 @@ impl Hop {
 
 pub(crate) async fn run(args: &ExplainPath) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let cluster = Cluster::read(&kubernetes::client(&layout).await?).await?;
-    let admin = Admin::new(layout.admin_socket());
-    let explanation = match args.from.as_str() {
-        balancer::LOAD_BALANCER => by_balancer(&cluster, &admin, args).await?,
-        from => explain(&cluster, &admin, from, &args.to, args.protocol).await?,
-    };
+    let explanation = within(REGION_LIMIT, "the region", answer(&layout, args)).await?;
     args.output.print(&explanation, rendered)
+}
+
+async fn answer(layout: &Layout, args: &ExplainPath) -> anyhow::Result<Explanation> {
+    let admin = Admin::new(layout.admin_socket());
+    let status: DaemonStatus = admin.get("/v1/status").await?;
+    let name = clusters::chosen(layout, &status, args.within.cluster.as_deref())?;
+    let cluster = Cluster::read(&clusters::client(layout, Some(&name)).await?).await?;
+    let region = Region { admin, cluster: name };
+    match args.from.as_str() {
+        balancer::LOAD_BALANCER => by_balancer(&cluster, &region, args).await,
+        from => explain(&cluster, &region, from, &args.to, args.protocol).await,
+    }
 }
 
 async fn by_balancer(
     cluster: &Cluster,
-    admin: &Admin,
+    region: &Region,
     args: &ExplainPath,
 ) -> anyhow::Result<Explanation> {
     let wanted = parties::wanted(cluster, &args.to, args.protocol)?;
@@ -137,8 +145,10 @@ async fn by_balancer(
         return Err(Failure::new(format!("`{}` is no Service", args.to), next).into());
     };
     let name = service::name_of(service);
-    let view = admin.get(&format!("/v1/load-balancer?service={name}")).await?;
-    balancer::explain(cluster, admin, &view, service, port.as_deref()).await
+    let of = &region.cluster;
+    let path = format!("/v1/load-balancer?service={name}&cluster={of}");
+    let view = region.admin.get(&path).await?;
+    balancer::explain(cluster, region, &view, service, port.as_deref()).await
 }
 
 /// Who knows what a VPC does with a connection.
@@ -153,7 +163,13 @@ trait Vpc {
     ) -> anyhow::Result<VpcVerdict>;
 }
 
-impl Vpc for Admin {
+/// The region, asked about one of its clusters.
+struct Region {
+    admin: Admin,
+    cluster: String,
+}
+
+impl Vpc for Region {
     async fn ask(
         &self,
         from: &str,
@@ -161,8 +177,9 @@ impl Vpc for Admin {
         port: u16,
         protocol: PathProtocol,
     ) -> anyhow::Result<VpcVerdict> {
-        let protocol = protocol.name();
-        self.get(&format!("/v1/path?from={from}&to={to}&protocol={protocol}&port={port}")).await
+        let (protocol, cluster) = (protocol.name(), &self.cluster);
+        let packet = format!("from={from}&to={to}&protocol={protocol}&port={port}");
+        self.admin.get(&format!("/v1/path?{packet}&cluster={cluster}")).await
     }
 }
 

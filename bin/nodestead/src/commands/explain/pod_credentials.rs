@@ -21,9 +21,9 @@ use super::{REGION_LIMIT, plain_table, within};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli::ExplainPodCredentials,
+    clusters,
     failure::Failure,
     iam::Iam,
-    kubernetes,
     layout::Layout,
     region,
 };
@@ -41,14 +41,15 @@ struct Explanation {
 
 pub(super) async fn run(args: &ExplainPodCredentials) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let asked = explain(&layout, &args.pod);
+    let asked = explain(&layout, &args.pod, args.within.cluster.as_deref());
     let explanation = within(REGION_LIMIT, "the region", asked).await?;
     args.output.print(&explanation, rendered)
 }
 
-async fn explain(layout: &Layout, pod: &str) -> anyhow::Result<Explanation> {
+async fn explain(layout: &Layout, pod: &str, cluster: Option<&str>) -> anyhow::Result<Explanation> {
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
-    let kubernetes = kubernetes::client(layout).await?;
+    let cluster = clusters::chosen(layout, &status, cluster)?;
+    let kubernetes = clusters::client(layout, Some(&cluster)).await?;
     let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
     let pod = Api::<Pod>::namespaced(kubernetes.clone(), namespace).get_opt(name).await;
     let pod = pod.context("cannot read the pod")?.ok_or_else(|| {
@@ -58,7 +59,7 @@ async fn explain(layout: &Layout, pod: &str) -> anyhow::Result<Explanation> {
         )
     })?;
     let client = region::client(layout, &status)?;
-    let facts = Facts::read(&kubernetes, &client, &status, &[&pod]).await?;
+    let facts = Facts::read(&kubernetes, &client, &status, &cluster, &[&pod]).await?;
     let spec = pod.spec.clone().unwrap_or_default();
     let mut containers = chain::of_pod(&pod, &facts);
     let iam = Iam::new(client);

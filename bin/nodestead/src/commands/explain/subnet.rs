@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde::Serialize;
 
+use super::{REGION_LIMIT, within};
 use crate::{
     admin::{Admin, DaemonStatus, SubnetUsage},
     cli::ExplainSubnet,
@@ -33,9 +34,14 @@ struct Explanation {
 
 pub(super) async fn run(args: ExplainSubnet) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
+    let explanation = within(REGION_LIMIT, "the region", explain(&layout, &args)).await?;
+    args.output.print(&explanation, rendered)
+}
+
+async fn explain(layout: &Layout, args: &ExplainSubnet) -> anyhow::Result<Explanation> {
     let admin = Admin::new(layout.admin_socket());
     let status: DaemonStatus = admin.get("/v1/status").await?;
-    let network = Network::of(&layout, &status)?;
+    let network = Network::of(layout, &status)?;
     let subnets = network.subnets().await?;
     let known = subnets.iter().filter_map(|it| it.subnet_id.as_deref());
     let Some(subnet) = subnets.iter().find(|it| it.subnet_id.as_ref() == Some(&args.subnet)) else {
@@ -54,9 +60,8 @@ pub(super) async fn run(args: ExplainSubnet) -> anyhow::Result<()> {
         usage.iter().map(|it| Sample { at: it.at, taken: it.taken }).collect();
     let window = Duration::from_secs(u64::from(args.minutes) * 60);
     let forecast = ipam::forecast(&samples, survey.free, Clock::system().now(), window);
-    let pods = tokio::time::timeout(PODS_LIMIT, pods_in(&layout, survey.cidr)).await;
-    let explanation = Explanation { pods: pods.ok().flatten(), survey, forecast };
-    args.output.print(&explanation, rendered)
+    let pods = tokio::time::timeout(PODS_LIMIT, pods_in(layout, survey.cidr)).await;
+    Ok(Explanation { pods: pods.ok().flatten(), survey, forecast })
 }
 
 /// How many running pods have an address of their own in this network.

@@ -1,4 +1,5 @@
-//! A Service's load balancer as the region has it: `/v1/load-balancer?service=NAMESPACE/NAME`.
+//! A Service's load balancer as the region has it:
+//! `/v1/load-balancer?service=NAMESPACE/NAME&cluster=NAME`.
 
 use anyhow::{Context, bail};
 use region_elasticloadbalancing::{balancer::Health, load_balancer_of, records::LoadBalancer};
@@ -12,10 +13,17 @@ use crate::{
 const SERVICE: &str = "kubernetes.io/service-name";
 
 pub(super) fn answer(admin: &Admin, query: &str) -> anyhow::Result<BalancerView> {
-    let name = query.strip_prefix("service=").context("no `service` in the question")?;
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|it| it.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    let name = value("service").context("no `service` in the question")?;
+    let cluster = value("cluster").filter(|it| !it.is_empty());
+    let tag = cluster.map(|it| format!("kubernetes.io/cluster/{it}"));
     let all = admin.region.load_balancing.load_balancers();
     let is_its = |it: &&std::sync::Arc<LoadBalancer>| {
         it.tags.get(SERVICE).is_some_and(|service| service == name)
+            && tag.as_ref().is_none_or(|tag| it.tags.contains_key(tag))
     };
     match all.iter().find(is_its) {
         Some(record) => Ok(view(admin, record)),

@@ -1,4 +1,5 @@
-//! What becomes of a connection in its VPC: `/v1/path?from=…&to=…&protocol=…&port=…`.
+//! What becomes of a connection in its VPC: `/v1/path?from=…&to=…&protocol=…&port=…&cluster=…`.
+//! The cluster is whose control plane asks, where one does.
 //!
 //! The values are those that the routers' kernels are made from.
 
@@ -27,7 +28,7 @@ pub(super) fn answer(admin: &Admin, query: &str) -> anyhow::Result<VpcVerdict> {
     let packet = packet(to, value("protocol")?, value("port")?.parse().context("`port` is none")?)?;
     let specs = specs(admin);
     let (spec, from) = match value("from")? {
-        CONTROL_PLANE => control_plane(admin, &specs, to)?,
+        CONTROL_PLANE => control_plane(admin, &specs, value("cluster").unwrap_or_default(), to)?,
         address => {
             let address: IpAddr = address.parse().context("`from` is no address")?;
             let found = specs.iter().find_map(|it| Some((it, it.owner(address)?)));
@@ -75,12 +76,14 @@ fn specs(admin: &Admin) -> Vec<VpcSpec> {
 fn control_plane<'a>(
     admin: &Admin,
     specs: &'a [VpcSpec],
+    cluster: &str,
     to: IpAddr,
 ) -> anyhow::Result<(&'a VpcSpec, IpAddr)> {
     let spec = specs.iter().find(|it| it.owner(to).is_some());
     let spec = spec.with_context(|| format!("no interface of EC2 owns {to}"))?;
     let clusters = admin.region.eks.clusters();
-    let ids = clusters.iter().flat_map(|it| &it.interfaces).map(|it| &it.id);
+    let meant = clusters.iter().filter(|it| cluster.is_empty() || it.name == cluster);
+    let ids = meant.flat_map(|it| &it.interfaces).map(|it| &it.id);
     let found = ids.into_iter().find_map(|id| spec.eni(id));
     let found = found.context("no control plane has an interface in that VPC")?;
     let ipv6 = found.ipv6_addresses.first().map(|it| IpAddr::V6(*it));

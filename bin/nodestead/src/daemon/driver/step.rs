@@ -61,6 +61,7 @@ mod tests {
             memory_bytes: 1,
             folder: path(),
             ami: path(),
+            image: None,
             binary: path(),
             netns: String::new(),
             cgroup: String::new(),

@@ -40,7 +40,7 @@ fn region(folder: &Path, scope: &Scope) -> Region {
         api_port: 0,
         egress: false,
         proxy_unowned: None,
-        latency: latency::Profile::default(),
+        latency: Profile::default(),
         etcd: None,
     };
     Region::open(&layout, &settings, Clock::system(), scope).unwrap()

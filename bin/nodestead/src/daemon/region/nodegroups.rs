@@ -2,6 +2,7 @@
 //! they are told to, and the cluster is a small API server with nodes, pods and a budget.
 
 mod cluster;
+mod remote_access;
 
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl Simulation {
             aws_port: 0,
             api_port: 0,
             egress: false,
-            latency: latency::Profile::default(),
+            latency: Profile::default(),
             etcd: None,
             proxy_unowned: None,
         };

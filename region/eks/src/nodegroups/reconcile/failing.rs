@@ -56,11 +56,15 @@ fn issue(group: &Nodegroup, error: &PassError) -> Option<Issue> {
         ),
         PassError::Call(error) if group.state == State::Deleting => {
             let template = group.template();
-            let is_template =
-                matches!(error, CallError::Service { action: "DeleteLaunchTemplate", .. });
-            let code =
-                if is_template { "Ec2LaunchTemplateDeletionFailure" } else { "InternalFailure" };
-            of(code, telemetry::chain(error).to_string(), &template)
+            let is_of = |wanted: &str| matches!(error, CallError::Service { action, .. } if *action == wanted);
+            let (code, resource) = match &group.remote_access_security_group {
+                Some(id) if is_of("DeleteSecurityGroup") => ("Ec2SecurityGroupDeletionFailure", id),
+                _ if is_of("DeleteLaunchTemplate") => {
+                    ("Ec2LaunchTemplateDeletionFailure", &template)
+                }
+                _ => ("InternalFailure", &template),
+            };
+            of(code, telemetry::chain(error).to_string(), resource)
         }
         _ => None,
     }
@@ -129,6 +133,20 @@ mod tests {
         };
         let in_use = Fault::new("InvalidLaunchTemplate", "it is in use");
         assert_eq!(of_template(in_use), "Ec2LaunchTemplateDeletionFailure");
+        let fault = Fault::new("DependencyViolation", "it has a dependent object");
+        let kept = PassError::Call(CallError::Service {
+            service: "ec2",
+            action: "DeleteSecurityGroup",
+            fault,
+        });
+        let mut shared = group(State::Deleting);
+        shared.remote_access_security_group = Some("sg-1".to_owned());
+        let (failing, waited) = (Duration::from_secs(60), Duration::from_secs(60));
+        let Some(Step::Fail(issue)) = plan(&shared, &kept, failing, waited, LIMIT) else {
+            panic!()
+        };
+        assert_eq!(issue.code, "Ec2SecurityGroupDeletionFailure");
+        assert_eq!(issue.resources, ["sg-1"]);
         assert_eq!(planned(State::Active, &error, 600), None);
     }
 }

@@ -56,7 +56,10 @@ async fn a_resource_is_decided_on_by_its_tags_and_those_that_are_asked_for() {
     assert_eq!(keys::<TagResource>(&region, &tag)["aws:ResourceTag/team"], one("red"));
     let untag = UntagResourceRequest { resource_arn: arn, tag_keys: one("team") };
     let asked = keys::<UntagResource>(&region, &untag);
-    assert_eq!((&asked["aws:ResourceTag/team"], &asked["aws:TagKeys"]), (&one("red"), &one("team")));
+    assert_eq!(
+        (&asked["aws:ResourceTag/team"], &asked["aws:TagKeys"]),
+        (&one("red"), &one("team"))
+    );
     let describe = DescribeClusterRequest { name: "a".to_owned() };
     assert_eq!(keys::<DescribeCluster>(&region, &describe)["aws:ResourceTag/team"], one("red"));
     let create = CreateNodegroupRequest {
@@ -117,8 +120,7 @@ async fn access_is_decided_on_by_what_is_given_to_whom() {
         assert_eq!(asked["eks:namespaces"], one("default"));
     }
     // An entry that is gone does not come back by a change of it.
-    let delete =
-        DeleteAccessEntryRequest { cluster_name: "a".to_owned(), principal_arn: known() };
+    let delete = DeleteAccessEntryRequest { cluster_name: "a".to_owned(), principal_arn: known() };
     Handle::<DeleteAccessEntry>::handle(&region.eks, &root, delete).await.unwrap();
     let late = Handle::<AssociateAccessPolicy>::handle(&region.eks, &root, associate).await;
     assert_eq!(late.unwrap_err().code, "ResourceNotFoundException");

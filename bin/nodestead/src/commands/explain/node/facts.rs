@@ -42,10 +42,10 @@ pub(super) async fn read(
     client: &Client,
     aws: &Aws,
     status: &DaemonStatus,
+    cluster_name: &str,
     wanted: &str,
 ) -> anyhow::Result<Option<Facts>> {
-    let name = status.clusters.first().map(|it| it.name.clone()).unwrap_or_default();
-    let cluster = cluster(aws, &name, &status.region).await?;
+    let cluster = cluster(aws, cluster_name, &status.region).await?;
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = nodes.context("cannot list the nodes")?.items;
     let mut node = nodes.iter().find(|it| it.metadata.name.as_deref() == Some(wanted)).cloned();
@@ -102,6 +102,19 @@ async fn cluster(aws: &Aws, name: &str, region: &str) -> anyhow::Result<Cluster>
         has_entries: mode != "CONFIG_MAP",
         reads_config_map: mode != "API",
     })
+}
+
+/// The cluster that an instance, or that of a node with this name, is tagged with.
+pub(super) async fn cluster_of(aws: &Aws, wanted: &str) -> anyhow::Result<Option<String>> {
+    let by = if wanted.starts_with("i-") { "instance-id" } else { "private-dns-name" };
+    let tags = describe(aws, by, wanted).await?.map(|it| it.tags).unwrap_or_default();
+    let mut keys = tags.into_iter().filter_map(|tag| tag.key);
+    Ok(keys.find_map(|key| cluster_in(&key).map(str::to_owned)))
+}
+
+/// Of a tag's key, as node groups and users set it.
+fn cluster_in(key: &str) -> Option<&str> {
+    key.strip_prefix("kubernetes.io/cluster/").filter(|it| !it.is_empty())
 }
 
 async fn describe(aws: &Aws, by: &str, value: &str) -> anyhow::Result<Option<instance::Instance>> {
@@ -301,5 +314,12 @@ mod tests {
         assert_eq!((found.entry, found.groups), (None, vec!["system:nodes".to_owned()]));
         assert_eq!(mapped(text, "arn:aws:iam::111122223333:role/other"), None);
         assert_eq!(mapped("nonsense: [", "arn:aws:iam::111122223333:role/node"), None);
+    }
+
+    #[test]
+    fn an_instances_cluster_is_told_by_its_tag() {
+        assert_eq!(cluster_in("kubernetes.io/cluster/stead"), Some("stead"));
+        assert_eq!(cluster_in("kubernetes.io/cluster/"), None);
+        assert_eq!(cluster_in("eks:nodegroup-name"), None);
     }
 }

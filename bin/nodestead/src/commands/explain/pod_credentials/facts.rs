@@ -64,30 +64,30 @@ pub(crate) struct Association {
 }
 
 impl Facts {
-    /// What is known for these pods, of the region's first cluster.
+    /// What is known for these pods of this cluster.
     pub(crate) async fn read(
         client: &Client,
         aws: &Aws,
         status: &DaemonStatus,
+        cluster: &str,
         pods: &[&Pod],
     ) -> anyhow::Result<Self> {
-        let cluster = status.clusters.first().map(|it| it.name.clone()).unwrap_or_default();
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
         let nodes = nodes.context("cannot list the nodes")?.items;
         let selector = ListParams::default().labels(AGENT);
         let agents = Api::<Pod>::all(client.clone()).list(&selector).await;
         let agents = agents.context("cannot list the agents of Pod Identity")?.items;
-        let request = DescribeClusterRequest { name: cluster.clone() };
+        let request = DescribeClusterRequest { name: cluster.to_owned() };
         let described = aws.call::<DescribeCluster>(request).await?.cluster.unwrap_or_default();
         let oidc = described.identity.and_then(|it| it.oidc);
         Ok(Self {
             issuer: oidc.and_then(|it| it.issuer).unwrap_or_default(),
             account: status.account.clone(),
             cluster_arn: described.arn,
-            cluster_name: cluster.clone(),
+            cluster_name: cluster.to_owned(),
             instances: instances(aws, &nodes).await?,
             agents: agents.iter().filter(|it| is_ready(it)).filter_map(node_of).collect(),
-            associations: associations(aws, &cluster, pods).await?,
+            associations: associations(aws, cluster, pods).await?,
             annotated: annotated(client, pods).await?,
         })
     }

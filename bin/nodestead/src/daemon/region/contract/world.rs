@@ -33,6 +33,8 @@ pub(super) fn start(region: &Region, scope: &Scope) -> String {
     drop(scope.spawn("Elastic Load Balancing", balancing.run()));
     let context = reconcile::Context::new(region.eks.clone(), Arc::new(Planes), scope.child());
     drop(scope.spawn("EKS", reconcile::run(context)));
+    let snapshot = region.ec2.begin_snapshot("a root file system").unwrap();
+    region.ec2.complete_snapshot(&snapshot, 1).unwrap();
     format!("http://{address}")
 }
 

@@ -27,6 +27,8 @@ pub(crate) fn group(state: State) -> Nodegroup {
         version: String::new(),
         release_version: String::new(),
         source: None,
+        remote_access: None,
+        remote_access_security_group: None,
         client_token: None,
         issues: Vec::new(),
         created_at: Timestamp::UNIX_EPOCH,
