@@ -125,8 +125,8 @@ impl Sts {
         let leeway = i64::try_from(LEEWAY.as_secs()).unwrap_or(0);
         let from = &claims["nbf"];
         // One that is no whole number is none that could be compared.
-        let is_valid = from.is_null()
-            || from.as_i64().is_some_and(|from| from <= now.saturating_add(leeway));
+        let is_valid =
+            from.is_null() || from.as_i64().is_some_and(|from| from <= now.saturating_add(leeway));
         if is_valid {
             return Ok(());
         }
