@@ -21,6 +21,9 @@ use crate::{Iam, IamError};
 /// Texts that a page compares with, or names as missing, before it ends: about a tenth of a second.
 const MOST_LOOKED_AT: usize = 1_000_000;
 
+/// Of one result: a page cannot end within it.
+const MOST_COMPARED: usize = 10 * MOST_LOOKED_AT;
+
 /// What both operations ask alike.
 struct Asked<'a> {
     actions: &'a [String],
@@ -227,7 +230,17 @@ fn simulate(
         context.set_all(&entry.context_key_name, entry.context_key_values.clone());
     }
     let missing = missing(policies, asked.entries);
-    let looked_at = (policies.patterns() + missing.len()).max(1);
+    // Each text of a condition is compared with each value of its key.
+    let values = asked.entries.iter().map(|it| it.context_key_values.len()).max().unwrap_or(0);
+    let compared = policies.patterns().saturating_mul(values.max(1));
+    if compared > MOST_COMPARED {
+        let message = format!(
+            "The policies and the context entries make {compared} comparisons; this region makes \
+             {MOST_COMPARED} at the most."
+        );
+        return Err(IamError::Input { message });
+    }
+    let looked_at = (compared + missing.len()).max(1);
     let size = size.min((MOST_LOOKED_AT / looked_at).max(1));
     let number = asked.actions.len() * resources.len();
     let end = number.min(first.saturating_add(size));

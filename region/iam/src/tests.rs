@@ -402,6 +402,32 @@ async fn a_simulation_of_long_policies_has_short_pages() {
     }
 }
 
+/// Each value of the request with each of the policy: neither alone is large.
+#[tokio::test(start_paused = true)]
+async fn a_simulation_that_would_compare_too_much_is_refused() {
+    let iam = iam();
+    let many = |number: usize| (0..number).map(|it| format!("v{it}")).collect::<Vec<_>>();
+    let wanted = serde_json::to_string(&many(5_000)).unwrap();
+    let document = format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"*","Resource":"*",
+        "Condition":{{"ForAllValues:StringLike":{{"k:x":{wanted}}}}}}}}}"#
+    );
+    let asked = |values: usize| SimulateCustomPolicyRequest {
+        policy_input_list: vec![document.clone()],
+        action_names: vec!["s3:GetObject".to_owned()],
+        context_entries: vec![ContextEntry {
+            context_key_name: "k:x".to_owned(),
+            context_key_values: many(values),
+            context_key_type: Some("stringList".to_owned()),
+        }],
+        ..SimulateCustomPolicyRequest::default()
+    };
+    let refused = call::<SimulateCustomPolicy>(&iam, asked(5_000)).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidInput");
+    let answer = call::<SimulateCustomPolicy>(&iam, asked(1_000)).await.unwrap();
+    assert_eq!(answer.evaluation_results[0].eval_decision, "allowed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn white_space_does_not_make_a_document_endless() {
     let iam = iam();

@@ -123,13 +123,14 @@ impl Sts {
             return Err(StsError::ExpiredToken { now, expires });
         }
         let leeway = i64::try_from(LEEWAY.as_secs()).unwrap_or(0);
-        match claims["nbf"].as_i64() {
-            Some(from) if from > now.saturating_add(leeway) => {
-                let message = "Token is not valid yet".to_owned();
-                Err(StsError::InvalidToken { message })
-            }
-            _ => Ok(()),
+        let from = &claims["nbf"];
+        // One that is no whole number is none that could be compared.
+        let is_valid =
+            from.is_null() || from.as_i64().is_some_and(|from| from <= now.saturating_add(leeway));
+        if is_valid {
+            return Ok(());
         }
+        Err(StsError::InvalidToken { message: "Token is not valid yet".to_owned() })
     }
 
     /// A role that does not exist is refused as one that does not trust the token.

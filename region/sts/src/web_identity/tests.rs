@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clock::Clock;
 use futures::future::BoxFuture;
 use iam_policy::{Kind, Policy};
@@ -138,6 +139,10 @@ async fn only_a_true_token_of_the_trusted_subject_gives_credentials() {
         ("audience", with("aud", json!("vault")), "app", "InvalidIdentityToken"),
         ("expired", with("exp", json!(0)), "app", "ExpiredTokenException"),
         ("early", with("nbf", json!(3600)), "app", "InvalidIdentityToken"),
+        ("early", with("nbf", json!(1e12)), "app", "InvalidIdentityToken"),
+        ("no time", with("nbf", json!("soon")), "app", "InvalidIdentityToken"),
+        ("no end", with("exp", json!(null)), "app", "InvalidIdentityToken"),
+        ("no subject", with("sub", json!(["x"])), "app", "InvalidIdentityToken"),
         ("subject", with("sub", json!("system:serviceaccount:x:app")), "app", "AccessDenied"),
         ("role", sign(&key, &claims()), "other", "AccessDenied"),
         ("signer", sign(&other, &claims()), "app", "InvalidIdentityToken"),
@@ -147,6 +152,47 @@ async fn only_a_true_token_of_the_trusted_subject_gives_credentials() {
         let fault = assume(&sts, token, role).await.unwrap_err();
         assert_eq!(&*fault.code, code, "{why}: {}", fault.message);
     }
+}
+
+/// What a token says of its own signature is not believed.
+#[tokio::test(start_paused = true)]
+async fn a_token_does_not_choose_how_it_is_verified() {
+    let (key, other) =
+        (ServiceAccountKey::generate().unwrap(), ServiceAccountKey::generate().unwrap());
+    let sts = sts(&key);
+    let part = |it: &Value| URL_SAFE_NO_PAD.encode(it.to_string());
+    let unsigned = |header: Value, signature: &str| {
+        format!("{}.{}.{signature}", part(&header), part(&claims()))
+    };
+    // The public key as the secret of an HMAC.
+    let public = key.jwks()["keys"][0].clone();
+    let by_hmac = |secret: &[u8]| {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(key.key_id().to_owned());
+        jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(secret)).unwrap()
+    };
+    let named = |signer: &ServiceAccountKey, kid: Option<&str>| {
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = kid.map(str::to_owned);
+        // Where a key could be had that the issuer does not publish.
+        header.jku = Some("https://evil.test/keys".to_owned());
+        let key = EncodingKey::from_rsa_pem(signer.private_pem().as_bytes()).unwrap();
+        jsonwebtoken::encode(&header, &claims(), &key).unwrap()
+    };
+    for (why, token) in [
+        ("no algorithm", unsigned(json!({"alg": "none", "kid": key.key_id()}), "")),
+        ("no algorithm", unsigned(json!({"alg": "None", "kid": key.key_id()}), "c2ln")),
+        ("hmac", by_hmac(public["n"].as_str().unwrap().as_bytes())),
+        ("hmac", by_hmac(public.to_string().as_bytes())),
+        ("another's key under its name", named(&other, Some(key.key_id()))),
+        ("an unknown name", named(&key, Some("other"))),
+        ("another's key without a name", named(&other, None)),
+    ] {
+        let fault = assume(&sts, token, "app").await.unwrap_err();
+        assert_eq!(&*fault.code, "InvalidIdentityToken", "{why}: {}", fault.message);
+    }
+    // Some issuers' tokens name no key: each that is published is tried.
+    assert!(assume(&sts, named(&key, None), "app").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
