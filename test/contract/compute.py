@@ -24,6 +24,7 @@ def compute(story):
     do("DeleteKeyPair", KeyName="contract3")
     do("DescribeInstanceTypes", InstanceTypes=["m5.large"])
     do("DescribeInstanceTypeOfferings", LocationType="availability-zone")
+    do("DescribeSpotPriceHistory", InstanceTypes=["m5.large"], MaxResults=5)
     templates(story, do, image["ImageId"])
     launch = {"ImageId": image["ImageId"], "InstanceType": "t3.small", "MinCount": 1,
               "MaxCount": 1, "SubnetId": subnets[0], "SecurityGroupIds": groups[:1],

@@ -1,6 +1,7 @@
 """What botocore's models declare, walked for every operation that the region serves: paginators with
 small pages, waiters, dry runs, and the refusal of what is not there."""
 
+import datetime
 import json
 
 import botocore.exceptions
@@ -145,6 +146,9 @@ FEWER = {
     "ec2:DescribeInstanceTypes": {"Filters": [{"Name": "instance-type", "Values": ["m5.*"]}]},
     "ec2:DescribeInstanceTypeOfferings": {
         "Filters": [{"Name": "instance-type", "Values": ["m5.*"]}]},
+    "ec2:DescribeSpotPriceHistory": {
+        "InstanceTypes": ["m5.large"],
+        "StartTime": datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)},
     "iam:ListPolicies": {"Scope": "Local"},
 }
 

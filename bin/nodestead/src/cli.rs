@@ -50,6 +50,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  nodestead logs daemon -f\n  nodestead logs i-0123456789abcdef0"
     )]
     Logs(Logs),
+    /// Take Spot Instances away, with EC2's warning
+    #[command(after_help = "Example:\n  nodestead interrupt i-0123456789abcdef0 --in 5m")]
+    Interrupt(Interrupt),
     /// Open a session on an instance, or run a command there
     #[command(after_help = "Example:\n  nodestead shell i-0123456789abcdef0 -- ps aux")]
     Shell(Shell),
@@ -127,6 +130,9 @@ pub(crate) struct Up {
     /// How long AWS operations take [default: instant]
     #[arg(long, value_enum)]
     pub(crate) latency: Option<Latency>,
+    /// Let Spot capacity run out, pool by pool and hour by hour, as follows from this number
+    #[arg(long, value_name = "N")]
+    pub(crate) spot_seed: Option<u64>,
     /// Keep clusters' state in this etcd cluster: its members, `https://10.0.0.1:2379,…`
     #[arg(long, value_delimiter = ',')]
     pub(crate) etcd_endpoints: Vec<String>,
@@ -477,6 +483,20 @@ pub(crate) enum Completed {
     Instances,
     Logs,
     Pods,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Interrupt {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Instance ids or nodes' names
+    #[arg(required = true)]
+    pub(crate) instances: Vec<String>,
+    /// When they end, two to fifteen minutes from now; they are warned two minutes before
+    #[arg(long, default_value = "2m")]
+    pub(crate) r#in: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod image;
+pub(crate) mod interrupt;
 pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod shell;

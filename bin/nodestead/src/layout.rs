@@ -128,6 +128,9 @@ pub(crate) struct Settings {
     pub(crate) proxy_unowned: Option<String>,
     #[serde(default)]
     pub(crate) latency: latency::Profile,
+    /// What the market of Spot Instances follows from; without, its capacity has no end.
+    #[serde(default)]
+    pub(crate) spot_seed: Option<u64>,
     /// Where clusters' state is, if not in the data directory.
     #[serde(default)]
     pub(crate) etcd: Option<Etcd>,

@@ -56,6 +56,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Doctor { command } => block_on(1, commands::doctor::run(command)),
         Command::Plan(args) => block_on(1, commands::plan::run(*args)),
         Command::Explain { command } => block_on(1, commands::explain::run(command)),
+        Command::Interrupt(args) => block_on(1, commands::interrupt::run(args)),
         Command::Shell(args) => block_on(1, commands::shell::run(args)),
     }
 }

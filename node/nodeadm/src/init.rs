@@ -61,6 +61,10 @@ pub enum InitError {
         #[source]
         source: NameError,
     },
+    #[error(
+        "step `local storage`: `{disk}` would have to be set up, which this nodeadm does not do"
+    )]
+    LocalStorage { disk: String },
     #[error("step `plan`: the configuration cannot be fulfilled")]
     Plan {
         #[source]
@@ -125,6 +129,9 @@ pub(crate) async fn init(sources: &[Source], root: &Path) -> Result<(), InitErro
 }
 
 async fn node(config: &NodeConfig, facts: &Facts, root: &Path) -> Result<(), InitError> {
+    if let Some(disk) = local_disk(root).filter(|_| config.instance.local_storage.is_some()) {
+        return Err(InitError::LocalStorage { disk });
+    }
     sysctl::apply(&below(root, "/proc/sys"));
     let variable = |name: &str| std::env::var(name).ok();
     let client = from_environment(variable, Some(&facts.region), Clock::system())
@@ -147,6 +154,13 @@ async fn node(config: &NodeConfig, facts: &Facts, root: &Path) -> Result<(), Ini
     keep(config, root).map_err(failed)?;
     info!(cluster = config.cluster.name, node = name, "wrote the configuration of the node");
     Ok(())
+}
+
+/// A disk of the instance's own; the region's instances have none.
+fn local_disk(root: &Path) -> Option<String> {
+    let folder = fs::read_dir(below(root, "/dev/disk/by-id")).ok()?;
+    let names = folder.filter_map(|it| it.ok()?.file_name().into_string().ok());
+    names.filter(|it| it.starts_with("nvme-Amazon_EC2_NVMe_Instance_Storage")).min()
 }
 
 async fn node_name(

@@ -11,8 +11,8 @@
 //! Upstream: nodeadm of awslabs/amazon-eks-ami (`node.eks.aws/v1alpha1`).
 //!
 //! Deviation: the kubelet's user configuration is merged into `config.json` instead of a drop-in
-//! folder; the cgroup driver is cgroupfs; `localStorage`, `baseRuntimeSpec` and Outposts are
-//! refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
+//! folder; the cgroup driver is cgroupfs; `localStorage` on an instance that has local disks,
+//! `baseRuntimeSpec` and Outposts are refused; the machine's kernel settings (inotify, pid_max, max_map_count) are not touched.
 
 pub mod access;
 pub mod bootstrap_sh;

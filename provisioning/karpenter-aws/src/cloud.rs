@@ -1,10 +1,16 @@
 //! What is asked of AWS, in Karpenter's words.
+//!
+//! Lists are read to their last page: what is on the second one is as much there as the rest, and an
+//! instance that is not seen is one that nobody ends.
+
+mod profiles;
+mod templates;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{
-    Ami, AmiSelectorTerm, Ec2NodeClass, NamedId, NodeSelectorRequirement, SelectorTerm,
-    SubnetStatus, labels,
+    Ami, AmiSelectorTerm, NamedId, NodeClaim, NodeSelectorRequirement, SelectorTerm, SubnetStatus,
+    labels,
 };
 use aws_ec2::{
     common::Filter,
@@ -13,19 +19,18 @@ use aws_ec2::{
     instance_state::{TerminateInstances, TerminateInstancesRequest},
     instance_type::{DescribeInstanceTypes, DescribeInstanceTypesRequest},
     security_group::{DescribeSecurityGroups, DescribeSecurityGroupsRequest},
+    spot::{DescribeSpotPriceHistory, DescribeSpotPriceHistoryRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest, Subnet},
 };
 use aws_eks::{Cluster, DescribeCluster, DescribeClusterRequest};
-use aws_iam::{
-    AddRoleToInstanceProfile, AddRoleToInstanceProfileRequest, CreateInstanceProfile,
-    CreateInstanceProfileRequest, DeleteInstanceProfile, DeleteInstanceProfileRequest,
-    GetInstanceProfile, GetInstanceProfileRequest, RemoveRoleFromInstanceProfile,
-    RemoveRoleFromInstanceProfileRequest,
-};
 use aws_ssm::parameter::{GetParameter, GetParameterRequest};
 use aws_wire::{Client, client::CallError};
+use jiff::Timestamp;
+
+pub(crate) use self::templates::Template;
 
 pub(crate) const CLUSTER_TAG: &str = "eks:eks-cluster-name";
+pub(crate) const NODE_CLAIM_TAG: &str = "karpenter.sh/nodeclaim";
 /// Instances in these states are there.
 const ALIVE: [&str; 5] = ["pending", "running", "stopping", "stopped", "shutting-down"];
 
@@ -34,7 +39,27 @@ const ALIVE: [&str; 5] = ["pending", "running", "stopping", "stopped", "shutting
 pub(crate) struct Cloud {
     pub(crate) aws: Client,
     pub(crate) cluster: String,
+    /// How many objects a list is asked for at once.
+    pub(crate) page_size: i64,
 }
+
+/// All that a list has, page after page.
+macro_rules! all_pages {
+    ($cloud:expr, $operation:ty, $request:expr, $list:ident) => {{
+        let mut request = $request;
+        request.max_results = Some($cloud.page_size);
+        let mut found = Vec::new();
+        loop {
+            let page = $cloud.aws.call::<$operation>(request.clone()).await?;
+            found.extend(page.$list);
+            request.next_token = page.next_token.filter(|it| !it.is_empty());
+            if request.next_token.is_none() {
+                break found;
+            }
+        }
+    }};
+}
+use all_pages;
 
 fn filter(name: impl Into<String>, values: impl IntoIterator<Item = String>) -> Filter {
     Filter { name: Some(name.into()), values: values.into_iter().collect() }
@@ -57,19 +82,35 @@ impl Cloud {
 
     /// The types that can be had here.
     pub(crate) async fn instance_types(&self) -> Result<Vec<String>, CallError> {
-        let mut names = Vec::new();
-        let mut request = DescribeInstanceTypesRequest {
+        let request = DescribeInstanceTypesRequest {
             filters: vec![filter("supported-virtualization-type", ["hvm".to_owned()])],
             ..DescribeInstanceTypesRequest::default()
         };
-        loop {
-            let page = self.aws.call::<DescribeInstanceTypes>(request.clone()).await?;
-            names.extend(page.instance_types.into_iter().filter_map(|it| it.instance_type));
-            request.next_token = page.next_token;
-            if request.next_token.is_none() {
-                return Ok(names);
+        // EC2 gives no more than 100 of them at once.
+        let cloud = Self { page_size: self.page_size.min(100), ..self.clone() };
+        let found = all_pages!(cloud, DescribeInstanceTypes, request, instance_types);
+        Ok(found.into_iter().filter_map(|it| it.instance_type).collect())
+    }
+
+    /// What Spot costs now, by type and zone.
+    pub(crate) async fn spot_prices(&self, now: Timestamp) -> Result<SpotPrices, CallError> {
+        let request = DescribeSpotPriceHistoryRequest {
+            start_time: Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            product_descriptions: ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"]
+                .map(str::to_owned)
+                .into(),
+            ..DescribeSpotPriceHistoryRequest::default()
+        };
+        let mut prices = SpotPrices::new();
+        // The newest first.
+        for it in all_pages!(self, DescribeSpotPriceHistory, request, spot_price_history) {
+            let pool = it.instance_type.zip(it.availability_zone);
+            let price = it.spot_price.and_then(|it| it.parse().ok());
+            if let Some((pool, price)) = pool.zip(price) {
+                prices.entry(pool).or_insert(price);
             }
         }
+        Ok(prices)
     }
 
     /// The subnets that any of the terms selects, those with the most free addresses first.
@@ -79,10 +120,8 @@ impl Cloud {
             let mut request =
                 DescribeSubnetsRequest { filters: by_tags(&term.tags), ..Default::default() };
             request.filters.extend(term.id.iter().map(|it| filter("subnet-id", [it.clone()])));
-            let answer = self.aws.call::<DescribeSubnets>(request).await?;
-            found.extend(
-                answer.subnets.into_iter().filter_map(|it| Some((it.subnet_id.clone()?, it))),
-            );
+            let subnets = all_pages!(self, DescribeSubnets, request, subnets);
+            found.extend(subnets.into_iter().filter_map(|it| Some((it.subnet_id.clone()?, it))));
         }
         let mut all: Vec<Subnet> = found.into_values().collect();
         all.sort_by_key(|it| std::cmp::Reverse(it.available_ip_address_count));
@@ -101,8 +140,8 @@ impl Cloud {
             };
             request.filters.extend(term.id.iter().map(|it| filter("group-id", [it.clone()])));
             request.filters.extend(term.name.iter().map(|it| filter("group-name", [it.clone()])));
-            let answer = self.aws.call::<DescribeSecurityGroups>(request).await?;
-            found.extend(answer.security_groups.into_iter().filter_map(|it| {
+            let groups = all_pages!(self, DescribeSecurityGroups, request, security_groups);
+            found.extend(groups.into_iter().filter_map(|it| {
                 let id = it.group_id?;
                 Some((id.clone(), NamedId { id, name: it.group_name }))
             }));
@@ -119,10 +158,8 @@ impl Cloud {
         let mut found: BTreeMap<String, Image> = BTreeMap::new();
         for term in terms {
             for request in self.image_requests(term, version).await? {
-                let answer = self.aws.call::<DescribeImages>(request).await?;
-                found.extend(
-                    answer.images.into_iter().filter_map(|it| Some((it.image_id.clone()?, it))),
-                );
+                let images = all_pages!(self, DescribeImages, request, images);
+                found.extend(images.into_iter().filter_map(|it| Some((it.image_id.clone()?, it))));
             }
         }
         let mut images: Vec<Image> = found.into_values().collect();
@@ -171,80 +208,6 @@ impl Cloud {
         }
     }
 
-    /// The profile of a class's role, made where it is not there.
-    pub(crate) async fn profile(&self, class: &Ec2NodeClass) -> Result<Option<String>, CallError> {
-        let Some(role) = &class.spec.role else { return Ok(class.spec.instance_profile.clone()) };
-        let name = self.profile_name(class.name());
-        let instance_profile_name = name.clone();
-        let known = self
-            .aws
-            .call::<GetInstanceProfile>(GetInstanceProfileRequest { instance_profile_name });
-        let roles = match known.await {
-            Ok(answer) => answer.instance_profile.roles,
-            Err(error) if error.is("NoSuchEntity") => {
-                let tag = |key: &str, value: &str| aws_iam::Tag {
-                    key: key.to_owned(),
-                    value: value.to_owned(),
-                };
-                let request = CreateInstanceProfileRequest {
-                    instance_profile_name: name.clone(),
-                    path: None,
-                    tags: vec![
-                        tag(CLUSTER_TAG, &self.cluster),
-                        tag(labels::NODE_CLASS, class.name()),
-                    ],
-                };
-                self.aws.call::<CreateInstanceProfile>(request).await?.instance_profile.roles
-            }
-            Err(error) => return Err(error),
-        };
-        if roles.iter().any(|it| it.role_name == *role) {
-            return Ok(Some(name));
-        }
-        for old in roles {
-            let request = RemoveRoleFromInstanceProfileRequest {
-                instance_profile_name: name.clone(),
-                role_name: old.role_name,
-            };
-            self.aws.call::<RemoveRoleFromInstanceProfile>(request).await?;
-        }
-        let request = AddRoleToInstanceProfileRequest {
-            instance_profile_name: name.clone(),
-            role_name: role.clone(),
-        };
-        self.aws.call::<AddRoleToInstanceProfile>(request).await?;
-        Ok(Some(name))
-    }
-
-    fn profile_name(&self, class: &str) -> String {
-        let mut name = format!("{}_{class}_{}", self.cluster, self.aws.region());
-        name.truncate(128);
-        name
-    }
-
-    /// Deletes the profile that was made for a class.
-    pub(crate) async fn delete_profile(&self, class: &Ec2NodeClass) -> Result<(), CallError> {
-        if class.spec.role.is_none() {
-            return Ok(());
-        }
-        let name = self.profile_name(class.name());
-        let request = GetInstanceProfileRequest { instance_profile_name: name.clone() };
-        let known = match self.aws.call::<GetInstanceProfile>(request).await {
-            Ok(answer) => answer.instance_profile,
-            Err(error) if error.is("NoSuchEntity") => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for role in known.roles {
-            let request = RemoveRoleFromInstanceProfileRequest {
-                instance_profile_name: name.clone(),
-                role_name: role.role_name,
-            };
-            self.aws.call::<RemoveRoleFromInstanceProfile>(request).await?;
-        }
-        let request = DeleteInstanceProfileRequest { instance_profile_name: name };
-        self.aws.call::<DeleteInstanceProfile>(request).await.map(drop)
-    }
-
     /// The instance, unless it is gone.
     pub(crate) async fn instance(&self, id: &str) -> Result<Option<Instance>, CallError> {
         let request = DescribeInstancesRequest {
@@ -269,8 +232,25 @@ impl Cloud {
             ],
             ..DescribeInstancesRequest::default()
         };
-        let answer = self.aws.call::<DescribeInstances>(request).await?;
-        Ok(answer.reservations.into_iter().flat_map(|it| it.instances).collect())
+        let found = all_pages!(self, DescribeInstances, request, reservations);
+        Ok(found.into_iter().flat_map(|it| it.instances).collect())
+    }
+
+    /// The instance that was launched for a claim, whatever became of the answer.
+    pub(crate) async fn instance_of(
+        &self,
+        claim: &NodeClaim,
+    ) -> Result<Option<Instance>, CallError> {
+        let request = DescribeInstancesRequest {
+            filters: vec![
+                filter("instance-state-name", ["pending".to_owned(), "running".to_owned()]),
+                filter(format!("tag:{NODE_CLAIM_TAG}"), [claim.name().to_owned()]),
+                filter(format!("tag:{CLUSTER_TAG}"), [self.cluster.clone()]),
+            ],
+            ..DescribeInstancesRequest::default()
+        };
+        let found = all_pages!(self, DescribeInstances, request, reservations);
+        Ok(found.into_iter().flat_map(|it| it.instances).next())
     }
 
     pub(crate) async fn terminate(&self, id: &str) -> Result<(), CallError> {
@@ -338,6 +318,9 @@ pub(crate) fn subnet_status(subnet: &Subnet) -> Option<SubnetStatus> {
 pub(crate) fn instance_id(provider_id: &str) -> Option<&str> {
     provider_id.rsplit('/').next().filter(|it| it.starts_with("i-"))
 }
+
+/// US dollars per hour, by type and zone.
+pub(crate) type SpotPrices = BTreeMap<(String, String), f64>;
 
 /// The names of what can be had, shared by all classes.
 pub(crate) type Offered = Arc<[String]>;

@@ -4,15 +4,20 @@
 //! and EC2's alone: the unavailable offerings, which are forgotten after three minutes, who was
 //! nominated, and what was launched but is not in the store yet are kept in memory.
 
+mod class_rules;
 mod conditions;
 mod definition;
 mod disruption;
 mod drift;
+mod interruption;
 mod launch;
 mod lifecycle;
 mod node_class;
 mod node_pool;
+mod observe;
 mod provisioner;
+mod repair;
+mod static_capacity;
 mod termination;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,7 +25,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ::lifecycle::Scope;
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool};
 use clock::Clock;
-use controller::{Key, Queue, Recorder, Store, StoreSpec, reflect};
+use controller::{ApplyError, Key, Queue, Recorder, Store, StoreSpec, reflect};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
@@ -29,18 +34,23 @@ use k8s_openapi::api::{
 use karpenter_core::{InstanceType, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
+use tracing::warn;
 
-use self::launch::Launched;
+use self::{drift::Placed, launch::Launched};
 use crate::{
     Kubelet, Market, Zone,
-    cloud::{Cloud, Offered},
+    cloud::{Cloud, Offered, SpotPrices},
     instance_types,
+    metrics::Metrics,
 };
 
 /// How long an offering that ran out of capacity is left alone (upstream's ICE cache).
 const UNAVAILABLE: Duration = Duration::from_secs(180);
 /// Claims worked on at once.
 const CLAIMS: usize = 50;
+/// What is looked at again and again is looked at so often.
+const PERIOD: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Settings of [`run`].
 #[derive(Clone, Debug)]
@@ -50,9 +60,48 @@ pub struct Config {
     pub batch_idle: Duration,
     /// or after so long.
     pub batch_max: Duration,
-    pub spot_to_spot_consolidation: bool,
+    pub gates: FeatureGates,
+    /// The SQS queue with EC2's and Health's events, by its name.
+    pub interruption_queue: Option<String>,
     /// What Spot is taken to cost of the On-Demand price, where EC2 tells no price.
     pub spot_share: Option<f64>,
+    /// How many objects EC2 is asked for at once.
+    pub page_size: i64,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Upstream's feature gates, as far as they switch anything here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureGates {
+    pub node_repair: bool,
+    pub spot_to_spot_consolidation: bool,
+    pub static_capacity: bool,
+    /// Not upstream's: several nodes may go for several cheaper ones.
+    pub repacking: bool,
+}
+
+impl FeatureGates {
+    /// Of `NodeRepair=true`, `SpotToSpotConsolidation=false`; gates of upstream's that switch nothing
+    /// here have to be as they are there by default.
+    pub fn parse(settings: &[String]) -> Result<Self, String> {
+        let mut gates = Self::default();
+        for setting in settings.iter().map(|it| it.trim()).filter(|it| !it.is_empty()) {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let is_on: bool = value
+                .parse()
+                .map_err(|_| format!("`{setting}` is no setting of a feature gate"))?;
+            match name {
+                "NodeRepair" => gates.node_repair = is_on,
+                "SpotToSpotConsolidation" => gates.spot_to_spot_consolidation = is_on,
+                "Repacking" => gates.repacking = is_on,
+                "StaticCapacity" => gates.static_capacity = is_on,
+                "ReservedCapacity" | "NodeOverlay" | "CapacityBuffer" if !is_on => {}
+                _ => return Err(format!("the feature gate `{name}` is not known here")),
+            }
+        }
+        Ok(gates)
+    }
 }
 
 impl Config {
@@ -62,8 +111,11 @@ impl Config {
             cluster: cluster.to_owned(),
             batch_idle: Duration::from_secs(1),
             batch_max: Duration::from_secs(10),
-            spot_to_spot_consolidation: false,
+            gates: FeatureGates::default(),
+            interruption_queue: None,
             spot_share: Some(0.35),
+            page_size: 500,
+            metrics: Arc::default(),
         }
     }
 }
@@ -77,10 +129,15 @@ pub async fn run(
     scope: Scope,
 ) {
     definition::ensure(&client).await;
-    let cloud = Cloud { aws, cluster: config.cluster.clone() };
+    let cloud = Cloud { aws, cluster: config.cluster.clone(), page_size: config.page_size };
     let context = Arc::new(Context::new(client, cloud, config, clock, &scope));
     context.synced().await;
     context.connect();
+    // Before claims are looked at: one whose types are not known is one that nothing can be had for.
+    while let Err(error) = context.learn_types().await {
+        warn!(error = %telemetry::chain(&error), "failed to learn the instance types");
+        tokio::time::sleep(RETRY).await;
+    }
     let claims = {
         let context = context.clone();
         let queue = context.claims_queue.clone();
@@ -95,8 +152,20 @@ pub async fn run(
         context.watch_pools(),
         context.provision(),
         context.disrupt(),
+        context.watch_health(),
+        context.watch_static_pools(),
+        context.watch_interruptions(),
+        context.watch_metrics(),
         context.collect_garbage()
     );
+}
+
+/// Runs a decision where it holds up nobody: it may take seconds.
+async fn blocking<T: Send + 'static>(
+    decide: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApplyError> {
+    let done = tokio::task::spawn_blocking(decide).await;
+    done.map_err(|error| ApplyError::other(format!("a decision came to no end: {error}")))
 }
 
 pub(crate) struct Context {
@@ -105,6 +174,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) recorder: Recorder,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) pools: Store<NodePool>,
     pub(crate) claims: Store<NodeClaim>,
     pub(crate) classes: Store<Ec2NodeClass>,
@@ -119,12 +189,18 @@ pub(crate) struct Context {
     pub(crate) claims_queue: Queue<Key>,
     /// What EC2 offers, once it has been asked.
     pub(crate) offered: Mutex<Option<Offered>>,
-    /// (type, zone, capacity type), and until when.
+    /// What Spot costs: by type and zone, and since when it is known.
+    pub(crate) spot: Mutex<Option<(Timestamp, SpotPrices)>>,
+    /// (type, zone, capacity type), and until when; `*` stands for all.
     unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
     /// By the uid of the claim: what was launched for it, until the store says so too.
     launched: Mutex<BTreeMap<String, Launched>>,
     /// Nodes that a pod has come to or left, and when; until it is on their claims.
     pub(crate) pod_events: Mutex<BTreeMap<String, Timestamp>>,
+    /// Where the cluster's instances are, by their ids.
+    pub(crate) placed: Mutex<BTreeMap<String, Placed>>,
+    /// Launch templates, and when a launch last named them.
+    pub(crate) templates: Mutex<BTreeMap<String, Timestamp>>,
     /// Nodes that pods are on their way to, and until when nothing may disrupt them.
     pub(crate) nominated: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -145,9 +221,13 @@ impl Context {
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             recorder: Recorder::new(client.clone(), "karpenter", clock, scope),
             claims_queue: Queue::new(),
+            metrics: config.metrics.clone(),
+            spot: Mutex::default(),
             offered: Mutex::default(),
             unavailable: Mutex::default(),
             launched: Mutex::default(),
+            templates: Mutex::default(),
+            placed: Mutex::default(),
             nominated: Mutex::default(),
             pod_events: Mutex::default(),
             client,
@@ -189,6 +269,9 @@ impl Context {
         });
         let context = Arc::downgrade(self);
         self.pods.subscribe(move |change| {
+            if let Some(context) = context.upgrade() {
+                context.time_pod(change.old.as_deref(), change.new.as_deref());
+            }
             let node = |pod: &Option<Arc<core::Pod>>| {
                 let pod = pod.as_ref()?;
                 let phase = pod.status.as_ref().and_then(|it| it.phase.clone());
@@ -249,11 +332,13 @@ impl Context {
             .flat_map(|it| &it.requirements)
             .flat_map(|it| it.values.iter().map(String::as_str))
             .collect();
+        let spot = self.spot.lock().as_ref().map(|(_, it)| it.clone()).unwrap_or_default();
         let market = Market {
             region: self.cloud.aws.region().to_owned(),
             zones: zones.into_iter().map(|(name, id)| Zone { name, id }).collect(),
-            spot: BTreeMap::new(),
-            spot_share: self.config.spot_share,
+            // Where EC2 tells prices, a pool without one is not sold.
+            spot_share: self.config.spot_share.filter(|_| spot.is_empty()),
+            spot,
             unavailable: self.unavailable(),
         };
         let all = instance_types(&Kubelet::of(class), &market);
@@ -275,5 +360,38 @@ impl Context {
     pub(crate) fn mark_unavailable(&self, kind: &str, zone: &str, capacity_type: &str) {
         let key = (kind.to_owned(), zone.to_owned(), capacity_type.to_owned());
         self.unavailable.lock().insert(key, clock::later(self.clock.now(), UNAVAILABLE));
+    }
+
+    /// Takes notice that a claim is disrupted, by whatever.
+    pub(crate) fn count_disrupted(&self, claim: &NodeClaim, reason: &str) {
+        let of = |key: &str| {
+            let marks = claim.metadata.labels.as_ref();
+            marks.and_then(|it| it.get(key)).map_or("", String::as_str)
+        };
+        let labels = [
+            ("reason", reason),
+            ("nodepool", of(api_kube::karpenter::labels::NODE_POOL)),
+            ("capacity_type", of(api_kube::karpenter::labels::CAPACITY_TYPE)),
+        ];
+        self.metrics.add("nodeclaims_disrupted_total", &labels, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_switched_by_name_and_what_is_not_known_is_refused() {
+        let of = |text: &str| {
+            let all: Vec<String> = text.split(',').map(str::to_owned).collect();
+            FeatureGates::parse(&all)
+        };
+        let gates = of("NodeRepair=true,SpotToSpotConsolidation=false,NodeOverlay=false").unwrap();
+        assert!(gates.node_repair && !gates.spot_to_spot_consolidation);
+        assert!(!of("").unwrap().node_repair);
+        for wrong in ["NodeRepair", "NodeRepair=perhaps", "Unknown=true", "NodeOverlay=true"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,9 +5,8 @@
 //! `karpenter-core`'s.
 //!
 //! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
-//! interruption queue, node repair, static capacity, node overlays, capacity reservations, metrics
-//! or leader election; of the families of images AL2023 and Custom; Spot is taken to cost 35 % of
-//! On-Demand, and AWS's prices are those of the table, not the Price List's.
+//! node overlays, capacity reservations or leader election; of the families of images AL2023 and
+//! Custom; On-Demand prices are those of the table, not the Price List's.
 
 use api_kube as _;
 
@@ -17,11 +16,13 @@ mod controllers;
 mod instance_type;
 mod kubelet;
 mod market;
+mod metrics;
 mod user_data;
 
 pub use self::{
-    controllers::{Config, run},
+    controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
     market::{Market, Zone},
+    metrics::Metrics,
 };

@@ -20,7 +20,7 @@ pub struct Market {
     /// Spot prices as a share of the On-Demand price, where no price is known.
     pub spot_share: Option<f64>,
     /// Types and zones that a type is not offered in, or whose capacity ran out: (type, zone,
-    /// capacity type).
+    /// capacity type); `*` stands for all of them.
     pub unavailable: Vec<(String, String, String)>,
 }
 
@@ -32,6 +32,10 @@ impl Market {
     }
 
     pub(crate) fn is_available(&self, kind: &str, zone: &str, capacity_type: &str) -> bool {
-        !self.unavailable.iter().any(|(a, b, c)| a == kind && b == zone && c == capacity_type)
+        let is = |known: &str, asked: &str| known == "*" || known == asked;
+        let of = |it: &(String, String, String)| {
+            is(&it.0, kind) && is(&it.1, zone) && is(&it.2, capacity_type)
+        };
+        !self.unavailable.iter().any(of)
     }
 }

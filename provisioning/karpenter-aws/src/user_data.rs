@@ -69,7 +69,7 @@ fn node_config(
             config[key] = value.clone();
         }
     }
-    json!({
+    let mut node = json!({
         "apiVersion": "node.eks.aws/v1alpha1",
         "kind": "NodeConfig",
         "spec": {
@@ -84,5 +84,31 @@ fn node_config(
                 "flags": [format!("--node-labels={}", pairs.join(","))],
             },
         },
-    })
+    });
+    // What the node is taken to hold is what it makes of its local disks.
+    if class.spec.instance_store_policy.as_deref() == Some("RAID0") {
+        node["spec"]["instance"] = json!({ "localStorage": { "strategy": "RAID0" } });
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(spec: Value) -> String {
+        let class = json!({ "metadata": { "name": "a" }, "spec": spec });
+        let class: Ec2NodeClass = serde_json::from_value(class).unwrap();
+        let cluster = Cluster { name: "stead".to_owned(), ..Cluster::default() };
+        let data = render(&class, &cluster, &[], 29).unwrap();
+        String::from_utf8(STANDARD.decode(data).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn local_disks_are_joined_where_the_class_says_so() {
+        let with = rendered(json!({ "amiFamily": "AL2023", "instanceStorePolicy": "RAID0" }));
+        assert!(with.contains(r#""strategy": "RAID0""#), "{with}");
+        let without = rendered(json!({ "amiFamily": "AL2023" }));
+        assert!(!without.contains("localStorage"), "{without}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Sets of small numbers.
 
 /// See the module. Sets that meet have the same length.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Bits(Box<[u64]>);
 
 impl Bits {
@@ -76,6 +76,22 @@ impl Marks {
     pub(crate) fn has(&self, at: usize) -> bool {
         self.0.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0)
     }
+
+    /// The first from `at` on, below `until`, that is in neither set: many that are go by at once.
+    pub(crate) fn next_free(&self, other: &Self, at: usize, until: usize) -> Option<usize> {
+        let mut word = at / 64;
+        let mut skip = u64::MAX << (at % 64);
+        while word * 64 < until {
+            let of = |it: &Self| it.0.get(word).copied().unwrap_or(0);
+            let free = !(of(self) | of(other)) & skip;
+            if free != 0 {
+                let found = word * 64 + free.trailing_zeros() as usize;
+                return (found < until).then_some(found);
+            }
+            (word, skip) = (word + 1, u64::MAX);
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -101,5 +117,20 @@ mod tests {
         let mut marks = Marks::default();
         marks.set(1000);
         assert!(marks.has(1000) && !marks.has(999) && !marks.has(5000));
+    }
+
+    #[test]
+    fn what_is_in_neither_set_is_found_in_order() {
+        let (mut a, mut b) = (Marks::default(), Marks::default());
+        (0..70).filter(|it| it % 3 == 0).for_each(|it| a.set(it));
+        (0..150).filter(|it| it % 3 == 1).for_each(|it| b.set(it));
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(next) = a.next_free(&b, at, 140) {
+            found.push(next);
+            at = next + 1;
+        }
+        let wanted: Vec<usize> = (0..140).filter(|it| !a.has(*it) && !b.has(*it)).collect();
+        assert_eq!(found, wanted);
     }
 }

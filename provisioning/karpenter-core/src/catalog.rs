@@ -38,6 +38,8 @@ pub(crate) struct Catalog {
     pub(crate) overhead: Vec<Vector>,
     /// Per type: what counts against the pool's limits.
     pub(crate) capacity: Vec<Vector>,
+    /// Per option: its zone and how it is paid for.
+    places: Vec<(Arc<str>, Arc<str>)>,
     enough: Vec<Enough>,
     labels: HashMap<Arc<str>, Label>,
 }
@@ -90,6 +92,7 @@ impl Catalog {
             room,
             overhead,
             capacity,
+            places: Vec::new(),
             enough: Vec::new(),
             labels: HashMap::new(),
         };
@@ -102,6 +105,15 @@ impl Catalog {
             if self.offering(at).is_available {
                 self.available.set(at);
             }
+        }
+        let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+        for at in 0..self.choices.len() {
+            let choice = self.choices[at];
+            let it = &self.types[choice.kind as usize].offerings[choice.offering as usize];
+            let mut shared =
+                |name| names.entry(name).or_insert_with_key(|it| Arc::from(*it)).clone();
+            let place = (shared(it.zone()), shared(it.capacity_type()));
+            self.places.push(place);
         }
         self.enough = (0..dimensions.len()).map(|it| self.enough(it)).collect();
         let mut labels: HashMap<Arc<str>, Label> = HashMap::new();
@@ -147,6 +159,11 @@ impl Catalog {
     pub(crate) fn offering(&self, option: usize) -> &Offering {
         let choice = self.choices[option];
         &self.types[choice.kind as usize].offerings[choice.offering as usize]
+    }
+
+    /// The zone of an option, and its capacity type.
+    pub(crate) fn place(&self, option: usize) -> (Arc<str>, Arc<str>) {
+        self.places[option].clone()
     }
 
     pub(crate) fn has_label(&self, key: &str) -> bool {

@@ -4,8 +4,11 @@
 //! nodes for at most one, one node for at most one. Each is tried on a copy of the state, and says
 //! what it saves. The pure parts of the other ways are beside: [`expiration`] and [`budget`].
 //!
+//! Pods that wait for a place take part in each trial, so that no node goes that they could be on; a
+//! pod that no node could take holds up nothing.
+//!
 //! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter. Deviation: the policy
-//! `Balanced` is taken as `WhenEmptyOrUnderutilized`; static NodePools' drift is not decided here.
+//! `Balanced` is taken as `WhenEmptyOrUnderutilized`.
 
 mod apply;
 pub mod budget;
@@ -14,22 +17,26 @@ mod consolidation;
 pub(crate) mod cron;
 mod drift;
 pub mod expiration;
+mod repack;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{ConsolidationPolicy, DisruptionReason, NodePool, capacity_types};
 use jiff::Timestamp;
 
+pub(crate) use self::candidate::eviction_cost;
 pub use self::{
     candidate::Candidate,
     drift::{HASH_VERSION, class_hash, pool_hash},
 };
 use crate::{
+    class::Shared,
     engine::Engine,
-    outcome::NewClaim,
+    outcome::{NewClaim, Spelled},
     snapshot::{Pending, Snapshot, is_initialized},
     solve::Batch,
-    state::State,
+    state::{Claim, State},
+    static_pool::static_claim,
     world::{InstanceType, World},
 };
 
@@ -37,13 +44,17 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
     pub spot_to_spot_consolidation: bool,
+    /// Static NodePools take part: their drifted nodes are replaced one for one.
+    pub static_capacity: bool,
+    /// Ours: several nodes may go for several cheaper ones.
+    pub repacking: bool,
 }
 
 /// Nodes to take away together.
 #[derive(Clone, Debug)]
 pub struct Command {
     pub reason: DisruptionReason,
-    /// `empty`, `drift`, `multi`, `single`.
+    /// `empty`, `static-drift`, `drift`, `multi`, `single`, `repack`.
     pub method: &'static str,
     pub nodes: Vec<Candidate>,
     pub replacements: Vec<NewClaim>,
@@ -68,6 +79,10 @@ pub struct Fleet {
     pub candidates: Vec<Candidate>,
     /// Nodes that cannot be disrupted, and why.
     pub kept: Vec<(String, String)>,
+    /// Pods without a node for which there is a place.
+    waiting: Vec<Shared>,
+    /// Drifted nodes of static pools, with what would take their place.
+    statics: Vec<(Candidate, NewClaim)>,
     places: BTreeMap<String, usize>,
     pools: Vec<NodePool>,
     /// Per pool: its nodes, and those that are gone in effect.
@@ -83,36 +98,61 @@ impl Fleet {
         now: Timestamp,
         gates: Gates,
     ) -> Self {
-        let mut world: World = snapshot.world(types, Pending::Unschedulable);
-        world.pods.clear();
+        let world: World = snapshot.world(&types, Pending::Unschedulable);
         let places: BTreeMap<String, usize> =
             world.nodes.iter().enumerate().map(|(at, it)| (it.name.clone(), at)).collect();
         let by_node = snapshot.pods_by_node();
-        let (mut candidates, mut kept) = (Vec::new(), Vec::new());
+        let (mut candidates, mut kept, mut statics) = (Vec::new(), Vec::new(), Vec::new());
         for node in &snapshot.nodes {
             let name = node.metadata.name.clone().unwrap_or_default();
             let pods = by_node.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             match candidate::candidate(snapshot, &world.pools, node, pods, now) {
+                Ok(it) if is_static(snapshot, &it.pool) => {
+                    let pool = snapshot.pools.iter().find(|pool| pool.name() == it.pool);
+                    let is_wanted = gates.static_capacity && it.drift.is_some();
+                    let pool = pool.filter(|_| is_wanted);
+                    let claim = pool.and_then(|pool| static_claim(snapshot, pool, types(pool)?));
+                    match claim {
+                        Some(claim) => statics.push((it, claim)),
+                        None => kept.push((name, format!("its NodePool {} is static", it.pool))),
+                    }
+                }
                 Ok(it) if places.contains_key(&it.name) => candidates.push(it),
                 Ok(_) => kept.push((name, "it is being disrupted".to_owned())),
                 Err(why) => kept.push((name, why)),
             }
         }
         candidates.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.name.cmp(&b.name)));
-        let engine = Engine::new(world);
+        let mut engine = Engine::new(world);
         let start = State::new(&engine);
+        let pending = std::mem::take(&mut engine.world.pods);
+        let waiting = placeable(&mut engine, &start, pending);
         let pools = snapshot.pools.clone();
         let counts = pools.iter().map(|it| (it.name().to_owned(), counts(snapshot, it.name())));
         let counts = counts.collect();
-        Self { engine, start, candidates, kept, places, pools, counts, gates, now }
+        Self {
+            engine,
+            start,
+            candidates,
+            kept,
+            waiting,
+            statics,
+            places,
+            pools,
+            counts,
+            gates,
+            now,
+        }
     }
 
     /// The next command, if there is any.
     pub fn next_command(&mut self) -> Option<Command> {
         self.empty()
+            .or_else(|| self.drifted_static())
             .or_else(|| self.drifted())
             .or_else(|| consolidation::several(self))
             .or_else(|| consolidation::one(self))
+            .or_else(|| if self.gates.repacking { repack::repack(self) } else { None })
     }
 
     /// How many more nodes of a pool may go for a reason.
@@ -158,14 +198,33 @@ impl Fleet {
         })
     }
 
+    /// Whether drift may touch it: a grace period goes before what protects its pods.
+    fn may_drift(&self, it: &Candidate) -> bool {
+        let is_bound = self.pools.iter().any(|pool| {
+            pool.name() == it.pool && pool.spec.template.spec.termination_grace_period.is_some()
+        });
+        it.drift.is_some() && (it.protected.is_none() || is_bound)
+    }
+
+    /// One drifted node of a static pool, for a new one: where its pods go is not asked.
+    fn drifted_static(&self) -> Option<Command> {
+        let is_allowed = |it: &Candidate| self.allowed(&it.pool, DisruptionReason::Drifted) > 0;
+        let mut all = self.statics.iter();
+        let (node, claim) = all.find(|(it, _)| self.may_drift(it) && is_allowed(it))?;
+        Some(Command {
+            reason: DisruptionReason::Drifted,
+            method: "static-drift",
+            saving: node.price.map_or(0.0, |it| it - claim.price()),
+            why: node.drift.clone().unwrap_or_default(),
+            nodes: vec![node.clone()],
+            replacements: vec![claim.clone()],
+            moves: Vec::new(),
+        })
+    }
+
     /// One drifted node; empty ones first.
     fn drifted(&mut self) -> Option<Command> {
-        let is_wanted = |it: &Candidate| {
-            let is_bound = self.pools.iter().any(|pool| {
-                pool.name() == it.pool && pool.spec.template.spec.termination_grace_period.is_some()
-            });
-            it.drift.is_some() && (it.protected.is_none() || is_bound)
-        };
+        let is_wanted = |it: &Candidate| self.may_drift(it);
         let mut nodes = self.within_budgets(DisruptionReason::Drifted, is_wanted);
         nodes.sort_by_key(|it| !it.is_empty());
         nodes.into_iter().find_map(|node| {
@@ -193,18 +252,30 @@ impl Fleet {
             state.remove_node(&self.engine, place);
             pods.extend(node.pods.iter().cloned());
         }
+        let own = pods.len();
+        let is_own = |pod: u32| (pod as usize) < own;
+        pods.extend(self.waiting.iter().cloned());
         let batch = Batch::new(&mut self.engine, &pods);
         let placement = batch.place(&mut self.engine, &state, crate::place::Choice::FewestPods);
-        if !placement.left_over.is_empty() || batch.has_ignored() {
+        if placement.left_over.iter().any(|(pod, _)| is_own(*pod)) || batch.has_ignored() {
             return None;
         }
         let state = &placement.state;
+        // Those that only hold pods that wait come anyway.
+        let is_ours = |claim: &Claim| claim.pods.iter().any(|it| is_own(*it));
+        let mut spelled = Spelled::default();
+        let mut numbers = vec![None; state.claims.len()];
+        let mut replacements = Vec::new();
+        for (at, claim) in state.claims.iter().enumerate().filter(|(_, it)| is_ours(it)) {
+            numbers[at] = Some(replacements.len());
+            replacements.push(NewClaim::new(&self.engine, claim, &mut spelled));
+        }
         let mut moves = Vec::new();
-        for (pod, _, place) in &state.placed {
+        for (pod, _, place) in state.placed.iter().filter(|(pod, ..)| is_own(*pod)) {
             let pod = &pods[*pod as usize];
             let name = format!("{}/{}", pod.namespace, pod.name);
             let destination = match place.checked_sub(state.nodes.len()) {
-                Some(claim) => Destination::Replacement(claim),
+                Some(claim) => Destination::Replacement(numbers[claim]?),
                 None => {
                     let node = &self.engine.world.nodes[*place];
                     // A node that is not ready may never be.
@@ -216,20 +287,47 @@ impl Fleet {
             };
             moves.push((name, destination));
         }
-        let replacements = state.claims.iter().map(|it| NewClaim::new(&self.engine, it)).collect();
-        Some(Trial { replacements, moves })
+        let others = state.claims.len() - replacements.len();
+        Some(Trial { replacements, moves, others })
     }
+}
+
+fn is_static(snapshot: &Snapshot, pool: &str) -> bool {
+    snapshot.pools.iter().any(|it| it.name() == pool && it.spec.replicas.is_some())
+}
+
+/// Of the pods without a node those that have a place as things are.
+fn placeable(engine: &mut Engine, start: &State, pending: Vec<Shared>) -> Vec<Shared> {
+    if pending.is_empty() {
+        return pending;
+    }
+    let batch = Batch::new(engine, &pending);
+    let placed = batch.place(engine, start, crate::place::Choice::FewestPods).state.placed;
+    placed.into_iter().map(|(pod, ..)| pending[pod as usize].clone()).collect()
 }
 
 /// What a simulation has shown.
 struct Trial {
     replacements: Vec<NewClaim>,
     moves: Vec<(String, Destination)>,
+    /// New nodes for pods that wait alone.
+    others: usize,
 }
 
 /// The order in which candidates are tried: what is dear and cheap to move first.
 fn worth(candidate: &Candidate) -> f64 {
     candidate.price.unwrap_or(0.0) / candidate.disruption_cost.max(1.0)
+}
+
+/// How many nodes of a pool its budgets allow to disrupt now.
+pub fn allowed_disruptions(
+    snapshot: &Snapshot,
+    pool: &NodePool,
+    reason: DisruptionReason,
+    now: Timestamp,
+) -> u32 {
+    let (nodes, disrupted) = counts(snapshot, pool.name());
+    budget::allowed(pool, reason, now, nodes, disrupted).min(nodes)
 }
 
 fn counts(snapshot: &Snapshot, pool: &str) -> (u32, u32) {
@@ -262,3 +360,6 @@ fn is_underutilized(candidate: &Candidate) -> bool {
 fn is_spot(candidate: &Candidate) -> bool {
     candidate.capacity_type == capacity_types::SPOT
 }
+
+#[cfg(test)]
+mod tests;

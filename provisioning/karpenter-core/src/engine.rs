@@ -18,6 +18,12 @@ use crate::{
 
 pub(crate) type ClassId = usize;
 type AlternativeId = usize;
+pub(crate) type ShapeId = usize;
+
+/// What of a class decides whether it fits on a new node, whoever else is there: its request, its
+/// alternatives, the pools whose taints it tolerates, its host ports.
+type Shape = (Vector, Vec<AlternativeId>, Vec<bool>, String);
+
 pub(crate) type SetId = usize;
 
 /// Pods that are alike, at one stage of giving up preferences.
@@ -27,6 +33,7 @@ pub(crate) struct Class {
     kind: usize,
     pub(crate) relaxation: Relaxation,
     pub(crate) label: LabelId,
+    pub(crate) shape: ShapeId,
     pub(crate) request: Vector,
     pub(crate) alternatives: Vec<AlternativeId>,
     /// By pool: whether its taints are tolerated.
@@ -68,6 +75,7 @@ pub(crate) struct Engine {
     pub(crate) classes: Vec<Class>,
     class_ids: HashMap<(usize, Relaxation), ClassId>,
     kinds: HashMap<String, usize>,
+    pub(crate) shapes: HashMap<Shape, ShapeId>,
     alternatives: Vec<Alternative>,
     alternative_ids: HashMap<Alternative, AlternativeId>,
     pub(crate) groups: Groups,
@@ -99,6 +107,7 @@ impl Engine {
             classes: Vec::new(),
             class_ids: HashMap::new(),
             kinds: HashMap::new(),
+            shapes: HashMap::new(),
             alternatives: Vec::new(),
             alternative_ids: HashMap::new(),
             groups: Groups::default(),
@@ -168,20 +177,30 @@ impl Engine {
         let label = self.label(pod);
         let wishes = Wishes::new(pod, relaxation);
         let owned = self.owned(pod, &wishes);
-        let alternatives = wishes.alternatives.into_iter().map(|it| self.alternative(it)).collect();
+        let alternatives: Vec<AlternativeId> =
+            wishes.alternatives.into_iter().map(|it| self.alternative(it)).collect();
         let mut requests = pod.requests.clone();
         requests.pods = 1;
         let pools = self.world.pools.iter();
         let pools = pools.map(|it| tolerates(&it.taints, &pod.tolerations, wishes.tolerant));
+        let (pools, request): (Vec<bool>, _) = (pools.collect(), self.dimensions.vector(&requests));
+        let ports = match pod.host_ports.is_empty() {
+            true => String::new(),
+            false => format!("{:?}", pod.host_ports),
+        };
+        let next = self.shapes.len();
+        let shape = (request.clone(), alternatives.clone(), pools.clone(), ports);
+        let shape = *self.shapes.entry(shape).or_insert(next);
         let id = self.classes.len();
         self.classes.push(Class {
             pod: pod.clone(),
             kind,
             relaxation,
             label,
-            request: self.dimensions.vector(&requests),
+            shape,
+            request,
             alternatives,
-            pools: pools.collect(),
+            pools,
             tolerant: wishes.tolerant,
             owned,
             counted: Vec::new(),

@@ -27,6 +27,7 @@ pub mod requirement;
 mod snapshot;
 mod solve;
 mod state;
+mod static_pool;
 mod topology;
 mod validate;
 mod world;
@@ -37,6 +38,7 @@ pub use self::{
     requirement::{Requirement, Requirements},
     snapshot::{Pending, Snapshot, is_reschedulable},
     solve::{Effort, solve},
+    static_pool::{Scaling, scaling, static_claim},
     validate::faults,
     world::{InstanceType, Limits, Namespaces, Node, Offering, Pool, Preferences, Used, World},
 };

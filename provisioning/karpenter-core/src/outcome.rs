@@ -1,12 +1,16 @@
 //! What was decided, as a value that can be printed, compared and carried out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use api_kube::karpenter::{NodeSelectorRequirement, labels};
 use resources::Amounts;
 use serde::Serialize;
 
 use crate::{
+    bits::Bits,
     engine::Engine,
     explain::Miss,
     requirement::{Requirement, Requirements},
@@ -41,8 +45,8 @@ pub struct NewClaim {
     pub pool: String,
     /// What the pool and the pods ask for; the types are apart.
     pub requirements: Requirements,
-    /// What it may be, the cheapest first.
-    pub options: Vec<OptionOf>,
+    /// What it may be, the cheapest first; shared by those that may be the same.
+    pub options: Arc<Vec<OptionOf>>,
     /// What its pods and daemons request.
     pub requests: Amounts,
     /// Places in the world's list.
@@ -54,8 +58,8 @@ pub struct NewClaim {
 #[serde(rename_all = "camelCase")]
 pub struct OptionOf {
     pub instance_type: Arc<str>,
-    pub zone: String,
-    pub capacity_type: String,
+    pub zone: Arc<str>,
+    pub capacity_type: Arc<str>,
     /// US dollars per hour.
     pub price: f64,
 }
@@ -71,29 +75,43 @@ pub struct Unschedulable {
     pub misses: Vec<Miss>,
 }
 
-impl NewClaim {
-    pub(crate) fn new(engine: &Engine, claim: &Claim) -> Self {
+/// The options that claims may be, by what they are: thousands of claims have few hundreds of them.
+#[derive(Debug, Default)]
+pub(crate) struct Spelled(HashMap<(usize, Bits), Arc<Vec<OptionOf>>>);
+
+impl Spelled {
+    fn options(&mut self, engine: &Engine, claim: &Claim) -> Arc<Vec<OptionOf>> {
         let catalog = &engine.catalogs[claim.pool];
-        let options = claim.options.iter().map(|it| {
-            let offering = catalog.offering(it);
-            OptionOf {
-                instance_type: catalog.kind(it).name.clone(),
-                zone: offering.zone().to_owned(),
-                capacity_type: offering.capacity_type().to_owned(),
-                price: offering.price,
-            }
-        });
+        let spell = || {
+            let each = claim.options.iter().map(|it| {
+                let (zone, capacity_type) = catalog.place(it);
+                OptionOf {
+                    instance_type: catalog.kind(it).name.clone(),
+                    zone,
+                    capacity_type,
+                    price: catalog.choices[it].price,
+                }
+            });
+            Arc::new(each.collect())
+        };
+        self.0.entry((claim.pool, claim.options.clone())).or_insert_with(spell).clone()
+    }
+}
+
+impl NewClaim {
+    pub(crate) fn new(engine: &Engine, claim: &Claim, spelled: &mut Spelled) -> Self {
+        let catalog = &engine.catalogs[claim.pool];
         let mut requested = engine.dimensions.amounts(&claim.requested);
         // The least that daemons take on any of the types.
         let kinds = claim.options.iter().map(|it| catalog.choices[it].kind as usize);
-        let least = kinds.min_by_key(|it| catalog.overhead[*it].to_vec());
+        let least = kinds.min_by(|a, b| catalog.overhead[*a].cmp(&catalog.overhead[*b]));
         if let Some(kind) = least {
             requested.add(&engine.dimensions.amounts(&catalog.overhead[kind]));
         }
         Self {
             pool: engine.world.pools[claim.pool].name.clone(),
             requirements: engine.set(claim.pool, claim.set).requirements.clone(),
-            options: options.collect(),
+            options: spelled.options(engine, claim),
             requests: requested,
             pods: claim.pods.iter().map(|it| *it as usize).collect(),
         }
@@ -115,7 +133,7 @@ impl NewClaim {
     pub fn to_api(&self) -> Vec<NodeSelectorRequirement> {
         let types = self.types();
         let names = types.iter().take(MOST_INSTANCE_TYPES).map(|(name, _)| &**name);
-        let capacity = self.options.iter().map(|it| it.capacity_type.as_str());
+        let capacity = self.options.iter().map(|it| &*it.capacity_type);
         let mut all = self.requirements.clone();
         all.add(labels::INSTANCE_TYPE, Requirement::of(names));
         all.add(labels::CAPACITY_TYPE, Requirement::of(capacity));

@@ -106,23 +106,27 @@ fn first(
     class: ClassId,
     view: &[Need],
 ) -> Option<(usize, Offer)> {
-    let mut never = Vec::new();
+    let shape = engine.classes[class].shape;
+    let (mut never, mut full) = (Vec::new(), Vec::new());
     let mut found = None;
     for (_, claim) in &state.order {
         let claim = *claim as usize;
-        if state.refused[class].has(state.nodes.len() + claim) {
+        let place = state.nodes.len() + claim;
+        if state.refused[class].has(place) || state.full[shape].has(place) {
             continue;
         }
         match ask_claim(engine, state, class, claim, view) {
-            Answer::Never => never.push(claim),
-            Answer::NotNow => {}
-            Answer::Yes(offer) => {
+            Asked::Never => never.push(place),
+            Asked::Full => full.push(place),
+            Asked::NotNow => {}
+            Asked::Yes(offer) => {
                 found = Some((claim, offer));
                 break;
             }
         }
     }
-    never.into_iter().for_each(|it| state.refused[class].set(state.nodes.len() + it));
+    never.into_iter().for_each(|it| state.refused[class].set(it));
+    full.into_iter().for_each(|it| state.full[shape].set(it));
     found
 }
 
@@ -133,11 +137,13 @@ fn cheapest(
     class: ClassId,
     view: &[Need],
 ) -> Option<(usize, Offer)> {
+    let shape = engine.classes[class].shape;
+    let (begin, until) = (state.nodes.len(), state.nodes.len() + state.claims.len());
     let mut best: Option<(f64, usize)> = None;
-    for claim in 0..state.claims.len() {
-        if state.refused[class].has(state.nodes.len() + claim) {
-            continue;
-        }
+    let mut at = begin;
+    while let Some(place) = state.refused[class].next_free(&state.full[shape], at, until) {
+        at = place + 1;
+        let claim = place - begin;
         let Some(more) = dearer(engine, state, class, claim, view) else { continue };
         if best.is_none_or(|(least, _)| more < least) {
             best = Some((more, claim));
@@ -147,7 +153,7 @@ fn cheapest(
         }
     }
     let (more, claim) = best?;
-    let Answer::Yes(offer) = ask_claim(engine, state, class, claim, view) else { return None };
+    let Asked::Yes(offer) = ask_claim(engine, state, class, claim, view) else { return None };
     if more > 0.0
         && let Some((pool, fresh)) = fresh(engine, state, class, view)
         && engine.catalogs[pool].price(&fresh.options) < more
@@ -159,7 +165,8 @@ fn cheapest(
 
 /// How much dearer a new node becomes with the pod; `None`: it is not for the pod, or not now.
 ///
-/// Without keys to fix, that changes with the node's pods alone: it is worked out once for so many.
+/// Where no domain has to be fixed, that follows from the node's pods and the pod's shape alone: it
+/// is worked out once for so many.
 fn dearer(
     engine: &mut Engine,
     state: &mut State,
@@ -168,25 +175,42 @@ fn dearer(
     view: &[Need],
 ) -> Option<f64> {
     let (place, pods) = (state.nodes.len() + claim, number(state.claims[claim].pods.len()));
-    let known = state.asked[class].get(claim).filter(|(of, _)| view.is_empty() && *of == pods);
+    let shape = engine.classes[class].shape;
+    let is_pinned = is_pinned(&state.claims[claim], view);
+    let known = state.asked[shape].get(claim).filter(|(of, _)| is_pinned && *of == pods);
     if let Some((_, more)) = known.copied() {
-        return by_host(engine, state, class, place).is_yes().then_some(more);
+        return match by_topology(engine, state, class, claim, view) {
+            Host::Yes => Some(more),
+            Host::NotNow => None,
+            Host::Never => {
+                state.refused[class].set(place);
+                None
+            }
+        };
     }
     match ask_claim(engine, state, class, claim, view) {
-        Answer::Never => state.refused[class].set(place),
-        Answer::NotNow => {}
-        Answer::Yes(offer) => {
+        Asked::Never => state.refused[class].set(place),
+        Asked::Full => state.full[shape].set(place),
+        Asked::NotNow => {}
+        Asked::Yes(offer) => {
             let catalog = &engine.catalogs[state.claims[claim].pool];
             let more = catalog.price(&offer.options) - catalog.price(&state.claims[claim].options);
-            let asked = &mut state.asked[class];
-            if asked.len() <= claim {
-                asked.resize(claim + 1, (0, 0.0));
+            if is_pinned {
+                let asked = &mut state.asked[shape];
+                if asked.len() <= claim {
+                    asked.resize(claim + 1, (0, 0.0));
+                }
+                asked[claim] = (pods, more);
             }
-            asked[claim] = (pods, more);
             return Some(more);
         }
     }
     None
+}
+
+/// Whether all domains that matter to the pod are fixed already.
+fn is_pinned(claim: &Claim, view: &[Need]) -> bool {
+    view.iter().all(|(key, ..)| claim.pins.iter().any(|(it, _)| it == key))
 }
 
 fn join(engine: &Engine, state: &mut State, pod: u32, class: ClassId, at: usize, offer: Offer) {
@@ -349,30 +373,33 @@ fn collides(mine: &[scheduling::HostPort], others: &[scheduling::HostPort]) -> b
     mine.iter().any(|mine| others.iter().any(|it| mine.collides_with(it)))
 }
 
+/// What a new node says to a pod.
+enum Asked {
+    /// It has no room for the pod's shape, and never will.
+    Full,
+    Never,
+    NotNow,
+    Yes(Offer),
+}
+
 fn ask_claim(
     engine: &mut Engine,
     state: &State,
     class: ClassId,
     at: usize,
     view: &[Need],
-) -> Answer {
+) -> Asked {
     let (it, claim) = (&engine.classes[class], &state.claims[at]);
     if it.request.iter().zip(&claim.room).any(|(wanted, room)| *wanted > 0 && wanted > room) {
-        return Answer::Never;
+        return Asked::Full;
     }
     if !it.pools[claim.pool] || collides(&it.pod.host_ports, &claim.ports) {
-        return Answer::Never;
+        return Asked::Full;
     }
-    match by_host(engine, state, class, state.nodes.len() + at) {
-        Host::Never => return Answer::Never,
-        Host::NotNow => return Answer::NotNow,
+    match by_topology(engine, state, class, at, view) {
+        Host::Never => return Asked::Never,
+        Host::NotNow => return Asked::NotNow,
         Host::Yes => {}
-    }
-    for (key, domain) in &claim.pins {
-        let of_key = view.iter().find(|(it, ..)| it == key);
-        if of_key.is_some_and(|(_, _, allowed)| !allowed.contains(domain)) {
-            return Answer::NotNow;
-        }
     }
     let wanted: Vector = it.request.iter().zip(&claim.requested).map(|(a, b)| a + b).collect();
     let base = Base {
@@ -382,7 +409,26 @@ fn ask_claim(
         pins: &claim.pins,
         wanted: &wanted,
     };
-    choose(engine, class, &base, view)
+    match choose(engine, class, &base, view) {
+        Answer::Never => Asked::Full,
+        Answer::NotNow => Asked::NotNow,
+        Answer::Yes(offer) => Asked::Yes(offer),
+    }
+}
+
+/// What the groups say of a new node, as far as its domains are fixed.
+fn by_topology(engine: &Engine, state: &State, class: ClassId, at: usize, view: &[Need]) -> Host {
+    let host = by_host(engine, state, class, state.nodes.len() + at);
+    if !host.is_yes() {
+        return host;
+    }
+    for (key, domain) in &state.claims[at].pins {
+        let of_key = view.iter().find(|(it, ..)| it == key);
+        if of_key.is_some_and(|(_, _, allowed)| !allowed.contains(domain)) {
+            return Host::NotNow;
+        }
+    }
+    Host::Yes
 }
 
 /// A new node before the pod is on it.
@@ -423,21 +469,44 @@ fn choose(engine: &mut Engine, class: ClassId, base: &Base, view: &[Need]) -> An
     answer
 }
 
-/// Fixes the domain of each key in turn.
-fn pin(engine: &mut Engine, pool: usize, offer: Offer, view: &[Need]) -> Option<Offer> {
-    let Some(((key, is_needed, allowed), rest)) = view.split_first() else {
+/// Fixes the domain of each key.
+///
+/// A key that the pool's requirements alone define takes nothing from the options: the best domain
+/// that they allow will do, whatever the others are. For the keys that types have each option has one
+/// domain, so that there are no more ways to go on than options, however many domains each key has.
+fn pin(engine: &mut Engine, pool: usize, mut offer: Offer, view: &[Need]) -> Option<Offer> {
+    let mut of_types: Vec<&Need> = Vec::new();
+    for need in view {
+        let (key, is_needed, allowed) = need;
+        // Whether a domain that is fixed will do has been asked before.
+        if offer.pins.iter().any(|(it, _)| it == key) {
+            continue;
+        }
+        let name = &engine.groups.keys[*key].name;
+        if engine.catalogs[pool].has_label(name) {
+            of_types.push(need);
+            continue;
+        }
+        if engine.set(pool, offer.set).requirements.get(name).is_none() {
+            if *is_needed {
+                return None;
+            }
+            continue;
+        }
+        let (set, domain) = allowed
+            .iter()
+            .find_map(|it| Some((engine.pinned(pool, offer.set, *key, *it)?, *it)))?;
+        offer.set = set;
+        offer.pins.push((*key, domain));
+    }
+    pin_types(engine, pool, offer, &of_types)
+}
+
+/// Fixes the domains of labels that types have, in turn.
+fn pin_types(engine: &mut Engine, pool: usize, offer: Offer, view: &[&Need]) -> Option<Offer> {
+    let Some(((key, _, allowed), rest)) = view.split_first() else {
         return is_flexible(engine, pool, &offer).then_some(offer);
     };
-    if offer.pins.iter().any(|(it, _)| it == key) {
-        // Whether the domain will do has been asked before.
-        return pin(engine, pool, offer, rest);
-    }
-    let name = &engine.groups.keys[*key].name;
-    let is_defined = engine.catalogs[pool].has_label(name)
-        || engine.set(pool, offer.set).requirements.get(name).is_some();
-    if !is_defined {
-        return if *is_needed { None } else { pin(engine, pool, offer, rest) };
-    }
     for domain in allowed {
         let Some(set) = engine.pinned(pool, offer.set, *key, *domain) else { continue };
         let mut options = offer.options.clone();
@@ -446,7 +515,7 @@ fn pin(engine: &mut Engine, pool: usize, offer: Offer, view: &[Need]) -> Option<
         }
         let mut pins = offer.pins.clone();
         pins.push((*key, *domain));
-        if let Some(found) = pin(engine, pool, Offer { set, options, pins }, rest) {
+        if let Some(found) = pin_types(engine, pool, Offer { set, options, pins }, rest) {
             return Some(found);
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     bound, class,
     engine::{ClassId, Engine},
     explain::{self, Miss},
-    outcome::{NewClaim, Outcome, Unschedulable},
+    outcome::{NewClaim, Outcome, Spelled, Unschedulable},
     place::{self, Choice},
     state::State,
     world::World,
@@ -148,8 +148,9 @@ impl Batch {
 
     fn outcome(&self, engine: &mut Engine, placement: &Placement) -> Outcome {
         let state = &placement.state;
+        let mut spelled = Spelled::default();
         let claims: Vec<NewClaim> =
-            state.claims.iter().map(|it| NewClaim::new(engine, it)).collect();
+            state.claims.iter().map(|it| NewClaim::new(engine, it, &mut spelled)).collect();
         let mut existing = Vec::new();
         let mut order = Vec::new();
         for (pod, _, place) in &state.placed {

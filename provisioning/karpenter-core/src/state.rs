@@ -59,7 +59,9 @@ pub(crate) struct State {
     pub(crate) counters: Vec<Counter>,
     /// Per class: places that have refused it for good.
     pub(crate) refused: Vec<Marks>,
-    /// Per class and new node: with how many pods it was asked last, and how much dearer it becomes.
+    /// Per shape: places that it does not fit on, and never will.
+    pub(crate) full: Vec<Marks>,
+    /// Per shape and new node: with how many pods it was asked last, and how much dearer it becomes.
     pub(crate) asked: Vec<Vec<(u32, f64)>>,
     pub(crate) left: Vec<Option<Left>>,
     /// In the order in which they were placed.
@@ -84,6 +86,7 @@ impl State {
             order: BTreeSet::new(),
             counters: Vec::new(),
             refused: Vec::new(),
+            full: Vec::new(),
             asked: Vec::new(),
             left: engine.world.pools.iter().map(|it| left(engine, it)).collect(),
             placed: Vec::new(),
@@ -99,7 +102,8 @@ impl State {
         }
         if self.refused.len() < engine.classes.len() {
             self.refused.resize_with(engine.classes.len(), Marks::default);
-            self.asked.resize_with(engine.classes.len(), Vec::new);
+            self.full.resize_with(engine.shapes.len(), Marks::default);
+            self.asked.resize_with(engine.shapes.len(), Vec::new);
         }
     }
 

@@ -37,6 +37,15 @@ pub fn faults(pool: &NodePool) -> Vec<String> {
             }),
         );
     }
+    if pool.spec.replicas.is_some() {
+        let mut limits = pool.spec.limits.iter().flatten();
+        if limits.any(|(name, _)| name != "nodes") {
+            faults.push("only 'limits.nodes' is supported on static NodePools".to_owned());
+        }
+        if pool.spec.weight.is_some() {
+            faults.push("'weight' is not supported on static NodePools".to_owned());
+        }
+    }
     let budgets = pool.spec.disruption.budgets.iter().filter_map(budget_fault);
     faults.extend(budgets.map(|it| format!("budget: {it}")));
     faults
@@ -179,6 +188,13 @@ mod tests {
         let odd = json!({ "key": "b", "effect": "Sometimes" });
         let found = of(json!({}), json!({ "taints": [taint, odd], "startupTaints": [taint] }));
         assert_eq!(found.len(), 2, "{found:?}");
+        for spec in [
+            json!({ "replicas": 1, "weight": 2 }),
+            json!({ "replicas": 1, "limits": { "cpu": "3" } }),
+        ] {
+            let pool = json!({ "metadata": { "name": "a" }, "spec": spec });
+            assert_eq!(faults(&serde_json::from_value(pool).unwrap()).len(), 1, "{spec}");
+        }
         for budget in [
             json!({ "nodes": "many" }),
             json!({ "nodes": "1", "schedule": "@daily" }),

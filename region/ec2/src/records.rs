@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 pub use self::{
     compute::{
-        BlockDevice, HostReport, Image, Instance, InstanceState, KeyPair, MetadataOptions, Profile,
-        Snapshot, StateReason, StatusCheck, Token,
+        BlockDevice, HostReport, Image, Instance, InstanceState, Interruption, KeyPair,
+        MetadataOptions, Profile, Snapshot, StateReason, StatusCheck, Token,
     },
     gateway::{
         Destination, EgressOnlyInternetGateway, ElasticIp, ElasticIpAssociation, InternetGateway,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::{
     Ec2, dhcp_options, egress_only_internet_gateways, elastic_ips, faults, images, instances,
     internet_gateways, key_pairs, launch_templates, managed, nat_gateways, network_acls,
-    network_interfaces, prefix_lists, route, route_tables, security_groups, snapshots, subnets,
-    tags, targets, types, vpc_endpoints, vpcs, zones,
+    network_interfaces, prefix_lists, route, route_tables, security_groups, snapshots, spot,
+    subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -213,6 +213,7 @@ serve! {
     ipv6_addresses::UnassignIpv6Addresses wet: write network_interfaces::unassign_ipv6, [id network_interface_id];
     run_instances::RunInstances dry: write instances::run::run, [by instances::rights::targets];
     fleet::CreateFleet dry: write instances::fleet::create, [by instances::fleet::targets];
+    spot::DescribeSpotPriceHistory dry: read spot::describe_prices, [any];
     instance::DescribeInstances dry: look instances::describe::describe, [any];
     instance_state::TerminateInstances dry: write instances::transitions::terminate, [ids instance_ids];
     instance_state::StopInstances dry: write instances::transitions::stop, [ids instance_ids];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::Fault;
 use clock::Clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use latency::Latency;
 use parking_lot::{Mutex, RwLock};
 use region_gateway::Caller;
@@ -13,9 +13,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     events::{self, Pending},
-    instances, network_interfaces,
+    instances,
+    market::Market,
+    network_interfaces,
     records::{HostReport, Vpc},
-    seed,
+    seed, spot,
     state::{Record, State, Table, TableVisitor},
     usage::{History, Sample},
 };
@@ -31,6 +33,8 @@ pub struct Config {
     pub latency: Latency,
     /// How many instances the machine can hold at once.
     pub capacity: usize,
+    /// What the market of Spot Instances follows from; without, its capacity has no end.
+    pub spot_seed: Option<u64>,
 }
 
 impl Config {
@@ -49,7 +53,12 @@ impl Config {
             zones: zones.to_vec(),
             latency,
             capacity: usize::MAX,
+            spot_seed: None,
         }
+    }
+
+    pub(crate) fn market(&self) -> Market {
+        Market::new(self.spot_seed)
     }
 
     pub(crate) fn zone_id(&self, zone: &str) -> Option<&str> {
@@ -186,14 +195,26 @@ impl Ec2 {
         })
     }
 
+    /// Takes Spot Instances away, with EC2's warning, `wait` from now; when each ends.
+    pub fn interrupt(
+        &self,
+        ids: &[String],
+        wait: SignedDuration,
+    ) -> Result<Vec<(String, Timestamp)>, Fault> {
+        let caller =
+            Caller::service("ec2.amazonaws.com", self.account(), self.region(), self.0.clock.now());
+        self.write(&caller, |call, state| spot::interrupt(call, state, ids, wait))
+    }
+
     /// Ends what has taken its time, and says when the next thing will have.
     pub fn settle(&self) -> Result<Option<Timestamp>, Fault> {
         let caller =
             Caller::service("ec2.amazonaws.com", self.account(), self.region(), self.0.clock.now());
         self.write(&caller, |call, state| {
             let settled = network_interfaces::settle(call, state)?;
+            let interrupted = spot::settle(call, state)?;
             let forgotten = instances::reports::forget_terminated(call, state)?;
-            Ok(settled.into_iter().chain(forgotten).min())
+            Ok(settled.into_iter().chain(interrupted).chain(forgotten).min())
         })
     }
 

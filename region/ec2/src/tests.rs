@@ -14,6 +14,7 @@ mod network;
 mod options;
 mod prefix_lists;
 mod rights;
+mod spot;
 mod support;
 mod templates;
 mod trunks;

@@ -38,6 +38,7 @@ pub mod security_group;
 pub mod security_group_for_vpc;
 pub mod security_group_rule;
 pub mod snapshot;
+pub mod spot;
 pub mod subnet;
 pub mod subnet_reservation;
 pub mod tag;

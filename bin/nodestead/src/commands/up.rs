@@ -256,6 +256,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         egress: args.egress,
         proxy_unowned: upstream(args)?,
         latency: args.latency.map(Into::into).unwrap_or_default(),
+        spot_seed: args.spot_seed,
         etcd: etcd(args)?,
     })
 }
@@ -353,6 +354,11 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
             "--latency",
             latency.to_owned(),
             args.latency.is_some_and(|it| known.latency != it.into()),
+        ),
+        (
+            "--spot-seed",
+            known.spot_seed.map(|it| it.to_string()).unwrap_or_default(),
+            args.spot_seed.is_some() && args.spot_seed != known.spot_seed,
         ),
         (
             "--etcd-endpoints",

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     admin::{ClusterStatus, DaemonStatus, InstanceStatus, LoadBalancerStatus, SubnetUsage},
+    commands::interrupt::{End, Interruption},
     layout::Layout,
 };
 
@@ -92,6 +93,12 @@ impl Admin {
                 Ok(names) => answer(StatusCode::OK, &json!({"names": names})),
                 Err(error) => failed(&error),
             },
+            (Method::POST, "/v1/interruptions") => {
+                match self.interrupt(request.into_body()).await {
+                    Ok(ends) => answer(StatusCode::OK, &ends),
+                    Err(error) => failed(&error),
+                }
+            }
             (Method::POST, "/v1/snapshots") => match self.import(request.into_body()).await {
                 Ok(imported) => answer(StatusCode::OK, &imported),
                 Err(error) => failed(&error),
@@ -115,6 +122,16 @@ impl Admin {
             ecr.import_archive(file.reopen()?).map_err(anyhow::Error::from)
         });
         imported.await?
+    }
+
+    /// Spot Instances are taken away, as the market would.
+    async fn interrupt(&self, body: Incoming) -> anyhow::Result<Vec<End>> {
+        let body = transport::collect(body, 64 << 10).await?.context("the request is too long")?;
+        let asked: Interruption =
+            serde_json::from_slice(&body).context("the request cannot be read")?;
+        let ends = self.region.ec2.interrupt(&asked.instances, asked.wait);
+        let ends = ends.map_err(|fault| anyhow::anyhow!("{}", fault.message))?;
+        Ok(ends.into_iter().map(|(instance, at)| End { instance, at }).collect())
     }
 
     /// A root file system, from its place on this machine.

@@ -12,6 +12,7 @@ use region_imds::{
     CredentialsError, Identity, InstanceMetadata, Interface, Metadata, Options, Profile,
 };
 use region_sts::Sts;
+use serde_json::json;
 
 use super::{
     region::{ACCOUNT, REGION},
@@ -54,8 +55,15 @@ impl RegionMetadata {
             }),
             tags: instance.tags.clone(),
             life_cycle: if instance.is_spot { "spot" } else { "on-demand" }.to_owned(),
-            spot_action: None,
-            rebalance_recommendation: None,
+            spot_action: instance
+                .interruption
+                .as_ref()
+                .filter(|it| it.is_warned)
+                .map(|it| json!({ "action": "terminate", "time": seconds(it.at) }).to_string()),
+            rebalance_recommendation: instance
+                .interruption
+                .as_ref()
+                .map(|it| json!({ "noticeTime": seconds(it.recommended_at) }).to_string()),
             options: Options {
                 is_enabled: instance.metadata.http_endpoint == "enabled",
                 by_ipv6: instance.metadata.http_protocol_ipv6 == "enabled",
@@ -65,6 +73,11 @@ impl RegionMetadata {
             },
         }
     }
+}
+
+/// As notices have it: `2026-11-23T16:00:00Z`.
+fn seconds(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Where an instance is, as condition keys of what it does with its role.

@@ -87,6 +87,7 @@ impl Region {
         let ec2 = region_ec2::Config {
             latency,
             capacity: room::instances(),
+            spot_seed: settings.spot_seed,
             ..region_ec2::Config::new(ACCOUNT, REGION)
         };
         let ec2 = Arc::new(Ec2::open(&store, ec2, clock, Arc::new(environment))?);

@@ -4,19 +4,19 @@
 //! it is still the same: replacements first, and when these are ready the nodes go. Upstream:
 //! `pkg/controllers/disruption`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use api_kube::karpenter::{NodeClaim, taints};
+use aws_ec2::instance::Instance;
 use controller::{ApplyError, Key};
 use k8s_openapi::api::core::v1 as core;
 use karpenter_core::disruption::{Command, Fleet, Gates, expiration};
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::Context;
-use crate::cloud::instance_id;
+use super::{Context, PERIOD, blocking, drift::Placed};
+use crate::cloud::{NODE_CLAIM_TAG, instance_id};
 
-const PERIOD: Duration = Duration::from_secs(10);
 /// How long a decision has to hold.
 const VALIDATION: Duration = Duration::from_secs(15);
 /// How long replacements may take.
@@ -25,7 +25,7 @@ const REPLACEMENTS: Duration = Duration::from_secs(600);
 const COLLECTION: Duration = Duration::from_secs(30);
 
 impl Context {
-    pub(super) async fn disrupt(&self) {
+    pub(super) async fn disrupt(self: &Arc<Self>) {
         loop {
             tokio::time::sleep(PERIOD).await;
             if let Err(error) = self.disrupt_once().await {
@@ -34,24 +34,35 @@ impl Context {
         }
     }
 
-    async fn disrupt_once(&self) -> Result<(), ApplyError> {
-        self.watch_drift().await?;
-        self.release_kept().await?;
+    async fn disrupt_once(self: &Arc<Self>) -> Result<(), ApplyError> {
+        // An object that has changed in between is looked at in the next round: it holds up no other.
+        self.watch_drift().await;
+        self.release_kept().await;
         let claims: Vec<NodeClaim> = self.claims.all().iter().map(|it| (**it).clone()).collect();
         for claim in expiration::expired(&claims, self.clock.now()) {
-            self.delete_claim(claim, "it has expired").await?;
+            self.count_disrupted(claim, "expired");
+            passed(self.delete_claim(claim, "it has expired").await);
         }
-        let Some(first) = self.decide() else { return Ok(()) };
+        let Some(first) = self.decision().await? else { return Ok(()) };
         tokio::time::sleep(VALIDATION).await;
-        match self.decide() {
+        match self.decision().await? {
             Some(again) if names(&again) == names(&first) => self.carry_out(&again).await,
-            _ => Ok(()),
+            _ => {
+                let of = [("consolidation_type", first.method)];
+                self.metrics.add("voluntary_disruption_failed_validations_total", &of, 1.0);
+                Ok(())
+            }
         }
+    }
+
+    async fn decision(self: &Arc<Self>) -> Result<Option<Command>, ApplyError> {
+        let context = self.clone();
+        blocking(move || context.decide()).await
     }
 
     /// Between two commands no node that stays is tainted: one that is was left over, by a failure
     /// or by a Karpenter before this one.
-    async fn release_kept(&self) -> Result<(), ApplyError> {
+    async fn release_kept(&self) {
         for claim in self.claims.all() {
             let Some(node) = self.node_of(&claim) else { continue };
             let goes = claim.metadata.deletion_timestamp.is_some()
@@ -60,10 +71,9 @@ impl Context {
             let is_tainted =
                 on_node.unwrap_or_default().iter().any(|it| it.key == taints::DISRUPTED);
             if is_tainted && !goes {
-                self.untaint(&node).await?;
+                passed(self.untaint(&node).await);
             }
         }
-        Ok(())
     }
 
     fn decide(&self) -> Option<Command> {
@@ -74,11 +84,6 @@ impl Context {
             nominated.retain(|_, until| *until > now);
             nominated.clone()
         };
-        // What waits for a place is decided on first.
-        let waits = snapshot.pending(karpenter_core::Pending::Unschedulable).next().is_some();
-        if waits {
-            return None;
-        }
         for node in &mut snapshot.nodes {
             if node.metadata.name.as_ref().is_some_and(|it| nominated.contains_key(it)) {
                 let marks = node.metadata.annotations.get_or_insert_default();
@@ -86,8 +91,19 @@ impl Context {
                 marks.insert(key.to_owned(), "true".to_owned());
             }
         }
-        let gates = Gates { spot_to_spot_consolidation: self.config.spot_to_spot_consolidation };
-        Fleet::new(&snapshot, |it| self.types(it), now, gates).next_command()
+        let gates = Gates {
+            spot_to_spot_consolidation: self.config.gates.spot_to_spot_consolidation,
+            static_capacity: self.config.gates.static_capacity,
+            repacking: self.config.gates.repacking,
+        };
+        let mut fleet = Fleet::new(&snapshot, |it| self.types(it), now, gates);
+        let count = u32::try_from(fleet.candidates.len()).map_or(f64::MAX, f64::from);
+        self.metrics.replace("voluntary_disruption_eligible_nodes", vec![(vec![], count)]);
+        let command = fleet.next_command();
+        let took = self.clock.now().duration_since(now).as_secs_f64();
+        let name = "voluntary_disruption_decision_evaluation_duration_seconds";
+        self.metrics.observe(name, &[], took);
+        command
     }
 
     async fn carry_out(&self, command: &Command) -> Result<(), ApplyError> {
@@ -98,6 +114,13 @@ impl Context {
             saving = command.saving,
             "disrupting"
         );
+        let decision = if command.replacements.is_empty() { "delete" } else { "replace" };
+        let of = [
+            ("decision", decision),
+            ("reason", command.reason.as_str()),
+            ("consolidation_type", command.method),
+        ];
+        self.metrics.add("voluntary_disruption_decisions_total", &of, 1.0);
         let nodes: Vec<_> =
             command.nodes.iter().filter_map(|it| self.nodes.get(&Key::new("", &it.name))).collect();
         for node in &nodes {
@@ -107,11 +130,12 @@ impl Context {
         for replacement in &command.replacements {
             let pool = self.pools.get(&Key::new("", &replacement.pool));
             if let Some(pool) = pool {
-                made.push(self.create_claim(&pool, replacement).await?);
+                made.push(self.create_claim(&pool, replacement, command.reason.as_str()).await?);
             }
         }
         if !self.are_ready(&made).await {
             warn!(?made, "replacements did not become ready: the nodes stay");
+            self.metrics.add("voluntary_disruption_queue_failures_total", &of, 1.0);
             for name in &made {
                 if let Some(claim) = self.claims.get(&Key::new("", name)) {
                     self.delete_claim(&claim, "what it was to replace stays").await?;
@@ -130,6 +154,7 @@ impl Context {
                 name.is_some() && name == node.metadata.name.as_deref()
             });
             if let Some(claim) = claim {
+                self.count_disrupted(&claim, command.reason.as_str());
                 self.delete_claim(&claim, command.reason.as_str()).await?;
             }
         }
@@ -189,6 +214,7 @@ impl Context {
         // Before the instances: a claim that is made in between has its instance then.
         let claims = self.claims.all();
         let instances = self.cloud.instances().await.map_err(failed)?;
+        *self.placed.lock() = instances.iter().filter_map(placed).collect();
         let claimed: BTreeSet<String> = self
             .claims
             .all()
@@ -201,7 +227,14 @@ impl Context {
             let Some(id) = &instance.instance_id else { continue };
             let launched = instance.launch_time.as_deref().and_then(|it| it.parse().ok());
             let is_old = launched.is_none_or(|it| clock::later(it, COLLECTION) < self.clock.now());
-            if is_old && !claimed.contains(id) {
+            // One whose launch nobody has been told of yet.
+            let of = instance.tags.iter().find(|it| it.key.as_deref() == Some(NODE_CLAIM_TAG));
+            let of = of.and_then(|it| it.value.as_deref()).unwrap_or_default();
+            let is_awaited = self.claims.get(&Key::new("", of)).is_some_and(|it| {
+                it.metadata.deletion_timestamp.is_none()
+                    && it.status.as_ref().is_none_or(|it| it.provider_id.is_none())
+            });
+            if is_old && !claimed.contains(id) && !is_awaited {
                 info!(instance = id, "terminating an instance without a NodeClaim");
                 self.cloud.terminate(id).await.map_err(failed)?;
             }
@@ -218,6 +251,19 @@ impl Context {
             }
         }
         Ok(())
+    }
+}
+
+fn placed(instance: &Instance) -> Option<(String, Placed)> {
+    let groups = instance.security_groups.iter().filter_map(|it| it.group_id.clone());
+    let placed = Placed { subnet: instance.subnet_id.clone()?, groups: groups.collect() };
+    Some((instance.instance_id.clone()?, placed))
+}
+
+/// A failure that holds up nothing else.
+fn passed(result: Result<(), ApplyError>) {
+    if let Err(error) = result {
+        warn!(error = %telemetry::chain(&error), "left for the next round");
     }
 }
 

@@ -3,21 +3,36 @@
 //!
 //! Whether it has drifted from its NodePool is told where nodes are chosen. Upstream:
 //! `pkg/cloudprovider/drift.go` of aws/karpenter-provider-aws, `pkg/controllers/nodeclaim/podevents`.
-//! Deviation: subnets and security groups of a running instance are not compared.
 
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, annotations};
-use controller::{ApplyError, object};
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations};
+use controller::object;
+use jiff::Timestamp;
 use karpenter_core::disruption::{HASH_VERSION, class_hash};
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tracing::warn;
 
 use super::{Context, conditions};
+use crate::cloud::instance_id;
 
-/// How the claim differs from what its class would make.
-pub(super) fn drift(claim: &NodeClaim, class: &Ec2NodeClass) -> Option<&'static str> {
+/// Where an instance is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) subnet: String,
+    pub(crate) groups: BTreeSet<String>,
+}
+
+/// How the claim differs from what its class would make; `placed`: where its instance is, if known.
+pub(super) fn drift(
+    claim: &NodeClaim,
+    class: &Ec2NodeClass,
+    placed: Option<&Placed>,
+) -> Option<&'static str> {
     let marks = claim.metadata.annotations.as_ref();
     let read = |key: &str| marks.and_then(|it| it.get(key)).map(String::as_str);
     let is_ours = read(annotations::NODE_CLASS_HASH_VERSION) == Some(HASH_VERSION);
@@ -25,35 +40,27 @@ pub(super) fn drift(claim: &NodeClaim, class: &Ec2NodeClass) -> Option<&'static 
         return Some("NodeClassDrift");
     }
     let status = class.status.as_ref()?;
-    let image = claim.status.as_ref().and_then(|it| it.image_id.as_deref())?;
-    let is_known = status.amis.is_empty() || status.amis.iter().any(|it| it.id == image);
-    (!is_known).then_some("AMIDrift")
+    // While a selector finds nothing, nothing is compared with it.
+    let image = claim.status.as_ref().and_then(|it| it.image_id.as_deref());
+    let is_known = |image: &str| status.amis.iter().any(|it| it.id == image);
+    if !status.amis.is_empty() && image.is_some_and(|it| !is_known(it)) {
+        return Some("AMIDrift");
+    }
+    let placed = placed?;
+    let wanted: BTreeSet<String> = status.security_groups.iter().map(|it| it.id.clone()).collect();
+    if !wanted.is_empty() && wanted != placed.groups {
+        return Some("SecurityGroupDrift");
+    }
+    let is_there = status.subnets.iter().any(|it| it.id == placed.subnet);
+    (!status.subnets.is_empty() && !is_there).then_some("SubnetDrift")
 }
 
 impl Context {
-    pub(super) async fn watch_drift(&self) -> Result<(), ApplyError> {
+    /// Notes what is news about each claim; what cannot be written now is looked at again.
+    pub(super) async fn watch_drift(&self) {
         let events = std::mem::take(&mut *self.pod_events.lock());
         for claim in self.claims.all() {
-            let launched = claim.is_true("Launched") && !object::is_terminating(&*claim);
-            let Some(class) = self.class(&claim.spec.node_class_ref.name).filter(|_| launched)
-            else {
-                continue;
-            };
-            let mut status = claim.status.clone().unwrap_or_default();
-            match drift(&claim, &class) {
-                None => status.conditions.retain(|it| it.type_ != "Drifted"),
-                Some(reason) => {
-                    let (now, generation) = (self.clock.now(), claim.metadata.generation);
-                    let all = &mut status.conditions;
-                    conditions::set(all, "Drifted", Some(true), reason, "", generation, now);
-                }
-            }
-            if let Some(at) = status.node_name.as_ref().and_then(|it| events.get(it)) {
-                status.last_pod_event_time = Some(object::time(*at));
-            }
-            if claim.status.as_ref() == Some(&status) {
-                continue;
-            }
+            let Some(status) = self.drifted(&claim, &events) else { continue };
             let api = Api::<NodeClaim>::all(self.client.clone());
             let patch = json!({ "metadata": { "resourceVersion": claim.metadata.resource_version },
                 "status": status });
@@ -61,16 +68,41 @@ impl Context {
                 .patch_status(claim.name(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
             if let Err(error) = patched {
-                // What has been taken is noted in the next round, with what has come since.
-                let mut since = self.pod_events.lock();
-                for (node, at) in events {
-                    since.entry(node).or_insert(at);
+                warn!(claim = claim.name(), error = %telemetry::chain(&error), "not noted yet");
+                // What has been taken is noted in the next round, unless more has come since.
+                let node = status.node_name.as_ref().and_then(|it| events.get_key_value(it));
+                if let Some((node, at)) = node {
+                    self.pod_events.lock().entry(node.clone()).or_insert(*at);
                 }
-                drop(since);
-                return Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error));
             }
         }
-        Ok(())
+    }
+
+    /// The claim's status, where there is something new in it.
+    fn drifted(
+        &self,
+        claim: &NodeClaim,
+        events: &BTreeMap<String, Timestamp>,
+    ) -> Option<NodeClaimStatus> {
+        if !claim.is_true("Launched") || object::is_terminating(claim) {
+            return None;
+        }
+        let class = self.class(&claim.spec.node_class_ref.name)?;
+        let mut status = claim.status.clone().unwrap_or_default();
+        let id = status.provider_id.as_deref().and_then(instance_id);
+        let placed = id.and_then(|it| self.placed.lock().get(it).cloned());
+        match drift(claim, &class, placed.as_ref()) {
+            None => status.conditions.retain(|it| it.type_ != "Drifted"),
+            Some(reason) => {
+                let (now, generation) = (self.clock.now(), claim.metadata.generation);
+                let all = &mut status.conditions;
+                conditions::set(all, "Drifted", Some(true), reason, "", generation, now);
+            }
+        }
+        if let Some(at) = status.node_name.as_ref().and_then(|it| events.get(it)) {
+            status.last_pod_event_time = Some(object::time(*at));
+        }
+        (claim.status.as_ref() != Some(&status)).then_some(status)
     }
 }
 
@@ -92,8 +124,29 @@ mod tests {
                 annotations::NODE_CLASS_HASH_VERSION: HASH_VERSION } },
             "status": { "imageID": "ami-1" } }))
         .unwrap();
-        assert_eq!(drift(&claim, &class("x", "ami-1")), None);
-        assert_eq!(drift(&claim, &class("x", "ami-2")), Some("AMIDrift"));
-        assert_eq!(drift(&claim, &class("y", "ami-1")), Some("NodeClassDrift"));
+        assert_eq!(drift(&claim, &class("x", "ami-1"), None), None);
+        assert_eq!(drift(&claim, &class("x", "ami-2"), None), Some("AMIDrift"));
+        assert_eq!(drift(&claim, &class("y", "ami-1"), None), Some("NodeClassDrift"));
+    }
+
+    #[test]
+    fn a_claim_drifts_when_its_class_chooses_other_subnets_or_groups() {
+        let class: Ec2NodeClass = serde_json::from_value(json!({ "metadata": { "name": "a" },
+            "status": { "subnets": [{ "id": "subnet-1", "zone": "a" }],
+                "securityGroups": [{ "id": "sg-1" }, { "id": "sg-2" }] } }))
+        .unwrap();
+        let claim: NodeClaim =
+            serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap();
+        for (subnet, groups, expected) in [
+            ("subnet-1", &["sg-2", "sg-1"][..], None),
+            ("subnet-2", &["sg-1", "sg-2"][..], Some("SubnetDrift")),
+            ("subnet-1", &["sg-1"][..], Some("SecurityGroupDrift")),
+            ("subnet-1", &["sg-1", "sg-2", "sg-3"][..], Some("SecurityGroupDrift")),
+        ] {
+            let groups = groups.iter().map(ToString::to_string).collect();
+            let placed = Placed { subnet: subnet.to_owned(), groups };
+            assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
+        }
+        assert_eq!(drift(&claim, &class, None), None, "nothing is known of the instance");
     }
 }

@@ -3,6 +3,10 @@
 //! One way to pay is chosen, Spot where it is allowed; types are cut to the 60 cheapest, each in the
 //! subnet of its zone with the most free addresses. What EC2 has not is remembered for three minutes,
 //! and a claim that nothing can be had for is deleted, so that its pods are decided on anew.
+//!
+//! **Invariant:** a claim is one instance. The call carries the claim's uid as its client token; where
+//! EC2 knows the token with another request (prices and capacity have changed since), the instance of
+//! the first call is found by its tag.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,23 +18,24 @@ use aws_ec2::{
         FleetLaunchTemplateOverridesRequest, OnDemandOptionsRequest, SpotOptionsRequest,
         TargetCapacitySpecificationRequest,
     },
-    launch_template::{CreateLaunchTemplate, CreateLaunchTemplateRequest},
+    instance::Instance,
     launch_template_request::{
         LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
         LaunchTemplateIamInstanceProfileSpecificationRequest,
         LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplatesMonitoringRequest,
         RequestLaunchTemplateData,
     },
-    run_instances::LaunchTemplateSpecification,
 };
 use aws_eks::Cluster;
 use aws_wire::client::CallError;
 use karpenter_core::{InstanceType, Offering, Requirements};
 use resources::{Amounts, Quantity};
-use sha2::{Digest, Sha256};
 
 use super::Context;
-use crate::{cloud::CLUSTER_TAG, user_data};
+use crate::{
+    cloud::{CLUSTER_TAG, NODE_CLAIM_TAG, Template},
+    user_data,
+};
 
 /// No more types than these in one call (upstream's).
 const MOST_TYPES: usize = 60;
@@ -54,8 +59,23 @@ pub(super) enum Failed {
     Capacity(String),
     /// The class cannot be used: the claim goes too.
     Class(String),
-    /// It may work another time.
-    Call(String),
+    /// It may work another time: the condition's reason and message.
+    Call { reason: &'static str, message: String },
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        let message = telemetry::chain(&error).to_string();
+        let reason = match error.fault().map(|it| it.code.as_ref()) {
+            Some("UnauthorizedOperation") => "UnauthorizedOperation",
+            Some("InvalidLaunchTemplateName.NotFoundException") => "LaunchTemplateNotFound",
+            Some("RequestLimitExceeded") => "RequestLimitExceeded",
+            Some(_) if message.contains("iamInstanceProfile.name") => "InstanceProfileNameInvalid",
+            Some("AuthFailure.ServiceLinkedRoleCreationNotPermitted") => "SpotSLRCreationFailed",
+            _ => "LaunchFailed",
+        };
+        Self::Call { reason, message }
+    }
 }
 
 /// A type in a zone.
@@ -77,9 +97,18 @@ impl Context {
         let wanted = Requirements::from_api(&claim.spec.requirements);
         let (capacity_type, options) = options(claim, &wanted, &types)
             .ok_or_else(|| Failed::Capacity("all that would do is out of capacity".to_owned()))?;
-        let said = |error: CallError| Failed::Call(telemetry::chain(&error).to_string());
         let request = self.fleet(claim, &class, &types, capacity_type, &options).await?;
-        let answer = self.cloud.aws.call::<CreateFleet>(request).await.map_err(said)?;
+        let answer = match self.cloud.aws.call::<CreateFleet>(request).await {
+            Ok(answer) => answer,
+            // It has been made before, over what could be had then.
+            Err(error) if error.is("IdempotentParameterMismatch") => {
+                let found = self.cloud.instance_of(claim).await?.ok_or_else(|| {
+                    Failed::Capacity("an earlier call for it has brought no instance".to_owned())
+                })?;
+                return adopted(&found, &types);
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.learn_errors(&answer, capacity_type);
         let Some(launched) = answer.instances.first() else {
             let codes: Vec<String> = answer
@@ -94,25 +123,10 @@ impl Context {
         };
         let with = launched.launch_template_and_overrides.clone().unwrap_or_default();
         let with = with.overrides.unwrap_or_default();
-        let kind = types
-            .iter()
-            .find(|it| Some(&*it.name) == launched.instance_type.as_deref())
-            .ok_or_else(|| Failed::Call("an instance of no known type".to_owned()))?;
-        let zone = with.availability_zone.unwrap_or_default();
+        let (zone, image) = (with.availability_zone.unwrap_or_default(), with.image_id);
         let id = launched.instance_ids.first().cloned().unwrap_or_default();
-        let mut all = kind.labels.clone();
-        let offering = kind
-            .offerings
-            .iter()
-            .find(|it| it.zone() == zone && it.capacity_type() == capacity_type);
-        all.extend(offering.map(|it| it.labels.clone()).unwrap_or_default());
-        Ok(Launched {
-            provider_id: format!("aws:///{zone}/{id}"),
-            image_id: with.image_id.unwrap_or_default(),
-            labels: all,
-            capacity: kind.capacity.clone(),
-            allocatable: kind.allocatable.clone(),
-        })
+        let kind = launched.instance_type.as_deref().unwrap_or_default();
+        made(&types, kind, &zone, capacity_type, &id, image)
     }
 
     fn learn_errors(&self, answer: &CreateFleetResult, capacity_type: &str) {
@@ -148,12 +162,11 @@ impl Context {
         capacity_type: &'static str,
         options: &[Offer],
     ) -> Result<CreateFleetRequest, Failed> {
-        let said = |error: CallError| Failed::Call(telemetry::chain(&error).to_string());
         let status = class.status.clone().unwrap_or_default();
-        let cluster = self.described_cluster(class).await.map_err(said)?;
+        let cluster = self.described_cluster(class).await?;
         // One template per number of pods, which is in the user data.
-        let mut templates: BTreeMap<i64, String> = BTreeMap::new();
-        let mut by_template: BTreeMap<String, Vec<FleetLaunchTemplateOverridesRequest>> =
+        let mut templates: BTreeMap<i64, Template> = BTreeMap::new();
+        let mut by_template: BTreeMap<Template, Vec<FleetLaunchTemplateOverridesRequest>> =
             BTreeMap::new();
         for option in options {
             let kind = &types[option.kind];
@@ -170,7 +183,7 @@ impl Context {
                 Some(known) => known.clone(),
                 None => {
                     let made = self.template(claim, class, &cluster, capacity_type, pods).await;
-                    let made = made.map_err(said)?.ok_or_else(|| {
+                    let made = made?.ok_or_else(|| {
                         let family = user_data::family(class);
                         Failed::Class(format!("no user data is known for {family}"))
                     })?;
@@ -188,16 +201,14 @@ impl Context {
             });
         }
         let configs =
-            by_template.into_iter().map(|(name, overrides)| FleetLaunchTemplateConfigRequest {
-                launch_template_specification: Some(LaunchTemplateSpecification {
-                    launch_template_name: Some(name),
-                    version: Some("$Latest".to_owned()),
-                    ..LaunchTemplateSpecification::default()
-                }),
+            by_template.into_iter().map(|(template, overrides)| FleetLaunchTemplateConfigRequest {
+                launch_template_specification: Some(template.specification()),
                 overrides,
             });
         let is_spot = capacity_type == capacity_types::SPOT;
         Ok(CreateFleetRequest {
+            // A claim is one call, however often its answer is lost.
+            client_token: claim.metadata.uid.clone(),
             r#type: Some("instant".to_owned()),
             launch_template_configs: configs.collect(),
             target_capacity_specification: Some(TargetCapacitySpecificationRequest {
@@ -234,7 +245,7 @@ impl Context {
             ("Name".to_owned(), claim.name().to_owned()),
             (format!("kubernetes.io/cluster/{}", self.cloud.cluster), "owned".to_owned()),
             (CLUSTER_TAG.to_owned(), self.cloud.cluster.clone()),
-            ("karpenter.sh/nodeclaim".to_owned(), claim.name().to_owned()),
+            (NODE_CLAIM_TAG.to_owned(), claim.name().to_owned()),
             (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
             (labels::NODE_CLASS.to_owned(), class.name().to_owned()),
         ] {
@@ -251,8 +262,7 @@ impl Context {
         each.into()
     }
 
-    /// The launch template's name, made where there is none yet; its name is the hash of what is in
-    /// it. `None`: the family's user data is not known.
+    /// The launch template, and the version of it. `None`: the family's user data is not known.
     async fn template(
         &self,
         claim: &NodeClaim,
@@ -260,7 +270,7 @@ impl Context {
         cluster: &Cluster,
         capacity_type: &str,
         max_pods: i64,
-    ) -> Result<Option<String>, CallError> {
+    ) -> Result<Option<Template>, CallError> {
         let of = |key: &str| claim.metadata.labels.as_ref().and_then(|it| it.get(key)).cloned();
         let node_labels = [
             (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
@@ -292,34 +302,52 @@ impl Context {
             }),
             ..RequestLaunchTemplateData::default()
         };
-        let text = serde_json::to_vec(&data).unwrap_or_default();
-        let hash: String =
-            Sha256::digest(&text).iter().take(10).map(|it| format!("{it:02x}")).collect();
-        let name = format!("karpenter.k8s.aws/{hash}");
-        let tag = |key: &str, value: &str| TagInput {
-            key: Some(key.to_owned()),
-            value: Some(value.to_owned()),
-        };
-        let request = CreateLaunchTemplateRequest {
-            launch_template_name: name.clone(),
-            launch_template_data: data,
-            tag_specifications: vec![TagSpecification {
-                resource_type: Some("launch-template".to_owned()),
-                tags: vec![
-                    tag(CLUSTER_TAG, &self.cloud.cluster),
-                    tag(labels::NODE_CLASS, class.name()),
-                ],
-            }],
-            ..CreateLaunchTemplateRequest::default()
-        };
-        match self.cloud.aws.call::<CreateLaunchTemplate>(request).await {
-            Ok(_) => Ok(Some(name)),
-            Err(error) if error.is("InvalidLaunchTemplateName.AlreadyExistsException") => {
-                Ok(Some(name))
-            }
-            Err(error) => Err(error),
-        }
+        let template = self.cloud.template(class.name(), data).await?;
+        self.templates.lock().insert(template.name.clone(), self.clock.now());
+        Ok(Some(template))
     }
+}
+
+/// What an instance is to its claim.
+fn made(
+    types: &[InstanceType],
+    kind: &str,
+    zone: &str,
+    capacity_type: &str,
+    id: &str,
+    image: Option<String>,
+) -> Result<Launched, Failed> {
+    let kind = types.iter().find(|it| &*it.name == kind).ok_or_else(|| Failed::Call {
+        reason: "LaunchFailed",
+        message: format!("{id} is an instance of the type {kind}, which is not known"),
+    })?;
+    let mut all = kind.labels.clone();
+    let mut offerings = kind.offerings.iter();
+    let offering = offerings.find(|it| it.zone() == zone && it.capacity_type() == capacity_type);
+    all.extend(offering.map(|it| it.labels.clone()).unwrap_or_default());
+    Ok(Launched {
+        provider_id: format!("aws:///{zone}/{id}"),
+        image_id: image.unwrap_or_default(),
+        labels: all,
+        capacity: kind.capacity.clone(),
+        allocatable: kind.allocatable.clone(),
+    })
+}
+
+/// The same, of an instance whose launch was answered to nobody.
+fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Failed> {
+    let is_spot = instance.instance_lifecycle.as_deref() == Some("spot");
+    let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+    let zone = instance.placement.as_ref().and_then(|it| it.availability_zone.as_deref());
+    let text = |it: &Option<String>| it.clone().unwrap_or_default();
+    made(
+        types,
+        &text(&instance.instance_type),
+        zone.unwrap_or_default(),
+        capacity_type,
+        &text(&instance.instance_id),
+        instance.image_id.clone(),
+    )
 }
 
 /// The way to pay, and what would do, the cheapest first.

@@ -22,6 +22,8 @@ use super::{Context, conditions, launch::Failed};
 const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
 const REGISTRATION_LIMIT: SignedDuration = SignedDuration::from_mins(15);
 const SOON: Duration = Duration::from_secs(5);
+/// Characters of a failure in a condition (upstream's).
+const MOST_OF_MESSAGE: usize = 300;
 
 /// Taints that say that a node is not ready yet, and go by themselves.
 const EPHEMERAL: [&str; 4] = [
@@ -129,7 +131,7 @@ impl Context {
             }
             Step::Wait(why) => {
                 let kind = if claim.is_true("Registered") { "Initialized" } else { "Registered" };
-                self.say(&claim, &[(kind, None, why)], |_| {}).await?;
+                self.say(&claim, &[(kind, None, why, "")], |_| {}).await?;
                 Ok(Action::After(SOON))
             }
             Step::Settled => Ok(Action::Done),
@@ -163,7 +165,7 @@ impl Context {
                 let patched = patched
                     .map_err(|error| ApplyError::new::<NodeClaim>("patch", claim.name(), error))?;
                 let said = self
-                    .say(&patched, &[("Launched", Some(true), "Launched")], |status| {
+                    .say(&patched, &[("Launched", Some(true), "Launched", "")], |status| {
                         status.provider_id = Some(launched.provider_id.clone());
                         status.image_id = Some(launched.image_id.clone());
                         status.capacity = launched.capacity.to_list();
@@ -175,19 +177,30 @@ impl Context {
             }
             Err(Failed::Capacity(why)) => {
                 self.recorder.warn(claim, "InsufficientCapacityError", why.clone());
+                self.count_failed("InsufficientCapacity");
+                self.count_disrupted(claim, "insufficient_capacity");
                 self.delete_claim(claim, "nothing that would do can be had").await?;
                 Ok(Action::Done)
             }
             Err(Failed::Class(why)) => {
                 self.recorder.warn(claim, "NodeClassNotReady", why);
+                self.count_failed("NodeClassNotReady");
                 self.delete_claim(claim, "its class is not ready").await?;
                 Ok(Action::Done)
             }
-            Err(Failed::Call(why)) => {
-                self.say(claim, &[("Launched", None, "LaunchFailed")], |_| {}).await?;
-                Err(ApplyError::other(why))
+            Err(Failed::Call { reason, message }) => {
+                self.count_failed(reason);
+                let short = shortened(&message);
+                self.recorder.warn(claim, "LaunchFailed", short);
+                self.say(claim, &[("Launched", None, reason, short)], |_| {}).await?;
+                Err(ApplyError::other(message))
             }
         }
+    }
+
+    fn count_failed(&self, reason: &str) {
+        let of = [("reason", reason)];
+        self.metrics.add("cloudprovider_instance_launch_failures_total", &of, 1.0);
     }
 
     async fn register(&self, claim: &NodeClaim, node: &core::Node) -> Result<(), ApplyError> {
@@ -222,10 +235,13 @@ impl Context {
             "spec": { "taints": all },
         });
         self.patch_node(&name, &patch).await?;
-        self.say(claim, &[("Registered", Some(true), "Registered")], |status| {
+        self.say(claim, &[("Registered", Some(true), "Registered", "")], |status| {
             status.node_name = Some(name.clone());
         })
-        .await
+        .await?;
+        // Not before: who looks at an older claim registers it again, and is refused here.
+        self.metrics.add("nodes_created_total", &[("nodepool", pool_of(claim))], 1.0);
+        Ok(())
     }
 
     async fn initialize(&self, claim: &NodeClaim, node: &core::Node) -> Result<(), ApplyError> {
@@ -236,7 +252,7 @@ impl Context {
         )
         .await?;
         let capacity = node.status.clone().unwrap_or_default();
-        self.say(claim, &[("Initialized", Some(true), "Initialized")], |status| {
+        self.say(claim, &[("Initialized", Some(true), "Initialized", "")], |status| {
             status.capacity = capacity.capacity.clone().unwrap_or_default();
             status.allocatable = capacity.allocatable.clone().unwrap_or_default();
         })
@@ -250,18 +266,18 @@ impl Context {
         patched.map_err(|error| ApplyError::new::<core::Node>("patch", name, error))
     }
 
-    /// Sets conditions of a claim and what `with` changes of its status, where that is news.
+    /// Sets conditions of a claim (kind, status, reason, message) and what `with` changes of its status, where that is news.
     pub(super) async fn say(
         &self,
         claim: &NodeClaim,
-        wanted: &[(&str, Option<bool>, &str)],
+        wanted: &[(&str, Option<bool>, &str, &str)],
         with: impl Fn(&mut NodeClaimStatus),
     ) -> Result<(), ApplyError> {
         let (now, generation) = (self.clock.now(), claim.metadata.generation);
         let mut status = claim.status.clone().unwrap_or_default();
-        for (kind, value, reason) in wanted {
+        for (kind, value, reason, message) in wanted {
             let all = &mut status.conditions;
-            conditions::set(all, kind, *value, reason, "", generation, now);
+            conditions::set(all, kind, *value, reason, message, generation, now);
         }
         let of = ["Launched", "Registered", "Initialized"];
         conditions::set_ready(&mut status.conditions, &of, generation, now);
@@ -295,6 +311,16 @@ impl Context {
             Ok(_) => Ok(()),
         }
     }
+}
+
+pub(super) fn pool_of(claim: &NodeClaim) -> &str {
+    let marks = claim.metadata.labels.as_ref();
+    marks.and_then(|it| it.get(labels::NODE_POOL)).map_or("", String::as_str)
+}
+
+/// As much of a message as a condition shows.
+fn shortened(message: &str) -> &str {
+    message.char_indices().nth(MOST_OF_MESSAGE).map_or(message, |(at, _)| &message[..at])
 }
 
 #[cfg(test)]

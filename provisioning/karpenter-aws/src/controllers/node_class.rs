@@ -3,11 +3,12 @@
 //! Deviation: no dry runs of the permissions; capacity reservations, placement groups and KMS keys of
 //! volumes are refused by `ValidationSucceeded`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use api_kube::karpenter::{Ec2NodeClass, TERMINATION_FINALIZER, annotations};
 use aws_wire::client::CallError;
 use controller::ApplyError;
+use jiff::{SignedDuration, Timestamp};
 use karpenter_core::disruption::{HASH_VERSION, class_hash};
 use kube::{
     Api,
@@ -16,11 +17,19 @@ use kube::{
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{Context, conditions};
+use super::{Context, class_rules, conditions};
 use crate::{cloud, user_data};
 
 /// How often the selectors are looked at again.
 const PERIOD: Duration = Duration::from_secs(10);
+/// How long prices are taken to hold.
+const PRICES: SignedDuration = SignedDuration::from_hours(1);
+/// Passes from one look at the launch templates to the next.
+const SWEEP_EACH: u64 = 6;
+/// Of classes; a NodeClaim's is another one.
+const FINALIZER: &str = "karpenter.k8s.aws/termination";
+/// A launch template that no launch has named for so long is of no use any more.
+const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 /// What `Ready` depends on.
 const PARTS: [&str; 5] = [
     "AMIsReady",
@@ -32,23 +41,35 @@ const PARTS: [&str; 5] = [
 
 impl Context {
     pub(super) async fn watch_classes(&self) {
-        loop {
+        for pass in 0_u64.. {
             if let Err(error) = self.learn_types().await {
-                warn!(error = %telemetry::chain(&error), "failed to learn the instance types");
+                warn!(error = %telemetry::chain(&error), "failed to learn types and prices");
             }
             for class in self.classes.all() {
                 if let Err(error) = self.reconcile_class(&class).await {
                     warn!(class = class.name(), error = %telemetry::chain(&error), "pass failed");
+                }
+                if pass % SWEEP_EACH == 0
+                    && let Err(error) = self.sweep_templates(&class).await
+                {
+                    warn!(class = class.name(), error = %telemetry::chain(&error), "sweep failed");
                 }
             }
             tokio::time::sleep(PERIOD).await;
         }
     }
 
-    async fn learn_types(&self) -> Result<(), CallError> {
+    /// Which types can be had, and what Spot costs.
+    pub(super) async fn learn_types(&self) -> Result<(), CallError> {
         if self.offered.lock().is_none() {
             let names = self.cloud.instance_types().await?;
             *self.offered.lock() = Some(names.into());
+        }
+        let now = self.clock.now();
+        let is_fresh = |at: Timestamp| now.duration_since(at) < PRICES;
+        if self.spot.lock().as_ref().is_none_or(|(at, _)| !is_fresh(*at)) {
+            let prices = self.cloud.spot_prices(now).await?;
+            *self.spot.lock() = Some((now, prices));
         }
         Ok(())
     }
@@ -62,10 +83,10 @@ impl Context {
         let known = class.metadata.annotations.clone().unwrap_or_default();
         let hash = class_hash(class);
         let mut finalizers = class.metadata.finalizers.clone().unwrap_or_default();
-        let has_finalizer = finalizers.iter().any(|it| it == TERMINATION_FINALIZER);
+        let has_finalizer = finalizers.iter().any(|it| it == FINALIZER);
         if !has_finalizer || known.get(annotations::NODE_CLASS_HASH) != Some(&hash) {
             if !has_finalizer {
-                finalizers.push(TERMINATION_FINALIZER.to_owned());
+                finalizers.push(FINALIZER.to_owned());
             }
             // Others' finalizers stay: those of an older class would not.
             let patch = json!({ "metadata": {
@@ -134,30 +155,50 @@ impl Context {
             status.instance_profile.clone_from(found);
         }
         set("InstanceProfileReady", profile.map(|it| it.is_some()), "InstanceProfileNotFound");
+        let faults = class_rules::faults(class).join("; ");
         let (is_valid, why) = match unsupported(class) {
+            _ if !faults.is_empty() => (false, "EC2NodeClassValidationFailed"),
             None => (true, "ValidationSucceeded"),
             Some(why) => (false, why),
         };
-        conditions::set(&mut all, "ValidationSucceeded", Some(is_valid), why, "", generation, now);
+        let kind = "ValidationSucceeded";
+        conditions::set(&mut all, kind, Some(is_valid), why, &faults, generation, now);
         conditions::set_ready(&mut all, &PARTS, generation, now);
         status.conditions = all;
         serde_json::to_value(status).unwrap_or(Value::Null)
     }
 
-    /// A class goes when no NodeClaim needs it, and its profile with it.
+    /// Deletes the launch templates that the class is done with: its user data or images have changed.
+    async fn sweep_templates(&self, class: &Ec2NodeClass) -> Result<(), CallError> {
+        let now = self.clock.now();
+        let is_old = |at: Option<Timestamp>| at.is_none_or(|it| now.duration_since(it) > UNUSED);
+        let used: BTreeMap<String, Timestamp> = {
+            let mut used = self.templates.lock();
+            used.retain(|_, at| !is_old(Some(*at)));
+            used.clone()
+        };
+        let is_useless =
+            |name: &str, made: Option<Timestamp>| is_old(made) && !used.contains_key(name);
+        self.cloud.delete_templates(class.name(), is_useless).await
+    }
+
+    /// A class goes when no NodeClaim needs it, and its profile and launch templates with it.
     async fn finish_class(&self, class: &Ec2NodeClass) -> Result<(), ApplyError> {
         let is_of = |name: &str| name == class.name();
         let mut finalizers = class.metadata.finalizers.clone().unwrap_or_default();
-        if !finalizers.iter().any(|it| it == TERMINATION_FINALIZER) {
+        // The claims' finalizer was the classes' too before there was one of their own.
+        let is_ours = |it: &String| it == FINALIZER || it == TERMINATION_FINALIZER;
+        if !finalizers.iter().any(is_ours) {
             return Ok(());
         }
         if self.claims.all().iter().any(|it| is_of(&it.spec.node_class_ref.name)) {
             return Ok(());
         }
-        let deleted = self.cloud.delete_profile(class).await;
-        deleted.map_err(|error| ApplyError::other(telemetry::chain(&error).to_string()))?;
+        let failed = |error: CallError| ApplyError::other(telemetry::chain(&error).to_string());
+        self.cloud.delete_templates(class.name(), |_, _| true).await.map_err(failed)?;
+        self.cloud.delete_profile(class).await.map_err(failed)?;
         let api = Api::<Ec2NodeClass>::all(self.client.clone());
-        finalizers.retain(|it| it != TERMINATION_FINALIZER);
+        finalizers.retain(|it| !is_ours(it));
         let patch = json!({ "metadata": { "finalizers": finalizers } });
         let patched = api.patch(class.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
         let patched = patched.map(drop);
@@ -178,8 +219,5 @@ fn unsupported(class: &Ec2NodeClass) -> Option<&'static str> {
         return Some("PlacementGroupsNotSupported");
     }
     let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
-    if volumes.any(|it| it.kms_key_id.is_some()) {
-        return Some("KmsKeysNotSupported");
-    }
-    (spec.role.is_some() == spec.instance_profile.is_some()).then_some("RoleXorInstanceProfile")
+    volumes.any(|it| it.kms_key_id.is_some()).then_some("KmsKeysNotSupported")
 }

@@ -1,7 +1,8 @@
 //! Pending pods, in batches, become NodeClaims.
 //!
 //! A batch ends one second after its last new pod, or ten after its first. The next one begins when
-//! the NodeClaims of the one before have been launched or given up, so that nothing is made twice.
+//! the NodeClaims of the one before have been launched or given up, however long that takes, so that
+//! nothing is made twice: a launch that does not succeed is given up after five minutes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use api_kube::karpenter::{
 use controller::{ApplyError, Key};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use karpenter_core::{
-    Effort, NewClaim, Outcome, Pending,
+    Effort, NewClaim, Outcome, Pending, World,
     disruption::{HASH_VERSION, class_hash, pool_hash},
     solve,
 };
@@ -20,17 +21,15 @@ use kube::{Api, api::PostParams};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::Context;
+use super::{Context, blocking};
 
 /// How long a node is left alone that a pod is on its way to: twice the longest batch.
 const NOMINATION: Duration = Duration::from_secs(20);
-/// How long launches are waited for.
-const LAUNCHES: Duration = Duration::from_secs(60);
 /// Pending pods are looked at again after this, whatever happens.
 const PERIOD: Duration = Duration::from_secs(10);
 
 impl Context {
-    pub(super) async fn provision(&self) {
+    pub(super) async fn provision(self: &Arc<Self>) {
         let changed = Arc::new(Notify::new());
         let notify = changed.clone();
         self.pods.subscribe(move |change| {
@@ -39,6 +38,16 @@ impl Context {
                 .as_ref()
                 .is_some_and(|it| it.spec.as_ref().is_some_and(|it| it.node_name.is_none()));
             if is_unbound {
+                notify.notify_one();
+            }
+        });
+        // What is on a node that goes is looked at at once, not when its first pod is gone.
+        let notify = changed.clone();
+        self.claims.subscribe(move |change| {
+            let goes = |it: &Option<Arc<NodeClaim>>| {
+                it.as_ref().is_some_and(|it| it.metadata.deletion_timestamp.is_some())
+            };
+            if goes(&change.new) && !goes(&change.old) {
                 notify.notify_one();
             }
         });
@@ -59,21 +68,18 @@ impl Context {
         drop(tokio::time::timeout(self.config.batch_max, more).await);
     }
 
-    async fn provision_once(&self) -> Result<(), ApplyError> {
+    async fn provision_once(self: &Arc<Self>) -> Result<(), ApplyError> {
         self.finish_batch().await;
-        let snapshot = self.snapshot();
-        if snapshot.pending(Pending::Unschedulable).next().is_none() {
-            return Ok(());
-        }
-        let world = snapshot.world(|it| self.types(it), Pending::Unschedulable);
-        let outcome = solve(world.clone(), Effort::Improve);
+        let context = self.clone();
+        let decided = blocking(move || context.place()).await?;
+        let Some((pools, world, outcome)) = decided else { return Ok(()) };
         self.nominate(&world, &outcome);
         let mut made = Vec::new();
         for claim in &outcome.claims {
-            let Some(pool) = snapshot.pools.iter().find(|it| it.name() == claim.pool) else {
+            let Some(pool) = pools.iter().find(|it| it.name() == claim.pool) else {
                 continue;
             };
-            made.push(self.create_claim(pool, claim).await?);
+            made.push(self.create_claim(pool, claim, "provisioned").await?);
         }
         info!(
             pods = world.pods.len(),
@@ -84,6 +90,26 @@ impl Context {
         );
         self.launched(&made).await;
         Ok(())
+    }
+
+    /// Finds places for the pending pods; `None` where there are none.
+    fn place(&self) -> Option<(Vec<NodePool>, World, Outcome)> {
+        let snapshot = self.snapshot();
+        snapshot.pending(Pending::Unschedulable).next()?;
+        let begun = self.clock.now();
+        let world = snapshot.world(|it| self.types(it), Pending::Unschedulable);
+        let outcome = solve(world.clone(), Effort::Improve);
+        let took = self.clock.now().duration_since(begun).as_secs_f64();
+        let of = [("controller", "provisioner")];
+        self.metrics.observe("scheduler_scheduling_duration_seconds", &of, took);
+        let count = |it: usize| u32::try_from(it).map_or(f64::MAX, f64::from);
+        for (name, value) in [
+            ("scheduler_queue_depth", world.pods.len()),
+            ("scheduler_unschedulable_pods_count", outcome.unschedulable.len()),
+        ] {
+            self.metrics.replace(name, vec![(of.into(), count(value))]);
+        }
+        Some((snapshot.pools, world, outcome))
     }
 
     /// Waits for claims of a batch that has failed half-way, or of a Karpenter before this one: a
@@ -99,7 +125,7 @@ impl Context {
         }
     }
 
-    fn nominate(&self, world: &karpenter_core::World, outcome: &Outcome) {
+    fn nominate(&self, world: &World, outcome: &Outcome) {
         let until = clock::later(self.clock.now(), NOMINATION);
         let mut nominated = self.nominated.lock();
         for (_, node) in &outcome.existing {
@@ -120,12 +146,15 @@ impl Context {
         &self,
         pool: &NodePool,
         claim: &NewClaim,
+        reason: &str,
     ) -> Result<String, ApplyError> {
         let name = format!("{}-{}", pool.name(), entropy::name_suffix(5));
         let object = self.claim(pool, claim, &name);
         let api = Api::<NodeClaim>::all(self.client.clone());
         let made = api.create(&PostParams::default(), &object).await;
         made.map_err(|error| ApplyError::new::<NodeClaim>("create", &name, error))?;
+        let labels = [("reason", reason), ("nodepool", pool.name())];
+        self.metrics.add("nodeclaims_created_total", &labels, 1.0);
         Ok(name)
     }
 
@@ -135,6 +164,15 @@ impl Context {
         let mut all: BTreeMap<String, String> = template.metadata.labels.clone();
         all.insert(labels::NODE_POOL.to_owned(), pool.name().to_owned());
         all.insert(labels::NODE_CLASS.to_owned(), template.spec.node_class_ref.name.clone());
+        // What no instance has of itself the node has from here.
+        for (key, requirement) in claim.requirements.iter() {
+            if !labels::WELL_KNOWN.contains(&&**key)
+                && !all.contains_key(&**key)
+                && let Some(value) = requirement.example()
+            {
+                all.insert(key.to_string(), value);
+            }
+        }
         let mut marks = template.metadata.annotations.clone();
         marks.insert(annotations::NODE_POOL_HASH.to_owned(), pool_hash(pool));
         marks.insert(annotations::NODE_POOL_HASH_VERSION.to_owned(), HASH_VERSION.to_owned());
@@ -169,16 +207,11 @@ impl Context {
             Some(it) => it.is_true("Launched") || it.metadata.deletion_timestamp.is_some(),
             None => false,
         };
-        let all = async {
-            // A claim that the cache does not have yet is not there for it either way.
+        // A claim that the cache does not have yet is not there for it either way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        while !names.iter().all(|it| is_settled(it) || self.claims.get(&Key::new("", it)).is_none())
+        {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            while !names
-                .iter()
-                .all(|it| is_settled(it) || self.claims.get(&Key::new("", it)).is_none())
-            {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        drop(tokio::time::timeout(LAUNCHES, all).await);
+        }
     }
 }

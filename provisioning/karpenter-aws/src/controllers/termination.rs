@@ -3,13 +3,16 @@
 //! Pods are evicted in four steps: what is not critical, then daemons, then what is critical, then
 //! its daemons; a step begins when the one before is done. What tolerates the taint stays, and so does
 //! what should have ended a minute ago: its kubelet is gone. With a grace period the deadline is kept
-//! whatever budgets say. Upstream: `pkg/controllers/node/termination`.
+//! whatever budgets say; it is written on the claim when it is first worked out. Where the instance is
+//! gone already, nothing is drained: nobody would end the pods. Upstream:
+//! `pkg/controllers/node/termination`.
 //!
 //! Deviation: volume attachments are not waited for.
 
 use std::time::Duration;
 
-use api_kube::karpenter::{NodeClaim, TERMINATION_FINALIZER, taints};
+use api_kube::karpenter::{NodeClaim, TERMINATION_FINALIZER, annotations, taints};
+use aws_wire::client::CallError;
 use controller::{Action, ApplyError};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
@@ -20,7 +23,7 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, info};
 
-use super::Context;
+use super::{Context, lifecycle::pool_of};
 use crate::cloud::instance_id;
 
 const AGAIN: Duration = Duration::from_secs(1);
@@ -34,16 +37,26 @@ impl Context {
         claim: &NodeClaim,
         node: Option<&core::Node>,
     ) -> Result<Action, ApplyError> {
-        if let Some(node) = node
-            && !self.empty(claim, node).await?
-        {
-            return Ok(Action::After(AGAIN));
-        }
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+        let of = [("nodepool", pool_of(claim))];
         let launched = self.launched.lock().get(uid).map(|it| it.provider_id.clone());
         let provider = claim.status.as_ref().and_then(|it| it.provider_id.clone()).or(launched);
-        if let Some(id) = provider.as_deref().and_then(instance_id) {
-            let failed = |error| ApplyError::other(telemetry::chain(&error).to_string());
+        let mut id = provider.as_deref().and_then(instance_id).map(str::to_owned);
+        if id.is_none() {
+            // Its launch may have been answered to nobody.
+            let found = self.cloud.instance_of(claim).await.map_err(failed)?;
+            id = found.and_then(|it| it.instance_id);
+        }
+        let id = id.as_deref();
+        let now = self.clock.now();
+        self.note_deadline(claim).await?;
+        if let Some(node) = node {
+            self.retire(node).await?;
+            if !self.is_gone(node, id).await? && !self.empty(claim, node).await? {
+                return Ok(Action::After(AGAIN));
+            }
+        }
+        if let Some(id) = id {
             let instance = self.cloud.instance(id).await.map_err(failed)?;
             let state = instance.and_then(|it| it.state).and_then(|it| it.name);
             match state.as_deref() {
@@ -51,12 +64,17 @@ impl Context {
                 Some("shutting-down") => return Ok(Action::After(AGAIN)),
                 Some(_) => {
                     self.cloud.terminate(id).await.map_err(failed)?;
+                    self.metrics.add("nodes_drained_total", &of, 1.0);
                     return Ok(Action::After(AGAIN));
                 }
             }
         }
         if let Some(node) = node {
             self.release_node(node).await?;
+            self.metrics.add("nodes_terminated_total", &of, 1.0);
+            let asked = node.metadata.deletion_timestamp.as_ref().map_or(now, |it| it.0);
+            let took = now.duration_since(asked).as_secs_f64();
+            self.metrics.observe("nodes_termination_duration_seconds", &of, took);
         }
         info!(claim = claim.name(), "terminated");
         self.launched.lock().remove(uid);
@@ -67,20 +85,64 @@ impl Context {
         match api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::Done),
             Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
-            Ok(_) => Ok(Action::Done),
+            Ok(_) => {
+                let asked = claim.metadata.deletion_timestamp.as_ref().map_or(now, |it| it.0);
+                let took = now.duration_since(asked).as_secs_f64();
+                self.metrics.observe("nodeclaims_termination_duration_seconds", &of, took);
+                self.metrics.add("nodeclaims_terminated_total", &of, 1.0);
+                Ok(Action::Done)
+            }
+        }
+    }
+
+    /// Whether the instance under a node is no more. Only asked where the node is not ready: one that
+    /// is has its kubelet.
+    async fn is_gone(&self, node: &core::Node, id: Option<&str>) -> Result<bool, ApplyError> {
+        let conditions = node.status.as_ref().and_then(|it| it.conditions.as_deref());
+        let mut conditions = conditions.unwrap_or_default().iter();
+        if conditions.any(|it| it.type_ == "Ready" && it.status == "True") {
+            return Ok(false);
+        }
+        let Some(id) = id else { return Ok(false) };
+        let state = self.cloud.instance(id).await.map_err(failed)?;
+        let state = state.and_then(|it| it.state).and_then(|it| it.name);
+        Ok(state.is_none_or(|it| it == "shutting-down"))
+    }
+
+    /// Writes down when the grace period ends, for whoever looks and for a Karpenter after this one.
+    async fn note_deadline(&self, claim: &NodeClaim) -> Result<(), ApplyError> {
+        let marks = claim.metadata.annotations.as_ref();
+        let is_noted = marks.is_some_and(|it| it.contains_key(annotations::TERMINATION_TIMESTAMP));
+        let Some(deadline) = deadline(claim).filter(|_| !is_noted) else { return Ok(()) };
+        let text = deadline.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let patch = json!({ "metadata": { "annotations": {
+            annotations::TERMINATION_TIMESTAMP: text } } });
+        let api = Api::<NodeClaim>::all(self.client.clone());
+        match api.patch(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(ApplyError::new::<NodeClaim>("patch", claim.name(), error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Takes no more pods, and goes when its finalizer does.
+    async fn retire(&self, node: &core::Node) -> Result<(), ApplyError> {
+        self.taint(node).await?;
+        if node.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let api = Api::<core::Node>::all(self.client.clone());
+        match api.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(ApplyError::new::<core::Node>("delete", name, error)),
+            Ok(_) => Ok(()),
         }
     }
 
     /// Whether the node has no pods left that have to go.
     async fn empty(&self, claim: &NodeClaim, node: &core::Node) -> Result<bool, ApplyError> {
         let name = node.metadata.name.clone().unwrap_or_default();
-        self.taint(node).await?;
-        if node.metadata.deletion_timestamp.is_none() {
-            let api = Api::<core::Node>::all(self.client.clone());
-            let deleted = api.delete(&name, &DeleteParams::default()).await;
-            let deleted = deleted.map(drop);
-            deleted.map_err(|error| ApplyError::new::<core::Node>("delete", &name, error))?;
-        }
         let on_node = self.pods.all().into_iter().filter(|it| {
             it.spec.as_ref().and_then(|it| it.node_name.as_deref()) == Some(name.as_str())
         });
@@ -135,8 +197,16 @@ impl Context {
                 Ok(_) => Ok(()),
             };
         }
-        match api.evict(name, &EvictParams::default()).await {
+        let answer = api.evict(name, &EvictParams::default()).await;
+        let code = match &answer {
+            Ok(_) => "200".to_owned(),
+            Err(kube::Error::Api(status)) => status.code.to_string(),
+            Err(_) => "none".to_owned(),
+        };
+        self.metrics.add("pods_eviction_requests_total", &[("code", &code)], 1.0);
+        match answer {
             Ok(_) => {
+                self.metrics.add("pods_drained_total", &[("reason", "evicted")], 1.0);
                 self.recorder.normal(pod, "Evicted", "Evicted pod: its node is being disrupted");
                 Ok(())
             }
@@ -160,8 +230,17 @@ impl Context {
     }
 }
 
-/// When the claim's grace period ends.
+fn failed(error: CallError) -> ApplyError {
+    ApplyError::other(telemetry::chain(&error).to_string())
+}
+
+/// When the claim's grace period ends: as it is written there, or as it follows from its length.
 fn deadline(claim: &NodeClaim) -> Option<Timestamp> {
+    let marks = claim.metadata.annotations.as_ref();
+    let written = marks.and_then(|it| it.get(annotations::TERMINATION_TIMESTAMP));
+    if let Some(written) = written.and_then(|it| it.parse().ok()) {
+        return Some(written);
+    }
     let asked = claim.metadata.deletion_timestamp.as_ref()?.0;
     let length = claim.spec.termination_grace_period?.get()?;
     asked.checked_add(SignedDuration::try_from(length).ok()?).ok()

@@ -2,12 +2,17 @@
 
 use api_kube as _;
 
+mod interruptions;
+mod launches;
+mod static_pools;
 mod support;
+mod terminations;
 
 use kube::api::DeleteParams;
+use serde_json::json;
 use support::World;
 
-const MANY: usize = 100;
+pub(crate) const MANY: usize = 100;
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_pod_brings_the_cheapest_instance_that_it_fits_on() {
@@ -106,5 +111,52 @@ async fn a_restart_at_any_point_leaks_no_instance() {
                 (is_it && claims.len() == 1).then_some(())
             })
             .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_has_the_labels_that_its_pods_were_placed_by() {
+    let world = World::new(MANY).await;
+    world
+        .require(json!([
+            { "key": "karpenter.k8s.aws/instance-category", "operator": "In", "values": ["m"] },
+            { "key": "team", "operator": "In", "values": ["blue", "red"] }]))
+        .await;
+    world.pending_with("web", json!({ "nodeSelector": { "team": "red" } })).await;
+    let claim = world.claim_that_is("Launched").await;
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let labels = world.node(&name).await.unwrap().metadata.labels.unwrap();
+    assert_eq!(labels.get("team").map(String::as_str), Some("red"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_counted() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world
+        .until("the node is gone", || async {
+            world.end_instances().await;
+            world.node(&name).await.is_none().then_some(())
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    let page = world.config.metrics.render();
+    for wanted in [
+        "karpenter_nodeclaims_created_total{reason=\"provisioned\",nodepool=\"default\"} 1\n",
+        "karpenter_nodes_created_total{nodepool=\"default\"} 1\n",
+        "karpenter_nodeclaims_disrupted_total{reason=\"Empty\",nodepool=\"default\",capacity_type=\"on-demand\"} 1\n",
+        "karpenter_voluntary_disruption_decisions_total{decision=\"delete\",reason=\"Empty\",consolidation_type=\"empty\"} 1\n",
+        "karpenter_nodeclaims_terminated_total{nodepool=\"default\"} 1\n",
+        "karpenter_nodes_terminated_total{nodepool=\"default\"} 1\n",
+        "karpenter_nodepools_usage{nodepool=\"default\",resource_type=\"cpu\"} 0\n",
+        "karpenter_cluster_state_node_count 0\n",
+    ] {
+        assert!(page.contains(wanted), "{wanted}\n{page}");
     }
 }

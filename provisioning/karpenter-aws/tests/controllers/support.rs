@@ -8,6 +8,11 @@ use aws_ec2::{
     security_group::{CreateSecurityGroup, CreateSecurityGroupRequest},
     subnet::{DescribeSubnets, DescribeSubnetsRequest},
 };
+use aws_events::{
+    rule::{PutRule, PutRuleRequest},
+    target::{PutTargets, PutTargetsRequest, Target},
+};
+use aws_sqs::queue::{CreateQueue, CreateQueueRequest};
 use aws_wire::{
     Client as Aws,
     client::{Config as AwsConfig, Endpoints, Exchange},
@@ -17,23 +22,31 @@ use bytes::Bytes;
 use clock::Clock;
 use http::Request;
 use http_body_util::Full;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
 use karpenter_aws::Config;
 use kube::{
     Api, Client, Resource,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
+use latency::Latency;
 use lifecycle::Scope;
+use parking_lot::Mutex;
 use region_ec2::{Config as Ec2Config, Ec2, Environment, ProfileInfo, records, routes, seed};
+use region_events::EventBridge;
 use region_gateway::{
     AccessKey, AccessKeys, Attached, CallerKind, Config as GatewayConfig, Events, Gateway,
     Identities, Principal, Role, Side,
 };
+use region_sqs::Sqs;
 use region_store::Store;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use transport::Body;
 
 const ACCOUNT: &str = "111122223333";
 
@@ -87,17 +100,37 @@ impl Identities for Iam {
     }
 }
 
+/// What becomes of the next call of an AWS operation.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    /// It is carried out, and its answer comes to nobody.
+    Lost,
+    /// It is carried out, and its answer takes so long.
+    Late(Duration),
+    /// It is refused with that code.
+    Refused(&'static str),
+}
+
+/// By operation, the next call first.
+type Fates = Arc<Mutex<Vec<(&'static str, Fate)>>>;
+
 pub(crate) struct World {
     pub(crate) ec2: Arc<Ec2>,
     pub(crate) admin: Client,
+    pub(crate) config: Config,
+    /// AWS as everybody else sees it.
+    pub(crate) aws: Aws,
     api: ApiServer,
-    aws: Aws,
+    karpenters: Aws,
+    fates: Fates,
     clock: Clock,
+    region: Scope,
     running: Scope,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
+        self.region.cancel();
         self.running.cancel();
     }
 }
@@ -105,9 +138,14 @@ impl Drop for World {
 impl World {
     /// A machine that holds so many instances; Karpenter runs.
     pub(crate) async fn new(capacity: usize) -> Self {
+        Self::with(capacity, Config::new("stead")).await
+    }
+
+    pub(crate) async fn with(capacity: usize, karpenter: Config) -> Self {
         let clock = Clock::simulated("2026-11-29T12:00:00Z".parse().expect("a date"));
         let config = Ec2Config { capacity, ..Ec2Config::new(ACCOUNT, "us-east-1") };
-        let ec2 = Ec2::open(&Store::in_memory(), config, clock, Arc::new(Iam)).expect("it is new");
+        let store = Store::in_memory();
+        let ec2 = Ec2::open(&store, config, clock, Arc::new(Iam)).expect("it is new");
         let ec2 = Arc::new(ec2);
         let gateway = Gateway::new(GatewayConfig {
             region: "us-east-1".to_owned(),
@@ -117,12 +155,22 @@ impl World {
             identities: Arc::new(Iam),
             events: Events::in_memory(),
         });
-        assert!(gateway.open(routes(&ec2)));
-        let aws = aws(&gateway, clock);
+        let region = Scope::new();
+        let served = messages(&store, &gateway, clock, &region).merge(routes(&ec2));
+        assert!(gateway.open(served));
+        let bus = gateway.client_as("ec2.amazonaws.com");
+        drop(region.spawn("events", Ec2::clone(&ec2).publish(bus)));
+        drop(region.spawn("clock", settle(ec2.clone())));
+        let fates = Fates::default();
+        let karpenters = aws(&gateway, clock, &fates);
+        let aws = aws(&gateway, clock, &Fates::default());
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         let api = ApiServer::start(config).await.expect("it starts");
         let admin = api.client(UserInfo::master("admin"));
-        let mut world = Self { ec2, admin, api, aws, clock, running: Scope::new() };
+        let running = Scope::new();
+        let config = karpenter;
+        let mut world =
+            Self { ec2, admin, config, aws, api, karpenters, fates, clock, region, running };
         world.start();
         world.prepare().await;
         world
@@ -133,10 +181,20 @@ impl World {
         self.running.cancel();
         self.running = Scope::new();
         let client = self.api.client(UserInfo::master("karpenter"));
-        let config = Config::new("stead");
+        let (aws, config) = (self.karpenters.clone(), self.config.clone());
         let scope = self.running.child();
-        let run = karpenter_aws::run(client, self.aws.clone(), config, self.clock, scope);
+        let run = karpenter_aws::run(client, aws, config, self.clock, scope);
         drop(self.running.spawn("karpenter", run));
+    }
+
+    /// The next call of the operation by Karpenter comes to this.
+    pub(crate) fn meet(&self, operation: &'static str, fate: Fate) {
+        self.fates.lock().push((operation, fate));
+    }
+
+    /// Nothing more happens to Karpenter's calls.
+    pub(crate) fn pardon(&self) {
+        self.fates.lock().clear();
     }
 
     async fn prepare(&self) {
@@ -211,6 +269,98 @@ impl World {
         let patched =
             self.pods().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         patched.expect("it is there");
+    }
+
+    /// A pod that wants more than CPU.
+    pub(crate) async fn pending_with(&self, name: &str, spec: Value) {
+        self.pending(name, "1").await;
+        let pod = self.pods().get(name).await.expect("it is there");
+        let now = kube::api::DeleteParams::default().grace_period(0);
+        self.pods().delete(name, &now).await.expect("it is there");
+        let mut value = serde_json::to_value(&pod).expect("an object");
+        value["metadata"] = json!({ "name": name });
+        for (key, wanted) in spec.as_object().into_iter().flatten() {
+            value["spec"][key] = wanted.clone();
+        }
+        self.create(&self.pods(), &object::<Pod>(value)).await;
+        let patch = json!({ "status": { "conditions": [{ "type": "PodScheduled",
+            "status": "False", "reason": "Unschedulable" }] } });
+        let patched =
+            self.pods().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.expect("it is there");
+    }
+
+    /// A budget that lets no pod go.
+    pub(crate) async fn forbid_evictions(&self) {
+        let budget: PodDisruptionBudget = object(json!({ "metadata": { "name": "none" },
+            "spec": { "minAvailable": 1, "selector": {} } }));
+        self.create(&Api::namespaced(self.admin.clone(), "x"), &budget).await;
+    }
+
+    /// Changes what the pool requires.
+    pub(crate) async fn require(&self, requirements: Value) {
+        let patch = json!({ "spec": { "template": { "spec": { "requirements": requirements } } } });
+        let (api, parameters) = (self.node_pools(), PatchParams::default());
+        api.patch("default", &parameters, &Patch::Merge(&patch)).await.expect("it is there");
+    }
+
+    /// The queue of Karpenter's, with the rules of its documentation.
+    pub(crate) async fn queue(&self, name: &str) {
+        let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow",
+            "Principal": { "Service": "events.amazonaws.com" }, "Action": "sqs:SendMessage",
+            "Resource": "*" }] });
+        let request = CreateQueueRequest {
+            queue_name: name.to_owned(),
+            attributes: BTreeMap::from([("Policy".to_owned(), policy.to_string())]),
+            ..Default::default()
+        };
+        self.aws.call::<CreateQueue>(request).await.expect("it can be made");
+        let request = PutRuleRequest {
+            name: name.to_owned(),
+            event_pattern: Some(json!({ "source": ["aws.ec2"] }).to_string()),
+            ..Default::default()
+        };
+        self.aws.call::<PutRule>(request).await.expect("it can be made");
+        let target = Target {
+            id: "queue".to_owned(),
+            arn: format!("arn:aws:sqs:us-east-1:{ACCOUNT}:{name}"),
+            ..Default::default()
+        };
+        let request = PutTargetsRequest {
+            rule: name.to_owned(),
+            targets: vec![target],
+            ..Default::default()
+        };
+        self.aws.call::<PutTargets>(request).await.expect("it can be made");
+    }
+
+    /// A pod that runs on a node.
+    pub(crate) async fn running(&self, name: &str, node: &str, cpu: &str) {
+        let pod: Pod = object(json!({
+            "metadata": { "name": name },
+            "spec": { "automountServiceAccountToken": false, "nodeName": node, "containers": [{
+                "name": "c", "image": "i", "resources": { "requests": { "cpu": cpu } } }] } }));
+        self.create(&self.pods(), &pod).await;
+        let patch = json!({ "status": { "phase": "Running" } });
+        let patched =
+            self.pods().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.expect("it is there");
+    }
+
+    /// Sets a node's conditions, as its kubelet or the node lifecycle controller does.
+    pub(crate) async fn node_says(&self, name: &str, conditions: Value) {
+        let patch = json!({ "status": { "conditions": conditions } });
+        let api = Api::<Node>::all(self.admin.clone());
+        let patched = api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.expect("it is there");
+    }
+
+    pub(crate) fn classes(&self) -> Api<Ec2NodeClass> {
+        Api::all(self.admin.clone())
+    }
+
+    pub(crate) fn node_pools(&self) -> Api<NodePool> {
+        Api::all(self.admin.clone())
     }
 
     pub(crate) async fn claims(&self) -> Vec<NodeClaim> {
@@ -299,10 +449,69 @@ pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object")
 }
 
-fn aws(gateway: &Gateway, clock: Clock) -> Aws {
+/// EventBridge and SQS, for what EC2 has to say.
+fn messages(
+    store: &Store,
+    gateway: &Gateway,
+    clock: Clock,
+    scope: &Scope,
+) -> region_gateway::Routes {
+    let (account, region) = (ACCOUNT.to_owned(), "us-east-1".to_owned());
+    let config = region_sqs::Config {
+        account: account.clone(),
+        region: region.clone(),
+        latency: Latency::INSTANT,
+        authorizer: gateway.authorizer().clone(),
+    };
+    let sqs = Arc::new(Sqs::open(store, config, clock).expect("it is new"));
+    let config = region_events::Config { account, region, gateway: gateway.clone() };
+    let bus = EventBridge::open(store, config, clock).expect("it is new");
+    drop(scope.spawn("bus", bus.clone().run()));
+    region_events::routes(&Arc::new(bus)).merge(region_sqs::routes(&sqs))
+}
+
+/// What takes its time comes to its end.
+async fn settle(ec2: Arc<Ec2>) {
+    loop {
+        ec2.settle().expect("it can be written");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+fn refusal(code: &str) -> http::Response<Body> {
+    let body = format!(
+        "<Response><Errors><Error><Code>{code}</Code><Message>No.</Message></Error></Errors>\
+         <RequestID>r</RequestID></Response>"
+    );
+    let refused = http::Response::builder().status(403).body(transport::full(body));
+    refused.expect("a response")
+}
+
+fn aws(gateway: &Gateway, clock: Clock, fates: &Fates) -> Aws {
     let service = gateway.service(Side::Host);
+    let fates = fates.clone();
     let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
-        service.clone().oneshot(request.map(Full::new))
+        let (service, fates) = (service.clone(), fates.clone());
+        async move {
+            let text = String::from_utf8_lossy(request.body()).into_owned();
+            let fate = {
+                let mut fates = fates.lock();
+                let is_it = |(name, _): &(&str, Fate)| text.contains(&format!("Action={name}&"));
+                fates.iter().position(is_it).map(|at| fates.remove(at).1)
+            };
+            if let Some(Fate::Refused(code)) = fate {
+                return Ok(refusal(code));
+            }
+            let answer = service.oneshot(request.map(Full::new)).await;
+            match fate {
+                Some(Fate::Lost) => Ok(refusal("Unavailable")),
+                Some(Fate::Late(wait)) => {
+                    tokio::time::sleep(wait).await;
+                    answer
+                }
+                _ => answer,
+            }
+        }
     }));
     Aws::new(AwsConfig {
         region: "us-east-1".to_owned(),

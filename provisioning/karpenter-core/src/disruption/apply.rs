@@ -65,8 +65,8 @@ fn node(claim: &NewClaim, name: &str, types: &[InstanceType]) -> Option<core::No
         }
     }
     for (key, value) in [
-        (labels::ZONE, option.zone.as_str()),
-        (labels::CAPACITY_TYPE, option.capacity_type.as_str()),
+        (labels::ZONE, &*option.zone),
+        (labels::CAPACITY_TYPE, &*option.capacity_type),
         (labels::HOSTNAME, name),
         (labels::INITIALIZED, "true"),
         (labels::REGISTERED, "true"),

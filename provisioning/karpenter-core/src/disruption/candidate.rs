@@ -59,9 +59,6 @@ pub(super) fn candidate(
     let pool_name = label(node, labels::NODE_POOL).ok_or("it belongs to no NodePool")?;
     let pool = snapshot.pools.iter().find(|it| it.name() == pool_name);
     let pool = pool.ok_or_else(|| format!("its NodePool {pool_name} is not there"))?;
-    if pool.spec.replicas.is_some() {
-        return Err(format!("its NodePool {pool_name} is static"));
-    }
     if node.metadata.deletion_timestamp.is_some() {
         return Err("it is being deleted".to_owned());
     }
@@ -85,6 +82,8 @@ pub(super) fn candidate(
     let instance_type = need(labels::INSTANCE_TYPE)?;
     let types = pools.iter().find(|it| it.name == pool_name).map(|it| &it.types);
     let kind = types.and_then(|it| it.iter().find(|it| &*it.name == instance_type));
+    // The types of a static pool take no part in decisions, and are not there to be asked.
+    let is_known = kind.is_some() || pool.spec.replicas.is_some();
     let moving: Vec<&core::Pod> = pods.iter().copied().filter(|it| is_reschedulable(it)).collect();
     let cost = 1.0 + moving.iter().map(|it| eviction_cost(it)).sum::<f64>();
     Ok(Candidate {
@@ -97,7 +96,7 @@ pub(super) fn candidate(
         disruption_cost: cost,
         policy: pool.spec.disruption.consolidation_policy,
         is_consolidatable: is_quiet(pool, claim, node, now),
-        drift: claim.and_then(|it| super::drift::drift(pool, it, node, kind.is_some(), now)),
+        drift: claim.and_then(|it| super::drift::drift(pool, it, node, is_known, now)),
         protected: protected(snapshot, pods, now),
         pods: moving.into_iter().map(|it| snapshot.info(it)).collect(),
     })
@@ -135,7 +134,7 @@ fn is_quiet(pool: &NodePool, claim: Option<&NodeClaim>, node: &core::Node, now: 
 }
 
 /// Upstream: `EvictionCost`. Deletion cost and priority make a pod dearer to move.
-fn eviction_cost(pod: &core::Pod) -> f64 {
+pub(crate) fn eviction_cost(pod: &core::Pod) -> f64 {
     let annotations = pod.metadata.annotations.as_ref();
     let deletion = annotations.and_then(|it| it.get("controller.kubernetes.io/pod-deletion-cost"));
     let deletion = deletion.and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);

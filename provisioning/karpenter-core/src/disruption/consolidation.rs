@@ -61,7 +61,11 @@ pub(super) fn one(fleet: &mut Fleet) -> Option<Command> {
 
 /// The command that takes these nodes away, if it saves anything.
 fn cheaper(fleet: &mut Fleet, nodes: &[Candidate], method: &'static str) -> Option<Command> {
-    let Trial { mut replacements, moves } = fleet.without(nodes)?;
+    let Trial { mut replacements, moves, others } = fleet.without(nodes)?;
+    // What waits may need a node only because these go: then nothing is saved.
+    if others > 0 {
+        return None;
+    }
     // What has no known price may go, but pays for nothing.
     let now: f64 = nodes.iter().filter_map(|it| it.price).sum();
     let mut why = "their pods fit onto the other nodes".to_owned();
@@ -94,12 +98,12 @@ fn narrow(
     is_gate_open: bool,
     is_multi: bool,
 ) -> Option<()> {
-    let options = &mut replacement.options;
-    if options.iter().any(|it| it.capacity_type == capacity_types::SPOT) {
+    let options = Arc::make_mut(&mut replacement.options);
+    if options.iter().any(|it| &*it.capacity_type == capacity_types::SPOT) {
         if nodes.iter().all(is_spot) && !is_gate_open {
             return None;
         }
-        options.retain(|it| it.capacity_type == capacity_types::SPOT);
+        options.retain(|it| &*it.capacity_type == capacity_types::SPOT);
         replacement.requirements.add(labels::CAPACITY_TYPE, Requirement::one(capacity_types::SPOT));
     }
     // The dearest zone counts: nobody knows which one it will be.
@@ -125,7 +129,8 @@ fn narrow(
             return None;
         }
         let kept: Vec<Arc<str>> = types.into_iter().take(SPOT_TYPES).map(|(it, _)| it).collect();
-        replacement.options.retain(|it| kept.contains(&it.instance_type));
+        let options = Arc::make_mut(&mut replacement.options);
+        options.retain(|it| kept.contains(&it.instance_type));
     }
     Some(())
 }

@@ -86,12 +86,12 @@ fn options_are_allowed(world: &World, claim: &NewClaim) -> Result<(), String> {
     if !claim.options.is_sorted_by(|a, b| a.price <= b.price) {
         return Err("the options are not in the order of price".to_owned());
     }
-    for option in &claim.options {
+    for option in claim.options.iter() {
         let kind = kind(pool, option);
         let offering = kind
             .offerings
             .iter()
-            .find(|it| it.zone() == option.zone && it.capacity_type() == option.capacity_type);
+            .find(|it| it.zone() == &*option.zone && it.capacity_type() == &*option.capacity_type);
         let offering = offering.ok_or("an option is offered by nobody")?;
         if !offering.is_available {
             return Err(format!("{option:?} is out of capacity"));
@@ -147,8 +147,8 @@ fn made(world: &World, claim: &NewClaim, name: &str, which: f64) -> core::Node {
         pairs.extend(requirement.example().map(|it| (key.to_string(), it)));
     }
     pairs.extend(kind.labels.clone());
-    pairs.push((labels::ZONE.to_owned(), option.zone.clone()));
-    pairs.push((labels::CAPACITY_TYPE.to_owned(), option.capacity_type.clone()));
+    pairs.push((labels::ZONE.to_owned(), option.zone.to_string()));
+    pairs.push((labels::CAPACITY_TYPE.to_owned(), option.capacity_type.to_string()));
     pairs.push((labels::HOSTNAME.to_owned(), name.to_owned()));
     let mut allocatable = kind.allocatable.clone();
     // The one daemon tolerates everything and selects no node.

@@ -3,8 +3,8 @@
 //!
 //! What an override lacks is an error of the answer, with the override in it; the call itself fails
 //! only where it is wrong. An override that has failed is not tried again. `lowest-price` goes by
-//! the On-Demand price, `prioritized` by the overrides' priorities; the strategies that look at
-//! Spot capacity go by the price too, since all pools here have the same: the machine's.
+//! the price of the day, `prioritized` by the overrides' priorities; the strategies that look at
+//! Spot capacity go by the price too: a pool of the market here has room or has none.
 //!
 //! Deviation: fleets of type `request` and `maintain`, weighted capacity, capacity reservations,
 //! least capacities, highest prices, single types or zones, and a mix of On-Demand and Spot in one call
@@ -90,7 +90,9 @@ fn launch_all(
     for offer in &offers {
         offer.template(state)?;
     }
-    sort(&mut offers, strategy(request, is_spot)?);
+    let order = strategy(request, is_spot)?;
+    let price = |it: &Offer| it.price(call, state, is_spot);
+    sort(&mut offers, order, price);
     let fleet_id = format!("fleet-{}", entropy::uuid());
     let mut result = CreateFleetResult { fleet_id: Some(fleet_id), ..CreateFleetResult::default() };
     for _ in 0..count {
@@ -204,11 +206,7 @@ fn strategy(request: &CreateFleetRequest, is_spot: bool) -> Result<Order, Fault>
     }
 }
 
-fn sort(offers: &mut [Offer], order: Order) {
-    let price = |it: &Offer| {
-        let kind = it.with.instance_type.as_deref().and_then(instance_types::find);
-        kind.and_then(|it| it.price).unwrap_or(f64::INFINITY)
-    };
+fn sort(offers: &mut [Offer], order: Order, price: impl Fn(&Offer) -> f64) {
     let priority = |it: &Offer| it.with.priority.unwrap_or(f64::INFINITY);
     offers.sort_by(|a, b| match order {
         Order::Price => price(a).total_cmp(&price(b)),
@@ -232,6 +230,18 @@ fn offers(request: &CreateFleetRequest) -> Vec<Offer> {
 }
 
 impl Offer {
+    /// US dollars per hour, as things are.
+    fn price(&self, call: &Call<'_>, state: &State, is_spot: bool) -> f64 {
+        let kind = self.with.instance_type.as_deref().and_then(instance_types::find);
+        let subnet = self.with.subnet_id.as_deref().and_then(|it| state.subnets.get(it));
+        let zone = subnet.map(|it| it.zone.as_str()).or(self.with.availability_zone.as_deref());
+        let price = kind.and_then(|it| match is_spot {
+            true => call.config.market().price(it, zone.unwrap_or_default(), call.now),
+            false => it.price,
+        });
+        price.unwrap_or(f64::INFINITY)
+    }
+
     fn place(&self) -> run::Place {
         run::Place {
             subnet_id: self.with.subnet_id.clone(),

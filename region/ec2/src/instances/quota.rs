@@ -77,3 +77,18 @@ pub(crate) fn check_capacity(
     )
     .with_status(StatusCode::INTERNAL_SERVER_ERROR))
 }
+
+/// Refuses a Spot Instance where the market has no room.
+pub(crate) fn check_spot(call: &Call<'_>, facts: &InstanceType, zone: &str) -> Result<(), Fault> {
+    if call.config.market().has_capacity(facts.name, zone, call.now) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "InsufficientInstanceCapacity",
+        format!(
+            "There is no Spot capacity available that matches your request: {} in {zone}.",
+            facts.name
+        ),
+    )
+    .with_status(StatusCode::INTERNAL_SERVER_ERROR))
+}

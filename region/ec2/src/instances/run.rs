@@ -213,6 +213,9 @@ impl Plan {
         quota::check(state, self.facts, launch.is_spot, Granted::default())?;
         let subnet = interfaces::subnet_for(state, launch)?;
         quota::check_capacity(call, state, self.facts, &subnet.zone, Granted::default())?;
+        if launch.is_spot {
+            quota::check_spot(call, self.facts, &subnet.zone)?;
+        }
         let id = entropy::aws_id("i");
         let profile = self.profile.as_ref().map(|it| Profile {
             association_id: entropy::aws_id("iip-assoc"),
@@ -251,6 +254,7 @@ impl Plan {
             disable_api_stop: launch.disable_api_stop,
             shutdown_behavior: launch.shutdown_behavior.clone().unwrap_or("stop".to_owned()),
             is_spot: launch.is_spot,
+            interruption: None,
             cpu_credits: launch.cpu_credits.clone(),
             client_token: self.client_token.clone(),
             launch_template: self.template.clone(),

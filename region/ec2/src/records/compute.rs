@@ -46,6 +46,9 @@ pub struct Instance {
     /// `stop` or `terminate`: what an instance's own power-off means.
     pub shutdown_behavior: String,
     pub is_spot: bool,
+    /// Of a Spot Instance that is to go.
+    #[serde(default)]
+    pub interruption: Option<Interruption>,
     pub cpu_credits: Option<String>,
     pub client_token: Option<String>,
     pub launch_template: Option<(String, i64)>,
@@ -118,6 +121,17 @@ impl InstanceState {
 pub struct StateReason {
     pub code: String,
     pub message: String,
+}
+
+/// The end of a Spot Instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Interruption {
+    /// When a rebalance was recommended.
+    pub recommended_at: Timestamp,
+    /// When it is terminated.
+    pub at: Timestamp,
+    /// The warning has been given.
+    pub is_warned: bool,
 }
 
 /// An instance profile as the instance knows it.

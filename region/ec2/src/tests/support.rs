@@ -113,6 +113,12 @@ pub(super) fn with_capacity(capacity: usize) -> Region {
     configured(Store::in_memory(), clock, config)
 }
 
+/// A region whose settings are changed.
+pub(super) fn configured_with(change: impl Fn(Config) -> Config) -> Region {
+    let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
+    configured(Store::in_memory(), clock, change(Config::new(ACCOUNT, "us-east-1")))
+}
+
 fn configured(store: Store, clock: Clock, config: Config) -> Region {
     let ec2 = Arc::new(Ec2::open(&store, config, clock, Arc::new(World)).unwrap());
     let gateway = Gateway::new(GatewayConfig {

@@ -183,7 +183,7 @@ fn plan(
     let mut plan = Plan::new(&world, &outcome, notes);
     // With pods that wait, nodes are about to change: what could go then is another question.
     if is_quiet || outcome.order.is_empty() {
-        let gates = Gates { spot_to_spot_consolidation: args.spot_to_spot };
+        let gates = Gates { spot_to_spot_consolidation: args.spot_to_spot, ..Gates::default() };
         let (commands, kept) = consolidation(snapshot, &offers, gates);
         plan.add_consolidation(&commands, kept);
     }

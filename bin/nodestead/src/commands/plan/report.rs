@@ -149,8 +149,8 @@ fn coming(claim: &NewClaim, pods: Vec<String>) -> Coming {
     Coming {
         node_pool: claim.pool.clone(),
         instance_type: text(|it| it.instance_type.to_string()),
-        zone: text(|it| it.zone.clone()),
-        capacity_type: text(|it| it.capacity_type.clone()),
+        zone: text(|it| it.zone.to_string()),
+        capacity_type: text(|it| it.capacity_type.to_string()),
         price: claim.price(),
         requests: requests.collect(),
         pods,

@@ -31,6 +31,7 @@ fn settings() -> Settings {
         egress: false,
         proxy_unowned: None,
         latency: latency::Profile::default(),
+        spot_seed: None,
         etcd: None,
     }
 }

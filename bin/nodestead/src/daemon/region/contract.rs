@@ -41,6 +41,7 @@ fn region(folder: &Path, scope: &Scope) -> Region {
         egress: false,
         proxy_unowned: None,
         latency: Profile::default(),
+        spot_seed: None,
         etcd: None,
     };
     Region::open(&layout, &settings, Clock::system(), scope).unwrap()

@@ -51,6 +51,7 @@ impl Simulation {
             api_port: 0,
             egress: false,
             latency: Profile::default(),
+            spot_seed: None,
             etcd: None,
             proxy_unowned: None,
         };

@@ -1,0 +1,114 @@
+//! Spot Instances that are taken away, and nodes that fall ill.
+
+use std::time::Duration;
+
+use api_kube::karpenter::{NodeClaim, labels};
+use karpenter_aws::{Config, FeatureGates};
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::{MANY, support::World};
+
+fn label(claim: &NodeClaim, key: &str) -> String {
+    claim.metadata.labels.as_ref().unwrap()[key].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spot_instance_is_replaced_elsewhere_between_its_warning_and_its_end() {
+    let queue = Some("karpenter".to_owned());
+    let config = Config { interruption_queue: queue, ..Config::new("stead") };
+    let world = World::with(MANY, config).await;
+    world.queue("karpenter").await;
+    world
+        .require(json!([
+            { "key": "karpenter.k8s.aws/instance-category", "operator": "In", "values": ["m"] },
+            { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"] }]))
+        .await;
+    world.pending("web", "1").await;
+    let first = world.claim_that_is("Launched").await;
+    assert_eq!(label(&first, labels::CAPACITY_TYPE), "spot");
+    let node = world.join(&first).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("served", &node, "1").await;
+    // It cannot be evicted: the replacement must not wait for that.
+    world.forbid_evictions().await;
+    let instances = world.instances().await.into_iter();
+    let ids: Vec<String> = instances.filter_map(|it| it.instance_id).collect();
+    world.ec2.interrupt(&ids, jiff::SignedDuration::from_mins(2)).unwrap();
+    let begun = tokio::time::Instant::now();
+    let second = world
+        .until("there is another instance", || async {
+            let claims = world.claims().await;
+            let other = |it: &NodeClaim| it.name() != first.name() && it.is_true("Launched");
+            claims.into_iter().find(other)
+        })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(world.instances().await.len(), 2, "the first is not gone yet");
+    let pool = |it: &NodeClaim| (label(it, labels::INSTANCE_TYPE), label(it, labels::ZONE));
+    assert_ne!(pool(&first), pool(&second), "what is taken away is not asked for again");
+    let taints = world.node(&node).await.unwrap().spec.unwrap().taints.unwrap_or_default();
+    assert!(taints.iter().any(|it| it.key == "karpenter.sh/disrupted"), "{taints:?}");
+    let page = world.config.metrics.render();
+    let counted =
+        "karpenter_interruption_received_messages_total{message_type=\"spot_interrupted\"} 1\n";
+    assert!(page.contains(counted), "{page}");
+    world
+        .until("the first is gone", || async {
+            world.end_instances().await;
+            world.node(&node).await?;
+            // Its kubelet is gone with it, and takes the pod that could not be evicted along.
+            if world.instances().await.len() == 1 {
+                world.node_says(&node, json!([{ "type": "Ready", "status": "Unknown" }])).await;
+                return Some(());
+            }
+            None
+        })
+        .await;
+    assert!(begun.elapsed() >= Duration::from_secs(118), "{:?}", begun.elapsed());
+    world
+        .until("its node is gone", || async { world.node(&node).await.is_none().then_some(()) })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(240), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_ill_for_too_long_goes_whatever_budgets_say() {
+    let gates = FeatureGates { node_repair: true, ..FeatureGates::default() };
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let node = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    world.running("served", &node, "100m").await;
+    world.forbid_evictions().await;
+    // Half an hour is borne: to three minutes after the beginning.
+    let since = "2026-11-29T11:33:00Z";
+    let ill = json!([{ "type": "Ready", "status": "False", "lastTransitionTime": since }]);
+    world.node_says(&node, ill).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(world.node(&node).await.unwrap().metadata.deletion_timestamp.is_none());
+    world
+        .until("the node is gone", || async {
+            world.end_instances().await;
+            world.node(&node).await.is_none().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_ill_stays_while_the_gate_is_shut() {
+    let world = World::new(MANY).await;
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let node = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    world.running("served", &node, "100m").await;
+    let since = "2026-11-29T11:00:00Z";
+    let ill = json!([{ "type": "Ready", "status": "False", "lastTransitionTime": since }]);
+    world.node_says(&node, ill).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(world.node(&node).await.unwrap().metadata.deletion_timestamp.is_none());
+}

@@ -1,0 +1,96 @@
+//! NodePools that are as large as they say, whatever pods there are.
+
+use api_kube::karpenter::NodePool;
+use karpenter_aws::{Config, FeatureGates};
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::{
+    MANY,
+    support::{World, object},
+};
+
+async fn world(is_open: bool) -> World {
+    let gates = FeatureGates { static_capacity: is_open, ..FeatureGates::default() };
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    let pool: NodePool = object(json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "fixed" },
+        "spec": { "replicas": 2, "template": { "spec": {
+            "requirements": [
+                { "key": "karpenter.k8s.aws/instance-category", "operator": "In", "values": ["m"] },
+                { "key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"] }],
+            "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass",
+                "name": "default" } } } } }));
+    world.node_pools().create(&PostParams::default(), &pool).await.unwrap();
+    world
+}
+
+async fn launched(world: &World) -> Vec<String> {
+    let claims = world.claims().await.into_iter();
+    let there =
+        claims.filter(|it| it.is_true("Launched") && it.metadata.deletion_timestamp.is_none());
+    there.map(|it| it.name().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pool_has_its_nodes_without_any_pod_and_shrinks_when_it_is_told_to() {
+    let world = world(true).await;
+    world
+        .until("there are two", || async { (launched(&world).await.len() == 2).then_some(()) })
+        .await;
+    for claim in world.claims().await {
+        world.join(&claim).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    assert_eq!(launched(&world).await.len(), 2, "they are empty, and stay");
+    let patch = json!({ "spec": { "replicas": 1 } });
+    let patched =
+        world.node_pools().patch("fixed", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    patched.unwrap();
+    world
+        .until("one is left", || async {
+            world.end_instances().await;
+            (world.claims().await.len() == 1 && world.instances().await.len() == 1).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drifted_node_of_a_static_pool_is_replaced_before_it_goes() {
+    let world = world(true).await;
+    world
+        .until("there are two", || async { (launched(&world).await.len() == 2).then_some(()) })
+        .await;
+    let before = launched(&world).await;
+    for claim in world.claims().await {
+        world.join(&claim).await;
+    }
+    let patch = json!({ "spec": { "template": { "metadata": { "labels": { "team": "red" } } } } });
+    let patched =
+        world.node_pools().patch("fixed", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    patched.unwrap();
+    let joined = std::cell::RefCell::new(before.clone());
+    world
+        .until("both are replaced", || async {
+            world.end_instances().await;
+            for claim in world.claims().await {
+                let is_new = !joined.borrow().iter().any(|it| it == claim.name());
+                if is_new && claim.is_true("Launched") {
+                    let there = launched(&world).await.len();
+                    assert!((2..=3).contains(&there), "{there} nodes");
+                    joined.borrow_mut().push(claim.name().to_owned());
+                    world.join(&claim).await;
+                }
+            }
+            let now = launched(&world).await;
+            (now.len() == 2 && now.iter().all(|it| !before.contains(it))).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pool_has_no_nodes_while_the_gate_is_shut() {
+    let world = world(false).await;
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert!(world.claims().await.is_empty());
+}
