@@ -40,7 +40,7 @@ fn region(folder: &Path, scope: &Scope) -> Region {
         api_port: 0,
         egress: false,
         proxy_unowned: None,
-        latency: Profile::default(),
+        latency: latency::Profile::default(),
         spot_seed: None,
         etcd: None,
     };

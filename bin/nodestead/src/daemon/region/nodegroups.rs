@@ -50,7 +50,7 @@ impl Simulation {
             aws_port: 0,
             api_port: 0,
             egress: false,
-            latency: Profile::default(),
+            latency: latency::Profile::default(),
             spot_seed: None,
             etcd: None,
             proxy_unowned: None,
