@@ -11,6 +11,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::failure::Failure;
+
 /// A data directory's paths. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -177,11 +179,14 @@ impl Settings {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
             Err(error) => return Err(error).context(format!("cannot read `{}`", path.display())),
         };
-        let settings = serde_json::from_str(&text)
-            .with_context(|| format!("`{}` is damaged", path.display()))?;
-        Ok(Some(settings))
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            let next = "put a copy of it back, or remove the region and its state with `nodestead down \
+                        --purge`";
+            Failure::new(format!("`{}` is damaged ({error})", path.display()), next).into()
+        })
     }
 
     pub(crate) fn save(&self, layout: &Layout) -> anyhow::Result<()> {

@@ -185,8 +185,16 @@ fn remove_root(root: &Path) -> io::Result<()> {
 
 /// Deletes what Nodestead wrote, and the folder if nothing else is in it; gives what else there is.
 async fn purge_state(layout: &Layout) -> anyhow::Result<Vec<String>> {
-    if let Some(etcd) = Settings::load(layout)?.and_then(|it| it.etcd) {
-        mvcc::erase(&etcd.config("")?).await.context("deleting the state in etcd")?;
+    match Settings::load(layout) {
+        Ok(known) => {
+            if let Some(etcd) = known.and_then(|it| it.etcd) {
+                mvcc::erase(&etcd.config("")?).await.context("deleting the state in etcd")?;
+            }
+        }
+        // Nothing else says where it was.
+        Err(error) => {
+            eprintln!("Note: {error}: if the region's state was in etcd, it is there still");
+        }
     }
     let folders = [
         layout.binaries(),
@@ -247,6 +255,19 @@ mod tests {
         fs::write(layout.daemon_state(), serde_json::to_vec(&gone).unwrap()).unwrap();
         drop(UnixListener::bind(layout.admin_socket()).unwrap());
         layout
+    }
+
+    #[tokio::test]
+    async fn a_region_whose_settings_are_damaged_can_be_removed() {
+        for damaged in [&b"{"[..], &[0xff, 0xfe]] {
+            let parent = tempfile::tempdir().unwrap();
+            let layout = killed_region(&parent.path().join("region"));
+            fs::write(layout.settings(), damaged).unwrap();
+            let refused = Settings::load(&layout).unwrap_err();
+            assert!(refused.downcast_ref::<Failure>().is_some(), "{refused:#}");
+            assert_eq!(purge_state(&layout).await.unwrap(), Vec::<String>::new());
+            assert!(!layout.root().exists());
+        }
     }
 
     #[tokio::test]

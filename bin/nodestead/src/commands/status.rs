@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     admin::{Admin, DaemonStatus, InstanceStatus, LoadBalancerStatus},
     cli::{self, Format},
+    commands::down,
     failure::Failure,
     layout::Layout,
     sweep::leftovers::{self, Leftovers},
@@ -34,6 +35,10 @@ pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
         Ok(status) => status,
         Err(error) => {
             eprint!("{}", notes(leftovers.iter().filter(|it| it.id != layout.id())));
+            // It listens when its state is read and its images are there.
+            if let Some(daemon) = down::daemon(&layout) {
+                return Err(starting(&layout, daemon.pid, &error).into());
+            }
             let own = leftovers.iter().find(|it| it.id == layout.id());
             return Err(own.map_or(error, |it| dead(&layout, it).into()));
         }
@@ -57,6 +62,17 @@ fn known(found: anyhow::Result<Vec<Leftovers>>) -> (Vec<Leftovers>, Option<Strin
         Ok(found) => (found, None),
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     }
+}
+
+/// The daemon is alive and does not answer yet.
+fn starting(layout: &Layout, pid: i32, error: &anyhow::Error) -> Failure {
+    let at = layout.root().display();
+    Failure::new(
+        format!("the region on `{at}` is starting (process {pid}), or hangs: {error:#}"),
+        format!(
+            "try again in some seconds; `nodestead logs daemon --data-dir {at}` tells what it does"
+        ),
+    )
 }
 
 /// The region's daemon does not run, and something of the region is there.

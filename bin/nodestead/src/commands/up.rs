@@ -12,6 +12,7 @@ mod interrupt;
 mod launch;
 mod machine;
 mod nodes;
+mod ports;
 
 use std::{
     fs,
@@ -72,6 +73,7 @@ async fn make(layout: &Layout, args: cli::Up, reached: &Reached) -> anyhow::Resu
     let lock = lock(layout)?;
     let is_new = !layout.settings().exists();
     let settings = settings(layout, &args)?;
+    ports::keep(layout, &settings)?;
     settings.save(layout)?;
     reached.set(Phase::Prepared);
     let mut progress = Progress::new(5);
@@ -228,7 +230,9 @@ pub(crate) fn lock(layout: &Layout) -> anyhow::Result<Flock<fs::File>> {
 /// What the region is to be: as it was brought up, or as the flags say.
 fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
     if let Some(mut known) = Settings::load(layout)? {
-        refuse_changes(&known, args)?;
+        let is_stopped = down::daemon(layout).is_none();
+        refuse_changes(&known, args, is_stopped)?;
+        ports::of_stopped(layout, &mut known, args)?;
         known.nodes = args.nodes.unwrap_or(known.nodes);
         return Ok(known);
     }
@@ -327,7 +331,7 @@ fn etcd(args: &cli::Up) -> anyhow::Result<Option<Etcd>> {
     }))
 }
 
-fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
+fn refuse_changes(known: &Settings, args: &cli::Up, is_stopped: bool) -> anyhow::Result<()> {
     let etcd = known.etcd.as_ref().map(|it| it.endpoints.join(","));
     let latency = match known.latency {
         Profile::Instant => "instant",
@@ -343,12 +347,12 @@ fn refuse_changes(known: &Settings, args: &cli::Up) -> anyhow::Result<()> {
         (
             "--aws-port",
             known.aws_port.to_string(),
-            args.aws_port.is_some_and(|it| it != known.aws_port),
+            !is_stopped && args.aws_port.is_some_and(|it| it != known.aws_port),
         ),
         (
             "--api-port",
             known.api_port.to_string(),
-            args.api_port.is_some_and(|it| it != known.api_port),
+            !is_stopped && args.api_port.is_some_and(|it| it != known.api_port),
         ),
         (
             "--latency",

@@ -1,6 +1,6 @@
 //! What EKS refuses before it makes or changes a cluster.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use aws_ec2::subnet::{DescribeSubnets, DescribeSubnetsRequest};
 use aws_eks::{
@@ -124,7 +124,9 @@ pub(crate) fn service_cidr(network: &KubernetesNetworkConfig) -> Result<String, 
             ));
         }
         let [a, b, c, d, e] = entropy::bytes();
-        return Ok(format!("fd{a:02x}:{b:x}{c:02x}:{d:x}{e:02x}::/108"));
+        let prefix =
+            Ipv6Addr::from_bits(u128::from(u64::from_be_bytes([0, 0, 0xfd, a, b, c, d, e])) << 80);
+        return Ok(format!("{prefix}/108"));
     }
     match asked {
         None | Some(SERVICE_CIDR) => Ok(SERVICE_CIDR.to_owned()),

@@ -1,0 +1,145 @@
+//! The ports of a region that was up before: they stay, since its clients know them, until it is told
+//! otherwise while nothing of it listens.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+};
+
+use crate::{
+    cli,
+    commands::down,
+    failure::Failure,
+    layout::{Layout, Settings, write_atomically},
+};
+
+/// Takes the ports that are asked for, where no daemon runs, and refuses those that somebody else has.
+pub(super) fn of_stopped(
+    layout: &Layout,
+    known: &mut Settings,
+    args: &cli::Up,
+) -> Result<(), Failure> {
+    if down::daemon(layout).is_some() {
+        return Ok(());
+    }
+    known.aws_port = args.aws_port.unwrap_or(known.aws_port);
+    known.api_port = args.api_port.or_else(|| of_cluster(layout, known)).unwrap_or(known.api_port);
+    if known.aws_port == known.api_port {
+        return Err(Failure::usage(
+            format!(
+                "port {} would be both the AWS endpoint's and the API server's",
+                known.aws_port
+            ),
+            "name another with --aws-port or --api-port",
+        ));
+    }
+    check(known.aws_port, "--aws-port")?;
+    check(known.api_port, "--api-port")
+}
+
+/// Has the region's own cluster listen where its settings say, once they are saved.
+pub(super) fn keep(layout: &Layout, settings: &Settings) -> anyhow::Result<()> {
+    match of_cluster(layout, settings) {
+        Some(port) if port != settings.api_port && down::daemon(layout).is_none() => {
+            write_atomically(&file(layout, settings), settings.api_port.to_string().as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn file(layout: &Layout, settings: &Settings) -> std::path::PathBuf {
+    layout.clusters().join(&settings.name).join("port")
+}
+
+/// What the cluster had when it was made, which may be another one than was preferred.
+fn of_cluster(layout: &Layout, settings: &Settings) -> Option<u16> {
+    fs::read_to_string(file(layout, settings)).ok()?.trim().parse().ok()
+}
+
+fn check(port: u16, flag: &str) -> Result<(), Failure> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(
+            format!(
+                "port {port} on 127.0.0.1, which the region has, cannot be listened on ({error})"
+            ),
+            format!(
+                "end who listens there, or give the region another one with {flag}: its state stays"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn args(flags: &[&str]) -> cli::Up {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            up: cli::Up,
+        }
+        Line::parse_from([&["up"], flags].concat()).up
+    }
+
+    fn free() -> u16 {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    }
+
+    /// A region that is down, and whose cluster listened on a port of its own.
+    fn region() -> (tempfile::TempDir, Layout, Settings) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        let text = format!(
+            r#"{{"name":"a","nodes":0,"instance_type":"m5.large","aws_port":{},"api_port":{},"egress":false}}"#,
+            free(),
+            free(),
+        );
+        let settings: Settings = serde_json::from_str(&text).unwrap();
+        fs::create_dir_all(layout.clusters().join("a")).unwrap();
+        fs::write(file(&layout, &settings), free().to_string()).unwrap();
+        (folder, layout, settings)
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_has_is_named_with_the_flag_that_helps() {
+        let (_folder, layout, mut known) = region();
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, known.aws_port)).unwrap();
+        let refused = of_stopped(&layout, &mut known, &args(&[])).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains(&known.aws_port.to_string()), "{said}");
+        drop(other);
+        of_stopped(&layout, &mut known, &args(&[])).unwrap();
+    }
+
+    #[test]
+    fn a_region_that_is_down_takes_other_ports_and_keeps_them() {
+        let (_folder, layout, mut known) = region();
+        let (aws, api) = (free().to_string(), free().to_string());
+        let asked = args(&["--aws-port", &aws, "--api-port", &api]);
+        of_stopped(&layout, &mut known, &asked).unwrap();
+        keep(&layout, &known).unwrap();
+        assert_eq!((known.aws_port.to_string(), known.api_port.to_string()), (aws, api.clone()));
+        assert_eq!(fs::read_to_string(file(&layout, &known)).unwrap(), api);
+    }
+
+    #[test]
+    fn without_a_flag_the_cluster_stays_where_it_was() {
+        let (_folder, layout, mut known) = region();
+        let before = fs::read_to_string(file(&layout, &known)).unwrap();
+        of_stopped(&layout, &mut known, &args(&[])).unwrap();
+        keep(&layout, &known).unwrap();
+        assert_eq!(known.api_port.to_string(), before);
+    }
+
+    #[test]
+    fn one_port_is_not_both() {
+        let (_folder, layout, mut known) = region();
+        let port = free().to_string();
+        let asked = args(&["--aws-port", &port, "--api-port", &port]);
+        assert!(of_stopped(&layout, &mut known, &asked).is_err());
+    }
+}
