@@ -91,13 +91,14 @@ pub(crate) fn remove(claim: &Claim) -> Report {
     report
 }
 
-/// Network namespaces whose names begin like this.
+/// Network namespaces whose names begin like this, and the files of those that are gone: a region that
+/// ran in a mount namespace of its own has taken the namespaces with it, and left the names.
 pub(super) fn namespaces(prefix: &str, report: &mut Report) {
-    let names = match linux_netns::list() {
-        Ok(names) => names,
-        Err(error) => return report.failures.push(error.into()),
-    };
-    for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
+    let example = linux_netns::path(prefix);
+    let entries = example.parent().and_then(|it| fs::read_dir(it).ok());
+    let names = entries.into_iter().flatten().flatten();
+    let names = names.filter_map(|it| it.file_name().into_string().ok());
+    for name in names.filter(|it| it.starts_with(prefix)) {
         let done = linux_netns::delete(&name).map(|()| vec![format!("namespace {name}")]);
         report.note(done.map_err(Into::into));
     }
@@ -328,9 +329,13 @@ mod tests {
             std::thread::yield_now();
         }
 
+        // Of a namespace that went with the mount namespace which held it.
+        fs::write(linux_netns::path(&format!("{name}-gone")), "").unwrap();
+
         let report = remove(&claim);
         assert!(report.failures.is_empty(), "{:?}", report.failures);
-        assert_eq!(report.removed.len(), 4, "{:?}", report.removed);
+        assert_eq!(report.removed.len(), 5, "{:?}", report.removed);
+        assert!(!linux_netns::path(&format!("{name}-gone")).exists());
         assert!(inside.has_ended() && member.has_ended());
         assert!(!stranger.has_ended(), "it is nobody's");
         assert!(!linux_netns::exists(&netns) && !cgroup.exists() && !folder.exists());
