@@ -28,9 +28,9 @@ pub(crate) const TESTS: &[Test] = &[(
 const STACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/terraform/stack");
 const NAME: &str = "platform";
 const SECOND: [&str; 2] = ["-var", "revision=2"];
-/// What is being made, alone, when the first apply is interrupted. Terraform knows of a cluster while it
-/// waits for it; an interface's or a gateway's making may be cut off before its answer, on AWS too, and
-/// then nobody knows whose it is.
+/// What is being made when the first apply is interrupted. Nothing else has just begun: Terraform knows of
+/// what it waits for; a call that is cut off before its answer makes something, on AWS too, of which
+/// nobody knows whose it is.
 const BEGUN: &str = "aws_eks_cluster.this";
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -97,9 +97,12 @@ fn interrupted(region: &Region, folder: &Path) -> anyhow::Result<()> {
 }
 
 fn wait_for_resources(folder: &Path, first: &mut Child) -> anyhow::Result<()> {
+    let mut before = String::new();
     let is_running = eventually("a part of the stack is there", LIMIT, || {
         let is_running = first.try_wait()?.is_none();
-        let is_begun = being_made(&fs::read_to_string(folder.join("first.log"))?) == [BEGUN];
+        let log = fs::read_to_string(folder.join("first.log"))?;
+        let is_begun = log == before && being_made(&log).contains(&BEGUN);
+        before = log;
         Ok((is_begun || !is_running).then_some(is_running))
     })?;
     ensure!(is_running, "the first apply ended by itself");
