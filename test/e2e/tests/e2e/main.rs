@@ -64,15 +64,12 @@ struct Sum {
 }
 
 /// Tests that run only when they are named (`make e2e E2E=NAME`), and are told of otherwise: they take
-/// minutes, or nobody has seen them pass yet.
+/// minutes.
 const WHEN_NAMED: &[&str] = &[
     "a_node_whose_hardware_is_said_to_fail_is_drained_and_replaced",
     "a_pending_pod_brings_a_node_of_its_size_which_goes_with_it",
-    "an_access_policy_gives_rights_in_its_namespaces_alone",
-    "an_image_of_ones_own_is_registered_and_booted",
     "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
     "terraform_keeps_a_platform_teams_whole_stack",
-    "the_owner_of_a_key_pair_logs_in_where_the_security_group_lets_him",
 ];
 
 /// A test: its name is a sentence of behaviour.
