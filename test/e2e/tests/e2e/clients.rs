@@ -262,8 +262,10 @@ fn scale_describe_events_delete_work(region: &Region) -> anyhow::Result<()> {
         ensure!(pods.contains(reason), "{reason} is not in:\n{pods}");
     }
     let pods = region.kubectl_json(&["get", "pods", "-l", "app=web"])?;
-    for pod in strings(&pods, "/metadata/name") {
-        events_are_in_order(region, &pod)?;
+    // Those of an earlier rollout may still be ending.
+    let all = pods["items"].as_array().context("a list of pods")?;
+    for pod in all.iter().filter(|it| it["metadata"]["deletionTimestamp"].is_null()) {
+        events_are_in_order(region, pod["metadata"]["name"].as_str().context("a name")?)?;
     }
     let node = region.kubectl(&["describe", "nodes"])?;
     ensure!(node.contains("Allocated resources"), "{node}");
