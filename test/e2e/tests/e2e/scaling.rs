@@ -29,33 +29,22 @@ spec:
 
 fn a_hundred_pods_fill_the_nodes(region: &Region) -> anyhow::Result<()> {
     region.apply(MANY)?;
-    let mut room = 0;
-    eventually("every free place is taken", seconds(120), || {
-        // Pods of other tests may still be on their way out.
+    let of_phase = |phase: &str| {
+        let phase = format!("--field-selector=status.phase={phase}");
+        region.kubectl_json(&["get", "pods", "-l", "app=many", &phase])
+    };
+    let wanted = "0/3 nodes are available: 3 Too many pods.";
+    eventually("every free place is taken, and the rest stay Pending", seconds(120), || {
+        // Pods of other tests may still be on their way out, and make room when they are gone.
         let others = region.kubectl_json(&["get", "pods", "-A", "-l", "app!=many"])?;
-        room = 3 * 29 - others["items"].as_array().map_or(0, Vec::len);
-        let running = region.kubectl_json(&[
-            "get",
-            "pods",
-            "-l",
-            "app=many",
-            "--field-selector=status.phase=Running",
-        ])?;
-        let count = running["items"].as_array().map_or(0, Vec::len);
+        let room = 3 * 29 - others["items"].as_array().map_or(0, Vec::len);
+        let count = of_phase("Running")?["items"].as_array().map_or(0, Vec::len);
         ensure!(count == room, "{count} of {room} run");
+        let messages = strings(&of_phase("Pending")?, "/status/conditions/0/message");
+        ensure!(messages.len() == 100 - room, "{} of {} wait", messages.len(), 100 - room);
+        ensure!(messages.iter().all(|it| it.starts_with(wanted)), "{messages:?}");
         Ok(Some(()))
     })?;
-    let pending = region.kubectl_json(&[
-        "get",
-        "pods",
-        "-l",
-        "app=many",
-        "--field-selector=status.phase=Pending",
-    ])?;
-    let messages = strings(&pending, "/status/conditions/0/message");
-    let wanted = "0/3 nodes are available: 3 Too many pods.";
-    ensure!(messages.len() == 100 - room, "{}", messages.len());
-    ensure!(messages.iter().all(|it| it.starts_with(wanted)), "{messages:?}");
     region.kubectl(&["delete", "deployment", "many"])?;
     eventually("its pods are gone", seconds(120), || {
         let left = region.kubectl_json(&["get", "pods", "-l", "app=many"])?;
