@@ -61,7 +61,7 @@ pub(crate) async fn run(args: cli::Up) -> anyhow::Result<()> {
 
 async fn make(layout: &Layout, args: cli::Up, reached: &Reached) -> anyhow::Result<()> {
     // Refused before anything is made, so that a refusal leaves nothing.
-    settings(layout, &args)?;
+    ports::are_free(layout, &settings(layout, &args)?).await?;
     machine::check_room(args.nodes.unwrap_or_default())?;
     if !layout.settings().exists() {
         disk::check(layout.root())?;

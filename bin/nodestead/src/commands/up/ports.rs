@@ -1,10 +1,17 @@
 //! The ports of a region that was up before: they stay, since its clients know them, until it is told
 //! otherwise while nothing of it listens.
+//!
+//! A daemon that was killed keeps its ports until its last thread has ended, after it is counted among the
+//! dead: they are waited for.
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    time::Duration,
 };
+
+use tokio::time::{Instant, sleep};
 
 use crate::{
     cli,
@@ -13,7 +20,11 @@ use crate::{
     layout::{Layout, Settings, write_atomically},
 };
 
-/// Takes the ports that are asked for, where no daemon runs, and refuses those that somebody else has.
+/// How long a killed daemon may take to end.
+const ENDING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the ports that are asked for, where no daemon runs.
 pub(super) fn of_stopped(
     layout: &Layout,
     known: &mut Settings,
@@ -33,8 +44,19 @@ pub(super) fn of_stopped(
             "name another with --aws-port or --api-port",
         ));
     }
-    check(known.aws_port, "--aws-port")?;
-    check(known.api_port, "--api-port")
+    Ok(())
+}
+
+/// Refuses ports that somebody else has, where the region was up and no daemon runs.
+pub(super) async fn are_free(layout: &Layout, settings: &Settings) -> Result<(), Failure> {
+    if !layout.settings().exists() || down::daemon(layout).is_some() {
+        return Ok(());
+    }
+    // One that was taken down has removed it.
+    let was_killed = layout.daemon_state().exists();
+    let patience = if was_killed { ENDING } else { Duration::ZERO };
+    check(settings.aws_port, "--aws-port", patience).await?;
+    check(settings.api_port, "--api-port", patience).await
 }
 
 /// Has the region's own cluster listen where its settings say, once they are saved.
@@ -47,7 +69,7 @@ pub(super) fn keep(layout: &Layout, settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
-fn file(layout: &Layout, settings: &Settings) -> std::path::PathBuf {
+fn file(layout: &Layout, settings: &Settings) -> PathBuf {
     layout.clusters().join(&settings.name).join("port")
 }
 
@@ -56,17 +78,24 @@ fn of_cluster(layout: &Layout, settings: &Settings) -> Option<u16> {
     fs::read_to_string(file(layout, settings)).ok()?.trim().parse().ok()
 }
 
-fn check(port: u16, flag: &str) -> Result<(), Failure> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::new(
-            format!(
-                "port {port} on 127.0.0.1, which the region has, cannot be listened on ({error})"
-            ),
-            format!(
-                "end who listens there, or give the region another one with {flag}: its state stays"
-            ),
-        )),
+async fn check(port: u16, flag: &str, patience: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let error = match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if error.kind() != io::ErrorKind::AddrInUse || begun.elapsed() >= patience {
+            return Err(Failure::new(
+                format!(
+                    "port {port} on 127.0.0.1, which the region has, cannot be listened on ({error})"
+                ),
+                format!(
+                    "end who listens there, or give the region another one with {flag}: its state stays"
+                ),
+            ));
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -104,15 +133,28 @@ mod tests {
         (folder, layout, settings)
     }
 
-    #[test]
-    fn a_port_that_somebody_else_has_is_named_with_the_flag_that_helps() {
-        let (_folder, layout, mut known) = region();
+    #[tokio::test]
+    async fn a_port_that_somebody_else_has_is_named_with_the_flag_that_helps() {
+        let (_folder, layout, known) = region();
+        known.save(&layout).unwrap();
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, known.aws_port)).unwrap();
-        let refused = of_stopped(&layout, &mut known, &args(&[])).unwrap_err();
-        let said = refused.to_string();
+        let said = are_free(&layout, &known).await.unwrap_err().to_string();
         assert!(said.contains(&known.aws_port.to_string()), "{said}");
         drop(other);
-        of_stopped(&layout, &mut known, &args(&[])).unwrap();
+        are_free(&layout, &known).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_ports_of_a_daemon_that_was_just_killed_are_waited_for() {
+        let (_folder, layout, known) = region();
+        known.save(&layout).unwrap();
+        fs::write(layout.daemon_state(), r#"{"pid":1,"start_time":1}"#).unwrap();
+        let dying = TcpListener::bind((Ipv4Addr::LOCALHOST, known.aws_port)).unwrap();
+        let (free, ()) = tokio::join!(are_free(&layout, &known), async {
+            sleep(2 * PAUSE).await;
+            drop(dying);
+        });
+        free.unwrap();
     }
 
     #[test]
