@@ -7,7 +7,8 @@
 set -euo pipefail
 
 policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
+# One of an earlier run that was killed counts for none.
+if [ ! -e "$policy" ] || grep -q '^# Of .*packages\.sh, while it runs' "$policy"; then
   trap 'rm -f "$policy"' EXIT
   printf '#!/bin/sh\n# Of %s, while it runs.\nexit 101\n' "$0" >"$policy"
   chmod 755 "$policy"
@@ -31,6 +32,7 @@ DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
   apt-get install -y -qq --no-install-recommends "$@"
 for package in "$@"; do
   case $package in
+    containerd) switch_off containerd.service ;;
     openssh-server) switch_off ssh.socket ssh.service ;;
     etcd-server) switch_off etcd.service ;;
   esac

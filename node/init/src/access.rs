@@ -37,8 +37,8 @@ pub(crate) async fn serve(around: Surroundings, mut is_configured: watch::Receiv
     }
     if !service.is_installed() {
         error!(
-            "nobody can log in by SSH: the machine that this instance is on lacks the package \
-             openssh-server"
+            "nobody can log in by SSH: /usr/sbin/sshd is not there (the package openssh-server of the \
+             machine, or of the image where it has programs of its own)"
         );
         return;
     }

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     ami,
-    state::{FileError, make_folder},
+    state::{FileError, make_folder, write},
 };
 
 /// What the launcher mounts on or writes to before it enters the root.
@@ -168,7 +168,8 @@ pub(crate) fn trust_region(root: &Path) -> Result<(), FileError> {
         let has_it = known.windows(own.len().max(1)).any(|it| it == own);
         if !has_it {
             let joined = [known.as_slice(), b"\n", &own].concat();
-            fs::write(&bundle, joined).map_err(FileError::io("write", &bundle))?;
+            let real = fs::canonicalize(&bundle).map_err(FileError::io("read", &bundle))?;
+            write(&real, &joined)?;
         }
     }
     Ok(())

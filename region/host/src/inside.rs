@@ -213,6 +213,10 @@ pub(crate) fn prepare(spec: &HostSpec) -> Result<(), FileError> {
     facts::generate(&facts, spec.vcpus, spec.memory_bytes)?;
     write(&facts.join("boot_id"), format!("{}\n", entropy::uuid()).as_bytes())?;
     let etc = spec.upper().join("etc");
+    // What the instance has put in its place (a link, or nothing) is no place to write to.
+    if fs::symlink_metadata(&etc).is_ok_and(|it| !it.is_dir()) {
+        fs::remove_file(&etc).map_err(FileError::io("remove", &etc))?;
+    }
     make_folder(&etc)?;
     let machine_id = etc.join("machine-id");
     if !machine_id.exists() {

@@ -90,7 +90,7 @@ pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError
         .map_err(|source| FileError::Damaged { path: path.to_owned(), source })?;
     let partial = path.with_extension("part");
     let put = || {
-        let mut file = fs::File::create(&partial)?;
+        let mut file = create(&partial)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&partial, path)
@@ -102,10 +102,19 @@ pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let partial = path.with_extension("part");
     let put = || {
-        fs::write(&partial, content)?;
+        create(&partial)?.write_all(content)?;
         fs::rename(&partial, path)
     };
     put().map_err(FileError::io("write", path))
+}
+
+/// A new file in the place of what is there: in a layer that an instance can write to it may be a link
+/// that leads out of it.
+fn create(path: &Path) -> io::Result<fs::File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::File::options().write(true).create_new(true).open(path),
+    }
 }
 
 pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
@@ -115,6 +124,20 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_written_where_it_is_and_nowhere_that_a_link_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("other"), "other").unwrap();
+        for link in ["hosts", "hosts.part"] {
+            std::os::unix::fs::symlink(at("other"), at(link)).unwrap();
+        }
+        write(&at("hosts"), b"hosts").unwrap();
+        assert_eq!(fs::read_to_string(at("other")).unwrap(), "other");
+        assert_eq!(fs::read_to_string(at("hosts")).unwrap(), "hosts");
+        assert!(fs::symlink_metadata(at("hosts")).unwrap().is_file());
+    }
 
     #[test]
     fn a_state_is_read_as_it_was_written_and_damage_is_told() {

@@ -52,15 +52,22 @@ pub(crate) async fn import(
     // Programs of images that run as their owner are nobody's on this machine.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(layout.snapshots())?;
     let id = ec2.begin_snapshot(&import.description)?;
-    let (root, source) = (root_of(&layout.snapshots(), &id), import.path);
-    let copied = tokio::task::spawn_blocking(move || image::import(&source, &root)).await?;
-    let bytes = match copied {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            ec2.abandon_snapshot(&id)?;
-            return Err(error).context("the root file system was not taken");
+    let (root, ec2) = (root_of(&layout.snapshots(), &id), ec2.clone());
+    // All of it on the thread, which goes on when whoever asked has left.
+    let taken = tokio::task::spawn_blocking(move || {
+        let taken = take(&ec2, &import.path, &root, id.clone());
+        if taken.is_err()
+            && let Err(error) = ec2.abandon_snapshot(&id)
+        {
+            warn!(%error, snapshot = id, "a snapshot that failed stays pending");
         }
-    };
+        taken
+    });
+    taken.await?.context("the root file system was not taken")
+}
+
+fn take(ec2: &Ec2, source: &Path, root: &Path, id: String) -> anyhow::Result<Imported> {
+    let bytes = image::import(source, root)?;
     let size_gib = i64::try_from(bytes.div_ceil(1 << 30).max(1))?;
     ec2.complete_snapshot(&id, size_gib)?;
     info!(snapshot = id, size_gib, "imported a root file system");
@@ -100,13 +107,16 @@ fn remove_unused(snapshots: &Path, used: impl FnOnce() -> BTreeSet<String>) -> a
     };
     let entries = entries.collect::<io::Result<Vec<_>>>().context("listing snapshots")?;
     let used = used();
+    let mut removed = Ok(());
     for entry in entries {
         if !entry.file_name().to_str().is_some_and(|it| used.contains(it)) {
-            fs::remove_dir_all(entry.path())
-                .with_context(|| format!("removing `{}`", entry.path().display()))?;
+            let done = fs::remove_dir_all(entry.path())
+                .with_context(|| format!("removing `{}`", entry.path().display()));
+            // One that stays keeps no other.
+            removed = removed.and(done);
         }
     }
-    Ok(())
+    removed
 }
 
 #[cfg(test)]

@@ -146,10 +146,17 @@ async fn complete(aws: &Client, config: &mut HybridConfig) -> anyhow::Result<()>
     Ok(())
 }
 
+/// EC2's ids, old and new: a session may have any name that begins alike.
+fn is_instance(session: &str) -> bool {
+    session.strip_prefix("i-").is_some_and(|it| {
+        matches!(it.len(), 8 | 17) && it.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 /// The node's name, and what the cloud knows it by where this is an instance of EC2.
 async fn name(aws: &Client, args: &Args, caller: &str) -> anyhow::Result<(String, Option<String>)> {
     let session = node_name_of(caller);
-    if let Some(id) = session.filter(|it| it.starts_with("i-")) {
+    if let Some(id) = session.filter(|it| is_instance(it)) {
         let request =
             DescribeInstancesRequest { instance_ids: vec![id.to_owned()], ..Default::default() };
         let found = aws.call::<DescribeInstances>(request).await?;

@@ -76,6 +76,9 @@ pub(crate) fn remove(claim: &Claim) -> Report {
     for dir in &claim.data_dirs {
         report.note(starters(dir));
     }
+    if claim.regions.is_some() {
+        report.note(orphans());
+    }
     cgroups(claim, &mut report);
     report.note(processes_in_namespaces(&claim.names));
     for dir in &claim.data_dirs {
@@ -112,15 +115,26 @@ pub(super) fn way_out(prefix: &str) -> anyhow::Result<Vec<String>> {
 /// Daemons and launchers of instances that run the program in this data directory. They are in no
 /// namespace and no cgroup of ours, and start what is.
 pub(super) fn starters(data_dir: &Path) -> anyhow::Result<Vec<String>> {
-    let is_starter = |pid: i32| {
-        let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|it| *it == 0).skip(1).take(2).collect();
-        program.and_then(|it| home_of(&it)).is_some_and(|it| it == data_dir)
-            && (words.first() == Some(&&b"daemon"[..])
-                || words == [&b"run"[..], &b"host-launch"[..]])
-    };
-    kill(is_starter, "which starts instances")
+    kill(|pid| home_of_starter(pid).is_some_and(|it| it == data_dir), "which starts instances")
+}
+
+/// Those whose data directory somebody has deleted: nothing else tells of them.
+fn orphans() -> anyhow::Result<Vec<String>> {
+    kill(|pid| home_of_starter(pid).is_some_and(|it| is_deleted(&it)), "whose region was deleted")
+}
+
+fn is_deleted(data_dir: &Path) -> bool {
+    !Layout::new(data_dir).is_ok_and(|it| it.settings().is_file())
+}
+
+/// The data directory of a process that is a daemon or a launcher of instances.
+fn home_of_starter(pid: i32) -> Option<PathBuf> {
+    let home = home_of(&fs::read_link(format!("/proc/{pid}/exe")).ok()?)?;
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<&[u8]> = line.split(|it| *it == 0).skip(1).take(2).collect();
+    let is_starter =
+        words.first() == Some(&&b"daemon"[..]) || words == [&b"run"[..], &b"host-launch"[..]];
+    is_starter.then_some(home)
 }
 
 fn cgroups(claim: &Claim, report: &mut Report) {
@@ -295,6 +309,28 @@ mod tests {
         fn has_ended(&mut self) -> bool {
             self.0.try_wait().unwrap().is_some()
         }
+    }
+
+    #[test]
+    fn a_daemon_whose_data_directory_was_deleted_is_known_by_its_program() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, program) = (home.path().to_owned(), home.path().join("bin/nodestead"));
+        fs::create_dir(path.join("bin")).unwrap();
+        fs::copy("/usr/bin/tail", &program).unwrap();
+        fs::write(path.join("settings.json"), "{}").unwrap();
+        let daemon =
+            Killed::new(program.to_str().unwrap(), &["daemon", "--follow", "--quiet", "/dev/null"]);
+        let pid = daemon.0.id().cast_signed();
+        // Until it is that program, it is this one.
+        while home_of_starter(pid).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(home_of_starter(pid).as_deref(), Some(&*path));
+        assert!(!is_deleted(&path));
+        home.close().unwrap();
+        assert_eq!(home_of_starter(pid).as_deref(), Some(&*path));
+        assert!(is_deleted(&path));
+        assert_eq!(home_of_starter(std::process::id().cast_signed()), None);
     }
 
     /// What a killed run leaves: a namespace with a process in it, a cgroup with one, a mount.

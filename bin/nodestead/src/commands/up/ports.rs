@@ -44,7 +44,26 @@ pub(super) fn of_stopped(
             "name another with --aws-port or --api-port",
         ));
     }
+    for port in [known.aws_port, known.api_port] {
+        if let Some(cluster) = other_cluster(layout, known, port) {
+            return Err(Failure::usage(
+                format!("port {port} is that of the region's cluster `{cluster}`"),
+                "name another with --aws-port or --api-port",
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Whose port it is of the region's other clusters, which do not listen while it is down.
+fn other_cluster(layout: &Layout, settings: &Settings, port: u16) -> Option<String> {
+    let clusters = fs::read_dir(layout.clusters()).ok()?.flatten();
+    let has_it = |it: &fs::DirEntry| {
+        let text = fs::read_to_string(it.path().join("port")).unwrap_or_default();
+        it.file_name() != settings.name.as_str() && text.trim().parse() == Ok(port)
+    };
+    let found = clusters.into_iter().find(has_it)?;
+    Some(found.file_name().to_string_lossy().into_owned())
 }
 
 /// Refuses ports that somebody else has, where the region was up and no daemon runs.
@@ -166,6 +185,19 @@ mod tests {
         keep(&layout, &known).unwrap();
         assert_eq!((known.aws_port.to_string(), known.api_port.to_string()), (aws, api.clone()));
         assert_eq!(fs::read_to_string(file(&layout, &known)).unwrap(), api);
+    }
+
+    #[test]
+    fn the_port_of_another_cluster_of_the_region_is_not_taken() {
+        let (_folder, layout, mut known) = region();
+        let port = free().to_string();
+        fs::create_dir(layout.clusters().join("two")).unwrap();
+        fs::write(layout.clusters().join("two/port"), &port).unwrap();
+        for flag in ["--aws-port", "--api-port"] {
+            let refused = of_stopped(&layout, &mut known.clone(), &args(&[flag, &port]));
+            assert!(refused.unwrap_err().to_string().contains("`two`"), "{flag}");
+        }
+        of_stopped(&layout, &mut known, &args(&[])).unwrap();
     }
 
     #[test]
