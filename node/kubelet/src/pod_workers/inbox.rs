@@ -202,7 +202,13 @@ impl Inbox {
     }
 
     pub(crate) fn put_exit(&self, exit: EarlyExit) {
-        self.news.lock().exits.add(exit);
+        {
+            let mut news = self.news.lock();
+            let News { exits, observed, .. } = &mut *news;
+            exits.add(exit);
+            // It may be known already, and nobody looks again at a pod that is over.
+            exits.settle(observed);
+        }
         self.woken.notify_one();
     }
 

@@ -37,6 +37,9 @@ const BLOCK: usize = 32 * 1024;
 const LIMIT: Duration = Duration::from_secs(30);
 /// A file may be all lines of one length; nobody wants more of them.
 const MOST_LINES: usize = 100_000;
+/// Of one line, and of all that are kept: a pod may write there.
+const LONGEST_LINE: u64 = 1 << 20;
+const MOST_BYTES: usize = 64 << 20;
 
 impl Server {
     pub(super) fn service_logs(
@@ -232,7 +235,9 @@ async fn search(file: tokio::fs::File, options: &Options) -> io::Result<Option<V
     let (mut kept, mut line) = (VecDeque::new(), Vec::new());
     // A line without a time is its predecessor's.
     let mut last: Option<Timestamp> = None;
-    while lines.read_until(b'\n', &mut line).await? > 0 {
+    let mut held = 0;
+    // What has no end of its line in so many bytes is taken for several.
+    while (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await? > 0 {
         let text = String::from_utf8_lossy(&line);
         last = if has_times { time_of(&text).or(last) } else { None };
         let is_in_time = !has_times
@@ -241,9 +246,10 @@ async fn search(file: tokio::fs::File, options: &Options) -> io::Result<Option<V
             });
         let fits = pattern.as_ref().is_none_or(|it| it.is_match(text.trim_end_matches('\n')));
         if is_in_time && fits {
+            held += line.len();
             kept.push_back(std::mem::take(&mut line));
-            if kept.len() > most {
-                kept.pop_front();
+            while kept.len() > most || held > MOST_BYTES {
+                held -= kept.pop_front().map_or(0, |it| it.len());
             }
         }
         line.clear();

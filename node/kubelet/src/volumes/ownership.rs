@@ -37,6 +37,9 @@ pub(super) struct Group {
     pub on_root_mismatch: bool,
 }
 
+/// Levels of folders in a volume: a container may have made more than the stack has room for.
+const DEEPEST: usize = 512;
+
 impl Group {
     /// What a pod asks for, of a volume that it can write.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
@@ -59,12 +62,16 @@ impl Group {
         if self.on_root_mismatch && fits {
             return Ok(());
         }
-        self.walk(&open(root, OPEN, Mode::empty())?)
+        self.walk(&open(root, OPEN, Mode::empty())?, 0)
     }
 
     /// Children first. What was opened is changed and not what has its name by then, and links are
     /// changed, not followed.
-    fn walk(self, opened: &OwnedFd) -> io::Result<()> {
+    fn walk(self, opened: &OwnedFd, depth: usize) -> io::Result<()> {
+        // A walk by paths (upstream's) ends like this too.
+        if depth > DEEPEST {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
         // The way to what a descriptor without rights stands for.
         let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
         let found = fstat(opened)?;
@@ -75,7 +82,7 @@ impl Group {
                 match openat(opened, entry?.file_name().as_os_str(), OPEN, Mode::empty()) {
                     // A container that runs may remove files meanwhile.
                     Err(Errno::ENOENT) => {}
-                    child => self.walk(&child?)?,
+                    child => self.walk(&child?, depth + 1)?,
                 }
             }
         }

@@ -2,7 +2,9 @@
 //!
 //! A mount may arrive while the folder is taken away: the pod that is being ended was just being
 //! started. What is in it belongs to others. Folders are therefore opened one by one, in a way that
-//! does not cross into another mount, and what is opened is emptied.
+//! does not cross into another mount, and what is opened is emptied. A container makes folders as deep as
+//! it likes: what lies deeper than [`DEEPEST`] is moved up first, so that neither the stack nor open files
+//! run out.
 //!
 //! Upstream: `RemoveAllOneFilesystem` in `pkg/util/removeall`; this one sees bind mounts of the same
 //! file system too.
@@ -16,10 +18,13 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, renameat},
     sys::stat::Mode,
     unistd::{UnlinkatFlags, unlinkat},
 };
+
+/// Levels of folders that are open at once.
+const DEEPEST: usize = 128;
 
 /// Fails at a mount point. A folder that is not there is removed.
 pub(super) fn all_below_no_mount(path: &Path) -> io::Result<()> {
@@ -28,22 +33,40 @@ pub(super) fn all_below_no_mount(path: &Path) -> io::Result<()> {
     };
     match open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
         Err(Errno::ENOENT) => Ok(()),
-        opened => remove(&opened?, name),
+        opened => remove(&opened?, name, None).map(drop),
     }
 }
 
-fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+/// The uppermost folder, for one that is not it, and how far below it is.
+type Above<'a> = Option<(&'a OwnedFd, usize)>;
+
+/// Says whether something was moved up instead.
+fn remove(parent: &OwnedFd, name: &OsStr, above: Above<'_>) -> io::Result<bool> {
     match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        Ok(()) | Err(Errno::ENOENT) => return Ok(false),
         Err(Errno::EISDIR | Errno::EPERM) => {}
         Err(error) => return Err(error.into()),
     }
     let folder = open_child(parent, name)?;
-    for entry in fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))? {
-        remove(&folder, &entry?.file_name())?;
+    if let Some((top, DEEPEST)) = above {
+        renameat(parent, name, top, entropy::uuid().as_str())?;
+        return Ok(true);
+    }
+    let (top, depth) = above.unwrap_or((&folder, 0));
+    let mut has_moved = false;
+    loop {
+        let mut has_moved_now = false;
+        for entry in fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))? {
+            has_moved_now |= remove(&folder, &entry?.file_name(), Some((top, depth + 1)))?;
+        }
+        has_moved |= has_moved_now;
+        // What was moved came to the uppermost one, whose list may not have shown it.
+        if above.is_some() || !has_moved_now {
+            break;
+        }
     }
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Ok(()) | Err(Errno::ENOENT) => Ok(has_moved),
         Err(error) => Err(error.into()),
     }
 }
@@ -77,6 +100,21 @@ mod tests {
         all_below_no_mount(&folder).unwrap();
         assert!(!folder.exists() && other.join("kept").exists());
         all_below_no_mount(&folder).unwrap();
+    }
+
+    #[test]
+    fn folders_go_however_deep_a_container_has_made_them() {
+        let root = tempfile::tempdir().unwrap();
+        let pod = root.path().join("pod");
+        fs::create_dir(&pod).unwrap();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut folder = open(&pod, flags, Mode::empty()).unwrap();
+        for _level in 0..20_000 {
+            nix::sys::stat::mkdirat(&folder, "a", Mode::S_IRWXU).unwrap();
+            folder = nix::fcntl::openat(&folder, "a", flags, Mode::empty()).unwrap();
+        }
+        all_below_no_mount(&pod).unwrap();
+        assert!(!pod.exists());
     }
 
     #[test]
