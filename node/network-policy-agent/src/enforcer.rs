@@ -11,7 +11,10 @@ use std::{
 
 use linux_nftables::{ApplyError, Family, Nft, Table};
 use network_policy::TABLE;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use tracing::warn;
 
 use crate::{
@@ -57,12 +60,16 @@ impl Enforcer {
     ) {
         let mut batch = Vec::new();
         let (mut is_listed, mut is_behind) = (false, false);
+        let mut check_at = Instant::now() + CHECK;
         loop {
-            let limit = if is_behind { RETRY } else { CHECK };
-            match timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(_) => is_behind |= is_listed && self.is_gone().await,
+            let limit = if is_behind { Instant::now() + RETRY } else { check_at };
+            if let Ok(0) = timeout_at(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
+                return;
+            }
+            // Updates that change nothing must not keep it from being looked for.
+            if Instant::now() >= check_at {
+                is_behind |= is_listed && self.is_gone().await;
+                check_at = Instant::now() + CHECK;
             }
             for update in batch.drain(..) {
                 let is_list = matches!(update, Update::Listed(_));

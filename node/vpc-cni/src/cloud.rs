@@ -128,9 +128,11 @@ impl CloudError {
     }
 
     /// Whether EC2 said that it did nothing. Otherwise the call may have been carried out: only its
-    /// answer is missing.
+    /// answer is missing. So it may where EC2 says that it does not have what is to be taken away: the
+    /// client repeats a call whose answer was lost.
     pub fn is_refusal(&self) -> bool {
         self.source.fault().is_some_and(|it| it.status.is_client_error())
+            && !self.source.is("InvalidParameterValue")
     }
 
     /// EC2 has more on the interface than we know of.

@@ -53,7 +53,10 @@ impl Ipamd {
                 let torn_down = linux_netlink::run(self.parts.netns.clone(), move |netlink| {
                     network::tear_down_eni(netlink, &attached)
                 });
-                torn_down.await.map_err(|source| IpamdError::Network { source })?;
+                if let Err(source) = torn_down.await {
+                    self.pool.lock().last_reconcile = None;
+                    return Err(IpamdError::Network { source });
+                }
                 cloud.remove_eni(&eni).await
             }
             _ => Ok(()),
