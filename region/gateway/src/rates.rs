@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-/// What a call takes, so that tokens come by the millisecond.
-const TOKEN: u64 = 1000;
+/// What a call takes, so that tokens come by the nanosecond: however fast a client asks, no part is lost.
+const TOKEN: u64 = 1_000_000_000;
 /// How the names of actions begin that change nothing.
 const READING: [&str; 4] = ["Describe", "Get", "List", "Search"];
 
@@ -67,7 +67,7 @@ impl Rates {
 
 impl Bucket {
     fn fill(&mut self, size: Size, now: Timestamp) {
-        let passed = u64::try_from(now.duration_since(self.at).as_millis()).unwrap_or(0);
+        let passed = u64::try_from(now.duration_since(self.at).as_nanos()).unwrap_or(0);
         let more = passed.saturating_mul(size.per_second);
         self.left = self.left.saturating_add(more).min(size.most * TOKEN);
         self.at = now;
@@ -102,5 +102,17 @@ mod tests {
         assert_eq!(admitted(&rates, "CreateNetworkInterface", &some), 1);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(admitted(&rates, "DescribeSubnets", &some), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_rests_gets_what_its_bucket_gets() {
+        let rates = Rates::new(Clock::simulated(Timestamp::UNIX_EPOCH));
+        let some = json!({ "MaxResults": 5 });
+        let mut admitted = 0;
+        for _call in 0..4000 {
+            admitted += usize::from(rates.admit("DescribeSubnets", &some));
+            tokio::time::advance(Duration::from_micros(500)).await;
+        }
+        assert!((139..=140).contains(&admitted), "100, and 20 in each of two seconds: {admitted}");
     }
 }
