@@ -128,9 +128,18 @@ impl Eks {
     fn entry_target(&self, cluster: &str, principal: &str) -> Vec<Target> {
         let known = self.0.entries.get(&key_of(cluster, principal));
         match known {
-            Some(entry) => vec![targets::tagged(arn(self, &entry), &entry.tags)],
+            Some(entry) => vec![self.target_of(&entry)],
             None => self.cluster_target(cluster),
         }
+    }
+
+    /// An entry, with what conditions ask of it.
+    pub(crate) fn target_of(&self, entry: &AccessEntry) -> Target {
+        targets::tagged(arn(self, entry), &entry.tags)
+            .with("eks:principalArn", [entry.principal_arn.clone()])
+            .with("eks:accessEntryType", [entry.kind.clone()])
+            .with("eks:username", [entry.username.clone()])
+            .with_all("eks:kubernetesGroups", &entry.groups)
     }
 
     /// Changes an entry as it is at this moment: one that was deleted does not come back by it.
@@ -358,8 +367,16 @@ impl Handle<ListAccessEntries> for Eks {
 }
 
 impl Handle<UpdateAccessEntry> for Eks {
+    /// Decided on as what it is to become: who may not give a group may not change an entry to it.
     fn targets(&self, _: &Caller, request: &UpdateAccessEntryRequest) -> Vec<Target> {
-        self.entry_target(&request.cluster_name, &request.principal_arn)
+        let with = |target: Target| {
+            target.with_some("eks:username", request.username.clone()).with_all(
+                "eks:kubernetesGroups",
+                request.kubernetes_groups.as_deref().unwrap_or(&[]),
+            )
+        };
+        let known = self.entry_target(&request.cluster_name, &request.principal_arn);
+        known.into_iter().map(with).collect()
     }
 
     async fn handle(

@@ -123,6 +123,11 @@ impl Eks {
     }
 
     fn tags_target(&self, arn: &str) -> Target {
+        if let Some(Tagged::Entry(key)) = self.named(arn)
+            && let Some(entry) = self.0.entries.get(&key)
+        {
+            return self.target_of(&entry);
+        }
         targets::tagged(arn.to_owned(), &self.tags_of(arn).unwrap_or_default())
     }
 }

@@ -13,8 +13,8 @@ use aws_eks::{
     DescribeClusterRequest, DescribeNodegroup, DescribeNodegroupRequest, DescribeUpdate,
     DescribeUpdateRequest, DisassociateAccessPolicy, DisassociateAccessPolicyRequest,
     LaunchTemplateSpecification, NodegroupScalingConfig, TagResource, TagResourceRequest,
-    UntagResource, UntagResourceRequest, UpdatePodIdentityAssociation,
-    UpdatePodIdentityAssociationRequest,
+    UntagResource, UntagResourceRequest, UpdateAccessEntry, UpdateAccessEntryRequest,
+    UpdatePodIdentityAssociation, UpdatePodIdentityAssociationRequest,
 };
 use aws_wire::Operation;
 
@@ -119,6 +119,16 @@ async fn access_is_decided_on_by_what_is_given_to_whom() {
         assert_eq!(asked["eks:accessScope"], one("namespace"));
         assert_eq!(asked["eks:namespaces"], one("default"));
     }
+    let update = UpdateAccessEntryRequest {
+        cluster_name: "a".to_owned(),
+        principal_arn: known(),
+        kubernetes_groups: Some(one("admins")),
+        ..Default::default()
+    };
+    let asked = keys::<UpdateAccessEntry>(&region, &update);
+    assert_eq!(asked["eks:kubernetesGroups"], one("admins"), "what it is to become");
+    assert_eq!(asked["eks:principalArn"], one(&known()));
+    assert_eq!(asked["eks:username"], one("ann"), "what it keeps");
     // An entry that is gone does not come back by a change of it.
     let delete = DeleteAccessEntryRequest { cluster_name: "a".to_owned(), principal_arn: known() };
     Handle::<DeleteAccessEntry>::handle(&region.eks, &root, delete).await.unwrap();
