@@ -141,6 +141,7 @@ pub(crate) async fn rollback(
         refresh.left = new.map(|it| it.instance_id.clone()).collect();
         refresh.total = refresh.left.len();
         refresh.surplus = 0;
+        (refresh.blocked_since, refresh.warm_at, refresh.is_waiting) = (None, None, false);
         refresh.status = RefreshStatus::RollbackInProgress;
         Ok(())
     })

@@ -1,7 +1,9 @@
 //! Machine images: Amazon's EKS-optimized ones, and those that users register.
 //!
 //! A user's image is registered from a snapshot of its root volume ([`crate::snapshots`]).
-//! Deviation: images from S3 (`ImageLocation`) and images with further volumes are refused.
+//! Deviation: images from S3 (`ImageLocation`) and images with further volumes are refused. Whoever may
+//! not delete a snapshot that is to go with its image is denied; EC2 deregisters the image, keeps the
+//! snapshot, and says so in `deleteSnapshotResults`.
 
 use aws_ec2::{
     common::AttributeValue,
@@ -249,6 +251,24 @@ fn root(
         )));
     }
     Ok((id.clone(), size))
+}
+
+/// The image, and the snapshot that goes with it.
+pub(crate) fn deregister_targets(
+    ec2: &Ec2,
+    _: &Caller,
+    request: &DeregisterImageRequest,
+) -> Vec<Target> {
+    let view = ec2.view();
+    let mut targets = vec![targets::of_id(ec2.config(), &view, &request.image_id)];
+    if request.delete_associated_snapshots == Some(true)
+        && let Some(snapshot) =
+            view.images.get(&request.image_id).and_then(|it| it.snapshot.clone())
+    {
+        let action = Some("ec2:DeleteSnapshot".to_owned());
+        targets.push(Target { action, ..targets::of_id(ec2.config(), &view, &snapshot) });
+    }
+    targets
 }
 
 pub(crate) fn deregister(

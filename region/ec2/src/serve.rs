@@ -238,7 +238,7 @@ serve! {
     launch_template::DeleteLaunchTemplateVersions dry: write launch_templates::delete_versions, [template];
     image::DescribeImages dry: read images::describe, [any];
     image::RegisterImage dry: write images::register, [by images::targets];
-    image::DeregisterImage dry: write images::deregister, [id image_id];
+    image::DeregisterImage dry: write images::deregister, [by images::deregister_targets];
     snapshot::DescribeSnapshots dry: read snapshots::describe, [any];
     snapshot::DeleteSnapshot dry: write snapshots::delete, [id snapshot_id];
     key_pair::CreateKeyPair dry: write key_pairs::create, [new "key-pair"];

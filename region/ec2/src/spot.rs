@@ -78,7 +78,7 @@ pub(crate) fn describe_prices(
     let page = all.by_ref().skip(begin).take(most);
     let spot_price_history: Vec<SpotPrice> =
         page.map(|(period, (facts, zone))| price(period, facts, zone)).collect();
-    let has_more = since <= until && all.next().is_some();
+    let has_more = all.next().is_some();
     let next_token = has_more.then(|| (begin + spot_price_history.len()).to_string());
     Ok(DescribeSpotPriceHistoryResult { spot_price_history, next_token })
 }

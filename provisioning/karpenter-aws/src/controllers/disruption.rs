@@ -243,7 +243,11 @@ impl Context {
             let provider = claim.status.as_ref().and_then(|it| it.provider_id.as_deref());
             let Some(id) = provider.and_then(instance_id) else { continue };
             let is_known = instances.iter().any(|it| it.instance_id.as_deref() == Some(id));
+            // EC2 may not show yet what it has just launched.
+            let made = claim.metadata.creation_timestamp.as_ref();
+            let is_old = made.is_none_or(|it| clock::later(it.0, COLLECTION) < self.clock.now());
             if claim.metadata.deletion_timestamp.is_none()
+                && is_old
                 && !is_known
                 && self.cloud.instance(id).await.map_err(failed)?.is_none()
             {

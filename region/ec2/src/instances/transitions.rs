@@ -108,6 +108,8 @@ pub(crate) fn start(
             instance.check = StatusCheck::Ok;
             instance.launched_at = call.now;
             instance.state_reason = None;
+            // It was stopped before its time.
+            instance.interruption = None;
             instance.transition_reason = String::new();
             started.push((instance.id.clone(), instance.subnet_id.clone()));
             Ok(())

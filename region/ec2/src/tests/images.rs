@@ -129,6 +129,30 @@ async fn a_snapshot_stays_while_an_image_needs_it_and_instances_keep_what_they_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_may_not_delete_a_snapshot_does_not_delete_it_with_its_image() {
+    let region = region();
+    let id = snapshot(&region, 1);
+    let image_id = region.call::<RegisterImage>(register("one", &id)).await.image_id.unwrap();
+    let asked = |with| {
+        let request = DeregisterImageRequest {
+            image_id: image_id.clone(),
+            delete_associated_snapshots: Some(with),
+            dry_run: None,
+        };
+        let targets = region_gateway::Handle::<DeregisterImage>::targets(
+            &*region.ec2,
+            &region_gateway::Caller::root(ACCOUNT, "us-east-1", region.clock.now()),
+            &request,
+        );
+        targets.into_iter().map(|it| (it.action, it.resource)).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(false).len(), 1);
+    let [_, (action, arn)] = &asked(true)[..] else { panic!("the snapshot is not decided on") };
+    assert_eq!(action.as_deref(), Some("ec2:DeleteSnapshot"));
+    assert!(arn.ends_with(&format!("snapshot/{id}")), "{arn}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_import_that_ended_with_its_process_leaves_no_snapshot() {
     let region = region();
     let whole = snapshot(&region, 1);
