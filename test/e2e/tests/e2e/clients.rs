@@ -49,7 +49,7 @@ fn ensure_web(region: &Region) -> anyhow::Result<Vec<String>> {
 
 fn logs_follow_a_container(region: &Region) -> anyhow::Result<()> {
     let pods = ensure_web(region)?;
-    let mut follow = region.client("kubectl", &["logs", "-f", &pods[0]]);
+    let mut follow = region.client("kubectl", &["logs", "-f", "--tail=1", &pods[0]]);
     let mut child = follow.stdout(Stdio::piped()).spawn()?;
     let lines = std::io::BufReader::new(child.stdout.take().context("no stdout")?);
     let seen: Vec<String> = std::io::BufRead::lines(lines).take(20).collect::<Result<_, _>>()?;

@@ -64,6 +64,7 @@ fn pods_carry_addresses_of_their_nodes_enis(region: &Region) -> anyhow::Result<(
     let interfaces = region.aws(&["ec2", "describe-network-interfaces"])?;
     let interfaces = interfaces["NetworkInterfaces"].as_array().expect("a list of interfaces");
     let pods = region.kubectl_json(&["get", "pods", "-l", "app in (redis, guestbook)"])?;
+    let mut zones = std::collections::BTreeSet::new();
     for pod in pods["items"].as_array().expect("a list has items") {
         let address = pod["status"]["podIP"].as_str().unwrap_or_default();
         let holds = |eni: &&serde_json::Value| {
@@ -74,13 +75,17 @@ fn pods_carry_addresses_of_their_nodes_enis(region: &Region) -> anyhow::Result<(
         let owner = eni.and_then(|it| it["Attachment"]["InstanceId"].as_str().map(str::to_owned));
         let wanted = instance_of(pod["spec"]["nodeName"].as_str().unwrap_or_default());
         ensure!(owner.is_some() && owner == wanted, "{address}: {owner:?}, not {wanted:?}");
+        zones.extend(eni.and_then(|it| it["AvailabilityZone"].as_str()));
     }
+    ensure!(zones.len() == 3, "subnets of {zones:?} only");
     Ok(())
 }
 
 fn a_pod_reaches_a_service_by_name(region: &Region) -> anyhow::Result<()> {
     let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"])?;
-    for pod in strings(&pods, "/metadata/name") {
+    let names = strings(&pods, "/metadata/name");
+    ensure!(names.len() == 3, "{names:?}");
+    for pod in names {
         // One leader, three front ends on three nodes: at least two cross nodes.
         let command = ["exec", &pod, "-c", "app", "--", "redis-cli", "-h", "redis-leader", "ping"];
         let said = region.kubectl(&command)?;

@@ -85,9 +85,24 @@ fn killing_containerd_restarts_no_pod(region: &Region) -> anyhow::Result<()> {
     survives(region, || kill_and_await(region, &instance, "containerd --config"))
 }
 
+/// On the node from which the traffic comes: its rules are the ones that count.
 fn killing_kube_proxy_keeps_services(region: &Region) -> anyhow::Result<()> {
-    let instance = instance(region)?;
-    survives(region, || kill_and_await(region, &instance, "nodestead run kube-proxy"))
+    let status = region.status()?;
+    let instances = status["instances"].as_array().context("a list of instances")?;
+    let asking = instances.iter().rfind(|it| it["state"] == "running").context("an instance")?;
+    let instance = asking["id"].as_str().context("an id")?;
+    survives(region, || kill_and_await(region, instance, "nodestead run kube-proxy"))?;
+    // The new one goes on where the old one stopped.
+    region.kubectl(&[
+        "expose",
+        "deployment",
+        "guestbook",
+        "--name=later",
+        "--port=80",
+        "--target-port=8080",
+    ])?;
+    drop(Traffic::from(region, |it| it["id"] == instance, "later", "/messages")?);
+    region.kubectl(&["delete", "service", "later"]).map(drop)
 }
 
 /// The application beside nginx ends as an OOM kill ends it: its pod loses it, starts it again and
@@ -139,11 +154,15 @@ fn killed_container_answers_again(region: &Region) -> anyhow::Result<()> {
 fn killing_the_daemon_loses_nothing(region: &Region) -> anyhow::Result<()> {
     survives(region, || {
         region.kubectl(&["create", "configmap", "acknowledged", "--from-literal=a=b"])?;
+        let parameter = ["ssm", "put-parameter", "--name", "/acknowledged", "--type", "String"];
+        region.aws(&[&parameter[..], &["--overwrite", "--value", "b"]].concat())?;
         let pid = region.status()?["pid"].as_i64().context("the daemon has a pid")?;
         run(Command::new("kill").args(["-9", &pid.to_string()]))?;
         run(&mut nodestead(&region.data_dir, &["up"]))?;
         let kept: Value = region.kubectl_json(&["get", "configmap", "acknowledged"])?;
         ensure!(kept["data"]["a"] == "b", "{kept}");
+        let kept = region.aws(&["ssm", "get-parameter", "--name", "/acknowledged"])?;
+        ensure!(kept["Parameter"]["Value"] == "b", "{kept}");
         Ok(())
     })
 }

@@ -258,9 +258,14 @@ fn a_closed_10250_breaks_logs_and_exec_only(region: &Region) -> anyhow::Result<(
         ensure!(!ok && !exec_ok && is_timeout, "{said}\n{exec_said}");
         Ok(Some(()))
     });
+    let image = ["run", "while-closed", "--image=busybox:1.35", "--", "sleep", "1000"];
+    let ready = ["wait", "--for=condition=Ready", "pod/while-closed", "--timeout=60s"];
+    let runs = region.kubectl(&image).and_then(|_| region.kubectl(&ready));
     change("authorize", &all)?;
     change("revoke", &all_but_10250)?;
     closed?;
+    runs.context("pods are run though logs and exec are not")?;
+    region.kubectl(&["delete", "pod", "while-closed", "--grace-period=1"])?;
     eventually("logs work again", seconds(30), || {
         Ok(region.kubectl(&["logs", &pod, "-c", "nginx"]).ok())
     })?;
