@@ -32,7 +32,7 @@ clean-host: ## Remove all of Nodestead from this machine: regions, their state, 
 	@[ -x $(NODESTEAD) ] || cargo build --quiet --package nodestead
 	$(SUDO) $(firstword $(wildcard $(NODESTEAD)) $(CARGO_TARGET_DIR)/debug/nodestead) down --all --purge
 
-test: packages test-packages tidy unit e2e ## All tests, root tests included
+test: packages test-packages tools tidy unit e2e ## All tests, root tests included
 
 check: ## Format, clippy, layers, unit and simulation tests; no root
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -42,8 +42,8 @@ tidy: ## Format, layers, sizes, deviations
 	cargo fmt --all --check
 	cargo run --quiet --package xtask -- tidy
 
-unit: ## Unit, simulation and kernel tests; those that need root say so where it is missing
-	cargo test --workspace --exclude e2e --lib --bins --tests
+unit: ## Unit, simulation and kernel tests, as root where they need it; without sudo those say so
+	$(if $(SUDO),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="$(SUDO) env HOME=$(HOME) PATH=$$PATH") cargo test --workspace --exclude e2e --lib --bins --tests
 
 # A run of `unit` has 24 of each kind.
 WORLDS ?= 1000
