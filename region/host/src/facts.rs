@@ -3,6 +3,9 @@
 //! Upstream's kubelet reads memory from `/proc/meminfo` and CPUs from `/sys/devices/system`; other
 //! programs count `processor` lines in `/proc/cpuinfo`. All of them are files here, generated into
 //! the instance's folder and bound over the kernel's.
+//!
+//! Deviation: memory is shown as the type has it. On EC2 the firmware and the kernel keep some 5 to
+//! 7 % of it, so a pod that only just fits here may not fit there.
 
 use std::{fmt::Write as _, fs, path::Path};
 
