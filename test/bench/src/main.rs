@@ -12,6 +12,7 @@ use api_kube as _;
 mod api_server;
 mod cni;
 mod iam;
+mod kubernetes;
 mod memory;
 mod network;
 mod nodes;
@@ -51,6 +52,10 @@ async fn run() -> anyhow::Result<()> {
         println!("{}", rows::table(&iam::rows().await?));
         return Ok(());
     }
+    if std::env::args().skip(1).eq(["kubernetes"]) {
+        println!("{}", rows::table(&kubernetes::rows().await?));
+        return Ok(());
+    }
     if std::env::args().skip(1).eq(["provisioning"]) {
         println!("{}", rows::table(&provisioning::rows()?));
         return Ok(());
@@ -86,6 +91,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("provisioning") {
         measure("provisioning", &mut rows, provisioning::rows());
+    }
+    if is_wanted("kubernetes") {
+        measure("an API server alone", &mut rows, kubernetes::rows().await);
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);
