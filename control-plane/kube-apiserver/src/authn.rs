@@ -1,11 +1,13 @@
-//! Who makes a request: client certificates, service-account tokens, a token webhook, and for the
-//! health paths nobody in particular.
+//! Who makes a request: client certificates, service-account tokens, bootstrap tokens, ID tokens of
+//! a provider, a token webhook, and for the health paths nobody in particular.
 //!
 //! **Invariant:** credentials that were given and are not good end the request; they never fall
 //! back to anonymous.
 
+mod bootstrap_token;
 mod hook;
 mod impersonation;
+mod oidc;
 mod reviews;
 mod service_account;
 mod signing_keys;
@@ -17,11 +19,12 @@ use std::{sync::Arc, time::Duration};
 use clock::Clock;
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 
-pub(crate) use self::reviews::create as create_review;
+pub(crate) use self::reviews::{create as create_review, shown};
 use self::webhook::TokenWebhook;
 pub use self::{
-    hook::{Hook, HookError},
+    hook::{Hook, HookError, Peer},
     impersonation::impersonate,
+    oidc::{Oidc, OidcError},
     service_account::{ServiceAccounts, TokenError},
     signing_keys::SigningKeys,
 };
@@ -35,6 +38,8 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 pub struct Config {
     /// Who signs service-account tokens; `None`: nobody does, and none is accepted.
     pub service_accounts: Option<ServiceAccounts>,
+    /// Whose ID tokens are accepted.
+    pub oidc: Option<Oidc>,
     /// Who knows bearer tokens of other kinds (`k8s-aws-v1.…`).
     pub token_webhook: Option<Hook>,
     /// How long the webhook's good answers are kept; upstream's default is two minutes.
@@ -47,6 +52,7 @@ pub struct Authenticator {
     config: Arc<Config>,
     objects: Arc<dyn Objects>,
     clock: Clock,
+    oidc: Option<Arc<oidc::Provider>>,
     webhook: Option<Arc<TokenWebhook>>,
 }
 
@@ -60,6 +66,8 @@ pub struct Unauthorized;
 pub(crate) enum BearerError {
     #[error("{0}")]
     ServiceAccount(TokenError),
+    #[error("{0}")]
+    Oidc(OidcError),
     #[error("token lookup failed")]
     Unknown,
 }
@@ -69,7 +77,8 @@ impl Authenticator {
         let webhook = config.token_webhook.clone();
         let memory = config.token_webhook_memory;
         let webhook = webhook.map(|hook| Arc::new(TokenWebhook::new(hook, memory)));
-        Self { config: Arc::new(config), objects: Arc::new(objects), clock, webhook }
+        let oidc = config.oidc.clone().map(|it| Arc::new(oidc::Provider::new(it)));
+        Self { config: Arc::new(config), objects: Arc::new(objects), clock, oidc, webhook }
     }
 
     pub async fn authenticate(
@@ -112,13 +121,21 @@ impl Authenticator {
             let verified = accounts.verify(token, audiences, &self.objects, self.clock);
             return verified.map_err(BearerError::ServiceAccount);
         }
-        let webhook = self.webhook.as_ref().ok_or(BearerError::Unknown)?;
-        // The webhook knows of no audiences: its tokens are for the API server and nobody else.
+        // The others know of no audiences: their tokens are for the API server and nobody else.
         let common: Vec<String> =
             audiences.iter().filter(|it| default.contains(it)).cloned().collect();
         if common.is_empty() && !audiences.is_empty() {
             return Err(BearerError::Unknown);
         }
+        if let Some(token) = bootstrap_token::parse(token) {
+            let user = bootstrap_token::authenticate(token, &self.objects, self.clock.now());
+            return user.map(|user| (user, common)).ok_or(BearerError::Unknown);
+        }
+        if let Some(provider) = self.oidc.as_ref().filter(|it| it.claims(token)) {
+            let user = provider.authenticate(token, self.clock.now()).await;
+            return user.map(|user| (user, common)).map_err(BearerError::Oidc);
+        }
+        let webhook = self.webhook.as_ref().ok_or(BearerError::Unknown)?;
         let mut user = webhook.authenticate(token, &common).await.ok_or(BearerError::Unknown)?;
         if !user.is_in("system:authenticated") {
             user.groups.push("system:authenticated".into());

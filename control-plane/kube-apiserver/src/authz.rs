@@ -80,8 +80,17 @@ impl Authorizer {
 
     /// Refuses with upstream's `Forbidden`.
     pub async fn check(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+        self.reason(user, info).await.map(drop)
+    }
+
+    /// Why the request is allowed, or that it is not.
+    pub(crate) async fn reason(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+    ) -> Result<String, Status> {
         match self.authorize(user, info).await {
-            Decision::Allow(_) => Ok(()),
+            Decision::Allow(reason) => Ok(reason),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 Err(forbidden(user, info, &reason))
             }

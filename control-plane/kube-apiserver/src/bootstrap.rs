@@ -5,7 +5,7 @@
 //!
 //! Upstream: the controlplane controllers `kubernetesservice` and `systemnamespaces`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use api_kube::labels;
 use http::{Method, Request, StatusCode, header};
@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 use crate::{
     admission, authz, custom_resources,
     decode::BODY_LIMIT,
-    delegated, registry,
+    delegated, flow, registry,
     request::UserInfo,
     resources::{Resource, meta},
-    server::Server,
+    server::{Server, timestamp},
 };
+
+/// Between a watch of the definitions that ended and the next.
+const REWATCH: Duration = Duration::from_secs(1);
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -29,14 +32,6 @@ pub enum StartError {
     Write { path: String, message: String },
     #[error("failed to ask what is served at `{path}`: {message}")]
     Delegate { path: String, message: String },
-}
-
-/// Notes what stored Services have been given. Only before the first write is served: a Service
-/// that is deleted between the reading and the noting would keep its addresses for ever.
-pub(crate) fn learn_services(server: &Server) {
-    for service in server.objects.list("", "services", "") {
-        server.services.learn(&service);
-    }
 }
 
 pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
@@ -51,7 +46,54 @@ pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
     for service in delegated::services(&server.catalog()) {
         create(server, &service).await?;
     }
-    ensure_service(server).await
+    ensure_flows(server).await?;
+    create(server, &server.services.default_range()).await?;
+    ensure_service(server).await?;
+    repair_services(server).await
+}
+
+/// The priority levels and what belongs to them, as far as they are the server's to change.
+async fn ensure_flows(server: &Arc<Server>) -> Result<(), StartError> {
+    let epoch = server.flow.epoch();
+    if *server.told.lock() == Some(epoch) {
+        return Ok(());
+    }
+    for object in flow::bootstrap_objects() {
+        match stored(server, object) {
+            None => create(server, object).await?,
+            Some(mut stored)
+                if flow::may_be_updated(&stored) && !flow::has_spec_of(&stored, object) =>
+            {
+                stored["spec"] = object["spec"].clone();
+                let path = format!("{}/{}", path(server, object), meta(object, "name"));
+                send(server, Method::PUT, path, &stored, &[StatusCode::CONFLICT]).await?;
+            }
+            Some(_) => {}
+        }
+    }
+    let now = timestamp(server.clock.now());
+    flow::tell_dangling(&server.store, &now).await.map_err(|error| StartError::Write {
+        path: "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas".into(),
+        message: telemetry::chain(&error).to_string(),
+    })?;
+    *server.told.lock() = Some(epoch);
+    Ok(())
+}
+
+/// Only where something changed since the last time: there may be many.
+async fn repair_services(server: &Server) -> Result<(), StartError> {
+    let failed = |error: mvcc::CommitError| StartError::Write {
+        path: "/apis/networking.k8s.io/v1/ipaddresses".into(),
+        message: telemetry::chain(&error).to_string(),
+    };
+    let services = &server.services;
+    services.let_ranges_go().await.map_err(failed)?;
+    let epoch = services.epoch();
+    if *server.repaired.lock() != Some(epoch) {
+        services.repair().await.map_err(failed)?;
+        *server.repaired.lock() = Some(epoch);
+    }
+    Ok(())
 }
 
 /// The default roles and bindings, which a data directory of an older version may lack or have in
@@ -188,29 +230,35 @@ async fn send(
 }
 
 impl Server {
-    /// What follows from a write that happened.
-    pub(crate) fn after_write(&self, resource: &Resource, object: &Value) {
-        if resource.is("", "services") {
-            self.services.learn(object);
-        }
-        self.follow_definitions(resource);
-    }
-
-    /// What follows from a removal that happened.
-    pub(crate) fn after_delete(&self, resource: &Resource, object: &Value) {
-        if resource.is("", "services") {
-            self.services.forget(object);
-        }
-        self.follow_definitions(resource);
-    }
-
-    fn follow_definitions(&self, resource: &Resource) {
+    /// What follows from a write that happened here. Definitions are served from the moment at which
+    /// the write is answered, not only when this server sees it in its store.
+    pub(crate) fn after_write(&self, resource: &Resource) {
         if custom_resources::is_definition(&resource.group, &resource.plural) {
-            let objects = registry::Reader::new(self.store.clone());
-            // Held while it is computed: of two definitions that are written at once, the catalogue
-            // that is made last has both.
-            let mut catalog = self.catalog.write();
-            *catalog = custom_resources::catalog(&objects, self.delegates.resources());
+            self.learn_definitions();
+        }
+    }
+
+    fn learn_definitions(&self) {
+        let objects = registry::Reader::new(self.store.clone());
+        // Held while it is computed: of two definitions that are written at once, the catalogue
+        // that is made last has both.
+        let mut catalog = self.catalog.write();
+        *catalog = custom_resources::catalog(&objects, self.delegates.resources());
+    }
+
+    /// Serves, for ever, what other servers over the same etcd define.
+    pub(crate) async fn follow_definitions(&self) {
+        let prefix = registry::prefix("apiextensions.k8s.io", "customresourcedefinitions", "");
+        loop {
+            let from = self.store.revision();
+            self.learn_definitions();
+            if let Ok(mut changes) = self.store.watch(&prefix, from) {
+                while changes.next().await.is_some() {
+                    self.learn_definitions();
+                }
+            }
+            // The store has ended, or the watch fell behind: begin anew, but not in a hurry.
+            tokio::time::sleep(REWATCH).await;
         }
     }
 }

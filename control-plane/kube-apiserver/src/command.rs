@@ -5,6 +5,7 @@
 //!
 //! Upstream: the options of cmd/kube-apiserver.
 
+mod oidc_flags;
 mod webhook_config;
 
 use std::{
@@ -20,7 +21,7 @@ use lifecycle::Scope;
 use pki::{Ca, Credentials, Identity, Kubeconfig, Profile, ServiceAccountKey, Usage};
 use transport::{Place, tls};
 
-use crate::{ApiServer, Config, authn, proxy, validation};
+use crate::{ApiServer, Config, audit, authn, proxy, validation};
 
 /// Certificates that are made here live this long.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -80,6 +81,26 @@ pub struct Args {
     /// How long the webhook's answers are kept
     #[arg(long, default_value_t = 120)]
     pub authentication_token_webhook_cache_ttl_seconds: u64,
+    /// File that who asked for what is written to, by the policy
+    #[arg(long, requires = "audit_policy_file")]
+    pub audit_log_path: Option<PathBuf>,
+    /// What of which requests is written
+    #[arg(long, requires = "audit_log_path")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Megabytes that the file may have before another is begun
+    #[arg(long, default_value_t = 100)]
+    pub audit_log_maxsize: u64,
+    /// How many of the older files are kept; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    pub audit_log_maxbackup: usize,
+    /// How many requests that only read are worked on at once
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// How many requests that change something are worked on at once
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    #[command(flatten)]
+    pub oidc: oidc_flags::OidcFlags,
     #[arg(long, requires = "kubelet_client_key")]
     pub kubelet_client_certificate: Option<PathBuf>,
     #[arg(long)]
@@ -171,6 +192,8 @@ fn config(
     config.node_ports = low.parse()?..=high.parse()?;
     config.endpoints.extend(args.advertise_address);
     config.endpoint_port = args.secure_port;
+    config.max_requests_inflight = args.max_requests_inflight + args.max_mutating_requests_inflight;
+    config.audit = audit_log(args)?;
     let issuer = args.service_account_issuer.clone();
     let audiences = if args.api_audiences.is_empty() {
         vec![issuer.clone()]
@@ -183,6 +206,7 @@ fn config(
     let memory = Duration::from_secs(args.authentication_token_webhook_cache_ttl_seconds);
     config.authn = authn::Config {
         service_accounts: Some(authn::ServiceAccounts { issuer, audiences, jwks_uri, keys }),
+        oidc: args.oidc.oidc()?,
         token_webhook: match &args.authentication_token_webhook_config_file {
             Some(path) => Some(webhook_config::hook(&read(path)?)?),
             None => None,
@@ -195,6 +219,18 @@ fn config(
         ..proxy::Config::default()
     };
     Ok(config)
+}
+
+fn audit_log(args: &Args) -> Result<Option<audit::Log>, Box<dyn Error + Send + Sync>> {
+    let (Some(path), Some(policy)) = (&args.audit_log_path, &args.audit_policy_file) else {
+        return Ok(None);
+    };
+    let policy = audit::Policy::parse(&read(policy)?)?;
+    let bytes = args.audit_log_maxsize << 20;
+    let rotation = audit::Rotation { bytes, backups: args.audit_log_maxbackup };
+    let log = audit::Log::open(path, policy, rotation);
+    let log = log.map_err(|error| format!("failed to open `{}`: {error}", path.display()))?;
+    Ok(Some(log))
 }
 
 /// How kubelets are spoken to: with the given certificate, or with one of our own authority.

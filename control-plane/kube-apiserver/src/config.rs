@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::{Components, Delegate, authn, proxy};
+use crate::{Components, Delegate, audit, authn, proxy};
 
 /// The address of `default/kubernetes`: the first one of the Services' range.
 pub fn first_address(service_cidr: IpNet) -> IpAddr {
@@ -39,8 +39,11 @@ pub struct Config {
     pub endpoint_port: u16,
     /// The other parts of the control plane, as far as they are known.
     pub components: Components,
-    /// How many requests of one user are worked on at once.
-    pub requests_per_user: usize,
+    /// Where it is written down who asked for what.
+    pub audit: Option<audit::Log>,
+    /// How many requests are worked on at once, without those that nothing limits: upstream's
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
+    pub max_requests_inflight: usize,
 }
 
 impl Config {
@@ -59,7 +62,8 @@ impl Config {
             endpoints: Vec::new(),
             endpoint_port: 443,
             components: Components::default(),
-            requests_per_user: 100,
+            audit: None,
+            max_requests_inflight: 600,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Between the versions of a resource: what is stored and what one endpoint shows.
 //!
 //! `events.k8s.io` and the core group's events are one set of objects, stored as the core group's.
-//! Custom resources are stored as they came; all their versions have one structure.
+//! So are the two versions of autoscalers, see [`autoscaling`]. Custom resources are stored as they
+//! came; all their versions have one structure.
 //!
 //! Deviation: CustomResourceDefinitions with a conversion webhook are refused, not converted.
 //!
 //! Upstream: pkg/apis/core/v1/conversion.go and pkg/apis/events/v1/conversion.go.
+
+mod autoscaling;
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -28,6 +33,9 @@ pub(crate) fn from_storage(resource: &Resource, object: &mut Value) {
     if resource.is("events.k8s.io", "events") {
         rename(object, |(theirs, core)| (core, theirs));
     }
+    if is_older_autoscaler(resource) {
+        autoscaling::from_storage(object);
+    }
 }
 
 /// From the form that came in to the one that is stored.
@@ -36,6 +44,23 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
         object["apiVersion"] = "v1".into();
         rename(object, |pair| pair);
     }
+    if is_older_autoscaler(resource) {
+        autoscaling::to_storage(object);
+    }
+}
+
+/// An object in the form that tables are made of: the stored one, where versions differ.
+pub(crate) fn printed<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    if !is_older_autoscaler(resource) {
+        return Cow::Borrowed(object);
+    }
+    let mut stored = object.clone();
+    autoscaling::to_storage(&mut stored);
+    Cow::Owned(stored)
+}
+
+fn is_older_autoscaler(resource: &Resource) -> bool {
+    resource.version == "v1" && resource.is("autoscaling", "horizontalpodautoscalers")
 }
 
 fn rename(

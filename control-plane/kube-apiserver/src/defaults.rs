@@ -40,6 +40,17 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         }
         ("storage.k8s.io", "csidrivers") => csi_driver(at(object, "spec")),
         ("admissionregistration.k8s.io", plural) => webhooks(plural, object),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
+            or(at(object, "spec"), "matchingPrecedence", json!(1000));
+        }
+        ("flowcontrol.apiserver.k8s.io", _) => priority_level(at(object, "spec")),
+        ("", "limitranges") => limit_range(object),
+        ("", "nodes") => node(object),
+        ("apiregistration.k8s.io", _) => api_service(object),
+        ("resource.k8s.io", "resourceclaims") => devices(at(object, "spec")),
+        ("resource.k8s.io", "resourceclaimtemplates") => {
+            devices(at(at(object, "spec"), "spec"));
+        }
         ("scheduling.k8s.io", _) => or(object, "preemptionPolicy", json!("PreemptLowerPriority")),
         ("rbac.authorization.k8s.io", _) => role_binding(object),
         _ => {}
@@ -148,6 +159,72 @@ fn csi_driver(spec: &mut Value) {
         ("seLinuxMount", json!(false)),
     ] {
         or(spec, field, value);
+    }
+}
+
+fn priority_level(spec: &mut Value) {
+    if spec["type"] == "Exempt" {
+        let exempt = at(spec, "exempt");
+        or(exempt, "nominalConcurrencyShares", json!(0));
+        or(exempt, "lendablePercent", json!(0));
+    } else if let Some(limited) = spec.get_mut("limited").filter(|it| it.is_object()) {
+        or(limited, "nominalConcurrencyShares", json!(30));
+        or(limited, "lendablePercent", json!(0));
+        let queuing = limited.pointer_mut("/limitResponse/queuing");
+        if let Some(queuing) = queuing.filter(|it| it.is_object()) {
+            or(queuing, "queues", json!(64));
+            or(queuing, "handSize", json!(8));
+            or(queuing, "queueLengthLimit", json!(50));
+        }
+    }
+}
+
+/// What a container may have at most is what it gets, and what it gets is what it asks for.
+fn limit_range(object: &mut Value) {
+    for limit in each(at(object, "spec"), "limits").filter(|it| it["type"] == "Container") {
+        for (to, from) in
+            [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")]
+        {
+            let known = limit[from].clone();
+            for (name, amount) in known.as_object().into_iter().flatten() {
+                or(at(limit, to), name, amount.clone());
+            }
+        }
+    }
+}
+
+/// A node can give out all that it has, as long as its kubelet does not say otherwise.
+fn node(node: &mut Value) {
+    let capacity = node["status"]["capacity"].clone();
+    if capacity.is_object() {
+        or(at(node, "status"), "allocatable", capacity);
+    }
+}
+
+fn api_service(service: &mut Value) {
+    if let Some(service) = service.pointer_mut("/spec/service").filter(|it| it.is_object()) {
+        or(service, "port", json!(443));
+    }
+}
+
+/// Of each request, one device.
+fn devices(spec: &mut Value) {
+    let Some(devices) = spec.get_mut("devices").filter(|it| it.is_object()) else { return };
+    for request in each(devices, "requests") {
+        if let Some(exactly) = request.get_mut("exactly").filter(|it| it.is_object()) {
+            one_device(exactly);
+        }
+        each(request, "firstAvailable").for_each(one_device);
+    }
+}
+
+fn one_device(request: &mut Value) {
+    or_text(request, "allocationMode", "ExactCount");
+    if request["allocationMode"] == "ExactCount" && request["count"].as_i64().unwrap_or(0) == 0 {
+        request["count"] = 1.into();
+    }
+    for toleration in each(request, "tolerations") {
+        or_text(toleration, "operator", "Equal");
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Paths that `/` lists beside the API's own.
-const PATHS: [&str; 7] =
+pub(crate) const PATHS: [&str; 7] =
     ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version", "/metrics"];
 
 pub(crate) async fn answer(
@@ -108,6 +108,8 @@ fn metrics(server: &Server) -> Response<Body> {
         let name = resource.qualified();
         text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {count}\n"));
     }
+    server.metrics.write(&mut text);
+    server.flow.metrics(&mut text);
     plain(text)
 }
 
@@ -212,6 +214,12 @@ fn subresource(name: &str) -> (&'static [&'static str], Option<[&'static str; 3]
         "finalize" => (&["update"], None),
         _ => (&["get"], None),
     }
+}
+
+/// What can be asked of a subresource.
+#[cfg(test)]
+pub(crate) fn subresource_verbs(name: &str) -> &'static [&'static str] {
+    subresource(name).0
 }
 
 fn proxy_kind(resource: &Resource) -> [&'static str; 3] {

@@ -15,6 +15,7 @@ use api_kube as _;
 mod admission;
 mod apply;
 mod attributes;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
@@ -24,6 +25,7 @@ mod conditions;
 mod config;
 mod convert;
 mod custom_resources;
+mod deadline;
 mod decode;
 mod defaults;
 mod delegated;
@@ -32,6 +34,7 @@ mod flow;
 mod jobs;
 mod json_patches;
 mod managed_fields;
+mod metrics;
 mod negotiate;
 mod openapi;
 mod protobuf;
@@ -101,7 +104,14 @@ impl ApiServer {
             clock: config.clock,
             catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
             delegates,
-            services: services::Allocator::new(config.service_cidr, config.node_ports.clone()),
+            services: services::Allocator::new(
+                config.service_cidr,
+                config.node_ports.clone(),
+                config.store.clone(),
+                config.clock,
+            ),
+            repaired: parking_lot::Mutex::default(),
+            told: parking_lot::Mutex::default(),
             admission: admission::Context::new(
                 objects.clone(),
                 authorizer.clone(),
@@ -114,12 +124,12 @@ impl ApiServer {
             ),
             authorizer,
             proxy: proxy::Proxy::new(config.proxy.clone(), objects.clone()),
-            flow: flow::Limiter::new(config.requests_per_user),
+            flow: flow::Limiter::new(objects.clone(), config.max_requests_inflight),
+            metrics: Arc::default(),
             endpoints: RwLock::new(config.endpoints.clone()),
             objects,
             config,
         });
-        bootstrap::learn_services(&server);
         bootstrap::ensure(&server).await?;
         bootstrap::ensure_roles(&server).await?;
         let endpoints = server.config.endpoints.clone();
@@ -161,7 +171,7 @@ impl ApiServer {
     /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
     /// and its endpoints. Spawn it beside the listeners.
     pub async fn maintain(&self) {
-        tokio::join!(self.maintain_objects(), self.compact());
+        tokio::join!(self.maintain_objects(), self.compact(), self.server.follow_definitions());
     }
 
     /// Forgets history that is older than a period or two, as upstream: a watch or a page that comes

@@ -69,7 +69,7 @@ pub(crate) fn entry(call: &Call, manager: &str, operation: &str, set: &FieldSet)
         "manager": manager, "operation": operation, "apiVersion": call.resource.api_version(),
         "time": call.now(), "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
     });
-    if !call.info.subresource.is_empty() && operation == "Update" {
+    if !call.info.subresource.is_empty() {
         entry["subresource"] = call.info.subresource.clone().into();
     }
     entry

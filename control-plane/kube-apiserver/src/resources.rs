@@ -41,6 +41,8 @@ pub(crate) struct Resource {
     pub(crate) create_on_update: bool,
     /// A delete answers with the object rather than with a Status.
     pub(crate) returns_deleted: bool,
+    /// There is no `deletecollection`: nobody empties a cluster by one request.
+    pub(crate) deletes_singly: bool,
     /// Where the objects are stored, when another resource's version is the stored one.
     pub(crate) stored_as: Option<(String, String)>,
     /// Another server answers; what can be asked of it.
@@ -121,7 +123,9 @@ impl Resource {
         if self.is_computed {
             return vec!["get", "list"];
         }
-        vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        let all =
+            ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+        all.into_iter().filter(|it| !(self.deletes_singly && *it == "deletecollection")).collect()
     }
 }
 

@@ -6,18 +6,19 @@
 //!
 //! Upstream: `DefaultBuildHandlerChain` of k8s.io/apiserver.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 use transport::{Body, BoxError, Peer};
 
 use crate::{
-    admission, authn, authz,
+    admission, audit, authn, authz,
     config::Config,
-    delegated, discovery, flow,
+    deadline, delegated, discovery, flow, metrics,
     negotiate::{self, Accept},
     proxy,
     registry::Reader,
@@ -28,10 +29,6 @@ use crate::{
     status::Status,
     verbs,
 };
-
-/// How long a request that is not a watch and goes no further than here may take (upstream's
-/// `--request-timeout`).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const TIMED_OUT: &str = "the server was unable to return a response in the time allotted, but may \
                          still be processing the request";
@@ -46,14 +43,33 @@ pub(crate) struct Server {
     pub(crate) clock: clock::Clock,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) services: services::Allocator,
+    /// The allocator's epoch of the last repair.
+    pub(crate) repaired: Mutex<Option<[u64; 3]>>,
+    /// The limiter's epoch when its objects' statuses were last written.
+    pub(crate) told: Mutex<Option<[u64; 2]>>,
     pub(crate) admission: admission::Context,
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
     pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
+    pub(crate) metrics: Arc<metrics::Metrics>,
     /// The current endpoints of `default/kubernetes`.
     pub(crate) endpoints: RwLock<Vec<std::net::IpAddr>>,
+}
+
+/// What is learned of a request on its way, for its answer's head and for the audit log.
+struct Notes {
+    id: HeaderValue,
+    class: Option<flow::Class>,
+    trace: Option<audit::Trace>,
+    is_long: bool,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { id: HeaderValue::from_static(""), class: None, trace: None, is_long: false }
+    }
 }
 
 /// One request to a resource, ready to be answered.
@@ -126,14 +142,37 @@ impl Server {
         let accept = negotiate::accept(request.headers());
         let format = accept.as_ref().map(|it| it.format).unwrap_or_default();
         // A panic is a fault of ours: one request fails, and the log says where.
-        let answer = AssertUnwindSafe(self.answer(request, accept)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::internal("the server panicked")));
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(status) => render::status(&status, format),
+        let uri = request.uri();
+        let query = uri.query().unwrap_or_default();
+        let info = RequestInfo::parse(request.method(), uri.path(), query);
+        let media = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let is_apply = media.is_some_and(|it| it.contains("apply-patch"));
+        let kind = metrics::Kind::of(&info, query, is_apply, &self.catalog());
+        let (metrics, began) = (self.metrics.clone(), Instant::now());
+        let notes = Arc::new(Mutex::new(Notes { id: audit_id.clone(), ..Notes::default() }));
+        let answer = self.answer(request, info, accept, notes.clone());
+        let answer = AssertUnwindSafe(answer).catch_unwind().await;
+        let notes = std::mem::take(&mut *notes.lock());
+        let mut trace = notes.trace;
+        let answer = answer.unwrap_or_else(|_| {
+            trace.iter_mut().for_each(audit::Trace::panicked);
+            Err(Status::internal("the server panicked"))
+        });
+        let (mut response, failed) = match answer {
+            Ok(response) => (response, None),
+            Err(status) => (render::status(&status, format), Some(status)),
         };
+        if let Some(trace) = trace {
+            let is_long = notes.is_long && failed.is_none();
+            response = trace.finish(response, failed.as_ref(), is_long).await;
+        }
+        let took = (!notes.is_long).then(|| began.elapsed());
+        metrics.count(kind, response.status().as_u16(), took);
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
+        if let Some(class) = notes.class {
+            class.mark(headers);
+        }
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-cache, private"));
@@ -143,26 +182,31 @@ impl Server {
     async fn answer(
         self: Arc<Self>,
         request: Request<Body>,
+        info: RequestInfo,
         accept: Result<Accept, Status>,
+        notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
-        let uri = request.uri();
-        let info =
-            RequestInfo::parse(request.method(), uri.path(), uri.query().unwrap_or_default());
         let (mut head, body) = request.into_parts();
-        let user = self.user(&mut head).await?;
-        let permit = self.flow.admit(&user, &info).await?;
-        self.check(&user, &info).await?;
-        if let Some(info) = as_create(&info) {
-            self.check(&user, &info).await?;
-        }
         let is_long = info.verb == "watch" || CONNECTED.contains(&info.subresource.as_str());
-        let work = self.dispatch(user, info, head, body, accept);
+        notes.lock().is_long = is_long;
+        let limit = deadline::of(head.uri.query().unwrap_or_default())?;
+        let user = self.user(&mut head, &info, &notes).await?;
+        let (class, permit) = self.flow.admit(&user, &info).await;
+        notes.lock().class = class;
+        let permit = permit?;
+        let mut decision = self.check(&user, &info).await;
+        if let (Ok(_), Some(info)) = (&decision, as_create(&info)) {
+            decision = self.check(&user, &info).await;
+        }
+        notes.lock().trace.iter_mut().for_each(|it| it.decided(&decision));
+        decision?;
+        let work = self.dispatch(user, info, head, body, accept, notes);
         if is_long {
             // Long-running requests hold no seat once they are under way.
             drop(permit);
             work.await
         } else {
-            let result = tokio::time::timeout(REQUEST_TIMEOUT, work).await;
+            let result = tokio::time::timeout(limit, work).await;
             drop(permit);
             result.unwrap_or_else(|_| Err(Status::timeout(TIMED_OUT)))
         }
@@ -172,26 +216,53 @@ impl Server {
     fn user<'a>(
         &'a self,
         head: &'a mut http::request::Parts,
+        info: &'a RequestInfo,
+        notes: &'a Mutex<Notes>,
     ) -> BoxFuture<'a, Result<UserInfo, Status>> {
         Box::pin(async move {
             let user = match head.extensions.remove::<UserInfo>() {
-                Some(user) => user,
+                Some(user) => Ok(user),
                 None => {
                     let peer = head.extensions.get::<Peer>().cloned();
-                    let user = self.authenticator.authenticate(head, peer.as_ref()).await;
-                    user.map_err(|_| Status::unauthorized())?
+                    self.authenticator.authenticate(head, peer.as_ref()).await
                 }
             };
-            authn::impersonate(&self.authorizer, user, &head.headers).await
+            let nobody = UserInfo::default();
+            self.begin_trace(user.as_ref().unwrap_or(&nobody), info, head, notes);
+            let user = user.map_err(|_| Status::unauthorized())?;
+            let acting = authn::impersonate(&self.authorizer, user.clone(), &head.headers).await;
+            if let (Ok(acting), Some(trace)) = (&acting, notes.lock().trace.as_mut())
+                && *acting != user
+            {
+                trace.impersonated(acting);
+            }
+            acting
         })
+    }
+
+    fn begin_trace(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        head: &mut http::request::Parts,
+        notes: &Mutex<Notes>,
+    ) {
+        let Some(log) = &self.config.audit else { return };
+        let mut notes = notes.lock();
+        let id = notes.id.to_str().unwrap_or_default();
+        notes.trace = log.begin(id, user, info, head, self.clock);
+        if notes.trace.as_ref().is_some_and(audit::Trace::wants_response) {
+            // What is looked into must come as it is.
+            head.headers.remove(header::ACCEPT_ENCODING);
+        }
     }
 
     fn check<'a>(
         &'a self,
         user: &'a UserInfo,
         info: &'a RequestInfo,
-    ) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(self.authorizer.check(user, info))
+    ) -> BoxFuture<'a, Result<String, Status>> {
+        Box::pin(self.authorizer.reason(user, info))
     }
 
     async fn dispatch(
@@ -201,6 +272,7 @@ impl Server {
         head: http::request::Parts,
         body: Body,
         accept: Result<Accept, Status>,
+        notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
         if !info.is_resource {
             return discovery::answer(&self, &info, &head).await;
@@ -219,6 +291,10 @@ impl Server {
         }
         let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
+        if let Some(trace) = notes.lock().trace.as_mut() {
+            let media = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+            trace.request(media.unwrap_or_default(), &body);
+        }
         let call = Call {
             server: self,
             user,

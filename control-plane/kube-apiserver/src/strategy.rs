@@ -100,6 +100,9 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             crate::custom_resources::prepare(object, &call.now());
         }
         ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
+        ("networking.k8s.io", "servicecidrs") => {
+            crate::services::prepare_range(object, &call.now());
+        }
         ("", "services" | "replicationcontrollers")
         | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
             empty_status(object);

@@ -9,6 +9,7 @@ mod config;
 mod custom;
 mod network;
 mod pods;
+mod settings;
 mod text;
 mod workloads;
 
@@ -16,7 +17,7 @@ use clock::Clock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{render::partial, resources::Resource};
+use crate::{convert, render::partial, resources::Resource};
 
 /// How much of each object goes with its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +88,8 @@ fn printer(group: &str, plural: &str) -> &'static Printer {
         .or_else(|| workloads::printer(group, plural))
         .or_else(|| network::printer(group, plural))
         .or_else(|| cluster::printer(group, plural))
-        .or_else(|| config::printer(group, plural));
+        .or_else(|| config::printer(group, plural))
+        .or_else(|| settings::printer(group, plural));
     found.unwrap_or(&DEFAULT)
 }
 
@@ -102,7 +104,8 @@ pub(crate) fn render(resource: &Resource, objects: &[Value], metadata: Value, vi
         None => {
             let printer = printer(&resource.group, &resource.plural);
             let columns = printer.columns.iter().map(Column::definition).collect();
-            (columns, objects.iter().map(|it| (printer.cells)(it, now)).collect())
+            let cells = |it: &Value| (printer.cells)(&convert::printed(resource, it), now);
+            (columns, objects.iter().map(cells).collect())
         }
     };
     let rows: Vec<Value> = rows

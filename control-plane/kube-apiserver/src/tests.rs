@@ -3,7 +3,11 @@
 mod apply;
 mod crud;
 mod custom;
+mod documentation;
+mod every_resource;
+mod hostile;
 mod protocol;
+mod services;
 mod subresources;
 mod watches;
 
@@ -52,6 +56,15 @@ impl Cluster {
 
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.send("GET", path, &[], "").await.1
+    }
+
+    /// An answer that is no single document: a finished watch.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let request = Request::get(path).body(transport::empty()).unwrap();
+        let service = self.api.service_as(UserInfo::master("admin"));
+        let body = service.oneshot(request).await.unwrap().into_body();
+        let body = transport::collect(body, 64 << 20).await.unwrap().unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {

@@ -15,11 +15,13 @@ mod cluster;
 mod config;
 mod custom;
 mod fields;
+mod flow;
 mod metadata;
 mod network;
 mod pod;
 mod pod_update;
 mod probes;
+mod ranges;
 mod rbac;
 mod resource;
 mod stop_signal;
@@ -172,6 +174,10 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("discovery.k8s.io", _) => network::slice(faults, object),
         ("networking.k8s.io", "networkpolicies") => network::policy(faults, object),
         ("networking.k8s.io", "ingresses") => network::ingress(faults, object),
+        ("networking.k8s.io", "ipaddresses") => ranges::address(faults, object),
+        ("networking.k8s.io", "servicecidrs") => ranges::range(faults, object),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::schema(faults, object),
+        ("flowcontrol.apiserver.k8s.io", _) => flow::level(faults, object),
         ("rbac.authorization.k8s.io", _) => rbac::validate(faults, resource, object),
         ("coordination.k8s.io", _) => cluster::lease(faults, object),
         ("scheduling.k8s.io", _) => cluster::priority_class(faults, object),
@@ -212,6 +218,10 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
         ("certificates.k8s.io", "clustertrustbundles") => {
             certificates::trust_bundle_update(faults, old, new);
         }
+        ("networking.k8s.io", "ipaddresses") => {
+            faults.immutable("spec", &old["spec"], &new["spec"]);
+        }
+        ("networking.k8s.io", "servicecidrs") => ranges::range_update(faults, old, new),
         ("node.k8s.io", _) => faults.immutable("handler", &old["handler"], &new["handler"]),
         ("apiextensions.k8s.io", _) => custom::definition_update(faults, old, new),
         ("resource.k8s.io", plural) => resource::update(faults, plural, old, new),

@@ -46,7 +46,9 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
         "update" => modify::update(call).await,
         "patch" => patch::patch(call).await,
         "delete" if !is_status => delete::delete(call).await,
-        "deletecollection" if !is_status => delete::collection(call).await,
+        "deletecollection" if !is_status && !call.resource.deletes_singly => {
+            delete::collection(call).await
+        }
         verb => Err(Status::method_not_allowed(verb, &call.resource.qualified())),
     }
 }

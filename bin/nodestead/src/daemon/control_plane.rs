@@ -166,6 +166,7 @@ impl Planes {
                 self.authenticator(cluster, entries()).service(),
             )),
             token_webhook_memory: WEBHOOK_MEMORY,
+            ..authn::Config::default()
         };
         drop(scope.spawn("signing keys", keys.rotate(self.clock)));
         let access = authn::Hook::local("/authorize", AccessService::new(entries()));

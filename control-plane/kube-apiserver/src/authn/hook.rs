@@ -21,10 +21,61 @@ pub struct Hook {
     peer: Peer,
 }
 
+/// Who answers: a server somewhere, or a service of this process.
 #[derive(Clone)]
-enum Peer {
+pub struct Peer(Reached);
+
+#[derive(Clone)]
+enum Reached {
     Remote(HttpClient),
     Local(Local),
+}
+
+impl Peer {
+    pub fn remote(client: HttpClient) -> Self {
+        Self(Reached::Remote(client))
+    }
+
+    pub fn local<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+    {
+        Self(Reached::Local(BoxCloneSyncService::new(service)))
+    }
+
+    /// The answer to one request, which is not long.
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(StatusCode, bytes::Bytes), BoxError> {
+        match &self.0 {
+            Reached::Remote(client) => {
+                let answer = client.fetch(request, ANSWER_LIMIT).await?;
+                Ok((answer.status(), answer.into_body()))
+            }
+            Reached::Local(service) => {
+                let answer = answered(service.clone(), request).await?;
+                let status = answer.status();
+                let body = transport::collect(answer.into_body(), ANSWER_LIMIT).await?;
+                Ok((status, body.ok_or("the answer is too long")?))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.0 {
+            Reached::Remote(_) => "remote",
+            Reached::Local(_) => "local",
+        };
+        f.debug_tuple("Peer").field(&kind).finish()
+    }
 }
 
 /// Why a webhook gave no review.
@@ -46,7 +97,7 @@ pub enum HookError {
 
 impl Hook {
     pub fn remote(uri: Uri, client: HttpClient) -> Self {
-        Self { uri, peer: Peer::Remote(client) }
+        Self { uri, peer: Peer::remote(client) }
     }
 
     /// `path` is the path that `service` is asked at.
@@ -59,8 +110,7 @@ impl Hook {
             + 'static,
         S::Future: Send,
     {
-        let peer = Peer::Local(BoxCloneSyncService::new(service));
-        Self { uri: Uri::from_static(path), peer }
+        Self { uri: Uri::from_static(path), peer: Peer::local(service) }
     }
 
     /// Posts a review and reads the answered one.
@@ -85,18 +135,7 @@ impl Hook {
             .uri(self.uri.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(transport::full(review.to_string()))?;
-        match &self.peer {
-            Peer::Remote(client) => {
-                let answer = client.fetch(request, ANSWER_LIMIT).await?;
-                Ok((answer.status(), answer.into_body()))
-            }
-            Peer::Local(service) => {
-                let answer = answered(service.clone(), request).await?;
-                let status = answer.status();
-                let body = transport::collect(answer.into_body(), ANSWER_LIMIT).await?;
-                Ok((status, body.ok_or("the answer is too long")?))
-            }
-        }
+        self.peer.send(request).await
     }
 }
 

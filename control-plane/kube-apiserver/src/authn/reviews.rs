@@ -53,7 +53,7 @@ fn asked_audiences(body: &Value) -> Vec<String> {
 }
 
 /// A user as reviews show it.
-pub(super) fn shown(user: &UserInfo) -> Value {
+pub(crate) fn shown(user: &UserInfo) -> Value {
     let mut value = json!({"username": user.username, "groups": user.groups});
     if !user.uid.is_empty() {
         value["uid"] = user.uid.clone().into();

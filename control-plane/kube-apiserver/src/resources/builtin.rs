@@ -17,6 +17,8 @@ const GENERATION: &str = "generation";
 const CONDITIONAL: &str = "conditional";
 const CREATE_ON_UPDATE: &str = "create-on-update";
 const RETURNS_DELETED: &str = "returns-deleted";
+/// See [`Resource::deletes_singly`].
+const SINGLY: &str = "singly";
 const VIRTUAL: &str = "virtual";
 const COMPUTED: &str = "computed";
 
@@ -50,7 +52,7 @@ const GROUPS: &[Group] = &[
             Row("Endpoints", "endpoints", "ep", "", &[NAMESPACED, CREATE_ON_UPDATE], ""),
             Row("Event", "events", "ev", "", &[NAMESPACED, CREATE_ON_UPDATE], ""),
             Row("LimitRange", "limitranges", "limits", "", &[NAMESPACED, CREATE_ON_UPDATE], ""),
-            Row("Namespace", "namespaces", "ns", "", &[], "status finalize"),
+            Row("Namespace", "namespaces", "ns", "", &[SINGLY], "status finalize"),
             Row("Node", "nodes", "no", "", &[], "status proxy"),
             Row(
                 "PersistentVolumeClaim",
@@ -183,6 +185,19 @@ const GROUPS: &[Group] = &[
         group: "autoscaling",
         version: "v2",
         schemas: "io.k8s.api.autoscaling.v2",
+        rows: &[Row(
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            "hpa",
+            "all",
+            &[NAMESPACED],
+            "status",
+        )],
+    },
+    Group {
+        group: "autoscaling",
+        version: "v1",
+        schemas: "io.k8s.api.autoscaling.v1",
         rows: &[Row(
             "HorizontalPodAutoscaler",
             "horizontalpodautoscalers",
@@ -408,8 +423,11 @@ impl Row {
     fn resource(&self, group: &Group) -> Resource {
         let Self(kind, plural, short, categories, properties, subresources) = self;
         let is = |property: &str| properties.contains(&property);
-        let stored_as =
-            (group.group == "events.k8s.io").then(|| (String::new(), (*plural).to_owned()));
+        let stored_as = match (group.group, group.version) {
+            ("events.k8s.io", _) => Some((String::new(), (*plural).to_owned())),
+            ("autoscaling", "v1") => Some((group.group.to_owned(), (*plural).to_owned())),
+            _ => None,
+        };
         Resource {
             group: group.group.into(),
             version: group.version.into(),
@@ -427,6 +445,7 @@ impl Row {
             unconditional_update: !is(CONDITIONAL),
             create_on_update: is(CREATE_ON_UPDATE),
             returns_deleted: is(RETURNS_DELETED),
+            deletes_singly: is(SINGLY),
             stored_as,
             delegated: None,
             custom: None,

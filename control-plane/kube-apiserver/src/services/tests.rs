@@ -4,25 +4,47 @@ use super::*;
 use crate::resources::Catalog;
 
 fn allocator() -> Allocator {
-    Allocator::new("10.100.0.0/24".parse().unwrap(), 30000..=30010)
+    allocator_of("10.100.0.0/24")
 }
 
-fn reserve(allocator: &Allocator, service: &mut Value) -> Result<Reserved, Status> {
+fn allocator_of(range: &str) -> Allocator {
+    let store = mvcc::Store::memory();
+    Allocator::new(range.parse().unwrap(), 30000..=30010, store, clock::Clock::system())
+}
+
+fn reserve(allocator: &Allocator, service: &mut Value) -> Result<Claims, Status> {
     let resource = Catalog::builtin().find("", "v1", "services").unwrap();
     allocator.reserve_for(&resource, service, None)
 }
 
-fn service(uid: &str, spec: Value) -> Value {
-    json!({"metadata": {"name": "s", "uid": uid}, "spec": spec})
+/// As a write does.
+async fn write(allocator: &Allocator, claims: &Claims) -> Result<u64, mvcc::CommitError> {
+    let mut txn = mvcc::Txn { guards: Vec::new(), ops: Vec::new() };
+    claims.join(&mut txn);
+    allocator.store.commit(txn).await
 }
 
-#[test]
-fn an_address_is_given_out_once_until_it_is_returned() {
+async fn make(allocator: &Allocator, service: &mut Value) {
+    let claims = reserve(allocator, service).unwrap();
+    write(allocator, &claims).await.unwrap();
+}
+
+async fn remove(allocator: &Allocator, service: &Value) {
+    let resource = Catalog::builtin().find("", "v1", "services").unwrap();
+    write(allocator, &allocator.released_by(&resource, service)).await.unwrap();
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})
+}
+
+#[tokio::test]
+async fn an_address_is_given_out_once_until_it_is_returned() {
     let allocator = allocator();
     let mut seen = std::collections::HashSet::new();
     for number in 0..100 {
         let mut one = service(&number.to_string(), json!({"type": "ClusterIP"}));
-        reserve(&allocator, &mut one).unwrap().keep();
+        make(&allocator, &mut one).await;
         assert!(seen.insert(one["spec"]["clusterIP"].as_str().unwrap().to_owned()));
     }
     let mut clash =
@@ -31,33 +53,33 @@ fn an_address_is_given_out_once_until_it_is_returned() {
     assert!(error.message.contains("provided IP is already allocated"), "{error}");
 }
 
-#[test]
-fn an_ipv6_range_makes_services_of_that_family_alone() {
-    let allocator = Allocator::new("fd00:10:96::/108".parse().unwrap(), 30000..=30010);
+#[tokio::test]
+async fn an_ipv6_range_makes_services_of_that_family_alone() {
+    let allocator = allocator_of("fd00:10:96::/108");
     assert_eq!(allocator.first_address().to_string(), "fd00:10:96::1");
     let mut dns = service("dns", json!({"type": "ClusterIP", "clusterIP": "fd00:10:96::a"}));
-    reserve(&allocator, &mut dns).unwrap().keep();
+    make(&allocator, &mut dns).await;
     assert_eq!(dns["spec"]["ipFamilies"], json!(["IPv6"]));
     let mut any = service("any", json!({"type": "ClusterIP"}));
-    reserve(&allocator, &mut any).unwrap().keep();
+    make(&allocator, &mut any).await;
     let address: IpAddr = any["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
     assert!(allocator.cidr.contains(&address) && address.is_ipv6());
     let mut headless = service("none", json!({"type": "ClusterIP", "clusterIP": "None"}));
-    reserve(&allocator, &mut headless).unwrap().keep();
+    make(&allocator, &mut headless).await;
     assert_eq!(headless["spec"]["ipFamilies"], json!(["IPv6"]));
     for wrong in [json!({"ipFamilies": ["IPv4"]}), json!({"clusterIP": "10.100.0.7"})] {
         assert!(reserve(&allocator, &mut service("x", wrong.clone())).is_err(), "{wrong}");
     }
 }
 
-#[test]
-fn a_write_that_fails_gives_its_reservations_back() {
+#[tokio::test]
+async fn a_write_that_fails_gives_its_reservations_back() {
     let allocator = allocator();
     let spec = json!({"type": "NodePort", "clusterIP": "10.100.0.77",
                       "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30003}]});
     drop(reserve(&allocator, &mut service("a", spec.clone())).unwrap());
     let mut second = service("b", spec.clone());
-    reserve(&allocator, &mut second).unwrap().keep();
+    make(&allocator, &mut second).await;
     let error = reserve(
         &allocator,
         &mut service(
@@ -69,7 +91,7 @@ fn a_write_that_fails_gives_its_reservations_back() {
     )
     .unwrap_err();
     assert!(error.message.contains("provided port is already allocated"), "{error}");
-    allocator.forget(&second);
+    remove(&allocator, &second).await;
     assert!(reserve(&allocator, &mut service("d", spec)).is_ok());
 }
 
@@ -83,12 +105,12 @@ fn what_lies_outside_of_the_ranges_is_refused() {
     assert!(low.message.contains("not in the valid range"), "{low}");
 }
 
-#[test]
-fn headless_and_external_services_get_no_address() {
+#[tokio::test]
+async fn headless_and_external_services_get_no_address() {
     let allocator = allocator();
     for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName"})] {
         let mut one = service("a", spec.clone());
-        reserve(&allocator, &mut one).unwrap().keep();
+        make(&allocator, &mut one).await;
         let is_headless = spec["clusterIP"] == "None";
         let families = one["spec"].as_object_mut().unwrap().remove("ipFamilies");
         assert_eq!(families, is_headless.then(|| json!(["IPv4"])));
@@ -141,13 +163,13 @@ fn a_node_port_that_changes_with_the_type_is_left_to_the_validation() {
     assert_eq!(new["spec"], spec);
 }
 
-#[test]
-fn a_local_load_balancer_has_a_health_check_port_of_its_own_until_it_is_local_no_more() {
+#[tokio::test]
+async fn a_local_load_balancer_has_a_health_check_port_of_its_own_until_it_is_local_no_more() {
     let allocator = allocator();
     let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
                       "ports": [{"port": 80, "nodePort": 30001}]});
     let mut old = service("a", spec);
-    reserve(&allocator, &mut old).unwrap().keep();
+    make(&allocator, &mut old).await;
     let port = old["spec"]["healthCheckNodePort"].clone();
     assert!((30000..=30010).contains(&port.as_u64().unwrap()), "{port}");
     assert_ne!(port, 30001);
@@ -169,4 +191,50 @@ fn a_local_load_balancer_has_a_health_check_port_of_its_own_until_it_is_local_no
 
 fn remove_port(service: &mut Value) {
     service["spec"].as_object_mut().unwrap().remove("healthCheckNodePort");
+}
+
+#[tokio::test]
+async fn of_two_writers_that_chose_the_same_only_one_writes() {
+    let allocator = allocator();
+    let spec = json!({"type": "ClusterIP", "clusterIP": "10.100.0.9"});
+    let one = reserve(&allocator, &mut service("a", spec.clone())).unwrap();
+    let other = reserve(&allocator, &mut service("b", spec)).unwrap();
+    write(&allocator, &one).await.unwrap();
+    assert!(matches!(write(&allocator, &other).await, Err(mvcc::CommitError::Conflict { .. })));
+}
+
+#[tokio::test]
+async fn an_address_of_a_user_is_not_given_to_a_service() {
+    let allocator = allocator();
+    let user =
+        json!({"metadata": {"name": "10.100.0.9"}, "spec": {"parentRef": {"resource": "x"}}});
+    let key = crate::registry::key("networking.k8s.io", "ipaddresses", "", "10.100.0.9");
+    let txn = mvcc::Txn::put(key.clone(), crate::registry::encode(&user));
+    allocator.store.commit(txn).await.unwrap();
+    let asked = json!({"type": "ClusterIP", "clusterIP": "10.100.0.9"});
+    let error = reserve(&allocator, &mut service("a", asked)).unwrap_err();
+    assert!(error.message.contains("provided IP is already allocated"), "{error}");
+    allocator.repair().await.unwrap();
+    assert!(allocator.store.get(&key).is_some(), "nor taken away");
+}
+
+#[tokio::test]
+async fn what_an_older_version_stored_without_claims_gets_them_and_stray_ones_go() {
+    let allocator = allocator();
+    let spec = json!({"type": "NodePort", "clusterIP": "10.100.0.9", "clusterIPs": ["10.100.0.9"],
+                      "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30003}]});
+    let mut stray = service("stray", json!({"type": "ClusterIP"}));
+    make(&allocator, &mut stray).await;
+    let stored = service("old", spec.clone());
+    let key = crate::registry::key("", "services", "n", "old");
+    let txn = mvcc::Txn::put(key, crate::registry::encode(&stored));
+    allocator.store.commit(txn).await.unwrap();
+    allocator.repair().await.unwrap();
+    let epoch = allocator.epoch();
+    allocator.repair().await.unwrap();
+    assert_eq!(allocator.epoch(), epoch, "once is enough");
+    let error = reserve(&allocator, &mut service("new", spec)).unwrap_err();
+    assert!(error.message.contains("already allocated"), "{error}");
+    let again = json!({"type": "ClusterIP", "clusterIP": stray["spec"]["clusterIP"]});
+    assert!(reserve(&allocator, &mut service("again", again)).is_ok());
 }

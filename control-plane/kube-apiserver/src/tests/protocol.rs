@@ -258,3 +258,58 @@ async fn the_same_audit_id_comes_back() {
     let (head, _) = cluster.send("GET", "/api/v1/nodes", &[header], "").await;
     assert_eq!(head.headers["audit-id"], "abc");
 }
+
+#[tokio::test]
+async fn an_answer_says_of_which_flow_it_is() {
+    let cluster = Cluster::start().await;
+    let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let uid = |object: serde_json::Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    let schema = uid(cluster.get(&format!("{flows}/flowschemas/exempt")).await);
+    let level = uid(cluster.get(&format!("{flows}/prioritylevelconfigurations/exempt")).await);
+    for path in ["/api/v1/nodes", "/api/v1/namespaces/none/pods/nope"] {
+        let (head, _) = cluster.send("GET", path, &[], "").await;
+        assert_eq!(head.headers["x-kubernetes-pf-flowschema-uid"], schema, "{path}");
+        assert_eq!(head.headers["x-kubernetes-pf-prioritylevel-uid"], level, "{path}");
+    }
+    let dangling = cluster.get(&format!("{flows}/flowschemas/system-nodes")).await;
+    assert_eq!(dangling["status"]["conditions"][0]["status"], "False");
+}
+
+#[tokio::test]
+async fn a_start_over_what_is_there_already_writes_nothing() {
+    let store = mvcc::Store::memory();
+    let first = Cluster::over(store.clone()).await;
+    first.api.set_endpoints(&["192.0.2.1".parse().unwrap()]).await.unwrap();
+    drop(first);
+    Cluster::over(store.clone())
+        .await
+        .api
+        .set_endpoints(&["192.0.2.1".parse().unwrap()])
+        .await
+        .unwrap();
+    let revision = store.revision();
+    Cluster::over(store.clone())
+        .await
+        .api
+        .set_endpoints(&["192.0.2.1".parse().unwrap()])
+        .await
+        .unwrap();
+    let prefixes = ["flowcontrol.apiserver.k8s.io/", "networking.k8s.io/", "core/services/"];
+    let mut written = Vec::new();
+    let mut watcher = store.watch("", revision).unwrap();
+    while let Some(event) = watcher.try_next() {
+        written.extend(event.record.as_ref().map(|it| it.key.to_string()));
+    }
+    written.retain(|it| prefixes.iter().any(|prefix| it.starts_with(prefix)));
+    assert_eq!(written, [""; 0]);
+}
+
+#[tokio::test]
+async fn namespaces_go_one_by_one() {
+    let cluster = Cluster::start().await;
+    let (code, answer) = cluster.delete("/api/v1/namespaces").await;
+    assert_eq!((code.as_u16(), &answer["reason"]), (405, &json!("MethodNotAllowed")));
+    let list = cluster.get("/api/v1").await;
+    let entry = list["resources"].as_array().unwrap().iter().find(|it| it["name"] == "namespaces");
+    assert!(!entry.unwrap()["verbs"].as_array().unwrap().contains(&json!("deletecollection")));
+}

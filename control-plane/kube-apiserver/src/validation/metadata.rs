@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Faults, certificates, fields, items, text};
+use super::{Faults, certificates, fields, items, ranges, text};
 use crate::{resources::Resource, status::FieldError};
 
 /// All annotations of an object together.
@@ -21,7 +21,7 @@ fn name_faults(resource: &Resource, object: &Value, name: &str) -> Vec<String> {
         ("certificates.k8s.io", "clustertrustbundles") => {
             certificates::trust_bundle_name(text(&object["spec"], "signerName"), name)
         }
-        ("flowcontrol.apiserver.k8s.io", _) => fields::subdomain(name),
+        ("networking.k8s.io", "ipaddresses") => ranges::address_name(name),
         _ => fields::subdomain(name),
     }
 }

@@ -27,6 +27,9 @@ const GENERATE_ATTEMPTS: usize = 8;
 const GENERATED_PREFIX: usize = 58;
 const SUFFIX: usize = 5;
 
+/// Lost races for a Service's address before the client is told.
+const STORE_ATTEMPTS: usize = 20;
+
 pub(crate) async fn create(call: &mut Call) -> Result<Answer, Status> {
     let object = write::decode(call)?;
     let bytes = create_object(call, object).await?;
@@ -67,28 +70,36 @@ async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Sta
     store(call, &name, object).await
 }
 
-async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::Bytes, Status> {
+async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Bytes, Status> {
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
     let clash = || Status::already_exists(&resource.qualified(), name);
-    if call.server.store.get(&key).is_some() {
-        return Err(clash());
-    }
-    let mut reserved = call.server.services.reserve_for(&resource, &mut object, None)?;
-    if write::is_dry_run(call)? {
-        return Ok(write::shown_unwritten(call, &object));
-    }
-    custom_resources::purge(call, &object).await?;
-    let stored = registry::encode(&object);
-    match write::commit(call, Txn::create(key, stored.clone())).await {
-        Ok(revision) => {
-            reserved.keep();
-            call.server.after_write(&resource, &object);
-            Ok(write::shown(call, &stored, revision))
+    let is_dry_run = write::is_dry_run(call)?;
+    for _ in 0..STORE_ATTEMPTS {
+        if call.server.store.get(&key).is_some() {
+            return Err(clash());
         }
-        Err(Refused::Changed) => Err(clash()),
-        Err(Refused::Failed(status)) => Err(status),
+        let mut object = object.clone();
+        let claims = call.server.services.reserve_for(&resource, &mut object, None)?;
+        if is_dry_run {
+            return Ok(write::shown_unwritten(call, &object));
+        }
+        custom_resources::purge(call, &object).await?;
+        let stored = registry::encode(&object);
+        let mut txn = Txn::create(&*key, stored.clone());
+        claims.join(&mut txn);
+        match write::commit(call, txn).await {
+            Ok(revision) => {
+                call.server.after_write(&resource);
+                return Ok(write::shown(call, &stored, revision));
+            }
+            // Another Service was given what this one was to have.
+            Err(Refused::Changed) if !claims.is_empty() => {}
+            Err(Refused::Changed) => return Err(clash()),
+            Err(Refused::Failed(status)) => return Err(status),
+        }
     }
+    Err(Status::internal("no address and ports could be allocated: others took them first"))
 }
 
 fn prepare_metadata(call: &Call, object: &mut Value) -> Result<(), Status> {

@@ -194,20 +194,19 @@ pub(crate) async fn delete_one(
                 let stored = registry::encode(object);
                 (Txn::update(&*key, record.mod_revision, stored.clone()), stored)
             }
-            _ => (Txn::delete(&*key, record.mod_revision), record.value.to_vec()),
+            _ => {
+                let mut txn = Txn::delete(&*key, record.mod_revision);
+                call.server.services.released_by(&resource, &old).join(&mut txn);
+                (txn, record.value.to_vec())
+            }
         };
         match write::commit(call, txn).await {
             Ok(revision) => {
                 let is_gone = plan == Plan::Remove;
-                match &plan {
-                    Plan::Mark(object) => call.server.after_write(&resource, object),
-                    _ => {
-                        call.server.after_delete(&resource, &old);
-                        if let Err(status) = custom_resources::purge(call, &old).await {
-                            // They are out of reach, and go before the definition comes back.
-                            tracing::error!(%status, "custom resources could not be removed");
-                        }
-                    }
+                call.server.after_write(&resource);
+                if is_gone && let Err(status) = custom_resources::purge(call, &old).await {
+                    // They are out of reach, and go before the definition comes back.
+                    tracing::error!(%status, "custom resources could not be removed");
                 }
                 return Ok((write::shown(call, &stored, revision), is_gone));
             }

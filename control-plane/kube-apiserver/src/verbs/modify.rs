@@ -142,8 +142,8 @@ async fn apply(
     old: &Value,
     mut new: Value,
 ) -> Result<Bytes, Refused> {
-    let reserved = call.server.services.reserve_for(resource, &mut new, Some(old));
-    let mut reserved = reserved.map_err(Refused::Failed)?;
+    let claims = call.server.services.reserve_for(resource, &mut new, Some(old));
+    let claims = claims.map_err(Refused::Failed)?;
     let stored = registry::encode(&new);
     let is_dry_run = write::is_dry_run(call).map_err(Refused::Failed)?;
     if stored == record.value {
@@ -154,13 +154,15 @@ async fn apply(
     }
     let key = &*record.key;
     if strategy::is_finished(resource, &new) {
-        let revision = write::commit(call, Txn::delete(key, record.mod_revision)).await?;
-        call.server.after_delete(resource, &new);
+        let mut txn = Txn::delete(key, record.mod_revision);
+        call.server.services.released_by(resource, old).join(&mut txn);
+        let revision = write::commit(call, txn).await?;
+        call.server.after_write(resource);
         return Ok(write::shown(call, &stored, revision));
     }
-    let txn = Txn::update(key, record.mod_revision, stored.clone());
+    let mut txn = Txn::update(key, record.mod_revision, stored.clone());
+    claims.join(&mut txn);
     let revision = write::commit(call, txn).await?;
-    reserved.keep();
-    call.server.after_write(resource, &new);
+    call.server.after_write(resource);
     Ok(write::shown(call, &stored, revision))
 }

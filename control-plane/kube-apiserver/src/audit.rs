@@ -1,0 +1,260 @@
+//! The audit log: who asked for what, when, and what came of it.
+//!
+//! An event is written before the answer leaves, so that nothing that was answered is missing; one
+//! that cannot be written is told of in the server's own log.
+//!
+//! Upstream: audit.k8s.io/v1, k8s.io/apiserver/pkg/endpoints/filters/audit.go.
+
+mod file;
+mod policy;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use clock::Clock;
+use http::{Response, header, request::Parts};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use transport::{Body, Peer};
+
+use self::{
+    file::LogFile,
+    policy::{Level, Verdict},
+};
+pub use self::{
+    file::Rotation,
+    policy::{Policy, PolicyError},
+};
+use crate::{
+    authn, decode,
+    request::{RequestInfo, UserInfo},
+    resources::meta,
+    server::micro_timestamp,
+    status::Status,
+};
+
+/// Where in a request's life an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Stage {
+    RequestReceived,
+    /// Of long requests: the head of the answer is sent.
+    ResponseStarted,
+    ResponseComplete,
+    Panic,
+}
+
+/// Where events go, and which. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Log {
+    policy: Arc<Policy>,
+    file: Arc<Mutex<LogFile>>,
+}
+
+impl Log {
+    pub fn open(path: &Path, policy: Policy, rotation: Rotation) -> io::Result<Self> {
+        let file = LogFile::open(path, rotation)?;
+        Ok(Self { policy: Arc::new(policy), file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Begins to follow a request, if anything of it is to be written. `user` is who asks, before
+    /// impersonation.
+    pub(crate) fn begin(
+        &self,
+        id: &str,
+        user: &UserInfo,
+        info: &RequestInfo,
+        head: &Parts,
+        clock: Clock,
+    ) -> Option<Trace> {
+        let verdict = self.policy.of(user, info);
+        if verdict.level == Level::None {
+            return None;
+        }
+        let uri = head.uri.path_and_query().map_or("/", |it| it.as_str());
+        let mut event = json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": verdict.level.name(),
+            "auditID": id, "requestURI": uri, "verb": info.verb, "user": authn::shown(user),
+            "requestReceivedTimestamp": micro_timestamp(clock.now()), "annotations": {},
+        });
+        let peer = head.extensions.get::<Peer>().and_then(|it| it.address);
+        event["sourceIPs"] =
+            json!(peer.as_ref().map(SocketAddr::ip).into_iter().collect::<Vec<_>>());
+        if let Some(agent) = head.headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok()) {
+            event["userAgent"] = agent.into();
+        }
+        if info.is_resource {
+            event["objectRef"] = reference(info);
+        }
+        let trace = Trace { log: self.clone(), verdict, event, clock };
+        trace.write(Stage::RequestReceived);
+        Some(trace)
+    }
+
+    fn append(&self, event: &Value, now: jiff::Timestamp) {
+        let mut line = event.to_string().into_bytes();
+        line.push(b'\n');
+        if let Err(error) = self.file.lock().write(&line, now) {
+            tracing::error!(%error, "an audit event could not be written");
+        }
+    }
+}
+
+fn reference(info: &RequestInfo) -> Value {
+    let mut reference = json!({ "apiVersion": info.version });
+    for (field, value) in [
+        ("resource", &info.resource),
+        ("namespace", &info.namespace),
+        ("name", &info.name),
+        ("apiGroup", &info.group),
+        ("subresource", &info.subresource),
+    ] {
+        if !value.is_empty() {
+            reference[field] = value.as_str().into();
+        }
+    }
+    reference
+}
+
+/// One request that is followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    log: Log,
+    verdict: Verdict,
+    event: Value,
+    clock: Clock,
+}
+
+impl Trace {
+    pub(crate) fn impersonated(&mut self, user: &UserInfo) {
+        self.event["impersonatedUser"] = authn::shown(user);
+    }
+
+    pub(crate) fn decided(&mut self, decision: &Result<String, Status>) {
+        let (decision, reason) = match decision {
+            Ok(reason) => ("allow", reason.clone()),
+            Err(status) => ("forbid", status.message.clone()),
+        };
+        self.event["annotations"] = json!({
+            "authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason,
+        });
+    }
+
+    /// The body that came, as far as it is wanted.
+    pub(crate) fn request(&mut self, media: &str, body: &Bytes) {
+        let is_nameless =
+            self.event["verb"] == "create" && self.event["objectRef"]["name"].is_null();
+        if body.is_empty() || (self.verdict.level < Level::Request && !is_nameless) {
+            return;
+        }
+        let object = match media.split(';').next().unwrap_or_default().trim() {
+            it if it.ends_with("+json") => decode::json(body),
+            it if it.ends_with("+yaml") => decode::body("application/yaml", body),
+            it => decode::body(it, body),
+        };
+        let Ok(mut object) = object.map(|it| it.value) else { return };
+        if is_nameless && !meta(&object, "name").is_empty() {
+            self.event["objectRef"]["name"] = meta(&object, "name").into();
+        }
+        if self.verdict.level >= Level::Request {
+            self.trim(&mut object);
+            self.event["requestObject"] = object;
+        }
+    }
+
+    /// Whether what is answered will be looked into.
+    pub(crate) fn wants_response(&self) -> bool {
+        self.verdict.level == Level::RequestResponse
+    }
+
+    fn trim(&self, object: &mut Value) {
+        if self.verdict.omits_managed_fields
+            && let Some(metadata) = object["metadata"].as_object_mut()
+        {
+            metadata.remove("managedFields");
+        }
+    }
+
+    pub(crate) fn panicked(&mut self) {
+        self.event["responseStatus"] = json!({
+            "metadata": {}, "status": "Failure", "code": 500, "reason": "InternalError",
+        });
+        self.write(Stage::Panic);
+    }
+
+    /// Writes what is left to write: now, or when a long answer ends.
+    pub(crate) async fn finish(
+        mut self,
+        response: Response<Body>,
+        failed: Option<&Status>,
+        is_long: bool,
+    ) -> Response<Body> {
+        self.event["responseStatus"] = match failed {
+            Some(status) => status.to_json(),
+            None => json!({ "metadata": {}, "code": response.status().as_u16() }),
+        };
+        if is_long {
+            self.write(Stage::ResponseStarted);
+            let end = Ending(self);
+            return response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _ = &end;
+                    frame
+                })
+                .boxed_unsync()
+            });
+        }
+        let response =
+            if self.wants_response() { self.look_into(response).await } else { response };
+        self.write(Stage::ResponseComplete);
+        response
+    }
+
+    async fn look_into(&mut self, response: Response<Body>) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        let body = match body.collect().await {
+            Ok(whole) => whole.to_bytes(),
+            // The client gets what there was: a broken answer.
+            Err(error) => {
+                let broken = futures::stream::once(async move { Err::<Frame<Bytes>, _>(error) });
+                let body = StreamBody::new(broken).boxed_unsync();
+                return Response::from_parts(head, body);
+            }
+        };
+        if let Ok(mut object) = serde_json::from_slice::<Value>(&body) {
+            self.trim(&mut object);
+            self.event["responseObject"] = object;
+        }
+        Response::from_parts(head, transport::full(body))
+    }
+
+    fn write(&self, stage: Stage) {
+        if self.verdict.omitted.contains(&stage) {
+            return;
+        }
+        let now = self.clock.now();
+        let mut event = self.event.clone();
+        event["stage"] = format!("{stage:?}").into();
+        event["stageTimestamp"] = micro_timestamp(now).into();
+        if event["annotations"] == json!({})
+            && let Some(fields) = event.as_object_mut()
+        {
+            fields.remove("annotations");
+        }
+        self.log.append(&event, now);
+    }
+}
+
+/// The end of a long answer, however it comes.
+struct Ending(Trace);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.write(Stage::ResponseComplete);
+    }
+}
+
+#[cfg(test)]
+mod tests;

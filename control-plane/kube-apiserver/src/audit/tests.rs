@@ -1,0 +1,118 @@
+//! What must hold of `audit`.
+
+use futures::StreamExt;
+use http::Request;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{ApiServer, Config};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+struct Audited {
+    api: ApiServer,
+    folder: tempfile::TempDir,
+}
+
+impl Audited {
+    async fn start(rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}");
+        let rotation = Rotation { bytes: 1 << 20, backups: 0 };
+        let log = Log::open(&folder.path().join("a"), Policy::parse(&text).unwrap(), rotation);
+        let mut config = Config::new(mvcc::Store::memory(), Clock::system());
+        config.audit = Some(log.unwrap());
+        Self { api: ApiServer::start(config).await.unwrap(), folder }
+    }
+
+    async fn send(&self, user: &UserInfo, request: Request<Body>) -> Response<Body> {
+        self.api.service_as(user.clone()).oneshot(request).await.unwrap()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("a")).unwrap();
+        text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    }
+}
+
+fn post(body: &Value) -> Request<Body> {
+    Request::post(MAPS)
+        .header(header::USER_AGENT, "test/1")
+        .header("audit-id", "the-id")
+        .header("accept-encoding", "gzip")
+        .body(transport::full(body.to_string()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_write_is_told_of_with_what_came_and_what_was_answered() {
+    let rules = "- {level: RequestResponse, users: [eve, root], omitStages: [RequestReceived]}";
+    let audited = Audited::start(rules).await;
+    let map = json!({"metadata": {"name": "m"}, "data": {"k": "v".repeat(200_000)}});
+    let root = UserInfo::master("root");
+    let response = audited.send(&root, post(&map)).await;
+    assert_eq!(response.status(), 201);
+    audited.send(&UserInfo::new("eve", &[]), post(&map)).await;
+    let events = audited.events();
+    assert_eq!(events.len(), 2, "the server's own requests fit no rule");
+    let made = &events[0];
+    assert_eq!((&made["stage"], &made["verb"]), (&json!("ResponseComplete"), &json!("create")));
+    assert_eq!((&made["auditID"], &made["userAgent"]), (&json!("the-id"), &json!("test/1")));
+    let reference = json!({"resource": "configmaps", "namespace": "default", "name": "m",
+        "apiVersion": "v1"});
+    assert_eq!(made["objectRef"], reference);
+    assert_eq!(made["requestObject"], map);
+    assert!(made["responseObject"]["metadata"]["uid"].is_string());
+    assert_eq!(made["annotations"]["authorization.k8s.io/decision"], "allow");
+    let refused = &events[1];
+    assert_eq!(refused["responseStatus"]["code"], 403);
+    assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
+}
+
+#[tokio::test]
+async fn metadata_alone_tells_no_bodies() {
+    let audited = Audited::start("- {level: Metadata, users: [root]}").await;
+    let secret = json!({"metadata": {"name": "s"}, "data": {"k": "hidden"}});
+    audited.send(&UserInfo::master("root"), post(&secret)).await;
+    let events = audited.events();
+    let stages: Vec<_> = events.iter().map(|it| it["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["RequestReceived", "ResponseComplete"]);
+    assert!(!events.iter().any(|it| it.to_string().contains("hidden")));
+    assert_eq!(events[1]["objectRef"]["name"], "s");
+}
+
+#[tokio::test]
+async fn a_watch_is_told_of_when_it_starts_and_when_it_ends() {
+    let audited = Audited::start("- {level: Metadata, verbs: [watch]}").await;
+    let request = Request::get(format!("{MAPS}?watch=true")).body(transport::empty()).unwrap();
+    let response = audited.send(&UserInfo::master("root"), request).await;
+    let stages = |events: Vec<Value>| -> Vec<String> {
+        events.iter().map(|it| it["stage"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(stages(audited.events()), ["RequestReceived", "ResponseStarted"]);
+    let mut body = response.into_body().into_data_stream();
+    assert!(futures::poll!(body.next()).is_pending());
+    drop(body);
+    assert_eq!(stages(audited.events())[2..], ["ResponseComplete"]);
+}
+
+#[tokio::test]
+async fn who_acts_as_another_is_told_of_as_both_and_a_stranger_as_nobody() {
+    let audited =
+        Audited::start("- {level: Metadata, resources: [{group: '', resources: [nodes]}]}").await;
+    let request = || Request::get("/api/v1/nodes");
+    let as_eve = request().header("impersonate-user", "eve").body(transport::empty()).unwrap();
+    audited.send(&UserInfo::master("root"), as_eve).await;
+    let bad = request().header("authorization", "Bearer x").body(transport::empty()).unwrap();
+    audited.api.service().oneshot(bad).await.unwrap();
+    let events = audited.events();
+    let last = |name: &str| {
+        events
+            .iter()
+            .rfind(|it| it["user"]["username"] == name && it["stage"] == "ResponseComplete")
+    };
+    let acted = last("root").unwrap();
+    assert_eq!(acted["impersonatedUser"]["username"], "eve");
+    assert_eq!(acted["responseStatus"]["code"], 403);
+    assert_eq!(last("").unwrap()["responseStatus"]["code"], 401);
+}

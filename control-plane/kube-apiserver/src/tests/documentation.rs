@@ -1,0 +1,159 @@
+//! `docs/kubernetes.md`: every group, resource and verb that is served, and what differs.
+//!
+//! The tables are made from the catalogue that routes requests; what differs is told here, beside
+//! the resource's name, and must name one that is served.
+
+use std::{fmt::Write, fs};
+
+use crate::{
+    discovery,
+    resources::{Catalog, Resource},
+};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
+
+const INTRODUCTION: &str = "# The Kubernetes API\n\nWhat the control plane serves, as Kubernetes \
+1.36: every group with its resources, their verbs and subresources. The tables are made from the \
+catalogue that routes requests (`NODESTEAD_WRITE_DOCS=1 cargo test -p kube-apiserver documentation` \
+writes them anew), and a test takes an object of each resource through each of its verbs. A resource \
+of which nothing is said in the last column works as upstream's. The finer differences, by module, \
+are in [deviations.md](deviations.md).\n\nAll of them take `dryRun`, `fieldValidation`, \
+`fieldManager`, `limit` and `continue`, `resourceVersion` and `resourceVersionMatch`, label and field \
+selectors, `sendInitialEvents` and bookmarks; patches are JSON, merge, strategic merge (not for \
+custom resources) and server-side apply; answers are JSON, YAML, `Table`, `PartialObjectMetadata` and \
+its list.\n";
+
+/// Group, resource, what differs from upstream.
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    ("", "limitranges", "bounds of claims are not looked at"),
+    ("", "services", "one address family, that of the configured range"),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        "not asked about `CONNECT`, `scale` and `binding`",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        "kept, not evaluated; a warning says so",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        "kept, not evaluated; a warning says so",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        "not asked about `CONNECT`, `scale` and `binding`",
+    ),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        "CEL rules and patterns are kept, not evaluated; no conversion webhooks",
+    ),
+    ("apiregistration.k8s.io", "apiservices", "servers behind a Service are refused"),
+    ("certificates.k8s.io", "clustertrustbundles", "served as if its feature gate were on"),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations",
+        "a flow has one queue, a request one seat",
+    ),
+    ("networking.k8s.io", "servicecidrs", "ready at once; of the configured range's family"),
+    (
+        "resource.k8s.io",
+        "resourceclaims",
+        "selectors and configurations are checked for their types only",
+    ),
+    (
+        "resource.k8s.io",
+        "resourceslices",
+        "attributes, capacities and taints are checked for their types only",
+    ),
+];
+
+/// What 1.36 has by default and is not here.
+const NOT_SERVED: &[(&str, &str)] = &[
+    (
+        "MutatingAdmissionPolicy and its binding (admissionregistration.k8s.io/v1)",
+        "not served: clients see that discovery has none",
+    ),
+    ("beta and alpha versions", "not served, as upstream does not serve them unless asked to"),
+    (
+        "protobuf and CBOR answers",
+        "clients that prefer protobuf are answered in JSON; protobuf bodies are read",
+    ),
+];
+
+fn differences(resource: &Resource) -> String {
+    let of = DIFFERENCES.iter().filter(|it| resource.is(it.0, it.1)).map(|it| it.2);
+    of.collect::<Vec<_>>().join("; ")
+}
+
+fn table(catalog: &Catalog, group: &str, version: &str) -> String {
+    let mut text = String::from(
+        "| Resource | Kind | Verbs | Subresources | Differs |\n|---|---|---|---|---|\n",
+    );
+    for it in catalog.of_version(group, version) {
+        let scope = if it.namespaced { "" } else { " (cluster)" };
+        let short: String = it.short_names.iter().map(|it| format!(", `{it}`")).collect();
+        let below: Vec<String> = it
+            .subresources
+            .iter()
+            .map(|name| format!("`{name}` ({})", discovery::subresource_verbs(name).join(", ")))
+            .collect();
+        let (plural, kind) = (&it.plural, &it.kind);
+        let (verbs, below, differs) = (it.verbs().join(", "), below.join(", "), differences(it));
+        writeln!(text, "| `{plural}`{short}{scope} | {kind} | {verbs} | {below} | {differs} |")
+            .unwrap();
+    }
+    text
+}
+
+fn document() -> String {
+    let catalog = Catalog::builtin();
+    let mut text = INTRODUCTION.to_owned();
+    let mut groups: Vec<(String, Vec<String>)> = vec![(String::new(), vec!["v1".into()])];
+    groups.extend(catalog.groups().cloned());
+    for (group, versions) in &groups {
+        for version in versions {
+            let name =
+                if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+            write!(text, "\n## {name}\n\n{}", table(&catalog, group, version)).unwrap();
+        }
+    }
+    text.push_str(
+        "\n## metrics.k8s.io/v1beta1\n\n`nodes` and `pods` (get, list), from the metrics \
+                   server of the same process.\n",
+    );
+    text.push_str("\n## Custom resources\n\nEvery CustomResourceDefinition is served from the moment \
+                   at which its creation is answered, with discovery and OpenAPI, by every API server \
+                   over the same store.\n\n## Other paths\n\n");
+    for path in discovery::PATHS {
+        writeln!(text, "- `{path}`").unwrap();
+    }
+    text.push_str("- `/.well-known/openid-configuration`, `/openid/v1/jwks`\n\n## Not served\n\n");
+    for (what, how) in NOT_SERVED {
+        writeln!(text, "- {what}: {how}").unwrap();
+    }
+    text
+}
+
+/// `NODESTEAD_WRITE_DOCS=1` writes it anew.
+#[test]
+fn the_documentation_lists_what_is_served() {
+    let text = document();
+    if std::env::var_os("NODESTEAD_WRITE_DOCS").is_some() {
+        fs::write(DOCUMENT, &text).unwrap();
+    }
+    let written = fs::read_to_string(DOCUMENT).unwrap_or_default();
+    assert!(written == text, "docs/kubernetes.md is old: run the test with NODESTEAD_WRITE_DOCS=1");
+}
+
+#[test]
+fn every_difference_is_one_of_a_resource_that_is_served() {
+    let catalog = Catalog::builtin();
+    for (group, plural, what) in DIFFERENCES {
+        assert!(catalog.all().iter().any(|it| it.is(group, plural)), "{group} {plural}: {what}");
+    }
+}
