@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// For so long an exit is believed without the runtime's word. Much that was printed can take it long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 /// Of a process that was killed, by the kernel perhaps.
 const KILLED: i32 = 128 + 9;
 

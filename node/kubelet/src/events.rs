@@ -2,11 +2,13 @@
 //!
 //! Writing an event never holds up what it is about: events go into a bounded queue and are written
 //! behind it, at most so often a second (`eventRecordQPS`, `eventBurst`). A repeated event raises the
-//! count of the first one.
+//! count of the first one, and no object has more written than its share ([`correlate`]).
 //!
 //! Upstream: `client-go/tools/record`.
 
-use std::{collections::HashMap, time::Duration};
+mod correlate;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clock::Clock;
 use jiff::Timestamp;
@@ -18,10 +20,12 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, info, warn};
 
+use self::correlate::Correlator;
 use crate::{pod::PodExt, rate::Rate};
 
 const QUEUE: usize = 1000;
@@ -37,6 +41,7 @@ pub(crate) struct Recorder {
     queue: mpsc::Sender<Note>,
     node_name: String,
     clock: Clock,
+    correlator: Arc<Mutex<Correlator>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,8 @@ struct Note {
     is_warning: bool,
     reason: String,
     message: String,
+    /// It stands for others of its kind.
+    is_combined: bool,
     at: Timestamp,
 }
 
@@ -58,7 +65,8 @@ impl Recorder {
         rate: Rate,
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, notes) = mpsc::channel(QUEUE);
-        let recorder = Self { queue, node_name: node_name.to_owned(), clock };
+        let (node, correlator) = (node_name.to_owned(), Arc::default());
+        let recorder = Self { queue, node_name: node, clock, correlator };
         (recorder, write_all(client, node_name.to_owned(), notes, rate))
     }
 
@@ -111,9 +119,18 @@ impl Recorder {
     fn record(&self, object: ObjectReference, is_warning: bool, reason: &str, message: String) {
         let name = object.name.as_deref().unwrap_or_default();
         info!(kind = object.kind, name, reason, "{message}");
-        let at = self.clock.now();
-        let reason = reason.to_owned();
-        let note = Note { object, annotations: None, is_warning, reason, message, at };
+        let kind = (is_warning, reason);
+        let told = self.correlator.lock().add(&object, kind, message, Instant::now());
+        let Some(told) = told else { return };
+        let note = Note {
+            object,
+            annotations: None,
+            is_warning,
+            reason: reason.to_owned(),
+            message: told.message,
+            is_combined: told.is_combined,
+            at: self.clock.now(),
+        };
         if let Err(error) = self.queue.try_send(note) {
             warn!(%error, "an event was dropped");
         }
@@ -150,7 +167,7 @@ struct Written {
     count: i32,
 }
 
-type Key = (Option<String>, Option<String>, String, String);
+type Key = (Option<String>, Option<String>, String, Option<String>);
 
 async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>, rate: Rate) {
     let mut writer = Writer { client, node_name, written: HashMap::new(), last_stamp: 0 };
@@ -190,7 +207,8 @@ impl Writer {
             note.object.uid.clone(),
             note.object.field_path.clone(),
             note.reason.clone(),
-            note.message.clone(),
+            // Where one stands for many it is the last that is shown.
+            if note.is_combined { None } else { Some(note.message.clone()) },
         );
         if self.written.len() >= REMEMBERED {
             self.written.clear();
@@ -252,7 +270,10 @@ async fn count_again(
     note: &Note,
 ) -> Result<(), kube::Error> {
     let count = earlier.count + 1;
-    let patch = json!({ "count": count, "lastTimestamp": Time(note.at) });
+    let mut patch = json!({ "count": count, "lastTimestamp": Time(note.at) });
+    if note.is_combined {
+        patch["message"] = json!(note.message);
+    }
     let api = Api::<Event>::namespaced(client.clone(), &earlier.namespace);
     api.patch(&earlier.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     earlier.count = count;

@@ -83,7 +83,7 @@ pub(crate) fn names(pod: &Pod, cluster_domain: &str, node_name: &str) -> (String
 }
 
 fn cut(name: &str) -> String {
-    name[..name.len().min(MAX_HOSTNAME)].trim_end_matches(['-', '.']).to_owned()
+    name[..name.floor_char_boundary(MAX_HOSTNAME)].trim_end_matches(['-', '.']).to_owned()
 }
 
 /// The name that the kernel is told: with its domain where the pod asks for that.

@@ -320,6 +320,7 @@ fn context(
         images: images.clone(),
         snapshots: Snapshots::new(runtime.clone(), channel),
         trust_bundles: Arc::new(trust_bundles),
+        refresh: config.sync_frequency.0.max(volumes::LEAST_REFRESH),
     });
     let ids = config.user_namespaces.ids_per_pod;
     let user_namespaces = UserNamespaces::load(paths.clone(), ids, max_pods)

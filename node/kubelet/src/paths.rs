@@ -36,6 +36,12 @@ impl Paths {
         self.pod(uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
     }
 
+    /// A file that says that a volume has been made to its end.
+    pub(crate) fn volume_ready(&self, uid: &PodUid, plugin: &str, name: &str) -> PathBuf {
+        let folder = self.pod(uid).join("plugins").join(format!("kubernetes.io~{plugin}"));
+        folder.join(name).join("ready")
+    }
+
     pub(crate) fn subpath(
         &self,
         uid: &PodUid,

@@ -21,13 +21,16 @@ mod worker;
 
 use std::{
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
+    time::Duration,
 };
 
+use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::{debug, error};
 
 use self::inbox::{Inbox, News};
 use crate::{
@@ -37,6 +40,10 @@ use crate::{
     pod::{PodExt, PodUid},
     status::Verdict,
 };
+
+/// Between a worker's panic and its next beginning.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The pods of this node and their workers.
 pub(crate) struct PodWorkers {
@@ -102,13 +109,27 @@ impl PodWorkers {
         self.workers.lock().insert(uid.clone(), inbox.clone());
         let this = self.clone();
         let task = async move {
-            worker::run(this.clone(), inbox).await;
+            let begin = || worker::run(this.clone(), inbox.clone());
+            until_it_ends(begin, || this.note_panic(&inbox)).await;
             this.context.timelines.end(&uid);
             this.context.starts.forget(&uid);
             this.workers.lock().remove(&uid);
             this.note_progress();
         };
         drop(self.context.scope.spawn("pod", task));
+    }
+
+    /// The defect is the kubelet's, and the pod's owner is told that it is looked at again.
+    fn note_panic(&self, inbox: &Inbox) {
+        let pod = inbox.pod();
+        error!(pod = pod.full_name(), "a pod's worker panicked and begins anew");
+        let message = "error syncing pod: the kubelet met a defect of its own, see its log";
+        self.context.recorder.warning(&pod, "FailedSync", message.to_owned());
+        // What it made is there, though it was not when this process began.
+        if let Some(found) = &mut *self.found.lock() {
+            found.insert(pod.uid());
+        }
+        inbox.notify();
     }
 
     /// A pod is no longer in the API.
@@ -162,6 +183,7 @@ impl PodWorkers {
         if let Some(inbox) = self.workers.lock().get(uid) {
             inbox.put_exit(exit);
         }
+        self.note_progress();
     }
 
     /// Whether an exit of this container was told that the runtime does not know yet.
@@ -307,6 +329,17 @@ impl PodWorkers {
     }
 }
 
+/// Runs a worker until it ends. One that panics begins anew with what the runtime holds, as after a
+/// kubelet that was killed: a pod without a worker could not even be deleted.
+async fn until_it_ends<F: Future<Output = ()>>(begin: impl Fn() -> F, note_panic: impl Fn()) {
+    let mut pause = FIRST_PAUSE;
+    while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+        note_panic();
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 /// Whether nothing but the status of a pod has changed.
 fn is_as_before(before: &Pod, pod: &Pod) -> bool {
     let bare = |pod: &Pod| ObjectMeta {
@@ -331,6 +364,25 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_panics_begins_anew_later_and_later_until_it_ends() {
+        let begun = Mutex::new(Vec::new());
+        let panics = Mutex::new(0);
+        let start = tokio::time::Instant::now();
+        let worker = || async {
+            let count = {
+                let mut begun = begun.lock();
+                begun.push(start.elapsed().as_secs());
+                begun.len()
+            };
+            tokio::task::yield_now().await;
+            assert!(count > 3, "a defect");
+        };
+        until_it_ends(worker, || *panics.lock() += 1).await;
+        assert_eq!(*begun.lock(), [0, 1, 3, 7]);
+        assert_eq!(*panics.lock(), 3);
+    }
 
     #[test]
     fn of_two_pods_of_one_name_the_one_that_stays_is_meant_and_then_the_newer_one() {

@@ -36,6 +36,8 @@ pub(crate) const CPU_PERIOD: i64 = 100_000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 const MIN_QUOTA: i64 = 1000;
+/// The kernel's `max_cfs_runtime`, in microseconds: a larger quota is refused.
+const MAX_QUOTA: i64 = (1 << 44) - 1;
 
 /// Milli-CPUs and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +48,10 @@ pub(crate) struct Amounts {
 
 impl Amounts {
     fn plus(self, other: Self) -> Self {
-        Self { cpu_milli: self.cpu_milli + other.cpu_milli, memory: self.memory + other.memory }
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory: self.memory.saturating_add(other.memory),
+        }
     }
 
     fn max(self, other: Self) -> Self {
@@ -77,8 +82,12 @@ impl Cfs {
         if milli <= 0 || !self.is_enforced {
             return 0;
         }
-        (milli * self.period / 1000).max(MIN_QUOTA)
+        quota(milli, self.period)
     }
+}
+
+fn quota(milli: i64, period: i64) -> i64 {
+    (milli.saturating_mul(period) / 1000).clamp(MIN_QUOTA, MAX_QUOTA)
 }
 
 type List = BTreeMap<String, Quantity>;
@@ -157,10 +166,15 @@ fn overridden(pod: &Pod, total: Amounts, own: Option<Amounts>) -> Amounts {
     let own = own.unwrap_or_default();
     let or = |own: i64, sum: i64| if own > 0 { own } else { sum };
     let overhead = PodExt::spec(pod).overhead.as_ref();
-    Amounts {
-        cpu_milli: or(own.cpu_milli, total.cpu_milli) + amount(overhead, "cpu").unwrap_or(0),
-        memory: or(own.memory, total.memory) + amount(overhead, "memory").unwrap_or(0),
-    }
+    let overhead = Amounts {
+        cpu_milli: amount(overhead, "cpu").unwrap_or(0),
+        memory: amount(overhead, "memory").unwrap_or(0),
+    };
+    let asked = Amounts {
+        cpu_milli: or(own.cpu_milli, total.cpu_milli),
+        memory: or(own.memory, total.memory),
+    };
+    asked.plus(overhead)
 }
 
 /// What a pod asks of the node: the larger of its containers' sum and its largest init step, with
@@ -201,12 +215,16 @@ fn folded(pod: &Pod, amounts: impl Fn(&Container) -> Amounts) -> Amounts {
 
 /// `cpu.shares` for a request.
 pub(crate) fn cpu_shares(milli: i64) -> i64 {
-    if milli <= 0 { MIN_SHARES } else { (milli * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
+    if milli <= 0 {
+        MIN_SHARES
+    } else {
+        (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
+    }
 }
 
 /// The CFS quota for a limit; zero for none.
 pub(crate) fn cpu_quota(milli: i64) -> i64 {
-    if milli <= 0 { 0 } else { (milli * CPU_PERIOD / 1000).max(MIN_QUOTA) }
+    if milli <= 0 { 0 } else { quota(milli, CPU_PERIOD) }
 }
 
 /// cgroup v2's `cpu.weight` for v1's shares (KEP-2254).
@@ -243,10 +261,13 @@ fn burstable_score(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
     let inits = || spec.init_containers.iter().flatten();
     let sidecars = || inits().filter(|it| init_kind(it) == Kind::Sidecar);
     let count = sidecars().chain(&spec.containers).count();
-    let asked: i64 = sidecars().chain(&spec.containers).map(memory).sum();
+    let asked = quantity::sum(sidecars().chain(&spec.containers).map(memory));
     let whole = pod_level(pod).map(|it| requests(Some(it)).memory).unwrap_or(0);
-    let rest = (whole - asked).max(0) / i64::try_from(count).unwrap_or(1).max(1);
-    let score = |request: i64| 1000 - 1000 * (request + rest) / node_memory;
+    let rest = whole.saturating_sub(asked).max(0) / i64::try_from(count).unwrap_or(1).max(1);
+    let score = |request: i64| {
+        let part = request.saturating_add(rest).saturating_mul(1000) / node_memory;
+        1000_i64.saturating_sub(part)
+    };
     let own = score(memory(container));
     if sidecars().any(|it| it.name == container.name) {
         let least = spec.containers.iter().map(memory).min().unwrap_or(0);
@@ -258,7 +279,7 @@ fn burstable_score(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
 /// The CPU shares of all Burstable pods together.
 pub(crate) fn burstable_shares<'a>(pods: impl Iterator<Item = &'a Pod>) -> i64 {
     let burstable = pods.filter(|it| qos_class(it) == QosClass::Burstable);
-    cpu_shares(burstable.map(|it| pod_requests(it).cpu_milli).sum())
+    cpu_shares(quantity::sum(burstable.map(|it| pod_requests(it).cpu_milli)))
 }
 
 /// Limits of huge pages by page size (`2Mi`): what all containers of a pod may have together.
@@ -275,9 +296,10 @@ pub(crate) fn pod_hugepages(pod: &Pod) -> BTreeMap<String, i64> {
     for container in spec.init_containers.iter().flatten() {
         for (size, bytes) in of(container.resources.as_ref()) {
             if init_kind(container) == Kind::Sidecar {
-                *total.entry(size).or_default() += bytes;
+                let known = total.entry(size).or_default();
+                *known = known.saturating_add(bytes);
             } else {
-                let step = bytes + total.get(&size).copied().unwrap_or(0);
+                let step = bytes.saturating_add(total.get(&size).copied().unwrap_or(0));
                 let known = largest.entry(size).or_default();
                 *known = step.max(*known);
             }
@@ -285,7 +307,8 @@ pub(crate) fn pod_hugepages(pod: &Pod) -> BTreeMap<String, i64> {
     }
     for container in &spec.containers {
         for (size, bytes) in of(container.resources.as_ref()) {
-            *total.entry(size).or_default() += bytes;
+            let known = total.entry(size).or_default();
+            *known = known.saturating_add(bytes);
         }
     }
     for (size, bytes) in largest {
@@ -317,6 +340,24 @@ mod tests {
 
     fn pod(containers: Vec<Container>) -> Pod {
         Pod { spec: Some(PodSpec { containers, ..PodSpec::default() }), ..Pod::default() }
+    }
+
+    #[test]
+    fn what_nobody_has_is_asked_for_as_much_and_not_as_nothing() {
+        let huge = [("cpu", "10E"), ("memory", "10E")];
+        let mut one = pod(vec![container(&huge, &[]), container(&huge, &huge)]);
+        let all = Amounts { cpu_milli: i64::MAX, memory: i64::MAX };
+        assert_eq!(pod_requests(&one), all);
+        assert_eq!(qos_class(&one), QosClass::Burstable);
+        assert_eq!(cpu_shares(i64::MAX), MAX_SHARES);
+        assert_eq!(cpu_quota(i64::MAX), MAX_QUOTA);
+        assert_eq!(Cfs::default().quota(i64::MAX), MAX_QUOTA);
+        assert_eq!(burstable_shares([&one, &one].into_iter()), MAX_SHARES);
+        let first = one.spec.as_ref().unwrap().containers[0].clone();
+        assert_eq!(oom_score_adj(&one, &first, 1 << 30), 3, "no safer than what is Guaranteed");
+        let overhead = [("memory".to_owned(), Quantity("10E".to_owned()))].into();
+        one.spec.as_mut().unwrap().overhead = Some(overhead);
+        assert_eq!(pod_requests(&one), all);
     }
 
     #[test]

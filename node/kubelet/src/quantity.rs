@@ -1,22 +1,30 @@
 //! Kubernetes quantities as numbers: `100m`, `1.5Gi`, `2e3`.
 //!
-//! **Invariant:** rounding is upwards, as upstream's `Quantity.Value()` and `MilliValue()` do.
+//! **Invariant:** rounding is upwards, as upstream's `Quantity.Value()` and `MilliValue()` do; what is
+//! larger than any number is the largest number, and never none.
+
+use std::num::{IntErrorKind, ParseIntError};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Whole units, rounded up. `None` for text that is no quantity.
 pub(crate) fn value(quantity: &Quantity) -> Option<i64> {
-    nanos(&quantity.0).and_then(|nanos| rounded_up(nanos, 1_000_000_000))
+    nanos(&quantity.0).map(|nanos| rounded_up(nanos, 1_000_000_000))
 }
 
 /// Thousandths, rounded up.
 pub(crate) fn milli(quantity: &Quantity) -> Option<i64> {
-    nanos(&quantity.0).and_then(|nanos| rounded_up(nanos, 1_000_000))
+    nanos(&quantity.0).map(|nanos| rounded_up(nanos, 1_000_000))
 }
 
 /// Whole units of a quantity in text.
 pub(crate) fn parse(text: &str) -> Option<i64> {
-    nanos(text).and_then(|nanos| rounded_up(nanos, 1_000_000_000))
+    nanos(text).map(|nanos| rounded_up(nanos, 1_000_000_000))
+}
+
+/// A sum that is no less than its parts.
+pub(crate) fn sum(numbers: impl Iterator<Item = i64>) -> i64 {
+    numbers.fold(0, i64::saturating_add)
 }
 
 /// Whole bytes as text, with the largest binary suffix that keeps them whole.
@@ -29,9 +37,21 @@ pub(crate) fn binary(bytes: i64) -> String {
     format!("{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power])
 }
 
-fn rounded_up(nanos: i128, unit: i128) -> Option<i64> {
+fn rounded_up(nanos: i128, unit: i128) -> i64 {
     let whole = nanos.div_euclid(unit) + i128::from(nanos.rem_euclid(unit) != 0);
-    i64::try_from(whole).ok()
+    let largest = if whole < 0 { i64::MIN } else { i64::MAX };
+    i64::try_from(whole).unwrap_or(largest)
+}
+
+/// As many digits as anybody writes.
+fn digits(text: &str) -> Option<i128> {
+    text.parse()
+        .or_else(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => Ok(i128::MAX),
+            IntErrorKind::NegOverflow => Ok(i128::MIN),
+            _ => Err(error),
+        })
+        .ok()
 }
 
 fn nanos(text: &str) -> Option<i128> {
@@ -48,16 +68,16 @@ fn nanos(text: &str) -> Option<i128> {
     if whole.trim_start_matches(['+', '-']).is_empty() && fraction.is_empty() {
         return None;
     }
-    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let exponent = 9 + power - i32::try_from(fraction.len()).ok()?;
-    let scaled = digits.checked_mul(scale)?;
+    let digits = digits(&format!("{whole}{fraction}"))?;
+    let places = i32::try_from(fraction.len()).ok()?;
+    let exponent = power.saturating_add(9).saturating_sub(places);
+    let scaled = digits.saturating_mul(scale);
+    let factor = 10_i128.saturating_pow(exponent.unsigned_abs());
     if exponent >= 0 {
-        scaled.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)
-    } else {
-        // Finer than a nano: rounded up like everything else.
-        let divisor = 10_i128.checked_pow(exponent.unsigned_abs())?;
-        Some(scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) != 0))
+        return Some(scaled.saturating_mul(factor));
     }
+    // Finer than a nano: rounded up like everything else.
+    Some(scaled.div_euclid(factor) + i128::from(scaled.rem_euclid(factor) != 0))
 }
 
 /// The binary multiplier and the decimal power of a suffix.
@@ -105,6 +125,23 @@ mod tests {
             assert_eq!(value(&quantity), Some(whole), "{text}");
             assert_eq!(milli(&quantity), Some(thousandths), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_larger_than_any_number_is_not_taken_for_nothing() {
+        let long = "9".repeat(60);
+        for text in ["10E", "9223372036854775808", "1e40", "1e2147483647", "8Ei", &long] {
+            let quantity = Quantity(text.to_owned());
+            assert_eq!(value(&quantity), Some(i64::MAX), "{text}");
+            assert_eq!(milli(&quantity), Some(i64::MAX), "{text}");
+        }
+        assert_eq!(value(&Quantity("-1e40".to_owned())), Some(i64::MIN));
+        assert_eq!(value(&Quantity("1e-40".to_owned())), Some(1));
+        assert_eq!(value(&Quantity("0e40".to_owned())), Some(0));
+        assert_eq!(
+            milli(&Quantity("9223372036854775".to_owned())),
+            Some(9_223_372_036_854_775_000)
+        );
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Server {
             ["healthz", ..] => healthz(parts, query, &self.context.heartbeat),
             ["pods"] => self.pods(),
             ["stats", "summary"] => self.summary(query).await,
-            ["metrics"] => self.metrics(),
+            ["metrics"] => self.metrics().await,
             ["metrics", "resource"] => self.metrics_resource().await,
             ["metrics", "cadvisor"] => self.metrics_cadvisor().await,
             ["metrics", "probes"] => self.metrics_probes(),

@@ -7,8 +7,10 @@
 //! Upstream: `pkg/kubelet/config/file.go`, `pkg/kubelet/config/http.go`,
 //! `pkg/kubelet/pod/mirror_client.go`.
 //!
-//! A pod that refers to objects of the API is not run.
+//! A pod that refers to objects of the API is not run, nor one whose names or containers the API server
+//! would refuse.
 
+mod checked;
 mod decode;
 mod references;
 mod url;
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_mirror_carries_the_hash_and_belongs_to_the_node() {
-        let text = r#"{"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c"}]}}"#;
+        let text = r#"{"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}"#;
         let pods = decode::answer(text, "n1", "http://example.com/pods").unwrap();
         let pod = pods.values().next().unwrap();
         let mirror = mirror(pod, &Node::default());

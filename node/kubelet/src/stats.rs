@@ -7,7 +7,8 @@
 //! Upstream: `pkg/kubelet/stats`, `pkg/kubelet/server/stats`.
 //!
 //! Deviation: the parts come from the cgroups and `/proc` directly, not from cAdvisor; a first
-//! question has no `usageNanoCores`, as a rate takes two. There are no user-defined metrics.
+//! question has no `usageNanoCores`, as a rate takes two. There are no user-defined metrics. How full
+//! a server's share (NFS) is, is not told.
 
 mod collect;
 pub(crate) mod devices;
@@ -28,6 +29,7 @@ use self::{
     group::GroupStats,
     model::{
         ContainerStats, CpuStats, FsStats, MemoryStats, NodeStats, Rlimit, RuntimeStats, Summary,
+        SwapStats,
     },
     rates::Rates,
     volumes::VolumeSizes,
@@ -88,7 +90,7 @@ impl Stats {
             fs: disk::file_system(context.paths.root(), now),
             runtime,
             rlimit: self.rlimit(now),
-            swap: None,
+            swap: Some(swap(&stats, now)),
         }
     }
 
@@ -182,6 +184,10 @@ impl Stats {
         use crate::pod::PodExt;
         self.volumes.retain(|uid| pods.iter().any(|it| it.uid() == *uid));
     }
+}
+
+fn swap(stats: &GroupStats, now: Timestamp) -> SwapStats {
+    SwapStats { time: Time(now), swap_available_bytes: None, swap_usage_bytes: stats.swap }
 }
 
 fn memory(stats: &GroupStats, now: Timestamp) -> MemoryStats {

@@ -89,8 +89,8 @@ pub(crate) struct Place {
     pub read_only: bool,
 }
 
-/// How often content that comes from the API is looked at again: upstream's sync period.
-const REFRESH: Duration = Duration::from_secs(60);
+/// Content that comes from the API is looked at no more often than this.
+pub(crate) const LEAST_REFRESH: Duration = Duration::from_secs(1);
 
 /// Upstream waits so long for volumes, too.
 const DISK_LIMIT: Duration = Duration::from_secs(123);
@@ -168,6 +168,8 @@ pub(crate) struct Parts {
     pub images: Arc<Images>,
     pub snapshots: Snapshots,
     pub trust_bundles: Arc<TrustBundles>,
+    /// How often content that comes from the API is looked at again (`syncFrequency`).
+    pub refresh: Duration,
 }
 
 pub(crate) struct Volumes {
@@ -266,7 +268,8 @@ impl Volumes {
             }
             Source::EmptyDir(it) => {
                 let path = self.paths.volume(&pod.uid(), "empty-dir", &volume.name);
-                let made = empty_dir::make(pod, it, path, facts);
+                let ready = self.paths.volume_ready(&pod.uid(), "empty-dir", &volume.name);
+                let made = empty_dir::make(pod, it, (path, &ready), facts);
                 made.map_err(at(SET_UP)).map(|it| (it, None))
             }
             Source::Payload => {
@@ -328,7 +331,7 @@ impl Volumes {
         if !matches!(spec.source, Source::Payload) || !atomic::has_content(&path) {
             return Err(error);
         }
-        let refresh_at = Some(self.clock.now() + REFRESH);
+        let refresh_at = Some(self.clock.now() + self.refresh);
         let stale = Some((error.reason(), error.to_string()));
         Ok(Made { spec: Box::new(spec), path, image: None, refresh_at, stale })
     }
@@ -336,7 +339,7 @@ impl Volumes {
     /// What was made of a volume before.
     fn made(&self, pod: &Pod, volume: &Volume, error: ClaimError) -> Result<Made, MountError> {
         let made = self.made.lock().get(&pod.uid()).and_then(|it| it.get(&volume.name)).cloned();
-        let refresh_at = Some(self.clock.now() + REFRESH);
+        let refresh_at = Some(self.clock.now() + self.refresh);
         let made = made.map(|it| Made { refresh_at, ..it });
         made.ok_or_else(|| MountError::process(volume, error))
     }
@@ -361,7 +364,7 @@ impl Volumes {
             Ok(path)
         })
         .await?;
-        let refresh = self.clock.now() + REFRESH;
+        let refresh = self.clock.now() + self.refresh;
         Ok((path, Some(made.refresh_at.map_or(refresh, |it| it.min(refresh)))))
     }
 
@@ -382,7 +385,7 @@ impl Volumes {
         }
         // A claim may be given more space; some drivers want to be asked again.
         let is_followed = spec.bound.is_some() || published.again == Again::Regularly;
-        let refresh_at = is_followed.then(|| now + REFRESH);
+        let refresh_at = is_followed.then(|| now + self.refresh);
         let refresh_at = match (refresh_at, published.token_ends) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, _) => a,

@@ -37,7 +37,9 @@ pub(crate) fn victims(
 ) -> Result<Vec<Arc<Pod>>, String> {
     let missing: Missing = lacks
         .iter()
-        .map(|it| (it.resource.clone(), it.requested + it.used - it.capacity))
+        .map(|it| {
+            (it.resource.clone(), it.requested.saturating_add(it.used).saturating_sub(it.capacity))
+        })
         .collect();
     let of = |class: QosClass| -> Vec<Arc<Pod>> {
         let all = others.iter().filter(|it| is_preemptable(pod, it) && qos_class(it) == class);

@@ -81,7 +81,7 @@ pub(crate) fn pod_pinned_memory(pod: &Pod) -> BTreeMap<String, u64> {
     for container in spec.init_containers.iter().flatten() {
         for (name, bytes) in pinned_memory(pod, container) {
             let beside = sidecars.entry(name.clone()).or_default();
-            let step = *beside + bytes;
+            let step = beside.saturating_add(bytes);
             if init_kind(container) == Kind::Sidecar {
                 *beside = step;
             }
@@ -92,7 +92,8 @@ pub(crate) fn pod_pinned_memory(pod: &Pod) -> BTreeMap<String, u64> {
     let mut total = sidecars;
     for container in &spec.containers {
         for (name, bytes) in pinned_memory(pod, container) {
-            *total.entry(name).or_default() += bytes;
+            let own = total.entry(name).or_default();
+            *own = own.saturating_add(bytes);
         }
     }
     for (name, bytes) in most {

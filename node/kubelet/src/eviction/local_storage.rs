@@ -5,7 +5,12 @@
 //!
 //! Upstream: `localStorageEviction` in `pkg/kubelet/eviction/eviction_manager.go`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::core::v1::{Pod, Volume},
@@ -14,8 +19,8 @@ use k8s_openapi::{
 use tokio::time::MissedTickBehavior;
 
 use crate::{
-    context::Context, labels, pod::PodExt, pod_workers::PodWorkers, quantity, status::Verdict,
-    volumes::stats::folder_usage,
+    context::Context, labels, pod::PodExt, pod_workers::PodWorkers, quantity, stats::disk,
+    status::Verdict,
 };
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -94,17 +99,23 @@ impl LocalStorage {
         let paths = &self.context.paths;
         let mut usage = Use::default();
         for (name, path) in self.context.volumes.local_paths(pod) {
-            usage.volumes.insert(name, folder_usage(path).await.0);
+            usage.volumes.insert(name, bytes_of(path).await);
         }
         for (_, container) in pod.all_containers() {
-            let logs = folder_usage(paths.pod_logs(pod).join(&container.name)).await.0;
+            let logs = bytes_of(paths.pod_logs(pod).join(&container.name)).await;
             let key = (pod.uid().0, container.name.clone());
             let layer = layers.get(&key).copied().unwrap_or(0);
             usage.containers.insert(container.name, (logs, layer));
         }
-        usage.hosts_file = folder_usage(paths.hosts_file(&pod.uid())).await.0;
+        usage.hosts_file = bytes_of(paths.hosts_file(&pod.uid())).await;
         usage
     }
+}
+
+/// What a folder takes on its own file system.
+async fn bytes_of(path: PathBuf) -> i64 {
+    let used = tokio::task::spawn_blocking(move || disk::usage(&path)).await.unwrap_or_default();
+    i64::try_from(used.bytes).unwrap_or(i64::MAX)
 }
 
 fn is_candidate(pod: &Pod) -> bool {
@@ -152,7 +163,7 @@ fn pod_exceeded(pod: &Pod, usage: &Use, counts_layers: bool) -> Option<String> {
     if limits.is_empty() {
         return None;
     }
-    let sum: i64 = limits.iter().filter_map(|it| quantity::value(it)).sum();
+    let sum = quantity::sum(limits.iter().filter_map(|it| quantity::value(it)));
     let init = PodExt::spec(pod).init_containers.iter().flatten();
     let init = init.filter_map(storage_limit).filter_map(quantity::value).max().unwrap_or(0);
     let limit = sum.max(init);

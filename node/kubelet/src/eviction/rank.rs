@@ -93,7 +93,7 @@ fn requested(pod: &Pod, resource: Resource) -> i64 {
         Resource::Memory => qos::pod_requests(pod).memory,
         Resource::Disk => {
             let spec = PodExt::spec(pod);
-            spec.containers.iter().map(|it| storage(it.resources.as_ref())).sum()
+            quantity::sum(spec.containers.iter().map(|it| storage(it.resources.as_ref())))
         }
         Resource::Inodes | Resource::Pids => 0,
     }

@@ -214,7 +214,14 @@ impl Worker {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&path, hosts::content(pod, ips, &hostname, &domain, &node))?;
+        let content = hosts::content(pod, ips, &hostname, &domain, &node);
+        // Other containers of the pod read it, and would find it empty for a moment. They write it too,
+        // and may have made it larger than the memory.
+        let is_as_long = fs::metadata(&path).is_ok_and(|it| it.len() == content.len() as u64);
+        if is_as_long && fs::read(&path).is_ok_and(|it| it == content.as_bytes()) {
+            return Ok(path);
+        }
+        fs::write(&path, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         Ok(path)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -185,8 +185,9 @@ impl Worker {
 
     fn deadline_at(&self, pod: &Pod, seconds: i64) -> Option<Timestamp> {
         let status = self.context.statuses.get(&pod.uid())?;
-        let seconds = u64::try_from(seconds).ok()?;
-        Some(status.start_time?.0 + Duration::from_secs(seconds))
+        let limit = SignedDuration::from_secs(seconds);
+        // A file may say anything; what lies beyond all times never comes.
+        status.start_time?.0.checked_add(limit).ok()
     }
 
     async fn sync(&mut self, news: &News) -> Result<Next, CriError> {

@@ -2,6 +2,10 @@
 //!
 //! Upstream: `github.com/google/cadvisor/metrics/prometheus.go`, and the labels that
 //! `pkg/kubelet/server` adds: `container`, `id`, `image`, `name`, `namespace`, `pod`.
+//!
+//! Deviation: a kubelet's cAdvisor has some more names: of tasks by state and of load averages, which it
+//! always tells as zero; of merged and queued disk requests and their times; and of the machine's sockets,
+//! memory modules and version.
 
 mod processes;
 
@@ -88,6 +92,15 @@ const OF_GROUPS: &[Row] = &[
     ("container_memory_cache", "gauge", "Page cache.", |it| Some(it.cache as f64)),
     ("container_memory_swap", "gauge", "Swap in use.", |it| Some(it.swap as f64)),
     ("container_memory_mapped_file", "gauge", "Mapped files.", |it| Some(it.mapped_file as f64)),
+    ("container_memory_total_active_file_bytes", "gauge", "File cache in recent use.", |it| {
+        Some(it.active_file as f64)
+    }),
+    ("container_memory_total_inactive_file_bytes", "gauge", "File cache in no recent use.", |it| {
+        Some(it.inactive_file as f64)
+    }),
+    ("container_memory_kernel_usage", "gauge", "Memory of the kernel for the container.", |it| {
+        Some(it.kernel as f64)
+    }),
     ("container_threads", "gauge", "Threads that there are.", |it| Some(it.threads as f64)),
     ("container_threads_max", "gauge", "Threads that there may be; 0: any number.", |it| {
         Some(it.most_threads.unwrap_or(0) as f64)
@@ -101,6 +114,15 @@ const OF_GROUPS: &[Row] = &[
     }),
     ("container_spec_memory_limit_bytes", "gauge", "The memory limit; 0: none.", |it| {
         Some(it.memory_limit.unwrap_or(0) as f64)
+    }),
+    (
+        "container_spec_memory_reservation_limit_bytes",
+        "gauge",
+        "What is left to it when memory is short; 0: no such limit.",
+        |it| Some(it.memory_reservation.unwrap_or(0) as f64),
+    ),
+    ("container_spec_memory_swap_limit_bytes", "gauge", "The limit of swap; 0: none.", |it| {
+        Some(it.swap_limit.unwrap_or(0) as f64)
     }),
 ];
 
@@ -302,8 +324,15 @@ mod tests {
         let mut pod = PodStats::default();
         pod.pod_ref.name = "p".to_owned();
         pod.pod_ref.namespace = "n".to_owned();
-        let stats =
-            GroupStats { cpu_nanos: 1_500_000_000, working_set: 7, ..GroupStats::default() };
+        let stats = GroupStats {
+            cpu_nanos: 1_500_000_000,
+            working_set: 7,
+            active_file: 3,
+            inactive_file: 4,
+            kernel: 5,
+            swap_limit: Some(64),
+            ..GroupStats::default()
+        };
         let interface =
             InterfaceStats { name: "eth0".to_owned(), rx_bytes: 9, ..Default::default() };
         let told = Told {
@@ -324,6 +353,11 @@ mod tests {
             format!("container_memory_working_set_bytes{{{own}}} 7 1000\n"),
             format!("container_network_receive_bytes_total{{{own},interface=\"eth0\"}} 9 1000\n"),
             format!("container_spec_memory_limit_bytes{{{own}}} 0 1000\n"),
+            format!("container_spec_memory_swap_limit_bytes{{{own}}} 64 1000\n"),
+            format!("container_spec_memory_reservation_limit_bytes{{{own}}} 0 1000\n"),
+            format!("container_memory_kernel_usage{{{own}}} 5 1000\n"),
+            format!("container_memory_total_active_file_bytes{{{own}}} 3 1000\n"),
+            format!("container_memory_total_inactive_file_bytes{{{own}}} 4 1000\n"),
         ] {
             assert!(text.contains(&line), "{line}\n{text}");
         }

@@ -1,8 +1,17 @@
 //! `/containerLogs/{namespace}/{pod}/{container}`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use api_cri::v1;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -10,13 +19,19 @@ use transport::Body;
 
 use super::{Server, query_flag, query_values, text};
 use crate::{
-    early_exits,
     logs::{self, LogOptions},
     observed::{RuntimeContainer, State},
-    pod::PodExt,
+    pod::{PodExt, PodUid},
 };
 
 const QUEUE: usize = 16;
+/// The runtime knows of an exit some tens of milliseconds after it told of it, later where much was
+/// printed.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+/// Whoever wants a log gets what there is after this: a process that outlives its container may hold
+/// what is printed open, and the runtime waits for its end.
+const WRITTEN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Server {
     pub(super) async fn container_logs(
@@ -59,7 +74,7 @@ impl Server {
                 let time = given.parse();
                 Some(time.map_err(|_| format!("`{given}` is no time for sinceTime\n"))?)
             }
-            None => seconds.map(|it| self.context.clock.now() - it),
+            None => seconds.map(|it| before(self.context.clock.now(), it)),
         };
         let size = |it: Option<u64>| it.and_then(|it| usize::try_from(it).ok());
         Ok(LogOptions {
@@ -91,11 +106,42 @@ impl Server {
     }
 
     /// A container that ended a moment ago: the runtime has written what it said last when it knows of
-    /// its end itself.
-    async fn until_written(&self, pod: &Pod, id: &str) {
-        let uid = pod.uid();
-        let written = self.workers.until(|| !self.workers.has_early_exit(&uid, id));
-        drop(tokio::time::timeout(early_exits::LIMIT, written).await);
+    /// its end itself. The pod's worker may be busy with another container, so the runtime is asked.
+    async fn until_written(&self, uid: &PodUid, id: &str) {
+        let noticed = self.workers.until(|| !self.workers.has_early_exit(uid, id));
+        let known = async {
+            let mut pause = FIRST_LOOK;
+            while self.is_running(id).await {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_LOOK);
+            }
+        };
+        let written = async {
+            tokio::select! {
+                // First: nothing is asked of a container that runs.
+                biased;
+                () = noticed => {}
+                () = known => {}
+            }
+        };
+        drop(tokio::time::timeout(WRITTEN_LIMIT, written).await);
+    }
+
+    async fn is_running(&self, id: &str) -> bool {
+        let running = v1::ContainerState::ContainerRunning as i32;
+        self.context.runtime.container_status(id).await.is_ok_and(|it| it.state == running)
+    }
+
+    /// Ends when no more will be written.
+    async fn until_over(&self, uid: &PodUid, id: &str) {
+        let has_ended = || {
+            let observed = self.workers.observed(uid).unwrap_or_default();
+            let now = observed.containers.iter().find(|it| it.id == *id);
+            now.is_none_or(|it| matches!(it.state, State::Exited { .. }))
+                || self.workers.has_early_exit(uid, id)
+        };
+        self.workers.until(has_ended).await;
+        self.until_written(uid, id).await;
     }
 
     async fn send_log(
@@ -104,7 +150,8 @@ impl Server {
         container: RuntimeContainer,
         options: LogOptions,
     ) -> Response<Body> {
-        self.until_written(pod, &container.id).await;
+        let uid = pod.uid();
+        self.until_written(&uid, &container.id).await;
         let root = self.context.paths.all_pod_logs().to_owned();
         let path = PathBuf::from(&container.log_path);
         if let Err(error) = tokio::fs::metadata(&path).await {
@@ -112,14 +159,20 @@ impl Server {
             return text(StatusCode::INTERNAL_SERVER_ERROR, message);
         }
         let (out, chunks) = mpsc::channel(QUEUE);
-        let (workers, uid) = (self.workers.clone(), pod.uid());
-        let is_over = move || {
-            let observed = workers.observed(&uid).unwrap_or_default();
-            let now = observed.containers.iter().find(|it| it.id == container.id);
-            now.is_none_or(|it| matches!(it.state, State::Exited { .. }))
-        };
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (server, over) = (self.clone(), is_over.clone());
         let reading = async move {
-            if let Err(error) = logs::stream((root, path), options, out, is_over).await {
+            let reading =
+                logs::stream((root, path), options, out, || is_over.load(Ordering::Relaxed));
+            tokio::pin!(reading);
+            let result = tokio::select! {
+                result = &mut reading => result,
+                () = server.until_over(&uid, &container.id) => {
+                    over.store(true, Ordering::Relaxed);
+                    reading.await
+                }
+            };
+            if let Err(error) = result {
                 debug!(%error, "a log was not read to its end");
             }
         };
@@ -129,6 +182,12 @@ impl Server {
         response.headers_mut().insert(CONTENT_TYPE, plain);
         response
     }
+}
+
+/// A time so long before another; the earliest that there is where it would be before all times.
+fn before(now: Timestamp, by: Duration) -> Timestamp {
+    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// The id of the run whose log is wanted. While a container waits for its restart that is the one that
@@ -180,6 +239,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn any_number_of_seconds_is_a_time() {
+        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        let hour = before(now, Duration::from_secs(3600));
+        assert_eq!(hour, "2026-11-23T09:00:00Z".parse().unwrap());
+        assert_eq!(before(now, Duration::from_secs(1 << 40)), Timestamp::MIN);
+        assert_eq!(before(now, Duration::from_secs(u64::MAX)), Timestamp::MIN);
+    }
 
     #[test]
     fn what_waits_for_its_restart_shows_the_run_that_crashed_last() {

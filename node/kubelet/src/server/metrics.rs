@@ -9,7 +9,11 @@ use transport::Body;
 
 use super::Server;
 use crate::{
-    metrics::text::Exposition, observed::State, pod::PodExt, settings::VERSION, stats::group,
+    metrics::text::Exposition,
+    observed::State,
+    pod::PodExt,
+    settings::VERSION,
+    stats::{group, model::VolumeStats},
 };
 
 const NONE: [(&str, &str); 0] = [];
@@ -21,13 +25,71 @@ pub(super) fn answer(page: Exposition) -> Response<Body> {
     response
 }
 
+type ReadVolume = fn(&VolumeStats) -> f64;
+
+/// Upstream: `pkg/kubelet/metrics/collectors/volume_stats.go`.
+const OF_VOLUMES: [(&str, &str, ReadVolume); 6] = [
+    ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |it| {
+        it.fs.capacity_bytes as f64
+    }),
+    ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |it| {
+        it.fs.available_bytes as f64
+    }),
+    ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", |it| {
+        it.fs.used_bytes.unwrap_or(0) as f64
+    }),
+    ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |it| {
+        it.fs.inodes as f64
+    }),
+    ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", |it| {
+        it.fs.inodes_free as f64
+    }),
+    ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", |it| {
+        it.fs.inodes_used.unwrap_or(0) as f64
+    }),
+];
+
+/// How full claimed volumes are, each told once however many pods use it.
+fn of_claims(page: &mut Exposition, volumes: &[VolumeStats]) {
+    let claims: BTreeMap<_, _> = volumes
+        .iter()
+        .filter_map(|it| {
+            let claim = it.pvc_ref.as_ref()?;
+            Some(((claim.namespace.as_str(), claim.name.as_str()), it))
+        })
+        .collect();
+    if claims.is_empty() {
+        return;
+    }
+    let labels = |(namespace, name)| [("namespace", namespace), ("persistentvolumeclaim", name)];
+    for (name, help, read) in OF_VOLUMES {
+        page.begin(name, "gauge", help);
+        for (claim, it) in &claims {
+            page.sample(name, &labels(*claim), read(it));
+        }
+    }
+    let name = "kubelet_volume_stats_health_status_abnormal";
+    let known =
+        || claims.iter().filter_map(|(claim, it)| Some((claim, it.volume_health_stats.as_ref()?)));
+    if known().next().is_none() {
+        return;
+    }
+    let help = "Abnormal volume health status. The count is either 1 or 0. 1 indicates the volume is unhealthy, 0 indicates volume is healthy";
+    page.begin(name, "gauge", help);
+    for (claim, health) in known() {
+        page.sample(name, &labels(*claim), f64::from(u8::from(health.abnormal)));
+    }
+}
+
 fn is_of_probes(name: &str) -> bool {
     name.starts_with("prober_")
 }
 
 impl Server {
-    pub(super) fn metrics(&self) -> Response<Body> {
+    pub(super) async fn metrics(&self) -> Response<Body> {
+        let claims = self.stats.claims().await;
         let mut page = Exposition::default();
+        of_claims(&mut page, &claims);
         self.context.metrics.write(&mut page, |it| !is_of_probes(it));
         self.identity(&mut page);
         self.pods_now(&mut page);
@@ -113,5 +175,52 @@ impl Server {
         let name = "process_start_time_seconds";
         page.begin(name, "gauge", "When the process began, in seconds since the epoch.");
         page.sample(name, &NONE, self.started.as_second() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::stats::model::{FsStats, PvcReference, VolumeHealthStats};
+
+    #[test]
+    fn a_claimed_volume_is_told_once_with_how_full_it_is() {
+        let claim = |name: &str| PvcReference { name: name.to_owned(), namespace: "n".to_owned() };
+        let volume = |capacity_bytes, available_bytes, pvc_ref| VolumeStats {
+            fs: FsStats {
+                time: Time(Timestamp::UNIX_EPOCH),
+                available_bytes,
+                capacity_bytes,
+                used_bytes: None,
+                inodes_free: 0,
+                inodes: 0,
+                inodes_used: None,
+            },
+            name: "v".to_owned(),
+            pvc_ref,
+            volume_health_stats: None,
+            is_local: false,
+        };
+        let mut full = volume(100, 3, Some(claim("full")));
+        full.volume_health_stats = Some(VolumeHealthStats { abnormal: true });
+        let (other, unclaimed) = (volume(0, 0, Some(claim("other"))), volume(7, 7, None));
+        let mut page = Exposition::default();
+        of_claims(&mut page, &[full.clone(), full, other, unclaimed]);
+        let text = page.finish();
+        let of = |name: &str| {
+            let lines = text.lines().filter(|it| it.starts_with(&format!("{name}{{")));
+            lines.map(|it| it.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        let labels = |name: &str| format!("namespace=\"n\",persistentvolumeclaim=\"{name}\"}}");
+        let both = |one: u8, two: u8| {
+            vec![format!("{} {one}", labels("full")), format!("{} {two}", labels("other"))]
+        };
+        assert_eq!(of("kubelet_volume_stats_capacity_bytes"), both(100, 0));
+        assert_eq!(of("kubelet_volume_stats_available_bytes"), both(3, 0));
+        let abnormal = of("kubelet_volume_stats_health_status_abnormal");
+        assert_eq!(abnormal, [format!("{} 1", labels("full"))], "who says nothing is not told");
     }
 }

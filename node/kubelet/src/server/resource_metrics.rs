@@ -10,7 +10,7 @@ use transport::Body;
 use super::{Server, metrics::answer};
 use crate::{
     metrics::text::Exposition,
-    stats::model::{CpuStats, MemoryStats, PodStats},
+    stats::model::{CpuStats, MemoryStats, PodStats, SwapStats},
 };
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -20,6 +20,7 @@ struct Measured<'a> {
     labels: Labels<'a>,
     cpu: Option<&'a CpuStats>,
     memory: Option<&'a MemoryStats>,
+    swap: Option<&'a SwapStats>,
     start: Option<&'a Time>,
 }
 
@@ -31,6 +32,7 @@ impl Server {
             labels: Vec::new(),
             cpu: summary.node.cpu.as_ref(),
             memory: summary.node.memory.as_ref(),
+            swap: summary.node.swap.as_ref(),
             start: None,
         };
         write(&mut page, "node", &[node]);
@@ -52,7 +54,13 @@ fn names(pod: &PodStats) -> Labels<'_> {
 }
 
 fn of_pod(pod: &PodStats) -> Measured<'_> {
-    Measured { labels: names(pod), cpu: pod.cpu.as_ref(), memory: pod.memory.as_ref(), start: None }
+    Measured {
+        labels: names(pod),
+        cpu: pod.cpu.as_ref(),
+        memory: pod.memory.as_ref(),
+        swap: pod.swap.as_ref(),
+        start: None,
+    }
 }
 
 fn of_containers(pod: &PodStats) -> Vec<Measured<'_>> {
@@ -64,6 +72,7 @@ fn of_containers(pod: &PodStats) -> Vec<Measured<'_>> {
             labels,
             cpu: container.cpu.as_ref(),
             memory: container.memory.as_ref(),
+            swap: container.swap.as_ref(),
             start: container.start_time.as_ref(),
         }
     };
@@ -89,6 +98,14 @@ fn write(page: &mut Exposition, of: &str, measured: &[Measured<'_>]) {
         if let Some(memory) = it.memory {
             let bytes = memory.working_set_bytes as f64;
             page.sample_at(&name, &it.labels, bytes, memory.time.0.as_millisecond());
+        }
+    }
+    let name = format!("{of}_swap_usage_bytes");
+    page.begin(&name, "gauge", &format!("Current swap usage of the {of} in bytes"));
+    for it in measured {
+        if let Some(swap) = it.swap {
+            let bytes = swap.swap_usage_bytes as f64;
+            page.sample_at(&name, &it.labels, bytes, swap.time.0.as_millisecond());
         }
     }
     if measured.iter().all(|it| it.start.is_none()) {

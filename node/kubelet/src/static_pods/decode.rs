@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::references;
+use super::{checked, references};
 use crate::{
     pod::{HASH_ANNOTATION, PodExt, PodUid, SOURCE_ANNOTATION},
     yaml::{self, YamlError},
@@ -22,6 +22,8 @@ pub(super) type Pods = BTreeMap<PodUid, Pod>;
 pub(super) enum DecodeError {
     #[error(transparent)]
     Yaml(#[from] YamlError),
+    #[error("invalid pod: {0}")]
+    Field(#[from] checked::FieldError),
     #[error("static pods may not reference {0}")]
     Refers(&'static str),
 }
@@ -92,6 +94,10 @@ fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Result<
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(HASH_ANNOTATION.to_owned(), hash);
     annotations.insert(SOURCE_ANNOTATION.to_owned(), source.to_owned());
+    // Only the kubelet knows how it is, and who writes the text ends it by taking it away.
+    pod.status = None;
+    pod.metadata.deletion_timestamp = None;
+    pod.metadata.deletion_grace_period_seconds = None;
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node_name.to_owned());
     // Static pods tolerate everything that would end them.
@@ -100,6 +106,7 @@ fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Result<
         effect: Some("NoExecute".to_owned()),
         ..Toleration::default()
     });
+    checked::check(&pod)?;
     Ok(pod)
 }
 
@@ -132,12 +139,22 @@ mod tests {
         let one = answer(TEXT, "n1", "u").unwrap();
         assert_eq!(one.len(), 1);
         assert_eq!(one.values().next().unwrap().annotation(SOURCE_ANNOTATION), Some("http"));
-        let list = "kind: PodList\nitems:\n- metadata: {name: a}\n- metadata: {name: b}\n";
-        let list = answer(list, "n1", "u").unwrap();
+        let item = |name: &str| {
+            let spec = "{containers: [{name: c, image: i}]}";
+            format!("- {{metadata: {{name: {name}}}, spec: {spec}}}\n")
+        };
+        let list = format!("kind: PodList\nitems:\n{}{}", item("a"), item("b"));
+        let list = answer(&list, "n1", "u").unwrap();
         let mut names: Vec<_> = list.values().map(PodExt::name).collect();
         names.sort_unstable();
         assert_eq!(names, ["a-n1", "b-n1"]);
         assert!(answer("no", "n1", "u").is_err());
+        let over = TEXT.to_owned() + "status: {phase: Succeeded}\n";
+        let pods = answer(&over, "n1", "u").unwrap();
+        assert!(pods.values().all(|it| it.status.is_none()), "how it is, is not said there");
+        let out = TEXT.replace("name: web", "name: ../../web");
+        let error = answer(&out, "n1", "u").unwrap_err().to_string();
+        assert!(error.starts_with("invalid pod: metadata.name: Invalid value"), "{error}");
         let secret = "metadata: {name: a}\nspec: {imagePullSecrets: [{name: s}], containers: []}\n";
         let error = answer(secret, "n1", "u").unwrap_err();
         assert_eq!(error.to_string(), "static pods may not reference secrets");

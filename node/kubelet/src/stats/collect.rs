@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use api_cri::v1;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
@@ -17,7 +18,7 @@ use super::{
         ContainerStats, FsStats, PodReference, PodStats, ProcessStats, PvcReference,
         VolumeHealthStats, VolumeStats,
     },
-    network,
+    network, swap,
 };
 use crate::{
     observed::State,
@@ -31,7 +32,8 @@ struct FileSystems {
 }
 
 impl Stats {
-    /// The volumes of CSI drivers, as these tell of them.
+    /// The volumes that are not of the pod's own: those of CSI drivers as these tell of them, and those
+    /// of the host.
     async fn of_drivers(&self, pod: &Pod, now: Timestamp) -> Vec<VolumeStats> {
         let told = self.context.volumes.of_drivers(pod).await.into_iter();
         let reference = |name| PvcReference { name, namespace: pod.namespace().to_owned() };
@@ -51,6 +53,13 @@ impl Stats {
             is_local: false,
         })
         .collect()
+    }
+
+    /// The volumes of the node's pods that were claimed.
+    pub(crate) async fn claims(&self) -> Vec<VolumeStats> {
+        let (pods, now) = (self.workers.pods(), self.context.clock.now());
+        let asked = join_all(pods.iter().map(|it| self.of_drivers(it, now))).await;
+        asked.into_iter().flatten().filter(|it| it.pvc_ref.is_some()).collect()
     }
 
     pub(super) async fn pods(
@@ -108,7 +117,7 @@ impl Stats {
                     Some(fs) => Some(self.logs(pod, &container.name, fs).await),
                     None => None,
                 },
-                swap: None,
+                swap: Some(swap(&stats, now)),
                 id: container.id.clone(),
                 image: container.image.clone(),
             });
@@ -140,7 +149,7 @@ impl Stats {
             process_stats: Some(ProcessStats { process_count: stats.threads }),
             volume,
             containers,
-            swap: None,
+            swap: Some(swap(&stats, now)),
         })
     }
 

@@ -32,11 +32,19 @@ pub(crate) struct GroupStats {
     pub cache: u64,
     pub swap: u64,
     pub mapped_file: u64,
+    pub active_file: u64,
+    pub inactive_file: u64,
+    /// What the kernel itself takes for the group.
+    pub kernel: u64,
     pub failcnt: u64,
     pub page_faults: u64,
     pub major_page_faults: u64,
     pub oom_kills: u64,
     pub memory_limit: Option<u64>,
+    /// What the group is pushed back to when memory is short.
+    pub memory_reservation: Option<u64>,
+    /// Of memory and swap together on v1, of swap alone on v2.
+    pub swap_limit: Option<u64>,
     /// Processes and their threads.
     pub threads: u64,
     /// How many there may be.
@@ -131,12 +139,17 @@ impl<'a> Group<'a> {
             stats.cache = own("cache");
             stats.swap = own("swap");
             stats.mapped_file = own("mapped_file");
+            stats.active_file = own("active_file");
+            stats.inactive_file = own("inactive_file");
+            stats.kernel = number(&folder.join("memory.kmem.usage_in_bytes")).unwrap_or(0);
             stats.page_faults = own("pgfault");
             stats.major_page_faults = own("pgmajfault");
             stats.failcnt = number(&folder.join("memory.failcnt")).unwrap_or(0);
             stats.oom_kills = field(&self::text(&folder.join("memory.oom_control")), "oom_kill");
-            let limit = number(&folder.join("memory.limit_in_bytes"));
-            stats.memory_limit = limit.filter(|it| *it < NO_LIMIT);
+            let limit = |file: &str| number(&folder.join(file)).filter(|it| *it < NO_LIMIT);
+            stats.memory_limit = limit("memory.limit_in_bytes");
+            stats.memory_reservation = limit("memory.soft_limit_in_bytes");
+            stats.swap_limit = limit("memory.memsw.limit_in_bytes");
         }
         if let Some(folder) = self.folder("cpuacct") {
             stats.cpu_nanos = number(&folder.join("cpuacct.usage")).unwrap_or(0);
@@ -184,11 +197,16 @@ fn read_v2(folder: &Path) -> GroupStats {
         cache: field(&memory, "file"),
         swap: number(&folder.join("memory.swap.current")).unwrap_or(0),
         mapped_file: field(&memory, "file_mapped"),
+        active_file: field(&memory, "active_file"),
+        inactive_file: field(&memory, "inactive_file"),
+        kernel: field(&memory, "kernel"),
         failcnt: field(&events, "max"),
         page_faults: field(&memory, "pgfault"),
         major_page_faults: field(&memory, "pgmajfault"),
         oom_kills: field(&events, "oom_kill"),
         memory_limit: number(&folder.join("memory.max")),
+        memory_reservation: number(&folder.join("memory.high")),
+        swap_limit: number(&folder.join("memory.swap.max")),
         threads: number(&folder.join("pids.current")).unwrap_or(0),
         most_threads: number(&folder.join("pids.max")),
         pressures: ["cpu", "memory", "io"]
@@ -226,6 +244,7 @@ pub(super) fn from_meminfo(stats: &mut GroupStats, meminfo: &str) {
     stats.working_set = stats.memory_usage.saturating_sub(bytes("Inactive(file)"));
     stats.rss = bytes("AnonPages");
     stats.cache = bytes("Cached");
+    stats.swap = bytes("SwapTotal").saturating_sub(bytes("SwapFree"));
 }
 
 /// This process alone, for whoever wants to know what the kubelet costs.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -14,23 +15,30 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use super::{MountVolumeError, create_dir, io_error, mounts, ownership};
 use crate::{downward::Facts, pod::PodExt, qos, quantity};
 
+/// `ready` is a file that says that the volume at `path` is as it should be. Afterwards its containers
+/// may change it, and a kubelet that was killed before finishes what it had begun.
 pub(super) fn make(
     pod: &Pod,
     source: &EmptyDirVolumeSource,
-    path: PathBuf,
+    (path, ready): (PathBuf, &Path),
     facts: &Facts,
 ) -> Result<PathBuf, MountVolumeError> {
-    let is_new = !path.is_dir();
-    create_dir(&path)?;
     let medium = source.medium.as_deref().unwrap_or_default();
-    let was_mounted = medium.is_empty() || mounts::is_mounted(&path);
-    if !was_mounted {
+    let is_disk = medium.is_empty();
+    let is_there = path.is_dir() && (is_disk || mounts::is_mounted(&path));
+    if is_there && ready.exists() {
+        return Ok(path);
+    }
+    create_dir(&path)?;
+    if !is_there && !is_disk {
         mount(pod, source, medium, &path, facts)?;
     }
-    if is_new || !was_mounted {
-        ownership::open_to_all(&path, ownership::Group::of(pod))
-            .map_err(io_error("set the mode of", &path))?;
+    ownership::open_to_all(&path, ownership::Group::of(pod))
+        .map_err(io_error("set the mode of", &path))?;
+    if let Some(folder) = ready.parent() {
+        create_dir(folder)?;
     }
+    fs::write(ready, []).map_err(io_error("write", ready))?;
     Ok(path)
 }
 
@@ -85,6 +93,8 @@ fn page_size(pod: &Pod, medium: &str) -> Result<i64, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -96,6 +106,22 @@ mod tests {
 
     fn source(limit: Option<&str>) -> EmptyDirVolumeSource {
         serde_json::from_value(json!({ "medium": "Memory", "sizeLimit": limit })).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_a_killed_kubelet_left_half_made_is_opened_to_all_and_then_its_pods() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, ready) = (folder.path().join("v"), folder.path().join("plugins/v/ready"));
+        let (source, facts) = (EmptyDirVolumeSource::default(), Facts::default());
+        let make = || make(&pod(json!({})), &source, (path.clone(), &ready), &facts).unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        make();
+        assert_eq!(mode(), 0o777);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        make();
+        assert_eq!(mode(), 0o700, "a container has closed it");
     }
 
     #[test]

@@ -73,7 +73,14 @@ fn bind(opened: &OwnedFd, target: &Path) -> io::Result<()> {
     if fs::symlink_metadata(target).is_ok() {
         // A mount of an earlier start of this container.
         mounts::unmount_below(target)?;
-    } else {
+    }
+    // What was a file then may be a folder now.
+    match fs::symlink_metadata(target) {
+        Ok(found) if found.is_dir() && !is_folder => fs::remove_dir(target)?,
+        Ok(found) if !found.is_dir() && is_folder => fs::remove_file(target)?,
+        _ => {}
+    }
+    if fs::symlink_metadata(target).is_err() {
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -145,6 +152,28 @@ mod tests {
         // No program that is started meanwhile gets it.
         let flags = nix::fcntl::fcntl(&opened, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
+    }
+
+    #[test]
+    fn what_was_a_file_may_be_a_folder_at_the_next_start() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, target) = (folder.path().join("v"), folder.path().join("t"));
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("part"), "file").unwrap();
+        prepare(&volume, "part", &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "file");
+        fs::remove_file(volume.join("part")).unwrap();
+        fs::create_dir_all(volume.join("part/below")).unwrap();
+        prepare(&volume, "part", &target).unwrap();
+        assert!(target.join("below").is_dir());
+        fs::remove_dir_all(volume.join("part")).unwrap();
+        fs::write(volume.join("part"), "again").unwrap();
+        prepare(&volume, "part", &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "again");
+        mounts::unmount_below(&target).unwrap();
     }
 
     #[test]

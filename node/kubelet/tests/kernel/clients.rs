@@ -71,7 +71,7 @@ impl Bed {
     }
 
     /// A WebSocket to the kubelet.
-    async fn web_socket(
+    pub(crate) async fn web_socket(
         &self,
         target: &str,
         protocols: &str,

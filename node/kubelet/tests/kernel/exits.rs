@@ -126,3 +126,35 @@ async fn an_exit_is_told_before_containerd_says_so_and_as_it_says_so_then() {
     bed.until_nothing_is_left().await;
     kubelet.kill().await;
 }
+
+/// A worker that starts a container does not look at the others meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_read_and_ends_whatever_else_its_pod_is_busy_with() {
+    let Some(bed) = Bed::new("busy").await else { return };
+    let kubelet = bed.ready().await;
+    let short = bed.container("short", "busybox sleep 2; echo last; exit 3");
+    let mut slow = bed.container("slow", "exec sleep 1000");
+    let hook = json!({ "exec": { "command": ["/bin/busybox", "sleep", "20"] } });
+    slow["lifecycle"] = json!({ "postStart": hook });
+    let spec = json!({
+        "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+        "containers": [short, slow],
+    });
+    bed.create_pod(json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    bed.eventually(async || bed.log("p", "short").await.contains("last").then_some(())).await;
+    let begun = std::time::Instant::now();
+    let path = format!("/containerLogs/{}/p/short", bed.namespace());
+    for follow in ["", "?follow=true"] {
+        let (status, text) = bed.ask("GET", &format!("{path}{follow}")).await;
+        assert_eq!((status, text.as_str()), (200, "last\n"), "{follow}");
+    }
+    let pod = bed.pod("p").await;
+    let conditions = pod.status.unwrap().conditions.unwrap_or_default();
+    let ready = conditions.iter().find(|it| it.type_ == "ContainersReady").unwrap();
+    assert_eq!(ready.status, "False", "the hook still runs");
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    bed.delete_pod("p", 0).await;
+    bed.until_gone("p").await;
+    bed.until_nothing_is_left().await;
+    kubelet.kill().await;
+}

@@ -157,3 +157,22 @@ async fn a_probe_that_fails_gives_the_grace_that_it_names_and_not_the_pods() {
     assert_eq!(world.runtime.grace("own"), Some(3));
     assert_eq!(world.runtime.grace("pods"), Some(50));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_probe_fails_every_second_has_no_more_events_than_an_objects_share() {
+    let world = World::new().await;
+    world.runtime.script("c", Script::default().exec_code(1));
+    let probe = json!({
+        "exec": { "command": ["x"] }, "periodSeconds": 1, "failureThreshold": 1000,
+    });
+    let spec = json!({
+        "containers": [{ "name": "c", "image": "i:1", "readinessProbe": probe }],
+    });
+    world.create(pod("noisy", spec)).await;
+    world.until("noisy", |it| it.phase.as_deref() == Some("Running")).await;
+    world.pass(Duration::from_secs(200)).await;
+    let count = world.event_count("noisy").await;
+    assert!((20..=26).contains(&count), "{count}");
+    world.create(pod("other", json!({ "containers": [{ "name": "c", "image": "i:2" }] }))).await;
+    world.until_event_that("Pulling", |it| it.contains("i:2")).await;
+}

@@ -41,6 +41,42 @@ async fn a_static_pod_that_refers_to_an_object_of_the_api_does_not_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_pod_whose_file_went_or_changed_while_the_kubelet_was_away_is_ended_or_replaced() {
+    let mut world = World::new().await;
+    let other = TEXT.replace("name: s", "name: t").replace("name: c", "name: d");
+    world.put_static_pod("s.yaml", Some(TEXT));
+    world.put_static_pod("t.yaml", Some(&other));
+    for name in ["s-node", "t-node"] {
+        world.until_there(name).await;
+        world.until(name, support::is_running).await;
+    }
+    world.stop_kubelet().await;
+    world.put_static_pod("s.yaml", None);
+    world.put_static_pod("t.yaml", Some(&other.replace("name: d", "name: e")));
+    world.restart_kubelet().await;
+    world.until_gone("s-node").await;
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.runtime.running(), ["e"]);
+    assert_eq!(world.runtime.count("StartContainer", "c"), 1);
+    assert_eq!(world.runtime.held(), 2, "one sandbox and one container");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_that_the_api_server_would_refuse_does_not_run_and_its_neighbours_do() {
+    let world = World::new().await;
+    world.put_static_pod("a.yaml", Some(&TEXT.replace("name: s}", "name: ../../s}")));
+    world.put_static_pod("b.yaml", Some(&TEXT.replace("name: c", "name: ..")));
+    world.put_static_pod("c.yaml", Some(&TEXT.replace(", image: \"i:1\"", "")));
+    world.put_static_pod("d.yaml", Some("{"));
+    world.put_static_pod("t.yaml", Some(&TEXT.replace("name: s", "name: t")));
+    world.until_there("t-node").await;
+    world.until("t-node", support::is_running).await;
+    world.pass(Duration::from_secs(40)).await;
+    assert_eq!(world.runtime.running(), ["c"]);
+    assert_eq!(world.runtime.count("RunPodSandbox", "t-node"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_is_noticed_at_once_however_seldom_the_folder_is_looked_at() {
     let world = World::configured(|settings| {
         settings.config.file_check_frequency = GoDuration(Duration::from_secs(86_400));

@@ -495,6 +495,14 @@ impl World {
         }
     }
 
+    /// How often something was told of an object.
+    pub(crate) async fn event_count(&self, name: &str) -> i32 {
+        let api = Api::<Event>::namespaced(self.client.clone(), "default");
+        let events = api.list(&ListParams::default()).await.unwrap().items;
+        let own = events.iter().filter(|it| it.involved_object.name.as_deref() == Some(name));
+        own.map(|it| it.count.unwrap_or(1)).sum()
+    }
+
     pub(crate) async fn until_event(&self, reason: &str, message: &str) {
         self.until_event_that(reason, |it| it == message).await;
     }
