@@ -193,6 +193,19 @@ const GROUPS: &[Group] = &[
         )],
     },
     Group {
+        group: "autoscaling",
+        version: "v1",
+        schemas: "io.k8s.api.autoscaling.v1",
+        rows: &[Row(
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            "hpa",
+            "all",
+            &[NAMESPACED],
+            "status",
+        )],
+    },
+    Group {
         group: "batch",
         version: "v1",
         schemas: "io.k8s.api.batch.v1",
@@ -408,8 +421,12 @@ impl Row {
     fn resource(&self, group: &Group) -> Resource {
         let Self(kind, plural, short, categories, properties, subresources) = self;
         let is = |property: &str| properties.contains(&property);
-        let stored_as =
-            (group.group == "events.k8s.io").then(|| (String::new(), (*plural).to_owned()));
+        // What [`crate::convert`] knows.
+        let stored_as = match (group.group, group.version) {
+            ("events.k8s.io", _) => Some((String::new(), (*plural).to_owned())),
+            ("autoscaling", "v1") => Some((group.group.to_owned(), (*plural).to_owned())),
+            _ => None,
+        };
         Resource {
             group: group.group.into(),
             version: group.version.into(),
