@@ -1,7 +1,7 @@
 //! Checks that every workspace dependency points down the layers of `layers.toml`.
 //!
 //! The longest directory that holds a crate is its layer. Dev-dependencies are free: a test may
-//! put two components side by side.
+//! put two components side by side. And that ARCHITECTURE.md's map has every crate.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -40,6 +40,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let metadata = metadata()?;
     let violations = violations(&layers, &metadata);
     ensure!(violations.is_empty(), "dependencies against the layers:\n{}", violations.join("\n"));
+    let map = fs::read_to_string("ARCHITECTURE.md").context("failed to read `ARCHITECTURE.md`")?;
+    let unmapped = unmapped(&map, &metadata);
+    ensure!(
+        unmapped.is_empty(),
+        "crates that ARCHITECTURE.md does not name: {}",
+        unmapped.join(", ")
+    );
     println!("layers: {} crates, no edge goes up", metadata.packages.len());
     Ok(())
 }
@@ -66,6 +73,15 @@ fn violations(layers: &Layers, metadata: &Metadata) -> Vec<String> {
         }
     }
     violations
+}
+
+/// The folders of crates that the map does not name.
+fn unmapped(map: &str, metadata: &Metadata) -> Vec<String> {
+    let folders = metadata.packages.iter().filter_map(|package| {
+        let folder = Path::new(&package.manifest_path).parent()?;
+        Some(folder.strip_prefix(&metadata.workspace_root).ok()?.display().to_string())
+    });
+    folders.filter(|it| !map.contains(&format!("`{it}`"))).collect()
 }
 
 fn metadata() -> anyhow::Result<Metadata> {
@@ -104,6 +120,18 @@ mod tests {
         assert!(verdict("node/kubelet", "base/clock", None).is_empty());
         assert_eq!(verdict("base/clock", "node/kubelet", None).len(), 1);
         assert_eq!(verdict("node/kubelet", "node/kube-proxy", None).len(), 1);
+    }
+
+    #[test]
+    fn a_crate_that_the_map_does_not_name_is_told() {
+        let package = |at: &str| Package {
+            name: "p".into(),
+            manifest_path: format!("/w/{at}/Cargo.toml"),
+            dependencies: Vec::new(),
+        };
+        let packages = vec![package("base/clock"), package("base/new")];
+        let metadata = Metadata { packages, workspace_root: "/w".into() };
+        assert_eq!(unmapped("- `base/clock`: time, - base/new", &metadata), ["base/new"]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How many worker nodes, one per zone first [default: 3]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=450))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=450))]
     pub(crate) nodes: Option<u32>,
     /// The worker nodes' instance type [default: m5.large]
     #[arg(long)]

@@ -1,7 +1,9 @@
 //! What a command says when it fails: what failed, why, what to do next; and with which code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM. Wrong usage is what can be told
-//! from the command line alone (clap gives 2 by itself); a name that nothing has is a failure.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM. Wrong usage is what another
+//! command line mends: flags and values that cannot be read (clap gives 2 by itself), that contradict what the
+//! region was brought up with, or that ask for more than the machine has room for. A name that nothing has, or a
+//! port that somebody else has, is a failure.
 
 use std::{fmt, io, path::Path};
 
@@ -42,6 +44,11 @@ impl Failure {
             io::ErrorKind::PermissionDenied => Self::unreadable(socket, error),
             _ => Self::new(format!("no region runs on `{}` ({error})", socket.display()), NEXT),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn next(&self) -> &str {
+        &self.next
     }
 
     /// With another way out beside its own.
@@ -90,11 +97,17 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
     }
-    let failure = error.chain().find_map(|it| it.downcast_ref::<Failure>());
+    let failure = failure_of(error);
     if let Some(failure) = failure {
         eprintln!("  next: {}", failure.next);
     }
     if failure.is_some_and(|it| it.is_usage) { 2 } else { 1 }
+}
+
+/// The innermost knows best what to do. One that says more of another error is found by its context.
+fn failure_of(error: &anyhow::Error) -> Option<&Failure> {
+    let inner = error.chain().find_map(|it| it.downcast_ref::<Failure>());
+    inner.or_else(|| error.downcast_ref::<Failure>())
 }
 
 #[cfg(test)]
@@ -109,6 +122,18 @@ mod tests {
         let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(component);
         assert_eq!(report(&anyhow::Error::from_boxed(boxed)), 2);
         assert_eq!(report(&Status(130).into()), 130);
+    }
+
+    #[test]
+    fn the_way_out_is_that_of_whoever_knows_most() {
+        let around = |inner: anyhow::Error| {
+            let error = inner.context(Failure::new("it was not loaded", "give an archive"));
+            failure_of(&error).map(|it| it.next.clone())
+        };
+        assert_eq!(around(anyhow::anyhow!("refused")).as_deref(), Some("give an archive"));
+        let inner = Failure::new("no region runs", "start one");
+        assert_eq!(around(inner.into()).as_deref(), Some("start one"));
+        assert_eq!(failure_of(&anyhow::anyhow!("x")).map(|it| &it.next), None);
     }
 
     #[test]

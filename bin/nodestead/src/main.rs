@@ -19,6 +19,7 @@ mod region;
 mod room;
 mod root_key;
 mod run;
+mod signals;
 mod sweep;
 
 use std::{process::ExitCode, time::Duration};

@@ -3,6 +3,8 @@
 use std::{
     cell::RefCell,
     io::IsTerminal,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -96,5 +98,78 @@ impl Drop for Progress {
     }
 }
 
+/// What a command waits for, shown while it does if that takes long: most are done at once. It goes with
+/// the value, and must, before anything else is printed.
+pub(crate) struct Waiting {
+    over: Option<Sender<()>>,
+    shown: Option<JoinHandle<()>>,
+}
+
+/// How long nothing is shown of what may be done at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    /// From now on.
+    pub(crate) fn new(what: &'static str) -> Self {
+        let (over, is_over) = channel();
+        // A thread, for the command may compute or read files without a pause.
+        let shown = std::thread::spawn(move || {
+            let patience = if std::io::stderr().is_terminal() { PATIENCE } else { SAID_EVERY };
+            unless_over(&is_over, patience, || {
+                let mut progress = Progress::new(1);
+                match progress.bar {
+                    Some(_) => progress.step(what),
+                    None => progress.say(what),
+                }
+                progress
+            });
+        });
+        Self { over: Some(over), shown: Some(shown) }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        drop(self.shown.take().map(JoinHandle::join));
+    }
+}
+
+/// Does `show` after `patience`, and keeps what it gives until `is_over`, whose sender is then gone.
+fn unless_over<T>(is_over: &Receiver<()>, patience: Duration, show: impl FnOnce() -> T) {
+    if is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        let shown = show();
+        let _over = is_over.recv();
+        drop(shown);
+    }
+}
+
 /// `cnorm` of every terminal that understands the bar.
 const SHOW_CURSOR: &str = "\x1b[?25h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_at_once_is_not_shown_and_what_takes_longer_is_until_it_is_over() {
+        let (over, is_over) = channel::<()>();
+        drop(over);
+        unless_over(&is_over, Duration::from_secs(600), || panic!("it is over"));
+
+        let (over, is_over) = channel::<()>();
+        let (began, has_begun) = channel::<Sender<()>>();
+        let (alive, is_gone) = channel::<()>();
+        let showing = std::thread::spawn(move || {
+            unless_over(&is_over, Duration::ZERO, || {
+                began.send(alive.clone()).unwrap();
+                alive
+            });
+        });
+        drop(has_begun.recv().unwrap());
+        assert!(is_gone.try_recv().is_err_and(|it| it == std::sync::mpsc::TryRecvError::Empty));
+        drop(over);
+        showing.join().unwrap();
+        assert!(is_gone.recv().is_err(), "what was shown has gone");
+    }
+}

@@ -12,7 +12,7 @@ mod watched;
 pub use self::{
     identity::{Identity, SignalError},
     memory::{release_program, resting, return_free_memory},
-    session::{EnterError, Entrance, Fork, NAMESPACES, on_terminal},
+    session::{EnterError, Entrance, Fork, NAMESPACES, end_with_starter, on_terminal},
     watched::Watched,
 };
 pub use nix::sys::signal::Signal;

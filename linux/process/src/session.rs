@@ -12,7 +12,11 @@ use std::{
     process::{Child, Command},
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns, unshare},
+    sys::signal::Signal,
+};
 
 use crate::Identity;
 
@@ -152,6 +156,19 @@ pub fn on_terminal(command: &mut Command, terminal: OwnedFd) {
     unsafe { command.pre_exec(attach) };
 }
 
+/// Has the kernel kill what `command` starts when the thread that starts it ends, at the latest with
+/// this process, whatever ends it: for work that nobody would wait for any more. The thread has to wait.
+pub fn end_with_starter(command: &mut Command) {
+    let starter = nix::unistd::getpid();
+    let tie = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have ended before it was asked for.
+        if nix::unistd::getppid() == starter { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: prctl(2) and getppid(2) are async-signal-safe, and `tie` allocates nothing.
+    unsafe { command.pre_exec(tie) };
+}
+
 fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -161,7 +178,7 @@ fn on_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
+    use std::{os::unix::process::ExitStatusExt, process::Stdio};
 
     use super::*;
 
@@ -192,6 +209,23 @@ mod tests {
         assert_ne!(seen, own.to_string_lossy());
         assert!(seen.is_empty() || seen == theirs.to_string_lossy());
         assert_eq!(std::fs::read_link("/proc/self/ns/uts").unwrap(), own);
+    }
+
+    #[test]
+    fn what_is_to_end_with_its_starter_is_killed_then_and_not_before() {
+        let (over, waits) = std::sync::mpsc::channel::<()>();
+        let starter = std::thread::spawn(move || {
+            let mut command = Command::new("sleep");
+            command.arg("600");
+            end_with_starter(&mut command);
+            let mut child = command.spawn().unwrap();
+            waits.recv().ok();
+            assert!(child.try_wait().unwrap().is_none(), "its starter is there");
+            child
+        });
+        over.send(()).unwrap();
+        let ended = starter.join().unwrap().wait().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32));
     }
 
     #[test]

@@ -29,8 +29,10 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
-    #[error("the archive holds neither an OCI layout (`index.json`) nor `manifest.json`")]
+    #[error("it is no archive of images: tar cannot read it, or gzip cannot unpack it")]
     NotAnArchive,
+    #[error("the archive holds neither an OCI layout (`index.json`) nor `manifest.json`")]
+    NoImages,
     #[error("`{file}` of the archive is not readable")]
     Malformed { file: String },
     #[error("`{file}`, which the archive's index refers to, is not in the archive")]
@@ -79,7 +81,7 @@ impl Ecr {
             found = saved;
         }
         if found.is_empty() {
-            return Err(ImportError::NotAnArchive);
+            return Err(ImportError::NoImages);
         }
         let mut names = Vec::new();
         for image in found {
@@ -94,8 +96,14 @@ impl Ecr {
         let failed = |source| ImportError::Read { source };
         let mut archive = tar::Archive::new(unzipped(reader).map_err(failed)?);
         let mut files = Files::default();
+        let mut is_archive = false;
         for entry in archive.entries().map_err(failed)? {
-            let mut entry = entry.map_err(failed)?;
+            // What fails at once is of another kind; what fails later is broken, and says at what.
+            let mut entry = match entry {
+                Err(_) if !is_archive => return Err(ImportError::NotAnArchive),
+                entry => entry.map_err(failed)?,
+            };
+            is_archive = true;
             let path = entry.path().map_err(failed)?.to_string_lossy().into_owned();
             let path = path.trim_start_matches("./").to_owned();
             match entry.header().entry_type() {

@@ -4,6 +4,8 @@
 //! region's authority, mount points, configuration) shows through. One with programs below `/usr` runs with
 //! those alone; one without is a layer of files, and gets the machine's `/usr` as EKS's image does.
 //!
+//! **Invariant:** what copies ends with who asked for it, so that nothing writes to a folder that is being
+//! removed.
 //! **Invariant:** none of the folders that the launcher mounts on is a link, so that no path of an image
 //! leads out of it.
 //!
@@ -47,11 +49,16 @@ const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const BUNDLES: [&str; 3] =
     [ami::CA_BUNDLE, "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem"];
 
+/// How GNU tar says it, in the C locale.
+const NO_ARCHIVE: &str = "does not look like a tar archive";
+
 /// Why a root file system was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error("there is no file or folder `{}`", path.display())]
     Missing { path: PathBuf },
+    #[error("`{}` is neither a folder nor a tar archive", path.display())]
+    NoArchive { path: PathBuf },
     #[error("failed to run `{program}`")]
     Run {
         program: &'static str,
@@ -101,10 +108,16 @@ fn extract(source: &Path, target: &Path) -> Result<(), ImportError> {
     let mut command = Command::new("tar");
     command.args(["--extract", "--preserve-permissions", "--numeric-owner", "--xattrs"]);
     command.args(["--xattrs-include=*", "--file"]).arg(source).arg("--directory").arg(target);
-    run("tar", &mut command).map(drop)
+    match run("tar", &mut command) {
+        Err(ImportError::Failed { said, .. }) if said.contains(NO_ARCHIVE) => {
+            Err(ImportError::NoArchive { path: source.to_owned() })
+        }
+        done => done.map(drop),
+    }
 }
 
 fn run(program: &'static str, command: &mut Command) -> Result<Output, ImportError> {
+    linux_process::end_with_starter(command);
     let output = command.stdin(Stdio::null()).env("LC_ALL", "C").output();
     let output = output.map_err(|source| ImportError::Run { program, source })?;
     if output.status.success() {
@@ -241,7 +254,41 @@ mod tests {
         assert!(matches!(imported(empty.path()), Err(ImportError::Empty)));
         let text = tree(&["not-a.tar"]);
         let error = imported(&text.path().join("not-a.tar")).unwrap_err();
-        assert!(matches!(error, ImportError::Failed { program: "tar", .. }), "{error}");
+        assert!(matches!(error, ImportError::NoArchive { .. }), "{error}");
+    }
+
+    /// Where the process that is killed finds what to import.
+    const PIPE: &str = "NODESTEAD_TEST_PIPE";
+
+    #[test]
+    fn what_copies_ends_with_who_asked_for_it() {
+        if let Some(pipe) = std::env::var_os(PIPE) {
+            drop(imported(Path::new(&pipe)));
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        // Nobody writes to it: tar waits for as long as it lives.
+        let pipe = folder.path().join("root.tar");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut asking = Command::new(std::env::current_exe().unwrap());
+        asking.args(["--exact", "image::tests::what_copies_ends_with_who_asked_for_it"]);
+        let mut asking = asking.env(PIPE, &pipe).stdout(Stdio::null()).spawn().unwrap();
+        let name = pipe.to_str().unwrap();
+        let is_tar = |pid: &i32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.starts_with("tar\0") && line.contains(name)
+        };
+        let find = || linux_process::all().unwrap().into_iter().find(is_tar);
+        let tar = loop {
+            assert!(asking.try_wait().unwrap().is_none(), "it waits for tar");
+            match find().and_then(linux_process::Identity::of) {
+                Some(tar) => break tar,
+                None => std::thread::yield_now(),
+            }
+        };
+        asking.kill().unwrap();
+        asking.wait().unwrap();
+        assert!(tar.wait(std::time::Duration::from_secs(10)), "tar lives on");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use api_kube as _;
 
 mod api_server;
 mod cni;
+mod groups;
 mod iam;
 mod kubernetes;
 mod memory;
@@ -24,8 +25,12 @@ mod region;
 mod rows;
 mod services;
 
+use std::time::Duration;
+
+use anyhow::Context;
+use groups::Group;
 use region::Region;
-use rows::{Row, seconds};
+use rows::{Row, median, seconds};
 
 fn main() -> anyhow::Result<()> {
     transport::tls::install_provider();
@@ -37,81 +42,47 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
-    if std::env::args().skip(1).eq(["network".to_owned()]) {
-        // What needs no region.
-        println!("{}", rows::table(&network::rows().await?));
-        return Ok(());
-    }
-    if std::env::args().skip(1).eq(["proxier"]) {
-        // It needs no region.
-        println!("{}", rows::table(&proxier::rows().await?));
-        return Ok(());
-    }
-    if std::env::args().skip(1).eq(["iam"]) {
-        // Nor do a decision and the gateway.
-        println!("{}", rows::table(&iam::rows().await?));
-        return Ok(());
-    }
-    if std::env::args().skip(1).eq(["kubernetes"]) {
-        println!("{}", rows::table(&kubernetes::rows().await?));
-        return Ok(());
-    }
-    if std::env::args().skip(1).eq(["provisioning"]) {
-        println!("{}", rows::table(&provisioning::rows()?));
-        return Ok(());
-    }
-    let (region, took) = Region::up()?;
-    let mut rows = vec![Row::new("`up` to 3 nodes Ready, once", seconds(took), "-", "8 s")];
-    if is_wanted("memory") {
-        measure("memory", &mut rows, memory::rows(&region));
-    }
-    if is_wanted("nodes") {
-        measure("nodes", &mut rows, nodes::rows(&region).await);
-    }
-    if is_wanted("cni") {
-        measure("cni", &mut rows, tokio::task::block_in_place(|| cni::rows(&region)));
-    }
-    if is_wanted("pods") {
-        measure("pods", &mut rows, pods::rows(&region).await);
-    }
-    if is_wanted("identity") {
-        measure("Pod Identity", &mut rows, pod_identity::rows(&region).await);
-    }
-    if is_wanted("services") {
-        measure("services", &mut rows, services::rows(&region).await);
-    }
-    if is_wanted("proxier") {
-        measure("proxier", &mut rows, proxier::rows().await);
-    }
-    if is_wanted("network") {
-        measure("network", &mut rows, network::rows().await);
-    }
-    if is_wanted("iam") {
-        measure("iam", &mut rows, iam::rows().await);
-    }
-    if is_wanted("provisioning") {
-        measure("provisioning", &mut rows, provisioning::rows());
-    }
-    if is_wanted("kubernetes") {
-        measure("an API server alone", &mut rows, kubernetes::rows().await);
-    }
-    if is_wanted("api") {
-        measure("API server", &mut rows, api_server::rows(&region).await);
+    let wanted = groups::wanted(std::env::args().skip(1))?;
+    let mut rows = Vec::new();
+    let region = match wanted.iter().any(|it| it.needs_region()) {
+        true => Some(Region::up(if wanted.contains(&Group::Up) { UPS } else { 1 })?),
+        false => None,
+    };
+    for group in wanted {
+        match measure(group, region.as_ref()).await {
+            Ok(found) => rows.extend(found),
+            Err(error) => rows.push(Row::missing(group.name(), &error)),
+        }
     }
     println!("{}", rows::table(&rows));
     Ok(())
 }
 
-/// `make bench BENCH="pods services"` measures those alone.
-fn is_wanted(group: &str) -> bool {
-    let mut wanted = std::env::args().skip(1).peekable();
-    wanted.peek().is_none() || wanted.any(|it| it == group)
-}
+/// How often `up` is measured.
+const UPS: usize = 3;
 
-/// Adds what was measured, or a row that says why it was not.
-fn measure(what: &str, rows: &mut Vec<Row>, measured: anyhow::Result<Vec<Row>>) {
-    match measured {
-        Ok(found) => rows.extend(found),
-        Err(error) => rows.push(Row::missing(what, &error)),
+async fn measure(
+    group: Group,
+    region: Option<&(Region, Vec<Duration>)>,
+) -> anyhow::Result<Vec<Row>> {
+    let up = || region.context("a region is needed");
+    let region = || up().map(|it| &it.0);
+    match group {
+        Group::Up => {
+            let took = seconds(median(&up()?.1));
+            Ok(vec![Row::new("`up` to 3 nodes Ready, nothing there before", took, "-", "8 s")])
+        }
+        Group::Memory => memory::rows(region()?),
+        Group::Nodes => nodes::rows(region()?).await,
+        Group::Cni => tokio::task::block_in_place(|| cni::rows(region()?)),
+        Group::Pods => pods::rows(region()?).await,
+        Group::Identity => pod_identity::rows(region()?).await,
+        Group::Services => services::rows(region()?).await,
+        Group::Api => api_server::rows(region()?).await,
+        Group::Kubernetes => kubernetes::rows().await,
+        Group::Proxier => proxier::rows().await,
+        Group::Network => network::rows().await,
+        Group::Iam => iam::rows().await,
+        Group::Provisioning => provisioning::rows(),
     }
 }

@@ -28,15 +28,19 @@ pub(crate) struct Instance {
 }
 
 impl Region {
-    /// The region, and how long it took to come up.
-    pub(crate) fn up() -> anyhow::Result<(Self, Duration)> {
+    /// The region, and how long it took to come up, each time from nothing.
+    pub(crate) fn up(times: usize) -> anyhow::Result<(Self, Vec<Duration>)> {
         let binary = std::env::var_os("NODESTEAD").context("run this with `make bench`")?;
         let region = Self { binary: binary.into() };
-        region.nodestead(&["down", "--purge"])?;
-        let started = Instant::now();
-        // maxPods of this type is 110: a node full of pods fits.
-        region.nodestead(&["up", "--nodes", "3", "--instance-type", "m5.4xlarge"])?;
-        Ok((region, started.elapsed()))
+        let mut samples = Vec::new();
+        for _ in 0..times {
+            region.nodestead(&["down", "--purge"])?;
+            let started = Instant::now();
+            // maxPods of this type is 110: a node full of pods fits.
+            region.nodestead(&["up", "--nodes", "3", "--instance-type", "m5.4xlarge"])?;
+            samples.push(started.elapsed());
+        }
+        Ok((region, samples))
     }
 
     pub(crate) fn nodestead(&self, arguments: &[&str]) -> anyhow::Result<String> {

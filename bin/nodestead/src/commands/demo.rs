@@ -9,6 +9,7 @@ mod narrate;
 mod waits;
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,8 +24,14 @@ use kube::{
 };
 
 use crate::{
-    admin::Admin, cli, commands::image::Loaded, failure::Failure, kubernetes, layout::Layout,
+    admin::Admin,
+    cli,
+    commands::image::load_one,
+    failure::{Failure, Status},
+    kubernetes,
+    layout::Layout,
     progress::Progress,
+    signals,
 };
 
 const MANIFESTS: [(&str, &str); 2] = [
@@ -32,6 +39,9 @@ const MANIFESTS: [(&str, &str); 2] = [
     ("frontend.yaml", include_str!("../../../../examples/guestbook/frontend.yaml")),
 ];
 const DEPLOYMENTS: [&str; 3] = ["redis-leader", "redis-follower", "guestbook"];
+/// All of it, as `kubectl delete` takes it.
+const REMOVED: &str = "deploy/redis-leader deploy/redis-follower deploy/guestbook svc/redis-leader svc/redis-follower \
+                       svc/guestbook cm/guestbook";
 const MESSAGES: &str = "/api/v1/namespaces/default/services/guestbook:http/proxy/messages";
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 /// How long nothing is said about a rollout that waits.
@@ -40,12 +50,41 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
     let archives = archives(&args.images.unwrap_or_else(images))?;
-    let client = kubernetes::client(&layout).await?;
+    let is_applied = Cell::new(false);
+    match signals::unless_asked_to_end(tell(&layout, &archives, &is_applied)).await? {
+        Ok(done) => done,
+        Err(code) => {
+            eprint!("{}", interrupted(&layout, is_applied.get()));
+            Err(Status(code).into())
+        }
+    }
+}
+
+/// What goes on when the demo does not.
+fn interrupted(layout: &Layout, is_applied: bool) -> String {
+    let again = format!("`nodestead demo --data-dir {}`", layout.root().display());
+    match is_applied {
+        false => format!("interrupted: nothing was deployed\n  next: begin again with {again}\n"),
+        true => format!(
+            "interrupted: what was deployed of the guestbook goes on in the cluster\n  next: finish with {again}, \
+             watch it with `kubectl get pods`, or remove it with `kubectl delete {}`\n",
+            REMOVED
+        ),
+    }
+}
+
+async fn tell(
+    layout: &Layout,
+    archives: &[PathBuf],
+    is_applied: &Cell<bool>,
+) -> anyhow::Result<()> {
+    let client = kubernetes::client(layout).await?;
     let mut progress = Progress::new(4 + DEPLOYMENTS.len() as u64);
 
     progress.step("loading images into the region's registry");
-    load(&layout, &archives).await?;
+    load(layout, archives).await?;
     progress.step("applying examples/guestbook/");
+    is_applied.set(true);
     for (name, manifest) in MANIFESTS {
         apply::manifest(&client, manifest).await.with_context(|| format!("applying {name}"))?;
     }
@@ -62,7 +101,7 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<()> {
     progress.done();
 
     let pods = Api::<Pod>::default_namespaced(client).list(&ListParams::default()).await?;
-    print!("{}", narrate::story(&pods.items, &message, &layout));
+    print!("{}", narrate::story(&pods.items, &message, layout));
     Ok(())
 }
 
@@ -89,7 +128,7 @@ fn archives(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 async fn load(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()> {
     let admin = Admin::new(layout.admin_socket());
     for archive in archives {
-        let _loaded: Loaded = admin.upload("/v1/images", archive).await?;
+        load_one(&admin, archive).await?;
     }
     Ok(())
 }
@@ -175,6 +214,36 @@ mod tests {
     fn a_folder_without_archives_is_refused_with_a_way_out() {
         let error = archives(Path::new("/no/such/folder")).unwrap_err();
         assert!(error.downcast_ref::<Failure>().is_some());
+    }
+
+    #[test]
+    fn who_interrupts_it_is_told_what_goes_on_and_how_to_remove_it() {
+        let layout = Layout::new(Path::new("/var/lib/no-such-region")).unwrap();
+        let early = interrupted(&layout, false);
+        assert!(early.contains("nothing was deployed") && !early.contains("delete"), "{early}");
+        let late = interrupted(&layout, true);
+        assert!(
+            late.contains("goes on") && late.contains("nodestead demo --data-dir /var/lib/no-such")
+        );
+        // Whatever the manifests make.
+        for (_, manifest) in MANIFESTS {
+            for document in manifest.split("\n---") {
+                let object: serde_json::Value = serde_saphyr::from_str(document).unwrap();
+                let kind = object["kind"].as_str().unwrap_or_default();
+                let short = match kind {
+                    "Deployment" => "deploy",
+                    "Service" => "svc",
+                    "ConfigMap" => "cm",
+                    other => panic!("{other}"),
+                };
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                let named = format!("{short}/{name}");
+                assert!(
+                    REMOVED.split(' ').any(|it| it == named) && late.contains(&named),
+                    "{named}"
+                );
+            }
+        }
     }
 
     #[test]

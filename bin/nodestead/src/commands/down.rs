@@ -20,7 +20,7 @@ use crate::{
     commands::up::lock,
     failure::Failure,
     layout::{Layout, Settings},
-    progress::Progress,
+    progress::{Progress, Waiting},
     sweep::{
         self,
         machine::{self, Claim, Report},
@@ -66,7 +66,9 @@ pub(crate) async fn run(args: cli::Down) -> anyhow::Result<()> {
 /// The data directory was removed by hand, or never was. What runs is found by the region's id,
 /// which follows from the folder's name.
 fn without_folder(layout: &Layout) -> anyhow::Result<()> {
+    let waiting = Waiting::new("looking for what is left");
     let report = sweep::everything(layout);
+    drop(waiting);
     for removed in &report.removed {
         println!("removed {removed}");
     }

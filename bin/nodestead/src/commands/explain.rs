@@ -33,6 +33,7 @@ use crate::{
     failure::Failure,
     kubernetes,
     layout::Layout,
+    progress,
 };
 
 /// How long the API server may take.
@@ -118,6 +119,7 @@ async fn within<T>(
     who: &str,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
+    let _shown = progress::Waiting::new("asking the region");
     tokio::time::timeout(limit, work).await.map_err(|_| {
         Failure::new(
             format!("{who} did not answer within {limit:?}"),

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Deserialize;
 
 use crate::{
     admin::Admin,
     cli::{Format, ImageCommand},
     daemon::snapshots::{Import, Imported},
+    failure::Failure,
     layout::Layout,
     progress::Progress,
 };
@@ -38,14 +40,23 @@ async fn load(data_dir: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for file in files {
         progress.step(format!("loading {}", file.display()));
-        let loaded: Loaded = admin.upload("/v1/images", file).await?;
-        names.extend(loaded.names);
+        names.extend(load_one(&admin, file).await?.names);
     }
     progress.done();
     for name in names {
         println!("{name}");
     }
     Ok(())
+}
+
+pub(crate) async fn load_one(admin: &Admin, file: &Path) -> anyhow::Result<Loaded> {
+    admin.upload("/v1/images", file).await.with_context(|| {
+        Failure::new(
+            format!("`{}` was not loaded", file.display()),
+            "give an archive of named images, as `docker save NAME`, `podman save NAME` or `nerdctl save NAME` \
+             writes it",
+        )
+    })
 }
 
 /// The daemon copies it: its path must mean the same there.

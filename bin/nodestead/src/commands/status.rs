@@ -9,6 +9,7 @@ use crate::{
     commands::down,
     failure::Failure,
     layout::Layout,
+    progress::Waiting,
     sweep::leftovers::{self, Leftovers},
 };
 
@@ -26,10 +27,12 @@ struct Told {
 
 pub(crate) async fn run(args: cli::Status) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
+    let waiting = Waiting::new("asking the region");
     let asked = Admin::new(layout.admin_socket()).get::<DaemonStatus>("/v1/status").await;
     // Only root may look for it everywhere.
     let is_root = nix::unistd::geteuid().is_root();
     let found = if is_root { leftovers::find(&layout) } else { Ok(Vec::new()) };
+    drop(waiting);
     let (leftovers, leftovers_unknown) = known(found);
     let status = match asked {
         Ok(status) => status,

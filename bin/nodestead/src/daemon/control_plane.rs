@@ -57,6 +57,8 @@ pub(crate) struct Planes {
     names: Names,
     /// The port that `up` was asked for: the first cluster's.
     api_port: u16,
+    /// Where STS is called by whoever has a token.
+    aws_port: u16,
     etcd: Option<Etcd>,
     clock: Clock,
     scope: Scope,
@@ -76,9 +78,21 @@ impl Planes {
         scope: Scope,
     ) -> Self {
         let running = Mutex::default();
-        let (api_port, etcd) = (settings.api_port, settings.etcd.clone());
-        let ports = Mutex::default();
-        Self { layout, region, driver, names, api_port, etcd, clock, scope, running, ports }
+        let Settings { api_port, aws_port, ref etcd, .. } = *settings;
+        let (etcd, ports) = (etcd.clone(), Mutex::default());
+        Self {
+            layout,
+            region,
+            driver,
+            names,
+            api_port,
+            aws_port,
+            etcd,
+            clock,
+            scope,
+            running,
+            ports,
+        }
     }
 
     fn folder(&self, cluster: &str) -> PathBuf {
@@ -201,9 +215,8 @@ impl Planes {
     }
 
     fn authenticator(&self, cluster: &Cluster, entries: Arc<AccessEntries>) -> Authenticator {
-        let settings = Settings::load(&self.layout).ok().flatten();
-        let port = settings.map_or(4566, |it| it.aws_port);
-        let origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{port}"));
+        let origins =
+            ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{}", self.aws_port));
         Authenticator::new(aws_iam_authenticator::Config {
             cluster: cluster.name.clone(),
             rules: TokenRules { origins: origins.to_vec(), ..TokenRules::default() },

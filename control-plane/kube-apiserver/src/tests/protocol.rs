@@ -252,6 +252,45 @@ async fn both_event_groups_show_one_set_of_events() {
 }
 
 #[tokio::test]
+async fn an_autoscaler_can_be_written_in_one_version_and_read_in_the_other() {
+    const V1: &str = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    const V2: &str = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let cluster = Cluster::start().await;
+    let target = json!({"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"});
+    let old = json!({
+        "metadata": {"name": "h"},
+        "spec": {"scaleTargetRef": target, "maxReplicas": 3, "targetCPUUtilizationPercentage": 70},
+    });
+    let (code, made) = cluster.post(V1, old).await;
+    assert_eq!(
+        (code.as_u16(), made["apiVersion"].as_str()),
+        (201, Some("autoscaling/v1")),
+        "{made}"
+    );
+    assert_eq!(made["spec"]["targetCPUUtilizationPercentage"], 70, "{made}");
+    let new = cluster.get(&format!("{V2}/h")).await;
+    let metric = &new["spec"]["metrics"][0]["resource"];
+    assert_eq!(
+        (&metric["name"], &metric["target"]["averageUtilization"]),
+        (&json!("cpu"), &json!(70))
+    );
+    let listed = cluster.get(V1).await;
+    let first = &listed["items"][0];
+    assert_eq!(
+        (&listed["kind"], &first["spec"]["minReplicas"]),
+        (&json!("HorizontalPodAutoscalerList"), &json!(1))
+    );
+    assert!(first["spec"].get("metrics").is_none(), "{listed}");
+    let patch = [(CONTENT_TYPE, "application/merge-patch+json")];
+    let body = r#"{"spec":{"targetCPUUtilizationPercentage":40}}"#;
+    cluster.send("PATCH", &format!("{V1}/h"), &patch, body).await;
+    let new = cluster.get(&format!("{V2}/h")).await;
+    assert_eq!(new["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 40, "{new}");
+    let group = cluster.get("/apis/autoscaling").await;
+    assert_eq!(group["preferredVersion"]["version"], "v2", "{group}");
+}
+
+#[tokio::test]
 async fn the_same_audit_id_comes_back() {
     let cluster = Cluster::start().await;
     let header = (HeaderName::from_static("audit-id"), "abc");

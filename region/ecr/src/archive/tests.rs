@@ -127,8 +127,12 @@ fn what_docker_saves_gets_a_manifest() {
 fn a_bad_archive_names_what_is_wrong() {
     let (ecr, _folder) = ecr();
     let import = |bytes: &[u8]| ecr.import_archive(bytes).unwrap_err().to_string();
-    assert!(import(b"not a tar").contains("archive"));
+    for other in [&b"not a tar".repeat(100)[..], b"\x1f\x8bnot gzip", b"short"] {
+        assert!(import(other).contains("no archive of images"), "{}", import(other));
+    }
     assert!(import(&tar(&[("x", b"y")])).contains("neither"));
+    let whole = tar(&[("x", &[b'y'; 2000]), ("z", b"y")]);
+    assert!(import(&whole[..1000]).contains("failed to read the archive"));
     let list = json!([{"Config": "c.json", "RepoTags": ["a"], "Layers": []}]).to_string();
     assert!(import(&tar(&[("manifest.json", list.as_bytes())])).contains("`c.json`"));
     let digits = "0".repeat(64);

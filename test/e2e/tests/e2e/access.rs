@@ -227,7 +227,7 @@ fn explain_access(region: &Region) -> anyhow::Result<()> {
 }
 
 /// The name of the role that the nodes have.
-fn node_role(region: &Region) -> anyhow::Result<String> {
+pub(crate) fn node_role(region: &Region) -> anyhow::Result<String> {
     let profiles = region.aws(&["iam", "list-instance-profiles"])?;
     let role = profiles.pointer("/InstanceProfiles/0/Roles/0/RoleName").and_then(Value::as_str);
     Ok(role.context("a profile with a role")?.to_owned())

@@ -1,12 +1,14 @@
 //! Up, again, beside another, and down without a trace.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
 use crate::{
     Test,
-    region::{Region, SHARED, eventually, nodestead, outcome, run, seconds},
+    guestbook::MESSAGES,
+    region::{Region, SHARED, eventually, nodestead, outcome, run, seconds, strings},
+    traces::{Traces, traces},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -53,9 +55,61 @@ fn a_port_in_use_is_refused(region: &Region) -> anyhow::Result<()> {
 
 fn the_demo_can_be_run_twice(region: &Region) -> anyhow::Result<()> {
     let images = crate::region::images().display().to_string();
+    let mut messages = Vec::new();
+    let mut told = Vec::new();
     for _ in 0..2 {
-        let said = run(&mut nodestead(&region.data_dir, &["demo", "--images", &images]))?;
-        ensure!(said.contains("The guestbook says: "), "{said}");
+        let output = nodestead(&region.data_dir, &["demo", "--images", &images]).output()?;
+        let (said, steps) = (text(&output.stdout), text(&output.stderr));
+        ensure!(output.status.success(), "{said}{steps}");
+        for step in [
+            "loading images into the region's registry",
+            "applying examples/guestbook/",
+            "deployment/guestbook becomes available",
+            "signing the guestbook",
+            "reading it back from a follower",
+        ] {
+            let is_it = |it: &str| it.starts_with(&format!("✓ {step}")) && it.ends_with(" s)");
+            ensure!(steps.lines().any(is_it), "{step}: {steps}");
+        }
+        let message = said.lines().find_map(|it| it.strip_prefix("The guestbook says: "));
+        messages.push(message.context("no message")?.to_owned());
+        told.push(ensure_pods_are_told(region, &said)?);
+        ensure_commands_work(region, &said)?;
+    }
+    ensure!(messages[0] != messages[1] && told[0] == told[1], "{messages:?} {told:?}");
+    // What it said that the page says, the page says.
+    let page = region.kubectl(&["get", "--raw", MESSAGES])?;
+    ensure!(messages.iter().all(|it| page.lines().any(|line| line == it)), "{messages:?}: {page}");
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Each pod with its node and its address, as the API server has them.
+fn ensure_pods_are_told(region: &Region, said: &str) -> anyhow::Result<Vec<String>> {
+    let pods = region.kubectl_json(&["get", "pods", "-l", "app in (redis, guestbook)"])?;
+    let mut names = strings(&pods, "/metadata/name");
+    ensure!(names.len() >= 6, "{names:?}");
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let fields = ["/metadata/name", "/spec/nodeName", "/status/podIP"];
+        let fields = fields.map(|it| pod.pointer(it).and_then(|it| it.as_str()).unwrap_or("?"));
+        let is_row = |line: &str| line.split_whitespace().take(3).eq(fields);
+        ensure!(said.lines().any(is_row), "{fields:?}: {said}");
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What it says to go on with, as it is printed.
+fn ensure_commands_work(region: &Region, said: &str) -> anyhow::Result<()> {
+    let (_, commands) = said.split_once("Go on with:").context("nothing to go on with")?;
+    let commands: Vec<_> = commands.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    ensure!(commands.len() >= 4 && commands[0].starts_with("eval"), "{commands:?}");
+    for command in &commands[1..] {
+        let (succeeded, said) = outcome(&mut region.client("sh", &["-c", command]))?;
+        ensure!(succeeded, "{command}: {said}");
     }
     Ok(())
 }
@@ -84,7 +138,7 @@ fn completion_is_printed(region: &Region) -> anyhow::Result<()> {
 pub(crate) fn before_the_region() -> anyhow::Result<Traces> {
     // What an aborted run has left is not this one's.
     run(&mut nodestead(Path::new(SHARED), &["down", "--purge"]))?;
-    traces(None)
+    traces(None, Path::new(SHARED))
 }
 
 /// After all tests: guestbook, volumes, killed daemons and kubelets.
@@ -92,102 +146,10 @@ pub(crate) fn down_leaves_nothing(region: Region, before: &Traces) -> anyhow::Re
     region.down()?;
     ensure!(!Path::new(SHARED).exists(), "{SHARED} is still there");
     eventually("nothing is left of the region", seconds(10), || {
-        let left = traces(Some(before))?.beyond(before);
+        let left = traces(Some(before), Path::new(SHARED))?.beyond(before);
         ensure!(left.is_empty(), "left behind: {left:#?}");
         Ok(Some(()))
     })
-}
-
-/// What a region could leave behind, of all regions.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Traces {
-    namespaces: BTreeSet<String>,
-    links: BTreeSet<String>,
-    mounts: BTreeSet<String>,
-    cgroups: BTreeSet<String>,
-    tables: String,
-    routes: String,
-    rules: String,
-    processes: BTreeSet<String>,
-}
-
-impl Traces {
-    /// What was not there before. What has gone meanwhile was the other region's.
-    fn beyond(&self, before: &Self) -> Vec<String> {
-        let sets = [
-            (&self.namespaces, &before.namespaces),
-            (&self.links, &before.links),
-            (&self.mounts, &before.mounts),
-            (&self.cgroups, &before.cgroups),
-            (&self.processes, &before.processes),
-        ];
-        let mut left: Vec<String> =
-            sets.iter().flat_map(|(now, then)| now.difference(then).cloned()).collect();
-        for (now, then) in [
-            (&self.tables, &before.tables),
-            (&self.routes, &before.routes),
-            (&self.rules, &before.rules),
-        ] {
-            left.extend((now != then).then(|| now.clone()));
-        }
-        left
-    }
-}
-
-/// What is there now. Processes in instances that were there `before` are another region's business:
-/// their probes come and go.
-fn traces(before: Option<&Traces>) -> anyhow::Result<Traces> {
-    let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let cgroups = cgroups(Path::new("/sys/fs/cgroup"));
-    let of_others = before.map_or(&cgroups, |it| &it.cgroups).clone();
-    Ok(Traces {
-        namespaces: lines(run(Command::new("ip").args(["netns", "list"]))?),
-        links: lines(run(Command::new("ip").args(["-br", "link"]))?),
-        // All of them: a region's data directory may have any name.
-        mounts: lines(mounts),
-        cgroups,
-        tables: run(Command::new("nft").args(["list", "tables"]))?,
-        routes: run(Command::new("ip").args(["route", "show", "table", "all"]))?,
-        rules: run(Command::new("ip").args(["rule", "show"]))?,
-        processes: processes(&of_others),
-    })
-}
-
-/// Our processes outside of the instances of these cgroups.
-fn processes(of_others: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let name = read("comm");
-        let cgroup = read("cgroup");
-        let path = cgroup.lines().find_map(|it| it.split_once("/nodestead/")).map(|it| it.1);
-        let id = path.and_then(|it| it.split('/').next()).map(|id| format!("/nodestead/{id}"));
-        // What has ended, reaped or not, has no command line, and is in nobody's group.
-        let has_ended = read("cmdline").is_empty();
-        let is_others = id.is_some_and(|id| of_others.iter().any(|it| it.ends_with(&id)));
-        let is_ours = ["nodestead", "containerd", "redis", "nginx", "pause"]
-            .iter()
-            .any(|program| name.starts_with(program));
-        if is_ours && !is_others && !has_ended {
-            found.insert(format!("{} {}", entry.file_name().display(), name.trim()));
-        }
-    }
-    found
-}
-
-fn cgroups(folder: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            if path.display().to_string().contains("nodestead") {
-                found.insert(path.display().to_string());
-            }
-            found.extend(cgroups(&path));
-        }
-    }
-    found
 }
 
 /// What runs on without its daemon is told, with what to do: by its own region and by another one.
@@ -210,8 +172,8 @@ fn a_killed_daemon_leaves_word(region: &Region, other: &Region) -> anyhow::Resul
 }
 
 fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
-    let before = traces(None)?;
     let folder = tempfile::tempdir()?;
+    let before = traces(None, folder.path())?;
     {
         let other = Region::up_with(folder.path(), &["--nodes", "1", "--name", "other"])?;
         let nodes = other.kubectl(&["get", "nodes", "--no-headers"])?;
@@ -222,12 +184,19 @@ fn two_regions_side_by_side(region: &Region) -> anyhow::Result<()> {
         other.load_images()?;
         other.apply(WORKLOAD)?;
         other.kubectl(&["wait", "--for=condition=Ready", "pod/left", "--timeout=60s"])?;
+        // What would be left is seen, whatever its name.
+        let there = traces(Some(&before), folder.path())?.beyond(&before);
+        for program in ["nodestead", "containerd", "sleep"] {
+            let is_it =
+                |it: &String| it.split(' ').nth(1).is_some_and(|it| it.starts_with(program));
+            ensure!(there.iter().any(is_it), "{program} is not seen: {there:#?}");
+        }
         a_killed_daemon_leaves_word(region, &other)?;
         // `other` is taken down here.
     }
     // A process of the other region's that is just being started belongs to no group yet.
     eventually("nothing is left of it", seconds(10), || {
-        let left = traces(Some(&before))?.beyond(&before);
+        let left = traces(Some(&before), folder.path())?.beyond(&before);
         ensure!(left.is_empty(), "left behind: {left:#?}");
         Ok(Some(()))
     })

@@ -32,6 +32,7 @@ mod self_managed;
 mod terminal;
 mod terraform;
 mod terraform_stack;
+mod traces;
 mod traffic;
 mod updates;
 mod webhooks;

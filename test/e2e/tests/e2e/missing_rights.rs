@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{
     Test,
-    region::{Region, eventually, outcome, run, seconds},
+    access::node_role,
+    region::{Region, eventually, outcome, run, seconds, strings},
     traffic::Traffic,
 };
 
 pub(crate) const TESTS: &[Test] = &[
     ("without_the_worker_node_policy_nodes_do_not_join", without_worker_node_policy),
+    ("without_the_worker_node_policy_alone_only_pod_identity_is_denied", worker_node_policy_alone),
     ("without_the_cni_policy_pods_get_no_address", without_cni_policy),
     ("without_the_registry_policy_addons_are_not_pulled", without_registry_policy),
     ("a_closed_10250_breaks_logs_and_exec_only", a_closed_10250_breaks_logs_and_exec_only),
@@ -177,6 +179,30 @@ fn without_worker_node_policy(region: &Region) -> anyhow::Result<()> {
     group.delete()
 }
 
+/// AmazonEKS_CNI_Policy lets nodeadm look at its instance too; nothing else lets a node call EKS Auth.
+fn worker_node_policy_alone(region: &Region) -> anyhow::Result<()> {
+    let group = Group::without(region, &POLICIES[..1], "cni-policy-looks")?;
+    let node = group.node()?;
+    eventually("the node is Ready", seconds(60), || {
+        let node = region.kubectl(&["get", "node", &node, "--no-headers"])?;
+        Ok(node.contains(" Ready ").then_some(()))
+    })?;
+    let may = |principal: &str| -> anyhow::Result<Value> {
+        let arguments = ["explain", "access", "--principal", principal, "-o", "json", "--action"];
+        let action = "eks-auth:AssumeRoleForPodIdentity";
+        let arguments = [&arguments[..], &[action]].concat();
+        Ok(serde_json::from_str(&run(&mut crate::region::nodestead(
+            &region.data_dir,
+            &arguments,
+        ))?)?)
+    };
+    let without = may("role/role-cni-policy-looks")?;
+    ensure!(without["decision"] == "implicitDeny", "{without}");
+    let with = may(&node_role(region)?)?;
+    ensure!(with["isAllowed"] == true, "{with}");
+    group.delete()
+}
+
 fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
     let group = Group::without(region, &POLICIES[1..2], "no-cni-policy")?;
     let node = group.node()?;
@@ -188,9 +214,38 @@ fn without_cni_policy(region: &Region) -> anyhow::Result<()> {
     ensure_explained(region, &pod, "no-cni-policy", "ec2:")?;
     let ready = region.kubectl_json(&["get", "node", &node])?;
     let conditions = ready["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let is_ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
-    ensure!(!is_ready, "{conditions:?}");
+    let found = conditions.iter().find(|it| it["type"] == "Ready").context("a condition")?;
+    let said = found["message"].as_str().unwrap_or_default();
+    ensure!(found["status"] == "False" && said.contains("cni plugin not initialized"), "{found}");
+    ensure_pod_gets_no_address(region, &node)?;
     group.delete()
+}
+
+/// A pod that takes any node as it is: it is bound, and gets neither an address nor a container.
+fn ensure_pod_gets_no_address(region: &Region, node: &str) -> anyhow::Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "no-address"},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "a", "image": "busybox:1.35", "command": ["sleep", "1000"]}],
+        },
+    });
+    region.apply(&pod.to_string())?;
+    let why = eventually("its kubelet says why it does not start", seconds(60), || {
+        let selector = "--field-selector=involvedObject.name=no-address,reason=NetworkNotReady";
+        let events = region.kubectl_json(&["get", "events", selector])?;
+        Ok(strings(&events, "/message").first().cloned())
+    })?;
+    let pod = region.kubectl_json(&["get", "pod", "no-address"])?;
+    region.kubectl(&["delete", "pod", "no-address", "--grace-period=0", "--force"])?;
+    ensure!(
+        why.contains("network is not ready") && why.contains("cni plugin not initialized"),
+        "{why}"
+    );
+    ensure!(pod["spec"]["nodeName"] == node, "{pod}");
+    ensure!(pod["status"]["podIP"].is_null() && pod["status"]["phase"] == "Pending", "{pod}");
+    Ok(())
 }
 
 fn without_registry_policy(region: &Region) -> anyhow::Result<()> {
@@ -246,7 +301,7 @@ fn a_closed_10250_breaks_logs_and_exec_only(region: &Region) -> anyhow::Result<(
         run(&mut region.client("aws", &arguments)).map(drop)
     };
     let pods = region.kubectl_json(&["get", "pods", "-l", "app=guestbook"])?;
-    let pod = crate::region::strings(&pods, "/metadata/name").first().cloned().context("a pod")?;
+    let pod = strings(&pods, "/metadata/name").first().cloned().context("a pod")?;
     let traffic = Traffic::start(region)?;
     change("authorize", &all_but_10250)?;
     change("revoke", &all)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     time::Instant,
@@ -21,6 +22,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_kubelet_that_hangs_does_not_hold_up_explain", a_hanging_kubelet_does_not_hold_up_explain),
     ("names_that_nothing_has_are_answered_with_those_there_are", wrong_names_are_answered),
     ("kubectl_applies_over_the_demo_without_a_warning", kubectl_applies_over_the_demo),
+    ("an_interrupted_demo_says_what_goes_on", an_interrupted_demo_says_what_goes_on),
+    ("a_log_is_followed_across_its_turning", a_log_is_followed_across_its_turning),
+    ("what_is_no_archive_is_refused_in_plain_words", what_is_no_archive_is_refused),
 ];
 
 fn an_interrupted_up_says_what_goes_on(_: &Region) -> anyhow::Result<()> {
@@ -95,6 +99,21 @@ fn who_is_not_root_is_told_so(region: &Region) -> anyhow::Result<()> {
         ensure!(!succeeded && said.contains("only root may read"), "{arguments:?}: {said}");
         ensure!(said.contains("next: run it with sudo"), "{arguments:?}: {said}");
     }
+    let nowhere = folder.path().join("region");
+    for (arguments, word) in
+        [(["up"].as_slice(), "up takes root"), (&["down", "--purge"], "down takes root")]
+    {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        let output = command.args(arguments).env("NODESTEAD_DATA_DIR", &nowhere).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(1), "{arguments:?}: {}: {said}", output.status);
+        ensure!(
+            said.contains(word) && said.contains("next: run it with sudo"),
+            "{arguments:?}: {said}"
+        );
+    }
+    ensure!(!nowhere.exists(), "an `up` that was refused has left a folder");
     Ok(())
 }
 
@@ -156,5 +175,84 @@ fn kubectl_applies_over_the_demo(region: &Region) -> anyhow::Result<()> {
     let (succeeded, said) = outcome(&mut region.client("kubectl", &["apply", "-f", examples]))?;
     ensure!(succeeded && !said.contains("Warning"), "{said}");
     ensure!(said.lines().all(|it| it.ends_with(" unchanged")), "{said}");
+    Ok(())
+}
+
+/// While it waits for pods: the guestbook that was deployed goes on.
+fn an_interrupted_demo_says_what_goes_on(region: &Region) -> anyhow::Result<()> {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guestbook/");
+    region.kubectl(&["delete", "--ignore-not-found", "-f", examples])?;
+    let images = crate::region::images().display().to_string();
+    let mut demo = nodestead(&region.data_dir, &["demo", "--images", &images]);
+    let mut child =
+        demo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut told = BufReader::new(child.stderr.take().context("standard error")?).lines();
+    let mut said = String::new();
+    let is_applied = told.by_ref().map_while(Result::ok).any(|line| {
+        said += &format!("{line}\n");
+        line.contains("applying examples/guestbook/")
+    });
+    ensure!(is_applied, "{said}");
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]))?;
+    told.map_while(Result::ok).for_each(|line| said += &format!("{line}\n"));
+    let ended = child.wait()?;
+    ensure!(ended.code() == Some(130), "{ended}: {said}");
+    for part in ["goes on in the cluster", "nodestead demo", "kubectl delete deploy/redis-leader"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    let delete =
+        said.split("kubectl ").find_map(|it| it.strip_prefix("delete ")?.split('`').next());
+    let delete: Vec<_> = delete.context("what removes it")?.split(' ').collect();
+    let dry = [&["delete", "--dry-run=server"][..], &delete].concat();
+    region.kubectl(&dry)?;
+    for name in ["redis-leader", "redis-follower", "guestbook"] {
+        let deployment = format!("deployment/{name}");
+        region.kubectl(&["rollout", "status", &deployment, "--timeout=120s"])?;
+    }
+    Ok(())
+}
+
+/// As the log of AWS calls is, renamed as one that is full is: what was written meanwhile is shown.
+fn a_log_is_followed_across_its_turning(region: &Region) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (log, turned) = (folder.path().join("aws.jsonl"), folder.path().join("aws.1"));
+    fs::write(&log, "first\n")?;
+    let own = nodestead(folder.path(), &[]);
+    let mut follow = Command::new("timeout");
+    follow.arg("20").arg(own.get_program()).args(["logs", "aws", "-f"]);
+    follow.env("NODESTEAD_DATA_DIR", folder.path());
+    let mut child =
+        follow.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+    let mut shown = BufReader::new(child.stdout.take().context("standard output")?).lines();
+    let mut next = || shown.next().context("it has ended")?.context("its output");
+    let lines = (|| {
+        let first = next()?;
+        fs::OpenOptions::new().append(true).open(&log)?.write_all(b"last\n")?;
+        fs::rename(&log, &turned)?;
+        fs::write(&log, "new\n")?;
+        anyhow::Ok([first, next()?, next()?])
+    })();
+    run(Command::new("kill").arg(child.id().to_string()))?;
+    child.wait()?;
+    ensure!(lines? == ["first", "last", "new"]);
+    // And the real one has what was just called.
+    region.aws(&["sts", "get-caller-identity"])?;
+    let said = run(&mut nodestead(&region.data_dir, &["logs", "aws"]))?;
+    ensure!(said.contains("GetCallerIdentity"), "the call is not in the log");
+    Ok(())
+}
+
+fn what_is_no_archive_is_refused(region: &Region) -> anyhow::Result<()> {
+    let text = tempfile::NamedTempFile::new()?;
+    fs::write(text.path(), "this is no archive of anything\n".repeat(100))?;
+    let path = text.path().display().to_string();
+    for (arguments, part) in [
+        (["image", "load", &path], "no archive of images"),
+        (["image", "import", &path], "neither a folder nor a tar archive"),
+    ] {
+        let (succeeded, said) = outcome(&mut nodestead(&region.data_dir, &arguments))?;
+        ensure!(!succeeded && said.contains(part), "{arguments:?}: {said}");
+        ensure!(!said.contains("numeric field") && !said.contains("tar:"), "{said}");
+    }
     Ok(())
 }

@@ -26,6 +26,7 @@ use crate::{
     iam::Iam,
     kubernetes,
     layout::Layout,
+    progress::Waiting,
     region,
 };
 
@@ -59,7 +60,9 @@ pub(super) async fn run(args: &DoctorIam) -> anyhow::Result<()> {
     if let Some(role) = &args.role {
         return proposal::run(&layout, args, role).await;
     }
+    let waiting = Waiting::new("asking for roles, what they may do, and pods");
     let reports = reports(&layout).await?;
+    drop(waiting);
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
         Format::Table => print!("{}", rendered(&reports)),

@@ -27,12 +27,14 @@ use crate::{
     failure::{Failure, NEXT},
     kubernetes,
     layout::Layout,
+    progress::Waiting,
 };
 
 /// More commands than these one after the other are not shown.
 const MOST_COMMANDS: usize = 50;
 
 pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
+    let waiting = Waiting::new("reading the cluster and planning");
     let mut notes = Vec::new();
     let wanted = manifests::read(&args.filename)?;
     let is_live = args.live || args.kubeconfig.is_some() || args.filename.is_empty();
@@ -66,6 +68,7 @@ pub(super) async fn run(args: PlanNodes) -> anyhow::Result<()> {
         notes.push(format!("Spot is taken to cost {} % of On-Demand", args.spot_price));
     }
     let plan = plan(&args, &snapshot, &classes, pending, notes, is_live && added == 0);
+    drop(waiting);
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
         Format::Table => print!("{}", report::rendered(&plan)),

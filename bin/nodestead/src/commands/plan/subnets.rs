@@ -21,6 +21,7 @@ use crate::{
     cli::{Format, PlanSubnets},
     failure::Failure,
     layout::Layout as Folder,
+    progress::Waiting,
     region::Network,
 };
 
@@ -41,6 +42,7 @@ struct Row {
 }
 
 pub(super) async fn run(args: PlanSubnets) -> anyhow::Result<()> {
+    let waiting = Waiting::new("asking the region and planning");
     let (layout, fleets) = wanted(&args).await?;
     if fleets.iter().all(|it| it.count == 0) {
         return Err(Failure::new(
@@ -50,6 +52,7 @@ pub(super) async fn run(args: PlanSubnets) -> anyhow::Result<()> {
         .into());
     }
     let rows = rows(&layout, &fleets);
+    drop(waiting);
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Format::Table => print!("{}", rendered(&layout, &fleets, &rows)),

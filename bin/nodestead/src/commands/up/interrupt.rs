@@ -5,18 +5,13 @@
 
 use std::cell::Cell;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use crate::{
     commands::down,
     failure::Status,
     layout::Layout,
+    signals,
     sweep::leftovers::{self, Leftovers},
 };
-
-/// What ends `up` early, and the code that shells give for it.
-const SIGNALS: [(SignalKind, u8); 2] =
-    [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143)];
 
 /// How far `up` has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,16 +45,9 @@ pub(super) async fn or_told(
     layout: &Layout,
     reached: &Reached,
 ) -> anyhow::Result<()> {
-    let [(interrupt, interrupted), (terminate, terminated)] = SIGNALS;
-    let (mut interrupt, mut terminate): (Signal, Signal) = (signal(interrupt)?, signal(terminate)?);
-    let code = {
-        let work = std::pin::pin!(work);
-        tokio::select! {
-            done = work => return done,
-            _ = interrupt.recv() => interrupted,
-            _ = terminate.recv() => terminated,
-        }
-        // The work goes here, and with it its bar.
+    let code = match signals::unless_asked_to_end(work).await? {
+        Ok(done) => return done,
+        Err(code) => code,
     };
     let has_daemon = down::daemon(layout).is_some();
     // Of an earlier run, whose daemon was killed.

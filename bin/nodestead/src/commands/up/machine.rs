@@ -115,10 +115,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let said = |machine: Machine| machine.verdict().unwrap_err().to_string();
-        assert!(said(Machine { is_root: false, ..able() }).contains("root"));
-        assert!(said(Machine { missing_packages: vec!["runc"], ..able() }).contains("runc"));
-        assert!(said(Machine { has_overlay: false, ..able() }).contains("overlay"));
+    fn what_is_missing_is_named_with_what_to_do() {
+        let packages = vec!["containerd", "runc", "conntrack"];
+        let install = "apt-get install -y containerd runc conntrack";
+        let privileged = "in a container, run it privileged";
+        for (machine, what, next) in [
+            (Machine { is_root: false, ..able() }, "takes root", "sudo"),
+            (
+                Machine { missing_packages: packages, ..able() },
+                "containerd runc conntrack",
+                install,
+            ),
+            (Machine { has_namespaces: false, ..able() }, "lacks namespaces", privileged),
+            (Machine { has_overlay: false, ..able() }, "lacks the overlay", privileged),
+            (Machine { has_cgroups: false, ..able() }, "lacks cgroups", privileged),
+        ] {
+            let refused = machine.verdict().unwrap_err();
+            assert!(refused.to_string().contains(what), "{refused}");
+            assert!(refused.next().contains(next), "{refused}: {}", refused.next());
+        }
     }
 }

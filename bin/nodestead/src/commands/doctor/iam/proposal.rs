@@ -24,6 +24,7 @@ use crate::{
     failure::{Failure, NEXT},
     iam::{Document, Iam},
     layout::Layout,
+    progress::Waiting,
     region,
 };
 
@@ -61,6 +62,7 @@ pub(super) async fn run(layout: &Layout, args: &DoctorIam, role: &str) -> anyhow
         Some(file) => vec![file.clone()],
         None => vec![log.with_extension("1"), log.clone()],
     };
+    let waiting = Waiting::new("reading the recorded calls");
     let mut used = Used::default();
     let mut is_read = false;
     for file in &files {
@@ -85,6 +87,7 @@ pub(super) async fn run(layout: &Layout, args: &DoctorIam, role: &str) -> anyhow
         denied: used.denied.into_iter().collect(),
         unused,
     };
+    drop(waiting);
     match args.output.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         Format::Table => print!("{}", rendered(&answer)?),

@@ -191,7 +191,7 @@ pub(super) fn complaint(log: &str, words: &[&str]) -> Option<String> {
 }
 
 /// Without the colours of a terminal.
-fn plain(line: &str) -> String {
+pub(super) fn plain(line: &str) -> String {
     let mut text = String::new();
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {

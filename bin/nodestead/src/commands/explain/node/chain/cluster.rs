@@ -7,7 +7,11 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use super::{Facts, Instance, Mapping, Verdict, aws::complaint, fails, good, unknown};
+use super::{
+    Facts, Instance, Mapping, Verdict,
+    aws::{complaint, plain},
+    fails, good, unknown,
+};
 
 const NODES: &str = "system:nodes";
 const USERNAME: &str = "system:node:{{EC2PrivateDNSName}}";
@@ -61,6 +65,14 @@ pub(super) fn mapping(facts: &Facts, instance: &Instance) -> Verdict {
 pub(super) fn registration(facts: &Facts) -> Verdict {
     match (&facts.known.node, &facts.instance) {
         (Some(node), _) => good(format!("Node {}", node.name_any())),
+        (None, Some(instance)) if has_registered(&instance.kubelet_log) => fails(
+            "its kubelet registered it, and somebody has deleted the Node since: a kubelet registers when it \
+             starts, and not again",
+            format!(
+                "aws ec2 reboot-instances --instance-ids {0}, or terminate-instances to be rid of it",
+                instance.id
+            ),
+        ),
         (None, Some(instance)) => {
             let said = complaint(&instance.kubelet_log, &[""]);
             let said = said.map(|it| format!("; the kubelet says: {it}")).unwrap_or_default();
@@ -69,6 +81,18 @@ pub(super) fn registration(facts: &Facts) -> Verdict {
         }
         (None, None) => fails("there is no such Node", "kubectl get nodes"),
     }
+}
+
+/// Whether the kubelet says that it did, in the words of its `node::register`, for its last start.
+fn has_registered(log: &str) -> bool {
+    let mut lines = log.lines().rev().map(plain);
+    let told = lines.find_map(|line| match line {
+        line if line.contains("the node was not registered") => Some(false),
+        line if line.contains("the node was registered before") => Some(true),
+        line if line.contains(" registered node=") => Some(true),
+        _ => None,
+    });
+    told.unwrap_or_default()
 }
 
 /// The kubelet's serving certificate: without one nobody sees logs.

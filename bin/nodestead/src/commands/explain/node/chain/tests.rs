@@ -288,6 +288,23 @@ fn images_the_network_and_names_are_what_a_node_needs_last() {
 }
 
 #[test]
+fn a_node_that_was_deleted_is_told_from_one_that_never_registered() {
+    const REGISTERED: &str =
+        "2026-11-29T08:00:01Z  INFO kubelet::node::register: registered node=\"ip-1\"\n";
+    const ADOPTED: &str =
+        "INFO \u{1b}[2mkubelet\u{1b}[0m: the node was registered before node=\"ip-1\"\n";
+    const REFUSED: &str =
+        "WARN kubelet: the node was not registered node=\"ip-1\" error=nodes is forbidden\n";
+    let with = |log: String| not_joined(|it, _| it.kubelet_log = log);
+    for log in [format!("{REFUSED}{REGISTERED}WARN x: y\n"), ADOPTED.to_owned()] {
+        let (step, why) = with(log);
+        assert!(step == "registration" && why.contains("somebody has deleted the Node"), "{why}");
+    }
+    let (_, why) = with(format!("{REGISTERED}{REFUSED}"));
+    assert!(!why.contains("deleted") && why.contains("forbidden"), "{why}");
+}
+
+#[test]
 fn a_node_on_no_instance_is_told_from_its_cluster_alone() {
     let mut elsewhere = facts();
     elsewhere.instance = None;
