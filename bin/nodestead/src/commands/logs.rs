@@ -1,12 +1,14 @@
-//! `nodestead logs`: the files that components write, followed like `tail -f`.
+//! `nodestead logs`: the files that components write, followed like `tail -F`.
 //!
 //! **Invariant:** whoever is root on an instance can put what they like into its file system, and has
 //! nothing of the machine's read by it: below the instance's folder no link is followed, and nothing but
 //! a file is opened.
 
+mod follow;
+
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
@@ -17,6 +19,7 @@ use nix::{
     sys::stat::Mode,
 };
 
+use self::follow::{Follower, Log};
 use crate::{
     admin::{Admin, DaemonStatus},
     cli,
@@ -33,12 +36,13 @@ pub(crate) const COMPONENTS: [&str; 2] = ["daemon", "aws"];
 
 pub(crate) async fn run(args: cli::Logs) -> anyhow::Result<()> {
     let layout = Layout::new(&args.at.data_dir)?;
-    let (path, opened) = match args.of.as_str() {
-        "daemon" => (layout.daemon_log(), File::open(layout.daemon_log())),
-        "aws" => (layout.aws_log(), File::open(layout.aws_log())),
+    let place = match args.of.as_str() {
+        "daemon" => Place::of_region(&layout, &layout.daemon_log(), None),
+        "aws" => Place::of_region(&layout, &layout.aws_log(), Some(&layout.aws_log_before())),
         other => instance_log(&layout, other).await?,
     };
-    let file = match opened {
+    let path = place.path();
+    let follower = match Follower::new(place) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(Failure::unreadable(&path, &error).into());
         }
@@ -48,20 +52,52 @@ pub(crate) async fn run(args: cli::Logs) -> anyhow::Result<()> {
         }
         opened => opened.with_context(|| format!("cannot read `{}`", path.display()))?,
     };
-    print_file(file, args.follow).await
+    print(follower, args.follow).await
+}
+
+/// A log's way below a folder, and the name beside it that the log gets when it is full.
+#[derive(Debug)]
+struct Place {
+    folder: PathBuf,
+    way: Vec<String>,
+    before: Option<String>,
+}
+
+impl Place {
+    fn of_region(layout: &Layout, log: &Path, before: Option<&Path>) -> Self {
+        let name = |it: &Path| it.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { folder: layout.root().to_owned(), way: vec![name(log)], before: before.map(name) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.way.iter().fold(self.folder.clone(), |path, part| path.join(part))
+    }
+}
+
+impl Log for Place {
+    fn current(&self) -> io::Result<File> {
+        open_plain(&self.folder, &self.way, OFlag::empty())
+    }
+
+    fn before(&self) -> io::Result<File> {
+        let before = self.before.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let folders = self.way.iter().rev().skip(1).rev();
+        let way: Vec<_> = folders.chain([before]).collect();
+        open_plain(&self.folder, &way, OFlag::empty())
+    }
 }
 
 /// `i-…` is the instance's console; `i-…/kubelet` a log of one of its processes.
-async fn instance_log(layout: &Layout, of: &str) -> anyhow::Result<(PathBuf, io::Result<File>)> {
+async fn instance_log(layout: &Layout, of: &str) -> anyhow::Result<Place> {
     let (instance, log) = of.split_once('/').unwrap_or((of, CONSOLE));
     let status: DaemonStatus = Admin::new(layout.admin_socket()).get("/v1/status").await?;
     let found = status.instance(instance).map_err(|error| match of.contains('/') {
         true => error,
         false => error.or(&format!("or one of: {}", COMPONENTS.join(", "))),
     })?;
-    let parts = log_of(&found.folder, &found.id, log)?;
-    let path = parts.iter().fold(found.folder.clone(), |path, part| path.join(part));
-    Ok((path, open_plain(&found.folder, &parts, OFlag::empty())))
+    let way = log_of(&found.folder, &found.id, log)?;
+    // As `run init` turns them.
+    Ok(Place { folder: found.folder.clone(), way, before: Some(format!("{log}.log.1")) })
 }
 
 /// The way to a log's file, if the instance has written it.
@@ -111,27 +147,19 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-async fn print_file(mut file: File, follow: bool) -> anyhow::Result<()> {
+async fn print(mut follower: Follower<Place>, is_followed: bool) -> anyhow::Result<()> {
     let mut out = io::stdout();
-    let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = file.read(&mut buffer)?;
-        if read > 0 {
-            match out.write_all(&buffer[..read]).and_then(|()| out.flush()) {
-                // Whoever reads it has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                written => written?,
-            }
-            continue;
+        match follower.copy(&mut out) {
+            // Whoever reads it has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            done => done?,
         }
-        if !follow {
+        if !is_followed {
             return Ok(());
         }
         // Following a file has no event that works on every file system: look again soon.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        if file.metadata().is_ok_and(|it| it.len() < file.stream_position().unwrap_or(0)) {
-            file.seek(SeekFrom::Start(0))?;
-        }
     }
 }
 
