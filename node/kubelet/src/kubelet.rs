@@ -50,7 +50,7 @@ use crate::{
     services::Services,
     settings::Settings,
     shutdown::{self, Shutdown},
-    static_pods::StaticPods,
+    static_pods::{self, StaticPods},
     stats::Stats,
     status::manager::Statuses,
     timeline::Timelines,
@@ -464,7 +464,12 @@ async fn watch_pods(
             Ok(watcher::Event::InitDone) => {
                 let listed = in_order(std::mem::take(&mut listed));
                 let known: Vec<_> = listed.iter().map(PodExt::uid).collect();
+                let is_mirror = |it: &&Pod| it.annotation(MIRROR_ANNOTATION).is_some();
+                let shadows: Vec<_> = listed.iter().filter(is_mirror).cloned().collect();
                 listed.into_iter().for_each(|pod| update(&workers, pod));
+                let orphans =
+                    static_pods::remove_orphans(context.clone(), workers.clone(), shadows);
+                drop(context.scope.spawn("orphaned-mirrors", orphans));
                 workers.retain(|uid| known.contains(uid));
                 drop(context.scope.spawn("settle", settle(context.clone(), workers.clone())));
                 if let Some(housekeeping) = housekeeping.take() {

@@ -23,7 +23,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 use linux_inotify::Watch;
 use tokio::{
@@ -171,6 +171,31 @@ impl StaticPods {
         let params = DeleteParams::default().grace_period(0);
         if let Err(error) = api.delete(pod.name(), &params).await {
             debug!(pod = pod.name(), error = %telemetry::chain(&error), "a mirror pod stays");
+        }
+    }
+}
+
+/// Deletes those of these mirrors whose pods went while no kubelet looked; none before all that this
+/// node's files and URL say is known.
+pub(crate) async fn remove_orphans(
+    context: Arc<Context>,
+    workers: Arc<PodWorkers>,
+    mirrors: Vec<Pod>,
+) {
+    let mut known = context.knows_url_pods.subscribe();
+    // The sender lives in the context, so this cannot fail.
+    drop(known.wait_for(|it| *it).await);
+    for mirror in mirrors {
+        let (namespace, name) = (mirror.namespace(), mirror.name());
+        if workers.find(namespace, name).is_some_and(|it| it.is_mirror_or_static()) {
+            continue;
+        }
+        let uid = mirror.metadata.uid.clone();
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() }.grace_period(0);
+        let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
+        if let Err(error) = api.delete(name, &params).await {
+            debug!(name, error = %telemetry::chain(&error), "an orphaned mirror pod stays");
         }
     }
 }
