@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use transport::{Body, BoxError};
 use vpc_cni::ipamd::Ipamd;
 
-use crate::{Running, sandbox, secondary, support::World, until};
+use crate::{Running, pass_a_minute, sandbox, secondary, support::World, until};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +136,17 @@ impl Faults {
 
 /// A world in which ipamd has two warm addresses, and wants another one or another interface.
 async fn world(tail: &str, environment: &[(&str, &str)]) -> Option<(World, Arc<Ipamd>, Running)> {
+    world_repeating(tail, environment, 1).await
+}
+
+/// The same with a client that makes a call so often before it says that it failed.
+async fn world_repeating(
+    tail: &str,
+    environment: &[(&str, &str)],
+    attempts: u32,
+) -> Option<(World, Arc<Ipamd>, Running)> {
     let world = World::new(tail, "192.168.200.0/24").await?;
-    let ipamd = world.start(environment, "root").await.unwrap();
+    let ipamd = world.start_repeating(environment, attempts).await.unwrap();
     let running = Running::start(&ipamd);
     until("two warm addresses", || ipamd.snapshot().stock().total == 2).await;
     Some((world, ipamd, running))
@@ -282,10 +291,4 @@ async fn an_interface_that_imds_leaves_out_for_a_while_gives_nobodys_address_awa
         let given = ipamd.add(&sandbox(pod)).await.unwrap().address;
         assert!(held.insert(given), "{given} is another pod's");
     }
-}
-
-async fn pass_a_minute() {
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
 }
