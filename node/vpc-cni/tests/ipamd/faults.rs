@@ -232,6 +232,27 @@ async fn addresses_whose_return_was_not_heard_of_are_nobodys_until_it_is_known()
     }
 }
 
+/// What the client of a node does. EC2 refuses the second call then, as it has carried out the first
+/// one: that is no word on what was asked for.
+#[tokio::test]
+async fn addresses_whose_return_was_repeated_are_nobodys_and_go_to_no_pod() {
+    let Some((world, ipamd, _running)) = world_repeating("vh", &TWO_WARM, 5).await else { return };
+    for pod in 0..4 {
+        ipamd.add(&sandbox(pod)).await.unwrap();
+    }
+    until("two more than pods", || ipamd.snapshot().stock().total == 6).await;
+    for fault in [Fault::Lost, Fault::Denied, Fault::Reset] {
+        world.faults.strike("UnassignPrivateIpAddresses", fault);
+    }
+    (0..4).for_each(|pod| drop(ipamd.delete(&sandbox(pod))));
+    until("EC2 has them back", || secondary(&world).len() == 2).await;
+    until("it is repeated", || world.faults.calls("UnassignPrivateIpAddresses") > 3).await;
+    for pod in 10..14 {
+        let given = ipamd.add(&sandbox(pod)).await.unwrap().address;
+        assert!(secondary(&world).contains(&given), "{given} went back to EC2");
+    }
+}
+
 /// How often EC2 is asked for addresses within a second or so.
 async fn asked(world: &World) -> usize {
     let before = world.faults.calls("AssignPrivateIpAddresses");
