@@ -369,6 +369,23 @@ fn pods_with_host_ports_keep_their_addresses_towards_each_other() {
     assert!(!listed.contains("192.168.0."), "{listed}");
 }
 
+/// A pod that says by IPv6 that it is the router would be believed otherwise.
+#[test]
+fn a_node_is_told_not_to_heed_its_pods_router_advertisements() {
+    let (Some(node), Some(pod)) = (node("ra"), Netns::new("rb")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ipamd.sock");
+    ipamd(&socket, plumbed);
+    let output = cni(&node, program(), "ADD", "a", &pod.path(), &config(&socket, ""));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let links = Netlink::at(&node.path()).unwrap().links().unwrap();
+    let link = &links.iter().find(|it| it.name.starts_with("eni")).unwrap().name;
+    for setting in ["accept_ra", "accept_redirects"] {
+        let read = node.run(&["cat", &format!("/proc/sys/net/ipv6/conf/{link}/{setting}")]);
+        assert_eq!(read.stdout, b"0\n", "{setting}");
+    }
+}
+
 #[test]
 fn a_pods_bandwidth_is_limited_both_ways_until_it_goes() {
     let (Some(node), Some(pod)) = (node("bw"), Netns::new("bp")) else { return };
