@@ -101,6 +101,7 @@ fn meet(branch: &Branch) -> Result<u32, PlumbError> {
 
 fn by_link(host: &Netlink, link: &str, ip: IpAddr, vlan_id: u32) -> Result<(), PlumbError> {
     let index = index_of(host, link)?;
+    plumbing::heed_nobody(link)?;
     host.set_up(index).map_err(refused)?;
     let table = Branch::table(vlan_id);
     let to_pod = Route::to_host(ip).device(index).scope(Scope::Link).table(table);

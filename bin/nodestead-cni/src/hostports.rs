@@ -16,6 +16,8 @@ use linux_nftables::{
 use crate::localnet::{self, LocalnetError};
 
 const TABLE: &str = "aws-cni-hostports";
+/// Pods that may reach themselves by the node's port.
+const HAIRPINS: &str = "hairpins";
 /// Before kube-proxy's: a host port is more special than a node port.
 const PRIORITY: i32 = priority::DSTNAT - 5;
 
@@ -75,7 +77,25 @@ pub(crate) fn remove(mappings: &[PortMapping], pod: IpAddr) -> Result<(), ApplyE
         .collect();
     // Gone meanwhile is gone.
     drop(remove_all(&nft, family, &ours));
+    // The next pod with the address may have no host port.
+    for (set, member) in memberships(pod) {
+        let mut transaction = Transaction::on(family, TABLE);
+        transaction.delete_elements(set, [member.as_str()]);
+        drop(nft.apply(&transaction));
+    }
     Ok(())
+}
+
+/// What is known of a pod with host ports, by set.
+fn memberships(pod: IpAddr) -> [(&'static str, String); 2] {
+    [("pods", pod.to_string()), (HAIRPINS, format!("{pod} . {pod}"))]
+}
+
+fn hairpins(family: Family) -> Set {
+    Set::of(match family {
+        Family::Ip6 => "ipv6_addr . ipv6_addr",
+        _ => "ipv4_addr . ipv4_addr",
+    })
 }
 
 /// A pod is reached by addresses of its own version.
@@ -100,8 +120,11 @@ fn elements(mappings: &[PortMapping], pod: IpAddr) -> Transaction {
         let target = format!("{pod} . {}", mapping.container_port);
         transaction.add_elements(map, [(key.as_str(), target.as_str())]);
     }
-    let member = pod.to_string();
-    transaction.add_elements("pods", [(member.as_str(), "")]);
+    // A table of an older version does not have it.
+    transaction.add_set(HAIRPINS, &hairpins(family(pod)));
+    for (set, member) in memberships(pod) {
+        transaction.add_elements(set, [(member.as_str(), "")]);
+    }
     transaction
 }
 
@@ -129,6 +152,7 @@ fn table(family: Family) -> Table {
     let key = format!("{address} . inet_proto . inet_service");
     table.set("addresses", Set::map(&key, &target));
     table.set("pods", Set::of(address));
+    table.set(HAIRPINS, hairpins(family));
     let nat = |point, priority| Chain::hooked(Hook::new(ChainKind::Nat, point, priority));
     table.chains.insert("prerouting".into(), nat(HookPoint::Prerouting, PRIORITY));
     table.chains.insert("output".into(), nat(HookPoint::Output, PRIORITY));
@@ -144,7 +168,7 @@ fn table(family: Family) -> Table {
     table
         .chain("postrouting")
         .rule(format!("ct status dnat {ip} daddr @pods {ip} saddr {loopback} masquerade"))
-        .rule(format!("ct status dnat {ip} daddr @pods {ip} saddr @pods masquerade"));
+        .rule(format!("ct status dnat {ip} saddr . {ip} daddr @{HAIRPINS} masquerade"));
     table
 }
 

@@ -71,6 +71,12 @@ pub(crate) enum PlumbError {
         #[source]
         source: AwaitLinkError,
     },
+    #[error("failed to set `{path}`")]
+    Sysctl {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the kernel refused a step")]
     Request {
         #[source]
@@ -179,6 +185,7 @@ pub(crate) fn set_up_host(
     table: u32,
 ) -> Result<(), PlumbError> {
     let index = index_of(host, link)?;
+    heed_nobody(link)?;
     host.set_up(index).map_err(refused)?;
     let to_pod = Route::to_host(ip).device(index).scope(Scope::Link);
     host.add_route(&to_pod).map_err(refused)?;
@@ -194,6 +201,20 @@ pub(crate) fn set_up_host(
         return Ok(());
     }
     host.add_rule(&Rule::new(FROM_POD, table).from(ip.into())).map_err(refused)
+}
+
+/// A pod is nobody's router: one that says so by IPv6 would be the node's way to everywhere
+/// (CVE-2020-10749). To be said before the link is up.
+pub(crate) fn heed_nobody(link: &str) -> Result<(), PlumbError> {
+    for setting in ["accept_ra", "accept_redirects"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{link}/{setting}");
+        match std::fs::write(&path, "0") {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(|source| PlumbError::Sysctl { path, source })?,
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn index_of(netlink: &Netlink, name: &str) -> Result<u32, PlumbError> {

@@ -5,13 +5,13 @@
 //!
 //! Upstream: `pkg/controller/endpointslice`, `pkg/controller/endpoint`.
 //! Deviation: slices are named by a hash of what they hold instead of at random, so that a stale
-//! cache cannot make them twice; hints follow `trafficDistribution` alone, not the `topology-mode`
-//! annotation.
+//! cache cannot make them twice.
 
 mod members;
 pub(crate) mod mirroring;
 mod slices;
 mod subsets;
+mod topology;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -65,8 +65,12 @@ impl Controller {
         caches.pods.subscribe(move |change| this.pod_changed(change));
         let this = self.clone();
         caches.nodes.subscribe(move |change| {
-            if zone(change.old.as_deref()) != zone(change.new.as_deref()) {
-                this.context.caches.services.keys().into_iter().for_each(|it| this.queue.add(it));
+            let (old, new) = (change.old.as_deref(), change.new.as_deref());
+            let has_moved = zone(old) != zone(new);
+            if has_moved || old.map(topology::facts) != new.map(topology::facts) {
+                let services = this.context.caches.services.all();
+                let concerned = services.iter().filter(|it| has_moved || topology::is_wanted(it));
+                concerned.for_each(|it| this.queue.add(Key::of(&**it)));
             }
         });
     }
@@ -130,7 +134,17 @@ impl Controller {
     ) -> Result<(), ApplyError> {
         let existing = self.context.caches.endpoint_slices.indexed(BY_SERVICE, &key.to_string());
         let existing: Vec<_> = existing.into_iter().filter(|it| slices::is_managed(it)).collect();
-        for step in slices::plan(service, members, &existing) {
+        let cpu = topology::is_wanted(service)
+            .then(|| topology::cpu_by_zone(&self.context.caches.nodes.all()));
+        let (steps, notes) = slices::plan(service, members, &existing, cpu.as_ref());
+        for note in notes {
+            if note.is_warning {
+                self.recorder.warn(service, topology::DISABLED, note.message);
+            } else {
+                self.recorder.normal(service, topology::ENABLED, note.message);
+            }
+        }
+        for step in steps {
             let result = self.apply(key, step).await;
             match result {
                 Err(error) if error.is_conflict() || pods::is_namespace_terminating(&error) => {

@@ -309,9 +309,11 @@ impl Compiler<'_> {
         name
     }
 
-    /// `ep-`: remembers the client and sends it on.
+    /// `ep-`: remembers the client and sends it on. Of another timeout it is another one: what a set is
+    /// made as cannot be changed.
     fn endpoint_chain(&mut self, (address, port): &(IpAddr, u16), timeout: Duration) -> String {
-        let chain = format!("ep-{}", digest(&format!("{}/{address}/{port}", self.id)));
+        let seconds = timeout.as_secs();
+        let chain = format!("ep-{}", digest(&format!("{}/{address}/{port}/{seconds}", self.id)));
         let (ip, protocol) = (self.options.ip(), self.service.protocol.as_str());
         let to = match address {
             IpAddr::V4(address) => format!("{address}:{port}"),

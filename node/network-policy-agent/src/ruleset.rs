@@ -1,7 +1,7 @@
 //! The table that enforces what [`State`](crate::state::State) holds.
 //!
 //! ```text
-//! forward: established → accept · a pod to itself → accept
+//! forward: established → accept · a pod to itself, by its own link → accept
 //!          link and source address → chain of what the pod may send
 //!          source that is not behind the link → chain of the pod that has the link's name
 //!          destination address → chain of what may be sent to the pod
@@ -128,7 +128,9 @@ pub fn compile(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, options: &Options)
     ] {
         table.set(name, Set::map(kind, "verdict"));
     }
-    for (name, kind) in [("self4", "ipv4_addr . ipv4_addr"), ("self6", "ipv6_addr . ipv6_addr")] {
+    for (name, kind) in
+        [("self4", "ifname . ipv4_addr . ipv4_addr"), ("self6", "ifname . ipv6_addr . ipv6_addr")]
+    {
         table.set(name, Set::of(kind));
     }
     let mut pods: BTreeMap<IpAddr, Policed> = BTreeMap::new();
@@ -165,7 +167,9 @@ fn of_family(address: &IpAddr, name: &str) -> String {
 fn add_pod(ruleset: &mut Ruleset, address: IpAddr, policed: &Policed, options: &Options) {
     let table = &mut ruleset.table;
     let own = of_family(&address, "self");
-    entry(table, &own, format!("{address} . {address}"), "");
+    for link in policed.links.iter().map(|it| quote(it)) {
+        entry(table, &own, format!("{link} . {address} . {address}"), "");
+    }
     for (direction, isolation) in &policed.rules {
         let text: String = isolation.rules.iter().map(|it| format!("{it}\n")).collect();
         let name = digest(&format!("{:?} {text}", isolation.policies));
@@ -226,8 +230,8 @@ fn forward(ruleset: &mut Ruleset, pods: &BTreeMap<IpAddr, Policed>, options: &Op
     let mut forward = Chain::hooked(hook);
     forward
         .rule("ct state established,related accept")
-        .rule("ip saddr . ip daddr @self4 accept")
-        .rule("ip6 saddr . ip6 daddr @self6 accept")
+        .rule("iifname . ip saddr . ip daddr @self4 accept")
+        .rule("iifname . ip6 saddr . ip6 daddr @self6 accept")
         .rule("iifname . ip saddr vmap @egress4")
         .rule("iifname . ip6 saddr vmap @egress6")
         .rule("fib saddr . iif oif missing iifname vmap @forged")

@@ -49,11 +49,58 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Remembered {
     table: Option<Table>,
-    ipv6_table: Option<Table>,
+    ipv6: Ipv6,
     /// What was seen to be in place, where nothing was missing.
     rest: Option<Rest>,
     /// This process has put the machine's half of the way out in place.
     has_way_out: bool,
+}
+
+/// What the kernel holds of IPv6. A pass that failed on the way leaves it unknown: "no IPv6" is a
+/// state that has to be made as well.
+#[derive(Debug, Default, PartialEq)]
+enum Ipv6 {
+    #[default]
+    Unknown,
+    Off,
+    On(Table),
+}
+
+impl Ipv6 {
+    fn of(table: Option<Table>) -> Self {
+        table.map_or(Self::Off, Self::On)
+    }
+
+    /// The table that there was, and forgets it.
+    fn take(&mut self) -> Option<Table> {
+        match std::mem::take(self) {
+            Self::On(table) => Some(table),
+            Self::Unknown | Self::Off => None,
+        }
+    }
+
+    /// Makes it `wanted` by `apply`, which gets the old and the new table. Says whether it was other.
+    fn become_now(
+        &mut self,
+        wanted: Option<Table>,
+        apply: impl FnOnce(Option<&Table>, Option<&Table>) -> Result<(), ApplyError>,
+    ) -> Result<bool, ApplyError> {
+        let wanted = Self::of(wanted);
+        if *self == wanted {
+            return Ok(false);
+        }
+        let old = self.take();
+        apply(old.as_ref(), wanted.table())?;
+        *self = wanted;
+        Ok(true)
+    }
+
+    fn table(&self) -> Option<&Table> {
+        match self {
+            Self::On(table) => Some(table),
+            Self::Unknown | Self::Off => None,
+        }
+    }
 }
 
 /// All that a router has beside its rules.
@@ -209,13 +256,8 @@ impl Router {
         // What fails on the way is looked at again.
         let seen = remembered.rest.take();
         let KernelState { services, links, detours, table, ipv6_table } = wanted;
-        let is_first = remembered.table.is_none();
-        let has_other_ipv6_rules = remembered.ipv6_table != ipv6_table;
-        if is_first || has_other_ipv6_rules {
-            let old = remembered.ipv6_table.take();
-            apply_ipv6(&path, old.as_ref(), ipv6_table.as_ref())?;
-            remembered.ipv6_table = ipv6_table;
-        }
+        let has_other_ipv6_rules =
+            remembered.ipv6.become_now(ipv6_table, |old, new| apply_ipv6(&path, old, new))?;
         let has_other_ipv4_rules = remembered.table.as_ref() != Some(&table);
         let has_other_rules = has_other_ipv4_rules || has_other_ipv6_rules;
         if has_other_ipv4_rules {
@@ -248,7 +290,7 @@ impl Router {
             remembered.has_way_out = true;
         }
         let applied = links::apply(&netlink, path, &rest.links)?;
-        if remembered.ipv6_table.is_some() {
+        if remembered.ipv6.table().is_some() {
             ipv6::apply(&netlink, &rest.links)?;
         }
         detours::apply(&netlink, &rest.detours)?;
@@ -332,5 +374,43 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linux_nftables::Family;
+
+    use super::*;
+
+    fn vanished() -> ApplyError {
+        ApplyError::Vanished { link: "eni0".to_owned() }
+    }
+
+    #[test]
+    fn a_pass_that_failed_does_not_count_as_the_end_of_ipv6() {
+        let table = || Some(Table::new(Family::Ip6, "vpc"));
+        let mut known = Ipv6::default();
+        assert!(known.become_now(None, |_, _| Ok(())).unwrap(), "nothing is known at first");
+        assert!(!known.become_now(None, |_, _| Err(vanished())).unwrap(), "it is off");
+        assert!(known.become_now(table(), |_, _| Ok(())).unwrap());
+        let mut other = table();
+        other.as_mut().unwrap().chain("more");
+        known.become_now(other.clone(), |_, _| Err(vanished())).unwrap_err();
+        // The block is taken away before a pass succeeds: the kernel may have either table still.
+        let mut applied = false;
+        let is_other = known.become_now(None, |_, new| {
+            applied = new.is_none();
+            Ok(())
+        });
+        assert!(is_other.unwrap() && applied);
+        assert!(
+            known
+                .become_now(other, |old, _| {
+                    assert!(old.is_none());
+                    Ok(())
+                })
+                .unwrap()
+        );
     }
 }

@@ -285,3 +285,27 @@ async fn a_guest_has_its_address_and_its_router_without_asking() {
     let default = routes.iter().find(|it| it.destination == everywhere && it.table == 254);
     assert_eq!(default.and_then(|it| it.gateway), Some(IpAddr::V6(ROUTER_V6)));
 }
+
+/// What hardening guides say to do, done in one instance.
+#[tokio::test]
+async fn an_instance_that_refuses_ipv6_holds_up_nobody_else() {
+    let Some(mut world) = World::build("no6").await else { return };
+    let _web = listen(&world.path(0), 80);
+    let set = |world: &World, value: &'static str| {
+        let write =
+            move || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", value).unwrap();
+        linux_netns::enter(&world.path(0), write).unwrap();
+    };
+    set(&world, "1");
+    let mut second = eni(7, "b", "2001:db8:0:101::70", "sg-client", &world.guests[2]);
+    if let Location::Netns { device, setup, .. } = &mut second.location {
+        (*device, *setup) = ("eth1".to_owned(), Setup::Bare);
+    }
+    world.spec.enis.push(second);
+    let applied = world.router.apply(&world.spec).await.unwrap();
+    assert_eq!(applied.attached, ["eni-00000000000000007"]);
+    assert!(!connects(&world.path(1), world.address(0), 80, PATIENCE));
+    set(&world, "0");
+    world.apply().await;
+    assert!(world.connects(1, world.address(0), 80), "it is configured anew");
+}

@@ -336,6 +336,56 @@ fn the_node_reaches_a_host_port_at_its_loopback_and_pods_do_not_reach_what_liste
     assert!(can_connect(&pod, "127.0.0.1:9999"));
 }
 
+/// What a pod with a host port is masqueraded for ends with the way to itself.
+#[test]
+fn pods_with_host_ports_keep_their_addresses_towards_each_other() {
+    let (Some(node), Some(a), Some(b)) = (node("hp"), Netns::new("hq"), Netns::new("hr")) else {
+        return;
+    };
+    let Some(router) = Netns::new("hs") else { return };
+    connect(&node, &router);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ipamd.sock");
+    ipamd(&socket, plumbed);
+    let ports = |host: u16| {
+        let more = format!(
+            r#","runtimeConfig":{{"portMappings":[{{"hostPort":{host},"containerPort":80}}]}}"#
+        );
+        config(&socket, &more)
+    };
+    for (id, pod, host) in [("a", &a, 8080), ("b", &b, 8081)] {
+        assert!(cni(&node, program(), "ADD", id, &pod.path(), &ports(host)).status.success());
+    }
+    let listener = serve(&b, "192.168.0.21:80");
+    assert!(can_connect(&a, "10.9.0.1:8081"));
+    assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([192, 168, 0, 20]));
+    assert!(can_connect(&b, "10.9.0.1:8081"), "itself, by the node's port");
+
+    for (id, pod, host) in [("a", &a, 8080), ("b", &b, 8081)] {
+        assert!(cni(&node, program(), "DEL", id, &pod.path(), &ports(host)).status.success());
+    }
+    let listed = node.run(&["nft", "list", "table", "ip", "aws-cni-hostports"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(!listed.contains("192.168.0."), "{listed}");
+}
+
+/// A pod that says by IPv6 that it is the router would be believed otherwise.
+#[test]
+fn a_node_is_told_not_to_heed_its_pods_router_advertisements() {
+    let (Some(node), Some(pod)) = (node("ra"), Netns::new("rb")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ipamd.sock");
+    ipamd(&socket, plumbed);
+    let output = cni(&node, program(), "ADD", "a", &pod.path(), &config(&socket, ""));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let links = Netlink::at(&node.path()).unwrap().links().unwrap();
+    let link = &links.iter().find(|it| it.name.starts_with("eni")).unwrap().name;
+    for setting in ["accept_ra", "accept_redirects"] {
+        let read = node.run(&["cat", &format!("/proc/sys/net/ipv6/conf/{link}/{setting}")]);
+        assert_eq!(read.stdout, b"0\n", "{setting}");
+    }
+}
+
 #[test]
 fn a_pods_bandwidth_is_limited_both_ways_until_it_goes() {
     let (Some(node), Some(pod)) = (node("bw"), Netns::new("bp")) else { return };

@@ -13,6 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use super::topology;
 use crate::pods;
 
 /// An address that serves, and on which ports.
@@ -144,9 +145,12 @@ fn endpoint(service: &Service, pod: &Pod, address: IpAddr, zone: Option<String>)
 }
 
 /// Whom the traffic distribution of the Service would have use this endpoint: its own zone, or its
-/// own node and then its zone.
+/// own node and then its zone. The annotation for [`topology`] goes before it.
 fn hints(service: &Service, pod: &Pod, zone: Option<&str>) -> Option<EndpointHints> {
     let distribution = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    if topology::is_wanted(service) {
+        return None;
+    }
     let for_nodes = match distribution {
         "PreferClose" | "PreferSameZone" => None,
         "PreferSameNode" => {

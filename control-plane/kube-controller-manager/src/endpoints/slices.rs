@@ -19,7 +19,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::members::{Family, Member};
+use super::{
+    members::{Family, Member},
+    topology::{self, CpuByZone},
+};
 use crate::deployment::safe;
 
 /// Upstream's `maxEndpointsPerSlice`.
@@ -37,11 +40,19 @@ pub(super) enum Step {
     Delete(Arc<EndpointSlice>),
 }
 
+/// What users are told of hints: a warning, where there can be none.
+#[derive(Debug, PartialEq)]
+pub(super) struct Note {
+    pub(super) is_warning: bool,
+    pub(super) message: String,
+}
+
 /// A slice as it will be.
-struct Draft {
+pub(super) struct Draft {
     old: Option<Arc<EndpointSlice>>,
-    endpoints: Vec<Endpoint>,
-    is_changed: bool,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Its endpoints are not those that it had: it is written anyway.
+    pub(super) is_changed: bool,
 }
 
 /// Members that share address family and ports share slices.
@@ -51,11 +62,13 @@ pub(super) fn is_managed(slice: &EndpointSlice) -> bool {
     object::label(slice, MANAGED_BY) == Some(MANAGER)
 }
 
+/// With `cpu`, hints follow it; else they are the members' own.
 pub(super) fn plan(
     service: &Service,
     members: &[Member],
     existing: &[Arc<EndpointSlice>],
-) -> Vec<Step> {
+    cpu: Option<&CpuByZone>,
+) -> (Vec<Step>, Vec<Note>) {
     let mut groups: BTreeMap<Group, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
     for member in members {
         let ports = sorted(&member.ports);
@@ -80,15 +93,58 @@ pub(super) fn plan(
             steps.push(Step::Delete(slice.clone()));
         }
     }
-    for (group, (ports, endpoints)) in groups {
+    let of_group = |(group, (ports, endpoints))| {
         let slices = by_group.remove(&group).unwrap_or_default();
-        let drafts = pack(endpoints, slices);
+        (group, ports, pack(endpoints, slices, cpu.is_some()))
+    };
+    let mut packed: Vec<(Group, Vec<EndpointPort>, Vec<Draft>)> =
+        groups.into_iter().map(of_group).collect();
+    let notes = cpu.map(|cpu| hint(&mut packed, existing, cpu)).unwrap_or_default();
+    for (group, ports, drafts) in packed {
         steps.extend(write(service, &group, &ports, drafts, &mut taken));
     }
-    steps
+    (steps, notes)
 }
 
-fn pack(endpoints: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> Vec<Draft> {
+/// Hints the endpoints of each family, and says what has come of it where that is news.
+fn hint(
+    packed: &mut [(Group, Vec<EndpointPort>, Vec<Draft>)],
+    existing: &[Arc<EndpointSlice>],
+    cpu: &CpuByZone,
+) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let of_family = packed.iter_mut().filter(|(group, ..)| group.0 == family);
+        let mut drafts: Vec<&mut Draft> = of_family.flat_map(|(.., drafts)| drafts).collect();
+        if drafts.is_empty() {
+            continue;
+        }
+        let mut known = existing.iter().filter(|it| it.address_type == family.as_str());
+        let had_hints = known.any(|it| it.endpoints.iter().flatten().any(|it| it.hints.is_some()));
+        let (is_warning, what) = match topology::hint(&mut drafts, cpu) {
+            Ok(()) if had_hints => continue,
+            Ok(()) => (false, "Topology Aware Hints has been enabled".to_owned()),
+            Err(why) => (true, why),
+        };
+        let message = format!("{what}, addressType: {}", family.as_str());
+        notes.push(Note { is_warning, message });
+    }
+    notes
+}
+
+/// `keeps_hints`: an endpoint's hints are those that it has, for now.
+fn pack(
+    mut endpoints: Vec<Endpoint>,
+    slices: Vec<Arc<EndpointSlice>>,
+    keeps_hints: bool,
+) -> Vec<Draft> {
+    if keeps_hints {
+        let known = slices.iter().flat_map(|it| it.endpoints.iter().flatten());
+        let known: HashMap<_, _> = known.map(|it| (identity(it), &it.hints)).collect();
+        for it in &mut endpoints {
+            it.hints = known.get(&identity(it)).copied().cloned().flatten();
+        }
+    }
     let mut wanted: HashMap<String, Endpoint> =
         endpoints.iter().map(|it| (identity(it), it.clone())).collect();
     let mut drafts: Vec<_> = slices.into_iter().map(|it| Draft::keeping(it, &mut wanted)).collect();
@@ -149,7 +205,8 @@ fn write(
                 continue;
             }
             Some(old) => {
-                let is_same = !draft.is_changed
+                let endpoints = |it: &EndpointSlice| it.endpoints.clone().unwrap_or_default();
+                let is_same = endpoints(&old) == endpoints(&slice)
                     && old.metadata.labels == slice.metadata.labels
                     && old.metadata.owner_references == slice.metadata.owner_references;
                 if !is_same {
@@ -249,6 +306,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Without hints by CPU.
+    fn plan(service: &Service, members: &[Member], existing: &[Arc<EndpointSlice>]) -> Vec<Step> {
+        super::plan(service, members, existing, None).0
+    }
 
     fn service() -> Service {
         serde_json::from_value(json!({

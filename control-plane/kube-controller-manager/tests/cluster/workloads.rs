@@ -125,6 +125,44 @@ async fn a_service_follows_the_pods_that_it_selects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_in_topology_mode_auto_has_hints_that_follow_the_cpu_of_the_zones() {
+    let cluster = Cluster::start(2).await;
+    cluster.create::<Deployment>(deployment(4, "one")).await;
+    cluster
+        .create::<Service>(json!({
+            "metadata": { "name": "web",
+                "annotations": { "service.kubernetes.io/topology-mode": "Auto" } },
+            "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] },
+        }))
+        .await;
+    let hints = async |it: &Cluster| {
+        let slices = it.list::<EndpointSlice>().await;
+        let endpoints = slices.iter().flat_map(|it| it.endpoints.iter().flatten());
+        let hints = endpoints.filter_map(|it| it.hints.as_ref()?.for_zones.as_ref());
+        let mut zones: Vec<_> = hints.flatten().map(|it| it.name.clone()).collect();
+        zones.sort_unstable();
+        zones
+    };
+    let (a, b) = ("us-east-1a", "us-east-1b");
+    cluster.eventually("half for each", async |it| hints(it).await == [a, a, b, b]).await;
+    cluster
+        .eventually("it is said", async |it| {
+            let events = it.list::<Event>().await;
+            events.iter().any(|it| it.reason.as_deref() == Some("TopologyAwareHintsEnabled"))
+        })
+        .await;
+    let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(cluster.client.clone());
+    let larger = json!({ "status": { "allocatable": { "cpu": "6" } } });
+    let larger = kube::api::Patch::Merge(&larger);
+    nodes.patch_status("n1", &kube::api::PatchParams::default(), &larger).await.unwrap();
+    cluster.eventually("more for the larger", async |it| hints(it).await == [a, b, b, b]).await;
+    let off = json!({ "metadata": { "annotations": {
+        "service.kubernetes.io/topology-mode": null } } });
+    cluster.patch::<Service>("web", off).await;
+    cluster.eventually("no hints", async |it| hints(it).await.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn endpoints_that_a_user_writes_are_served_as_slices() {
     let cluster = Cluster::start(1).await;
     cluster

@@ -110,6 +110,10 @@ fn clients_with_affinity_stick_to_an_endpoint_for_the_services_time() {
     let (_, rules) = fragment.chains.iter().find(|(name, _)| name.starts_with("svc-")).unwrap();
     assert_eq!(rules.len(), 3);
     assert!(rules[2].starts_with("numgen random mod 2 vmap { 0 : goto ep-"), "{rules:?}");
+    // A set's timeout cannot be changed: another one takes its place.
+    let longer = ServicePort { affinity: Some(Duration::from_secs(61)), ..service };
+    let longer = compile(&longer, &choice(2, 0), &options());
+    assert!(longer.sets.keys().all(|name| !fragment.sets.contains_key(name)));
 }
 
 #[test]

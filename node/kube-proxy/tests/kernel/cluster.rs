@@ -1,6 +1,10 @@
 //! Cluster addresses.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use kube_proxy::{compile::Options, endpoint_slices::reduce};
 use linux_nftables::Family;
@@ -72,6 +76,41 @@ fn a_client_with_affinity_stays_with_its_endpoint_until_that_goes() {
     world.endpoints(&[(other, "other")]);
     world.sync();
     assert_eq!(world.ask(Some(0), VIP).unwrap().0, other);
+}
+
+/// A client is known to an endpoint for as long as the Service says, also where that was changed.
+#[test]
+fn a_client_is_forgotten_after_the_services_time() {
+    let Some(mut world) = world("q", 3) else { return };
+    world.serve(1);
+    let spec = |seconds: u64| {
+        json!({
+            "clusterIP": "10.100.0.20",
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": seconds } },
+            "ports": [{ "port": 80 }],
+        })
+    };
+    let is_known = |world: &World| {
+        let list = || Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output();
+        let listed = world.node.inside(list).unwrap();
+        String::from_utf8_lossy(&listed.stdout).contains("10.0.0.2 ")
+    };
+    world.service(spec(600));
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    world.ask(Some(0), VIP).unwrap();
+    assert!(is_known(&world));
+    world.service(spec(1));
+    world.sync();
+    world.ask(Some(0), VIP).unwrap();
+    let began = Instant::now();
+    while is_known(&world) {
+        assert!(began.elapsed() < Duration::from_secs(5), "it is known after five seconds still");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.ask(Some(0), VIP).unwrap();
+    assert!(is_known(&world), "and again");
 }
 
 #[test]

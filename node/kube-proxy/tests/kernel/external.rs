@@ -6,9 +6,10 @@ use kube_proxy::{
     compile::{LocalDetector, NodePorts, Options},
     service_map::ports_of,
 };
+use linux_nftables::Family;
 use serde_json::json;
 
-use crate::world::{VIP, name, options, world, world_with};
+use crate::world::{VIP, World, name, options, slice_in, world, world_with};
 
 #[test]
 fn a_node_port_is_masqueraded_or_local() {
@@ -43,6 +44,65 @@ fn a_node_port_is_masqueraded_or_local() {
     let error = world.ask(Some(0), "10.0.0.1:30080").unwrap_err();
     assert!(matches!(error, std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock));
     assert_eq!(world.ask(None, "10.0.0.1:30080").unwrap().0, 2);
+}
+
+/// TCP and UDP, IPv4 and IPv6: each the same.
+#[test]
+fn node_ports_and_external_addresses_do_the_same_for_udp_and_for_ipv6() {
+    let six = Options { family: Family::Ip6, ..options() };
+    let Some(mut world) = world_with("p", 3, &[options(), six]) else { return };
+    for machine in [1, 2] {
+        world.serve(machine);
+        world.serve_udp(machine);
+    }
+    for protocol in ["TCP", "UDP"] {
+        let spec = |policy: &str| {
+            json!({
+                "type": "NodePort",
+                "clusterIPs": ["10.100.0.20", "fd00:100::20"],
+                "externalIPs": ["203.0.113.9", "fd00:113::9"],
+                "externalTrafficPolicy": policy,
+                "ports": [{ "port": 80, "nodePort": 30080, "protocol": protocol }],
+            })
+        };
+        let give = |world: &mut World, machines: &[(u8, &str)]| {
+            for kind in ["IPv4", "IPv6"] {
+                let slice = slice_in(kind, machines, protocol);
+                world.proxier.set_slice(&name(), kind, Some(slice));
+            }
+            world.sync();
+        };
+        let ask = |world: &World, client, address: &str| match protocol {
+            "TCP" => world.ask(client, address),
+            _ => world.ask_udp(client, address),
+        };
+        for (client, node_port, external) in [
+            ("10.0.0.2", "10.0.0.1:30080", "203.0.113.9:80"),
+            ("fd00::2", "[fd00:0::1]:30080", "[fd00:113::9]:80"),
+        ] {
+            let client: IpAddr = client.parse().unwrap();
+            for address in [node_port, external] {
+                world.service(spec("Cluster"));
+                give(&mut world, &[(1, "node"), (2, "other")]);
+                let all = |world: &World| -> Vec<(u8, IpAddr)> {
+                    (0..24).map(|_| ask(world, Some(0), address).unwrap()).collect()
+                };
+                let heard = all(&world);
+                let what = format!("{protocol} {address}: {heard:?}");
+                assert!([1, 2].iter().all(|it| heard.iter().any(|(n, _)| n == it)), "{what}");
+                assert!(heard.iter().all(|(_, peer)| *peer != client), "{what}");
+
+                world.service(spec("Local"));
+                world.sync();
+                let heard = all(&world);
+                assert!(heard.iter().all(|it| *it == (1, client)), "{protocol}: {heard:?}");
+                give(&mut world, &[(2, "other")]);
+                let error = ask(&world, Some(0), address).unwrap_err();
+                let waited = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::WouldBlock];
+                assert!(waited.contains(&error), "{protocol} {address}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::Read,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
@@ -20,6 +20,9 @@ use kube_proxy::{
 use linux_netlink::{Netlink, Route, Veth, VethEnd};
 use linux_nftables::{Family, Nft};
 use serde_json::json;
+
+/// How long an answer is waited for.
+const LIMIT: Duration = Duration::from_millis(700);
 
 pub(crate) struct Netns(String);
 
@@ -158,13 +161,51 @@ impl World {
         });
     }
 
+    /// The same by UDP.
+    pub(crate) fn serve_udp(&self, machine: u8) {
+        let socket =
+            self.machines[usize::from(machine)].inside(|| UdpSocket::bind("[::]:8080").unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                let text = format!("{machine} {}", peer.ip().to_canonical());
+                drop(socket.send_to(text.as_bytes(), peer));
+            }
+        });
+    }
+
+    /// What a client with a new socket hears by UDP.
+    pub(crate) fn ask_udp(
+        &self,
+        machine: Option<usize>,
+        address: &str,
+    ) -> Result<(u8, IpAddr), std::io::ErrorKind> {
+        let address: SocketAddr = address.parse().unwrap();
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let place = machine.map_or(&self.node, |machine| &self.machines[machine]);
+        place.inside(move || {
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            let ask = || -> std::io::Result<String> {
+                socket.connect(address)?;
+                socket.send(b"?")?;
+                let mut buffer = [0; 64];
+                let length = socket.recv(&mut buffer)?;
+                Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+            };
+            let text = ask().map_err(|error| error.kind())?;
+            let (number, peer) = text.split_once(' ').unwrap();
+            Ok((number.parse().unwrap(), peer.parse().unwrap()))
+        })
+    }
+
     /// What a client on the machine (`None`: the node) hears at `address`.
     pub(crate) fn ask(
         &self,
         machine: Option<usize>,
         address: &str,
     ) -> Result<(u8, IpAddr), std::io::ErrorKind> {
-        self.ask_within(Duration::from_millis(700), machine, address)
+        self.ask_within(LIMIT, machine, address)
     }
 
     pub(crate) fn ask_within(
@@ -201,13 +242,22 @@ pub(crate) fn slice(machines: &[(u8, &str)]) -> Slice {
 }
 
 pub(crate) fn slice_of(machines: &[(u8, &str)], protocol: &str) -> Slice {
+    slice_in("IPv4", machines, protocol)
+}
+
+/// A slice of this address type.
+pub(crate) fn slice_in(kind: &str, machines: &[(u8, &str)], protocol: &str) -> Slice {
+    let address = |n: &u8| match kind {
+        "IPv4" => format!("10.{n}.0.2"),
+        _ => format!("fd00:{n}::2"),
+    };
     let endpoints: Vec<_> = machines
         .iter()
-        .map(|(n, node)| json!({ "addresses": [format!("10.{n}.0.2")], "nodeName": node }))
+        .map(|(n, node)| json!({ "addresses": [address(n)], "nodeName": node }))
         .collect();
     let value = json!({
         "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
-        "addressType": "IPv4",
+        "addressType": kind,
         "ports": [{ "name": "", "port": 8080, "protocol": protocol }],
         "endpoints": endpoints,
     });

@@ -10,7 +10,10 @@ mod probes;
 mod suite;
 mod world;
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    net::IpAddr,
+};
 
 use network_policy::Protocol::{Tcp, Udp};
 use network_policy_agent::ruleset::Mode;
@@ -120,7 +123,7 @@ fn a_service_is_policed_by_the_endpoint_behind_it() {
     let _serving = Serving::everywhere(&world, &[80]);
     // Port 8000 of the Service is b's 80, 9000 is a's own.
     world.translate("10.99.0.1", &[(8000, B, 80), (9000, A, 80)]);
-    let service = |port| ("10.99.0.1".parse::<std::net::IpAddr>().unwrap(), port).into();
+    let service = |port| ("10.99.0.1".parse::<IpAddr>().unwrap(), port).into();
     world.enforce(&[], Mode::Standard);
     assert!(probe(&world.pod(A), service(8000), Tcp));
     let only_80 = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"],
@@ -159,6 +162,17 @@ fn a_pod_cannot_take_anothers_address_to_escape_its_policy() {
     assert!(!seen, "{}", world.listing());
     world.enforce(&[], Mode::Standard);
     assert!(packets::forged(&world, A, C.address(), B), "the packet itself would pass");
+}
+
+/// Nothing keeps a pod from itself, and others are not it: not even who sends with its address.
+#[test]
+fn a_pod_is_not_reached_by_who_says_that_it_is_the_pod_itself() {
+    let Some(world) = World::new("o") else { return };
+    world.enforce(&[("x", json!({"podSelector": {}}))], Mode::Standard);
+    let IpAddr::V4(victim) = A.address() else { panic!("pods have IPv4 addresses here") };
+    packets::send_raw(&world, C, victim, victim);
+    let dropped: u64 = world.counts().values().map(|it| it.packets).sum();
+    assert_eq!(dropped, 1, "{}", world.listing());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -118,4 +118,20 @@ pub(crate) fn forged(world: &World, from: At, source: IpAddr, to: At) -> bool {
         socket.send_to(b"hello", (to.address(), port)).unwrap();
     });
     target.recv(&mut [0; 8]).is_ok()
+}
+
+/// Sends a datagram whose source is whatever is said, as who has CAP_NET_RAW may.
+pub(crate) fn send_raw(world: &World, from: At, source: Ipv4Addr, to: Ipv4Addr) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    // The kernel fills in the identification and the checksum.
+    let mut packet = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(to.octets());
+    packet.extend([0x14, 0xe9, 0x14, 0xe9, 0, 12, 0, 0]);
+    packet.extend(b"ping");
+    inside(&world.pod(from), || {
+        let kind = (AddressFamily::Inet, SockType::Raw, SockProtocol::Raw);
+        let socket = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, kind.2).unwrap();
+        UdpSocket::from(socket).send_to(&packet, (to, 0)).unwrap();
+    });
 }

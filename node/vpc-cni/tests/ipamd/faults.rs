@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use transport::{Body, BoxError};
 use vpc_cni::ipamd::Ipamd;
 
-use crate::{Running, sandbox, secondary, support::World, until};
+use crate::{Running, pass_a_minute, sandbox, secondary, support::World, until};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +136,17 @@ impl Faults {
 
 /// A world in which ipamd has two warm addresses, and wants another one or another interface.
 async fn world(tail: &str, environment: &[(&str, &str)]) -> Option<(World, Arc<Ipamd>, Running)> {
+    world_repeating(tail, environment, 1).await
+}
+
+/// The same with a client that makes a call so often before it says that it failed.
+async fn world_repeating(
+    tail: &str,
+    environment: &[(&str, &str)],
+    attempts: u32,
+) -> Option<(World, Arc<Ipamd>, Running)> {
     let world = World::new(tail, "192.168.200.0/24").await?;
-    let ipamd = world.start(environment, "root").await.unwrap();
+    let ipamd = world.start_repeating(environment, attempts).await.unwrap();
     let running = Running::start(&ipamd);
     until("two warm addresses", || ipamd.snapshot().stock().total == 2).await;
     Some((world, ipamd, running))
@@ -223,6 +232,27 @@ async fn addresses_whose_return_was_not_heard_of_are_nobodys_until_it_is_known()
     }
 }
 
+/// What the client of a node does. EC2 refuses the second call then, as it has carried out the first
+/// one: that is no word on what was asked for.
+#[tokio::test]
+async fn addresses_whose_return_was_repeated_are_nobodys_and_go_to_no_pod() {
+    let Some((world, ipamd, _running)) = world_repeating("vh", &TWO_WARM, 5).await else { return };
+    for pod in 0..4 {
+        ipamd.add(&sandbox(pod)).await.unwrap();
+    }
+    until("two more than pods", || ipamd.snapshot().stock().total == 6).await;
+    for fault in [Fault::Lost, Fault::Denied, Fault::Reset] {
+        world.faults.strike("UnassignPrivateIpAddresses", fault);
+    }
+    (0..4).for_each(|pod| drop(ipamd.delete(&sandbox(pod))));
+    until("EC2 has them back", || secondary(&world).len() == 2).await;
+    until("it is repeated", || world.faults.calls("UnassignPrivateIpAddresses") > 3).await;
+    for pod in 10..14 {
+        let given = ipamd.add(&sandbox(pod)).await.unwrap().address;
+        assert!(secondary(&world).contains(&given), "{given} went back to EC2");
+    }
+}
+
 /// How often EC2 is asked for addresses within a second or so.
 async fn asked(world: &World) -> usize {
     let before = world.faults.calls("AssignPrivateIpAddresses");
@@ -282,10 +312,4 @@ async fn an_interface_that_imds_leaves_out_for_a_while_gives_nobodys_address_awa
         let given = ipamd.add(&sandbox(pod)).await.unwrap().address;
         assert!(held.insert(given), "{given} is another pod's");
     }
-}
-
-async fn pass_a_minute() {
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
 }

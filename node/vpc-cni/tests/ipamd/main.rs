@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod churn;
+mod exhaustion;
 mod faults;
 mod introspection;
 mod pod_subnets;
@@ -63,6 +64,13 @@ impl Drop for Running {
     }
 }
 
+/// Lets a minute go by on clocks that follow Tokio's.
+async fn pass_a_minute() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+}
+
 /// The addresses that EC2 gave to the instance for pods.
 fn secondary(world: &World) -> BTreeSet<Ipv4Addr> {
     let state = world.ec2.view();
@@ -109,32 +117,6 @@ async fn a_node_fills_its_first_interface_and_adds_a_second_when_pods_come() {
     let second = store.enis().find(|eni| eni.attached.device_number == 1).unwrap();
     let from_eni = Rule::new(32765, 2).from(second.attached.primary_address.into_net());
     assert!(world.netlink().rules().unwrap().contains(&from_eni));
-}
-
-#[tokio::test]
-async fn a_subnet_that_runs_out_fails_pods_and_pauses_the_pool() {
-    // Eleven addresses: the instance's own, nine for pods, and one that is not enough for more.
-    let Some(world) = World::new("b", "192.168.200.0/28").await else { return };
-    let ipamd = world.start(&[], "root").await.unwrap();
-    let _running = Running::start(&ipamd);
-    until("nine addresses", || ipamd.snapshot().stock().total == 9).await;
-    for number in 0..9 {
-        ipamd.add(&sandbox(number)).await.unwrap();
-    }
-    let error = ipamd.add(&sandbox(9)).await.unwrap_err();
-    assert!(error.to_string().contains("no available IP/Prefix addresses"), "{error}");
-    let AddError::Exhausted { shortage, .. } = &error else { panic!("{error}") };
-    assert_eq!(shortage.reason(), "SubnetExhausted");
-    let story = ipamd.story_of(shortage).await;
-    for part in ["(192.168.200.0/28, us-east-1a) has 1 of 11 addresses free", "WARM_IP_TARGET"] {
-        assert!(story.contains(part), "{part}: {story}");
-    }
-    assert!(story.contains(&format!("Held by {}: 10 (1 interface).", world.instance)), "{story}");
-    until("the pause", || ipamd.plan().reason.contains("ran out")).await;
-    ipamd.delete(&sandbox(3));
-    let error = ipamd.add(&sandbox(10)).await.unwrap_err();
-    assert!(error.to_string().contains("no available"), "an address rests after use: {error}");
-    assert_eq!(world.ec2.view().network_interfaces.len(), 1, "nothing is left behind");
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ use transport::Place;
 use vpc_cni::{
     cloud::Cloud,
     config::Config,
+    events::Events as PodEvents,
     ipamd::{Ipamd, IpamdError, Parts},
     metadata::Metadata,
     plan::Limits,
@@ -187,6 +188,8 @@ pub(crate) struct World {
     view: Arc<View>,
     /// What goes wrong between ipamd and EC2.
     pub(crate) faults: Arc<Faults>,
+    /// Where ipamd tells about pods.
+    pub(crate) events: Option<PodEvents>,
     _scope: Guard,
 }
 
@@ -230,7 +233,7 @@ impl World {
             events: Events::in_memory(),
         });
         assert!(gateway.open(routes(&ec2)));
-        let instance = launch(&client(&gateway, "root", Arc::default()), &ec2, cidr).await;
+        let instance = launch(&client(&gateway, "root", Arc::default(), 1), &ec2, cidr).await;
         let scope = Scope::new();
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         let imds = format!("http://{}", listener.local_addr().expect("it listens"));
@@ -252,6 +255,7 @@ impl World {
             imds,
             view,
             faults: Arc::default(),
+            events: None,
             _scope: Guard(scope.clone()),
         };
         world.plug();
@@ -274,7 +278,7 @@ impl World {
     }
 
     pub(crate) fn root(&self) -> Client {
-        client(&self.gateway, "root", Arc::default())
+        client(&self.gateway, "root", Arc::default(), 1)
     }
 
     /// Has a trunk attached as this device, as the controller of VPC resources does.
@@ -333,6 +337,26 @@ impl World {
         key: &str,
         clock: Clock,
     ) -> Result<Arc<Ipamd>, IpamdError> {
+        let cloud = client(&self.gateway, key, self.faults.clone(), 1);
+        self.start_with(environment, cloud, clock).await
+    }
+
+    /// As [`Self::start`] by the root user, whose client makes a call so often at the most.
+    pub(crate) async fn start_repeating(
+        &self,
+        environment: &[(&str, &str)],
+        attempts: u32,
+    ) -> Result<Arc<Ipamd>, IpamdError> {
+        let cloud = client(&self.gateway, "root", self.faults.clone(), attempts);
+        self.start_with(environment, cloud, Clock::system()).await
+    }
+
+    async fn start_with(
+        &self,
+        environment: &[(&str, &str)],
+        cloud: Client,
+        clock: Clock,
+    ) -> Result<Arc<Ipamd>, IpamdError> {
         let variable = |name: &str| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -342,13 +366,10 @@ impl World {
         let parts = Parts {
             config: Config::from_environment(variable).expect("it is valid"),
             limits: Limits { max_enis: 3, per_eni: 9, max_pods: 29 },
-            cloud: Some(Cloud::new(
-                client(&self.gateway, key, self.faults.clone()),
-                &self.instance,
-            )),
+            cloud: Some(Cloud::new(cloud, &self.instance)),
             identity,
             metadata,
-            events: None,
+            events: self.events.clone(),
             pods: None,
             clock,
             checkpoint: self.folder.path().join("ipam.json"),
@@ -411,7 +432,7 @@ async fn launch(root: &Client, ec2: &Ec2, cidr: &str) -> String {
     id
 }
 
-fn client(gateway: &Gateway, key: &str, faults: Arc<Faults>) -> Client {
+fn client(gateway: &Gateway, key: &str, faults: Arc<Faults>, attempts: u32) -> Client {
     let service = gateway.service(Side::Host);
     let exchange = Exchange::service(tower::service_fn(move |request: Request<Bytes>| {
         let (service, fault) = (service.clone(), faults.next(request.body()));
@@ -429,6 +450,6 @@ fn client(gateway: &Gateway, key: &str, faults: Arc<Faults>) -> Client {
         exchange,
         credentials: Some(Arc::new(Credentials::new(key, "secret"))),
         clock: Clock::system(),
-        attempts: 1,
+        attempts,
     })
 }

@@ -41,7 +41,7 @@ pub(super) fn apply(
         let (near, far) = (present.get(name), guest.find(eni));
         match (near, far) {
             (Some(near), Some(far)) if is_in_place(near, far, eni) => {
-                guest::configure(guest, far, eni)?;
+                configure(guest, far, eni);
             }
             _ => {
                 clear(netlink, near, guest, far, eni)?;
@@ -54,7 +54,7 @@ pub(super) fn apply(
         if attach(netlink, router, name, eni)? {
             applied.attached.push(eni.eni.clone());
             if let Some(far) = guest.link(&eni.device)? {
-                guest::configure(guest, &far, eni)?;
+                configure(guest, &far, eni);
             }
         } else {
             applied.waiting.push(eni.eni.clone());
@@ -65,6 +65,15 @@ pub(super) fn apply(
     }
     routes(netlink, &present, wanted)?;
     Ok(applied)
+}
+
+/// Who is root in an instance can have its kernel refuse what DHCP would set (IPv6 may be off there).
+/// That is its own harm: the VPC's other interfaces go on.
+fn configure(guest: &Guest, far: &Link, eni: &EniLink) {
+    if let Err(error) = guest::configure(guest, far, eni) {
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(eni = eni.eni, error, "its instance takes no configuration");
+    }
 }
 
 /// The near ends, by name.
