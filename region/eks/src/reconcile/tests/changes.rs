@@ -75,7 +75,8 @@ async fn a_resource_is_decided_on_by_its_tags_and_those_that_are_asked_for() {
     );
 }
 
-/// The right to tag what `O` makes: its resource, and the keys that it is decided on by.
+/// The right to tag what `O` makes: its resource, and the tags. An access entry's has the entry's own
+/// keys, too.
 fn tagging<O: Operation>(
     region: &Region,
     request: &O::Request,
@@ -85,7 +86,10 @@ where
 {
     let targets = Handle::<O>::targets(&region.eks, &region.root(), request).into_iter();
     let mut targets = targets.filter(|it| it.action.as_deref() == Some("eks:TagResource"));
-    targets.next().map(|it| (it.resource, it.context))
+    targets.next().map(|mut it| {
+        it.context.retain(|key, _| key.starts_with("aws:"));
+        (it.resource, it.context)
+    })
 }
 
 #[tokio::test(start_paused = true)]
