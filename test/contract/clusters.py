@@ -49,6 +49,7 @@ def clusters(story):
     do("DeletePodIdentityAssociation", **pods)
     do("CreatePodIdentityAssociation", namespace="default", roleArn=role, serviceAccount="s2",
        **name)
+    profiles(story, do, name)
     which = {"resourceArn": cluster["arn"]}
     do("TagResource", tags={"c": "d"}, **which)
     do("ListTagsForResource", **which)
@@ -74,6 +75,17 @@ def access(do, name):
     do("DisassociateAccessPolicy", policyArn=policy, **who)
 
 
+def profiles(story, do, name):
+    """The second subnet is a private one, which Fargate wants."""
+    for number in "12":
+        profile = {"fargateProfileName": f"f{number}", **name}
+        do("CreateFargateProfile", podExecutionRoleArn=story.role, tags={"a": "b"},
+           subnets=story.of["subnets"][1:2], clientRequestToken=f"f{number}",
+           selectors=[{"namespace": f"of-contract-{number}", "labels": {"a": "b"}}], **profile)
+        until(lambda: do("DescribeFargateProfile", **profile)[
+            "fargateProfile"]["status"] == "ACTIVE", 120)
+
+
 def addons(do, name, role, version):
     which = {"addonName": "eks-pod-identity-agent", **name}
     do("DescribeAddon", addonName="vpc-cni", **name)
@@ -91,6 +103,10 @@ def end(story):
         do("DeleteNodegroup", nodegroupName=f"g{group}", **name)
     do("DeleteAddon", addonName="eks-pod-identity-agent", **name)
     do("DeleteAccessEntry", principalArn=story.of["principalArn"], **name)
+    for number in "12":
+        do("DeleteFargateProfile", fargateProfileName=f"f{number}", **name)
+        until(lambda: f"f{number}" not in do("ListFargateProfiles", **name)[
+            "fargateProfileNames"], 120)
     until(lambda: not do("ListNodegroups", **name)["nodegroups"], 120)
     for cluster in (CLUSTER, "contract2"):
         do("DeleteCluster", name=cluster)

@@ -73,6 +73,13 @@ def compute(story):
         "State"]["Name"] == "stopped", 60)
     do("StartInstances", InstanceIds=ids[1:2])
     until(lambda: are("running"), 120)
+    fleet = do("CreateFleet", Type="instant", LaunchTemplateConfigs=[{
+        "LaunchTemplateSpecification": {"LaunchTemplateName": "contract1", "Version": "1"},
+        "Overrides": [{"SubnetId": subnets[0], "InstanceType": "t3.small"}]}],
+               TargetCapacitySpecification={"TotalTargetCapacity": 1,
+                                            "DefaultTargetCapacityType": "on-demand"})
+    assert fleet["Instances"] and not fleet["Errors"], fleet
+    do("TerminateInstances", InstanceIds=fleet["Instances"][0]["InstanceIds"])
     do("TerminateInstances", InstanceIds=ids[5:])
     volumes = do("DescribeVolumes")["Volumes"]
     story.of |= {"InstanceIds": ids[:5], "ended": ids[5:], "KeyNames": ["contract1"],

@@ -56,6 +56,7 @@ def groups(story):
     do("DeleteLifecycleHook", LifecycleHookName="h2", **name)
     do("SuspendProcesses", ScalingProcesses=["Launch"], **name)
     do("ResumeProcesses", **name)
+    changes(do)
     for what in ("InstanceRefreshes", "WarmPool", "TrafficSources", "LoadBalancers",
                  "LoadBalancerTargetGroups"):
         do(f"Describe{what}", **name)
@@ -63,6 +64,33 @@ def groups(story):
                  "ScheduledActions", "ScalingActivities", "Tags"):
         do(f"Describe{what}")
     story.of |= name
+
+
+def changes(do):
+    """Standby, a refresh that is taken back and called off, and a warm pool without a machine."""
+    name = {"AutoScalingGroupName": "contract2"}
+    do("SetDesiredCapacity", DesiredCapacity=1, **name)
+
+    def in_service():
+        group = do("DescribeAutoScalingGroups", AutoScalingGroupNames=["contract2"])
+        members = group["AutoScalingGroups"][0]["Instances"]
+        return [it["InstanceId"] for it in members if it["LifecycleState"] == "InService"]
+
+    until(in_service, 120)
+    member = {"InstanceIds": in_service(), **name}
+    do("EnterStandby", ShouldDecrementDesiredCapacity=True, **member)
+    until(lambda: not in_service())
+    do("ExitStandby", **member)
+    until(in_service, 120)
+    do("StartInstanceRefresh", Preferences={"InstanceWarmup": 300, "MinHealthyPercentage": 0},
+       DesiredConfiguration={"LaunchTemplate": {
+           "LaunchTemplateName": "contract1", "Version": "2"}}, **name)
+    do("RollbackInstanceRefresh", **name)
+    do("DescribeInstanceRefreshes", **name)
+    do("CancelInstanceRefresh", **name)
+    do("PutWarmPool", MaxGroupPreparedCapacity=1, MinSize=0, PoolState="Stopped", **name)
+    do("DescribeWarmPool", **name)
+    do("DeleteWarmPool", ForceDelete=True, **name)
 
 
 def balancers(story):

@@ -15,13 +15,17 @@ from compute import compute
 from ending import end as end_of_the_rest
 from fleets import balancers, groups
 from given import ACCOUNT, call, client
+from messages import end as end_of_messages
+from messages import messages
 from network import network
+from pods import pods
 from tokens import tokens
 
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{
     "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"],
     "Principal": {"AWS": ACCOUNT, "Service": [
-        "ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com"]}}]})
+        "ec2.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com",
+        "eks-fargate-pods.amazonaws.com"]}}]})
 ALLOW = json.dumps({"Version": "2012-10-17", "Statement": [{
     "Effect": "Allow", "Action": "*", "Resource": "*"}]})
 TAGS = [{"Key": "contract", "Value": "yes"}, {"Key": "contract2", "Value": ""}]
@@ -44,7 +48,8 @@ class Story:
         """What went wrong, chapter by chapter."""
         for chapter in (self.iam, self.sts, self.ssm, self.ecr, lambda: network(self),
                         lambda: compute(self), lambda: groups(self), lambda: balancers(self),
-                        lambda: clusters(self), lambda: tokens(self)):
+                        lambda: clusters(self), lambda: pods(self), lambda: tokens(self),
+                        lambda: messages(self)):
             try:
                 chapter()
             except Exception:  # pylint: disable=broad-except
@@ -154,6 +159,14 @@ class Story:
         do("SetRepositoryPolicy", policyText=policy, **name)
         do("GetRepositoryPolicy", **name)
         do("DeleteRepositoryPolicy", **name)
+        for kind in ("IMMUTABLE", "MUTABLE"):
+            do("PutImageTagMutability", imageTagMutability=kind, **name)
+        rule = {"rulePriority": 1, "selection": {
+            "tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 9},
+            "action": {"type": "expire"}}
+        do("PutLifecyclePolicy", lifecyclePolicyText=json.dumps({"rules": [rule]}), **name)
+        do("GetLifecyclePolicy", **name)
+        do("DeleteLifecyclePolicy", **name)
         do("TagResource", resourceArn=arn, tags=TAGS)
         do("ListTagsForResource", resourceArn=arn)
         do("UntagResource", resourceArn=arn, tagKeys=["contract2"])
@@ -183,7 +196,7 @@ class Story:
 
     def end(self):
         """Takes everything down again: deletions are operations too."""
-        for chapter in (end_of_clusters, end_of_the_rest):
+        for chapter in (end_of_messages, end_of_clusters, end_of_the_rest):
             try:
                 chapter(self)
             except Exception:  # pylint: disable=broad-except

@@ -75,7 +75,12 @@ impl Handle<aws_ecr::repository::CreateRepository> for Ecr {
     ) -> Vec<Target> {
         let tags = request.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
         let targets = self.target(request.registry_id.as_deref(), &request.repository_name);
-        targets.into_iter().map(|it| it.with_tags("aws:RequestTag", tags.clone())).collect()
+        let targets = targets.into_iter().map(|it| it.with_tags("aws:RequestTag", tags.clone()));
+        let tagging = |it: Target| {
+            let arn = it.resource.clone();
+            it.and_tagging("ecr:TagResource", arn)
+        };
+        targets.flat_map(tagging).collect()
     }
 
     async fn handle(

@@ -4,6 +4,8 @@
 
 mod policies;
 
+use std::sync::Arc;
+
 use aws_eks::{
     CreateAccessEntry, CreateAccessEntryRequest, CreateAccessEntryResponse, DeleteAccessEntry,
     DeleteAccessEntryRequest, DeleteAccessEntryResponse, DescribeAccessEntry,
@@ -17,7 +19,7 @@ use region_store::Transaction;
 
 use crate::{
     Eks, faults,
-    records::{AccessEntry, AssociatedPolicy},
+    records::{AccessEntry, Asked, AssociatedPolicy},
     tags,
     targets::{self, WithSome},
 };
@@ -116,6 +118,7 @@ impl Eks {
             modified_at: now,
             tags: Default::default(),
             policies: Vec::new(),
+            asked: None,
         }
     }
 
@@ -221,12 +224,18 @@ fn key_of(cluster: &str, principal_arn: &str) -> String {
 
 /// `access-entry/CLUSTER/role/ACCOUNT/NAME/UUID`.
 pub(crate) fn arn(eks: &Eks, entry: &AccessEntry) -> String {
-    let parts: Vec<&str> = entry.principal_arn.splitn(6, ':').collect();
+    let of = below(&entry.principal_arn, &entry.id);
+    eks.arn(&format!("access-entry/{}/{of}", entry.cluster))
+}
+
+/// What is below the cluster in an entry's ARN: `role/111122223333/NAME/ID`.
+fn below(principal_arn: &str, id: &str) -> String {
+    let parts: Vec<&str> = principal_arn.splitn(6, ':').collect();
     let account = parts.get(4).copied().unwrap_or_default();
     let rest = parts.get(5).copied().unwrap_or_default();
     let (kind, path) = rest.split_once('/').unwrap_or((rest, rest));
     let name = path.rsplit('/').next().unwrap_or(path);
-    eks.arn(&format!("access-entry/{}/{kind}/{account}/{name}/{}", entry.cluster, entry.id))
+    format!("{kind}/{account}/{name}/{id}")
 }
 
 fn no_entry(principal_arn: &str) -> Fault {
@@ -271,7 +280,8 @@ fn check_identity(username: Option<&str>, groups: &[String]) -> Result<(), Fault
 impl Handle<CreateAccessEntry> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAccessEntryRequest) -> Vec<Target> {
         let kind = request.kind.clone().unwrap_or_else(|| "STANDARD".to_owned());
-        let targets = self.tagging_target(&request.cluster_name, &request.tags).into_iter();
+        let made = ("access-entry", &*below(&request.principal_arn, "*"));
+        let targets = self.tagging_target(&request.cluster_name, made, &request.tags).into_iter();
         let targets = targets.map(|it| {
             it.with("eks:principalArn", [request.principal_arn.clone()])
                 .with("eks:accessEntryType", [kind.clone()])
@@ -303,6 +313,7 @@ impl Handle<CreateAccessEntry> for Eks {
             ));
         }
         check_identity(request.username.as_deref(), &request.kubernetes_groups)?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let mut entry = self.entry(&request.cluster_name, &request.principal_arn, kind);
         if entry.principal_id.is_none() {
             return Err(faults::invalid_parameter(
@@ -312,17 +323,21 @@ impl Handle<CreateAccessEntry> for Eks {
         entry.groups = request.kubernetes_groups;
         entry.tags = request.tags;
         entry.username = request.username.unwrap_or(entry.username);
-        self.0.store.transaction(|transaction| {
+        entry.asked = asked;
+        let made = self.0.store.transaction(|transaction| {
             self.known(transaction, &entry.cluster)?;
-            if transaction.get(&self.0.entries, &key(&entry)).is_some() {
+            if let Some(known) = transaction.get(&self.0.entries, &key(&entry)) {
+                if Asked::made(known.asked.as_ref(), entry.asked.as_ref())? {
+                    return Ok(known);
+                }
                 return Err(faults::in_use(
                     "The specified access entry resource is already in use on this cluster.",
                 ));
             }
             transaction.put(&self.0.entries, key(&entry), entry.clone());
-            Ok(())
+            Ok(Arc::new(entry))
         })?;
-        Ok(CreateAccessEntryResponse { access_entry: Some(describe(self, &entry)) })
+        Ok(CreateAccessEntryResponse { access_entry: Some(describe(self, &made)) })
     }
 }
 

@@ -17,6 +17,8 @@ mod json_schema;
 mod manifest;
 mod pod_identity;
 
+use std::sync::Arc;
+
 use aws_eks::{
     AddonHealth, AddonInfo, AddonIssue, CreateAddon, CreateAddonRequest, CreateAddonResponse,
     DeleteAddon, DeleteAddonRequest, DeleteAddonResponse, DescribeAddon, DescribeAddonRequest,
@@ -101,6 +103,7 @@ fn new(eks: &Eks, cluster: &str, name: &str, version: &str) -> Addon {
         applied_at: None,
         applied_configuration: None,
         is_bootstrapped: false,
+        asked: None,
     }
 }
 
@@ -171,7 +174,8 @@ pub(crate) fn schema(name: &str, version: &str) -> Result<String, Fault> {
 
 impl Handle<CreateAddon> for Eks {
     fn targets(&self, _: &Caller, request: &CreateAddonRequest) -> Vec<Target> {
-        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
+        let made = ("addon", &*format!("{}/*", request.addon_name));
+        let mut targets = self.tagging_target(&request.cluster_name, made, &request.tags);
         targets.extend(passed_role(request.service_account_role_arn.as_deref()));
         let wanted = request.pod_identity_associations.as_deref();
         targets.extend(pod_identity::targets(self, &request.cluster_name, wanted));
@@ -188,23 +192,29 @@ impl Handle<CreateAddon> for Eks {
         catalog::check_version(known, request.addon_version.as_deref())?;
         configuration::check(known.name, request.configuration_values.as_deref())?;
         let role = checked_role(self, request.service_account_role_arn.as_deref())?;
+        let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let wanted = request.pod_identity_associations;
         pod_identity::check(self, known, wanted.as_deref())?;
         let mut addon = new(self, &request.cluster_name, known.name, known.version);
         addon.role_arn = role;
         addon.configuration = request.configuration_values;
         addon.tags = request.tags;
-        self.0.store.transaction(|transaction| {
+        addon.asked = asked;
+        let made = self.0.store.transaction(|transaction| {
             self.known(transaction, &request.cluster_name)?;
             // What the cluster began with is nobody's on AWS, and can be asked for.
             let known = transaction.get(&self.0.addons, &key(&addon));
-            if known.is_some_and(|it| !it.is_bootstrapped) {
-                return Err(faults::in_use("Addon already exists."));
+            if let Some(known) = known.filter(|it| !it.is_bootstrapped) {
+                return match Asked::made(known.asked.as_ref(), addon.asked.as_ref())? {
+                    true => Ok(known),
+                    false => Err(faults::in_use("Addon already exists.")),
+                };
             }
             transaction.put(&self.0.addons, key(&addon), addon.clone());
-            pod_identity::write(self, transaction, &addon, wanted.as_deref())
+            pod_identity::write(self, transaction, &addon, wanted.as_deref())?;
+            Ok(Arc::new(addon))
         })?;
-        Ok(CreateAddonResponse { addon: Some(describe(self, &addon)) })
+        Ok(CreateAddonResponse { addon: Some(describe(self, &made)) })
     }
 }
 

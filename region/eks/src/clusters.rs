@@ -29,11 +29,14 @@ impl Handle<CreateCluster> for Eks {
         let is_admin = access.bootstrap_cluster_creator_admin_permissions.unwrap_or(true);
         let mode = access.authentication_mode.unwrap_or_else(|| "CONFIG_MAP".to_owned());
         // A cluster of the name that there is already is not what is made.
-        let cluster = Target::resource(self.arn(&format!("cluster/{}", request.name)))
+        let arn = self.arn(&format!("cluster/{}", request.name));
+        let cluster = Target::resource(&*arn)
             .with("eks:authenticationMode", [mode])
             .with("eks:bootstrapClusterCreatorAdminPermissions", [is_admin.to_string()]);
         let role = Target::pass_role(&request.role_arn, "eks.amazonaws.com");
-        vec![targets::tagging(cluster, &request.tags), role]
+        let cluster = targets::tagging(cluster, &request.tags);
+        let tagged = cluster.and_tagging("eks:TagResource", arn);
+        tagged.into_iter().chain([role]).collect()
     }
 
     async fn handle(

@@ -162,7 +162,8 @@ fn busy(all: &[Arc<FargateProfile>], cluster: &Cluster, what: &str) -> Result<()
 impl Handle<CreateFargateProfile> for Eks {
     fn targets(&self, _: &Caller, request: &CreateFargateProfileRequest) -> Vec<Target> {
         let role = &request.pod_execution_role_arn;
-        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
+        let made = ("fargateprofile", &*format!("{}/*", request.fargate_profile_name));
+        let mut targets = self.tagging_target(&request.cluster_name, made, &request.tags);
         targets.extend([Target::action("iam:GetRole", role), Target::pass_role(role, SERVICE)]);
         targets
     }
@@ -176,18 +177,18 @@ impl Handle<CreateFargateProfile> for Eks {
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let known = self.0.profiles.get(&key_of(&cluster.name, &request.fargate_profile_name));
         if let Some(known) = &known
-            && known.asked.is_some()
-            && known.asked == asked
+            && Asked::made(known.asked.as_ref(), asked.as_ref())?
         {
             return Ok(CreateFargateProfileResponse {
                 fargate_profile: Some(describe(self, known)),
             });
         }
-        let (selectors, subnets) = validate::create(self, &cluster, &request).await?;
+        let id = entropy::uuid();
+        let (selectors, subnets) = validate::create(self, &cluster, &request, &id).await?;
         let profile = FargateProfile {
             cluster: cluster.name.clone(),
             name: request.fargate_profile_name,
-            id: entropy::uuid(),
+            id,
             role_arn: request.pod_execution_role_arn,
             subnets,
             selectors,
@@ -196,14 +197,17 @@ impl Handle<CreateFargateProfile> for Eks {
             tags: request.tags,
             asked,
         };
-        self.0.store.transaction(|transaction| {
-            // It may have begun to go while its subnets were looked at.
+        let made = self.0.store.transaction(|transaction| {
+            // It may have begun to go while its subnets were looked at, and the same call come again.
             let current = transaction
                 .get(&self.0.clusters, &cluster.name)
                 .ok_or_else(|| faults::no_cluster(&cluster.name))?;
             validate::active(&current)?;
             let all = self.fargate_profiles(&cluster.name);
-            if transaction.get(&self.0.profiles, &key(&profile)).is_some() {
+            if let Some(known) = transaction.get(&self.0.profiles, &key(&profile)) {
+                if Asked::made(known.asked.as_ref(), profile.asked.as_ref())? {
+                    return Ok(known);
+                }
                 return Err(faults::in_use(
                     "A Fargate Profile already exists with this name in this cluster.",
                 )
@@ -216,9 +220,9 @@ impl Handle<CreateFargateProfile> for Eks {
                 )));
             }
             transaction.put(&self.0.profiles, key(&profile), profile.clone());
-            Ok(())
+            Ok(Arc::new(profile))
         })?;
-        Ok(CreateFargateProfileResponse { fargate_profile: Some(describe(self, &profile)) })
+        Ok(CreateFargateProfileResponse { fargate_profile: Some(describe(self, &made)) })
     }
 }
 

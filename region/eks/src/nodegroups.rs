@@ -34,7 +34,7 @@ use region_gateway::{Caller, Handle, Target};
 pub(crate) use self::{records::Nodegroup, shape::arn};
 use self::{records::State, rollout::Rollout};
 use crate::{
-    Eks, Update, faults,
+    Eks, faults,
     records::Asked,
     tags, targets,
     updates::{self, NewUpdate},
@@ -90,15 +90,19 @@ impl Eks {
     }
 
     /// Writes the record of an update, and the group as it is while that is under way: unless the
-    /// group has become another than what the update was made for.
-    fn begin_update(
+    /// group has become another than what the update was made for. The same call may have begun it
+    /// meanwhile.
+    pub(crate) fn begin_update(
         &self,
         group: &Nodegroup,
         new: NewUpdate,
         change: impl FnOnce(&mut Nodegroup),
-    ) -> Result<Update, Fault> {
+    ) -> Result<aws_eks::Update, Fault> {
         let now = self.now();
         self.0.store.transaction(|transaction| {
+            if let Some(known) = self.begun_before(&group.cluster, new.asked.as_ref())? {
+                return Ok(known);
+            }
             let current = transaction.get(&self.0.nodegroups, &key(group));
             let mut current = match current.filter(|it| it.id == group.id) {
                 Some(it) => Nodegroup::clone(&it),
@@ -118,7 +122,7 @@ impl Eks {
             current.update_id = Some(update.id.clone());
             current.modified_at = now;
             transaction.put(&self.0.nodegroups, key(group), current);
-            Ok(update)
+            Ok(updates::shape(&update))
         })
     }
 
@@ -160,7 +164,8 @@ impl Eks {
 
 impl Handle<CreateNodegroup> for Eks {
     fn targets(&self, _: &Caller, request: &CreateNodegroupRequest) -> Vec<Target> {
-        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
+        let made = ("nodegroup", &*format!("{}/*", request.nodegroup_name));
+        let mut targets = self.tagging_target(&request.cluster_name, made, &request.tags);
         // EKS hands it on to EC2, with rights of its own.
         targets.push(Target::pass_role(&request.node_role, "eks.amazonaws.com"));
         if let Some(template) = &request.launch_template {
@@ -268,7 +273,7 @@ impl Handle<UpdateNodegroupConfig> for Eks {
         let (kind, params) = ("ConfigUpdate".to_owned(), change.params.clone());
         let new = NewUpdate { kind, params, asked, ..NewUpdate::default() };
         let update = self.begin_update(&group, new, |it| change.apply(it))?;
-        Ok(UpdateNodegroupConfigResponse { update: Some(updates::shape(&update)) })
+        Ok(UpdateNodegroupConfigResponse { update: Some(update) })
     }
 }
 
@@ -300,7 +305,7 @@ impl Handle<UpdateNodegroupVersion> for Eks {
         let update = self.begin_update(&group, new, |it| {
             it.rollout = Some(Box::new(rollout));
         })?;
-        Ok(UpdateNodegroupVersionResponse { update: Some(updates::shape(&update)) })
+        Ok(UpdateNodegroupVersionResponse { update: Some(update) })
     }
 }
 

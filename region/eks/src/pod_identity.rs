@@ -85,14 +85,9 @@ impl Eks {
         known: &PodIdentityAssociation,
         asked: Option<&Asked>,
     ) -> Result<PodIdentityAssociation, Fault> {
-        match (asked, &known.asked) {
-            (Some(asked), Some(before)) if asked == before => Ok(known.clone()),
-            (Some(asked), Some(before)) if asked.token == before.token => {
-                Err(faults::invalid_parameter(
-                    "The clientRequestToken was used with other parameters before.",
-                ))
-            }
-            _ => Err(faults::in_use(format!("Association already exists: {}", known.id))),
+        match Asked::made(known.asked.as_ref(), asked)? {
+            true => Ok(known.clone()),
+            false => Err(faults::in_use(format!("Association already exists: {}", known.id))),
         }
     }
 
@@ -172,7 +167,11 @@ pub(crate) fn role_targets(role_arn: &str) -> [Target; 2] {
 
 impl Handle<CreatePodIdentityAssociation> for Eks {
     fn targets(&self, _: &Caller, request: &CreatePodIdentityAssociationRequest) -> Vec<Target> {
-        let mut targets = self.tagging_target(&request.cluster_name, &request.tags);
+        let mut targets = self.tagging_target(
+            &request.cluster_name,
+            ("podidentityassociation", "*"),
+            &request.tags,
+        );
         targets.extend(role_targets(&request.role_arn));
         targets
     }

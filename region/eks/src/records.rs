@@ -133,6 +133,9 @@ pub struct AccessEntry {
     pub modified_at: Timestamp,
     pub tags: BTreeMap<String, String>,
     pub policies: Vec<AssociatedPolicy>,
+    /// The call that made it, where that had a token.
+    #[serde(default)]
+    pub asked: Option<Asked>,
 }
 
 /// An access policy of an entry, and where it holds.
@@ -200,6 +203,9 @@ pub struct Addon {
     /// It came with the cluster and nobody has asked for it: who does takes it over.
     #[serde(default)]
     pub is_bootstrapped: bool,
+    /// The call that made it, where that had a token.
+    #[serde(default)]
+    pub asked: Option<Asked>,
 }
 
 /// An update of a cluster, a node group or an add-on. Its key is `CLUSTER/ID`.

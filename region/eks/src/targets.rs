@@ -53,8 +53,19 @@ impl Eks {
         vec![tagged(self.arn(&format!("cluster/{name}")), tags)]
     }
 
-    /// The cluster for what is made in it, with tags of its own.
-    pub(crate) fn tagging_target(&self, cluster: &str, tags: &Tags) -> Vec<Target> {
-        self.cluster_target(cluster).into_iter().map(|it| tagging(it, tags)).collect()
+    /// The cluster for what is made in it, with tags of its own: `made` is its ARN's part below the
+    /// kind and the cluster, with `*` for what EKS chooses.
+    pub(crate) fn tagging_target(
+        &self,
+        cluster: &str,
+        (kind, made): (&str, &str),
+        tags: &Tags,
+    ) -> Vec<Target> {
+        let known = self.cluster(cluster);
+        let none = Tags::new();
+        let its = known.as_ref().map_or(&none, |it| &it.tags);
+        let target = tagged(self.arn(&format!("cluster/{cluster}")), its);
+        let arn = self.arn(&format!("{kind}/{cluster}/{made}"));
+        tagging(target, tags).and_tagging("eks:TagResource", arn)
     }
 }

@@ -43,6 +43,24 @@ impl Asked {
             serde_json::to_string(request).map_err(|error| Fault::internal(error.to_string()))?;
         Ok(Some(Self { token, request }))
     }
+
+    /// Whether what is there was made by the call that has come again.
+    pub(crate) fn made(known: Option<&Self>, asked: Option<&Self>) -> Result<bool, Fault> {
+        match (known, asked) {
+            (Some(known), Some(asked)) if known.token == asked.token => {
+                if known == asked {
+                    Ok(true)
+                } else {
+                    Err(used_before())
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+fn used_before() -> Fault {
+    faults::invalid_parameter("The clientRequestToken was used with other parameters before.")
 }
 
 impl Eks {
@@ -90,9 +108,7 @@ impl Eks {
         match found {
             None => Ok(None),
             Some((update, known)) if known == asked => Ok(Some(shape(update))),
-            Some(_) => Err(faults::invalid_parameter(
-                "The clientRequestToken was used with other parameters before.",
-            )),
+            Some(_) => Err(used_before()),
         }
     }
 

@@ -56,7 +56,7 @@ fn one(service: &ElasticLoadBalancing, name: &str) -> Vec<Target> {
 serve! {
     load_balancer::CreateLoadBalancer: load_balancers::create, |service, it| {
         let target = tags::target(service, &it.load_balancer_name);
-        vec![tags::with_request_tags(target, &it.tags)]
+        tags::making(tags::with_request_tags(target, &it.tags))
     };
     load_balancer::DeleteLoadBalancer: load_balancers::delete,
         |service, it| one(service, &it.load_balancer_name);

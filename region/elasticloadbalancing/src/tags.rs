@@ -37,6 +37,14 @@ pub(crate) fn with_request_tags(target: Target, tags: &[Tag]) -> Target {
     target.with_tags("aws:RequestTag", pairs)
 }
 
+/// A load balancer that is made with tags asks for the right to tag it, too.
+pub(crate) fn making(target: Target) -> Vec<Target> {
+    let tagging = target.right_to_tag("elasticloadbalancing:AddTags", &*target.resource);
+    let by = ["CreateLoadBalancer".to_owned()];
+    let tagging = tagging.map(|it| it.with("elasticloadbalancing:CreateAction", by));
+    [target].into_iter().chain(tagging).collect()
+}
+
 /// The tags of a request.
 pub(crate) fn read(tags: &[Tag]) -> Result<BTreeMap<String, String>, Fault> {
     let mut read = BTreeMap::new();
@@ -123,5 +131,23 @@ fn named(names: &[String]) -> Result<&[String], Fault> {
     match names {
         [] => Err(faults::validation("LoadBalancerNames must not be empty.")),
         names => Ok(names),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_balancer_that_is_made_with_tags_asks_for_the_right_to_tag_it() {
+        let plain = Target::resource("arn:lb");
+        assert_eq!(making(plain.clone()), [plain.clone()]);
+        let tag = Tag { key: "team".to_owned(), value: Some("red".to_owned()) };
+        let [made, tagging] = making(with_request_tags(plain, &[tag])).try_into().unwrap();
+        assert_eq!((made.action, made.resource), (None, "arn:lb".to_owned()));
+        assert_eq!(tagging.action.as_deref(), Some("elasticloadbalancing:AddTags"));
+        assert_eq!(tagging.resource, "arn:lb");
+        assert_eq!(tagging.context["aws:RequestTag/team"], ["red"]);
+        assert_eq!(tagging.context["elasticloadbalancing:CreateAction"], ["CreateLoadBalancer"]);
     }
 }

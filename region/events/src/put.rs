@@ -1,7 +1,8 @@
 //! `PutEvents`: events come in, and each becomes a delivery for every target that wants it.
 //!
 //! Deviation: deliveries on their way hold 64 MiB at the most; an entry for which there is no room, and
-//! those after it, are refused (`ThrottlingException`).
+//! those after it, are refused (`ThrottlingException`); one that alone would hold more than that is
+//! none that could ever be taken (`InvalidArgument`).
 //!
 //! Source: EventBridge API reference, `PutEvents`; user guide, "AWS service event metadata".
 
@@ -123,6 +124,18 @@ fn shown(at: Timestamp) -> String {
 /// five targets each.
 const MOST_HELD: usize = 64 << 20;
 
+/// Whoever sent it again would hear the same for ever.
+fn never_fits() -> Fault {
+    Fault::new(
+        "InvalidArgument",
+        format!(
+            "Parameter Detail is not valid. Reason: What the matching rules make of it for all their \
+             targets is more than {} MiB.",
+            MOST_HELD >> 20
+        ),
+    )
+}
+
 /// The deliveries of one call.
 struct Batch {
     armed: Vec<(Arc<Rule>, Pattern)>,
@@ -154,6 +167,7 @@ impl Batch {
             return Err(throttled());
         }
         let before = self.deliveries.len();
+        let mut needed = 0;
         for (rule, pattern) in &self.armed {
             if !pattern.matches(&event) {
                 continue;
@@ -173,15 +187,24 @@ impl Batch {
                     attempts: 0,
                     next_at: self.now,
                 };
-                self.held += delivery.size();
-                if self.held > MOST_HELD {
-                    self.is_full = true;
+                needed += delivery.size();
+                self.is_full |= self.held + needed > MOST_HELD;
+                if self.is_full {
                     self.deliveries.truncate(before);
-                    return Err(throttled());
+                } else {
+                    self.deliveries.push(delivery);
                 }
-                self.deliveries.push(delivery);
+                if needed > MOST_HELD {
+                    // It is not the others that it has no room beside: they are taken.
+                    self.is_full = false;
+                    return Err(never_fits());
+                }
             }
         }
+        if self.is_full {
+            return Err(throttled());
+        }
+        self.held += needed;
         Ok(event["id"].as_str().unwrap_or_default().to_owned())
     }
 

@@ -67,9 +67,7 @@ fn with_request_tags(target: Target, tags: &[t::Tag]) -> Target {
 
 fn put_rule(service: &EventBridge, request: &r::PutRuleRequest) -> Vec<Target> {
     let mut target = with_request_tags(rule(service, &request.name), &request.tags);
-    // Whoever gives tags must be allowed to.
-    let tagged = (!request.tags.is_empty())
-        .then(|| Target { action: Some("events:TagResource".to_owned()), ..target.clone() });
+    let tagged = target.right_to_tag("events:TagResource", &*target.resource);
     let pattern = request.event_pattern.as_deref().and_then(|it| Pattern::parse(it).ok());
     for (key, field) in [("events:source", "source"), ("events:detail-type", "detail-type")] {
         let listed = pattern.as_ref().map(|it| it.listed(field)).unwrap_or_default();

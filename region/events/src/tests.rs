@@ -392,12 +392,12 @@ async fn what_there_is_no_room_for_is_refused_and_nothing_after_it_is_taken() {
             PutTargetsRequest { rule: format!("r{number}"), targets, ..Default::default() };
         region.call::<PutTargets>(request).await.unwrap();
     }
-    let large = |state: &str| {
-        let detail = json!({ "state": state, "filler": "x".repeat(100_000) });
-        PutEventsRequestEntry { detail: Some(detail.to_string()), ..entry("aws.ec2", state) }
+    let large = |filler: usize| {
+        let detail = json!({ "state": "running", "filler": "x".repeat(filler) });
+        PutEventsRequestEntry { detail: Some(detail.to_string()), ..entry("aws.ec2", "running") }
     };
     // 400 targets: the second does not fit in any more, and the small one does not pass it.
-    let entries = vec![large("running"), large("running"), entry("aws.ec2", "running")];
+    let entries = vec![large(100_000), large(100_000), entry("aws.ec2", "running")];
     let client = region.gateway.client_as("ec2.amazonaws.com");
     let done = client.call::<PutEvents>(PutEventsRequest { entries }).await.unwrap();
     assert_eq!(done.failed_entry_count, Some(2));
@@ -405,4 +405,11 @@ async fn what_there_is_no_room_for_is_refused_and_nothing_after_it_is_taken() {
     let throttled = Some("ThrottlingException");
     assert_eq!(codes, [None, throttled, throttled]);
     assert_eq!(region.events.deliveries().len(), 400);
+
+    // One that would be too much alone is not to be sent again, and keeps no other out.
+    let entries = vec![large(200_000), entry("aws.ec2", "running")];
+    let done = client.call::<PutEvents>(PutEventsRequest { entries }).await.unwrap();
+    let codes: Vec<_> = done.entries.iter().map(|it| it.error_code.as_deref()).collect();
+    assert_eq!(codes, [Some("InvalidArgument"), None]);
+    assert_eq!(region.events.deliveries().len(), 800);
 }

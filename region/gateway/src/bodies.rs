@@ -23,6 +23,9 @@ use tokio::time::{Instant, Sleep, sleep};
 const MOST: usize = 128 << 20;
 const MOST_OF_PEER: usize = 32 << 20;
 
+/// What a call takes beside its body: who leaves calls behind that go on has so many of them at once.
+const CALL: usize = 4 << 10;
+
 /// How long a body may pause: whoever sends nothing keeps others out.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -53,12 +56,24 @@ impl Bodies {
         Self::with(MOST, MOST_OF_PEER)
     }
 
-    fn with(most: usize, most_of_peer: usize) -> Arc<Self> {
+    pub(crate) fn with(most: usize, most_of_peer: usize) -> Arc<Self> {
         Arc::new(Self { most, most_of_peer, held: Mutex::default() })
     }
 
-    pub(crate) fn charge(self: &Arc<Self>, peer: IpAddr) -> Arc<Charge> {
+    /// A new call of this peer, whose body is charged as it comes; `None`: there is no room for one.
+    pub(crate) fn call(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Charge>> {
+        let charge = self.charge(peer);
+        charge.grow(CALL).then_some(charge)
+    }
+
+    fn charge(self: &Arc<Self>, peer: IpAddr) -> Arc<Charge> {
         Arc::new(Charge { bodies: self.clone(), peer, held: AtomicUsize::new(0) })
+    }
+
+    /// How many bytes are held for all peers.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.held.lock().all
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -114,13 +115,19 @@ struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
+    /// It ends within a line: the disk was full, or the process ended while it wrote.
+    is_torn: bool,
 }
 
 impl LogFile {
     fn open(path: PathBuf) -> io::Result<Self> {
         let file = append_to(&path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path, file, size })
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut last, size - 1)?;
+        }
+        Ok(Self { path, file, size, is_torn: last != [b'\n'] })
     }
 
     fn append(&mut self, event: &Event) -> io::Result<()> {
@@ -128,13 +135,71 @@ impl LogFile {
             std::fs::rename(&self.path, self.path.with_extension("1"))?;
             *self = Self::open(self.path.clone())?;
         }
-        let mut line = serde_json::to_vec(event)?;
+        // What was torn stays a line of its own, which readers skip: it takes no other with it.
+        let mut line = if self.is_torn { vec![b'\n'] } else { Vec::new() };
+        serde_json::to_writer(&mut line, event)?;
         line.push(b'\n');
+        // Until it is known to be there whole.
+        self.is_torn = true;
+        self.file.write_all(&line)?;
+        self.is_torn = false;
         self.size += line.len() as u64;
-        self.file.write_all(&line)
+        Ok(())
     }
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).read(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(action: &str) -> Event {
+        Event {
+            at: Timestamp::UNIX_EPOCH,
+            request_id: String::new(),
+            service: "ec2".to_owned(),
+            action: action.to_owned(),
+            principal: String::new(),
+            source: "host".to_owned(),
+            decision: Outcome::Allowed,
+            resources: Vec::new(),
+            actions: Vec::new(),
+            by: None,
+            status: 200,
+            code: None,
+            message: None,
+            passed_to: None,
+            micros: 1,
+        }
+    }
+
+    /// The actions in the lines that can be read.
+    fn actions(path: &Path) -> Vec<String> {
+        let log = std::fs::read(path).unwrap();
+        let events = log.split(|it| *it == b'\n').filter_map(|it| serde_json::from_slice(it).ok());
+        events.map(|it: Event| it.action).collect()
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_takes_no_other_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aws.log");
+        let mut log = LogFile::open(path.clone()).unwrap();
+        log.append(&event("First")).unwrap();
+        let file = std::mem::replace(&mut log.file, append_to(Path::new("/dev/full")).unwrap());
+        assert!(log.append(&event("Lost")).is_err());
+        log.file = file;
+        // What of it still had room.
+        log.file.write_all(b"{\"at\":\"\xc3").unwrap();
+        log.append(&event("Second")).unwrap();
+        log.append(&event("Third")).unwrap();
+        assert_eq!(actions(&path), ["First", "Second", "Third"]);
+        // A process that was killed while it wrote.
+        log.file.write_all(b"{\"at\"").unwrap();
+        LogFile::open(path.clone()).unwrap().append(&event("Fourth")).unwrap();
+        assert_eq!(actions(&path), ["First", "Second", "Third", "Fourth"]);
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     task::Poll,
 };
@@ -19,7 +20,7 @@ use aws_wire::{
 };
 use bytes::Bytes;
 use clock::Clock;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response, StatusCode, header::ACCEPT, request::Parts};
 use lifecycle::Scope;
 use serde_json::Value;
@@ -31,7 +32,7 @@ use crate::{
     bodies::Bodies,
     events::{Event, Events, Outcome},
     incoming::{self, Asked},
-    local_root,
+    local_root, parameters,
     rates::Rates,
     refusal::{self, Unauthenticated},
     routes::{Call, Wanted},
@@ -114,7 +115,11 @@ impl Open {
         wanted: Wanted,
     ) -> Response<Bytes> {
         let result = match admitted {
-            Ok(Admitted { call, caller }) => call.run(caller, wanted).await,
+            Ok(Admitted { call, caller }) => {
+                // Whoever asked hears that it failed here, and the call is recorded as that.
+                let run = AssertUnwindSafe(call.run(caller, wanted)).catch_unwind();
+                run.await.unwrap_or_else(|_| Err(refusal::broken(wanted.service)))
+            }
             Err(fault) => Err(fault),
         };
         let Wanted { service, form } = wanted;
@@ -151,6 +156,10 @@ impl Gateway {
     /// Services need the gateway for calls of their own, so their routes come later, with
     /// [`Gateway::open`].
     pub fn new(config: Config) -> Self {
+        Self::with_bodies(config, Bodies::new())
+    }
+
+    pub(crate) fn with_bodies(config: Config, bodies: Arc<Bodies>) -> Self {
         Self(Arc::new(Inner {
             region: config.region,
             account: config.account,
@@ -159,7 +168,7 @@ impl Gateway {
             authorizer: Authorizer::new(config.identities),
             events: config.events,
             routes: OnceLock::new(),
-            bodies: Bodies::new(),
+            bodies,
             upstream: OnceLock::new(),
             rates: OnceLock::new(),
             scope: OnceLock::new(),
@@ -174,6 +183,12 @@ impl Gateway {
     /// Every operation that is served: service, action, method and path.
     pub fn operations(&self) -> Vec<(&'static str, &'static str, aws_wire::Http)> {
         self.0.routes.get().map(|it| it.operations().collect()).unwrap_or_default()
+    }
+
+    /// The parameters that the region reads of an operation, by their names on the wire.
+    pub fn parameters(&self, service: &str, action: &str) -> &'static [&'static str] {
+        let route = self.0.routes.get().and_then(|it| it.find(service, action));
+        route.map_or(&[], |it| it.parameters())
     }
 
     /// Has another emulator answer what the region does not serve. A second call changes nothing.
@@ -266,6 +281,18 @@ impl Gateway {
         source: Source,
         internal: Option<&Internal>,
     ) -> Response<Bytes> {
+        self.answer_held(parts, body, source, internal, ()).await
+    }
+
+    /// The same, with what is held as long as the call goes on.
+    pub(crate) async fn answer_held(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        source: Source,
+        internal: Option<&Internal>,
+        held: impl Send + 'static,
+    ) -> Response<Bytes> {
         let started = tokio::time::Instant::now();
         let request_id = entropy::uuid();
         let mut record = Record::default();
@@ -279,12 +306,6 @@ impl Gateway {
             return unknown::answer(parts, signed, &request_id);
         };
         record.service = service.name.into();
-        if let Some(fault) = incoming::older_protocol(service, parts, body) {
-            let response = unknown::refuse(parts, service.name, &fault, &request_id);
-            Open::new(self, record, request_id, &source, started)
-                .close(response.status(), Some(&fault));
-            return response;
-        }
         let result = match (internal, presented) {
             (Some(Internal { service, source_arn }), _) => {
                 let now = self.0.clock.now();
@@ -300,14 +321,22 @@ impl Gateway {
                 Err(refusal::unauthenticated(service, Unauthenticated::BadSignature(problem)))
             }
         };
-        let form = response_form(parts);
+        let form = match incoming::is_older(service, parts, body) {
+            true => Form::Older,
+            false => response_form(parts),
+        };
         let wanted = Wanted { service, form };
-        let admitted =
-            result.and_then(|caller| self.admit_call(service, parts, body, caller, &mut record));
+        let admitted = result.and_then(|caller| {
+            let admit = || self.admit_call(service, parts, body, caller, &mut record);
+            catch_unwind(AssertUnwindSafe(admit)).unwrap_or_else(|_| Err(refusal::broken(service)))
+        });
         let open = Open::new(self, record, request_id, &source, started);
         let waits = admitted.as_ref().is_ok_and(|it| it.call.waits());
-        let mut answer: BoxFuture<'static, Response<Bytes>> =
-            Box::pin(open.answer(admitted, wanted));
+        let mut answer: BoxFuture<'static, Response<Bytes>> = Box::pin(async move {
+            let response = open.answer(admitted, wanted).await;
+            drop(held);
+            response
+        });
         // Nearly all calls are answered at once, and need no task.
         if let Poll::Ready(response) = futures::poll!(&mut answer) {
             return response;
@@ -317,7 +346,7 @@ impl Gateway {
             Some(scope) => match scope.spawn("AWS call", answer).await {
                 Ok(Some(response)) => response,
                 _ => {
-                    let fault = refusal::not_ready();
+                    let fault = refusal::ending();
                     codec::encode_fault(service, &fault, &entropy::uuid(), form)
                 }
             },
@@ -443,6 +472,13 @@ impl Gateway {
             && self.0.rates.get().is_some_and(|it| !it.admit(&action, &tree))
         {
             return Err(refusal::busy());
+        }
+        // AWS's own calls are of these shapes.
+        if is_ec2
+            && !caller.is_service()
+            && let Some(name) = parameters::unknown(&action, route.parameters(), &tree)
+        {
+            return Err(refusal::unknown_parameter(name));
         }
         let call =
             route.decode(tree, leaves).map_err(|error| refusal::misshapen(service, &error))?;

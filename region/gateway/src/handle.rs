@@ -94,4 +94,22 @@ impl Target {
         }
         self
     }
+
+    /// The right to give what is made the tags that the request has for it; nothing without tags.
+    /// `action` is the one that gives tags alone (`iam:TagRole`), and `arn` what is made.
+    ///
+    /// Services ask for it on creation, so that who may make a thing cannot give it tags by which
+    /// others are decided on.
+    pub fn right_to_tag(&self, action: &str, arn: impl Into<String>) -> Option<Self> {
+        let is_asked = |it: &str| it == "aws:TagKeys" || it.starts_with("aws:RequestTag/");
+        let asked = self.context.iter().filter(|(key, _)| is_asked(key));
+        let context: BTreeMap<_, _> = asked.map(|(key, it)| (key.clone(), it.clone())).collect();
+        (!context.is_empty()).then(|| Self { context, ..Self::action(action, arn) })
+    }
+
+    /// Both: to make something, and to tag it.
+    pub fn and_tagging(self, action: &str, arn: impl Into<String>) -> Vec<Self> {
+        let tagging = self.right_to_tag(action, arn);
+        [self].into_iter().chain(tagging).collect()
+    }
 }

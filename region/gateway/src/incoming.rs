@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use aws_wire::{
-    Fault, codec, form, percent, rest,
+    Fault,
+    codec::{self, older},
+    form, percent, rest,
     service::{self, Protocol, Service},
     sigv4::{Presented, Style},
 };
@@ -62,13 +64,11 @@ pub(crate) fn host(parts: &Parts) -> Option<&str> {
     header(parts, HOST.as_str()).or_else(|| parts.uri.host())
 }
 
-/// Services of [`Protocol::Json10`] spoke the query protocol before: whoever still does hears in it
-/// that it is not served.
-pub(crate) fn older_protocol(service: &Service, parts: &Parts, body: &Bytes) -> Option<Fault> {
-    let is_older = service.protocol == Protocol::Json10
+/// Whether a request is in the query protocol, which services of [`Protocol::Json10`] spoke before.
+pub(crate) fn is_older(service: &Service, parts: &Parts, body: &Bytes) -> bool {
+    service.protocol == Protocol::Json10
         && !parts.headers.contains_key(TARGET)
-        && parameters(parts, body).any(|(name, _)| name == "Action");
-    is_older.then(|| refusal::older_protocol(service))
+        && parameters(parts, body).any(|(name, _)| name == "Action")
 }
 
 /// A signed call that this region does not serve.
@@ -236,6 +236,11 @@ pub(crate) fn read(
 ) -> Result<Asked, Fault> {
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => read_query(service, parts, body),
+        Protocol::Json10 if is_older(service, parts, body) => {
+            let asked = read_query(service, parts, body)?;
+            let tree = older::request(&asked.action, asked.tree);
+            Ok(Asked { tree, ..asked })
+        }
         Protocol::Json11 | Protocol::Json10 => read_json(service, parts, body),
         Protocol::RestJson => read_rest(service, routes, parts, body),
     }
@@ -257,7 +262,7 @@ fn read_query(service: &Service, parts: &Parts, body: &Bytes) -> Result<Asked, F
     let action = action(service, parts, body)?;
     // Elastic Load Balancing has two APIs under one name, with operations of the same names.
     let other = version(parts, body).filter(|it| *it != service.version);
-    if let Some(version) = other.filter(|_| service.protocol == Protocol::Query) {
+    if let Some(version) = other.filter(|_| service.protocol != Protocol::Ec2) {
         return Err(refusal::unknown_version(&action, &version));
     }
     let pairs = parameters(parts, body);

@@ -14,6 +14,7 @@ mod incoming;
 mod kept;
 mod local_root;
 mod page;
+mod parameters;
 mod principals;
 mod rates;
 mod refusal;
@@ -29,6 +30,7 @@ pub use self::{
     gateway::{Config, Gateway},
     handle::{Handle, Target},
     page::{InvalidToken, Page, page, page_mark, page_position},
+    parameters::UNREAD,
     principals::{AccessKey, AccessKeys, Attached, Identities, IdentityProvider, Principal, Role},
     routes::Routes,
     service::{GatewayService, Side},

@@ -106,19 +106,9 @@ pub(crate) fn unknown_action(service: &Service, action: &str) -> Fault {
         Protocol::Json11 | Protocol::Json10 => Fault::new(
             "UnknownOperationException",
             format!("This region does not serve the operation {action}."),
-        ),
+        )
+        .with_query_code("InvalidAction"),
     }
-}
-
-pub(crate) fn older_protocol(service: &Service) -> Fault {
-    Fault::new(
-        "InvalidAction",
-        format!(
-            "This region serves {} in its JSON protocol alone, which AWS's SDKs and CLI speak since \
-             November 2023.",
-            service.name
-        ),
-    )
 }
 
 /// As AWS puts it.
@@ -133,10 +123,16 @@ pub(crate) fn no_action() -> Fault {
 pub(crate) fn malformed(service: &Service, message: &str) -> Fault {
     match service.protocol {
         Protocol::Query | Protocol::Ec2 => Fault::new("MalformedQueryString", message),
-        Protocol::RestJson | Protocol::Json11 | Protocol::Json10 => {
-            Fault::new("SerializationException", message)
+        Protocol::RestJson | Protocol::Json11 => Fault::new("SerializationException", message),
+        Protocol::Json10 => {
+            Fault::new("SerializationException", message).with_query_code("MalformedQueryString")
         }
     }
+}
+
+/// EC2's refusal of what is no parameter of the operation.
+pub(crate) fn unknown_parameter(name: &str) -> Fault {
+    Fault::new("UnknownParameter", format!("The parameter {name} is not recognized"))
 }
 
 /// The request is not of the operation's shape.
@@ -214,6 +210,22 @@ pub(crate) fn abandoned() -> Fault {
 pub(crate) fn not_ready() -> Fault {
     Fault::new("ServiceUnavailable", "The region is starting.")
         .with_status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+pub(crate) fn ending() -> Fault {
+    Fault::new("ServiceUnavailable", "The region is ending.")
+        .with_status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// A handler failed in a way that nobody foresaw; the process's log has it.
+pub(crate) fn broken(service: &Service) -> Fault {
+    let message = "An internal error has occurred";
+    match service.protocol {
+        Protocol::Ec2 => {
+            Fault::new("InternalError", message).with_status(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        _ => Fault::internal(message),
+    }
 }
 
 pub(crate) fn dry_run() -> Fault {

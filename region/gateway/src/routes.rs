@@ -37,7 +37,8 @@ impl Routes {
         H: Handle<O>,
     {
         let kept = Arc::new(Kept::default());
-        let route = TypedRoute::<O, H> { handler, kept, operation: PhantomData };
+        let parameters = tree::fields::<O::Request>();
+        let route = TypedRoute::<O, H> { handler, parameters, kept, operation: PhantomData };
         self.services.entry(O::SERVICE).or_default().insert(O::ACTION, Arc::new(route));
         self
     }
@@ -90,6 +91,8 @@ pub(crate) struct Wanted {
 pub(crate) trait Route: Send + Sync {
     fn action(&self) -> &'static str;
     fn http(&self) -> Http;
+    /// The parameters that the operation's shape has, by their names on the wire.
+    fn parameters(&self) -> &'static [&'static str];
     fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError>;
 }
 
@@ -108,6 +111,7 @@ pub(crate) trait Call: Send {
 
 struct TypedRoute<O, H> {
     handler: Arc<H>,
+    parameters: &'static [&'static str],
     kept: Arc<Kept>,
     operation: PhantomData<fn() -> O>,
 }
@@ -119,6 +123,10 @@ impl<O: Operation, H: Handle<O>> Route for TypedRoute<O, H> {
 
     fn http(&self) -> Http {
         O::HTTP
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        self.parameters
     }
 
     fn decode(&self, tree: Value, leaves: Leaves) -> Result<Box<dyn Call>, ShapeError> {

@@ -82,8 +82,11 @@ where
             let (parts, body) = request.into_parts();
             let peer = parts.extensions.get::<Peer>().and_then(|it| it.address);
             let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.ip());
-            // Held until the call is answered.
-            let charge = this.gateway.bodies().charge(peer);
+            // Held until the call has come to its end, whether its client waits for that or not.
+            let Some(charge) = this.gateway.bodies().call(peer) else {
+                let answer = this.gateway.refuse(&parts, &source, &refusal::busy());
+                return Ok(answer.map(transport::full));
+            };
             let body = Charged::new(body, charge.clone());
             let arriving = transport::collect_request(body, MAX_REQUEST);
             let body = match tokio::time::timeout(BODY_LIMIT, arriving).await {
@@ -109,8 +112,7 @@ where
             if let Some(answer) = this.gateway.pass_on(&parts, &body, &source).await {
                 return Ok(answer);
             }
-            let response = this.gateway.answer(&parts, &body, source, None).await;
-            drop(charge);
+            let response = this.gateway.answer_held(&parts, &body, source, None, charge).await;
             Ok(response.map(transport::full))
         })
     }

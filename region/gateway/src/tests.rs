@@ -72,6 +72,7 @@ echo!(Ec2Echo, "ec2");
 echo!(QueryEcho, "autoscaling");
 echo!(JsonEcho, "ssm");
 echo!(RestEcho, "eks");
+echo!(OlderEcho, "sqs");
 
 /// `root` is the account, `bob` a user who may describe `arn:aws:x:::mine`, `gone` has expired.
 struct People;
@@ -126,15 +127,19 @@ fn clock() -> Clock {
     Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap())
 }
 
-fn closed() -> Gateway {
-    Gateway::new(Config {
+fn config() -> Config {
+    Config {
         region: "us-east-1".to_owned(),
         account: ACCOUNT.to_owned(),
         clock: clock(),
         keys: vec![Arc::new(People)],
         identities: Arc::new(People),
         events: Events::in_memory(),
-    })
+    }
+}
+
+fn closed() -> Gateway {
+    Gateway::new(config())
 }
 
 fn gateway() -> Gateway {
@@ -144,6 +149,7 @@ fn gateway() -> Gateway {
         .operation::<Ec2Echo, _>(echoes.clone())
         .operation::<QueryEcho, _>(echoes.clone())
         .operation::<JsonEcho, _>(echoes.clone())
+        .operation::<OlderEcho, _>(echoes.clone())
         .operation::<RestEcho, _>(echoes);
     assert!(gateway.open(routes));
     gateway
@@ -377,8 +383,8 @@ async fn an_unsigned_request_cannot_name_a_second_action() {
     assert!(raw(request).await.1.contains("<Code>InvalidAction</Code>"));
 }
 
-async fn raw(request: Request<&'static str>) -> (StatusCode, String) {
-    let request = request.map(|it| Full::new(Bytes::from_static(it.as_bytes())));
+async fn raw(request: Request<impl Into<Bytes>>) -> (StatusCode, String) {
+    let request = request.map(|it| Full::new(it.into()));
     let response: Response<_> = gateway().service(Side::Host).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -124,11 +124,12 @@ fn escaped(text: &str) -> String {
 fn in_cbor(fault: &Fault, request_id: &str) -> Response<Bytes> {
     let mut body = vec![0xa2];
     for text in ["__type", &*fault.code, "message", &*fault.message] {
-        // Major type 3, a length of two bytes.
+        // Major type 3, a length of two bytes; a text that is cut within a character is none.
+        let text = &text[..text.floor_char_boundary(u16::MAX.into())];
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         body.push(0x79);
         body.extend(length.to_be_bytes());
-        body.extend(text.bytes().take(length.into()));
+        body.extend(text.bytes());
     }
     let headers = [(CONTENT_TYPE, "application/cbor"), (SMITHY_PROTOCOL, CBOR)];
     respond(fault.status, headers, body.into(), "x-amzn-requestid", request_id)
@@ -149,4 +150,19 @@ fn respond<const N: usize>(
         all.insert(id_header, id);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_of_cbor_is_cut_between_characters() {
+        let fault = Fault::new("Code", "é".repeat(40_000));
+        let body = in_cbor(&fault, "id").into_body();
+        let text = body.windows(8).position(|it| it.starts_with(b"\x79\xff")).unwrap();
+        let length = usize::from(u16::from_be_bytes([body[text + 1], body[text + 2]]));
+        assert_eq!(body.len(), text + 3 + length, "the length is the text's");
+        assert!(std::str::from_utf8(&body[text + 3..]).is_ok_and(|it| it.ends_with('é')));
+    }
 }

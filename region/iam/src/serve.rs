@@ -6,7 +6,10 @@ use aws_iam::*;
 use aws_wire::{Fault, Operation};
 use region_gateway::{Caller, Handle, InvalidToken, Page, Routes, Target};
 
-use crate::{Iam, targets::On};
+use crate::{
+    Iam,
+    targets::{On, with_tagging},
+};
 
 /// The routes of all IAM operations.
 pub fn routes(iam: &Arc<Iam>) -> Routes {
@@ -43,7 +46,7 @@ macro_rules! serve {
                     request: &<$operation as Operation>::Request,
                 ) -> Vec<Target> {
                     let target: fn(&Iam, &<$operation as Operation>::Request) -> Target = $target;
-                    vec![target(self, request)]
+                    with_tagging(<$operation as Operation>::ACTION, target(self, request))
                 }
 
                 async fn handle(

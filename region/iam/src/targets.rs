@@ -89,6 +89,28 @@ impl Iam {
     }
 }
 
+/// What is made with tags asks for the right to tag it, too. It counts as having them then: policies
+/// such as Karpenter's allow to tag what has some tags already.
+pub(crate) fn with_tagging(operation: &str, target: Target) -> Vec<Target> {
+    let action = match operation {
+        "CreateRole" => "iam:TagRole",
+        "CreateUser" => "iam:TagUser",
+        "CreatePolicy" => "iam:TagPolicy",
+        "CreateInstanceProfile" => "iam:TagInstanceProfile",
+        "CreateOpenIDConnectProvider" => "iam:TagOpenIDConnectProvider",
+        _ => return vec![target],
+    };
+    let tagging = target.right_to_tag(action, &*target.resource).map(|mut it| {
+        let asked = it.context.iter();
+        let asked = asked.filter_map(|(key, it)| Some((key.strip_prefix("aws:RequestTag/")?, it)));
+        let has: Vec<_> =
+            asked.map(|(key, it)| (format!("aws:ResourceTag/{key}"), it.clone())).collect();
+        it.context.extend(has);
+        it
+    });
+    [target].into_iter().chain(tagging).collect()
+}
+
 fn pairs(tags: &Tags) -> impl Iterator<Item = (&str, &str)> {
     tags.iter().map(|(key, value)| (key.as_str(), value.as_str()))
 }

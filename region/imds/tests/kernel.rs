@@ -48,7 +48,7 @@ impl Metadata for One {
     }
 }
 
-fn instance(hop_limit: u8) -> InstanceMetadata {
+fn instance(hop_limit: u8, tokens_required: bool) -> InstanceMetadata {
     let interface = Interface {
         id: "eni-1".to_owned(),
         mac: "0a:00:00:00:00:01".to_owned(),
@@ -72,7 +72,7 @@ fn instance(hop_limit: u8) -> InstanceMetadata {
     InstanceMetadata {
         identity: Identity { instance_id: "i-1".to_owned(), ..Identity::default() },
         interfaces: vec![interface],
-        options: Options { hop_limit, by_ipv6: true, ..Options::default() },
+        options: Options { hop_limit, tokens_required, by_ipv6: true, ..Options::default() },
         ..InstanceMetadata::default()
     }
 }
@@ -200,10 +200,13 @@ async fn a_pod_gets_a_token_only_within_the_hop_limit() {
     ipv6_pod(&node, &pod_path);
 
     let addresses: [IpAddr; 2] = [IMDS.into(), IMDS_V6.into()];
-    let cases = addresses.iter().flat_map(|at| [(*at, 1, false), (*at, 2, true)]);
-    for (at, hop_limit, reaches_pod) in cases {
+    let cases = addresses
+        .iter()
+        .flat_map(|at| [(*at, 1, true, false), (*at, 2, true, true), (*at, 1, false, false)]);
+    for (at, hop_limit, tokens_required, reaches_pod) in cases {
         let scope = Scope::new();
-        let imds = Imds::new("vpc-1", Arc::new(One(instance(hop_limit))), Clock::system());
+        let metadata = One(instance(hop_limit, tokens_required));
+        let imds = Imds::new("vpc-1", Arc::new(metadata), Clock::system());
         let listener = Place::named(&spec.netns).listen(SocketAddr::new(at, 80)).unwrap();
         drop(scope.spawn("imds", imds.accept(listener, scope.clone())));
         let token_of_node = token(&node, at).await.expect("the instance is one hop away");
@@ -219,6 +222,12 @@ async fn a_pod_gets_a_token_only_within_the_hop_limit() {
         );
         let answer = ask(&pod_path, at, get).await.expect("an answer");
         assert!(answer.ends_with("i-1"), "{answer}");
+        // Version 1 has no token whose answer could be kept back.
+        let get =
+            "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let answer = ask(&pod_path, at, get.to_owned()).await.expect("an answer");
+        assert_eq!(answer.ends_with("i-1"), !tokens_required, "{answer}");
+        assert_eq!(answer.starts_with("HTTP/1.1 401"), tokens_required, "{answer}");
         assert!(scope.drain(Duration::from_secs(1)).await);
     }
     router.remove().await.unwrap();

@@ -7,10 +7,10 @@
 //! up, also after a crash; it may be received twice.
 //! **Invariant:** a receipt handle is good for the receive that gave it; a later receive takes it over.
 //!
-//! Upstream: Amazon SQS API reference, version 2012-11-05, in its JSON protocol.
+//! Upstream: Amazon SQS API reference, version 2012-11-05, in its JSON protocol and in the query
+//! protocol, which SDKs spoke before November 2023.
 //! Deviation: no FIFO queues and no KMS. `SqsManagedSseEnabled` is kept and says nothing of this
-//! machine's disk. The query protocol, which SDKs spoke before November 2023, is refused
-//! in its own form. All queues together hold 256 MiB at the most; then senders are told to come back
+//! machine's disk. All queues together hold 256 MiB at the most; then senders are told to come back
 //! (`RequestThrottled`). Permissions are set
 //! in the policy alone (no `AddPermission`), and messages are not moved back out of a dead-letter queue
 //! by the service (`StartMessageMoveTask`).

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sqs::{batch::*, message::*, queue::*, tag::*};
-use aws_wire::{Fault, Operation};
+use aws_wire::{Fault, Operation, credentials::Credentials, sigv4::Signer, xml};
 use clock::Clock;
+use http::Request;
 use latency::Latency;
-use region_gateway::{Attached, Authorizer, Caller, CallerKind, Handle, Identities, Role};
+use region_gateway::{
+    AccessKey, AccessKeys, Attached, Authorizer, Caller, CallerKind, Config as GatewayConfig,
+    Events, Gateway, Handle, Identities, Principal, Role, Source,
+};
 use region_store::Store;
 
 use crate::{Config, Sqs};
@@ -464,4 +468,93 @@ async fn a_deleted_queues_name_is_free_after_a_minute_where_things_take_their_ti
     region.pass(61).await;
     region.create("jobs", &[]).await.unwrap();
     assert!(region.bodies(URL).await.is_empty(), "another queue of the same name");
+}
+
+struct RootKey;
+
+impl AccessKeys for RootKey {
+    fn access_key(&self, _: &str) -> Option<AccessKey> {
+        Some(AccessKey {
+            secret: "secret".to_owned(),
+            session_token: None,
+            expires: None,
+            principal: Principal {
+                account: ACCOUNT.to_owned(),
+                arn: format!("arn:aws:iam::{ACCOUNT}:root"),
+                user_id: ACCOUNT.to_owned(),
+                kind: CallerKind::Root,
+                tags: BTreeMap::new(),
+            },
+            session_policies: Vec::new(),
+            session_context: BTreeMap::new(),
+        })
+    }
+}
+
+/// SDKs of before November 2023, as AWS serves them.
+#[tokio::test(start_paused = true)]
+async fn the_query_protocol_of_older_clients_is_served() {
+    let region = region();
+    let gateway = Gateway::new(GatewayConfig {
+        region: REGION.to_owned(),
+        account: ACCOUNT.to_owned(),
+        clock: region.clock,
+        keys: vec![Arc::new(RootKey)],
+        identities: Arc::new(Nobody),
+        events: Events::in_memory(),
+    });
+    assert!(gateway.open(crate::routes(&Arc::new(region.sqs.clone()))));
+    let send = async |parameters: &str| {
+        let body = format!("{parameters}&Version=2012-11-05");
+        let request = Request::post("/").header("host", "sqs.us-east-1.amazonaws.com");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let credentials = Credentials::new("root", "secret");
+        let now = region.clock.now();
+        Signer { credentials: &credentials, region: REGION, service: "sqs", now }
+            .sign(&mut parts, body.as_bytes());
+        let answer = gateway.answer(&parts, &body.into(), Source::Host, None).await;
+        xml::parse(std::str::from_utf8(answer.body()).unwrap()).unwrap().1
+    };
+    let made = "Action=CreateQueue&QueueName=jobs&Attribute.1.Name=VisibilityTimeout\
+                &Attribute.1.Value=7&Tag.1.Key=team&Tag.1.Value=a";
+    assert_eq!(send(made).await["CreateQueueResult"]["QueueUrl"], URL);
+    let url = format!("QueueUrl={}", URL.replace(':', "%3A").replace('/', "%2F"));
+    let tags = send(&format!("Action=ListQueueTags&{url}")).await;
+    let tag = serde_json::json!({"Key": "team", "Value": "a"});
+    assert_eq!(tags["ListQueueTagsResult"]["Tag"], tag);
+    let asked = format!("Action=GetQueueAttributes&{url}&AttributeName.1=VisibilityTimeout");
+    let attribute = serde_json::json!({"Name": "VisibilityTimeout", "Value": "7"});
+    assert_eq!(send(&asked).await["GetQueueAttributesResult"]["Attribute"], attribute);
+
+    let entry = |number: u32, body: &str| {
+        let entry = format!("SendMessageBatchRequestEntry.{number}");
+        format!(
+            "&{entry}.Id=m{number}&{entry}.MessageBody={body}&{entry}.MessageAttribute.1.Name=n\
+             &{entry}.MessageAttribute.1.Value.DataType=Number\
+             &{entry}.MessageAttribute.1.Value.StringValue=9"
+        )
+    };
+    let batch = format!("Action=SendMessageBatch&{url}{}{}", entry(1, "one"), entry(2, "two"));
+    let sent = send(&batch).await;
+    let sent = &sent["SendMessageBatchResult"]["SendMessageBatchResultEntry"];
+    assert_eq!([&sent[0]["Id"], &sent[1]["Id"]], ["m1", "m2"]);
+    let receive = format!(
+        "Action=ReceiveMessage&{url}&MaxNumberOfMessages=10&AttributeName.1=All\
+         &MessageAttributeName.1=All"
+    );
+    let got = send(&receive).await;
+    let got = got["ReceiveMessageResult"]["Message"].as_array().unwrap().clone();
+    let mut bodies: Vec<_> = got.iter().map(|it| it["Body"].as_str().unwrap()).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["one", "two"]);
+    assert_eq!(got[0]["MessageAttribute"]["Value"]["StringValue"], "9");
+    assert!(got[0]["Attribute"].as_array().is_some_and(|it| it.len() > 2), "{}", got[0]);
+    let handle = got[0]["ReceiptHandle"].as_str().unwrap();
+    let handle = handle.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let done = send(&format!("Action=DeleteMessage&{url}&ReceiptHandle={handle}")).await;
+    assert!(done["ResponseMetadata"]["RequestId"].is_string(), "{done}");
+
+    let refused = send("Action=GetQueueUrl&QueueName=none").await;
+    assert_eq!(refused["Error"]["Code"], "AWS.SimpleQueueService.NonExistentQueue");
 }

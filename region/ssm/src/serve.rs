@@ -19,7 +19,7 @@ macro_rules! serve {
             ) -> Vec<Target> {
                 let names: Vec<&String> = $names;
                 let targets = names.into_iter().map(|it| target(self, it));
-                $(let targets = targets.map(|$target| $with);)?
+                $(let targets = targets.flat_map(|$target| $with);)?
                 targets.collect()
             }
 
@@ -60,18 +60,24 @@ fn tagging(target: Target, tags: &[api::tag::Tag]) -> Target {
     target.with_tags("aws:RequestTag", tags)
 }
 
+/// A parameter that is put with tags asks for the right to tag it, too.
+fn making(target: Target) -> Vec<Target> {
+    let arn = target.resource.clone();
+    target.and_tagging("ssm:AddTagsToResource", arn)
+}
+
 serve! {
     parameter::GetParameter: read::get, |it| vec![&it.name];
     parameter::GetParameters: read::get_many, |it| it.names.iter().collect();
     parameter::GetParametersByPath: read::get_by_path, |it| vec![&it.path];
     parameter::PutParameter: write::put, |it| vec![&it.name],
-        |target| tagging(target, &it.tags);
+        |target| making(tagging(target, &it.tags));
     parameter::DeleteParameter: write::delete, |it| vec![&it.name];
     parameter::DeleteParameters: write::delete_many, |it| it.names.iter().collect();
     tag::AddTagsToResource: tagging::add, |it| vec![&it.resource_id],
-        |target| tagging(target, &it.tags);
+        |target| [tagging(target, &it.tags)];
     tag::RemoveTagsFromResource: tagging::remove, |it| vec![&it.resource_id],
-        |target| target.with("aws:TagKeys", it.tag_keys.iter().cloned());
+        |target| [target.with("aws:TagKeys", it.tag_keys.iter().cloned())];
     tag::ListTagsForResource: tagging::list, |it| vec![&it.resource_id];
 }
 

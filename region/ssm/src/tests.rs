@@ -63,8 +63,10 @@ async fn a_parameter_is_decided_on_by_its_own_name_and_tags() {
         tags: vec![tag("class")],
         ..Default::default()
     };
-    let asked = Handle::<PutParameter>::targets(&*ssm, &root, &put).remove(0);
-    assert_eq!(asked.context["aws:RequestTag/class"], ["x"]);
+    let asked = Handle::<PutParameter>::targets(&*ssm, &root, &put);
+    assert!(asked.iter().all(|it| it.context["aws:RequestTag/class"] == ["x"]));
+    let actions: Vec<_> = asked.iter().map(|it| it.action.as_deref()).collect();
+    assert_eq!(actions, [None, Some("ssm:AddTagsToResource")]);
     Handle::<PutParameter>::handle(&*ssm, &root, put).await.unwrap();
     let own = "arn:aws:ssm:us-east-1:111122223333:parameter/team/secret";
     for name in ["/team/secret", "/team/secret:1", own, &format!("{own}:1")] {

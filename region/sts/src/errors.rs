@@ -45,6 +45,8 @@ pub enum StsError {
     Unreachable,
     #[error("Not authorized to perform sts:AssumeRoleWithWebIdentity")]
     NoWebIdentity,
+    #[error("Rate exceeded")]
+    Throttled,
 }
 
 impl AwsError for StsError {
@@ -65,6 +67,7 @@ impl AwsError for StsError {
             | Self::Unsupported { .. } => "ValidationError",
             Self::Malformed { .. } => "MalformedPolicyDocument",
             Self::TooLarge { .. } => "PackedPolicyTooLarge",
+            Self::Throttled => "Throttling",
             Self::BadMessage => "InvalidAuthorizationMessageException",
         }
     }

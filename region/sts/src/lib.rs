@@ -4,7 +4,8 @@
 //! to the user or role with the unique id that it was made for: deleting one and making another of
 //! the same name revives no session.
 //!
-//! Deviation: SAML, MFA and federation tokens do not exist; source identities are refused.
+//! Deviation: SAML, MFA and federation tokens do not exist; source identities are refused. A role or
+//! user has 5,000 sessions at once; AWS throttles by the second, by numbers that it does not tell.
 
 mod assume_role;
 mod caller_identity;

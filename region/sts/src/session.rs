@@ -140,8 +140,8 @@ impl Sts {
     pub(crate) fn issue(&self, session: Session) -> Result<Session, Fault> {
         let now = self.clock.now();
         self.store.transaction(|tx| {
-            for old in tx.list(&self.sessions).iter().filter(|it| it.expires + KEPT < now) {
-                tx.delete(&self.sessions, &old.access_key_id);
+            for old in forgotten(&tx.list(&self.sessions), &session.owner, now, LIMITS)? {
+                tx.delete(&self.sessions, &old);
             }
             tx.put(&self.sessions, session.access_key_id.clone(), session.clone());
             Ok::<_, Fault>(())
@@ -171,6 +171,39 @@ impl Sts {
 /// An ended session is remembered for a while: its user is told `ExpiredToken`, not that the token
 /// was never known.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How many sessions a role or user has at once, and how many of all are remembered with those that
+/// have ended.
+///
+/// A pod may ask for credentials as fast as it can: AWS throttles that, by numbers that it does not
+/// tell. Each session here is written down and held for hours.
+const LIMITS: (usize, usize) = (5_000, 20_000);
+
+/// The keys of those that need not be remembered any more when one of `owner` comes.
+fn forgotten(
+    all: &[Arc<Session>],
+    owner: &Owner,
+    now: Timestamp,
+    (most, remembered): (usize, usize),
+) -> Result<Vec<String>, StsError> {
+    let live = all.iter().filter(|it| it.expires > now && it.owner.id() == owner.id());
+    if live.count() >= most {
+        return Err(StsError::Throttled);
+    }
+    let kept = if all.len() < remembered { KEPT } else { Duration::ZERO };
+    let old = all.iter().filter(|it| it.expires + kept < now);
+    Ok(old.map(|it| it.access_key_id.clone()).collect())
+}
+
+impl Owner {
+    /// Whose it is, whatever the session is called.
+    fn id(&self) -> &str {
+        match self {
+            Self::Role { id, .. } | Self::User { id, .. } => id,
+            Self::Root => "root",
+        }
+    }
+}
 
 impl AccessKeys for Sts {
     fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
@@ -260,5 +293,49 @@ pub(crate) fn shown(session: &Session) -> aws_sts::Credentials {
         secret_access_key: session.secret.clone(),
         session_token: session.token.clone(),
         expiration: expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(key: usize, role: &str, expires: i64) -> Arc<Session> {
+        Arc::new(Session {
+            access_key_id: format!("ASIA{key}"),
+            secret: String::new(),
+            token: String::new(),
+            owner: of(role, "any"),
+            issued: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::from_second(expires).unwrap(),
+            context: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            transitive: Vec::new(),
+            policies: Vec::new(),
+            policy_arns: Vec::new(),
+            is_of_instance: false,
+        })
+    }
+
+    fn of(role: &str, session: &str) -> Owner {
+        let (name, id, arn) = (role.to_owned(), role.to_owned(), role.to_owned());
+        Owner::Role { name, id, arn, session: session.to_owned() }
+    }
+
+    #[test]
+    fn a_role_has_so_many_sessions_at_once_and_keeps_no_other_from_theirs() {
+        let day = 24 * 3600;
+        let now = Timestamp::from_second(10 * day).unwrap();
+        let live = 10 * day + 1;
+        let mut all = vec![session(1, "a", live), session(2, "a", live), session(3, "b", live)];
+        let ask = |all: &[_], role: &str, limits| forgotten(all, &of(role, "another"), now, limits);
+        assert_eq!(ask(&all, "a", (2, 9)), Err(StsError::Throttled));
+        assert_eq!(ask(&all, "b", (2, 9)), Ok(Vec::new()));
+        // What has ended counts no more; it is remembered for a day, if there is room.
+        all[1] = session(2, "a", 10 * day - 1);
+        all.push(session(4, "b", 9 * day - 1));
+        assert_eq!(ask(&all, "a", (2, 9)), Ok(vec!["ASIA4".to_owned()]));
+        let both = vec!["ASIA2".to_owned(), "ASIA4".to_owned()];
+        assert_eq!(ask(&all, "a", (2, 4)), Ok(both));
     }
 }

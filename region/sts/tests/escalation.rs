@@ -373,3 +373,59 @@ async fn a_role_that_asks_for_an_external_id_is_assumed_with_that_one_alone() {
         assert_eq!(code::<AssumeRole>(&deputy, request).await, expected, "{external_id:?}");
     }
 }
+
+/// Tags decide on others' rights: who may make a thing gives it none by that alone.
+#[tokio::test(start_paused = true)]
+async fn what_is_made_has_tags_by_the_right_to_give_them_alone() {
+    let region = start();
+    let trust = format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{{"AWS":"{ACCOUNT}"}},
+        "Action":"sts:AssumeRole"}}}}"#
+    );
+    let make = |name: &str, team: Option<&str>| CreateRoleRequest {
+        role_name: name.to_owned(),
+        assume_role_policy_document: trust.clone(),
+        tags: team.map(tag).into_iter().collect(),
+        ..Default::default()
+    };
+    let ann = region.user("ann", allowing("\"iam:CreateRole\"", "*", "")).await;
+    assert_eq!(code::<CreateRole>(&ann, make("plain", None)).await, "fine");
+    let denied = ann.call::<CreateRole>(make("red", Some("red"))).await.unwrap_err();
+    let denied = denied.fault().unwrap();
+    assert_eq!(denied.code, "AccessDenied");
+    let told = format!("not authorized to perform: iam:TagRole on resource: {}", role("red"));
+    assert!(denied.message.contains(&told), "{}", denied.message);
+    let get = GetRoleRequest { role_name: "red".to_owned() };
+    assert_eq!(code::<GetRole>(&region.root(), get).await, "NoSuchEntity");
+
+    let red = r#","Condition":{"StringEquals":{"aws:RequestTag/team":"red"}}"#;
+    let both = r#"["iam:CreateRole","iam:TagRole"]"#;
+    let bob = region.user("bob", allowing(both, "*", red)).await;
+    for (team, expected) in [(Some("red"), "fine"), (Some("blue"), "AccessDenied")] {
+        assert_eq!(code::<CreateRole>(&bob, make("of-bob", team)).await, expected, "{team:?}");
+    }
+
+    // Karpenter's policy: what it makes with its tags it may tag.
+    let own = r#","Condition":{"StringEquals":{"aws:ResourceTag/team":"red","aws:RequestTag/team":"red"}}"#;
+    let policy = allowing("\"iam:CreateInstanceProfile\"", "*", red);
+    let second = allowing("\"iam:TagInstanceProfile\"", "*", own);
+    let karpenter = region.user("karpenter", policy).await;
+    let make = |team: &str| CreateInstanceProfileRequest {
+        instance_profile_name: "p1".to_owned(),
+        tags: vec![tag(team)],
+        ..Default::default()
+    };
+    assert_eq!(code::<CreateInstanceProfile>(&karpenter, make("red")).await, "AccessDenied");
+    let request = PutUserPolicyRequest {
+        user_name: "karpenter".to_owned(),
+        policy_name: "tags".to_owned(),
+        policy_document: second,
+    };
+    region.root().call::<PutUserPolicy>(request).await.unwrap();
+    assert_eq!(code::<CreateInstanceProfile>(&karpenter, make("blue")).await, "AccessDenied");
+    assert_eq!(code::<CreateInstanceProfile>(&karpenter, make("red")).await, "fine");
+}
+
+fn tag(team: &str) -> Tag {
+    Tag { key: "team".to_owned(), value: team.to_owned() }
+}

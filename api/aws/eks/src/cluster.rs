@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::update::Update;
 
@@ -39,6 +40,26 @@ pub struct CreateClusterRequest {
     pub upgrade_policy: Option<UpgradePolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub compute_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub control_plane_scaling_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub encryption_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_api_server_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_controller_manager_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_scheduler_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub outpost_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub remote_network_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub storage_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub zonal_shift_config: Value,
 }
 
 /// What [`CreateCluster`] answers.

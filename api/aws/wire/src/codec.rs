@@ -1,5 +1,7 @@
 //! Trees to bytes and back, by protocol: requests and responses, results and faults.
 
+pub mod older;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +29,8 @@ pub enum Form {
     Native,
     /// Query services answer JSON to `Accept: application/json`; the EKS authenticator asks so.
     Json,
+    /// As the protocol says that a service of [`Protocol::Json10`] spoke before: see [`older`].
+    Older,
 }
 
 /// A request before it is signed.
@@ -123,7 +127,7 @@ pub enum Answer {
 /// What items of lists are called where the answer is XML; `None`: it is JSON.
 pub fn xml_items(service: &Service, form: Form) -> Option<&'static str> {
     match (service.protocol, form) {
-        (Protocol::Query, Form::Native) => Some("member"),
+        (Protocol::Query, Form::Native | Form::Older) => Some("member"),
         (Protocol::Ec2, _) => Some("item"),
         _ => None,
     }
@@ -175,8 +179,10 @@ pub fn encode_response(
             }});
             (JSON, body.to_string())
         }
-        (Protocol::Query, Form::Native) => {
-            (XML, query_response(service, action, &content(), request_id))
+        (Protocol::Query, _) => (XML, query_response(service, action, &content(), request_id)),
+        (Protocol::Json10, Form::Older) => {
+            let content = older::content(action, &without_nulls(tree));
+            (XML, query_response(service, action, &content, request_id))
         }
         (Protocol::Ec2, _) => (XML, ec2_response(service, action, &content(), request_id)),
         (Protocol::RestJson, _) => (JSON, json_text(tree)),
@@ -232,18 +238,22 @@ pub fn encode_fault(
     form: Form,
 ) -> Response<Bytes> {
     let at_fault = if fault.status.is_server_error() { "Receiver" } else { "Sender" };
-    let error = json!({ "Type": at_fault, "Code": fault.code, "Message": fault.message });
+    let code = match form {
+        Form::Older => fault.query_code().unwrap_or(&fault.code),
+        Form::Native | Form::Json => &*fault.code,
+    };
+    let error = json!({ "Type": at_fault, "Code": code, "Message": fault.message });
     let (kind, body) = match (service.protocol, form) {
         (Protocol::Query, Form::Json) => {
             (JSON, json!({ "Error": error, "RequestId": request_id }).to_string())
         }
-        (Protocol::Query, Form::Native) => {
+        (Protocol::Query, _) | (Protocol::Json10, Form::Older) => {
             let mut body = format!("<ErrorResponse xmlns=\"{}\">", service.namespace);
             // In the order in which AWS writes them, for readers of raw responses.
             body.push_str("<Error><Type>");
             body.push_str(at_fault);
             body.push_str("</Type>");
-            xml::write_element(&mut body, "Code", &json!(fault.code), "member");
+            xml::write_element(&mut body, "Code", &json!(code), "member");
             xml::write_element(&mut body, "Message", &json!(fault.message), "member");
             body.push_str("</Error>");
             xml::write_element(&mut body, "RequestId", &json!(request_id), "member");

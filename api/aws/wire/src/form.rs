@@ -7,9 +7,15 @@ use crate::service::Protocol;
 /// Deeper names are refused, so that no request can make us recurse at will.
 const MAX_DEPTH: usize = 16;
 
+/// More are refused: each becomes a hundred bytes, and a request may have millions of them. AWS's
+/// largest requests name a thousand resources, or as many addresses.
+const MOST: usize = 50_000;
+
 /// Why parameters are not a tree.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
+    #[error("there are more than {MOST} parameters")]
+    TooMany,
     #[error("the parameter `{name}` is nested too deeply")]
     TooDeep { name: String },
     #[error("the parameter `{name}` is both a value and a structure")]
@@ -19,7 +25,10 @@ pub enum FormError {
 /// Reads pairs into a tree of strings.
 pub fn to_tree(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Value, FormError> {
     let mut root = Map::new();
-    for (name, value) in pairs {
+    for (index, (name, value)) in pairs.into_iter().enumerate() {
+        if index >= MOST {
+            return Err(FormError::TooMany);
+        }
         if name.split('.').count() > MAX_DEPTH {
             return Err(FormError::TooDeep { name });
         }
@@ -113,6 +122,13 @@ mod tests {
     fn nesting_is_bounded() {
         let form = format!("{}=1", "A.".repeat(100_000));
         assert!(matches!(read(&form), Err(FormError::TooDeep { .. })));
+    }
+
+    #[test]
+    fn so_many_parameters_are_read_and_no_more() {
+        let form = |many: usize| (0..many).map(|it| (format!("A.{it}"), String::new()));
+        assert!(to_tree(form(MOST)).is_ok());
+        assert_eq!(to_tree(form(MOST + 1)), Err(FormError::TooMany));
     }
 
     #[test]

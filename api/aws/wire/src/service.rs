@@ -11,8 +11,9 @@ pub enum Protocol {
     RestJson,
     /// `X-Amz-Target` names the operation; JSON bodies.
     Json11,
-    /// The same, for a service that spoke [`Protocol::Query`] before: a header says errors as that
-    /// did (`x-amzn-query-error`), for clients that look for those.
+    /// The same, for a service that spoke [`Protocol::Query`] before, and goes on to for clients that do
+    /// ([`older`](crate::codec::older)): a header says errors as that did (`x-amzn-query-error`), for
+    /// others that look for those.
     Json10,
 }
 
@@ -108,7 +109,7 @@ const SERVICES: [Service; 11] = [
         name: "sqs",
         protocol: Protocol::Json10,
         version: "2012-11-05",
-        namespace: "",
+        namespace: "http://queue.amazonaws.com/doc/2012-11-05/",
         host: "sqs",
         target: "AmazonSQS",
     },

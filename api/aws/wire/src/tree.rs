@@ -45,6 +45,48 @@ pub fn from_json<T: DeserializeOwned>(tree: Value) -> Result<T, ShapeError> {
     T::deserialize(tree).map_err(de::Error::custom)
 }
 
+/// The names that a structure's members have on the wire; none of what is no structure.
+pub fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut found: &'static [&'static str] = &[];
+    // Nothing can be read from it, which is not asked.
+    drop(T::deserialize(Names(&mut found)));
+    found
+}
+
+/// Looks at what is wanted, and has nothing.
+struct Names<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = ShapeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, ShapeError> {
+        Err(ShapeError(String::new()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, ShapeError> {
+        *self.0 = fields;
+        Err(ShapeError(String::new()))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ShapeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 struct Text(Value);
 
 impl Text {
@@ -354,6 +396,12 @@ mod tests {
     struct Filter {
         #[serde(default)]
         value: Vec<u16>,
+    }
+
+    #[test]
+    fn a_shape_says_the_names_of_its_members() {
+        assert_eq!(fields::<Shape>(), ["Name", "Count", "SubnetId", "Filter"]);
+        assert!(fields::<Vec<Shape>>().is_empty());
     }
 
     fn read(tree: Value) -> Shape {

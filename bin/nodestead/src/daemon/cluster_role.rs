@@ -2,7 +2,9 @@
 //! account: what the role may not do, they cannot.
 //!
 //! The role is assumed anew before its session ends, so that what its policies and its trust say now
-//! counts.
+//! counts. It is assumed for this one cluster (`aws:SourceArn`): a role may trust EKS for that alone,
+//! so that nobody else's cluster acts as it (EKS user guide, "Cross-service confused deputy
+//! prevention").
 
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ use bytes::Bytes;
 use clock::Clock;
 use futures::future::BoxFuture;
 use http::Request;
+use region_eks::Cluster;
 use region_gateway::{Gateway, Source};
 
-use super::region::REGION;
+use super::region::{ACCOUNT, REGION};
 
 /// As whom EKS assumes it.
 const SERVICE: &str = "eks.amazonaws.com";
@@ -27,11 +30,23 @@ const ATTEMPTS: u32 = 5;
 /// See the module. `session` names the controller in the log of calls.
 pub(crate) fn client(
     gateway: &Gateway,
+    cluster: &Cluster,
+    session: &'static str,
+    clock: Clock,
+) -> Client {
+    let cluster_arn = format!("arn:aws:eks:{REGION}:{ACCOUNT}:cluster/{}", cluster.name);
+    client_of(gateway, &cluster_arn, &cluster.role_arn, session, clock)
+}
+
+fn client_of(
+    gateway: &Gateway,
+    cluster_arn: &str,
     role_arn: &str,
     session: &'static str,
     clock: Clock,
 ) -> Client {
-    let role = Role { sts: gateway.client_as(SERVICE), arn: role_arn.to_owned(), session };
+    let sts = gateway.client_for(SERVICE, cluster_arn);
+    let role = Role { sts, arn: role_arn.to_owned(), session };
     Client::new(Config {
         region: REGION.to_owned(),
         endpoints: Endpoints::default(),
@@ -81,5 +96,58 @@ impl ProvideCredentials for Role {
                 expires: given.expiration.parse().ok(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_iam::{CreateRole, CreateRoleRequest};
+    use aws_sts::{GetCallerIdentity, GetCallerIdentityRequest};
+    use region_gateway::{Caller, Config as GatewayConfig, Events, Handle};
+    use region_iam::{Iam, RootKey};
+    use region_store::Store;
+    use region_sts::Sts;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_role_that_trusts_eks_for_one_cluster_is_that_ones_alone() {
+        let (store, clock) = (Store::in_memory(), Clock::system());
+        let root = RootKey { access_key_id: "r".to_owned(), secret_access_key: "s".to_owned() };
+        let iam = Iam::open(&store, ACCOUNT, root, clock).unwrap();
+        let sts = Sts::open(&store, ACCOUNT, REGION, iam.clone(), clock).unwrap();
+        let gateway = Gateway::new(GatewayConfig {
+            region: REGION.to_owned(),
+            account: ACCOUNT.to_owned(),
+            clock,
+            keys: vec![iam.clone(), sts.clone()],
+            identities: iam.clone(),
+            events: Events::in_memory(),
+        });
+        assert!(gateway.open(region_iam::routes(&iam).merge(region_sts::routes(&sts))));
+        let arn = |cluster: &str| format!("arn:aws:eks:{REGION}:{ACCOUNT}:cluster/{cluster}");
+        let trust = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": SERVICE},
+            "Condition": {"ArnLike": {"aws:SourceArn": arn("mine")},
+                "StringEquals": {"aws:SourceAccount": ACCOUNT}},
+        }});
+        let request = CreateRoleRequest {
+            role_name: "of-mine".to_owned(),
+            assume_role_policy_document: trust.to_string(),
+            ..Default::default()
+        };
+        let caller = Caller::root(ACCOUNT, REGION, clock.now());
+        Handle::<CreateRole>::handle(&*iam, &caller, request).await.unwrap();
+        let role = format!("arn:aws:iam::{ACCOUNT}:role/of-mine");
+        let who = async |cluster: &str| {
+            let client = client_of(&gateway, &arn(cluster), &role, "test", clock);
+            let said = client.call::<GetCallerIdentity>(GetCallerIdentityRequest {}).await;
+            said.map(|it| it.arn).map_err(|it| telemetry::chain(&it).to_string())
+        };
+        let session = format!("arn:aws:sts::{ACCOUNT}:assumed-role/of-mine/test");
+        assert_eq!(who("mine").await, Ok(session));
+        let refused = who("another").await.unwrap_err();
+        assert!(refused.contains("not authorized to perform: sts:AssumeRole"), "{refused}");
     }
 }

@@ -308,7 +308,7 @@ impl Planes {
         let load_balancers = cloud_controller_manager::LoadBalancers {
             client: cluster_role::client(
                 &self.region.gateway,
-                &cluster.role_arn,
+                cluster,
                 "cloud-controller-manager",
                 self.clock,
             ),
@@ -337,12 +337,7 @@ impl Planes {
     fn start_vpc_resource_controller(&self, cluster: &Cluster, api: &ApiServer, scope: &Scope) {
         let gateway = &self.region.gateway;
         let clients = vpc_resource_controller::Clients {
-            role: cluster_role::client(
-                gateway,
-                &cluster.role_arn,
-                "eks-vpc-resource-controller",
-                self.clock,
-            ),
+            role: cluster_role::client(gateway, cluster, "eks-vpc-resource-controller", self.clock),
             service: gateway.client_as("eks.amazonaws.com"),
         };
         let user = UserInfo::new(CONTROLLER_USERS[0], &[]);

@@ -3,6 +3,7 @@
 use aws_ecr::{
     image::{BatchGetImage, BatchGetImageRequest, ImageIdentifier},
     policy::{SetRepositoryPolicy, SetRepositoryPolicyRequest},
+    repository::{CreateRepository, CreateRepositoryRequest},
 };
 use http::header::{HOST as HOST_HEADER, WWW_AUTHENTICATE};
 use jiff::{SignedDuration, Timestamp};
@@ -379,4 +380,24 @@ async fn a_repositorys_policy_and_tags_have_a_say_in_the_api_too() {
         assert_eq!([code(&reader).await, code(&bare).await], expected, "{effect}");
         assert!(!reader.decisions.take().is_empty(), "it is told what was decided");
     }
+}
+
+#[tokio::test]
+async fn a_repository_that_is_made_with_tags_asks_for_the_right_to_tag_it() {
+    let (ecr, _folder) = ecr();
+    let actions = |tags: Vec<aws_ecr::tag::Tag>| {
+        let request = CreateRepositoryRequest {
+            repository_name: "team/new".to_owned(),
+            tags,
+            ..Default::default()
+        };
+        let who = caller(CallerKind::Root);
+        let targets = Handle::<CreateRepository>::targets(&*ecr, &who, &request);
+        targets.into_iter().map(|it| (it.action, it.resource)).collect::<Vec<_>>()
+    };
+    let arn = "arn:aws:ecr:us-east-1:111122223333:repository/team/new".to_owned();
+    assert_eq!(actions(Vec::new()), [(None, arn.clone())]);
+    let tag = aws_ecr::tag::Tag { key: "team".to_owned(), value: "red".to_owned() };
+    let tagging = Some("ecr:TagResource".to_owned());
+    assert_eq!(actions(vec![tag]), [(None, arn.clone()), (tagging, arn)]);
 }

@@ -227,6 +227,7 @@ mod tests {
             applied_at,
             applied_configuration: None,
             is_bootstrapped: false,
+            asked: None,
         }
     }
 

@@ -8,6 +8,7 @@ use aws_eks::{
 };
 use aws_wire::Fault;
 use ipnet::IpNet;
+use serde_json::Value;
 
 use crate::{Eks, faults, records::Cluster, service::KUBERNETES_VERSION};
 
@@ -21,9 +22,44 @@ pub(crate) struct Place {
     pub(crate) vpc_id: String,
 }
 
+/// What EKS has and this region does not: whoever asks for it would believe to have it.
+fn supported(request: &CreateClusterRequest) -> Result<(), Fault> {
+    let parts = [
+        ("computeConfig", &request.compute_config),
+        ("controlPlaneScalingConfig", &request.control_plane_scaling_config),
+        ("encryptionConfig", &request.encryption_config),
+        ("kubeApiServerConfig", &request.kube_api_server_config),
+        ("kubeControllerManagerConfig", &request.kube_controller_manager_config),
+        ("kubeSchedulerConfig", &request.kube_scheduler_config),
+        ("outpostConfig", &request.outpost_config),
+        ("remoteNetworkConfig", &request.remote_network_config),
+        ("storageConfig", &request.storage_config),
+        ("zonalShiftConfig", &request.zonal_shift_config),
+    ];
+    match parts.into_iter().find(|(_, it)| asks(it)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(faults::invalid_parameter(format!("{name} is not supported in this region.")))
+        }
+    }
+}
+
+/// Whether a part of a request wants something: clients send some that say no.
+fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(it) => *it,
+        Value::Number(_) => true,
+        Value::String(it) => !it.is_empty(),
+        Value::Array(items) => items.iter().any(asks),
+        Value::Object(fields) => fields.values().any(asks),
+    }
+}
+
 /// Checks everything that needs no record of EKS's own.
 pub(crate) async fn place(eks: &Eks, request: &CreateClusterRequest) -> Result<Place, Fault> {
     name(&request.name)?;
+    supported(request)?;
     if request.version.as_deref().is_some_and(|it| it != KUBERNETES_VERSION) {
         return Err(faults::invalid_parameter("unsupported Kubernetes version"));
     }
@@ -284,6 +320,8 @@ fn mode_update(current: &str, wanted: String) -> Result<Update, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -291,6 +329,28 @@ mod tests {
         assert!(name("stead-1_a").is_ok());
         for bad in ["", "-a", "a.b", &"a".repeat(101)] {
             assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_to_who_asks_for_it() {
+        let told = |parts: Value| {
+            let mut request = json!({"name": "a", "roleArn": "r", "resourcesVpcConfig": {}});
+            request.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
+            supported(&serde_json::from_value(request).unwrap()).map_err(|it| it.message)
+        };
+        assert_eq!(told(json!({})), Ok(()));
+        let off = json!({"enabled": false, "nodePools": []});
+        assert_eq!(told(json!({"computeConfig": off, "zonalShiftConfig": null})), Ok(()));
+        let secrets = json!([{"resources": ["secrets"], "provider": {"keyArn": "arn:k"}}]);
+        for (name, value) in [
+            ("encryptionConfig", secrets),
+            ("computeConfig", json!({"enabled": true})),
+            ("storageConfig", json!({"blockStorage": {"enabled": true}})),
+            ("outpostConfig", json!({"outpostArns": ["arn:o"]})),
+        ] {
+            let refused = told(json!({ name: value })).unwrap_err();
+            assert_eq!(refused, format!("{name} is not supported in this region."));
         }
     }
 

@@ -27,11 +27,16 @@ pub(super) async fn create(
     eks: &Eks,
     cluster: &Cluster,
     request: &CreateFargateProfileRequest,
+    id: &str,
 ) -> Result<(Vec<Selector>, Vec<String>), Fault> {
     active(cluster)?;
     name(&request.fargate_profile_name)?;
     let selectors = selectors(request)?;
-    if !eks.0.config.roles.can_be_assumed(&request.pod_execution_role_arn, SERVICE) {
+    // The role may trust the service for this profile, or its cluster's, alone.
+    let source =
+        eks.arn(&format!("fargateprofile/{}/{}/{id}", cluster.name, request.fargate_profile_name));
+    let role = &request.pod_execution_role_arn;
+    if !eks.0.config.roles.can_be_assumed_for(role, SERVICE, &source) {
         return Err(faults::invalid_parameter(format!(
             "Misconfigured PodExecutionRole Trust Policy; Please add the {SERVICE} Service Principal"
         )));

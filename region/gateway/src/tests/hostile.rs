@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::bodies::Bodies;
 
 /// Answers a second later, and counts what it has begun and ended.
 #[derive(Default)]
@@ -50,6 +51,100 @@ async fn a_call_whose_client_leaves_goes_on_to_its_end_and_is_recorded() {
     // One that waits for something to come ends with who asked, and is recorded all the same.
     assert_eq!(left(true, Some(&scope)).await, (0, vec![499; 3]));
     assert_eq!(left(false, None).await, (0, vec![499; 3]));
+}
+
+/// Answers a second later, and holds so much of a peer's.
+fn slow(most: usize) -> Gateway {
+    let gateway = Gateway::with_bodies(config(), Bodies::with(2 * most, most));
+    assert!(gateway.open(Routes::new().operation::<Ec2Echo, _>(Arc::new(Slow::default()))));
+    gateway.finish_calls_in(Scope::new());
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_left_behind_counts_as_its_own_until_it_ends() {
+    let gateway = slow(200 << 10);
+    let leave = async || {
+        let client = client(&gateway, "root", "secret", None);
+        let call = client.call::<Ec2Echo>(echo(&"x".repeat(40 << 10)));
+        tokio::time::timeout(Duration::from_millis(10), call).await
+    };
+    for _ in 0..4 {
+        assert!(leave().await.is_err(), "it would be answered a second later");
+    }
+    assert!(gateway.bodies().held() > 160 << 10);
+    // There is no room for a fifth of the same peer.
+    let refused = leave().await.expect("it is answered at once").unwrap_err();
+    assert_eq!(refused.fault().unwrap().code, "RequestLimitExceeded");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(gateway.bodies().held(), 0);
+    assert!(leave().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_peer_has_so_many_calls_at_once_however_small() {
+    let gateway = slow(200 << 10);
+    let client = client(&gateway, "root", "secret", None);
+    let calls = (0..60).map(|_| client.call::<Ec2Echo>(echo("small")));
+    let answers = futures::future::join_all(calls).await;
+    // Four KiB each, and its body.
+    let done = answers.iter().filter(|it| it.is_ok()).count();
+    assert!((45..50).contains(&done), "{done}");
+    assert_eq!(gateway.bodies().held(), 0);
+}
+
+/// Fails at once, or after it has waited for something.
+struct Broken {
+    waits: bool,
+}
+
+macro_rules! broken {
+    ($($operation:ty),*) => {$(
+        impl Handle<$operation> for Broken {
+            fn targets(&self, _: &Caller, request: &Echo) -> Vec<Target> {
+                assert!(request.name != "targets", "nobody foresaw this");
+                Vec::new()
+            }
+
+            async fn handle(&self, _: &Caller, _: Echo) -> Result<Echo, Fault> {
+                if self.waits {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                panic!("nobody foresaw this");
+            }
+        }
+    )*};
+}
+broken!(Ec2Echo, QueryEcho, JsonEcho, RestEcho);
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_an_internal_failure_and_recorded_as_one() {
+    for waits in [false, true] {
+        let gateway = closed();
+        let broken = Arc::new(Broken { waits });
+        let routes = Routes::new()
+            .operation::<Ec2Echo, _>(broken.clone())
+            .operation::<QueryEcho, _>(broken.clone())
+            .operation::<JsonEcho, _>(broken.clone())
+            .operation::<RestEcho, _>(broken);
+        assert!(gateway.open(routes));
+        gateway.finish_calls_in(Scope::new());
+        let client = client(&gateway, "root", "secret", None);
+        for name in ["any", "targets"] {
+            let told = [
+                code::<Ec2Echo>(&client, name).await,
+                code::<QueryEcho>(&client, name).await,
+                code::<JsonEcho>(&client, name).await,
+                code::<RestEcho>(&client, name).await,
+            ];
+            let codes = told.map(|(code, status, _)| (code, status));
+            let [ec2, others @ ..] = codes;
+            assert_eq!(ec2, ("InternalError".to_owned(), 500));
+            assert!(others.iter().all(|it| *it == ("InternalFailure".to_owned(), 500)));
+        }
+        let statuses: Vec<_> = gateway.events().recent(9).iter().map(|it| it.status).collect();
+        assert_eq!(statuses, [500; 8]);
+    }
 }
 
 /// Sends a byte every so often.
@@ -198,18 +293,66 @@ async fn what_a_signature_covers_it_covers_with_all_its_values() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_speaks_a_services_older_protocol_is_told_so_in_it() {
-    let media = "application/x-www-form-urlencoded; charset=utf-8";
-    let body = "Action=SendMessage&Version=2012-11-05&MessageBody=x";
+async fn ec2_recognises_no_parameter_that_it_does_not_have() {
     let credentials = Credentials::new("root", "secret");
     let now = "2026-11-23T12:00:00Z".parse().unwrap();
-    let request = Request::post("/").header("content-type", media);
-    let request = request.header("host", "sqs.us-east-1.amazonaws.com").body(()).unwrap();
-    let (mut parts, ()) = request.into_parts();
-    Signer { credentials: &credentials, region: "us-east-1", service: "sqs", now }
-        .sign(&mut parts, body.as_bytes());
-    let (status, said) = raw(Request::from_parts(parts, body)).await;
-    assert_eq!(status, 400, "{said}");
-    assert!(said.contains("<Code>InvalidAction</Code>"), "{said}");
-    assert!(said.contains("JSON protocol alone"), "{said}");
+    for (service, parameter, expected) in [
+        ("ec2", "Size=1", Some("The parameter Size is not recognized")),
+        ("ec2", "Size.1=1", Some("The parameter Size is not recognized")),
+        ("ec2", "name=y", Some("The parameter name is not recognized")),
+        ("ec2", "Sizes.1=1&DryRun=false", None),
+        // The others of the query protocol do not look.
+        ("autoscaling", "Size=1", None),
+    ] {
+        let version = if service == "ec2" { "2016-11-15" } else { "2011-01-01" };
+        let body = format!("Action=DescribeEcho&Name=x&Version={version}&{parameter}");
+        let host = format!("{service}.us-east-1.amazonaws.com");
+        let (mut parts, ()) =
+            Request::post("/").header("host", host).body(()).unwrap().into_parts();
+        Signer { credentials: &credentials, region: "us-east-1", service, now }
+            .sign(&mut parts, body.as_bytes());
+        let (status, said) = raw(Request::from_parts(parts, body)).await;
+        match expected {
+            None => assert_eq!(status, 200, "{parameter} {said}"),
+            Some(message) => {
+                assert_eq!(status, 400, "{parameter} {said}");
+                assert!(said.contains("<Code>UnknownParameter</Code>"), "{said}");
+                assert!(said.contains(message), "{said}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_a_services_older_protocol_is_answered_in_it() {
+    let now = "2026-11-23T12:00:00Z".parse().unwrap();
+    let send = async |key: &str, body: &str| {
+        let credentials = Credentials::new(key, "secret");
+        let request = Request::post("/111122223333/jobs")
+            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
+            .header("host", "sqs.us-east-1.amazonaws.com");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        Signer { credentials: &credentials, region: "us-east-1", service: "sqs", now }
+            .sign(&mut parts, body.as_bytes());
+        raw(Request::from_parts(parts, body.to_owned())).await
+    };
+    let call = "Action=DescribeEcho&Version=2012-11-05";
+    let (status, said) = send("root", &format!("{call}&Name=x&Sizes.1=7")).await;
+    assert_eq!(status, 200, "{said}");
+    let namespace = "xmlns=\"http://queue.amazonaws.com/doc/2012-11-05/\"";
+    assert!(said.starts_with(&format!("<DescribeEchoResponse {namespace}>")), "{said}");
+    assert!(said.contains("<DescribeEchoResult><Name>x</Name>"), "{said}");
+    assert!(said.contains("<Sizes>7</Sizes>") && said.contains("<RequestId>"), "{said}");
+    for (key, body, expected) in [
+        ("root", format!("{call}&Name=missing"), "NotFound"),
+        ("root", call.to_owned(), "MissingParameter"),
+        ("root", "Action=AddPermission&Version=2012-11-05".to_owned(), "InvalidAction"),
+        ("root", "Action=DescribeEcho&Version=2009-02-01&Name=x".to_owned(), "InvalidAction"),
+        ("bob", format!("{call}&Name=x"), "AccessDenied"),
+        ("nobody", format!("{call}&Name=x"), "InvalidClientTokenId"),
+    ] {
+        let (_, said) = send(key, &body).await;
+        let code = format!("<Code>{expected}</Code>");
+        assert!(said.starts_with("<ErrorResponse xmlns") && said.contains(&code), "{key} {said}");
+    }
 }

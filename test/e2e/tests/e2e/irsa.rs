@@ -145,17 +145,33 @@ except botocore.exceptions.ClientError as error:
     Ok(())
 }
 
-/// On a node whose metadata service is out of pods' reach: nothing else gives them anything.
+/// In the node's own network, where its metadata is one hop away.
+fn host_network_pod(name: &str, node: &str) -> String {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"serviceAccountName": "plain", "nodeName": node, "hostNetwork": true,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "main", "image": IMAGE, "command": ["sleep", "3600"]}]},
+    });
+    format!("{pod}\n")
+}
+
+/// On a node whose metadata service is out of pods' reach: nothing else gives them anything. Those in
+/// the node's own network reach it, and without the tokens all do.
 fn a_pod_without_a_role_has_none(region: &Region) -> anyhow::Result<()> {
     bed(region)?;
-    let node = region.kubectl_json(&["get", "pod", "-n", NAMESPACE, "plain"])?;
-    let node = node["spec"]["nodeName"].as_str().context("a node")?.to_owned();
-    let node = region.kubectl_json(&["get", "node", &node])?;
+    let pod = region.kubectl_json(&["get", "pod", "-n", NAMESPACE, "plain"])?;
+    let name = pod["spec"]["nodeName"].as_str().context("a node")?.to_owned();
+    region.apply(&host_network_pod("host", &name))?;
+    let wait = ["wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/host", "--timeout=120s"];
+    region.kubectl(&wait)?;
+    let node = region.kubectl_json(&["get", "node", &name])?;
     let instance = node["spec"]["providerID"].as_str().context("a provider id")?;
     let instance = instance.rsplit('/').next().context("an instance")?.to_owned();
-    let hops = |limit: &str| {
+    let options = |tokens: &str, limit: &str| {
         let change = ["ec2", "modify-instance-metadata-options", "--instance-id", &instance];
-        let limits = ["--http-tokens", "required", "--http-put-response-hop-limit", limit];
+        let limits = ["--http-tokens", tokens, "--http-put-response-hop-limit", limit];
         region.aws(&[&change[..], &limits].concat())
     };
     let whose = "
@@ -166,13 +182,19 @@ print('none' if found is None else found.method)
     // What it could do as long as it gets there.
     let said = python(region, "plain", whose)?;
     ensure!(said == "iam-role", "{said}");
-    hops("1")?;
-    let said = eventually("the pod has no credentials", seconds(60), || {
-        let said = python(region, "plain", whose)?;
-        Ok((said == "none").then_some(()))
-    });
-    hops("2")?;
-    said
+    let becomes = |pod: &str, expected: &str| {
+        eventually(&format!("{pod} has credentials of: {expected}"), seconds(60), || {
+            let said = python(region, pod, whose)?;
+            Ok((said == expected).then_some(()))
+        })
+    };
+    options("required", "1")?;
+    let out_of_reach = becomes("plain", "none").and_then(|()| becomes("host", "iam-role"));
+    // Version 1 asks for no token, and its answers come as far as others.
+    let without_tokens = options("optional", "1").and_then(|_| becomes("plain", "iam-role"));
+    options("required", "2")?;
+    region.kubectl(&["delete", "pod", "-n", NAMESPACE, "host", "--now"])?;
+    out_of_reach.and(without_tokens)
 }
 
 /// Calls STS with a token, as anybody could who has stolen it; says what it answered.

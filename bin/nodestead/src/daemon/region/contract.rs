@@ -7,6 +7,7 @@
 mod world;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
@@ -21,6 +22,7 @@ use aws_wire::{
 };
 use clock::Clock;
 use lifecycle::Scope;
+use pki::ServiceAccountKey;
 use serde_json::Value;
 
 use super::*;
@@ -127,6 +129,70 @@ async fn every_operation_is_one_of_awss_with_its_method_and_path() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a parameter is called on the wire; `None` for a part of the path.
+fn wire_name<'a>(protocol: Protocol, name: &'a str, member: &'a Value) -> Option<Cow<'a, str>> {
+    if member["location"] == "uri" {
+        return None;
+    }
+    let named = member["locationName"].as_str();
+    if protocol != Protocol::Ec2 {
+        return Some(named.unwrap_or(name).into());
+    }
+    if let Some(name) = member["queryName"].as_str() {
+        return Some(name.into());
+    }
+    let name = named.unwrap_or(name);
+    let (first, rest) = name.split_at_checked(1)?;
+    Some(format!("{}{rest}", first.to_ascii_uppercase()).into())
+}
+
+/// The parameters of an operation in AWS's model that the region does not read.
+fn unread(region: &Region, model: &Value, service: &str, action: &str) -> BTreeSet<String> {
+    let shape = model["operations"][action]["input"]["shape"].as_str().unwrap_or_default();
+    let members = model["shapes"][shape]["members"].as_object();
+    let protocol = service::find(service).unwrap().protocol;
+    let read = region.gateway.parameters(service, action);
+    members
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, member)| wire_name(protocol, name, member))
+        // The gateway's own matter.
+        .filter(|it| !read.contains(&&**it) && (protocol, &**it) != (Protocol::Ec2, "DryRun"))
+        .map(Cow::into_owned)
+        .collect()
+}
+
+/// `NODESTEAD_WRITE_DOCS=1` writes them anew; the documentation and EC2's `UnknownParameter` are by
+/// that list.
+#[tokio::test]
+async fn parameters_of_aws_that_are_not_read_are_listed() {
+    let Some(models) = models() else {
+        println!("not run: there is no botocore in ~/.cache/nodestead/venv");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let region = region(folder.path(), &Scope::new());
+    let mut text = String::new();
+    for (service, actions) in operations_of(&region) {
+        let model = model(&models, service);
+        for action in actions.keys() {
+            let unread = unread(&region, &model, service, action);
+            if !unread.is_empty() {
+                let names: Vec<_> = unread.into_iter().collect();
+                writeln!(text, "{service}:{action} {}", names.join(" ")).unwrap();
+            }
+        }
+    }
+    if std::env::var_os("NODESTEAD_WRITE_DOCS").is_some() {
+        fs::write(UNREAD_FILE, &text).unwrap();
+    }
+    let written = fs::read_to_string(UNREAD_FILE).unwrap_or_default();
+    assert_eq!(written, text, "unread.txt is old: run the test with NODESTEAD_WRITE_DOCS=1");
+}
+
+const UNREAD_FILE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../region/gateway/src/unread.txt");
+
 /// `NODESTEAD_WRITE_DOCS=1` writes it anew.
 #[tokio::test]
 async fn the_documentation_lists_the_operations_that_are_served() {
@@ -135,17 +201,25 @@ async fn the_documentation_lists_the_operations_that_are_served() {
                     is made from the region's own routes; each is an operation of botocore's model \
                     (`NODESTEAD_WRITE_DOCS=1 cargo test -p nodestead contract` writes it anew). \
                     boto3 asks for each of them in a test, and the answers, good ones and \
-                    refusals, are checked against that model; of those with a star, only \
-                    refusals.\n"
+                    refusals, are checked against that model. What is in brackets are parameters of \
+                    the model that are taken and change nothing; EC2 refuses all others with \
+                    `UnknownParameter`.\n"
         .to_owned();
     let refused = refused();
+    if !refused.is_empty() {
+        text.push_str("\nOf operations with a star only refusals are checked.\n");
+    }
+    let unread: BTreeMap<&str, &str> =
+        region_gateway::UNREAD.lines().filter_map(|it| it.split_once(' ')).collect();
     for (service, actions) in operations() {
         let names: Vec<&str> = actions.keys().copied().collect();
         write!(text, "\n## {service} ({})\n\n", names.len()).unwrap();
         for name in names {
-            let is_refused = refused.contains(&format!("{service}:{name}"));
-            let star = if is_refused { " *" } else { "" };
-            writeln!(text, "- {name}{star}").unwrap();
+            let full = format!("{service}:{name}");
+            let star = if refused.contains(&full) { " *" } else { "" };
+            let unread = unread.get(&*full).map(|it| it.replace(' ', ", "));
+            let unread = unread.map(|it| format!(" ({it})")).unwrap_or_default();
+            writeln!(text, "- {name}{star}{unread}").unwrap();
         }
     }
     if std::env::var_os("NODESTEAD_WRITE_DOCS").is_some() {
@@ -199,8 +273,9 @@ async fn boto3_gets_the_answers_of_its_models_from_every_operation() {
     };
     let (folder, scope) = (tempfile::tempdir().unwrap(), Scope::new());
     let region = region(folder.path(), &scope);
-    let endpoint = world::start(&region, &scope);
-    let report = asked(&python, &endpoint, &operations_of(&region)).await;
+    let key = Arc::new(ServiceAccountKey::generate().unwrap());
+    let endpoint = world::start(&region, &key, &scope);
+    let report = asked(&python, &endpoint, &key, &operations_of(&region)).await;
     scope.drain(Duration::from_secs(5)).await;
 
     assert!(report.wrong.is_empty(), "{}", report.wrong.join("\n"));
@@ -230,13 +305,24 @@ async fn boto3_gets_the_answers_of_its_models_from_every_operation() {
 /// Many times what the script takes: one that waits for ever fails.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(20 * 60);
 
-async fn asked(python: &Path, endpoint: &str, operations: &Operations) -> Report {
+async fn asked(
+    python: &Path,
+    endpoint: &str,
+    key: &ServiceAccountKey,
+    operations: &Operations,
+) -> Report {
     use tokio::io::AsyncWriteExt;
+
+    // A PEM's content is base64.
+    let pem = key.private_pem().lines().filter(|it| !it.starts_with('-'));
+    let private = pem.collect::<String>();
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/contract/main.py");
     let mut child = tokio::process::Command::new(python)
         .arg("-B")
         .arg(script)
+        .env("CONTRACT_KEY", private)
+        .env("CONTRACT_KEY_ID", key.key_id())
         .env("AWS_ENDPOINT_URL", endpoint)
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")

@@ -7,14 +7,15 @@ use aws_ec2::{
     launch_template_request::RequestLaunchTemplateData,
 };
 use aws_eks::{
-    AccessScope, CreateNodegroup, CreateNodegroupRequest, CreatePodIdentityAssociation,
-    CreatePodIdentityAssociationRequest, DeleteAccessEntry, DeleteAccessEntryRequest, DeleteAddon,
-    DeleteAddonRequest, DescribeAddon, DescribeAddonRequest, DescribeCluster,
-    DescribeClusterRequest, DescribeNodegroup, DescribeNodegroupRequest, DescribeUpdate,
-    DescribeUpdateRequest, DisassociateAccessPolicy, DisassociateAccessPolicyRequest,
-    LaunchTemplateSpecification, NodegroupScalingConfig, TagResource, TagResourceRequest,
-    UntagResource, UntagResourceRequest, UpdateAccessEntry, UpdateAccessEntryRequest,
-    UpdatePodIdentityAssociation, UpdatePodIdentityAssociationRequest,
+    AccessScope, CreateAddon, CreateAddonRequest, CreateFargateProfile,
+    CreateFargateProfileRequest, CreateNodegroup, CreateNodegroupRequest,
+    CreatePodIdentityAssociation, CreatePodIdentityAssociationRequest, DeleteAccessEntry,
+    DeleteAccessEntryRequest, DeleteAddon, DeleteAddonRequest, DescribeAddon, DescribeAddonRequest,
+    DescribeCluster, DescribeClusterRequest, DescribeNodegroup, DescribeNodegroupRequest,
+    DescribeUpdate, DescribeUpdateRequest, DisassociateAccessPolicy,
+    DisassociateAccessPolicyRequest, LaunchTemplateSpecification, NodegroupScalingConfig,
+    TagResource, TagResourceRequest, UntagResource, UntagResourceRequest, UpdateAccessEntry,
+    UpdateAccessEntryRequest, UpdatePodIdentityAssociation, UpdatePodIdentityAssociationRequest,
 };
 use aws_wire::Operation;
 
@@ -72,6 +73,84 @@ async fn a_resource_is_decided_on_by_its_tags_and_those_that_are_asked_for() {
         (&asked["aws:ResourceTag/team"], &asked["aws:RequestTag/cost"]),
         (&one("red"), &one("7"))
     );
+}
+
+/// The right to tag what `O` makes: its resource, and the tags. An access entry's has the entry's own
+/// keys, too.
+fn tagging<O: Operation>(
+    region: &Region,
+    request: &O::Request,
+) -> Option<(String, BTreeMap<String, Vec<String>>)>
+where
+    Eks: Handle<O>,
+{
+    let targets = Handle::<O>::targets(&region.eks, &region.root(), request).into_iter();
+    let mut targets = targets.filter(|it| it.action.as_deref() == Some("eks:TagResource"));
+    targets.next().map(|mut it| {
+        it.context.retain(|key, _| key.starts_with("aws:"));
+        (it.resource, it.context)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_with_tags_asks_for_the_right_to_tag_it() {
+    let region = region().await;
+    region.create("a").await;
+    let tags = || BTreeMap::from([("cost".to_owned(), "7".to_owned())]);
+    let cluster_name = || "a".to_owned();
+    let untagged = CreateNodegroupRequest {
+        cluster_name: cluster_name(),
+        nodegroup_name: "ng".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(tagging::<CreateNodegroup>(&region, &untagged), None);
+    let group = CreateNodegroupRequest { tags: tags(), ..untagged };
+    let cluster = CreateClusterRequest { name: "b".to_owned(), tags: tags(), ..Default::default() };
+    let addon = CreateAddonRequest {
+        cluster_name: cluster_name(),
+        addon_name: "coredns".to_owned(),
+        tags: tags(),
+        ..Default::default()
+    };
+    let profile = CreateFargateProfileRequest {
+        cluster_name: cluster_name(),
+        fargate_profile_name: "fp".to_owned(),
+        tags: tags(),
+        ..Default::default()
+    };
+    let entry = CreateAccessEntryRequest {
+        cluster_name: cluster_name(),
+        principal_arn: known(),
+        tags: tags(),
+        ..Default::default()
+    };
+    let association = CreatePodIdentityAssociationRequest {
+        cluster_name: cluster_name(),
+        tags: tags(),
+        ..Default::default()
+    };
+    let asked = [
+        tagging::<CreateNodegroup>(&region, &group),
+        tagging::<CreateCluster>(&region, &cluster),
+        tagging::<CreateAddon>(&region, &addon),
+        tagging::<CreateFargateProfile>(&region, &profile),
+        tagging::<CreateAccessEntry>(&region, &entry),
+        tagging::<CreatePodIdentityAssociation>(&region, &association),
+    ];
+    let expected = [
+        "nodegroup/a/ng/*".to_owned(),
+        "cluster/b".to_owned(),
+        "addon/a/coredns/*".to_owned(),
+        "fargateprofile/a/fp/*".to_owned(),
+        format!("access-entry/a/role/{ACCOUNT}/known/*"),
+        "podidentityassociation/a/*".to_owned(),
+    ];
+    let keys = BTreeMap::from([
+        ("aws:RequestTag/cost".to_owned(), one("7")),
+        ("aws:TagKeys".to_owned(), one("cost")),
+    ]);
+    let arn = |it: String| format!("arn:aws:eks:us-east-1:{ACCOUNT}:{it}");
+    assert_eq!(asked, expected.map(|it| Some((arn(it), keys.clone()))));
 }
 
 /// Whoever may give access may be kept from giving all of it.
@@ -279,4 +358,43 @@ async fn a_cluster_that_does_not_answer_holds_up_no_group_of_another() {
     assert_eq!(region.issues_of_group("a-silent").await, [""; 0]);
     tokio::time::sleep(Duration::from_secs(90)).await;
     assert_eq!(region.issues_of_group("a-silent").await, ["ClusterUnreachable"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_comes_again_with_its_token_makes_nothing_new() {
+    let region = region().await;
+    region.create("a").await;
+    let root = region.root();
+    let entry = |token: &str, username: &str| CreateAccessEntryRequest {
+        cluster_name: "a".to_owned(),
+        principal_arn: known(),
+        username: Some(username.to_owned()),
+        client_request_token: Some(token.to_owned()),
+        ..Default::default()
+    };
+    let make = async |it| {
+        let made = Handle::<CreateAccessEntry>::handle(&region.eks, &root, it).await;
+        made.map(|it| it.access_entry.unwrap()).map_err(|it| it.code)
+    };
+    let made = make(entry("one", "ann")).await.unwrap();
+    assert_eq!(make(entry("one", "ann")).await.unwrap(), made);
+    assert_eq!(make(entry("one", "bob")).await.unwrap_err(), "InvalidParameterException");
+    assert_eq!(make(entry("two", "ann")).await.unwrap_err(), "ResourceInUseException");
+
+    let addon = |token: &str, role: Option<String>| CreateAddonRequest {
+        cluster_name: "a".to_owned(),
+        addon_name: "eks-pod-identity-agent".to_owned(),
+        service_account_role_arn: role,
+        client_request_token: Some(token.to_owned()),
+        ..Default::default()
+    };
+    let make = async |it| {
+        let made = Handle::<CreateAddon>::handle(&region.eks, &root, it).await;
+        made.map(|it| it.addon.unwrap()).map_err(|it| it.code)
+    };
+    let made = make(addon("one", None)).await.unwrap();
+    assert_eq!(make(addon("one", None)).await.unwrap(), made);
+    let other = make(addon("one", Some(known()))).await;
+    assert_eq!(other.unwrap_err(), "InvalidParameterException");
+    assert_eq!(make(addon("two", None)).await.unwrap_err(), "ResourceInUseException");
 }

@@ -20,9 +20,13 @@ use aws_eks::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::*;
-use crate::nodegroups::{
-    records::{self, Base, Release, State},
-    template,
+use crate::{
+    nodegroups::{
+        records::{self, Base, Release, State},
+        template,
+    },
+    records::Asked,
+    updates::NewUpdate,
 };
 
 /// A group of cluster `a` whose customer's template says this.
@@ -139,7 +143,7 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
         let root = region.root();
         Handle::<CreateLaunchTemplateVersion>::handle(&*region.ec2, &root, made).await.unwrap();
     }
-    let update = async |change: Change<'_>| {
+    let request = |change: Change<'_>| {
         let mut request = UpdateNodegroupVersionRequest {
             cluster_name: "a".to_owned(),
             nodegroup_name: "g".to_owned(),
@@ -147,8 +151,11 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
             ..Default::default()
         };
         change(&mut request);
+        request
+    };
+    let update = async |change: Change<'_>| {
         let root = region.root();
-        Handle::<UpdateNodegroupVersion>::handle(&region.eks, &root, request).await
+        Handle::<UpdateNodegroupVersion>::handle(&region.eks, &root, request(change)).await
     };
     let refused: [(Change<'_>, &str); 5] = [
         (&|it| it.launch_template = None, "Launch template details can't be null for Custom ami"),
@@ -178,6 +185,7 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
         it.force = Some(true);
         it.client_request_token = Some("once".to_owned());
     };
+    let before = region.eks.find_nodegroup("a", "g").unwrap();
     let begun = update(once).await.unwrap().update.unwrap();
     assert_eq!((begun.kind.as_str(), begun.status.as_str()), ("VersionUpdate", "InProgress"));
     let params: Vec<_> = begun.params.iter().map(|it| (&*it.kind, &*it.value)).collect();
@@ -191,6 +199,11 @@ async fn a_group_is_updated_to_versions_of_its_own_template_alone() {
     assert_eq!(update(&|_| ()).await.unwrap_err().code, "ResourceInUseException");
 
     assert_eq!(update(once).await.unwrap().update.unwrap(), begun, "the same call again");
+    // One that was looked up before the first had begun.
+    let asked = Asked::of(Some(&"once".to_owned()), &request(once)).unwrap();
+    let new = NewUpdate { asked, ..NewUpdate::default() };
+    let twin = region.eks.begin_update(&before, new, |_| panic!("it changes nothing")).unwrap();
+    assert_eq!(twin, begun);
     let other = update(&|it| it.client_request_token = Some("once".to_owned())).await;
     assert_eq!(other.unwrap_err().code, "InvalidParameterException");
 

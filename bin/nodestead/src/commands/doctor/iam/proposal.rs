@@ -95,7 +95,8 @@ pub(super) async fn run(layout: &Layout, args: &DoctorIam, role: &str) -> anyhow
     Ok(())
 }
 
-/// Whether the file is there. A line that cannot be read is one that is being written.
+/// Whether the file is there. A line that cannot be read is one that is being written, or was when a
+/// disk was full: it may end within a character.
 fn read(file: &Path, role: &str, used: &mut Used) -> anyhow::Result<bool> {
     let file = match File::open(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -104,8 +105,8 @@ fn read(file: &Path, role: &str, used: &mut Used) -> anyhow::Result<bool> {
         }
         opened => opened.with_context(|| format!("cannot read `{}`", file.display()))?,
     };
-    for line in BufReader::new(file).lines() {
-        if let Ok(event) = serde_json::from_str::<Event>(&line?) {
+    for line in BufReader::new(file).split(b'\n') {
+        if let Ok(event) = serde_json::from_slice::<Event>(&line?) {
             used.learn(role, &event);
         }
     }
