@@ -1,5 +1,5 @@
-//! Karpenter's API: [`NodePool`] and [`NodeClaim`] of `karpenter.sh/v1`, [`Ec2NodeClass`] of
-//! `karpenter.k8s.aws/v1`, their definitions, and the names that their controllers agree on.
+//! Karpenter's API: [`NodePool`] and [`NodeClaim`] of `karpenter.sh/v1`, [`NodeOverlay`] of
+//! `karpenter.sh/v1alpha1`, [`Ec2NodeClass`] of `karpenter.k8s.aws/v1`, their definitions, and the names that their controllers agree on.
 //!
 //! Upstream: `pkg/apis` of kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). The
 //! definitions are written in our own words; names, defaults, bounds and rules are upstream's.
@@ -8,6 +8,7 @@ mod definitions;
 mod duration;
 mod ec2_node_class;
 mod node_claim;
+mod node_overlay;
 mod node_pool;
 mod schema;
 
@@ -21,6 +22,7 @@ pub use self::{
         PlacementGroupSelector, SelectorTerm, SubnetStatus,
     },
     node_claim::{NodeClaim, NodeClaimResources, NodeClaimSpec, NodeClaimStatus},
+    node_overlay::{NodeOverlay, NodeOverlaySpec, NodeOverlayStatus},
     node_pool::{
         Budget, ConsolidationPolicy, Disruption, DisruptionReason, NodeClaimTemplate,
         NodeClaimTemplateSpec, NodeClassReference, NodePool, NodePoolSpec, NodePoolStatus,
@@ -31,6 +33,8 @@ pub use self::{
 pub const GROUP: &str = "karpenter.sh";
 pub const AWS_GROUP: &str = "karpenter.k8s.aws";
 pub const VERSION: &str = "v1";
+/// Of [`NodeOverlay`].
+pub const ALPHA: &str = "v1alpha1";
 
 /// Labels, all usable in requirements unless said otherwise.
 pub mod labels {
@@ -84,7 +88,7 @@ pub mod labels {
         "karpenter.k8s.aws/capacity-reservation-interruptible";
 
     /// What a node may be asked for although its pool says nothing of it: any value is possible.
-    pub const WELL_KNOWN: [&str; 32] = [
+    pub const WELL_KNOWN: [&str; 34] = [
         NODE_POOL,
         CAPACITY_TYPE,
         INSTANCE_TYPE,
@@ -117,6 +121,8 @@ pub mod labels {
         INSTANCE_CAPABILITY_FLEX,
         INSTANCE_TENANCY,
         CAPACITY_RESERVATION_ID,
+        CAPACITY_RESERVATION_TYPE,
+        CAPACITY_RESERVATION_INTERRUPTIBLE,
     ];
 
     /// Older names, and the EBS CSI driver's, with what they are called now.
@@ -161,7 +167,7 @@ pub const TERMINATION_FINALIZER: &str = "karpenter.sh/termination";
 
 /// Implements the common face of a kind without a namespace.
 macro_rules! cluster_kind {
-    ($kind:ident, $name:literal, $group:expr, $plural:literal, $spec:ident, $status:ident) => {
+    ($kind:ident, $name:literal, $group:expr, $version:expr, $plural:literal, $spec:ident, $status:ident) => {
         #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(rename_all = "camelCase")]
         #[doc = concat!("A ", $name, ".")]
@@ -178,7 +184,7 @@ macro_rules! cluster_kind {
         }
 
         fn api_version() -> String {
-            format!("{}/{}", $group, $crate::karpenter::VERSION)
+            format!("{}/{}", $group, $version)
         }
 
         fn kind() -> String {
@@ -212,7 +218,7 @@ macro_rules! cluster_kind {
             }
 
             fn version((): &()) -> ::std::borrow::Cow<'_, str> {
-                $crate::karpenter::VERSION.into()
+                $version.into()
             }
 
             fn plural((): &()) -> ::std::borrow::Cow<'_, str> {

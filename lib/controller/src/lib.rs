@@ -6,6 +6,7 @@
 //!   with back-off.
 //! - [`run`]: takes keys from a queue and reconciles them, some at a time.
 //! - [`Recorder`]: events, aggregated as upstream does.
+//! - [`lease`]: of several replicas one works.
 //! - [`client()`]: the client of a component that runs alone.
 //! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
 //!
@@ -18,6 +19,7 @@ pub mod apply;
 mod connect;
 mod harness;
 mod key;
+pub mod lease;
 pub mod object;
 mod queue;
 mod recorder;

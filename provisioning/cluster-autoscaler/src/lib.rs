@@ -17,7 +17,6 @@ mod aws;
 pub mod command;
 mod expander;
 pub mod flags;
-mod lease;
 mod metrics;
 mod node;
 mod observe;
@@ -36,7 +35,8 @@ mod world;
 use std::{sync::Arc, time::Duration};
 
 use clock::Clock;
-use controller::Recorder;
+pub use controller::lease::Election;
+use controller::{Recorder, lease};
 use kube::Client;
 use lifecycle::Scope;
 use tokio::net::TcpListener;
@@ -44,7 +44,6 @@ use tokio::net::TcpListener;
 pub use crate::{
     aws::{Cloud, Discovery, FixedGroup},
     expander::{Expander, Priorities},
-    lease::Election,
     options::{Backoff, Drain, GroupOptions, Limits, Options, ScaleDown, Similarity},
     registry::{Finding, NotSafe, Problem, Readiness, Registry},
     template::Template,

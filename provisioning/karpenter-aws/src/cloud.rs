@@ -4,6 +4,7 @@
 //! instance that is not seen is one that nobody ends.
 
 mod profiles;
+mod reservations;
 mod templates;
 
 use std::{collections::BTreeMap, sync::Arc};

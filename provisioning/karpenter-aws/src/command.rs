@@ -3,15 +3,18 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
+use controller::lease::Election;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use lifecycle::Scope;
 use tokio::net::TcpListener;
 use transport::{Body, Place};
 
 use crate::{
-    controllers::{self, Config, FeatureGates},
+    controllers::{self, Config, Ended, FeatureGates},
     metrics::Metrics,
 };
+
+const NAMESPACE_OF_POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,7 +42,19 @@ pub struct Args {
     /// The port of `/metrics`; 0: none.
     #[arg(long, env = "METRICS_PORT", default_value_t = 8080)]
     pub metrics_port: u16,
-    /// Gates to switch: `NodeRepair=true`, `SpotToSpotConsolidation=true`, `StaticCapacity=true`.
+    /// Of several replicas all work, instead of the one that holds the lease.
+    #[arg(long, env = "DISABLE_LEADER_ELECTION", num_args = 0..=1, require_equals = true,
+        action = clap::ArgAction::Set,
+        default_value_t = false, default_missing_value = "true")]
+    pub disable_leader_election: bool,
+    /// The name of the lease that the one which works holds.
+    #[arg(long, env = "LEADER_ELECTION_NAME", default_value = "karpenter-leader-election")]
+    pub leader_election_name: String,
+    /// Its namespace; the pod's own where it is not given, outside of a cluster kube-system.
+    #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "")]
+    pub leader_election_namespace: String,
+    /// Gates to switch: `NodeRepair=true`, `SpotToSpotConsolidation=true`, `StaticCapacity=true`,
+    /// `NodeOverlay=true`.
     #[arg(long, env = "FEATURE_GATES", value_delimiter = ',')]
     pub feature_gates: Vec<String>,
     /// Print the CustomResourceDefinitions, which are otherwise installed, and end.
@@ -47,7 +62,7 @@ pub struct Args {
     pub print_crds: bool,
 }
 
-/// Runs until the process is told to stop.
+/// Runs until the process is told to stop, or another takes the lease.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     if args.print_crds {
         for definition in api_kube::karpenter::definitions() {
@@ -72,12 +87,29 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         let service = tower::service_fn(move |request| answer(request, metrics.clone()));
         drop(scope.spawn("metrics", transport::serve(listener, None, service, scope.child())));
     }
-    tokio::select! {
-        () = controllers::run(client, aws, config, clock, scope.clone()) => {}
-        asked = lifecycle::asked_to_end() => asked?,
+    let election = (!args.disable_leader_election)
+        .then(|| election(args.leader_election_name, &args.leader_election_namespace));
+    let mut signals = Ok(());
+    let asked = async { signals = lifecycle::asked_to_end().await };
+    match controllers::run_elected(client, aws, config, election, clock, scope, asked).await {
+        Ended::LostLease => Err("leader election lost: another Karpenter works now".into()),
+        Ended::Asked => signals.map_err(Into::into),
     }
-    scope.cancel();
-    Ok(())
+}
+
+/// The lease with controller-runtime's times.
+fn election(name: String, namespace: &str) -> Election {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
+    let of_pod = || std::fs::read_to_string(NAMESPACE_OF_POD).ok().map(|it| it.trim().to_owned());
+    let given = Some(namespace.to_owned()).filter(|it| !it.is_empty());
+    Election {
+        namespace: given.or_else(of_pod).unwrap_or_else(|| "kube-system".to_owned()),
+        name,
+        identity: format!("{host}_{}", entropy::uuid()),
+        lease_duration: Duration::from_secs(15),
+        renew_deadline: Duration::from_secs(10),
+        retry_period: Duration::from_secs(2),
+    }
 }
 
 /// On every address, of both families where the kernel has both.

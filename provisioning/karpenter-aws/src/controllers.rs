@@ -15,23 +15,29 @@ mod lifecycle;
 mod node_class;
 mod node_pool;
 mod observe;
+mod overlays;
 mod provisioner;
 mod repair;
+mod reservations;
 mod static_capacity;
 mod termination;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::lifecycle::Scope;
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool};
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeOverlay, NodePool};
 use clock::Clock;
-use controller::{ApplyError, Key, Queue, Recorder, Store, StoreSpec, reflect};
+use controller::{
+    ApplyError, Key, Queue, Recorder, Store, StoreSpec,
+    lease::{Election, Elector},
+    reflect,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
     storage::v1::StorageClass,
 };
-use karpenter_core::{InstanceType, Snapshot};
+use karpenter_core::{InstanceType, Overlays, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
 use tracing::warn;
@@ -72,13 +78,29 @@ pub struct Config {
 }
 
 /// Upstream's feature gates, as far as they switch anything here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureGates {
     pub node_repair: bool,
     pub spot_to_spot_consolidation: bool,
     pub static_capacity: bool,
+    pub node_overlay: bool,
+    pub reserved_capacity: bool,
     /// Not upstream's: several nodes may go for several cheaper ones.
     pub repacking: bool,
+}
+
+impl Default for FeatureGates {
+    /// As upstream has them.
+    fn default() -> Self {
+        Self {
+            node_repair: false,
+            spot_to_spot_consolidation: false,
+            static_capacity: false,
+            node_overlay: false,
+            reserved_capacity: true,
+            repacking: false,
+        }
+    }
 }
 
 impl FeatureGates {
@@ -96,7 +118,9 @@ impl FeatureGates {
                 "SpotToSpotConsolidation" => gates.spot_to_spot_consolidation = is_on,
                 "Repacking" => gates.repacking = is_on,
                 "StaticCapacity" => gates.static_capacity = is_on,
-                "ReservedCapacity" | "NodeOverlay" | "CapacityBuffer" if !is_on => {}
+                "NodeOverlay" => gates.node_overlay = is_on,
+                "ReservedCapacity" => gates.reserved_capacity = is_on,
+                "CapacityBuffer" if !is_on => {}
                 _ => return Err(format!("the feature gate `{name}` is not known here")),
             }
         }
@@ -118,6 +142,57 @@ impl Config {
             metrics: Arc::default(),
         }
     }
+}
+
+/// How the work of one of several replicas ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to end, and nothing of it goes on.
+    Asked,
+    /// Another one works now.
+    LostLease,
+}
+
+/// How long what was begun may take to end, and the release of the lease after it.
+const END: Duration = Duration::from_secs(5);
+
+/// Runs while it holds the lease, if there is one to hold, until `asked` is over. All that it does is
+/// done below `scope`, which is over then; a lease that is held is released after that
+/// (upstream's `LeaderElectionReleaseOnCancel`).
+pub async fn run_elected(
+    client: Client,
+    aws: aws_wire::Client,
+    config: Config,
+    election: Option<Election>,
+    clock: Clock,
+    scope: Scope,
+    asked: impl Future<Output = ()>,
+) -> Ended {
+    let mut elector = election.map(|it| Elector::new(client.clone(), it, clock));
+    let led = async {
+        match &mut elector {
+            None => run(client, aws, config, clock, scope.clone()).await,
+            Some(elector) => {
+                elector.acquire().await;
+                tokio::select! {
+                    () = run(client, aws, config, clock, scope.clone()) => {}
+                    () = elector.hold() => {}
+                }
+            }
+        }
+    };
+    let ended = tokio::select! {
+        () = led => Ended::LostLease,
+        () = asked => Ended::Asked,
+    };
+    let is_over = scope.drain(END).await;
+    // Whoever takes it over must be the only one that works.
+    if let (Ended::Asked, true, Some(elector)) = (ended, is_over, &mut elector)
+        && tokio::time::timeout(END, elector.release()).await.is_err()
+    {
+        warn!("the lease was not released in time");
+    }
+    ended
 }
 
 /// Runs until `scope` is cancelled.
@@ -154,6 +229,7 @@ pub async fn run(
         context.disrupt(),
         context.watch_health(),
         context.watch_static_pools(),
+        context.watch_overlays(),
         context.watch_interruptions(),
         context.watch_metrics(),
         context.collect_garbage()
@@ -178,6 +254,7 @@ pub(crate) struct Context {
     pub(crate) pools: Store<NodePool>,
     pub(crate) claims: Store<NodeClaim>,
     pub(crate) classes: Store<Ec2NodeClass>,
+    pub(crate) overlays: Store<NodeOverlay>,
     pub(crate) nodes: Store<core::Node>,
     pub(crate) pods: Store<core::Pod>,
     daemon_sets: Store<DaemonSet>,
@@ -193,6 +270,8 @@ pub(crate) struct Context {
     pub(crate) spot: Mutex<Option<(Timestamp, SpotPrices)>>,
     /// (type, zone, capacity type), and until when; `*` stands for all.
     unavailable: Mutex<BTreeMap<(String, String, String), Timestamp>>,
+    /// By the id of a capacity reservation: for how many instances more it has room.
+    reservations: Mutex<BTreeMap<String, u32>>,
     /// By the uid of the claim: what was launched for it, until the store says so too.
     launched: Mutex<BTreeMap<String, Launched>>,
     /// Nodes that a pod has come to or left, and when; until it is on their claims.
@@ -201,6 +280,8 @@ pub(crate) struct Context {
     pub(crate) placed: Mutex<BTreeMap<String, Placed>>,
     /// Launch templates, and when a launch last named them.
     pub(crate) templates: Mutex<BTreeMap<String, Timestamp>>,
+    /// The overlays in effect, once they have been looked at; behind their gate.
+    pub(crate) effective: Mutex<Option<Arc<Overlays>>>,
     /// Nodes that pods are on their way to, and until when nothing may disrupt them.
     pub(crate) nominated: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -211,6 +292,7 @@ impl Context {
             pools: reflect(client.clone(), StoreSpec::default(), scope),
             claims: reflect(client.clone(), StoreSpec::default(), scope),
             classes: reflect(client.clone(), StoreSpec::default(), scope),
+            overlays: reflect(client.clone(), StoreSpec::default(), scope),
             nodes: reflect(client.clone(), StoreSpec::default(), scope),
             pods: reflect(client.clone(), StoreSpec::default(), scope),
             daemon_sets: reflect(client.clone(), StoreSpec::default(), scope),
@@ -225,10 +307,12 @@ impl Context {
             spot: Mutex::default(),
             offered: Mutex::default(),
             unavailable: Mutex::default(),
+            reservations: Mutex::default(),
             launched: Mutex::default(),
             templates: Mutex::default(),
             placed: Mutex::default(),
             nominated: Mutex::default(),
+            effective: Mutex::default(),
             pod_events: Mutex::default(),
             client,
             cloud,
@@ -241,6 +325,7 @@ impl Context {
         self.pools.synced().await;
         self.claims.synced().await;
         self.classes.synced().await;
+        self.overlays.synced().await;
         self.nodes.synced().await;
         self.pods.synced().await;
         self.daemon_sets.synced().await;
@@ -312,10 +397,36 @@ impl Context {
         self.classes.get(&Key::new("", name))
     }
 
-    /// The types of a pool's class; `None` while the class is not ready.
+    /// The types of a pool's class, with the overlays that are for them; `None` while the class is
+    /// not ready, or nobody has looked at the overlays yet.
     pub(crate) fn types(&self, pool: &NodePool) -> Option<Arc<[InstanceType]>> {
         let class = self.class(&pool.spec.template.spec.node_class_ref.name)?;
-        self.types_of(&class)
+        self.laid_over(pool, self.types_of(&class)?)
+    }
+
+    /// The types that a claim may be.
+    pub(crate) fn types_for(
+        &self,
+        claim: &NodeClaim,
+        class: &Ec2NodeClass,
+    ) -> Option<Arc<[InstanceType]>> {
+        let types = self.types_of(class)?;
+        match self.pools.get(&Key::new("", lifecycle::pool_of(claim))) {
+            Some(pool) => self.laid_over(&pool, types),
+            None => Some(types),
+        }
+    }
+
+    fn laid_over(
+        &self,
+        pool: &NodePool,
+        types: Arc<[InstanceType]>,
+    ) -> Option<Arc<[InstanceType]>> {
+        if !self.config.gates.node_overlay {
+            return Some(types);
+        }
+        let effective = self.effective.lock().clone()?;
+        Some(effective.apply(pool, types))
     }
 
     pub(crate) fn types_of(&self, class: &Ec2NodeClass) -> Option<Arc<[InstanceType]>> {
@@ -340,6 +451,7 @@ impl Context {
             spot_share: self.config.spot_share.filter(|_| spot.is_empty()),
             spot,
             unavailable: self.unavailable(),
+            reservations: self.reserved(status),
         };
         let all = instance_types(&Kubelet::of(class), &market);
         let arch = |it: &InstanceType| it.labels.get(api_kube::karpenter::labels::ARCH).cloned();
@@ -390,7 +502,7 @@ mod tests {
         let gates = of("NodeRepair=true,SpotToSpotConsolidation=false,NodeOverlay=false").unwrap();
         assert!(gates.node_repair && !gates.spot_to_spot_consolidation);
         assert!(!of("").unwrap().node_repair);
-        for wrong in ["NodeRepair", "NodeRepair=perhaps", "Unknown=true", "NodeOverlay=true"] {
+        for wrong in ["NodeRepair", "NodeRepair=perhaps", "Unknown=true", "CapacityBuffer=true"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
     }

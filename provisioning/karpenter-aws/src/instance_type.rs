@@ -14,10 +14,10 @@ use api_kube::karpenter::{capacity_types, labels};
 use instance_types::{
     Arch, Hypervisor, InstanceType, kube_reserved_cpu_millis, kube_reserved_memory_mib,
 };
-use karpenter_core::{InstanceType as Kind, Offering};
+use karpenter_core::{InstanceType as Kind, Offering, Reservation};
 use resources::Amounts;
 
-use crate::{Kubelet, Market, kubelet::Threshold};
+use crate::{Kubelet, Market, Zone, kubelet::Threshold, market::Reserved};
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -50,13 +50,34 @@ fn instance_type(it: &InstanceType, kubelet: &Kubelet, market: &Market) -> Optio
             Some(offering)
         })
     });
+    let reserved = market.reservations.iter().filter(|room| room.instance_type == it.name);
+    let reserved = reserved.filter_map(|room| {
+        let zone = market.zones.iter().find(|zone| zone.name == room.zone)?;
+        let mut offering = offering_of(room, zone, price);
+        let kind = capacity_types::RESERVED;
+        offering.is_available &= market.is_available(it.name, &zone.name, kind);
+        Some(offering)
+    });
     Some(Kind {
         name: it.name.into(),
         labels: labels_of(it, &market.region),
-        offerings: offerings.collect(),
+        offerings: offerings.chain(reserved).collect(),
         capacity,
         allocatable,
     })
+}
+
+fn offering_of(room: &Reserved, zone: &Zone, on_demand: f64) -> Offering {
+    let reservation = Reservation { id: room.id.as_str().into(), left: room.left };
+    let mut offering = Offering::reserved(&zone.name, reservation, on_demand);
+    let id = zone.id.clone().map(|id| (labels::ZONE_ID, id));
+    let of_reservation = [
+        (labels::CAPACITY_RESERVATION_TYPE, room.kind.clone()),
+        (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "false".to_owned()),
+    ];
+    let all = id.into_iter().chain(of_reservation);
+    offering.labels.extend(all.map(|(key, value)| (key.to_owned(), value)));
+    offering
 }
 
 fn memory(it: &InstanceType) -> i64 {
@@ -176,7 +197,6 @@ fn generation(family: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Zone;
 
     fn market() -> Market {
         let zone = Zone { name: "us-east-1a".to_owned(), id: Some("use1-az1".to_owned()) };

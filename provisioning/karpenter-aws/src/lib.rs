@@ -5,7 +5,7 @@
 //! `karpenter-core`'s.
 //!
 //! Upstream: kubernetes-sigs/karpenter and aws/karpenter-provider-aws (v1.14). Deviation: no
-//! node overlays, capacity reservations or leader election; of the families of images AL2023 and
+//! Capacity Blocks and interruptible reservations; of the families of images AL2023 and
 //! Custom; On-Demand prices are those of the table, not the Price List's.
 
 use api_kube as _;
@@ -20,9 +20,9 @@ mod metrics;
 mod user_data;
 
 pub use self::{
-    controllers::{Config, FeatureGates, run},
+    controllers::{Config, Ended, FeatureGates, run, run_elected},
     instance_type::instance_types,
     kubelet::Kubelet,
-    market::{Market, Zone},
+    market::{Market, Reserved, Zone},
     metrics::Metrics,
 };

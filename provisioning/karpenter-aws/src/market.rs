@@ -9,6 +9,18 @@ pub struct Zone {
     pub id: Option<String>,
 }
 
+/// Room of a capacity reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    pub id: String,
+    /// `default` or `capacity-block`.
+    pub kind: String,
+    pub instance_type: String,
+    pub zone: String,
+    /// For how many instances more.
+    pub left: u32,
+}
+
 /// See the module. On-Demand prices are AWS's for us-east-1.
 #[derive(Clone, Debug, Default)]
 pub struct Market {
@@ -19,6 +31,8 @@ pub struct Market {
     pub spot: BTreeMap<(String, String), f64>,
     /// Spot prices as a share of the On-Demand price, where no price is known.
     pub spot_share: Option<f64>,
+    /// Room that is paid for already.
+    pub reservations: Vec<Reserved>,
     /// Types and zones that a type is not offered in, or whose capacity ran out: (type, zone,
     /// capacity type); `*` stands for all of them.
     pub unavailable: Vec<(String, String, String)>,

@@ -34,7 +34,7 @@ const FAMILIES: [(&str, Kind, &str); 35] = [
     (
         "nodeclaims_instance_termination_duration_seconds",
         Spread,
-        "From a NodeClaim's deletion to the end of its instance.",
+        "From the call that ends a NodeClaim's instance to its end.",
     ),
     ("nodes_created_total", Counter, "Nodes registered, by NodePool."),
     ("nodes_terminated_total", Counter, "Nodes terminated, by NodePool."),

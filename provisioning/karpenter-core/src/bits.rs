@@ -33,6 +33,12 @@ impl Bits {
         }
     }
 
+    pub(crate) fn remove(&mut self, other: &Self) {
+        for (mine, other) in self.0.iter_mut().zip(&other.0) {
+            *mine &= !other;
+        }
+    }
+
     pub(crate) fn meets(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }

@@ -38,10 +38,41 @@ pub(crate) struct Catalog {
     pub(crate) overhead: Vec<Vector>,
     /// Per type: what counts against the pool's limits.
     pub(crate) capacity: Vec<Vector>,
+    /// The options of each reservation that some of them are of, by the engine's numbers.
+    pub(crate) reserved: Vec<(usize, Bits)>,
     /// Per option: its zone and how it is paid for.
     places: Vec<(Arc<str>, Arc<str>)>,
     enough: Vec<Enough>,
     labels: HashMap<Arc<str>, Label>,
+}
+
+/// The reservations that any offering of any pool is of, with the room that they have.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(Vec<(Arc<str>, u32)>);
+
+impl Reservations {
+    pub(crate) fn of(world: &World) -> Self {
+        let mut known: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+        let types = world.pools.iter().flat_map(|it| it.types.iter());
+        for it in types.flat_map(|it| &it.offerings).filter_map(|it| it.reservation.as_ref()) {
+            let left = known.entry(it.id.clone()).or_insert(it.left);
+            *left = it.left.min(*left);
+        }
+        Self(known.into_iter().collect())
+    }
+
+    fn number(&self, id: &str) -> Option<usize> {
+        self.0.binary_search_by(|(it, _)| (**it).cmp(id)).ok()
+    }
+
+    pub(crate) fn id(&self, number: usize) -> &Arc<str> {
+        &self.0[number].0
+    }
+
+    /// The room of each.
+    pub(crate) fn left(&self) -> Vec<u32> {
+        self.0.iter().map(|(_, left)| *left).collect()
+    }
 }
 
 /// For one resource: the options that have at least so much, by amount.
@@ -59,7 +90,12 @@ struct Label {
 }
 
 impl Catalog {
-    pub(crate) fn new(world: &World, pool: &Pool, dimensions: &Dimensions) -> Self {
+    pub(crate) fn new(
+        world: &World,
+        pool: &Pool,
+        dimensions: &Dimensions,
+        reservations: &Reservations,
+    ) -> Self {
         let types = pool.types.clone();
         let mut choices = Vec::new();
         for (kind, it) in types.iter().enumerate() {
@@ -92,11 +128,13 @@ impl Catalog {
             room,
             overhead,
             capacity,
+            reserved: Vec::new(),
             places: Vec::new(),
             enough: Vec::new(),
             labels: HashMap::new(),
         };
         catalog.index(dimensions);
+        catalog.reserved = catalog.reserved(reservations);
         catalog
     }
 
@@ -136,6 +174,22 @@ impl Catalog {
                 .for_each(|at| label.absent.set(at));
         }
         self.labels = labels;
+    }
+
+    fn reserved(&self, reservations: &Reservations) -> Vec<(usize, Bits)> {
+        let mut found: BTreeMap<usize, Bits> = BTreeMap::new();
+        for at in 0..self.choices.len() {
+            let of = self.offering(at).reservation.as_ref();
+            if let Some(id) = of.and_then(|it| reservations.number(&it.id)) {
+                found.entry(id).or_insert_with(|| Bits::none(self.choices.len())).set(at);
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// The options of one reservation.
+    pub(crate) fn of_reservation(&self, id: usize) -> Option<&Bits> {
+        self.reserved.iter().find(|(it, _)| *it == id).map(|(_, options)| options)
     }
 
     fn enough(&self, dimension: usize) -> Enough {

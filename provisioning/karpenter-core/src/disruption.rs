@@ -18,6 +18,7 @@ pub(crate) mod cron;
 mod drift;
 pub mod expiration;
 mod repack;
+mod trial;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,18 +26,17 @@ use api_kube::karpenter::{ConsolidationPolicy, DisruptionReason, NodePool, capac
 use jiff::Timestamp;
 
 pub(crate) use self::candidate::eviction_cost;
+use self::trial::Waiting;
 pub use self::{
     candidate::Candidate,
     drift::{HASH_VERSION, class_hash, pool_hash},
 };
 use crate::{
-    class::Shared,
     engine::Engine,
-    outcome::{NewClaim, Spelled},
+    outcome::NewClaim,
     snapshot::{Pending, Snapshot, is_initialized},
-    solve::Batch,
-    state::{Claim, State},
-    static_pool::static_claim,
+    state::State,
+    static_pool::{self, static_claim},
     world::{InstanceType, World},
 };
 
@@ -80,7 +80,7 @@ pub struct Fleet {
     /// Nodes that cannot be disrupted, and why.
     pub kept: Vec<(String, String)>,
     /// Pods without a node for which there is a place.
-    waiting: Vec<Shared>,
+    waiting: Waiting,
     /// Drifted nodes of static pools, with what would take their place.
     statics: Vec<(Candidate, NewClaim)>,
     places: BTreeMap<String, usize>,
@@ -111,10 +111,19 @@ impl Fleet {
                     let pool = snapshot.pools.iter().find(|pool| pool.name() == it.pool);
                     let is_wanted = gates.static_capacity && it.drift.is_some();
                     let pool = pool.filter(|_| is_wanted);
-                    let claim = pool.and_then(|pool| static_claim(snapshot, pool, types(pool)?));
-                    match claim {
-                        Some(claim) => statics.push((it, claim)),
-                        None => kept.push((name, format!("its NodePool {} is static", it.pool))),
+                    let has_room = |pool: &&NodePool| static_pool::room(snapshot, pool) > 0;
+                    let claim = |pool| static_claim(snapshot, pool, types(pool)?);
+                    match (pool.filter(has_room), pool) {
+                        (None, Some(_)) => {
+                            let why = "limits.nodes leave no room for its replacement";
+                            kept.push((name, why.to_owned()));
+                        }
+                        (pool, _) => match pool.and_then(claim) {
+                            Some(claim) => statics.push((it, claim)),
+                            None => {
+                                kept.push((name, format!("its NodePool {} is static", it.pool)))
+                            }
+                        },
                     }
                 }
                 Ok(it) if places.contains_key(&it.name) => candidates.push(it),
@@ -126,7 +135,7 @@ impl Fleet {
         let mut engine = Engine::new(world);
         let start = State::new(&engine);
         let pending = std::mem::take(&mut engine.world.pods);
-        let waiting = placeable(&mut engine, &start, pending);
+        let waiting = Waiting::new(&mut engine, &start, pending);
         let pools = snapshot.pools.clone();
         let counts = pools.iter().map(|it| (it.name().to_owned(), counts(snapshot, it.name())));
         let counts = counts.collect();
@@ -242,76 +251,10 @@ impl Fleet {
             })
         })
     }
-
-    /// What it takes to be without these nodes; `None` where some pod would have no place.
-    fn without(&mut self, nodes: &[Candidate]) -> Option<Trial> {
-        let mut state = self.start.clone();
-        let mut pods = Vec::new();
-        for node in nodes {
-            let place = *self.places.get(&node.name)?;
-            state.remove_node(&self.engine, place);
-            pods.extend(node.pods.iter().cloned());
-        }
-        let own = pods.len();
-        let is_own = |pod: u32| (pod as usize) < own;
-        pods.extend(self.waiting.iter().cloned());
-        let batch = Batch::new(&mut self.engine, &pods);
-        let placement = batch.place(&mut self.engine, &state, crate::place::Choice::FewestPods);
-        if placement.left_over.iter().any(|(pod, _)| is_own(*pod)) || batch.has_ignored() {
-            return None;
-        }
-        let state = &placement.state;
-        // Those that only hold pods that wait come anyway.
-        let is_ours = |claim: &Claim| claim.pods.iter().any(|it| is_own(*it));
-        let mut spelled = Spelled::default();
-        let mut numbers = vec![None; state.claims.len()];
-        let mut replacements = Vec::new();
-        for (at, claim) in state.claims.iter().enumerate().filter(|(_, it)| is_ours(it)) {
-            numbers[at] = Some(replacements.len());
-            replacements.push(NewClaim::new(&self.engine, claim, &mut spelled));
-        }
-        let mut moves = Vec::new();
-        for (pod, _, place) in state.placed.iter().filter(|(pod, ..)| is_own(*pod)) {
-            let pod = &pods[*pod as usize];
-            let name = format!("{}/{}", pod.namespace, pod.name);
-            let destination = match place.checked_sub(state.nodes.len()) {
-                Some(claim) => Destination::Replacement(numbers[claim]?),
-                None => {
-                    let node = &self.engine.world.nodes[*place];
-                    // A node that is not ready may never be.
-                    if !node.is_initialized {
-                        return None;
-                    }
-                    Destination::Node(node.name.clone())
-                }
-            };
-            moves.push((name, destination));
-        }
-        let others = state.claims.len() - replacements.len();
-        Some(Trial { replacements, moves, others })
-    }
 }
 
 fn is_static(snapshot: &Snapshot, pool: &str) -> bool {
     snapshot.pools.iter().any(|it| it.name() == pool && it.spec.replicas.is_some())
-}
-
-/// Of the pods without a node those that have a place as things are.
-fn placeable(engine: &mut Engine, start: &State, pending: Vec<Shared>) -> Vec<Shared> {
-    if pending.is_empty() {
-        return pending;
-    }
-    let batch = Batch::new(engine, &pending);
-    let placed = batch.place(engine, start, crate::place::Choice::FewestPods).state.placed;
-    placed.into_iter().map(|(pod, ..)| pending[pod as usize].clone()).collect()
-}
-
-/// What a simulation has shown.
-struct Trial {
-    replacements: Vec<NewClaim>,
-    moves: Vec<(String, Destination)>,
-    /// New nodes for pods that wait alone.
-    others: usize,
 }
 
 /// The order in which candidates are tried: what is dear and cheap to move first.

@@ -9,7 +9,7 @@ use scheduling::PodInfo;
 
 use crate::{
     bits::Bits,
-    catalog::Catalog,
+    catalog::{Catalog, Reservations},
     class::{Alternative, Relaxation, Shared, Wishes, signature, tolerates},
     requirement::{Requirement, Requirements},
     topology::{DomainId, Group, GroupId, Groups, Key, KeyId, Kind, LabelId, LabelSet, Matcher},
@@ -71,6 +71,7 @@ pub(crate) struct Engine {
     pub(crate) world: World,
     pub(crate) dimensions: Dimensions,
     pub(crate) catalogs: Vec<Catalog>,
+    pub(crate) reservations: Reservations,
     sets: Vec<Sets>,
     pub(crate) classes: Vec<Class>,
     class_ids: HashMap<(usize, Relaxation), ClassId>,
@@ -90,8 +91,9 @@ impl Engine {
     pub(crate) fn new(mut world: World) -> Self {
         by_weight(&mut world.pools);
         let dimensions = Dimensions::of(&world);
-        let catalogs: Vec<Catalog> =
-            world.pools.iter().map(|it| Catalog::new(&world, it, &dimensions)).collect();
+        let reservations = Reservations::of(&world);
+        let catalog = |it| Catalog::new(&world, it, &dimensions, &reservations);
+        let catalogs: Vec<Catalog> = world.pools.iter().map(catalog).collect();
         let mut node_order: Vec<usize> = (0..world.nodes.len()).collect();
         node_order.sort_by_key(|at| {
             let node = &world.nodes[*at];
@@ -104,6 +106,7 @@ impl Engine {
             world,
             dimensions,
             catalogs,
+            reservations,
             classes: Vec::new(),
             class_ids: HashMap::new(),
             kinds: HashMap::new(),
@@ -432,6 +435,14 @@ impl Engine {
 
     pub(crate) fn set(&self, pool: usize, set: SetId) -> &Set {
         &self.sets[pool].all[set]
+    }
+
+    /// Whether the options are as many as the set's `minValues` want, and any.
+    pub(crate) fn is_flexible(&self, pool: usize, set: SetId, options: &Bits) -> bool {
+        let set = self.set(pool, set);
+        let is_enough =
+            !set.has_min_values || self.catalogs[pool].is_flexible(&set.requirements, options);
+        is_enough && !options.is_empty()
     }
 
     /// Changes what new nodes of a pool begin with.

@@ -10,7 +10,8 @@
 //! that set algebra.
 //!
 //! Upstream: `pkg/controllers/provisioning/scheduling` of kubernetes-sigs/karpenter (v1.14).
-//! Deviation: capacity reservations, capacity buffers, node overlays and devices (DRA) take no part.
+//! Deviation: capacity buffers and devices (DRA) take no part. Of several reservations that a new
+//! node could be in one is kept for it; upstream keeps all of them for it until it is launched.
 
 use api_kube as _;
 
@@ -22,6 +23,7 @@ pub mod disruption;
 mod engine;
 mod explain;
 mod outcome;
+mod overlay;
 mod place;
 pub mod requirement;
 mod snapshot;
@@ -35,10 +37,14 @@ mod world;
 pub use self::{
     explain::{Miss, Reason},
     outcome::{MOST_INSTANCE_TYPES, NewClaim, OptionOf, Outcome, Unschedulable},
+    overlay::{Overlays, Refusal, overlay_faults},
     requirement::{Requirement, Requirements},
     snapshot::{Pending, Snapshot, is_reschedulable},
     solve::{Effort, solve},
     static_pool::{Scaling, scaling, static_claim},
     validate::faults,
-    world::{InstanceType, Limits, Namespaces, Node, Offering, Pool, Preferences, Used, World},
+    world::{
+        InstanceType, Limits, Namespaces, Node, Offering, Pool, Preferences, Reservation, Used,
+        World,
+    },
 };

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use api_kube::karpenter::{NodeSelectorRequirement, labels};
+use api_kube::karpenter::{NodeSelectorRequirement, capacity_types, labels};
 use resources::Amounts;
 use serde::Serialize;
 
@@ -60,6 +60,9 @@ pub struct OptionOf {
     pub instance_type: Arc<str>,
     pub zone: Arc<str>,
     pub capacity_type: Arc<str>,
+    /// The capacity reservation whose room it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Arc<str>>,
     /// US dollars per hour.
     pub price: f64,
 }
@@ -80,38 +83,57 @@ pub struct Unschedulable {
 pub(crate) struct Spelled(HashMap<(usize, Bits), Arc<Vec<OptionOf>>>);
 
 impl Spelled {
-    fn options(&mut self, engine: &Engine, claim: &Claim) -> Arc<Vec<OptionOf>> {
-        let catalog = &engine.catalogs[claim.pool];
+    fn options(&mut self, engine: &Engine, pool: usize, options: &Bits) -> Arc<Vec<OptionOf>> {
+        let catalog = &engine.catalogs[pool];
         let spell = || {
-            let each = claim.options.iter().map(|it| {
+            let each = options.iter().map(|it| {
                 let (zone, capacity_type) = catalog.place(it);
                 OptionOf {
                     instance_type: catalog.kind(it).name.clone(),
                     zone,
                     capacity_type,
+                    reservation: catalog.offering(it).reservation.as_ref().map(|it| it.id.clone()),
                     price: catalog.choices[it].price,
                 }
             });
             Arc::new(each.collect())
         };
-        self.0.entry((claim.pool, claim.options.clone())).or_insert_with(spell).clone()
+        self.0.entry((pool, options.clone())).or_insert_with(spell).clone()
     }
+}
+
+/// What a new node may be in the end. One for which a reservation has room takes it or is not made:
+/// its pods are looked at again then, and nothing dearer comes instead. Where the pool wants several
+/// values to choose among, the choice stays.
+fn kept(engine: &Engine, claim: &Claim) -> (Requirements, Bits) {
+    let set = engine.set(claim.pool, claim.set);
+    let (mut requirements, mut options) = (set.requirements.clone(), claim.options.clone());
+    let held = claim.reservation.filter(|_| !set.has_min_values);
+    let of_it = held.and_then(|it| engine.catalogs[claim.pool].of_reservation(it));
+    if let Some((held, of_it)) = held.zip(of_it) {
+        options.keep(of_it);
+        requirements.add(labels::CAPACITY_TYPE, Requirement::one(capacity_types::RESERVED));
+        let id = engine.reservations.id(held);
+        requirements.add(labels::CAPACITY_RESERVATION_ID, Requirement::one(id));
+    }
+    (requirements, options)
 }
 
 impl NewClaim {
     pub(crate) fn new(engine: &Engine, claim: &Claim, spelled: &mut Spelled) -> Self {
         let catalog = &engine.catalogs[claim.pool];
         let mut requested = engine.dimensions.amounts(&claim.requested);
+        let (requirements, options) = kept(engine, claim);
         // The least that daemons take on any of the types.
-        let kinds = claim.options.iter().map(|it| catalog.choices[it].kind as usize);
+        let kinds = options.iter().map(|it| catalog.choices[it].kind as usize);
         let least = kinds.min_by(|a, b| catalog.overhead[*a].cmp(&catalog.overhead[*b]));
         if let Some(kind) = least {
             requested.add(&engine.dimensions.amounts(&catalog.overhead[kind]));
         }
         Self {
             pool: engine.world.pools[claim.pool].name.clone(),
-            requirements: engine.set(claim.pool, claim.set).requirements.clone(),
-            options: spelled.options(engine, claim),
+            requirements,
+            options: spelled.options(engine, claim.pool, &options),
             requests: requested,
             pods: claim.pods.iter().map(|it| *it as usize).collect(),
         }

@@ -67,7 +67,8 @@ pub(crate) fn place(
         join(engine, state, pod, class, claim, offer);
         return Some(state.nodes.len() + claim);
     }
-    let (pool, offer) = fresh(engine, state, class, &view)?;
+    let (pool, mut offer) = fresh(engine, state, class, &view)?;
+    let reservation = state.hold(engine, pool, offer.set, &mut offer.options)?;
     let request = engine.classes[class].request.clone();
     let claim = Claim {
         pool,
@@ -78,6 +79,7 @@ pub(crate) fn place(
         ports: engine.classes[class].pod.host_ports.clone(),
         pods: vec![pod],
         pins: offer.pins,
+        reservation,
     };
     let place = state.open(engine, claim);
     settle(engine, state, place - state.nodes.len());
@@ -222,6 +224,7 @@ fn join(engine: &Engine, state: &mut State, pod: u32, class: ClassId, at: usize,
     claim.pods.push(pod);
     (claim.set, claim.options, claim.pins) = (offer.set, offer.options, offer.pins);
     state.order.insert((number(claim.pods.len()), number(at)));
+    state.release(engine, at);
     settle(engine, state, at);
     state.record(engine, pod, class, state.nodes.len() + at);
 }
@@ -259,8 +262,18 @@ fn fresh(
     None
 }
 
-/// The options of a pool that its limits still allow.
+/// The options of a pool that its limits still allow, without those of reservations that are full.
 pub(crate) fn affordable(engine: &Engine, state: &State, pool: usize) -> Option<Bits> {
+    let mut options = within_limits(engine, state, pool)?;
+    for (id, of_it) in &engine.catalogs[pool].reserved {
+        if state.reserved[*id] == 0 {
+            options.remove(of_it);
+        }
+    }
+    (!options.is_empty()).then_some(options)
+}
+
+fn within_limits(engine: &Engine, state: &State, pool: usize) -> Option<Bits> {
     let mut options = engine.set(pool, 0).options.clone();
     let Some(left) = &state.left[pool] else { return Some(options) };
     if left.nodes.is_some_and(|it| it < 1) {
@@ -523,6 +536,5 @@ fn pin_types(engine: &mut Engine, pool: usize, offer: Offer, view: &[&Need]) -> 
 }
 
 fn is_flexible(engine: &Engine, pool: usize, offer: &Offer) -> bool {
-    let set = engine.set(pool, offer.set);
-    !set.has_min_values || engine.catalogs[pool].is_flexible(&set.requirements, &offer.options)
+    engine.is_flexible(pool, offer.set, &offer.options)
 }

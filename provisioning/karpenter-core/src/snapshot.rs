@@ -332,3 +332,6 @@ fn reserved(
     }
     reserved
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 
 use crate::{
     bits::Bits,
-    bound, class,
+    bound,
+    catalog::number,
+    class,
     engine::{ClassId, Engine},
     explain::{self, Miss},
     outcome::{NewClaim, Outcome, Spelled, Unschedulable},
@@ -55,17 +57,24 @@ pub(crate) struct Placement {
 
 impl Batch {
     pub(crate) fn new(engine: &mut Engine, pods: &[class::Shared]) -> Self {
-        let classes: Vec<ClassId> = pods.iter().map(|it| engine.class_of(it)).collect();
+        Self::after(engine, &[], pods)
+    }
+
+    /// Of pods that come after others, whose classes these are and which have their places.
+    pub(crate) fn after(engine: &mut Engine, before: &[ClassId], pods: &[class::Shared]) -> Self {
+        let mut classes = before.to_vec();
+        classes.extend(pods.iter().map(|it| engine.class_of(it)));
         let mut ignored = Vec::new();
         let mut order = Vec::new();
-        for (at, pod) in (0_u32..).zip(pods.iter()) {
+        let first = number(before.len());
+        for (at, pod) in (first..).zip(pods.iter()) {
             match class::unsatisfiable(pod) {
                 Some(why) => ignored.push((at, why)),
                 None => order.push(at),
             }
         }
         order.sort_by(|a, b| {
-            let (a, b) = (&pods[*a as usize], &pods[*b as usize]);
+            let (a, b) = (&pods[(*a - first) as usize], &pods[(*b - first) as usize]);
             b.requests
                 .cpu_millis
                 .cmp(&a.requests.cpu_millis)
@@ -74,6 +83,11 @@ impl Batch {
                 .then_with(|| a.uid.cmp(&b.uid))
         });
         Self { classes, ignored, order }
+    }
+
+    /// Of the pods before it, and then of its own.
+    pub(crate) fn classes(&self) -> &[ClassId] {
+        &self.classes
     }
 
     /// Whether a pod cannot be considered at all.

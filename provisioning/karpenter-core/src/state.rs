@@ -39,6 +39,8 @@ pub(crate) struct Claim {
     pub(crate) pods: Vec<u32>,
     /// The domains that are fixed.
     pub(crate) pins: Vec<(KeyId, DomainId)>,
+    /// The reservation that has room kept for it.
+    pub(crate) reservation: Option<usize>,
 }
 
 /// What a pool's limits leave.
@@ -64,6 +66,8 @@ pub(crate) struct State {
     /// Per shape and new node: with how many pods it was asked last, and how much dearer it becomes.
     pub(crate) asked: Vec<Vec<(u32, f64)>>,
     pub(crate) left: Vec<Option<Left>>,
+    /// Per reservation: for how many nodes more it has room.
+    pub(crate) reserved: Vec<u32>,
     /// In the order in which they were placed.
     pub(crate) placed: Vec<(u32, ClassId, Place)>,
 }
@@ -89,6 +93,7 @@ impl State {
             full: Vec::new(),
             asked: Vec::new(),
             left: engine.world.pools.iter().map(|it| left(engine, it)).collect(),
+            reserved: engine.reservations.left(),
             placed: Vec::new(),
         };
         state.refresh(engine);
@@ -105,6 +110,12 @@ impl State {
             self.full.resize_with(engine.shapes.len(), Marks::default);
             self.asked.resize_with(engine.shapes.len(), Vec::new);
         }
+    }
+
+    /// Every place may be asked again: something may go that had kept pods off it.
+    pub(crate) fn forget_refusals(&mut self) {
+        self.refused.iter_mut().for_each(|it| *it = Marks::default());
+        self.asked.iter_mut().for_each(Vec::clear);
     }
 
     fn counted(&self, engine: &Engine, id: GroupId) -> Counter {
@@ -181,6 +192,50 @@ impl State {
         }
         for (id, counter) in self.counters.iter_mut().enumerate() {
             count_node(engine, id, node, counter, -1);
+        }
+    }
+
+    /// Keeps room in one reservation for a new node that may be one of these: in the cheapest. What
+    /// is of others goes. `None`: too few options are left then; else which it is, if there is any.
+    pub(crate) fn hold(
+        &mut self,
+        engine: &Engine,
+        pool: usize,
+        set: SetId,
+        options: &mut Bits,
+    ) -> Option<Option<usize>> {
+        let catalog = &engine.catalogs[pool];
+        let found = catalog.reserved.iter().filter_map(|(id, of_it)| {
+            let mut own = options.clone();
+            own.keep(of_it);
+            Some((own.first()?, *id))
+        });
+        let Some((_, held)) = found.min() else { return Some(None) };
+        let is_enough = |options: &Bits| engine.is_flexible(pool, set, options);
+        let mut without = options.clone();
+        for (_, of_it) in catalog.reserved.iter().filter(|(id, _)| *id != held) {
+            without.remove(of_it);
+        }
+        if is_enough(&without) {
+            *options = without;
+            self.reserved[held] -= 1;
+            return Some(Some(held));
+        }
+        if let Some(of_it) = catalog.of_reservation(held) {
+            without.remove(of_it);
+        }
+        *options = without;
+        is_enough(options).then_some(None)
+    }
+
+    /// Gives room back that a new node can no longer take.
+    pub(crate) fn release(&mut self, engine: &Engine, at: usize) {
+        let claim = &mut self.claims[at];
+        let Some(held) = claim.reservation else { return };
+        let of_it = engine.catalogs[claim.pool].of_reservation(held);
+        if !of_it.is_some_and(|it| claim.options.meets(it)) {
+            claim.reservation = None;
+            self.reserved[held] += 1;
         }
     }
 

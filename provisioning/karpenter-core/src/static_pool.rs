@@ -35,23 +35,13 @@ pub enum Scaling {
 pub fn scaling(snapshot: &Snapshot, pool: &NodePool) -> Scaling {
     let Some(replicas) = pool.spec.replicas else { return Scaling::Enough };
     let wanted = usize::try_from(replicas).unwrap_or(0);
-    let is_of = |it: &&NodeClaim| {
-        let labels = it.metadata.labels.as_ref();
-        labels.and_then(|it| it.get(labels::NODE_POOL)).is_some_and(|it| it == pool.name())
-    };
-    let all: Vec<&NodeClaim> = snapshot.claims.iter().filter(is_of).collect();
-    let mut staying: Vec<(&NodeClaim, Option<&core::Node>)> = all
-        .iter()
+    let mut staying: Vec<(&NodeClaim, Option<&core::Node>)> = claims(snapshot, pool)
         .filter(|it| it.metadata.deletion_timestamp.is_none())
-        .map(|it| (*it, node_of(snapshot, it)))
+        .map(|it| (it, node_of(snapshot, it)))
         .filter(|(_, node)| !node.is_some_and(is_going))
         .collect();
     if staying.len() < wanted {
-        let limits = pool.spec.limits.as_ref().and_then(|it| it.get("nodes"));
-        let limit = limits.and_then(|it| it.0.parse::<Quantity>().ok());
-        let limit = limit.map_or(usize::MAX, |it| usize::try_from(it.value()).unwrap_or(0));
-        let most = limit.saturating_sub(all.len());
-        let missing = (wanted - staying.len()).min(most);
+        let missing = (wanted - staying.len()).min(room(snapshot, pool));
         return if missing == 0 { Scaling::Enough } else { Scaling::Up(missing) };
     }
     let too_many = staying.len() - wanted;
@@ -63,6 +53,21 @@ pub fn scaling(snapshot: &Snapshot, pool: &NodePool) -> Scaling {
         x.0.cmp(&y.0).then(x.1.total_cmp(&y.1)).then_with(|| a.0.name().cmp(b.0.name()))
     });
     Scaling::Down(staying.iter().take(too_many).map(|(it, _)| it.name().to_owned()).collect())
+}
+
+/// How many claims more `limits.nodes` allows; those that go still count.
+pub(crate) fn room(snapshot: &Snapshot, pool: &NodePool) -> usize {
+    let limits = pool.spec.limits.as_ref().and_then(|it| it.get("nodes"));
+    let limit = limits.and_then(|it| it.0.parse::<Quantity>().ok());
+    let limit = limit.map_or(usize::MAX, |it| usize::try_from(it.value()).unwrap_or(0));
+    limit.saturating_sub(claims(snapshot, pool).count())
+}
+
+fn claims<'a>(snapshot: &'a Snapshot, pool: &'a NodePool) -> impl Iterator<Item = &'a NodeClaim> {
+    snapshot.claims.iter().filter(|it| {
+        let labels = it.metadata.labels.as_ref();
+        labels.and_then(|it| it.get(labels::NODE_POOL)).is_some_and(|it| it == pool.name())
+    })
 }
 
 fn node_of<'a>(snapshot: &'a Snapshot, claim: &NodeClaim) -> Option<&'a core::Node> {

@@ -52,11 +52,23 @@ pub fn faults(pool: &NodePool) -> Vec<String> {
 }
 
 fn requirement_fault(it: &NodeSelectorRequirement) -> Option<String> {
+    key_fault(&it.key).or_else(|| form_fault(it))
+}
+
+/// Of a NodeOverlay, which may also name pools.
+pub(crate) fn overlay_requirement_fault(it: &NodeSelectorRequirement) -> Option<String> {
+    let of_key = if it.key == labels::NODE_POOL { None } else { key_fault(&it.key) };
+    of_key.or_else(|| form_fault(it))
+}
+
+fn key_fault(key: &str) -> Option<String> {
+    name_fault(key).or_else(|| restricted(key))
+}
+
+/// What is wrong with a requirement whatever its key.
+fn form_fault(it: &NodeSelectorRequirement) -> Option<String> {
     if !OPERATORS.contains(&it.operator.as_str()) {
         return Some(format!("the operator is none of {}", OPERATORS.join(", ")));
-    }
-    if let Some(fault) = name_fault(&it.key).or_else(|| restricted(&it.key)) {
-        return Some(fault);
     }
     if let Some((value, fault)) =
         it.values.iter().find_map(|value| Some((value, value_fault(value)?)))

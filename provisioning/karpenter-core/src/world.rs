@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use api_kube::karpenter::{NodePool, labels};
+use api_kube::karpenter::{NodePool, capacity_types, labels};
 use k8s_openapi::api::core::v1::Taint;
 use resources::{Amounts, Quantity};
 use scheduling::PodInfo;
@@ -135,13 +135,35 @@ pub struct Offering {
     pub price: f64,
     /// Not known to be out of capacity.
     pub is_available: bool,
+    /// A NodeOverlay has said its price.
+    pub is_overlaid: bool,
+    /// The capacity reservation whose room it takes.
+    pub reservation: Option<Reservation>,
+}
+
+/// Room that is paid for already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    pub id: Arc<str>,
+    /// How many instances more there is room for.
+    pub left: u32,
 }
 
 impl Offering {
     pub fn new(zone: &str, capacity_type: &str, price: f64) -> Self {
         let pairs = [(labels::ZONE, zone), (labels::CAPACITY_TYPE, capacity_type)];
         let labels = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self { labels, price, is_available: true }
+        Self { labels, price, is_available: true, is_overlaid: false, reservation: None }
+    }
+
+    /// Of a reservation, which costs next to nothing more than it does anyway: a ten millionth of the
+    /// On-Demand price, so that the cheaper type still is the cheaper one.
+    pub fn reserved(zone: &str, reservation: Reservation, on_demand: f64) -> Self {
+        let mut it = Self::new(zone, capacity_types::RESERVED, on_demand / 10_000_000.0);
+        it.labels.insert(labels::CAPACITY_RESERVATION_ID.to_owned(), reservation.id.to_string());
+        it.is_available = reservation.left > 0;
+        it.reservation = Some(reservation);
+        it
     }
 
     pub fn zone(&self) -> &str {

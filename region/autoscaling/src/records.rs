@@ -338,6 +338,7 @@ pub enum RefreshStatus {
     Cancelled,
     RollbackInProgress,
     RollbackSuccessful,
+    RollbackFailed,
     Failed,
 }
 
@@ -351,12 +352,16 @@ impl RefreshStatus {
             Self::Cancelled => "Cancelled",
             Self::RollbackInProgress => "RollbackInProgress",
             Self::RollbackSuccessful => "RollbackSuccessful",
+            Self::RollbackFailed => "RollbackFailed",
             Self::Failed => "Failed",
         }
     }
 
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Successful | Self::Cancelled | Self::RollbackSuccessful | Self::Failed)
+        !matches!(
+            self,
+            Self::Pending | Self::InProgress | Self::Cancelling | Self::RollbackInProgress
+        )
     }
 }
 

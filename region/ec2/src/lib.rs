@@ -8,6 +8,7 @@
 //! refused by the gateway.
 
 mod addressing;
+mod capacity_reservations;
 mod client_tokens;
 mod dhcp_options;
 mod egress_only_internet_gateways;

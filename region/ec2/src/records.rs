@@ -3,6 +3,7 @@
 //! Records are the truth; the shapes that clients see are made from them at each call.
 
 mod blank;
+mod capacity_reservation;
 mod compute;
 mod gateway;
 mod network;
@@ -14,6 +15,7 @@ mod template;
 use std::collections::BTreeMap;
 
 pub use self::{
+    capacity_reservation::{CapacityReservation, Preference, ReservationState},
     compute::{
         BlockDevice, HostReport, Image, Instance, InstanceState, Interruption, KeyPair,
         MetadataOptions, Profile, Snapshot, StateReason, StatusCheck, Token,

@@ -9,10 +9,10 @@ use region_gateway::{Caller, Handle, Routes, Target};
 use std::sync::Arc;
 
 use crate::{
-    Ec2, dhcp_options, egress_only_internet_gateways, elastic_ips, faults, images, instances,
-    internet_gateways, key_pairs, launch_templates, managed, nat_gateways, network_acls,
-    network_interfaces, prefix_lists, route, route_tables, security_groups, snapshots, spot,
-    subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
+    Ec2, capacity_reservations, dhcp_options, egress_only_internet_gateways, elastic_ips, faults,
+    images, instances, internet_gateways, key_pairs, launch_templates, managed, nat_gateways,
+    network_acls, network_interfaces, prefix_lists, route, route_tables, security_groups,
+    snapshots, spot, subnets, tags, targets, types, vpc_endpoints, vpcs, zones,
 };
 
 macro_rules! targets {
@@ -211,6 +211,10 @@ serve! {
     private_addresses::UnassignPrivateIpAddresses wet: write network_interfaces::unassign, [id network_interface_id];
     ipv6_addresses::AssignIpv6Addresses wet: write network_interfaces::assign_ipv6, [id network_interface_id];
     ipv6_addresses::UnassignIpv6Addresses wet: write network_interfaces::unassign_ipv6, [id network_interface_id];
+    capacity_reservation::CreateCapacityReservation dry: write capacity_reservations::create, [new "capacity-reservation"];
+    capacity_reservation::DescribeCapacityReservations dry: read capacity_reservations::describe, [any];
+    capacity_reservation::ModifyCapacityReservation dry: write capacity_reservations::modify, [id capacity_reservation_id];
+    capacity_reservation::CancelCapacityReservation dry: write capacity_reservations::cancel, [id capacity_reservation_id];
     run_instances::RunInstances dry: write instances::run::run, [by instances::rights::targets];
     fleet::CreateFleet dry: write instances::fleet::create, [by instances::fleet::targets];
     spot::DescribeSpotPriceHistory dry: read spot::describe_prices, [any];

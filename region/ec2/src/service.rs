@@ -12,6 +12,7 @@ use region_store::{Bucket, OpenStoreError, Store, Transaction};
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    capacity_reservations,
     events::{self, Pending},
     instances,
     market::Market,
@@ -213,8 +214,9 @@ impl Ec2 {
         self.write(&caller, |call, state| {
             let settled = network_interfaces::settle(call, state)?;
             let interrupted = spot::settle(call, state)?;
+            let reserved = capacity_reservations::settle(call, state)?;
             let forgotten = instances::reports::forget_terminated(call, state)?;
-            Ok(settled.into_iter().chain(interrupted).chain(forgotten).min())
+            Ok(settled.into_iter().chain(interrupted).chain(reserved).chain(forgotten).min())
         })
     }
 

@@ -17,9 +17,10 @@ use crate::{
     events::Event,
     faults,
     records::{
-        Attachment, DhcpOptions, EgressOnlyInternetGateway, ElasticIp, Image, Instance,
-        InternetGateway, KeyPair, LaunchTemplate, NatGateway, NetworkAcl, NetworkInterface,
-        PrefixList, RouteTable, SecurityGroup, Snapshot, Subnet, Tags, Token, Vpc, VpcEndpoint,
+        Attachment, CapacityReservation, DhcpOptions, EgressOnlyInternetGateway, ElasticIp, Image,
+        Instance, InternetGateway, KeyPair, LaunchTemplate, NatGateway, NetworkAcl,
+        NetworkInterface, PrefixList, RouteTable, SecurityGroup, Snapshot, Subnet, Tags, Token,
+        Vpc, VpcEndpoint,
     },
 };
 
@@ -184,6 +185,7 @@ tables! {
     security_groups: SecurityGroup,
     network_interfaces: NetworkInterface,
     instances: Instance,
+    capacity_reservations: CapacityReservation,
     launch_templates: LaunchTemplate,
     images: Image,
     snapshots: Snapshot,

@@ -2,6 +2,7 @@
 
 mod acls;
 mod addresses;
+mod capacity_reservations;
 mod events;
 mod fleet;
 mod group_quotas;

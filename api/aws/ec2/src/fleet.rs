@@ -78,6 +78,8 @@ pub struct OnDemandOptionsRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_strategy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_options: Option<CapacityReservationOptionsRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_instance_type: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_availability_zone: Option<bool>,
@@ -85,6 +87,14 @@ pub struct OnDemandOptionsRequest {
     pub min_target_capacity: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_price: Option<String>,
+}
+
+/// `use-capacity-reservations-first`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CapacityReservationOptionsRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_strategy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -7,6 +7,7 @@ use aws_wire::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity_reservation::CapacityReservationSpecificationResponse,
     common::{Filter, GroupIdentifier, Tag},
     run_instances::Placement,
 };
@@ -69,6 +70,10 @@ pub struct Instance {
     pub cpu_options: Option<CpuOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_block_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_specification: Option<CapacityReservationSpecificationResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<InstanceMetadataOptionsResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

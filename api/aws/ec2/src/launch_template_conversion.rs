@@ -5,6 +5,10 @@
 //! that is in neither list does not compile.
 
 use crate::{
+    capacity_reservation::{
+        CapacityReservationSpecification, CapacityReservationSpecificationResponse,
+        CapacityReservationTarget, CapacityReservationTargetResponse,
+    },
     common::{Tag, TagInput},
     instance::InstanceIpv6Address,
     launch_template_data as answered, launch_template_request as sent,
@@ -72,9 +76,23 @@ pair!(
         placement,
         instance_market_options,
         credit_specification,
+        capacity_reservation_specification,
         metadata_options,
     ],
     many [block_device_mappings, network_interfaces, tag_specifications],
+);
+
+pair!(
+    CapacityReservationSpecification,
+    CapacityReservationSpecificationResponse,
+    same[capacity_reservation_preference],
+    one[capacity_reservation_target],
+);
+
+pair!(
+    CapacityReservationTarget,
+    CapacityReservationTargetResponse,
+    same [capacity_reservation_id, capacity_reservation_resource_group_arn],
 );
 
 pair!(

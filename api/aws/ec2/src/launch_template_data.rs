@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
+    capacity_reservation::CapacityReservationSpecificationResponse,
     common::Tag,
     instance::InstanceIpv6Address,
     network_interface::{
@@ -63,6 +64,8 @@ pub struct ResponseLaunchTemplateData {
     pub instance_market_options: Option<LaunchTemplateInstanceMarketOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_specification: Option<CreditSpecification>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_specification: Option<CapacityReservationSpecificationResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<LaunchTemplateInstanceMetadataOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

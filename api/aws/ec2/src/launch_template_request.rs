@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity_reservation::CapacityReservationSpecification,
     common::TagInput,
     network_interface::{
         InstanceIpv6AddressInput, Ipv4PrefixSpecificationRequest, Ipv6PrefixSpecificationRequest,
@@ -55,6 +56,8 @@ pub struct RequestLaunchTemplateData {
     pub instance_market_options: Option<LaunchTemplateInstanceMarketOptionsRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_specification: Option<CreditSpecificationRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_specification: Option<CapacityReservationSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<LaunchTemplateInstanceMetadataOptionsRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@
 //! Deviation: only the fields that some component of ours reads or writes are here.
 
 pub mod address;
+pub mod capacity_reservation;
 pub mod common;
 pub mod dhcp_options;
 pub mod ebs_defaults;

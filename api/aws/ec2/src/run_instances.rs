@@ -7,6 +7,7 @@ use aws_wire::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity_reservation::CapacityReservationSpecification,
     common::TagSpecification,
     instance::Reservation,
     network_interface::{
@@ -69,6 +70,8 @@ pub struct RunInstancesRequest {
     pub credit_specification: Option<CreditSpecificationRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_options: Option<CpuOptionsRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_reservation_specification: Option<CapacityReservationSpecification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<InstanceMetadataOptionsRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

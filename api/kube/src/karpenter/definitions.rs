@@ -5,13 +5,19 @@
 
 mod ec2_node_class;
 mod node_claim;
+mod node_overlay;
 mod node_pool;
 
 use serde_json::Value;
 
 /// All of them, ready to be applied.
 pub fn definitions() -> Vec<Value> {
-    vec![node_pool::definition(), node_claim::definition(), ec2_node_class::definition()]
+    vec![
+        node_pool::definition(),
+        node_claim::definition(),
+        ec2_node_class::definition(),
+        node_overlay::definition(),
+    ]
 }
 
 #[cfg(test)]
@@ -40,6 +46,7 @@ mod tests {
             "nodepools.karpenter.sh",
             "nodeclaims.karpenter.sh",
             "ec2nodeclasses.karpenter.k8s.aws",
+            "nodeoverlays.karpenter.sh",
         ];
         for (wanted, name) in definitions().into_iter().zip(names) {
             let read: CustomResourceDefinition = serde_json::from_value(wanted).unwrap();
@@ -53,11 +60,13 @@ mod tests {
             include_str!("definitions/node_pool.json"),
             include_str!("definitions/node_claim.json"),
             include_str!("definitions/ec2_node_class.json"),
+            include_str!("definitions/node_overlay.json"),
         ];
         for (definition, sample) in definitions().into_iter().zip(samples) {
             let sample: Value = serde_json::from_str(sample).unwrap();
             let again = match sample["kind"].as_str() {
                 Some("NodePool") => round_trip::<super::super::NodePool>(&sample),
+                Some("NodeOverlay") => round_trip::<super::super::NodeOverlay>(&sample),
                 Some("NodeClaim") => round_trip::<super::super::NodeClaim>(&sample),
                 _ => round_trip::<super::super::Ec2NodeClass>(&sample),
             };

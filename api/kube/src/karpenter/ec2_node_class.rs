@@ -6,12 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AWS_GROUP, cluster_kind, node_pool::NodeSelectorRequirement};
+use super::{AWS_GROUP, VERSION, cluster_kind, node_pool::NodeSelectorRequirement};
 
 cluster_kind!(
     Ec2NodeClass,
     "EC2NodeClass",
     AWS_GROUP,
+    VERSION,
     "ec2nodeclasses",
     Ec2NodeClassSpec,
     Ec2NodeClassStatus

@@ -12,12 +12,12 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    GROUP, cluster_kind,
+    GROUP, VERSION, cluster_kind,
     duration::NillableDuration,
     node_pool::{NodeClassReference, NodeSelectorRequirement},
 };
 
-cluster_kind!(NodeClaim, "NodeClaim", GROUP, "nodeclaims", NodeClaimSpec, NodeClaimStatus);
+cluster_kind!(NodeClaim, "NodeClaim", GROUP, VERSION, "nodeclaims", NodeClaimSpec, NodeClaimStatus);
 
 /// It cannot be changed once it is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,9 +8,9 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{GROUP, cluster_kind, duration::NillableDuration};
+use super::{GROUP, VERSION, cluster_kind, duration::NillableDuration};
 
-cluster_kind!(NodePool, "NodePool", GROUP, "nodepools", NodePoolSpec, NodePoolStatus);
+cluster_kind!(NodePool, "NodePool", GROUP, VERSION, "nodepools", NodePoolSpec, NodePoolStatus);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -174,6 +174,7 @@ pub(super) fn column(name: &str, kind: &str, path: &str, is_wide: bool) -> Value
 /// What differs from one definition to the next.
 pub(super) struct Kind<'a> {
     pub(super) group: &'a str,
+    pub(super) version: &'a str,
     pub(super) kind: &'a str,
     pub(super) plural: &'a str,
     pub(super) short: &'a [&'a str],
@@ -195,7 +196,7 @@ pub(super) fn definition(of: &Kind, spec: &Value, status: &Value, is_spec_requir
     if is_spec_required {
         schema["required"] = json!(["spec"]);
     }
-    let version = json!({ "name": super::VERSION, "served": true, "storage": true,
+    let version = json!({ "name": of.version, "served": true, "storage": true,
         "schema": { "openAPIV3Schema": schema }, "subresources": of.subresources,
         "additionalPrinterColumns": of.columns });
     json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",

@@ -56,6 +56,21 @@ pub(super) fn faults(class: &Ec2NodeClass) -> Vec<String> {
          security group selector term",
     );
     images(class, &mut check);
+    let reservations = &spec.capacity_reservation_selector_terms;
+    check(
+        reservations.iter().all(|it| {
+            it.id.is_some() || !it.tags.is_empty() || it.instance_match_criteria.is_some()
+        }),
+        "expected at least one, got none, ['tags', 'id', 'instanceMatchCriteria']",
+    );
+    check(
+        reservations.iter().all(|it| {
+            let has_more = it.owner_id.is_some() || it.instance_match_criteria.is_some();
+            it.id.is_none() || (it.tags.is_empty() && !has_more)
+        }),
+        "'id' is mutually exclusive, cannot be set along with other fields in a capacity \
+         reservation selector term",
+    );
     let selected = subnets.iter().chain(groups).map(|it| &it.tags);
     let selected = selected.chain(spec.ami_selector_terms.iter().map(|it| &it.tags));
     let is_full = |tags: &BTreeMap<String, String>| {
@@ -171,7 +186,14 @@ mod tests {
     #[test]
     fn each_rule_is_kept_alone() {
         let terms = "subnetSelectorTerms";
-        let cases: [(&str, Value, &str); 14] = [
+        let reserved = "capacityReservationSelectorTerms";
+        let cases: [(&str, Value, &str); 16] = [
+            (reserved, json!([{ "ownerID": "111122223333" }]), "instanceMatchCriteria"),
+            (
+                reserved,
+                json!([{ "id": "cr-1", "tags": { "a": "b" } }]),
+                "in a capacity reservation selector",
+            ),
             ("instanceProfile", json!("x"), "exactly one of"),
             (terms, json!([]), "subnetSelectorTerms cannot be empty"),
             (terms, json!([{}]), "got none, ['tags', 'id']"),

@@ -215,6 +215,9 @@ impl Context {
         let claims = self.claims.all();
         let instances = self.cloud.instances().await.map_err(failed)?;
         *self.placed.lock() = instances.iter().filter_map(placed).collect();
+        if self.config.gates.reserved_capacity {
+            passed(self.demote(&instances).await);
+        }
         let claimed: BTreeSet<String> = self
             .claims
             .all()
@@ -260,7 +263,11 @@ impl Context {
 
 fn placed(instance: &Instance) -> Option<(String, Placed)> {
     let groups = instance.security_groups.iter().filter_map(|it| it.group_id.clone());
-    let placed = Placed { subnet: instance.subnet_id.clone()?, groups: groups.collect() };
+    let placed = Placed {
+        subnet: instance.subnet_id.clone()?,
+        groups: groups.collect(),
+        reservation: instance.capacity_reservation_id.clone(),
+    };
     Some((instance.instance_id.clone()?, placed))
 }
 

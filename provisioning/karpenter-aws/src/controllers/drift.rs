@@ -25,6 +25,8 @@ use crate::cloud::instance_id;
 pub(crate) struct Placed {
     pub(crate) subnet: String,
     pub(crate) groups: BTreeSet<String>,
+    /// The capacity reservation that it is in.
+    pub(crate) reservation: Option<String>,
 }
 
 /// How the claim differs from what its class would make; `placed`: where its instance is, if known.
@@ -50,6 +52,10 @@ pub(super) fn drift(
     let wanted: BTreeSet<String> = status.security_groups.iter().map(|it| it.id.clone()).collect();
     if !wanted.is_empty() && wanted != placed.groups {
         return Some("SecurityGroupDrift");
+    }
+    let is_selected = |id: &str| status.capacity_reservations.iter().any(|it| it.id == id);
+    if placed.reservation.as_deref().is_some_and(|it| !is_selected(it)) {
+        return Some("CapacityReservationDrift");
     }
     let is_there = status.subnets.iter().any(|it| it.id == placed.subnet);
     (!status.subnets.is_empty() && !is_there).then_some("SubnetDrift")
@@ -144,7 +150,7 @@ mod tests {
             ("subnet-1", &["sg-1", "sg-2", "sg-3"][..], Some("SecurityGroupDrift")),
         ] {
             let groups = groups.iter().map(ToString::to_string).collect();
-            let placed = Placed { subnet: subnet.to_owned(), groups };
+            let placed = Placed { subnet: subnet.to_owned(), groups, reservation: None };
             assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
         }
         assert_eq!(drift(&claim, &class, None), None, "nothing is known of the instance");

@@ -1,6 +1,7 @@
 //! A NodeClaim becomes an instance: one CreateFleet call over all that would do.
 //!
-//! One way to pay is chosen, Spot where it is allowed; types are cut to the 60 cheapest, each in the
+//! One way to pay is chosen: room of a capacity reservation where there is some, else Spot where it is
+//! allowed; types are cut to the 60 cheapest, each in the
 //! subnet of its zone with the most free addresses. What EC2 has not is remembered for three minutes,
 //! and a claim that nothing can be had for is deleted, so that its pods are decided on anew.
 //!
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, capacity_types, labels};
 use aws_ec2::{
+    capacity_reservation::{CapacityReservationSpecification, CapacityReservationTarget},
     common::{TagInput, TagSpecification},
     fleet::{
         CreateFleet, CreateFleetRequest, CreateFleetResult, FleetLaunchTemplateConfigRequest,
@@ -78,11 +80,41 @@ impl From<CallError> for Failed {
     }
 }
 
+/// How an instance is paid for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Way {
+    capacity_type: &'static str,
+    /// The capacity reservation whose room it takes.
+    reservation: Option<String>,
+}
+
+impl Way {
+    fn bought(is_spot: bool) -> Self {
+        let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+        Self { capacity_type, reservation: None }
+    }
+
+    fn reserved(id: &str) -> Self {
+        Self { capacity_type: capacity_types::RESERVED, reservation: Some(id.to_owned()) }
+    }
+
+    fn is_spot(&self) -> bool {
+        self.capacity_type == capacity_types::SPOT
+    }
+
+    fn is_of(&self, offering: &Offering) -> bool {
+        let reservation = offering.reservation.as_ref().map(|it| &*it.id);
+        offering.capacity_type() == self.capacity_type && reservation == self.reservation.as_deref()
+    }
+}
+
 /// A type in a zone.
 struct Offer {
     kind: usize,
     zone: String,
     price: f64,
+    /// A NodeOverlay has said the price, which EC2 knows nothing of.
+    is_overlaid: bool,
 }
 
 impl Context {
@@ -92,12 +124,12 @@ impl Context {
             .class(name)
             .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not there")))?;
         let types = self
-            .types_of(&class)
+            .types_for(claim, &class)
             .ok_or_else(|| Failed::Class(format!("EC2NodeClass {name} is not ready")))?;
         let wanted = Requirements::from_api(&claim.spec.requirements);
-        let (capacity_type, options) = options(claim, &wanted, &types)
+        let (way, options) = options(claim, &wanted, &types)
             .ok_or_else(|| Failed::Capacity("all that would do is out of capacity".to_owned()))?;
-        let request = self.fleet(claim, &class, &types, capacity_type, &options).await?;
+        let request = self.fleet(claim, &class, &types, &way, &options).await?;
         let answer = match self.cloud.aws.call::<CreateFleet>(request).await {
             Ok(answer) => answer,
             // It has been made before, over what could be had then.
@@ -109,7 +141,7 @@ impl Context {
             }
             Err(error) => return Err(error.into()),
         };
-        self.learn_errors(&answer, capacity_type);
+        self.learn_errors(&answer, &way);
         let Some(launched) = answer.instances.first() else {
             let codes: Vec<String> = answer
                 .errors
@@ -126,11 +158,20 @@ impl Context {
         let (zone, image) = (with.availability_zone.unwrap_or_default(), with.image_id);
         let id = launched.instance_ids.first().cloned().unwrap_or_default();
         let kind = launched.instance_type.as_deref().unwrap_or_default();
-        made(&types, kind, &zone, capacity_type, &id, image)
+        let made = made(&types, kind, &zone, &way, &id, image);
+        if let (Ok(_), Some(id)) = (&made, &way.reservation) {
+            self.take_room(id, false);
+        }
+        made
     }
 
-    fn learn_errors(&self, answer: &CreateFleetResult, capacity_type: &str) {
+    fn learn_errors(&self, answer: &CreateFleetResult, way: &Way) {
         for error in &answer.errors {
+            let is_full = error.error_code.as_deref() == Some("ReservationCapacityExceeded");
+            if let Some(id) = way.reservation.as_ref().filter(|_| is_full) {
+                self.take_room(id, true);
+                continue;
+            }
             let with = error.launch_template_and_overrides.clone().unwrap_or_default();
             let with = with.overrides.unwrap_or_default();
             let (Some(kind), Some(zone)) = (with.instance_type, with.availability_zone) else {
@@ -149,7 +190,7 @@ impl Context {
                 )
             );
             if is_lack {
-                self.mark_unavailable(&kind, &zone, capacity_type);
+                self.mark_unavailable(&kind, &zone, way.capacity_type);
             }
         }
     }
@@ -159,7 +200,7 @@ impl Context {
         claim: &NodeClaim,
         class: &Ec2NodeClass,
         types: &Arc<[InstanceType]>,
-        capacity_type: &'static str,
+        way: &Way,
         options: &[Offer],
     ) -> Result<CreateFleetRequest, Failed> {
         let status = class.status.clone().unwrap_or_default();
@@ -182,7 +223,7 @@ impl Context {
             let template = match templates.get(&pods) {
                 Some(known) => known.clone(),
                 None => {
-                    let made = self.template(claim, class, &cluster, capacity_type, pods).await;
+                    let made = self.template(claim, class, &cluster, way, pods).await;
                     let made = made?.ok_or_else(|| {
                         let family = user_data::family(class);
                         Failed::Class(format!("no user data is known for {family}"))
@@ -205,7 +246,10 @@ impl Context {
                 launch_template_specification: Some(template.specification()),
                 overrides,
             });
-        let is_spot = capacity_type == capacity_types::SPOT;
+        let is_spot = way.is_spot();
+        // EC2 knows reserved instances as On-Demand ones that name a reservation.
+        let kind = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+        let (of_spot, of_on_demand) = strategies(options);
         Ok(CreateFleetRequest {
             // A claim is one call, however often its answer is lost.
             client_token: claim.metadata.uid.clone(),
@@ -213,15 +257,15 @@ impl Context {
             launch_template_configs: configs.collect(),
             target_capacity_specification: Some(TargetCapacitySpecificationRequest {
                 total_target_capacity: 1,
-                default_target_capacity_type: Some(capacity_type.to_owned()),
+                default_target_capacity_type: Some(kind.to_owned()),
                 ..TargetCapacitySpecificationRequest::default()
             }),
             spot_options: is_spot.then(|| SpotOptionsRequest {
-                allocation_strategy: Some("price-capacity-optimized".to_owned()),
+                allocation_strategy: Some(of_spot.to_owned()),
                 ..SpotOptionsRequest::default()
             }),
             on_demand_options: (!is_spot).then(|| OnDemandOptionsRequest {
-                allocation_strategy: Some("lowest-price".to_owned()),
+                allocation_strategy: Some(of_on_demand.to_owned()),
                 ..OnDemandOptionsRequest::default()
             }),
             tag_specifications: self.tags(claim, class),
@@ -268,13 +312,13 @@ impl Context {
         claim: &NodeClaim,
         class: &Ec2NodeClass,
         cluster: &Cluster,
-        capacity_type: &str,
+        way: &Way,
         max_pods: i64,
     ) -> Result<Option<Template>, CallError> {
         let of = |key: &str| claim.metadata.labels.as_ref().and_then(|it| it.get(key)).cloned();
         let node_labels = [
             (labels::NODE_POOL.to_owned(), of(labels::NODE_POOL).unwrap_or_default()),
-            (labels::CAPACITY_TYPE.to_owned(), capacity_type.to_owned()),
+            (labels::CAPACITY_TYPE.to_owned(), way.capacity_type.to_owned()),
         ];
         let Some(data) = user_data::render(class, cluster, &node_labels, max_pods) else {
             return Ok(None);
@@ -289,6 +333,7 @@ impl Context {
                 ..Default::default()
             }),
             block_device_mappings: block_devices(class),
+            capacity_reservation_specification: self.reservation_of(way),
             monitoring: class
                 .spec
                 .detailed_monitoring
@@ -306,6 +351,28 @@ impl Context {
         self.templates.lock().insert(template.name.clone(), self.clock.now());
         Ok(Some(template))
     }
+
+    /// What is not counted on takes no room that others may count on.
+    fn reservation_of(&self, way: &Way) -> Option<CapacityReservationSpecification> {
+        let is_on = self.config.gates.reserved_capacity;
+        let target = way.reservation.clone().map(|id| CapacityReservationTarget {
+            capacity_reservation_id: Some(id),
+            ..CapacityReservationTarget::default()
+        });
+        let preference = if target.is_some() { "capacity-reservations-only" } else { "none" };
+        is_on.then(|| CapacityReservationSpecification {
+            capacity_reservation_preference: Some(preference.to_owned()),
+            capacity_reservation_target: target,
+        })
+    }
+}
+
+/// How EC2 is to choose, Spot and On-Demand: by its prices, or by ours, which are the priorities.
+fn strategies(options: &[Offer]) -> (&'static str, &'static str) {
+    match options.iter().any(|it| it.is_overlaid) {
+        true => ("capacity-optimized-prioritized", "prioritized"),
+        false => ("price-capacity-optimized", "lowest-price"),
+    }
 }
 
 /// What an instance is to its claim.
@@ -313,7 +380,7 @@ fn made(
     types: &[InstanceType],
     kind: &str,
     zone: &str,
-    capacity_type: &str,
+    way: &Way,
     id: &str,
     image: Option<String>,
 ) -> Result<Launched, Failed> {
@@ -323,7 +390,7 @@ fn made(
     })?;
     let mut all = kind.labels.clone();
     let mut offerings = kind.offerings.iter();
-    let offering = offerings.find(|it| it.zone() == zone && it.capacity_type() == capacity_type);
+    let offering = offerings.find(|it| it.zone() == zone && way.is_of(it));
     all.extend(offering.map(|it| it.labels.clone()).unwrap_or_default());
     Ok(Launched {
         provider_id: format!("aws:///{zone}/{id}"),
@@ -336,15 +403,17 @@ fn made(
 
 /// The same, of an instance whose launch was answered to nobody.
 fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Failed> {
-    let is_spot = instance.instance_lifecycle.as_deref() == Some("spot");
-    let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
+    let way = match &instance.capacity_reservation_id {
+        Some(id) => Way::reserved(id),
+        None => Way::bought(instance.instance_lifecycle.as_deref() == Some("spot")),
+    };
     let zone = instance.placement.as_ref().and_then(|it| it.availability_zone.as_deref());
     let text = |it: &Option<String>| it.clone().unwrap_or_default();
     made(
         types,
         &text(&instance.instance_type),
         zone.unwrap_or_default(),
-        capacity_type,
+        &way,
         &text(&instance.instance_id),
         instance.image_id.clone(),
     )
@@ -355,9 +424,9 @@ fn options(
     claim: &NodeClaim,
     wanted: &Requirements,
     types: &[InstanceType],
-) -> Option<(&'static str, Vec<Offer>)> {
+) -> Option<(Way, Vec<Offer>)> {
     let requests = Amounts::from_list(Some(&claim.spec.resources.requests));
-    let mut found: Vec<(Offer, bool)> = Vec::new();
+    let mut found: Vec<(Offer, &Offering)> = Vec::new();
     for (at, kind) in types.iter().enumerate() {
         let fits = |name: &str| requests.amount(name) <= kind.allocatable.amount(name);
         let has_room = ["cpu", "memory", "ephemeral-storage"].into_iter().all(fits)
@@ -367,17 +436,29 @@ fn options(
         }
         let offered = |it: &&Offering| it.is_available && allows(wanted, &it.labels);
         for offering in kind.offerings.iter().filter(offered) {
-            let option =
-                Offer { kind: at, zone: offering.zone().to_owned(), price: offering.price };
-            found.push((option, offering.capacity_type() == capacity_types::SPOT));
+            let option = Offer {
+                kind: at,
+                zone: offering.zone().to_owned(),
+                price: offering.price,
+                is_overlaid: offering.is_overlaid,
+            };
+            found.push((option, offering));
         }
     }
-    let is_spot = found.iter().any(|(_, is_spot)| *is_spot);
-    let cheapest_on_demand =
-        found.iter().filter(|it| !it.1).map(|it| it.0.price).fold(f64::INFINITY, f64::min);
+    let is_of = |it: &Offering, kind: &str| it.capacity_type() == kind;
+    // One call names one reservation: the one with the cheapest type.
+    let reserved = found.iter().filter(|(_, it)| it.reservation.is_some());
+    let reserved = reserved.min_by(|a, b| a.0.price.total_cmp(&b.0.price));
+    let way = match reserved.and_then(|(_, it)| it.reservation.as_ref()) {
+        Some(it) => Way::reserved(&it.id),
+        None => Way::bought(found.iter().any(|(_, it)| is_of(it, capacity_types::SPOT))),
+    };
+    let on_demand = found.iter().filter(|(_, it)| is_of(it, capacity_types::ON_DEMAND));
+    let cheapest_on_demand = on_demand.map(|it| it.0.price).fold(f64::INFINITY, f64::min);
     // Spot that is dearer than the cheapest On-Demand is of no use.
-    let is_kept =
-        |it: &(Offer, bool)| it.1 == is_spot && (!is_spot || it.0.price <= cheapest_on_demand);
+    let is_kept = |it: &(Offer, &Offering)| {
+        way.is_of(it.1) && (!way.is_spot() || it.0.price <= cheapest_on_demand)
+    };
     let mut kept: Vec<Offer> = found.into_iter().filter(is_kept).map(|(it, _)| it).collect();
     kept.sort_by(|a, b| a.price.total_cmp(&b.price));
     let mut kinds: Vec<usize> = Vec::new();
@@ -389,8 +470,7 @@ fn options(
         kinds.contains(&it.kind)
     });
     kept.truncate(MOST_OVERRIDES);
-    let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
-    (!kept.is_empty()).then_some((capacity_type, kept))
+    (!kept.is_empty()).then_some((way, kept))
 }
 
 /// The class's volumes; EC2 counts their sizes in whole GiB.

@@ -1,7 +1,7 @@
 //! EC2NodeClasses: what their selectors find, the instance profile, and whether they can be used.
 //!
-//! Deviation: no dry runs of the permissions; capacity reservations, placement groups and KMS keys of
-//! volumes are refused by `ValidationSucceeded`.
+//! Deviation: no dry runs of the permissions; placement groups and KMS keys of volumes are refused
+//! by `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,12 +30,14 @@ const SWEEP_EACH: u64 = 6;
 const FINALIZER: &str = "karpenter.k8s.aws/termination";
 /// A launch template that no launch has named for so long is of no use any more.
 const UNUSED: SignedDuration = SignedDuration::from_mins(10);
+const RESERVATIONS: &str = "CapacityReservationsReady";
 /// What `Ready` depends on.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     "AMIsReady",
     "SubnetsReady",
     "SecurityGroupsReady",
     "InstanceProfileReady",
+    RESERVATIONS,
     "ValidationSucceeded",
 ];
 
@@ -155,15 +157,21 @@ impl Context {
             status.instance_profile.clone_from(found);
         }
         set("InstanceProfileReady", profile.map(|it| it.is_some()), "InstanceProfileNotFound");
+        let has_reservations = self.config.gates.reserved_capacity;
+        if has_reservations {
+            let found = self.find_reservations(class, &mut status).await;
+            set(RESERVATIONS, found, "CapacityReservationsNotFound");
+        }
         let faults = class_rules::faults(class).join("; ");
-        let (is_valid, why) = match unsupported(class) {
+        let (is_valid, why) = match unsupported(class, has_reservations) {
             _ if !faults.is_empty() => (false, "EC2NodeClassValidationFailed"),
             None => (true, "ValidationSucceeded"),
             Some(why) => (false, why),
         };
         let kind = "ValidationSucceeded";
         conditions::set(&mut all, kind, Some(is_valid), why, &faults, generation, now);
-        conditions::set_ready(&mut all, &PARTS, generation, now);
+        let parts = PARTS.into_iter().filter(|it| has_reservations || *it != RESERVATIONS);
+        conditions::set_ready(&mut all, &parts.collect::<Vec<_>>(), generation, now);
         status.conditions = all;
         serde_json::to_value(status).unwrap_or(Value::Null)
     }
@@ -207,12 +215,12 @@ impl Context {
 }
 
 /// What this Karpenter cannot do for a class.
-fn unsupported(class: &Ec2NodeClass) -> Option<&'static str> {
+fn unsupported(class: &Ec2NodeClass, has_reservations: bool) -> Option<&'static str> {
     let spec = &class.spec;
     if !matches!(user_data::family(class), "AL2023" | "Custom") {
         return Some("AMIFamilyNotSupported");
     }
-    if !spec.capacity_reservation_selector_terms.is_empty() {
+    if !has_reservations && !spec.capacity_reservation_selector_terms.is_empty() {
         return Some("CapacityReservationsNotSupported");
     }
     if spec.placement_group_selector.is_some() {

@@ -21,7 +21,7 @@ use kube::{Api, api::PostParams};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Context, blocking};
+use super::{Context, blocking, lifecycle::pool_of};
 
 /// How long a node is left alone that a pod is on its way to: twice the longest batch.
 const NOMINATION: Duration = Duration::from_secs(20);
@@ -113,11 +113,17 @@ impl Context {
     }
 
     /// Waits for claims of a batch that has failed half-way, or of a Karpenter before this one: a
-    /// decision that does not see them makes them twice.
+    /// decision that does not see them makes them twice. Those that no pod has asked for (of static
+    /// pools, or a user's own) hold up nobody.
     async fn finish_batch(&self) {
         let claims = self.claims.all();
-        let is_coming =
-            |it: &NodeClaim| !it.is_true("Launched") && it.metadata.deletion_timestamp.is_none();
+        let is_for_pods = |it: &NodeClaim| {
+            let pool = self.pools.get(&Key::new("", pool_of(it)));
+            pool.is_some_and(|it| it.spec.replicas.is_none())
+        };
+        let is_coming = |it: &NodeClaim| {
+            !it.is_true("Launched") && it.metadata.deletion_timestamp.is_none() && is_for_pods(it)
+        };
         let coming = claims.iter().filter(|it| is_coming(it));
         let names: Vec<String> = coming.map(|it| it.name().to_owned()).collect();
         if !names.is_empty() {

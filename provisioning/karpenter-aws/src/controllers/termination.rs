@@ -29,6 +29,8 @@ use crate::cloud::instance_id;
 const AGAIN: Duration = Duration::from_secs(1);
 /// A pod that is still there so long after its time holds its node no longer: nobody ends it.
 const STUCK: SignedDuration = SignedDuration::from_mins(1);
+/// The condition of a claim whose instance is being ended.
+const TERMINATING: &str = "InstanceTerminating";
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 impl Context {
@@ -60,11 +62,15 @@ impl Context {
             let instance = self.cloud.instance(id).await.map_err(failed)?;
             let state = instance.and_then(|it| it.state).and_then(|it| it.name);
             match state.as_deref() {
-                None => {}
-                Some("shutting-down") => return Ok(Action::After(AGAIN)),
+                None => self.time_termination(claim, &of),
+                Some("shutting-down") => {
+                    self.note_termination(claim).await?;
+                    return Ok(Action::After(AGAIN));
+                }
                 Some(_) => {
                     self.cloud.terminate(id).await.map_err(failed)?;
                     self.metrics.add("nodes_drained_total", &of, 1.0);
+                    self.note_termination(claim).await?;
                     return Ok(Action::After(AGAIN));
                 }
             }
@@ -92,6 +98,24 @@ impl Context {
                 self.metrics.add("nodeclaims_terminated_total", &of, 1.0);
                 Ok(Action::Done)
             }
+        }
+    }
+
+    /// Says that the instance is being ended, and since when.
+    async fn note_termination(&self, claim: &NodeClaim) -> Result<(), ApplyError> {
+        if claim.is_true(TERMINATING) {
+            return Ok(());
+        }
+        self.say(claim, &[(TERMINATING, Some(true), TERMINATING, "")], |_| {}).await
+    }
+
+    /// Takes notice of how long the instance took to go.
+    fn time_termination(&self, claim: &NodeClaim, of: &[(&str, &str)]) {
+        let begun = claim.condition(TERMINATING).filter(|it| it.status == "True");
+        if let Some(begun) = begun {
+            let took = self.clock.now().duration_since(begun.last_transition_time.0);
+            let name = "nodeclaims_instance_termination_duration_seconds";
+            self.metrics.observe(name, of, took.as_secs_f64());
         }
     }
 

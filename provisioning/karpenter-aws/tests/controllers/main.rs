@@ -2,8 +2,11 @@
 
 use api_kube as _;
 
+mod elections;
 mod interruptions;
 mod launches;
+mod overlays;
+mod reservations;
 mod static_pools;
 mod support;
 mod terminations;
@@ -153,6 +156,7 @@ async fn what_happens_is_counted() {
         "karpenter_nodeclaims_disrupted_total{reason=\"Empty\",nodepool=\"default\",capacity_type=\"on-demand\"} 1\n",
         "karpenter_voluntary_disruption_decisions_total{decision=\"delete\",reason=\"Empty\",consolidation_type=\"empty\"} 1\n",
         "karpenter_nodeclaims_terminated_total{nodepool=\"default\"} 1\n",
+        "karpenter_nodeclaims_instance_termination_duration_seconds_count{nodepool=\"default\"} 1\n",
         "karpenter_nodes_terminated_total{nodepool=\"default\"} 1\n",
         "karpenter_nodepools_usage{nodepool=\"default\",resource_type=\"cpu\"} 0\n",
         "karpenter_cluster_state_node_count 0\n",

@@ -7,12 +7,17 @@ use serde_json::json;
 
 use crate::{
     MANY,
-    support::{World, object},
+    support::{Fate, World, object},
 };
 
 async fn world(is_open: bool) -> World {
     let gates = FeatureGates { static_capacity: is_open, ..FeatureGates::default() };
     let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    make_fixed(&world).await;
+    world
+}
+
+async fn make_fixed(world: &World) {
     let pool: NodePool = object(json!({
         "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "fixed" },
         "spec": { "replicas": 2, "template": { "spec": {
@@ -22,7 +27,6 @@ async fn world(is_open: bool) -> World {
             "nodeClassRef": { "group": "karpenter.k8s.aws", "kind": "EC2NodeClass",
                 "name": "default" } } } } }));
     world.node_pools().create(&PostParams::default(), &pool).await.unwrap();
-    world
 }
 
 async fn launched(world: &World) -> Vec<String> {
@@ -86,6 +90,54 @@ async fn a_drifted_node_of_a_static_pool_is_replaced_before_it_goes() {
             (now.len() == 2 && now.iter().all(|it| !before.contains(it))).then_some(())
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drifted_node_of_a_static_pool_stays_where_the_limit_leaves_no_room_for_another() {
+    let world = world(true).await;
+    world
+        .until("there are two", || async { (launched(&world).await.len() == 2).then_some(()) })
+        .await;
+    for claim in world.claims().await {
+        world.join(&claim).await;
+    }
+    let before = launched(&world).await;
+    let patch = |limit: &str| {
+        json!({ "spec": { "limits": { "nodes": limit },
+            "template": { "metadata": { "labels": { "team": "red" } } } } })
+    };
+    let limit = async |limit: &str| {
+        let patch = Patch::Merge(patch(limit));
+        world.node_pools().patch("fixed", &PatchParams::default(), &patch).await.unwrap();
+    };
+    limit("2").await;
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    assert_eq!(launched(&world).await, before);
+    limit("3").await;
+    world
+        .until("a third is made", || async { (launched(&world).await.len() == 3).then_some(()) })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pool_that_gets_no_instances_holds_up_no_pod() {
+    let gates = FeatureGates { static_capacity: true, ..FeatureGates::default() };
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    let wait = std::time::Duration::from_secs(200);
+    world.meet("CreateFleet", Fate::Late(wait));
+    world.meet("CreateFleet", Fate::Late(wait));
+    make_fixed(&world).await;
+    world
+        .until("the pool has its claims", || async {
+            (world.claims().await.len() == 2).then_some(())
+        })
+        .await;
+    // Both calls are on their way.
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    world.pending("web", "1").await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let launched = launched(&world).await;
+    assert!(launched.len() == 1 && launched[0].starts_with("default-"), "{launched:?}");
 }
 
 #[tokio::test(start_paused = true)]

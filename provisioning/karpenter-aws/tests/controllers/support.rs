@@ -20,6 +20,7 @@ use aws_wire::{
 };
 use bytes::Bytes;
 use clock::Clock;
+use controller::lease::Election;
 use http::Request;
 use http_body_util::Full;
 use k8s_openapi::api::{
@@ -185,6 +186,35 @@ impl World {
         let scope = self.running.child();
         let run = karpenter_aws::run(client, aws, config, self.clock, scope);
         drop(self.running.spawn("karpenter", run));
+    }
+
+    /// One more Karpenter, which works while it holds the lease. It goes on until the first scope is
+    /// over; without notice, and with nothing released, when the second is.
+    pub(crate) fn replica(&self, identity: &str) -> (Scope, Scope) {
+        let election = Election {
+            namespace: "x".to_owned(),
+            name: "karpenter-leader-election".to_owned(),
+            identity: identity.to_owned(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        };
+        let client = self.api.client(UserInfo::master("karpenter"));
+        let (aws, config, clock) = (self.karpenters.clone(), self.config.clone(), self.clock);
+        let (told, power) = (self.region.child(), self.region.child());
+        let (asked, own) = (told.clone(), power.child());
+        let run = async move {
+            let asked = async { asked.cancelled().await };
+            karpenter_aws::run_elected(client, aws, config, Some(election), clock, own, asked)
+                .await;
+        };
+        drop(power.spawn("replica", run));
+        (told, power)
+    }
+
+    /// Nobody works any more.
+    pub(crate) fn stop(&mut self) {
+        self.running.cancel();
     }
 
     /// The next call of the operation by Karpenter comes to this.

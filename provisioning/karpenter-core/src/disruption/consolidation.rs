@@ -2,7 +2,8 @@
 //!
 //! Nodes go where their pods fit onto the others with at most one new node, which has to be cheaper
 //! than they are together, whatever it becomes. Where the new node may be Spot it has to be, so that
-//! a lack of Spot capacity leaves things as they are instead of making them dearer. A Spot node for a
+//! a lack of Spot capacity leaves things as they are instead of making them dearer; where a
+//! reservation has room for it, it takes that. A Spot node for a
 //! Spot node only behind its gate, and then with 15 types to choose from, so that it is not the next
 //! one to be interrupted.
 //!
@@ -12,8 +13,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{DisruptionReason, capacity_types, labels};
 
-use super::{Candidate, Command, Fleet, Trial, is_spot, is_underutilized};
-use crate::{outcome::NewClaim, requirement::Requirement};
+use super::{Candidate, Command, Fleet, is_spot, is_underutilized, trial::Trial};
+use crate::{
+    outcome::{NewClaim, OptionOf},
+    requirement::Requirement,
+};
 
 /// No more nodes than these go together.
 const MOST_TOGETHER: usize = 100;
@@ -99,8 +103,16 @@ fn narrow(
     is_multi: bool,
 ) -> Option<()> {
     let options = Arc::make_mut(&mut replacement.options);
-    if options.iter().any(|it| &*it.capacity_type == capacity_types::SPOT) {
-        if nodes.iter().all(is_spot) && !is_gate_open {
+    let has =
+        |options: &[OptionOf], kind: &str| options.iter().any(|it| &*it.capacity_type == kind);
+    if has(options, capacity_types::RESERVED) {
+        options.retain(|it| &*it.capacity_type == capacity_types::RESERVED);
+        let only = Requirement::one(capacity_types::RESERVED);
+        replacement.requirements.add(labels::CAPACITY_TYPE, only);
+    }
+    let is_spot_again = has(options, capacity_types::SPOT) && nodes.iter().all(is_spot);
+    if has(options, capacity_types::SPOT) {
+        if is_spot_again && !is_gate_open {
             return None;
         }
         options.retain(|it| &*it.capacity_type == capacity_types::SPOT);
@@ -123,7 +135,7 @@ fn narrow(
         return None;
     }
     keeps_min_values(replacement)?;
-    if nodes.iter().all(is_spot) && !is_multi {
+    if is_spot_again && !is_multi {
         let types = replacement.types();
         if types.len() < SPOT_TYPES {
             return None;

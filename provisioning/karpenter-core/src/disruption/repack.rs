@@ -46,7 +46,7 @@ fn cheaper(fleet: &mut Fleet, nodes: &[Candidate]) -> Option<Command> {
         pods.extend(node.pods.iter().cloned());
     }
     let own = pods.len();
-    pods.extend(fleet.waiting.iter().cloned());
+    pods.extend(fleet.waiting.pods.iter().cloned());
     let batch = Batch::new(&mut fleet.engine, &pods);
     let outcome = batch.solve(&mut fleet.engine, &state, Effort::Improve);
     let has_place = outcome.unschedulable.iter().all(|it| it.pod >= own);

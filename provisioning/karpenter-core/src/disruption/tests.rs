@@ -1,5 +1,7 @@
 //! What goes, and what stays, in small clusters.
 
+mod rules;
+
 use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1 as core;
 use resources::Amounts;
@@ -96,6 +98,71 @@ fn no_node_goes_that_a_waiting_pod_could_be_on() {
     assert_eq!((names(&found), found.replacements.len()), (vec!["one"], 1));
     snapshot.pods.push(pod("waits", json!({}), "3"));
     assert!(command(&snapshot, Gates::default()).is_none());
+}
+
+#[test]
+fn a_waiting_pod_keeps_the_place_that_the_pods_of_a_going_node_would_need() {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "one", 4, &["2"]);
+    add(&mut snapshot, "two", 4, &["2"]);
+    assert_eq!(command(&snapshot, Gates::default()).unwrap().moves.len(), 1);
+    // It may be on either; on the other there is no room for two then.
+    snapshot.pods.push(pod("waits", json!({}), "1"));
+    let found = command(&snapshot, Gates::default());
+    let moves = found.map(|it| it.moves).unwrap_or_default();
+    assert!(!moves.iter().any(|(_, to)| matches!(to, Destination::Node(_))), "{moves:?}");
+}
+
+#[test]
+fn pods_that_wait_need_not_be_placed_anew_for_each_node_that_may_go() {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "room", 16, &["8"]);
+    add(&mut snapshot, "one", 4, &["3"]);
+    for at in 0..5 {
+        snapshot.pods.push(pod(&format!("waits-{at}"), json!({}), "1"));
+    }
+    let now = "2026-01-02T00:00:00Z".parse().unwrap();
+    let mut fleet = Fleet::new(&snapshot, |_| Some(types()), now, Gates::default());
+    let found = fleet.next_command().unwrap();
+    // Those that wait, and what was on the node, fit beside each other.
+    assert_eq!(names(&found), ["one"]);
+    assert_eq!(found.moves, [("x/one-0".to_owned(), Destination::Node("room".to_owned()))]);
+    snapshot.pods.push(pod("waits-more", json!({}), "1"));
+    assert!(command(&snapshot, Gates::default()).is_none(), "all the room is taken");
+}
+
+/// The types, of which one of 4 CPUs has room in a reservation.
+fn with_reservation(left: u32) -> Arc<[InstanceType]> {
+    let reservation = crate::world::Reservation { id: "cr-1".into(), left };
+    let types = types();
+    let each = types.iter().cloned().map(|mut it| {
+        if &*it.name == "m.4" {
+            it.offerings.push(Offering::reserved("a", reservation.clone(), it.offerings[0].price));
+        }
+        it
+    });
+    each.collect()
+}
+
+#[test]
+fn a_node_gives_way_to_one_that_is_paid_for_already_where_there_is_room_for_it() {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "one", 4, &["4"]);
+    let now = "2026-01-02T00:00:00Z".parse().unwrap();
+    let decide = |left: u32| {
+        let types = with_reservation(left);
+        Fleet::new(&snapshot, |_| Some(types.clone()), now, Gates::default()).next_command()
+    };
+    let found = decide(1).unwrap();
+    assert_eq!((found.nodes.len(), found.replacements.len()), (1, 1));
+    let all = found.replacements[0].to_api();
+    for (key, value) in
+        [(labels::CAPACITY_TYPE, "reserved"), (labels::CAPACITY_RESERVATION_ID, "cr-1")]
+    {
+        let of_key = all.iter().find(|it| it.key == key).unwrap();
+        assert_eq!(of_key.values, [value]);
+    }
+    assert!(decide(0).is_none());
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use karpenter_core::{
-    InstanceType, Limits, Node, Offering, Pool, Preferences, Requirement, Requirements, Used, World,
+    InstanceType, Limits, Node, Offering, Pool, Preferences, Requirement, Requirements,
+    Reservation, Used, World,
 };
 use resources::Amounts;
 use scheduling::PodInfo;
@@ -51,6 +52,14 @@ fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn types(draw: &mut Draw) -> Arc<[InstanceType]> {
     let count = 3 + draw.below(8);
+    // Some have room in a reservation, which other pools' types may have too.
+    let mut reserved: Vec<(usize, &str, Reservation)> = Vec::new();
+    for (id, left) in [("cr-0", 2), ("cr-1", 1), ("cr-2", 0)] {
+        if draw.one_in(3) {
+            let reservation = Reservation { id: id.into(), left };
+            reserved.push((draw.below(count), *draw.pick(&ZONES), reservation));
+        }
+    }
     let each = (0..count).map(|at| {
         let cpu = 1 << draw.below(6);
         let per = *draw.pick(&[2, 4, 8]);
@@ -69,6 +78,9 @@ fn types(draw: &mut Draw) -> Arc<[InstanceType]> {
                 it.is_available = !draw.one_in(8);
                 offerings.push(it);
             }
+        }
+        for (_, zone, it) in reserved.iter().filter(|(of, ..)| *of == at) {
+            offerings.push(Offering::reserved(zone, it.clone(), base));
         }
         let mut capacity = amounts(cpu * 1000, cpu * per * 1024, 10 + 5 * cpu);
         if draw.one_in(5) {

@@ -1,6 +1,9 @@
 //! Whether an outcome breaks a rule, told without the solver's code.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1 as core;
@@ -12,6 +15,7 @@ use scheduling::{Cluster, Verdict, filter_node};
 pub(crate) fn check(world: &World, outcome: &Outcome) -> Result<(), String> {
     everybody_is_somewhere(world, outcome)?;
     limits_hold(world, outcome)?;
+    reservations_hold(world, outcome)?;
     for claim in &outcome.claims {
         options_are_allowed(world, claim)?;
     }
@@ -78,6 +82,29 @@ fn limits_hold(world: &World, outcome: &Outcome) -> Result<(), String> {
     Ok(())
 }
 
+/// Whatever the new nodes become, no reservation has more of them than it has room for, and what
+/// takes room of one takes it of no other.
+fn reservations_hold(world: &World, outcome: &Outcome) -> Result<(), String> {
+    let mut taken: BTreeMap<&str, u32> = BTreeMap::new();
+    for claim in &outcome.claims {
+        let of: BTreeSet<&str> =
+            claim.options.iter().filter_map(|it| it.reservation.as_deref()).collect();
+        if of.len() > 1 {
+            return Err(format!("a new node may be in any of {of:?}"));
+        }
+        of.into_iter().for_each(|id| *taken.entry(id).or_default() += 1);
+    }
+    let types = world.pools.iter().flat_map(|it| it.types.iter());
+    let all = types.flat_map(|it| &it.offerings).filter_map(|it| it.reservation.as_ref());
+    for it in all {
+        let taken = taken.get(&*it.id).copied().unwrap_or(0);
+        if taken > it.left {
+            return Err(format!("{} has {taken} new nodes and room for {}", it.id, it.left));
+        }
+    }
+    Ok(())
+}
+
 fn options_are_allowed(world: &World, claim: &NewClaim) -> Result<(), String> {
     let pool = pool(world, claim);
     if claim.options.is_empty() || claim.pods.is_empty() {
@@ -88,10 +115,11 @@ fn options_are_allowed(world: &World, claim: &NewClaim) -> Result<(), String> {
     }
     for option in claim.options.iter() {
         let kind = kind(pool, option);
-        let offering = kind
-            .offerings
-            .iter()
-            .find(|it| it.zone() == &*option.zone && it.capacity_type() == &*option.capacity_type);
+        let offering = kind.offerings.iter().find(|it| {
+            it.zone() == &*option.zone
+                && it.capacity_type() == &*option.capacity_type
+                && it.reservation.as_ref().map(|it| &it.id) == option.reservation.as_ref()
+        });
         let offering = offering.ok_or("an option is offered by nobody")?;
         if !offering.is_available {
             return Err(format!("{option:?} is out of capacity"));

@@ -136,7 +136,11 @@ fn step(refresh: &mut Refresh, group: &Group, now: Timestamp) -> Vec<String> {
                  start an instance refresh that ignores or replaces them."
                     .to_owned(),
             );
-            end(refresh, RefreshStatus::Failed, now);
+            let status = match refresh.status {
+                RefreshStatus::RollbackInProgress => RefreshStatus::RollbackFailed,
+                _ => RefreshStatus::Failed,
+            };
+            end(refresh, status, now);
         }
         return Vec::new();
     }

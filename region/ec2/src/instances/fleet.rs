@@ -6,7 +6,7 @@
 //! the price of the day, `prioritized` by the overrides' priorities; the strategies that look at
 //! Spot capacity go by the price too: a pool of the market here has room or has none.
 //!
-//! Deviation: fleets of type `request` and `maintain`, weighted capacity, capacity reservations,
+//! Deviation: fleets of type `request` and `maintain`, weighted capacity, Capacity Blocks,
 //! least capacities, highest prices, single types or zones, and a mix of On-Demand and Spot in one call
 //! are refused. The answer's overrides have the zone of their subnet. The caller needs the right to
 //! `CreateFleet` on all that may be launched, and none to `RunInstances` besides.
@@ -26,7 +26,8 @@ use region_gateway::{Caller, Target};
 
 use super::{rights, run};
 use crate::{
-    Call, Ec2, client_tokens, faults, launch_templates, state::State, targets::of_creation,
+    Call, Ec2, capacity_reservations, client_tokens, faults, launch_templates, state::State,
+    targets::of_creation,
 };
 
 /// EC2's limit of overrides in one call.
@@ -91,11 +92,16 @@ fn launch_all(
         offer.template(state)?;
     }
     let order = strategy(request, is_spot)?;
-    let price = |it: &Offer| it.price(call, state, is_spot);
-    sort(&mut offers, order, price);
+    let is_reserved_first = uses_reservations_first(request)? && !is_spot;
     let fleet_id = format!("fleet-{}", entropy::uuid());
     let mut result = CreateFleetResult { fleet_id: Some(fleet_id), ..CreateFleetResult::default() };
     for _ in 0..count {
+        let price = |it: &Offer| it.price(call, state, is_spot);
+        sort(&mut offers, order, price);
+        if is_reserved_first {
+            // The order among those with room of a reservation, and among the others, stays.
+            offers.sort_by_key(|it| it.reservation(call, state).is_none());
+        }
         launch_one(call, state, request, is_spot, &mut offers, &mut result);
     }
     Ok(result)
@@ -206,6 +212,17 @@ fn strategy(request: &CreateFleetRequest, is_spot: bool) -> Result<Order, Fault>
     }
 }
 
+/// Whether what is paid for already is to be used up before.
+fn uses_reservations_first(request: &CreateFleetRequest) -> Result<bool, Fault> {
+    let options = request.on_demand_options.as_ref();
+    let options = options.and_then(|it| it.capacity_reservation_options.as_ref());
+    match options.and_then(|it| it.usage_strategy.as_deref()) {
+        None => Ok(false),
+        Some("use-capacity-reservations-first") => Ok(true),
+        Some(other) => Err(faults::invalid_value("UsageStrategy", other)),
+    }
+}
+
 fn sort(offers: &mut [Offer], order: Order, price: impl Fn(&Offer) -> f64) {
     let priority = |it: &Offer| it.with.priority.unwrap_or(f64::INFINITY);
     offers.sort_by(|a, b| match order {
@@ -230,13 +247,24 @@ fn offers(request: &CreateFleetRequest) -> Vec<Offer> {
 }
 
 impl Offer {
+    fn zone<'a>(&'a self, state: &'a State) -> &'a str {
+        let subnet = self.with.subnet_id.as_deref().and_then(|it| state.subnets.get(it));
+        let zone = subnet.map(|it| it.zone.as_str()).or(self.with.availability_zone.as_deref());
+        zone.unwrap_or_default()
+    }
+
+    /// The reservation whose room an instance of it would take.
+    fn reservation(&self, call: &Call<'_>, state: &State) -> Option<String> {
+        let launch = run::merged_in(call, state, &self.request_bare(), &self.place()).ok()?;
+        let facts = launch.instance_type.as_deref().and_then(instance_types::find)?;
+        capacity_reservations::choose(state, facts, self.zone(state), &launch.capacity).ok()?
+    }
+
     /// US dollars per hour, as things are.
     fn price(&self, call: &Call<'_>, state: &State, is_spot: bool) -> f64 {
         let kind = self.with.instance_type.as_deref().and_then(instance_types::find);
-        let subnet = self.with.subnet_id.as_deref().and_then(|it| state.subnets.get(it));
-        let zone = subnet.map(|it| it.zone.as_str()).or(self.with.availability_zone.as_deref());
         let price = kind.and_then(|it| match is_spot {
-            true => call.config.market().price(it, zone.unwrap_or_default(), call.now),
+            true => call.config.market().price(it, self.zone(state), call.now),
             false => it.price,
         });
         price.unwrap_or(f64::INFINITY)
@@ -257,16 +285,23 @@ impl Offer {
         };
         let tags = fleet.tag_specifications.iter();
         RunInstancesRequest {
-            min_count: 1,
-            max_count: 1,
-            launch_template: self.config.launch_template_specification.clone(),
-            image_id: self.with.image_id.clone(),
-            instance_type: self.with.instance_type.clone(),
             tag_specifications: tags
                 .filter(|it| it.resource_type.as_deref() != Some("fleet"))
                 .cloned()
                 .collect(),
             instance_market_options: is_spot.then_some(market),
+            ..self.request_bare()
+        }
+    }
+
+    /// Without what all of the fleet have.
+    fn request_bare(&self) -> RunInstancesRequest {
+        RunInstancesRequest {
+            min_count: 1,
+            max_count: 1,
+            launch_template: self.config.launch_template_specification.clone(),
+            image_id: self.with.image_id.clone(),
+            instance_type: self.with.instance_type.clone(),
             ..RunInstancesRequest::default()
         }
     }

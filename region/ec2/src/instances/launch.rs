@@ -9,11 +9,11 @@ use aws_ec2::{
 use aws_wire::Fault;
 
 use crate::{
-    Call,
+    Call, capacity_reservations,
     network_interfaces::{
         WantedIpv6, count, parse_address, parse_ipv6_address, parse_prefix, wanted_ipv6,
     },
-    records::{MetadataOptions, Tags},
+    records::{MetadataOptions, Preference, Tags},
     tagging,
 };
 
@@ -44,6 +44,7 @@ pub(crate) struct Launch {
     pub disable_api_stop: bool,
     pub shutdown_behavior: Option<String>,
     pub is_spot: bool,
+    pub capacity: Preference,
     pub cpu_credits: Option<String>,
 }
 
@@ -174,6 +175,9 @@ macro_rules! overlay {
         set_value(&mut launch.disable_api_stop, &source.disable_api_stop);
         if let Some(options) = &source.instance_market_options {
             launch.is_spot = options.market_type.as_deref() == Some("spot");
+        }
+        if let Some(wanted) = &source.capacity_reservation_specification {
+            launch.capacity = capacity_reservations::preference(wanted)?;
         }
         if let Some(credits) = &source.credit_specification {
             launch.cpu_credits = Some(credits.cpu_credits.clone());

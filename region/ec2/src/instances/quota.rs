@@ -6,7 +6,11 @@
 use aws_wire::{Fault, StatusCode};
 use instance_types::InstanceType;
 
-use crate::{Call, records::InstanceState, state::State};
+use crate::{
+    Call, capacity_reservations, faults,
+    records::{InstanceState, Preference},
+    state::State,
+};
 
 const VCPUS: u32 = 1152;
 
@@ -26,6 +30,44 @@ impl Granted {
     }
 }
 
+/// How an instance is paid for, and whose room it may take.
+pub(crate) struct Capacity<'a> {
+    pub(crate) is_spot: bool,
+    pub(crate) preference: &'a Preference,
+}
+
+impl Capacity<'_> {
+    /// Refuses one more instance than there is room for; else the reservation whose room it takes, if
+    /// it takes any's.
+    pub(crate) fn grant(
+        &self,
+        call: &Call<'_>,
+        state: &State,
+        facts: &InstanceType,
+        zone: &str,
+    ) -> Result<Option<String>, Fault> {
+        let granted = Granted::default();
+        if !self.is_spot {
+            let reservation = capacity_reservations::choose(state, facts, zone, self.preference)?;
+            // What is kept for it has been counted already.
+            if reservation.is_none() {
+                check(state, facts, false, granted)?;
+                check_capacity(call, state, facts, zone, granted)?;
+            }
+            return Ok(reservation);
+        }
+        if matches!(self.preference, Preference::Only | Preference::Target(_)) {
+            return Err(faults::combination(
+                "Spot Instances cannot be launched into Capacity Reservations.",
+            ));
+        }
+        check(state, facts, true, granted)?;
+        check_capacity(call, state, facts, zone, granted)?;
+        check_spot(call, facts, zone)?;
+        Ok(None)
+    }
+}
+
 /// Refuses one more instance of this type beyond the quota.
 pub(crate) fn check(
     state: &State,
@@ -36,8 +78,11 @@ pub(crate) fn check(
     let counts = |state| matches!(state, InstanceState::Pending | InstanceState::Running);
     let running = state.instances.iter().filter(|it| it.is_spot == is_spot && counts(it.state));
     let vcpus = running.filter_map(|it| instance_types::find(&it.instance_type)).map(|it| it.vcpus);
-    let granted = if is_spot { granted.spot_vcpus } else { granted.vcpus };
-    if vcpus.sum::<u32>() + granted + facts.vcpus <= VCPUS {
+    let (granted, kept) = match is_spot {
+        true => (granted.spot_vcpus, 0),
+        false => (granted.vcpus, capacity_reservations::kept(state).1),
+    };
+    if vcpus.sum::<u32>() + kept + granted + facts.vcpus <= VCPUS {
         return Ok(());
     }
     if is_spot {
@@ -53,7 +98,7 @@ pub(crate) fn check(
     ))
 }
 
-/// Refuses one more host than there is room for.
+/// Refuses one more host than there is room for, beside what is kept by reservations.
 pub(crate) fn check_capacity(
     call: &Call<'_>,
     state: &State,
@@ -63,7 +108,8 @@ pub(crate) fn check_capacity(
 ) -> Result<(), Fault> {
     let has_host = |state| !matches!(state, InstanceState::Stopped | InstanceState::Terminated);
     let hosts = state.instances.iter().filter(|it| has_host(it.state)).count();
-    if hosts + granted.hosts < call.config.capacity {
+    let kept = capacity_reservations::kept(state).0;
+    if hosts + kept + granted.hosts < call.config.capacity {
         return Ok(());
     }
     let name = facts.name;
@@ -79,7 +125,7 @@ pub(crate) fn check_capacity(
 }
 
 /// Refuses a Spot Instance where the market has no room.
-pub(crate) fn check_spot(call: &Call<'_>, facts: &InstanceType, zone: &str) -> Result<(), Fault> {
+fn check_spot(call: &Call<'_>, facts: &InstanceType, zone: &str) -> Result<(), Fault> {
     if call.config.market().has_capacity(facts.name, zone, call.now) {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Call, Ec2, launch_templates,
-    records::{Subnet, Tags},
+    records::{Preference, Subnet, Tags},
     state::State,
     targets::{of_id, tagging_of},
 };
@@ -94,6 +94,10 @@ impl<'a> Asked<'a> {
         }
         if let Some(id) = self.template.as_deref().and_then(|it| it.rsplit('/').next()) {
             targets.push(self.sourced(false, of_id(self.call.config, self.state, id)));
+        }
+        if let Preference::Target(id) = &self.launch.capacity {
+            let is_overridden = request.capacity_reservation_specification.is_some();
+            targets.push(self.sourced(is_overridden, of_id(self.call.config, self.state, id)));
         }
         targets.extend(self.tagging());
         targets.extend(self.role());

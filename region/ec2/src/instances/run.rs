@@ -9,12 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use instance_types::{Arch, InstanceType};
 use region_gateway::CallerKind;
 
-use super::{
-    interfaces,
-    launch::Launch,
-    quota::{self, Granted},
-    reports, shape,
-};
+use super::{interfaces, launch::Launch, quota::Capacity, reports, shape};
 use crate::{
     Call, client_tokens, faults, key_pairs, launch_templates,
     records::{BlockDevice, Image, Instance, InstanceState, Profile, StatusCheck, Tags},
@@ -210,12 +205,9 @@ impl Plan {
     ) -> Result<(), Fault> {
         let launch = &self.launch;
         // Each is in the state before the next is checked.
-        quota::check(state, self.facts, launch.is_spot, Granted::default())?;
         let subnet = interfaces::subnet_for(state, launch)?;
-        quota::check_capacity(call, state, self.facts, &subnet.zone, Granted::default())?;
-        if launch.is_spot {
-            quota::check_spot(call, self.facts, &subnet.zone)?;
-        }
+        let capacity = Capacity { is_spot: launch.is_spot, preference: &launch.capacity };
+        let reservation = capacity.grant(call, state, self.facts, &subnet.zone)?;
         let id = entropy::aws_id("i");
         let profile = self.profile.as_ref().map(|it| Profile {
             association_id: entropy::aws_id("iip-assoc"),
@@ -254,6 +246,8 @@ impl Plan {
             disable_api_stop: launch.disable_api_stop,
             shutdown_behavior: launch.shutdown_behavior.clone().unwrap_or("stop".to_owned()),
             is_spot: launch.is_spot,
+            capacity_preference: launch.capacity.clone(),
+            capacity_reservation: reservation,
             interruption: None,
             cpu_credits: launch.cpu_credits.clone(),
             client_token: self.client_token.clone(),

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 
 use aws_ec2::{
+    capacity_reservation::{
+        CapacityReservationSpecificationResponse, CapacityReservationTargetResponse,
+    },
     common::GroupIdentifier,
     instance::{
         self, CpuOptions, EbsInstanceBlockDevice, IamInstanceProfile, InstanceBlockDeviceMapping,
@@ -18,7 +21,7 @@ use crate::{
     Call, names,
     network_interfaces::{association, groups},
     query::{Values, many, maybe, one},
-    records::{Instance, InstanceState, MetadataOptions, NetworkInterface},
+    records::{Instance, InstanceState, MetadataOptions, NetworkInterface, Preference},
     state::{Attached, State},
     tagging,
 };
@@ -71,6 +74,8 @@ fn answer(
             .profile
             .as_ref()
             .map(|it| IamInstanceProfile { arn: Some(it.arn.clone()), id: Some(it.id.clone()) }),
+        capacity_reservation_id: instance.capacity_reservation.clone(),
+        capacity_reservation_specification: Some(specification(&instance.capacity_preference)),
         instance_lifecycle: instance.is_spot.then(|| "spot".to_owned()),
         network_interfaces: interfaces.iter().map(|it| interface(call, state, it)).collect(),
         root_device_name: image.map(|it| it.root_device_name.clone()),
@@ -117,6 +122,22 @@ fn answer(
             .map(std::net::Ipv6Addr::to_string),
         public_ip_address: public.map(|it| it.to_string()),
         ..Default::default()
+    }
+}
+
+fn specification(of: &Preference) -> CapacityReservationSpecificationResponse {
+    let (preference, target) = match of {
+        Preference::Open => (Some("open"), None),
+        Preference::None => (Some("none"), None),
+        Preference::Only => (Some("capacity-reservations-only"), None),
+        Preference::Target(id) => (None, Some(id.clone())),
+    };
+    CapacityReservationSpecificationResponse {
+        capacity_reservation_preference: preference.map(str::to_owned),
+        capacity_reservation_target: target.map(|id| CapacityReservationTargetResponse {
+            capacity_reservation_id: Some(id),
+            capacity_reservation_resource_group_arn: None,
+        }),
     }
 }
 
@@ -238,6 +259,7 @@ pub(crate) fn attribute(call: &Call<'_>, state: &State, instance: &Instance, nam
         "instance-type" => one(&instance.instance_type),
         "instance-lifecycle" => maybe(instance.is_spot.then_some("spot")),
         "image-id" => one(&instance.image_id),
+        "capacity-reservation-id" => maybe(instance.capacity_reservation.as_ref()),
         "key-name" => maybe(instance.key_name.as_ref()),
         "client-token" => maybe(instance.client_token.as_ref()),
         "launch-time" => one(names::date(instance.launched_at)),

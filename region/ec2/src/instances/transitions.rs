@@ -9,12 +9,7 @@ use aws_ec2::instance_state::{
 };
 use aws_wire::Fault;
 
-use super::{
-    interfaces,
-    quota::{self, Granted},
-    reports::transition_reason,
-    shape,
-};
+use super::{interfaces, quota::Capacity, reports::transition_reason, shape};
 use crate::{
     Call, faults,
     records::{Instance, InstanceState, StateReason, StatusCheck},
@@ -90,35 +85,26 @@ pub(crate) fn start(
     state: &mut State,
     request: StartInstancesRequest,
 ) -> Result<StartInstancesResponse, Fault> {
-    let (mut started, mut granted) = (Vec::new(), Granted::default());
-    for id in &request.instance_ids {
-        let instance = state.instances.find(id)?;
-        let facts = instance_types::find(&instance.instance_type);
-        if let Some(facts) = facts.filter(|_| instance.state == InstanceState::Stopped) {
-            quota::check(state, facts, instance.is_spot, granted)?;
-            quota::check_capacity(call, state, facts, &instance.zone, granted)?;
-            granted.add(facts, instance.is_spot);
-        }
+    if request.instance_ids.is_empty() {
+        return Err(faults::missing("InstanceId"));
     }
-    let starting_instances = each(state, &request.instance_ids, |instance| match instance.state {
-        InstanceState::Pending | InstanceState::Running => Ok(()),
-        InstanceState::Stopped => {
-            instance.state = InstanceState::Pending;
-            instance.boot += 1;
-            instance.check = StatusCheck::Ok;
-            instance.launched_at = call.now;
-            instance.state_reason = None;
-            // It was stopped before its time.
-            instance.interruption = None;
-            instance.transition_reason = String::new();
-            started.push((instance.id.clone(), instance.subnet_id.clone()));
-            Ok(())
+    let (mut started, mut starting_instances) = (Vec::new(), Vec::new());
+    for id in &request.instance_ids {
+        let before = state.instances.find(id)?.state;
+        match before {
+            InstanceState::Pending | InstanceState::Running => {}
+            InstanceState::Stopped => {
+                boot(call, state, id)?;
+                started.push((id.clone(), state.instances.find(id)?.subnet_id.clone()));
+            }
+            _ => {
+                return Err(faults::incorrect_state(format!(
+                    "The instance '{id}' is not in a state from which it can be started."
+                )));
+            }
         }
-        _ => Err(faults::incorrect_state(format!(
-            "The instance '{}' is not in a state from which it can be started.",
-            instance.id
-        ))),
-    })?;
+        starting_instances.push(changed(before, state.instances.find(id)?));
+    }
     for (id, subnet) in started {
         let primary = state.interfaces_of(&id).first().map(|it| it.id.clone());
         let is_public = state.subnets.get(&subnet).is_some_and(|it| it.map_public_ip_on_launch);
@@ -127,6 +113,30 @@ pub(crate) fn start(
         }
     }
     Ok(StartInstancesResponse { starting_instances })
+}
+
+/// Starts one, in whichever room there is for it now.
+fn boot(call: &Call<'_>, state: &mut State, id: &str) -> Result<(), Fault> {
+    let instance = state.instances.find(id)?;
+    let reservation = match instance_types::find(&instance.instance_type) {
+        None => None,
+        Some(facts) => {
+            let preference = &instance.capacity_preference;
+            let capacity = Capacity { is_spot: instance.is_spot, preference };
+            capacity.grant(call, state, facts, &instance.zone)?
+        }
+    };
+    let instance = state.instances.edit(id)?;
+    instance.state = InstanceState::Pending;
+    instance.boot += 1;
+    instance.check = StatusCheck::Ok;
+    instance.launched_at = call.now;
+    instance.state_reason = None;
+    // It was stopped before its time.
+    instance.interruption = None;
+    instance.transition_reason = String::new();
+    instance.capacity_reservation = reservation;
+    Ok(())
 }
 
 pub(crate) fn reboot(
@@ -172,11 +182,15 @@ fn each(
         let instance = state.instances.edit(id)?;
         let before = instance.state;
         change(instance)?;
-        changes.push(InstanceStateChange {
-            instance_id: Some(id.clone()),
-            previous_state: Some(shape::instance_state(before)),
-            current_state: Some(shape::instance_state(instance.state)),
-        });
+        changes.push(changed(before, instance));
     }
     Ok(changes)
+}
+
+fn changed(before: InstanceState, instance: &Instance) -> InstanceStateChange {
+    InstanceStateChange {
+        instance_id: Some(instance.id.clone()),
+        previous_state: Some(shape::instance_state(before)),
+        current_state: Some(shape::instance_state(instance.state)),
+    }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Tags, record};
+use super::{Preference, Tags, record};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Instance {
@@ -46,6 +46,12 @@ pub struct Instance {
     /// `stop` or `terminate`: what an instance's own power-off means.
     pub shutdown_behavior: String,
     pub is_spot: bool,
+    /// Into which reservations it may go, each time that it starts.
+    #[serde(default)]
+    pub capacity_preference: Preference,
+    /// The reservation whose room it takes.
+    #[serde(default)]
+    pub capacity_reservation: Option<String>,
     /// Of a Spot Instance that is to go.
     #[serde(default)]
     pub interruption: Option<Interruption>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_ec2::{
+    instance_state::{StartInstances, StartInstancesRequest, StopInstances, StopInstancesRequest},
     run_instances::{InstanceMarketOptionsRequest, RunInstancesRequest},
     spot::{DescribeSpotPriceHistory, DescribeSpotPriceHistoryRequest},
 };
@@ -104,6 +105,39 @@ async fn a_market_with_a_seed_interrupts_whoever_runs_where_it_has_no_room_and_r
         ends.push(begun.elapsed());
     }
     assert_eq!(ends[0], ends[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_spot_instance_is_not_started_while_the_market_has_no_room() {
+    let with_seed = |it| Config { spot_seed: Some(3), ..it };
+    let region = configured_with(with_seed);
+    let market = with_seed(Config::new(ACCOUNT, "us-east-1")).market();
+    let id = running(&region, spot()).await;
+    let zone = region.ec2.view().instances.get(&id).unwrap().zone.clone();
+    let has_room = || market.has_capacity("m5.large", &zone, region.clock.now());
+    let ids = || vec![id.clone()];
+    let stop = StopInstancesRequest { instance_ids: ids(), ..Default::default() };
+    region.call::<StopInstances>(stop).await;
+    region.report(&id, &HostReport::Stopped);
+    let start = || StartInstancesRequest { instance_ids: ids(), ..Default::default() };
+    for _ in 0..1000 {
+        if !has_room() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    let code = region.code::<StartInstances>(start()).await;
+    assert_eq!(
+        (code.as_str(), state(&region, &id)),
+        ("InsufficientInstanceCapacity", InstanceState::Stopped)
+    );
+    for _ in 0..1000 {
+        if has_room() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    region.call::<StartInstances>(start()).await;
 }
 
 #[tokio::test(start_paused = true)]

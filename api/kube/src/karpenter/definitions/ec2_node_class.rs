@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::karpenter::{
-    AWS_GROUP,
+    AWS_GROUP, VERSION,
     schema::{
         self, Kind, column, conditions, flag, list, number, object, one_of, rules, tag_selector,
         text, texts, with,
@@ -21,6 +21,7 @@ pub(super) fn definition() -> Value {
     ]);
     let kind = Kind {
         group: AWS_GROUP,
+        version: VERSION,
         kind: "EC2NodeClass",
         plural: "ec2nodeclasses",
         short: &["ec2nc", "ec2ncs"],

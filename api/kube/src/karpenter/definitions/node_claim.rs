@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::node_pool::node_class_ref;
 use crate::karpenter::{
-    GROUP,
+    GROUP, VERSION,
     schema::{
         self, DURATION, Kind, NILLABLE, amounts, column, conditions, object, requirements, rules,
         taints, text, with,
@@ -29,6 +29,7 @@ pub(super) fn definition() -> Value {
     ]);
     let kind = Kind {
         group: GROUP,
+        version: VERSION,
         kind: "NodeClaim",
         plural: "nodeclaims",
         short: &[],

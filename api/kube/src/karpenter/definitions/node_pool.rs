@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::karpenter::{
-    GROUP,
+    GROUP, VERSION,
     schema::{
         self, DURATION, Kind, NILLABLE, amounts, column, conditions, list, number, object, one_of,
         pool_labels, requirements, rules, taints, text, texts, with,
@@ -22,6 +22,7 @@ pub(super) fn definition() -> Value {
     ]);
     let kind = Kind {
         group: GROUP,
+        version: VERSION,
         kind: "NodePool",
         plural: "nodepools",
         short: &[],

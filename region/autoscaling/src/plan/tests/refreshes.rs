@@ -103,6 +103,19 @@ fn protected(preference: &str) -> Group {
 }
 
 #[test]
+fn a_rollback_that_cannot_go_on_has_failed_as_a_rollback() {
+    let mut group = protected("Wait");
+    let refresh = &mut group.refreshes[0];
+    refresh.status = crate::records::RefreshStatus::RollbackInProgress;
+    (refresh.left, refresh.total) = (BTreeSet::from(["i-1".to_owned()]), 1);
+    group = plan(&group, &running(&group), minutes(10)).group;
+    assert!(group.refresh().is_some());
+    group = plan(&group, &running(&group), minutes(71)).group;
+    assert_eq!(group.refreshes[0].status.name(), "RollbackFailed");
+    assert!(group.refresh().is_none() && group.refreshes[0].reason.is_some());
+}
+
+#[test]
 fn a_refresh_waits_an_hour_for_a_protected_instance_and_then_fails() {
     let mut group = protected("Wait");
     let mut ended = None;

@@ -38,7 +38,7 @@ enum Step {
 
 /// A candidate. The holder's clock may be wrong: what counts is when this one saw the last renewal.
 #[derive(Debug)]
-pub(crate) struct Elector {
+pub struct Elector {
     api: Api<Lease>,
     election: Election,
     clock: Clock,
@@ -46,13 +46,13 @@ pub(crate) struct Elector {
 }
 
 impl Elector {
-    pub(crate) fn new(client: Client, election: Election, clock: Clock) -> Self {
+    pub fn new(client: Client, election: Election, clock: Clock) -> Self {
         let api = Api::namespaced(client, &election.namespace);
         Self { api, election, clock, seen: None }
     }
 
     /// Returns once the Lease is held.
-    pub(crate) async fn acquire(&mut self) {
+    pub async fn acquire(&mut self) {
         while !self.try_once().await {
             tokio::time::sleep(self.election.retry_period).await;
         }
@@ -60,7 +60,7 @@ impl Elector {
     }
 
     /// Keeps the Lease; returns when it is lost. To be called as soon as it is held.
-    pub(crate) async fn hold(&mut self) {
+    pub async fn hold(&mut self) {
         let limit = self.election.renew_deadline;
         let mut until = Instant::now() + limit;
         loop {
@@ -78,7 +78,7 @@ impl Elector {
     }
 
     /// Lets others have the Lease at once, if it is held. Nothing may be done in its name any more.
-    pub(crate) async fn release(&mut self) {
+    pub async fn release(&mut self) {
         let now = self.clock.now();
         let found = match self.api.get_opt(&self.election.name).await {
             Ok(Some(found)) => found,
