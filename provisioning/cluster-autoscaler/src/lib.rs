@@ -17,7 +17,6 @@ mod aws;
 pub mod command;
 mod expander;
 pub mod flags;
-mod lease;
 mod metrics;
 mod node;
 mod observe;
@@ -36,7 +35,8 @@ mod world;
 use std::{sync::Arc, time::Duration};
 
 use clock::Clock;
-use controller::Recorder;
+pub use controller::lease::Election;
+use controller::{Recorder, lease::Elector};
 use kube::Client;
 use lifecycle::Scope;
 use tokio::net::TcpListener;
@@ -44,7 +44,6 @@ use tokio::net::TcpListener;
 pub use crate::{
     aws::{Cloud, Discovery, FixedGroup},
     expander::{Expander, Priorities},
-    lease::Election,
     options::{Backoff, Drain, GroupOptions, Limits, Options, ScaleDown, Similarity},
     registry::{Finding, NotSafe, Problem, Readiness, Registry},
     template::Template,
@@ -88,8 +87,7 @@ pub async fn run(
     scope: Scope,
     asked: impl Future<Output = ()>,
 ) -> Ended {
-    let mut elector =
-        config.election.clone().map(|it| lease::Elector::new(client.clone(), it, clock));
+    let mut elector = config.election.clone().map(|it| Elector::new(client.clone(), it, clock));
     let ended = tokio::select! {
         () = work(client, cloud, config, clock, scope.clone(), elector.as_mut()) => {
             Ended::LostLease
@@ -113,7 +111,7 @@ async fn work(
     config: Config,
     clock: Clock,
     scope: Scope,
-    mut elector: Option<&mut lease::Elector>,
+    mut elector: Option<&mut Elector>,
 ) {
     let metrics = Arc::new(metrics::Metrics::default());
     let (inactivity, failing) = (config.max_inactivity, config.max_failing);
