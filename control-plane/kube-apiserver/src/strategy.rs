@@ -155,6 +155,12 @@ pub(crate) fn finish_create(object: &mut Value, resource: &Resource) {
     if resource.is("", "pods") {
         let class = crate::qos::class(&object["spec"]);
         object["status"]["qosClass"] = class.into();
+        if object["spec"]["schedulingGates"].as_array().is_some_and(|it| !it.is_empty()) {
+            object["status"]["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }]);
+        }
     }
 }
 

@@ -6,17 +6,20 @@
 use controller::{Store, StoreSpec, object, reflect};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Container, ContainerStatus, Endpoints, Namespace, Node, PersistentVolumeClaim,
-        Pod, PodSpec, PodStatus, ReplicationController, ResourceQuota, Service, ServiceAccount,
+        ConfigMap, Container, ContainerStatus, Endpoints, Namespace, Node, PersistentVolume,
+        PersistentVolumeClaim, Pod, PodSpec, PodStatus, ReplicationController, ResourceQuota,
+        Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
+    storage::v1::StorageClass,
 };
 use kube::{Client, Resource};
 use lifecycle::Scope;
@@ -49,9 +52,12 @@ pub(crate) struct Caches {
     pub(crate) daemon_sets: Store<DaemonSet>,
     pub(crate) stateful_sets: Store<StatefulSet>,
     pub(crate) revisions: Store<ControllerRevision>,
+    pub(crate) autoscalers: Store<HorizontalPodAutoscaler>,
     pub(crate) jobs: Store<Job>,
     pub(crate) cron_jobs: Store<CronJob>,
     pub(crate) claims: Store<PersistentVolumeClaim>,
+    pub(crate) volumes: Store<PersistentVolume>,
+    pub(crate) storage_classes: Store<StorageClass>,
     pub(crate) quotas: Store<ResourceQuota>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) requests: Store<CertificateSigningRequest>,
@@ -90,9 +96,12 @@ impl Caches {
             daemon_sets: reflect(client(), StoreSpec::default(), scope),
             stateful_sets: reflect(client(), StoreSpec::default(), scope),
             revisions: reflect(client(), owned(), scope),
+            autoscalers: reflect(client(), StoreSpec::default(), scope),
             jobs: reflect(client(), owned(), scope),
             cron_jobs: reflect(client(), StoreSpec::default(), scope),
             claims: reflect(client(), StoreSpec::default(), scope),
+            volumes: reflect(client(), StoreSpec::default(), scope),
+            storage_classes: reflect(client(), StoreSpec::default(), scope),
             quotas: reflect(client(), StoreSpec::default(), scope),
             budgets: reflect(client(), StoreSpec::default(), scope),
             requests: reflect(client(), StoreSpec::default(), scope),
@@ -120,9 +129,12 @@ impl Caches {
             self.daemon_sets.synced(),
             self.stateful_sets.synced(),
             self.revisions.synced(),
+            self.autoscalers.synced(),
             self.jobs.synced(),
             self.cron_jobs.synced(),
             self.claims.synced(),
+            self.volumes.synced(),
+            self.storage_classes.synced(),
             self.quotas.synced(),
             self.budgets.synced(),
             self.requests.synced(),
@@ -163,18 +175,24 @@ fn trim_pod(pod: &mut Pod) {
             };
         }
         *spec = PodSpec {
+            active_deadline_seconds: spec.active_deadline_seconds,
             affinity: spec.affinity.take(),
             containers: std::mem::take(&mut spec.containers),
             hostname: spec.hostname.take(),
             init_containers: spec.init_containers.take(),
             node_name: spec.node_name.take(),
             overhead: spec.overhead.take(),
+            priority_class_name: spec.priority_class_name.take(),
             resource_claims: spec.resource_claims.take(),
             resources: spec.resources.take(),
             subdomain: spec.subdomain.take(),
             tolerations: spec.tolerations.take(),
+            volumes: spec.volumes.take(),
             ..PodSpec::default()
         };
+        if let Some(volumes) = &mut spec.volumes {
+            volumes.retain(|it| it.persistent_volume_claim.is_some() || it.ephemeral.is_some());
+        }
     }
     if let Some(status) = &mut pod.status {
         *status = PodStatus {

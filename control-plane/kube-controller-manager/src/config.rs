@@ -17,6 +17,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// See [`NodeNamesCheck`]. `None` compares with the addresses that the Node object shows.
     pub node_names: Option<Arc<NodeNamesCheck>>,
+    /// What the helper pods of local volumes run (`nodestead-addons`). `None`: there are none.
+    pub local_path_image: Option<String>,
     /// How long a node may be silent before it counts as unreachable.
     pub node_monitor_grace_period: std::time::Duration,
     /// How many finished pods are kept before the oldest are deleted.
@@ -32,6 +34,7 @@ impl Config {
             ca,
             root_ca_pem,
             node_names: None,
+            local_path_image: None,
             node_monitor_grace_period: std::time::Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
             cluster_signing_duration: std::time::Duration::from_secs(365 * 24 * 3600),
@@ -44,6 +47,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("node_monitor_grace_period", &self.node_monitor_grace_period)
             .field("terminated_pod_gc_threshold", &self.terminated_pod_gc_threshold)
+            .field("local_path_image", &self.local_path_image)
             .field("asks_for_node_names", &self.node_names.is_some())
             .finish_non_exhaustive()
     }

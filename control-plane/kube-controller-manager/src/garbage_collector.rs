@@ -24,9 +24,10 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, warn};
 
+pub(crate) use self::graph::Graph;
 use self::{
     decision::{Decision, Owner, Owners},
-    graph::{Graph, Id, Meta},
+    graph::{Id, Meta},
 };
 use crate::{Context, discovery};
 
@@ -42,8 +43,8 @@ struct Collector {
 }
 
 pub(crate) async fn run(context: Context) {
-    let queue = Queue::new();
-    let it = Collector { graph: Arc::new(Graph::new(queue.clone())), queue, context };
+    let graph = context.objects.clone();
+    let it = Collector { queue: graph.queue().clone(), graph, context };
     let resync = it.clone();
     drop(it.context.scope.spawn("garbage-collector/resync", async move { resync.resync().await }));
     let queue = it.queue.clone();

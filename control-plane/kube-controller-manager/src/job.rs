@@ -3,9 +3,10 @@
 //! A pod that ends is counted exactly once, even if it is deleted or this process dies in between:
 //! it is held by a finalizer, noted as ended in the Job's status, released, and then counted.
 //!
-//! Upstream: `pkg/controller/job`. Deviation: no pod failure policy, success policy, back-off limit
-//! per index or pod replacement policy other than the default.
+//! Upstream: `pkg/controller/job`.
 
+mod failures;
+mod indexes;
 mod plan;
 mod pod;
 mod status;
@@ -101,7 +102,7 @@ impl Controller {
             self.write_status(&key, &job, &wanted).await?;
             self.announce(&job, &wanted);
         }
-        self.release(&owned, |pod| observed.is_noted(pod)).await?;
+        self.release(&owned, |pod| observed.may_go(pod, outcome.as_ref())).await?;
         if are_met {
             self.apply(&key, &job, observed.plan(outcome.as_ref())).await?;
         }
@@ -199,14 +200,24 @@ impl Controller {
         if is_new("Suspended") {
             self.recorder.normal(job, "Suspended", "Job suspended");
         }
+        let was_suspended = job
+            .status
+            .as_ref()
+            .and_then(|it| status::condition(it, "Suspended"))
+            .is_some_and(|it| it.status == "True");
+        let is_suspended =
+            status::condition(wanted, "Suspended").is_some_and(|it| it.status == "True");
+        if was_suspended && !is_suspended {
+            self.recorder.normal(job, "Resumed", "Job resumed");
+        }
         if is_new("Failed") {
             let failed = status::condition(wanted, "Failed");
             let message = failed.and_then(|it| it.message.clone()).unwrap_or_default();
-            let reason = match failed.and_then(|it| it.reason.as_deref()) {
-                Some(plan::DEADLINE) => plan::DEADLINE,
-                _ => plan::BACKOFF,
-            };
-            self.recorder.warn(job, reason, message);
+            let reasons =
+                [plan::DEADLINE, plan::POLICY, plan::FAILED_INDEXES, plan::TOO_MANY_FAILED_INDEXES];
+            let reason = failed.and_then(|it| it.reason.as_deref());
+            let reason = reasons.into_iter().find(|it| Some(*it) == reason);
+            self.recorder.warn(job, reason.unwrap_or(plan::BACKOFF), message);
         }
     }
 }

@@ -3,11 +3,12 @@
 //! All controllers run in one process over one set of [`caches`]. Each is observe, plan, apply;
 //! the plans are pure functions with tests beside them.
 //!
-//! Upstream: `pkg/controller`. Deviation: no leader election and no per-controller switches; one
-//! process runs all of them.
+//! Upstream: `pkg/controller`. Deviation: no per-controller switches; one process runs all of
+//! them.
 
 use api_kube as _;
 
+mod bootstrap_token;
 mod caches;
 mod certificates;
 mod claim;
@@ -20,12 +21,16 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoints;
+mod ephemeral_volume;
 mod expectations;
 mod garbage_collector;
 mod handover;
+mod horizontal;
 mod job;
+mod local_path;
 mod namespace;
 mod node_lifecycle;
+mod persistent_volume;
 mod pod_control;
 mod pod_gc;
 mod pods;
@@ -35,17 +40,20 @@ mod resource_quota;
 mod revisions;
 mod service_account;
 mod stateful_set;
+mod storage_protection;
 mod trust_bundle;
 mod ttl;
 mod ttl_after_finished;
+
+use std::sync::Arc;
 
 use clock::Clock;
 use controller::Recorder;
 use kube::Client;
 use lifecycle::Scope;
 
-use self::caches::Caches;
 pub use self::config::{Config, NodeNamesCheck};
+use self::{caches::Caches, garbage_collector::Graph};
 
 /// What every controller has.
 #[derive(Clone)]
@@ -55,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) scope: Scope,
     pub(crate) caches: Caches,
     pub(crate) config: Config,
+    /// The metadata of everything.
+    pub(crate) objects: Arc<Graph>,
 }
 
 impl Context {
@@ -76,7 +86,9 @@ impl Context {
 pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     let caches = Caches::new(&client, &scope);
     caches.synced().await;
-    let context = Context { client, clock, scope: scope.clone(), caches, config };
+    let objects = Arc::new(Graph::new());
+    let context = Context { client, clock, scope: scope.clone(), caches, config, objects };
+    context.start("tokencleaner", bootstrap_token::run);
     context.start("certificates", certificates::run);
     context.start("clusterrole-aggregation", cluster_role_aggregation::run);
     context.start("cronjob", cron_job::run);
@@ -85,16 +97,21 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     context.start("disruption", disruption::run);
     context.start("endpoints", endpoints::run);
     context.start("endpoint-mirroring", endpoints::mirroring::run);
+    context.start("ephemeral-volume", ephemeral_volume::run);
     context.start("garbage-collector", garbage_collector::run);
+    context.start("horizontal-pod-autoscaler", horizontal::run);
     context.start("job", job::run);
+    context.start("local-path", local_path::run);
     context.start("namespace", namespace::run);
     context.start("node-lifecycle", node_lifecycle::run);
+    context.start("persistentvolume-binder", persistent_volume::run);
     context.start("podgc", pod_gc::run);
     context.start("replicaset", replica_set::run);
     context.start("resource-claim", resource_claim::run);
     context.start("resourcequota", resource_quota::run);
     context.start("serviceaccount", service_account::run);
     context.start("statefulset", stateful_set::run);
+    context.start("storage-protection", storage_protection::run);
     context.start("trust-bundle", trust_bundle::run);
     context.start("ttl", ttl::run);
     context.start("ttl-after-finished", ttl_after_finished::run);

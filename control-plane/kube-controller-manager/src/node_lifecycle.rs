@@ -5,14 +5,13 @@
 //! pods are no longer ready, and taints follow from the conditions: `NoSchedule` at once,
 //! `NoExecute` at the pace that the zone allows. Pods go when their toleration ends.
 //!
-//! Upstream: `pkg/controller/nodelifecycle`, `pkg/controller/tainteviction`. Deviation: evictions
-//! are paced by one node per ten seconds and zone, and stop while every node of a cluster of more
-//! than one is unhealthy; the finer classes of partly disrupted zones are not told apart.
+//! Upstream: `pkg/controller/nodelifecycle`, `pkg/controller/tainteviction`.
 
 mod eviction;
 mod health;
 mod pace;
 mod taints;
+mod zones;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -30,7 +29,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tracing::info;
 
-use self::{health::Heartbeat, pace::Pace};
+use self::{health::Heartbeat, pace::Pace, zones::Zones};
 use crate::{Context, caches::BY_NODE, pods};
 
 /// Where kubelets keep their leases.
@@ -202,14 +201,17 @@ impl Controller {
     async fn taint(&self, node: &Node, now: Timestamp) -> Result<Option<Duration>, ApplyError> {
         let name = node.metadata.name.clone().unwrap_or_default();
         let nodes = self.context.caches.nodes.all();
-        let is_disrupted =
-            nodes.len() > 1 && nodes.iter().all(|it| health::ready(it) != Some("True"));
+        let zones = Zones::of(nodes.iter().map(|it| &**it));
         let mut wait = None;
-        let may_evict = if is_disrupted {
+        let may_evict = if zones.are_all_lost() {
             taints::Evicting::Never
         } else if taints::needs_eviction(node) {
-            let zone = object::label(node, "topology.kubernetes.io/zone").unwrap_or_default();
-            match self.pace.lock().take(zone, now) {
+            let zone = zones::zone_of(node);
+            let turn = match zones.interval(&zone) {
+                None => Err(MONITOR),
+                Some(interval) => self.pace.lock().take(&zone, interval, now),
+            };
+            match turn {
                 Ok(()) => taints::Evicting::Now,
                 Err(due) => {
                     wait = Some(due);

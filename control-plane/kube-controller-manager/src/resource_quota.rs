@@ -3,114 +3,221 @@
 //! Whether a creation is admitted is decided by the API server, from the objects themselves; this
 //! keeps the numbers that users read.
 //!
-//! Upstream: `pkg/controller/resourcequota`. Deviation: counted are pods and what they request and
-//! limit, and the objects that this process watches anyway; other counts are left out.
+//! Upstream: `pkg/controller/resourcequota`, `pkg/quota/v1/evaluator/core`. Deviation: devices of
+//! ResourceClaims (`CLASS.deviceclass.resource.k8s.io/devices`) are not counted.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Key, Queue, apply};
 use k8s_openapi::{
-    api::core::v1::{Pod, ResourceQuota, Service},
+    api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, Service},
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
-use resources::{Amounts, Format, Quantity, pod_limits, pod_requests};
+use resources::{
+    Amounts, Format, Quantity, pod_limits, pod_requests, quota_covers, quota_has_scopes,
+};
 use serde_json::json;
 
-use crate::{Context, caches::Caches, pods};
+use crate::{Context, pods};
 
 /// Changes are gathered for a moment: a rollout changes hundreds of pods.
 const GATHER: Duration = Duration::from_millis(500);
 /// Upstream's full resynchronization.
 const RESYNC: Duration = Duration::from_secs(5 * 60);
+/// How long until all kinds are known, at the start.
+const UNKNOWN: Duration = Duration::from_millis(200);
+
+/// What a quota names without `count/`.
+const OBJECTS: [&str; 6] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+];
+const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
 
 pub(crate) async fn run(context: Context) {
     let queue = Queue::new();
     let on = queue.clone();
     context.caches.quotas.subscribe(move |it| on.add(it.key.clone()));
-    let later = |queue: &Queue<Key>, caches: &Caches| {
-        let (queue, quotas) = (queue.clone(), caches.quotas.clone());
+    let later = || {
+        let (queue, quotas) = (queue.clone(), context.caches.quotas.clone());
         move |namespace: &str| {
             for quota in quotas.in_namespace(namespace) {
                 queue.add_after(Key::of(&*quota), GATHER);
             }
         }
     };
-    let on = later(&queue, &context.caches);
+    let on = later();
     context.caches.pods.subscribe(move |it| on(&it.key.namespace));
-    let on = later(&queue, &context.caches);
+    let on = later();
     context.caches.services.subscribe(move |it| on(&it.key.namespace));
-    controller::run("resourcequota", queue, 5, |it| reconcile(&context, it)).await;
+    let on = later();
+    context.caches.claims.subscribe(move |it| on(&it.key.namespace));
+    context.objects.on_count(later());
+    let passes = queue.clone();
+    controller::run("resourcequota", passes, 5, |it| reconcile(&context, it)).await;
 }
 
 async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
     let Some(quota) = context.caches.quotas.get(&key) else { return Ok(Action::Done) };
-    let hard = quota.spec.as_ref().and_then(|it| it.hard.clone()).unwrap_or_default();
-    let used = used(&hard, &context.caches, &key.namespace);
-    let known = quota.status.clone().unwrap_or_default();
-    if known.hard.as_ref() != Some(&hard) || known.used.as_ref() != Some(&used) {
-        let status = json!({ "hard": hard, "used": used });
-        let client = &context.client;
-        let patched =
-            apply::patch_status::<ResourceQuota, _>(client, &key.namespace, &key.name, &status)
-                .await;
-        match patched {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+    if !context.objects.is_synced() {
+        return Ok(Action::After(UNKNOWN));
     }
-    Ok(Action::After(RESYNC))
+    let spec = quota.spec.clone().unwrap_or_default();
+    let hard = spec.hard.clone().unwrap_or_default();
+    let namespace = key.namespace.as_str();
+    let objects = |kind: &str| context.objects.count(kind, namespace);
+    let caches = &context.caches;
+    let used = Namespace {
+        objects: &objects,
+        pods: caches.pods.in_namespace(namespace),
+        services: caches.services.in_namespace(namespace),
+        claims: caches.claims.in_namespace(namespace),
+        now: context.clock.now(),
+    }
+    .used(&spec);
+    let known = quota.status.clone().unwrap_or_default();
+    if known.hard.as_ref() == Some(&hard) && known.used.as_ref() == Some(&used) {
+        return Ok(Action::After(RESYNC));
+    }
+    let gone = |old: Option<&List>, new: &List| -> Vec<String> {
+        old.into_iter()
+            .flat_map(BTreeMap::keys)
+            .filter(|it| !new.contains_key(*it))
+            .cloned()
+            .collect()
+    };
+    let mut status = json!({ "hard": hard, "used": used });
+    for name in gone(known.hard.as_ref(), &hard) {
+        status["hard"][name] = serde_json::Value::Null;
+    }
+    for name in gone(known.used.as_ref(), &used) {
+        status["used"][name] = serde_json::Value::Null;
+    }
+    let client = &context.client;
+    let patched =
+        apply::patch_status::<ResourceQuota, _>(client, namespace, &key.name, &status).await;
+    match patched {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(Action::After(RESYNC)),
+    }
 }
 
 type List = BTreeMap<String, ApiQuantity>;
 
-fn used(hard: &List, caches: &Caches, namespace: &str) -> List {
-    let pods = caches.pods.in_namespace(namespace);
-    let services = caches.services.in_namespace(namespace);
-    let count = |name: &str| match name {
-        "services" | "count/services" => Some(services.len()),
-        "services.loadbalancers" => Some(of_type(&services, "LoadBalancer")),
-        "services.nodeports" => Some(of_type(&services, "NodePort")),
-        "configmaps" | "secrets" | "replicationcontrollers" | "resourcequotas" => None,
-        "persistentvolumeclaims" | "count/persistentvolumeclaims" => {
-            Some(caches.claims.in_namespace(namespace).len())
+/// What is in a namespace.
+struct Namespace<'a> {
+    /// How many objects of a kind there are, where the kind is known.
+    objects: &'a dyn Fn(&str) -> Option<usize>,
+    pods: Vec<Arc<Pod>>,
+    services: Vec<Arc<Service>>,
+    claims: Vec<Arc<PersistentVolumeClaim>>,
+    now: jiff::Timestamp,
+}
+
+impl Namespace<'_> {
+    fn used(&self, quota: &ResourceQuotaSpec) -> List {
+        let of_pods = self.of_pods(quota);
+        let is_limited = quota_has_scopes(quota);
+        let names = quota.hard.iter().flat_map(BTreeMap::keys);
+        let amounts = names.filter_map(|name| {
+            let of_objects = if is_limited { None } else { self.of_objects(name) };
+            let amount = of_objects.or_else(|| of_pods.find(name))?;
+            Some((name.clone(), amount.into()))
+        });
+        amounts.collect()
+    }
+
+    fn of_objects(&self, name: &str) -> Option<Quantity> {
+        if let Some(kind) = name.strip_prefix("count/") {
+            return (self.objects)(kind).map(number);
         }
-        "count/deployments.apps" => Some(caches.deployments.in_namespace(namespace).len()),
-        "count/replicasets.apps" => Some(caches.replica_sets.in_namespace(namespace).len()),
-        "count/statefulsets.apps" => Some(caches.stateful_sets.in_namespace(namespace).len()),
-        "count/jobs.batch" => Some(caches.jobs.in_namespace(namespace).len()),
-        "count/cronjobs.batch" => Some(caches.cron_jobs.in_namespace(namespace).len()),
-        "count/pods" => Some(pods.len()),
-        _ => None,
-    };
-    let of_pods = of_pods(&pods);
-    let amounts = hard.keys().filter_map(|name| {
-        let number = count(name).and_then(|it| i64::try_from(it).ok());
-        let quantity = number.map(|it| Quantity::new(it, Format::DecimalSi));
-        let quantity = quantity.or_else(|| of_pods.find(name))?;
-        Some((name.clone(), quantity.into()))
+        if OBJECTS.contains(&name) {
+            return (self.objects)(name).map(number);
+        }
+        match name {
+            "services.loadbalancers" => {
+                let balancers = self.services.iter().filter(|it| kind_of(it) == "LoadBalancer");
+                Some(number(balancers.count()))
+            }
+            "services.nodeports" => {
+                Some(number(self.services.iter().map(|it| node_ports(it)).sum()))
+            }
+            "requests.storage" => Some(storage(&self.claims)),
+            _ => {
+                let (class, what) = name.split_once(OF_CLASS)?;
+                let of_class: Vec<_> =
+                    self.claims.iter().filter(|it| class_of(it) == Some(class)).cloned().collect();
+                match what {
+                    "persistentvolumeclaims" => Some(number(of_class.len())),
+                    "requests.storage" => Some(storage(&of_class)),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Of the pods that the quota is about and that take room.
+    fn of_pods(&self, quota: &ResourceQuotaSpec) -> Totals {
+        let mut totals = Totals { requests: Amounts::default(), limits: Amounts::default() };
+        let pods = self.pods.iter().filter(|it| !pods::is_over(it) && !self.is_stuck(it));
+        for pod in pods.filter(|it| quota_covers(quota, it)) {
+            totals.requests.add(&pod_requests(pod));
+            totals.limits.add(&pod_limits(pod));
+        }
+        totals
+    }
+
+    /// A pod that should be gone by now counts no more: its node may never say so.
+    fn is_stuck(&self, pod: &Pod) -> bool {
+        let deleted = pod.metadata.deletion_timestamp.as_ref();
+        // The date includes the grace period.
+        deleted.is_some_and(|it| it.0 < self.now)
+            && pod.metadata.deletion_grace_period_seconds.is_some()
+    }
+}
+
+fn number(of: usize) -> Quantity {
+    Quantity::new(i64::try_from(of).unwrap_or(i64::MAX), Format::DecimalSi)
+}
+
+fn kind_of(service: &Service) -> &str {
+    service.spec.as_ref().and_then(|it| it.type_.as_deref()).unwrap_or("ClusterIP")
+}
+
+/// How many ports of the nodes a Service takes.
+fn node_ports(service: &Service) -> usize {
+    let Some(spec) = &service.spec else { return 0 };
+    let ports = spec.ports.as_ref().map_or(0, Vec::len);
+    match kind_of(service) {
+        "NodePort" => ports,
+        "LoadBalancer" if spec.allocate_load_balancer_node_ports != Some(false) => ports,
+        "LoadBalancer" => {
+            spec.ports.iter().flatten().filter(|it| it.node_port.is_some_and(|it| it > 0)).count()
+        }
+        _ => 0,
+    }
+}
+
+fn class_of(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.storage_class_name.as_deref()
+}
+
+fn storage(claims: &[Arc<PersistentVolumeClaim>]) -> Quantity {
+    let wanted = claims.iter().filter_map(|it| {
+        let requests = it.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+        requests.get("storage")?.0.parse::<Quantity>().ok()
     });
-    amounts.collect()
+    wanted.fold(Quantity::new(0, Format::BinarySi), Quantity::plus)
 }
 
-fn of_type(services: &[Arc<Service>], kind: &str) -> usize {
-    let kind_of =
-        |it: &&Arc<Service>| it.spec.as_ref().and_then(|it| it.type_.as_deref()) == Some(kind);
-    services.iter().filter(kind_of).count()
-}
-
-/// What all pods of a namespace that are not over ask for.
+/// What pods ask for together.
 struct Totals {
     requests: Amounts,
     limits: Amounts,
-}
-
-fn of_pods(pods: &[Arc<Pod>]) -> Totals {
-    let mut totals = Totals { requests: Amounts::default(), limits: Amounts::default() };
-    for pod in pods.iter().filter(|it| !pods::is_over(it)) {
-        totals.requests.add(&pod_requests(pod));
-        totals.limits.add(&pod_limits(pod));
-    }
-    totals
 }
 
 impl Totals {
@@ -134,28 +241,88 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
-    #[test]
-    fn pods_count_by_what_they_request_and_limit_until_they_are_over() {
-        let pod = |phase: &str| {
-            let resources = json!({ "requests": { "cpu": "250m", "memory": "64Mi" },
-                "limits": { "memory": "128Mi" } });
-            let value = json!({ "spec": { "containers": [{ "name": "c", "resources": resources }] },
-                "status": { "phase": phase } });
-            Arc::new(serde_json::from_value(value).unwrap())
+    fn of<K: serde::de::DeserializeOwned>(value: Value) -> Arc<K> {
+        Arc::new(serde_json::from_value(value).unwrap())
+    }
+
+    fn pod(phase: &str, spec: Value) -> Arc<Pod> {
+        let resources = json!({ "requests": { "cpu": "250m", "memory": "64Mi" },
+            "limits": { "memory": "128Mi" } });
+        let mut full = json!({ "containers": [{ "name": "c", "resources": resources }] });
+        full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        of(json!({ "spec": full, "status": { "phase": phase } }))
+    }
+
+    fn claim(class: &str, storage: &str) -> Arc<PersistentVolumeClaim> {
+        of(json!({ "spec": { "storageClassName": class,
+            "resources": { "requests": { "storage": storage } } } }))
+    }
+
+    fn service(kind: &str, ports: usize, allocates: bool) -> Arc<Service> {
+        let ports: Vec<_> = (0..ports).map(|it| json!({ "port": 80 + it })).collect();
+        of(json!({ "spec": { "type": kind, "ports": ports,
+            "allocateLoadBalancerNodePorts": allocates } }))
+    }
+
+    fn used(scopes: &[&str], name: &str) -> Option<String> {
+        let objects = |kind: &str| match kind {
+            "secrets" => Some(2),
+            "deployments.apps" => Some(3),
+            _ => None,
         };
-        let totals = of_pods(&[pod("Running"), pod("Pending"), pod("Succeeded")]);
+        let namespace = Namespace {
+            objects: &objects,
+            pods: vec![
+                pod("Running", json!({})),
+                pod("Pending", json!({ "activeDeadlineSeconds": 5 })),
+                pod("Succeeded", json!({})),
+            ],
+            services: vec![
+                service("ClusterIP", 9, true),
+                service("NodePort", 2, true),
+                service("LoadBalancer", 3, true),
+                service("LoadBalancer", 4, false),
+            ],
+            claims: vec![claim("fast", "1Gi"), claim("slow", "2Gi")],
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let spec = json!({ "hard": { name: "1" }, "scopes": scopes });
+        let used = namespace.used(&serde_json::from_value(spec).unwrap());
+        used.get(name).map(|it| it.0.clone())
+    }
+
+    #[test]
+    fn every_name_of_a_quota_is_counted_as_upstream_counts_it() {
         for (name, expected) in [
-            ("requests.cpu", "500m"),
-            ("cpu", "500m"),
-            ("memory", "128Mi"),
-            ("limits.memory", "256Mi"),
-            ("limits.cpu", "0"),
-            ("pods", "2"),
+            ("requests.cpu", Some("500m")),
+            ("cpu", Some("500m")),
+            ("memory", Some("128Mi")),
+            ("limits.memory", Some("256Mi")),
+            ("limits.cpu", Some("0")),
+            ("pods", Some("2")),
+            ("secrets", Some("2")),
+            ("count/deployments.apps", Some("3")),
+            ("count/unknowns.example.com", None),
+            ("services.nodeports", Some("5")),
+            ("services.loadbalancers", Some("2")),
+            ("requests.storage", Some("3Gi")),
+            ("fast.storageclass.storage.k8s.io/requests.storage", Some("1Gi")),
+            ("slow.storageclass.storage.k8s.io/persistentvolumeclaims", Some("1")),
+            ("gold.storageclass.storage.k8s.io/persistentvolumeclaims", Some("0")),
         ] {
-            assert_eq!(totals.find(name).unwrap().to_string(), expected, "{name}");
+            assert_eq!(used(&[], name).as_deref(), expected, "{name}");
         }
-        assert_eq!(totals.find("configmaps"), None);
+    }
+
+    #[test]
+    fn a_quota_with_scopes_counts_the_pods_that_are_in_them_and_nothing_else() {
+        assert_eq!(used(&["Terminating"], "pods").as_deref(), Some("1"));
+        assert_eq!(used(&["NotTerminating", "NotBestEffort"], "pods").as_deref(), Some("1"));
+        assert_eq!(used(&["BestEffort"], "pods").as_deref(), Some("0"));
+        assert_eq!(used(&["Terminating"], "secrets"), None);
     }
 }

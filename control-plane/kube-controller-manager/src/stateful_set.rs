@@ -3,11 +3,11 @@
 //! A pod's name is its identity, so the API server itself rules out two pods of one ordinal: a
 //! stale cache makes a creation fail, never double.
 //!
-//! Upstream: `pkg/controller/statefulset`. Deviation: volume claims are kept when the set is scaled
-//! down or deleted (`Retain`), whatever `persistentVolumeClaimRetentionPolicy` says; updates take one pod at a time (`maxUnavailable` is not read).
+//! Upstream: `pkg/controller/statefulset`.
 
 mod plan;
 mod pod;
+mod retention;
 mod status;
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use k8s_openapi::api::{
     apps::v1::{StatefulSet, StatefulSetStatus},
     core::v1::{PersistentVolumeClaim, Pod},
 };
+use serde_json::json;
 
 use self::plan::{Observed, Plan};
 use crate::{Context, claim, handover, pods, revisions};
@@ -44,12 +45,36 @@ pub(crate) async fn run(context: Context) {
     controller::run("statefulset", queue, PARALLEL, |key| it.reconcile(key)).await;
 }
 
+/// Whether a new member may use a claim that is there.
+fn check_claim(claim: &PersistentVolumeClaim, member: &str) -> Result<(), ApplyError> {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    if object::is_terminating(claim) || retention::is_stale(claim, member, None) {
+        return Err(ApplyError::other(format!("pvc {name} is being deleted")));
+    }
+    Ok(())
+}
+
 impl Controller {
     fn subscribe(&self) {
         let queue = self.queue.clone();
         self.context.caches.stateful_sets.subscribe(move |change| queue.add(change.key.clone()));
         let this = self.clone();
         self.context.caches.pods.subscribe(move |change| this.pod_changed(change));
+        let this = self.clone();
+        self.context.caches.claims.subscribe(move |change| {
+            if change.new.is_none() {
+                this.claim_gone(&change.key);
+            }
+        });
+    }
+
+    /// A member may have waited for an earlier one's claim to go.
+    fn claim_gone(&self, key: &Key) {
+        for set in self.context.caches.stateful_sets.in_namespace(&key.namespace) {
+            if pod::may_have_claim(&set, &key.name) {
+                self.queue.add(Key::of(&*set));
+            }
+        }
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
@@ -83,6 +108,7 @@ impl Controller {
         let owned = claims.apply(client, &*set).await?;
         let observed = Observed::new(&set, &history, &owned, self.context.clock.now());
         let plan = observed.plan();
+        self.keep_claims(&key, &set, &observed).await?;
         let result = self.apply(&key, &set, &observed, plan).await;
         self.write_status(&key, &set, &status::status(&observed)).await?;
         result?;
@@ -146,11 +172,13 @@ impl Controller {
         set: &StatefulSet,
         ordinal: i32,
     ) -> Result<(), ApplyError> {
-        for claim in pod::claims(set, ordinal) {
+        for mut claim in pod::claims(set, ordinal) {
             let name = claim.metadata.name.clone().unwrap_or_default();
-            if self.context.caches.claims.get(&Key::new(&key.namespace, &name)).is_some() {
+            if let Some(known) = self.context.caches.claims.get(&Key::new(&key.namespace, &name)) {
+                check_claim(&known, &pod::name(set, ordinal))?;
                 continue;
             }
+            claim.metadata.owner_references = retention::owners(set, None, true, &claim);
             let created =
                 apply::create::<PersistentVolumeClaim>(&self.context.client, &claim).await;
             match created {
@@ -161,6 +189,38 @@ impl Controller {
                 }
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The claims of all members get the owners that the policy gives them, before a member goes.
+    async fn keep_claims(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        observed: &Observed<'_>,
+    ) -> Result<(), ApplyError> {
+        for (ordinal, member) in &observed.members {
+            for claim in pod::claims(set, *ordinal) {
+                let name = claim.metadata.name.unwrap_or_default();
+                let known = self.context.caches.claims.get(&Key::new(&key.namespace, &name));
+                let Some(known) = known.filter(|it| !object::is_terminating(&**it)) else {
+                    continue;
+                };
+                let has_place = observed.has_place(*ordinal);
+                let Some(owners) = retention::owners(set, Some(&**member), has_place, &known)
+                else {
+                    continue;
+                };
+                let patch = json!({ "metadata": {
+                    "uid": known.metadata.uid,
+                    "resourceVersion": known.metadata.resource_version,
+                    "ownerReferences": owners,
+                } });
+                let client = &self.context.client;
+                apply::patch::<PersistentVolumeClaim>(client, &key.namespace, &name, &patch)
+                    .await?;
             }
         }
         Ok(())

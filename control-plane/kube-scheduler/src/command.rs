@@ -3,9 +3,17 @@
 use std::path::PathBuf;
 
 use clock::Clock;
+use controller::{
+    flags::{LeaderFlags, ServingFlags},
+    health,
+    lease::{self, Ended},
+};
 use lifecycle::Scope;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Upstream's.
+const PORT: u16 = 10_259;
 
 /// Upstream's flags, as far as they mean something here.
 #[derive(clap::Args, Debug)]
@@ -16,10 +24,10 @@ pub struct Args {
     /// The address of the API server; overrides the kubeconfig's.
     #[arg(long)]
     pub master: Option<String>,
-    /// Not supported: `true` is answered with a warning, and one process must run.
-    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
+    #[command(flatten)]
+    pub leader: LeaderFlags,
+    #[command(flatten)]
+    pub serving: ServingFlags,
     /// Log verbosity, as klog counts it.
     #[arg(short = 'v', long = "v", default_value_t = 2)]
     pub verbosity: u8,
@@ -27,15 +35,22 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    if args.leader_elect {
-        tracing::warn!("--leader-elect is not supported: run one kube-scheduler only");
-    }
     let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
-    tokio::select! {
-        () = crate::run(client, Clock::system(), scope.clone()) => {}
-        asked = lifecycle::asked_to_end() => asked?,
+    if let Some(address) = args.serving.address(PORT) {
+        health::serve(address, "kube-scheduler", Clock::system(), &scope)?;
     }
-    scope.cancel();
-    Ok(())
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
+    let election = args.leader.election("kube-scheduler", &host, &entropy::uuid());
+    let work = || crate::run(client.clone(), Clock::system(), scope.clone());
+    let asked = async {
+        if let Err(error) = lifecycle::asked_to_end().await {
+            tracing::error!(%error, "cannot hear when to end");
+        }
+    };
+    let client = client.clone();
+    match lease::lead(client, election, Clock::system(), &scope, asked, work).await {
+        Ended::Asked => Ok(()),
+        Ended::LostLease => Err("leaderelection lost".into()),
+    }
 }

@@ -8,8 +8,7 @@
 //! forgotten assumptions only, under one lock that is never held over an await.
 //!
 //! Upstream: `pkg/scheduler`. Deviation: one profile (`default-scheduler`) with the default
-//! plug-ins; no configuration file, extenders or leader election (one process runs the loop);
-//! siblings for default spreading are found by the pod's own labels instead of by the selectors of
+//! plug-ins; no configuration file and no extenders; siblings for default spreading are found by the pod's own labels instead of by the selectors of
 //! ReplicaSets and StatefulSets.
 
 use api_kube as _;
@@ -17,6 +16,7 @@ use api_kube as _;
 mod claims;
 pub mod command;
 mod devices;
+mod explain;
 mod observe;
 mod outcome;
 mod pass;
@@ -34,6 +34,7 @@ use lifecycle::Scope;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+pub use self::explain::explain;
 use self::{state::State, stores::Stores};
 
 /// How many bindings are written at once.

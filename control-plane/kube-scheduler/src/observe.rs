@@ -81,11 +81,17 @@ fn node_changed(state: &mut State, change: &Change<Node>) {
             state.queue.happened(Event::NodeAdded, now);
         }
         (Some(old), Some(new)) => {
+            let room = |it: &Node| {
+                it.status.as_ref().map(|it| (it.allocatable.clone(), it.capacity.clone()))
+            };
             let is_same = old.spec == new.spec
-                && old.status == new.status
+                && room(old) == room(new)
                 && old.metadata.labels == new.metadata.labels;
-            if !is_same {
+            if !is_same || old.status != new.status {
                 state.cluster.set_node(new);
+            }
+            // Another image makes no node possible that was not.
+            if !is_same {
                 state.queue.happened(Event::NodeChanged, now);
             }
         }
@@ -156,6 +162,11 @@ fn waiting(state: &mut State, key: &Key, old: Option<&Pod>, pod: &Pod) {
     if state.queue.contains(key) && old.is_some_and(is_same) {
         return;
     }
+    // Another scheduler, or an earlier run of this one, has made room for it.
+    let nominated = pod.status.as_ref().and_then(|it| it.nominated_node_name.clone());
+    if let Some(node) = nominated.filter(|it| !it.is_empty() && !state.queue.contains(key)) {
+        state.nominated.insert(key.clone(), (node, PodInfo::shared(pod)));
+    }
     let priority = pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0);
     state.queue.add(key.clone(), priority);
 }
@@ -164,7 +175,7 @@ pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|it| !it.is_empty())
 }
 
-fn is_over(pod: &Pod) -> bool {
+pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use controller::{EventType, Key};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, PodCondition};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use scheduling::{Diagnosis, PodInfo};
+use scheduling::{
+    Diagnosis, PodInfo,
+    volume::{ChosenVolume, matching},
+};
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -21,10 +24,8 @@ use crate::{
     devices::ClaimWrite,
     pass::{Decision, Eviction},
     queue::Event,
+    volumes::SELECTED_NODE,
 };
-
-/// What `kubectl get pvc` shows a provisioner.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 /// If it was written after all, the watch will say so.
 const BIND_LIMIT: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ pub(crate) async fn write(context: &Context, pod: &Pod, decision: Decision) {
                 bind(context, pod, &node).await;
             }
         }
-        Decision::Provision { node, claims } => select_node(context, pod, &node, &claims).await,
+        Decision::Provision { node, claims } => select(context, pod, &node, &claims).await,
         Decision::Wait { diagnosis, preemption } => {
             refuse(context, pod, &diagnosis, preemption).await;
         }
@@ -125,16 +126,57 @@ fn forget(context: &Context, pod: &Pod, key: &Key) {
     context.changed.notify_one();
 }
 
-async fn select_node(context: &Context, pod: &Pod, node: &str, claims: &[String]) {
+async fn select(context: &Context, pod: &Pod, node: &str, claims: &[ChosenVolume]) {
     let namespace = pod.namespace().unwrap_or_default();
-    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace);
-    let patch = json!({ "metadata": { "annotations": { SELECTED_NODE: node } } });
-    for claim in claims {
-        let patched = api.patch(claim, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        if let Err(error) = patched {
-            warn!(claim, error = %telemetry::chain(&error), "failed to select a node for a claim");
+    for it in claims {
+        let written = match &it.volume {
+            Some(volume) => promise(context, &namespace, &it.claim, volume).await,
+            None => select_node(context, &namespace, &it.claim, node).await,
+        };
+        if let Err(error) = written {
+            let error = telemetry::chain(&error).to_string();
+            warn!(claim = it.claim, error, "failed to choose for a claim");
+            // Nothing would bring the pod back.
+            context.state.lock().queue.happened(Event::VolumesChanged, Instant::now());
+            context.changed.notify_one();
         }
     }
+}
+
+async fn select_node(
+    context: &Context,
+    namespace: &str,
+    claim: &str,
+    node: &str,
+) -> Result<(), kube::Error> {
+    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let patch = json!({ "metadata": { "annotations": { SELECTED_NODE: node } } });
+    api.patch(claim, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+}
+
+/// Writes the claim into the volume; the controller that binds does the rest. The version keeps two
+/// claims from one volume.
+async fn promise(
+    context: &Context,
+    namespace: &str,
+    claim: &str,
+    volume: &str,
+) -> Result<(), kube::Error> {
+    let stores = &context.stores;
+    let claim = stores.claims.get(&Key::new(namespace, claim));
+    let known = stores.volumes.get(&Key::cluster(volume));
+    let (Some(claim), Some(known)) = (claim, known) else { return Ok(()) };
+    if matching::is_promised(&known, &claim) {
+        return Ok(());
+    }
+    let patch = json!({
+        "metadata": { "resourceVersion": known.metadata.resource_version,
+            "annotations": { "pv.kubernetes.io/bound-by-controller": "yes" } },
+        "spec": { "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "namespace": namespace, "name": claim.metadata.name, "uid": claim.metadata.uid } },
+    });
+    let api = Api::<PersistentVolume>::all(context.client.clone());
+    api.patch(volume, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
 }
 
 async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption: Option<Eviction>) {
@@ -142,6 +184,11 @@ async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption:
     context.recorder.warn(pod, "FailedScheduling", message.clone());
     let nominated = preemption.as_ref().map(|it| it.node.as_str());
     set_unschedulable(context, pod, &message, nominated).await;
+    for key in preemption.iter().flat_map(|it| &it.displaced) {
+        if let Some(displaced) = context.stores.pods.get(key) {
+            patch_pod(context, &displaced, &json!({ "nominatedNodeName": null })).await;
+        }
+    }
     for victim in preemption.iter().flat_map(|it| &it.victims) {
         let node = preemption.as_ref().map(|it| it.node.as_str()).unwrap_or_default();
         evict(context, pod, victim, node).await;

@@ -6,7 +6,8 @@ use controller::{Key, object};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::Selector;
 use scheduling::{
-    Budget, Choice, Diagnosis, NodeInfo, PodInfo, Preemption, VolumeFact, evaluate, preempt,
+    Budget, Choice, Diagnosis, NodeInfo, PodInfo, Preemption, evaluate, preempt,
+    volume::ChosenVolume,
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -16,6 +17,7 @@ use crate::{
     devices::{self, ClaimWrite},
     outcome,
     state::State,
+    stores::Stores,
     volumes,
 };
 
@@ -26,10 +28,11 @@ pub(crate) enum Decision {
         /// What its claims of devices are given first.
         claims: Vec<ClaimWrite>,
     },
-    /// The claims wait for a node: tell the provisioner which, and come back when it is done.
+    /// The claims wait for a node: give each its volume, or tell its provisioner the node, and come
+    /// back when it is bound.
     Provision {
         node: String,
-        claims: Vec<String>,
+        claims: Vec<ChosenVolume>,
     },
     Wait {
         diagnosis: Diagnosis,
@@ -40,6 +43,8 @@ pub(crate) enum Decision {
 pub(crate) struct Eviction {
     pub(crate) node: String,
     pub(crate) victims: Vec<Arc<PodInfo>>,
+    /// Less important pods that were promised a place there: they are to look again.
+    pub(crate) displaced: Vec<Key>,
 }
 
 /// Schedules for ever.
@@ -72,9 +77,7 @@ async fn schedule(context: &Context, key: &Key) {
     };
     // Bounds how far decisions run ahead of the writes.
     let Ok(permit) = context.bindings.clone().acquire_owned().await else { return };
-    let mut info = PodInfo::new(&pod);
-    info.siblings = siblings(context, &pod);
-    info.volumes = volumes::facts(&context.stores, &pod);
+    let mut info = info(&context.stores, &pod);
     let budgets = budgets(context);
     let decision = {
         let mut state = context.state.lock();
@@ -96,6 +99,27 @@ async fn schedule(context: &Context, key: &Key) {
         outcome::write(&background, &pod, decision).await;
         drop(permit);
     }));
+}
+
+/// Takes the promise of a place on a node from pods that are less important (`prepareCandidate`).
+fn displaced(state: &mut State, node: &str, priority: i32) -> Vec<Key> {
+    let is_less = |(there, it): &(String, Arc<PodInfo>)| there == node && it.priority < priority;
+    let nominated = state.nominated.iter().filter(|(_, it)| is_less(it));
+    let displaced: Vec<_> = nominated.map(|(key, _)| key.clone()).collect();
+    for key in &displaced {
+        state.nominated.remove(key);
+        state.queue.unpark(key, Instant::now());
+    }
+    displaced
+}
+
+/// A pod with what is known of its siblings and volumes.
+pub(crate) fn info(stores: &Stores, pod: &Pod) -> PodInfo {
+    PodInfo {
+        siblings: siblings(stores, pod),
+        volumes: volumes::facts(stores, pod),
+        ..PodInfo::new(pod)
+    }
 }
 
 fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -> Decision {
@@ -128,15 +152,9 @@ fn place(state: &mut State, key: &Key, pod: Arc<PodInfo>, choice: &Choice) -> De
     let index = entropy::below(choice.best.len().max(1) as u64);
     let node = choice.best[usize::try_from(index).unwrap_or(0)].clone();
     debug!(pod = %key, node, feasible = choice.feasible, asked = choice.asked, "placed");
-    let claims: Vec<_> = pod
-        .volumes
-        .iter()
-        .filter_map(|it| match it {
-            VolumeFact::Provisionable { claim } => Some(claim.clone()),
-            _ => None,
-        })
-        .collect();
-    if !claims.is_empty() {
+    let labels = state.cluster.node(&node).map(|it| it.labels.clone()).unwrap_or_default();
+    let claims = pod.choose_volumes(&node, &labels).unwrap_or_default();
+    if !claims.is_empty() || pod.waits_for_volumes() {
         // The claim's change brings it back, and then it is bound where its volume is.
         let plugins = [scheduling::Plugin::VolumeBinding].into();
         state.queue.park(key, plugins, Instant::now());
@@ -170,8 +188,9 @@ fn park(
             None
         }
         Some(Preemption::Evict { node, victims }) => {
+            let displaced = displaced(state, &node, pod.priority);
             state.nominated.insert(key.clone(), (node.clone(), pod.clone()));
-            Some(Eviction { node, victims })
+            Some(Eviction { node, victims, displaced })
         }
     };
     Decision::Wait { diagnosis, preemption: eviction }
@@ -179,7 +198,7 @@ fn park(
 
 /// Selects the pods that this one should keep away from by default: those of its controller, or
 /// else of the Services that select it.
-fn siblings(context: &Context, pod: &Pod) -> Option<Selector> {
+fn siblings(stores: &Stores, pod: &Pod) -> Option<Selector> {
     let labels = pod.metadata.labels.as_ref()?;
     let owner = object::controller_of(pod);
     let is_replica = owner.is_some_and(|it| {
@@ -192,7 +211,7 @@ fn siblings(context: &Context, pod: &Pod) -> Option<Selector> {
     }
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut merged = std::collections::BTreeMap::new();
-    for service in context.stores.services.in_namespace(namespace) {
+    for service in stores.services.in_namespace(namespace) {
         let selector = service.spec.as_ref().and_then(|it| it.selector.as_ref());
         let Some(selector) = selector.filter(|it| !it.is_empty()) else { continue };
         if selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {

@@ -166,7 +166,8 @@ impl SchedulingQueue {
         }
     }
 
-    fn unpark(&mut self, key: &Key, now: Instant) {
+    /// Brings a parked pod back, not before its back-off is over.
+    pub(crate) fn unpark(&mut self, key: &Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let Place::Parked { until, backoff, .. } = entry.place else { return };
         self.timed.remove(&(until, key.clone()));

@@ -1,5 +1,7 @@
 //! What the scheduler watches, with all that it never reads cut away.
 
+use std::fmt::Debug;
+
 use controller::{Store, StoreSpec, reflect};
 use k8s_openapi::api::{
     core::v1::{
@@ -10,8 +12,9 @@ use k8s_openapi::api::{
     resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
     storage::v1::StorageClass,
 };
-use kube::Client;
+use kube::{Api, Client, Resource, api::ListParams};
 use lifecycle::Scope;
+use serde::de::DeserializeOwned;
 
 /// See the module.
 #[derive(Clone)]
@@ -47,6 +50,40 @@ impl Stores {
         }
     }
 
+    /// As the cluster is now, without a watch.
+    pub(crate) async fn listed(client: &Client) -> Result<Self, kube::Error> {
+        Ok(Self {
+            pods: list(client, StoreSpec::default().trim(trim_pod)).await?,
+            nodes: list(client, StoreSpec::default().trim(trim_node)).await?,
+            namespaces: list(client, StoreSpec::default()).await?,
+            services: list(client, StoreSpec::default()).await?,
+            claims: list(client, StoreSpec::default()).await?,
+            volumes: list(client, StoreSpec::default()).await?,
+            classes: list(client, StoreSpec::default()).await?,
+            budgets: list(client, StoreSpec::default()).await?,
+            resource_claims: list(client, StoreSpec::default()).await?,
+            resource_slices: list(client, StoreSpec::default()).await?,
+            device_classes: list(client, StoreSpec::default()).await?,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self {
+            pods: Store::fixed(StoreSpec::default(), []),
+            nodes: Store::fixed(StoreSpec::default(), []),
+            namespaces: Store::fixed(StoreSpec::default(), []),
+            services: Store::fixed(StoreSpec::default(), []),
+            claims: Store::fixed(StoreSpec::default(), []),
+            volumes: Store::fixed(StoreSpec::default(), []),
+            classes: Store::fixed(StoreSpec::default(), []),
+            budgets: Store::fixed(StoreSpec::default(), []),
+            resource_claims: Store::fixed(StoreSpec::default(), []),
+            resource_slices: Store::fixed(StoreSpec::default(), []),
+            device_classes: Store::fixed(StoreSpec::default(), []),
+        }
+    }
+
     pub(crate) async fn synced(&self) {
         tokio::join!(
             self.pods.synced(),
@@ -61,6 +98,18 @@ impl Stores {
             self.resource_slices.synced(),
             self.device_classes.synced(),
         );
+    }
+}
+
+/// A kind that the server has not (an older one has no resource claims) has no objects.
+async fn list<K>(client: &Client, spec: StoreSpec<K>) -> Result<Store<K>, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(found) => Ok(Store::fixed(spec, found.items)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Store::fixed(spec, [])),
+        Err(error) => Err(error),
     }
 }
 
@@ -85,6 +134,7 @@ fn trim_spec(spec: &mut PodSpec) {
     let containers = spec.containers.iter_mut();
     for container in containers.chain(spec.init_containers.iter_mut().flatten()) {
         *container = Container {
+            image: container.image.take(),
             name: std::mem::take(&mut container.name),
             ports: container.ports.take(),
             resources: container.resources.take(),
@@ -118,15 +168,18 @@ fn trim_placed(spec: &mut PodSpec) {
     if let Some(affinity) = &mut spec.affinity {
         affinity.node_affinity = None;
     }
+    spec.containers.iter_mut().for_each(|it| it.image = None);
+    spec.init_containers.iter_mut().flatten().for_each(|it| it.image = None);
 }
 
-/// The kubelet rewrites the conditions' heartbeat and the list of images all the time.
+/// The kubelet rewrites the conditions' heartbeat all the time.
 fn trim_node(node: &mut Node) {
     node.metadata.annotations = None;
     if let Some(status) = &mut node.status {
         *status = NodeStatus {
             allocatable: status.allocatable.take(),
             capacity: status.capacity.take(),
+            images: status.images.take(),
             ..NodeStatus::default()
         };
     }

@@ -1,12 +1,20 @@
 //! What is known of a pod's persistent volume claims.
 
-use controller::Key;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use scheduling::VolumeFact;
+use controller::{Key, object};
+use k8s_openapi::api::{
+    core::v1::{NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::StorageClass,
+};
+use scheduling::{
+    VolumeFact,
+    volume::{Candidate, matching},
+};
 
 use crate::stores::Stores;
 
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// What `kubectl get pvc` shows a provisioner.
+pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub(crate) fn facts(stores: &Stores, pod: &Pod) -> Vec<VolumeFact> {
     let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
@@ -37,22 +45,113 @@ fn fact(stores: &Stores, namespace: &str, claim: String) -> VolumeFact {
     let Some(volume) = stores.volumes.get(&Key::cluster(volume)) else {
         return VolumeFact::Lost { claim };
     };
-    let affinity = volume.spec.as_ref().and_then(|it| it.node_affinity.clone());
-    let terms = affinity.and_then(|it| it.required).map(|it| it.node_selector_terms);
+    let terms = terms(&volume);
     VolumeFact::Bound { terms, labels: volume.metadata.labels.clone().unwrap_or_default() }
 }
 
+fn terms(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+    affinity.required.as_ref().map(|it| it.node_selector_terms.clone())
+}
+
 fn unbound(stores: &Stores, found: &PersistentVolumeClaim, claim: String) -> VolumeFact {
-    let class = found.spec.as_ref().and_then(|it| it.storage_class_name.clone());
+    let class = matching::class_of_claim(found).map(str::to_owned);
     let class = class.and_then(|it| stores.classes.get(&Key::cluster(it)));
-    match class {
-        Some(class) if class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer") => {
-            if class.provisioner == NO_PROVISIONER {
-                VolumeFact::Unbindable
-            } else {
-                VolumeFact::Provisionable { claim }
-            }
+    let waits =
+        |it: &StorageClass| it.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
+    let Some(class) = class.filter(|it| waits(it)) else { return VolumeFact::UnboundImmediate };
+    let selected = object::annotation(found, SELECTED_NODE).map(str::to_owned);
+    // A node that is gone will not get its volume.
+    let selected = selected.filter(|it| stores.nodes.get(&Key::cluster(it.clone())).is_some());
+    if let Some(node) = selected {
+        return VolumeFact::Selected { node };
+    }
+    let is_provisionable = class.provisioner != NO_PROVISIONER;
+    let volumes = candidates(stores, found);
+    match (volumes.is_empty(), is_provisionable) {
+        (false, _) => VolumeFact::Choosable { claim, volumes, is_provisionable },
+        (true, true) => VolumeFact::Provisionable { claim },
+        (true, false) => VolumeFact::Unbindable,
+    }
+}
+
+/// The volumes that would do wherever they can be reached from, the best first.
+fn candidates(stores: &Stores, claim: &PersistentVolumeClaim) -> Vec<Candidate> {
+    let mut left = stores.volumes.all();
+    let mut candidates = Vec::new();
+    while let Some(best) = matching::best_volume(claim, left.iter(), None).cloned() {
+        left.retain(|it| it.metadata.name != best.metadata.name);
+        let name = best.metadata.name.clone().unwrap_or_default();
+        candidates.push(Candidate { name, terms: terms(&best) });
+        if matching::is_promised(&best, claim) {
+            break;
         }
-        _ => VolumeFact::UnboundImmediate,
+    }
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::{Store, StoreSpec};
+    use k8s_openapi::api::core::v1::Node;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn stores(annotations: Value, provisioner: &str, volumes: &[(&str, &str)]) -> Stores {
+        let of = |value: Value| serde_json::from_value(value).unwrap();
+        let claim = of(json!({ "metadata": { "namespace": "n", "name": "data",
+                "annotations": annotations },
+            "spec": { "storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+                "resources": { "requests": { "storage": "1Gi" } } } }));
+        let class: StorageClass = serde_json::from_value(json!({ "metadata": { "name": "local" },
+            "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer" }))
+        .unwrap();
+        let volume = |(name, size): &(&str, &str)| -> PersistentVolume {
+            serde_json::from_value(json!({ "metadata": { "name": name },
+                "spec": { "storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+                    "capacity": { "storage": size } }, "status": { "phase": "Available" } }))
+            .unwrap()
+        };
+        let node: Node = serde_json::from_value(json!({ "metadata": { "name": "here" } })).unwrap();
+        Stores {
+            claims: Store::fixed(StoreSpec::default(), [claim]),
+            classes: Store::fixed(StoreSpec::default(), [class]),
+            volumes: Store::fixed(StoreSpec::default(), volumes.iter().map(volume)),
+            nodes: Store::fixed(StoreSpec::default(), [node]),
+            ..Stores::empty()
+        }
+    }
+
+    fn of_pod(stores: &Stores) -> Vec<VolumeFact> {
+        let pod = json!({ "metadata": { "namespace": "n", "name": "p" }, "spec": { "containers": [],
+            "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
+        facts(stores, &serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn a_claim_that_waits_for_its_pod_may_have_any_volume_that_does_the_smallest_first() {
+        let volumes = [("big", "8Gi"), ("small", "1Gi"), ("tiny", "1Mi")];
+        let candidate = |name: &str| Candidate { name: name.into(), terms: None };
+        assert_eq!(
+            of_pod(&stores(json!({}), NO_PROVISIONER, &volumes)),
+            [VolumeFact::Choosable {
+                claim: "data".into(),
+                volumes: vec![candidate("small"), candidate("big")],
+                is_provisionable: false,
+            }]
+        );
+        let none = of_pod(&stores(json!({}), NO_PROVISIONER, &volumes[2..]));
+        assert_eq!(none, [VolumeFact::Unbindable]);
+        let made = of_pod(&stores(json!({}), "example.com/disk", &[]));
+        assert_eq!(made, [VolumeFact::Provisionable { claim: "data".into() }]);
+    }
+
+    #[test]
+    fn a_node_that_was_selected_stays_so_as_long_as_it_is_there() {
+        let selected =
+            |node: &str| of_pod(&stores(json!({ SELECTED_NODE: node }), "example.com/disk", &[]));
+        assert_eq!(selected("here"), [VolumeFact::Selected { node: "here".into() }]);
+        assert_eq!(selected("gone"), [VolumeFact::Provisionable { claim: "data".into() }]);
     }
 }

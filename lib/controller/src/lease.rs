@@ -16,7 +16,51 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use lifecycle::Scope;
 use tokio::time::Instant;
+
+/// How long what was begun may take to end, and the release of the Lease after it.
+const END: Duration = Duration::from_secs(10);
+
+/// Why leading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Asked,
+    /// Another leads, or may do so soon.
+    LostLease,
+}
+
+/// Works as the leader until `asked` is over or the Lease is lost. All work is below `scope`, which
+/// is over then; only after that a Lease that is still held is given back.
+pub async fn lead<F: Future<Output = ()>>(
+    client: Client,
+    election: Option<Election>,
+    clock: Clock,
+    scope: &Scope,
+    asked: impl Future<Output = ()>,
+    work: impl FnOnce() -> F,
+) -> Ended {
+    let mut elector = election.map(|it| Elector::new(client, it, clock));
+    let leading = async {
+        let Some(elector) = &mut elector else { return work().await };
+        elector.acquire().await;
+        tokio::select! {
+            () = work() => {}
+            () = elector.hold() => {}
+        }
+    };
+    let ended = tokio::select! {
+        () = leading => Ended::LostLease,
+        () = asked => Ended::Asked,
+    };
+    let is_over = scope.drain(END).await;
+    if let (Ended::Asked, true, Some(elector)) = (ended, is_over, &mut elector)
+        && tokio::time::timeout(END, elector.release()).await.is_err()
+    {
+        tracing::warn!("the lease was not released in time");
+    }
+    ended
+}
 
 /// What the `--leader-elect-…` flags say.
 #[derive(Clone, Debug)]
@@ -174,6 +218,110 @@ impl Elector {
             renew_time: Some(MicroTime(now)),
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use http::{Method, Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server with one Lease and optimistic concurrency.
+    fn server() -> Client {
+        let lease: Arc<Mutex<Option<Value>>> = Arc::default();
+        let answer = move |request: Request<Body>| {
+            let lease = lease.clone();
+            async move {
+                let method = request.method().clone();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let (code, answer) = step(&mut lease.lock(), &method, &body);
+                let body = Body::from(serde_json::to_vec(&answer).unwrap());
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    fn step(lease: &mut Option<Value>, method: &Method, body: &[u8]) -> (u16, Value) {
+        let refused = |code: u16, reason: &str| {
+            let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {},
+                "status": "Failure", "message": reason, "reason": reason, "code": code });
+            (code, status)
+        };
+        if *method == Method::GET {
+            return lease.clone().map_or_else(|| refused(404, "NotFound"), |it| (200, it));
+        }
+        let mut new: Value = serde_json::from_slice(body).unwrap();
+        let known = lease.as_ref().map(|it| it["metadata"]["resourceVersion"].clone());
+        if known.clone().unwrap_or_default() != new["metadata"]["resourceVersion"] {
+            return refused(409, "Conflict");
+        }
+        let next = known.and_then(|it| it.as_str()?.parse::<u64>().ok()).unwrap_or(0) + 1;
+        new["metadata"]["resourceVersion"] = json!(next.to_string());
+        *lease = Some(new.clone());
+        (200, new)
+    }
+
+    fn election(identity: &str) -> Election {
+        Election {
+            namespace: "kube-system".into(),
+            name: "test".into(),
+            identity: identity.into(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_works_at_a_time_and_the_next_begins_when_the_lease_is_given_back() {
+        let (client, clock) = (server(), Clock::simulated(Timestamp::UNIX_EPOCH));
+        let working = Arc::new(AtomicUsize::new(0));
+        let candidate = |name: &'static str, seconds: u64| {
+            let (client, working) = (client.clone(), working.clone());
+            async move {
+                let scope = Scope::new();
+                let asked = tokio::time::sleep(Duration::from_secs(seconds));
+                let work = || async move {
+                    assert_eq!(working.fetch_add(1, Ordering::SeqCst), 0, "{name} is not alone");
+                    let _guard = Guard(working);
+                    std::future::pending::<()>().await;
+                };
+                let ended = lead(client, Some(election(name)), clock, &scope, asked, work).await;
+                (ended, clock.now())
+            }
+        };
+        let (first, second) = tokio::join!(candidate("a", 60), candidate("b", 90));
+        assert_eq!((first.0, second.0), (Ended::Asked, Ended::Asked));
+        let found = Api::<Lease>::namespaced(client, "kube-system").get("test").await.unwrap();
+        let spec = found.spec.unwrap();
+        assert_eq!(
+            spec.lease_transitions,
+            Some(1),
+            "b led after a, without waiting for it to run out"
+        );
+        assert_eq!(spec.holder_identity.as_deref(), Some(""));
+    }
+
+    struct Guard(Arc<AtomicUsize>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

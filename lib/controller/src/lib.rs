@@ -6,8 +6,8 @@
 //!   with back-off.
 //! - [`run`]: takes keys from a queue and reconciles them, some at a time.
 //! - [`Recorder`]: events, aggregated as upstream does.
-//! - [`lease`]: of several replicas one works.
-//! - [`client()`]: the client of a component that runs alone.
+//! - [`client()`], [`flags`]: the client and the common flags of a component that runs alone.
+//! - [`lease`], [`health`]: of several processes one works; each says that it is well.
 //! - [`object`], [`apply`]: owner references, deletion with preconditions, status patches.
 //!
 //! **Invariant:** a pass gets a key and nothing else; why it runs is not told. What it decides is
@@ -17,7 +17,9 @@ use api_kube as _;
 
 pub mod apply;
 mod connect;
+pub mod flags;
 mod harness;
+pub mod health;
 mod key;
 pub mod lease;
 pub mod object;

@@ -10,10 +10,12 @@ mod amounts;
 mod pod;
 mod qos;
 mod quantity;
+mod quota;
 
 pub use self::{
     amounts::{Amounts, node_allocatable, node_capacity},
     pod::{container_requests, pod_limits, pod_nonzero_requests, pod_requests},
     qos::{QosClass, qos_class},
     quantity::{Format, ParseQuantityError, Quantity},
+    quota::{quota_covers, quota_has_scopes},
 };

@@ -21,6 +21,8 @@ pub struct Cluster {
     waiting: HashMap<String, Vec<Arc<PodInfo>>>,
     /// Where each pod is, by UID.
     places: HashMap<String, String>,
+    /// How many nodes have an image.
+    image_nodes: HashMap<String, usize>,
     pub(crate) label_sets: LabelSets,
     pub(crate) namespaces: NamespaceLabels,
 }
@@ -37,10 +39,14 @@ impl Cluster {
     pub fn set_node(&mut self, node: &Node) {
         let name = node.metadata.name.clone().unwrap_or_default();
         if let Some(&at) = self.index.get(&name) {
-            return self.nodes[at].update(node);
+            let before = std::mem::take(&mut self.nodes[at].images);
+            self.forget_images(&before);
+            self.nodes[at].update(node);
+            return self.count_images(at);
         }
         self.index.insert(name.clone(), self.nodes.len());
         self.nodes.push(NodeInfo::new(node));
+        self.count_images(self.nodes.len() - 1);
         for pod in self.waiting.remove(&name).unwrap_or_default() {
             self.place(&name, pod);
         }
@@ -52,12 +58,35 @@ impl Cluster {
         if let Some(moved) = self.nodes.get(at) {
             self.index.insert(moved.name.clone(), at);
         }
+        self.forget_images(&node.images);
         for placed in &node.pods {
             self.label_sets.release(placed.labels);
         }
         if !node.pods.is_empty() {
             let pods = node.pods.into_iter().map(|it| it.pod).collect();
             self.waiting.insert(name.to_owned(), pods);
+        }
+    }
+
+    /// How many nodes have an image of this name.
+    pub(crate) fn nodes_with_image(&self, name: &str) -> usize {
+        self.image_nodes.get(name).copied().unwrap_or(0)
+    }
+
+    fn count_images(&mut self, at: usize) {
+        for name in self.nodes[at].images.keys() {
+            *self.image_nodes.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    fn forget_images(&mut self, images: &HashMap<String, i64>) {
+        for name in images.keys() {
+            if let Some(count) = self.image_nodes.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.image_nodes.remove(name);
+                }
+            }
         }
     }
 

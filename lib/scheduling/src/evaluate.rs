@@ -25,9 +25,7 @@ pub struct Choice {
 pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice, Diagnosis> {
     let nodes = cluster.nodes();
     let mut diagnosis = Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
-    let of_devices = pod.devices.as_ref().and_then(|it| it.prerequisite.clone());
-    let of_devices = of_devices.map(|it| (Plugin::DynamicResources, it));
-    if let Some(prerequisite) = pod.volume_prerequisite().or(of_devices) {
+    if let Some(prerequisite) = prerequisite(pod) {
         diagnosis.prerequisite = Some(prerequisite);
         return Err(diagnosis);
     }
@@ -58,6 +56,12 @@ pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice,
     let best = feasible.iter().zip(scores).filter(|(_, it)| Some(*it) == top);
     let best = best.map(|(node, _)| node.name.clone()).collect();
     Ok(Choice { best, asked, feasible: found })
+}
+
+/// Something about the pod itself that makes asking the nodes pointless.
+pub(crate) fn prerequisite(pod: &PodInfo) -> Option<(Plugin, String)> {
+    let of_devices = pod.devices.as_ref().and_then(|it| it.prerequisite.clone());
+    pod.volume_prerequisite().or(of_devices.map(|it| (Plugin::DynamicResources, it)))
 }
 
 /// What the plug-ins say about one node.

@@ -35,15 +35,14 @@ impl<'a> PodState<'a> {
     /// What the first plug-in that objects says.
     pub(crate) fn verdict(&self, node: &NodeInfo) -> Verdict {
         let pod = self.pod;
-        if self.preselected.as_ref().is_some_and(|it| !it.contains(&node.name.as_str())) {
-            return hopeless(Reason::NotPreselected);
-        }
-        if let Some(reason) = static_objection(pod, node) {
+        if let Some(reason) = self.preselection(node) {
             return hopeless(reason);
         }
-        let ports = node.pods().flat_map(|it| &it.host_ports);
-        if !pod.host_ports.is_empty() && ports_collide(pod, ports) {
-            return Verdict::Refused(vec![Reason::HostPorts]);
+        if let Some(reason) = STATIC.iter().find_map(|it| it(pod, node)) {
+            return hopeless(reason);
+        }
+        if let Some(reason) = host_ports(pod, node) {
+            return Verdict::Refused(vec![reason]);
         }
         if let Some(verdict) = fit(pod, node) {
             return verdict;
@@ -54,13 +53,43 @@ impl<'a> PodState<'a> {
         if let Some(reason) = device_objection(pod, node) {
             return hopeless(reason);
         }
-        let dynamic = self.spread.objection(node).or_else(|| self.inter_pod.objection(node));
-        match dynamic {
+        match self.spread.objection(node).or_else(|| self.inter_pod.objection(node)) {
             None => Verdict::Fits,
-            Some(reason @ (Reason::SpreadMissingLabel | Reason::PodAffinity)) => hopeless(reason),
+            Some(reason) if is_hopeless(&reason) => hopeless(reason),
             Some(reason) => Verdict::Refused(vec![reason]),
         }
     }
+
+    /// What all plug-ins say that object, and whether removing pods could not help.
+    pub(crate) fn objections(&self, node: &NodeInfo) -> Vec<(Reason, bool)> {
+        let pod = self.pod;
+        let fixed = STATIC.iter().filter_map(|it| it(pod, node));
+        let fixed = self.preselection(node).into_iter().chain(fixed);
+        let mut all: Vec<_> = fixed.map(|it| (it, true)).collect();
+        all.extend(host_ports(pod, node).map(|it| (it, false)));
+        let fit = fit(pod, node);
+        let never_fits = matches!(fit, Some(Verdict::Hopeless(_)));
+        let room = fit.iter().flat_map(Verdict::reasons);
+        all.extend(room.map(|it| (it.clone(), never_fits)));
+        let others = [
+            pod.volume_objection(&node.name, &node.labels).map(|it| (it, true)),
+            device_objection(pod, node).map(|it| (it, true)),
+            self.spread.objection(node).map(|it| (it.clone(), is_hopeless(&it))),
+            self.inter_pod.objection(node).map(|it| (it.clone(), is_hopeless(&it))),
+        ];
+        all.extend(others.into_iter().flatten());
+        all
+    }
+
+    fn preselection(&self, node: &NodeInfo) -> Option<Reason> {
+        let names = self.preselected.as_ref()?;
+        (!names.contains(&node.name.as_str())).then_some(Reason::NotPreselected)
+    }
+}
+
+/// Of what depends on other pods, that which none of them going would mend.
+fn is_hopeless(reason: &Reason) -> bool {
+    matches!(reason, Reason::SpreadMissingLabel | Reason::PodAffinity)
 }
 
 /// Nobody is preempted for a device.
@@ -79,22 +108,41 @@ fn hopeless(reason: Reason) -> Verdict {
     Verdict::Hopeless(vec![reason])
 }
 
-/// Objections that no removal of pods can lift.
-fn static_objection(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+/// Objections that no removal of pods can lift, in upstream's order.
+const STATIC: [fn(&PodInfo, &NodeInfo) -> Option<Reason>; 4] =
+    [cordon, node_name, untolerated, node_affinity];
+
+fn cordon(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+    if !node.is_unschedulable {
+        return None;
+    }
     let cordon =
         Taint { key: UNSCHEDULABLE_TAINT.into(), effect: "NoSchedule".into(), ..Taint::default() };
-    if node.is_unschedulable && !pod.tolerations.iter().any(|it| taint::tolerates(it, &cordon)) {
-        return Some(Reason::Unschedulable);
-    }
-    if pod.node_name.as_ref().is_some_and(|it| *it != node.name) {
-        return Some(Reason::NodeName);
-    }
+    let is_tolerated = pod.tolerations.iter().any(|it| taint::tolerates(it, &cordon));
+    (!is_tolerated).then_some(Reason::Unschedulable)
+}
+
+fn node_name(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+    pod.node_name.as_ref().is_some_and(|it| *it != node.name).then_some(Reason::NodeName)
+}
+
+fn untolerated(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
     let effects = ["NoSchedule", "NoExecute"];
-    if let Some(taint) = taint::find_untolerated(&node.taints, &pod.tolerations, &effects) {
-        let value = taint.value.clone().unwrap_or_default();
-        return Some(Reason::UntoleratedTaint { key: taint.key.clone(), value });
-    }
+    let taint = taint::find_untolerated(&node.taints, &pod.tolerations, &effects)?;
+    let value = taint.value.clone().unwrap_or_default();
+    Some(Reason::UntoleratedTaint { key: taint.key.clone(), value })
+}
+
+fn node_affinity(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
     (!pod.accepts_node(&node.name, &node.labels)).then_some(Reason::NodeAffinity)
+}
+
+fn host_ports(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+    if pod.host_ports.is_empty() {
+        return None;
+    }
+    let ports = node.pods().flat_map(|it| &it.host_ports);
+    ports_collide(pod, ports).then_some(Reason::HostPorts)
 }
 
 fn ports_collide<'a>(

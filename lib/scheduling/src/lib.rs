@@ -1,13 +1,12 @@
 //! Where a pod may run, where it runs best, and why it cannot: pure functions over a [`Cluster`].
 //!
-//! The scheduler decides with them; autoscalers simulate with them; `explain` prints what they
-//! say. A [`Cluster`] is cheap to change by one pod or node and to ask about thousands of pods a
+//! The scheduler decides with them; autoscalers simulate with them; [`explain()`] tells all that they
+//! say about each node. A [`Cluster`] is cheap to change by one pod or node and to ask about thousands of pods a
 //! second: equal label sets are interned and counted per node, so spreading 10,000 replicas costs
 //! as much as spreading ten.
 //!
 //! Upstream: the default plug-ins of `pkg/scheduler/framework/plugins`, their order, weights and
-//! messages. Deviation: no image locality or volume limits; of
-//! volumes, bound claims' node affinity and zones.
+//! messages. Deviation: of volumes neither limits nor `ReadWriteOncePod`.
 //!
 //! **Invariant:** no clock, client, lock or random number in here.
 
@@ -17,6 +16,7 @@ mod affinity;
 mod cluster;
 mod devices;
 mod evaluate;
+mod explain;
 mod filter;
 mod label_sets;
 mod node;
@@ -26,7 +26,7 @@ mod reason;
 pub mod resourceclaim;
 mod score;
 mod taint;
-mod volume;
+pub mod volume;
 
 #[cfg(test)]
 mod testing;
@@ -38,6 +38,7 @@ pub use self::{
         AllocateError, ClaimRequest, DeviceFact, DeviceId, Effort, Given, Inventory, RequestError,
     },
     evaluate::{Choice, evaluate, filter_node},
+    explain::{Explanation, NodeAnswer, Objection, explain},
     node::NodeInfo,
     pod::{HostPort, PodInfo, Spread, Term},
     preemption::{Budget, Preemption, preempt},

@@ -1,6 +1,9 @@
 //! A node and what is on it, with sums kept up to date.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use resources::{Amounts, node_allocatable};
@@ -15,6 +18,8 @@ pub struct NodeInfo {
     pub taints: Vec<Taint>,
     pub is_unschedulable: bool,
     pub allocatable: Amounts,
+    /// The images that it has, by name, and their sizes.
+    pub(crate) images: HashMap<String, i64>,
     /// What its pods request together; `pods` is their number.
     pub requested: Amounts,
     pub(crate) nonzero_requested: Amounts,
@@ -57,6 +62,12 @@ impl NodeInfo {
         self.taints = spec.and_then(|it| it.taints.clone()).unwrap_or_default();
         self.is_unschedulable = spec.and_then(|it| it.unschedulable).unwrap_or(false);
         self.allocatable = node_allocatable(node);
+        let images = node.status.iter().flat_map(|it| it.images.iter().flatten());
+        let named = images.flat_map(|it| {
+            let size = it.size_bytes.unwrap_or(0);
+            it.names.iter().flatten().map(move |name| (name.clone(), size))
+        });
+        self.images = named.collect();
     }
 
     pub(crate) fn add(&mut self, placed: Placed) {

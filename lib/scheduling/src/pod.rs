@@ -26,6 +26,8 @@ pub struct PodInfo {
     pub requests: Amounts,
     pub nonzero_requests: Amounts,
     pub host_ports: Vec<HostPort>,
+    /// Of each container, with its tag.
+    pub images: Vec<String>,
     pub node_name: Option<String>,
     pub node_selector: BTreeMap<String, String>,
     /// `None`: no required node affinity. An empty list matches no node.
@@ -160,6 +162,7 @@ impl PodInfo {
             requests: pod_requests(pod),
             nonzero_requests: pod_nonzero_requests(pod),
             host_ports: host_ports(spec),
+            images: images(spec),
             node_name: spec.node_name.clone().filter(|it| !it.is_empty()),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             required_nodes: None,
@@ -230,6 +233,16 @@ impl PodInfo {
 
 fn parse(selector: Option<&LabelSelector>) -> Option<Selector> {
     selector?.clone().try_into().ok()
+}
+
+fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let images = containers.filter_map(|it| it.image.as_deref());
+    let named = images.map(|it| {
+        let has_tag = it.rfind(':') > it.rfind('/');
+        if has_tag { it.to_owned() } else { format!("{it}:latest") }
+    });
+    named.collect()
 }
 
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {

@@ -3,6 +3,7 @@
 //! Each plug-in gives 0 to 100; the sum is weighted as upstream's default profile weighs.
 
 mod balance;
+mod images;
 mod inter_pod;
 mod spread;
 
@@ -25,6 +26,7 @@ pub(crate) fn scores(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> V
     }
     weigh(1, nodes.iter().map(|it| balance::least_allocated(pod, it)).collect());
     weigh(1, nodes.iter().map(|it| balance::balanced(pod, it)).collect());
+    weigh(1, nodes.iter().map(|it| images::mark(cluster, pod, it)).collect());
     weigh(2, spread::marks(cluster, pod, nodes));
     weigh(2, inter_pod::marks(cluster, pod, nodes));
     totals
@@ -122,6 +124,23 @@ mod tests {
         };
         assert_eq!(best(&cluster, &pod(&spec("podAffinity"))), ["a"]);
         assert_eq!(best(&cluster, &pod(&spec("podAntiAffinity"))), ["b"]);
+    }
+
+    #[test]
+    fn a_node_that_has_the_image_already_is_better() {
+        let mut cluster = pair();
+        let mut full = labelled("b", "4", "8Gi", 10, &[(ZONE, "z2")]);
+        let images = r#"[{"names":["registry.example/app:latest"],"sizeBytes":2000000000}]"#;
+        full.status.as_mut().unwrap().images = serde_json::from_str(images).unwrap();
+        cluster.set_node(&full);
+        let wants = |image: &str| {
+            let spec = serde_json::json!({ "containers": [{ "name": "c", "image": image }] });
+            pod(&spec.to_string())
+        };
+        assert_eq!(best(&cluster, &wants("registry.example/app")), ["b"]);
+        assert_eq!(best(&cluster, &wants("registry.example/app:v2")), ["a", "b"]);
+        cluster.set_node(&labelled("b", "4", "8Gi", 10, &[(ZONE, "z2")]));
+        assert_eq!(best(&cluster, &wants("registry.example/app")), ["a", "b"], "it was removed");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::{sync::Arc, time::Duration};
 
 use clock::Clock;
 pub use controller::lease::Election;
-use controller::{Recorder, lease};
+use controller::{Recorder, lease::Elector};
 use kube::Client;
 use lifecycle::Scope;
 use tokio::net::TcpListener;
@@ -87,8 +87,7 @@ pub async fn run(
     scope: Scope,
     asked: impl Future<Output = ()>,
 ) -> Ended {
-    let mut elector =
-        config.election.clone().map(|it| lease::Elector::new(client.clone(), it, clock));
+    let mut elector = config.election.clone().map(|it| Elector::new(client.clone(), it, clock));
     let ended = tokio::select! {
         () = work(client, cloud, config, clock, scope.clone(), elector.as_mut()) => {
             Ended::LostLease
@@ -112,7 +111,7 @@ async fn work(
     config: Config,
     clock: Clock,
     scope: Scope,
-    mut elector: Option<&mut lease::Elector>,
+    mut elector: Option<&mut Elector>,
 ) {
     let metrics = Arc::new(metrics::Metrics::default());
     let (inactivity, failing) = (config.max_inactivity, config.max_failing);

@@ -238,7 +238,10 @@ pub(crate) fn unsatisfiable(pod: &PodInfo) -> Option<String> {
         VolumeFact::Unbindable => {
             Some("no volume can be made for a PersistentVolumeClaim".to_owned())
         }
-        VolumeFact::Provisionable { .. } | VolumeFact::Bound { .. } => None,
+        VolumeFact::Provisionable { .. }
+        | VolumeFact::Choosable { .. }
+        | VolumeFact::Selected { .. }
+        | VolumeFact::Bound { .. } => None,
     });
     let of_devices = pod.devices.is_some();
     of_volume.or_else(|| {

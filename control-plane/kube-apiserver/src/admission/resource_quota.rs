@@ -2,13 +2,13 @@
 //!
 //! Upstream: apiserver/pkg/admission/plugin/resourcequota.
 //! Deviation: usage is counted from the objects at each creation instead of being kept in the
-//! quota's status; creations in a namespace with quotas take turns until they are stored. Scopes
-//! other than none are not looked at, and such quotas hold for everything.
+//! quota's status; creations in a namespace with quotas take turns until they are stored.
 
 use std::{collections::HashMap, sync::Arc};
 
+use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
 use parking_lot::Mutex;
-use resources::{Format, Quantity};
+use resources::{Format, Quantity, quota_covers, quota_has_scopes};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
@@ -77,6 +77,10 @@ fn check_one(
 ) -> Result<(), Status> {
     let kind = attributes.info.group_resource();
     let name = text(quota, "/metadata/name");
+    let scoped = scoped(quota);
+    if !is_about(scoped.as_ref(), &kind, object) {
+        return Ok(());
+    }
     let hard = quota.pointer("/spec/hard").and_then(Value::as_object);
     let mut open = Vec::new();
     let mut over: Vec<[String; 3]> = Vec::new();
@@ -96,7 +100,7 @@ fn check_one(
         let existing = known.get_or_insert_with(|| objects.list(&kind, &attributes.info.namespace));
         let used = existing
             .iter()
-            .filter(|it| counts(&kind, it))
+            .filter(|it| counts(&kind, it) && is_about(scoped.as_ref(), &kind, it))
             .filter_map(|it| usage(&kind, resource, it))
             .fold(Quantity::ZERO, Quantity::plus);
         if used.plus(requested) > limit {
@@ -120,6 +124,19 @@ fn check_one(
         column(2)
     );
     Err(attributes.forbidden(object, &why))
+}
+
+/// The quota, where it is limited to some pods.
+fn scoped(quota: &Value) -> Option<ResourceQuotaSpec> {
+    let spec = serde_json::from_value(quota.get("spec")?.clone()).ok()?;
+    Some(spec).filter(quota_has_scopes)
+}
+
+/// A quota with scopes is about pods that are in them, and nothing else.
+fn is_about(scoped: Option<&ResourceQuotaSpec>, kind: &str, object: &Value) -> bool {
+    let Some(quota) = scoped else { return true };
+    kind == "pods"
+        && serde_json::from_value::<Pod>(object.clone()).is_ok_and(|it| quota_covers(quota, &it))
 }
 
 /// How much of a quota's resource an object of this kind takes; `None`: none of its business.

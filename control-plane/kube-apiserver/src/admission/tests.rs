@@ -320,6 +320,22 @@ async fn a_quota_is_full_at_its_limit_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_quota_with_scopes_is_about_pods_that_are_in_them() {
+    let memory = || {
+        let memory = objects();
+        let spec = json!({"hard": {"pods": "0", "services": "0"}, "scopes": ["BestEffort"]});
+        let metadata = json!({"namespace": "ns", "name": "q"});
+        memory.put("resourcequotas", json!({"metadata": metadata, "spec": spec}));
+        memory
+    };
+    let bob = UserInfo::new("bob", &[]);
+    let sized = limited(json!({"requests": {"cpu": "500m"}}));
+    assert!(try_admit(memory(), &bob, "POST", PODS, None, sized).await.is_ok());
+    let refused = try_admit(memory(), &bob, "POST", PODS, None, pod()).await.unwrap_err();
+    assert!(refused.message.contains("exceeded quota: q"), "{}", refused.message);
+}
+
+#[tokio::test]
 async fn a_pod_is_what_its_runtime_class_says_or_refused() {
     let with_class = || {
         let memory = objects();

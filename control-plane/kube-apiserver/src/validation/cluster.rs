@@ -85,6 +85,10 @@ pub(super) fn claim_update(faults: &mut Faults, old: &Value, new: &Value) {
             if !is_bound {
                 fields.remove("volumeName");
             }
+            // The default class is filled in later, by the controller that binds.
+            if old["spec"]["storageClassName"].is_null() {
+                fields.remove("storageClassName");
+            }
         }
         spec
     };

@@ -37,10 +37,14 @@ pub(super) struct Id {
     pub(super) uid: String,
 }
 
-pub(super) struct Graph {
+pub(crate) struct Graph {
     kinds: RwLock<HashMap<Arc<str>, Watched>>,
     queue: Queue<Id>,
+    /// Who is told the namespaces in which objects come or go.
+    counting: RwLock<Option<Counting>>,
 }
+
+type Counting = Box<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Clone)]
 struct Watched {
@@ -51,8 +55,32 @@ struct Watched {
 }
 
 impl Graph {
-    pub(super) fn new(queue: Queue<Id>) -> Self {
-        Self { kinds: RwLock::default(), queue }
+    pub(crate) fn new() -> Self {
+        Self { kinds: RwLock::default(), queue: Queue::new(), counting: RwLock::default() }
+    }
+
+    pub(super) fn queue(&self) -> &Queue<Id> {
+        &self.queue
+    }
+
+    /// From now on `tell` hears of every namespace in which an object comes or goes.
+    pub(crate) fn on_count(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        *self.counting.write() = Some(Box::new(tell));
+    }
+
+    /// Whether all kinds were listed.
+    pub(crate) fn is_synced(&self) -> bool {
+        let kinds = self.kinds.read();
+        !kinds.is_empty() && kinds.values().all(|it| it.store.is_synced())
+    }
+
+    /// How many objects of a kind a namespace has; `None` for a kind that is not known. The kind is
+    /// written as quotas write it: `deployments.apps`, `pods`.
+    pub(crate) fn count(&self, kind: &str, namespace: &str) -> Option<usize> {
+        let name = if kind.contains('.') { kind.to_owned() } else { format!("{kind}.") };
+        let kinds = self.kinds.read();
+        let watched = kinds.get(name.as_str()).filter(|it| it.is_namespaced)?;
+        Some(watched.store.in_namespace(namespace).len())
     }
 
     /// Watches these kinds, and no others any more.
@@ -90,6 +118,9 @@ impl Graph {
     }
 
     fn changed(&self, kind: &Arc<str>, change: &Change<Meta>) {
+        if change.old.is_none() || change.new.is_none() {
+            self.counting.read().iter().for_each(|tell| tell(&change.key.namespace));
+        }
         if let Some(gone) = change.old.as_deref().filter(|old| is_replaced(old, change)) {
             let uid = gone.metadata.uid.clone().unwrap_or_default();
             self.dependents(&uid).into_iter().for_each(|(id, _)| self.queue.add(id));

@@ -3,16 +3,24 @@
 //! Upstream: `job_controller.go` (`syncJob`, `manageJob`, `trackJobStatusAndRemoveFinalizers`),
 //! `backoff_utils.go`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use controller::object;
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    batch::v1::{Job, JobSpec},
+    batch::v1::{Job, JobSpec, JobStatus},
     core::v1::Pod,
 };
 
-use super::{pod, status};
+use super::{
+    failures::{Verdict, has_failed, judge, waits_for_the_end},
+    indexes::{self, Failures},
+    pod, status,
+};
 use crate::pods;
 
 /// Upstream's `DefaultJobPodFailureBackOff` and `MaxJobPodFailureBackOff`.
@@ -22,18 +30,39 @@ const LAST_BACKOFF: Duration = Duration::from_secs(600);
 const BURST: usize = 500;
 pub(super) const BACKOFF: &str = "BackoffLimitExceeded";
 pub(super) const DEADLINE: &str = "DeadlineExceeded";
+pub(super) const POLICY: &str = "PodFailurePolicy";
+pub(super) const FAILED_INDEXES: &str = "FailedIndexes";
+pub(super) const TOO_MANY_FAILED_INDEXES: &str = "MaxFailedIndexesExceeded";
 
-/// How a Job ends.
+/// How a Job ends, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Complete,
-    Failed { reason: &'static str, message: &'static str },
+pub(super) struct Outcome {
+    pub(super) is_success: bool,
+    pub(super) reason: String,
+    pub(super) message: String,
 }
 
-/// Pods to make (with their index) and to delete.
+impl Outcome {
+    fn complete(reason: &str, message: impl Into<String>) -> Self {
+        Self { is_success: true, reason: reason.into(), message: message.into() }
+    }
+
+    fn failed(reason: &str, message: impl Into<String>) -> Self {
+        Self { is_success: false, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// A pod to make: the index that it works on, and how often that index has failed where this counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) index: Option<i32>,
+    pub(super) failures: Option<Failures>,
+}
+
+/// Pods to make and to delete.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
-    pub(super) create: Vec<Option<i32>>,
+    pub(super) create: Vec<Slot>,
     pub(super) delete: Vec<Arc<Pod>>,
 }
 
@@ -53,6 +82,8 @@ pub(super) struct Observed<'a> {
     pub(super) succeeded: i32,
     pub(super) failed: i32,
     pub(super) completed: BTreeSet<i32>,
+    /// Indexes that are not tried again.
+    pub(super) failed_indexes: BTreeSet<i32>,
     /// Pods that are on their way out.
     pub(super) terminating: i32,
     owned: &'a [Arc<Pod>],
@@ -77,45 +108,90 @@ impl<'a> Observed<'a> {
             let uid = object::uid(&***it);
             pod::is_held(it) && !noted_succeeded.contains(&uid) && !noted_failed.contains(&uid)
         };
-        let ended = |phase: &str| -> Vec<_> {
-            owned.iter().filter(|it| pods::phase(it) == phase).filter(is_new).cloned().collect()
+        let news = |test: &dyn Fn(&Pod) -> bool| -> Vec<_> {
+            owned.iter().filter(|it| test(it)).filter(is_new).cloned().collect()
         };
-        let (new_succeeded, mut new_failed) = (ended("Succeeded"), ended("Failed"));
-        // A pod that is deleted before it ends has failed.
         let stopped =
             owned.iter().filter(|it| object::is_terminating(&***it) && !pods::is_over(it));
-        new_failed.extend(stopped.clone().filter(is_new).cloned());
-        let mut completed =
-            pod::read_indexes(known.completed_indexes.as_deref().unwrap_or_default());
-        if pod::is_indexed(job) {
-            let done = owned.iter().filter(|it| pods::phase(it) == "Succeeded" && pod::is_held(it));
-            completed.extend(done.filter_map(|it| pod::index(it)));
-        }
+        let completed = completed(job, &known, owned);
         let mut succeeded = known.succeeded.unwrap_or(0) + released_succeeded;
         if pod::is_indexed(job) {
-            succeeded = i32::try_from(completed.len()).unwrap_or(i32::MAX);
+            succeeded = as_count(completed.len());
         }
         Self {
             job,
             spec: job.spec.clone().unwrap_or_default(),
             active: owned.iter().filter(|it| pods::is_active(it)).cloned().collect(),
-            terminating: i32::try_from(stopped.count()).unwrap_or(0),
-            new_succeeded,
-            new_failed,
+            terminating: as_count(stopped.count()),
+            new_succeeded: news(&|it| pods::phase(it) == "Succeeded"),
+            new_failed: news(&|it| has_failed(job, it)),
             noted_succeeded,
             noted_failed,
             succeeded,
             failed: known.failed.unwrap_or(0) + released_failed,
+            failed_indexes: failed_indexes(job, &known, owned),
             completed,
             owned,
             now,
         }
     }
 
-    /// Whether the status (as it was read) says how this pod ended: then it may be released.
-    pub(super) fn is_noted(&self, pod: &Pod) -> bool {
+    /// Whether the status (as it was read) says how this pod ended.
+    fn is_noted(&self, pod: &Pod) -> bool {
         let uid = object::uid(pod);
         self.noted_succeeded.contains(&uid) || self.noted_failed.contains(&uid)
+    }
+
+    /// Whether a pod may be released: it is counted, or it never will be.
+    pub(super) fn may_go(&self, pod: &Pod, outcome: Option<&Outcome>) -> bool {
+        let uid = pod.metadata.uid.as_ref();
+        let is_held_back = || self.held_back(outcome).any(|it| it.metadata.uid.as_ref() == uid);
+        let is_ignored = || has_failed(self.job, pod) && !self.is_counted(pod) && !is_held_back();
+        self.is_noted(pod) || is_ignored()
+    }
+
+    /// Whether the failure of this pod is one of the Job's.
+    fn is_counted(&self, pod: &Pod) -> bool {
+        judge(self.job, pod) != Verdict::Ignore
+    }
+
+    /// The failed pods that the status notes from now on.
+    pub(super) fn failures_to_note(&self, outcome: Option<&Outcome>) -> Vec<Arc<Pod>> {
+        let held: BTreeSet<_> =
+            self.held_back(outcome).filter_map(|it| it.metadata.uid.clone()).collect();
+        let is_due = |it: &&Arc<Pod>| {
+            self.is_counted(it) && it.metadata.uid.as_ref().is_none_or(|uid| !held.contains(uid))
+        };
+        self.new_failed.iter().filter(is_due).cloned().collect()
+    }
+
+    /// The failed pods that are still to be replaced: they know how often their index has failed.
+    fn held_back(&self, outcome: Option<&Outcome>) -> impl Iterator<Item = &Arc<Pod>> {
+        let is_over = self.is_finished() || outcome.is_some();
+        let last = if is_over { BTreeMap::new() } else { self.last_failed() };
+        last.into_values()
+    }
+
+    /// Of each index that is to be tried again and has no pod, the last one that failed.
+    fn last_failed(&self) -> BTreeMap<i32, &Arc<Pod>> {
+        let mut last = BTreeMap::<i32, &Arc<Pod>>::new();
+        if indexes::limit(self.job).is_none() {
+            return last;
+        }
+        let busy: BTreeSet<_> = self.active.iter().filter_map(|it| pod::index(it)).collect();
+        for it in self.owned.iter().filter(|it| pod::is_held(it) && has_failed(self.job, it)) {
+            let Some(index) = pod::index(it) else { continue };
+            let sets = [&busy, &self.completed, &self.failed_indexes];
+            if sets.iter().any(|set| set.contains(&index)) {
+                continue;
+            }
+            let is_later =
+                |known: &Arc<Pod>| Failures::before(known).all() < Failures::before(it).all();
+            if last.get(&index).is_none_or(|known| is_later(known)) {
+                last.insert(index, it);
+            }
+        }
+        last
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -136,7 +212,8 @@ impl<'a> Observed<'a> {
     }
 
     fn all_failed(&self) -> i32 {
-        self.failed + count(&self.new_failed) + as_count(self.noted_failed.len())
+        let new = self.new_failed.iter().filter(|it| self.is_counted(it)).count();
+        self.failed + as_count(new) + as_count(self.noted_failed.len())
     }
 
     /// How the Job has ended, as far as the pods say.
@@ -147,14 +224,48 @@ impl<'a> Observed<'a> {
         if let Some(outcome) = self.job.status.as_ref().and_then(status::decided) {
             return Some(outcome);
         }
-        let limit = self.spec.backoff_limit.unwrap_or(6);
+        self.failure().or_else(|| self.success())
+    }
+
+    fn failure(&self) -> Option<Outcome> {
+        let mut failed = self.owned.iter().filter(|it| has_failed(self.job, it));
+        let by_policy = failed.find_map(|it| match judge(self.job, it) {
+            Verdict::FailJob(message) => Some(message),
+            _ => None,
+        });
+        if let Some(message) = by_policy {
+            return Some(Outcome::failed(POLICY, message));
+        }
+        let limit = self.backoff_limit();
         if self.all_failed() > limit || self.restarts() > limit {
-            let message = "Job has reached the specified backoff limit";
-            return Some(Outcome::Failed { reason: BACKOFF, message });
+            return Some(Outcome::failed(BACKOFF, "Job has reached the specified backoff limit"));
         }
         if self.deadline().is_some_and(|it| it <= self.now) && !self.is_suspended() {
             let message = "Job was active longer than specified deadline";
-            return Some(Outcome::Failed { reason: DEADLINE, message });
+            return Some(Outcome::failed(DEADLINE, message));
+        }
+        let failed = as_count(self.failed_indexes.len());
+        if self.spec.max_failed_indexes.is_some_and(|it| failed > it) {
+            let message = "Job has exceeded the specified maximal number of failed indexes";
+            return Some(Outcome::failed(TOO_MANY_FAILED_INDEXES, message));
+        }
+        let are_all_over = failed + self.succeeded >= self.spec.completions.unwrap_or(i32::MAX);
+        (failed > 0 && are_all_over)
+            .then(|| Outcome::failed(FAILED_INDEXES, "Job has failed indexes"))
+    }
+
+    /// Without a limit of its own, a Job whose indexes have one is not ended by their sum.
+    fn backoff_limit(&self) -> i32 {
+        let default = if indexes::limit(self.job).is_some() { i32::MAX } else { 6 };
+        self.spec.backoff_limit.unwrap_or(default)
+    }
+
+    fn success(&self) -> Option<Outcome> {
+        if let Some(rule) = indexes::fulfilled_rule(self.job, &self.completed) {
+            return Some(Outcome::complete(
+                "SuccessPolicy",
+                format!("Matched rules at index {rule}"),
+            ));
         }
         let is_complete = match self.spec.completions {
             // Any success ends a work queue, once the others have ended too.
@@ -163,7 +274,9 @@ impl<'a> Observed<'a> {
                 self.all_succeeded() >= wanted && (wanted > 0 || self.active.is_empty())
             }
         };
-        is_complete.then_some(Outcome::Complete)
+        is_complete.then(|| {
+            Outcome::complete("CompletionsReached", "Reached expected number of succeeded pods")
+        })
     }
 
     /// With `OnFailure` the kubelet restarts containers in place: these count too.
@@ -187,6 +300,9 @@ impl<'a> Observed<'a> {
 
     /// Until when no pod is made because one has failed.
     fn backed_off_until(&self) -> Option<Timestamp> {
+        if indexes::limit(self.job).is_some() {
+            return None;
+        }
         let failures = self.new_failed.iter().chain(self.failed_pods());
         let last = failures.filter_map(|it| ended_at(it)).max()?;
         // A success since then clears the slate.
@@ -208,12 +324,17 @@ impl<'a> Observed<'a> {
             return None;
         }
         let times = [self.deadline(), self.backed_off_until()];
-        times.into_iter().flatten().filter(|it| *it > self.now).min()
+        let of_indexes = self.last_failed().into_values().map(|it| retry_at(it));
+        times.into_iter().flatten().chain(of_indexes).filter(|it| *it > self.now).min()
     }
 
     pub(super) fn plan(&self, outcome: Option<&Outcome>) -> Plan {
         if self.is_finished() || outcome.is_some() || self.is_suspended() {
             return Plan { create: Vec::new(), delete: self.active.clone() };
+        }
+        let surplus = self.surplus_of_indexes();
+        if !surplus.is_empty() {
+            return Plan { create: Vec::new(), delete: surplus };
         }
         let parallelism = usize::try_from(self.spec.parallelism.unwrap_or(1)).unwrap_or(0);
         let wanted = self.wanted_active(parallelism);
@@ -224,10 +345,18 @@ impl<'a> Observed<'a> {
         if self.backed_off_until().is_some_and(|it| it > self.now) {
             return Plan::default();
         }
-        // Pods on their way out keep their place until they are gone.
-        let leaving = usize::try_from(self.terminating).unwrap_or(0);
+        // Pods on their way out keep their place where their end is waited for.
+        let leaving = if waits_for_the_end(self.job) { self.terminating } else { 0 };
+        let leaving = usize::try_from(leaving).unwrap_or(0);
         let missing = wanted.saturating_sub(self.active.len() + leaving).min(BURST);
         Plan { create: self.slots(missing), delete: Vec::new() }
+    }
+
+    fn surplus_of_indexes(&self) -> Vec<Arc<Pod>> {
+        if !pod::is_indexed(self.job) {
+            return Vec::new();
+        }
+        indexes::surplus(&self.active, self.spec.completions.unwrap_or(0))
     }
 
     fn wanted_active(&self, parallelism: usize) -> usize {
@@ -242,28 +371,81 @@ impl<'a> Observed<'a> {
     }
 
     /// The indexes to work on next, or nameless slots.
-    fn slots(&self, count: usize) -> Vec<Option<i32>> {
+    fn slots(&self, count: usize) -> Vec<Slot> {
         if !pod::is_indexed(self.job) {
-            return vec![None; count];
+            return vec![Slot::default(); count];
         }
-        let busy: BTreeSet<_> = self.active.iter().filter_map(|it| pod::index(it)).collect();
+        let last = self.last_failed();
+        let has_limit = indexes::limit(self.job).is_some();
+        let slot = |index: i32| {
+            let replaced = last.get(&index);
+            if replaced.is_some_and(|it| retry_at(it) > self.now) {
+                return None;
+            }
+            let failures = replaced.map(|it| Failures::after(self.job, it)).unwrap_or_default();
+            Some(Slot { index: Some(index), failures: has_limit.then_some(failures) })
+        };
+        self.free_indexes().filter_map(slot).take(count).collect()
+    }
+
+    /// Those that nobody works on and that are neither done nor given up.
+    fn free_indexes(&self) -> impl Iterator<Item = i32> {
+        let mut taken: BTreeSet<_> = self.active.iter().filter_map(|it| pod::index(it)).collect();
+        if waits_for_the_end(self.job) {
+            let leaving = self.owned.iter().filter(|it| !pods::is_over(it));
+            taken.extend(leaving.filter_map(|it| pod::index(it)));
+        }
         let all = 0..self.spec.completions.unwrap_or(0);
-        let free = all.filter(|it| !busy.contains(it) && !self.completed.contains(it));
-        free.take(count).map(Some).collect()
+        all.filter(move |it| {
+            !taken.contains(it) && !self.completed.contains(it) && !self.failed_indexes.contains(it)
+        })
     }
 
     fn least_useful(&self, count: usize) -> Vec<Arc<Pod>> {
         let mut ranked = self.active.clone();
-        ranked.sort_by_key(|it| {
-            (
-                pods::node_of(it).is_some(),
-                pods::is_ready(it),
-                std::cmp::Reverse(object::created_at(&**it)),
-            )
-        });
+        ranked.sort_by_key(|it| (usefulness(it), std::cmp::Reverse(object::created_at(&**it))));
         ranked.truncate(count);
         ranked
     }
+}
+
+/// How far a pod has come.
+pub(super) fn usefulness(pod: &Pod) -> (bool, bool) {
+    (pods::node_of(pod).is_some(), pods::is_ready(pod))
+}
+
+/// The indexes that the status knows as done, and those that its pods have done since.
+fn completed(job: &Job, known: &JobStatus, owned: &[Arc<Pod>]) -> BTreeSet<i32> {
+    let mut completed = pod::read_indexes(known.completed_indexes.as_deref().unwrap_or_default());
+    if pod::is_indexed(job) {
+        let done = owned.iter().filter(|it| pods::phase(it) == "Succeeded" && pod::is_held(it));
+        completed.extend(done.filter_map(|it| pod::index(it)));
+        // An elastic Job may have become smaller.
+        let completions = job.spec.as_ref().and_then(|it| it.completions).unwrap_or(0);
+        completed.retain(|it| (0..completions).contains(it));
+    }
+    completed
+}
+
+fn failed_indexes(job: &Job, known: &JobStatus, owned: &[Arc<Pod>]) -> BTreeSet<i32> {
+    if indexes::limit(job).is_none() {
+        return BTreeSet::new();
+    }
+    let completions = job.spec.as_ref().and_then(|it| it.completions).unwrap_or(0);
+    let mut failed = pod::read_indexes(known.failed_indexes.as_deref().unwrap_or_default());
+    let last = owned
+        .iter()
+        .filter(|it| pod::is_held(it) && has_failed(job, it) && indexes::ends_index(job, it));
+    failed.extend(last.filter_map(|it| pod::index(it)));
+    failed.retain(|it| (0..completions).contains(it));
+    failed
+}
+
+/// When the index of a pod that failed is tried again.
+fn retry_at(failed: &Pod) -> Timestamp {
+    let rounds = u32::try_from(Failures::before(failed).all()).unwrap_or(0).min(10);
+    let pause = FIRST_BACKOFF.saturating_mul(1 << rounds).min(LAST_BACKOFF);
+    ended_at(failed).map_or(Timestamp::UNIX_EPOCH, |it| it + pause)
 }
 
 fn count(pods: &[Arc<Pod>]) -> i32 {

@@ -8,6 +8,7 @@ use k8s_openapi::api::{
     core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod},
 };
 
+use super::{indexes, plan::Slot};
 use crate::pods;
 
 /// Holds an ended pod until it is counted.
@@ -29,14 +30,21 @@ pub(super) fn is_held(pod: &Pod) -> bool {
 }
 
 /// A new pod, for an index where the Job has such.
-pub(super) fn new(job: &Job, slot: Option<i32>) -> Pod {
+pub(super) fn new(job: &Job, slot: Slot) -> Pod {
     let template = job.spec.as_ref().map(|it| it.template.clone()).unwrap_or_default();
     let namespace = job.metadata.namespace.clone().unwrap_or_default();
     let mut pod = pods::from_template(&template, &namespace, object::controller_reference(job));
     pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
-    let Some(index) = slot else { return pod };
+    let Some(index) = slot.index else { return pod };
     let text = index.to_string();
-    pod.metadata.annotations.get_or_insert_default().insert(INDEX.to_owned(), text.clone());
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(INDEX.to_owned(), text.clone());
+    if let Some(failures) = slot.failures {
+        annotations.insert(indexes::FAILURES.to_owned(), failures.counted.to_string());
+        if failures.ignored > 0 {
+            annotations.insert(indexes::IGNORED.to_owned(), failures.ignored.to_string());
+        }
+    }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), text.clone());
     let name = job.metadata.name.as_deref().unwrap_or_default();
     pod.metadata.generate_name = Some(format!("{name}-{text}-"));

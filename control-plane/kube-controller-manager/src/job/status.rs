@@ -6,7 +6,8 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTermina
 use serde_json::{Value, json};
 
 use super::{
-    plan::{BACKOFF, DEADLINE, Observed, Outcome},
+    indexes,
+    plan::{Observed, Outcome},
     pod,
 };
 use crate::pods;
@@ -24,19 +25,13 @@ pub(crate) fn ended(status: &JobStatus) -> Option<&JobCondition> {
 
 /// An end that was decided earlier, and waits for the last pods to be counted.
 pub(super) fn decided(status: &JobStatus) -> Option<Outcome> {
-    let is_true = |kind| condition(status, kind).is_some_and(|it| it.status == "True");
-    if is_true("SuccessCriteriaMet") {
-        return Some(Outcome::Complete);
-    }
-    let failed = condition(status, "FailureTarget").filter(|it| it.status == "True")?;
-    Some(if failed.reason.as_deref() == Some(DEADLINE) {
-        Outcome::Failed {
-            reason: DEADLINE,
-            message: "Job was active longer than specified deadline",
-        }
-    } else {
-        Outcome::Failed { reason: BACKOFF, message: "Job has reached the specified backoff limit" }
-    })
+    let of = |kind, is_success| {
+        let condition = condition(status, kind).filter(|it| it.status == "True")?;
+        let reason = condition.reason.clone().unwrap_or_default();
+        let message = condition.message.clone().unwrap_or_default();
+        Some(Outcome { is_success, reason, message })
+    };
+    of("SuccessCriteriaMet", true).or_else(|| of("FailureTarget", false))
 }
 
 pub(super) fn status(observed: &Observed, outcome: Option<&Outcome>) -> JobStatus {
@@ -50,7 +45,9 @@ pub(super) fn status(observed: &Observed, outcome: Option<&Outcome>) -> JobStatu
         completed_indexes: pod::is_indexed(observed.job)
             .then(|| pod::write_indexes(&observed.completed))
             .filter(|it| !it.is_empty()),
-        uncounted_terminated_pods: Some(uncounted(observed)),
+        failed_indexes: indexes::limit(observed.job)
+            .map(|_| pod::write_indexes(&observed.failed_indexes)),
+        uncounted_terminated_pods: Some(uncounted(observed, outcome)),
         ..known
     };
     set_start(observed, &mut status);
@@ -60,14 +57,14 @@ pub(super) fn status(observed: &Observed, outcome: Option<&Outcome>) -> JobStatu
     status
 }
 
-fn uncounted(observed: &Observed) -> UncountedTerminatedPods {
+fn uncounted(observed: &Observed, outcome: Option<&Outcome>) -> UncountedTerminatedPods {
     let list = |noted: &[String], new: &[std::sync::Arc<k8s_openapi::api::core::v1::Pod>]| {
         let new = new.iter().map(|it| object::uid(&**it));
         Some(noted.iter().cloned().chain(new).collect::<Vec<_>>()).filter(|it| !it.is_empty())
     };
     UncountedTerminatedPods {
         succeeded: list(&observed.noted_succeeded, &observed.new_succeeded),
-        failed: list(&observed.noted_failed, &observed.new_failed),
+        failed: list(&observed.noted_failed, &observed.failures_to_note(outcome)),
     }
 }
 
@@ -98,25 +95,18 @@ fn end(observed: &Observed, outcome: &Outcome, status: &mut JobStatus) {
     let is_counted = uncounted.is_none_or(|it| it.succeeded.is_none() && it.failed.is_none());
     let is_settled = is_counted && observed.active.is_empty() && observed.terminating == 0;
     let now = observed.now;
-    match outcome {
-        Outcome::Complete => {
-            let (reason, message) =
-                ("CompletionsReached", "Reached expected number of succeeded pods");
-            if condition(status, "SuccessCriteriaMet").is_none() {
-                set(status, "SuccessCriteriaMet", "True", reason, message, now);
-            }
-            if is_settled {
-                set(status, "Complete", "True", reason, message, now);
-                status.completion_time = Some(object::time(now));
-            }
-        }
-        Outcome::Failed { reason, message } => {
-            if condition(status, "FailureTarget").is_none() {
-                set(status, "FailureTarget", "True", reason, message, now);
-            }
-            if is_settled {
-                set(status, "Failed", "True", reason, message, now);
-            }
+    let (decided, ended) = if outcome.is_success {
+        ("SuccessCriteriaMet", "Complete")
+    } else {
+        ("FailureTarget", "Failed")
+    };
+    if condition(status, decided).is_none() {
+        set(status, decided, "True", &outcome.reason, &outcome.message, now);
+    }
+    if is_settled {
+        set(status, ended, "True", &outcome.reason, &outcome.message, now);
+        if outcome.is_success {
+            status.completion_time = Some(object::time(now));
         }
     }
 }

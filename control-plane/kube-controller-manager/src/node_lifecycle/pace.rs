@@ -1,27 +1,30 @@
-//! How fast nodes are emptied: one per zone and ten seconds.
+//! How fast nodes are emptied: one per zone and interval.
 //!
-//! Upstream: `--node-eviction-rate` (0.1 per second).
+//! Upstream: `--node-eviction-rate`.
 
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
-const INTERVAL: Duration = Duration::from_secs(10);
-
-/// When each zone may lose its next node.
+/// When each zone lost its last node.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    next: HashMap<String, Timestamp>,
+    last: HashMap<String, Timestamp>,
 }
 
 impl Pace {
     /// Takes the zone's turn, or says how long to wait for it.
-    pub(super) fn take(&mut self, zone: &str, now: Timestamp) -> Result<(), Duration> {
-        let next = self.next.get(zone).copied().unwrap_or(now);
+    pub(super) fn take(
+        &mut self,
+        zone: &str,
+        interval: Duration,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
+        let next = self.last.get(zone).map_or(now, |it| *it + interval);
         if next > now {
-            return Err(next.duration_since(now).try_into().unwrap_or(INTERVAL));
+            return Err(next.duration_since(now).try_into().unwrap_or(interval));
         }
-        self.next.insert(zone.to_owned(), now + INTERVAL);
+        self.last.insert(zone.to_owned(), now);
         Ok(())
     }
 }
@@ -31,11 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_zone_loses_one_node_in_ten_seconds() {
+    fn each_zone_loses_one_node_in_its_interval() {
         let (mut pace, now) = (Pace::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!(pace.take("a", now), Ok(()));
-        assert_eq!(pace.take("b", now), Ok(()));
-        assert_eq!(pace.take("a", now + Duration::from_secs(4)), Err(Duration::from_secs(6)));
-        assert_eq!(pace.take("a", now + INTERVAL), Ok(()));
+        let [four, ten, hundred] = [4, 10, 100].map(Duration::from_secs);
+        assert_eq!(pace.take("a", ten, now), Ok(()));
+        assert_eq!(pace.take("b", ten, now), Ok(()));
+        assert_eq!(pace.take("a", ten, now + four), Err(Duration::from_secs(6)));
+        assert_eq!(pace.take("a", hundred, now + ten), Err(Duration::from_secs(90)));
+        assert_eq!(pace.take("a", ten, now + ten), Ok(()));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
     (ordinal.to_string() == number && ordinal >= 0).then_some(ordinal)
 }
 
-fn name(set: &StatefulSet, ordinal: i32) -> String {
+pub(super) fn name(set: &StatefulSet, ordinal: i32) -> String {
     format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default())
 }
 
@@ -87,6 +87,16 @@ pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeCla
         }
     });
     claims.collect()
+}
+
+/// Whether a claim of this name can be one of the set's.
+pub(super) fn may_have_claim(set: &StatefulSet, claim: &str) -> bool {
+    let templates = set.spec.iter().flat_map(|it| it.volume_claim_templates.iter().flatten());
+    let own = set.metadata.name.as_deref().unwrap_or_default();
+    templates.into_iter().any(|it| {
+        let template = it.metadata.name.as_deref().unwrap_or_default();
+        claim.starts_with(&format!("{template}-{own}-"))
+    })
 }
 
 fn template_name(set: &StatefulSet, ordinal: i32, claim: &PersistentVolumeClaim) -> String {

@@ -66,6 +66,65 @@ async fn a_job_that_keeps_failing_gives_up_at_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn indexes_that_keep_failing_are_given_up_one_by_one_and_fail_the_job_in_the_end() {
+    let cluster = Cluster::start(1).await;
+    let spec = json!({ "completions": 2, "parallelism": 2, "completionMode": "Indexed",
+        "backoffLimitPerIndex": 1 });
+    cluster.create::<Job>(job("fails", spec)).await;
+    cluster
+        .eventually("the job has failed", async |it| {
+            it.get::<Job>("j").await.as_ref().and_then(ended).as_deref() == Some("Failed")
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!((status.failed, status.failed_indexes.as_deref()), (Some(4), Some("0,1")));
+    let failed = status.conditions.unwrap().into_iter().find(|it| it.type_ == "Failed").unwrap();
+    assert_eq!(failed.reason.as_deref(), Some("FailedIndexes"));
+    let held = cluster.list::<Pod>().await.iter().filter(|it| !it.finalizers().is_empty()).count();
+    assert_eq!(held, 0, "every pod was released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_failure_policy_ends_the_job_at_the_first_failure_that_it_names() {
+    let cluster = Cluster::start(1).await;
+    let rule = json!({ "action": "FailJob", "onExitCodes": { "operator": "In", "values": [1] } });
+    let spec = json!({ "backoffLimit": 6, "podFailurePolicy": { "rules": [rule] } });
+    cluster.create::<Job>(job("fails", spec)).await;
+    cluster
+        .eventually("the job has failed", async |it| {
+            it.get::<Job>("j").await.as_ref().and_then(ended).as_deref() == Some("Failed")
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!(status.failed, Some(1));
+    let failed = status.conditions.unwrap().into_iter().find(|it| it.type_ == "Failed").unwrap();
+    assert_eq!(failed.reason.as_deref(), Some("PodFailurePolicy"));
+    let message = failed.message.unwrap();
+    assert!(
+        message.ends_with("failed with exit code 1 matching FailJob rule at index 0"),
+        "{message}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_jobs_day_has_every_hour_once() {
+    // Without nodes, and with Jobs that make no pods: nothing else happens all day.
+    let cluster = Cluster::start(0).await;
+    let template = json!({ "spec": job("exits", json!({ "suspend": true }))["spec"] });
+    let spec = json!({ "schedule": "0 * * * *", "jobTemplate": template });
+    cluster.create::<CronJob>(json!({ "metadata": { "name": "tick" }, "spec": spec })).await;
+    let start = cluster.clock.now().as_second() / 3600;
+    tokio::time::sleep(Duration::from_secs(24 * 3600 + 60)).await;
+    let hour = |it: &Job| {
+        let minute = it.name_any().strip_prefix("tick-")?.parse::<i64>().ok()?;
+        (minute % 60 == 0).then_some(minute / 60)
+    };
+    let mut hours: Vec<_> = cluster.list::<Job>().await.iter().filter_map(hour).collect();
+    hours.sort_unstable();
+    assert_eq!(hours, (start + 1..=start + 24).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cron_job_runs_its_job_every_minute_and_keeps_three() {
     let cluster = Cluster::start(1).await;
     let template = json!({ "spec": job("exits", json!({}))["spec"] });

@@ -6,7 +6,9 @@
 
 mod batch;
 mod certificates;
+mod failures;
 mod lifecycle;
 mod resource_claims;
+mod storage;
 mod support;
 mod workloads;

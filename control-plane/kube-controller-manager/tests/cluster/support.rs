@@ -1,6 +1,10 @@
 //! A cluster in this process: API server, scheduler, controllers, imitated kubelets.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ::lifecycle::Scope;
 use clock::Clock;
@@ -18,6 +22,7 @@ use kube::{
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
 use kube_controller_manager::Config;
+use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -28,6 +33,66 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) scope: Scope,
+    pub(crate) machines: Machines,
+    ca: Arc<pki::Ca>,
+    /// Of the controllers and the scheduler that run now.
+    control: Mutex<Scope>,
+}
+
+/// The machines behind the nodes: which are cut off, and what runs on them in truth.
+#[derive(Clone, Default)]
+pub(crate) struct Machines(Arc<Mutex<Truth>>);
+
+#[derive(Default)]
+struct Truth {
+    silent: BTreeSet<String>,
+    /// By name of pod: its node and UID.
+    running: BTreeMap<Key, (String, String)>,
+    doubles: Vec<String>,
+}
+
+impl Machines {
+    pub(crate) fn silence(&self, node: &str) {
+        self.0.lock().silent.insert(node.to_owned());
+    }
+
+    pub(crate) fn reconnect(&self, node: &str) {
+        self.0.lock().silent.remove(node);
+    }
+
+    pub(crate) fn is_silent(&self, node: &str) -> bool {
+        self.0.lock().silent.contains(node)
+    }
+
+    /// The machine is destroyed with all that ran on it.
+    pub(crate) fn destroy(&self, node: &str) {
+        let mut truth = self.0.lock();
+        truth.silent.insert(node.to_owned());
+        truth.running.retain(|_, (there, _)| there != node);
+    }
+
+    /// Pods that began to run while an earlier one of their name still did.
+    pub(crate) fn doubles(&self) -> Vec<String> {
+        self.0.lock().doubles.clone()
+    }
+
+    fn started(&self, key: &Key, node: &str, uid: &str) {
+        let mut truth = self.0.lock();
+        let new = (node.to_owned(), uid.to_owned());
+        let before = truth.running.insert(key.clone(), new.clone());
+        if let Some(before) = before.filter(|it| it.1 != new.1) {
+            truth.doubles.push(format!("{key}: {before:?} and {new:?}"));
+        }
+    }
+
+    fn stopped(&self, key: &Key) {
+        let mut truth = self.0.lock();
+        let node = truth.running.get(key).map(|it| it.0.clone());
+        // What runs where nobody can be reached runs on.
+        if node.is_some_and(|it| !truth.silent.contains(&it)) {
+            truth.running.remove(key);
+        }
+    }
 }
 
 pub(crate) trait Kind:
@@ -56,30 +121,41 @@ impl Cluster {
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         let server = ApiServer::start(config).await.unwrap();
         let client = server.client(UserInfo::master("admin"));
-        // Those under test have upstream's names and no other rights than the default roles'.
-        let as_component = |name: &str| server.client(UserInfo::new(name, &[]));
-        let controllers = as_component("system:kube-controller-manager");
-        let scheduler = as_component("system:kube-scheduler");
         let scope = Scope::new();
-        let cluster = Self { server, client, clock, scope: scope.clone() };
         let ca = Arc::new(pki::Ca::new("kubernetes").unwrap());
-        let root = ca.certificate_pem().to_owned();
-        let config = Config::new(ca, root);
-        drop(scope.spawn(
-            "controllers",
-            kube_controller_manager::run(controllers, config, clock, scope.clone()),
-        ));
-        drop(scope.spawn("scheduler", kube_scheduler::run(scheduler, clock, scope.clone())));
+        let (machines, control) = (Machines::default(), Mutex::new(scope.child()));
+        let cluster = Self { server, client, clock, scope: scope.clone(), machines, ca, control };
+        cluster.restart();
         for number in 0..nodes {
             cluster.add_node(&format!("n{number}")).await;
         }
-        drop(scope.spawn("kubelet", kubelet(cluster.client.clone())));
+        let kubelets = kubelet(cluster.client.clone(), cluster.machines.clone(), clock);
+        drop(scope.spawn("kubelet", kubelets));
         cluster
             .eventually("the default service account", async |it| {
                 it.get::<k8s_openapi::api::core::v1::ServiceAccount>("default").await.is_some()
             })
             .await;
         cluster
+    }
+
+    /// The controllers and the scheduler die, whatever they are at, and begin anew.
+    pub(crate) fn restart(&self) {
+        let scope = self.scope.child();
+        std::mem::replace(&mut *self.control.lock(), scope.clone()).cancel();
+        // Those under test have upstream's names and no other rights than the default roles'.
+        let as_component = |name: &str| self.server.client(UserInfo::new(name, &[]));
+        let controllers = as_component("system:kube-controller-manager");
+        let scheduler = as_component("system:kube-scheduler");
+        let mut config = Config::new(self.ca.clone(), self.ca.certificate_pem().to_owned());
+        // Its helpers succeed at once.
+        config.local_path_image = Some("exits".into());
+        drop(scope.spawn(
+            "controllers",
+            kube_controller_manager::run(controllers, config, self.clock, scope.clone()),
+        ));
+        let scheduler = kube_scheduler::run(scheduler, self.clock, scope.clone());
+        drop(scope.spawn("scheduler", scheduler));
     }
 
     pub(crate) async fn add_node(&self, name: &str) {
@@ -105,10 +181,7 @@ impl Cluster {
         nodes.create(&PostParams::default(), &node).await.unwrap();
         let status = json!({ "status": node.status });
         nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
-        drop(
-            self.scope
-                .spawn("heartbeat", heartbeat(self.client.clone(), self.clock, name.to_owned())),
-        );
+        drop(self.scope.spawn("heartbeat", self.heartbeat(name)));
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {
@@ -155,6 +228,10 @@ impl Cluster {
         Api::<Namespace>::all(self.client.clone()).get_opt(name).await.unwrap()
     }
 
+    fn heartbeat(&self, name: &str) -> impl Future<Output = ()> + use<> {
+        heartbeat(self.client.clone(), self.clock, self.machines.clone(), name.to_owned())
+    }
+
     /// Pods that run and are ready.
     pub(crate) async fn ready_pods(&self) -> usize {
         self.list::<Pod>().await.iter().filter(|it| is_ready(it)).count()
@@ -185,9 +262,13 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
-async fn heartbeat(client: Client, clock: Clock, name: String) {
-    let leases = Api::<Lease>::namespaced(client, "kube-node-lease");
+async fn heartbeat(client: Client, clock: Clock, machines: Machines, name: String) {
+    let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
     loop {
+        if machines.is_silent(&name) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        }
         let now = clock.now();
         let lease: Lease = serde_json::from_value(json!({
             "metadata": { "name": name },
@@ -201,12 +282,26 @@ async fn heartbeat(client: Client, clock: Clock, name: String) {
             let patch = json!({ "spec": lease.spec });
             drop(leases.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await);
         }
+        report_ready(&client, &name).await;
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
 }
 
-/// Runs what is bound, and lets go of what is deleted.
-async fn kubelet(client: Client) {
+/// A node that was given up for silent says that it is well.
+async fn report_ready(client: &Client, name: &str) {
+    let nodes = Api::<Node>::all(client.clone());
+    let Some(node) = nodes.get_opt(name).await.unwrap() else { return };
+    let mut conditions = node.status.and_then(|it| it.conditions).unwrap_or_default();
+    let ready = conditions.iter_mut().find(|it| it.type_ == "Ready" && it.status != "True");
+    let Some(ready) = ready else { return };
+    ready.status = "True".into();
+    ready.reason = Some("KubeletReady".into());
+    let status = json!({ "status": { "conditions": conditions } });
+    drop(nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await);
+}
+
+/// Runs what is bound, and lets go of what is deleted, on all nodes that can be reached.
+async fn kubelet(client: Client, machines: Machines, clock: Clock) {
     let scope = Scope::new();
     let pods = reflect::<Pod>(client.clone(), StoreSpec::default(), &scope);
     let queue = Queue::<Key>::new();
@@ -216,27 +311,43 @@ async fn kubelet(client: Client) {
     loop {
         let key = queue.next().await;
         queue.done(&key, true);
-        let Some(pod) = pods.get(&key) else { continue };
+        let Some(pod) = pods.get(&key) else {
+            machines.stopped(&key);
+            continue;
+        };
         let api = Api::<Pod>::namespaced(client.clone(), &key.namespace);
-        if pod.spec.as_ref().and_then(|it| it.node_name.as_ref()).is_none() {
+        let Some(node) = pod.spec.as_ref().and_then(|it| it.node_name.clone()) else { continue };
+        if machines.is_silent(&node) {
+            queue.add_after(key, Duration::from_secs(5));
             continue;
         }
         if pod.metadata.deletion_timestamp.is_some() {
+            machines.stopped(&key);
             drop(api.delete(&key.name, &DeleteParams::default().grace_period(0)).await);
             continue;
         }
         let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-        if phase != Some("Pending") {
+        let is_new = phase == Some("Pending");
+        let fell_silent = phase == Some("Running") && !is_ready(&pod);
+        if !is_new && !fell_silent {
             continue;
         }
+        if is_new {
+            machines.started(&key, &node, &pod.uid().unwrap());
+        }
         address += 1;
-        let status = running(&pod, address);
+        let mut status = running(&pod, address, clock.now());
+        if !is_new {
+            // It keeps its address.
+            status["status"]["podIP"] = json!(pod.status.as_ref().unwrap().pod_ip);
+            status["status"]["podIPs"] = json!(pod.status.as_ref().unwrap().pod_ips);
+        }
         drop(api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&status)).await);
     }
 }
 
 /// Containers of the image `exits` end with success at once, those of `fails` with failure.
-fn running(pod: &Pod, address: u32) -> Value {
+fn running(pod: &Pod, address: u32, now: Timestamp) -> Value {
     let spec = pod.spec.as_ref().unwrap();
     let image = spec.containers.first().and_then(|it| it.image.as_deref());
     let phase = match image {
@@ -244,9 +355,19 @@ fn running(pod: &Pod, address: u32) -> Value {
         Some("fails") => "Failed",
         _ => "Running",
     };
+    let code = i32::from(phase == "Failed");
+    let name = spec.containers.first().map(|it| it.name.as_str());
+    let state = if phase == "Running" {
+        json!({ "running": {} })
+    } else {
+        let finished = controller::object::time(now);
+        json!({ "terminated": { "exitCode": code, "finishedAt": finished } })
+    };
     let ready = if phase == "Running" { "True" } else { "False" };
     let ip = format!("192.168.{}.{}", address / 256, address % 256);
     json!({ "status": { "phase": phase, "podIP": ip, "podIPs": [{ "ip": ip }],
+        "containerStatuses": [{ "name": name, "image": "", "imageID": "", "restartCount": 0,
+            "ready": phase == "Running", "state": state }],
         "conditions": [{ "type": "PodScheduled", "status": "True" },
             { "type": "Ready", "status": ready, "lastTransitionTime": "2026-11-23T12:00:00Z" }] } })
 }

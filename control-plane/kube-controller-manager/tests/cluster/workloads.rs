@@ -353,6 +353,9 @@ async fn a_gated_pod_waits_until_its_last_gate_is_taken_away() {
         .await;
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     assert_eq!(cluster.ready_pods().await, 0);
+    let conditions = cluster.get::<Pod>("gated").await.unwrap().status.unwrap().conditions;
+    let scheduled = conditions.unwrap().into_iter().find(|it| it.type_ == "PodScheduled").unwrap();
+    assert_eq!(scheduled.reason.as_deref(), Some("SchedulingGated"));
     cluster.patch::<Pod>("gated", json!({ "spec": { "schedulingGates": null } })).await;
     cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
 }

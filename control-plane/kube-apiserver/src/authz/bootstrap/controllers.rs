@@ -142,6 +142,8 @@ pub(super) const ROLES: &[Role] = &[
             "delete patch | core | secrets",
         ],
     ),
+    // Ours: volumes on the nodes' own disks.
+    ("local-path-provisioner", &["create | storage.k8s.io | storageclasses"]),
     (
         "namespace-controller",
         &[

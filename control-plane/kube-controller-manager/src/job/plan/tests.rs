@@ -85,19 +85,20 @@ fn each_failure_makes_the_next_try_wait_longer() {
 fn a_job_ends_by_success_by_failures_or_by_its_deadline() {
     let outcome = |spec, status, pods: &[Arc<Pod>]| {
         let job = job(spec, status);
-        Observed::new(&job, pods, at(100)).outcome().map(|it| match it {
-            Outcome::Complete => "complete",
-            Outcome::Failed { reason, .. } => reason,
-        })
+        Observed::new(&job, pods, at(100)).outcome().map(|it| it.reason)
     };
+    let reason = |it: &str| Some(it.to_owned());
     let one = || json!({ "completions": 1 });
     assert_eq!(outcome(one(), json!({}), &[simple("a", "Running")]), None);
-    assert_eq!(outcome(one(), json!({}), &[simple("a", "Succeeded")]), Some("complete"));
+    assert_eq!(
+        outcome(one(), json!({}), &[simple("a", "Succeeded")]),
+        reason("CompletionsReached")
+    );
     let impatient = json!({ "completions": 1, "backoffLimit": 0 });
-    assert_eq!(outcome(impatient, json!({}), &[simple("a", "Failed")]), Some(BACKOFF));
+    assert_eq!(outcome(impatient, json!({}), &[simple("a", "Failed")]), reason(BACKOFF));
     let short = json!({ "completions": 1, "activeDeadlineSeconds": 60 });
     let started = json!({ "startTime": "1970-01-01T00:00:00Z" });
-    assert_eq!(outcome(short, started.clone(), &[simple("a", "Running")]), Some(DEADLINE));
+    assert_eq!(outcome(short, started.clone(), &[simple("a", "Running")]), reason(DEADLINE));
     let endless = json!({ "completions": 1, "activeDeadlineSeconds": i64::MAX });
     assert_eq!(outcome(endless, started, &[simple("a", "Running")]), None);
 }
@@ -108,7 +109,7 @@ fn a_pod_is_counted_once_and_only_after_it_was_noted_and_released() {
     let pods = [simple("a", "Succeeded")];
     let observed = Observed::new(&fresh, &pods, at(0));
     assert_eq!((observed.new_succeeded.len(), observed.succeeded), (1, 0));
-    assert!(!observed.is_noted(&pods[0]), "it is released after the status was written");
+    assert!(!observed.may_go(&pods[0], None), "it is released after the status was written");
 
     let noted = job(
         json!({ "completions": 2 }),
@@ -116,7 +117,7 @@ fn a_pod_is_counted_once_and_only_after_it_was_noted_and_released() {
     );
     let observed = Observed::new(&noted, &pods, at(0));
     assert_eq!((observed.new_succeeded.len(), observed.succeeded), (0, 0));
-    assert!(observed.is_noted(&pods[0]));
+    assert!(observed.may_go(&pods[0], None));
 
     let released = [pod("a", "Succeeded", json!({ "finalizers": [] }))];
     for pods in [&released[..], &[]] {
@@ -129,8 +130,102 @@ fn a_pod_is_counted_once_and_only_after_it_was_noted_and_released() {
 fn an_indexed_job_works_on_the_indexes_that_are_left() {
     let spec = json!({ "completions": 4, "parallelism": 2, "completionMode": "Indexed" });
     let job = job(spec, json!({ "completedIndexes": "0", "succeeded": 1 }));
-    let annotations = json!({ "annotations": { "batch.kubernetes.io/job-completion-index": "1" } });
-    let pods = [pod("a", "Running", annotations)];
+    let pods = [of_index("a", "Running", 1, 0)];
     let observed = Observed::new(&job, &pods, at(0));
-    assert_eq!(observed.plan(None).create, [Some(2)]);
+    assert_eq!(observed.plan(None).create, [Slot { index: Some(2), failures: None }]);
+}
+
+fn of_index(uid: &str, phase: &str, index: i32, failures: i32) -> Arc<Pod> {
+    let annotations = json!({
+        "batch.kubernetes.io/job-completion-index": index.to_string(),
+        "batch.kubernetes.io/job-index-failure-count": failures.to_string(),
+    });
+    pod(uid, phase, json!({ "annotations": annotations }))
+}
+
+fn per_index(extra: Value) -> Job {
+    let mut spec = json!({ "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "backoffLimitPerIndex": 1, "backoffLimit": i32::MAX });
+    for (key, value) in extra.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    job(spec, json!({}))
+}
+
+#[test]
+fn an_index_is_tried_again_after_its_own_pause_and_then_given_up() {
+    let job = per_index(json!({}));
+    let pods = [
+        of_index("a", "Failed", 0, 0),
+        of_index("b", "Running", 1, 0),
+        of_index("c", "Failed", 2, 1),
+    ];
+    let early = Observed::new(&job, &pods, at(9));
+    assert!(early.plan(None).create.is_empty());
+    assert_eq!(early.next_look(), Some(at(10)));
+    let due = Observed::new(&job, &pods, at(10));
+    let again = Failures { counted: 1, ignored: 0 };
+    assert_eq!(due.plan(None).create, [Slot { index: Some(0), failures: Some(again) }]);
+    assert_eq!(due.failed_indexes, BTreeSet::from([2]));
+    assert_eq!(due.outcome(), None, "an index is still at work");
+    // The first keeps the count of its index; the third is counted.
+    let noted: Vec<_> = due.failures_to_note(None).iter().map(|it| object::uid(&**it)).collect();
+    assert_eq!(noted, ["c"]);
+
+    let replaced = [pods[0].clone(), of_index("d", "Running", 0, 1)];
+    let noted = Observed::new(&job, &replaced, at(10)).failures_to_note(None);
+    assert_eq!(noted.len(), 1, "the next one knows the count");
+}
+
+#[test]
+fn failed_indexes_fail_the_job_when_all_are_over_or_too_many_failed() {
+    let ended = [
+        of_index("a", "Succeeded", 0, 0),
+        of_index("b", "Failed", 1, 1),
+        of_index("c", "Succeeded", 2, 0),
+    ];
+    let outcome = |job: &Job, pods: &[Arc<Pod>]| {
+        Observed::new(job, pods, at(100)).outcome().map(|it| it.reason)
+    };
+    assert_eq!(outcome(&per_index(json!({})), &ended).as_deref(), Some(FAILED_INDEXES));
+    let strict = per_index(json!({ "maxFailedIndexes": 0 }));
+    assert_eq!(outcome(&strict, &ended[1..2]).as_deref(), Some(TOO_MANY_FAILED_INDEXES));
+    let by_policy = per_index(json!({ "backoffLimitPerIndex": 9, "podFailurePolicy": { "rules": [
+        { "action": "FailIndex", "onExitCodes": { "operator": "In", "values": [1] } }] } }));
+    assert_eq!(Observed::new(&by_policy, &ended, at(0)).failed_indexes, BTreeSet::from([1]));
+}
+
+#[test]
+fn a_failure_that_is_ignored_is_released_uncounted_and_replaced() {
+    let rules = json!([{ "action": "Ignore", "onExitCodes": { "operator": "In", "values": [1] } }]);
+    let spec =
+        json!({ "completions": 1, "backoffLimit": 0, "podFailurePolicy": { "rules": rules } });
+    let job = job(spec, json!({}));
+    let pods = [simple("a", "Failed")];
+    let observed = Observed::new(&job, &pods, at(100));
+    assert_eq!(observed.outcome(), None);
+    assert!(observed.failures_to_note(None).is_empty());
+    assert!(observed.may_go(&pods[0], None));
+    assert_eq!(observed.plan(None).create.len(), 1);
+}
+
+#[test]
+fn a_pod_on_its_way_out_is_replaced_at_once_or_when_it_has_ended() {
+    let leaving = json!({ "deletionTimestamp": "1970-01-01T00:00:00Z" });
+    let pods = [pod("a", "Running", leaving)];
+    for (policy, expected) in [("TerminatingOrFailed", 1), ("Failed", 0)] {
+        let job = job(json!({ "completions": 1, "podReplacementPolicy": policy }), json!({}));
+        assert_eq!(creates(&job, &pods, at(100)), expected, "{policy}");
+    }
+}
+
+#[test]
+fn a_success_policy_ends_the_job_before_all_have_succeeded() {
+    let job = per_index(json!({ "successPolicy": { "rules": [{ "succeededIndexes": "0" }] } }));
+    let pods = [of_index("a", "Succeeded", 0, 0), of_index("b", "Running", 1, 0)];
+    let observed = Observed::new(&job, &pods, at(0));
+    let outcome = observed.outcome().unwrap();
+    assert_eq!((outcome.is_success, outcome.message.as_str()), (true, "Matched rules at index 0"));
+    let plan = observed.plan(Some(&outcome));
+    assert_eq!((plan.create.len(), plan.delete.len()), (0, 1));
 }

@@ -1,0 +1,116 @@
+//! How the zones stand, and how fast each may lose nodes for that.
+//!
+//! Many silent nodes of a zone at once are rather a fault of the network than of the nodes: then the
+//! zone is emptied more slowly, or not at all where it is small. When all zones are lost to us, it is we
+//! who are cut off, and nobody is driven away.
+//!
+//! Upstream: `ComputeZoneState`, `handleDisruption`, `ReducedQPSFunc` of `node_lifecycle_controller.go`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use controller::object;
+use k8s_openapi::api::core::v1::Node;
+
+use super::health::ready;
+
+/// `--unhealthy-zone-threshold`, in percent.
+const UNHEALTHY: usize = 55;
+/// `--large-cluster-size-threshold`.
+const LARGE: usize = 50;
+/// `--node-eviction-rate` (0.1 per second) and `--secondary-node-eviction-rate` (0.01).
+const INTERVAL: Duration = Duration::from_secs(10);
+const SLOW_INTERVAL: Duration = Duration::from_secs(100);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    ready: usize,
+    not_ready: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Zones(BTreeMap<String, Count>);
+
+impl Zones {
+    pub(super) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
+        let mut zones = BTreeMap::<String, Count>::new();
+        for node in nodes {
+            let count = zones.entry(zone_of(node)).or_default();
+            if ready(node) == Some("True") {
+                count.ready += 1;
+            } else {
+                count.not_ready += 1;
+            }
+        }
+        Self(zones)
+    }
+
+    /// Whether no node of any zone is well.
+    pub(super) fn are_all_lost(&self) -> bool {
+        !self.0.is_empty() && self.0.values().all(|it| it.ready == 0)
+    }
+
+    /// How long after one node of the zone the next may go; `None`: not at all for now.
+    pub(super) fn interval(&self, zone: &str) -> Option<Duration> {
+        let count = self.0.get(zone).copied().unwrap_or_default();
+        let all = count.ready + count.not_ready;
+        let is_partly_lost =
+            count.ready > 0 && count.not_ready > 2 && count.not_ready * 100 >= all * UNHEALTHY;
+        match (is_partly_lost, all > LARGE) {
+            (false, _) => Some(INTERVAL),
+            (true, true) => Some(SLOW_INTERVAL),
+            (true, false) => None,
+        }
+    }
+}
+
+/// Region and zone, as far as the node tells them.
+pub(super) fn zone_of(node: &Node) -> String {
+    let label = |name| object::label(node, name).unwrap_or_default();
+    format!("{}:{}", label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn nodes(zone: &str, ready: usize, not_ready: usize) -> Vec<Node> {
+        let node = |status: &str| -> Node {
+            serde_json::from_value(json!({
+                "metadata": { "labels": { "topology.kubernetes.io/zone": zone } },
+                "status": { "conditions": [{ "type": "Ready", "status": status }] } }))
+            .unwrap()
+        };
+        let well = (0..ready).map(|_| node("True"));
+        well.chain((0..not_ready).map(|_| node("Unknown"))).collect()
+    }
+
+    #[test]
+    fn the_more_of_a_zone_is_silent_the_slower_it_is_emptied() {
+        for (ready, not_ready, expected) in [
+            (5, 1, Some(10)),
+            (1, 2, Some(10)),
+            (3, 3, Some(10)),
+            (2, 3, None),
+            (0, 3, Some(10)),
+            (20, 40, Some(100)),
+            (40, 20, Some(10)),
+        ] {
+            let all = nodes("a", ready, not_ready);
+            let interval = Zones::of(all.iter()).interval(":a");
+            assert_eq!(interval.map(|it| it.as_secs()), expected, "{ready} {not_ready}");
+        }
+    }
+
+    #[test]
+    fn when_no_zone_has_a_node_that_is_well_it_is_we_who_are_cut_off() {
+        let mut all = nodes("a", 0, 3);
+        all.extend(nodes("b", 0, 1));
+        assert!(Zones::of(all.iter()).are_all_lost());
+        all.extend(nodes("c", 1, 0));
+        assert!(!Zones::of(all.iter()).are_all_lost());
+        assert!(!Zones::of([].iter()).are_all_lost());
+    }
+}

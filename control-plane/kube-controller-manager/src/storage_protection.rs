@@ -1,0 +1,155 @@
+//! Keeps claims that pods use, and volumes that claims have, from going before those do.
+//!
+//! Both carry a finalizer from the moment at which they are seen; it is taken away when they are
+//! deleted and nobody needs them. Whether a pod uses a claim is asked of the API server before that,
+//! since the answer is final.
+//!
+//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`. Deviation: the finalizers are put on
+//! by this controller only, a moment after the object is made; upstream's API server does it in the
+//! same write.
+
+use std::sync::Arc;
+
+use controller::{Action, ApplyError, Key, Queue, apply, object};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{
+    Api, Resource,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{Context, pods};
+
+const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
+const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+
+pub(crate) async fn run(context: Context) {
+    let (claims, volumes) = (Queue::new(), Queue::new());
+    let on = claims.clone();
+    context.caches.claims.subscribe(move |change| on.add(change.key.clone()));
+    let on = volumes.clone();
+    context.caches.volumes.subscribe(move |change| on.add(change.key.clone()));
+    let on = claims.clone();
+    context.caches.pods.subscribe(move |change| {
+        // Only a pod that goes, or ends up elsewhere, can set a claim free.
+        if change.new.as_ref().is_none_or(|it| object::is_terminating(&**it)) {
+            for name in change.old.iter().flat_map(|it| claims_of(it)) {
+                on.add(Key::new(&change.key.namespace, name));
+            }
+        }
+    });
+    tokio::join!(
+        controller::run("pvc-protection", claims, 5, |it| claim(&context, it)),
+        controller::run("pv-protection", volumes, 5, |it| volume(&context, it)),
+    );
+}
+
+/// The claims that a pod uses.
+fn claims_of(pod: &Pod) -> Vec<String> {
+    let own = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    let names = volumes.filter_map(|it| match &it.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => it.ephemeral.as_ref().map(|_| format!("{own}-{}", it.name)),
+    });
+    names.collect()
+}
+
+/// Before it has a node no kubelet has heard of a pod, and none will start it on a claim that goes.
+fn uses(pod: &Pod, claim: &str) -> bool {
+    pods::node_of(pod).is_some() && claims_of(pod).iter().any(|it| it == claim)
+}
+
+async fn claim(context: &Context, key: Key) -> Result<Action, ApplyError> {
+    let Some(claim) = context.caches.claims.get(&key) else { return Ok(Action::Done) };
+    let Some(patch) = plan(&*claim, OF_CLAIMS) else { return Ok(Action::Done) };
+    if object::is_terminating(&*claim) {
+        let known = context.caches.pods.in_namespace(&key.namespace);
+        if known.iter().any(|it| uses(it, &key.name)) || is_used(context, &key).await? {
+            return Ok(Action::Done);
+        }
+    }
+    let patched =
+        apply::patch::<PersistentVolumeClaim>(&context.client, &key.namespace, &key.name, &patch);
+    match patched.await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(Action::Done),
+    }
+}
+
+async fn is_used(context: &Context, key: &Key) -> Result<bool, ApplyError> {
+    let api = Api::<Pod>::namespaced(context.client.clone(), &key.namespace);
+    let listed = api.list(&ListParams::default()).await;
+    let listed = listed.map_err(|it| ApplyError::new::<Pod>("list", &key.namespace, it))?;
+    Ok(listed.items.iter().any(|it| uses(it, &key.name)))
+}
+
+async fn volume(context: &Context, key: Key) -> Result<Action, ApplyError> {
+    let Some(volume) = context.caches.volumes.get(&key) else { return Ok(Action::Done) };
+    let Some(patch) = plan(&*volume, OF_VOLUMES) else { return Ok(Action::Done) };
+    if object::is_terminating(&*volume) && is_bound(&volume) {
+        return Ok(Action::Done);
+    }
+    let api = Api::<PersistentVolume>::all(context.client.clone());
+    match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::Done),
+        Err(source) => Err(ApplyError::new::<PersistentVolume>("patch", &key.name, source)),
+        Ok(_) => Ok(Action::Done),
+    }
+}
+
+fn is_bound(volume: &Arc<PersistentVolume>) -> bool {
+    volume.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound")
+}
+
+/// Puts the finalizer on, or takes it off what is being deleted.
+fn plan<K: Resource>(object: &K, finalizer: &str) -> Option<Value> {
+    let meta = object.meta();
+    let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+    let has = finalizers.iter().any(|it| it == finalizer);
+    match (object::is_terminating(object), has) {
+        (true, true) => finalizers.retain(|it| it != finalizer),
+        (false, false) => finalizers.push(finalizer.to_owned()),
+        _ => return None,
+    }
+    Some(json!({ "metadata": { "uid": meta.uid, "resourceVersion": meta.resource_version,
+        "finalizers": finalizers } }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_finalizer_comes_with_the_object_and_goes_with_its_deletion() {
+        let claim = |finalizers: &[&str], deleted: bool| -> PersistentVolumeClaim {
+            let date = deleted.then_some("2026-01-01T00:00:00Z");
+            serde_json::from_value(json!({ "metadata": { "finalizers": finalizers,
+                "deletionTimestamp": date } }))
+            .unwrap()
+        };
+        let finalizers = |claim: &PersistentVolumeClaim| {
+            plan(claim, OF_CLAIMS).map(|it| it["metadata"]["finalizers"].clone())
+        };
+        assert_eq!(finalizers(&claim(&["a"], false)), Some(json!(["a", OF_CLAIMS])));
+        assert_eq!(finalizers(&claim(&[OF_CLAIMS], false)), None);
+        assert_eq!(finalizers(&claim(&["a", OF_CLAIMS], true)), Some(json!(["a"])));
+        assert_eq!(finalizers(&claim(&["a"], true)), None, "never put on what goes");
+    }
+
+    #[test]
+    fn a_pod_uses_its_claims_once_it_has_a_node() {
+        let pod = |node: &str| -> Pod {
+            serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": {
+                "nodeName": node, "containers": [], "volumes": [
+                    { "name": "a", "persistentVolumeClaim": { "claimName": "data" } },
+                    { "name": "b", "ephemeral": {} }] } }))
+            .unwrap()
+        };
+        for (node, claim, expected) in
+            [("n", "data", true), ("n", "p-b", true), ("n", "other", false), ("", "data", false)]
+        {
+            assert_eq!(uses(&pod(node), claim), expected, "{node} {claim}");
+        }
+    }
+}

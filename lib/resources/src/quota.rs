@@ -1,0 +1,130 @@
+//! Which pods a ResourceQuota is about.
+//!
+//! A quota without scopes is about everything of its namespace; one with scopes only about the pods
+//! that are in all of them, and about nothing else.
+//!
+//! Upstream: `pkg/quota/v1/evaluator/core/pods.go` (`podMatchesScopeFunc`).
+
+use k8s_openapi::api::core::v1::{
+    Pod, PodAffinityTerm, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+};
+
+use crate::{QosClass, qos_class};
+
+/// Whether the quota is limited to some pods.
+pub fn quota_has_scopes(quota: &ResourceQuotaSpec) -> bool {
+    requirements(quota).next().is_some()
+}
+
+/// Whether the quota counts this pod.
+pub fn quota_covers(quota: &ResourceQuotaSpec, pod: &Pod) -> bool {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    requirements(quota).all(|it| is_in(&it, spec))
+}
+
+fn requirements(
+    quota: &ResourceQuotaSpec,
+) -> impl Iterator<Item = ScopedResourceSelectorRequirement> {
+    let plain = quota.scopes.iter().flatten().map(|it| ScopedResourceSelectorRequirement {
+        scope_name: it.clone(),
+        operator: "Exists".into(),
+        values: None,
+    });
+    let selector = quota.scope_selector.iter();
+    let selected = selector.flat_map(|it| it.match_expressions.iter().flatten()).cloned();
+    plain.chain(selected)
+}
+
+fn is_in(requirement: &ScopedResourceSelectorRequirement, spec: &PodSpec) -> bool {
+    let is_terminating = spec.active_deadline_seconds.is_some_and(|it| it >= 0);
+    let is_best_effort = || qos_class(spec) == QosClass::BestEffort;
+    match requirement.scope_name.as_str() {
+        "Terminating" => is_terminating,
+        "NotTerminating" => !is_terminating,
+        "BestEffort" => is_best_effort(),
+        "NotBestEffort" => !is_best_effort(),
+        "CrossNamespacePodAffinity" => crosses_namespaces(spec),
+        "PriorityClass" => has_class(requirement, spec.priority_class_name.as_deref()),
+        _ => false,
+    }
+}
+
+fn has_class(requirement: &ScopedResourceSelectorRequirement, class: Option<&str>) -> bool {
+    let class = class.filter(|it| !it.is_empty());
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let is_listed = class.is_some_and(|it| values.iter().any(|value| value == it));
+    match requirement.operator.as_str() {
+        "In" => is_listed,
+        "NotIn" => !is_listed,
+        "Exists" => class.is_some(),
+        "DoesNotExist" => class.is_none(),
+        _ => false,
+    }
+}
+
+/// Whether the pod's wishes about other pods reach into other namespaces.
+fn crosses_namespaces(spec: &PodSpec) -> bool {
+    let crosses = |it: &PodAffinityTerm| {
+        it.namespaces.as_ref().is_some_and(|it| !it.is_empty()) || it.namespace_selector.is_some()
+    };
+    let Some(affinity) = &spec.affinity else { return false };
+    let near = affinity.pod_affinity.iter().flat_map(|it| {
+        let required = it.required_during_scheduling_ignored_during_execution.iter().flatten();
+        let preferred = it.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+        required.chain(preferred.map(|it| &it.pod_affinity_term))
+    });
+    let far = affinity.pod_anti_affinity.iter().flat_map(|it| {
+        let required = it.required_during_scheduling_ignored_during_execution.iter().flatten();
+        let preferred = it.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+        required.chain(preferred.map(|it| &it.pod_affinity_term))
+    });
+    near.chain(far).any(crosses)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn covers(quota: Value, spec: Value) -> bool {
+        let mut full = json!({ "containers": [{ "name": "c" }] });
+        full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let pod: Pod = serde_json::from_value(json!({ "spec": full })).unwrap();
+        quota_covers(&serde_json::from_value(quota).unwrap(), &pod)
+    }
+
+    #[test]
+    fn a_pod_is_counted_when_it_is_in_all_scopes() {
+        let sized = json!({ "containers": [{ "name": "c",
+            "resources": { "requests": { "cpu": "1" } } }] });
+        let classes = |operator: &str, values: Value| {
+            json!({ "scopeSelector": { "matchExpressions": [{ "scopeName": "PriorityClass",
+                "operator": operator, "values": values }] } })
+        };
+        let high = json!({ "priorityClassName": "high" });
+        let near = json!({ "affinity": { "podAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                { "topologyKey": "zone", "namespaces": ["other"] }] } } });
+        for (quota, spec, expected) in [
+            (json!({}), json!({}), true),
+            (json!({ "scopes": ["Terminating"] }), json!({ "activeDeadlineSeconds": 5 }), true),
+            (json!({ "scopes": ["Terminating"] }), json!({}), false),
+            (json!({ "scopes": ["NotTerminating"] }), json!({}), true),
+            (json!({ "scopes": ["BestEffort"] }), json!({}), true),
+            (json!({ "scopes": ["BestEffort"] }), sized.clone(), false),
+            (json!({ "scopes": ["NotBestEffort", "NotTerminating"] }), sized.clone(), true),
+            (json!({ "scopes": ["NotBestEffort", "Terminating"] }), sized, false),
+            (classes("In", json!(["high"])), high.clone(), true),
+            (classes("In", json!(["low"])), high.clone(), false),
+            (classes("NotIn", json!(["low"])), json!({}), true),
+            (classes("Exists", json!([])), json!({}), false),
+            (classes("DoesNotExist", json!([])), high, false),
+            (json!({ "scopes": ["CrossNamespacePodAffinity"] }), near, true),
+            (json!({ "scopes": ["CrossNamespacePodAffinity"] }), json!({}), false),
+        ] {
+            assert_eq!(covers(quota.clone(), spec.clone()), expected, "{quota} {spec}");
+        }
+    }
+}
