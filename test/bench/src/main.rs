@@ -11,6 +11,7 @@ use api_kube as _;
 
 mod api_server;
 mod cni;
+mod controllers;
 mod iam;
 mod memory;
 mod network;
@@ -51,6 +52,11 @@ async fn run() -> anyhow::Result<()> {
         println!("{}", rows::table(&iam::rows().await?));
         return Ok(());
     }
+    if std::env::args().skip(1).eq(["controllers"]) {
+        // It has a control plane of its own.
+        println!("{}", rows::table(&controllers::rows().await?));
+        return Ok(());
+    }
     if std::env::args().skip(1).eq(["provisioning"]) {
         println!("{}", rows::table(&provisioning::rows()?));
         return Ok(());
@@ -86,6 +92,9 @@ async fn run() -> anyhow::Result<()> {
     }
     if is_wanted("provisioning") {
         measure("provisioning", &mut rows, provisioning::rows());
+    }
+    if is_wanted("controllers") {
+        measure("controllers", &mut rows, controllers::rows().await);
     }
     if is_wanted("api") {
         measure("API server", &mut rows, api_server::rows(&region).await);
