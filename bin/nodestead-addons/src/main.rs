@@ -6,6 +6,8 @@
 //! lines are those of `nodestead run`; called `cluster-autoscaler`, it is that alone, as in upstream's
 //! image.
 
+mod local_path;
+
 use std::path::Path;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +46,9 @@ enum Component {
     ClusterAutoscaler(Box<cluster_autoscaler::command::Args>),
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
+    /// Makes and removes the directories of local volumes
+    #[command(subcommand)]
+    LocalPath(local_path::Args),
 }
 
 /// The autoscaler by its own name.
@@ -82,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         Component::ClusterAutoscaler(args) => {
             runtime.block_on(cluster_autoscaler::command::run(*args))
         }
+        Component::LocalPath(args) => local_path::run(args).map_err(Into::into),
         Component::ClusterDns(args) => runtime.block_on(resting(cluster_dns::command::run(args))),
     };
     outcome.map_err(anyhow::Error::from_boxed)

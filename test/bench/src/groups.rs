@@ -16,6 +16,7 @@ pub(crate) enum Group {
     Services,
     Api,
     Kubernetes,
+    Controllers,
     Proxier,
     Network,
     Iam,
@@ -23,7 +24,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const ALL: [(&str, Self); 13] = [
+    const ALL: [(&str, Self); 14] = [
         ("up", Self::Up),
         ("memory", Self::Memory),
         ("nodes", Self::Nodes),
@@ -33,6 +34,7 @@ impl Group {
         ("services", Self::Services),
         ("api", Self::Api),
         ("kubernetes", Self::Kubernetes),
+        ("controllers", Self::Controllers),
         ("proxier", Self::Proxier),
         ("network", Self::Network),
         ("iam", Self::Iam),
@@ -43,7 +45,12 @@ impl Group {
     pub(crate) fn needs_region(self) -> bool {
         !matches!(
             self,
-            Self::Kubernetes | Self::Proxier | Self::Network | Self::Iam | Self::Provisioning
+            Self::Kubernetes
+                | Self::Controllers
+                | Self::Proxier
+                | Self::Network
+                | Self::Iam
+                | Self::Provisioning
         )
     }
 

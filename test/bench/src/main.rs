@@ -11,6 +11,7 @@ use api_kube as _;
 
 mod api_server;
 mod cni;
+mod controllers;
 mod groups;
 mod iam;
 mod kubernetes;
@@ -80,6 +81,7 @@ async fn measure(
         Group::Services => services::rows(region()?).await,
         Group::Api => api_server::rows(region()?).await,
         Group::Kubernetes => kubernetes::rows().await,
+        Group::Controllers => controllers::rows().await,
         Group::Proxier => proxier::rows().await,
         Group::Network => network::rows().await,
         Group::Iam => iam::rows().await,

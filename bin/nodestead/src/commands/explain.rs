@@ -1,7 +1,8 @@
 //! `nodestead explain`: a subnet's addresses ([`subnet`]), a decision of IAM ([`access`]), a pod's
 //! credentials ([`pod_credentials`]), a connection ([`path`]), a node's way into the cluster ([`node`]),
 //! and a pod's story: what happened
-//! to it, step by step, and what it waits for.
+//! to it, step by step, and what it waits for. For a pod without a node that is what each plug-in of the
+//! scheduler says about each node ([`scheduling`]).
 //!
 //! The API server knows the pod and why it is not scheduled; the kubelet of its node, asked through
 //! `nodes/proxy`, knows the steps. One that does not answer soon is left alone: then the story is told
@@ -13,6 +14,7 @@ mod known;
 mod node;
 mod path;
 pub(crate) mod pod_credentials;
+mod scheduling;
 mod subnet;
 mod whose;
 
@@ -54,6 +56,8 @@ struct Explanation {
     node: Option<String>,
     /// Why no node was found, in the scheduler's words.
     unscheduled: Option<String>,
+    /// What speaks against each node, for a pod that has none.
+    scheduling: Option<scheduling::Scheduling>,
     /// Why containers do not run.
     waiting: Vec<Waiting>,
     /// Which calls AWS denied, as far as the errors quote it.
@@ -151,7 +155,12 @@ async fn explain(client: &Client, namespace: &str, name: &str) -> anyhow::Result
     let told = events.iter().filter(|it| it.type_.as_deref() == Some("Warning"));
     let told: Vec<&str> = told.filter_map(|it| it.message.as_deref()).collect();
     explanation.denied = denied::denials(told.iter().copied());
-    let Some(node) = explanation.node.clone() else { return Ok(explanation) };
+    let Some(node) = explanation.node.clone() else {
+        if explanation.phase == "Pending" {
+            explanation.scheduling = Some(scheduling::of(client, &pod).await);
+        }
+        return Ok(explanation);
+    };
     let asked = tokio::time::timeout(KUBELET_LIMIT, timeline(client, &node, namespace, name)).await;
     let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {KUBELET_LIMIT:?}")));
     match asked {
@@ -217,6 +226,7 @@ fn of_pod(pod: &Pod) -> Explanation {
         created: metadata.creation_timestamp.map(|it| it.0),
         node: pod.spec.as_ref().and_then(|it| it.node_name.clone()).filter(|it| !it.is_empty()),
         unscheduled,
+        scheduling: None,
         waiting: containers.into_iter().flatten().flatten().filter_map(waiting).collect(),
         denied: Vec::new(),
         timeline: None,
@@ -239,6 +249,7 @@ fn rendered(it: &Explanation) -> String {
     if let Some(why) = &it.unscheduled {
         text += &format!("Not scheduled: {why}\n");
     }
+    text += &it.scheduling.as_ref().map(scheduling::rendered).unwrap_or_default();
     for Waiting { container, reason, message } in &it.waiting {
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         text += &format!("Container {container} waits: {reason}{message}\n");

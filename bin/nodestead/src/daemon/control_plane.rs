@@ -38,6 +38,7 @@ use super::{
     region::{REGION, Region, authority},
     serving,
     signing_keys::KeyFolder,
+    system_images,
     world::Names,
 };
 use crate::layout::{Etcd, Layout, Settings, write_atomically};
@@ -289,6 +290,7 @@ impl Planes {
         let pem = ca.certificate_pem().to_owned();
         let ca = Arc::new(Ca::from_pem(ca.certificate_pem(), ca.key_pem())?);
         let mut config = kube_controller_manager::Config::new(ca, pem);
+        config.local_path_image = Some(system_images::LOCAL_PATH.to_owned());
         config.node_names = Some(node_names(self.region.ec2.clone()));
         let controllers = kube_controller_manager::run(
             client("system:kube-controller-manager"),

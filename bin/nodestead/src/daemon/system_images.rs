@@ -24,6 +24,10 @@ pub(crate) const PAUSE: &str = "602401143452.dkr.ecr.us-east-1.amazonaws.com/eks
 pub(crate) const CLUSTER_AUTOSCALER: &str =
     "registry.k8s.io/autoscaling/cluster-autoscaler:v1.36.0";
 
+/// What the helper pods of local volumes run.
+pub(crate) const LOCAL_PATH: &str =
+    "602401143452.dkr.ecr.us-east-1.amazonaws.com/nodestead/local-path:1";
+
 /// Ours, and where they are in the images.
 pub(crate) const OWN: [(&str, &str); 2] =
     [("nodestead-addons", "usr/bin/nodestead"), ("nodestead-cni", "usr/bin/nodestead-cni")];
@@ -51,7 +55,8 @@ pub(crate) fn addons(
         layer: layer.clone(),
         ..Image::default()
     };
-    Ok(names.iter().map(image).chain([autoscaler]).collect())
+    let local_path = image(&LOCAL_PATH.to_owned());
+    Ok(names.iter().map(image).chain([autoscaler, local_path]).collect())
 }
 
 /// What every pod's sandbox runs; it is part of the AMI.
