@@ -84,7 +84,7 @@ fn crosses_namespaces(spec: &PodSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use k8s_openapi::serde_json::{self, Value, json};
 
     use super::*;
 

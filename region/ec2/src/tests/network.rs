@@ -188,6 +188,29 @@ async fn routes_lead_to_what_exists_and_turn_into_black_holes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_group_lets_everything_out_and_nobody_in_and_the_default_one_its_members() {
+    let region = region();
+    let new = group(&region, "new").await;
+    let all = DescribeSecurityGroupsRequest::default();
+    let groups = region.call::<DescribeSecurityGroups>(all).await.security_groups;
+    let mut seen = 0;
+    for it in groups {
+        let id = it.group_id.unwrap();
+        let out = &it.ip_permissions_egress;
+        assert_eq!(out.len(), 1, "{id}: {out:?}");
+        assert_eq!(out[0].ip_protocol.as_deref(), Some("-1"));
+        assert_eq!(out[0].ip_ranges[0].cidr_ip.as_deref(), Some("0.0.0.0/0"));
+        let members = it.ip_permissions.iter().flat_map(|it| &it.user_id_group_pairs);
+        let members: Vec<_> = members.filter_map(|it| it.group_id.clone()).collect();
+        let is_new = id == new;
+        assert_eq!(members, if is_new { vec![] } else { vec![id] });
+        assert_eq!(it.ip_permissions.len(), usize::from(!is_new));
+        seen += 1;
+    }
+    assert!(seen > 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_others_name_or_wear_is_not_deleted() {
     let region = region();
     let (nodes, cluster) = (group(&region, "nodes").await, group(&region, "cluster").await);

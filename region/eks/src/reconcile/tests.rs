@@ -7,6 +7,7 @@ use aws_autoscaling::group::{
 };
 use aws_ec2::{
     network_interface::{CreateNetworkInterface, CreateNetworkInterfaceRequest},
+    security_group::{DescribeSecurityGroups, DescribeSecurityGroupsRequest},
     subnet::{CreateSubnet, CreateSubnetRequest, DescribeSubnets, DescribeSubnetsRequest},
     vpc::{CreateVpc, CreateVpcRequest},
 };
@@ -370,6 +371,31 @@ async fn what_keeps_a_cluster_from_coming_up_is_its_health() {
     let (code, message) = region.cluster("broken").issues[0].clone();
     assert_eq!(code, "InternalFailure");
     assert!(message.contains("its interfaces are not in place"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clusters_group_lets_its_members_in_and_everything_out_and_says_whose_it_is() {
+    let region = region().await;
+    region.create("a").await;
+    let id = region.cluster("a").cluster_security_group_id.clone().unwrap();
+    let request =
+        DescribeSecurityGroupsRequest { group_ids: vec![id.clone()], ..Default::default() };
+    let described = Handle::<DescribeSecurityGroups>::handle(&*region.ec2, &region.root(), request);
+    let group = described.await.unwrap().security_groups.remove(0);
+    assert!(group.group_name.unwrap().starts_with("eks-cluster-sg-a-"));
+    let [rule] = &group.ip_permissions[..] else { panic!("{:?}", group.ip_permissions) };
+    assert_eq!(rule.ip_protocol.as_deref(), Some("-1"));
+    assert_eq!(rule.user_id_group_pairs[0].group_id.as_deref(), Some(id.as_str()));
+    assert!(rule.ip_ranges.is_empty() && rule.ipv6_ranges.is_empty());
+    let [out] = &group.ip_permissions_egress[..] else { panic!("one rule") };
+    assert_eq!(out.ip_ranges[0].cidr_ip.as_deref(), Some("0.0.0.0/0"));
+    let owned = |it: &aws_ec2::common::Tag| it.key.as_deref() == Some("kubernetes.io/cluster/a");
+    let tag = group.tags.iter().find(|it| owned(it)).and_then(|it| it.value.as_deref());
+    assert_eq!(tag, Some("owned"));
+    // The control plane's interfaces wear it.
+    let state = region.ec2.view();
+    let worn = state.network_interfaces.iter().filter(|it| it.security_groups.contains(&id));
+    assert!(worn.count() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
