@@ -380,7 +380,8 @@ async fn a_clusters_group_lets_its_members_in_and_everything_out_and_says_whose_
     let id = region.cluster("a").cluster_security_group_id.clone().unwrap();
     let request =
         DescribeSecurityGroupsRequest { group_ids: vec![id.clone()], ..Default::default() };
-    let described = Handle::<DescribeSecurityGroups>::handle(&*region.ec2, &region.root(), request);
+    let root = region.root();
+    let described = Handle::<DescribeSecurityGroups>::handle(&*region.ec2, &root, request);
     let group = described.await.unwrap().security_groups.remove(0);
     assert!(group.group_name.unwrap().starts_with("eks-cluster-sg-a-"));
     let [rule] = &group.ip_permissions[..] else { panic!("{:?}", group.ip_permissions) };
