@@ -62,7 +62,7 @@ impl Context {
             let instance = self.cloud.instance(id).await.map_err(failed)?;
             let state = instance.and_then(|it| it.state).and_then(|it| it.name);
             match state.as_deref() {
-                None => self.time_termination(claim, &of),
+                None => {}
                 Some("shutting-down") => {
                     self.note_termination(claim).await?;
                     return Ok(Action::After(AGAIN));
@@ -96,6 +96,7 @@ impl Context {
                 let took = now.duration_since(asked).as_secs_f64();
                 self.metrics.observe("nodeclaims_termination_duration_seconds", &of, took);
                 self.metrics.add("nodeclaims_terminated_total", &of, 1.0);
+                self.time_termination(claim, &of);
                 Ok(Action::Done)
             }
         }

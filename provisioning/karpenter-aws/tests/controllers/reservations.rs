@@ -166,10 +166,14 @@ async fn a_node_whose_reservation_ends_goes_on_as_on_demand() {
 #[tokio::test(start_paused = true)]
 async fn a_node_in_a_reservation_that_its_class_no_longer_selects_has_drifted() {
     let (world, id) = world(1).await;
-    world.pending("web", "1").await;
+    world.pending("web", "14").await;
     let claim = launched(&world, 1).await.remove(0);
-    world.join(&claim).await;
+    let name = world.join(&claim).await;
     world.claim_that_is("Initialized").await;
+    // It is not empty, so that nothing else takes it away.
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("web", &name, "14").await;
     // Karpenter has to have seen in which reservation it is.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(!world.claims().await[0].is_true("Drifted"));
