@@ -27,6 +27,8 @@ use crate::{
 const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 /// How long the processes of an instance may take to end once they are killed.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
+/// How often init is asked to end.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Looks after the instances whose folders are in one folder. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -306,10 +308,7 @@ impl Hosts {
         let Some(observed) = self.find(id)? else { return Ok(()) };
         if let Condition::Running(init) = observed.condition {
             let failed = |source| HostError::Signal { id: id.to_owned(), source };
-            if !grace.is_zero() {
-                init.signal(Signal::SIGTERM).map_err(failed)?;
-            }
-            if grace.is_zero() || !init.wait(grace) {
+            if !ends_when_asked(&init, grace).map_err(failed)? {
                 init.signal(Signal::SIGKILL).map_err(failed)?;
                 init.wait(KILL_LIMIT);
             }
@@ -402,9 +401,38 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Whether init has ended in order. It is asked again and again: the kernel drops what it is told
+/// before it listens, as PID 1 of its namespace.
+fn ends_when_asked(init: &Identity, grace: Duration) -> Result<bool, SignalError> {
+    let mut left = grace;
+    while !left.is_zero() {
+        init.signal(Signal::SIGTERM)?;
+        if init.wait(left.min(ASK_AGAIN)) {
+            return Ok(true);
+        }
+        left = left.saturating_sub(ASK_AGAIN);
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    #[test]
+    fn an_init_that_did_not_listen_yet_is_asked_again() {
+        let script = "trap 'trap \"exit 0\" TERM' TERM; echo; while :; do sleep 0.01; done";
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut out, &mut [0]).unwrap();
+        let init = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let asked = std::thread::spawn(move || ends_when_asked(&init, Duration::from_secs(60)));
+        assert!(child.wait().unwrap().success());
+        assert!(asked.join().unwrap().unwrap());
+    }
 
     #[test]
     fn an_id_that_would_leave_the_folder_is_refused() {
