@@ -164,31 +164,6 @@ async fn a_node_whose_reservation_ends_goes_on_as_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_in_a_reservation_that_its_class_no_longer_selects_has_drifted() {
-    let (world, id) = world(1).await;
-    world.pending("web", "14").await;
-    let claim = launched(&world, 1).await.remove(0);
-    let name = world.join(&claim).await;
-    world.claim_that_is("Initialized").await;
-    // It is not empty, so that nothing else takes it away.
-    let now = kube::api::DeleteParams::default().grace_period(0);
-    world.pods().delete("web", &now).await.unwrap();
-    world.running("web", &name, "14").await;
-    // Karpenter has to have seen in which reservation it is.
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(!world.claims().await[0].is_true("Drifted"));
-    let hash = |claim: &NodeClaim| {
-        claim.metadata.annotations.as_ref().unwrap()["karpenter.k8s.aws/ec2nodeclass-hash"].clone()
-    };
-    let before = hash(&claim);
-    select(&world, json!([{ "tags": { "team": "another" } }])).await;
-    let drifted = world.claim_that_is("Drifted").await;
-    assert_eq!(drifted.condition("Drifted").unwrap().reason, "CapacityReservationDrift");
-    assert_eq!(hash(&drifted), before, "selectors are no part of the class's hash");
-    assert_eq!(label(&drifted, labels::CAPACITY_RESERVATION_ID), Some(id.as_str()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_class_that_selects_a_reservation_that_is_not_there_is_ready_without_it() {
     let world = World::new(MANY).await;
     select(&world, json!([{ "id": "cr-0123456789abcdef0" }])).await;
