@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::{
     Test,
-    access::node_role,
     region::{Region, eventually, outcome, run, seconds, strings},
     traffic::Traffic,
 };
@@ -198,7 +197,11 @@ fn worker_node_policy_alone(region: &Region) -> anyhow::Result<()> {
     };
     let without = may("role/role-cni-policy-looks")?;
     ensure!(without["decision"] == "implicitDeny", "{without}");
-    let with = may(&node_role(region)?)?;
+    let default = ["eks", "describe-nodegroup", "--cluster-name", "stead"];
+    let default = region.aws(&[&default[..], &["--nodegroup-name", "default"]].concat())?;
+    let arn = default["nodegroup"]["nodeRole"].as_str().context("a role")?;
+    let name = arn.rsplit('/').next().unwrap_or_default();
+    let with = may(&format!("role/{name}"))?;
     ensure!(with["isAllowed"] == true, "{with}");
     group.delete()
 }
