@@ -417,7 +417,10 @@ fn ends_when_asked(init: &Identity, grace: Duration) -> Result<bool, SignalError
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        io::Read,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -427,7 +430,7 @@ mod tests {
         let mut command = Command::new("sh");
         let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
-        std::io::Read::read_exact(&mut out, &mut [0]).unwrap();
+        out.read_exact(&mut [0]).unwrap();
         let init = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         let asked = std::thread::spawn(move || ends_when_asked(&init, Duration::from_secs(60)));
         assert!(child.wait().unwrap().success());

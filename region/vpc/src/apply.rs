@@ -52,6 +52,8 @@ struct Remembered {
     ipv6: Ipv6,
     /// What was seen to be in place, where nothing was missing.
     rest: Option<Rest>,
+    /// As told in [`Applied::unconfigured`] last, so that each change is logged once.
+    unconfigured: Vec<String>,
     /// This process has put the machine's half of the way out in place.
     has_way_out: bool,
 }
@@ -129,6 +131,8 @@ pub struct Applied {
     pub detached: Vec<String>,
     /// ENIs whose instance has no network namespace yet, or something else in their place.
     pub waiting: Vec<String>,
+    /// ENIs that are in place and whose instance takes no configuration.
+    pub unconfigured: Vec<String>,
     /// The rules are in the kernel, and nothing else was looked at. Another pass is to follow.
     pub is_partial: bool,
 }
@@ -273,7 +277,15 @@ impl Router {
             return Ok(Applied { is_partial: true, ..Applied::default() });
         }
         let applied = self.apply_rest(&rest, &path, &mut remembered)?;
-        remembered.rest = applied.waiting.is_empty().then_some(rest);
+        let is_whole = applied.waiting.is_empty() && applied.unconfigured.is_empty();
+        remembered.rest = is_whole.then_some(rest);
+        if remembered.unconfigured != applied.unconfigured {
+            if !applied.unconfigured.is_empty() {
+                let enis = applied.unconfigured.join(", ");
+                tracing::warn!(enis, "instances take no configuration of these interfaces");
+            }
+            remembered.unconfigured.clone_from(&applied.unconfigured);
+        }
         Ok(applied)
     }
 

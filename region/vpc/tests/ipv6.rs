@@ -304,8 +304,10 @@ async fn an_instance_that_refuses_ipv6_holds_up_nobody_else() {
     world.spec.enis.push(second);
     let applied = world.router.apply(&world.spec).await.unwrap();
     assert_eq!(applied.attached, ["eni-00000000000000007"]);
+    assert_eq!(applied.unconfigured, [world.spec.enis[0].id.clone()], "it is to be asked again");
     assert!(!connects(&world.path(1), world.address(0), 80, PATIENCE));
     set(&world, "0");
-    world.apply().await;
+    let applied = world.router.apply(&world.spec).await.unwrap();
+    assert!(applied.unconfigured.is_empty());
     assert!(world.connects(1, world.address(0), 80), "it is configured anew");
 }

@@ -54,6 +54,8 @@ const PLACING: Duration = Duration::from_secs(60);
 /// How soon all of a VPC is looked at after its rules alone were changed: changes often come several
 /// at a time, and one that comes during a look waits for it.
 const LOOK: Duration = Duration::from_millis(250);
+/// How soon an instance that took no configuration of an interface is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How soon a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How soon an instance that did not come up again is booted once more.
@@ -105,6 +107,8 @@ struct Networks {
     failed: BTreeSet<String>,
     /// Their rules are, and nothing else was looked at.
     partial: BTreeSet<String>,
+    /// Some instance takes no configuration of an interface.
+    has_refused: bool,
 }
 
 impl Driver {
@@ -230,8 +234,9 @@ impl Driver {
         let powers = pending().filter_map(|it| self.until_power(it));
         let again = (!failed.is_empty() || !has_nodes).then_some(RETRY);
         let rest = (!networks.partial.is_empty()).then_some(LOOK);
+        let refused = networks.has_refused.then_some(ASK_AGAIN);
         let settled = settled.map(|at| inner.clock.until(at));
-        Ok(powers.chain(settled).chain(again).chain(rest).min())
+        Ok(powers.chain(settled).chain(again).chain(rest).chain(refused).min())
     }
 
     /// Makes the folders and namespaces of those that are to boot. One that cannot be had ends as
@@ -291,8 +296,9 @@ impl Driver {
         let specs = world::vpcs(state, planes, &public, &self.0.names);
         for spec in &specs {
             match self.apply_network(spec).await {
-                Ok((its, is_partial)) => {
+                Ok((its, is_partial, has_refused)) => {
                     placed.extend(its);
+                    networks.has_refused |= has_refused;
                     if is_partial {
                         networks.partial.insert(spec.id.clone());
                     }
@@ -309,16 +315,19 @@ impl Driver {
         networks
     }
 
-    /// The interfaces of the VPC that are in place, and whether that was seen in part only.
-    async fn apply_network(&self, spec: &VpcSpec) -> anyhow::Result<(Vec<String>, bool)> {
+    /// The interfaces of the VPC that are in place, whether that was seen in part only, and whether an
+    /// instance takes no configuration.
+    async fn apply_network(&self, spec: &VpcSpec) -> anyhow::Result<(Vec<String>, bool, bool)> {
         let applied = self.router(spec).apply(spec).await.context("its router")?;
-        let waiting: BTreeSet<_> = applied.waiting.into_iter().collect();
+        let has_refused = !applied.unconfigured.is_empty();
+        let waiting: BTreeSet<_> =
+            applied.waiting.into_iter().chain(applied.unconfigured).collect();
         let is_placed = |it: &&region_vpc::Eni| {
             matches!(it.location, region_vpc::Location::Netns { .. }) && !waiting.contains(&it.id)
         };
         self.0.endpoints.ensure(spec).context("its endpoints")?;
         let placed = spec.enis.iter().filter(is_placed).map(|it| it.id.clone()).collect();
-        Ok((placed, applied.is_partial))
+        Ok((placed, applied.is_partial, has_refused))
     }
 
     fn router(&self, spec: &VpcSpec) -> Router {

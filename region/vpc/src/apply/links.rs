@@ -41,7 +41,7 @@ pub(super) fn apply(
         let (near, far) = (present.get(name), guest.find(eni));
         match (near, far) {
             (Some(near), Some(far)) if is_in_place(near, far, eni) => {
-                configure(guest, far, eni);
+                configure(guest, far, eni, &mut applied);
             }
             _ => {
                 clear(netlink, near, guest, far, eni)?;
@@ -54,7 +54,7 @@ pub(super) fn apply(
         if attach(netlink, router, name, eni)? {
             applied.attached.push(eni.eni.clone());
             if let Some(far) = guest.link(&eni.device)? {
-                configure(guest, &far, eni);
+                configure(guest, &far, eni, &mut applied);
             }
         } else {
             applied.waiting.push(eni.eni.clone());
@@ -69,10 +69,11 @@ pub(super) fn apply(
 
 /// Who is root in an instance can have its kernel refuse what DHCP would set (IPv6 may be off there).
 /// That is its own harm: the VPC's other interfaces go on.
-fn configure(guest: &Guest, far: &Link, eni: &EniLink) {
+fn configure(guest: &Guest, far: &Link, eni: &EniLink, applied: &mut Applied) {
     if let Err(error) = guest::configure(guest, far, eni) {
         let error: &(dyn std::error::Error + 'static) = &error;
-        tracing::warn!(eni = eni.eni, error, "its instance takes no configuration");
+        tracing::debug!(eni = eni.eni, error, "its instance takes no configuration");
+        applied.unconfigured.push(eni.eni.clone());
     }
 }
 
