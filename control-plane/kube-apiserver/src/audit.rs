@@ -206,10 +206,8 @@ impl Trace {
                 .boxed_unsync()
             });
         }
-        let response =
-            if self.wants_response() { self.look_into(response).await } else { response };
-        self.write(Stage::ResponseComplete);
-        response
+        let mut end = Ending(self);
+        if end.0.wants_response() { end.0.look_into(response).await } else { response }
     }
 
     async fn look_into(&mut self, response: Response<Body>) -> Response<Body> {
@@ -247,8 +245,8 @@ impl Trace {
     }
 }
 
-/// The end of a long answer, however it comes.
-struct Ending(Trace);
+/// The end of an answer, however it comes: also by a client that has left.
+pub(crate) struct Ending(pub(crate) Trace);
 
 impl Drop for Ending {
     fn drop(&mut self) {

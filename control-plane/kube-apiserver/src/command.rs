@@ -87,16 +87,16 @@ pub struct Args {
     /// What of which requests is written
     #[arg(long, requires = "audit_log_path")]
     pub audit_policy_file: Option<PathBuf>,
-    /// Megabytes that the file may have before another is begun
+    /// Megabytes that the file may have before another is begun; 0 is 100
     #[arg(long, default_value_t = 100)]
     pub audit_log_maxsize: u64,
     /// How many of the older files are kept; 0 keeps all
     #[arg(long, default_value_t = 0)]
     pub audit_log_maxbackup: usize,
-    /// How many requests that only read are worked on at once
+    /// With the next, the seats that the priority levels share
     #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,
-    /// How many requests that change something are worked on at once
+    /// With the one before, the seats that the priority levels share
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
     #[command(flatten)]
@@ -226,7 +226,10 @@ fn audit_log(args: &Args) -> Result<Option<audit::Log>, Box<dyn Error + Send + S
         return Ok(None);
     };
     let policy = audit::Policy::parse(&read(policy)?)?;
-    let bytes = args.audit_log_maxsize << 20;
+    let bytes = match args.audit_log_maxsize {
+        0 => 100 << 20,
+        megabytes => megabytes.saturating_mul(1 << 20),
+    };
     let rotation = audit::Rotation { bytes, backups: args.audit_log_maxbackup };
     let log = audit::Log::open(path, policy, rotation);
     let log = log.map_err(|error| format!("failed to open `{}`: {error}", path.display()))?;

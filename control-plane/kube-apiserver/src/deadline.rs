@@ -10,7 +10,7 @@ use component_config::duration;
 use crate::{request::query_value, status::Status};
 
 /// Upstream's `--request-timeout`, for requests that are no watches and go no further than here.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 pub(crate) fn of(query: &str) -> Result<Duration, Status> {
     let Some(text) = query_value(query, "timeout").filter(|it| !it.is_empty()) else {

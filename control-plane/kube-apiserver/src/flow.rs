@@ -2,7 +2,8 @@
 //! server starves only itself.
 //!
 //! FlowSchemas say which priority level a request is of and which flow of it; the levels share the
-//! server's seats (see [`pool`]). A watch or a stream takes a seat until it is under way.
+//! server's seats (see [`pool`]). A watch takes a seat until it is under way; streams and what is
+//! proxied take none.
 //!
 //! Deviation: each flow has a queue of its own instead of a hand of the level's queues; a request
 //! takes one seat, whatever it costs; and seats are borrowed from request to request, not adjusted
@@ -39,9 +40,6 @@ use crate::{
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const SCHEMAS: &str = "flowschemas";
 const LEVELS: &str = "prioritylevelconfigurations";
-
-/// How long a request may wait for a seat: a quarter of its time, as upstream.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// See the module.
 #[derive(Debug)]
@@ -87,11 +85,13 @@ impl Limiter {
         Self { objects, seats, config: Mutex::default(), pool: Arc::default() }
     }
 
-    /// A seat, at once or after a wait, and what the request is. Neither before there are levels.
+    /// A seat, at once or after a wait for at most `patience`, and what the request is. Neither before
+    /// there are levels.
     pub(crate) async fn admit(
         &self,
         user: &UserInfo,
         info: &RequestInfo,
+        patience: Duration,
     ) -> (Option<Class>, Result<Option<Permit>, Status>) {
         let config = self.config();
         let Some(schema) = config.schemas.iter().find(|it| it.matches(user, info)) else {
@@ -102,7 +102,11 @@ impl Limiter {
         let permit = match pool::receive(&self.pool, &schema.level, schema.flow(user, info)) {
             Received::Seat(permit) => Some(permit),
             Received::Wait(seat) => {
-                tokio::time::timeout(PATIENCE, seat).await.ok().and_then(Result::ok)
+                let seat = tokio::time::timeout(patience, seat).await.ok().and_then(Result::ok);
+                if seat.is_none() {
+                    pool::gave_up(&self.pool, &schema.level);
+                }
+                seat
             }
             Received::Refused => None,
         };

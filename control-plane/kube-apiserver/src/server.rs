@@ -58,6 +58,9 @@ pub(crate) struct Server {
     pub(crate) endpoints: RwLock<Vec<std::net::IpAddr>>,
 }
 
+/// Which part of its time a request may wait for a seat, as upstream's.
+const PART_TO_WAIT: u32 = 4;
+
 /// What is learned of a request on its way, for its answer's head and for the audit log.
 struct Notes {
     id: HeaderValue,
@@ -69,6 +72,13 @@ struct Notes {
 impl Default for Notes {
     fn default() -> Self {
         Self { id: HeaderValue::from_static(""), class: None, trace: None, is_long: false }
+    }
+}
+
+/// A request whose client has left before its answer is one that was made all the same.
+impl Drop for Notes {
+    fn drop(&mut self) {
+        drop(self.trace.take().map(audit::Ending));
     }
 }
 
@@ -152,8 +162,8 @@ impl Server {
         let notes = Arc::new(Mutex::new(Notes { id: audit_id.clone(), ..Notes::default() }));
         let answer = self.answer(request, info, accept, notes.clone());
         let answer = AssertUnwindSafe(answer).catch_unwind().await;
-        let notes = std::mem::take(&mut *notes.lock());
-        let mut trace = notes.trace;
+        let mut notes = std::mem::take(&mut *notes.lock());
+        let mut trace = notes.trace.take();
         let answer = answer.unwrap_or_else(|_| {
             trace.iter_mut().for_each(audit::Trace::panicked);
             Err(Status::internal("the server panicked"))
@@ -170,7 +180,7 @@ impl Server {
         metrics.count(kind, response.status().as_u16(), took);
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
-        if let Some(class) = notes.class {
+        if let Some(class) = &notes.class {
             class.mark(headers);
         }
         headers
@@ -189,11 +199,17 @@ impl Server {
         let (mut head, body) = request.into_parts();
         let is_long = info.verb == "watch" || CONNECTED.contains(&info.subresource.as_str());
         notes.lock().is_long = is_long;
-        let limit = deadline::of(head.uri.query().unwrap_or_default())?;
+        // Of a long request `timeout` is something else, or the proxied server's own.
+        let query = head.uri.query().unwrap_or_default();
+        let limit = if is_long { deadline::LONGEST } else { deadline::of(query)? };
         let user = self.user(&mut head, &info, &notes).await?;
-        let (class, permit) = self.flow.admit(&user, &info).await;
-        notes.lock().class = class;
-        let permit = permit?;
+        let permit = if info.verb == "watch" || !is_long {
+            let (class, permit) = self.flow.admit(&user, &info, limit / PART_TO_WAIT).await;
+            notes.lock().class = class;
+            permit?
+        } else {
+            None
+        };
         let mut decision = self.check(&user, &info).await;
         if let (Ok(_), Some(info)) = (&decision, as_create(&info)) {
             decision = self.check(&user, &info).await;
@@ -202,9 +218,10 @@ impl Server {
         decision?;
         let work = self.dispatch(user, info, head, body, accept, notes);
         if is_long {
-            // Long-running requests hold no seat once they are under way.
+            // A watch holds its seat until it is under way.
+            let answer = work.await;
             drop(permit);
-            work.await
+            answer
         } else {
             let result = tokio::time::timeout(limit, work).await;
             drop(permit);

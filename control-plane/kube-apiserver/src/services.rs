@@ -148,10 +148,11 @@ impl Allocator {
             Status::invalid("Service", meta(service, "name"), std::slice::from_ref(&error))
         };
         let mut filled = service.clone();
+        let kept = Kept::of(old);
         self.set_family(&mut filled).map_err(invalid)?;
-        self.reserve_address(&mut filled, &mut claims).map_err(invalid)?;
-        self.reserve_ports(&mut filled, &mut claims).map_err(invalid)?;
-        self.reserve_health_check_port(&mut filled, &mut claims).map_err(invalid)?;
+        self.reserve_address(&mut filled, &mut claims, &kept).map_err(invalid)?;
+        self.reserve_ports(&mut filled, &mut claims, &kept).map_err(invalid)?;
+        self.reserve_health_check_port(&mut filled, &mut claims, &kept).map_err(invalid)?;
         if let Some(old) = old {
             let (addresses, ports) = (addresses_of(&filled), ports_of(&filled));
             let gone = addresses_of(old).into_iter().filter(|it| !addresses.contains(it));
@@ -175,7 +176,12 @@ impl Allocator {
         claims
     }
 
-    fn reserve_address(&self, service: &mut Value, claims: &mut Claims) -> Result<(), FieldError> {
+    fn reserve_address(
+        &self,
+        service: &mut Value,
+        claims: &mut Claims,
+        kept: &Kept,
+    ) -> Result<(), FieldError> {
         if !has_cluster_ip(service) {
             return Ok(());
         }
@@ -186,7 +192,7 @@ impl Allocator {
                 FieldError::invalid("spec.clusterIPs", Value::Null, why)
             })?
         } else {
-            self.check_address(claims, &asked)?
+            self.check_address(claims, kept, &asked)?
         };
         claims.take_address(&self.store, address, self.clock.now());
         service["spec"]["clusterIP"] = address.to_string().into();
@@ -194,7 +200,12 @@ impl Allocator {
         Ok(())
     }
 
-    fn check_address(&self, claims: &Claims, asked: &str) -> Result<IpAddr, FieldError> {
+    fn check_address(
+        &self,
+        claims: &Claims,
+        kept: &Kept,
+        asked: &str,
+    ) -> Result<IpAddr, FieldError> {
         let refused = |why: String| FieldError::invalid("spec.clusterIPs", json!([asked]), why);
         let address: IpAddr = asked.parse().map_err(|_| {
             FieldError::invalid(
@@ -203,7 +214,8 @@ impl Allocator {
                 "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             )
         })?;
-        if !self.ranges().iter().any(|it| is_inside(*it, address)) {
+        let is_kept = kept.addresses.contains(&address);
+        if !is_kept && !self.ranges().iter().any(|it| is_inside(*it, address)) {
             return Err(refused(format!(
                 "failed to allocate IP {address}: the provided network does not match the current range"
             )));
@@ -237,7 +249,12 @@ impl Allocator {
         find(reserve, size - reserve).or_else(|| find(1, reserve.saturating_sub(1)))
     }
 
-    fn reserve_ports(&self, service: &mut Value, claims: &mut Claims) -> Result<(), FieldError> {
+    fn reserve_ports(
+        &self,
+        service: &mut Value,
+        claims: &mut Claims,
+        kept: &Kept,
+    ) -> Result<(), FieldError> {
         let wants_ports = has_node_ports(service);
         let mut assigned: HashMap<u64, u16> = HashMap::new();
         let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
@@ -245,7 +262,7 @@ impl Allocator {
             let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
             let field = format!("spec.ports[{index}].nodePort");
             let number = match port["nodePort"].as_u64().filter(|it| *it > 0) {
-                Some(asked) => self.check_port(claims, &field, asked, &protocol)?,
+                Some(asked) => self.check_port(claims, kept, &field, asked, &protocol)?,
                 None if wants_ports => {
                     // The same port for TCP and UDP (a DNS Service) shares one number.
                     let shared = port["port"].as_u64().and_then(|it| assigned.get(&it)).copied();
@@ -270,14 +287,20 @@ impl Allocator {
         &self,
         service: &mut Value,
         claims: &mut Claims,
+        kept: &Kept,
     ) -> Result<(), FieldError> {
         if !has_health_check_port(service) {
             return Ok(());
         }
         let field = "spec.healthCheckNodePort";
         let asked = service["spec"]["healthCheckNodePort"].as_u64().filter(|it| *it > 0);
+        let is_own = |it: &Value| it["nodePort"].as_u64() == asked && it["protocol"] == "TCP";
+        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+        if let Some(asked) = asked.filter(|_| ports.clone().any(is_own)) {
+            return Err(FieldError::invalid(field, asked, ALLOCATED));
+        }
         let number = match asked {
-            Some(asked) => self.check_port(claims, field, asked, "TCP")?,
+            Some(asked) => self.check_port(claims, kept, field, asked, "TCP")?,
             None => self.free_port(claims).ok_or_else(|| {
                 FieldError::invalid(field, 0, "failed to allocate a nodePort: range is full")
             })?,
@@ -290,12 +313,15 @@ impl Allocator {
     fn check_port(
         &self,
         claims: &Claims,
+        kept: &Kept,
         field: &str,
         asked: u64,
         protocol: &str,
     ) -> Result<u16, FieldError> {
         let refused = |why: String| FieldError::invalid(field, asked, why);
-        let number = u16::try_from(asked).ok().filter(|it| self.ports.contains(it));
+        let is_kept = |it: u16| kept.ports.iter().any(|(port, of)| *port == it && of == protocol);
+        let number = u16::try_from(asked).ok();
+        let number = number.filter(|it| self.ports.contains(it) || is_kept(*it));
         let number = number.ok_or_else(|| {
             let (from, to) = (self.ports.start(), self.ports.end());
             refused(format!(
@@ -303,7 +329,7 @@ impl Allocator {
             ))
         })?;
         if claims.is_port_of_another(&self.store, number, protocol) {
-            return Err(refused("provided port is already allocated".into()));
+            return Err(refused(ALLOCATED.into()));
         }
         Ok(number)
     }
@@ -317,6 +343,24 @@ impl Allocator {
         let count = u64::from(last - dynamic) + 1;
         let start = dynamic + u16::try_from(entropy::below(count)).unwrap_or_default();
         (start..=last).chain(dynamic..start).chain(first..dynamic).find(is_free)
+    }
+}
+
+const ALLOCATED: &str = "provided port is already allocated";
+
+/// What a Service has already, which stays its own whatever has become of the ranges.
+#[derive(Debug, Default)]
+struct Kept {
+    addresses: Vec<IpAddr>,
+    ports: Vec<(u16, String)>,
+}
+
+impl Kept {
+    fn of(old: Option<&Value>) -> Self {
+        old.map_or_else(Self::default, |old| Self {
+            addresses: addresses_of(old),
+            ports: ports_of(old),
+        })
     }
 }
 

@@ -11,6 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What a file that is put aside is called after.
+const TIME: &str = "%Y-%m-%dT%H-%M-%S%.3f";
+
 /// How large and how many.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
@@ -37,18 +40,29 @@ impl LogFile {
     pub(super) fn write(&mut self, line: &[u8], now: jiff::Timestamp) -> io::Result<()> {
         let length = line.len() as u64;
         if self.written > 0 && self.written + length > self.rotation.bytes {
-            self.rotate(now)?;
+            // The event is not to be lost for that: it makes the file larger than it should be.
+            if let Err(error) = self.rotate(now) {
+                tracing::error!(%error, "the audit log could not be put aside");
+            }
         }
-        self.file.write_all(line)?;
+        if let Err(error) = self.file.write_all(line) {
+            // Half a line would spoil the next one, too.
+            drop(self.file.set_len(self.written));
+            return Err(error);
+        }
         self.written += length;
         Ok(())
     }
 
     /// `audit.log` becomes `audit-2026-01-01T00-00-00.000.log`.
     fn rotate(&mut self, now: jiff::Timestamp) -> io::Result<()> {
-        let time = now.strftime("%Y-%m-%dT%H-%M-%S%.3f");
+        let time = now.strftime(TIME);
         let (stem, end) = self.parts();
-        fs::rename(&self.path, self.path.with_file_name(format!("{stem}-{time}{end}")))?;
+        match fs::rename(&self.path, self.path.with_file_name(format!("{stem}-{time}{end}"))) {
+            // Somebody else has put it aside.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
         self.file = append(&self.path)?;
         self.written = 0;
         let mut old = self.backups()?;
@@ -78,7 +92,8 @@ impl LogFile {
         for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(&prefix) && name.ends_with(&end) {
+            let time = name.strip_prefix(&prefix).and_then(|it| it.strip_suffix(&end));
+            if time.is_some_and(|it| jiff::civil::DateTime::strptime(TIME, it).is_ok()) {
                 found.push(entry.path());
             }
         }
@@ -94,6 +109,21 @@ fn append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_is_made_anew_and_others_of_a_like_name_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("audit.log"), folder.path().join("audit-web.log"));
+        fs::write(&other, "kept").unwrap();
+        let mut file = LogFile::open(&path, Rotation { bytes: 4, backups: 1 }).unwrap();
+        file.write(b"abc\n", jiff::Timestamp::UNIX_EPOCH).unwrap();
+        fs::remove_file(&path).unwrap();
+        for second in 1..4 {
+            file.write(b"def\n", jiff::Timestamp::new(second, 0).unwrap()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "def\n");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+    }
 
     #[test]
     fn a_full_file_is_put_aside_and_the_oldest_go() {

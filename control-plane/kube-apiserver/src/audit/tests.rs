@@ -69,6 +69,21 @@ async fn a_write_is_told_of_with_what_came_and_what_was_answered() {
     assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
 }
 
+/// The write goes on whoever waits for its answer.
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_told_of_all_the_same() {
+    let rules = "- {level: Metadata, users: [root], omitStages: [RequestReceived]}";
+    let audited = Audited::start(rules).await;
+    let service = audited.api.service_as(UserInfo::master("root"));
+    let mut asked = Box::pin(service.oneshot(post(&json!({"metadata": {"name": "m"}}))));
+    assert!(futures::poll!(&mut asked).is_pending());
+    drop(asked);
+    let events = audited.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["stage"], "ResponseComplete");
+    assert!(events[0].get("responseStatus").is_none());
+}
+
 #[tokio::test]
 async fn metadata_alone_tells_no_bodies() {
     let audited = Audited::start("- {level: Metadata, users: [root]}").await;

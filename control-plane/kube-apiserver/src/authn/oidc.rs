@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, Uri};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -21,6 +22,9 @@ use crate::{authz::text, request::UserInfo};
 
 /// Keys are asked for at most this often.
 const REFETCH: Duration = Duration::from_secs(10);
+
+/// How long the provider may take to tell its keys.
+const FETCH_LIMIT: Duration = Duration::from_secs(30);
 
 /// How far in the future `nbf` may be: clocks differ.
 const NOT_BEFORE_LEEWAY_SECONDS: i64 = 5 * 60;
@@ -65,30 +69,14 @@ pub enum OidcError {
 #[derive(Debug)]
 pub(super) struct Provider {
     config: Oidc,
-    keys: Mutex<Keys>,
-}
-
-#[derive(Debug, Default)]
-struct Keys {
-    set: Option<JwkSet>,
-    asked: Option<Instant>,
-}
-
-impl Keys {
-    fn find(&self, id: Option<&str>) -> Option<DecodingKey> {
-        let all = &self.set.as_ref()?.keys;
-        let key = match id {
-            Some(id) => all.iter().find(|it| it.common.key_id.as_deref() == Some(id)),
-            // Without a name it must be the only one.
-            None => all.first().filter(|_| all.len() == 1),
-        };
-        DecodingKey::from_jwk(key?).ok()
-    }
+    keys: RwLock<Option<JwkSet>>,
+    /// Held by who asks for them, with when that was done last: whose key is known does not wait.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Provider {
     pub(super) fn new(config: Oidc) -> Self {
-        Self { config, keys: Mutex::default() }
+        Self { config, keys: RwLock::default(), asked: Mutex::default() }
     }
 
     /// Whether the token claims to be of this provider (nothing is verified).
@@ -120,16 +108,33 @@ impl Provider {
     }
 
     async fn key(&self, id: Option<&str>) -> Result<DecodingKey, OidcError> {
-        let mut keys = self.keys.lock().await;
-        if let Some(key) = keys.find(id) {
+        if let Some(key) = self.known(id) {
             return Ok(key);
         }
-        if keys.asked.is_some_and(|it| it.elapsed() < REFETCH) {
+        let mut asked = self.asked.lock().await;
+        // Somebody else may have asked meanwhile.
+        if let Some(key) = self.known(id) {
+            return Ok(key);
+        }
+        if asked.is_some_and(|it| it.elapsed() < REFETCH) {
             return Err(OidcError::UnknownKey);
         }
-        keys.asked = Some(Instant::now());
-        keys.set = Some(self.fetch_keys().await?);
-        keys.find(id).ok_or(OidcError::UnknownKey)
+        let fetched = tokio::time::timeout(FETCH_LIMIT, self.fetch_keys()).await;
+        *asked = Some(Instant::now());
+        let late = |_| OidcError::Provider(format!("no answer within {FETCH_LIMIT:?}"));
+        *self.keys.write() = Some(fetched.map_err(late)??);
+        self.known(id).ok_or(OidcError::UnknownKey)
+    }
+
+    fn known(&self, id: Option<&str>) -> Option<DecodingKey> {
+        let keys = self.keys.read();
+        let all = &keys.as_ref()?.keys;
+        let key = match id {
+            Some(id) => all.iter().find(|it| it.common.key_id.as_deref() == Some(id)),
+            // Without a name it must be the only one.
+            None => all.first().filter(|_| all.len() == 1),
+        };
+        DecodingKey::from_jwk(key?).ok()
     }
 
     async fn fetch_keys(&self) -> Result<JwkSet, OidcError> {

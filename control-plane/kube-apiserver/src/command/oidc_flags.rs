@@ -7,7 +7,7 @@ use transport::{HttpClient, Place, tls};
 use super::read;
 use crate::authn::{Oidc, Peer};
 
-/// How long the provider may take to connect.
+/// How long the provider may take to begin its answer, and again to end it.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// One provider of ID tokens.
@@ -107,9 +107,10 @@ mod tests {
             (oidc.username_claim.as_str(), oidc.username_prefix.as_deref()),
             ("sub", Some("-"))
         );
-        for wrong in ["--oidc-client-id=c", "--oidc-issuer-url=http://a"] {
-            assert!(of(&["--oidc-issuer-url=http://a", wrong]).is_err(), "{wrong}");
+        for half in [whole[0], whole[1]] {
+            assert!(of(&[half]).is_err(), "{half}");
         }
+        assert!(of(&["--oidc-issuer-url=http://a", whole[1]]).is_err(), "not by https");
         for wrong in ["--oidc-required-claim=a", "--oidc-signing-algs=HS256"] {
             assert!(of(&[whole[0], whole[1], wrong]).is_err(), "{wrong}");
         }

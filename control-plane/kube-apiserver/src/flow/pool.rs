@@ -26,6 +26,8 @@ pub(super) struct Limits {
     most: usize,
     /// How many requests of one flow may wait; none: nobody waits.
     flow_queue: usize,
+    /// How many of all flows.
+    queues: usize,
 }
 
 impl Limits {
@@ -49,6 +51,7 @@ impl Limits {
             kept: size(nominal.saturating_sub(lent)),
             most: size(most),
             flow_queue: size(product("handSize", "queueLengthLimit")),
+            queues: size(product("queues", "queueLengthLimit")),
         }
     }
 }
@@ -78,6 +81,19 @@ pub(super) struct Level {
     is_gone: bool,
     /// Flows that have requests waiting, the next one first.
     flows: VecDeque<(String, VecDeque<oneshot::Sender<Permit>>)>,
+}
+
+impl Level {
+    fn waiting_of(&self, flow: &str) -> usize {
+        self.flows.iter().find(|it| it.0 == flow).map_or(0, |it| it.1.len())
+    }
+
+    /// Who has given up waits no more.
+    fn forget_closed(&mut self) {
+        self.flows.iter_mut().for_each(|(_, queue)| queue.retain(|it| !it.is_closed()));
+        self.flows.retain(|(_, queue)| !queue.is_empty());
+        self.waiting = self.flows.iter().map(|(_, queue)| queue.len()).sum();
+    }
 }
 
 /// A seat. Dropped, it is free.
@@ -114,28 +130,29 @@ pub(super) fn receive(pool: &Arc<Mutex<Pool>>, level: &str, flow: String) -> Rec
         let (pool, level) = (pool.clone(), level.to_owned());
         return Received::Seat(Permit { pool, level, is_armed: true });
     }
+    let (limits, mine) = (found.limits.clone(), found.waiting_of(&flow));
+    if mine >= limits.flow_queue || found.waiting >= limits.queues {
+        found.forget_closed();
+    }
+    if found.waiting_of(&flow) >= limits.flow_queue || found.waiting >= limits.queues {
+        found.refused += 1;
+        return Received::Refused;
+    }
     let (sender, receiver) = oneshot::channel();
-    let limit = found.limits.flow_queue;
     match found.flows.iter_mut().find(|it| it.0 == flow) {
-        Some((_, queue)) => {
-            // Who has given up waits no more.
-            let before = queue.len();
-            queue.retain(|it| !it.is_closed());
-            found.waiting -= before - queue.len();
-            if queue.len() >= limit {
-                found.refused += 1;
-                return Received::Refused;
-            }
-            queue.push_back(sender);
-        }
-        None if limit == 0 => {
-            found.refused += 1;
-            return Received::Refused;
-        }
+        Some((_, queue)) => queue.push_back(sender),
         None => found.flows.push_back((flow, VecDeque::from([sender]))),
     }
     found.waiting += 1;
     Received::Wait(receiver)
+}
+
+/// Somebody has waited in vain.
+pub(super) fn gave_up(pool: &Arc<Mutex<Pool>>, level: &str) {
+    if let Some(found) = pool.lock().levels.get_mut(level) {
+        found.refused += 1;
+        found.forget_closed();
+    }
 }
 
 fn release(pool: &Arc<Mutex<Pool>>, level: &str) {
@@ -211,7 +228,8 @@ mod tests {
     use super::*;
 
     fn limits(nominal: usize, kept: usize, flow_queue: usize) -> Limits {
-        Limits { nominal, kept, most: usize::MAX, flow_queue, ..Limits::default() }
+        let (most, queues) = (usize::MAX, usize::MAX);
+        Limits { nominal, kept, most, flow_queue, queues, ..Limits::default() }
     }
 
     fn pool(levels: &[(&str, Limits)], total: usize) -> Arc<Mutex<Pool>> {
@@ -242,6 +260,23 @@ mod tests {
         assert_eq!(held.len(), 3, "two of its own and the one that b lends");
         let own: Vec<_> = std::iter::from_fn(|| seat(&pool, "b")).collect();
         assert_eq!(own.len(), 4, "what is b's is b's at once");
+    }
+
+    #[test]
+    fn all_flows_together_wait_no_longer_than_the_levels_queues() {
+        let only = Limits { queues: 2, ..limits(1, 1, 1) };
+        let pool = pool(&[("a", only)], 1);
+        let held = seat(&pool, "a").unwrap();
+        let (first, mut second) = (wait(&pool, "a", "f1"), wait(&pool, "a", "f2"));
+        assert!(matches!(receive(&pool, "a", "f3".into()), Received::Refused));
+        // Who gives up makes room.
+        drop(first);
+        gave_up(&pool, "a");
+        let third = wait(&pool, "a", "f3");
+        assert_eq!(pool.lock().levels["a"].refused, 2);
+        drop(held);
+        assert!(second.try_recv().is_ok());
+        drop(third);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const PATIENCE: Duration = Duration::from_secs(15);
+
 async fn put(store: &Store, object: &Value) {
     let plural = if object["kind"] == "FlowSchema" { SCHEMAS } else { LEVELS };
     let mut object = object.clone();
@@ -28,7 +30,7 @@ fn node() -> UserInfo {
 }
 
 async fn schema_of(limiter: &Limiter, user: &UserInfo, info: &RequestInfo) -> String {
-    let (class, seat) = limiter.admit(user, info).await;
+    let (class, seat) = limiter.admit(user, info, PATIENCE).await;
     assert!(seat.is_ok());
     class.unwrap().schema.rsplit('/').next().unwrap().to_owned()
 }
@@ -65,17 +67,17 @@ async fn one_users_flood_starves_neither_the_kubelets_nor_another_user() {
     let mut held = Vec::new();
     // One after the other, as long as there is a seat at once.
     while let Ok((_, Ok(seat))) =
-        tokio::time::timeout(Duration::from_millis(1), limiter.admit(&eve, &pods)).await
+        tokio::time::timeout(Duration::from_millis(1), limiter.admit(&eve, &pods, PATIENCE)).await
     {
         held.push(seat);
     }
     assert!(held.len() > 5, "a flood may use what nobody needs");
-    assert!(limiter.admit(&node(), &pods).await.1.unwrap().is_some());
-    assert!(limiter.admit(&UserInfo::master("admin"), &pods).await.1.is_ok());
-    let (refused, seat) = tokio::join!(limiter.admit(&eve, &pods), async {
+    assert!(limiter.admit(&node(), &pods, PATIENCE).await.1.unwrap().is_some());
+    assert!(limiter.admit(&UserInfo::master("admin"), &pods, PATIENCE).await.1.is_ok());
+    let (refused, seat) = tokio::join!(limiter.admit(&eve, &pods, PATIENCE), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(held.split_off(2));
-        limiter.admit(&bob, &pods).await
+        limiter.admit(&bob, &pods, PATIENCE).await
     });
     assert!(seat.1.unwrap().is_some() && refused.1.is_ok());
 }
@@ -98,17 +100,17 @@ async fn whoever_waits_too_long_is_told_to_come_back() {
     put(&store, &schema).await;
     let eve = UserInfo::new("eve", &[]);
     let pods = get("/api/v1/pods");
-    let (class, _) = limiter.admit(&eve, &pods).await;
+    let (class, _) = limiter.admit(&eve, &pods, PATIENCE).await;
     assert_eq!(class.unwrap().level, format!("{LEVELS}/global-default"), "no such level yet");
     put(&store, &level).await;
-    let (class, held) = limiter.admit(&eve, &pods).await;
+    let (class, held) = limiter.admit(&eve, &pods, PATIENCE).await;
     assert_eq!(class.unwrap().level, format!("{LEVELS}/one"));
-    let (class, refused) = limiter.admit(&eve, &pods).await;
+    let (class, refused) = limiter.admit(&eve, &pods, PATIENCE).await;
     assert_eq!(class.unwrap().schema, format!("{SCHEMAS}/mine"), "a refusal is marked too");
     let refused = refused.unwrap_err();
     assert_eq!((refused.code.as_u16(), refused.retry_after), (429, Some(1)));
     drop(held);
-    assert!(limiter.admit(&eve, &pods).await.1.is_ok());
+    assert!(limiter.admit(&eve, &pods, PATIENCE).await.1.is_ok());
     let mut text = String::new();
     limiter.metrics(&mut text);
     assert!(text.contains("apiserver_flowcontrol_nominal_limit_seats{priority_level=\"one\"} 1\n"));

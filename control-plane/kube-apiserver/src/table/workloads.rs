@@ -265,13 +265,6 @@ const AUTOSCALERS: Printer = Printer {
 };
 
 fn targets(autoscaler: &Value) -> String {
-    // Of autoscaling/v1.
-    let old = |field: &str| autoscaler.pointer(field).and_then(Value::as_i64);
-    if let Some(wanted) = old("/spec/targetCPUUtilizationPercentage") {
-        let now = old("/status/currentCPUUtilizationPercentage");
-        let now = now.map_or_else(|| "<unknown>".into(), |it| format!("{it}%"));
-        return format!("cpu: {now}/{wanted}%");
-    }
     let current = items(autoscaler, "/status/currentMetrics");
     let shown: Vec<String> = items(autoscaler, "/spec/metrics")
         .iter()
