@@ -49,6 +49,7 @@ pub(crate) use self::{
     unpublish::UnpublishError,
     volume::CsiVolume,
 };
+pub(super) use self::stats::{FRESH, LIMIT};
 use crate::{
     api_limit::within,
     events::Recorder,
