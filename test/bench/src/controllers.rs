@@ -199,7 +199,7 @@ impl Bed {
         counts.lock().begin();
         self.patch(json!({ "template": template("two") })).await?;
         let took = self.available(SCALED).await?;
-        let (most, least) = (counts.lock().most, counts.lock().least);
+        let Counts { most, least, .. } = *counts.lock();
         let scaled = usize::try_from(SCALED)?;
         let (allowed, needed) = (scaled * 5 / 4, scaled * 3 / 4);
         ensure!(most <= allowed, "{most} pods at once, where surge allows {allowed}");
@@ -213,7 +213,7 @@ impl Bed {
 
 /// The pods that are not being deleted, and how many of them are available; the most of those and the
 /// least of these that there were.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     active: usize,
     available: usize,
