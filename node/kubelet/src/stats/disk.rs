@@ -217,7 +217,8 @@ mod tests {
             return;
         }
         let folder = deep(400);
-        let name = "stats::disk::tests::a_handful_of_descriptors_is_enough_however_deep_a_folder_is";
+        let name =
+            "stats::disk::tests::a_handful_of_descriptors_is_enough_however_deep_a_folder_is";
         let ran = Command::new("sh")
             .args(["-c", "ulimit -n 24; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().unwrap())

@@ -72,7 +72,11 @@ impl World {
         let spec = PodSpec {
             restart_policy: Some(self.policy.to_owned()),
             init_containers: Some(self.init.clone()),
-            containers: [&["a"], self.others.as_slice()].concat().into_iter().map(container).collect(),
+            containers: [&["a"], self.others.as_slice()]
+                .concat()
+                .into_iter()
+                .map(container)
+                .collect(),
             readiness_gates: Some(
                 self.gates
                     .iter()

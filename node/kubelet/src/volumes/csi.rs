@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use self::layout::Layout;
+pub(super) use self::stats::{FRESH, LIMIT};
 pub(crate) use self::{
     attach::InUse,
     client::{Driver, RpcError},
@@ -49,7 +50,6 @@ pub(crate) use self::{
     unpublish::UnpublishError,
     volume::CsiVolume,
 };
-pub(super) use self::stats::{FRESH, LIMIT};
 use crate::{
     api_limit::within,
     events::Recorder,

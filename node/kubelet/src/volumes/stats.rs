@@ -130,7 +130,10 @@ mod tests {
         tokio::time::advance(FRESH * 2).await;
         let again = hosts.of(path, |_| panic!("it is asked a second time"));
         assert_eq!(again.await, None);
-        assert_eq!(hosts.of(Path::new("/"), of_host).await.map(|it| it.capacity_bytes > 0), Some(true));
+        assert_eq!(
+            hosts.of(Path::new("/"), of_host).await.map(|it| it.capacity_bytes > 0),
+            Some(true)
+        );
         let full = VolumeStats { used_bytes: 7, ..VolumeStats::default() };
         answer.send(full.clone()).unwrap();
         assert!(is_done.recv().is_err());
