@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply};
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    core::v1::{Node, PersistentVolume},
     storage::v1::VolumeAttachment,
 };
 use kube::{

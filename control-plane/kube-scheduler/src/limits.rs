@@ -102,12 +102,16 @@ fn attached(stores: &Stores, attachment: &VolumeAttachment) -> Option<CsiVolume>
 mod tests {
     use controller::{Store, StoreSpec};
     use k8s_openapi::api::{core::v1::Pod, storage::v1::StorageClass};
+    use kube::Resource;
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn some<K: DeserializeOwned + kube::Resource>(objects: Value) -> Store<K> {
+    fn some<K>(objects: Value) -> Store<K>
+    where
+        K: DeserializeOwned + Resource + Send + Sync + 'static,
+    {
         let objects: Vec<K> = serde_json::from_value(objects).unwrap();
         Store::fixed(StoreSpec::default(), objects)
     }

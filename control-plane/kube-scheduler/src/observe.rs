@@ -152,6 +152,10 @@ fn placed(state: &mut State, old: Option<&Pod>, pod: &Pod) {
     }
     state.cluster.set_pod(node, PodInfo::shared(pod));
     state.queue.happened(Event::PodPlaced, Instant::now());
+    // One that was there and asks for something else may have become smaller.
+    if old.is_some_and(|old| node_of(old).is_some() && old.spec != pod.spec) {
+        state.queue.happened(Event::PodRemoved, Instant::now());
+    }
 }
 
 fn waiting(settings: &Settings, state: &mut State, change: &Change<Pod>, pod: &Pod) {

@@ -175,7 +175,7 @@ fn place(state: &mut State, key: &Key, pod: Arc<PodInfo>, choice: &Choice) -> De
     let claims = pod.choose_volumes(&node, &labels).unwrap_or_default();
     if !claims.is_empty() || pod.waits_for_volumes() {
         // The claim's change brings it back, and then it is bound where its volume is.
-        let plugins = [scheduling::Plugin::VolumeBinding].into();
+        let plugins = [Plugin::VolumeBinding].into();
         state.queue.park(key, plugins, Instant::now());
         return Decision::Provision { node, claims };
     }

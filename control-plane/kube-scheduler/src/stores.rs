@@ -68,16 +68,17 @@ impl Stores {
         }
     }
 
-    /// As the cluster is now, without a watch.
+    /// As the cluster is now, without a watch, and without those that only say how pods are spread: no
+    /// node is refused for that.
     pub(crate) async fn listed(client: &Client) -> Result<Self, kube::Error> {
         Ok(Self {
             pods: list(client, StoreSpec::default().trim(trim_pod)).await?,
             nodes: list(client, StoreSpec::default().trim(trim_node)).await?,
             namespaces: list(client, StoreSpec::default()).await?,
             services: list(client, StoreSpec::default()).await?,
-            replica_sets: list(client, StoreSpec::default().trim(trim_replica_set)).await?,
-            stateful_sets: list(client, StoreSpec::default().trim(trim_stateful_set)).await?,
-            replication_controllers: list(client, StoreSpec::default()).await?,
+            replica_sets: Store::fixed(StoreSpec::default(), []),
+            stateful_sets: Store::fixed(StoreSpec::default(), []),
+            replication_controllers: Store::fixed(StoreSpec::default(), []),
             claims: list(client, StoreSpec::default()).await?,
             volumes: list(client, StoreSpec::default()).await?,
             classes: list(client, StoreSpec::default()).await?,

@@ -3,8 +3,8 @@
 //! A volume counts once per node, however many pods use it there, and also while it is attached though
 //! no pod needs it any more. A driver without a limit on a node (`CSINode`) is not counted there.
 //!
-//! Upstream: `nodevolumelimits/csi.go`. Deviation: a volume that a pod names itself (inline) is not
-//! counted, and volumes of in-tree plug-ins neither.
+//! Upstream: `nodevolumelimits/csi.go`. Deviation: volumes of in-tree plug-ins that were moved to drivers
+//! are not counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

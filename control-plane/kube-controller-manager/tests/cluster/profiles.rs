@@ -52,7 +52,9 @@ async fn each_profile_places_its_own_pods_and_nobody_elses() {
     run(&cluster, "usual", "default-scheduler").await;
     run(&cluster, "foreign", "somebody-elses").await;
     cluster
-        .eventually("it runs", async |it| it.get("usual").await.as_ref().is_some_and(is_ready))
+        .eventually("it runs", async |it| {
+            it.get::<Pod>("usual").await.as_ref().is_some_and(is_ready)
+        })
         .await;
     assert_ne!(node_of(&cluster, "usual").await, first, "it is spread");
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
