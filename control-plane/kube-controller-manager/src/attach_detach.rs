@@ -131,7 +131,8 @@ impl Controller {
         let observer = Observer { caches };
         let wanted = observer.wanted(&name, node.as_deref());
         let own = observer.attachments(&name);
-        if wanted.is_empty() && own.is_empty() && node.as_deref().is_none_or(plan::reports_nothing) {
+        if wanted.is_empty() && own.is_empty() && node.as_deref().is_none_or(plan::reports_nothing)
+        {
             return Ok(Action::Done);
         }
         let now = self.context.clock.now();
@@ -195,7 +196,8 @@ impl Controller {
             }
         }
         for it in &plan.detach {
-            let is_in_use = fresh.as_ref().is_some_and(|node| plan::is_in_use(node, &it.unique_name));
+            let is_in_use =
+                fresh.as_ref().is_some_and(|node| plan::is_in_use(node, &it.unique_name));
             if is_in_use && !it.is_forced {
                 self.queue.add(name.to_owned());
                 continue;
@@ -224,9 +226,10 @@ impl Controller {
         let key = (node.to_owned(), note.volume.clone());
         {
             let mut memory = self.memory.lock();
-            let is_known = memory.told.get(&key).is_some_and(|(message, at)| {
-                *message == note.message && *at + TOLD_FOR > now
-            });
+            let is_known = memory
+                .told
+                .get(&key)
+                .is_some_and(|(message, at)| *message == note.message && *at + TOLD_FOR > now);
             if is_known {
                 return;
             }

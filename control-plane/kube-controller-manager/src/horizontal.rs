@@ -147,8 +147,7 @@ impl Controller {
         let now = self.context.clock.now();
         let limited = {
             let mut memories = self.memories.lock();
-            let memory =
-                memories.entry(key.clone()).or_insert_with(|| Memory::new(current, now));
+            let memory = memories.entry(key.clone()).or_insert_with(|| Memory::new(current, now));
             memory.limit(spec.behavior.as_ref(), (current, desired), (min, max), now)
         };
         report.limited(&limited, desired);

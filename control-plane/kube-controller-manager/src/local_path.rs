@@ -324,7 +324,8 @@ fn unsupported(claim: &PersistentVolumeClaim) -> Option<&'static str> {
         return Some("claim.Spec.DataSource is not supported");
     }
     let selector = spec.selector.as_ref();
-    let selects = selector.is_some_and(|it| it.match_labels.is_some() || it.match_expressions.is_some());
+    let selects =
+        selector.is_some_and(|it| it.match_labels.is_some() || it.match_expressions.is_some());
     selects.then_some("claim.Spec.Selector is not supported")
 }
 

@@ -77,9 +77,8 @@ pub async fn run(client: Client, clock: Clock, scope: Scope) {
 
 /// Schedules the pods of all profiles until `scope` is cancelled.
 pub async fn run_with(client: Client, settings: Settings, clock: Clock, scope: Scope) {
-    let recorder = |name: &String| {
-        (name.clone(), Recorder::new(client.clone(), name.clone(), clock, &scope))
-    };
+    let recorder =
+        |name: &String| (name.clone(), Recorder::new(client.clone(), name.clone(), clock, &scope));
     let state = State { queue: SchedulingQueue::new(settings.backoff), ..State::default() };
     let context = Context {
         recorders: Arc::new(settings.profiles.keys().map(recorder).collect()),

@@ -19,9 +19,10 @@ use crate::{stores::Stores, volumes::NO_PROVISIONER};
 
 /// `None` where no node limits what the pod brings.
 pub(crate) fn fact(stores: &Stores, pod: &PodInfo) -> Option<Arc<CsiFact>> {
-    let claims = pod.claims.iter().filter_map(|it| {
-        stores.claims.get(&Key::new(pod.namespace.clone(), it.clone()))
-    });
+    let claims = pod
+        .claims
+        .iter()
+        .filter_map(|it| stores.claims.get(&Key::new(pod.namespace.clone(), it.clone())));
     let wanted: BTreeSet<_> = claims.filter_map(|it| volume(stores, &it)).collect();
     let drivers: BTreeSet<_> = wanted.iter().map(|it| it.driver.clone()).collect();
     if drivers.is_empty() {
@@ -156,9 +157,10 @@ mod tests {
             .iter()
             .map(|it| json!({ "name": it, "persistentVolumeClaim": { "claimName": it } }))
             .collect();
-        let pod: Pod = serde_json::from_value(json!({ "metadata": { "namespace": "n", "name": "p" },
+        let pod: Pod =
+            serde_json::from_value(json!({ "metadata": { "namespace": "n", "name": "p" },
             "spec": { "containers": [], "volumes": volumes } }))
-        .unwrap();
+            .unwrap();
         PodInfo::new(&pod)
     }
 

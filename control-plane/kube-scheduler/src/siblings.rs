@@ -96,8 +96,10 @@ mod tests {
     #[test]
     fn siblings_are_who_the_services_and_the_owner_select_together() {
         let matches = |pod: &Pod, labels: &[(&str, &str)]| {
-            let labels =
-                labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let labels = labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
             selector(&stores(), pod).map(|it| it.matches(&labels))
         };
         let owned = pod(json!({ "app": "web", "tier": "front", "hash": "1" }), Some("web-1"));

@@ -43,14 +43,17 @@ impl LeaderFlags {
         host: &str,
         unique: &str,
     ) -> Result<Option<Election>, String> {
-        self.over(true, Election {
-            namespace: "kube-system".to_owned(),
-            name: component.to_owned(),
-            identity: format!("{host}_{unique}"),
-            lease_duration: Duration::from_secs(15),
-            renew_deadline: Duration::from_secs(10),
-            retry_period: Duration::from_secs(2),
-        })
+        self.over(
+            true,
+            Election {
+                namespace: "kube-system".to_owned(),
+                name: component.to_owned(),
+                identity: format!("{host}_{unique}"),
+                lease_duration: Duration::from_secs(15),
+                renew_deadline: Duration::from_secs(10),
+                retry_period: Duration::from_secs(2),
+            },
+        )
     }
 
     /// What is asked for over what a file says; `None`: nobody is elected.

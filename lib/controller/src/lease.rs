@@ -340,7 +340,8 @@ mod tests {
         let check = |lease: u64, renew: u64, retry: u64| {
             let [lease_duration, renew_deadline, retry_period] =
                 [lease, renew, retry].map(Duration::from_secs);
-            let election = Election { lease_duration, renew_deadline, retry_period, ..election("a") };
+            let election =
+                Election { lease_duration, renew_deadline, retry_period, ..election("a") };
             election.check().err().unwrap_or_default()
         };
         assert_eq!(check(15, 10, 2), "");

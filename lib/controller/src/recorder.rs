@@ -77,12 +77,7 @@ struct About {
 
 impl Recorder {
     /// Starts the task that writes; `component` is what `kubectl describe` shows as "From".
-    pub fn new(
-        client: Client,
-        component: impl Into<String>,
-        clock: Clock,
-        scope: &Scope,
-    ) -> Self {
+    pub fn new(client: Client, component: impl Into<String>, clock: Clock, scope: &Scope) -> Self {
         let component: String = component.into();
         let (sender, mut notes) = mpsc::channel::<(Note, Timestamp)>(PENDING);
         drop(scope.spawn(&format!("events/{component}"), async move {

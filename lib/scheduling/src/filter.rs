@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::Taint;
 pub(crate) use self::spread::is_included;
 use self::{inter_pod::InterPodState, spread::SpreadState};
 use crate::{
-    Cluster, NodeInfo, Plugin, PodInfo, Reason, Verdict, affinity::matches_node_selector_terms, taint,
+    Cluster, NodeInfo, Plugin, PodInfo, Reason, Verdict, affinity::matches_node_selector_terms,
+    taint,
 };
 
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
@@ -144,7 +145,10 @@ const STATIC: [Static; 4] = [
 
 /// The objections that no removal of pods can lift.
 fn fixed<'a>(pod: &'a PodInfo, node: &'a NodeInfo) -> impl Iterator<Item = Reason> + 'a {
-    STATIC.iter().filter(|(plugin, _)| pod.profile.asks(*plugin)).filter_map(|(_, it)| it(pod, node))
+    STATIC
+        .iter()
+        .filter(|(plugin, _)| pod.profile.asks(*plugin))
+        .filter_map(|(_, it)| it(pod, node))
 }
 
 fn cordon(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {

@@ -37,10 +37,10 @@ mod testing;
 pub use self::{
     affinity::{matches_node_selector_terms, node_affinity_matches},
     cluster::Cluster,
+    csi::{CsiFact, CsiVolume},
     devices::{
         AllocateError, ClaimRequest, DeviceFact, DeviceId, Effort, Given, Inventory, RequestError,
     },
-    csi::{CsiFact, CsiVolume},
     evaluate::{Choice, evaluate, filter_node},
     explain::{Explanation, NodeAnswer, Objection, explain},
     node::NodeInfo,

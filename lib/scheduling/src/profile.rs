@@ -214,21 +214,15 @@ mod tests {
 
     #[test]
     fn a_profiles_own_constraints_are_for_pods_with_siblings_and_without_constraints() {
-        let constraint = DefaultConstraint {
-            topology_key: "rack".into(),
-            max_skew: 2,
-            is_hard: true,
-        };
-        let profile = Arc::new(Profile {
-            default_spread: Some(vec![constraint]),
-            ..Profile::default()
-        });
+        let constraint =
+            DefaultConstraint { topology_key: "rack".into(), max_skew: 2, is_hard: true };
+        let profile =
+            Arc::new(Profile { default_spread: Some(vec![constraint]), ..Profile::default() });
         let siblings = || -> Option<Selector> {
             Some([("app".to_owned(), "web".to_owned())].into_iter().collect())
         };
-        let keys = |it: &PodInfo| {
-            it.spread.iter().map(|it| it.topology_key.clone()).collect::<Vec<_>>()
-        };
+        let keys =
+            |it: &PodInfo| it.spread.iter().map(|it| it.topology_key.clone()).collect::<Vec<_>>();
         let spread = pod("{}").with_profile(profile.clone(), siblings());
         assert_eq!((keys(&spread), spread.siblings.is_none()), (vec!["rack".into()], true));
         let alone = pod("{}").with_profile(profile.clone(), None);

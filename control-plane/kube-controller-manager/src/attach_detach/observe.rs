@@ -103,8 +103,7 @@ fn volume(volume: &PersistentVolume) -> Option<Volume> {
 fn is_terminated(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
     let mut states = statuses.map(|it| it.state.as_ref());
-    let runs = states
-        .any(|it| it.is_none_or(|it| it.terminated.is_none() && it.waiting.is_none()));
+    let runs = states.any(|it| it.is_none_or(|it| it.terminated.is_none() && it.waiting.is_none()));
     pods::is_over(pod) || (object::is_terminating(pod) && !runs)
 }
 

@@ -208,8 +208,7 @@ fn detach(
     let is_healthy = world.node.is_some_and(is_healthy);
     let since = world.unwanted.get(&volume.attachment_name(world.name)).copied();
     let due = since.unwrap_or(world.now) + UNMOUNT;
-    let is_forced =
-        world.node.is_some_and(is_out_of_service) || (!is_healthy && due <= world.now);
+    let is_forced = world.node.is_some_and(is_out_of_service) || (!is_healthy && due <= world.now);
     if is_mounted && !is_forced {
         if !is_healthy {
             let left = Duration::try_from(due.duration_since(world.now)).unwrap_or(UNMOUNT);
@@ -248,9 +247,8 @@ pub(super) fn is_healthy(node: &Node) -> bool {
 /// An administrator has said that nothing runs there any more.
 pub(super) fn is_out_of_service(node: &Node) -> bool {
     let taints = node.spec.as_ref().and_then(|it| it.taints.as_ref());
-    taints.is_some_and(|it| {
-        it.iter().any(|it| it.key == OUT_OF_SERVICE && it.effect == "NoExecute")
-    })
+    taints
+        .is_some_and(|it| it.iter().any(|it| it.key == OUT_OF_SERVICE && it.effect == "NoExecute"))
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ async fn a_volume_is_attached_for_its_pod_and_detached_when_its_node_has_unmount
         })
         .await;
     cluster.delete::<Pod>("one").await;
-    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(500)).await;
     assert_eq!(attachments(&cluster).await[0].spec.node_name, node, "it is still mounted");
     in_use(&cluster, &node, &[]).await;
     cluster

@@ -60,7 +60,10 @@ async fn each_profile_places_its_own_pods_and_nobody_elses() {
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     let foreign = cluster.get::<Pod>("foreign").await.unwrap();
     assert_eq!(foreign.spec.unwrap().node_name, None);
-    assert!(foreign.status.unwrap().conditions.unwrap_or_default().is_empty(), "nobody speaks of it");
+    assert!(
+        foreign.status.unwrap().conditions.unwrap_or_default().is_empty(),
+        "nobody speaks of it"
+    );
     let events = cluster.list::<Event>().await;
     let by = |pod: &str| {
         let mut of = events.iter().filter(|it| it.involved_object.name.as_deref() == Some(pod));

@@ -236,9 +236,13 @@ async fn a_quota_shows_what_its_namespace_uses_of_every_kind() {
 async fn a_directory_whose_claim_goes_before_there_is_a_volume_is_removed() {
     let cluster = Cluster::start(1).await;
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
-    let (pods, names) =
-        (reflect::<Pod>(cluster.client.clone(), StoreSpec::default(), &cluster.scope), seen.clone());
-    pods.subscribe(move |it| drop(names.lock().insert(it.key.name.clone())));
+    let (pods, names) = (
+        reflect::<Pod>(cluster.client.clone(), StoreSpec::default(), &cluster.scope),
+        seen.clone(),
+    );
+    pods.subscribe(move |it| {
+        names.lock().insert(it.key.name.clone());
+    });
     // Nothing runs yet: the helper waits.
     cluster.machines.silence("n0");
     cluster

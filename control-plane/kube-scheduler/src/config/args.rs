@@ -35,22 +35,12 @@ impl Default for InterPodAffinityArgs {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeResourcesFitArgs {
     pub ignored_resources: Vec<String>,
     pub ignored_resource_groups: Vec<String>,
     pub scoring_strategy: ScoringStrategy,
-}
-
-impl Default for NodeResourcesFitArgs {
-    fn default() -> Self {
-        Self {
-            ignored_resources: Vec::new(),
-            ignored_resource_groups: Vec::new(),
-            scoring_strategy: ScoringStrategy::default(),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

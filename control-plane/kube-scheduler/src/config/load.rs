@@ -142,9 +142,10 @@ mod tests {
     #[test]
     fn what_is_no_configuration_is_refused() {
         let error = |text: &str| parse(text).unwrap_err().to_string();
-        assert!(error("kind: Pod\napiVersion: v1\n").starts_with(
-            "no kind \"Pod\" is registered for version \"v1\" in scheme"
-        ));
+        assert!(
+            error("kind: Pod\napiVersion: v1\n")
+                .starts_with("no kind \"Pod\" is registered for version \"v1\" in scheme")
+        );
         assert_eq!(error("a: b\n"), "Object 'Kind' is missing in '{\"a\":\"b\"}'");
         assert!(error(&format!("{HEAD}parallelism: many\n")).contains("invalid type"));
         let missing = read(Path::new("/nowhere/config")).unwrap_err().to_string();

@@ -117,11 +117,7 @@ const BUILTIN: [Builtin; 19] = [
         Scorer::TaintToleration,
         3,
     ),
-    scored(
-        filter("NodeAffinity", ASKED_AND_SCORED, Plugin::NodeAffinity),
-        Scorer::NodeAffinity,
-        2,
-    ),
+    scored(filter("NodeAffinity", ASKED_AND_SCORED, Plugin::NodeAffinity), Scorer::NodeAffinity, 2),
     filter("NodePorts", ASKED_TWICE, Plugin::NodePorts),
     scored(
         filter("NodeResourcesFit", ASKED_AND_SCORED, Plugin::NodeResourcesFit),
@@ -163,7 +159,8 @@ type Enabled = BTreeMap<Point, BTreeMap<&'static str, i32>>;
 /// The profile of a file that is valid; `percentage` is what the file says for all profiles.
 pub(super) fn profile(config: &ProfileConfig, percentage: Option<i32>) -> Result<Profile, String> {
     let enabled = enabled(&config.plugins)?;
-    let has = |point: Point, name: &str| enabled.get(&point).is_some_and(|it| it.contains_key(name));
+    let has =
+        |point: Point, name: &str| enabled.get(&point).is_some_and(|it| it.contains_key(name));
     let count = enabled.get(&Point::QueueSort).map_or(0, BTreeMap::len);
     if count != 1 {
         return Err(format!(
@@ -178,8 +175,11 @@ pub(super) fn profile(config: &ProfileConfig, percentage: Option<i32>) -> Result
         ));
     }
     check_steps(&has)?;
-    let filters: Plugins =
-        BUILTIN.iter().filter(|it| has(Point::Filter, it.name)).filter_map(|it| it.filter).collect();
+    let filters: Plugins = BUILTIN
+        .iter()
+        .filter(|it| has(Point::Filter, it.name))
+        .filter_map(|it| it.filter)
+        .collect();
     let scores = enabled.get(&Point::Score).into_iter().flatten();
     let weights = scores.filter_map(|(name, weight)| {
         Some((find(name)?.scorer?, i64::from(if *weight == 0 { 1 } else { *weight })))
@@ -213,7 +213,10 @@ fn enabled(sets: &PluginSets) -> Result<Enabled, String> {
         for entry in &set.enabled {
             let plugin = known(point, entry)?;
             if !plugin.points.contains(&point) {
-                return Err(format!("plugin {:?} does not extend {point:?}Plugin plugin", entry.name));
+                return Err(format!(
+                    "plugin {:?} does not extend {point:?}Plugin plugin",
+                    entry.name
+                ));
             }
             if here.insert(plugin.name, entry.weight).is_some() {
                 return Err(registered(point, entry));
@@ -324,7 +327,8 @@ fn default_spread(args: PodTopologySpreadArgs) -> Option<Vec<DefaultConstraint>>
 fn added_affinity(args: NodeAffinityArgs) -> AddedAffinity {
     let Some(added) = args.added_affinity else { return AddedAffinity::default() };
     let required = added.required_during_scheduling_ignored_during_execution;
-    let preferred = added.preferred_during_scheduling_ignored_during_execution.into_iter().flatten();
+    let preferred =
+        added.preferred_during_scheduling_ignored_during_execution.into_iter().flatten();
     AddedAffinity {
         required: required.map(|it| it.node_selector_terms),
         preferred: preferred.map(|it| (i64::from(it.weight), it.preference)).collect(),

@@ -270,7 +270,11 @@ impl Errors {
         for (index, it) in constraints.iter().enumerate() {
             let path = format!("{list}[{index}]");
             if it.max_skew <= 0 {
-                self.invalid(format_args!("{path}.maxSkew"), it.max_skew, "not in valid range (0, inf)");
+                self.invalid(
+                    format_args!("{path}.maxSkew"),
+                    it.max_skew,
+                    "not in valid range (0, inf)",
+                );
             }
             if it.topology_key.is_empty() {
                 self.required(format_args!("{path}.topologyKey"), "can not be empty");
@@ -323,7 +327,8 @@ mod tests {
     }
 
     fn told_of_args(plugin: &str, args: Value) -> String {
-        let told = told(json!({ "profiles": [{ "pluginConfig": [{ "name": plugin, "args": args }] }] }));
+        let told =
+            told(json!({ "profiles": [{ "pluginConfig": [{ "name": plugin, "args": args }] }] }));
         told.replace("profiles[0].pluginConfig[0].args", "args")
     }
 
@@ -405,7 +410,8 @@ mod tests {
         ] {
             assert_eq!(told_of_args(plugin, args), expected);
         }
-        let falling = json!([{ "utilization": 50, "score": 1 }, { "utilization": 40, "score": 11 }]);
+        let falling =
+            json!([{ "utilization": 50, "score": 1 }, { "utilization": 40, "score": 11 }]);
         let strategy = json!({ "type": "RequestedToCapacityRatio",
             "requestedToCapacityRatio": { "shape": falling } });
         assert_eq!(

@@ -182,7 +182,8 @@ fn plug_ins_that_a_profile_lacks_are_not_asked_and_its_own_affinity_is() {
     let enforced = Verdict::Hopeless(vec![Reason::EnforcedAffinity]);
     assert_eq!(verdict(&cluster, &with(profile.clone(), "{}"), "b"), enforced);
     assert_eq!(verdict(&cluster, &with(profile, "{}"), "a"), Verdict::Fits);
-    let device = r#"{"containers":[{"name":"c","resources":{"requests":{"example.com/gpu":"1"}}}]}"#;
+    let device =
+        r#"{"containers":[{"name":"c","resources":{"requests":{"example.com/gpu":"1"}}}]}"#;
     let fit = Fit { ignored_groups: ["example.com".to_owned()].into(), ..Fit::default() };
     let ignoring = Profile { fit, ..Profile::default() };
     assert_eq!(verdict(&cluster, &with(ignoring, device), "b"), Verdict::Fits);

@@ -96,9 +96,13 @@ mod tests {
     #[test]
     fn strategies_mark_how_full_a_node_would_be() {
         let ratio = Strategy::RequestedToCapacityRatio(vec![(0, 0), (50, 100), (100, 20)]);
-        for (requested, least, most, shaped) in
-            [(0, 100, 0, 0), (25, 75, 25, 50), (50, 50, 50, 100), (75, 25, 75, 60), (101, 0, 100, 20)]
-        {
+        for (requested, least, most, shaped) in [
+            (0, 100, 0, 0),
+            (25, 75, 25, 50),
+            (50, 50, 50, 100),
+            (75, 25, 75, 60),
+            (101, 0, 100, 20),
+        ] {
             let marks = [&Strategy::LeastAllocated, &Strategy::MostAllocated, &ratio]
                 .map(|it| mark(it, requested, 100));
             assert_eq!(marks, [least, most, shaped], "{requested}");
