@@ -64,6 +64,8 @@ async fn attach(cluster: &Cluster) -> String {
     let attachment = attachments(cluster).await.remove(0);
     assert_eq!(attachment.spec.attacher, "disk.example.com");
     assert_eq!(attachment.spec.source.persistent_volume_name.as_deref(), Some("pv"));
+    // Attaching takes a moment; events of one instant about one pod would have one name.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let api = Api::<VolumeAttachment>::all(cluster.client.clone());
     let status = Patch::Merge(json!({ "status": { "attached": true } }));
     let name = attachment.name_any();
