@@ -3,14 +3,14 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
-use controller::lease::Election;
+use controller::lease::{self, Election, Ended};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use lifecycle::Scope;
 use tokio::net::TcpListener;
 use transport::{Body, Place};
 
 use crate::{
-    controllers::{self, Config, Ended, FeatureGates},
+    controllers::{self, Config, FeatureGates},
     metrics::Metrics,
 };
 
@@ -91,7 +91,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         .then(|| election(args.leader_election_name, &args.leader_election_namespace));
     let mut signals = Ok(());
     let asked = async { signals = lifecycle::asked_to_end().await };
-    match controllers::run_elected(client, aws, config, election, clock, scope, asked).await {
+    let work = || controllers::run(client.clone(), aws, config, clock, scope.clone());
+    match lease::lead(client.clone(), election, clock, &scope, asked, work).await {
         Ended::LostLease => Err("leader election lost: another Karpenter works now".into()),
         Ended::Asked => signals.map_err(Into::into),
     }

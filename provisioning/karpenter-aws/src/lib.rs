@@ -20,7 +20,7 @@ mod metrics;
 mod user_data;
 
 pub use self::{
-    controllers::{Config, Ended, FeatureGates, run, run_elected},
+    controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
     market::{Market, Reserved, Zone},

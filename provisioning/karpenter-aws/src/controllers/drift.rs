@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations};
+use api_kube::karpenter::{
+    Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types,
+};
 use controller::object;
 use jiff::Timestamp;
 use karpenter_core::disruption::{HASH_VERSION, class_hash};
@@ -17,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, conditions};
+use super::{Context, conditions, merge, reservations};
 use crate::cloud::instance_id;
 
 /// Where an instance is.
@@ -53,8 +55,10 @@ pub(super) fn drift(
     if !wanted.is_empty() && wanted != placed.groups {
         return Some("SecurityGroupDrift");
     }
+    // An instance that was bought may be in an open reservation that nobody has selected.
+    let is_reserved = reservations::capacity_type(claim) == capacity_types::RESERVED;
     let is_selected = |id: &str| status.capacity_reservations.iter().any(|it| it.id == id);
-    if placed.reservation.as_deref().is_some_and(|it| !is_selected(it)) {
+    if is_reserved && placed.reservation.as_deref().is_some_and(|it| !is_selected(it)) {
         return Some("CapacityReservationDrift");
     }
     let is_there = status.subnets.iter().any(|it| it.id == placed.subnet);
@@ -68,8 +72,8 @@ impl Context {
         for claim in self.claims.all() {
             let Some(status) = self.drifted(&claim, &events) else { continue };
             let api = Api::<NodeClaim>::all(self.client.clone());
-            let patch = json!({ "metadata": { "resourceVersion": claim.metadata.resource_version },
-                "status": status });
+            let mut patch = merge::status(claim.status.as_ref(), &status);
+            patch["metadata"] = json!({ "resourceVersion": claim.metadata.resource_version });
             let patched = api
                 .patch_status(claim.name(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
@@ -154,5 +158,24 @@ mod tests {
             assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
         }
         assert_eq!(drift(&claim, &class, None), None, "nothing is known of the instance");
+    }
+
+    #[test]
+    fn only_a_claim_of_reserved_capacity_drifts_from_the_reservations_of_its_class() {
+        let class: Ec2NodeClass = serde_json::from_value(json!({ "metadata": { "name": "a" },
+            "status": { "capacityReservations": [{ "id": "cr-1" }] } }))
+        .unwrap();
+        for (capacity_type, reservation, expected) in [
+            ("reserved", "cr-1", None),
+            ("reserved", "cr-2", Some("CapacityReservationDrift")),
+            ("on-demand", "cr-2", None),
+        ] {
+            let claim: NodeClaim = serde_json::from_value(json!({ "metadata": { "name": "a",
+                "labels": { "karpenter.sh/capacity-type": capacity_type } } }))
+            .unwrap();
+            let reservation = Some(reservation.to_owned());
+            let placed = Placed { reservation, ..Placed::default() };
+            assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
+        }
     }
 }
