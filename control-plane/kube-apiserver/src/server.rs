@@ -159,7 +159,9 @@ impl Server {
         let is_apply = media.is_some_and(|it| it.contains("apply-patch"));
         let kind = metrics::Kind::of(&info, query, is_apply, &self.catalog());
         let (metrics, began) = (self.metrics.clone(), Instant::now());
-        let notes = Arc::new(Mutex::new(Notes { id: audit_id.clone(), ..Notes::default() }));
+        let mut notes = Notes::default();
+        notes.id.clone_from(&audit_id);
+        let notes = Arc::new(Mutex::new(notes));
         let answer = self.answer(request, info, accept, notes.clone());
         let answer = AssertUnwindSafe(answer).catch_unwind().await;
         let mut notes = std::mem::take(&mut *notes.lock());
