@@ -7,10 +7,10 @@
 //! Pods that wait for a place take part in each trial, so that no node goes that they could be on; a
 //! pod that no node could take holds up nothing.
 //!
-//! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter. Deviation: the policy
-//! `Balanced` is taken as `WhenEmptyOrUnderutilized`.
+//! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter.
 
 mod apply;
+mod balance;
 pub mod budget;
 mod candidate;
 mod consolidation;
@@ -28,7 +28,7 @@ use jiff::Timestamp;
 pub(crate) use self::candidate::eviction_cost;
 use self::trial::Waiting;
 pub use self::{
-    candidate::Candidate,
+    candidate::{Candidate, is_consolidatable},
     drift::{HASH_VERSION, class_hash, pool_hash},
 };
 use crate::{

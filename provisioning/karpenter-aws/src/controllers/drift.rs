@@ -1,5 +1,5 @@
-//! What disruption needs to know of each NodeClaim: whether it has drifted from its class, and when a
-//! pod last came to its node or left it.
+//! What disruption needs to know of each NodeClaim: whether it has drifted from its class, when a pod
+//! last came to its node or left it, and whether that is long enough ago for consolidation.
 //!
 //! Whether it has drifted from its NodePool is told where nodes are chosen. Upstream:
 //! `pkg/cloudprovider/drift.go` of aws/karpenter-provider-aws, `pkg/controllers/nodeclaim/podevents`.
@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use api_kube::karpenter::{
     Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types,
 };
-use controller::object;
+use controller::{Key, object};
 use jiff::Timestamp;
-use karpenter_core::disruption::{HASH_VERSION, class_hash};
+use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -19,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, conditions, merge, reservations};
+use super::{Context, conditions, lifecycle::pool_of, merge, reservations};
 use crate::cloud::instance_id;
 
 /// Where an instance is.
@@ -101,16 +101,24 @@ impl Context {
         let mut status = claim.status.clone().unwrap_or_default();
         let id = status.provider_id.as_deref().and_then(instance_id);
         let placed = id.and_then(|it| self.placed.lock().get(it).cloned());
-        match drift(claim, &class, placed.as_ref()) {
-            None => status.conditions.retain(|it| it.type_ != "Drifted"),
-            Some(reason) => {
-                let (now, generation) = (self.clock.now(), claim.metadata.generation);
-                let all = &mut status.conditions;
-                conditions::set(all, "Drifted", Some(true), reason, "", generation, now);
-            }
-        }
+        let (now, generation) = (self.clock.now(), claim.metadata.generation);
         if let Some(at) = status.node_name.as_ref().and_then(|it| events.get(it)) {
             status.last_pod_event_time = Some(object::time(*at));
+        }
+        let as_of_now = NodeClaim { status: Some(status.clone()), ..claim.clone() };
+        let pool = self.pools.get(&Key::new("", pool_of(claim)));
+        let is_quiet = pool.is_some_and(|it| is_consolidatable(&it, &as_of_now, now));
+        let all = &mut status.conditions;
+        for (kind, reason) in [
+            ("Drifted", drift(claim, &class, placed.as_ref())),
+            ("Consolidatable", is_quiet.then_some("Consolidatable")),
+        ] {
+            match reason {
+                None => all.retain(|it| it.type_ != kind),
+                Some(why) => {
+                    conditions::set(all, kind, Some(true), why, "", generation, now);
+                }
+            }
         }
         (claim.status.as_ref() != Some(&status)).then_some(status)
     }

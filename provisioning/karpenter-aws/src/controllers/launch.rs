@@ -9,6 +9,7 @@
 //! EC2 knows the token with another request (prices and capacity have changed since), the instance of
 //! the first call is found by its tag.
 
+pub(super) mod interfaces;
 mod way;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -305,9 +306,8 @@ impl Context {
         };
         let status = class.status.clone().unwrap_or_default();
         let options = &class.spec.metadata_options;
-        let data = RequestLaunchTemplateData {
+        let mut data = RequestLaunchTemplateData {
             user_data: Some(data),
-            security_group_ids: status.security_groups.into_iter().map(|it| it.id).collect(),
             iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
                 name: status.instance_profile,
                 ..Default::default()
@@ -327,6 +327,8 @@ impl Context {
             }),
             ..RequestLaunchTemplateData::default()
         };
+        let groups = status.security_groups.into_iter().map(|it| it.id).collect();
+        interfaces::add(&mut data, class, groups);
         let template = self.cloud.template(class.name(), data).await?;
         self.templates.lock().insert(template.name.clone(), self.clock.now());
         Ok(Some(template))

@@ -1,7 +1,8 @@
 //! EC2NodeClasses: what their selectors find, the instance profile, and whether they can be used.
 //!
-//! Deviation: no dry runs of the permissions; placement groups and KMS keys of volumes are refused
-//! by `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
+//! Deviation: no dry runs of the permissions; placement groups, KMS keys of volumes, connection
+//! tracking, CPU options and other interfaces than plain ones of the first card are refused by
+//! `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +20,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, class_rules, conditions, merge};
+use super::{Context, class_rules, conditions, launch::interfaces, merge};
 use crate::{cloud, user_data};
 
 /// How often the selectors are looked at again.
@@ -229,6 +230,15 @@ fn unsupported(class: &Ec2NodeClass, has_reservations: bool) -> Option<&'static 
     }
     if spec.placement_group_selector.is_some() {
         return Some("PlacementGroupsNotSupported");
+    }
+    if spec.connection_tracking.is_some() {
+        return Some("ConnectionTrackingNotSupported");
+    }
+    if spec.cpu_options.as_ref().is_some_and(|it| it.nested_virtualization.is_some()) {
+        return Some("CpuOptionsNotSupported");
+    }
+    if !interfaces::are_plain(class) {
+        return Some("NetworkInterfacesNotSupported");
     }
     let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
     volumes.any(|it| it.kms_key_id.is_some()).then_some("KmsKeysNotSupported")

@@ -118,6 +118,13 @@ fn price(kind: &InstanceType, zone: &str, capacity_type: &str) -> Option<f64> {
     offerings.find(|it| it.zone() == zone && it.capacity_type() == capacity_type).map(|it| it.price)
 }
 
+/// Whether a claim's condition `Consolidatable` holds: consolidation may look at its node.
+pub fn is_consolidatable(pool: &NodePool, claim: &NodeClaim, now: Timestamp) -> bool {
+    pool.spec.replicas.is_none()
+        && claim.is_true("Initialized")
+        && is_quiet(pool, Some(claim), &core::Node::default(), now)
+}
+
 /// Whether no pod has come or gone for `consolidateAfter`.
 fn is_quiet(pool: &NodePool, claim: Option<&NodeClaim>, node: &core::Node, now: Timestamp) -> bool {
     let NillableDuration::After(after) = pool.spec.disruption.consolidate_after else {

@@ -84,6 +84,22 @@ fn a_pool_says_which_of_its_nodes_may_be_consolidated_and_when() {
 }
 
 #[test]
+fn a_balanced_pool_lets_nodes_go_for_what_is_worth_it() {
+    // The next smaller type costs a little more than half, the one after it a quarter.
+    for (policy, cpu, count) in [
+        ("WhenEmptyOrUnderutilized", "3500m", 1),
+        ("Balanced", "3500m", 0),
+        ("Balanced", "1500m", 1),
+    ] {
+        let mut snapshot = cluster();
+        add(&mut snapshot, "one", 8, &[cpu]);
+        let budgets = json!([{ "nodes": "100%" }]);
+        disruption(&mut snapshot, json!({ "consolidationPolicy": policy, "budgets": budgets }));
+        assert_eq!(going(&snapshot).len(), count, "{policy} {cpu}");
+    }
+}
+
+#[test]
 fn no_more_nodes_go_than_the_budgets_for_the_reason_allow() {
     for (budgets, count) in [
         (json!([{ "nodes": "100%" }]), 3),
