@@ -32,7 +32,7 @@ use controller::{ApplyError, Key, Queue, Recorder, Store, StoreSpec, reflect};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
-    storage::v1::StorageClass,
+    storage::v1::{StorageClass, VolumeAttachment},
 };
 use karpenter_core::{InstanceType, Overlays, Snapshot};
 use kube::Client;
@@ -209,6 +209,7 @@ pub(crate) struct Context {
     volumes: Store<core::PersistentVolume>,
     volume_claims: Store<core::PersistentVolumeClaim>,
     storage_classes: Store<StorageClass>,
+    attachments: Store<VolumeAttachment>,
     budgets: Store<PodDisruptionBudget>,
     pub(crate) claims_queue: Queue<Key>,
     /// What EC2 offers, once it has been asked.
@@ -250,6 +251,7 @@ impl Context {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             volume_claims: reflect(client.clone(), StoreSpec::default(), scope),
             storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
+            attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             recorder: Recorder::new(client.clone(), "karpenter", clock, scope),
             claims_queue: Queue::new(),
@@ -285,6 +287,7 @@ impl Context {
         self.volumes.synced().await;
         self.volume_claims.synced().await;
         self.storage_classes.synced().await;
+        self.attachments.synced().await;
         self.budgets.synced().await;
     }
 

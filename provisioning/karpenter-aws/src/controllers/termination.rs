@@ -4,10 +4,10 @@
 //! its daemons; a step begins when the one before is done. What tolerates the taint stays, and so does
 //! what should have ended a minute ago: its kubelet is gone. With a grace period the deadline is kept
 //! whatever budgets say; it is written on the claim when it is first worked out. Where the instance is
-//! gone already, nothing is drained: nobody would end the pods. Upstream:
-//! `pkg/controllers/node/termination`.
-//!
-//! Deviation: volume attachments are not waited for.
+//! gone already, nothing is drained: nobody would end the pods. Volumes are waited for until they are
+//! detached. Upstream: `pkg/controllers/node/termination`.
+
+mod volumes;
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, info};
 
+use self::volumes::Volumes;
 use super::{Context, lifecycle::pool_of};
 use crate::cloud::instance_id;
 
@@ -54,8 +55,13 @@ impl Context {
         self.note_deadline(claim).await?;
         if let Some(node) = node {
             self.retire(node).await?;
-            if !self.is_gone(node, id).await? && !self.empty(claim, node).await? {
-                return Ok(Action::After(AGAIN));
+            if !self.is_gone(node, id).await? {
+                let is_empty = self.empty(claim, node).await?;
+                let volumes = is_empty.then(|| self.volumes_of(claim, node));
+                self.note_drain(claim, volumes).await;
+                if volumes.is_none_or(|it| it == Volumes::Attached) {
+                    return Ok(Action::After(AGAIN));
+                }
             }
         }
         if let Some(id) = id {
