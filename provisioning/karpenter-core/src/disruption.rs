@@ -29,7 +29,7 @@ pub(crate) use self::candidate::eviction_cost;
 use self::trial::Waiting;
 pub use self::{
     candidate::{Candidate, is_consolidatable},
-    drift::{HASH_VERSION, class_hash, pool_hash},
+    drift::{HASH_VERSION, class_hash, pool_drift, pool_hash},
 };
 use crate::{
     engine::Engine,
@@ -231,11 +231,12 @@ impl Fleet {
         })
     }
 
-    /// One drifted node; empty ones first.
+    /// One drifted node; empty ones first, then those that have drifted first.
     fn drifted(&mut self) -> Option<Command> {
         let is_wanted = |it: &Candidate| self.may_drift(it);
         let mut nodes = self.within_budgets(DisruptionReason::Drifted, is_wanted);
-        nodes.sort_by_key(|it| !it.is_empty());
+        let since = |it: &Candidate| it.drifted_since.unwrap_or(Timestamp::MAX);
+        nodes.sort_by_key(|it| (!it.is_empty(), since(it)));
         nodes.into_iter().find_map(|node| {
             let why = node.drift.clone().unwrap_or_default();
             let trial = self.without(std::slice::from_ref(&node))?;

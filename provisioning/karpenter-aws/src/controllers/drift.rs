@@ -1,7 +1,8 @@
-//! What disruption needs to know of each NodeClaim: whether it has drifted from its class, when a pod
-//! last came to its node or left it, and whether that is long enough ago for consolidation.
+//! What disruption needs to know of each NodeClaim: whether it has drifted from its NodePool or its
+//! class, when a pod last came to its node or left it, and whether that is long enough ago for
+//! consolidation.
 //!
-//! Whether it has drifted from its NodePool is told where nodes are chosen. Upstream:
+//! That its type is sold no more is found out where nodes are chosen. Upstream:
 //! `pkg/cloudprovider/drift.go` of aws/karpenter-provider-aws, `pkg/controllers/nodeclaim/podevents`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use api_kube::karpenter::{
 };
 use controller::{Key, object};
 use jiff::Timestamp;
-use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable};
+use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable, pool_drift};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -107,10 +108,13 @@ impl Context {
         }
         let as_of_now = NodeClaim { status: Some(status.clone()), ..claim.clone() };
         let pool = self.pools.get(&Key::new("", pool_of(claim)));
-        let is_quiet = pool.is_some_and(|it| is_consolidatable(&it, &as_of_now, now));
+        let is_quiet = pool.as_ref().is_some_and(|it| is_consolidatable(it, &as_of_now, now));
+        let node = self.node_of(claim).filter(|_| claim.is_true("Registered"));
+        let labels = node.as_ref().and_then(|it| it.metadata.labels.as_ref());
+        let of_pool = pool.as_ref().and_then(|it| pool_drift(it, claim, labels));
         let all = &mut status.conditions;
         for (kind, reason) in [
-            ("Drifted", drift(claim, &class, placed.as_ref())),
+            ("Drifted", of_pool.or_else(|| drift(claim, &class, placed.as_ref()))),
             ("Consolidatable", is_quiet.then_some("Consolidatable")),
         ] {
             match reason {

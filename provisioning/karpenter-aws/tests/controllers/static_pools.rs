@@ -116,6 +116,9 @@ async fn a_drifted_node_of_a_static_pool_stays_where_the_limit_leaves_no_room_fo
     limit("2").await;
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     assert_eq!(launched(&world).await, before);
+    for claim in world.claims().await {
+        assert_eq!(claim.condition("Drifted").unwrap().reason, "NodePoolDrifted");
+    }
     limit("3").await;
     world
         .until("a third is made", || async { (launched(&world).await.len() == 3).then_some(()) })

@@ -61,6 +61,7 @@ mod tests {
             },
             is_consolidatable: true,
             drift: None,
+            drifted_since: None,
             protected: None,
         }
     }

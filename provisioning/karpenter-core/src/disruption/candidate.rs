@@ -37,6 +37,8 @@ pub struct Candidate {
     pub is_consolidatable: bool,
     /// Why it has drifted from its pool or class.
     pub drift: Option<String>,
+    /// Since when its claim says so.
+    pub drifted_since: Option<Timestamp>,
     /// What protects its pods; does not count for drift with a grace period.
     pub protected: Option<String>,
 }
@@ -97,6 +99,9 @@ pub(super) fn candidate(
         policy: pool.spec.disruption.consolidation_policy,
         is_consolidatable: is_quiet(pool, claim, node, now),
         drift: claim.and_then(|it| super::drift::drift(pool, it, node, is_known, now)),
+        drifted_since: claim
+            .and_then(|it| it.condition("Drifted"))
+            .map(|it| it.last_transition_time.0),
         protected: protected(snapshot, pods, now),
         pods: moving.into_iter().map(|it| snapshot.info(it)).collect(),
     })

@@ -26,7 +26,7 @@ pub(super) fn add(data: &mut RequestLaunchTemplateData, class: &Ec2NodeClass, gr
         interface_type: PLAIN.to_owned(),
         network_card_index: 0,
     };
-    let named = match spec.network_interfaces.is_empty() {
+    let named: &[NetworkInterface] = match spec.network_interfaces.is_empty() {
         true => std::slice::from_ref(&primary),
         false => &spec.network_interfaces,
     };

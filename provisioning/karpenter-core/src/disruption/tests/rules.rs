@@ -151,6 +151,20 @@ fn a_drifted_node_is_replaced_within_its_budget_and_in_spite_of_its_pods_with_a_
     assert!(command(&snapshot, Gates::default()).is_none());
 }
 
+#[test]
+fn of_two_drifted_nodes_the_one_that_drifted_first_goes_first() {
+    let mut snapshot = cluster();
+    for (name, since) in [("new", "2026-01-01T12:00:00Z"), ("old", "2026-01-01T06:00:00Z")] {
+        add(&mut snapshot, name, 4, &["3"]);
+        let condition = json!([{ "type": "Drifted", "status": "True", "reason": "AMIDrift",
+            "message": "", "lastTransitionTime": since }]);
+        let claim = json!({ "metadata": { "name": name },
+            "status": { "nodeName": name, "conditions": condition } });
+        snapshot.claims.push(serde_json::from_value(claim).unwrap());
+    }
+    assert_eq!(names(&command(&snapshot, Gates::default()).unwrap()), ["old"]);
+}
+
 /// So many types of Spot, all alike but for their price, the dearest last.
 fn spot_types(count: u32) -> Arc<[InstanceType]> {
     let of = types()[1].clone();
