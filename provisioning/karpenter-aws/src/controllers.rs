@@ -31,7 +31,9 @@ use clock::Clock;
 use controller::{ApplyError, Key, Queue, Recorder, Store, StoreSpec, reflect};
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
+    apps::v1::DaemonSet,
+    core::v1 as core,
+    policy::v1::PodDisruptionBudget,
     storage::v1::{StorageClass, VolumeAttachment},
 };
 use karpenter_core::{InstanceType, Overlays, Snapshot};

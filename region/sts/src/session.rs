@@ -331,7 +331,8 @@ mod tests {
         let now = Timestamp::from_second(10 * day).unwrap();
         let live = 10 * day + 1;
         let mut all = vec![session(1, "a", live), session(2, "a", live), session(3, "b", live)];
-        let ask = |all: &[_], role: &str, limits| forgotten(all, &session(9, role, live), now, limits);
+        let ask =
+            |all: &[_], role: &str, limits| forgotten(all, &session(9, role, live), now, limits);
         assert_eq!(ask(&all, "a", (2, 9)), Err(StsError::Throttled));
         assert_eq!(ask(&all, "b", (2, 9)), Ok(Vec::new()));
         // What has ended counts no more; it is remembered for a day, if there is room.

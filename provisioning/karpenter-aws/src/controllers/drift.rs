@@ -7,9 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api_kube::karpenter::{
-    Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types,
-};
+use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types};
 use controller::{Key, object};
 use jiff::Timestamp;
 use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable, pool_drift};

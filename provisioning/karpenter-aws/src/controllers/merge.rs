@@ -35,7 +35,8 @@ mod tests {
     fn what_is_no_more_is_sent_as_null_at_every_depth_but_within_lists() {
         let known = json!({ "gone": [1], "kept": 1, "amounts": { "cpu": "1", "gpu": "1" },
             "list": [{ "a": 1, "b": 2 }] });
-        let wanted = json!({ "kept": 2, "amounts": { "cpu": "2" }, "list": [{ "a": 1 }], "new": 3 });
+        let wanted =
+            json!({ "kept": 2, "amounts": { "cpu": "2" }, "list": [{ "a": 1 }], "new": 3 });
         let expected = json!({ "gone": null, "kept": 2, "amounts": { "cpu": "2", "gpu": null },
             "list": [{ "a": 1 }], "new": 3 });
         assert_eq!(replacing(&known, &wanted), expected);

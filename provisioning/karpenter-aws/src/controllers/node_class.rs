@@ -6,9 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api_kube::karpenter::{
-    Ec2NodeClass, Ec2NodeClassStatus, TERMINATION_FINALIZER, annotations,
-};
+use api_kube::karpenter::{Ec2NodeClass, Ec2NodeClassStatus, TERMINATION_FINALIZER, annotations};
 use aws_wire::client::CallError;
 use controller::ApplyError;
 use jiff::{SignedDuration, Timestamp};

@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn a_script_or_a_document_is_no_message() {
-        for text in ["#!/bin/sh\necho a: b", "kind: NodeConfig\nspec: {}\n", "Content-Type: a/b\n\nx"] {
+        for text in
+            ["#!/bin/sh\necho a: b", "kind: NodeConfig\nspec: {}\n", "Content-Type: a/b\n\nx"]
+        {
             assert_eq!(parts(text), None, "{text}");
         }
     }

@@ -1,9 +1,7 @@
 //! NodePools that are as large as they say, whatever pods there are.
 
 use api_kube::karpenter::{NodeClaim, NodePool};
-use aws_ec2::capacity_reservation::{
-    CreateCapacityReservation, CreateCapacityReservationRequest,
-};
+use aws_ec2::capacity_reservation::{CreateCapacityReservation, CreateCapacityReservationRequest};
 use karpenter_aws::{Config, FeatureGates};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -157,9 +155,8 @@ async fn a_static_pool_takes_no_more_room_of_a_reservation_than_there_is() {
         .until("there are two", || async { (launched(&world).await.len() == 2).then_some(()) })
         .await;
     let claims = world.claims().await;
-    let capacity = |it: &NodeClaim| {
-        it.metadata.labels.as_ref().unwrap()["karpenter.sh/capacity-type"].clone()
-    };
+    let capacity =
+        |it: &NodeClaim| it.metadata.labels.as_ref().unwrap()["karpenter.sh/capacity-type"].clone();
     let mut all: Vec<_> = claims.iter().map(capacity).collect();
     all.sort();
     assert_eq!(all, ["on-demand", "reserved"]);

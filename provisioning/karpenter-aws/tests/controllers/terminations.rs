@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aws_ec2::instance_state::{TerminateInstances, TerminateInstancesRequest};
 use api_kube::karpenter::NodeClaim;
+use aws_ec2::instance_state::{TerminateInstances, TerminateInstancesRequest};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::{
     Api,

@@ -46,9 +46,7 @@ fn a_pool_whose_reservations_leave_too_few_types_to_choose_from_is_passed_over()
     };
     // A node is in one reservation at the most: then it is of one type.
     let types = vec![kind("x", reserved("cr-1")), kind("y", reserved("cr-2"))];
-    let choosy = |least: u32| {
-        json!([{ "key": labels::INSTANCE_TYPE, "operator": "Exists", "minValues": least }])
-    };
+    let choosy = |least: u32| json!([{ "key": labels::INSTANCE_TYPE, "operator": "Exists", "minValues": least }]);
     let bought = vec![kind("z", Offering::new("a", "on-demand", 1.0))];
     for (least, expected) in [(1, "choosy"), (2, "other")] {
         let world = World {

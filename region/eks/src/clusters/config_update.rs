@@ -9,7 +9,9 @@ use aws_eks::{UpdateClusterConfigRequest, UpgradePolicy, VpcConfigRequest};
 use aws_wire::Fault;
 use serde_json::{Value, json};
 
-use super::validate::{self, AUTHENTICATION_MODES, access_cidrs, authentication_mode, has_endpoint};
+use super::validate::{
+    self, AUTHENTICATION_MODES, access_cidrs, authentication_mode, has_endpoint,
+};
 use crate::{faults, records::Cluster};
 
 /// A change to a cluster that is a matter of records.
@@ -23,7 +25,11 @@ pub(crate) struct Update {
 pub(crate) enum Change {
     AuthenticationMode(String),
     DeletionProtection(bool),
-    Endpoint { is_public: bool, is_private: bool, cidrs: Vec<String> },
+    Endpoint {
+        is_public: bool,
+        is_private: bool,
+        cidrs: Vec<String>,
+    },
     SupportType(String),
     /// What is asked for is what every cluster here is like.
     Nothing,

@@ -83,7 +83,8 @@ mod tests {
         let both = of(json!({ "ipPrefixCount": 1, "networkInterfaces": [
             { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
             { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "interface" }] }));
-        let counts: Vec<_> = both.network_interfaces.iter().map(|it| it.ipv4_prefix_count).collect();
+        let counts: Vec<_> =
+            both.network_interfaces.iter().map(|it| it.ipv4_prefix_count).collect();
         assert_eq!(counts, [Some(1), None]);
         assert!(both.network_interfaces.iter().all(|it| it.groups == ["sg-1"]));
     }
