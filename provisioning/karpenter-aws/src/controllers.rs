@@ -36,7 +36,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     storage::v1::{StorageClass, VolumeAttachment},
 };
-use karpenter_core::{InstanceType, Overlays, Snapshot};
+use karpenter_core::{InstanceType, Overlays, Preferences, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
 use tracing::warn;
@@ -66,6 +66,8 @@ pub struct Config {
     /// or after so long.
     pub batch_max: Duration,
     pub gates: FeatureGates,
+    /// Whether what pods prefer is tried as if it had to hold.
+    pub preferences: Preferences,
     /// The SQS queue with EC2's and Health's events, by its name.
     pub interruption_queue: Option<String>,
     /// What Spot is taken to cost of the On-Demand price, where EC2 tells no price.
@@ -135,6 +137,7 @@ impl Config {
             batch_idle: Duration::from_secs(1),
             batch_max: Duration::from_secs(10),
             gates: FeatureGates::default(),
+            preferences: Preferences::default(),
             interruption_queue: None,
             spot_share: Some(0.35),
             page_size: 500,
@@ -347,6 +350,7 @@ impl Context {
             volume_claims: all(&self.volume_claims),
             storage_classes: all(&self.storage_classes),
             budgets: all(&self.budgets),
+            preferences: self.config.preferences,
         }
     }
 

@@ -19,6 +19,8 @@ mod market;
 mod metrics;
 mod user_data;
 
+pub use karpenter_core::Preferences;
+
 pub use self::{
     controllers::{Config, FeatureGates, run},
     instance_type::instance_types,

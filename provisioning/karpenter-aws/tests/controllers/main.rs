@@ -11,6 +11,7 @@ mod static_pools;
 mod support;
 mod terminations;
 
+use karpenter_aws::{Config, Preferences};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use support::World;
@@ -131,6 +132,23 @@ async fn a_node_has_the_labels_that_its_pods_were_placed_by() {
     world.claim_that_is("Initialized").await;
     let labels = world.node(&name).await.unwrap().metadata.labels.unwrap();
     assert_eq!(labels.get("team").map(String::as_str), Some("red"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_prefers_counts_unless_nobody_is_to_look_at_it() {
+    for (preferences, is_heeded) in [(Preferences::Respect, true), (Preferences::Ignore, false)] {
+        let config = Config { preferences, ..Config::new("stead") };
+        let world = World::with(MANY, config).await;
+        let expressions = json!([{ "key": "node.kubernetes.io/instance-type", "operator": "In",
+            "values": ["m5.4xlarge"] }]);
+        let preferred = json!([{ "weight": 1, "preference": { "matchExpressions": expressions } }]);
+        let affinity = json!({ "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred } });
+        world.pending_with("web", json!({ "affinity": affinity })).await;
+        let claim = world.claim_that_is("Launched").await;
+        let kind = &claim.metadata.labels.as_ref().unwrap()["node.kubernetes.io/instance-type"];
+        assert_eq!(kind == "m5.4xlarge", is_heeded, "{kind}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

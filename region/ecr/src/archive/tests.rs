@@ -137,17 +137,17 @@ impl Read for Failing {
 
 #[test]
 fn a_disk_that_fails_is_not_blamed_on_the_archive() {
-    let (ecr, _folder) = ecr();
+    let (first, _folder) = ecr();
     let whole = tar(&[("x", &[b'y'; 2000]), ("z", b"y")]);
     for length in [0, 100, 1000] {
         let file = Failing(io::Cursor::new(whole[..length].to_vec()));
-        let error = ecr.import_archive(file).unwrap_err();
+        let error = first.import_archive(file).unwrap_err();
         assert!(matches!(error, ImportError::Read { .. }), "{length}: {error}");
         assert!(!error.is_of_archive());
     }
-    let (ecr, folder) = self::ecr();
+    let (second, folder) = ecr();
     std::fs::remove_dir_all(folder.path()).unwrap();
-    let error = ecr.import_archive(&whole[..]).unwrap_err();
+    let error = second.import_archive(&whole[..]).unwrap_err();
     assert!(matches!(error, ImportError::Blobs { .. }), "{error}");
     assert!(!error.is_of_archive());
 }
