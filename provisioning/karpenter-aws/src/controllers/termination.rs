@@ -23,7 +23,7 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, info};
 
-use self::volumes::Volumes;
+use self::volumes::{Volumes, drained};
 use super::{Context, lifecycle::pool_of};
 use crate::cloud::instance_id;
 
@@ -53,13 +53,14 @@ impl Context {
         let id = id.as_deref();
         let now = self.clock.now();
         self.note_deadline(claim).await?;
+        let mut volumes = None;
         if let Some(node) = node {
             self.retire(node).await?;
             if !self.is_gone(node, id).await? {
                 let is_empty = self.empty(claim, node).await?;
-                let volumes = is_empty.then(|| self.volumes_of(claim, node));
-                self.note_drain(claim, volumes).await;
+                volumes = is_empty.then(|| self.volumes_of(claim, node));
                 if volumes.is_none_or(|it| it == Volumes::Attached) {
+                    self.note_drain(claim, volumes).await;
                     return Ok(Action::After(AGAIN));
                 }
             }
@@ -70,13 +71,13 @@ impl Context {
             match state.as_deref() {
                 None => {}
                 Some("shutting-down") => {
-                    self.note_termination(claim).await?;
+                    self.note_termination(claim, volumes).await?;
                     return Ok(Action::After(AGAIN));
                 }
                 Some(_) => {
                     self.cloud.terminate(id).await.map_err(failed)?;
                     self.metrics.add("nodes_drained_total", &of, 1.0);
-                    self.note_termination(claim).await?;
+                    self.note_termination(claim, volumes).await?;
                     return Ok(Action::After(AGAIN));
                 }
             }
@@ -108,12 +109,20 @@ impl Context {
         }
     }
 
-    /// Says that the instance is being ended, and since when.
-    async fn note_termination(&self, claim: &NodeClaim) -> Result<(), ApplyError> {
+    /// Says that the instance is being ended, and since when; `volumes`: where its node was drained.
+    async fn note_termination(
+        &self,
+        claim: &NodeClaim,
+        volumes: Option<Volumes>,
+    ) -> Result<(), ApplyError> {
         if claim.is_true(TERMINATING) {
             return Ok(());
         }
-        self.say(claim, &[(TERMINATING, Some(true), TERMINATING, "")], |_| {}).await
+        let mut all = vec![(TERMINATING, Some(true), TERMINATING, "")];
+        if volumes.is_some() {
+            all.extend(drained(volumes));
+        }
+        self.say(claim, &all, |_| {}).await
     }
 
     /// Takes notice of how long the instance took to go.

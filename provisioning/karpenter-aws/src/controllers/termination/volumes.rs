@@ -70,23 +70,29 @@ impl Context {
         kept
     }
 
-    /// Says how far the draining has come; `None`: there are pods. Whoever has a claim that is not the
-    /// newest says it in the next pass.
+    /// Says how far the draining has come. Whoever has a claim that is not the newest says it in the
+    /// next pass.
     pub(super) async fn note_drain(&self, claim: &NodeClaim, volumes: Option<Volumes>) {
-        let drained = match volumes {
-            None => ("Drained", None, "Draining", ""),
-            Some(_) => ("Drained", Some(true), "Drained", ""),
-        };
-        let detached = volumes.map(|it| match it {
-            Volumes::Detached => ("VolumesDetached", Some(true), "VolumesDetached", ""),
-            Volumes::Attached => ("VolumesDetached", None, "AwaitingVolumeDetachment", ""),
-            Volumes::Overdue => {
-                ("VolumesDetached", Some(false), "TerminationGracePeriodElapsed", "")
-            }
-        });
-        let all: Vec<_> = [drained].into_iter().chain(detached).collect();
-        if let Err(error) = self.say(claim, &all, |_| {}).await {
+        if let Err(error) = self.say(claim, &drained(volumes), |_| {}).await {
             debug!(claim = claim.name(), error = %telemetry::chain(&error), "not noted yet");
         }
     }
+}
+
+/// A condition of a claim: kind, status, reason, message.
+type Said = (&'static str, Option<bool>, &'static str, &'static str);
+
+/// How far the draining has come; `None`: there are pods.
+pub(super) fn drained(volumes: Option<Volumes>) -> Vec<Said> {
+    let kind = "VolumesDetached";
+    let drained = match volumes {
+        None => ("Drained", None, "Draining", ""),
+        Some(_) => ("Drained", Some(true), "Drained", ""),
+    };
+    let detached = volumes.map(|it| match it {
+        Volumes::Detached => (kind, Some(true), kind, ""),
+        Volumes::Attached => (kind, None, "AwaitingVolumeDetachment", ""),
+        Volumes::Overdue => (kind, Some(false), "TerminationGracePeriodElapsed", ""),
+    });
+    [drained].into_iter().chain(detached).collect()
 }
