@@ -50,7 +50,11 @@ async fn select(world: &World, terms: Value) {
 
 /// A world whose pool may use the reservation, once its class has found it.
 async fn world(count: i64) -> (World, String) {
-    let world = World::new(MANY).await;
+    world_with(FeatureGates::default(), count).await
+}
+
+async fn world_with(gates: FeatureGates, count: i64) -> (World, String) {
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
     world
         .require(json!([
             { "key": labels::INSTANCE_CATEGORY, "operator": "In", "values": ["m"] },
@@ -210,6 +214,33 @@ async fn a_reservation_that_was_cancelled_or_is_forgotten_is_not_asked_for_twice
         let claim = tokio::time::timeout(wait, launched(&world, 1)).await.expect("it is bought");
         assert_eq!(label(&claim[0], labels::CAPACITY_TYPE), Some("on-demand"), "{since:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_a_claim_is_to_have_is_there_for_no_other() {
+    let gates = FeatureGates { static_capacity: true, ..FeatureGates::default() };
+    let (world, _) = world_with(gates, 1).await;
+    // What is on its way nobody can look up.
+    let late = Duration::from_secs(3600);
+    world.meet("DescribeCapacityReservations", Fate::Late(late));
+    world.meet("CreateFleet", Fate::Late(Duration::from_secs(120)));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let mut pool = world.node_pools().get("default").await.unwrap();
+    pool.metadata = kube::core::ObjectMeta { name: Some("fixed".to_owned()), ..Default::default() };
+    pool.spec.replicas = Some(1);
+    world.node_pools().create(&Default::default(), &pool).await.unwrap();
+    let is_made = || async { (!world.claims().await.is_empty()).then_some(()) };
+    world.until("the static pool has its claim", is_made).await;
+    world.pending("web", "1").await;
+    let bought = launched(&world, 1).await.remove(0);
+    assert_eq!(label(&bought, labels::CAPACITY_TYPE), Some("on-demand"));
+    let both = launched(&world, 2).await;
+    let reserved = both.iter().filter(|it| label(it, labels::CAPACITY_TYPE) == Some("reserved"));
+    assert_eq!(reserved.count(), 1);
+    let made = world.config.metrics.render();
+    let of_pods =
+        "karpenter_nodeclaims_created_total{reason=\"provisioned\",nodepool=\"default\"} 1\n";
+    assert!(made.contains(of_pods), "{made}");
 }
 
 #[tokio::test(start_paused = true)]
