@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types};
+use api_kube::karpenter::{
+    Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types, labels,
+};
 use controller::{Key, object};
 use jiff::Timestamp;
 use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable, pool_drift};
@@ -107,8 +109,10 @@ impl Context {
         let as_of_now = NodeClaim { status: Some(status.clone()), ..claim.clone() };
         let pool = self.pools.get(&Key::new("", pool_of(claim)));
         let is_quiet = pool.as_ref().is_some_and(|it| is_consolidatable(it, &as_of_now, now));
-        let node = self.node_of(claim).filter(|_| claim.is_true("Registered"));
+        let node = self.node_of(claim);
         let labels = node.as_ref().and_then(|it| it.metadata.labels.as_ref());
+        // Before that it has not those of its claim.
+        let labels = labels.filter(|it| it.contains_key(labels::REGISTERED));
         let of_pool = pool.as_ref().and_then(|it| pool_drift(it, claim, labels));
         let all = &mut status.conditions;
         for (kind, reason) in [

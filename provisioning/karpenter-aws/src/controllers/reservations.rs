@@ -1,8 +1,9 @@
 //! Capacity reservations: those that a class selects, the room that they have left, and nodes whose
 //! reservation is no more; behind the gate `ReservedCapacity`, which is open.
 //!
-//! The room is what EC2 said last, less what was launched since and what claims are to have. An instance whose reservation has ended
-//! goes on as On-Demand, and its claim and node say so from then on. Upstream:
+//! The room is what EC2 said last, less what was launched since and what claims are to have. An
+//! instance whose reservation has ended goes on as On-Demand, and its claim and node say so from then
+//! on. Upstream:
 //! `pkg/providers/capacityreservation`, `pkg/controllers/nodeclaim/capacityreservation` of
 //! aws/karpenter-provider-aws.
 
