@@ -221,7 +221,8 @@ impl Trace {
                 return Response::from_parts(head, body);
             }
         };
-        if let Ok(mut object) = serde_json::from_slice::<Value>(&body) {
+        let object = serde_json::from_slice(&body).ok();
+        if let Some(mut object) = object.or_else(|| kube_protobuf::decode(&body).ok()) {
             self.trim(&mut object);
             self.event["responseObject"] = object;
         }

@@ -1,5 +1,5 @@
-//! From a request's body to an object: JSON or YAML, field validation, and the two fields that
-//! say what it is.
+//! From a request's body to an object: JSON, YAML or protobuf, field validation, and the two fields
+//! that say what it is.
 //!
 //! Upstream: the codec factory and the `fieldValidation` parameter (KEP-2885).
 
@@ -9,7 +9,6 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 use crate::{
-    protobuf,
     resources::Resource,
     schema::{self, Object, check},
     status::Status,
@@ -56,8 +55,8 @@ pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> 
     let media = content_type.split(';').next().unwrap_or_default().trim();
     match media {
         "" | "application/json" => json(bytes),
-        "application/vnd.kubernetes.protobuf" => {
-            let value = protobuf::decode(bytes).map_err(|error| malformed(&error))?;
+        kube_protobuf::MEDIA_TYPE => {
+            let value = kube_protobuf::decode(bytes).map_err(|error| malformed(&error))?;
             Ok(Decoded { value, duplicates: Vec::new() })
         }
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),

@@ -13,7 +13,7 @@ use transport::Body;
 
 use crate::{
     authn::ServiceAccounts,
-    negotiate::{self, Form},
+    negotiate::{self, Form, Format},
     openapi, render,
     request::RequestInfo,
     resources::{Catalog, Resource},
@@ -38,12 +38,12 @@ pub(crate) async fn answer(
     let path = info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let document = match parts.as_slice() {
-        [] | [""] => paths(&catalog),
+        [] | [""] => return Ok(plain_json(&paths(&catalog))),
         [name @ ("healthz" | "livez" | "readyz")] => {
             return Ok(health::all(server, name, head.uri.query().unwrap_or_default()).await);
         }
         ["healthz" | "livez" | "readyz", check] => return health::one(server, check).await,
-        ["version"] => version(server),
+        ["version"] => return Ok(plain_json(&version(server))),
         ["metrics"] => return Ok(metrics(server)),
         [".well-known", "openid-configuration"] => {
             return issuer(server, "application/json", configuration);
@@ -60,8 +60,13 @@ pub(crate) async fn answer(
         }
         _ => return Err(Status::no_such_path()),
     };
-    let accept = negotiate::accept(&head.headers)?;
+    let accept = negotiate::of_object(&head.headers)?;
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+/// What is no object is JSON, whatever the client would like.
+fn plain_json(document: &Value) -> Response<Body> {
+    render::response(StatusCode::OK, Format::Json, document.to_string().into())
 }
 
 fn plain(text: impl Into<Bytes>) -> Response<Body> {
@@ -149,18 +154,23 @@ fn paths(catalog: &Catalog) -> Value {
     json!({ "paths": all })
 }
 
+/// What the content type of the groups in one document says beside the format.
+const AGGREGATED: &str = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
 fn groups(
     server: &Server,
     catalog: &Catalog,
     is_core: bool,
     head: &http::request::Parts,
 ) -> Result<Response<Body>, Status> {
-    let accept = negotiate::accept(&head.headers)?;
+    let accept = negotiate::of_groups(&head.headers)?;
     if accept.form == Form::AggregatedDiscovery {
         let document = aggregated(catalog, is_core).to_string();
         let mut response = render::response(StatusCode::OK, accept.format, document.into());
-        let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        let media = format!("{};{AGGREGATED}", accept.format.media_type());
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+        }
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
         return Ok(response);
     }

@@ -6,9 +6,6 @@
 //! routing, decoding, defaulting, merging and discovery.
 //!
 //! **Invariant:** a write is answered only after it is durable; every read is of durable state.
-//!
-//! Deviation: protobuf is read but not written; clients that prefer it are answered in JSON, which
-//! they take for custom resources too.
 
 use api_kube as _;
 
@@ -37,7 +34,6 @@ mod managed_fields;
 mod metrics;
 mod negotiate;
 mod openapi;
-mod protobuf;
 pub mod proxy;
 mod qos;
 pub mod registry;

@@ -52,7 +52,6 @@ pub(crate) struct Object {
     /// `Deployment`: the last part of the schema's name.
     pub(crate) name: String,
     pub(crate) fields: BTreeMap<String, Field>,
-    pub(crate) required: Vec<String>,
     /// Fields that are not listed are kept.
     pub(crate) is_open: bool,
     /// Applied and owned as a whole (`x-kubernetes-map-type: atomic`).
@@ -78,37 +77,17 @@ pub(crate) fn document() -> Value {
 }
 
 type Types = HashMap<String, Arc<Object>>;
-type Kinds = HashMap<(String, String), String>;
 
-static LOADED: LazyLock<(Types, Kinds)> = LazyLock::new(load);
-
-fn load() -> (Types, Kinds) {
+static LOADED: LazyLock<Types> = LazyLock::new(|| {
     let document = document();
     let schemas = document["schemas"].as_object().expect("the generator writes an object");
     let objects = schemas.iter().filter(|(_, schema)| schema["properties"].is_object());
-    let types = objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema))));
-    let kinds = document["kinds"].as_object().expect("the generator writes an object");
-    let kinds = kinds.iter().map(|(name, kind)| {
-        let part = |field: &str| kind[field].as_str().unwrap_or_default().to_owned();
-        let (group, version) = (part("group"), part("version"));
-        let version = if group.is_empty() { version } else { format!("{group}/{version}") };
-        ((version, part("kind")), name.clone())
-    });
-    (types.collect(), kinds.collect())
-}
+    objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema)))).collect()
+});
 
 /// The object type of that schema name.
 pub(crate) fn find(name: &str) -> Option<Arc<Object>> {
-    LOADED.0.get(name).cloned()
-}
-
-/// The schema's name of a built-in kind.
-pub(crate) fn name_of_kind(api_version: &str, kind: &str) -> Option<String> {
-    if kind == "DeleteOptions" {
-        // It is sent under every group's name.
-        return Some("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
-    }
-    LOADED.1.get(&(api_version.to_owned(), kind.to_owned())).cloned()
+    LOADED.get(name).cloned()
 }
 
 impl Shape {
@@ -137,15 +116,9 @@ fn object(name: &str, schema: &Value) -> Object {
     Object {
         name: type_name.into(),
         fields: fields.collect(),
-        required: required(schema),
         is_open: false,
         is_atomic: merge_keys::ATOMIC_OBJECTS.contains(&type_name),
     }
-}
-
-fn required(schema: &Value) -> Vec<String> {
-    let names = schema["required"].as_array().into_iter().flatten();
-    names.filter_map(|it| it.as_str().map(str::to_owned)).collect()
 }
 
 const REFERENCE: &str = "#/components/schemas/";
@@ -200,7 +173,7 @@ mod tests {
                 _ => {}
             }
         }
-        for (name, object) in LOADED.0.iter() {
+        for (name, object) in LOADED.iter() {
             for (field, it) in &object.fields {
                 check(&it.shape, &format!("{name}.{field}"));
             }
@@ -211,7 +184,6 @@ mod tests {
     fn every_merge_key_names_a_field_that_exists() {
         for row in merge_keys::ROWS {
             let found = LOADED
-                .0
                 .values()
                 .any(|object| object.name == row.object && object.fields.contains_key(row.field));
             assert!(found, "{}.{}", row.object, row.field);

@@ -149,8 +149,7 @@ impl Server {
         let audit_id = request.headers().get("audit-id").cloned().unwrap_or_else(|| {
             HeaderValue::from_str(&entropy::uuid()).expect("a UUID is a valid header")
         });
-        let accept = negotiate::accept(request.headers());
-        let format = accept.as_ref().map(|it| it.format).unwrap_or_default();
+        let format = negotiate::of_status(request.headers());
         // A panic is a fault of ours: one request fails, and the log says where.
         let uri = request.uri();
         let query = uri.query().unwrap_or_default();
@@ -162,7 +161,7 @@ impl Server {
         let mut notes = Notes::default();
         notes.id.clone_from(&audit_id);
         let notes = Arc::new(Mutex::new(notes));
-        let answer = self.answer(request, info, accept, notes.clone());
+        let answer = self.answer(request, info, notes.clone());
         let answer = AssertUnwindSafe(answer).catch_unwind().await;
         let mut notes = std::mem::take(&mut *notes.lock());
         let mut trace = notes.trace.take();
@@ -195,7 +194,6 @@ impl Server {
         self: Arc<Self>,
         request: Request<Body>,
         info: RequestInfo,
-        accept: Result<Accept, Status>,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
         let (mut head, body) = request.into_parts();
@@ -218,7 +216,7 @@ impl Server {
         }
         notes.lock().trace.iter_mut().for_each(|it| it.decided(&decision));
         decision?;
-        let work = self.dispatch(user, info, head, body, accept, notes);
+        let work = self.dispatch(user, info, head, body, notes);
         if is_long {
             // A watch holds its seat until it is under way.
             let answer = work.await;
@@ -290,7 +288,6 @@ impl Server {
         info: RequestInfo,
         head: http::request::Parts,
         body: Body,
-        accept: Result<Accept, Status>,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
         if !info.is_resource {
@@ -314,13 +311,14 @@ impl Server {
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
             trace.request(media.unwrap_or_default(), &body);
         }
+        let accept = negotiate::of_resource(&head.headers, &resource, &info.verb)?;
         let call = Call {
             server: self,
             user,
             info,
             resource,
             query,
-            accept: accept?,
+            accept,
             head,
             body,
             warnings: Vec::new(),

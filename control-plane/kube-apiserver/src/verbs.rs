@@ -31,7 +31,7 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
         return subresources::answer(call).await;
     }
     if call.resource.is_virtual {
-        call.accept = negotiate::accept_object(&call.head.headers)?;
+        call.accept = negotiate::of_object(&call.head.headers)?;
         return subresources::review(call).await;
     }
     if call.resource.is_computed {

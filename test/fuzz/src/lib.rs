@@ -5,6 +5,7 @@
 //! at hand, is noticed at once.
 
 mod cni_stdin;
+mod kube_protobuf;
 mod query;
 mod sigv4;
 mod user_data;
@@ -13,11 +14,12 @@ mod user_data;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     ("sigv4", sigv4::run),
     ("query", query::run),
     ("user_data", user_data::run),
     ("cni_stdin", cni_stdin::run),
+    ("kube_protobuf", kube_protobuf::run),
 ];
 
 /// Feeds one input to a target.

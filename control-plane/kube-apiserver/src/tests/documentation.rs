@@ -20,8 +20,9 @@ of which nothing is said in the last column works as upstream's. The finer diffe
 are in [deviations.md](deviations.md).\n\nAll of them take `dryRun`, `fieldValidation`, \
 `fieldManager`, `limit` and `continue`, `resourceVersion` and `resourceVersionMatch`, label and field \
 selectors, `sendInitialEvents` and bookmarks; patches are JSON, merge, strategic merge (not for \
-custom resources) and server-side apply; answers are JSON, YAML, `Table`, `PartialObjectMetadata` and \
-its list.\n";
+custom resources) and server-side apply; bodies and answers \
+are JSON, YAML and protobuf (custom resources: their metadata only), answers also `Table`, \
+`PartialObjectMetadata` and its list.\n";
 
 /// Group, resource, what differs from upstream.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
@@ -79,10 +80,7 @@ const NOT_SERVED: &[(&str, &str)] = &[
         "not served: clients see that discovery has none",
     ),
     ("beta and alpha versions", "not served, as upstream does not serve them unless asked to"),
-    (
-        "protobuf and CBOR answers",
-        "clients that prefer protobuf are answered in JSON; protobuf bodies are read",
-    ),
+    ("CBOR", "refused; upstream's is behind a feature gate that is off"),
 ];
 
 fn differences(resource: &Resource) -> String {

@@ -320,17 +320,7 @@ pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
             Err(status) => return Err(status),
         }
     }
-    let (kind, version) = (&call.resource.kind, call.resource.api_version());
-    let revision = call.server.store.revision();
-    let mut list = format!(
-        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":\
-         {{\"resourceVersion\":\"{revision}\"}},\"items\":["
-    )
-    .into_bytes();
-    list.extend(items.join(&b","[..]));
-    list.extend_from_slice(b"]}");
-    let response = crate::render::response(StatusCode::OK, call.accept.format, list.into());
-    Ok(Answer::Response(response))
+    Ok(crate::render::gone(call, &items))
 }
 
 /// Boxed, so that many can be under way at once and share their `fsync`.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::{
     attributes::Selection,
-    negotiate::{Accept, Form},
+    negotiate::{Accept, Form, Format},
     render::{self, Answer},
     resources::Resource,
     server::Call,
@@ -56,6 +56,8 @@ struct Stream {
     deadline: Instant,
     sent_columns: bool,
     last_bookmark: u64,
+    /// An event could not be told: the client begins anew.
+    is_broken: bool,
 }
 
 pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
@@ -65,9 +67,11 @@ pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
         Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let media = match call.accept.format {
+        Format::Protobuf => kube_protobuf::STREAM_MEDIA_TYPE,
+        _ => "application/json",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(Answer::Response(response))
 }
 
@@ -126,6 +130,7 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         deadline: Instant::now() + Duration::from_secs(timeout.min(MAX_TIMEOUT)),
         sent_columns: false,
         last_bookmark: 0,
+        is_broken: false,
     })
 }
 
@@ -172,6 +177,9 @@ impl Stream {
             return Some(chunk.freeze());
         }
         while chunk.is_empty() {
+            if self.is_broken {
+                return None;
+            }
             let deadline = self.deadline;
             tokio::select! {
                 event = self.watcher.next() => self.push_event(&mut chunk, &*event?),
@@ -223,7 +231,22 @@ impl Stream {
             Form::Table => self.table(bytes),
             _ => render::object(&self.resource, self.accept, bytes, self.view),
         };
-        push(chunk, kind, &bytes);
+        self.push(chunk, kind, &bytes);
+    }
+
+    /// Nothing follows what could not be told: the client would believe that it knows all.
+    fn push(&mut self, chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+        if self.accept.format != Format::Protobuf {
+            return push_line(chunk, kind, object);
+        }
+        match kube_protobuf::event(kind, object) {
+            _ if self.is_broken => {}
+            Ok(event) => chunk.extend_from_slice(&event),
+            Err(error) => {
+                tracing::warn!(%error, "an event could not be encoded as protobuf");
+                self.is_broken = true;
+            }
+        }
     }
 
     /// Only the first table of a stream names its columns.
@@ -268,11 +291,11 @@ impl Stream {
             object["columnDefinitions"] = Value::Null;
             object["rows"] = json!([row]);
         }
-        push(chunk, "BOOKMARK", object.to_string().as_bytes());
+        self.push(chunk, "BOOKMARK", object.to_string().as_bytes());
     }
 }
 
-fn push(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+fn push_line(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
     chunk.reserve(object.len() + 40);
     chunk.extend_from_slice(b"{\"type\":\"");
     chunk.extend_from_slice(kind.as_bytes());
