@@ -99,7 +99,7 @@ pub(crate) trait Scope: Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u64,
-    /// Of the expression that runs now.
+    /// Of the expression that runs now: never more.
     within: u64,
 }
 
@@ -109,15 +109,13 @@ impl Budget {
     }
 
     fn charge(&mut self, cost: u64) -> Result<(), Error> {
-        if cost > self.left {
-            self.left = 0;
-            return Err(Error::Budget);
+        if cost > self.within {
+            let is_last = self.left == self.within;
+            self.left -= self.within;
+            self.within = 0;
+            return Err(if is_last { Error::Budget } else { Error::Cost });
         }
         self.left -= cost;
-        if cost > self.within {
-            self.within = 0;
-            return Err(Error::Cost);
-        }
         self.within -= cost;
         Ok(())
     }
@@ -287,7 +285,7 @@ impl Program {
         let outer = budget.within;
         budget.within = PER_EXPRESSION.min(budget.left);
         let value = eval::run(&self.root, scope, budget);
-        budget.within = outer;
+        budget.within = outer.min(budget.left);
         value
     }
 }
