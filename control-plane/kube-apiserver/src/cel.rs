@@ -166,6 +166,8 @@ pub(crate) enum Error {
     Cost,
     /// All together cost more than they may.
     Budget,
+    /// What a [`Receiver`] has to find out first: the caller does, and begins anew.
+    Waits,
     /// As the expression's own error: `no such key: a`.
     Told(String),
 }
@@ -189,6 +191,7 @@ impl fmt::Display for Error {
                 "validation failed due to running out of cost budget, no further validation rules \
                  will be run"
             }
+            Self::Waits => "the authorizer has not answered",
             Self::Told(why) => why,
         })
     }
