@@ -9,6 +9,7 @@ use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    admission::policy,
     resources::{Resource, meta},
     server::Call,
     status::FieldError,
