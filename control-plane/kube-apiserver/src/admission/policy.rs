@@ -37,7 +37,7 @@ pub(crate) use self::{
     mutating::{check_mutation, mutating_compiler},
 };
 use self::{
-    definition::{Hook, Rules},
+    definition::Hook,
     mutating::Mutations,
     validating::Validations,
 };

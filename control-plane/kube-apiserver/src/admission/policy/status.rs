@@ -48,6 +48,8 @@ pub(crate) fn prepare(catalog: &Catalog, policy: &mut Value) {
 
 fn warnings(catalog: &Catalog, spec: &Value) -> Vec<Value> {
     let kinds = kinds(catalog, &spec["matchConstraints"]);
+    let kinds: Vec<(String, Compiler)> =
+        kinds.iter().filter_map(|it| Some((shown(it), compiler(catalog, spec, it)?))).collect();
     let mut warnings = Vec::new();
     for (at, validation) in items(spec, "/validations").iter().enumerate() {
         for field in ["expression", "messageExpression"] {
@@ -56,7 +58,7 @@ fn warnings(catalog: &Catalog, spec: &Value) -> Vec<Value> {
                 continue;
             }
             let found: Vec<String> =
-                kinds.iter().filter_map(|it| wrong(catalog, spec, it, expression)).collect();
+                kinds.iter().filter_map(|(kind, it)| wrong(kind, it, expression)).collect();
             if !found.is_empty() {
                 warnings.push(json!({
                     "fieldRef": format!("spec.validations[{at}].{field}"),
@@ -68,8 +70,14 @@ fn warnings(catalog: &Catalog, spec: &Value) -> Vec<Value> {
     warnings
 }
 
-/// What is wrong with an expression about objects of that kind.
-fn wrong(catalog: &Catalog, spec: &Value, kind: &Resource, expression: &str) -> Option<String> {
+/// As Go prints a kind with its group and version.
+fn shown(kind: &Resource) -> String {
+    let Resource { group, version, kind, .. } = kind;
+    format!("{group}/{version}, Kind={kind}")
+}
+
+/// For expressions about objects of that kind.
+fn compiler(catalog: &Catalog, spec: &Value, kind: &Resource) -> Option<Compiler> {
     let object = types::of_schema(decode::shape(kind)?);
     let mut compiler = Compiler::of(spec, object, None);
     let param = &spec["paramKind"];
@@ -80,11 +88,14 @@ fn wrong(catalog: &Catalog, spec: &Value, kind: &Resource, expression: &str) -> 
     for it in items(spec, "/variables") {
         drop(compiler.variable(text(it, "/name"), text(it, "/expression")));
     }
+    Some(compiler)
+}
+
+/// What is wrong with an expression about objects of a kind.
+fn wrong(kind: &str, compiler: &Compiler, expression: &str) -> Option<String> {
     let anything: &[Type] = &[];
     let why = compiler.compile(expression, anything).err()?;
-    let why = why.strip_prefix(COMPILATION).unwrap_or(&why);
-    let Resource { group, version, kind, .. } = kind;
-    Some(format!("{group}/{version}, Kind={kind}: {why}\n"))
+    Some(format!("{kind}: {}\n", why.strip_prefix(COMPILATION).unwrap_or(&why)))
 }
 
 /// The kinds that the rules name without a wildcard.
