@@ -19,6 +19,7 @@ pub mod audit;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
+mod cel;
 pub mod command;
 mod component_status;
 mod conditions;
