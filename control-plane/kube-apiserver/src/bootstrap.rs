@@ -238,12 +238,12 @@ impl Server {
         }
     }
 
-    fn learn_definitions(&self) {
-        let objects = registry::Reader::new(self.store.clone());
+    pub(crate) fn learn_definitions(&self) {
         // Held while it is computed: of two definitions that are written at once, the catalogue
         // that is made last has both.
         let mut catalog = self.catalog.write();
-        *catalog = custom_resources::catalog(&objects, self.delegates.resources());
+        let delegated = self.delegates.resources();
+        *catalog = custom_resources::catalog(&self.store, delegated, Some(&catalog));
     }
 
     /// Serves, for ever, what other servers over the same etcd define.

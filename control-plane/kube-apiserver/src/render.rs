@@ -38,9 +38,19 @@ pub(crate) struct Page {
     pub(crate) revision: u64,
     pub(crate) next: Option<String>,
     pub(crate) remaining: Option<usize>,
+    /// The records as a program has converted them, in their order.
+    pub(crate) converted: Option<Vec<Bytes>>,
 }
 
 impl Page {
+    /// The record of this number as the resource shows it.
+    fn item(&self, resource: &Resource, index: usize) -> Bytes {
+        match &self.converted {
+            Some(all) => all[index].clone(),
+            None => record_at(resource, &self.records[index], self.records[index].mod_revision),
+        }
+    }
+
     fn metadata(&self) -> Value {
         let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
         if let Some(next) = &self.next {
@@ -199,7 +209,7 @@ fn made(resource: &Resource, accept: Accept, objects: Vec<Value>, view: View) ->
 
 fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
     let objects = || -> Vec<Value> {
-        let shown = page.records.iter().map(|it| record_at(resource, it, it.mod_revision));
+        let shown = (0..page.records.len()).map(|index| page.item(resource, index));
         shown.map(|it| serde_json::from_slice(&it).unwrap_or_default()).collect()
     };
     match accept.form {
@@ -234,7 +244,7 @@ fn plain_list(resource: &Resource, page: &Page) -> Bytes {
             out.push(b',');
         }
         if resource.stored_as.is_some() || resource.custom.is_some() {
-            out.extend_from_slice(&record_at(resource, record, record.mod_revision));
+            out.extend_from_slice(&page.item(resource, index));
         } else {
             registry::write_item(&mut out, &record.value, record.mod_revision);
         }

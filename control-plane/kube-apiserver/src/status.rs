@@ -227,6 +227,8 @@ pub struct FieldError {
     pub detail: String,
     /// The value is text to be shown as it is: how Go prints a struct.
     pub is_verbatim: bool,
+    /// The value is too large to be shown.
+    pub is_omitted: bool,
 }
 
 impl FieldError {
@@ -283,7 +285,7 @@ impl FieldError {
         detail: impl Into<String>,
     ) -> Self {
         let (field, value, detail) = (field.into(), value.into(), detail.into());
-        Self { fault, field, value, detail, is_verbatim: false }
+        Self { fault, field, value, detail, is_verbatim: false, is_omitted: false }
     }
 
     /// The message without the field.
@@ -308,7 +310,7 @@ impl FieldError {
                 | Fault::TooMany
         );
         let mut body = name.to_owned();
-        if shows_value {
+        if shows_value && !self.is_omitted {
             body.push_str(": ");
             match &self.value {
                 Value::String(text) if self.is_verbatim => body.push_str(text),

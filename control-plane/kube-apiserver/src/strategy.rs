@@ -97,7 +97,7 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         ("certificates.k8s.io", _) => sign_request(call, object),
         ("batch", "jobs") => crate::jobs::generate_selector(object),
         ("apiextensions.k8s.io", _) => {
-            crate::custom_resources::prepare(object, &call.now());
+            crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
         ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
         ("networking.k8s.io", "servicecidrs") => {
@@ -187,7 +187,7 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
         prepare_signing_request(call, part, old, new);
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
-        crate::custom_resources::prepare(new, &call.now());
+        crate::custom_resources::prepare(new, &call.now(), &call.server.catalog());
     }
     if resource.is("apiregistration.k8s.io", "apiservices") {
         crate::delegated::prepare(new, &call.now());

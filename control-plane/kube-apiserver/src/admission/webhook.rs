@@ -45,6 +45,16 @@ const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.
 const EXEMPT: &str = "admissionregistration.k8s.io";
 
 pub(crate) use self::conditions::compiles;
+pub(crate) use self::configuration::Endpoint;
+
+/// What an endpoint answers to a review of any kind.
+pub(super) async fn ask(
+    context: &Context,
+    endpoint: &Endpoint,
+    review: &Value,
+) -> Result<Value, String> {
+    client::ask(context, endpoint, review).await.map_err(|error| error.plain())
+}
 
 /// All webhooks of the cluster, read anew when a configuration has changed.
 pub(super) struct Webhooks {

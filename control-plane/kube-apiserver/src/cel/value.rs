@@ -97,8 +97,13 @@ pub(super) fn optional(value: &Value) -> Option<Option<&Value>> {
     opaque.downcast_ref::<OptionalValue>().map(OptionalValue::value)
 }
 
-pub(super) fn optional_of(value: Option<Value>) -> Value {
+pub(crate) fn optional_of(value: Option<Value>) -> Value {
     Value::Opaque(Arc::new(value.map_or_else(OptionalValue::none, OptionalValue::of)))
+}
+
+/// What `timestamp` or `duration` reads.
+pub(crate) fn read(name: &str, text: &str) -> Result<Value, Error> {
+    super::library::call(name, None, vec![text.into()])
 }
 
 /// The name that `type()` tells.

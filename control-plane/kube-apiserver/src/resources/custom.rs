@@ -26,6 +26,10 @@ pub(crate) struct Custom {
     pub(crate) scale: Value,
     /// Paths of `selectableFields`, without their first dot.
     pub(crate) selectable: Arc<[String]>,
+    /// `names.listKind`
+    pub(crate) list_kind: String,
+    /// The definition is on its way out: nothing new is taken.
+    pub(crate) is_ending: bool,
     /// `apiVersion` of what is stored.
     pub(crate) stored: String,
     /// Who converts between versions; `None`: only their name differs.
@@ -56,7 +60,9 @@ pub(crate) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
     let stored = versions.iter().find(|it| it["storage"] == true);
     let stored = stored.map_or_else(String::new, |it| format!("{group}/{}", text(&it["name"])));
     let webhook = Webhook::of(&spec["conversion"]).map(Arc::new);
-    let all = served.map(|it| Arc::new(resource(spec, it, &stored, webhook.clone())));
+    let is_ending = definition["metadata"]["deletionTimestamp"].is_string();
+    let made = Made { stored, webhook, is_ending };
+    let all = served.map(|it| Arc::new(resource(spec, it, &made)));
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|it| std::cmp::Reverse(priority(&it.version)));
     all
@@ -83,12 +89,14 @@ fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     minor.map_or(other, |it| (rank, major, it, std::cmp::Reverse(String::new())))
 }
 
-fn resource(
-    spec: &Value,
-    version: &Value,
-    stored: &str,
+/// What all versions of a definition have.
+struct Made {
+    stored: String,
     webhook: Option<Arc<Webhook>>,
-) -> Resource {
+    is_ending: bool,
+}
+
+fn resource(spec: &Value, version: &Value, made: &Made) -> Resource {
     let list = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(text).collect()
     };
@@ -124,8 +132,10 @@ fn resource(
             rules: OnceLock::new(),
             schema,
             selectable,
-            stored: stored.to_owned(),
-            webhook,
+            list_kind: text(&names["listKind"]),
+            is_ending: made.is_ending,
+            stored: made.stored.clone(),
+            webhook: made.webhook.clone(),
             deprecated,
         })),
         kind,

@@ -9,14 +9,15 @@ mod formats;
 mod keywords;
 mod lists;
 mod ratchet;
-mod rules;
+pub(crate) mod rules;
 mod structure;
 mod values;
 
 use serde_json::Value;
 
-pub(super) use self::definition::{create as definition_create, status as definition_status};
-pub(super) use self::definition::{check as definition, update as definition_update};
+pub(super) use self::definition::{
+    create as definition_create, status as definition_status, update as definition_update,
+};
 use super::{Faults, items, text};
 use crate::{
     resources::custom::Custom,

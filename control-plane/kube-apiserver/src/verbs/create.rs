@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     admission::{self, Operation},
+    convert::custom,
     custom_resources, defaults, managed_fields, registry,
     render::Answer,
     resources::meta,
@@ -34,6 +35,17 @@ pub(crate) async fn create(call: &mut Call) -> Result<Answer, Status> {
     let object = write::decode(call)?;
     let bytes = create_object(call, object).await?;
     Ok(Answer::Object(StatusCode::CREATED, bytes))
+}
+
+/// Of a definition that is deleted, nothing new is taken.
+pub(crate) fn check_taken(call: &Call) -> Result<(), Status> {
+    if !call.resource.custom.as_ref().is_some_and(|it| it.is_ending) {
+        return Ok(());
+    }
+    let mut status = Status::method_not_allowed("create", &call.resource.qualified());
+    status.message =
+        "create not allowed while custom resource definition is terminating".to_owned();
+    Err(status)
 }
 
 /// Creates a decoded object. Also for writes that turn out to be creations.
@@ -85,13 +97,14 @@ async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Byte
             return Ok(write::shown_unwritten(call, &object));
         }
         custom_resources::purge(call, &object).await?;
-        let stored = registry::encode(&object);
+        let kept = custom::stored(&call.server, &resource, &object).await?;
+        let stored = registry::encode(&kept);
         let mut txn = Txn::create(&*key, stored.clone());
         claims.join(&mut txn);
         match write::commit(call, txn).await {
             Ok(revision) => {
                 call.server.after_write(&resource);
-                return Ok(write::shown(call, &stored, revision));
+                return Ok(write::shown(call, &object, &stored, revision));
             }
             // Another Service was given what this one was to have.
             Err(Refused::Changed) if !claims.is_empty() => {}

@@ -18,7 +18,7 @@ const APPROVED: &str = "api-approved.kubernetes.io";
 const LONGEST_WARNING: usize = 256;
 const MOST_SELECTABLE: usize = 8;
 
-pub(in crate::validation) fn check(faults: &mut Faults, object: &Value, old: Option<&Value>) {
+fn check(faults: &mut Faults, object: &Value, old: Option<&Value>) {
     let spec = &object["spec"];
     let (group, names) = (text(spec, "group"), &spec["names"]);
     let name = text(&object["metadata"], "name");
@@ -335,6 +335,7 @@ fn client_config(faults: &mut Faults, at: &str, client: &Value) {
 }
 
 pub(in crate::validation) fn update(faults: &mut Faults, old: &Value, new: &Value) {
+    check(faults, new, Some(old));
     let is_established = |it: &Value| {
         let mut all = it["status"]["conditions"].as_array().into_iter().flatten();
         all.any(|it| it["type"] == "Established" && it["status"] == "True")

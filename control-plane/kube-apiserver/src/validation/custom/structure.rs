@@ -133,7 +133,7 @@ fn invariants(faults: &mut Faults, at: &str, schema: &Value, level: Level) {
 }
 
 /// What belongs to the place itself, and not into one of its alternatives.
-const STRUCTURAL: [&str; 12] = [
+const STRUCTURAL: [&str; 13] = [
     "type",
     "additionalProperties",
     "default",
@@ -146,6 +146,7 @@ const STRUCTURAL: [&str; 12] = [
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
+    "x-kubernetes-validations",
 ];
 
 /// A schema within `allOf` and the like: it only says more about what is specified outside.
