@@ -10,13 +10,17 @@
 //! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
+mod conditions;
+pub(crate) mod expressions;
 mod ingress_class;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
 mod priority;
 mod resource_quota;
+mod round;
 mod runtime_class;
 mod service_account;
 mod vpc_resources;

@@ -99,7 +99,7 @@ pub(crate) trait Scope: Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u64,
-    /// Of the expression that runs now.
+    /// Of the expression that runs now: never more.
     within: u64,
 }
 
@@ -109,15 +109,13 @@ impl Budget {
     }
 
     fn charge(&mut self, cost: u64) -> Result<(), Error> {
-        if cost > self.left {
-            self.left = 0;
-            return Err(Error::Budget);
+        if cost > self.within {
+            let is_last = self.left == self.within;
+            self.left -= self.within;
+            self.within = 0;
+            return Err(if is_last { Error::Budget } else { Error::Cost });
         }
         self.left -= cost;
-        if cost > self.within {
-            self.within = 0;
-            return Err(Error::Cost);
-        }
         self.within -= cost;
         Ok(())
     }
@@ -168,6 +166,8 @@ pub(crate) enum Error {
     Cost,
     /// All together cost more than they may.
     Budget,
+    /// What a [`Receiver`] has to find out first: the caller does, and begins anew.
+    Waits,
     /// As the expression's own error: `no such key: a`.
     Told(String),
 }
@@ -191,6 +191,7 @@ impl fmt::Display for Error {
                 "validation failed due to running out of cost budget, no further validation rules \
                  will be run"
             }
+            Self::Waits => "the authorizer has not answered",
             Self::Told(why) => why,
         })
     }
@@ -287,7 +288,7 @@ impl Program {
         let outer = budget.within;
         budget.within = PER_EXPRESSION.min(budget.left);
         let value = eval::run(&self.root, scope, budget);
-        budget.within = outer;
+        budget.within = outer.min(budget.left);
         value
     }
 }

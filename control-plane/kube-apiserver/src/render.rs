@@ -200,7 +200,7 @@ fn made(resource: &Resource, accept: Accept, objects: Vec<Value>, view: View) ->
             "metadata": {}, "items": objects.iter().map(partial).collect::<Vec<_>>(),
         }),
         _ => json!({
-            "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+            "kind": resource.list_kind(), "apiVersion": resource.api_version(),
             "metadata": {}, "items": objects,
         }),
     };
@@ -233,8 +233,8 @@ fn plain_list(resource: &Resource, page: &Page) -> Bytes {
     let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
     let mut out = Vec::with_capacity(size + 256);
     let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        resource.kind,
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        resource.list_kind(),
         resource.api_version(),
         page.metadata()
     );

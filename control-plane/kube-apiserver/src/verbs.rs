@@ -23,6 +23,8 @@ use crate::{
 pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     check_scope(&call)?;
     let answer = route(&mut call).await?;
+    let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
+    call.warnings.extend(deprecated);
     render::answer(&call, answer)
 }
 

@@ -13,12 +13,10 @@
 //!
 //! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
 //! those of other built-in groups; `scale` and `binding` are not asked about, and neither are
-//! streams (`CONNECT`). No `authorizer` in match conditions.
+//! streams (`CONNECT`).
 
 mod client;
-mod conditions;
 mod configuration;
-mod matching;
 mod review;
 
 #[cfg(test)]
@@ -31,11 +29,17 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use transport::Place;
 
-use self::{configuration::Configurations, matching::Asked};
-use super::{Attributes, Context, Operation};
+pub(crate) use self::configuration::NAMES;
+use self::configuration::Configurations;
+use super::{
+    Attributes, Context, Operation,
+    expressions::{Authority, Facts},
+    matching::Asked,
+    round::Round,
+};
 use crate::{
     convert, decode, defaults, json_patches,
-    resources::{Catalog, Resource},
+    resources::Resource,
     server::Call,
     status::Status,
 };
@@ -44,7 +48,6 @@ const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
 const EXEMPT: &str = "admissionregistration.k8s.io";
 
-pub(crate) use self::conditions::compiles;
 pub(crate) use self::configuration::Endpoint;
 
 /// What an endpoint answers to a review of any kind.
@@ -61,16 +64,6 @@ pub(super) struct Webhooks {
     /// Where they are dialled from.
     place: Place,
     known: Mutex<Arc<Configurations>>,
-}
-
-/// What does not change while the webhooks of one request are asked.
-struct Round<'a> {
-    context: &'a Context,
-    catalog: &'a Catalog,
-    resource: &'a Arc<Resource>,
-    attributes: &'a Attributes<'a>,
-    is_dry_run: bool,
-    options: Value,
 }
 
 impl Webhooks {
@@ -144,22 +137,7 @@ fn is_exempt(resource: &Resource) -> bool {
     resource.group == EXEMPT
 }
 
-impl<'a> Round<'a> {
-    fn of(
-        call: &'a Call,
-        catalog: &'a Catalog,
-        attributes: &'a Attributes<'a>,
-    ) -> Result<Self, Status> {
-        Ok(Self {
-            context: &call.server.admission,
-            catalog,
-            resource: &call.resource,
-            attributes,
-            is_dry_run: crate::verbs::write::is_dry_run(call)?,
-            options: review::options(call, attributes.operation),
-        })
-    }
-
+impl Round<'_> {
     /// Asks one webhook if it wants to be. Says whether it was; `object` may be another afterwards.
     async fn ask(
         &self,
@@ -168,11 +146,11 @@ impl<'a> Round<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<bool, Status> {
         let asked = Asked { round: self, object };
-        let Some(resource) = webhook.wants(&asked)? else { return Ok(false) };
-        let request = review::request(self, &resource, object);
-        if !webhook.meets_conditions(&request)? {
+        let Some(resource) = webhook.matcher.wants(&asked)? else { return Ok(false) };
+        if !self.meets_conditions(webhook, &resource, object).await? {
             return Ok(false);
         }
+        let request = self.request(&resource, object);
         if self.is_dry_run && !webhook.is_harmless {
             return Err(Status::bad_request(format!(
                 "admission webhook \"{}\" does not support dry run",
@@ -199,6 +177,22 @@ impl<'a> Round<'a> {
             }
         }
         Ok(true)
+    }
+
+    async fn meets_conditions(
+        &self,
+        webhook: &configuration::Webhook,
+        resource: &Arc<Resource>,
+        object: &Value,
+    ) -> Result<bool, Status> {
+        if webhook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let Attributes { user, info, .. } = self.attributes;
+        let authority = Authority::new(&self.context.authorizer, user, info);
+        let facts = Facts::of(self, resource, object, &authority);
+        let hold = authority.answered(|| webhook.conditions.hold(&facts)).await;
+        webhook.decided(hold)
     }
 
     /// The object with a webhook's changes: of the same type, with defaults, in the stored form.

@@ -88,7 +88,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The elements of one list have one type. Upstream: `HomogeneousAggregateLiterals`.
+    /// The elements of one list have one type, but for those of a format. Upstream: `HomogeneousAggregateLiterals`.
     fn same(&mut self, before: Option<Type>, found: Type) -> Type {
         let Some(before) = before else { return found };
         if found.may_be(&before) {
@@ -170,7 +170,13 @@ impl Checker<'_> {
             return self.fail(at, &why);
         }
         let at = self.places.behind(word, '(');
-        let args: Vec<Type> = call.args.iter().map(|it| self.visit(it)).collect();
+        let args: Vec<Type> = match (call.func_name.as_str(), call.args.as_slice()) {
+            ("format", [Expression { expr: Expr::List(list), .. }]) => {
+                list.elements.iter().for_each(|it| drop(self.visit(it)));
+                vec![Type::list(Type::Dyn)]
+            }
+            (_, args) => args.iter().map(|it| self.visit(it)).collect(),
+        };
         if let Err(why) = functions::check_literals(call) {
             return self.fail(at, &why);
         }

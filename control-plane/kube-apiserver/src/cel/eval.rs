@@ -41,7 +41,12 @@ impl<'a> Walk<'a> {
         self.budget.charge(1)?;
         match &it.expr {
             Expr::Unspecified => Err(Error::told("unspecified expression")),
-            Expr::Literal(literal) => Ok(literal_value(literal)),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.budget.charge(tenth(text.inner().len()))?;
+                }
+                Ok(literal_value(literal))
+            }
             Expr::Ident(name) => self.ident(name),
             Expr::Select(select) => self.select(select),
             Expr::Call(call) => self.call(call),

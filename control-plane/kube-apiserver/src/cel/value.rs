@@ -22,6 +22,11 @@ pub(crate) fn from_json(json: &Json) -> Value {
     }
 }
 
+/// A time of RFC 3339.
+pub(crate) fn time(text: &str) -> Option<Value> {
+    super::library::call("timestamp", None, vec![text.into()]).ok()
+}
+
 /// A map with names for keys.
 pub(crate) fn map(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
     let fields = fields.into_iter().map(|(key, it)| (Key::String(Arc::new(key)), it));

@@ -364,10 +364,10 @@ pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
             Err(status) => return Err(status),
         }
     }
-    let (kind, version) = (&call.resource.kind, call.resource.api_version());
+    let (kind, version) = (call.resource.list_kind(), call.resource.api_version());
     let revision = call.server.store.revision();
     let mut list = format!(
-        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":\
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":\
          {{\"resourceVersion\":\"{revision}\"}},\"items\":["
     )
     .into_bytes();

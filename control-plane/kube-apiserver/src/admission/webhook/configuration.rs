@@ -8,15 +8,23 @@ use std::{
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::{client::CallError, conditions::Conditions, matching::Rule};
+use super::client::CallError;
 use crate::{
+    admission::{
+        conditions::Conditions,
+        expressions::{self, Names},
+        matching::Matcher,
+    },
     authz::{items, text},
-    selectors::Labels,
+    cel::Type,
     status::Status,
 };
 
 const DEFAULT_TIMEOUT: u64 = 10;
 const HTTPS: u64 = 443;
+
+/// What match conditions may name.
+pub(crate) const NAMES: Names = Names { has_params: false, has_authorizer: true, has_namespace: false };
 
 #[derive(Default)]
 pub(super) struct Configurations {
@@ -30,11 +38,7 @@ pub(super) struct Webhook {
     pub(super) name: String,
     pub(super) is_mutating: bool,
     pub(super) endpoint: Endpoint,
-    pub(super) rules: Vec<Rule>,
-    /// `matchPolicy: Equivalent`
-    pub(super) takes_equivalent: bool,
-    pub(super) namespaces: Labels,
-    pub(super) objects: Labels,
+    pub(super) matcher: Matcher,
     pub(super) conditions: Conditions,
     /// `failurePolicy: Ignore`
     pub(super) fails_open: bool,
@@ -108,11 +112,11 @@ impl Webhook {
             name: text(webhook, "/name").to_owned(),
             is_mutating,
             endpoint: Endpoint::of(client, Duration::from_secs(seconds))?,
-            rules: items(webhook, "/rules").iter().map(Rule::of).collect(),
-            takes_equivalent: webhook["matchPolicy"] != "Exact",
-            namespaces: Labels::of(&webhook["namespaceSelector"])?,
-            objects: Labels::of(&webhook["objectSelector"])?,
-            conditions: Conditions::of(items(webhook, "/matchConditions"))?,
+            matcher: Matcher::of(webhook)?,
+            conditions: Conditions::of(
+                items(webhook, "/matchConditions"),
+                &expressions::environment(NAMES, Type::Dyn),
+            )?,
             fails_open: webhook["failurePolicy"] == "Ignore",
             is_reinvoked: webhook["reinvocationPolicy"] == "IfNeeded",
             is_harmless: matches!(text(webhook, "/sideEffects"), "None" | "NoneOnDryRun"),
@@ -130,9 +134,9 @@ impl Webhook {
         Err(Status::internal(told))
     }
 
-    /// Says whether all match conditions hold for a review's request.
-    pub(super) fn meets_conditions(&self, request: &Value) -> Result<bool, Status> {
-        match self.conditions.hold(request) {
+    /// What follows of what the match conditions gave.
+    pub(super) fn decided(&self, hold: Result<bool, String>) -> Result<bool, Status> {
+        match hold {
             Ok(hold) => Ok(hold),
             Err(why) if self.fails_open => {
                 tracing::warn!(webhook = self.name, why, "match conditions failed: not called");
