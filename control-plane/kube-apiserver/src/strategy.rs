@@ -382,6 +382,13 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
             object["metadata"]["name"].as_str().unwrap_or_default()
         ));
     }
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        let mut unknown = std::collections::BTreeSet::new();
+        for version in object["spec"]["versions"].as_array().into_iter().flatten() {
+            crate::validation::formats::unknown(&version["schema"], &mut unknown);
+        }
+        warnings.extend(unknown.iter().map(|it| format!("unrecognized format {it:?}")));
+    }
     if resource.is("", "pods")
         && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()
     {

@@ -28,7 +28,7 @@ mod stop_signal;
 mod volumes;
 mod workloads;
 
-pub(crate) use self::custom::rules;
+pub(crate) use self::custom::{formats, rules};
 use serde_json::Value;
 
 use crate::{

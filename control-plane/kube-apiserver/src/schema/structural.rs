@@ -75,7 +75,6 @@ pub(crate) struct Node {
     pub(crate) is_embedded: bool,
     pub(crate) is_int_or_string: bool,
     pub(crate) list: ListKind,
-    pub(crate) is_atomic_map: bool,
     /// `x-kubernetes-validations`, as given.
     pub(crate) rules: Vec<Value>,
     /// Whether there are rules here or below.
@@ -115,7 +114,6 @@ impl Node {
             is_embedded: flag("x-kubernetes-embedded-resource"),
             is_int_or_string: flag("x-kubernetes-int-or-string"),
             list: list_kind(schema),
-            is_atomic_map: schema["x-kubernetes-map-type"] == "atomic",
             rules: schema["x-kubernetes-validations"].as_array().cloned().unwrap_or_default(),
             has_rules: false,
         };

@@ -5,7 +5,7 @@
 
 mod definition;
 mod embedded;
-mod formats;
+pub(crate) mod formats;
 mod keywords;
 mod lists;
 mod ratchet;
@@ -18,7 +18,7 @@ use serde_json::Value;
 pub(super) use self::definition::{
     create as definition_create, status as definition_status, update as definition_update,
 };
-use super::{Faults, items, text};
+use super::{Faults, text};
 use crate::{
     resources::custom::Custom,
     status::{Fault, FieldError},

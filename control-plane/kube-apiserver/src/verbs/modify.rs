@@ -112,7 +112,9 @@ async fn plan(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
     }
-    if part == Part::Main && resource.group == "admissionregistration.k8s.io" {
+    let is_told =
+        matches!(resource.group.as_str(), "admissionregistration.k8s.io" | "apiextensions.k8s.io");
+    if part == Part::Main && is_told {
         call.warnings.extend(strategy::warnings(resource, &new));
     }
     managed_fields::on_update(call, old, &mut new);

@@ -2,20 +2,38 @@
 //!
 //! Upstream: k8s.io/kube-openapi/pkg/validation/strfmt.
 
-use std::{net::IpAddr, sync::LazyLock};
+use std::{collections::BTreeSet, net::IpAddr, sync::LazyLock};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use regex::Regex;
+use serde_json::Value;
 
 use super::super::fields;
 
 /// The formats that a definition may name without a warning.
-pub(super) const KNOWN: [&str; 29] = [
+const KNOWN: [&str; 36] = [
     "bsonobjectid", "byte", "cidr", "creditcard", "date", "date-time", "datetime", "duration",
     "email", "hexcolor", "hostname", "ipv4", "ipv6", "isbn", "isbn10", "isbn13", "k8s-long-name",
     "k8s-short-name", "mac", "password", "rgbcolor", "ssn", "uri", "uuid", "uuid3", "uuid4",
-    "uuid5", "int32", "int64",
+    "uuid5", "int32", "int64", "int8", "int16", "uint8", "uint16", "uint32", "uint64",
+    "float",
 ];
+
+/// The formats of a schema that mean nothing to the server.
+pub(crate) fn unknown(schema: &Value, into: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let format = fields.get("format").and_then(Value::as_str).unwrap_or_default();
+            // A property may be called `format`: its schema is no text.
+            if !format.is_empty() && !KNOWN.contains(&format) && format != "double" {
+                into.insert(format.to_owned());
+            }
+            fields.values().for_each(|it| unknown(it, into));
+        }
+        Value::Array(all) => all.iter().for_each(|it| unknown(it, into)),
+        _ => {}
+    }
+}
 
 /// Whether a text has the format.
 pub(super) fn fits(format: &str, text: &str) -> bool {

@@ -196,9 +196,7 @@ impl Run {
                             signature for rule";
                 self.fail(at, place, format!("'{why}': {told}: {}", rule.name()));
             }
-            Err(Error::Told(why)) => {
-                self.fail(at, place, format!("{why} evaluating rule: {}", rule.name()));
-            }
+            Err(why) => self.fail(at, place, format!("{why} evaluating rule: {}", rule.name())),
         }
     }
 
