@@ -44,10 +44,7 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
         "get" => get::get(call).await,
         "list" => get::list(call).await,
         "watch" => watch::watch(call),
-        "create" if !is_status => {
-            create::check_taken(call)?;
-            create::create(call).await
-        }
+        "create" if !is_status => create::create(call).await,
         "update" => modify::update(call).await,
         "patch" => patch::patch(call).await,
         "delete" if !is_status => delete::delete(call).await,

@@ -6,12 +6,14 @@
 //!
 //! Upstream: pkg/controller/finalizer/crd_finalizer.go of k8s.io/apiextensions-apiserver.
 
+use std::sync::Arc;
+
 use mvcc::Txn;
 use serde_json::{Value, json};
 
 use super::{GROUP, PLURAL, defined, is_definition, names, set_condition};
 use crate::{
-    registry,
+    bootstrap, registry,
     resources::{Resource, builtin, meta},
     server::{Call, Server, timestamp},
     status::Status,
@@ -105,13 +107,35 @@ async fn free_names(server: &Server, group: &str) {
     }
 }
 
-/// Ends what was left: definitions whose last object went while no server looked.
-pub(crate) async fn finish_all(server: &Server) {
+/// Goes on with what was left: definitions that are marked, with objects that nobody has deleted or
+/// whose last went while no server looked.
+pub(crate) async fn finish_all(server: &Arc<Server>) {
     for record in server.store.scan(&registry::prefix(GROUP, PLURAL, "")) {
         let text = std::str::from_utf8(&record.value).unwrap_or_default();
-        if text.contains("deletionTimestamp") {
-            let (group, plural) = defined(&registry::decode(&record));
-            finish(server, &group, &plural).await;
+        if !text.contains("deletionTimestamp") {
+            continue;
+        }
+        let definition = registry::decode(&record);
+        if meta(&definition, "deletionTimestamp").is_empty() {
+            continue;
+        }
+        let (group, plural) = defined(&definition);
+        delete_left(server, &group, &plural).await;
+        finish(server, &group, &plural).await;
+    }
+}
+
+async fn delete_left(server: &Arc<Server>, group: &str, plural: &str) {
+    let catalog = server.catalog();
+    let Some(resource) = catalog.all().iter().find(|it| it.custom.is_some() && it.is(group, plural))
+    else {
+        return;
+    };
+    for record in server.store.scan(&registry::prefix(group, plural, "")) {
+        let object = registry::decode(&record);
+        let is_marked = !meta(&object, "deletionTimestamp").is_empty();
+        if !is_marked && let Err(error) = bootstrap::delete(server, resource, &object).await {
+            tracing::warn!(%error, "an object of a definition that ends could not be deleted");
         }
     }
 }

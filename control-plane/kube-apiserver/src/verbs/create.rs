@@ -38,7 +38,7 @@ pub(crate) async fn create(call: &mut Call) -> Result<Answer, Status> {
 }
 
 /// Of a definition that is deleted, nothing new is taken.
-pub(crate) fn check_taken(call: &Call) -> Result<(), Status> {
+fn check_taken(call: &Call) -> Result<(), Status> {
     if !call.resource.custom.as_ref().is_some_and(|it| it.is_ending) {
         return Ok(());
     }
@@ -50,6 +50,7 @@ pub(crate) fn check_taken(call: &Call) -> Result<(), Status> {
 
 /// Creates a decoded object. Also for writes that turn out to be creations.
 pub(crate) async fn create_object(call: &mut Call, object: Value) -> Result<bytes::Bytes, Status> {
+    check_taken(call)?;
     let is_generated =
         meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
     let attempts = if is_generated { GENERATE_ATTEMPTS } else { 1 };

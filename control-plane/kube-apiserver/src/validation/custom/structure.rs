@@ -98,13 +98,11 @@ fn invariants(faults: &mut Faults, at: &str, schema: &Value, level: Level) {
         };
         faults.add(FieldError::required(format!("{at}.type"), why));
     }
-    if is_mixed && !kind.is_empty() {
-        let why = "must be empty if x-kubernetes-int-or-string is true";
-        faults.invalid(format!("{at}.type"), kind, why);
-    }
-    if is_open && !matches!(kind, "object" | "array" | "") {
-        let why = "must be object or array if x-kubernetes-preserve-unknown-fields is true";
-        faults.invalid(format!("{at}.type"), kind, why);
+    for other in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+        if is_mixed && is(other) {
+            let why = "must be false if x-kubernetes-int-or-string is true";
+            faults.invalid(format!("{at}.{other}"), true, why);
+        }
     }
     let has_fields = schema["properties"].as_object().is_some_and(|it| !it.is_empty());
     if is("x-kubernetes-embedded-resource") {
@@ -169,7 +167,7 @@ fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, 
         let known = &outer["properties"][name];
         let known = if known.is_object() { known } else { &outer["additionalProperties"] };
         complete(faults, &at, known, &at);
-        within_junction(faults, &at, field, known, is_mixed_in(known, field));
+        within_junction(faults, &at, field, known, is_mixed(known, field));
     }
     if inner["items"].is_object() {
         let at = format!("{at}.items");
@@ -178,16 +176,12 @@ fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, 
     }
     for junction in ["allOf", "anyOf", "oneOf"] {
         for (index, it) in inner[junction].as_array().into_iter().flatten().enumerate() {
-            within_junction(faults, &format!("{at}.{junction}[{index}]"), it, outer, is_mixed_in(outer, it));
+            within_junction(faults, &format!("{at}.{junction}[{index}]"), it, outer, is_mixed(outer, it));
         }
     }
     if inner["not"].is_object() {
         within_junction(faults, &format!("{at}.not"), &inner["not"], outer, false);
     }
-}
-
-fn is_mixed_in(outer: &Value, inner: &Value) -> bool {
-    is_mixed(outer, inner)
 }
 
 /// The place has to be specified outside of the alternative, at the same path.
