@@ -81,7 +81,9 @@ fn set_condition(definition: &mut Value, condition: Value, now: &str) {
     let Some(all) = conditions.as_array_mut() else { return };
     let known = all.iter_mut().find(|it| it["type"] == condition["type"]);
     condition["lastTransitionTime"] = match &known {
-        Some(known) if known["status"] == condition["status"] => known["lastTransitionTime"].clone(),
+        Some(known) if known["status"] == condition["status"] => {
+            known["lastTransitionTime"].clone()
+        }
         _ => now.into(),
     };
     match known {

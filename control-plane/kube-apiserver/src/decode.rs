@@ -153,7 +153,9 @@ fn own(custom: &Custom, value: &mut Value) -> check::Findings {
     let mut unknown = Vec::new();
     shaping::prune(value, custom.node(), &mut unknown);
     unknown.extend(found.unknown.iter().map(|it| format!("metadata.{it}")));
-    let wrong = found.wrong.map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."));
+    let wrong = found
+        .wrong
+        .map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."));
     check::Findings { unknown, wrong }
 }
 

@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use transport::Place;
 
-pub(crate) use self::configuration::NAMES;
 use self::configuration::Configurations;
+pub(crate) use self::configuration::NAMES;
 use super::{
     Attributes, Context, Operation,
     expressions::{Authority, Facts},
@@ -38,10 +38,7 @@ use super::{
     round::Round,
 };
 use crate::{
-    convert, decode, defaults, json_patches,
-    resources::Resource,
-    server::Call,
-    status::Status,
+    convert, decode, defaults, json_patches, resources::Resource, server::Call, status::Status,
 };
 
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";

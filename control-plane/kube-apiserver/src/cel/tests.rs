@@ -59,7 +59,10 @@ fn expressions_give_what_upstream_gives() {
         ("'abc' in ['x', 'abc'] && 'a' in object.labels", json!(true)),
         ("quantity('1Gi').isGreaterThan(quantity('500Mi'))", json!(true)),
         ("url('https://example.com:80/a').getHost()", json!("example.com:80")),
-        ("ip('192.168.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.2.3')", json!(true)),
+        (
+            "ip('192.168.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.2.3')",
+            json!(true),
+        ),
         ("semver('1.2.3').isLessThan(semver('1.10.0'))", json!(true)),
         ("!format.dns1123Label().validate('ok').hasValue()", json!(true)),
         ("jsonpatch.escapeKey('a/b~c')", json!("a~1b~0c")),
@@ -97,10 +100,16 @@ fn errors_are_told_in_upstreams_words() {
 fn what_cannot_work_is_refused_before_it_runs() {
     let prefix = "compilation failed: ERROR: <input>:";
     for (expression, why) in [
-        ("object.a == b", "1:13: undeclared reference to 'b' (in container '')\n | object.a == b\n | ............^"),
+        (
+            "object.a == b",
+            "1:13: undeclared reference to 'b' (in container '')\n | object.a == b\n | ............^",
+        ),
         ("nothing(1)", "1:1: undeclared reference to 'nothing' (in container '')"),
         ("1 + 'a'", "1:3: found no matching overload for '_+_' applied to '(int, string)'"),
-        ("'a'.startsWith(1)", "1:15: found no matching overload for 'startsWith' applied to 'string.(int)'"),
+        (
+            "'a'.startsWith(1)",
+            "1:15: found no matching overload for 'startsWith' applied to 'string.(int)'",
+        ),
         ("[1, 'a']", "1:1: expected type 'int' but found 'string'"),
         ("1.all(x, x)", "1:1: expression of type 'int' cannot be range of a comprehension"),
         ("object.matches('(')", "1:15: invalid matches argument"),
@@ -119,10 +128,17 @@ fn what_cannot_work_is_refused_before_it_runs() {
 #[test]
 fn fields_of_known_types_are_checked() {
     let spec = Record::of("Spec", [("replicas".to_owned(), Type::Int)]);
-    let known = Environment::default().with("object", Record::of("It", [("spec".to_owned(), spec)]));
-    let check = |it: &str| compile(it, &known, &[Type::Bool]).map(drop).map_err(|it| {
-        it.trim_start_matches("compilation failed: ERROR: <input>:").lines().next().unwrap().to_owned()
-    });
+    let known =
+        Environment::default().with("object", Record::of("It", [("spec".to_owned(), spec)]));
+    let check = |it: &str| {
+        compile(it, &known, &[Type::Bool]).map(drop).map_err(|it| {
+            it.trim_start_matches("compilation failed: ERROR: <input>:")
+                .lines()
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+    };
     assert_eq!(check("object.spec.replicas > 1"), Ok(()));
     assert_eq!(
         check("object.spec.replicas > '1'"),
@@ -170,10 +186,9 @@ fn all_expressions_share_one_budget() {
 
 #[test]
 fn what_a_library_would_write_without_end_is_refused() {
-    for expression in [
-        "quantity('1e2000000000').asApproximateFloat()",
-        "'%.999999999f'.format([1.0])",
-    ] {
+    for expression in
+        ["quantity('1e2000000000').asApproximateFloat()", "'%.999999999f'.format([1.0])"]
+    {
         assert!(matches!(eval(expression, &json!({})), Err(Error::Told(_))), "{expression}");
     }
 }

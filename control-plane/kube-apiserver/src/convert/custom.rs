@@ -54,7 +54,12 @@ impl Webhook {
         Some(Self { endpoint: Endpoint::of(&webhook["clientConfig"], LIMIT), version })
     }
 
-    async fn ask(&self, server: &Server, objects: &[Value], to: &str) -> Result<Vec<Value>, String> {
+    async fn ask(
+        &self,
+        server: &Server,
+        objects: &[Value],
+        to: &str,
+    ) -> Result<Vec<Value>, String> {
         let version = self.version.ok_or("no supported conversion review versions")?;
         let endpoint = self.endpoint.as_ref().map_err(Clone::clone)?;
         let uid = entropy::uuid();

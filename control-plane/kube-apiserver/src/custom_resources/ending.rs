@@ -100,7 +100,11 @@ async fn free_names(server: &Server, group: &str) {
         names::write(&mut definition, verdict, &timestamp(server.clock.now()));
         let stored = registry::encode(&definition);
         if stored != record.value
-            && server.store.commit(Txn::update(&*record.key, record.mod_revision, stored)).await.is_ok()
+            && server
+                .store
+                .commit(Txn::update(&*record.key, record.mod_revision, stored))
+                .await
+                .is_ok()
         {
             server.learn_definitions();
         }
@@ -127,7 +131,8 @@ pub(crate) async fn finish_all(server: &Arc<Server>) {
 
 async fn delete_left(server: &Arc<Server>, group: &str, plural: &str) {
     let catalog = server.catalog();
-    let Some(resource) = catalog.all().iter().find(|it| it.custom.is_some() && it.is(group, plural))
+    let Some(resource) =
+        catalog.all().iter().find(|it| it.custom.is_some() && it.is(group, plural))
     else {
         return;
     };

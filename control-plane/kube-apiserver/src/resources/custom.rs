@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn versions_are_preferred_as_kubernetes_sorts_them() {
-        let mut all = ["foo1", "v1alpha1", "v10", "v11alpha2", "v2", "v11beta2", "v3beta1", "foo10"];
+        let mut all =
+            ["foo1", "v1alpha1", "v10", "v11alpha2", "v2", "v11beta2", "v3beta1", "foo10"];
         all.sort_by_key(|it| std::cmp::Reverse(priority(it)));
         let wanted = ["v10", "v2", "v11beta2", "v3beta1", "v11alpha2", "v1alpha1", "foo1", "foo10"];
         assert_eq!(all, wanted);

@@ -74,15 +74,15 @@ impl Converter {
                 "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}})
         };
         let definition = json!({"metadata": {"name": "hosts.stable.example.com"}, "spec": {
-            "group": "stable.example.com", "scope": "Namespaced",
-            "names": {"plural": "hosts", "kind": "Host"},
-            "conversion": {"strategy": "Webhook", "webhook": {
-                "clientConfig": self.client, "conversionReviewVersions": ["v1"]}},
-            "versions": [
-                version("v1", json!({"hostPort": {"type": "string"}})),
-                version("v2", json!({"host": {"type": "string"}, "port": {"type": "string"},
-                    "scheme": {"type": "string", "default": "https"}})),
-            ]}});
+        "group": "stable.example.com", "scope": "Namespaced",
+        "names": {"plural": "hosts", "kind": "Host"},
+        "conversion": {"strategy": "Webhook", "webhook": {
+            "clientConfig": self.client, "conversionReviewVersions": ["v1"]}},
+        "versions": [
+            version("v1", json!({"hostPort": {"type": "string"}})),
+            version("v2", json!({"host": {"type": "string"}, "port": {"type": "string"},
+                "scheme": {"type": "string", "default": "https"}})),
+        ]}});
         let (code, made) = cluster.post(DEFINITIONS, definition).await;
         assert_eq!(code, 201, "{made}");
         cluster
@@ -133,8 +133,7 @@ async fn an_object_is_shown_and_changed_in_either_version() {
     let stored = cluster.get(&format!("{}/b", path("v1"))).await;
     assert_eq!(stored["hostPort"], "example.com:2", "{stored}");
     let port = json!({"port": "3"});
-    let (code, now) =
-        cluster.patch(&format!("{}/a", path("v2")), "merge-patch+json", port).await;
+    let (code, now) = cluster.patch(&format!("{}/a", path("v2")), "merge-patch+json", port).await;
     assert_eq!((code.as_u16(), now["port"].as_str()), (200, Some("3")), "{now}");
     assert_eq!(cluster.get(&format!("{}/a", path("v1"))).await["hostPort"], "localhost:3");
     assert_eq!(cluster.delete(&format!("{}/a", path("v2"))).await.0, 200);
@@ -186,8 +185,10 @@ async fn what_comes_back_has_to_be_the_same_objects() {
         ),
         told(
             |asked| json!({"result": {"status": "Success"}, "convertedObjects": asked["objects"]}),
-            invalid("invalid groupVersion (expected stable.example.com/v2, received \
-                     stable.example.com/v1)"),
+            invalid(
+                "invalid groupVersion (expected stable.example.com/v2, received \
+                     stable.example.com/v1)",
+            ),
         ),
     ];
     for (change, why) in cases {
@@ -195,7 +196,10 @@ async fn what_comes_back_has_to_be_the_same_objects() {
         let cluster = converter.cluster().await;
         cluster.post(&path("v1"), json!({"metadata": {"name": "a"}, "hostPort": "h:1"})).await;
         let refused = cluster.get(&format!("{}/a", path("v2"))).await;
-        assert_eq!((refused["code"].as_u64(), refused["message"].as_str()), (Some(500), Some(&*why)));
+        assert_eq!(
+            (refused["code"].as_u64(), refused["message"].as_str()),
+            (Some(500), Some(&*why))
+        );
     }
     for (change, why) in [
         (of(|it| it["metadata"]["name"] = "z".into()), "must have the same name: a != z"),
@@ -218,7 +222,10 @@ async fn what_comes_back_has_to_be_the_same_objects() {
     cluster.post(&path("v1"), json!({"metadata": {"name": "a"}, "hostPort": "h:1"})).await;
     let shown = cluster.get(&format!("{}/a", path("v2"))).await;
     assert_eq!(shown["metadata"]["labels"], json!({"from": "v1"}), "{shown}");
-    assert_eq!((&shown["metadata"]["generation"], shown["metadata"].get("finalizers")), (&json!(1), None));
+    assert_eq!(
+        (&shown["metadata"]["generation"], shown["metadata"].get("finalizers")),
+        (&json!(1), None)
+    );
 }
 
 #[tokio::test]

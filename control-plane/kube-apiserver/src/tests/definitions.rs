@@ -107,8 +107,12 @@ async fn objects_are_selected_by_the_fields_that_their_definition_names() {
         ("metadata.name%3Da,spec.count%3D1", vec!["a"]),
     ] {
         let found = cluster.get(&format!("{}?fieldSelector={selector}", path("widgets"))).await;
-        let names: Vec<&str> = found["items"].as_array().unwrap().iter()
-            .map(|it| it["metadata"]["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = found["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["metadata"]["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, wanted, "{selector}");
     }
     let refused = cluster.get(&format!("{}?fieldSelector=spec.size%3D1", path("widgets"))).await;
@@ -119,8 +123,12 @@ async fn objects_are_selected_by_the_fields_that_their_definition_names() {
         json!([{"jsonPath": ".spec.none"}, {"jsonPath": ".metadata.name"}, {"jsonPath": ".spec"}]);
     let (code, refused) = cluster.post(DEFINITIONS, selectable).await;
     assert_eq!(code, 422);
-    let fields: Vec<&str> = refused["details"]["causes"].as_array().unwrap().iter()
-        .map(|it| it["field"].as_str().unwrap()).collect();
+    let fields: Vec<&str> = refused["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["field"].as_str().unwrap())
+        .collect();
     let at = |index| format!("spec.selectableFields[{index}].jsonPath");
     assert_eq!(fields, [at(0), at(1), at(2)]);
 }
@@ -144,9 +152,8 @@ async fn what_the_schema_does_not_have_is_told_or_refused_and_defaults_are_store
     let (_, made) = cluster.post(&path("widgets"), json!({"metadata": {"name": "bare"}})).await;
     assert_eq!(made["spec"], json!({"size": 3}));
     let null = json!({"spec": {"size": null, "note": "n"}});
-    let (_, patched) = cluster
-        .patch(&format!("{}/w", path("widgets")), "merge-patch+json", null)
-        .await;
+    let (_, patched) =
+        cluster.patch(&format!("{}/w", path("widgets")), "merge-patch+json", null).await;
     assert_eq!(patched["spec"], json!({"size": 3, "note": "n"}));
     let wrong = json!({"metadata": {"name": "x"}, "spec": {"size": "big"}});
     let (code, refused) = cluster.post(&path("widgets"), wrong).await;
@@ -184,7 +191,11 @@ async fn the_version_that_is_stored_may_change_and_all_that_were_have_to_stay() 
     let (code, refused) = cluster.patch(&place, "merge-patch+json", wanted).await;
     assert_eq!(code, 422);
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"));
+    assert!(
+        message.contains(
+            "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"
+        )
+    );
 }
 
 /// As operators with many kinds install them: all manifests together are two megabytes.

@@ -44,9 +44,10 @@ impl CallError {
     pub(super) fn plain(&self) -> String {
         match self {
             Self::Post { url, why } => format!("Post \"{url}\": {why}"),
-            Self::Status { why } | Self::Client { why } | Self::Invalid { why } | Self::Patch { why } => {
-                why.clone()
-            }
+            Self::Status { why }
+            | Self::Client { why }
+            | Self::Invalid { why }
+            | Self::Patch { why } => why.clone(),
         }
     }
 

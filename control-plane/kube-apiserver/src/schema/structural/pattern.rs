@@ -31,10 +31,12 @@ impl Pattern {
             return Err(refused(words(text, &error)));
         }
         let compiled = regex::RegexBuilder::new(&translated).size_limit(LARGEST).build();
-        let compiled = compiled.map_err(|error| refused(match error {
-            regex::Error::CompiledTooBig(_) => "expression too large".to_owned(),
-            other => other.to_string().lines().last().unwrap_or_default().to_owned(),
-        }))?;
+        let compiled = compiled.map_err(|error| {
+            refused(match error {
+                regex::Error::CompiledTooBig(_) => "expression too large".to_owned(),
+                other => other.to_string().lines().last().unwrap_or_default().to_owned(),
+            })
+        })?;
         Ok(Self { text: text.to_owned(), compiled })
     }
 
@@ -52,7 +54,10 @@ fn words(text: &str, error: &regex_syntax::ast::Error) -> String {
         ErrorKind::GroupUnclosed => format!("missing closing ): `{text}`"),
         ErrorKind::GroupUnopened => format!("unexpected ): `{text}`"),
         ErrorKind::ClassUnclosed => {
-            format!("missing closing ]: `{}`", error.pattern().get(span.start.offset..).unwrap_or(text))
+            format!(
+                "missing closing ]: `{}`",
+                error.pattern().get(span.start.offset..).unwrap_or(text)
+            )
         }
         ErrorKind::ClassRangeInvalid => format!("invalid character class range: `{part}`"),
         ErrorKind::RepetitionMissing => {
@@ -89,7 +94,10 @@ fn translate(text: &str) -> Result<String, String> {
         };
         let is_lazy = &rest[..length] == "?";
         if is_repeat && !repeated.is_empty() && !is_lazy {
-            return Err(format!("invalid nested repetition operator: `{repeated}{}`", &rest[..length]));
+            return Err(format!(
+                "invalid nested repetition operator: `{repeated}{}`",
+                &rest[..length]
+            ));
         }
         // One question mark after a repetition makes it lazy; what follows is another.
         repeated = if is_repeat { &rest[..length] } else { "" };
@@ -111,7 +119,8 @@ fn count(rest: &str) -> Result<Option<usize>, String> {
     if !is_number(least) || !(most.is_empty() || is_number(most)) {
         return Ok(None);
     }
-    let is_large = |it: &str| !it.is_empty() && it.parse().map_or(true, |it: u32| it > MOST_REPEATS);
+    let is_large =
+        |it: &str| !it.is_empty() && it.parse().map_or(true, |it: u32| it > MOST_REPEATS);
     let length = inside.len() + 2;
     if is_large(least) || is_large(most) {
         return Err(format!("invalid repeat count: `{}`", &rest[..length]));

@@ -155,8 +155,13 @@ mod tests {
         prune(&mut object, &schema(), &mut unknown);
         unknown.sort();
         let wanted = [
-            "extra", "spec.any.k.z", "spec.inner.odd", "spec.inner.spec.q", "spec.odd",
-            "spec.open.closed.y", "spec.parts[0].odd",
+            "extra",
+            "spec.any.k.z",
+            "spec.inner.odd",
+            "spec.inner.spec.q",
+            "spec.odd",
+            "spec.open.closed.y",
+            "spec.parts[0].odd",
         ];
         assert_eq!(unknown, wanted);
         assert_eq!(object["spec"]["open"], json!({"free": {"x": 1}, "closed": {}}));
@@ -168,8 +173,11 @@ mod tests {
         let mut object = json!({"spec": {"size": null, "note": null, "maybe": null,
             "parts": [{}, {"name": null}], "any": {"k": {}}}});
         default(&mut object, &schema());
-        assert_eq!(object, json!({"spec": {"size": 3, "maybe": null,
-            "parts": [{"name": "n"}, {"name": "n"}], "any": {"k": {"x": 1}}}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"size": 3, "maybe": null,
+            "parts": [{"name": "n"}, {"name": "n"}], "any": {"k": {"x": 1}}}})
+        );
         let mut absent = json!({});
         default(&mut absent, &schema());
         assert_eq!(absent, json!({}));

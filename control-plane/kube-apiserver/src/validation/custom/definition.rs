@@ -34,7 +34,9 @@ fn check(faults: &mut Faults, object: &Value, old: Option<&Value>) {
         }
     }
     faults.one_of("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]);
-    if spec["preserveUnknownFields"] == true && old.is_none_or(|it| it["spec"]["preserveUnknownFields"] != true) {
+    if spec["preserveUnknownFields"] == true
+        && old.is_none_or(|it| it["spec"]["preserveUnknownFields"] != true)
+    {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
                    spec.versions[*].schema instead";
         faults.invalid("spec.preserveUnknownFields", true, why);
@@ -125,7 +127,12 @@ fn versions(faults: &mut Faults, spec: &Value, old: Option<&Value>) {
         if let Some(at) = own("schema", "schema.openAPIV3Schema", "spec.validation.openAPIV3Schema")
             && schema.is_object()
         {
-            structure::check(faults, &at, schema, before.map(|it| &it["schema"]["openAPIV3Schema"]));
+            structure::check(
+                faults,
+                &at,
+                schema,
+                before.map(|it| &it["schema"]["openAPIV3Schema"]),
+            );
         }
         if let Some(at) = own("subresources", "subresources", "spec.subresources") {
             subresources(faults, &at, &version["subresources"]);
@@ -179,7 +186,8 @@ fn subresources(faults: &mut Faults, at: &str, subresources: &Value) {
         } else if value.contains(['[', ']', '*']) || !value.starts_with('.') {
             let why = "should be a json path without array notation";
             faults.invalid(path, value, why);
-        } else if root.is_empty() && !value.starts_with(".spec.") && !value.starts_with(".status.") {
+        } else if root.is_empty() && !value.starts_with(".spec.") && !value.starts_with(".status.")
+        {
             let why = "should be a json path under either .spec or .status";
             faults.invalid(path, value, why);
         } else if !value.starts_with(root) {
@@ -201,7 +209,8 @@ fn printed(faults: &mut Faults, at: &str, version: &Value) {
             let why = format!("must be one of {}", kinds.join(","));
             faults.invalid(format!("{at}.type"), kind, why);
         }
-        let formats = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+        let formats =
+            ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
         let format = text(column, "format");
         if !format.is_empty() && !formats.contains(&format) {
             let why = format!("must be one of {}", formats.join(","));
@@ -356,7 +365,8 @@ pub(in crate::validation) fn status(faults: &mut Faults, new: &Value) {
 
 /// Versions that objects may be stored in have to stay.
 fn stored(faults: &mut Faults, new: &Value) {
-    let names: Vec<&str> = items(&new["spec"], "versions").map(|(_, it)| text(it, "name")).collect();
+    let names: Vec<&str> =
+        items(&new["spec"], "versions").map(|(_, it)| text(it, "name")).collect();
     let mut has_current = false;
     let storage = items(&new["spec"], "versions").find(|(_, it)| it["storage"] == true);
     let storage = storage.map_or("", |(_, it)| text(it, "name"));

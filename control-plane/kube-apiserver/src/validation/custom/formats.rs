@@ -12,10 +12,41 @@ use super::super::fields;
 
 /// The formats that a definition may name without a warning.
 const KNOWN: [&str; 36] = [
-    "bsonobjectid", "byte", "cidr", "creditcard", "date", "date-time", "datetime", "duration",
-    "email", "hexcolor", "hostname", "ipv4", "ipv6", "isbn", "isbn10", "isbn13", "k8s-long-name",
-    "k8s-short-name", "mac", "password", "rgbcolor", "ssn", "uri", "uuid", "uuid3", "uuid4",
-    "uuid5", "int32", "int64", "int8", "int16", "uint8", "uint16", "uint32", "uint64",
+    "bsonobjectid",
+    "byte",
+    "cidr",
+    "creditcard",
+    "date",
+    "date-time",
+    "datetime",
+    "duration",
+    "email",
+    "hexcolor",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "k8s-long-name",
+    "k8s-short-name",
+    "mac",
+    "password",
+    "rgbcolor",
+    "ssn",
+    "uri",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "int32",
+    "int64",
+    "int8",
+    "int16",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
     "float",
 ];
 
@@ -97,17 +128,53 @@ fn is_date_time(text: &str) -> bool {
     let parts: Vec<&str> = clock.split(':').collect();
     let is_clock = matches!(parts[..], [h, m, s] if pair(h, 23) && pair(m, 59) && pair(s, 59));
     let is_zone = zone == "z"
-        || zone.get(1..).and_then(|it| it.split_once(':')).is_some_and(|(h, m)| {
-            pair(h, 99) && pair(m, 99)
-        });
+        || zone
+            .get(1..)
+            .and_then(|it| it.split_once(':'))
+            .is_some_and(|(h, m)| pair(h, 99) && pair(m, 99));
     is_date(date) && is_clock && is_zone && is_number(fraction)
 }
 
 const UNITS: [&str; 39] = [
-    "ns", "nano", "nanos", "nanosecond", "nanoseconds", "us", "µs", "μs", "micro", "micros",
-    "microsecond", "microseconds", "ms", "milli", "millis", "millisecond", "milliseconds", "s",
-    "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h", "hr", "hrs",
-    "hour", "hours", "d", "day", "days", "w", "wk", "week", "weeks",
+    "ns",
+    "nano",
+    "nanos",
+    "nanosecond",
+    "nanoseconds",
+    "us",
+    "µs",
+    "μs",
+    "micro",
+    "micros",
+    "microsecond",
+    "microseconds",
+    "ms",
+    "milli",
+    "millis",
+    "millisecond",
+    "milliseconds",
+    "s",
+    "sec",
+    "secs",
+    "second",
+    "seconds",
+    "m",
+    "min",
+    "mins",
+    "minute",
+    "minutes",
+    "h",
+    "hr",
+    "hrs",
+    "hour",
+    "hours",
+    "d",
+    "day",
+    "days",
+    "w",
+    "wk",
+    "week",
+    "weeks",
 ];
 
 fn is_duration(text: &str) -> bool {
@@ -198,15 +265,15 @@ fn is_host(text: &str) -> bool {
 
 /// Six, eight or twenty bytes, between colons or hyphens, or in fours between dots.
 fn is_mac(text: &str) -> bool {
-    let is_hex = |it: &str, length: usize| {
-        it.len() == length && it.bytes().all(|it| it.is_ascii_hexdigit())
-    };
+    let is_hex =
+        |it: &str, length: usize| it.len() == length && it.bytes().all(|it| it.is_ascii_hexdigit());
     let pairs = |sign: char| {
         let parts: Vec<&str> = text.split(sign).collect();
         matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|it| is_hex(it, 2))
     };
     let fours: Vec<&str> = text.split('.').collect();
-    pairs(':') || pairs('-')
+    pairs(':')
+        || pairs('-')
         || matches!(fours.len(), 3 | 4 | 10) && fours.iter().all(|it| is_hex(it, 4))
 }
 
@@ -276,7 +343,11 @@ mod tests {
             ("byte", "YWJj", "Y$"),
             ("mac", "00:11:22:aa:bb:cc", "00:11:22"),
             ("uuid", "123e4567-e89b-12d3-a456-426614174000", "123e4567"),
-            ("uuid4", "f47ac10b-58cc-4372-a567-0e02b2c3d479", "123e4567-e89b-12d3-a456-426614174000"),
+            (
+                "uuid4",
+                "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+                "123e4567-e89b-12d3-a456-426614174000",
+            ),
             ("isbn10", "0-306-40615-2", "0-306-40615-3"),
             ("isbn13", "978-0-306-40615-7", "978-0-306-40615-8"),
             ("creditcard", "4111111111111111", "4111111111111112"),

@@ -26,7 +26,8 @@ pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value) {
     if *others == false {
         let why = "additionalProperties cannot be set to false";
         faults.add(FieldError::forbidden(format!("{at}.additionalProperties"), why));
-    } else if !others.is_null() && schema["properties"].as_object().is_some_and(|it| !it.is_empty()) {
+    } else if !others.is_null() && schema["properties"].as_object().is_some_and(|it| !it.is_empty())
+    {
         let why = "additionalProperties and properties are mutual exclusive";
         faults.add(FieldError::forbidden(format!("{at}.additionalProperties"), why));
     }
@@ -41,10 +42,13 @@ pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value) {
 /// Words that are allowed in alternatives, too.
 pub(super) fn values(faults: &mut Faults, at: &str, schema: &Value) {
     if schema["uniqueItems"] == true {
-        let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        let why =
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         faults.add(FieldError::forbidden(format!("{at}.uniqueItems"), why));
     }
-    for word in ["definitions", "dependencies", "patternProperties", "id", "$ref", "additionalItems"] {
+    for word in
+        ["definitions", "dependencies", "patternProperties", "id", "$ref", "additionalItems"]
+    {
         let is_there = match &schema[word] {
             Value::Null => false,
             Value::String(text) => !text.is_empty(),
@@ -155,7 +159,8 @@ fn keyed(faults: &mut Faults, at: &str, schema: &Value, items: &Value) {
             let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
             faults.add(FieldError::forbidden(format!("{place}.nullable"), why));
         }
-        let is_required = items["required"].as_array().is_some_and(|it| it.iter().any(|it| it == key));
+        let is_required =
+            items["required"].as_array().is_some_and(|it| it.iter().any(|it| it == key));
         if !is_required && field["default"].is_null() {
             let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or \
                        be a required property";

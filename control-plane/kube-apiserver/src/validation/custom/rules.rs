@@ -98,8 +98,12 @@ struct Run {
 /// The faults that the rules of a version find in an object.
 pub(super) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
-    let place =
-        Place { node: custom.node(), value: object, old, is_same: old.is_some_and(|it| it == object) };
+    let place = Place {
+        node: custom.node(),
+        value: object,
+        old,
+        is_same: old.is_some_and(|it| it == object),
+    };
     run.place("", custom.rules(), place);
     run.found
 }
@@ -123,7 +127,8 @@ impl Run {
                 for (name, value) in fields {
                     let Some(node) = place.node.field(name) else { continue };
                     let is_field = place.node.fields.contains_key(name);
-                    let below = if is_field { rules.fields.get(name) } else { rules.others.as_deref() };
+                    let below =
+                        if is_field { rules.fields.get(name) } else { rules.others.as_deref() };
                     let Some(below) = below else { continue };
                     let at = if is_field { join(at, name) } else { format!("{at}[{name}]") };
                     let old = place.old.and_then(|it| it.get(name));
@@ -132,7 +137,8 @@ impl Run {
                 }
             }
             Value::Array(items) => {
-                let (Some(node), Some(below)) = (place.node.items.as_deref(), rules.items.as_deref())
+                let (Some(node), Some(below)) =
+                    (place.node.items.as_deref(), rules.items.as_deref())
                 else {
                     return;
                 };
@@ -141,7 +147,11 @@ impl Run {
                     let old = ratchet::item(&place.node.list, place.old, value);
                     let is_same =
                         if is_keyed { old.is_some_and(|it| it == value) } else { place.is_same };
-                    self.place(&format!("{at}[{index}]"), below, Place { node, value, old, is_same });
+                    self.place(
+                        &format!("{at}[{index}]"),
+                        below,
+                        Place { node, value, old, is_same },
+                    );
                 }
             }
             _ => {}
@@ -229,7 +239,8 @@ impl Run {
         match program.eval(scope, &mut self.budget) {
             Ok(cel::Value::String(text)) => {
                 let text = text.trim();
-                let is_good = !text.is_empty() && !text.contains('\n') && text.len() <= LONGEST_MESSAGE;
+                let is_good =
+                    !text.is_empty() && !text.contains('\n') && text.len() <= LONGEST_MESSAGE;
                 Ok(is_good.then(|| text.to_owned()))
             }
             Err(Error::Budget) => Err("messageExpression evaluation failed due to running out of \

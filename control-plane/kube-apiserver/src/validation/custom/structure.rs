@@ -23,7 +23,9 @@ pub(super) enum Level {
 pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value, old: Option<&Value>) {
     match schema["type"].as_str().unwrap_or_default() {
         "object" => {}
-        "" => faults.add(FieldError::required(format!("{at}.type"), "must not be empty at the root")),
+        "" => {
+            faults.add(FieldError::required(format!("{at}.type"), "must not be empty at the root"))
+        }
         other => faults.invalid(format!("{at}.type"), other, "must be object at the root"),
     }
     if schema["nullable"] == true {
@@ -34,7 +36,8 @@ pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value, old: Option<&
     let allowed = ["type", "properties", "description", "required"];
     let inner = metadata.and_then(|it| it.get("properties")).and_then(Value::as_object);
     let is_more = metadata.is_some_and(|it| it.keys().any(|it| !allowed.contains(&it.as_str())))
-        || inner.is_some_and(|it| it.keys().any(|it| !matches!(it.as_str(), "name" | "generateName")));
+        || inner
+            .is_some_and(|it| it.keys().any(|it| !matches!(it.as_str(), "name" | "generateName")));
     if is_more {
         let why = "must not specify anything other than name and generateName, but metadata is \
                    implicitly specified";
@@ -53,9 +56,8 @@ pub(super) fn below<'a>(
     let fields =
         fields.map(move |(name, it)| (format!("{at}.properties[{name}]"), it, Level::Field));
     let others = &schema["additionalProperties"];
-    let others = others.is_object().then(|| {
-        (format!("{at}.additionalProperties"), others, Level::Field)
-    });
+    let others =
+        others.is_object().then(|| (format!("{at}.additionalProperties"), others, Level::Field));
     let items = &schema["items"];
     let items = items.is_object().then(|| (format!("{at}.items"), items, Level::Item));
     fields.chain(others).chain(items)
@@ -176,7 +178,13 @@ fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, 
     }
     for junction in ["allOf", "anyOf", "oneOf"] {
         for (index, it) in inner[junction].as_array().into_iter().flatten().enumerate() {
-            within_junction(faults, &format!("{at}.{junction}[{index}]"), it, outer, is_mixed(outer, it));
+            within_junction(
+                faults,
+                &format!("{at}.{junction}[{index}]"),
+                it,
+                outer,
+                is_mixed(outer, it),
+            );
         }
     }
     if inner["not"].is_object() {

@@ -148,10 +148,8 @@ fn items_of_sets_and_maps_are_there_once() {
                 "name": {"type": "string"}, "x": {"type": "integer"}}}},
     }});
     let twice = json!({"set": ["a", "b", "a"], "map": [{"name": "n", "x": 1}, {"name": "n"}]});
-    let all = [
-        "spec.map[1]: Duplicate value: {\"name\":\"n\"}",
-        "spec.set[2]: Duplicate value: \"a\"",
-    ];
+    let all =
+        ["spec.map[1]: Duplicate value: {\"name\":\"n\"}", "spec.set[2]: Duplicate value: \"a\""];
     let resource = resource(schema);
     assert_eq!(changed(&resource, None, twice.clone()), all);
     assert_eq!(changed(&resource, Some(json!({})), twice.clone()), all);
@@ -179,23 +177,26 @@ fn what_an_update_leaves_as_it_was_is_not_looked_at_again() {
 #[test]
 fn rules_see_scalars_lists_maps_and_objects() {
     let schema = json!({"type": "object",
-        "x-kubernetes-validations": rule("self.low <= self.high", "low must not exceed high"),
-        "properties": {
-            "low": {"type": "integer"}, "high": {"type": "integer"},
-            "a-b": {"type": "string"},
-            "list": {"type": "array", "items": {"type": "string",
-                "x-kubernetes-validations": rule("self.startsWith('x')", "must start with x")}},
-            "map": {"type": "object", "additionalProperties": {"type": "integer",
-                "x-kubernetes-validations": rule("self > 0", "must be positive")}},
-            "wait": {"type": "string", "format": "duration",
-                "x-kubernetes-validations": rule("self < duration('1m')", "too long")},
-            "more": {"type": "object",
-                "x-kubernetes-validations": rule("!has(self.c__dash__d) || self.c__dash__d != ''", ""),
-                "properties": {"c-d": {"type": "string"}}},
-        }});
+    "x-kubernetes-validations": rule("self.low <= self.high", "low must not exceed high"),
+    "properties": {
+        "low": {"type": "integer"}, "high": {"type": "integer"},
+        "a-b": {"type": "string"},
+        "list": {"type": "array", "items": {"type": "string",
+            "x-kubernetes-validations": rule("self.startsWith('x')", "must start with x")}},
+        "map": {"type": "object", "additionalProperties": {"type": "integer",
+            "x-kubernetes-validations": rule("self > 0", "must be positive")}},
+        "wait": {"type": "string", "format": "duration",
+            "x-kubernetes-validations": rule("self < duration('1m')", "too long")},
+        "more": {"type": "object",
+            "x-kubernetes-validations": rule("!has(self.c__dash__d) || self.c__dash__d != ''", ""),
+            "properties": {"c-d": {"type": "string"}}},
+    }});
     assert_eq!(
-        faults(schema, json!({"low": 3, "high": 2, "list": ["xa", "b"], "map": {"k.k": 0},
-            "wait": "2m", "more": {"c-d": ""}})),
+        faults(
+            schema,
+            json!({"low": 3, "high": 2, "list": ["xa", "b"], "map": {"k.k": 0},
+            "wait": "2m", "more": {"c-d": ""}})
+        ),
         [
             "spec: Invalid value: low must not exceed high",
             "spec.list[1]: Invalid value: \"b\": must start with x",
@@ -241,8 +242,10 @@ fn transition_rules_run_where_there_is_an_old_value() {
         changed(&resource, None, json!({"fixed": "a", "once": "a", "new": "b"})),
         ["spec.new: Invalid value: \"b\": begins as first"]
     );
-    let old = json!({"fixed": "a", "once": "a", "parts": [{"name": "x", "n": 1}, {"name": "y", "n": 5}]});
-    let new = json!({"fixed": "b", "once": "b", "parts": [{"name": "y", "n": 4}, {"name": "z", "n": 0}]});
+    let old =
+        json!({"fixed": "a", "once": "a", "parts": [{"name": "x", "n": 1}, {"name": "y", "n": 5}]});
+    let new =
+        json!({"fixed": "b", "once": "b", "parts": [{"name": "y", "n": 4}, {"name": "z", "n": 0}]});
     assert_eq!(
         changed(&resource, Some(old), new),
         [
@@ -275,8 +278,10 @@ fn a_rule_that_costs_too_much_ends_the_evaluation() {
     let found = faults(schema, json!({"list": vec![1; 200]}));
     assert_eq!(
         found,
-        ["spec.list: Invalid value: \"array\": 'operation cancelled: actual cost limit exceeded': no \
-          further validation rules will be run due to call cost exceeds limit for rule: never told"]
+        [
+            "spec.list: Invalid value: \"array\": 'operation cancelled: actual cost limit exceeded': no \
+          further validation rules will be run due to call cost exceeds limit for rule: never told"
+        ]
     );
     let each = rule("self.all(x, x >= 0)", "m");
     let schema = json!({"type": "object", "properties": {"all": {"type": "array", "items": {
@@ -310,15 +315,27 @@ fn rules_that_cannot_work_are_refused_with_the_definition() {
     for (rule, why) in [
         (json!({"rule": "self.a"}), "cel expression must evaluate to a bool"),
         (json!({"rule": ""}), ".rule: Required value: rule is not specified"),
-        (json!({"rule": "self.a == 1 &&\nself.a > 0"}), "message must be specified if rule contains"),
+        (
+            json!({"rule": "self.a == 1 &&\nself.a > 0"}),
+            "message must be specified if rule contains",
+        ),
         (json!({"rule": "self.a == 1", "message": "a\nb"}), "message must not contain line breaks"),
-        (json!({"rule": "self.a == 1", "messageExpression": "self.a"}),
-            "messageExpression must evaluate to a string"),
-        (json!({"rule": "self.a == 1", "reason": "Other"}), ".reason: Unsupported value: \"Other\""),
-        (json!({"rule": "self.a == 1", "fieldPath": ".b"}),
-            "fieldPath must be a valid path: does not refer to a valid field"),
-        (json!({"rule": "self.a == 1", "optionalOldSelf": true}),
-            ".optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule"),
+        (
+            json!({"rule": "self.a == 1", "messageExpression": "self.a"}),
+            "messageExpression must evaluate to a string",
+        ),
+        (
+            json!({"rule": "self.a == 1", "reason": "Other"}),
+            ".reason: Unsupported value: \"Other\"",
+        ),
+        (
+            json!({"rule": "self.a == 1", "fieldPath": ".b"}),
+            "fieldPath must be a valid path: does not refer to a valid field",
+        ),
+        (
+            json!({"rule": "self.a == 1", "optionalOldSelf": true}),
+            ".optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
+        ),
     ] {
         let found = of_rule(rule.clone(), json!({}));
         assert!(found.len() == 1 && found[0].contains(why), "{rule}: {found:?}");
@@ -339,36 +356,61 @@ fn rules_that_cannot_work_are_refused_with_the_definition() {
 fn schemas_have_to_be_structural() {
     let at = "spec.validation.openAPIV3Schema.properties[spec]";
     for (schema, why) in [
-        (json!({"properties": {}}), ".type: Required value: must not be empty for specified object fields"),
+        (
+            json!({"properties": {}}),
+            ".type: Required value: must not be empty for specified object fields",
+        ),
         (json!({"type": "array"}), ".items: Required value: must be specified"),
-        (json!({"type": "array", "items": {}}),
-            ".items.type: Required value: must not be empty for specified array items"),
-        (json!({"type": "string", "pattern": "("}),
+        (
+            json!({"type": "array", "items": {}}),
+            ".items.type: Required value: must not be empty for specified array items",
+        ),
+        (
+            json!({"type": "string", "pattern": "("}),
             ".pattern: Invalid value: \"(\": must be a valid regular expression, but isn't: error \
-             parsing regexp: missing closing ): `(`"),
-        (json!({"type": "object", "additionalProperties": false}),
-            ".additionalProperties: Forbidden: additionalProperties cannot be set to false"),
-        (json!({"type": "object", "additionalProperties": {"type": "string"},
+             parsing regexp: missing closing ): `(`",
+        ),
+        (
+            json!({"type": "object", "additionalProperties": false}),
+            ".additionalProperties: Forbidden: additionalProperties cannot be set to false",
+        ),
+        (
+            json!({"type": "object", "additionalProperties": {"type": "string"},
             "properties": {"a": {"type": "string"}}}),
-            ".additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive"),
-        (json!({"type": "array", "uniqueItems": true, "items": {"type": "string"}}),
+            ".additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+        ),
+        (
+            json!({"type": "array", "uniqueItems": true, "items": {"type": "string"}}),
             ".uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity \
-             becomes quadratic"),
-        (json!({"type": "string", "default": 1}),
+             becomes quadratic",
+        ),
+        (
+            json!({"type": "string", "default": 1}),
             ".default: Invalid value: \"integer\": spec.validation.openAPIV3Schema.properties[spec]\
-             .default in body must be of type string: \"integer\""),
-        (json!({"type": "object", "anyOf": [{"properties": {"a": {"minLength": 1}}}]}),
+             .default in body must be of type string: \"integer\"",
+        ),
+        (
+            json!({"type": "object", "anyOf": [{"properties": {"a": {"minLength": 1}}}]}),
             ".properties[a]: Required value: because it is defined in spec.validation\
-             .openAPIV3Schema.properties[spec].anyOf[0].properties[a]"),
-        (json!({"type": "string", "anyOf": [{"type": "string"}]}),
-            ".anyOf[0].type: Forbidden: must be empty to be structural"),
-        (json!({"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}),
+             .openAPIV3Schema.properties[spec].anyOf[0].properties[a]",
+        ),
+        (
+            json!({"type": "string", "anyOf": [{"type": "string"}]}),
+            ".anyOf[0].type: Forbidden: must be empty to be structural",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}),
             ".x-kubernetes-list-map-keys: Required value: must not be empty if \
-             x-kubernetes-list-type is map"),
-        (json!({"type": "string", "x-kubernetes-list-type": "set"}),
-            ".type: Invalid value: \"string\": must be array if x-kubernetes-list-type is specified"),
-        (json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
-            ".x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined"),
+             x-kubernetes-list-type is map",
+        ),
+        (
+            json!({"type": "string", "x-kubernetes-list-type": "set"}),
+            ".type: Invalid value: \"string\": must be array if x-kubernetes-list-type is specified",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
+            ".x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
+        ),
     ] {
         assert_eq!(of_schema(schema), [format!("{at}{why}")]);
     }
@@ -428,7 +470,10 @@ fn karpenters_definitions_are_taken_and_their_rules_work() {
         let mut faults = Faults::default();
         validate(&mut faults, custom, &fixed, Some(&good));
         let found = told(faults);
-        assert!(found[0].starts_with("spec: Invalid value: Cannot transition NodePool"), "{found:?}");
+        assert!(
+            found[0].starts_with("spec: Invalid value: Cannot transition NodePool"),
+            "{found:?}"
+        );
         assert_eq!(found[1], "spec: Invalid value: 'weight' is not supported on static NodePools");
     }
 }

@@ -34,7 +34,9 @@ pub(super) fn check(faults: &mut Vec<FieldError>, at: &str, place: Place<'_>, va
     match value {
         Value::Null => return,
         Value::String(text) => string(faults, at, node, text),
-        Value::Number(number) => bounds(faults, at, node, number.as_f64().unwrap_or_default(), value),
+        Value::Number(number) => {
+            bounds(faults, at, node, number.as_f64().unwrap_or_default(), value)
+        }
         Value::Array(items) => list(faults, at, place, items),
         Value::Object(fields) => object(faults, at, place, fields),
         Value::Bool(_) => {}
@@ -160,7 +162,8 @@ fn bounds(faults: &mut Vec<FieldError>, at: &str, node: &Node, number: f64, valu
     if let Some(least) = limits.minimum
         && (number < least || limits.is_above_minimum && number <= least)
     {
-        let than = if limits.is_above_minimum { "greater than" } else { "greater than or equal to" };
+        let than =
+            if limits.is_above_minimum { "greater than" } else { "greater than or equal to" };
         invalid(faults, at, value.clone(), &format!("should be {than} {least}"));
     }
 }

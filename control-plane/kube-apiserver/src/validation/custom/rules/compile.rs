@@ -225,7 +225,12 @@ fn sense(faults: &mut Faults, at: &str, rule: &Value, of: &Type, within: &Within
     if !told.trim().is_empty()
         && let Err(why) = compile(told, of, is_optional, Type::String)
     {
-        refused(faults, format!("{at}.messageExpression"), rule, format!("messageExpression {why}"));
+        refused(
+            faults,
+            format!("{at}.messageExpression"),
+            rule,
+            format!("messageExpression {why}"),
+        );
     }
 }
 

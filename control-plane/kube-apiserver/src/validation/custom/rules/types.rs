@@ -17,8 +17,24 @@ use crate::{
 };
 
 const RESERVED: [&str; 18] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
 ];
 
 /// The name of a field in expressions; `None`: it has none.
@@ -27,8 +43,8 @@ pub(super) fn escaped(name: &str) -> Option<String> {
         return Some(format!("__{name}__"));
     }
     let is_letter = |it: char| it.is_ascii_alphabetic() || "_.-/".contains(it);
-    let fits = name.starts_with(is_letter)
-        && name.chars().all(|it| is_letter(it) || it.is_ascii_digit());
+    let fits =
+        name.starts_with(is_letter) && name.chars().all(|it| is_letter(it) || it.is_ascii_digit());
     fits.then(|| {
         name.replace("__", "__underscores__")
             .replace('.', "__dot__")
@@ -63,9 +79,10 @@ pub(super) fn type_of(node: &Node, is_resource: bool) -> Option<Type> {
 }
 
 fn object_type(node: &Node, is_resource: bool) -> Type {
-    let own = node.fields.iter().filter_map(|(name, place)| {
-        Some((escaped(name)?, type_of(place, place.is_embedded)?))
-    });
+    let own = node
+        .fields
+        .iter()
+        .filter_map(|(name, place)| Some((escaped(name)?, type_of(place, place.is_embedded)?)));
     let mut fields: Vec<(String, Type)> = own.collect();
     if is_resource {
         let names = ["name", "generateName"].map(|it| (it.to_owned(), Type::String));
