@@ -99,6 +99,10 @@ fn element<'a>(list: &'a Value, inside: &str) -> Option<&'a Value> {
     if let Ok(index) = inside.parse::<usize>() {
         return list.get(index);
     }
+    // A column has one value: the first of all.
+    if inside == "*" {
+        return list.as_array()?.first();
+    }
     if let Some(name) = inside.strip_prefix('\'').and_then(|it| it.strip_suffix('\'')) {
         return list.get(name);
     }
