@@ -5,8 +5,6 @@
 //! refuse. Escalation checks of RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
-//! Deviation: admission policies are stored and listed but never evaluated; whoever writes one is
-//! told so by a `Warning` header.
 //! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
@@ -18,6 +16,7 @@ mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
+pub(crate) mod policy;
 mod priority;
 mod resource_quota;
 mod round;
@@ -49,6 +48,7 @@ pub(crate) struct Context {
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
     webhooks: Arc<webhook::Webhooks>,
+    policies: Arc<policy::Policies>,
     turns: Arc<resource_quota::Turns>,
 }
 
@@ -56,7 +56,8 @@ impl Context {
     /// Webhooks are dialled from `place`.
     pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
-        Self { objects: Arc::new(objects), authorizer, webhooks, turns: Arc::default() }
+        let (policies, turns) = (Arc::default(), Arc::default());
+        Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
     }
 
     /// Asks a program that is not an admission webhook, on the same way.
@@ -110,9 +111,13 @@ pub(crate) async fn admit(
     old: Option<&Value>,
     new: &mut Value,
 ) -> Result<(), Status> {
+    let mut effects = policy::Effects::default();
     // Boxed, since all that writes awaits it: its type would be part of each of theirs.
-    let (warnings, turn) = decide(call, operation, old, new).boxed().await?;
-    call.warnings.extend(warnings);
+    let decided = decide(call, operation, old, new, &mut effects).boxed().await;
+    // The log tells of what was found, whatever came of it.
+    call.annotations.add(effects.annotations);
+    call.warnings.extend(effects.warnings);
+    let turn = decided?;
     if turn.is_some() {
         call.turn = turn;
     }
@@ -124,20 +129,25 @@ async fn decide(
     operation: Operation,
     old: Option<&Value>,
     new: &mut Value,
-) -> Result<(Vec<String>, Option<Turn>), Status> {
+    effects: &mut policy::Effects,
+) -> Result<Option<Turn>, Status> {
     let context = &call.server.admission;
     let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
     change(context, &attributes, new).await?;
-    let mut warnings = webhook::mutate(call, &attributes, new).await?;
+    let by_policies = policy::mutate(call, &attributes, new).await?;
+    let by_webhooks = webhook::mutate(call, &attributes, new, &mut effects.warnings).await?;
+    policy::mutate_again(call, &attributes, new, by_policies).await?;
+    webhook::mutate_again(call, &attributes, new, &mut effects.warnings, by_webhooks).await?;
     check(context, &attributes, new).await?;
-    warnings.extend(webhook::validate(call, &attributes, new).await?);
+    policy::validate(call, &attributes, new, effects).await?;
+    effects.warnings.extend(webhook::validate(call, &attributes, new).await?);
     let turn = match &call.turn {
         None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
         // Tried again, under another name.
         Some(_) => None,
     };
     resource_quota::check(&*context.objects, &attributes, new)?;
-    Ok((warnings, turn))
+    Ok(turn)
 }
 
 /// The plugins that change, and those that refuse before webhooks are asked.

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use transport::{Body, Peer};
 
 use self::{
@@ -88,7 +88,8 @@ impl Log {
         if info.is_resource {
             event["objectRef"] = reference(info);
         }
-        let trace = Trace { log: self.clone(), verdict, event, clock };
+        let annotations = Annotations::default();
+        let trace = Trace { log: self.clone(), verdict, event, annotations, clock };
         trace.write(Stage::RequestReceived);
         Some(trace)
     }
@@ -118,16 +119,32 @@ fn reference(info: &RequestInfo) -> Value {
     reference
 }
 
+/// What those who decide have to say of a request beside their answer. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Annotations(Arc<Mutex<Map<String, Value>>>);
+
+impl Annotations {
+    pub(crate) fn add(&self, all: impl IntoIterator<Item = (String, String)>) {
+        self.0.lock().extend(all.into_iter().map(|(key, value)| (key, value.into())));
+    }
+}
+
 /// One request that is followed.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     log: Log,
     verdict: Verdict,
     event: Value,
+    annotations: Annotations,
     clock: Clock,
 }
 
 impl Trace {
+    /// What is added to it will be in what is written.
+    pub(crate) fn annotations(&self) -> Annotations {
+        self.annotations.clone()
+    }
+
     pub(crate) fn impersonated(&mut self, user: &UserInfo) {
         self.event["impersonatedUser"] = authn::shown(user);
     }
@@ -236,6 +253,9 @@ impl Trace {
         let mut event = self.event.clone();
         event["stage"] = format!("{stage:?}").into();
         event["stageTimestamp"] = micro_timestamp(now).into();
+        if let Some(annotations) = event["annotations"].as_object_mut() {
+            annotations.extend(self.annotations.0.lock().clone());
+        }
         if event["annotations"] == json!({})
             && let Some(fields) = event.as_object_mut()
         {

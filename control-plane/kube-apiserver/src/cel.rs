@@ -72,6 +72,11 @@ impl Environment {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.variables.retain(|(it, _)| it != name);
+        self
+    }
+
     pub(crate) fn with_structs(mut self, structs: fn(&str) -> Option<Type>) -> Self {
         self.structs = Some(structs);
         self

@@ -65,7 +65,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
 
 fn webhooks(plural: &str, object: &mut Value) {
     if !plural.ends_with("webhookconfigurations") {
-        return;
+        return policies(plural, object);
     }
     for hook in each(object, "webhooks") {
         or(hook, "failurePolicy", json!("Fail"));
@@ -80,6 +80,23 @@ fn webhooks(plural: &str, object: &mut Value) {
             or(service, "port", json!(443));
         }
         for rule in each(hook, "rules") {
+            or(rule, "scope", json!("*"));
+        }
+    }
+}
+
+fn policies(plural: &str, object: &mut Value) {
+    let is_binding = plural.ends_with("bindings");
+    if !is_binding && object["spec"].is_object() {
+        or(&mut object["spec"], "failurePolicy", json!("Fail"));
+    }
+    let field = if is_binding { "matchResources" } else { "matchConstraints" };
+    let Some(matched) = object["spec"].get_mut(field).filter(|it| it.is_object()) else { return };
+    or(matched, "matchPolicy", json!("Equivalent"));
+    or(matched, "namespaceSelector", json!({}));
+    or(matched, "objectSelector", json!({}));
+    for list in ["resourceRules", "excludeResourceRules"] {
+        for rule in each(matched, list) {
             or(rule, "scope", json!("*"));
         }
     }

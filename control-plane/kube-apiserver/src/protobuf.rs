@@ -53,7 +53,9 @@ static TABLE: LazyLock<HashMap<String, Numbers>> = LazyLock::new(|| {
     GzDecoder::new(packed).read_to_end(&mut text).expect("the packed table is part of the binary");
     let table: Value =
         serde_json::from_slice(&text).expect("the packed table is part of the binary");
-    let messages = table.as_object().into_iter().flatten();
+    let added = schema::added();
+    let all = [&table, &added["protobuf"]];
+    let messages = all.into_iter().filter_map(Value::as_object).flatten();
     messages.map(|(name, entries)| (name.clone(), numbers(entries))).collect()
 });
 

@@ -69,13 +69,29 @@ pub(crate) struct Field {
 /// The file that `examples/generate-openapi.rs` writes.
 const PACKED: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
 
+/// What k8s-openapi does not have yet, by hand: kinds and schemas as in the packed file, and the
+/// numbers of the fields in protobuf.
+pub(crate) const ADDED: &str = include_str!("../schemas/mutating-admission-policies.json");
+
+/// The document of [`ADDED`].
+pub(crate) fn added() -> Value {
+    serde_json::from_str(ADDED).expect("the schemas are part of the binary")
+}
+
 /// The whole generated file, with descriptions. Not kept: it is large and seldom asked for.
 pub(crate) fn document() -> Value {
     let mut text = Vec::new();
     GzDecoder::new(PACKED)
         .read_to_end(&mut text)
         .expect("the packed schemas are part of the binary");
-    serde_json::from_slice(&text).expect("the packed schemas are part of the binary")
+    let mut document: Value =
+        serde_json::from_slice(&text).expect("the packed schemas are part of the binary");
+    let mut added = added();
+    for part in ["kinds", "schemas"] {
+        let all = added[part].as_object_mut().map(std::mem::take).unwrap_or_default();
+        document[part].as_object_mut().into_iter().for_each(|it| it.extend(all.clone()));
+    }
+    document
 }
 
 type Types = HashMap<String, Arc<Object>>;

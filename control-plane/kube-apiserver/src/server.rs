@@ -96,6 +96,8 @@ pub(crate) struct Call {
     pub(crate) body: bytes::Bytes,
     /// For `Warning` headers.
     pub(crate) warnings: Vec<String>,
+    /// For the audit log.
+    pub(crate) annotations: audit::Annotations,
     /// Among creations under a quota; it ends with the request.
     pub(crate) turn: Option<admission::Turn>,
 }
@@ -310,7 +312,9 @@ impl Server {
         }
         let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
+        let mut annotations = audit::Annotations::default();
         if let Some(trace) = notes.lock().trace.as_mut() {
+            annotations = trace.annotations();
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
             trace.request(media.unwrap_or_default(), &body);
         }
@@ -324,6 +328,7 @@ impl Server {
             head,
             body,
             warnings: Vec::new(),
+            annotations,
             turn: None,
         };
         verbs::answer(call).await

@@ -9,6 +9,7 @@ use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    admission::policy,
     resources::{Resource, meta},
     server::Call,
     status::FieldError,
@@ -95,6 +96,9 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             }
         }
         ("certificates.k8s.io", _) => sign_request(call, object),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            policy::status::prepare(&call.server.catalog(), object);
+        }
         ("batch", "jobs") => crate::jobs::generate_selector(object),
         ("apiextensions.k8s.io", _) => {
             crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
@@ -374,13 +378,6 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
         warnings.push(
             "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
         );
-    }
-    if resource.group == "admissionregistration.k8s.io" && resource.plural.contains("polic") {
-        warnings.push(format!(
-            "this server keeps {} but does not evaluate them: nothing is refused or changed by \"{}\"",
-            resource.plural,
-            object["metadata"]["name"].as_str().unwrap_or_default()
-        ));
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
         let mut unknown = std::collections::BTreeSet::new();

@@ -20,6 +20,7 @@ mod metadata;
 mod network;
 mod pod;
 mod pod_update;
+mod policies;
 mod probes;
 mod ranges;
 mod rbac;
@@ -190,7 +191,13 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("certificates.k8s.io", _) => certificates::signing_request(faults, object),
         ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
-        ("admissionregistration.k8s.io", plural) => admission::webhooks(faults, plural, object),
+        ("admissionregistration.k8s.io", plural) => match plural {
+            "validatingadmissionpolicies" => policies::policy(faults, object),
+            "mutatingadmissionpolicies" => policies::mutating_policy(faults, object),
+            "validatingadmissionpolicybindings" => policies::binding(faults, object, true),
+            "mutatingadmissionpolicybindings" => policies::binding(faults, object, false),
+            plural => admission::webhooks(faults, plural, object),
+        },
         // What is checked against the old state, too, is checked with it.
         ("apiextensions.k8s.io", _) => {}
         ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),

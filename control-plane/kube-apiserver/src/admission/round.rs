@@ -10,6 +10,8 @@ use super::{Attributes, Context, Operation};
 use crate::{
     authz::text,
     convert,
+    decode::{self, FieldValidation},
+    defaults,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -53,6 +55,30 @@ impl<'a> Round<'a> {
             convert::from_storage(resource, &mut object);
         }
         object
+    }
+
+    /// The object that someone made of `object`, which was shown in the version of `resource`: of the
+    /// same type, with defaults, in the stored form.
+    pub(super) fn taken(
+        &self,
+        resource: &Arc<Resource>,
+        object: &Value,
+        mut changed: Value,
+        validation: FieldValidation,
+    ) -> Result<Value, String> {
+        if self.attributes.info.subresource == "eviction" {
+            return Ok(changed);
+        }
+        if let Some(shape) = decode::shape(resource) {
+            decode::typed(resource, &shape, &mut changed, &[], validation)
+                .map_err(|it| it.to_string())?;
+        }
+        convert::to_storage(resource, &mut changed);
+        if resource.custom.is_some() {
+            changed["apiVersion"] = object["apiVersion"].clone();
+        }
+        defaults::apply(self.resource, &mut changed);
+        Ok(changed)
     }
 
     /// The `request` of a review. Its objects are in the version of `resource`.

@@ -37,9 +37,7 @@ use super::{
     matching::Asked,
     round::Round,
 };
-use crate::{
-    convert, decode, defaults, json_patches, resources::Resource, server::Call, status::Status,
-};
+use crate::{decode, json_patches, resources::Resource, server::Call, status::Status};
 
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
@@ -80,34 +78,54 @@ impl Webhooks {
     }
 }
 
-/// Lets mutating webhooks change the object. Returns warnings.
+/// Who was asked and wants to know of later changes, and what the object was when that was over.
+#[derive(Default)]
+pub(super) struct Mutated(Vec<(usize, Value)>);
+
+/// Lets mutating webhooks change the object.
 pub(super) async fn mutate(
     call: &Call,
     attributes: &Attributes<'_>,
     new: &mut Value,
-) -> Result<Vec<String>, Status> {
+    warnings: &mut Vec<String>,
+) -> Result<Mutated, Status> {
     let context = &call.server.admission;
     let known = context.webhooks.known(context);
-    let mut warnings = Vec::new();
+    let mut asked = Mutated::default();
     if known.mutating.is_empty() || is_exempt(&call.resource) {
-        return Ok(warnings);
+        return Ok(asked);
     }
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
-    // Who was asked, and what the object was when that was over.
-    let mut asked: Vec<(usize, Value)> = Vec::new();
     for (index, webhook) in known.mutating.iter().enumerate() {
-        if round.ask(webhook, new, &mut warnings).await? {
-            asked.push((index, new.clone()));
+        if round.ask(webhook, new, warnings).await? && webhook.is_reinvoked {
+            asked.0.push((index, new.clone()));
         }
     }
-    for (index, left) in asked {
-        let webhook = &known.mutating[index];
-        if webhook.is_reinvoked && left != *new {
-            round.ask(webhook, new, &mut warnings).await?;
+    Ok(asked)
+}
+
+/// Asks those once more that want to know of changes after theirs.
+pub(super) async fn mutate_again(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+    warnings: &mut Vec<String>,
+    asked: Mutated,
+) -> Result<(), Status> {
+    if asked.0.is_empty() {
+        return Ok(());
+    }
+    let context = &call.server.admission;
+    let known = context.webhooks.known(context);
+    let catalog = call.server.catalog();
+    let round = Round::of(call, &catalog, attributes)?;
+    for (index, left) in asked.0 {
+        if let Some(webhook) = known.mutating.get(index).filter(|_| left != *new) {
+            round.ask(webhook, new, warnings).await?;
         }
     }
-    Ok(warnings)
+    Ok(())
 }
 
 /// Lets validating webhooks refuse. Returns warnings.
@@ -202,22 +220,8 @@ impl Round<'_> {
         if self.attributes.operation == Operation::Delete {
             return Err("a deleted object cannot be changed".to_owned());
         }
-        let mut changed = object.clone();
-        convert::from_storage(resource, &mut changed);
+        let mut changed = self.shown(object, resource);
         json_patches::apply(&mut changed, patch).map_err(|it| it.to_string())?;
-        if self.attributes.info.subresource == "eviction" {
-            return Ok(changed);
-        }
-        if let Some(shape) = decode::shape(resource) {
-            let ignore = decode::FieldValidation::Ignore;
-            decode::typed(resource, &shape, &mut changed, &[], ignore)
-                .map_err(|it| it.to_string())?;
-        }
-        convert::to_storage(resource, &mut changed);
-        if resource.custom.is_some() {
-            changed["apiVersion"] = object["apiVersion"].clone();
-        }
-        defaults::apply(self.resource, &mut changed);
-        Ok(changed)
+        self.taken(resource, object, changed, decode::FieldValidation::Ignore)
     }
 }

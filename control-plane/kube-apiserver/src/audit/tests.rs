@@ -131,3 +131,47 @@ async fn who_acts_as_another_is_told_of_as_both_and_a_stranger_as_nobody() {
     assert_eq!(acted["responseStatus"]["code"], 403);
     assert_eq!(last("").unwrap()["responseStatus"]["code"], 401);
 }
+
+#[tokio::test]
+async fn what_policies_say_is_in_the_log() {
+    let audited = Audited::start("- {level: Metadata, users: [root]}").await;
+    let root = UserInfo::master("root");
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let make = async |plural: &str, name: &str, spec: Value| {
+        let body = json!({"metadata": {"name": name}, "spec": spec}).to_string();
+        let request = Request::post(format!("{group}/{plural}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(transport::full(body));
+        let answer = audited.send(&root, request.unwrap()).await;
+        assert_eq!(answer.status(), 201);
+    };
+    let spec = json!({
+        "matchConstraints": {"resourceRules": [{
+            "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["configmaps"],
+        }]},
+        "validations": [{"expression": "true"}, {"expression": "object.data.k == 'w'"}],
+        "auditAnnotations": [
+            {"key": "value", "valueExpression": "'k is ' + object.data.k"},
+            {"key": "none", "valueExpression": "null"},
+        ],
+    });
+    make("validatingadmissionpolicies", "p", spec).await;
+    let binding = json!({"policyName": "p", "validationActions": ["Audit"]});
+    make("validatingadmissionpolicybindings", "b", binding).await;
+    let map = json!({"metadata": {"name": "m"}, "data": {"k": "v"}});
+    assert_eq!(audited.send(&root, post(&map)).await.status(), 201);
+    let event = audited.events().pop().unwrap();
+    let annotations = &event["annotations"];
+    assert_eq!(annotations["p/value"], "k is v");
+    assert!(annotations.get("p/none").is_none());
+    assert_eq!(annotations["authorization.k8s.io/decision"], "allow");
+    let failures = annotations["validation.policy.admission.k8s.io/validation_failure"].as_str();
+    assert_eq!(
+        serde_json::from_str::<Value>(failures.unwrap()).unwrap(),
+        json!([{
+            "message": "failed expression: object.data.k == 'w'", "policy": "p", "binding": "b",
+            "expressionIndex": 1, "validationActions": ["Audit"],
+        }])
+    );
+}

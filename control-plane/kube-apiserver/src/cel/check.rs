@@ -254,15 +254,9 @@ impl Checker<'_> {
             let EntryExpr::StructField(entry) = &entry.expr else { continue };
             let at = self.places.next(&entry.field);
             let found = unwrapped(self.visit(&entry.value), entry.optional);
-            let Some(wanted) = object.field(&entry.field) else {
+            if object.field(&entry.field).is_none() {
                 self.fail(at, &format!("undefined field '{}'", entry.field));
-                continue;
-            };
-            if !found.may_be(&wanted) {
-                let field = &entry.field;
-                let why = format!(
-                    "expected type of field '{field}' is '{wanted}' but provided type is '{found}'"
-                );
+            } else if let Err(why) = object.fits(&entry.field, &found) {
                 self.fail(at, &why);
             }
         }

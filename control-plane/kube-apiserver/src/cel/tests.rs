@@ -35,6 +35,7 @@ fn expressions_give_what_upstream_gives() {
         "spec": {"replicas": 3, "image": "registry/app:1.2", "ports": [80, 443]},
         "labels": {"a": "x", "b": "y"},
         "none": null,
+        "metadata": {"namespace": "x", "annotations": {"a.b/c": "d"}},
     });
     for (expression, expected) in [
         ("object.spec.replicas >= 3 && object.spec.replicas < 4.5", json!(true)),
@@ -71,6 +72,16 @@ fn expressions_give_what_upstream_gives() {
         ("timestamp('2024-02-03T04:05:06Z').getFullYear()", json!(2024)),
         ("type(object.spec) == map && type(1) == int", json!(true)),
         ("object.none == null", json!(true)),
+        ("object.metadata.namespace == 'x'", json!(true)),
+        ("object.metadata.annotations['a.b/c']", json!("d")),
+        ("object.metadata.?annotations[?'other'].orValue('')", json!("")),
+        ("object.metadata.annotations.?other.hasValue()\n  // a comment\n  || 'é' < 'ê'", json!(true)),
+        ("b'abc'.size() == 3 && 2u + 3u == 5u && 7 % 4 == 3 && -object.spec.replicas == -3", json!(true)),
+        ("[[1, 2], [3]].map(l, l.map(i, i + 1))", json!([[2, 3], [4]])),
+        ("{'a': [1]}.all(k, k == 'a') && {'a': 1} == {'a': 1} && 1.5 > 1", json!(true)),
+        ("['b', 'a'].isSorted() || [1, 5, 2].max() == 5 && ['x', 'y'].join('-') == 'x-y'", json!(true)),
+        ("'a1b22'.findAll('[0-9]+')", json!(["1", "22"])),
+        ("[dyn(1), dyn('a')].exists(x, x == 'a') && string(true) + string(1.5) == 'true1.5'", json!(true)),
         ("{'a': 1, ?'b': optional.none()}", json!({"a": 1})),
         ("'b'.lowerAscii() + \"'\" + r'\\n'", json!("b'\\n")),
     ] {

@@ -11,6 +11,16 @@ pub(crate) trait Fields: Send + Sync {
 
     /// `None`: there is no such field.
     fn field(&self, name: &str) -> Option<Type>;
+
+    /// Whether a structure may have such a value in a field that it has.
+    fn fits(&self, field: &str, found: &Type) -> Result<(), String> {
+        match self.field(field) {
+            Some(wanted) if !found.may_be(&wanted) => Err(format!(
+                "expected type of field '{field}' is '{wanted}' but provided type is '{found}'"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone)]

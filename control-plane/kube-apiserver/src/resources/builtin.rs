@@ -297,6 +297,22 @@ const GROUPS: &[Group] = &[
         schemas: "io.k8s.api.admissionregistration.v1",
         rows: &[
             Row(
+                "MutatingAdmissionPolicy",
+                "mutatingadmissionpolicies",
+                "",
+                "api-extensions",
+                &[GENERATION, CONDITIONAL],
+                "",
+            ),
+            Row(
+                "MutatingAdmissionPolicyBinding",
+                "mutatingadmissionpolicybindings",
+                "",
+                "api-extensions",
+                &[GENERATION, CONDITIONAL],
+                "",
+            ),
+            Row(
                 "MutatingWebhookConfiguration",
                 "mutatingwebhookconfigurations",
                 "",

@@ -29,18 +29,18 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("", "services", "one address family, that of the configured range"),
     (
         "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        "not asked about `CONNECT`, `scale` and `binding`",
+    ),
+    (
+        "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
         "not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "admissionregistration.k8s.io",
         "validatingadmissionpolicies",
-        "kept, not evaluated; a warning says so",
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingadmissionpolicybindings",
-        "kept, not evaluated; a warning says so",
+        "types are checked in the write itself; not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "admissionregistration.k8s.io",

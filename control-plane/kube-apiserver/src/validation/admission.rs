@@ -90,7 +90,7 @@ fn url_of(faults: &mut Faults, field: &str, url: &str) {
     }
 }
 
-fn rule(faults: &mut Faults, field: &str, rule: &Value) {
+pub(super) fn rule(faults: &mut Faults, field: &str, rule: &Value) {
     for list in ["operations", "apiGroups", "apiVersions", "resources"] {
         if items(rule, list).next().is_none() {
             faults.required(format!("{field}.{list}"));
@@ -142,7 +142,12 @@ fn review_versions(faults: &mut Faults, field: &str, hook: &Value) {
     }
 }
 
-fn conditions(faults: &mut Faults, field: &str, hook: &Value, environment: &cel::Environment) {
+pub(super) fn conditions(
+    faults: &mut Faults,
+    field: &str,
+    hook: &Value,
+    environment: &cel::Environment,
+) {
     let all: Vec<_> = items(hook, "matchConditions").collect();
     if all.len() > MOST_CONDITIONS {
         faults.add(FieldError::too_many(field, all.len(), MOST_CONDITIONS));

@@ -107,14 +107,16 @@ async fn plan(
     strategy::fix_update(resource, part, old, &mut new);
     admission::admit(call, Operation::Update, Some(old), &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
+    let is_policy = resource.is("admissionregistration.k8s.io", "validatingadmissionpolicies");
+    if is_policy && part == Part::Main {
+        admission::policy::status::prepare(&call.server.catalog(), &mut new);
+    }
     let mut errors = validation::update(resource, part, old, &new);
     errors.extend(strategy::validate_metadata_update(old, &new));
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
     }
-    let is_told =
-        matches!(resource.group.as_str(), "admissionregistration.k8s.io" | "apiextensions.k8s.io");
-    if part == Part::Main && is_told {
+    if part == Part::Main && resource.group == "apiextensions.k8s.io" {
         call.warnings.extend(strategy::warnings(resource, &new));
     }
     managed_fields::on_update(call, old, &mut new);

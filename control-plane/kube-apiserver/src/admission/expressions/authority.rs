@@ -174,9 +174,13 @@ fn decision(decided: Decision) -> cel::Value {
 }
 
 fn texts(args: &[cel::Value]) -> Result<Vec<&str>, Error> {
-    let text = |it| match it {
-        &cel::Value::String(ref text) => Ok(text.as_str()),
-        _ => Err(Error::told("no such overload")),
-    };
-    args.iter().map(text).collect()
+    let texts = args.iter().map(text);
+    texts.collect::<Option<_>>().ok_or_else(|| Error::told("no such overload"))
+}
+
+fn text(it: &cel::Value) -> Option<&str> {
+    match it {
+        cel::Value::String(text) => Some(text),
+        _ => None,
+    }
 }
