@@ -75,13 +75,25 @@ fn expressions_give_what_upstream_gives() {
         ("object.metadata.namespace == 'x'", json!(true)),
         ("object.metadata.annotations['a.b/c']", json!("d")),
         ("object.metadata.?annotations[?'other'].orValue('')", json!("")),
-        ("object.metadata.annotations.?other.hasValue()\n  // a comment\n  || 'é' < 'ê'", json!(true)),
-        ("b'abc'.size() == 3 && 2u + 3u == 5u && 7 % 4 == 3 && -object.spec.replicas == -3", json!(true)),
+        (
+            "object.metadata.annotations.?other.hasValue()\n  // a comment\n  || 'é' < 'ê'",
+            json!(true),
+        ),
+        (
+            "b'abc'.size() == 3 && 2u + 3u == 5u && 7 % 4 == 3 && -object.spec.replicas == -3",
+            json!(true),
+        ),
         ("[[1, 2], [3]].map(l, l.map(i, i + 1))", json!([[2, 3], [4]])),
         ("{'a': [1]}.all(k, k == 'a') && {'a': 1} == {'a': 1} && 1.5 > 1", json!(true)),
-        ("['b', 'a'].isSorted() || [1, 5, 2].max() == 5 && ['x', 'y'].join('-') == 'x-y'", json!(true)),
+        (
+            "['b', 'a'].isSorted() || [1, 5, 2].max() == 5 && ['x', 'y'].join('-') == 'x-y'",
+            json!(true),
+        ),
         ("'a1b22'.findAll('[0-9]+')", json!(["1", "22"])),
-        ("[dyn(1), dyn('a')].exists(x, x == 'a') && string(true) + string(1.5) == 'true1.5'", json!(true)),
+        (
+            "[dyn(1), dyn('a')].exists(x, x == 'a') && string(true) + string(1.5) == 'true1.5'",
+            json!(true),
+        ),
         ("{'a': 1, ?'b': optional.none()}", json!({"a": 1})),
         ("'b'.lowerAscii() + \"'\" + r'\\n'", json!("b'\\n")),
     ] {

@@ -104,7 +104,7 @@ impl Node {
             items: boxed(&schema["items"]),
             required: texts(&schema["required"]),
             limits: limits(schema),
-            pattern: schema["pattern"].as_str().and_then(|it| Pattern::compile(it).ok()),
+            pattern: schema["pattern"].as_str().map(Pattern::of),
             choices: schema["enum"].as_array().filter(|it| !it.is_empty()).cloned(),
             all_of: all("allOf"),
             any_of: all("anyOf"),

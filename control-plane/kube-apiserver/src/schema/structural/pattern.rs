@@ -7,6 +7,8 @@
 //!
 //! Upstream: regexp/syntax of Go.
 
+use std::sync::OnceLock;
+
 use regex::Regex;
 use regex_syntax::ast::ErrorKind;
 
@@ -19,30 +21,33 @@ const LARGEST: usize = 4 << 20;
 pub(crate) struct Pattern {
     /// As it is written in the schema.
     pub(crate) text: String,
-    compiled: Regex,
+    /// Compiled when the first text is compared; `None`: it is none, and was stored all the same.
+    compiled: OnceLock<Option<Regex>>,
 }
 
 impl Pattern {
+    pub(crate) fn of(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
     /// Compiles it, or says why Go would not.
-    pub(crate) fn compile(text: &str) -> Result<Self, String> {
+    pub(crate) fn compile(text: &str) -> Result<Regex, String> {
         let refused = |why: String| format!("error parsing regexp: {why}");
         let translated = translate(text).map_err(refused)?;
         if let Err(error) = regex_syntax::ast::parse::Parser::new().parse(&translated) {
             return Err(refused(words(text, &error)));
         }
         let compiled = regex::RegexBuilder::new(&translated).size_limit(LARGEST).build();
-        let compiled = compiled.map_err(|error| {
-            refused(match error {
-                regex::Error::CompiledTooBig(_) => "expression too large".to_owned(),
-                other => other.to_string().lines().last().unwrap_or_default().to_owned(),
-            })
-        })?;
-        Ok(Self { text: text.to_owned(), compiled })
+        compiled.map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => refused("expression too large".to_owned()),
+            other => refused(other.to_string().lines().last().unwrap_or_default().to_owned()),
+        })
     }
 
     /// Whether it is found anywhere in the text, as Go's `MatchString`.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        self.compiled.is_match(text)
+        let compiled = self.compiled.get_or_init(|| Self::compile(&self.text).ok());
+        compiled.as_ref().is_none_or(|it| it.is_match(text))
     }
 }
 
@@ -209,7 +214,8 @@ mod tests {
             ("a", "bab", "b"),
             ("^((100|[0-9]{1,2})%|[0-9]+)$", "10%", "101%"),
         ] {
-            let compiled = Pattern::compile(pattern).unwrap();
+            Pattern::compile(pattern).unwrap();
+            let compiled = Pattern::of(pattern);
             assert!(compiled.matches(good), "{pattern} has {good}");
             assert!(!compiled.matches(bad), "{pattern} does not have {bad}");
         }
