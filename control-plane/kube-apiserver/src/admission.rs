@@ -34,6 +34,7 @@ use transport::Place;
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
 pub(crate) use self::resource_quota::Turn;
+pub(crate) use self::webhook::Endpoint;
 use crate::{
     authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
@@ -57,6 +58,11 @@ impl Context {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
         let (policies, turns) = (Arc::default(), Arc::default());
         Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
+    }
+
+    /// Asks a program that is not an admission webhook, on the same way.
+    pub(crate) async fn ask(&self, endpoint: &Endpoint, review: &Value) -> Result<Value, String> {
+        webhook::ask(self, endpoint, review).await
     }
 }
 

@@ -194,6 +194,22 @@ async fn put(server: &Arc<Server>, object: &Value) -> Result<(), StartError> {
     send(server, Method::PUT, path, object, &[]).await
 }
 
+/// Deletes an object of this resource, as anybody would.
+pub(crate) async fn delete(
+    server: &Arc<Server>,
+    resource: &Resource,
+    object: &Value,
+) -> Result<(), StartError> {
+    let root = format!("/apis/{}/{}", resource.group, resource.version);
+    let space = match meta(object, "namespace") {
+        "" => String::new(),
+        namespace => format!("/namespaces/{namespace}"),
+    };
+    let path = format!("{root}{space}/{}/{}", resource.plural, meta(object, "name"));
+    let options = serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "v1" });
+    send(server, Method::DELETE, path, &options, &[StatusCode::NOT_FOUND]).await
+}
+
 fn is_stored(server: &Server, object: &Value) -> bool {
     stored(server, object).is_some()
 }
@@ -238,12 +254,12 @@ impl Server {
         }
     }
 
-    fn learn_definitions(&self) {
-        let objects = registry::Reader::new(self.store.clone());
+    pub(crate) fn learn_definitions(&self) {
         // Held while it is computed: of two definitions that are written at once, the catalogue
         // that is made last has both.
         let mut catalog = self.catalog.write();
-        *catalog = custom_resources::catalog(&objects, self.delegates.resources());
+        let delegated = self.delegates.resources();
+        *catalog = custom_resources::catalog(&self.store, delegated, Some(&catalog));
     }
 
     /// Serves, for ever, what other servers over the same etcd define.

@@ -11,9 +11,12 @@ mod workloads;
 use api_kube::labels;
 use serde_json::{Map, Value, json};
 
-use crate::resources::Resource;
+use crate::{resources::Resource, schema::structural::shaping};
 
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
+    if let Some(custom) = &resource.custom {
+        return shaping::default(object, custom.node());
+    }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod::spec(at(object, "spec")),
         ("", "podtemplates") => pod::template(at(object, "template")),
@@ -55,7 +58,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("rbac.authorization.k8s.io", _) => role_binding(object),
         _ => {}
     }
-    if resource.custom.is_none() && resource.plural != "controllerrevisions" {
+    if resource.plural != "controllerrevisions" {
         drop_nulls(object);
     }
 }

@@ -99,7 +99,11 @@ impl ApiServer {
         let server = Arc::new(Server {
             store: config.store.clone(),
             clock: config.clock,
-            catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
+            catalog: RwLock::new(custom_resources::catalog(
+                &config.store,
+                delegates.resources(),
+                None,
+            )),
             delegates,
             services: services::Allocator::new(
                 config.service_cidr,
@@ -192,6 +196,7 @@ impl ApiServer {
         let mut ticks = tokio::time::interval(MAINTENANCE_PERIOD);
         loop {
             ticks.tick().await;
+            custom_resources::finish_all(&self.server).await;
             let endpoints = self.server.endpoints.read().clone();
             let done = match bootstrap::ensure(&self.server).await {
                 Ok(()) => bootstrap::ensure_endpoints(&self.server, &endpoints).await,

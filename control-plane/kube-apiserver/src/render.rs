@@ -39,9 +39,29 @@ pub(crate) struct Page {
     pub(crate) revision: u64,
     pub(crate) next: Option<String>,
     pub(crate) remaining: Option<usize>,
+    /// The records as a program has converted them, in their order.
+    pub(crate) converted: Option<Vec<Bytes>>,
 }
 
 impl Page {
+    /// The record of this number as the resource shows it.
+    fn item(&self, resource: &Resource, index: usize) -> Bytes {
+        match &self.converted {
+            Some(all) => all[index].clone(),
+            None => record_at(resource, &self.records[index], self.records[index].mod_revision),
+        }
+    }
+
+    /// The same, behind what is there already; most records are shown as they are stored.
+    fn push_item(&self, out: &mut Vec<u8>, resource: &Resource, index: usize) {
+        if resource.stored_as.is_some() || resource.custom.is_some() {
+            out.extend_from_slice(&self.item(resource, index));
+        } else {
+            let record = &self.records[index];
+            registry::write_item(out, &record.value, record.mod_revision);
+        }
+    }
+
     fn metadata(&self) -> Value {
         let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
         if let Some(next) = &self.next {
@@ -232,7 +252,7 @@ fn made(
             "metadata": metadata, "items": objects.iter().map(partial).collect::<Vec<_>>(),
         }),
         _ => json!({
-            "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+            "kind": resource.list_kind(), "apiVersion": resource.api_version(),
             "metadata": metadata, "items": objects,
         }),
     };
@@ -241,7 +261,7 @@ fn made(
 
 fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
     let objects = || -> Vec<Value> {
-        let shown = page.records.iter().map(|it| record_at(resource, it, it.mod_revision));
+        let shown = (0..page.records.len()).map(|index| page.item(resource, index));
         shown.map(|it| serde_json::from_slice(&it).unwrap_or_default()).collect()
     };
     match accept.form {
@@ -265,29 +285,21 @@ fn plain_list(resource: &Resource, page: &Page) -> Bytes {
     let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
     let mut out = Vec::with_capacity(size + 256);
     out.extend_from_slice(list_head(resource, &page.metadata()).as_bytes());
-    for (index, record) in page.records.iter().enumerate() {
+    for index in 0..page.records.len() {
         if index > 0 {
             out.push(b',');
         }
-        push_item(&mut out, resource, record);
+        page.push_item(&mut out, resource, index);
     }
     out.extend_from_slice(b"]}");
     out.into()
 }
 
 fn list_head(resource: &Resource, metadata: &Value) -> String {
-    let (kind, version) = (&resource.kind, resource.api_version());
+    let (kind, version) = (resource.list_kind(), resource.api_version());
     format!(
-        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
     )
-}
-
-fn push_item(out: &mut Vec<u8>, resource: &Resource, record: &Record) {
-    if resource.stored_as.is_some() || resource.custom.is_some() {
-        out.extend_from_slice(&record_at(resource, record, record.mod_revision));
-    } else {
-        registry::write_item(out, &record.value, record.mod_revision);
-    }
 }
 
 /// The list, or that of the objects' metadata, as protobuf: from the stored bytes at once.
@@ -299,9 +311,9 @@ fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, P
         _ => (resource.api_version(), &*resource.kind),
     };
     let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
-    let items = page.records.iter().map(|record| {
+    let items = page.records.iter().enumerate().map(|(index, record)| {
         let mut item = Vec::with_capacity(record.value.len() + 40);
-        push_item(&mut item, resource, record);
+        page.push_item(&mut item, resource, index);
         item
     });
     kube_protobuf::list(&api_version, kind, &page.metadata(), items, size).map(Bytes::from)

@@ -9,6 +9,7 @@
 pub(crate) mod check;
 pub(crate) mod custom;
 pub(crate) mod merge_keys;
+pub(crate) mod structural;
 
 use std::{
     collections::{BTreeMap, HashMap},

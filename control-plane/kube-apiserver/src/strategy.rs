@@ -101,7 +101,7 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         }
         ("batch", "jobs") => crate::jobs::generate_selector(object),
         ("apiextensions.k8s.io", _) => {
-            crate::custom_resources::prepare(object, &call.now());
+            crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
         ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
         ("networking.k8s.io", "servicecidrs") => {
@@ -191,7 +191,7 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
         prepare_signing_request(call, part, old, new);
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
-        crate::custom_resources::prepare(new, &call.now());
+        crate::custom_resources::prepare(new, &call.now(), &call.server.catalog());
     }
     if resource.is("apiregistration.k8s.io", "apiservices") {
         crate::delegated::prepare(new, &call.now());
@@ -378,6 +378,13 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
         warnings.push(
             "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
         );
+    }
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        let mut unknown = std::collections::BTreeSet::new();
+        for version in object["spec"]["versions"].as_array().into_iter().flatten() {
+            crate::validation::formats::unknown(&version["schema"], &mut unknown);
+        }
+        warnings.extend(unknown.iter().map(|it| format!("unrecognized format {it:?}")));
     }
     if resource.is("", "pods")
         && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()

@@ -1,8 +1,10 @@
 //! The whole server over an in-memory store, through its service and through kube-rs.
 
 mod apply;
+mod conversion;
 mod crud;
 mod custom;
+mod definitions;
 mod documentation;
 mod every_resource;
 mod hostile;

@@ -23,6 +23,8 @@ use crate::{
 pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     check_scope(&call)?;
     let answer = route(&mut call).await?;
+    let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
+    call.warnings.extend(deprecated);
     render::answer(&call, answer)
 }
 
@@ -39,8 +41,8 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
     }
     let is_status = call.info.subresource == "status";
     match call.info.verb.as_str() {
-        "get" => get::get(call),
-        "list" => get::list(call),
+        "get" => get::get(call).await,
+        "list" => get::list(call).await,
         "watch" => watch::watch(call),
         "create" if !is_status => create::create(call).await,
         "update" => modify::update(call).await,

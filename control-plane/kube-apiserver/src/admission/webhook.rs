@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use transport::Place;
 
-pub(crate) use self::configuration::NAMES;
 use self::configuration::Configurations;
+pub(crate) use self::configuration::NAMES;
 use super::{
     Attributes, Context, Operation,
     expressions::{Authority, Facts},
@@ -42,6 +42,17 @@ use crate::{decode, json_patches, resources::Resource, server::Call, status::Sta
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
 const EXEMPT: &str = "admissionregistration.k8s.io";
+
+pub(crate) use self::configuration::Endpoint;
+
+/// What an endpoint answers to a review of any kind.
+pub(super) async fn ask(
+    context: &Context,
+    endpoint: &Endpoint,
+    review: &Value,
+) -> Result<Value, String> {
+    client::ask(context, endpoint, review).await.map_err(|error| error.plain())
+}
 
 /// All webhooks of the cluster, read anew when a configuration has changed.
 pub(super) struct Webhooks {

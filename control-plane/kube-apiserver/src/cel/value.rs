@@ -102,8 +102,13 @@ pub(super) fn optional(value: &Value) -> Option<Option<&Value>> {
     opaque.downcast_ref::<OptionalValue>().map(OptionalValue::value)
 }
 
-pub(super) fn optional_of(value: Option<Value>) -> Value {
+pub(crate) fn optional_of(value: Option<Value>) -> Value {
     Value::Opaque(Arc::new(value.map_or_else(OptionalValue::none, OptionalValue::of)))
+}
+
+/// What `timestamp` or `duration` reads.
+pub(crate) fn read(name: &str, text: &str) -> Result<Value, Error> {
+    super::library::call(name, None, vec![text.into()])
 }
 
 /// The name that `type()` tells.
@@ -134,7 +139,8 @@ pub(super) fn key(value: &Value) -> Result<Key, Error> {
         Value::Bool(it) => Key::Bool(*it),
         Value::String(it) => Key::String(it.clone()),
         // A whole number is the same key in each type of numbers.
-        Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 => {
+        Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 =>
+        {
             #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
             Key::Int(*it as i64)
         }

@@ -51,7 +51,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     (
         "apiextensions.k8s.io",
         "customresourcedefinitions",
-        "CEL rules and patterns are kept, not evaluated; no conversion webhooks",
+        "rules within `allOf` are refused; costs of rules are counted, not estimated",
     ),
     ("apiregistration.k8s.io", "apiservices", "servers behind a Service are refused"),
     ("certificates.k8s.io", "clustertrustbundles", "served as if its feature gate were on"),
@@ -126,7 +126,11 @@ fn document() -> String {
     );
     text.push_str("\n## Custom resources\n\nEvery CustomResourceDefinition is served from the moment \
                    at which its creation is answered, with discovery and OpenAPI, by every API server \
-                   over the same store.\n\n## Other paths\n\n");
+                   over the same store. Its schema has to be structural; objects are pruned, get \
+                   defaults, and are checked by types, limits, patterns, formats, list types and the \
+                   rules of `x-kubernetes-validations` (what an update leaves as it was passes). \
+                   Several versions are converted by name or by a webhook. Names are given once in a \
+                   group; a definition ends when the last of its objects has.\n\n## Other paths\n\n");
     for path in discovery::PATHS {
         writeln!(text, "- `{path}`").unwrap();
     }

@@ -238,22 +238,6 @@ fn labels_and_qualified_names_have_their_forms() {
 }
 
 #[test]
-fn custom_resources_follow_their_schema() {
-    let schema = json!({"properties": {"spec": {"type": "object", "required": ["size"], "properties": {
-        "size": {"type": "integer", "minimum": 1}, "mode": {"type": "string", "enum": ["a", "b"]}}}}});
-    let mut found = Faults::default();
-    custom::validate(&mut found, &schema, &json!({"spec": {"mode": "c"}}));
-    let found: Vec<String> = found.found.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        found,
-        [
-            "spec.size: Required value",
-            "spec.mode: Unsupported value: \"c\": supported values: \"a\", \"b\""
-        ]
-    );
-}
-
-#[test]
 fn a_slice_says_where_its_devices_are_in_one_way_and_stays_the_nodes() {
     const GROUP: &str = "resource.k8s.io";
     let slice = |more: Value| {
