@@ -7,7 +7,6 @@
 //! **Invariant:** a plugin that cannot find out refuses.
 //! Deviation: admission policies are stored and listed but never evaluated; whoever writes one is
 //! told so by a `Warning` header.
-//! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
 mod ingress_class;
@@ -15,10 +14,12 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
+mod pod_security;
 mod priority;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage;
 mod vpc_resources;
 pub(crate) mod webhook;
 
@@ -29,6 +30,7 @@ use serde_json::Value;
 use transport::Place;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
+pub(crate) use self::pod_defaults::label_with_topology;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
 pub(crate) use self::resource_quota::Turn;
 use crate::{
@@ -120,6 +122,8 @@ async fn decide(
     change(context, &attributes, new).await?;
     let mut warnings = webhook::mutate(call, &attributes, new).await?;
     check(context, &attributes, new).await?;
+    let notes = &call.annotations;
+    warnings.extend(pod_security::check(&*context.objects, &attributes, new, notes)?);
     warnings.extend(webhook::validate(call, &attributes, new).await?);
     let turn = match &call.turn {
         None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
@@ -145,7 +149,10 @@ async fn change(
         runtime_class::admit(objects, attributes, new)?;
         pod_defaults::add_tolerations(new);
         vpc_resources::mutate(objects, attributes, new)?;
+        let node = text(new, "/spec/nodeName").to_owned();
+        label_with_topology(objects, &node, new);
     }
+    storage::admit(objects, attributes, new);
     if attributes.is(Operation::Create, "networking.k8s.io", "ingresses") {
         ingress_class::admit(objects, new);
     }
@@ -159,8 +166,14 @@ async fn change(
 /// The plugins that see what webhooks have made of the object.
 async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
     vpc_resources::validate(&*context.objects, attributes, new)?;
+    storage::check(&*context.objects, attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
         limit_ranger::check(&*context.objects, attributes, new)?;
+    }
+    if attributes.is_about("", "persistentvolumeclaims")
+        && attributes.operation != Operation::Delete
+    {
+        limit_ranger::check_claim(&*context.objects, attributes, new)?;
     }
     if matches!(attributes.operation, Operation::Create | Operation::Update) {
         let Attributes { user, info, old, .. } = attributes;
