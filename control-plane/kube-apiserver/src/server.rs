@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use transport::{Body, BoxError, Peer};
 
 use crate::{
-    admission, audit, authn, authz,
+    admission, aggregation, audit, authn, authz,
     config::Config,
     deadline, delegated, discovery, flow, metrics,
     negotiate::{self, Accept},
@@ -51,6 +51,7 @@ pub(crate) struct Server {
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
+    pub(crate) aggregator: aggregation::Aggregator,
     pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     pub(crate) metrics: Arc<metrics::Metrics>,
@@ -96,6 +97,8 @@ pub(crate) struct Call {
     pub(crate) body: bytes::Bytes,
     /// For `Warning` headers.
     pub(crate) warnings: Vec<String>,
+    /// For the audit log.
+    pub(crate) annotations: audit::Annotations,
     /// Among creations under a quota; it ends with the request.
     pub(crate) turn: Option<admission::Turn>,
 }
@@ -159,7 +162,9 @@ impl Server {
         let is_apply = media.is_some_and(|it| it.contains("apply-patch"));
         let kind = metrics::Kind::of(&info, query, is_apply, &self.catalog());
         let (metrics, began) = (self.metrics.clone(), Instant::now());
-        let notes = Arc::new(Mutex::new(Notes { id: audit_id.clone(), ..Notes::default() }));
+        let mut notes = Notes::default();
+        notes.id.clone_from(&audit_id);
+        let notes = Arc::new(Mutex::new(notes));
         let answer = self.answer(request, info, accept, notes.clone());
         let answer = AssertUnwindSafe(answer).catch_unwind().await;
         let mut notes = std::mem::take(&mut *notes.lock());
@@ -245,6 +250,7 @@ impl Server {
                 }
             };
             let nobody = UserInfo::default();
+            self.authenticator.forget(&mut head.headers);
             self.begin_trace(user.as_ref().unwrap_or(&nobody), info, head, notes);
             let user = user.map_err(|_| Status::unauthorized())?;
             let acting = authn::impersonate(&self.authorizer, user.clone(), &head.headers).await;
@@ -291,6 +297,10 @@ impl Server {
         accept: Result<Accept, Status>,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
+        if let Some(remote) = self.aggregator.claimed(&info.path) {
+            let request = Request::from_parts(head, body);
+            return Ok(self.aggregator.forward(&remote, &user, request).await);
+        }
         if !info.is_resource {
             return discovery::answer(&self, &info, &head).await;
         }
@@ -308,7 +318,9 @@ impl Server {
         }
         let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
+        let mut annotations = audit::Annotations::default();
         if let Some(trace) = notes.lock().trace.as_mut() {
+            annotations = trace.annotations();
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
             trace.request(media.unwrap_or_default(), &body);
         }
@@ -322,6 +334,7 @@ impl Server {
             head,
             body,
             warnings: Vec::new(),
+            annotations,
             turn: None,
         };
         verbs::answer(call).await
