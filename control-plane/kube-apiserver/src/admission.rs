@@ -5,7 +5,6 @@
 //! refuse. Escalation checks of RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
-//! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
 mod conditions;
@@ -16,12 +15,14 @@ mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
+mod pod_security;
 pub(crate) mod policy;
 mod priority;
 mod resource_quota;
 mod round;
 mod runtime_class;
 mod service_account;
+mod storage;
 mod vpc_resources;
 pub(crate) mod webhook;
 
@@ -32,6 +33,7 @@ use serde_json::Value;
 use transport::Place;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
+pub(crate) use self::pod_defaults::label_with_topology;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
 pub(crate) use self::resource_quota::Turn;
 pub(crate) use self::webhook::Endpoint;
@@ -140,6 +142,9 @@ async fn decide(
     webhook::mutate_again(call, &attributes, new, &mut effects.warnings, by_webhooks).await?;
     check(context, &attributes, new).await?;
     policy::validate(call, &attributes, new, effects).await?;
+    let notes = &call.annotations;
+    let told = pod_security::check(&*context.objects, &attributes, new, notes)?;
+    effects.warnings.extend(told);
     effects.warnings.extend(webhook::validate(call, &attributes, new).await?);
     let turn = match &call.turn {
         None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
@@ -165,7 +170,10 @@ async fn change(
         runtime_class::admit(objects, attributes, new)?;
         pod_defaults::add_tolerations(new);
         vpc_resources::mutate(objects, attributes, new)?;
+        let node = text(new, "/spec/nodeName").to_owned();
+        label_with_topology(objects, &node, new);
     }
+    storage::admit(objects, attributes, new);
     if attributes.is(Operation::Create, "networking.k8s.io", "ingresses") {
         ingress_class::admit(objects, new);
     }
@@ -179,8 +187,14 @@ async fn change(
 /// The plugins that see what webhooks have made of the object.
 async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
     vpc_resources::validate(&*context.objects, attributes, new)?;
+    storage::check(&*context.objects, attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
         limit_ranger::check(&*context.objects, attributes, new)?;
+    }
+    if attributes.is_about("", "persistentvolumeclaims")
+        && attributes.operation != Operation::Delete
+    {
+        limit_ranger::check_claim(&*context.objects, attributes, new)?;
     }
     if matches!(attributes.operation, Operation::Create | Operation::Update) {
         let Attributes { user, info, old, .. } = attributes;

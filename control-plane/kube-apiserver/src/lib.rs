@@ -10,6 +10,7 @@
 use api_kube as _;
 
 mod admission;
+mod aggregation;
 mod apply;
 mod attributes;
 pub mod audit;
@@ -32,6 +33,7 @@ mod flow;
 mod jobs;
 mod json_patches;
 mod managed_fields;
+mod matching;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -122,9 +124,15 @@ impl ApiServer {
                 config.authn.clone(),
                 objects.clone(),
                 config.clock,
-            ),
+            )
+            .map_err(StartError::Authority)?,
             authorizer,
             proxy: proxy::Proxy::new(config.proxy.clone(), objects.clone()),
+            aggregator: aggregation::Aggregator::new(
+                objects.clone(),
+                config.proxy_client.clone(),
+                config.proxy.clone(),
+            ),
             flow: flow::Limiter::new(objects.clone(), config.max_requests_inflight),
             metrics: Arc::default(),
             endpoints: RwLock::new(config.endpoints.clone()),
@@ -133,6 +141,7 @@ impl ApiServer {
         });
         bootstrap::ensure(&server).await?;
         bootstrap::ensure_roles(&server).await?;
+        bootstrap::ensure_api_services(&server).await?;
         let endpoints = server.config.endpoints.clone();
         let this = Self { server };
         this.set_endpoints(&endpoints).await?;
@@ -172,7 +181,12 @@ impl ApiServer {
     /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
     /// and its endpoints. Spawn it beside the listeners.
     pub async fn maintain(&self) {
-        tokio::join!(self.maintain_objects(), self.compact(), self.server.follow_definitions());
+        tokio::join!(
+            self.maintain_objects(),
+            self.compact(),
+            self.server.follow_definitions(),
+            self.server.follow_api_services(),
+        );
     }
 
     /// Forgets history that is older than a period or two, as upstream: a watch or a page that comes

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use transport::{Body, BoxError, Peer};
 
 use crate::{
-    admission, audit, authn, authz,
+    admission, aggregation, audit, authn, authz,
     config::Config,
     deadline, delegated, discovery, flow, metrics,
     negotiate::{self, Accept},
@@ -51,6 +51,7 @@ pub(crate) struct Server {
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
+    pub(crate) aggregator: aggregation::Aggregator,
     pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     pub(crate) metrics: Arc<metrics::Metrics>,
@@ -247,6 +248,7 @@ impl Server {
                 }
             };
             let nobody = UserInfo::default();
+            self.authenticator.forget(&mut head.headers);
             self.begin_trace(user.as_ref().unwrap_or(&nobody), info, head, notes);
             let user = user.map_err(|_| Status::unauthorized())?;
             let acting = authn::impersonate(&self.authorizer, user.clone(), &head.headers).await;
@@ -292,6 +294,10 @@ impl Server {
         body: Body,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
+        if let Some(remote) = self.aggregator.claimed(&info.path) {
+            let request = Request::from_parts(head, body);
+            return Ok(self.aggregator.forward(&remote, &user, request).await);
+        }
         if !info.is_resource {
             return discovery::answer(&self, &info, &head).await;
         }

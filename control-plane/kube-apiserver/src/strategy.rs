@@ -71,6 +71,11 @@ fn copy(from: &Value, to: &mut Value, field: &str) {
     }
 }
 
+/// Whether a write to `/status` can change metadata, too.
+pub(crate) fn status_changes_metadata(resource: &Resource) -> bool {
+    !status_metadata::changed(resource).is_empty()
+}
+
 pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     let resource = &call.resource;
     // A node is registered with the status that it has, as upstream takes it.
@@ -103,7 +108,9 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
         ("apiextensions.k8s.io", _) => {
             crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
-        ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
+        ("apiregistration.k8s.io", _) => {
+            crate::aggregation::prepare(None, object, &call.now());
+        }
         ("networking.k8s.io", "servicecidrs") => {
             crate::services::prepare_range(object, &call.now());
         }
@@ -193,8 +200,8 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
         crate::custom_resources::prepare(new, &call.now(), &call.server.catalog());
     }
-    if resource.is("apiregistration.k8s.io", "apiservices") {
-        crate::delegated::prepare(new, &call.now());
+    if resource.is("apiregistration.k8s.io", "apiservices") && part == Part::Main {
+        crate::aggregation::prepare(Some(old), new, &call.now());
     }
 }
 

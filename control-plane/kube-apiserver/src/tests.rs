@@ -1,6 +1,7 @@
 //! The whole server over an in-memory store, through its service and through kube-rs.
 
 mod apply;
+mod apply_owners;
 mod conversion;
 mod crud;
 mod custom;

@@ -1,12 +1,11 @@
 //! Keeps claims that pods use, and volumes that claims have, from going before those do.
 //!
-//! Both carry a finalizer from the moment at which they are seen; it is taken away when they are
+//! Both carry a finalizer from the API server, those of an older one from the moment at which they are
+//! seen; it is taken away when they are
 //! deleted and nobody needs them. Whether a pod uses a claim is asked of the API server before that,
 //! since the answer is final.
 //!
-//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`. Deviation: the finalizers are put on
-//! by this controller only, a moment after the object is made; upstream's API server does it in the
-//! same write.
+//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`.
 
 use std::sync::Arc;
 

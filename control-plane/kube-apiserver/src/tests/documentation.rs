@@ -26,7 +26,6 @@ are JSON, YAML and protobuf (custom resources: their metadata only), answers als
 
 /// Group, resource, what differs from upstream.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
-    ("", "limitranges", "bounds of claims are not looked at"),
     ("", "services", "one address family, that of the configured range"),
     (
         "admissionregistration.k8s.io",
@@ -53,7 +52,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "customresourcedefinitions",
         "rules within `allOf` are refused; costs of rules are counted, not estimated",
     ),
-    ("apiregistration.k8s.io", "apiservices", "servers behind a Service are refused"),
+    (
+        "apiregistration.k8s.io",
+        "apiservices",
+        "no Service is given a built-in group; a server is reached at ready pods",
+    ),
     ("certificates.k8s.io", "clustertrustbundles", "served as if its feature gate were on"),
     (
         "flowcontrol.apiserver.k8s.io",
@@ -123,6 +126,12 @@ fn document() -> String {
     text.push_str(
         "\n## metrics.k8s.io/v1beta1\n\n`nodes` and `pods` (get, list), from the metrics \
                    server of the same process.\n",
+    );
+    text.push_str(
+        "\n## Aggregated APIs\n\nAn APIService that names a Service hands its group and \
+                   version to the server behind it, over TLS with the front proxy's certificate; \
+                   `kube-system/extension-apiserver-authentication` tells such servers whom to \
+                   trust. Its condition `Available` says whether it is there.\n",
     );
     text.push_str("\n## Custom resources\n\nEvery CustomResourceDefinition is served from the moment \
                    at which its creation is answered, with discovery and OpenAPI, by every API server \

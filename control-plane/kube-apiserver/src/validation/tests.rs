@@ -392,3 +392,22 @@ fn sysctls_have_names_of_their_form_and_each_once() {
     let twice = named(&["a.b", "a.b"]);
     assert_eq!(twice, ["spec.securityContext.sysctls[1].name: Duplicate value: \"a.b\""]);
 }
+
+#[test]
+fn a_claim_may_ask_for_less_again_but_not_for_less_than_it_has() {
+    let claim = |size: &str| {
+        json!({
+            "metadata": {"name": "c"}, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "volumeName": "v", "storageClassName": "s",
+                "resources": {"requests": {"storage": size}},
+            },
+        })
+    };
+    let of = |from: &str, to: &str| changes("", "persistentvolumeclaims", claim(from), claim(to));
+    assert_eq!(of("2Gi", "4Gi"), Vec::<String>::new());
+    assert_eq!(of("4Gi", "3Gi"), Vec::<String>::new(), "it could not grow");
+    let why = "spec.resources.requests.storage: Forbidden: field can not be less than \
+               status.capacity";
+    assert_eq!(of("4Gi", "1Gi"), [why]);
+}

@@ -20,10 +20,6 @@ use crate::{admission::Context, proxy};
 /// An answer holds a patch of one object at most.
 const ANSWER_LIMIT: usize = 3 * 1024 * 1024;
 
-/// Where distributions keep the authorities that a machine trusts (Go's `crypto/x509` looks there).
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// Why a webhook gave no usable answer. The words are those that Go's client has.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -157,7 +153,7 @@ fn trust(endpoint: &Endpoint) -> Result<Arc<ClientConfig>, String> {
         let make = || tls::client(&endpoint.ca_bundle, None).map_err(|error| failed(&error));
         return endpoint.trusted.get_or_init(make).clone();
     }
-    let found = BUNDLES.iter().find_map(|it| std::fs::read_to_string(it).ok());
+    let found = proxy::machine_authorities();
     let found = found.ok_or_else(|| failed(&"this machine has no bundle of authorities"))?;
     tls::client(&found, None).map_err(|error| failed(&error))
 }
