@@ -289,7 +289,11 @@ impl Program {
 
     /// As [`Program::eval`], for one of which others are evaluated by the way: it stands on their
     /// stack already.
-    pub(crate) fn eval_within(&self, scope: &dyn Scope, budget: &mut Budget) -> Result<Value, Error> {
+    pub(crate) fn eval_within(
+        &self,
+        scope: &dyn Scope,
+        budget: &mut Budget,
+    ) -> Result<Value, Error> {
         let outer = budget.within;
         budget.within = PER_EXPRESSION.min(budget.left);
         let value = eval::run(&self.root, scope, budget);

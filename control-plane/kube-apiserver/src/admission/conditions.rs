@@ -19,10 +19,7 @@ const BUDGET: u64 = cel::PER_OBJECT / 4;
 pub(super) struct Conditions(Vec<(String, Program)>);
 
 impl Conditions {
-    pub(super) fn of(
-        conditions: &[Value],
-        environment: &Environment,
-    ) -> Result<Self, String> {
+    pub(super) fn of(conditions: &[Value], environment: &Environment) -> Result<Self, String> {
         let all = conditions.iter().map(|it| {
             let (name, expression) = (text(it, "/name"), text(it, "/expression"));
             let compiled = cel::compile(expression, environment, &[Type::Bool]);

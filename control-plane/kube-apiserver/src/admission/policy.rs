@@ -36,11 +36,7 @@ pub(crate) use self::{
     definition::Compiler,
     mutating::{check_mutation, mutating_compiler},
 };
-use self::{
-    definition::Hook,
-    mutating::Mutations,
-    validating::Validations,
-};
+use self::{definition::Hook, mutating::Mutations, validating::Validations};
 use super::{
     Attributes, Context,
     expressions::{Authority, Facts},

@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use transport::Place;
 
-pub(crate) use self::configuration::NAMES;
 use self::configuration::Configurations;
+pub(crate) use self::configuration::NAMES;
 use super::{
     Attributes, Context, Operation,
     expressions::{Authority, Facts},

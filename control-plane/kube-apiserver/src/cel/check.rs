@@ -140,9 +140,7 @@ impl Checker<'_> {
             Type::Named("kubernetes.authorization.Authorizer") if field == "requestResource" => {
                 Type::Named("kubernetes.authorization.ResourceCheck")
             }
-            other => {
-                self.fail(at, &format!("type '{other}' does not support field selection"))
-            }
+            other => self.fail(at, &format!("type '{other}' does not support field selection")),
         }
     }
 
@@ -318,7 +316,8 @@ fn applied(overload: &Overload, args: &[Type]) -> Option<Type> {
         return None;
     }
     let mut bound: [Option<Type>; 2] = [None, None];
-    let fits = overload.args.iter().zip(args).all(|(wanted, found)| bind(wanted, found, &mut bound));
+    let fits =
+        overload.args.iter().zip(args).all(|(wanted, found)| bind(wanted, found, &mut bound));
     fits.then(|| substituted(&overload.result, &bound))
 }
 

@@ -178,7 +178,12 @@ impl<'a> Walk<'a> {
     }
 
     /// One side may fail if the other decides.
-    fn either(&mut self, left: &'a Expression, right: &'a Expression, decides: bool) -> Result<Value> {
+    fn either(
+        &mut self,
+        left: &'a Expression,
+        right: &'a Expression,
+        decides: bool,
+    ) -> Result<Value> {
         let mut failed = None;
         for side in [left, right] {
             match self.eval(side).and_then(|it| truth(&it)) {
@@ -250,7 +255,8 @@ impl<'a> Walk<'a> {
 
     /// Comparing two costs no more than reading the smaller.
     fn charge_smaller(&mut self, left: &Value, right: &Value) -> Result<()> {
-        let is_plain = |it: &Value| !matches!(it, Value::List(_) | Value::Map(_) | Value::Opaque(_));
+        let is_plain =
+            |it: &Value| !matches!(it, Value::List(_) | Value::Map(_) | Value::Opaque(_));
         let smaller = if is_plain(left) { left } else { right };
         value::charge(smaller, self.budget)
     }

@@ -64,7 +64,9 @@ pub(super) struct Special<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `optMap` and `optFlatMap`
-    Optional { is_flat: bool },
+    Optional {
+        is_flat: bool,
+    },
     All,
     Exists,
     ExistsOne,
@@ -318,9 +320,10 @@ fn guard(name: &str, all: &[Value]) -> Result<(), Error> {
             }
         }
         ("format", Some(Value::String(text))) => {
-            let long = text.split("%.").skip(1).any(|it| {
-                it.bytes().take_while(u8::is_ascii_digit).count() > 2
-            });
+            let long = text
+                .split("%.")
+                .skip(1)
+                .any(|it| it.bytes().take_while(u8::is_ascii_digit).count() > 2);
             if long {
                 return Err(Error::told("precision of a format has at most two digits"));
             }

@@ -60,7 +60,10 @@ fn expressions_give_what_upstream_gives() {
         ("'abc' in ['x', 'abc'] && 'a' in object.labels", json!(true)),
         ("quantity('1Gi').isGreaterThan(quantity('500Mi'))", json!(true)),
         ("url('https://example.com:80/a').getHost()", json!("example.com:80")),
-        ("ip('192.168.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.2.3')", json!(true)),
+        (
+            "ip('192.168.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.2.3')",
+            json!(true),
+        ),
         ("semver('1.2.3').isLessThan(semver('1.10.0'))", json!(true)),
         ("!format.dns1123Label().validate('ok').hasValue()", json!(true)),
         ("jsonpatch.escapeKey('a/b~c')", json!("a~1b~0c")),
@@ -72,13 +75,25 @@ fn expressions_give_what_upstream_gives() {
         ("object.metadata.namespace == 'x'", json!(true)),
         ("object.metadata.annotations['a.b/c']", json!("d")),
         ("object.metadata.?annotations[?'other'].orValue('')", json!("")),
-        ("object.metadata.annotations.?other.hasValue()\n  // a comment\n  || 'é' < 'ê'", json!(true)),
-        ("b'abc'.size() == 3 && 2u + 3u == 5u && 7 % 4 == 3 && -object.spec.replicas == -3", json!(true)),
+        (
+            "object.metadata.annotations.?other.hasValue()\n  // a comment\n  || 'é' < 'ê'",
+            json!(true),
+        ),
+        (
+            "b'abc'.size() == 3 && 2u + 3u == 5u && 7 % 4 == 3 && -object.spec.replicas == -3",
+            json!(true),
+        ),
         ("[[1, 2], [3]].map(l, l.map(i, i + 1))", json!([[2, 3], [4]])),
         ("{'a': [1]}.all(k, k == 'a') && {'a': 1} == {'a': 1} && 1.5 > 1", json!(true)),
-        ("['b', 'a'].isSorted() || [1, 5, 2].max() == 5 && ['x', 'y'].join('-') == 'x-y'", json!(true)),
+        (
+            "['b', 'a'].isSorted() || [1, 5, 2].max() == 5 && ['x', 'y'].join('-') == 'x-y'",
+            json!(true),
+        ),
         ("'a1b22'.findAll('[0-9]+')", json!(["1", "22"])),
-        ("[dyn(1), dyn('a')].exists(x, x == 'a') && string(true) + string(1.5) == 'true1.5'", json!(true)),
+        (
+            "[dyn(1), dyn('a')].exists(x, x == 'a') && string(true) + string(1.5) == 'true1.5'",
+            json!(true),
+        ),
         ("{'a': 1, ?'b': optional.none()}", json!({"a": 1})),
         ("'b'.lowerAscii() + \"'\" + r'\\n'", json!("b'\\n")),
     ] {
@@ -108,10 +123,16 @@ fn errors_are_told_in_upstreams_words() {
 fn what_cannot_work_is_refused_before_it_runs() {
     let prefix = "compilation failed: ERROR: <input>:";
     for (expression, why) in [
-        ("object.a == b", "1:13: undeclared reference to 'b' (in container '')\n | object.a == b\n | ............^"),
+        (
+            "object.a == b",
+            "1:13: undeclared reference to 'b' (in container '')\n | object.a == b\n | ............^",
+        ),
         ("nothing(1)", "1:1: undeclared reference to 'nothing' (in container '')"),
         ("1 + 'a'", "1:3: found no matching overload for '_+_' applied to '(int, string)'"),
-        ("'a'.startsWith(1)", "1:15: found no matching overload for 'startsWith' applied to 'string.(int)'"),
+        (
+            "'a'.startsWith(1)",
+            "1:15: found no matching overload for 'startsWith' applied to 'string.(int)'",
+        ),
         ("[1, 'a']", "1:1: expected type 'int' but found 'string'"),
         ("1.all(x, x)", "1:1: expression of type 'int' cannot be range of a comprehension"),
         ("object.matches('(')", "1:15: invalid matches argument"),
@@ -130,10 +151,17 @@ fn what_cannot_work_is_refused_before_it_runs() {
 #[test]
 fn fields_of_known_types_are_checked() {
     let spec = Record::of("Spec", [("replicas".to_owned(), Type::Int)]);
-    let known = Environment::default().with("object", Record::of("It", [("spec".to_owned(), spec)]));
-    let check = |it: &str| compile(it, &known, &[Type::Bool]).map(drop).map_err(|it| {
-        it.trim_start_matches("compilation failed: ERROR: <input>:").lines().next().unwrap().to_owned()
-    });
+    let known =
+        Environment::default().with("object", Record::of("It", [("spec".to_owned(), spec)]));
+    let check = |it: &str| {
+        compile(it, &known, &[Type::Bool]).map(drop).map_err(|it| {
+            it.trim_start_matches("compilation failed: ERROR: <input>:")
+                .lines()
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+    };
     assert_eq!(check("object.spec.replicas > 1"), Ok(()));
     assert_eq!(
         check("object.spec.replicas > '1'"),
@@ -181,10 +209,9 @@ fn all_expressions_share_one_budget() {
 
 #[test]
 fn what_a_library_would_write_without_end_is_refused() {
-    for expression in [
-        "quantity('1e2000000000').asApproximateFloat()",
-        "'%.999999999f'.format([1.0])",
-    ] {
+    for expression in
+        ["quantity('1e2000000000').asApproximateFloat()", "'%.999999999f'.format([1.0])"]
+    {
         assert!(matches!(eval(expression, &json!({})), Err(Error::Told(_))), "{expression}");
     }
 }

@@ -104,7 +104,9 @@ impl Type {
             (Self::Dyn, _) | (_, Self::Dyn) => Self::Dyn,
             (Self::List(a), Self::List(b)) => Self::list(a.join(b)),
             (Self::Optional(a), Self::Optional(b)) => Self::Optional(Box::new(a.join(b))),
-            (Self::Map(a, b), Self::Map(c, d)) => Self::Map(Box::new(a.join(c)), Box::new(b.join(d))),
+            (Self::Map(a, b), Self::Map(c, d)) => {
+                Self::Map(Box::new(a.join(c)), Box::new(b.join(d)))
+            }
             (it, _) => it,
         }
     }

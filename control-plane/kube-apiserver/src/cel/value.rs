@@ -134,7 +134,8 @@ pub(super) fn key(value: &Value) -> Result<Key, Error> {
         Value::Bool(it) => Key::Bool(*it),
         Value::String(it) => Key::String(it.clone()),
         // A whole number is the same key in each type of numbers.
-        Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 => {
+        Value::Float(it) if it.fract() == 0.0 && it.abs() < 9e15 =>
+        {
             #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
             Key::Int(*it as i64)
         }

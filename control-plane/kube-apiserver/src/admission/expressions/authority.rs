@@ -84,10 +84,9 @@ fn authorizer(authority: Arc<Authority>, user: UserInfo) -> cel::Value {
                 let user = service_account(namespace, name)?;
                 authorizer(authority.clone(), user)
             }
-            ("requestResource", []) => resource(RequestInfo {
-                verb: String::new(),
-                ..authority.info.clone()
-            }),
+            ("requestResource", []) => {
+                resource(RequestInfo { verb: String::new(), ..authority.info.clone() })
+            }
             _ => return Err(Error::told("no such overload")),
         })
     })

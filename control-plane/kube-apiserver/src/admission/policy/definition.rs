@@ -61,7 +61,8 @@ pub(super) fn hooks<R: Rules>(
     bindings: &[Arc<Value>],
     known: &[Hook<R>],
 ) -> Vec<Hook<R>> {
-    let mut bindings: Vec<Arc<Binding>> = bindings.iter().map(|it| Arc::new(Binding::of(it))).collect();
+    let mut bindings: Vec<Arc<Binding>> =
+        bindings.iter().map(|it| Arc::new(Binding::of(it))).collect();
     bindings.sort_by(|a, b| a.name.cmp(&b.name));
     let hook = |policy: &Arc<Value>| {
         let name = text(policy, "/metadata/name");

@@ -161,8 +161,7 @@ async fn invoke(
     }
     for mutation in &invocation.compiled.rules.mutations {
         let seen = facts(views, object);
-        let patch =
-            views.authority.answered(|| evaluate(invocation, mutation, &seen)).await;
+        let patch = views.authority.answered(|| evaluate(invocation, mutation, &seen)).await;
         let changed = patch.and_then(|it| patch::apply(round, &invocation.resource, object, it));
         match changed {
             Ok(changed) => {

@@ -114,9 +114,10 @@ fn of_policy<'a, R>(asked: &Asked<'_>, hook: &'a Hook<R>, steps: &mut Vec<Step<'
                     binding,
                     resource: resource.clone(),
                     param: (part("namespace"), part("name")),
-                    params: policy.param_kind.is_some().then(|| {
-                        param.as_ref().map_or(cel::Value::Null, value::from_json)
-                    }),
+                    params: policy
+                        .param_kind
+                        .is_some()
+                        .then(|| param.as_ref().map_or(cel::Value::Null, value::from_json)),
                 })
             })),
         }

@@ -34,11 +34,8 @@ pub(crate) fn prepare(catalog: &Catalog, policy: &mut Value) {
         return;
     }
     let warnings = warnings(catalog, &policy["spec"]);
-    let checked = if warnings.is_empty() {
-        json!({})
-    } else {
-        json!({ "expressionWarnings": warnings })
-    };
+    let checked =
+        if warnings.is_empty() { json!({}) } else { json!({ "expressionWarnings": warnings }) };
     if !policy["status"].is_object() {
         policy["status"] = json!({});
     }
@@ -120,9 +117,7 @@ fn kinds(catalog: &Catalog, constraints: &Value) -> Vec<Arc<Resource>> {
             }
         }
     }
-    found.sort_by(|a, b| {
-        (&a.group, &a.version, &a.kind).cmp(&(&b.group, &b.version, &b.kind))
-    });
+    found.sort_by(|a, b| (&a.group, &a.version, &a.kind).cmp(&(&b.group, &b.version, &b.kind)));
     found.dedup_by(|a, b| Arc::ptr_eq(a, b));
     found.truncate(MOST_TYPES);
     found

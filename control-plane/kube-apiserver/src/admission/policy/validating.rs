@@ -48,9 +48,8 @@ impl Rules for Validations {
     fn of(spec: &Value, compiler: &Compiler) -> Result<Self, String> {
         let check = |it: &Value| {
             let message = text(it, "/messageExpression");
-            let message = (!message.is_empty())
-                .then(|| compiler.compile_message(message))
-                .transpose()?;
+            let message =
+                (!message.is_empty()).then(|| compiler.compile_message(message)).transpose()?;
             Ok(Check {
                 expression: text(it, "/expression").trim().to_owned(),
                 program: compiler.compile(text(it, "/expression"), &[Type::Bool])?,

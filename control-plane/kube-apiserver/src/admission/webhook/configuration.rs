@@ -24,7 +24,8 @@ const DEFAULT_TIMEOUT: u64 = 10;
 const HTTPS: u64 = 443;
 
 /// What match conditions may name.
-pub(crate) const NAMES: Names = Names { has_params: false, has_authorizer: true, has_namespace: false };
+pub(crate) const NAMES: Names =
+    Names { has_params: false, has_authorizer: true, has_namespace: false };
 
 #[derive(Default)]
 pub(super) struct Configurations {

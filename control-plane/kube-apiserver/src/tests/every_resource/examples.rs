@@ -272,11 +272,7 @@ fn extension() -> Vec<Example> {
                 }],
             }}),
         ),
-        of(
-            GROUP,
-            "MutatingAdmissionPolicyBinding",
-            json!({"spec": {"policyName": "example"}}),
-        ),
+        of(GROUP, "MutatingAdmissionPolicyBinding", json!({"spec": {"policyName": "example"}})),
         of(GROUP, "MutatingWebhookConfiguration", webhooks.clone()),
         of(
             GROUP,

@@ -75,11 +75,17 @@ async fn a_json_patch_is_applied_and_one_that_tests_in_vain_is_none() {
     let cluster = Cluster::start().await;
     let mutations = json!([
         patch("[JSONPatch{op: 'add', path: '/metadata/labels', value: {'team/x': 'y'}}]"),
-        patch("[JSONPatch{op: 'replace', \
-               path: '/metadata/labels/' + jsonpatch.escapeKey('team/x'), value: 'z'}]"),
-        patch("[JSONPatch{op: 'test', path: '/data/a', value: 'other'}, \
-               JSONPatch{op: 'remove', path: '/data/a'}]"),
-        patch("has(object.data.b) ? [JSONPatch{op: 'move', from: '/data/b', path: '/data/c'}] : []"),
+        patch(
+            "[JSONPatch{op: 'replace', \
+               path: '/metadata/labels/' + jsonpatch.escapeKey('team/x'), value: 'z'}]"
+        ),
+        patch(
+            "[JSONPatch{op: 'test', path: '/data/a', value: 'other'}, \
+               JSONPatch{op: 'remove', path: '/data/a'}]"
+        ),
+        patch(
+            "has(object.data.b) ? [JSONPatch{op: 'move', from: '/data/b', path: '/data/c'}] : []"
+        ),
     ]);
     mutating(&cluster, "m", of("configmaps", "", mutations)).await;
     let (code, made) = post(&cluster, "one", json!({"a": "1", "b": "2"})).await;
@@ -91,7 +97,8 @@ async fn a_json_patch_is_applied_and_one_that_tests_in_vain_is_none() {
 #[tokio::test]
 async fn a_mutation_that_cannot_be_done_refuses_in_upstreams_words() {
     let cluster = Cluster::start().await;
-    let whole = "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'a': 'b'}}}}";
+    let whole =
+        "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'a': 'b'}}}}";
     let wrong = "Object{spec: Object.spec{replica: 1}}";
     let expression = format!("object.metadata.name == 'atomic' ? {whole} : {wrong}");
     mutating(&cluster, "m", of("deployments", "apps", json!([configuration(&expression)]))).await;
@@ -123,10 +130,8 @@ async fn a_mutation_that_cannot_be_done_refuses_in_upstreams_words() {
 async fn who_wants_to_sees_what_later_policies_made_and_validation_sees_all() {
     let cluster = Cluster::start().await;
     let seen = "[JSONPatch{op: 'add', path: '/data/seen', value: string(has(object.data.late))}]";
-    let spec = with(
-        of("configmaps", "", json!([patch(seen)])),
-        json!({"reinvocationPolicy": "IfNeeded"}),
-    );
+    let spec =
+        with(of("configmaps", "", json!([patch(seen)])), json!({"reinvocationPolicy": "IfNeeded"}));
     mutating(&cluster, "a", spec).await;
     let once = "[JSONPatch{op: 'add', path: '/data/once', value: string(has(object.data.late))}]";
     mutating(&cluster, "b", of("configmaps", "", json!([patch(once)]))).await;
@@ -143,9 +148,11 @@ async fn who_wants_to_sees_what_later_policies_made_and_validation_sees_all() {
 async fn conditions_parameters_and_variables_hold_for_mutations_too() {
     let cluster = Cluster::start().await;
     let spec = with(
-        of("configmaps", "", json!([patch(
-            "[JSONPatch{op: 'add', path: '/data/set', value: variables.value}]"
-        )])),
+        of(
+            "configmaps",
+            "",
+            json!([patch("[JSONPatch{op: 'add', path: '/data/set', value: variables.value}]")]),
+        ),
         json!({
             "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
             "matchConditions": [{"name": "c", "expression": "object.metadata.name != 'skip'"}],

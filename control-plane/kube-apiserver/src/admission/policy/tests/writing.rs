@@ -78,7 +78,8 @@ async fn a_policy_that_could_not_work_is_refused_with_upstreams_fields() {
 #[tokio::test]
 async fn a_binding_or_a_mutation_that_could_not_work_is_refused_too() {
     let reference = json!({"name": "a", "selector": {}});
-    let spec = json!({"paramRef": reference, "validationActions": ["Deny", "Warn", "Deny", "Tell"]});
+    let spec =
+        json!({"paramRef": reference, "validationActions": ["Deny", "Warn", "Deny", "Tell"]});
     let found = refused(BINDINGS, spec).await;
     let names: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(
@@ -93,9 +94,7 @@ async fn a_binding_or_a_mutation_that_could_not_work_is_refused_too() {
             "spec.validationActions",
         ]
     );
-    let configuration = |expression: &str| {
-        json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}})
-    };
+    let configuration = |expression: &str| json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}});
     let spec = json!({"matchConstraints": maps(), "mutations": [
         {"patchType": "Other"},
         {"patchType": "JSONPatch"},
@@ -118,7 +117,7 @@ async fn a_binding_or_a_mutation_that_could_not_work_is_refused_too() {
             "spec.mutations[5].jsonPatch.expression",
         ]
     );
-    assert!(found[3].1.contains("unexpected type name \"Object.wrong\", expected \"Object.spec\""));
+    assert!(found[4].1.contains("unexpected type name \"Object.wrong\", expected \"Object.spec\""));
 }
 
 #[tokio::test]
@@ -157,10 +156,8 @@ async fn the_status_tells_what_expressions_get_wrong_about_the_kinds() {
         })
         .collect();
     let prefix = "apps/v1, Kind=Deployment: ERROR: <input>:1";
-    let told: Vec<_> = told
-        .into_iter()
-        .map(|(field, why)| (field, why.strip_prefix(prefix).unwrap()))
-        .collect();
+    let told: Vec<_> =
+        told.into_iter().map(|(field, why)| (field, why.strip_prefix(prefix).unwrap())).collect();
     assert_eq!(
         told,
         [
