@@ -78,10 +78,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 
 /// What 1.36 has by default and is not here.
 const NOT_SERVED: &[(&str, &str)] = &[
-    (
-        "MutatingAdmissionPolicy and its binding (admissionregistration.k8s.io/v1)",
-        "not served: clients see that discovery has none",
-    ),
     ("beta and alpha versions", "not served, as upstream does not serve them unless asked to"),
     ("CBOR", "refused; upstream's is behind a feature gate that is off"),
 ];

@@ -117,7 +117,7 @@ async fn a_binding_or_a_mutation_that_could_not_work_is_refused_too() {
             "spec.mutations[5].jsonPatch.expression",
         ]
     );
-    assert!(found[3].1.contains("unexpected type name \"Object.wrong\", expected \"Object.spec\""));
+    assert!(found[4].1.contains("unexpected type name \"Object.wrong\", expected \"Object.spec\""));
 }
 
 #[tokio::test]
