@@ -150,7 +150,7 @@ const STRUCTURAL: [&str; 13] = [
 ];
 
 /// A schema within `allOf` and the like: it only says more about what is specified outside.
-fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, mixes: bool) {
+fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, has_kind: bool) {
     keywords::values(faults, at, inner);
     for field in STRUCTURAL {
         let is_there = match &inner[field] {
@@ -158,7 +158,7 @@ fn within_junction(faults: &mut Faults, at: &str, inner: &Value, outer: &Value, 
             Value::String(text) => !text.is_empty(),
             _ => true,
         };
-        if is_there && !(mixes && field == "type") {
+        if is_there && !(has_kind && field == "type") {
             let why = "must be empty to be structural";
             faults.add(FieldError::forbidden(format!("{at}.{field}"), why));
         }
