@@ -212,7 +212,7 @@ async fn what_policies_say_is_in_the_log() {
     make("validatingadmissionpolicybindings", "b", binding).await;
     let map = json!({"metadata": {"name": "m"}, "data": {"k": "v"}});
     assert_eq!(audited.send(&root, post(&map)).await.status(), 201);
-    let event = audited.events().pop().unwrap();
+    let event = audited.events().await.pop().unwrap();
     let annotations = &event["annotations"];
     assert_eq!(annotations["p/value"], "k is v");
     assert!(annotations.get("p/none").is_none());

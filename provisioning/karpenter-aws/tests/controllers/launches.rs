@@ -173,7 +173,7 @@ async fn an_instance_has_the_interfaces_that_its_class_says() {
     let instance = world.instances().await.remove(0);
     let [interface] = instance.network_interfaces.as_slice() else { panic!("it has one") };
     assert_eq!(interface.ipv4_prefixes.len(), 2);
-    let groups = |it: &[aws_ec2::instance::GroupIdentifier]| it.to_vec();
+    let groups = |it: &[aws_ec2::common::GroupIdentifier]| it.to_vec();
     assert_eq!(groups(&interface.groups), groups(&instance.security_groups));
     let status = world.classes().get("default").await.unwrap().status.unwrap();
     let selected = &status.security_groups[0].id;

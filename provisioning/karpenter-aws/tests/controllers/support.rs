@@ -208,7 +208,8 @@ impl World {
             if request.uri().path().ends_with("/v1alpha1/nodeoverlays") {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            inner.clone().oneshot(request)
+            let client = inner.clone();
+            async move { client.send(request).await }
         });
         Client::new(service, "default")
     }
