@@ -25,7 +25,7 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
         ("binding", "create") => binding::bind(call).await,
         ("eviction", "create") => eviction::evict(call).await,
         ("token", "create") => token(call).await,
-        ("approval" | "ephemeralcontainers" | "resize", "get") => get::get(call),
+        ("approval" | "ephemeralcontainers" | "resize", "get") => get::get(call).await,
         ("approval" | "ephemeralcontainers" | "resize", "patch") => patch::patch(call).await,
         ("approval" | "ephemeralcontainers" | "resize" | "finalize", "update") => {
             modify::update(call).await

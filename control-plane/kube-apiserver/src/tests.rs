@@ -1,6 +1,7 @@
 //! The whole server over an in-memory store, through its service and through kube-rs.
 
 mod apply;
+mod cache;
 mod crud;
 mod custom;
 mod documentation;
@@ -9,6 +10,7 @@ mod hostile;
 mod protocol;
 mod services;
 mod subresources;
+mod two_servers;
 mod watches;
 
 use http::{Method, Request, StatusCode, header};

@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
+pub(crate) mod latest;
 pub(crate) mod modify;
 pub(crate) mod patch;
 pub(crate) mod watch;
@@ -39,9 +40,9 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
     }
     let is_status = call.info.subresource == "status";
     match call.info.verb.as_str() {
-        "get" => get::get(call),
-        "list" => get::list(call),
-        "watch" => watch::watch(call),
+        "get" => get::get(call).await,
+        "list" => get::list(call).await,
+        "watch" => watch::watch(call).await,
         "create" if !is_status => create::create(call).await,
         "update" => modify::update(call).await,
         "patch" => patch::patch(call).await,

@@ -194,6 +194,19 @@ impl Store {
         self.state.read().bucket_revision(key)
     }
 
+    /// Waits until what is read here of `key` is as new as the moment of the call, also where other
+    /// processes write to the same etcd. Returns the revision up to which it is known.
+    pub async fn sync_key(&self, key: &str) -> Result<u64, EtcdError> {
+        let known = self.writer.sync_key(key).await?.unwrap_or_default();
+        Ok(known.max(self.revision()))
+    }
+
+    /// The same, of everything below `prefix`.
+    pub async fn sync_prefix(&self, prefix: &str) -> Result<u64, EtcdError> {
+        let known = self.writer.sync_prefix(prefix).await?.unwrap_or_default();
+        Ok(known.max(self.revision()))
+    }
+
     pub fn get(&self, key: &str) -> Option<Arc<Record>> {
         self.state.read().current.get(key).cloned()
     }
