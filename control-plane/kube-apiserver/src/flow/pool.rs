@@ -329,8 +329,9 @@ mod tests {
             "nominalConcurrencyShares": 30, "lendablePercent": 33, "borrowingLimitPercent": 50,
             "limitResponse": {"queuing": {"queues": 64, "handSize": 6, "queueLengthLimit": 50}},
         }});
+        let (flow_queue, queues) = (300, 3200);
         let expected =
-            Limits { is_exempt: false, nominal: 74, kept: 50, most: 111, flow_queue: 300 };
+            Limits { is_exempt: false, nominal: 74, kept: 50, most: 111, flow_queue, queues };
         assert_eq!(Limits::read(&spec, (245, 600)), expected);
     }
 }
