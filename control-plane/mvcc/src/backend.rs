@@ -83,8 +83,17 @@ impl Disk {
         let file = file.read(true).write(true).create(true).truncate(false).mode(0o600);
         drop(file.open(path).map_err(|error| failed(redb::Error::Io(error)))?);
         let database = open(path).map_err(|error| failed(error.into()))?;
-        create_tables(&database).map_err(|error| failed(*error.source))?;
-        let entries = read(&database).map_err(|error| failed(*error.source))?;
+        Self::over(database, path)
+    }
+
+    /// Over a database that was opened from `path`.
+    pub(crate) fn over(database: Database, path: &Path) -> Result<(Self, State), OpenError> {
+        let failed = |error: AppendError| OpenError::Database {
+            path: path.display().to_string(),
+            source: error.source,
+        };
+        create_tables(&database).map_err(failed)?;
+        let entries = read(&database).map_err(failed)?;
         let disk = Self { path: path.to_owned(), database: Some(database) };
         Ok((disk, replay(entries)?))
     }

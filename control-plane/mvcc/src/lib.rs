@@ -153,9 +153,18 @@ impl Store {
     }
 
     pub fn open_with(path: &Path, limits: Limits) -> Result<Self, OpenError> {
-        let (backend, state) = backend::Disk::open(path)?;
+        Self::of(backend::Disk::open(path)?, limits)
+    }
+
+    /// Over a database whose disk is the test's.
+    #[cfg(test)]
+    fn over(database: redb::Database, limits: Limits) -> Result<Self, OpenError> {
+        Self::of(backend::Disk::over(database, Path::new(""))?, limits)
+    }
+
+    fn of((disk, state): (backend::Disk, State), limits: Limits) -> Result<Self, OpenError> {
         let state = Arc::new(RwLock::new(state));
-        let writer = Writer::threaded(backend, state.clone(), limits)?;
+        let writer = Writer::threaded(disk, state.clone(), limits)?;
         Ok(Self { writer: Arc::new(writer), state })
     }
 
