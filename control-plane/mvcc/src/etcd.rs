@@ -9,8 +9,8 @@
 //! Reads come from memory, as everywhere; who must see what another API server has just done says so
 //! first ([`crate::Store::sync_key`], [`crate::Store::sync_prefix`]).
 //!
-//! Deviation: history that etcd keeps is read back by a store that is opened, up to the size of the
-//! history in memory; watches of an older revision are told that it is gone, and list again.
+//! A store that is opened reads back a part of the history that etcd has (upstream: none), so that
+//! watches of a moment ago go on.
 //!
 //! Upstream: kube-apiserver's `storage/etcd3` and `storage/cacher`.
 

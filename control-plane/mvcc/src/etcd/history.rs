@@ -1,8 +1,8 @@
 //! Where memory begins: as far back as etcd remembers, so that watches of clients go on after a
 //! restart.
 //!
-//! The state of an older revision is read, and the watch then brings everything since. How old: at
-//! most as many revisions as the history may hold events, and not older than etcd's compaction.
+//! The state of an older revision is read, and the watch then brings everything since. How old: not
+//! older than etcd's compaction, and so that a start stays cheap.
 
 use api_etcd::{
     Code, Status,
@@ -17,6 +17,8 @@ use super::{
 };
 use crate::{Limits, state::State};
 
+/// Revisions that are read back at most: what a busy cluster writes in a minute or two.
+const READ_BACK: usize = 10_000;
 /// Compactions may come between the question and the read.
 const ATTEMPTS: usize = 3;
 
@@ -39,7 +41,7 @@ pub(super) async fn load(
 /// The revision to read.
 async fn begin(members: &Members, prefix: &str, limits: Limits) -> Result<i64, EtcdError> {
     let now = probe(members, prefix, 0).await?;
-    let kept = i64::try_from(limits.history_events).unwrap_or(i64::MAX);
+    let kept = i64::try_from(limits.history_events.min(READ_BACK)).unwrap_or(i64::MAX);
     // A cluster's first revision is 1; 0 would mean the latest.
     let wanted = now.saturating_sub(kept).max(1);
     match probe(members, prefix, wanted).await {
