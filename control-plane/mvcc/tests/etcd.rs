@@ -177,7 +177,8 @@ async fn a_store_that_is_opened_has_the_history_that_etcd_has_and_no_more_than_i
     for count in 0..20 {
         revisions.push(commit(&store, Txn::put("core/maps/default/a", count.to_string())).await);
     }
-    let gone = commit(&store, Txn { guards: vec![], ops: vec![delete("core/maps/default/a")] }).await;
+    let gone =
+        commit(&store, Txn { guards: vec![], ops: vec![delete("core/maps/default/a")] }).await;
     let last = revisions[19];
     let whole = etcd.store("/nst-t/").await;
     assert_eq!(whole.revision(), gone);

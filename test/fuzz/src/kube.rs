@@ -48,10 +48,9 @@ impl Server {
             "names": {"plural": "things", "kind": "Thing"},
             "versions": [{"name": "v1", "served": true, "storage": true,
                 "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}]}});
-        let named = |spec: Value| json!({"metadata": {"name": "p", "labels": labels}, "spec": spec});
-        let map = |name: &str, labels: Value| {
-            json!({"metadata": {"name": name, "labels": labels}, "data": {"a": "1"}})
-        };
+        let named =
+            |spec: Value| json!({"metadata": {"name": "p", "labels": labels}, "spec": spec});
+        let map = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "data": {"a": "1"}});
         let spaced = "/api/v1/namespaces/default";
         for (path, object) in [
             (format!("{spaced}/serviceaccounts"), json!({"metadata": {"name": "default"}})),

@@ -14,8 +14,7 @@ pub(crate) fn run(data: &[u8]) {
     kube::with(|server| {
         let free = r#"{"metadata":{"finalizers":null}}"#;
         for (method, body) in [("PATCH", free), ("DELETE", "")] {
-            let (code, answer) =
-                server.send(method, &object, "application/merge-patch+json", body);
+            let (code, answer) = server.send(method, &object, "application/merge-patch+json", body);
             assert!(code == 200 || code == 404, "{method}: {answer}");
         }
         let Some((code, first)) = server.try_send("PATCH", &path, MEDIA, body.to_vec()) else {

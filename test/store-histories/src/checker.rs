@@ -31,7 +31,10 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, explained, stuck, held } = self;
-        write!(f, "`{key}`: after {explained} operations it held {held:?}, and none fits: {stuck:?}")
+        write!(
+            f,
+            "`{key}`: after {explained} operations it held {held:?}, and none fits: {stuck:?}"
+        )
     }
 }
 
@@ -146,7 +149,10 @@ impl<'a> Search<'a> {
     }
 
     fn is_explained(&self, place: &Place) -> bool {
-        self.operations.iter().enumerate().all(|(index, it)| it.answer.is_none() || place.has(index))
+        self.operations
+            .iter()
+            .enumerate()
+            .all(|(index, it)| it.answer.is_none() || place.has(index))
     }
 }
 

@@ -13,7 +13,10 @@ pub enum Ask {
     Read,
     Write(Held),
     /// Compare and set.
-    Swap { expected: Held, to: Held },
+    Swap {
+        expected: Held,
+        to: Held,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +76,7 @@ impl Recorder {
     pub fn end(&self, ticket: &Ticket, answer: Answer) {
         let mut record = self.0.lock();
         let now = record.tick();
-        let operation =
-            record.keys.get_mut(&ticket.key).and_then(|it| it.get_mut(ticket.index));
+        let operation = record.keys.get_mut(&ticket.key).and_then(|it| it.get_mut(ticket.index));
         if let Some(operation) = operation {
             (operation.answer, operation.ended) = (Some(answer), Some(now));
         }

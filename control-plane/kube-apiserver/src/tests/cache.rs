@@ -189,7 +189,9 @@ async fn run(steps: Vec<Step>, path: PathBuf) {
         match step {
             Step::Write(name, is_seen) => write(&server, name, is_seen, value).await,
             Step::Delete(name) => drop(server.delete(&format!("{MAPS}/m{name}")).await),
-            Step::Take(client, events) => drop(clients[client].take(&server, events).await),
+            Step::Take(client, events) => {
+                clients[client].take(&server, events).await;
+            }
             Step::Drop(client) => clients[client].disconnect(),
             Step::Compact => {
                 let store = &server.api.server.store;

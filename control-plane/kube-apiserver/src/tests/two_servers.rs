@@ -20,11 +20,8 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn store(etcd: &Etcd, prefix: &str) -> Store {
-    let config = || EtcdConfig {
-        endpoints: etcd.endpoints(0),
-        tls: None,
-        prefix: prefix.to_owned(),
-    };
+    let config =
+        || EtcdConfig { endpoints: etcd.endpoints(0), tls: None, prefix: prefix.to_owned() };
     let opened = async {
         loop {
             match Store::etcd(config()).await {

@@ -86,11 +86,10 @@ where
             Ok(new) => plan(call, &resource, part, &old, new).await,
             refused => refused,
         };
-        let new = match planned {
-            Ok(new) => new,
-            Err(_) if latest::has_moved(call, &key, Some(&record)).await? => continue,
-            Err(status) => return Err(status),
-        };
+        if planned.is_err() && latest::has_moved(call, &key, Some(&record)).await? {
+            continue;
+        }
+        let new = planned?;
         match apply(call, &resource, &record, &old, new).await {
             Ok(bytes) => return Ok(bytes),
             Err(Refused::Changed) => {}

@@ -54,9 +54,8 @@ impl Members {
     /// first moves on, or the others would come back to it.
     pub(super) fn leave(&self, Turn(turn): Turn) {
         let next = turn.wrapping_add(1);
-        let moved =
-            self.current.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
-        drop(moved);
+        // Whether it was the first makes no difference to it.
+        let _ = self.current.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(super) fn watch(&self) -> (Turn, WatchClient) {

@@ -36,7 +36,8 @@ struct Present {
 
 impl Present {
     fn of(answer: &RangeResponse, revision: u64) -> Self {
-        let changes = answer.kvs.iter().map(|it| u64::try_from(it.mod_revision).unwrap_or_default());
+        let changes =
+            answer.kvs.iter().map(|it| u64::try_from(it.mod_revision).unwrap_or_default());
         let count = usize::try_from(answer.count).unwrap_or_default();
         Self { revision, last_change: changes.max().unwrap_or_default(), count }
     }

@@ -134,7 +134,7 @@ fn commit(number: usize) -> Txn {
     Txn { guards: Vec::new(), ops }
 }
 
-const COMMITS: usize = 24;
+const COMMITS: usize = 14;
 
 /// What is there after each number of commits.
 fn states() -> Vec<BTreeMap<String, String>> {
@@ -178,7 +178,8 @@ async fn what_was_acknowledged_survives_a_power_loss_at_any_moment() {
             assert!(fails_at > 2 * COMMITS, "each commit is synced");
             return;
         };
-        let platter = Platter { seen: wreck.bytes.clone(), kept: wreck.bytes, ..Platter::default() };
+        let platter =
+            Platter { seen: wreck.bytes.clone(), kept: wreck.bytes, ..Platter::default() };
         let store = over(Disk(Arc::new(Mutex::new(platter))));
         // The store is as it was after one of the commits, and not before the last acknowledged.
         let commits = usize::try_from(store.revision() - 1).unwrap();

@@ -61,9 +61,7 @@ fn a_write_that_was_acknowledged_and_lost_is_refused() {
 
 #[test]
 fn two_swaps_from_the_same_value_are_refused() {
-    let both = |answer| {
-        [write(1, 1, 2), swap(1, 2, Answer::Done, 3, 6), swap(1, 3, answer, 4, 5)]
-    };
+    let both = |answer| [write(1, 1, 2), swap(1, 2, Answer::Done, 3, 6), swap(1, 3, answer, 4, 5)];
     assert!(!holds(&both(Answer::Done)));
     assert!(holds(&both(Answer::Refused)));
     assert!(!holds(&[write(1, 1, 2), swap(1, 2, Answer::Refused, 3, 4)]), "nobody was before it");
