@@ -46,9 +46,9 @@ impl Labels {
             if term.is_empty() {
                 return Err(nothing_at(index, terms.len()));
             }
-            let requirement = requirement(term)?;
-            requirement.check()?;
-            requirements.push(requirement);
+            let parsed = requirement(term).and_then(Requirement::checked);
+            let named = |why| format!("unable to parse requirement: {why}");
+            requirements.push(parsed.map_err(named)?);
         }
         Ok(Self(requirements))
     }
@@ -105,11 +105,11 @@ impl fmt::Display for Labels {
 }
 
 impl Requirement {
-    fn check(&self) -> Result<(), String> {
-        let Self { key, operator, values } = self;
+    fn checked(self) -> Result<Self, String> {
+        let Self { key, operator, values } = &self;
         if !is_label_key(key) {
             return Err(format!(
-                "unable to parse requirement: <nil>: Invalid value: \"{key}\": \
+                "<nil>: Invalid value: \"{key}\": \
                                     name part must consist of alphanumeric characters, '-', '_' \
                                     or '.', and must start and end with an alphanumeric character"
             ));
@@ -132,7 +132,7 @@ impl Requirement {
                 ));
             }
         }
-        Ok(())
+        Ok(self)
     }
 
     fn matches(&self, found: Option<&str>) -> bool {
@@ -375,7 +375,10 @@ mod tests {
         for bad in ["a in (b", "a b", "a in b)", "=x", "a on (b)", "a,", ",a", "a,,b", ","] {
             assert!(Labels::parse(bad).is_err(), "{bad}");
         }
-        let why = |text: &str| Labels::parse(text).unwrap_err();
+        let why = |text: &str| {
+            let why = Labels::parse(text).unwrap_err();
+            why.strip_prefix("unable to parse requirement: ").unwrap().to_owned()
+        };
         assert!(why("a in (=x)").starts_with("values[0][a]: Invalid value: \"=x\": a valid label"));
         assert!(why("a in ()").contains("values set can't be empty"));
         assert_eq!(
