@@ -68,6 +68,7 @@ def compute(story):
                   DeviceIndex=1, **one)
     do("DetachNetworkInterface", AttachmentId=attached["AttachmentId"], Force=True)
     trunk(story, do)
+    reservation(do, image["ImageId"], subnets[0])
     do("StopInstances", InstanceIds=ids[1:2])
     until(lambda: do("DescribeInstances", InstanceIds=ids[1:2])["Reservations"][0]["Instances"][0][
         "State"]["Name"] == "stopped", 60)
@@ -114,6 +115,22 @@ def profile(do, ids):
     last = made[1]["IamInstanceProfileAssociation"]["AssociationId"]
     do("DisassociateIamInstanceProfile", AssociationId=last)
     do("AssociateIamInstanceProfile", InstanceId=ids[1], **named)
+
+
+def reservation(do, image, subnet):
+    """Room for a type that nothing else here is of, so that nothing else is taken in."""
+    zone = do("DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["AvailabilityZone"]
+    wanted = {"InstanceType": "t3.micro", "InstancePlatform": "Linux/UNIX", "AvailabilityZone": zone,
+              "InstanceCount": 1, "InstanceMatchCriteria": "targeted", "ClientToken": "contract",
+              "TagSpecifications": [{"ResourceType": "capacity-reservation",
+                                     "Tags": [{"Key": "contract", "Value": "yes"}]}]}
+    made = do("CreateCapacityReservation", **wanted)["CapacityReservation"]
+    again = do("CreateCapacityReservation", **wanted)["CapacityReservation"]
+    which = {"CapacityReservationId": made["CapacityReservationId"]}
+    assert again["CapacityReservationId"] == made["CapacityReservationId"]
+    do("ModifyCapacityReservation", EndDateType="limited", EndDate="2099-01-01T00:00:00Z", **which)
+    do("DescribeCapacityReservations", CapacityReservationIds=[made["CapacityReservationId"]])
+    do("CancelCapacityReservation", **which)
 
 
 def trunk(story, do):

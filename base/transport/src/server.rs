@@ -43,6 +43,8 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
     /// The client's certificate, already verified against the authority given to `tls::server`.
     pub certificate: Option<CertificateDer<'static>>,
+    /// What the client sent besides, by which an authority above vouches for it.
+    pub intermediates: Vec<CertificateDer<'static>>,
 }
 
 /// Serves HTTP/1.1 and HTTP/2 (upgrades included) on `listener` until `scope` is cancelled.
@@ -93,7 +95,8 @@ async fn serve_admitted<S>(
         };
         crate::place::tune(&stream);
         let local = stream.local_addr().ok().or(local);
-        let peer = Peer { address: Some(address), local, certificate: None };
+        let peer =
+            Peer { address: Some(address), local, certificate: None, intermediates: Vec::new() };
         let (service, tls) = (service.clone(), tls.clone());
         let connection = async move {
             let _admitted = admitted;
@@ -104,9 +107,12 @@ async fn serve_admitted<S>(
                     match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
                         Ok(Ok(stream)) => {
                             let certificates = stream.get_ref().1.peer_certificates();
-                            let certificate = certificates.and_then(|chain| chain.first().cloned());
-                            let certificate = certificate.map(CertificateDer::into_owned);
-                            drive(stream, Peer { certificate, ..peer }, service).await;
+                            let mut chain = certificates.unwrap_or_default().iter();
+                            let certificate = chain.next().cloned().map(CertificateDer::into_owned);
+                            let intermediates = chain.cloned().map(CertificateDer::into_owned);
+                            let intermediates = intermediates.collect();
+                            let peer = Peer { certificate, intermediates, ..peer };
+                            drive(stream, peer, service).await;
                         }
                         Ok(Err(error)) => debug!(%error, %address, "TLS handshake failed"),
                         Err(_) => debug!(%address, "TLS handshake timed out"),
@@ -136,7 +142,8 @@ where
                 continue;
             }
         };
-        let peer = Peer { address: None, local: None, certificate: None };
+        let peer =
+            Peer { address: None, local: None, certificate: None, intermediates: Vec::new() };
         drop(scope.spawn("connection", drive(stream, peer, service.clone())));
     }
 }

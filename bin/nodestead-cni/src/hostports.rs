@@ -6,7 +6,7 @@
 //!
 //! Upstream: the `portmap` plug-in with `snat: true`.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use api_cni::PortMapping;
 use linux_nftables::{
@@ -27,6 +27,17 @@ pub(crate) enum HostPortError {
     Map(#[from] ApplyError),
     #[error("failed to map the node's loopback")]
     Loopback(#[from] LocalnetError),
+    #[error("failed to take the ports from a pod that is gone")]
+    Unmap(#[from] UnmapError),
+}
+
+/// All that could not be taken away.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", said(.0))]
+pub(crate) struct UnmapError(Vec<ApplyError>);
+
+fn said(errors: &[ApplyError]) -> String {
+    errors.iter().map(|it| crate::chain(it)).collect::<Vec<_>>().join("; ")
 }
 
 /// Maps ports of the node to a pod, whose end on the node is `link`.
@@ -51,7 +62,7 @@ pub(crate) fn add(mappings: &[PortMapping], pod: IpAddr, link: &str) -> Result<(
     match nft.apply(&transaction) {
         // A port that is taken by a pod that is gone without its DEL: the newer one has it.
         Err(ApplyError::Refused { .. }) => {
-            drop(remove_all(&nft, family, mappings));
+            remove_all(&nft, family, mappings.iter().map(place))?;
             Ok(nft.apply(&transaction)?)
         }
         done => Ok(done?),
@@ -63,27 +74,23 @@ fn is_of_loopback(mapping: &PortMapping) -> bool {
     mapping.host_address().is_none_or(|it| matches!(it, IpAddr::V4(it) if it.is_loopback()))
 }
 
-pub(crate) fn remove(mappings: &[PortMapping], pod: IpAddr) -> Result<(), ApplyError> {
+/// Takes away what leads to a pod; a port that another pod has by now stays.
+pub(crate) fn remove(mappings: &[PortMapping], pod: IpAddr) -> Result<(), UnmapError> {
     if mappings.is_empty() {
         return Ok(());
     }
     let nft = Nft::here();
     let family = family(pod);
-    let listed = nft.list_table(family, TABLE)?.unwrap_or_default();
-    let ours: Vec<PortMapping> = mappings
-        .iter()
-        .filter(|mapping| listed.contains(&format!(": {pod} . {}", mapping.container_port)))
-        .cloned()
-        .collect();
-    // Gone meanwhile is gone.
-    drop(remove_all(&nft, family, &ours));
+    let listed = nft.list_table(family, TABLE).map_err(|it| UnmapError(vec![it]))?;
+    let Some(listed) = listed else { return Ok(()) };
+    let listed: HashSet<&str> = listed.split(['{', ',', '}', '\n']).map(str::trim).collect();
+    let is_ours = |mapping: &&PortMapping| {
+        let target = format!("{pod} . {}", mapping.container_port);
+        listed.contains(format!("{} : {target}", place(mapping).1).as_str())
+    };
     // The next pod with the address may have no host port.
-    for (set, member) in memberships(pod) {
-        let mut transaction = Transaction::on(family, TABLE);
-        transaction.delete_elements(set, [member.as_str()]);
-        drop(nft.apply(&transaction));
-    }
-    Ok(())
+    let ours = mappings.iter().filter(is_ours).map(place).chain(memberships(pod));
+    remove_all(&nft, family, ours)
 }
 
 /// What is known of a pod with host ports, by set.
@@ -103,14 +110,27 @@ fn family(pod: IpAddr) -> Family {
     if pod.is_ipv4() { Family::Ip } else { Family::Ip6 }
 }
 
-fn remove_all(nft: &Nft, family: Family, mappings: &[PortMapping]) -> Result<(), ApplyError> {
-    for mapping in mappings {
-        let (map, key) = place(mapping);
+/// Takes elements away, each by itself: one that cannot go holds no other, and one that is not there
+/// is gone.
+fn remove_all(
+    nft: &Nft,
+    family: Family,
+    elements: impl Iterator<Item = (&'static str, String)>,
+) -> Result<(), UnmapError> {
+    let mut failed = Vec::new();
+    for (set, key) in elements {
         let mut transaction = Transaction::on(family, TABLE);
-        transaction.delete_elements(map, [key.as_str()]);
-        nft.apply(&transaction)?;
+        transaction.delete_elements(set, [key.as_str()]);
+        failed.extend(nft.apply(&transaction).err().filter(|it| !is_of_missing(it)));
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(UnmapError(failed)) }
+}
+
+/// As the kernel says it and `nft` repeats it.
+const MISSING: &str = "No such file or directory";
+
+fn is_of_missing(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Refused { message, .. } if message.contains(MISSING))
 }
 
 fn elements(mappings: &[PortMapping], pod: IpAddr) -> Transaction {
@@ -174,7 +194,21 @@ fn table(family: Family) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
+
+    #[test]
+    fn all_that_could_not_be_taken_away_is_told_and_what_was_not_there_is_no_failure() {
+        let refused = |errno: Errno| ApplyError::Refused {
+            table: TABLE.to_owned(),
+            message: format!("{} in `delete element`", errno.desc()),
+        };
+        assert!(is_of_missing(&refused(Errno::ENOENT)));
+        assert!(!is_of_missing(&refused(Errno::EBUSY)));
+        let error = UnmapError(vec![refused(Errno::EBUSY), refused(Errno::EPERM)]).to_string();
+        assert!(error.contains(Errno::EBUSY.desc()) && error.contains(Errno::EPERM.desc()));
+    }
 
     #[test]
     fn a_mapping_for_one_address_is_kept_apart_from_those_for_all() {

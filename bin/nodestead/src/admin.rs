@@ -280,6 +280,10 @@ impl Admin {
             .body(body)?;
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = transport::collect(body, 64 << 20).await?.context("the answer is too long")?;
+        if head.status.is_server_error() {
+            let what = format!("the daemon failed: {}", String::from_utf8_lossy(&body));
+            return Err(Failure::new(what, "see `nodestead logs daemon`").into());
+        }
         if head.status != StatusCode::OK {
             bail!("the daemon refused: {}", String::from_utf8_lossy(&body));
         }

@@ -5,20 +5,24 @@
 //! refuse. Escalation checks of RBAC run here too, because they need the same things.
 //!
 //! **Invariant:** a plugin that cannot find out refuses.
-//! Deviation: admission policies are stored and listed but never evaluated; whoever writes one is
-//! told so by a `Warning` header.
-//! Deviation: no PersistentVolume or StorageClass plugins.
 
 mod certificates;
+mod conditions;
+pub(crate) mod expressions;
 mod ingress_class;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_defaults;
+mod pod_security;
+pub(crate) mod policy;
 mod priority;
 mod resource_quota;
+mod round;
 mod runtime_class;
 mod service_account;
+mod storage;
 mod vpc_resources;
 pub(crate) mod webhook;
 
@@ -29,8 +33,10 @@ use serde_json::Value;
 use transport::Place;
 
 pub(crate) use self::node_restriction::check_token as check_node_token;
+pub(crate) use self::pod_defaults::label_with_topology;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
 pub(crate) use self::resource_quota::Turn;
+pub(crate) use self::webhook::Endpoint;
 use crate::{
     authz::{self, Authorizer, Objects, text},
     request::{RequestInfo, UserInfo},
@@ -44,6 +50,7 @@ pub(crate) struct Context {
     objects: Arc<dyn Objects>,
     authorizer: Authorizer,
     webhooks: Arc<webhook::Webhooks>,
+    policies: Arc<policy::Policies>,
     turns: Arc<resource_quota::Turns>,
 }
 
@@ -51,7 +58,13 @@ impl Context {
     /// Webhooks are dialled from `place`.
     pub(crate) fn new(objects: impl Objects, authorizer: Authorizer, place: Place) -> Self {
         let webhooks = Arc::new(webhook::Webhooks::new(place));
-        Self { objects: Arc::new(objects), authorizer, webhooks, turns: Arc::default() }
+        let (policies, turns) = (Arc::default(), Arc::default());
+        Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
+    }
+
+    /// Asks a program that is not an admission webhook, on the same way.
+    pub(crate) async fn ask(&self, endpoint: &Endpoint, review: &Value) -> Result<Value, String> {
+        webhook::ask(self, endpoint, review).await
     }
 }
 
@@ -100,9 +113,13 @@ pub(crate) async fn admit(
     old: Option<&Value>,
     new: &mut Value,
 ) -> Result<(), Status> {
+    let mut effects = policy::Effects::default();
     // Boxed, since all that writes awaits it: its type would be part of each of theirs.
-    let (warnings, turn) = decide(call, operation, old, new).boxed().await?;
-    call.warnings.extend(warnings);
+    let decided = decide(call, operation, old, new, &mut effects).boxed().await;
+    // The log tells of what was found, whatever came of it.
+    call.annotations.add(effects.annotations);
+    call.warnings.extend(effects.warnings);
+    let turn = decided?;
     if turn.is_some() {
         call.turn = turn;
     }
@@ -114,20 +131,28 @@ async fn decide(
     operation: Operation,
     old: Option<&Value>,
     new: &mut Value,
-) -> Result<(Vec<String>, Option<Turn>), Status> {
+    effects: &mut policy::Effects,
+) -> Result<Option<Turn>, Status> {
     let context = &call.server.admission;
     let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
     change(context, &attributes, new).await?;
-    let mut warnings = webhook::mutate(call, &attributes, new).await?;
+    let by_policies = policy::mutate(call, &attributes, new).await?;
+    let by_webhooks = webhook::mutate(call, &attributes, new, &mut effects.warnings).await?;
+    policy::mutate_again(call, &attributes, new, by_policies).await?;
+    webhook::mutate_again(call, &attributes, new, &mut effects.warnings, by_webhooks).await?;
     check(context, &attributes, new).await?;
-    warnings.extend(webhook::validate(call, &attributes, new).await?);
+    policy::validate(call, &attributes, new, effects).await?;
+    let notes = &call.annotations;
+    let told = pod_security::check(&*context.objects, &attributes, new, notes)?;
+    effects.warnings.extend(told);
+    effects.warnings.extend(webhook::validate(call, &attributes, new).await?);
     let turn = match &call.turn {
         None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
         // Tried again, under another name.
         Some(_) => None,
     };
     resource_quota::check(&*context.objects, &attributes, new)?;
-    Ok((warnings, turn))
+    Ok(turn)
 }
 
 /// The plugins that change, and those that refuse before webhooks are asked.
@@ -145,7 +170,10 @@ async fn change(
         runtime_class::admit(objects, attributes, new)?;
         pod_defaults::add_tolerations(new);
         vpc_resources::mutate(objects, attributes, new)?;
+        let node = text(new, "/spec/nodeName").to_owned();
+        label_with_topology(objects, &node, new);
     }
+    storage::admit(objects, attributes, new);
     if attributes.is(Operation::Create, "networking.k8s.io", "ingresses") {
         ingress_class::admit(objects, new);
     }
@@ -159,8 +187,14 @@ async fn change(
 /// The plugins that see what webhooks have made of the object.
 async fn check(context: &Context, attributes: &Attributes<'_>, new: &Value) -> Result<(), Status> {
     vpc_resources::validate(&*context.objects, attributes, new)?;
+    storage::check(&*context.objects, attributes, new)?;
     if attributes.is(Operation::Create, "", "pods") {
         limit_ranger::check(&*context.objects, attributes, new)?;
+    }
+    if attributes.is_about("", "persistentvolumeclaims")
+        && attributes.operation != Operation::Delete
+    {
+        limit_ranger::check_claim(&*context.objects, attributes, new)?;
     }
     if matches!(attributes.operation, Operation::Create | Operation::Update) {
         let Attributes { user, info, old, .. } = attributes;

@@ -50,7 +50,8 @@ pub(crate) async fn apply(call: &mut Call) -> Result<Answer, Status> {
     let is_forced = call.is_set("force");
     let kind = managed_fields::kind(call);
     let resource = call.resource.clone();
-    let own = managed_fields::entry(call, &manager, "Apply", &owned(&applied, &kind));
+    let wanted = managed_fields::within(owned(&applied, &kind), &resource, part);
+    let own = managed_fields::entry(call, &manager, "Apply", &wanted);
     let bytes = modify::modify(call, &name, part, |live| {
         let mut shown = live.clone();
         convert::from_storage(&resource, &mut shown);
@@ -109,7 +110,8 @@ async fn create(
         return Err(Status::conflict(&call.resource.qualified(), call.name(), why));
     }
     let kind = managed_fields::kind(call);
-    let own = managed_fields::entry(call, manager, "Apply", &owned(&applied, &kind));
+    let wanted = managed_fields::within(owned(&applied, &kind), &call.resource, part);
+    let own = managed_fields::entry(call, manager, "Apply", &wanted);
     managed_fields::set_entries(&mut applied, vec![own]);
     convert::to_storage(&call.resource, &mut applied);
     let bytes = create::create_object(call, applied).await?;

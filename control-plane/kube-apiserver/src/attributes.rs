@@ -4,7 +4,7 @@
 //!
 //! Upstream: the `SelectableFields` functions of each type in pkg/registry.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -125,6 +125,15 @@ impl Attributes {
     }
 }
 
+/// A selectable field of a custom resource, as text.
+fn own_field(object: &Value, path: &str) -> String {
+    match object.pointer(&format!("/{}", path.replace('.', "/"))) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
 /// A request's selectors, checked for its resource.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
@@ -132,6 +141,8 @@ pub(crate) struct Selection {
     plural: String,
     pub(crate) labels: Labels,
     pub(crate) fields: Fields,
+    /// `selectableFields` of a custom resource.
+    selectable: Arc<[String]>,
 }
 
 impl Selection {
@@ -143,14 +154,17 @@ impl Selection {
         let labels = Labels::parse(labels.unwrap_or_default()).map_err(Status::bad_request)?;
         let fields = Fields::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
         let known = selectable(&resource.group, &resource.plural);
+        let own = resource.custom.as_ref().map(|it| it.selectable.clone()).unwrap_or_default();
         let unknown = fields.names().find(|it| {
-            !matches!(*it, "metadata.name" | "metadata.namespace") && !known.contains(it)
+            !matches!(*it, "metadata.name" | "metadata.namespace")
+                && !known.contains(it)
+                && !own.iter().any(|own| own == it)
         });
         if let Some(field) = unknown {
             return Err(Status::bad_request(format!("field label not supported: {field}")));
         }
         let (group, plural) = resource.storage();
-        Ok(Self { group: group.into(), plural: plural.into(), labels, fields })
+        Ok(Self { group: group.into(), plural: plural.into(), labels, fields, selectable: own })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -170,7 +184,17 @@ impl Selection {
         }
         let derive = |bytes: &[u8]| Attributes::of(&self.group, &self.plural, bytes);
         let Some(attributes) = record.memo(derive) else { return false };
-        self.labels.matches(&attributes.labels)
-            && self.fields.matches(|field| attributes.field(field))
+        if !self.labels.matches(&attributes.labels) {
+            return false;
+        }
+        if self.selectable.is_empty() {
+            return self.fields.matches(|field| attributes.field(field));
+        }
+        // What is selectable changes with the definition: nothing of it is kept with the record.
+        let object: Value = serde_json::from_slice(&record.value).unwrap_or_default();
+        let own = self.selectable.iter().map(|path| (path.as_str(), own_field(&object, path)));
+        let own: BTreeMap<&str, String> = own.collect();
+        self.fields
+            .matches(|field| own.get(field).map_or_else(|| attributes.field(field), String::as_str))
     }
 }

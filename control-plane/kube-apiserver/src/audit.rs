@@ -1,14 +1,20 @@
 //! The audit log: who asked for what, when, and what came of it.
 //!
 //! An event is written before the answer leaves, so that nothing that was answered is missing; one
-//! that cannot be written is told of in the server's own log.
+//! that cannot be written is told of in the server's own log. A thread of its own writes: a disk that
+//! is slow holds up the answers, and nobody else.
 //!
 //! Upstream: audit.k8s.io/v1, k8s.io/apiserver/pkg/endpoints/filters/audit.go.
 
 mod file;
 mod policy;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, mpsc},
+};
 
 use bytes::Bytes;
 use clock::Clock;
@@ -17,7 +23,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 use transport::{Body, Peer};
 
 use self::{
@@ -30,6 +37,7 @@ pub use self::{
 };
 use crate::{
     authn, decode,
+    proxy::Tunnel,
     request::{RequestInfo, UserInfo},
     resources::meta,
     server::micro_timestamp,
@@ -50,13 +58,46 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub struct Log {
     policy: Arc<Policy>,
-    file: Arc<Mutex<LogFile>>,
+    writer: mpsc::Sender<Order>,
+}
+
+/// What the thread that writes is told, in this order.
+#[derive(Debug)]
+enum Order {
+    Line(Vec<u8>, jiff::Timestamp),
+    /// Everything before it is written.
+    Tell(oneshot::Sender<()>),
+}
+
+fn write_orders(mut file: LogFile, orders: &mpsc::Receiver<Order>) {
+    for order in orders {
+        match order {
+            Order::Line(line, now) => {
+                if let Err(error) = file.write(&line, now) {
+                    tracing::error!(%error, "an audit event could not be written");
+                }
+            }
+            // Whoever asked may have left.
+            Order::Tell(done) => drop(done.send(())),
+        }
+    }
 }
 
 impl Log {
     pub fn open(path: &Path, policy: Policy, rotation: Rotation) -> io::Result<Self> {
         let file = LogFile::open(path, rotation)?;
-        Ok(Self { policy: Arc::new(policy), file: Arc::new(Mutex::new(file)) })
+        let (writer, orders) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("audit".into());
+        thread.spawn(move || write_orders(file, &orders))?;
+        Ok(Self { policy: Arc::new(policy), writer })
+    }
+
+    /// Waits until what was told of before is written.
+    pub(crate) async fn written(&self) {
+        let (done, told) = oneshot::channel();
+        if self.writer.send(Order::Tell(done)).is_ok() {
+            drop(told.await);
+        }
     }
 
     /// Begins to follow a request, if anything of it is to be written. `user` is who asks, before
@@ -88,7 +129,8 @@ impl Log {
         if info.is_resource {
             event["objectRef"] = reference(info);
         }
-        let trace = Trace { log: self.clone(), verdict, event, clock };
+        let annotations = Annotations::default();
+        let trace = Trace { log: self.clone(), verdict, event, annotations, clock };
         trace.write(Stage::RequestReceived);
         Some(trace)
     }
@@ -96,8 +138,8 @@ impl Log {
     fn append(&self, event: &Value, now: jiff::Timestamp) {
         let mut line = event.to_string().into_bytes();
         line.push(b'\n');
-        if let Err(error) = self.file.lock().write(&line, now) {
-            tracing::error!(%error, "an audit event could not be written");
+        if self.writer.send(Order::Line(line, now)).is_err() {
+            tracing::error!("an audit event could not be written: nobody writes any more");
         }
     }
 }
@@ -118,16 +160,32 @@ fn reference(info: &RequestInfo) -> Value {
     reference
 }
 
+/// What those who decide have to say of a request beside their answer. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Annotations(Arc<Mutex<Map<String, Value>>>);
+
+impl Annotations {
+    pub(crate) fn add(&self, all: impl IntoIterator<Item = (String, String)>) {
+        self.0.lock().extend(all.into_iter().map(|(key, value)| (key, value.into())));
+    }
+}
+
 /// One request that is followed.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     log: Log,
     verdict: Verdict,
     event: Value,
+    annotations: Annotations,
     clock: Clock,
 }
 
 impl Trace {
+    /// What is added to it will be in what is written.
+    pub(crate) fn annotations(&self) -> Annotations {
+        self.annotations.clone()
+    }
+
     pub(crate) fn impersonated(&mut self, user: &UserInfo) {
         self.event["impersonatedUser"] = authn::shown(user);
     }
@@ -195,9 +253,17 @@ impl Trace {
             Some(status) => status.to_json(),
             None => json!({ "metadata": {}, "code": response.status().as_u16() }),
         };
+        let log = self.log.clone();
         if is_long {
             self.write(Stage::ResponseStarted);
             let end = Ending(self);
+            log.written().await;
+            // What is upgraded ends with its tunnel; its answer has no body that could.
+            let mut response = response;
+            if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+                tunnel.keep(end);
+                return response;
+            }
             return response.map(|body| {
                 body.map_frame(move |frame| {
                     let _ = &end;
@@ -207,7 +273,11 @@ impl Trace {
             });
         }
         let mut end = Ending(self);
-        if end.0.wants_response() { end.0.look_into(response).await } else { response }
+        let response =
+            if end.0.wants_response() { end.0.look_into(response).await } else { response };
+        drop(end);
+        log.written().await;
+        response
     }
 
     async fn look_into(&mut self, response: Response<Body>) -> Response<Body> {
@@ -221,7 +291,8 @@ impl Trace {
                 return Response::from_parts(head, body);
             }
         };
-        if let Ok(mut object) = serde_json::from_slice::<Value>(&body) {
+        let object = serde_json::from_slice(&body).ok();
+        if let Some(mut object) = object.or_else(|| kube_protobuf::decode(&body).ok()) {
             self.trim(&mut object);
             self.event["responseObject"] = object;
         }
@@ -236,6 +307,9 @@ impl Trace {
         let mut event = self.event.clone();
         event["stage"] = format!("{stage:?}").into();
         event["stageTimestamp"] = micro_timestamp(now).into();
+        if let Some(annotations) = event["annotations"].as_object_mut() {
+            annotations.extend(self.annotations.0.lock().clone());
+        }
         if event["annotations"] == json!({})
             && let Some(fields) = event.as_object_mut()
         {

@@ -1,4 +1,4 @@
-//! Who makes a request: client certificates, service-account tokens, bootstrap tokens, ID tokens of
+//! Who makes a request: proxies that name their users, client certificates, service-account tokens, bootstrap tokens, ID tokens of
 //! a provider, a token webhook, and for the health paths nobody in particular.
 //!
 //! **Invariant:** credentials that were given and are not good end the request; they never fall
@@ -8,26 +8,29 @@ mod bootstrap_token;
 mod hook;
 mod impersonation;
 mod oidc;
+mod request_header;
 mod reviews;
 mod service_account;
 mod signing_keys;
 mod token_request;
 mod webhook;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use clock::Clock;
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
+use serde_json::{Map, Value};
 
 pub(crate) use self::reviews::{create as create_review, shown};
-use self::webhook::TokenWebhook;
 pub use self::{
     hook::{Hook, HookError, Peer},
     impersonation::impersonate,
     oidc::{Oidc, OidcError},
+    request_header::RequestHeader,
     service_account::{ServiceAccounts, TokenError},
     signing_keys::SigningKeys,
 };
+use self::{request_header::Authority, webhook::TokenWebhook};
 use crate::{authz::Objects, request::UserInfo};
 
 /// Paths that anyone may ask for (EKS restricts anonymous requests to them).
@@ -44,6 +47,33 @@ pub struct Config {
     pub token_webhook: Option<Hook>,
     /// How long the webhook's good answers are kept; upstream's default is two minutes.
     pub token_webhook_memory: Duration,
+    /// Who signs clients' certificates, as servers behind this one are told. With `request_header` the
+    /// listener trusts the proxies' authority besides, and this one is needed to tell them apart.
+    pub client_ca_pem: Option<String>,
+    /// Which proxies in front may name their users.
+    pub request_header: Option<RequestHeader>,
+}
+
+impl Config {
+    /// What `kube-system/extension-apiserver-authentication` says.
+    pub(crate) fn published(&self) -> Map<String, Value> {
+        let mut data = Map::new();
+        if let Some(pem) = &self.client_ca_pem {
+            data.insert("client-ca-file".into(), pem.as_str().into());
+        }
+        if let Some(header) = &self.request_header {
+            header.publish(&mut data);
+        }
+        data
+    }
+}
+
+/// By whom a client's certificate may be signed where proxies have an authority of their own.
+#[derive(Debug)]
+struct Authorities {
+    proxies: Authority,
+    /// `None`: no certificate makes a user.
+    clients: Option<Authority>,
 }
 
 /// See the module. Cheap to clone.
@@ -54,6 +84,7 @@ pub struct Authenticator {
     clock: Clock,
     oidc: Option<Arc<oidc::Provider>>,
     webhook: Option<Arc<TokenWebhook>>,
+    authorities: Option<Arc<Authorities>>,
 }
 
 /// The credentials were given and are not good, or none were given where some are needed.
@@ -73,12 +104,55 @@ pub(crate) enum BearerError {
 }
 
 impl Authenticator {
-    pub fn new(config: Config, objects: impl Objects, clock: Clock) -> Self {
+    /// Fails where an authority is no certificate.
+    pub fn new(config: Config, objects: impl Objects, clock: Clock) -> io::Result<Self> {
         let webhook = config.token_webhook.clone();
         let memory = config.token_webhook_memory;
         let webhook = webhook.map(|hook| Arc::new(TokenWebhook::new(hook, memory)));
         let oidc = config.oidc.clone().map(|it| Arc::new(oidc::Provider::new(it)));
-        Self { config: Arc::new(config), objects: Arc::new(objects), clock, oidc, webhook }
+        let authorities = match &config.request_header {
+            None => None,
+            Some(header) => Some(Arc::new(Authorities {
+                proxies: Authority::new(&header.ca_pem)?,
+                clients: config.client_ca_pem.as_deref().map(Authority::new).transpose()?,
+            })),
+        };
+        let (config, objects) = (Arc::new(config), Arc::new(objects));
+        Ok(Self { config, objects, clock, oidc, webhook, authorities })
+    }
+
+    /// Takes what named a user out of the headers.
+    pub(crate) fn forget(&self, headers: &mut HeaderMap) {
+        if let Some(header) = &self.config.request_header {
+            header.forget(headers);
+        }
+    }
+
+    /// The user of a client certificate, or whom its owner speaks for.
+    fn by_certificate(
+        &self,
+        headers: &HeaderMap,
+        peer: &transport::Peer,
+        certificate: &[u8],
+    ) -> Result<UserInfo, Unauthorized> {
+        let (Some(header), Some(authorities)) = (&self.config.request_header, &self.authorities)
+        else {
+            // The TLS layer verified the chain, its dates and that it is for clients.
+            return certificate_user(certificate);
+        };
+        let now = self.clock.now();
+        if authorities.proxies.vouches_for(peer, now) {
+            let name = pki::subject(certificate).map_err(|_| Unauthorized)?.common_name;
+            let is_allowed =
+                header.allowed_names.is_empty() || header.allowed_names.contains(&name);
+            if let Some(user) = header.user(headers).filter(|_| is_allowed) {
+                return Ok(user);
+            }
+        }
+        match &authorities.clients {
+            Some(clients) if clients.vouches_for(peer, now) => certificate_user(certificate),
+            _ => Err(Unauthorized),
+        }
     }
 
     pub async fn authenticate(
@@ -86,9 +160,10 @@ impl Authenticator {
         parts: &Parts,
         peer: Option<&transport::Peer>,
     ) -> Result<UserInfo, Unauthorized> {
-        if let Some(certificate) = peer.and_then(|peer| peer.certificate.as_ref()) {
-            // The TLS layer verified the chain, its dates and that it is for clients.
-            return certificate_user(certificate);
+        if let Some(peer) = peer
+            && let Some(certificate) = &peer.certificate
+        {
+            return self.by_certificate(&parts.headers, peer, certificate);
         }
         match bearer(&parts.headers)? {
             Some(token) => match self.authenticate_token(token, &[]).await {

@@ -78,6 +78,13 @@ impl Authorizer {
         }
     }
 
+    /// What can be said without asking anyone outside; `None`: the webhook has to be asked.
+    pub(crate) fn decide_here(&self, user: &UserInfo, info: &RequestInfo) -> Option<Decision> {
+        let local = self.authorize_locally(user, info);
+        let is_open = matches!(local, Decision::NoOpinion(_)) && self.webhook.is_some();
+        (!is_open).then_some(local)
+    }
+
     /// Refuses with upstream's `Forbidden`.
     pub async fn check(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
         self.reason(user, info).await.map(drop)

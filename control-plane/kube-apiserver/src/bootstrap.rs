@@ -12,9 +12,9 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    admission, authz, custom_resources,
+    admission, aggregation, authz, custom_resources,
     decode::BODY_LIMIT,
-    delegated, flow, registry,
+    flow, registry,
     request::UserInfo,
     resources::{Resource, meta},
     server::{Server, timestamp},
@@ -30,6 +30,8 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 pub enum StartError {
     #[error("failed to write `{path}`: {message}")]
     Write { path: String, message: String },
+    #[error("an authority of clients or proxies is no certificate")]
+    Authority(#[source] std::io::Error),
     #[error("failed to ask what is served at `{path}`: {message}")]
     Delegate { path: String, message: String },
 }
@@ -43,10 +45,11 @@ pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
     for object in &admission::priority_classes() {
         create(server, object).await?;
     }
-    for service in delegated::services(&server.catalog()) {
+    for service in aggregation::bootstrap_objects(&server.catalog()) {
         create(server, &service).await?;
     }
     ensure_flows(server).await?;
+    ensure_trust(server).await?;
     create(server, &server.services.default_range()).await?;
     ensure_service(server).await?;
     repair_services(server).await
@@ -110,6 +113,46 @@ pub(crate) async fn ensure_roles(server: &Arc<Server>) -> Result<(), StartError>
         }
     }
     Ok(())
+}
+
+/// What an older version made of the APIServices of what is built in. Once, at the start.
+pub(crate) async fn ensure_api_services(server: &Arc<Server>) -> Result<(), StartError> {
+    for object in aggregation::bootstrap_objects(&server.catalog()) {
+        let next = stored(server, &object).and_then(|it| aggregation::reconciled(&it, &object));
+        if let Some(next) = next {
+            let path = format!("{}/{}", path(server, &object), meta(&object, "name"));
+            send(server, Method::PUT, path, &next, &[StatusCode::CONFLICT]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// By which servers behind this one know whom it speaks for: the authorities that it trusts.
+pub(crate) async fn ensure_trust(server: &Arc<Server>) -> Result<(), StartError> {
+    let data = server.config.authn.published();
+    if data.is_empty() {
+        return Ok(());
+    }
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+        "metadata": {
+            "name": "extension-apiserver-authentication", "namespace": "kube-system",
+        },
+    });
+    match stored(server, &map) {
+        None => create(server, &map).await,
+        // What others have put beside ours stays.
+        Some(mut known) => {
+            let mut all = known["data"].as_object().cloned().unwrap_or_default();
+            all.extend(data);
+            if known["data"].as_object() == Some(&all) {
+                return Ok(());
+            }
+            known["data"] = Value::Object(all);
+            let path = format!("{}/{}", path(server, &map), meta(&map, "name"));
+            send(server, Method::PUT, path, &known, &[StatusCode::CONFLICT]).await
+        }
+    }
 }
 
 async fn ensure_service(server: &Arc<Server>) -> Result<(), StartError> {
@@ -194,6 +237,22 @@ async fn put(server: &Arc<Server>, object: &Value) -> Result<(), StartError> {
     send(server, Method::PUT, path, object, &[]).await
 }
 
+/// Deletes an object of this resource, as anybody would.
+pub(crate) async fn delete(
+    server: &Arc<Server>,
+    resource: &Resource,
+    object: &Value,
+) -> Result<(), StartError> {
+    let root = format!("/apis/{}/{}", resource.group, resource.version);
+    let space = match meta(object, "namespace") {
+        "" => String::new(),
+        namespace => format!("/namespaces/{namespace}"),
+    };
+    let path = format!("{root}{space}/{}/{}", resource.plural, meta(object, "name"));
+    let options = serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "v1" });
+    send(server, Method::DELETE, path, &options, &[StatusCode::NOT_FOUND]).await
+}
+
 fn is_stored(server: &Server, object: &Value) -> bool {
     stored(server, object).is_some()
 }
@@ -205,7 +264,7 @@ fn stored(server: &Server, object: &Value) -> Option<Value> {
     server.store.get(&key).map(|record| registry::decode(&record))
 }
 
-async fn send(
+pub(crate) async fn send(
     server: &Arc<Server>,
     method: Method,
     path: String,
@@ -238,12 +297,12 @@ impl Server {
         }
     }
 
-    fn learn_definitions(&self) {
-        let objects = registry::Reader::new(self.store.clone());
+    pub(crate) fn learn_definitions(&self) {
         // Held while it is computed: of two definitions that are written at once, the catalogue
         // that is made last has both.
         let mut catalog = self.catalog.write();
-        *catalog = custom_resources::catalog(&objects, self.delegates.resources());
+        let delegated = self.delegates.resources();
+        *catalog = custom_resources::catalog(&self.store, delegated, Some(&catalog));
     }
 
     /// Serves, for ever, what other servers over the same etcd define.

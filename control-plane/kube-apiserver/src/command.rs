@@ -6,6 +6,7 @@
 //! Upstream: the options of cmd/kube-apiserver.
 
 mod oidc_flags;
+mod request_header_flags;
 mod webhook_config;
 
 use std::{
@@ -101,6 +102,8 @@ pub struct Args {
     pub max_mutating_requests_inflight: usize,
     #[command(flatten)]
     pub oidc: oidc_flags::OidcFlags,
+    #[command(flatten)]
+    pub request_header: request_header_flags::RequestHeaderFlags,
     #[arg(long, requires = "kubelet_client_key")]
     pub kubelet_client_certificate: Option<PathBuf>,
     #[arg(long)]
@@ -125,15 +128,12 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let made = Made::ensure(&args)?;
     let store = open_store(&args).await?;
     let config = config(&args, &made, store, &scope)?;
+    let trusted = trusted(&config.authn);
     let api = ApiServer::start(config).await?;
     let keeper = api.clone();
     drop(scope.spawn("maintenance", async move { keeper.maintain().await }));
     let identity = made.serving(&args)?;
-    let client_ca = match &args.client_ca_file {
-        Some(path) => read(path)?,
-        None => made.ca.certificate_pem().to_owned(),
-    };
-    let tls = tls::server(&identity, Some(&client_ca))?;
+    let tls = tls::server(&identity, Some(&trusted))?;
     let address = SocketAddr::new(args.bind_address, args.secure_port);
     let listener = Place::Here.listen(address)?;
     tracing::info!(%address, "serving the Kubernetes API");
@@ -144,6 +144,13 @@ pub async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     lifecycle::asked_to_end().await?;
     scope.drain(DRAIN_LIMIT).await;
     Ok(())
+}
+
+/// Whose certificates the listener takes: clients' and proxies'.
+fn trusted(authn: &authn::Config) -> String {
+    let proxies = authn.request_header.iter().map(|it| it.ca_pem.as_str());
+    let all: Vec<&str> = authn.client_ca_pem.as_deref().into_iter().chain(proxies).collect();
+    all.join("\n")
 }
 
 /// What the cluster is told to reach the server by becomes an endpoint of `default/kubernetes`: one that
@@ -204,7 +211,15 @@ fn config(
     let jwks_uri = args.service_account_jwks_uri.clone();
     let jwks_uri = jwks_uri.unwrap_or_else(|| format!("{issuer}/openid/v1/jwks"));
     let memory = Duration::from_secs(args.authentication_token_webhook_cache_ttl_seconds);
+    let (request_header, proxy_client) =
+        args.request_header.fronts(made, || authority(args, "front-proxy-ca", "front-proxy-ca"))?;
+    config.proxy_client = proxy_client;
     config.authn = authn::Config {
+        client_ca_pem: Some(match &args.client_ca_file {
+            Some(path) => read(path)?,
+            None => made.ca.certificate_pem().to_owned(),
+        }),
+        request_header,
         service_accounts: Some(authn::ServiceAccounts { issuer, audiences, jwks_uri, keys }),
         oidc: args.oidc.oidc()?,
         token_webhook: match &args.authentication_token_webhook_config_file {
@@ -264,17 +279,8 @@ struct Made {
 
 impl Made {
     fn ensure(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let ca = authority(args, "ca", "kubernetes")?;
         let folder = args.data_dir.join("pki");
-        fs::create_dir_all(&folder)?;
-        let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
-        let ca = if key.exists() {
-            Ca::from_pem(&read(&certificate)?, &read(&key)?)?
-        } else {
-            let ca = Ca::new("kubernetes")?;
-            write(&certificate, ca.certificate_pem())?;
-            write(&key, ca.key_pem())?;
-            ca
-        };
         let account_file = match &args.service_account_signing_key_file {
             Some(path) => path.clone(),
             None => folder.join("sa.key"),
@@ -299,6 +305,17 @@ impl Made {
         sans: &[String],
         usage: Usage,
     ) -> Result<Identity, pki::PkiError> {
+        self.issue_by(&self.ca, name, group, sans, usage)
+    }
+
+    fn issue_by(
+        &self,
+        ca: &Ca,
+        name: &str,
+        group: &str,
+        sans: &[String],
+        usage: Usage,
+    ) -> Result<Identity, pki::PkiError> {
         let organizations = if group.is_empty() { Vec::new() } else { vec![group.to_owned()] };
         let profile = Profile {
             cn: name.into(),
@@ -307,7 +324,7 @@ impl Made {
             usages: vec![usage],
             not_after: self.not_after,
         };
-        self.ca.issue(&profile)
+        ca.issue(&profile)
     }
 
     fn serving(&self, args: &Args) -> Result<Identity, Box<dyn Error + Send + Sync>> {
@@ -349,6 +366,21 @@ impl Made {
         write(&path, &config.render()?)?;
         Ok(())
     }
+}
+
+/// An authority of the data directory, made at the first start.
+fn authority(args: &Args, name: &str, cn: &str) -> Result<Ca, Box<dyn Error + Send + Sync>> {
+    let folder = args.data_dir.join("pki");
+    fs::create_dir_all(&folder)?;
+    let certificate = folder.join(format!("{name}.crt"));
+    let key = folder.join(format!("{name}.key"));
+    if key.exists() {
+        return Ok(Ca::from_pem(&read(&certificate)?, &read(&key)?)?);
+    }
+    let ca = Ca::new(cn)?;
+    write(&certificate, ca.certificate_pem())?;
+    write(&key, ca.key_pem())?;
+    Ok(ca)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -400,5 +432,30 @@ mod tests {
             assert!(!data.exists(), "something was made");
         }
         assert!(check_advertised(&line("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn the_authority_of_proxies_is_made_once_unless_one_is_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().display().to_string();
+        let fronts = |more: &[&str]| {
+            let words = ["x", "--data-dir", &data].into_iter().chain(more.iter().copied());
+            let args = Line::parse_from(words).args;
+            let made = Made::ensure(&args).unwrap();
+            let own = || authority(&args, "front-proxy-ca", "front-proxy-ca");
+            args.request_header.fronts(&made, own).unwrap()
+        };
+        let (header, identity) = fronts(&[]);
+        let header = header.unwrap();
+        assert_eq!(header.allowed_names, ["front-proxy-client"]);
+        assert!(identity.is_some());
+        assert_eq!(fronts(&[]).0.unwrap().ca_pem, header.ca_pem);
+        let given = folder.path().join("given.crt");
+        fs::write(&given, "pem").unwrap();
+        let flag = format!("--requestheader-client-ca-file={}", given.display());
+        let (header, identity) = fronts(&[&flag, "--requestheader-allowed-names=a,b"]);
+        let header = header.unwrap();
+        assert_eq!((header.ca_pem.as_str(), header.allowed_names.len()), ("pem", 2));
+        assert!(identity.is_none(), "nobody knows this server by a certificate that nobody gave");
     }
 }

@@ -26,6 +26,9 @@ pub struct Config {
     /// kept (EKS access policies).
     pub authorization_webhook: Option<(authn::Hook, std::time::Duration)>,
     pub proxy: proxy::Config,
+    /// With which certificate servers behind a Service, whose APIs are aggregated, know this one:
+    /// upstream's `--proxy-client-cert-file`.
+    pub proxy_client: Option<transport::tls::Identity>,
     /// APIs of other servers in this process.
     pub delegates: Vec<Delegate>,
     /// Where ClusterIPs come from; the first address is that of `default/kubernetes`. It says which
@@ -55,6 +58,7 @@ impl Config {
             authn: authn::Config::default(),
             authorization_webhook: None,
             proxy: proxy::Config::default(),
+            proxy_client: None,
             delegates: Vec::new(),
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16).into(),
             node_ports: 30000..=32767,

@@ -1,14 +1,13 @@
 //! Between the versions of a resource: what is stored and what one endpoint shows.
 //!
 //! `events.k8s.io` and the core group's events are one set of objects, stored as the core group's.
-//! So are the two versions of autoscalers, see [`autoscaling`]. Custom resources are stored as they
-//! came; all their versions have one structure.
-//!
-//! Deviation: CustomResourceDefinitions with a conversion webhook are refused, not converted.
+//! So are the two versions of autoscalers, see [`autoscaling`]. Custom resources have a version that is
+//! stored, and may have a program that converts, see [`custom`].
 //!
 //! Upstream: pkg/apis/core/v1/conversion.go and pkg/apis/events/v1/conversion.go.
 
 mod autoscaling;
+pub(crate) mod custom;
 
 use std::borrow::Cow;
 
@@ -29,6 +28,9 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 
 /// From the stored form to the one that `resource` shows.
 pub(crate) fn from_storage(resource: &Resource, object: &mut Value) {
+    if let Some(custom) = &resource.custom {
+        return custom::settle(resource, custom, object);
+    }
     object["apiVersion"] = resource.api_version().into();
     if resource.is("events.k8s.io", "events") {
         rename(object, |(theirs, core)| (core, theirs));

@@ -1,5 +1,5 @@
-//! From a request's body to an object: JSON or YAML, field validation, and the two fields that
-//! say what it is.
+//! From a request's body to an object: JSON, YAML or protobuf, field validation, and the two fields
+//! that say what it is.
 //!
 //! Upstream: the codec factory and the `fieldValidation` parameter (KEP-2885).
 
@@ -9,9 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 use crate::{
-    protobuf,
-    resources::Resource,
-    schema::{self, Object, check},
+    resources::{Resource, custom::Custom},
+    schema::{self, Object, check, structural::shaping},
     status::Status,
 };
 
@@ -56,8 +55,8 @@ pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> 
     let media = content_type.split(';').next().unwrap_or_default().trim();
     match media {
         "" | "application/json" => json(bytes),
-        "application/vnd.kubernetes.protobuf" => {
-            let value = protobuf::decode(bytes).map_err(|error| malformed(&error))?;
+        kube_protobuf::MEDIA_TYPE => {
+            let value = kube_protobuf::decode(bytes).map_err(|error| malformed(&error))?;
             Ok(Decoded { value, duplicates: Vec::new() })
         }
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
@@ -117,7 +116,10 @@ pub(crate) fn typed(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let findings = check::object(value, shape);
+    let findings = match &resource.custom {
+        None => check::object(value, shape),
+        Some(custom) => own(custom, value),
+    };
     let (kind, version) = (&resource.kind, &resource.version);
     let failed = |why: &str| {
         Status::bad_request(format!(
@@ -137,6 +139,23 @@ pub(crate) fn typed(
         FieldValidation::Warn => Ok(found),
         _ => Ok(Vec::new()),
     }
+}
+
+/// A custom resource: its metadata has a type, the rest has a schema. What does not fit into the
+/// schema is told by validation.
+fn own(custom: &Custom, value: &mut Value) -> check::Findings {
+    let metadata = schema::find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let found = match (metadata, value.get_mut("metadata")) {
+        (Some(shape), Some(metadata)) => check::object(metadata, &shape),
+        _ => check::Findings::default(),
+    };
+    let mut unknown = Vec::new();
+    shaping::prune(value, custom.node(), &mut unknown);
+    unknown.extend(found.unknown.iter().map(|it| format!("metadata.{it}")));
+    let wrong = found
+        .wrong
+        .map(|it| it.replace("struct field ObjectMeta.", "struct field ObjectMeta.metadata."));
+    check::Findings { unknown, wrong }
 }
 
 /// Checks what the body says that it is, and fills in what it does not say.

@@ -11,9 +11,12 @@ mod workloads;
 use api_kube::labels;
 use serde_json::{Map, Value, json};
 
-use crate::resources::Resource;
+use crate::{resources::Resource, schema::structural::shaping};
 
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
+    if let Some(custom) = &resource.custom {
+        return shaping::default(object, custom.node());
+    }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod::spec(at(object, "spec")),
         ("", "podtemplates") => pod::template(at(object, "template")),
@@ -55,14 +58,14 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("rbac.authorization.k8s.io", _) => role_binding(object),
         _ => {}
     }
-    if resource.custom.is_none() && resource.plural != "controllerrevisions" {
+    if resource.plural != "controllerrevisions" {
         drop_nulls(object);
     }
 }
 
 fn webhooks(plural: &str, object: &mut Value) {
     if !plural.ends_with("webhookconfigurations") {
-        return;
+        return policies(plural, object);
     }
     for hook in each(object, "webhooks") {
         or(hook, "failurePolicy", json!("Fail"));
@@ -77,6 +80,23 @@ fn webhooks(plural: &str, object: &mut Value) {
             or(service, "port", json!(443));
         }
         for rule in each(hook, "rules") {
+            or(rule, "scope", json!("*"));
+        }
+    }
+}
+
+fn policies(plural: &str, object: &mut Value) {
+    let is_binding = plural.ends_with("bindings");
+    if !is_binding && object["spec"].is_object() {
+        or(&mut object["spec"], "failurePolicy", json!("Fail"));
+    }
+    let field = if is_binding { "matchResources" } else { "matchConstraints" };
+    let Some(matched) = object["spec"].get_mut(field).filter(|it| it.is_object()) else { return };
+    or(matched, "matchPolicy", json!("Equivalent"));
+    or(matched, "namespaceSelector", json!({}));
+    or(matched, "objectSelector", json!({}));
+    for list in ["resourceRules", "excludeResourceRules"] {
+        for rule in each(matched, list) {
             or(rule, "scope", json!("*"));
         }
     }

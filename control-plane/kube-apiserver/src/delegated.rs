@@ -1,33 +1,29 @@
-//! APIs that another server in this process serves, and the APIService objects of all of them.
+//! APIs that another server in this process serves.
 //!
 //! A request to a delegated group passes authentication and authorization here and is handed on as
 //! it came, with its user in headers. What is served there is asked once, at the start.
 //!
-//! Upstream: kube-aggregator.
-//!
-//! Deviation: APIServices that name a Service are refused: only servers of this process are
-//! aggregated. Custom resources have no APIService object.
+//! A server behind a Service of the cluster whose APIService takes the version over comes first: see
+//! [`crate::aggregation`].
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response, header};
-use serde_json::{Value, json};
+use http::{Request, Response};
+use serde_json::Value;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 use transport::Body;
 
 use crate::{
+    aggregation,
     bootstrap::StartError,
     request::{RequestInfo, UserInfo},
-    resources::{Catalog, Resource},
+    resources::Resource,
     status::Status,
 };
 
 /// A list of resources is short.
 const ANSWER_LIMIT: usize = 1 << 20;
-/// Upstream's priorities: the built-in groups stand above the others.
-const BUILTIN_PRIORITY: i64 = 17_000;
-const DELEGATED_PRIORITY: i64 = 100;
 
 type Local = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -130,7 +126,8 @@ impl Delegates {
     ) -> BoxFuture<'static, Result<Response<Body>, Status>> {
         let delegate = self.all.iter().find(|it| it.is(&info.group, &info.version));
         let service = delegate.map(|it| it.service.clone());
-        introduce(user, &mut head);
+        head.extensions.clear();
+        aggregation::introduce(user, &mut head.headers);
         Box::pin(async move {
             let service = service.ok_or_else(Status::no_such_path)?;
             let Ok(answer) = answered(service, Request::from_parts(head, body)).await;
@@ -144,68 +141,4 @@ fn answered(
     request: Request<Body>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
     Box::pin(service.oneshot(request))
-}
-
-/// The user in the front proxy's headers, and nothing of what the client said about itself.
-fn introduce(user: &UserInfo, head: &mut http::request::Parts) {
-    head.extensions.clear();
-    let headers = &mut head.headers;
-    headers.remove(header::AUTHORIZATION);
-    let said: Vec<_> =
-        headers.keys().filter(|it| it.as_str().starts_with("x-remote-")).cloned().collect();
-    for name in said {
-        headers.remove(name);
-    }
-    let groups = user.groups.iter().map(|it| ("x-remote-group", it.as_str()));
-    for (name, value) in std::iter::once(("x-remote-user", user.username.as_str())).chain(groups) {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.append(name, value);
-        }
-    }
-}
-
-/// An APIService for each version that is built in or delegated, the most wanted first.
-pub(crate) fn services(catalog: &Catalog) -> Vec<Value> {
-    let core = (String::new(), vec!["v1".to_owned()]);
-    let mut services = Vec::new();
-    for (group, versions) in std::iter::once(&core).chain(catalog.groups()) {
-        for (index, version) in versions.iter().enumerate() {
-            let Some(first) = catalog.of_version(group, version).next() else { continue };
-            if first.custom.is_some() {
-                continue;
-            }
-            let is_delegated = first.delegated.is_some();
-            let priority = if is_delegated { DELEGATED_PRIORITY } else { BUILTIN_PRIORITY };
-            let below = i64::try_from(index).unwrap_or(0);
-            services.push(json!({
-                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                "metadata": {
-                    "name": format!("{version}.{group}"),
-                    "labels": { "kube-aggregator.kubernetes.io/automanaged": "onstart" },
-                },
-                "spec": {
-                    "group": group, "version": version, "groupPriorityMinimum": priority,
-                    "versionPriority": 100 - below,
-                },
-            }));
-        }
-    }
-    services
-}
-
-/// Fills in the status: what is served here is always available.
-pub(crate) fn prepare(service: &mut Value, now: &str) {
-    let known = service["status"]["conditions"].as_array().into_iter().flatten();
-    let since = known.into_iter().find(|it| it["type"] == "Available");
-    let since = since.map_or_else(|| now.into(), |it| it["lastTransitionTime"].clone());
-    service["status"] = json!({ "conditions": [{
-        "type": "Available", "status": "True", "reason": "Local",
-        "message": "Local APIServices are always available", "lastTransitionTime": since,
-    }] });
-}
-
-/// `v1.apps`: the name that an APIService's group and version make.
-pub(crate) fn expected_name(service: &Value) -> String {
-    let part = |field: &str| service["spec"][field].as_str().unwrap_or_default();
-    format!("{}.{}", part("version"), part("group"))
 }

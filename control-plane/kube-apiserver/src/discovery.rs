@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use transport::Body;
 
 use crate::{
+    aggregation::Merged,
     authn::ServiceAccounts,
-    negotiate::{self, Form},
+    negotiate::{self, Form, Format},
     openapi, render,
-    request::RequestInfo,
+    request::{RequestInfo, UserInfo},
     resources::{Catalog, Resource},
     server::Server,
     status::Status,
@@ -34,16 +35,17 @@ pub(crate) async fn answer(
         let message = "the server does not allow this method on the requested resource";
         return Err(Status::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
     }
-    let catalog = server.catalog();
+    let merged = server.aggregator.merged(server.catalog());
+    let catalog = &merged.catalog;
     let path = info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let document = match parts.as_slice() {
-        [] | [""] => paths(&catalog),
+        [] | [""] => return Ok(plain_json(&paths(&merged))),
         [name @ ("healthz" | "livez" | "readyz")] => {
             return Ok(health::all(server, name, head.uri.query().unwrap_or_default()).await);
         }
         ["healthz" | "livez" | "readyz", check] => return health::one(server, check).await,
-        ["version"] => version(server),
+        ["version"] => return Ok(plain_json(&version(server))),
         ["metrics"] => return Ok(metrics(server)),
         [".well-known", "openid-configuration"] => {
             return issuer(server, "application/json", configuration);
@@ -51,17 +53,42 @@ pub(crate) async fn answer(
         ["openid", "v1", "jwks"] => {
             return issuer(server, "application/jwk-set+json", |it| it.keys.jwks());
         }
-        ["openapi", rest @ ..] => return openapi::answer(&catalog, rest, head),
-        ["api"] | ["apis"] => return groups(server, &catalog, parts[0] == "api", head),
-        ["api", version] if catalog.has_version("", version) => resources(&catalog, "", version),
-        ["apis", group] => group_document(&catalog, group).ok_or_else(Status::no_such_path)?,
+        ["openapi", "v3", "apis", group, version] if merged.is_remote(group, version) => {
+            return Ok(remote_document(server, group, version, head).await);
+        }
+        ["openapi", rest @ ..] => return openapi::answer(&merged, rest, head),
+        ["api"] | ["apis"] => return groups(server, &merged, parts[0] == "api", head),
+        ["api", version] if catalog.has_version("", version) => resources(catalog, "", version),
+        ["apis", group] => group_document(&merged, group).ok_or_else(Status::no_such_path)?,
         ["apis", group, version] if catalog.has_version(group, version) => {
-            resources(&catalog, group, version)
+            resources(catalog, group, version)
         }
         _ => return Err(Status::no_such_path()),
     };
-    let accept = negotiate::accept(&head.headers)?;
+    let accept = negotiate::of_object(&head.headers)?;
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
+}
+
+/// What is no object is JSON, whatever the client would like.
+fn plain_json(document: &Value) -> Response<Body> {
+    render::response(StatusCode::OK, Format::Json, document.to_string().into())
+}
+
+/// The OpenAPI v3 document of a version that a server behind a Service has, as that server tells it.
+async fn remote_document(
+    server: &Server,
+    group: &str,
+    version: &str,
+    head: &http::request::Parts,
+) -> Response<Body> {
+    let mut request = http::Request::new(transport::empty());
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = head.headers.clone();
+    let user = UserInfo::new("system:aggregator", &[]);
+    match server.aggregator.remote(group, version) {
+        Some(remote) => server.aggregator.forward(&remote, &user, request).await,
+        None => render::status(&Status::no_such_path(), Format::Json),
+    }
 }
 
 fn plain(text: impl Into<Bytes>) -> Response<Body> {
@@ -137,10 +164,10 @@ fn platform() -> &'static str {
     }
 }
 
-fn paths(catalog: &Catalog) -> Value {
+fn paths(merged: &Merged) -> Value {
     let mut all: Vec<String> =
         vec!["/api".into(), "/api/v1".into(), "/apis".into(), "/apis/".into()];
-    for (group, versions) in catalog.groups() {
+    for (group, versions) in merged.groups() {
         all.push(format!("/apis/{group}"));
         all.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
@@ -149,18 +176,23 @@ fn paths(catalog: &Catalog) -> Value {
     json!({ "paths": all })
 }
 
+/// What the content type of the groups in one document says beside the format.
+const AGGREGATED: &str = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
 fn groups(
     server: &Server,
-    catalog: &Catalog,
+    merged: &Merged,
     is_core: bool,
     head: &http::request::Parts,
 ) -> Result<Response<Body>, Status> {
-    let accept = negotiate::accept(&head.headers)?;
+    let accept = negotiate::of_groups(&head.headers)?;
     if accept.form == Form::AggregatedDiscovery {
-        let document = aggregated(catalog, is_core).to_string();
+        let document = aggregated(merged, is_core).to_string();
         let mut response = render::response(StatusCode::OK, accept.format, document.into());
-        let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        let media = format!("{};{AGGREGATED}", accept.format.media_type());
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+        }
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
         return Ok(response);
     }
@@ -172,14 +204,14 @@ fn groups(
         })
     } else {
         let groups: Vec<Value> =
-            catalog.groups().filter_map(|(group, _)| group_entry(catalog, group)).collect();
+            merged.groups().filter_map(|(group, _)| group_entry(merged, group)).collect();
         json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
     };
     Ok(render::response(StatusCode::OK, accept.format, document.to_string().into()))
 }
 
-fn group_entry(catalog: &Catalog, group: &str) -> Option<Value> {
-    let (_, versions) = catalog.groups().find(|(it, _)| it == group)?;
+fn group_entry(merged: &Merged, group: &str) -> Option<Value> {
+    let (_, versions) = merged.groups().find(|(it, _)| it == group)?;
     let versions: Vec<Value> = versions
         .iter()
         .map(|it| json!({ "groupVersion": format!("{group}/{it}"), "version": it }))
@@ -188,8 +220,8 @@ fn group_entry(catalog: &Catalog, group: &str) -> Option<Value> {
     Some(json!({ "name": group, "versions": versions, "preferredVersion": preferred }))
 }
 
-fn group_document(catalog: &Catalog, group: &str) -> Option<Value> {
-    let mut document = group_entry(catalog, group)?;
+fn group_document(merged: &Merged, group: &str) -> Option<Value> {
+    let mut document = group_entry(merged, group)?;
     document["kind"] = "APIGroup".into();
     document["apiVersion"] = "v1".into();
     Some(document)
@@ -284,16 +316,20 @@ fn storage_hash(resource: &Resource) -> String {
     BASE64_STANDARD.encode(&hash[..8])
 }
 
-fn aggregated(catalog: &Catalog, is_core: bool) -> Value {
+fn aggregated(merged: &Merged, is_core: bool) -> Value {
+    let catalog = &merged.catalog;
     let core = (String::new(), vec!["v1".to_owned()]);
     let all: Vec<&(String, Vec<String>)> =
-        if is_core { vec![&core] } else { catalog.groups().collect() };
+        if is_core { vec![&core] } else { merged.groups().collect() };
     let items: Vec<Value> = all
         .into_iter()
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
+                    if let Some(remote) = merged.version(group, version) {
+                        return remote;
+                    }
                     let resources: Vec<Value> =
                         catalog.of_version(group, version).map(|it| aggregated_entry(it)).collect();
                     json!({ "version": version, "resources": resources, "freshness": "Current" })

@@ -31,6 +31,7 @@ use self::{
     schemas::Schema,
 };
 use crate::{
+    conditions,
     registry::{self, Reader},
     request::{RequestInfo, UserInfo},
     resources::meta,
@@ -200,15 +201,13 @@ pub(crate) async fn tell_dangling(store: &Store, now: &str) -> Result<(), Commit
         let level = schema["spec"]["priorityLevelConfiguration"]["name"].clone();
         let level = level.as_str().unwrap_or_default();
         let is_there = store.get(&registry::key(GROUP, LEVELS, "", level)).is_some();
-        let told = dangling(level, is_there, now);
+        let told = dangling(level, is_there);
         let known = schema["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let same = |it: &Value| ["type", "status", "message"].iter().all(|at| it[at] == told[at]);
         if known.iter().any(same) {
             continue;
         }
-        let others = known.into_iter().filter(|it| it["type"] != "Dangling");
-        let all: Vec<Value> = others.chain([told]).collect();
-        schema["status"] = json!({ "conditions": all });
+        conditions::set(&mut schema, told, now);
         let txn = Txn::update(&*record.key, record.mod_revision, registry::encode(&schema));
         match store.commit(txn).await {
             // Whoever changed it meanwhile is looked at the next time.
@@ -219,7 +218,7 @@ pub(crate) async fn tell_dangling(store: &Store, now: &str) -> Result<(), Commit
     Ok(())
 }
 
-fn dangling(level: &str, is_there: bool, now: &str) -> Value {
+fn dangling(level: &str, is_there: bool) -> Value {
     let (status, reason, end) = if is_there {
         ("False", "Found", "and it exists")
     } else {
@@ -230,7 +229,6 @@ fn dangling(level: &str, is_there: bool, now: &str) -> Value {
     );
     json!({
         "type": "Dangling", "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": now,
     })
 }
 

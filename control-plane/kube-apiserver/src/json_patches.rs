@@ -12,7 +12,7 @@
 use std::io;
 
 use http::StatusCode;
-use json_patch::{Patch, PatchError, PatchOperation};
+use json_patch::{Patch, PatchError, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use crate::status::Status;
@@ -38,6 +38,13 @@ pub(crate) enum Fault {
     TooDeep(usize),
     #[error(transparent)]
     Patch(#[from] PatchError),
+}
+
+impl Fault {
+    /// A `test` that found another value.
+    pub(crate) fn is_failed_test(&self) -> bool {
+        matches!(self, Self::Patch(error) if matches!(error.kind, PatchErrorKind::TestFailed))
+    }
 }
 
 impl From<Fault> for Status {

@@ -6,19 +6,18 @@
 //! routing, decoding, defaulting, merging and discovery.
 //!
 //! **Invariant:** a write is answered only after it is durable; every read is of durable state.
-//!
-//! Deviation: protobuf is read but not written; clients that prefer it are answered in JSON, which
-//! they take for custom resources too.
 
 use api_kube as _;
 
 mod admission;
+mod aggregation;
 mod apply;
 mod attributes;
 pub mod audit;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
+mod cel;
 pub mod command;
 mod component_status;
 mod conditions;
@@ -34,10 +33,10 @@ mod flow;
 mod jobs;
 mod json_patches;
 mod managed_fields;
+mod matching;
 mod metrics;
 mod negotiate;
 mod openapi;
-mod protobuf;
 pub mod proxy;
 mod qos;
 pub mod registry;
@@ -102,7 +101,11 @@ impl ApiServer {
         let server = Arc::new(Server {
             store: config.store.clone(),
             clock: config.clock,
-            catalog: RwLock::new(custom_resources::catalog(&objects, delegates.resources())),
+            catalog: RwLock::new(custom_resources::catalog(
+                &config.store,
+                delegates.resources(),
+                None,
+            )),
             delegates,
             services: services::Allocator::new(
                 config.service_cidr,
@@ -121,9 +124,15 @@ impl ApiServer {
                 config.authn.clone(),
                 objects.clone(),
                 config.clock,
-            ),
+            )
+            .map_err(StartError::Authority)?,
             authorizer,
             proxy: proxy::Proxy::new(config.proxy.clone(), objects.clone()),
+            aggregator: aggregation::Aggregator::new(
+                objects.clone(),
+                config.proxy_client.clone(),
+                config.proxy.clone(),
+            ),
             flow: flow::Limiter::new(objects.clone(), config.max_requests_inflight),
             metrics: Arc::default(),
             endpoints: RwLock::new(config.endpoints.clone()),
@@ -132,6 +141,7 @@ impl ApiServer {
         });
         bootstrap::ensure(&server).await?;
         bootstrap::ensure_roles(&server).await?;
+        bootstrap::ensure_api_services(&server).await?;
         let endpoints = server.config.endpoints.clone();
         let this = Self { server };
         this.set_endpoints(&endpoints).await?;
@@ -171,7 +181,12 @@ impl ApiServer {
     /// Puts back, for ever, what must always exist: the system's namespaces, `default/kubernetes`
     /// and its endpoints. Spawn it beside the listeners.
     pub async fn maintain(&self) {
-        tokio::join!(self.maintain_objects(), self.compact(), self.server.follow_definitions());
+        tokio::join!(
+            self.maintain_objects(),
+            self.compact(),
+            self.server.follow_definitions(),
+            self.server.follow_api_services(),
+        );
     }
 
     /// Forgets history that is older than a period or two, as upstream: a watch or a page that comes
@@ -195,6 +210,7 @@ impl ApiServer {
         let mut ticks = tokio::time::interval(MAINTENANCE_PERIOD);
         loop {
             ticks.tick().await;
+            custom_resources::finish_all(&self.server).await;
             let endpoints = self.server.endpoints.read().clone();
             let done = match bootstrap::ensure(&self.server).await {
                 Ok(()) => bootstrap::ensure_endpoints(&self.server, &endpoints).await,

@@ -15,7 +15,9 @@ use crate::{
         typed::{self, Kind},
     },
     decode,
+    resources::Resource,
     server::Call,
+    strategy::{self, Part},
 };
 
 /// Fields that nobody owns.
@@ -48,6 +50,21 @@ pub(crate) fn without_unowned(mut set: FieldSet) -> FieldSet {
     }
     if set.below.get("f:metadata").is_some_and(FieldSet::is_empty) {
         set.below.remove("f:metadata");
+    }
+    set
+}
+
+/// Without what a write to this part of an object does not change: nobody owns what was not written.
+/// Upstream: `GetResetFields` of the strategies.
+pub(crate) fn within(mut set: FieldSet, resource: &Resource, part: Part) -> FieldSet {
+    match part {
+        Part::Main if resource.has_status() => set.prune(&["f:status"]),
+        Part::Status => {
+            let has_metadata = strategy::status_changes_metadata(resource);
+            set.below
+                .retain(|field, _| field == "f:status" || field == "f:metadata" && has_metadata);
+        }
+        _ => {}
     }
     set
 }

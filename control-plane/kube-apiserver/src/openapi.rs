@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use transport::Body;
 
 use crate::{
+    aggregation::Merged,
     negotiate::Format,
     render,
     resources::{Catalog, Resource},
@@ -27,21 +28,23 @@ use crate::{
 /// The packed document's own hash: part of every built-in group's.
 static BUILTIN_HASH: LazyLock<String> = LazyLock::new(|| {
     let bytes: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
-    hex::encode_upper(&Sha256::digest(bytes)[..16])
+    let both = Sha256::new().chain_update(bytes).chain_update(schema::ADDED);
+    hex::encode_upper(&both.finalize()[..16])
 });
 
 const REFERENCE: &str = "#/components/schemas/";
 
 pub(crate) fn answer(
-    catalog: &Catalog,
+    merged: &Merged,
     path: &[&str],
     head: &http::request::Parts,
 ) -> Result<Response<Body>, Status> {
     let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
     let accept = accept.unwrap_or("*/*");
+    let catalog = &merged.catalog;
     match path {
-        ["v2"] => v2(catalog, accept),
-        ["v3"] => Ok(json_response(index(catalog))),
+        ["v2"] => v2(merged, accept),
+        ["v3"] => Ok(json_response(index(merged))),
         ["v3", "api", version] if catalog.has_version("", version) => {
             v3(catalog, "", version, accept)
         }
@@ -68,12 +71,14 @@ fn check_accepts_json(accept: &str) -> Result<(), Status> {
     }
 }
 
-fn index(catalog: &Catalog) -> Value {
-    let mut paths = Map::new();
+fn index(merged: &Merged) -> Value {
+    let (catalog, mut paths) = (&merged.catalog, Map::new());
     let core = (String::new(), vec!["v1".to_owned()]);
     for (group, versions) in catalog.groups().chain(std::iter::once(&core)) {
         for version in versions {
-            if catalog.of_version(group, version).all(|it| it.delegated.is_some()) {
+            if merged.is_remote(group, version)
+                || catalog.of_version(group, version).all(|it| it.delegated.is_some())
+            {
                 continue;
             }
             let path = if group.is_empty() {
@@ -85,6 +90,9 @@ fn index(catalog: &Catalog) -> Value {
             let url = format!("/openapi/v3/{path}?hash={hash}");
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
+    }
+    for (path, url) in merged.v3() {
+        paths.insert(path, json!({ "serverRelativeURL": url }));
     }
     json!({ "paths": paths })
 }
@@ -136,7 +144,7 @@ fn v3(
     Ok(response)
 }
 
-fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
+fn v2(merged: &Merged, accept: &str) -> Result<Response<Body>, Status> {
     let is_protobuf = protobuf::MEDIA_TYPES.iter().any(|it| accept.contains(it));
     if !is_protobuf {
         check_accepts_json(accept)?;
@@ -144,12 +152,14 @@ fn v2(catalog: &Catalog, accept: &str) -> Result<Response<Body>, Status> {
     let document = schema::document();
     let mut definitions = builtin_schemas(&document);
     let mut paths = Map::new();
-    for resource in catalog.all().iter().filter(|it| it.delegated.is_none()) {
+    let own = merged.catalog.all().iter().filter(|it| it.delegated.is_none());
+    for resource in own.filter(|it| !merged.is_remote(&it.group, &it.version)) {
         if resource.custom.is_some() {
             definitions.insert(schema_name(resource), custom_schema(resource));
         }
         add_paths(&mut paths, resource, &schema_name(resource), "#/definitions/");
     }
+    merged.add_v2(&mut paths, &mut definitions);
     let definitions = Value::Object(definitions).to_string().replace(REFERENCE, "#/definitions/");
     let definitions: Value = serde_json::from_str(&definitions).unwrap_or_default();
     if is_protobuf {

@@ -13,6 +13,8 @@ mod kubelet;
 mod target;
 mod upgrade;
 
+pub(crate) use self::{dial::Secure, upgrade::Tunnel};
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response, header};
@@ -89,6 +91,37 @@ pub(crate) fn service(
 /// A failed dial in the words of Go's `net` package.
 pub(crate) fn dial_reason(address: SocketAddr, error: &io::Error) -> String {
     dial::told(address, error)
+}
+
+/// A request handed on as it is, but for what belongs to one connection; an upgrade, too.
+pub(crate) async fn hand_on(
+    config: &Config,
+    address: SocketAddr,
+    secure: Secure,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    strip_credentials(request.headers_mut());
+    let path = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+    if request.headers().contains_key(header::UPGRADE) {
+        let answer = upgrade::tunnel(config, address, Some(secure), &path, request).await?;
+        return Ok(match answer {
+            upgrade::Answer::Switched(response) => response,
+            upgrade::Answer::Refused(response) => forward::answer(response),
+        });
+    }
+    let request = forward::request(request, &path, address)?;
+    let sent = dial::send(config, address, Some(secure), request).await;
+    sent.map(forward::answer)
+        .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
+}
+
+/// Where distributions keep the authorities that a machine trusts (Go's `crypto/x509` looks there).
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Those, where there are any.
+pub(crate) fn machine_authorities() -> Option<String> {
+    BUNDLES.iter().find_map(|it| std::fs::read_to_string(it).ok())
 }
 
 fn strip_credentials(headers: &mut HeaderMap) {

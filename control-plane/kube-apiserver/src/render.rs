@@ -5,6 +5,7 @@ use std::{io::Write, sync::Arc};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderValue, Response, StatusCode, header};
+use kube_protobuf::ProtobufError;
 use mvcc::Record;
 use serde_json::{Value, json};
 use transport::Body;
@@ -38,9 +39,29 @@ pub(crate) struct Page {
     pub(crate) revision: u64,
     pub(crate) next: Option<String>,
     pub(crate) remaining: Option<usize>,
+    /// The records as a program has converted them, in their order.
+    pub(crate) converted: Option<Vec<Bytes>>,
 }
 
 impl Page {
+    /// The record of this number as the resource shows it.
+    fn item(&self, resource: &Resource, index: usize) -> Bytes {
+        match &self.converted {
+            Some(all) => all[index].clone(),
+            None => record_at(resource, &self.records[index], self.records[index].mod_revision),
+        }
+    }
+
+    /// The same, behind what is there already; most records are shown as they are stored.
+    fn push_item(&self, out: &mut Vec<u8>, resource: &Resource, index: usize) {
+        if resource.stored_as.is_some() || resource.custom.is_some() {
+            out.extend_from_slice(&self.item(resource, index));
+        } else {
+            let record = &self.records[index];
+            registry::write_item(out, &record.value, record.mod_revision);
+        }
+    }
+
     fn metadata(&self) -> Value {
         let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
         if let Some(next) = &self.next {
@@ -55,14 +76,33 @@ impl Page {
 
 /// A response with this body, of this format.
 pub(crate) fn response(code: StatusCode, format: Format, json: Bytes) -> Response<Body> {
-    let (media, bytes) = match format {
-        Format::Json => ("application/json", json),
-        Format::Yaml => ("application/yaml", yaml(&json)),
-    };
+    match formatted(format, json) {
+        Ok(bytes) => ready(code, format, bytes),
+        Err(error) => status(&unencodable(&error), Format::Json),
+    }
+}
+
+fn ready(code: StatusCode, format: Format, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(transport::full(bytes));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    let media = HeaderValue::from_static(format.media_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
     response
+}
+
+fn formatted(format: Format, json: Bytes) -> Result<Bytes, ProtobufError> {
+    Ok(match format {
+        Format::Json => json,
+        Format::Yaml => yaml(&json),
+        Format::Protobuf => kube_protobuf::encode(&json)?.into(),
+    })
+}
+
+/// As upstream answers for what has no message.
+fn unencodable(error: &ProtobufError) -> Status {
+    tracing::warn!(%error, "an answer could not be encoded as protobuf");
+    let message = format!("the object cannot be encoded to a protobuf message: {error}");
+    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
 }
 
 fn yaml(json: &Bytes) -> Bytes {
@@ -91,12 +131,16 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
             response(code, call.accept.format, bytes)
         }
         Answer::Made(objects) => {
-            let bytes = made(&call.resource, call.accept, objects, view(call));
+            let bytes = made(&call.resource, call.accept, objects, json!({}), view(call));
             response(StatusCode::OK, call.accept.format, bytes)
         }
         Answer::List(page) => {
-            let bytes = list(&call.resource, call.accept, &page, view(call));
-            compressed(call, response(StatusCode::OK, call.accept.format, Bytes::new()), bytes)
+            let bytes = match call.accept.format {
+                Format::Protobuf => messages(&call.resource, call.accept, &page),
+                format => formatted(format, list(&call.resource, call.accept, &page, view(call))),
+            };
+            let bytes = bytes.map_err(|error| unencodable(&error))?;
+            compressed(call, ready(StatusCode::OK, call.accept.format, Bytes::new()), bytes)
         }
     };
     for warning in &call.warnings {
@@ -109,10 +153,6 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
 }
 
 fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {
-    let bytes = match call.accept.format {
-        Format::Json => bytes,
-        Format::Yaml => yaml(&bytes),
-    };
     let accepts = call.header(header::ACCEPT_ENCODING).contains("gzip");
     if accepts && bytes.len() >= GZIP_FROM {
         let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
@@ -181,17 +221,39 @@ pub(crate) fn record_at(resource: &Resource, record: &Record, revision: u64) -> 
     object.to_string().into()
 }
 
-/// A list without revision: there is nothing to watch.
-fn made(resource: &Resource, accept: Accept, objects: Vec<Value>, view: View) -> Bytes {
+/// What a `deletecollection` took away, each as JSON.
+pub(crate) fn gone(call: &Call, items: &[Bytes]) -> Answer {
+    let resource = &call.resource;
+    let metadata = json!({ "resourceVersion": call.server.store.revision().to_string() });
+    let bytes = if call.accept.form == Form::Object {
+        let mut list = list_head(resource, &metadata).into_bytes();
+        list.extend(items.join(&b","[..]));
+        list.extend_from_slice(b"]}");
+        list.into()
+    } else {
+        let objects = items.iter().map(|it| serde_json::from_slice(it).unwrap_or_default());
+        made(resource, call.accept, objects.collect(), metadata, view(call))
+    };
+    Answer::Response(response(StatusCode::OK, call.accept.format, bytes))
+}
+
+/// A list of objects that are not stored, or no longer.
+fn made(
+    resource: &Resource,
+    accept: Accept,
+    objects: Vec<Value>,
+    metadata: Value,
+    view: View,
+) -> Bytes {
     let list = match accept.form {
-        Form::Table => table::render(resource, &objects, json!({}), view),
+        Form::Table => table::render(resource, &objects, metadata, view),
         Form::PartialMetadata | Form::PartialMetadataList => json!({
             "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-            "metadata": {}, "items": objects.iter().map(partial).collect::<Vec<_>>(),
+            "metadata": metadata, "items": objects.iter().map(partial).collect::<Vec<_>>(),
         }),
         _ => json!({
-            "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
-            "metadata": {}, "items": objects,
+            "kind": resource.list_kind(), "apiVersion": resource.api_version(),
+            "metadata": metadata, "items": objects,
         }),
     };
     list.to_string().into()
@@ -199,7 +261,7 @@ fn made(resource: &Resource, accept: Accept, objects: Vec<Value>, view: View) ->
 
 fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
     let objects = || -> Vec<Value> {
-        let shown = page.records.iter().map(|it| record_at(resource, it, it.mod_revision));
+        let shown = (0..page.records.len()).map(|index| page.item(resource, index));
         shown.map(|it| serde_json::from_slice(&it).unwrap_or_default()).collect()
     };
     match accept.form {
@@ -222,23 +284,37 @@ fn list(resource: &Resource, accept: Accept, page: &Page, view: View) -> Bytes {
 fn plain_list(resource: &Resource, page: &Page) -> Bytes {
     let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
     let mut out = Vec::with_capacity(size + 256);
-    let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        resource.kind,
-        resource.api_version(),
-        page.metadata()
-    );
-    out.extend_from_slice(head.as_bytes());
-    for (index, record) in page.records.iter().enumerate() {
+    out.extend_from_slice(list_head(resource, &page.metadata()).as_bytes());
+    for index in 0..page.records.len() {
         if index > 0 {
             out.push(b',');
         }
-        if resource.stored_as.is_some() || resource.custom.is_some() {
-            out.extend_from_slice(&record_at(resource, record, record.mod_revision));
-        } else {
-            registry::write_item(&mut out, &record.value, record.mod_revision);
-        }
+        page.push_item(&mut out, resource, index);
     }
     out.extend_from_slice(b"]}");
     out.into()
+}
+
+fn list_head(resource: &Resource, metadata: &Value) -> String {
+    let (kind, version) = (resource.list_kind(), resource.api_version());
+    format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+    )
+}
+
+/// The list, or that of the objects' metadata, as protobuf: from the stored bytes at once.
+fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, ProtobufError> {
+    let (api_version, kind) = match accept.form {
+        Form::PartialMetadata | Form::PartialMetadataList => {
+            ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
+        }
+        _ => (resource.api_version(), &*resource.kind),
+    };
+    let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
+    let items = page.records.iter().enumerate().map(|(index, record)| {
+        let mut item = Vec::with_capacity(record.value.len() + 40);
+        page.push_item(&mut item, resource, index);
+        item
+    });
+    kube_protobuf::list(&api_version, kind, &page.metadata(), items, size).map(Bytes::from)
 }

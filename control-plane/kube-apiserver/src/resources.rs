@@ -90,6 +90,14 @@ impl Resource {
         self.has("status")
     }
 
+    /// `DeploymentList`
+    pub(crate) fn list_kind(&self) -> String {
+        match &self.custom {
+            Some(custom) if !custom.list_kind.is_empty() => custom.list_kind.clone(),
+            _ => format!("{}List", self.kind),
+        }
+    }
+
     /// Group and plural under which objects are stored.
     pub(crate) fn storage(&self) -> (&str, &str) {
         match &self.stored_as {
@@ -136,7 +144,12 @@ pub(crate) struct Catalog {
     by_name: HashMap<(String, String, String), Arc<Resource>>,
     /// Groups in the order of discovery, with their versions, preferred first.
     groups: Vec<(String, Vec<String>)>,
+    /// What each definition made of itself, by its key and revision.
+    defined: HashMap<String, (u64, Vec<Arc<Resource>>)>,
 }
+
+/// A stored definition: its key, its revision, and what is served of it.
+pub(crate) type Defined = (String, u64, Vec<Arc<Resource>>);
 
 impl Catalog {
     /// The built-in resources alone.
@@ -155,14 +168,21 @@ impl Catalog {
 
     /// The built-in resources and these. What has another one's name is not served: who may write
     /// definitions may not replace what is built in, or delegated.
-    pub(crate) fn with(delegated: Vec<Arc<Resource>>, custom: Vec<Arc<Resource>>) -> Self {
+    pub(crate) fn with(delegated: Vec<Arc<Resource>>, custom: Vec<Defined>) -> Self {
         let mut all = builtin::table();
         all.extend(delegated);
         let names: HashSet<_> =
             all.iter().map(|it| (it.group.clone(), it.plural.clone())).collect();
         let is_new = |it: &Arc<Resource>| !names.contains(&(it.group.clone(), it.plural.clone()));
-        all.extend(custom.into_iter().filter(is_new));
-        Self::of(all)
+        all.extend(custom.iter().flat_map(|(_, _, made)| made.clone()).filter(is_new));
+        let defined = custom.into_iter().map(|(key, revision, made)| (key, (revision, made)));
+        Self { defined: defined.collect(), ..Self::of(all) }
+    }
+
+    /// What a definition of this revision made, if this catalogue has seen it.
+    pub(crate) fn defined(&self, key: &str, revision: u64) -> Option<Vec<Arc<Resource>>> {
+        let (known, made) = self.defined.get(key)?;
+        (*known == revision).then(|| made.clone())
     }
 
     fn add(&mut self, resource: Arc<Resource>) {

@@ -9,6 +9,7 @@
 pub(crate) mod check;
 pub(crate) mod custom;
 pub(crate) mod merge_keys;
+pub(crate) mod structural;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,7 +53,6 @@ pub(crate) struct Object {
     /// `Deployment`: the last part of the schema's name.
     pub(crate) name: String,
     pub(crate) fields: BTreeMap<String, Field>,
-    pub(crate) required: Vec<String>,
     /// Fields that are not listed are kept.
     pub(crate) is_open: bool,
     /// Applied and owned as a whole (`x-kubernetes-map-type: atomic`).
@@ -68,47 +68,43 @@ pub(crate) struct Field {
 /// The file that `examples/generate-openapi.rs` writes.
 const PACKED: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
 
+/// What k8s-openapi does not have yet, by hand: kinds and schemas as in the packed file, and the
+/// numbers of the fields in protobuf.
+pub(crate) const ADDED: &str = include_str!("../schemas/mutating-admission-policies.json");
+
+/// The document of [`ADDED`].
+pub(crate) fn added() -> Value {
+    serde_json::from_str(ADDED).expect("the schemas are part of the binary")
+}
+
 /// The whole generated file, with descriptions. Not kept: it is large and seldom asked for.
 pub(crate) fn document() -> Value {
     let mut text = Vec::new();
     GzDecoder::new(PACKED)
         .read_to_end(&mut text)
         .expect("the packed schemas are part of the binary");
-    serde_json::from_slice(&text).expect("the packed schemas are part of the binary")
+    let mut document: Value =
+        serde_json::from_slice(&text).expect("the packed schemas are part of the binary");
+    let mut added = added();
+    for part in ["kinds", "schemas"] {
+        let all = added[part].as_object_mut().map(std::mem::take).unwrap_or_default();
+        document[part].as_object_mut().into_iter().for_each(|it| it.extend(all.clone()));
+    }
+    document
 }
 
 type Types = HashMap<String, Arc<Object>>;
-type Kinds = HashMap<(String, String), String>;
 
-static LOADED: LazyLock<(Types, Kinds)> = LazyLock::new(load);
-
-fn load() -> (Types, Kinds) {
+static LOADED: LazyLock<Types> = LazyLock::new(|| {
     let document = document();
     let schemas = document["schemas"].as_object().expect("the generator writes an object");
     let objects = schemas.iter().filter(|(_, schema)| schema["properties"].is_object());
-    let types = objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema))));
-    let kinds = document["kinds"].as_object().expect("the generator writes an object");
-    let kinds = kinds.iter().map(|(name, kind)| {
-        let part = |field: &str| kind[field].as_str().unwrap_or_default().to_owned();
-        let (group, version) = (part("group"), part("version"));
-        let version = if group.is_empty() { version } else { format!("{group}/{version}") };
-        ((version, part("kind")), name.clone())
-    });
-    (types.collect(), kinds.collect())
-}
+    objects.map(|(name, schema)| (name.clone(), Arc::new(object(name, schema)))).collect()
+});
 
 /// The object type of that schema name.
 pub(crate) fn find(name: &str) -> Option<Arc<Object>> {
-    LOADED.0.get(name).cloned()
-}
-
-/// The schema's name of a built-in kind.
-pub(crate) fn name_of_kind(api_version: &str, kind: &str) -> Option<String> {
-    if kind == "DeleteOptions" {
-        // It is sent under every group's name.
-        return Some("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
-    }
-    LOADED.1.get(&(api_version.to_owned(), kind.to_owned())).cloned()
+    LOADED.get(name).cloned()
 }
 
 impl Shape {
@@ -137,15 +133,9 @@ fn object(name: &str, schema: &Value) -> Object {
     Object {
         name: type_name.into(),
         fields: fields.collect(),
-        required: required(schema),
         is_open: false,
         is_atomic: merge_keys::ATOMIC_OBJECTS.contains(&type_name),
     }
-}
-
-fn required(schema: &Value) -> Vec<String> {
-    let names = schema["required"].as_array().into_iter().flatten();
-    names.filter_map(|it| it.as_str().map(str::to_owned)).collect()
 }
 
 const REFERENCE: &str = "#/components/schemas/";
@@ -200,7 +190,7 @@ mod tests {
                 _ => {}
             }
         }
-        for (name, object) in LOADED.0.iter() {
+        for (name, object) in LOADED.iter() {
             for (field, it) in &object.fields {
                 check(&it.shape, &format!("{name}.{field}"));
             }
@@ -211,7 +201,6 @@ mod tests {
     fn every_merge_key_names_a_field_that_exists() {
         for row in merge_keys::ROWS {
             let found = LOADED
-                .0
                 .values()
                 .any(|object| object.name == row.object && object.fields.contains_key(row.field));
             assert!(found, "{}.{}", row.object, row.field);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use transport::{Body, BoxError, Peer};
 
 use crate::{
-    admission, audit, authn, authz,
+    admission, aggregation, audit, authn, authz,
     config::Config,
     deadline, delegated, discovery, flow, metrics,
     negotiate::{self, Accept},
@@ -51,6 +51,7 @@ pub(crate) struct Server {
     pub(crate) authenticator: authn::Authenticator,
     pub(crate) authorizer: authz::Authorizer,
     pub(crate) proxy: proxy::Proxy,
+    pub(crate) aggregator: aggregation::Aggregator,
     pub(crate) delegates: delegated::Delegates,
     pub(crate) flow: flow::Limiter,
     pub(crate) metrics: Arc<metrics::Metrics>,
@@ -96,6 +97,8 @@ pub(crate) struct Call {
     pub(crate) body: bytes::Bytes,
     /// For `Warning` headers.
     pub(crate) warnings: Vec<String>,
+    /// For the audit log.
+    pub(crate) annotations: audit::Annotations,
     /// Among creations under a quota; it ends with the request.
     pub(crate) turn: Option<admission::Turn>,
 }
@@ -149,8 +152,7 @@ impl Server {
         let audit_id = request.headers().get("audit-id").cloned().unwrap_or_else(|| {
             HeaderValue::from_str(&entropy::uuid()).expect("a UUID is a valid header")
         });
-        let accept = negotiate::accept(request.headers());
-        let format = accept.as_ref().map(|it| it.format).unwrap_or_default();
+        let format = negotiate::of_status(request.headers());
         // A panic is a fault of ours: one request fails, and the log says where.
         let uri = request.uri();
         let query = uri.query().unwrap_or_default();
@@ -162,7 +164,7 @@ impl Server {
         let mut notes = Notes::default();
         notes.id.clone_from(&audit_id);
         let notes = Arc::new(Mutex::new(notes));
-        let answer = self.answer(request, info, accept, notes.clone());
+        let answer = self.answer(request, info, notes.clone());
         let answer = AssertUnwindSafe(answer).catch_unwind().await;
         let mut notes = std::mem::take(&mut *notes.lock());
         let mut trace = notes.trace.take();
@@ -195,7 +197,6 @@ impl Server {
         self: Arc<Self>,
         request: Request<Body>,
         info: RequestInfo,
-        accept: Result<Accept, Status>,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
         let (mut head, body) = request.into_parts();
@@ -218,7 +219,7 @@ impl Server {
         }
         notes.lock().trace.iter_mut().for_each(|it| it.decided(&decision));
         decision?;
-        let work = self.dispatch(user, info, head, body, accept, notes);
+        let work = self.dispatch(user, info, head, body, notes);
         if is_long {
             // A watch holds its seat until it is under way.
             let answer = work.await;
@@ -247,6 +248,7 @@ impl Server {
                 }
             };
             let nobody = UserInfo::default();
+            self.authenticator.forget(&mut head.headers);
             self.begin_trace(user.as_ref().unwrap_or(&nobody), info, head, notes);
             let user = user.map_err(|_| Status::unauthorized())?;
             let acting = authn::impersonate(&self.authorizer, user.clone(), &head.headers).await;
@@ -290,9 +292,12 @@ impl Server {
         info: RequestInfo,
         head: http::request::Parts,
         body: Body,
-        accept: Result<Accept, Status>,
         notes: Arc<Mutex<Notes>>,
     ) -> Result<Response<Body>, Status> {
+        if let Some(remote) = self.aggregator.claimed(&info.path) {
+            let request = Request::from_parts(head, body);
+            return Ok(self.aggregator.forward(&remote, &user, request).await);
+        }
         if !info.is_resource {
             return discovery::answer(&self, &info, &head).await;
         }
@@ -310,20 +315,24 @@ impl Server {
         }
         let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
+        let mut annotations = audit::Annotations::default();
         if let Some(trace) = notes.lock().trace.as_mut() {
+            annotations = trace.annotations();
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
             trace.request(media.unwrap_or_default(), &body);
         }
+        let accept = negotiate::of_resource(&head.headers, &resource, &info.verb)?;
         let call = Call {
             server: self,
             user,
             info,
             resource,
             query,
-            accept: accept?,
+            accept,
             head,
             body,
             warnings: Vec::new(),
+            annotations,
             turn: None,
         };
         verbs::answer(call).await

@@ -214,6 +214,7 @@ pub enum Fault {
     NotFound,
     TooLong,
     TooMany,
+    TypeInvalid,
 }
 
 /// One fault of one field.
@@ -224,6 +225,10 @@ pub struct FieldError {
     /// The value as it is shown; `null` where upstream shows none.
     pub value: Value,
     pub detail: String,
+    /// The value is text to be shown as it is: how Go prints a struct.
+    pub is_verbatim: bool,
+    /// The value is too large to be shown.
+    pub is_omitted: bool,
 }
 
 impl FieldError {
@@ -279,14 +284,15 @@ impl FieldError {
         value: impl Into<Value>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { fault, field: field.into(), value: value.into(), detail: detail.into() }
+        let (field, value, detail) = (field.into(), value.into(), detail.into());
+        Self { fault, field, value, detail, is_verbatim: false, is_omitted: false }
     }
 
     /// The message without the field.
     fn body(&self) -> String {
         let name = match self.fault {
             Fault::Required => "Required value",
-            Fault::Invalid => "Invalid value",
+            Fault::Invalid | Fault::TypeInvalid => "Invalid value",
             Fault::NotSupported => "Unsupported value",
             Fault::Duplicate => "Duplicate value",
             Fault::Forbidden => "Forbidden",
@@ -297,15 +303,19 @@ impl FieldError {
         let shows_value = matches!(
             self.fault,
             Fault::Invalid
+                | Fault::TypeInvalid
                 | Fault::NotSupported
                 | Fault::Duplicate
                 | Fault::NotFound
                 | Fault::TooMany
         );
         let mut body = name.to_owned();
-        if shows_value {
+        if shows_value && !self.is_omitted {
             body.push_str(": ");
-            body.push_str(&self.value.to_string());
+            match &self.value {
+                Value::String(text) if self.is_verbatim => body.push_str(text),
+                value => body.push_str(&value.to_string()),
+            }
         }
         if !self.detail.is_empty() {
             body.push_str(": ");
@@ -324,6 +334,7 @@ impl FieldError {
             Fault::NotFound => "FieldValueNotFound",
             Fault::TooLong => "FieldValueTooLong",
             Fault::TooMany => "FieldValueTooMany",
+            Fault::TypeInvalid => "FieldValueTypeInvalid",
         };
         json!({ "reason": reason, "message": self.body(), "field": self.field })
     }

@@ -9,6 +9,7 @@ use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    admission::policy,
     resources::{Resource, meta},
     server::Call,
     status::FieldError,
@@ -70,6 +71,11 @@ fn copy(from: &Value, to: &mut Value, field: &str) {
     }
 }
 
+/// Whether a write to `/status` can change metadata, too.
+pub(crate) fn status_changes_metadata(resource: &Resource) -> bool {
+    !status_metadata::changed(resource).is_empty()
+}
+
 pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
     let resource = &call.resource;
     // A node is registered with the status that it has, as upstream takes it.
@@ -95,11 +101,16 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) {
             }
         }
         ("certificates.k8s.io", _) => sign_request(call, object),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            policy::status::prepare(&call.server.catalog(), object);
+        }
         ("batch", "jobs") => crate::jobs::generate_selector(object),
         ("apiextensions.k8s.io", _) => {
-            crate::custom_resources::prepare(object, &call.now());
+            crate::custom_resources::prepare(object, &call.now(), &call.server.catalog());
         }
-        ("apiregistration.k8s.io", _) => crate::delegated::prepare(object, &call.now()),
+        ("apiregistration.k8s.io", _) => {
+            crate::aggregation::prepare(None, object, &call.now());
+        }
         ("networking.k8s.io", "servicecidrs") => {
             crate::services::prepare_range(object, &call.now());
         }
@@ -187,10 +198,10 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
         prepare_signing_request(call, part, old, new);
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
-        crate::custom_resources::prepare(new, &call.now());
+        crate::custom_resources::prepare(new, &call.now(), &call.server.catalog());
     }
-    if resource.is("apiregistration.k8s.io", "apiservices") {
-        crate::delegated::prepare(new, &call.now());
+    if resource.is("apiregistration.k8s.io", "apiservices") && part == Part::Main {
+        crate::aggregation::prepare(Some(old), new, &call.now());
     }
 }
 
@@ -375,12 +386,12 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
             "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
         );
     }
-    if resource.group == "admissionregistration.k8s.io" && resource.plural.contains("polic") {
-        warnings.push(format!(
-            "this server keeps {} but does not evaluate them: nothing is refused or changed by \"{}\"",
-            resource.plural,
-            object["metadata"]["name"].as_str().unwrap_or_default()
-        ));
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        let mut unknown = std::collections::BTreeSet::new();
+        for version in object["spec"]["versions"].as_array().into_iter().flatten() {
+            crate::validation::formats::unknown(&version["schema"], &mut unknown);
+        }
+        warnings.extend(unknown.iter().map(|it| format!("unrecognized format {it:?}")));
     }
     if resource.is("", "pods")
         && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()

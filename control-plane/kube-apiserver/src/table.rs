@@ -13,6 +13,7 @@ mod settings;
 mod text;
 mod workloads;
 
+pub(crate) use self::custom::path_parts;
 use clock::Clock;
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -1,12 +1,16 @@
 //! The whole server over an in-memory store, through its service and through kube-rs.
 
 mod apply;
+mod apply_owners;
 mod cache;
+mod conversion;
 mod crud;
 mod custom;
+mod definitions;
 mod documentation;
 mod every_resource;
 mod hostile;
+mod protobuf;
 mod protocol;
 mod services;
 mod subresources;
@@ -45,6 +49,18 @@ impl Cluster {
         headers: &[(header::HeaderName, &str)],
         body: impl Into<bytes::Bytes>,
     ) -> (http::response::Parts, Value) {
+        let (head, body) = self.exchange(method, path, headers, body).await;
+        (head, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// An answer as it comes.
+    pub(crate) async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> (http::response::Parts, bytes::Bytes) {
         let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
         for (name, value) in headers {
             request = request.header(name, *value);
@@ -53,7 +69,7 @@ impl Cluster {
         let service = self.api.service_as(UserInfo::master("admin"));
         let (head, body) = service.oneshot(request).await.unwrap().into_parts();
         let body = transport::collect(body, 64 << 20).await.unwrap().unwrap();
-        (head, serde_json::from_slice(&body).unwrap_or(Value::Null))
+        (head, body)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

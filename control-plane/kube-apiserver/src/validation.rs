@@ -20,6 +20,7 @@ mod metadata;
 mod network;
 mod pod;
 mod pod_update;
+mod policies;
 mod probes;
 mod ranges;
 mod rbac;
@@ -28,6 +29,7 @@ mod stop_signal;
 mod volumes;
 mod workloads;
 
+pub(crate) use self::custom::{formats, rules};
 use serde_json::Value;
 
 use crate::{
@@ -115,7 +117,7 @@ pub(crate) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut faults = Faults::default();
     metadata::object(&mut faults, resource, object);
     if let Some(custom) = &resource.custom {
-        custom::validate(&mut faults, &custom.schema, object);
+        custom::validate(&mut faults, custom, object, None);
         return faults.found;
     }
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
@@ -133,7 +135,7 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
     let mut faults = Faults::default();
     metadata::update(&mut faults, new);
     if let Some(custom) = &resource.custom {
-        custom::validate(&mut faults, &custom.schema, new);
+        custom::validate(&mut faults, custom, new, Some(old));
         return faults.found;
     }
     if part == Part::Main {
@@ -141,6 +143,8 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
         changes(&mut faults, resource, old, new);
     } else if part == Part::EphemeralContainers {
         pod::ephemeral(&mut faults, old, new);
+    } else if part == Part::Status && resource.group == "apiextensions.k8s.io" {
+        custom::definition_status(&mut faults, new);
     } else if part == Part::Status && resource.is("resource.k8s.io", "resourceclaims") {
         resource::claim_status(&mut faults, old, new);
     }
@@ -187,8 +191,15 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("certificates.k8s.io", _) => certificates::signing_request(faults, object),
         ("storage.k8s.io", "storageclasses") => faults.text("provisioner", &object["provisioner"]),
         ("node.k8s.io", _) => cluster::runtime_class(faults, object),
-        ("admissionregistration.k8s.io", plural) => admission::webhooks(faults, plural, object),
-        ("apiextensions.k8s.io", _) => custom::definition(faults, object),
+        ("admissionregistration.k8s.io", plural) => match plural {
+            "validatingadmissionpolicies" => policies::policy(faults, object),
+            "mutatingadmissionpolicies" => policies::mutating_policy(faults, object),
+            "validatingadmissionpolicybindings" => policies::binding(faults, object, true),
+            "mutatingadmissionpolicybindings" => policies::binding(faults, object, false),
+            plural => admission::webhooks(faults, plural, object),
+        },
+        // What is checked against the old state, too, is checked with it.
+        ("apiextensions.k8s.io", _) => {}
         ("apiregistration.k8s.io", _) => cluster::api_service(faults, object),
         ("resource.k8s.io", plural) => resource::validate(faults, plural, object),
         _ => {}

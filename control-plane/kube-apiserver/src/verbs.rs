@@ -24,6 +24,8 @@ use crate::{
 pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     check_scope(&call)?;
     let answer = route(&mut call).await?;
+    let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
+    call.warnings.extend(deprecated);
     render::answer(&call, answer)
 }
 
@@ -32,7 +34,7 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
         return subresources::answer(call).await;
     }
     if call.resource.is_virtual {
-        call.accept = negotiate::accept_object(&call.head.headers)?;
+        call.accept = negotiate::of_object(&call.head.headers)?;
         return subresources::review(call).await;
     }
     if call.resource.is_computed {

@@ -19,15 +19,17 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
-    storage::v1::StorageClass,
+    storage::v1::{CSIDriver, StorageClass, VolumeAttachment},
 };
 use kube::{Client, Resource};
 use lifecycle::Scope;
 
 /// The index of objects by the UID of their controller, or by [`orphans_of`] a namespace.
 pub(crate) const BY_OWNER: &str = "owner";
-/// The index of pods by the node that they are on.
+/// The index of pods and attachments by the node that they are on.
 pub(crate) const BY_NODE: &str = "node";
+/// The index of attachments by the persistent volume.
+pub(crate) const BY_VOLUME: &str = "volume";
 /// The index of endpoint slices by their Service.
 pub(crate) const BY_SERVICE: &str = "service";
 
@@ -58,6 +60,8 @@ pub(crate) struct Caches {
     pub(crate) claims: Store<PersistentVolumeClaim>,
     pub(crate) volumes: Store<PersistentVolume>,
     pub(crate) storage_classes: Store<StorageClass>,
+    pub(crate) csi_drivers: Store<CSIDriver>,
+    pub(crate) attachments: Store<VolumeAttachment>,
     pub(crate) quotas: Store<ResourceQuota>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) requests: Store<CertificateSigningRequest>,
@@ -78,6 +82,9 @@ impl Caches {
             service.map(|it| format!("{namespace}/{it}")).into_iter().collect()
         };
         let pods = owned::<Pod>().index(BY_NODE, by_node).trim(trim_pod);
+        let attachments = StoreSpec::default()
+            .index(BY_NODE, |it: &VolumeAttachment| vec![it.spec.node_name.clone()])
+            .index(BY_VOLUME, |it| it.spec.source.persistent_volume_name.iter().cloned().collect());
         let slices = StoreSpec::default().index(BY_SERVICE, by_service);
         let root_cas = StoreSpec::default().fields(&format!("metadata.name={ROOT_CA}"));
         Self {
@@ -102,6 +109,8 @@ impl Caches {
             claims: reflect(client(), StoreSpec::default(), scope),
             volumes: reflect(client(), StoreSpec::default(), scope),
             storage_classes: reflect(client(), StoreSpec::default(), scope),
+            csi_drivers: reflect(client(), StoreSpec::default(), scope),
+            attachments: reflect(client(), attachments, scope),
             quotas: reflect(client(), StoreSpec::default(), scope),
             budgets: reflect(client(), StoreSpec::default(), scope),
             requests: reflect(client(), StoreSpec::default(), scope),
@@ -135,6 +144,8 @@ impl Caches {
             self.claims.synced(),
             self.volumes.synced(),
             self.storage_classes.synced(),
+            self.csi_drivers.synced(),
+            self.attachments.synced(),
             self.quotas.synced(),
             self.budgets.synced(),
             self.requests.synced(),
@@ -224,7 +235,5 @@ fn trim_node(node: &mut Node) {
     if let Some(status) = &mut node.status {
         status.images = None;
         status.node_info = None;
-        status.volumes_attached = None;
-        status.volumes_in_use = None;
     }
 }

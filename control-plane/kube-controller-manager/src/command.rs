@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         health::serve(address, "kube-controller-manager", Clock::system(), &scope)?;
     }
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-    let election = args.leader.election("kube-controller-manager", &host, &entropy::uuid());
+    let election = args.leader.election("kube-controller-manager", &host, &entropy::uuid())?;
     let work = || crate::run(client.clone(), config, Clock::system(), scope.clone());
     let asked = async {
         if let Err(error) = lifecycle::asked_to_end().await {

@@ -147,7 +147,7 @@ impl Controller {
         let now = self.context.clock.now();
         let limited = {
             let mut memories = self.memories.lock();
-            let memory = memories.entry(key.clone()).or_default();
+            let memory = memories.entry(key.clone()).or_insert_with(|| Memory::new(current, now));
             memory.limit(spec.behavior.as_ref(), (current, desired), (min, max), now)
         };
         report.limited(&limited, desired);
@@ -222,7 +222,7 @@ impl Controller {
         }
         report.status["currentMetrics"] = json!(statuses);
         let is_safe =
-            best.as_ref().is_some_and(|it| invalid == 0 || it.proposal.replicas > current);
+            best.as_ref().is_some_and(|it| invalid == 0 || it.proposal.replicas >= current);
         match (best, first) {
             (Some(found), _) if is_safe => {
                 let message = format!(
@@ -345,6 +345,7 @@ impl Controller {
         it: &HorizontalPodAutoscaler,
     ) -> Result<(Api<DynamicObject>, String), String> {
         let reference = it.spec.scale_target_ref.clone();
+        check_segment(&reference.name)?;
         let version = reference.api_version.unwrap_or_else(|| "v1".into());
         let (group, _) = version.split_once('/').unwrap_or(("", &version));
         let kinds = discovery::kinds(&self.context.client).await.map_err(|it| told(&it))?;
@@ -356,6 +357,17 @@ impl Controller {
         })?;
         let client = self.context.client.clone();
         Ok((Api::namespaced_with(client, &key.namespace, &kind.resource), reference.name))
+    }
+}
+
+/// The name becomes a part of a path that is asked for with this controller's rights.
+fn check_segment(name: &str) -> Result<(), String> {
+    if matches!(name, "" | "." | "..") {
+        return Err(format!("may not be '{name}'"));
+    }
+    match name.chars().find(|it| "/%?#".contains(*it)) {
+        Some(wrong) => Err(format!("may not contain '{wrong}'")),
+        None => Ok(()),
     }
 }
 
@@ -456,6 +468,18 @@ mod tests {
 
     fn container(name: &str, requests: Value) -> Value {
         json!({ "name": name, "resources": { "requests": requests } })
+    }
+
+    #[test]
+    fn the_name_of_a_target_stays_one_part_of_a_path() {
+        assert_eq!(check_segment("web"), Ok(()));
+        for (name, why) in [
+            ("..", "may not be '..'"),
+            ("a/../b", "may not contain '/'"),
+            ("a?dryRun=All", "may not contain '?'"),
+        ] {
+            assert_eq!(check_segment(name).unwrap_err(), why);
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) use self::status::ended_at;
 use crate::{Context, claim, expectations::Expectations, handover, pod_control::PodControl};
 
 const PARALLEL: usize = 5;
+/// What `spec.managedBy` calls this controller.
+const OWN_NAME: &str = "kubernetes.io/job-controller";
 
 #[derive(Clone)]
 struct Controller {
@@ -81,7 +83,8 @@ impl Controller {
             self.expectations.forget(&key);
             return Ok(Action::Done);
         };
-        if job.spec.as_ref().and_then(|it| it.managed_by.as_ref()).is_some() {
+        let manager = job.spec.as_ref().and_then(|it| it.managed_by.as_deref());
+        if manager.is_some_and(|it| it != OWN_NAME) {
             return Ok(Action::Done);
         }
         let selector = job.spec.as_ref().and_then(|it| it.selector.as_ref());

@@ -8,6 +8,7 @@
 
 use api_kube as _;
 
+mod attach_detach;
 mod bootstrap_token;
 mod caches;
 mod certificates;
@@ -88,6 +89,7 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     caches.synced().await;
     let objects = Arc::new(Graph::new());
     let context = Context { client, clock, scope: scope.clone(), caches, config, objects };
+    context.start("attachdetach", attach_detach::run);
     context.start("tokencleaner", bootstrap_token::run);
     context.start("certificates", certificates::run);
     context.start("clusterrole-aggregation", cluster_role_aggregation::run);

@@ -5,6 +5,9 @@
 //! is gone, another helper removes the directory, and then the volume goes. The name of the directory is
 //! the claim's UID: what users call their claims never becomes a path.
 //!
+//! A directory whose claim goes, or goes to another node, before there is a volume is removed too: the
+//! helper that made it stays until the volume is there, and says where it is.
+//!
 //! There is no upstream in Kubernetes; the idea and the life cycle are those of Rancher's
 //! local-path-provisioner. Deviation: a directory is as large as the disk lets it become, and a volume
 //! whose node is gone is given up with it.
@@ -49,6 +52,16 @@ impl Task {
             Self::Remove => "remove",
         }
     }
+
+    /// The name of the pod that does it.
+    fn helper(self, volume: &str) -> String {
+        format!("local-path-{}-{volume}", self.verb())
+    }
+
+    /// The volume whose directory a pod of this name makes.
+    fn made_by(pod: &str) -> Option<&str> {
+        pod.strip_prefix("local-path-make-")
+    }
 }
 
 /// How far a helper has come.
@@ -57,6 +70,8 @@ enum Progress {
     Running,
     Done,
     Failed,
+    /// It is another node's, and has to be undone first.
+    Elsewhere,
 }
 
 #[derive(Clone)]
@@ -70,8 +85,20 @@ struct Provisioner {
 pub(crate) async fn run(context: Context) {
     let Some(image) = context.config.local_path_image.clone() else { return };
     let (claims, volumes) = (Queue::<Key>::new(), Queue::<Key>::new());
-    let on = claims.clone();
-    context.caches.claims.subscribe(move |change| on.add(change.key.clone()));
+    let helpers = Queue::<Key>::new();
+    let (on, of_claim) = (claims.clone(), helpers.clone());
+    context.caches.claims.subscribe(move |change| {
+        on.add(change.key.clone());
+        if let Some(claim) = change.latest() {
+            of_claim.add(Key::new(NAMESPACE, Task::Make.helper(&volume_name(claim))));
+        }
+    });
+    let on = helpers.clone();
+    context.caches.pods.subscribe(move |change| {
+        if change.key.namespace == NAMESPACE && Task::made_by(&change.key.name).is_some() {
+            on.add(change.key.clone());
+        }
+    });
     let on = volumes.clone();
     context.caches.volumes.subscribe(move |change| on.add(change.key.clone()));
     let it = Provisioner { recorder: context.recorder(PROVISIONER), image: image.into(), context };
@@ -81,6 +108,7 @@ pub(crate) async fn run(context: Context) {
     tokio::join!(
         controller::run("local-path", claims, 4, |key| it.claim(key)),
         controller::run("local-path-volumes", volumes, 4, |key| it.volume(key)),
+        controller::run("local-path-helpers", helpers, 4, |key| it.helper(key)),
     );
 }
 
@@ -109,20 +137,76 @@ impl Provisioner {
         if caches.volumes.get(&Key::cluster(&name)).is_some() {
             return Ok(Action::Done);
         }
+        if let Some(why) = unsupported(&claim) {
+            self.refuse(&claim, why);
+            return Ok(Action::Done);
+        }
+        if self.is_being_undone(&name).await? {
+            return Ok(Action::After(Duration::from_secs(1)));
+        }
         match self.help(Task::Make, &name, &node).await? {
             Progress::Running => Ok(Action::After(Duration::from_millis(200))),
+            Progress::Elsewhere => Ok(Action::After(Duration::from_secs(1))),
             Progress::Failed => {
-                let message = format!("the directory was not made on node {node}");
-                self.recorder.warn(&*claim, "ProvisioningFailed", message);
+                self.refuse(&claim, &format!("the directory was not made on node {node}"));
                 Ok(Action::After(RETRY))
             }
             Progress::Done => {
+                // Its helper goes after that: see `helper`.
                 self.create(&claim, &name, &node).await?;
                 let message = format!("Successfully provisioned volume {name}");
                 self.recorder.normal(&*claim, "ProvisioningSucceeded", message);
                 Ok(Action::Done)
             }
         }
+    }
+
+    fn refuse(&self, claim: &PersistentVolumeClaim, why: &str) {
+        let class = class_of_claim(claim).unwrap_or_default();
+        let message = format!("failed to provision volume with StorageClass \"{class}\": {why}");
+        self.recorder.warn(claim, "ProvisioningFailed", message);
+    }
+
+    /// A helper that has made a directory goes when its volume is there. Where the claim does not want it
+    /// any more, the directory goes first.
+    async fn helper(&self, key: Key) -> Result<Action, ApplyError> {
+        let caches = &self.context.caches;
+        let Some(pod) = caches.pods.get(&key) else { return Ok(Action::Done) };
+        let (Some(volume), Some(node)) = (Task::made_by(&key.name), pods::node_of(&pod)) else {
+            return Ok(Action::Done);
+        };
+        if object::is_terminating(&*pod) || !pods::is_over(&pod) {
+            return Ok(Action::Done);
+        }
+        if caches.volumes.get(&Key::cluster(volume)).is_some() {
+            apply::delete(&self.context.client, &*pod).await?;
+            return Ok(Action::Done);
+        }
+        // What has been begun is ended, whatever the claim wants by then.
+        if self.wanted_on(volume).as_deref() == Some(node) && !self.is_being_undone(volume).await? {
+            return Ok(Action::Done);
+        }
+        match self.help(Task::Remove, volume, node).await? {
+            Progress::Running => Ok(Action::After(Duration::from_millis(200))),
+            Progress::Failed | Progress::Elsewhere => Ok(Action::After(RETRY)),
+            Progress::Done => {
+                apply::delete(&self.context.client, &*pod).await?;
+                Ok(Action::Done)
+            }
+        }
+    }
+
+    /// Where the claim that a volume is made for wants it.
+    fn wanted_on(&self, volume: &str) -> Option<String> {
+        let claims = self.context.caches.claims.all();
+        let claim = claims.iter().find(|it| volume_name(it) == volume)?;
+        self.node_for(claim)
+    }
+
+    async fn is_being_undone(&self, volume: &str) -> Result<bool, ApplyError> {
+        let name = Task::Remove.helper(volume);
+        let found = apply::api::<Pod>(&self.context.client, NAMESPACE).get_opt(&name).await;
+        Ok(found.map_err(|it| ApplyError::new::<Pod>("get", &name, it))?.is_some())
     }
 
     /// The node that was selected for a claim of ours that has no volume.
@@ -133,7 +217,9 @@ impl Provisioner {
         if class.provisioner != PROVISIONER || is_bound || object::is_terminating(claim) {
             return None;
         }
-        object::annotation(claim, SELECTED_NODE).map(str::to_owned)
+        let node = object::annotation(claim, SELECTED_NODE)?;
+        // Of one that is gone the scheduler thinks again.
+        self.context.caches.nodes.get(&Key::cluster(node)).map(|_| node.to_owned())
     }
 
     async fn create(
@@ -170,7 +256,7 @@ impl Provisioner {
         };
         match progress {
             Progress::Running => Ok(Action::After(Duration::from_millis(200))),
-            Progress::Failed => {
+            Progress::Failed | Progress::Elsewhere => {
                 self.recorder.warn(&*volume, "VolumeFailedDelete", "the directory was not removed");
                 Ok(Action::After(RETRY))
             }
@@ -192,9 +278,10 @@ impl Provisioner {
         nodes.iter().find(is_it)?.metadata.name.clone()
     }
 
-    /// Has something done on a node, by a pod that is made once and goes when it has ended.
+    /// Has something done on a node, by a pod that is made once. One that has failed goes, and one that
+    /// has removed a directory.
     async fn help(&self, task: Task, volume: &str, node: &str) -> Result<Progress, ApplyError> {
-        let name = format!("local-path-{}-{volume}", task.verb());
+        let name = task.helper(volume);
         let api = apply::api::<Pod>(&self.context.client, NAMESPACE);
         let found = api.get_opt(&name).await;
         let found = found.map_err(|it| ApplyError::new::<Pod>("get", &name, it))?;
@@ -204,21 +291,42 @@ impl Provisioner {
             return apply::create(&self.context.client, &pod).await.map(|_| Progress::Running);
         };
         let progress = progress(&pod, node);
-        if progress != Progress::Running && !object::is_terminating(&pod) {
+        let goes = match progress {
+            Progress::Running | Progress::Elsewhere => false,
+            Progress::Failed => true,
+            Progress::Done => task == Task::Remove,
+        };
+        if goes && !object::is_terminating(&pod) {
             apply::delete(&self.context.client, &pod).await?;
         }
         Ok(progress)
     }
 }
 
-/// A helper for another node (the scheduler has thought again) is as good as a failed one.
+/// A helper may be for another node: the scheduler has thought again.
 fn progress(pod: &Pod, node: &str) -> Progress {
     match pods::phase(pod) {
-        _ if pods::node_of(pod) != Some(node) => Progress::Failed,
+        _ if pods::node_of(pod) != Some(node) => Progress::Elsewhere,
+        _ if object::is_terminating(pod) => Progress::Running,
         "Succeeded" => Progress::Done,
         "Failed" => Progress::Failed,
         _ => Progress::Running,
     }
+}
+
+/// What a directory cannot be.
+fn unsupported(claim: &PersistentVolumeClaim) -> Option<&'static str> {
+    let spec = claim.spec.as_ref()?;
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Some("block volumes are not supported");
+    }
+    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
+        return Some("claim.Spec.DataSource is not supported");
+    }
+    let selector = spec.selector.as_ref();
+    let selects =
+        selector.is_some_and(|it| it.match_labels.is_some() || it.match_expressions.is_some());
+    selects.then_some("claim.Spec.Selector is not supported")
 }
 
 fn volume_name(claim: &PersistentVolumeClaim) -> String {
@@ -313,6 +421,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_directory_cannot_be_is_refused() {
+        let claim = |spec: Value| serde_json::from_value(json!({ "spec": spec })).unwrap();
+        let told = |spec: Value| unsupported(&claim(spec)).unwrap_or_default();
+        assert_eq!(told(json!({ "volumeMode": "Filesystem" })), "");
+        assert_eq!(told(json!({ "volumeMode": "Block" })), "block volumes are not supported");
+        let source = json!({ "dataSource": { "kind": "PersistentVolumeClaim", "name": "other" } });
+        assert_eq!(told(source), "claim.Spec.DataSource is not supported");
+        let selector = json!({ "selector": { "matchLabels": { "a": "b" } } });
+        assert_eq!(told(selector), "claim.Spec.Selector is not supported");
+    }
+
+    #[test]
     fn a_helper_counts_for_its_own_node_only() {
         let pod = |phase: &str| -> Pod {
             serde_json::from_value(json!({ "spec": { "containers": [], "nodeName": "a" },
@@ -321,7 +441,7 @@ mod tests {
         };
         assert_eq!(progress(&pod("Pending"), "a"), Progress::Running);
         assert_eq!(progress(&pod("Succeeded"), "a"), Progress::Done);
-        assert_eq!(progress(&pod("Succeeded"), "b"), Progress::Failed);
+        assert_eq!(progress(&pod("Succeeded"), "b"), Progress::Elsewhere);
         assert_eq!(progress(&pod("Failed"), "a"), Progress::Failed);
     }
 }

@@ -1,9 +1,10 @@
 //! Deletes pods that nobody will look after any more.
 //!
 //! Pods of nodes that are gone (after a moment in which the node may come back), pods that are
-//! being deleted and were never placed, and the oldest finished pods beyond a threshold.
+//! being deleted and were never placed, those that are being deleted on a node that is out of service, and
+//! the oldest finished pods beyond a threshold.
 //!
-//! Upstream: `pkg/controller/podgc`. Deviation: no out-of-service taints.
+//! Upstream: `pkg/controller/podgc`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,8 @@ struct Plan {
     finished: Vec<Arc<Pod>>,
     orphaned: Vec<Arc<Pod>>,
     unplaced: Vec<Arc<Pod>>,
+    /// Nobody will end them.
+    out_of_service: Vec<Arc<Pod>>,
 }
 
 /// Since when each missing node is missing.
@@ -55,12 +58,19 @@ async fn reconcile(context: &Context, missing: &Mutex<Missing>) -> Result<Action
             gone.insert(node);
         }
     }
-    let plan = plan(&all, &gone, context.config.terminated_pod_gc_threshold);
+    let nodes = context.caches.nodes.all();
+    let dead: BTreeSet<_> = nodes.iter().filter_map(|it| out_of_service(it)).collect();
+    let plan = plan(&all, (&gone, &dead), context.config.terminated_pod_gc_threshold);
     for pod in &plan.orphaned {
         info!(pod = %Key::of(&**pod), "deleting: its node is gone");
-        fail(context, pod, now).await?;
+        fail(context, pod, Some("PodGC: node no longer exists"), now).await?;
     }
-    for pod in plan.finished.iter().chain(&plan.orphaned).chain(&plan.unplaced) {
+    for pod in &plan.out_of_service {
+        info!(pod = %Key::of(&**pod), "deleting: its node is out of service");
+        fail(context, pod, None, now).await?;
+    }
+    let placed = plan.orphaned.iter().chain(&plan.out_of_service);
+    for pod in plan.finished.iter().chain(placed).chain(&plan.unplaced) {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let api = apply::api::<Pod>(&context.client, namespace);
         apply::delete_with(&api, &**pod, DeleteParams::default().grace_period(0)).await?;
@@ -93,11 +103,28 @@ fn note_missing(
     due.map(|(node, _)| node.clone()).collect()
 }
 
-fn plan(all: &[Arc<Pod>], gone: &BTreeSet<String>, threshold: usize) -> Plan {
+/// The name of a node that is not ready and of which an administrator says that nothing runs there.
+fn out_of_service(node: &Node) -> Option<String> {
+    let taints = node.spec.iter().flat_map(|it| it.taints.iter().flatten());
+    let is_out = taints.into_iter().any(|it| it.key == "node.kubernetes.io/out-of-service");
+    let conditions = node.status.iter().flat_map(|it| it.conditions.iter().flatten());
+    let is_ready = conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True");
+    node.metadata.name.clone().filter(|_| is_out && !is_ready)
+}
+
+/// `gone` and `dead` are nodes that are not there, and that are out of service.
+fn plan(
+    all: &[Arc<Pod>],
+    (gone, dead): (&BTreeSet<String>, &BTreeSet<String>),
+    threshold: usize,
+) -> Plan {
     let mut plan = Plan::default();
     for pod in all {
         match pods::node_of(pod) {
             Some(node) if gone.contains(node) => plan.orphaned.push(pod.clone()),
+            Some(node) if dead.contains(node) && object::is_terminating(&**pod) => {
+                plan.out_of_service.push(pod.clone());
+            }
             None if object::is_terminating(&**pod) => plan.unplaced.push(pod.clone()),
             _ if pods::is_over(pod) && !object::is_terminating(&**pod) => {
                 plan.finished.push(pod.clone());
@@ -112,13 +139,19 @@ fn plan(all: &[Arc<Pod>], gone: &BTreeSet<String>, threshold: usize) -> Plan {
 }
 
 /// Says why before it goes, so that a Job counts it right.
-async fn fail(context: &Context, pod: &Pod, now: Timestamp) -> Result<(), ApplyError> {
+async fn fail(
+    context: &Context,
+    pod: &Pod,
+    why: Option<&str>,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
     if pods::is_over(pod) {
         return Ok(());
     }
-    let conditions =
-        pods::with_disruption(pod, "DeletionByPodGC", "PodGC: node no longer exists", now);
-    let status = json!({ "phase": "Failed", "conditions": conditions });
+    let mut status = json!({ "phase": "Failed" });
+    if let Some(why) = why {
+        status["conditions"] = json!(pods::with_disruption(pod, "DeletionByPodGC", why, now));
+    }
     let key = Key::of(pod);
     match apply::patch_status::<Pod, _>(&context.client, &key.namespace, &key.name, &status).await {
         Err(error) if !error.is_not_found() => Err(error),
@@ -155,13 +188,32 @@ mod tests {
             pod("ccc", "n", "Succeeded", Value::Null),
             pod("running", "n", "Running", Value::Null),
             pod("orphan", "gone", "Running", Value::Null),
-            pod("unplaced", "", "Pending", date),
+            pod("unplaced", "", "Pending", date.clone()),
+            pod("stuck", "dead", "Running", date),
+            pod("stays", "dead", "Running", Value::Null),
         ];
-        let plan = plan(&all, &["gone".to_owned()].into(), 1);
+        let (gone, dead) = (["gone".to_owned()].into(), ["dead".to_owned()].into());
+        let plan = plan(&all, (&gone, &dead), 1);
         assert_eq!(names(&plan.finished), ["a", "bb"]);
         assert_eq!(names(&plan.orphaned), ["orphan"]);
         assert_eq!(names(&plan.unplaced), ["unplaced"]);
-        assert_eq!(super::plan(&all, &BTreeSet::new(), 0).finished.len(), 0);
+        assert_eq!(names(&plan.out_of_service), ["stuck"]);
+        let none = BTreeSet::new();
+        assert_eq!(super::plan(&all, (&none, &none), 0).finished.len(), 0);
+    }
+
+    #[test]
+    fn a_node_is_out_of_service_when_it_is_tainted_so_and_not_ready() {
+        let node = |taint: &str, ready: &str| -> Node {
+            serde_json::from_value(json!({ "metadata": { "name": "n" },
+                "spec": { "taints": [{ "key": taint, "effect": "NoExecute" }] },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] } }))
+            .unwrap()
+        };
+        let taint = "node.kubernetes.io/out-of-service";
+        assert_eq!(out_of_service(&node(taint, "Unknown")).as_deref(), Some("n"));
+        assert_eq!(out_of_service(&node(taint, "True")), None);
+        assert_eq!(out_of_service(&node("other", "Unknown")), None);
     }
 
     #[test]

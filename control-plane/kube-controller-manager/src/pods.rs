@@ -39,6 +39,17 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|it| it.status == "True")
 }
 
+/// The claims of volumes that it uses, by name; that of a generic ephemeral volume is made of the pod's
+/// name and the volume's.
+pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = String> {
+    let own = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    volumes.filter_map(move |it| match &it.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => it.ephemeral.as_ref().map(|_| format!("{own}-{}", it.name)),
+    })
+}
+
 /// Since when it is ready.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let ready = condition(pod, "Ready").filter(|it| it.status == "True")?;

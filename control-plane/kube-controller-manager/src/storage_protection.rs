@@ -1,12 +1,11 @@
 //! Keeps claims that pods use, and volumes that claims have, from going before those do.
 //!
-//! Both carry a finalizer from the moment at which they are seen; it is taken away when they are
+//! Both carry a finalizer from the API server, those of an older one from the moment at which they are
+//! seen; it is taken away when they are
 //! deleted and nobody needs them. Whether a pod uses a claim is asked of the API server before that,
 //! since the answer is final.
 //!
-//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`. Deviation: the finalizers are put on
-//! by this controller only, a moment after the object is made; upstream's API server does it in the
-//! same write.
+//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`.
 
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ pub(crate) async fn run(context: Context) {
     context.caches.pods.subscribe(move |change| {
         // Only a pod that goes, or ends up elsewhere, can set a claim free.
         if change.new.as_ref().is_none_or(|it| object::is_terminating(&**it)) {
-            for name in change.old.iter().flat_map(|it| claims_of(it)) {
+            for name in change.old.iter().flat_map(|it| pods::claims_of(it)) {
                 on.add(Key::new(&change.key.namespace, name));
             }
         }
@@ -44,20 +43,9 @@ pub(crate) async fn run(context: Context) {
     );
 }
 
-/// The claims that a pod uses.
-fn claims_of(pod: &Pod) -> Vec<String> {
-    let own = pod.metadata.name.as_deref().unwrap_or_default();
-    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
-    let names = volumes.filter_map(|it| match &it.persistent_volume_claim {
-        Some(claim) => Some(claim.claim_name.clone()),
-        None => it.ephemeral.as_ref().map(|_| format!("{own}-{}", it.name)),
-    });
-    names.collect()
-}
-
 /// Before it has a node no kubelet has heard of a pod, and none will start it on a claim that goes.
 fn uses(pod: &Pod, claim: &str) -> bool {
-    pods::node_of(pod).is_some() && claims_of(pod).iter().any(|it| it == claim)
+    pods::node_of(pod).is_some() && pods::claims_of(pod).any(|it| it == claim)
 }
 
 async fn claim(context: &Context, key: Key) -> Result<Action, ApplyError> {

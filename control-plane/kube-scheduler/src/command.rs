@@ -1,14 +1,19 @@
 //! `kube-scheduler` alone, against any API server.
+//!
+//! As upstream: where a configuration file is given, `--kubeconfig` is ignored and the other flags override
+//! the file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clock::Clock;
 use controller::{
     flags::{LeaderFlags, ServingFlags},
     health,
-    lease::{self, Ended},
+    lease::{self, Election, Ended},
 };
 use lifecycle::Scope;
+
+use crate::config::{Configuration, LeaderElection, load};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -18,7 +23,11 @@ const PORT: u16 = 10_259;
 /// Upstream's flags, as far as they mean something here.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The kubeconfig of the API server; the pod's service account where it is not given.
+    /// A `KubeSchedulerConfiguration` file.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The kubeconfig of the API server; the pod's service account where it is not given. Ignored where
+    /// there is a configuration file.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
     /// The address of the API server; overrides the kubeconfig's.
@@ -35,14 +44,26 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let config = match &args.config {
+        None => Configuration::default(),
+        Some(path) => load::read(path)?,
+    };
+    let settings = config.settings()?;
+    let kubeconfig = match &args.config {
+        None => args.kubeconfig.clone(),
+        Some(_) => Some(PathBuf::from(&config.client_connection.kubeconfig)),
+    };
+    let kubeconfig = kubeconfig.filter(|it| !it.as_os_str().is_empty());
+    let client = controller::client(kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
     if let Some(address) = args.serving.address(PORT) {
         health::serve(address, "kube-scheduler", Clock::system(), &scope)?;
     }
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-    let election = args.leader.election("kube-scheduler", &host, &entropy::uuid());
-    let work = || crate::run(client.clone(), Clock::system(), scope.clone());
+    let of = &config.leader_election;
+    let identity = format!("{host}_{}", entropy::uuid());
+    let election = args.leader.over(of.leader_elect, election(of, identity))?;
+    let work = || crate::run_with(client.clone(), settings, Clock::system(), scope.clone());
     let asked = async {
         if let Err(error) = lifecycle::asked_to_end().await {
             tracing::error!(%error, "cannot hear when to end");
@@ -52,5 +73,18 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     match lease::lead(client, election, Clock::system(), &scope, asked, work).await {
         Ended::Asked => Ok(()),
         Ended::LostLease => Err("leaderelection lost".into()),
+    }
+}
+
+/// What the file says.
+fn election(it: &LeaderElection, identity: String) -> Election {
+    let duration = |nanoseconds: i64| Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
+    Election {
+        namespace: it.resource_namespace.clone(),
+        name: it.resource_name.clone(),
+        identity,
+        lease_duration: duration(it.lease_duration.0),
+        renew_deadline: duration(it.renew_deadline.0),
+        retry_period: duration(it.retry_period.0),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use scheduling::{Cluster, Explanation, PodInfo};
+use scheduling::{Cluster, Explanation, PodInfo, Profile};
 
 use crate::{devices, observe, pass, stores::Stores};
 
@@ -17,7 +17,7 @@ pub async fn explain(client: &Client, pod: &Pod) -> Result<Explanation, kube::Er
 }
 
 fn judge(stores: &Stores, pod: &Pod) -> Explanation {
-    let mut info = pass::info(stores, pod);
+    let mut info = pass::info(stores, &Profile::shared(), pod);
     let cluster = picture(stores, &Key::of(pod), info.priority);
     let devices = devices::of(stores, &cluster, &devices::Assumed::new(), pod);
     info.devices = devices.map(|it| it.fact);

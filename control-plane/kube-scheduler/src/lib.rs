@@ -7,35 +7,40 @@
 //! **Invariant:** the picture ([`state::State`]) is changed by watch events, assumptions and
 //! forgotten assumptions only, under one lock that is never held over an await.
 //!
-//! Upstream: `pkg/scheduler`. Deviation: one profile (`default-scheduler`) with the default
-//! plug-ins; no configuration file and no extenders; siblings for default spreading are found by the pod's own labels instead of by the selectors of
-//! ReplicaSets and StatefulSets.
+//! A configuration file ([`config`]) gives it more profiles than the default one. A pod of a scheduler that
+//! is none of them is left alone.
+//!
+//! Upstream: `pkg/scheduler`.
 
 use api_kube as _;
 
 mod claims;
 pub mod command;
+pub mod config;
 mod devices;
 mod explain;
+mod limits;
 mod observe;
 mod outcome;
 mod pass;
 mod queue;
+mod siblings;
 mod state;
 mod stores;
 mod volumes;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clock::Clock;
 use controller::Recorder;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use lifecycle::Scope;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-pub use self::explain::explain;
-use self::{state::State, stores::Stores};
+pub use self::{config::Settings, explain::explain};
+use self::{queue::SchedulingQueue, state::State, stores::Stores};
 
 /// How many bindings are written at once.
 const BINDINGS: usize = 64;
@@ -46,22 +51,43 @@ pub(crate) struct Context {
     client: Client,
     clock: Clock,
     scope: Scope,
-    recorder: Recorder,
+    settings: Arc<Settings>,
+    /// One for each profile, under its name.
+    recorders: Arc<BTreeMap<String, Recorder>>,
     stores: Stores,
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     bindings: Arc<Semaphore>,
 }
 
-/// Schedules pods until `scope` is cancelled.
+impl Context {
+    /// Records an event about a pod in its own scheduler's name.
+    fn note(&self, pod: &Pod, note: impl FnOnce(&Recorder)) {
+        let profile = self.settings.profile(pod);
+        if let Some(recorder) = profile.and_then(|it| self.recorders.get(&it.name)) {
+            note(recorder);
+        }
+    }
+}
+
+/// Schedules pods of `default-scheduler` until `scope` is cancelled.
 pub async fn run(client: Client, clock: Clock, scope: Scope) {
+    run_with(client, Settings::default(), clock, scope).await;
+}
+
+/// Schedules the pods of all profiles until `scope` is cancelled.
+pub async fn run_with(client: Client, settings: Settings, clock: Clock, scope: Scope) {
+    let recorder =
+        |name: &String| (name.clone(), Recorder::new(client.clone(), name.clone(), clock, &scope));
+    let state = State { queue: SchedulingQueue::new(settings.backoff), ..State::default() };
     let context = Context {
-        recorder: Recorder::new(client.clone(), "default-scheduler", clock, &scope),
+        recorders: Arc::new(settings.profiles.keys().map(recorder).collect()),
+        settings: Arc::new(settings),
         stores: Stores::new(&client, &scope),
         client,
         clock,
         scope: scope.clone(),
-        state: Arc::default(),
+        state: Arc::new(Mutex::new(state)),
         changed: Arc::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS)),
     };

@@ -5,12 +5,10 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod},
     resource::v1::ResourceClaim,
 };
-use scheduling::PodInfo;
+use scheduling::{Plugin, PodInfo};
 use tokio::time::Instant;
 
-use crate::{Context, devices, queue::Event, state::State};
-
-const SCHEDULER_NAME: &str = "default-scheduler";
+use crate::{Context, Settings, devices, queue::Event, state::State};
 
 /// From now on every change reaches the picture and wakes the loop.
 pub(crate) fn subscribe(context: &Context) {
@@ -20,13 +18,21 @@ pub(crate) fn subscribe(context: &Context) {
     let on = context.clone();
     stores.nodes.subscribe(move |it| on.change(|state| node_changed(state, it)));
     let on = context.clone();
-    stores.pods.subscribe(move |it| on.change(|state| pod_changed(state, it)));
+    stores.pods.subscribe(move |it| on.change(|state| pod_changed(&on.settings, state, it)));
     let on = context.clone();
     stores.claims.subscribe(move |_| on.change(volumes_changed));
     let on = context.clone();
     stores.volumes.subscribe(move |_| on.change(volumes_changed));
     let on = context.clone();
     stores.classes.subscribe(move |_| on.change(volumes_changed));
+    let on = context.clone();
+    stores.csi_nodes.subscribe(move |_| on.change(attachments_changed));
+    let on = context.clone();
+    stores.attachments.subscribe(move |it| {
+        if it.new.is_none() {
+            on.change(attachments_changed);
+        }
+    });
     let on = context.clone();
     stores.resource_claims.subscribe(move |it| on.change(|state| claim_changed(state, it)));
     let on = context.clone();
@@ -44,6 +50,10 @@ impl Context {
 
 fn volumes_changed(state: &mut State) {
     state.queue.happened(Event::VolumesChanged, Instant::now());
+}
+
+fn attachments_changed(state: &mut State) {
+    state.queue.happened(Event::AttachmentsChanged, Instant::now());
 }
 
 fn devices_changed(state: &mut State) {
@@ -98,7 +108,7 @@ fn node_changed(state: &mut State, change: &Change<Node>) {
     }
 }
 
-fn pod_changed(state: &mut State, change: &Change<Pod>) {
+fn pod_changed(settings: &Settings, state: &mut State, change: &Change<Pod>) {
     match &change.new {
         None => {
             let uid = change.old.as_ref().and_then(|it| it.metadata.uid.clone());
@@ -108,7 +118,9 @@ fn pod_changed(state: &mut State, change: &Change<Pod>) {
             forget(state, &change.key, &pod.metadata.uid.clone().unwrap_or_default());
         }
         Some(pod) if node_of(pod).is_some() => placed(state, change.old.as_deref(), pod),
-        Some(pod) if is_ours(pod) => waiting(state, &change.key, change.old.as_deref(), pod),
+        Some(pod) if settings.profile(pod).is_some() => {
+            waiting(settings, state, change, pod);
+        }
         Some(_) => state.queue.remove(&change.key),
     }
 }
@@ -140,15 +152,23 @@ fn placed(state: &mut State, old: Option<&Pod>, pod: &Pod) {
     }
     state.cluster.set_pod(node, PodInfo::shared(pod));
     state.queue.happened(Event::PodPlaced, Instant::now());
+    // One that was there and asks for something else may have become smaller.
+    if old.is_some_and(|old| node_of(old).is_some() && old.spec != pod.spec) {
+        state.queue.happened(Event::PodRemoved, Instant::now());
+    }
 }
 
-fn waiting(state: &mut State, key: &Key, old: Option<&Pod>, pod: &Pod) {
+fn waiting(settings: &Settings, state: &mut State, change: &Change<Pod>, pod: &Pod) {
+    let (key, old) = (&change.key, change.old.as_deref());
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     if state.assumed.contains(uid) {
         return;
     }
     // Its claims are made first, and then its status tells them.
-    let is_early = is_gated(pod) || devices::waits_for_claims(pod);
+    let is_early = settings.profile(pod).is_some_and(|profile| {
+        let has_devices = profile.filters.contains(Plugin::DynamicResources);
+        (profile.has_gates && is_gated(pod)) || (has_devices && devices::waits_for_claims(pod))
+    });
     if pod.metadata.deletion_timestamp.is_some() || is_early {
         state.queue.remove(key);
         state.nominated.remove(key);
@@ -178,11 +198,6 @@ pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
 pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn is_ours(pod: &Pod) -> bool {
-    let name = pod.spec.as_ref().and_then(|it| it.scheduler_name.as_deref());
-    name.is_none_or(|it| it.is_empty() || it == SCHEDULER_NAME)
 }
 
 fn is_gated(pod: &Pod) -> bool {

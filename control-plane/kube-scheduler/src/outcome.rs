@@ -55,7 +55,7 @@ async fn give(context: &Context, pod: &Pod, given: &[ClaimWrite]) -> bool {
     let error = telemetry::chain(&error).to_string();
     warn!(pod = %key, error, "failed to write claims of devices");
     let message = format!("running PreBind plugin \"DynamicResources\": {error}");
-    context.recorder.warn(pod, "FailedScheduling", message);
+    context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
     {
         let mut state = context.state.lock();
         given[written..].iter().for_each(|it| drop(state.devices.remove(&it.uid)));
@@ -88,7 +88,7 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
     match bound {
         Ok(_) => {
             let message = format!("Successfully assigned {key} to {node}");
-            context.recorder.at(at, pod, EventType::Normal, "Scheduled", message);
+            context.note(pod, |it| it.at(at, pod, EventType::Normal, "Scheduled", message));
         }
         Err(error) => {
             let is_gone = matches!(&error, kube::Error::Api(status) if status.is_not_found());
@@ -96,7 +96,7 @@ async fn bind(context: &Context, pod: &Pod, node: &str) {
                 let error = telemetry::chain(&error).to_string();
                 warn!(pod = %key, node, error, "failed to bind");
                 let message = format!("binding rejected: {error}");
-                context.recorder.warn(pod, "FailedScheduling", message);
+                context.note(pod, |it| it.warn(pod, "FailedScheduling", message));
             }
             forget(context, pod, &key);
         }
@@ -181,7 +181,7 @@ async fn promise(
 
 async fn refuse(context: &Context, pod: &Pod, diagnosis: &Diagnosis, preemption: Option<Eviction>) {
     let message = diagnosis.to_string();
-    context.recorder.warn(pod, "FailedScheduling", message.clone());
+    context.note(pod, |it| it.warn(pod, "FailedScheduling", message.clone()));
     let nominated = preemption.as_ref().map(|it| it.node.as_str());
     set_unschedulable(context, pod, &message, nominated).await;
     for key in preemption.iter().flat_map(|it| &it.displaced) {
@@ -259,6 +259,7 @@ async fn evict(context: &Context, pod: &Pod, victim: &PodInfo, node: &str) {
     if found.uid().as_deref() != Some(victim.uid.as_str()) {
         return;
     }
+    let by = context.settings.profile(pod).map(|it| it.name.clone()).unwrap_or_default();
     let mut conditions =
         found.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
     conditions.retain(|it| it.type_ != "DisruptionTarget");
@@ -266,7 +267,7 @@ async fn evict(context: &Context, pod: &Pod, victim: &PodInfo, node: &str) {
         type_: "DisruptionTarget".into(),
         status: "True".into(),
         reason: Some("PreemptionByScheduler".into()),
-        message: Some("default-scheduler: preempting to accommodate a higher priority pod".into()),
+        message: Some(format!("{by}: preempting to accommodate a higher priority pod")),
         last_transition_time: Some(controller::object::time(context.clock.now())),
         ..PodCondition::default()
     });
@@ -278,7 +279,7 @@ async fn evict(context: &Context, pod: &Pod, victim: &PodInfo, node: &str) {
         Ok(_) => {
             let by = pod.uid().unwrap_or_default();
             let message = format!("Preempted by pod {by} on node {node}");
-            context.recorder.normal(&*found, "Preempted", message);
+            context.note(pod, |it| it.normal(&*found, "Preempted", message));
         }
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
         Err(error) => {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use controller::{Key, object};
+use controller::Key;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::Selector;
 use scheduling::{
-    Budget, Choice, Diagnosis, NodeInfo, PodInfo, Preemption, evaluate, preempt,
+    Budget, Choice, Diagnosis, NodeInfo, Plugin, PodInfo, Preemption, Profile, evaluate, preempt,
     volume::ChosenVolume,
 };
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use tracing::debug;
 use crate::{
     Context,
     devices::{self, ClaimWrite},
-    outcome,
+    limits, outcome, siblings,
     state::State,
     stores::Stores,
     volumes,
@@ -75,16 +74,19 @@ async fn schedule(context: &Context, key: &Key) {
     let Some(pod) = context.stores.pods.get(key) else {
         return context.state.lock().queue.remove(key);
     };
+    let Some(profile) = context.settings.profile(&pod) else {
+        return context.state.lock().queue.remove(key);
+    };
     // Bounds how far decisions run ahead of the writes.
     let Ok(permit) = context.bindings.clone().acquire_owned().await else { return };
-    let mut info = info(&context.stores, &pod);
+    let mut info = info(&context.stores, profile, &pod);
     let budgets = budgets(context);
     let decision = {
         let mut state = context.state.lock();
         if !state.queue.contains(key) {
             return;
         }
-        let devices = devices::of(&context.stores, &state.cluster, &state.devices, &pod);
+        let devices = of_devices(&context.stores, &state, &info, &pod);
         info.devices = devices.as_ref().map(|it| it.fact.clone());
         let mut decision = decide(&mut state, key, Arc::new(info), &budgets);
         if let (Decision::Bind { node, claims }, Some(devices)) = (&mut decision, devices) {
@@ -113,13 +115,30 @@ fn displaced(state: &mut State, node: &str, priority: i32) -> Vec<Key> {
     displaced
 }
 
-/// A pod with what is known of its siblings and volumes.
-pub(crate) fn info(stores: &Stores, pod: &Pod) -> PodInfo {
-    PodInfo {
-        siblings: siblings(stores, pod),
-        volumes: volumes::facts(stores, pod),
-        ..PodInfo::new(pod)
+fn of_devices(
+    stores: &Stores,
+    state: &State,
+    info: &PodInfo,
+    pod: &Pod,
+) -> Option<devices::Devices> {
+    let is_asked = info.profile.filters.contains(Plugin::DynamicResources);
+    is_asked.then(|| devices::of(stores, &state.cluster, &state.devices, pod)).flatten()
+}
+
+/// A pod with what is known of its siblings and volumes, as far as its profile asks for it.
+pub(crate) fn info(stores: &Stores, profile: &Arc<Profile>, pod: &Pod) -> PodInfo {
+    let siblings = siblings::selector(stores, pod);
+    let mut info = PodInfo::new(pod).with_profile(profile.clone(), siblings);
+    let asks = |plugin: Plugin| profile.filters.contains(plugin);
+    info.volumes = volumes::facts(stores, pod);
+    volumes::restrict(&mut info.volumes, asks(Plugin::VolumeBinding), asks(Plugin::VolumeZone));
+    if asks(Plugin::VolumeRestrictions) {
+        info.exclusive_claims = limits::exclusive(stores, &info);
     }
+    if asks(Plugin::NodeVolumeLimits) {
+        info.csi = limits::fact(stores, &info);
+    }
+    info
 }
 
 fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -> Decision {
@@ -127,7 +146,7 @@ fn decide(state: &mut State, key: &Key, pod: Arc<PodInfo>, budgets: &[Budget]) -
     let result = evaluate(&state.cluster, &pod, state.next_start);
     let preemption = match &result {
         Err(_) if victims_are_leaving(state, key, &pod) => None,
-        Err(diagnosis) if diagnosis.nodes > 0 => {
+        Err(diagnosis) if diagnosis.nodes > 0 && pod.profile.preempts => {
             Some(preempt(&mut state.cluster, &pod, diagnosis, budgets))
         }
         _ => None,
@@ -156,7 +175,7 @@ fn place(state: &mut State, key: &Key, pod: Arc<PodInfo>, choice: &Choice) -> De
     let claims = pod.choose_volumes(&node, &labels).unwrap_or_default();
     if !claims.is_empty() || pod.waits_for_volumes() {
         // The claim's change brings it back, and then it is bound where its volume is.
-        let plugins = [scheduling::Plugin::VolumeBinding].into();
+        let plugins = [Plugin::VolumeBinding].into();
         state.queue.park(key, plugins, Instant::now());
         return Decision::Provision { node, claims };
     }
@@ -194,31 +213,6 @@ fn park(
         }
     };
     Decision::Wait { diagnosis, preemption: eviction }
-}
-
-/// Selects the pods that this one should keep away from by default: those of its controller, or
-/// else of the Services that select it.
-fn siblings(stores: &Stores, pod: &Pod) -> Option<Selector> {
-    let labels = pod.metadata.labels.as_ref()?;
-    let owner = object::controller_of(pod);
-    let is_replica = owner.is_some_and(|it| {
-        matches!(it.kind.as_str(), "ReplicaSet" | "StatefulSet" | "ReplicationController")
-    });
-    if is_replica {
-        let own = ["statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"];
-        let shared = labels.iter().filter(|(key, _)| !own.contains(&key.as_str()));
-        return Some(shared.map(|(key, value)| (key.clone(), value.clone())).collect());
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let mut merged = std::collections::BTreeMap::new();
-    for service in stores.services.in_namespace(namespace) {
-        let selector = service.spec.as_ref().and_then(|it| it.selector.as_ref());
-        let Some(selector) = selector.filter(|it| !it.is_empty()) else { continue };
-        if selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
-            merged.extend(selector.clone());
-        }
-    }
-    (!merged.is_empty()).then(|| merged.into_iter().collect())
 }
 
 fn budgets(context: &Context) -> Vec<Budget> {

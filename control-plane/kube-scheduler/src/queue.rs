@@ -16,8 +16,6 @@ use controller::Key;
 use scheduling::Plugin;
 use tokio::time::Instant;
 
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// Parked pods are tried again after this time whatever happens (`unschedulableQ` flush).
 const PARKED_FOR: Duration = Duration::from_secs(5 * 60);
 
@@ -33,6 +31,8 @@ pub(crate) enum Event {
     VolumesChanged,
     /// A claim of devices, a class or a slice of them.
     DevicesChanged,
+    /// A volume was detached, or a node may have more of them.
+    AttachmentsChanged,
 }
 
 impl Event {
@@ -44,11 +44,20 @@ impl Event {
             Self::NodeChanged => plugin != P::NodePorts,
             Self::PodRemoved => matches!(
                 plugin,
-                P::NodePorts | P::NodeResourcesFit | P::PodTopologySpread | P::InterPodAffinity
+                P::NodePorts
+                    | P::NodeResourcesFit
+                    | P::VolumeRestrictions
+                    | P::NodeVolumeLimits
+                    | P::PodTopologySpread
+                    | P::InterPodAffinity
             ),
             Self::PodPlaced => matches!(plugin, P::PodTopologySpread | P::InterPodAffinity),
             Self::DevicesChanged => plugin == P::DynamicResources,
-            Self::VolumesChanged => matches!(plugin, P::VolumeBinding | P::VolumeZone),
+            Self::VolumesChanged => matches!(
+                plugin,
+                P::VolumeBinding | P::VolumeZone | P::VolumeRestrictions | P::NodeVolumeLimits
+            ),
+            Self::AttachmentsChanged => plugin == P::NodeVolumeLimits,
         }
     }
 }
@@ -79,15 +88,33 @@ enum Place {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SchedulingQueue {
     entries: HashMap<Key, Entry>,
     ready: BTreeMap<Rank, Key>,
     timed: BTreeSet<(Instant, Key)>,
     sequence: u64,
+    /// How long a pod waits after its first try, and at most.
+    backoff: (Duration, Duration),
+}
+
+impl Default for SchedulingQueue {
+    fn default() -> Self {
+        Self::new((Duration::from_secs(1), Duration::from_secs(10)))
+    }
 }
 
 impl SchedulingQueue {
+    pub(crate) fn new(backoff: (Duration, Duration)) -> Self {
+        Self {
+            entries: HashMap::new(),
+            ready: BTreeMap::new(),
+            timed: BTreeSet::new(),
+            sequence: 0,
+            backoff,
+        }
+    }
+
     /// A pod that is new, or that changed so much that it deserves a try at once.
     pub(crate) fn add(&mut self, key: Key, priority: i32) {
         let known = self.take(&key);
@@ -124,7 +151,7 @@ impl SchedulingQueue {
     /// The pod fits nowhere for now.
     pub(crate) fn park(&mut self, key: &Key, plugins: BTreeSet<Plugin>, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let backoff = now + backoff(entry.attempts);
+        let backoff = now + backoff(self.backoff, entry.attempts);
         let until = now + PARKED_FOR;
         entry.place = Place::Parked { until, plugins, backoff };
         self.timed.insert((until, key.clone()));
@@ -133,7 +160,7 @@ impl SchedulingQueue {
     /// Something went wrong that has nothing to do with room.
     pub(crate) fn back_off(&mut self, key: &Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let until = now + backoff(entry.attempts);
+        let until = now + backoff(self.backoff, entry.attempts);
         entry.place = Place::BackingOff { until };
         self.timed.insert((until, key.clone()));
     }
@@ -206,8 +233,8 @@ impl SchedulingQueue {
     }
 }
 
-fn backoff(attempts: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_BACKOFF)
+fn backoff((first, last): (Duration, Duration), attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(last)
 }
 
 #[cfg(test)]
@@ -258,13 +285,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn backoff_doubles_up_to_ten_seconds_and_removal_forgets() {
-        assert_eq!([1, 2, 3, 4, 5, 9].map(|it| backoff(it).as_secs()), [1, 2, 4, 8, 10, 10]);
         let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        let seconds = [1, 2, 3, 4, 5, 9].map(|it| backoff(queue.backoff, it).as_secs());
+        assert_eq!(seconds, [1, 2, 4, 8, 10, 10]);
         queue.add(key("a"), 0);
         queue.pop(now).unwrap();
         queue.back_off(&key("a"), now);
         queue.remove(&key("a"));
-        assert_eq!(queue.pop(now + LAST_BACKOFF), None);
+        assert_eq!(queue.pop(now + queue.backoff.1), None);
         assert!(!queue.contains(&key("a")));
     }
 }

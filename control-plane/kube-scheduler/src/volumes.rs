@@ -12,7 +12,7 @@ use scheduling::{
 
 use crate::stores::Stores;
 
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+pub(crate) const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// What `kubectl get pvc` shows a provisioner.
 pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -29,6 +29,21 @@ pub(crate) fn facts(stores: &Stores, pod: &Pod) -> Vec<VolumeFact> {
         claim.or_else(ephemeral)
     });
     claims.map(|claim| fact(stores, &namespace, claim)).collect()
+}
+
+/// Leaves of the facts what the plug-ins of a profile ask for.
+pub(crate) fn restrict(facts: &mut Vec<VolumeFact>, binding: bool, zones: bool) {
+    facts.retain(|it| binding || matches!(it, VolumeFact::Bound { .. }));
+    for fact in facts {
+        if let VolumeFact::Bound { terms, labels } = fact {
+            if !binding {
+                *terms = None;
+            }
+            if !zones {
+                labels.clear();
+            }
+        }
+    }
 }
 
 fn fact(stores: &Stores, namespace: &str, claim: String) -> VolumeFact {

@@ -8,28 +8,28 @@ use std::{
 
 use crate::lease::Election;
 
-/// `--leader-elect-…`, with upstream's defaults.
+/// `--leader-elect-…`; upstream's defaults, or what a configuration file says, hold where a flag is not
+/// given.
 #[derive(clap::Args, Clone, Debug)]
 pub struct LeaderFlags {
-    /// Of several processes one works: the one that holds a Lease.
-    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-          action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
-    /// How long others wait after the last renewal that they saw.
-    #[arg(long, default_value = "15s", value_parser = go_duration)]
-    pub leader_elect_lease_duration: Duration,
-    /// How long the leader tries to renew before it stops.
-    #[arg(long, default_value = "10s", value_parser = go_duration)]
-    pub leader_elect_renew_deadline: Duration,
-    /// How often it is tried.
-    #[arg(long, default_value = "2s", value_parser = go_duration)]
-    pub leader_elect_retry_period: Duration,
+    /// Of several processes one works: the one that holds a Lease [default: true].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: Option<bool>,
+    /// How long others wait after the last renewal that they saw [default: 15s].
+    #[arg(long, value_parser = go_duration)]
+    pub leader_elect_lease_duration: Option<Duration>,
+    /// How long the leader tries to renew before it stops [default: 10s].
+    #[arg(long, value_parser = go_duration)]
+    pub leader_elect_renew_deadline: Option<Duration>,
+    /// How often it is tried [default: 2s].
+    #[arg(long, value_parser = go_duration)]
+    pub leader_elect_retry_period: Option<Duration>,
     /// The Lease's name; the component's where it is not given.
     #[arg(long)]
     pub leader_elect_resource_name: Option<String>,
-    /// The Lease's namespace.
-    #[arg(long, default_value = "kube-system")]
-    pub leader_elect_resource_namespace: String,
+    /// The Lease's namespace [default: kube-system].
+    #[arg(long)]
+    pub leader_elect_resource_namespace: Option<String>,
     /// The kind of lock: leases is the only one.
     #[arg(long, default_value = "leases", value_parser = ["leases"])]
     pub leader_elect_resource_lock: String,
@@ -37,16 +37,44 @@ pub struct LeaderFlags {
 
 impl LeaderFlags {
     /// What is asked for; `host` makes the identity readable, `unique` makes it one.
-    pub fn election(&self, component: &str, host: &str, unique: &str) -> Option<Election> {
-        let name = self.leader_elect_resource_name.clone();
-        self.leader_elect.then(|| Election {
-            namespace: self.leader_elect_resource_namespace.clone(),
-            name: name.unwrap_or_else(|| component.to_owned()),
-            identity: format!("{host}_{unique}"),
-            lease_duration: self.leader_elect_lease_duration,
-            renew_deadline: self.leader_elect_renew_deadline,
-            retry_period: self.leader_elect_retry_period,
-        })
+    pub fn election(
+        &self,
+        component: &str,
+        host: &str,
+        unique: &str,
+    ) -> Result<Option<Election>, String> {
+        self.over(
+            true,
+            Election {
+                namespace: "kube-system".to_owned(),
+                name: component.to_owned(),
+                identity: format!("{host}_{unique}"),
+                lease_duration: Duration::from_secs(15),
+                renew_deadline: Duration::from_secs(10),
+                retry_period: Duration::from_secs(2),
+            },
+        )
+    }
+
+    /// What is asked for over what a file says; `None`: nobody is elected.
+    pub fn over(&self, is_on: bool, file: Election) -> Result<Option<Election>, String> {
+        if !self.leader_elect.unwrap_or(is_on) {
+            return Ok(None);
+        }
+        let mut it = file;
+        let duration = |to: &mut Duration, from: Option<Duration>| *to = from.unwrap_or(*to);
+        duration(&mut it.lease_duration, self.leader_elect_lease_duration);
+        duration(&mut it.renew_deadline, self.leader_elect_renew_deadline);
+        duration(&mut it.retry_period, self.leader_elect_retry_period);
+        let name = |to: &mut String, from: &Option<String>| {
+            if let Some(from) = from {
+                to.clone_from(from);
+            }
+        };
+        name(&mut it.name, &self.leader_elect_resource_name);
+        name(&mut it.namespace, &self.leader_elect_resource_namespace);
+        it.check()?;
+        Ok(Some(it))
     }
 }
 
@@ -99,7 +127,32 @@ pub fn go_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        leader: LeaderFlags,
+    }
+
+    #[test]
+    fn flags_that_are_given_override_and_others_leave_what_is() {
+        let election = |flags: &[&str]| {
+            let words = ["x"].iter().chain(flags);
+            Command::parse_from(words).leader.election("kube-scheduler", "host", "1")
+        };
+        let usual = election(&[]).unwrap().unwrap();
+        assert_eq!((usual.name.as_str(), usual.identity.as_str()), ("kube-scheduler", "host_1"));
+        let given = ["--leader-elect-lease-duration=60s", "--leader-elect-resource-name=other"];
+        let given = election(&given).unwrap().unwrap();
+        assert_eq!((given.name.as_str(), given.lease_duration.as_secs()), ("other", 60));
+        assert_eq!(given.renew_deadline, usual.renew_deadline);
+        assert!(election(&["--leader-elect=false"]).unwrap().is_none());
+        let error = election(&["--leader-elect-lease-duration=5s"]).unwrap_err();
+        assert_eq!(error, "leaseDuration must be greater than renewDeadline");
+    }
 
     #[test]
     fn durations_are_read_as_go_writes_them() {

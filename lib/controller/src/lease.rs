@@ -73,6 +73,23 @@ pub struct Election {
     pub retry_period: Duration,
 }
 
+impl Election {
+    /// What is wrong with the durations, in client-go's words.
+    pub fn check(&self) -> Result<(), String> {
+        if self.lease_duration <= self.renew_deadline {
+            return Err("leaseDuration must be greater than renewDeadline".to_owned());
+        }
+        // Upstream's tries are up to 1.2 times as far apart.
+        if self.renew_deadline <= self.retry_period.mul_f64(1.2) {
+            return Err("renewDeadline must be greater than retryPeriod*JitterFactor".to_owned());
+        }
+        if self.retry_period.is_zero() {
+            return Err("retryPeriod must be greater than zero".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// What to do with the Lease as it is.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
@@ -87,17 +104,20 @@ pub struct Elector {
     election: Election,
     clock: Clock,
     seen: Option<(LeaseSpec, Timestamp)>,
+    /// When the write that holds the Lease was begun.
+    renewed: Option<Instant>,
 }
 
 impl Elector {
     pub fn new(client: Client, election: Election, clock: Clock) -> Self {
         let api = Api::namespaced(client, &election.namespace);
-        Self { api, election, clock, seen: None }
+        Self { api, election, clock, seen: None, renewed: None }
     }
 
     /// Returns once the Lease is held.
     pub async fn acquire(&mut self) {
-        while !self.try_once().await {
+        let limit = self.election.renew_deadline;
+        while tokio::time::timeout(limit, self.try_once()).await != Ok(true) {
             tokio::time::sleep(self.election.retry_period).await;
         }
         tracing::info!(identity = self.election.identity, "successfully acquired lease");
@@ -106,15 +126,12 @@ impl Elector {
     /// Keeps the Lease; returns when it is lost. To be called as soon as it is held.
     pub async fn hold(&mut self) {
         let limit = self.election.renew_deadline;
-        let mut until = Instant::now() + limit;
         loop {
             tokio::time::sleep(self.election.retry_period).await;
-            // The others may count from the moment at which this one asks, not that of the answer.
-            let next = Instant::now() + limit;
+            // The others may count from the moment at which this one asked, not that of the answer.
+            let until = self.renewed.unwrap_or_else(Instant::now) + limit;
             let held = tokio::time::timeout_at(until, self.try_once()).await;
-            if held == Ok(true) {
-                until = next;
-            } else if until <= Instant::now() {
+            if held != Ok(true) && until <= Instant::now() {
                 tracing::error!("lost the lease");
                 return;
             }
@@ -156,7 +173,7 @@ impl Elector {
     }
 
     async fn try_once(&mut self) -> bool {
-        let now = self.clock.now();
+        let (now, begun) = (self.clock.now(), Instant::now());
         let name = self.election.name.clone();
         let found = match self.api.get_opt(&name).await {
             Ok(found) => found,
@@ -181,6 +198,7 @@ impl Elector {
         match written {
             Ok(_) => {
                 self.seen = Some((*spec, now));
+                self.renewed = Some(begun);
                 true
             }
             Err(error) => {
@@ -315,6 +333,49 @@ mod tests {
             "b led after a, without waiting for it to run out"
         );
         assert_eq!(spec.holder_identity.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn durations_that_would_let_two_lead_are_refused() {
+        let check = |lease: u64, renew: u64, retry: u64| {
+            let [lease_duration, renew_deadline, retry_period] =
+                [lease, renew, retry].map(Duration::from_secs);
+            let election =
+                Election { lease_duration, renew_deadline, retry_period, ..election("a") };
+            election.check().err().unwrap_or_default()
+        };
+        assert_eq!(check(15, 10, 2), "");
+        assert_eq!(check(10, 10, 2), "leaseDuration must be greater than renewDeadline");
+        let jitter = "renewDeadline must be greater than retryPeriod*JitterFactor";
+        assert_eq!(check(15, 10, 9), jitter);
+        assert_eq!(check(15, 10, 0), "retryPeriod must be greater than zero");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_whose_taking_was_answered_late_is_held_no_longer_for_that() {
+        let server = server();
+        // The answer to the first write takes nine seconds.
+        let slow = Arc::new(AtomicUsize::new(0));
+        let service = move |request: Request<Body>| {
+            let (inner, slow) = (server.clone(), slow.clone());
+            async move {
+                let is_write = request.method() != Method::GET;
+                if is_write && slow.fetch_add(1, Ordering::SeqCst) > 0 {
+                    std::future::pending::<()>().await;
+                }
+                let answer = inner.send(request).await.unwrap();
+                if is_write {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        };
+        let client = Client::new(tower::service_fn(service), "default");
+        let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+        let mut elector = Elector::new(client, election("a"), clock);
+        elector.acquire().await;
+        elector.hold().await;
+        assert!(clock.now() <= Timestamp::from_second(12).unwrap(), "{}", clock.now());
     }
 
     struct Guard(Arc<AtomicUsize>);

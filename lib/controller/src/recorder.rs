@@ -77,12 +77,13 @@ struct About {
 
 impl Recorder {
     /// Starts the task that writes; `component` is what `kubectl describe` shows as "From".
-    pub fn new(client: Client, component: &'static str, clock: Clock, scope: &Scope) -> Self {
+    pub fn new(client: Client, component: impl Into<String>, clock: Clock, scope: &Scope) -> Self {
+        let component: String = component.into();
         let (sender, mut notes) = mpsc::channel::<(Note, Timestamp)>(PENDING);
         drop(scope.spawn(&format!("events/{component}"), async move {
             let mut ledger = Ledger::default();
             while let Some((note, at)) = notes.recv().await {
-                let write = write(&client, component, &mut ledger, note, at);
+                let write = write(&client, &component, &mut ledger, note, at);
                 if tokio::time::timeout(WRITE_LIMIT, write).await.is_err() {
                     debug!(component, "event not written in time");
                 }

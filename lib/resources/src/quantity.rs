@@ -195,9 +195,9 @@ fn scaled(number: &str, scale: &Scale) -> Result<i128, ParseQuantityError> {
         return Ok(0);
     }
     let places = i32::try_from(fraction.len()).map_err(|_| ParseQuantityError::Number)?;
-    let (exponent, binary) = match scale {
-        Scale::Ten(exponent) => (exponent.saturating_sub(places), 1),
-        Scale::Binary(power) => (-places, 1_i128 << (10 * power)),
+    let (exponent, bits) = match scale {
+        Scale::Ten(exponent) => (exponent.saturating_sub(places), 0),
+        Scale::Binary(power) => (-places, 10 * power),
     };
     let length = i32::try_from(digits.len()).map_err(|_| ParseQuantityError::Number)?;
     // The number lies in [10^(magnitude-1), 10^magnitude).
@@ -208,11 +208,11 @@ fn scaled(number: &str, scale: &Scale) -> Result<i128, ParseQuantityError> {
     if magnitude < -28 {
         return Ok(1);
     }
-    Ok(exact(digits, exponent + 9, binary))
+    Ok(exact(digits, exponent + 9, bits))
 }
 
-/// `digits` times `10^exponent` times `factor`, rounded up; [`MAX`] when it overflows.
-fn exact(digits: &str, exponent: i32, factor: i128) -> i128 {
+/// `digits` times `10^exponent` times `2^bits`, rounded up; [`MAX`] when it overflows.
+fn exact(digits: &str, exponent: i32, bits: u32) -> i128 {
     // More than 30 significant digits only decide whether to round up.
     let (head, tail) = digits.split_at(digits.len().min(30));
     let mut value: i128 = head.parse().unwrap_or(MAX);
@@ -221,17 +221,24 @@ fn exact(digits: &str, exponent: i32, factor: i128) -> i128 {
         value += 1;
     }
     let exponent = exponent.saturating_add(dropped);
+    if exponent < 0 {
+        return divided(value, exponent.unsigned_abs(), bits);
+    }
     let power = 10_i128.checked_pow(exponent.unsigned_abs());
-    if exponent >= 0 {
-        let scaled = power.and_then(|it| value.checked_mul(it)?.checked_mul(factor));
-        return scaled.unwrap_or(MAX);
-    }
-    match (power, value.checked_mul(factor)) {
-        (Some(power), Some(value)) => div_away(value, power),
-        // Too many digits for the product: split the factor off, at the price of one rounding.
-        (Some(power), None) => (value / power).saturating_mul(factor),
-        (None, _) => 1,
-    }
+    power.and_then(|it| value.checked_mul(it)?.checked_mul(1 << bits)).unwrap_or(MAX)
+}
+
+/// `value`, of 30 digits at most, times `2^bits` by `10^power`, rounded up. What both sides have of 2 is
+/// taken away first, so that the products have room.
+fn divided(value: i128, power: u32, bits: u32) -> i128 {
+    let common = power.min(bits);
+    let twos = 2_i128.checked_pow(power - common);
+    let by = twos.and_then(|it| 5_i128.checked_pow(power)?.checked_mul(it));
+    // It is larger than any value.
+    let Some(by) = by else { return 1 };
+    let factor = 1_i128 << (bits - common);
+    let rest = div_away(value % by * factor, by);
+    (value / by).checked_mul(factor).map_or(MAX, |it| it.saturating_add(rest))
 }
 
 // === writing ===
@@ -340,6 +347,29 @@ mod tests {
             ("1e400", "9223372036854775807"),
         ] {
             assert_eq!(parse(text).to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_any_length_is_rounded_up_from_its_exact_value() {
+        let (nines, zeros) = ("9".repeat(100), "0".repeat(100));
+        let long = format!("0.{}1", "0".repeat(1_000_000));
+        for (text, nanos) in [
+            (format!("0.{nines}"), NANO),
+            (format!("0.{zeros}1"), 1),
+            (format!("5.{zeros}"), 5 * NANO),
+            (format!("5.{zeros}1"), 5 * NANO + 1),
+            (format!("-5.{zeros}1"), -5 * NANO - 1),
+            (format!("0.{zeros}1Ei"), 1),
+            (format!("0.5{zeros}Ei"), NANO << 59),
+            // 3 * 2^60 / 10^18, by hand: 3.458764513820540928.
+            ("0.000000000000000003Ei".to_owned(), 3_458_764_514),
+            // Nearly that, by 30 digits that are not 0.
+            (format!("0.{}2{}Ei", "0".repeat(17), "9".repeat(40)), 3_458_764_514),
+            ("0.1234567890123456789012345678901Ki".to_owned(), 126_419_751_949),
+            (long, 1),
+        ] {
+            assert_eq!(parse(&text).nanos, nanos, "{}", &text[..text.len().min(80)]);
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Cluster {
     waiting: HashMap<String, Vec<Arc<PodInfo>>>,
     /// Where each pod is, by UID.
     places: HashMap<String, String>,
+    /// How many placed pods use a claim, by namespace and name.
+    claim_users: HashMap<(String, String), usize>,
     /// How many nodes have an image.
     image_nodes: HashMap<String, usize>,
     pub(crate) label_sets: LabelSets,
@@ -101,6 +103,10 @@ impl Cluster {
     /// Puts a pod on a node, wherever it was before.
     pub fn set_pod(&mut self, node: &str, pod: Arc<PodInfo>) {
         self.remove_pod(&pod.uid);
+        for claim in &pod.claims {
+            let key = (pod.namespace.clone(), claim.clone());
+            *self.claim_users.entry(key).or_default() += 1;
+        }
         self.places.insert(pod.uid.clone(), node.to_owned());
         self.place(node, pod);
     }
@@ -117,6 +123,20 @@ impl Cluster {
 
     /// Takes a pod away. Returns it and the node that it was on.
     pub fn remove_pod(&mut self, uid: &str) -> Option<(String, Arc<PodInfo>)> {
+        let removed = self.take_pod(uid)?;
+        let pod = &removed.1;
+        for claim in &pod.claims {
+            let key = (pod.namespace.clone(), claim.clone());
+            let count = self.claim_users.entry(key.clone()).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.claim_users.remove(&key);
+            }
+        }
+        Some(removed)
+    }
+
+    fn take_pod(&mut self, uid: &str) -> Option<(String, Arc<PodInfo>)> {
         let node = self.places.remove(uid)?;
         if let Some(&at) = self.index.get(&node) {
             let placed = self.nodes[at].remove(uid)?;
@@ -130,6 +150,11 @@ impl Cluster {
             self.waiting.remove(&node);
         }
         Some((node, pod))
+    }
+
+    /// Whether a placed pod uses a claim.
+    pub(crate) fn is_claim_used(&self, namespace: &str, claim: &str) -> bool {
+        self.claim_users.contains_key(&(namespace.to_owned(), claim.to_owned()))
     }
 
     /// The node that a pod is on.

@@ -30,7 +30,7 @@ pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice,
         return Err(diagnosis);
     }
     let state = PodState::new(cluster, pod);
-    let enough = enough(nodes.len());
+    let enough = enough(nodes.len(), pod.profile.percentage_of_nodes);
     let (mut feasible, mut refused, mut asked) = (Vec::new(), BTreeMap::new(), 0);
     for step in 0..nodes.len() {
         let node = &nodes[(from + step) % nodes.len()];
@@ -70,11 +70,14 @@ pub fn filter_node(cluster: &Cluster, pod: &PodInfo, node: &str) -> Option<Verdi
 }
 
 /// How many nodes that do are enough (`numFeasibleNodesToFind`).
-fn enough(nodes: usize) -> usize {
+fn enough(nodes: usize, percentage: usize) -> usize {
     if nodes < ASK_ALL {
         return nodes.max(1);
     }
-    let percentage = 50_usize.saturating_sub(nodes / 125).max(5);
+    let percentage = match percentage {
+        0 => 50_usize.saturating_sub(nodes / 125).max(5),
+        some => some,
+    };
     (nodes * percentage / 100).max(ASK_ALL)
 }
 
@@ -88,8 +91,9 @@ mod tests {
         for (nodes, expected) in
             [(3, 3), (99, 99), (100, 100), (1000, 420), (5000, 500), (6000, 300)]
         {
-            assert_eq!(enough(nodes), expected, "{nodes} nodes");
+            assert_eq!(enough(nodes, 0), expected, "{nodes} nodes");
         }
+        assert_eq!([enough(1000, 100), enough(1000, 20), enough(1000, 1)], [1000, 200, 100]);
     }
 
     #[test]

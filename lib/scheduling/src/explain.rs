@@ -86,6 +86,9 @@ fn detail(reason: &Reason, pod: &PodInfo, node: &NodeInfo) -> Option<String> {
             Some(format!("its effect is {}", taint.effect))
         }
         Reason::NodeAffinity => missing_labels(pod, node),
+        Reason::ClaimInUse => {
+            Some(format!("one pod at a time may have {}", pod.exclusive_claims.join(", ")))
+        }
         Reason::HostPorts => taken_port(pod, node),
         Reason::SpreadMissingLabel => {
             let mut hard = pod.spread.iter().filter(|it| it.is_hard);

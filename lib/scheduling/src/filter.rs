@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::Taint;
 
 pub(crate) use self::spread::is_included;
 use self::{inter_pod::InterPodState, spread::SpreadState};
-use crate::{Cluster, NodeInfo, PodInfo, Reason, Verdict, taint};
+use crate::{
+    Cluster, NodeInfo, Plugin, PodInfo, Reason, Verdict, affinity::matches_node_selector_terms,
+    taint,
+};
 
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
@@ -18,8 +21,10 @@ const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 pub(crate) struct PodState<'a> {
     pod: &'a PodInfo,
     spread: SpreadState<'a>,
-    inter_pod: InterPodState<'a>,
+    inter_pod: Option<InterPodState<'a>>,
     preselected: Option<Vec<&'a str>>,
+    /// Another pod has one of its claims that one pod at a time may have.
+    is_claim_in_use: bool,
 }
 
 impl<'a> PodState<'a> {
@@ -27,8 +32,13 @@ impl<'a> PodState<'a> {
         Self {
             pod,
             spread: SpreadState::new(cluster, pod),
-            inter_pod: InterPodState::new(cluster, pod),
-            preselected: pod.preselected_nodes(),
+            inter_pod: pod
+                .profile
+                .asks(Plugin::InterPodAffinity)
+                .then(|| InterPodState::new(cluster, pod)),
+            preselected: pod.preselected_nodes().filter(|_| pod.profile.asks(Plugin::NodeAffinity)),
+            is_claim_in_use: pod.profile.asks(Plugin::VolumeRestrictions)
+                && pod.exclusive_claims.iter().any(|it| cluster.is_claim_used(&pod.namespace, it)),
         }
     }
 
@@ -38,7 +48,7 @@ impl<'a> PodState<'a> {
         if let Some(reason) = self.preselection(node) {
             return hopeless(reason);
         }
-        if let Some(reason) = STATIC.iter().find_map(|it| it(pod, node)) {
+        if let Some(reason) = fixed(pod, node).next() {
             return hopeless(reason);
         }
         if let Some(reason) = host_ports(pod, node) {
@@ -47,13 +57,16 @@ impl<'a> PodState<'a> {
         if let Some(verdict) = fit(pod, node) {
             return verdict;
         }
+        if let Some(reason) = self.volumes_in_use(node).next() {
+            return Verdict::Refused(vec![reason]);
+        }
         if let Some(reason) = pod.volume_objection(&node.name, &node.labels) {
             return hopeless(reason);
         }
         if let Some(reason) = device_objection(pod, node) {
             return hopeless(reason);
         }
-        match self.spread.objection(node).or_else(|| self.inter_pod.objection(node)) {
+        match self.spread.objection(node).or_else(|| self.inter_pod_objection(node)) {
             None => Verdict::Fits,
             Some(reason) if is_hopeless(&reason) => hopeless(reason),
             Some(reason) => Verdict::Refused(vec![reason]),
@@ -63,22 +76,34 @@ impl<'a> PodState<'a> {
     /// What all plug-ins say that object, and whether removing pods could not help.
     pub(crate) fn objections(&self, node: &NodeInfo) -> Vec<(Reason, bool)> {
         let pod = self.pod;
-        let fixed = STATIC.iter().filter_map(|it| it(pod, node));
-        let fixed = self.preselection(node).into_iter().chain(fixed);
+        let fixed = self.preselection(node).into_iter().chain(fixed(pod, node));
         let mut all: Vec<_> = fixed.map(|it| (it, true)).collect();
         all.extend(host_ports(pod, node).map(|it| (it, false)));
         let fit = fit(pod, node);
         let never_fits = matches!(fit, Some(Verdict::Hopeless(_)));
         let room = fit.iter().flat_map(Verdict::reasons);
         all.extend(room.map(|it| (it.clone(), never_fits)));
+        all.extend(self.volumes_in_use(node).map(|it| (it, false)));
         let others = [
             pod.volume_objection(&node.name, &node.labels).map(|it| (it, true)),
             device_objection(pod, node).map(|it| (it, true)),
             self.spread.objection(node).map(|it| (it.clone(), is_hopeless(&it))),
-            self.inter_pod.objection(node).map(|it| (it.clone(), is_hopeless(&it))),
+            self.inter_pod_objection(node).map(|it| (it.clone(), is_hopeless(&it))),
         ];
         all.extend(others.into_iter().flatten());
         all
+    }
+
+    /// What would be lifted if pods with volumes went.
+    fn volumes_in_use(&self, node: &NodeInfo) -> impl Iterator<Item = Reason> {
+        let has_too_many = self.pod.profile.asks(Plugin::NodeVolumeLimits)
+            && self.pod.csi.as_ref().is_some_and(|it| it.exceeds(node));
+        let claim = self.is_claim_in_use.then_some(Reason::ClaimInUse);
+        claim.into_iter().chain(has_too_many.then_some(Reason::TooManyVolumes))
+    }
+
+    fn inter_pod_objection(&self, node: &NodeInfo) -> Option<Reason> {
+        self.inter_pod.as_ref()?.objection(node)
     }
 
     fn preselection(&self, node: &NodeInfo) -> Option<Reason> {
@@ -108,9 +133,23 @@ fn hopeless(reason: Reason) -> Verdict {
     Verdict::Hopeless(vec![reason])
 }
 
-/// Objections that no removal of pods can lift, in upstream's order.
-const STATIC: [fn(&PodInfo, &NodeInfo) -> Option<Reason>; 4] =
-    [cordon, node_name, untolerated, node_affinity];
+type Static = (Plugin, fn(&PodInfo, &NodeInfo) -> Option<Reason>);
+
+/// Those who object whatever pods are there, in upstream's order.
+const STATIC: [Static; 4] = [
+    (Plugin::NodeUnschedulable, cordon),
+    (Plugin::NodeName, node_name),
+    (Plugin::TaintToleration, untolerated),
+    (Plugin::NodeAffinity, node_affinity),
+];
+
+/// The objections that no removal of pods can lift.
+fn fixed<'a>(pod: &'a PodInfo, node: &'a NodeInfo) -> impl Iterator<Item = Reason> + 'a {
+    STATIC
+        .iter()
+        .filter(|(plugin, _)| pod.profile.asks(*plugin))
+        .filter_map(|(_, it)| it(pod, node))
+}
 
 fn cordon(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
     if !node.is_unschedulable {
@@ -134,11 +173,15 @@ fn untolerated(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
 }
 
 fn node_affinity(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
+    let added = pod.profile.added_affinity.required.as_ref();
+    if added.is_some_and(|it| !matches_node_selector_terms(it, &node.name, &node.labels)) {
+        return Some(Reason::EnforcedAffinity);
+    }
     (!pod.accepts_node(&node.name, &node.labels)).then_some(Reason::NodeAffinity)
 }
 
 fn host_ports(pod: &PodInfo, node: &NodeInfo) -> Option<Reason> {
-    if pod.host_ports.is_empty() {
+    if pod.host_ports.is_empty() || !pod.profile.asks(Plugin::NodePorts) {
         return None;
     }
     let ports = node.pods().flat_map(|it| &it.host_ports);
@@ -154,6 +197,9 @@ fn ports_collide<'a>(
 
 /// What the node lacks; hopeless where even the empty node would.
 fn fit(pod: &PodInfo, node: &NodeInfo) -> Option<Verdict> {
+    if !pod.profile.asks(Plugin::NodeResourcesFit) {
+        return None;
+    }
     let mut reasons = Vec::new();
     let mut is_hopeless = false;
     if node.requested.pods + 1 > node.allocatable.pods {
@@ -170,7 +216,7 @@ fn fit(pod: &PodInfo, node: &NodeInfo) -> Option<Verdict> {
     check("memory", wanted.memory, all.memory, taken.memory);
     let ephemeral = (wanted.ephemeral_storage, all.ephemeral_storage, taken.ephemeral_storage);
     check("ephemeral-storage", ephemeral.0, ephemeral.1, ephemeral.2);
-    for (name, amount) in &wanted.scalars {
+    for (name, amount) in wanted.scalars.iter().filter(|(it, _)| !pod.profile.fit.ignores(it)) {
         check(name, *amount, all.amount(name), taken.amount(name));
     }
     match (reasons.is_empty(), is_hopeless) {

@@ -6,7 +6,8 @@
 //! as much as spreading ten.
 //!
 //! Upstream: the default plug-ins of `pkg/scheduler/framework/plugins`, their order, weights and
-//! messages. Deviation: of volumes neither limits nor `ReadWriteOncePod`.
+//! messages. Deviation: of volumes only claims are looked at: two pods that name one RBD image or iSCSI
+//! disk themselves may share a node (`VolumeRestrictions`).
 //!
 //! **Invariant:** no clock, client, lock or random number in here.
 
@@ -14,6 +15,7 @@ use api_kube as _;
 
 mod affinity;
 mod cluster;
+mod csi;
 mod devices;
 mod evaluate;
 mod explain;
@@ -22,6 +24,7 @@ mod label_sets;
 mod node;
 mod pod;
 mod preemption;
+mod profile;
 mod reason;
 pub mod resourceclaim;
 mod score;
@@ -34,6 +37,7 @@ mod testing;
 pub use self::{
     affinity::{matches_node_selector_terms, node_affinity_matches},
     cluster::Cluster,
+    csi::{CsiFact, CsiVolume},
     devices::{
         AllocateError, ClaimRequest, DeviceFact, DeviceId, Effort, Given, Inventory, RequestError,
     },
@@ -42,6 +46,7 @@ pub use self::{
     node::NodeInfo,
     pod::{HostPort, PodInfo, Spread, Term},
     preemption::{Budget, Preemption, preempt},
+    profile::{AddedAffinity, DefaultConstraint, Fit, Plugins, Profile, Scorer, Strategy},
     reason::{Diagnosis, Plugin, Reason, Verdict},
     taint::{find_untolerated, tolerates},
     volume::VolumeFact,

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::core::{Expression, Selector, SelectorExt};
 use resources::{Amounts, pod_nonzero_requests, pod_requests};
 
-use crate::{DeviceFact, VolumeFact, label_sets::LabelSet};
+use crate::{CsiFact, DeviceFact, Profile, VolumeFact, label_sets::LabelSet};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -42,8 +42,16 @@ pub struct PodInfo {
     /// Selects the siblings (its Service's, ReplicaSet's, StatefulSet's pods), for the cluster's
     /// default spreading. Given by the caller.
     pub siblings: Option<Selector>,
+    /// What it is scheduled by. Given by the caller.
+    pub profile: Arc<Profile>,
+    /// The claims of volumes that it uses, by name.
+    pub claims: Vec<String>,
+    /// Those of them that one pod at a time may have (`ReadWriteOncePod`). Given by the caller.
+    pub exclusive_claims: Vec<String>,
     /// What is known of its volumes. Given by the caller.
     pub volumes: Vec<VolumeFact>,
+    /// How many volumes its nodes may have attached. Given by the caller where it matters.
+    pub csi: Option<Arc<CsiFact>>,
     /// What is known of its claims of devices. Given by the caller.
     pub devices: Option<DeviceFact>,
     pub may_preempt: bool,
@@ -174,7 +182,11 @@ impl PodInfo {
             preferred_anti_affinity: Vec::new(),
             spread: spread(pod, spec),
             siblings: None,
+            profile: Profile::shared(),
+            claims: claims(pod),
+            exclusive_claims: Vec::new(),
             volumes: Vec::new(),
+            csi: None,
             devices: None,
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
         };
@@ -233,6 +245,18 @@ impl PodInfo {
 
 fn parse(selector: Option<&LabelSelector>) -> Option<Selector> {
     selector?.clone().try_into().ok()
+}
+
+/// The names of the claims of its volumes; that of a generic ephemeral volume is made of the pod's name
+/// and the volume's.
+fn claims(pod: &Pod) -> Vec<String> {
+    let own = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    let names = volumes.filter_map(|it| match &it.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => it.ephemeral.as_ref().map(|_| format!("{own}-{}", it.name)),
+    });
+    names.collect()
 }
 
 fn images(spec: &PodSpec) -> Vec<String> {

@@ -17,11 +17,32 @@ pub enum Plugin {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    VolumeRestrictions,
+    NodeVolumeLimits,
     VolumeBinding,
     VolumeZone,
     DynamicResources,
     PodTopologySpread,
     InterPodAffinity,
+}
+
+impl Plugin {
+    /// All that there are.
+    pub const ALL: [Self; 13] = [
+        Self::NodeUnschedulable,
+        Self::NodeName,
+        Self::TaintToleration,
+        Self::NodeAffinity,
+        Self::NodePorts,
+        Self::NodeResourcesFit,
+        Self::VolumeRestrictions,
+        Self::NodeVolumeLimits,
+        Self::VolumeBinding,
+        Self::VolumeZone,
+        Self::DynamicResources,
+        Self::PodTopologySpread,
+        Self::InterPodAffinity,
+    ];
 }
 
 /// Why one node does not do.
@@ -34,6 +55,8 @@ pub enum Reason {
         value: String,
     },
     NodeAffinity,
+    /// The profile's own affinity (`addedAffinity`).
+    EnforcedAffinity,
     /// The pod names its node by affinity, as a DaemonSet's does, and this is another one.
     NotPreselected,
     HostPorts,
@@ -41,6 +64,9 @@ pub enum Reason {
     Insufficient {
         resource: String,
     },
+    /// Another pod has a claim that one pod at a time may have.
+    ClaimInUse,
+    TooManyVolumes,
     VolumeNodeAffinity,
     NoVolumeToBind,
     VolumeZone,
@@ -62,9 +88,13 @@ impl Reason {
             Self::Unschedulable => Plugin::NodeUnschedulable,
             Self::NodeName => Plugin::NodeName,
             Self::UntoleratedTaint { .. } => Plugin::TaintToleration,
-            Self::NodeAffinity | Self::NotPreselected => Plugin::NodeAffinity,
+            Self::NodeAffinity | Self::EnforcedAffinity | Self::NotPreselected => {
+                Plugin::NodeAffinity
+            }
             Self::HostPorts => Plugin::NodePorts,
             Self::TooManyPods | Self::Insufficient { .. } => Plugin::NodeResourcesFit,
+            Self::ClaimInUse => Plugin::VolumeRestrictions,
+            Self::TooManyVolumes => Plugin::NodeVolumeLimits,
             Self::VolumeNodeAffinity | Self::NoVolumeToBind => Plugin::VolumeBinding,
             Self::VolumeZone => Plugin::VolumeZone,
             Self::ClaimElsewhere | Self::NoDevices | Self::DevicesTimedOut => {
@@ -87,10 +117,16 @@ impl fmt::Display for Reason {
                 return write!(f, "node(s) had untolerated taint {{{key}: {value}}}");
             }
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
+            Self::EnforcedAffinity => "node(s) didn't match scheduler-enforced node affinity",
             Self::NotPreselected => "node(s) didn't satisfy plugin(s) [NodeAffinity]",
             Self::HostPorts => "node(s) didn't have free ports for the requested pod ports",
             Self::TooManyPods => "Too many pods",
             Self::Insufficient { resource } => return write!(f, "Insufficient {resource}"),
+            Self::ClaimInUse => {
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod \
+                 access mode"
+            }
+            Self::TooManyVolumes => "node(s) exceed max volume count",
             Self::VolumeNodeAffinity => "node(s) didn't match PersistentVolume's node affinity",
             Self::NoVolumeToBind => "node(s) didn't find available persistent volumes to bind",
             Self::VolumeZone => "node(s) had no available volume zone",

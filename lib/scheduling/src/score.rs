@@ -1,35 +1,40 @@
 //! Which of the nodes that do is best.
 //!
-//! Each plug-in gives 0 to 100; the sum is weighted as upstream's default profile weighs.
+//! Each plug-in gives 0 to 100; the sum is weighted as the pod's profile weighs.
 
 mod balance;
 mod images;
 mod inter_pod;
 mod spread;
 
-use crate::{Cluster, NodeInfo, PodInfo, affinity::matches_term, taint};
+use crate::{Cluster, NodeInfo, PodInfo, Scorer, affinity::matches_term, taint};
 
 /// The best mark of one plug-in.
 pub(crate) const MAX: i64 = 100;
 
 /// The weighted sum for each of `nodes`.
 pub(crate) fn scores(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let mut totals = vec![0; nodes.len()];
-    let mut weigh = |weight: i64, marks: Vec<i64>| {
+    let mut totals = vec![0_i64; nodes.len()];
+    for (scorer, weight) in &pod.profile.weights {
+        let marks = marks(*scorer, cluster, pod, nodes);
         for (total, mark) in totals.iter_mut().zip(marks) {
-            *total += weight * mark;
+            *total = total.saturating_add(weight.saturating_mul(mark));
         }
-    };
-    weigh(3, taints(pod, nodes));
-    if !pod.preferred_nodes.is_empty() {
-        weigh(2, node_affinity(pod, nodes));
     }
-    weigh(1, nodes.iter().map(|it| balance::least_allocated(pod, it)).collect());
-    weigh(1, nodes.iter().map(|it| balance::balanced(pod, it)).collect());
-    weigh(1, nodes.iter().map(|it| images::mark(cluster, pod, it)).collect());
-    weigh(2, spread::marks(cluster, pod, nodes));
-    weigh(2, inter_pod::marks(cluster, pod, nodes));
     totals
+}
+
+fn marks(scorer: Scorer, cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let each = |mark: &dyn Fn(&NodeInfo) -> i64| nodes.iter().map(|it| mark(it)).collect();
+    match scorer {
+        Scorer::TaintToleration => taints(pod, nodes),
+        Scorer::NodeAffinity => node_affinity(pod, nodes),
+        Scorer::NodeResourcesFit => each(&|it| balance::fit(pod, it)),
+        Scorer::NodeResourcesBalancedAllocation => each(&|it| balance::balanced(pod, it)),
+        Scorer::ImageLocality => each(&|it| images::mark(cluster, pod, it)),
+        Scorer::PodTopologySpread => spread::marks(cluster, pod, nodes),
+        Scorer::InterPodAffinity => inter_pod::marks(cluster, pod, nodes),
+    }
 }
 
 /// Fewer untolerated `PreferNoSchedule` taints are better.
@@ -46,8 +51,12 @@ fn taints(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
 }
 
 fn node_affinity(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let added = &pod.profile.added_affinity.preferred;
+    if pod.preferred_nodes.is_empty() && added.is_empty() {
+        return vec![0; nodes.len()];
+    }
     let sum = |node: &&NodeInfo| {
-        let terms = pod.preferred_nodes.iter();
+        let terms = pod.preferred_nodes.iter().chain(added);
         let met = terms.filter(|(_, term)| matches_term(term, &node.name, &node.labels));
         met.map(|(weight, _)| weight).sum()
     };

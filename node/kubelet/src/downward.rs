@@ -97,7 +97,8 @@ pub(crate) fn resource(
         _ => return Err(FieldError::UnsupportedResource { resource: selector.resource.clone() }),
     };
     let is_limit = list == "limits";
-    // A container without a limit may use what the node has.
+    // A container without a limit may use what the node has. A limit of nothing is none.
+    let given = given.filter(|it| !is_limit || quantity::milli(it) != Some(0));
     let amount = match (resource, given) {
         ("cpu", Some(it)) => quantity::milli(it).unwrap_or(0),
         ("cpu", None) if is_limit => facts.allocatable_cpu_milli,
@@ -125,8 +126,10 @@ mod tests {
 
     #[test]
     fn a_missing_limit_is_what_the_node_has_and_all_is_rounded_up() {
-        let facts = Facts { allocatable_cpu_milli: 1930, ..Facts::default() };
-        let limits = [("memory".to_owned(), Quantity("1500k".to_owned()))].into();
+        let facts =
+            Facts { allocatable_cpu_milli: 1930, allocatable_storage: 5, ..Facts::default() };
+        let amount = |name: &str, it: &str| (name.to_owned(), Quantity(it.to_owned()));
+        let limits = [amount("memory", "1500k"), amount("ephemeral-storage", "0")].into();
         let container = Container {
             resources: Some(ResourceRequirements { limits: Some(limits), ..Default::default() }),
             ..Container::default()
@@ -143,6 +146,7 @@ mod tests {
         assert_eq!(ask("limits.cpu", Some("1m")), "1930");
         assert_eq!(ask("limits.memory", Some("1Mi")), "2");
         assert_eq!(ask("requests.cpu", None), "0");
+        assert_eq!(ask("limits.ephemeral-storage", None), "5");
     }
 
     #[test]

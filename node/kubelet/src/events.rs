@@ -8,7 +8,12 @@
 
 mod correlate;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use clock::Clock;
 use jiff::Timestamp;
@@ -167,10 +172,12 @@ struct Written {
     count: i32,
 }
 
-type Key = (Option<String>, Option<String>, String, Option<String>);
+/// An event by its object, the part of it and its reason, and by the hash of its message: that may be long.
+type Key = (Option<String>, Option<String>, String, Option<u64>);
 
 async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<Note>, rate: Rate) {
-    let mut writer = Writer { client, node_name, written: HashMap::new(), last_stamp: 0 };
+    let (hasher, written) = (RandomState::new(), HashMap::new());
+    let mut writer = Writer { client, node_name, hasher, written, last_stamp: 0 };
     while let Some(note) = notes.recv().await {
         rate.turn().await;
         writer.write_surely(&note).await;
@@ -180,6 +187,7 @@ async fn write_all(client: Client, node_name: String, mut notes: mpsc::Receiver<
 struct Writer {
     client: Client,
     node_name: String,
+    hasher: RandomState,
     written: HashMap<Key, Written>,
     last_stamp: i128,
 }
@@ -208,7 +216,7 @@ impl Writer {
             note.object.field_path.clone(),
             note.reason.clone(),
             // Where one stands for many it is the last that is shown.
-            if note.is_combined { None } else { Some(note.message.clone()) },
+            (!note.is_combined).then(|| self.hasher.hash_one(&note.message)),
         );
         if self.written.len() >= REMEMBERED {
             self.written.clear();

@@ -29,7 +29,7 @@ use std::{
 use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, error};
 
 use self::inbox::{Inbox, News};
@@ -330,11 +330,16 @@ impl PodWorkers {
 }
 
 /// Runs a worker until it ends. One that panics begins anew with what the runtime holds, as after a
-/// kubelet that was killed: a pod without a worker could not even be deleted.
+/// kubelet that was killed: a pod without a worker could not even be deleted. As in upstream's back-off, a
+/// panic that comes longer after the last one than twice the longest pause is a first one.
 async fn until_it_ends<F: Future<Output = ()>>(begin: impl Fn() -> F, note_panic: impl Fn()) {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut last) = (FIRST_PAUSE, Instant::now());
     while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
         note_panic();
+        if last.elapsed() > LONGEST_PAUSE * 2 {
+            pause = FIRST_PAUSE;
+        }
+        last = Instant::now();
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -369,7 +374,7 @@ mod tests {
     async fn a_worker_that_panics_begins_anew_later_and_later_until_it_ends() {
         let begun = Mutex::new(Vec::new());
         let panics = Mutex::new(0);
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let worker = || async {
             let count = {
                 let mut begun = begun.lock();
@@ -382,6 +387,24 @@ mod tests {
         until_it_ends(worker, || *panics.lock() += 1).await;
         assert_eq!(*begun.lock(), [0, 1, 3, 7]);
         assert_eq!(*panics.lock(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_ran_well_for_long_begins_anew_at_once_as_at_first() {
+        let begun = Mutex::new(Vec::new());
+        let start = Instant::now();
+        let worker = || async {
+            let count = {
+                let mut begun = begun.lock();
+                begun.push(start.elapsed().as_secs());
+                begun.len()
+            };
+            let runs = if count == 3 { 600 } else { 0 };
+            tokio::time::sleep(Duration::from_secs(runs)).await;
+            assert!(count > 4, "a defect");
+        };
+        until_it_ends(worker, || ()).await;
+        assert_eq!(*begun.lock(), [0, 1, 3, 604, 606]);
     }
 
     #[test]

@@ -132,7 +132,16 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     addresses(input, &mut status);
     status.conditions = Some(conditions::all(input, phase, &status));
     keep_others(input.previous, &mut status);
+    by_name(&mut status);
     status
+}
+
+/// Clients see containers by their names, and init containers in the order in which they run.
+fn by_name(status: &mut PodStatus) {
+    let lists = [&mut status.container_statuses, &mut status.ephemeral_container_statuses];
+    for list in lists.into_iter().flatten() {
+        list.sort_by(|one, other| one.name.cmp(&other.name));
+    }
 }
 
 /// Whether the pod was not admitted, by this run of the kubelet or an earlier one.

@@ -177,6 +177,7 @@ pub(crate) struct Volumes {
     tokens: tokens::Tokens,
     /// What was made for each pod, for its statistics.
     made: Mutex<HashMap<PodUid, BTreeMap<String, Made>>>,
+    host_stats: stats::HostStats,
 }
 
 /// A volume that is there.
@@ -202,7 +203,8 @@ impl std::ops::Deref for Volumes {
 
 impl Volumes {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, tokens: tokens::Tokens::default(), made: Mutex::default() }
+        let (tokens, host_stats) = (tokens::Tokens::default(), stats::HostStats::default());
+        Self { parts, tokens, made: Mutex::default(), host_stats }
     }
 
     /// Makes every volume, or says which ones could not be made.

@@ -270,7 +270,11 @@ fn alias_parameters(alias: &str, version: &str) -> Vec<String> {
     let eks = "/aws/service/eks/optimized-ami";
     let recommended = |path: &str, name: &str| match release {
         "latest" => format!("{eks}/{version}/{path}/recommended/image_id"),
-        other => format!("{eks}/{version}/{path}/{name}-v{other}/image_id"),
+        // `v20261101`, as EC2's images and upstream's documentation name it.
+        other => {
+            let release = other.trim_start_matches('v');
+            format!("{eks}/{version}/{path}/{name}-v{release}/image_id")
+        }
     };
     match family {
         "al2023" => ["x86_64", "arm64"]
@@ -336,10 +340,12 @@ mod tests {
             alias_parameters("al2023@latest", "1.36")[0],
             "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/standard/recommended/image_id"
         );
-        assert_eq!(
-            alias_parameters("al2023@20261101", "1.36")[1],
-            "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/amazon-eks-node-al2023-arm64-standard-1.36-v20261101/image_id"
-        );
+        for alias in ["al2023@v20261101", "al2023@20261101"] {
+            assert_eq!(
+                alias_parameters(alias, "1.36")[1],
+                "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/amazon-eks-node-al2023-arm64-standard-1.36-v20261101/image_id"
+            );
+        }
         assert!(alias_parameters("windows2022@latest", "1.36").is_empty());
     }
 

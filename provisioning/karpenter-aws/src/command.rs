@@ -3,14 +3,15 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
-use controller::lease::Election;
+use controller::lease::{self, Election, Ended};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use karpenter_core::Preferences;
 use lifecycle::Scope;
 use tokio::net::TcpListener;
 use transport::{Body, Place};
 
 use crate::{
-    controllers::{self, Config, Ended, FeatureGates},
+    controllers::{self, Config, FeatureGates},
     metrics::Metrics,
 };
 
@@ -36,6 +37,9 @@ pub struct Args {
     /// or after so many.
     #[arg(long, default_value_t = 10_000)]
     pub batch_max_duration: u64,
+    /// What pods prefer is tried as if it had to hold (`Respect`), or not looked at (`Ignore`).
+    #[arg(long, env = "PREFERENCE_POLICY", default_value = "Respect")]
+    pub preference_policy: PreferencePolicy,
     /// The SQS queue with EC2's and Health's events.
     #[arg(long, env = "INTERRUPTION_QUEUE")]
     pub interruption_queue: Option<String>,
@@ -62,6 +66,23 @@ pub struct Args {
     pub print_crds: bool,
 }
 
+/// Upstream's words.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PreferencePolicy {
+    Respect,
+    Ignore,
+}
+
+impl From<PreferencePolicy> for Preferences {
+    fn from(policy: PreferencePolicy) -> Self {
+        match policy {
+            PreferencePolicy::Respect => Self::Respect,
+            PreferencePolicy::Ignore => Self::Ignore,
+        }
+    }
+}
+
 /// Runs until the process is told to stop, or another takes the lease.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     if args.print_crds {
@@ -75,6 +96,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.batch_idle = Duration::from_millis(args.batch_idle_duration);
     config.batch_max = Duration::from_millis(args.batch_max_duration);
     config.gates = FeatureGates::parse(&args.feature_gates)?;
+    config.preferences = args.preference_policy.into();
     config.interruption_queue = args.interruption_queue.filter(|it| !it.is_empty());
     let client = controller::client(args.kubeconfig.as_deref(), None).await?;
     let clock = Clock::system();
@@ -91,7 +113,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         .then(|| election(args.leader_election_name, &args.leader_election_namespace));
     let mut signals = Ok(());
     let asked = async { signals = lifecycle::asked_to_end().await };
-    match controllers::run_elected(client, aws, config, election, clock, scope, asked).await {
+    let work = || controllers::run(client.clone(), aws, config, clock, scope.clone());
+    match lease::lead(client.clone(), election, clock, &scope, asked, work).await {
         Ended::LostLease => Err("leader election lost: another Karpenter works now".into()),
         Ended::Asked => signals.map_err(Into::into),
     }

@@ -12,6 +12,7 @@ mod drift;
 mod interruption;
 mod launch;
 mod lifecycle;
+mod merge;
 mod node_class;
 mod node_pool;
 mod observe;
@@ -27,17 +28,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ::lifecycle::Scope;
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeOverlay, NodePool};
 use clock::Clock;
-use controller::{
-    ApplyError, Key, Queue, Recorder, Store, StoreSpec,
-    lease::{Election, Elector},
-    reflect,
-};
+use controller::{ApplyError, Key, Queue, Recorder, Store, StoreSpec, reflect};
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::DaemonSet, core::v1 as core, policy::v1::PodDisruptionBudget,
-    storage::v1::StorageClass,
+    apps::v1::DaemonSet,
+    core::v1 as core,
+    policy::v1::PodDisruptionBudget,
+    storage::v1::{StorageClass, VolumeAttachment},
 };
-use karpenter_core::{InstanceType, Overlays, Snapshot};
+use karpenter_core::{InstanceType, Overlays, Preferences, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
 use tracing::warn;
@@ -67,6 +66,8 @@ pub struct Config {
     /// or after so long.
     pub batch_max: Duration,
     pub gates: FeatureGates,
+    /// Whether what pods prefer is tried as if it had to hold.
+    pub preferences: Preferences,
     /// The SQS queue with EC2's and Health's events, by its name.
     pub interruption_queue: Option<String>,
     /// What Spot is taken to cost of the On-Demand price, where EC2 tells no price.
@@ -136,63 +137,13 @@ impl Config {
             batch_idle: Duration::from_secs(1),
             batch_max: Duration::from_secs(10),
             gates: FeatureGates::default(),
+            preferences: Preferences::default(),
             interruption_queue: None,
             spot_share: Some(0.35),
             page_size: 500,
             metrics: Arc::default(),
         }
     }
-}
-
-/// How the work of one of several replicas ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It was told to end, and nothing of it goes on.
-    Asked,
-    /// Another one works now.
-    LostLease,
-}
-
-/// How long what was begun may take to end, and the release of the lease after it.
-const END: Duration = Duration::from_secs(5);
-
-/// Runs while it holds the lease, if there is one to hold, until `asked` is over. All that it does is
-/// done below `scope`, which is over then; a lease that is held is released after that
-/// (upstream's `LeaderElectionReleaseOnCancel`).
-pub async fn run_elected(
-    client: Client,
-    aws: aws_wire::Client,
-    config: Config,
-    election: Option<Election>,
-    clock: Clock,
-    scope: Scope,
-    asked: impl Future<Output = ()>,
-) -> Ended {
-    let mut elector = election.map(|it| Elector::new(client.clone(), it, clock));
-    let led = async {
-        match &mut elector {
-            None => run(client, aws, config, clock, scope.clone()).await,
-            Some(elector) => {
-                elector.acquire().await;
-                tokio::select! {
-                    () = run(client, aws, config, clock, scope.clone()) => {}
-                    () = elector.hold() => {}
-                }
-            }
-        }
-    };
-    let ended = tokio::select! {
-        () = led => Ended::LostLease,
-        () = asked => Ended::Asked,
-    };
-    let is_over = scope.drain(END).await;
-    // Whoever takes it over must be the only one that works.
-    if let (Ended::Asked, true, Some(elector)) = (ended, is_over, &mut elector)
-        && tokio::time::timeout(END, elector.release()).await.is_err()
-    {
-        warn!("the lease was not released in time");
-    }
-    ended
 }
 
 /// Runs until `scope` is cancelled.
@@ -254,7 +205,8 @@ pub(crate) struct Context {
     pub(crate) pools: Store<NodePool>,
     pub(crate) claims: Store<NodeClaim>,
     pub(crate) classes: Store<Ec2NodeClass>,
-    pub(crate) overlays: Store<NodeOverlay>,
+    /// Nobody reads them while their gate is shut.
+    pub(crate) overlays: Option<Store<NodeOverlay>>,
     pub(crate) nodes: Store<core::Node>,
     pub(crate) pods: Store<core::Pod>,
     daemon_sets: Store<DaemonSet>,
@@ -262,6 +214,7 @@ pub(crate) struct Context {
     volumes: Store<core::PersistentVolume>,
     volume_claims: Store<core::PersistentVolumeClaim>,
     storage_classes: Store<StorageClass>,
+    attachments: Store<VolumeAttachment>,
     budgets: Store<PodDisruptionBudget>,
     pub(crate) claims_queue: Queue<Key>,
     /// What EC2 offers, once it has been asked.
@@ -292,7 +245,10 @@ impl Context {
             pools: reflect(client.clone(), StoreSpec::default(), scope),
             claims: reflect(client.clone(), StoreSpec::default(), scope),
             classes: reflect(client.clone(), StoreSpec::default(), scope),
-            overlays: reflect(client.clone(), StoreSpec::default(), scope),
+            overlays: config
+                .gates
+                .node_overlay
+                .then(|| reflect(client.clone(), StoreSpec::default(), scope)),
             nodes: reflect(client.clone(), StoreSpec::default(), scope),
             pods: reflect(client.clone(), StoreSpec::default(), scope),
             daemon_sets: reflect(client.clone(), StoreSpec::default(), scope),
@@ -300,6 +256,7 @@ impl Context {
             volumes: reflect(client.clone(), StoreSpec::default(), scope),
             volume_claims: reflect(client.clone(), StoreSpec::default(), scope),
             storage_classes: reflect(client.clone(), StoreSpec::default(), scope),
+            attachments: reflect(client.clone(), StoreSpec::default(), scope),
             budgets: reflect(client.clone(), StoreSpec::default(), scope),
             recorder: Recorder::new(client.clone(), "karpenter", clock, scope),
             claims_queue: Queue::new(),
@@ -325,7 +282,9 @@ impl Context {
         self.pools.synced().await;
         self.claims.synced().await;
         self.classes.synced().await;
-        self.overlays.synced().await;
+        if let Some(overlays) = &self.overlays {
+            overlays.synced().await;
+        }
         self.nodes.synced().await;
         self.pods.synced().await;
         self.daemon_sets.synced().await;
@@ -333,6 +292,7 @@ impl Context {
         self.volumes.synced().await;
         self.volume_claims.synced().await;
         self.storage_classes.synced().await;
+        self.attachments.synced().await;
         self.budgets.synced().await;
     }
 
@@ -390,6 +350,7 @@ impl Context {
             volume_claims: all(&self.volume_claims),
             storage_classes: all(&self.storage_classes),
             budgets: all(&self.budgets),
+            preferences: self.config.preferences,
         }
     }
 
@@ -404,13 +365,13 @@ impl Context {
         self.laid_over(pool, self.types_of(&class)?)
     }
 
-    /// The types that a claim may be.
+    /// The types that a claim may be; room of reservations that is kept for claims is there for them.
     pub(crate) fn types_for(
         &self,
         claim: &NodeClaim,
         class: &Ec2NodeClass,
     ) -> Option<Arc<[InstanceType]>> {
-        let types = self.types_of(class)?;
+        let types = self.types_with(class, &BTreeMap::new())?;
         match self.pools.get(&Key::new("", lifecycle::pool_of(claim))) {
             Some(pool) => self.laid_over(&pool, types),
             None => Some(types),
@@ -422,14 +383,24 @@ impl Context {
         pool: &NodePool,
         types: Arc<[InstanceType]>,
     ) -> Option<Arc<[InstanceType]>> {
-        if !self.config.gates.node_overlay {
+        if self.overlays.is_none() {
             return Some(types);
         }
         let effective = self.effective.lock().clone()?;
         Some(effective.apply(pool, types))
     }
 
+    /// The types of a class, for claims that are to be made: what is kept for others is left out.
     pub(crate) fn types_of(&self, class: &Ec2NodeClass) -> Option<Arc<[InstanceType]>> {
+        self.types_with(class, &self.coming())
+    }
+
+    /// `kept`: room of reservations that is not to be had, by their ids.
+    fn types_with(
+        &self,
+        class: &Ec2NodeClass,
+        kept: &BTreeMap<String, u32>,
+    ) -> Option<Arc<[InstanceType]>> {
         let status = class.status.as_ref()?;
         if !conditions::is_true(&status.conditions, "Ready") {
             return None;
@@ -451,7 +422,7 @@ impl Context {
             spot_share: self.config.spot_share.filter(|_| spot.is_empty()),
             spot,
             unavailable: self.unavailable(),
-            reservations: self.reserved(status),
+            reservations: self.reserved(status, kept),
         };
         let all = instance_types(&Kubelet::of(class), &market);
         let arch = |it: &InstanceType| it.labels.get(api_kube::karpenter::labels::ARCH).cloned();

@@ -19,8 +19,10 @@ mod market;
 mod metrics;
 mod user_data;
 
+pub use karpenter_core::Preferences;
+
 pub use self::{
-    controllers::{Config, Ended, FeatureGates, run, run_elected},
+    controllers::{Config, FeatureGates, run},
     instance_type::instance_types,
     kubelet::Kubelet,
     market::{Market, Reserved, Zone},

@@ -1,12 +1,17 @@
 //! What an instance is told at its first boot, by family of its image.
 //!
 //! Deviation: AL2023 and Custom only; the other families' forms (shell, TOML, PowerShell) are
-//! refused by the class's condition. User data of the class that is MIME multi-part is not merged.
+//! refused by the class's condition.
+
+mod mime;
 
 use api_kube::karpenter::{Ec2NodeClass, taints};
 use aws_eks::Cluster;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+
+const SCRIPT: &str = "text/x-shellscript; charset=\"us-ascii\"";
+const NODE_CONFIG: &str = "application/node.eks.aws";
 
 /// `AL2023` of `al2023@latest`, or what the class says.
 pub(crate) fn family(class: &Ec2NodeClass) -> &str {
@@ -34,20 +39,22 @@ pub(crate) fn render(
         "AL2023" => {
             let config = node_config(class, cluster, node_labels, max_pods);
             let config = serde_json::to_string_pretty(&config).unwrap_or_default();
-            let theirs = class.spec.user_data.as_deref().map_or_else(String::new, |it| {
-                let kind = match it.starts_with("#!") {
-                    true => "text/x-shellscript; charset=\"us-ascii\"",
-                    false => "application/node.eks.aws",
-                };
-                format!("--//\r\nContent-Type: {kind}\r\n\r\n{it}\r\n")
-            });
-            Some(STANDARD.encode(format!(
-                "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"//\"\r\n\r\n\
-                 {theirs}--//\r\nContent-Type: application/node.eks.aws\r\n\r\n{config}\r\n--//--\r\n"
-            )))
+            let theirs = class.spec.user_data.as_deref().filter(|it| !it.is_empty());
+            // What comes later counts: Karpenter's own is the last.
+            let mut parts = theirs.map(parts).unwrap_or_default();
+            parts.push(mime::Part::new(NODE_CONFIG, &config));
+            Some(STANDARD.encode(mime::joined(&parts)))
         }
         _ => None,
     }
+}
+
+/// The user data of a class: parts already, or one script or one NodeConfig.
+fn parts(theirs: &str) -> Vec<mime::Part> {
+    mime::parts(theirs).unwrap_or_else(|| {
+        let kind = if theirs.starts_with("#!") { SCRIPT } else { NODE_CONFIG };
+        vec![mime::Part::new(kind, theirs)]
+    })
 }
 
 /// JSON is YAML.
@@ -102,6 +109,22 @@ mod tests {
         let cluster = Cluster { name: "stead".to_owned(), ..Cluster::default() };
         let data = render(&class, &cluster, &[], 29).unwrap();
         String::from_utf8(STANDARD.decode(data).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_parts_of_a_class_come_before_karpenters_own() {
+        let of = |user_data: &str| {
+            let all = rendered(json!({ "amiFamily": "AL2023", "userData": user_data }));
+            mime::parts(&all).unwrap().iter().map(|it| it.kind().to_owned()).collect::<Vec<_>>()
+        };
+        let mime = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"BOUNDARY\"\n\n\
+                    --BOUNDARY\nContent-Type: text/x-shellscript; charset=\"us-ascii\"\n\n#!/bin/sh\n\
+                    --BOUNDARY\nContent-Type: application/node.eks.aws\n\nkind: NodeConfig\n\
+                    --BOUNDARY--\n";
+        assert_eq!(of(mime), [SCRIPT, NODE_CONFIG, NODE_CONFIG]);
+        assert_eq!(of("#!/bin/sh\necho"), [SCRIPT, NODE_CONFIG]);
+        assert_eq!(of("kind: NodeConfig"), [NODE_CONFIG, NODE_CONFIG]);
+        assert_eq!(of(""), [NODE_CONFIG]);
     }
 
     #[test]

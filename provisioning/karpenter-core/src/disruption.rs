@@ -7,10 +7,10 @@
 //! Pods that wait for a place take part in each trial, so that no node goes that they could be on; a
 //! pod that no node could take holds up nothing.
 //!
-//! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter. Deviation: the policy
-//! `Balanced` is taken as `WhenEmptyOrUnderutilized`.
+//! Upstream: `pkg/controllers/disruption` of kubernetes-sigs/karpenter.
 
 mod apply;
+mod balance;
 pub mod budget;
 mod candidate;
 mod consolidation;
@@ -28,8 +28,8 @@ use jiff::Timestamp;
 pub(crate) use self::candidate::eviction_cost;
 use self::trial::Waiting;
 pub use self::{
-    candidate::Candidate,
-    drift::{HASH_VERSION, class_hash, pool_hash},
+    candidate::{Candidate, is_consolidatable},
+    drift::{HASH_VERSION, class_hash, pool_drift, pool_hash},
 };
 use crate::{
     engine::Engine,
@@ -231,11 +231,12 @@ impl Fleet {
         })
     }
 
-    /// One drifted node; empty ones first.
+    /// One drifted node; empty ones first, then those that have drifted first.
     fn drifted(&mut self) -> Option<Command> {
         let is_wanted = |it: &Candidate| self.may_drift(it);
         let mut nodes = self.within_budgets(DisruptionReason::Drifted, is_wanted);
-        nodes.sort_by_key(|it| !it.is_empty());
+        let since = |it: &Candidate| it.drifted_since.unwrap_or(Timestamp::MAX);
+        nodes.sort_by_key(|it| (!it.is_empty(), since(it)));
         nodes.into_iter().find_map(|node| {
             let why = node.drift.clone().unwrap_or_default();
             let trial = self.without(std::slice::from_ref(&node))?;

@@ -41,7 +41,7 @@ pub use self::{
     requirement::{Requirement, Requirements},
     snapshot::{Pending, Snapshot, is_reschedulable},
     solve::{Effort, solve},
-    static_pool::{Scaling, scaling, static_claim},
+    static_pool::{Scaling, scaling, static_claims},
     validate::faults,
     world::{
         InstanceType, Limits, Namespaces, Node, Offering, Pool, Preferences, Reservation, Used,

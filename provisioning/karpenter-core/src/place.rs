@@ -7,7 +7,7 @@ use crate::{
     catalog::number,
     class::tolerates,
     engine::{ClassId, Engine, SetId, accepts},
-    state::{Claim, Place, State, node_domain},
+    state::{Claim, Place, State, node_domain, with_one_reservation},
     topology::{Counter, DomainId, Group, KeyId, Kind},
     world::Vector,
 };
@@ -535,6 +535,16 @@ fn pin_types(engine: &mut Engine, pool: usize, offer: Offer, view: &[&Need]) -> 
     None
 }
 
+/// Whether the options are enough, also when the node is in one reservation at the most: what would
+/// not be made in the end is no offer, and the next one is looked for.
 fn is_flexible(engine: &Engine, pool: usize, offer: &Offer) -> bool {
-    engine.is_flexible(pool, offer.set, &offer.options)
+    let mut reserved = engine.catalogs[pool].reserved.iter();
+    let is_reserved = reserved.any(|(_, of_it)| offer.options.meets(of_it));
+    match is_reserved {
+        true => with_one_reservation(engine, pool, offer.set, &offer.options).is_some(),
+        false => engine.is_flexible(pool, offer.set, &offer.options),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub volume_claims: Vec<core::PersistentVolumeClaim>,
     pub storage_classes: Vec<StorageClass>,
     pub budgets: Vec<PodDisruptionBudget>,
+    /// What becomes of the pods' preferences.
+    pub preferences: Preferences,
 }
 
 /// Which unbound pods are pending.
@@ -93,7 +95,7 @@ impl Snapshot {
                     (it.metadata.name.clone().unwrap_or_default(), labels)
                 })
                 .collect(),
-            preferences: Preferences::Respect,
+            preferences: self.preferences,
         }
     }
 

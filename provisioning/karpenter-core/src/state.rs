@@ -195,8 +195,8 @@ impl State {
         }
     }
 
-    /// Keeps room in one reservation for a new node that may be one of these: in the cheapest. What
-    /// is of others goes. `None`: too few options are left then; else which it is, if there is any.
+    /// Keeps room in a reservation for a new node that may be one of these, as
+    /// [`with_one_reservation`] says. `None`: too few options are left; else which it is, if any.
     pub(crate) fn hold(
         &mut self,
         engine: &Engine,
@@ -204,28 +204,12 @@ impl State {
         set: SetId,
         options: &mut Bits,
     ) -> Option<Option<usize>> {
-        let catalog = &engine.catalogs[pool];
-        let found = catalog.reserved.iter().filter_map(|(id, of_it)| {
-            let mut own = options.clone();
-            own.keep(of_it);
-            Some((own.first()?, *id))
-        });
-        let Some((_, held)) = found.min() else { return Some(None) };
-        let is_enough = |options: &Bits| engine.is_flexible(pool, set, options);
-        let mut without = options.clone();
-        for (_, of_it) in catalog.reserved.iter().filter(|(id, _)| *id != held) {
-            without.remove(of_it);
-        }
-        if is_enough(&without) {
-            *options = without;
+        let (left, held) = with_one_reservation(engine, pool, set, options)?;
+        *options = left;
+        if let Some(held) = held {
             self.reserved[held] -= 1;
-            return Some(Some(held));
         }
-        if let Some(of_it) = catalog.of_reservation(held) {
-            without.remove(of_it);
-        }
-        *options = without;
-        is_enough(options).then_some(None)
+        Some(held)
     }
 
     /// Gives room back that a new node can no longer take.
@@ -254,6 +238,34 @@ impl State {
         self.claims.push(claim);
         self.nodes.len() + self.claims.len() - 1
     }
+}
+
+/// Of what a new node may be, what is left when it takes the room of one reservation, the cheapest, or
+/// of none where that leaves too few; and which it is. `None`: either way too few options are left.
+pub(crate) fn with_one_reservation(
+    engine: &Engine,
+    pool: usize,
+    set: SetId,
+    options: &Bits,
+) -> Option<(Bits, Option<usize>)> {
+    let catalog = &engine.catalogs[pool];
+    let found = catalog.reserved.iter().filter_map(|(id, of_it)| {
+        let mut own = options.clone();
+        own.keep(of_it);
+        Some((own.first()?, *id))
+    });
+    let mut left = options.clone();
+    let Some((_, held)) = found.min() else { return Some((left, None)) };
+    for (_, of_it) in catalog.reserved.iter().filter(|(id, _)| *id != held) {
+        left.remove(of_it);
+    }
+    if engine.is_flexible(pool, set, &left) {
+        return Some((left, Some(held)));
+    }
+    if let Some(of_it) = catalog.of_reservation(held) {
+        left.remove(of_it);
+    }
+    engine.is_flexible(pool, set, &left).then_some((left, None))
 }
 
 pub(crate) fn node_domain(engine: &Engine, node: usize, key: KeyId) -> Option<DomainId> {

@@ -95,8 +95,42 @@ fn rank(snapshot: &Snapshot, (claim, node): &(&NodeClaim, Option<&core::Node>)) 
     (if is_protected { 2 } else { 1 }, cost)
 }
 
+/// As many nodes of a static pool as are wanted, or as can be had. Those that are paid for by a
+/// capacity reservation are no more than it has room for.
+pub fn static_claims(
+    snapshot: &Snapshot,
+    pool: &NodePool,
+    types: Arc<[InstanceType]>,
+    count: usize,
+) -> Vec<NewClaim> {
+    let (mut claims, mut types) = (Vec::new(), types);
+    let mut next = static_claim(snapshot, pool, types.clone());
+    while claims.len() < count {
+        let Some(claim) = next.clone() else { break };
+        if let Some(id) = claim.options.first().and_then(|it| it.reservation.clone()) {
+            types = types.iter().map(|it| without_room(it, &id)).collect();
+            next = static_claim(snapshot, pool, types.clone());
+        }
+        claims.push(claim);
+    }
+    claims
+}
+
+/// A type when one instance more is in the reservation.
+fn without_room(kind: &InstanceType, id: &str) -> InstanceType {
+    let mut kind = kind.clone();
+    for offering in &mut kind.offerings {
+        let Some(reservation) = offering.reservation.as_mut().filter(|it| &*it.id == id) else {
+            continue;
+        };
+        reservation.left = reservation.left.saturating_sub(1);
+        offering.is_available &= reservation.left > 0;
+    }
+    kind
+}
+
 /// One node of a static pool: whatever its requirements allow, daemons included.
-pub fn static_claim(
+pub(crate) fn static_claim(
     snapshot: &Snapshot,
     pool: &NodePool,
     types: Arc<[InstanceType]>,
@@ -125,6 +159,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::world::{Offering, Reservation};
 
     fn pool(spec: Value) -> NodePool {
         serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec })).unwrap()
@@ -166,6 +201,36 @@ mod tests {
             assert_eq!(found, Scaling::Down(gone), "{replicas}");
         }
         assert_eq!(scaling(&snapshot, &pool(json!({ "replicas": 4 }))), Scaling::Enough);
+    }
+
+    #[test]
+    fn no_more_nodes_are_to_be_in_a_reservation_than_it_has_room_for() {
+        let reservation = Reservation { id: "cr-1".into(), left: 2 };
+        let mut kind = InstanceType {
+            name: "m5.large".into(),
+            offerings: vec![
+                Offering::new("a", "on-demand", 1.0),
+                Offering::reserved("a", reservation, 1.0),
+            ],
+            ..InstanceType::default()
+        };
+        for (name, amount) in [("cpu", 2000), ("memory", 1 << 30), ("pods", 10)] {
+            kind.capacity.set(name, amount);
+            kind.allocatable.set(name, amount);
+        }
+        let pool = pool(json!({ "replicas": 3, "template": { "spec": {
+            "requirements": [{ "key": labels::CAPACITY_TYPE, "operator": "In",
+                "values": ["on-demand", "reserved"] }],
+            "nodeClassRef": { "group": "g", "kind": "k", "name": "n" } } } }));
+        let types: Arc<[InstanceType]> = [kind].into();
+        let made = static_claims(&Snapshot::default(), &pool, types.clone(), 3);
+        let capacity = |it: &NewClaim| it.options[0].capacity_type.to_string();
+        let all: Vec<String> = made.iter().map(capacity).collect();
+        assert_eq!(all, ["reserved", "reserved", "on-demand"]);
+        let named = |it: &NewClaim| it.requirements.get(labels::CAPACITY_RESERVATION_ID).cloned();
+        assert!(named(&made[1]).is_some_and(|it| it.has("cr-1")));
+        assert!(named(&made[2]).is_none_or(|it| !it.has("cr-1")));
+        assert_eq!(static_claims(&Snapshot::default(), &pool, types, 1).len(), 1);
     }
 
     #[test]

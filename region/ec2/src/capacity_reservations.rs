@@ -2,8 +2,9 @@
 //!
 //! Room that is reserved is counted as if it were used: against the machine's room and against the
 //! quota. So whoever launches into a reservation gets the instance, and whoever does not cannot take
-//! what is kept for others. An open reservation takes every launch that fits and names no other; a
-//! targeted one those that name it. What a reservation is no more (it ended, or was cancelled) its
+//! what is kept for others. An open reservation takes every launch that fits and names no other, and
+//! instances of this kind that run already when it is made, opened or enlarged; a targeted one takes
+//! those that name it. What a reservation is no more (it ended, or was cancelled) its
 //! instances go on without.
 //!
 //! Source: EC2 user guide, "Reserve compute capacity with EC2 On-Demand Capacity Reservations";
@@ -28,7 +29,7 @@ use crate::{
     instances::quota::{self, Granted},
     names,
     query::{self, Values, maybe, one, query_of},
-    records::{CapacityReservation, InstanceState, Preference, ReservationState},
+    records::{CapacityReservation, Instance, InstanceState, Preference, ReservationState},
     state::State,
     tagging,
 };
@@ -89,9 +90,11 @@ fn made(
         ended_at: None,
         tags: tagging::of_specifications(call, &request.tag_specifications, TYPE, &[TYPE])?,
     };
-    grow(call, state, facts, &reservation.zone, count)?;
+    let joining = joining(state, &reservation, count);
+    grow(call, state, facts, &reservation.zone, count - number(joining.len()))?;
     let id = reservation.id.clone();
     state.capacity_reservations.insert(reservation);
+    take_in(state, &id, joining)?;
     Ok(id)
 }
 
@@ -217,17 +220,30 @@ pub(crate) fn modify(
              be {total}."
         )));
     }
+    let criteria = criteria.filter(|it| *it != known.match_criteria);
+    if criteria.is_some() && used > 0 {
+        return Err(faults::invalid(format!(
+            "The Capacity Reservation {id} has {used} instances in use: its instance match criteria \
+             can be modified only while it has none."
+        )));
+    }
+    let changed = CapacityReservation {
+        match_criteria: criteria.unwrap_or(&known.match_criteria).to_owned(),
+        ..known.clone()
+    };
+    let joining = joining(state, &changed, total - used);
     if let Some(facts) = instance_types::find(&known.instance_type) {
-        grow(call, state, facts, &known.zone, total - known.total)?;
+        // Those that join count already.
+        let more = (total - known.total - number(joining.len())).max(0);
+        grow(call, state, facts, &known.zone, more)?;
     }
     let reservation = state.capacity_reservations.edit(id)?;
     reservation.total = total;
     if let Some(end) = end {
         reservation.end_date = end;
     }
-    if let Some(criteria) = criteria {
-        criteria.clone_into(&mut reservation.match_criteria);
-    }
+    reservation.match_criteria = changed.match_criteria;
+    take_in(state, id, joining)?;
     Ok(ModifyCapacityReservationResult { return_value: Some(true) })
 }
 
@@ -261,7 +277,7 @@ fn finish(
 ) -> Result<(), Fault> {
     let reservation = state.capacity_reservations.edit(id)?;
     (reservation.state, reservation.ended_at) = (ended, Some(call.now));
-    let of_it = |it: &&crate::records::Instance| it.capacity_reservation.as_deref() == Some(id);
+    let of_it = |it: &&Instance| it.capacity_reservation.as_deref() == Some(id);
     let instances: Vec<String> =
         state.instances.iter().filter(of_it).map(|it| it.id.clone()).collect();
     for instance in instances {
@@ -360,6 +376,38 @@ fn answer(
 }
 
 // === who is in which ===
+
+/// The running instances that an open reservation takes in when it is made or changed: those that fit,
+/// would have been launched into it and are in none, the oldest first, as many as it has room for.
+fn joining(state: &State, reservation: &CapacityReservation, room: i64) -> Vec<String> {
+    if reservation.match_criteria != "open" {
+        return Vec::new();
+    }
+    let is_there = |state| matches!(state, InstanceState::Pending | InstanceState::Running);
+    let fits = |it: &&Instance| {
+        let is_free = it.capacity_reservation.is_none() && !it.is_spot;
+        is_free
+            && it.capacity_preference == Preference::Open
+            && is_there(it.state)
+            && it.instance_type == reservation.instance_type
+            && it.zone == reservation.zone
+    };
+    let mut found: Vec<&Instance> = state.instances.iter().filter(fits).collect();
+    found.sort_by(|a, b| a.launched_at.cmp(&b.launched_at).then_with(|| a.id.cmp(&b.id)));
+    let room = usize::try_from(room).unwrap_or(0);
+    found.into_iter().take(room).map(|it| it.id.clone()).collect()
+}
+
+fn take_in(state: &mut State, id: &str, instances: Vec<String>) -> Result<(), Fault> {
+    for instance in instances {
+        state.instances.edit(&instance)?.capacity_reservation = Some(id.to_owned());
+    }
+    Ok(())
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
 
 /// How many instances are in a reservation.
 fn used(state: &State, id: &str) -> i64 {

@@ -1,9 +1,11 @@
 //! Images from archives: OCI layouts and what `docker save` writes.
 //!
-//! The archive is read once, front to back. Each file goes to disk under its digest; afterwards
+//! What is wrong with an archive is told from what is wrong with this machine
+//! ([`ImportError::is_of_archive`]): whoever made the former can mend it. The archive is read once, front to back. Each file goes to disk under its digest; afterwards
 //! the archive's index says which of them are images, and by what names.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io::{self, BufReader, Read},
 };
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Digest, Ecr,
+    blobs::StoreError,
     catalog::PutManifestError,
     manifest::{self, Manifest, ManifestError},
     names::{self, RepositoryId},
@@ -24,11 +27,18 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Why an archive was not taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("failed to read the archive")]
+    #[error("failed to read the archive's file")]
     Read {
         #[source]
         source: io::Error,
     },
+    #[error("failed to keep or read the archive's content in the registry")]
+    Blobs {
+        #[source]
+        source: io::Error,
+    },
+    #[error("the archive is cut off or broken: {reason}")]
+    Broken { reason: String },
     #[error("it is no archive of images: tar cannot read it, or gzip cannot unpack it")]
     NotAnArchive,
     #[error("the archive holds neither an OCI layout (`index.json`) nor `manifest.json`")]
@@ -55,6 +65,33 @@ pub enum ImportError {
         #[source]
         source: CommitError,
     },
+}
+
+impl ImportError {
+    /// Whether the archive is to blame, and not the machine that is to take it in.
+    pub fn is_of_archive(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::Blobs { .. } | Self::Commit { .. })
+    }
+}
+
+/// The archive's file. What tar and gzip make of its bytes fails in the same way as reading them does:
+/// this remembers whether it was the latter.
+struct Watched<'a, R> {
+    inner: R,
+    failed: &'a Cell<Option<io::ErrorKind>>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.inner.read(buffer);
+        match &result {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                self.failed.set(Some(error.kind()));
+            }
+            _ => {}
+        }
+        result
+    }
 }
 
 /// The archive's files: path → digest, size, and whether it is gzip.
@@ -93,14 +130,21 @@ impl Ecr {
     }
 
     fn unpack(&self, reader: impl Read) -> Result<Files, ImportError> {
-        let failed = |source| ImportError::Read { source };
-        let mut archive = tar::Archive::new(unzipped(reader).map_err(failed)?);
+        let has_failed = Cell::new(None);
+        let failed = |source: io::Error| match has_failed.get() {
+            Some(_) => ImportError::Read { source },
+            None => ImportError::Broken { reason: source.to_string() },
+        };
+        let watched = Watched { inner: reader, failed: &has_failed };
+        let mut archive = tar::Archive::new(unzipped(watched).map_err(failed)?);
         let mut files = Files::default();
         let mut is_archive = false;
         for entry in archive.entries().map_err(failed)? {
             // What fails at once is of another kind; what fails later is broken, and says at what.
             let mut entry = match entry {
-                Err(_) if !is_archive => return Err(ImportError::NotAnArchive),
+                Err(_) if !is_archive && has_failed.get().is_none() => {
+                    return Err(ImportError::NotAnArchive);
+                }
                 entry => entry.map_err(failed)?,
             };
             is_archive = true;
@@ -122,7 +166,11 @@ impl Ecr {
             let mut head = [0; 2];
             let count = read_up_to(&mut entry, &mut head).map_err(failed)?;
             let mut whole = head[..count].chain(&mut entry);
-            let (digest, size) = self.blobs.store(&mut whole).map_err(failed)?;
+            let stored = self.blobs.store(&mut whole).map_err(|error| match error {
+                StoreError::Read { source } => failed(source),
+                StoreError::Write { source } => ImportError::Blobs { source },
+            });
+            let (digest, size) = stored?;
             let is_mislabelled =
                 path.strip_prefix("blobs/sha256/").is_some_and(|name| name != digest.hex());
             if is_mislabelled {
@@ -179,7 +227,7 @@ impl Ecr {
             });
             let bytes = manifest.to_string().into_bytes();
             let stored = self.blobs.store(&mut &bytes[..]);
-            let (digest, _) = stored.map_err(|source| ImportError::Read { source })?;
+            let (digest, _) = stored.map_err(|it| ImportError::Blobs { source: it.into() })?;
             let tags = image["RepoTags"].as_array().into_iter().flatten();
             let names = tags.filter_map(Value::as_str).map(str::to_owned).collect();
             found.push(Found { digest, names });
@@ -189,7 +237,7 @@ impl Ecr {
 
     fn json(&self, files: &Files, path: &str) -> Result<Option<Value>, ImportError> {
         let Some((digest, _, _)) = files.0.get(path) else { return Ok(None) };
-        let bytes = self.blobs.read(digest).map_err(|source| ImportError::Read { source })?;
+        let bytes = self.blobs.read(digest).map_err(|source| ImportError::Blobs { source })?;
         let malformed = |_| ImportError::Malformed { file: path.to_owned() };
         serde_json::from_slice(&bytes).map(Some).map_err(malformed)
     }
@@ -212,7 +260,10 @@ impl Ecr {
         tag: Option<&str>,
     ) -> Result<(), ImportError> {
         let missing = |digest: &Digest| ImportError::Missing { file: digest.to_string() };
-        let bytes = self.blobs.read(digest).map_err(|_| missing(digest))?;
+        let bytes = self.blobs.read(digest).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => missing(digest),
+            _ => ImportError::Blobs { source },
+        })?;
         let manifest =
             Manifest::read(&bytes, None).map_err(|source| ImportError::Manifest { source })?;
         for (blob, _) in &manifest.blobs {

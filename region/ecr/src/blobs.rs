@@ -35,6 +35,29 @@ pub(crate) enum FinishError {
     },
 }
 
+/// Why something was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("failed to read what is to be stored")]
+    Read {
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to write a blob")]
+    Write {
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Read { source } | StoreError::Write { source } => source,
+        }
+    }
+}
+
 impl Blobs {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let (blobs, uploads) = (folder.join("blobs/sha256"), folder.join("uploads"));
@@ -57,27 +80,35 @@ impl Blobs {
     }
 
     /// Stores all that `reader` gives, under its digest.
-    pub(crate) fn store(&self, reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
-        let mut file = NamedTempFile::new_in(&self.uploads)?;
+    pub(crate) fn store(&self, reader: &mut dyn Read) -> Result<(Digest, u64), StoreError> {
+        let failed = |source| StoreError::Write { source };
+        let mut file = NamedTempFile::new_in(&self.uploads).map_err(failed)?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; CHUNK];
         let mut size = 0;
         loop {
-            let count = reader.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(StoreError::Read { source }),
+            };
             hash.update(&buffer[..count]);
-            file.write_all(&buffer[..count])?;
+            file.write_all(&buffer[..count]).map_err(failed)?;
             size += count as u64;
         }
         let digest = Digest::from_hash(hash.finalize().as_slice());
         if self.size(&digest) != Some(size) {
-            file.as_file().sync_all()?;
-            file.persist(self.path(&digest)).map_err(|error| error.error)?;
-            File::open(&self.blobs)?.sync_all()?;
+            self.keep(file, &digest).map_err(failed)?;
         }
         Ok((digest, size))
+    }
+
+    /// Makes a blob of a file that is whole.
+    fn keep(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
+        file.as_file().sync_all()?;
+        file.persist(self.path(digest)).map_err(|error| error.error)?;
+        File::open(&self.blobs)?.sync_all()
     }
 
     // === Uploads ===

@@ -1,5 +1,6 @@
 //! Clusters: created, described, listed, changed, deleted.
 
+mod config_update;
 mod shape;
 mod validate;
 
@@ -14,7 +15,7 @@ use aws_eks::{
 use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 
-use self::validate::Change;
+use self::config_update::Change;
 use crate::{
     Eks, access, addons, faults,
     records::{Asked, Cluster, Status},
@@ -104,6 +105,7 @@ impl Eks {
             )?,
             authentication_mode: mode,
             deletion_protection: request.deletion_protection.unwrap_or(false),
+            support_type: Some(validate::support_type(request.upgrade_policy.as_ref())?),
             status: Status::Creating,
             created_at: self.now(),
             tags: request.tags.clone(),
@@ -205,7 +207,7 @@ impl Handle<UpdateClusterConfig> for Eks {
                     cluster.status.name()
                 )));
             }
-            let update = validate::update(&cluster, &request)?;
+            let update = config_update::update(&cluster, &request)?;
             if let Change::AuthenticationMode(_) = update.change {
                 self.put_node_entries(transaction, &request.name);
             }

@@ -34,6 +34,9 @@ pub struct Cluster {
     pub authentication_mode: String,
     pub bootstrap_creator_admin: bool,
     pub deletion_protection: bool,
+    /// `STANDARD` or `EXTENDED`; none: of an older region, which had the latter alone.
+    #[serde(default)]
+    pub support_type: Option<String>,
     pub status: Status,
     pub created_at: Timestamp,
     pub tags: BTreeMap<String, String>,

@@ -238,7 +238,11 @@ pub(crate) fn read(
         Protocol::Query | Protocol::Ec2 => read_query(service, parts, body),
         Protocol::Json10 if is_older(service, parts, body) => {
             let asked = read_query(service, parts, body)?;
-            let tree = older::request(&asked.action, asked.tree);
+            let mut tree = older::request(&asked.action, asked.tree);
+            let route = routes.find(service.name, &asked.action);
+            if route.is_some_and(|it| it.parameters().contains(&older::QUEUE_URL)) {
+                older::address(&mut tree, parts.uri.path());
+            }
             Ok(Asked { tree, ..asked })
         }
         Protocol::Json11 | Protocol::Json10 => read_json(service, parts, body),

@@ -84,6 +84,7 @@ mod tests {
             address: Some(([10, 0, 0, 1], 40_000).into()),
             local: Some(([10, 0, 0, 2], 443).into()),
             certificate: None,
+            intermediates: Vec::new(),
         };
         for source in [vpc, Source::Internal, Source::Host] {
             assert!(!is_meant(PAIR, &source, Some(&peer)), "{source}");

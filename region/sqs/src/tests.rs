@@ -504,9 +504,9 @@ async fn the_query_protocol_of_older_clients_is_served() {
         events: Events::in_memory(),
     });
     assert!(gateway.open(crate::routes(&Arc::new(region.sqs.clone()))));
-    let send = async |parameters: &str| {
+    let send_to = async |path: &str, parameters: &str| {
         let body = format!("{parameters}&Version=2012-11-05");
-        let request = Request::post("/").header("host", "sqs.us-east-1.amazonaws.com");
+        let request = Request::post(path).header("host", "sqs.us-east-1.amazonaws.com");
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let credentials = Credentials::new("root", "secret");
@@ -516,6 +516,7 @@ async fn the_query_protocol_of_older_clients_is_served() {
         let answer = gateway.answer(&parts, &body.into(), Source::Host, None).await;
         xml::parse(std::str::from_utf8(answer.body()).unwrap()).unwrap().1
     };
+    let send = async |parameters: &str| send_to("/", parameters).await;
     let made = "Action=CreateQueue&QueueName=jobs&Attribute.1.Name=VisibilityTimeout\
                 &Attribute.1.Value=7&Tag.1.Key=team&Tag.1.Value=a";
     assert_eq!(send(made).await["CreateQueueResult"]["QueueUrl"], URL);
@@ -555,6 +556,20 @@ async fn the_query_protocol_of_older_clients_is_served() {
     let done = send(&format!("Action=DeleteMessage&{url}&ReceiptHandle={handle}")).await;
     assert!(done["ResponseMetadata"]["RequestId"].is_string(), "{done}");
 
+    // The queue's own URL says which one is meant.
+    let path = format!("/{ACCOUNT}/jobs");
+    for path in [path.clone(), format!("{path}/")] {
+        let tags = send_to(&path, "Action=ListQueueTags").await;
+        assert_eq!(tags["ListQueueTagsResult"]["Tag"], tag, "{path}");
+    }
+    let other = format!("/{ACCOUNT}/other");
+    for none in [send_to(&other, "Action=ListQueueTags").await, {
+        send_to(&other, &format!("Action=ListQueueTags&{url}")).await
+    }] {
+        assert_eq!(none["Error"]["Code"], "AWS.SimpleQueueService.NonExistentQueue");
+    }
+    let all = send_to(&path, "Action=ListQueues").await;
+    assert_eq!(all["ListQueuesResult"]["QueueUrl"], URL);
     let refused = send("Action=GetQueueUrl&QueueName=none").await;
     assert_eq!(refused["Error"]["Code"], "AWS.SimpleQueueService.NonExistentQueue");
 }

@@ -5,7 +5,8 @@
 //! the same name revives no session.
 //!
 //! Deviation: SAML, MFA and federation tokens do not exist; source identities are refused. A role or
-//! user has 5,000 sessions at once; AWS throttles by the second, by numbers that it does not tell.
+//! user has 5,000 sessions at once, those of instances' metadata not counted; AWS throttles by the
+//! second, by numbers that it does not tell.
 
 mod assume_role;
 mod caller_identity;

@@ -140,7 +140,7 @@ impl Sts {
     pub(crate) fn issue(&self, session: Session) -> Result<Session, Fault> {
         let now = self.clock.now();
         self.store.transaction(|tx| {
-            for old in forgotten(&tx.list(&self.sessions), &session.owner, now, LIMITS)? {
+            for old in forgotten(&tx.list(&self.sessions), &session, now, LIMITS)? {
                 tx.delete(&self.sessions, &old);
             }
             tx.put(&self.sessions, session.access_key_id.clone(), session.clone());
@@ -172,22 +172,25 @@ impl Sts {
 /// was never known.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// How many sessions a role or user has at once, and how many of all are remembered with those that
-/// have ended.
+/// How many sessions a role or user has at once that somebody has asked for, and how many of all are
+/// remembered with those that have ended.
 ///
 /// A pod may ask for credentials as fast as it can: AWS throttles that, by numbers that it does not
-/// tell. Each session here is written down and held for hours.
+/// tell. Each session here is written down and held for hours. Those of instances' metadata services
+/// are one for each instance: they are never refused, and no others' stand in their way.
 const LIMITS: (usize, usize) = (5_000, 20_000);
 
-/// The keys of those that need not be remembered any more when one of `owner` comes.
+/// The keys of those that need not be remembered any more when `new` comes.
 fn forgotten(
     all: &[Arc<Session>],
-    owner: &Owner,
+    new: &Session,
     now: Timestamp,
     (most, remembered): (usize, usize),
 ) -> Result<Vec<String>, StsError> {
-    let live = all.iter().filter(|it| it.expires > now && it.owner.id() == owner.id());
-    if live.count() >= most {
+    let is_asked_for = |it: &&Arc<Session>| {
+        !it.is_of_instance && it.expires > now && it.owner.id() == new.owner.id()
+    };
+    if !new.is_of_instance && all.iter().filter(is_asked_for).count() >= most {
         return Err(StsError::Throttled);
     }
     let kept = if all.len() < remembered { KEPT } else { Duration::ZERO };
@@ -328,7 +331,8 @@ mod tests {
         let now = Timestamp::from_second(10 * day).unwrap();
         let live = 10 * day + 1;
         let mut all = vec![session(1, "a", live), session(2, "a", live), session(3, "b", live)];
-        let ask = |all: &[_], role: &str, limits| forgotten(all, &of(role, "another"), now, limits);
+        let ask =
+            |all: &[_], role: &str, limits| forgotten(all, &session(9, role, live), now, limits);
         assert_eq!(ask(&all, "a", (2, 9)), Err(StsError::Throttled));
         assert_eq!(ask(&all, "b", (2, 9)), Ok(Vec::new()));
         // What has ended counts no more; it is remembered for a day, if there is room.
@@ -337,5 +341,21 @@ mod tests {
         assert_eq!(ask(&all, "a", (2, 9)), Ok(vec!["ASIA4".to_owned()]));
         let both = vec!["ASIA2".to_owned(), "ASIA4".to_owned()];
         assert_eq!(ask(&all, "a", (2, 4)), Ok(both));
+    }
+
+    #[test]
+    fn sessions_of_instances_are_never_refused_and_count_for_nobody() {
+        let of_instance = |key: usize| {
+            let it = Session::clone(&session(key, "a", 10));
+            Arc::new(Session { is_of_instance: true, ..it })
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let full = [session(1, "a", 10), session(2, "a", 10)];
+        assert_eq!(forgotten(&full, &of_instance(3), now, (2, 9)), Ok(Vec::new()));
+        assert_eq!(forgotten(&full, &session(3, "a", 10), now, (2, 9)), Err(StsError::Throttled));
+        let instances = [of_instance(1), of_instance(2)];
+        assert_eq!(forgotten(&instances, &session(3, "a", 10), now, (2, 9)), Ok(Vec::new()));
+        // Nor are they forgotten while they last, however many there are.
+        assert_eq!(forgotten(&instances, &session(3, "a", 10), now, (2, 2)), Ok(Vec::new()));
     }
 }

@@ -7,7 +7,7 @@ mod fan_out;
 mod loads;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::rows::{Row, millis};
 
@@ -52,9 +53,9 @@ async fn cold_start(server: &mut Server) -> anyhow::Result<Row> {
     Ok(Row::new(what, millis(taken), millis(server.first_start), "2 s"))
 }
 
-/// Killed when the value goes, with its folder.
+/// Killed when the value goes; then its folder goes.
 pub(crate) struct Server {
-    folder: PathBuf,
+    folder: TempDir,
     port: u16,
     process: Child,
     /// The floor of a start: with nothing in the store.
@@ -63,11 +64,10 @@ pub(crate) struct Server {
 
 impl Server {
     async fn start() -> anyhow::Result<Self> {
-        // Not below /tmp, which may be memory.
-        let folder = PathBuf::from(format!("/var/tmp/nodestead-bench-{}", std::process::id()));
+        let folder = crate::disk_folder()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let started = Instant::now();
-        let process = spawn(&folder, port)?;
+        let process = spawn(folder.path(), port)?;
         let mut server = Self { folder, port, process, first_start: Duration::ZERO };
         server.answers().await?;
         server.first_start = started.elapsed();
@@ -77,7 +77,7 @@ impl Server {
     async fn kill_and_start(&mut self) -> anyhow::Result<()> {
         self.process.kill()?;
         self.process.wait()?;
-        self.process = spawn(&self.folder, self.port)?;
+        self.process = spawn(self.folder.path(), self.port)?;
         self.answers().await
     }
 
@@ -106,7 +106,7 @@ impl Server {
 
     /// A client with a connection of its own.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(self.folder.join("admin.conf"))?;
+        let kubeconfig = Kubeconfig::read_from(self.folder.path().join("admin.conf"))?;
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
         Ok(Client::try_from(config)?)
@@ -125,9 +125,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            eprintln!("bench: `{}` was not removed: {error}", self.folder.display());
-        }
     }
 }
 

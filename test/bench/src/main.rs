@@ -59,6 +59,12 @@ async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A folder that goes with the value, on a disk: `/tmp` may be memory, where what is written through to the
+/// disk costs nothing.
+fn disk_folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("nodestead-bench-").tempdir_in("/var/tmp")
+}
+
 /// How often `up` is measured.
 const UPS: usize = 3;
 

@@ -8,6 +8,7 @@ mod cni_stdin;
 mod kube;
 mod kube_apply;
 mod kube_patch;
+mod kube_protobuf;
 mod kube_selectors;
 mod kube_watch;
 mod query;
@@ -18,7 +19,7 @@ mod user_data;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("sigv4", sigv4::run),
     ("query", query::run),
     ("user_data", user_data::run),
@@ -27,6 +28,7 @@ pub const TARGETS: [Target; 8] = [
     ("kube_apply", kube_apply::run),
     ("kube_selectors", kube_selectors::run),
     ("kube_watch", kube_watch::run),
+    ("kube_protobuf", kube_protobuf::run),
 ];
 
 /// Feeds one input to a target.

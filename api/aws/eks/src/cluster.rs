@@ -181,6 +181,24 @@ pub struct UpdateClusterConfigRequest {
     pub upgrade_policy: Option<UpgradePolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub compute_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub control_plane_scaling_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_api_server_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_controller_manager_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kube_scheduler_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub kubernetes_network_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub remote_network_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub storage_config: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub zonal_shift_config: Value,
 }
 
 /// What [`UpdateClusterConfig`] answers.
@@ -223,6 +241,8 @@ pub struct Cluster {
     pub upgrade_policy: Option<UpgradePolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub control_plane_scaling_config: Value,
 }
 
 /// Where a control plane shall be reached.

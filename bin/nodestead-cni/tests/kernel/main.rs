@@ -369,6 +369,35 @@ fn pods_with_host_ports_keep_their_addresses_towards_each_other() {
     assert!(!listed.contains("192.168.0."), "{listed}");
 }
 
+/// What stands for a pod that went without its DEL gives way; the DEL that comes late takes nothing away
+/// from who has the port by then.
+#[test]
+fn a_host_port_goes_to_the_newer_pod_with_others_that_were_free_and_stays_with_it() {
+    let (Some(node), Some(a), Some(b)) = (node("ht"), Netns::new("hu"), Netns::new("hv")) else {
+        return;
+    };
+    let Some(client) = Netns::new("hw") else { return };
+    connect(&node, &client);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ipamd.sock");
+    ipamd(&socket, plumbed);
+    let ports = |hosts: [u16; 2]| {
+        let [one, two] = hosts.map(|it| format!(r#"{{"hostPort":{it},"containerPort":80}}"#));
+        config(&socket, &format!(r#","runtimeConfig":{{"portMappings":[{one},{two}]}}"#))
+    };
+    let (of_a, of_b) = (ports([8081, 8082]), ports([8080, 8081]));
+    assert!(cni(&node, program(), "ADD", "a", &a.path(), &of_a).status.success());
+    let output = cni(&node, program(), "ADD", "b", &b.path(), &of_b);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let _server = serve(&b, "192.168.0.21:80");
+    assert!(can_connect(&client, "10.9.0.1:8080") && can_connect(&client, "10.9.0.1:8081"));
+
+    assert!(cni(&node, program(), "DEL", "a", &a.path(), &of_a).status.success());
+    assert!(can_connect(&client, "10.9.0.1:8081"), "it is the other pod's");
+    let listed = node.run(&["nft", "list", "map", "ip", "aws-cni-hostports", "ports"]);
+    assert!(!String::from_utf8(listed.stdout).unwrap().contains("8082"));
+}
+
 /// A pod that says by IPv6 that it is the router would be believed otherwise.
 #[test]
 fn a_node_is_told_not_to_heed_its_pods_router_advertisements() {

@@ -17,6 +17,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use region_ec2::records::{Instance, InstanceState};
+use region_ecr::ImportError;
 use region_host::{Condition, Hosts};
 use serde::Serialize;
 use serde_json::json;
@@ -232,13 +233,32 @@ fn answer(status: StatusCode, body: &impl Serialize) -> Response<Body> {
 
 fn failed(error: &anyhow::Error) -> Response<Body> {
     let mut response = Response::new(transport::full(format!("{error:#}")));
-    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    *response.status_mut() = status_of(error);
     response
+}
+
+/// Whether who asks can mend it.
+fn status_of(error: &anyhow::Error) -> StatusCode {
+    let of_archive = error.downcast_ref::<ImportError>();
+    if of_archive.is_none_or(ImportError::is_of_archive) {
+        return StatusCode::UNPROCESSABLE_ENTITY;
+    }
+    tracing::error!(error = format!("{error:#}"), "failed to take in an archive");
+    StatusCode::INTERNAL_SERVER_ERROR
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_fails_is_not_the_fault_of_who_asks() {
+        let failed = ImportError::Read { source: std::io::Error::from_raw_os_error(5) };
+        assert_eq!(status_of(&failed.into()), StatusCode::INTERNAL_SERVER_ERROR);
+        let bad = ImportError::NotAnArchive;
+        assert_eq!(status_of(&bad.into()), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(status_of(&anyhow::anyhow!("x")), StatusCode::UNPROCESSABLE_ENTITY);
+    }
 
     #[test]
     fn an_instance_costs_something_while_it_runs() {

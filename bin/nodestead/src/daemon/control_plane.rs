@@ -47,6 +47,9 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Upstream's limit for dialling a kubelet.
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
 const HTTPS: u16 = 443;
+/// Who signs the certificate by which aggregated API servers know this one, and its name, as EKS's.
+const FRONT_PROXY_CA: &str = "front-proxy-ca";
+const FRONT_PROXY: &str = "front-proxy-client";
 /// How long the webhooks' answers are remembered: a new access entry works within this.
 const WEBHOOK_MEMORY: Duration = Duration::from_secs(2);
 
@@ -158,6 +161,7 @@ impl Planes {
         scope: &Scope,
     ) -> anyhow::Result<ApiServer> {
         let folder = self.folder(&cluster.name);
+        let front_proxy = files::ca(&folder, FRONT_PROXY_CA, FRONT_PROXY_CA)?;
         let store = self.store(&cluster.name).await?;
         let mut config = kube_apiserver::Config::new(store, self.clock);
         config.service_cidr = cluster.service_cidr.parse().context("the Services' range")?;
@@ -181,6 +185,11 @@ impl Planes {
                 self.authenticator(cluster, entries()).service(),
             )),
             token_webhook_memory: WEBHOOK_MEMORY,
+            client_ca_pem: Some(ca.certificate_pem().to_owned()),
+            request_header: Some(authn::RequestHeader::new(
+                front_proxy.certificate_pem(),
+                &[FRONT_PROXY],
+            )),
             ..authn::Config::default()
         };
         drop(scope.spawn("signing keys", keys.rotate(self.clock)));
@@ -194,6 +203,8 @@ impl Planes {
             dial_limit: DIAL_LIMIT,
             scope: scope.clone(),
         };
+        config.proxy_client =
+            Some(self.issue(&front_proxy, FRONT_PROXY, "", &[], Usage::Client)?);
         let metrics = MetricsServer::new(self.clock);
         let (group, version) = (metrics_server::GROUP, metrics_server::VERSION);
         config.delegates.push(Delegate::new(group, version, metrics.service()));
@@ -257,7 +268,9 @@ impl Planes {
     ) -> anyhow::Result<()> {
         let identity =
             self.issue(ca, "kube-apiserver", "", &serving_names(cluster), Usage::Server)?;
-        let config = tls::server(&identity, Some(ca.certificate_pem()))?;
+        let front_proxy = files::ca(&self.folder(&cluster.name), FRONT_PROXY_CA, FRONT_PROXY_CA)?;
+        let trusted = format!("{}\n{}", ca.certificate_pem(), front_proxy.certificate_pem());
+        let config = tls::server(&identity, Some(&trusted))?;
         let sides = [
             (Place::Here, SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
             (place.clone(), SocketAddr::new(any_address(cluster), HTTPS)),

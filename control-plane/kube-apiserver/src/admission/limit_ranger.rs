@@ -1,8 +1,6 @@
-//! LimitRanger: a namespace's defaults for containers, and its bounds for containers and pods.
+//! LimitRanger: a namespace's defaults for containers, and its bounds for containers, pods and claims.
 //!
 //! Upstream: plugin/pkg/admission/limitranger.
-//! Deviation: pods only; bounds for PersistentVolumeClaims are not looked at. The annotation that
-//! tells of applied defaults is not set.
 
 use std::sync::Arc;
 
@@ -15,31 +13,85 @@ use crate::{
     status::Status,
 };
 
+/// What was filled in is told in this annotation.
+const TOLD: &str = "kubernetes.io/limit-ranger";
+
 /// Fills in what containers leave open: limits from `default`, requests from `defaultRequest`.
 pub(super) fn apply_defaults(objects: &dyn Objects, attributes: &Attributes<'_>, pod: &mut Value) {
     for range in ranges(objects, attributes) {
+        let mut told = Vec::new();
         for item in items(&range, "/spec/limits").iter().filter(|it| is_for(it, "Container")) {
-            for list in ["containers", "initContainers"] {
+            for (list, what) in [("containers", "container"), ("initContainers", "init container")]
+            {
                 for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
-                    fill(container, "limits", item.get("default"));
-                    fill(container, "requests", item.get("defaultRequest"));
+                    let name = text(container, "/name").to_owned();
+                    let limits = fill(container, "limits", item.get("default"));
+                    let requests = fill(container, "requests", item.get("defaultRequest"));
+                    for (part, set) in [("request", requests), ("limit", limits)] {
+                        if !set.is_empty() {
+                            told.push(format!("{} {part} for {what} {name}", set.join(", ")));
+                        }
+                    }
                 }
             }
+        }
+        if !told.is_empty() {
+            let told = format!("LimitRanger plugin set: {}", told.join("; "));
+            pod["metadata"]["annotations"][TOLD] = told.into();
         }
     }
 }
 
-fn fill(container: &mut Value, part: &str, defaults: Option<&Value>) {
+/// The resources that were not given before, in order.
+fn fill(container: &mut Value, part: &str, defaults: Option<&Value>) -> Vec<String> {
     let Some(defaults) = defaults.and_then(Value::as_object).filter(|it| !it.is_empty()) else {
-        return;
+        return Vec::new();
     };
     if !container["resources"][part].is_object() {
         container["resources"][part] = Value::Object(Map::new());
     }
-    let Some(given) = container["resources"][part].as_object_mut() else { return };
+    let Some(given) = container["resources"][part].as_object_mut() else { return Vec::new() };
+    let mut set = Vec::new();
     for (resource, amount) in defaults {
-        given.entry(resource.clone()).or_insert_with(|| amount.clone());
+        if !given.contains_key(resource) {
+            given.insert(resource.clone(), amount.clone());
+            set.push(resource.clone());
+        }
     }
+    set.sort();
+    set
+}
+
+/// Refuses a claim that asks for less or more than there may be.
+pub(super) fn check_claim(
+    objects: &dyn Objects,
+    attributes: &Attributes<'_>,
+    claim: &Value,
+) -> Result<(), Status> {
+    const KIND: &str = "PersistentVolumeClaim";
+    let mut faults = Vec::new();
+    for range in ranges(objects, attributes) {
+        for item in items(&range, "/spec/limits").iter().filter(|it| is_for(it, KIND)) {
+            let requested =
+                |resource: &str| quantity(claim.pointer("/spec/resources/requests"), resource);
+            let least = quantities(item.get("min")).into_iter().map(|it| ("minimum", it));
+            let most = quantities(item.get("max")).into_iter().map(|it| ("maximum", it));
+            for (bound, (resource, limit)) in least.chain(most) {
+                let told = format!("{bound} {resource} usage per {KIND} is {limit}");
+                match requested(&resource) {
+                    None => faults.push(format!("{told}.  No request is specified")),
+                    Some(found)
+                        if bound == "minimum" && found < limit
+                            || bound == "maximum" && found > limit =>
+                    {
+                        faults.push(format!("{told}, but request is {found}"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+    refusal(attributes, claim, &faults)
 }
 
 /// Refuses what is out of bounds, all faults at once.
@@ -66,10 +118,14 @@ pub(super) fn check(
             }
         }
     }
-    match faults.as_slice() {
+    refusal(attributes, pod, &faults)
+}
+
+fn refusal(attributes: &Attributes<'_>, object: &Value, faults: &[String]) -> Result<(), Status> {
+    match faults {
         [] => Ok(()),
-        [one] => Err(attributes.forbidden(pod, one)),
-        many => Err(attributes.forbidden(pod, &format!("[{}]", many.join(", ")))),
+        [one] => Err(attributes.forbidden(object, one)),
+        many => Err(attributes.forbidden(object, &format!("[{}]", many.join(", ")))),
     }
 }
 

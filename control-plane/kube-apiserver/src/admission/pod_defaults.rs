@@ -1,11 +1,14 @@
-//! DefaultTolerationSeconds and TaintNodesByCondition.
+//! DefaultTolerationSeconds, TaintNodesByCondition and PodTopologyLabels.
 
 use serde_json::{Value, json};
 
-use crate::authz::{items, text};
+use crate::authz::{Objects, items, text};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+/// What of its node's labels a pod is told.
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 /// How long a pod stays on a node that is not ready (upstream's default).
 const SECONDS: i64 = 300;
@@ -33,6 +36,15 @@ pub(super) fn taint_new_node(node: &mut Value) {
         |taint: &Value| text(taint, "/key") == NOT_READY && text(taint, "/effect") == "NoSchedule";
     if !items(node, "/spec/taints").iter().any(is_not_ready) {
         push(node, "taints", json!({"key": NOT_READY, "effect": "NoSchedule"}));
+    }
+}
+
+/// A pod with a node has the node's place in its labels, for its containers to read.
+pub(crate) fn label_with_topology(objects: &dyn Objects, node: &str, pod: &mut Value) {
+    let Some(node) = objects.get("nodes", "", node) else { return };
+    for label in TOPOLOGY {
+        let Some(place) = node["metadata"]["labels"][label].as_str() else { continue };
+        pod["metadata"]["labels"][label] = place.into();
     }
 }
 

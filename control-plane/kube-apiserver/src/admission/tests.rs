@@ -282,6 +282,14 @@ async fn a_limit_range_fills_in_and_bounds() {
     let made = try_admit(memory(), &bob, "POST", PODS, None, pod()).await.unwrap();
     let filled = json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}});
     assert_eq!(made["spec"]["containers"][0]["resources"], filled);
+    let name = made["spec"]["containers"][0]["name"].as_str().unwrap();
+    assert_eq!(
+        made["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        format!(
+            "LimitRanger plugin set: cpu request for container {name}; cpu limit for container \
+             {name}"
+        )
+    );
     let greedy = limited(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "10m"}}));
     let refused = try_admit(memory(), &bob, "POST", PODS, None, greedy).await.unwrap_err();
     assert_eq!(
@@ -374,4 +382,93 @@ async fn a_pod_is_what_its_runtime_class_says_or_refused() {
         let (code, message) = admitted(spec).await.unwrap_err();
         assert!(code == 403 && message.contains(why), "{code} {message}");
     }
+}
+
+#[tokio::test]
+async fn claims_and_volumes_are_protected_and_claims_get_the_youngest_default_class() {
+    let claim = || json!({"metadata": {"name": "c", "namespace": "ns"}, "spec": {}});
+    let user = UserInfo::new("eve", &[]);
+    let path = "/api/v1/namespaces/ns/persistentvolumeclaims";
+    let made = try_admit(objects(), &user, "POST", path, None, claim()).await.unwrap();
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert!(made["spec"].get("storageClassName").is_none(), "there is no class");
+    let with_classes = || {
+        let memory = objects();
+        for (name, made, is_default) in [("a", 1, "true"), ("b", 2, "true"), ("c", 3, "false")] {
+            memory.put(
+                "storageclasses.storage.k8s.io",
+                json!({"metadata": {
+                    "name": name, "creationTimestamp": format!("2026-01-0{made}T00:00:00Z"),
+                    "annotations": {"storageclass.kubernetes.io/is-default-class": is_default},
+                }}),
+            );
+        }
+        memory
+    };
+    let made = try_admit(with_classes(), &user, "POST", path, None, claim()).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "b");
+    let mut without = claim();
+    without["spec"]["storageClassName"] = "".into();
+    let made = try_admit(with_classes(), &user, "POST", path, None, without).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "");
+    let volume = json!({"metadata": {"name": "v"}, "spec": {}});
+    let path = "/api/v1/persistentvolumes";
+    let made = try_admit(objects(), &user, "POST", path, None, volume).await.unwrap();
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
+}
+
+#[tokio::test]
+async fn a_claim_grows_only_when_it_is_bound_and_its_class_allows_it() {
+    let claim = |size: &str, class: &str, phase: &str| {
+        json!({
+            "metadata": {"name": "c", "namespace": "ns"}, "status": {"phase": phase},
+            "spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}},
+        })
+    };
+    let path = "/api/v1/namespaces/ns/persistentvolumeclaims/c";
+    let grown = async |class: &str, phase: &str, size: &str| {
+        let memory = objects();
+        for (name, allows) in [("grows", true), ("fixed", false)] {
+            let class = json!({"metadata": {"name": name}, "allowVolumeExpansion": allows});
+            memory.put("storageclasses.storage.k8s.io", class);
+        }
+        let (old, new) = (claim("1Gi", class, phase), claim(size, class, phase));
+        let user = UserInfo::new("eve", &[]);
+        let result = try_admit(memory, &user, "PUT", path, Some(&old), new).await;
+        result.map(drop).map_err(|status| status.message)
+    };
+    assert_eq!(grown("grows", "Bound", "2Gi").await, Ok(()));
+    assert_eq!(grown("fixed", "Bound", "1024Mi").await, Ok(()), "the same size");
+    let why = grown("grows", "Pending", "2Gi").await.unwrap_err();
+    assert!(why.ends_with("Only bound persistent volume claims can be expanded"), "{why}");
+    for class in ["fixed", "", "unknown"] {
+        let why = grown(class, "Bound", "2Gi").await.unwrap_err();
+        assert!(why.contains("only dynamically provisioned pvc can be resized"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_outside_of_the_bounds_of_its_namespace_is_refused() {
+    let claim = |size: &str| {
+        json!({"metadata": {"name": "c", "namespace": "ns"},
+            "spec": {"resources": {"requests": {"storage": size}}}})
+    };
+    let asked = async |size: &str| {
+        let memory = objects();
+        let limits = json!([{"type": "PersistentVolumeClaim",
+            "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}}]);
+        let metadata = json!({"namespace": "ns", "name": "l"});
+        memory.put("limitranges", json!({"metadata": metadata, "spec": {"limits": limits}}));
+        let path = "/api/v1/namespaces/ns/persistentvolumeclaims";
+        let user = UserInfo::new("eve", &[]);
+        let made = try_admit(memory, &user, "POST", path, None, claim(size)).await;
+        made.map(drop).map_err(|status| status.message)
+    };
+    assert_eq!(asked("1Gi").await, Ok(()));
+    let why = asked("3Gi").await.unwrap_err();
+    assert!(
+        why.ends_with("maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"),
+        "{why}"
+    );
+    assert!(asked("1Mi").await.unwrap_err().contains("minimum storage usage"));
 }

@@ -13,12 +13,10 @@
 //!
 //! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
 //! those of other built-in groups; `scale` and `binding` are not asked about, and neither are
-//! streams (`CONNECT`). No `authorizer` in match conditions.
+//! streams (`CONNECT`).
 
 mod client;
-mod conditions;
 mod configuration;
-mod matching;
 mod review;
 
 #[cfg(test)]
@@ -31,36 +29,36 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use transport::Place;
 
-use self::{configuration::Configurations, matching::Asked};
-use super::{Attributes, Context, Operation};
-use crate::{
-    convert, decode, defaults, json_patches,
-    resources::{Catalog, Resource},
-    server::Call,
-    status::Status,
+use self::configuration::Configurations;
+pub(crate) use self::configuration::NAMES;
+use super::{
+    Attributes, Context, Operation,
+    expressions::{Authority, Facts},
+    matching::Asked,
+    round::Round,
 };
+use crate::{decode, json_patches, resources::Resource, server::Call, status::Status};
 
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
 const EXEMPT: &str = "admissionregistration.k8s.io";
 
-pub(crate) use self::conditions::compiles;
+pub(crate) use self::configuration::Endpoint;
+
+/// What an endpoint answers to a review of any kind.
+pub(super) async fn ask(
+    context: &Context,
+    endpoint: &Endpoint,
+    review: &Value,
+) -> Result<Value, String> {
+    client::ask(context, endpoint, review).await.map_err(|error| error.plain())
+}
 
 /// All webhooks of the cluster, read anew when a configuration has changed.
 pub(super) struct Webhooks {
     /// Where they are dialled from.
     place: Place,
     known: Mutex<Arc<Configurations>>,
-}
-
-/// What does not change while the webhooks of one request are asked.
-struct Round<'a> {
-    context: &'a Context,
-    catalog: &'a Catalog,
-    resource: &'a Arc<Resource>,
-    attributes: &'a Attributes<'a>,
-    is_dry_run: bool,
-    options: Value,
 }
 
 impl Webhooks {
@@ -80,34 +78,54 @@ impl Webhooks {
     }
 }
 
-/// Lets mutating webhooks change the object. Returns warnings.
+/// Who was asked and wants to know of later changes, and what the object was when that was over.
+#[derive(Default)]
+pub(super) struct Mutated(Vec<(usize, Value)>);
+
+/// Lets mutating webhooks change the object.
 pub(super) async fn mutate(
     call: &Call,
     attributes: &Attributes<'_>,
     new: &mut Value,
-) -> Result<Vec<String>, Status> {
+    warnings: &mut Vec<String>,
+) -> Result<Mutated, Status> {
     let context = &call.server.admission;
     let known = context.webhooks.known(context);
-    let mut warnings = Vec::new();
+    let mut asked = Mutated::default();
     if known.mutating.is_empty() || is_exempt(&call.resource) {
-        return Ok(warnings);
+        return Ok(asked);
     }
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
-    // Who was asked, and what the object was when that was over.
-    let mut asked: Vec<(usize, Value)> = Vec::new();
     for (index, webhook) in known.mutating.iter().enumerate() {
-        if round.ask(webhook, new, &mut warnings).await? {
-            asked.push((index, new.clone()));
+        if round.ask(webhook, new, warnings).await? && webhook.is_reinvoked {
+            asked.0.push((index, new.clone()));
         }
     }
-    for (index, left) in asked {
-        let webhook = &known.mutating[index];
-        if webhook.is_reinvoked && left != *new {
-            round.ask(webhook, new, &mut warnings).await?;
+    Ok(asked)
+}
+
+/// Asks those once more that want to know of changes after theirs.
+pub(super) async fn mutate_again(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+    warnings: &mut Vec<String>,
+    asked: Mutated,
+) -> Result<(), Status> {
+    if asked.0.is_empty() {
+        return Ok(());
+    }
+    let context = &call.server.admission;
+    let known = context.webhooks.known(context);
+    let catalog = call.server.catalog();
+    let round = Round::of(call, &catalog, attributes)?;
+    for (index, left) in asked.0 {
+        if let Some(webhook) = known.mutating.get(index).filter(|_| left != *new) {
+            round.ask(webhook, new, warnings).await?;
         }
     }
-    Ok(warnings)
+    Ok(())
 }
 
 /// Lets validating webhooks refuse. Returns warnings.
@@ -134,22 +152,7 @@ fn is_exempt(resource: &Resource) -> bool {
     resource.group == EXEMPT
 }
 
-impl<'a> Round<'a> {
-    fn of(
-        call: &'a Call,
-        catalog: &'a Catalog,
-        attributes: &'a Attributes<'a>,
-    ) -> Result<Self, Status> {
-        Ok(Self {
-            context: &call.server.admission,
-            catalog,
-            resource: &call.resource,
-            attributes,
-            is_dry_run: crate::verbs::write::is_dry_run(call)?,
-            options: review::options(call, attributes.operation),
-        })
-    }
-
+impl Round<'_> {
     /// Asks one webhook if it wants to be. Says whether it was; `object` may be another afterwards.
     async fn ask(
         &self,
@@ -158,11 +161,11 @@ impl<'a> Round<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<bool, Status> {
         let asked = Asked { round: self, object };
-        let Some(resource) = webhook.wants(&asked)? else { return Ok(false) };
-        let request = review::request(self, &resource, object);
-        if !webhook.meets_conditions(&request)? {
+        let Some(resource) = webhook.matcher.wants(&asked)? else { return Ok(false) };
+        if !self.meets_conditions(webhook, &resource, object).await? {
             return Ok(false);
         }
+        let request = self.request(&resource, object);
         if self.is_dry_run && !webhook.is_harmless {
             return Err(Status::bad_request(format!(
                 "admission webhook \"{}\" does not support dry run",
@@ -191,6 +194,22 @@ impl<'a> Round<'a> {
         Ok(true)
     }
 
+    async fn meets_conditions(
+        &self,
+        webhook: &configuration::Webhook,
+        resource: &Arc<Resource>,
+        object: &Value,
+    ) -> Result<bool, Status> {
+        if webhook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let Attributes { user, info, .. } = self.attributes;
+        let authority = Authority::new(&self.context.authorizer, user, info);
+        let facts = Facts::of(self, resource, object, &authority);
+        let hold = authority.answered(|| webhook.conditions.hold(&facts)).await;
+        webhook.decided(hold)
+    }
+
     /// The object with a webhook's changes: of the same type, with defaults, in the stored form.
     fn patched(
         &self,
@@ -201,22 +220,8 @@ impl<'a> Round<'a> {
         if self.attributes.operation == Operation::Delete {
             return Err("a deleted object cannot be changed".to_owned());
         }
-        let mut changed = object.clone();
-        convert::from_storage(resource, &mut changed);
+        let mut changed = self.shown(object, resource);
         json_patches::apply(&mut changed, patch).map_err(|it| it.to_string())?;
-        if self.attributes.info.subresource == "eviction" {
-            return Ok(changed);
-        }
-        if let Some(shape) = decode::shape(resource) {
-            let ignore = decode::FieldValidation::Ignore;
-            decode::typed(resource, &shape, &mut changed, &[], ignore)
-                .map_err(|it| it.to_string())?;
-        }
-        convert::to_storage(resource, &mut changed);
-        if resource.custom.is_some() {
-            changed["apiVersion"] = object["apiVersion"].clone();
-        }
-        defaults::apply(self.resource, &mut changed);
-        Ok(changed)
+        self.taken(resource, object, changed, decode::FieldValidation::Ignore)
     }
 }

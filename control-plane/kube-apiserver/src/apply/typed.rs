@@ -47,8 +47,16 @@ impl Kind {
         }
     }
 
+    /// Whether there is a field of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Struct(object) => object.is_open || object.fields.contains_key(name),
+            _ => true,
+        }
+    }
+
     /// The kind of a field or entry.
-    fn child(&self, name: &str) -> Self {
+    pub(crate) fn child(&self, name: &str) -> Self {
         match self {
             Self::Struct(object) => match object.fields.get(name) {
                 Some(field) => Self::of(&field.shape, field.merge),

@@ -5,7 +5,10 @@
 use serde::Deserialize;
 
 use super::Stage;
-use crate::request::{RequestInfo, UserInfo};
+use crate::{
+    matching::{self, Stars, is_in},
+    request::{RequestInfo, UserInfo},
+};
 
 /// How much of a request is written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -116,11 +119,6 @@ impl Policy {
     }
 }
 
-/// An empty list is one that everything is in.
-fn is_in(list: &[String], item: &str) -> bool {
-    list.is_empty() || list.iter().any(|it| it == item)
-}
-
 impl Rule {
     fn fits(&self, user: &UserInfo, info: &RequestInfo) -> bool {
         let is_in_group =
@@ -144,22 +142,13 @@ impl Rule {
     }
 
     fn names_path(&self, path: &str) -> bool {
-        self.paths.iter().any(|it| match it.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => it == path,
-        })
+        self.paths.iter().any(|it| matching::path(it, path))
     }
 }
 
 impl Resources {
     fn has(&self, info: &RequestInfo) -> bool {
-        let (resource, below) = (info.resource.as_str(), info.subresource.as_str());
-        let is_named = |it: &String| match it.split_once('/') {
-            Some(("*", name)) => name == below,
-            Some((name, "*")) => name == resource,
-            Some((name, part)) => name == resource && part == below,
-            None => it == "*" || it == resource && below.is_empty(),
-        };
+        let is_named = |it: &String| matching::resource(it, info, Stars::Both);
         self.group == info.group
             && (self.resources.is_empty() || self.resources.iter().any(is_named))
             && is_in(&self.resource_names, &info.name)

@@ -1,7 +1,8 @@
 //! ID tokens of an OpenID Connect provider.
 //!
-//! The provider's keys are asked for when a token comes that is signed with one that is not known,
-//! and not again for a while: strangers can make up as many key names as they like.
+//! The provider's keys are asked for when a token comes that is signed with one that is not known, or
+//! not with the one of its name: a provider may change a key and keep its name, or give it none. They
+//! are not asked for again for a while: strangers can make up as many tokens as they like.
 //!
 //! Deviation: one provider, by flags; no structured configuration, and no distributed claims.
 //!
@@ -94,36 +95,43 @@ impl Provider {
         if !self.config.signing_algs.contains(&header.alg) {
             return Err(OidcError::Algorithm(header.alg));
         }
-        let key = self.key(header.kid.as_deref()).await?;
         let mut validation = Validation::new(header.alg);
         // Dates and audiences are checked below, against the injected clock.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Value>(token, &key, &validation);
-        let claims = claims.map_err(|_| OidcError::Signature)?.claims;
+        let claims = self.verified(token, header.kid.as_deref(), &validation).await?;
         self.check(&claims, now.as_second())?;
         self.user(&claims)
     }
 
-    async fn key(&self, id: Option<&str>) -> Result<DecodingKey, OidcError> {
-        if let Some(key) = self.known(id) {
-            return Ok(key);
+    /// The claims of a token that a key of the provider has signed.
+    async fn verified(
+        &self,
+        token: &str,
+        id: Option<&str>,
+        validation: &Validation,
+    ) -> Result<Value, OidcError> {
+        let verify = || {
+            let key = self.known(id).ok_or(OidcError::UnknownKey)?;
+            let claims = jsonwebtoken::decode::<Value>(token, &key, validation);
+            claims.map(|it| it.claims).map_err(|_| OidcError::Signature)
+        };
+        if let Ok(claims) = verify() {
+            return Ok(claims);
         }
         let mut asked = self.asked.lock().await;
         // Somebody else may have asked meanwhile.
-        if let Some(key) = self.known(id) {
-            return Ok(key);
-        }
-        if asked.is_some_and(|it| it.elapsed() < REFETCH) {
-            return Err(OidcError::UnknownKey);
+        let found = verify();
+        if found.is_ok() || asked.is_some_and(|it| it.elapsed() < REFETCH) {
+            return found;
         }
         let fetched = tokio::time::timeout(FETCH_LIMIT, self.fetch_keys()).await;
         *asked = Some(Instant::now());
         let late = |_| OidcError::Provider(format!("no answer within {FETCH_LIMIT:?}"));
         *self.keys.write() = Some(fetched.map_err(late)??);
-        self.known(id).ok_or(OidcError::UnknownKey)
+        verify()
     }
 
     fn known(&self, id: Option<&str>) -> Option<DecodingKey> {
@@ -245,19 +253,22 @@ mod tests {
     struct World {
         key: ServiceAccountKey,
         asked: Arc<AtomicUsize>,
+        /// What the provider tells of its keys.
+        shown: Arc<parking_lot::Mutex<Value>>,
         provider: Provider,
     }
 
     impl World {
         fn new(change: fn(&mut Oidc)) -> Self {
             let key = ServiceAccountKey::generate().unwrap();
-            let (jwks, asked) = (key.jwks(), Arc::<AtomicUsize>::default());
+            let shown = Arc::new(parking_lot::Mutex::new(key.jwks()));
+            let (jwks, asked) = (shown.clone(), Arc::<AtomicUsize>::default());
             let count = asked.clone();
             let service = tower::service_fn(move |request: Request<Body>| {
                 let is_keys = request.uri().path() == "/keys";
                 count.fetch_add(usize::from(is_keys), Ordering::Relaxed);
                 let about = json!({"issuer": ISSUER, "jwks_uri": format!("{ISSUER}/keys")});
-                let body = if is_keys { jwks.clone() } else { about };
+                let body = if is_keys { jwks.lock().clone() } else { about };
                 async move { Ok::<_, Infallible>(Response::new(transport::full(body.to_string()))) }
             });
             let mut config = Oidc {
@@ -272,7 +283,7 @@ mod tests {
                 provider: Peer::local(service),
             };
             change(&mut config);
-            Self { key, asked, provider: Provider::new(config) }
+            Self { key, asked, shown, provider: Provider::new(config) }
         }
 
         fn sign(&self, claims: &Value, kid: &str) -> String {
@@ -330,6 +341,29 @@ mod tests {
         let forged = other.sign(&claims, one.key.key_id());
         let refused = one.provider.authenticate(&forged, Timestamp::UNIX_EPOCH).await.unwrap_err();
         assert!(matches!(refused, OidcError::Signature), "{refused}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_changed_under_its_name_or_has_none_is_asked_for_again() {
+        for kid in [Some("one"), None] {
+            let (old, new) = (World::new(|_| {}), World::new(|_| {}));
+            let shown = |world: &World| {
+                let mut jwks = world.key.jwks();
+                jwks["keys"][0]["kid"] = json!(kid);
+                serde_json::from_value::<JwkSet>(jwks).unwrap()
+            };
+            // What it knew, and what the provider has by now.
+            *new.provider.keys.write() = Some(shown(&old));
+            let mut header = Header::new(Algorithm::RS256);
+            header.kid = kid.map(str::to_owned);
+            let key = EncodingKey::from_rsa_pem(new.key.private_pem().as_bytes()).unwrap();
+            let claims = json!({"iss": ISSUER, "aud": "kubernetes", "sub": "ann", "exp": 100});
+            let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+            *new.shown.lock() = json!(shown(&new));
+            let user = new.provider.authenticate(&token, Timestamp::UNIX_EPOCH).await.unwrap();
+            assert!(user.username.ends_with("#ann"), "{kid:?}");
+            assert_eq!(new.asked.load(Ordering::Relaxed), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

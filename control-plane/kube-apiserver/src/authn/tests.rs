@@ -16,7 +16,7 @@ fn authenticator(hook: Option<Hook>) -> Authenticator {
         token_webhook_memory: Duration::from_secs(120),
         ..Config::default()
     };
-    Authenticator::new(config, Memory::default(), Clock::simulated(Timestamp::UNIX_EPOCH))
+    Authenticator::new(config, Memory::default(), Clock::simulated(Timestamp::UNIX_EPOCH)).unwrap()
 }
 
 fn parts(path: &str, authorization: Option<&str>) -> Parts {
@@ -83,7 +83,12 @@ async fn a_certificate_names_its_user_and_groups() {
             identity.certificate_pem.as_bytes(),
         )
         .unwrap();
-    let peer = Peer { address: None, local: None, certificate: Some(certificate) };
+    let peer = Peer {
+        address: None,
+        local: None,
+        certificate: Some(certificate),
+        intermediates: Vec::new(),
+    };
     let found = authenticator(None).authenticate(&parts("/api", None), Some(&peer)).await;
     let user = found.unwrap();
     assert_eq!(user.username, "system:kube-scheduler");
@@ -108,4 +113,64 @@ async fn a_webhooks_yes_is_remembered_and_its_no_is_not() {
     tokio::time::sleep(Duration::from_secs(121)).await;
     assert!(authenticator.authenticate(&good, None).await.is_ok());
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 4);
+}
+
+fn issued(ca: &pki::Ca, cn: &str, headers: &[(&str, &str)]) -> (Parts, Peer) {
+    let profile = pki::Profile {
+        cn: cn.into(),
+        organizations: vec!["system:masters".into()],
+        sans: vec![],
+        usages: vec![pki::Usage::Client],
+        not_after: Timestamp::constant(2_000_000_000, 0),
+    };
+    let identity = ca.issue(&profile).unwrap();
+    let certificate =
+        <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
+            identity.certificate_pem.as_bytes(),
+        )
+        .unwrap();
+    let mut request = Request::get("/api");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let peer = Peer {
+        address: None,
+        local: None,
+        certificate: Some(certificate),
+        intermediates: Vec::new(),
+    };
+    (request.body(()).unwrap().into_parts().0, peer)
+}
+
+#[tokio::test]
+async fn only_a_proxy_of_the_proxies_authority_may_name_its_user() {
+    let (front, clients) = (pki::Ca::new("front").unwrap(), pki::Ca::new("clients").unwrap());
+    let config = Config {
+        client_ca_pem: Some(clients.certificate_pem().to_owned()),
+        request_header: Some(RequestHeader::new(front.certificate_pem(), &["front"])),
+        ..Config::default()
+    };
+    let clock = Clock::simulated(Clock::system().now());
+    let authenticator = Authenticator::new(config, Memory::default(), clock).unwrap();
+    let named = [
+        ("X-Remote-User", "jane"),
+        ("X-Remote-Uid", "7"),
+        ("X-Remote-Group", "dev"),
+        ("X-Remote-Group", "ops"),
+        ("X-Remote-Extra-Example.com%2fScopes", "a"),
+    ];
+    let (mut head, peer) = issued(&front, "front", &named);
+    let user = authenticator.authenticate(&head, Some(&peer)).await.unwrap();
+    assert_eq!((user.username.as_str(), user.uid.as_str()), ("jane", "7"));
+    assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
+    assert_eq!(user.extra["example.com/scopes"], ["a"]);
+    authenticator.forget(&mut head.headers);
+    assert!(head.headers.is_empty(), "{:?}", head.headers);
+    let (head, peer) = issued(&front, "another", &named);
+    assert!(authenticator.authenticate(&head, Some(&peer)).await.is_err(), "not allowed");
+    let (head, peer) = issued(&front, "front", &[]);
+    assert!(authenticator.authenticate(&head, Some(&peer)).await.is_err(), "is no user itself");
+    let (head, peer) = issued(&clients, "front", &named);
+    let user = authenticator.authenticate(&head, Some(&peer)).await.unwrap();
+    assert_eq!(user.username, "front", "clients speak for themselves only");
 }

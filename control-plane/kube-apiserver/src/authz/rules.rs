@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::request::RequestInfo;
+use crate::{
+    matching::{self, Stars, covers as has},
+    request::RequestInfo,
+};
 
 /// `PolicyRule` of rbac.authorization.k8s.io/v1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -33,23 +36,11 @@ impl Rule {
             return false;
         }
         if !info.is_resource {
-            return self.non_resource_urls.iter().any(|url| url_matches(url, &info.path));
+            return self.non_resource_urls.iter().any(|url| matching::path(url, &info.path));
         }
         has(&self.api_groups, &info.group)
-            && self.has_resource(&info.resource, &info.subresource)
+            && self.resources.iter().any(|it| matching::resource(it, info, Stars::Resource))
             && (self.resource_names.is_empty() || self.resource_names.contains(&info.name))
-    }
-
-    fn has_resource(&self, resource: &str, subresource: &str) -> bool {
-        self.resources.iter().any(|rule| match (rule.as_str(), subresource) {
-            ("*", _) => true,
-            (rule, "") => rule == resource,
-            (rule, subresource) => match rule.split_once('/') {
-                Some(("*", sub)) => sub == subresource,
-                Some((name, sub)) => name == resource && sub == subresource,
-                None => false,
-            },
-        })
     }
 
     /// The rule as the smallest rules that it consists of.
@@ -114,17 +105,6 @@ impl Rule {
 pub(crate) fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     let atoms = wanted.iter().flat_map(Rule::atoms);
     atoms.filter(|atom| !owned.iter().any(|own| own.covers_atom(atom))).collect()
-}
-
-fn has(list: &[String], wanted: &str) -> bool {
-    list.iter().any(|it| it == "*" || it == wanted)
-}
-
-fn url_matches(rule: &str, path: &str) -> bool {
-    match rule.strip_suffix('*') {
-        Some(prefix) => path.starts_with(prefix),
-        None => rule == path,
-    }
 }
 
 fn url_covers(own: &str, wanted: &str) -> bool {

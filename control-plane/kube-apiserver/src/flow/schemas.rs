@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::{
+    matching::{self, Stars, covers},
     request::{RequestInfo, UserInfo},
     resources::meta,
 };
@@ -68,10 +69,6 @@ fn text(value: &Value, field: &str) -> String {
 
 fn each<T>(value: &Value, field: &str, read: fn(&Value) -> T) -> Vec<T> {
     value[field].as_array().into_iter().flatten().map(read).collect()
-}
-
-fn covers(list: &[String], item: &str) -> bool {
-    list.iter().any(|it| it == "*" || it == item)
 }
 
 impl Schema {
@@ -170,11 +167,7 @@ impl ResourceRule {
     }
 
     fn matches(&self, info: &RequestInfo) -> bool {
-        let is_resource = |it: &String| match it.split_once('/') {
-            _ if it == "*" => true,
-            Some((resource, below)) => resource == info.resource && below == info.subresource,
-            None => *it == info.resource && info.subresource.is_empty(),
-        };
+        let is_resource = |it: &String| matching::resource(it, info, Stars::Nowhere);
         let is_there = if info.namespace.is_empty() {
             self.is_for_cluster
         } else {
@@ -193,10 +186,7 @@ impl PathRule {
     }
 
     fn matches(&self, info: &RequestInfo) -> bool {
-        let is_path = |it: &String| match it.strip_suffix('*') {
-            Some(prefix) => info.path.starts_with(prefix),
-            None => *it == info.path,
-        };
-        covers(&self.verbs, &info.verb) && self.paths.iter().any(is_path)
+        covers(&self.verbs, &info.verb)
+            && self.paths.iter().any(|it| matching::path(it, &info.path))
     }
 }

@@ -35,18 +35,32 @@ pub(super) enum DialError {
     },
 }
 
+/// How TLS is spoken with a backend, and the name that its certificate has to have: its address's
+/// where there is none.
+#[derive(Clone, Debug)]
+pub(crate) struct Secure {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: Option<ServerName<'static>>,
+}
+
+impl From<Arc<ClientConfig>> for Secure {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self { config, name: None }
+    }
+}
+
 /// Sends one request over a connection of its own.
 pub(super) async fn send(
     config: &Config,
     address: SocketAddr,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Secure>,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, DialError> {
     let connected = config.place.connect(address, config.dial_limit).await;
     let stream = connected.map_err(|source| DialError::Connect { address, source })?;
     let Some(tls) = tls else { return exchange(config, stream, request).await };
-    let name = ServerName::from(address.ip());
-    let handshake = TlsConnector::from(tls).connect(name, stream);
+    let name = tls.name.unwrap_or_else(|| ServerName::from(address.ip()));
+    let handshake = TlsConnector::from(tls.config).connect(name, stream);
     let shaken = match tokio::time::timeout(config.dial_limit, handshake).await {
         Ok(shaken) => shaken,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")),

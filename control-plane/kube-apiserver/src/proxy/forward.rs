@@ -2,6 +2,8 @@
 //!
 //! Upstream: `k8s.io/apimachinery/pkg/util/proxy`.
 
+use std::net::SocketAddr;
+
 use futures::stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
@@ -32,9 +34,9 @@ impl Proxy {
         };
         let tls = match (backend.is_tls, tls) {
             (false, _) => None,
-            (true, Some(tls)) => Some(tls),
+            (true, Some(tls)) => Some(tls.into()),
             // Whoever is not a kubelet brings a certificate of its own making.
-            (true, None) => Some(tls::client_unverified(None).map_err(Status::internal)?),
+            (true, None) => Some(tls::client_unverified(None).map_err(Status::internal)?.into()),
         };
         let Beyond { prefix, path, is_bare } = beyond(info, request.uri());
         if is_bare && matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -62,16 +64,12 @@ fn onward_request(
     backend: Backend,
     prefix: &str,
 ) -> Result<Request<Body>, Status> {
-    let (mut head, body) = request.into_parts();
-    let bad = |_| Status::bad_request("the path cannot be forwarded");
-    head.uri = path.parse().map_err(bad)?;
-    head.version = http::Version::HTTP_11;
-    head.extensions.clear();
-    hop_by_hop::strip(&mut head.headers);
+    let host = request.headers().get(header::HOST).cloned();
+    let (mut head, body) = self::request(request, path, backend.address)?.into_parts();
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let forwarded = [
         ("x-forwarded-uri", HeaderValue::try_from(format!("{prefix}{path}")).ok()),
-        ("x-forwarded-host", head.headers.get(header::HOST).cloned()),
+        ("x-forwarded-host", host),
         ("x-forwarded-proto", Some(HeaderValue::from_static("https"))),
     ];
     for (name, value) in forwarded {
@@ -79,27 +77,47 @@ fn onward_request(
             head.headers.insert(name, value);
         }
     }
-    let host = backend.address.to_string();
-    let host = host.parse().expect("an address is a header value");
+    Ok(Request::from_parts(head, body))
+}
+
+/// The request of a connection of its own.
+pub(super) fn request(
+    request: Request<Body>,
+    path: &str,
+    address: SocketAddr,
+) -> Result<Request<Body>, Status> {
+    let (mut head, body) = request.into_parts();
+    let bad = |_| Status::bad_request("the path cannot be forwarded");
+    head.uri = path.parse().map_err(bad)?;
+    head.version = http::Version::HTTP_11;
+    head.extensions.clear();
+    hop_by_hop::strip(&mut head.headers);
+    let host = address.to_string().parse().expect("an address is a header value");
     head.headers.insert(header::HOST, host);
     Ok(Request::from_parts(head, body))
 }
 
-fn onward_answer(answer: Response<Incoming>, backend: Backend, prefix: &str) -> Response<Body> {
+/// The answer without what belongs to the backend's connection.
+pub(super) fn answer(answer: Response<Incoming>) -> Response<Body> {
     let (mut head, incoming) = answer.into_parts();
     head.extensions.clear();
     hop_by_hop::strip(&mut head.headers);
+    Response::from_parts(head, body(incoming))
+}
+
+fn onward_answer(answer: Response<Incoming>, backend: Backend, prefix: &str) -> Response<Body> {
+    let (mut head, body) = self::answer(answer).into_parts();
     let location = head.headers.get(header::LOCATION).and_then(|it| it.to_str().ok());
     let moved = location.and_then(|it| relocated(it, &backend.address.to_string(), prefix));
     if let Some(moved) = moved.and_then(|it| HeaderValue::try_from(it).ok()) {
         head.headers.insert(header::LOCATION, moved);
     }
     if !html::is_page(&head.headers) {
-        return Response::from_parts(head, body(incoming));
+        return Response::from_parts(head, body);
     }
     head.headers.remove(header::CONTENT_LENGTH);
     let page = html::Page::new(backend.address.to_string(), prefix.to_owned());
-    Response::from_parts(head, rewritten(body(incoming), page))
+    Response::from_parts(head, rewritten(body, page))
 }
 
 /// A page's frames, one by one; what was held back comes last.

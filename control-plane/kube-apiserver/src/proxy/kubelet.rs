@@ -75,7 +75,7 @@ impl Proxy {
             .header(header::HOST, address.to_string())
             .body(transport::empty())
             .map_err(Status::internal)?;
-        let tls = self.config.kubelet_tls.clone();
+        let tls = self.config.kubelet_tls.clone().map(dial::Secure::from);
         dial::send(&self.config, address, tls, request).await.map_err(|error| {
             let message = format!("Get \"https://{address}{path}\": {error}");
             Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
@@ -96,7 +96,7 @@ impl Proxy {
             return Err(Status::bad_request(message));
         }
         let address = target::kubelet(&*self.objects, node)?;
-        let tls = self.config.kubelet_tls.clone();
+        let tls = self.config.kubelet_tls.clone().map(dial::Secure::from);
         let answer = upgrade::tunnel(&self.config, address, tls, &path, request).await?;
         match answer {
             upgrade::Answer::Switched(response) => Ok(response),

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use parking_lot::Mutex;
 use transport::Body;
 
 use super::{Config, dial};
@@ -24,6 +24,16 @@ const OWN: [HeaderName; 6] = [
     header::PROXY_AUTHORIZATION,
 ];
 
+/// A tunnel, in the extensions of the answer that opened it. What it keeps is dropped when it ends.
+#[derive(Clone, Default)]
+pub(crate) struct Tunnel(Arc<Mutex<Vec<Box<dyn Send>>>>);
+
+impl Tunnel {
+    pub(crate) fn keep(&self, it: impl Send + 'static) {
+        self.0.lock().push(Box::new(it));
+    }
+}
+
 /// What the backend made of the handshake.
 pub(super) enum Answer {
     Switched(Response<Body>),
@@ -34,7 +44,7 @@ pub(super) enum Answer {
 pub(super) async fn tunnel(
     config: &Config,
     address: SocketAddr,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<dial::Secure>,
     path: &str,
     mut request: Request<Body>,
 ) -> Result<Answer, Status> {
@@ -56,7 +66,13 @@ pub(super) async fn tunnel(
     let mut response = Response::new(transport::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = end_to_end(answer.headers());
-    drop(config.scope.spawn("tunnel", carry(client, backend)));
+    let tunnel = Tunnel::default();
+    response.extensions_mut().insert(tunnel.clone());
+    let carried = async move {
+        let _kept = tunnel;
+        carry(client, backend).await;
+    };
+    drop(config.scope.spawn("tunnel", carried));
     Ok(Answer::Switched(response))
 }
 

@@ -297,6 +297,22 @@ const GROUPS: &[Group] = &[
         schemas: "io.k8s.api.admissionregistration.v1",
         rows: &[
             Row(
+                "MutatingAdmissionPolicy",
+                "mutatingadmissionpolicies",
+                "",
+                "api-extensions",
+                &[GENERATION, CONDITIONAL],
+                "",
+            ),
+            Row(
+                "MutatingAdmissionPolicyBinding",
+                "mutatingadmissionpolicybindings",
+                "",
+                "api-extensions",
+                &[GENERATION, CONDITIONAL],
+                "",
+            ),
+            Row(
                 "MutatingWebhookConfiguration",
                 "mutatingwebhookconfigurations",
                 "",
@@ -402,12 +418,17 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// All built-in resources, in the order of discovery.
+/// Whether a group is built in.
+pub(crate) fn has_group(group: &str) -> bool {
+    GROUPS.iter().any(|it| it.group == group)
+}
+
 /// Whether objects of this name are ours in some version, so that no definition may have them.
 pub(crate) fn has(group: &str, plural: &str) -> bool {
     GROUPS.iter().any(|it| it.group == group && it.rows.iter().any(|row| row.1 == plural))
 }
 
+/// All built-in resources, in the order of discovery.
 pub(super) fn table() -> Vec<Arc<Resource>> {
     GROUPS
         .iter()

@@ -8,6 +8,10 @@
 
 use std::sync::Arc;
 
+use base64::{
+    DecodeError, Engine, alphabet,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
 use serde_json::{Map, Value};
 
 use super::{Object, Shape};
@@ -112,7 +116,9 @@ fn walk_object(
 fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findings) {
     match (shape, value) {
         (Shape::Any, _) | (Shape::AnyObject, Value::Object(_)) => {}
-        (Shape::String | Shape::Bytes | Shape::Time, Value::String(_))
+        (Shape::Time, Value::String(text)) => time(text, findings),
+        (Shape::Bytes, Value::String(text)) => bytes(text, findings),
+        (Shape::String, Value::String(_))
         | (Shape::Number, Value::Number(_))
         | (Shape::Boolean, Value::Bool(_))
         | (Shape::IntOrString, Value::String(_) | Value::Number(_)) => {}
@@ -163,6 +169,34 @@ fn quantity(value: &mut Value, findings: &mut Findings) {
     }
 }
 
+fn time(text: &str, findings: &mut Findings) {
+    if text.parse::<jiff::Timestamp>().is_err() {
+        let wrong = format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\"");
+        findings.wrong.get_or_insert(wrong);
+    }
+}
+
+/// As Go reads base64: lines may be broken, and what is left of the last symbol is not looked at.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// Bytes are stored in their canonical form, too.
+fn bytes(text: &mut String, findings: &mut Findings) {
+    text.retain(|it| !matches!(it, '\r' | '\n'));
+    match LENIENT.decode(&*text) {
+        Ok(bytes) => *text = LENIENT.encode(bytes),
+        Err(error) => {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len(),
+            };
+            findings.wrong.get_or_insert(format!("illegal base64 data at input byte {at}"));
+        }
+    }
+}
+
 fn go_type(shape: &Shape) -> String {
     match shape {
         Shape::Any => "interface {}".into(),
@@ -191,6 +225,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn bytes_are_base64_as_go_reads_it_and_times_are_times() {
+        let secret = |fields: Value| {
+            let (mut value, shape) = (fields, crate::schema::find("io.k8s.api.core.v1.Secret"));
+            let findings = object(&mut value, &shape.unwrap());
+            (value, findings.wrong)
+        };
+        let (value, wrong) = secret(json!({"data": {"a": "YW\nI=\n", "b": "YR==", "c": ""}}));
+        assert_eq!(value["data"], json!({"a": "YWI=", "b": "YQ==", "c": ""}));
+        assert_eq!(wrong, None);
+        let (_, wrong) = secret(json!({"data": {"a": "YW-="}}));
+        assert_eq!(wrong.unwrap(), "illegal base64 data at input byte 2");
+        let (_, wrong) = secret(json!({"metadata": {"creationTimestamp": "yesterday"}}));
+        let said = "parsing time \"yesterday\" as \"2006-01-02T15:04:05Z07:00\"";
+        assert_eq!(wrong.unwrap(), said);
+    }
 
     fn check(mut value: Value) -> (Value, Findings) {
         let deployment = crate::schema::find("io.k8s.api.apps.v1.Deployment").unwrap();

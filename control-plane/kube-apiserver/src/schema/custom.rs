@@ -28,11 +28,9 @@ fn object(name: &str, schema: &Value) -> Object {
             properties.iter().map(|(name, it)| (name.clone(), field(name, it))).collect()
         }
     };
-    let required = schema["required"].as_array().into_iter().flatten();
     Object {
         name: name.into(),
         fields,
-        required: required.filter_map(|it| it.as_str().map(str::to_owned)).collect(),
         is_open,
         is_atomic: schema["x-kubernetes-map-type"] == "atomic",
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    conditions,
+    admission, conditions,
     render::Answer,
     resources::meta,
     server::Call,
@@ -29,7 +29,13 @@ pub(crate) async fn bind(call: &mut Call) -> Result<Answer, Status> {
     call.resource =
         call.server.catalog().find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let now = call.now();
-    modify::modify(call, &name, super::WHOLE, |pod| bound(pod, &binding, &node, &now)).await?;
+    let objects = call.server.objects.clone();
+    modify::modify(call, &name, super::WHOLE, |pod| {
+        let mut pod = bound(pod, &binding, &node, &now)?;
+        admission::label_with_topology(&objects, &node, &mut pod);
+        Ok(pod)
+    })
+    .await?;
     Ok(super::success(StatusCode::CREATED))
 }
 

@@ -6,6 +6,7 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    convert::custom,
     decode, json_patches, registry,
     render::Answer,
     resources::{Resource, meta},
@@ -53,7 +54,9 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
             let record = latest::record(call, &key).await?;
             let record =
                 record.ok_or_else(|| Status::not_found(&call.resource.qualified(), &name))?;
-            Ok(shown(&registry::decode(&record), &paths))
+            let object = registry::decode(&record);
+            let object = custom::read_one(&call.server, &call.resource, object).await?;
+            Ok(shown(&object, &paths))
         }
         "update" | "patch" => change(call, &name, &paths).await,
         verb => Err(Status::method_not_allowed(verb, &call.resource.qualified())),

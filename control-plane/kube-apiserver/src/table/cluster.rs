@@ -375,8 +375,16 @@ const API_SERVICES: Printer = Printer {
     cells: |it, now| {
         let conditions = items(it, "/status/conditions").iter();
         let available = conditions.into_iter().find(|it| it["type"] == "Available");
-        let available = available.map_or("Unknown", |it| text(it, "/status"));
-        vec![name(it), "Local".into(), available.into(), age(it, now)]
+        let available = match available.map(|it| (text(it, "/status"), text(it, "/reason"))) {
+            None => "Unknown".to_owned(),
+            Some((status @ "True", _) | (status, "")) => status.to_owned(),
+            Some((status, reason)) => format!("{status} ({reason})"),
+        };
+        let service = match text(it, "/spec/service/name") {
+            "" => "Local".to_owned(),
+            service => format!("{}/{service}", text(it, "/spec/service/namespace")),
+        };
+        vec![name(it), service.into(), available.into(), age(it, now)]
     },
 };
 

@@ -67,6 +67,17 @@ pub(super) fn find(object: &Value, path: &str) -> Value {
     found.clone()
 }
 
+/// The names in a path without lists.
+pub(crate) fn path_parts(path: &str) -> Vec<String> {
+    let (mut parts, mut rest) = (Vec::new(), path);
+    while let Some(after) = rest.strip_prefix('.') {
+        let (name, left) = field(after);
+        parts.push(name);
+        rest = left;
+    }
+    parts
+}
+
 /// The next field name; a backslash keeps the dot after it.
 fn field(path: &str) -> (String, &str) {
     let mut name = String::new();
@@ -87,6 +98,10 @@ fn field(path: &str) -> (String, &str) {
 fn element<'a>(list: &'a Value, inside: &str) -> Option<&'a Value> {
     if let Ok(index) = inside.parse::<usize>() {
         return list.get(index);
+    }
+    // A column has one value: the first of all.
+    if inside == "*" {
+        return list.as_array()?.first();
     }
     if let Some(name) = inside.strip_prefix('\'').and_then(|it| it.strip_suffix('\'')) {
         return list.get(name);

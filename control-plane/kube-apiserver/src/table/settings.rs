@@ -73,6 +73,18 @@ const POLICIES: Printer = Printer {
     },
 };
 
+const MUTATING_POLICIES: Printer = Printer {
+    columns: &[narrow("Name"), integer("Mutations"), narrow("ParamKind"), narrow("Age")],
+    cells: |it, now| {
+        let kind = &it["spec"]["paramKind"];
+        let kind = match (text(kind, "/apiVersion"), text(kind, "/kind")) {
+            ("", _) => UNSET.to_owned(),
+            (version, kind) => format!("{version}/{kind}"),
+        };
+        vec![name(it), items(it, "/spec/mutations").len().into(), kind.into(), age(it, now)]
+    },
+};
+
 const POLICY_BINDINGS: Printer = Printer {
     columns: &[narrow("Name"), narrow("PolicyName"), narrow("ParamRef"), narrow("Age")],
     cells: |it, now| {
@@ -157,7 +169,11 @@ pub(super) fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &FLOW_SCHEMAS,
         ("flowcontrol.apiserver.k8s.io", _) => &PRIORITY_LEVELS,
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => &POLICIES,
-        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => &POLICY_BINDINGS,
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+        ) => &POLICY_BINDINGS,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => &MUTATING_POLICIES,
         ("storage.k8s.io", "csidrivers") => &DRIVERS,
         ("storage.k8s.io", "csistoragecapacities") => &CAPACITIES,
         ("storage.k8s.io", "volumeattributesclasses") => &ATTRIBUTES_CLASSES,

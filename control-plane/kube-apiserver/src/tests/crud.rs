@@ -95,9 +95,14 @@ async fn a_pod_is_defaulted_bound_and_deleted_gracefully() {
     assert_eq!(made["spec"]["restartPolicy"], "Always");
     assert_eq!(made["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
     assert_eq!(made["metadata"]["generation"], 1);
+    let zone = "topology.kubernetes.io/zone";
+    let node = json!({"metadata": {"name": "n1", "labels": {zone: "a", "other": "b"}}});
+    assert_eq!(cluster.post("/api/v1/nodes", node).await.0, 201);
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
     let (code, answer) = cluster.post(&format!("{PODS}/p/binding"), binding.clone()).await;
     assert_eq!(code, 201, "{answer}");
+    let labels = &cluster.get(&format!("{PODS}/p")).await["metadata"]["labels"];
+    assert_eq!((&labels[zone], labels.get("other")), (&json!("a"), None));
     let (code, answer) = cluster.post(&format!("{PODS}/p/binding"), binding).await;
     assert_eq!(code, 409);
     assert!(answer["message"].as_str().unwrap().contains("already assigned to node \"n1\""));

@@ -20,13 +20,18 @@ of which nothing is said in the last column works as upstream's. The finer diffe
 are in [deviations.md](deviations.md).\n\nAll of them take `dryRun`, `fieldValidation`, \
 `fieldManager`, `limit` and `continue`, `resourceVersion` and `resourceVersionMatch`, label and field \
 selectors, `sendInitialEvents` and bookmarks; patches are JSON, merge, strategic merge (not for \
-custom resources) and server-side apply; answers are JSON, YAML, `Table`, `PartialObjectMetadata` and \
-its list.\n";
+custom resources) and server-side apply; bodies and answers \
+are JSON, YAML and protobuf (custom resources: their metadata only), answers also `Table`, \
+`PartialObjectMetadata` and its list.\n";
 
 /// Group, resource, what differs from upstream.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
-    ("", "limitranges", "bounds of claims are not looked at"),
     ("", "services", "one address family, that of the configured range"),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        "not asked about `CONNECT`, `scale` and `binding`",
+    ),
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
@@ -35,12 +40,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     (
         "admissionregistration.k8s.io",
         "validatingadmissionpolicies",
-        "kept, not evaluated; a warning says so",
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingadmissionpolicybindings",
-        "kept, not evaluated; a warning says so",
+        "types are checked in the write itself; not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "admissionregistration.k8s.io",
@@ -50,9 +50,13 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     (
         "apiextensions.k8s.io",
         "customresourcedefinitions",
-        "CEL rules and patterns are kept, not evaluated; no conversion webhooks",
+        "rules within `allOf` are refused; costs of rules are counted, not estimated",
     ),
-    ("apiregistration.k8s.io", "apiservices", "servers behind a Service are refused"),
+    (
+        "apiregistration.k8s.io",
+        "apiservices",
+        "no Service is given a built-in group; a server is reached at ready pods",
+    ),
     ("certificates.k8s.io", "clustertrustbundles", "served as if its feature gate were on"),
     (
         "flowcontrol.apiserver.k8s.io",
@@ -74,15 +78,8 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 
 /// What 1.36 has by default and is not here.
 const NOT_SERVED: &[(&str, &str)] = &[
-    (
-        "MutatingAdmissionPolicy and its binding (admissionregistration.k8s.io/v1)",
-        "not served: clients see that discovery has none",
-    ),
     ("beta and alpha versions", "not served, as upstream does not serve them unless asked to"),
-    (
-        "protobuf and CBOR answers",
-        "clients that prefer protobuf are answered in JSON; protobuf bodies are read",
-    ),
+    ("CBOR", "refused; upstream's is behind a feature gate that is off"),
 ];
 
 fn differences(resource: &Resource) -> String {
@@ -126,9 +123,19 @@ fn document() -> String {
         "\n## metrics.k8s.io/v1beta1\n\n`nodes` and `pods` (get, list), from the metrics \
                    server of the same process.\n",
     );
+    text.push_str(
+        "\n## Aggregated APIs\n\nAn APIService that names a Service hands its group and \
+                   version to the server behind it, over TLS with the front proxy's certificate; \
+                   `kube-system/extension-apiserver-authentication` tells such servers whom to \
+                   trust. Its condition `Available` says whether it is there.\n",
+    );
     text.push_str("\n## Custom resources\n\nEvery CustomResourceDefinition is served from the moment \
                    at which its creation is answered, with discovery and OpenAPI, by every API server \
-                   over the same store.\n\n## Other paths\n\n");
+                   over the same store. Its schema has to be structural; objects are pruned, get \
+                   defaults, and are checked by types, limits, patterns, formats, list types and the \
+                   rules of `x-kubernetes-validations` (what an update leaves as it was passes). \
+                   Several versions are converted by name or by a webhook. Names are given once in a \
+                   group; a definition ends when the last of its objects has.\n\n## Other paths\n\n");
     for path in discovery::PATHS {
         writeln!(text, "- `{path}`").unwrap();
     }

@@ -12,7 +12,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use self::examples::{Example, examples};
-use super::Cluster;
+use super::{Cluster, protobuf::bare};
 use crate::resources::{Catalog, Resource, meta};
 
 const LABEL: &str = "labelSelector=every%3Done";
@@ -68,6 +68,7 @@ impl Walk<'_> {
                 self.status().await;
             }
             self.other_forms().await;
+            self.messages().await;
             let made = self.cluster.get(&self.path()).await;
             self.delete().await;
             self.watched(&made).await;
@@ -80,6 +81,14 @@ impl Walk<'_> {
         let dry = format!("{collection}?dryRun=All&fieldValidation=Strict");
         let (code, tried) = self.cluster.post(&dry, self.object.clone()).await;
         self.expect(code == 201, "is tried", &tried);
+        let media = kube_protobuf::MEDIA_TYPE;
+        let body = kube_protobuf::encode(self.object.to_string().as_bytes()).unwrap();
+        let headers = [(CONTENT_TYPE, media), (ACCEPT, media)];
+        let (head, body) = self.cluster.exchange("POST", &dry, &headers, body).await;
+        let answer = kube_protobuf::decode(&body).unwrap_or_default();
+        let is_tried =
+            head.status == 201 && answer["spec"].is_object() == tried["spec"].is_object();
+        self.expect(is_tried, "is tried as protobuf", &answer);
         let left = self.cluster.get(&self.path()).await;
         self.expect(left["code"] == 404, "is not stored by a dry run", &left);
         let (code, made) = self.cluster.post(&collection, self.object.clone()).await;
@@ -178,6 +187,23 @@ impl Walk<'_> {
         }
     }
 
+    /// A Go client is told the same as others are.
+    async fn messages(&mut self) {
+        let partial = ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let partial_list = ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        let (path, collection) = (self.path(), self.collection());
+        let all = [(&path, ""), (&collection, ""), (&path, partial), (&collection, partial_list)];
+        for (path, form) in all {
+            let json = format!("application/json{form}");
+            let (_, expected) = self.cluster.send("GET", path, &[(ACCEPT, &json)], "").await;
+            let protobuf = format!("{}{form}", kube_protobuf::MEDIA_TYPE);
+            let (_, body) = self.cluster.exchange("GET", path, &[(ACCEPT, &protobuf)], "").await;
+            let found = kube_protobuf::decode(&body).unwrap_or_default();
+            let same = bare(nameless(found.clone())) == bare(nameless(expected));
+            self.expect(same, &format!("is the same as protobuf{form}"), &found);
+        }
+    }
+
     async fn delete(&mut self) {
         let path = format!("{}?gracePeriodSeconds=0", self.path());
         let (code, gone) = self.cluster.delete(&path).await;
@@ -230,6 +256,17 @@ impl Walk<'_> {
         let left = self.cluster.get(&self.path()).await;
         self.expect(left["code"] == 404, "is gone with its collection", &left);
     }
+}
+
+/// The items of a list say what they are in some forms only.
+fn nameless(mut list: Value) -> Value {
+    for item in list.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(fields) = item.as_object_mut() {
+            fields.remove("kind");
+            fields.remove("apiVersion");
+        }
+    }
+    list
 }
 
 #[tokio::test(start_paused = true)]

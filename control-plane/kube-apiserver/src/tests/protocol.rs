@@ -103,22 +103,6 @@ async fn unknown_fields_warn_and_can_be_refused() {
 }
 
 #[tokio::test]
-async fn who_writes_an_admission_policy_is_told_that_it_is_not_evaluated() {
-    let cluster = Cluster::start().await;
-    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
-    let mut policy = json!({"metadata": {"name": "w"}, "spec": {}});
-    let (head, made) = cluster.send("POST", path, &[], policy.to_string()).await;
-    assert_eq!(head.status, 201, "{made}");
-    let told = "299 - \"this server keeps validatingadmissionpolicies but does not evaluate \
-                them: nothing is refused or changed by \\\"w\\\"\"";
-    assert_eq!(head.headers[WARNING], told);
-    policy = made;
-    policy["metadata"]["labels"] = json!({"a": "b"});
-    let (head, _) = cluster.send("PUT", &format!("{path}/w"), &[], policy.to_string()).await;
-    assert_eq!(head.headers[WARNING], told);
-}
-
-#[tokio::test]
 async fn yaml_goes_in_and_out() {
     let cluster = Cluster::start().await;
     let yaml = "metadata:\n  name: yam\ndata:\n  a: b\n";

@@ -64,9 +64,24 @@ async fn addresses_come_from_a_range_that_was_added_and_hold_it_when_it_is_delet
     assert_eq!(held["status"]["conditions"][0]["reason"], "Terminating", "{held}");
     let (code, _) = cluster.post(SERVICES, service("b", Some("203.0.113.11"))).await;
     assert_eq!(code, 422, "what is going gives nothing out");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let (code, patched) = cluster.patch(&format!("{SERVICES}/a"), "merge-patch+json", label).await;
+    assert_eq!(code, 200, "what has its address keeps it: {patched}");
+    assert_eq!(patched["spec"]["clusterIP"], "203.0.113.10");
     cluster.delete(&format!("{SERVICES}/a")).await;
     services.let_ranges_go().await.unwrap();
     assert_eq!(cluster.get(&format!("{RANGES}/more")).await["code"], 404);
+}
+
+#[tokio::test]
+async fn a_health_check_port_that_is_a_node_port_of_the_same_service_is_refused() {
+    let cluster = Cluster::start().await;
+    let balancer = json!({"metadata": {"name": "a"}, "spec": {
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30600,
+        "ports": [{"port": 80, "nodePort": 30600}]}});
+    let (code, refused) = cluster.post(SERVICES, balancer).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.healthCheckNodePort", "{refused}");
 }
 
 /// Two API servers over one store, as over one etcd.
@@ -93,9 +108,11 @@ async fn two_servers_never_give_out_the_same_and_know_each_others_definitions() 
         },
     });
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    assert_eq!(one.post(path, definition).await.0, 201);
     let things = "/apis/example.com/v1/namespaces/default/things";
+    // Defined while the other follows: at its start it would find the definition in the store.
     let learned = async {
+        tokio::task::yield_now().await;
+        assert_eq!(one.post(path, definition).await.0, 201);
         while other.get(things).await["kind"] != "ThingList" {
             tokio::task::yield_now().await;
         }

@@ -1,15 +1,17 @@
 //! Webhook configurations.
 //!
 //! Upstream: pkg/apis/admissionregistration/validation.
-//!
-//! Deviation: match conditions are parsed, not type-checked.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{Faults, fields, items, text};
-use crate::{admission::webhook, status::FieldError};
+use crate::{
+    admission::{expressions, webhook},
+    cel::{self, Type},
+    status::FieldError,
+};
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
@@ -21,6 +23,7 @@ pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
         return;
     }
     let mut names = BTreeSet::new();
+    let environment = expressions::environment(webhook::NAMES, Type::Dyn);
     for (at, hook) in items(object, "webhooks") {
         let field = format!("webhooks[{at}]");
         name(faults, &format!("{field}.name"), text(hook, "name"));
@@ -33,7 +36,7 @@ pub(super) fn webhooks(faults: &mut Faults, plural: &str, object: &Value) {
         }
         choices(faults, &field, hook);
         review_versions(faults, &format!("{field}.admissionReviewVersions"), hook);
-        conditions(faults, &format!("{field}.matchConditions"), hook);
+        conditions(faults, &format!("{field}.matchConditions"), hook, &environment);
     }
 }
 
@@ -87,7 +90,7 @@ fn url_of(faults: &mut Faults, field: &str, url: &str) {
     }
 }
 
-fn rule(faults: &mut Faults, field: &str, rule: &Value) {
+pub(super) fn rule(faults: &mut Faults, field: &str, rule: &Value) {
     for list in ["operations", "apiGroups", "apiVersions", "resources"] {
         if items(rule, list).next().is_none() {
             faults.required(format!("{field}.{list}"));
@@ -139,7 +142,12 @@ fn review_versions(faults: &mut Faults, field: &str, hook: &Value) {
     }
 }
 
-fn conditions(faults: &mut Faults, field: &str, hook: &Value) {
+pub(super) fn conditions(
+    faults: &mut Faults,
+    field: &str,
+    hook: &Value,
+    environment: &cel::Environment,
+) {
     let all: Vec<_> = items(hook, "matchConditions").collect();
     if all.len() > MOST_CONDITIONS {
         faults.add(FieldError::too_many(field, all.len(), MOST_CONDITIONS));
@@ -149,7 +157,7 @@ fn conditions(faults: &mut Faults, field: &str, hook: &Value) {
         let expression = text(condition, "expression");
         if expression.trim().is_empty() {
             faults.required(format!("{field}[{at}].expression"));
-        } else if let Err(why) = webhook::compiles(expression) {
+        } else if let Err(why) = cel::compile(expression, environment, &[Type::Bool]).map(drop) {
             faults.invalid(format!("{field}[{at}].expression"), expression, why);
         }
     }

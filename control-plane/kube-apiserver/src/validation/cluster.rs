@@ -1,5 +1,6 @@
 //! Nodes, storage, leases, classes, certificate signing requests.
 
+use resources::Quantity;
 use serde_json::Value;
 
 use super::{Faults, fields, items, text};
@@ -96,6 +97,17 @@ pub(super) fn claim_update(faults: &mut Faults, old: &Value, new: &Value) {
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         faults.add(FieldError::forbidden("spec", why));
     }
+    let size = |value: &Value| value.as_str().and_then(|it| it.parse::<Quantity>().ok());
+    let requested = |claim: &Value| size(&claim["spec"]["resources"]["requests"]["storage"]);
+    let has = size(&old["status"]["capacity"]["storage"]).unwrap_or(Quantity::ZERO);
+    // A claim that could not grow may ask for less again, but not for less than it has.
+    if let (Some(before), Some(after)) = (requested(old), requested(new))
+        && after < before
+        && after <= has
+    {
+        let why = "field can not be less than status.capacity";
+        faults.add(FieldError::forbidden("spec.resources.requests.storage", why));
+    }
 }
 
 pub(super) fn lease(faults: &mut Faults, object: &Value) {
@@ -150,7 +162,8 @@ pub(super) fn storage_class_update(faults: &mut Faults, old: &Value, new: &Value
 }
 
 pub(super) fn api_service(faults: &mut Faults, object: &Value) {
-    let (name, expected) = (meta(object, "name"), crate::delegated::expected_name(object));
+    let spec = &object["spec"];
+    let (name, expected) = (meta(object, "name"), crate::aggregation::expected_name(object));
     if name != expected {
         faults.invalid(
             "metadata.name",
@@ -158,9 +171,57 @@ pub(super) fn api_service(faults: &mut Faults, object: &Value) {
             format!("must be `spec.version+\".\"+spec.group`: {expected:?}"),
         );
     }
-    if object["spec"]["service"].is_object() {
-        let why = "servers behind a Service are not aggregated here";
+    let (group, version) = (text(spec, "group"), text(spec, "version"));
+    if group.is_empty() && version != "v1" {
+        let why = "only v1 may have an empty group and it better be legacy kube";
+        faults.add(FieldError::required("spec.group", why));
+    }
+    if !group.is_empty() {
+        faults.each("spec.group", group, fields::subdomain(group));
+    }
+    faults.each("spec.version", version, fields::label_1035(version));
+    for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let value = spec[field].as_i64().unwrap_or_default();
+        if !(1..=most).contains(&value) {
+            let why = format!("must be positive and less than {most}");
+            faults.invalid(format!("spec.{field}"), value, why);
+        }
+    }
+    if spec["service"].is_object() {
+        api_server(faults, spec);
+        return;
+    }
+    let bundle = text(spec, "caBundle").len() / 4 * 3;
+    if bundle > 0 {
+        let why = "local APIServices may not have a caBundle";
+        faults.invalid("spec.caBundle", format!("{bundle} bytes"), why);
+    }
+    if spec["insecureSkipTLSVerify"] == true {
+        let why = "local APIServices may not have insecureSkipTLSVerify";
+        faults.invalid("spec.insecureSkipTLSVerify", true, why);
+    }
+}
+
+/// An APIService that hands its version to a server behind a Service.
+fn api_server(faults: &mut Faults, spec: &Value) {
+    if crate::resources::builtin::has_group(text(spec, "group")) {
+        let why = "built-in groups are served by this server alone";
         faults.add(FieldError::forbidden("spec.service", why));
+    }
+    let service = &spec["service"];
+    for field in ["namespace", "name"] {
+        if text(service, field).is_empty() {
+            faults.required(format!("spec.service.{field}"));
+        }
+    }
+    let port = service["port"].as_i64().unwrap_or_default();
+    if !(1..=65_535).contains(&port) {
+        let why = "port is not valid: must be between 1 and 65535, inclusive";
+        faults.invalid("spec.service.port", port, why);
+    }
+    if spec["insecureSkipTLSVerify"] == true && !text(spec, "caBundle").is_empty() {
+        let why = "may not be true if caBundle is present";
+        faults.invalid("spec.insecureSkipTLSVerify", true, why);
     }
 }
 

@@ -238,22 +238,6 @@ fn labels_and_qualified_names_have_their_forms() {
 }
 
 #[test]
-fn custom_resources_follow_their_schema() {
-    let schema = json!({"properties": {"spec": {"type": "object", "required": ["size"], "properties": {
-        "size": {"type": "integer", "minimum": 1}, "mode": {"type": "string", "enum": ["a", "b"]}}}}});
-    let mut found = Faults::default();
-    custom::validate(&mut found, &schema, &json!({"spec": {"mode": "c"}}));
-    let found: Vec<String> = found.found.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        found,
-        [
-            "spec.size: Required value",
-            "spec.mode: Unsupported value: \"c\": supported values: \"a\", \"b\""
-        ]
-    );
-}
-
-#[test]
 fn a_slice_says_where_its_devices_are_in_one_way_and_stays_the_nodes() {
     const GROUP: &str = "resource.k8s.io";
     let slice = |more: Value| {
@@ -407,4 +391,23 @@ fn sysctls_have_names_of_their_form_and_each_once() {
     }
     let twice = named(&["a.b", "a.b"]);
     assert_eq!(twice, ["spec.securityContext.sysctls[1].name: Duplicate value: \"a.b\""]);
+}
+
+#[test]
+fn a_claim_may_ask_for_less_again_but_not_for_less_than_it_has() {
+    let claim = |size: &str| {
+        json!({
+            "metadata": {"name": "c"}, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "volumeName": "v", "storageClassName": "s",
+                "resources": {"requests": {"storage": size}},
+            },
+        })
+    };
+    let of = |from: &str, to: &str| changes("", "persistentvolumeclaims", claim(from), claim(to));
+    assert_eq!(of("2Gi", "4Gi"), Vec::<String>::new());
+    assert_eq!(of("4Gi", "3Gi"), Vec::<String>::new(), "it could not grow");
+    let why = "spec.resources.requests.storage: Forbidden: field can not be less than \
+               status.capacity";
+    assert_eq!(of("4Gi", "1Gi"), [why]);
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     admission::{self, Operation},
+    convert::custom,
     custom_resources, defaults, managed_fields, registry,
     render::Answer,
     resources::meta,
@@ -36,8 +37,20 @@ pub(crate) async fn create(call: &mut Call) -> Result<Answer, Status> {
     Ok(Answer::Object(StatusCode::CREATED, bytes))
 }
 
+/// Of a definition that is deleted, nothing new is taken.
+fn check_taken(call: &Call) -> Result<(), Status> {
+    if !call.resource.custom.as_ref().is_some_and(|it| it.is_ending) {
+        return Ok(());
+    }
+    let mut status = Status::method_not_allowed("create", &call.resource.qualified());
+    status.message =
+        "create not allowed while custom resource definition is terminating".to_owned();
+    Err(status)
+}
+
 /// Creates a decoded object. Also for writes that turn out to be creations.
 pub(crate) async fn create_object(call: &mut Call, object: Value) -> Result<bytes::Bytes, Status> {
+    check_taken(call)?;
     latest::know_namespace(call).await?;
     let is_generated =
         meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
@@ -87,13 +100,14 @@ async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Byte
             return Ok(write::shown_unwritten(call, &object));
         }
         custom_resources::purge(call, &object).await?;
-        let stored = registry::encode(&object);
+        let kept = custom::stored(&call.server, &resource, &object).await?;
+        let stored = registry::encode(&kept);
         let mut txn = Txn::create(&*key, stored.clone());
         claims.join(&mut txn);
         match write::commit(call, txn).await {
             Ok(revision) => {
                 call.server.after_write(&resource);
-                return Ok(write::shown(call, &stored, revision));
+                return Ok(write::shown(call, &object, &stored, revision));
             }
             // Another Service was given what this one was to have.
             Err(Refused::Changed) if !claims.is_empty() => {}

@@ -5,18 +5,19 @@
 //!
 //! Upstream: `rest.BeforeDelete` and the generic registry store of k8s.io/apiserver.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use api_kube::finalizers::{FOREGROUND, ORPHAN};
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{StatusCode, header};
-use mvcc::Txn;
+use mvcc::{Record, Txn};
 use serde_json::{Value, json};
 
 use crate::{
     admission::{self, Operation},
+    convert::custom,
     custom_resources, decode, registry,
-    render::{Answer, record_at},
+    render::Answer,
     resources::{Resource, meta},
     server::{Call, timestamp},
     status::Status,
@@ -180,7 +181,8 @@ pub(crate) async fn delete_one(
     for _ in 0..ATTEMPTS {
         let record = latest::found(call, &key).await?;
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
-        let mut object = registry::decode(&record);
+        let object = registry::decode(&record);
+        let mut object = custom::read_one(&call.server, &resource, object).await?;
         if let Err(status) = options.check(&resource, &object) {
             if latest::has_moved(call, &key, Some(&record)).await? {
                 continue;
@@ -189,14 +191,17 @@ pub(crate) async fn delete_one(
         }
         let old = object.clone();
         admission::admit(call, Operation::Delete, Some(&old), &mut object).await?;
-        let plan = plan(&resource, old.clone(), options, call.server.clock.now())?;
+        let mut ending = old.clone();
+        custom_resources::begin(&resource, &mut ending, &call.now());
+        let plan = plan(&resource, ending, options, call.server.clock.now())?;
         if options.is_dry_run || plan == Plan::Nothing {
             let is_gone = plan == Plan::Remove;
-            return Ok((record_at(&resource, &record, record.mod_revision), is_gone));
+            return Ok((write::shown(call, &old, &record.value, record.mod_revision), is_gone));
         }
         let (txn, stored) = match &plan {
             Plan::Mark(object) => {
-                let stored = registry::encode(object);
+                let kept = custom::stored(&call.server, &resource, object).await?;
+                let stored = registry::encode(&kept);
                 (Txn::update(&*key, record.mod_revision, stored.clone()), stored)
             }
             _ => {
@@ -209,11 +214,9 @@ pub(crate) async fn delete_one(
             Ok(revision) => {
                 let is_gone = plan == Plan::Remove;
                 call.server.after_write(&resource);
-                if is_gone && let Err(status) = custom_resources::purge(call, &old).await {
-                    // They are out of reach, and go before the definition comes back.
-                    tracing::error!(%status, "custom resources could not be removed");
-                }
-                return Ok((write::shown(call, &stored, revision), is_gone));
+                after(call, &resource, &old, is_gone).await;
+                let object = if let Plan::Mark(object) = &plan { object } else { &old };
+                return Ok((write::shown(call, object, &stored, revision), is_gone));
             }
             Err(Refused::Changed) if options.version.is_some() => {
                 return Err(Status::modified(&resource.qualified(), name));
@@ -223,6 +226,47 @@ pub(crate) async fn delete_one(
         }
     }
     Err(Status::modified(&resource.qualified(), name))
+}
+
+/// What a delete of a definition, or of one of its objects, brings about.
+async fn after(call: &Call, resource: &Resource, old: &Value, is_gone: bool) {
+    if custom_resources::is_definition(&resource.group, &resource.plural) && !is_gone {
+        if let Err(status) = custom_resources::sweep(call, old).await {
+            // Maintenance and those who look after its objects go on with it.
+            tracing::error!(%status, "custom resources could not be deleted");
+        }
+    } else if is_gone && resource.custom.as_ref().is_some_and(|it| it.is_ending) {
+        custom_resources::finish(&call.server, &resource.group, &resource.plural).await;
+    }
+}
+
+/// Deletes all these objects of a resource, as far as their finalizers let it.
+pub(crate) async fn all_of(
+    call: &Call,
+    resource: &Arc<Resource>,
+    records: &[Arc<Record>],
+) -> Result<(), Status> {
+    let mut deletions = Vec::new();
+    for record in records {
+        let mut place = record.key.rsplit('/');
+        let (name, space) = (place.next().unwrap_or_default(), place.next().unwrap_or_default());
+        let mut one = call.clone();
+        one.resource = resource.clone();
+        one.info.group.clone_from(&resource.group);
+        one.info.version.clone_from(&resource.version);
+        one.info.resource.clone_from(&resource.plural);
+        one.info.namespace = space.into();
+        one.info.name = name.into();
+        deletions.push(delete_in_collection(one, Options::default()));
+    }
+    let mut done = stream::iter(deletions).buffered(COLLECTION_WORKERS);
+    while let Some(result) = done.next().await {
+        match result {
+            Err(status) if status.code != StatusCode::NOT_FOUND => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn plan(
@@ -325,17 +369,7 @@ pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
             Err(status) => return Err(status),
         }
     }
-    let (kind, version) = (&call.resource.kind, call.resource.api_version());
-    let revision = call.server.store.revision();
-    let mut list = format!(
-        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":\
-         {{\"resourceVersion\":\"{revision}\"}},\"items\":["
-    )
-    .into_bytes();
-    list.extend(items.join(&b","[..]));
-    list.extend_from_slice(b"]}");
-    let response = crate::render::response(StatusCode::OK, call.accept.format, list.into());
-    Ok(Answer::Response(response))
+    Ok(crate::render::gone(call, &items))
 }
 
 /// Boxed, so that many can be under way at once and share their `fsync`.

@@ -7,13 +7,18 @@
 //! Upstream: the semantics of `resourceVersion` and `resourceVersionMatch` in the API concepts.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::StatusCode;
+use mvcc::Record;
 use serde_json::{Value, json};
 
 use crate::{
     attributes::Selection,
+    convert::custom,
+    registry,
     render::{Answer, Page, record_at},
-    server::Call,
+    resources::Resource,
+    server::{Call, Server},
     status::Status,
     verbs::{
         latest::{self, Read},
@@ -27,13 +32,35 @@ pub(crate) async fn get(call: &Call) -> Result<Answer, Status> {
     let record = call.server.store.get(&key);
     let record =
         record.ok_or_else(|| Status::not_found(&call.resource.qualified(), call.name()))?;
-    let bytes = record_at(&call.resource, &record, record.mod_revision);
+    let bytes = shown(&call.server, &call.resource, &record, record.mod_revision).await?;
     Ok(Answer::Object(StatusCode::OK, bytes))
+}
+
+/// A record in the version of the resource; a program may have to be asked for it.
+pub(crate) async fn shown(
+    server: &Server,
+    resource: &Resource,
+    record: &Record,
+    revision: u64,
+) -> Result<Bytes, Status> {
+    if !custom::needs_webhook(resource) {
+        return Ok(record_at(resource, record, revision));
+    }
+    let mut object = registry::decode(record);
+    object["metadata"]["resourceVersion"] = revision.to_string().into();
+    Ok(custom::read_one(server, resource, object).await?.to_string().into())
 }
 
 pub(crate) async fn list(call: &Call) -> Result<Answer, Status> {
     let selection = selection(call)?;
-    page(call, &selection).await.map(Answer::List)
+    let mut page = page(call, &selection).await?;
+    if custom::needs_webhook(&call.resource) {
+        // All of them in one question.
+        let objects = page.records.iter().map(|it| registry::decode(it)).collect();
+        let objects = custom::read(&call.server, &call.resource, objects).await?;
+        page.converted = Some(objects.iter().map(|it| it.to_string().into()).collect());
+    }
+    Ok(Answer::List(page))
 }
 
 pub(crate) fn selection(call: &Call) -> Result<Selection, Status> {
@@ -129,13 +156,14 @@ pub(crate) async fn page(call: &Call, selection: &Selection) -> Result<Page, Sta
         let remaining = range.remaining;
         let last = range.records.last().filter(|_| remaining > 0);
         let next = last.map(|it| write_continue(revision, &it.key));
-        return Ok(Page { records: range.records, revision, next, remaining: Some(remaining) });
+        let (records, remaining) = (range.records, Some(remaining));
+        return Ok(Page { records, revision, next, remaining, converted: None });
     }
     let mut selected = range.records.into_iter().filter(|it| selection.matches(it));
     let records: Vec<_> = selected.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
     let has_more = limit.is_some() && selected.next().is_some();
     let next = records.last().filter(|_| has_more).map(|it| write_continue(revision, &it.key));
-    Ok(Page { records, revision, next, remaining: None })
+    Ok(Page { records, revision, next, remaining: None, converted: None })
 }
 
 fn expired(is_continued: bool) -> Status {

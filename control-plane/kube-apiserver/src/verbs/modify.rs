@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::{
     admission::{self, Operation},
-    defaults, managed_fields, registry,
+    convert::custom,
+    custom_resources, defaults, managed_fields, registry,
     render::Answer,
     resources::{Resource, meta},
     server::Call,
@@ -81,7 +82,7 @@ where
     for _ in 0..ATTEMPTS {
         let record = latest::found(call, &key).await?;
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
-        let old = registry::decode(&record);
+        let old = custom::read_one(&call.server, &resource, registry::decode(&record)).await?;
         let planned = match change(&old) {
             Ok(new) => plan(call, &resource, part, &old, new).await,
             refused => refused,
@@ -113,12 +114,16 @@ async fn plan(
     strategy::fix_update(resource, part, old, &mut new);
     admission::admit(call, Operation::Update, Some(old), &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
+    let is_policy = resource.is("admissionregistration.k8s.io", "validatingadmissionpolicies");
+    if is_policy && part == Part::Main {
+        admission::policy::status::prepare(&call.server.catalog(), &mut new);
+    }
     let mut errors = validation::update(resource, part, old, &new);
     errors.extend(strategy::validate_metadata_update(old, &new));
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
     }
-    if part == Part::Main && resource.group == "admissionregistration.k8s.io" {
+    if part == Part::Main && resource.group == "apiextensions.k8s.io" {
         call.warnings.extend(strategy::warnings(resource, &new));
     }
     managed_fields::on_update(call, old, &mut new);
@@ -151,10 +156,11 @@ async fn apply(
 ) -> Result<Bytes, Refused> {
     let claims = call.server.services.reserve_for(resource, &mut new, Some(old));
     let claims = claims.map_err(Refused::Failed)?;
-    let stored = registry::encode(&new);
+    let kept = custom::stored(&call.server, resource, &new).await.map_err(Refused::Failed)?;
+    let stored = registry::encode(&kept);
     let is_dry_run = write::is_dry_run(call).map_err(Refused::Failed)?;
     if stored == record.value {
-        return Ok(write::shown(call, &stored, record.mod_revision));
+        return Ok(write::shown(call, &new, &stored, record.mod_revision));
     }
     if is_dry_run {
         return Ok(write::shown_unwritten(call, &new));
@@ -165,11 +171,14 @@ async fn apply(
         call.server.services.released_by(resource, old).join(&mut txn);
         let revision = write::commit(call, txn).await?;
         call.server.after_write(resource);
-        return Ok(write::shown(call, &stored, revision));
+        if resource.custom.as_ref().is_some_and(|it| it.is_ending) {
+            custom_resources::finish(&call.server, &resource.group, &resource.plural).await;
+        }
+        return Ok(write::shown(call, &new, &stored, revision));
     }
     let mut txn = Txn::update(key, record.mod_revision, stored.clone());
     claims.join(&mut txn);
     let revision = write::commit(call, txn).await?;
     call.server.after_write(resource);
-    Ok(write::shown(call, &stored, revision))
+    Ok(write::shown(call, &new, &stored, revision))
 }

@@ -19,10 +19,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::{
     attributes::Selection,
-    negotiate::{Accept, Form},
+    negotiate::{Accept, Form, Format},
     render::{self, Answer},
     resources::Resource,
-    server::Call,
+    server::{Call, Server},
     status::Status,
     table::View,
     verbs::{
@@ -46,6 +46,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// One client's stream.
 struct Stream {
+    server: Arc<Server>,
     resource: Arc<Resource>,
     selection: Selection,
     accept: Accept,
@@ -60,6 +61,8 @@ struct Stream {
     deadline: Instant,
     sent_columns: bool,
     last_bookmark: u64,
+    /// Nothing comes after what was told last.
+    is_over: bool,
 }
 
 pub(crate) async fn watch(call: &Call) -> Result<Answer, Status> {
@@ -69,9 +72,11 @@ pub(crate) async fn watch(call: &Call) -> Result<Answer, Status> {
         Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let media = match call.accept.format {
+        Format::Protobuf => kube_protobuf::STREAM_MEDIA_TYPE,
+        _ => "application/json",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(Answer::Response(response))
 }
 
@@ -124,6 +129,7 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
     let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Ok(Stream {
+        server: call.server.clone(),
         resource: call.resource.clone(),
         selection,
         accept: call.accept,
@@ -137,6 +143,7 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         sent_columns: false,
         // None is of an older revision than where the watch began.
         last_bookmark: from.saturating_sub(1),
+        is_over: false,
     })
 }
 
@@ -169,9 +176,12 @@ fn gone(error: &mvcc::Compacted) -> Status {
 impl Stream {
     /// The next bytes to send; `None` ends the stream.
     async fn next_chunk(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
         let mut chunk = BytesMut::new();
         while let Some(record) = self.initial.pop_front() {
-            self.push_object(&mut chunk, "ADDED", &record, record.mod_revision);
+            self.push_object(&mut chunk, "ADDED", &record, record.mod_revision).await;
             if chunk.len() >= CHUNK {
                 return Some(chunk.freeze());
             }
@@ -183,17 +193,24 @@ impl Stream {
             return Some(chunk.freeze());
         }
         while chunk.is_empty() {
+            if self.is_over {
+                return None;
+            }
             let deadline = self.deadline;
             tokio::select! {
-                event = self.watcher.next() => self.push_event(&mut chunk, &*event?),
+                event = self.watcher.next() => {
+                    let event = event?;
+                    self.push_event(&mut chunk, &event).await;
+                }
                 _ = self.bookmarks.tick(), if self.wants_bookmarks => self.push_progress(&mut chunk),
                 () = tokio::time::sleep_until(deadline) => return self.last_words(),
             }
         }
         while chunk.len() < CHUNK
+            && !self.is_over
             && let Some(event) = self.watcher.try_next()
         {
-            self.push_event(&mut chunk, &event);
+            self.push_event(&mut chunk, &event).await;
         }
         Some(chunk.freeze())
     }
@@ -210,21 +227,40 @@ impl Stream {
         (!chunk.is_empty()).then(|| chunk.freeze())
     }
 
-    fn push_event(&mut self, chunk: &mut BytesMut, event: &Event) {
+    async fn push_event(&mut self, chunk: &mut BytesMut, event: &Event) {
         let selected =
             |record: &Option<Arc<Record>>| record.clone().filter(|it| self.selection.matches(it));
         let revision = event.revision;
         match (selected(&event.previous), selected(&event.record)) {
             (None, None) => {}
-            (None, Some(record)) => self.push_object(chunk, "ADDED", &record, revision),
-            (Some(_), Some(record)) => self.push_object(chunk, "MODIFIED", &record, revision),
+            (None, Some(record)) => self.push_object(chunk, "ADDED", &record, revision).await,
+            (Some(_), Some(record)) => {
+                self.push_object(chunk, "MODIFIED", &record, revision).await;
+            }
             // The last state that matched, at the revision at which it ceased to.
-            (Some(record), None) => self.push_object(chunk, "DELETED", &record, revision),
+            (Some(record), None) => {
+                self.push_object(chunk, "DELETED", &record, revision).await;
+            }
         }
     }
 
-    fn push_object(&mut self, chunk: &mut BytesMut, kind: &str, record: &Record, revision: u64) {
-        let bytes = render::record_at(&self.resource, record, revision);
+    async fn push_object(
+        &mut self,
+        chunk: &mut BytesMut,
+        kind: &str,
+        record: &Record,
+        revision: u64,
+    ) {
+        let bytes = match get::shown(&self.server, &self.resource, record, revision).await {
+            Ok(bytes) => bytes,
+            Err(status) => {
+                // The stream cannot tell what happened: its client begins anew.
+                self.push(chunk, "ERROR", status.to_json().to_string().as_bytes());
+                self.initial.clear();
+                self.is_over = true;
+                return;
+            }
+        };
         let bytes = match self.accept.form {
             Form::Object => bytes,
             Form::PartialMetadataList => {
@@ -234,7 +270,22 @@ impl Stream {
             Form::Table => self.table(bytes),
             _ => render::object(&self.resource, self.accept, bytes, self.view),
         };
-        push(chunk, kind, &bytes);
+        self.push(chunk, kind, &bytes);
+    }
+
+    /// Nothing follows what could not be told: the client would believe that it knows all.
+    fn push(&mut self, chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+        if self.accept.format != Format::Protobuf {
+            return push_line(chunk, kind, object);
+        }
+        match kube_protobuf::event(kind, object) {
+            _ if self.is_over => {}
+            Ok(event) => chunk.extend_from_slice(&event),
+            Err(error) => {
+                tracing::warn!(%error, "an event could not be encoded as protobuf");
+                self.is_over = true;
+            }
+        }
     }
 
     /// Only the first table of a stream names its columns.
@@ -279,11 +330,11 @@ impl Stream {
             object["columnDefinitions"] = Value::Null;
             object["rows"] = json!([row]);
         }
-        push(chunk, "BOOKMARK", object.to_string().as_bytes());
+        self.push(chunk, "BOOKMARK", object.to_string().as_bytes());
     }
 }
 
-fn push(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
+fn push_line(chunk: &mut BytesMut, kind: &str, object: &[u8]) {
     chunk.reserve(object.len() + 40);
     chunk.extend_from_slice(b"{\"type\":\"");
     chunk.extend_from_slice(kind.as_bytes());

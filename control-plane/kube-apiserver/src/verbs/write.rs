@@ -62,10 +62,15 @@ pub(crate) async fn commit(call: &Call, txn: Txn) -> Result<u64, Refused> {
 }
 
 /// A just written object as it is answered.
-pub(crate) fn shown(call: &Call, stored: &[u8], revision: u64) -> Bytes {
+pub(crate) fn shown(call: &Call, object: &Value, stored: &[u8], revision: u64) -> Bytes {
+    if call.resource.custom.is_some() {
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        return object.to_string().into();
+    }
     let mut out = Vec::with_capacity(stored.len() + 40);
     registry::write_with_revision(&mut out, stored, revision);
-    if call.resource.stored_as.is_none() && call.resource.custom.is_none() {
+    if call.resource.stored_as.is_none() {
         return out.into();
     }
     let mut object: Value = serde_json::from_slice(&out).unwrap_or_default();

@@ -51,6 +51,12 @@ const TOO_FAST_DOWN: (bool, &str, &str) = (
 );
 
 impl Memory {
+    /// Of an autoscaler that is seen for the first time, or again after a restart: the number that there
+    /// is counts as recommended, so that nothing shrinks before its window is over.
+    pub(super) fn new(current: i32, now: Timestamp) -> Self {
+        Self { recommended: vec![(now, current)], changed: Vec::new() }
+    }
+
     pub(super) fn note_change(&mut self, by: i32, now: Timestamp) {
         self.changed.push((now, by));
     }
@@ -204,6 +210,13 @@ mod tests {
         assert_eq!(limit(20, 5, 30).0, 20, "a moment ago more was wanted");
         assert_eq!(limit(20, 5, 314).0, 20);
         assert_eq!(limit(20, 5, 316).0, 5);
+    }
+
+    #[test]
+    fn after_a_restart_nothing_shrinks_before_the_window_is_over() {
+        let mut memory = Memory::new(20, at(0));
+        let mut limit = |now| memory.limit(None, (20, 5), (1, 100), at(now)).replicas;
+        assert_eq!([limit(0), limit(299), limit(301)], [20, 20, 5]);
     }
 
     #[test]

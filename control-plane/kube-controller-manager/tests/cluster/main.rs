@@ -4,10 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod attach;
 mod batch;
 mod certificates;
 mod failures;
 mod lifecycle;
+mod profiles;
 mod resource_claims;
 mod storage;
 mod support;

@@ -1,14 +1,18 @@
 //! Claims and volumes: who is bound to whom, where pods go for them, and what is kept.
 
+use std::{collections::BTreeSet, sync::Arc};
+
+use controller::{StoreSpec, reflect};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret},
     storage::v1::StorageClass,
 };
 use kube::{Api, ResourceExt, api::PostParams};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::support::Cluster;
+use crate::support::{Cluster, is_ready};
 
 async fn put_volume(cluster: &Cluster, name: &str, class: &str, node: Option<&str>) {
     let affinity = node.map(|it| {
@@ -226,4 +230,77 @@ async fn a_quota_shows_what_its_namespace_uses_of_every_kind() {
         .await;
     cluster.delete::<Secret>("s").await;
     cluster.eventually("it is free again", async |it| used(it, "secrets").await == "0").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_whose_claim_goes_before_there_is_a_volume_is_removed() {
+    let cluster = Cluster::start(1).await;
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let (pods, names) = (
+        reflect::<Pod>(cluster.client.clone(), StoreSpec::default(), &cluster.scope),
+        seen.clone(),
+    );
+    pods.subscribe(move |it| {
+        names.lock().insert(it.key.name.clone());
+    });
+    // Nothing runs yet: the helper waits.
+    cluster.machines.silence("n0");
+    cluster
+        .create::<PersistentVolumeClaim>(
+            json!({ "metadata": { "name": "data" }, "spec": claim_spec(None) }),
+        )
+        .await;
+    cluster.create::<Pod>(pod("user", uses("data"))).await;
+    let helpers = Api::<Pod>::namespaced(cluster.client.clone(), "kube-system");
+    let listed = async || helpers.list(&Default::default()).await.unwrap().items;
+    cluster.eventually("a helper is there", async |_| listed().await.len() == 1).await;
+    cluster.delete::<Pod>("user").await;
+    cluster.delete::<PersistentVolumeClaim>("data").await;
+    cluster
+        .eventually("the claim is gone", async |it| {
+            it.list::<PersistentVolumeClaim>().await.is_empty()
+        })
+        .await;
+    cluster.machines.reconnect("n0");
+    cluster.eventually("no helper is left", async |_| listed().await.is_empty()).await;
+    let seen = seen.lock();
+    assert!(seen.iter().any(|it| it.starts_with("local-path-remove-pvc-")), "{seen:?}");
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    assert!(volumes.list(&Default::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_for_one_pod_at_a_time_keeps_the_next_pod_waiting() {
+    let cluster = Cluster::start(2).await;
+    put_class(&cluster, "plain", "Immediate", json!({})).await;
+    let volume: PersistentVolume = serde_json::from_value(json!({
+        "metadata": { "name": "v1" }, "spec": { "capacity": { "storage": "1Gi" },
+            "accessModes": ["ReadWriteOncePod"], "storageClassName": "plain",
+            "csi": { "driver": "disk", "volumeHandle": "v1" } } }))
+    .unwrap();
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    volumes.create(&PostParams::default(), &volume).await.unwrap();
+    let mut spec = claim_spec(Some("plain"));
+    spec["accessModes"] = json!(["ReadWriteOncePod"]);
+    cluster
+        .create::<PersistentVolumeClaim>(json!({ "metadata": { "name": "data" }, "spec": spec }))
+        .await;
+    cluster.create::<Pod>(pod("first", uses("data"))).await;
+    cluster.eventually("the first runs", async |it| it.ready_pods().await == 1).await;
+    cluster.create::<Pod>(pod("second", uses("data"))).await;
+    cluster
+        .eventually("the second is told", async |it| {
+            let second = it.get::<Pod>("second").await.unwrap();
+            let conditions = second.status.unwrap().conditions.unwrap_or_default();
+            let reason = "2 node has pod using PersistentVolumeClaim with the same name and \
+                          ReadWriteOncePod access mode";
+            conditions.iter().any(|it| it.message.as_deref().is_some_and(|it| it.contains(reason)))
+        })
+        .await;
+    cluster.delete::<Pod>("first").await;
+    cluster
+        .eventually("the second runs", async |it| {
+            it.get::<Pod>("second").await.as_ref().is_some_and(is_ready)
+        })
+        .await;
 }

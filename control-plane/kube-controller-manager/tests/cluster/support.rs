@@ -35,6 +35,7 @@ pub(crate) struct Cluster {
     pub(crate) scope: Scope,
     pub(crate) machines: Machines,
     ca: Arc<pki::Ca>,
+    settings: kube_scheduler::Settings,
     /// Of the controllers and the scheduler that run now.
     control: Mutex<Scope>,
 }
@@ -116,6 +117,11 @@ impl<K> Kind for K where
 impl Cluster {
     /// With so many nodes, each with a kubelet.
     pub(crate) async fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, kube_scheduler::Settings::default()).await
+    }
+
+    /// With a scheduler that is configured.
+    pub(crate) async fn start_with(nodes: usize, settings: kube_scheduler::Settings) -> Self {
         let epoch: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let clock = Clock::simulated(epoch);
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
@@ -124,7 +130,8 @@ impl Cluster {
         let scope = Scope::new();
         let ca = Arc::new(pki::Ca::new("kubernetes").unwrap());
         let (machines, control) = (Machines::default(), Mutex::new(scope.child()));
-        let cluster = Self { server, client, clock, scope: scope.clone(), machines, ca, control };
+        let own = scope.clone();
+        let cluster = Self { server, client, clock, scope: own, machines, ca, settings, control };
         cluster.restart();
         for number in 0..nodes {
             cluster.add_node(&format!("n{number}")).await;
@@ -154,7 +161,8 @@ impl Cluster {
             "controllers",
             kube_controller_manager::run(controllers, config, self.clock, scope.clone()),
         ));
-        let scheduler = kube_scheduler::run(scheduler, self.clock, scope.clone());
+        let settings = self.settings.clone();
+        let scheduler = kube_scheduler::run_with(scheduler, settings, self.clock, scope.clone());
         drop(scope.spawn("scheduler", scheduler));
     }
 

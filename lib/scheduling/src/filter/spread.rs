@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use kube::core::SelectorExt;
 
-use crate::{Cluster, NodeInfo, PodInfo, Reason, pod::Spread, taint};
+use crate::{Cluster, NodeInfo, Plugin, PodInfo, Reason, pod::Spread, taint};
 
 /// How many matching pods each domain of each constraint has.
 pub(crate) struct SpreadState<'a> {
@@ -23,7 +23,8 @@ struct Counted<'a> {
 
 impl<'a> SpreadState<'a> {
     pub(crate) fn new(cluster: &'a Cluster, pod: &'a PodInfo) -> Self {
-        let hard: Vec<_> = pod.spread.iter().filter(|it| it.is_hard).collect();
+        let is_asked = pod.profile.asks(Plugin::PodTopologySpread);
+        let hard: Vec<_> = pod.spread.iter().filter(|it| it.is_hard && is_asked).collect();
         let mut constraints: Vec<_> = hard
             .iter()
             .map(|&constraint| {

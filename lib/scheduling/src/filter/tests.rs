@@ -162,3 +162,30 @@ fn affinity_follows_others_but_the_first_of_a_group_may_go_anywhere() {
     let second = web("second", &affinity("podAffinity"));
     assert_eq!(verdict(&cluster, &second, "b"), hopeless(Reason::PodAffinity));
 }
+
+#[test]
+fn plug_ins_that_a_profile_lacks_are_not_asked_and_its_own_affinity_is() {
+    use crate::{AddedAffinity, Fit, Plugin, Plugins, Profile};
+    let mut cluster = zones();
+    cluster.set_pod("a", placed("p", &requesting("4", "0")));
+    let with = |profile: Profile, spec: &str| PodInfo { profile: profile.into(), ..pod(spec) };
+    let all_but = |without: Plugin| -> Plugins {
+        Plugin::ALL.into_iter().filter(|it| *it != without).collect()
+    };
+    let blind = Profile { filters: all_but(Plugin::NodeResourcesFit), ..Profile::default() };
+    assert_eq!(verdict(&cluster, &with(blind, &requesting("9", "0")), "a"), Verdict::Fits);
+    let term = serde_json::json!({ "matchExpressions": [
+        { "key": ZONE, "operator": "In", "values": ["z1"] }] });
+    let required = Some(vec![serde_json::from_value(term).unwrap()]);
+    let added = AddedAffinity { required, preferred: Vec::new() };
+    let profile = Profile { added_affinity: added, ..Profile::default() };
+    let enforced = Verdict::Hopeless(vec![Reason::EnforcedAffinity]);
+    assert_eq!(verdict(&cluster, &with(profile.clone(), "{}"), "b"), enforced);
+    assert_eq!(verdict(&cluster, &with(profile, "{}"), "a"), Verdict::Fits);
+    let device =
+        r#"{"containers":[{"name":"c","resources":{"requests":{"example.com/gpu":"1"}}}]}"#;
+    let fit = Fit { ignored_groups: ["example.com".to_owned()].into(), ..Fit::default() };
+    let ignoring = Profile { fit, ..Profile::default() };
+    assert_eq!(verdict(&cluster, &with(ignoring, device), "b"), Verdict::Fits);
+    assert_ne!(verdict(&cluster, &pod(device), "b"), Verdict::Fits);
+}

@@ -1,7 +1,7 @@
 //! Preferences between pods, in both directions.
 //!
-//! Upstream: `interpodaffinity/scoring.go`; required affinity of pods that are there counts with
-//! weight one (`hardPodAffinityWeight`).
+//! Upstream: `interpodaffinity/scoring.go`; required affinity of pods that are there counts as the
+//! profile says (`hardPodAffinityWeight`).
 
 use std::collections::HashMap;
 
@@ -11,6 +11,10 @@ use crate::{Cluster, NodeInfo, PodInfo, Term, label_sets::LabelSet};
 type Marks<'a> = HashMap<(&'a str, &'a str), i64>;
 
 pub(super) fn marks(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let prefers = !(pod.preferred_affinity.is_empty() && pod.preferred_anti_affinity.is_empty());
+    if pod.profile.ignores_preferred_terms && !prefers {
+        return vec![0; nodes.len()];
+    }
     let mut domains = Marks::new();
     add_own(cluster, pod, &mut domains);
     add_others(cluster, pod, &mut domains);
@@ -51,7 +55,8 @@ fn add_others<'a>(cluster: &'a Cluster, pod: &PodInfo, domains: &mut Marks<'a>) 
     let own: LabelSet = pod.label_set();
     for node in cluster.nodes().iter().filter(|it| it.with_affinity > 0) {
         for there in node.pods().filter(|it| it.has_affinity()) {
-            let required = there.affinity.iter().map(|term| (1, term));
+            let weight = pod.profile.hard_pod_affinity_weight;
+            let required = there.affinity.iter().map(move |term| (weight, term));
             let wanted = there.preferred_affinity.iter().map(|(weight, term)| (*weight, term));
             let shunned =
                 there.preferred_anti_affinity.iter().map(|(weight, term)| (-weight, term));

@@ -8,7 +8,7 @@ use std::{
 
 use kube_proxy::{compile::Options, endpoint_slices::reduce};
 use linux_nftables::Family;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{VIP, World, name, options, world, world_with};
 
@@ -78,39 +78,53 @@ fn a_client_with_affinity_stays_with_its_endpoint_until_that_goes() {
     assert_eq!(world.ask(Some(0), VIP).unwrap().0, other);
 }
 
-/// A client is known to an endpoint for as long as the Service says, also where that was changed.
+/// A client is known to an endpoint for as long as the Service says, also where that was changed, and for
+/// three hours where it says nothing; each connection begins that anew.
 #[test]
 fn a_client_is_forgotten_after_the_services_time() {
     let Some(mut world) = world("q", 3) else { return };
     world.serve(1);
-    let spec = |seconds: u64| {
+    let spec = |config: Value| {
         json!({
             "clusterIP": "10.100.0.20",
             "sessionAffinity": "ClientIP",
-            "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": seconds } },
+            "sessionAffinityConfig": config,
             "ports": [{ "port": 80 }],
         })
     };
-    let is_known = |world: &World| {
-        let list = || Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output();
-        let listed = world.node.inside(list).unwrap();
-        String::from_utf8_lossy(&listed.stdout).contains("10.0.0.2 ")
-    };
-    world.service(spec(600));
+    let given = |seconds: u64| json!({ "clientIP": { "timeoutSeconds": seconds } });
     world.endpoints(&[(1, "node")]);
-    world.sync();
-    world.ask(Some(0), VIP).unwrap();
-    assert!(is_known(&world));
-    world.service(spec(1));
+    for (config, seconds) in [(Value::Null, 10_800), (given(600), 600)] {
+        world.service(spec(config));
+        world.sync();
+        assert_eq!(left(&world), None, "another time, another set");
+        world.ask(Some(0), VIP).unwrap();
+        let left = left(&world).unwrap();
+        assert!((seconds - 60..=seconds).contains(&left), "{left} of {seconds} seconds are left");
+    }
+    // The shortest time that there is can be waited for.
+    world.service(spec(given(1)));
     world.sync();
     world.ask(Some(0), VIP).unwrap();
     let began = Instant::now();
-    while is_known(&world) {
+    while left(&world).is_some() {
         assert!(began.elapsed() < Duration::from_secs(5), "it is known after five seconds still");
         std::thread::sleep(Duration::from_millis(50));
     }
     world.ask(Some(0), VIP).unwrap();
-    assert!(is_known(&world), "and again");
+    assert!(left(&world).is_some(), "and again");
+}
+
+/// For how many seconds the kernel still knows the client 10.0.0.2.
+fn left(world: &World) -> Option<u64> {
+    let list = || Command::new("nft").args(["-j", "list", "table", "ip", "kube-proxy"]).output();
+    let listed = world.node.inside(list).unwrap();
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let sets = listed["nftables"].as_array().unwrap().iter().filter_map(|it| it.get("set"));
+    let affinity = sets.filter(|it| it["name"].as_str().unwrap().starts_with("affinity-"));
+    let elements = affinity.filter_map(|it| it["elem"].as_array()).flatten();
+    let client = elements.map(|it| &it["elem"]).find(|it| it["val"] == "10.0.0.2");
+    client.and_then(|it| it["expires"].as_u64())
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use kube_proxy::{endpoint_slices::Here, proxier::Proxier};
+use kube_proxy::{compile::Options, endpoint_slices::Here, proxier::Proxier};
 use linux_nftables::{Family, Nft};
 use serde_json::json;
 
-use crate::world::{VIP, name, options, slice_of, world};
+use crate::world::{VIP, World, name, options, slice_in, slice_of, world, world_with};
 
 #[test]
 fn a_table_that_somebody_deleted_comes_back_whole() {
@@ -29,36 +29,42 @@ fn a_table_that_somebody_deleted_comes_back_whole() {
 /// A client that keeps its socket goes on to the next endpoint when its own is gone.
 #[test]
 fn udp_flows_do_not_stick_to_an_endpoint_that_is_no_more() {
-    let Some(mut world) = world("g", 3) else { return };
-    for machine in [1, 2] {
-        let socket = world.machines[usize::from(machine)]
-            .inside(|| UdpSocket::bind("0.0.0.0:8080").unwrap());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16];
-            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-                drop(socket.send_to(&[machine], peer));
-            }
-        });
-    }
-    let port = json!([{ "port": 53, "protocol": "UDP" }]);
-    world.service(json!({ "clusterIP": "10.100.0.20", "ports": port }));
-    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(1, "node")], "UDP")));
-    world.sync();
-    let client = world.machines[0].inside(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.connect("10.100.0.20:53").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-        socket
-    });
-    let ask = || {
+    let six = Options { family: Family::Ip6, ..options() };
+    let Some(mut world) = world_with("g", 3, &[options(), six]) else { return };
+    world.serve_udp(1);
+    world.serve_udp(2);
+    let port = json!([{ "port": 53, "nodePort": 30053, "protocol": "UDP" }]);
+    let addresses = ["10.100.0.20", "fd00:100::20"];
+    world.service(json!({ "type": "NodePort", "clusterIPs": addresses, "ports": port }));
+    let serve = |world: &mut World, machine: u8| {
+        for kind in ["IPv4", "IPv6"] {
+            let slice = slice_in(kind, &[(machine, "node")], "UDP");
+            world.proxier.set_slice(&name(), kind, Some(slice));
+        }
+        world.sync();
+    };
+    serve(&mut world, 1);
+    let client = |address: &'static str| {
+        world.machines[0].inside(move || {
+            let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.connect(address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+            socket
+        })
+    };
+    let places = ["10.100.0.20:53", "10.0.0.1:30053", "[fd00:100::20]:53", "[fd00:0::1]:30053"];
+    let clients = places.map(client);
+    let ask = |client: &UdpSocket| {
         client.send(b"?").ok()?;
         let mut buffer = [0; 1];
         client.recv(&mut buffer).ok().map(|_| buffer[0])
     };
-    assert_eq!(ask(), Some(1));
-    world.proxier.set_slice(&name(), "slice", Some(slice_of(&[(2, "node")], "UDP")));
-    world.sync();
-    assert_eq!(ask(), Some(2));
+    assert!(clients.iter().all(|it| ask(it) == Some(b'1')));
+    serve(&mut world, 2);
+    for (client, place) in clients.iter().zip(places) {
+        assert_eq!(ask(client), Some(b'2'), "{place}");
+    }
 }
 
 /// A proxy that starts anew does not know which endpoints there were.

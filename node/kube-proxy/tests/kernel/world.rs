@@ -7,6 +7,7 @@ use std::{
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -23,6 +24,9 @@ use serde_json::json;
 
 /// How long an answer is waited for.
 const LIMIT: Duration = Duration::from_millis(700);
+
+/// Of the next client that speaks UDP: below those that the kernel chooses from.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
 
 pub(crate) struct Netns(String);
 
@@ -134,7 +138,11 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(pass.apply(self.proxier.nft())).unwrap();
         let flows = pass.flows;
-        self.node.inside(move || conntrack::delete_now(&flows, true).unwrap());
+        self.node.inside(move || {
+            for is_ipv4 in [true, false] {
+                conntrack::delete_now(&flows, is_ipv4).unwrap();
+            }
+        });
     }
 
     pub(crate) fn service(&mut self, spec: serde_json::Value) {
@@ -174,17 +182,19 @@ impl World {
         });
     }
 
-    /// What a client with a new socket hears by UDP.
+    /// What a client with a new socket hears by UDP. Its port is one that no other has had: the kernel
+    /// may give one that is tracked still, and that goes on to the endpoint of the one before.
     pub(crate) fn ask_udp(
         &self,
         machine: Option<usize>,
         address: &str,
     ) -> Result<(u8, IpAddr), std::io::ErrorKind> {
         let address: SocketAddr = address.parse().unwrap();
-        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let place = machine.map_or(&self.node, |machine| &self.machines[machine]);
         place.inside(move || {
-            let socket = UdpSocket::bind(any).unwrap();
+            let socket = UdpSocket::bind((any, port)).unwrap();
             socket.set_read_timeout(Some(LIMIT)).unwrap();
             let ask = || -> std::io::Result<String> {
                 socket.connect(address)?;

@@ -5,10 +5,14 @@
 //! the others as one that says so. Of all events of an object 25 are told at once, and then one in
 //! five minutes; the others are dropped.
 //!
+//! Of a message its hash is kept: the output of a probe may be ten kilobytes long. The hashes are keyed, so
+//! that nobody can make two messages that count as one.
+//!
 //! Upstream: `EventCorrelator` of `client-go/tools/record/events_cache.go` with its defaults.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
@@ -29,7 +33,8 @@ type Object = (Option<String>, Option<String>, Option<String>, Option<String>);
 type Group = (Object, bool, String);
 
 struct Similar {
-    messages: BTreeSet<String>,
+    /// Their hashes.
+    messages: BTreeSet<u64>,
     last: Instant,
 }
 
@@ -42,6 +47,7 @@ struct Bucket {
 
 #[derive(Default)]
 pub(super) struct Correlator {
+    hasher: RandomState,
     groups: HashMap<Group, Similar>,
     buckets: HashMap<Object, Bucket>,
 }
@@ -84,9 +90,10 @@ impl Correlator {
             *similar = fresh();
         }
         similar.last = now;
-        let is_known = similar.messages.contains(&message);
+        let hash = self.hasher.hash_one(&message);
+        let is_known = similar.messages.contains(&hash);
         if similar.messages.len() + usize::from(!is_known) < MOST_SIMILAR {
-            similar.messages.insert(message.clone());
+            similar.messages.insert(hash);
             return Told { message, is_combined: false };
         }
         Told { message: format!("{COMBINED}{message}"), is_combined: true }

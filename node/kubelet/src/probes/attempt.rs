@@ -14,7 +14,7 @@ use tonic::Code;
 use transport::Place;
 
 use super::{grpc, host, http, worker::Task};
-use crate::{context::Context, pod::PodExt};
+use crate::{context::Context, expand::expand, pod::PodExt};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -45,7 +45,8 @@ pub(super) async fn attempt(
     limit: Duration,
 ) -> Answer {
     if let Some(action) = &probe.exec {
-        return exec(context, &task.id, action, limit).await;
+        let command = command(action, &task.container);
+        return exec(context, &task.id, &command, limit).await;
     }
     let status = context.statuses.get(&pod.uid()).and_then(|it| it.pod_ip);
     let ip = status.and_then(|it| it.parse::<IpAddr>().ok());
@@ -80,9 +81,19 @@ fn http_answer(answer: &http::Answer) -> Answer {
     }
 }
 
-async fn exec(context: &Context, id: &str, action: &ExecAction, limit: Duration) -> Answer {
-    let command = action.command.clone().unwrap_or_default();
-    match context.runtime.exec_sync(id, &command, limit).await {
+/// With the variables that the container's own list gives; upstream takes one that comes from elsewhere
+/// for empty.
+fn command(action: &ExecAction, container: &Container) -> Vec<String> {
+    let env = container.env.as_deref().unwrap_or_default();
+    let lookup = |name: &str| {
+        let found = env.iter().rev().find(|it| it.name == name)?;
+        Some(found.value.as_deref().unwrap_or_default())
+    };
+    action.command.iter().flatten().map(|text| expand(text, lookup)).collect()
+}
+
+async fn exec(context: &Context, id: &str, command: &[String], limit: Duration) -> Answer {
+    match context.runtime.exec_sync(id, command, limit).await {
         Ok(ran) if ran.exit_code == 0 => Answer::Good,
         Ok(ran) => {
             let output = [ran.stdout, ran.stderr].concat();
@@ -166,5 +177,26 @@ pub(super) fn named(port: &IntOrString) -> String {
     match port {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(name) => name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::EnvVar;
+
+    use super::*;
+
+    #[test]
+    fn a_command_has_the_variables_that_the_container_names() {
+        let variable = |name: &str, value: Option<&str>| EnvVar {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+            ..EnvVar::default()
+        };
+        let env = vec![variable("PORT", Some("80")), variable("NODE", None)];
+        let container = Container { env: Some(env), ..Container::default() };
+        let texts = ["check", "$(PORT)", "$(NODE)", "$(OTHER)", "$$(PORT)"];
+        let action = ExecAction { command: Some(texts.map(str::to_owned).to_vec()) };
+        assert_eq!(command(&action, &container), ["check", "80", "", "$(OTHER)", "$(PORT)"]);
     }
 }

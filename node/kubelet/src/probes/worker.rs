@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
@@ -30,6 +30,8 @@ pub(super) struct Task {
 
 /// How often a probe that must wait for the startup probe looks whether it still has to.
 const STARTUP_CHECK: Duration = Duration::from_millis(100);
+/// Upstream's `maxProbeRetries`.
+const TRIES: usize = 3;
 
 impl Task {
     pub(super) async fn run(self) {
@@ -58,8 +60,7 @@ impl Task {
                 return;
             }
             let asked = Instant::now();
-            let attempt = attempt::attempt(&self.context, &pod, &self, probe, limit);
-            let answer = Box::pin(attempt).await;
+            let answer = self.ask(&pod, probe, limit).await;
             self.count(&pod, &answer, asked.elapsed());
             self.tell(&pod, &answer);
             let Some(is_good) = answer.is_good() else { continue };
@@ -76,7 +77,20 @@ impl Task {
         }
     }
 
-    fn count(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer, took: Duration) {
+    /// A probe that did not work is tried again at once.
+    async fn ask(&self, pod: &Pod, probe: &Probe, limit: Duration) -> Answer {
+        let ask = || Box::pin(attempt::attempt(&self.context, pod, self, probe, limit));
+        let mut answer = ask().await;
+        for _ in 1..TRIES {
+            if !matches!(answer, Answer::Failed(_)) {
+                break;
+            }
+            answer = ask().await;
+        }
+        answer
+    }
+
+    fn count(&self, pod: &Pod, answer: &Answer, took: Duration) {
         let result = match answer {
             Answer::Good | Answer::Warned(_) => "successful",
             Answer::Bad(_) => "failed",
@@ -99,7 +113,7 @@ impl Task {
         }
     }
 
-    fn tell(&self, pod: &k8s_openapi::api::core::v1::Pod, answer: &Answer) {
+    fn tell(&self, pod: &Pod, answer: &Answer) {
         let title = self.kind.title();
         let (reason, text) = match answer {
             Answer::Good => return,

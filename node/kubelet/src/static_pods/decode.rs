@@ -89,7 +89,9 @@ fn completed(mut pod: Pod, text: &str, node_name: &str, source: &str) -> Result<
     let hash: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let name = pod.metadata.name.take().unwrap_or_default();
     pod.metadata.name = Some(format!("{name}-{node_name}"));
-    pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    // One that is given and empty is none.
+    let namespace = pod.metadata.namespace.take().filter(|it| !it.is_empty());
+    pod.metadata.namespace = Some(namespace.unwrap_or_else(|| "default".to_owned()));
     pod.metadata.uid = Some(hash.clone());
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(HASH_ANNOTATION.to_owned(), hash);
@@ -155,6 +157,9 @@ mod tests {
         let out = TEXT.replace("name: web", "name: ../../web");
         let error = answer(&out, "n1", "u").unwrap_err().to_string();
         assert!(error.starts_with("invalid pod: metadata.name: Invalid value"), "{error}");
+        let empty = TEXT.replace("name: web", "name: web, namespace: ''");
+        let pods = answer(&empty, "n1", "u").unwrap();
+        assert_eq!(pods.values().next().unwrap().namespace(), "default");
         let secret = "metadata: {name: a}\nspec: {imagePullSecrets: [{name: s}], containers: []}\n";
         let error = answer(secret, "n1", "u").unwrap_err();
         assert_eq!(error.to_string(), "static pods may not reference secrets");

@@ -81,13 +81,9 @@ impl Stats {
             },
             false => FileSystems { node: None, image: None },
         };
-        let mut list = Vec::with_capacity(pods.len());
-        for pod in pods {
-            if let Some(stats) = self.pod(pod, &told, &systems, now).await {
-                list.push(stats);
-            }
-        }
-        list
+        // Side by side, so that they wait together for what hangs.
+        let asked = pods.iter().map(|pod| self.pod(pod, &told, &systems, now));
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// `None` for a pod of which nothing runs.

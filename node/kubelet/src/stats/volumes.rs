@@ -1,5 +1,8 @@
 //! How large the volumes of pods are, measured at most once per period.
 //!
+//! Measuring blocks, so a thread does it, one per pod. Who asks waits for it for a moment; where it takes
+//! longer, what was measured before is the answer.
+//!
 //! A volume on a file system of its own is as large as that; one on the node's disk is walked over.
 //! Volumes of CSI drivers are not measured here: their drivers do that.
 //!
@@ -9,6 +12,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,35 +29,56 @@ use crate::{
     pod::{PodExt, PodUid},
 };
 
+/// How long a summary waits for the volumes of a pod.
+const LIMIT: Duration = Duration::from_secs(5);
+
 pub(super) struct VolumeSizes {
     period: Duration,
-    known: Mutex<HashMap<PodUid, (Timestamp, Vec<VolumeStats>)>>,
+    known: Arc<Mutex<HashMap<PodUid, Known>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    stats: Vec<VolumeStats>,
+    /// `None` before the first measurement.
+    at: Option<Timestamp>,
+    is_being_measured: bool,
 }
 
 impl VolumeSizes {
     /// A period of zero measures nothing.
     pub(super) fn new(period: Duration) -> Self {
-        Self { period, known: Mutex::default() }
+        Self { period, known: Arc::default() }
     }
 
-    /// What is known, measured now if it is too old. Walking blocks, so this runs beside the loop.
+    /// What is known, measured now if it is too old.
     pub(super) async fn of(&self, pod: &Pod, paths: &Paths, now: Timestamp) -> Vec<VolumeStats> {
         if self.period.is_zero() {
             return Vec::new();
         }
         let uid = pod.uid();
-        if let Some((at, known)) = self.known.lock().get(&uid)
-            && now < *at + self.period
-        {
-            return known.clone();
+        if self.is_due(&uid, now) {
+            let (wanted, known, of) = (wanted(pod, paths), self.known.clone(), uid.clone());
+            let measuring = tokio::task::spawn_blocking(move || {
+                let stats = wanted.into_iter().filter_map(|it| it.measure(now)).collect();
+                // Of a pod that is gone nobody wants to know.
+                if let Some(known) = known.lock().get_mut(&of) {
+                    *known = Known { stats, at: Some(now), is_being_measured: false };
+                }
+            });
+            drop(tokio::time::timeout(LIMIT, measuring).await);
         }
-        let wanted = wanted(pod, paths);
-        let measured = tokio::task::spawn_blocking(move || {
-            wanted.into_iter().filter_map(|it| it.measure(now)).collect::<Vec<_>>()
-        });
-        let measured = measured.await.unwrap_or_default();
-        self.known.lock().insert(uid, (now, measured.clone()));
-        measured
+        self.known.lock().get(&uid).map(|it| it.stats.clone()).unwrap_or_default()
+    }
+
+    /// Says whether the caller is to measure.
+    fn is_due(&self, uid: &PodUid, now: Timestamp) -> bool {
+        let mut all = self.known.lock();
+        let known = all.entry(uid.clone()).or_default();
+        let is_fresh = known.at.is_some_and(|at| now < at + self.period);
+        let is_due = !is_fresh && !known.is_being_measured;
+        known.is_being_measured |= is_due;
+        is_due
     }
 
     pub(super) fn retain(&self, is_there: impl Fn(&PodUid) -> bool) {

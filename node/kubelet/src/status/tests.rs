@@ -55,6 +55,8 @@ fn running() -> State {
 struct World {
     policy: &'static str,
     init: Vec<Container>,
+    /// Containers beside `a`.
+    others: Vec<&'static str>,
     containers: Vec<RuntimeContainer>,
     ready: Vec<&'static str>,
     waiting: BTreeMap<String, Waiting>,
@@ -70,7 +72,11 @@ impl World {
         let spec = PodSpec {
             restart_policy: Some(self.policy.to_owned()),
             init_containers: Some(self.init.clone()),
-            containers: vec![container("a")],
+            containers: [&["a"], self.others.as_slice()]
+                .concat()
+                .into_iter()
+                .map(container)
+                .collect(),
             readiness_gates: Some(
                 self.gates
                     .iter()
@@ -314,4 +320,15 @@ fn a_pod_that_ended_before_it_ran_has_failed_and_its_containers_with_it() {
     let verdict = Some(Verdict::rejected("OutOfcpu", "no".to_owned()));
     let refused = World { verdict, ..over() }.status();
     assert_eq!((refused.reason.as_deref(), refused.container_statuses), (Some("OutOfcpu"), None));
+}
+
+#[test]
+fn containers_are_told_by_name_and_conditions_name_them_in_the_order_of_the_spec() {
+    let world = World { policy: "Always", others: vec!["z", "b"], ..World::default() };
+    let status = world.status();
+    let names: Vec<_> = status.container_statuses.iter().flatten().map(|it| &*it.name).collect();
+    assert_eq!(names, ["a", "b", "z"]);
+    let unready = status.conditions.iter().flatten().find(|it| it.type_ == "ContainersReady");
+    let message = unready.unwrap().message.as_deref();
+    assert_eq!(message, Some("containers with unready status: [a z b]"));
 }

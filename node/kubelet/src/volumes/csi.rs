@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use self::layout::Layout;
+pub(super) use self::stats::{FRESH, LIMIT};
 pub(crate) use self::{
     attach::InUse,
     client::{Driver, RpcError},

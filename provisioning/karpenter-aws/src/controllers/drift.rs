@@ -1,15 +1,18 @@
-//! What disruption needs to know of each NodeClaim: whether it has drifted from its class, and when a
-//! pod last came to its node or left it.
+//! What disruption needs to know of each NodeClaim: whether it has drifted from its NodePool or its
+//! class, when a pod last came to its node or left it, and whether that is long enough ago for
+//! consolidation.
 //!
-//! Whether it has drifted from its NodePool is told where nodes are chosen. Upstream:
+//! That its type is sold no more is found out where nodes are chosen. Upstream:
 //! `pkg/cloudprovider/drift.go` of aws/karpenter-provider-aws, `pkg/controllers/nodeclaim/podevents`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations};
-use controller::object;
+use api_kube::karpenter::{
+    Ec2NodeClass, NodeClaim, NodeClaimStatus, annotations, capacity_types, labels,
+};
+use controller::{Key, object};
 use jiff::Timestamp;
-use karpenter_core::disruption::{HASH_VERSION, class_hash};
+use karpenter_core::disruption::{HASH_VERSION, class_hash, is_consolidatable, pool_drift};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -17,7 +20,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, conditions};
+use super::{Context, conditions, lifecycle::pool_of, merge, reservations};
 use crate::cloud::instance_id;
 
 /// Where an instance is.
@@ -53,8 +56,10 @@ pub(super) fn drift(
     if !wanted.is_empty() && wanted != placed.groups {
         return Some("SecurityGroupDrift");
     }
+    // An instance that was bought may be in an open reservation that nobody has selected.
+    let is_reserved = reservations::capacity_type(claim) == capacity_types::RESERVED;
     let is_selected = |id: &str| status.capacity_reservations.iter().any(|it| it.id == id);
-    if placed.reservation.as_deref().is_some_and(|it| !is_selected(it)) {
+    if is_reserved && placed.reservation.as_deref().is_some_and(|it| !is_selected(it)) {
         return Some("CapacityReservationDrift");
     }
     let is_there = status.subnets.iter().any(|it| it.id == placed.subnet);
@@ -68,8 +73,8 @@ impl Context {
         for claim in self.claims.all() {
             let Some(status) = self.drifted(&claim, &events) else { continue };
             let api = Api::<NodeClaim>::all(self.client.clone());
-            let patch = json!({ "metadata": { "resourceVersion": claim.metadata.resource_version },
-                "status": status });
+            let mut patch = merge::status(claim.status.as_ref(), &status);
+            patch["metadata"] = json!({ "resourceVersion": claim.metadata.resource_version });
             let patched = api
                 .patch_status(claim.name(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
@@ -97,16 +102,29 @@ impl Context {
         let mut status = claim.status.clone().unwrap_or_default();
         let id = status.provider_id.as_deref().and_then(instance_id);
         let placed = id.and_then(|it| self.placed.lock().get(it).cloned());
-        match drift(claim, &class, placed.as_ref()) {
-            None => status.conditions.retain(|it| it.type_ != "Drifted"),
-            Some(reason) => {
-                let (now, generation) = (self.clock.now(), claim.metadata.generation);
-                let all = &mut status.conditions;
-                conditions::set(all, "Drifted", Some(true), reason, "", generation, now);
-            }
-        }
+        let (now, generation) = (self.clock.now(), claim.metadata.generation);
         if let Some(at) = status.node_name.as_ref().and_then(|it| events.get(it)) {
             status.last_pod_event_time = Some(object::time(*at));
+        }
+        let as_of_now = NodeClaim { status: Some(status.clone()), ..claim.clone() };
+        let pool = self.pools.get(&Key::new("", pool_of(claim)));
+        let is_quiet = pool.as_ref().is_some_and(|it| is_consolidatable(it, &as_of_now, now));
+        let node = self.node_of(claim);
+        let labels = node.as_ref().and_then(|it| it.metadata.labels.as_ref());
+        // Before that it has not those of its claim.
+        let labels = labels.filter(|it| it.contains_key(labels::REGISTERED));
+        let of_pool = pool.as_ref().and_then(|it| pool_drift(it, claim, labels));
+        let all = &mut status.conditions;
+        for (kind, reason) in [
+            ("Drifted", of_pool.or_else(|| drift(claim, &class, placed.as_ref()))),
+            ("Consolidatable", is_quiet.then_some("Consolidatable")),
+        ] {
+            match reason {
+                None => all.retain(|it| it.type_ != kind),
+                Some(why) => {
+                    conditions::set(all, kind, Some(true), why, "", generation, now);
+                }
+            }
         }
         (claim.status.as_ref() != Some(&status)).then_some(status)
     }
@@ -154,5 +172,24 @@ mod tests {
             assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
         }
         assert_eq!(drift(&claim, &class, None), None, "nothing is known of the instance");
+    }
+
+    #[test]
+    fn only_a_claim_of_reserved_capacity_drifts_from_the_reservations_of_its_class() {
+        let class: Ec2NodeClass = serde_json::from_value(json!({ "metadata": { "name": "a" },
+            "status": { "capacityReservations": [{ "id": "cr-1" }] } }))
+        .unwrap();
+        for (capacity_type, reservation, expected) in [
+            ("reserved", "cr-1", None),
+            ("reserved", "cr-2", Some("CapacityReservationDrift")),
+            ("on-demand", "cr-2", None),
+        ] {
+            let claim: NodeClaim = serde_json::from_value(json!({ "metadata": { "name": "a",
+                "labels": { "karpenter.sh/capacity-type": capacity_type } } }))
+            .unwrap();
+            let reservation = Some(reservation.to_owned());
+            let placed = Placed { reservation, ..Placed::default() };
+            assert_eq!(drift(&claim, &class, Some(&placed)), expected, "{placed:?}");
+        }
     }
 }

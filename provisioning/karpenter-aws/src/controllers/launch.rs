@@ -9,6 +9,9 @@
 //! EC2 knows the token with another request (prices and capacity have changed since), the instance of
 //! the first call is found by its tag.
 
+pub(super) mod interfaces;
+mod way;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, capacity_types, labels};
@@ -33,6 +36,7 @@ use aws_wire::client::CallError;
 use karpenter_core::{InstanceType, Offering, Requirements};
 use resources::{Amounts, Quantity};
 
+use self::way::Way;
 use super::Context;
 use crate::{
     cloud::{CLUSTER_TAG, NODE_CLAIM_TAG, Template},
@@ -44,6 +48,22 @@ const MOST_TYPES: usize = 60;
 /// EC2 takes as many overrides in one fleet.
 const MOST_OVERRIDES: usize = 300;
 const GIB: i64 = 1 << 30;
+/// What is wrong where a type cannot be had in a zone now.
+const LACKS: [&str; 7] = [
+    "InsufficientInstanceCapacity",
+    "MaxSpotInstanceCountExceeded",
+    "VcpuLimitExceeded",
+    "UnfulfillableCapacity",
+    "Unsupported",
+    "InsufficientFreeAddressesInSubnet",
+    "MaxFleetCountExceeded",
+];
+/// What is wrong where a capacity reservation has no room: it is full, has ended, or is forgotten.
+const NO_ROOM: [&str; 3] = [
+    "ReservationCapacityExceeded",
+    "InvalidCapacityReservationState",
+    "InvalidCapacityReservationId.NotFound",
+];
 
 /// What has been launched.
 #[derive(Clone)]
@@ -77,34 +97,6 @@ impl From<CallError> for Failed {
             _ => "LaunchFailed",
         };
         Self::Call { reason, message }
-    }
-}
-
-/// How an instance is paid for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Way {
-    capacity_type: &'static str,
-    /// The capacity reservation whose room it takes.
-    reservation: Option<String>,
-}
-
-impl Way {
-    fn bought(is_spot: bool) -> Self {
-        let capacity_type = if is_spot { capacity_types::SPOT } else { capacity_types::ON_DEMAND };
-        Self { capacity_type, reservation: None }
-    }
-
-    fn reserved(id: &str) -> Self {
-        Self { capacity_type: capacity_types::RESERVED, reservation: Some(id.to_owned()) }
-    }
-
-    fn is_spot(&self) -> bool {
-        self.capacity_type == capacity_types::SPOT
-    }
-
-    fn is_of(&self, offering: &Offering) -> bool {
-        let reservation = offering.reservation.as_ref().map(|it| &*it.id);
-        offering.capacity_type() == self.capacity_type && reservation == self.reservation.as_deref()
     }
 }
 
@@ -167,7 +159,8 @@ impl Context {
 
     fn learn_errors(&self, answer: &CreateFleetResult, way: &Way) {
         for error in &answer.errors {
-            let is_full = error.error_code.as_deref() == Some("ReservationCapacityExceeded");
+            let code = error.error_code.as_deref().unwrap_or_default();
+            let is_full = NO_ROOM.contains(&code);
             if let Some(id) = way.reservation.as_ref().filter(|_| is_full) {
                 self.take_room(id, true);
                 continue;
@@ -177,19 +170,7 @@ impl Context {
             let (Some(kind), Some(zone)) = (with.instance_type, with.availability_zone) else {
                 continue;
             };
-            let is_lack = matches!(
-                error.error_code.as_deref(),
-                Some(
-                    "InsufficientInstanceCapacity"
-                        | "MaxSpotInstanceCountExceeded"
-                        | "VcpuLimitExceeded"
-                        | "UnfulfillableCapacity"
-                        | "Unsupported"
-                        | "InsufficientFreeAddressesInSubnet"
-                        | "MaxFleetCountExceeded"
-                )
-            );
-            if is_lack {
+            if LACKS.contains(&code) {
                 self.mark_unavailable(&kind, &zone, way.capacity_type);
             }
         }
@@ -325,9 +306,8 @@ impl Context {
         };
         let status = class.status.clone().unwrap_or_default();
         let options = &class.spec.metadata_options;
-        let data = RequestLaunchTemplateData {
+        let mut data = RequestLaunchTemplateData {
             user_data: Some(data),
-            security_group_ids: status.security_groups.into_iter().map(|it| it.id).collect(),
             iam_instance_profile: Some(LaunchTemplateIamInstanceProfileSpecificationRequest {
                 name: status.instance_profile,
                 ..Default::default()
@@ -347,6 +327,8 @@ impl Context {
             }),
             ..RequestLaunchTemplateData::default()
         };
+        let groups = status.security_groups.into_iter().map(|it| it.id).collect();
+        interfaces::add(&mut data, class, groups);
         let template = self.cloud.template(class.name(), data).await?;
         self.templates.lock().insert(template.name.clone(), self.clock.now());
         Ok(Some(template))
@@ -391,7 +373,7 @@ fn made(
     let mut all = kind.labels.clone();
     let mut offerings = kind.offerings.iter();
     let offering = offerings.find(|it| it.zone() == zone && way.is_of(it));
-    all.extend(offering.map(|it| it.labels.clone()).unwrap_or_default());
+    all.extend(offering.map_or_else(|| way.labels(zone), |it| it.labels.clone()));
     Ok(Launched {
         provider_id: format!("aws:///{zone}/{id}"),
         image_id: image.unwrap_or_default(),
@@ -403,10 +385,7 @@ fn made(
 
 /// The same, of an instance whose launch was answered to nobody.
 fn adopted(instance: &Instance, types: &[InstanceType]) -> Result<Launched, Failed> {
-    let way = match &instance.capacity_reservation_id {
-        Some(id) => Way::reserved(id),
-        None => Way::bought(instance.instance_lifecycle.as_deref() == Some("spot")),
-    };
+    let way = Way::of(instance);
     let zone = instance.placement.as_ref().and_then(|it| it.availability_zone.as_deref());
     let text = |it: &Option<String>| it.clone().unwrap_or_default();
     made(
@@ -507,7 +486,46 @@ fn allows(wanted: &Requirements, labels: &BTreeMap<String, String>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use karpenter_core::Reservation;
+
     use super::*;
+
+    #[test]
+    fn an_instance_found_again_is_reserved_only_where_it_was_launched_into_the_reservation() {
+        let reserved = Reservation { id: "cr-1".into(), left: 0 };
+        let kind = InstanceType {
+            name: "m5.large".into(),
+            offerings: vec![
+                Offering::new("a", "on-demand", 1.0),
+                Offering::reserved("a", reserved, 1.0),
+            ],
+            ..InstanceType::default()
+        };
+        for (is_in, named, expected) in [
+            (None, None, "on-demand"),
+            (Some("cr-1"), Some("cr-1"), "reserved"),
+            // An open reservation has taken it in.
+            (Some("cr-1"), None, "on-demand"),
+            // It has ended since.
+            (None, Some("cr-1"), "on-demand"),
+            // Its class does not select it any more.
+            (Some("cr-2"), Some("cr-2"), "reserved"),
+        ] {
+            let instance: Instance = serde_json::from_value(serde_json::json!({
+                "instanceId": "i-1", "instanceType": "m5.large",
+                "placement": { "availabilityZone": "a" }, "capacityReservationId": is_in,
+                "capacityReservationSpecification": {
+                    "capacityReservationTarget": { "capacityReservationId": named } } }))
+            .unwrap();
+            let Ok(found) = adopted(&instance, std::slice::from_ref(&kind)) else {
+                panic!("it is known")
+            };
+            assert_eq!(found.labels[labels::CAPACITY_TYPE], expected, "{is_in:?} {named:?}");
+            assert_eq!(found.labels[labels::ZONE], "a");
+            let id = found.labels.get(labels::CAPACITY_RESERVATION_ID).map(String::as_str);
+            assert_eq!(id, is_in.filter(|_| expected == "reserved"));
+        }
+    }
 
     #[test]
     fn an_instance_has_the_volumes_of_its_class() {

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, conditions, launch::Failed};
+use super::{Context, conditions, launch::Failed, merge};
 
 /// A launch has to have succeeded by then, and the node to have joined.
 const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
@@ -287,8 +287,8 @@ impl Context {
         }
         let api = Api::<NodeClaim>::all(self.client.clone());
         // Of an older claim the conditions would be too: then it conflicts, and is tried again.
-        let patch = json!({ "status": status,
-            "metadata": { "resourceVersion": claim.metadata.resource_version } });
+        let mut patch = merge::status(claim.status.as_ref(), &status);
+        patch["metadata"] = json!({ "resourceVersion": claim.metadata.resource_version });
         let patched =
             api.patch_status(claim.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
         match patched {

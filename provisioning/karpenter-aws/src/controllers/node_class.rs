@@ -1,11 +1,12 @@
 //! EC2NodeClasses: what their selectors find, the instance profile, and whether they can be used.
 //!
-//! Deviation: no dry runs of the permissions; placement groups and KMS keys of volumes are refused
-//! by `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
+//! Deviation: no dry runs of the permissions; placement groups, KMS keys of volumes, connection
+//! tracking, CPU options and other interfaces than plain ones of the first card are refused by
+//! `ValidationSucceeded`, and so are capacity reservations while their gate is shut.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api_kube::karpenter::{Ec2NodeClass, TERMINATION_FINALIZER, annotations};
+use api_kube::karpenter::{Ec2NodeClass, Ec2NodeClassStatus, TERMINATION_FINALIZER, annotations};
 use aws_wire::client::CallError;
 use controller::ApplyError;
 use jiff::{SignedDuration, Timestamp};
@@ -14,10 +15,10 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::warn;
 
-use super::{Context, class_rules, conditions};
+use super::{Context, class_rules, conditions, launch::interfaces, merge};
 use crate::{cloud, user_data};
 
 /// How often the selectors are looked at again.
@@ -101,9 +102,8 @@ impl Context {
             patched.map_err(failed)?;
         }
         let status = self.class_status(class).await;
-        let current = serde_json::to_value(&class.status).unwrap_or(Value::Null);
-        if status != current {
-            let patch = json!({ "status": status });
+        if class.status.as_ref() != Some(&status) {
+            let patch = merge::status(class.status.as_ref(), &status);
             let patched = api
                 .patch_status(class.name(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
@@ -112,7 +112,7 @@ impl Context {
         Ok(())
     }
 
-    async fn class_status(&self, class: &Ec2NodeClass) -> Value {
+    async fn class_status(&self, class: &Ec2NodeClass) -> Ec2NodeClassStatus {
         let mut status = class.status.clone().unwrap_or_default();
         let (now, generation) = (self.clock.now(), class.metadata.generation);
         let mut all = std::mem::take(&mut status.conditions);
@@ -161,6 +161,9 @@ impl Context {
         if has_reservations {
             let found = self.find_reservations(class, &mut status).await;
             set(RESERVATIONS, found, "CapacityReservationsNotFound");
+        } else {
+            // Nobody looks after what an earlier Karpenter has found.
+            status.capacity_reservations.clear();
         }
         let faults = class_rules::faults(class).join("; ");
         let (is_valid, why) = match unsupported(class, has_reservations) {
@@ -173,7 +176,7 @@ impl Context {
         let parts = PARTS.into_iter().filter(|it| has_reservations || *it != RESERVATIONS);
         conditions::set_ready(&mut all, &parts.collect::<Vec<_>>(), generation, now);
         status.conditions = all;
-        serde_json::to_value(status).unwrap_or(Value::Null)
+        status
     }
 
     /// Deletes the launch templates that the class is done with: its user data or images have changed.
@@ -225,6 +228,15 @@ fn unsupported(class: &Ec2NodeClass, has_reservations: bool) -> Option<&'static 
     }
     if spec.placement_group_selector.is_some() {
         return Some("PlacementGroupsNotSupported");
+    }
+    if spec.connection_tracking.is_some() {
+        return Some("ConnectionTrackingNotSupported");
+    }
+    if spec.cpu_options.as_ref().is_some_and(|it| it.nested_virtualization.is_some()) {
+        return Some("CpuOptionsNotSupported");
+    }
+    if !interfaces::are_plain(class) {
+        return Some("NetworkInterfacesNotSupported");
     }
     let mut volumes = spec.block_device_mappings.iter().filter_map(|it| it.ebs.as_ref());
     volumes.any(|it| it.kms_key_id.is_some()).then_some("KmsKeysNotSupported")

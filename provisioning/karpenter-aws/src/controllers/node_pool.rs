@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api_kube::karpenter::{NodePool, annotations};
+use api_kube::karpenter::{NodePool, NodePoolStatus, annotations};
 use controller::ApplyError;
 use karpenter_core::{
     Used,
@@ -13,10 +13,10 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::warn;
 
-use super::{Context, conditions};
+use super::{Context, conditions, merge};
 
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -56,9 +56,8 @@ impl Context {
             patched.map_err(failed)?;
         }
         let status = self.pool_status(pool, used);
-        let current = serde_json::to_value(&pool.status).unwrap_or(Value::Null);
-        if status != current {
-            let patch = json!({ "status": status });
+        if pool.status.as_ref() != Some(&status) {
+            let patch = merge::status(pool.status.as_ref(), &status);
             let patched =
                 api.patch_status(pool.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
             patched.map_err(failed)?;
@@ -66,7 +65,7 @@ impl Context {
         Ok(())
     }
 
-    fn pool_status(&self, pool: &NodePool, used: &Used) -> Value {
+    fn pool_status(&self, pool: &NodePool, used: &Used) -> NodePoolStatus {
         let mut status = pool.status.clone().unwrap_or_default();
         let (now, generation) = (self.clock.now(), pool.metadata.generation);
         status.nodes = used.nodes;
@@ -91,6 +90,6 @@ impl Context {
         conditions::set(all, kind, Some(is_valid), why, &said, generation, now);
         conditions::set(all, "NodeClassReady", Some(is_ready), reason, "", generation, now);
         conditions::set_ready(all, &["ValidationSucceeded", "NodeClassReady"], generation, now);
-        serde_json::to_value(status).unwrap_or(Value::Null)
+        status
     }
 }

@@ -1,4 +1,5 @@
-//! NodeOverlays: which of them take effect; behind the gate `NodeOverlay`.
+//! NodeOverlays: which of them take effect; behind the gate `NodeOverlay`, without which nobody reads
+//! any.
 //!
 //! Until they have been looked at once no pool takes part: what is decided would be at other prices.
 //! Upstream: `pkg/controllers/nodeoverlay`.
@@ -12,11 +13,10 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::{Context, conditions};
+use super::{Context, conditions, merge};
 
 /// Types come and go without a change of any overlay or pool.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -24,13 +24,11 @@ const KIND: &str = "ValidationSucceeded";
 
 impl Context {
     pub(super) async fn watch_overlays(&self) {
-        if !self.config.gates.node_overlay {
-            return;
-        }
+        let Some(overlays) = &self.overlays else { return };
         let changed = Arc::new(Notify::new());
         let notify = changed.clone();
         // A status of ours is no news.
-        self.overlays.subscribe(move |change| {
+        overlays.subscribe(move |change| {
             let spec = |it: &Option<Arc<NodeOverlay>>| it.as_ref().map(|it| it.spec.clone());
             if spec(&change.old) != spec(&change.new) {
                 notify.notify_one();
@@ -44,13 +42,13 @@ impl Context {
             }
         });
         loop {
-            self.look_at_overlays().await;
+            self.look_at_overlays(overlays.all()).await;
             drop(tokio::time::timeout(PERIOD, changed.notified()).await);
         }
     }
 
-    async fn look_at_overlays(&self) {
-        let all: Vec<NodeOverlay> = self.overlays.all().iter().map(|it| (**it).clone()).collect();
+    async fn look_at_overlays(&self, all: Vec<Arc<NodeOverlay>>) {
+        let all: Vec<NodeOverlay> = all.iter().map(|it| (**it).clone()).collect();
         let pools = self.pools.all();
         let pools: Vec<(&NodePool, Arc<[InstanceType]>)> = match all.is_empty() {
             true => Vec::new(),
@@ -93,7 +91,7 @@ impl Context {
             return Ok(());
         }
         let api = Api::<NodeOverlay>::all(self.client.clone());
-        let patch = json!({ "status": status });
+        let patch = merge::status(overlay.status.as_ref(), &status);
         let patched =
             api.patch_status(overlay.name(), &PatchParams::default(), &Patch::Merge(&patch)).await;
         match patched {

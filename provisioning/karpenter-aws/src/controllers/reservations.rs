@@ -1,10 +1,13 @@
 //! Capacity reservations: those that a class selects, the room that they have left, and nodes whose
 //! reservation is no more; behind the gate `ReservedCapacity`, which is open.
 //!
-//! The room is what EC2 said last, less what was launched since. An instance whose reservation has ended
-//! goes on as On-Demand, and its claim and node say so from then on. Upstream:
+//! The room is what EC2 said last, less what was launched since and what claims are to have. An
+//! instance whose reservation has ended goes on as On-Demand, and its claim and node say so from then
+//! on. Upstream:
 //! `pkg/providers/capacityreservation`, `pkg/controllers/nodeclaim/capacityreservation` of
 //! aws/karpenter-provider-aws.
+
+use std::collections::BTreeMap;
 
 use api_kube::karpenter::{
     CapacityReservation, Ec2NodeClass, Ec2NodeClassStatus, NodeClaim, capacity_types, labels,
@@ -43,18 +46,42 @@ impl Context {
         Ok(true)
     }
 
-    /// The room that a class's reservations have.
-    pub(super) fn reserved(&self, status: &Ec2NodeClassStatus) -> Vec<Reserved> {
+    /// How many claims are to have room of each reservation and are not launched yet, by its id. What
+    /// decides in the meantime must not count on the same room.
+    pub(super) fn coming(&self) -> BTreeMap<String, u32> {
+        let launched = self.launched.lock();
+        let is_coming = |it: &NodeClaim| {
+            let uid = it.metadata.uid.as_deref().unwrap_or_default();
+            !object::is_terminating(it) && !it.is_true("Launched") && !launched.contains_key(uid)
+        };
+        let mut counts = BTreeMap::new();
+        for claim in self.claims.all().iter().filter(|it| is_coming(it)) {
+            let mut wanted = claim.spec.requirements.iter();
+            let named = wanted.find(|it| it.key == labels::CAPACITY_RESERVATION_ID);
+            if let Some([id]) = named.map(|it| it.values.as_slice()) {
+                *counts.entry(id.clone()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The room that a class's reservations have, without what is kept.
+    pub(super) fn reserved(
+        &self,
+        status: &Ec2NodeClassStatus,
+        kept: &BTreeMap<String, u32>,
+    ) -> Vec<Reserved> {
         if !self.config.gates.reserved_capacity {
             return Vec::new();
         }
         let left = self.reservations.lock();
+        let room = |of: &BTreeMap<String, u32>, id: &str| of.get(id).copied().unwrap_or(0);
         let each = status.capacity_reservations.iter().map(|it| Reserved {
             id: it.id.clone(),
             kind: it.reservation_type.clone().unwrap_or_else(|| "default".to_owned()),
             instance_type: it.instance_type.clone(),
             zone: it.availability_zone.clone(),
-            left: left.get(&it.id).copied().unwrap_or(0),
+            left: room(&left, &it.id).saturating_sub(room(kept, &it.id)),
         });
         each.collect()
     }
@@ -104,7 +131,7 @@ impl Context {
     }
 }
 
-fn capacity_type(claim: &NodeClaim) -> &str {
+pub(super) fn capacity_type(claim: &NodeClaim) -> &str {
     let marks = claim.metadata.labels.as_ref();
     marks.and_then(|it| it.get(labels::CAPACITY_TYPE)).map_or("", String::as_str)
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_kube::karpenter::NodePool;
 use controller::{ApplyError, Key};
-use karpenter_core::{Scaling, Snapshot, scaling, static_claim};
+use karpenter_core::{Scaling, Snapshot, scaling, static_claims};
 use tracing::{info, warn};
 
 use super::{Context, conditions};
@@ -52,15 +52,15 @@ impl Context {
             Scaling::Enough => {}
             Scaling::Up(count) => {
                 let types = self.types(pool);
-                let claim = types.and_then(|it| static_claim(snapshot, pool, it));
-                let Some(claim) = claim else {
+                let claims = types.map(|it| static_claims(snapshot, pool, it, count));
+                let claims = claims.unwrap_or_default();
+                if claims.len() < count {
                     let message = "no instance type satisfies the requirements of the NodePool";
                     self.recorder.warn(pool, "NoCompatibleInstanceTypes", message);
-                    return Ok(());
-                };
-                info!(pool = pool.name(), count, "scaling up");
-                for _ in 0..count {
-                    self.create_claim(pool, &claim, "static_provisioned").await?;
+                }
+                info!(pool = pool.name(), count = claims.len(), "scaling up");
+                for claim in &claims {
+                    self.create_claim(pool, claim, "static_provisioned").await?;
                 }
             }
             Scaling::Down(names) => {

@@ -4,10 +4,10 @@
 //! its daemons; a step begins when the one before is done. What tolerates the taint stays, and so does
 //! what should have ended a minute ago: its kubelet is gone. With a grace period the deadline is kept
 //! whatever budgets say; it is written on the claim when it is first worked out. Where the instance is
-//! gone already, nothing is drained: nobody would end the pods. Upstream:
-//! `pkg/controllers/node/termination`.
-//!
-//! Deviation: volume attachments are not waited for.
+//! gone already, nothing is drained: nobody would end the pods. Volumes are waited for until they are
+//! detached. Upstream: `pkg/controllers/node/termination`.
+
+mod volumes;
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, info};
 
+use self::volumes::{Volumes, drained};
 use super::{Context, lifecycle::pool_of};
 use crate::cloud::instance_id;
 
@@ -52,10 +53,16 @@ impl Context {
         let id = id.as_deref();
         let now = self.clock.now();
         self.note_deadline(claim).await?;
+        let mut volumes = None;
         if let Some(node) = node {
             self.retire(node).await?;
-            if !self.is_gone(node, id).await? && !self.empty(claim, node).await? {
-                return Ok(Action::After(AGAIN));
+            if !self.is_gone(node, id).await? {
+                let is_empty = self.empty(claim, node).await?;
+                volumes = is_empty.then(|| self.volumes_of(claim, node));
+                if volumes.is_none_or(|it| it == Volumes::Attached) {
+                    self.note_drain(claim, volumes).await;
+                    return Ok(Action::After(AGAIN));
+                }
             }
         }
         if let Some(id) = id {
@@ -64,13 +71,13 @@ impl Context {
             match state.as_deref() {
                 None => {}
                 Some("shutting-down") => {
-                    self.note_termination(claim).await?;
+                    self.note_termination(claim, volumes).await?;
                     return Ok(Action::After(AGAIN));
                 }
                 Some(_) => {
                     self.cloud.terminate(id).await.map_err(failed)?;
                     self.metrics.add("nodes_drained_total", &of, 1.0);
-                    self.note_termination(claim).await?;
+                    self.note_termination(claim, volumes).await?;
                     return Ok(Action::After(AGAIN));
                 }
             }
@@ -102,12 +109,20 @@ impl Context {
         }
     }
 
-    /// Says that the instance is being ended, and since when.
-    async fn note_termination(&self, claim: &NodeClaim) -> Result<(), ApplyError> {
+    /// Says that the instance is being ended, and since when; `volumes`: where its node was drained.
+    async fn note_termination(
+        &self,
+        claim: &NodeClaim,
+        volumes: Option<Volumes>,
+    ) -> Result<(), ApplyError> {
         if claim.is_true(TERMINATING) {
             return Ok(());
         }
-        self.say(claim, &[(TERMINATING, Some(true), TERMINATING, "")], |_| {}).await
+        let mut all = vec![(TERMINATING, Some(true), TERMINATING, "")];
+        if volumes.is_some() {
+            all.extend(drained(volumes));
+        }
+        self.say(claim, &all, |_| {}).await
     }
 
     /// Takes notice of how long the instance took to go.

@@ -162,6 +162,56 @@ async fn a_class_goes_with_its_launch_templates() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_has_the_interfaces_that_its_class_says() {
+    let world = World::new(MANY).await;
+    // The default VPC's subnets would give it a public address.
+    let patch = json!({ "spec": { "associatePublicIPAddress": false, "ipPrefixCount": 2 } });
+    let parameters = PatchParams::default();
+    world.classes().patch("default", &parameters, &Patch::Merge(&patch)).await.unwrap();
+    world.pending("web", "3").await;
+    settled(&world).await;
+    let instance = world.instances().await.remove(0);
+    let [interface] = instance.network_interfaces.as_slice() else { panic!("it has one") };
+    assert_eq!(interface.ipv4_prefixes.len(), 2);
+    let groups = |it: &[aws_ec2::common::GroupIdentifier]| it.to_vec();
+    assert_eq!(groups(&interface.groups), groups(&instance.security_groups));
+    let status = world.classes().get("default").await.unwrap().status.unwrap();
+    let selected = &status.security_groups[0].id;
+    assert_eq!(instance.security_groups[0].group_id.as_ref(), Some(selected));
+    assert_eq!(instance.public_ip_address, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_instances_here_cannot_have_makes_a_class_unusable() {
+    let world = World::new(MANY).await;
+    for (spec, reason) in [
+        (json!({ "connectionTracking": { "udpTimeout": 40 } }), "ConnectionTrackingNotSupported"),
+        (json!({ "cpuOptions": { "nestedVirtualization": "enabled" } }), "CpuOptionsNotSupported"),
+        (
+            json!({ "networkInterfaces": [
+                { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
+                { "networkCardIndex": 1, "deviceIndex": 1, "interfaceType": "efa-only" }] }),
+            "NetworkInterfacesNotSupported",
+        ),
+    ] {
+        let parameters = PatchParams::default();
+        let patch = json!({ "spec": spec });
+        world.classes().patch("default", &parameters, &Patch::Merge(&patch)).await.unwrap();
+        world
+            .until(reason, || async {
+                let status = world.classes().get("default").await.unwrap().status?;
+                let mut all = status.conditions.iter();
+                let found = all.find(|it| it.type_ == "ValidationSucceeded")?;
+                (found.status == "False" && found.reason == reason).then_some(())
+            })
+            .await;
+        let names: Vec<_> = spec.as_object().unwrap().keys().collect();
+        let none = json!({ "spec": { names[0]: null } });
+        world.classes().patch("default", &parameters, &Patch::Merge(&none)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_without_a_claim_are_ended_on_every_page_of_the_list() {
     let world = World::with(MANY, Config { page_size: 3, ..Config::new("stead") }).await;
     for at in 0..8 {

@@ -11,7 +11,8 @@ mod static_pools;
 mod support;
 mod terminations;
 
-use kube::api::DeleteParams;
+use karpenter_aws::{Config, Preferences};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use support::World;
 
@@ -131,6 +132,50 @@ async fn a_node_has_the_labels_that_its_pods_were_placed_by() {
     world.claim_that_is("Initialized").await;
     let labels = world.node(&name).await.unwrap().metadata.labels.unwrap();
     assert_eq!(labels.get("team").map(String::as_str), Some("red"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_prefers_counts_unless_nobody_is_to_look_at_it() {
+    for (preferences, is_heeded) in [(Preferences::Respect, true), (Preferences::Ignore, false)] {
+        let config = Config { preferences, ..Config::new("stead") };
+        let world = World::with(MANY, config).await;
+        let expressions = json!([{ "key": "node.kubernetes.io/instance-type", "operator": "In",
+            "values": ["m5.4xlarge"] }]);
+        let preferred = json!([{ "weight": 1, "preference": { "matchExpressions": expressions } }]);
+        let affinity = json!({ "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred } });
+        world.pending_with("web", json!({ "affinity": affinity })).await;
+        let claim = world.claim_that_is("Launched").await;
+        let kind = &claim.metadata.labels.as_ref().unwrap()["node.kubernetes.io/instance-type"];
+        assert_eq!(kind == "m5.4xlarge", is_heeded, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_says_whether_its_node_has_been_quiet_for_long_enough_to_be_consolidated() {
+    let world = World::new(MANY).await;
+    let patch = json!({ "spec": { "disruption": { "consolidateAfter": "60s" } } });
+    let parameters = PatchParams::default();
+    world.node_pools().patch("default", &parameters, &Patch::Merge(&patch)).await.unwrap();
+    world.pending("web", "1").await;
+    let claim = world.claim_that_is("Launched").await;
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("web", &name, "1").await;
+    let is_quiet = || async { world.claims().await[0].is_true("Consolidatable") };
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert!(!is_quiet().await);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(is_quiet().await);
+    world.running("more", &name, "100m").await;
+    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    assert!(!is_quiet().await);
+    let patch = json!({ "spec": { "disruption": { "consolidateAfter": "Never" } } });
+    world.node_pools().patch("default", &parameters, &Patch::Merge(&patch)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert!(!is_quiet().await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,7 @@ async fn a_type_that_an_overlay_makes_cheap_is_the_one_that_is_launched() {
     world.pending("web", "1").await;
     // EC2 knows cheaper ones, and is told not to look at its own prices.
     assert_eq!(type_of(&world.claim_that_is("Launched").await), "m5.4xlarge");
+    assert_ne!(world.reads_of_overlays(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,6 +59,7 @@ async fn an_overlay_has_no_effect_while_the_gate_is_shut() {
     make(&world, "bargain", &["m5.4xlarge"], json!({ "price": "0.001" })).await;
     world.pending("web", "1").await;
     assert_ne!(type_of(&world.claim_that_is("Launched").await), "m5.4xlarge");
+    assert_eq!(world.reads_of_overlays(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,10 +11,14 @@ use aws_ec2::{
     },
     run_instances::{PlacementInput, RunInstances, RunInstancesRequest},
 };
+use karpenter_aws::{Config, FeatureGates};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::{MANY, support::World};
+use crate::{
+    MANY,
+    support::{Fate, World},
+};
 
 /// Room for so many of a type that is not the cheapest.
 async fn reserve(world: &World, count: i64) -> String {
@@ -46,7 +50,11 @@ async fn select(world: &World, terms: Value) {
 
 /// A world whose pool may use the reservation, once its class has found it.
 async fn world(count: i64) -> (World, String) {
-    let world = World::new(MANY).await;
+    world_with(FeatureGates::default(), count).await
+}
+
+async fn world_with(gates: FeatureGates, count: i64) -> (World, String) {
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
     world
         .require(json!([
             { "key": labels::INSTANCE_CATEGORY, "operator": "In", "values": ["m"] },
@@ -161,6 +169,107 @@ async fn a_node_whose_reservation_ends_goes_on_as_on_demand() {
         .await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!world.claims().await[0].is_true("Drifted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_in_a_reservation_that_its_class_no_longer_selects_has_drifted() {
+    let (world, id) = world(1).await;
+    world.pending("web", "14").await;
+    let claim = launched(&world, 1).await.remove(0);
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    // It is not empty, so that nothing else takes it away.
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("web", &name, "14").await;
+    // Karpenter has to have seen in which reservation it is.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!world.claims().await[0].is_true("Drifted"));
+    let hash = |claim: &NodeClaim| {
+        claim.metadata.annotations.as_ref().unwrap()["karpenter.k8s.aws/ec2nodeclass-hash"].clone()
+    };
+    let before = hash(&claim);
+    select(&world, json!([{ "tags": { "team": "another" } }])).await;
+    let drifted = world.claim_that_is("Drifted").await;
+    assert_eq!(drifted.condition("Drifted").unwrap().reason, "CapacityReservationDrift");
+    assert_eq!(hash(&drifted), before, "selectors are no part of the class's hash");
+    assert_eq!(label(&drifted, labels::CAPACITY_RESERVATION_ID), Some(id.as_str()));
+    let status = world.classes().get("default").await.unwrap().status.unwrap();
+    assert!(status.capacity_reservations.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_was_cancelled_or_is_forgotten_is_not_asked_for_twice() {
+    for since in [Duration::ZERO, Duration::from_secs(3660)] {
+        let (world, id) = world(1).await;
+        // Until then Karpenter believes that it is there.
+        world.meet("DescribeCapacityReservations", Fate::Late(Duration::from_secs(3 * 3600)));
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let request =
+            CancelCapacityReservationRequest { capacity_reservation_id: id, dry_run: None };
+        world.aws.call::<CancelCapacityReservation>(request).await.unwrap();
+        tokio::time::sleep(since).await;
+        world.pending("web", "1").await;
+        let wait = Duration::from_secs(60);
+        let claim = tokio::time::timeout(wait, launched(&world, 1)).await.expect("it is bought");
+        assert_eq!(label(&claim[0], labels::CAPACITY_TYPE), Some("on-demand"), "{since:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_a_claim_is_to_have_is_there_for_no_other() {
+    let gates = FeatureGates { static_capacity: true, ..FeatureGates::default() };
+    let (world, _) = world_with(gates, 1).await;
+    // What is on its way nobody can look up.
+    let late = Duration::from_secs(3600);
+    world.meet("DescribeCapacityReservations", Fate::Late(late));
+    world.meet("CreateFleet", Fate::Late(Duration::from_secs(120)));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let mut pool = world.node_pools().get("default").await.unwrap();
+    pool.metadata = kube::core::ObjectMeta { name: Some("fixed".to_owned()), ..Default::default() };
+    pool.spec.replicas = Some(1);
+    world.node_pools().create(&Default::default(), &pool).await.unwrap();
+    let is_made = || async { (!world.claims().await.is_empty()).then_some(()) };
+    world.until("the static pool has its claim", is_made).await;
+    world.pending("web", "1").await;
+    let bought = launched(&world, 1).await.remove(0);
+    assert_eq!(label(&bought, labels::CAPACITY_TYPE), Some("on-demand"));
+    let both = launched(&world, 2).await;
+    let reserved = both.iter().filter(|it| label(it, labels::CAPACITY_TYPE) == Some("reserved"));
+    assert_eq!(reserved.count(), 1);
+    let made = world.config.metrics.render();
+    let of_pods =
+        "karpenter_nodeclaims_created_total{reason=\"provisioned\",nodepool=\"default\"} 1\n";
+    assert!(made.contains(of_pods), "{made}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bought_node_that_an_open_reservation_has_taken_in_has_not_drifted() {
+    let gates = FeatureGates { reserved_capacity: false, ..FeatureGates::default() };
+    let mut world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    world.pending("web", "14").await;
+    let claim = launched(&world, 1).await.remove(0);
+    let (kind, zone) = (label(&claim, labels::INSTANCE_TYPE), label(&claim, labels::ZONE));
+    let request = CreateCapacityReservationRequest {
+        instance_type: kind.unwrap().to_owned(),
+        instance_platform: "Linux/UNIX".to_owned(),
+        availability_zone: zone.map(str::to_owned),
+        instance_count: 1,
+        ..Default::default()
+    };
+    let name = world.join(&claim).await;
+    world.claim_that_is("Initialized").await;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.unwrap();
+    world.running("web", &name, "14").await;
+    world.aws.call::<CreateCapacityReservation>(request).await.unwrap();
+    assert!(world.instances().await[0].capacity_reservation_id.is_some(), "it has taken it in");
+    world.config.gates = FeatureGates::default();
+    world.start();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let claim = world.claims().await.remove(0);
+    assert!(!claim.is_true("Drifted"), "{:?}", claim.condition("Drifted"));
+    assert_eq!(label(&claim, labels::CAPACITY_TYPE), Some("on-demand"));
 }
 
 #[tokio::test(start_paused = true)]

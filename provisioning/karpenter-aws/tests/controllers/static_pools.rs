@@ -1,6 +1,7 @@
 //! NodePools that are as large as they say, whatever pods there are.
 
-use api_kube::karpenter::NodePool;
+use api_kube::karpenter::{NodeClaim, NodePool};
+use aws_ec2::capacity_reservation::{CreateCapacityReservation, CreateCapacityReservationRequest};
 use karpenter_aws::{Config, FeatureGates};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -113,10 +114,57 @@ async fn a_drifted_node_of_a_static_pool_stays_where_the_limit_leaves_no_room_fo
     limit("2").await;
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     assert_eq!(launched(&world).await, before);
+    for claim in world.claims().await {
+        assert_eq!(claim.condition("Drifted").unwrap().reason, "NodePoolDrifted");
+    }
     limit("3").await;
     world
         .until("a third is made", || async { (launched(&world).await.len() == 3).then_some(()) })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pool_takes_no_more_room_of_a_reservation_than_there_is() {
+    let gates = FeatureGates { static_capacity: true, ..FeatureGates::default() };
+    let world = World::with(MANY, Config { gates, ..Config::new("stead") }).await;
+    let request = CreateCapacityReservationRequest {
+        instance_type: "m5.4xlarge".to_owned(),
+        instance_platform: "Linux/UNIX".to_owned(),
+        availability_zone: Some("us-east-1b".to_owned()),
+        instance_count: 1,
+        ..Default::default()
+    };
+    let made = world.aws.call::<CreateCapacityReservation>(request).await.unwrap();
+    let id = made.capacity_reservation.unwrap().capacity_reservation_id;
+    let parameters = PatchParams::default();
+    let patch = json!({ "spec": { "capacityReservationSelectorTerms": [{ "id": id }] } });
+    world.classes().patch("default", &parameters, &Patch::Merge(&patch)).await.unwrap();
+    let is_found = || async {
+        let status = world.classes().get("default").await.unwrap().status?;
+        (!status.capacity_reservations.is_empty()).then_some(())
+    };
+    world.until("the class has found it", is_found).await;
+    make_fixed(&world).await;
+    let requirements = json!([
+        { "key": "karpenter.k8s.aws/instance-category", "operator": "In", "values": ["m"] },
+        { "key": "karpenter.sh/capacity-type", "operator": "In",
+            "values": ["on-demand", "reserved"] }]);
+    let patch = json!({ "spec": { "template": { "spec": { "requirements": requirements } } } });
+    world.node_pools().patch("fixed", &parameters, &Patch::Merge(&patch)).await.unwrap();
+    world
+        .until("there are two", || async { (launched(&world).await.len() == 2).then_some(()) })
+        .await;
+    let claims = world.claims().await;
+    let capacity =
+        |it: &NodeClaim| it.metadata.labels.as_ref().unwrap()["karpenter.sh/capacity-type"].clone();
+    let mut all: Vec<_> = claims.iter().map(capacity).collect();
+    all.sort();
+    assert_eq!(all, ["on-demand", "reserved"]);
+    // None was made that had to go again.
+    let made = world.config.metrics.render();
+    let count = made.lines().filter(|it| it.starts_with("karpenter_nodeclaims_created_total{"));
+    let total: f64 = count.filter_map(|it| it.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    assert!((total - 2.0).abs() < f64::EPSILON, "{made}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,15 @@
 //! A cluster's API server and the region's real EC2 in this process, in virtual time, and Karpenter.
 
-use std::{collections::BTreeMap, fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool};
 use aws_ec2::{
@@ -20,7 +29,7 @@ use aws_wire::{
 };
 use bytes::Bytes;
 use clock::Clock;
-use controller::lease::Election;
+use controller::lease::{self, Election};
 use http::Request;
 use http_body_util::Full;
 use k8s_openapi::api::{
@@ -122,6 +131,8 @@ pub(crate) struct World {
     /// AWS as everybody else sees it.
     pub(crate) aws: Aws,
     api: ApiServer,
+    /// How often Karpenter has asked for NodeOverlays.
+    overlay_reads: Arc<AtomicUsize>,
     karpenters: Aws,
     fates: Fates,
     clock: Clock,
@@ -170,18 +181,48 @@ impl World {
         let admin = api.client(UserInfo::master("admin"));
         let running = Scope::new();
         let config = karpenter;
-        let mut world =
-            Self { ec2, admin, config, aws, api, karpenters, fates, clock, region, running };
+        let overlay_reads = Arc::default();
+        let mut world = Self {
+            ec2,
+            admin,
+            config,
+            aws,
+            api,
+            overlay_reads,
+            karpenters,
+            fates,
+            clock,
+            region,
+            running,
+        };
         world.start();
         world.prepare().await;
         world
+    }
+
+    /// Karpenter's, which counts what it asks for.
+    fn karpenters_client(&self) -> Client {
+        let (inner, count) =
+            (self.api.client(UserInfo::master("karpenter")), self.overlay_reads.clone());
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            if request.uri().path().ends_with("/v1alpha1/nodeoverlays") {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            let client = inner.clone();
+            async move { client.send(request).await }
+        });
+        Client::new(service, "default")
+    }
+
+    pub(crate) fn reads_of_overlays(&self) -> usize {
+        self.overlay_reads.load(Ordering::Relaxed)
     }
 
     /// Runs Karpenter; an earlier one ends wherever it is.
     pub(crate) fn start(&mut self) {
         self.running.cancel();
         self.running = Scope::new();
-        let client = self.api.client(UserInfo::master("karpenter"));
+        let client = self.karpenters_client();
         let (aws, config) = (self.karpenters.clone(), self.config.clone());
         let scope = self.running.child();
         let run = karpenter_aws::run(client, aws, config, self.clock, scope);
@@ -205,8 +246,8 @@ impl World {
         let (asked, own) = (told.clone(), power.child());
         let run = async move {
             let asked = async { asked.cancelled().await };
-            karpenter_aws::run_elected(client, aws, config, Some(election), clock, own, asked)
-                .await;
+            let work = || karpenter_aws::run(client.clone(), aws, config, clock, own.clone());
+            lease::lead(client.clone(), Some(election), clock, &own, asked, work).await;
         };
         drop(power.spawn("replica", run));
         (told, power)

@@ -37,6 +37,8 @@ pub struct Candidate {
     pub is_consolidatable: bool,
     /// Why it has drifted from its pool or class.
     pub drift: Option<String>,
+    /// Since when its claim says so.
+    pub drifted_since: Option<Timestamp>,
     /// What protects its pods; does not count for drift with a grace period.
     pub protected: Option<String>,
 }
@@ -97,6 +99,9 @@ pub(super) fn candidate(
         policy: pool.spec.disruption.consolidation_policy,
         is_consolidatable: is_quiet(pool, claim, node, now),
         drift: claim.and_then(|it| super::drift::drift(pool, it, node, is_known, now)),
+        drifted_since: claim
+            .and_then(|it| it.condition("Drifted"))
+            .map(|it| it.last_transition_time.0),
         protected: protected(snapshot, pods, now),
         pods: moving.into_iter().map(|it| snapshot.info(it)).collect(),
     })
@@ -116,6 +121,13 @@ pub(super) fn claim_of<'a>(snapshot: &'a Snapshot, node: &core::Node) -> Option<
 fn price(kind: &InstanceType, zone: &str, capacity_type: &str) -> Option<f64> {
     let mut offerings = kind.offerings.iter();
     offerings.find(|it| it.zone() == zone && it.capacity_type() == capacity_type).map(|it| it.price)
+}
+
+/// Whether a claim's condition `Consolidatable` holds: consolidation may look at its node.
+pub fn is_consolidatable(pool: &NodePool, claim: &NodeClaim, now: Timestamp) -> bool {
+    pool.spec.replicas.is_none()
+        && claim.is_true("Initialized")
+        && is_quiet(pool, Some(claim), &core::Node::default(), now)
 }
 
 /// Whether no pod has come or gone for `consolidateAfter`.

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_kube::karpenter::{DisruptionReason, capacity_types, labels};
 
-use super::{Candidate, Command, Fleet, is_spot, is_underutilized, trial::Trial};
+use super::{Candidate, Command, Fleet, balance, is_spot, is_underutilized, trial::Trial};
 use crate::{
     outcome::{NewClaim, OptionOf},
     requirement::Requirement,
@@ -83,6 +83,9 @@ fn cheaper(fleet: &mut Fleet, nodes: &[Candidate], method: &'static str) -> Opti
         return None;
     }
     let then: f64 = replacements.iter().map(NewClaim::price).sum();
+    if !balance::is_worth_it(&fleet.candidates, nodes, now - then) {
+        return None;
+    }
     Some(Command {
         reason: DisruptionReason::Underutilized,
         method,

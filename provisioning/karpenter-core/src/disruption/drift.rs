@@ -5,6 +5,8 @@
 //! structures; ours is of the template in JSON. Deviation: so the two do not compare, which the
 //! annotation of the hash's version says (`nodestead-v1` instead of `v3`).
 
+use std::collections::BTreeMap;
+
 use api_kube::karpenter::{Ec2NodeClass, NodeClaim, NodePool, annotations};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
@@ -66,7 +68,7 @@ fn sort(value: &mut Value) {
     }
 }
 
-/// Why the claim has drifted: upstream's reasons.
+/// Why a node has drifted: what its claim says, or what follows from its pool now.
 pub(super) fn drift(
     pool: &NodePool,
     claim: &NodeClaim,
@@ -78,20 +80,30 @@ pub(super) fn drift(
         let condition = claim.condition("Drifted");
         return condition.map(|it| it.reason.clone());
     }
-    let annotations = claim.metadata.annotations.as_ref();
-    let read = |key: &str| annotations.and_then(|it| it.get(key)).map(String::as_str);
-    let is_ours = read(annotations::NODE_POOL_HASH_VERSION) == Some(HASH_VERSION);
-    if is_ours && read(annotations::NODE_POOL_HASH) != Some(pool_hash(pool).as_str()) {
-        return Some("NodePoolDrifted".to_owned());
-    }
-    let wanted = Requirements::from_api(&pool.spec.template.spec.requirements);
-    let none = std::collections::BTreeMap::new();
-    if !wanted.accept(node.metadata.labels.as_ref().unwrap_or(&none)) {
-        return Some("RequirementsDrifted".to_owned());
+    let none = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    if let Some(reason) = pool_drift(pool, claim, Some(labels)) {
+        return Some(reason.to_owned());
     }
     let made = claim.metadata.creation_timestamp.as_ref().map(|it| it.0);
     let is_settled = made.is_some_and(|it| now.duration_since(it) > SETTLED);
     (!is_type_there && is_settled).then(|| "InstanceTypeNotFound".to_owned())
+}
+
+/// How a claim differs from what its pool would make; `labels`: its node's, once there is one.
+pub fn pool_drift(
+    pool: &NodePool,
+    claim: &NodeClaim,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<&'static str> {
+    let marks = claim.metadata.annotations.as_ref();
+    let read = |key: &str| marks.and_then(|it| it.get(key)).map(String::as_str);
+    let is_ours = read(annotations::NODE_POOL_HASH_VERSION) == Some(HASH_VERSION);
+    if is_ours && read(annotations::NODE_POOL_HASH) != Some(pool_hash(pool).as_str()) {
+        return Some("NodePoolDrifted");
+    }
+    let wanted = Requirements::from_api(&pool.spec.template.spec.requirements);
+    labels.is_some_and(|it| !wanted.accept(it)).then_some("RequirementsDrifted")
 }
 
 #[cfg(test)]

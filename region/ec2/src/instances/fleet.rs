@@ -95,12 +95,13 @@ fn launch_all(
     let is_reserved_first = uses_reservations_first(request)? && !is_spot;
     let fleet_id = format!("fleet-{}", entropy::uuid());
     let mut result = CreateFleetResult { fleet_id: Some(fleet_id), ..CreateFleetResult::default() };
+    sort(&mut offers, order, |it| it.price(call, state, is_spot));
     for _ in 0..count {
-        let price = |it: &Offer| it.price(call, state, is_spot);
-        sort(&mut offers, order, price);
         if is_reserved_first {
-            // The order among those with room of a reservation, and among the others, stays.
-            offers.sort_by_key(|it| it.reservation(call, state).is_none());
+            // Who had room before may have none now. The order among those with room of a
+            // reservation, and among the others, stays.
+            sort(&mut offers, order, |it| it.price(call, state, is_spot));
+            offers.sort_by_cached_key(|it| it.reservation(call, state).is_none());
         }
         launch_one(call, state, request, is_spot, &mut offers, &mut result);
     }
@@ -223,12 +224,14 @@ fn uses_reservations_first(request: &CreateFleetRequest) -> Result<bool, Fault> 
     }
 }
 
-fn sort(offers: &mut [Offer], order: Order, price: impl Fn(&Offer) -> f64) {
-    let priority = |it: &Offer| it.with.priority.unwrap_or(f64::INFINITY);
-    offers.sort_by(|a, b| match order {
-        Order::Price => price(a).total_cmp(&price(b)),
-        Order::Priority => priority(a).total_cmp(&priority(b)),
-    });
+fn sort(offers: &mut Vec<Offer>, order: Order, price: impl Fn(&Offer) -> f64) {
+    let key = |it: &Offer| match order {
+        Order::Price => price(it),
+        Order::Priority => it.with.priority.unwrap_or(f64::INFINITY),
+    };
+    let mut keyed: Vec<(f64, Offer)> = offers.drain(..).map(|it| (key(&it), it)).collect();
+    keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    offers.extend(keyed.into_iter().map(|(_, it)| it));
 }
 
 fn offers(request: &CreateFleetRequest) -> Vec<Offer> {

@@ -256,17 +256,66 @@ async fn a_reservation_is_changed_within_what_is_used_and_what_there_is() {
         it.instance_count = Some(3);
         it.end_date = text("2026-11-30T00:00:00Z");
         it.end_date_type = text("limited");
-        it.instance_match_criteria = text("targeted");
     });
     region.call::<ModifyCapacityReservation>(request).await;
     let found = described(&region, &reservation).await;
     assert_eq!((found.total_instance_count, found.available_instance_count), (Some(3), Some(1)));
     assert_eq!(found.end_date.as_deref(), Some("2026-11-30T00:00:00.000Z"));
-    assert_eq!(found.instance_match_criteria.as_deref(), Some("targeted"));
     region
         .call::<ModifyCapacityReservation>(change(|it| it.end_date_type = text("unlimited")))
         .await;
     assert_eq!(described(&region, &reservation).await.end_date, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_use_a_reservation_changes_only_while_nobody_uses_it() {
+    let region = region();
+    let reservation = reserve(&region, wanted(1)).await;
+    let criteria = |it: &str| ModifyCapacityReservationRequest {
+        capacity_reservation_id: reservation.clone(),
+        instance_match_criteria: text(it),
+        ..Default::default()
+    };
+    region.call::<ModifyCapacityReservation>(criteria("targeted")).await;
+    let bought = region.run(launch_in("us-east-1a")).await.remove(0);
+    assert_eq!(bought.capacity_reservation_id, None);
+    // It runs, and is of this kind.
+    region.call::<ModifyCapacityReservation>(criteria("open")).await;
+    let taken = instance(&region, &id(&bought)).await.capacity_reservation_id;
+    assert_eq!(taken.as_ref(), Some(&reservation));
+    let refused = region.code::<ModifyCapacityReservation>(criteria("targeted")).await;
+    assert_eq!(refused, "InvalidParameterValue");
+    region.call::<ModifyCapacityReservation>(criteria("open")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_instances_of_its_kind_are_in_an_open_reservation_from_when_it_is_made() {
+    let region = with_capacity(6);
+    let first = region.run(launch_in("us-east-1a")).await.remove(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = region.run(launch_in("us-east-1a")).await.remove(0);
+    let elsewhere = region.run(launch_in("us-east-1b")).await.remove(0);
+    let unwilling = region.run(preferring(Some("none"), None)).await.remove(0);
+    let targeted =
+        CreateCapacityReservationRequest { instance_match_criteria: text("targeted"), ..wanted(1) };
+    reserve(&region, targeted).await;
+    let of = async |it: &Instance| instance(&region, &id(it)).await.capacity_reservation_id;
+    assert_eq!(of(&first).await, None);
+    let reservation = reserve(&region, wanted(1)).await;
+    assert_eq!(of(&first).await.as_ref(), Some(&reservation), "the oldest");
+    assert_eq!(of(&second).await, None, "it is full");
+    // The machine has room for one more.
+    let request = ModifyCapacityReservationRequest {
+        capacity_reservation_id: reservation.clone(),
+        instance_count: Some(3),
+        ..Default::default()
+    };
+    region.call::<ModifyCapacityReservation>(request).await;
+    assert_eq!(of(&second).await.as_ref(), Some(&reservation));
+    assert_eq!((of(&elsewhere).await, of(&unwilling).await), (None, None));
+    assert_eq!(available(&region, &reservation).await, 1);
+    let full = region.code::<RunInstances>(launch_in("us-east-1b")).await;
+    assert_eq!(full, "InsufficientInstanceCapacity");
 }
 
 #[tokio::test(start_paused = true)]

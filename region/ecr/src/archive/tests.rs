@@ -123,16 +123,49 @@ fn what_docker_saves_gets_a_manifest() {
     assert!(ecr.blobs.size(&digest).is_some());
 }
 
+/// Some bytes of an archive, and then the disk does not answer.
+struct Failing(io::Cursor<Vec<u8>>);
+
+impl Read for Failing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::Error::from_raw_os_error(5)),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_not_blamed_on_the_archive() {
+    let (first, _folder) = ecr();
+    let whole = tar(&[("x", &[b'y'; 2000]), ("z", b"y")]);
+    for length in [0, 100, 1000] {
+        let file = Failing(io::Cursor::new(whole[..length].to_vec()));
+        let error = first.import_archive(file).unwrap_err();
+        assert!(matches!(error, ImportError::Read { .. }), "{length}: {error}");
+        assert!(!error.is_of_archive());
+    }
+    let (second, folder) = ecr();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    let error = second.import_archive(&whole[..]).unwrap_err();
+    assert!(matches!(error, ImportError::Blobs { .. }), "{error}");
+    assert!(!error.is_of_archive());
+}
+
 #[test]
 fn a_bad_archive_names_what_is_wrong() {
     let (ecr, _folder) = ecr();
-    let import = |bytes: &[u8]| ecr.import_archive(bytes).unwrap_err().to_string();
+    let import = |bytes: &[u8]| {
+        let error = ecr.import_archive(bytes).unwrap_err();
+        assert!(error.is_of_archive(), "{error}");
+        error.to_string()
+    };
     for other in [&b"not a tar".repeat(100)[..], b"\x1f\x8bnot gzip", b"short"] {
         assert!(import(other).contains("no archive of images"), "{}", import(other));
     }
     assert!(import(&tar(&[("x", b"y")])).contains("neither"));
     let whole = tar(&[("x", &[b'y'; 2000]), ("z", b"y")]);
-    assert!(import(&whole[..1000]).contains("failed to read the archive"));
+    assert!(import(&whole[..1000]).contains("cut off or broken"));
     let list = json!([{"Config": "c.json", "RepoTags": ["a"], "Layers": []}]).to_string();
     assert!(import(&tar(&[("manifest.json", list.as_bytes())])).contains("`c.json`"));
     let digits = "0".repeat(64);

@@ -5,7 +5,9 @@ use aws_eks::{
     LogSetup, Logging, Oidc, UpgradePolicy, VpcConfig,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
 
+use super::validate;
 use crate::{
     Eks,
     records::{Cluster, Status},
@@ -20,6 +22,8 @@ pub(crate) fn describe(eks: &Eks, cluster: &Cluster, in_vpc: bool) -> aws_eks::C
         true => Some(format!("https://{}", cluster.endpoint_host(region))),
         false => cluster.host_endpoint.clone(),
     };
+    let support_type = cluster.support_type.clone();
+    let support_type = support_type.unwrap_or_else(|| validate::SUPPORT_TYPE.to_owned());
     let pem = cluster.certificate_authority_pem.as_deref();
     aws_eks::Cluster {
         name: cluster.name.clone(),
@@ -47,8 +51,9 @@ pub(crate) fn describe(eks: &Eks, cluster: &Cluster, in_vpc: bool) -> aws_eks::C
             bootstrap_cluster_creator_admin_permissions: Some(cluster.bootstrap_creator_admin),
             authentication_mode: Some(cluster.authentication_mode.clone()),
         }),
-        upgrade_policy: Some(UpgradePolicy { support_type: Some("EXTENDED".to_owned()) }),
+        upgrade_policy: Some(UpgradePolicy { support_type: Some(support_type) }),
         deletion_protection: Some(cluster.deletion_protection),
+        control_plane_scaling_config: json!({ "tier": validate::STANDARD_TIER }),
     }
 }
 

@@ -3,19 +3,19 @@
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use aws_ec2::subnet::{DescribeSubnets, DescribeSubnetsRequest};
-use aws_eks::{
-    CreateClusterRequest, KubernetesNetworkConfig, UpdateClusterConfigRequest, VpcConfigRequest,
-};
+use aws_eks::{CreateClusterRequest, KubernetesNetworkConfig, UpgradePolicy};
 use aws_wire::Fault;
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Eks, faults, records::Cluster, service::KUBERNETES_VERSION};
+use crate::{Eks, faults, service::KUBERNETES_VERSION};
 
 /// EKS's choice where the customer makes none and the VPC does not overlap with it.
 const SERVICE_CIDR: &str = "10.100.0.0/16";
+/// What every control plane has.
+pub(crate) const STANDARD_TIER: &str = "standard";
 /// One way only: each may change to those that come after it.
-const AUTHENTICATION_MODES: [&str; 3] = ["CONFIG_MAP", "API_AND_CONFIG_MAP", "API"];
+pub(super) const AUTHENTICATION_MODES: [&str; 3] = ["CONFIG_MAP", "API_AND_CONFIG_MAP", "API"];
 
 /// Where the cluster will be, as its subnets say.
 pub(crate) struct Place {
@@ -36,11 +36,38 @@ fn supported(request: &CreateClusterRequest) -> Result<(), Fault> {
         ("storageConfig", &request.storage_config),
         ("zonalShiftConfig", &request.zonal_shift_config),
     ];
-    match parts.into_iter().find(|(_, it)| asks(it)) {
+    refuse(&parts)
+}
+
+/// Refuses the first of these parts that wants something.
+pub(super) fn refuse(parts: &[(&str, &Value)]) -> Result<(), Fault> {
+    match parts.iter().find(|(name, it)| asks(it) && !is_default(name, it)) {
         None => Ok(()),
-        Some((name, _)) => {
-            Err(faults::invalid_parameter(format!("{name} is not supported in this region.")))
-        }
+        Some((name, _)) => Err(unsupported(name)),
+    }
+}
+
+pub(super) fn unsupported(name: &str) -> Fault {
+    faults::invalid_parameter(format!("{name} is not supported in this region."))
+}
+
+/// Whether a part wants no more than every cluster has.
+fn is_default(name: &str, value: &Value) -> bool {
+    name == "controlPlaneScalingConfig" && *value == json!({ "tier": STANDARD_TIER })
+}
+
+/// EKS's choice of upgrade policy.
+pub(crate) const SUPPORT_TYPE: &str = "EXTENDED";
+
+/// For how long a version is supported; none here comes to its end.
+pub(crate) fn support_type(asked: Option<&UpgradePolicy>) -> Result<String, Fault> {
+    match asked.and_then(|it| it.support_type.as_deref()) {
+        None => Ok(SUPPORT_TYPE.to_owned()),
+        Some(it @ ("STANDARD" | "EXTENDED")) => Ok(it.to_owned()),
+        Some(other) => Err(faults::invalid_parameter(format!(
+            "Value '{other}' at 'upgradePolicy.supportType' failed to satisfy constraint: Member \
+             must satisfy enum value set: [STANDARD, EXTENDED]"
+        ))),
     }
 }
 
@@ -122,7 +149,7 @@ async fn subnets(eks: &Eks, ids: &[String], is_ipv6: bool) -> Result<Place, Faul
     }
 }
 
-fn has_endpoint(is_public: bool, is_private: bool) -> Result<(), Fault> {
+pub(super) fn has_endpoint(is_public: bool, is_private: bool) -> Result<(), Fault> {
     match is_public || is_private {
         true => Ok(()),
         false => Err(faults::invalid_parameter(
@@ -131,7 +158,7 @@ fn has_endpoint(is_public: bool, is_private: bool) -> Result<(), Fault> {
     }
 }
 
-fn access_cidrs(cidrs: &[String]) -> Result<(), Fault> {
+pub(super) fn access_cidrs(cidrs: &[String]) -> Result<(), Fault> {
     match cidrs.iter().find(|it| it.parse::<IpNet>().is_err()) {
         None => Ok(()),
         Some(bad) => Err(faults::invalid_parameter(format!("Invalid CIDR block: {bad}"))),
@@ -196,132 +223,8 @@ pub(crate) fn authentication_mode(asked: Option<&str>) -> Result<String, Fault> 
     }
 }
 
-/// A change to a cluster that is a matter of records.
-pub(crate) struct Update {
-    pub(crate) kind: &'static str,
-    pub(crate) params: Vec<(String, String)>,
-    pub(crate) change: Change,
-}
-
-/// What [`Update`] writes.
-pub(crate) enum Change {
-    AuthenticationMode(String),
-    DeletionProtection(bool),
-    Endpoint { is_public: bool, is_private: bool, cidrs: Vec<String> },
-}
-
-impl Change {
-    pub(crate) fn apply(self, cluster: &mut Cluster) {
-        match self {
-            Self::AuthenticationMode(mode) => cluster.authentication_mode = mode,
-            Self::DeletionProtection(is_on) => cluster.deletion_protection = is_on,
-            Self::Endpoint { is_public, is_private, cidrs } => {
-                cluster.endpoint_public_access = is_public;
-                cluster.endpoint_private_access = is_private;
-                cluster.public_access_cidrs = cidrs;
-            }
-        }
-    }
-}
-
-pub(crate) fn update(
-    cluster: &Cluster,
-    request: &UpdateClusterConfigRequest,
-) -> Result<Update, Fault> {
-    let facets = [
-        request.access_config.is_some(),
-        request.deletion_protection.is_some(),
-        request.resources_vpc_config.is_some(),
-    ];
-    if facets.into_iter().filter(|it| *it).count() > 1 {
-        return Err(faults::invalid_parameter("Only one type of update can be allowed."));
-    }
-    if let Some(config) = &request.resources_vpc_config {
-        return endpoint_update(cluster, config);
-    }
-    if let Some(mode) = request.access_config.as_ref().and_then(|it| it.authentication_mode.clone())
-    {
-        return mode_update(&cluster.authentication_mode, mode);
-    }
-    if let Some(is_on) = request.deletion_protection {
-        return Ok(Update {
-            kind: "DeletionProtectionUpdate",
-            params: vec![("DeletionProtection".to_owned(), is_on.to_string())],
-            change: Change::DeletionProtection(is_on),
-        });
-    }
-    Err(faults::invalid_parameter(
-        "This region supports updates of accessConfig, deletionProtection and the endpoint access \
-         of resourcesVpcConfig only.",
-    ))
-}
-
-/// What is not named stays as it is.
-fn endpoint_update(cluster: &Cluster, config: &VpcConfigRequest) -> Result<Update, Fault> {
-    if !config.subnet_ids.is_empty() || !config.security_group_ids.is_empty() {
-        return Err(faults::invalid_parameter(
-            "This region does not support updates of a cluster's subnets and security groups.",
-        ));
-    }
-    let is_public = config.endpoint_public_access.unwrap_or(cluster.endpoint_public_access);
-    let is_private = config.endpoint_private_access.unwrap_or(cluster.endpoint_private_access);
-    let cidrs = match config.public_access_cidrs.is_empty() {
-        true => cluster.public_access_cidrs.clone(),
-        false => config.public_access_cidrs.clone(),
-    };
-    has_endpoint(is_public, is_private)?;
-    access_cidrs(&cidrs)?;
-    let wanted = (is_public, is_private, &cidrs);
-    let present = (
-        cluster.endpoint_public_access,
-        cluster.endpoint_private_access,
-        &cluster.public_access_cidrs,
-    );
-    if wanted == present {
-        return Err(faults::invalid_parameter(format!(
-            "Cluster is already at the desired configuration with endpointPrivateAccess: \
-             {is_private} , endpointPublicAccess: {is_public}, and Public Endpoint Restrictions: \
-             [{}]",
-            cidrs.join(", ")
-        )));
-    }
-    let list = serde_json::to_string(&cidrs).unwrap_or_default();
-    let param = |kind: &str, value: String| (kind.to_owned(), value);
-    Ok(Update {
-        kind: "EndpointAccessUpdate",
-        params: vec![
-            param("EndpointPublicAccess", is_public.to_string()),
-            param("EndpointPrivateAccess", is_private.to_string()),
-            param("PublicAccessCidrs", list),
-        ],
-        change: Change::Endpoint { is_public, is_private, cidrs },
-    })
-}
-
-fn mode_update(current: &str, wanted: String) -> Result<Update, Fault> {
-    let wanted = authentication_mode(Some(&wanted))?;
-    let rank = |mode: &str| AUTHENTICATION_MODES.iter().position(|it| *it == mode);
-    if rank(&wanted) == rank(current) {
-        return Err(faults::invalid_parameter(format!(
-            "Unsupported authentication mode update: the authentication mode is already {current}"
-        )));
-    }
-    if rank(&wanted) < rank(current) {
-        return Err(faults::invalid_parameter(format!(
-            "Unsupported authentication mode update from {current} to {wanted}"
-        )));
-    }
-    Ok(Update {
-        kind: "AccessConfigUpdate",
-        params: vec![("AuthenticationMode".to_owned(), wanted.clone())],
-        change: Change::AuthenticationMode(wanted),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -342,24 +245,18 @@ mod tests {
         assert_eq!(told(json!({})), Ok(()));
         let off = json!({"enabled": false, "nodePools": []});
         assert_eq!(told(json!({"computeConfig": off, "zonalShiftConfig": null})), Ok(()));
+        assert_eq!(told(json!({"controlPlaneScalingConfig": {"tier": "standard"}})), Ok(()));
         let secrets = json!([{"resources": ["secrets"], "provider": {"keyArn": "arn:k"}}]);
         for (name, value) in [
             ("encryptionConfig", secrets),
             ("computeConfig", json!({"enabled": true})),
             ("storageConfig", json!({"blockStorage": {"enabled": true}})),
             ("outpostConfig", json!({"outpostArns": ["arn:o"]})),
+            ("controlPlaneScalingConfig", json!({"tier": "tier-xl"})),
         ] {
             let refused = told(json!({ name: value })).unwrap_err();
             assert_eq!(refused, format!("{name} is not supported in this region."));
         }
-    }
-
-    #[test]
-    fn the_authentication_mode_goes_one_way() {
-        assert!(mode_update("CONFIG_MAP", "API".to_owned()).is_ok());
-        assert!(mode_update("API", "CONFIG_MAP".to_owned()).is_err());
-        assert!(mode_update("API", "API".to_owned()).is_err());
-        assert!(mode_update("API", "NONE".to_owned()).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) const TESTS: &[Test] =
     &[("a_pending_pod_brings_a_node_of_its_size_which_goes_with_it", a_pending_pod_brings_a_node)];
 
 /// Ends with the test, whatever becomes of it.
-struct Karpenter(Child);
+pub(crate) struct Karpenter(Child);
 
 impl Drop for Karpenter {
     fn drop(&mut self) {
@@ -24,18 +24,27 @@ impl Drop for Karpenter {
     }
 }
 
-fn start(region: &Region) -> anyhow::Result<Karpenter> {
-    let program = nodestead(std::path::Path::new(""), &[]).get_program().to_owned();
-    let program = program.to_str().context("a path that is no text")?.to_owned();
-    let kubeconfig = region.export("KUBECONFIG").to_owned();
-    let arguments = ["run", "karpenter", "--kubeconfig", &kubeconfig, "--cluster-name", "stead"];
-    let log = std::fs::File::create("/tmp/nodestead-e2e-karpenter.log")?;
-    let mut command = region.client(&program, &arguments);
-    command.stdout(Stdio::null()).stderr(log);
-    Ok(Karpenter(command.spawn()?))
+impl Karpenter {
+    /// Returns when its definitions are there.
+    pub(crate) fn start(region: &Region, flags: &[&str]) -> anyhow::Result<Self> {
+        let program = nodestead(std::path::Path::new(""), &[]).get_program().to_owned();
+        let program = program.to_str().context("a path that is no text")?.to_owned();
+        let kubeconfig = region.export("KUBECONFIG").to_owned();
+        let arguments =
+            ["run", "karpenter", "--kubeconfig", &kubeconfig, "--cluster-name", "stead"];
+        let log = std::fs::File::create("/tmp/nodestead-e2e-karpenter.log")?;
+        let mut command = region.client(&program, &arguments);
+        command.args(flags).stdout(Stdio::null()).stderr(log);
+        let karpenter = Self(command.spawn()?);
+        eventually("the definitions are there", seconds(30), || {
+            Ok(region.kubectl(&["get", "nodepools"]).ok().map(drop))
+        })?;
+        Ok(karpenter)
+    }
 }
 
-fn manifests(region: &Region) -> anyhow::Result<String> {
+/// The class `default`: role, subnets and group of the region's own node group.
+pub(crate) fn class(region: &Region, alias: &str) -> anyhow::Result<String> {
     let groups = region.aws(&["eks", "list-nodegroups", "--cluster-name", "stead"])?;
     let group = groups["nodegroups"][0].as_str().context("a node group")?.to_owned();
     let of_group = ["eks", "describe-nodegroup", "--cluster-name", "stead", "--nodegroup-name"];
@@ -59,24 +68,46 @@ apiVersion: karpenter.k8s.aws/v1
 kind: EC2NodeClass
 metadata: {{name: default}}
 spec:
-  amiSelectorTerms: [{{alias: al2023@latest}}]
+  amiSelectorTerms: [{{alias: {alias}}}]
   role: {role}
   subnetSelectorTerms: [{}]
   securityGroupSelectorTerms: [{{id: {security_group}}}]
----
+",
+        subnets.join(", ")
+    ))
+}
+
+/// The pool `default`, of small instances of one capacity type.
+pub(crate) fn pool(capacity_type: &str, disruption: &str) -> String {
+    format!(
+        "
 apiVersion: karpenter.sh/v1
 kind: NodePool
 metadata: {{name: default}}
 spec:
+  disruption: {{{disruption}}}
   template:
     spec:
       nodeClassRef: {{group: karpenter.k8s.aws, kind: EC2NodeClass, name: default}}
       requirements:
         - {{key: karpenter.k8s.aws/instance-category, operator: In, values: [m]}}
-        - {{key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}}
-",
-        subnets.join(", ")
-    ))
+        - {{key: karpenter.k8s.aws/instance-size, operator: In, values: [large, xlarge]}}
+        - {{key: karpenter.sh/capacity-type, operator: In, values: [{capacity_type}]}}
+"
+    )
+}
+
+/// The pool goes with its nodes, and then the class.
+pub(crate) fn remove(region: &Region) -> anyhow::Result<()> {
+    let gone = ["--ignore-not-found", "--timeout=240s"];
+    region.kubectl(&[&["delete", "nodepool", "default"][..], &gone].concat())?;
+    eventually("the nodes go", seconds(240), || {
+        let nodes =
+            region.kubectl(&["get", "nodes", "-l", "karpenter.sh/nodepool", "-o", "name"])?;
+        Ok(nodes.trim().is_empty().then_some(()))
+    })?;
+    region.kubectl(&[&["delete", "ec2nodeclass", "default"][..], &gone].concat())?;
+    Ok(())
 }
 
 const LOAD: &str = "
@@ -99,11 +130,9 @@ spec:
 ";
 
 fn a_pending_pod_brings_a_node(region: &Region) -> anyhow::Result<()> {
-    let karpenter = start(region)?;
-    eventually("the definitions are there", seconds(30), || {
-        Ok(region.kubectl(&["get", "nodepools"]).ok().map(drop))
-    })?;
-    region.apply(&manifests(region)?)?;
+    let karpenter = Karpenter::start(region, &[])?;
+    region.apply(&class(region, "al2023@latest")?)?;
+    region.apply(&pool("on-demand", "consolidateAfter: 0s"))?;
     region.kubectl(&["wait", "--for=condition=Ready", "nodepool/default", "--timeout=60s"])?;
     region.apply(LOAD)?;
     region.kubectl(&["rollout", "status", "deployment/for-karpenter", "--timeout=120s"])?;
@@ -121,8 +150,7 @@ fn a_pending_pod_brings_a_node(region: &Region) -> anyhow::Result<()> {
         let are_gone = claims["items"].as_array().is_some_and(Vec::is_empty);
         Ok((are_gone && nodes.trim().is_empty()).then_some(()))
     })?;
-    region.kubectl(&["delete", "nodepool", "default"])?;
-    region.kubectl(&["delete", "ec2nodeclass", "default", "--timeout=60s"])?;
+    remove(region)?;
     drop(karpenter);
     Ok(())
 }

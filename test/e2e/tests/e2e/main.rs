@@ -17,6 +17,7 @@ mod instances;
 mod ipv6;
 mod irsa;
 mod karpenter;
+mod karpenter_disruption;
 mod kills;
 mod lifecycle;
 mod load_balancers;
@@ -69,7 +70,10 @@ struct Sum {
 const WHEN_NAMED: &[&str] = &[
     "a_node_whose_hardware_is_said_to_fail_is_drained_and_replaced",
     "a_pending_pod_brings_a_node_of_its_size_which_goes_with_it",
+    "an_interrupted_spot_node_is_replaced_before_it_goes",
     "an_upgrade_of_three_nodes_under_a_budget_and_traffic_loses_no_request",
+    "less_load_is_consolidated_onto_fewer_nodes_under_a_budget_and_traffic",
+    "nodes_of_an_older_image_are_replaced_within_their_budget",
     "terraform_keeps_a_platform_teams_whole_stack",
 ];
 
@@ -102,6 +106,7 @@ fn tests() -> Vec<Test> {
         instances::TESTS,
         repair::TESTS,
         karpenter::TESTS,
+        karpenter_disruption::TESTS,
         ipv6::TESTS,
         // A node's trunk takes the place of an interface for good.
         pod_groups::TESTS,

@@ -44,6 +44,21 @@ pub fn request(action: &str, tree: Value) -> Value {
     Value::Object(renamed.collect())
 }
 
+/// The parameter that names a queue.
+pub const QUEUE_URL: &str = "QueueUrl";
+
+/// A request to a queue's own URL is about that queue, whether its parameters name it or not.
+pub fn address(tree: &mut Value, path: &str) {
+    let path = path.trim_end_matches('/');
+    let mut segments = path.trim_start_matches('/').split('/');
+    let (account, name) = (segments.next(), segments.next().filter(|it| !it.is_empty()));
+    if let (Some(_), Some(_), None, Some(fields)) =
+        (account, name, segments.next(), tree.as_object_mut())
+    {
+        fields.insert(QUEUE_URL.to_owned(), Value::from(path));
+    }
+}
+
 /// A list's items may have maps of their own. They stay numbered, which says their order.
 fn items(action: &str, list: Value) -> Value {
     let Value::Object(numbered) = list else { return list };

@@ -18,6 +18,7 @@ pub(super) async fn cluster(client: &Client) -> anyhow::Result<(Snapshot, Vec<Ec
         volume_claims: list(client).await?,
         storage_classes: list(client).await?,
         budgets: list(client).await?,
+        ..Snapshot::default()
     };
     Ok((snapshot, list(client).await?))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use transport::{HttpClient, SendError, tls};
 
 use super::{
-    configuration::{Target, Webhook},
+    configuration::{Endpoint, Target, Webhook},
     review::{self, Reply},
 };
 use crate::{admission::Context, proxy};
@@ -20,13 +20,9 @@ use crate::{admission::Context, proxy};
 /// An answer holds a patch of one object at most.
 const ANSWER_LIMIT: usize = 3 * 1024 * 1024;
 
-/// Where distributions keep the authorities that a machine trusts (Go's `crypto/x509` looks there).
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// Why a webhook gave no usable answer. The words are those that Go's client has.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     #[error("failed to call webhook: Post \"{url}\": {why}")]
     Post { url: String, why: String },
     #[error("failed to call webhook: {why}")]
@@ -40,6 +36,17 @@ pub(super) enum CallError {
 }
 
 impl CallError {
+    /// What went wrong, without the words for admission.
+    pub(super) fn plain(&self) -> String {
+        match self {
+            Self::Post { url, why } => format!("Post \"{url}\": {why}"),
+            Self::Status { why }
+            | Self::Client { why }
+            | Self::Invalid { why }
+            | Self::Patch { why } => why.clone(),
+        }
+    }
+
     pub(super) fn told(&self, name: &str) -> String {
         match self {
             Self::Patch { why } => why.clone(),
@@ -66,18 +73,27 @@ pub(super) async fn call(
         "apiVersion": format!("admission.k8s.io/{}", webhook.version),
         "request": request,
     });
-    let way = way(context, webhook)?;
-    let asked = post(context, webhook, &way, body.to_string());
-    let answered = tokio::time::timeout(webhook.limit, asked).await;
-    let late =
-        |_| CallError::Post { url: way.url.clone(), why: "context deadline exceeded".into() };
-    let review = answered.map_err(late)??;
+    let review = ask(context, &webhook.endpoint, &body).await?;
     review::read(webhook, &uid, &review)
 }
 
-fn way(context: &Context, webhook: &Webhook) -> Result<Way, CallError> {
-    let limit = format!("timeout={}s", webhook.limit.as_secs());
-    match &webhook.target {
+/// Sends a review to an endpoint, and gives what it answers within its limit.
+pub(super) async fn ask(
+    context: &Context,
+    endpoint: &Endpoint,
+    body: &Value,
+) -> Result<Value, CallError> {
+    let way = way(context, endpoint)?;
+    let asked = post(context, endpoint, &way, body.to_string());
+    let answered = tokio::time::timeout(endpoint.limit, asked).await;
+    let late =
+        |_| CallError::Post { url: way.url.clone(), why: "context deadline exceeded".into() };
+    answered.map_err(late)?
+}
+
+fn way(context: &Context, endpoint: &Endpoint) -> Result<Way, CallError> {
+    let limit = format!("timeout={}s", endpoint.limit.as_secs());
+    match &endpoint.target {
         Target::Url(url) => {
             let joint = if url.contains('?') { '&' } else { '?' };
             Ok(Way { url: format!("{url}{joint}{limit}"), address: None })
@@ -96,7 +112,7 @@ fn way(context: &Context, webhook: &Webhook) -> Result<Way, CallError> {
 
 async fn post(
     context: &Context,
-    webhook: &Webhook,
+    endpoint: &Endpoint,
     way: &Way,
     body: String,
 ) -> Result<Value, CallError> {
@@ -104,8 +120,8 @@ async fn post(
         .url
         .parse()
         .map_err(|error| CallError::Client { why: format!("parse \"{}\": {error}", way.url) })?;
-    let tls = trust(webhook).map_err(|why| CallError::Client { why })?;
-    let client = HttpClient::new(context.webhooks.place.clone(), Some(tls), webhook.limit);
+    let tls = trust(endpoint).map_err(|why| CallError::Client { why })?;
+    let client = HttpClient::new(context.webhooks.place.clone(), Some(tls), endpoint.limit);
     let client = match way.address {
         Some(address) => client.to(address),
         None => client,
@@ -130,14 +146,14 @@ async fn post(
 }
 
 /// Those who may vouch for the webhook: its own bundle, or the machine's authorities.
-fn trust(webhook: &Webhook) -> Result<Arc<ClientConfig>, String> {
+fn trust(endpoint: &Endpoint) -> Result<Arc<ClientConfig>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("unable to load root certificates: {error}");
-    if !webhook.ca_bundle.is_empty() {
-        let make = || tls::client(&webhook.ca_bundle, None).map_err(|error| failed(&error));
-        return webhook.trusted.get_or_init(make).clone();
+    if !endpoint.ca_bundle.is_empty() {
+        let make = || tls::client(&endpoint.ca_bundle, None).map_err(|error| failed(&error));
+        return endpoint.trusted.get_or_init(make).clone();
     }
-    let found = BUNDLES.iter().find_map(|it| std::fs::read_to_string(it).ok());
+    let found = proxy::machine_authorities();
     let found = found.ok_or_else(|| failed(&"this machine has no bundle of authorities"))?;
     tls::client(&found, None).map_err(|error| failed(&error))
 }

@@ -8,15 +8,24 @@ use std::{
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::{client::CallError, conditions::Conditions, matching::Rule};
+use super::client::CallError;
 use crate::{
+    admission::{
+        conditions::Conditions,
+        expressions::{self, Names},
+        matching::Matcher,
+    },
     authz::{items, text},
-    selectors::Labels,
+    cel::Type,
     status::Status,
 };
 
 const DEFAULT_TIMEOUT: u64 = 10;
 const HTTPS: u64 = 443;
+
+/// What match conditions may name.
+pub(crate) const NAMES: Names =
+    Names { has_params: false, has_authorizer: true, has_namespace: false };
 
 #[derive(Default)]
 pub(super) struct Configurations {
@@ -29,25 +38,34 @@ pub(super) struct Configurations {
 pub(super) struct Webhook {
     pub(super) name: String,
     pub(super) is_mutating: bool,
-    pub(super) target: Target,
-    pub(super) ca_bundle: String,
-    /// What `ca_bundle` makes, from the first call on: later ones resume its TLS sessions.
-    pub(super) trusted: OnceLock<Result<Arc<ClientConfig>, String>>,
-    pub(super) rules: Vec<Rule>,
-    /// `matchPolicy: Equivalent`
-    pub(super) takes_equivalent: bool,
-    pub(super) namespaces: Labels,
-    pub(super) objects: Labels,
+    pub(super) endpoint: Endpoint,
+    pub(super) matcher: Matcher,
     pub(super) conditions: Conditions,
     /// `failurePolicy: Ignore`
     pub(super) fails_open: bool,
-    pub(super) limit: Duration,
     /// `reinvocationPolicy: IfNeeded`
     pub(super) is_reinvoked: bool,
     /// Has no effects beyond its answer, at least in a dry run.
     pub(super) is_harmless: bool,
     /// `v1` or `v1beta1`, by its own preference.
     pub(super) version: &'static str,
+}
+
+/// Where a program is asked, and for how long at most.
+pub(crate) struct Endpoint {
+    pub(super) target: Target,
+    pub(super) ca_bundle: String,
+    /// What `ca_bundle` makes, from the first call on: later ones resume its TLS sessions.
+    pub(super) trusted: OnceLock<Result<Arc<ClientConfig>, String>>,
+    pub(super) limit: Duration,
+}
+
+impl Endpoint {
+    /// Of a `clientConfig`.
+    pub(crate) fn of(client: &Value, limit: Duration) -> Result<Self, String> {
+        let (target, ca_bundle) = (Target::of(client), bundle(client)?);
+        Ok(Self { target, ca_bundle, trusted: OnceLock::new(), limit })
+    }
 }
 
 pub(super) enum Target {
@@ -94,16 +112,13 @@ impl Webhook {
         Ok(Self {
             name: text(webhook, "/name").to_owned(),
             is_mutating,
-            target: Target::of(client),
-            ca_bundle: bundle(client)?,
-            trusted: OnceLock::new(),
-            rules: items(webhook, "/rules").iter().map(Rule::of).collect(),
-            takes_equivalent: webhook["matchPolicy"] != "Exact",
-            namespaces: Labels::of(&webhook["namespaceSelector"])?,
-            objects: Labels::of(&webhook["objectSelector"])?,
-            conditions: Conditions::of(items(webhook, "/matchConditions"))?,
+            endpoint: Endpoint::of(client, Duration::from_secs(seconds))?,
+            matcher: Matcher::of(webhook)?,
+            conditions: Conditions::of(
+                items(webhook, "/matchConditions"),
+                &expressions::environment(NAMES, Type::Dyn),
+            )?,
             fails_open: webhook["failurePolicy"] == "Ignore",
-            limit: Duration::from_secs(seconds),
             is_reinvoked: webhook["reinvocationPolicy"] == "IfNeeded",
             is_harmless: matches!(text(webhook, "/sideEffects"), "None" | "NoneOnDryRun"),
             version: version.ok_or("no admissionReviewVersion that is known here")?,
@@ -120,9 +135,9 @@ impl Webhook {
         Err(Status::internal(told))
     }
 
-    /// Says whether all match conditions hold for a review's request.
-    pub(super) fn meets_conditions(&self, request: &Value) -> Result<bool, Status> {
-        match self.conditions.hold(request) {
+    /// What follows of what the match conditions gave.
+    pub(super) fn decided(&self, hold: Result<bool, String>) -> Result<bool, Status> {
+        match hold {
             Ok(hold) => Ok(hold),
             Err(why) if self.fails_open => {
                 tracing::warn!(webhook = self.name, why, "match conditions failed: not called");

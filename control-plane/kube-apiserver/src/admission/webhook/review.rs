@@ -1,17 +1,11 @@
-//! `AdmissionReview`: what is asked, and what an answer has to be.
-
-use std::sync::Arc;
+//! `AdmissionReview`: what an answer has to be.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Round, client::CallError, configuration::Webhook, matching::word};
+use super::{client::CallError, configuration::Webhook};
 use crate::{
-    admission::Operation,
     authz::{items, text},
-    convert,
-    resources::Resource,
-    server::Call,
     status::Status,
 };
 
@@ -21,92 +15,6 @@ pub(super) struct Reply {
     pub(super) warnings: Vec<String>,
     pub(super) refusal: Option<Status>,
     pub(super) patch: Option<json_patch::Patch>,
-}
-
-/// The `request` of a review. Its objects are in the version of `resource`.
-pub(super) fn request(round: &Round<'_>, resource: &Arc<Resource>, object: &Value) -> Value {
-    let (info, user) = (round.attributes.info, round.attributes.user);
-    let shown = |object: &Value, resource: &Resource| {
-        let mut object = object.clone();
-        // What a subresource takes is an object of its own kind.
-        if info.subresource != "eviction" {
-            convert::from_storage(resource, &mut object);
-        }
-        object
-    };
-    let is_deleted = round.attributes.operation == Operation::Delete;
-    let old = round.attributes.old.map_or(Value::Null, |it| shown(it, resource));
-    let new = if is_deleted { Value::Null } else { shown(object, resource) };
-    let shape = if is_deleted { &old } else { &new };
-    let place =
-        |it: &Resource| json!({"group": it.group, "version": it.version, "resource": it.plural});
-    let asked_kind = kind(&shown(object, round.resource));
-    let mut request = json!({
-        "uid": entropy::uuid(),
-        "kind": kind(shape),
-        "resource": place(resource),
-        "requestKind": asked_kind,
-        "requestResource": place(round.resource),
-        "name": match info.name.as_str() {
-            "" => text(shape, "/metadata/name"),
-            name => name,
-        },
-        "operation": word(round.attributes.operation),
-        "userInfo": user_info(user),
-        "object": new,
-        "oldObject": old,
-        "dryRun": round.is_dry_run,
-        "options": round.options,
-    });
-    if resource.namespaced || resource.is("", "namespaces") {
-        let name = if resource.namespaced { &info.namespace } else { &info.name };
-        if !name.is_empty() {
-            request["namespace"] = name.as_str().into();
-        }
-    }
-    if !info.subresource.is_empty() {
-        request["subResource"] = info.subresource.as_str().into();
-        request["requestSubResource"] = info.subresource.as_str().into();
-    }
-    request
-}
-
-fn kind(object: &Value) -> Value {
-    let api_version = text(object, "/apiVersion");
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    json!({"group": group, "version": version, "kind": text(object, "/kind")})
-}
-
-fn user_info(user: &crate::request::UserInfo) -> Value {
-    let mut info = json!({"username": user.username, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = user.uid.as_str().into();
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
-}
-
-/// `CreateOptions` and the like, as far as the request gave any.
-pub(super) fn options(call: &Call, operation: Operation) -> Value {
-    let is_patch = call.info.verb == "patch";
-    let kind = match operation {
-        Operation::Create => "CreateOptions",
-        Operation::Update if is_patch => "PatchOptions",
-        Operation::Update => "UpdateOptions",
-        Operation::Delete => "DeleteOptions",
-    };
-    let mut options = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
-    for parameter in ["fieldManager", "fieldValidation"] {
-        if let Some(value) = call.parameter(parameter) {
-            options[parameter] = value.into();
-        }
-    }
-    if let Some(dry_run) = call.parameter("dryRun") {
-        options["dryRun"] = json!([dry_run]);
-    }
-    options
 }
 
 /// Reads an answer. Upstream: `VerifyAdmissionResponse`.

@@ -64,7 +64,7 @@ fn cluster() -> Cluster {
     ]);
     let config = Config { service_accounts: Some(accounts(key())), ..Config::default() };
     let clock = Clock::simulated(NOW);
-    let authenticator = Authenticator::new(config, Shared(memory.clone()), clock);
+    let authenticator = Authenticator::new(config, Shared(memory.clone()), clock).unwrap();
     Cluster { memory, authenticator }
 }
 

@@ -260,6 +260,19 @@ fn extension() -> Vec<Example> {
             "schema": {"openAPIV3Schema": {"type": "object"}}}],
     }});
     vec![
+        of(
+            GROUP,
+            "MutatingAdmissionPolicy",
+            json!({"spec": {
+                "matchConstraints": {"resourceRules": rules},
+                "reinvocationPolicy": "Never",
+                "mutations": [{
+                    "patchType": "ApplyConfiguration",
+                    "applyConfiguration": {"expression": "Object{}"},
+                }],
+            }}),
+        ),
+        of(GROUP, "MutatingAdmissionPolicyBinding", json!({"spec": {"policyName": "example"}})),
         of(GROUP, "MutatingWebhookConfiguration", webhooks.clone()),
         of(
             GROUP,

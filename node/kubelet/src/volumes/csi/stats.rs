@@ -1,4 +1,5 @@
-//! How full a CSI volume is, as its driver says. Asked at most once a minute, as upstream does.
+//! How full a CSI volume is, as its driver says. Asked at most once a minute, as upstream does: also a driver
+//! that does not say it, or that hangs.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -9,9 +10,9 @@ use tracing::debug;
 
 use super::{Csi, CsiVolume};
 
-const FRESH: Duration = Duration::from_secs(60);
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
 /// A driver that hangs does not hold up the summary of the whole node.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes and inodes of a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,8 @@ pub(crate) struct VolumeStats {
     pub abnormal: Option<bool>,
 }
 
-pub(super) type Kept = Mutex<HashMap<String, (Instant, VolumeStats)>>;
+/// By the volume's place: when it was asked for, and what was said.
+pub(super) type Kept = Mutex<HashMap<String, (Instant, Option<VolumeStats>)>>;
 
 fn from_reply(reply: &v1::NodeGetVolumeStatsResponse) -> VolumeStats {
     let mut stats = VolumeStats {
@@ -58,21 +60,18 @@ impl Csi {
         if let Some((at, stats)) = kept
             && at.elapsed() < FRESH
         {
-            return Some(stats);
+            return stats;
         }
-        match tokio::time::timeout(LIMIT, self.ask_stats(volume, &place)).await.ok()? {
-            Ok(stats) => {
-                let stats = stats?;
-                let mut kept = self.stats.lock();
-                kept.retain(|_, (at, _)| at.elapsed() < FRESH);
-                kept.insert(place, (Instant::now(), stats.clone()));
-                Some(stats)
-            }
-            Err(error) => {
-                debug!(driver = volume.driver, error, "no statistics of a volume");
-                None
-            }
-        }
+        let asked = tokio::time::timeout(LIMIT, self.ask_stats(volume, &place)).await;
+        let stats = asked.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()));
+        let stats = stats.unwrap_or_else(|error| {
+            debug!(driver = volume.driver, error, "no statistics of a volume");
+            None
+        });
+        let mut kept = self.stats.lock();
+        kept.retain(|_, (at, _)| at.elapsed() < FRESH);
+        kept.insert(place, (Instant::now(), stats.clone()));
+        stats
     }
 
     async fn ask_stats(

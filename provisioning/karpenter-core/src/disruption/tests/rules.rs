@@ -84,6 +84,22 @@ fn a_pool_says_which_of_its_nodes_may_be_consolidated_and_when() {
 }
 
 #[test]
+fn a_balanced_pool_lets_nodes_go_for_what_is_worth_it() {
+    // The next smaller type costs a little more than half, the one after it a quarter.
+    for (policy, cpu, count) in [
+        ("WhenEmptyOrUnderutilized", "3500m", 1),
+        ("Balanced", "3500m", 0),
+        ("Balanced", "1500m", 1),
+    ] {
+        let mut snapshot = cluster();
+        add(&mut snapshot, "one", 8, &[cpu]);
+        let budgets = json!([{ "nodes": "100%" }]);
+        disruption(&mut snapshot, json!({ "consolidationPolicy": policy, "budgets": budgets }));
+        assert_eq!(going(&snapshot).len(), count, "{policy} {cpu}");
+    }
+}
+
+#[test]
 fn no_more_nodes_go_than_the_budgets_for_the_reason_allow() {
     for (budgets, count) in [
         (json!([{ "nodes": "100%" }]), 3),
@@ -133,6 +149,20 @@ fn a_drifted_node_is_replaced_within_its_budget_and_in_spite_of_its_pods_with_a_
     assert_eq!(names(&command(&snapshot, Gates::default()).unwrap()), ["one"]);
     disruption(&mut snapshot, json!({ "budgets": [{ "nodes": "0", "reasons": ["Drifted"] }] }));
     assert!(command(&snapshot, Gates::default()).is_none());
+}
+
+#[test]
+fn of_two_drifted_nodes_the_one_that_drifted_first_goes_first() {
+    let mut snapshot = cluster();
+    for (name, since) in [("new", "2026-01-01T12:00:00Z"), ("old", "2026-01-01T06:00:00Z")] {
+        add(&mut snapshot, name, 4, &["3"]);
+        let condition = json!([{ "type": "Drifted", "status": "True", "reason": "AMIDrift",
+            "message": "", "lastTransitionTime": since }]);
+        let claim = json!({ "metadata": { "name": name },
+            "status": { "nodeName": name, "conditions": condition } });
+        snapshot.claims.push(serde_json::from_value(claim).unwrap());
+    }
+    assert_eq!(names(&command(&snapshot, Gates::default()).unwrap()), ["old"]);
 }
 
 /// So many types of Spot, all alike but for their price, the dearest last.

@@ -1,0 +1,49 @@
+//! `matchConditions`: CEL over the request, which keeps most requests from a webhook or a policy.
+//!
+//! All have to be true. One that is false decides, whatever happens to the others; otherwise an error
+//! is an error.
+//!
+//! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions.
+
+use serde_json::Value;
+
+use crate::{
+    authz::text,
+    cel::{self, Budget, Environment, Error, Program, Scope, Type},
+};
+
+/// Upstream: `RuntimeCELCostBudgetMatchConditions`.
+const BUDGET: u64 = cel::PER_OBJECT / 4;
+
+#[derive(Default)]
+pub(super) struct Conditions(Vec<(String, Program)>);
+
+impl Conditions {
+    pub(super) fn of(conditions: &[Value], environment: &Environment) -> Result<Self, String> {
+        let all = conditions.iter().map(|it| {
+            let (name, expression) = (text(it, "/name"), text(it, "/expression"));
+            let compiled = cel::compile(expression, environment, &[Type::Bool]);
+            Ok((name.to_owned(), compiled.map_err(|why| format!("{name}: {why}"))?))
+        });
+        all.collect::<Result<_, String>>().map(Self)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Says whether they hold. The name of the first that does not is told too.
+    pub(super) fn hold(&self, scope: &dyn Scope) -> Result<bool, String> {
+        let (mut budget, mut failed) = (Budget::new(BUDGET), None);
+        for (name, program) in &self.0 {
+            match program.eval(scope, &mut budget) {
+                Ok(cel::Value::Bool(true)) => {}
+                Ok(cel::Value::Bool(false)) => return Ok(false),
+                Ok(_) => drop(failed.get_or_insert(format!("{name}: it is not a bool"))),
+                Err(error @ Error::Budget) => return Err(error.to_string()),
+                Err(error) => drop(failed.get_or_insert(format!("{name}: {error}"))),
+            }
+        }
+        failed.map_or(Ok(true), Err)
+    }
+}

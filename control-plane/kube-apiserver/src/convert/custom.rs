@@ -1,0 +1,249 @@
+//! Custom resources between their versions.
+//!
+//! One version is stored. Whoever asks for another gets what the definition's webhook makes of the
+//! stored object, or the same object under another name. What comes back may differ in everything but
+//! its identity: of its metadata, only labels and annotations are taken over.
+//!
+//! Deviation: admission webhooks that ask for another version of a custom resource than the request's
+//! (`matchPolicy: Equivalent`) get it converted only where no webhook converts.
+//!
+//! Upstream: pkg/apiserver/conversion of k8s.io/apiextensions-apiserver.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    admission::Endpoint,
+    resources::{Resource, custom::Custom},
+    schema::structural::shaping,
+    server::Server,
+    status::Status,
+};
+
+/// Upstream's limit for a conversion.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The program that converts the objects of a definition.
+pub(crate) struct Webhook {
+    endpoint: Result<Endpoint, String>,
+    /// Of `ConversionReview`: the first that is known here.
+    version: Option<&'static str>,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// Of `spec.conversion`, if its strategy is `Webhook`.
+    pub(crate) fn of(conversion: &Value) -> Option<Self> {
+        if conversion["strategy"] != "Webhook" {
+            return None;
+        }
+        let webhook = &conversion["webhook"];
+        let versions = webhook["conversionReviewVersions"].as_array().into_iter().flatten();
+        let version = versions.filter_map(Value::as_str).find_map(|it| match it {
+            "v1" => Some("v1"),
+            "v1beta1" => Some("v1beta1"),
+            _ => None,
+        });
+        Some(Self { endpoint: Endpoint::of(&webhook["clientConfig"], LIMIT), version })
+    }
+
+    async fn ask(
+        &self,
+        server: &Server,
+        objects: &[Value],
+        to: &str,
+    ) -> Result<Vec<Value>, String> {
+        let version = self.version.ok_or("no supported conversion review versions")?;
+        let endpoint = self.endpoint.as_ref().map_err(Clone::clone)?;
+        let uid = entropy::uuid();
+        let api_version = format!("apiextensions.k8s.io/{version}");
+        let review = json!({
+            "kind": "ConversionReview", "apiVersion": api_version,
+            "request": { "uid": uid, "desiredAPIVersion": to, "objects": objects },
+        });
+        let review = server.admission.ask(endpoint, &review).await?;
+        if version == "v1" {
+            check_review(&review, &uid)?;
+        }
+        let response = &review["response"];
+        if !response.is_object() {
+            return Err("no response provided".to_owned());
+        }
+        let result = &response["result"];
+        if result["status"] != "Success" {
+            let status = result["status"].as_str().unwrap_or_default();
+            return Err(match result["message"].as_str().unwrap_or_default() {
+                "" => format!("response.result.status was '{status}', not 'Success'"),
+                message => message.to_owned(),
+            });
+        }
+        Ok(response["convertedObjects"].as_array().cloned().unwrap_or_default())
+    }
+}
+
+/// Whether an answer is one, and to this question.
+fn check_review(review: &Value, uid: &str) -> Result<(), String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, kind) = (text(&review["apiVersion"]), text(&review["kind"]));
+    let wanted = "apiextensions.k8s.io/v1, Kind=ConversionReview";
+    let found = format!("{version}, Kind={kind}");
+    if found != wanted {
+        return Err(format!("expected webhook response of {wanted}, got {found}"));
+    }
+    let found = text(&review["response"]["uid"]);
+    if review["response"].is_object() && found != uid {
+        return Err(format!("expected response.uid={uid:?}, got {found:?}"));
+    }
+    Ok(())
+}
+
+/// Objects of one resource as this version has them.
+async fn convert(
+    server: &Server,
+    resource: &Resource,
+    custom: &Custom,
+    objects: Vec<Value>,
+    to: &str,
+) -> Result<Vec<Value>, Status> {
+    let Some(webhook) = &custom.webhook else {
+        return Ok(objects.into_iter().map(|it| renamed(it, to)).collect());
+    };
+    let sent: Vec<Value> = objects.iter().filter(|it| it["apiVersion"] != to).cloned().collect();
+    let Some(first) = sent.first() else { return Ok(objects) };
+    let list = if objects.len() > 1 { "List" } else { "" };
+    let kind = format!(
+        "{}, Kind={}{list}",
+        first["apiVersion"].as_str().unwrap_or_default(),
+        resource.kind
+    );
+    let failed = |why: String| {
+        let why = format!("conversion webhook for {kind} {why}");
+        Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+    };
+    let answered = webhook.ask(server, &sent, to).await;
+    let answered = answered.map_err(|why| failed(format!("failed: {why}")))?;
+    if answered.len() != sent.len() {
+        let (found, wanted) = (answered.len(), sent.len());
+        return Err(failed(format!("returned {found} objects, expected {wanted}")));
+    }
+    let mut converted = Vec::with_capacity(objects.len());
+    let mut answered = answered.into_iter();
+    for (index, object) in objects.into_iter().enumerate() {
+        if object["apiVersion"] == to {
+            converted.push(object);
+        } else if let Some(answer) = answered.next() {
+            let settled = settled(&object, answer, to).map_err(|why| {
+                failed(format!("returned invalid converted object at index {index}: {why}"))
+            });
+            converted.push(settled?);
+        }
+    }
+    Ok(converted)
+}
+
+/// The same object under the name of another version.
+fn renamed(mut object: Value, to: &str) -> Value {
+    object["apiVersion"] = to.into();
+    object
+}
+
+/// What the webhook answered, as the object that it was asked about.
+fn settled(object: &Value, mut answer: Value, to: &str) -> Result<Value, String> {
+    let found = answer["apiVersion"].as_str().unwrap_or_default();
+    if found != to {
+        return Err(format!("invalid groupVersion (expected {to}, received {found})"));
+    }
+    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    let same = |what: &str, before: &Value, after: &Value| {
+        let (before, after) = (text(before), text(after));
+        if before == after {
+            return Ok(());
+        }
+        Err(format!("must have the same {what}: {before} != {after}"))
+    };
+    same("kind", &object["kind"], &answer["kind"])?;
+    if !answer["metadata"].is_object() {
+        return Err("missing metadata in converted object".to_owned());
+    }
+    for (what, field) in [("name", "name"), ("namespace", "namespace"), ("UID", "uid")] {
+        same(what, &object["metadata"][field], &answer["metadata"][field])?;
+    }
+    let mut metadata = object["metadata"].clone();
+    for field in ["labels", "annotations"] {
+        let wanted = answer["metadata"][field].clone();
+        let is_texts = wanted.as_object().is_none_or(|it| it.values().all(Value::is_string));
+        if !is_texts || !(wanted.is_object() || wanted.is_null()) {
+            return Err(format!("invalid metadata.{field} in converted object"));
+        }
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.remove(field);
+        }
+        if wanted.as_object().is_some_and(|it| !it.is_empty()) {
+            metadata[field] = wanted;
+        }
+    }
+    answer["metadata"] = metadata;
+    Ok(answer)
+}
+
+/// Whether a stored object has to be asked for before it can be shown.
+pub(crate) fn needs_webhook(resource: &Resource) -> bool {
+    resource.custom.as_ref().is_some_and(|it| it.webhook.is_some())
+}
+
+/// Stored objects in the version of the resource.
+pub(crate) async fn read(
+    server: &Server,
+    resource: &Resource,
+    objects: Vec<Value>,
+) -> Result<Vec<Value>, Status> {
+    let Some(custom) = &resource.custom else { return Ok(objects) };
+    let to = resource.api_version();
+    let mut converted = convert(server, resource, custom, objects, &to).await?;
+    converted.iter_mut().for_each(|it| settle(resource, custom, it));
+    Ok(converted)
+}
+
+/// A stored object in the version of the resource.
+pub(crate) async fn read_one(
+    server: &Server,
+    resource: &Resource,
+    object: Value,
+) -> Result<Value, Status> {
+    if resource.custom.is_none() {
+        return Ok(object);
+    }
+    let mut all = read(server, resource, vec![object]).await?;
+    all.pop().ok_or_else(|| Status::internal("no object was converted"))
+}
+
+/// An object of the resource's version as it is stored.
+pub(crate) async fn stored(
+    server: &Server,
+    resource: &Resource,
+    object: &Value,
+) -> Result<Value, Status> {
+    let Some(custom) = &resource.custom else { return Ok(object.clone()) };
+    let objects = vec![object.clone()];
+    let mut all = convert(server, resource, custom, objects, &custom.stored).await?;
+    all.pop().ok_or_else(|| Status::internal("no object was converted"))
+}
+
+/// A converted object, or one that needs no program for that: without what the version does not have,
+/// with its defaults.
+pub(super) fn settle(resource: &Resource, custom: &Custom, object: &mut Value) {
+    let version = resource.api_version();
+    if custom.webhook.is_some() && object["apiVersion"] != version.as_str() {
+        return;
+    }
+    object["apiVersion"] = version.into();
+    shaping::prune(object, custom.node(), &mut Vec::new());
+    shaping::default(object, custom.node());
+}

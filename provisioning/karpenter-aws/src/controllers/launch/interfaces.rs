@@ -1,0 +1,91 @@
+//! What a launch template says of an instance's network interfaces.
+//!
+//! EC2 takes an instance's groups beside its interfaces or with each of them, not both: a class that says
+//! nothing of interfaces has the former.
+
+use api_kube::karpenter::{Ec2NodeClass, NetworkInterface};
+use aws_ec2::launch_template_request::{
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest as Interface,
+    RequestLaunchTemplateData,
+};
+
+const PLAIN: &str = "interface";
+
+/// Adds the class's interfaces to a template, or its groups alone.
+pub(super) fn add(data: &mut RequestLaunchTemplateData, class: &Ec2NodeClass, groups: Vec<String>) {
+    let spec = &class.spec;
+    let says_nothing = spec.associate_public_ip_address.is_none()
+        && spec.ip_prefix_count.is_none()
+        && spec.network_interfaces.is_empty();
+    if says_nothing {
+        data.security_group_ids = groups;
+        return;
+    }
+    let primary = NetworkInterface {
+        device_index: 0,
+        interface_type: PLAIN.to_owned(),
+        network_card_index: 0,
+    };
+    let named: &[NetworkInterface] = match spec.network_interfaces.is_empty() {
+        true => std::slice::from_ref(&primary),
+        false => &spec.network_interfaces,
+    };
+    let each = named.iter().map(|it| {
+        let is_primary = (it.network_card_index, it.device_index) == (0, 0);
+        Interface {
+            device_index: Some(it.device_index.into()),
+            network_card_index: Some(it.network_card_index.into()),
+            interface_type: Some(it.interface_type.clone()),
+            groups: groups.clone(),
+            associate_public_ip_address: spec.associate_public_ip_address.filter(|_| is_primary),
+            ipv4_prefix_count: spec.ip_prefix_count.map(i64::from).filter(|_| is_primary),
+            delete_on_termination: Some(true),
+            ..Interface::default()
+        }
+    });
+    data.network_interfaces = each.collect();
+}
+
+/// Whether instances here can have the class's interfaces: plain ones of one card.
+pub(in crate::controllers) fn are_plain(class: &Ec2NodeClass) -> bool {
+    let mut all = class.spec.network_interfaces.iter();
+    all.all(|it| it.interface_type == PLAIN && it.network_card_index == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(spec: Value) -> RequestLaunchTemplateData {
+        let class = json!({ "metadata": { "name": "a" }, "spec": spec });
+        let mut data = RequestLaunchTemplateData::default();
+        add(&mut data, &serde_json::from_value(class).unwrap(), vec!["sg-1".to_owned()]);
+        data
+    }
+
+    #[test]
+    fn groups_are_the_instances_unless_the_class_says_something_of_interfaces() {
+        let plain = of(json!({}));
+        assert_eq!(plain.security_group_ids, ["sg-1"]);
+        assert!(plain.network_interfaces.is_empty());
+        let public = of(json!({ "associatePublicIPAddress": false, "ipPrefixCount": 2 }));
+        assert!(public.security_group_ids.is_empty());
+        let [one] = public.network_interfaces.as_slice() else { panic!("there is one") };
+        assert_eq!((one.device_index, one.ipv4_prefix_count), (Some(0), Some(2)));
+        assert_eq!(one.associate_public_ip_address, Some(false));
+        assert_eq!(one.groups, ["sg-1"]);
+    }
+
+    #[test]
+    fn what_is_said_of_the_primary_interface_is_said_of_no_other() {
+        let both = of(json!({ "ipPrefixCount": 1, "networkInterfaces": [
+            { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
+            { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "interface" }] }));
+        let counts: Vec<_> =
+            both.network_interfaces.iter().map(|it| it.ipv4_prefix_count).collect();
+        assert_eq!(counts, [Some(1), None]);
+        assert!(both.network_interfaces.iter().all(|it| it.groups == ["sg-1"]));
+    }
+}
