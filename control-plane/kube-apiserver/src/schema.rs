@@ -68,8 +68,7 @@ pub(crate) struct Field {
 /// The file that `examples/generate-openapi.rs` writes.
 const PACKED: &[u8] = include_bytes!("../schemas/kubernetes.json.gz");
 
-/// What k8s-openapi does not have yet, by hand: kinds and schemas as in the packed file, and the
-/// numbers of the fields in protobuf.
+/// What k8s-openapi does not have yet, by hand: kinds and schemas as in the packed file.
 pub(crate) const ADDED: &str = include_str!("../schemas/mutating-admission-policies.json");
 
 /// The document of [`ADDED`].

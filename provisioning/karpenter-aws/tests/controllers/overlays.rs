@@ -1,6 +1,7 @@
 //! NodeOverlays: prices and resources that EC2 knows nothing of.
 
 use api_kube::karpenter::{NodeClaim, NodeOverlay};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use karpenter_aws::{Config, FeatureGates};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
@@ -17,12 +18,31 @@ async fn world(is_open: bool) -> World {
     World::with(MANY, Config { gates, ..Config::new("stead") }).await
 }
 
-async fn make(world: &World, name: &str, types: &[&str], mut spec: Value) {
+async fn make(world: &World, name: &str, types: &[&str], spec: Value) {
+    try_to_make(world, name, types, spec).await.unwrap();
+}
+
+async fn try_to_make(
+    world: &World,
+    name: &str,
+    types: &[&str],
+    mut spec: Value,
+) -> kube::Result<NodeOverlay> {
     spec["requirements"] = json!([{ "key": TYPE, "operator": "In", "values": types }]);
     let overlay: NodeOverlay = object(json!({ "apiVersion": "karpenter.sh/v1alpha1",
         "kind": "NodeOverlay", "metadata": { "name": name }, "spec": spec }));
     let api = Api::<NodeOverlay>::all(world.admin.clone());
-    api.create(&PostParams::default(), &overlay).await.unwrap();
+    api.create(&PostParams::default(), &overlay).await
+}
+
+async fn without_rules(world: &World) {
+    let name = "nodeoverlays.karpenter.sh";
+    let definitions = Api::<CustomResourceDefinition>::all(world.admin.clone());
+    let mut definition = definitions.get(name).await.unwrap();
+    let schema = definition.spec.versions[0].schema.as_mut().unwrap();
+    let fields = schema.open_api_v3_schema.as_mut().unwrap().properties.as_mut().unwrap();
+    fields.get_mut("spec").unwrap().x_kubernetes_validations = None;
+    definitions.replace(name, &PostParams::default(), &definition).await.unwrap();
 }
 
 /// An overlay's condition, once it has one that says this.
@@ -88,6 +108,10 @@ async fn overlays_that_cannot_take_effect_say_why() {
     make(&world, "b", &["m5.large", "m5.xlarge"], json!({ "price": "0.02" })).await;
     make(&world, "heavier", &["m5.large"], json!({ "price": "0.03", "weight": 5 })).await;
     let both = json!({ "price": "0.01", "priceAdjustment": "+1" });
+    let refused = try_to_make(&world, "wrong", &["m5.8xlarge"], both.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot set both 'price' and 'priceAdjustment'"));
+    // Not every API server has the definition's rules.
+    without_rules(&world).await;
     make(&world, "wrong", &["m5.8xlarge"], both).await;
     says(&world, "first", "True", "ValidationSucceeded").await;
     says(&world, "heavier", "True", "ValidationSucceeded").await;
