@@ -93,6 +93,8 @@ impl fmt::Display for Labels {
             match it.operator {
                 Operator::In if it.values.len() == 1 => write!(f, "{comma}{key}={values}")?,
                 Operator::In => write!(f, "{comma}{key} in ({values})")?,
+                // An empty pair of brackets is no set.
+                Operator::NotIn if values.is_empty() => write!(f, "{comma}{key}!=")?,
                 Operator::NotIn => write!(f, "{comma}{key} notin ({values})")?,
                 Operator::Exists => write!(f, "{comma}{key}")?,
                 Operator::DoesNotExist => write!(f, "{comma}!{key}")?,

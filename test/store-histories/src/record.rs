@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 /// What a key holds: `None` where it is not there. Each write has a value of its own.
-pub type Held = Option<u64>;
+pub(crate) type Held = Option<u64>;
 
 /// What a client asks of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

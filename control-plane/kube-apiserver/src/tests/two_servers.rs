@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use lifecycle::Scope;
 use mvcc::{EtcdConfig, Store, Txn};
 use serde_json::{Value, json};
@@ -216,17 +217,20 @@ async fn reads_and_writes_through_both_are_linearizable() {
     let (recorder, values) = (Arc::new(Recorder::default()), Arc::new(AtomicU64::new(0)));
     let scope = Scope::new();
     drop(scope.spawn("another cluster", disturb(store(&etcd, "/nst-other/").await)));
-    for number in 0..6_usize {
+    let clients = (0..6_usize).map(|number| {
         let server = Cluster { api: servers[number % 2].api.clone() };
-        let client = client(server, recorder.clone(), values.clone(), number as u64);
-        drop(scope.spawn("client", client));
-    }
+        client(server, recorder.clone(), values.clone(), number as u64)
+    });
+    let clients = join_all(clients);
     let enough = async {
         while recorder.answered() < 600 {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, enough).await.expect("clients get on");
+    tokio::select! {
+        _ = clients => unreachable!("clients go on for ever"),
+        all = timeout(PATIENCE, enough) => all.expect("clients get on"),
+    }
     assert!(scope.drain(PATIENCE).await);
     if let Err(violation) = check(&recorder.keys()) {
         panic!("{violation}");

@@ -84,9 +84,12 @@ fn take(shared: &Shared, response: WatchResponse) -> Option<u64> {
         state.revision = state.revision.max(convert::revision(response.header.as_ref()));
     }
     for change in response.events {
+        let revision = change.kv.as_ref().and_then(|it| u64::try_from(it.mod_revision).ok());
         if let Some(event) = convert::event(&shared.prefix, &state, change) {
             state.apply(event);
         }
+        // That of a mark, which is no event.
+        state.revision = state.revision.max(revision.unwrap_or_default());
     }
     let target = state.compaction_target(shared.limits);
     let revision = state.revision;

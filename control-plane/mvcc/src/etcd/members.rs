@@ -16,7 +16,7 @@ use api_etcd::{
 use tokio::time::timeout;
 
 use super::{EtcdConfig, EtcdError, convert};
-use crate::state::State;
+use crate::{Txn, state::State};
 
 /// How long a call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -102,6 +102,22 @@ impl Members {
                     tracing::warn!(%error, "a member of etcd does not answer");
                 }
                 done => return done,
+            }
+        }
+    }
+
+    /// Writes the mark of the store below `prefix`; says at which revision. Twice is as good as once.
+    pub(super) async fn mark(&self, prefix: &str) -> Result<u64, EtcdError> {
+        let mut attempts = self.channels.len();
+        loop {
+            attempts -= 1;
+            let request = convert::request(prefix, &Txn::put(convert::MARK, ""));
+            let ask = |mut kv: KvClient| async move { kv.txn(request).await };
+            match self.call("write a mark", ask).await {
+                Err(error) if attempts > 0 && error.is_of_one_member() => {
+                    tracing::warn!(%error, "a member of etcd does not answer");
+                }
+                done => return done.map(|it| convert::revision(it.header.as_ref())),
             }
         }
     }

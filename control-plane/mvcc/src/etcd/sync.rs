@@ -115,14 +115,21 @@ impl Shared {
         }
     }
 
-    /// Memory is at the revision up to which nothing of this store's was changed since.
+    /// Waits until memory has all that etcd has had until now. Keys cannot tell it here: what was
+    /// made and deleted since memory's revision has left none. So a mark is written, and the watch,
+    /// which brings everything in its order, has to bring it.
     pub(super) async fn sync_all(&self) -> Result<(), EtcdError> {
-        let revision = self.sync_prefix("").await?;
-        let mut state = self.state.write();
-        state.revision = state.revision.max(revision);
-        drop(state);
-        self.seen.send_replace(revision);
-        Ok(())
+        let revision = self.members.mark(&self.prefix).await?;
+        let mut before = 0;
+        loop {
+            let waited = self.wait("bring a mark", |state| state.revision >= revision).await;
+            let now = self.state.read().revision;
+            // As long as the watch gets on.
+            if waited.is_ok() || now == before {
+                return waited;
+            }
+            before = now;
+        }
     }
 
     /// Waits until the watch has brought what is asked for.

@@ -157,9 +157,14 @@ fn states() -> Vec<BTreeMap<String, String>> {
 /// All commits, on a disk whose power fails meanwhile. `None`: there are not so many changes.
 async fn wreck(fails_at: usize, seed: u64) -> Option<Wreck> {
     let acknowledged = Arc::new(AtomicUsize::new(0));
-    let platter =
-        Platter { fails_at, seed, acknowledged: acknowledged.clone(), ..Platter::default() };
-    let disk = Disk(Arc::new(Mutex::new(platter)));
+    let disk = Disk::default();
+    // What is being made has not its name yet: see `backend::make`.
+    drop(redb::Database::builder().create_with_backend(disk.clone()).unwrap());
+    let made = disk.0.lock().seen.clone();
+    let kept = made.clone();
+    let its = acknowledged.clone();
+    *disk.0.lock() =
+        Platter { seen: made, kept, fails_at, seed, acknowledged: its, ..Platter::default() };
     let store = over(disk.clone());
     for number in 0..COMMITS {
         store.commit(commit(number)).await.unwrap();

@@ -129,6 +129,10 @@ fn a_long_history_is_accepted_and_one_wrong_answer_in_it_is_not() {
             operations.push(ended);
         }
     }
+    for mut last in under_way {
+        last.ended = Some(3000);
+        operations.push(last);
+    }
     assert!(holds(&operations));
     let middle = operations.iter().position(|it| it.began > 1500 && it.ask == Ask::Read).unwrap();
     operations[middle].answer = Some(Answer::Found(Some(1)));
