@@ -22,7 +22,7 @@ pub use self::connect::{ConnectError, Tls, connect};
 pub type Channel = tonic::transport::Channel;
 pub type KvClient = pb::kv_client::KvClient<Channel>;
 pub type WatchClient = pb::watch_client::WatchClient<Channel>;
-pub use tonic::{Code, Status, Streaming};
+pub use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue};
 
 /// The end of the range of all keys below `prefix`.
 pub fn range_end(prefix: &[u8]) -> Vec<u8> {

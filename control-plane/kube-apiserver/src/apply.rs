@@ -24,7 +24,7 @@ use crate::{
     server::Call,
     status::{FieldError, Status},
     strategy::Part,
-    verbs::{create, modify, namespace, write},
+    verbs::{create, latest, modify, namespace, write},
 };
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -44,7 +44,7 @@ pub(crate) async fn apply(call: &mut Call) -> Result<Answer, Status> {
     let applied = read(call)?;
     let (name, part) = (call.name().to_owned(), Part::of(&call.info.subresource));
     let key = call.resource.key(namespace(call), &name);
-    if call.server.store.get(&key).is_none() {
+    if latest::found(call, &key).await?.is_none() {
         return create(call, &manager, applied, part).await;
     }
     let is_forced = call.is_set("force");

@@ -151,8 +151,7 @@ impl Selection {
         labels: Option<&str>,
         fields: Option<&str>,
     ) -> Result<Self, Status> {
-        let labels = Labels::parse(labels.unwrap_or_default())
-            .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
+        let labels = Labels::parse(labels.unwrap_or_default()).map_err(Status::bad_request)?;
         let fields = Fields::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
         let known = selectable(&resource.group, &resource.plural);
         let own = resource.custom.as_ref().map(|it| it.selectable.clone()).unwrap_or_default();

@@ -18,6 +18,11 @@ struct Requirement {
     values: Vec<String>,
 }
 
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
+     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
+     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
+     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operator {
     In,
@@ -32,21 +37,18 @@ impl Labels {
     /// Parses `a=b,c!=d,e in (f, g),h notin (i),j,!k,l>1`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut requirements = Vec::new();
-        for term in split_terms(text)? {
+        if text.trim().is_empty() {
+            return Ok(Self(requirements));
+        }
+        let terms = split_terms(text)?;
+        for (index, term) in terms.iter().enumerate() {
             let term = term.trim();
             if term.is_empty() {
-                continue;
+                return Err(nothing_at(index, terms.len()));
             }
-            let requirement = requirement(term)?;
-            if !is_label_key(&requirement.key) {
-                return Err(format!(
-                    "unable to parse requirement: <nil>: Invalid value: \"{}\": \
-                                    name part must consist of alphanumeric characters, '-', '_' \
-                                    or '.', and must start and end with an alphanumeric character",
-                    requirement.key
-                ));
-            }
-            requirements.push(requirement);
+            let parsed = requirement(term).and_then(Requirement::checked);
+            let named = |why| format!("unable to parse requirement: {why}");
+            requirements.push(parsed.map_err(named)?);
         }
         Ok(Self(requirements))
     }
@@ -91,6 +93,8 @@ impl fmt::Display for Labels {
             match it.operator {
                 Operator::In if it.values.len() == 1 => write!(f, "{comma}{key}={values}")?,
                 Operator::In => write!(f, "{comma}{key} in ({values})")?,
+                // An empty pair of brackets is no set.
+                Operator::NotIn if values.is_empty() => write!(f, "{comma}{key}!=")?,
                 Operator::NotIn => write!(f, "{comma}{key} notin ({values})")?,
                 Operator::Exists => write!(f, "{comma}{key}")?,
                 Operator::DoesNotExist => write!(f, "{comma}!{key}")?,
@@ -103,6 +107,36 @@ impl fmt::Display for Labels {
 }
 
 impl Requirement {
+    fn checked(self) -> Result<Self, String> {
+        let Self { key, operator, values } = &self;
+        if !is_label_key(key) {
+            return Err(format!(
+                "<nil>: Invalid value: \"{key}\": \
+                                    name part must consist of alphanumeric characters, '-', '_' \
+                                    or '.', and must start and end with an alphanumeric character"
+            ));
+        }
+        let is_set = matches!(operator, Operator::In | Operator::NotIn);
+        if is_set && values.is_empty() {
+            let why = "for 'in', 'notin' operators, values set can't be empty";
+            return Err(format!("values: Invalid value: []: {why}"));
+        }
+        let is_number = |it: &String| it.parse::<i64>().is_ok();
+        let must_be_number = matches!(operator, Operator::Greater | Operator::Less);
+        for (index, value) in values.iter().enumerate() {
+            if must_be_number && !is_number(value) {
+                let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+                return Err(format!("values[{index}]: Invalid value: \"{value}\": {why}"));
+            }
+            if !value.is_empty() && !is_label_name(value) {
+                return Err(format!(
+                    "values[{index}][{key}]: Invalid value: \"{value}\": {LABEL_VALUE}"
+                ));
+            }
+        }
+        Ok(self)
+    }
+
     fn matches(&self, found: Option<&str>) -> bool {
         let is_among = |value: &str| self.values.iter().any(|it| it == value);
         let compare = |value: &str| {
@@ -117,6 +151,15 @@ impl Requirement {
             (Operator::Greater, found) => found.and_then(compare).is_some_and(Ordering::is_gt),
             (Operator::Less, found) => found.and_then(compare).is_some_and(Ordering::is_lt),
         }
+    }
+}
+
+/// Two commas, or one at an end.
+fn nothing_at(index: usize, terms: usize) -> String {
+    match index {
+        0 => "found ',', expected: !, identifier, or 'end of string'".into(),
+        _ if index + 1 == terms => "found '', expected: identifier after ','".into(),
+        _ => "found ',', expected: identifier after ','".into(),
     }
 }
 
@@ -151,7 +194,10 @@ fn requirement(term: &str) -> Result<Requirement, String> {
     if let Some(open) = term.find('(') {
         let head: Vec<&str> = term[..open].split_whitespace().collect();
         let values = term[open + 1..].trim_end().trim_end_matches(')');
-        let values = values.split(',').map(|it| it.trim().to_owned()).collect();
+        let values = match values.trim() {
+            "" => Vec::new(),
+            values => values.split(',').map(|it| it.trim().to_owned()).collect(),
+        };
         return match head.as_slice() {
             [key, "in"] => Ok(make(key, Operator::In, values)),
             [key, "notin"] => Ok(make(key, Operator::NotIn, values)),
@@ -184,6 +230,11 @@ fn is_label_key(key: &str) -> bool {
         Some((_, name)) => name,
         None => key,
     };
+    is_label_name(name)
+}
+
+/// The name of a label, and its value if it is not empty.
+fn is_label_name(name: &str) -> bool {
     let is_edge = |it: char| it.is_ascii_alphanumeric();
     let is_inner = |it: char| is_edge(it) || matches!(it, '-' | '_' | '.');
     !name.is_empty()
@@ -207,18 +258,11 @@ struct FieldTerm {
 impl Fields {
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut terms = Vec::new();
-        for term in text.split(',').filter(|it| !it.is_empty()) {
-            let (field, is_equal, value) = if let Some((field, value)) = term.split_once("!=") {
-                (field, false, value)
-            } else if let Some((field, value)) = term.split_once("==") {
-                (field, true, value)
-            } else if let Some((field, value)) = term.split_once('=') {
-                (field, true, value)
-            } else {
+        for term in split_fields(text).into_iter().filter(|it| !it.is_empty()) {
+            let Some((field, is_equal, value)) = split_field(term) else {
                 return Err(format!("invalid selector: '{text}'; can't understand '{term}'"));
             };
-            let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
-            terms.push(FieldTerm { field: field.into(), is_equal, value });
+            terms.push(FieldTerm { field: field.into(), is_equal, value: unescape(value)? });
         }
         Ok(Self(terms))
     }
@@ -245,6 +289,55 @@ impl Fields {
     pub fn matches<'a>(&self, value_of: impl Fn(&str) -> &'a str) -> bool {
         self.0.iter().all(|it| (value_of(&it.field) == it.value) == it.is_equal)
     }
+}
+
+/// Splits at commas that no backslash is before.
+fn split_fields(text: &str) -> Vec<&str> {
+    let (mut terms, mut start, mut is_escaped) = (Vec::new(), 0, false);
+    for (at, it) in text.char_indices() {
+        if it == ',' && !is_escaped {
+            terms.push(&text[start..at]);
+            start = at + 1;
+        }
+        is_escaped = it == '\\' && !is_escaped;
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+/// At the first operator: field, whether it must be equal, and the value as it is written.
+fn split_field(term: &str) -> Option<(&str, bool, &str)> {
+    term.char_indices().find_map(|(at, _)| {
+        let (field, rest) = term.split_at(at);
+        let operators = [("!=", false), ("==", true), ("=", true)];
+        operators.iter().find_map(|(sign, is_equal)| {
+            rest.strip_prefix(sign).map(|value| (field, *is_equal, value))
+        })
+    })
+}
+
+/// A backslash, a comma and an equals sign stand after a backslash, and nothing else does.
+fn unescape(text: &str) -> Result<String, String> {
+    let wrong = |sequence: &str| {
+        Err(format!("invalid field selector: invalid escape sequence: {sequence}"))
+    };
+    let (mut value, mut letters) = (String::with_capacity(text.len()), text.chars());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => match letters.next() {
+                Some(next @ ('\\' | ',' | '=')) => value.push(next),
+                Some(next) => return wrong(&format!("\\{next}")),
+                None => return wrong("\\"),
+            },
+            ',' | '=' => {
+                let number = u32::from(letter);
+                let what = "unescaped character in value";
+                return Err(format!("invalid field selector: {what}: {number}"));
+            }
+            letter => value.push(letter),
+        }
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -281,9 +374,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_parsed_is_refused() {
-        for bad in ["a in (b", "a b", "a in b)", "=x", "a on (b)"] {
+        for bad in ["a in (b", "a b", "a in b)", "=x", "a on (b)", "a,", ",a", "a,,b", ","] {
             assert!(Labels::parse(bad).is_err(), "{bad}");
         }
+        let why = |text: &str| {
+            let why = Labels::parse(text).unwrap_err();
+            why.strip_prefix("unable to parse requirement: ").unwrap().to_owned()
+        };
+        assert!(why("a in (=x)").starts_with("values[0][a]: Invalid value: \"=x\": a valid label"));
+        assert!(why("a in ()").contains("values set can't be empty"));
+        assert_eq!(
+            why("n>x"),
+            "values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer"
+        );
+        assert!(Labels::parse("a=,b in (,x)").is_ok(), "an empty value is one");
         assert!(Fields::parse("metadata.name").is_err());
     }
 
@@ -301,5 +405,16 @@ mod tests {
         let value = |field: &str| if field == "spec.nodeName" { "n1" } else { "Running" };
         assert!(fields.matches(value));
         assert_eq!(fields.exact("spec.nodeName"), Some("n1"));
+    }
+
+    #[test]
+    fn what_separates_is_escaped_in_a_fields_value() {
+        let fields = Fields::parse(r"metadata.name=a\,b\=c\\,metadata.namespace==x").unwrap();
+        assert_eq!(fields.exact("metadata.name"), Some(r"a,b=c\"));
+        assert_eq!(fields.exact("metadata.namespace"), Some("x"));
+        for bad in [r"a=b\c", r"a=b\", "a=b=c", "a=b!=c"] {
+            let why = Fields::parse(bad).unwrap_err();
+            assert!(why.starts_with("invalid field selector: "), "{bad}: {why}");
+        }
     }
 }

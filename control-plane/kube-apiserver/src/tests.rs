@@ -2,6 +2,7 @@
 
 mod apply;
 mod apply_owners;
+mod cache;
 mod conversion;
 mod crud;
 mod custom;
@@ -13,6 +14,7 @@ mod protobuf;
 mod protocol;
 mod services;
 mod subresources;
+mod two_servers;
 mod watches;
 
 use http::{Method, Request, StatusCode, header};

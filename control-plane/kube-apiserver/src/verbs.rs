@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
+pub(crate) mod latest;
 pub(crate) mod modify;
 pub(crate) mod patch;
 pub(crate) mod watch;
@@ -43,7 +44,7 @@ async fn route(call: &mut Call) -> Result<Answer, Status> {
     match call.info.verb.as_str() {
         "get" => get::get(call).await,
         "list" => get::list(call).await,
-        "watch" => watch::watch(call),
+        "watch" => watch::watch(call).await,
         "create" if !is_status => create::create(call).await,
         "update" => modify::update(call).await,
         "patch" => patch::patch(call).await,

@@ -72,19 +72,45 @@ fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
     Database::builder().set_cache_size(CACHE_BYTES).create(path)
 }
 
+/// Makes the file, under another name until it is whole: one that the power left half made could not
+/// be opened any more.
+fn make(path: &Path) -> Result<(), redb::Error> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    // Secrets are in it: nobody but the owner may read it, at no time.
+    let mut file = fs::File::options();
+    let file = file.read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+    drop(open(&new)?);
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(fs::File::open(folder)?.sync_all()?)
+}
+
 impl Disk {
     pub(crate) fn open(path: &Path) -> Result<(Self, State), OpenError> {
         let failed = |source: redb::Error| OpenError::Database {
             path: path.display().to_string(),
             source: Box::new(source),
         };
-        // Secrets are in it: nobody but the owner may read it, at no time.
-        let mut file = fs::File::options();
-        let file = file.read(true).write(true).create(true).truncate(false).mode(0o600);
-        drop(file.open(path).map_err(|error| failed(redb::Error::Io(error)))?);
+        if !path.exists() {
+            make(path).map_err(failed)?;
+        }
         let database = open(path).map_err(|error| failed(error.into()))?;
-        create_tables(&database).map_err(|error| failed(*error.source))?;
-        let entries = read(&database).map_err(|error| failed(*error.source))?;
+        Self::over(database, path)
+    }
+
+    /// Over a database that was opened from `path`.
+    pub(crate) fn over(database: Database, path: &Path) -> Result<(Self, State), OpenError> {
+        let failed = |error: AppendError| OpenError::Database {
+            path: path.display().to_string(),
+            source: error.source,
+        };
+        create_tables(&database).map_err(failed)?;
+        let entries = read(&database).map_err(failed)?;
         let disk = Self { path: path.to_owned(), database: Some(database) };
         Ok((disk, replay(entries)?))
     }

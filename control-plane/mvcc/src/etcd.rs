@@ -6,41 +6,35 @@
 //!
 //! **Invariant:** memory is the state of etcd at one revision, never a mixture of two.
 //!
-//! Deviation: reads answer from memory, so a change that another API server has just made may be
-//! seen a moment later; only a commit asks etcd itself.
-//! Deviation: a store that has just been opened has no history: watches of an earlier revision are
-//! told that it is gone, and list again.
+//! Reads come from memory, as everywhere; who must see what another API server has just done says so
+//! first ([`crate::Store::sync_key`], [`crate::Store::sync_prefix`]).
+//!
+//! A store that is opened reads back a part of the history that etcd has (upstream: none), so that
+//! watches of a moment ago go on.
 //!
 //! Upstream: kube-apiserver's `storage/etcd3` and `storage/cacher`.
 
 mod convert;
 mod feed;
+mod history;
+mod members;
+mod sync;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use api_etcd::{
-    Channel, Code, ConnectError, KvClient, Status, Tls, WatchClient, pb,
-    pb::{CompactionRequest, DeleteRangeRequest, KeyValue, RangeRequest},
+    Code, ConnectError, KvClient, Status, Tls, pb,
+    pb::{CompactionRequest, DeleteRangeRequest},
     range_end,
 };
 use lifecycle::Scope;
 use parking_lot::RwLock;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
+use self::members::{CALL_LIMIT, Members};
 use crate::{CommitError, Limits, Txn, state::State};
 
-/// How long a call may take, and how long a commit may take to come back.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// Records per page of the first read.
-const PAGE: i64 = 256;
-/// A page of the largest objects that Kubernetes takes.
-const MESSAGE_LIMIT: usize = 512 << 20;
+const BACK: &str = "bring a commit back";
 
 /// Where etcd is, and which keys of it are this store's.
 #[derive(Clone, Debug, Default)]
@@ -82,82 +76,6 @@ pub async fn erase(config: &EtcdConfig) -> Result<(), EtcdError> {
     Ok(())
 }
 
-/// Channels to the members, and which is used now.
-#[derive(Debug)]
-struct Members {
-    channels: Vec<Channel>,
-    current: AtomicUsize,
-}
-
-impl Members {
-    fn new(config: &EtcdConfig) -> Result<Self, EtcdError> {
-        let connect = |it: &String| api_etcd::connect(it, config.tls.as_ref());
-        let channels: Vec<_> = config.endpoints.iter().map(connect).collect::<Result<_, _>>()?;
-        if channels.is_empty() {
-            return Err(EtcdError::NoEndpoint);
-        }
-        Ok(Self { channels, current: AtomicUsize::new(0) })
-    }
-
-    fn channel(&self) -> Channel {
-        let current = self.current.load(Ordering::Relaxed);
-        self.channels[current % self.channels.len()].clone()
-    }
-
-    /// The next call goes to the next member.
-    fn rotate(&self) {
-        self.current.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn watch(&self) -> WatchClient {
-        WatchClient::new(self.channel()).max_decoding_message_size(MESSAGE_LIMIT)
-    }
-
-    async fn call<T, F>(
-        &self,
-        what: &'static str,
-        call: impl FnOnce(KvClient) -> F,
-    ) -> Result<T, EtcdError>
-    where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
-    {
-        let client = KvClient::new(self.channel()).max_decoding_message_size(MESSAGE_LIMIT);
-        let failure = match timeout(CALL_LIMIT, call(client)).await {
-            Ok(Ok(answer)) => return Ok(answer.into_inner()),
-            Ok(Err(status)) if status.code() != Code::Unavailable => {
-                return Err(EtcdError::Call { what, source: Box::new(status) });
-            }
-            Ok(Err(status)) => EtcdError::Call { what, source: Box::new(status) },
-            Err(_) => EtcdError::TimedOut { what },
-        };
-        // A commit is not repeated: the member may have done it before it went away.
-        self.rotate();
-        Err(failure)
-    }
-
-    /// Everything below `prefix` as of one revision.
-    async fn load(&self, prefix: &str) -> Result<State, EtcdError> {
-        let end = range_end(prefix.as_bytes());
-        let mut key = prefix.as_bytes().to_vec();
-        let (mut revision, mut all) = (0, Vec::<KeyValue>::new());
-        loop {
-            let range_end = end.clone();
-            let request = RangeRequest { key, range_end, limit: PAGE, revision };
-            let ask = |mut kv: KvClient| async move { kv.range(request).await };
-            let page = self.call("read the store", ask).await?;
-            if revision == 0 {
-                revision = page.header.unwrap_or_default().revision;
-            }
-            all.extend(page.kvs);
-            match all.last() {
-                Some(last) if page.more => key = [&last.key[..], &[0]].concat(),
-                _ => break,
-            }
-        }
-        Ok(convert::state(prefix, all, revision))
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     members: Members,
@@ -187,23 +105,23 @@ impl Remote {
         limits: Limits,
     ) -> Result<(Self, Arc<RwLock<State>>), EtcdError> {
         let members = Members::new(&config)?;
-        let mut attempts = members.channels.len();
-        let state = loop {
-            attempts -= 1;
-            match members.load(&config.prefix).await {
-                Err(error) if attempts > 0 => {
-                    tracing::warn!(error = %error, "a member of etcd does not answer");
-                }
-                done => break done?,
-            }
-        };
+        let state = history::load(&members, &config.prefix, limits).await?;
         let (seen, _) = watch::channel(state.revision);
         let state = Arc::new(RwLock::new(state));
         let prefix = config.prefix;
         let shared = Arc::new(Shared { members, prefix, state: state.clone(), seen, limits });
-        let scope = Scope::new();
-        drop(scope.spawn("etcd watch", feed::run(shared.clone())));
-        Ok((Self { shared, scope }, state))
+        let remote = Self { shared: shared.clone(), scope: Scope::new() };
+        drop(remote.scope.spawn("etcd watch", feed::run(shared.clone())));
+        shared.sync_all().await?;
+        Ok((remote, state))
+    }
+
+    pub(crate) async fn sync_key(&self, key: &str) -> Result<u64, EtcdError> {
+        self.shared.sync_key(key).await
+    }
+
+    pub(crate) async fn sync_prefix(&self, prefix: &str) -> Result<u64, EtcdError> {
+        self.shared.sync_prefix(prefix).await
     }
 
     pub(crate) async fn commit(&self, txn: Txn) -> Result<u64, CommitError> {
@@ -218,7 +136,7 @@ impl Remote {
         if !convert::has_changed(&answer) {
             return Ok(shared.state.read().revision);
         }
-        shared.wait(|state| state.revision >= revision).await.map_err(failed)?;
+        shared.wait(BACK, |state| state.revision >= revision).await.map_err(failed)?;
         Ok(revision)
     }
 
@@ -230,7 +148,7 @@ impl Remote {
             let known = state.current.get(&*key).map(|it| it.mod_revision);
             state.revision >= revision || known == found
         };
-        match self.shared.wait(has_come).await {
+        match self.shared.wait(BACK, has_come).await {
             Ok(()) => CommitError::Conflict { key, current },
             Err(error) => failed(error),
         }
@@ -242,17 +160,6 @@ impl Remote {
 }
 
 impl Shared {
-    /// Waits until the watch has brought what is asked for.
-    async fn wait(&self, has_come: impl Fn(&State) -> bool) -> Result<(), EtcdError> {
-        let mut seen = self.seen.subscribe();
-        let come = seen.wait_for(|_| has_come(&self.state.read()));
-        match timeout(CALL_LIMIT, come).await {
-            // The sender is `self`'s.
-            Ok(_) => Ok(()),
-            Err(_) => Err(EtcdError::TimedOut { what: "bring a commit back" }),
-        }
-    }
-
     async fn compact(&self, revision: u64) -> Result<(), EtcdError> {
         let wanted = revision.min(self.state.read().revision);
         let request = CompactionRequest { revision: i64::try_from(wanted).unwrap_or(i64::MAX) };

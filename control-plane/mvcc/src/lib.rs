@@ -153,9 +153,18 @@ impl Store {
     }
 
     pub fn open_with(path: &Path, limits: Limits) -> Result<Self, OpenError> {
-        let (backend, state) = backend::Disk::open(path)?;
+        Self::of(backend::Disk::open(path)?, limits)
+    }
+
+    /// Over a database whose disk is the test's.
+    #[cfg(test)]
+    fn over(database: redb::Database, limits: Limits) -> Result<Self, OpenError> {
+        Self::of(backend::Disk::over(database, Path::new(""))?, limits)
+    }
+
+    fn of((disk, state): (backend::Disk, State), limits: Limits) -> Result<Self, OpenError> {
         let state = Arc::new(RwLock::new(state));
-        let writer = Writer::threaded(backend, state.clone(), limits)?;
+        let writer = Writer::threaded(disk, state.clone(), limits)?;
         Ok(Self { writer: Arc::new(writer), state })
     }
 
@@ -192,6 +201,19 @@ impl Store {
     /// The revision of the last change to a key whose first two segments are those of `key`.
     pub fn bucket_revision(&self, key: &str) -> u64 {
         self.state.read().bucket_revision(key)
+    }
+
+    /// Waits until what is read here of `key` is as new as the moment of the call, also where other
+    /// processes write to the same etcd. Returns the revision up to which it is known.
+    pub async fn sync_key(&self, key: &str) -> Result<u64, EtcdError> {
+        let known = self.writer.sync_key(key).await?.unwrap_or_default();
+        Ok(known.max(self.revision()))
+    }
+
+    /// The same, of everything below `prefix`.
+    pub async fn sync_prefix(&self, prefix: &str) -> Result<u64, EtcdError> {
+        let known = self.writer.sync_prefix(prefix).await?.unwrap_or_default();
+        Ok(known.max(self.revision()))
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<Record>> {

@@ -165,6 +165,10 @@ impl State {
         self.current.range::<str, _>(bounds).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
+    pub(crate) fn count(&self, prefix: &str) -> usize {
+        self.below(prefix, None).count()
+    }
+
     pub(crate) fn scan(&self, prefix: &str) -> Vec<Arc<Record>> {
         self.below(prefix, None).map(|(_, record)| record.clone()).collect()
     }

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod power;
+
 const SMALL: Limits = Limits { history_events: 8, history_bytes: 1 << 20 };
 
 fn put(key: &str, value: &str) -> Txn {

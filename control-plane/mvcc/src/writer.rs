@@ -89,6 +89,21 @@ impl Writer {
         }
     }
 
+    /// Waits for the key of others. Our own memory is what is durable: it is never behind.
+    pub(crate) async fn sync_key(&self, key: &str) -> Result<Option<u64>, EtcdError> {
+        match self {
+            Self::Etcd(remote) => remote.sync_key(key).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) async fn sync_prefix(&self, prefix: &str) -> Result<Option<u64>, EtcdError> {
+        match self {
+            Self::Etcd(remote) => remote.sync_prefix(prefix).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     async fn request(&self, make: impl FnOnce(Reply) -> Request) -> Result<u64, CommitError> {
         let (reply, answer) = oneshot::channel();
         match self {

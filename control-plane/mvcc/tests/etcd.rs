@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mvcc::{CommitError, EtcdConfig, Guard, Op, Store, Txn};
+use mvcc::{CommitError, EtcdConfig, Guard, Limits, Op, Store, Txn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -160,11 +160,78 @@ async fn commits_have_etcds_revisions_and_are_there_for_the_next_store() {
     let next = etcd.store("/nst-t/").await;
     let record = next.get("core/maps/default/b").unwrap();
     assert_eq!((record.create_revision, record.mod_revision), (third, third));
-    assert!(
-        next.watch("core/maps/", first).is_err(),
-        "a store that was just opened has no history"
-    );
+    let mut again = next.watch("core/maps/", first).unwrap();
+    let event = again.next().await.unwrap();
+    assert_eq!((event.revision, &*event.key), (second, "core/maps/default/a"));
+    let before = event.previous.as_ref().unwrap();
+    assert_eq!((before.mod_revision, &*before.value), (first, &b"1"[..]), "with what was before");
     assert!(etcd.store("/nst-other/").await.scan("core/maps/").is_empty(), "prefixes are apart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_opened_has_the_history_that_etcd_has_and_no_more_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(etcd) = Etcd::start(folder.path()) else { return };
+    let store = etcd.store("/nst-t/").await;
+    let mut revisions = Vec::new();
+    for count in 0..20 {
+        revisions.push(commit(&store, Txn::put("core/maps/default/a", count.to_string())).await);
+    }
+    let gone =
+        commit(&store, Txn { guards: vec![], ops: vec![delete("core/maps/default/a")] }).await;
+    let last = revisions[19];
+    let whole = etcd.store("/nst-t/").await;
+    let now = whole.revision();
+    assert_eq!(now, gone + 1, "that of its mark");
+    let past = whole.range("core/maps/", None, None, Some(revisions[7])).unwrap();
+    assert_eq!(past.records[0].value, "7");
+    let mut watcher = whole.watch("core/maps/", revisions[7]).unwrap();
+    for revision in revisions[8..].iter().chain([&gone]) {
+        assert_eq!(watcher.next().await.unwrap().revision, *revision);
+    }
+
+    let few = Limits { history_events: 4, history_bytes: 1 << 20 };
+    let small = Store::etcd_with(etcd.config("/nst-t/"), few).await.unwrap();
+    assert!(small.watch("core/maps/", now - 4).is_ok());
+    assert!(small.watch("core/maps/", now - 5).is_err(), "that much is kept");
+    assert!(small.range("core/maps/", None, None, Some(last)).unwrap().records.len() == 1);
+
+    store.compact(revisions[10]).await.unwrap();
+    let compacted = etcd.store("/nst-t/").await;
+    assert!(compacted.watch("core/maps/", revisions[9]).is_err());
+    let mut watcher = compacted.watch("core/maps/", revisions[10]).unwrap();
+    assert_eq!(watcher.next().await.unwrap().revision, revisions[11]);
+}
+
+fn delete(key: &str) -> Op {
+    Op::Delete(key.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_present_gets_it_whoever_writes_to_the_same_etcd() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(etcd) = Etcd::start(folder.path()) else { return };
+    let (one, other) = (etcd.store("/nst-t/").await, etcd.store("/nst-t/").await);
+    let foreign = etcd.store("/nst-other/").await;
+    for round in 0..15 {
+        // The cluster's revision is above all that the other store's watch will bring.
+        let both = async {
+            let put = Txn::put("core/maps/default/a", round.to_string());
+            let revision = one.commit(put).await.unwrap();
+            foreign.commit(Txn::put("core/maps/default/x", "1")).await.unwrap();
+            revision
+        };
+        let revision = both.await;
+        assert!(other.sync_key("core/maps/default/a").await.unwrap() >= revision);
+        let found = other.get("core/maps/default/a").unwrap();
+        assert_eq!(found.mod_revision, revision, "round {round}");
+
+        let gone = one.commit(Txn::delete("core/maps/default/a", revision)).await.unwrap();
+        foreign.commit(Txn::put("core/maps/default/x", "2")).await.unwrap();
+        assert!(other.sync_prefix("core/maps/").await.unwrap() > gone);
+        assert!(other.scan("core/maps/").is_empty(), "round {round}");
+        assert!(other.revision() <= gone, "nothing has told it of foreign revisions");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,12 @@
 //! at hand, is noticed at once.
 
 mod cni_stdin;
+mod kube;
+mod kube_apply;
+mod kube_patch;
 mod kube_protobuf;
+mod kube_selectors;
+mod kube_watch;
 mod query;
 mod sigv4;
 mod user_data;
@@ -14,11 +19,15 @@ mod user_data;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 9] = [
     ("sigv4", sigv4::run),
     ("query", query::run),
     ("user_data", user_data::run),
     ("cni_stdin", cni_stdin::run),
+    ("kube_patch", kube_patch::run),
+    ("kube_apply", kube_apply::run),
+    ("kube_selectors", kube_selectors::run),
+    ("kube_watch", kube_watch::run),
     ("kube_protobuf", kube_protobuf::run),
 ];
 

@@ -18,6 +18,7 @@ use crate::{
     status::Status,
     verbs::{
         delete::{self, Options},
+        latest,
         write::{self, Refused},
     },
 };
@@ -46,7 +47,7 @@ pub(crate) async fn evict(call: &mut Call) -> Result<Answer, Status> {
     let mut options = Options::of(&eviction["deleteOptions"])?;
     options.is_dry_run |= write::is_dry_run(call)?;
     let pod_key = call.resource.key(&call.info.namespace, &name);
-    let pod = call.server.store.get(&pod_key).map(|it| registry::decode(&it));
+    let pod = latest::found(call, &pod_key).await?.map(|it| registry::decode(&it));
     let pod = pod.ok_or_else(|| Status::not_found("pods", &name))?;
     options.check(&call.resource, &pod)?;
     if !can_ignore_budgets(&pod) {

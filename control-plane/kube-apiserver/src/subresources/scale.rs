@@ -15,7 +15,7 @@ use crate::{
     server::Call,
     status::{FieldError, Status},
     strategic,
-    verbs::{modify, namespace, write},
+    verbs::{latest, modify, namespace, write},
 };
 
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
@@ -50,7 +50,8 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
     let paths = paths(&call.resource);
     match call.info.verb.as_str() {
         "get" => {
-            let record = call.server.store.get(&call.resource.key(namespace(call), &name));
+            let key = call.resource.key(namespace(call), &name);
+            let record = latest::record(call, &key).await?;
             let record =
                 record.ok_or_else(|| Status::not_found(&call.resource.qualified(), &name))?;
             let object = registry::decode(&record);

@@ -12,18 +12,18 @@ use crate::request::UserInfo;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A watch's stream, read line by line.
-struct Stream {
+pub(super) struct Stream {
     body: Body,
     text: String,
 }
 
 impl Stream {
-    async fn open(cluster: &Cluster, query: &str, accept: &str) -> Self {
+    pub(super) async fn open(cluster: &Cluster, query: &str, accept: &str) -> Self {
         Self::try_open(cluster, query, accept).await.unwrap()
     }
 
     /// `None`: the revision is gone.
-    async fn try_open(cluster: &Cluster, query: &str, accept: &str) -> Option<Self> {
+    pub(super) async fn try_open(cluster: &Cluster, query: &str, accept: &str) -> Option<Self> {
         let request = Request::get(format!("{MAPS}?watch=1&{query}")).header("accept", accept);
         let request = request.body(transport::empty()).unwrap();
         let service = cluster.api.service_as(UserInfo::master("admin"));
@@ -36,7 +36,7 @@ impl Stream {
     }
 
     /// The next event; `None` when the stream has ended.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         while !self.text.contains('\n') {
             let data = self.body.frame().await?.unwrap().into_data().unwrap();
             self.text.push_str(std::str::from_utf8(&data).unwrap());
@@ -47,7 +47,7 @@ impl Stream {
         Some(event)
     }
 
-    async fn names(&mut self, count: usize) -> Vec<String> {
+    pub(super) async fn names(&mut self, count: usize) -> Vec<String> {
         let mut names = Vec::new();
         for _ in 0..count {
             let event = self.next().await.unwrap();

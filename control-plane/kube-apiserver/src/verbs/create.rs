@@ -16,7 +16,7 @@ use crate::{
     status::Status,
     strategy, validation,
     verbs::{
-        namespace,
+        latest, namespace,
         write::{self, Refused},
     },
 };
@@ -51,6 +51,7 @@ fn check_taken(call: &Call) -> Result<(), Status> {
 /// Creates a decoded object. Also for writes that turn out to be creations.
 pub(crate) async fn create_object(call: &mut Call, object: Value) -> Result<bytes::Bytes, Status> {
     check_taken(call)?;
+    latest::know_namespace(call).await?;
     let is_generated =
         meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
     let attempts = if is_generated { GENERATE_ATTEMPTS } else { 1 };
@@ -89,7 +90,8 @@ async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Byte
     let clash = || Status::already_exists(&resource.qualified(), name);
     let is_dry_run = write::is_dry_run(call)?;
     for _ in 0..STORE_ATTEMPTS {
-        if call.server.store.get(&key).is_some() {
+        // Of memory first: it nearly always has none.
+        if call.server.store.get(&key).is_some() && latest::record(call, &key).await?.is_some() {
             return Err(clash());
         }
         let mut object = object.clone();

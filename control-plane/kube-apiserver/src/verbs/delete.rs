@@ -22,7 +22,7 @@ use crate::{
     server::{Call, timestamp},
     status::Status,
     verbs::{
-        get, namespace,
+        get, latest, namespace,
         write::{self, Refused},
     },
 };
@@ -179,11 +179,16 @@ pub(crate) async fn delete_one(
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
     for _ in 0..ATTEMPTS {
-        let record = call.server.store.get(&key);
+        let record = latest::found(call, &key).await?;
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
         let object = registry::decode(&record);
         let mut object = custom::read_one(&call.server, &resource, object).await?;
-        options.check(&resource, &object)?;
+        if let Err(status) = options.check(&resource, &object) {
+            if latest::has_moved(call, &key, Some(&record)).await? {
+                continue;
+            }
+            return Err(status);
+        }
         let old = object.clone();
         admission::admit(call, Operation::Delete, Some(&old), &mut object).await?;
         let mut ending = old.clone();
@@ -343,7 +348,7 @@ fn set_propagation(object: &mut Value, options: &Options) {
 pub(crate) async fn collection(call: &mut Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     let selection = get::selection(call)?;
-    let page = get::page(call, &selection)?;
+    let page = get::page(call, &selection).await?;
     let mut deletions = Vec::new();
     for record in &page.records {
         let mut place = record.key.rsplit('/');

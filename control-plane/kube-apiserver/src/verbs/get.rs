@@ -1,7 +1,8 @@
 //! `get` and `list`.
 //!
-//! Reads are always as of the latest durable revision, or of an exact older one where the client
-//! asks for it; `resourceVersion` as a lower bound is met by the latest.
+//! Reads are of memory. Without a `resourceVersion` it is as new as the request, whoever wrote
+//! ([`super::latest`]); as a lower bound it is met by what is there, or waited for; an exact older
+//! one is read where the client asks for it.
 //!
 //! Upstream: the semantics of `resourceVersion` and `resourceVersionMatch` in the API concepts.
 
@@ -19,12 +20,16 @@ use crate::{
     resources::Resource,
     server::{Call, Server},
     status::Status,
-    verbs::namespace,
+    verbs::{
+        latest::{self, Read},
+        namespace,
+    },
 };
 
 pub(crate) async fn get(call: &Call) -> Result<Answer, Status> {
-    check_not_ahead(call)?;
-    let record = call.server.store.get(&call.resource.key(namespace(call), call.name()));
+    let key = call.resource.key(namespace(call), call.name());
+    latest::settle(call, Read::Key(&key), revision(call)?).await?;
+    let record = call.server.store.get(&key);
     let record =
         record.ok_or_else(|| Status::not_found(&call.resource.qualified(), call.name()))?;
     let bytes = shown(&call.server, &call.resource, &record, record.mod_revision).await?;
@@ -48,7 +53,7 @@ pub(crate) async fn shown(
 
 pub(crate) async fn list(call: &Call) -> Result<Answer, Status> {
     let selection = selection(call)?;
-    let mut page = page(call, &selection)?;
+    let mut page = page(call, &selection).await?;
     if custom::needs_webhook(&call.resource) {
         // All of them in one question.
         let objects = page.records.iter().map(|it| registry::decode(it)).collect();
@@ -68,7 +73,10 @@ pub(crate) fn selection(call: &Call) -> Result<Selection, Status> {
 
 /// What a list request asks for.
 struct Plan {
+    /// The exact revision.
     at: Option<u64>,
+    /// The oldest that will do; `None`: the request's own moment.
+    oldest: Option<u64>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -84,7 +92,7 @@ fn plan(call: &Call) -> Result<Plan, Status> {
             ));
         }
         let (revision, after) = read_continue(token)?;
-        return Ok(Plan { at: Some(revision), after: Some(after), limit });
+        return Ok(Plan { at: Some(revision), oldest: Some(revision), after: Some(after), limit });
     }
     let at = match (matching, version) {
         (None | Some("NotOlderThan"), _) => None,
@@ -108,8 +116,7 @@ fn plan(call: &Call) -> Result<Plan, Status> {
             "resourceVersionMatch is forbidden unless resourceVersion is provided",
         ));
     }
-    check_not_ahead(call)?;
-    Ok(Plan { at, after: None, limit })
+    Ok(Plan { at, oldest: version, after: None, limit })
 }
 
 /// As upstream: what is not above zero is no limit.
@@ -135,26 +142,16 @@ pub(crate) fn revision(call: &Call) -> Result<Option<u64>, Status> {
     parsed.map(Some)
 }
 
-fn check_not_ahead(call: &Call) -> Result<(), Status> {
-    let (wanted, now) = (revision(call)?.unwrap_or_default(), call.server.store.revision());
-    if wanted <= now {
-        return Ok(());
-    }
-    let mut status =
-        Status::timeout(format!("Too large resource version: {wanted}, current: {now}"));
-    status.retry_after = Some(1);
-    Err(status.cause("ResourceVersionTooLarge", "Too large resource version", ""))
-}
-
 /// The page that the request asks for. With selectors it is filled from as many records as needed.
-pub(crate) fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
-    let Plan { at, after, limit } = plan(call)?;
+pub(crate) async fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
+    let Plan { at, oldest, after, limit } = plan(call)?;
     let prefix = call.resource.prefix(namespace(call));
+    let known = latest::settle(call, Read::Prefix(&prefix), oldest).await?;
     let store = &call.server.store;
     let batch = if selection.is_empty() { limit } else { None };
     let range =
         store.range(&prefix, after.as_deref(), batch, at).map_err(|_| expired(after.is_some()))?;
-    let revision = range.revision;
+    let revision = at.unwrap_or(range.revision.max(known));
     if selection.is_empty() {
         let remaining = range.remaining;
         let last = range.records.last().filter(|_| remaining > 0);

@@ -23,7 +23,7 @@ use crate::{
     strategy::{self, Part},
     validation,
     verbs::{
-        create, namespace,
+        create, latest, namespace,
         write::{self, Refused},
     },
 };
@@ -39,7 +39,7 @@ pub(crate) async fn update(call: &mut Call) -> Result<Answer, Status> {
     let part = Part::of(&call.info.subresource);
     let key = call.resource.key(namespace(call), &name);
     let may_create = call.resource.create_on_update && part == Part::Main;
-    if may_create && call.server.store.get(&key).is_none() {
+    if may_create && latest::found(call, &key).await?.is_none() {
         let bytes = create::create_object(call, object).await?;
         return Ok(Answer::Object(StatusCode::CREATED, bytes));
     }
@@ -80,10 +80,17 @@ where
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
     for _ in 0..ATTEMPTS {
-        let record = call.server.store.get(&key);
+        let record = latest::found(call, &key).await?;
         let record = record.ok_or_else(|| Status::not_found(&resource.qualified(), name))?;
         let old = custom::read_one(&call.server, &resource, registry::decode(&record)).await?;
-        let new = plan(call, &resource, part, &old, change(&old)?).await?;
+        let planned = match change(&old) {
+            Ok(new) => plan(call, &resource, part, &old, new).await,
+            refused => refused,
+        };
+        if planned.is_err() && latest::has_moved(call, &key, Some(&record)).await? {
+            continue;
+        }
+        let new = planned?;
         match apply(call, &resource, &record, &old, new).await {
             Ok(bytes) => return Ok(bytes),
             Err(Refused::Changed) => {}

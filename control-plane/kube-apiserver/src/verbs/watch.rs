@@ -25,7 +25,11 @@ use crate::{
     server::{Call, Server},
     status::Status,
     table::View,
-    verbs::{get, namespace},
+    verbs::{
+        get,
+        latest::{self, Read},
+        namespace,
+    },
 };
 
 /// How often a bookmark is sent when nothing else is (upstream: about once a minute).
@@ -61,8 +65,8 @@ struct Stream {
     is_over: bool,
 }
 
-pub(crate) fn watch(call: &Call) -> Result<Answer, Status> {
-    let stream = open(call, selection(call)?)?;
+pub(crate) async fn watch(call: &Call) -> Result<Answer, Status> {
+    let stream = open(call, selection(call)?).await?;
     let frames = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next_chunk().await?;
         Some((Ok::<_, transport::BoxError>(Frame::data(chunk)), stream))
@@ -94,7 +98,7 @@ fn selection(call: &Call) -> Result<Selection, Status> {
 }
 
 /// Where a watch begins.
-fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
+async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
     let store = &call.server.store;
     let prefix = call.resource.prefix(namespace(call));
     let version = get::revision(call)?;
@@ -104,11 +108,17 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
     let wants_bookmarks = call.is_set("allowWatchBookmarks");
     let starts_with_list = sends_initial.unwrap_or(version.unwrap_or_default() == 0);
     let (initial, from) = if starts_with_list {
+        let known = latest::settle(call, Read::Prefix(&prefix), version).await?;
         let range = store.range(&prefix, None, None, None).map_err(|error| gone(&error))?;
         let records = range.records.into_iter().filter(|it| selection.matches(it)).collect();
-        (records, range.revision)
+        (records, range.revision.max(known))
     } else {
-        (VecDeque::new(), version.filter(|it| *it > 0).unwrap_or_else(|| store.revision()))
+        let from = match version {
+            Some(from) if from > 0 => from,
+            // From now on: what was acknowledged before is not told.
+            version => latest::settle(call, Read::Prefix(&prefix), version).await?,
+        };
+        (VecDeque::new(), from)
     };
     let watcher = store.watch(&prefix, from).map_err(|error| gone(&error))?;
     let mark_end = (sends_initial == Some(true) && wants_bookmarks).then_some(from);
@@ -131,7 +141,8 @@ fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         bookmarks,
         deadline: Instant::now() + Duration::from_secs(timeout.min(MAX_TIMEOUT)),
         sent_columns: false,
-        last_bookmark: 0,
+        // None is of an older revision than where the watch began.
+        last_bookmark: from.saturating_sub(1),
         is_over: false,
     })
 }

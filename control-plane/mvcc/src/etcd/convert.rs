@@ -98,13 +98,16 @@ pub(super) fn state(prefix: &str, all: Vec<KeyValue>, revision: i64) -> State {
     State::loaded(records, u64::try_from(revision).unwrap_or_default())
 }
 
-/// `None` for a key that is not text, which no store of ours has written.
+/// `None` for a key that is not text, which no store of ours has written, and for the mark.
 fn record(prefix: &str, kv: KeyValue) -> Option<Arc<Record>> {
-    let key = name(prefix, &kv.key)?.into();
+    let key = name(prefix, &kv.key).filter(|it| *it != MARK)?.into();
     let number = |it: i64| u64::try_from(it).unwrap_or_default();
     let (created, modified) = (number(kv.create_revision), number(kv.mod_revision));
     Some(Arc::new(Record::new(key, kv.value.into(), created, modified, 0)))
 }
+
+/// A key of the store's own that is written to be seen in the watch. It is in no answer.
+pub(super) const MARK: &str = "mark";
 
 fn name<'a>(prefix: &str, key: &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(key).ok()?.strip_prefix(prefix)

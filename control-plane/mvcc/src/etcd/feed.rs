@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api_etcd::{
+    MetadataValue, Request, WatchClient,
     pb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion},
     range_end,
 };
@@ -23,9 +24,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let before = shared.state.read().revision;
-        if let Err(error) = follow(&shared).await {
+        let (turn, client) = shared.members.watch();
+        if let Err(error) = follow(&shared, client).await {
             tracing::warn!(%error, "the watch of etcd ended; it is resumed");
-            shared.members.rotate();
+            shared.members.leave(turn);
         }
         let has_moved = shared.state.read().revision > before;
         pause = if has_moved { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -34,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// One watch, from the revision that memory is at. Ends well after everything was read anew.
-async fn follow(shared: &Shared) -> Result<(), EtcdError> {
+async fn follow(shared: &Shared, mut client: WatchClient) -> Result<(), EtcdError> {
     let key = shared.prefix.clone().into_bytes();
     let next = shared.state.read().revision + 1;
     let create = WatchCreateRequest {
@@ -47,8 +49,10 @@ async fn follow(shared: &Shared) -> Result<(), EtcdError> {
     // The watch lasts as long as this half is open.
     let (requests, outgoing) = mpsc::channel(1);
     requests.try_send(request).map_err(|_| ended("its channel is closed"))?;
-    let mut client = shared.members.watch();
-    let opening = client.watch(ReceiverStream::new(outgoing));
+    let mut request = Request::new(ReceiverStream::new(outgoing));
+    // A member that is cut off from the others ends the watch instead of falling silent.
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let opening = client.watch(request);
     let failed = |source| EtcdError::Call { what: "watch", source: Box::new(source) };
     let opened = timeout(CALL_LIMIT, opening).await;
     let opened = opened.map_err(|_| EtcdError::TimedOut { what: "open the watch" })?;
@@ -80,9 +84,12 @@ fn take(shared: &Shared, response: WatchResponse) -> Option<u64> {
         state.revision = state.revision.max(convert::revision(response.header.as_ref()));
     }
     for change in response.events {
+        let revision = change.kv.as_ref().and_then(|it| u64::try_from(it.mod_revision).ok());
         if let Some(event) = convert::event(&shared.prefix, &state, change) {
             state.apply(event);
         }
+        // That of a mark, which is no event.
+        state.revision = state.revision.max(revision.unwrap_or_default());
     }
     let target = state.compaction_target(shared.limits);
     let revision = state.revision;
@@ -93,7 +100,7 @@ fn take(shared: &Shared, response: WatchResponse) -> Option<u64> {
 
 async fn start_anew(shared: &Shared) -> Result<(), EtcdError> {
     tracing::warn!("etcd has compacted what the watch was at; everything is read anew");
-    let fresh = shared.members.load(&shared.prefix).await?;
+    let fresh = shared.members.load(&shared.prefix, 0).await?;
     let revision = fresh.revision;
     *shared.state.write() = fresh;
     shared.seen.send_replace(revision);
