@@ -222,15 +222,6 @@ async fn the_group_is_discovered_and_has_its_api_service() {
     let services = "/apis/apiregistration.k8s.io/v1/apiservices";
     let (_, service) = world.get(&format!("{services}/v1beta1.metrics.k8s.io")).await;
     assert_eq!(service["status"]["conditions"][0]["status"], "True", "{service}");
-    let foreign = json!({
-        "metadata": { "name": "v1.example.com" },
-        "spec": {
-            "group": "example.com", "version": "v1", "groupPriorityMinimum": 100,
-            "versionPriority": 10, "service": { "name": "s", "namespace": "n" },
-        },
-    });
-    let (status, error) = world.send("POST", services, &foreign).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
     // Nobody without rights gets through.
     let request = Request::get(format!("{ROOT}/nodes")).body(transport::empty()).unwrap();
     let stranger = world.api.service_as(UserInfo::new("stranger", &[]));

@@ -3,7 +3,8 @@
 //! **Invariant:** what was answered as failed is not there afterwards, even if it got to the disk.
 
 use std::{
-    mem,
+    fs, io, mem,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,6 +31,9 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        if !path.exists() {
+            make(path)?;
+        }
         let database = Some(open(path)?);
         Ok(Self { path: Some(path.to_owned()), database, undo: Vec::new() })
     }
@@ -63,6 +67,26 @@ impl Disk {
         }
         stored
     }
+}
+
+/// Makes the file, under another name until it is whole: one that the power left half made could not
+/// be opened any more.
+fn make(path: &Path) -> Result<(), DatabaseError> {
+    let failed = |error: io::Error| DatabaseError::Storage(error.into());
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // The account's secrets are in it.
+    let mut file = fs::File::options();
+    let file = file.read(true).write(true).create_new(true).mode(0o600).open(&new);
+    let file = file.map_err(failed)?;
+    drop(open(&new)?);
+    file.sync_all().map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)?;
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|it| it.sync_all()).map_err(failed)
 }
 
 fn open(path: &Path) -> Result<Database, DatabaseError> {
