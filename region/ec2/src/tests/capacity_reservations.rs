@@ -202,7 +202,8 @@ async fn instances_go_on_without_a_reservation_that_ends_or_is_cancelled() {
         (Some("expired"), Some(0))
     );
     assert_eq!(instance(&region, &id(&first)).await.capacity_reservation_id, None);
-    let cancelled = reserve(&region, wanted(1)).await;
+    // The first is running, and takes a place of a reservation that is open to it.
+    let cancelled = reserve(&region, wanted(2)).await;
     let second = region.run(launch_in("us-east-1a")).await.remove(0);
     assert_eq!(second.capacity_reservation_id.as_ref(), Some(&cancelled));
     let cancel = CancelCapacityReservationRequest {
