@@ -137,10 +137,15 @@ async fn a_link_that_comes_and_goes_leads_no_mount_out_of_a_volume() {
             let ended = states.flatten().filter_map(|it| it.terminated);
             ended.map(|it| it.exit_code).collect::<Vec<_>>()
         };
-        // So often it was mounted, whatever there was at that moment.
+        // It was mounted or refused, whatever there was at that moment.
+        let is_refused = |it: &PodStatus| {
+            let statuses = it.container_statuses.iter().flatten().filter(|it| it.name == "main");
+            let mut waiting = statuses.filter_map(|it| it.state.as_ref()?.waiting.clone());
+            waiting.any(|it| it.reason.is_some_and(|it| it != "ContainerCreating"))
+        };
         bed.until(&name, |it| {
             assert!(!codes(it).contains(&1), "{name}: it saw the secret");
-            support::restarts(it) >= 1
+            support::restarts(it) >= 1 || is_refused(it)
         })
         .await;
         let log = bed.log(&name, "main").await;
