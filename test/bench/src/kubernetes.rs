@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{
     Api, Client, Config,
     api::PostParams,
@@ -34,6 +34,10 @@ pub(crate) async fn rows() -> anyhow::Result<Vec<Row>> {
     let namespaces = Api::<Namespace>::all(server.client().await?);
     let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
     namespaces.create(&PostParams::default(), &namespace).await?;
+    // No controller runs here that would make the account that pods have.
+    let accounts = Api::<ServiceAccount>::namespaced(server.client().await?, NAMESPACE);
+    let account = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
+    accounts.create(&PostParams::default(), &account).await?;
     let mut rows = vec![loads::creates(&server).await?];
     rows.extend(loads::pods(&server).await?);
     rows.push(loads::reads_beside_writes(&server).await?);
