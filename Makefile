@@ -26,6 +26,7 @@ up: packages build images ## Install, build, bring a region up, run the guestboo
 	$(SUDO) $(NODESTEAD) demo --images $(IMAGES)
 
 down: ## Remove the region that `make up` brought up
+	@[ -x $(NODESTEAD) ] || { echo "there is no $(NODESTEAD): \`make clean-host\` builds what is missing and takes all regions away" >&2; exit 1; }
 	$(SUDO) $(NODESTEAD) down
 
 clean-host: ## Remove all of Nodestead from this machine: regions, their state, leftovers of killed runs
