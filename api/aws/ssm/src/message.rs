@@ -48,6 +48,8 @@ const DIGEST: std::ops::Range<usize> = 80..112;
 const PAYLOAD_TYPE: usize = 112;
 const PAYLOAD_LENGTH: usize = 116;
 const PAYLOAD: usize = 120;
+/// All before the payload's length.
+const HEADER: u32 = 116;
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl AgentMessage {
     /// As bytes for the wire.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; PAYLOAD];
-        out[..4].copy_from_slice(&(PAYLOAD_LENGTH as u32).to_be_bytes());
+        out[..4].copy_from_slice(&HEADER.to_be_bytes());
         out[TYPE].fill(b' ');
         let name = self.message_type.as_bytes();
         let length = name.len().min(TYPE.len());
@@ -106,7 +108,7 @@ impl AgentMessage {
         if bytes.len() < PAYLOAD {
             return Err(MessageError::Short);
         }
-        if number(bytes, 0) as usize != PAYLOAD_LENGTH {
+        if number(bytes, 0) != HEADER {
             return Err(MessageError::Header);
         }
         let name = String::from_utf8_lossy(&bytes[TYPE]);
@@ -174,7 +176,7 @@ mod tests {
             created: 1_700_000_000_123,
             sequence: 7,
             flags: 1,
-            id: core::array::from_fn(|it| it as u8),
+            id: *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f",
             payload_type: payload::OUTPUT,
             payload: b"ls\r".to_vec(),
         }
