@@ -138,7 +138,9 @@ fn relax(engine: &Engine, claim: &Claim, requirements: &mut Requirements, option
         let left = number(catalog.values_in(key, options).len());
         if requirement.min_values.is_some_and(|it| it > left) {
             is_relaxed = true;
-            requirements.set(key, Requirement { min_values: Some(left), ..requirement.clone() });
+            let mut fewer = requirement.clone();
+            fewer.min_values = Some(left);
+            requirements.set(key, fewer);
         }
     }
     is_relaxed
