@@ -180,6 +180,7 @@ async fn sessions_end_with_their_instance_their_agent_or_after_twenty_minutes_of
     assert!(end.output.contains("20 minutes"), "{}", end.output);
     assert_eq!(before.elapsed().as_secs() / 60, 20);
 
+    println!("silence");
     let (mut near, far) = begin().await;
     drop(far);
     let before = tokio::time::Instant::now();
@@ -187,6 +188,7 @@ async fn sessions_end_with_their_instance_their_agent_or_after_twenty_minutes_of
     assert!(end.output.contains("agent"), "{}", end.output);
     assert!((60..63).contains(&before.elapsed().as_secs()));
 
+    println!("agent");
     let (mut near, _far) = begin().await;
     region.world.0.lock().get_mut(INSTANCE).unwrap().is_running = false;
     let before = tokio::time::Instant::now();

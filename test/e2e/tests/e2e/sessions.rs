@@ -33,7 +33,7 @@ impl Region {
         command
     }
 
-    fn status(&self, instance: &str) -> anyhow::Result<Value> {
+    fn connection(&self, instance: &str) -> anyhow::Result<Value> {
         let found = self.aws(&["ssm", "get-connection-status", "--target", instance])?;
         Ok(found["Status"].clone())
     }
@@ -58,7 +58,7 @@ impl Region {
         let made = self.aws(&[&run[..], &with, &tags].concat())?;
         let id = made["Instances"][0]["InstanceId"].as_str().context("an instance")?.to_owned();
         eventually("the agent is connected", seconds(60), || {
-            Ok((self.status(&id)? == "connected").then_some(()))
+            Ok((self.connection(&id)? == "connected").then_some(()))
         })?;
         Ok(id)
     }
@@ -67,7 +67,7 @@ impl Region {
 fn without_rights(region: &Region) -> anyhow::Result<()> {
     let nodes = region.running_instances()?;
     let node = nodes.first().context("a node")?;
-    ensure!(region.status(node)? == "notconnected", "nodes' role has no right for it");
+    ensure!(region.connection(node)? == "notconnected", "nodes' role has no right for it");
     let (is_in, said) = outcome(&mut region.ssm(&["start-session", "--target", node]))?;
     let expected = format!(
         "(TargetNotConnected) when calling the StartSession operation: {node} is \
@@ -95,7 +95,7 @@ fn sessions(region: &Region) -> anyhow::Result<()> {
     run(&mut nodestead(&region.data_dir, &["shell", &id, "--", "pkill", "-f", "run ssm-agent"]))?;
     session.say("exit\n")?;
     eventually("the agent is started again", seconds(60), || {
-        Ok((region.status(&id)? == "connected").then_some(()))
+        Ok((region.connection(&id)? == "connected").then_some(()))
     })?;
     session.kill();
 
