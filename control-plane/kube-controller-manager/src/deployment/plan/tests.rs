@@ -133,6 +133,10 @@ fn a_change_of_replicas_during_a_rollout_is_shared_in_proportion() {
     let sets = [set("old", 8, 8, 1, 10), set("new", 2, 2, 2, 10)];
     let plan = rolling::rescale(&observed(&deployment, &sets)).unwrap();
     assert_eq!(scales(&plan), [("old".to_owned(), 16), ("new".to_owned(), 4)]);
+    // Upstream's end-to-end test: a rollout that is stuck at 8 and 5, scaled from 10 to 30.
+    let stuck = [set("old", 8, 8, 1, 13), set("new", 5, 0, 2, 13)];
+    let plan = rolling::rescale(&observed(&self::deployment(30, "3", "2"), &stuck)).unwrap();
+    assert_eq!(scales(&plan), [("old".to_owned(), 20), ("new".to_owned(), 13)]);
     let deployment = self::deployment(5, "0", "2");
     let plan = rolling::rescale(&observed(&deployment, &sets)).unwrap();
     assert_eq!(scales(&plan), [("old".to_owned(), 4), ("new".to_owned(), 1)]);
