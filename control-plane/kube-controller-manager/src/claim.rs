@@ -92,7 +92,8 @@ where
             let mut finalizers = orphan.meta().finalizers.clone().unwrap_or_default();
             finalizers.retain(|it| Some(it.as_str()) != self.finalizer);
             finalizers.extend(self.finalizer.map(str::to_owned));
-            let change = json!({ "ownerReferences": owners, "finalizers": finalizers });
+            let change =
+                json!({ "ownerReferences": or_none(owners), "finalizers": or_none(finalizers) });
             match write(client, &namespace, &*orphan, change).await {
                 Ok(adopted) => self.owned.push(Arc::new(adopted)),
                 Err(error) if error.is_not_found() => {}
@@ -105,7 +106,8 @@ where
             owners.retain(|it| it.uid != uid);
             let mut finalizers = stray.meta().finalizers.clone().unwrap_or_default();
             finalizers.retain(|it| Some(it.as_str()) != self.finalizer);
-            let change = json!({ "ownerReferences": owners, "finalizers": finalizers });
+            let change =
+                json!({ "ownerReferences": or_none(owners), "finalizers": or_none(finalizers) });
             match write(client, &namespace, &*stray, change).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
@@ -124,6 +126,11 @@ where
     let found = apply::api::<O>(client, namespace).get_opt(&name).await;
     let found = found.map_err(|source| ApplyError::new::<O>("get", &name, source))?;
     Ok(found.is_some_and(|it| it.uid() == owner.uid() && !object::is_terminating(&it)))
+}
+
+/// An empty list is written by taking it away.
+pub(crate) fn or_none<T>(list: Vec<T>) -> Option<Vec<T>> {
+    Some(list).filter(|it| !it.is_empty())
 }
 
 async fn write<K>(

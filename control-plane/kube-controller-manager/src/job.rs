@@ -173,7 +173,7 @@ impl Controller {
                 let patch = json!({ "metadata": {
                     "uid": pod.metadata.uid,
                     "resourceVersion": pod.metadata.resource_version,
-                    "finalizers": finalizers,
+                    "finalizers": claim::or_none(finalizers),
                 } });
                 let key = Key::of(&*pod);
                 apply::patch::<Pod>(&self.context.client, &key.namespace, &key.name, &patch).await
