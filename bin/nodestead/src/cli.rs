@@ -145,9 +145,33 @@ pub(crate) struct Up {
     /// The key of that certificate
     #[arg(long, requires = "etcd_certfile")]
     pub(crate) etcd_keyfile: Option<PathBuf>,
+    /// Leave this part of the control plane out, for another to do its work: kube-scheduler,
+    /// kube-controller-manager, or `none` to have all of it again
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    pub(crate) without: Vec<Part>,
     /// Keep the daemon in the foreground
     #[arg(long)]
     pub(crate) foreground: bool,
+}
+
+/// What `--without` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    KubeScheduler,
+    KubeControllerManager,
+    None,
+}
+
+impl Up {
+    /// The parts to leave out, if anything is said about that.
+    pub(crate) fn left_out(&self) -> Option<Vec<String>> {
+        let names = [
+            (Part::KubeScheduler, "kube-scheduler"),
+            (Part::KubeControllerManager, "kube-controller-manager"),
+        ];
+        let named = names.into_iter().filter(|(part, _)| self.without.contains(part));
+        (!self.without.is_empty()).then(|| named.map(|(_, name)| name.to_owned()).collect())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

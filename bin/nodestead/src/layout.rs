@@ -136,6 +136,9 @@ pub(crate) struct Settings {
     /// Where clusters' state is, if not in the data directory.
     #[serde(default)]
     pub(crate) etcd: Option<Etcd>,
+    /// Parts of the control plane whose work others do.
+    #[serde(default)]
+    pub(crate) without: Vec<String>,
 }
 
 /// A region's place in an etcd cluster.

@@ -10,6 +10,7 @@ mod custom;
 mod network;
 mod pods;
 mod settings;
+mod targets;
 mod text;
 mod workloads;
 

@@ -56,7 +56,13 @@ async fn reconcile(context: &Context, key: Key) -> Result<Action, ApplyError> {
         return forget_after(context, &request, KEEP_DECIDED).await;
     }
     if has(&request, "Approved") {
-        return sign(context, &request).await;
+        return match context.is_on("certificatesigningrequest-signing-controller") {
+            true => sign(context, &request).await,
+            false => Ok(Action::Done),
+        };
+    }
+    if !context.is_on("certificatesigningrequest-approving-controller") {
+        return forget_after(context, &request, KEEP_PENDING).await;
     }
     match approve::verdict(&request, |node, dns, ips| names_belong(context, node, dns, ips)) {
         Verdict::Approve { reason } => {
@@ -144,6 +150,9 @@ async fn forget_after(
     request: &CertificateSigningRequest,
     keep: Duration,
 ) -> Result<Action, ApplyError> {
+    if !context.is_on("certificatesigningrequest-cleaner-controller") {
+        return Ok(Action::Done);
+    }
     let left = context.clock.until(object::created_at(request) + keep);
     if !left.is_zero() {
         return Ok(Action::After(left));

@@ -2,7 +2,8 @@
 //! no more.
 //!
 //! Upstream: `pkg/controller/controller_ref_manager.go`. A controller that is going away adopts
-//! nothing; what another controller owns is never touched.
+//! nothing, and the server is asked about that before the first adoption: a cache may not show it yet, and
+//! what its owner was to leave behind would go with it. What another controller owns is never touched.
 
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub(crate) struct Claims<K> {
     pub(crate) owned: Vec<Arc<K>>,
     adopt: Vec<Arc<K>>,
     release: Vec<Arc<K>>,
+    /// What is adopted is held by it, and what is released is not any more.
+    finalizer: Option<&'static str>,
 }
 
 /// Sorts the cached objects of kind `K` into what `owner` has, should have, and has no more.
@@ -49,13 +52,19 @@ fn plan<K: Resource>(owned: Vec<Arc<K>>, selector: &Selector) -> Claims<K> {
         owned.into_iter().partition(|it| controller::matches(selector, it.meta().labels.as_ref()));
     // What goes anyway need not be released.
     let release = strays.into_iter().filter(|it| !object::is_terminating(&**it)).collect();
-    Claims { owned, adopt: Vec::new(), release }
+    Claims { owned, adopt: Vec::new(), release, finalizer: None }
 }
 
 impl<K> Claims<K> {
     /// Adopts only what also satisfies `test`.
     pub(crate) fn adopt_only(&mut self, test: impl Fn(&K) -> bool) {
         self.adopt.retain(|it| test(it));
+    }
+
+    /// Holds what is adopted by a finalizer, until it is released.
+    pub(crate) fn held_by(mut self, finalizer: &'static str) -> Self {
+        self.finalizer = Some(finalizer);
+        self
     }
 }
 
@@ -70,14 +79,22 @@ where
         owner: &O,
     ) -> Result<Vec<Arc<K>>, ApplyError>
     where
-        O: Resource<DynamicType = ()>,
+        O: Object + Resource<Scope = NamespaceResourceScope>,
     {
         let namespace = owner.meta().namespace.clone().unwrap_or_default();
-        for orphan in std::mem::take(&mut self.adopt) {
+        let mut orphans = std::mem::take(&mut self.adopt);
+        if !orphans.is_empty() && !stays(client, &namespace, owner).await? {
+            orphans.clear();
+        }
+        for orphan in orphans {
             let mut owners = orphan.meta().owner_references.clone().unwrap_or_default();
             owners.push(object::controller_reference(owner));
-            let adopted = write_owners(client, &namespace, &*orphan, &json!(owners)).await;
-            match adopted {
+            let mut finalizers = orphan.meta().finalizers.clone().unwrap_or_default();
+            finalizers.retain(|it| Some(it.as_str()) != self.finalizer);
+            finalizers.extend(self.finalizer.map(str::to_owned));
+            let change =
+                json!({ "ownerReferences": or_none(owners), "finalizers": or_none(finalizers) });
+            match write(client, &namespace, &*orphan, change).await {
                 Ok(adopted) => self.owned.push(Arc::new(adopted)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
@@ -87,7 +104,11 @@ where
         for stray in std::mem::take(&mut self.release) {
             let mut owners = stray.meta().owner_references.clone().unwrap_or_default();
             owners.retain(|it| it.uid != uid);
-            match write_owners(client, &namespace, &*stray, &json!(owners)).await {
+            let mut finalizers = stray.meta().finalizers.clone().unwrap_or_default();
+            finalizers.retain(|it| Some(it.as_str()) != self.finalizer);
+            let change =
+                json!({ "ownerReferences": or_none(owners), "finalizers": or_none(finalizers) });
+            match write(client, &namespace, &*stray, change).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }
@@ -96,20 +117,34 @@ where
     }
 }
 
-async fn write_owners<K>(
+/// Whether the server has this very owner, and it is not on its way out.
+async fn stays<O>(client: &Client, namespace: &str, owner: &O) -> Result<bool, ApplyError>
+where
+    O: Object + Resource<Scope = NamespaceResourceScope>,
+{
+    let name = owner.name_any();
+    let found = apply::api::<O>(client, namespace).get_opt(&name).await;
+    let found = found.map_err(|source| ApplyError::new::<O>("get", &name, source))?;
+    Ok(found.is_some_and(|it| it.uid() == owner.uid() && !object::is_terminating(&it)))
+}
+
+/// An empty list is written by taking it away.
+pub(crate) fn or_none<T>(list: Vec<T>) -> Option<Vec<T>> {
+    Some(list).filter(|it| !it.is_empty())
+}
+
+async fn write<K>(
     client: &Client,
     namespace: &str,
     object: &K,
-    owners: &serde_json::Value,
+    mut change: serde_json::Value,
 ) -> Result<K, ApplyError>
 where
     K: Object + Resource<Scope = NamespaceResourceScope>,
 {
     // The UID and version make this a patch of exactly what was looked at.
-    let patch = json!({ "metadata": {
-        "ownerReferences": owners,
-        "uid": object.uid(),
-        "resourceVersion": object.resource_version(),
-    } });
+    change["uid"] = json!(object.uid());
+    change["resourceVersion"] = json!(object.resource_version());
+    let patch = json!({ "metadata": change });
     apply::patch::<K>(client, namespace, &object.name_any(), &patch).await
 }

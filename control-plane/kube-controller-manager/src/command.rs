@@ -1,14 +1,20 @@
 //! `kube-controller-manager` alone, against any API server.
 
+mod taken;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{LeaderFlags, ServingFlags, go_duration},
+    flags::{ClientFlags, LeaderFlags, ServingFlags, go_duration},
     health,
     lease::{self, Ended},
 };
 use lifecycle::Scope;
+use tracing::warn;
+
+pub use self::taken::TakenFlags;
+use crate::{AutoscalerConfig, Switches};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,6 +27,19 @@ pub struct Args {
     /// The kubeconfig of the API server; the pod's service account where it is not given.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// The address of the API server; overrides the kubeconfig's.
+    #[arg(long)]
+    pub master: Option<String>,
+    /// Which controllers run: `*` for all, names, and `-name` for all but one. The names are upstream's
+    /// (and the shorter ones of before).
+    #[arg(long, default_value = "*", value_delimiter = ',', allow_hyphen_values = true)]
+    pub controllers: Vec<String>,
+    /// Refused: all controllers act as the identity of the kubeconfig.
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub use_service_account_credentials: bool,
+    /// Refused: nodes get their pods' addresses elsewhere.
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub allocate_node_cidrs: bool,
     /// The certificate that signs kubelets' and clients' certificates.
     #[arg(long)]
     pub cluster_signing_cert_file: PathBuf,
@@ -44,16 +63,76 @@ pub struct Args {
     #[arg(long)]
     pub local_path_image: Option<String>,
     #[command(flatten)]
+    pub autoscaler: AutoscalerFlags,
+    #[command(flatten)]
     pub leader: LeaderFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub pace: ClientFlags,
+    #[command(flatten)]
+    pub taken: TakenFlags,
     /// Log verbosity, as klog counts it.
     #[arg(short = 'v', long = "v", default_value_t = 2)]
     pub verbosity: u8,
 }
 
+/// How fast, and after which differences, numbers of pods follow their metrics.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AutoscalerFlags {
+    /// How often metrics are asked for.
+    #[arg(long = "horizontal-pod-autoscaler-sync-period", default_value = "15s", value_parser = go_duration)]
+    pub sync_period: Duration,
+    /// How long a larger number that was recommended holds.
+    #[arg(long = "horizontal-pod-autoscaler-downscale-stabilization", default_value = "5m", value_parser = go_duration)]
+    pub downscale_stabilization: Duration,
+    /// The part by which a metric may be off its target.
+    #[arg(long = "horizontal-pod-autoscaler-tolerance", default_value_t = 0.1)]
+    pub tolerance: f64,
+    /// How long after its start the CPU of a pod that is not ready does not count.
+    #[arg(long = "horizontal-pod-autoscaler-cpu-initialization-period", default_value = "5m", value_parser = go_duration)]
+    pub cpu_initialization_period: Duration,
+    /// How long after its start a change of readiness counts as the first one.
+    #[arg(long = "horizontal-pod-autoscaler-initial-readiness-delay", default_value = "30s", value_parser = go_duration)]
+    pub initial_readiness_delay: Duration,
+}
+
+impl AutoscalerFlags {
+    fn config(&self) -> AutoscalerConfig {
+        AutoscalerConfig {
+            sync_period: self.sync_period,
+            downscale_stabilization: self.downscale_stabilization,
+            tolerance: self.tolerance,
+            cpu_initialization_period: self.cpu_initialization_period,
+            initial_readiness_delay: self.initial_readiness_delay,
+        }
+    }
+}
+
+/// What is asked for and cannot be had.
+fn refuse(args: &Args) -> Result<(), BoxError> {
+    if args.use_service_account_credentials {
+        return Err(
+            "--use-service-account-credentials=true is not supported: all controllers act as the \
+             identity of --kubeconfig, which needs the roles of all of them"
+                .into(),
+        );
+    }
+    if args.allocate_node_cidrs {
+        return Err(
+            "--allocate-node-cidrs=true is not supported: there is no node IPAM controller".into(),
+        );
+    }
+    Ok(())
+}
+
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
+    refuse(&args)?;
+    let controllers = Switches::new(&args.controllers)?;
+    for name in controllers.absent() {
+        warn!("there is no {name} here: it does not run");
+    }
     let certificate = std::fs::read_to_string(&args.cluster_signing_cert_file)?;
     let key = std::fs::read_to_string(&args.cluster_signing_key_file)?;
     let root = match &args.root_ca_file {
@@ -65,7 +144,9 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.node_monitor_grace_period = args.node_monitor_grace_period;
     config.local_path_image = args.local_path_image;
     config.terminated_pod_gc_threshold = args.terminated_pod_gc_threshold;
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    config.controllers = controllers;
+    config.autoscaler = args.autoscaler.config();
+    let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
     if let Some(address) = args.serving.address(PORT) {
         health::serve(address, "kube-controller-manager", Clock::system(), &scope)?;
@@ -82,5 +163,52 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     match lease::lead(client, election, Clock::system(), &scope, asked, work).await {
         Ended::Asked => Ok(()),
         Ended::LostLease => Err("leaderelection lost".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, String> {
+        let keys = "x --cluster-signing-cert-file=ca.crt --cluster-signing-key-file=ca.key";
+        let words = keys.split(' ').chain(words.split_whitespace());
+        Command::try_parse_from(words).map(|it| it.args).map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn the_flags_of_upstreams_manifests_are_taken() {
+        let kubeadm = "--allocate-node-cidrs=false --authentication-kubeconfig=a \
+             --authorization-kubeconfig=a --bind-address=127.0.0.1 --client-ca-file=ca.crt \
+             --cluster-cidr=10.0.0.0/16 --cluster-name=kubernetes \
+             --controllers=*,bootstrapsigner,tokencleaner --kubeconfig=a --leader-elect=true \
+             --requestheader-client-ca-file=f --root-ca-file=ca.crt \
+             --service-account-private-key-file=k --service-cluster-ip-range=10.96.0.0/12 \
+             --use-service-account-credentials=false --kube-api-qps=50.5 --kube-api-burst=100 \
+             --concurrent-deployment-syncs=10 --profiling=false \
+             --horizontal-pod-autoscaler-tolerance=0.05";
+        let args = parse(kubeadm).unwrap();
+        assert!(refuse(&args).is_ok());
+        assert_eq!(args.controllers, ["*", "bootstrapsigner", "tokencleaner"]);
+        assert_eq!(args.autoscaler.config().tolerance, 0.05);
+        assert_eq!(parse("--controllers=-ttl,*").unwrap().controllers, ["-ttl", "*"]);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        for words in ["--use-service-account-credentials", "--allocate-node-cidrs=true"] {
+            let error = refuse(&parse(words).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("is not supported"), "{error}");
+        }
+        assert!(parse("--feature-gates=A=true").is_err(), "nobody knows what it would do");
+        assert!(parse("--cloud-provider=aws").is_err());
     }
 }

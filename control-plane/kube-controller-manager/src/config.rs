@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+use crate::{AutoscalerConfig, Switches};
+
 /// Answers whether a node (by its Kubernetes name) may have a serving certificate for these names.
 ///
 /// On EKS the cloud is asked: the names must be the instance's. `bin` knows the cloud; nothing
@@ -25,6 +27,9 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
     /// How long signed certificates are valid, at most.
     pub cluster_signing_duration: std::time::Duration,
+    /// Which controllers run.
+    pub controllers: Switches,
+    pub autoscaler: AutoscalerConfig,
 }
 
 impl Config {
@@ -38,6 +43,8 @@ impl Config {
             node_monitor_grace_period: std::time::Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
             cluster_signing_duration: std::time::Duration::from_secs(365 * 24 * 3600),
+            controllers: Switches::default(),
+            autoscaler: AutoscalerConfig::default(),
         }
     }
 }

@@ -86,6 +86,7 @@ impl Controller {
             self.recorder.normal(cron, "SuccessfulDelete", format!("Deleted job {name}"));
         }
         let mut active: Vec<_> = plan.active.iter().map(|it| reference(it)).collect();
+        active.extend(self.unseen(key, cron, plan).await?);
         let mut last = cron.status.as_ref().and_then(|it| it.last_schedule_time.clone());
         match &plan.start {
             Start::Nothing => {}
@@ -131,6 +132,29 @@ impl Controller {
         }
     }
 
+    /// Jobs that were noted as running and are not in the cache: not yet, or they were deleted.
+    async fn unseen(
+        &self,
+        key: &Key,
+        cron: &CronJob,
+        plan: &Plan,
+    ) -> Result<Vec<ObjectReference>, ApplyError> {
+        let jobs = apply::api::<Job>(&self.context.client, &key.namespace);
+        let mut unseen = Vec::new();
+        for noted in &plan.unseen {
+            let name = noted.name.as_deref().unwrap_or_default();
+            let found = jobs.get_opt(name).await;
+            let found = found.map_err(|source| ApplyError::new::<Job>("get", name, source))?;
+            if found.is_some_and(|it| it.metadata.uid == noted.uid) {
+                unseen.push(noted.clone());
+            } else {
+                let message = format!("Active job went missing: {name}");
+                self.recorder.normal(cron, "MissingJob", message);
+            }
+        }
+        Ok(unseen)
+    }
+
     async fn start(&self, cron: &CronJob, at: Timestamp) -> Result<Option<Job>, ApplyError> {
         let job = new_job(cron, at);
         let name = job.metadata.name.clone().unwrap_or_default();
@@ -155,7 +179,7 @@ fn new_job(cron: &CronJob, at: Timestamp) -> Job {
     let template = cron.spec.job_template.clone();
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
-    annotations.insert(SCHEDULED.to_owned(), object::time(at).0.to_string());
+    annotations.insert(SCHEDULED.to_owned(), scheduled(cron, at));
     let name = cron.metadata.name.as_deref().unwrap_or_default();
     Job {
         metadata: ObjectMeta {
@@ -168,6 +192,16 @@ fn new_job(cron: &CronJob, at: Timestamp) -> Job {
         },
         spec: template.spec,
         status: None,
+    }
+}
+
+/// The time by the clock of the schedule's zone.
+fn scheduled(cron: &CronJob, at: Timestamp) -> String {
+    let at = object::time(at).0;
+    let zone = cron.spec.time_zone.as_deref().map(|it| schedule::zone(Some(it)));
+    match zone {
+        Some(Ok(zone)) => at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        _ => at.to_string(),
     }
 }
 
@@ -184,3 +218,23 @@ fn reference(job: &Job) -> ObjectReference {
 }
 
 type Jobs = [Arc<Job>];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_tells_its_time_by_the_clock_of_its_schedule() {
+        let cron = |zone: Option<&str>| -> CronJob {
+            let spec = json!({ "schedule": "0 9 * * *", "jobTemplate": {}, "timeZone": zone });
+            serde_json::from_value(json!({ "metadata": { "name": "c" }, "spec": spec })).unwrap()
+        };
+        let at: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let told = |zone| {
+            let job = new_job(&cron(zone), at);
+            (job.metadata.name.unwrap(), job.metadata.annotations.unwrap()[SCHEDULED].clone())
+        };
+        assert_eq!(told(None), ("c-29455200".into(), "2026-01-02T00:00:00Z".into()));
+        assert_eq!(told(Some("Asia/Tokyo")).1, "2026-01-02T09:00:00+09:00");
+    }
+}

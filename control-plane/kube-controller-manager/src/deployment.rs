@@ -155,9 +155,7 @@ impl Controller {
         match plan {
             Plan::Nothing => {}
             Plan::Create(set) => return self.create(deployment, set).await,
-            Plan::Annotate { set, annotations } => {
-                self.patch(set, &json!({ "metadata": { "annotations": annotations } })).await?;
-            }
+            Plan::Renew { set, patch } => self.patch(set, patch).await?,
             Plan::Scale(scales) => {
                 for scale in scales {
                     self.scale(deployment, scale).await?;

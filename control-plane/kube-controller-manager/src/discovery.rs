@@ -20,6 +20,33 @@ pub(crate) struct Kind {
     pub(crate) deletes_collections: bool,
 }
 
+/// A kind by its name; the version is the server's choice.
+pub(crate) async fn find(client: &Client, api_version: &str, kind: &str) -> Result<Kind, String> {
+    let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kinds = kinds(client).await.map_err(|it| told(&it))?;
+    let mut found = kinds.into_iter().filter(|it| it.resource.group == group);
+    let found = found.find(|it| it.resource.kind == kind);
+    found.ok_or_else(|| format!("no matches for kind \"{kind}\" in group \"{group}\""))
+}
+
+impl Kind {
+    /// `daemonsets.apps`
+    pub(crate) fn name(&self) -> String {
+        match self.resource.group.as_str() {
+            "" => self.resource.plural.clone(),
+            group => format!("{}.{group}", self.resource.plural),
+        }
+    }
+}
+
+/// The server's own words.
+pub(crate) fn told(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => telemetry::chain(other).to_string(),
+    }
+}
+
 /// All kinds that can be listed and deleted, each in its preferred version.
 pub(crate) async fn kinds(client: &Client) -> Result<Vec<Kind>, kube::Error> {
     // One request per kind of API, where the server can; one per group where it cannot.

@@ -93,15 +93,23 @@ impl Controller {
 
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
         // The slices of a Service that is gone are the garbage collector's.
+        let has_endpoints = self.context.is_on("endpoints-controller");
         let Some(service) = self.context.caches.services.get(&key) else {
-            return self.delete_endpoints(&key).await;
+            return match has_endpoints {
+                true => self.delete_endpoints(&key).await,
+                false => Ok(Action::Done),
+            };
         };
         if !members::is_ours(&service) {
             return Ok(Action::Done);
         }
         let members = self.members(&service);
-        self.write_slices(&key, &service, &members).await?;
-        self.write_endpoints(&key, &service, &members).await?;
+        if self.context.is_on("endpointslice-controller") {
+            self.write_slices(&key, &service, &members).await?;
+        }
+        if has_endpoints {
+            self.write_endpoints(&key, &service, &members).await?;
+        }
         Ok(Action::Done)
     }
 

@@ -47,6 +47,10 @@ pub(crate) async fn run(context: Context) {
     let it = Collector { queue: graph.queue().clone(), graph, context };
     let resync = it.clone();
     drop(it.context.scope.spawn("garbage-collector/resync", async move { resync.resync().await }));
+    if !it.context.is_on("garbage-collector-controller") {
+        // Quotas are counted in what it sees.
+        return;
+    }
     let queue = it.queue.clone();
     controller::run("garbage-collector", queue, PARALLEL, |id| it.reconcile(id)).await;
 }

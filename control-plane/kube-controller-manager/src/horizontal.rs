@@ -2,55 +2,72 @@
 //!
 //! Every fifteen seconds each autoscaler asks how many pods its metrics want; the largest number
 //! counts, within the limits and not faster than its behavior allows. The target is anything with a
-//! `scale` subresource.
+//! `scale` subresource; the metrics are those of resources, and whatever `custom.metrics.k8s.io` and
+//! `external.metrics.k8s.io` serve.
 //!
-//! Upstream: `pkg/controller/podautoscaler`. Deviation: metrics of resources (`Resource`,
-//! `ContainerResource`) only; those of pods, objects and from outside are refused as upstream does
-//! without their metrics API. A tolerance of its own (`behavior.*.tolerance`) is not read.
+//! Upstream: `pkg/controller/podautoscaler`.
 
 mod behavior;
 mod calculator;
+mod custom;
 mod metrics;
 mod report;
+mod sources;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use controller::{Action, ApplyError, Key, Queue, Recorder, apply, object};
-use http::Request;
-use k8s_openapi::api::{
-    autoscaling::v2::{HorizontalPodAutoscaler, MetricSpec, MetricTarget},
-    core::v1::{Container, Pod},
-};
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-    core::DynamicObject,
-};
+use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
+use kube::api::ListParams;
 use parking_lot::Mutex;
-use resources::{Format, Quantity, container_requests};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::{
     behavior::Memory,
-    calculator::{Proposal, Question, Sample, TOLERANCE, Target},
-    metrics::PodMetricsList,
+    calculator::{Tolerances, WarmUp},
     report::Report,
+    sources::{Asked, Found, Refusal},
 };
-use crate::{Context, discovery};
+use crate::{
+    Context,
+    discovery::told,
+    scale::{Scale, Scaled},
+};
 
-/// Upstream's `--horizontal-pod-autoscaler-sync-period`.
-const PERIOD: Duration = Duration::from_secs(15);
+/// Upstream's `--horizontal-pod-autoscaler-…`, with its defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct AutoscalerConfig {
+    pub sync_period: Duration,
+    pub downscale_stabilization: Duration,
+    pub tolerance: f64,
+    pub cpu_initialization_period: Duration,
+    pub initial_readiness_delay: Duration,
+}
+
+impl Default for AutoscalerConfig {
+    fn default() -> Self {
+        Self {
+            sync_period: Duration::from_secs(15),
+            downscale_stabilization: Duration::from_secs(5 * 60),
+            tolerance: 0.1,
+            cpu_initialization_period: Duration::from_secs(5 * 60),
+            initial_readiness_delay: Duration::from_secs(30),
+        }
+    }
+}
 
 #[derive(Clone)]
 struct Controller {
     context: Context,
     recorder: Recorder,
     memories: Arc<Mutex<HashMap<Key, Memory>>>,
+    /// UIDs of the pods that each autoscaler has found by its selector.
+    selected: Arc<Mutex<HashMap<Key, BTreeSet<String>>>>,
 }
 
 pub(crate) async fn run(context: Context) {
@@ -66,30 +83,29 @@ pub(crate) async fn run(context: Context) {
         }
     });
     let recorder = context.recorder("horizontal-pod-autoscaler");
-    let it = Controller { recorder, memories: Arc::default(), context };
+    let it = Controller { recorder, memories: Arc::default(), selected: Arc::default(), context };
     controller::run("horizontalpodautoscaler", queue, 5, |key| it.reconcile(key)).await;
 }
 
-/// What was found about one metric.
-struct Found {
-    proposal: Proposal,
-    status: Value,
-    /// For the event: `cpu resource utilization (percentage of request)`.
-    name: String,
-}
+/// Why an autoscaler does nothing: reason and message of its event.
+struct Stopped(&'static str, String);
 
-/// Why there is no number: the reason of condition and event, and the message.
-struct Refusal(&'static str, String);
+impl Stopped {
+    fn no_number(message: String) -> Self {
+        Self("FailedComputeMetricsReplicas", message)
+    }
+}
 
 impl Controller {
     async fn reconcile(&self, key: Key) -> Result<Action, ApplyError> {
         let Some(it) = self.context.caches.autoscalers.get(&key) else {
             self.memories.lock().remove(&key);
+            self.selected.lock().remove(&key);
             return Ok(Action::Done);
         };
         let mut report = Report::new(&it, self.context.clock.now());
         let result = self.adjust(&key, &it, &mut report).await;
-        if let Err(Refusal(reason, message)) = result {
+        if let Err(Stopped(reason, message)) = result {
             self.recorder.warn(&*it, reason, message);
         }
         let status = report.status;
@@ -106,7 +122,7 @@ impl Controller {
                 _ => {}
             }
         }
-        Ok(Action::After(PERIOD))
+        Ok(Action::After(self.context.config.autoscaler.sync_period))
     }
 
     async fn adjust(
@@ -114,22 +130,22 @@ impl Controller {
         key: &Key,
         it: &HorizontalPodAutoscaler,
         report: &mut Report,
-    ) -> Result<(), Refusal> {
-        let spec = it.spec.clone();
-        let scale = match self.scale(key, it).await {
-            Ok(scale) => scale,
-            Err(message) => {
-                let told = format!(
-                    "the HPA controller was unable to get the target's current scale: {message}"
-                );
-                report.set("AbleToScale", "False", "FailedGetScale", &told);
-                return Err(Refusal("FailedGetScale", message));
-            }
-        };
+    ) -> Result<(), Stopped> {
+        let spec = &it.spec;
+        let (target, scale) = self.scale(key, it).await.map_err(|message| {
+            let told = format!(
+                "the HPA controller was unable to get the target's current scale: {message}"
+            );
+            report.set("AbleToScale", "False", "FailedGetScale", &told);
+            Stopped("FailedGetScale", message)
+        })?;
         let message = "the HPA controller was able to get the target's current scale";
         report.set("AbleToScale", "True", "SucceededGetScale", message);
         let current = scale.spec.replicas.unwrap_or(0);
-        report.status["currentReplicas"] = json!(scale.status.replicas);
+        report.status["currentReplicas"] = json!(current);
+        let now = self.context.clock.now();
+        let new = || Memory::new(current, now);
+        self.memories.lock().entry(key.clone()).or_insert_with(new);
         let (min, max) = (spec.min_replicas.unwrap_or(1), spec.max_replicas);
         if current == 0 && min != 0 {
             let message = "scaling is disabled since the replica count of the target is zero";
@@ -137,49 +153,56 @@ impl Controller {
             report.status["desiredReplicas"] = json!(0);
             return Ok(());
         }
-        let (desired, why) = if current > max {
+        let (wanted, why) = if current > max {
             (max, "Current number of replicas above Spec.MaxReplicas".to_owned())
         } else if current < min {
             (min, "Current number of replicas below Spec.MinReplicas".to_owned())
         } else {
-            self.recommend(key, it, &scale, current, report).await?
-        };
-        let now = self.context.clock.now();
-        let limited = {
+            let (desired, why) = self.recommend(key, it, &scale, report).await?;
+            let windows = (now, self.context.config.autoscaler.downscale_stabilization);
+            let (numbers, behavior) = ((current, desired), spec.behavior.as_ref());
             let mut memories = self.memories.lock();
-            let memory = memories.entry(key.clone()).or_insert_with(|| Memory::new(current, now));
-            memory.limit(spec.behavior.as_ref(), (current, desired), (min, max), now)
+            let memory = memories.entry(key.clone()).or_default();
+            let limited = memory.limit(behavior, numbers, (min, max), windows);
+            report.limited(&limited, current, desired);
+            (limited.replicas, why)
         };
-        report.limited(&limited, desired);
-        report.status["desiredReplicas"] = json!(limited.replicas);
-        if limited.replicas == current {
+        report.status["desiredReplicas"] = json!(wanted);
+        if wanted == current {
             return Ok(());
         }
-        self.rescale(key, it, (current, limited.replicas), &why, report).await
+        self.rescale(key, it, &target, (current, wanted), &why, report).await
+    }
+
+    async fn scale(
+        &self,
+        key: &Key,
+        it: &HorizontalPodAutoscaler,
+    ) -> Result<(Scaled, Scale), String> {
+        let of = &it.spec.scale_target_ref;
+        let version = of.api_version.as_deref().unwrap_or("v1");
+        let client = &self.context.client;
+        let named = (version, of.kind.as_str(), of.name.as_str());
+        let target = Scaled::find(client, &key.namespace, named).await?;
+        let scale = target.read(client).await.map_err(|it| told(&it))?;
+        Ok((target, scale))
     }
 
     async fn rescale(
         &self,
         key: &Key,
         it: &HorizontalPodAutoscaler,
+        target: &Scaled,
         (current, replicas): (i32, i32),
         why: &str,
         report: &mut Report,
-    ) -> Result<(), Refusal> {
-        let scaled = match self.target(key, it).await {
-            Err(message) => Err(message),
-            Ok((api, name)) => {
-                let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-                let patched = api.patch_scale(&name, &PatchParams::default(), &patch).await;
-                patched.map(drop).map_err(|it| told(&it))
-            }
-        };
-        if let Err(message) = scaled {
+    ) -> Result<(), Stopped> {
+        if let Err(message) = target.write(replicas).await {
             let full =
                 format!("the HPA controller was unable to update the target scale: {message}");
             report.set("AbleToScale", "False", "FailedUpdateScale", &full);
             let event = format!("New size: {replicas}; reason: {why}; error: {message}");
-            return Err(Refusal("FailedRescale", event));
+            return Err(Stopped("FailedRescale", event));
         }
         let message =
             format!("the HPA controller was able to update the target scale to {replicas}");
@@ -199,302 +222,175 @@ impl Controller {
         key: &Key,
         it: &HorizontalPodAutoscaler,
         scale: &Scale,
-        current: i32,
         report: &mut Report,
-    ) -> Result<(i32, String), Refusal> {
-        let metrics = it.spec.metrics.clone().unwrap_or_default();
-        let (mut best, mut first, mut invalid) = (None::<Found>, None, 0);
-        let mut statuses = Vec::new();
-        for metric in &metrics {
-            match self.metric(key, scale, current, metric).await {
-                Ok(found) => {
-                    statuses.push(found.status.clone());
-                    if best.as_ref().is_none_or(|it| it.proposal.replicas < found.proposal.replicas)
-                    {
-                        best = Some(found);
-                    }
-                }
-                Err(refusal) => {
-                    invalid += 1;
-                    first.get_or_insert(refusal);
-                }
-            }
-        }
-        report.status["currentMetrics"] = json!(statuses);
-        let is_safe =
-            best.as_ref().is_some_and(|it| invalid == 0 || it.proposal.replicas >= current);
-        match (best, first) {
-            (Some(found), _) if is_safe => {
-                let message = format!(
-                    "the HPA was able to successfully calculate a replica count from {}",
-                    found.name
-                );
-                report.set("ScalingActive", "True", "ValidMetricFound", &message);
-                let replicas = found.proposal.replicas;
-                let why = match replicas.cmp(&current) {
-                    std::cmp::Ordering::Less => "All metrics below target".to_owned(),
-                    _ => format!("{} above target", found.name),
-                };
-                Ok((replicas, why))
-            }
-            (_, Some(Refusal(reason, message))) => {
-                let told = format!("the HPA was unable to compute the replica count: {message}");
-                report.set("ScalingActive", "False", reason, &told);
-                self.recorder.warn(it, reason, message.clone());
-                let all = metrics.len();
-                Err(Refusal(
-                    "FailedComputeMetricsReplicas",
-                    format!(
-                        "invalid metrics ({invalid} invalid out of {all}), first error is: {message}"
-                    ),
-                ))
-            }
-            _ => Err(Refusal("FailedComputeMetricsReplicas", "no metrics are given".into())),
-        }
-    }
-
-    async fn metric(
-        &self,
-        key: &Key,
-        scale: &Scale,
-        current: i32,
-        metric: &MetricSpec,
-    ) -> Result<Found, Refusal> {
-        let (resource, container, target) = match (&metric.resource, &metric.container_resource) {
-            (Some(it), _) => (&it.name, None, &it.target),
-            (None, Some(it)) => (&it.name, Some(it.container.as_str()), &it.target),
-            _ => {
-                let kind = &metric.type_;
-                let message =
-                    format!("unable to get metric of type {kind}: no metrics API for it is served");
-                return Err(Refusal("FailedGetMetric", message));
-            }
-        };
-        let failed = |message: String| {
-            let what = if target.average_utilization.is_some() { "utilization" } else { "usage" };
-            let message = format!("failed to get {resource} {what}: {message}");
-            let kind = if container.is_some() {
-                "FailedGetContainerResourceMetric"
-            } else {
-                "FailedGetResourceMetric"
-            };
-            Refusal(kind, message)
-        };
-        let goal = goal(target).ok_or_else(|| {
-            failed("neither a utilization target nor a value target was set".into())
-        })?;
-        let samples = self.samples(&key.namespace, resource, container).await.map_err(failed)?;
+    ) -> Result<(i32, String), Stopped> {
+        let config = &self.context.config.autoscaler;
         let selector = scale.status.selector.as_deref().unwrap_or_default();
-        let pods = self.pods(&key.namespace, selector).await.map_err(failed)?;
-        let names: Vec<_> = pods.iter().filter_map(|it| it.metadata.name.clone()).collect();
-        let question = Question {
-            current,
-            target: goal,
-            is_cpu: resource == "cpu",
+        let pods = self.pods(key, it, selector, report).await?;
+        let current = scale.spec.replicas.unwrap_or(0);
+        let asked = Asked {
+            client: &self.context.client,
+            namespace: &key.namespace,
+            replicas: (current, scale.status.replicas),
+            selector,
             pods: &pods,
-            samples: samples.into_iter().filter(|(it, _)| names.contains(it)).collect(),
-            request: &|pod| request(pod, resource, container),
-            tolerance: TOLERANCE,
+            tolerances: Tolerances::of(it.spec.behavior.as_ref(), config.tolerance),
+            warm_up: WarmUp {
+                initialization: config.cpu_initialization_period,
+                readiness: config.initial_readiness_delay,
+            },
             now: self.context.clock.now(),
         };
-        let proposal = question.answer().map_err(failed)?;
-        Ok(found(resource, container, proposal))
-    }
-
-    async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Arc<Pod>>, String> {
-        if selector.is_empty() {
-            return Err("selector is required".into());
+        let metrics = it.spec.metrics.clone().unwrap_or_default();
+        let mut answers = Vec::new();
+        for metric in &metrics {
+            answers.push(asked.about(metric).await);
         }
-        let api = apply::api::<Pod>(&self.context.client, namespace);
-        let listed = api.list(&ListParams::default().labels(selector)).await;
-        let listed = listed.map_err(|it| told(&it))?;
-        Ok(listed.items.into_iter().map(Arc::new).collect())
-    }
-
-    /// What each pod of a namespace uses.
-    async fn samples(
-        &self,
-        namespace: &str,
-        resource: &str,
-        container: Option<&str>,
-    ) -> Result<BTreeMap<String, Sample>, String> {
-        let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods");
-        let request = Request::get(path).body(Vec::new()).map_err(|it| it.to_string())?;
-        let unable = |it: &str| format!("unable to get metrics for resource {resource}: {it}");
-        let answer = self.context.client.request::<PodMetricsList>(request).await;
-        let list = answer.map_err(|it| {
-            unable(&format!("unable to fetch metrics from resource metrics API: {}", told(&it)))
-        })?;
-        if list.items.is_empty() {
-            return Err(unable("no metrics returned from resource metrics API"));
+        // Each has its place, also where nothing is known of it: clients read them side by side.
+        let status = |it: &Result<Found, Refusal>| match it {
+            Ok(found) => found.status.clone(),
+            Err(_) => json!({ "type": "" }),
+        };
+        report.status["currentMetrics"] = answers.iter().map(status).collect();
+        for Refusal { reason, message, .. } in answers.iter().filter_map(|it| it.as_ref().err()) {
+            self.recorder.warn(it, reason, message.clone());
         }
-        Ok(list.items.iter().filter_map(|it| it.sample(resource, container)).collect())
+        choose(answers, current, report)
     }
 
-    async fn scale(&self, key: &Key, it: &HorizontalPodAutoscaler) -> Result<Scale, String> {
-        let (api, name) = self.target(key, it).await?;
-        let path = format!("{}/{name}/scale", api.resource_url());
-        let request = Request::get(path).body(Vec::new()).map_err(|it| it.to_string())?;
-        self.context.client.request::<Scale>(request).await.map_err(|it| told(&it))
-    }
-
-    /// The API of the target's kind, and its name.
-    async fn target(
+    /// The pods of the target, which no other autoscaler may have.
+    async fn pods(
         &self,
         key: &Key,
         it: &HorizontalPodAutoscaler,
-    ) -> Result<(Api<DynamicObject>, String), String> {
-        let reference = it.spec.scale_target_ref.clone();
-        check_segment(&reference.name)?;
-        let version = reference.api_version.unwrap_or_else(|| "v1".into());
-        let (group, _) = version.split_once('/').unwrap_or(("", &version));
-        let kinds = discovery::kinds(&self.context.client).await.map_err(|it| told(&it))?;
-        let kind = kinds.into_iter().find(|it| {
-            it.resource.kind == reference.kind && it.resource.group == group && it.is_namespaced
-        });
-        let kind = kind.ok_or_else(|| {
-            format!("no matches for kind \"{}\" in group \"{group}\"", reference.kind)
-        })?;
-        let client = self.context.client.clone();
-        Ok((Api::namespaced_with(client, &key.namespace, &kind.resource), reference.name))
-    }
-}
-
-/// The name becomes a part of a path that is asked for with this controller's rights.
-fn check_segment(name: &str) -> Result<(), String> {
-    if matches!(name, "" | "." | "..") {
-        return Err(format!("may not be '{name}'"));
-    }
-    match name.chars().find(|it| "/%?#".contains(*it)) {
-        Some(wrong) => Err(format!("may not contain '{wrong}'")),
-        None => Ok(()),
-    }
-}
-
-/// The server's own words.
-fn told(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => telemetry::chain(other).to_string(),
-    }
-}
-
-fn goal(target: &MetricTarget) -> Option<Target> {
-    if let Some(percent) = target.average_utilization {
-        return Some(Target::Utilization(percent.into()));
-    }
-    let value = target.average_value.as_ref()?.0.parse::<Quantity>().ok()?;
-    Some(Target::AverageValue(value.millis()))
-}
-
-fn found(resource: &str, container: Option<&str>, proposal: Proposal) -> Found {
-    let quantity = Quantity::from_millis(proposal.average_millis);
-    let quantity = match resource {
-        "memory" => Quantity::new(quantity.value(), Format::BinarySi),
-        _ => quantity,
-    };
-    let current = json!({ "averageValue": quantity.to_string(),
-        "averageUtilization": proposal.utilization });
-    let of =
-        if proposal.utilization.is_some() { "utilization (percentage of request)" } else { "" };
-    match container {
-        Some(container) => Found {
-            proposal,
-            status: json!({ "type": "ContainerResource", "containerResource": {
-                "name": resource, "container": container, "current": current } }),
-            name: format!("{resource} container resource {of}").trim_end().to_owned(),
-        },
-        None => Found {
-            proposal,
-            status: json!({ "type": "Resource",
-                "resource": { "name": resource, "current": current } }),
-            name: format!("{resource} resource {of}").trim_end().to_owned(),
-        },
-    }
-}
-
-/// What a pod requests of a resource, in thousandths.
-fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, String> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let is_sidecar = |it: &&Container| it.restart_policy.as_deref() == Some("Always");
-    let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
-    let wanted = spec.containers.iter().chain(sidecars);
-    let mut sum = 0_i64;
-    for it in wanted.filter(|it| container.is_none_or(|name| name == it.name)) {
-        let requests = it.resources.as_ref().and_then(|it| it.requests.as_ref());
-        if requests.is_none_or(|it| !it.contains_key(resource)) {
-            let pod = pod.metadata.name.as_deref().unwrap_or_default();
-            return Err(format!(
-                "missing request for {resource} in container {} of Pod {pod}",
-                it.name
-            ));
+        selector: &str,
+        report: &mut Report,
+    ) -> Result<Vec<Arc<Pod>>, Stopped> {
+        if selector.is_empty() {
+            let message = "selector is required";
+            self.recorder.warn(it, "SelectorRequired", message);
+            let told = "the HPA target's scale is missing a selector";
+            report.set("ScalingActive", "False", "InvalidSelector", told);
+            return Err(Stopped::no_number(message.to_owned()));
         }
-        let amount = container_requests(it).amount(resource);
-        let millis = if resource == "cpu" { amount } else { amount.saturating_mul(1000) };
-        sum = sum.saturating_add(millis);
+        let api = apply::api::<Pod>(&self.context.client, &key.namespace);
+        let listed = api.list(&ListParams::default().labels(selector)).await;
+        let listed = listed.map_err(|it| {
+            let why = told(&it);
+            Stopped::no_number(format!("unable to get pods while calculating replica count: {why}"))
+        })?;
+        let pods: Vec<_> = listed.items.into_iter().map(Arc::new).collect();
+        let others = self.rivals(key, pods.iter().map(|it| object::uid(&**it)).collect());
+        if !others.is_empty() {
+            let names: Vec<_> = others.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "pods by selector {selector} are controlled by multiple HPAs: [{}]",
+                names.join(" ")
+            );
+            self.recorder.warn(it, "AmbiguousSelector", message.clone());
+            report.set("ScalingActive", "False", "AmbiguousSelector", &message);
+            return Err(Stopped::no_number(message));
+        }
+        Ok(pods)
     }
-    Ok(sum)
+
+    /// All autoscalers that have some of these pods, where there are several.
+    fn rivals(&self, key: &Key, pods: BTreeSet<String>) -> Vec<Key> {
+        let mut selected = self.selected.lock();
+        let shares = |(other, theirs): (&Key, &BTreeSet<String>)| {
+            let is_rival = other.namespace == key.namespace && !theirs.is_disjoint(&pods);
+            (other != key && is_rival).then(|| other.clone())
+        };
+        let mut rivals: Vec<_> = selected.iter().filter_map(shares).collect();
+        selected.insert(key.clone(), pods);
+        if !rivals.is_empty() {
+            rivals.push(key.clone());
+            rivals.sort();
+        }
+        rivals
+    }
 }
 
-#[derive(Debug, Deserialize)]
-struct Scale {
-    #[serde(default)]
-    spec: ScaleSpec,
-    #[serde(default)]
-    status: ScaleStatus,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ScaleSpec {
-    replicas: Option<i32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ScaleStatus {
-    #[serde(default)]
-    replicas: i32,
-    selector: Option<String>,
+/// The largest number; with a metric that is not known, no smaller one than there is.
+fn choose(
+    answers: Vec<Result<Found, Refusal>>,
+    current: i32,
+    report: &mut Report,
+) -> Result<(i32, String), Stopped> {
+    let all = answers.len();
+    let (mut best, mut refusals) = (None::<Found>, Vec::new());
+    for answer in answers {
+        match answer {
+            Ok(found) if best.as_ref().is_none_or(|it| it.replicas < found.replicas) => {
+                best = Some(found);
+            }
+            Ok(_) => {}
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    let best = best.filter(|it| refusals.is_empty() || it.replicas >= current);
+    if let Some(found) = best {
+        let message = format!(
+            "the HPA was able to successfully calculate a replica count from {}",
+            found.name
+        );
+        report.set("ScalingActive", "True", "ValidMetricFound", &message);
+        let why = match found.replicas.cmp(&current) {
+            Ordering::Less => "All metrics below target".to_owned(),
+            _ => format!("{} above target", found.name),
+        };
+        return Ok((found.replicas, why));
+    }
+    let Some(Refusal { reason, message, told }) = refusals.first() else {
+        return Err(Stopped::no_number("no metrics are given".into()));
+    };
+    let message = format!("the HPA was unable to compute the replica count: {message}");
+    report.set("ScalingActive", "False", reason, &message);
+    let invalid = refusals.len();
+    Err(Stopped::no_number(format!(
+        "invalid metrics ({invalid} invalid out of {all}), first error is: {told}"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
-    fn pod(containers: Value) -> Pod {
-        serde_json::from_value(json!({ "metadata": { "name": "p" },
-            "spec": { "containers": containers } }))
-        .unwrap()
+    fn found(replicas: i32) -> Result<Found, Refusal> {
+        Ok(Found { replicas, status: json!({}), name: format!("metric of {replicas}") })
     }
 
-    fn container(name: &str, requests: Value) -> Value {
-        json!({ "name": name, "resources": { "requests": requests } })
-    }
-
-    #[test]
-    fn the_name_of_a_target_stays_one_part_of_a_path() {
-        assert_eq!(check_segment("web"), Ok(()));
-        for (name, why) in [
-            ("..", "may not be '..'"),
-            ("a/../b", "may not contain '/'"),
-            ("a?dryRun=All", "may not contain '?'"),
-        ] {
-            assert_eq!(check_segment(name).unwrap_err(), why);
-        }
+    fn refused() -> Result<Found, Refusal> {
+        Err(Refusal {
+            reason: "FailedGetPodsMetric",
+            message: "gone".into(),
+            told: "failed to get pods metric value: gone".into(),
+        })
     }
 
     #[test]
-    fn requests_are_summed_and_a_missing_one_is_named() {
-        let both = json!([
-            container("a", json!({ "cpu": "250m", "memory": "1Ki" })),
-            container("b", json!({ "cpu": "1" }))
-        ]);
-        let pod = pod(both);
-        assert_eq!(request(&pod, "cpu", None), Ok(1250));
-        assert_eq!(request(&pod, "cpu", Some("a")), Ok(250));
-        assert_eq!(request(&pod, "memory", Some("a")), Ok(1_024_000));
+    fn the_largest_number_counts_and_what_is_not_known_keeps_it_from_shrinking() {
+        let chosen = |answers: Vec<_>| {
+            let mut report =
+                Report::new(&HorizontalPodAutoscaler::default(), Timestamp::UNIX_EPOCH);
+            let chosen = choose(answers, 3, &mut report);
+            let condition = report.status["conditions"][0]["reason"].as_str().unwrap().to_owned();
+            (chosen.map_err(|it| it.1), condition)
+        };
+        let more = "metric of 5 above target".to_owned();
         assert_eq!(
-            request(&pod, "memory", None).unwrap_err(),
-            "missing request for memory in container b of Pod p"
+            chosen(vec![found(2), found(5), refused()]),
+            (Ok((5, more)), "ValidMetricFound".into())
+        );
+        let less = "All metrics below target".to_owned();
+        assert_eq!(chosen(vec![found(1), found(2)]), (Ok((2, less)), "ValidMetricFound".into()));
+        let why = "invalid metrics (1 invalid out of 2), first error is: \
+                   failed to get pods metric value: gone";
+        assert_eq!(
+            chosen(vec![refused(), found(2)]),
+            (Err(why.to_owned()), "FailedGetPodsMetric".into())
         );
     }
 }

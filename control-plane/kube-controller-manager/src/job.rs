@@ -34,6 +34,8 @@ struct Controller {
     context: Context,
     recorder: Recorder,
     queue: Queue<Key>,
+    /// Pods that are held and that no Job has.
+    orphans: Queue<Key>,
     expectations: Arc<Expectations>,
 }
 
@@ -41,12 +43,16 @@ pub(crate) async fn run(context: Context) {
     let it = Controller {
         recorder: context.recorder("job-controller"),
         queue: Queue::new(),
+        orphans: Queue::new(),
         expectations: Arc::default(),
         context,
     };
     it.subscribe();
-    let queue = it.queue.clone();
-    controller::run("job", queue, PARALLEL, |key| it.reconcile(key)).await;
+    let (queue, orphans) = (it.queue.clone(), it.orphans.clone());
+    tokio::join!(
+        controller::run("job", queue, PARALLEL, |key| it.reconcile(key)),
+        controller::run("job-orphans", orphans, PARALLEL, |key| it.let_go(key)),
+    );
 }
 
 impl Controller {
@@ -62,9 +68,15 @@ impl Controller {
         let others = handover::others(change, "Job", &self.context.caches.jobs, selector);
         others.into_iter().for_each(|it| self.queue.add(it));
         let Some(pod) = change.latest() else { return };
-        let Some(owner) = object::controller_of(&**pod).filter(|it| it.kind == "Job") else {
+        let Some(owner) = object::controller_of(&**pod) else {
+            if change.new.is_some() && pod::is_held(pod) {
+                self.orphans.add(change.key.clone());
+            }
             return;
         };
+        if owner.kind != "Job" {
+            return;
+        }
         let key = Key::new(&change.key.namespace, &owner.name);
         if change.old.is_none() {
             self.expectations.created(&key, 1);
@@ -93,7 +105,8 @@ impl Controller {
         };
         let client = &self.context.client;
         let are_met = self.expectations.are_met(&key);
-        let owned = claim::find(&*job, &selector, &caches.pods).apply(client, &*job).await?;
+        let claims = claim::find(&*job, &selector, &caches.pods).held_by(pod::FINALIZER);
+        let owned = claims.apply(client, &*job).await?;
         if object::is_terminating(&*job) {
             return self.release(&owned, |_| true).await.map(|()| Action::Done);
         }
@@ -112,6 +125,15 @@ impl Controller {
         Ok(observed.next_look().map_or(Action::Done, |at| {
             Action::After(self.context.clock.until(at) + std::time::Duration::from_millis(1))
         }))
+    }
+
+    /// A pod that was left behind, or left its Job: nobody counts it any more. Who adopts it holds it again.
+    async fn let_go(&self, key: Key) -> Result<Action, ApplyError> {
+        let Some(pod) = self.context.caches.pods.get(&key) else { return Ok(Action::Done) };
+        if object::controller_of(&*pod).is_none() {
+            self.release(&[pod], |_| true).await?;
+        }
+        Ok(Action::Done)
     }
 
     async fn apply(&self, key: &Key, job: &Job, plan: Plan) -> Result<(), ApplyError> {
@@ -151,7 +173,7 @@ impl Controller {
                 let patch = json!({ "metadata": {
                     "uid": pod.metadata.uid,
                     "resourceVersion": pod.metadata.resource_version,
-                    "finalizers": finalizers,
+                    "finalizers": claim::or_none(finalizers),
                 } });
                 let key = Key::of(&*pod);
                 apply::patch::<Pod>(&self.context.client, &key.namespace, &key.name, &patch).await

@@ -3,8 +3,8 @@
 //! All controllers run in one process over one set of [`caches`]. Each is observe, plan, apply;
 //! the plans are pure functions with tests beside them.
 //!
-//! Upstream: `pkg/controller`. Deviation: no per-controller switches; one process runs all of
-//! them.
+//! Upstream: `pkg/controller`. Deviation: all controllers act as one identity, which needs the roles of
+//! all of them.
 
 use api_kube as _;
 
@@ -39,9 +39,11 @@ mod replica_set;
 mod resource_claim;
 mod resource_quota;
 mod revisions;
+mod scale;
 mod service_account;
 mod stateful_set;
 mod storage_protection;
+mod switches;
 mod trust_bundle;
 mod ttl;
 mod ttl_after_finished;
@@ -53,8 +55,12 @@ use controller::Recorder;
 use kube::Client;
 use lifecycle::Scope;
 
-pub use self::config::{Config, NodeNamesCheck};
 use self::{caches::Caches, garbage_collector::Graph};
+pub use self::{
+    config::{Config, NodeNamesCheck},
+    horizontal::AutoscalerConfig,
+    switches::Switches,
+};
 
 /// What every controller has.
 #[derive(Clone)]
@@ -75,11 +81,26 @@ impl Context {
 }
 
 impl Context {
-    fn start<F>(&self, name: &str, run: impl FnOnce(Context) -> F)
+    /// Whether the controller that upstream calls so is to run.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.config.controllers.is_on(name)
+    }
+
+    /// Does a part of a controller's work that has a name of its own.
+    pub(crate) async fn when_on(&self, name: &str, work: impl Future<Output = ()>) {
+        if self.is_on(name) {
+            work.await;
+        }
+    }
+
+    /// Starts what does the work of these controllers, if one of them is to run.
+    fn start<F>(&self, names: &[&str], run: impl FnOnce(Context) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(self.scope.spawn(name, run(self.clone())));
+        if names.iter().any(|it| self.is_on(it)) {
+            drop(self.scope.spawn(names[0], run(self.clone())));
+        }
     }
 }
 
@@ -89,33 +110,52 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     caches.synced().await;
     let objects = Arc::new(Graph::new());
     let context = Context { client, clock, scope: scope.clone(), caches, config, objects };
-    context.start("attachdetach", attach_detach::run);
-    context.start("tokencleaner", bootstrap_token::run);
-    context.start("certificates", certificates::run);
-    context.start("clusterrole-aggregation", cluster_role_aggregation::run);
-    context.start("cronjob", cron_job::run);
-    context.start("daemonset", daemon_set::run);
-    context.start("deployment", deployment::run);
-    context.start("disruption", disruption::run);
-    context.start("endpoints", endpoints::run);
-    context.start("endpoint-mirroring", endpoints::mirroring::run);
-    context.start("ephemeral-volume", ephemeral_volume::run);
-    context.start("garbage-collector", garbage_collector::run);
-    context.start("horizontal-pod-autoscaler", horizontal::run);
-    context.start("job", job::run);
-    context.start("local-path", local_path::run);
-    context.start("namespace", namespace::run);
-    context.start("node-lifecycle", node_lifecycle::run);
-    context.start("persistentvolume-binder", persistent_volume::run);
-    context.start("podgc", pod_gc::run);
-    context.start("replicaset", replica_set::run);
-    context.start("resource-claim", resource_claim::run);
-    context.start("resourcequota", resource_quota::run);
-    context.start("serviceaccount", service_account::run);
-    context.start("statefulset", stateful_set::run);
-    context.start("storage-protection", storage_protection::run);
-    context.start("trust-bundle", trust_bundle::run);
-    context.start("ttl", ttl::run);
-    context.start("ttl-after-finished", ttl_after_finished::run);
+    context.start(&["persistentvolume-attach-detach-controller"], attach_detach::run);
+    context.start(&["token-cleaner-controller"], bootstrap_token::run);
+    context.start(
+        &[
+            "certificatesigningrequest-signing-controller",
+            "certificatesigningrequest-approving-controller",
+            "certificatesigningrequest-cleaner-controller",
+        ],
+        certificates::run,
+    );
+    context.start(&["clusterrole-aggregation-controller"], cluster_role_aggregation::run);
+    context.start(&["cronjob-controller"], cron_job::run);
+    context.start(&["daemonset-controller"], daemon_set::run);
+    context.start(&["deployment-controller"], deployment::run);
+    context.start(&["disruption-controller"], disruption::run);
+    context.start(&["endpointslice-controller", "endpoints-controller"], endpoints::run);
+    context.start(&["endpointslice-mirroring-controller"], endpoints::mirroring::run);
+    context.start(&["ephemeral-volume-controller"], ephemeral_volume::run);
+    context.start(
+        &["garbage-collector-controller", "resourcequota-controller"],
+        garbage_collector::run,
+    );
+    context.start(&["horizontal-pod-autoscaler-controller"], horizontal::run);
+    context.start(&["job-controller"], job::run);
+    drop(scope.spawn("local-path", local_path::run(context.clone())));
+    context.start(&["namespace-controller"], namespace::run);
+    context.start(&["node-lifecycle-controller", "taint-eviction-controller"], node_lifecycle::run);
+    context.start(&["persistentvolume-binder-controller"], persistent_volume::run);
+    context.start(&["pod-garbage-collector-controller"], pod_gc::run);
+    context.start(&["replicaset-controller", "replicationcontroller-controller"], replica_set::run);
+    context.start(&["resourceclaim-controller"], resource_claim::run);
+    context.start(&["resourcequota-controller"], resource_quota::run);
+    context.start(
+        &["serviceaccount-controller", "root-ca-certificate-publisher-controller"],
+        service_account::run,
+    );
+    context.start(&["statefulset-controller"], stateful_set::run);
+    context.start(
+        &["persistentvolumeclaim-protection-controller", "persistentvolume-protection-controller"],
+        storage_protection::run,
+    );
+    context.start(
+        &["kube-apiserver-serving-clustertrustbundle-publisher-controller"],
+        trust_bundle::run,
+    );
+    context.start(&["ttl-controller"], ttl::run);
+    context.start(&["ttl-after-finished-controller"], ttl_after_finished::run);
     scope.cancelled().await;
 }

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tracing::info;
 
-use self::{health::Heartbeat, pace::Pace, zones::Zones};
+use self::{eviction::Sightings, health::Heartbeat, pace::Pace, zones::Zones};
 use crate::{Context, caches::BY_NODE, pods};
 
 /// Where kubelets keep their leases.
@@ -46,6 +46,7 @@ struct Controller {
     heartbeats: Arc<Mutex<HashMap<String, Heartbeat>>>,
     pace: Arc<Mutex<Pace>>,
     zones: Arc<Mutex<Zones>>,
+    taints_seen: Arc<Mutex<Sightings>>,
 }
 
 pub(crate) async fn run(context: Context) {
@@ -56,13 +57,16 @@ pub(crate) async fn run(context: Context) {
         heartbeats: Arc::default(),
         pace: Arc::default(),
         zones: Arc::default(),
+        taints_seen: Arc::default(),
         context,
     };
     it.subscribe();
     let (nodes, pods) = (it.nodes.clone(), it.pods.clone());
+    let lifecycle = controller::run("node-lifecycle", nodes, 10, |name| it.reconcile(name));
+    let eviction = controller::run("taint-eviction", pods, 10, |key| it.evict(key));
     tokio::join!(
-        controller::run("node-lifecycle", nodes, 10, |name| it.reconcile(name)),
-        controller::run("taint-eviction", pods, 10, |key| it.evict(key)),
+        it.context.when_on("node-lifecycle-controller", lifecycle),
+        it.context.when_on("taint-eviction-controller", eviction),
     );
 }
 
@@ -78,6 +82,8 @@ impl Controller {
                 None => drop(this.heartbeats.lock().remove(&name)),
                 Some(node) => this.seen(&name, |it, now| it.see_node(node, now)),
             }
+            let now = this.context.clock.now();
+            this.taints_seen.lock().see(&name, change.new.as_deref(), now);
             let taints = |node: &Node| node.spec.as_ref().and_then(|it| it.taints.clone());
             if change.old.as_deref().and_then(taints) != change.new.as_deref().and_then(taints) {
                 for pod in this.context.caches.pods.indexed(BY_NODE, &name) {
@@ -244,7 +250,8 @@ impl Controller {
             return Ok(Action::Done);
         };
         let now = self.context.clock.now();
-        match eviction::plan(&pod, &node) {
+        let plan = eviction::plan(&pod, &node, &self.taints_seen.lock(), now);
+        match plan {
             eviction::Plan::Stay => Ok(Action::Done),
             eviction::Plan::LeaveAt(at) if at > now => {
                 Ok(Action::After(self.context.clock.until(at) + Duration::from_millis(1)))

@@ -46,9 +46,11 @@ enum Plan {
 }
 
 pub(crate) async fn run(context: Context) {
+    let sets = Controller::<ReplicaSet>::run(context.clone());
+    let elders = Controller::<ReplicationController>::run(context.clone());
     tokio::join!(
-        Controller::<ReplicaSet>::run(context.clone()),
-        Controller::<ReplicationController>::run(context)
+        context.when_on("replicaset-controller", sets),
+        context.when_on("replicationcontroller-controller", elders)
     );
 }
 
@@ -127,7 +129,7 @@ impl<K: Kind> Controller<K> {
             Plan::Keep
         };
         let result = self.apply(&key, &own, &set, plan).await;
-        let failure = result.as_ref().err().map(ToString::to_string);
+        let failure = result.as_ref().err().map(ApplyError::server_message);
         let now = self.context.clock.now();
         let wanted = status::status(&set, &owned, failure.as_deref(), now);
         let wanted = K::status(wanted);

@@ -34,11 +34,14 @@ async fn reconcile(context: &Context, namespace: String) -> Result<Action, Apply
     if found.metadata.deletion_timestamp.is_some() {
         return Ok(Action::Done);
     }
-    if context.caches.service_accounts.get(&Key::new(&namespace, ACCOUNT)).is_none() {
+    let found = context.caches.service_accounts.get(&Key::new(&namespace, ACCOUNT));
+    if found.is_none() && context.is_on("serviceaccount-controller") {
         let account = ServiceAccount { metadata: meta(&namespace, ACCOUNT), ..Default::default() };
         accept(apply::create(&context.client, &account).await)?;
     }
-    ensure_root_ca(context, &namespace).await?;
+    if context.is_on("root-ca-certificate-publisher-controller") {
+        ensure_root_ca(context, &namespace).await?;
+    }
     Ok(Action::Done)
 }
 

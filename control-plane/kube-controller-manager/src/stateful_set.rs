@@ -45,10 +45,14 @@ pub(crate) async fn run(context: Context) {
     controller::run("statefulset", queue, PARALLEL, |key| it.reconcile(key)).await;
 }
 
-/// Whether a new member may use a claim that is there.
-fn check_claim(claim: &PersistentVolumeClaim, member: &str) -> Result<(), ApplyError> {
+/// Whether a member that is new, or still waits, may use a claim that is there.
+fn check_claim(
+    claim: &PersistentVolumeClaim,
+    member: &str,
+    current: Option<&Pod>,
+) -> Result<(), ApplyError> {
     let name = claim.metadata.name.as_deref().unwrap_or_default();
-    if object::is_terminating(claim) || retention::is_stale(claim, member, None) {
+    if object::is_terminating(claim) || retention::is_stale(claim, member, current) {
         return Err(ApplyError::other(format!("pvc {name} is being deleted")));
     }
     Ok(())
@@ -108,6 +112,7 @@ impl Controller {
         let owned = claims.apply(client, &*set).await?;
         let observed = Observed::new(&set, &history, &owned, self.context.clock.now());
         let plan = observed.plan();
+        self.keep_identities(&key, &set, &observed).await?;
         self.keep_claims(&key, &set, &observed).await?;
         let result = self.apply(&key, &set, &observed, plan).await;
         self.write_status(&key, &set, &status::status(&observed)).await?;
@@ -146,7 +151,7 @@ impl Controller {
         observed: &Observed<'_>,
         ordinal: i32,
     ) -> Result<(), ApplyError> {
-        self.ensure_claims(key, set, ordinal).await?;
+        self.ensure_claims(key, set, ordinal, None).await?;
         let (template, revision) = observed.version_of(ordinal);
         let pod = pod::new(set, &template, revision, ordinal);
         let name = pod.metadata.name.clone().unwrap_or_default();
@@ -171,11 +176,12 @@ impl Controller {
         key: &Key,
         set: &StatefulSet,
         ordinal: i32,
+        current: Option<&Pod>,
     ) -> Result<(), ApplyError> {
         for mut claim in pod::claims(set, ordinal) {
             let name = claim.metadata.name.clone().unwrap_or_default();
             if let Some(known) = self.context.caches.claims.get(&Key::new(&key.namespace, &name)) {
-                check_claim(&known, &pod::name(set, ordinal))?;
+                check_claim(&known, &pod::name(set, ordinal), current)?;
                 continue;
             }
             claim.metadata.owner_references = retention::owners(set, None, true, &claim);
@@ -189,6 +195,33 @@ impl Controller {
                 }
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A member has the labels that it is found by, whoever took them away or brought the pod; one that
+    /// waits to be scheduled has its claims.
+    async fn keep_identities(
+        &self,
+        key: &Key,
+        set: &StatefulSet,
+        observed: &Observed<'_>,
+    ) -> Result<(), ApplyError> {
+        let there = |(ordinal, _): &(&i32, &Arc<Pod>)| observed.has_place(**ordinal);
+        for (ordinal, member) in observed.members.iter().filter(there) {
+            if object::is_terminating(&**member) {
+                continue;
+            }
+            if pods::phase(member) == "Pending" {
+                self.ensure_claims(key, set, *ordinal, Some(&**member)).await?;
+            }
+            let Some(labels) = pod::missing_labels(set, member, *ordinal) else { continue };
+            let patch = json!({ "metadata": { "uid": member.metadata.uid, "labels": labels } });
+            let (client, name) = (&self.context.client, pod::name(set, *ordinal));
+            match apply::patch::<Pod>(client, &key.namespace, &name, &patch).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
             }
         }
         Ok(())

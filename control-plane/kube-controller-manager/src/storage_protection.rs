@@ -37,9 +37,11 @@ pub(crate) async fn run(context: Context) {
             }
         }
     });
+    let of_claims = controller::run("pvc-protection", claims, 5, |it| claim(&context, it));
+    let of_volumes = controller::run("pv-protection", volumes, 5, |it| volume(&context, it));
     tokio::join!(
-        controller::run("pvc-protection", claims, 5, |it| claim(&context, it)),
-        controller::run("pv-protection", volumes, 5, |it| volume(&context, it)),
+        context.when_on("persistentvolumeclaim-protection-controller", of_claims),
+        context.when_on("persistentvolume-protection-controller", of_volumes),
     );
 }
 

@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clock::Clock;
 use controller::{
-    flags::{LeaderFlags, ServingFlags},
+    flags::{ClientFlags, LeaderFlags, ServingFlags},
     health,
     lease::{self, Election, Ended},
 };
@@ -37,6 +37,8 @@ pub struct Args {
     pub leader: LeaderFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub pace: ClientFlags,
     /// Log verbosity, as klog counts it.
     #[arg(short = 'v', long = "v", default_value_t = 2)]
     pub verbosity: u8,

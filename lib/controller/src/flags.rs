@@ -78,6 +78,24 @@ impl LeaderFlags {
     }
 }
 
+/// How a component's client is to behave; taken, and without effect: requests are not paced, and the API
+/// server says who has to wait.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Taken, and without effect")]
+pub struct ClientFlags {
+    #[arg(long)]
+    pub kube_api_qps: Option<f32>,
+    #[arg(long)]
+    pub kube_api_burst: Option<i32>,
+    #[arg(long)]
+    pub kube_api_content_type: Option<String>,
+    /// What a profiler could ask is not served.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub profiling: Option<bool>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub contention_profiling: Option<bool>,
+}
+
 /// Where health is told; with upstream's names.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServingFlags {
@@ -87,6 +105,12 @@ pub struct ServingFlags {
     /// Its port; 0: nothing is served. The component's own where it is not given.
     #[arg(long)]
     pub secure_port: Option<u16>,
+    /// Taken and not needed: what is served is for everybody.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Taken and not needed: what is served is for everybody.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
     /// Taken and not needed: what is served is for everybody.
     #[arg(long)]
     pub authentication_kubeconfig: Option<PathBuf>,

@@ -234,6 +234,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         refuse_changes(&known, args, is_stopped)?;
         ports::of_stopped(layout, &mut known, args)?;
         known.nodes = args.nodes.unwrap_or(known.nodes);
+        known.without = args.left_out().unwrap_or(known.without);
         return Ok(known);
     }
     let instance_type = args.instance_type.clone().unwrap_or_else(|| "m5.large".to_owned());
@@ -262,6 +263,7 @@ fn settings(layout: &Layout, args: &cli::Up) -> anyhow::Result<Settings> {
         latency: args.latency.map(Into::into).unwrap_or_default(),
         spot_seed: args.spot_seed,
         etcd: etcd(args)?,
+        without: args.left_out().unwrap_or_default(),
     })
 }
 
@@ -368,6 +370,11 @@ fn refuse_changes(known: &Settings, args: &cli::Up, is_stopped: bool) -> anyhow:
             "--etcd-endpoints",
             etcd.clone().unwrap_or_default(),
             !args.etcd_endpoints.is_empty() && etcd != Some(args.etcd_endpoints.join(",")),
+        ),
+        (
+            "--without",
+            known.without.join(","),
+            !is_stopped && args.left_out().is_some_and(|it| it != known.without),
         ),
         ("--egress", String::new(), args.egress && !known.egress),
         (
@@ -479,6 +486,24 @@ mod tests {
             assert_eq!(crate::failure::report(&refused), 2);
         }
         settings(&layout, &args(folder.path(), &["--name", "one"])).unwrap();
+    }
+
+    #[test]
+    fn parts_of_the_control_plane_are_left_out_and_taken_back_while_the_region_is_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        let with = |flags: &[&str]| {
+            let known = settings(&layout, &args(folder.path(), flags)).unwrap();
+            known.save(&layout).unwrap();
+            known.without
+        };
+        assert_eq!(with(&[]), [""; 0]);
+        assert_eq!(with(&["--without", "kube-scheduler"]), ["kube-scheduler"]);
+        assert_eq!(with(&[]), ["kube-scheduler"], "it stays so");
+        let both = ["kube-scheduler", "kube-controller-manager"];
+        assert_eq!(with(&["--without", &both.join(",")]), both);
+        assert_eq!(with(&["--without", "none"]), [""; 0]);
+        assert!(Cli::try_parse_from(["nodestead", "up", "--without", "kubelet"]).is_err());
     }
 
     #[test]

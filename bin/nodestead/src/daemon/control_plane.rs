@@ -64,6 +64,8 @@ pub(crate) struct Planes {
     /// Where STS is called by whoever has a token.
     aws_port: u16,
     etcd: Option<Etcd>,
+    /// Parts that others are to run.
+    without: Vec<String>,
     clock: Clock,
     scope: Scope,
     running: Mutex<BTreeMap<String, (Scope, ControlPlane)>>,
@@ -82,8 +84,9 @@ impl Planes {
         scope: Scope,
     ) -> Self {
         let running = Mutex::default();
-        let Settings { api_port, aws_port, ref etcd, .. } = *settings;
-        let (etcd, ports) = (etcd.clone(), Mutex::default());
+        let Settings { api_port, aws_port, .. } = *settings;
+        let (etcd, without) = (settings.etcd.clone(), settings.without.clone());
+        let ports = Mutex::default();
         Self {
             layout,
             region,
@@ -92,11 +95,17 @@ impl Planes {
             api_port,
             aws_port,
             etcd,
+            without,
             clock,
             scope,
             running,
             ports,
         }
+    }
+
+    /// Whether this process runs that part of the control plane.
+    fn is_ours(&self, part: &str) -> bool {
+        !self.without.iter().any(|it| it == part)
     }
 
     fn folder(&self, cluster: &str) -> PathBuf {
@@ -305,18 +314,19 @@ impl Planes {
         let mut config = kube_controller_manager::Config::new(ca, pem);
         config.local_path_image = Some(system_images::LOCAL_PATH.to_owned());
         config.node_names = Some(node_names(self.region.ec2.clone()));
-        let controllers = kube_controller_manager::run(
-            client("system:kube-controller-manager"),
-            config,
-            clock,
-            child.clone(),
-        );
-        let controllers = scope.spawn("kube-controller-manager", controllers);
-        let scheduler = kube_scheduler::run(client("system:kube-scheduler"), clock, child.clone());
-        let scheduler = scope.spawn("kube-scheduler", scheduler);
-        let components = api.components();
-        components.add("scheduler", move || !scheduler.is_finished());
-        components.add("controller-manager", move || !controllers.is_finished());
+        let (components, is_ours) = (api.components(), |name: &str| self.is_ours(name));
+        if is_ours("kube-scheduler") {
+            let client = client("system:kube-scheduler");
+            let scheduler = kube_scheduler::run(client, clock, child.clone());
+            let scheduler = scope.spawn("kube-scheduler", scheduler);
+            components.add("scheduler", move || !scheduler.is_finished());
+        }
+        if is_ours("kube-controller-manager") {
+            let client = client("system:kube-controller-manager");
+            let controllers = kube_controller_manager::run(client, config, clock, child.clone());
+            let controllers = scope.spawn("kube-controller-manager", controllers);
+            components.add("controller-manager", move || !controllers.is_finished());
+        }
         let ec2 = self.region.gateway.client_as("eks.amazonaws.com");
         // As EKS does it: by this tag an instance is known as a node of the cluster.
         let tags = [("aws:eks:cluster-name".to_owned(), cluster.name.clone())].into();

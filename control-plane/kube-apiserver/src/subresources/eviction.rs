@@ -136,11 +136,28 @@ fn verdict(pod: &Value, budget: &Value) -> Result<Verdict, Status> {
         status.details = json!({});
         return Err(status.cause(
             "DisruptionBudget",
-            &format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"),
+            &why_none(budget, name, (healthy, desired)),
             "",
         ));
     }
     Ok(Verdict::Charge)
+}
+
+/// Why a budget allows nothing now.
+fn why_none(budget: &Value, name: &str, (healthy, desired): (i64, i64)) -> String {
+    let conditions = budget["status"]["conditions"].as_array().into_iter().flatten();
+    let mut failed = conditions.filter(|it| it["reason"] == "SyncFailed");
+    let none = format!("The disruption budget {name} does not allow evicting pods currently");
+    match failed.find(|it| it["type"] == "DisruptionAllowed") {
+        Some(it) => {
+            let why = it["message"].as_str().unwrap_or_default();
+            format!("{none} because it failed sync: {why}")
+        }
+        None if healthy <= desired => format!(
+            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+        ),
+        None => none,
+    }
 }
 
 fn refusal() -> &'static str {
@@ -210,6 +227,18 @@ mod tests {
             "The disruption budget b needs 2 healthy pods and has 2 currently"
         );
         assert_eq!(verdict(&ready(), &budget(1, 3)).unwrap(), Verdict::Charge);
+    }
+
+    #[test]
+    fn a_budget_that_could_not_be_computed_refuses_with_its_reason() {
+        let mut failed = budget(0, 0);
+        failed["status"]["conditions"] = json!([{"type": "DisruptionAllowed", "status": "False",
+            "reason": "SyncFailed", "message": "nobody knows"}]);
+        let status = verdict(&ready(), &failed).unwrap_err();
+        assert_eq!(
+            status.details["causes"][0]["message"],
+            "The disruption budget b does not allow evicting pods currently because it failed sync: nobody knows"
+        );
     }
 
     #[test]

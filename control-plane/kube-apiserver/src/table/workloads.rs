@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Printer, narrow, number as integer,
+    Column, Kind, Printer, narrow, number as integer, targets,
     text::{
         NONE, age, containers, duration, items, labels, name, number, selector, since, text,
         text_or,
@@ -255,7 +255,7 @@ const AUTOSCALERS: Printer = Printer {
         vec![
             name(it),
             reference.into(),
-            targets(it).into(),
+            targets::shown(it).into(),
             minimum.map_or_else(|| "<unset>".into(), |it| it.to_string()).into(),
             number(it, "/spec/maxReplicas").to_string().into(),
             number(it, "/status/currentReplicas").to_string().into(),
@@ -263,31 +263,6 @@ const AUTOSCALERS: Printer = Printer {
         ]
     },
 };
-
-fn targets(autoscaler: &Value) -> String {
-    let current = items(autoscaler, "/status/currentMetrics");
-    let shown: Vec<String> = items(autoscaler, "/spec/metrics")
-        .iter()
-        .enumerate()
-        .map(|(index, metric)| {
-            let resource = &metric["resource"];
-            let now = current.get(index).map(|it| &it["resource"]["current"]);
-            let resource_name = text(resource, "/name");
-            match resource["target"]["averageUtilization"].as_i64() {
-                Some(wanted) => {
-                    let now = now.and_then(|it| it["averageUtilization"].as_i64());
-                    let now = now.map_or_else(|| "<unknown>".into(), |it| format!("{it}%"));
-                    format!("{resource_name}: {now}/{wanted}%")
-                }
-                None => {
-                    let now = now.map_or("<unknown>", |it| text(it, "/averageValue"));
-                    format!("{resource_name}: {now}/{}", text(resource, "/target/averageValue"))
-                }
-            }
-        })
-        .collect();
-    if shown.is_empty() { NONE.into() } else { shown.join(", ") }
-}
 
 const BUDGETS: Printer = Printer {
     columns: &[

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use controller::object;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{CronJob, Job, JobStatus};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job, JobStatus},
+    core::v1::ObjectReference,
+};
 
 use super::{
     Jobs,
@@ -44,6 +47,8 @@ pub(super) struct Plan {
     pub(super) clean: Vec<Arc<Job>>,
     /// Jobs that run.
     pub(super) active: Vec<Arc<Job>>,
+    /// Noted as running, and not among the Jobs.
+    pub(super) unseen: Vec<ObjectReference>,
     /// Jobs that were noted as running and have ended.
     pub(super) ended: Vec<Arc<Job>>,
     pub(super) last_success: Option<Timestamp>,
@@ -88,10 +93,15 @@ impl Observed<'_> {
             ),
             replace: if replaces { running.clone() } else { Vec::new() },
             active: if replaces { Vec::new() } else { running },
+            unseen: noted.iter().filter(|it| !self.is_there(it)).cloned().collect(),
             ended: ended.iter().filter(|it| was_active(it)).cloned().collect(),
             next: if is_suspended { None } else { schedule.next(self.now, &zone) },
             start,
         })
+    }
+
+    fn is_there(&self, noted: &ObjectReference) -> bool {
+        self.jobs.iter().any(|it| it.metadata.uid == noted.uid)
     }
 
     /// The last time that should have started a Job and has not.

@@ -30,9 +30,10 @@ pub(crate) struct Observed {
 pub(crate) enum Plan {
     Nothing,
     Create(Box<ReplicaSet>),
-    Annotate {
+    /// Gives the ReplicaSet of the template what else it takes over from the Deployment.
+    Renew {
         set: Arc<ReplicaSet>,
-        annotations: std::collections::BTreeMap<String, String>,
+        patch: serde_json::Value,
     },
     Scale(Vec<Scale>),
     /// Deletes what exceeds the history.
@@ -80,15 +81,14 @@ pub(crate) fn plan(observed: &Observed) -> Plan {
     if object::is_terminating(deployment) {
         return Plan::Nothing;
     }
+    if let Some(set) = &observed.new
+        && let Some(patch) = revision::renewal(deployment, set, next_revision(observed))
+    {
+        return Plan::Renew { set: set.clone(), patch };
+    }
     let spec = deployment.spec.as_ref();
     if spec.and_then(|it| it.paused) == Some(true) {
         return rolling::rescale(observed).unwrap_or_else(|| clean(observed));
-    }
-    if let Some(set) = &observed.new
-        && let Some(annotations) =
-            revision::missing_annotations(deployment, set, next_revision(observed))
-    {
-        return Plan::Annotate { set: set.clone(), annotations };
     }
     if is_scaled(observed)
         && let Some(plan) = rolling::rescale(observed)

@@ -13,6 +13,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde_json::{Map, Value, json};
 
 use super::{hash, plan};
 
@@ -120,12 +121,8 @@ fn new_annotations(
     annotations
 }
 
-/// What the existing new ReplicaSet lacks, if anything.
-pub(crate) fn missing_annotations(
-    deployment: &Deployment,
-    set: &ReplicaSet,
-    revision: i64,
-) -> Option<BTreeMap<String, String>> {
+/// What the existing new ReplicaSet lacks of its Deployment, as a patch, if anything.
+pub(crate) fn renewal(deployment: &Deployment, set: &ReplicaSet, revision: i64) -> Option<Value> {
     let wanted = new_annotations(deployment, Some(set), revision);
     let known = set.metadata.annotations.clone().unwrap_or_default();
     // How many are wanted changes with scaling only, and is compared there.
@@ -134,7 +131,16 @@ pub(crate) fn missing_annotations(
     };
     let missing: BTreeMap<_, _> =
         wanted.into_iter().filter(|(key, value)| is_new(key, value)).collect();
-    (!missing.is_empty()).then_some(missing)
+    let wanted = deployment.spec.as_ref().and_then(|it| it.min_ready_seconds).unwrap_or(0);
+    let is_same = set.spec.as_ref().and_then(|it| it.min_ready_seconds).unwrap_or(0) == wanted;
+    let mut patch = Map::new();
+    if !missing.is_empty() {
+        patch.insert("metadata".into(), json!({ "annotations": missing }));
+    }
+    if !is_same {
+        patch.insert("spec".into(), json!({ "minReadySeconds": wanted }));
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
 /// How many the Deployment wants, and how many there may be: what a scaling is recognized by.

@@ -2,7 +2,8 @@
 //! and policies of so many pods or percent in so many seconds.
 //!
 //! Upstream: `horizontal.go` (`stabilizeRecommendationWithBehaviors`,
-//! `convertDesiredReplicasWithBehaviorRate`).
+//! `convertDesiredReplicasWithBehaviorRate`; `convertDesiredReplicasWithRules` where an autoscaler has no
+//! behavior of its own).
 
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use k8s_openapi::api::autoscaling::v2::{
 
 /// Nothing that is older counts: a day is more than any period or window may be.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-const DOWN_WINDOW: i32 = 300;
+
+/// To so many it may grow at once, however few there are.
+const FIRST_STEP: i32 = 4;
 
 /// What was recommended and done for one autoscaler.
 #[derive(Debug, Default)]
@@ -67,14 +70,18 @@ impl Memory {
         behavior: Option<&HorizontalPodAutoscalerBehavior>,
         (current, desired): (i32, i32),
         (min, max): (i32, i32),
-        now: Timestamp,
+        (now, down_window): (Timestamp, Duration),
     ) -> Limited {
         let none = HPAScalingRules::default();
         let up = behavior.and_then(|it| it.scale_up.as_ref()).unwrap_or(&none);
         let down = behavior.and_then(|it| it.scale_down.as_ref()).unwrap_or(&none);
-        let stable = self.stabilize((up, down), current, desired, now);
+        let windows = (window(up).unwrap_or_default(), window(down).unwrap_or(down_window));
+        let stable = self.stabilize(windows, (current, desired), now);
         let (replicas, why) = if stable > current {
-            let fastest = self.fastest_up(up, current, now).max(current);
+            let fastest = match behavior {
+                None => current.saturating_mul(2).max(FIRST_STEP),
+                Some(_) => self.fastest_up(up, current, now).max(current),
+            };
             let bound = max.min(fastest);
             let why = if max > fastest { TOO_FAST_UP } else { TOO_MANY };
             if stable > bound { (bound, why) } else { (stable, IN_RANGE) }
@@ -99,17 +106,12 @@ impl Memory {
     /// To grow, all of the window must want it; to shrink too.
     fn stabilize(
         &mut self,
-        (up, down): (&HPAScalingRules, &HPAScalingRules),
-        current: i32,
-        desired: i32,
+        (up, down): (Duration, Duration),
+        (current, desired): (i32, i32),
         now: Timestamp,
     ) -> i32 {
         self.recommended.retain(|(at, _)| *at + REMEMBERED > now);
         self.changed.retain(|(at, _)| *at + REMEMBERED > now);
-        let since = |rules: &HPAScalingRules, default: i32| {
-            seconds(rules.stabilization_window_seconds.unwrap_or(default))
-        };
-        let (up, down) = (since(up, 0), since(down, DOWN_WINDOW));
         let within = |window: Duration| {
             self.recommended.iter().filter(move |(at, _)| *at + window > now).map(|(_, it)| *it)
         };
@@ -160,6 +162,10 @@ impl Memory {
     }
 }
 
+fn window(rules: &HPAScalingRules) -> Option<Duration> {
+    rules.stabilization_window_seconds.map(seconds)
+}
+
 fn policies(rules: &HPAScalingRules, default: &[(&str, i32)]) -> Vec<HPAScalingPolicy> {
     match &rules.policies {
         Some(policies) if !policies.is_empty() => policies.clone(),
@@ -194,6 +200,10 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
+    fn by(seconds: i64) -> (Timestamp, Duration) {
+        (at(seconds), Duration::from_secs(300))
+    }
+
     fn behavior(value: Value) -> HorizontalPodAutoscalerBehavior {
         serde_json::from_value(value).unwrap()
     }
@@ -202,10 +212,10 @@ mod tests {
     fn by_default_it_grows_at_once_by_double_or_four_and_shrinks_after_five_minutes() {
         let mut memory = Memory::default();
         let mut limit = |current, desired, now| {
-            let it = memory.limit(None, (current, desired), (1, 100), at(now));
+            let it = memory.limit(None, (current, desired), (1, 100), by(now));
             (it.replicas, it.reason)
         };
-        assert_eq!(limit(1, 50, 0), (5, "ScaleUpLimit"));
+        assert_eq!(limit(1, 50, 0), (4, "ScaleUpLimit"));
         assert_eq!(limit(10, 50, 15), (20, "ScaleUpLimit"));
         assert_eq!(limit(20, 5, 30).0, 20, "a moment ago more was wanted");
         assert_eq!(limit(20, 5, 314).0, 20);
@@ -215,19 +225,29 @@ mod tests {
     #[test]
     fn after_a_restart_nothing_shrinks_before_the_window_is_over() {
         let mut memory = Memory::new(20, at(0));
-        let mut limit = |now| memory.limit(None, (20, 5), (1, 100), at(now)).replicas;
+        let mut limit = |now| memory.limit(None, (20, 5), (1, 100), by(now)).replicas;
         assert_eq!([limit(0), limit(299), limit(301)], [20, 20, 5]);
     }
 
     #[test]
     fn the_range_of_the_autoscaler_always_holds() {
         let mut memory = Memory::default();
-        let limited = memory.limit(None, (3, 10), (2, 4), at(0));
+        let limited = memory.limit(None, (3, 10), (2, 4), by(0));
         assert_eq!((limited.replicas, limited.reason), (4, "TooManyReplicas"));
-        let limited = Memory::default().limit(None, (3, 1), (2, 4), at(0));
+        let limited = Memory::default().limit(None, (3, 1), (2, 4), by(0));
         assert_eq!((limited.replicas, limited.reason), (2, "TooFewReplicas"));
-        let limited = Memory::default().limit(None, (9, 9), (2, 4), at(0));
+        let limited = Memory::default().limit(None, (9, 9), (2, 4), by(0));
         assert_eq!((limited.replicas, limited.is_limited), (4, true));
+    }
+
+    #[test]
+    fn a_behavior_that_says_nothing_lets_it_grow_by_four_or_double_in_fifteen_seconds() {
+        let empty = behavior(json!({}));
+        let mut memory = Memory::default();
+        assert_eq!(memory.limit(Some(&empty), (1, 50), (1, 100), by(0)).replicas, 5);
+        memory.note_change(4, at(0));
+        assert_eq!(memory.limit(Some(&empty), (5, 50), (1, 100), by(10)).replicas, 5);
+        assert_eq!(memory.limit(Some(&empty), (5, 50), (1, 100), by(16)).replicas, 10);
     }
 
     #[test]
@@ -238,14 +258,14 @@ mod tests {
                 "policies": [{ "type": "Percent", "value": 50, "periodSeconds": 60 }] },
         }));
         let mut memory = Memory::default();
-        assert_eq!(memory.limit(Some(&slow), (4, 10), (1, 20), at(0)).replicas, 6);
+        assert_eq!(memory.limit(Some(&slow), (4, 10), (1, 20), by(0)).replicas, 6);
         memory.note_change(2, at(0));
-        assert_eq!(memory.limit(Some(&slow), (6, 10), (1, 20), at(30)).replicas, 6);
-        assert_eq!(memory.limit(Some(&slow), (6, 10), (1, 20), at(61)).replicas, 8);
-        let down = memory.limit(Some(&slow), (8, 1), (1, 20), at(200));
+        assert_eq!(memory.limit(Some(&slow), (6, 10), (1, 20), by(30)).replicas, 6);
+        assert_eq!(memory.limit(Some(&slow), (6, 10), (1, 20), by(61)).replicas, 8);
+        let down = memory.limit(Some(&slow), (8, 1), (1, 20), by(200));
         assert_eq!((down.replicas, down.reason), (4, "ScaleDownLimit"));
         let never = behavior(json!({ "scaleDown": { "stabilizationWindowSeconds": 0,
             "selectPolicy": "Disabled" } }));
-        assert_eq!(Memory::default().limit(Some(&never), (8, 1), (1, 20), at(0)).replicas, 8);
+        assert_eq!(Memory::default().limit(Some(&never), (8, 1), (1, 20), by(0)).replicas, 8);
     }
 }

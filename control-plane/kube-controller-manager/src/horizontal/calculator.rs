@@ -9,16 +9,74 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use controller::object;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{
+    autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscalerBehavior},
+    core::v1::Pod,
+};
+use resources::Quantity;
 
 use crate::pods;
 
-/// Upstream's `--horizontal-pod-autoscaler-tolerance`.
-pub(super) const TOLERANCE: f64 = 0.1;
-/// Upstream's `--horizontal-pod-autoscaler-cpu-initialization-period`.
-const CPU_INITIALIZATION: Duration = Duration::from_secs(5 * 60);
-/// Upstream's `--horizontal-pod-autoscaler-initial-readiness-delay`.
-const INITIAL_READINESS: Duration = Duration::from_secs(30);
+/// By which part more or less than the goal may be used before anything changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tolerances {
+    pub(super) up: f64,
+    pub(super) down: f64,
+}
+
+impl Tolerances {
+    /// As the autoscaler's behavior says, or everybody's.
+    pub(super) fn of(behavior: Option<&HorizontalPodAutoscalerBehavior>, usual: f64) -> Self {
+        let own = |rules: Option<&HPAScalingRules>| {
+            let own = rules?.tolerance.as_ref()?.0.parse::<Quantity>().ok()?;
+            Some(own.millis() as f64 / 1000.0)
+        };
+        let up = own(behavior.and_then(|it| it.scale_up.as_ref())).unwrap_or(usual);
+        let down = own(behavior.and_then(|it| it.scale_down.as_ref())).unwrap_or(usual);
+        Self { up, down }
+    }
+
+    fn hold(self, ratio: f64) -> bool {
+        (1.0 - self.down..=1.0 + self.up).contains(&ratio)
+    }
+}
+
+/// What is used by all pods together, and what is to be: the number that there is changes by the ratio.
+/// Without any pods the ratio itself is the number.
+pub(super) fn by_ratio(
+    (used, target): (i64, i64),
+    current: i32,
+    pods: &[Arc<Pod>],
+    tolerances: Tolerances,
+) -> Result<i32, String> {
+    let ratio = used as f64 / target.max(1) as f64;
+    if current == 0 {
+        return Ok(ceil(ratio));
+    }
+    if tolerances.hold(ratio) {
+        return Ok(current);
+    }
+    if pods.is_empty() {
+        let why = "no pods returned by selector while calculating replica count";
+        return Err(format!("unable to calculate ready pods: {why}"));
+    }
+    let serves = |it: &&Arc<Pod>| pods::phase(it) == "Running" && pods::is_ready(it);
+    let ready = pods.iter().filter(serves).count();
+    Ok(ceil(ratio * ready as f64))
+}
+
+/// What is used by all pods together, and what each is to have of it: the number, and what each has now.
+pub(super) fn per_pod(
+    (used, target): (i64, i64),
+    replicas: i32,
+    tolerances: Tolerances,
+) -> (i32, i64) {
+    let (used_all, target) = (used as f64, target.max(1) as f64);
+    let is_near = replicas > 0 && tolerances.hold(used_all / (target * f64::from(replicas)));
+    let wanted = if is_near { replicas } else { ceil(used_all / target) };
+    let shares = i64::from(replicas.max(1));
+    (wanted, used.saturating_add(shares - 1).div_euclid(shares))
+}
 
 /// What a pod used, in thousandths, and over which time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,8 +112,18 @@ pub(super) struct Question<'a> {
     pub(super) samples: BTreeMap<String, Sample>,
     /// What a pod requests of the resource, in thousandths.
     pub(super) request: &'a dyn Fn(&Pod) -> Result<i64, String>,
-    pub(super) tolerance: f64,
+    pub(super) tolerances: Tolerances,
+    pub(super) warm_up: WarmUp,
     pub(super) now: Timestamp,
+}
+
+/// What a pod uses of the CPU while it starts says nothing about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WarmUp {
+    /// Upstream's `--horizontal-pod-autoscaler-cpu-initialization-period`.
+    pub(super) initialization: Duration,
+    /// Upstream's `--horizontal-pod-autoscaler-initial-readiness-delay`.
+    pub(super) readiness: Duration,
 }
 
 #[derive(Default)]
@@ -84,7 +152,7 @@ impl Question<'_> {
         let keep = Proposal { replicas: self.current, ..proposal };
         let grows_unready = !groups.unready.is_empty() && ratio > 1.0;
         if !grows_unready && groups.missing.is_empty() {
-            if (1.0 - ratio).abs() <= self.tolerance {
+            if self.tolerances.hold(ratio) {
                 return Ok(keep);
             }
             return Ok(Proposal { replicas: ceil(ratio * groups.ready as f64), ..proposal });
@@ -92,7 +160,7 @@ impl Question<'_> {
         self.fill(&groups, ratio, grows_unready, &requests);
         let (new, _) = self.ratio(&requests)?;
         let turns = (ratio < 1.0 && new > 1.0) || (ratio > 1.0 && new < 1.0);
-        if (1.0 - new).abs() <= self.tolerance || turns {
+        if self.tolerances.hold(new) || turns {
             return Ok(keep);
         }
         let replicas = ceil(new * self.samples.len() as f64);
@@ -122,17 +190,16 @@ impl Question<'_> {
         groups
     }
 
-    /// What a pod uses of the CPU while it starts says nothing about its work.
     fn is_starting(&self, pod: &Pod, sample: &Sample) -> bool {
         let started = pod.status.as_ref().and_then(|it| it.start_time.as_ref()).map(|it| it.0);
         let (Some(ready), Some(started)) = (pods::condition(pod, "Ready"), started) else {
             return true;
         };
         let changed = ready.last_transition_time.as_ref().map_or(started, |it| it.0);
-        if started + CPU_INITIALIZATION > self.now {
+        if started + self.warm_up.initialization > self.now {
             return ready.status == "False" || sample.at < changed + sample.window;
         }
-        ready.status == "False" && started + INITIAL_READINESS > changed
+        ready.status == "False" && started + self.warm_up.readiness > changed
     }
 
     fn requests(&self) -> Result<BTreeMap<String, i64>, String> {
@@ -208,6 +275,8 @@ mod tests {
 
     use super::*;
 
+    const TENTH: Tolerances = Tolerances { up: 0.1, down: 0.1 };
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
     }
@@ -245,7 +314,11 @@ mod tests {
             pods: &all,
             samples: samples.collect(),
             request: &|_| Ok(1000),
-            tolerance: TOLERANCE,
+            tolerances: TENTH,
+            warm_up: WarmUp {
+                initialization: Duration::from_secs(300),
+                readiness: Duration::from_secs(30),
+            },
             now: at(1000),
         };
         question.answer()
@@ -291,5 +364,31 @@ mod tests {
             asked(1, utilization, &[("pending", None)]).unwrap_err(),
             "did not receive metrics for targeted pods (pods might be unready)"
         );
+    }
+
+    #[test]
+    fn what_all_pods_share_asks_for_pods_by_its_ratio_or_by_each_pods_part() {
+        let three: Vec<_> = ["ready", "ready", "starting"].map(|it| pod(it, it)).into();
+        let ratio = |used, current| by_ratio((used, 1000), current, &three, TENTH);
+        assert_eq!(ratio(1100, 3), Ok(3), "within the tolerance");
+        assert_eq!(ratio(3000, 3), Ok(6), "only pods that serve count");
+        assert_eq!(ratio(2500, 0), Ok(3), "from nothing");
+        assert!(by_ratio((3000, 1000), 3, &[], TENTH).is_err());
+        assert_eq!(per_pod((3000, 1000), 3, TENTH), (3, 1000));
+        assert_eq!(per_pod((3200, 1000), 3, TENTH), (3, 1067), "within the tolerance");
+        assert_eq!(per_pod((5000, 1000), 3, TENTH), (5, 1667));
+        assert_eq!(per_pod((5000, 1000), 0, TENTH), (5, 5000));
+    }
+
+    #[test]
+    fn a_behavior_may_tolerate_more_or_less_than_others_in_each_direction() {
+        let own: HorizontalPodAutoscalerBehavior = serde_json::from_value(json!({
+            "scaleUp": { "tolerance": "0" }, "scaleDown": { "tolerance": "0.5" } }))
+        .unwrap();
+        let tolerances = Tolerances::of(Some(&own), 0.1);
+        assert_eq!(tolerances, Tolerances { up: 0.0, down: 0.5 });
+        assert_eq!(per_pod((1001, 1000), 1, tolerances).0, 2);
+        assert_eq!(per_pod((2500, 1000), 4, tolerances).0, 4);
+        assert_eq!(Tolerances::of(None, 0.1), TENTH);
     }
 }

@@ -26,9 +26,9 @@ impl Report {
         Self { status, conditions, now }
     }
 
-    pub(super) fn limited(&mut self, limited: &behavior::Limited, desired: i32) {
+    pub(super) fn limited(&mut self, limited: &behavior::Limited, current: i32, desired: i32) {
         let (reason, message) = match limited.is_stabilized {
-            true if limited.replicas > desired => (
+            true if desired < current => (
                 "ScaleDownStabilized",
                 "recent recommendations were higher than current one, applying the highest recent recommendation",
             ),

@@ -144,6 +144,9 @@ impl<'a> Observed<'a> {
 
     /// Whether a pod may be released: it is counted, or it never will be.
     pub(super) fn may_go(&self, pod: &Pod, outcome: Option<&Outcome>) -> bool {
+        if is_stopped_by_success(pod, outcome) {
+            return true;
+        }
         let uid = pod.metadata.uid.as_ref();
         let is_held_back = || self.held_back(outcome).any(|it| it.metadata.uid.as_ref() == uid);
         let is_ignored = || has_failed(self.job, pod) && !self.is_counted(pod) && !is_held_back();
@@ -160,7 +163,9 @@ impl<'a> Observed<'a> {
         let held: BTreeSet<_> =
             self.held_back(outcome).filter_map(|it| it.metadata.uid.clone()).collect();
         let is_due = |it: &&Arc<Pod>| {
-            self.is_counted(it) && it.metadata.uid.as_ref().is_none_or(|uid| !held.contains(uid))
+            self.is_counted(it)
+                && !is_stopped_by_success(it, outcome)
+                && it.metadata.uid.as_ref().is_none_or(|uid| !held.contains(uid))
         };
         self.new_failed.iter().filter(is_due).cloned().collect()
     }
@@ -237,7 +242,9 @@ impl<'a> Observed<'a> {
             return Some(Outcome::failed(POLICY, message));
         }
         let limit = self.backoff_limit();
-        if self.all_failed() > limit || self.restarts() > limit {
+        // The restart that reaches the limit ends the Job; of pods it is the one that exceeds it.
+        let restarts = self.restarts();
+        if self.all_failed() > limit || (restarts > 0 && restarts >= limit) {
             return Some(Outcome::failed(BACKOFF, "Job has reached the specified backoff limit"));
         }
         if self.deadline().is_some_and(|it| it <= self.now) && !self.is_suspended() {
@@ -285,7 +292,8 @@ impl<'a> Observed<'a> {
         if policy != Some("OnFailure") {
             return 0;
         }
-        let statuses = self.active.iter().filter_map(|it| it.status.as_ref()).flat_map(|it| {
+        let running = self.owned.iter().filter(|it| !pods::is_over(it));
+        let statuses = running.filter_map(|it| it.status.as_ref()).flat_map(|it| {
             let inits = it.init_container_statuses.iter().flatten();
             inits.chain(it.container_statuses.iter().flatten())
         });
@@ -407,6 +415,11 @@ impl<'a> Observed<'a> {
         ranked.truncate(count);
         ranked
     }
+}
+
+/// A pod that was stopped because the Job needs it no more is no failure.
+fn is_stopped_by_success(pod: &Pod, outcome: Option<&Outcome>) -> bool {
+    outcome.is_some_and(|it| it.is_success) && !pods::is_over(pod)
 }
 
 /// How far a pod has come.

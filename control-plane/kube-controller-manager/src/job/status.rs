@@ -75,7 +75,6 @@ fn set_start(observed: &Observed, status: &mut JobStatus) {
     let is_suspended = observed.is_suspended();
     let was = condition(status, "Suspended").map(|it| it.status == "True");
     if is_suspended {
-        status.start_time = None;
         if was != Some(true) {
             set(status, "Suspended", "True", "JobSuspended", "Job suspended", observed.now);
         }
@@ -83,6 +82,8 @@ fn set_start(observed: &Observed, status: &mut JobStatus) {
     }
     if was == Some(true) {
         set(status, "Suspended", "False", "JobResumed", "Job resumed", observed.now);
+        // Its time begins anew.
+        status.start_time = None;
     }
     if status.start_time.is_none() {
         status.start_time = Some(object::time(observed.now));

@@ -1,14 +1,15 @@
 //! When a pod must leave a tainted node.
 //!
 //! It stays as long as every `NoExecute` taint is tolerated; of tolerations with a time limit, the
-//! shortest counts, from the moment that the taint was added.
+//! shortest counts, from the moment that the taint was added: by its own date, or as it was first seen
+//! where it has none (`kubectl taint` writes none).
 //!
 //! Upstream: `taint_eviction.go`.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use scheduling::tolerates;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +19,39 @@ pub(super) enum Plan {
     LeaveNow,
 }
 
-pub(super) fn plan(pod: &Pod, node: &Node) -> Plan {
+/// When taints without a date were first seen, by node.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(HashMap<String, Vec<(Taint, Timestamp)>>);
+
+impl Sightings {
+    /// What is on the node now; what is there no more is forgotten.
+    pub(super) fn see(&mut self, name: &str, node: Option<&Node>, now: Timestamp) {
+        let taints = node.into_iter().flat_map(|it| taints(it));
+        let undated = taints.filter(|it| it.time_added.is_none());
+        let before = self.0.remove(name).unwrap_or_default();
+        let since = |taint: &Taint| before.iter().find(|it| it.0 == *taint).map_or(now, |it| it.1);
+        let seen: Vec<_> = undated.map(|it| (it.clone(), since(it))).collect();
+        if !seen.is_empty() {
+            self.0.insert(name.to_owned(), seen);
+        }
+    }
+
+    fn since(&self, node: &Node, taint: &Taint, now: Timestamp) -> Timestamp {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let seen = self.0.get(name).into_iter().flatten().find(|it| it.0 == *taint);
+        taint.time_added.as_ref().map(|it| it.0).or(seen.map(|it| it.1)).unwrap_or(now)
+    }
+}
+
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
     let taints = node.spec.iter().flat_map(|it| it.taints.iter().flatten());
+    taints.filter(|it| it.effect == "NoExecute")
+}
+
+pub(super) fn plan(pod: &Pod, node: &Node, seen: &Sightings, now: Timestamp) -> Plan {
     let tolerations = pod.spec.as_ref().and_then(|it| it.tolerations.clone()).unwrap_or_default();
     let mut earliest: Option<Timestamp> = None;
-    for taint in taints.into_iter().filter(|it| it.effect == "NoExecute") {
+    for taint in taints(node) {
         let matching: Vec<_> = tolerations.iter().filter(|it| tolerates(it, taint)).collect();
         if matching.is_empty() {
             return Plan::LeaveNow;
@@ -33,8 +62,7 @@ pub(super) fn plan(pod: &Pod, node: &Node) -> Plan {
         if limit == 0 {
             return Plan::LeaveNow;
         }
-        let since = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |it| it.0);
-        let leave = clock::later(since, Duration::from_secs(limit));
+        let leave = clock::later(seen.since(node, taint, now), Duration::from_secs(limit));
         earliest = Some(earliest.map_or(leave, |it| it.min(leave)));
     }
     earliest.map_or(Plan::Stay, Plan::LeaveAt)
@@ -67,9 +95,26 @@ mod tests {
             (tolerating(json!(0)), Plan::LeaveNow),
             (json!([{ "operator": "Exists" }]), Plan::Stay),
         ] {
-            assert_eq!(plan(&pod(tolerations.clone()), &node), expected, "{tolerations}");
+            let (pod, seen) = (pod(tolerations.clone()), Sightings::default());
+            assert_eq!(plan(&pod, &node, &seen, Timestamp::UNIX_EPOCH), expected, "{tolerations}");
         }
-        let clean = Node::default();
-        assert_eq!(plan(&pod(json!([])), &clean), Plan::Stay);
+        let (clean, seen) = (Node::default(), Sightings::default());
+        assert_eq!(plan(&pod(json!([])), &clean, &seen, Timestamp::UNIX_EPOCH), Plan::Stay);
+    }
+
+    #[test]
+    fn a_taint_without_a_date_counts_from_when_it_was_first_seen() {
+        let node: Node = serde_json::from_value(json!({ "metadata": { "name": "n" },
+            "spec": { "taints": [{ "key": "k", "value": "v", "effect": "NoExecute" }] } }))
+        .unwrap();
+        let pod = pod(json!([{ "key": "k", "operator": "Exists", "tolerationSeconds": 60 }]));
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut seen = Sightings::default();
+        seen.see("n", Some(&node), at(100));
+        seen.see("n", Some(&node), at(130));
+        assert_eq!(plan(&pod, &node, &seen, at(130)), Plan::LeaveAt(at(160)));
+        seen.see("n", Some(&Node::default()), at(140));
+        seen.see("n", Some(&node), at(150));
+        assert_eq!(plan(&pod, &node, &seen, at(150)), Plan::LeaveAt(at(210)));
     }
 }

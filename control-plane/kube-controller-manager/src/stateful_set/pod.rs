@@ -2,6 +2,8 @@
 //!
 //! Upstream: `stateful_set_utils.go`.
 
+use std::collections::BTreeMap;
+
 use controller::object;
 use k8s_openapi::{
     api::{
@@ -63,6 +65,18 @@ pub(super) fn new(
         });
     }
     pod
+}
+
+/// The labels of its identity that a member does not have.
+pub(super) fn missing_labels(
+    set: &StatefulSet,
+    pod: &Pod,
+    ordinal: i32,
+) -> Option<BTreeMap<&'static str, String>> {
+    let wanted = [(POD_NAME, name(set, ordinal)), (POD_INDEX, ordinal.to_string())];
+    let missing: BTreeMap<_, _> =
+        wanted.into_iter().filter(|(key, value)| object::label(pod, key) != Some(value)).collect();
+    (!missing.is_empty()).then_some(missing)
 }
 
 /// The claims of one member, named after their template and the member.
@@ -139,6 +153,18 @@ mod tests {
         assert_eq!(volumes.len(), 1);
         let claim = volumes[0].persistent_volume_claim.as_ref().unwrap();
         assert_eq!((volumes[0].name.as_str(), claim.claim_name.as_str()), ("data", "data-db-2"));
+    }
+
+    #[test]
+    fn a_member_whose_labels_were_taken_away_gets_them_back() {
+        let set = set();
+        let mut pod = new(&set, &set.spec.as_ref().unwrap().template, "db-abc", 2);
+        assert_eq!(missing_labels(&set, &pod, 2), None);
+        let labels = pod.metadata.labels.as_mut().unwrap();
+        labels.remove(POD_INDEX);
+        labels.insert(POD_NAME.to_owned(), "db-7".to_owned());
+        let missing = [(POD_INDEX, "2".to_owned()), (POD_NAME, "db-2".to_owned())];
+        assert_eq!(missing_labels(&set, &pod, 2), Some(missing.into()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     batch::v1::{CronJob, Job},
-    core::v1::Pod,
+    core::v1::{Event, Pod},
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -202,4 +202,85 @@ async fn a_pod_whose_owner_is_taken_away_is_adopted_again() {
     cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
     cluster.patch::<Pod>("db-0", json!({ "metadata": { "ownerReferences": null } })).await;
     cluster.eventually("it is adopted", async |it| is_owned(it, "db-0").await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_suspended_job_begins_anew_when_it_goes_on() {
+    let cluster = Cluster::start(1).await;
+    cluster.create::<Job>(job("runs", json!({}))).await;
+    cluster.eventually("its pod runs", async |it| it.ready_pods().await == 1).await;
+    let started = async |it: &Cluster| it.get::<Job>("j").await?.status?.start_time;
+    let first = started(&cluster).await.unwrap();
+    cluster.patch::<Job>("j", json!({ "spec": { "suspend": true } })).await;
+    cluster
+        .eventually("it is suspended", async |it| {
+            let status = it.get::<Job>("j").await.unwrap().status.unwrap();
+            let conditions = status.conditions.unwrap_or_default();
+            status.active.is_none() && conditions.iter().any(|it| it.type_ == "Suspended")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(started(&cluster).await.as_ref(), Some(&first));
+    cluster.patch::<Job>("j", json!({ "spec": { "suspend": false } })).await;
+    cluster
+        .eventually("it runs again, from now on", async |it| {
+            it.ready_pods().await == 1 && started(it).await.is_some_and(|it| it.0 > first.0)
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!(status.failed, Some(1), "the pod that was stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_a_success_made_needless_is_stopped_and_no_failure() {
+    let cluster = Cluster::start(1).await;
+    let spec = json!({ "completions": 2, "parallelism": 2, "completionMode": "Indexed",
+        "successPolicy": { "rules": [{ "succeededIndexes": "0" }] } });
+    cluster.create::<Job>(job("runs", spec)).await;
+    cluster.eventually("both run", async |it| it.ready_pods().await == 2).await;
+    let pods = cluster.list::<Pod>().await;
+    let index = "batch.kubernetes.io/job-completion-index";
+    let first = pods.iter().find(|it| it.annotations().get(index).is_some_and(|it| it == "0"));
+    let done = json!({ "status": { "phase": "Succeeded" } });
+    let patch = kube::api::Patch::Merge(&done);
+    let name = first.unwrap().name_any();
+    cluster
+        .api::<Pod>()
+        .patch_status(&name, &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    cluster
+        .eventually("the job is complete", async |it| {
+            it.get::<Job>("j").await.as_ref().and_then(ended).as_deref() == Some("Complete")
+        })
+        .await;
+    let status = cluster.get::<Job>("j").await.unwrap().status.unwrap();
+    assert_eq!((status.succeeded, status.failed, status.active), (Some(1), None, None));
+    let reasons: Vec<_> =
+        status.conditions.unwrap().into_iter().filter_map(|it| it.reason).collect();
+    assert_eq!(reasons, ["SuccessPolicy", "SuccessPolicy"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_tells_of_a_job_that_was_taken_from_it() {
+    let cluster = Cluster::start(1).await;
+    let template = json!({ "spec": job("runs", json!({}))["spec"] });
+    cluster
+        .create::<CronJob>(json!({ "metadata": { "name": "tick" }, "spec": {
+            "schedule": "*/30 * * * *", "jobTemplate": template } }))
+        .await;
+    let active = async |it: &Cluster| -> Vec<String> {
+        let status = it.get::<CronJob>("tick").await.and_then(|it| it.status);
+        let active = status.and_then(|it| it.active).unwrap_or_default();
+        active.into_iter().filter_map(|it| it.name).collect()
+    };
+    cluster.eventually("a job runs", async |it| active(it).await.len() == 1).await;
+    cluster.delete::<Job>(&active(&cluster).await[0]).await;
+    cluster.eventually("none is noted", async |it| active(it).await.is_empty()).await;
+    cluster
+        .eventually("it is told", async |it| {
+            let events = it.list::<Event>().await;
+            events.iter().any(|it| it.reason.as_deref() == Some("MissingJob"))
+        })
+        .await;
 }

@@ -1,13 +1,15 @@
 //! Whatever fails, in whatever order: what must hold at every moment, and what must be so in the end.
 //!
 //! At every moment: no two pods of one StatefulSet ordinal run at once, on machines that cannot be
-//! reached either, and no eviction breaks a disruption budget. In the end: the numbers of pods are what
-//! is asked for, and when the owners are deleted nothing of them is left.
+//! reached either, and no eviction breaks a disruption budget, be it of how many must be there or of how
+//! many may be missing. In the end: the numbers of pods are what is asked for, every Job has succeeded and
+//! is gone, and when the owners are deleted nothing of them is left.
 
 use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::Job,
     core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
@@ -74,15 +76,21 @@ impl World {
             .create::<PodDisruptionBudget>(json!({ "metadata": { "name": "web" },
                 "spec": { "minAvailable": GUARDED, "selector": labels("web") } }))
             .await;
+        cluster
+            .create::<PodDisruptionBudget>(json!({ "metadata": { "name": "db" },
+                "spec": { "maxUnavailable": 1, "selector": labels("db") } }))
+            .await;
         let nodes = (0..4).map(|it| format!("n{it}")).collect();
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         Self { cluster, dice, nodes, made: 4, web: 4, db: 3, story: Vec::new() }
     }
 
     async fn step(&mut self) {
-        match self.dice.below(9) {
+        match self.dice.below(11) {
             0 => self.kill_pod().await,
-            1 | 2 => self.evict().await,
+            1 => self.evict("web").await,
+            2 => self.evict("db").await,
+            8 | 9 => self.start_job().await,
             3 => self.silence(),
             4 => self.reconnect(),
             5 => self.replace_node().await,
@@ -98,6 +106,11 @@ impl World {
         let doubles = self.cluster.machines.doubles();
         let of_set: Vec<_> = doubles.iter().filter(|it| it.contains("db-")).collect();
         assert!(of_set.is_empty(), "{of_set:?} ran twice after {:#?}", self.story);
+        for job in self.cluster.list::<Job>().await {
+            let conditions = job.status.and_then(|it| it.conditions).unwrap_or_default();
+            let failed = conditions.iter().find(|it| it.type_ == "Failed");
+            assert!(failed.is_none(), "{failed:?} after {:#?}", self.story);
+        }
     }
 
     async fn pick(&mut self, app: Option<&str>) -> Option<Pod> {
@@ -116,24 +129,41 @@ impl World {
         self.cluster.delete::<Pod>(&pod.name_any()).await;
     }
 
-    async fn evict(&mut self) {
+    /// Whatever is taken from it while it runs, it is done in the end.
+    async fn start_job(&mut self) {
+        let name = format!("j{}", self.story.len());
+        self.story.push(format!("{name} begins"));
+        let mut template = template("job", "exits");
+        template["spec"]["restartPolicy"] = json!("Never");
+        self.cluster
+            .create::<Job>(json!({ "metadata": { "name": name }, "spec": {
+                "completions": 6, "parallelism": 2, "completionMode": "Indexed",
+                "backoffLimit": 1000, "ttlSecondsAfterFinished": 5, "template": template } }))
+            .await;
+    }
+
+    async fn evict(&mut self, app: &str) {
         // What has just failed is known before anybody is evicted.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let Some(victim) = self.pick(Some("web")).await else { return };
-        let healthy = self.healthy().await;
+        let Some(victim) = self.pick(Some(app)).await else { return };
+        let healthy = self.healthy(app).await;
+        let guarded = match app {
+            "web" => GUARDED,
+            _ => usize::try_from(self.db - 1).unwrap(),
+        };
         let api = self.cluster.api::<Pod>();
         let was_ready = is_ready(&victim);
         let evicted = api.evict(&victim.name_any(), &EvictParams::default()).await;
         self.story.push(format!("{}: evicted: {}", victim.name_any(), evicted.is_ok()));
         if evicted.is_ok() && was_ready {
-            assert!(healthy > GUARDED, "of {healthy} one was evicted after {:#?}", self.story);
+            assert!(healthy > guarded, "of {healthy} one was evicted after {:#?}", self.story);
         }
     }
 
-    async fn healthy(&self) -> usize {
+    async fn healthy(&self, app: &str) -> usize {
         let pods = self.cluster.list::<Pod>().await;
         let is_healthy = |it: &&Pod| {
-            it.labels().get("app").is_some_and(|it| it == "web")
+            it.labels().get("app").is_some_and(|it| it == app)
                 && is_ready(it)
                 && it.metadata.deletion_timestamp.is_none()
         };
@@ -200,6 +230,7 @@ impl World {
                     && (of_db.ready_replicas.unwrap_or(0), of_db.replicas) == (db, db)
                     && of_db.current_revision == of_db.update_revision
                     && (of_agent.number_ready, of_agent.desired_number_scheduled) == (nodes, nodes)
+                    && it.list::<Job>().await.is_empty()
                     && it.list::<Pod>().await.len() == total
             })
             .await;

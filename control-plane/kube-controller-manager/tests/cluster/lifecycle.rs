@@ -180,3 +180,28 @@ async fn circle(deleted: &[&str]) {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_taint_that_has_no_date_is_tolerated_as_long_as_a_pod_says() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .create::<Pod>(json!({ "metadata": { "name": "p" }, "spec": {
+            "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": 60 }],
+            "containers": [{ "name": "c", "image": "one" }] } }))
+        .await;
+    cluster.eventually("it runs", async |it| it.ready_pods().await == 1).await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    // As kubectl writes it.
+    let taint = json!({ "spec": { "taints": [{ "key": "k", "effect": "NoExecute" }] } });
+    let patch = kube::api::Patch::Merge(&taint);
+    nodes.patch("n0", &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let start = cluster.clock.now();
+    cluster
+        .eventually("the pod is driven away", async |it| {
+            it.get::<Pod>("p").await.is_none_or(|it| it.metadata.deletion_timestamp.is_some())
+        })
+        .await;
+    let left = cluster.clock.now().duration_since(start).as_secs();
+    assert!((59..=63).contains(&left), "left after {left} s");
+}

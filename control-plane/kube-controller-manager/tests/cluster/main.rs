@@ -6,11 +6,14 @@
 
 mod attach;
 mod batch;
+mod budgets;
 mod certificates;
 mod failures;
 mod lifecycle;
+mod ownership;
 mod profiles;
 mod resource_claims;
 mod storage;
 mod support;
+mod switches;
 mod workloads;

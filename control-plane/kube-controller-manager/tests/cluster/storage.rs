@@ -304,3 +304,35 @@ async fn a_claim_for_one_pod_at_a_time_keeps_the_next_pod_waiting() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_waits_gets_its_claim_back() {
+    let cluster = Cluster::start(1).await;
+    let labels = json!({ "app": "db" });
+    cluster
+        .create::<StatefulSet>(json!({ "metadata": { "name": "db" }, "spec": { "replicas": 1,
+            "serviceName": "db", "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": {
+                "nodeSelector": { "no": "where" },
+                "containers": [{ "name": "c", "image": "one" }] } },
+            "volumeClaimTemplates": [{ "metadata": { "name": "data" },
+                "spec": claim_spec(Some("none")) }] } }))
+        .await;
+    let uid = async |it: &Cluster| {
+        let claim = it.get::<PersistentVolumeClaim>("data-db-0").await;
+        claim.filter(|it| it.metadata.deletion_timestamp.is_none()).and_then(|it| it.uid())
+    };
+    cluster
+        .eventually("the member waits", async |it| {
+            it.get::<Pod>("db-0").await.is_some() && uid(it).await.is_some()
+        })
+        .await;
+    let before = uid(&cluster).await;
+    cluster.delete::<PersistentVolumeClaim>("data-db-0").await;
+    cluster
+        .eventually("there is another claim", async |it| {
+            let now = uid(it).await;
+            now.is_some() && now != before
+        })
+        .await;
+}

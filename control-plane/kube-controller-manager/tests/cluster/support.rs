@@ -21,7 +21,7 @@ use kube::{
     core::NamespaceResourceScope,
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
-use kube_controller_manager::Config;
+use kube_controller_manager::{Config, Switches};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ pub(crate) struct Cluster {
     pub(crate) machines: Machines,
     ca: Arc<pki::Ca>,
     settings: kube_scheduler::Settings,
+    switches: Switches,
     /// Of the controllers and the scheduler that run now.
     control: Mutex<Scope>,
 }
@@ -122,6 +123,19 @@ impl Cluster {
 
     /// With a scheduler that is configured.
     pub(crate) async fn start_with(nodes: usize, settings: kube_scheduler::Settings) -> Self {
+        Self::start_as(nodes, settings, Switches::default()).await
+    }
+
+    /// With some of the controllers.
+    pub(crate) async fn start_without(nodes: usize, switches: Switches) -> Self {
+        Self::start_as(nodes, kube_scheduler::Settings::default(), switches).await
+    }
+
+    async fn start_as(
+        nodes: usize,
+        settings: kube_scheduler::Settings,
+        switches: Switches,
+    ) -> Self {
         let epoch: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let clock = Clock::simulated(epoch);
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
@@ -131,7 +145,8 @@ impl Cluster {
         let ca = Arc::new(pki::Ca::new("kubernetes").unwrap());
         let (machines, control) = (Machines::default(), Mutex::new(scope.child()));
         let own = scope.clone();
-        let cluster = Self { server, client, clock, scope: own, machines, ca, settings, control };
+        let cluster =
+            Self { server, client, clock, scope: own, machines, ca, settings, switches, control };
         cluster.restart();
         for number in 0..nodes {
             cluster.add_node(&format!("n{number}")).await;
@@ -157,6 +172,7 @@ impl Cluster {
         let mut config = Config::new(self.ca.clone(), self.ca.certificate_pem().to_owned());
         // Its helpers succeed at once.
         config.local_path_image = Some("exits".into());
+        config.controllers = self.switches.clone();
         drop(scope.spawn(
             "controllers",
             kube_controller_manager::run(controllers, config, self.clock, scope.clone()),

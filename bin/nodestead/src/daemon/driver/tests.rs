@@ -33,6 +33,7 @@ fn settings() -> Settings {
         latency: latency::Profile::default(),
         spot_seed: None,
         etcd: None,
+        without: Vec::new(),
     }
 }
 

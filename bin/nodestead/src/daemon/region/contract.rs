@@ -52,6 +52,7 @@ fn region(folder: &Path, scope: &Scope) -> Region {
         latency: latency::Profile::default(),
         spot_seed: None,
         etcd: None,
+        without: Vec::new(),
     };
     Region::open(&layout, &settings, Clock::system(), scope).unwrap()
 }

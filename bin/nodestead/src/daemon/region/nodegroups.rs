@@ -53,6 +53,7 @@ impl Simulation {
             latency: latency::Profile::default(),
             spot_seed: None,
             etcd: None,
+            without: Vec::new(),
             proxy_unowned: None,
         };
         let clock = Clock::simulated("2026-11-29T08:00:00Z".parse().unwrap());

@@ -122,6 +122,8 @@ pub(super) const ROLES: &[Role] = &[
             "get update | * | */scale",
             "list | core | pods",
             "get list | metrics.k8s.io | pods",
+            "get list | custom.metrics.k8s.io | *",
+            "get list | external.metrics.k8s.io | *",
             EVENTS,
         ],
     ),
@@ -295,6 +297,40 @@ pub(super) const ROLES: &[Role] = &[
             "approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving",
             "sign | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown",
             "create | authorization.k8s.io | subjectaccessreviews",
+            EVENTS,
+        ],
+    ),
+    // Of controllers that only upstream's process has.
+    (
+        "selinux-warning-controller",
+        &[
+            "get list watch | core | persistentvolumes persistentvolumeclaims pods",
+            "get list watch | storage.k8s.io | csidrivers",
+            EVENTS,
+        ],
+    ),
+    (
+        "service-cidrs-controller",
+        &[
+            "get list watch patch update | networking.k8s.io | servicecidrs",
+            "patch update | networking.k8s.io | servicecidrs/finalizers servicecidrs/status",
+            "get list watch | networking.k8s.io | ipaddresses",
+            EVENTS,
+        ],
+    ),
+    (
+        "validatingadmissionpolicy-status-controller",
+        &[
+            "get list watch | admissionregistration.k8s.io | validatingadmissionpolicies",
+            "get patch update | admissionregistration.k8s.io | validatingadmissionpolicies/status",
+            EVENTS,
+        ],
+    ),
+    (
+        "volumeattributesclass-protection-controller",
+        &[
+            "get list watch | core | persistentvolumeclaims persistentvolumes",
+            "get list update watch | storage.k8s.io | volumeattributesclasses",
             EVENTS,
         ],
     ),

@@ -133,6 +133,10 @@ fn a_change_of_replicas_during_a_rollout_is_shared_in_proportion() {
     let sets = [set("old", 8, 8, 1, 10), set("new", 2, 2, 2, 10)];
     let plan = rolling::rescale(&observed(&deployment, &sets)).unwrap();
     assert_eq!(scales(&plan), [("old".to_owned(), 16), ("new".to_owned(), 4)]);
+    // Upstream's end-to-end test: a rollout that is stuck at 8 and 5, scaled from 10 to 30.
+    let stuck = [set("old", 8, 8, 1, 13), set("new", 5, 0, 2, 13)];
+    let plan = rolling::rescale(&observed(&self::deployment(30, "3", "2"), &stuck)).unwrap();
+    assert_eq!(scales(&plan), [("old".to_owned(), 20), ("new".to_owned(), 13)]);
     let deployment = self::deployment(5, "0", "2");
     let plan = rolling::rescale(&observed(&deployment, &sets)).unwrap();
     assert_eq!(scales(&plan), [("old".to_owned(), 4), ("new".to_owned(), 1)]);
@@ -155,12 +159,26 @@ fn recreate_waits_until_the_last_old_pod_is_gone() {
 fn a_rollback_gives_the_old_set_a_new_revision_and_remembers_the_old_one() {
     let deployment = deployment(1, "1", "0");
     let sets = [set("new", 0, 0, 1, 1), set("old", 1, 1, 2, 1)];
-    let Plan::Annotate { set, annotations } = plan(&observed(&deployment, &sets)) else {
+    let Plan::Renew { set, patch } = plan(&observed(&deployment, &sets)) else {
         panic!("the revision is not renewed")
     };
     assert_eq!(set.metadata.uid.as_deref(), Some("new"));
+    let annotations = &patch["metadata"]["annotations"];
     assert_eq!(annotations[revision::REVISION], "3");
     assert_eq!(annotations["deployment.kubernetes.io/revision-history"], "1");
+}
+
+#[test]
+fn the_seconds_that_a_pod_must_be_ready_are_handed_on_also_while_a_rollout_is_paused() {
+    let mut deployment = deployment(1, "1", "0");
+    let sets = [set("new", 1, 1, 1, 2)];
+    assert_eq!(plan(&observed(&deployment, &sets)), Plan::Nothing);
+    let spec = deployment.spec.as_mut().unwrap();
+    (spec.min_ready_seconds, spec.paused) = (Some(30), Some(true));
+    let Plan::Renew { patch, .. } = plan(&observed(&deployment, &sets)) else {
+        panic!("nothing is handed on")
+    };
+    assert_eq!(patch, json!({ "spec": { "minReadySeconds": 30 } }));
 }
 
 #[test]

@@ -104,6 +104,25 @@ fn a_job_ends_by_success_by_failures_or_by_its_deadline() {
 }
 
 #[test]
+fn a_restart_that_reaches_the_limit_ends_the_job() {
+    let restarted = |count: i32| -> Arc<Pod> {
+        let mut pod = (*simple("a", "Running")).clone();
+        let statuses = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+        statuses[0].restart_count = count;
+        Arc::new(pod)
+    };
+    let ends = |policy: &str, limit: i32, count: i32| {
+        let mut job = job(json!({ "completions": 1, "backoffLimit": limit }), json!({}));
+        let spec = job.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        spec.restart_policy = Some(policy.into());
+        Observed::new(&job, &[restarted(count)], at(100)).outcome().is_some()
+    };
+    assert_eq!([1, 2, 3].map(|it| ends("OnFailure", 2, it)), [false, true, true]);
+    assert_eq!([0, 1].map(|it| ends("OnFailure", 0, it)), [false, true]);
+    assert!(!ends("Never", 2, 3), "there each failure has its pod");
+}
+
+#[test]
 fn a_pod_is_counted_once_and_only_after_it_was_noted_and_released() {
     let fresh = job(json!({ "completions": 2 }), json!({}));
     let pods = [simple("a", "Succeeded")];
