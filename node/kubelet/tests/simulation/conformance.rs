@@ -83,7 +83,7 @@ async fn a_sidecars_exit_starts_all_anew_and_so_does_an_init_containers() {
     world.runtime.script("late", Script::exits(2 * SECOND, 42));
     world.create(pod("p", spec)).await;
     // The last of the init containers fails for once, before anything else runs.
-    world.until("p", |it| counts(it)[0].1 == 1).await;
+    world.until("p", |it| counts(it).first().is_some_and(|it| it.1 == 1)).await;
     world.runtime.script("late", Script::exits(SECOND, 0));
     world.until("p", support::is_ready).await;
     let before = counts(&world.status("p").await);
@@ -109,15 +109,15 @@ async fn a_sidecars_exit_starts_all_anew_and_so_does_an_init_containers() {
 async fn a_container_that_ends_before_the_others_of_a_deleted_pod_is_no_longer_ready() {
     let world = World::new().await;
     let spec = json!({
-        "terminationGracePeriodSeconds": 1000,
+        "terminationGracePeriodSeconds": 400,
         "containers": [
             { "name": "quick", "image": "i:1" },
-            { "name": "slow", "image": "i:1", "lifecycle": { "preStop": { "sleep": { "seconds": 900 } } } },
+            { "name": "slow", "image": "i:1", "lifecycle": { "preStop": { "sleep": { "seconds": 300 } } } },
         ],
     });
     world.create(pod("p", spec)).await;
     world.until("p", support::is_ready).await;
-    world.delete("p", 1000).await;
+    world.delete("p", 400).await;
     let ready = |it: &PodStatus| -> Vec<bool> {
         it.container_statuses.iter().flatten().map(|it| it.ready).collect()
     };
