@@ -65,7 +65,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.node_monitor_grace_period = args.node_monitor_grace_period;
     config.local_path_image = args.local_path_image;
     config.terminated_pod_gc_threshold = args.terminated_pod_gc_threshold;
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    let client =
+        controller::client("kube-controller-manager", args.kubeconfig.as_deref(), None).await?;
     let scope = Scope::new();
     if let Some(address) = args.serving.address(PORT) {
         health::serve(address, "kube-controller-manager", Clock::system(), &scope)?;
