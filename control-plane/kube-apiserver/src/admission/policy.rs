@@ -84,6 +84,12 @@ impl Policies {
     }
 }
 
+impl Policies {
+    pub(super) fn has_any(&self, context: &Context) -> bool {
+        !self.known(context).validating.is_empty()
+    }
+}
+
 /// What policies have said besides yes.
 #[derive(Default)]
 pub(super) struct Effects {
