@@ -26,6 +26,7 @@ mod ranges;
 mod rbac;
 mod resource;
 mod stop_signal;
+mod usage;
 mod volumes;
 mod workloads;
 
@@ -169,7 +170,8 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("", "nodes") => cluster::node(faults, object),
         ("", "persistentvolumes") => cluster::volume(faults, object),
         ("", "persistentvolumeclaims") => cluster::claim(faults, "spec", &object["spec"]),
-        ("", "limitranges" | "resourcequotas") => {}
+        ("", "limitranges") => usage::limit_range(faults, object),
+        ("", "resourcequotas") => usage::quota(faults, object),
         ("apps", _) => workloads::validate(faults, resource, object),
         ("batch", "jobs") => batch::job(faults, "spec", &object["spec"], meta(object, "uid")),
         ("batch", "cronjobs") => batch::cron_job(faults, object),
@@ -212,6 +214,7 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
         ("", "pods") => pod_update::check(faults, old, new),
         ("", "services") => network::service_update(faults, old, new),
         ("", "configmaps" | "secrets") => config::update(faults, old, new),
+        ("", "resourcequotas") => usage::quota_update(faults, old, new),
         ("", "nodes") => cluster::node_update(faults, old, new),
         ("", "persistentvolumeclaims") => cluster::claim_update(faults, old, new),
         ("apps", _) => workloads::update(faults, resource, old, new),
