@@ -7,6 +7,7 @@ use std::{cell::RefCell, fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 use crate::{
     resources::{Resource, custom::Custom},
@@ -43,7 +44,7 @@ impl FieldValidation {
     }
 }
 
-/// A decoded value, and the paths of fields that stood in it twice.
+/// A decoded value, and what is said of fields that stood in it twice.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) value: Value,
@@ -70,14 +71,37 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, Status> {
     let seed = Seed { path: String::new(), duplicates: &duplicates };
     let value = seed.deserialize(&mut deserializer).and_then(|it| deserializer.end().map(|()| it));
     let value = value.map_err(|error| malformed(&error))?;
-    Ok(Decoded { value, duplicates: duplicates.into_inner() })
+    let duplicates = duplicates.into_inner().into_iter();
+    let duplicates = duplicates.map(|path| format!("duplicate field \"{path}\"")).collect();
+    Ok(Decoded { value, duplicates })
 }
 
+/// Here, too, the last of two fields wins. Of several that stand twice, the first is told.
 fn yaml(bytes: &[u8]) -> Result<Decoded, Status> {
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
-    let value = serde_saphyr::from_str(text)
-        .map_err(|error| malformed(&format!("error converting YAML to JSON: yaml: {error}")))?;
-    Ok(Decoded { value, duplicates: Vec::new() })
+    let failed = |error: &serde_saphyr::Error| {
+        malformed(&format!("error converting YAML to JSON: yaml: {error}"))
+    };
+    match serde_saphyr::from_str(text) {
+        Ok(value) => Ok(Decoded { value, duplicates: Vec::new() }),
+        Err(error) => {
+            let serde_saphyr::Error::DuplicateMappingKey { key, location } =
+                error.without_snippet()
+            else {
+                return Err(failed(&error));
+            };
+            let told = format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {:?} \
+                 already set in map",
+                location.line(),
+                key.as_deref().unwrap_or_default()
+            );
+            let lenient = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+            let value = serde_saphyr::from_str_with_options(text, lenient);
+            let value = value.map_err(|error| failed(&error))?;
+            Ok(Decoded { value, duplicates: vec![told] })
+        }
+    }
 }
 
 fn malformed(error: &dyn fmt::Display) -> Status {
@@ -130,8 +154,7 @@ pub(crate) fn typed(
         return Err(failed(&wrong));
     }
     let unknown = findings.unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let twice = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let found: Vec<String> = twice.chain(unknown).collect();
+    let found: Vec<String> = unknown.chain(duplicates.iter().cloned()).collect();
     match validation {
         FieldValidation::Strict if !found.is_empty() => {
             Err(failed(&format!("strict decoding error: {}", found.join(", "))))
@@ -280,12 +303,21 @@ mod tests {
         assert_eq!(
             error.message,
             "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding \
-             error: duplicate field \"spec.replicas\", unknown field \"spec.foo\""
+             error: unknown field \"spec.foo\", duplicate field \"spec.replicas\""
         );
         let (value, warnings) = deployment(ODD, FieldValidation::Warn).unwrap();
-        assert_eq!(warnings, ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+        assert_eq!(warnings, ["unknown field \"spec.foo\"", "duplicate field \"spec.replicas\""]);
         assert_eq!(value["spec"], serde_json::json!({"replicas": 2}));
         assert!(deployment(ODD, FieldValidation::Ignore).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn yaml_with_a_key_twice_is_told_with_its_line() {
+        let text = b"apiVersion: apps/v1\nspec:\n  replicas: 1\n  replicas: 2\n";
+        let decoded = body("application/yaml", text).unwrap();
+        assert_eq!(decoded.value["spec"]["replicas"], 2);
+        let told = "line 4: key \"replicas\" already set in map";
+        assert!(decoded.duplicates[0].ends_with(told), "{:?}", decoded.duplicates);
     }
 
     #[test]
