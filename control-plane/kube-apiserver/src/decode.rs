@@ -68,7 +68,7 @@ pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> 
 pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, Status> {
     let duplicates = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Seed { path: String::new(), duplicates: &duplicates };
+    let seed = Seed { at: &Place::Root, duplicates: &duplicates };
     let value = seed.deserialize(&mut deserializer).and_then(|it| deserializer.end().map(|()| it));
     let value = value.map_err(|error| malformed(&error))?;
     let duplicates = duplicates.into_inner().into_iter();
@@ -209,8 +209,26 @@ fn identify(resource: &Resource, value: &mut Value) -> Result<(), Status> {
 
 /// Builds a [`Value`] and notes fields that occur twice; the last one wins, as upstream.
 struct Seed<'a> {
-    path: String,
+    at: &'a Place<'a>,
     duplicates: &'a RefCell<Vec<String>>,
+}
+
+/// Where a value stands. It becomes a text only where it has to be told.
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => f.write_str(name),
+            Self::Field(place, name) => write!(f, "{place}.{name}"),
+            Self::Item(place, index) => write!(f, "{place}[{index}]"),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -259,8 +277,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut out = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, out.len());
-            match items.next_element_seed(Seed { path, duplicates: self.duplicates })? {
+            let at = Place::Item(self.at, out.len());
+            match items.next_element_seed(Seed { at: &at, duplicates: self.duplicates })? {
                 Some(item) => out.push(item),
                 None => return Ok(Value::Array(out)),
             }
@@ -270,12 +288,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let dot = if self.path.is_empty() { "" } else { "." };
-            let path = format!("{}{dot}{key}", self.path);
+            let at = Place::Field(self.at, &key);
             if out.contains_key(&key) {
-                self.duplicates.borrow_mut().push(path.clone());
+                self.duplicates.borrow_mut().push(at.to_string());
             }
-            let value = entries.next_value_seed(Seed { path, duplicates: self.duplicates })?;
+            let value = entries.next_value_seed(Seed { at: &at, duplicates: self.duplicates })?;
             if out.len() > 1_000_000 {
                 return Err(A::Error::custom("too many fields"));
             }

@@ -12,7 +12,7 @@
 
 pub(crate) mod entries;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::entries::Owner;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         typed::{self, Change, Kind},
     },
     convert, decode,
-    resources::Resource,
+    resources::{Resource, meta},
     server::Call,
     strategy::{self, Part},
 };
@@ -124,7 +124,26 @@ pub(crate) fn on_create(call: &Call, object: &mut Value) {
     }
     let sent = entries::take(object);
     let known = entries::of_client(sent).unwrap_or_default();
-    track(call, Part::Main, known, &json!({}), object);
+    if known.is_empty() {
+        let set = of_new(&call.resource, &convert::shown(&call.resource, object), &kind(call));
+        let time = meta(object, "creationTimestamp");
+        let entry = (!set.is_empty()).then(|| owner(call).entry_of(set.into(), time));
+        return entries::set(object, entry.into_iter().collect());
+    }
+    let time = meta(object, "creationTimestamp").to_owned();
+    track(call, Part::Main, known, &json!({}), object, &time);
+}
+
+/// What whoever makes an object owns of it.
+fn of_new(resource: &Resource, object: &Value, kind: &Kind) -> Map<String, Value> {
+    let has_status = resource.has_status();
+    typed::added(object, kind, |holder, name| match holder {
+        "" => matches!(name, "apiVersion" | "kind") || name == "status" && has_status,
+        _ => UNOWNED.iter().any(|path| match path {
+            [_, last] => last.strip_prefix("f:") == Some(name),
+            _ => false,
+        }),
+    })
 }
 
 /// Of a changed object, before admission sees it.
@@ -144,20 +163,20 @@ pub(crate) fn on_update(call: &Call, part: Part, old: &Value, new: &mut Value) {
         entries::of_client(sent).unwrap_or_else(|| entries::of(old))
     };
     if is_tracked && !known.is_empty() {
-        track(call, part, known, old, new);
+        track(call, part, known, old, new, &call.now());
     } else {
         entries::set(new, known);
     }
 }
 
 /// Gives the request's owner what it changed, and takes it from the others.
-fn track(call: &Call, part: Part, known: Vec<Value>, old: &Value, new: &mut Value) {
+fn track(call: &Call, part: Part, known: Vec<Value>, old: &Value, new: &mut Value, time: &str) {
     let catalog = call.server.catalog();
     let known = entries::served(known, &catalog, &call.resource);
     let (old, shown) = (convert::shown(&call.resource, old), convert::shown(&call.resource, new));
     let change = typed::difference(&old, &shown, &kind(call));
     let change = change_within(change, &call.resource, part);
-    let left = entries::changed(known, change, &owner(call), &call.now());
+    let left = entries::changed(known, change, &owner(call), time);
     entries::set(new, left);
 }
 

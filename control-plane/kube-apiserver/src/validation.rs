@@ -14,6 +14,7 @@ mod certificates;
 mod cluster;
 mod config;
 mod custom;
+mod events;
 mod fields;
 mod flow;
 mod metadata;
@@ -139,7 +140,9 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
         custom::validate(&mut faults, custom, new, Some(old));
         return faults.found;
     }
-    if part == Part::Main {
+    if resource.is("events.k8s.io", "events") {
+        events::update(&mut faults, old, new);
+    } else if part == Part::Main {
         body(&mut faults, resource, new);
         changes(&mut faults, resource, old, new);
     } else if part == Part::EphemeralContainers {
@@ -170,6 +173,8 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("", "nodes") => cluster::node(faults, object),
         ("", "persistentvolumes") => cluster::volume(faults, object),
         ("", "persistentvolumeclaims") => cluster::claim(faults, "spec", &object["spec"]),
+        ("", "events") => events::event(faults, object, false),
+        ("events.k8s.io", _) => events::create(faults, object),
         ("", "limitranges") => usage::limit_range(faults, object),
         ("", "resourcequotas") => usage::quota(faults, object),
         ("apps", _) => workloads::validate(faults, resource, object),

@@ -7,20 +7,23 @@
 //! Upstream: `cache.TransformStripManagedFields` of client-go.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::Response;
+use http::Request;
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
-use tower::ServiceExt;
 
 const BEGIN: &[u8] = b"\"managedFields\":[";
 
 pub(crate) fn lean(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let service = client.map_response(|response: Response<Body>| {
-        response.map(|body| {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let client = client.clone();
+        async move {
+            let response = client.send(request).await?;
             let mut cut = Cut::default();
-            body.map_frame(move |frame| frame.map_data(|data| cut.next(&data)))
-        })
+            let lean =
+                |body: Body| body.map_frame(move |frame| frame.map_data(|data| cut.next(&data)));
+            Ok::<_, kube::Error>(response.map(lean))
+        }
     });
     Client::new(service, namespace)
 }

@@ -12,6 +12,7 @@ use crate::{
     convert,
     decode::{self, FieldValidation},
     defaults,
+    managed_fields::entries,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -82,6 +83,7 @@ impl<'a> Round<'a> {
         if resource.custom.is_some() {
             changed["apiVersion"] = object["apiVersion"].clone();
         }
+        entries::keep_readable(object, &mut changed);
         defaults::apply(self.resource, &mut changed);
         Ok(changed)
     }

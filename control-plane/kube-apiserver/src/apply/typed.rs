@@ -2,6 +2,7 @@
 //!
 //! Upstream: sigs.k8s.io/structured-merge-diff/typed.
 
+mod added;
 mod check;
 mod compare;
 mod merge;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub(crate) use self::{
+    added::added,
     check::check,
     compare::{Change, difference},
     merge::merge,

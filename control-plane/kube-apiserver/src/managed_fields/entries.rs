@@ -33,10 +33,15 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn entry(&self, set: &FieldSet, time: &str) -> Value {
+        self.entry_of(set.to_json(), time)
+    }
+
+    pub(crate) fn entry_of(&self, set: Value, time: &str) -> Value {
         let mut entry = json!({
             "operation": self.operation, "apiVersion": self.api_version, "time": time,
-            "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
+            "fieldsType": "FieldsV1",
         });
+        entry["fieldsV1"] = set;
         for (field, text) in [("manager", &self.manager), ("subresource", &self.subresource)] {
             if !text.is_empty() {
                 entry[field] = text.clone().into();
@@ -107,6 +112,18 @@ pub(crate) fn of_client(sent: Value) -> Option<Vec<Value>> {
         entries.push(entry);
     }
     (!entries.is_empty()).then_some(entries)
+}
+
+/// Puts the entries back where admission has made something of them that is none.
+///
+/// Upstream: `NewManagedFieldsValidatingAdmissionController`.
+pub(crate) fn keep_readable(before: &Value, after: &mut Value) {
+    let (known, found) =
+        (&before["metadata"]["managedFields"], &after["metadata"]["managedFields"]);
+    let is_void = found.as_array().is_none_or(Vec::is_empty);
+    if known != found && !is_void && of_client(found.clone()).is_none() {
+        after["metadata"]["managedFields"] = known.clone();
+    }
 }
 
 fn is_same(a: &Value, b: &Value) -> bool {

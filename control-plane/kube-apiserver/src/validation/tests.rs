@@ -448,3 +448,27 @@ fn limits_that_contradict_each_other_are_refused() {
         assert!(found.iter().any(|it| it == told), "{told}: {found:?}");
     }
 }
+
+#[test]
+fn an_event_is_of_its_objects_namespace_and_only_goes_on() {
+    let event = |namespace: &str| {
+        json!({"metadata": {"name": "e", "namespace": "n"}, "involvedObject": {"namespace": namespace},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c",
+            "reportingInstance": "i", "action": "a", "reason": "r", "type": "Normal"})
+    };
+    assert_eq!(faults("events.k8s.io", "events", event("n")), [] as [&str; 0]);
+    let told = "involvedObject.namespace: Invalid value: \"m\": does not match event.namespace";
+    assert_eq!(faults("", "events", event("m")), [told]);
+    let mut next = event("n");
+    next["series"] = json!({"count": 1, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+    next["message"] = "other".into();
+    assert_eq!(
+        changes("events.k8s.io", "events", event("n"), next.clone()),
+        [
+            "series.count: Invalid value: \"\": should be at least 2",
+            "message: Invalid value: \"other\": field is immutable",
+        ]
+    );
+    next["series"]["count"] = 2.into();
+    assert_eq!(changes("", "events", event("n"), next), [] as [&str; 0]);
+}

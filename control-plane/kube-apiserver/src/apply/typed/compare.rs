@@ -50,7 +50,7 @@ fn between(old: Option<&Value>, new: Option<&Value>, kind: &Kind) -> Change {
 }
 
 /// Whether nothing below the value has an owner of its own.
-fn is_leaf(value: Option<&Value>, kind: &Kind) -> bool {
+pub(super) fn is_leaf(value: Option<&Value>, kind: &Kind) -> bool {
     match kind {
         Kind::Atomic => true,
         Kind::Keyed(..) | Kind::Set => items(value).is_empty(),
@@ -99,7 +99,7 @@ fn fields(old: Option<&Value>, new: Option<&Value>, kind: &Kind) -> Change {
     change
 }
 
-fn is_void(value: Option<&Value>) -> bool {
+pub(super) fn is_void(value: Option<&Value>) -> bool {
     match value {
         Some(Value::Object(fields)) => fields.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
