@@ -41,7 +41,12 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let api = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let api = controller::client(
+        "aws-cloud-controller-manager",
+        args.kubeconfig.as_deref(),
+        args.master.as_deref(),
+    )
+    .await?;
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let ec2 = aws_wire::client::from_environment(environment, args.region.as_deref(), clock)?;

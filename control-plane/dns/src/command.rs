@@ -51,7 +51,11 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     serve_http(&args, &server, &scope)?;
     let address = server.listen(&Place::Here, address, &scope)?;
     info!(%address, domain = settings.domain, "answering");
-    watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &server, &scope);
+    watch::start(
+        controller::client("coredns", args.kubeconfig.as_deref(), None).await?,
+        &server,
+        &scope,
+    );
 
     lifecycle::asked_to_end().await?;
     // Clients that still have this address get their answers.

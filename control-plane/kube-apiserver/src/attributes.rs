@@ -161,7 +161,16 @@ impl Selection {
                 && !own.iter().any(|own| own == it)
         });
         if let Some(field) = unknown {
-            return Err(Status::bad_request(format!("field label not supported: {field}")));
+            // In the words of kinds that have fields of their own, or of all others.
+            let why = if known.is_empty() && resource.custom.is_none() {
+                format!(
+                    "{field:?} is not a known field selector: only \"metadata.name\", \
+                     \"metadata.namespace\""
+                )
+            } else {
+                format!("field label not supported: {field}")
+            };
+            return Err(Status::bad_request(why));
         }
         let (group, plural) = resource.storage();
         Ok(Self { group: group.into(), plural: plural.into(), labels, fields, selectable: own })

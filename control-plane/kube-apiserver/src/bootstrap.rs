@@ -275,6 +275,7 @@ pub(crate) async fn send(
         .method(method)
         .uri(&path)
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "kube-apiserver")
         .body(transport::full(object.to_string()))
         .map_err(|error| StartError::Write { path: path.clone(), message: error.to_string() })?;
     request.extensions_mut().insert(UserInfo::master("system:apiserver"));

@@ -61,6 +61,16 @@ pub(crate) fn printed<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Val
     Cow::Owned(stored)
 }
 
+/// An object as `resource` shows it, where that is not how it is stored.
+pub(crate) fn shown<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    if !is_older_autoscaler(resource) && !resource.is("events.k8s.io", "events") {
+        return Cow::Borrowed(object);
+    }
+    let mut shown = object.clone();
+    from_storage(resource, &mut shown);
+    Cow::Owned(shown)
+}
+
 fn is_older_autoscaler(resource: &Resource) -> bool {
     resource.version == "v1" && resource.is("autoscaling", "horizontalpodautoscalers")
 }

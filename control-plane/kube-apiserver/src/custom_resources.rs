@@ -49,6 +49,11 @@ pub(crate) fn prepare(definition: &mut Value, now: &str, catalog: &Catalog) {
         service["port"] = 443.into();
     }
     store_version(definition);
+    accept_names(definition, now, catalog);
+}
+
+/// Gives the definition its names, and says so in its conditions.
+pub(crate) fn accept_names(definition: &mut Value, now: &str, catalog: &Catalog) {
     let verdict = names::judge(definition, catalog);
     names::write(definition, verdict, now);
 }

@@ -7,6 +7,7 @@ use std::{cell::RefCell, fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 use crate::{
     resources::{Resource, custom::Custom},
@@ -43,7 +44,7 @@ impl FieldValidation {
     }
 }
 
-/// A decoded value, and the paths of fields that stood in it twice.
+/// A decoded value, and what is said of fields that stood in it twice.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) value: Value,
@@ -67,17 +68,40 @@ pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status> 
 pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, Status> {
     let duplicates = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Seed { path: String::new(), duplicates: &duplicates };
+    let seed = Seed { at: &Place::Root, duplicates: &duplicates };
     let value = seed.deserialize(&mut deserializer).and_then(|it| deserializer.end().map(|()| it));
     let value = value.map_err(|error| malformed(&error))?;
-    Ok(Decoded { value, duplicates: duplicates.into_inner() })
+    let duplicates = duplicates.into_inner().into_iter();
+    let duplicates = duplicates.map(|path| format!("duplicate field \"{path}\"")).collect();
+    Ok(Decoded { value, duplicates })
 }
 
+/// Here, too, the last of two fields wins. Of several that stand twice, the first is told.
 fn yaml(bytes: &[u8]) -> Result<Decoded, Status> {
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
-    let value = serde_saphyr::from_str(text)
-        .map_err(|error| malformed(&format!("error converting YAML to JSON: yaml: {error}")))?;
-    Ok(Decoded { value, duplicates: Vec::new() })
+    let failed = |error: &serde_saphyr::Error| {
+        malformed(&format!("error converting YAML to JSON: yaml: {error}"))
+    };
+    match serde_saphyr::from_str(text) {
+        Ok(value) => Ok(Decoded { value, duplicates: Vec::new() }),
+        Err(error) => {
+            let serde_saphyr::Error::DuplicateMappingKey { key, location } =
+                error.without_snippet()
+            else {
+                return Err(failed(&error));
+            };
+            let told = format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {:?} \
+                 already set in map",
+                location.line(),
+                key.as_deref().unwrap_or_default()
+            );
+            let lenient = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+            let value = serde_saphyr::from_str_with_options(text, lenient);
+            let value = value.map_err(|error| failed(&error))?;
+            Ok(Decoded { value, duplicates: vec![told] })
+        }
+    }
 }
 
 fn malformed(error: &dyn fmt::Display) -> Status {
@@ -130,8 +154,7 @@ pub(crate) fn typed(
         return Err(failed(&wrong));
     }
     let unknown = findings.unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let twice = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let found: Vec<String> = twice.chain(unknown).collect();
+    let found: Vec<String> = unknown.chain(duplicates.iter().cloned()).collect();
     match validation {
         FieldValidation::Strict if !found.is_empty() => {
             Err(failed(&format!("strict decoding error: {}", found.join(", "))))
@@ -186,8 +209,26 @@ fn identify(resource: &Resource, value: &mut Value) -> Result<(), Status> {
 
 /// Builds a [`Value`] and notes fields that occur twice; the last one wins, as upstream.
 struct Seed<'a> {
-    path: String,
+    at: &'a Place<'a>,
     duplicates: &'a RefCell<Vec<String>>,
+}
+
+/// Where a value stands. It becomes a text only where it has to be told.
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => f.write_str(name),
+            Self::Field(place, name) => write!(f, "{place}.{name}"),
+            Self::Item(place, index) => write!(f, "{place}[{index}]"),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -236,8 +277,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut out = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, out.len());
-            match items.next_element_seed(Seed { path, duplicates: self.duplicates })? {
+            let at = Place::Item(self.at, out.len());
+            match items.next_element_seed(Seed { at: &at, duplicates: self.duplicates })? {
                 Some(item) => out.push(item),
                 None => return Ok(Value::Array(out)),
             }
@@ -247,12 +288,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let dot = if self.path.is_empty() { "" } else { "." };
-            let path = format!("{}{dot}{key}", self.path);
+            let at = Place::Field(self.at, &key);
             if out.contains_key(&key) {
-                self.duplicates.borrow_mut().push(path.clone());
+                self.duplicates.borrow_mut().push(at.to_string());
             }
-            let value = entries.next_value_seed(Seed { path, duplicates: self.duplicates })?;
+            let value = entries.next_value_seed(Seed { at: &at, duplicates: self.duplicates })?;
             if out.len() > 1_000_000 {
                 return Err(A::Error::custom("too many fields"));
             }
@@ -280,12 +320,21 @@ mod tests {
         assert_eq!(
             error.message,
             "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding \
-             error: duplicate field \"spec.replicas\", unknown field \"spec.foo\""
+             error: unknown field \"spec.foo\", duplicate field \"spec.replicas\""
         );
         let (value, warnings) = deployment(ODD, FieldValidation::Warn).unwrap();
-        assert_eq!(warnings, ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+        assert_eq!(warnings, ["unknown field \"spec.foo\"", "duplicate field \"spec.replicas\""]);
         assert_eq!(value["spec"], serde_json::json!({"replicas": 2}));
         assert!(deployment(ODD, FieldValidation::Ignore).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn yaml_with_a_key_twice_is_told_with_its_line() {
+        let text = b"apiVersion: apps/v1\nspec:\n  replicas: 1\n  replicas: 2\n";
+        let decoded = body("application/yaml", text).unwrap();
+        assert_eq!(decoded.value["spec"]["replicas"], 2);
+        let told = "line 4: key \"replicas\" already set in map";
+        assert!(decoded.duplicates[0].ends_with(told), "{:?}", decoded.duplicates);
     }
 
     #[test]

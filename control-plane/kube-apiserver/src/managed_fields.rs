@@ -1,21 +1,27 @@
 //! `metadata.managedFields`: who owns which field.
 //!
-//! Deviation: fields are tracked from the moment at which an object is first applied server-side;
-//! objects that never were have no `managedFields`. What they had until then belongs to
-//! `before-first-apply`, which is what upstream calls the owner of untracked fields. It saves a
-//! third of the memory of every pod that nobody applies.
+//! Every write that a client makes to an object is tracked: what it sets it owns, and what it changes
+//! or takes away the others lose. What admission and the server itself add is nobody's.
+//!
+//! Deviation: what an owner has in another version of the resource is looked up under the same paths;
+//! upstream converts the object to each owner's version. It makes a difference where a field has
+//! another place there: the two versions of autoscalers and of events, and custom resources whose
+//! webhook moves fields.
 //!
 //! Upstream: k8s.io/apimachinery/pkg/util/managedfields.
 
-use serde_json::{Value, json};
+pub(crate) mod entries;
 
+use serde_json::{Map, Value, json};
+
+use self::entries::Owner;
 use crate::{
     apply::{
         field_set::FieldSet,
-        typed::{self, Kind},
+        typed::{self, Change, Kind},
     },
-    decode,
-    resources::Resource,
+    convert, decode,
+    resources::{Resource, meta},
     server::Call,
     strategy::{self, Part},
 };
@@ -33,32 +39,36 @@ const UNOWNED: &[&[&str]] = &[
     &["f:metadata", "f:generation"],
     &["f:metadata", "f:managedFields"],
     &["f:metadata", "f:resourceVersion"],
-    &["f:metadata", "f:deletionTimestamp"],
-    &["f:metadata", "f:deletionGracePeriodSeconds"],
 ];
 
-const USER_AGENT_LIMIT: usize = 128;
+/// Bytes of a manager's name.
+pub(crate) const NAME_LIMIT: usize = 128;
 
 /// How the objects of the call's resource merge.
 pub(crate) fn kind(call: &Call) -> Kind {
     Kind::root(decode::shape(&call.resource))
 }
 
-pub(crate) fn without_unowned(mut set: FieldSet) -> FieldSet {
+/// Without what nobody owns.
+pub(crate) fn owned(mut set: FieldSet) -> FieldSet {
     for path in UNOWNED {
         set.prune(path);
     }
-    if set.below.get("f:metadata").is_some_and(FieldSet::is_empty) {
-        set.below.remove("f:metadata");
+    if let Some(metadata) = set.below.get_mut("f:metadata") {
+        metadata.is_member = false;
+        if metadata.is_empty() {
+            set.below.remove("f:metadata");
+        }
     }
     set
 }
 
 /// Without what a write to this part of an object does not change: nobody owns what was not written.
+///
 /// Upstream: `GetResetFields` of the strategies.
 pub(crate) fn within(mut set: FieldSet, resource: &Resource, part: Part) -> FieldSet {
     match part {
-        Part::Main if resource.has_status() => set.prune(&["f:status"]),
+        Part::Main if resource.has_status() => drop(set.below.remove("f:status")),
         Part::Status => {
             let has_metadata = strategy::status_changes_metadata(resource);
             set.below
@@ -69,44 +79,37 @@ pub(crate) fn within(mut set: FieldSet, resource: &Resource, part: Part) -> Fiel
     set
 }
 
-/// The name under which the request's changes are owned.
+pub(crate) fn change_within(change: Change, resource: &Resource, part: Part) -> Change {
+    Change {
+        set: within(change.set, resource, part),
+        removed: within(change.removed, resource, part),
+    }
+}
+
+/// The name under which the request's changes are owned: what it says, or what its client says of
+/// itself.
 pub(crate) fn manager(call: &Call) -> String {
     if let Some(name) = call.parameter("fieldManager") {
         return name.to_owned();
     }
     let agent = call.header(http::header::USER_AGENT);
-    let name = agent.split('/').next().unwrap_or_default();
-    let name: String = name.chars().take(USER_AGENT_LIMIT).collect();
-    if name.is_empty() { "unknown".into() } else { name }
-}
-
-/// The entry of one owner.
-pub(crate) fn entry(call: &Call, manager: &str, operation: &str, set: &FieldSet) -> Value {
-    let mut entry = json!({
-        "manager": manager, "operation": operation, "apiVersion": call.resource.api_version(),
-        "time": call.now(), "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
-    });
-    if !call.info.subresource.is_empty() {
-        entry["subresource"] = call.info.subresource.clone().into();
+    let mut name = String::new();
+    for it in agent.split('/').next().unwrap_or_default().chars().filter(|it| !it.is_control()) {
+        if name.len() + it.len_utf8() > NAME_LIMIT {
+            break;
+        }
+        name.push(it);
     }
-    entry
+    name
 }
 
-/// Whether two entries belong to one owner.
-pub(crate) fn is_same_owner(a: &Value, b: &Value) -> bool {
-    ["manager", "operation", "apiVersion", "subresource"].iter().all(|field| a[field] == b[field])
-}
-
-pub(crate) fn entries(object: &Value) -> Vec<Value> {
-    object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default()
-}
-
-pub(crate) fn set_entries(object: &mut Value, entries: Vec<Value>) {
-    let Some(metadata) = object["metadata"].as_object_mut() else { return };
-    if entries.is_empty() {
-        metadata.remove("managedFields");
-    } else {
-        metadata.insert("managedFields".into(), entries.into());
+/// Who owns what this request changes.
+fn owner(call: &Call) -> Owner {
+    Owner {
+        manager: manager(call),
+        operation: "Update",
+        api_version: call.resource.api_version(),
+        subresource: call.info.subresource.clone(),
     }
 }
 
@@ -114,54 +117,68 @@ pub(crate) fn is_apply(call: &Call) -> bool {
     call.info.verb == "patch" && call.header(http::header::CONTENT_TYPE).contains("apply-patch")
 }
 
+/// Of a new object: all that the client sent is its own. An apply has written its entry already.
 pub(crate) fn on_create(call: &Call, object: &mut Value) {
-    if !is_apply(call) {
-        set_entries(object, Vec::new());
-    }
-}
-
-/// After a change: its owner gets what it changed, and the others lose it.
-pub(crate) fn on_update(call: &Call, old: &Value, new: &mut Value) {
     if is_apply(call) {
         return;
     }
-    let known = entries(old);
-    if known.is_empty() || is_reset(new) {
-        set_entries(new, Vec::new());
-        return;
+    let sent = entries::take(object);
+    let known = entries::of_client(sent).unwrap_or_default();
+    if known.is_empty() {
+        let set = of_new(&call.resource, &convert::shown(&call.resource, object), &kind(call));
+        let time = meta(object, "creationTimestamp");
+        let entry = (!set.is_empty()).then(|| owner(call).entry_of(set.into(), time));
+        return entries::set(object, entry.into_iter().collect());
     }
-    let (changed, removed) = typed::difference(old, new, &kind(call));
-    let (changed, removed) = (without_unowned(changed), without_unowned(removed));
-    if changed.is_empty() && removed.is_empty() {
-        set_entries(new, known);
-        return;
-    }
-    let mut own = entry(call, &manager(call), "Update", &changed);
-    let mut lost = changed.clone();
-    lost.union(&removed);
-    let mut left = Vec::new();
-    for mut other in known {
-        let set = FieldSet::of_entry(&other);
-        if is_same_owner(&other, &own) {
-            let mut set = set.without(&removed);
-            set.union(&changed);
-            own["fieldsV1"] = set.to_json();
-            continue;
-        }
-        let kept = set.without(&lost);
-        if !kept.is_empty() {
-            other["fieldsV1"] = kept.to_json();
-            left.push(other);
-        }
-    }
-    if !FieldSet::of_entry(&own).is_empty() {
-        left.push(own);
-    }
-    set_entries(new, left);
+    let time = meta(object, "creationTimestamp").to_owned();
+    track(call, Part::Main, known, &json!({}), object, &time);
 }
 
-/// A client clears the list by writing one empty entry.
-fn is_reset(object: &Value) -> bool {
-    let list = object["metadata"]["managedFields"].as_array();
-    list.is_some_and(|it| it.is_empty() || *it == [json!({})])
+/// What whoever makes an object owns of it.
+fn of_new(resource: &Resource, object: &Value, kind: &Kind) -> Map<String, Value> {
+    let has_status = resource.has_status();
+    typed::added(object, kind, |holder, name| match holder {
+        "" => matches!(name, "apiVersion" | "kind") || name == "status" && has_status,
+        _ => UNOWNED.iter().any(|path| match path {
+            [_, last] => last.strip_prefix("f:") == Some(name),
+            _ => false,
+        }),
+    })
 }
+
+/// Of a changed object, before admission sees it.
+pub(crate) fn on_update(call: &Call, part: Part, old: &Value, new: &mut Value) {
+    if is_apply(call) {
+        return;
+    }
+    let sent = entries::take(new);
+    // What a pod's binding writes is nobody's.
+    let is_tracked = part != Part::Whole || call.info.subresource == "scale";
+    let is_subresource = !call.info.subresource.is_empty();
+    let known = if !is_tracked || is_subresource || sent == old["metadata"]["managedFields"] {
+        entries::of(old)
+    } else if entries::is_reset(&sent) {
+        return;
+    } else {
+        entries::of_client(sent).unwrap_or_else(|| entries::of(old))
+    };
+    if is_tracked && !known.is_empty() {
+        track(call, part, known, old, new, &call.now());
+    } else {
+        entries::set(new, known);
+    }
+}
+
+/// Gives the request's owner what it changed, and takes it from the others.
+fn track(call: &Call, part: Part, known: Vec<Value>, old: &Value, new: &mut Value, time: &str) {
+    let catalog = call.server.catalog();
+    let known = entries::served(known, &catalog, &call.resource);
+    let (old, shown) = (convert::shown(&call.resource, old), convert::shown(&call.resource, new));
+    let change = typed::difference(&old, &shown, &kind(call));
+    let change = change_within(change, &call.resource, part);
+    let left = entries::changed(known, change, &owner(call), time);
+    entries::set(new, left);
+}
+
+#[cfg(test)]
+mod tests;

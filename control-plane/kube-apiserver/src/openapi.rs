@@ -244,6 +244,18 @@ fn schema_name(resource: &Resource) -> String {
     format!("{}.{}.{}", parts.join("."), resource.version, resource.kind)
 }
 
+/// What every object has, in the words in which upstream describes it to clients.
+const METADATA: &str = "Standard object's metadata. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an \
+    object. Servers should convert recognized schemas to the latest internal value, and may reject \
+    unrecognized values. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const KIND: &str = "Kind is a string value representing the REST resource this object represents. \
+    Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In \
+    CamelCase. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+
 fn custom_schema(resource: &Resource) -> Value {
     let custom = resource.custom.as_ref();
     let mut schema = custom.map(|it| it.schema.clone()).unwrap_or_default();
@@ -254,9 +266,10 @@ fn custom_schema(resource: &Resource) -> Value {
         json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
     schema["x-kubernetes-group-version-kind"] = json!([kind]);
     let metadata = format!("{REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-    schema["properties"]["metadata"] = json!({ "allOf": [{ "$ref": metadata }] });
-    schema["properties"]["apiVersion"] = json!({ "type": "string" });
-    schema["properties"]["kind"] = json!({ "type": "string" });
+    schema["properties"]["metadata"] =
+        json!({ "description": METADATA, "allOf": [{ "$ref": metadata }] });
+    schema["properties"]["apiVersion"] = json!({ "description": API_VERSION, "type": "string" });
+    schema["properties"]["kind"] = json!({ "description": KIND, "type": "string" });
     schema
 }
 

@@ -63,6 +63,9 @@ pub(crate) struct Object {
 pub(crate) struct Field {
     pub(crate) shape: Shape,
     pub(crate) merge: Merge,
+    /// Upstream's struct has it even where nothing is in it: it is no pointer, and not left out when it
+    /// is empty. Nobody adds or removes such a field, but only what is in it.
+    pub(crate) is_always_there: bool,
 }
 
 /// The file that `examples/generate-openapi.rs` writes.
@@ -127,7 +130,8 @@ fn object(name: &str, schema: &Value) -> Object {
         schema["properties"].as_object().expect("only objects with properties come here");
     let fields = properties.iter().map(|(field, schema)| {
         let merge = merge_keys::find(type_name, field);
-        (field.clone(), Field { shape: shape(schema), merge })
+        let is_always_there = merge_keys::is_always_there(type_name, field);
+        (field.clone(), Field { shape: shape(schema), merge, is_always_there })
     });
     Object {
         name: type_name.into(),

@@ -3,11 +3,14 @@
 //!
 //! Upstream: the `PrepareForCreate` and `PrepareForUpdate` strategies in pkg/registry.
 
+mod pod_warnings;
 mod status_metadata;
+mod warnings;
 
 use api_kube::finalizers;
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::warnings::{of as warnings, of_update as update_warnings, without_twins};
 use crate::{
     admission::policy,
     resources::{Resource, meta},
@@ -200,6 +203,10 @@ pub(crate) fn prepare_update(call: &Call, part: Part, old: &Value, new: &mut Val
     if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Main {
         crate::custom_resources::prepare(new, &call.now(), &call.server.catalog());
     }
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && part == Part::Status {
+        // As its controllers put them back, whatever a client makes of the status.
+        crate::custom_resources::accept_names(new, &call.now(), &call.server.catalog());
+    }
     if resource.is("apiregistration.k8s.io", "apiservices") && part == Part::Main {
         crate::aggregation::prepare(Some(old), new, &call.now());
     }
@@ -376,27 +383,4 @@ pub(crate) fn validate_metadata_update(old: &Value, new: &Value) -> Vec<FieldErr
             shown.join(", ")
         ),
     )]
-}
-
-/// What the user should know about an object that is accepted all the same.
-pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if resource.is("", "endpoints") {
-        warnings.push(
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
-        );
-    }
-    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-        let mut unknown = std::collections::BTreeSet::new();
-        for version in object["spec"]["versions"].as_array().into_iter().flatten() {
-            crate::validation::formats::unknown(&version["schema"], &mut unknown);
-        }
-        warnings.extend(unknown.iter().map(|it| format!("unrecognized format {it:?}")));
-    }
-    if resource.is("", "pods")
-        && object["metadata"]["annotations"]["seccomp.security.alpha.kubernetes.io/pod"].is_string()
-    {
-        warnings.push("metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead".into());
-    }
-    warnings
 }

@@ -10,6 +10,7 @@ mod definitions;
 mod documentation;
 mod every_resource;
 mod hostile;
+mod managed_fields;
 mod protobuf;
 mod protocol;
 mod services;

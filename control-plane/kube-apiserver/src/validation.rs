@@ -14,6 +14,7 @@ mod certificates;
 mod cluster;
 mod config;
 mod custom;
+mod events;
 mod fields;
 mod flow;
 mod metadata;
@@ -26,6 +27,7 @@ mod ranges;
 mod rbac;
 mod resource;
 mod stop_signal;
+mod usage;
 mod volumes;
 mod workloads;
 
@@ -138,7 +140,9 @@ pub(crate) fn update(resource: &Resource, part: Part, old: &Value, new: &Value) 
         custom::validate(&mut faults, custom, new, Some(old));
         return faults.found;
     }
-    if part == Part::Main {
+    if resource.is("events.k8s.io", "events") {
+        events::update(&mut faults, old, new);
+    } else if part == Part::Main {
         body(&mut faults, resource, new);
         changes(&mut faults, resource, old, new);
     } else if part == Part::EphemeralContainers {
@@ -169,7 +173,10 @@ fn body(faults: &mut Faults, resource: &Resource, object: &Value) {
         ("", "nodes") => cluster::node(faults, object),
         ("", "persistentvolumes") => cluster::volume(faults, object),
         ("", "persistentvolumeclaims") => cluster::claim(faults, "spec", &object["spec"]),
-        ("", "limitranges" | "resourcequotas") => {}
+        ("", "events") => events::event(faults, object, false),
+        ("events.k8s.io", _) => events::create(faults, object),
+        ("", "limitranges") => usage::limit_range(faults, object),
+        ("", "resourcequotas") => usage::quota(faults, object),
         ("apps", _) => workloads::validate(faults, resource, object),
         ("batch", "jobs") => batch::job(faults, "spec", &object["spec"], meta(object, "uid")),
         ("batch", "cronjobs") => batch::cron_job(faults, object),
@@ -212,6 +219,7 @@ fn changes(faults: &mut Faults, resource: &Resource, old: &Value, new: &Value) {
         ("", "pods") => pod_update::check(faults, old, new),
         ("", "services") => network::service_update(faults, old, new),
         ("", "configmaps" | "secrets") => config::update(faults, old, new),
+        ("", "resourcequotas") => usage::quota_update(faults, old, new),
         ("", "nodes") => cluster::node_update(faults, old, new),
         ("", "persistentvolumeclaims") => cluster::claim_update(faults, old, new),
         ("apps", _) => workloads::update(faults, resource, old, new),

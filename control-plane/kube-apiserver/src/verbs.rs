@@ -5,6 +5,7 @@ pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod latest;
 pub(crate) mod modify;
+mod options;
 pub(crate) mod patch;
 pub(crate) mod watch;
 pub(crate) mod write;
@@ -23,6 +24,7 @@ use crate::{
 /// Answers a request to a resource or to one of its subresources.
 pub(crate) async fn answer(mut call: Call) -> Result<Response<Body>, Status> {
     check_scope(&call)?;
+    options::check(&call)?;
     let answer = route(&mut call).await?;
     let deprecated = call.resource.custom.as_ref().and_then(|it| it.deprecated.clone());
     call.warnings.extend(deprecated);

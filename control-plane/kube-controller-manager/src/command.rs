@@ -146,7 +146,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.terminated_pod_gc_threshold = args.terminated_pod_gc_threshold;
     config.controllers = controllers;
     config.autoscaler = args.autoscaler.config();
-    let client = controller::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let (kubeconfig, master) = (args.kubeconfig.as_deref(), args.master.as_deref());
+    let client = controller::client("kube-controller-manager", kubeconfig, master).await?;
     let scope = Scope::new();
     if let Some(address) = args.serving.address(PORT) {
         health::serve(address, "kube-controller-manager", Clock::system(), &scope)?;

@@ -56,7 +56,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         Some(_) => Some(PathBuf::from(&config.client_connection.kubeconfig)),
     };
     let kubeconfig = kubeconfig.filter(|it| !it.as_os_str().is_empty());
-    let client = controller::client(kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let client =
+        controller::client("kube-scheduler", kubeconfig.as_deref(), args.master.as_deref()).await?;
     let scope = Scope::new();
     if let Some(address) = args.serving.address(PORT) {
         health::serve(address, "kube-scheduler", Clock::system(), &scope)?;

@@ -21,7 +21,8 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    let client =
+        controller::client("network-policy-controller", args.kubeconfig.as_deref(), None).await?;
     let config =
         Config { endpoint_chunk_size: args.endpoint_chunk_size.into(), ..Config::default() };
     let scope = Scope::new();

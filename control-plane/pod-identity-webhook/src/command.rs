@@ -53,7 +53,8 @@ pub struct Args {
 
 /// Serves until the process is told to stop. Pod Identity's associations are EKS's and not known here.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    let client =
+        controller::client("pod-identity-webhook", args.kubeconfig.as_deref(), None).await?;
     let identity = tls::Identity {
         certificate_pem: std::fs::read_to_string(&args.tls_cert)?,
         key_pem: std::fs::read_to_string(&args.tls_key)?,

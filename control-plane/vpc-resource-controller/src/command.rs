@@ -27,7 +27,8 @@ pub struct Args {
 
 /// Runs until the process is told to stop.
 pub async fn run(args: Args) -> Result<(), BoxError> {
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    let client =
+        controller::client("vpc-resource-controller", args.kubeconfig.as_deref(), None).await?;
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let region = args.aws_region.as_deref();

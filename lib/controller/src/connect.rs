@@ -1,9 +1,12 @@
 //! The client of a component that runs alone: by a kubeconfig, or by the pod's service account.
 //!
+//! It tells the API server its component's name, by which `managedFields` know who wrote what.
+//!
 //! Upstream: `clientcmd.BuildConfigFromFlags` of client-go.
 
 use std::path::{Path, PathBuf};
 
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Client, Config,
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
@@ -39,6 +42,7 @@ pub enum ConnectError {
 /// The client that `--kubeconfig` and `--master` describe. Without a kubeconfig it is the pod's
 /// service account, or the user's own kubeconfig; `master` overrides the address.
 pub async fn client(
+    component: &'static str,
     kubeconfig: Option<&Path>,
     master: Option<&str>,
 ) -> Result<Client, ConnectError> {
@@ -57,6 +61,7 @@ pub async fn client(
         config.cluster_url = parsed
             .map_err(|source| ConnectError::Master { address: address.to_owned(), source })?;
     }
+    config.headers.push((USER_AGENT, HeaderValue::from_static(component)));
     let made = Client::try_from(config);
     made.map_err(|source| ConnectError::Client { source: Box::new(source) })
 }
@@ -72,7 +77,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_with_a_kubeconfig_is_told_with_its_path() {
-        let error = client(Some(Path::new("/nowhere/kubeconfig")), None).await.err().unwrap();
+        let error =
+            client("test", Some(Path::new("/nowhere/kubeconfig")), None).await.err().unwrap();
         assert_eq!(error.to_string(), "failed to use the kubeconfig `/nowhere/kubeconfig`");
         assert!(std::error::Error::source(&error).is_some());
     }

@@ -21,6 +21,7 @@ pub mod flags;
 mod harness;
 pub mod health;
 mod key;
+mod lean;
 pub mod lease;
 pub mod object;
 mod queue;

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::Key;
+use crate::{Key, lean::lean};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -133,7 +133,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static,
 {
     let store = Store::new(spec.indexes);
-    let events = watcher::watcher(Api::<K>::all(client), spec.config);
+    let events = watcher::watcher(Api::<K>::all(lean(client)), spec.config);
     let follow = store.clone().follow(events, spec.trim, K::plural(&()).into_owned());
     drop(scope.spawn(&format!("reflector/{}", K::plural(&())), follow));
     store
@@ -147,7 +147,7 @@ pub fn reflect_metadata(
     scope: &Scope,
 ) -> Store<PartialObjectMeta<DynamicObject>> {
     let store = Store::new(spec.indexes);
-    let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, resource);
+    let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(lean(client), resource);
     let events = watcher::watcher(api, spec.config);
     let follow = store.clone().follow(events, spec.trim, resource.plural.clone());
     drop(scope.spawn(&format!("metadata-reflector/{}", resource.plural), follow));

@@ -101,6 +101,15 @@ fn end_of_text(text: &[u8]) -> Result<(usize, bool), ProtobufError> {
     }
     let (mut at, mut has_escapes) = (1, false);
     loop {
+        while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*eight);
+            let found = places(word, b'"') | places(word, b'\\');
+            if found != 0 {
+                at += found.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
         match text.get(at) {
             Some(b'"') => return Ok((at + 1, has_escapes)),
             Some(b'\\') => {
@@ -111,6 +120,14 @@ fn end_of_text(text: &[u8]) -> Result<(usize, bool), ProtobufError> {
             None => return Err(ProtobufError::Malformed),
         }
     }
+}
+
+/// The highest bit of each byte of `word` that is `byte`; behind the first such byte others may have it,
+/// too.
+fn places(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let differs = word ^ (ONES * u64::from(byte));
+    differs.wrapping_sub(ONES) & !differs & (ONES << 7)
 }
 
 /// Where a text's object or list ends.

@@ -17,7 +17,7 @@ use std::{
 
 use clock::Clock;
 use controller::Recorder;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::USER_AGENT};
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Client, Config, config::KubeConfigOptions};
@@ -133,6 +133,7 @@ async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<Clien
     if let Some(master) = master {
         config.cluster_url = master.parse()?;
     }
+    config.headers.push((USER_AGENT, HeaderValue::from_static("kube-proxy")));
     Ok(Client::try_from(config)?)
 }
 

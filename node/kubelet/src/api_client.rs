@@ -19,6 +19,7 @@ use std::{
 };
 
 use clock::Clock;
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -156,6 +157,7 @@ async fn config(path: &Path) -> Result<Config, ConnectError> {
     let options = KubeConfigOptions::default();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
     config.connect_timeout = Some(CONNECT_LIMIT);
+    config.headers.push((USER_AGENT, HeaderValue::from_static("kubelet")));
     Ok(config)
 }
 

@@ -104,8 +104,11 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         let mut enforcer =
             Enforcer { state: State::new(host_ip), nft, options, metrics, old: None };
         enforcer.close().await?;
-        let updates =
-            watch::start(controller::client(args.kubeconfig.as_deref(), None).await?, &scope);
+        let updates = watch::start(
+            controller::client("aws-network-policy-agent", args.kubeconfig.as_deref(), None)
+                .await?,
+            &scope,
+        );
         drop(scope.spawn("enforcer", enforcer.run(updates, is_synced)));
     } else {
         nft.delete_table(Family::Inet, TABLE)?;

@@ -57,7 +57,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let given = |it: &str| (!it.is_empty()).then(|| it.to_owned());
     let kubeconfig = given(&args.kubeconfig).map(PathBuf::from);
     let address = given(&args.kubernetes);
-    let client = controller::client(kubeconfig.as_deref(), address.as_deref()).await?;
+    let client =
+        controller::client("cluster-autoscaler", kubeconfig.as_deref(), address.as_deref()).await?;
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let aws = aws_wire::client::from_environment(environment, None, clock)?;

@@ -120,7 +120,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.preferences = args.preference_policy.into();
     config.min_values = args.min_values_policy.into();
     config.interruption_queue = args.interruption_queue.filter(|it| !it.is_empty());
-    let client = controller::client(args.kubeconfig.as_deref(), None).await?;
+    let client = controller::client("karpenter", args.kubeconfig.as_deref(), None).await?;
     let clock = Clock::system();
     let environment = |name: &str| std::env::var(name).ok();
     let aws = aws_wire::client::from_environment(environment, args.aws_region.as_deref(), clock)?;

@@ -20,7 +20,7 @@ pub(crate) fn run(data: &[u8]) {
         let Some((code, first)) = server.try_send("PATCH", &path, MEDIA, body.to_vec()) else {
             return;
         };
-        assert!(code < 500, "{path}: {first}");
+        assert!(!is_fault(code, &first), "{path}: {first}");
         let is_made = code == 201;
         if is_made {
             let again = server.try_send("PATCH", &path, MEDIA, body.to_vec());
@@ -31,7 +31,12 @@ pub(crate) fn run(data: &[u8]) {
         // Another manager's own configuration, taken by force: still no fault.
         let forced = format!("{object}?fieldManager=other&force=true");
         if let Some((code, answer)) = server.try_send("PATCH", &forced, MEDIA, body.to_vec()) {
-            assert!(code < 500, "{forced}: {answer}");
+            assert!(!is_fault(code, &answer), "{forced}: {answer}");
         }
     });
+}
+
+/// Upstream has the code of a fault for a configuration that does not fit the type.
+fn is_fault(code: u16, answer: &impl std::fmt::Display) -> bool {
+    code >= 500 && !answer.to_string().contains("failed to create typed patch object")
 }

@@ -77,6 +77,7 @@ fn pod(objects: &dyn Objects, attributes: &Attributes<'_>, node: &str, object: &
         }
         // Nobody updates a pod as a whole by way of being its node.
         Operation::Update => Err("unexpected operation UPDATE".to_owned()),
+        Operation::Connect => Ok(()),
     }
 }
 
@@ -116,7 +117,7 @@ fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
     let verb = match attributes.operation {
         Operation::Create => "create",
         Operation::Delete => "delete",
-        Operation::Update => return Ok(()),
+        Operation::Update | Operation::Connect => return Ok(()),
     };
     if text(object, "/spec/nodeName") == node {
         return Ok(());
@@ -206,7 +207,7 @@ fn node_object(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdi
         Operation::Create if !items(object, "/metadata/ownerReferences").is_empty() => {
             Err(format!("node {node:?} is not allowed to set ownerReferences"))
         }
-        Operation::Create => Ok(()),
+        Operation::Create | Operation::Connect => Ok(()),
         Operation::Update => node_update(attributes, node, object, &forbidden),
         Operation::Delete => Err(format!("node {node:?} is not allowed to delete node {named:?}")),
     }

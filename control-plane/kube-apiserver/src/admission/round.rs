@@ -12,6 +12,7 @@ use crate::{
     convert,
     decode::{self, FieldValidation},
     defaults,
+    managed_fields::entries,
     resources::{Catalog, Resource},
     server::Call,
     status::Status,
@@ -47,11 +48,16 @@ impl<'a> Round<'a> {
         self.attributes.operation == Operation::Delete
     }
 
+    /// Whether what the subresource takes is an object of its own kind.
+    fn has_own_kind(&self) -> bool {
+        self.attributes.operation == Operation::Connect
+            || self.attributes.info.subresource == "eviction"
+    }
+
     /// An object in the version of `resource`.
     pub(super) fn shown(&self, object: &Value, resource: &Resource) -> Value {
         let mut object = object.clone();
-        // What a subresource takes is an object of its own kind.
-        if self.attributes.info.subresource != "eviction" {
+        if !self.has_own_kind() {
             convert::from_storage(resource, &mut object);
         }
         object
@@ -66,7 +72,7 @@ impl<'a> Round<'a> {
         mut changed: Value,
         validation: FieldValidation,
     ) -> Result<Value, String> {
-        if self.attributes.info.subresource == "eviction" {
+        if self.has_own_kind() {
             return Ok(changed);
         }
         if let Some(shape) = decode::shape(resource) {
@@ -77,6 +83,7 @@ impl<'a> Round<'a> {
         if resource.custom.is_some() {
             changed["apiVersion"] = object["apiVersion"].clone();
         }
+        entries::keep_readable(object, &mut changed);
         defaults::apply(self.resource, &mut changed);
         Ok(changed)
     }
@@ -128,6 +135,7 @@ pub(super) fn word(operation: Operation) -> &'static str {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
     }
 }
 
@@ -156,6 +164,7 @@ fn user_info(user: &crate::request::UserInfo) -> Value {
 fn options(call: &Call, operation: Operation) -> Value {
     let is_patch = call.info.verb == "patch";
     let kind = match operation {
+        Operation::Connect => return Value::Null,
         Operation::Create => "CreateOptions",
         Operation::Update if is_patch => "PatchOptions",
         Operation::Update => "UpdateOptions",

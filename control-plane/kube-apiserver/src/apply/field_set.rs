@@ -67,6 +67,21 @@ impl FieldSet {
         both
     }
 
+    /// Whether any member is in the set that is written as `json`.
+    pub(crate) fn meets(&self, json: &Value) -> bool {
+        self.below.iter().any(|(element, inner)| {
+            let other = json.get(element);
+            other.is_some_and(|other| inner.is_member && is_member(other) || inner.meets(other))
+        })
+    }
+
+    pub(crate) fn contains(&self, path: &[String]) -> bool {
+        match path.split_first() {
+            None => self.is_member,
+            Some((first, rest)) => self.below.get(first).is_some_and(|it| it.contains(rest)),
+        }
+    }
+
     /// Takes a whole branch away.
     pub(crate) fn prune(&mut self, path: &[&str]) {
         match path {
@@ -114,7 +129,7 @@ impl FieldSet {
 
     pub(crate) fn from_json(value: &Value) -> Self {
         let fields = value.as_object();
-        let is_member = fields.is_none_or(|it| it.is_empty() || it.contains_key("."));
+        let is_member = is_member(value);
         let below = fields.into_iter().flatten().filter(|(element, _)| element.as_str() != ".");
         let below = below.map(|(element, inner)| (element.clone(), Self::from_json(inner)));
         Self { is_member, below: below.collect() }
@@ -123,6 +138,28 @@ impl FieldSet {
     /// The set of an entry: the empty path is never in it.
     pub(crate) fn of_entry(entry: &Value) -> Self {
         Self { is_member: false, ..Self::from_json(&entry["fieldsV1"]) }
+    }
+}
+
+/// Whether the set that is written as `json` has its own root.
+fn is_member(json: &Value) -> bool {
+    json.as_object().is_none_or(|it| it.is_empty() || it.contains_key("."))
+}
+
+/// Whether it is a set's JSON.
+pub(crate) fn is_set(json: &Value) -> bool {
+    let Some(entries) = json.as_object() else { return false };
+    entries.iter().all(|(element, inner)| is_element(element) && is_set(inner))
+}
+
+fn is_element(element: &str) -> bool {
+    match element.split_once(':') {
+        None => element == ".",
+        Some(("f", _)) => true,
+        Some(("k", keys)) => serde_json::from_str::<Value>(keys).is_ok_and(|keys| keys.is_object()),
+        Some(("v", value)) => serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(("i", index)) => index.parse::<i64>().is_ok(),
+        Some(_) => false,
     }
 }
 

@@ -2,10 +2,23 @@
 //!
 //! Upstream: sigs.k8s.io/structured-merge-diff/typed.
 
+mod added;
+mod check;
+mod compare;
+mod merge;
+mod remove;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::{
+    added::added,
+    check::check,
+    compare::{Change, difference},
+    merge::merge,
+    remove::{ensured, remove},
+};
 use super::field_set::FieldSet;
 use crate::schema::{ListType, Merge, Object, Shape};
 
@@ -47,12 +60,21 @@ impl Kind {
         }
     }
 
-    /// Whether there is a field of that name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Struct(object) => object.is_open || object.fields.contains_key(name),
-            _ => true,
-        }
+    /// Whether it is a struct with a field of that name.
+    fn names(&self, name: &str) -> bool {
+        matches!(self, Self::Struct(object) if object.fields.contains_key(name))
+    }
+
+    /// Whether no value of it has a field of that name.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        matches!(self, Self::Struct(object)
+            if !object.is_open && !object.fields.contains_key(name))
+    }
+
+    /// Whether a struct has that field even where nothing is in it, see [`crate::schema::Field`].
+    fn always_has(&self, name: &str) -> bool {
+        let Self::Struct(object) = self else { return false };
+        object.fields.get(name).is_some_and(|it| it.is_always_there)
     }
 
     /// The kind of a field or entry.
@@ -91,58 +113,47 @@ fn field(name: &str) -> String {
     format!("f:{name}")
 }
 
-/// All fields that a value has.
+/// All fields that a value has, as whoever applies it owns them: leaves, elements of lists, entries of
+/// maps.
+///
+/// Upstream: `ToFieldSet`.
 pub(crate) fn fields_of(value: &Value, kind: &Kind) -> FieldSet {
     let mut set = FieldSet::default();
     match (kind, value) {
-        (kind, Value::Object(entries)) if kind.merges_fields() && !entries.is_empty() => {
+        (kind, Value::Object(entries)) if kind.merges_fields() => {
             for (name, inner) in entries {
-                *set.at(&field(name)) = fields_of(inner, &kind.child(name));
+                let mut below = fields_of(inner, &kind.child(name));
+                let is_void = inner.is_null() || inner.as_object().is_some_and(Map::is_empty);
+                below.is_member |= is_void || !kind.names(name);
+                if !below.is_empty() {
+                    *set.at(&field(name)) = below;
+                }
             }
         }
-        (Kind::Keyed(keys, _), Value::Array(items)) if !items.is_empty() => {
+        (Kind::Keyed(keys, _), Value::Array(items)) => {
             for item in items {
-                let mut inner = fields_of(item, &kind.child(""));
-                inner.is_member = true;
-                *set.at(&key_of(item, keys)) = inner;
+                element(&mut set, key_of(item, keys), || fields_of(item, &kind.child("")));
             }
         }
-        (Kind::Set, Value::Array(items)) if !items.is_empty() => {
+        (Kind::Set, Value::Array(items)) => {
             for item in items {
-                *set.at(&format!("v:{item}")) = FieldSet::leaf();
+                element(&mut set, format!("v:{item}"), FieldSet::default);
             }
         }
+        (Kind::Keyed(..) | Kind::Set, _) => {}
+        (kind, Value::Null) if kind.merges_fields() => {}
         _ => set.is_member = true,
     }
     set
 }
 
-/// What changed between two values: fields that are new or different, and fields that are gone.
-pub(crate) fn difference(old: &Value, new: &Value, kind: &Kind) -> (FieldSet, FieldSet) {
-    let (before, after) = (fields_of(old, kind), fields_of(new, kind));
-    let mut changed = after.without(&before);
-    for path in after.within(&before).members() {
-        if find(old, &path) != find(new, &path) && is_leaf(&after, &path) {
-            let mut node = &mut changed;
-            for element in &path {
-                node = node.at(element);
-            }
-            node.is_member = true;
-        }
-    }
-    (changed, before.without(&after))
-}
-
-/// Whether a member stands for its whole value, and not only for being there.
-fn is_leaf(set: &FieldSet, path: &[String]) -> bool {
-    let mut node = set;
-    for element in path {
-        match node.below.get(element) {
-            Some(inner) => node = inner,
-            None => return false,
-        }
-    }
-    node.below.is_empty()
+/// Adds an element of a list. One that is there twice is owned as a whole.
+fn element(set: &mut FieldSet, name: String, fields: impl FnOnce() -> FieldSet) {
+    let found = match set.below.get(&name) {
+        Some(_) => FieldSet::leaf(),
+        None => FieldSet { is_member: true, ..fields() },
+    };
+    set.below.insert(name, found);
 }
 
 fn matches(item: &Value, element: &str) -> bool {
@@ -156,99 +167,6 @@ fn matches(item: &Value, element: &str) -> bool {
             })
         }
         Some(("v", value)) => serde_json::from_str::<Value>(value).is_ok_and(|it| it == *item),
-        _ => false,
-    }
-}
-
-/// The value at a path.
-pub(crate) fn find<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
-    let mut found = value;
-    for element in path {
-        found = match element.strip_prefix("f:") {
-            Some(name) => found.get(name)?,
-            None => found.as_array()?.iter().find(|it| matches(it, element))?,
-        };
-    }
-    Some(found)
-}
-
-/// Lays `applied` over `live`.
-pub(crate) fn merge(live: &mut Value, applied: &Value, kind: &Kind) {
-    match (kind, &mut *live, applied) {
-        (kind, Value::Object(target), Value::Object(entries)) if kind.merges_fields() => {
-            for (name, value) in entries {
-                match target.get_mut(name) {
-                    Some(current) => merge(current, value, &kind.child(name)),
-                    None => drop(target.insert(name.clone(), value.clone())),
-                }
-            }
-        }
-        (Kind::Keyed(keys, _), Value::Array(target), Value::Array(items)) => {
-            for item in items {
-                let element = key_of(item, keys);
-                match target.iter_mut().find(|it| matches(it, &element)) {
-                    Some(current) => merge(current, item, &kind.child("")),
-                    None => target.push(item.clone()),
-                }
-            }
-            reorder(target, items, |it| key_of(it, keys));
-        }
-        (Kind::Set, Value::Array(target), Value::Array(items)) => {
-            for item in items {
-                if !target.contains(item) {
-                    target.push(item.clone());
-                }
-            }
-            reorder(target, items, ToString::to_string);
-        }
-        _ => *live = applied.clone(),
-    }
-}
-
-/// Applied elements stand in the order in which they were applied, within the places they hold.
-fn reorder(target: &mut [Value], applied: &[Value], name: impl Fn(&Value) -> String) {
-    let order: Vec<String> = applied.iter().map(&name).collect();
-    let places: Vec<usize> =
-        (0..target.len()).filter(|at| order.contains(&name(&target[*at]))).collect();
-    let mut wanted: Vec<Value> = places.iter().map(|at| target[*at].clone()).collect();
-    wanted.sort_by_key(|it| order.iter().position(|other| *other == name(it)));
-    for (at, value) in places.into_iter().zip(wanted) {
-        target[at] = value;
-    }
-}
-
-/// Takes the members of a set out of a value.
-pub(crate) fn remove(value: &mut Value, set: &FieldSet) {
-    for (element, inner) in &set.below {
-        let goes = inner.is_member;
-        match (element.strip_prefix("f:"), &mut *value) {
-            (Some(name), Value::Object(fields)) => {
-                if goes && inner.below.is_empty() {
-                    fields.remove(name);
-                } else if let Some(current) = fields.get_mut(name) {
-                    remove(current, inner);
-                    if is_hollow(current) {
-                        fields.remove(name);
-                    }
-                }
-            }
-            (None, Value::Array(items)) => {
-                if goes {
-                    items.retain(|it| !matches(it, element));
-                } else if let Some(current) = items.iter_mut().find(|it| matches(it, element)) {
-                    remove(current, inner);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What is left of a value of which everything was removed.
-fn is_hollow(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
         _ => false,
     }
 }

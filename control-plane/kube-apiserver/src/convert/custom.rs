@@ -9,7 +9,7 @@
 //!
 //! Upstream: pkg/apiserver/conversion of k8s.io/apiextensions-apiserver.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -225,15 +225,15 @@ pub(crate) async fn read_one(
 }
 
 /// An object of the resource's version as it is stored.
-pub(crate) async fn stored(
+pub(crate) async fn stored<'a>(
     server: &Server,
     resource: &Resource,
-    object: &Value,
-) -> Result<Value, Status> {
-    let Some(custom) = &resource.custom else { return Ok(object.clone()) };
+    object: &'a Value,
+) -> Result<Cow<'a, Value>, Status> {
+    let Some(custom) = &resource.custom else { return Ok(Cow::Borrowed(object)) };
     let objects = vec![object.clone()];
     let mut all = convert(server, resource, custom, objects, &custom.stored).await?;
-    all.pop().ok_or_else(|| Status::internal("no object was converted"))
+    all.pop().map(Cow::Owned).ok_or_else(|| Status::internal("no object was converted"))
 }
 
 /// A converted object, or one that needs no program for that: without what the version does not have,

@@ -28,7 +28,7 @@ pub(crate) struct Findings {
 /// Removes unknown fields and nulls from `value`, and says what was unknown or wrong.
 pub(crate) fn object(value: &mut Value, object: &Arc<Object>) -> Findings {
     let mut findings = Findings::default();
-    let mut path = Path { text: String::new(), owner: object.name.clone() };
+    let mut path = Path { text: String::new(), owner: object.clone() };
     match value {
         Value::Object(fields) => walk_object(fields, object, &mut path, &mut findings),
         other => path.wrong(other, &object.name, &mut findings),
@@ -39,7 +39,7 @@ pub(crate) fn object(value: &mut Value, object: &Arc<Object>) -> Findings {
 struct Path {
     text: String,
     /// The Go struct that holds the current field.
-    owner: String,
+    owner: Arc<Object>,
 }
 
 impl Path {
@@ -83,7 +83,7 @@ impl Path {
         let place = if field.is_empty() {
             "value".to_owned()
         } else {
-            format!("struct field {}.{field}", self.owner)
+            format!("struct field {}.{field}", self.owner.name)
         };
         findings.wrong =
             Some(format!("json: cannot unmarshal {found} into Go {place} of type {wanted}"));
@@ -96,6 +96,7 @@ fn walk_object(
     path: &mut Path,
     findings: &mut Findings,
 ) {
+    let owner = std::mem::replace(&mut path.owner, object.clone());
     fields.retain(|name, value| {
         let Some(field) = object.fields.get(name) else {
             if !object.is_open {
@@ -106,11 +107,10 @@ fn walk_object(
         if value.is_null() {
             return false;
         }
-        let owner = std::mem::replace(&mut path.owner, object.name.clone());
         path.within(name, |path| walk(value, &field.shape, path, findings));
-        path.owner = owner;
         true
     });
+    path.owner = owner;
 }
 
 fn walk(value: &mut Value, shape: &Shape, path: &mut Path, findings: &mut Findings) {

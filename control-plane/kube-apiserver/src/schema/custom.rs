@@ -11,7 +11,7 @@ use super::{Field, ListType, Merge, Object, Shape};
 /// A custom resource's type: its own schema under the fields that every object has.
 pub(crate) fn root(kind: &str, schema: &Value) -> Arc<Object> {
     let mut root = object(kind, schema);
-    let plain = |shape| Field { shape, merge: Merge::default() };
+    let plain = |shape| Field { shape, merge: Merge::default(), is_always_there: false };
     root.fields.insert("apiVersion".into(), plain(Shape::String));
     root.fields.insert("kind".into(), plain(Shape::String));
     let metadata = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -44,7 +44,7 @@ fn field(name: &str, schema: &Value) -> Field {
     };
     let is_atomic_map = schema["x-kubernetes-map-type"] == "atomic";
     let merge = Merge { list, is_atomic_map, ..Merge::default() };
-    Field { shape: shape(name, schema), merge }
+    Field { shape: shape(name, schema), merge, is_always_there: false }
 }
 
 /// Keys of list maps live as long as the process: there are few, and they are the same again when

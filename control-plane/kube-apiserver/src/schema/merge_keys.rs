@@ -153,7 +153,10 @@ pub(crate) const ROWS: &[Row] = &[
     map("FlowSchemaStatus", "conditions", "type", &["type"]),
     map("PriorityLevelConfigurationStatus", "conditions", "type", &["type"]),
     atomic_map("Scheduling", "nodeSelector"),
-    applied("ResourceClaimStatus", "devices", &["driver", "device", "pool"]),
+    applied_set("UncountedTerminatedPods", "failed"),
+    applied_set("UncountedTerminatedPods", "succeeded"),
+    applied("AllocatedDeviceStatus", "conditions", &["type"]),
+    applied("ResourceClaimStatus", "devices", &["driver", "device", "pool", "shareID"]),
     map("ResourceClaimStatus", "reservedFor", "uid", &["uid"]),
 ];
 
@@ -161,13 +164,18 @@ pub(crate) const ROWS: &[Row] = &[
 pub(crate) const ATOMIC_OBJECTS: &[&str] = &[
     "ConfigMapKeySelector",
     "CrossVersionObjectReference",
+    "FileKeySelector",
     "LabelSelector",
     "LocalObjectReference",
+    "MatchResources",
+    "NamedRuleWithOperations",
     "NodeSelector",
     "NodeSelectorTerm",
     "ObjectFieldSelector",
     "ObjectReference",
     "OwnerReference",
+    "ParamKind",
+    "ParamRef",
     "ResourceFieldSelector",
     "RoleRef",
     "ScopeSelector",
@@ -177,7 +185,39 @@ pub(crate) const ATOMIC_OBJECTS: &[&str] = &[
     "Subject",
     "TopologySelectorTerm",
     "TypedLocalObjectReference",
+    "Variable",
 ];
+
+/// Names of fields that are structs, or lists that are written where they are empty.
+const ALWAYS_THERE: &[&str] = &[
+    "acceptedNames",
+    "containers",
+    "daemonEndpoints",
+    "deprecatedSource",
+    "jobTemplate",
+    "kubeletEndpoint",
+    "loadBalancer",
+    "metadata",
+    "nodeInfo",
+    "podSelector",
+    "priorityLevelConfiguration",
+    "source",
+    "spec",
+    "status",
+    "strategy",
+    "updateStrategy",
+];
+
+/// See [`super::Field::is_always_there`].
+pub(super) fn is_always_there(object: &str, field: &str) -> bool {
+    match (object, field) {
+        (_, "template") => object != "ReplicationControllerSpec",
+        ("PersistentVolumeClaimSpec", "resources") => true,
+        ("CustomResourceDefinitionSpec", "names") => true,
+        ("TopologySpreadConstraint" | "NetworkPolicyPeer", _) => false,
+        _ => ALWAYS_THERE.contains(&field),
+    }
+}
 
 /// How a field of a type merges.
 pub(crate) fn find(object: &str, field: &str) -> Merge {

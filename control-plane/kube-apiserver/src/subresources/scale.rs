@@ -6,8 +6,9 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    apply,
     convert::custom,
-    decode, json_patches, registry,
+    decode, json_patches, managed_fields, registry,
     render::Answer,
     resources::{Resource, meta},
     schema,
@@ -63,7 +64,46 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
     }
 }
 
+/// Server-side apply: the number is applied to the object itself.
+async fn apply(call: &mut Call, name: &str, paths: &Paths) -> Result<Answer, Status> {
+    let applied = decode::body("application/yaml", &call.body)?.value;
+    if applied["apiVersion"] != "autoscaling/v1" || applied["kind"] != "Scale" {
+        let found = applied["apiVersion"].as_str().unwrap_or_default();
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {found}, \
+             expected: autoscaling/v1"
+        )));
+    }
+    let mut object = json!({
+        "apiVersion": call.resource.api_version(), "kind": call.resource.kind, "metadata": {},
+    });
+    let version = meta(&applied, "resourceVersion");
+    if !version.is_empty() {
+        object["metadata"]["resourceVersion"] = version.into();
+    }
+    if let Some(replicas) = applied["spec"]["replicas"].as_i64() {
+        check(replicas, &call.resource.qualified_kind(), name)?;
+        set(&mut object, &paths.replicas, replicas.into());
+    }
+    let manager = managed_fields::manager(call);
+    let request = apply::Request::of(call, manager, object, super::WHOLE);
+    let object =
+        modify::modify(call, name, super::WHOLE, |live| apply::plan::plan(live, &request)).await?;
+    Ok(shown(&serde_json::from_slice(&object).unwrap_or_default(), paths))
+}
+
+fn check(replicas: i64, kind: &str, name: &str) -> Result<(), Status> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let why = "must be greater than or equal to 0";
+    Err(Status::invalid(kind, name, &[FieldError::invalid("spec.replicas", replicas, why)]))
+}
+
 async fn change(call: &mut Call, name: &str, paths: &Paths) -> Result<Answer, Status> {
+    if managed_fields::is_apply(call) {
+        return apply(call, name, paths).await;
+    }
     let validation = write::field_validation(call)?;
     let media = call.header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().to_owned();
     let is_patch = call.info.verb == "patch";
@@ -90,11 +130,7 @@ async fn change(call: &mut Call, name: &str, paths: &Paths) -> Result<Answer, St
             }
         }
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or_default();
-        if replicas < 0 {
-            let why = "must be greater than or equal to 0";
-            let error = FieldError::invalid("spec.replicas", replicas, why);
-            return Err(Status::invalid(&kind, name, &[error]));
-        }
+        check(replicas, &kind, name)?;
         let mut object = object.clone();
         let version = meta(&wanted, "resourceVersion");
         if !version.is_empty() {

@@ -71,7 +71,7 @@ async fn kube_clients_apply_conflict_and_force() {
     assert_eq!(again.metadata.resource_version, made.metadata.resource_version);
     let two = PatchParams::apply("two");
     let conflict = deployments.patch("d", &two, &Patch::Apply(config(2))).await.unwrap_err();
-    assert!(conflict.to_string().contains("conflict with \"one\" using apps/v1: .spec.replicas"));
+    assert!(conflict.to_string().contains("conflict with \"one\": .spec.replicas"));
     let forced = deployments.patch("d", &two.force(), &Patch::Apply(config(2))).await.unwrap();
     assert_eq!(forced.spec.unwrap().replicas, Some(2));
 }

@@ -230,3 +230,54 @@ async fn large_definitions_are_applied_and_served() {
     let index = cluster.get("/openapi/v3").await;
     assert!(index["paths"]["apis/example.com/v1"].is_object());
 }
+
+#[tokio::test]
+async fn a_definition_whose_conditions_a_client_replaces_has_its_own_again() {
+    let cluster = Cluster::start().await;
+    cluster.post(DEFINITIONS, definition("widgets", "Widget", open())).await;
+    let place = format!("{DEFINITIONS}/widgets.example.com/status");
+    let patch =
+        json!([{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}]);
+    let (code, left) = cluster.patch(&place, "json-patch+json", patch).await;
+    assert_eq!(code, 200, "{left}");
+    assert_eq!(left["status"]["conditions"][0]["message"], "patched");
+    assert_eq!(condition(&left, "Established")["status"], "True");
+    assert_eq!(cluster.get(&path("widgets")).await["kind"], "WidgetList", "and is served");
+}
+
+#[tokio::test]
+async fn what_custom_resources_share_with_all_others_is_described_to_clients() {
+    let cluster = Cluster::start().await;
+    cluster.post(DEFINITIONS, definition("widgets", "Widget", open())).await;
+    let document = cluster.get("/openapi/v3/apis/example.com/v1").await;
+    let fields = &document["components"]["schemas"]["com.example.v1.Widget"]["properties"];
+    for (field, told) in [
+        ("apiVersion", "APIVersion defines"),
+        ("kind", "Kind is a string"),
+        ("metadata", "Standard object's metadata"),
+    ] {
+        let found = fields[field]["description"].as_str().unwrap_or_default();
+        assert!(found.starts_with(told), "{field}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_the_schema_lacks_or_that_stands_twice_is_not_applied() {
+    let cluster = Cluster::start().await;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"foo": {"type": "string"}}});
+    cluster.post(DEFINITIONS, definition("widgets", "Widget", schema)).await;
+    let place = format!("{}/w?fieldManager=m&fieldValidation=Strict", path("widgets"));
+    let headers = [(header::CONTENT_TYPE, "application/apply-patch+yaml")];
+    let head = "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: w\n";
+    for (rest, told) in [
+        ("unknownField: x\n", ".unknownField: field not declared in schema"),
+        ("spec:\n  foo: a\n  foo: b\n", "line 7: key \"foo\" already set in map"),
+    ] {
+        let (_, refused) = cluster.send("PATCH", &place, &headers, format!("{head}{rest}")).await;
+        let message = refused["message"].as_str().unwrap_or_default();
+        assert!(message.contains(told), "{message}");
+    }
+    let body = format!("{head}spec:\n  foo: a\n  other: 1\n");
+    assert_eq!(cluster.send("PATCH", &place, &headers, body).await.0.status, 201);
+}

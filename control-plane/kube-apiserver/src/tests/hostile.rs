@@ -160,10 +160,15 @@ fn no_patch_is_a_fault_or_makes_another_object_of_one() {
     run(all, async |cluster, (target, below, (media, body))| {
         ensure(cluster, target).await;
         let before = cluster.get(target).await;
-        let path = format!("{target}{below}?fieldManager=m&force=true");
+        let force = if media.contains("apply") { "&force=true" } else { "" };
+        let path = format!("{target}{below}?fieldManager=m{force}");
         let headers = [(header::CONTENT_TYPE, media)];
         let (head, answer) = cluster.send("PATCH", &path, &headers, body.to_string()).await;
-        assert!(head.status.as_u16() < 500, "{media} {path} {body}: {answer}");
+        // Upstream has this code for a configuration that does not fit the type.
+        let told = answer["message"].as_str().unwrap_or_default();
+        let is_refused = told.starts_with("failed to create typed patch object");
+        let is_fault = head.status.as_u16() >= 500 && !is_refused;
+        assert!(!is_fault, "{media} {path} {body}: {answer}");
         let after = cluster.get(target).await;
         if after["code"] == 404 {
             return;

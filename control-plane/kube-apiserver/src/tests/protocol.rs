@@ -336,3 +336,19 @@ async fn namespaces_go_one_by_one() {
     let entry = list["resources"].as_array().unwrap().iter().find(|it| it["name"] == "namespaces");
     assert!(!entry.unwrap()["verbs"].as_array().unwrap().contains(&json!("deletecollection")));
 }
+
+#[tokio::test]
+async fn a_field_that_cannot_be_selected_by_is_told_in_the_words_of_its_kind() {
+    let cluster = Cluster::start().await;
+    for (plural, told) in [
+        ("pods", "field label not supported: spec.x"),
+        (
+            "configmaps",
+            "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+        ),
+    ] {
+        let path = format!("/api/v1/namespaces/default/{plural}?fieldSelector=spec.x%3Dy");
+        let refused = cluster.get(&path).await;
+        assert_eq!((&refused["code"], &refused["message"]), (&400.into(), &told.into()));
+    }
+}

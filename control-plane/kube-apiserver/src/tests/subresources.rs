@@ -129,7 +129,9 @@ async fn a_dry_run_asked_for_in_the_body_deletes_nothing_and_still_asks_the_budg
     assert_eq!(evict().await.0, 429, "a dry run says what the eviction would");
     let (head, _) =
         cluster.send("DELETE", &path, &[], json!({"dryRun": ["Some"]}).to_string()).await;
-    assert_eq!(head.status, 400);
+    assert_eq!(head.status, 422);
+    let both = json!({"orphanDependents": true, "propagationPolicy": "Orphan"}).to_string();
+    assert_eq!(cluster.send("DELETE", &path, &[], both).await.0.status, 422);
 }
 
 #[tokio::test]

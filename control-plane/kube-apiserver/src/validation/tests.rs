@@ -411,3 +411,64 @@ fn a_claim_may_ask_for_less_again_but_not_for_less_than_it_has() {
                status.capacity";
     assert_eq!(of("4Gi", "1Gi"), [why]);
 }
+
+#[test]
+fn quotas_of_scopes_that_are_unknown_contradict_or_count_something_else_are_refused() {
+    let quota = |scopes: &[&str], resource: &str| {
+        faults(
+            "",
+            "resourcequotas",
+            json!({"metadata": {"name": "q"},
+            "spec": {"scopes": scopes, "hard": {resource: "1"}}}),
+        )
+    };
+    assert_eq!(quota(&["Terminating"], "pods"), [] as [&str; 0]);
+    assert_eq!(quota(&["BestEffort"], "count/pods.example.com"), [] as [&str; 0]);
+    for (scopes, resource, told) in [
+        (&["BestEffort", "NotBestEffort"][..], "pods", "conflicting scopes"),
+        (&["Some"], "pods", "unsupported scope"),
+        (&["BestEffort"], "cpu", "unsupported scope applied to resource"),
+    ] {
+        let found = quota(scopes, resource);
+        assert!(found.iter().any(|it| it.ends_with(told)), "{found:?}");
+    }
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let range = json!({"metadata": {"name": "l"}, "spec": {"limits": [
+        {"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}, {"type": "Container"},
+        {"type": "Pod", "default": {"cpu": "1"}}]}});
+    let found = faults("", "limitranges", range);
+    for told in [
+        "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
+        "spec.limits[1].type: Duplicate value: \"Container\"",
+        "spec.limits[2].default: Forbidden: may not be specified when `type` is 'Pod'",
+    ] {
+        assert!(found.iter().any(|it| it == told), "{told}: {found:?}");
+    }
+}
+
+#[test]
+fn an_event_is_of_its_objects_namespace_and_only_goes_on() {
+    let event = |namespace: &str| {
+        json!({"metadata": {"name": "e", "namespace": "n"}, "involvedObject": {"namespace": namespace},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c",
+            "reportingInstance": "i", "action": "a", "reason": "r", "type": "Normal"})
+    };
+    assert_eq!(faults("events.k8s.io", "events", event("n")), [] as [&str; 0]);
+    let told = "involvedObject.namespace: Invalid value: \"m\": does not match event.namespace";
+    assert_eq!(faults("", "events", event("m")), [told]);
+    let mut next = event("n");
+    next["series"] = json!({"count": 1, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+    next["message"] = "other".into();
+    assert_eq!(
+        changes("events.k8s.io", "events", event("n"), next.clone()),
+        [
+            "series.count: Invalid value: \"\": should be at least 2",
+            "message: Invalid value: \"other\": field is immutable",
+        ]
+    );
+    next["series"]["count"] = 2.into();
+    assert_eq!(changes("", "events", event("n"), next), [] as [&str; 0]);
+}

@@ -55,21 +55,22 @@ pub(crate) async fn create_object(call: &mut Call, object: Value) -> Result<byte
     let is_generated =
         meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
     let attempts = if is_generated { GENERATE_ATTEMPTS } else { 1 };
-    let mut last = None;
-    for _ in 0..attempts {
+    for _ in 1..attempts {
         match attempt(call, object.clone()).await {
-            Err(status) if status.reason == "AlreadyExists" => last = Some(status),
+            Err(status) if status.reason == "AlreadyExists" => {}
             result => return result,
         }
     }
-    Err(last.unwrap_or_else(|| Status::internal("no name was tried")))
+    attempt(call, object).await
 }
 
 async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Status> {
     let resource = call.resource.clone();
     prepare_metadata(call, &mut object)?;
-    strategy::prepare_create(call, &mut object);
     defaults::apply(&resource, &mut object);
+    call.warnings.extend(strategy::without_twins(&mut object));
+    managed_fields::on_create(call, &mut object);
+    strategy::prepare_create(call, &mut object);
     admission::admit(call, Operation::Create, None, &mut object).await?;
     defaults::apply(&resource, &mut object);
     strategy::finish_create(&mut object, &resource);
@@ -80,11 +81,10 @@ async fn attempt(call: &mut Call, mut object: Value) -> Result<bytes::Bytes, Sta
         return Err(Status::invalid(&resource.qualified_kind(), shown, &errors));
     }
     call.warnings.extend(strategy::warnings(&resource, &object));
-    managed_fields::on_create(call, &mut object);
     store(call, &name, object).await
 }
 
-async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Bytes, Status> {
+async fn store(call: &mut Call, name: &str, mut object: Value) -> Result<bytes::Bytes, Status> {
     let resource = call.resource.clone();
     let key = resource.key(namespace(call), name);
     let clash = || Status::already_exists(&resource.qualified(), name);
@@ -94,14 +94,14 @@ async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Byte
         if call.server.store.get(&key).is_some() && latest::record(call, &key).await?.is_some() {
             return Err(clash());
         }
-        let mut object = object.clone();
+        let asked = resource.is("", "services").then(|| object.clone());
         let claims = call.server.services.reserve_for(&resource, &mut object, None)?;
         if is_dry_run {
             return Ok(write::shown_unwritten(call, &object));
         }
         custom_resources::purge(call, &object).await?;
-        let kept = custom::stored(&call.server, &resource, &object).await?;
-        let stored = registry::encode(&kept);
+        let stored = custom::stored(&call.server, &resource, &object).await?;
+        let stored = registry::encode(&stored);
         let mut txn = Txn::create(&*key, stored.clone());
         claims.join(&mut txn);
         match write::commit(call, txn).await {
@@ -110,7 +110,7 @@ async fn store(call: &mut Call, name: &str, object: Value) -> Result<bytes::Byte
                 return Ok(write::shown(call, &object, &stored, revision));
             }
             // Another Service was given what this one was to have.
-            Err(Refused::Changed) if !claims.is_empty() => {}
+            Err(Refused::Changed) if !claims.is_empty() => object = asked.unwrap_or(object),
             Err(Refused::Changed) => return Err(clash()),
             Err(Refused::Failed(status)) => return Err(status),
         }

@@ -20,7 +20,7 @@ use crate::{
     render::Answer,
     resources::{Resource, meta},
     server::{Call, timestamp},
-    status::Status,
+    status::{FieldError, Status},
     verbs::{
         get, latest, namespace,
         write::{self, Refused},
@@ -56,10 +56,10 @@ impl Propagation {
             "Orphan" => Ok(Self::Orphan),
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
-            other => Err(Status::bad_request(format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
-                 \"{other}\": supported values: \"Background\", \"Foreground\", \"Orphan\""
-            ))),
+            other => {
+                let known = ["Foreground", "Background", "Orphan", "nil"];
+                Err(refused(FieldError::not_supported("propagationPolicy", other, &known)))
+            }
         }
     }
 }
@@ -99,6 +99,12 @@ impl Options {
             is_dry_run: dry_run(&body["dryRun"])?,
             ..Self::default()
         };
+        if let (Some(policy), Some(_)) =
+            (body["propagationPolicy"].as_str(), body["orphanDependents"].as_bool())
+        {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(refused(FieldError::invalid("propagationPolicy", policy, why)));
+        }
         if let Some(policy) = body["propagationPolicy"].as_str() {
             options.propagation = Some(Propagation::parse(policy)?);
         } else if let Some(is_orphan) = body["orphanDependents"].as_bool() {
@@ -131,11 +137,12 @@ fn dry_run(stages: &Value) -> Result<bool, Status> {
     let stages = stages.as_array().map(Vec::as_slice).unwrap_or_default();
     match stages.iter().find(|it| *it != "All") {
         None => Ok(!stages.is_empty()),
-        Some(other) => Err(Status::bad_request(format!(
-            "DeleteOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other}: \
-             supported values: \"All\""
-        ))),
+        Some(_) => Err(refused(FieldError::not_supported("dryRun", json!(stages), &["All"]))),
     }
+}
+
+fn refused(error: FieldError) -> Status {
+    Status::invalid("DeleteOptions.meta.k8s.io", "", &[error])
 }
 
 /// What a delete makes of an object.

@@ -15,7 +15,9 @@ use serde_json::Value;
 use crate::{
     admission::{self, Operation},
     convert::custom,
-    custom_resources, defaults, managed_fields, registry,
+    custom_resources, defaults,
+    managed_fields::{self, entries},
+    registry,
     render::Answer,
     resources::{Resource, meta},
     server::Call,
@@ -111,6 +113,8 @@ async fn plan(
     check_version(resource, old, &new)?;
     strategy::prepare_update(call, part, old, &mut new);
     defaults::apply(resource, &mut new);
+    call.warnings.extend(strategy::without_twins(&mut new));
+    managed_fields::on_update(call, part, old, &mut new);
     strategy::fix_update(resource, part, old, &mut new);
     admission::admit(call, Operation::Update, Some(old), &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
@@ -123,10 +127,10 @@ async fn plan(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.qualified_kind(), meta(old, "name"), &errors));
     }
-    if part == Part::Main && resource.group == "apiextensions.k8s.io" {
-        call.warnings.extend(strategy::warnings(resource, &new));
+    if part == Part::Main {
+        call.warnings.extend(strategy::update_warnings(resource, old, &new));
     }
-    managed_fields::on_update(call, old, &mut new);
+    entries::keep_times(old, &mut new);
     Ok(new)
 }
 

@@ -98,10 +98,10 @@ fn look(
         (Value::Object(fields), kind) => {
             for (name, it) in fields {
                 let path = format!("{path}.{name}");
-                if kind.has(name) {
-                    look(it, &kind.child(name), &path, undeclared, atomics);
-                } else {
+                if kind.lacks(name) {
                     undeclared.push(format!("{path}: field not declared in schema"));
+                } else {
+                    look(it, &kind.child(name), &path, undeclared, atomics);
                 }
             }
         }
