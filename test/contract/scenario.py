@@ -145,7 +145,12 @@ class Story:
         do("RemoveTagsFromResource", TagKeys=["contract2"], **which)
         do("DeleteParameter", Name="/contract/3")
         do("DeleteParameters", Names=["/contract/3"])
-        self.of |= {"Path": "/contract"}
+        # No agent is connected: sessions and commands are those of whole clusters (`sessions`).
+        do("DescribeSessions", State="Active")
+        do("DescribeInstanceInformation")
+        do("GetConnectionStatus", Target="i-00000000000000000")
+        do("TerminateSession", SessionId="contract-00000000000000000")
+        self.of |= {"Path": "/contract", "State": "Active"}
 
     def ecr(self):
         do = lambda operation, **it: self.do("ecr", operation, **it)

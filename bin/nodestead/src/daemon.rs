@@ -182,7 +182,8 @@ fn listen(settings: &Settings, region: &Region, scope: &Scope) -> anyhow::Result
     let gateway = region.gateway.service(Side::Host);
     let registry = region.ecr.registry(Side::Host);
     let issuers = IssuerService::new(region.eks.clone());
-    let front = Front::new(gateway, registry, issuers, region.latency.call);
+    let front =
+        Front::new(gateway, registry, issuers, region.channels.clone(), region.latency.call);
     let serving = transport::serve(listener, None, front, scope.child());
     drop(scope.spawn("AWS endpoint", serving));
     Ok(format!("http://{address}"))

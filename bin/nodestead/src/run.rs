@@ -36,6 +36,8 @@ enum Component {
     NetworkPolicyAgent(network_policy_agent::command::Args),
     /// Credentials for pods by EKS Pod Identity
     EksPodIdentityAgent(pod_identity_agent::command::Args),
+    /// Sessions and commands of Systems Manager
+    SsmAgent(ssm_agent::command::Args),
     /// Cluster DNS
     ClusterDns(cluster_dns::command::Args),
     /// The API server
@@ -85,6 +87,7 @@ impl Run {
             Component::EksPodIdentityAgent(args) => {
                 single(resting(pod_identity_agent::command::run(args)))
             }
+            Component::SsmAgent(args) => single(resting(ssm_agent::command::run(args))),
             Component::ClusterDns(args) => single(resting(cluster_dns::command::run(args))),
             Component::KubeProxy(args) => single(resting(kube_proxy::command::run(*args))),
             Component::Node(args) => single(resting(node::run(args))),

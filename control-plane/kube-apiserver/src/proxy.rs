@@ -10,6 +10,7 @@ mod dial;
 mod forward;
 mod html;
 mod kubelet;
+mod log_socket;
 mod target;
 mod upgrade;
 

@@ -45,6 +45,7 @@ struct Controller {
     pods: Queue<Key>,
     heartbeats: Arc<Mutex<HashMap<String, Heartbeat>>>,
     pace: Arc<Mutex<Pace>>,
+    zones: Arc<Mutex<Zones>>,
     taints_seen: Arc<Mutex<Sightings>>,
 }
 
@@ -55,6 +56,7 @@ pub(crate) async fn run(context: Context) {
         pods: Queue::new(),
         heartbeats: Arc::default(),
         pace: Arc::default(),
+        zones: Arc::default(),
         taints_seen: Arc::default(),
         context,
     };
@@ -75,6 +77,7 @@ impl Controller {
         caches.nodes.subscribe(move |change| {
             let name = change.key.name.clone();
             this.announce(change);
+            this.zones.lock().change(change.old.as_deref(), change.new.as_deref());
             match &change.new {
                 None => drop(this.heartbeats.lock().remove(&name)),
                 Some(node) => this.seen(&name, |it, now| it.see_node(node, now)),
@@ -206,14 +209,13 @@ impl Controller {
     /// Writes the taints that follow from the conditions. Returns when to come back for the rest.
     async fn taint(&self, node: &Node, now: Timestamp) -> Result<Option<Duration>, ApplyError> {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let nodes = self.context.caches.nodes.all();
-        let zones = Zones::of(nodes.iter().map(|it| &**it));
         let mut wait = None;
-        let may_evict = if zones.are_all_lost() {
+        let may_evict = if self.zones.lock().are_all_lost() {
             taints::Evicting::Never
         } else if taints::needs_eviction(node) {
             let zone = zones::zone_of(node);
-            let turn = match zones.interval(&zone) {
+            let interval = self.zones.lock().interval(&zone);
+            let turn = match interval {
                 None => Err(MONITOR),
                 Some(interval) => self.pace.lock().take(&zone, interval, now),
             };

@@ -4,8 +4,6 @@
 //! where this one stopped. The share shrinks with size as upstream's `percentageOfNodesToScore`
 //! does by default.
 
-use std::collections::BTreeMap;
-
 use crate::{Cluster, Diagnosis, Plugin, PodInfo, Verdict, filter::PodState, score};
 
 /// Below this number every node is asked (`minFeasibleNodesToFind`).
@@ -31,20 +29,21 @@ pub fn evaluate(cluster: &Cluster, pod: &PodInfo, from: usize) -> Result<Choice,
     }
     let state = PodState::new(cluster, pod);
     let enough = enough(nodes.len(), pod.profile.percentage_of_nodes);
-    let (mut feasible, mut refused, mut asked) = (Vec::new(), BTreeMap::new(), 0);
+    let (mut feasible, mut refused, mut asked) = (Vec::new(), Vec::new(), 0);
     for step in 0..nodes.len() {
         let node = &nodes[(from + step) % nodes.len()];
         asked += 1;
         match state.verdict(node) {
             Verdict::Fits => feasible.push(node),
-            verdict => drop(refused.insert(node.name.clone(), verdict)),
+            verdict => refused.push((node, verdict)),
         }
         if feasible.len() >= enough {
             break;
         }
     }
     if feasible.is_empty() {
-        diagnosis.verdicts = refused;
+        diagnosis.verdicts =
+            refused.into_iter().map(|(node, verdict)| (node.name.clone(), verdict)).collect();
         return Err(diagnosis);
     }
     let found = feasible.len();

@@ -13,7 +13,7 @@ pub use self::{
     identity::{Identity, SignalError},
     memory::{release_program, resting, return_free_memory},
     session::{EnterError, Entrance, Fork, NAMESPACES, end_with_starter, on_terminal},
-    watched::Watched,
+    watched::{Duplex, Watched},
 };
 pub use nix::sys::signal::Signal;
 

@@ -87,7 +87,12 @@ async fn live(args: &Args, scope: &Scope, reaper: &Arc<Reaper>, status: &Recorde
     };
     let configured = watch::Sender::new(false);
     drop(scope.spawn("SSH", access::serve(around.clone(), configured.subscribe())));
-    drop(scope.spawn("rotation", logs::rotate(args.log_dir.join("sshd.log"))));
+    let agent = Service::ssm_agent();
+    for name in ["sshd", agent.name] {
+        let log = args.log_dir.join(format!("{name}.log"));
+        drop(scope.spawn("rotation", logs::rotate(log)));
+    }
+    drop(scope.spawn(agent.name, services::keep_running(agent, around.clone())));
     boot::configure(args, reaper, status).await;
     configured.send_replace(true);
     status.phase(Phase::Running);

@@ -100,6 +100,20 @@ impl Service {
         }
     }
 
+    /// Systems Manager's way in, which does not wait for the node either.
+    pub(crate) fn ssm_agent() -> Self {
+        let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        Self {
+            name: "amazon-ssm-agent",
+            config: own.clone(),
+            program: own,
+            args: ["run", "ssm-agent"].map(str::to_owned).to_vec(),
+            environment: None,
+            is_notifying: false,
+            needs_runtime: false,
+        }
+    }
+
     /// Whether this machine has the program.
     pub(crate) fn is_installed(&self) -> bool {
         self.program.exists()

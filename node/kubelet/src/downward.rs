@@ -72,7 +72,49 @@ fn subscript<'a>(path: &'a str, of: &str) -> Option<&'a str> {
 
 /// `key="value"` lines, sorted, with Go's quoting.
 fn lines<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
-    pairs.map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join("\n")
+    pairs.map(|(key, value)| format!("{key}={}", quoted(value))).collect::<Vec<_>>().join("\n")
+}
+
+/// As Go's `%q` writes a text: programs parse it back.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for it in text.chars() {
+        match it {
+            '"' | '\\' => out.extend(['\\', it]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            ' ' => out.push(it),
+            it if it < ' ' || it == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(it))),
+            // Spaces that are not the plain one, and what has no shape, are named by their numbers.
+            it if it.is_control() || it.is_whitespace() || is_shapeless(it) => {
+                let number = u32::from(it);
+                if number < 0x1_0000 {
+                    out.push_str(&format!("\\u{number:04x}"));
+                } else {
+                    out.push_str(&format!("\\U{number:08x}"));
+                }
+            }
+            it => out.push(it),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Marks of text direction, joiners and the like, and numbers for private use.
+fn is_shapeless(it: char) -> bool {
+    matches!(
+        it,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0001}'..='\u{e007f}' | '\u{f0000}'..='\u{10ffff}'
+    )
 }
 
 /// The value of a `resourceFieldRef`, in units of its divisor, rounded up.
@@ -161,5 +203,19 @@ mod tests {
         assert_eq!(ask("metadata.labels['a/b']").unwrap(), "x");
         assert_eq!(ask("metadata.labels").unwrap(), "a/b=\"x\"");
         assert!(ask("spec.containers").is_err());
+    }
+
+    #[test]
+    fn annotations_are_quoted_as_go_quotes_them() {
+        for (text, wanted) in [
+            ("it's", r#""it's""#),
+            ("a\"b\\c", r#""a\"b\\c""#),
+            ("1\n2\t3\r\u{7}\u{b}", r#""1\n2\t3\r\a\v""#),
+            ("\0\u{1b}[0m\u{7f}", r#""\x00\x1b[0m\x7f""#),
+            ("é 日 e\u{301} \u{1f600}", "\"é 日 e\u{301} \u{1f600}\""),
+            ("\u{85}\u{a0}\u{feff}\u{e0001}", r#""\u0085\u00a0\ufeff\U000e0001""#),
+        ] {
+            assert_eq!(quoted(text), wanted, "{text:?}");
+        }
     }
 }

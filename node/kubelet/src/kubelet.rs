@@ -35,6 +35,7 @@ use crate::{
     labels, memory,
     metrics::Metrics,
     node::{self, NodeStatusLoop, Pressure, StatusWake, capacity::Machine},
+    node_object::NodeObject,
     objects::Objects,
     pace::Pace,
     paths::Paths,
@@ -221,6 +222,8 @@ impl Kubelet {
             let dra = cm::dra::run(context.cm.clone(), workers.clone());
             drop(scope.spawn("dynamic-resources", dra));
         }
+        let drivers = csi.clone();
+        drop(scope.spawn("csi-drivers", async move { drivers.keep_allocatable().await }));
         drop(scope.spawn("csi", async move { csi.unstage_unused().await }));
         let packed = workers.clone();
         let giving_back = memory::run(workers.clone(), move || {
@@ -309,7 +312,15 @@ fn context(
     let limits = (parallel, Rate::new(config.registry_pull_qps, config.registry_burst));
     let images = Images::new(runtime.clone(), recorder.clone(), clock, keys, pulling, limits);
     let images = Arc::new(images);
-    let csi = Csi::new(client.clone(), recorder.clone(), &settings.node_name, &paths);
+    let node_object = Arc::<NodeObject>::default();
+    let csi = Csi::new(csi::Parts {
+        client: client.clone(),
+        recorder: recorder.clone(),
+        node_name: settings.node_name.clone(),
+        node_object: node_object.clone(),
+        is_reported: config.enable_controller_attach_detach,
+        paths: paths.clone(),
+    });
     let trust_bundles = TrustBundles::new(client.clone(), scope.clone(), settings.is_standalone);
     let volumes = Volumes::new(volumes::Parts {
         client: client.clone(),
@@ -357,7 +368,7 @@ fn context(
         is_shutting_down: watch::channel(false).0,
         knows_url_pods: watch::Sender::new(settings.config.static_pod_url.is_empty()),
         metrics,
-        node_object: Arc::default(),
+        node_object,
         allocations,
         node_ips,
         settings,

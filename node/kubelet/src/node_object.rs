@@ -18,6 +18,7 @@ use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
 };
+use tokio::sync::watch;
 use tracing::debug;
 
 use crate::{api_limit::within, quantity};
@@ -34,19 +35,32 @@ pub(crate) struct Known {
 }
 
 #[derive(Default)]
-pub(crate) struct NodeObject(ArcSwapOption<Known>);
+pub(crate) struct NodeObject {
+    known: ArcSwapOption<Known>,
+    changes: watch::Sender<()>,
+}
 
 impl NodeObject {
     pub(crate) fn known(&self) -> Option<Arc<Known>> {
-        self.0.load_full()
+        self.known.load_full()
+    }
+
+    /// Says when the object has changed; what it is then has to be asked of the API server.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Reads the object now. Where that fails, what is known stays.
     pub(crate) async fn refresh(&self, client: &Client, name: &str) {
         match within(Api::<Node>::all(client.clone()).get(name)).await {
-            Ok(node) => self.0.store(Some(Arc::new(known(node)))),
+            Ok(node) => self.take(node),
             Err(error) => debug!(%error, "the node could not be read"),
         }
+    }
+
+    fn take(&self, node: Node) {
+        self.known.store(Some(Arc::new(known(node))));
+        self.changes.send_replace(());
     }
 
     pub(crate) async fn run(&self, client: Client, name: &str) {
@@ -55,7 +69,7 @@ impl NodeObject {
         let mut objects = pin!(stream.applied_objects());
         while let Some(event) = objects.next().await {
             match event {
-                Ok(node) => self.0.store(Some(Arc::new(known(node)))),
+                Ok(node) => self.take(node),
                 Err(error) => debug!(error = %telemetry::chain(&error), "watch of the node failed"),
             }
         }

@@ -283,6 +283,9 @@ pub(crate) fn restarts_after(pod: &Pod, container: &Container, code: i32) -> boo
     }
 }
 
+/// Why a container waits after its end.
+pub(crate) const CRASH_LOOP: &str = "CrashLoopBackOff";
+
 /// The key under which a container's failures are counted.
 pub(crate) fn backoff_key(container: &Container) -> String {
     format!("{}_{}", container.name, crate::labels::container_hash(container))
@@ -291,7 +294,7 @@ pub(crate) fn backoff_key(container: &Container) -> String {
 /// `back-off 10s restarting failed container=c pod=p_ns(uid)`
 fn crash_loop(pod: &Pod, container: &Container, delay: Duration) -> Waiting {
     Waiting {
-        reason: "CrashLoopBackOff".to_owned(),
+        reason: CRASH_LOOP.to_owned(),
         message: format!(
             "back-off {} restarting failed container={} pod={}",
             duration::format(delay),

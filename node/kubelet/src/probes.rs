@@ -9,7 +9,8 @@
 //! **Invariant:** a container that has no probe of a kind passes it.
 //!
 //! Deviation: after a restart of the kubelet a container that the API says is ready stays ready until
-//! its probe says otherwise; upstream takes it out of Services for a moment.
+//! its probe says otherwise; upstream takes it out of Services for a moment. (One that it says has
+//! started is not asked whether it has, as upstream.)
 
 pub(crate) mod attempt;
 mod grpc;
@@ -23,6 +24,7 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use lifecycle::Scope;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -80,6 +82,8 @@ struct Followed {
 #[derive(Default)]
 pub(crate) struct Probes {
     followed: Mutex<HashMap<String, Followed>>,
+    /// A startup probe has succeeded.
+    started: Notify,
 }
 
 impl Probes {
@@ -136,21 +140,25 @@ impl Probes {
         workers: &Arc<PodWorkers>,
     ) {
         let kinds = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
-        let kinds: Vec<_> = kinds.into_iter().filter(|it| it.of(spec).is_some()).collect();
+        let mut kinds: Vec<_> = kinds.into_iter().filter(|it| it.of(spec).is_some()).collect();
         if kinds.is_empty() {
             return;
         }
         // All probes of a container share what they are about.
         let container_spec = Arc::new(spec.clone());
         let context = workers.context();
-        let earlier = was_ready(context, pod, container);
+        let earlier = earlier(context, pod, container);
+        if earlier.is_started {
+            // What has started once is never asked again whether it has.
+            kinds.retain(|it| *it != ProbeKind::Startup);
+        }
         let token = CancellationToken::new();
         let followed = Followed {
             uid: pod.uid(),
             has_startup: spec.startup_probe.is_some(),
             has_readiness: spec.readiness_probe.is_some(),
-            is_started: earlier,
-            is_ready: earlier,
+            is_started: earlier.is_started,
+            is_ready: earlier.is_ready,
             failure: None,
             token: token.clone(),
         };
@@ -185,6 +193,17 @@ impl Probes {
         self.followed.lock().get(id).is_some_and(|it| !it.has_startup || it.is_started)
     }
 
+    /// Ends when a container's startup probe has succeeded, or at once where it has none.
+    async fn until_started(&self, id: &str) {
+        loop {
+            let started = self.started.notified();
+            if self.is_started(id) {
+                return;
+            }
+            started.await;
+        }
+    }
+
     /// Notes an answer. Says whether it is a new one.
     fn note(&self, id: &str, kind: ProbeKind, answer: bool, probe: &Probe) -> bool {
         let mut followed = self.followed.lock();
@@ -196,7 +215,10 @@ impl Probes {
         };
         match kind {
             ProbeKind::Readiness => std::mem::replace(&mut it.is_ready, answer) != answer,
-            ProbeKind::Startup if answer => !std::mem::replace(&mut it.is_started, true),
+            ProbeKind::Startup if answer => {
+                self.started.notify_waiters();
+                !std::mem::replace(&mut it.is_started, true)
+            }
             ProbeKind::Liveness if answer => it.failure.take().is_some(),
             _ => it.failure.replace(failure()).is_none(),
         }
@@ -210,13 +232,19 @@ fn started(container: &RuntimeContainer) -> jiff::Timestamp {
     }
 }
 
-/// Whether the API already says that this very container is ready.
-fn was_ready(context: &Context, pod: &Pod, container: &RuntimeContainer) -> bool {
+/// What the API already says of this very container.
+fn earlier(context: &Context, pod: &Pod, container: &RuntimeContainer) -> ProbeState {
     let status = context.statuses.get(&pod.uid()).unwrap_or_default();
     let lists = [status.container_statuses, status.init_container_statuses];
-    lists.into_iter().flatten().flatten().any(|it| {
+    let mut told = lists.into_iter().flatten().flatten();
+    let told = told.find(|it| {
         let id = it.container_id.as_deref().and_then(|id| id.rsplit('/').next());
-        it.ready && id == Some(&container.id)
+        id == Some(&container.id)
+    });
+    told.map_or_else(ProbeState::default, |it| ProbeState {
+        is_started: it.started == Some(true),
+        is_ready: it.ready,
+        failure: None,
     })
 }
 

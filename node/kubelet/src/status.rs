@@ -44,6 +44,8 @@ pub(crate) struct Input<'a> {
     pub previous: &'a PodStatus,
     pub host_ips: &'a [IpAddr],
     pub messages: &'a BTreeMap<String, String>,
+    /// The pod's volumes have been made: nothing but its sandbox is missing for its containers.
+    pub is_prepared: bool,
     /// A rule says that all containers start anew, and they have not ended yet.
     pub restarts_all: bool,
     pub resize: &'a ResizeState,

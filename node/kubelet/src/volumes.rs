@@ -52,7 +52,7 @@ use tracing::warn;
 pub(crate) use self::subpath::PrepareSubpathError;
 use self::{
     claims::ClaimError,
-    csi::{Again, Csi, CsiVolume, Needs},
+    csi::{Again, Csi, CsiVolume, Needs, PublishError},
     image::Shown,
     ownership::Group,
     spec::{Source, Spec, SpecError, Used},
@@ -127,6 +127,15 @@ pub(crate) enum MountError {
         "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {message}"
     )]
     Process { volume: String, message: String },
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[{volume}], failed to process volumes=[]: {message}"
+    )]
+    Unattached { volume: String, message: String },
+    /// The pod cannot run on this node.
+    #[error(
+        "Node has reached its volume attachment limit, rejecting pod: unmounted volumes=[{volume}], unattached volumes=[{volume}], failed to process volumes=[]"
+    )]
+    LimitExceeded { volume: String },
     #[error("{step} failed for volume \"{volume}\" : {source}")]
     Step {
         step: &'static str,
@@ -141,8 +150,14 @@ impl MountError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
+            Self::LimitExceeded { .. } => "VolumeAttachmentLimitExceeded",
             _ => "FailedMount",
         }
+    }
+
+    /// Whether no other try can help: the pod has to go elsewhere.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::LimitExceeded { .. })
     }
 
     fn process(volume: &Volume, error: impl ToString) -> Self {
@@ -300,7 +315,7 @@ impl Volumes {
                 let mounted = host_mount::mount_nfs(it, target, spec.read_only, options).await;
                 mounted.map_err(at(SET_UP)).map(|it| (it, None))
             }
-            Source::Csi(it) => Box::pin(self.csi_volume(pod, it, &spec)).await,
+            Source::Csi(it) => Box::pin(self.csi_volume(pod, &volume.name, it, &spec)).await,
             Source::Image(it) => {
                 let shown = Box::pin(self.image(pod, &volume.name, it)).await;
                 shown.map_err(at(SET_UP)).map(|it| match it {
@@ -373,14 +388,20 @@ impl Volumes {
     async fn csi_volume(
         &self,
         pod: &Pod,
+        name: &str,
         volume: &CsiVolume,
         spec: &Spec,
     ) -> Result<(PathBuf, Option<Timestamp>), MountError> {
         let now = self.clock.now();
         let needs = Needs { pod, objects: &self.objects, tokens: &self.tokens, now };
-        let published = self.csi.publish(volume, &needs).await.map_err(|error| {
-            let volume = spec.name.clone();
-            MountError::Step { step: error.step, volume, source: error.source }
+        let published = self.csi.publish(volume, &needs).await.map_err(|error| match error {
+            PublishError::Step { step, source } => {
+                MountError::Step { step, volume: spec.name.clone(), source }
+            }
+            PublishError::Unattached(message) => {
+                MountError::Unattached { volume: name.to_owned(), message }
+            }
+            PublishError::LimitExceeded => MountError::LimitExceeded { volume: name.to_owned() },
         })?;
         if let Some(bound) = &spec.bound {
             self.csi.expand(pod, volume, bound, &published.path, &self.objects).await;

@@ -32,6 +32,13 @@ use crate::{
 const PRIORITIES: &str = "cluster-autoscaler-priority-expander";
 const PROJECT: &str = "cluster-autoscaler";
 const LAST_UPDATED: &str = "cluster-autoscaler.kubernetes.io/last-updated";
+/// Least, most, wanted, and whether it is healthy.
+const GROUP_METRICS: [&str; 4] = [
+    "node_group_min_count",
+    "node_group_max_count",
+    "node_group_target_count",
+    "node_group_healthiness",
+];
 const POD_DELAY: &str = "cluster-autoscaler.kubernetes.io/pod-scale-up-delay";
 /// Pods come in bunches: those that are younger wait for each other.
 const BUNCH: Duration = Duration::from_secs(2);
@@ -383,6 +390,9 @@ impl Autoscaler {
         }
         let groups = i64::try_from(world.groups.len()).unwrap_or(i64::MAX);
         metrics.set("node_groups_count", "autoscaled", count(groups));
+        if self.actor.options.per_group_metrics {
+            self.tell_groups(world);
+        }
         metrics.set("max_nodes_count", "", count(self.actor.options.max_nodes_total));
         let staying = world.nodes.iter().filter(|it| !node::has_taint(it, node::TO_BE_DELETED));
         let (mut cores, mut memory) = (0, 0);
@@ -393,6 +403,22 @@ impl Autoscaler {
         metrics.set("cluster_cpu_current_cores", "", count(cores));
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics.set("cluster_memory_current_bytes", "", memory as f64);
+    }
+
+    /// One group that is gone is told no more.
+    fn tell_groups(&self, world: &World) {
+        let (metrics, options) = (&self.actor.metrics, &self.actor.options);
+        for name in GROUP_METRICS {
+            metrics.clear(name);
+        }
+        for group in &world.groups {
+            let is_healthy = self.registry.is_group_healthy(group, options);
+            let values = [group.min, group.max, group.target, i64::from(is_healthy)];
+            for (name, value) in GROUP_METRICS.into_iter().zip(values) {
+                let value = f64::from(i32::try_from(value).unwrap_or(i32::MAX));
+                metrics.set(name, &group.name, value);
+            }
+        }
     }
 
     fn report_scale_down(&self, plan: &scale_down::ScaleDown) {

@@ -160,8 +160,10 @@ fn options(args: &Args) -> Result<Options, BoxError> {
         scale_down: scale_down(removing, general),
         drain: drain(removing),
         startup_taints,
+        status_taints: general.status_taint.clone(),
         force_daemon_sets: general.force_ds,
         ignored_schedulers: args.limited.bypassed_scheduler_names.clone(),
+        per_group_metrics: general.emit_per_nodegroup_metrics,
     })
 }
 

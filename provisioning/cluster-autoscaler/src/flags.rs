@@ -67,6 +67,7 @@ flags! {
         enforce_node_group_min_size = false, "Make groups grow to their least size.";
         force_ds = false, "Count DaemonSet pods that a live template node does not have yet.";
         frequent_loops_enabled = true, "Start a pass as soon as pods need a node.";
+        emit_per_nodegroup_metrics = false, "Tell sizes and health of each group in metrics.";
         write_status_configmap = true, "Write status to a ConfigMap.";
         leader_elect = true, "Let one of several replicas work.";
     }
@@ -108,6 +109,7 @@ flags! {
         balancing_label, "Groups are similar where these labels are the same, and nothing else counts.";
         ignore_taint, "A taint that a new node does not keep.";
         startup_taint, "A taint that a node has until it has started.";
+        status_taint, "A taint that a new node does not keep, and that says nothing of readiness.";
     }
 }
 

@@ -14,7 +14,7 @@ const BUCKETS: [f64; 21] = [
 ];
 
 /// Every metric: name, kind, what it says, and the one label that it has, if any.
-const FAMILIES: [(&str, &str, &str, &str); 18] = [
+const FAMILIES: [(&str, &str, &str, &str); 22] = [
     (
         "cluster_safe_to_autoscale",
         "gauge",
@@ -23,6 +23,15 @@ const FAMILIES: [(&str, &str, &str, &str); 18] = [
     ),
     ("nodes_count", "gauge", "Number of nodes in the cluster.", "state"),
     ("node_groups_count", "gauge", "Number of node groups that are scaled.", "node_group_type"),
+    ("node_group_min_count", "gauge", "Least number of nodes of a group.", "node_group"),
+    ("node_group_max_count", "gauge", "Most nodes of a group.", "node_group"),
+    ("node_group_target_count", "gauge", "Nodes that a group is to have.", "node_group"),
+    (
+        "node_group_healthiness",
+        "gauge",
+        "Whether a group is healthy enough for scaling.",
+        "node_group",
+    ),
     ("unschedulable_pods_count", "gauge", "Number of pods without a place, by type.", "type"),
     ("max_nodes_count", "gauge", "Most nodes that the cluster may have.", ""),
     (
@@ -112,7 +121,10 @@ impl Metrics {
                     "" => line(&mut out, format_args!("{PREFIX}_{name} {value}")),
                     label => line(
                         &mut out,
-                        format_args!("{PREFIX}_{name}{{{label}=\"{value_of_label}\"}} {value}"),
+                        format_args!(
+                            "{PREFIX}_{name}{{{label}=\"{}\"}} {value}",
+                            escaped(value_of_label)
+                        ),
                     ),
                 }
             }
@@ -139,6 +151,11 @@ impl Metrics {
     }
 }
 
+/// Users choose the names of groups.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let written = writeln!(out, "{text}");
     debug_assert!(written.is_ok(), "writing into memory");
@@ -153,10 +170,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.add("scaled_up_nodes_total", "", 2.0);
         metrics.add("scaled_down_nodes_total", "empty", 1.0);
+        metrics.set("node_group_max_count", "a \"b\"\\", 3.0);
         metrics.took("main", 0.2);
         let page = metrics.render();
         assert!(page.contains("\ncluster_autoscaler_scaled_up_nodes_total 2\n"), "{page}");
         assert!(page.contains("cluster_autoscaler_scaled_down_nodes_total{reason=\"empty\"} 1\n"));
+        let of_group = r#"cluster_autoscaler_node_group_max_count{node_group="a \"b\"\\"} 3"#;
+        assert!(page.contains(of_group), "{page}");
         let bucket =
             "cluster_autoscaler_function_duration_seconds_bucket{function=\"main\",le=\"0.5\"} 1";
         assert!(page.contains(bucket), "{page}");

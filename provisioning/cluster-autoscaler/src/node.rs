@@ -74,12 +74,13 @@ pub(crate) fn is_startup_taint(key: &str, startup: &[String]) -> bool {
 }
 
 /// The taints that a new node of the same group will have, too.
-pub(crate) fn lasting_taints(node: &Node, startup: &[String]) -> Vec<Taint> {
+pub(crate) fn lasting_taints(node: &Node, startup: &[String], status: &[String]) -> Vec<Taint> {
     let is_passing = |it: &&Taint| {
         it.key == TO_BE_DELETED
             || it.key == CANDIDATE
             || CONDITIONS.contains(&it.key.as_str())
             || it.key.starts_with(STATUS_PREFIX)
+            || status.contains(&it.key)
             || is_startup_taint(&it.key, startup)
     };
     taints(node).iter().filter(|it| !is_passing(it)).cloned().collect()
@@ -98,10 +99,11 @@ mod tests {
                 { "key": TO_BE_DELETED, "effect": "NoSchedule" },
                 { "key": "startup-taint.cluster-autoscaler.kubernetes.io/x", "effect": "NoSchedule" },
                 { "key": "mine", "effect": "NoSchedule" },
+                { "key": "said", "effect": "NoSchedule" },
             ] },
         }))
         .unwrap();
-        let lasting = lasting_taints(&node, &["mine".to_owned()]);
+        let lasting = lasting_taints(&node, &["mine".to_owned()], &["said".to_owned()]);
         assert_eq!(lasting.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), ["team"]);
     }
 }

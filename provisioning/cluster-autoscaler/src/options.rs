@@ -32,8 +32,12 @@ pub struct Options {
     pub drain: Drain,
     /// Taint keys that do not count when a template is made of a node.
     pub startup_taints: Vec<String>,
+    /// The same for keys that say nothing of readiness.
+    pub status_taints: Vec<String>,
     pub force_daemon_sets: bool,
     pub ignored_schedulers: Vec<String>,
+    /// Metrics tell of each group.
+    pub per_group_metrics: bool,
 }
 
 /// A least and a most for the cluster.
@@ -139,8 +143,10 @@ impl Default for Options {
             scale_down: ScaleDown::default(),
             drain: Drain::default(),
             startup_taints: Vec::new(),
+            status_taints: Vec::new(),
             force_daemon_sets: false,
             ignored_schedulers: Vec::new(),
+            per_group_metrics: false,
         }
     }
 }

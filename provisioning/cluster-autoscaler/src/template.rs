@@ -100,7 +100,7 @@ fn anonymous(node: &Node, group: &Group, options: &Options) -> Node {
     let spec = made.spec.get_or_insert_default();
     spec.provider_id = None;
     spec.unschedulable = None;
-    spec.taints = Some(node::lasting_taints(node, &options.startup_taints));
+    spec.taints = Some(node::lasting_taints(node, &options.startup_taints, &options.status_taints));
     made
 }
 

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::
 use clock::Clock;
 use controller::lease::{self, Election, Ended};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use karpenter_core::Preferences;
+use karpenter_core::{MinValues, Preferences};
 use lifecycle::Scope;
 use tokio::net::TcpListener;
 use transport::{Body, Place};
@@ -40,6 +40,10 @@ pub struct Args {
     /// What pods prefer is tried as if it had to hold (`Respect`), or not looked at (`Ignore`).
     #[arg(long, env = "PREFERENCE_POLICY", default_value = "Respect")]
     pub preference_policy: PreferencePolicy,
+    /// Without as many values as a requirement's `minValues` wants no node is made (`Strict`), or as
+    /// many as there are have to do (`BestEffort`).
+    #[arg(long, env = "MIN_VALUES_POLICY", default_value = "Strict")]
+    pub min_values_policy: MinValuesPolicy,
     /// The SQS queue with EC2's and Health's events.
     #[arg(long, env = "INTERRUPTION_QUEUE")]
     pub interruption_queue: Option<String>,
@@ -83,6 +87,23 @@ impl From<PreferencePolicy> for Preferences {
     }
 }
 
+/// Upstream's words.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum MinValuesPolicy {
+    Strict,
+    BestEffort,
+}
+
+impl From<MinValuesPolicy> for MinValues {
+    fn from(policy: MinValuesPolicy) -> Self {
+        match policy {
+            MinValuesPolicy::Strict => Self::Strict,
+            MinValuesPolicy::BestEffort => Self::BestEffort,
+        }
+    }
+}
+
 /// Runs until the process is told to stop, or another takes the lease.
 pub async fn run(args: Args) -> Result<(), BoxError> {
     if args.print_crds {
@@ -97,6 +118,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     config.batch_max = Duration::from_millis(args.batch_max_duration);
     config.gates = FeatureGates::parse(&args.feature_gates)?;
     config.preferences = args.preference_policy.into();
+    config.min_values = args.min_values_policy.into();
     config.interruption_queue = args.interruption_queue.filter(|it| !it.is_empty());
     let client = controller::client(args.kubeconfig.as_deref(), None).await?;
     let clock = Clock::system();

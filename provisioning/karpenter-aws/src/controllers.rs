@@ -18,6 +18,7 @@ mod node_pool;
 mod observe;
 mod overlays;
 mod provisioner;
+mod registrations;
 mod repair;
 mod reservations;
 mod static_capacity;
@@ -36,12 +37,12 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     storage::v1::{StorageClass, VolumeAttachment},
 };
-use karpenter_core::{InstanceType, Overlays, Preferences, Snapshot};
+use karpenter_core::{InstanceType, MinValues, Overlays, Preferences, Snapshot};
 use kube::Client;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use self::{drift::Placed, launch::Launched};
+use self::{drift::Placed, launch::Launched, registrations::Registrations};
 use crate::{
     Kubelet, Market, Zone,
     cloud::{Cloud, Offered, SpotPrices},
@@ -68,6 +69,8 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Whether what pods prefer is tried as if it had to hold.
     pub preferences: Preferences,
+    /// What becomes of `minValues` that are not to be had.
+    pub min_values: MinValues,
     /// The SQS queue with EC2's and Health's events, by its name.
     pub interruption_queue: Option<String>,
     /// What Spot is taken to cost of the On-Demand price, where EC2 tells no price.
@@ -138,6 +141,7 @@ impl Config {
             batch_max: Duration::from_secs(10),
             gates: FeatureGates::default(),
             preferences: Preferences::default(),
+            min_values: MinValues::default(),
             interruption_queue: None,
             spot_share: Some(0.35),
             page_size: 500,
@@ -227,6 +231,8 @@ pub(crate) struct Context {
     reservations: Mutex<BTreeMap<String, u32>>,
     /// By the uid of the claim: what was launched for it, until the store says so too.
     launched: Mutex<BTreeMap<String, Launched>>,
+    /// By the uid of the pool: how its last launches went.
+    registrations: Mutex<BTreeMap<String, Registrations>>,
     /// Nodes that a pod has come to or left, and when; until it is on their claims.
     pub(crate) pod_events: Mutex<BTreeMap<String, Timestamp>>,
     /// Where the cluster's instances are, by their ids.
@@ -266,6 +272,7 @@ impl Context {
             unavailable: Mutex::default(),
             reservations: Mutex::default(),
             launched: Mutex::default(),
+            registrations: Mutex::default(),
             templates: Mutex::default(),
             placed: Mutex::default(),
             nominated: Mutex::default(),
@@ -351,6 +358,7 @@ impl Context {
             storage_classes: all(&self.storage_classes),
             budgets: all(&self.budgets),
             preferences: self.config.preferences,
+            min_values: self.config.min_values,
         }
     }
 

@@ -19,7 +19,7 @@ mod market;
 mod metrics;
 mod user_data;
 
-pub use karpenter_core::Preferences;
+pub use karpenter_core::{MinValues, Preferences};
 
 pub use self::{
     controllers::{Config, FeatureGates, run},

@@ -13,7 +13,7 @@ use crate::{
     class::{Alternative, Relaxation, Shared, Wishes, signature, tolerates},
     requirement::{Requirement, Requirements},
     topology::{DomainId, Group, GroupId, Groups, Key, KeyId, Kind, LabelId, LabelSet, Matcher},
-    world::{Dimensions, Preferences, Vector, World, by_weight},
+    world::{Dimensions, MinValues, Preferences, Vector, World, by_weight},
 };
 
 pub(crate) type ClassId = usize;
@@ -440,8 +440,9 @@ impl Engine {
     /// Whether the options are as many as the set's `minValues` want, and any.
     pub(crate) fn is_flexible(&self, pool: usize, set: SetId, options: &Bits) -> bool {
         let set = self.set(pool, set);
-        let is_enough =
-            !set.has_min_values || self.catalogs[pool].is_flexible(&set.requirements, options);
+        let is_enough = !set.has_min_values
+            || self.world.min_values == MinValues::BestEffort
+            || self.catalogs[pool].is_flexible(&set.requirements, options);
         is_enough && !options.is_empty()
     }
 

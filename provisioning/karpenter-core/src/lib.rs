@@ -44,7 +44,7 @@ pub use self::{
     static_pool::{Scaling, scaling, static_claims},
     validate::faults,
     world::{
-        InstanceType, Limits, Namespaces, Node, Offering, Pool, Preferences, Reservation, Used,
-        World,
+        InstanceType, Limits, MinValues, Namespaces, Node, Offering, Pool, Preferences,
+        Reservation, Used, World,
     },
 };

@@ -11,10 +11,12 @@ use serde::Serialize;
 
 use crate::{
     bits::Bits,
+    catalog::number,
     engine::Engine,
     explain::Miss,
     requirement::{Requirement, Requirements},
     state::Claim,
+    world::MinValues,
 };
 
 /// A NodeClaim says no more instance types than these (upstream's `MaxInstanceTypes`).
@@ -51,6 +53,9 @@ pub struct NewClaim {
     pub requests: Amounts,
     /// Places in the world's list.
     pub pods: Vec<usize>,
+    /// It has fewer values to choose among than its pool's `minValues` want; its requirements want no
+    /// more than there are.
+    pub is_relaxed: bool,
 }
 
 /// An instance type in a zone, bought in one way.
@@ -119,11 +124,34 @@ fn kept(engine: &Engine, claim: &Claim) -> (Requirements, Bits) {
     (requirements, options)
 }
 
+/// Wants no more values than the options have. Says whether that is fewer than it was.
+fn relax(engine: &Engine, claim: &Claim, requirements: &mut Requirements, options: &Bits) -> bool {
+    if engine.world.min_values == MinValues::Strict
+        || !engine.set(claim.pool, claim.set).has_min_values
+    {
+        return false;
+    }
+    let catalog = &engine.catalogs[claim.pool];
+    let wanted = requirements.clone();
+    let mut is_relaxed = false;
+    for (key, requirement) in wanted.iter() {
+        let left = number(catalog.values_in(key, options).len());
+        if requirement.min_values.is_some_and(|it| it > left) {
+            is_relaxed = true;
+            let mut fewer = requirement.clone();
+            fewer.min_values = Some(left);
+            requirements.set(key, fewer);
+        }
+    }
+    is_relaxed
+}
+
 impl NewClaim {
     pub(crate) fn new(engine: &Engine, claim: &Claim, spelled: &mut Spelled) -> Self {
         let catalog = &engine.catalogs[claim.pool];
         let mut requested = engine.dimensions.amounts(&claim.requested);
-        let (requirements, options) = kept(engine, claim);
+        let (mut requirements, options) = kept(engine, claim);
+        let is_relaxed = relax(engine, claim, &mut requirements, &options);
         // The least that daemons take on any of the types.
         let kinds = options.iter().map(|it| catalog.choices[it].kind as usize);
         let least = kinds.min_by(|a, b| catalog.overhead[*a].cmp(&catalog.overhead[*b]));
@@ -136,6 +164,7 @@ impl NewClaim {
             options: spelled.options(engine, claim.pool, &options),
             requests: requested,
             pods: claim.pods.iter().map(|it| *it as usize).collect(),
+            is_relaxed,
         }
     }
 

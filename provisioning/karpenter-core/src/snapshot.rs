@@ -25,7 +25,7 @@ use crate::{
     class,
     requirement::Requirements,
     validate::faults,
-    world::{InstanceType, Node, Pool, Preferences, Used, World},
+    world::{InstanceType, MinValues, Node, Pool, Preferences, Used, World},
 };
 
 /// Objects of the API server, or of manifests.
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub budgets: Vec<PodDisruptionBudget>,
     /// What becomes of the pods' preferences.
     pub preferences: Preferences,
+    /// What becomes of `minValues` that are not to be had.
+    pub min_values: MinValues,
 }
 
 /// Which unbound pods are pending.
@@ -96,6 +98,7 @@ impl Snapshot {
                 })
                 .collect(),
             preferences: self.preferences,
+            min_values: self.min_values,
         }
     }
 

@@ -26,6 +26,17 @@ pub struct World {
     pub daemons: Vec<Arc<PodInfo>>,
     pub namespaces: Namespaces,
     pub preferences: Preferences,
+    pub min_values: MinValues,
+}
+
+/// What becomes of a requirement's `minValues` where so many values are not to be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinValues {
+    /// No node is made.
+    #[default]
+    Strict,
+    /// As many as there are have to do.
+    BestEffort,
 }
 
 /// Whether preferences are tried as if they had to hold, before they are given up one by one.

@@ -84,6 +84,6 @@ pub(crate) fn arn(config: &Config, account: &str, name: &str) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit in 53 bits")]
-fn epoch(at: Timestamp) -> f64 {
+pub(crate) fn epoch(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
 }

@@ -6,7 +6,7 @@ use aws_ssm as api;
 use aws_wire::{Fault, Operation};
 use region_gateway::{Caller, Handle, Routes, Target};
 
-use crate::{Ssm, parameters::arn, read, tagging, write};
+use crate::{Ssm, channels, commands, instances, parameters::arn, read, sessions, tagging, write};
 
 macro_rules! serve {
     ($($module:ident::$operation:ident: $function:path, |$request:ident| $names:expr
@@ -36,6 +36,7 @@ macro_rules! serve {
         pub fn routes(ssm: &Arc<Ssm>) -> Routes {
             let routes = Routes::new();
             $(let routes = routes.operation::<api::$module::$operation, _>(ssm.clone());)*
+            let routes = managed_routes(routes, ssm);
             routes.operation::<api::parameter::DescribeParameters, _>(ssm.clone())
         }
     };
@@ -89,4 +90,49 @@ impl Handle<api::parameter::DescribeParameters> for Ssm {
     ) -> Result<api::parameter::DescribeParametersResponse, Fault> {
         read::describe(self, caller, request)
     }
+}
+
+/// What is about instances.
+macro_rules! managed {
+    ($($module:ident::$operation:ident: $function:path, |$ssm:ident, $request:ident| $targets:expr;)*) => {
+        $(impl Handle<api::$module::$operation> for Ssm {
+            fn targets(
+                &self,
+                _caller: &Caller,
+                $request: &<api::$module::$operation as Operation>::Request,
+            ) -> Vec<Target> {
+                let $ssm = self;
+                $targets
+            }
+
+            async fn handle(
+                &self,
+                caller: &Caller,
+                request: <api::$module::$operation as Operation>::Request,
+            ) -> Result<<api::$module::$operation as Operation>::Response, Fault> {
+                $function(self, caller, request)
+            }
+        })*
+
+        fn managed_routes(routes: Routes, ssm: &Arc<Ssm>) -> Routes {
+            $(let routes = routes.operation::<api::$module::$operation, _>(ssm.clone());)*
+            routes
+        }
+    };
+}
+
+managed! {
+    session::StartSession: sessions::start, |ssm, it| sessions::start_targets(ssm, it);
+    session::ResumeSession: sessions::resume, |ssm, it| vec![sessions::target(ssm, &it.session_id)];
+    session::TerminateSession: sessions::terminate,
+        |ssm, it| vec![sessions::target(ssm, &it.session_id)];
+    session::DescribeSessions: sessions::describe, |_ssm, _it| vec![Target::any()];
+    session::GetConnectionStatus: instances::connection, |ssm, it| vec![ssm.instance_target(&it.target)];
+    instance::DescribeInstanceInformation: instances::describe, |_ssm, _it| vec![Target::any()];
+    instance::UpdateInstanceInformation: instances::update,
+        |ssm, it| vec![ssm.instance_target(&it.instance_id)];
+    command::SendCommand: commands::send, |ssm, it| commands::targets(ssm, it);
+    command::GetCommandInvocation: commands::get, |_ssm, _it| vec![Target::any()];
+    channel::CreateControlChannel: channels::create_control, |_ssm, _it| vec![Target::any()];
+    channel::CreateDataChannel: channels::create_data, |_ssm, _it| vec![Target::any()];
 }

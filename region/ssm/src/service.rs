@@ -1,21 +1,34 @@
-//! The service: public parameters in memory, the account's in the store.
+//! The service: public parameters in memory, the account's in the store, and who is connected.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use aws_wire::Fault;
 use clock::Clock;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use region_store::{Bucket, OpenStoreError, Store, Transaction};
 
-use crate::parameters::Parameter;
+use crate::{
+    channels::Hub,
+    commands::Invocation,
+    instances::{Instances, Told},
+    parameters::Parameter,
+    sessions::{Presence, Session},
+};
 
 /// What the service is told when it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     pub account: String,
     pub region: String,
     /// Values of public parameters, by name.
     pub public: BTreeMap<String, String>,
+    pub instances: Arc<dyn Instances>,
+    /// Where this machine's users reach the region: `127.0.0.1:4566`.
+    pub endpoint: String,
 }
 
 /// See the crate. Clones share the state.
@@ -28,14 +41,34 @@ struct Inner {
     started_at: Timestamp,
     store: Store,
     own: Bucket<Parameter>,
+    sessions: Bucket<Session>,
+    invocations: Bucket<Invocation>,
+    hub: Hub,
+    told: Mutex<BTreeMap<String, Told>>,
+    present: Mutex<HashMap<String, Presence>>,
 }
 
 impl Ssm {
     pub fn open(store: &Store, config: Config, clock: Clock) -> Result<Self, OpenStoreError> {
         let own = store.bucket("ssm/parameters")?;
+        let sessions: Bucket<Session> = store.bucket("ssm/sessions")?;
+        let invocations = store.bucket("ssm/invocations")?;
         let started_at = clock.now();
-        let store = store.clone();
-        Ok(Self(Arc::new(Inner { config, clock, started_at, store, own })))
+        // Their ends connect again, or they have ended.
+        let goes_on = sessions.list().into_iter().filter(|it| it.ended.is_none());
+        let present = goes_on.map(|it| (it.id.clone(), Presence::new(started_at))).collect();
+        Ok(Self(Arc::new(Inner {
+            config,
+            clock,
+            started_at,
+            store: store.clone(),
+            own,
+            sessions,
+            invocations,
+            hub: Hub::default(),
+            told: Mutex::default(),
+            present: Mutex::new(present),
+        })))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -44,6 +77,27 @@ impl Ssm {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(crate) fn told(&self) -> &Mutex<BTreeMap<String, Told>> {
+        &self.0.told
+    }
+
+    /// The sessions that go on.
+    pub(crate) fn present(&self) -> &Mutex<HashMap<String, Presence>> {
+        &self.0.present
+    }
+
+    pub(crate) fn sessions(&self) -> &Bucket<Session> {
+        &self.0.sessions
+    }
+
+    pub(crate) fn invocations(&self) -> &Bucket<Invocation> {
+        &self.0.invocations
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Parameter> {
@@ -73,6 +127,13 @@ impl Ssm {
         &self,
         change: impl FnOnce(&mut Transaction, &Bucket<Parameter>) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
-        self.0.store.transaction(|transaction| change(transaction, &self.0.own))
+        self.transaction(|transaction| change(transaction, &self.0.own))
+    }
+
+    pub(crate) fn transaction<R>(
+        &self,
+        change: impl FnOnce(&mut Transaction) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        self.0.store.transaction(change)
     }
 }

@@ -1,5 +1,9 @@
 //! Public parameters and the account's own.
 
+mod commands;
+mod sessions;
+mod support;
+
 use std::sync::Arc;
 
 use aws_ssm::parameter::{
@@ -29,7 +33,13 @@ fn ami(release: &str, id: &str) -> Ami {
 fn ssm() -> (Arc<Ssm>, Caller) {
     let public =
         eks_parameters(&[ami("1.36.1-20261009", "ami-1"), ami("1.36.2-20261106", "ami-2")]);
-    let config = Config { account: "111122223333".into(), region: "us-east-1".into(), public };
+    let config = Config {
+        account: "111122223333".into(),
+        region: "us-east-1".into(),
+        public,
+        instances: Arc::new(sessions::World::default()),
+        endpoint: "127.0.0.1:4566".into(),
+    };
     let ssm = Ssm::open(&Store::in_memory(), config, Clock::system()).unwrap();
     (Arc::new(ssm), Caller::root("111122223333", "us-east-1", Timestamp::UNIX_EPOCH))
 }

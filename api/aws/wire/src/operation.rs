@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// See the module. Implemented by an empty enum per operation in the `aws-*` crates.
 pub trait Operation: 'static {
     /// The signing name: `ec2`, `iam`, `sts`, `eks`, `eks-auth`, `autoscaling`, `ssm`,
-    /// `ecr`, `elasticloadbalancing`, `sqs`, `events`.
+    /// `ssmmessages`, `ecr`, `elasticloadbalancing`, `sqs`, `events`.
     const SERVICE: &'static str;
     const ACTION: &'static str;
     /// Only REST protocols differ from the default.

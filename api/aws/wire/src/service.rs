@@ -32,7 +32,7 @@ pub struct Service {
     pub target: &'static str,
 }
 
-const SERVICES: [Service; 11] = [
+const SERVICES: [Service; 12] = [
     Service {
         name: "ec2",
         protocol: Protocol::Ec2,
@@ -96,6 +96,14 @@ const SERVICES: [Service; 11] = [
         namespace: "",
         host: "ssm",
         target: "AmazonSSM",
+    },
+    Service {
+        name: "ssmmessages",
+        protocol: Protocol::RestJson,
+        version: "2017-10-01",
+        namespace: "",
+        host: "ssmmessages",
+        target: "",
     },
     Service {
         name: "ecr",

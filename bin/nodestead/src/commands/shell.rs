@@ -3,8 +3,8 @@
 //! **Invariant:** the process that is entered is the instance's PID 1 and no later owner of its
 //! number, and what is run counts against the instance's memory and processor.
 //!
-//! Deviation: no SSM session. Root of this machine enters without being asked for IAM rights, and
-//! whatever the AMI's agent would allow.
+//! Deviation: not a session of Systems Manager, which `aws ssm start-session` is. Root of this machine
+//! enters without being asked for IAM rights, and whatever the AMI's agent would allow.
 
 use std::process::{ExitStatus, Stdio};
 

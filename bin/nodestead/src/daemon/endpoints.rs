@@ -27,6 +27,7 @@ use region_eks::{Eks, IssuerService};
 use region_elasticloadbalancing::ElasticLoadBalancing;
 use region_gateway::{Gateway, Side};
 use region_imds::Imds;
+use region_ssm::ChannelService;
 use region_vpc::{
     DYNAMODB, ENDPOINTS, ENDPOINTS_V6, IMDS, IMDS_V6, RESOLVER, RESOLVER_V6, S3, SERVICES, VpcSpec,
 };
@@ -55,6 +56,7 @@ struct Inner {
     load_balancing: Arc<ElasticLoadBalancing>,
     gateway: Gateway,
     ecr: Arc<Ecr>,
+    channels: ChannelService,
     metadata: Arc<RegionMetadata>,
     tls: Arc<ServerConfig>,
     clock: Clock,
@@ -85,6 +87,7 @@ impl Endpoints {
             load_balancing: region.load_balancing.clone(),
             gateway: region.gateway.clone(),
             ecr: region.ecr.clone(),
+            channels: region.channels.clone(),
             metadata,
             tls,
             clock,
@@ -187,7 +190,8 @@ impl Endpoints {
         let registry = inner.ecr.registry(side.clone());
         let (gateway, issuers) =
             (inner.gateway.service(side), IssuerService::new(inner.eks.clone()));
-        let front = Front::new(gateway, registry, issuers, inner.call_takes);
+        let front =
+            Front::new(gateway, registry, issuers, inner.channels.clone(), inner.call_takes);
         let serving = transport::serve(listener, Some(inner.tls.clone()), front, scope.clone());
         drop(scope.spawn("AWS endpoints", serving));
         Ok(())

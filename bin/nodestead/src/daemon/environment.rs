@@ -1,13 +1,14 @@
 //! What services ask of each other in private: EC2 about instance profiles and consoles, EKS about
-//! roles.
+//! roles, Systems Manager about instances.
 
 use std::sync::Arc;
 
 use iam_policy::{Context, Identity, IdentityKind, Named, Policies, Request, evaluate};
-use region_ec2::{Environment, ProfileInfo};
+use region_ec2::{Ec2, Environment, ProfileInfo, records::InstanceState};
 use region_eks::{Roles, Trust};
 use region_gateway::Identities;
 use region_iam::Iam;
+use region_ssm::{Instance, Instances};
 
 use super::{consoles::Consoles, region::ACCOUNT};
 
@@ -37,6 +38,26 @@ impl Environment for Ec2Environment {
 
     fn console(&self, instance_id: &str) -> Option<Vec<u8>> {
         self.consoles.read(instance_id)
+    }
+}
+
+/// What Systems Manager asks of EC2.
+pub(crate) struct SsmInstances {
+    ec2: Arc<Ec2>,
+}
+
+impl SsmInstances {
+    pub(crate) fn new(ec2: Arc<Ec2>) -> Self {
+        Self { ec2 }
+    }
+}
+
+impl Instances for SsmInstances {
+    fn find(&self, id: &str) -> Option<Instance> {
+        let state = self.ec2.view();
+        let instance = state.instances.get(id)?;
+        let is_running = instance.state == InstanceState::Running;
+        Some(Instance { is_running, tags: instance.tags.clone().into_iter().collect() })
     }
 }
 

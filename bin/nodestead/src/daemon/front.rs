@@ -1,5 +1,5 @@
 //! One listener for all of AWS: the registry's hosts go to the registry, the token issuers' host to
-//! them, the rest to the gateway.
+//! them, the channels of sessions to Systems Manager, the rest to the gateway.
 
 use std::{
     convert::Infallible,
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use region_ecr::RegistryService;
 use region_eks::IssuerService;
 use region_gateway::GatewayService;
+use region_ssm::ChannelService;
 use tower::Service;
 use transport::Body;
 
@@ -22,6 +23,7 @@ pub(crate) struct Front {
     gateway: GatewayService,
     registry: RegistryService,
     issuers: IssuerService,
+    channels: ChannelService,
     call_takes: Duration,
 }
 
@@ -31,9 +33,10 @@ impl Front {
         gateway: GatewayService,
         registry: RegistryService,
         issuers: IssuerService,
+        channels: ChannelService,
         call_takes: Duration,
     ) -> Self {
-        Self { gateway, registry, issuers, call_takes }
+        Self { gateway, registry, issuers, channels, call_takes }
     }
 }
 
@@ -52,6 +55,10 @@ impl Service<Request<Incoming>> for Front {
             self.registry.call(request)
         } else if self.issuers.is_asked(request.headers(), authority.as_deref()) {
             self.issuers.call(request)
+        } else if self.channels.is_asked(request.method(), request.uri().path(), request.headers())
+        {
+            let answer = self.channels.answer(request);
+            Box::pin(async move { Ok(answer) })
         } else {
             let (at_least, answer) = (self.call_takes, self.gateway.call(request));
             Box::pin(async move { tokio::join!(answer, tokio::time::sleep(at_least)).0 })

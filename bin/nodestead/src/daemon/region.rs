@@ -16,14 +16,14 @@ use region_events::EventBridge;
 use region_gateway::{AccessKeys, Events, Gateway, Identities, Routes, Upstream};
 use region_iam::Iam;
 use region_sqs::Sqs;
-use region_ssm::Ssm;
+use region_ssm::{ChannelService, Ssm};
 use region_store::Store;
 use region_sts::Sts;
 
 use super::{
     associations::PodIdentities,
     consoles::Consoles,
-    environment::{Ec2Environment, EksRoles},
+    environment::{Ec2Environment, EksRoles, SsmInstances},
     issuers::Issuers,
     load_balancers,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Region {
     pub(crate) eks: Eks,
     pub(crate) gateway: Gateway,
     pub(crate) ecr: Arc<Ecr>,
+    pub(crate) channels: ChannelService,
     pub(crate) load_balancing: Arc<ElasticLoadBalancing>,
     pub(crate) latency: Latency,
 }
@@ -92,7 +93,9 @@ impl Region {
         };
         let ec2 = Arc::new(Ec2::open(&store, ec2, clock, Arc::new(environment))?);
         let autoscaling = autoscaling(&store, &gateway, ec2.clone(), latency, clock)?;
-        let ssm = Arc::new(Ssm::open(&store, ssm_config(), clock)?);
+        let ssm = ssm_config(ec2.clone(), settings);
+        let ssm = Arc::new(Ssm::open(&store, ssm, clock)?);
+        drop(scope.spawn("Systems Manager", Ssm::clone(&ssm).run()));
         let eks = Eks::open(&store, eks_config(&gateway, iam.clone(), latency, clock))?;
         let eks_auth = EksAuth::new(ACCOUNT, REGION, &gateway, clock);
         eks_auth.connect(Arc::new(PodIdentities::new(eks.clone())));
@@ -115,7 +118,19 @@ impl Region {
         open(&gateway, routes)?;
         let publish = Ec2::clone(&ec2).publish(gateway.client_as("ec2.amazonaws.com"));
         drop(scope.spawn("EC2 events", publish));
-        Ok(Self { iam, sts, ec2, autoscaling, eks, gateway, ecr, load_balancing, latency })
+        let channels = ChannelService::new(Ssm::clone(&ssm), scope.child());
+        Ok(Self {
+            iam,
+            sts,
+            ec2,
+            autoscaling,
+            eks,
+            gateway,
+            ecr,
+            channels,
+            load_balancing,
+            latency,
+        })
     }
 }
 
@@ -192,7 +207,7 @@ fn event_bridge(
     Ok(Arc::new(bus))
 }
 
-fn ssm_config() -> region_ssm::Config {
+fn ssm_config(ec2: Arc<Ec2>, settings: &Settings) -> region_ssm::Config {
     let amis: Vec<_> = region_ec2::seed::releases()
         .iter()
         .map(|it| region_ssm::Ami {
@@ -213,7 +228,13 @@ fn ssm_config() -> region_ssm::Config {
         .collect();
     let mut public = region_ssm::eks_parameters(&amis);
     public.extend(region_ssm::bottlerocket_parameters(&bottlerocket));
-    region_ssm::Config { account: ACCOUNT.to_owned(), region: REGION.to_owned(), public }
+    region_ssm::Config {
+        account: ACCOUNT.to_owned(),
+        region: REGION.to_owned(),
+        public,
+        instances: Arc::new(SsmInstances::new(ec2)),
+        endpoint: format!("127.0.0.1:{}", settings.aws_port),
+    }
 }
 
 fn eks_config(

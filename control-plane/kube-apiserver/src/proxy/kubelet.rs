@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use transport::Body;
 
-use super::{Proxy, dial, forward, target, upgrade};
+use super::{Proxy, dial, forward, log_socket, target, upgrade};
 use crate::{
     authz::{items, text},
     request::{RequestInfo, query_pairs, query_value},
@@ -38,8 +38,11 @@ impl Proxy {
     pub(super) async fn log(
         &self,
         info: &RequestInfo,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
+        let headers = request.headers();
+        let socket = log_socket::is_asked(headers).then(|| log_socket::Handshake::of(headers));
+        let socket = socket.transpose()?;
         let query = request.uri().query().unwrap_or_default();
         check_log_options(&info.name, query)?;
         let pod = self.pod(info)?;
@@ -59,7 +62,13 @@ impl Proxy {
         }
         let answer = self.ask(address, &path).await?;
         if answer.status().is_success() {
-            return Ok(plain_text(forward::body(answer.into_body())));
+            return Ok(match socket {
+                None => plain_text(forward::body(answer.into_body())),
+                Some(socket) => {
+                    let client = hyper::upgrade::on(&mut request);
+                    socket.answer(&self.config, client, answer.into_body())
+                }
+            });
         }
         Err(refusal(info, answer).await)
     }

@@ -138,12 +138,8 @@ fn a_dial_that_times_out_is_worded_as_eks_users_know_it() {
     assert_eq!(error.to_string(), "dial tcp 192.168.0.12:10250: i/o timeout");
 }
 
-#[tokio::test]
-async fn an_exec_is_tunnelled_after_both_upgrades() {
-    let scope = Scope::new();
-    let address = kubelet(&scope).await;
-    let proxy = proxy(&scope, objects(address, &["c"]));
-    // The front: a server that hands every request to the proxy.
+/// A server that hands every request to the proxy.
+fn front(scope: &Scope, proxy: Proxy) -> SocketAddr {
     let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
     let front = listener.local_addr().unwrap();
     let service = tower::service_fn(move |request: Request<Incoming>| {
@@ -158,7 +154,48 @@ async fn an_exec_is_tunnelled_after_both_upgrades() {
         }
     });
     drop(scope.spawn("front", transport::serve(listener, None, service, scope.clone())));
+    front
+}
 
+#[tokio::test]
+async fn a_log_is_read_over_a_websocket_that_says_when_it_is_open() {
+    use futures::StreamExt;
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+    let scope = Scope::new();
+    let address = kubelet(&scope).await;
+    let front = front(&scope, proxy(&scope, objects(address, &["c"])));
+    let wanted = "/containerLogs/ns/p/c?follow=true credentials=false";
+    for (protocol, is_encoded) in [("binary.k8s.io", false), ("base64.binary.k8s.io", true)] {
+        let url = format!("ws://{front}{LOG}?follow=true");
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.parse().unwrap());
+        let stream = Place::Here.connect(front, Duration::from_secs(5)).await.unwrap();
+        let (mut socket, answer) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        assert_eq!(answer.headers()[header::SEC_WEBSOCKET_PROTOCOL], protocol);
+        let mut messages = Vec::new();
+        while let Some(Ok(message)) = socket.next().await {
+            assert_eq!(message.is_text(), is_encoded && !message.is_close());
+            if !matches!(message, Message::Close(_)) {
+                messages.push(message.into_data());
+            }
+        }
+        assert!(messages.remove(0).is_empty(), "the first says that the log is open");
+        let said = messages.concat();
+        let said = if is_encoded {
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, said).unwrap()
+        } else {
+            said
+        };
+        assert_eq!(String::from_utf8(said).unwrap(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn an_exec_is_tunnelled_after_both_upgrades() {
+    let scope = Scope::new();
+    let address = kubelet(&scope).await;
+    let proxy = proxy(&scope, objects(address, &["c"]));
+    let front = front(&scope, proxy);
     let client = transport::HttpClient::new(Place::Here, None, Duration::from_secs(5));
     let command = "command=sh&command=-c&command=echo+hi&stdout=true&tty=false";
     let uri = format!("http://{front}/api/v1/namespaces/ns/pods/p/exec?{command}");

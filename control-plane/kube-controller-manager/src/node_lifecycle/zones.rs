@@ -27,22 +27,31 @@ struct Count {
     not_ready: usize,
 }
 
-/// See the module.
+impl Count {
+    /// The number of those that are as this one is.
+    fn of(&mut self, node: &Node) -> &mut usize {
+        if ready(node) == Some("True") { &mut self.ready } else { &mut self.not_ready }
+    }
+}
+
+/// See the module. Kept up to date change by change: all nodes are looked after all the time.
 #[derive(Debug, Default)]
 pub(super) struct Zones(BTreeMap<String, Count>);
 
 impl Zones {
-    pub(super) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
-        let mut zones = BTreeMap::<String, Count>::new();
-        for node in nodes {
-            let count = zones.entry(zone_of(node)).or_default();
-            if ready(node) == Some("True") {
-                count.ready += 1;
-            } else {
-                count.not_ready += 1;
+    /// A node came, changed or went.
+    pub(super) fn change(&mut self, old: Option<&Node>, new: Option<&Node>) {
+        if let Some(node) = new {
+            *self.0.entry(zone_of(node)).or_default().of(node) += 1;
+        }
+        let Some(node) = old else { return };
+        let zone = zone_of(node);
+        if let Some(count) = self.0.get_mut(&zone) {
+            *count.of(node) -= 1;
+            if *count == Count::default() {
+                self.0.remove(&zone);
             }
         }
-        Self(zones)
     }
 
     /// Whether no node of any zone is well.
@@ -87,6 +96,12 @@ mod tests {
         well.chain((0..not_ready).map(|_| node("Unknown"))).collect()
     }
 
+    fn zones(nodes: &[Node]) -> Zones {
+        let mut zones = Zones::default();
+        nodes.iter().for_each(|it| zones.change(None, Some(it)));
+        zones
+    }
+
     #[test]
     fn the_more_of_a_zone_is_silent_the_slower_it_is_emptied() {
         for (ready, not_ready, expected) in [
@@ -98,8 +113,7 @@ mod tests {
             (20, 40, Some(100)),
             (40, 20, Some(10)),
         ] {
-            let all = nodes("a", ready, not_ready);
-            let interval = Zones::of(all.iter()).interval(":a");
+            let interval = zones(&nodes("a", ready, not_ready)).interval(":a");
             assert_eq!(interval.map(|it| it.as_secs()), expected, "{ready} {not_ready}");
         }
     }
@@ -108,9 +122,22 @@ mod tests {
     fn when_no_zone_has_a_node_that_is_well_it_is_we_who_are_cut_off() {
         let mut all = nodes("a", 0, 3);
         all.extend(nodes("b", 0, 1));
-        assert!(Zones::of(all.iter()).are_all_lost());
+        assert!(zones(&all).are_all_lost());
         all.extend(nodes("c", 1, 0));
-        assert!(!Zones::of(all.iter()).are_all_lost());
-        assert!(!Zones::of([].iter()).are_all_lost());
+        assert!(!zones(&all).are_all_lost());
+        assert!(!zones(&[]).are_all_lost());
+    }
+
+    #[test]
+    fn a_node_is_counted_as_it_is_now_where_it_is_now() {
+        let mut all = zones(&nodes("a", 0, 1));
+        let (silent, well, moved) =
+            (&nodes("a", 0, 1)[0], &nodes("a", 1, 0)[0], &nodes("b", 0, 1)[0]);
+        all.change(Some(silent), Some(well));
+        assert!(!all.are_all_lost());
+        all.change(Some(well), Some(moved));
+        assert!(all.are_all_lost());
+        all.change(Some(moved), None);
+        assert!(all.0.is_empty());
     }
 }

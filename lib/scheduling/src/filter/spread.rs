@@ -54,14 +54,16 @@ impl<'a> Counted<'a> {
     fn count(&mut self, cluster: &'a Cluster, pod: &PodInfo, all: &[&Spread]) {
         let selector = &self.constraint.selector;
         let matching = cluster.label_sets.selected(&pod.namespace, selector);
+        let key = &self.constraint.topology_key;
+        let others: Vec<_> =
+            all.iter().map(|it| &it.topology_key).filter(|it| *it != key).collect();
         for node in cluster.nodes() {
-            if !all.iter().all(|it| node.labels.contains_key(&it.topology_key)) {
+            let Some(domain) = node.labels.get(key) else { continue };
+            if !others.iter().all(|it| node.labels.contains_key(*it))
+                || !is_included(self.constraint, pod, node)
+            {
                 continue;
             }
-            if !is_included(self.constraint, pod, node) {
-                continue;
-            }
-            let Some(domain) = node.labels.get(&self.constraint.topology_key) else { continue };
             let pods = node.label_counts.iter().filter(|it| matching.has(it.id));
             *self.counts.entry(domain).or_default() += pods.map(|it| it.staying).sum::<i64>();
         }

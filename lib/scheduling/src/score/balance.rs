@@ -31,9 +31,12 @@ pub(super) fn fit(pod: &PodInfo, node: &NodeInfo) -> i64 {
 }
 
 fn mark(strategy: &Strategy, requested: i64, capacity: i64) -> i64 {
-    let part = |of: i64| {
-        let part = i128::from(of) * i128::from(MAX) / i128::from(capacity.max(1));
-        i64::try_from(part).unwrap_or(MAX)
+    let part = |of: i64| match of.checked_mul(MAX) {
+        Some(whole) => whole / capacity.max(1),
+        None => {
+            let part = i128::from(of) * i128::from(MAX) / i128::from(capacity.max(1));
+            i64::try_from(part).unwrap_or(MAX)
+        }
     };
     match strategy {
         Strategy::LeastAllocated if requested > capacity => 0,

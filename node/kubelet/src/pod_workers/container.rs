@@ -44,7 +44,8 @@ pub(super) struct Making<'a> {
 }
 
 impl Worker {
-    pub(super) async fn run_container(&self, making: &Making<'_>) -> Result<(), StartError> {
+    /// Returns the id of the container that runs.
+    pub(super) async fn run_container(&self, making: &Making<'_>) -> Result<String, StartError> {
         let Making { pod, start, container, sandbox, .. } = *making;
         let (context, recorder) = (&self.context, &self.context.recorder);
         let (uid, begun) = (pod.uid(), context.timelines.begin());
@@ -76,7 +77,7 @@ impl Worker {
         recorder.container_normal(pod, &start.name, "Started", "Container started");
         self.link_log(pod, start, &id);
         let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
-        let Some(hook) = hook else { return Ok(()) };
+        let Some(hook) = hook else { return Ok(id) };
         let begun = context.timelines.begin();
         let ran = hooks::run(context, pod, &start.name, &id, hook).await;
         let step = begun.ended(Phase::PostStart).of(&start.name).result("PostStartHook", &ran);
@@ -87,7 +88,7 @@ impl Worker {
             self.kill_after_hook(pod, &start.name, &id).await;
             return Err(start_error("PostStartHookError", error.to_string()));
         }
-        Ok(())
+        Ok(id)
     }
 
     async fn kill_after_hook(&self, pod: &Arc<Pod>, name: &str, id: &str) {

@@ -25,6 +25,7 @@ use crate::{
     plan::{self, Kill, Plan, Start, Waiting},
     pod::PodExt,
     pod_config, runtime_class,
+    status::Verdict,
     timeline::Phase,
     volumes::{MountError, Mounted},
 };
@@ -40,6 +41,11 @@ struct Wanted<'a> {
     start: &'a Start,
     container: Container,
     image: oneshot::Receiver<Result<v1::Image, ImageError>>,
+}
+
+/// Its start ends with the end of its hook.
+fn has_hook(container: &Container) -> bool {
+    container.lifecycle.as_ref().is_some_and(|it| it.post_start.is_some())
 }
 
 /// Sees to an image, and tells whoever waits for it.
@@ -141,16 +147,46 @@ impl Worker {
         let Some(prepared) = self.prepare(pod, plan.create_sandbox, observed).await else {
             return false;
         };
-        if plan.create_sandbox.is_some() {
-            // The address of the pod is worth to be known before its containers run.
-            self.publish_sandbox(pod, &prepared.sandbox);
+        let is_first = plan.create_sandbox.is_some() && observed.sandboxes.is_empty();
+        let (count, mut ids, mut is_told) = (wanted.len(), Vec::new(), false);
+        for Wanted { start, container, mut image } in wanted {
+            let there = image.try_recv();
+            if plan.create_sandbox.is_some() && !is_told && (there.is_err() || has_hook(&container))
+            {
+                // The address of the pod is worth to be known while something is waited for.
+                self.publish_sandbox(pod, &prepared.sandbox);
+                is_told = true;
+            }
+            let image = match there {
+                Ok(image) => image,
+                // Whoever pulls it always says how that went.
+                Err(_) => match image.await {
+                    Ok(image) => image,
+                    Err(_) => return false,
+                },
+            };
+            ids.extend(self.start_one(pod, start, &container, &image, &prepared, observed).await);
         }
-        for Wanted { start, container, image } in wanted {
-            // Whoever pulls it always says how that went.
-            let Ok(image) = image.await else { return false };
-            self.start_one(pod, start, &container, &image, &prepared, observed).await;
+        if is_first && ids.len() == count {
+            self.made = self.look_at_made(&prepared.sandbox, &ids).await;
         }
         true
+    }
+
+    /// What was made of a pod that was not there before. An event tells what becomes of it.
+    async fn look_at_made(
+        &self,
+        sandbox: &observed::Sandbox,
+        ids: &[String],
+    ) -> Option<RuntimePod> {
+        let runtime = &self.context.runtime;
+        let statuses = ids.iter().map(|id| runtime.container_status(id));
+        let statuses = futures::future::try_join_all(statuses).await.ok()?;
+        let containers = statuses
+            .into_iter()
+            .map(|it| observed::container_from(it, sandbox.id.clone()))
+            .collect();
+        Some(observed::sorted(vec![sandbox.clone()], containers))
     }
 
     fn finish_resize(&mut self, pod: &Arc<Pod>) -> bool {
@@ -205,8 +241,12 @@ impl Worker {
         match mounted {
             Ok(mounted) => self.take_mounted(pod, mounted),
             Err(errors) => {
-                for error in errors {
+                for error in &errors {
                     context.recorder.warning(pod, error.reason(), error.to_string());
+                }
+                if let Some(error) = errors.iter().find(|it| it.is_final()) {
+                    let verdict = Verdict::rejected(error.reason(), error.to_string());
+                    self.inbox.put_verdict(verdict, Some(0));
                 }
                 return None;
             }
@@ -352,7 +392,7 @@ impl Worker {
         }
     }
 
-    /// Starts one container, or holds it back.
+    /// Starts one container, or holds it back. Returns the id of one that runs.
     async fn start_one(
         &mut self,
         pod: &Arc<Pod>,
@@ -361,7 +401,7 @@ impl Worker {
         image: &Result<v1::Image, ImageError>,
         prepared: &Prepared,
         observed: &RuntimePod,
-    ) {
+    ) -> Option<String> {
         if let Some(exit) = start.after_exit {
             let now = self.context.pace.now();
             self.backoffs.note(plan::backoff_key(container), exit, now);
@@ -370,7 +410,7 @@ impl Worker {
             Ok(image) => image,
             Err(error) => {
                 self.note_image_error(pod, container, error.clone());
-                return;
+                return None;
             }
         };
         let start =
@@ -385,9 +425,10 @@ impl Worker {
             observed,
         };
         match Box::pin(self.run_container(&making)).await {
-            Ok(()) => {
+            Ok(id) => {
                 self.release_container(&start.name);
                 self.context.allocations.actuate(pod, container);
+                Some(id)
             }
             Err(StartError(waiting)) => {
                 tracing::warn!(
@@ -398,6 +439,7 @@ impl Worker {
                     "a container was not started"
                 );
                 self.hold_container(pod, &start.name, waiting, None);
+                None
             }
         }
     }

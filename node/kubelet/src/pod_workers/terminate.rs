@@ -14,6 +14,8 @@ use crate::{cri::CriError, observed::RuntimePod, pod::PodExt, timeline::Phase};
 
 /// How often an end that did not work is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long the end of a pod is kept back for its volumes.
+const TELLS_AFTER: Duration = Duration::from_millis(100);
 /// A killed process leaves its cgroup when the kernel has cleared it away.
 const CGROUP_PAUSE: Duration = Duration::from_millis(5);
 const CGROUP_LIMIT: Duration = Duration::from_secs(1);
@@ -59,8 +61,7 @@ impl Worker {
             if !self.unprepare(&news.pod).await {
                 return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
             }
-            self.publish(&news.pod, &observed, &BTreeMap::new(), true);
-            if !self.clear(&news.pod).await {
+            if !self.tell_over_and_clear(&news.pod, &observed).await {
                 return Ok(Next::Wait(Some(self.context.clock.now() + RETRY)));
             }
             self.is_cleared = true;
@@ -108,15 +109,22 @@ impl Worker {
         }
     }
 
-    /// Takes away volumes and cgroups. Says whether it worked.
-    async fn clear(&mut self, pod: &Arc<Pod>) -> bool {
-        let uid = pod.uid();
-        self.context.probes.forget(&uid);
+    /// Says that the pod is over, and takes away volumes and cgroups. Who hears of its end finds no
+    /// volume of it on the node any more, unless they take longer to go. Says whether it worked.
+    async fn tell_over_and_clear(&mut self, pod: &Arc<Pod>, observed: &RuntimePod) -> bool {
+        let (uid, context) = (pod.uid(), self.context.clone());
+        let begun = context.timelines.begin();
+        let mut unmounting = pin!(context.volumes.unmount(&uid));
+        let early = tokio::time::timeout(TELLS_AFTER, &mut unmounting).await;
+        self.publish(pod, observed, &BTreeMap::new(), true);
+        context.probes.forget(&uid);
         self.inbox.set_admitted(false);
         self.workers.notify_waiting();
         self.mounted = None;
-        let begun = self.context.timelines.begin();
-        let unmounted = self.context.volumes.unmount(&uid).await;
+        let unmounted = match early {
+            Ok(unmounted) => unmounted,
+            Err(_) => unmounting.await,
+        };
         let call = "UnmountVolume.TearDown";
         let step = begun.ended(Phase::Cleared).result(call, &unmounted);
         self.context.timelines.add(&uid, step);

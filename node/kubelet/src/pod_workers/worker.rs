@@ -1,6 +1,10 @@
 //! The life of one pod on this node: admitted, kept as it should be, ended, cleared away.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -47,6 +51,10 @@ pub(super) struct Worker {
     pub messages: BTreeMap<String, String>,
     pub mounted: Option<Mounted>,
     pub is_cleared: bool,
+    /// What was just made, where nothing was before: the next look need not ask the runtime.
+    pub made: Option<RuntimePod>,
+    /// Containers whose back-off was told.
+    backed_off: BTreeSet<String>,
     /// Pods that are ended to make room for this one.
     pub preempted: Vec<PodUid>,
     pub resize: ResizeState,
@@ -88,6 +96,8 @@ pub(super) async fn run(workers: Arc<PodWorkers>, inbox: Arc<Inbox>) {
         messages: BTreeMap::new(),
         mounted: None,
         is_cleared: false,
+        made: None,
+        backed_off: BTreeSet::new(),
         preempted: Vec::new(),
         resize: ResizeState::default(),
         restarts_all: false,
@@ -196,6 +206,7 @@ impl Worker {
         let plan = self.plan(pod, &observed);
         self.note_resize(pod, &plan);
         self.restarts_all = plan.restart_all.is_some();
+        self.tell_back_offs(pod, &plan);
         self.tell(pod, &observed, &plan);
         if plan.is_complete {
             info!(pod = pod.full_name(), "all containers have ended");
@@ -237,6 +248,18 @@ impl Worker {
         self.retry = (self.retry * 2).min(LONGEST_RETRY);
         self.hold = Some((pod.metadata.generation, Instant::now() + pause));
         Ok(Next::Wait(Some(self.context.clock.now() + pause)))
+    }
+
+    /// An event for each container that is held back after its end, once each time.
+    fn tell_back_offs(&mut self, pod: &Pod, plan: &Plan) {
+        let held = plan.waiting.iter().filter(|(_, it)| it.reason == plan::CRASH_LOOP);
+        let held: BTreeSet<_> = held.map(|(name, _)| name.clone()).collect();
+        for name in held.difference(&self.backed_off) {
+            let text =
+                format!("Back-off restarting failed container {name} in pod {}", pod.full_name());
+            self.context.recorder.container_warning(pod, name, "BackOff", text);
+        }
+        self.backed_off = held;
     }
 
     /// The status, with what the runtime is about to know.
@@ -364,10 +387,10 @@ impl Worker {
         let uid = self.inbox.uid();
         // A pod that the scheduler has only just bound: there is nothing to ask for.
         let is_new = std::mem::take(&mut self.is_first_look) && !self.workers.may_have_run(&uid);
-        let observed = if is_new {
-            RuntimePod::default()
-        } else {
-            observed::observe(&self.context.runtime, &uid).await?
+        let observed = match self.made.take() {
+            Some(made) => made,
+            None if is_new => RuntimePod::default(),
+            None => observed::observe(&self.context.runtime, &uid).await?,
         };
         self.early_exits = self.inbox.set_observed(&observed);
         self.read_messages(&self.early_exits.applied_to(&observed));
@@ -417,6 +440,7 @@ impl Worker {
             previous: &previous,
             host_ips: &self.context.node_ips,
             messages: &self.messages,
+            is_prepared: self.mounted.is_some(),
             restarts_all: self.restarts_all,
             resize: &self.resize,
             actuated: &self.context.allocations.actuated(&uid),

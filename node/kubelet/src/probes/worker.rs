@@ -28,8 +28,6 @@ pub(super) struct Task {
     pub kind: ProbeKind,
 }
 
-/// How often a probe that must wait for the startup probe looks whether it still has to.
-const STARTUP_CHECK: Duration = Duration::from_millis(100);
 /// Upstream's `maxProbeRetries`.
 const TRIES: usize = 3;
 
@@ -48,7 +46,9 @@ impl Task {
         // A date that was set back since the start makes it no longer.
         let left = self.context.clock.until(self.started + delay).min(delay);
         tokio::time::sleep(left).await;
-        self.wait_for_startup().await;
+        if self.kind != ProbeKind::Startup {
+            self.probes.until_started(&self.id).await;
+        }
         let mut thresholds = Thresholds::new(probe.success_threshold, probe.failure_threshold);
         let mut ticks = tokio::time::interval_at(Instant::now(), period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,12 +105,6 @@ impl Task {
         self.context.metrics.observe("prober_probe_duration_seconds", &labels, took);
         let total = [&labels[..], &[("pod_uid", self.uid.0.as_str()), ("result", result)]].concat();
         self.context.metrics.add("prober_probe_total", &total, 1.0);
-    }
-
-    async fn wait_for_startup(&self) {
-        while self.kind != ProbeKind::Startup && !self.probes.is_started(&self.id) {
-            tokio::time::sleep(STARTUP_CHECK).await;
-        }
     }
 
     fn tell(&self, pod: &Pod, answer: &Answer) {

@@ -117,9 +117,11 @@ fn finished(input: &Input<'_>, draft: Draft) -> PodCondition {
 
 fn sandbox(input: &Input<'_>) -> Draft {
     const KIND: &str = "PodReadyToStartContainers";
-    let is_ready =
+    let has_network =
         input.observed.ready_sandbox().is_some_and(|it| it.is_host_network || !it.ips.is_empty());
-    Draft { kind: KIND, is_true: is_ready, reason: None, message: None }
+    // The sandbox is made while the volumes are; what waits for either has not begun.
+    let is_true = has_network && (input.is_prepared || !input.observed.containers.is_empty());
+    Draft { kind: KIND, is_true, reason: None, message: None }
 }
 
 fn initialized(input: &Input<'_>, phase: Phase, status: &PodStatus) -> Draft {

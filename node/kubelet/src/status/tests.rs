@@ -64,6 +64,8 @@ struct World {
     previous: PodStatus,
     is_over: bool,
     is_deleted: bool,
+    /// Its volumes are not there.
+    is_unprepared: bool,
     verdict: Option<Verdict>,
 }
 
@@ -112,6 +114,7 @@ impl World {
             previous: &self.previous,
             host_ips: &["192.168.0.4".parse().unwrap()],
             messages: &BTreeMap::new(),
+            is_prepared: !self.is_unprepared,
             restarts_all: false,
             resize: &ResizeState::default(),
             actuated: &Resources::new(),
@@ -331,4 +334,16 @@ fn containers_are_told_by_name_and_conditions_name_them_in_the_order_of_the_spec
     let unready = status.conditions.iter().flatten().find(|it| it.type_ == "ContainersReady");
     let message = unready.unwrap().message.as_deref();
     assert_eq!(message, Some("containers with unready status: [a z b]"));
+}
+
+#[test]
+fn a_pod_whose_volumes_are_missing_is_not_ready_to_start_containers_whatever_its_sandbox_is() {
+    let told = |is_unprepared, containers| {
+        let world = World { policy: "Always", is_unprepared, containers, ..World::default() };
+        condition(&world.status(), "PodReadyToStartContainers").0
+    };
+    assert_eq!(told(false, vec![]), "True");
+    assert_eq!(told(true, vec![]), "False");
+    // A kubelet that begins anew has not looked at the volumes of what runs.
+    assert_eq!(told(true, vec![made("a", running())]), "True");
 }

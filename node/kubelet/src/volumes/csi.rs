@@ -15,6 +15,7 @@
 //! Deviation: block devices are given to containers where the driver
 //! published them, without the loop device that upstream holds them with; SELinux labels are not set.
 
+mod allocatable;
 mod attach;
 mod client;
 mod data;
@@ -44,7 +45,7 @@ pub(super) use self::stats::{FRESH, LIMIT};
 pub(crate) use self::{
     attach::InUse,
     client::{Driver, RpcError},
-    publish::{Again, Needs},
+    publish::{Again, Needs, PublishError},
     registration::handler,
     stats::VolumeStats,
     unpublish::UnpublishError,
@@ -53,14 +54,29 @@ pub(crate) use self::{
 use crate::{
     api_limit::within,
     events::Recorder,
+    node_object::NodeObject,
     objects::{ObjectKind, Objects},
     paths::Paths,
 };
+
+/// What volumes of drivers are made with.
+pub(crate) struct Parts {
+    pub client: Client,
+    pub recorder: Recorder,
+    pub node_name: String,
+    pub node_object: Arc<NodeObject>,
+    /// See [`Csi::is_reported`].
+    pub is_reported: bool,
+    pub paths: Paths,
+}
 
 pub(crate) struct Csi {
     client: Client,
     recorder: Recorder,
     node_name: String,
+    node_object: Arc<NodeObject>,
+    /// The controller attaches, and says so in the node's status (`enableControllerAttachDetach`).
+    is_reported: bool,
     layout: Layout,
     drivers: Mutex<BTreeMap<String, Driver>>,
     /// Where this process has published; another process may have, too, which is done again.
@@ -68,6 +84,7 @@ pub(crate) struct Csi {
     locks: Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>,
     pub(crate) in_use: InUse,
     unused: Notify,
+    registered: Notify,
     node: AsyncMutex<()>,
     stats: stats::Kept,
 }
@@ -92,19 +109,23 @@ impl Key {
 pub(crate) struct NoDriver(String);
 
 impl Csi {
-    pub(crate) fn new(client: Client, recorder: Recorder, node_name: &str, paths: &Paths) -> Self {
-        let layout = Layout::new(paths.clone());
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { client, recorder, node_name, node_object, is_reported, paths } = parts;
+        let layout = Layout::new(paths);
         let in_use = InUse::new(layout.staged().into_iter().map(|it| it.key.unique_name()));
         Self {
             client,
             recorder,
-            node_name: node_name.to_owned(),
+            node_name,
+            node_object,
+            is_reported,
             layout,
             drivers: Mutex::default(),
             published: Mutex::default(),
             locks: Mutex::default(),
             in_use,
             unused: Notify::new(),
+            registered: Notify::new(),
             node: AsyncMutex::default(),
             stats: stats::Kept::default(),
         }

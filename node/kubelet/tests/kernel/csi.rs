@@ -1,7 +1,9 @@
 //! Volumes of a real CSI driver, as they should go.
 
+use std::time::Duration;
+
 use k8s_openapi::api::{
-    core::v1::PersistentVolume,
+    core::v1::{Node, PersistentVolume},
     storage::v1::{CSINode, VolumeAttachment},
 };
 use kube::{
@@ -85,11 +87,11 @@ async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
     let driver = bed.start_driver(bed.driver_config(), json!({})).await;
     bed.bind_csi("data", json!({})).await;
     bed.create_with("p", claim("data"), "exec sleep 1000").await;
-    let name = "kubernetes.io/csi/nst.csi.test^data".to_owned();
+    let unique = "kubernetes.io/csi/nst.csi.test^data".to_owned();
     let in_use = async |wanted: bool| {
         bed.eventually(async || {
             let status = bed.node().await.status.unwrap();
-            let has = status.volumes_in_use.unwrap_or_default().contains(&name);
+            let has = status.volumes_in_use.unwrap_or_default().contains(&unique);
             (has == wanted).then_some(())
         })
         .await;
@@ -107,6 +109,13 @@ async fn a_volume_that_has_to_be_attached_waits_for_the_controller() {
     let status = json!({ "status": { "attached": true, "attachmentMetadata": { "slot": "7" } } });
     let name = format!("csi-{id}");
     attachments.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    // The controller says so in the node's status, too; until then it may be on its way out again.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(driver.count("NodeStageVolume", "data"), 0);
+    let attached = json!([{ "name": unique, "devicePath": "" }]);
+    let status = Patch::Merge(json!({ "status": { "volumesAttached": attached } }));
+    let nodes = Api::<Node>::all(bed.client());
+    nodes.patch_status(bed.node_name(), &PatchParams::default(), &status).await.unwrap();
     bed.until_ready("p").await;
     for call in ["NodeStageVolume", "NodePublishVolume"] {
         let calls = driver.calls();

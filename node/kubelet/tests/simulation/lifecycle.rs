@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use fake_cri::Script;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use serde_json::json;
 
 use super::{SECOND, pod, support, support::World};
@@ -180,4 +182,32 @@ async fn a_pod_that_is_deleted_before_it_ran_has_failed() {
     world.until("p", |it| it.phase.as_deref() == Some("Pending")).await;
     world.delete("p", 30).await;
     world.until("p", |it| it.phase.as_deref() == Some("Failed")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_that_a_deleted_pod_is_over_finds_no_volume_of_it_on_the_node() {
+    let world = World::new().await;
+    let mut pod = pod(
+        "p",
+        json!({
+            "containers": [{
+                "name": "c", "image": "i:1", "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+            }],
+            "volumes": [{ "name": "v", "emptyDir": {} }],
+        }),
+    );
+    pod["metadata"]["finalizers"] = json!(["example.com/counts"]);
+    world.create(pod).await;
+    world.until("p", support::is_running).await;
+    let folder = world.root().join("pods").join(world.uid("p").await);
+    assert!(folder.join("volumes/kubernetes.io~empty-dir/v").exists());
+    let pods = Api::<Pod>::namespaced(world.client(), "default");
+    let is_over = |it: Option<&Pod>| {
+        let phase = it.and_then(|it| it.status.as_ref()?.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let hearing = kube::runtime::wait::await_condition(pods, "p", is_over);
+    let (heard, ()) = tokio::join!(hearing, world.delete("p", 5));
+    heard.unwrap();
+    assert!(!folder.exists());
 }

@@ -43,6 +43,8 @@ fn switches_durations_and_limits_are_written_as_upstreams() {
         "--cores-total=4:16",
         "--memory-total=8:64",
         "--expander=priority,least-waste",
+        "--status-taint=said",
+        "--emit-per-nodegroup-metrics",
         "--nodes=1:5:a",
         "--nodes=0:2:b",
     ];
@@ -53,6 +55,8 @@ fn switches_durations_and_limits_are_written_as_upstreams() {
     assert_eq!(options.cores, Limits { min: 4, max: 16 });
     assert_eq!(options.memory, Limits { min: 8 << 30, max: 64 << 30 });
     assert_eq!(options.expanders, [Expander::Priority, Expander::LeastWaste]);
+    assert_eq!(options.status_taints, ["said"]);
+    assert!(options.per_group_metrics && args.idle.without_effect().is_empty());
     assert_eq!(args.general.nodes.len(), 2);
     for wrong in ["--cores-total=4", "--scan-interval=often", "--cloud-provider=gce"] {
         assert!(parse(&[wrong]).is_err(), "{wrong}");

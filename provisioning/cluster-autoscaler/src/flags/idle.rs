@@ -76,7 +76,6 @@ idle! {
         clusterapi_cloud_config_authoritative
         debugging_snapshot_enabled
         dynamic_node_delete_delay_after_taint_enabled
-        emit_per_nodegroup_metrics
         enable_inter_pod_affinity_hostname_fast_path
         fastpath_binpacking_enabled
         force_delete_failed_nodes
@@ -109,7 +108,6 @@ idle! {
         predicate_parallelism
         scale_down_simulation_timeout
         scheduler_verbosity
-        status_taint
         user_agent
         stderrthreshold
     }

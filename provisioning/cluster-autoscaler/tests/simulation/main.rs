@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Event},
 };
 use kube::Api;
+use latency::Latency;
 
 use crate::support::{Cluster, NAMESPACE};
 
@@ -149,4 +150,50 @@ async fn a_group_without_room_in_its_subnets_is_left_alone_for_a_while() {
             cluster.events("web").await.iter().any(|it| it.1 == backed_off)
         })
         .await;
+}
+
+/// From the pod to its node.
+async fn time_to_run(latency: Latency) -> Duration {
+    let cluster = Cluster::slow(quick(), (0, 3), latency).await;
+    cluster.pause(20).await;
+    let begun = tokio::time::Instant::now();
+    cluster.pod("web", "1500m").await;
+    cluster.until("the pod runs", async || cluster.node_of("web").await.is_some()).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_takes_visibly_longer_where_everything_takes_awss_time() {
+    let here = time_to_run(Latency::INSTANT).await;
+    assert!(here < Duration::from_secs(20), "a pass, and two steps: {here:?}");
+    let aws = Latency::AWS;
+    let there = time_to_run(aws).await;
+    // What EC2 and the boot take, and on top of it what goes through the group.
+    assert!(there >= aws.launch + aws.boot + aws.scaling, "{there:?}");
+    assert!(there >= here + aws.launch + aws.boot, "{there:?}, here {here:?}");
+    assert!(there < Duration::from_secs(90), "AWS tells of 40 to 90 seconds: {there:?}");
+}
+
+/// What a restart in the middle of a pass could leave: a node too many, a taint, a node that nobody
+/// takes away any more.
+#[tokio::test(start_paused = true)]
+async fn a_restart_at_any_point_leaves_no_node_behind() {
+    for seconds in [1, 5, 9, 10, 11, 12, 20] {
+        let cluster = Cluster::idle((0, 3)).await;
+        let first = cluster.doomed_autoscaler(quick(), "one");
+        cluster.pod("web", "1500m").await;
+        cluster.pause(seconds).await;
+        first.cancel();
+        let second = cluster.doomed_autoscaler(quick(), "two");
+        cluster.until("the pod runs", async || cluster.node_of("web").await.is_some()).await;
+        cluster.pause(30).await;
+        assert_eq!((cluster.desired().await, cluster.nodes().await.len()), (1, 1), "{seconds}");
+        cluster.delete("web").await;
+        // About when the node is found to be unneeded, and when it goes.
+        cluster.pause(50 + seconds * 2).await;
+        second.cancel();
+        drop(cluster.autoscaler(quick(), Some("three")));
+        cluster.until("the node is gone", async || cluster.nodes().await.is_empty()).await;
+        assert_eq!(cluster.desired().await, 0, "{seconds}");
+    }
 }

@@ -1,6 +1,10 @@
 //! A cluster whose nodes follow EC2's instances.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aws_autoscaling::{
     group::{
@@ -27,6 +31,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use kube_apiserver::{ApiServer, request::UserInfo};
+use latency::Latency;
 use lifecycle::Scope;
 use region_autoscaling::AutoScaling;
 use region_ec2::{Ec2, Environment, ProfileInfo, records::HostReport};
@@ -70,6 +75,9 @@ pub(crate) struct Cluster {
     ec2: Arc<Ec2>,
     clock: Clock,
     scope: Scope,
+    latency: Latency,
+    /// Since when each instance has its power.
+    booting: Mutex<BTreeMap<String, tokio::time::Instant>>,
 }
 
 impl Cluster {
@@ -79,16 +87,28 @@ impl Cluster {
         cluster
     }
 
+    /// Where AWS takes so long.
+    pub(crate) async fn slow(options: Options, sizes: (i64, i64), latency: Latency) -> Self {
+        let cluster = Self::idle_with(sizes, latency).await;
+        drop(cluster.autoscaler(options, None));
+        cluster
+    }
+
     /// Without an autoscaler.
     pub(crate) async fn idle(sizes: (i64, i64)) -> Self {
+        Self::idle_with(sizes, Latency::INSTANT).await
+    }
+
+    async fn idle_with(sizes: (i64, i64), latency: Latency) -> Self {
         let clock = Clock::simulated("2026-11-29T12:00:00Z".parse().unwrap());
         let scope = Scope::new();
-        let (gateway, ec2) = region(clock, &scope);
+        let (gateway, ec2) = region(clock, &scope, latency);
         let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
         let server = ApiServer::start(config).await.unwrap();
         let kube = server.client(UserInfo::master("admin"));
         let aws = gateway.client_as("test.amazonaws.com");
-        let cluster = Self { kube, aws, ec2, clock, scope };
+        let booting = Mutex::default();
+        let cluster = Self { kube, aws, ec2, clock, scope, latency, booting };
         let scheduler = server.client(UserInfo::new("system:kube-scheduler", &[]));
         let running = kube_scheduler::run(scheduler, clock, cluster.scope.clone());
         drop(cluster.scope.spawn("kube-scheduler", running));
@@ -332,9 +352,11 @@ impl Cluster {
             let id = instance.instance_id.clone().unwrap();
             let state = instance.state.as_ref().and_then(|it| it.name.clone()).unwrap();
             match state.as_str() {
-                "pending" => self.ec2.report(&id, &HostReport::Started).unwrap(),
+                "pending" if self.has_power(&instance) => {
+                    self.ec2.report(&id, &HostReport::Started).unwrap();
+                }
                 "shutting-down" => self.ec2.report(&id, &HostReport::Terminated).unwrap(),
-                "running" => drop(alive.insert(id, instance)),
+                "running" if self.has_booted(&id) => drop(alive.insert(id, instance)),
                 _ => {}
             }
         }
@@ -352,6 +374,19 @@ impl Cluster {
                 self.delete(&pod.name_any()).await;
             }
         }
+    }
+
+    /// As the region's own driver of hosts waits.
+    fn has_power(&self, instance: &Instance) -> bool {
+        let launched: jiff::Timestamp = instance.launch_time.as_ref().unwrap().parse().unwrap();
+        latency::rest(self.latency.launch, self.clock.now().duration_since(launched)).is_none()
+    }
+
+    /// As an instance's init waits.
+    fn has_booted(&self, id: &str) -> bool {
+        let mut booting = self.booting.lock().unwrap();
+        let since = booting.entry(id.to_owned()).or_insert_with(tokio::time::Instant::now);
+        since.elapsed() >= self.latency.boot
     }
 
     async fn join(&self, id: &str, instance: &Instance) {
@@ -377,7 +412,7 @@ impl Cluster {
     }
 }
 
-fn region(clock: Clock, scope: &Scope) -> (Gateway, Arc<Ec2>) {
+fn region(clock: Clock, scope: &Scope, latency: Latency) -> (Gateway, Arc<Ec2>) {
     let (store, name) = (Store::in_memory(), "us-east-1".to_owned());
     let gateway = Gateway::new(region_gateway::Config {
         region: name.clone(),
@@ -387,9 +422,8 @@ fn region(clock: Clock, scope: &Scope) -> (Gateway, Arc<Ec2>) {
         identities: Arc::new(World),
         events: Events::in_memory(),
     });
-    let config = region_ec2::Config::new(ACCOUNT, &name);
+    let config = region_ec2::Config { latency, ..region_ec2::Config::new(ACCOUNT, &name) };
     let ec2 = Arc::new(Ec2::open(&store, config, clock, Arc::new(World)).unwrap());
-    let latency = latency::Latency::of(latency::Profile::Instant);
     let config = region_autoscaling::Config { account: ACCOUNT.to_owned(), region: name, latency };
     let autoscaling = AutoScaling::open(&store, config, clock).unwrap();
     autoscaling.connect(gateway.client_as("autoscaling.amazonaws.com"), ec2.clone());

@@ -16,7 +16,12 @@ use kube::{
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, conditions, launch::Failed, merge};
+use super::{
+    Context, conditions,
+    launch::Failed,
+    merge,
+    registrations::{self, Registrations},
+};
 
 /// A launch has to have succeeded by then, and the node to have joined.
 const LAUNCH_LIMIT: SignedDuration = SignedDuration::from_mins(5);
@@ -127,6 +132,7 @@ impl Context {
             }
             Step::Delete(why) => {
                 self.delete_claim(&claim, why).await?;
+                self.note_registration(&claim, |it| it.failed(registrations::failure(&claim)));
                 Ok(Action::Done)
             }
             Step::Wait(why) => {
@@ -239,6 +245,7 @@ impl Context {
             status.node_name = Some(name.clone());
         })
         .await?;
+        self.note_registration(claim, Registrations::joined);
         // Not before: who looks at an older claim registers it again, and is refused here.
         self.metrics.add("nodes_created_total", &[("nodepool", pool_of(claim))], 1.0);
         Ok(())

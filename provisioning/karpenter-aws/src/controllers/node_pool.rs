@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api_kube::karpenter::{NodePool, NodePoolStatus, annotations};
-use controller::ApplyError;
+use api_kube::karpenter::{NodeClaim, NodePool, NodePoolStatus, annotations};
+use controller::{ApplyError, Key};
 use karpenter_core::{
     Used,
     disruption::{HASH_VERSION, pool_hash},
@@ -16,13 +16,22 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Context, conditions, merge};
+use super::{
+    Context, conditions,
+    lifecycle::pool_of,
+    merge,
+    registrations::{self, Registrations},
+};
 
 const PERIOD: Duration = Duration::from_secs(5);
 
 impl Context {
     pub(super) async fn watch_pools(&self) {
         loop {
+            let pools = self.pools.all();
+            let is_there =
+                |uid: &String| pools.iter().any(|it| it.metadata.uid.as_ref() == Some(uid));
+            self.registrations.lock().retain(|uid, _| is_there(uid));
             for (pool, used) in self.used() {
                 if let Err(error) = self.reconcile_pool(&pool, &used).await {
                     warn!(pool = pool.name(), error = %telemetry::chain(&error), "pass failed");
@@ -65,14 +74,44 @@ impl Context {
         Ok(())
     }
 
+    /// How the last launches of a pool went; of a pool that is made anew nothing is known.
+    pub(super) fn registrations(&self, pool: &NodePool, change: impl FnOnce(&mut Registrations)) {
+        let uid = pool.metadata.uid.clone().unwrap_or_default();
+        let mut all = self.registrations.lock();
+        let known = || {
+            let status = pool.status.as_ref();
+            Registrations::known(status.map(|it| it.conditions.as_slice()).unwrap_or_default())
+        };
+        change(all.entry(uid).or_insert_with(known));
+    }
+
+    /// The same for the pool that a claim is of.
+    pub(super) fn note_registration(
+        &self,
+        claim: &NodeClaim,
+        change: impl FnOnce(&mut Registrations),
+    ) {
+        let Some(pool) = self.pools.get(&Key::new("", pool_of(claim))) else { return };
+        let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
+        if owners.iter().any(|it| Some(&it.uid) == pool.metadata.uid.as_ref()) {
+            self.registrations(&pool, change);
+        }
+    }
+
     fn pool_status(&self, pool: &NodePool, used: &Used) -> NodePoolStatus {
         let mut status = pool.status.clone().unwrap_or_default();
         let (now, generation) = (self.clock.now(), pool.metadata.generation);
         status.nodes = used.nodes;
         status.resources = used.amounts.to_list();
         let class = self.class(&pool.spec.template.spec.node_class_ref.name);
-        status.node_class_observed_generation =
-            class.as_ref().and_then(|it| it.metadata.generation);
+        let of_class = class.as_ref().and_then(|it| it.metadata.generation);
+        let known = status.conditions.iter().find(|it| it.type_ == registrations::KIND);
+        let is_changed = known.is_some_and(|it| it.observed_generation != generation)
+            || (status.node_class_observed_generation.is_some()
+                && of_class.is_some()
+                && status.node_class_observed_generation != of_class);
+        status.node_class_observed_generation = of_class;
+        self.registrations(pool, |it| it.say(&mut status.conditions, is_changed, generation, now));
         let is_ready = class
             .as_ref()
             .and_then(|it| it.status.as_ref())

@@ -180,6 +180,8 @@ impl Context {
             }
         }
         let mut marks = template.metadata.annotations.clone();
+        let is_relaxed = claim.is_relaxed.to_string();
+        marks.insert(annotations::MIN_VALUES_RELAXED.to_owned(), is_relaxed);
         marks.insert(annotations::NODE_POOL_HASH.to_owned(), pool_hash(pool));
         marks.insert(annotations::NODE_POOL_HASH_VERSION.to_owned(), HASH_VERSION.to_owned());
         if let Some(class) = &class {

@@ -6,6 +6,7 @@ mod elections;
 mod interruptions;
 mod launches;
 mod overlays;
+mod registrations;
 mod reservations;
 mod static_pools;
 mod support;

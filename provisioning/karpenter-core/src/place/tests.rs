@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     solve::{Effort, solve},
-    world::{InstanceType, Offering, Pool, Reservation, Used, World},
+    world::{InstanceType, MinValues, Offering, Pool, Reservation, Used, World},
 };
 
 fn kind(name: &str, offering: Offering) -> InstanceType {
@@ -62,5 +62,26 @@ fn a_pool_whose_reservations_leave_too_few_types_to_choose_from_is_passed_over()
             assert!(outcome.unschedulable.is_empty(), "{:?}", outcome.unschedulable);
             assert_eq!(outcome.claims[0].pool, expected);
         }
+    }
+}
+
+#[test]
+fn too_few_values_have_to_do_where_the_policy_says_so_and_the_claim_says_it() {
+    let bought = |name: &str| kind(name, Offering::new("a", "on-demand", 1.0));
+    let choosy = json!([{ "key": labels::INSTANCE_TYPE, "operator": "Exists", "minValues": 3 }]);
+    let world = |min_values: MinValues| World {
+        pools: vec![pool("choosy", 10, choosy.clone(), vec![bought("x"), bought("y")])],
+        pods: vec![pod()],
+        min_values,
+        ..World::default()
+    };
+    for effort in [Effort::FirstFit, Effort::Improve] {
+        let strict = solve(world(MinValues::Strict), effort);
+        assert!(strict.claims.is_empty());
+        let relaxed = solve(world(MinValues::BestEffort), effort);
+        let [claim] = relaxed.claims.as_slice() else { panic!("{relaxed:?}") };
+        assert!(claim.is_relaxed);
+        let asked = claim.requirements.get(labels::INSTANCE_TYPE).and_then(|it| it.min_values);
+        assert_eq!(asked, Some(2));
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use karpenter_core::{
-    InstanceType, Limits, Node, Offering, Pool, Preferences, Requirement, Requirements,
+    InstanceType, Limits, MinValues, Node, Offering, Pool, Preferences, Requirement, Requirements,
     Reservation, Used, World,
 };
 use resources::Amounts;
@@ -121,7 +121,7 @@ fn pool(draw: &mut Draw, name: &str) -> Pool {
     }
     if draw.one_in(5) {
         let mut it = Requirement::any();
-        it.min_values = Some(2);
+        it.min_values = Some(2 + u32::from(draw.one_in(3)) * 5);
         requirements.add(labels::INSTANCE_FAMILY, it);
     }
     let taint = |effect: &str| Taint {
@@ -273,5 +273,9 @@ pub(crate) fn world(seed: u64) -> World {
         false => Preferences::Respect,
     };
     let daemons = vec![pod("daemon", "daemon", &daemon)];
-    World { pools, nodes, pods, daemons, preferences, ..World::default() }
+    let min_values = match draw.one_in(3) {
+        true => MinValues::BestEffort,
+        false => MinValues::Strict,
+    };
+    World { pools, nodes, pods, daemons, preferences, min_values, ..World::default() }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use api_kube::karpenter::labels;
 use k8s_openapi::api::core::v1 as core;
-use karpenter_core::{InstanceType, NewClaim, OptionOf, Outcome, Pool, World};
+use karpenter_core::{InstanceType, MinValues, NewClaim, OptionOf, Outcome, Pool, World};
 use resources::Amounts;
 use scheduling::{Cluster, Verdict, filter_node};
 
@@ -132,13 +132,25 @@ fn options_are_allowed(world: &World, claim: &NewClaim) -> Result<(), String> {
             }
         }
     }
+    let mut is_relaxed = false;
     for (key, requirement) in pool.requirements.iter() {
         let Some(least) = requirement.min_values else { continue };
         let values: BTreeSet<_> =
             claim.options.iter().filter_map(|it| kind(pool, it).labels.get(&**key)).collect();
-        if values.len() < least as usize {
+        let asked = claim.requirements.get(key).and_then(|it| it.min_values);
+        if asked.is_none_or(|it| values.len() < it as usize) {
+            return Err(format!("the claim asks for more values of {key} than it may have"));
+        }
+        let is_enough = values.len() >= least as usize;
+        is_relaxed |= !is_enough;
+        if !is_enough && world.min_values == MinValues::Strict {
             return Err(format!("minValues of {key} does not hold"));
         }
+    }
+    if claim.is_relaxed != is_relaxed {
+        return Err(
+            "a claim does not say that its minValues are relaxed, or says it of none".into()
+        );
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ mod region;
 mod repair;
 mod scaling;
 mod self_managed;
+mod sessions;
 mod terminal;
 mod terraform;
 mod terraform_stack;
@@ -104,6 +105,7 @@ fn tests() -> Vec<Test> {
         updates::TESTS,
         self_managed::TESTS,
         instances::TESTS,
+        sessions::TESTS,
         repair::TESTS,
         karpenter::TESTS,
         karpenter_disruption::TESTS,

@@ -29,6 +29,13 @@ use super::*;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/aws.md");
 
+/// What agents of instances call: AWS describes it nowhere.
+const UNDESCRIBED: [(&str, &str); 3] = [
+    ("ssm", "UpdateInstanceInformation"),
+    ("ssmmessages", "CreateControlChannel"),
+    ("ssmmessages", "CreateDataChannel"),
+];
+
 /// Method and path of each operation, by service and name.
 type Operations = BTreeMap<&'static str, BTreeMap<&'static str, Http>>;
 
@@ -58,6 +65,9 @@ fn operations() -> Operations {
 fn operations_of(region: &Region) -> Operations {
     let mut found = Operations::new();
     for (service, action, http) in region.gateway.operations() {
+        if UNDESCRIBED.contains(&(service, action)) {
+            continue;
+        }
         found.entry(service).or_default().insert(action, http);
     }
     found

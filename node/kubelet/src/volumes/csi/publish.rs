@@ -31,11 +31,15 @@ use crate::{
     volumes::{MountVolumeError, ownership::Group, tokens::Tokens},
 };
 
-/// A volume that could not be had: upstream's name of the step, and why.
+/// A volume that could not be had.
 #[derive(Debug)]
-pub(crate) struct PublishError {
-    pub step: &'static str,
-    pub source: MountVolumeError,
+pub(crate) enum PublishError {
+    /// Upstream's name of the step, and why.
+    Step { step: &'static str, source: MountVolumeError },
+    /// Nobody has attached it.
+    Unattached(String),
+    /// Nobody can attach it: this node takes no more.
+    LimitExceeded,
 }
 
 /// Where the volume is, and when it has to be published again.
@@ -80,7 +84,7 @@ const STAGE_BLOCK: &str = "MapVolume.SetUpDevice";
 const MAP_BLOCK: &str = "MapVolume.MapPodDevice";
 
 fn failed(step: &'static str, message: impl ToString) -> PublishError {
-    PublishError { step, source: MountVolumeError::Text(message.to_string()) }
+    PublishError::Step { step, source: MountVolumeError::Text(message.to_string()) }
 }
 
 fn rpc(step: &'static str) -> impl Fn(RpcError) -> PublishError {
@@ -137,8 +141,12 @@ impl Csi {
         if volume.is_ephemeral || !attach::is_attachable(object) {
             return Ok((None, BTreeMap::new()));
         }
-        let attached = self.until_attached(&volume.key(), object.is_some()).await;
-        let told = |error: AttachError| failed(ATTACH, error);
+        let attached = self.until_attached(volume, object).await;
+        let told = |error: AttachError| match error {
+            AttachError::LimitExceeded => PublishError::LimitExceeded,
+            it if it.is_unattached() => PublishError::Unattached(it.to_string()),
+            it => failed(ATTACH, it),
+        };
         attached.map(|(waiting, data)| (Some(waiting), data)).map_err(told)
     }
 

@@ -38,6 +38,7 @@ impl Handler for Csi {
             info!(driver = name, endpoint, "a CSI driver has registered itself");
             // What an earlier kubelet left staged may be taken away now.
             self.unused.notify_one();
+            self.registered.notify_one();
             Ok(())
         })
     }
