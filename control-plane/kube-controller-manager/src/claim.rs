@@ -148,3 +148,71 @@ where
     let patch = json!({ "metadata": change });
     apply::patch::<K>(client, namespace, &object.name_any(), &patch).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Method, Request, Response};
+    use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    const HELD: &str = "example.com/held";
+
+    /// A server that has this owner, and writes whatever it is told to.
+    fn server(owner: Option<Value>) -> Client {
+        let answer = move |request: Request<Body>| {
+            let owner = owner.clone();
+            async move {
+                let (code, body) = match (request.method(), owner) {
+                    (&Method::GET, Some(owner)) => (200, owner),
+                    (&Method::GET, None) => {
+                        let gone = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {},
+                            "status": "Failure", "reason": "NotFound", "message": "", "code": 404 });
+                        (404, gone)
+                    }
+                    _ => {
+                        let sent = request.into_body().collect_bytes().await.unwrap();
+                        (200, serde_json::from_slice(&sent).unwrap())
+                    }
+                };
+                let body = Body::from(serde_json::to_vec(&body).unwrap());
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    fn owner(uid: &str, deleted: Value) -> Value {
+        json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": { "name": "web",
+            "namespace": "d", "uid": uid, "deletionTimestamp": deleted } })
+    }
+
+    fn orphan() -> Claims<Pod> {
+        let pod = json!({ "metadata": { "name": "p", "namespace": "d", "uid": "p" } });
+        let adopt = vec![Arc::new(serde_json::from_value(pod).unwrap())];
+        Claims { owned: Vec::new(), adopt, release: Vec::new(), finalizer: Some(HELD) }
+    }
+
+    #[tokio::test]
+    async fn only_who_still_is_there_and_stays_adopts() {
+        // As the cache has it.
+        let known: ReplicaSet = serde_json::from_value(owner("u", Value::Null)).unwrap();
+        for (what, there, adopts) in [
+            ("it stays", Some(owner("u", Value::Null)), true),
+            ("it is being deleted", Some(owner("u", json!("2026-01-01T00:00:00Z"))), false),
+            ("another one has its name", Some(owner("v", Value::Null)), false),
+            ("it is gone", None, false),
+        ] {
+            let owned = orphan().apply(&server(there), &known).await.unwrap();
+            assert_eq!(owned.len(), usize::from(adopts), "{what}");
+            if let [pod] = &owned[..] {
+                assert_eq!(pod.metadata.finalizers.as_deref(), Some(&[HELD.to_owned()][..]));
+                assert_eq!(object::controller_of(&**pod).unwrap().uid, "u");
+            }
+        }
+    }
+}
