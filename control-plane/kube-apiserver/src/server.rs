@@ -310,8 +310,7 @@ impl Server {
             return self.delegates.answer(&user, &info, head, body).await;
         }
         if CONNECTED.contains(&info.subresource.as_str()) {
-            let request = Request::from_parts(head, body);
-            return self.proxy.connect(&user, &info, request).await;
+            return self.connect(user, info, resource, head, body, notes).await;
         }
         let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
@@ -336,6 +335,43 @@ impl Server {
             turn: None,
         };
         verbs::answer(call).await
+    }
+
+    /// A stream, or a request to be passed on: admission is asked about it, but for logs, which are
+    /// only read.
+    async fn connect(
+        self: Arc<Self>,
+        user: UserInfo,
+        info: RequestInfo,
+        resource: Arc<Resource>,
+        head: http::request::Parts,
+        body: Body,
+        notes: Arc<Mutex<Notes>>,
+    ) -> Result<Response<Body>, Status> {
+        let query = head.uri.query().unwrap_or_default();
+        let Some(options) = admission::connect_options(&info, query) else {
+            let request = Request::from_parts(head, body);
+            return self.proxy.connect(&user, &info, request).await;
+        };
+        let trace = notes.lock().trace.as_ref().map(audit::Trace::annotations);
+        let mut call = Call {
+            query: request::query_pairs(query).collect(),
+            server: self,
+            user,
+            info,
+            resource,
+            accept: negotiate::Accept::default(),
+            head,
+            body: bytes::Bytes::new(),
+            warnings: Vec::new(),
+            annotations: trace.unwrap_or_default(),
+            turn: None,
+        };
+        admission::connect(&mut call, options).await?;
+        let request = Request::from_parts(call.head, body);
+        let mut response = call.server.proxy.connect(&call.user, &call.info, request).await?;
+        render::warn(&mut response, &call.warnings);
+        Ok(response)
     }
 }
 

@@ -76,7 +76,7 @@ fn pod(objects: &dyn Objects, attributes: &Attributes<'_>, node: &str, object: &
             Err(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
         }
         // Nobody updates a pod as a whole by way of being its node.
-        Operation::Update => Err("unexpected operation UPDATE".to_owned()),
+        Operation::Update | Operation::Connect => Err("unexpected operation UPDATE".to_owned()),
     }
 }
 
@@ -116,7 +116,7 @@ fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
     let verb = match attributes.operation {
         Operation::Create => "create",
         Operation::Delete => "delete",
-        Operation::Update => return Ok(()),
+        Operation::Update | Operation::Connect => return Ok(()),
     };
     if text(object, "/spec/nodeName") == node {
         return Ok(());
@@ -207,7 +207,7 @@ fn node_object(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdi
             Err(format!("node {node:?} is not allowed to set ownerReferences"))
         }
         Operation::Create => Ok(()),
-        Operation::Update => node_update(attributes, node, object, &forbidden),
+        Operation::Update | Operation::Connect => node_update(attributes, node, object, &forbidden),
         Operation::Delete => Err(format!("node {node:?} is not allowed to delete node {named:?}")),
     }
 }

@@ -9,9 +9,6 @@
 //! evaluation ends when its budget is used up (see [`crate::cel`]).
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
-//!
-//! Deviation: as with webhooks, `matchPolicy: Equivalent` does not know all versions of built-in
-//! groups, and `CONNECT`, `scale` and `binding` are not asked about.
 
 mod definition;
 mod mutating;

@@ -50,11 +50,17 @@ impl<'a> Round<'a> {
     /// An object in the version of `resource`.
     pub(super) fn shown(&self, object: &Value, resource: &Resource) -> Value {
         let mut object = object.clone();
-        // What a subresource takes is an object of its own kind.
-        if self.attributes.info.subresource != "eviction" {
+        if !self.is_of_its_own_kind() {
             convert::from_storage(resource, &mut object);
         }
         object
+    }
+
+    /// What some subresources take is no object of the resource.
+    fn is_of_its_own_kind(&self) -> bool {
+        let info = &self.attributes.info;
+        self.attributes.operation == Operation::Connect
+            || matches!(info.subresource.as_str(), "binding" | "eviction" | "scale" | "token")
     }
 
     /// The object that someone made of `object`, which was shown in the version of `resource`: of the
@@ -66,7 +72,7 @@ impl<'a> Round<'a> {
         mut changed: Value,
         validation: FieldValidation,
     ) -> Result<Value, String> {
-        if self.attributes.info.subresource == "eviction" {
+        if self.is_of_its_own_kind() {
             return Ok(changed);
         }
         if let Some(shape) = decode::shape(resource) {
@@ -128,6 +134,7 @@ pub(super) fn word(operation: Operation) -> &'static str {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
     }
 }
 
@@ -160,6 +167,7 @@ fn options(call: &Call, operation: Operation) -> Value {
         Operation::Update if is_patch => "PatchOptions",
         Operation::Update => "UpdateOptions",
         Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
     };
     let mut options = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
     for parameter in ["fieldManager", "fieldValidation"] {

@@ -10,10 +10,6 @@
 //! Configurations of admission themselves pass unasked, so that a broken one can be mended.
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
-//!
-//! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
-//! those of other built-in groups; `scale` and `binding` are not asked about, and neither are
-//! streams (`CONNECT`).
 
 mod client;
 mod configuration;

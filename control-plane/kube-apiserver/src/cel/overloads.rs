@@ -218,6 +218,10 @@ optional.ofNonZeroValue A -> optional(A)
 .hasValue optional(A) -> bool
 .or optional(A), optional(A) -> optional(A)
 .orValue optional(A), A -> A
+.first list(A) -> optional(A)
+.last list(A) -> optional(A)
+optional.unwrap list(optional(A)) -> list(A)
+.unwrapOpt list(optional(A)) -> list(A)
 ";
 
 const LIBRARIES: &str = "

@@ -27,6 +27,11 @@ pub(crate) fn time(text: &str) -> Option<Value> {
     super::library::call("timestamp", None, vec![text.into()]).ok()
 }
 
+/// A name as a map's key.
+pub(crate) fn name(text: &str) -> Key {
+    Key::String(Arc::new(text.to_owned()))
+}
+
 /// A map with names for keys.
 pub(crate) fn map(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
     let fields = fields.into_iter().map(|(key, it)| (Key::String(Arc::new(key)), it));

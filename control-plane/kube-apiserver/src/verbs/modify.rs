@@ -13,7 +13,7 @@ use mvcc::{Record, Txn};
 use serde_json::Value;
 
 use crate::{
-    admission::{self, Operation},
+    admission,
     convert::custom,
     custom_resources, defaults, managed_fields, registry,
     render::Answer,
@@ -21,7 +21,7 @@ use crate::{
     server::Call,
     status::{FieldError, Status},
     strategy::{self, Part},
-    validation,
+    subresources, validation,
     verbs::{
         create, latest, namespace,
         write::{self, Refused},
@@ -112,7 +112,7 @@ async fn plan(
     strategy::prepare_update(call, part, old, &mut new);
     defaults::apply(resource, &mut new);
     strategy::fix_update(resource, part, old, &mut new);
-    admission::admit(call, Operation::Update, Some(old), &mut new).await?;
+    subresources::admit(call, old, &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
     let is_policy = resource.is("admissionregistration.k8s.io", "validatingadmissionpolicies");
     if is_policy && part == Part::Main {

@@ -36,18 +36,18 @@ fn refused(definition: &Value) -> Vec<String> {
     told(faults)
 }
 
-fn of_schema(spec: Value) -> Vec<String> {
+pub(super) fn of_schema(spec: Value) -> Vec<String> {
     refused(&defined(spec))
 }
 
-fn resource(spec: Value) -> std::sync::Arc<Resource> {
+pub(super) fn resource(spec: Value) -> std::sync::Arc<Resource> {
     let definition = defined(spec);
     assert_eq!(refused(&definition), [""; 0]);
     custom::resources(&definition).remove(0)
 }
 
 /// What is wrong with an object of that `spec`, as an update of another.
-fn changed(resource: &Resource, old: Option<Value>, spec: Value) -> Vec<String> {
+pub(super) fn changed(resource: &Resource, old: Option<Value>, spec: Value) -> Vec<String> {
     let custom = resource.custom.as_ref().unwrap();
     let object = |spec: Value| {
         let mut object = json!({"apiVersion": "example.com/v1", "kind": "Thing",
@@ -61,11 +61,11 @@ fn changed(resource: &Resource, old: Option<Value>, spec: Value) -> Vec<String> 
     told(faults)
 }
 
-fn faults(schema: Value, spec: Value) -> Vec<String> {
+pub(super) fn faults(schema: Value, spec: Value) -> Vec<String> {
     changed(&resource(schema), None, spec)
 }
 
-fn rule(rule: &str, message: &str) -> Value {
+pub(super) fn rule(rule: &str, message: &str) -> Value {
     json!([{"rule": rule, "message": message}])
 }
 
