@@ -360,7 +360,7 @@ impl Server {
             user,
             info,
             resource,
-            accept: negotiate::Accept::default(),
+            accept: Accept::default(),
             head,
             body: bytes::Bytes::new(),
             warnings: Vec::new(),

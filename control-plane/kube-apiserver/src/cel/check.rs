@@ -449,6 +449,9 @@ fn path(operand: &Expression, field: &str) -> String {
 /// `sets.contains`: functions with a name before their own.
 pub(super) fn qualified(call: &CallExpr) -> Option<String> {
     let Expr::Ident(prefix) = &call.target.as_ref()?.expr else { return None };
+    if !overloads::is_prefix(prefix) {
+        return None;
+    }
     let name = format!("{prefix}.{}", call.func_name);
     (!overloads::of(&name).is_empty()).then_some(name)
 }

@@ -231,8 +231,9 @@ impl<'a> Walk<'a> {
         let count = self.size_or_unknown(&all.iter_range);
         match &all.accu_init.expr {
             Expr::Literal(_) => {
-                let size = self.size(&all.accu_init);
-                size.into_iter().for_each(|size| drop(self.sizes.insert(place(it), size)));
+                if let Some(size) = self.size(&all.accu_init) {
+                    self.sizes.insert(place(it), size);
+                }
             }
             Expr::List(_) | Expr::Map(_) => {
                 self.sizes.insert(place(it), count);

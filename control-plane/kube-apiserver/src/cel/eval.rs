@@ -11,7 +11,7 @@ use kube_cel::cel::{
         CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, SelectExpr,
         operators,
     },
-    objects::{Key, Value},
+    objects::{Key, KeyRef, Value},
     parser::Expression,
 };
 
@@ -95,7 +95,6 @@ impl<'a> Walk<'a> {
             return if select.test { found.map(|_| true.into()) } else { found };
         }
         let of = self.eval(&select.operand)?;
-        let key = Key::String(Arc::new(select.field.clone()));
         let (of, is_optional) = match optional(&of) {
             None => (&of, false),
             Some(Some(inner)) => (inner, true),
@@ -110,7 +109,7 @@ impl<'a> Walk<'a> {
             }
             _ => return Err(no_overload()),
         };
-        let found = fields.map.get(&key);
+        let found = fields.get(&KeyRef::String(&select.field));
         match (found, is_optional) {
             (found, _) if select.test => Ok(found.is_some().into()),
             (found, true) => Ok(optional_of(found.cloned())),

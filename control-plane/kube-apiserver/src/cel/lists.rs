@@ -14,7 +14,7 @@ use std::{
 
 use kube_cel::cel::objects::{Key, Value};
 
-use super::value::optional;
+use super::value::{self, optional};
 
 /// What tells the items of a list apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +110,10 @@ pub(super) fn merged(left: &[Value], right: &[Value], by: &Keys) -> Vec<Value> {
 
 /// What an item is told apart by.
 fn key(by: &Keys, item: &Value) -> String {
-    let (Keys::Map(names), Value::Map(fields)) = (by, item) else { return shown(item) };
+    let (Keys::Map(names), Value::Map(_)) = (by, item) else { return shown(item) };
     let mut text = String::new();
     for name in names.iter() {
-        let value = fields.map.get(&Key::String(Arc::new(name.clone())));
+        let value = value::field(item, name);
         value.into_iter().for_each(|it| show(&mut text, it));
         text.push(';');
     }

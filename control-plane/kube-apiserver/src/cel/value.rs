@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube_cel::cel::objects::{Key, Map, OptionalValue, Value};
+use kube_cel::cel::objects::{Key, KeyRef, Map, OptionalValue, Value};
 use serde_json::Value as Json;
 
 use super::{Budget, Error};
@@ -27,9 +27,12 @@ pub(crate) fn time(text: &str) -> Option<Value> {
     super::library::call("timestamp", None, vec![text.into()]).ok()
 }
 
-/// A name as a map's key.
-pub(crate) fn name(text: &str) -> Key {
-    Key::String(Arc::new(text.to_owned()))
+/// The field of that name, of what has fields.
+pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Map(fields) => fields.get(&KeyRef::String(name)),
+        _ => None,
+    }
 }
 
 /// A map with names for keys.

@@ -136,10 +136,7 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn field(self, name: &str) -> Self {
-        let of = |it: Option<&'a cel::Value>| match it? {
-            cel::Value::Map(fields) => fields.map.get(&cel::value::name(name)),
-            _ => None,
-        };
+        let of = |it: Option<&'a cel::Value>| cel::value::field(it?, name);
         Self { current: of(self.current), old: of(self.old), lists: self.lists }
     }
 
@@ -153,15 +150,16 @@ impl<'a> Seen<'a> {
         Self { current: of(self.current, at), old, lists: self.lists }
     }
 
-    /// All that a place has, taken over or read.
-    fn scope(self, place: Place<'_>, is_resource: bool) -> Scope {
+    /// What the rules of a place look at, taken over or read.
+    fn scope(self, place: Place<'_>, rules: &Rules) -> Scope {
         let mut added = Lists::default();
         let mut read = |known: Option<&cel::Value>, value: &Value| match known {
             Some(known) => known.clone(),
-            None => cel_value(place.node, is_resource, value, &mut added),
+            None => cel_value(place.node, rules.is_resource, value, &mut added),
         };
         let current = read(self.current, place.value);
-        let old = place.old.map(|it| read(self.old, it));
+        let is_wanted = rules.own.iter().any(|it| it.uses_old);
+        let old = place.old.filter(|_| is_wanted).map(|it| read(self.old, it));
         let lists = match self.lists {
             Some(known) if added.is_empty() => known.clone(),
             Some(known) => Arc::new(added.with(known)),
@@ -176,7 +174,7 @@ impl Run {
         if self.is_over || place.value.is_null() {
             return;
         }
-        let scope = (!rules.own.is_empty()).then(|| seen.scope(place, rules.is_resource));
+        let scope = (!rules.own.is_empty()).then(|| seen.scope(place, rules));
         let seen = match &scope {
             Some(scope) => {
                 self.own(at, rules, place, scope);

@@ -199,13 +199,11 @@ fn a_definition_with_a_rule_that_could_cost_too_much_is_refused() {
         "{found:?}"
     );
     let once = rule("self.all(x, x > 0.0 && x < 9.0 && x != 3.0)", "m");
-    let found = of_schema(schema(once, json!({})));
     assert_eq!(
-        found,
+        of_schema(schema(once, json!({}))),
         [format!(
             "{at}.properties[list].x-kubernetes-validations[0].rule: Forbidden: estimated rule cost \
-             exceeds budget by factor of 1.4{} {TRY}",
-            &found[0].split("factor of 1.4").nth(1).unwrap()[..6]
+             exceeds budget by factor of 1.258291x {TRY}"
         )]
     );
 }
