@@ -131,3 +131,15 @@ impl Spent {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_that_is_measured_breaks_no_rule() {
+        let row = node_pool().unwrap();
+        // With `--nocapture`: what it takes without optimization.
+        println!("{row:?}");
+    }
+}

@@ -86,8 +86,8 @@ struct Place<'a> {
     node: &'a Node,
     value: &'a Value,
     old: Option<&'a Value>,
-    /// An update left this value, or the nearest one that has an old value, as it was.
-    is_same: bool,
+    /// This value with its old one, or those of the nearest one around it that has an old value.
+    compared: Option<(&'a Value, &'a Value)>,
 }
 
 struct Run {
@@ -99,12 +99,8 @@ struct Run {
 /// The faults that the rules of a version find in an object.
 pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
-    let place = Place {
-        node: custom.node(),
-        value: object,
-        old,
-        is_same: old.is_some_and(|it| it == object),
-    };
+    let place =
+        Place { node: custom.node(), value: object, old, compared: old.map(|it| (it, object)) };
     run.place("", custom.rules(), place, Seen::default());
     run.found
 }
@@ -113,7 +109,7 @@ pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec
 pub(super) fn check_default(at: &str, node: &Node, default: &Value) -> Vec<FieldError> {
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
     // As upstream: what it was before is the default, too.
-    let place = Place { node, value: default, old: Some(default), is_same: false };
+    let place = Place { node, value: default, old: Some(default), compared: None };
     run.place(at, &Rules::below(node, node.is_embedded), place, Seen::default());
     run.found
 }
@@ -208,8 +204,8 @@ impl Run {
                 (format!("{at}[{name}]"), seen.field(name))
             };
             let old = place.old.and_then(|it| it.get(name));
-            let is_same = old.is_some_and(|it| it == value);
-            self.place(&at, below, Place { node, value, old, is_same }, seen);
+            let compared = old.map(|it| (it, value));
+            self.place(&at, below, Place { node, value, old, compared }, seen);
         }
     }
 
@@ -229,9 +225,9 @@ impl Run {
         for (index, value) in items.iter().enumerate() {
             let was = ratchet::index(&place.node.list, place.old, value);
             let old = was.and_then(|at| place.old?.get(at));
-            let is_same = if is_keyed { old.is_some_and(|it| it == value) } else { place.is_same };
+            let compared = if is_keyed { old.map(|it| (it, value)) } else { place.compared };
             let at = format!("{at}[{index}]");
-            self.place(&at, below, Place { node, value, old, is_same }, seen.item(index, was));
+            self.place(&at, below, Place { node, value, old, compared }, seen.item(index, was));
         }
     }
 
@@ -287,7 +283,8 @@ impl Run {
                 return self.fail(at, place, why);
             }
         };
-        if place.is_same && !rule.uses_old {
+        // What an update left as it was is not told of.
+        if !rule.uses_old && place.compared.is_some_and(|(old, new)| old == new) {
             return;
         }
         let at = if rule.field.is_empty() { path(at) } else { join(at, &rule.field) };
