@@ -64,7 +64,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
   -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 FUZZ_TARGETS := sigv4 query user_data cni_stdin kube_protobuf kube_patch kube_apply kube_selectors \
-  kube_watch
+  kube_watch kube_cel kube_schema
 FUZZ_SECONDS ?= 30
 
 fuzz: ## Each fuzz target for a while: FUZZ_SECONDS=30 FUZZ_TARGETS="sigv4 query …"

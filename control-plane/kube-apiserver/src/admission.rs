@@ -8,7 +8,7 @@
 
 mod certificates;
 mod conditions;
-pub(crate) mod connection;
+mod connect;
 pub(crate) mod expressions;
 mod ingress_class;
 mod limit_ranger;
@@ -31,8 +31,10 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use serde_json::Value;
+use tokio::time::Instant;
 use transport::Place;
 
+pub(crate) use self::connect::options as connect_options;
 pub(crate) use self::node_restriction::check_token as check_node_token;
 pub(crate) use self::pod_defaults::label_with_topology;
 pub(crate) use self::priority::bootstrap_objects as priority_classes;
@@ -63,11 +65,6 @@ impl Context {
         Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
     }
 
-    /// Whether there is any webhook or policy.
-    pub(crate) fn has_programs(&self) -> bool {
-        self.webhooks.has_any(self) || self.policies.has_any(self)
-    }
-
     /// Asks a program that is not an admission webhook, on the same way.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, review: &Value) -> Result<Value, String> {
         webhook::ask(self, endpoint, review).await
@@ -79,7 +76,7 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
-    /// Of a stream into a pod, or a way through the server.
+    /// A stream is opened, or something is asked through a proxy.
     Connect,
 }
 
@@ -141,26 +138,83 @@ async fn decide(
     new: &mut Value,
     effects: &mut policy::Effects,
 ) -> Result<Option<Turn>, Status> {
-    let context = &call.server.admission;
     let attributes = Attributes { operation, user: &call.user, info: &call.info, old };
-    change(context, &attributes, new).await?;
-    let by_policies = policy::mutate(call, &attributes, new).await?;
-    let by_webhooks = webhook::mutate(call, &attributes, new, &mut effects.warnings).await?;
-    policy::mutate_again(call, &attributes, new, by_policies).await?;
-    webhook::mutate_again(call, &attributes, new, &mut effects.warnings, by_webhooks).await?;
-    check(context, &attributes, new).await?;
-    policy::validate(call, &attributes, new, effects).await?;
+    let begun = Instant::now();
+    let changed = change_all(call, &attributes, new, effects).await;
+    step(call, "admit", operation, changed.is_err(), begun);
+    changed?;
+    let begun = Instant::now();
+    let checked = check_all(call, &attributes, new, effects).await;
+    step(call, "validate", operation, checked.is_err(), begun);
+    checked
+}
+
+fn step(call: &Call, name: &'static str, operation: Operation, is_refused: bool, begun: Instant) {
+    let took = begun.elapsed();
+    call.server.metrics.admission(name, round::word(operation), is_refused, took);
+}
+
+/// All that may change the object.
+async fn change_all(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &mut Value,
+    effects: &mut policy::Effects,
+) -> Result<(), Status> {
+    change(&call.server.admission, attributes, new).await?;
+    let by_policies = policy::mutate(call, attributes, new).await?;
+    let by_webhooks = webhook::mutate(call, attributes, new, &mut effects.warnings).await?;
+    policy::mutate_again(call, attributes, new, by_policies).await?;
+    webhook::mutate_again(call, attributes, new, &mut effects.warnings, by_webhooks).await
+}
+
+/// All that only refuse.
+async fn check_all(
+    call: &Call,
+    attributes: &Attributes<'_>,
+    new: &Value,
+    effects: &mut policy::Effects,
+) -> Result<Option<Turn>, Status> {
+    let context = &call.server.admission;
+    check(context, attributes, new).await?;
+    policy::validate(call, attributes, new, effects).await?;
     let notes = &call.annotations;
-    let told = pod_security::check(&*context.objects, &attributes, new, notes)?;
+    let told = pod_security::check(&*context.objects, attributes, new, notes)?;
     effects.warnings.extend(told);
-    effects.warnings.extend(webhook::validate(call, &attributes, new).await?);
+    effects.warnings.extend(webhook::validate(call, attributes, new).await?);
     let turn = match &call.turn {
-        None => resource_quota::turn(&context.turns, &*context.objects, &attributes).await,
+        None => resource_quota::turn(&context.turns, &*context.objects, attributes).await,
         // Tried again, under another name.
         Some(_) => None,
     };
-    resource_quota::check(&*context.objects, &attributes, new)?;
+    resource_quota::check(&*context.objects, attributes, new)?;
     Ok(turn)
+}
+
+/// May refuse to open a stream; `options` are the request's.
+pub(crate) async fn connect(call: &mut Call, mut options: Value) -> Result<(), Status> {
+    let mut effects = policy::Effects::default();
+    let decided = decide_connect(call, &mut options, &mut effects).boxed().await;
+    call.annotations.add(effects.annotations);
+    call.warnings.extend(effects.warnings);
+    decided
+}
+
+/// Webhooks and policies only: no plugin of ours has to do with streams.
+async fn decide_connect(
+    call: &Call,
+    options: &mut Value,
+    effects: &mut policy::Effects,
+) -> Result<(), Status> {
+    let operation = Operation::Connect;
+    let attributes = Attributes { operation, user: &call.user, info: &call.info, old: None };
+    let by_policies = policy::mutate(call, &attributes, options).await?;
+    let by_webhooks = webhook::mutate(call, &attributes, options, &mut effects.warnings).await?;
+    policy::mutate_again(call, &attributes, options, by_policies).await?;
+    webhook::mutate_again(call, &attributes, options, &mut effects.warnings, by_webhooks).await?;
+    policy::validate(call, &attributes, options, effects).await?;
+    effects.warnings.extend(webhook::validate(call, &attributes, options).await?);
+    Ok(())
 }
 
 /// The plugins that change, and those that refuse before webhooks are asked.

@@ -12,13 +12,15 @@
 //!
 //! Upstream: k8s.io/apiserver/pkg/cel.
 //!
-//! Deviation: the costs are counted much like upstream's, but not to the last unit; costs are not
-//! estimated before an expression runs. `cel.bind` and `transformMapEntry` are not known.
+//! Deviation: what an expression costs while it runs is counted much like upstream's, but not to the
+//! last unit. (What it may cost at most, which definitions are refused by, is: see [`Bound`].)
 
 mod check;
+mod cost;
 mod eval;
 mod functions;
 mod library;
+mod lists;
 mod overloads;
 mod place;
 mod shape;
@@ -35,6 +37,8 @@ use kube_cel::cel::{
     parser::{Expression, Parser},
 };
 
+pub(crate) use self::cost::Bound;
+pub(crate) use self::lists::{Keys, Lists};
 pub(crate) use self::types::{Fields, Record, Type};
 
 const LONGEST: usize = 10 * 1024;
@@ -49,6 +53,9 @@ const MOST_NESTED: usize = 16;
 const STACK: usize = 256 << 20;
 /// A tree of so many levels is walked where the caller stands.
 const SHALLOW: usize = 48;
+/// What evaluations about one object may cost before they leave the worker that they began on: a few
+/// milliseconds.
+const INLINE: u64 = 20_000;
 /// With the variables that it reads, an expression has at most so many levels.
 const DEEPEST: usize = 4096;
 
@@ -98,6 +105,11 @@ pub(crate) trait Scope: Sync {
         let _ = (name, field, budget);
         None
     }
+
+    /// Which of the lists in its values are no plain ones.
+    fn lists(&self) -> Option<&Lists> {
+        None
+    }
 }
 
 /// What evaluations may still cost.
@@ -106,11 +118,13 @@ pub(crate) struct Budget {
     left: u64,
     /// Of the expression that runs now: never more.
     within: u64,
+    /// What may still be spent where the caller stands, on a worker that others wait for.
+    inline: u64,
 }
 
 impl Budget {
     pub(crate) fn new(all: u64) -> Self {
-        Self { left: all, within: PER_EXPRESSION.min(all) }
+        Self { left: all, within: PER_EXPRESSION.min(all), inline: INLINE }
     }
 
     fn charge(&mut self, cost: u64) -> Result<(), Error> {
@@ -122,6 +136,7 @@ impl Budget {
         }
         self.left -= cost;
         self.within -= cost;
+        self.inline = self.inline.saturating_sub(cost);
         Ok(())
     }
 }
@@ -183,7 +198,7 @@ impl Error {
     }
 
     /// `&&` and the like pass by an expression's own errors only.
-    fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         !matches!(self, Self::Told(_))
     }
 }
@@ -211,6 +226,8 @@ pub(crate) struct Program {
     depth: usize,
     /// `variables.a`: the fields that it may read of each name.
     fields: Vec<(String, String)>,
+    /// Those that it is written with.
+    patterns: functions::Patterns,
 }
 
 /// Compiles what gives one of `wanted` (nothing: anything).
@@ -219,6 +236,25 @@ pub(crate) fn compile(
     environment: &Environment,
     wanted: &[Type],
 ) -> Result<Program, String> {
+    compile_within(expression, environment, wanted, None).map(|it| it.0)
+}
+
+/// As [`compile`], and tells what it can cost at most, with variables of at most that size.
+pub(crate) fn estimate(
+    expression: &str,
+    environment: &Environment,
+    wanted: &[Type],
+    bound: &Bound,
+) -> Result<(Program, u64), String> {
+    compile_within(expression, environment, wanted, Some(bound))
+}
+
+fn compile_within(
+    expression: &str,
+    environment: &Environment,
+    wanted: &[Type],
+    bound: Option<&Bound>,
+) -> Result<(Program, u64), String> {
     bounded(expression)?;
     with_room(|| {
         let parser = Parser::new().enable_optional_syntax(true);
@@ -229,8 +265,10 @@ pub(crate) fn compile(
         if !fits {
             return Err(unwanted(wanted));
         }
+        let most = bound.map_or(0, |it| cost::most(&root, &checked.facts, it));
         let depth = check::depth(&root);
-        Ok(Program { root, result: checked.result, depth, fields: checked.fields })
+        let check::Checked { result, fields, patterns, .. } = checked;
+        Ok((Program { root, result, depth, fields, patterns }, most))
     })
 }
 
@@ -281,10 +319,30 @@ impl Program {
     /// Runs it. What it costs is taken from `budget`.
     pub(crate) fn eval(&self, scope: &dyn Scope, budget: &mut Budget) -> Result<Value, Error> {
         if self.depth <= SHALLOW {
-            return self.eval_within(scope, budget);
+            return match self.begin(scope, budget) {
+                Some(value) => value,
+                None => off_worker(|| self.eval_within(scope, budget)),
+            };
         }
         with_room(|| Ok(self.eval_within(scope, budget)))
             .unwrap_or_else(|why| Err(Error::Told(why)))
+    }
+
+    /// Evaluates it where the caller stands, if what may be spent there suffices; if not, nothing was
+    /// spent.
+    fn begin(&self, scope: &dyn Scope, budget: &mut Budget) -> Option<Result<Value, Error>> {
+        let mut trial = *budget;
+        trial.within = PER_EXPRESSION.min(trial.left).min(trial.inline);
+        let is_whole = trial.within == PER_EXPRESSION.min(trial.left);
+        let value = eval::run(&self.root, &self.patterns, scope, &mut trial);
+        if !is_whole && matches!(value, Err(Error::Cost | Error::Budget)) {
+            budget.inline = 0;
+            return None;
+        }
+        let outer = budget.within;
+        *budget = trial;
+        budget.within = outer.min(budget.left);
+        Some(value)
     }
 
     /// As [`Program::eval`], for one of which others are evaluated by the way: it stands on their
@@ -296,7 +354,7 @@ impl Program {
     ) -> Result<Value, Error> {
         let outer = budget.within;
         budget.within = PER_EXPRESSION.min(budget.left);
-        let value = eval::run(&self.root, scope, budget);
+        let value = eval::run(&self.root, &self.patterns, scope, budget);
         budget.within = outer.min(budget.left);
         value
     }
@@ -304,9 +362,20 @@ impl Program {
 
 /// Does `work` on a thread with a stack for recursion.
 fn with_room<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(STACK);
-        let started = thread.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
-        started.join().unwrap_or_else(|_| Err("its evaluation panicked".to_owned()))
+    off_worker(|| {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(STACK);
+            let started = thread.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
+            started.join().unwrap_or_else(|_| Err("its evaluation panicked".to_owned()))
+        })
     })
+}
+
+/// Does what takes long while another thread goes on with the tasks of this one, where there is another.
+fn off_worker<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|it| it.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }

@@ -37,6 +37,7 @@ mod matching;
 mod metrics;
 mod negotiate;
 mod openapi;
+pub mod probe;
 pub mod proxy;
 mod qos;
 pub mod registry;

@@ -18,6 +18,8 @@ const BUCKETS: [u64; 16] =
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<Kind, Counts>>,
+    /// By operation, whether it was refused, and step.
+    admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Steps>>,
 }
 
 /// What requests are counted by.
@@ -96,6 +98,17 @@ fn scope(info: &RequestInfo) -> &'static str {
 }
 
 impl Metrics {
+    /// What admission took for a request. Upstream's words: `type` is `admit` or `validate`.
+    pub(crate) fn admission(
+        &self,
+        step: &'static str,
+        operation: &'static str,
+        is_refused: bool,
+        took: Duration,
+    ) {
+        self.admission.lock().entry((operation, is_refused, step)).or_default().add(took);
+    }
+
     /// `took` is nothing for requests that go on after their answer has begun.
     pub(crate) fn count(&self, kind: Kind, code: u16, took: Option<Duration>) {
         let mut requests = self.requests.lock();
@@ -141,6 +154,49 @@ impl Metrics {
             text.push_str(&format!("{NAME}_sum{{{labels}}} {}\n", counts.total.as_secs_f64()));
             text.push_str(&format!("{NAME}_count{{{labels}}} {timed}\n"));
         }
+        drop(requests);
+        self.write_admission(text);
+    }
+
+    fn write_admission(&self, text: &mut String) {
+        const NAME: &str = "apiserver_admission_step_admission_duration_seconds";
+        text.push_str(&format!(
+            "# HELP {NAME} Admission sub-step latency histogram in seconds, broken out for each \
+             operation and API resource and step type (validate or admit).\n\
+             # TYPE {NAME} histogram\n"
+        ));
+        for ((operation, is_refused, step), steps) in self.admission.lock().iter() {
+            let labels =
+                format!("operation=\"{operation}\",rejected=\"{is_refused}\",type=\"{step}\"");
+            for (bound, count) in STEPS.iter().zip(steps.durations) {
+                let bound = Duration::from_millis(*bound).as_secs_f64();
+                text.push_str(&format!("{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}\n"));
+            }
+            let (count, total) = (steps.count, steps.total.as_secs_f64());
+            text.push_str(&format!("{NAME}_bucket{{{labels},le=\"+Inf\"}} {count}\n"));
+            text.push_str(&format!("{NAME}_sum{{{labels}}} {total}\n"));
+            text.push_str(&format!("{NAME}_count{{{labels}}} {count}\n"));
+        }
+    }
+}
+
+/// Bounds of admission's steps, in milliseconds.
+const STEPS: [u64; 6] = [5, 25, 100, 500, 1000, 2500];
+
+#[derive(Debug, Default)]
+struct Steps {
+    count: u64,
+    total: Duration,
+    durations: [u64; STEPS.len()],
+}
+
+impl Steps {
+    fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.total += took;
+        for (bound, count) in STEPS.iter().zip(&mut self.durations) {
+            *count += u64::from(took <= Duration::from_millis(*bound));
+        }
     }
 }
 
@@ -176,6 +232,25 @@ mod tests {
         assert!(
             text.contains("verb=\"WATCH\"") && !text.contains("verb=\"WATCH\",version=\"v1\",le")
         );
+    }
+
+    #[test]
+    fn what_admission_takes_is_counted_by_its_steps() {
+        let metrics = Metrics::default();
+        metrics.admission("admit", "CREATE", false, Duration::from_millis(6));
+        metrics.admission("admit", "CREATE", false, Duration::from_millis(1));
+        let mut text = String::new();
+        metrics.write(&mut text);
+        let name = "apiserver_admission_step_admission_duration_seconds";
+        let labels = "operation=\"CREATE\",rejected=\"false\",type=\"admit\"";
+        for line in [
+            format!("{name}_bucket{{{labels},le=\"0.005\"}} 1"),
+            format!("{name}_bucket{{{labels},le=\"0.025\"}} 2"),
+            format!("{name}_sum{{{labels}}} 0.007"),
+            format!("{name}_count{{{labels}}} 2"),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -147,7 +147,7 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
     Ok(response)
 }
 
-/// Adds warnings to an answer.
+/// Adds warnings, as `kubectl` shows them.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for warning in warnings {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::{
+    admission::{self, Operation},
     authn, authz, decode,
     render::Answer,
     request::RequestInfo,
@@ -34,6 +35,17 @@ pub(crate) async fn answer(call: &mut Call) -> Result<Answer, Status> {
     }
 }
 
+/// Asks admission about a change, in the form that the subresource has for it.
+pub(crate) async fn admit(call: &mut Call, old: &Value, new: &mut Value) -> Result<(), Status> {
+    match call.info.subresource.as_str() {
+        "scale" => scale::admit(call, old, new).await,
+        // It was asked about the binding.
+        "binding" => Ok(()),
+        _ if call.info.resource == "bindings" => Ok(()),
+        _ => admission::admit(call, Operation::Update, Some(old), new).await,
+    }
+}
+
 /// Answers a resource of which nothing is stored.
 pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
     if call.info.verb != "create" {
@@ -56,9 +68,15 @@ pub(crate) async fn review(call: &mut Call) -> Result<Answer, Status> {
 
 async fn token(call: &mut Call) -> Result<Answer, Status> {
     let decoded = decode::body(call.header(http::header::CONTENT_TYPE), &call.body)?;
-    let allowed = allowed_audiences(call, &decoded.value).await;
+    let mut request = decoded.value;
+    if request.is_object() {
+        request["kind"] = "TokenRequest".into();
+        request["apiVersion"] = "authentication.k8s.io/v1".into();
+        admission::admit(call, Operation::Create, None, &mut request).await?;
+    }
+    let allowed = allowed_audiences(call, &request).await;
     let authenticator = &call.server.authenticator;
-    let answer = authenticator.create_token(&call.user, &call.info, decoded.value, &allowed)?;
+    let answer = authenticator.create_token(&call.user, &call.info, request, &allowed)?;
     Ok(Answer::Object(StatusCode::CREATED, answer.to_string().into()))
 }
 

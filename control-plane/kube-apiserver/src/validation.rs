@@ -47,6 +47,10 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     pub(super) fn add(&mut self, error: FieldError) {
         self.found.push(error);
     }

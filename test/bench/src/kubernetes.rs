@@ -3,6 +3,7 @@
 //! It runs as `nodestead run kube-apiserver` on the loopback, in a folder that goes with it. The
 //! client shares the machine's cores with it, as in every row of this table.
 
+mod checks;
 mod fan_out;
 mod loads;
 
@@ -38,7 +39,8 @@ pub(crate) async fn rows() -> anyhow::Result<Vec<Row>> {
     let accounts = Api::<ServiceAccount>::namespaced(server.client().await?, NAMESPACE);
     let account = serde_json::from_value(json!({"metadata": {"name": "default"}}))?;
     accounts.create(&PostParams::default(), &account).await?;
-    let mut rows = vec![loads::creates(&server).await?];
+    let mut rows = vec![checks::node_pool()?, checks::admission(&server).await?];
+    rows.push(loads::creates(&server).await?);
     rows.extend(loads::pods(&server).await?);
     rows.push(loads::reads_beside_writes(&server).await?);
     rows.push(fan_out::watchers(&server).await?);

@@ -7,8 +7,10 @@
 mod cni_stdin;
 mod kube;
 mod kube_apply;
+mod kube_cel;
 mod kube_patch;
 mod kube_protobuf;
+mod kube_schema;
 mod kube_selectors;
 mod kube_watch;
 mod query;
@@ -19,7 +21,7 @@ mod user_data;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("sigv4", sigv4::run),
     ("query", query::run),
     ("user_data", user_data::run),
@@ -29,6 +31,8 @@ pub const TARGETS: [Target; 9] = [
     ("kube_selectors", kube_selectors::run),
     ("kube_watch", kube_watch::run),
     ("kube_protobuf", kube_protobuf::run),
+    ("kube_cel", kube_cel::run),
+    ("kube_schema", kube_schema::run),
 ];
 
 /// Feeds one input to a target.

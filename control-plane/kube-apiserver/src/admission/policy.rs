@@ -9,10 +9,6 @@
 //! evaluation ends when its budget is used up (see [`crate::cel`]).
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
-//!
-//! Deviation: as with webhooks, `matchPolicy: Equivalent` does not know all versions of built-in
-//! groups, and `scale` and `binding` are not asked about; mutating policies are not asked about
-//! `CONNECT` either.
 
 mod definition;
 mod mutating;
@@ -82,12 +78,6 @@ impl Policies {
             });
         }
         known.clone()
-    }
-}
-
-impl Policies {
-    pub(super) fn has_any(&self, context: &Context) -> bool {
-        !self.known(context).validating.is_empty()
     }
 }
 

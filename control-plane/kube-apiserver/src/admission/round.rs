@@ -48,19 +48,20 @@ impl<'a> Round<'a> {
         self.attributes.operation == Operation::Delete
     }
 
-    /// Whether what the subresource takes is an object of its own kind.
-    fn has_own_kind(&self) -> bool {
-        self.attributes.operation == Operation::Connect
-            || self.attributes.info.subresource == "eviction"
-    }
-
     /// An object in the version of `resource`.
     pub(super) fn shown(&self, object: &Value, resource: &Resource) -> Value {
         let mut object = object.clone();
-        if !self.has_own_kind() {
+        if !self.is_of_its_own_kind() {
             convert::from_storage(resource, &mut object);
         }
         object
+    }
+
+    /// What some subresources take is no object of the resource.
+    fn is_of_its_own_kind(&self) -> bool {
+        let info = &self.attributes.info;
+        self.attributes.operation == Operation::Connect
+            || matches!(info.subresource.as_str(), "binding" | "eviction" | "scale" | "token")
     }
 
     /// The object that someone made of `object`, which was shown in the version of `resource`: of the
@@ -72,7 +73,7 @@ impl<'a> Round<'a> {
         mut changed: Value,
         validation: FieldValidation,
     ) -> Result<Value, String> {
-        if self.has_own_kind() {
+        if self.is_of_its_own_kind() {
             return Ok(changed);
         }
         if let Some(shape) = decode::shape(resource) {
@@ -164,11 +165,11 @@ fn user_info(user: &crate::request::UserInfo) -> Value {
 fn options(call: &Call, operation: Operation) -> Value {
     let is_patch = call.info.verb == "patch";
     let kind = match operation {
-        Operation::Connect => return Value::Null,
         Operation::Create => "CreateOptions",
         Operation::Update if is_patch => "PatchOptions",
         Operation::Update => "UpdateOptions",
         Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
     };
     let mut options = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
     for parameter in ["fieldManager", "fieldValidation"] {

@@ -10,9 +10,6 @@
 //! Configurations of admission themselves pass unasked, so that a broken one can be mended.
 //!
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
-//!
-//! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
-//! those of other built-in groups; `scale` and `binding` are not asked about.
 
 mod client;
 mod configuration;
@@ -74,13 +71,6 @@ impl Webhooks {
             *known = Arc::new(Configurations::of(revisions, &mutating, &validating));
         }
         known.clone()
-    }
-}
-
-impl Webhooks {
-    pub(super) fn has_any(&self, context: &Context) -> bool {
-        let known = self.known(context);
-        !known.mutating.is_empty() || !known.validating.is_empty()
     }
 }
 

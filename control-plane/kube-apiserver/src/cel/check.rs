@@ -2,13 +2,16 @@
 //!
 //! Upstream: the checker of cel-go. Words and places of errors are its own.
 
+use std::collections::HashMap;
+
 use kube_cel::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, StructExpr, operators,
 };
 use kube_cel::cel::parser::Expression;
 
 use super::{
-    Environment, functions,
+    Environment,
+    functions::{self, Kind, Patterns},
     overloads::{self, Overload},
     place::Places,
     types::Type,
@@ -17,6 +20,29 @@ use super::{
 pub(super) struct Checked {
     pub(super) result: Type,
     pub(super) fields: Vec<(String, String)>,
+    pub(super) facts: Facts,
+    /// Of its literals.
+    pub(super) patterns: Patterns,
+}
+
+/// What was found out about the parts of an expression, by their places in memory: as long as the tree
+/// stays where it is.
+#[derive(Default)]
+pub(super) struct Facts {
+    types: HashMap<usize, Type>,
+    overloads: HashMap<usize, Vec<&'static Overload>>,
+}
+
+impl Facts {
+    pub(super) fn of(&self, it: &Expression) -> Type {
+        self.types.get(&std::ptr::from_ref(it).addr()).cloned().unwrap_or(Type::Dyn)
+    }
+
+    /// The ways to call a function that a call may be.
+    pub(super) fn overloads(&self, it: &Expression) -> &[&'static Overload] {
+        let Expr::Call(call) = &it.expr else { return &[] };
+        self.overloads.get(&std::ptr::from_ref(call).addr()).map_or(&[], Vec::as_slice)
+    }
 }
 
 pub(super) fn check(
@@ -30,10 +56,13 @@ pub(super) fn check(
         locals: Vec::new(),
         errors: Vec::new(),
         fields: Vec::new(),
+        facts: Facts::default(),
+        patterns: Patterns::default(),
     };
     let result = checker.visit(root);
     if checker.errors.is_empty() {
-        return Ok(Checked { result, fields: checker.fields });
+        let Checker { fields, facts, patterns, .. } = checker;
+        return Ok(Checked { result, fields, facts, patterns });
     }
     Err(checker.errors.join("\n"))
 }
@@ -45,6 +74,8 @@ struct Checker<'a> {
     locals: Vec<(String, Type)>,
     errors: Vec<String>,
     fields: Vec<(String, String)>,
+    facts: Facts,
+    patterns: Patterns,
 }
 
 impl Checker<'_> {
@@ -56,6 +87,12 @@ impl Checker<'_> {
     }
 
     fn visit(&mut self, it: &Expression) -> Type {
+        let of = self.part(it);
+        self.facts.types.insert(std::ptr::from_ref(it).addr(), of.clone());
+        of
+    }
+
+    fn part(&mut self, it: &Expression) -> Type {
         match &it.expr {
             Expr::Unspecified => Type::Dyn,
             Expr::Literal(literal) => literal_type(literal),
@@ -153,7 +190,7 @@ impl Checker<'_> {
             let at = self.places.next(&call.func_name);
             let at = self.places.behind(at, '(');
             let args: Vec<Type> = call.args.iter().map(|it| self.visit(it)).collect();
-            return self.resolve(at, &name, None, &args);
+            return self.resolve(at, call, &name, None, &args);
         }
         let is_operator = call.func_name.contains(['_', '@']) && call.target.is_none();
         if is_operator {
@@ -175,10 +212,10 @@ impl Checker<'_> {
             }
             (_, args) => args.iter().map(|it| self.visit(it)).collect(),
         };
-        if let Err(why) = functions::check_literals(call) {
+        if let Err(why) = functions::check_literals(call, &mut self.patterns) {
             return self.fail(at, &why);
         }
-        self.resolve(at, &call.func_name, target, &args)
+        self.resolve(at, call, &call.func_name, target, &args)
     }
 
     /// Operators stand between what they take.
@@ -206,7 +243,7 @@ impl Checker<'_> {
         if call.func_name == operators::OPT_SELECT {
             return self.optional_select(at, call, &args);
         }
-        self.resolve(at, &call.func_name, None, &args)
+        self.resolve(at, call, &call.func_name, None, &args)
     }
 
     fn optional_select(&mut self, at: usize, call: &CallExpr, args: &[Type]) -> Type {
@@ -223,12 +260,21 @@ impl Checker<'_> {
     }
 
     /// The way to call it that takes these.
-    fn resolve(&mut self, at: usize, name: &str, target: Option<Type>, args: &[Type]) -> Type {
+    fn resolve(
+        &mut self,
+        at: usize,
+        call: &CallExpr,
+        name: &str,
+        target: Option<Type>,
+        args: &[Type],
+    ) -> Type {
         let is_member = target.is_some();
         let all: Vec<Type> = target.into_iter().chain(args.iter().cloned()).collect();
         let fitting = overloads::of(name).iter().filter(|it| it.is_member == is_member);
-        let mut results = fitting.filter_map(|it| applied(it, &all));
-        let Some(first) = results.next() else {
+        let (overloads, results): (Vec<_>, Vec<Type>) =
+            fitting.filter_map(|it| Some((it, applied(it, &all)?))).unzip();
+        self.facts.overloads.insert(std::ptr::from_ref(call).addr(), overloads);
+        let Some(first) = results.first().cloned() else {
             let shown: Vec<String> = args.iter().map(ToString::to_string).collect();
             let shown = match all.first() {
                 Some(target) if is_member => format!("{target}.({})", shown.join(", ")),
@@ -237,7 +283,7 @@ impl Checker<'_> {
             let why = format!("found no matching overload for '{name}' applied to '{shown}'");
             return self.fail(at, &why);
         };
-        let is_one = results.all(|it| it.to_string() == first.to_string());
+        let is_one = results[1..].iter().all(|it| it.to_string() == first.to_string());
         if is_one { first } else { Type::Dyn }
     }
 
@@ -306,7 +352,14 @@ impl Checker<'_> {
         }
         let found: Vec<Type> = special.bodies.iter().map(|it| self.visit(it)).collect();
         self.locals.truncate(self.locals.len() - special.names.len());
-        Some(special.result(&target, found.last().cloned().unwrap_or(Type::Dyn)))
+        let made = found.last().cloned().unwrap_or(Type::Dyn);
+        if special.kind == Kind::ToEntries && !matches!(made, Type::Map(..) | Type::Dyn) {
+            let why = format!(
+                "found no matching overload for 'cel.@mapInsert' applied to '(map(dyn, dyn), {made})'"
+            );
+            return Some(self.fail(0, &why));
+        }
+        Some(special.result(&target, made))
     }
 }
 
@@ -396,6 +449,9 @@ fn path(operand: &Expression, field: &str) -> String {
 /// `sets.contains`: functions with a name before their own.
 pub(super) fn qualified(call: &CallExpr) -> Option<String> {
     let Expr::Ident(prefix) = &call.target.as_ref()?.expr else { return None };
+    if !overloads::is_prefix(prefix) {
+        return None;
+    }
     let name = format!("{prefix}.{}", call.func_name);
     (!overloads::of(&name).is_empty()).then_some(name)
 }

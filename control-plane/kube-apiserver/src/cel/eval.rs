@@ -11,21 +11,29 @@ use kube_cel::cel::{
         CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, SelectExpr,
         operators,
     },
-    objects::{Key, Value},
+    objects::{Key, KeyRef, Value},
     parser::Expression,
 };
 
 use super::{
     Budget, Error, Scope, check, functions,
-    functions::{Kind, Patterns, Special, no_overload},
+    functions::{Found, Kind, Patterns, Special, no_overload},
     library,
+    lists::{self, Keys, Lists},
     value::{self, optional, optional_of, tenth},
 };
 
 type Result<T> = std::result::Result<T, Error>;
 
-pub(super) fn run(root: &Expression, scope: &dyn Scope, budget: &mut Budget) -> Result<Value> {
-    Walk { scope, budget, locals: Vec::new(), patterns: Patterns::default() }.eval(root)
+pub(super) fn run(
+    root: &Expression,
+    written: &Patterns,
+    scope: &dyn Scope,
+    budget: &mut Budget,
+) -> Result<Value> {
+    let patterns = Found { written, made: Patterns::default() };
+    let lists = scope.lists().filter(|it| !it.is_empty());
+    Walk { scope, budget, locals: Vec::new(), patterns, lists, merged: Vec::new() }.eval(root)
 }
 
 struct Walk<'a> {
@@ -33,7 +41,11 @@ struct Walk<'a> {
     budget: &'a mut Budget,
     /// Names that macros bind, innermost last.
     locals: Vec<(&'a str, Value)>,
-    patterns: Patterns,
+    patterns: Found<'a>,
+    /// Those of the scope that are no plain ones, if there are any.
+    lists: Option<&'a Lists>,
+    /// Those that were made of such.
+    merged: Vec<(Arc<Vec<Value>>, Keys)>,
 }
 
 impl<'a> Walk<'a> {
@@ -83,7 +95,6 @@ impl<'a> Walk<'a> {
             return if select.test { found.map(|_| true.into()) } else { found };
         }
         let of = self.eval(&select.operand)?;
-        let key = Key::String(Arc::new(select.field.clone()));
         let (of, is_optional) = match optional(&of) {
             None => (&of, false),
             Some(Some(inner)) => (inner, true),
@@ -98,7 +109,7 @@ impl<'a> Walk<'a> {
             }
             _ => return Err(no_overload()),
         };
-        let found = fields.map.get(&key);
+        let found = fields.get(&KeyRef::String(&select.field));
         match (found, is_optional) {
             (found, _) if select.test => Ok(found.is_some().into()),
             (found, true) => Ok(optional_of(found.cloned())),
@@ -217,7 +228,27 @@ impl<'a> Walk<'a> {
             (Value::List(a), Value::List(b)) => (a.len() + b.len()) as u64,
             _ => 0,
         })?;
+        if let (Value::List(a), Value::List(b)) = (&left, &right)
+            && let Some(keys) = self.keys(a)
+        {
+            let all = Arc::new(lists::merged(a, b, &keys));
+            self.merged.push((all.clone(), keys));
+            return Ok(Value::List(all));
+        }
         (left + right).map_err(|error| library::told(&error))
+    }
+
+    fn keys(&self, list: &Arc<Vec<Value>>) -> Option<Keys> {
+        let known = self.lists?;
+        let made = self.merged.iter().find(|(it, _)| Arc::ptr_eq(it, list)).map(|(_, keys)| keys);
+        made.or_else(|| known.of(list)).cloned()
+    }
+
+    fn equal(&self, left: &Value, right: &Value) -> bool {
+        if self.lists.is_none() {
+            return left == right;
+        }
+        lists::equal(left, right, &|it| self.keys(it))
     }
 
     fn binary(&mut self, name: &str, left: Value, right: Value) -> Result<Value> {
@@ -225,7 +256,7 @@ impl<'a> Walk<'a> {
         match name {
             operators::EQUALS | operators::NOT_EQUALS => {
                 self.charge_smaller(&left, &right)?;
-                Ok(((left == right) == (name == operators::EQUALS)).into())
+                Ok((self.equal(&left, &right) == (name == operators::EQUALS)).into())
             }
             operators::INDEX => indexed(&left, &right, false),
             operators::OPT_INDEX => indexed(&left, &right, true),
@@ -266,7 +297,7 @@ impl<'a> Walk<'a> {
             Value::List(all) => {
                 for it in all.iter() {
                     self.charge_smaller(left, it)?;
-                    if it == left {
+                    if self.equal(it, left) {
                         return Ok(true.into());
                     }
                 }
@@ -362,7 +393,7 @@ impl<'a> Walk<'a> {
         };
         self.budget.charge(pairs.len() as u64)?;
         match it.kind {
-            Kind::ToList | Kind::ToMap => self.transform(it, pairs),
+            Kind::ToList | Kind::ToMap | Kind::ToEntries => self.transform(it, pairs),
             _ => self.quantify(it, pairs),
         }
     }
@@ -384,13 +415,25 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let made = self.with(it, both, it.bodies.len() - 1)?;
-            if it.kind == Kind::ToList {
-                list.push(made);
-            } else {
-                map.insert(value::key(&key)?, made);
+            match it.kind {
+                Kind::ToList => list.push(made),
+                Kind::ToEntries => self.insert(&mut map, &made)?,
+                _ => drop(map.insert(value::key(&key)?, made)),
             }
         }
         Ok(if it.kind == Kind::ToList { Value::List(Arc::new(list)) } else { value::of_map(map) })
+    }
+
+    /// Each key is given once.
+    fn insert(&mut self, map: &mut HashMap<Key, Value>, entries: &Value) -> Result<()> {
+        let Value::Map(entries) = entries else { return Err(no_overload()) };
+        self.budget.charge(entries.map.len() as u64)?;
+        for (key, it) in entries.map.iter() {
+            if map.insert(key.clone(), it.clone()).is_some() {
+                return Err(Error::Told(format!("insert failed: key {key} already exists")));
+            }
+        }
+        Ok(())
     }
 
     fn quantify(&mut self, it: &Special<'a>, pairs: Vec<(Value, Value)>) -> Result<Value> {

@@ -72,6 +72,8 @@ pub(super) enum Kind {
     ExistsOne,
     ToList,
     ToMap,
+    /// `transformMapEntry`
+    ToEntries,
 }
 
 impl<'a> Special<'a> {
@@ -84,9 +86,10 @@ impl<'a> Special<'a> {
             "existsOne" => (2, Kind::ExistsOne),
             "transformList" => (2, Kind::ToList),
             "transformMap" => (2, Kind::ToMap),
+            "transformMapEntry" => (2, Kind::ToEntries),
             _ => return None,
         };
-        let most = if matches!(kind, Kind::ToList | Kind::ToMap) { 2 } else { 1 };
+        let most = if matches!(kind, Kind::ToList | Kind::ToMap | Kind::ToEntries) { 2 } else { 1 };
         let bodies = call.args.get(names..).filter(|it| (1..=most).contains(&it.len()))?;
         let of = |it: &'a Expression| match &it.expr {
             Expr::Ident(name) => Some(name.as_str()),
@@ -112,6 +115,7 @@ impl<'a> Special<'a> {
             (Kind::Optional { is_flat: false }, _) => Type::Optional(Box::new(body)),
             (Kind::Optional { is_flat: true }, _) => body,
             (Kind::ToList, _) => Type::list(body),
+            (Kind::ToEntries, _) => body,
             (Kind::ToMap, Type::Map(key, _)) => Type::Map(key.clone(), Box::new(body)),
             (Kind::ToMap, Type::List(_)) => Type::Map(Box::new(Type::Int), Box::new(body)),
             (Kind::ToMap, _) => Type::Map(Box::new(Type::Dyn), Box::new(body)),
@@ -120,8 +124,8 @@ impl<'a> Special<'a> {
     }
 }
 
-/// Literals that could never do: a pattern that is none.
-pub(super) fn check_literals(call: &CallExpr) -> Result<(), String> {
+/// Literals that could never do: a pattern that is none. Others are kept, compiled.
+pub(super) fn check_literals(call: &CallExpr, patterns: &mut Patterns) -> Result<(), String> {
     if !matches!(call.func_name.as_str(), "matches" | "find" | "findAll") {
         return Ok(());
     }
@@ -130,7 +134,9 @@ pub(super) fn check_literals(call: &CallExpr) -> Result<(), String> {
     else {
         return Ok(());
     };
-    pattern(text.inner()).map(drop).map_err(|why| format!("invalid matches argument: {why}"))
+    let made = pattern(text.inner()).map_err(|why| format!("invalid matches argument: {why}"))?;
+    patterns.0.insert(text.inner().to_owned(), made);
+    Ok(())
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {
@@ -141,18 +147,27 @@ fn pattern(text: &str) -> Result<Regex, String> {
     built.map_err(|error| format!("error parsing regexp: {error}"))
 }
 
-/// Patterns of one evaluation.
+/// Compiled patterns, by their texts.
 #[derive(Default)]
 pub(super) struct Patterns(HashMap<String, Regex>);
 
-impl Patterns {
+/// What an expression is written with, and what one evaluation has made.
+pub(super) struct Found<'a> {
+    pub(super) written: &'a Patterns,
+    pub(super) made: Patterns,
+}
+
+impl Found<'_> {
     fn get(&mut self, text: &str, budget: &mut Budget) -> Result<&Regex, Error> {
-        if !self.0.contains_key(text) {
+        if let Some(known) = self.written.0.get(text) {
+            return Ok(known);
+        }
+        if !self.made.0.contains_key(text) {
             budget.charge(PATTERN_COST)?;
             let made = pattern(text).map_err(Error::Told)?;
-            self.0.insert(text.to_owned(), made);
+            self.made.0.insert(text.to_owned(), made);
         }
-        self.0.get(text).ok_or_else(|| Error::told("no such pattern"))
+        self.made.0.get(text).ok_or_else(|| Error::told("no such pattern"))
     }
 }
 
@@ -161,7 +176,7 @@ pub(super) fn call(
     name: &str,
     is_member: bool,
     all: Vec<Value>,
-    patterns: &mut Patterns,
+    patterns: &mut Found<'_>,
     budget: &mut Budget,
 ) -> Result<Value, Error> {
     budget.charge(1)?;
@@ -178,7 +193,7 @@ pub(super) fn call(
 fn own(
     name: &str,
     all: &[Value],
-    patterns: &mut Patterns,
+    patterns: &mut Found<'_>,
     budget: &mut Budget,
 ) -> Option<Result<Value, Error>> {
     Some(match (name, all) {
@@ -222,6 +237,9 @@ fn own(
         ("value" | "hasValue" | "or" | "orValue", [first, rest @ ..]) => {
             of_optional(name, first, rest)
         }
+        ("first", [Value::List(all)]) => Ok(optional_of(all.first().cloned())),
+        ("last", [Value::List(all)]) => Ok(optional_of(all.last().cloned())),
+        ("optional.unwrap" | "unwrapOpt", [Value::List(all)]) => unwrapped(all, budget),
         ("optional.none", []) => Ok(optional_of(None)),
         ("optional.of", [it]) => Ok(optional_of(Some(it.clone()))),
         _ => return None,
@@ -269,7 +287,7 @@ fn text_test(
 fn searched<'p>(
     text: &str,
     pattern: &str,
-    patterns: &'p mut Patterns,
+    patterns: &'p mut Found<'_>,
     budget: &mut Budget,
 ) -> Result<&'p Regex, Error> {
     let pattern_cost = (pattern.len() as u64).div_ceil(4).max(1);
@@ -307,6 +325,14 @@ fn of_optional(name: &str, first: &Value, rest: &[Value]) -> Result<Value, Error
         ("orValue", Some(it), [_]) => Ok(it.clone()),
         _ => Err(no_overload()),
     }
+}
+
+/// What is in the optionals that hold something.
+fn unwrapped(all: &[Value], budget: &mut Budget) -> Result<Value, Error> {
+    budget.charge(all.len() as u64)?;
+    let held = all.iter().map(|it| optional(it).ok_or_else(no_overload));
+    let held: Vec<_> = held.collect::<Result<_, _>>()?;
+    Ok(Value::List(Arc::new(held.into_iter().flatten().cloned().collect())))
 }
 
 /// Refuses what would make a library write without end.

@@ -3,7 +3,10 @@
 //! Upstream: `BaseEnvSet` of k8s.io/apiserver/pkg/cel/environment, with the libraries of
 //! k8s.io/apiserver/pkg/cel/library and cel-go's standard library.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use super::types::Type;
 
@@ -18,6 +21,15 @@ pub(super) struct Overload {
 /// All ways to call `name`.
 pub(super) fn of(name: &str) -> &'static [Overload] {
     TABLE.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// Whether there are functions like `prefix.name`.
+pub(super) fn is_prefix(prefix: &str) -> bool {
+    static PREFIXES: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+        let names = TABLE.keys().filter_map(|it| it.split_once('.'));
+        names.map(|(prefix, _)| prefix).collect()
+    });
+    PREFIXES.contains(prefix)
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Vec<Overload>>> = LazyLock::new(|| {
@@ -218,6 +230,10 @@ optional.ofNonZeroValue A -> optional(A)
 .hasValue optional(A) -> bool
 .or optional(A), optional(A) -> optional(A)
 .orValue optional(A), A -> A
+.first list(A) -> optional(A)
+.last list(A) -> optional(A)
+optional.unwrap list(optional(A)) -> list(A)
+.unwrapOpt list(optional(A)) -> list(A)
 ";
 
 const LIBRARIES: &str = "

@@ -95,6 +95,14 @@ fn expressions_give_what_upstream_gives() {
             json!(true),
         ),
         ("{'a': 1, ?'b': optional.none()}", json!({"a": 1})),
+        ("object.labels.transformMapEntry(k, v, {v: k})", json!({"x": "a", "y": "b"})),
+        ("[3, 4].transformMapEntry(i, v, i > 0, {string(i): v})", json!({"1": 4})),
+        ("object.spec.ports.first().value() + object.spec.ports.last().value()", json!(523)),
+        (
+            "[optional.of(1), optional.none()].unwrapOpt() + [optional.of(2)].unwrapOpt()",
+            json!([1, 2]),
+        ),
+        ("object.labels.existsOne(k, v, v == 'x')", json!(true)),
         ("'b'.lowerAscii() + \"'\" + r'\\n'", json!("b'\\n")),
     ] {
         assert_eq!(eval(expression, &object), Ok(expected), "{expression}");
@@ -113,6 +121,7 @@ fn errors_are_told_in_upstreams_words() {
         ("object.list.all(it, it.b)", "no such overload"),
         ("optional.none().value()", "optional.none() dereference"),
         ("object.a && true", "no such overload"),
+        ("[1, 2].transformMapEntry(i, v, {'k': v})", "insert failed: key k already exists"),
         ("9223372036854775807 + object.a", "integer overflow"),
     ] {
         assert_eq!(eval(expression, &object), Err(Error::told(why)), "{expression}");
@@ -136,6 +145,8 @@ fn what_cannot_work_is_refused_before_it_runs() {
         ("[1, 'a']", "1:1: expected type 'int' but found 'string'"),
         ("1.all(x, x)", "1:1: expression of type 'int' cannot be range of a comprehension"),
         ("object.matches('(')", "1:15: invalid matches argument"),
+        // Upstream's environment has no bindings.
+        ("cel.bind(x, 1, x)", "1:1: undeclared reference to 'cel' (in container '')"),
         ("Object{a: 1}", "1:1: undeclared reference to 'Object' (in container '')"),
     ] {
         let found = refused(expression);
@@ -275,4 +286,47 @@ fn what_could_outgrow_the_stack_is_refused_with_its_reason() {
     ] {
         assert_eq!(refused(&expression), why, "{expression}");
     }
+}
+
+/// One that costs all that it may leaves its worker to the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_takes_long_holds_up_no_other_task() {
+    let scope = lifecycle::Scope::new();
+    let object = json!({"list": vec![1; 300]});
+    let (told, done) = tokio::sync::oneshot::channel();
+    let evaluating = scope.spawn("evaluates", async move {
+        let found =
+            eval("object.list.all(a, object.list.all(b, object.list.all(c, a == c)))", &object);
+        assert_eq!(found, Err(Error::Cost));
+        told.send(std::time::Instant::now()).unwrap();
+    });
+    let counting = scope.spawn("counts", async {
+        let mut slowest = std::time::Duration::ZERO;
+        for _ in 0..20 {
+            let begun = std::time::Instant::now();
+            tokio::task::yield_now().await;
+            slowest = slowest.max(begun.elapsed());
+        }
+        (std::time::Instant::now(), slowest)
+    });
+    let counted = counting.await.unwrap().unwrap();
+    let ended = done.await.unwrap();
+    evaluating.await.unwrap().unwrap();
+    assert!(counted.0 < ended, "the other task was over first, {:?} between its steps", counted.1);
+}
+
+/// What was begun on a worker and goes on elsewhere costs what it costs, and no more.
+#[test]
+fn an_evaluation_that_begins_anew_is_paid_once() {
+    let object = One(value::from_json(&json!({"list": vec![1; 300]})));
+    let program =
+        compile("object.list.all(a, object.list.exists(b, a == b && a > 0))", &environment(), &[]);
+    let program = program.unwrap();
+    let spent = |inline: u64| {
+        let mut budget = Budget { inline, ..Budget::new(PER_OBJECT) };
+        assert_eq!(program.eval(&object, &mut budget), Ok(true.into()));
+        PER_OBJECT - budget.left
+    };
+    assert_eq!(spent(0), spent(PER_OBJECT));
+    assert_eq!(spent(100), spent(PER_OBJECT));
 }

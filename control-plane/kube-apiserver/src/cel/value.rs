@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube_cel::cel::objects::{Key, Map, OptionalValue, Value};
+use kube_cel::cel::objects::{Key, KeyRef, Map, OptionalValue, Value};
 use serde_json::Value as Json;
 
 use super::{Budget, Error};
@@ -25,6 +25,14 @@ pub(crate) fn from_json(json: &Json) -> Value {
 /// A time of RFC 3339.
 pub(crate) fn time(text: &str) -> Option<Value> {
     super::library::call("timestamp", None, vec![text.into()]).ok()
+}
+
+/// The field of that name, of what has fields.
+pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Map(fields) => fields.get(&KeyRef::String(name)),
+        _ => None,
+    }
 }
 
 /// A map with names for keys.

@@ -6,7 +6,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    admission, conditions,
+    admission::{self, Operation},
+    conditions,
     render::Answer,
     resources::meta,
     server::Call,
@@ -19,8 +20,9 @@ pub(crate) async fn bind(call: &mut Call) -> Result<Answer, Status> {
     let decoded = crate::decode::body(call.header(http::header::CONTENT_TYPE), &call.body)?;
     let bindings = call.server.catalog().find("", "v1", "bindings");
     let bindings = bindings.ok_or_else(Status::no_such_path)?;
-    let (binding, warnings) = crate::decode::object(&bindings, decoded, validation)?;
+    let (mut binding, warnings) = crate::decode::object(&bindings, decoded, validation)?;
     call.warnings.extend(warnings);
+    admission::admit(call, Operation::Create, None, &mut binding).await?;
     let name = match call.name() {
         "" => meta(&binding, "name").to_owned(),
         name => name.to_owned(),

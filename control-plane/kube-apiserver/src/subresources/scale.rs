@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     apply,
+    admission::{self, Operation},
     convert::custom,
     decode, json_patches, managed_fields, registry,
     render::Answer,
@@ -20,6 +21,18 @@ use crate::{
 };
 
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+/// Asks admission about a change, which it sees as one of the Scale.
+pub(super) async fn admit(call: &mut Call, old: &Value, new: &mut Value) -> Result<(), Status> {
+    let paths = paths(&call.resource);
+    let (before, mut wanted) = (scale_of(old, &paths), scale_of(new, &paths));
+    let replicas = wanted["spec"]["replicas"].clone();
+    admission::admit(call, Operation::Update, Some(&before), &mut wanted).await?;
+    if wanted["spec"]["replicas"] != replicas {
+        set(new, &paths.replicas, wanted["spec"]["replicas"].clone());
+    }
+    Ok(())
+}
 
 /// Where a kind keeps what a Scale shows.
 struct Paths {

@@ -29,28 +29,8 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("", "services", "one address family, that of the configured range"),
     (
         "admissionregistration.k8s.io",
-        "mutatingadmissionpolicies",
-        "not asked about `CONNECT`, `scale` and `binding`",
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingwebhookconfigurations",
-        "not asked about `scale` and `binding`",
-    ),
-    (
-        "admissionregistration.k8s.io",
         "validatingadmissionpolicies",
-        "types are checked in the write itself; not asked about `scale` and `binding`",
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "validatingwebhookconfigurations",
-        "not asked about `scale` and `binding`",
-    ),
-    (
-        "apiextensions.k8s.io",
-        "customresourcedefinitions",
-        "rules within `allOf` are refused; costs of rules are counted, not estimated",
+        "types are checked in the write itself",
     ),
     (
         "apiregistration.k8s.io",

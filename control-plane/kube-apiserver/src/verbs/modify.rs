@@ -13,7 +13,7 @@ use mvcc::{Record, Txn};
 use serde_json::Value;
 
 use crate::{
-    admission::{self, Operation},
+    admission,
     convert::custom,
     custom_resources, defaults,
     managed_fields::{self, entries},
@@ -23,7 +23,7 @@ use crate::{
     server::Call,
     status::{FieldError, Status},
     strategy::{self, Part},
-    validation,
+    subresources, validation,
     verbs::{
         create, latest, namespace,
         write::{self, Refused},
@@ -116,7 +116,7 @@ async fn plan(
     call.warnings.extend(strategy::without_twins(&mut new));
     managed_fields::on_update(call, part, old, &mut new);
     strategy::fix_update(resource, part, old, &mut new);
-    admission::admit(call, Operation::Update, Some(old), &mut new).await?;
+    subresources::admit(call, old, &mut new).await?;
     strategy::bump_generation(resource, part, old, &mut new);
     let is_policy = resource.is("admissionregistration.k8s.io", "validatingadmissionpolicies");
     if is_policy && part == Part::Main {

@@ -42,7 +42,10 @@ impl Scope for Variables<'_> {
             }
             other => other,
         });
-        self.known.lock().insert(at, value.clone());
+        // What ran out of its budget is begun anew, with more of it.
+        if !value.as_ref().is_err_and(Error::is_final) {
+            self.known.lock().insert(at, value.clone());
+        }
         Some(value)
     }
 }

@@ -163,6 +163,8 @@ fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
         Some(SendError::Connect { address, source }) => proxy::dial_reason(*address, source),
         Some(SendError::TimedOut { .. }) => "context deadline exceeded".to_owned(),
         Some(SendError::Http { .. }) => "EOF".to_owned(),
+        // Its answer began in time.
+        _ if error.is::<tokio::time::error::Elapsed>() => "context deadline exceeded".to_owned(),
         _ => error.to_string(),
     }
 }

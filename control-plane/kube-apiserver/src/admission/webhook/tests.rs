@@ -13,6 +13,9 @@ use transport::{Body, Place, tls};
 
 use crate::tests::Cluster;
 
+mod hostile;
+mod subresources;
+
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -30,6 +33,24 @@ impl Hook {
     async fn start(
         answer: impl Fn(&Value) -> Option<Value> + Clone + Send + Sync + 'static,
     ) -> Self {
+        let asked = Asked::default();
+        let heard = asked.clone();
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let (answer, heard) = (answer.clone(), heard.clone());
+            async move { Ok::<_, Infallible>(reply(request, &answer, &heard).await) }
+        });
+        Self::serving(true, asked, service)
+    }
+
+    fn serving<S>(has_tls: bool, asked: Asked, service: S) -> Self
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+    {
         let ca = pki::Ca::new("hooks").unwrap();
         let identity = ca
             .issue(&pki::Profile {
@@ -44,13 +65,8 @@ impl Hook {
             tls::Identity { certificate_pem: identity.certificate_pem, key_pem: identity.key_pem };
         let listener = Place::Here.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let url = format!("https://{}/review", listener.local_addr().unwrap());
-        let (scope, asked) = (Scope::new(), Asked::default());
-        let heard = asked.clone();
-        let service = tower::service_fn(move |request: Request<Incoming>| {
-            let (answer, heard) = (answer.clone(), heard.clone());
-            async move { Ok::<_, Infallible>(reply(request, &answer, &heard).await) }
-        });
-        let tls = Some(tls::server(&identity, None).unwrap());
+        let scope = Scope::new();
+        let tls = has_tls.then(|| tls::server(&identity, None).unwrap());
         let serving = transport::serve(listener, tls, service, scope.clone());
         drop(scope.spawn("hook", serving));
         Self { url, bundle: STANDARD.encode(ca.certificate_pem()), asked, _scope: scope }

@@ -9,7 +9,12 @@ use crate::schema::structural::ListKind;
 
 /// What an item was before.
 pub(super) fn item<'a>(list: &ListKind, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
+    old?.get(index(list, old, item)?)
+}
+
+/// Where in the old list it was.
+pub(super) fn index(list: &ListKind, old: Option<&Value>, item: &Value) -> Option<usize> {
     let ListKind::Map(keys) = list else { return None };
     let mut all = old?.as_array()?.iter();
-    all.find(|it| keys.iter().all(|key| it.get(key) == item.get(key)))
+    all.position(|it| keys.iter().all(|key| it.get(key) == item.get(key)))
 }

@@ -3,24 +3,25 @@
 //! All rules about one object share a budget. A rule over `oldSelf` runs where there is an old value
 //! to compare with; a rule that does not look at it tells nothing of what an update left as it was.
 //!
-//! Deviation: lists of type `set` and `map` are compared in their order, and rules within `allOf` are
-//! refused, where upstream runs them; costs are counted when a rule runs, not estimated when the
-//! definition is written (expressions are bounded in size and depth instead).
+//! Lists of type `set` and `map` are equal in whatever order their items are, and are merged by `+`.
+//! Within `allOf` and the like there are no rules: upstream refuses such definitions, too.
 //!
 //! Upstream: pkg/apiserver/schema/cel of k8s.io/apiextensions-apiserver.
 
+mod bounds;
 mod compile;
+mod costs;
 mod types;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(super) use self::compile::definition;
-use self::types::cel_value;
+use self::types::{cel_value, escaped};
 use super::ratchet;
 use crate::{
-    cel::{self, Budget, Error, Program},
+    cel::{self, Budget, Error, Lists, Program},
     resources::custom::Custom,
     schema::structural::{ListKind, Node},
     status::FieldError,
@@ -85,8 +86,8 @@ struct Place<'a> {
     node: &'a Node,
     value: &'a Value,
     old: Option<&'a Value>,
-    /// An update left this value, or the nearest one that has an old value, as it was.
-    is_same: bool,
+    /// This value with its old one, or those of the nearest one around it that has an old value.
+    compared: Option<(&'a Value, &'a Value)>,
 }
 
 struct Run {
@@ -96,15 +97,20 @@ struct Run {
 }
 
 /// The faults that the rules of a version find in an object.
-pub(super) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
-    let place = Place {
-        node: custom.node(),
-        value: object,
-        old,
-        is_same: old.is_some_and(|it| it == object),
-    };
-    run.place("", custom.rules(), place);
+    let place =
+        Place { node: custom.node(), value: object, old, compared: old.map(|it| (it, object)) };
+    run.place("", custom.rules(), place, Seen::default());
+    run.found
+}
+
+/// The faults that the rules of a place find in its default.
+pub(super) fn check_default(at: &str, node: &Node, default: &Value) -> Vec<FieldError> {
+    let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
+    // As upstream: what it was before is the default, too.
+    let place = Place { node, value: default, old: Some(default), compared: None };
+    run.place(at, &Rules::below(node, node.is_embedded), place, Seen::default());
     run.found
 }
 
@@ -116,62 +122,121 @@ fn join(at: &str, field: &str) -> String {
     if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
+/// What is known of a place's value already: it is part of one that rules have seen.
+#[derive(Clone, Copy, Default)]
+struct Seen<'a> {
+    current: Option<&'a cel::Value>,
+    old: Option<&'a cel::Value>,
+    lists: Option<&'a Arc<Lists>>,
+}
+
+impl<'a> Seen<'a> {
+    fn field(self, name: &str) -> Self {
+        let of = |it: Option<&'a cel::Value>| cel::value::field(it?, name);
+        Self { current: of(self.current), old: of(self.old), lists: self.lists }
+    }
+
+    /// The old item is that at `was`.
+    fn item(self, at: usize, was: Option<usize>) -> Self {
+        let of = |it: Option<&'a cel::Value>, at: usize| match it? {
+            cel::Value::List(all) => all.get(at),
+            _ => None,
+        };
+        let old = was.and_then(|at| of(self.old, at));
+        Self { current: of(self.current, at), old, lists: self.lists }
+    }
+
+    /// What the rules of a place look at, taken over or read.
+    fn scope(self, place: Place<'_>, rules: &Rules) -> Scope {
+        let mut added = Lists::default();
+        let mut read = |known: Option<&cel::Value>, value: &Value| match known {
+            Some(known) => known.clone(),
+            None => cel_value(place.node, rules.is_resource, value, &mut added),
+        };
+        let current = read(self.current, place.value);
+        let is_wanted = rules.own.iter().any(|it| it.uses_old);
+        let old = place.old.filter(|_| is_wanted).map(|it| read(self.old, it));
+        let lists = match self.lists {
+            Some(known) if added.is_empty() => known.clone(),
+            Some(known) => Arc::new(added.with(known)),
+            None => Arc::new(added),
+        };
+        Scope { current, old, lists }
+    }
+}
+
 impl Run {
-    fn place(&mut self, at: &str, rules: &Rules, place: Place<'_>) {
+    fn place(&mut self, at: &str, rules: &Rules, place: Place<'_>, seen: Seen<'_>) {
         if self.is_over || place.value.is_null() {
             return;
         }
-        self.own(at, rules, place);
+        let scope = (!rules.own.is_empty()).then(|| seen.scope(place, rules));
+        let seen = match &scope {
+            Some(scope) => {
+                self.own(at, rules, place, scope);
+                scope.seen()
+            }
+            None => seen,
+        };
         match place.value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    let Some(node) = place.node.field(name) else { continue };
-                    let is_field = place.node.fields.contains_key(name);
-                    let below =
-                        if is_field { rules.fields.get(name) } else { rules.others.as_deref() };
-                    let Some(below) = below else { continue };
-                    let at = if is_field { join(at, name) } else { format!("{at}[{name}]") };
-                    let old = place.old.and_then(|it| it.get(name));
-                    let is_same = old.is_some_and(|it| it == value);
-                    self.place(&at, below, Place { node, value, old, is_same });
-                }
-            }
-            Value::Array(items) => {
-                let (Some(node), Some(below)) =
-                    (place.node.items.as_deref(), rules.items.as_deref())
-                else {
-                    return;
-                };
-                let is_keyed = matches!(place.node.list, ListKind::Map(_));
-                for (index, value) in items.iter().enumerate() {
-                    let old = ratchet::item(&place.node.list, place.old, value);
-                    let is_same =
-                        if is_keyed { old.is_some_and(|it| it == value) } else { place.is_same };
-                    self.place(
-                        &format!("{at}[{index}]"),
-                        below,
-                        Place { node, value, old, is_same },
-                    );
-                }
-            }
+            Value::Object(fields) => self.fields(at, rules, place, fields, seen),
+            Value::Array(items) => self.items(at, rules, place, items, seen),
             _ => {}
         }
     }
 
-    fn own(&mut self, at: &str, rules: &Rules, place: Place<'_>) {
-        if rules.own.is_empty() {
-            return;
+    fn fields(
+        &mut self,
+        at: &str,
+        rules: &Rules,
+        place: Place<'_>,
+        fields: &Map<String, Value>,
+        seen: Seen<'_>,
+    ) {
+        for (name, value) in fields {
+            let is_field = place.node.fields.contains_key(name);
+            let below = if is_field { rules.fields.get(name) } else { rules.others.as_deref() };
+            let (Some(node), Some(below)) = (place.node.field(name), below) else { continue };
+            let (at, seen) = if is_field {
+                let seen = escaped(name).map_or_else(Seen::default, |it| seen.field(&it));
+                (join(at, name), seen)
+            } else {
+                (format!("{at}[{name}]"), seen.field(name))
+            };
+            let old = place.old.and_then(|it| it.get(name));
+            let compared = old.map(|it| (it, value));
+            self.place(&at, below, Place { node, value, old, compared }, seen);
         }
-        let scope = Scope {
-            current: cel_value(place.node, rules.is_resource, place.value),
-            old: place.old.map(|it| cel_value(place.node, rules.is_resource, it)),
-            is_optional: false,
+    }
+
+    fn items(
+        &mut self,
+        at: &str,
+        rules: &Rules,
+        place: Place<'_>,
+        items: &[Value],
+        seen: Seen<'_>,
+    ) {
+        let (Some(node), Some(below)) = (place.node.items.as_deref(), rules.items.as_deref())
+        else {
+            return;
         };
+        let is_keyed = matches!(place.node.list, ListKind::Map(_));
+        for (index, value) in items.iter().enumerate() {
+            let was = ratchet::index(&place.node.list, place.old, value);
+            let old = was.and_then(|at| place.old?.get(at));
+            let compared = if is_keyed { old.map(|it| (it, value)) } else { place.compared };
+            let at = format!("{at}[{index}]");
+            self.place(&at, below, Place { node, value, old, compared }, seen.item(index, was));
+        }
+    }
+
+    fn own(&mut self, at: &str, rules: &Rules, place: Place<'_>, scope: &Scope) {
         for rule in &rules.own {
             if self.is_over {
                 return;
             }
-            self.one(at, rule, place, &scope);
+            self.one(at, rule, place, scope);
         }
     }
 
@@ -187,7 +252,7 @@ impl Run {
         if rule.uses_old && place.old.is_none() && !rule.is_optional {
             return;
         }
-        let scope = Scope { is_optional: rule.is_optional, ..scope.clone() };
+        let scope = Sight { scope, is_optional: rule.is_optional };
         match program.eval(&scope, &mut self.budget) {
             Ok(cel::Value::Bool(true)) => {}
             Ok(_) => self.broken(at, rule, place, &scope),
@@ -210,7 +275,7 @@ impl Run {
         }
     }
 
-    fn broken(&mut self, at: &str, rule: &Rule, place: Place<'_>, scope: &Scope) {
+    fn broken(&mut self, at: &str, rule: &Rule, place: Place<'_>, scope: &Sight<'_>) {
         let message = match self.told(rule, scope) {
             Ok(message) => message.unwrap_or_else(|| rule.message()),
             Err(why) => {
@@ -218,7 +283,8 @@ impl Run {
                 return self.fail(at, place, why);
             }
         };
-        if place.is_same && !rule.uses_old {
+        // What an update left as it was is not told of.
+        if !rule.uses_old && place.compared.is_some_and(|(old, new)| old == new) {
             return;
         }
         let at = if rule.field.is_empty() { path(at) } else { join(at, &rule.field) };
@@ -234,7 +300,7 @@ impl Run {
     }
 
     /// What the rule's own expression says, if it has one that says anything.
-    fn told(&mut self, rule: &Rule, scope: &Scope) -> Result<Option<String>, String> {
+    fn told(&mut self, rule: &Rule, scope: &Sight<'_>) -> Result<Option<String>, String> {
         let Some(program) = &rule.told else { return Ok(None) };
         match program.eval(scope, &mut self.budget) {
             Ok(cel::Value::String(text)) => {
@@ -255,20 +321,40 @@ impl Run {
 }
 
 /// `self` and `oldSelf`.
-#[derive(Clone)]
 struct Scope {
     current: cel::Value,
     old: Option<cel::Value>,
+    lists: Arc<Lists>,
+}
+
+impl Scope {
+    fn seen(&self) -> Seen<'_> {
+        let (current, old) = (Some(&self.current), self.old.as_ref());
+        Seen { current, old, lists: Some(&self.lists) }
+    }
+}
+
+/// The same, as one rule has it.
+struct Sight<'a> {
+    scope: &'a Scope,
     is_optional: bool,
 }
 
-impl cel::Scope for Scope {
+impl cel::Scope for Sight<'_> {
     fn get(&self, name: &str, _: &mut Budget) -> Option<Result<cel::Value, Error>> {
+        let old = &self.scope.old;
         match name {
-            "self" => Some(Ok(self.current.clone())),
-            "oldSelf" if self.is_optional => Some(Ok(cel::value::optional_of(self.old.clone()))),
-            "oldSelf" => self.old.clone().map(Ok),
+            "self" => Some(Ok(self.scope.current.clone())),
+            "oldSelf" if self.is_optional => Some(Ok(cel::value::optional_of(old.clone()))),
+            "oldSelf" => old.clone().map(Ok),
             _ => None,
         }
     }
+
+    fn lists(&self) -> Option<&Lists> {
+        Some(&self.scope.lists)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ pub(super) enum Level {
 
 /// Looks at the schema of a version; `old` is what it was before.
 pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value, old: Option<&Value>) {
+    let before = faults.count();
     match schema["type"].as_str().unwrap_or_default() {
         "object" => {}
         "" => {
@@ -44,7 +45,10 @@ pub(super) fn check(faults: &mut Faults, at: &str, schema: &Value, old: Option<&
         faults.add(FieldError::forbidden(format!("{at}.properties[metadata]"), why));
     }
     place(faults, at, schema, Level::Root);
-    rules::definition(faults, at, schema, old);
+    // What is no schema gives rules nothing to be checked with.
+    if faults.count() == before {
+        rules::definition(faults, at, schema, old);
+    }
 }
 
 /// Each place below, with its path and level.
@@ -232,5 +236,8 @@ fn default(faults: &mut Faults, at: &str, schema: &Value, level: Level) {
     shaping::default(&mut pruned, &node);
     let mut found = Vec::new();
     values::check(&mut found, &path, values::Place { node: &node, old: None }, &pruned);
+    if found.is_empty() && node.has_rules {
+        found = rules::check_default(&path, &node, &pruned);
+    }
     found.into_iter().for_each(|it| faults.add(it));
 }

@@ -5,9 +5,14 @@
 
 use serde_json::Value;
 
-use super::{Rule, Rules, types::type_of};
+use super::{
+    Rule, Rules,
+    bounds::{self, bound_of},
+    costs::Costs,
+    types::type_of,
+};
 use crate::{
-    cel::{self, Environment, Program, Type},
+    cel::{self, Bound, Environment, Program, Type},
     schema::structural::{ListKind, Node},
     status::FieldError,
     validation::{Faults, text},
@@ -40,12 +45,43 @@ fn compile(
     cel::compile(expression, &environment(of, true, is_optional), &wanted).map(|it| (it, true))
 }
 
+/// As [`compile`], with what it can cost at most instead of the program.
+fn estimate(
+    expression: &str,
+    place: &Sight,
+    is_optional: bool,
+    wanted: Type,
+) -> Result<(u64, bool), String> {
+    let wanted = [wanted];
+    let with = |has_old| environment(&place.of, has_old, is_optional);
+    if let Ok((_, cost)) = cel::estimate(expression, &with(false), &wanted, &place.bound) {
+        return Ok((cost, false));
+    }
+    cel::estimate(expression, &with(true), &wanted, &place.bound).map(|(_, cost)| (cost, true))
+}
+
+/// What the rules of a place see.
+struct Sight {
+    of: Type,
+    bound: Bound,
+    /// How often the place can be there.
+    times: u64,
+}
+
+impl Sight {
+    fn of(node: &Node, is_resource: bool, times: Option<u64>) -> Self {
+        let bound = bound_of(node, is_resource).unwrap_or_default();
+        let times = times.unwrap_or_else(|| bounds::most_often(&bound));
+        Self { of: type_of(node, is_resource).unwrap_or(Type::Dyn), bound, times }
+    }
+}
+
 impl Rules {
     pub(crate) fn of(schema: &Value) -> Self {
         Self::below(&Node::of(schema), true)
     }
 
-    fn below(node: &Node, is_resource: bool) -> Self {
+    pub(super) fn below(node: &Node, is_resource: bool) -> Self {
         let part = |it: &Node| it.has_rules.then(|| Self::below(it, it.is_embedded));
         let fields = node.fields.iter();
         let of = type_of(node, is_resource).unwrap_or(Type::Dyn);
@@ -86,9 +122,14 @@ impl Rule {
     }
 }
 
-/// What keeps old and new values of a place apart: nothing, or a list of this path.
-#[derive(Clone)]
-struct Within(Option<String>);
+/// Where the walk through a definition's schema is.
+#[derive(Clone, Default)]
+struct Within {
+    /// The list that keeps old and new values of the place apart, by its path.
+    list: Option<String>,
+    /// How often the place can be there; `None`: without end.
+    times: Option<u64>,
+}
 
 /// The rules of a definition's schema. Those of a schema that was stored already are not looked at
 /// again.
@@ -98,37 +139,50 @@ pub(in super::super) fn definition(
     schema: &Value,
     old: Option<&Value>,
 ) {
-    if old != Some(schema) {
-        place(faults, at, &Node::of(schema), true, &Within(None));
+    if old == Some(schema) {
+        return;
     }
+    let mut costs = Costs::default();
+    let within = Within { list: None, times: Some(1) };
+    place(faults, &mut costs, at, &Node::of(schema), true, &within);
+    costs.tell(faults, at);
 }
 
-fn place(faults: &mut Faults, at: &str, node: &Node, is_resource: bool, within: &Within) {
+fn place(
+    faults: &mut Faults,
+    costs: &mut Costs,
+    at: &str,
+    node: &Node,
+    is_resource: bool,
+    within: &Within,
+) {
     if !node.has_rules {
         return;
     }
     if !node.rules.is_empty() {
-        let of = type_of(node, is_resource);
+        let sight = Sight::of(node, is_resource, within.times);
         for (index, rule) in node.rules.iter().enumerate() {
             let at = format!("{at}.x-kubernetes-validations[{index}]");
+            let before = faults.count();
             form(faults, &at, rule, node);
-            sense(faults, &at, rule, of.as_ref().unwrap_or(&Type::Dyn), within);
+            if faults.count() == before {
+                sense(faults, costs, &at, rule, &sight, within);
+            }
         }
     }
+    let times = within.times.zip(bounds::times(node)).map(|(all, each)| all.saturating_mul(each));
+    let below = Within { times, ..within.clone() };
     for (name, it) in &node.fields {
-        place(faults, &format!("{at}.properties[{name}]"), it, it.is_embedded, within);
+        place(faults, costs, &format!("{at}.properties[{name}]"), it, it.is_embedded, &below);
     }
     if let Some(it) = node.other() {
-        place(faults, &format!("{at}.additionalProperties"), it, it.is_embedded, within);
+        place(faults, costs, &format!("{at}.additionalProperties"), it, it.is_embedded, &below);
     }
     if let Some(it) = node.items.as_deref() {
         let is_keyed = matches!(node.list, ListKind::Map(_));
-        let inner = if is_keyed || within.0.is_some() {
-            within.clone()
-        } else {
-            Within(Some(at.to_owned()))
-        };
-        place(faults, &format!("{at}.items"), it, it.is_embedded, &inner);
+        let list = if is_keyed { None } else { Some(at.to_owned()) };
+        let below = Within { list: below.list.clone().or(list), ..below };
+        place(faults, costs, &format!("{at}.items"), it, it.is_embedded, &below);
     }
 }
 
@@ -198,18 +252,23 @@ fn leads(path: &str, node: &Node) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the expressions work with what the place has.
-fn sense(faults: &mut Faults, at: &str, rule: &Value, of: &Type, within: &Within) {
+/// Whether the expressions work with what the place has, and cost no more than they may.
+fn sense(
+    faults: &mut Faults,
+    costs: &mut Costs,
+    at: &str,
+    rule: &Value,
+    sight: &Sight,
+    within: &Within,
+) {
     let expression = text(rule, "rule");
-    if expression.trim().is_empty() {
-        return;
-    }
     let is_optional = rule["optionalOldSelf"] == true;
     let path = format!("{at}.rule");
-    match compile(expression, of, is_optional, Type::Bool) {
+    match estimate(expression, sight, is_optional, Type::Bool) {
         Err(why) => refused(faults, path, rule, why),
-        Ok((_, uses_old)) => {
-            if let (true, Some(list)) = (uses_old, &within.0) {
+        Ok((cost, uses_old)) => {
+            costs.add(faults, path.clone(), "rule", cost.saturating_mul(sight.times));
+            if let (true, Some(list)) = (uses_old, &within.list) {
                 let why = format!(
                     "oldSelf cannot be used on the uncorrelatable portion of the schema within {list}"
                 );
@@ -222,15 +281,14 @@ fn sense(faults: &mut Faults, at: &str, rule: &Value, of: &Type, within: &Within
         }
     }
     let told = text(rule, "messageExpression");
-    if !told.trim().is_empty()
-        && let Err(why) = compile(told, of, is_optional, Type::String)
-    {
-        refused(
-            faults,
-            format!("{at}.messageExpression"),
-            rule,
-            format!("messageExpression {why}"),
-        );
+    if told.trim().is_empty() {
+        return;
+    }
+    let path = format!("{at}.messageExpression");
+    match estimate(told, sight, is_optional, Type::String) {
+        Err(why) => refused(faults, path, rule, format!("messageExpression {why}")),
+        // It is evaluated once, whatever the place.
+        Ok((cost, _)) => costs.add(faults, path, "messageExpression", cost),
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::super::formats;
 use crate::{
-    cel::{self, Record, Type},
-    schema::structural::Node,
+    cel::{self, Keys, Lists, Record, Type},
+    schema::structural::{ListKind, Node},
 };
 
 const RESERVED: [&str; 18] = [
@@ -94,13 +94,27 @@ fn object_type(node: &Node, is_resource: bool) -> Type {
     Record::of("object", fields)
 }
 
-/// A value as its place has it.
-pub(super) fn cel_value(node: &Node, is_resource: bool, value: &Value) -> cel::Value {
+/// A value as its place has it; lists that are no plain ones are remembered in `lists`.
+pub(super) fn cel_value(
+    node: &Node,
+    is_resource: bool,
+    value: &Value,
+    lists: &mut Lists,
+) -> cel::Value {
     match value {
         Value::Array(items) => {
             let Some(place) = node.items.as_deref() else { return cel::Value::Null };
-            let items = items.iter().map(|it| cel_value(place, place.is_embedded, it));
-            cel::Value::List(Arc::new(items.collect()))
+            let items = items.iter().map(|it| cel_value(place, place.is_embedded, it, lists));
+            let all = Arc::new(items.collect());
+            match &node.list {
+                ListKind::Atomic => {}
+                ListKind::Set => lists.add(&all, Keys::Set),
+                ListKind::Map(keys) => {
+                    let keys = keys.iter().filter_map(|it| escaped(it)).collect();
+                    lists.add(&all, Keys::Map(Arc::new(keys)));
+                }
+            }
+            cel::Value::List(all)
         }
         Value::Object(fields) => {
             let known = fields.iter().filter_map(|(name, value)| {
@@ -108,10 +122,13 @@ pub(super) fn cel_value(node: &Node, is_resource: bool, value: &Value) -> cel::V
                     return Some((name.clone(), of_resource(value)));
                 }
                 if let Some(place) = node.fields.get(name) {
-                    return Some((escaped(name)?, cel_value(place, place.is_embedded, value)));
+                    return Some((
+                        escaped(name)?,
+                        cel_value(place, place.is_embedded, value, lists),
+                    ));
                 }
                 let place = node.other()?;
-                Some((name.clone(), cel_value(place, place.is_embedded, value)))
+                Some((name.clone(), cel_value(place, place.is_embedded, value, lists)))
             });
             cel::value::map(known)
         }
