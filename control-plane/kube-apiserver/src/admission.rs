@@ -8,7 +8,6 @@
 
 mod certificates;
 mod conditions;
-pub(crate) mod connection;
 pub(crate) mod expressions;
 mod ingress_class;
 mod limit_ranger;
@@ -63,11 +62,6 @@ impl Context {
         Self { objects: Arc::new(objects), authorizer, webhooks, policies, turns }
     }
 
-    /// Whether there is any webhook or policy.
-    pub(crate) fn has_programs(&self) -> bool {
-        self.webhooks.has_any(self) || self.policies.has_any(self)
-    }
-
     /// Asks a program that is not an admission webhook, on the same way.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, review: &Value) -> Result<Value, String> {
         webhook::ask(self, endpoint, review).await
@@ -79,8 +73,6 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
-    /// Of a stream into a pod, or a way through the server.
-    Connect,
 }
 
 /// One request on its way through the plugins.

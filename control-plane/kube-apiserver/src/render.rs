@@ -143,18 +143,13 @@ pub(crate) fn answer(call: &Call, answer: Answer) -> Result<Response<Body>, Stat
             compressed(call, ready(StatusCode::OK, call.accept.format, Bytes::new()), bytes)
         }
     };
-    warn(&mut response, &call.warnings);
-    Ok(response)
-}
-
-/// Adds warnings to an answer.
-pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
+    for warning in &call.warnings {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
+    Ok(response)
 }
 
 fn compressed(call: &Call, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {

@@ -309,10 +309,11 @@ impl Server {
         if resource.delegated.is_some() {
             return self.delegates.answer(&user, &info, head, body).await;
         }
-        let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         if CONNECTED.contains(&info.subresource.as_str()) {
-            return self.connect(user, info, resource, query, head, body, &notes).await;
+            let request = Request::from_parts(head, body);
+            return self.proxy.connect(&user, &info, request).await;
         }
+        let query = request::query_pairs(head.uri.query().unwrap_or_default()).collect();
         let body = read(body, &info).await?;
         let mut annotations = audit::Annotations::default();
         if let Some(trace) = notes.lock().trace.as_mut() {
@@ -335,43 +336,6 @@ impl Server {
             turn: None,
         };
         verbs::answer(call).await
-    }
-
-    /// Hands a connection on to whoever answers it, if admission lets it. To read a log is none.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
-    async fn connect(
-        self: Arc<Self>,
-        user: UserInfo,
-        info: RequestInfo,
-        resource: Arc<Resource>,
-        query: Vec<(String, String)>,
-        head: http::request::Parts,
-        body: Body,
-        notes: &Mutex<Notes>,
-    ) -> Result<Response<Body>, Status> {
-        let mut warnings = Vec::new();
-        if info.subresource != "log" && self.admission.has_programs() {
-            let annotations = notes.lock().trace.as_ref().map(audit::Trace::annotations);
-            let mut call = Call {
-                server: self.clone(),
-                user: user.clone(),
-                info: info.clone(),
-                resource,
-                query,
-                accept: Accept::default(),
-                head: head.clone(),
-                body: bytes::Bytes::new(),
-                warnings: Vec::new(),
-                annotations: annotations.unwrap_or_default(),
-                turn: None,
-            };
-            admission::connection::admit(&mut call).await?;
-            warnings = call.warnings;
-        }
-        let request = Request::from_parts(head, body);
-        let mut response = self.proxy.connect(&user, &info, request).await?;
-        render::warn(&mut response, &warnings);
-        Ok(response)
     }
 }
 

@@ -77,7 +77,6 @@ fn pod(objects: &dyn Objects, attributes: &Attributes<'_>, node: &str, object: &
         }
         // Nobody updates a pod as a whole by way of being its node.
         Operation::Update => Err("unexpected operation UPDATE".to_owned()),
-        Operation::Connect => Ok(()),
     }
 }
 
@@ -117,7 +116,7 @@ fn slice(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdict {
     let verb = match attributes.operation {
         Operation::Create => "create",
         Operation::Delete => "delete",
-        Operation::Update | Operation::Connect => return Ok(()),
+        Operation::Update => return Ok(()),
     };
     if text(object, "/spec/nodeName") == node {
         return Ok(());
@@ -207,7 +206,7 @@ fn node_object(attributes: &Attributes<'_>, node: &str, object: &Value) -> Verdi
         Operation::Create if !items(object, "/metadata/ownerReferences").is_empty() => {
             Err(format!("node {node:?} is not allowed to set ownerReferences"))
         }
-        Operation::Create | Operation::Connect => Ok(()),
+        Operation::Create => Ok(()),
         Operation::Update => node_update(attributes, node, object, &forbidden),
         Operation::Delete => Err(format!("node {node:?} is not allowed to delete node {named:?}")),
     }

@@ -11,8 +11,7 @@
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 //!
 //! Deviation: as with webhooks, `matchPolicy: Equivalent` does not know all versions of built-in
-//! groups, and `scale` and `binding` are not asked about; mutating policies are not asked about
-//! `CONNECT` either.
+//! groups, and `CONNECT`, `scale` and `binding` are not asked about.
 
 mod definition;
 mod mutating;
@@ -82,12 +81,6 @@ impl Policies {
             });
         }
         known.clone()
-    }
-}
-
-impl Policies {
-    pub(super) fn has_any(&self, context: &Context) -> bool {
-        !self.known(context).validating.is_empty()
     }
 }
 

@@ -48,16 +48,11 @@ impl<'a> Round<'a> {
         self.attributes.operation == Operation::Delete
     }
 
-    /// Whether what the subresource takes is an object of its own kind.
-    fn has_own_kind(&self) -> bool {
-        self.attributes.operation == Operation::Connect
-            || self.attributes.info.subresource == "eviction"
-    }
-
     /// An object in the version of `resource`.
     pub(super) fn shown(&self, object: &Value, resource: &Resource) -> Value {
         let mut object = object.clone();
-        if !self.has_own_kind() {
+        // What a subresource takes is an object of its own kind.
+        if self.attributes.info.subresource != "eviction" {
             convert::from_storage(resource, &mut object);
         }
         object
@@ -72,7 +67,7 @@ impl<'a> Round<'a> {
         mut changed: Value,
         validation: FieldValidation,
     ) -> Result<Value, String> {
-        if self.has_own_kind() {
+        if self.attributes.info.subresource == "eviction" {
             return Ok(changed);
         }
         if let Some(shape) = decode::shape(resource) {
@@ -135,7 +130,6 @@ pub(super) fn word(operation: Operation) -> &'static str {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 
@@ -164,7 +158,6 @@ fn user_info(user: &crate::request::UserInfo) -> Value {
 fn options(call: &Call, operation: Operation) -> Value {
     let is_patch = call.info.verb == "patch";
     let kind = match operation {
-        Operation::Connect => return Value::Null,
         Operation::Create => "CreateOptions",
         Operation::Update if is_patch => "PatchOptions",
         Operation::Update => "UpdateOptions",

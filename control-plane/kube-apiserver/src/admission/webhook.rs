@@ -12,7 +12,8 @@
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
 //!
 //! Deviation: `matchPolicy: Equivalent` finds other versions of custom resources and of events, not
-//! those of other built-in groups; `scale` and `binding` are not asked about.
+//! those of other built-in groups; `scale` and `binding` are not asked about, and neither are
+//! streams (`CONNECT`).
 
 mod client;
 mod configuration;
@@ -74,13 +75,6 @@ impl Webhooks {
             *known = Arc::new(Configurations::of(revisions, &mutating, &validating));
         }
         known.clone()
-    }
-}
-
-impl Webhooks {
-    pub(super) fn has_any(&self, context: &Context) -> bool {
-        let known = self.known(context);
-        !known.mutating.is_empty() || !known.validating.is_empty()
     }
 }
 

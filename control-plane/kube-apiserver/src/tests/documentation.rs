@@ -35,17 +35,17 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
-        "not asked about `scale` and `binding`",
+        "not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "admissionregistration.k8s.io",
         "validatingadmissionpolicies",
-        "types are checked in the write itself; not asked about `scale` and `binding`",
+        "types are checked in the write itself; not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations",
-        "not asked about `scale` and `binding`",
+        "not asked about `CONNECT`, `scale` and `binding`",
     ),
     (
         "apiextensions.k8s.io",

@@ -346,33 +346,3 @@ async fn a_configuration_that_could_not_work_is_refused() {
     ];
     assert_eq!(fields, expected.map(|it| format!("webhooks[0].{it}")));
 }
-
-#[tokio::test]
-async fn a_stream_into_a_pod_is_refused_by_who_is_asked_about_connections() {
-    let cluster = Cluster::start().await;
-    let hook = Hook::start(|asked| {
-        let is_denied = asked["name"] == "to-be-attached-pod";
-        let why = json!({"message": "attaching to pod 'to-be-attached-pod' is not allowed"});
-        Some(json!({"allowed": !is_denied, "status": why}))
-    })
-    .await;
-    let mut webhook = hook.webhook("v.example.com", json!({}));
-    webhook["rules"] = json!([{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"],
-        "resources": ["pods/attach"]}]);
-    configure(&cluster, "validating", "v", vec![webhook]).await;
-    let pods = "/api/v1/namespaces/default/pods";
-    let path = format!("{pods}/to-be-attached-pod/attach?container=c&stdin=true&stdout=true");
-    let (head, refused) = cluster.send("POST", &path, &[], "").await;
-    assert_eq!(head.status, 400, "{refused}");
-    let told = "admission webhook \"v.example.com\" denied the request: attaching to pod \
-                'to-be-attached-pod' is not allowed";
-    assert_eq!(refused["message"], told);
-    let asked = hook.asked.lock()[0].clone();
-    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("attach")));
-    let options = json!({"kind": "PodAttachOptions", "apiVersion": "v1", "container": "c",
-        "stdin": true, "stdout": true});
-    assert_eq!((&asked["object"], &asked["oldObject"]), (&options, &Value::Null));
-    assert_eq!(asked["kind"]["kind"], "PodAttachOptions");
-    let (head, _) = cluster.send("POST", &format!("{pods}/other/attach"), &[], "").await;
-    assert_eq!(head.status, 404, "it is let through, to a pod that is not there");
-}
