@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::entries::{self, Owner};
-use crate::apply::typed::{self, Kind};
+use crate::{
+    apply::typed::{self, Kind},
+    resources::Catalog,
+};
 
 fn owner(manager: &str) -> Owner {
     Owner {
@@ -128,4 +131,65 @@ fn a_list_that_had_duplicates_is_owned_again_when_it_has_none() {
     assert_eq!(of_env(&["e"], &["e", "e"]), (json!({}), all.clone()));
     assert_eq!(of_env(&["e", "e"], &["e"]), (all, json!({})));
     assert_eq!(of_env(&["e", "e"], &["e", "e", "x"]), (Value::Null, Value::Null));
+}
+
+#[test]
+fn entries_that_admission_has_broken_are_as_they_were() {
+    let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}});
+    let object = |list: Value| json!({"metadata": {"managedFields": list}});
+    let before = object(json!([entry]));
+    for (made, left) in [
+        (json!([{"manager": "m", "operation": "Other"}]), json!([entry])),
+        (json!([entry, entry]), json!([entry, entry])),
+        (json!([]), json!([])),
+    ] {
+        let mut after = object(made);
+        entries::keep_readable(&before, &mut after);
+        assert_eq!(after, object(left));
+    }
+}
+
+#[test]
+fn what_is_new_is_owned_as_a_change_from_nothing_is() {
+    let twice = json!({"name": "E", "value": "v"});
+    let spec = json!({"containers": [{"name": "c", "env": [twice, twice], "resources": {}}],
+        "securityContext": {}, "tolerations": [{"key": "x"}], "nodeSelector": {}});
+    let metadata = json!({"name": "n", "uid": "u", "labels": {"a": "b"}, "annotations": {},
+        "finalizers": ["x/y"], "ownerReferences": [{"uid": "u"}], "generateName": "n-"});
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": spec});
+    for (group, plural, mut object) in [
+        ("", "pods", json!({"spec": spec, "status": {"phase": "Pending"}})),
+        ("", "configmaps", json!({"data": {"a": "1"}, "immutable": true})),
+        ("", "replicationcontrollers", json!({"spec": {"template": template, "selector": {}}})),
+        (
+            "",
+            "services",
+            json!({"spec": {"ports": [{"port": 80}]}, "status": {"loadBalancer": {}}}),
+        ),
+        (
+            "apps",
+            "deployments",
+            json!({"spec": {"template": template, "strategy": {},
+            "selector": {"matchLabels": {"a": "b"}}}}),
+        ),
+        ("networking.k8s.io", "networkpolicies", json!({"spec": {"podSelector": {}}})),
+        (
+            "networking.k8s.io",
+            "networkpolicies",
+            json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}, "ingress": []}}),
+        ),
+        ("rbac.authorization.k8s.io", "clusterroles", json!({"rules": []})),
+    ] {
+        object["apiVersion"] = "v1".into();
+        object["kind"] = "K".into();
+        object["metadata"] = metadata.clone();
+        let catalog = Catalog::builtin();
+        let resource = catalog.all().iter().find(|it| it.is(group, plural)).unwrap();
+        let kind = Kind::root(crate::schema::find(&resource.schema));
+        let change = typed::difference(&json!({}), &object, &kind);
+        let change = super::change_within(change, resource, crate::strategy::Part::Main);
+        let wanted = super::owned(change.set).to_json();
+        assert_eq!(Value::from(super::of_new(resource, &object, &kind)), wanted, "{plural}");
+    }
 }
