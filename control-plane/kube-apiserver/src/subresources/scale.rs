@@ -6,8 +6,8 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    apply,
     admission::{self, Operation},
+    apply,
     convert::custom,
     decode, json_patches, managed_fields, registry,
     render::Answer,
