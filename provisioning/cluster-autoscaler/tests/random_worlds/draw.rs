@@ -92,7 +92,7 @@ fn pod(draw: &mut Draw, name: &str, most: usize, on: Option<&str>) -> PodFact {
             "memory": format!("{}Mi", 100 + draw.below(most)) } } }],
     });
     if on.is_none() && draw.one_in(4) {
-        spec["nodeSelector"] = json!({ "team": ["blue", "red"][draw.below(2)] });
+        spec["nodeSelector"] = json!({ "team": (["blue", "red"][draw.below(2)]) });
     }
     if draw.one_in(3) {
         spec["tolerations"] = json!([{ "key": "dedicated", "operator": "Exists" }]);
