@@ -8,9 +8,10 @@
 //!
 //! **Invariant:** a container that has no probe of a kind passes it.
 //!
+//! A container that the API says has started is not asked again whether it has.
+//!
 //! Deviation: after a restart of the kubelet a container that the API says is ready stays ready until
-//! its probe says otherwise; upstream takes it out of Services for a moment. (One that it says has
-//! started is not asked whether it has, as upstream.)
+//! its probe says otherwise; upstream takes it out of Services for a moment.
 
 pub(crate) mod attempt;
 mod grpc;
