@@ -6,7 +6,7 @@ use karpenter_aws::{Config, MinValues};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{MANY, World};
+use crate::{MANY, support::World};
 
 impl World {
     /// The pool's condition: status and reason.
