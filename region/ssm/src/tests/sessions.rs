@@ -20,7 +20,7 @@ use aws_ssm::{
 use region_gateway::{Handle, Source};
 
 pub(super) use super::support::World;
-use super::support::{ACCOUNT, INSTANCE, Region, config, instance, region, stranger, user};
+use super::support::{ACCOUNT, INSTANCE, Region, Wire, config, instance, region, stranger, user};
 use crate::Ssm;
 
 async fn listed(region: &Region, state: &str) -> Vec<(String, String)> {
@@ -162,39 +162,51 @@ async fn a_session_is_resumed_with_a_new_token_and_the_agent_waits_meanwhile() {
     region.scope.cancel();
 }
 
-#[tokio::test(start_paused = true)]
-async fn sessions_end_with_their_instance_their_agent_or_after_twenty_minutes_of_silence() {
+/// A region that looks for sessions that have ended, and a session with both of its ends.
+async fn watched() -> (Region, Wire, Wire) {
     let region = region();
     drop(region.scope.spawn("looking", region.ssm.clone().run()));
     region.agent(INSTANCE).await.keep(&region.scope);
-    let begin = async || {
-        let started = region.start(&user("ann")).await.unwrap();
-        let far = region.agents_end(started.session_id.as_ref().unwrap()).await;
-        (region.clients_end(&started).await, far)
-    };
-    // Nothing is said but that both are there.
-    let (mut near, far) = begin().await;
+    let started = region.start(&user("ann")).await.unwrap();
+    let far = region.agents_end(started.session_id.as_ref().unwrap()).await;
+    let near = region.clients_end(&started).await;
+    (region, near, far)
+}
+
+/// What the client is told at the end, and when.
+async fn end_of(near: &mut Wire) -> (String, Duration) {
+    let before = tokio::time::Instant::now();
+    let end = closed(&near.hear_of(message::CHANNEL_CLOSED).await.payload);
+    (end.output, before.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_after_twenty_minutes_in_which_nothing_is_said() {
+    let (region, mut near, far) = watched().await;
     far.keep(&region.scope);
-    let before = tokio::time::Instant::now();
-    let end = closed(&near.hear_of(message::CHANNEL_CLOSED).await.payload);
-    assert!(end.output.contains("20 minutes"), "{}", end.output);
-    assert_eq!(before.elapsed().as_secs() / 60, 20);
+    let (output, after) = end_of(&mut near).await;
+    assert!(output.contains("20 minutes"), "{output}");
+    assert_eq!(after.as_secs() / 60, 20);
+    region.scope.cancel();
+}
 
-    println!("silence");
-    let (mut near, far) = begin().await;
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_when_its_agent_has_been_away_for_a_minute() {
+    let (region, mut near, far) = watched().await;
     drop(far);
-    let before = tokio::time::Instant::now();
-    let end = closed(&near.hear_of(message::CHANNEL_CLOSED).await.payload);
-    assert!(end.output.contains("agent"), "{}", end.output);
-    assert!((60..63).contains(&before.elapsed().as_secs()));
+    let (output, after) = end_of(&mut near).await;
+    assert!(output.contains("agent"), "{output}");
+    assert!((60..63).contains(&after.as_secs()), "{after:?}");
+    region.scope.cancel();
+}
 
-    println!("agent");
-    let (mut near, _far) = begin().await;
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_instance() {
+    let (region, mut near, _far) = watched().await;
     region.world.0.lock().get_mut(INSTANCE).unwrap().is_running = false;
-    let before = tokio::time::Instant::now();
-    let end = closed(&near.hear_of(message::CHANNEL_CLOSED).await.payload);
-    assert!(end.output.contains("does not run"), "{}", end.output);
-    assert!(before.elapsed() < Duration::from_secs(3));
+    let (output, after) = end_of(&mut near).await;
+    assert!(output.contains("does not run"), "{output}");
+    assert!(after < Duration::from_secs(3), "{after:?}");
     region.scope.cancel();
 }
 
