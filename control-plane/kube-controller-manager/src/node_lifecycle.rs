@@ -13,7 +13,11 @@ mod pace;
 mod taints;
 mod zones;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use jiff::Timestamp;
@@ -45,6 +49,8 @@ struct Controller {
     pods: Queue<Key>,
     heartbeats: Arc<Mutex<HashMap<String, Heartbeat>>>,
     pace: Arc<Mutex<Pace>>,
+    /// Pods that are to leave at a moment yet to come.
+    leaving: Arc<Mutex<HashSet<Key>>>,
 }
 
 pub(crate) async fn run(context: Context) {
@@ -54,6 +60,7 @@ pub(crate) async fn run(context: Context) {
         pods: Queue::new(),
         heartbeats: Arc::default(),
         pace: Arc::default(),
+        leaving: Arc::default(),
         context,
     };
     it.subscribe();
@@ -90,7 +97,8 @@ impl Controller {
             let node = |pod: &Option<Arc<Pod>>| {
                 pod.as_ref().and_then(|it| pods::node_of(it).map(str::to_owned))
             };
-            if change.new.is_some() && node(&change.old) != node(&change.new) {
+            // One that is gone is no longer waited for.
+            if change.new.is_none() || node(&change.old) != node(&change.new) {
                 this.pods.add(change.key.clone());
             }
         });
@@ -235,6 +243,7 @@ impl Controller {
 
     /// Deletes a pod when no toleration keeps it on its node any longer.
     async fn evict(&self, key: Key) -> Result<Action, ApplyError> {
+        let was_leaving = self.leaving.lock().remove(&key);
         let Some(pod) = self.context.caches.pods.get(&key) else { return Ok(Action::Done) };
         let node =
             pods::node_of(&pod).and_then(|it| self.context.caches.nodes.get(&Key::cluster(it)));
@@ -243,8 +252,15 @@ impl Controller {
         };
         let now = self.context.clock.now();
         match eviction::plan(&pod, &node) {
-            eviction::Plan::Stay => Ok(Action::Done),
+            eviction::Plan::Stay => {
+                if was_leaving {
+                    let message = format!("Cancelling deletion of Pod {key}");
+                    self.recorder.normal(&*pod, "TaintManagerEviction", message);
+                }
+                Ok(Action::Done)
+            }
             eviction::Plan::LeaveAt(at) if at > now => {
+                self.leaving.lock().insert(key);
                 Ok(Action::After(self.context.clock.until(at) + Duration::from_millis(1)))
             }
             eviction::Plan::LeaveAt(_) | eviction::Plan::LeaveNow => {

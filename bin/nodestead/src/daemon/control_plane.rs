@@ -37,7 +37,7 @@ use super::{
     pod_identity,
     region::{REGION, Region, authority},
     serving,
-    signing_keys::KeyFolder,
+    signing_keys::{KeyFolder, legacy_key},
     system_images,
     world::Names,
 };
@@ -179,6 +179,7 @@ impl Planes {
                 jwks_uri: format!("{issuer}/keys"),
                 issuer,
                 keys: keys.keys(),
+                legacy_keys: authn::SigningKeys::new(vec![legacy_key(&folder)?]),
             }),
             token_webhook: Some(authn::Hook::local(
                 "/authenticate",
@@ -305,6 +306,7 @@ impl Planes {
         let mut config = kube_controller_manager::Config::new(ca, pem);
         config.local_path_image = Some(system_images::LOCAL_PATH.to_owned());
         config.node_names = Some(node_names(self.region.ec2.clone()));
+        config.service_account_key = Some(Arc::new(legacy_key(&self.folder(&cluster.name))?));
         let controllers = kube_controller_manager::run(
             client("system:kube-controller-manager"),
             config,

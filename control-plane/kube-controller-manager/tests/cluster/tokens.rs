@@ -1,0 +1,144 @@
+//! The tokens that Secrets hold: who makes them, by whom they are believed, and when they go.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenReview, TokenReviewStatus},
+    core::v1::{Secret, ServiceAccount},
+};
+use kube::{Api, ResourceExt, api::PostParams};
+use serde_json::json;
+
+use crate::support::Cluster;
+
+const TYPE: &str = "kubernetes.io/service-account-token";
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+
+async fn put(cluster: &Cluster, name: &str, account: &str) {
+    cluster
+        .create::<Secret>(json!({ "type": TYPE,
+            "metadata": { "name": name, "annotations": { ACCOUNT: account } } }))
+        .await;
+}
+
+fn data(secret: &Secret, key: &str) -> String {
+    let found = secret.data.as_ref().and_then(|it| it.get(key));
+    found.map(|it| String::from_utf8(it.0.clone()).unwrap()).unwrap_or_default()
+}
+
+async fn token(cluster: &Cluster, name: &str) -> String {
+    cluster
+        .eventually("the Secret has a token", async |it| {
+            it.get::<Secret>(name).await.is_some_and(|it| !data(&it, "token").is_empty())
+        })
+        .await;
+    data(&cluster.get::<Secret>(name).await.unwrap(), "token")
+}
+
+async fn review(cluster: &Cluster, token: &str) -> TokenReviewStatus {
+    let reviews = Api::<TokenReview>::all(cluster.client.clone());
+    let review = serde_json::from_value(json!({ "spec": { "token": token } })).unwrap();
+    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_for_an_account_gets_a_token_by_which_the_api_server_knows_it() {
+    let cluster = Cluster::start(0).await;
+    let account = cluster.create::<ServiceAccount>(json!({ "metadata": { "name": "web" } })).await;
+    put(&cluster, "web-token", "web").await;
+    let token = token(&cluster, "web-token").await;
+    let secret = cluster.get::<Secret>("web-token").await.unwrap();
+    assert!(data(&secret, "ca.crt").starts_with("-----BEGIN CERTIFICATE-----"));
+    assert_eq!(data(&secret, "namespace"), "default");
+    assert_eq!(secret.annotations()["kubernetes.io/service-account.uid"], account.uid().unwrap());
+    let status = review(&cluster, &token).await;
+    let user = status.user.unwrap();
+    assert_eq!(status.authenticated, Some(true));
+    assert_eq!(user.username.as_deref(), Some("system:serviceaccount:default:web"));
+    assert_eq!(user.uid, account.uid());
+    assert!(user.extra.is_none());
+    cluster.patch::<ServiceAccount>("web", json!({ "secrets": [{ "name": "web-token" }] })).await;
+    cluster.delete::<Secret>("web-token").await;
+    let status = review(&cluster, &token).await;
+    assert_eq!(status.error.as_deref(), Some("[invalid bearer token, Token has been invalidated]"));
+    cluster
+        .eventually("the account names it no more", async |it| {
+            it.get::<ServiceAccount>("web").await.unwrap().secrets.unwrap_or_default().is_empty()
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_goes_with_its_account_and_its_token_is_not_the_next_ones() {
+    let cluster = Cluster::start(0).await;
+    cluster.create::<ServiceAccount>(json!({ "metadata": { "name": "web" } })).await;
+    put(&cluster, "web-token", "web").await;
+    let before = token(&cluster, "web-token").await;
+    cluster.delete::<ServiceAccount>("web").await;
+    cluster
+        .eventually("the Secret goes with its account", async |it| {
+            it.get::<Secret>("web-token").await.is_none()
+        })
+        .await;
+    cluster.create::<ServiceAccount>(json!({ "metadata": { "name": "web" } })).await;
+    put(&cluster, "web-token", "web").await;
+    let after = token(&cluster, "web-token").await;
+    assert_ne!(before, after);
+    assert_eq!(review(&cluster, &after).await.authenticated, Some(true));
+    assert_eq!(
+        review(&cluster, &before).await.error.as_deref(),
+        Some("[invalid bearer token, Token does not match server's copy]")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_for_nobody_goes_and_one_without_an_account_is_refused() {
+    let cluster = Cluster::start(0).await;
+    put(&cluster, "stray", "nobody").await;
+    cluster.eventually("it is gone", async |it| it.get::<Secret>("stray").await.is_none()).await;
+    let nameless: Secret =
+        serde_json::from_value(json!({ "type": TYPE, "metadata": { "name": "t" } })).unwrap();
+    let refused = cluster.api::<Secret>().create(&PostParams::default(), &nameless).await;
+    let message = refused.unwrap_err().to_string();
+    let expected = "metadata.annotations[kubernetes.io/service-account.name]: Required value";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_an_older_cluster_that_nobody_uses_is_marked_and_goes() {
+    let cluster = Cluster::start(0).await;
+    let server = cluster.server.clone();
+    drop(cluster.scope.spawn("upkeep", async move { server.maintain().await }));
+    cluster.create::<ServiceAccount>(json!({ "metadata": { "name": "web" } })).await;
+    for name in ["made", "old", "used"] {
+        put(&cluster, name, "web").await;
+    }
+    let secrets = json!([{ "name": "old" }, { "name": "used" }]);
+    cluster.patch::<ServiceAccount>("web", json!({ "secrets": secrets })).await;
+    let (old, used) = (token(&cluster, "old").await, token(&cluster, "used").await);
+    let label = async |cluster: &Cluster, name: &str, label: &str| {
+        let secret = cluster.get::<Secret>(name).await;
+        secret.and_then(|it| it.labels().get(label).cloned())
+    };
+    for _ in 0..6 {
+        if cluster.get::<Secret>("old").await.is_none() {
+            break;
+        }
+        assert_eq!(review(&cluster, &used).await.authenticated, Some(true));
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        if label(&cluster, "old", INVALID_SINCE).await.is_some() {
+            let error = review(&cluster, &old).await.error.unwrap();
+            assert!(error.contains("has been marked invalid"), "{error}");
+            // That was a use; nobody counts it against the test.
+            let unused = json!({ "metadata": { "labels": { LAST_USED: null } } });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            cluster.patch::<Secret>("old", unused).await;
+        }
+    }
+    assert!(cluster.get::<Secret>("old").await.is_none(), "nobody used it");
+    assert!(label(&cluster, "used", LAST_USED).await.is_some(), "it is written down");
+    assert!(label(&cluster, "used", INVALID_SINCE).await.is_none());
+    assert!(label(&cluster, "made", INVALID_SINCE).await.is_none(), "somebody made it");
+}
