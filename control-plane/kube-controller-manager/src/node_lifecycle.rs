@@ -13,11 +13,7 @@ mod pace;
 mod taints;
 mod zones;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use jiff::Timestamp;
@@ -49,8 +45,8 @@ struct Controller {
     pods: Queue<Key>,
     heartbeats: Arc<Mutex<HashMap<String, Heartbeat>>>,
     pace: Arc<Mutex<Pace>>,
-    /// Pods that are to leave at a moment yet to come.
-    leaving: Arc<Mutex<HashSet<Key>>>,
+    /// Pods that are to leave at a moment yet to come: their UID, and when that was first seen.
+    leaving: Arc<Mutex<HashMap<Key, (String, Timestamp)>>>,
 }
 
 pub(crate) async fn run(context: Context) {
@@ -243,7 +239,7 @@ impl Controller {
 
     /// Deletes a pod when no toleration keeps it on its node any longer.
     async fn evict(&self, key: Key) -> Result<Action, ApplyError> {
-        let was_leaving = self.leaving.lock().remove(&key);
+        let leaving = self.leaving.lock().remove(&key);
         let Some(pod) = self.context.caches.pods.get(&key) else { return Ok(Action::Done) };
         let node =
             pods::node_of(&pod).and_then(|it| self.context.caches.nodes.get(&Key::cluster(it)));
@@ -251,16 +247,19 @@ impl Controller {
             return Ok(Action::Done);
         };
         let now = self.context.clock.now();
-        match eviction::plan(&pod, &node) {
+        let uid = object::uid(&*pod);
+        let leaving = leaving.filter(|it| it.0 == uid);
+        let seen = leaving.as_ref().map_or(now, |it| it.1);
+        match eviction::plan(&pod, &node, seen) {
             eviction::Plan::Stay => {
-                if was_leaving {
+                if leaving.is_some() {
                     let message = format!("Cancelling deletion of Pod {key}");
                     self.recorder.normal(&*pod, "TaintManagerEviction", message);
                 }
                 Ok(Action::Done)
             }
             eviction::Plan::LeaveAt(at) if at > now => {
-                self.leaving.lock().insert(key);
+                self.leaving.lock().insert(key, (uid, seen));
                 Ok(Action::After(self.context.clock.until(at) + Duration::from_millis(1)))
             }
             eviction::Plan::LeaveAt(_) | eviction::Plan::LeaveNow => {

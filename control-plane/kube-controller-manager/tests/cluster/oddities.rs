@@ -59,6 +59,12 @@ async fn a_taint_that_goes_in_time_cancels_the_deletion_of_a_pod_that_tolerated_
     assert!(cluster.has_event("TaintManagerEviction", cancelled).await);
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(cluster.get::<Pod>("p").await.is_some());
+    // Another time it counts anew, though the taint does not say when it was added.
+    let start = cluster.clock.now();
+    taint(json!([{ "key": "k", "effect": "NoExecute" }])).await;
+    cluster.eventually("the pod leaves", async |it| it.get::<Pod>("p").await.is_none()).await;
+    let stayed = cluster.clock.now().duration_since(start).as_secs();
+    assert!((300..=302).contains(&stayed), "left after {stayed} s");
 }
 
 #[tokio::test(start_paused = true)]
