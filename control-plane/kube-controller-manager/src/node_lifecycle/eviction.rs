@@ -88,7 +88,7 @@ mod tests {
         let seen = at("2026-01-01T02:00:00Z");
         let one_minute_later = Plan::LeaveAt(at("2026-01-01T02:01:00Z"));
         assert_eq!(plan(&pod, &node(Value::Null), seen), one_minute_later);
-        pod.metadata.creation_timestamp = Some(controller::object::time(seen));
+        pod.metadata.creation_timestamp = Some(object::time(seen));
         assert_eq!(plan(&pod, &node(json!("2026-01-01T00:00:00Z")), seen), one_minute_later);
     }
 }

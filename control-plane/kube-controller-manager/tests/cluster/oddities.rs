@@ -43,7 +43,8 @@ async fn a_class_of_volume_attributes_outlives_the_claims_that_name_it() {
 async fn a_taint_that_goes_in_time_cancels_the_deletion_of_a_pod_that_tolerated_it() {
     let cluster = Cluster::start(1).await;
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "n0",
-        "tolerations": [{ "key": "k", "operator": "Exists", "tolerationSeconds": 300 }],
+        "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 300 }],
         "containers": [{ "name": "c", "image": "one" }] } });
     cluster.create::<Pod>(pod).await;
     let nodes = Api::<Node>::all(cluster.client.clone());

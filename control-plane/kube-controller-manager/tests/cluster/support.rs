@@ -159,7 +159,7 @@ impl Cluster {
         // Its helpers succeed at once.
         config.local_path_image = Some("exits".into());
         config.service_account_key = Some(Arc::new(token_key().clone()));
-        config.legacy_token_clean_up_period = Duration::from_secs(24 * 3600);
+        config.legacy_token_clean_up_period = Duration::from_secs(12 * 3600);
         drop(scope.spawn(
             "controllers",
             kube_controller_manager::run(controllers, config, self.clock, scope.clone()),

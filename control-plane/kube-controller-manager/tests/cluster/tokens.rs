@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewStatus},
-    core::v1::{Secret, ServiceAccount},
+    core::v1::{ConfigMap, Secret, ServiceAccount},
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::json;
 
 use crate::support::Cluster;
@@ -128,27 +131,32 @@ async fn the_day_on_which_a_token_was_used_is_written_on_its_secret() {
 async fn a_token_of_an_older_cluster_that_nobody_uses_is_marked_and_goes() {
     let cluster = Cluster::start(0).await;
     cluster.create::<ServiceAccount>(json!({ "metadata": { "name": "web" } })).await;
-    for name in ["made", "old", "used"] {
+    for name in ["made", "new", "old", "used"] {
         put(&cluster, name, "web").await;
     }
-    let secrets = json!([{ "name": "old" }, { "name": "used" }]);
+    let secrets = json!([{ "name": "new" }, { "name": "old" }, { "name": "used" }]);
     cluster.patch::<ServiceAccount>("web", json!({ "secrets": secrets })).await;
-    let old = token(&cluster, "old").await;
-    let mut refused = String::new();
-    for _ in 0..6 {
-        let today = cluster.clock.now().strftime("%Y-%m-%d").to_string();
-        let used = json!({ "metadata": { "labels": { LAST_USED: today } } });
-        cluster.patch::<Secret>("used", used).await;
-        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
-        if label(&cluster, "old", INVALID_SINCE).await.is_some() {
-            refused = review(&cluster, &old).await.error.unwrap();
-        }
+    // As after months, of which half a day is enough here.
+    let maps = Api::<ConfigMap>::namespaced(cluster.client.clone(), "kube-system");
+    let since = json!({ "data": { "since": "2026-01-01" } });
+    let tracking = "kube-apiserver-legacy-service-account-token-tracking";
+    maps.patch(tracking, &PatchParams::default(), &Patch::Merge(&since)).await.unwrap();
+    for (name, key, day) in
+        [("old", INVALID_SINCE, "2026-06-01"), ("used", LAST_USED, "2026-11-24")]
+    {
+        cluster.patch::<Secret>(name, json!({ "metadata": { "labels": { key: day } } })).await;
     }
-    assert!(refused.contains("has been marked invalid"), "{refused}");
+    let new = token(&cluster, "new").await;
+    assert_eq!(review(&cluster, &new).await.authenticated, Some(true));
+    tokio::time::sleep(Duration::from_secs(24 * 3600 + 60)).await;
     assert!(cluster.get::<Secret>("old").await.is_none(), "nobody used it");
-    assert!(label(&cluster, "used", INVALID_SINCE).await.is_none());
-    let made = cluster.get::<Secret>("made").await.unwrap();
-    assert!(!made.labels().contains_key(INVALID_SINCE), "somebody made it");
+    assert_eq!(label(&cluster, "new", INVALID_SINCE).await.as_deref(), Some("2026-11-24"));
+    let refused = review(&cluster, &new).await.error.unwrap();
+    assert!(refused.contains("has been marked invalid"), "{refused}");
+    for name in ["made", "used"] {
+        let kept = cluster.get::<Secret>(name).await.unwrap();
+        assert!(!kept.labels().contains_key(INVALID_SINCE), "{name}");
+    }
 }
 
 async fn label(cluster: &Cluster, name: &str, label: &str) -> Option<String> {
