@@ -7,6 +7,7 @@
 mod bootstrap_token;
 mod hook;
 mod impersonation;
+mod legacy_token;
 mod oidc;
 mod request_header;
 mod reviews;
@@ -21,7 +22,6 @@ use clock::Clock;
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use serde_json::{Map, Value};
 
-pub(crate) use self::reviews::{create as create_review, shown};
 pub use self::{
     hook::{Hook, HookError, Peer},
     impersonation::impersonate,
@@ -30,7 +30,11 @@ pub use self::{
     service_account::{ServiceAccounts, TokenError},
     signing_keys::SigningKeys,
 };
-use self::{request_header::Authority, webhook::TokenWebhook};
+use self::{legacy_token::LegacyTokenError, request_header::Authority, webhook::TokenWebhook};
+pub(crate) use self::{
+    legacy_token::{LAST_USED, Uses, day},
+    reviews::{create as create_review, shown},
+};
 use crate::{authz::Objects, request::UserInfo};
 
 /// Paths that anyone may ask for (EKS restricts anonymous requests to them).
@@ -84,6 +88,7 @@ pub struct Authenticator {
     clock: Clock,
     oidc: Option<Arc<oidc::Provider>>,
     webhook: Option<Arc<TokenWebhook>>,
+    legacy_uses: Uses,
     authorities: Option<Arc<Authorities>>,
 }
 
@@ -97,6 +102,8 @@ pub struct Unauthorized;
 pub(crate) enum BearerError {
     #[error("{0}")]
     ServiceAccount(TokenError),
+    #[error("{0}")]
+    Legacy(LegacyTokenError),
     #[error("{0}")]
     Oidc(OidcError),
     #[error("token lookup failed")]
@@ -118,7 +125,8 @@ impl Authenticator {
             })),
         };
         let (config, objects) = (Arc::new(config), Arc::new(objects));
-        Ok(Self { config, objects, clock, oidc, webhook, authorities })
+        let legacy_uses = Uses::default();
+        Ok(Self { config, objects, clock, oidc, webhook, legacy_uses, authorities })
     }
 
     /// Takes what named a user out of the headers.
@@ -183,6 +191,11 @@ impl Authenticator {
         self.config.service_accounts.as_ref()
     }
 
+    /// Which tokens of Secrets were used.
+    pub(crate) fn legacy_uses(&self) -> &Uses {
+        &self.legacy_uses
+    }
+
     /// Checks a token for `audiences` (none: the API server's own). Returns those in common.
     pub(crate) async fn authenticate_token(
         &self,
@@ -195,6 +208,12 @@ impl Authenticator {
         if let Some(accounts) = own.filter(|it| it.is_own(token)) {
             let verified = accounts.verify(token, audiences, &self.objects, self.clock);
             return verified.map_err(BearerError::ServiceAccount);
+        }
+        if let Some(accounts) = own.filter(|_| ServiceAccounts::is_legacy(token)) {
+            let (objects, now) = (&*self.objects, self.clock.now());
+            let verified =
+                legacy_token::verify(accounts, token, audiences, objects, now, &self.legacy_uses);
+            return verified.map_err(BearerError::Legacy);
         }
         // The others know of no audiences: their tokens are for the API server and nobody else.
         let common: Vec<String> =

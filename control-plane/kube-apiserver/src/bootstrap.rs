@@ -12,7 +12,7 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    admission, aggregation, authz, custom_resources,
+    admission, aggregation, authn, authz, custom_resources,
     decode::BODY_LIMIT,
     flow, registry,
     request::UserInfo,
@@ -50,6 +50,7 @@ pub(crate) async fn ensure(server: &Arc<Server>) -> Result<(), StartError> {
     }
     ensure_flows(server).await?;
     ensure_trust(server).await?;
+    ensure_tracking(server).await?;
     create(server, &server.services.default_range()).await?;
     ensure_service(server).await?;
     repair_services(server).await
@@ -151,6 +152,44 @@ pub(crate) async fn ensure_trust(server: &Arc<Server>) -> Result<(), StartError>
             known["data"] = Value::Object(all);
             let path = format!("{}/{}", path(server, &map), meta(&map, "name"));
             send(server, Method::PUT, path, &known, &[StatusCode::CONFLICT]).await
+        }
+    }
+}
+
+/// Since when it is written down which tokens of Secrets are used.
+///
+/// Upstream: pkg/controlplane/controller/legacytokentracking.
+async fn ensure_tracking(server: &Arc<Server>) -> Result<(), StartError> {
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "data": { "since": authn::day(server.clock.now()) },
+        "metadata": {
+            "name": "kube-apiserver-legacy-service-account-token-tracking",
+            "namespace": "kube-system",
+        },
+    });
+    let Some(mut known) = stored(server, &map) else { return create(server, &map).await };
+    let since = known["data"]["since"].as_str().unwrap_or_default();
+    if since.parse::<jiff::civil::Date>().is_ok() {
+        return Ok(());
+    }
+    known["data"]["since"] = map["data"]["since"].clone();
+    let path = format!("{}/{}", path(server, &map), meta(&map, "name"));
+    send(server, Method::PUT, path, &known, &[StatusCode::CONFLICT]).await
+}
+
+/// Writes, for ever, on Secrets on which day their tokens were last used.
+pub(crate) async fn follow_legacy_tokens(server: &Arc<Server>) {
+    let uses = server.authenticator.legacy_uses().clone();
+    let gone = [StatusCode::NOT_FOUND, StatusCode::CONFLICT];
+    loop {
+        for used in uses.next().await {
+            let patch = json!({ "metadata": { "uid": used.uid,
+                "labels": { authn::LAST_USED: authn::day(server.clock.now()) } } });
+            let path = format!("/api/v1/namespaces/{}/secrets/{}", used.namespace, used.name);
+            if let Err(error) = send(server, Method::PATCH, path, &patch, &gone).await {
+                tracing::warn!(%error, "the day on which a token was used is not written down");
+            }
         }
     }
 }
@@ -271,10 +310,14 @@ pub(crate) async fn send(
     object: &Value,
     tolerated: &[StatusCode],
 ) -> Result<(), StartError> {
+    let content = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
     let mut request = Request::builder()
         .method(method)
         .uri(&path)
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, content)
         .header(header::USER_AGENT, "kube-apiserver")
         .body(transport::full(object.to_string()))
         .map_err(|error| StartError::Write { path: path.clone(), message: error.to_string() })?;

@@ -220,7 +220,14 @@ fn config(
             None => made.ca.certificate_pem().to_owned(),
         }),
         request_header,
-        service_accounts: Some(authn::ServiceAccounts { issuer, audiences, jwks_uri, keys }),
+        service_accounts: Some(authn::ServiceAccounts {
+            issuer,
+            audiences,
+            jwks_uri,
+            keys,
+            // The controllers are given the same key.
+            legacy_keys: authn::SigningKeys::default(),
+        }),
         oidc: args.oidc.oidc()?,
         token_webhook: match &args.authentication_token_webhook_config_file {
             Some(path) => Some(webhook_config::hook(&read(path)?)?),

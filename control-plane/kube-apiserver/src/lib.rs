@@ -187,6 +187,7 @@ impl ApiServer {
             self.compact(),
             self.server.follow_definitions(),
             self.server.follow_api_services(),
+            bootstrap::follow_legacy_tokens(&self.server),
         );
     }
 

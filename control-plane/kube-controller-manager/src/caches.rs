@@ -13,13 +13,13 @@ use k8s_openapi::api::{
     core::v1::{
         ConfigMap, Container, ContainerStatus, Endpoints, Namespace, Node, PersistentVolume,
         PersistentVolumeClaim, Pod, PodSpec, PodStatus, ReplicationController, ResourceQuota,
-        Service, ServiceAccount,
+        Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
-    storage::v1::{CSIDriver, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass},
 };
 use kube::{Client, Resource};
 use lifecycle::Scope;
@@ -45,6 +45,8 @@ pub(crate) struct Caches {
     pub(crate) namespaces: Store<Namespace>,
     pub(crate) services: Store<Service>,
     pub(crate) service_accounts: Store<ServiceAccount>,
+    /// Those that hold tokens of service accounts, and no others.
+    pub(crate) token_secrets: Store<Secret>,
     pub(crate) root_cas: Store<ConfigMap>,
     pub(crate) endpoints: Store<Endpoints>,
     pub(crate) endpoint_slices: Store<EndpointSlice>,
@@ -60,6 +62,7 @@ pub(crate) struct Caches {
     pub(crate) claims: Store<PersistentVolumeClaim>,
     pub(crate) volumes: Store<PersistentVolume>,
     pub(crate) storage_classes: Store<StorageClass>,
+    pub(crate) attributes_classes: Store<VolumeAttributesClass>,
     pub(crate) csi_drivers: Store<CSIDriver>,
     pub(crate) attachments: Store<VolumeAttachment>,
     pub(crate) quotas: Store<ResourceQuota>,
@@ -86,6 +89,7 @@ impl Caches {
             .index(BY_NODE, |it: &VolumeAttachment| vec![it.spec.node_name.clone()])
             .index(BY_VOLUME, |it| it.spec.source.persistent_volume_name.iter().cloned().collect());
         let slices = StoreSpec::default().index(BY_SERVICE, by_service);
+        let token_secrets = StoreSpec::default().fields("type=kubernetes.io/service-account-token");
         let root_cas = StoreSpec::default().fields(&format!("metadata.name={ROOT_CA}"));
         Self {
             pods: reflect(client(), pods, scope),
@@ -94,6 +98,7 @@ impl Caches {
             namespaces: reflect(client(), StoreSpec::default(), scope),
             services: reflect(client(), StoreSpec::default(), scope),
             service_accounts: reflect(client(), StoreSpec::default(), scope),
+            token_secrets: reflect(client(), token_secrets, scope),
             root_cas: reflect(client(), root_cas, scope),
             endpoints: reflect(client(), StoreSpec::default(), scope),
             endpoint_slices: reflect(client(), slices, scope),
@@ -109,6 +114,7 @@ impl Caches {
             claims: reflect(client(), StoreSpec::default(), scope),
             volumes: reflect(client(), StoreSpec::default(), scope),
             storage_classes: reflect(client(), StoreSpec::default(), scope),
+            attributes_classes: reflect(client(), StoreSpec::default(), scope),
             csi_drivers: reflect(client(), StoreSpec::default(), scope),
             attachments: reflect(client(), attachments, scope),
             quotas: reflect(client(), StoreSpec::default(), scope),
@@ -129,6 +135,7 @@ impl Caches {
             self.namespaces.synced(),
             self.services.synced(),
             self.service_accounts.synced(),
+            self.token_secrets.synced(),
             self.root_cas.synced(),
             self.endpoints.synced(),
             self.endpoint_slices.synced(),
@@ -144,6 +151,7 @@ impl Caches {
             self.claims.synced(),
             self.volumes.synced(),
             self.storage_classes.synced(),
+            self.attributes_classes.synced(),
             self.csi_drivers.synced(),
             self.attachments.synced(),
             self.quotas.synced(),

@@ -49,6 +49,12 @@ pub struct Args {
     /// What pods trust the API server by; the signing certificate where it is not given.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
+    /// The key that signs the tokens of service accounts that Secrets hold; without it there are none.
+    #[arg(long)]
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// How long tokens that older clusters made may be unused before they are taken away.
+    #[arg(long, default_value = "8760h", value_parser = go_duration)]
+    pub legacy_service_account_token_clean_up_period: Duration,
     /// How long signed certificates are valid, at most (seconds, or like `8760h`).
     #[arg(long, default_value = "8760h", value_parser = go_duration)]
     pub cluster_signing_duration: Duration,
@@ -140,6 +146,11 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         Some(path) => std::fs::read_to_string(path)?,
     };
     let mut config = crate::Config::new(Arc::new(pki::Ca::from_pem(&certificate, &key)?), root);
+    if let Some(path) = &args.service_account_private_key_file {
+        let key = pki::ServiceAccountKey::from_pem(&std::fs::read_to_string(path)?)?;
+        config.service_account_key = Some(Arc::new(key));
+    }
+    config.legacy_token_clean_up_period = args.legacy_service_account_token_clean_up_period;
     config.cluster_signing_duration = args.cluster_signing_duration;
     config.node_monitor_grace_period = args.node_monitor_grace_period;
     config.local_path_image = args.local_path_image;

@@ -17,6 +17,10 @@ pub struct Config {
     pub ca: Arc<pki::Ca>,
     /// What pods trust the API server by: the `kube-root-ca.crt` ConfigMap of each namespace.
     pub root_ca_pem: String,
+    /// Signs the tokens that Secrets hold. `None`: such Secrets stay empty.
+    pub service_account_key: Option<Arc<pki::ServiceAccountKey>>,
+    /// How long the tokens of Secrets that older clusters made may be unused before they go.
+    pub legacy_token_clean_up_period: std::time::Duration,
     /// See [`NodeNamesCheck`]. `None` compares with the addresses that the Node object shows.
     pub node_names: Option<Arc<NodeNamesCheck>>,
     /// What the helper pods of local volumes run (`nodestead-addons`). `None`: there are none.
@@ -38,6 +42,8 @@ impl Config {
         Self {
             ca,
             root_ca_pem,
+            service_account_key: None,
+            legacy_token_clean_up_period: std::time::Duration::from_secs(365 * 24 * 3600),
             node_names: None,
             local_path_image: None,
             node_monitor_grace_period: std::time::Duration::from_secs(50),

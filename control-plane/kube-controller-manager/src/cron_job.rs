@@ -21,7 +21,10 @@ use k8s_openapi::{
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use self::plan::{Observed, Plan, Start};
+use self::{
+    plan::{Observed, Plan, Start},
+    schedule::ParseScheduleError,
+};
 use crate::{Context, caches::BY_OWNER};
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -68,20 +71,69 @@ impl Controller {
             Ok(plan) => plan,
             Err(error) => {
                 // It stays wrong until somebody changes it.
-                let message = format!("unparseable schedule: {error}");
-                self.recorder.warn(&*cron, "UnparseableSchedule", message);
+                let (reason, message) = unusable(&cron, &error);
+                self.recorder.warn(&*cron, reason, message);
                 return Ok(Action::Done);
             }
         };
+        self.tell_oddities(&key, &cron, &plan).await?;
         self.apply(&key, &cron, &plan).await?;
         let due = plan.next.map(|at| self.context.clock.until(at));
         Ok(due.map_or(Action::Done, |it| Action::After(it + std::time::Duration::from_millis(1))))
     }
 
+    /// Tells about Jobs that are not as noted. The cache may not show yet what an earlier pass noted,
+    /// so the API server is asked first.
+    async fn tell_oddities(
+        &self,
+        key: &Key,
+        cron: &CronJob,
+        plan: &Plan,
+    ) -> Result<(), ApplyError> {
+        if plan.missed_many {
+            let message = "too many missed start times. Set or decrease \
+                           .spec.startingDeadlineSeconds or check clock skew";
+            self.recorder.warn(cron, "TooManyMissedTimes", message);
+        }
+        if plan.unexpected.is_empty() && plan.missing.is_empty() {
+            return Ok(());
+        }
+        let crons = apply::api::<CronJob>(&self.context.client, &key.namespace);
+        let found = crons.get_opt(&key.name).await;
+        let found = found.map_err(|it| ApplyError::new::<CronJob>("get", &key.name, it))?;
+        let noted = found.and_then(|it| it.status?.active).unwrap_or_default();
+        for job in &plan.unexpected {
+            if !noted.iter().any(|it| it.uid == job.metadata.uid) {
+                let name = job.metadata.name.as_deref().unwrap_or_default();
+                let message =
+                    format!("Saw a job that the controller did not create or forgot: {name}");
+                self.recorder.warn(cron, "UnexpectedJob", message);
+            }
+        }
+        let jobs = apply::api::<Job>(&self.context.client, &key.namespace);
+        for name in &plan.missing {
+            let is_noted = noted.iter().any(|it| it.name.as_ref() == Some(name));
+            if !is_noted {
+                continue;
+            }
+            let job = jobs.get_opt(name).await;
+            if job.map_err(|it| ApplyError::new::<Job>("get", name, it))?.is_none() {
+                let message = format!("Active job went missing: {name}");
+                self.recorder.normal(cron, "MissingJob", message);
+            }
+        }
+        Ok(())
+    }
+
     async fn apply(&self, key: &Key, cron: &CronJob, plan: &Plan) -> Result<(), ApplyError> {
         let jobs = apply::api::<Job>(&self.context.client, &key.namespace);
         for job in plan.clean.iter().chain(&plan.replace) {
-            apply::delete_with(&jobs, &**job, DeleteParams::background()).await?;
+            let deleted = apply::delete_with(&jobs, &**job, DeleteParams::background()).await;
+            if let Err(error) = deleted {
+                let message = format!("Deleted job: {}", error.server_message());
+                self.recorder.warn(cron, "FailedDelete", message);
+                return Err(error);
+            }
             let name = job.metadata.name.as_deref().unwrap_or_default();
             self.recorder.normal(cron, "SuccessfulDelete", format!("Deleted job {name}"));
         }
@@ -96,6 +148,7 @@ impl Controller {
                 self.recorder.normal(cron, "JobAlreadyActive", message);
             }
             Start::Missed { at } => {
+                let at = at.strftime("%a, %d %b %Y %H:%M:%S +0000");
                 let message = format!("Missed scheduled time to start a job: {at}");
                 self.recorder.warn(cron, "MissSchedule", message);
             }
@@ -171,6 +224,19 @@ impl Controller {
                 self.recorder.warn(cron, "FailedCreate", message);
                 Err(error)
             }
+        }
+    }
+}
+
+/// What is said about a CronJob that cannot be followed.
+fn unusable(cron: &CronJob, error: &ParseScheduleError) -> (&'static str, String) {
+    match error {
+        ParseScheduleError::TimeZone { name } => {
+            ("UnknownTimeZone", format!("invalid timeZone: {name:?}: unknown time zone {name}"))
+        }
+        error => {
+            let schedule = &cron.spec.schedule;
+            ("UnparseableSchedule", format!("unparseable schedule: {schedule:?} : {error}"))
         }
     }
 }

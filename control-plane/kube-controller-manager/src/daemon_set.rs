@@ -4,13 +4,14 @@
 //! pods of an old template within `maxUnavailable` and `maxSurge`.
 //!
 //! Upstream: `pkg/controller/daemon`. Deviation: a pod that failed is replaced with the queue's
-//! back-off instead of one per node.
+//! back-off instead of one per node; of several revisions of one template upstream gives all pods of
+//! the set the newest one's label, here those of the others do.
 
 mod plan;
 mod pod;
 mod status;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use controller::{Action, ApplyError, Change, Key, Queue, Recorder, apply, object};
 use k8s_openapi::api::{
@@ -26,6 +27,8 @@ use crate::{
 const PARALLEL: usize = 2;
 /// At most so many creations or deletions per pass, as upstream.
 const BURST: usize = 250;
+/// Until the caches show what was written.
+const SOON: Duration = Duration::from_millis(100);
 /// Upstream's `revisionHistoryLimit`, where the API server has not set it.
 const HISTORY_LIMIT: i32 = 10;
 
@@ -107,6 +110,9 @@ impl Controller {
         let collisions = set.status.as_ref().and_then(|it| it.collision_count);
         let history = revisions::sync(client, &*set, &spec.template, collisions, known).await?;
         let owned = claim::find(&*set, &selector, &caches.pods).apply(client, &*set).await?;
+        if self.merge_duplicates(&history, &owned).await? {
+            return Ok(Action::After(SOON));
+        }
         let now = self.context.clock.now();
         let nodes = caches.nodes.all();
         let observed = plan::Observed::new(&set, &nodes, &owned, &history.hash, now);
@@ -126,6 +132,40 @@ impl Controller {
         let seconds = spec.min_ready_seconds.unwrap_or(0);
         let due = pods::until_available(owned.iter().map(|it| &**it), seconds, &self.context.clock);
         Ok(due.map_or(Action::Done, Action::After))
+    }
+
+    /// Of several revisions of one template the newest stays. Pods of the others count as its own, and
+    /// nothing else is done before the caches show that. Returns whether pods were given another label.
+    async fn merge_duplicates(
+        &self,
+        history: &revisions::History,
+        pods: &[Arc<Pod>],
+    ) -> Result<bool, ApplyError> {
+        let client = &self.context.client;
+        let mut is_changed = false;
+        for duplicate in history.duplicates() {
+            let hash = Some(revisions::hash_of(duplicate));
+            if hash == Some(&*history.hash) {
+                continue;
+            }
+            let its = pods.iter().filter(|it| object::label(&***it, revisions::HASH_LABEL) == hash);
+            let mut is_used = false;
+            for pod in its {
+                is_used = true;
+                let key = Key::of(&**pod);
+                let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid,
+                    "labels": { revisions::HASH_LABEL: history.hash } } });
+                match apply::patch::<Pod>(client, &key.namespace, &key.name, &patch).await {
+                    Err(error) if !error.is_not_found() => return Err(error),
+                    _ => {}
+                }
+            }
+            is_changed |= is_used;
+            if !is_used {
+                apply::delete(client, &**duplicate).await?;
+            }
+        }
+        Ok(is_changed)
     }
 
     async fn apply(

@@ -7,15 +7,15 @@
 //! An owner that the caches do not show is asked for before anything is deleted: caches are stale,
 //! and deleting is final. The delete itself names UID and version that the decision was made on.
 //!
-//! Upstream: `pkg/controller/garbagecollector`. Deviation: no cache of absent owners; an owner in
-//! another namespace counts as absent, without upstream's `OwnerRefInvalidNamespace` event.
+//! Upstream: `pkg/controller/garbagecollector`. Deviation: no cache of absent owners.
 
 mod decision;
 mod graph;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use controller::{Action, ApplyError, Queue};
+use controller::{Action, ApplyError, EventType, Queue, Recorder};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -40,11 +40,13 @@ struct Collector {
     context: Context,
     graph: Arc<Graph>,
     queue: Queue<Id>,
+    recorder: Recorder,
 }
 
 pub(crate) async fn run(context: Context) {
     let graph = context.objects.clone();
-    let it = Collector { queue: graph.queue().clone(), graph, context };
+    let recorder = context.recorder("garbage-collector-controller");
+    let it = Collector { queue: graph.queue().clone(), graph, context, recorder };
     let resync = it.clone();
     drop(it.context.scope.spawn("garbage-collector/resync", async move { resync.resync().await }));
     if !it.context.is_on("garbage-collector-controller") {
@@ -81,7 +83,7 @@ impl Collector {
         if owners.is_empty() {
             return Ok(Action::Done);
         }
-        let states = self.owners(&object, &owners).await?;
+        let states = self.owners(&resource, &object, &owners).await?;
         let has_dependents = !self.graph.dependents(&id.uid).is_empty();
         match decision::decide(&states, has_dependents, &object) {
             Decision::Keep => {}
@@ -99,6 +101,7 @@ impl Collector {
 
     async fn owners(
         &self,
+        resource: &ApiResource,
         object: &Meta,
         references: &[graph::Reference],
     ) -> Result<Owners, ApplyError> {
@@ -106,6 +109,9 @@ impl Collector {
         for reference in references {
             // Who has the UID but another name, or is elsewhere, is not who is referred to.
             let known = self.graph.by_uid(&reference.uid);
+            if known.as_ref().is_some_and(|it| decision::is_elsewhere(object, it)) {
+                self.tell_elsewhere(resource, object, reference);
+            }
             let state = match known.filter(|it| decision::is_owner(reference, object, it)) {
                 Some(owner) => decision::state_of(&owner.metadata),
                 None => self.ask(object, reference).await?,
@@ -117,6 +123,21 @@ impl Collector {
             }
         }
         Ok(owners)
+    }
+
+    /// Says about an object that its owner is in another namespace, where nobody can own it.
+    fn tell_elsewhere(&self, resource: &ApiResource, object: &Meta, owner: &graph::Reference) {
+        let meta = &object.metadata;
+        let about = ObjectReference {
+            api_version: Some(resource.api_version.clone()),
+            kind: Some(resource.kind.clone()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let message = decision::elsewhere(object, owner);
+        self.recorder.about(&about, EventType::Warning, "OwnerRefInvalidNamespace", message);
     }
 
     /// Asks the API server for an owner that the caches do not show.

@@ -23,11 +23,13 @@ mod discovery;
 mod disruption;
 mod endpoints;
 mod ephemeral_volume;
+mod expand;
 mod expectations;
 mod garbage_collector;
 mod handover;
 mod horizontal;
 mod job;
+mod legacy_token_cleaner;
 mod local_path;
 mod namespace;
 mod node_lifecycle;
@@ -41,6 +43,7 @@ mod resource_quota;
 mod revisions;
 mod scale;
 mod service_account;
+mod service_account_token;
 mod stateful_set;
 mod storage_protection;
 mod switches;
@@ -148,7 +151,11 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     );
     context.start(&["statefulset-controller"], stateful_set::run);
     context.start(
-        &["persistentvolumeclaim-protection-controller", "persistentvolume-protection-controller"],
+        &[
+            "persistentvolumeclaim-protection-controller",
+            "persistentvolume-protection-controller",
+            "volumeattributesclass-protection-controller",
+        ],
         storage_protection::run,
     );
     context.start(
@@ -157,5 +164,8 @@ pub async fn run(client: Client, config: Config, clock: Clock, scope: Scope) {
     );
     context.start(&["ttl-controller"], ttl::run);
     context.start(&["ttl-after-finished-controller"], ttl_after_finished::run);
+    context.start(&["persistentvolume-expander-controller"], expand::run);
+    context.start(&["serviceaccount-token-controller"], service_account_token::run);
+    context.start(&["legacy-serviceaccount-token-cleaner-controller"], legacy_token_cleaner::run);
     scope.cancelled().await;
 }

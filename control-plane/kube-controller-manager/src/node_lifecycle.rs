@@ -47,6 +47,8 @@ struct Controller {
     pace: Arc<Mutex<Pace>>,
     zones: Arc<Mutex<Zones>>,
     taints_seen: Arc<Mutex<Sightings>>,
+    /// Pods that are to leave at a moment yet to come, with their UIDs.
+    leaving: Arc<Mutex<HashMap<Key, String>>>,
 }
 
 pub(crate) async fn run(context: Context) {
@@ -58,6 +60,7 @@ pub(crate) async fn run(context: Context) {
         pace: Arc::default(),
         zones: Arc::default(),
         taints_seen: Arc::default(),
+        leaving: Arc::default(),
         context,
     };
     it.subscribe();
@@ -99,7 +102,8 @@ impl Controller {
             let node = |pod: &Option<Arc<Pod>>| {
                 pod.as_ref().and_then(|it| pods::node_of(it).map(str::to_owned))
             };
-            if change.new.is_some() && node(&change.old) != node(&change.new) {
+            // One that is gone is no longer waited for.
+            if change.new.is_none() || node(&change.old) != node(&change.new) {
                 this.pods.add(change.key.clone());
             }
         });
@@ -243,6 +247,7 @@ impl Controller {
 
     /// Deletes a pod when no toleration keeps it on its node any longer.
     async fn evict(&self, key: Key) -> Result<Action, ApplyError> {
+        let leaving = self.leaving.lock().remove(&key);
         let Some(pod) = self.context.caches.pods.get(&key) else { return Ok(Action::Done) };
         let node =
             pods::node_of(&pod).and_then(|it| self.context.caches.nodes.get(&Key::cluster(it)));
@@ -252,8 +257,15 @@ impl Controller {
         let now = self.context.clock.now();
         let plan = eviction::plan(&pod, &node, &self.taints_seen.lock(), now);
         match plan {
-            eviction::Plan::Stay => Ok(Action::Done),
+            eviction::Plan::Stay => {
+                if leaving == Some(object::uid(&*pod)) {
+                    let message = format!("Cancelling deletion of Pod {key}");
+                    self.recorder.normal(&*pod, "TaintManagerEviction", message);
+                }
+                Ok(Action::Done)
+            }
             eviction::Plan::LeaveAt(at) if at > now => {
+                self.leaving.lock().insert(key, object::uid(&*pod));
                 Ok(Action::After(self.context.clock.until(at) + Duration::from_millis(1)))
             }
             eviction::Plan::LeaveAt(_) | eviction::Plan::LeaveNow => {

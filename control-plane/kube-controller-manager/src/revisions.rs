@@ -120,6 +120,13 @@ async fn create(
     }
 }
 
+impl History {
+    /// Older revisions of the very template that is wanted now.
+    pub(crate) fn duplicates(&self) -> impl Iterator<Item = &Arc<ControllerRevision>> {
+        self.old.iter().filter(|it| it.data == self.current.data)
+    }
+}
+
 /// Deletes the oldest revisions that nothing uses, beyond the limit.
 pub(crate) async fn clean(
     client: &Client,
@@ -133,4 +140,25 @@ pub(crate) async fn clean(
         apply::delete(client, &**revision).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_revision_of_the_same_template_is_a_duplicate() {
+        let revision = |name: &str, number: i64, image: &str| {
+            let meta = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            let data = Some(RawExtension(json!({ "spec": image })));
+            Arc::new(ControllerRevision { metadata: meta, data, revision: number })
+        };
+        let history = History {
+            current: revision("c", 3, "two"),
+            hash: "c".into(),
+            old: vec![revision("a", 1, "one"), revision("b", 2, "two")],
+        };
+        let names: Vec<_> = history.duplicates().map(|it| it.metadata.name.clone()).collect();
+        assert_eq!(names, [Some("b".to_owned())]);
+    }
 }

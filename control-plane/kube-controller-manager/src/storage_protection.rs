@@ -1,16 +1,20 @@
-//! Keeps claims that pods use, and volumes that claims have, from going before those do.
+//! Keeps claims that pods use, volumes that claims have, and classes of volume attributes that claims
+//! and volumes name, from going before those do.
 //!
-//! Both carry a finalizer from the API server, those of an older one from the moment at which they are
+//! They carry a finalizer from the API server, those of an older one from the moment at which they are
 //! seen; it is taken away when they are
 //! deleted and nobody needs them. Whether a pod uses a claim is asked of the API server before that,
 //! since the answer is final.
 //!
-//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection}`.
+//! Upstream: `pkg/controller/volume/{pvcprotection,pvprotection,vacprotection}`.
 
 use std::sync::Arc;
 
 use controller::{Action, ApplyError, Key, Queue, apply, object};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::VolumeAttributesClass,
+};
 use kube::{
     Api, Resource,
     api::{ListParams, Patch, PatchParams},
@@ -21,6 +25,7 @@ use crate::{Context, pods};
 
 const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
 const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+const OF_CLASSES: &str = "kubernetes.io/vac-protection";
 
 pub(crate) async fn run(context: Context) {
     let (claims, volumes) = (Queue::new(), Queue::new());
@@ -37,12 +42,72 @@ pub(crate) async fn run(context: Context) {
             }
         }
     });
+    let classes = class_queue(&context);
+    let of_classes = controller::run("vac-protection", classes, 1, |it| class(&context, it));
     let of_claims = controller::run("pvc-protection", claims, 5, |it| claim(&context, it));
     let of_volumes = controller::run("pv-protection", volumes, 5, |it| volume(&context, it));
     tokio::join!(
         context.when_on("persistentvolumeclaim-protection-controller", of_claims),
         context.when_on("persistentvolume-protection-controller", of_volumes),
+        context.when_on("volumeattributesclass-protection-controller", of_classes),
     );
+}
+
+/// The classes that changed, and those that a claim or a volume names no more.
+fn class_queue(context: &Context) -> Queue<String> {
+    let classes = Queue::new();
+    let on = classes.clone();
+    let caches = &context.caches;
+    caches.attributes_classes.subscribe(move |change| on.add(change.key.name.clone()));
+    let on = classes.clone();
+    caches.claims.subscribe(move |change| {
+        let named = change.old.iter().flat_map(|it| classes_of_claim(it));
+        named.for_each(|it| on.add(it.to_owned()));
+    });
+    let on = classes.clone();
+    caches.volumes.subscribe(move |change| {
+        let named = change.old.iter().filter_map(|it| class_of_volume(it));
+        named.for_each(|it| on.add(it.to_owned()));
+    });
+    classes
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> Option<&str> {
+    volume.spec.as_ref()?.volume_attributes_class_name.as_deref().filter(|it| !it.is_empty())
+}
+
+/// What a claim has, what it asks for, and what its volume is on the way to.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let status = claim.status.as_ref();
+    let named = [
+        claim.spec.as_ref().and_then(|it| it.volume_attributes_class_name.as_deref()),
+        status.and_then(|it| it.current_volume_attributes_class_name.as_deref()),
+        status
+            .and_then(|it| it.modify_volume_status.as_ref())
+            .and_then(|it| it.target_volume_attributes_class_name.as_deref()),
+    ];
+    named.into_iter().flatten().filter(|it| !it.is_empty())
+}
+
+async fn class(context: &Context, name: String) -> Result<Action, ApplyError> {
+    let caches = &context.caches;
+    let Some(class) = caches.attributes_classes.get(&Key::cluster(&name)) else {
+        return Ok(Action::Done);
+    };
+    let Some(patch) = plan(&*class, OF_CLASSES) else { return Ok(Action::Done) };
+    let is_named = || {
+        caches.volumes.all().iter().any(|it| class_of_volume(it) == Some(name.as_str()))
+            || caches.claims.all().iter().any(|it| classes_of_claim(it).any(|it| it == name))
+    };
+    if object::is_terminating(&*class) && is_named() {
+        return Ok(Action::Done);
+    }
+    let api = Api::<VolumeAttributesClass>::all(context.client.clone());
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::Done),
+        Err(source) => Err(ApplyError::new::<VolumeAttributesClass>("patch", &name, source)),
+        Ok(_) => Ok(Action::Done),
+    }
 }
 
 /// Before it has a node no kubelet has heard of a pod, and none will start it on a claim that goes.
@@ -141,5 +206,20 @@ mod tests {
         {
             assert_eq!(uses(&pod(node), claim), expected, "{node} {claim}");
         }
+    }
+
+    #[test]
+    fn a_claim_names_the_classes_that_it_has_asks_for_and_is_on_the_way_to() {
+        let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+            "spec": { "volumeAttributesClassName": "gold" },
+            "status": { "currentVolumeAttributesClassName": "silver",
+                "modifyVolumeStatus": { "status": "InProgress",
+                    "targetVolumeAttributesClassName": "iron" } } }))
+        .unwrap();
+        assert_eq!(classes_of_claim(&claim).collect::<Vec<_>>(), ["gold", "silver", "iron"]);
+        let none: PersistentVolumeClaim = serde_json::from_value(json!({
+            "spec": { "volumeAttributesClassName": "" } }))
+        .unwrap();
+        assert_eq!(classes_of_claim(&none).count(), 0);
     }
 }

@@ -27,10 +27,12 @@ const HERE: &[Names] = &[
         "kube-apiserver-serving-clustertrustbundle-publisher-controller",
         "kube-apiserver-serving-clustertrustbundle-publisher-controller",
     ),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("namespace-controller", "namespace"),
     ("node-lifecycle-controller", "nodelifecycle"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),
     ("persistentvolume-binder-controller", "persistentvolume-binder"),
+    ("persistentvolume-expander-controller", "persistentvolume-expander"),
     ("persistentvolume-protection-controller", "pv-protection"),
     ("persistentvolumeclaim-protection-controller", "pvc-protection"),
     ("pod-garbage-collector-controller", "podgc"),
@@ -40,11 +42,13 @@ const HERE: &[Names] = &[
     ("resourcequota-controller", "resourcequota"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
     ("serviceaccount-controller", "serviceaccount"),
+    ("serviceaccount-token-controller", "serviceaccount-token"),
     ("statefulset-controller", "statefulset"),
     ("taint-eviction-controller", "taint-eviction-controller"),
     ("token-cleaner-controller", "tokencleaner"),
     ("ttl-after-finished-controller", "ttl-after-finished"),
     ("ttl-controller", "ttl"),
+    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller"),
 ];
 
 /// Those that only upstream has: what they do is done elsewhere, or not at all.
@@ -52,18 +56,14 @@ const ELSEWHERE: &[Names] = &[
     ("bootstrap-signer-controller", "bootstrapsigner"),
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
     ("device-taint-eviction-controller", "device-taint-eviction-controller"),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("node-ipam-controller", "nodeipam"),
     ("node-route-controller", "route"),
-    ("persistentvolume-expander-controller", "persistentvolume-expander"),
     ("selinux-warning-controller", "selinux-warning-controller"),
     ("service-cidr-controller", "service-cidr-controller"),
     ("service-lb-controller", "service"),
-    ("serviceaccount-token-controller", "serviceaccount-token"),
     ("storage-version-migrator-controller", "storage-version-migrator-controller"),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
-    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller"),
 ];
 
 /// See the module. The default: all of them run.

@@ -103,6 +103,26 @@ impl Recorder {
         self.at(self.clock.now(), object, kind, reason, message);
     }
 
+    /// Tells about an object whose kind is known only now.
+    pub fn about(
+        &self,
+        object: &ObjectReference,
+        kind: EventType,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        let own = |field: &Option<String>| field.clone().unwrap_or_default();
+        let object = About {
+            api_version: own(&object.api_version),
+            kind: own(&object.kind),
+            namespace: own(&object.namespace),
+            name: own(&object.name),
+            uid: own(&object.uid),
+        };
+        let note = Note { object, kind, reason, message: message.into() };
+        drop(self.sender.try_send((note, self.clock.now())));
+    }
+
     /// Tells about an object what was so at a moment that is over: before it was told to those who
     /// then record events of their own.
     pub fn at<K: Resource<DynamicType = ()>>(

@@ -37,7 +37,7 @@ use super::{
     pod_identity,
     region::{REGION, Region, authority},
     serving,
-    signing_keys::KeyFolder,
+    signing_keys::{KeyFolder, legacy_key},
     system_images,
     world::Names,
 };
@@ -188,6 +188,7 @@ impl Planes {
                 jwks_uri: format!("{issuer}/keys"),
                 issuer,
                 keys: keys.keys(),
+                legacy_keys: authn::SigningKeys::new(vec![legacy_key(&folder)?]),
             }),
             token_webhook: Some(authn::Hook::local(
                 "/authenticate",
@@ -315,6 +316,7 @@ impl Planes {
         config.local_path_image = Some(system_images::LOCAL_PATH.to_owned());
         config.node_names = Some(node_names(self.region.ec2.clone()));
         let (components, is_ours) = (api.components(), |name: &str| self.is_ours(name));
+        config.service_account_key = Some(Arc::new(legacy_key(&self.folder(&cluster.name))?));
         if is_ours("kube-scheduler") {
             let client = client("system:kube-scheduler");
             let scheduler = kube_scheduler::run(client, clock, child.clone());

@@ -2,7 +2,8 @@
 //! the clock, as EKS does.
 //!
 //! A folder holds one file per key, named by the second from which on it signs. A cluster of an older
-//! region has one key in `sa.key`, which becomes the first.
+//! region has one key in `sa.key`, which becomes the first. The tokens that Secrets hold have a key of
+//! their own, `sa-legacy.key`.
 
 use std::{
     fs,
@@ -20,6 +21,7 @@ use super::files;
 
 const FOLDER: &str = "sa-keys";
 const OLDER: &str = "sa.key";
+const LEGACY: &str = "sa-legacy.key";
 /// How often the date is looked at: the host's clock may be set at any time.
 const PERIOD: Duration = Duration::from_secs(600);
 
@@ -84,6 +86,17 @@ impl KeyFolder {
         self.keys.replace(self.ring.at(now));
         Ok(())
     }
+}
+
+/// The key of the tokens that Secrets hold. They have no end, so it is never another one.
+pub(crate) fn legacy_key(folder: &Path) -> anyhow::Result<ServiceAccountKey> {
+    let path = folder.join(LEGACY);
+    if path.exists() {
+        return Ok(ServiceAccountKey::from_pem(&files::read(&path)?)?);
+    }
+    let key = ServiceAccountKey::generate()?;
+    files::secret(&path, key.private_pem())?;
+    Ok(key)
 }
 
 fn file(folder: &Path, since: Timestamp) -> PathBuf {
@@ -153,6 +166,13 @@ mod tests {
         opened.pass(now + DAY * 120).unwrap();
         assert!(!ids(&opened.keys()).contains(&first[0]));
         assert_eq!(count(), opened.keys().get().len());
+    }
+
+    #[test]
+    fn the_key_of_tokens_in_secrets_is_always_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = legacy_key(folder.path()).unwrap();
+        assert_eq!(legacy_key(folder.path()).unwrap().key_id(), key.key_id());
     }
 
     #[test]

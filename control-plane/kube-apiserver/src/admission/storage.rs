@@ -1,8 +1,5 @@
 //! StorageObjectInUseProtection, DefaultStorageClass and PersistentVolumeClaimResize.
 //!
-//! Deviation: VolumeAttributesClasses get no `kubernetes.io/vac-protection`: no controller here would
-//! take it away.
-//!
 //! Upstream: plugin/pkg/admission/storage.
 
 use std::{cmp::Reverse, sync::Arc};
@@ -20,6 +17,7 @@ use crate::{
 const CLASSES: &str = "storageclasses.storage.k8s.io";
 const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
 const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+const OF_CLASSES: &str = "kubernetes.io/vac-protection";
 /// As the annotations were called before there was a field.
 const OLD_DEFAULT: &str = "storageclass.beta.kubernetes.io/is-default-class";
 const OLD_CLASS: &str = "/metadata/annotations/volume.beta.kubernetes.io~1storage-class";
@@ -31,6 +29,9 @@ pub(super) fn admit(objects: &dyn Objects, attributes: &Attributes<'_>, new: &mu
     }
     if attributes.is(Operation::Create, "", "persistentvolumes") {
         protect(new, OF_VOLUMES);
+    }
+    if attributes.is(Operation::Create, "storage.k8s.io", "volumeattributesclasses") {
+        protect(new, OF_CLASSES);
     }
 }
 

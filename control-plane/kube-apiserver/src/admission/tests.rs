@@ -418,6 +418,15 @@ async fn claims_and_volumes_are_protected_and_claims_get_the_youngest_default_cl
 }
 
 #[tokio::test]
+async fn a_class_of_volume_attributes_is_protected_from_its_first_moment_on() {
+    let class = json!({"metadata": {"name": "gold"}, "driverName": "d"});
+    let path = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let user = UserInfo::new("eve", &[]);
+    let made = try_admit(objects(), &user, "POST", path, None, class).await.unwrap();
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/vac-protection"]));
+}
+
+#[tokio::test]
 async fn a_claim_grows_only_when_it_is_bound_and_its_class_allows_it() {
     let claim = |size: &str, class: &str, phase: &str| {
         json!({

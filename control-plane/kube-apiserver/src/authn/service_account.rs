@@ -11,10 +11,11 @@ use std::sync::Arc;
 use clock::Clock;
 use jiff::{Timestamp, ToSpan};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use pki::ServiceAccountKey;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::SigningKeys;
+use super::{SigningKeys, legacy_token};
 use crate::{
     authz::{Objects, text},
     request::UserInfo,
@@ -35,6 +36,8 @@ pub struct ServiceAccounts {
     /// Where relying parties find the public keys (`--service-account-jwks-uri`).
     pub jwks_uri: String,
     pub keys: SigningKeys,
+    /// By which tokens in Secrets may be signed besides: they outlive what is rotated.
+    pub legacy_keys: SigningKeys,
 }
 
 /// The claims of a token, laid out as upstream's.
@@ -98,6 +101,12 @@ impl ServiceAccounts {
         claims.is_ok_and(|claims| text(&claims, "/iss") == self.issuer)
     }
 
+    /// Whether the token claims to be one of those that Secrets hold (nothing is verified).
+    pub(super) fn is_legacy(token: &str) -> bool {
+        let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Value>(token);
+        claims.is_ok_and(|claims| text(&claims, "/iss") == legacy_token::ISSUER)
+    }
+
     pub(super) fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
         let keys = self.keys.get();
         let key = keys.first().ok_or(jsonwebtoken::errors::ErrorKind::InvalidRsaKey(
@@ -143,31 +152,44 @@ impl ServiceAccounts {
     }
 
     fn decode(&self, token: &str) -> Result<Claims, TokenError> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
-        let mut validation = Validation::new(Algorithm::RS256);
-        // Dates and audiences are checked against the injected clock and the asked audiences.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
-        validation.set_issuer(&[&self.issuer]);
-        let keys = self.keys.get();
-        let known = keys.iter().filter(|key| {
-            header.kid.as_deref().is_none_or(|kid| kid.is_empty() || kid == key.key_id())
-        });
-        for key in known {
-            let Ok(public) = DecodingKey::from_rsa_pem(key.public_pem().as_bytes()) else {
-                continue;
-            };
-            if let Ok(data) = jsonwebtoken::decode::<Claims>(token, &public, &validation) {
-                return match data.claims.iss == self.issuer {
-                    true => Ok(data.claims),
-                    false => Err(TokenError::Malformed),
-                };
-            }
-        }
-        Err(TokenError::Signature)
+        let claims: Claims = decode(token, &self.issuer, &self.keys.get())?;
+        if claims.iss == self.issuer { Ok(claims) } else { Err(TokenError::Malformed) }
     }
+
+    pub(super) fn decode_legacy(&self, token: &str) -> Result<legacy_token::Claims, TokenError> {
+        let mut keys = self.keys.get().to_vec();
+        keys.extend(self.legacy_keys.get().iter().cloned());
+        let claims: legacy_token::Claims = decode(token, legacy_token::ISSUER, &keys)?;
+        if claims.iss == legacy_token::ISSUER { Ok(claims) } else { Err(TokenError::Malformed) }
+    }
+}
+
+/// The claims of a token that one of the keys signed.
+fn decode<C: DeserializeOwned + Clone>(
+    token: &str,
+    issuer: &str,
+    keys: &[ServiceAccountKey],
+) -> Result<C, TokenError> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+    let mut validation = Validation::new(Algorithm::RS256);
+    // Dates and audiences are checked against the injected clock and the asked audiences.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    validation.set_issuer(&[issuer]);
+    let known = keys.iter().filter(|key| {
+        header.kid.as_deref().is_none_or(|kid| kid.is_empty() || kid == key.key_id())
+    });
+    for key in known {
+        let Ok(public) = DecodingKey::from_rsa_pem(key.public_pem().as_bytes()) else {
+            continue;
+        };
+        if let Ok(data) = jsonwebtoken::decode::<C>(token, &public, &validation) {
+            return Ok(data.claims);
+        }
+    }
+    Err(TokenError::Signature)
 }
 
 fn check_bindings(
@@ -205,11 +227,18 @@ fn still_vouches(object: &Value, uid: &str, now: Timestamp) -> bool {
     }
 }
 
+/// A service account as a user.
+pub(super) fn account_user(namespace: &str, name: &str, uid: &str) -> UserInfo {
+    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")];
+    let mut user = UserInfo::new(&format!("system:serviceaccount:{namespace}:{name}"), &groups);
+    uid.clone_into(&mut user.uid);
+    user
+}
+
 fn user(claims: &Claims) -> UserInfo {
     let own = &claims.kubernetes;
-    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{}", own.namespace)];
-    let mut user = UserInfo::new(&claims.sub, &groups);
-    user.uid.clone_from(&own.serviceaccount.uid);
+    let account = &own.serviceaccount;
+    let mut user = account_user(&own.namespace, &account.name, &account.uid);
     let mut extra = |key: &str, value: String| {
         user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
     };

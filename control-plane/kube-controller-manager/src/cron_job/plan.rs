@@ -17,8 +17,10 @@ use super::{
     schedule::{self, ParseScheduleError, Schedule},
 };
 
-/// More missed times than this are not counted one by one (upstream warns at 100).
+/// More missed times than this are not counted one by one.
 const MANY: usize = 100_000;
+/// More than this are worth a warning.
+const TOO_MANY: usize = 100;
 
 pub(super) struct Observed<'a> {
     pub(super) cron: &'a CronJob,
@@ -52,6 +54,12 @@ pub(super) struct Plan {
     /// Jobs that were noted as running and have ended.
     pub(super) ended: Vec<Arc<Job>>,
     pub(super) last_success: Option<Timestamp>,
+    /// Jobs that run and were not noted.
+    pub(super) unexpected: Vec<Arc<Job>>,
+    /// Names of Jobs that were noted as running and are not there.
+    pub(super) missing: Vec<String>,
+    /// So many times were missed that a clock may be wrong.
+    pub(super) missed_many: bool,
     /// When to look again.
     pub(super) next: Option<Timestamp>,
 }
@@ -63,7 +71,7 @@ impl Observed<'_> {
         let zone = schedule::zone(spec.time_zone.as_deref())?;
         let (ended, running): (Vec<_>, Vec<_>) =
             self.jobs.iter().cloned().partition(|it| is_ended(it));
-        let due = self.due(&schedule, &zone);
+        let (due, missed) = self.due(&schedule, &zone);
         let is_suspended = spec.suspend == Some(true);
         let deadline = spec.starting_deadline_seconds.and_then(|it| u64::try_from(it).ok());
         let policy = spec.concurrency_policy.as_deref();
@@ -84,7 +92,12 @@ impl Observed<'_> {
         let was_active = |it: &Arc<Job>| noted.iter().any(|noted| noted.uid == it.metadata.uid);
         let successes = ended.iter().filter(|it| end_of(it) == "Complete");
         let last_success = successes.filter_map(|it| it.status.as_ref()?.completion_time.as_ref());
+        let is_there = |uid: &Option<String>| self.jobs.iter().any(|it| it.metadata.uid == *uid);
+        let missing = noted.iter().filter(|it| !is_there(&it.uid));
         Ok(Plan {
+            unexpected: running.iter().filter(|it| !was_active(it)).cloned().collect(),
+            missing: missing.filter_map(|it| it.name.clone()).collect(),
+            missed_many: !is_suspended && missed > TOO_MANY,
             last_success: last_success.map(|it| it.0).max(),
             clean: clean(
                 &ended,
@@ -104,29 +117,33 @@ impl Observed<'_> {
         self.jobs.iter().any(|it| it.metadata.uid == noted.uid)
     }
 
-    /// The last time that should have started a Job and has not.
-    fn due(&self, schedule: &Schedule, zone: &jiff::tz::TimeZone) -> Option<Timestamp> {
+    /// The last time that should have started a Job and has not, and how many of them could still be
+    /// started.
+    fn due(&self, schedule: &Schedule, zone: &jiff::tz::TimeZone) -> (Option<Timestamp>, usize) {
         let created = object::created_at(self.cron);
         let last = self.cron.status.as_ref().and_then(|it| it.last_schedule_time.as_ref());
         let mut earliest = last.map_or(created, |it| it.0);
         let deadline = self.cron.spec.starting_deadline_seconds;
+        let mut startable = Timestamp::MIN;
         if let Some(seconds) = deadline.and_then(|it| u64::try_from(it).ok()) {
             // What is older could not be started any more; one is kept for saying so.
             let kept = Duration::from_secs(seconds.saturating_add(24 * 3600));
             let limit = clock::earlier(self.now, kept);
             earliest = earliest.max(limit);
+            startable = clock::earlier(self.now, Duration::from_secs(seconds));
         }
-        let mut due = None;
+        let (mut due, mut missed) = (None, 0);
         for _ in 0..MANY {
             match schedule.next(earliest, zone) {
                 Some(at) if at <= self.now => {
                     due = Some(at);
+                    missed += usize::from(at > startable);
                     earliest = at;
                 }
                 _ => break,
             }
         }
-        due
+        (due, missed)
     }
 }
 
@@ -246,5 +263,36 @@ mod tests {
         let clean = plan(&cron, &jobs, "2026-01-01T01:00:00Z").clean;
         let names: Vec<_> = clean.iter().map(|it| it.metadata.name.clone().unwrap()).collect();
         assert_eq!(names, ["a", "c"]);
+    }
+
+    #[test]
+    fn jobs_that_nobody_noted_and_notes_of_jobs_that_are_gone_are_seen() {
+        let mut cron = cron(json!({}), json!("2026-01-01T01:00:00Z"));
+        let noted = |name: &str| k8s_openapi::api::core::v1::ObjectReference {
+            name: Some(name.to_owned()),
+            uid: Some(name.to_owned()),
+            ..Default::default()
+        };
+        cron.status.as_mut().unwrap().active = Some(vec![noted("a"), noted("gone")]);
+        let jobs = [job("a", ""), job("b", ""), job("c", "Complete")];
+        let plan = plan(&cron, &jobs, "2026-01-01T01:00:00Z");
+        let unexpected: Vec<_> =
+            plan.unexpected.iter().map(|it| it.metadata.name.clone()).collect();
+        assert_eq!(unexpected, [Some("b".to_owned())]);
+        assert_eq!(plan.missing, ["gone"]);
+    }
+
+    #[test]
+    fn more_than_a_hundred_missed_times_are_too_many_unless_a_deadline_lets_them_pass() {
+        let every_minute = |mut spec: Value| {
+            spec["schedule"] = "* * * * *".into();
+            cron(spec, json!("2026-01-01T01:00:00Z"))
+        };
+        let missed = |spec: Value, now: &str| plan(&every_minute(spec), &[], now).missed_many;
+        assert!(!missed(json!({}), "2026-01-01T02:40:00Z"));
+        assert!(missed(json!({}), "2026-01-01T02:41:00Z"));
+        assert!(!missed(json!({ "suspend": true }), "2026-01-01T02:41:00Z"));
+        let bounded = json!({ "startingDeadlineSeconds": 600 });
+        assert!(!missed(bounded, "2026-01-01T02:41:00Z"));
     }
 }

@@ -54,6 +54,22 @@ pub(super) fn is_owner(reference: &Reference, object: &Meta, owner: &Meta) -> bo
         && (owner.namespace.is_none() || owner.namespace == object.metadata.namespace)
 }
 
+/// Whether an owner is in a namespace, and that another one than its object.
+pub(super) fn is_elsewhere(object: &Meta, owner: &Meta) -> bool {
+    let owner = &owner.metadata.namespace;
+    owner.is_some() && *owner != object.metadata.namespace
+}
+
+/// What is said about that, as upstream.
+pub(super) fn elsewhere(object: &Meta, owner: &Reference) -> String {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let Reference { api_version, kind, name, uid, .. } = owner;
+    format!(
+        "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not \
+         exist in namespace {namespace:?}"
+    )
+}
+
 pub(super) fn state_of(owner: &ObjectMeta) -> Owner {
     let waits = owner.deletion_timestamp.is_some()
         && owner.finalizers.iter().flatten().any(|it| it == FOREGROUND);
@@ -160,5 +176,23 @@ mod tests {
         let other = owner(json!({ "deletionTimestamp": date, "finalizers": ["x/y"] }));
         assert_eq!(state_of(&other), Owner::Solid);
         assert_eq!(state_of(&owner(json!({}))), Owner::Solid);
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_told_of_in_upstreams_words() {
+        let of = |namespace: Option<&str>| -> Meta {
+            serde_json::from_value(json!({ "metadata": { "namespace": namespace } })).unwrap()
+        };
+        assert!(is_elsewhere(&of(Some("a")), &of(Some("b"))));
+        assert!(is_elsewhere(&of(None), &of(Some("b"))));
+        assert!(!is_elsewhere(&of(Some("a")), &of(Some("a"))));
+        assert!(!is_elsewhere(&of(Some("a")), &of(None)), "what is in no namespace owns anywhere");
+        let owner: Reference = serde_json::from_value(json!({ "apiVersion": "v1",
+            "kind": "ConfigMap", "name": "m", "uid": "1" }))
+        .unwrap();
+        assert_eq!(
+            elsewhere(&of(Some("a")), &owner),
+            "ownerRef [v1/ConfigMap, namespace: a, name: m, uid: 1] does not exist in namespace \"a\""
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! When a pod must leave a tainted node.
 //!
 //! It stays as long as every `NoExecute` taint is tolerated; of tolerations with a time limit, the
-//! shortest counts, from the moment that the taint was added: by its own date, or as it was first seen
-//! where it has none (`kubectl taint` writes none).
+//! shortest counts, from the moment that the taint was added, or that the pod came if that was later: by
+//! the taint's own date, or as it was first seen where it has none (`kubectl taint` writes none).
 //!
 //! Upstream: `taint_eviction.go`.
 
 use std::{collections::HashMap, time::Duration};
 
+use controller::object;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use scheduling::tolerates;
@@ -62,7 +63,8 @@ pub(super) fn plan(pod: &Pod, node: &Node, seen: &Sightings, now: Timestamp) -> 
         if limit == 0 {
             return Plan::LeaveNow;
         }
-        let leave = clock::later(seen.since(node, taint, now), Duration::from_secs(limit));
+        let since = seen.since(node, taint, now).max(object::created_at(pod));
+        let leave = clock::later(since, Duration::from_secs(limit));
         earliest = Some(earliest.map_or(leave, |it| it.min(leave)));
     }
     earliest.map_or(Plan::Stay, Plan::LeaveAt)
@@ -116,5 +118,17 @@ mod tests {
         seen.see("n", Some(&Node::default()), at(140));
         seen.see("n", Some(&node), at(150));
         assert_eq!(plan(&pod, &node, &seen, at(150)), Plan::LeaveAt(at(210)));
+    }
+
+    #[test]
+    fn an_old_taint_counts_from_when_the_pod_came() {
+        let node: Node = serde_json::from_value(json!({ "spec": { "taints": [
+            { "key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z" }] } }))
+        .unwrap();
+        let mut pod = pod(json!([{ "operator": "Exists", "tolerationSeconds": 60 }]));
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        pod.metadata.creation_timestamp = Some(object::time(at("2026-01-01T02:00:00Z")));
+        let (seen, now) = (Sightings::default(), at("2026-01-01T02:00:30Z"));
+        assert_eq!(plan(&pod, &node, &seen, now), Plan::LeaveAt(at("2026-01-01T02:01:00Z")));
     }
 }

@@ -12,7 +12,7 @@ use controller::{Key, Queue, StoreSpec, reflect};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Namespace, Node, Pod},
+    core::v1::{Event, Namespace, Node, Pod},
     resource::v1::{DeviceClass, ResourceSlice},
 };
 use kube::{
@@ -20,7 +20,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
 };
-use kube_apiserver::{ApiServer, request::UserInfo};
+use kube_apiserver::{ApiServer, authn, request::UserInfo};
 use kube_controller_manager::{Config, Switches};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
@@ -138,7 +138,8 @@ impl Cluster {
     ) -> Self {
         let epoch: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let clock = Clock::simulated(epoch);
-        let config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
+        let mut config = kube_apiserver::Config::new(mvcc::Store::memory(), clock);
+        config.authn.service_accounts = Some(accounts());
         let server = ApiServer::start(config).await.unwrap();
         let client = server.client(UserInfo::master("admin"));
         let scope = Scope::new();
@@ -173,6 +174,8 @@ impl Cluster {
         // Its helpers succeed at once.
         config.local_path_image = Some("exits".into());
         config.controllers = self.switches.clone();
+        config.service_account_key = Some(Arc::new(token_key().clone()));
+        config.legacy_token_clean_up_period = Duration::from_secs(12 * 3600);
         drop(scope.spawn(
             "controllers",
             kube_controller_manager::run(controllers, config, self.clock, scope.clone()),
@@ -248,6 +251,15 @@ impl Cluster {
         self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
+    /// Whether there is an event of this reason that says this.
+    pub(crate) async fn has_event(&self, reason: &str, message: &str) -> bool {
+        let events = self.list::<Event>().await;
+        events.iter().any(|it| {
+            it.reason.as_deref() == Some(reason)
+                && it.message.as_deref().is_some_and(|it| it.contains(message))
+        })
+    }
+
     pub(crate) async fn namespace(&self, name: &str) -> Option<Namespace> {
         Api::<Namespace>::all(self.client.clone()).get_opt(name).await.unwrap()
     }
@@ -272,6 +284,23 @@ impl Cluster {
         let pods: Vec<_> =
             self.list::<Pod>().await.iter().map(|it| (it.name_any(), it.status.clone())).collect();
         panic!("never came about: {what}\npods: {pods:#?}");
+    }
+}
+
+/// Who signs the tokens of Secrets. Making an RSA key is slow, and one serves all tests.
+fn token_key() -> &'static pki::ServiceAccountKey {
+    static KEY: std::sync::LazyLock<pki::ServiceAccountKey> =
+        std::sync::LazyLock::new(|| pki::ServiceAccountKey::generate().unwrap());
+    &KEY
+}
+
+fn accounts() -> authn::ServiceAccounts {
+    authn::ServiceAccounts {
+        issuer: "https://issuer".into(),
+        audiences: vec!["https://kubernetes.default.svc".into()],
+        jwks_uri: "https://issuer/keys".into(),
+        keys: authn::SigningKeys::default(),
+        legacy_keys: authn::SigningKeys::new(vec![token_key().clone()]),
     }
 }
 

@@ -271,6 +271,7 @@ async fn serve(ca: &Ca) -> (ApiServer, Client) {
         keys: kube_apiserver::authn::SigningKeys::new(vec![
             pki::ServiceAccountKey::generate().unwrap(),
         ]),
+        legacy_keys: kube_apiserver::authn::SigningKeys::default(),
     });
     let identity = kubelet::issue(ca, "kube-apiserver-kubelet-client", "system:masters", &[]);
     let tls = transport::tls::client(ca.certificate_pem(), Some(&identity)).unwrap();

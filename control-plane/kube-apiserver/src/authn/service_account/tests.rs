@@ -46,7 +46,8 @@ fn accounts(key: ServiceAccountKey) -> ServiceAccounts {
     let audiences = vec!["https://kubernetes.default.svc".into()];
     let keys = SigningKeys::new(vec![key]);
     let jwks_uri = format!("{ISSUER}/keys");
-    ServiceAccounts { issuer: ISSUER.into(), audiences, jwks_uri, keys }
+    let legacy_keys = SigningKeys::default();
+    ServiceAccounts { issuer: ISSUER.into(), audiences, jwks_uri, keys, legacy_keys }
 }
 
 fn object(name: &str, uid: &str) -> Value {

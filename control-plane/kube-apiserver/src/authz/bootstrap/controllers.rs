@@ -290,6 +290,14 @@ pub(super) const ROLES: &[Role] = &[
         ],
     ),
     (
+        "volumeattributesclass-protection-controller",
+        &[
+            "get list watch | core | persistentvolumeclaims persistentvolumes",
+            "get list update watch | storage.k8s.io | volumeattributesclasses",
+            EVENTS,
+        ],
+    ),
+    (
         "certificate-controller",
         &[
             "delete get list watch | certificates.k8s.io | certificatesigningrequests",
