@@ -62,7 +62,7 @@ pub(crate) enum PassError {
     #[error(transparent)]
     ControlPlane(#[from] ControlPlaneError),
     #[error("failed to apply an add-on")]
-    Addon(#[from] addons::ManifestError),
+    Addon(#[from] ManifestError),
     #[error("failed to use the cluster's API")]
     Kubernetes(#[from] kube::Error),
     #[error("all public addresses of endpoints are in use")]

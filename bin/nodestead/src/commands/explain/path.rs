@@ -346,7 +346,11 @@ impl<V: Vpc> Way<'_, V> {
             reason = format!("{} has no IPv6 address to reach {address} from", from.name);
             hops.push(Hop::new("node", false, reason.clone()));
         } else {
-            let verdict = match from.node_address.filter(|_| is_masqueraded) {
+            let masqueraded = match from.address.filter(|_| is_masqueraded) {
+                Some(own) => self.masqueraded(own, address).await?,
+                None => None,
+            };
+            let verdict = match masqueraded {
                 Some(node) => {
                     if let Some(own) = from.address.filter(|own| *own != node) {
                         let detail = format!("kube-proxy translates {own} to {node}");
@@ -373,6 +377,14 @@ impl<V: Vpc> Way<'_, V> {
             target.reason = reason;
         }
         Ok(target)
+    }
+}
+
+impl<V: Vpc> Way<'_, V> {
+    /// What the sender's node sends on with: the address of the interface by which a pod leaves it.
+    async fn masqueraded(&self, own: IpAddr, to: IpAddr) -> anyhow::Result<Option<IpAddr>> {
+        let known = self.vpc.ask(&own.to_string(), to, 0, PathProtocol::Icmp).await?;
+        Ok(known.interface_address.or(self.from.node_address))
     }
 }
 

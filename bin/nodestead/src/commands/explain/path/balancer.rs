@@ -132,6 +132,7 @@ mod tests {
             Ok(VpcVerdict {
                 vpc: "vpc-1".to_owned(),
                 from: from.parse()?,
+                interface_address: None,
                 cidrs: Vec::new(),
                 is_allowed,
                 arrives: is_allowed,

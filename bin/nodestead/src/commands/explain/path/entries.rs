@@ -94,12 +94,12 @@ fn host_port(
             && it.protocol.as_deref().unwrap_or("TCP").eq_ignore_ascii_case(protocol.name())
             && host.is_none_or(|it| it.is_unspecified() || it == address)
     };
-    let here = cluster.pods.iter().filter(|pod| {
+    let mut here = cluster.pods.iter().filter(|pod| {
         let is_on = pod.spec.as_ref().and_then(|it| it.node_name.as_deref()) == Some(node);
         let is_reached = pod_address(pod).is_some_and(|it| it.is_ipv4() == address.is_ipv4());
         is_on && is_reached && !is_host(pod) && !has_ended(pod)
     });
-    here.into_iter().find_map(|pod| {
+    here.find_map(|pod| {
         let spec = pod.spec.as_ref()?;
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let mut ports = containers.flat_map(|it| it.ports.iter().flatten());

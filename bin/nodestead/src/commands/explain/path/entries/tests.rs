@@ -27,6 +27,8 @@ impl Vpc for Open {
         Ok(VpcVerdict {
             vpc: "vpc-1".to_owned(),
             from: from.parse()?,
+            // That of a second interface.
+            interface_address: (from == "10.0.0.11").then(|| [10, 0, 0, 5].into()),
             cidrs: vec!["10.0.0.0/16".parse()?],
             is_allowed,
             arrives: is_allowed,
@@ -82,6 +84,7 @@ fn cluster(external_policy: &str) -> Cluster {
     Cluster {
         pods: vec![
             pod("client", "n1", "10.0.0.10", json!([])),
+            pod("second", "n1", "10.0.0.11", json!([])),
             pod("web", "n2", "10.0.0.20", host_port),
         ],
         nodes: vec![node("n1", "10.0.0.1"), node("n2", "10.0.0.2")],
@@ -116,6 +119,13 @@ async fn a_node_port_of_the_senders_own_node_leads_on_with_the_nodes_address() {
     assert_eq!(told.targets[0].hops[1].detail, "kube-proxy translates 10.0.0.10 to 10.0.0.1");
     assert_eq!(told.targets[0].reason, "10.0.0.1 to 10.0.0.20:8080");
     assert_eq!(told.targets[0].pod.as_deref(), Some("a/web"));
+}
+
+#[tokio::test]
+async fn a_pod_of_a_second_interface_is_sent_on_with_that_interfaces_address() {
+    let told = told("a/second", "10.0.0.1:30080", "Cluster").await;
+    assert_eq!(told.targets[0].hops[1].detail, "kube-proxy translates 10.0.0.11 to 10.0.0.5");
+    assert!(!told.is_allowed, "the policy takes the first interface's alone");
 }
 
 #[tokio::test]
