@@ -86,7 +86,8 @@ impl<V: Vpc> Arrival<'_, V> {
         if !is_here && let Some(own) = self.node.address {
             let detail = format!("kube-proxy translates {} to {own}", self.source);
             hops.push(Hop::new("SNAT", true, detail));
-            let way = self.vpc.ask_masqueraded(&own.to_string(), address, port, self.protocol);
+            let from = own.to_string();
+            let way = self.vpc.ask_masqueraded(&from, address, port, self.protocol);
             hops.extend(hops_of(&way.await?));
             sender = self.node.clone();
         }
