@@ -147,6 +147,9 @@ pub(crate) struct VpcVerdict {
     pub(crate) vpc: String,
     /// The address that it comes from.
     pub(crate) from: IpAddr,
+    /// That which the interface has for itself: what leaves by it masqueraded comes from there.
+    #[serde(default)]
+    pub(crate) interface_address: Option<IpAddr>,
     /// What comes from elsewhere is translated.
     pub(crate) cidrs: Vec<ipnet::Ipv4Net>,
     pub(crate) is_allowed: bool,
@@ -161,6 +164,7 @@ impl VpcVerdict {
         Self {
             vpc: spec.id.clone(),
             from,
+            interface_address: spec.interface_address(from),
             cidrs: spec.cidrs.clone(),
             is_allowed: verdict.is_allowed,
             arrives: verdict.arrives,

@@ -20,10 +20,12 @@ pub struct Forecast {
     pub over_seconds: i64,
     /// Addresses taken, less those given back, an hour.
     pub per_hour: f64,
-    /// `None`: never at this rate.
+    /// `None`: never at this rate, or it has run out, or what was seen is [too little](SHORTEST).
     pub runs_out_at: Option<Timestamp>,
 }
 
+/// A rate that was seen for less long says nothing of what comes.
+pub const SHORTEST: Duration = Duration::from_secs(600);
 /// Further ahead is no forecast.
 const HORIZON: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -43,7 +45,8 @@ pub fn forecast(samples: &[Sample], free: u32, now: Timestamp, window: Duration)
     let grown = f64::from(last.taken) - f64::from(base.taken);
     #[expect(clippy::cast_precision_loss, reason = "a window is hours, not millennia")]
     let per_second = grown / seconds as f64;
-    let runs_out_at = (per_second > 0.0)
+    let is_enough = now.duration_since(base.at).unsigned_abs() >= SHORTEST;
+    let runs_out_at = (per_second > 0.0 && free > 0 && is_enough)
         .then(|| f64::from(free) / per_second)
         .filter(|left| *left < HORIZON.as_secs_f64())
         .map(|left| now + Duration::from_secs_f64(left));
@@ -76,6 +79,14 @@ mod tests {
         let found = forecast(&samples, 60, at(71, 0).at, HOUR);
         assert_eq!(found.per_hour.round(), 6.0);
         assert_eq!(found.runs_out_at, Some(at(71 + 600, 0).at));
+    }
+
+    #[test]
+    fn a_few_minutes_are_no_rate_and_a_full_subnet_has_run_out() {
+        let seen = [at(0, 0), at(1, 23)];
+        assert_eq!(forecast(&seen, 300, at(9, 0).at, HOUR).runs_out_at, None);
+        assert!(forecast(&seen, 300, at(10, 0).at, HOUR).runs_out_at.is_some());
+        assert_eq!(forecast(&seen, 0, at(30, 0).at, HOUR).runs_out_at, None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 pub use self::{
-    forecast::{Forecast, Sample, forecast},
+    forecast::{Forecast, SHORTEST, Sample, forecast},
     survey::{Holder, Survey},
 };
 

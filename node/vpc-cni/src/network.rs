@@ -99,10 +99,7 @@ fn refused(source: RequestError) -> NetworkError {
 
 /// The rules of the node itself.
 pub fn rules(node: &NodeNetwork) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    if !node.is_external_snat {
-        rules.push(Rule::new(MARKED, TABLE_MAIN).mark(MARK, MARK));
-    }
+    let mut rules = vec![Rule::new(MARKED, TABLE_MAIN).mark(MARK, MARK)];
     let services = node.external_service_cidrs.iter();
     rules.extend(services.map(|cidr| Rule::new(EXTERNAL_SERVICES, TABLE_MAIN).to((*cidr).into())));
     rules
@@ -152,36 +149,23 @@ pub fn table(node: &NodeNetwork) -> Table {
         egress(node, &mut table);
         return table;
     }
+    let pods = quote(&format!("{}*", node.veth_prefix));
+    node_ports(node, &pods, &mut table);
     if node.is_external_snat {
-        // Somebody else's NAT: an empty table says so, and replaces what was there before.
+        // Somebody else's NAT.
         return table;
     }
     let inside = table.set("inside", Set::of("ipv4_addr").flag("interval"));
     for cidr in merged(node.vpc_cidrs.iter().chain(&node.exclude_snat_cidrs)) {
         inside.member(cidr.to_string());
     }
-    let primary = quote(&node.primary_link);
-    let pods = quote(&format!("{}*", node.veth_prefix));
     let hook = |kind, point, priority| Chain::hooked(Hook::new(kind, point, priority));
-    table.chains.insert(
-        "mangle-prerouting".into(),
-        hook(ChainKind::Filter, HookPoint::Prerouting, priority::MANGLE),
+    let outside = format!(
+        "iifname {pods} ct state new ip daddr != @inside fib daddr type != local \
+         ct mark set ct mark or {MARK:#x}"
     );
-    table.chain("mangle-prerouting").rule(format!(
-        "iifname {primary} fib daddr . iif type local ct mark set ct mark or {MARK:#x}"
-    ));
-    table
-        .chains
-        .insert("snat-mark".into(), hook(ChainKind::Filter, HookPoint::Prerouting, AFTER_DNAT));
-    table
-        .chain("snat-mark")
-        .rule(format!(
-            "iifname {pods} ct state new ip daddr != @inside fib daddr type != local \
-             ct mark set ct mark or {MARK:#x}"
-        ))
-        .rule(format!(
-            "iifname {pods} ct mark and {MARK:#x} == {MARK:#x} meta mark set meta mark or {MARK:#x}"
-        ));
+    // Before the packet is marked by its connection.
+    table.chain("snat-mark").rules.insert(0, outside);
     table.chains.insert(
         "nat-postrouting".into(),
         hook(ChainKind::Nat, HookPoint::Postrouting, priority::SRCNAT),
@@ -194,6 +178,22 @@ pub fn table(node: &NodeNetwork) -> Table {
         .rule("oifname \"vlan*\" return")
         .rule(format!("fib daddr type != local snat to {}{random}", node.primary_address));
     table
+}
+
+/// What came to a node port by the primary interface goes back by it, whoever translates what pods send:
+/// pods of other interfaces would answer by theirs.
+fn node_ports(node: &NodeNetwork, pods: &str, table: &mut Table) {
+    let hook =
+        |priority| Chain::hooked(Hook::new(ChainKind::Filter, HookPoint::Prerouting, priority));
+    let primary = quote(&node.primary_link);
+    table.chains.insert("mangle-prerouting".into(), hook(priority::MANGLE));
+    table.chain("mangle-prerouting").rule(format!(
+        "iifname {primary} fib daddr . iif type local ct mark set ct mark or {MARK:#x}"
+    ));
+    table.chains.insert("snat-mark".into(), hook(AFTER_DNAT));
+    table.chain("snat-mark").rule(format!(
+        "iifname {pods} ct mark and {MARK:#x} == {MARK:#x} meta mark set meta mark or {MARK:#x}"
+    ));
 }
 
 /// What pods of an IPv6 node send to IPv4 leaves with the node's address, and nobody begins anything
@@ -366,10 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn external_snat_leaves_nothing_of_ours() {
+    fn external_snat_leaves_the_way_back_of_node_ports_alone() {
         let node = NodeNetwork { is_external_snat: true, ..node() };
-        assert!(table(&node).chains.is_empty());
-        assert_eq!(rules(&node).iter().map(|it| it.priority).collect::<Vec<_>>(), [1535]);
+        let table = table(&node);
+        assert_eq!(table.chains.keys().collect::<Vec<_>>(), ["mangle-prerouting", "snat-mark"]);
+        assert_eq!(table.chains["snat-mark"].rules.len(), 1);
+        let priorities: Vec<_> = rules(&node).iter().map(|it| it.priority).collect();
+        assert_eq!(priorities, [MARKED, 1535]);
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub(crate) fn delete(
     }
     let ipv6 = request.destination_ipv6_cidr_block.as_deref();
     let destination = destination(request.destination_cidr_block.as_deref(), ipv6, list)?;
+    check_removable(state, &request.route_table_id, &destination)?;
     let table = state.route_tables.edit(&request.route_table_id)?;
     let before = table.routes.len();
     table.routes.retain(|it| it.destination != destination);
@@ -99,6 +100,21 @@ pub(crate) fn delete(
         return Err(no_route(&request.route_table_id, &destination));
     }
     Ok(DeleteRouteResponse {})
+}
+
+/// The local routes stay as long as the VPC has their blocks.
+fn check_removable(state: &State, id: &str, destination: &Destination) -> Result<(), Fault> {
+    let vpc = state.vpcs.find(&state.route_tables.find(id)?.vpc_id)?;
+    let is_local = match destination {
+        Destination::Cidr(cidr) => vpc.cidrs.iter().any(|it| it.cidr == *cidr),
+        Destination::Ipv6Cidr(cidr) => vpc.ipv6_cidrs.iter().any(|it| it.cidr == *cidr),
+        Destination::PrefixList(_) => false,
+    };
+    if is_local {
+        let message = format!("cannot remove local route {destination} in route table {id}");
+        return Err(faults::invalid(message));
+    }
+    Ok(())
 }
 
 fn no_route(table: &str, destination: &Destination) -> Fault {

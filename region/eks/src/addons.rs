@@ -1,7 +1,7 @@
 //! Add-ons: what EKS installs into a cluster and looks after.
 //!
 //! An add-on is applied when it is created or updated; what users change in between
-//! (`kubectl set env ds/aws-node …`) stays. An add-on is `ACTIVE` once its workload is.
+//! (`kubectl set env ds/aws-node …`) stays until then, and further as [`field_management`] says. An add-on is `ACTIVE` once its workload is.
 //!
 //! A role of its own (`serviceAccountRoleArn`) is an annotation of the add-on's service account, which
 //! the pod identity webhook reads. An update that names none takes the role away, as on EKS.
@@ -12,6 +12,7 @@
 mod catalog;
 mod configuration;
 mod configure;
+mod field_management;
 mod health;
 mod json_schema;
 mod manifest;
@@ -30,6 +31,7 @@ use aws_wire::Fault;
 use region_gateway::{Caller, Handle, Target};
 use region_store::Transaction;
 
+pub use self::field_management::ResolveConflicts;
 pub(crate) use self::{
     health::watch_health,
     manifest::{ManifestError, apply, remove},
@@ -78,6 +80,7 @@ pub(crate) fn defaults(eks: &Eks, cluster: &str) -> Vec<Addon> {
     let known = catalog::ADDONS.iter().filter(|it| it.is_default);
     let of_cluster = |it: &catalog::Known| Addon {
         is_bootstrapped: true,
+        resolve_conflicts: ResolveConflicts::Overwrite,
         ..new(eks, cluster, it.name, it.version)
     };
     known.map(of_cluster).collect()
@@ -103,6 +106,7 @@ fn new(eks: &Eks, cluster: &str, name: &str, version: &str) -> Addon {
         applied_at: None,
         applied_configuration: None,
         is_bootstrapped: false,
+        resolve_conflicts: ResolveConflicts::None,
         asked: None,
     }
 }
@@ -192,11 +196,13 @@ impl Handle<CreateAddon> for Eks {
         catalog::check_version(known, request.addon_version.as_deref())?;
         configuration::check(known.name, request.configuration_values.as_deref())?;
         let role = checked_role(self, request.service_account_role_arn.as_deref())?;
+        let mode = ResolveConflicts::of_creation(request.resolve_conflicts.as_deref())?;
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let wanted = request.pod_identity_associations;
         pod_identity::check(self, known, wanted.as_deref())?;
         let mut addon = new(self, &request.cluster_name, known.name, known.version);
         addon.role_arn = role;
+        addon.resolve_conflicts = mode;
         addon.configuration = request.configuration_values;
         addon.tags = request.tags;
         addon.asked = asked;
@@ -299,6 +305,7 @@ impl Handle<UpdateAddon> for Eks {
         request: UpdateAddonRequest,
     ) -> Result<UpdateAddonResponse, Fault> {
         let addon = self.find_addon(&request.cluster_name, &request.addon_name)?;
+        let mode = ResolveConflicts::of_update(request.resolve_conflicts.as_deref())?;
         let asked = Asked::of(request.client_request_token.as_ref(), &request)?;
         let known = catalog::find(&addon.name)?;
         catalog::check_version(known, request.addon_version.as_deref())?;
@@ -307,6 +314,9 @@ impl Handle<UpdateAddon> for Eks {
         let wanted = request.pod_identity_associations;
         pod_identity::check(self, known, wanted.as_deref())?;
         let mut params = vec![("AddonVersion".to_owned(), known.version.to_owned())];
+        if let Some(mode) = &request.resolve_conflicts {
+            params.push(("ResolveConflicts".to_owned(), mode.clone()));
+        }
         if let Some(role) = &role {
             params.push(("ServiceAccountRoleArn".to_owned(), role.clone()));
         }
@@ -340,6 +350,7 @@ impl Handle<UpdateAddon> for Eks {
             let update = self.put_update(transaction, new);
             addon.configuration = request.configuration_values.or(addon.configuration);
             addon.role_arn = role;
+            addon.resolve_conflicts = mode;
             addon.is_bootstrapped = false;
             addon.status = Status::Updating;
             addon.update_id = Some(update.id.clone());

@@ -21,7 +21,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
-    Eks, addons, fargate, nodegroups,
+    Eks,
+    addons::{self, ManifestError},
+    fargate, nodegroups,
     records::{Addon, Cluster, Status},
     service::{ControlPlane, ControlPlaneError, ControlPlanes},
 };
@@ -60,7 +62,7 @@ pub(crate) enum PassError {
     #[error(transparent)]
     ControlPlane(#[from] ControlPlaneError),
     #[error("failed to apply an add-on")]
-    Addon(#[from] addons::ManifestError),
+    Addon(#[from] ManifestError),
     #[error("failed to use the cluster's API")]
     Kubernetes(#[from] kube::Error),
     #[error("all public addresses of endpoints are in use")]
@@ -246,8 +248,15 @@ async fn reconcile_addons(
             // Whether it runs is seen by who follows its workload.
             Status::Creating | Status::Updating if addon.applied_at.is_some() => {}
             Status::Creating | Status::Updating => {
-                addons::apply(&plane.client, &inner.config.region, cluster, &addon).await?;
-                note_applied(&context.eks, &addon)?;
+                match addons::apply(&plane.client, &inner.config.region, cluster, &addon).await {
+                    Err(ManifestError::Conflicts(fields)) => {
+                        note_conflicts(&context.eks, &addon, &fields)?;
+                    }
+                    result => {
+                        result?;
+                        note_applied(&context.eks, &addon)?;
+                    }
+                }
             }
             Status::Deleting => {
                 if !addon.preserve {
@@ -255,7 +264,11 @@ async fn reconcile_addons(
                 }
                 forget_addon(&context.eks, &addon)?;
             }
-            Status::Active | Status::Degraded | Status::Failed => {}
+            Status::Active
+            | Status::Degraded
+            | Status::Failed
+            | Status::CreateFailed
+            | Status::UpdateFailed => {}
         }
     }
     Ok(())
@@ -287,6 +300,33 @@ fn note_applied(eks: &Eks, applied: &Addon) -> Result<(), Fault> {
                 it.applied_role.clone_from(&it.role_arn);
             }
         });
+        Ok(())
+    })
+}
+
+/// Nothing was applied: the add-on fails until it is asked for in another way.
+fn note_conflicts(eks: &Eks, failed: &Addon, fields: &[String]) -> Result<(), Fault> {
+    let message = format!(
+        "Conflicts found when trying to apply. Will not continue due to resolve conflicts mode. \
+         Conflicts:\n{}",
+        fields.join("\n")
+    );
+    let issues = vec![("ConfigurationConflict".to_owned(), message)];
+    eks.0.store.transaction(|transaction| {
+        let key = addons::key(failed);
+        if transaction.get(&eks.0.addons, &key).is_none_or(|it| *it != *failed) {
+            return Ok(());
+        }
+        let mut addon = failed.clone();
+        if let Some(update) = addon.update_id.take() {
+            eks.end_update(transaction, &addon.cluster, &update, issues.clone(), Vec::new());
+        }
+        addon.status = match addon.status {
+            Status::Creating => Status::CreateFailed,
+            _ => Status::UpdateFailed,
+        };
+        addon.issues = issues;
+        transaction.put(&eks.0.addons, key, addon);
         Ok(())
     })
 }

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::addons::ResolveConflicts;
+
 /// A cluster. Its key is its name.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Cluster {
@@ -67,6 +69,9 @@ pub enum Status {
     Deleting,
     Failed,
     Degraded,
+    /// An add-on alone has these two.
+    CreateFailed,
+    UpdateFailed,
 }
 
 impl Status {
@@ -79,6 +84,8 @@ impl Status {
             Self::Deleting => "DELETING",
             Self::Failed => "FAILED",
             Self::Degraded => "DEGRADED",
+            Self::CreateFailed => "CREATE_FAILED",
+            Self::UpdateFailed => "UPDATE_FAILED",
         }
     }
 }
@@ -206,6 +213,9 @@ pub struct Addon {
     /// It came with the cluster and nobody has asked for it: who does takes it over.
     #[serde(default)]
     pub is_bootstrapped: bool,
+    /// What becomes of fields that others have changed, when it is applied next.
+    #[serde(default)]
+    pub resolve_conflicts: ResolveConflicts,
     /// The call that made it, where that had a token.
     #[serde(default)]
     pub asked: Option<Asked>,

@@ -24,7 +24,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use linux_netlink::{Link, Netlink, OpenError, RequestError};
+use linux_netlink::{Link, Netlink, OpenError, RequestError, Route, RouteKind};
 use linux_netns::NetnsError;
 use linux_nftables::{Nft, Table};
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ use crate::{
 
 /// How long changes of rules alone may put off a look at everything else.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The metric of routes that are behind every other one.
+const LAST: u32 = 4096;
 
 /// The router of one VPC. Clones share it.
 #[derive(Clone, Debug)]
@@ -297,12 +299,14 @@ impl Router {
     ) -> Result<Applied, ApplyError> {
         let netlink = Netlink::at(path).map_err(|source| ApplyError::Open { source })?;
         services(&netlink, &rest.services)?;
+        let has_ipv6 = remembered.ipv6.table().is_some();
+        drop_silently(&netlink, has_ipv6)?;
         if let Some(egress) = &self.egress {
             egress::apply(egress, &netlink, path, &rest.blocks, !remembered.has_way_out)?;
             remembered.has_way_out = true;
         }
         let applied = links::apply(&netlink, path, &rest.links)?;
-        if remembered.ipv6.table().is_some() {
+        if has_ipv6 {
             ipv6::apply(&netlink, &rest.links)?;
         }
         detours::apply(&netlink, &rest.detours)?;
@@ -376,6 +380,16 @@ fn services(netlink: &Netlink, wanted: &BTreeSet<IpAddr>) -> Result<(), ApplyErr
         if !address.is_loopback() && !wanted.contains(&address) {
             netlink.delete_address(lo.index, gone.net).map_err(&failed)?;
         }
+    }
+    Ok(())
+}
+
+/// What the router has no way for is dropped: AWS's says nothing of it, where Linux would.
+fn drop_silently(netlink: &Netlink, has_ipv6: bool) -> Result<(), ApplyError> {
+    let everywhere = [IpNet::V4(Default::default()), IpNet::V6(Default::default())];
+    for destination in everywhere.into_iter().filter(|it| has_ipv6 || it.addr().is_ipv4()) {
+        let nowhere = Route::to(destination).kind(RouteKind::Blackhole).metric(LAST);
+        netlink.add_route(&nowhere).map_err(ApplyError::request("the last route"))?;
     }
     Ok(())
 }

@@ -106,7 +106,7 @@ pub(crate) fn apply(
     router.set_up(inside.index).map_err(&failed)?;
     for nowhere in blocks.ipv4.iter().chain([&LINK_LOCAL]) {
         // Addresses of the VPC that nobody has are not outside.
-        let route = Route::to(IpNet::V4(*nowhere)).kind(RouteKind::Unreachable);
+        let route = Route::to(IpNet::V4(*nowhere)).kind(RouteKind::Blackhole);
         router.add_route(&route).map_err(&failed)?;
     }
     let default = Route::default_via(transfer.machines().addr().into()).device(inside.index);
@@ -114,7 +114,7 @@ pub(crate) fn apply(
     let Some(ipv6) = &blocks.ipv6 else { return Ok(()) };
     router.add_address(inside.index, IpNet::V6(transfer.routers_ipv6())).map_err(&failed)?;
     for nowhere in ipv6.iter().chain([&AWS_LOCAL_V6]) {
-        let route = Route::to(IpNet::V6(*nowhere)).kind(RouteKind::Unreachable);
+        let route = Route::to(IpNet::V6(*nowhere)).kind(RouteKind::Blackhole);
         router.add_route(&route).map_err(&failed)?;
     }
     let default = Route::default_via(transfer.machines_ipv6().addr().into()).device(inside.index);

@@ -231,6 +231,17 @@ impl Eni {
     }
 }
 
+impl VpcSpec {
+    /// The address that the interface which owns `address` has for itself.
+    pub fn interface_address(&self, address: IpAddr) -> Option<IpAddr> {
+        let eni = self.enis.iter().find(|it| it.owns(address))?;
+        match address {
+            IpAddr::V4(_) => Some(eni.primary.into()),
+            IpAddr::V6(_) => eni.ipv6_addresses.first().copied().map(IpAddr::V6),
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod samples {
     //! A small VPC that the tests share.

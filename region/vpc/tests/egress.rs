@@ -348,6 +348,10 @@ async fn an_egress_only_gateway_leads_out_by_ipv6_where_the_machine_forwards_it(
     assert!(!region.reaches_ipv6(1, WORLD_V6), "no route");
     assert!(!connects_ipv6(&region.guests[0], MACHINE_V6), "the machine itself is not the world");
     let unused: Ipv6Addr = "2001:db8:0:1ff::1".parse().unwrap();
+    let silence = linux_netns::enter(&region.guests[0], move || {
+        TcpStream::connect_timeout(&(unused, HTTP).into(), PATIENCE).unwrap_err().kind()
+    });
+    assert_eq!(silence.unwrap(), std::io::ErrorKind::TimedOut);
     assert!(!region.reaches_ipv6(0, unused), "an address of the VPC's block is not outside");
     let again = region.router.apply(&region.spec).await.unwrap();
     assert_eq!(again, Default::default(), "a second pass changes nothing");

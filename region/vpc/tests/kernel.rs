@@ -264,6 +264,23 @@ async fn endpoints_are_reached_from_where_a_route_leads_to_them() {
 }
 
 #[tokio::test]
+async fn what_leads_nowhere_is_dropped_without_a_word() {
+    let Some(mut world) = World::build("silent").await else { return };
+    world.spec.enis[0].public_ip = Some(Ipv4Addr::new(54, 0, 0, 1));
+    world.set_default("rtb-b", Target::Blackhole("nat-0".to_owned()));
+    world.apply().await;
+    let outside = Ipv4Addr::new(203, 0, 113, 200);
+    // By a gateway that leads to nobody; by none; by one that is gone; to an address that is nobody's.
+    let unused = Ipv4Addr::new(192, 168, 32, 77);
+    for (guest, to) in [(0, outside), (1, outside), (2, outside), (0, unused)] {
+        let failure = linux_netns::enter(&world.path(guest), move || {
+            TcpStream::connect_timeout(&(to, 80).into(), PATIENCE).unwrap_err().kind()
+        });
+        assert_eq!(failure.unwrap(), std::io::ErrorKind::TimedOut, "{guest} → {to}");
+    }
+}
+
+#[tokio::test]
 async fn an_interface_endpoint_answers_on_its_address_to_whom_its_groups_let_in() {
     let Some(mut world) = World::build("vpce").await else { return };
     let address = Ipv4Addr::new(192, 168, 32, 50);

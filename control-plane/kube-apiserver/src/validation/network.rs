@@ -271,11 +271,9 @@ fn policy_port(faults: &mut Faults, at: &str, port: &Value) {
                 );
             }
             None => {
-                faults.invalid(
-                    format!("{at}.endPort"),
-                    end,
-                    "may not be specified when `port` is not specified",
-                );
+                let lacks = if port["port"].is_null() { "not specified" } else { "non-numeric" };
+                let why = format!("may not be specified when `port` is {lacks}");
+                faults.invalid(format!("{at}.endPort"), end, why);
             }
             _ => {}
         }

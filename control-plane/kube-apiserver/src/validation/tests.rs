@@ -55,6 +55,21 @@ fn names_must_fit_into_dns() {
 }
 
 #[test]
+fn a_policys_end_port_needs_a_number_to_begin_with() {
+    let of = |port: Value| {
+        let spec = json!({"podSelector": {}, "ingress": [{"ports": [port]}]});
+        let object = json!({"metadata": {"name": "a"}, "spec": spec});
+        faults("networking.k8s.io", "networkpolicies", object)
+    };
+    let at = "spec.ingress[0].ports[0].endPort: Invalid value: 80:";
+    let named = of(json!({"port": "http", "endPort": 80}));
+    assert_eq!(named, [format!("{at} may not be specified when `port` is non-numeric")]);
+    let without = of(json!({"endPort": 80}));
+    assert_eq!(without, [format!("{at} may not be specified when `port` is not specified")]);
+    assert!(of(json!({"port": 70, "endPort": 80})).is_empty());
+}
+
+#[test]
 fn what_does_not_fit_into_a_config_map_is_refused_in_upstreams_words() {
     let map = |data: Value, binary: Value| {
         let object = json!({"metadata": {"name": "a"}, "data": data, "binaryData": binary});

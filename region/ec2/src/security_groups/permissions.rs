@@ -17,6 +17,7 @@ use aws_ec2::{
     },
 };
 use aws_wire::Fault;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{find_id, rules};
 use crate::{
@@ -193,10 +194,10 @@ pub(super) fn parse(
             });
         };
         for range in &permission.ip_ranges {
-            push(Peer::V4(cidr(range.cidr_ip.as_deref())?), &range.description);
+            push(Peer::V4(ipv4_cidr(range.cidr_ip.as_deref())?), &range.description);
         }
         for range in &permission.ipv6_ranges {
-            push(Peer::V6(cidr(range.cidr_ipv6.as_deref())?), &range.description);
+            push(Peer::V6(ipv6_cidr(range.cidr_ipv6.as_deref())?), &range.description);
         }
         for pair in &permission.user_id_group_pairs {
             let id = peer_group(state, vpc_id, pair)?;
@@ -233,7 +234,16 @@ fn peer_group(state: &State, vpc_id: &str, pair: &UserIdGroupPairInput) -> Resul
     })
 }
 
-pub(super) fn cidr<T: std::str::FromStr>(text: Option<&str>) -> Result<T, Fault> {
+/// A block is known by its network, whichever of its addresses it was written with.
+pub(super) fn ipv4_cidr(text: Option<&str>) -> Result<Ipv4Net, Fault> {
+    cidr(text).map(|it: Ipv4Net| it.trunc())
+}
+
+pub(super) fn ipv6_cidr(text: Option<&str>) -> Result<Ipv6Net, Fault> {
+    cidr(text).map(|it: Ipv6Net| it.trunc())
+}
+
+fn cidr<T: std::str::FromStr>(text: Option<&str>) -> Result<T, Fault> {
     let text = text.ok_or_else(|| faults::missing("CidrIp"))?;
     text.parse().map_err(|_| faults::invalid(format!("CIDR block {text} is malformed")))
 }

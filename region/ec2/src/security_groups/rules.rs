@@ -158,8 +158,8 @@ fn peer(state: &State, wanted: &SecurityGroupRuleRequest) -> Result<Peer, Fault>
         wanted.prefix_list_id.as_deref(),
     );
     match given {
-        (cidr @ Some(_), None, None, None) => Ok(Peer::V4(permissions::cidr(cidr)?)),
-        (None, cidr @ Some(_), None, None) => Ok(Peer::V6(permissions::cidr(cidr)?)),
+        (cidr @ Some(_), None, None, None) => Ok(Peer::V4(permissions::ipv4_cidr(cidr)?)),
+        (None, cidr @ Some(_), None, None) => Ok(Peer::V6(permissions::ipv6_cidr(cidr)?)),
         (None, None, Some(id), None) => Ok(Peer::Group(state.security_groups.find(id)?.id.clone())),
         (None, None, None, Some(id)) => {
             prefix_lists::weight(state, id)?;

@@ -13,7 +13,7 @@ use aws_ec2::{
     },
     security_group::{
         AuthorizeSecurityGroupEgress, AuthorizeSecurityGroupEgressRequest, IpPermissionInput,
-        IpRangeInput, PrefixListIdInput,
+        IpRangeInput, Ipv6RangeInput, PrefixListIdInput,
     },
     subnet::{CreateSubnet, CreateSubnetRequest},
     vpc_endpoint::{
@@ -261,6 +261,44 @@ async fn a_gateway_endpoint_is_a_route_to_its_prefix_list() {
     region.call::<DeleteVpcEndpoints>(gone).await;
     let state = region.ec2.view();
     assert!(state.routes(state.route_tables.get(&route_table_id).unwrap()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_local_route_cannot_be_removed() {
+    let region = region();
+    let (_, _, route_table_id) = private_subnet(&region).await;
+    let delete = |cidr: &str| DeleteRouteRequest {
+        route_table_id: route_table_id.clone(),
+        destination_cidr_block: text(cidr),
+        ..Default::default()
+    };
+    let block = region.ec2.view().vpcs.iter().next().unwrap().cidr().to_string();
+    assert_eq!(region.code::<DeleteRoute>(delete(&block)).await, "InvalidParameterValue");
+    assert_eq!(region.code::<DeleteRoute>(delete("10.99.0.0/16")).await, "InvalidRoute.NotFound");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_is_for_the_network_that_its_block_is_in() {
+    let region = region();
+    let group_id = region.ec2.view().security_groups.iter().next().unwrap().id.clone();
+    let rule = |v4: &str, v6: &str| AuthorizeSecurityGroupEgressRequest {
+        group_id: group_id.clone(),
+        ip_permissions: vec![IpPermissionInput {
+            ip_protocol: text("tcp"),
+            from_port: Some(80),
+            to_port: Some(80),
+            ip_ranges: vec![IpRangeInput { cidr_ip: text(v4), description: None }],
+            ipv6_ranges: vec![Ipv6RangeInput { cidr_ipv6: text(v6), description: None }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let made = rule("1.2.3.4/24", "2001:db8::1/32");
+    let made = region.call::<AuthorizeSecurityGroupEgress>(made).await.security_group_rules;
+    assert_eq!(made[0].cidr_ipv4.as_deref(), Some("1.2.3.0/24"));
+    assert_eq!(made[1].cidr_ipv6.as_deref(), Some("2001:db8::/32"));
+    let same = region.code::<AuthorizeSecurityGroupEgress>(rule("1.2.3.9/24", "2001:db9::/32"));
+    assert_eq!(same.await, "InvalidPermission.Duplicate");
 }
 
 /// What the router cannot hold to must not be said to be allowed.

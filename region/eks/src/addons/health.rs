@@ -227,6 +227,7 @@ mod tests {
             applied_at,
             applied_configuration: None,
             is_bootstrapped: false,
+            resolve_conflicts: Default::default(),
             asked: None,
         }
     }

@@ -1,16 +1,19 @@
 //! An add-on's objects: filled in, configured, applied, removed.
 //!
 //! What an earlier configuration asked for and this one does not is taken away again; what others have
-//! added stays.
+//! added stays, and what they have changed is resolved as [`field_management`] says.
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
-use super::{catalog, configuration, configure};
+use super::{
+    catalog, configuration, configure,
+    field_management::{self, ResolveConflicts},
+};
 use crate::records::{Addon, Cluster};
 
 /// The account that owns EKS's images, by region; this is us-east-1's.
@@ -25,13 +28,15 @@ const DNS_BY_IPV6: [&str; 4] = [
 const ACCOUNT: &str = "ServiceAccount";
 /// The annotation by which a service account names its role.
 const ROLE: &str = "eks.amazonaws.com/role-arn";
-/// As `kubectl rollout restart` does it.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
     #[error("the manifest of add-on `{addon}` is broken: {reason}")]
     Broken { addon: String, reason: String },
+    /// What others have changed, where that is not to be overwritten.
+    #[error("others have changed fields of the add-on: {}", .0.join(", "))]
+    Conflicts(Vec<String>),
     #[error("failed to apply {kind} `{name}`")]
     Apply {
         kind: String,
@@ -41,7 +46,7 @@ pub(crate) enum ManifestError {
     },
 }
 
-/// Creates the add-on's objects, or merges them into what is there.
+/// Makes the add-on's objects as they are wanted, as far as `resolveConflicts` lets it.
 pub(crate) async fn apply(
     client: &Client,
     region: &str,
@@ -56,6 +61,12 @@ pub(crate) async fn apply(
         }
     };
     let wanted = objects(region, cluster, addon)?;
+    if addon.resolve_conflicts == ResolveConflicts::None {
+        let found = conflicts(client, addon, &wanted).await?;
+        if !found.is_empty() {
+            return Err(ManifestError::Conflicts(found));
+        }
+    }
     for object in &wanted {
         let (api, name, kind) = parts(client, addon, object)?;
         let failed = |source| ManifestError::Apply {
@@ -63,13 +74,14 @@ pub(crate) async fn apply(
             name: name.clone(),
             source: Box::new(source),
         };
-        match api.create(&PostParams::default(), object).await {
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let before = previous.iter().find(|it| is_same(it, object));
-                let patch = Patch::Merge(restarting(changes(before, object), addon));
-                api.patch(&name, &PatchParams::default(), &patch).await.map_err(failed)?;
-            }
-            result => drop(result.map_err(failed)?),
+        let value = serde_json::to_value(object).unwrap_or(Value::Null);
+        let restart = restart(&value, addon);
+        field_management::apply(&api, &name, value, addon.resolve_conflicts)
+            .await
+            .map_err(failed)?;
+        if let Some(restart) = restart {
+            let patch = Patch::Merge(restart);
+            api.patch(&name, &PatchParams::default(), &patch).await.map_err(failed)?;
         }
     }
     let is_stale = |it: &DynamicObject| !wanted.iter().any(|object| is_same(it, object));
@@ -81,43 +93,38 @@ fn is_same(one: &DynamicObject, other: &DynamicObject) -> bool {
     one.types == other.types && a.namespace == b.namespace && a.name == b.name
 }
 
-/// The merge patch that makes of what was applied before what is wanted now.
-fn changes(before: Option<&DynamicObject>, wanted: &DynamicObject) -> Value {
-    let value = |it: &DynamicObject| serde_json::to_value(it).unwrap_or(Value::Null);
-    let mut patch = value(wanted);
-    if let Some(before) = before {
-        forget(&value(before), &mut patch);
+/// The fields that others have changed, as EKS lists them: `DaemonSet.apps aws-node - .spec.…`.
+async fn conflicts(
+    client: &Client,
+    addon: &Addon,
+    wanted: &[DynamicObject],
+) -> Result<Vec<String>, ManifestError> {
+    let mut found = Vec::new();
+    for object in wanted {
+        let (api, name, kind) = parts(client, addon, object)?;
+        let value = serde_json::to_value(object).unwrap_or(Value::Null);
+        let fields = field_management::conflicts(&api, &name, &value).await;
+        let fields = fields.map_err(|source| ManifestError::Apply {
+            kind: kind.clone(),
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        let group = value["apiVersion"].as_str().and_then(|it| it.split_once('/'));
+        let kind = group.map_or_else(|| kind.clone(), |(group, _)| format!("{kind}.{group}"));
+        found.extend(fields.into_iter().map(|field| format!("{kind} {name} - {field}")));
     }
-    patch
+    Ok(found)
 }
 
-/// Pods that have another role than their add-on, or none, are made anew.
-fn restarting(mut patch: Value, addon: &Addon) -> Value {
-    if addon.role_arn != addon.applied_role
-        && let Some(metadata) = patch.pointer_mut("/spec/template/metadata")
-    {
-        metadata["annotations"][RESTARTED] = addon.modified_at.to_string().into();
+/// Pods that have another role than their add-on, or none, are made anew: as `kubectl rollout restart`
+/// does it, whose annotation is not among the fields that EKS manages.
+fn restart(object: &Value, addon: &Addon) -> Option<Value> {
+    if addon.role_arn == addon.applied_role {
+        return None;
     }
-    patch
-}
-
-/// Maps that others write into too.
-const SHARED: [&str; 2] = ["annotations", "labels"];
-
-/// `null`, which removes, for every field that was and is no more.
-fn forget(before: &Value, patch: &mut Value) {
-    let (Value::Object(before), Value::Object(patch)) = (before, patch) else { return };
-    for (name, value) in before {
-        if SHARED.contains(&&**name) {
-            let now = patch.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
-            forget(value, now);
-            continue;
-        }
-        match patch.get_mut(name) {
-            Some(now) => forget(value, now),
-            None => drop(patch.insert(name.clone(), Value::Null)),
-        }
-    }
+    object.pointer("/spec/template/metadata")?;
+    let annotations = json!({RESTARTED: addon.modified_at.to_string()});
+    Some(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}))
 }
 
 /// Deletes the add-on's objects, in the reverse of their order.
@@ -233,35 +240,19 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_changes_restarts_the_pods_and_one_that_is_dropped_leaves_the_account() {
+    fn a_role_that_changes_restarts_the_pods() {
         let set = json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}});
         let restarts = |role, applied| {
-            let patch = restarting(set.clone(), &addon(role, applied));
-            patch["spec"]["template"]["metadata"]["annotations"].is_object()
+            let patch = restart(&set, &addon(role, applied));
+            patch.is_some_and(|it| {
+                it["spec"]["template"]["metadata"]["annotations"][RESTARTED].is_string()
+            })
         };
         assert!(!restarts(None, None) && !restarts(Some("r"), Some("r")));
         assert!(restarts(Some("r"), None) && restarts(Some("r"), Some("s")));
         assert!(restarts(None, Some("r")));
-
-        let account = |role: Option<&str>| {
-            let mut value = json!({"apiVersion": "v1", "kind": ACCOUNT, "metadata": {"name": "n"}});
-            if let Some(role) = role {
-                value["metadata"]["annotations"] = json!({ROLE: role});
-            }
-            serde_json::from_value::<DynamicObject>(value).unwrap()
-        };
-        let dropped = changes(Some(&account(Some("r"))), &account(None));
-        // All that the customer has annotated stays with a merge patch that names one.
-        assert_eq!(dropped["metadata"]["annotations"], json!({ROLE: null}));
-    }
-
-    #[test]
-    fn what_was_configured_and_is_no_more_is_removed_and_what_others_added_is_not() {
-        let before = json!({"a": {"b": 1, "c": [1], "d": {"e": 1}}, "f": {"g": 1}});
-        let mut patch = json!({"a": {"b": 2, "d": {}}});
-        forget(&before, &mut patch);
-        let wanted = json!({"a": {"b": 2, "c": null, "d": {"e": null}}, "f": null});
-        assert_eq!(patch, wanted);
+        let account = json!({"kind": ACCOUNT, "metadata": {"name": "n"}});
+        assert_eq!(restart(&account, &addon(Some("r"), None)), None);
     }
 
     #[test]

@@ -115,7 +115,11 @@ impl ControlPlanes for Planes {
                 _ => Ok(ControlPlane {
                     certificate_authority_pem: String::new(),
                     host_endpoint: "https://127.0.0.1:6443".to_owned(),
-                    client: if cluster.name == "a-silent" { silent() } else { nobody() },
+                    client: match cluster.name.as_str() {
+                        "a-silent" => silent(),
+                        "contested" => conflicts::contested(),
+                        _ => nobody(),
+                    },
                     fargate: None,
                 }),
             }
@@ -149,6 +153,7 @@ fn silent() -> kube::Client {
 }
 
 mod changes;
+mod conflicts;
 mod fargate;
 mod nodegroups;
 mod pod_identity;

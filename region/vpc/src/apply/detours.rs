@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 use linux_netlink::{Netlink, Route, RouteKind, Rule, TABLE_LOCAL};
 
-use super::ApplyError;
+use super::{ApplyError, LAST};
 use crate::Detour;
 
 /// The priority of the rules: before [`LOCAL`], so that an interface may stand before AWS's
@@ -13,8 +13,6 @@ use crate::Detour;
 const PRIORITY: u32 = 10;
 /// Where the rule of the router's own addresses goes, which is the first one in a new namespace.
 const LOCAL: u32 = 100;
-/// Behind every other route.
-const LAST: u32 = 4096;
 
 pub(super) fn apply(netlink: &Netlink, wanted: &BTreeMap<u32, Detour>) -> Result<(), ApplyError> {
     let failed = ApplyError::request("routes to interfaces");

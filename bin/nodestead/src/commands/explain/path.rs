@@ -8,8 +8,10 @@
 //! looked at. Pods with security groups of their own are taken to be in the enforcing mode
 //! that the add-on has now; one that started before it was changed is in the older one.
 
+mod arrival;
 mod balancer;
 mod cluster;
+mod entries;
 mod parties;
 mod policy;
 mod service;
@@ -22,7 +24,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use self::{
+    arrival::Arrival,
     cluster::{Cluster, Cni},
+    entries::{Arrived, Entry, chosen},
     parties::{Party, Wanted},
 };
 use super::{REGION_LIMIT, within};
@@ -161,6 +165,17 @@ trait Vpc {
         port: u16,
         protocol: PathProtocol,
     ) -> anyhow::Result<VpcVerdict>;
+
+    /// The same, from a port that a node draws when it sends on with its own address.
+    async fn ask_masqueraded(
+        &self,
+        from: &str,
+        to: IpAddr,
+        port: u16,
+        protocol: PathProtocol,
+    ) -> anyhow::Result<VpcVerdict> {
+        self.ask(from, to, port, protocol).await
+    }
 }
 
 /// The region, asked about one of its clusters.
@@ -192,16 +207,14 @@ async fn explain(
 ) -> anyhow::Result<Explanation> {
     let from = parties::sender(cluster, sender)?;
     let wanted = parties::wanted(cluster, receiver, protocol)?;
-    let (hops, addresses) = match &wanted {
-        Wanted::Address { address, port } => (Vec::new(), vec![(*address, *port)]),
+    let way = Way { cluster, vpc, from: &from, protocol };
+    let (hops, targets) = match &wanted {
+        Wanted::Address { address, port } => way.to_address((*address, *port)).await?,
         Wanted::Service { service, port } => {
-            service::choices(cluster, &from, service, port, protocol)
+            let (hops, chosen) = service::choices(cluster, &from, service, port, protocol);
+            (hops, way.to_each(chosen, false).await?)
         }
     };
-    let mut targets = Vec::new();
-    for (address, port) in addresses {
-        targets.push(target(cluster, vpc, &from, (address, port), protocol).await?);
-    }
     let told = Explanation {
         from: sender.to_owned(),
         to: receiver.to_owned(),
@@ -216,47 +229,179 @@ async fn explain(
     Ok(told.decided(""))
 }
 
-/// One connection, after everybody has chosen.
-async fn target(
-    cluster: &Cluster,
-    vpc: &impl Vpc,
-    from: &Party,
-    (address, port): (IpAddr, u16),
+/// From one party, by one protocol.
+struct Way<'a, V> {
+    cluster: &'a Cluster,
+    vpc: &'a V,
+    from: &'a Party,
     protocol: PathProtocol,
-) -> anyhow::Result<Target> {
-    let to = cluster.party_at(address);
-    let mut hops = Vec::new();
-    // What an IPv6 pod has for IPv4 is a link that policies do not see, as on EKS.
-    if !from.leaves_ipv6_for(address) {
-        hops.extend(policy::egress(cluster, from, to.as_ref(), (address, port), protocol));
+}
+
+impl<V: Vpc> Way<'_, V> {
+    /// To an address as it is, unless a node sends it elsewhere: the sender's own, or the one that has
+    /// the address.
+    async fn to_address(&self, to: (IpAddr, u16)) -> anyhow::Result<(Vec<Hop>, Vec<Target>)> {
+        let (cluster, protocol) = (self.cluster, self.protocol);
+        let is_loopback = to.0.is_loopback();
+        if is_loopback && !(self.from.is_host && self.from.node.is_some()) {
+            return Ok((Vec::new(), vec![self.never_leaves(to)]));
+        }
+        let here = self.from.node.as_deref();
+        if let Some(entry) = here.and_then(|node| entries::find(cluster, node, to, protocol)) {
+            return self.by_own_node(&entry, here.unwrap_or_default(), to).await;
+        }
+        if is_loopback {
+            return Ok((Vec::new(), vec![self.never_leaves(to)]));
+        }
+        let other = cluster.party_at(to.0).filter(|it| it.is_host && it.node != self.from.node);
+        if let Some(node) = other
+            && let Some(entry) =
+                entries::find(cluster, node.node.as_deref().unwrap_or_default(), to, protocol)
+        {
+            return Ok((Vec::new(), self.by_other_node(&entry, &node, to).await?));
+        }
+        Ok((Vec::new(), self.to_each(vec![to], false).await?))
     }
-    let is_near = to.as_ref().is_some_and(|to| stays_near(&cluster.cni, from, to));
-    let mut reason = String::new();
-    if is_near {
-        let node = from.node.clone().unwrap_or_default();
-        reason = format!("it stays on {node}, where neither security groups nor network ACLs are");
-        hops.push(Hop::new("node", true, reason.clone()));
-    } else if from.address.is_some_and(|it| it.is_ipv4()) && address.is_ipv6() {
-        reason = format!("{} has no IPv6 address to reach {address} from", from.name);
-        hops.push(Hop::new("node", false, reason.clone()));
-    } else {
-        let source = snat(cluster, vpc, from, address, &mut hops).await?;
-        let verdict = vpc.ask(&source, address, port, protocol).await?;
-        reason.clone_from(&verdict.reason);
-        hops.extend(hops_of(&verdict));
+
+    fn never_leaves(&self, to: (IpAddr, u16)) -> Target {
+        let detail = format!("{} is {} itself: the packet never leaves it", to.0, self.from.name);
+        Target::of(to, Some(self.from.clone()), vec![Hop::new("loopback", true, detail)])
     }
-    if let Some(to) = &to {
-        hops.extend(policy::ingress(cluster, from, to, port, protocol));
-    }
-    // What comes after a refusal is never asked.
-    if let Some(last) = hops.iter().position(|it| !it.is_allowed) {
-        hops.truncate(last + 1);
-        if hops[last].hop.starts_with("network policy") {
-            reason.clone_from(&hops[last].detail);
+
+    async fn by_own_node(
+        &self,
+        entry: &Entry,
+        node: &str,
+        to: (IpAddr, u16),
+    ) -> anyhow::Result<(Vec<Hop>, Vec<Target>)> {
+        match entry {
+            Entry::HostPort { pod, port } => {
+                let detail = format!("port {} of {node} is {}'s port {port}", to.1, pod.name);
+                let endpoints = vec![(pod.address.unwrap_or(to.0), *port)];
+                let hops = vec![Hop::new("host port", true, detail)];
+                Ok((hops, self.to_each(endpoints, false).await?))
+            }
+            Entry::Service { port, kind } => {
+                let (source, is_from_node) = (self.from.address, self.from.is_host);
+                let arrived = Arrived { node, source, is_from_node };
+                let chosen = chosen(self.cluster, (port, *kind), to.0, &arrived);
+                let targets = self.to_each(chosen.endpoints, chosen.is_masqueraded).await?;
+                Ok((vec![chosen.hop], targets))
+            }
         }
     }
-    let is_allowed = hops.iter().all(|it| it.is_allowed);
-    Ok(Target { address, port, pod: to.map(|it| it.name), is_allowed, reason, hops })
+
+    async fn by_other_node(
+        &self,
+        entry: &Entry,
+        node: &Party,
+        to: (IpAddr, u16),
+    ) -> anyhow::Result<Vec<Target>> {
+        let (cluster, vpc, protocol) = (self.cluster, self.vpc, self.protocol);
+        let mut hops = Vec::new();
+        if !self.from.leaves_ipv6_for(to.0) {
+            hops.extend(policy::egress(cluster, self.from, Some(node), to, protocol));
+        }
+        let source = snat(cluster, vpc, self.from, to.0, &mut hops).await?;
+        let verdict = vpc.ask(&source, to.0, to.1, protocol).await?;
+        hops.extend(hops_of(&verdict));
+        let arrival = Arrival { cluster, vpc, node, source: verdict.from, protocol, hops };
+        arrival.by(entry, to).await
+    }
+
+    async fn to_each(
+        &self,
+        addresses: Vec<(IpAddr, u16)>,
+        is_masqueraded: bool,
+    ) -> anyhow::Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for address in addresses {
+            targets.push(self.target(address, is_masqueraded).await?);
+        }
+        Ok(targets)
+    }
+
+    /// One connection, after everybody has chosen.
+    async fn target(
+        &self,
+        (address, port): (IpAddr, u16),
+        is_masqueraded: bool,
+    ) -> anyhow::Result<Target> {
+        let (cluster, from, protocol) = (self.cluster, self.from, self.protocol);
+        let to = cluster.party_at(address);
+        let mut hops = Vec::new();
+        // What an IPv6 pod has for IPv4 is a link that policies do not see, as on EKS.
+        if !from.leaves_ipv6_for(address) {
+            hops.extend(policy::egress(cluster, from, to.as_ref(), (address, port), protocol));
+        }
+        let is_near = to.as_ref().is_some_and(|to| stays_near(&cluster.cni, from, to));
+        let mut reason = String::new();
+        let mut sender = from.clone();
+        if is_near {
+            let node = from.node.clone().unwrap_or_default();
+            reason =
+                format!("it stays on {node}, where neither security groups nor network ACLs are");
+            hops.push(Hop::new("node", true, reason.clone()));
+        } else if from.address.is_some_and(|it| it.is_ipv4()) && address.is_ipv6() {
+            reason = format!("{} has no IPv6 address to reach {address} from", from.name);
+            hops.push(Hop::new("node", false, reason.clone()));
+        } else {
+            let masqueraded = match from.address.filter(|_| is_masqueraded) {
+                Some(own) => self.masqueraded(own, address).await?,
+                None => None,
+            };
+            let verdict = match masqueraded {
+                Some(node) => {
+                    if let Some(own) = from.address.filter(|own| *own != node) {
+                        let detail = format!("kube-proxy translates {own} to {node}");
+                        hops.push(Hop::new("SNAT", true, detail));
+                    }
+                    sender = Party { address: Some(node), is_host: true, ..from.clone() };
+                    let node = node.to_string();
+                    self.vpc.ask_masqueraded(&node, address, port, protocol).await?
+                }
+                None => {
+                    let source = snat(cluster, self.vpc, from, address, &mut hops).await?;
+                    self.vpc.ask(&source, address, port, protocol).await?
+                }
+            };
+            reason.clone_from(&verdict.reason);
+            hops.extend(hops_of(&verdict));
+        }
+        if let Some(to) = &to {
+            hops.extend(policy::ingress(cluster, &sender, to, port, protocol));
+        }
+        let mut target = Target::of((address, port), to, hops);
+        // What the VPC says of the whole way says more than its last hop.
+        if !target.hops.last().is_some_and(|it| !it.is_allowed && is_policy(it)) {
+            target.reason = reason;
+        }
+        Ok(target)
+    }
+}
+
+impl<V: Vpc> Way<'_, V> {
+    /// What the sender's node sends on with: the address of the interface by which a pod leaves it.
+    async fn masqueraded(&self, own: IpAddr, to: IpAddr) -> anyhow::Result<Option<IpAddr>> {
+        let known = self.vpc.ask(&own.to_string(), to, 0, PathProtocol::Icmp).await?;
+        Ok(known.interface_address.or(self.from.node_address))
+    }
+}
+
+fn is_policy(hop: &Hop) -> bool {
+    hop.hop.starts_with("network policy")
+}
+
+impl Target {
+    /// What comes after a refusal is never asked.
+    fn of((address, port): (IpAddr, u16), to: Option<Party>, mut hops: Vec<Hop>) -> Self {
+        if let Some(last) = hops.iter().position(|it| !it.is_allowed) {
+            hops.truncate(last + 1);
+        }
+        let is_allowed = hops.iter().all(|it| it.is_allowed);
+        let reason = hops.last().map(|it| it.detail.clone()).unwrap_or_default();
+        Self { address, port, pod: to.map(|it| it.name), is_allowed, reason, hops }
+    }
 }
 
 /// What the VPC's router looks at; the last one says no where it does.

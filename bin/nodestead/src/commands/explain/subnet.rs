@@ -102,7 +102,7 @@ fn rendered(it: &Explanation) -> String {
             "{pods} pods have an address of it, {own} are interfaces' own, {idle} are held warm\n"
         );
     }
-    text += &format!("{}\n", in_words(forecast));
+    text += &format!("{}\n", in_words(forecast, survey.free));
     if survey.holders.is_empty() {
         return text;
     }
@@ -123,19 +123,22 @@ fn rendered(it: &Explanation) -> String {
     text + &format!("\n{}\n", table.trim_fmt())
 }
 
-fn in_words(forecast: &Forecast) -> String {
+fn in_words(forecast: &Forecast, free: u32) -> String {
     let minutes = forecast.over_seconds / 60;
-    match (&forecast.runs_out_at, forecast.over_seconds) {
-        (_, 0) => "Nothing was seen to change yet: there is no forecast".to_owned(),
-        (_, ..60) => "What was seen is less than a minute old: there is no forecast".to_owned(),
-        (Some(at), _) => format!(
-            "{:.1} more are taken an hour (by the last {minutes} minutes): it runs out at {at:.0}",
-            forecast.per_hour
+    let shortest = i64::try_from(ipam::SHORTEST.as_secs()).unwrap_or(i64::MAX);
+    let rate =
+        format!("{:.1} more are taken an hour (by the last {minutes} minutes)", forecast.per_hour);
+    match &forecast.runs_out_at {
+        _ if free == 0 => "It is full: no address is left to give".to_owned(),
+        _ if forecast.over_seconds == 0 => {
+            "Nothing was seen to change yet: there is no forecast".to_owned()
+        }
+        _ if forecast.over_seconds < shortest => format!(
+            "What was seen is less than {} minutes old: there is no forecast",
+            shortest / 60
         ),
-        (None, _) => format!(
-            "{:.1} more are taken an hour (by the last {minutes} minutes): it does not run out",
-            forecast.per_hour
-        ),
+        Some(at) => format!("{rate}: it runs out at {at:.0}"),
+        None => format!("{rate}: it does not run out"),
     }
 }
 
@@ -187,6 +190,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn a_full_subnet_and_one_that_was_seen_for_a_moment_have_no_forecast() {
+        let Explanation { forecast, .. } = explanation();
+        assert_eq!(in_words(&forecast, 0), "It is full: no address is left to give");
+        let short = Forecast { over_seconds: 599, ..forecast };
+        let told = in_words(&short, 37);
+        assert_eq!(told, "What was seen is less than 10 minutes old: there is no forecast");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! else holds is taken. Subnets outside of the VPC's first CIDR block are the pods' in custom
 //! networking, and no node's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_ec2::{network_interface::NetworkInterface, subnet::Subnet, vpc::Vpc};
 use comfy_table::{Table, presets::NOTHING};
@@ -62,10 +62,8 @@ pub(super) async fn run(args: PlanSubnets) -> anyhow::Result<()> {
 
 async fn wanted(args: &PlanSubnets) -> anyhow::Result<(Layout, Vec<Fleet>)> {
     let mut fleets = parsed(&args.nodes, fleet)?;
-    let mut layout = Layout {
-        nodes: parsed(&args.cidr, |it| place(it, "nodes"))?,
-        pods: parsed(&args.pod_cidr, |it| place(it, "pods"))?,
-    };
+    let mut layout =
+        Layout { nodes: parsed(&args.cidr, place)?, pods: parsed(&args.pod_cidr, place)? };
     if layout.nodes.is_empty() || fleets.is_empty() {
         let folder = Folder::new(&args.at.data_dir)?;
         let status: DaemonStatus = Admin::new(folder.admin_socket()).get("/v1/status").await?;
@@ -80,7 +78,51 @@ async fn wanted(args: &PlanSubnets) -> anyhow::Result<(Layout, Vec<Fleet>)> {
             layout.pods.extend(live.pods);
         }
     }
+    check(&layout)?;
     Ok((layout, fleets))
+}
+
+/// A given subnet has no name but its network.
+fn shown(place: &Place) -> String {
+    let cidr = place.addresses.cidr().to_string();
+    if place.name == cidr { cidr } else { format!("{} ({cidr})", place.name) }
+}
+
+/// Subnets do not overlap, and pods' ones are of a zone that nodes are in.
+fn check(layout: &Layout) -> Result<(), Failure> {
+    let all: Vec<&Place> = layout.nodes.iter().chain(&layout.pods).collect();
+    for (number, one) in all.iter().enumerate() {
+        let its = one.addresses.cidr();
+        let overlaps = |other: &&&Place| {
+            let other = other.addresses.cidr();
+            its.contains(&other) || other.contains(&its)
+        };
+        if let Some(other) = all[number + 1..].iter().find(overlaps) {
+            return Err(Failure::usage(
+                format!("{} and {} overlap", shown(one), shown(other)),
+                "give subnets that have no address in common, as EC2 does",
+            ));
+        }
+    }
+    let zones: BTreeSet<&str> = layout.nodes.iter().map(|it| it.zone.as_str()).collect();
+    let Some(lost) = layout.pods.iter().find(|it| !zones.contains(it.zone.as_str())) else {
+        return Ok(());
+    };
+    let zones: Vec<&str> = zones.into_iter().filter(|it| *it != ANY_ZONE).collect();
+    let next = match zones.as_slice() {
+        [] => "leave the zone out, or name one with `--cidr ZONE=…` too".to_owned(),
+        zones => format!(
+            "write it as `--pod-cidr ZONE={}`; the nodes' zones are: {}",
+            lost.addresses.cidr(),
+            zones.join(", ")
+        ),
+    };
+    let zone =
+        if lost.zone == ANY_ZONE { "no zone".to_owned() } else { format!("zone `{}`", lost.zone) };
+    Err(Failure::usage(
+        format!("{} is in {zone}, where no subnet for nodes is", lost.addresses.cidr()),
+        next,
+    ))
 }
 
 fn parsed<T>(
@@ -102,14 +144,15 @@ fn fleet(text: &str) -> Result<Fleet, Failure> {
 }
 
 /// `us-east-1a=10.0.0.0/24` or `10.0.0.0/24`.
-fn place(text: &str, what: &str) -> Result<Place, Failure> {
+fn place(text: &str) -> Result<Place, Failure> {
     let (zone, cidr) = text.split_once('=').unwrap_or((ANY_ZONE, text));
     let next = "write it as `ZONE=10.0.0.0/24`, with a prefix length from 16 to 28";
     let parsed: Ipv4Net =
         cidr.parse().map_err(|_| Failure::usage(format!("`{cidr}` is no IPv4 CIDR"), next))?;
-    let addresses =
-        SubnetAddresses::new(parsed).map_err(|error| Failure::usage(error.to_string(), next))?;
-    Ok(Place { name: format!("{what} {cidr}"), zone: zone.to_owned(), addresses })
+    let addresses = SubnetAddresses::new(parsed.trunc())
+        .map_err(|error| Failure::usage(error.to_string(), next))?;
+    // As EC2 takes it: the network that the address is in.
+    Ok(Place { name: addresses.cidr().to_string(), zone: zone.to_owned(), addresses })
 }
 
 /// The region's instances that run, by type.
@@ -187,9 +230,8 @@ fn rendered(layout: &Layout, fleets: &[Fleet], rows: &[Row]) -> String {
         for it in places {
             let addresses = &it.addresses;
             text += &format!(
-                "{what} {} ({}, {}): {} addresses, {} whole /28 blocks\n",
-                it.name,
-                addresses.cidr(),
+                "{what} {} in zone {}: {} addresses, {} whole /28 blocks\n",
+                shown(it),
                 it.zone,
                 addresses.free(),
                 addresses.free_blocks()
@@ -253,7 +295,7 @@ mod tests {
 
     #[test]
     fn given_cidrs_are_planned_without_a_region() {
-        let layout = Layout { nodes: vec![place("a=10.0.0.0/24", "nodes").unwrap()], pods: vec![] };
+        let layout = Layout { nodes: vec![place("a=10.0.0.0/24").unwrap()], pods: vec![] };
         let fleets = [fleet("m5.large=9").unwrap()];
         let rows = rows(&layout, &fleets);
         assert_eq!(rows.len(), 2, "no subnets for pods, no custom networking");
@@ -264,12 +306,41 @@ mod tests {
     }
 
     #[test]
+    fn subnets_that_overlap_or_lie_where_no_node_is_are_refused() {
+        let layout = |nodes: &[&str], pods: &[&str]| {
+            let places = |of: &[&str]| of.iter().map(|it| place(it).unwrap()).collect();
+            Layout { nodes: places(nodes), pods: places(pods) }
+        };
+        let refused = |nodes: &[&str], pods: &[&str]| {
+            check(&layout(nodes, pods)).map_err(|it| it.to_string()).unwrap_err()
+        };
+        let found = refused(&["a=10.0.0.0/24", "b=10.0.0.0/25"], &[]);
+        assert_eq!(found, "10.0.0.0/24 and 10.0.0.0/25 overlap");
+        let found = refused(&["10.0.0.0/24"], &["10.0.0.128/25"]);
+        assert_eq!(found, "10.0.0.0/24 and 10.0.0.128/25 overlap");
+        let found = refused(&["us-east-1a=10.0.0.0/24"], &["a=100.64.0.0/18"]);
+        assert_eq!(found, "100.64.0.0/18 is in zone `a`, where no subnet for nodes is");
+        let found = refused(&["us-east-1a=10.0.0.0/24"], &["100.64.0.0/18"]);
+        assert_eq!(found, "100.64.0.0/18 is in no zone, where no subnet for nodes is");
+        check(&layout(&["a=10.0.0.0/24", "b=10.0.1.0/24"], &["a=100.64.0.0/18"])).unwrap();
+        check(&layout(&["10.0.0.0/24"], &["100.64.0.0/18"])).unwrap();
+    }
+
+    #[test]
+    fn an_address_in_a_subnet_stands_for_the_subnet() {
+        let layout = Layout { nodes: vec![place("a=10.0.0.5/24").unwrap()], pods: vec![] };
+        let fleets = [fleet("m5.large=1").unwrap()];
+        let text = rendered(&layout, &fleets, &rows(&layout, &fleets));
+        assert!(text.starts_with("Nodes in 10.0.0.0/24 in zone a: 251 addresses"), "{text}");
+    }
+
+    #[test]
     fn what_cannot_be_read_says_how_to_write_it() {
         for error in [fleet("m5.huge=1").err(), fleet("m5.large=x").err(), fleet("=1").err()] {
             assert!(error.unwrap().to_string().contains('`'));
         }
         for text in ["10.0.0.0/8", "10.0.0.0/29", "a=b"] {
-            assert!(place(text, "nodes").is_err(), "{text}");
+            assert!(place(text).is_err(), "{text}");
         }
     }
 

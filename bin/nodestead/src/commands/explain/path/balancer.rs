@@ -1,14 +1,17 @@
 //! A Service of type LoadBalancer, from its load balancer on: to the instances that are in service, by
-//! their node port, and from there to the endpoints that kube-proxy may choose.
-//!
-//! With `externalTrafficPolicy: Cluster` a node sends on with its own address what is not for a pod of
-//! its own; with `Local` it keeps the load balancer's. Policies on the first node see the load balancer's
-//! address in both cases: the address is changed after they have decided.
+//! their node port, and from there as [`super::arrival`] says.
 
 use std::net::IpAddr;
 
+use kube_proxy::service_map::ServicePort;
+
 use super::{
-    Explanation, Hop, Target, Verdict, Vpc, cluster::Cluster, hops_of, parties::Party, policy,
+    Explanation, Hop, Target, Verdict, Vpc,
+    arrival::Arrival,
+    cluster::Cluster,
+    entries::{Entry, Kind},
+    hops_of,
+    parties::Party,
     service,
 };
 use crate::{
@@ -64,8 +67,8 @@ pub(super) async fn explain(
         let reaches = |it: &&BalancerNode| balancer.is_cross_zone || it.zone == member.zone;
         let Some(node) = cluster.party_at(member.address.into()) else { continue };
         for from in balancer.nodes.iter().filter(reaches) {
-            let way = Way { cluster, vpc, port: &found, from: from.address.into(), node: &node };
-            told.targets.extend(way.targets(instance_port).await?);
+            let by = targets(cluster, vpc, &found, from.address.into(), &node);
+            told.targets.extend(by.await?);
         }
     }
     Ok(told.decided("no node sends to an instance"))
@@ -83,76 +86,24 @@ fn health(members: &[BalancerMember]) -> Hop {
     Hop::new("health check", able > 0, detail)
 }
 
-/// From one interface of the load balancer to one node and on.
-struct Way<'a, V> {
-    cluster: &'a Cluster,
-    vpc: &'a V,
-    port: &'a kube_proxy::service_map::ServicePort,
+/// From one interface of the load balancer to one node and on: one for each endpoint that the node
+/// may choose.
+async fn targets(
+    cluster: &Cluster,
+    vpc: &impl Vpc,
+    port: &ServicePort,
     from: IpAddr,
-    node: &'a Party,
-}
-
-impl<V: Vpc> Way<'_, V> {
-    /// One for each endpoint that the node may choose.
-    async fn targets(&self, node_port: u16) -> anyhow::Result<Vec<Target>> {
-        let Some(address) = self.node.address else { return Ok(Vec::new()) };
-        let tcp = PathProtocol::Tcp;
-        let verdict = self.vpc.ask(&self.from.to_string(), address, node_port, tcp).await?;
-        let mut hops = hops_of(&verdict);
-        let (port, is_local) = (self.port, self.port.is_external_local);
-        let name = self.node.node.as_deref().unwrap_or_default();
-        let choice = service::choice(self.cluster, port, name);
-        let chosen = if is_local { choice.local } else { choice.cluster };
-        let is_empty = chosen.is_empty();
-        let detail = format!("kube-proxy on {name} sends it to one of {} endpoints", chosen.len());
-        hops.push(Hop::new("Service", !is_empty, detail));
-        if is_empty || hops.iter().any(|it| !it.is_allowed) {
-            return Ok(vec![self.target((address, node_port), None, hops)]);
-        }
-        let mut targets = Vec::new();
-        for (address, port) in chosen {
-            let to = self.cluster.party_at(address);
-            let mut hops = hops.clone();
-            hops.extend(self.onward((address, port), to.as_ref()).await?);
-            targets.push(self.target((address, port), to, hops));
-        }
-        Ok(targets)
-    }
-
-    async fn onward(
-        &self,
-        (address, port): (IpAddr, u16),
-        to: Option<&Party>,
-    ) -> anyhow::Result<Vec<Hop>> {
-        let tcp = PathProtocol::Tcp;
-        let is_here = to.is_some_and(|to| to.node == self.node.node);
-        let mut hops = Vec::new();
-        let mut sender = Party { address: Some(self.from), node: None, ..self.node.clone() };
-        if !is_here && let Some(own) = self.node.address {
-            let detail = format!("kube-proxy translates {} to {own}", self.from);
-            hops.push(Hop::new("SNAT", true, detail));
-            hops.extend(hops_of(&self.vpc.ask(&own.to_string(), address, port, tcp).await?));
-            sender = self.node.clone();
-        }
-        if let Some(to) = to.filter(|it| !it.is_host) {
-            hops.extend(policy::ingress(self.cluster, &sender, to, port, tcp));
-        }
-        Ok(hops)
-    }
-
-    fn target(
-        &self,
-        (address, port): (IpAddr, u16),
-        to: Option<Party>,
-        mut hops: Vec<Hop>,
-    ) -> Target {
-        if let Some(denied) = hops.iter().position(|it| !it.is_allowed) {
-            hops.truncate(denied + 1);
-        }
-        let is_allowed = hops.iter().all(|it| it.is_allowed);
-        let reason = hops.last().map(|it| it.detail.clone()).unwrap_or_default();
-        Target { address, port, pod: to.map(|it| it.name), is_allowed, reason, hops }
-    }
+    node: &Party,
+) -> anyhow::Result<Vec<Target>> {
+    let (Some(address), Some(node_port)) = (node.address, port.node_port) else {
+        return Ok(Vec::new());
+    };
+    let protocol = PathProtocol::Tcp;
+    let verdict = vpc.ask(&from.to_string(), address, node_port, protocol).await?;
+    let hops = hops_of(&verdict);
+    let arrival = Arrival { cluster, vpc, node, source: from, protocol, hops };
+    let entry = Entry::Service { port: port.clone(), kind: Kind::NodePort };
+    arrival.by(&entry, (address, node_port)).await
 }
 
 #[cfg(test)]
@@ -181,6 +132,7 @@ mod tests {
             Ok(VpcVerdict {
                 vpc: "vpc-1".to_owned(),
                 from: from.parse()?,
+                interface_address: None,
                 cidrs: Vec::new(),
                 is_allowed,
                 arrives: is_allowed,

@@ -83,7 +83,7 @@ impl Cluster {
         let running = self.pods.iter().filter(|it| !has_ended(it)).find(has_it);
         let pod = running.map(|it| self.pod_party(it));
         pod.or_else(|| {
-            let node = self.nodes.iter().find(|it| node_address(it) == Some(address))?;
+            let node = self.nodes.iter().find(|it| node_addresses(it).contains(&address))?;
             Some(node_party(node))
         })
     }
@@ -136,7 +136,7 @@ fn environment(containers: &[Container]) -> BTreeMap<String, String> {
     all.filter_map(|it| Some((it.name.clone(), it.value.clone()?))).collect()
 }
 
-fn is_host(pod: &Pod) -> bool {
+pub(super) fn is_host(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|it| it.host_network) == Some(true)
 }
 
@@ -145,16 +145,22 @@ fn has_branch(pod: &Pod) -> bool {
     annotations.is_some_and(|it| it.contains_key("vpc.amazonaws.com/pod-eni"))
 }
 
-fn has_ended(pod: &Pod) -> bool {
+pub(super) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn pod_address(pod: &Pod) -> Option<IpAddr> {
+pub(super) fn pod_address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
+/// The first one is what it is known by.
 fn node_address(node: &Node) -> Option<IpAddr> {
-    let addresses = node.status.as_ref()?.addresses.as_ref()?;
-    addresses.iter().find(|it| it.type_ == "InternalIP")?.address.parse().ok()
+    node_addresses(node).first().copied()
+}
+
+pub(super) fn node_addresses(node: &Node) -> Vec<IpAddr> {
+    let addresses = node.status.iter().flat_map(|it| it.addresses.iter().flatten());
+    let own = addresses.filter(|it| it.type_ == "InternalIP");
+    own.filter_map(|it| it.address.parse().ok()).collect()
 }

@@ -31,7 +31,9 @@ pub(super) fn choices(
         Ok(port) => port,
         Err(hop) => return (vec![hop], Vec::new()),
     };
-    let choice = choice(cluster, &port, from.node.as_deref().unwrap_or_default());
+    // Of a Service with two families the first one is followed.
+    let is_ipv4 = port.cluster_ips.first().is_none_or(IpAddr::is_ipv4);
+    let choice = choice(cluster, &port, from.node.as_deref().unwrap_or_default(), is_ipv4);
     let chosen = if port.is_internal_local { choice.local } else { choice.cluster };
     if chosen.is_empty() {
         let what = if port.is_internal_local { "on this node" } else { "that is ready" };
@@ -63,17 +65,24 @@ pub(super) fn find_port(
             "{name} is a name elsewhere; what it leads to is not known here"
         )));
     }
-    let mut ports = ports_of(service);
-    ports.retain(|it| protocol == PathProtocol::Icmp || it.protocol.as_str() == protocol.name());
+    let all = ports_of(service);
+    let speaks = |it: &&ServicePort| speaks(protocol, it);
+    let ports: Vec<ServicePort> = all.iter().filter(speaks).cloned().collect();
     find(&ports, port).cloned().ok_or_else(|| {
-        let known: Vec<String> = ports.iter().map(|it| it.port.to_string()).collect();
-        let (protocol, known) = (protocol.name(), known.join(", "));
-        refused(format!("{name} has no such {protocol} port; it has {known}"))
+        let known = all.iter().map(|it| format!("{}/{}", it.port, it.protocol.as_str()));
+        let known: Vec<String> = known.collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        refused(format!("{name} has no such {} port; it has {known}", protocol.name()))
     })
 }
 
+/// What ICMP is sent to has no port, so that each stands for it.
+pub(super) fn speaks(protocol: PathProtocol, port: &ServicePort) -> bool {
+    protocol == PathProtocol::Icmp || port.protocol.as_str() == protocol.name()
+}
+
 /// Whom kube-proxy on a node sends to.
-pub(super) fn choice(cluster: &Cluster, port: &ServicePort, node: &str) -> Choice {
+pub(super) fn choice(cluster: &Cluster, port: &ServicePort, node: &str, is_ipv4: bool) -> Choice {
     let labels = cluster.node(node).and_then(|it| it.metadata.labels.clone()).unwrap_or_default();
     let here = Here { node: node.to_owned(), zone: labels.get(ZONE).cloned() };
     let slices: Vec<Slice> = cluster
@@ -83,8 +92,6 @@ pub(super) fn choice(cluster: &Cluster, port: &ServicePort, node: &str) -> Choic
         .filter(|(of, _)| *of == port.service)
         .map(|(_, slice)| slice)
         .collect();
-    // Of a Service with two families the first one is followed.
-    let is_ipv4 = port.cluster_ips.first().is_none_or(IpAddr::is_ipv4);
     choose(port, slices.iter(), is_ipv4, &here)
 }
 
@@ -96,5 +103,26 @@ fn find<'a>(ports: &'a [ServicePort], wanted: Option<&str>) -> Option<&'a Servic
         (Some(wanted), _) => {
             ports.iter().find(|it| it.port.to_string() == wanted || it.port_name == wanted)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_not_there_is_told_with_those_that_are_and_their_protocols() {
+        let service = |ports: serde_json::Value| -> Service {
+            let spec = json!({ "clusterIP": "10.100.0.9", "ports": ports });
+            let metadata = json!({ "name": "dns", "namespace": "a" });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+        };
+        let udp = service(json!([{ "port": 53, "protocol": "UDP" }]));
+        let said = |of: &Service| find_port(of, Some("53"), PathProtocol::Tcp).unwrap_err().detail;
+        assert_eq!(said(&udp), "a/dns has no such tcp port; it has 53/udp");
+        assert_eq!(said(&service(json!([]))), "a/dns has no such tcp port; it has none");
+        assert_eq!(find_port(&udp, Some("53"), PathProtocol::Udp).unwrap().port, 53);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Instances, interfaces and pods are in all worlds, with their addresses; what stands between them is
 //! drawn. Everybody is known by a number: instances first, then pods, then AWS's endpoints, then
-//! Services, each of which has one endpoint or none, so that it is known who is chosen.
+//! Services, each of which has one endpoint or none, so that it is known who is chosen: by their cluster
+//! addresses, by their external ones, and by their node ports of one node after the other.
 
 mod policies;
 mod vpc;
@@ -36,7 +37,7 @@ pub(super) const PODS: usize = 2 * NODES;
 pub(super) const PARTIES: usize = NODES + PODS;
 pub(super) const SERVICES: usize = 3;
 /// To whom one connects.
-pub(super) const TARGETS: usize = PARTIES + 1 + SERVICES;
+pub(super) const TARGETS: usize = PARTIES + 1 + SERVICES * (2 + NODES);
 pub(super) const PORTS: [u16; 2] = [1000, 2000];
 const SUBNETS: u8 = 3;
 const GROUPS: usize = 4;
@@ -138,8 +139,8 @@ impl World {
     pub(super) fn target(&self, party: usize, port: u16) -> String {
         match party.checked_sub(PARTIES) {
             None => format!("{}:{port}", self.name(party)),
-            Some(0) => SocketAddr::new(self.family.address(party), port).to_string(),
-            Some(service) => format!("{}/s{}:{port}", NAMESPACES[0], service - 1),
+            Some(service @ 1..=SERVICES) => format!("{}/s{}:{port}", NAMESPACES[0], service - 1),
+            Some(_) => self.family.socket(party, port).to_string(),
         }
     }
 }
@@ -182,10 +183,25 @@ impl Family {
         match (party.checked_sub(NODES), party.checked_sub(PARTIES)) {
             (_, Some(0)) if self == Self::V4 => ENDPOINTS.into(),
             (_, Some(0)) => ENDPOINTS_V6.into(),
-            (_, Some(service)) => self.cluster_ip(service - 1),
+            (_, Some(other)) => match ((other - 1) / SERVICES, (other - 1) % SERVICES) {
+                (0, service) => self.cluster_ip(service),
+                (1, service) => self.external_ip(service),
+                (way, _) => self.node_address(way - 2),
+            },
             (Some(pod), None) => self.pod_address(pod),
             (None, None) => self.node_address(party),
         }
+    }
+
+    /// Where a port of theirs is reached: another one where it is a node port.
+    pub(super) fn socket(self, party: usize, port: u16) -> SocketAddr {
+        let other = party.checked_sub(PARTIES + 1);
+        let by_node = other.filter(|it| it / SERVICES >= 2).map(|it| it % SERVICES);
+        let port = match by_node {
+            Some(service) => node_port(service, usize::from(port == PORTS[1])),
+            None => port,
+        };
+        SocketAddr::new(self.address(party), port)
     }
 
     pub(super) fn node_address(self, node: usize) -> IpAddr {
@@ -210,6 +226,16 @@ impl Family {
             Self::V4 => Ipv4Addr::new(10, 100, 0, 10 + byte(service)).into(),
             Self::V6 => {
                 Ipv6Addr::new(0xfd12, 0, 0, 0, 0, 0, 0, 10 + u16::from(byte(service))).into()
+            }
+        }
+    }
+
+    fn external_ip(self, service: usize) -> IpAddr {
+        let service = byte(service);
+        match self {
+            Self::V4 => Ipv4Addr::new(198, 51, 100, 10 + service).into(),
+            Self::V6 => {
+                Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 10 + u16::from(service)).into()
             }
         }
     }
@@ -268,6 +294,10 @@ fn pod(dice: &mut Dice, family: Family, number: usize) -> Pod {
     }))
 }
 
+fn node_port(service: usize, port: usize) -> u16 {
+    30_000 + 10 * u16::from(byte(service)) + u16::from(byte(port))
+}
+
 /// Each port leads to the other one of the endpoint.
 fn service_ports(of: impl Fn(&str, &str, usize) -> Value) -> Vec<Value> {
     let protocols = ["TCP", "UDP"].into_iter();
@@ -277,14 +307,17 @@ fn service_ports(of: impl Fn(&str, &str, usize) -> Value) -> Vec<Value> {
 }
 
 fn service(dice: &mut Dice, family: Family, number: usize) -> Service {
-    let policy = if dice.one_in(4) { "Local" } else { "Cluster" };
+    let mut policy = || if dice.one_in(4) { "Local" } else { "Cluster" };
+    let (policy, external) = (policy(), policy());
     let ip = family.cluster_ip(number);
     object(json!({
         "metadata": { "name": format!("s{number}"), "namespace": NAMESPACES[0] },
-        "spec": { "clusterIP": ip, "clusterIPs": [ip],
+        "spec": { "type": "NodePort", "clusterIP": ip, "clusterIPs": [ip],
+            "externalIPs": [family.external_ip(number)], "externalTrafficPolicy": external,
             "ipFamilies": [family.name()], "internalTrafficPolicy": policy,
             "ports": service_ports(|name, protocol, port| json!({
                 "name": name, "protocol": protocol, "port": PORTS[port],
+                "nodePort": node_port(number, port),
             })) },
     }))
 }

@@ -223,7 +223,7 @@ fn proxier(family: Family, node: usize) -> Proxier {
         masquerade_mark: 0x4000,
         masquerade_all: false,
         local: LocalDetector::Nobody,
-        node_ports: NodePorts::All,
+        node_ports: NodePorts::Primary,
         node_ip: Some(family.node_address(node)),
     };
     Proxier::new(Nft::here(), Here { node: format!("n{node}"), zone: None }, vec![options])

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    draw::{Family, PARTIES, PORTS, SERVICES, TARGETS},
+    draw::{Family, PARTIES, PORTS, TARGETS},
     ground::Ground,
 };
 use crate::cli::PathProtocol;
@@ -75,8 +75,8 @@ pub(super) fn probes() -> Vec<Probe> {
     probes
 }
 
-/// A party's source ports in a round: one for each Service, and one for all else.
-const LANES: usize = 1 + SERVICES;
+/// A party's source ports in a round: one for each way to a Service, and one for all else.
+const LANES: usize = TARGETS - PARTIES;
 
 impl Probe {
     fn lane(&self) -> usize {
@@ -198,7 +198,7 @@ fn send(
         let udp: Vec<UdpSocket> = ports.iter().map(bound).collect();
         let mut tcp = BTreeMap::new();
         for (index, probe) in own {
-            let (to, lane) = (SocketAddr::new(family.address(probe.to), probe.port), probe.lane());
+            let (to, lane) = (family.socket(probe.to, probe.port), probe.lane());
             match probe.protocol {
                 PathProtocol::Tcp => {
                     let own = SocketAddr::new(any, ports[lane]);
