@@ -9,6 +9,8 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
+use crate::connection::connect;
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -57,7 +59,7 @@ pub async fn client(
         config.cluster_url = parsed
             .map_err(|source| ConnectError::Master { address: address.to_owned(), source })?;
     }
-    let made = Client::try_from(config);
+    let made = connect(config);
     made.map_err(|source| ConnectError::Client { source: Box::new(source) })
 }
 
