@@ -162,7 +162,12 @@ impl Owners {
 
 async fn watch_ranges(api: Api<ServiceCIDR>, sender: mpsc::Sender<Update>) {
     let mut ranges = Ranges::default();
-    follow(api, move |event| ranges.take(event).map(Update::ServiceCidrs).into(), sender).await;
+    follow(
+        api,
+        move |event| ranges.take(event).map(Update::ServiceCidrs).into_iter().collect(),
+        sender,
+    )
+    .await;
 }
 
 /// The networks of each ServiceCIDR by its name; those of a list that is not complete yet are apart.
@@ -361,7 +366,7 @@ mod tests {
             ranges.take(event).map(|it| it.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let first = range("kubernetes", &["10.100.0.0/16", "fd00:100::/108"]);
-        assert_eq!(take(watcher::Event::InitApply(first.clone())), None, "the list goes on");
+        assert_eq!(take(watcher::Event::InitApply(first)), None, "the list goes on");
         let both = vec!["10.100.0.0/16".to_owned(), "fd00:100::/108".to_owned()];
         assert_eq!(take(watcher::Event::InitDone), Some(both.clone()));
         let more = take(watcher::Event::Apply(range("more", &["10.101.0.0/24"])));
