@@ -13,6 +13,7 @@ use crate::{
     branch::{self, Mode},
     chain, hostports,
     plumbing::{self, Pod},
+    records,
 };
 
 /// ipamd answers from memory; what takes longer is a daemon that hangs.
@@ -57,6 +58,11 @@ pub(crate) fn run(invocation: &Invocation) -> Result<NetResult, CniError> {
         .and_then(|()| {
             hostports::add(ports.unwrap_or_default(), assignment.pod_address(), &host_link)
                 .map_err(|error| failed("add cmd: failed to set up host ports", &error))
+        })
+        .and_then(|()| {
+            let place = records::place(invocation);
+            records::keep(&place, ports.unwrap_or_default(), assignment.pod_address(), &host_link)
+                .map_err(|error| failed("add cmd: failed to keep a record of host ports", &error))
         });
     if let Err(error) = done {
         undo(invocation, netns, &assignment);

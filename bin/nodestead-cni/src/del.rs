@@ -7,7 +7,7 @@ use api_cni::{
     backend::{self, Request, Response, SOCKET},
 };
 
-use crate::{add::sandbox, bandwidth, branch, chain, hostports, plumbing};
+use crate::{add::sandbox, bandwidth, branch, chain, hostports, plumbing, records};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -24,6 +24,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), CniError> {
         let msg = format!("del cmd: failed to remove the pod's bandwidth limit: {error}");
         CniError::new(ErrorCode::Plugin, msg)
     })?;
+    records::forget(&records::place(invocation))
+        .map_err(|error| failed("failed to remove the record of host ports", &error))?;
     let (address, egress, vlan) = released(invocation);
     if let Some(vlan) = vlan {
         branch::tear_down(vlan)

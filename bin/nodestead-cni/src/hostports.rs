@@ -105,8 +105,21 @@ fn hairpins(family: Family) -> Set {
     })
 }
 
+/// The families whose table is not there, or lacks the guard that comes with it.
+pub(crate) fn missing() -> Result<Vec<Family>, ApplyError> {
+    let nft = Nft::here();
+    let mut missing = Vec::new();
+    for family in [Family::Ip, Family::Ip6] {
+        let is_guarded = family == Family::Ip6 || localnet::is_guarded(&nft)?;
+        if !is_guarded || !nft.has_table(family, TABLE)? {
+            missing.push(family);
+        }
+    }
+    Ok(missing)
+}
+
 /// A pod is reached by addresses of its own version.
-fn family(pod: IpAddr) -> Family {
+pub(crate) fn family(pod: IpAddr) -> Family {
     if pod.is_ipv4() { Family::Ip } else { Family::Ip6 }
 }
 

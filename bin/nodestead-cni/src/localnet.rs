@@ -35,8 +35,12 @@ pub(crate) fn open(link: &str) -> Result<(), LocalnetError> {
     std::fs::write(&path, "1").map_err(|source| LocalnetError::Sysctl { path, source })
 }
 
+pub(crate) fn is_guarded(nft: &Nft) -> Result<bool, ApplyError> {
+    nft.has_table(Family::Ip, TABLE)
+}
+
 fn guard(nft: &Nft) -> Result<(), ApplyError> {
-    if nft.has_table(Family::Ip, TABLE)? {
+    if is_guarded(nft)? {
         return Ok(());
     }
     let mut table = Table::new(Family::Ip, TABLE);

@@ -19,6 +19,7 @@ mod hostports;
 mod localnet;
 mod loopback;
 mod plumbing;
+mod records;
 
 use std::{
     io::{Read, Write},
@@ -30,6 +31,17 @@ use api_cni::{CniError, Command, ErrorCode, Invocation, MAX_STDIN, Variables, ve
 use serde_json::Value;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|it| it == records::RESTORE) {
+        let folder = arguments.next().unwrap_or_default();
+        return match records::restore(Path::new(&folder)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}", chain(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (text, code) = match answer() {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(value)) => (value.to_string(), ExitCode::SUCCESS),

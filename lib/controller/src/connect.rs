@@ -12,6 +12,8 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
+use crate::connection::connect;
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -62,7 +64,7 @@ pub async fn client(
             .map_err(|source| ConnectError::Master { address: address.to_owned(), source })?;
     }
     config.headers.push((USER_AGENT, HeaderValue::from_static(component)));
-    let made = Client::try_from(config);
+    let made = connect(config);
     made.map_err(|source| ConnectError::Client { source: Box::new(source) })
 }
 

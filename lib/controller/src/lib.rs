@@ -17,6 +17,7 @@ use api_kube as _;
 
 pub mod apply;
 mod connect;
+mod connection;
 pub mod flags;
 mod harness;
 pub mod health;
@@ -32,6 +33,7 @@ mod store;
 pub use self::{
     apply::{ApplyError, delete, patch_status},
     connect::{ConnectError, client},
+    connection::connect,
     harness::{Action, run},
     key::Key,
     queue::Queue,

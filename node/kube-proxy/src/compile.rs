@@ -34,6 +34,8 @@ pub struct Options {
     pub node_ports: NodePorts,
     /// The node's own address, where it is known.
     pub node_ip: Option<IpAddr>,
+    /// Where cluster addresses of this family come from, as far as is known.
+    pub service_cidrs: Vec<IpNet>,
 }
 
 /// How a packet of a pod is told from others (`detectLocalMode`).

@@ -101,12 +101,14 @@ impl Default for Configuration {
     }
 }
 
-/// What is known of the node itself, which some settings speak of.
+/// What is known of the node itself, which some settings speak of, and of where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
     /// Its addresses, at most one of each family.
     pub ips: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
+    /// What the cluster's Services have their addresses of.
+    pub service_cidrs: Vec<IpNet>,
 }
 
 impl Configuration {
@@ -213,6 +215,12 @@ impl Configuration {
             local: self.local_detector(node, is_ours),
             node_ports: self.node_ports(),
             node_ip,
+            service_cidrs: node
+                .service_cidrs
+                .iter()
+                .filter(|it| is_ours(&it.addr()))
+                .copied()
+                .collect(),
         }
     }
 

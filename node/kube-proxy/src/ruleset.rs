@@ -132,6 +132,14 @@ fn filter_chains(table: &mut Table, options: &Options) {
     for chain in ["filter-forward", "filter-output-post-dnat"] {
         table.chain(chain).rule(format!("ct state new {ip} daddr @cluster-ips goto reject-chain"));
     }
+    // One that no Service has leads nowhere, and not out of the node.
+    if !options.service_cidrs.is_empty() {
+        let all = IpNet::aggregate(&options.service_cidrs.iter().map(IpNet::trunc).collect());
+        let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        for chain in ["filter-forward", "filter-output-post-dnat"] {
+            table.chain(chain).rule(format!("ct state new {ip} daddr {{ {list} }} drop"));
+        }
+    }
     table.chain("reject-chain").rule("reject");
 }
 

@@ -17,10 +17,9 @@ use std::{
 
 use clock::Clock;
 use controller::Recorder;
-use http::{HeaderValue, Request, Response, header::USER_AGENT};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Node;
-use kube::{Client, Config, config::KubeConfigOptions};
 use lifecycle::Scope;
 use linux_inotify::Watch;
 use linux_nftables::{Family, Nft};
@@ -72,7 +71,7 @@ pub async fn run(setting: Setting) -> Result<(), BoxError> {
     transport::tls::install_provider();
     let Setting { config, kubeconfig, master, file, flags } = setting;
     let node = node_name(&config)?;
-    let client = client(kubeconfig.as_deref(), master.as_deref()).await?;
+    let client = controller::client("kube-proxy", kubeconfig.as_deref(), master.as_deref()).await?;
     let scope = Scope::new();
     let clock = Clock::system();
     let families = families();
@@ -120,21 +119,6 @@ fn node_reference(name: &str) -> Node {
     node.metadata.name = Some(name.to_owned());
     node.metadata.uid = Some(name.to_owned());
     node
-}
-
-async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<Client, BoxError> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    };
-    if let Some(master) = master {
-        config.cluster_url = master.parse()?;
-    }
-    config.headers.push((USER_AGENT, HeaderValue::from_static("kube-proxy")));
-    Ok(Client::try_from(config)?)
 }
 
 /// Ends once the file holds something else.

@@ -1,17 +1,19 @@
 //! The API's events, reduced where they arrive: nothing keeps whole objects.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Debug,
     net::IpAddr,
     time::Duration,
 };
 
 use futures::StreamExt;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -48,6 +50,8 @@ pub enum Update {
     /// A list is complete: what is not in it is gone.
     Services(BTreeSet<ServiceName>),
     Slices(BTreeSet<(ServiceName, String)>),
+    /// What Services have their addresses of: all of it.
+    ServiceCidrs(BTreeSet<IpNet>),
     Node {
         zone: Option<String>,
         /// `None`: there is no such Node (any more).
@@ -64,6 +68,8 @@ pub fn start(client: Client, node: String, scope: &Scope) -> mpsc::Receiver<Upda
     let slices = Api::<EndpointSlice>::all(client.clone());
     drop(scope.spawn("watch-services", watch_services(services, sender.clone())));
     drop(scope.spawn("watch-slices", watch_slices(slices, sender.clone())));
+    let ranges = watch_ranges(Api::all(client.clone()), sender.clone());
+    drop(scope.spawn("watch-service-cidrs", ranges));
     drop(scope.spawn("watch-node", watch_node(Api::all(client), node, sender)));
     receiver
 }
@@ -154,6 +160,47 @@ impl Owners {
     }
 }
 
+async fn watch_ranges(api: Api<ServiceCIDR>, sender: mpsc::Sender<Update>) {
+    let mut ranges = Ranges::default();
+    follow(
+        api,
+        move |event| ranges.take(event).map(Update::ServiceCidrs).into_iter().collect(),
+        sender,
+    )
+    .await;
+}
+
+/// The networks of each ServiceCIDR by its name; those of a list that is not complete yet are apart.
+#[derive(Default)]
+struct Ranges {
+    known: BTreeMap<String, Vec<IpNet>>,
+    listed: BTreeMap<String, Vec<IpNet>>,
+}
+
+impl Ranges {
+    /// All of them, once they are known whole.
+    fn take(&mut self, event: watcher::Event<ServiceCIDR>) -> Option<BTreeSet<IpNet>> {
+        let cidrs = |it: &ServiceCIDR| {
+            let cidrs = it.spec.as_ref().and_then(|it| it.cidrs.as_deref()).unwrap_or_default();
+            cidrs.iter().filter_map(|it| it.parse().ok()).collect()
+        };
+        match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                return None;
+            }
+            watcher::Event::InitApply(it) => {
+                self.listed.insert(it.name_any(), cidrs(&it));
+                return None;
+            }
+            watcher::Event::InitDone => self.known = std::mem::take(&mut self.listed),
+            watcher::Event::Apply(it) => drop(self.known.insert(it.name_any(), cidrs(&it))),
+            watcher::Event::Delete(it) => drop(self.known.remove(&it.name_any())),
+        }
+        Some(self.known.values().flatten().copied().collect())
+    }
+}
+
 /// Sends what `reduce` makes of each event, until nobody listens.
 async fn follow<K>(
     api: Api<K>,
@@ -218,6 +265,7 @@ fn node_update(node: Option<&Node>, was_there: bool) -> Update {
         facts: Some(NodeFacts {
             ips: node_ips(node),
             pod_cidrs: pod_cidrs.iter().filter_map(|it| it.parse().ok()).collect(),
+            service_cidrs: Vec::new(),
         }),
         is_eligible: !is_doomed,
     }
@@ -305,6 +353,27 @@ mod tests {
         assert_eq!(former(Some("b")).as_deref(), Some("a"));
         assert_eq!(former(None).as_deref(), Some("b"));
         assert_eq!(former(None), None);
+    }
+
+    #[test]
+    fn the_ranges_of_services_are_those_of_all_service_cidrs() {
+        let range = |name: &str, cidrs: &[&str]| -> ServiceCIDR {
+            let value = json!({ "metadata": { "name": name }, "spec": { "cidrs": cidrs } });
+            serde_json::from_value(value).unwrap()
+        };
+        let mut ranges = Ranges::default();
+        let mut take = |event| {
+            ranges.take(event).map(|it| it.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let first = range("kubernetes", &["10.100.0.0/16", "fd00:100::/108"]);
+        assert_eq!(take(watcher::Event::InitApply(first)), None, "the list goes on");
+        let both = vec!["10.100.0.0/16".to_owned(), "fd00:100::/108".to_owned()];
+        assert_eq!(take(watcher::Event::InitDone), Some(both.clone()));
+        let more = take(watcher::Event::Apply(range("more", &["10.101.0.0/24"])));
+        assert_eq!(more.unwrap().len(), 3);
+        assert_eq!(take(watcher::Event::Delete(range("more", &[]))), Some(both));
+        assert_eq!(take(watcher::Event::Init), None);
+        assert_eq!(take(watcher::Event::InitDone), Some(Vec::new()));
     }
 
     #[test]

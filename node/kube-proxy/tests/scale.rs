@@ -73,6 +73,7 @@ fn change_many() {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::All,
         node_ip: None,
+        service_cidrs: Vec::new(),
     };
     let nft = Nft::here();
     let here = Here { node: "node".into(), zone: None };

@@ -162,6 +162,6 @@ async fn config(path: &Path) -> Result<Config, ConnectError> {
 }
 
 fn connect(config: Config, path: &Path) -> Result<Client, ConnectError> {
-    Client::try_from(config)
+    controller::connect(config)
         .map_err(|source| ConnectError::Client { path: path.to_owned(), source: Box::new(source) })
 }

@@ -100,7 +100,8 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
         info!(host_ip, ?mode, ?log, "enforcing network policies");
         let has_strict_branches =
             args.enable_pod_eni == "true" && args.pod_security_group_enforcing_mode == "strict";
-        let options = Options { mode, prefix: args.veth_prefix, has_strict_branches, log };
+        let node = host_ip.parse().ok();
+        let options = Options { mode, prefix: args.veth_prefix, has_strict_branches, log, node };
         let mut enforcer =
             Enforcer { state: State::new(host_ip), nft, options, metrics, old: None };
         enforcer.close().await?;

@@ -177,6 +177,7 @@ mod tests {
             prefix: "eni".to_owned(),
             has_strict_branches: false,
             log: Log::Nothing,
+            node: None,
         };
         let state = State::new("192.168.0.5");
         let metrics = Arc::default();

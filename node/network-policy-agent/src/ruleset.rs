@@ -1,12 +1,19 @@
 //! The table that enforces what [`State`](crate::state::State) holds.
 //!
 //! ```text
-//! forward: established → accept · a pod to itself, by its own link → accept
-//!          link and source address → chain of what the pod may send
-//!          source that is not behind the link → chain of the pod that has the link's name
-//!          destination address → chain of what may be sent to the pod
-//! chain:   peers of a set, at these ports → return · else drop
+//! forward:   established → accept · a pod to itself, by its own link → accept
+//!            what pods send (from-pods)
+//!            destination address → chain of what may be sent to the pod
+//! input:     established → accept · to the node's primary address → accept
+//!            what pods send (from-pods)
+//! from-pods: link and source address → chain of what the pod may send
+//!            source that is not behind the link → chain of the pod that has the link's name
+//! chain:     peers of a set, at these ports → return · else drop
 //! ```
+//!
+//! What a pod sends to its own node is policed as what it sends elsewhere, but for the node's primary
+//! address, which upstream lets every pod reach at all ports. What the node sends is never policed, so
+//! that the kubelet's probes come through, and with them their answers.
 //!
 //! A set holds the peers of one PolicyEndpoint at the same ports and keeps its name while they
 //! change, so that a peer that comes is an element more.
@@ -53,6 +60,8 @@ pub struct Options {
     /// Pods may have branch interfaces in strict mode, and then links that begin otherwise.
     pub has_strict_branches: bool,
     pub log: Log,
+    /// The node's primary address, which its pods may always reach.
+    pub node: Option<IpAddr>,
 }
 
 /// How the links of pods with branch interfaces begin in strict mode.
@@ -156,7 +165,7 @@ pub fn compile(endpoints: &BTreeMap<Key, PolicyEndpointSpec>, options: &Options)
     for (address, policed) in &pods {
         add_pod(&mut ruleset, *address, policed, options);
     }
-    forward(&mut ruleset, &pods, options);
+    hooks(&mut ruleset, &pods, options);
     ruleset
 }
 
@@ -225,28 +234,50 @@ fn prefix(verdict: &str, direction: Direction, tier: &str) -> String {
     quote(&format!("{verdict} {} {tier}", word_of(direction)))
 }
 
-fn forward(ruleset: &mut Ruleset, pods: &BTreeMap<IpAddr, Policed>, options: &Options) {
-    let hook = Hook::new(ChainKind::Filter, HookPoint::Forward, priority::FILTER);
-    let mut forward = Chain::hooked(hook);
+fn hooks(ruleset: &mut Ruleset, pods: &BTreeMap<IpAddr, Policed>, options: &Options) {
+    let hooked = |point| {
+        let mut chain = Chain::hooked(Hook::new(ChainKind::Filter, point, priority::FILTER));
+        chain.rule("ct state established,related accept");
+        chain
+    };
+    let mut sent = Chain::default();
+    sent.rule("iifname . ip saddr vmap @egress4")
+        .rule("iifname . ip6 saddr vmap @egress6")
+        .rule("fib saddr . iif oif missing iifname vmap @forged");
+    let mut forward = hooked(HookPoint::Forward);
     forward
-        .rule("ct state established,related accept")
         .rule("iifname . ip saddr . ip daddr @self4 accept")
         .rule("iifname . ip6 saddr . ip6 daddr @self6 accept")
-        .rule("iifname . ip saddr vmap @egress4")
-        .rule("iifname . ip6 saddr vmap @egress6")
-        .rule("fib saddr . iif oif missing iifname vmap @forged")
+        .rule(format!("jump {FROM_PODS}"))
         .rule("ip daddr vmap @ingress4")
         .rule("ip6 daddr vmap @ingress6");
-    if options.mode == Mode::Strict {
-        shut_in(ruleset, &mut forward, pods, options);
+    let mut input = hooked(HookPoint::Input);
+    if let Some(node) = options.node {
+        input.rule(format!("{} daddr {node} accept", if node.is_ipv4() { "ip" } else { "ip6" }));
     }
-    ruleset.table.chains.insert("forward".to_owned(), forward);
+    // Without them nobody finds anybody.
+    input.rule(format!("icmpv6 type {{ {NEIGHBOURS} }} accept"));
+    input.rule(format!("jump {FROM_PODS}"));
+    // An address that any pod gives itself, and that is behind its link.
+    input.rule("ip6 saddr fe80::/10 iifname vmap @forged");
+    if options.mode == Mode::Strict {
+        shut_in(ruleset, (&mut sent, &mut forward), pods, options);
+    }
+    let chains = &mut ruleset.table.chains;
+    for (name, chain) in [(FROM_PODS, sent), ("forward", forward), ("input", input)] {
+        chains.insert(name.to_owned(), chain);
+    }
 }
+
+/// What pods send, to whomever.
+const FROM_PODS: &str = "from-pods";
+const NEIGHBOURS: &str = "nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, \
+                          mld-listener-report, mld-listener-done, mld2-listener-report";
 
 /// Strict mode: what goes to or comes from a pod that no policy names is dropped.
 fn shut_in(
     ruleset: &mut Ruleset,
-    forward: &mut Chain,
+    (sent, forward): (&mut Chain, &mut Chain),
     pods: &BTreeMap<IpAddr, Policed>,
     options: &Options,
 ) {
@@ -271,8 +302,7 @@ fn shut_in(
     }
     for prefix in options.prefixes() {
         let pods = pods_named(prefix);
-        forward
-            .rule(format!("{pods} iifname . ip saddr != @sources4 jump strict-from"))
+        sent.rule(format!("{pods} iifname . ip saddr != @sources4 jump strict-from"))
             .rule(format!("{pods} iifname . ip6 saddr != @sources6 jump strict-from"));
         let pods = pods.replace("iifname", "oifname");
         forward
@@ -392,14 +422,14 @@ mod tests {
     }
 
     fn options(mode: Mode, log: Log) -> Options {
-        Options { mode, prefix: "eni".into(), has_strict_branches: false, log }
+        Options { mode, prefix: "eni".into(), has_strict_branches: false, log, node: None }
     }
 
     #[test]
     fn pods_under_the_same_policies_share_a_chain() {
         let pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")];
         let table = table(&web_from(&["10.0.0.9"], &pods));
-        assert_eq!(table.chains.len(), 2);
+        assert_eq!(table.chains.len(), 3 + 1);
         let ingress = &table.sets["ingress4"].elements;
         assert_eq!(ingress["10.0.0.1"], ingress["10.0.0.2"]);
         assert!(table.sets["egress4"].elements.is_empty());
@@ -501,7 +531,8 @@ mod tests {
         let rules = |log: Log| {
             let endpoints = web_from(&["10.0.0.9"], &[pod("a", "10.0.0.1")]);
             let ruleset = compile(&endpoints, &options(Mode::Standard, log));
-            ruleset.table.chains.values().find(|it| it.hook.is_none()).unwrap().rules.join("\n")
+            let (chain, _) = ruleset.drops.first_key_value().unwrap();
+            ruleset.table.chains[chain].rules.join("\n")
         };
         assert!(!rules(Log::Nothing).contains("log"));
         let denied =
@@ -515,7 +546,7 @@ mod tests {
     #[test]
     fn strict_mode_drops_what_goes_over_unknown_links_of_pods() {
         let ruleset = compile(&BTreeMap::new(), &options(Mode::Strict, Log::Nothing));
-        let rules = &ruleset.table.chains["forward"].rules;
+        let rules = &ruleset.table.chains["from-pods"].rules;
         let wanted = "iifname \"eni*\" iifname . ip saddr != @sources4 jump strict-from";
         assert!(rules.iter().any(|it| it == wanted), "{rules:?}");
         assert!(ruleset.table.sets["sources4"].elements.is_empty());

@@ -51,6 +51,7 @@ async fn a_peer_more_among_forty_thousand_is_one_element() {
         prefix: "eni".into(),
         has_strict_branches: false,
         log: Log::Nothing,
+        node: None,
     };
     let start = Instant::now();
     let old = compile(&endpoints, &options).table;

@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     eni_config,
     events::Events,
-    files, introspection,
+    files, host_ports, introspection,
     ipamd::{Ipamd, Parts},
     metadata::{Identity, Metadata, MetadataError},
     plan::Limits,
@@ -54,6 +54,9 @@ pub struct Args {
         default_value = "/var/run/aws-node/ipam.json"
     )]
     pub checkpoint: PathBuf,
+    /// The plug-in's binary in this image.
+    #[arg(long, default_value = "/usr/bin/nodestead-cni")]
+    pub plugin: PathBuf,
     /// The host's folder of network configurations, as mounted here.
     #[arg(long, env = "HOST_CNI_CONFDIR_PATH", default_value = "/host/etc/cni/net.d")]
     pub conf_dir: PathBuf,
@@ -79,7 +82,7 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     let aws = aws_wire::client::from_environment(variable, Some(&region), clock)?;
     let cloud =
         (!config.is_provisioning_disabled).then(|| Cloud::new(aws, identity.instance_id.clone()));
-    let kubernetes = Client::try_default().await;
+    let kubernetes = controller::client("amazon-vpc-cni-k8s", None, None).await;
     let events = kubernetes.as_ref().ok().map(|client| {
         let recorder = Recorder::new(client.clone(), "aws-node", clock, &scope);
         Events::new(client.clone(), recorder, config.pod_name.clone())
@@ -118,7 +121,10 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
             }
             spawn_node_watch(&scope, client, ipamd.clone(), config.node_name.clone());
         }
-        Err(error) => warn!(%error, "no Kubernetes API: the type's table gives the limits"),
+        Err(error) => {
+            let error = telemetry::chain(&error);
+            warn!(%error, "no Kubernetes API: the type's table gives the limits");
+        }
     }
     let teller = ipamd.clone();
     drop(scope.spawn("tell", async move { teller.tell().await }));
@@ -126,6 +132,9 @@ pub async fn run(args: Args) -> Result<(), BoxError> {
     drop(scope.spawn("pool", async move { pool.run().await }));
     let sweeper = ipamd.clone();
     drop(scope.spawn("sweep", async move { sweeper.sweep().await }));
+    // Beside the socket, as the plug-in has it.
+    let records = args.socket.with_file_name("hostports");
+    drop(scope.spawn("host-ports", host_ports::keep(args.plugin.clone(), records)));
     serve(&args, &config, &ipamd, &scope)?;
     tokio::select! {
         is_served = ipamd.until_custom(CUSTOM_LIMIT) => is_served?,

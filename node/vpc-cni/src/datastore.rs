@@ -339,6 +339,12 @@ impl Datastore {
         )
     }
 
+    /// How many addresses there are, and how many of them pods have: of both kinds and of all interfaces.
+    pub fn counts(&self) -> (usize, usize) {
+        let slots = || self.enis.values().flat_map(|eni| eni.addresses.values());
+        (slots().count(), slots().filter(|slot| slot.holder.is_some()).count())
+    }
+
     pub fn stock_of(&self, eni: &Eni) -> Stock {
         eni.stock(self.is_prefix_mode)
     }
@@ -369,11 +375,6 @@ impl Datastore {
     /// How many addresses rest.
     pub fn resting(&self, now: Timestamp) -> usize {
         self.resting_slots(now).count()
-    }
-
-    /// When the first of those that rest can be had again.
-    pub fn rested_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.resting_slots(now).filter_map(|slot| slot.released).min().map(|it| it + self.cooldown)
     }
 
     fn resting_slots(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {

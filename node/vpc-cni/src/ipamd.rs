@@ -113,6 +113,8 @@ struct Pool {
     described: BTreeSet<String>,
     vpc_cidrs: Vec<Ipv4Net>,
     table: Option<Table>,
+    /// When it was last looked for whether that is still there.
+    looked: Option<Timestamp>,
 }
 
 /// Why ipamd does not run, or a step failed.
@@ -243,6 +245,7 @@ impl Ipamd {
     /// Keeps the pool as wanted until it is dropped.
     pub async fn run(&self) {
         loop {
+            self.look().await;
             self.settle().await;
             tokio::select! {
                 () = self.wake.notified() => {}
@@ -420,8 +423,9 @@ impl Ipamd {
         let store = self.store.lock();
         let (stock, limits) = (store.stock(), self.parts.limits);
         let metrics = &self.metrics;
-        metrics.set("awscni_total_ip_addresses", stock.total);
-        metrics.set("awscni_assigned_ip_addresses", stock.assigned);
+        let (total, assigned) = store.counts();
+        metrics.set("awscni_total_ip_addresses", total);
+        metrics.set("awscni_assigned_ip_addresses", assigned);
         metrics.set("awscni_total_ipv4_prefixes", stock.prefixes);
         metrics.set("awscni_cooling_ip_addresses", store.resting(self.parts.clock.now()));
         metrics.set("awscni_eni_allocated", store.enis().count());

@@ -29,6 +29,7 @@ pub mod datastore;
 pub mod eni_config;
 pub mod events;
 mod files;
+pub mod host_ports;
 pub mod init;
 pub mod introspection;
 pub mod ipamd;

@@ -97,6 +97,11 @@ pub fn plan(store: &Datastore, targets: &Targets, limits: &Limits, at: &Circumst
     if at.is_frozen {
         return settled("the node takes no new pods");
     }
+    if may_shrink(at)
+        && let Some(plan) = drain(store, targets, at)
+    {
+        return plan;
+    }
     let stock = store.stock();
     let addresses_per_eni =
         if targets.is_prefix_mode { limits.per_eni * PREFIX_SIZE } else { limits.per_eni };
@@ -183,6 +188,25 @@ fn shrink(store: &Datastore, targets: &Targets, at: &Circumstances, over: usize)
         }
     }
     settled("what is over the target still rests")
+}
+
+/// What is of the kind that new pods do not get, since prefix mode was turned on or off, and what no pod
+/// has any more, goes back: it takes places that the other kind needs.
+fn drain(store: &Datastore, targets: &Targets, at: &Circumstances) -> Option<Plan> {
+    store.pod_enis().find_map(|eni| {
+        let id = eni.attached.id.clone();
+        if targets.is_prefix_mode {
+            let addresses = store.idle_addresses(eni, at.now);
+            let step = Step::UnassignAddresses { eni: id, addresses: addresses.clone() };
+            let reason = "prefix mode is on, and no pod has these single addresses";
+            (!addresses.is_empty()).then(|| because(step, reason))
+        } else {
+            let prefixes = store.idle_prefixes(eni, at.now);
+            let step = Step::UnassignPrefixes { eni: id, prefixes: prefixes.clone() };
+            let reason = "prefix mode is off, and no pod has an address of these prefixes";
+            (!prefixes.is_empty()).then(|| because(step, reason))
+        }
+    })
 }
 
 /// Looks for a whole interface that the targets do not need.

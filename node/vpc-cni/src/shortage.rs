@@ -7,8 +7,6 @@
 use std::fmt::Write;
 
 use ipam::Survey;
-use jiff::Timestamp;
-
 /// Holders that a message lists by name.
 const NAMED: usize = 5;
 
@@ -18,12 +16,10 @@ pub enum Shortage {
     /// The subnet has no address left; nothing is asked of EC2 until then.
     SubnetExhausted {
         subnet: String,
-        until: Timestamp,
     },
     /// It has addresses, but no whole /28.
     PrefixFragmented {
         subnet: String,
-        until: Timestamp,
     },
     /// The instance type, or `MAX_ENI`, allows no more.
     NodeAtLimit {
@@ -31,10 +27,7 @@ pub enum Shortage {
         addresses: usize,
     },
     /// All that is free rests after use.
-    Cooling {
-        addresses: usize,
-        until: Timestamp,
-    },
+    Cooling,
     Unauthorized {
         error: String,
     },
@@ -57,7 +50,7 @@ impl Shortage {
             Self::SubnetExhausted { .. } => "SubnetExhausted",
             Self::PrefixFragmented { .. } => "PrefixFragmented",
             Self::NodeAtLimit { .. } => "NodeAtAddressLimit",
-            Self::Cooling { .. } => "AddressesCooling",
+            Self::Cooling => "AddressesCooling",
             Self::Unauthorized { .. } => "MissingIAMPermissions",
             Self::Throttled { .. } => "EC2Throttled",
             Self::NoEniConfig { .. } => "MissingENIConfig",
@@ -68,23 +61,20 @@ impl Shortage {
     /// The subnet that has to be looked at to say more.
     pub fn subnet(&self) -> Option<&str> {
         match self {
-            Self::SubnetExhausted { subnet, .. } | Self::PrefixFragmented { subnet, .. } => {
-                Some(subnet)
-            }
+            Self::SubnetExhausted { subnet } | Self::PrefixFragmented { subnet } => Some(subnet),
             _ => None,
         }
     }
 
-    /// The event's message. `survey` is of [`Self::subnet`], where it could be made.
-    pub fn message(&self, survey: Option<&Survey>, now: Timestamp) -> String {
+    /// The event's message. `survey` is of [`Self::subnet`], where it could be made. It has nothing that
+    /// changes by the second: what is the same is counted as one event.
+    pub fn message(&self, survey: Option<&Survey>) -> String {
         let mut text = "No IP address for the pod: ".to_owned();
         match self {
-            Self::SubnetExhausted { subnet, .. } | Self::PrefixFragmented { subnet, .. } => {
-                match survey {
-                    Some(survey) => text += &of_subnet(survey),
-                    None => write(&mut text, format_args!("subnet {subnet} has too few free.")),
-                }
-            }
+            Self::SubnetExhausted { subnet } | Self::PrefixFragmented { subnet } => match survey {
+                Some(survey) => text += &of_subnet(survey),
+                None => write(&mut text, format_args!("subnet {subnet} has too few free.")),
+            },
             Self::NodeAtLimit { enis, addresses } => write(
                 &mut text,
                 format_args!(
@@ -94,13 +84,10 @@ impl Shortage {
                      ENABLE_PREFIX_DELEGATION."
                 ),
             ),
-            Self::Cooling { addresses, .. } => write(
-                &mut text,
-                format_args!(
-                    "{addresses} addresses are free, but were in use a moment ago \
-                     (IP_COOLDOWN_PERIOD)."
-                ),
-            ),
+            Self::Cooling => {
+                text +=
+                    "those that are free were in use a moment ago, and rest (IP_COOLDOWN_PERIOD)."
+            }
             Self::Unauthorized { error } => write(
                 &mut text,
                 format_args!(
@@ -121,17 +108,14 @@ impl Shortage {
             Self::Other { reason } => write(&mut text, format_args!("{reason}.")),
         }
         text += &self.advice();
-        if let Some(until) = self.until().filter(|until| *until > now) {
-            let seconds = until.duration_since(now).as_secs() + 1;
-            write(&mut text, format_args!(" Next try in {seconds} s."));
-        }
         text
     }
 
     fn advice(&self) -> String {
         let common = "delete interfaces that nothing uses, tag another subnet of the zone with \
                       kubernetes.io/role/cni=1, or give pods a subnet of their own in a secondary \
-                      CIDR (custom networking). See `nodestead explain subnet`.";
+                      CIDR (custom networking). See `nodestead explain subnet`. EC2 is asked again after \
+                      120 s.";
         match self {
             Self::SubnetExhausted { .. } => format!(
                 " What helps: fewer warm addresses (set WARM_IP_TARGET and MINIMUM_IP_TARGET), \
@@ -142,15 +126,6 @@ impl Shortage {
                  addresses elsewhere, {common}"
             ),
             _ => String::new(),
-        }
-    }
-
-    fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::SubnetExhausted { until, .. }
-            | Self::PrefixFragmented { until, .. }
-            | Self::Cooling { until, .. } => Some(*until),
-            _ => None,
         }
     }
 }
@@ -178,12 +153,6 @@ mod tests {
 
     use super::*;
 
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn in_a_minute() -> Timestamp {
-        NOW + std::time::Duration::from_secs(59)
-    }
-
     #[test]
     fn an_exhausted_subnet_is_named_with_its_holders_and_a_way_out() {
         let survey = Survey {
@@ -202,14 +171,13 @@ mod tests {
                 ..Holder::default()
             }],
         };
-        let shortage =
-            Shortage::SubnetExhausted { subnet: "subnet-1".into(), until: in_a_minute() };
-        let message = shortage.message(Some(&survey), NOW);
+        let shortage = Shortage::SubnetExhausted { subnet: "subnet-1".into() };
+        let message = shortage.message(Some(&survey));
         for part in [
             "subnet subnet-1 (10.0.0.0/28, us-east-1a) has 1 of 11 addresses free",
             "Held by i-1: 10 (1 interface).",
             "WARM_IP_TARGET",
-            "Next try in 60 s.",
+            "EC2 is asked again after 120 s.",
         ] {
             assert!(message.contains(part), "{part}: {message}");
         }
@@ -220,15 +188,7 @@ mod tests {
 
     #[test]
     fn a_subnet_that_may_not_be_looked_at_is_named_still() {
-        let shortage =
-            Shortage::PrefixFragmented { subnet: "subnet-1".into(), until: in_a_minute() };
-        assert!(shortage.message(None, NOW).contains("subnet subnet-1 has too few free"));
-    }
-
-    #[test]
-    fn what_passes_by_itself_says_when() {
-        let shortage = Shortage::Cooling { addresses: 3, until: in_a_minute() };
-        assert!(shortage.message(None, NOW).ends_with("(IP_COOLDOWN_PERIOD). Next try in 60 s."));
-        assert!(!shortage.message(None, in_a_minute()).contains("Next try"));
+        let shortage = Shortage::PrefixFragmented { subnet: "subnet-1".into() };
+        assert!(shortage.message(None).contains("subnet subnet-1 has too few free"));
     }
 }

@@ -74,6 +74,7 @@ async fn measure(services: usize) -> anyhow::Result<Measured> {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::All,
         node_ip: None,
+        service_cidrs: Vec::new(),
     };
     let here = Here { node: "node".into(), zone: None };
     let mut proxier = Proxier::new(Nft::here(), here, vec![options]);

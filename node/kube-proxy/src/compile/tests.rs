@@ -11,6 +11,7 @@ fn options() -> Options {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::All,
         node_ip: None,
+        service_cidrs: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ fn node() -> NodeFacts {
     NodeFacts {
         ips: vec!["192.168.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
         pod_cidrs: vec!["10.1.0.0/24".parse().unwrap()],
+        service_cidrs: vec!["10.100.0.0/16".parse().unwrap(), "fd00:100::/108".parse().unwrap()],
     }
 }
 
@@ -32,6 +33,7 @@ fn the_configuration_of_eks_is_read() {
     // In mode nftables node ports are open on the node's own address unless something else is said.
     assert_eq!(options.node_ports, NodePorts::Primary);
     assert_eq!(options.node_ip, Some("192.168.0.7".parse().unwrap()));
+    assert_eq!(options.service_cidrs, ["10.100.0.0/16".parse::<IpNet>().unwrap()]);
     assert_eq!(config.metrics().unwrap().to_string(), "0.0.0.0:10249");
     assert_eq!(config.healthz().unwrap().to_string(), "0.0.0.0:10256");
     assert_eq!(config.iptables.sync_period, GoDuration::seconds(30));

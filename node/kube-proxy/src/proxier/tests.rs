@@ -18,6 +18,7 @@ fn proxier() -> Proxier {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::All,
         node_ip: None,
+        service_cidrs: Vec::new(),
     };
     let mut proxier =
         Proxier::new(Nft::here(), Here { node: "node".into(), zone: None }, vec![options]);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use controller::Recorder;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
-use linux_nftables::Family;
+use linux_nftables::{ApplyError, Family};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -19,6 +19,7 @@ use crate::{
     health::Health,
     metrics::Pass,
     proxier::Proxier,
+    ruleset::TABLE,
     service_health::HealthPorts,
     service_map::ServiceName,
     watch::Update,
@@ -82,12 +83,21 @@ impl Loop {
     pub(super) async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
         let mut batch = Vec::new();
         let mut is_behind = false;
+        let period = self.config.sync_periods().0.get();
+        let mut look_at = Instant::now() + period;
         loop {
-            let limit = if is_behind { RETRY } else { self.idle() };
+            let until_look = look_at.saturating_duration_since(Instant::now());
+            let limit = if is_behind { RETRY } else { self.idle().min(until_look) };
             if let Ok(0) = timeout(limit, updates.recv_many(&mut batch, MAX_BATCH)).await {
                 return;
             }
             batch.drain(..).for_each(|update| self.take(update));
+            if Instant::now() >= look_at {
+                if self.is_ready() && self.is_gone().await {
+                    self.proxier.distrust();
+                }
+                look_at = Instant::now() + period;
+            }
             if Instant::now() >= self.whole_at {
                 self.proxier.distrust();
             }
@@ -140,13 +150,39 @@ impl Loop {
                 self.has_node |= facts.is_some();
                 self.proxier.set_zone(zone);
                 self.health.set_eligible(is_eligible);
-                if let Some(facts) = facts.filter(|facts| *facts != self.facts) {
-                    let options = |family: &Family| self.config.options(*family, &facts);
-                    self.proxier.set_options(self.families.iter().map(options).collect());
-                    self.facts = facts;
+                if let Some(facts) = facts {
+                    let service_cidrs = self.facts.service_cidrs.clone();
+                    self.learn(NodeFacts { service_cidrs, ..facts });
                 }
             }
+            Update::ServiceCidrs(cidrs) => {
+                let service_cidrs = cidrs.into_iter().collect();
+                self.learn(NodeFacts { service_cidrs, ..self.facts.clone() });
+            }
         }
+    }
+
+    /// What the rules are made by.
+    fn learn(&mut self, facts: NodeFacts) {
+        if facts != self.facts {
+            let options = |family: &Family| self.config.options(*family, &facts);
+            self.proxier.set_options(self.families.iter().map(options).collect());
+            self.facts = facts;
+        }
+    }
+
+    /// Whether somebody has taken a table away, and with it every Service.
+    async fn is_gone(&self) -> bool {
+        let (nft, families) = (self.proxier.nft().clone(), self.families.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let there = families.into_iter().map(|family| nft.has_table(family, TABLE));
+            Ok::<_, ApplyError>(there.collect::<Result<Vec<_>, _>>()?.contains(&false))
+        });
+        let is_gone = matches!(asked.await, Ok(Ok(true)));
+        if is_gone {
+            warn!("the table of Services is gone: it is put in place again");
+        }
+        is_gone
     }
 
     /// Whether the kernel holds what is wanted.
@@ -202,4 +238,97 @@ fn reference(name: &ServiceName) -> Service {
     service.metadata.namespace = Some(name.namespace.clone());
     service.metadata.name = Some(name.name.clone());
     service
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use clock::Clock;
+    use lifecycle::Scope;
+    use linux_nftables::Nft;
+    use transport::Place;
+
+    use super::*;
+    use crate::{endpoint_slices::Here, metrics::Metrics};
+
+    struct Netns(String);
+
+    impl Netns {
+        fn new(tail: &str) -> Option<Self> {
+            let name = format!("nst-t-passes-{}-{tail}", std::process::id());
+            let mut add = Command::new("ip");
+            add.args(["netns", "add", &name]).stderr(Stdio::null());
+            if add.status().is_ok_and(|it| it.success()) {
+                return Some(Self(name));
+            }
+            eprintln!("not run: cannot make network namespaces here");
+            None
+        }
+    }
+
+    impl Drop for Netns {
+        fn drop(&mut self) {
+            drop(Command::new("ip").args(["netns", "delete", &self.0]).status());
+        }
+    }
+
+    fn looped(nft: &Nft, scope: &Scope) -> Loop {
+        let mut config = Configuration::default();
+        config.complete();
+        let families = vec![Family::Ip, Family::Ip6];
+        let clock = Clock::system();
+        let health = Health::new(clock, Metrics::new(families.len()), Duration::from_secs(60));
+        let health = Arc::new(health);
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody"))
+        });
+        let client = kube::Client::new(nobody, "default");
+        let options = families.iter().map(|it| config.options(*it, &NodeFacts::default()));
+        let here = Here { node: "node".into(), zone: None };
+        Loop::new(
+            Proxier::new(nft.clone(), here, options.collect()),
+            config,
+            families,
+            health.clone(),
+            HealthPorts::new(health, Place::Here, scope.clone()),
+            Recorder::new(client, "kube-proxy", clock, scope),
+        )
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..200 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    /// As the policies' do: upstream, too, looks every `syncPeriod`, which is half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn tables_that_somebody_took_away_come_back_though_no_service_changes() {
+        let Some(netns) = Netns::new("a") else { return };
+        let nft = Nft::at(format!("/run/netns/{}", netns.0));
+        let scope = Scope::new();
+        let (sender, updates) = mpsc::channel(8);
+        let running = tokio::spawn(looped(&nft, &scope).run(updates));
+        let has = |family| nft.has_table(family, TABLE).unwrap();
+        let facts = Some(NodeFacts::default());
+        let node = Update::Node { zone: None, facts, is_eligible: true };
+        for update in [Update::Services([].into()), Update::Slices([].into()), node] {
+            sender.send(update).await.unwrap();
+        }
+        until("the tables are there", || has(Family::Ip) && has(Family::Ip6)).await;
+        for family in [Family::Ip, Family::Ip6] {
+            nft.delete_table(family, TABLE).unwrap();
+            let started = Instant::now();
+            until("it is there again", || has(family)).await;
+            assert!(started.elapsed() <= Duration::from_secs(32), "{:?}", started.elapsed());
+        }
+        drop(sender);
+        running.await.unwrap();
+        scope.cancel();
+    }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use kube_proxy::{compile::Options, endpoint_slices::reduce};
+use linux_netlink::Netlink;
 use linux_nftables::Family;
 use serde_json::{Value, json};
 
@@ -207,4 +208,33 @@ fn both_families_are_served_beside_each_other() {
     world.sync();
     let heard = hear(&world);
     assert!(heard.iter().all(|it| *it == heard[0]), "{heard:?}");
+}
+
+/// Somebody beyond the node has the address: what leaves the node is answered.
+#[test]
+fn an_address_of_the_service_range_that_no_service_has_leads_nowhere() {
+    let options = |cidrs: &[&str]| Options {
+        service_cidrs: cidrs.iter().map(|it| it.parse().unwrap()).collect(),
+        ..options()
+    };
+    let Some(mut world) = world_with("u", 2, &[options(&[])]) else { return };
+    let outside = Netlink::at(&world.machines[0].path()).unwrap();
+    let link = outside.link_by_name("eth0").unwrap().unwrap().index;
+    outside.add_address(link, "10.100.0.77/32".parse().unwrap()).unwrap();
+    world.serve(0);
+    world.serve(1);
+    world.service(json!({ "clusterIP": "10.100.0.20", "ports": [{ "port": 80 }] }));
+    world.endpoints(&[(1, "node")]);
+    world.sync();
+    let nowhere = "10.100.0.77:8080";
+    for client in [Some(1), None] {
+        assert_eq!(world.ask(client, nowhere).unwrap().0, 0, "the way is there");
+    }
+    world.proxier.set_options(vec![options(&["10.100.0.0/16", "10.100.0.0/24"])]);
+    world.sync();
+    for client in [Some(1), None] {
+        let error = world.ask(client, nowhere).unwrap_err();
+        assert_eq!(error, std::io::ErrorKind::TimedOut, "dropped, and not refused");
+        assert_eq!(world.ask(client, VIP).unwrap().0, 1);
+    }
 }

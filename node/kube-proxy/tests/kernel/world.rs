@@ -81,6 +81,7 @@ pub(crate) fn options() -> Options {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::All,
         node_ip: None,
+        service_cidrs: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ mod world;
 
 use std::{
     io::{Read, Write},
-    net::IpAddr,
+    net::{IpAddr, SocketAddrV6},
 };
 
 use network_policy::Protocol::{Tcp, Udp};
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     packets::{Serving, probe, tcp},
-    world::{A, B, C, PODS, World},
+    world::{A, B, C, HOST, POD_IDENTITY, PODS, SECONDARY, World},
 };
 
 const PORTS: [u16; 2] = [80, 81];
@@ -115,6 +115,58 @@ fn the_node_reaches_its_pods_whatever_the_policies_say() {
     world.enforce(&[("x", both)], Mode::Strict);
     assert!(probe(&world.node(), (A.address(), 80).into(), Tcp));
     assert!(!probe(&world.pod(C), (A.address(), 80).into(), Tcp));
+}
+
+/// Of its own node's addresses a pod that may send nothing reaches the primary one alone.
+#[test]
+fn what_a_pod_sends_to_its_node_is_policed_but_for_the_nodes_primary_address() {
+    let Some(world) = World::new("l") else { return };
+    let serving = Serving::everywhere(&world, &[80]);
+    serving.also(&world.node(), ("0.0.0.0", 80));
+    let reached = |from| {
+        [HOST, SECONDARY, POD_IDENTITY, "10.1.0.1"].map(|to| {
+            [Tcp, Udp]
+                .map(|it| probe(&world.pod(from), (to.parse::<IpAddr>().unwrap(), 80).into(), it))
+        })
+    };
+    let (open, shut) = ([[true; 2]; 4], [[true; 2], [false; 2], [false; 2], [false; 2]]);
+    world.enforce(&[], Mode::Standard);
+    assert_eq!(reached(A), open);
+    let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
+    world.enforce(&[("x", shut_in.clone())], Mode::Standard);
+    assert_eq!((reached(A), reached(B)), (shut, open), "{}", world.listing());
+    // The kubelet's probes, and another's address on its link.
+    assert!(probe(&world.node(), (A.address(), 80).into(), Tcp));
+    let identity = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+        "to": [{"ipBlock": {"cidr": format!("{POD_IDENTITY}/32")}}], "ports": [{"port": 80}]}]});
+    world.enforce(&[("x", identity)], Mode::Standard);
+    assert_eq!(reached(A), [[true; 2], [false; 2], [true, false], [false; 2]]);
+    // In strict mode nobody has spoken for c.
+    world.enforce(&[("x", shut_in)], Mode::Strict);
+    assert_eq!((reached(A), reached(C)), (shut, shut), "{}", world.listing());
+    assert!(probe(&world.node(), (C.address(), 80).into(), Tcp));
+}
+
+/// Each link has addresses that no PolicyEndpoint knows.
+#[test]
+fn a_pod_does_not_escape_its_policy_by_the_link_local_addresses_of_its_own_link() {
+    let Some(world) = World::new("k") else { return };
+    let serving = Serving::everywhere(&world, &[80]);
+    serving.also(&world.node(), ("::", 81));
+    let by_link = |from| {
+        let index = world.link_local(from);
+        let to = SocketAddrV6::new("fe80::1".parse().unwrap(), 81, 0, index);
+        probe(&world.pod(from), to.into(), Tcp)
+    };
+    let shut_in = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "policyTypes": ["Egress"]});
+    world.enforce(&[("x", shut_in)], Mode::Standard);
+    assert!(by_link(B), "{}", world.listing());
+    assert!(!by_link(A), "{}", world.listing());
+    world.enforce(&[], Mode::Standard);
+    // Neighbours find each other again.
+    assert!(by_link(A), "{}", world.listing());
+    world.enforce(&[], Mode::Strict);
+    assert!(!by_link(A), "{}", world.listing());
 }
 
 #[test]

@@ -34,32 +34,33 @@ pub(crate) struct Serving(Arc<AtomicBool>);
 
 impl Serving {
     pub(crate) fn everywhere(world: &World, ports: &[u16]) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
+        let serving = Self(Arc::default());
         for pod in PODS {
-            for port in ports {
-                let (tcp, udp) = inside(&world.pod(pod), || {
-                    let any = ("0.0.0.0", *port);
-                    (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
-                });
-                std::thread::spawn(move || {
-                    for stream in tcp.incoming() {
-                        let Ok(stream) = stream else { return };
-                        std::thread::spawn(move || echo(stream));
-                    }
-                });
-                let over = is_over.clone();
-                std::thread::spawn(move || {
-                    udp.set_read_timeout(Some(LIMIT)).unwrap();
-                    let mut buffer = [0; 64];
-                    while !over.load(Ordering::Relaxed) {
-                        if let Ok((len, peer)) = udp.recv_from(&mut buffer) {
-                            drop(udp.send_to(&buffer[..len], peer));
-                        }
-                    }
-                });
-            }
+            ports.iter().for_each(|port| serving.also(&world.pod(pod), ("0.0.0.0", *port)));
         }
-        Self(is_over)
+        serving
+    }
+
+    /// In this namespace, too.
+    pub(crate) fn also(&self, place: &File, at: (&str, u16)) {
+        let (tcp, udp) =
+            inside(place, || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
+        std::thread::spawn(move || {
+            for stream in tcp.incoming() {
+                let Ok(stream) = stream else { return };
+                std::thread::spawn(move || echo(stream));
+            }
+        });
+        let over = self.0.clone();
+        std::thread::spawn(move || {
+            udp.set_read_timeout(Some(LIMIT)).unwrap();
+            let mut buffer = [0; 64];
+            while !over.load(Ordering::Relaxed) {
+                if let Ok((len, peer)) = udp.recv_from(&mut buffer) {
+                    drop(udp.send_to(&buffer[..len], peer));
+                }
+            }
+        });
     }
 }
 

@@ -109,6 +109,7 @@ impl Node {
             prefix: "eni".into(),
             has_strict_branches: false,
             log: Log::Nothing,
+            node: HOST.parse().ok(),
         };
         let table = ruleset::compile(state.endpoints(), &options).table;
         let nft = self.netns.nft();

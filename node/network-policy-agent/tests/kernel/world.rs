@@ -22,7 +22,11 @@ use network_policy_agent::{
 use serde_json::{Value, json};
 
 /// The node's address, as pods have it.
-const HOST: &str = "192.168.0.5";
+pub(crate) const HOST: &str = "192.168.0.5";
+/// Of its secondary interface.
+pub(crate) const SECONDARY: &str = "192.168.0.27";
+/// What the Pod Identity agent serves at, on each node.
+pub(crate) const POD_IDENTITY: &str = "169.254.170.23";
 
 /// A pod: its namespace, its name, and N of its address 10.N.0.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +128,9 @@ impl World {
         let name = |end: &str| format!("nst-t-np-{}-{tail}{end}", std::process::id());
         let node = Netns::new(name("n"))?;
         node.ip("link set lo up");
+        for address in [HOST, SECONDARY, POD_IDENTITY] {
+            node.ip(&format!("addr add {address}/32 dev lo"));
+        }
         let mut pods = Vec::new();
         for pod in PODS {
             let netns = Netns::new(name(pod.name))?;
@@ -175,8 +182,13 @@ impl World {
                 state.set(endpoint);
             }
         }
-        let options =
-            Options { mode, prefix: "eni".into(), has_strict_branches: false, log: self.log };
+        let options = Options {
+            mode,
+            prefix: "eni".into(),
+            has_strict_branches: false,
+            log: self.log,
+            node: HOST.parse().ok(),
+        };
         let table = ruleset::compile(state.endpoints(), &options).table;
         let old = self.table.replace(Some(table.clone()));
         if let Some(old) = &old {
@@ -196,6 +208,16 @@ impl World {
         pod.ip(&format!("route replace default via 10.{n}.0.1 src {address}"));
         let link = api_cni::host_link_name("eni", at.ns, at.name);
         self.node.ip(&format!("route add {address}/32 dev {link}"));
+    }
+
+    /// Gives both ends of a pod's link an address of the link: fe80::1 is the node. Gives the number of
+    /// the pod's end.
+    pub(crate) fn link_local(&self, at: At) -> u32 {
+        let link = api_cni::host_link_name("eni", at.ns, at.name);
+        let pod = &self.pods[usize::from(at.number) - 1];
+        self.node.ip(&format!("addr replace fe80::1/64 dev {link} nodad"));
+        pod.ip("addr replace fe80::2/64 dev eth0 nodad");
+        crate::packets::inside(&pod.file(), || nix::net::if_::if_nametoindex("eth0").unwrap())
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<String, linux_nftables::Count> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use api_cni::host_link_name;
 use linux_netlink::{Netlink, Rule};
-use linux_nftables::Transaction;
+use linux_nftables::{Family, Transaction};
 use tracing::{info, warn};
 
 use super::{Ipamd, IpamdError, unreadable};
@@ -19,6 +19,8 @@ use crate::{
 
 /// How often IMDS is read where nothing happens.
 const RECONCILE: Duration = Duration::from_secs(60);
+/// How often it is looked for whether somebody took away what is kept in nftables.
+const LOOK: Duration = Duration::from_secs(30);
 /// A plug-in that has not made its link by then has failed.
 const PLUMBING: Duration = Duration::from_secs(15);
 
@@ -72,6 +74,27 @@ impl Ipamd {
         let (last, is_unplugged) = (pool.last_reconcile, pool.unplugged > 0);
         drop(pool);
         is_unplugged || last.is_none_or(|last| last + RECONCILE <= self.parts.clock.now())
+    }
+
+    /// Has the node's network put in place again where somebody took its table away
+    /// (`nft flush ruleset`): without it no pod reaches the outside.
+    pub(super) async fn look(&self) {
+        let now = self.parts.clock.now();
+        {
+            let mut pool = self.pool.lock();
+            let is_recent = pool.looked.is_some_and(|last| now < last + LOOK);
+            if pool.table.is_none() || is_recent {
+                return;
+            }
+            pool.looked = Some(now);
+        }
+        let nft = self.nft();
+        let asked = move || nft.has_table(Family::Ip, network::TABLE);
+        if let Ok(Ok(false)) = tokio::task::spawn_blocking(asked).await {
+            warn!("the table of the node's NAT is gone: it is put in place again");
+            let mut pool = self.pool.lock();
+            (pool.table, pool.last_reconcile) = (None, None);
+        }
     }
 
     /// Takes what IMDS says, and puts the node's routes, rules and NAT in place for it.

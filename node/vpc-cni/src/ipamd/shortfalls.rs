@@ -66,7 +66,7 @@ impl Ipamd {
         let longest = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
         let half = u64::try_from(longest.as_millis() / 2).unwrap_or(u64::MAX);
         let retry_at = now + Duration::from_millis(half + entropy::below(half.max(1)));
-        let shortage = shortage_of(error, subnet, now + PAUSE);
+        let shortage = shortage_of(error, subnet);
         pool.failure = Some(Failure { shortage, times, retry_at });
     }
 
@@ -81,9 +81,8 @@ impl Ipamd {
             return failure.shortage.clone();
         }
         let store = self.store.lock();
-        let cooling = store.resting(now);
-        if let Some(until) = store.rested_at(now) {
-            return Shortage::Cooling { addresses: cooling, until };
+        if store.resting(now) > 0 {
+            return Shortage::Cooling;
         }
         let (enis, stock) = (store.enis().count(), store.stock());
         let is_full = enis >= self.parts.limits.max_enis && stock.available() == 0;
@@ -128,7 +127,7 @@ impl Ipamd {
         let is_meant =
             |it: &&(Timestamp, Survey)| Some(it.1.subnet_id.as_str()) == shortage.subnet();
         let survey = surveys.last.as_ref().filter(is_meant).map(|(_, survey)| survey);
-        shortage.message(survey, now)
+        shortage.message(survey)
     }
 
     /// As far as the node's role may see.
@@ -146,14 +145,14 @@ fn unseen(subnet: &str, error: &crate::cloud::CloudError) {
     debug!(subnet, error = %telemetry::chain(error), "the subnet cannot be surveyed");
 }
 
-fn shortage_of(error: &IpamdError, subnet: Option<String>, until: Timestamp) -> Shortage {
+fn shortage_of(error: &IpamdError, subnet: Option<String>) -> Shortage {
     let words = || telemetry::chain(error).to_string();
     match error {
         IpamdError::Cloud { source } if source.is_fragmented() => {
-            Shortage::PrefixFragmented { subnet: subnet.unwrap_or_default(), until }
+            Shortage::PrefixFragmented { subnet: subnet.unwrap_or_default() }
         }
         IpamdError::Cloud { source } if source.is_subnet_exhausted() => {
-            Shortage::SubnetExhausted { subnet: subnet.unwrap_or_default(), until }
+            Shortage::SubnetExhausted { subnet: subnet.unwrap_or_default() }
         }
         IpamdError::Cloud { source } if source.is_unauthorized() => {
             Shortage::Unauthorized { error: words() }

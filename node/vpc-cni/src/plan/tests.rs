@@ -159,3 +159,47 @@ fn a_frozen_node_neither_grows_nor_shrinks() {
     assert_eq!(step(&store(&[0], 0), &targets(), &frozen), Step::Settled);
     assert_eq!(step(&store(&[9, 9], 0), &targets(), &frozen), Step::Settled);
 }
+
+/// The primary interface with one pod's and one nobody's of the kind before: a place for each.
+fn after_a_switch(to_prefixes: bool) -> Datastore {
+    let prefixes = ["192.168.0.208/28", "192.168.0.224/28"].map(|it| it.parse().unwrap());
+    let old = match to_prefixes {
+        true => eni(0, 2),
+        false => AttachedEni { prefixes: prefixes.into(), ..eni(0, 0) },
+    };
+    let mut before = Datastore::new(Duration::from_secs(30), !to_prefixes);
+    before.observe(old.clone(), NOW);
+    before.assign(&key(0), &PodName::default(), NOW).unwrap();
+    let mut store = Datastore::new(Duration::from_secs(30), to_prefixes);
+    store.observe(old, NOW);
+    before.rows().for_each(|row| assert!(store.restore(row.clone())));
+    store
+}
+
+#[test]
+fn blocks_that_no_pod_is_in_go_back_once_prefix_mode_is_off() {
+    let mut store = after_a_switch(false);
+    let prefix = |text: &str| vec![text.parse().unwrap()];
+    let give = |prefixes| Step::UnassignPrefixes { eni: "eni-0".into(), prefixes };
+    assert_eq!(step(&store, &targets(), &at(0)), give(prefix("192.168.0.224/28")));
+    // Once in half a minute: pods do not wait for it.
+    let recently = Circumstances { last_shrink: Some(NOW), ..at(29) };
+    assert!(step(&store, &targets(), &recently).is_growth());
+    // The pod's own goes when the pod is gone and its address has rested.
+    store.take_prefixes("eni-0", &prefix("192.168.0.224/28"));
+    store.release(&key(0), NOW + Duration::from_secs(60));
+    assert!(step(&store, &targets(), &at(89)).is_growth());
+    assert_eq!(step(&store, &targets(), &at(90)), give(prefix("192.168.0.208/28")));
+}
+
+#[test]
+fn single_addresses_that_no_pod_has_go_back_once_prefix_mode_is_on() {
+    let store = after_a_switch(true);
+    let on = Targets { is_prefix_mode: true, ..targets() };
+    let free = store.idle_addresses(store.eni("eni-0").unwrap(), NOW);
+    assert_eq!(free.len(), 1);
+    assert_eq!(
+        step(&store, &on, &at(0)),
+        Step::UnassignAddresses { eni: "eni-0".into(), addresses: free }
+    );
+}

@@ -101,8 +101,9 @@ async fn a_pod_without_an_address_has_an_event_with_the_subnet_its_holders_and_a
     let scope = Scope::new();
     let recorder = Recorder::new(client.clone(), "aws-node", Clock::system(), &scope);
     world.events = Some(Events::new(client, recorder, "aws-node-1"));
-    let ipamd = world.start(&[], "root").await.unwrap();
-    let _running = Running::start(&ipamd);
+    let clock = Clock::simulated(Clock::system().now());
+    let ipamd = world.start_at(&[], "root", clock).await.unwrap();
+    let running = Running::start(&ipamd);
     let teller = ipamd.clone();
     drop(scope.spawn("tell", async move { teller.tell().await }));
     fill(&ipamd).await;
@@ -126,5 +127,13 @@ async fn a_pod_without_an_address_has_an_event_with_the_subnet_its_holders_and_a
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
+    // The next try is told as the same event, which is counted.
+    drop(running);
+    pass_a_minute().await;
+    let _running = Running::start(&ipamd);
+    ipamd.add(&pod).await.unwrap_err();
+    until("the second one", || told.lock().len() > 1).await;
+    let second = told.lock()[1].clone();
+    assert_eq!(second["count"], 2, "{event} {second}");
     scope.cancel();
 }

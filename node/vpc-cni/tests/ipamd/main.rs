@@ -29,6 +29,7 @@ use aws_ec2::{
 use clock::Clock;
 use lifecycle::Scope;
 use linux_netlink::Rule;
+use linux_nftables::{Family, Nft};
 use support::World;
 use vpc_cni::{
     cloud,
@@ -464,4 +465,41 @@ impl IntoNet for Ipv4Addr {
     fn into_net(self) -> ipnet::IpNet {
         std::net::IpAddr::V4(self).into()
     }
+}
+
+#[tokio::test]
+async fn once_prefix_mode_is_off_empty_blocks_go_back_and_pods_of_blocks_are_counted_still() {
+    let Some(world) = World::new("po", "192.168.200.0/24").await else { return };
+    let ipamd = world.start(&[("ENABLE_PREFIX_DELEGATION", "true")], "root").await.unwrap();
+    let running = Running::start(&ipamd);
+    ipamd.add(&sandbox(1)).await.unwrap();
+    until("a warm prefix", || ipamd.snapshot().stock().prefixes == 2).await;
+    drop((running, ipamd));
+    let ipamd = world.start(&[], "root").await.unwrap();
+    let running = Running::start(&ipamd);
+    let prefixes = || world.ec2.view().interfaces_of(&world.instance)[0].prefixes.len();
+    until("the empty block is back", || prefixes() == 1).await;
+    drop(running);
+    ipamd.measure();
+    let text = ipamd.metrics.render();
+    let line = "awscni_assigned_ip_addresses 1";
+    assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    let total = format!("awscni_total_ip_addresses {}", 16 + ipamd.snapshot().stock().total);
+    assert!(text.lines().any(|it| it == total), "{total}: {text}");
+}
+
+#[tokio::test]
+async fn the_nodes_nat_comes_back_when_somebody_takes_it_away() {
+    let Some(world) = World::new("fl", "192.168.200.0/24").await else { return };
+    let clock = Clock::simulated(Clock::system().now());
+    let ipamd = world.start_at(&[], "root", clock).await.unwrap();
+    let running = Running::start(&ipamd);
+    let nft = Nft::at(world.netns());
+    let has_table = || nft.has_table(Family::Ip, "aws-cni").unwrap();
+    until("it is there", has_table).await;
+    nft.delete_table(Family::Ip, "aws-cni").unwrap();
+    drop(running);
+    pass_a_minute().await;
+    let _running = Running::start(&ipamd);
+    until("it is there again", has_table).await;
 }

@@ -80,6 +80,7 @@ pub(super) const ROLES: &[Role] = &[
             "get list watch | core | nodes",
             "create patch update | core events.k8s.io | events",
             "list watch | discovery.k8s.io | endpointslices",
+            "list watch | networking.k8s.io | servicecidrs",
         ],
     ),
     (

@@ -8,7 +8,8 @@ use network_policy::{Direction, Grant, Protocol, grants};
 use super::{Hop, cluster::Cluster, parties::Party};
 use crate::cli::PathProtocol;
 
-/// On the sender's node: what is sent to the node itself is not forwarded, and so not policed.
+/// On the sender's node, whose primary address every pod may reach. Its other addresses (of secondary
+/// interfaces, 169.254.170.23) are policed as what is elsewhere.
 pub(super) fn egress(
     cluster: &Cluster,
     from: &Party,
@@ -16,13 +17,14 @@ pub(super) fn egress(
     (address, port): (IpAddr, u16),
     protocol: PathProtocol,
 ) -> Option<Hop> {
-    if to.is_some_and(|to| to.is_host && to.node == from.node) {
+    let is_own = |to: &Party| to.is_host && to.node == from.node && to.address == Some(address);
+    if to.is_some_and(is_own) {
         return None;
     }
     decide(cluster, from, Direction::Egress, Some(address), port, protocol)
 }
 
-/// On the receiver's node: what the node itself sends is not forwarded, and so not policed.
+/// On the receiver's node: what the node itself sends is not policed.
 pub(super) fn ingress(
     cluster: &Cluster,
     from: &Party,
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_may_always_speak_to_its_own_node() {
+    fn a_pod_may_always_speak_to_its_own_nodes_primary_address_and_to_no_other_of_it() {
         let other = party("n/other", [10, 0, 0, 3], false);
         let to = (IpAddr::from([10, 0, 0, 9]), 80);
         let asked = |node: &str| {
@@ -161,6 +163,11 @@ mod tests {
         };
         assert_eq!(asked("n"), None);
         assert!(!asked("m").unwrap().is_allowed);
+        for local in [[169, 254, 170, 23], [10, 0, 0, 27]] {
+            let to = (IpAddr::from(local), 80);
+            let denied = egress(&cluster(true), &other, None, to, PathProtocol::Tcp).unwrap();
+            assert!(!denied.is_allowed, "{denied:?}");
+        }
     }
 
     #[test]

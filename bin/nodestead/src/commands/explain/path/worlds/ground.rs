@@ -203,6 +203,7 @@ impl Ground {
             prefix: "eni".to_owned(),
             has_strict_branches: false,
             log: Log::Nothing,
+            node: Some(self.family.node_address(node)),
         };
         let table = ruleset::compile(state.endpoints(), &options).table;
         Nft::at(self.node(node)).update(self.policies.get(&node), &table).unwrap();
@@ -225,6 +226,7 @@ fn proxier(family: Family, node: usize) -> Proxier {
         local: LocalDetector::Nobody,
         node_ports: NodePorts::Primary,
         node_ip: Some(family.node_address(node)),
+        service_cidrs: Vec::new(),
     };
     Proxier::new(Nft::here(), Here { node: format!("n{node}"), zone: None }, vec![options])
 }
