@@ -15,6 +15,12 @@ SMALLEST = {"ec2": 5}
 SOON = {"Delay": 1, "MaxAttempts": 60}
 
 
+def smallest(service, model, key):
+    """Items of a page: the service's least, and what the model allows."""
+    allowed = model.input_shape.members[key].metadata.get("min", 1)
+    return max(SMALLEST.get(service, 1), int(allowed))
+
+
 class Walks:
     def __init__(self, operations, story, checker):
         self.operations = operations
@@ -81,7 +87,7 @@ class Walks:
                 continue
             self.count("paginators")
             keys = [it.expression for it in pages.result_keys]
-            size = SMALLEST.get(service, 1) if pages._limit_key else None
+            size = smallest(service, model, pages._limit_key) if pages._limit_key else None
             parameters |= FEWER.get(f"{service}:{model.name}", {})
             try:
                 once = [list(pages.paginate(**parameters))]

@@ -156,10 +156,14 @@ mod tests {
     async fn what_runs_on_the_terminal_ends_with_the_session() {
         let scope = Scope::new();
         let mut shell = start(&scope, &User::own(), &["/bin/sh"]).unwrap();
-        type_in(&shell, "echo $$ is; exec sleep 1000\r").await;
-        let seen = until(&mut shell, " is\r").await;
-        let line = seen.lines().find(|it| it.trim_end().ends_with(" is")).unwrap();
-        let pid: i32 = line.trim_end().trim_end_matches(" is").trim().parse().unwrap();
+        // What is typed is echoed: only the answer has a number between the stars.
+        type_in(&shell, "echo \"*$$*\"; exec sleep 1000\r").await;
+        let number = |seen: &str| seen.split('*').find_map(|it| it.parse::<i32>().ok());
+        let mut seen = String::new();
+        while number(&seen).is_none() {
+            seen.push_str(&until(&mut shell, "*").await);
+        }
+        let pid = number(&seen).unwrap();
         let process = linux_process::Identity::of(pid).unwrap();
         drop(shell);
         let ended = async {

@@ -128,7 +128,12 @@ where
         () = send(inbox, &mut sink) => {}
     }
     drop(ended);
-    drop(tokio::time::timeout(LIMIT, sink.close()).await);
+    // Read to its end: who still speaks would be cut off before the last that was said to it.
+    let farewell = async {
+        drop(sink.close().await);
+        while let Some(Ok(_)) = stream.next().await {}
+    };
+    drop(tokio::time::timeout(LIMIT, farewell).await);
 }
 
 /// Says that the connection is over, however it ends.
