@@ -82,11 +82,16 @@ def changes(do):
     until(lambda: not in_service())
     do("ExitStandby", **member)
     until(in_service, 120)
-    do("StartInstanceRefresh", Preferences={"InstanceWarmup": 300, "MinHealthyPercentage": 0},
-       DesiredConfiguration={"LaunchTemplate": {
-           "LaunchTemplateName": "contract1", "Version": "2"}}, **name)
+    refresh = {"Preferences": {"InstanceWarmup": 300, "MinHealthyPercentage": 0},
+               "DesiredConfiguration": {"LaunchTemplate": {
+                   "LaunchTemplateName": "contract1", "Version": "2"}}}
+    going_on = lambda: [
+        it for it in do("DescribeInstanceRefreshes", **name)["InstanceRefreshes"]
+        if it["Status"] in ("Pending", "InProgress", "RollbackInProgress")]
+    do("StartInstanceRefresh", **refresh, **name)
     do("RollbackInstanceRefresh", **name)
-    do("DescribeInstanceRefreshes", **name)
+    until(lambda: not going_on(), 120)
+    do("StartInstanceRefresh", **refresh, **name)
     do("CancelInstanceRefresh", **name)
     do("PutWarmPool", MaxGroupPreparedCapacity=1, MinSize=0, PoolState="Stopped", **name)
     do("DescribeWarmPool", **name)
