@@ -19,9 +19,6 @@ pub struct TakenFlags {
     /// Node controllers of clouds run outside of this process.
     #[arg(long, value_parser = ["", "external"])]
     pub cloud_provider: Option<String>,
-    /// Tokens in Secrets are not made here.
-    #[arg(long)]
-    pub service_account_private_key_file: Option<std::path::PathBuf>,
     #[arg(long)]
     pub concurrent_cron_job_syncs: Option<u32>,
     #[arg(long)]

@@ -334,12 +334,4 @@ pub(super) const ROLES: &[Role] = &[
             EVENTS,
         ],
     ),
-    (
-        "volumeattributesclass-protection-controller",
-        &[
-            "get list watch | core | persistentvolumeclaims persistentvolumes",
-            "get list update watch | storage.k8s.io | volumeattributesclasses",
-            EVENTS,
-        ],
-    ),
 ];
