@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn jobs_that_nobody_noted_and_notes_of_jobs_that_are_gone_are_seen() {
         let mut cron = cron(json!({}), json!("2026-01-01T01:00:00Z"));
-        let noted = |name: &str| k8s_openapi::api::core::v1::ObjectReference {
+        let noted = |name: &str| ObjectReference {
             name: Some(name.to_owned()),
             uid: Some(name.to_owned()),
             ..Default::default()
