@@ -1,6 +1,6 @@
 //! From answers to bytes: objects, lists, tables, Status, in the form that the client asked for.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -21,6 +21,9 @@ use crate::{
 
 /// Answers longer than this are compressed for clients that can take it (upstream: 128 KiB).
 const GZIP_FROM: usize = 128 * 1024;
+
+/// Objects of a list that is worth a thread.
+const LONG_LIST: usize = 1000;
 
 /// What a verb found or did.
 pub(crate) enum Answer {
@@ -315,11 +318,47 @@ fn messages(resource: &Resource, accept: Accept, page: &Page) -> Result<Bytes, P
         }
         _ => (resource.api_version(), &*resource.kind),
     };
-    let size: usize = page.records.iter().map(|it| it.value.len() + 40).sum();
-    let items = page.records.iter().enumerate().map(|(index, record)| {
-        let mut item = Vec::with_capacity(record.value.len() + 40);
-        page.push_item(&mut item, resource, index);
-        item
-    });
-    kube_protobuf::list(&api_version, kind, &page.metadata(), items, size).map(Bytes::from)
+    let pieces = in_pieces(page.records.len(), |range| {
+        let size = page.records[range.clone()].iter().map(|it| it.value.len() + 40).sum();
+        let items = range.map(|index| {
+            let mut item = Vec::with_capacity(page.records[index].value.len() + 40);
+            page.push_item(&mut item, resource, index);
+            item
+        });
+        kube_protobuf::items(&api_version, kind, items, size)
+    })?;
+    kube_protobuf::list(&api_version, kind, &page.metadata(), &pieces).map(Bytes::from)
+}
+
+/// Of a long list one half is written on another core.
+fn in_pieces<T: Send, E: Send>(
+    count: usize,
+    write: impl Fn(Range<usize>) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    if count < LONG_LIST {
+        return Ok(vec![write(0..count)?]);
+    }
+    let middle = count / 2;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| write(0..middle));
+        let second = write(middle..count);
+        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(vec![first?, second?])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_list_are_all_of_it_in_its_order() {
+        for count in [0, 1, LONG_LIST, LONG_LIST + 1] {
+            let whole = |range: Range<usize>| Ok::<_, ()>(range.collect::<Vec<_>>());
+            let pieces = in_pieces(count, whole).unwrap();
+            assert_eq!(pieces.concat(), (0..count).collect::<Vec<_>>());
+        }
+        let second = |range: Range<usize>| if range.start > 0 { Err(range.start) } else { Ok(()) };
+        assert_eq!(in_pieces(LONG_LIST, second), Err(LONG_LIST / 2));
+    }
 }

@@ -29,7 +29,7 @@ use serde_json::Value;
 use crate::{
     json::Cursor,
     read::text,
-    wire::{Fields, Wire, push_bytes, push_nested},
+    wire::{Fields, Wire, push_bytes, push_head, push_nested},
 };
 
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -95,23 +95,37 @@ fn push(out: &mut Vec<u8>, json: &[u8]) -> Result<(), ProtobufError> {
     envelope(out, &api_version, &kind, |out| write::root(out, &mut Cursor(json), root))
 }
 
-/// A list of these objects, each as JSON, in an envelope. `kind` is that of the objects.
-pub fn list<T: AsRef<[u8]>>(
+/// Objects of a list, each given as JSON: a piece of it that [`list`] puts beside others.
+pub fn items<T: AsRef<[u8]>>(
     api_version: &str,
     kind: &str,
-    metadata: &Value,
     items: impl Iterator<Item = T>,
     capacity: usize,
 ) -> Result<Vec<u8>, ProtobufError> {
     let item = plan::of_kind(api_version, kind).ok_or_else(|| unknown(api_version, kind))?;
     let mut out = Vec::with_capacity(capacity);
-    envelope(&mut out, api_version, &format!("{kind}List"), |out| {
-        write::list_metadata(out, &mut Cursor(metadata.to_string().as_bytes()))?;
-        for json in items {
-            write::list_item(out, &mut Cursor(json.as_ref()), item)?;
-        }
-        Ok(())
-    })?;
+    for json in items {
+        write::list_item(&mut out, &mut Cursor(json.as_ref()), item)?;
+    }
+    Ok(out)
+}
+
+/// The list of what is in these pieces, in an envelope. `kind` is that of the objects.
+pub fn list(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    pieces: &[Vec<u8>],
+) -> Result<Vec<u8>, ProtobufError> {
+    let mut head = Vec::new();
+    write::list_metadata(&mut head, &mut Cursor(metadata.to_string().as_bytes()))?;
+    let size = head.len() + pieces.iter().map(Vec::len).sum::<usize>();
+    let mut out = Vec::with_capacity(size + 256);
+    begin(&mut out, api_version, &format!("{kind}List"))?;
+    push_head(&mut out, 2, size);
+    out.extend_from_slice(&head);
+    pieces.iter().for_each(|it| out.extend_from_slice(it));
+    end(&mut out);
     Ok(out)
 }
 
@@ -132,17 +146,26 @@ fn envelope(
     kind: &str,
     object: impl FnOnce(&mut Vec<u8>) -> Result<(), ProtobufError>,
 ) -> Result<(), ProtobufError> {
+    begin(out, api_version, kind)?;
+    push_nested(out, 2, object)?;
+    end(out);
+    Ok(())
+}
+
+/// What stands before the object.
+fn begin(out: &mut Vec<u8>, api_version: &str, kind: &str) -> Result<(), ProtobufError> {
     out.extend_from_slice(MAGIC);
     push_nested(out, 1, |out| {
         push_bytes(out, 1, api_version.as_bytes());
         push_bytes(out, 2, kind.as_bytes());
-        Ok::<_, ProtobufError>(())
-    })?;
-    push_nested(out, 2, object)?;
+        Ok(())
+    })
+}
+
+fn end(out: &mut Vec<u8>) {
     for (number, nothing) in TAIL {
         push_bytes(out, number, nothing);
     }
-    Ok(())
 }
 
 fn unknown(api_version: &str, kind: &str) -> ProtobufError {

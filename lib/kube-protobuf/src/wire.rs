@@ -110,9 +110,14 @@ pub(crate) fn push_double(out: &mut Vec<u8>, field: u32, number: f64) {
 }
 
 pub(crate) fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    push_tag(out, field, BYTES);
-    push_varint(out, length(bytes.len()));
+    push_head(out, field, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// What stands before so many bytes.
+pub(crate) fn push_head(out: &mut Vec<u8>, field: u32, size: usize) {
+    push_tag(out, field, BYTES);
+    push_varint(out, length(size));
 }
 
 /// A field whose length is known only when it is written: most are short, so that one byte is kept

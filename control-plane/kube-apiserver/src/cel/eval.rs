@@ -4,7 +4,7 @@
 //! expression runs for long. `&&`, `||` and the macros made of them pass by an error of one side if
 //! the other decides; they never pass by the end of the budget.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use kube_cel::cel::{
     common::ast::{
@@ -172,8 +172,8 @@ impl<'a> Walk<'a> {
             return self.special(&special);
         }
         let (name, target) = match check::qualified(call) {
-            Some(name) => (name, None),
-            None => (call.func_name.clone(), call.target.as_deref()),
+            Some(name) => (Cow::Owned(name), None),
+            None => (Cow::Borrowed(call.func_name.as_str()), call.target.as_deref()),
         };
         let mut all = Vec::with_capacity(call.args.len() + 1);
         for it in target.into_iter().chain(&call.args) {

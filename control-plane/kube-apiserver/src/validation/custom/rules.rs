@@ -11,6 +11,7 @@
 mod bounds;
 mod compile;
 mod costs;
+mod path;
 mod types;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,7 +19,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value};
 
 pub(super) use self::compile::definition;
-use self::types::{cel_value, escaped};
+use self::{
+    path::Path,
+    types::{cel_value, escaped},
+};
 use super::ratchet;
 use crate::{
     cel::{self, Budget, Error, Lists, Program},
@@ -101,7 +105,7 @@ pub(crate) fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Vec
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
     let place =
         Place { node: custom.node(), value: object, old, compared: old.map(|it| (it, object)) };
-    run.place("", custom.rules(), place, Seen::default());
+    run.place(Path::Begin(""), custom.rules(), place, Seen::default());
     run.found
 }
 
@@ -110,16 +114,8 @@ pub(super) fn check_default(at: &str, node: &Node, default: &Value) -> Vec<Field
     let mut run = Run { found: Vec::new(), budget: Budget::new(cel::PER_OBJECT), is_over: false };
     // As upstream: what it was before is the default, too.
     let place = Place { node, value: default, old: Some(default), compared: None };
-    run.place(at, &Rules::below(node, node.is_embedded), place, Seen::default());
+    run.place(Path::Begin(at), &Rules::below(node, node.is_embedded), place, Seen::default());
     run.found
-}
-
-fn path(at: &str) -> String {
-    if at.is_empty() { "<nil>".to_owned() } else { at.to_owned() }
-}
-
-fn join(at: &str, field: &str) -> String {
-    if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
 /// What is known of a place's value already: it is part of one that rules have seen.
@@ -166,7 +162,7 @@ impl<'a> Seen<'a> {
 }
 
 impl Run {
-    fn place(&mut self, at: &str, rules: &Rules, place: Place<'_>, seen: Seen<'_>) {
+    fn place(&mut self, at: Path<'_>, rules: &Rules, place: Place<'_>, seen: Seen<'_>) {
         if self.is_over || place.value.is_null() {
             return;
         }
@@ -187,7 +183,7 @@ impl Run {
 
     fn fields(
         &mut self,
-        at: &str,
+        at: Path<'_>,
         rules: &Rules,
         place: Place<'_>,
         fields: &Map<String, Value>,
@@ -199,19 +195,19 @@ impl Run {
             let (Some(node), Some(below)) = (place.node.field(name), below) else { continue };
             let (at, seen) = if is_field {
                 let seen = escaped(name).map_or_else(Seen::default, |it| seen.field(&it));
-                (join(at, name), seen)
+                (Path::Field(&at, name), seen)
             } else {
-                (format!("{at}[{name}]"), seen.field(name))
+                (Path::Entry(&at, name), seen.field(name))
             };
             let old = place.old.and_then(|it| it.get(name));
             let compared = old.map(|it| (it, value));
-            self.place(&at, below, Place { node, value, old, compared }, seen);
+            self.place(at, below, Place { node, value, old, compared }, seen);
         }
     }
 
     fn items(
         &mut self,
-        at: &str,
+        at: Path<'_>,
         rules: &Rules,
         place: Place<'_>,
         items: &[Value],
@@ -226,12 +222,12 @@ impl Run {
             let was = ratchet::index(&place.node.list, place.old, value);
             let old = was.and_then(|at| place.old?.get(at));
             let compared = if is_keyed { old.map(|it| (it, value)) } else { place.compared };
-            let at = format!("{at}[{index}]");
-            self.place(&at, below, Place { node, value, old, compared }, seen.item(index, was));
+            let at = Path::Item(&at, index);
+            self.place(at, below, Place { node, value, old, compared }, seen.item(index, was));
         }
     }
 
-    fn own(&mut self, at: &str, rules: &Rules, place: Place<'_>, scope: &Scope) {
+    fn own(&mut self, at: Path<'_>, rules: &Rules, place: Place<'_>, scope: &Scope) {
         for rule in &rules.own {
             if self.is_over {
                 return;
@@ -240,11 +236,11 @@ impl Run {
         }
     }
 
-    fn fail(&mut self, at: &str, place: Place<'_>, why: impl Into<String>) {
-        self.found.push(FieldError::invalid(path(at), place.node.kind.as_str(), why));
+    fn fail(&mut self, at: Path<'_>, place: Place<'_>, why: impl Into<String>) {
+        self.found.push(FieldError::invalid(at.shown(), place.node.kind.as_str(), why));
     }
 
-    fn one(&mut self, at: &str, rule: &Rule, place: Place<'_>, scope: &Scope) {
+    fn one(&mut self, at: Path<'_>, rule: &Rule, place: Place<'_>, scope: &Scope) {
         let program = match &rule.program {
             Ok(program) => program,
             Err(why) => return self.fail(at, place, format!("rule compile error: {why}")),
@@ -275,7 +271,7 @@ impl Run {
         }
     }
 
-    fn broken(&mut self, at: &str, rule: &Rule, place: Place<'_>, scope: &Sight<'_>) {
+    fn broken(&mut self, at: Path<'_>, rule: &Rule, place: Place<'_>, scope: &Sight<'_>) {
         let message = match self.told(rule, scope) {
             Ok(message) => message.unwrap_or_else(|| rule.message()),
             Err(why) => {
@@ -287,7 +283,7 @@ impl Run {
         if !rule.uses_old && place.compared.is_some_and(|(old, new)| old == new) {
             return;
         }
-        let at = if rule.field.is_empty() { path(at) } else { join(at, &rule.field) };
+        let at = if rule.field.is_empty() { at } else { Path::Field(&at, &rule.field) }.shown();
         let is_large = matches!(place.node.kind.as_str(), "object" | "array");
         let mut fault = match rule.reason.as_str() {
             "FieldValueForbidden" => FieldError::forbidden(at, message),

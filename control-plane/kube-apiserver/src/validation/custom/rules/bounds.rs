@@ -87,7 +87,7 @@ fn object(node: &Node, is_resource: bool) -> Bound {
             least_bytes += name.len() as u64 + bound.least_bytes + 4;
         }
         if let Some(name) = escaped(name) {
-            fields.insert(name, bound);
+            fields.insert(name.into_owned(), bound);
         }
     };
     let is_required = |name: &str| node.required.iter().any(|it| it == name);

@@ -5,7 +5,7 @@
 //!
 //! Upstream: `SchemaDeclType` and `UnstructuredToVal` of k8s.io/apiserver/pkg/cel/common.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -38,19 +38,21 @@ const RESERVED: [&str; 18] = [
 ];
 
 /// The name of a field in expressions; `None`: it has none.
-pub(super) fn escaped(name: &str) -> Option<String> {
+pub(super) fn escaped(name: &str) -> Option<Cow<'_, str>> {
     if RESERVED.contains(&name) {
-        return Some(format!("__{name}__"));
+        return Some(format!("__{name}__").into());
     }
     let is_letter = |it: char| it.is_ascii_alphabetic() || "_.-/".contains(it);
     let fits =
         name.starts_with(is_letter) && name.chars().all(|it| is_letter(it) || it.is_ascii_digit());
-    fits.then(|| {
-        name.replace("__", "__underscores__")
-            .replace('.', "__dot__")
-            .replace('-', "__dash__")
-            .replace('/', "__slash__")
-    })
+    if !fits {
+        return None;
+    }
+    if !name.contains(['.', '-', '/']) && !name.contains("__") {
+        return Some(name.into());
+    }
+    let name = name.replace("__", "__underscores__").replace('.', "__dot__");
+    Some(name.replace('-', "__dash__").replace('/', "__slash__").into())
 }
 
 /// The type of a place; `None`: the schema does not say enough.
@@ -79,10 +81,9 @@ pub(super) fn type_of(node: &Node, is_resource: bool) -> Option<Type> {
 }
 
 fn object_type(node: &Node, is_resource: bool) -> Type {
-    let own = node
-        .fields
-        .iter()
-        .filter_map(|(name, place)| Some((escaped(name)?, type_of(place, place.is_embedded)?)));
+    let own = node.fields.iter().filter_map(|(name, place)| {
+        Some((escaped(name)?.into_owned(), type_of(place, place.is_embedded)?))
+    });
     let mut fields: Vec<(String, Type)> = own.collect();
     if is_resource {
         let names = ["name", "generateName"].map(|it| (it.to_owned(), Type::String));
@@ -110,7 +111,8 @@ pub(super) fn cel_value(
                 ListKind::Atomic => {}
                 ListKind::Set => lists.add(&all, Keys::Set),
                 ListKind::Map(keys) => {
-                    let keys = keys.iter().filter_map(|it| escaped(it)).collect();
+                    let keys =
+                        keys.iter().filter_map(|it| escaped(it)).map(Cow::into_owned).collect();
                     lists.add(&all, Keys::Map(Arc::new(keys)));
                 }
             }
@@ -123,7 +125,7 @@ pub(super) fn cel_value(
                 }
                 if let Some(place) = node.fields.get(name) {
                     return Some((
-                        escaped(name)?,
+                        escaped(name)?.into_owned(),
                         cel_value(place, place.is_embedded, value, lists),
                     ));
                 }
