@@ -56,7 +56,7 @@ pub(crate) fn add(mappings: &[PortMapping], pod: IpAddr, link: &str) -> Result<(
     let nft = Nft::here();
     let family = family(pod);
     if !nft.has_table(family, TABLE)? {
-        nft.replace(&table(family))?;
+        nft.ensure(&table(family))?;
     }
     let transaction = elements(mappings, pod);
     match nft.apply(&transaction) {

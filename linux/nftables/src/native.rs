@@ -133,6 +133,7 @@ impl<'a> Encoder<'a> {
                 self.elements(DELETE_ELEMENT, 0, set, elements)?;
             }
             Command::AddTable
+            | Command::CreateTable
             | Command::DeleteTable
             | Command::AddChain { .. }
             | Command::AddRule { .. }

@@ -104,6 +104,14 @@ impl Nft {
         self.apply(&Transaction::replace(table))
     }
 
+    /// Makes `table` unless there is one of its name, which stays as it is, whoever makes it meanwhile.
+    pub fn ensure(&self, table: &Table) -> Result<(), ApplyError> {
+        match self.apply(&Transaction::create(table)) {
+            Err(ApplyError::Refused { .. }) if self.has_table(table.family, &table.name)? => Ok(()),
+            done => done,
+        }
+    }
+
     /// Turns `old` into `new`; replaces the table where the kernel turns out not to hold `old`
     /// (first start, or someone else's hand in it).
     pub fn update(&self, old: Option<&Table>, new: &Table) -> Result<(), ApplyError> {

@@ -22,15 +22,39 @@ pub struct Transaction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     AddTable,
+    /// Fails where it is there.
+    CreateTable,
     DeleteTable,
-    AddChain { name: String, hook: Option<Hook> },
-    AddRule { chain: String, rule: String },
-    FlushChain { name: String },
-    DeleteChain { name: String },
-    AddSet { name: String, shape: Set },
-    DeleteSet { name: String, word: &'static str },
-    AddElements { set: String, elements: Vec<(String, String)> },
-    DeleteElements { set: String, keys: Vec<String> },
+    AddChain {
+        name: String,
+        hook: Option<Hook>,
+    },
+    AddRule {
+        chain: String,
+        rule: String,
+    },
+    FlushChain {
+        name: String,
+    },
+    DeleteChain {
+        name: String,
+    },
+    AddSet {
+        name: String,
+        shape: Set,
+    },
+    DeleteSet {
+        name: String,
+        word: &'static str,
+    },
+    AddElements {
+        set: String,
+        elements: Vec<(String, String)>,
+    },
+    DeleteElements {
+        set: String,
+        keys: Vec<String>,
+    },
 }
 
 impl Transaction {
@@ -51,20 +75,33 @@ impl Transaction {
     pub fn replace(table: &Table) -> Self {
         let mut transaction = Self::delete(table.family, &table.name);
         transaction.commands.push(Command::AddTable);
+        transaction.fill(table);
+        transaction
+    }
+
+    /// Makes `table`; refused if there is one of its name.
+    pub fn create(table: &Table) -> Self {
+        let mut transaction = Self::on(table.family, &table.name);
+        transaction.commands.push(Command::CreateTable);
+        transaction.fill(table);
+        transaction
+    }
+
+    /// All that is in it.
+    fn fill(&mut self, table: &Table) {
         for (name, chain) in &table.chains {
-            transaction.add_chain(name, chain.hook.as_ref());
+            self.add_chain(name, chain.hook.as_ref());
         }
         for (name, set) in &table.sets {
-            transaction.add_set(name, set);
+            self.add_set(name, set);
         }
         for (name, set) in &table.sets {
             let elements = set.elements.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            transaction.add_elements(name, elements);
+            self.add_elements(name, elements);
         }
         for (name, chain) in &table.chains {
-            transaction.add_rules(name, chain);
+            self.add_rules(name, chain);
         }
-        transaction
     }
 
     /// Deletes the table, if there is one.
@@ -186,6 +223,7 @@ impl Transaction {
         };
         match command {
             Command::AddTable => line("add table", "", ""),
+            Command::CreateTable => line("create table", "", ""),
             Command::DeleteTable => line("delete table", "", ""),
             Command::AddChain { name, hook: None } => line("add chain", name, ""),
             Command::AddChain { name, hook: Some(hook) } => {

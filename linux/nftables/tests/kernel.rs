@@ -180,6 +180,31 @@ fn the_kernel_holds_the_same_whoever_spoke_to_it() {
 }
 
 #[test]
+fn a_table_that_several_make_at_once_is_made_by_one_and_keeps_what_all_put_into_it() {
+    let Some(netns) = Netns::new("ensure") else { return };
+    let mut table = Table::new(Family::Ip, "nst-test");
+    table.set("ports", Set::of("inet_service"));
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (netns, table) = (&netns, &table);
+            scope.spawn(move || {
+                let nft = netns.nft();
+                nft.ensure(table).unwrap();
+                let mut transaction = Transaction::on(Family::Ip, "nst-test");
+                transaction.add_elements("ports", [(number.to_string().as_str(), "")]);
+                nft.apply(&transaction).unwrap();
+            });
+        }
+    });
+    let listed = netns.nft().list_table(Family::Ip, "nst-test").unwrap().unwrap();
+    let listed = listed.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(listed.contains("elements = { 0, 1, 2, 3, 4, 5, 6, 7 }"), "{listed}");
+    let mut wrong = Table::new(Family::Ip, "nst-other");
+    wrong.chain("web").rule("this is no rule");
+    netns.nft().ensure(&wrong).unwrap_err();
+}
+
+#[test]
 fn a_refused_transaction_changes_nothing_and_says_why() {
     let Some(netns) = Netns::new("b") else { return };
     let nft = netns.nft();

@@ -5,7 +5,7 @@
 //!
 //! Upstream: the watch cache of k8s.io/apiserver, and KEP-3157 for `sendInitialEvents`.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use api_kube::annotations::INITIAL_EVENTS_END;
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use mvcc::{Event, Record, Watcher};
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 use crate::{
     attributes::Selection,
@@ -58,7 +58,7 @@ struct Stream {
     mark_end: Option<u64>,
     wants_bookmarks: bool,
     bookmarks: Interval,
-    deadline: Instant,
+    deadline: Pin<Box<Sleep>>,
     sent_columns: bool,
     last_bookmark: u64,
     /// Nothing comes after what was told last.
@@ -139,7 +139,7 @@ async fn open(call: &Call, selection: Selection) -> Result<Stream, Status> {
         mark_end,
         wants_bookmarks,
         bookmarks,
-        deadline: Instant::now() + Duration::from_secs(timeout.min(MAX_TIMEOUT)),
+        deadline: Box::pin(tokio::time::sleep(Duration::from_secs(timeout.min(MAX_TIMEOUT)))),
         sent_columns: false,
         // None is of an older revision than where the watch began.
         last_bookmark: from.saturating_sub(1),
@@ -196,14 +196,13 @@ impl Stream {
             if self.is_over {
                 return None;
             }
-            let deadline = self.deadline;
             tokio::select! {
                 event = self.watcher.next() => {
                     let event = event?;
                     self.push_event(&mut chunk, &event).await;
                 }
                 _ = self.bookmarks.tick(), if self.wants_bookmarks => self.push_progress(&mut chunk),
-                () = tokio::time::sleep_until(deadline) => return self.last_words(),
+                () = &mut self.deadline => return self.last_words(),
             }
         }
         while chunk.len() < CHUNK
@@ -221,7 +220,6 @@ impl Stream {
             return None;
         }
         self.wants_bookmarks = false;
-        self.deadline = Instant::now();
         let mut chunk = BytesMut::new();
         self.push_progress(&mut chunk);
         (!chunk.is_empty()).then(|| chunk.freeze())
