@@ -5,6 +5,7 @@
 //! back to anonymous.
 
 mod bootstrap_token;
+mod certificates;
 mod hook;
 mod impersonation;
 mod legacy_token;
@@ -22,6 +23,10 @@ use clock::Clock;
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use serde_json::{Map, Value};
 
+use self::{
+    certificates::Certificates, legacy_token::LegacyTokenError, request_header::Authority,
+    webhook::TokenWebhook,
+};
 pub use self::{
     hook::{Hook, HookError, Peer},
     impersonation::impersonate,
@@ -30,7 +35,6 @@ pub use self::{
     service_account::{ServiceAccounts, TokenError},
     signing_keys::SigningKeys,
 };
-use self::{legacy_token::LegacyTokenError, request_header::Authority, webhook::TokenWebhook};
 pub(crate) use self::{
     legacy_token::{LAST_USED, Uses, day},
     reviews::{create as create_review, shown},
@@ -90,6 +94,7 @@ pub struct Authenticator {
     webhook: Option<Arc<TokenWebhook>>,
     legacy_uses: Uses,
     authorities: Option<Arc<Authorities>>,
+    certificates: Arc<Certificates>,
 }
 
 /// The credentials were given and are not good, or none were given where some are needed.
@@ -126,7 +131,8 @@ impl Authenticator {
         };
         let (config, objects) = (Arc::new(config), Arc::new(objects));
         let legacy_uses = Uses::default();
-        Ok(Self { config, objects, clock, oidc, webhook, legacy_uses, authorities })
+        let certificates = Arc::default();
+        Ok(Self { config, objects, clock, oidc, webhook, legacy_uses, authorities, certificates })
     }
 
     /// Takes what named a user out of the headers.
@@ -143,24 +149,17 @@ impl Authenticator {
         peer: &transport::Peer,
         certificate: &[u8],
     ) -> Result<UserInfo, Unauthorized> {
-        let (Some(header), Some(authorities)) = (&self.config.request_header, &self.authorities)
-        else {
-            // The TLS layer verified the chain, its dates and that it is for clients.
-            return certificate_user(certificate);
-        };
-        let now = self.clock.now();
-        if authorities.proxies.vouches_for(peer, now) {
-            let name = pki::subject(certificate).map_err(|_| Unauthorized)?.common_name;
-            let is_allowed =
-                header.allowed_names.is_empty() || header.allowed_names.contains(&name);
+        let authorities = self.authorities.as_deref();
+        // Without any the TLS layer's word is what counts: it verified the chain and that it is for clients.
+        let known = self.certificates.look(peer, certificate, authorities, self.clock.now());
+        if let Some(header) = self.config.request_header.as_ref().filter(|_| known.is_of_proxies) {
+            let is_allowed = header.allowed_names.is_empty()
+                || header.allowed_names.contains(&known.common_name);
             if let Some(user) = header.user(headers).filter(|_| is_allowed) {
                 return Ok(user);
             }
         }
-        match &authorities.clients {
-            Some(clients) if clients.vouches_for(peer, now) => certificate_user(certificate),
-            _ => Err(Unauthorized),
-        }
+        known.user.clone().filter(|_| known.is_of_clients).ok_or(Unauthorized)
     }
 
     pub async fn authenticate(

@@ -80,11 +80,7 @@ pub fn encode(object: &Value) -> Vec<u8> {
             push_field(&mut out, first, value);
         }
     }
-    let mut metadata = fields.get("metadata").cloned().unwrap_or_else(|| serde_json::json!({}));
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.remove("resourceVersion");
-    }
-    push_field(&mut out, "metadata", &metadata);
+    push_metadata(&mut out, fields.get("metadata"));
     for (name, value) in fields {
         if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             push_field(&mut out, name, value);
@@ -94,13 +90,28 @@ pub fn encode(object: &Value) -> Vec<u8> {
     out
 }
 
+fn push_metadata(out: &mut Vec<u8>, metadata: Option<&Value>) {
+    push_name(out, "metadata");
+    out.push(b'{');
+    for (name, value) in metadata.and_then(Value::as_object).into_iter().flatten() {
+        if name != "resourceVersion" {
+            push_field(out, name, value);
+        }
+    }
+    out.push(b'}');
+}
+
 fn push_field(out: &mut Vec<u8>, name: &str, value: &Value) {
-    if out.len() > 1 {
+    push_name(out, name);
+    serde_json::to_writer(&mut *out, value).expect("a JSON value serializes");
+}
+
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    if out.last() != Some(&b'{') {
         out.push(b',');
     }
     serde_json::to_writer(&mut *out, name).expect("a string serializes");
     out.push(b':');
-    serde_json::to_writer(&mut *out, value).expect("a JSON value serializes");
 }
 
 /// Writes the stored bytes with `resourceVersion` put in its place.

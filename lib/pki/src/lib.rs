@@ -23,7 +23,7 @@ pub use self::{
     kubeconfig::{Credentials, Kubeconfig},
     pem::{PemBlock, pem_blocks, pem_text},
     service_account::ServiceAccountKey,
-    subject::{Subject, fingerprint, subject, subject_of_pem},
+    subject::{Subject, fingerprint, subject, subject_of_pem, validity},
 };
 pub use transport::tls::Identity;
 

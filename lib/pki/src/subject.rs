@@ -1,5 +1,8 @@
 //! Who a certificate is for: the user (CN) and the groups (O) of Kubernetes' x509 authentication.
 
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::{prelude::FromDer, x509::X509Name};
 
@@ -17,6 +20,18 @@ pub fn subject(der: &[u8]) -> Result<Subject, PkiError> {
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der)
         .map_err(|error| PkiError::BadCertificate { reason: error.to_string() })?;
     Ok(of_name(certificate.subject()))
+}
+
+/// From when to when a DER certificate is good.
+pub fn validity(der: &[u8]) -> Result<RangeInclusive<Timestamp>, PkiError> {
+    let bad = |reason: String| PkiError::BadCertificate { reason };
+    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der)
+        .map_err(|error| bad(error.to_string()))?;
+    let of = |at: x509_parser::time::ASN1Time| {
+        Timestamp::from_second(at.timestamp()).map_err(|error| bad(error.to_string()))
+    };
+    let validity = certificate.validity();
+    Ok(of(validity.not_before)?..=of(validity.not_after)?)
 }
 
 pub fn subject_of_pem(pem: &str) -> Result<Subject, PkiError> {

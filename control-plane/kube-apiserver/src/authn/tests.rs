@@ -142,6 +142,35 @@ fn issued(ca: &pki::Ca, cn: &str, headers: &[(&str, &str)]) -> (Parts, Peer) {
     (request.body(()).unwrap().into_parts().0, peer)
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_good_at_each_request_between_its_dates_and_at_no_other() {
+    let (front, clients) = (pki::Ca::new("front").unwrap(), pki::Ca::new("clients").unwrap());
+    let config = Config {
+        client_ca_pem: Some(clients.certificate_pem().to_owned()),
+        request_header: Some(RequestHeader::new(front.certificate_pem(), &["front"])),
+        ..Config::default()
+    };
+    let (clock, shift) = Clock::movable(Timestamp::UNIX_EPOCH);
+    let authenticator = Authenticator::new(config, Memory::default(), clock).unwrap();
+    let (head, peer) = issued(&clients, "jane", &[]);
+    let (_, stranger) = issued(&pki::Ca::new("clients").unwrap(), "jane", &[]);
+    for (at, is_good) in [
+        (0, false),
+        (1_999_999_998, true),
+        (2_000_000_000, true),
+        (2_000_000_001, false),
+        (1_999_999_999, true),
+        (1, false),
+    ] {
+        shift.jump(at - clock.now().as_second());
+        for _ in 0..2 {
+            let found = authenticator.authenticate(&head, Some(&peer)).await;
+            assert_eq!(found.is_ok(), is_good, "{at}");
+            assert!(authenticator.authenticate(&head, Some(&stranger)).await.is_err());
+        }
+    }
+}
+
 #[tokio::test]
 async fn only_a_proxy_of_the_proxies_authority_may_name_its_user() {
     let (front, clients) = (pki::Ca::new("front").unwrap(), pki::Ca::new("clients").unwrap());
