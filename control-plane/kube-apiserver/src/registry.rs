@@ -3,18 +3,52 @@
 //!
 //! Everything is answered from memory, synchronously, at the latest durable revision.
 
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value;
+
+/// Objects that are kept as they were decoded: what every request looks at, its namespace above all. With
+/// more all are forgotten, and those that are in use come back.
+const DECODED: usize = 256;
+
+/// By key, each with what it was decoded from.
+type Decoded = HashMap<String, (Arc<mvcc::Record>, Arc<Value>)>;
 
 /// A cheap handle for reading objects. Clones share the store.
 #[derive(Clone, Debug)]
 pub struct Reader {
     store: mvcc::Store,
+    decoded: Arc<Mutex<Decoded>>,
 }
 
 impl Reader {
     pub fn new(store: mvcc::Store) -> Self {
-        Self { store }
+        Self { store, decoded: Arc::default() }
+    }
+
+    /// [`Reader::get`], decoded once as long as the object stays what it is.
+    pub fn shared(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Value>> {
+        let key = key(group, resource, namespace, name);
+        let record = self.store.get(&key)?;
+        let known = self.decoded.lock().get(&key).cloned();
+        if let Some((_, object)) = known.filter(|(from, _)| Arc::ptr_eq(from, &record)) {
+            return Some(object);
+        }
+        let object = Arc::new(decode(&record));
+        let mut all = self.decoded.lock();
+        if all.len() >= DECODED {
+            all.clear();
+        }
+        all.insert(key, (record, object.clone()));
+        Some(object)
     }
 
     /// One object, with its `resourceVersion`. `namespace` is empty for cluster-scoped resources.
@@ -184,6 +218,27 @@ mod tests {
         let shown: Value = serde_json::from_slice(&shown).unwrap();
         assert_eq!(shown["metadata"]["resourceVersion"], "9");
         assert_eq!(shown["data"], object["data"]);
+    }
+
+    #[tokio::test]
+    async fn a_shared_object_is_the_one_that_is_stored() {
+        let store = mvcc::Store::memory();
+        let reader = Reader::new(store.clone());
+        let found = || reader.shared("", "namespaces", "", "a").map(|it| it["x"].clone());
+        let key = key("", "namespaces", "", "a");
+        for number in 0..3 {
+            let value = encode(&json!({"metadata": {}, "x": number}));
+            let revision = store.get(&key).map(|it| it.mod_revision);
+            let txn = match revision {
+                None => mvcc::Txn::create(&*key, value),
+                Some(revision) => mvcc::Txn::update(&*key, revision, value),
+            };
+            store.commit(txn).await.unwrap();
+            assert_eq!([found(), found()], [Some(json!(number)), Some(json!(number))]);
+        }
+        let revision = store.get(&key).unwrap().mod_revision;
+        store.commit(mvcc::Txn::delete(&*key, revision)).await.unwrap();
+        assert_eq!(found(), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub trait Objects: Send + Sync + 'static {
 impl Objects for Reader {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        Self::get(self, group, resource, namespace, name).map(Arc::new)
+        self.shared(group, resource, namespace, name)
     }
 
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
