@@ -187,7 +187,8 @@ async fn check_all(
         // Tried again, under another name.
         Some(_) => None,
     };
-    resource_quota::check(&*context.objects, attributes, new)?;
+    let now = call.server.clock.now();
+    resource_quota::check(&*context.objects, attributes, new, now)?;
     Ok(turn)
 }
 
