@@ -104,7 +104,9 @@ pub(super) async fn mutate(
     }
     let catalog = call.server.catalog();
     let round = Round::of(call, &catalog, attributes)?;
+    let before = new.clone();
     mutating::run(&round, &known.mutating, new, &mut mutated).await?;
+    mutated.is_changed = before != *new;
     Ok(mutated)
 }
 
